@@ -1,0 +1,158 @@
+"""The environment, typed. Every variable that the gateway reads is a field here.
+
+A variable that is wrong stops the start, and all that are wrong are reported at once.
+"""
+
+import json
+import os
+import secrets
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cryptography.fernet import Fernet
+from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+PRIVATE_FILE_MODE = 0o600
+
+CommaList = Annotated[tuple[str, ...], NoDecode]
+
+
+class Environment(BaseSettings):
+    """Field names are variable names in lower case; other accepted names stand in the alias."""
+
+    model_config = SettingsConfigDict(env_file=os.environ.get("AI_GATEWAY_ENV_FILE", ".env"), extra="ignore", env_ignore_empty=True)
+
+    port: int = Field(8080, ge=1, le=65535)
+    gateway_host: str = "127.0.0.1"
+    gateway_public_url: str = ""
+    dashboard_url: str = ""
+    gateway_data_dir: Path = BASE_DIR / "var"
+    gateway_debug: bool = False
+    gateway_log_level: Literal["debug", "info", "warning", "error"] = "info"
+    gateway_drain_s: float = Field(0, ge=0)
+
+    database_url: str = ""
+    database_path: Path | None = Field(None, validation_alias=AliasChoices("database_path", "db_path"))
+    redis_url: str = ""
+
+    gateway_secret_key: str = ""
+    gateway_key_pepper: str = ""
+    gateway_encryption_keys: CommaList = ()
+
+    gateway_operator_email: str = "operator@localhost"
+    gateway_operator_password: str = ""
+    gateway_signup: Literal["open", "domains", "invite", "closed"] = "open"
+    gateway_signup_domains: CommaList = ()
+    gateway_email_url: str = "console://"
+    gateway_email_from: str = "gateway@localhost"
+
+    gateway_max_body_bytes: int = Field(32 * 1024 * 1024, gt=0)
+    gateway_max_header_bytes: int = Field(64 * 1024, gt=0)
+    gateway_max_header_count: int = Field(200, gt=0)
+    gateway_private_upstreams: CommaList | None = None
+    gateway_metrics_token: str = ""
+
+    ai_gateway_config: Path | None = None
+    ai_gateway_model_routes: str = ""
+    ai_gateway_upstream: str = ""
+    ai_gateway_rate_limit_rpm: int | None = Field(None, gt=0)
+
+    openai_api_key: str = Field("", validation_alias=AliasChoices("openai_api_key", "ai_gateway_api_key"))
+    openai_base_url: str = ""
+    anthropic_api_key: str = ""
+    anthropic_base_url: str = ""
+    gemini_api_key: str = ""
+    gemini_base_url: str = ""
+
+    @field_validator("gateway_signup_domains", "gateway_encryption_keys", "gateway_private_upstreams", mode="before")
+    @classmethod
+    def split_commas(cls, value: object) -> object:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("gateway_encryption_keys")
+    @classmethod
+    def check_fernet_keys(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for key in value:
+            Fernet(key)
+        return value
+
+    @model_validator(mode="after")
+    def check_combinations(self) -> "Environment":
+        if self.redis_url and not self.database_url:
+            raise ValueError("REDIS_URL needs DATABASE_URL: Redis without PostgreSQL would lose records")
+        if self.gateway_signup == "domains" and not self.gateway_signup_domains:
+            raise ValueError("GATEWAY_SIGNUP=domains needs GATEWAY_SIGNUP_DOMAINS")
+        return self
+
+    @property
+    def public_url(self) -> str:
+        """The address that people and clients use, without a trailing slash."""
+        return (self.gateway_public_url or f"http://localhost:{self.port}").rstrip("/")
+
+    @property
+    def listens_on_loopback_only(self) -> bool:
+        return self.gateway_host in ("127.0.0.1", "localhost", "::1")
+
+    @property
+    def sqlite_path(self) -> Path:
+        return (self.database_path or self.gateway_data_dir / "gateway.sqlite3").absolute()
+
+
+@lru_cache(maxsize=1)
+def load() -> Environment:
+    """The environment of this process; prints every fault and exits with status 2 where it is wrong."""
+    try:
+        env = Environment()
+    except ValidationError as error:
+        for fault in error.errors():
+            name = "_".join(str(part) for part in fault["loc"]).upper()
+            print(f"configuration error: {name or 'environment'}: {fault['msg']}", file=sys.stderr)
+        raise SystemExit(2) from None
+    env.gateway_data_dir.mkdir(parents=True, exist_ok=True)
+    return with_secrets(env)
+
+
+def with_secrets(env: Environment) -> Environment:
+    """Fills the secrets that the environment leaves out from the data directory, made at the first start.
+
+    Several machines must share them: set GATEWAY_SECRET_KEY, GATEWAY_KEY_PEPPER and GATEWAY_ENCRYPTION_KEYS there.
+    """
+    if env.gateway_secret_key and env.gateway_key_pepper and env.gateway_encryption_keys:
+        return env
+    path = env.gateway_data_dir / "secrets.json"
+    if not path.exists():
+        write_once(path, json.dumps(new_secrets(), indent=1))
+    stored = json.loads(path.read_text())
+    return env.model_copy(
+        update={
+            "gateway_secret_key": env.gateway_secret_key or stored["secret_key"],
+            "gateway_key_pepper": env.gateway_key_pepper or stored["key_pepper"],
+            "gateway_encryption_keys": env.gateway_encryption_keys or tuple(stored["encryption_keys"]),
+        }
+    )
+
+
+def new_secrets() -> dict[str, str | list[str]]:
+    return {
+        "secret_key": secrets.token_urlsafe(48),
+        "key_pepper": secrets.token_urlsafe(32),
+        "encryption_keys": [Fernet.generate_key().decode()],
+    }
+
+
+def write_once(path: Path, text: str) -> None:
+    """Writes a private file whole or not at all; where two processes race, the first one's stays."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE_MODE)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+    try:
+        os.link(draft, path)
+    except FileExistsError:
+        pass
+    finally:
+        draft.unlink()

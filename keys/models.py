@@ -1,0 +1,71 @@
+"""API keys: the credentials with which applications call the gateway."""
+
+import hmac
+from typing import Any
+
+from django.conf import settings
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.utils import timezone
+
+from keys import scopes, tokens
+from projects.models import Project, User, cached_by_gateways
+
+
+class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
+    def mint(self, project: Project, label: str, **fields: Any) -> tuple["ApiKey", str]:
+        """A new key and its text, which is not stored and cannot be shown again."""
+        token = tokens.Token.mint()
+        digest = token.digest(settings.ENV.gateway_key_pepper)
+        return self.create(project=project, label=label, public_id=token.public_id, digest=digest, **fields), str(token)
+
+    def for_project(self, project: Project) -> "ApiKeyQuerySet":
+        return self.filter(project=project).order_by("revoked_at", "-created_at")
+
+    def active(self) -> "ApiKeyQuerySet":
+        return self.filter(revoked_at=None).exclude(expires_at__lte=timezone.now())
+
+
+def all_scopes() -> list[str]:
+    return [scopes.ALL]
+
+
+@cached_by_gateways
+class ApiKey(models.Model):
+    project = models.ForeignKey(Project, models.CASCADE, related_name="keys")
+    label = models.CharField("name", max_length=120, help_text="Who or what uses this key.")
+    public_id = models.CharField(max_length=tokens.PUBLIC_ID_LENGTH, unique=True, editable=False)
+    digest = models.CharField(max_length=64, editable=False)
+    scopes = models.JSONField(default=all_scopes)
+    allowed_models = models.JSONField("allowed models", default=list, blank=True, help_text="Empty: every model of the project.")
+    rpm_limit = models.PositiveIntegerField("requests per minute", null=True, blank=True, validators=[MinValueValidator(1)])
+    expires_at = models.DateTimeField(null=True, blank=True)
+    revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+    created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, editable=False, related_name="+")
+
+    objects = ApiKeyQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = "API key"
+
+    def __str__(self) -> str:
+        return f"{self.label} ({self.hint})"
+
+    @property
+    def hint(self) -> str:
+        """Enough of the key to recognise it by."""
+        return f"{tokens.PREFIX}{self.public_id}_…"
+
+    @property
+    def is_active(self) -> bool:
+        return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
+
+    def revoke(self) -> None:
+        """Refused from now on; gateway processes learn of it within a second."""
+        if self.revoked_at is None:
+            self.revoked_at = timezone.now()
+            self.save(update_fields=["revoked_at"])
+
+    def proves(self, token: tokens.Token) -> bool:
+        return hmac.compare_digest(self.digest, token.digest(settings.ENV.gateway_key_pepper))

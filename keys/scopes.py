@@ -1,0 +1,33 @@
+"""What a key may do. A scope is `all`, a group, or one operation in the form `post:/openai/v1/chat/completions`.
+
+An operation's scope names its canonical path and covers every alias of it.
+"""
+
+from collections.abc import Iterable
+
+ALL = "all"
+OPERATIONS = {
+    "get:/openai/v1/models": "inference",
+    "post:/openai/v1/chat/completions": "inference",
+    "post:/openai/v1/embeddings": "inference",
+}
+GROUPS = ("inference", "usage:read", "keys:manage", "project:manage")
+KNOWN = (ALL, *GROUPS, *OPERATIONS)
+
+
+class UnknownScope(ValueError):
+    """A scope that does not exist; the message names it and lists those that do."""
+
+
+def parse(text: str) -> list[str]:
+    """Scopes from a comma or space separated list, `ALL` in either case; raises UnknownScope."""
+    scopes = [word.lower() for word in text.replace(",", " ").split()]
+    unknown = [scope for scope in scopes if scope not in KNOWN]
+    if unknown or not scopes:
+        raise UnknownScope(f"Unknown scope {', '.join(unknown) or '(none given)'}. Known: {', '.join(KNOWN)}.")
+    return sorted(set(scopes), key=KNOWN.index)
+
+
+def allows(held: Iterable[str], operation: str) -> bool:
+    """Whether scopes that a key holds cover an operation such as `post:/openai/v1/embeddings`."""
+    return ALL in held or operation in held or OPERATIONS.get(operation) in held

@@ -1,0 +1,59 @@
+"""The text of an API key: `sk-gw_<public id>_<secret><crc>`.
+
+The public id finds the row, the secret proves it, the checksum rejects typing errors and made-up keys without a query.
+Only an HMAC of the secret is stored, under a pepper that no database dump contains.
+"""
+
+import hmac
+import secrets
+import string
+from dataclasses import dataclass
+from zlib import crc32
+
+PREFIX = "sk-gw_"
+ALPHABET = string.ascii_letters + string.digits
+PUBLIC_ID_LENGTH = 12
+SECRET_LENGTH = 32
+CHECKSUM_LENGTH = 6
+TOKEN_LENGTH = len(PREFIX) + PUBLIC_ID_LENGTH + 1 + SECRET_LENGTH + CHECKSUM_LENGTH
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    public_id: str
+    secret: str
+
+    @classmethod
+    def mint(cls) -> "Token":
+        return cls(random_text(PUBLIC_ID_LENGTH), random_text(SECRET_LENGTH))
+
+    def __str__(self) -> str:
+        body = f"{PREFIX}{self.public_id}_{self.secret}"
+        return body + checksum(body)
+
+    def digest(self, pepper: str) -> str:
+        return hmac.digest(pepper.encode(), self.secret.encode(), "sha256").hex()
+
+
+def parse(text: str) -> Token | None:
+    """The parts of a well-formed key; None for anything else, whatever a client may send."""
+    if len(text) != TOKEN_LENGTH or not text.startswith(PREFIX) or not text.isascii():
+        return None
+    body = text[:-CHECKSUM_LENGTH]
+    public_id, separator, secret = body[len(PREFIX) :].partition("_")
+    if not separator or len(public_id) != PUBLIC_ID_LENGTH or checksum(body) != text[-CHECKSUM_LENGTH:]:
+        return None
+    return Token(public_id, secret)
+
+
+def random_text(length: int) -> str:
+    return "".join(secrets.choice(ALPHABET) for _ in range(length))
+
+
+def checksum(body: str) -> str:
+    """CRC-32 in base 62, padded to a fixed length."""
+    number, text = crc32(body.encode()), ""
+    while len(text) < CHECKSUM_LENGTH:
+        number, digit = divmod(number, len(ALPHABET))
+        text = ALPHABET[digit] + text
+    return text

@@ -1,0 +1,133 @@
+"""Tenancy: who belongs to which project, in which role."""
+
+import secrets
+from typing import Any, ClassVar, TypeVar
+from zoneinfo import ZoneInfo, available_timezones
+
+from django.contrib.auth.models import AbstractUser, BaseUserManager
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.db.models.signals import post_delete, post_save
+from django.utils.text import slugify
+
+SLUG_SUFFIX_BYTES = 3
+DEMO_SLUG = "demo"
+
+
+ModelT = TypeVar("ModelT", bound=type[models.Model])
+
+
+def cached_by_gateways(model: ModelT) -> ModelT:
+    """Marks a model that gateway processes keep in memory: saving or deleting a row moves the config version."""
+
+    def bump(**_: Any) -> None:
+        ConfigVersion.bump()
+
+    post_save.connect(bump, sender=model, weak=False)
+    post_delete.connect(bump, sender=model, weak=False)
+    return model
+
+
+class UserManager(BaseUserManager["User"]):
+    """People sign in with their e-mail address; there is no user name."""
+
+    def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        user = self.model(email=self.normalize_email(email).lower(), **fields)
+        user.set_password(password)
+        user.save(using=self._db)
+        return user
+
+    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
+        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
+
+
+class User(AbstractUser):
+    username = None  # type: ignore[assignment]
+    email = models.EmailField("e-mail address", unique=True)
+
+    USERNAME_FIELD = "email"
+    REQUIRED_FIELDS: ClassVar[list[str]] = []
+    objects: ClassVar[UserManager] = UserManager()  # type: ignore[assignment]
+
+
+class Role(models.IntegerChoices):
+    """Ordered: a role may do all that a lower one may."""
+
+    VIEWER = 10
+    MEMBER = 20
+    ADMIN = 30
+    OWNER = 40
+
+
+def validate_timezone(name: str) -> None:
+    if name not in available_timezones():
+        raise ValidationError(f"{name} is not an IANA timezone.")
+
+
+class ProjectQuerySet(models.QuerySet["Project"]):
+    def for_user(self, user: User) -> "ProjectQuerySet":
+        return self.filter(memberships__user=user).order_by("name", "pk")
+
+    @transaction.atomic
+    def found(self, name: str, owner: User | None = None, **fields: Any) -> "Project":
+        """A new project under a slug of its own, with its owner."""
+        project = self.create(name=name, slug=fields.pop("slug", None) or self.free_slug(name), **fields)
+        if owner is not None:
+            project.memberships.create(user=owner, role=Role.OWNER)
+        return project
+
+    def free_slug(self, name: str) -> str:
+        slug = slugify(name)[:40] or "project"
+        while self.filter(slug=slug).exists():
+            slug = f"{slugify(name)[:40] or 'project'}-{secrets.token_hex(SLUG_SUFFIX_BYTES)}"
+        return slug
+
+
+@cached_by_gateways
+class Project(models.Model):
+    """A tenant: keys, credentials, budgets and records belong to exactly one."""
+
+    name = models.CharField(max_length=80)
+    slug = models.SlugField(max_length=60, unique=True)
+    timezone = models.CharField(max_length=64, default="UTC", validators=[validate_timezone], help_text="Days and months of budgets and reports begin here.")
+    uses_operator_credentials = models.BooleanField(
+        default=False, help_text="May spend the operator's own provider keys, set in the environment. Only operators can allow this."
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ProjectQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+
+class Membership(models.Model):
+    project = models.ForeignKey(Project, models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
+    role = models.PositiveSmallIntegerField(choices=Role.choices)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "user"], name="one_membership_per_person")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.project} as {self.get_role_display()}"
+
+
+class ConfigVersion(models.Model):
+    """One row. It moves whenever configuration that gateway processes cache has changed (`configcache.py`)."""
+
+    version = models.PositiveBigIntegerField(default=0)
+
+    @classmethod
+    def bump(cls) -> None:
+        """Tells every gateway process; part of the caller's transaction, so that it shows with the change itself."""
+        cls.objects.filter(pk=1).update(version=models.F("version") + 1)
+
+    @classmethod
+    def current(cls) -> int:
+        return cls.objects.values_list("version", flat=True).get(pk=1)

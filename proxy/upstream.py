@@ -1,0 +1,136 @@
+"""Calls to providers over HTTP/1.1: one pooled aiohttp session per process.
+
+Addresses that tenants chose are resolved, checked and connected to in one step, so that a name cannot point into the
+operator's network; redirects are not followed.
+"""
+
+import asyncio
+import ipaddress
+import socket
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+from urllib.parse import urlsplit
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from django.conf import settings
+
+CONNECT_TIMEOUT_S = 10
+KEEPALIVE_S = 60
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+class BadUpstreamAddress(Exception):
+    """The base URL is no http(s) address, or points where tenants may not send requests; the message says which."""
+
+
+class UpstreamRefused(Exception):
+    """No connection, or it broke: a provider that cannot be reached."""
+
+
+class UpstreamTimeout(Exception):
+    """The provider did not connect or did not send anything for too long."""
+
+
+def private_hosts() -> tuple[str, ...]:
+    """Hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS. A gateway that itself listens on the
+    loopback interface only, as at a developer's desk, allows that interface by default."""
+    if settings.ENV.gateway_private_upstreams is not None:
+        return tuple(settings.ENV.gateway_private_upstreams)
+    return LOOPBACK if settings.ENV.listens_on_loopback_only else ()
+
+
+def check_address(url: str) -> None:
+    """Raises BadUpstreamAddress for what can be seen without resolving the name."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
+        raise BadUpstreamAddress("Give an http or https address without a user name, query or fragment.")
+    with suppress(ValueError):
+        check_ip(parts.hostname, str(ipaddress.ip_address(parts.hostname)))
+
+
+def check_ip(host: str, address: str) -> None:
+    ip = ipaddress.ip_address(address)
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if (not ip.is_global or ip.is_multicast) and host not in private_hosts():
+        raise BadUpstreamAddress(f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS.")
+
+
+class GuardedResolver(AbstractResolver):
+    """Resolves names for tenants' base URLs; what it returns is what is connected to."""
+
+    def __init__(self) -> None:
+        self.inner = aiohttp.ThreadedResolver()
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+        found = await self.inner.resolve(host, port, family)
+        for result in found:
+            check_ip(host, result["host"])
+        return found
+
+    async def close(self) -> None:
+        await self.inner.close()
+
+
+class Reply:
+    """A provider's answer, of which the headers have arrived. Leaving its `async with` ends the call at the provider."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        self.response = response
+        self.status = response.status
+        self.headers = response.headers
+
+    async def read(self) -> bytes:
+        try:
+            return await self.response.read()
+        except aiohttp.ClientError as error:
+            raise UpstreamRefused(f"the connection broke: {type(error).__name__}") from error
+        except TimeoutError:
+            raise UpstreamTimeout("nothing arrived for too long") from None
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Bytes as they come. Raises UpstreamRefused where the stream breaks, UpstreamTimeout where it falls silent."""
+        try:
+            async for chunk in self.response.content.iter_any():
+                yield chunk
+        except aiohttp.ClientError as error:
+            raise UpstreamRefused(f"the connection broke: {type(error).__name__}") from error
+        except TimeoutError:
+            raise UpstreamTimeout("nothing arrived for too long") from None
+
+    async def __aenter__(self) -> "Reply":
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        # close() drops the connection of an answer that was not read to its end; a finished one is back in the pool.
+        self.response.close()
+
+
+class Upstream:
+    """The process's connections to providers. `trusted` calls go to addresses that the operator configured."""
+
+    def __init__(self, idle_timeout_s: float) -> None:
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s)
+        common: dict[str, Any] = {"timeout": timeout, "skip_auto_headers": ("User-Agent", "Accept", "Content-Type"), "cookie_jar": aiohttp.DummyCookieJar()}
+        self.trusted = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S), **common)
+        guarded = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, resolver=GuardedResolver())
+        self.guarded = aiohttp.ClientSession(connector=guarded, **common)
+
+    async def post(self, url: str, body: bytes, headers: dict[str, str], *, trusted: bool) -> Reply:
+        """Sends a request; raises BadUpstreamAddress, UpstreamRefused or UpstreamTimeout."""
+        if not trusted:
+            check_address(url)
+        session = self.trusted if trusted else self.guarded
+        try:
+            return Reply(await session.post(url, data=body, headers=headers, allow_redirects=False))
+        except aiohttp.ClientConnectorError as error:
+            raise UpstreamRefused(f"no connection: {error.os_error.strerror or error.os_error}") from error
+        except TimeoutError:
+            raise UpstreamTimeout("no answer in time") from None
+        except aiohttp.ClientError as error:
+            raise UpstreamRefused(f"the connection broke: {type(error).__name__}") from error
+
+    async def close(self) -> None:
+        await asyncio.gather(self.trusted.close(), self.guarded.close())

@@ -5,10 +5,13 @@ project was deleted in the meantime.
 """
 
 import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from django.core.validators import MinValueValidator
 from django.db import models, transaction
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, F, Q, Sum
+from django.db.models.functions import Coalesce
 
 from billing.money import format_usd
 from keys.models import ApiKey
@@ -21,6 +24,20 @@ class Period(models.TextChoices):
     MONTH = "month", "monthly"
 
 
+class BudgetQuerySet(models.QuerySet["Budget"]):
+    def for_project(self, project: Project) -> "BudgetQuerySet":
+        """Those of the whole project first."""
+        return self.filter(project=project).select_related("key").order_by(F("key__label").asc(nulls_first=True), "key", "period")
+
+    def with_spending(self, windows: Iterable[str]) -> "BudgetQuerySet":
+        """Adds `spent_nano` and `reserved_nano`, summed over the windows of these names."""
+        current = Q(windows__name__in=list(windows))
+        return self.annotate(
+            spent_nano=Coalesce(Sum("windows__spent_nano", filter=current), 0),
+            reserved_nano=Coalesce(Sum("windows__reserved_nano", filter=current), 0),
+        )
+
+
 @cached_by_gateways
 class Budget(models.Model):
     """A limit on what a key, or a whole project, may spend in a calendar period of the project's timezone."""
@@ -29,6 +46,8 @@ class Budget(models.Model):
     key = models.ForeignKey(ApiKey, models.CASCADE, null=True, blank=True, related_name="budgets", help_text="Empty: the whole project.")
     period = models.CharField(max_length=8, choices=Period.choices)
     limit_nano = models.BigIntegerField("limit (nano-USD)", validators=[MinValueValidator(0)])
+
+    objects = BudgetQuerySet.as_manager()
 
     class Meta:
         constraints = [
@@ -103,9 +122,23 @@ class Outcome(models.TextChoices):
     UNAVAILABLE = "unavailable"
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    requests: int
+    failures: int
+    cost_nano: int
+
+
 class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
     def for_project(self, project: Project) -> "UsageRecordQuerySet":
         return self.filter(project=project)
+
+    def on(self, day: dt.date) -> "UsageRecordQuerySet":
+        return self.filter(day=day)
+
+    def totals(self) -> Totals:
+        sums = self.aggregate(requests=Count("id"), failures=Count("id", filter=~Q(outcome=Outcome.OK)), cost_nano=Coalesce(Sum("cost_nano"), 0))
+        return Totals(**sums)
 
     def newest(self, count: int) -> "UsageRecordQuerySet":
         return self.select_related("key").order_by("-id")[:count]
@@ -176,6 +209,12 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
         """Nano-USD from `first` to `last`, both included."""
         total: int | None = self.filter(project=project, day__range=(first, last)).aggregate(total=Sum("cost_nano"))["total"]
         return total or 0
+
+    def month_to_date(self, project: Project, today: dt.date) -> dict[dt.date, int]:
+        """Nano-USD by day, from the first of the month. Today is summed over its records: the roll-up may not have seen all of them."""
+        earlier = self.filter(project=project, day__gte=today.replace(day=1), day__lt=today)
+        by_day = dict(earlier.values_list("day").annotate(Sum("cost_nano")).order_by("day"))
+        return {**by_day, today: UsageRecord.objects.for_project(project).on(today).totals().cost_nano}
 
     def recompute_dirty(self) -> int:
         """Brings every marked day up to date; returns how many there were."""

@@ -2,8 +2,13 @@
 
 from urllib.parse import unquote, urlsplit
 
+import django_stubs_ext
+
 from gateway_project import env as environment
 from gateway_project import logs
+
+# Lets forms, admins and managers name the model that they are for, as their types do.
+django_stubs_ext.monkeypatch()
 
 ENV = environment.load()
 BASE_DIR = environment.BASE_DIR
@@ -175,7 +180,7 @@ STORAGES = {
 LOGGING = logs.django_logging(ENV.gateway_log_level)
 
 # Without a broker the schedule runs inside the gateway process, with the same tasks.
-CELERY_BROKER_URL = ENV.redis_url or None
+CELERY_BROKER_URL = ENV.redis_url or "memory://"
 CELERY_TASK_ALWAYS_EAGER = not ENV.redis_url
 CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

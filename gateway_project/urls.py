@@ -4,6 +4,10 @@ from django.contrib import admin
 from django.urls import include, path
 
 urlpatterns = [
+    path("", include("proxy.urls")),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.account.urls")),
+    path("", include("projects.urls")),
+    path("", include("billing.urls")),
+    path("", include("proxy.page_urls")),
 ]

@@ -1,7 +1,6 @@
 """From the text of a key to what it grants, without a query on the warm path."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
@@ -22,7 +21,9 @@ class Grant:
 
     key: ApiKey
     key_id: int
+    public_id: str
     project_id: int
+    project_slug: str
     zone: ZoneInfo
     scopes: frozenset[str]
     models: frozenset[str]
@@ -35,7 +36,9 @@ class Grant:
         return cls(
             key=key,
             key_id=key.pk,
+            public_id=key.public_id,
             project_id=key.project_id,
+            project_slug=key.project.slug,
             zone=key.project.zone,
             scopes=frozenset(key.scopes),
             models=frozenset(key.allowed_models),
@@ -49,9 +52,6 @@ class Grant:
 
     def allows_model(self, model: str) -> bool:
         return not self.models or model in self.models
-
-    def allowed(self, models: Iterable[str]) -> list[str]:
-        return [model for model in models if self.allows_model(model)]
 
 
 def load(public_id: str) -> Grant:

@@ -20,7 +20,8 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return self.create(project=project, label=label, public_id=token.public_id, digest=digest, **fields), str(token)
 
     def for_project(self, project: Project) -> "ApiKeyQuerySet":
-        return self.filter(project=project).order_by("revoked_at", "-created_at")
+        """Usable ones first, the newest of them at the top."""
+        return self.filter(project=project).order_by(models.F("revoked_at").asc(nulls_first=True), "-created_at")
 
     def active(self) -> "ApiKeyQuerySet":
         return self.filter(revoked_at=None).exclude(expires_at__lte=timezone.now())

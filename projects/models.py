@@ -1,5 +1,6 @@
 """Tenancy: who belongs to which project, in which role."""
 
+import datetime as dt
 import secrets
 from typing import Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
@@ -8,10 +9,13 @@ from django.contrib.auth.models import AbstractUser, BaseUserManager
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
 from django.db.models.signals import post_delete, post_save
+from django.utils import timezone
 from django.utils.text import slugify
 
 SLUG_SUFFIX_BYTES = 3
 DEMO_SLUG = "demo"
+RESERVED_SLUGS = ("new",)
+"""Words that stand where a slug could in the addresses of pages."""
 
 
 ModelT = TypeVar("ModelT", bound=type[models.Model])
@@ -78,7 +82,7 @@ class ProjectQuerySet(models.QuerySet["Project"]):
 
     def free_slug(self, name: str) -> str:
         slug = slugify(name)[:40] or "project"
-        while self.filter(slug=slug).exists():
+        while slug in RESERVED_SLUGS or self.filter(slug=slug).exists():
             slug = f"{slugify(name)[:40] or 'project'}-{secrets.token_hex(SLUG_SUFFIX_BYTES)}"
         return slug
 
@@ -103,6 +107,13 @@ class Project(models.Model):
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
+
+    def today(self) -> dt.date:
+        return timezone.localdate(timezone=self.zone)
+
+    def midnight_after(self, day: dt.date) -> dt.datetime:
+        """The moment at which a day of this project ends."""
+        return dt.datetime.combine(day + dt.timedelta(days=1), dt.time.min, tzinfo=self.zone)
 
 
 class Membership(models.Model):

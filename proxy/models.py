@@ -47,7 +47,8 @@ class Credential(models.Model):
         return f"{self.slug} of {self.project}"
 
     def clean(self) -> None:
-        if not self.base_url and not PROVIDERS[self.provider].base_url:
+        provider = PROVIDERS.get(self.provider)
+        if provider and not self.base_url and not provider.base_url:
             raise ValidationError({"base_url": "A compatible server needs its address."})
 
     def store_secret(self, secret: str) -> None:

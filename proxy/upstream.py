@@ -7,10 +7,10 @@ operator's network; redirects are not followed.
 import asyncio
 import ipaddress
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -74,7 +74,7 @@ class GuardedResolver(AbstractResolver):
         await self.inner.close()
 
 
-class Reply:
+class HttpReply:
     """A provider's answer, of which the headers have arrived. Leaving its `async with` ends the call at the provider."""
 
     def __init__(self, response: aiohttp.ClientResponse) -> None:
@@ -100,12 +100,29 @@ class Reply:
         except TimeoutError:
             raise UpstreamTimeout("nothing arrived for too long") from None
 
-    async def __aenter__(self) -> "Reply":
+    async def __aenter__(self) -> "HttpReply":
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         # close() drops the connection of an answer that was not read to its end; a finished one is back in the pool.
         self.response.close()
+
+
+class UpstreamReply(Protocol):
+    """An answer of which the headers have arrived, from a provider or from the demo in this process."""
+
+    status: int
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    async def read(self) -> bytes: ...
+
+    def chunks(self) -> AsyncIterator[bytes]: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
 class Upstream:
@@ -118,13 +135,13 @@ class Upstream:
         guarded = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, resolver=GuardedResolver())
         self.guarded = aiohttp.ClientSession(connector=guarded, **common)
 
-    async def post(self, url: str, body: bytes, headers: dict[str, str], *, trusted: bool) -> Reply:
+    async def post(self, url: str, body: bytes, headers: dict[str, str], *, trusted: bool) -> HttpReply:
         """Sends a request; raises BadUpstreamAddress, UpstreamRefused or UpstreamTimeout."""
         if not trusted:
             check_address(url)
         session = self.trusted if trusted else self.guarded
         try:
-            return Reply(await session.post(url, data=body, headers=headers, allow_redirects=False))
+            return HttpReply(await session.post(url, data=body, headers=headers, allow_redirects=False))
         except aiohttp.ClientConnectorError as error:
             raise UpstreamRefused(f"no connection: {error.os_error.strerror or error.os_error}") from error
         except TimeoutError:

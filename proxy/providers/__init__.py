@@ -21,6 +21,7 @@ class Provider:
     prices_id: str = ""
     key_header: str = "authorization"
     key_prefix: str = "Bearer "
+    output_limit_field: str = "max_tokens"
 
     def auth_headers(self, secret: str) -> dict[str, str]:
         return {self.key_header: f"{self.key_prefix}{secret}"} if secret else {}
@@ -29,7 +30,7 @@ class Provider:
 PROVIDERS = {
     provider.slug: provider
     for provider in (
-        Provider(OPENAI, "OpenAI", "openai", "https://api.openai.com/v1", "openai"),
+        Provider(OPENAI, "OpenAI", "openai", "https://api.openai.com/v1", "openai", output_limit_field="max_completion_tokens"),
         Provider(COMPATIBLE, "OpenAI-compatible server", "openai"),
         Provider("anthropic", "Anthropic", "anthropic", "https://api.anthropic.com", "anthropic", "x-api-key", ""),
         Provider("gemini", "Google Gemini", "gemini", "https://generativelanguage.googleapis.com", "google", "x-goog-api-key", ""),

@@ -1,0 +1,59 @@
+"""The console script: `ai-gateway` (or `script/server`) prepares the database and serves."""
+
+import argparse
+import os
+import sys
+
+import django
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = parse(arguments)
+    for variable, value in options.items():
+        if value is not None:
+            os.environ[variable] = value
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
+    django.setup()
+    serve()
+
+
+def parse(arguments: list[str] | None) -> dict[str, str | None]:
+    """Options as the environment variables that they stand for."""
+    parser = argparse.ArgumentParser(prog="ai-gateway", description="Serves the AI gateway. Every option is also an environment variable.")
+    parser.add_argument("--config", metavar="FILE", help="YAML routing (AI_GATEWAY_CONFIG)")
+    parser.add_argument("--env-file", metavar="FILE", help="variables to read (AI_GATEWAY_ENV_FILE, default .env)")
+    parser.add_argument("--listen", metavar="[HOST]:PORT", help="address to listen on (GATEWAY_HOST and PORT)")
+    parser.add_argument("--verbose", action="store_true", help="log more (GATEWAY_LOG_LEVEL=debug)")
+    options = parser.parse_args(arguments)
+    host, colon, port = (options.listen or "").rpartition(":")
+    if options.listen and not (colon and port.isdecimal()):
+        parser.error("--listen wants HOST:PORT or :PORT")
+    return {
+        "AI_GATEWAY_CONFIG": options.config,
+        "AI_GATEWAY_ENV_FILE": options.env_file,
+        "GATEWAY_HOST": (host.strip("[]") or "0.0.0.0") if options.listen else None,
+        "PORT": port or None,
+        "GATEWAY_LOG_LEVEL": "debug" if options.verbose else None,
+    }
+
+
+def serve() -> None:
+    from django.conf import settings
+    from django.core.management import call_command
+
+    from gateway_project import first_start, server
+    from proxy import operator_config
+
+    try:
+        operator_config.current()
+        bound = server.bind(settings.ENV.gateway_host, settings.ENV.port)
+    except operator_config.BadConfiguration as error:
+        sys.exit(f"configuration error: {error}")
+    except OSError as error:
+        sys.exit(f"cannot listen on {settings.ENV.gateway_host}:{settings.ENV.port}: {error.strerror}")
+    call_command("migrate", interactive=False, verbosity=0)
+    server.serve(bound, first_start.banner(first_start.prepare()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""What starts before the first request and ends after the last: the ledger, the connections, the schedule."""
+
+import asyncio
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import Iterator
+from pathlib import Path
+
+import structlog
+from celery.beat import EmbeddedService
+from django.conf import settings
+
+from billing import ledger
+from billing.ledger import SqlLedger
+from billing.ledger.session import connect
+from gateway_project.celery import app as celery
+from projects import configcache
+from proxy import lean, operator_config
+from proxy.process import process
+from proxy.upstream import Upstream
+
+log = structlog.get_logger()
+
+
+class AlreadyServed(Exception):
+    """Another gateway process uses this SQLite database; the embedded ledger allows one."""
+
+
+async def run(receive: lean.Receive, send: lean.Send) -> None:
+    """The lifespan protocol around `services`."""
+    await receive()
+    try:
+        async with services():
+            await send({"type": "lifespan.startup.complete"})
+            process.ready = True
+            await receive()
+            process.ready = False
+    except Exception as error:
+        log.error("the gateway could not start or stop", reason=f"{type(error).__name__}: {error}", exc_info=error)
+        await send({"type": "lifespan.startup.failed", "message": str(error)})
+    else:
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+@asynccontextmanager
+async def services() -> AsyncIterator[None]:
+    """Starts in the order in which things need each other, and stops in the reverse."""
+    async with AsyncExitStack() as stack:
+        if not settings.ENV.database_url:
+            stack.enter_context(only_process_on(settings.ENV.sqlite_path))
+        process.upstream = Upstream(operator_config.current().timeout_s)
+        stack.push_async_callback(process.upstream.close)
+        book = SqlLedger(connect(), alone=not settings.ENV.redis_url)
+        resolved = await book.start()
+        stack.push_async_callback(book.stop)
+        ledger.install(book)
+        if resolved:
+            log.warning("reservations of an earlier process were resolved", count=resolved)
+        await stack.enter_async_context(task(configcache.watch()))
+        if settings.CELERY_TASK_ALWAYS_EAGER:
+            await stack.enter_async_context(embedded_schedule())
+        yield
+
+
+@contextmanager
+def only_process_on(database: Path) -> Iterator[None]:
+    with open(f"{database}.lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise AlreadyServed(f"another gateway process uses {database}") from None
+        lock.write(str(os.getpid()))
+        yield
+
+
+@asynccontextmanager
+async def task(coroutine: object) -> AsyncIterator[None]:
+    running = asyncio.create_task(coroutine)  # type: ignore[arg-type]
+    try:
+        yield
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+@asynccontextmanager
+async def embedded_schedule() -> AsyncIterator[None]:
+    """Celery's beat in a thread of this process, running the tasks itself: the same tasks and times as with workers."""
+    service = EmbeddedService(celery, thread=True, scheduler_cls="celery.beat:Scheduler")
+    service.start()
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(service.stop)

@@ -1,0 +1,60 @@
+from datetime import timedelta
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import transaction
+from django.utils import timezone
+
+from billing.models import Budget, Period
+from billing.money import InvalidAmount, parse_usd
+from gateway_project.first_start import demo_project
+from keys import scopes
+from keys.models import ApiKey
+from projects.models import DEMO_SLUG, Project
+
+
+class Command(BaseCommand):
+    help = "Makes an API key and prints it, alone on the last line. It is good at once, also while the gateway serves."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("owner", help="a label: who or what uses the key; no account is needed")
+        parser.add_argument("scopes", nargs="+", help=f"`all`, or a list of: {', '.join(scopes.KNOWN[1:])}")
+        parser.add_argument("--project", default=DEMO_SLUG, metavar="SLUG", help="default: the demo project")
+        parser.add_argument("--daily-budget", metavar="USD", help="decimal, up to nine places")
+        parser.add_argument("--monthly-budget", metavar="USD")
+        parser.add_argument("--rpm", type=int, metavar="N", help="requests per minute")
+        parser.add_argument("--models", default="", metavar="A,B", help="only these models")
+        parser.add_argument("--expires-in-days", type=int, metavar="N")
+
+    @transaction.atomic
+    def handle(self, *_: Any, **options: Any) -> None:
+        try:
+            granted = scopes.parse(" ".join(options["scopes"]))
+            budgets = {
+                period: parse_usd(options[f"{period.label}_budget"]) for period in Period if options[f"{period.label}_budget"] is not None
+            }
+        except (scopes.UnknownScope, InvalidAmount) as error:
+            raise CommandError(str(error)) from None
+        for option in ("rpm", "expires_in_days"):
+            if options[option] is not None and options[option] < 1:
+                raise CommandError(f"--{option.replace('_', '-')} must be at least 1.")
+        days = options["expires_in_days"]
+        key, text = ApiKey.objects.mint(
+            self.project(options["project"]),
+            options["owner"],
+            scopes=granted,
+            allowed_models=[name.strip() for name in options["models"].split(",") if name.strip()],
+            rpm_limit=options["rpm"],
+            expires_at=timezone.now() + timedelta(days=days) if days else None,
+        )
+        for period, limit in budgets.items():
+            Budget.objects.create(project=key.project, key=key, period=period, limit_nano=limit)
+        self.stdout.write(text)
+
+    def project(self, slug: str) -> Project:
+        if slug == DEMO_SLUG:
+            return demo_project()
+        try:
+            return Project.objects.get(slug=slug)
+        except Project.DoesNotExist:
+            raise CommandError(f"There is no project {slug}.") from None

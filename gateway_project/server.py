@@ -1,0 +1,83 @@
+"""uvicorn, with what a gateway needs of it: capped headers, and an end that loses no request."""
+
+import asyncio
+import socket
+from typing import Any
+
+import uvicorn
+from django.conf import settings
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from proxy.process import process
+
+KEEPALIVE_S = 75
+"""Longer than the 60 s of common load balancers, which must not reuse a connection that closes at that moment."""
+STREAMS_FINISH_S = 25
+
+
+class CappedProtocol(HttpToolsProtocol):
+    """Refuses requests with too many header fields or bytes while they still arrive: httptools has no limit of its own."""
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.header_bytes = 0
+
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self.count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        super().on_header(name, value)
+        self.count(len(name) + len(value))
+
+    def count(self, size: int) -> None:
+        self.header_bytes += size
+        if self.header_bytes > settings.ENV.gateway_max_header_bytes or len(self.headers) > settings.ENV.gateway_max_header_count:
+            # The parser turns this into its own error, and uvicorn answers 400 and closes.
+            raise ValueError("too many header fields or bytes")
+
+
+class GatewayServer(uvicorn.Server):
+    """On SIGTERM: unready at once, still serving for GATEWAY_DRAIN_S, then closed, streams finishing, all settled."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        if self.started and self.banner:
+            print(self.banner, flush=True)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        process.ready = False
+        await asyncio.sleep(settings.ENV.gateway_drain_s)
+        await super().shutdown(sockets=sockets)
+
+    banner: str = ""
+
+
+def serve(bound: socket.socket, banner: str) -> None:
+    config = uvicorn.Config(
+        "gateway_project.asgi:application",
+        http=CappedProtocol,
+        loop="uvloop",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        proxy_headers=False,
+        timeout_keep_alive=KEEPALIVE_S,
+        timeout_graceful_shutdown=STREAMS_FINISH_S,
+        backlog=4096,
+    )
+    server = GatewayServer(config)
+    server.banner = banner
+    server.run(sockets=[bound])
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A listening address, taken before anything else is done; raises OSError where it is in use."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((host, port))
+    bound.set_inheritable(True)
+    return bound

@@ -1,0 +1,75 @@
+"""The form of a new API key."""
+
+import datetime as dt
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+
+from keys.models import ApiKey
+from keys.scopes import ALL
+from projects.forms import LinesField
+from projects.models import Project, Role, User
+
+MODEL_NAME_LENGTH = 200
+
+SCOPES = {
+    "inference": ("Call models", "Chat, responses and embeddings in every format, and the list of models."),
+    "post:/openai/v1/chat/completions": ("Chat only", "Chat completions under each of their addresses, nothing else."),
+    "post:/openai/v1/embeddings": ("Embeddings only", "Embeddings under each of their addresses, nothing else."),
+    "get:/openai/v1/models": ("List models only", "The models that this key may use."),
+    "usage:read": ("Read usage", "Spending, usage and logs of this project over the REST interface."),
+    "keys:manage": ("Manage keys", "Create and revoke API keys of this project over the REST interface."),
+    "project:manage": ("Manage the project", "Change credentials, routes, budgets and settings over the REST interface."),
+    ALL: ("Everything", "All of the above, and whatever is added later."),
+}
+ADMIN_SCOPES = ("keys:manage", "project:manage", ALL)
+
+
+def scope_choice(name: str, explanation: str) -> SafeString:
+    return format_html('<span class="choice__body"><span class="choice__name">{}</span><span class="choice__help">{}</span></span>', name, explanation)
+
+
+def grantable(role: Role) -> list[tuple[str, SafeString]]:
+    """A key never may more than the person who makes it."""
+    return [(scope, scope_choice(*text)) for scope, text in SCOPES.items() if role >= Role.ADMIN or scope not in ADMIN_SCOPES]
+
+
+class KeyForm(forms.Form):
+    label = forms.CharField(label="Name", max_length=120, help_text="Who or what uses this key.")
+    scopes = forms.MultipleChoiceField(widget=forms.CheckboxSelectMultiple, initial=["inference"], help_text="What the key may do.")
+    allowed_models = LinesField(
+        line_length=MODEL_NAME_LENGTH, required=False, help_text="One name per line. Empty: every model of the project.", widget=forms.Textarea(attrs={"rows": 3})
+    )
+    expires_on = forms.DateField(required=False, label="Last day", widget=forms.DateInput(attrs={"type": "date"}))
+    rpm_limit = forms.IntegerField(required=False, min_value=1, max_value=1_000_000, label="Requests per minute")
+
+    def __init__(self, *args: Any, project: Project, role: Role, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.project = project
+        scopes = self.fields["scopes"]
+        assert isinstance(scopes, forms.MultipleChoiceField)
+        scopes.choices = grantable(role)
+        self.fields["expires_on"].help_text = f"The key works until this day ends in {project.timezone}. Empty: it does not expire."
+        self.fields["rpm_limit"].help_text = "Empty: no limit of its own."
+
+    def clean_expires_on(self) -> dt.date | None:
+        day: dt.date | None = self.cleaned_data["expires_on"]
+        if day and day < self.project.today():
+            raise ValidationError("This day has passed.")
+        return day
+
+    def mint(self, created_by: User) -> tuple[ApiKey, str]:
+        """The new key and its text."""
+        last_day: dt.date | None = self.cleaned_data["expires_on"]
+        return ApiKey.objects.mint(
+            self.project,
+            self.cleaned_data["label"],
+            scopes=self.cleaned_data["scopes"],
+            allowed_models=self.cleaned_data["allowed_models"],
+            rpm_limit=self.cleaned_data["rpm_limit"],
+            expires_at=self.project.midnight_after(last_day) if last_day else None,
+            created_by=created_by,
+        )

@@ -1,0 +1,60 @@
+"""Forms of projects, and the fields that forms of other apps share."""
+
+from functools import lru_cache
+from typing import Any
+from zoneinfo import available_timezones
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from projects.models import Project
+
+
+@lru_cache(maxsize=1)
+def timezone_choices() -> list[tuple[str, str]]:
+    """Regions and cities, and UTC first; the old aliases without a region are left out."""
+    places = sorted(name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "SystemV/")))
+    return [("UTC", "UTC"), *((name, name.replace("_", " ")) for name in places)]
+
+
+class ProjectForm(forms.ModelForm[Project]):
+    class Meta:
+        model = Project
+        fields = ("name", "timezone")
+        widgets = {"timezone": forms.Select}
+        help_texts = {"name": "A team, a product or an environment: whatever shares keys and budgets."}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        known = timezone_choices()
+        current = (self.instance.timezone, self.instance.timezone)
+        self.fields["timezone"].widget = forms.Select(choices=known if current[0] in dict(known) else [current, *known])
+        self.fields["timezone"].help_text = "Days and months of budgets and reports begin here."
+
+
+class LinesField(forms.CharField):
+    """Several values, one per line. Blank lines and repetitions are dropped."""
+
+    widget = forms.Textarea
+
+    def __init__(self, *, line_length: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.line_length = line_length
+
+    def to_python(self, value: Any) -> list[str]:  # type: ignore[override]
+        lines = (line.strip() for line in (super().to_python(value) or "").splitlines())
+        return list(dict.fromkeys(line for line in lines if line))
+
+    def validate(self, value: list[str]) -> None:  # type: ignore[override]
+        super().validate("\n".join(value))
+        if any(len(line) > self.line_length for line in value):
+            raise ValidationError(f"A line may have at most {self.line_length} characters.")
+
+    def run_validators(self, value: list[str]) -> None:  # type: ignore[override]
+        super().run_validators("\n".join(value))
+
+    def prepare_value(self, value: Any) -> Any:
+        return "\n".join(value) if isinstance(value, list) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(self.prepare_value(initial), data)

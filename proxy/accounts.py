@@ -1,0 +1,71 @@
+"""Accounts at providers, as gateway processes remember them: a project's credentials and the operator's own."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+from django.conf import settings
+
+from keys.authentication import Grant
+from projects.configcache import ConfigCache
+from proxy.models import Credential
+from proxy.providers import COMPATIBLE, DEMO, OPENAI, PROVIDERS, Provider
+from proxy.vault import Undecipherable
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """`secret` is None where no encryption key opens it. The operator's own addresses are `trusted`, a tenant's are not."""
+
+    slug: str
+    provider: Provider
+    base_url: str
+    secret: str | None
+    models: frozenset[str] = frozenset()
+    trusted: bool = False
+
+
+DEMO_ACCOUNT = Account(DEMO, PROVIDERS[DEMO], "", "", trusted=True)
+
+
+def load(project_id: int) -> tuple[Account, ...]:
+    return tuple(account_of(credential) for credential in Credential.objects.filter(project=project_id).order_by("pk"))
+
+
+def account_of(credential: Credential) -> Account:
+    try:
+        secret: str | None = credential.secret()
+    except Undecipherable:
+        secret = None
+    provider = PROVIDERS[credential.provider]
+    base_url = (credential.base_url or provider.base_url).rstrip("/")
+    return Account(credential.slug, provider, base_url, secret, frozenset(credential.model_names))
+
+
+accounts_of_project: ConfigCache[int, tuple[Account, ...]] = ConfigCache(load)
+
+
+def operators_accounts(grant: Grant) -> tuple[Account, ...]:
+    """The operator's accounts, which only projects that an operator has marked may spend from."""
+    return from_environment() if grant.uses_operator_credentials else ()
+
+
+@lru_cache(maxsize=1)
+def from_environment() -> tuple[Account, ...]:
+    env = settings.ENV
+    found = (
+        (OPENAI, env.ai_gateway_upstream or env.openai_base_url, env.openai_api_key),
+        ("anthropic", env.anthropic_base_url, env.anthropic_api_key),
+        ("gemini", env.gemini_base_url, env.gemini_api_key),
+    )
+    return tuple(operators_account(slug, base_url, secret) for slug, base_url, secret in found if base_url or secret)
+
+
+def operators_account(slug: str, base_url: str, secret: str) -> Account:
+    provider = PROVIDERS[slug]
+    return Account(slug, provider, (base_url or provider.base_url).rstrip("/"), secret, trusted=True)
+
+
+def routed_account(base_url: str) -> Account:
+    """An entry of AI_GATEWAY_MODEL_ROUTES: an OpenAI-compatible address, called with the operator's OpenAI key."""
+    slug = OPENAI if base_url.startswith(PROVIDERS[OPENAI].base_url) else COMPATIBLE
+    return operators_account(slug, base_url, settings.ENV.openai_api_key)

@@ -1,0 +1,47 @@
+"""Reading a client's JSON body, and changing single fields of it while every other byte survives."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec import Raw
+
+from proxy.formats.neutral import BadRequest
+
+T = TypeVar("T")
+decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+encode = msgspec.json.Encoder().encode
+
+
+def read_safely(parse: Callable[[bytes], T], body: bytes) -> T:
+    """Runs a format's parser; what is nested so deeply that it cannot be walked is a BadRequest like any other."""
+    try:
+        return parse(body)
+    except RecursionError:
+        raise BadRequest("The body is nested too deeply.") from None
+
+
+def decode(decoder: Callable[[bytes], T], body: bytes) -> T:
+    """The request that a body holds; raises BadRequest for anything else, however odd."""
+    if not body.strip():
+        raise BadRequest("The request has no body.")
+    try:
+        if not body.isascii():
+            body.decode()
+        return decoder(body)
+    except msgspec.ValidationError as error:
+        reason, _, where = str(error).partition(" - at `$")
+        param = where.rstrip("`").lstrip(".") or None
+        raise BadRequest(f"{reason} in the field {param}." if param else f"{reason}.", param) from None
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"The body is not UTF-8: byte {error.start} is not valid there.") from None
+    except msgspec.DecodeError as error:
+        raise BadRequest(f"The body is not valid JSON: {error}.") from None
+    except ValueError:
+        raise BadRequest("The body holds a number out of range.") from None
+
+
+def replace_fields(body: bytes, fields: dict[str, Any]) -> bytes:
+    """The same JSON object with these fields set; the others keep their bytes."""
+    kept: dict[str, Any] = dict(decode_fields(body))
+    return encode(kept | fields)

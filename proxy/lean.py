@@ -1,0 +1,157 @@
+"""Django views without the cost of Django's request cycle: for gateway routes alone.
+
+No middleware, no signals, no thread-local context, and the body is read only when the view asks for it, under a cap, so
+that nothing is stored for a caller who has no key. See `docs/adr/0001-lean-handler.md`.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
+from types import TracebackType
+from typing import Any
+
+from django.http import HttpRequest
+from django.urls import Resolver404, ResolverMatch, resolve
+
+Scope = Mapping[str, Any]
+Message = dict[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Headers = dict[str, str]
+
+PRINTABLE = {code: None for code in (*range(32), 127)}
+
+
+class BodyTooLarge(Exception):
+    """The body is larger than the cap; what had come of it is dropped."""
+
+
+class ClientGone(Exception):
+    """The client has closed its connection."""
+
+
+class GatewayRequest(HttpRequest):
+    """A request whose body is still on the wire."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        # HttpRequest.__init__ builds half a dozen containers that no gateway route reads.
+        self.scope = scope
+        self.receive = receive
+        self.path = self.path_info = scope["path"]
+        self.method = scope["method"]
+        self.raw_headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            self.raw_headers.setdefault(name, value)
+        self.connection = Connection(receive)
+
+    def header(self, name: bytes) -> str:
+        """The first header of this name (lower case), or an empty string."""
+        return self.raw_headers.get(name, b"").decode("latin-1")
+
+    async def read(self, limit: int) -> bytes:
+        """The whole body; raises BodyTooLarge beyond `limit` bytes, and ClientGone if it never ends."""
+        length = self.header(b"content-length")
+        if length.isdecimal() and int(length) > limit:
+            raise BodyTooLarge
+        parts, size = [], 0
+        while True:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            parts.append(message["body"])
+            size += len(message["body"])
+            if size > limit:
+                raise BodyTooLarge
+            if not message["more_body"]:
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+class Connection:
+    """The client's side of a request whose body has been read. `async with` it around what is of no use without a client:
+    the block is cancelled when the client goes, and ClientGone comes out of it."""
+
+    def __init__(self, receive: Receive) -> None:
+        self.receive = receive
+        self.gone = False
+        self.watcher: asyncio.Task[None] | None = None
+        self.inside: asyncio.Task[Any] | None = None
+
+    async def watch(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.gone = True
+        if self.inside is not None:
+            self.inside.cancel()
+
+    async def __aenter__(self) -> None:
+        if self.gone:
+            raise ClientGone
+        if self.watcher is None:
+            self.watcher = asyncio.create_task(self.watch())
+        self.inside = asyncio.current_task()
+
+    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        task, self.inside = self.inside, None
+        if self.gone and kind is asyncio.CancelledError and task is not None:
+            task.uncancel()
+            raise ClientGone from None
+
+    def close(self) -> None:
+        if self.watcher is not None:
+            self.watcher.cancel()
+
+
+class Reply:
+    """A complete answer."""
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        self.status, self.headers, self.body = status, headers, body
+
+    async def deliver(self, send: Send) -> None:
+        headers = wire_headers(self.headers)
+        headers.append((b"content-length", str(len(self.body)).encode()))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+class Stream:
+    """An answer that is written while it comes: `write` is called once, with a function that sends one chunk."""
+
+    def __init__(self, status: int, headers: Headers, write: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]) -> None:
+        self.status, self.headers, self.write = status, headers, write
+
+    async def deliver(self, send: Send) -> None:
+        async def send_chunk(chunk: bytes) -> None:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+        await send({"type": "http.response.start", "status": self.status, "headers": wire_headers(self.headers)})
+        await self.write(send_chunk)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+LeanResponse = Reply | Stream
+LeanView = Callable[..., Awaitable[LeanResponse]]
+
+
+@lru_cache(maxsize=1024)
+def route(path: str) -> ResolverMatch | None:
+    """The gateway route at this path, or None where Django's own handler answers."""
+    try:
+        match = resolve(path)
+    except Resolver404:
+        return None
+    return match if hasattr(match.func, "operation") else None
+
+
+async def handle(match: ResolverMatch, scope: Scope, receive: Receive, send: Send) -> None:
+    request = GatewayRequest(scope, receive)
+    try:
+        response = await match.func(request, *match.args, **match.kwargs)
+        await response.deliver(send)
+    finally:
+        request.connection.close()
+
+
+def wire_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Header values can hold what clients and providers sent: no control character leaves here."""
+    return [(name.encode("latin-1"), value.translate(PRINTABLE).encode("latin-1", "replace")) for name, value in headers.items()]

@@ -1,0 +1,34 @@
+"""Prometheus metrics. No label names a project or a key."""
+
+from functools import lru_cache
+
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest
+
+BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
+
+requests = Counter("proxy_requests", "Requests that were answered.", ["format", "model", "provider", "status"])
+durations = Histogram("proxy_request_duration_seconds", "From the first byte in to the last byte out.", ["format", "model", "provider"], buckets=BUCKETS)
+errors = Counter("proxy_errors", "Requests that failed.", ["format", "model", "provider", "error_type"])
+active = Gauge("proxy_active_requests", "Requests under way.", ["format"])
+outcomes = Counter("gateway_outcomes", "Every request received, by how it ended.", ["outcome"])
+
+
+def exposition() -> bytes:
+    return generate_latest(REGISTRY)
+
+
+@lru_cache(maxsize=4096)
+def series(format: str, model: str, provider: str, status: int, outcome: str) -> tuple[Counter, Histogram, Counter | None, Counter]:
+    failed = errors.labels(format, model, provider, outcome) if status >= 400 else None
+    return requests.labels(format, model, provider, status), durations.labels(format, model, provider), failed, outcomes.labels(outcome)
+
+
+def count(format: str, model: str, provider: str, outcome: str, status: int, seconds: float) -> None:
+    """One request that has ended."""
+    answered, duration, failed, ended = series(format, model, provider, status, outcome)
+    answered.inc()
+    duration.observe(seconds)
+    ended.inc()
+    if failed is not None:
+        failed.inc()
+    active.labels(format).dec()

@@ -1,0 +1,84 @@
+"""The operator's routing: the YAML file named by AI_GATEWAY_CONFIG, and AI_GATEWAY_MODEL_ROUTES."""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+
+import msgspec
+from django.conf import settings
+
+from proxy.providers import PROVIDERS
+
+DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+DEFAULT_TIMEOUT_S = 300.0
+
+
+class BadConfiguration(Exception):
+    """The file or variable cannot be used; the message says where and why."""
+
+
+class ConfiguredModel(msgspec.Struct, frozen=True):
+    name: str
+    provider: str
+    description: str = ""
+
+
+class OperatorConfig(msgspec.Struct, frozen=True):
+    """`timeout` is how long a provider may stay silent, as `90s` or `5m`."""
+
+    version: str | float | int = "1.0"
+    models: tuple[ConfiguredModel, ...] = ()
+    default_provider: str = ""
+    timeout: str | float | int = DEFAULT_TIMEOUT_S
+    routes: dict[str, str] = {}
+    providers: dict[str, str] = {}
+
+    def provider_of(self, model: str) -> str | None:
+        return self.providers.get(model)
+
+    @property
+    def timeout_s(self) -> float:
+        return seconds(self.timeout)
+
+
+@lru_cache(maxsize=1)
+def current() -> OperatorConfig:
+    """The configuration of this process, read once; raises BadConfiguration."""
+    env = settings.ENV
+    config = read_file(env.ai_gateway_config) if env.ai_gateway_config else OperatorConfig()
+    for name in [*(model.provider for model in config.models), config.default_provider]:
+        if name and name not in PROVIDERS:
+            raise BadConfiguration(f"{env.ai_gateway_config}: unknown provider {name!r}; known: {', '.join(PROVIDERS)}")
+    seconds(config.timeout)
+    providers = {model.name: model.provider for model in config.models}
+    return msgspec.structs.replace(config, routes=parse_routes(env.ai_gateway_model_routes), providers=providers)
+
+
+def read_file(path: Path) -> OperatorConfig:
+    try:
+        return msgspec.yaml.decode(path.read_bytes(), type=OperatorConfig)
+    except OSError as error:
+        raise BadConfiguration(f"{path}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise BadConfiguration(f"{path}: {error}") from None
+
+
+def parse_routes(text: str) -> dict[str, str]:
+    """`model:http://host/v1,model2:https://...`, split at the last `:http`, since names may hold colons."""
+    routes = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, colon, address = entry.rpartition(":http")
+        if not name or not colon:
+            raise BadConfiguration(f"AI_GATEWAY_MODEL_ROUTES: {entry!r} is not model:http(s)://address")
+        routes[name] = f"http{address}".rstrip("/")
+    return routes
+
+
+def seconds(timeout: str | float | int) -> float:
+    if not isinstance(timeout, str):
+        return float(timeout)
+    parts = DURATION.findall(timeout)
+    if "".join(number + unit for number, unit in parts) != timeout or not parts:
+        raise BadConfiguration(f"timeout: {timeout!r} is not a duration such as 90s or 5m")
+    return sum(float(number) * SECONDS[unit] for number, unit in parts)

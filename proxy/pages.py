@@ -1,0 +1,69 @@
+"""Pages that read what the gateway does: a project's overview and its provider credentials."""
+
+from django.conf import settings
+from django.contrib import messages
+from django.http import HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
+
+from billing.models import DailyUsage, UsageRecord
+from billing.views import current_budgets
+from projects.access import project_view
+from projects.models import Project, Role
+from projects.views import ProjectRequest
+from proxy.forms import CredentialForm
+from proxy.models import Credential
+
+NEWEST_RECORDS = 20
+
+
+@project_view(Role.VIEWER)
+def overview(request: ProjectRequest, project: Project) -> HttpResponse:
+    today = project.today()
+    records = UsageRecord.objects.for_project(project)
+    spending = DailyUsage.objects.month_to_date(project, today)
+    page = {
+        "day": today,
+        "totals": records.on(today).totals(),
+        "spending": spending,
+        "month_nano": sum(spending.values()),
+        "budgets": current_budgets(project),
+        "records": records.newest(NEWEST_RECORDS),
+        "base_url": settings.ENV.public_url,
+    }
+    return render(request, "proxy/overview.html", page)
+
+
+@project_view(Role.MEMBER)
+def credential_list(request: ProjectRequest, project: Project) -> HttpResponse:
+    return render(request, "proxy/credentials.html", {"credentials": Credential.objects.for_project(project)})
+
+
+@project_view(Role.ADMIN)
+def credential_new(request: ProjectRequest, project: Project) -> HttpResponse:
+    form = CredentialForm(request.POST or None, project=project)
+    if form.is_valid():
+        credential = form.save()
+        messages.success(request, f"Models of {credential.slug} are reached as {credential.slug}/….")
+        return redirect("credential-list", project.slug)
+    return render(request, "proxy/credential_form.html", {"form": form})
+
+
+@project_view(Role.ADMIN)
+def credential_edit(request: ProjectRequest, project: Project, pk: int) -> HttpResponse:
+    found = get_object_or_404(Credential.objects.for_project(project), pk=pk)
+    form = CredentialForm(request.POST or None, instance=found, project=project)
+    if form.is_valid():
+        form.save()
+        messages.success(request, "Saved.")
+        return redirect("credential-list", project.slug)
+    return render(request, "proxy/credential_form.html", {"form": form, "credential": found})
+
+
+@project_view(Role.ADMIN)
+def credential_delete(request: ProjectRequest, project: Project, pk: int) -> HttpResponse:
+    found = get_object_or_404(Credential.objects.for_project(project), pk=pk)
+    if request.method == "POST":
+        found.delete()
+        messages.success(request, f"{found.slug} is deleted.")
+        return redirect("credential-list", project.slug)
+    return render(request, "proxy/credential_delete.html", {"credential": found})

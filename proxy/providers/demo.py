@@ -1,0 +1,148 @@
+"""The built-in demo provider: answers in process, so that a first run, tests and benchmarks need no key.
+
+`demo/chat` emits exactly `max_tokens` tokens (64 by default) and counts its input with the very function that reservations
+use; `demo/embed` gives the same vector for the same text. Behaviour is set by a `demo` object in the body:
+`delay_ms` between streamed tokens (10), `status` of an error to answer with, `fail_after` streamed tokens.
+"""
+
+import asyncio
+import base64
+import hashlib
+import time
+from array import array
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from billing.prices import flat
+from proxy.formats import openai_chat, openai_embeddings
+from proxy.formats.bounds import IMAGE_TOKENS, text_tokens
+from proxy.upstream import UpstreamRefused
+
+MODELS = ("demo/chat", "demo/embed")
+PRICE = flat("1", "2", "demo, play money")
+DEFAULT_TOKENS = 64
+MAX_TOKENS = 32_768
+DEFAULT_DIMENSIONS = 256
+WORDS = "This answer comes from the demo model inside the gateway so that you can try keys budgets and streams before you add a provider.".split()
+
+encode = msgspec.json.Encoder().encode
+
+
+class Behaviour(msgspec.Struct):
+    delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 10
+    status: Annotated[int, Meta(ge=400, le=599)] | None = None
+    fail_after: Annotated[int, Meta(ge=0)] | None = None
+
+
+class Instructions(msgspec.Struct):
+    demo: Behaviour = msgspec.field(default_factory=Behaviour)
+
+
+class DemoReply:
+    """Looks like an upstream's reply: status, headers, and a body whole or in chunks."""
+
+    def __init__(self, status: int, body: bytes | Callable[[], AsyncIterator[bytes]]) -> None:
+        self.status = status
+        self.body = body
+        self.headers = {"content-type": "application/json" if isinstance(body, bytes) else "text/event-stream; charset=utf-8"}
+
+    async def read(self) -> bytes:
+        return self.body if isinstance(self.body, bytes) else b"".join([chunk async for chunk in self.body()])
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        assert not isinstance(self.body, bytes)
+        return self.body()
+
+    async def __aenter__(self) -> "DemoReply":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """There is no connection to close."""
+
+
+async def answer(path: str, body: bytes) -> DemoReply:
+    """What a provider would answer at this path of the OpenAI API."""
+    try:
+        behaviour = msgspec.json.decode(body, type=Instructions).demo
+    except msgspec.ValidationError as error:
+        return failure(400, str(error))
+    if behaviour.status is not None:
+        return failure(behaviour.status, "The demo provider was told to fail.")
+    if path == openai_embeddings.EmbeddingsCall.path:
+        return embed(msgspec.json.decode(body, type=openai_embeddings.Request))
+    return chat(msgspec.json.decode(body, type=openai_chat.Request), behaviour)
+
+
+def failure(status: int, message: str) -> DemoReply:
+    return DemoReply(status, encode({"error": {"message": message, "type": "demo_error", "param": None, "code": None}}))
+
+
+def chat(request: openai_chat.Request, behaviour: Behaviour) -> DemoReply:
+    limit = request.max_completion_tokens or request.max_tokens
+    if limit is not None and limit > MAX_TOKENS:
+        return failure(400, f"max_tokens is too large: {limit}. This model gives at most {MAX_TOKENS} tokens.")
+    count, choices = limit or DEFAULT_TOKENS, request.n or 1
+    head = {"id": f"chatcmpl-demo{time.time_ns():x}", "created": int(time.time()), "model": request.model}
+    usage = usage_of(openai_chat.input_bound(request), count * choices)
+    finish = "stop" if limit is None else "length"
+    if request.stream:
+        wants_usage = bool((request.stream_options or {}).get("include_usage"))
+        return DemoReply(200, lambda: stream(head, count, choices, finish, usage if wants_usage else None, behaviour))
+    message = {"role": "assistant", "content": "".join(tokens(count)), "refusal": None}
+    answers = [{"index": index, "message": message, "logprobs": None, "finish_reason": finish} for index in range(choices)]
+    return DemoReply(200, encode({**head, "object": "chat.completion", "choices": answers, "usage": usage}))
+
+
+async def stream(
+    head: dict[str, Any], count: int, choices: int, finish: str, usage: dict[str, Any] | None, behaviour: Behaviour
+) -> AsyncIterator[bytes]:
+    def event(index: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+        return b"data: " + encode({**head, "object": "chat.completion.chunk", "choices": [choice]}) + b"\n\n"
+
+    yield b"".join(event(index, {"role": "assistant", "content": ""}) for index in range(choices))
+    for number, token in enumerate(tokens(count)):
+        if number == behaviour.fail_after:
+            raise UpstreamRefused("the demo provider was told to fail")
+        if behaviour.delay_ms:
+            await asyncio.sleep(behaviour.delay_ms / 1000)
+        yield b"".join(event(index, {"content": token}) for index in range(choices))
+    yield b"".join(event(index, {}, finish) for index in range(choices))
+    if usage is not None:
+        yield b"data: " + encode({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}) + b"\n\n"
+    yield b"data: [DONE]\n\n"
+
+
+def tokens(count: int) -> Iterator[str]:
+    for number in range(count):
+        yield ("" if number == 0 else " ") + WORDS[number % len(WORDS)]
+
+
+def usage_of(prompt: int, output: int) -> dict[str, Any]:
+    return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
+
+
+def embed(request: openai_embeddings.Request) -> DemoReply:
+    texts = [request.input] if isinstance(request.input, str) else request.input
+    size = request.dimensions or DEFAULT_DIMENSIONS
+    data = [
+        {"object": "embedding", "index": index, "embedding": as_asked(vector(repr(text), size), request.encoding_format)}
+        for index, text in enumerate(texts)
+    ]
+    used = text_tokens(request.input, IMAGE_TOKENS)
+    return DemoReply(200, encode({"object": "list", "data": data, "model": request.model, "usage": {"prompt_tokens": used, "total_tokens": used}}))
+
+
+def vector(text: str, size: int) -> list[float]:
+    """A unit vector drawn from the text's hash: equal texts are equal, others nearly orthogonal."""
+    raw = hashlib.shake_256(text.encode("utf-8", "surrogatepass")).digest(size)
+    values = [byte - 127.5 for byte in raw]
+    length = sum(value * value for value in values) ** 0.5
+    return [value / length for value in values]
+
+
+def as_asked(values: list[float], encoding: str | None) -> list[float] | str:
+    return base64.b64encode(array("f", values).tobytes()).decode() if encoding == "base64" else values

@@ -23,7 +23,7 @@ class UsdField(forms.CharField):
         if text in self.empty_values:
             return None
         try:
-            return parse_usd(text.replace(",", ""))
+            return parse_usd(str(text).replace(",", ""))
         except InvalidAmount as error:
             raise ValidationError(str(error)) from None
 
@@ -36,7 +36,7 @@ class UsdField(forms.CharField):
 
 class BudgetedKeyForm(KeyForm):
     day_budget = UsdField(required=False, label="Daily budget in USD", help_text="Requests are refused before they could exceed it.")
-    month_budget = UsdField(required=False, label="Monthly budget in USD", help_text="Counted by calendar month. Empty: no limit of its own.")
+    month_budget = UsdField(required=False, label="Monthly budget in USD", help_text="By calendar month. Empty: no limit of its own.")
 
     @transaction.atomic
     def mint(self, created_by: User) -> tuple[ApiKey, str]:

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from django.core.validators import MinValueValidator
 from django.db import models, transaction
-from django.db.models import Count, F, Q, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import Count, F, FloatField, Q, Sum
+from django.db.models.functions import Cast, Coalesce, NullIf
 
 from billing.money import format_usd
 from keys.models import ApiKey
@@ -36,6 +36,11 @@ class BudgetQuerySet(models.QuerySet["Budget"]):
             spent_nano=Coalesce(Sum("windows__spent_nano", filter=current), 0),
             reserved_nano=Coalesce(Sum("windows__reserved_nano", filter=current), 0),
         )
+
+    def fullest(self, count: int) -> "BudgetQuerySet":
+        """Of budgets with their spending, those of which the largest share is gone. A limit of nothing is always full."""
+        share = Cast(F("spent_nano") + F("reserved_nano"), FloatField()) / NullIf(F("limit_nano"), 0)
+        return self.order_by(share.desc(nulls_first=True), "pk")[:count]
 
 
 @cached_by_gateways
@@ -137,8 +142,8 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         return self.filter(day=day)
 
     def totals(self) -> Totals:
-        sums = self.aggregate(requests=Count("id"), failures=Count("id", filter=~Q(outcome=Outcome.OK)), cost_nano=Coalesce(Sum("cost_nano"), 0))
-        return Totals(**sums)
+        failures = Count("id", filter=~Q(outcome=Outcome.OK))
+        return Totals(**self.aggregate(requests=Count("id"), failures=failures, cost_nano=Coalesce(Sum("cost_nano"), 0)))
 
     def newest(self, count: int) -> "UsageRecordQuerySet":
         return self.select_related("key").order_by("-id")[:count]

@@ -1,8 +1,8 @@
 """uvicorn, with what a gateway needs of it: capped headers, and an end that loses no request."""
 
 import asyncio
+import gc
 import socket
-from typing import Any
 
 import uvicorn
 from django.conf import settings
@@ -13,6 +13,9 @@ from proxy.process import process
 KEEPALIVE_S = 75
 """Longer than the 60 s of common load balancers, which must not reuse a connection that closes at that moment."""
 STREAMS_FINISH_S = 25
+MAX_HEADER_BYTES = settings.ENV.gateway_max_header_bytes
+MAX_HEADER_COUNT = settings.ENV.gateway_max_header_count
+YOUNG_OBJECTS = 10_000
 
 
 class CappedProtocol(HttpToolsProtocol):
@@ -32,7 +35,7 @@ class CappedProtocol(HttpToolsProtocol):
 
     def count(self, size: int) -> None:
         self.header_bytes += size
-        if self.header_bytes > settings.ENV.gateway_max_header_bytes or len(self.headers) > settings.ENV.gateway_max_header_count:
+        if self.header_bytes > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADER_COUNT:
             # The parser turns this into its own error, and uvicorn answers 400 and closes.
             raise ValueError("too many header fields or bytes")
 
@@ -40,8 +43,11 @@ class CappedProtocol(HttpToolsProtocol):
 class GatewayServer(uvicorn.Server):
     """On SIGTERM: unready at once, still serving for GATEWAY_DRAIN_S, then closed, streams finishing, all settled."""
 
+    banner: str = ""
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
+        spare_the_collector()
         if self.started and self.banner:
             print(self.banner, flush=True)
 
@@ -50,7 +56,13 @@ class GatewayServer(uvicorn.Server):
         await asyncio.sleep(settings.ENV.gateway_drain_s)
         await super().shutdown(sockets=sockets)
 
-    banner: str = ""
+
+def spare_the_collector() -> None:
+    """What the start has loaded stays for good: Python's collector need not walk through it again and again under load,
+    which took half of the CPU time of a request."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
 
 
 def serve(bound: socket.socket, banner: str) -> None:

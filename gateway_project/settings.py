@@ -163,6 +163,10 @@ def email_settings(url: str) -> dict[str, object]:
 globals().update(email_settings(ENV.gateway_email_url))
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = ENV.gateway_email_from
 
+# What the gateway path reads on every request.
+KEY_PEPPER = ENV.gateway_key_pepper
+MAX_BODY_BYTES = ENV.gateway_max_body_bytes
+
 USE_TZ = True
 TIME_ZONE = "UTC"
 LANGUAGE_CODE = "en-us"

@@ -25,11 +25,12 @@ SCOPES = {
     "project:manage": ("Manage the project", "Change credentials, routes, budgets and settings over the REST interface."),
     ALL: ("Everything", "All of the above, and whatever is added later."),
 }
+CHOICE = '<span class="choice__body"><span class="choice__name">{}</span><span class="choice__help">{}</span></span>'
 ADMIN_SCOPES = ("keys:manage", "project:manage", ALL)
 
 
 def scope_choice(name: str, explanation: str) -> SafeString:
-    return format_html('<span class="choice__body"><span class="choice__name">{}</span><span class="choice__help">{}</span></span>', name, explanation)
+    return format_html(CHOICE, name, explanation)
 
 
 def grantable(role: Role) -> list[tuple[str, SafeString]]:
@@ -41,7 +42,10 @@ class KeyForm(forms.Form):
     label = forms.CharField(label="Name", max_length=120, help_text="Who or what uses this key.")
     scopes = forms.MultipleChoiceField(widget=forms.CheckboxSelectMultiple, initial=["inference"], help_text="What the key may do.")
     allowed_models = LinesField(
-        line_length=MODEL_NAME_LENGTH, required=False, help_text="One name per line. Empty: every model of the project.", widget=forms.Textarea(attrs={"rows": 3})
+        line_length=MODEL_NAME_LENGTH,
+        required=False,
+        help_text="One name per line. Empty: every model of the project.",
+        widget=forms.Textarea(attrs={"rows": 3}),
     )
     expires_on = forms.DateField(required=False, label="Last day", widget=forms.DateInput(attrs={"type": "date"}))
     rpm_limit = forms.IntegerField(required=False, min_value=1, max_value=1_000_000, label="Requests per minute")

@@ -16,7 +16,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def mint(self, project: Project, label: str, **fields: Any) -> tuple["ApiKey", str]:
         """A new key and its text, which is not stored and cannot be shown again."""
         token = tokens.Token.mint()
-        digest = token.digest(settings.ENV.gateway_key_pepper)
+        digest = token.digest(settings.KEY_PEPPER)
         return self.create(project=project, label=label, public_id=token.public_id, digest=digest, **fields), str(token)
 
     def for_project(self, project: Project) -> "ApiKeyQuerySet":
@@ -69,4 +69,4 @@ class ApiKey(models.Model):
             self.save(update_fields=["revoked_at"])
 
     def proves(self, token: tokens.Token) -> bool:
-        return hmac.compare_digest(self.digest, token.digest(settings.ENV.gateway_key_pepper))
+        return hmac.compare_digest(self.digest, token.digest(settings.KEY_PEPPER))

@@ -139,7 +139,7 @@ def of(error: Exception, provider: str = "The provider") -> GatewayError:
         case BadRequest():
             return bad_request(error)
         case BodyTooLarge():
-            return too_large(settings.ENV.gateway_max_body_bytes)
+            return too_large(settings.MAX_BODY_BYTES)
         case BudgetExceeded():
             return budget_exceeded(error)
         case RateExceeded():

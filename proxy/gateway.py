@@ -66,7 +66,7 @@ def key_of(request: GatewayRequest) -> str:
 
 
 async def read(exchange: Exchange) -> Incoming:
-    body = await exchange.request.read(settings.ENV.gateway_max_body_bytes)
+    body = await exchange.request.read(settings.MAX_BODY_BYTES)
     assert exchange.operation.parse is not None
     incoming = read_safely(exchange.operation.parse, body)
     exchange.describe(incoming.call)

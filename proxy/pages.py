@@ -14,6 +14,7 @@ from proxy.forms import CredentialForm
 from proxy.models import Credential
 
 NEWEST_RECORDS = 20
+FULLEST_BUDGETS = 6
 
 
 @project_view(Role.VIEWER)
@@ -26,7 +27,7 @@ def overview(request: ProjectRequest, project: Project) -> HttpResponse:
         "totals": records.on(today).totals(),
         "spending": spending,
         "month_nano": sum(spending.values()),
-        "budgets": current_budgets(project),
+        "budgets": current_budgets(project).fullest(FULLEST_BUDGETS),
         "records": records.newest(NEWEST_RECORDS),
         "base_url": settings.ENV.public_url,
     }

@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import lru_cache
 from typing import Any, Protocol
 
 import psycopg
@@ -21,6 +22,11 @@ class Connection(Session, Protocol):
     async def close(self) -> None: ...
 
 
+@lru_cache(maxsize=64)
+def question_marks(sql: str) -> str:
+    return sql.replace("%s", "?")
+
+
 class SqliteConnection:
     """Runs in the event loop's own thread: a statement takes microseconds, and another thread would wait for the
     interpreter lock at each one. A commit only appends to the write-ahead log (no fsync, synchronous=NORMAL), which
@@ -35,7 +41,7 @@ class SqliteConnection:
         self.cursor = self.connection.cursor()
 
     async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self.cursor.execute(sql.replace("%s", "?"), params).fetchall()
+        return self.cursor.execute(question_marks(sql), params).fetchall()
 
     async def begin(self) -> None:
         self.cursor.execute("BEGIN IMMEDIATE")

@@ -4,7 +4,8 @@ from django import template
 
 from billing import money
 
-MICROSECONDS = 1_000_000
+MILLISECOND = 1_000
+SECOND = 1_000_000
 register = template.Library()
 
 
@@ -16,11 +17,11 @@ def usd(nano: int | None) -> str:
 @register.filter
 def duration(microseconds: int) -> str:
     """`820 µs`, `340 ms`, `1.24 s`, `2 min 5 s`."""
-    if microseconds < 1_000:
+    if microseconds < MILLISECOND:
         return f"{microseconds} µs"
-    if microseconds < MICROSECONDS:
-        return f"{microseconds // 1_000} ms"
-    if microseconds < 60 * MICROSECONDS:
-        return f"{microseconds / MICROSECONDS:.2f} s"
-    minutes, seconds = divmod(microseconds // MICROSECONDS, 60)
+    if microseconds < SECOND:
+        return f"{microseconds // MILLISECOND} ms"
+    if microseconds < 60 * SECOND:
+        return f"{microseconds / SECOND:.2f} s"
+    minutes, seconds = divmod(microseconds // SECOND, 60)
     return f"{minutes} min {seconds} s"

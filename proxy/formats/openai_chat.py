@@ -17,6 +17,7 @@ MAX_TOKENS = 2**31 - 1
 MAX_CHOICES = 128
 TOKEN_BYTES = 4
 LONE_TOKEN_BYTES = 16
+END_OF_EVENT = b"\n\n"
 
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -48,6 +49,8 @@ class WireUsage(msgspec.Struct):
     completion_tokens: int | None = None
     prompt_tokens_details: PromptDetails | None = None
     completion_tokens_details: CompletionDetails | None = None
+    # Together states this beside the others, and sends its usage chunk whether it is asked for or not.
+    reasoning_tokens: int | None = None
 
 
 class Answer(msgspec.Struct):
@@ -117,7 +120,8 @@ def neutral_usage(wire: WireUsage) -> Usage | None:
     """Disjoint buckets: OpenAI counts cached tokens inside the prompt. None for counts that are absent or absurd."""
     prompt, output = wire.prompt_tokens, wire.completion_tokens or 0
     cached = (wire.prompt_tokens_details and wire.prompt_tokens_details.cached_tokens) or 0
-    reasoning = (wire.completion_tokens_details and wire.completion_tokens_details.reasoning_tokens) or 0
+    details = wire.completion_tokens_details
+    reasoning = (details and details.reasoning_tokens) or wire.reasoning_tokens or 0
     if prompt is None or not all(0 <= count <= MAX_TOKENS for count in (prompt, output, cached, reasoning)):
         return None
     cached = min(cached, prompt)
@@ -127,7 +131,7 @@ def neutral_usage(wire: WireUsage) -> Usage | None:
 class StreamMeter:
     """Reads a stream as it passes. `usage` is what the provider stated so far, `output_seen` our own count of tokens.
 
-    With `withhold_usage` the chunk that carries nothing but usage stays here: the client did not ask for it.
+    With `withhold_usage` the chunk that carries nothing but usage stays here: the client did not ask for it, we did.
     """
 
     def __init__(self, *, withhold_usage: bool) -> None:
@@ -147,9 +151,12 @@ class StreamMeter:
         return b"".join(event for event in events if self.read(event))
 
     def finish(self) -> bytes:
-        """What is still to be sent when the provider has closed the stream."""
+        """What is still to be sent when the provider has closed the stream: a last event that no blank line ended gets one,
+        since clients drop it otherwise."""
         rest = self.splitter.finish()
-        return rest if self.withhold_usage and rest and self.read(rest) else b""
+        if not rest or not self.read(rest):
+            return b""
+        return rest + END_OF_EVENT if self.withhold_usage else END_OF_EVENT
 
     def read(self, event: bytes) -> bool:
         """Counts one event; False where the client should not see it."""
@@ -164,7 +171,7 @@ class StreamMeter:
         if chunk.usage is not None:
             self.usage = neutral_usage(chunk.usage) or self.usage
             if not chunk.choices:
-                return False
+                return chunk.usage.reasoning_tokens is not None
         for choice in chunk.choices or ():
             self.output_seen += tokens_in(choice.get("delta"))
         return True

@@ -1,0 +1,20 @@
+"""Operators' view of provider credentials. The secrets are the tenants': they are neither shown nor changed here."""
+
+from django.contrib import admin
+from django.http import HttpRequest
+from unfold.admin import ModelAdmin
+
+from proxy.models import Credential
+
+
+@admin.register(Credential)
+class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
+    list_display = ("slug", "project", "provider", "base_url", "created_at")
+    list_filter = ("provider", "created_at")
+    list_select_related = ("project",)
+    search_fields = ("slug", "base_url", "project__name", "project__slug")
+    fields = ("project", "slug", "provider", "base_url", "model_names", "created_at")
+    readonly_fields = ("project", "provider", "base_url", "created_at")
+
+    def has_add_permission(self, request: HttpRequest) -> bool:
+        return False

@@ -52,7 +52,7 @@ def serve() -> None:
     except OSError as error:
         sys.exit(f"cannot listen on {settings.ENV.gateway_host}:{settings.ENV.port}: {error.strerror}")
     call_command("migrate", interactive=False, verbosity=0)
-    server.serve(bound, first_start.banner(first_start.prepare()))
+    server.build(first_start.banner(first_start.prepare())).run(sockets=[bound])
 
 
 if __name__ == "__main__":

@@ -21,29 +21,37 @@ YOUNG_OBJECTS = 10_000
 class CappedProtocol(HttpToolsProtocol):
     """Refuses requests with too many header fields or bytes while they still arrive: httptools has no limit of its own."""
 
+    header_bytes = 0
+    in_headers = False
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.in_headers:
+            self.header_bytes += len(data)
+            if self.header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+                self.send_400_response("Too many header bytes.")
+
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.header_bytes = 0
-
-    def on_url(self, url: bytes) -> None:
-        super().on_url(url)
-        self.count(len(url))
+        self.header_bytes, self.in_headers = 0, True
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
-        self.count(len(name) + len(value))
+        if len(self.headers) > MAX_HEADER_COUNT:
+            # The parser turns this into an error of its own, and uvicorn answers 400 and closes.
+            raise ValueError("too many header fields")
 
-    def count(self, size: int) -> None:
-        self.header_bytes += size
-        if self.header_bytes > MAX_HEADER_BYTES or len(self.headers) > MAX_HEADER_COUNT:
-            # The parser turns this into its own error, and uvicorn answers 400 and closes.
-            raise ValueError("too many header fields or bytes")
+    def on_headers_complete(self) -> None:
+        self.in_headers = False
+        super().on_headers_complete()
 
 
 class GatewayServer(uvicorn.Server):
     """On SIGTERM: unready at once, still serving for GATEWAY_DRAIN_S, then closed, streams finishing, all settled."""
 
-    banner: str = ""
+    def __init__(self, config: uvicorn.Config, banner: str) -> None:
+        super().__init__(config)
+        self.banner = banner
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
@@ -65,7 +73,8 @@ def spare_the_collector() -> None:
     gc.set_threshold(YOUNG_OBJECTS, 20, 50)
 
 
-def serve(bound: socket.socket, banner: str) -> None:
+def build(banner: str = "") -> GatewayServer:
+    """A server that is not listening yet."""
     config = uvicorn.Config(
         "gateway_project.asgi:application",
         http=CappedProtocol,
@@ -80,9 +89,7 @@ def serve(bound: socket.socket, banner: str) -> None:
         timeout_graceful_shutdown=STREAMS_FINISH_S,
         backlog=4096,
     )
-    server = GatewayServer(config)
-    server.banner = banner
-    server.run(sockets=[bound])
+    return GatewayServer(config, banner)
 
 
 def bind(host: str, port: int) -> socket.socket:

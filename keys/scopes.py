@@ -3,7 +3,7 @@
 An operation's scope names its canonical path and covers every alias of it.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 ALL = "all"
 OPERATIONS = {
@@ -28,6 +28,6 @@ def parse(text: str) -> list[str]:
     return sorted(set(scopes), key=KNOWN.index)
 
 
-def allows(held: Iterable[str], operation: str) -> bool:
+def allows(held: Collection[str], operation: str) -> bool:
     """Whether scopes that a key holds cover an operation such as `post:/openai/v1/embeddings`."""
-    return ALL in held or operation in held or OPERATIONS.get(operation) in held
+    return ALL in held or operation in held or OPERATIONS.get(operation, ALL) in held

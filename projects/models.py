@@ -140,5 +140,5 @@ class ConfigVersion(models.Model):
         cls.objects.filter(pk=1).update(version=models.F("version") + 1)
 
     @classmethod
-    def current(cls) -> int:
-        return cls.objects.values_list("version", flat=True).get(pk=1)
+    def current(cls) -> int | None:
+        return cls.objects.filter(pk=1).values_list("version", flat=True).first()

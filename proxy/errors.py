@@ -9,9 +9,8 @@ from django.db import Error as DatabaseError
 from billing.ledger import BudgetExceeded, LedgerUnavailable, RateExceeded
 from billing.models import Outcome
 from billing.money import decimal_usd
-from keys.authentication import NotAuthenticated
 from proxy.formats.neutral import BadRequest, Failure
-from proxy.lean import BodyTooLarge
+from proxy.lean import BodyTooLarge, ClientGone
 from proxy.upstream import BadUpstreamAddress, UpstreamRefused, UpstreamTimeout
 
 log = structlog.get_logger()
@@ -125,6 +124,11 @@ def upstream_timeout(provider: str) -> GatewayError:
     return GatewayError(504, Outcome.UPSTREAM_ERROR, Failure("timeout", "upstream_timeout", f"{provider} did not answer in time."))
 
 
+def client_closed() -> GatewayError:
+    """Nobody reads this one; the record keeps it. 499 is nginx's word for a client that left before its answer."""
+    return GatewayError(499, Outcome.CLIENT_CLOSED, Failure("network", "client_closed", "The client closed the connection."))
+
+
 def internal() -> GatewayError:
     return GatewayError(500, Outcome.UNAVAILABLE, Failure("server_error", "internal_error", "The gateway failed on this request."))
 
@@ -134,12 +138,12 @@ def of(error: Exception, provider: str = "The provider") -> GatewayError:
     match error:
         case GatewayError():
             return error
-        case NotAuthenticated():
-            return wrong_key()
         case BadRequest():
             return bad_request(error)
         case BodyTooLarge():
             return too_large(settings.MAX_BODY_BYTES)
+        case ClientGone():
+            return client_closed()
         case BudgetExceeded():
             return budget_exceeded(error)
         case RateExceeded():

@@ -28,8 +28,6 @@ from proxy.routing import Target
 MAX_REQUEST_ID = 128
 OUTPUT_CAP = 4096
 """Output tokens that a client who sets no limit gets where a budget applies: no current model refuses this limit."""
-CLIENT_CLOSED_STATUS = 499
-"""nginx's word for a client that left before its answer."""
 
 log = structlog.get_logger()
 

@@ -8,9 +8,9 @@ from django.conf import settings
 
 from billing.models import Outcome
 from billing.money import decimal_usd
-from keys.authentication import authenticate
+from keys.authentication import NotAuthenticated, authenticate
 from proxy import errors, routing
-from proxy.exchange import CLIENT_CLOSED_STATUS, Exchange
+from proxy.exchange import Exchange
 from proxy.formats import openai_chat
 from proxy.formats.body import read_safely
 from proxy.formats.neutral import Usage
@@ -33,8 +33,6 @@ async def respond(exchange: Exchange) -> LeanResponse:
         incoming = await read(exchange)
         target = await aim(exchange, incoming)
         await exchange.reserve(incoming.call, target)
-    except ClientGone:
-        return await abandoned(exchange)
     except Exception as error:
         return await exchange.refuse(errors.of(error))
     return await call(exchange, incoming, target)
@@ -44,13 +42,16 @@ async def identify(exchange: Exchange) -> None:
     """Key, scope and method, before anything of the body is read."""
     request, operation = exchange.request, exchange.operation
     key = key_of(request)
-    if not key:
-        raise errors.no_key()
-    exchange.identify(await authenticate(key))
-    assert exchange.grant is not None
+    try:
+        grant = await authenticate(key)
+    except NotAuthenticated:
+        # Nothing of a stranger's body is kept, but one beyond the cap is told so.
+        await request.skip(settings.MAX_BODY_BYTES)
+        raise errors.wrong_key() if key else errors.no_key() from None
+    exchange.identify(grant)
     if operation.method and request.method != operation.method:
         raise errors.wrong_method(request.method or "", operation.method)
-    if operation.scope and not exchange.grant.allows(operation.scope):
+    if operation.scope and not grant.allows(operation.scope):
         raise errors.out_of_scope(operation.scope)
 
 
@@ -92,10 +93,9 @@ async def call(exchange: Exchange, incoming: Incoming, target: Target) -> LeanRe
                 reply = await send(incoming, target, exchange.granted_output)
                 streamed = incoming.call.stream and reply.status < 400
                 body = b"" if streamed else await finished(reply)
-    except ClientGone:
-        exchange.charge(Usage(input=target.input_estimate(incoming.call)), estimated=True)
-        return await abandoned(exchange)
     except Exception as error:
+        if isinstance(error, ClientGone):
+            exchange.charge(Usage(input=target.input_estimate(incoming.call)), estimated=True)
         return await exchange.refuse(errors.of(error, target.account.provider.name))
     if streamed:
         return Stream(reply.status, answer_headers(exchange, reply), lambda send: relay(exchange, incoming, target, reply, send))
@@ -145,8 +145,6 @@ async def relay(
                     exchange.first_token_at = time.perf_counter()
             if rest := meter.finish():
                 await send_chunk(rest)
-    except ClientGone:
-        outcome, status, reason = Outcome.CLIENT_CLOSED, CLIENT_CLOSED_STATUS, "client_closed"
     except Exception as failure:
         error = errors.of(failure, target.account.provider.name)
         outcome, status, reason = error.outcome, error.status, error.failure.code
@@ -155,12 +153,6 @@ async def relay(
         used = meter.usage or Usage(input=target.input_estimate(incoming.call), output=meter.output_seen)
         exchange.charge(used, estimated=meter.usage is None)
         await exchange.finish(outcome, status, reason)
-
-
-async def abandoned(exchange: Exchange) -> Reply:
-    """The client left before its answer began; nobody reads this reply."""
-    await exchange.finish(Outcome.CLIENT_CLOSED, CLIENT_CLOSED_STATUS, "client_closed")
-    return Reply(CLIENT_CLOSED_STATUS, {}, b"")
 
 
 def answer_headers(exchange: Exchange, reply: UpstreamReply) -> Headers:

@@ -5,7 +5,7 @@ that nothing is stored for a caller who has no key. See `docs/adr/0001-lean-hand
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
@@ -50,20 +50,28 @@ class GatewayRequest(HttpRequest):
 
     async def read(self, limit: int) -> bytes:
         """The whole body; raises BodyTooLarge beyond `limit` bytes, and ClientGone if it never ends."""
+        parts = [part async for part in self.parts(limit)]
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def skip(self, limit: int) -> None:
+        """Lets the body pass without keeping any of it; raises as `read` does."""
+        async for _ in self.parts(limit):
+            pass
+
+    async def parts(self, limit: int) -> AsyncIterator[bytes]:
         length = self.header(b"content-length")
         if length.isdecimal() and int(length) > limit:
             raise BodyTooLarge
-        parts, size = [], 0
-        while True:
+        size, more = 0, True
+        while more:
             message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
-            parts.append(message["body"])
             size += len(message["body"])
             if size > limit:
                 raise BodyTooLarge
-            if not message["more_body"]:
-                return parts[0] if len(parts) == 1 else b"".join(parts)
+            yield message["body"]
+            more = message["more_body"]
 
 
 class Connection:

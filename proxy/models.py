@@ -30,7 +30,7 @@ class Credential(models.Model):
     project = models.ForeignKey(Project, models.CASCADE, related_name="credentials")
     slug = models.SlugField("name", max_length=60, help_text="The prefix of model names: “local” is called as local/llama3.")
     provider = models.CharField(max_length=60, choices=[(slug, provider.name) for slug, provider in PROVIDERS.items() if slug != DEMO])
-    base_url = models.URLField(
+    base_url = models.CharField(
         "base URL", max_length=300, blank=True, validators=[validate_base_url], help_text="Empty: the provider's own address."
     )
     sealed_secret = models.TextField(editable=False, blank=True)

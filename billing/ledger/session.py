@@ -12,6 +12,8 @@ from django.conf import settings
 from billing.ledger.steps import Session
 
 BUSY_TIMEOUT_S = 10
+LOCK_SPACE = 0x1ED6
+"""The first number of our PostgreSQL advisory locks, which keeps them apart from anyone else's in the same database."""
 DatabaseErrors = (sqlite3.Error, psycopg.Error, OSError)
 
 
@@ -32,8 +34,6 @@ class SqliteConnection:
     interpreter lock at each one. A commit only appends to the write-ahead log (no fsync, synchronous=NORMAL), which
     survives a killed process. Checkpoints are the pages' connections' business as well as this one's."""
 
-    lock_rows = ""
-
     def __init__(self, path: str) -> None:
         self.connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256)
         self.connection.execute("PRAGMA journal_mode=WAL")
@@ -42,6 +42,9 @@ class SqliteConnection:
 
     async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self.cursor.execute(question_marks(sql), params).fetchall()
+
+    async def lock(self, project_id: int) -> None:
+        """BEGIN IMMEDIATE has locked the whole database."""
 
     async def begin(self) -> None:
         self.cursor.execute("BEGIN IMMEDIATE")
@@ -60,8 +63,6 @@ class SqliteConnection:
 class PostgresConnection:
     """Reconnects after a failure, at the next transaction."""
 
-    lock_rows = " FOR UPDATE"
-
     def __init__(self, **parameters: Any) -> None:
         self.parameters = parameters
         self.connection: psycopg.AsyncConnection[Any] | None = None
@@ -70,6 +71,9 @@ class PostgresConnection:
         assert self.connection is not None
         cursor = await self.connection.execute(sql, params)
         return await cursor.fetchall() if cursor.description else []
+
+    async def lock(self, project_id: int) -> None:
+        await self.run("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_SPACE, project_id))
 
     async def begin(self) -> None:
         if self.connection is None or self.connection.broken:

@@ -12,6 +12,7 @@ from billing.ledger.entry import Entry, sql_time
 from billing.ledger.session import Connection, DatabaseErrors
 from billing.ledger.steps import Session
 from billing.ledger.terms import Demand, LedgerUnavailable, Refused, Reservation
+from billing.models import Outcome
 from projects.ids import uuid7
 
 BEAT_S = 5
@@ -56,7 +57,19 @@ class SqlLedger:
 
     async def reserve(self, demand: Demand) -> Reservation:
         """Admits a request and holds its money, or raises BudgetExceeded, RateExceeded or LedgerUnavailable."""
-        return await self.submit(lambda session: steps.reserve(session, demand, self.process_id))
+        future = self.submit(lambda session: steps.reserve(session, demand, self.process_id))
+        try:
+            return await asyncio.shield(future)
+        except asyncio.CancelledError:
+            future.add_done_callback(lambda done: self.give_back(done, demand))
+            raise
+
+    def give_back(self, reserved: asyncio.Future[Reservation], demand: Demand) -> None:
+        """Whoever asked was cancelled while the step ran: nobody else would release what it holds."""
+        if not reserved.cancelled() and reserved.exception() is None:
+            demand.draft.outcome, demand.draft.cost_nano, demand.draft.estimated = Outcome.CLIENT_CLOSED.value, 0, False
+            self.dirty.add((demand.project_id, demand.draft.day))
+            self.submit(lambda session: steps.settle(session, demand.draft))
 
     async def settle(self, reservation: Reservation, entry: Entry) -> None:
         """Charges `entry.cost_nano` in place of what was held, and keeps the record."""
@@ -78,7 +91,6 @@ class SqlLedger:
         silent_since = None if everything else sql_time(datetime.now(UTC) - timedelta(seconds=SILENCE_S))
         orphans: list[Entry] = await self.submit(lambda session: steps.resolve_orphans(session, silent_since, self.process_id))
         for orphan in orphans:
-            self.dirty.add((orphan.project_id, orphan.day))
             log.warning("reservation of a dead process posted as an estimate", request_id=orphan.request_id, cost_nano=orphan.cost_nano)
         return len(orphans)
 
@@ -94,12 +106,13 @@ class SqlLedger:
             except LedgerUnavailable as error:
                 log.warning("ledger unavailable", error=str(error))
 
-    async def submit(self, step: Callable[[Session], Awaitable[T]]) -> T:
+    def submit(self, step: Callable[[Session], Awaitable[T]]) -> asyncio.Future[T]:
+        """The outcome of a step that will be committed together with those that wait with it."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.waiting.append((step, future))
         if self.flushing is None:
             self.flushing = asyncio.create_task(self.flush())
-        return await future
+        return future
 
     async def flush(self) -> None:
         while self.waiting:

@@ -1,7 +1,8 @@
 """The ledger's transactions, in SQL that SQLite and PostgreSQL share.
 
 Each step runs inside a transaction that its caller began, and checks before it writes: a step that refuses has written
-nothing. Rows are locked in one order (rate window, then budget windows by id), so that processes cannot deadlock.
+nothing. A step first locks its project: steps of one project never overlap, so that no sum misses a row that another
+process is just writing, and processes cannot deadlock. SQLite has one writer anyway.
 """
 
 import time
@@ -28,15 +29,16 @@ decode_draft = msgspec.json.Decoder(Entry).decode
 class Session(Protocol):
     """One database connection inside a transaction."""
 
-    lock_rows: str
-    """` FOR UPDATE`, or nothing where the whole database is locked already."""
-
     async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Executes one statement with `%s` placeholders; the rows that it returns, if any."""
+
+    async def lock(self, project_id: int) -> None:
+        """Waits until no other transaction holds this project, then holds it to the end of this one."""
 
 
 async def reserve(session: Session, demand: Demand, process_id: UUID) -> Reservation:
     """Checks rate and budgets, then holds the money; raises RateExceeded or BudgetExceeded and writes nothing."""
+    await session.lock(demand.project_id)
     minute, second = divmod(time.time(), MINUTE_S)
     used = await requests_used(session, demand, int(minute), MINUTE_S - second)
     windows, left = [], demand.at_most
@@ -61,7 +63,7 @@ async def requests_used(session: Session, demand: Demand, minute: int, seconds_l
     """Requests of the key in this minute before this one; None where it has no limit."""
     if demand.rpm_limit is None:
         return None
-    rows = await session.run(f"SELECT minute, requests FROM billing_requestwindow WHERE key_id = %s{session.lock_rows}", (demand.key_id,))
+    rows = await session.run("SELECT minute, requests FROM billing_requestwindow WHERE key_id = %s", (demand.key_id,))
     used = rows[0][1] if rows and rows[0][0] == minute else 0
     if used >= demand.rpm_limit:
         raise RateExceeded(demand.rpm_limit, seconds_left)
@@ -78,42 +80,44 @@ async def count_request(session: Session, key_id: int, minute: int) -> None:
 
 
 async def open_window(session: Session, budget: BudgetTerms, demand: Demand) -> tuple[int, int]:
-    """A budget's current window, locked: its id, and what is left in it."""
+    """A budget's current window: its id, and what is left in it."""
     name = window_name(budget.period, demand.draft.day)
-    find = f"SELECT id, spent_nano + reserved_nano FROM billing_budgetwindow WHERE budget_id = %s AND name = %s{session.lock_rows}"
+    find = "SELECT id, spent_nano + reserved_nano FROM billing_budgetwindow WHERE budget_id = %s AND name = %s"
     rows = await session.run(find, (budget.id, name))
-    if not rows:
-        await begin_window(session, budget, name, demand)
-        rows = await session.run(find, (budget.id, name))
-    window_id, taken = rows[0]
+    window_id, taken = rows[0] if rows else await begin_window(session, budget, name, demand)
     return window_id, budget.limit_nano - taken
 
 
-async def begin_window(session: Session, budget: BudgetTerms, name: str, demand: Demand) -> None:
+async def begin_window(session: Session, budget: BudgetTerms, name: str, demand: Demand) -> tuple[int, int]:
     """A window that had no row yet starts from the records: the budget may be younger than the day or the month.
 
-    Requests in flight join it with what they hold, so that their settlement is counted here too.
+    Requests in flight join it with what they hold, so that their settlement is counted here too. Gives the window's id and
+    what is spent or held in it.
     """
     scope, owner = ("project_id", demand.project_id) if budget.covers_project else ("key_id", demand.key_id)
     first, last = days_of(name)
-    inserted = await session.run(
-        "INSERT INTO billing_budgetwindow (budget_id, name, spent_nano, reserved_nano) "
-        f"SELECT %s, %s, COALESCE(SUM(cost_nano), 0), 0 FROM billing_usagerecord WHERE {scope} = %s AND day BETWEEN %s AND %s "
-        "ON CONFLICT (budget_id, name) DO NOTHING RETURNING id",
-        (budget.id, name, owner, first.isoformat(), last.isoformat()),
+    joining = [
+        (reservation_id, amount, f"{windows}," if windows else "")
+        for reservation_id, amount, windows, draft in await session.run(
+            f"SELECT id, amount_nano, windows, draft FROM billing_reservation WHERE {scope} = %s", (owner,)
+        )
+        if first <= decode_draft(draft).day <= last
+    ]
+    held = sum(amount for _, amount, _ in joining)
+    rows = await session.run(
+        "INSERT INTO billing_budgetwindow (budget_id, name, spent_nano, reserved_nano) SELECT %s, %s, COALESCE(SUM(cost_nano), 0), %s "
+        f"FROM billing_usagerecord WHERE {scope} = %s AND day BETWEEN %s AND %s RETURNING id, spent_nano + reserved_nano",
+        (budget.id, name, held, owner, first.isoformat(), last.isoformat()),
     )
-    if not inserted:
-        return
-    window_id = inserted[0][0]
-    open_reservations = await session.run(f"SELECT id, amount_nano, windows, draft FROM billing_reservation WHERE {scope} = %s{session.lock_rows}", (owner,))
-    for reservation_id, amount, windows, draft in open_reservations:
-        if first <= decode_draft(draft).day <= last:
-            await session.run("UPDATE billing_reservation SET windows = %s WHERE id = %s", (join([*split(windows), window_id]), reservation_id))
-            await session.run("UPDATE billing_budgetwindow SET reserved_nano = reserved_nano + %s WHERE id = %s", (amount, window_id))
+    window_id, taken = rows[0]
+    for reservation_id, _, windows in joining:
+        await session.run("UPDATE billing_reservation SET windows = %s WHERE id = %s", (f"{windows}{window_id}", reservation_id))
+    return window_id, taken
 
 
 async def settle(session: Session, entry: Entry) -> bool:
     """Moves what the request held to what it cost, and keeps its record. False where it was resolved before."""
+    await session.lock(entry.project_id)
     rows = await session.run("DELETE FROM billing_reservation WHERE id = %s RETURNING amount_nano, windows", (entry.id.hex,))
     if not rows:
         return False
@@ -149,11 +153,16 @@ async def resolve_orphans(session: Session, silent_since: str | None, process_id
     """
     silent = "NOT EXISTS (SELECT 1 FROM billing_gatewayprocess p WHERE p.id = billing_reservation.process_id AND p.seen_at > %s)"
     where, params = ("process_id <> %s", (process_id.hex,)) if silent_since is None else (silent, (silent_since,))
-    rows = await session.run(f"SELECT draft FROM billing_reservation WHERE {where} ORDER BY id{session.lock_rows}", params)
-    orphans = [decode_draft(draft) for (draft,) in rows]
-    for orphan in orphans:
-        await settle(session, orphan)
-    return orphans
+    rows = await session.run(f"SELECT draft, amount_nano FROM billing_reservation WHERE {where} ORDER BY project_id, id", params)
+    orphans = [estimate(decode_draft(draft), amount) for draft, amount in rows]
+    resolved = [orphan for orphan in orphans if await settle(session, orphan)]
+    await mark_days(session, {(orphan.project_id, orphan.day) for orphan in resolved})
+    return resolved
+
+
+def estimate(draft: Entry, amount: int) -> Entry:
+    draft.cost_nano, draft.estimated = amount, True
+    return draft
 
 
 async def beat(session: Session, process_id: UUID, now: str) -> None:

@@ -1,0 +1,92 @@
+"""The gateway as tests call it: the real server on a real socket, in a thread, on the test database."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import httpx
+import pytest
+from django.conf import settings
+
+from billing.models import Reservation, UsageRecord
+from gateway_project import server
+from gateway_project.celery import app as celery
+from keys.models import ApiKey
+from projects.models import Project
+from proxy import accounts
+from tests.upstream import LocalUpstream, completion
+
+
+class LiveGateway:
+    def __init__(self) -> None:
+        self.socket = server.bind("127.0.0.1", 0)
+        self.url = f"http://127.0.0.1:{self.socket.getsockname()[1]}"
+        self.server = server.build()
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]}, daemon=True)
+
+    def start(self) -> None:
+        self.thread.start()
+        deadline = time.monotonic() + 20
+        while not self.server.started:
+            assert self.thread.is_alive() and time.monotonic() < deadline, "the gateway did not start"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self.server.should_exit = True
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+
+@pytest.fixture(scope="session")
+def local_upstream() -> Iterator[LocalUpstream]:
+    upstream = LocalUpstream().start()
+    yield upstream
+    upstream.stop()
+
+
+@pytest.fixture(scope="session")
+def live_gateway(django_db_setup: None, django_db_blocker: pytest.FixtureRequest, local_upstream: LocalUpstream) -> Iterator[LiveGateway]:
+    """One server for the whole run. Its operator has an OpenAI account at the local upstream; its schedule is empty."""
+    celery.conf.beat_schedule = {}
+    settings.ENV = settings.ENV.model_copy(update={"openai_api_key": "sk-operator", "openai_base_url": local_upstream.url})
+    accounts.from_environment.cache_clear()
+    gateway = LiveGateway()
+    with django_db_blocker.unblock():  # type: ignore[attr-defined]
+        gateway.start()
+        yield gateway
+        gateway.stop()
+
+
+@pytest.fixture
+def upstream(local_upstream: LocalUpstream) -> LocalUpstream:
+    local_upstream.calls.clear()
+    local_upstream.answer = completion
+    return local_upstream
+
+
+@pytest.fixture
+def demo_project(transactional_db: None) -> Project:
+    """A project that may spend the operator's credentials."""
+    return Project.objects.found("Demo", slug="demo", uses_operator_credentials=True)
+
+
+@pytest.fixture
+def token(demo_project: Project) -> str:
+    return ApiKey.objects.mint(demo_project, "tests")[1]
+
+
+@pytest.fixture
+def gateway(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> Iterator[httpx.Client]:
+    """A client of the running gateway, with a key of the demo project."""
+    with httpx.Client(base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
+        yield client
+
+
+def the_record(count: int = 1) -> UsageRecord:
+    """The newest record, once there are `count` of them and nothing is held any more."""
+    deadline = time.monotonic() + 5
+    while UsageRecord.objects.count() < count or Reservation.objects.exists():
+        assert time.monotonic() < deadline, f"{UsageRecord.objects.count()} records, {Reservation.objects.count()} reservations"
+        time.sleep(0.01)
+    assert UsageRecord.objects.count() == count
+    return UsageRecord.objects.newest(1)[0]

@@ -1,0 +1,111 @@
+"""Runs the test suite twice at once: all of it in the embedded mode, and what is marked `databases` on real servers.
+
+Django reads its database's address when it is imported, so each of the two is a pytest process of its own.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import IO
+from xml.etree import ElementTree
+
+import pytest
+
+from tests.services import postgresql, valkey
+
+STOP_TIMEOUT_S = 30
+SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
+
+def main(arguments: Sequence[str]) -> int:
+    end_tidily_on_signals()
+    with run_directory() as directory:
+        reports = [directory / "embedded.xml", directory / "databases.xml"]
+        statuses = run_both(arguments, directory, *reports)
+        counts = sum(map(count, reports), Counter[str]())
+    broken = not set(statuses) <= {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
+    # A run that breaks down leaves no report of its failures, and no line may call it a success.
+    failed = max(counts["failures"] + counts["errors"], int(broken))
+    passed = counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
+    print(f"{passed} passed, {failed} failed", flush=True)
+    return 1 if failed or not passed else 0
+
+
+def run_both(arguments: Sequence[str], directory: Path, embedded_report: Path, databases_report: Path) -> tuple[int, int]:
+    """The exit statuses. The first one's output is shown as it comes, the other one's after it."""
+    log = directory / "databases.log"
+    with suite([*arguments, f"--junit-xml={embedded_report}"], directory) as embedded:
+        with log.open("wb") as output, postgresql() as database_url, valkey() as redis_url:
+            servers = {"GATEWAY_TEST_DATABASE_URL": database_url, "GATEWAY_TEST_REDIS_URL": redis_url}
+            with suite([*arguments, f"--junit-xml={databases_report}"], directory, servers, output) as databases:
+                statuses = embedded.wait(), databases.wait()
+        print("\nOn PostgreSQL and Redis:", log.read_text(errors="replace"), sep="\n", flush=True)
+    return statuses
+
+
+@contextmanager
+def suite(
+    arguments: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """pytest in a session of its own: an interrupt reaches this process alone, which then ends the tests in order."""
+    command = [sys.executable, "-m", "pytest", "-o", f"cache_dir={directory}/cache", *arguments]
+    storage = {"TMPDIR": str(directory), "HYPOTHESIS_STORAGE_DIRECTORY": f"{directory}/hypothesis"}
+    process = subprocess.Popen(
+        command, env={**os.environ, **storage, **(environment or {})}, stdout=output, stderr=output, start_new_session=True
+    )
+    try:
+        yield process
+    finally:
+        interrupt(process)
+
+
+def interrupt(process: subprocess.Popen[bytes]) -> None:
+    """Lets pytest tear its fixtures down, so that servers started by a test end with it."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def count(report: Path) -> Counter[str]:
+    """Tests, failures, errors and skips, from a report in JUnit's format; nothing where there is none."""
+    total = Counter[str]()
+    if report.exists():
+        for run in ElementTree.parse(report).getroot().iter("testsuite"):
+            total.update({name: int(run.get(name, 0)) for name in ("tests", "failures", "errors", "skipped")})
+    return total
+
+
+@contextmanager
+def run_directory() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="gateway-tests-", ignore_cleanup_errors=True) as name:
+        directory = Path(name)
+        # PostgreSQL may run under another account, in a directory below this one.
+        directory.chmod(0o711)
+        yield directory
+
+
+def end_tidily_on_signals() -> None:
+    """The first signal unwinds the stack, and with it servers and files; later ones do not disturb that."""
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        for each in SIGNALS:
+            signal.signal(each, signal.SIG_IGN)
+        sys.exit(128 + number)
+
+    for each in SIGNALS:
+        signal.signal(each, end)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

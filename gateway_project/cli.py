@@ -2,9 +2,8 @@
 
 import argparse
 import os
-import sys
 
-import django
+from django.core.management import execute_from_command_line
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -13,8 +12,7 @@ def main(arguments: list[str] | None = None) -> None:
         if value is not None:
             os.environ[variable] = value
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
-    django.setup()
-    serve()
+    execute_from_command_line(["ai-gateway", "serve"])
 
 
 def parse(arguments: list[str] | None) -> dict[str, str | None]:
@@ -35,24 +33,6 @@ def parse(arguments: list[str] | None) -> dict[str, str | None]:
         "PORT": port or None,
         "GATEWAY_LOG_LEVEL": "debug" if options.verbose else None,
     }
-
-
-def serve() -> None:
-    from django.conf import settings
-    from django.core.management import call_command
-
-    from gateway_project import first_start, server
-    from proxy import operator_config
-
-    try:
-        operator_config.current()
-        bound = server.bind(settings.ENV.gateway_host, settings.ENV.port)
-    except operator_config.BadConfiguration as error:
-        sys.exit(f"configuration error: {error}")
-    except OSError as error:
-        sys.exit(f"cannot listen on {settings.ENV.gateway_host}:{settings.ENV.port}: {error.strerror}")
-    call_command("migrate", interactive=False, verbosity=0)
-    server.build(first_start.banner(first_start.prepare())).run(sockets=[bound])
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 import asyncio
 import fcntl
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import structlog
 from celery.beat import EmbeddedService
@@ -66,7 +66,7 @@ async def services() -> AsyncIterator[None]:
 
 @contextmanager
 def only_process_on(database: Path) -> Iterator[None]:
-    with open(f"{database}.lock", "w") as lock:
+    with database.with_suffix(".lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -76,8 +76,8 @@ def only_process_on(database: Path) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def task(coroutine: object) -> AsyncIterator[None]:
-    running = asyncio.create_task(coroutine)  # type: ignore[arg-type]
+async def task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    running = asyncio.create_task(coroutine)
     try:
         yield
     finally:

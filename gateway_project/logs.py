@@ -24,7 +24,13 @@ STAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
 def configure(level: str) -> None:
     """Sends structlog's events to standard output; the request log's hot path goes through here."""
     structlog.configure(
-        processors=[structlog.processors.add_log_level, STAMP, structlog.processors.format_exc_info, rename_message, structlog.processors.JSONRenderer(encode)],
+        processors=[
+            structlog.processors.add_log_level,
+            STAMP,
+            structlog.processors.format_exc_info,
+            rename_message,
+            structlog.processors.JSONRenderer(encode),
+        ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         logger_factory=structlog.BytesLoggerFactory(sys.stdout.buffer),
         cache_logger_on_first_use=True,

@@ -2,6 +2,7 @@
 
 import datetime as dt
 import secrets
+import time
 from typing import Any, ClassVar, TypeVar
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -93,7 +94,9 @@ class Project(models.Model):
 
     name = models.CharField(max_length=80)
     slug = models.SlugField(max_length=60, unique=True)
-    timezone = models.CharField(max_length=64, default="UTC", validators=[validate_timezone], help_text="Days and months of budgets and reports begin here.")
+    timezone = models.CharField(
+        max_length=64, default="UTC", validators=[validate_timezone], help_text="Days and months of budgets and reports begin here."
+    )
     uses_operator_credentials = models.BooleanField(
         default=False, help_text="May spend the operator's own provider keys, set in the environment. Only operators can allow this."
     )
@@ -134,10 +137,14 @@ class ConfigVersion(models.Model):
 
     version = models.PositiveBigIntegerField(default=0)
 
+    def __str__(self) -> str:
+        return str(self.version)
+
     @classmethod
     def bump(cls) -> None:
         """Tells every gateway process; part of the caller's transaction, so that it shows with the change itself."""
-        cls.objects.filter(pk=1).update(version=models.F("version") + 1)
+        # A moment rather than a count: a database that is restored or emptied never shows an earlier number again.
+        cls.objects.filter(pk=1).update(version=time.time_ns())
 
     @classmethod
     def current(cls) -> int | None:

@@ -23,7 +23,14 @@ async def list_models(exchange: Exchange) -> Reply:
     except Exception as error:
         return await exchange.refuse(errors.of(error))
     ids = [item["id"] for item in entries]
-    body = {"object": "list", "data": entries, "models": entries, "has_more": False, "first_id": ids[0] if ids else None, "last_id": ids[-1] if ids else None}
+    body = {
+        "object": "list",
+        "data": entries,
+        "models": entries,
+        "has_more": False,
+        "first_id": ids[0] if ids else None,
+        "last_id": ids[-1] if ids else None,
+    }
     return await answer(exchange, body)
 
 
@@ -45,7 +52,7 @@ async def answer(exchange: Exchange, body: dict[str, Any]) -> Reply:
 
 
 def entry(name: str, owner: str) -> dict[str, Any]:
-    """One model: `object`, `created` and `owned_by` are OpenAI's, `type`, `display_name` and `created_at` Anthropic's, the rest Gemini's."""
+    """One model: the first fields are OpenAI's, `type` to `created_at` Anthropic's, the rest Gemini's."""
     return {
         "id": name,
         "object": "model",

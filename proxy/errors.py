@@ -117,7 +117,9 @@ def credential_unreadable() -> GatewayError:
 
 
 def upstream_refused(provider: str, reason: str) -> GatewayError:
-    return GatewayError(502, Outcome.UPSTREAM_ERROR, Failure("network", "upstream_unreachable", f"{provider} could not be reached: {reason}."))
+    return GatewayError(
+        502, Outcome.UPSTREAM_ERROR, Failure("network", "upstream_unreachable", f"{provider} could not be reached: {reason}.")
+    )
 
 
 def upstream_timeout(provider: str) -> GatewayError:

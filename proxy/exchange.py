@@ -84,7 +84,9 @@ class Exchange:
             at_most = target.price.bound(call.input_bound, OUTPUT_CAP * call.choices if limit is None else limit)
             at_least = at_most if limit is not None else target.price.bound(call.input_bound, call.choices)
         draft = self.estimate(call, at_most)
-        demand = Demand(self.id, self.grant.project_id, self.grant.key_id, self.grant.zone, at_least, at_most, budgets, self.grant.rpm_limit, draft)
+        demand = Demand(
+            self.id, self.grant.project_id, self.grant.key_id, self.grant.zone, at_least, at_most, budgets, self.grant.rpm_limit, draft
+        )
         self.reservation = await ledger.current().reserve(demand)
         if limit is None and budgets and target.price is not None:
             affordable = target.price.affordable_output(self.reservation.amount, call.input_bound) // call.choices

@@ -46,7 +46,7 @@ async def identify(exchange: Exchange) -> None:
         grant = await authenticate(key)
     except NotAuthenticated:
         # Nothing of a stranger's body is kept, but one beyond the cap is told so.
-        await request.skip(settings.MAX_BODY_BYTES)
+        await request.skip_body(settings.MAX_BODY_BYTES)
         raise errors.wrong_key() if key else errors.no_key() from None
     exchange.identify(grant)
     if operation.method and request.method != operation.method:
@@ -67,7 +67,7 @@ def key_of(request: GatewayRequest) -> str:
 
 
 async def read(exchange: Exchange) -> Incoming:
-    body = await exchange.request.read(settings.MAX_BODY_BYTES)
+    body = await exchange.request.read_body(settings.MAX_BODY_BYTES)
     assert exchange.operation.parse is not None
     incoming = read_safely(exchange.operation.parse, body)
     exchange.describe(incoming.call)

@@ -14,12 +14,12 @@ from django.http import HttpRequest
 from django.urls import Resolver404, ResolverMatch, resolve
 
 Scope = Mapping[str, Any]
-Message = dict[str, Any]
+Message = Mapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = dict[str, str]
 
-PRINTABLE = {code: None for code in (*range(32), 127)}
+CONTROL_CHARACTERS: dict[int, None] = dict.fromkeys((*range(32), 127))
 
 
 class BodyTooLarge(Exception):
@@ -48,17 +48,17 @@ class GatewayRequest(HttpRequest):
         """The first header of this name (lower case), or an empty string."""
         return self.raw_headers.get(name, b"").decode("latin-1")
 
-    async def read(self, limit: int) -> bytes:
+    async def read_body(self, limit: int) -> bytes:
         """The whole body; raises BodyTooLarge beyond `limit` bytes, and ClientGone if it never ends."""
-        parts = [part async for part in self.parts(limit)]
+        parts = [part async for part in self.body_parts(limit)]
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def skip(self, limit: int) -> None:
-        """Lets the body pass without keeping any of it; raises as `read` does."""
-        async for _ in self.parts(limit):
+    async def skip_body(self, limit: int) -> None:
+        """Lets the body pass without keeping any of it; raises as `read_body` does."""
+        async for _ in self.body_parts(limit):
             pass
 
-    async def parts(self, limit: int) -> AsyncIterator[bytes]:
+    async def body_parts(self, limit: int) -> AsyncIterator[bytes]:
         length = self.header(b"content-length")
         if length.isdecimal() and int(length) > limit:
             raise BodyTooLarge
@@ -138,7 +138,8 @@ class Stream:
 
 
 LeanResponse = Reply | Stream
-LeanView = Callable[..., Awaitable[LeanResponse]]
+LeanView = Callable[..., Any]
+"""As Django's URLconf sees it: a view, although it is called and answered here."""
 
 
 @lru_cache(maxsize=1024)
@@ -162,4 +163,4 @@ async def handle(match: ResolverMatch, scope: Scope, receive: Receive, send: Sen
 
 def wire_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Header values can hold what clients and providers sent: no control character leaves here."""
-    return [(name.encode("latin-1"), value.translate(PRINTABLE).encode("latin-1", "replace")) for name, value in headers.items()]
+    return [(name.encode("latin-1"), value.translate(CONTROL_CHARACTERS).encode("latin-1", "replace")) for name, value in headers.items()]

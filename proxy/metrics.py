@@ -7,7 +7,9 @@ from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_late
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
 requests = Counter("proxy_requests", "Requests that were answered.", ["format", "model", "provider", "status"])
-durations = Histogram("proxy_request_duration_seconds", "From the first byte in to the last byte out.", ["format", "model", "provider"], buckets=BUCKETS)
+durations = Histogram(
+    "proxy_request_duration_seconds", "From the first byte in to the last byte out.", ["format", "model", "provider"], buckets=BUCKETS
+)
 errors = Counter("proxy_errors", "Requests that failed.", ["format", "model", "provider", "error_type"])
 active = Gauge("proxy_active_requests", "Requests under way.", ["format"])
 outcomes = Counter("gateway_outcomes", "Every request received, by how it ended.", ["outcome"])

@@ -56,6 +56,8 @@ def find(model: str, own: tuple[Account, ...], operators: tuple[Account, ...]) -
     prefix, slash, rest = model.partition("/")
     if slash and rest and prefix in by_name:
         return by_name[prefix], rest
+    if slash and prefix in PROVIDERS:
+        raise without_account(model, prefix)
     for slug in CATALOGUED:
         if slug in by_name and prices.find(PROVIDERS[slug].prices_id, model):
             return by_name[slug], model
@@ -71,7 +73,7 @@ def configured(model: str, own: tuple[Account, ...], operators: tuple[Account, .
     if provider := config.providers.get(model):
         by_name = {DEMO: DEMO_ACCOUNT, **names_of_accounts(own, operators)}
         if provider not in by_name:
-            raise errors.unknown_model(model, f" It needs a credential for {provider}.")
+            raise without_account(model, provider)
         return by_name[provider]
     if operators and model in config.routes:
         return routed_account(config.routes[model])
@@ -82,6 +84,11 @@ def names_of_accounts(own: tuple[Account, ...], operators: tuple[Account, ...]) 
     """Accounts by provider and by their own names; a project's own credential stands before the operator's."""
     by_provider = {account.provider.slug: account for account in (*operators, *reversed(own))}
     return by_provider | {account.slug: account for account in own}
+
+
+def without_account(model: str, provider: str) -> errors.GatewayError:
+    hint = "" if provider == DEMO else f" It needs a credential for {PROVIDERS[provider].name}."
+    return errors.unknown_model(model, hint)
 
 
 def default(model: str, by_name: dict[str, Account]) -> Account:

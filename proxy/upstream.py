@@ -130,7 +130,11 @@ class Upstream:
 
     def __init__(self, idle_timeout_s: float) -> None:
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s)
-        common: dict[str, Any] = {"timeout": timeout, "skip_auto_headers": ("User-Agent", "Accept", "Content-Type"), "cookie_jar": aiohttp.DummyCookieJar()}
+        common: dict[str, Any] = {
+            "timeout": timeout,
+            "skip_auto_headers": ("User-Agent", "Accept", "Content-Type"),
+            "cookie_jar": aiohttp.DummyCookieJar(),
+        }
         self.trusted = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S), **common)
         guarded = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, resolver=GuardedResolver())
         self.guarded = aiohttp.ClientSession(connector=guarded, **common)

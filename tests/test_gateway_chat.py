@@ -61,7 +61,7 @@ def test_record_holds_disjoint_tokens_cost_and_the_price_it_came_from(gateway: h
     record = the_record()
     assert (record.input_tokens, record.cache_read_tokens, record.output_tokens, record.reasoning_tokens) == (60, 40, 20, 5)
     assert record.cost_nano == COST_NANO
-    assert record.price["base"]["output"] == 600_000_000 and record.price["source"].startswith("genai-prices")
+    assert record.price is not None and record.price["base"]["output"] == 600_000_000 and record.price["source"].startswith("genai-prices")
     assert (record.outcome, record.status_code, record.model_asked, record.model_served) == ("ok", 200, "gpt-4o-mini", "gpt-4o-mini")
     assert (record.request_id, record.provider, record.operation, record.streamed) == ("my-own-id", "openai", "chat", False)
     assert record.id.version == 7 and record.latency_us > 0 and not record.estimated
@@ -229,7 +229,13 @@ def test_unreachable_provider_is_a_502(live_gateway: LiveGateway, demo_project: 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/openai/v1/chat/completions"])
 def test_demo_model_counts_exactly_what_it_emits(gateway: httpx.Client, path: str) -> None:
-    body = {"model": "demo/chat", "messages": [{"role": "user", "content": "Grüße"}], "max_tokens": 7, "stream": True, "demo": {"delay_ms": 0}}
+    body = {
+        "model": "demo/chat",
+        "messages": [{"role": "user", "content": "Grüße"}],
+        "max_tokens": 7,
+        "stream": True,
+        "demo": {"delay_ms": 0},
+    }
     response = gateway.post(path, json={**body, "stream_options": {"include_usage": True}})
     chunks = [json.loads(line) for line in data_lines(response.text)[:-1]]
     assert sum(1 for item in chunks if item["choices"] and item["choices"][0]["delta"].get("content")) == 7

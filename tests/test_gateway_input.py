@@ -79,7 +79,17 @@ def test_embeddings_check_their_body_too(gateway: httpx.Client, body: bytes) -> 
     assert_error(gateway.post("/v1/embeddings", content=body), 400, "invalid_request")
 
 
-ODD_TOKENS = ["x", "sk-gw_", "sk-gw_" + "a" * 51, "sk-gw_'; DROP TABLE keys; --", 'sk-gw_"quoted"', "\xe9\xe9", "null", "a b c", "x" * 60_000]
+ODD_TOKENS = [
+    "x",
+    "sk-gw_",
+    "sk-gw_" + "a" * 51,
+    "sk-gw_'; DROP TABLE keys; --",
+    'sk-gw_"quoted"',
+    "\xe9\xe9",
+    "null",
+    "a b c",
+    "x" * 60_000,
+]
 
 
 @pytest.mark.parametrize("token", ODD_TOKENS, ids=range(len(ODD_TOKENS)))
@@ -120,7 +130,14 @@ def test_an_unknown_address_is_a_404_in_the_same_shape(gateway: httpx.Client, pa
 
 
 def test_unknown_and_repeated_headers_do_no_harm(live_gateway: LiveGateway, token: str) -> None:
-    headers = [("authorization", f"Bearer {token}"), ("x-odd", "1"), ("x-odd", "2"), ("content-type", "a/b"), ("content-type", "c"), ("accept", "")]
+    headers = [
+        ("authorization", f"Bearer {token}"),
+        ("x-odd", "1"),
+        ("x-odd", "2"),
+        ("content-type", "a/b"),
+        ("content-type", "c"),
+        ("accept", ""),
+    ]
     assert httpx.post(f"{live_gateway.url}/v1/chat/completions", json={**CHAT, "model": "demo/chat"}, headers=headers).status_code == 200
 
 
@@ -168,7 +185,9 @@ def test_scopes_and_allowed_models_hold(live_gateway: LiveGateway, upstream: Loc
     assert_error(httpx.post(url, json=CHAT, headers={"x-api-key": embeddings_only}), 403, "auth")
     assert_error(httpx.post(url, json=CHAT, headers={"x-api-key": demo_only}), 403, "auth")
     assert httpx.post(url, json={**CHAT, "model": "demo/chat"}, headers={"x-api-key": demo_only}).status_code == 200
-    embedded = httpx.post(f"{live_gateway.url}/v1/embeddings", json={"model": "demo/embed", "input": "x"}, headers={"x-api-key": embeddings_only})
+    embedded = httpx.post(
+        f"{live_gateway.url}/v1/embeddings", json={"model": "demo/embed", "input": "x"}, headers={"x-api-key": embeddings_only}
+    )
     assert embedded.status_code == 200
     listed = httpx.get(f"{live_gateway.url}/v1/models", headers={"x-api-key": demo_only}).json()
     assert [model["id"] for model in listed["data"]] == ["demo/chat"]

@@ -80,7 +80,9 @@ async def completion(_request: web.Request, body: dict[str, Any]) -> web.StreamR
     if not body.get("stream"):
         message = {"role": "assistant", "content": "Hello there"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return web.json_response({"id": "chatcmpl-1", "object": "chat.completion", "model": body["model"], "choices": [choice], "usage": USAGE})
+        return web.json_response(
+            {"id": "chatcmpl-1", "object": "chat.completion", "model": body["model"], "choices": [choice], "usage": USAGE}
+        )
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(_request)
     for event in events(body):

@@ -4,7 +4,18 @@ from billing.ledger.entry import Entry
 from billing.ledger.sql import SqlLedger
 from billing.ledger.terms import BudgetExceeded, Demand, LedgerUnavailable, RateExceeded, Refused, Reservation
 
-__all__ = ["BudgetExceeded", "Demand", "Entry", "LedgerUnavailable", "RateExceeded", "Refused", "Reservation", "SqlLedger", "current", "install"]
+__all__ = [
+    "BudgetExceeded",
+    "Demand",
+    "Entry",
+    "LedgerUnavailable",
+    "RateExceeded",
+    "Refused",
+    "Reservation",
+    "SqlLedger",
+    "current",
+    "install",
+]
 
 _current: list[SqlLedger] = []
 

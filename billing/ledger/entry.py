@@ -39,7 +39,8 @@ class Entry(msgspec.Struct, kw_only=True):
         """Values in the order of COLUMNS, in forms that SQLite and PostgreSQL both take."""
         tokens = self.tokens
         return (
-            self.id.hex, self.project_id, self.key_id, self.day.isoformat(), sql_time(self.created_at), self.request_id, self.operation, self.format,
+            self.id.hex, self.project_id, self.key_id, self.day.isoformat(), sql_time(self.created_at),
+            self.request_id, self.operation, self.format,
             self.model_asked, self.model_served, self.provider, self.streamed, self.outcome, self.status_code, self.error,
             tokens.input, tokens.cache_read, tokens.cache_write_5m, tokens.cache_write_1h, tokens.output, tokens.reasoning,
             self.cost_nano, price_json(self.price), self.estimated, self.latency_us, self.first_token_us,

@@ -101,8 +101,14 @@ class PostgresConnection:
 
 def connect() -> Connection:
     """A connection of its own to the database that Django uses."""
-    database = settings.DATABASES["default"]
+    database: dict[str, Any] = settings.DATABASES["default"]
     if database["ENGINE"].endswith("sqlite3"):
         return SqliteConnection(str(database["NAME"]))
-    parameters = {"dbname": database["NAME"], "user": database["USER"], "password": database["PASSWORD"], "host": database["HOST"], "port": database["PORT"]}
+    parameters = {
+        "dbname": database["NAME"],
+        "user": database["USER"],
+        "password": database["PASSWORD"],
+        "host": database["HOST"],
+        "port": database["PORT"],
+    }
     return PostgresConnection(**{name: value for name, value in parameters.items() if value}, **database["OPTIONS"])

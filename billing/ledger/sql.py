@@ -75,7 +75,12 @@ class SqlLedger:
         """Charges `entry.cost_nano` in place of what was held, and keeps the record."""
         self.dirty.add((entry.project_id, entry.day))
         if not await self.submit(lambda session: steps.settle(session, entry)):
-            log.error("reservation was resolved before it was settled", request_id=entry.request_id, cost_nano=entry.cost_nano, held=reservation.amount)
+            log.error(
+                "reservation was resolved before it was settled",
+                request_id=entry.request_id,
+                cost_nano=entry.cost_nano,
+                held=reservation.amount,
+            )
 
     async def release(self, reservation: Reservation, entry: Entry) -> None:
         """Gives back what was held: nothing was spent. The record says why."""

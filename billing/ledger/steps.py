@@ -140,7 +140,8 @@ async def mark_days(session: Session, days: Iterable[tuple[int, date]]) -> None:
     """Tells the roll-up which days of which projects have new records."""
     for project_id, day in sorted(days):
         await session.run(
-            "INSERT INTO billing_dirtyday (project_id, day, mark) VALUES (%s, %s, %s) ON CONFLICT (project_id, day) DO UPDATE SET mark = excluded.mark",
+            "INSERT INTO billing_dirtyday (project_id, day, mark) VALUES (%s, %s, %s) "
+            "ON CONFLICT (project_id, day) DO UPDATE SET mark = excluded.mark",
             (project_id, day.isoformat(), time.time_ns()),
         )
 

@@ -58,8 +58,6 @@ class Answer(msgspec.Struct):
     usage: WireUsage | None = None
 
 
-
-
 decode_request = msgspec.json.Decoder(Request).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
 

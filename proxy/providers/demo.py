@@ -26,7 +26,8 @@ PRICE = flat("1", "2", "demo, play money")
 DEFAULT_TOKENS = 64
 MAX_TOKENS = 32_768
 DEFAULT_DIMENSIONS = 256
-WORDS = "This answer comes from the demo model inside the gateway so that you can try keys budgets and streams before you add a provider.".split()
+SENTENCE = "This answer comes from the demo model inside the gateway so that you can try keys and budgets before you add a provider."
+WORDS = SENTENCE.split()
 
 encode = msgspec.json.Encoder().encode
 
@@ -133,7 +134,9 @@ def embed(request: openai_embeddings.Request) -> DemoReply:
         for index, text in enumerate(texts)
     ]
     used = text_tokens(request.input, IMAGE_TOKENS)
-    return DemoReply(200, encode({"object": "list", "data": data, "model": request.model, "usage": {"prompt_tokens": used, "total_tokens": used}}))
+    return DemoReply(
+        200, encode({"object": "list", "data": data, "model": request.model, "usage": {"prompt_tokens": used, "total_tokens": used}})
+    )
 
 
 def vector(text: str, size: int) -> list[float]:

@@ -1,0 +1,130 @@
+"""Every address of the URLconf, walked: whose it is, who may see it, and whether it costs money."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from django.test import Client
+from django.urls import URLPattern, URLResolver, get_resolver
+
+from keys.models import ApiKey
+from projects.models import Membership, Project, Role, User
+from proxy.lean import route
+from proxy.models import Credential
+from proxy.operations import Operation
+from tests.live import LiveGateway
+
+PUBLIC = {"landing"}
+"""Names of pages that people see without an account. Sign-in pages and the operators' admin are their libraries' own."""
+ANY_ACCOUNT = {"project-list", "project-new"}
+"""Pages that show a person what is theirs, and nothing of a project."""
+
+
+def walk(resolver: URLResolver | None = None, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
+    for entry in (resolver or get_resolver()).url_patterns:
+        if isinstance(entry, URLResolver):
+            yield from walk(entry, prefix + str(entry.pattern))
+        else:
+            yield prefix + str(entry.pattern), entry
+
+
+def own(address: str, entry: URLPattern) -> bool:
+    return not address.startswith(("admin/", "accounts/")) and not hasattr(entry.callback, "operation")
+
+
+PAGES = [(address, entry) for address, entry in walk() if own(address, entry)]
+GATEWAY = [(address, entry.callback.operation) for address, entry in walk() if hasattr(entry.callback, "operation")]
+
+
+@pytest.fixture
+def objects(project: Project) -> dict[str, Any]:
+    key, _ = ApiKey.objects.mint(project, "app")
+    credential = Credential.objects.create(project=project, slug="local", provider="compatible", base_url="http://127.0.0.1:1/v1")
+    return {
+        "slug": project.slug,
+        "public_id": key.public_id,
+        "pk": credential.pk,
+        "credential": credential.slug,
+        "credential_slug": credential.slug,
+    }
+
+
+def fill(entry: URLPattern, address: str, objects: dict[str, Any]) -> str:
+    for name, converter in entry.pattern.converters.items():
+        assert name in objects, f"{address}: say in this test which object {name} stands for"
+        address = address.replace(f"<{type_name(address, name)}{name}>", str(converter.to_url(objects[name])))
+    return f"/{address}"
+
+
+def type_name(address: str, name: str) -> str:
+    before, _, _ = address.partition(f"{name}>")
+    return before[before.rindex("<") + 1 :]
+
+
+@pytest.mark.parametrize(("address", "entry"), PAGES, ids=[address for address, _ in PAGES])
+@pytest.mark.parametrize("method", ["get", "post"])
+def test_a_project_does_not_exist_for_who_is_no_member(
+    charlie: User, objects: dict[str, Any], client: Client, address: str, entry: URLPattern, method: str
+) -> None:
+    if entry.name in PUBLIC | ANY_ACCOUNT:
+        return
+    client.force_login(charlie)
+    Project.objects.found("Charlie's own", owner=charlie)
+    assert "<slug:slug>" in address, f"{address} is no page of a project: name it in PUBLIC or ANY_ACCOUNT"
+    assert getattr(client, method)(fill(entry, address, objects)).status_code == 404
+
+
+@pytest.mark.parametrize(("address", "entry"), PAGES, ids=[address for address, _ in PAGES])
+def test_a_page_asks_strangers_to_sign_in(objects: dict[str, Any], client: Client, address: str, entry: URLPattern) -> None:
+    response = client.get(fill(entry, address, objects))
+    if entry.name in PUBLIC:
+        assert response.status_code == 200
+    else:
+        assert response.status_code == 302 and response.headers["location"].startswith("/accounts/login/")
+
+
+@pytest.mark.parametrize(("address", "entry"), PAGES, ids=[address for address, _ in PAGES])
+@pytest.mark.parametrize("role", Role)
+def test_a_role_opens_the_pages_that_it_may_see_and_no_others(
+    alice: User, charlie: User, project: Project, objects: dict[str, Any], client: Client, address: str, entry: URLPattern, role: Role
+) -> None:
+    if entry.name in PUBLIC | ANY_ACCOUNT:
+        return
+    Membership.objects.create(project=project, user=charlie, role=role)
+    client.force_login(charlie)
+    needed = entry.callback.required_role  # type: ignore[attr-defined]
+    status = client.get(fill(entry, address, objects)).status_code
+    assert status == 403 if role < needed else status in (200, 405)
+
+
+def test_an_object_of_another_project_is_not_found_below_ones_own(charlie: User, objects: dict[str, Any], client: Client) -> None:
+    mine = Project.objects.found("Charlie's own", owner=charlie)
+    client.force_login(charlie)
+    for address, entry in PAGES:
+        if len(entry.pattern.converters) > 1 or address.count("<") > 1:
+            mixed = fill(entry, address, {**objects, "slug": mine.slug})
+            assert client.get(mixed).status_code == 404, mixed
+            assert client.post(mixed).status_code == 404, mixed
+
+
+@pytest.mark.parametrize(("address", "operation"), GATEWAY, ids=[address for address, _ in GATEWAY])
+def test_every_gateway_route_is_declared_billable_or_free(address: str, operation: Operation) -> None:
+    assert operation.billable == (operation.name in ("chat", "embeddings"))
+    assert operation.scope or operation.name in ("unknown", "health", "ready", "metrics")
+
+
+@pytest.mark.databases
+def test_a_budget_holds_on_every_billable_route(live_gateway: LiveGateway, demo_project: Project) -> None:
+    key, token = ApiKey.objects.mint(demo_project, "app")
+    demo_project.budgets.create(key=key, period="day", limit_nano=1)
+    bodies = {
+        "chat": {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}]},
+        "embeddings": {"model": "demo/embed", "input": "Hi"},
+    }
+    billable = [(address, operation) for address, operation in GATEWAY if operation.billable]
+    assert len(billable) == 4
+    for address, operation in billable:
+        assert route(f"/{address}") is not None
+        answer = httpx.post(f"{live_gateway.url}/{address}", json=bodies[operation.name], headers={"x-api-key": token})
+        assert (answer.status_code, answer.json()["error"]["code"]) == (429, "insufficient_quota"), address

@@ -28,8 +28,11 @@ class BudgetForm(forms.ModelForm[Budget]):
         return cleaned
 
 
-class Money:
-    """Columns of rows with a cost."""
+class CostAdmin(ReadOnlyAdmin):
+    """Rows with a cost, shown in dollars."""
+
+    exclude = ("cost_nano",)
+    readonly_fields = ("cost",)
 
     @admin.display(description="cost", ordering="cost_nano")
     def cost(self, row: UsageRecord | DailyUsage) -> str:
@@ -79,20 +82,8 @@ class ReservationAdmin(ReadOnlyAdmin):
 
 
 @admin.register(UsageRecord)
-class UsageRecordAdmin(Money, ReadOnlyAdmin):
-    list_display = (
-        "created_at",
-        "project",
-        "key",
-        "model_asked",
-        "provider",
-        "outcome",
-        "status_code",
-        "input_tokens",
-        "output_tokens",
-        "cost",
-        "latency_us",
-    )
+class UsageRecordAdmin(CostAdmin):
+    list_display = ("created_at", "project", "key", "model_asked", "outcome", "cost", "input_tokens", "output_tokens", "latency_us")
     list_filter = ("outcome", "provider", "format", "estimated", "day")
     list_select_related = ("project", "key")
     search_fields = ("request_id", "model_asked", "project__slug", "key__public_id")
@@ -101,7 +92,7 @@ class UsageRecordAdmin(Money, ReadOnlyAdmin):
 
 
 @admin.register(DailyUsage)
-class DailyUsageAdmin(Money, ReadOnlyAdmin):
+class DailyUsageAdmin(CostAdmin):
     list_display = ("day", "project", "key", "model_asked", "provider", "requests", "failures", "input_tokens", "output_tokens", "cost")
     list_filter = ("provider", "day")
     list_select_related = ("project", "key")

@@ -83,8 +83,7 @@ class Price(msgspec.Struct, frozen=True):
     def affordable_output(self, amount: int, input_tokens: int) -> int:
         """Output tokens that `amount` nano-USD still pays for after the input; 0 where it does not even pay for that."""
         rest = min(
-            (amount * PER_MILLION - input_tokens * rates.dearest_input) // max(rates.output, 1)
-            for rates in self._reachable(input_tokens)
+            (amount * PER_MILLION - input_tokens * rates.dearest_input) // max(rates.output, 1) for rates in self._reachable(input_tokens)
         )
         return max(rest, 0)
 

@@ -23,7 +23,8 @@ def current_budgets(project: Project) -> BudgetQuerySet:
 
 @project_view(Role.VIEWER)
 def key_list(request: ProjectRequest, project: Project) -> HttpResponse:
-    keys = ApiKey.objects.for_project(project).prefetch_related(Prefetch("budgets", current_budgets(project)))
+    budgets = Prefetch("budgets", current_budgets(project))
+    keys = ApiKey.objects.for_project(project).select_related("created_by").prefetch_related(budgets)
     return render(request, "keys/list.html", {"keys": keys})
 
 

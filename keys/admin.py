@@ -15,7 +15,7 @@ class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
     list_select_related = ("project",)
     search_fields = ("label", "public_id", "project__name", "project__slug")
     fields = ("project", "label", "hint", "scopes", "allowed_models", "rpm_limit", "expires_at", "revoked_at", "created_at", "created_by")
-    readonly_fields = ("project", "hint", "revoked_at", "created_at", "created_by")
+    readonly_fields = ("project", "hint", "scopes", "allowed_models", "revoked_at", "created_at", "created_by")
     actions = ("revoke_keys",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:

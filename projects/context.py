@@ -12,4 +12,8 @@ def navigation(request: HttpRequest) -> dict[str, Any]:
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return {}
-    return {"my_projects": Project.objects.for_user(user), "project": getattr(request, "project", None), "role": getattr(request, "role", None)}
+    return {
+        "my_projects": Project.objects.for_user(user),
+        "project": getattr(request, "project", None),
+        "role": getattr(request, "role", None),
+    }

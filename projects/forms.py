@@ -45,12 +45,12 @@ class LinesField(forms.CharField):
         lines = (line.strip() for line in (super().to_python(value) or "").splitlines())
         return list(dict.fromkeys(line for line in lines if line))
 
-    def validate(self, value: list[str]) -> None:  # type: ignore[override]
+    def validate(self, value: list[str]) -> None:
         super().validate("\n".join(value))
         if any(len(line) > self.line_length for line in value):
             raise ValidationError(f"A line may have at most {self.line_length} characters.")
 
-    def run_validators(self, value: list[str]) -> None:  # type: ignore[override]
+    def run_validators(self, value: list[str]) -> None:
         super().run_validators("\n".join(value))
 
     def prepare_value(self, value: Any) -> Any:

@@ -14,7 +14,7 @@ from projects.models import Membership, Project, Role, User
 class SignedInRequest(HttpRequest):
     """What a view behind `login_required` receives."""
 
-    user: User  # type: ignore[assignment]
+    user: User
 
 
 class ProjectRequest(SignedInRequest):

@@ -96,6 +96,9 @@ class GatewayProcess(models.Model):
     id = models.UUIDField(primary_key=True, default=uuid7)
     seen_at = models.DateTimeField()
 
+    class Meta:
+        verbose_name_plural = "gateway processes"
+
     def __str__(self) -> str:
         return str(self.id)
 

@@ -190,4 +190,25 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE = {"roll-up-usage": {"task": "billing.tasks.roll_up_usage", "schedule": 30.0}}
 
-UNFOLD = {"SITE_TITLE": "AI gateway", "SITE_HEADER": "AI gateway", "SITE_SYMBOL": "hub", "SITE_URL": "/"}
+UNFOLD = {
+    "SITE_TITLE": "AI gateway",
+    "SITE_HEADER": "AI gateway",
+    "SITE_URL": "/",
+    "SITE_ICON": lambda _request: f"{STATIC_URL}img/logo.svg",
+    # The blues of static/css/tokens.css.
+    "COLORS": {
+        "primary": {
+            "50": "#eef1ff",
+            "100": "#e0e5ff",
+            "200": "#c6cefe",
+            "300": "#a3affb",
+            "400": "#7f8df5",
+            "500": "#5f70ec",
+            "600": "#3a4fd8",
+            "700": "#3142b4",
+            "800": "#2a3890",
+            "900": "#273373",
+            "950": "#171d43",
+        }
+    },
+}

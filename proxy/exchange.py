@@ -46,6 +46,7 @@ class Exchange:
         self.target: Target | None = None
         self.reservation: Reservation | None = None
         self.granted_output: int | None = None
+        self.charged = False
         metrics.active.labels(operation.format).inc()
 
     def identify(self, grant: Grant) -> None:
@@ -105,7 +106,7 @@ class Exchange:
         assert self.entry is not None
         self.entry.tokens = Tokens(usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.output, usage.reasoning)
         self.entry.cost_nano = self.entry.price.cost(self.entry.tokens) if self.entry.price else 0
-        self.entry.estimated = estimated
+        self.entry.estimated, self.charged = estimated, True
         return self.entry.cost_nano
 
     async def finish(self, outcome: Outcome, status: int, error: str = "") -> None:
@@ -118,10 +119,18 @@ class Exchange:
             if self.first_token_at is not None:
                 entry.first_token_us = int((self.first_token_at - self.started) * 1e6)
             try:
-                await (ledger.current().record(entry) if self.reservation is None else ledger.current().settle(self.reservation, entry))
+                await self.keep(entry)
             except LedgerUnavailable as failure:
                 log.error("usage record could not be written", request_id=self.request_id, record=entry.row(), reason=str(failure))
         self.observe(outcome, status, seconds, error)
+
+    async def keep(self, entry: Entry) -> None:
+        if self.reservation is None:
+            await ledger.current().record(entry)
+        elif self.charged:
+            await ledger.current().settle(self.reservation, entry)
+        else:
+            await ledger.current().release(self.reservation, entry)
 
     def observe(self, outcome: Outcome, status: int, seconds: float, error: str) -> None:
         entry, target = self.entry, self.target

@@ -17,9 +17,6 @@ visible_ascii = RegexValidator(r"^[\x21-\x7e]*$", "An API key has no spaces and 
 
 
 class CredentialForm(forms.ModelForm[Credential]):
-    base_url = forms.URLField(
-        required=False, assume_scheme="https", max_length=300, label="Base URL", help_text="Empty: the provider’s own address."
-    )
     model_names = LinesField(
         line_length=MODEL_NAME_LENGTH,
         required=False,

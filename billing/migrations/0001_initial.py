@@ -58,5 +58,6 @@ class Migration(migrations.Migration):
                 ('id', models.UUIDField(default=projects.ids.uuid7, primary_key=True, serialize=False)),
                 ('seen_at', models.DateTimeField()),
             ],
+            options={'verbose_name_plural': 'gateway processes'},
         ),
     ]

@@ -22,7 +22,10 @@ from tests.process import ROOT, GatewayProcess, free_port
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 CONNECTIONS = 32
-CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "system", "content": "You are terse. " * 30}, {"role": "user", "content": "Capital of France?"}]}
+CHAT = {
+    "model": "gpt-4o-mini",
+    "messages": [{"role": "system", "content": "You are terse. " * 30}, {"role": "user", "content": "Capital of France?"}],
+}
 SERVER_CORE, LOAD_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 
 
@@ -102,7 +105,10 @@ def main() -> None:
         with uvicorn("relay", SERVER_CORE, BENCH_PROVIDER=provider) as relay, gateway(provider) as gate:
             print("CPU per request (us)     bare relay    gateway    ratio")
             for stream in (False, True):
-                rounds = [(measure(*relay, "none", stream, options.seconds), measure(*gate, stream, options.seconds)) for _ in range(options.rounds)]
+                rounds = [
+                    (measure(*relay, "none", stream, options.seconds), measure(*gate, stream, options.seconds))
+                    for _ in range(options.rounds)
+                ]
                 bare, ours = (statistics.median(values) for values in zip(*rounds, strict=True))
                 name = "stream of 50 chunks" if stream else "one piece"
                 print(f"{name:24} {bare:10.0f} {ours:10.0f} {ours / bare:8.2f}", flush=True)

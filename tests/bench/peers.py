@@ -26,7 +26,11 @@ ANSWER = json.dumps(
 
 
 def chunk(**fields: Any) -> bytes:
-    return b"data: " + json.dumps({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini", **fields}).encode() + b"\n\n"
+    return (
+        b"data: "
+        + json.dumps({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini", **fields}).encode()
+        + b"\n\n"
+    )
 
 
 TOKEN = chunk(choices=[{"index": 0, "delta": {"content": " token"}, "finish_reason": None}])

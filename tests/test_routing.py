@@ -1,0 +1,92 @@
+"""From a model's name to its provider, in the order that is documented."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from proxy import accounts, operator_config, routing
+from proxy.accounts import Account
+from proxy.errors import GatewayError
+from proxy.operator_config import BadConfiguration, parse_routes, seconds
+from proxy.providers import PROVIDERS
+
+OPENAI = Account("openai", PROVIDERS["openai"], "https://api.openai.com/v1", "sk", trusted=True)
+ANTHROPIC = Account("anthropic", PROVIDERS["anthropic"], "https://api.anthropic.com", "sk", trusted=True)
+LOCAL = Account("local", PROVIDERS["compatible"], "http://127.0.0.1:1/v1", "", frozenset({"llama3", "gpt-4o-mini"}))
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    before = settings.ENV
+
+    def apply(yaml: str = "", **variables: object) -> None:
+        path = tmp_path / "routes.yaml"
+        path.write_text(yaml or "version: 1")
+        settings.ENV = before.model_copy(update={"ai_gateway_config": path, **variables})
+        operator_config.current.cache_clear()
+        accounts.from_environment.cache_clear()
+
+    apply()
+    yield apply
+    settings.ENV = before
+    operator_config.current.cache_clear()
+    accounts.from_environment.cache_clear()
+
+
+def test_a_projects_own_credential_comes_first(configure: Callable[..., None]) -> None:
+    configure("models: [{name: llama3, provider: openai}]")
+    assert routing.find("llama3", (LOCAL,), (OPENAI,)) == (LOCAL, "llama3")
+    assert routing.find("local/any/thing", (LOCAL,), (OPENAI,)) == (LOCAL, "any/thing")
+
+
+def test_yaml_comes_before_model_routes_and_an_exact_name_before_a_prefix(configure: Callable[..., None]) -> None:
+    configure("models: [{name: openai/odd, provider: anthropic}]", ai_gateway_model_routes="openai/odd:http://a/v1,llama:http://b/v1")
+    assert routing.find("openai/odd", (), (OPENAI, ANTHROPIC)) == (ANTHROPIC, "openai/odd")
+    account, name = routing.find("llama", (), (OPENAI,))
+    assert (account.base_url, account.provider.slug, name, account.trusted) == ("http://b/v1", "compatible", "llama", True)
+
+
+def test_the_catalogue_knows_whose_model_it_is(configure: Callable[..., None]) -> None:
+    assert routing.find("gpt-4o-mini", (), (OPENAI, ANTHROPIC)) == (OPENAI, "gpt-4o-mini")
+    assert routing.find("claude-sonnet-4-5", (), (OPENAI, ANTHROPIC))[0] is ANTHROPIC
+
+
+def test_unknown_names_go_to_the_default_provider_or_the_only_account(configure: Callable[..., None]) -> None:
+    assert routing.find("homemade", (), (OPENAI,)) == (OPENAI, "homemade")
+    with pytest.raises(GatewayError, match="does not exist"):
+        routing.find("homemade", (), (OPENAI, ANTHROPIC))
+    configure("default_provider: anthropic")
+    assert routing.find("homemade", (), (OPENAI, ANTHROPIC))[0] is ANTHROPIC
+
+
+def test_a_provider_without_a_credential_is_named(configure: Callable[..., None]) -> None:
+    for model in ("gemini/pro", "claude"):
+        configure("models: [{name: claude, provider: gemini}]")
+        with pytest.raises(GatewayError, match="needs a credential for Google Gemini"):
+            routing.find(model, (), (OPENAI,))
+
+
+def test_routes_are_split_at_the_last_http() -> None:
+    assert parse_routes("a:b:http://h:1/v1, gpt-4:https://api.openai.com/v1/") == {
+        "a:b": "http://h:1/v1",
+        "gpt-4": "https://api.openai.com/v1",
+    }
+    for wrong in ("a", "a:ftp://x", ":http://x"):
+        with pytest.raises(BadConfiguration):
+            parse_routes(wrong)
+
+
+@pytest.mark.parametrize(("text", "value"), [("5m", 300), ("1m30s", 90), ("250ms", 0.25), (7, 7), ("1h", 3600)])
+def test_durations(text: str | int, value: float) -> None:
+    assert seconds(text) == value
+
+
+@pytest.mark.parametrize(
+    "yaml", ["models: 5", "models: [{name: a}]", "models: [{name: a, provider: nobody}]", "timeout: soon", "default_provider: x", "{"]
+)
+def test_a_wrong_file_is_told(configure: Callable[..., None], yaml: str) -> None:
+    configure(yaml)
+    with pytest.raises(BadConfiguration):
+        operator_config.current()

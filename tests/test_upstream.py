@@ -1,0 +1,87 @@
+"""Where requests may go: tenants' addresses are checked when they are stored and again when they are connected to."""
+
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+from aiohttp import web
+from django.conf import settings
+
+from proxy.upstream import BadUpstreamAddress, GuardedResolver, Upstream, UpstreamRefused, check_address
+from tests.upstream import LocalUpstream
+
+
+@pytest.fixture
+def no_private_hosts() -> Iterator[None]:
+    before = settings.ENV
+    settings.ENV = before.model_copy(update={"gateway_private_upstreams": ()})
+    yield
+    settings.ENV = before
+
+
+@pytest.fixture
+async def connections() -> AsyncIterator[Upstream]:
+    upstream = Upstream(idle_timeout_s=1)
+    yield upstream
+    await upstream.close()
+
+
+PRIVATE = [
+    "127.0.0.1",
+    "10.1.2.3",
+    "192.168.0.1",
+    "172.16.0.1",
+    "169.254.169.254",
+    "0.0.0.0",
+    "[::1]",
+    "[fd00::1]",
+    "[::ffff:127.0.0.1]",
+    "100.64.0.1",
+]
+
+
+@pytest.mark.parametrize("host", PRIVATE)
+def test_a_private_address_is_no_base_url(no_private_hosts: None, host: str) -> None:
+    with pytest.raises(BadUpstreamAddress, match="private address"):
+        check_address(f"http://{host}/v1")
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["ftp://x/v1", "http:///v1", "http://user:pw@example.org", "https://example.org/?a=b", "https://example.org/#x", "x", "file:///etc"],
+)
+def test_what_is_no_plain_web_address_is_refused(url: str) -> None:
+    with pytest.raises(BadUpstreamAddress):
+        check_address(url)
+
+
+@pytest.mark.parametrize("url", ["https://api.openai.com/v1", "http://ollama:11434/v1", "http://8.8.8.8"])
+def test_public_addresses_and_names_pass(no_private_hosts: None, url: str) -> None:
+    check_address(url)
+
+
+def test_the_operator_can_allow_a_private_host() -> None:
+    before = settings.ENV
+    settings.ENV = before.model_copy(update={"gateway_private_upstreams": ("10.1.2.3",)})
+    try:
+        check_address("http://10.1.2.3:8000/v1")
+        with pytest.raises(BadUpstreamAddress):
+            check_address("http://10.1.2.4:8000/v1")
+    finally:
+        settings.ENV = before
+
+
+async def test_a_name_that_resolves_to_a_private_address_is_not_connected_to(no_private_hosts: None, connections: Upstream) -> None:
+    with pytest.raises(BadUpstreamAddress):
+        await GuardedResolver().resolve("localhost", 80)
+    with pytest.raises((BadUpstreamAddress, UpstreamRefused)):
+        await connections.post("http://localhost:1/v1", b"{}", {}, trusted=False)
+
+
+async def test_a_redirect_is_not_followed(connections: Upstream, upstream: LocalUpstream) -> None:
+    async def redirect(_request: web.Request, _body: object) -> web.StreamResponse:
+        return web.Response(status=307, headers={"location": "/elsewhere"})
+
+    upstream.answer = redirect
+    async with await connections.post(f"{upstream.url}/chat/completions", b"{}", {}, trusted=True) as reply:
+        assert reply.status == 307
+    assert [call.path for call in upstream.calls] == ["/v1/chat/completions"]

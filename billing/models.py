@@ -107,8 +107,8 @@ class Reservation(models.Model):
     """Money held for a request in flight. Written by the ledger alone; gone when the request is settled."""
 
     id = models.UUIDField(primary_key=True)
-    project = models.ForeignKey(Project, models.CASCADE, db_constraint=False)
-    key = models.ForeignKey(ApiKey, models.CASCADE, db_constraint=False)
+    project = models.ForeignKey(Project, models.DO_NOTHING, db_constraint=False)
+    key = models.ForeignKey(ApiKey, models.DO_NOTHING, db_constraint=False)
     process_id = models.UUIDField(db_index=True)
     amount_nano = models.BigIntegerField()
     windows = models.CharField(max_length=200, blank=True, help_text="Ids of the budget windows that it counts in.")

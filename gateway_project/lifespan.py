@@ -52,7 +52,8 @@ async def services() -> AsyncIterator[None]:
             stack.enter_context(only_process_on(settings.ENV.sqlite_path))
         process.upstream = Upstream(operator_config.current().timeout_s)
         stack.push_async_callback(process.upstream.close)
-        book = SqlLedger(connect(), alone=not settings.ENV.redis_url)
+        alone = not settings.ENV.redis_url
+        book = SqlLedger(connect(exclusive=alone), alone=alone)
         resolved = await book.start()
         stack.push_async_callback(book.stop)
         ledger.install(book)

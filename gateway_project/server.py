@@ -13,6 +13,8 @@ from proxy.process import process
 KEEPALIVE_S = 75
 """Longer than the 60 s of common load balancers, which must not reuse a connection that closes at that moment."""
 STREAMS_FINISH_S = 25
+HEAD_S = 30
+"""How long the head of a request may take, also the first one of a new connection."""
 MAX_HEADER_BYTES = settings.ENV.gateway_max_header_bytes
 MAX_HEADER_COUNT = settings.ENV.gateway_max_header_count
 YOUNG_OBJECTS = 10_000
@@ -23,10 +25,26 @@ class CappedProtocol(HttpToolsProtocol):
 
     header_bytes = 0
     in_headers = False
+    head_deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.head_deadline = self.loop.call_later(HEAD_S, transport.close)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.head_arrived()
+        super().connection_lost(exc)
+
+    def head_arrived(self) -> None:
+        if self.head_deadline is not None:
+            self.head_deadline.cancel()
+            self.head_deadline = None
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.in_headers:
+            if self.head_deadline is None:
+                self.head_deadline = self.loop.call_later(HEAD_S, self.transport.close)
             self.header_bytes += len(data)
             if self.header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
                 self.send_400_response("Too many header bytes.")
@@ -43,6 +61,7 @@ class CappedProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self.in_headers = False
+        self.head_arrived()
         super().on_headers_complete()
 
 

@@ -9,7 +9,12 @@ ALL = "all"
 OPERATIONS = {
     "get:/openai/v1/models": "inference",
     "post:/openai/v1/chat/completions": "inference",
+    "post:/openai/v1/responses": "inference",
+    "post:/openai/v1/completions": "inference",
     "post:/openai/v1/embeddings": "inference",
+    "post:/anthropic/v1/messages": "inference",
+    "post:/gemini/v1beta/models:generateContent": "inference",
+    "post:/gemini/v1beta/models:embedContent": "inference",
 }
 GROUPS = ("inference", "usage:read", "keys:manage", "project:manage")
 KNOWN = (ALL, *GROUPS, *OPERATIONS)
@@ -20,8 +25,9 @@ class UnknownScope(ValueError):
 
 
 def parse(text: str) -> list[str]:
-    """Scopes from a comma or space separated list, `ALL` in either case; raises UnknownScope."""
-    scopes = [word.lower() for word in text.replace(",", " ").split()]
+    """Scopes from a comma or space separated list, in whatever case; raises UnknownScope."""
+    known = {scope.lower(): scope for scope in KNOWN}
+    scopes = [known.get(word.lower(), word) for word in text.replace(",", " ").split()]
     unknown = [scope for scope in scopes if scope not in KNOWN]
     if unknown or not scopes:
         raise UnknownScope(f"Unknown scope {', '.join(unknown) or '(none given)'}. Known: {', '.join(KNOWN)}.")

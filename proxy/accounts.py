@@ -2,11 +2,13 @@
 
 from dataclasses import dataclass
 from functools import lru_cache
+from urllib.parse import quote
 
 from django.conf import settings
 
 from keys.authentication import Grant
 from projects.configcache import ConfigCache
+from proxy import operator_config
 from proxy.models import Credential
 from proxy.providers import COMPATIBLE, DEMO, OPENAI, PROVIDERS, Provider
 from proxy.vault import Undecipherable
@@ -22,6 +24,24 @@ class Account:
     secret: str | None
     models: frozenset[str] = frozenset()
     trusted: bool = False
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """Formats that are spoken at this address, the one that conversions prefer first. An address of the account's own stands
+        for the provider's main one; formats that the provider has elsewhere are then out of reach."""
+        bases = self.provider.bases
+        if self.base_url in ("", self.provider.base_url):
+            return tuple(bases)
+        return tuple(format for format, base in bases.items() if base == self.provider.base_url)
+
+    def format_for(self, client: str) -> str:
+        return client if client in self.formats else self.formats[0]
+
+    def url(self, format: str, path: str, model: str) -> str:
+        own = self.base_url not in ("", self.provider.base_url)
+        base = self.base_url if own else self.provider.bases[format]
+        query = f"{'&' if '?' in path else '?'}{self.provider.query}" if self.provider.query else ""
+        return f"{base}{self.provider.path_prefix.format(model=quote(model, safe=''))}{path}{query}"
 
 
 DEMO_ACCOUNT = Account(DEMO, PROVIDERS[DEMO], "", "", trusted=True)
@@ -57,15 +77,16 @@ def from_environment() -> tuple[Account, ...]:
         ("anthropic", env.anthropic_base_url, env.anthropic_api_key),
         ("gemini", env.gemini_base_url, env.gemini_api_key),
     )
-    return tuple(operators_account(slug, base_url, secret) for slug, base_url, secret in found if base_url or secret)
+    named = [operators_account(slug, base_url, secret) for slug, base_url, secret in found if base_url or secret]
+    return (*named, *(routed_account(model, base_url) for model, base_url in operator_config.current().routes.items()))
 
 
-def operators_account(slug: str, base_url: str, secret: str) -> Account:
+def operators_account(slug: str, base_url: str, secret: str, models: frozenset[str] = frozenset()) -> Account:
     provider = PROVIDERS[slug]
-    return Account(slug, provider, (base_url or provider.base_url).rstrip("/"), secret, trusted=True)
+    return Account(slug, provider, (base_url or provider.base_url).rstrip("/"), secret, models, trusted=True)
 
 
-def routed_account(base_url: str) -> Account:
-    """An entry of AI_GATEWAY_MODEL_ROUTES: an OpenAI-compatible address, called with the operator's OpenAI key."""
+def routed_account(model: str, base_url: str) -> Account:
+    """An entry of AI_GATEWAY_MODEL_ROUTES: one model at an OpenAI-compatible address, called with the operator's OpenAI key."""
     slug = OPENAI if base_url.startswith(PROVIDERS[OPENAI].base_url) else COMPATIBLE
-    return operators_account(slug, base_url, settings.ENV.openai_api_key)
+    return operators_account(slug, base_url, settings.ENV.openai_api_key, frozenset({model}))

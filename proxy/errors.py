@@ -9,7 +9,7 @@ from django.db import Error as DatabaseError
 from billing.ledger import BudgetExceeded, LedgerUnavailable, RateExceeded
 from billing.models import Outcome
 from billing.money import decimal_usd
-from proxy.formats.neutral import BadRequest, Failure
+from proxy.formats.neutral import BadAnswer, BadRequest, Failure
 from proxy.lean import BodyTooLarge, ClientGone
 from proxy.upstream import BadUpstreamAddress, UpstreamRefused, UpstreamTimeout
 
@@ -19,57 +19,63 @@ log = structlog.get_logger()
 class GatewayError(Exception):
     """Rendered in the caller's dialect; `outcome` is what the record or counter says, `headers` go out with it."""
 
-    def __init__(self, status: int, outcome: Outcome, failure: Failure, headers: dict[str, str] | None = None) -> None:
+    def __init__(self, outcome: Outcome, failure: Failure, headers: dict[str, str] | None = None) -> None:
         super().__init__(failure.message)
-        self.status, self.outcome, self.failure, self.headers = status, outcome, failure, headers or {}
+        self.status, self.outcome, self.failure, self.headers = failure.status, outcome, failure, headers or {}
+
+
+def failed(
+    status: int, outcome: Outcome, kind: str, code: str, message: str, param: str | None = None, headers: dict[str, str] | None = None
+) -> GatewayError:
+    return GatewayError(outcome, Failure(kind=kind, code=code, message=message, param=param, status=status), headers)
 
 
 def no_key() -> GatewayError:
     text = "No API key was given. Send it as “Authorization: Bearer sk-gw_...”."
-    return GatewayError(401, Outcome.AUTH, Failure("auth", "invalid_api_key", text), {"www-authenticate": "Bearer"})
+    return failed(401, Outcome.AUTH, "auth", "invalid_api_key", text, headers={"www-authenticate": "Bearer"})
 
 
 def wrong_key() -> GatewayError:
     text = "The API key is not valid, has expired or was revoked."
-    return GatewayError(401, Outcome.AUTH, Failure("auth", "invalid_api_key", text), {"www-authenticate": "Bearer"})
+    return failed(401, Outcome.AUTH, "auth", "invalid_api_key", text, headers={"www-authenticate": "Bearer"})
 
 
 def out_of_scope(scope: str) -> GatewayError:
     text = f"This API key does not have the scope {scope}."
-    return GatewayError(403, Outcome.SCOPE, Failure("auth", "insufficient_permissions", text))
+    return failed(403, Outcome.SCOPE, "auth", "insufficient_permissions", text)
 
 
 def model_not_allowed(model: str) -> GatewayError:
     text = f"This API key may not use the model {model}."
-    return GatewayError(403, Outcome.SCOPE, Failure("auth", "model_not_allowed", text, "model"))
+    return failed(403, Outcome.SCOPE, "auth", "model_not_allowed", text, "model")
 
 
 def unknown_model(model: str, hint: str = "") -> GatewayError:
     text = f"The model {model} does not exist or this project has no access to it.{hint}"
-    return GatewayError(404, Outcome.INVALID, Failure("unknown_model", "model_not_found", text, "model"))
+    return failed(404, Outcome.INVALID, "unknown_model", "model_not_found", text, "model")
 
 
 def no_such_route(path: str) -> GatewayError:
-    return GatewayError(404, Outcome.INVALID, Failure("invalid_request", "unknown_url", f"There is nothing at {path[:200]}."))
+    return failed(404, Outcome.INVALID, "invalid_request", "unknown_url", f"There is nothing at {path[:200]}.")
 
 
 def wrong_method(method: str, allowed: str) -> GatewayError:
-    failure = Failure("invalid_request", "method_not_allowed", f"{method[:20]} is not allowed here; use {allowed}.")
-    return GatewayError(405, Outcome.INVALID, failure, {"allow": allowed})
+    text = f"{method[:20]} is not allowed here; use {allowed}."
+    return failed(405, Outcome.INVALID, "invalid_request", "method_not_allowed", text, headers={"allow": allowed})
 
 
 def bad_request(error: BadRequest) -> GatewayError:
-    return GatewayError(400, Outcome.INVALID, Failure("invalid_request", "invalid_request_error", str(error), error.param))
+    return failed(400, Outcome.INVALID, "invalid_request", "invalid_request_error", str(error), error.param)
 
 
 def too_large(limit: int) -> GatewayError:
     text = f"The request body is larger than {limit} bytes."
-    return GatewayError(413, Outcome.INVALID, Failure("invalid_request", "request_too_large", text))
+    return failed(413, Outcome.INVALID, "invalid_request", "request_too_large", text)
 
 
 def format_not_served(model: str, provider: str) -> GatewayError:
     text = f"The model {model} is served by {provider}, whose format this endpoint cannot be converted to."
-    return GatewayError(400, Outcome.INVALID, Failure("invalid_request", "unsupported_model", text, "model"))
+    return failed(400, Outcome.INVALID, "invalid_request", "unsupported_model", text, "model")
 
 
 def budget_exceeded(refusal: BudgetExceeded) -> GatewayError:
@@ -81,14 +87,14 @@ def budget_exceeded(refusal: BudgetExceeded) -> GatewayError:
     )
     seconds = max(int((refusal.resets_at - datetime.now(UTC)).total_seconds()), 1)
     headers = {"x-should-retry": "false", "retry-after": str(seconds)}
-    return GatewayError(429, Outcome.BUDGET, Failure("rate_limit", "insufficient_quota", text), headers)
+    return failed(429, Outcome.BUDGET, "rate_limit", "insufficient_quota", text, headers=headers)
 
 
 def rate_exceeded(refusal: RateExceeded) -> GatewayError:
     wait = max(int(refusal.retry_after) + 1, 1)
     text = f"This API key may send {refusal.limit} requests per minute. Try again in {wait} seconds."
     headers = {"retry-after": str(wait), **rate_headers(refusal.limit, 0, refusal.retry_after)}
-    return GatewayError(429, Outcome.RATE, Failure("rate_limit", "rate_limit_exceeded", text), headers)
+    return failed(429, Outcome.RATE, "rate_limit", "rate_limit_exceeded", text, headers=headers)
 
 
 def rate_headers(limit: int, left: int, seconds: float) -> dict[str, str]:
@@ -102,37 +108,46 @@ def rate_headers(limit: int, left: int, seconds: float) -> dict[str, str]:
 
 
 def unpriced(model: str) -> GatewayError:
-    text = f"The model {model} has no known price, and this key or project has a budget. Ask the operator to set a price."
-    return GatewayError(400, Outcome.BUDGET, Failure("invalid_request", "model_not_priced", text, "model"))
+    text = f"The model {model} has no known price, which a key or project with a budget needs. Use another model, or a key without one."
+    return failed(400, Outcome.BUDGET, "invalid_request", "model_not_priced", text, "model")
 
 
 def unavailable() -> GatewayError:
     text = "The gateway's database does not answer. Try again in a moment."
-    return GatewayError(503, Outcome.UNAVAILABLE, Failure("server_error", "service_unavailable", text), {"retry-after": "2"})
+    return failed(503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", text, headers={"retry-after": "2"})
 
 
 def credential_unreadable() -> GatewayError:
     text = "The provider's credential cannot be decrypted; the operator must restore its encryption key."
-    return GatewayError(503, Outcome.UNAVAILABLE, Failure("server_error", "credential_unavailable", text))
+    return failed(503, Outcome.UNAVAILABLE, "server_error", "credential_unavailable", text)
 
 
 def upstream_refused(provider: str, reason: str) -> GatewayError:
-    return GatewayError(
-        502, Outcome.UPSTREAM_ERROR, Failure("network", "upstream_unreachable", f"{provider} could not be reached: {reason}.")
+    return failed(502, Outcome.UPSTREAM_ERROR, "network", "upstream_unreachable", f"{provider} could not be reached: {reason}.")
+
+
+def bad_answer(provider: str, reason: str) -> GatewayError:
+    return failed(
+        502, Outcome.UPSTREAM_ERROR, "server_error", "bad_upstream_answer", f"{provider} gave an answer that cannot be read: {reason}"
     )
 
 
+def upstream_failed(failure: Failure) -> GatewayError:
+    """What a provider itself said went wrong."""
+    return GatewayError(Outcome.UPSTREAM_ERROR, failure)
+
+
 def upstream_timeout(provider: str) -> GatewayError:
-    return GatewayError(504, Outcome.UPSTREAM_ERROR, Failure("timeout", "upstream_timeout", f"{provider} did not answer in time."))
+    return failed(504, Outcome.UPSTREAM_ERROR, "timeout", "upstream_timeout", f"{provider} did not answer in time.")
 
 
 def client_closed() -> GatewayError:
     """Nobody reads this one; the record keeps it. 499 is nginx's word for a client that left before its answer."""
-    return GatewayError(499, Outcome.CLIENT_CLOSED, Failure("network", "client_closed", "The client closed the connection."))
+    return failed(499, Outcome.CLIENT_CLOSED, "network", "client_closed", "The client closed the connection.")
 
 
 def internal() -> GatewayError:
-    return GatewayError(500, Outcome.UNAVAILABLE, Failure("server_error", "internal_error", "The gateway failed on this request."))
+    return failed(500, Outcome.UNAVAILABLE, "server_error", "internal_error", "The gateway failed on this request.")
 
 
 def of(error: Exception, provider: str = "The provider") -> GatewayError:
@@ -152,6 +167,8 @@ def of(error: Exception, provider: str = "The provider") -> GatewayError:
             return rate_exceeded(error)
         case UpstreamRefused() | BadUpstreamAddress():
             return upstream_refused(provider, str(error))
+        case BadAnswer():
+            return bad_answer(provider, str(error))
         case UpstreamTimeout():
             return upstream_timeout(provider)
         case LedgerUnavailable() | DatabaseError():

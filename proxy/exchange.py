@@ -4,12 +4,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from types import ModuleType
 from uuid import UUID
 
 import structlog
 
 from billing import ledger
-from billing.ledger import Demand, Entry, LedgerUnavailable, Reservation
+from billing.ledger import Demand, Entry, Reservation
 from billing.ledger.windows import local_day
 from billing.models import Outcome
 from billing.money import decimal_usd
@@ -18,8 +19,8 @@ from billing.terms import budgets_of_key
 from keys.authentication import Grant
 from projects.ids import uuid7
 from proxy import errors, metrics
+from proxy.conversion import CODECS
 from proxy.errors import GatewayError, rate_headers
-from proxy.formats import openai_chat
 from proxy.formats.neutral import Call, Usage
 from proxy.lean import GatewayRequest, Headers, Reply
 from proxy.operations import Operation
@@ -47,6 +48,7 @@ class Exchange:
         self.reservation: Reservation | None = None
         self.granted_output: int | None = None
         self.charged = False
+        self.dropped: list[str] = []
         metrics.active.labels(operation.format).inc()
 
     def identify(self, grant: Grant) -> None:
@@ -118,10 +120,7 @@ class Exchange:
             entry.latency_us = int(seconds * 1e6)
             if self.first_token_at is not None:
                 entry.first_token_us = int((self.first_token_at - self.started) * 1e6)
-            try:
-                await self.keep(entry)
-            except LedgerUnavailable as failure:
-                log.error("usage record could not be written", request_id=self.request_id, record=entry.row(), reason=str(failure))
+            await self.keep(entry)
         self.observe(outcome, status, seconds, error)
 
     async def keep(self, entry: Entry) -> None:
@@ -153,13 +152,18 @@ class Exchange:
             input_tokens=entry.tokens.prompt if entry else 0,
             output_tokens=entry.tokens.output if entry else 0,
             cost_usd=decimal_usd(entry.cost_nano) if entry else "0",
+            dropped=self.dropped or None,
             error=error or None,
         )
+
+    @property
+    def codec(self) -> ModuleType:
+        return CODECS[self.operation.format]
 
     async def refuse(self, error: GatewayError) -> Reply:
         """The gateway's own error, in the caller's dialect."""
         await self.finish(error.outcome, error.status, error.failure.code)
-        body = openai_chat.render_error(error.failure, self.request_id)
+        body = self.codec.render_error(error.failure, self.request_id)
         return Reply(error.status, {**self.headers(), "content-type": "application/json", **error.headers}, body)
 
     def headers(self) -> Headers:
@@ -170,6 +174,8 @@ class Exchange:
         headers["cache-control"] = "private, no-store"
         if self.target is not None:
             headers["x-gateway-provider"], headers["x-gateway-model"] = self.target.account.slug, self.target.model
+        if self.dropped:
+            headers["x-gateway-dropped"] = ", ".join(self.dropped)
         if self.granted_output is not None:
             headers["x-gateway-max-tokens"] = str(self.granted_output)
         if self.reservation is not None and self.reservation.requests_left is not None:

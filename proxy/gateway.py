@@ -1,41 +1,47 @@
 """One request from top to bottom: authenticate, read, route, reserve, call the provider, relay and meter, settle."""
 
-import time
-from collections.abc import Awaitable, Callable
+import asyncio
+from functools import partial
+from typing import Any
 from urllib.parse import parse_qs
 
 from django.conf import settings
 
 from billing.models import Outcome
-from billing.money import decimal_usd
 from keys.authentication import NotAuthenticated, authenticate
-from proxy import errors, routing
+from proxy import conversion, errors, routing
+from proxy.conversion import Conversion
 from proxy.exchange import Exchange
-from proxy.formats import openai_chat
 from proxy.formats.body import read_safely
-from proxy.formats.neutral import Usage
-from proxy.lean import ClientGone, GatewayRequest, Headers, LeanResponse, Reply, Stream
-from proxy.operations import Incoming
+from proxy.formats.codec import Incoming
+from proxy.formats.neutral import BadRequest, Usage
+from proxy.lean import ClientGone, GatewayRequest, LeanResponse, Stream
 from proxy.process import connections
 from proxy.providers import demo
+from proxy.relaying import answer_headers, finished, relay, whole
 from proxy.routing import Target
-from proxy.upstream import UpstreamReply
+from proxy.upstream import UpstreamFailure, UpstreamRefused, UpstreamReply
 
 BEARER = "bearer "
-RELAYED_HEADERS = ("content-type", "retry-after", "retry-after-ms", "x-should-retry", "openai-processing-ms", "openai-version")
-"""Of a provider's headers, those that concern the caller. The rest is about the operator's account, or hop by hop."""
+FORWARDED_HEADERS = {
+    "anthropic": (b"anthropic-version", b"anthropic-beta"),
+    "openai_chat": (b"openai-beta",),
+    "openai_responses": (b"openai-beta",),
+}
+"""Of a caller's headers, those that a provider of the same format wants."""
 
 
-async def respond(exchange: Exchange) -> LeanResponse:
-    """Answers a billable request, whatever happens: a failure is an error in the caller's dialect."""
+async def respond(exchange: Exchange, **address: Any) -> LeanResponse:
+    """Answers a billable request, whatever happens: a failure is an error in the caller's dialect. `address` is what the path says."""
     try:
         await identify(exchange)
-        incoming = await read(exchange)
+        incoming = await read(exchange, address)
         target = await aim(exchange, incoming)
-        await exchange.reserve(incoming.call, target)
+        plan = conversion.plan(exchange.operation, incoming, target.account)
+        await exchange.reserve(plan.call, target)
     except Exception as error:
         return await exchange.refuse(errors.of(error))
-    return await call(exchange, incoming, target)
+    return await call(exchange, plan, target)
 
 
 async def identify(exchange: Exchange) -> None:
@@ -66,22 +72,22 @@ def key_of(request: GatewayRequest) -> str:
     return parse_qs(query.decode("latin-1")).get("key", [""])[0] if b"key=" in query else ""
 
 
-async def read(exchange: Exchange) -> Incoming:
+async def read(exchange: Exchange, address: dict[str, Any]) -> Incoming:
     body = await exchange.request.read_body(settings.MAX_BODY_BYTES)
     assert exchange.operation.parse is not None
-    incoming = read_safely(exchange.operation.parse, body)
+    incoming = read_safely(partial(exchange.operation.parse, **address), body)
     exchange.describe(incoming.call)
     return incoming
 
 
 async def aim(exchange: Exchange, incoming: Incoming) -> Target:
     assert exchange.grant is not None
+    if not incoming.call.model.isprintable():
+        raise BadRequest("The model's name holds characters that no name has.", "model")
     if not exchange.grant.allows_model(incoming.call.model):
         raise errors.model_not_allowed(incoming.call.model)
     target = await routing.resolve(exchange.grant, incoming.call.model)
     exchange.aim(target)
-    if target.account.provider.format != exchange.operation.format:
-        raise errors.format_not_served(incoming.call.model, target.account.provider.name)
     return target
 
 
@@ -90,71 +96,36 @@ async def call(exchange: Exchange, incoming: Incoming, target: Target) -> LeanRe
     try:
         async with exchange.request.connection:
             with exchange.upstream_time():
-                reply = await send(incoming, target, exchange.granted_output)
+                reply = await send(exchange, incoming, target)
                 streamed = incoming.call.stream and reply.status < 400
                 body = b"" if streamed else await finished(reply)
+    except asyncio.CancelledError:
+        exchange.charge(Usage(input=target.input_estimate(incoming.call)), estimated=True)
+        await exchange.finish(Outcome.UNAVAILABLE, 503, "the gateway stopped")
+        raise
     except Exception as error:
-        if isinstance(error, ClientGone):
+        if isinstance(error, ClientGone) or (isinstance(error, UpstreamFailure) and error.sent):
             exchange.charge(Usage(input=target.input_estimate(incoming.call)), estimated=True)
         return await exchange.refuse(errors.of(error, target.account.provider.name))
     if streamed:
-        return Stream(reply.status, answer_headers(exchange, reply), lambda send: relay(exchange, incoming, target, reply, send))
+        return Stream(reply.status, answer_headers(exchange, incoming, reply), lambda send: relay(exchange, incoming, target, reply, send))
     return await whole(exchange, incoming, target, reply, body)
 
 
-async def send(incoming: Incoming, target: Target, output_limit: int | None) -> UpstreamReply:
-    account = target.account
-    body = incoming.upstream_body(target.model, output_limit, account.provider.output_limit_field)
+async def send(exchange: Exchange, incoming: Incoming, target: Target) -> UpstreamReply:
+    account, path = target.account, incoming.path(target.model)
+    body = incoming.upstream_body(target.model, exchange.granted_output, account.provider.quirks.output_limit_field)
+    if isinstance(incoming, Conversion):
+        exchange.dropped = incoming.dropped
     if target.is_demo:
-        return await demo.answer(incoming.path, body)
-    headers = {"content-type": "application/json", "accept-encoding": "identity", **account.provider.auth_headers(account.secret or "")}
-    return await connections().post(account.base_url + incoming.path, body, headers, trusted=account.trusted)
-
-
-async def finished(reply: UpstreamReply) -> bytes:
-    async with reply:
-        return await reply.read()
-
-
-async def whole(exchange: Exchange, incoming: Incoming, target: Target, reply: UpstreamReply, body: bytes) -> Reply:
-    """An answer that came in one piece: charged by what it states, and passed on as it is."""
-    headers = answer_headers(exchange, reply)
-    if reply.status >= 400:
-        await exchange.finish(Outcome.UPSTREAM_ERROR, reply.status, "upstream_status")
-        return Reply(reply.status, headers, body)
-    usage, output_seen = incoming.measure(body)
-    stated = usage or Usage(input=target.input_estimate(incoming.call), output=output_seen)
-    headers["x-cost-usd"] = decimal_usd(exchange.charge(stated, estimated=usage is None))
-    headers["x-gateway-overhead-ms"] = exchange.overhead_ms
-    await exchange.finish(Outcome.OK, reply.status)
-    return Reply(reply.status, headers, body)
-
-
-async def relay(
-    exchange: Exchange, incoming: Incoming, target: Target, reply: UpstreamReply, send_chunk: Callable[[bytes], Awaitable[None]]
-) -> None:
-    """Forwards each chunk as it comes while the meter reads it; whoever breaks off, what was used is charged."""
-    meter = incoming.meter()
-    outcome, status, reason = Outcome.OK, reply.status, ""
-    try:
-        async with reply, exchange.request.connection:
-            async for chunk in reply.chunks():
-                if passed := meter.feed(chunk):
-                    await send_chunk(passed)
-                if exchange.first_token_at is None and meter.output_seen:
-                    exchange.first_token_at = time.perf_counter()
-            if rest := meter.finish():
-                await send_chunk(rest)
-    except Exception as failure:
-        error = errors.of(failure, target.account.provider.name)
-        outcome, status, reason = error.outcome, error.status, error.failure.code
-        await send_chunk(openai_chat.error_event(error.failure, exchange.request_id))
-    finally:
-        used = meter.usage or Usage(input=target.input_estimate(incoming.call), output=meter.output_seen)
-        exchange.charge(used, estimated=meter.usage is None)
-        await exchange.finish(outcome, status, reason)
-
-
-def answer_headers(exchange: Exchange, reply: UpstreamReply) -> Headers:
-    relayed = {name: reply.headers[name] for name in RELAYED_HEADERS if name in reply.headers}
-    return {**relayed, **exchange.headers()}
+        return await demo.answer(path, body)
+    format = account.format_for(exchange.operation.format)
+    headers = {"content-type": "application/json", "accept-encoding": "identity", **account.provider.headers}
+    if format == exchange.operation.format:
+        given = {name: exchange.request.header(name) for name in FORWARDED_HEADERS.get(format, ())}
+        headers |= {name.decode(): value for name, value in given.items() if value}
+    headers |= account.provider.auth_headers(account.secret or "")
+    reply = await connections().post(account.url(format, path, target.model), body, headers, trusted=account.trusted)
+    if not (200 <= reply.status <= 203 or 400 <= reply.status <= 599):
+        raise UpstreamRefused(f"it answered with status {reply.status}")
+    return reply

@@ -19,6 +19,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = dict[str, str]
 
+BODY_PAUSE_S = 30
 CONTROL_CHARACTERS: dict[int, None] = dict.fromkeys((*range(32), 127))
 
 
@@ -64,7 +65,7 @@ class GatewayRequest(HttpRequest):
             raise BodyTooLarge
         size, more = 0, True
         while more:
-            message = await self.receive()
+            message = await self.next_part()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             size += len(message["body"])
@@ -72,6 +73,14 @@ class GatewayRequest(HttpRequest):
                 raise BodyTooLarge
             yield message["body"]
             more = message["more_body"]
+
+    async def next_part(self) -> Message:
+        """A body that trickles may pause for BODY_PAUSE_S: who has no key must not hold a connection for ever."""
+        try:
+            async with asyncio.timeout(BODY_PAUSE_S):
+                return await self.receive()
+        except TimeoutError:
+            raise ClientGone from None
 
 
 class Connection:

@@ -11,6 +11,11 @@ from proxy.upstream import BadUpstreamAddress, check_address
 SECRET_HINT_LENGTH = 4
 
 
+def provider_choices() -> list[tuple[str, str]]:
+    """A function, so that a new provider is no migration."""
+    return [(slug, provider.name) for slug, provider in PROVIDERS.items() if slug != DEMO]
+
+
 def validate_base_url(url: str) -> None:
     try:
         check_address(url)
@@ -29,7 +34,7 @@ class Credential(models.Model):
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="credentials")
     slug = models.SlugField("name", max_length=60, help_text="The prefix of model names: “local” is called as local/llama3.")
-    provider = models.CharField(max_length=60, choices=[(slug, provider.name) for slug, provider in PROVIDERS.items() if slug != DEMO])
+    provider = models.CharField(max_length=60, choices=provider_choices)
     base_url = models.CharField(
         "base URL", max_length=300, blank=True, validators=[validate_base_url], help_text="Empty: the provider's own address."
     )

@@ -10,9 +10,9 @@ from billing import prices
 from billing.prices import Price
 from keys.authentication import Grant
 from proxy import errors, operator_config
-from proxy.accounts import DEMO_ACCOUNT, Account, accounts_of_project, operators_accounts, routed_account
+from proxy.accounts import DEMO_ACCOUNT, Account, accounts_of_project, operators_accounts
 from proxy.formats.neutral import Call
-from proxy.formats.openai_chat import TOKEN_BYTES
+from proxy.formats.tokens import TOKEN_BYTES
 from proxy.providers import DEMO, OPENAI, PROVIDERS, demo
 
 CATALOGUED = (OPENAI, "anthropic", "gemini")
@@ -75,14 +75,16 @@ def configured(model: str, own: tuple[Account, ...], operators: tuple[Account, .
         if provider not in by_name:
             raise without_account(model, provider)
         return by_name[provider]
-    if operators and model in config.routes:
-        return routed_account(config.routes[model])
+    for account in operators:
+        if model in account.models:
+            return account
     return DEMO_ACCOUNT if model in demo.MODELS else None
 
 
 def names_of_accounts(own: tuple[Account, ...], operators: tuple[Account, ...]) -> dict[str, Account]:
     """Accounts by provider and by their own names; a project's own credential stands before the operator's."""
-    by_provider = {account.provider.slug: account for account in (*operators, *reversed(own))}
+    general = [account for account in operators if not account.models]
+    by_provider = {account.provider.slug: account for account in (*general, *reversed(own))}
     return by_provider | {account.slug: account for account in own}
 
 
@@ -94,6 +96,8 @@ def without_account(model: str, provider: str) -> errors.GatewayError:
 def default(model: str, by_name: dict[str, Account]) -> Account:
     """The operator's default provider, or the only account there is."""
     chosen = operator_config.current().default_provider
+    if chosen == DEMO:
+        return DEMO_ACCOUNT
     if chosen in by_name:
         return by_name[chosen]
     accounts = set(by_name.values())
@@ -114,6 +118,6 @@ async def listed(grant: Grant) -> dict[str, str]:
     config, by_name = operator_config.current(), names_of_accounts(own, operators)
     names = {name: account.slug for account in own for name in sorted(account.models)}
     names |= {model.name: model.provider for model in config.models if model.provider in by_name or model.provider == DEMO}
-    names |= dict.fromkeys(config.routes, OPENAI) if operators else {}
+    names |= {name: account.slug for account in operators for name in account.models}
     names |= dict.fromkeys(demo.MODELS, DEMO)
     return {name: owner for name, owner in names.items() if grant.allows_model(name)}

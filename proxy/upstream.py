@@ -19,6 +19,7 @@ from django.conf import settings
 
 CONNECT_TIMEOUT_S = 10
 KEEPALIVE_S = 60
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -26,11 +27,19 @@ class BadUpstreamAddress(Exception):
     """The base URL is no http(s) address, or points where tenants may not send requests; the message says which."""
 
 
-class UpstreamRefused(Exception):
+class UpstreamFailure(Exception):
+    """`sent`: the request, or a part of it, has reached the provider, which may bill it."""
+
+    def __init__(self, message: str, *, sent: bool = True) -> None:
+        super().__init__(message)
+        self.sent = sent
+
+
+class UpstreamRefused(UpstreamFailure):
     """No connection, or it broke: a provider that cannot be reached."""
 
 
-class UpstreamTimeout(Exception):
+class UpstreamTimeout(UpstreamFailure):
     """The provider did not connect or did not send anything for too long."""
 
 
@@ -83,12 +92,13 @@ class HttpReply:
         self.headers = response.headers
 
     async def read(self) -> bytes:
-        try:
-            return await self.response.read()
-        except aiohttp.ClientError as error:
-            raise UpstreamRefused(f"the connection broke: {type(error).__name__}") from error
-        except TimeoutError:
-            raise UpstreamTimeout("nothing arrived for too long") from None
+        parts, size = [], 0
+        async for part in self.chunks():
+            parts.append(part)
+            size += len(part)
+            if size > MAX_ANSWER_BYTES:
+                raise UpstreamRefused(f"its answer is larger than {MAX_ANSWER_BYTES} bytes")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Bytes as they come. Raises UpstreamRefused where the stream breaks, UpstreamTimeout where it falls silent."""
@@ -147,7 +157,9 @@ class Upstream:
         try:
             return HttpReply(await session.post(url, data=body, headers=headers, allow_redirects=False))
         except aiohttp.ClientConnectorError as error:
-            raise UpstreamRefused(f"no connection: {error.os_error.strerror or error.os_error}") from error
+            raise UpstreamRefused(f"no connection: {error.os_error.strerror or error.os_error}", sent=False) from error
+        except aiohttp.ConnectionTimeoutError:
+            raise UpstreamTimeout("no connection in time", sent=False) from None
         except TimeoutError:
             raise UpstreamTimeout("no answer in time") from None
         except aiohttp.ClientError as error:

@@ -1,22 +1,33 @@
 """The gateway's routes. Each view carries its `operation`: what it is called, what scope it needs, whether it costs money."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
+from urllib.parse import parse_qs
 
-from proxy import catalogue, errors, gateway
+from proxy import catalogue, counting, errors, gateway, operations
 from proxy.exchange import Exchange
+from proxy.formats import anthropic, gemini
 from proxy.lean import GatewayRequest, LeanResponse, LeanView
-from proxy.operations import CHAT, EMBEDDINGS, MODELS, UNKNOWN, Operation
+from proxy.operations import Operation
 
 Answer = Callable[..., Awaitable[LeanResponse]]
 
 
-def gateway_view(operation: Operation, answer: Answer) -> LeanView:
+def gateway_view(operation: Operation, answer: Answer, address: Callable[[GatewayRequest], dict[str, Any]] | None = None) -> LeanView:
+    """`address` reads from a request's address what is not in the path."""
+
     async def view(request: GatewayRequest, **captured: Any) -> LeanResponse:
-        return await answer(Exchange(request, operation), **captured)
+        return await answer(Exchange(request, operation), **captured, **(address(request) if address else {}))
 
     view.operation = operation  # type: ignore[attr-defined]
     return view
+
+
+def stream_kind(request: GatewayRequest) -> dict[str, Any]:
+    """Gemini's streams are server-sent events with `alt=sse`, else one JSON array that grows."""
+    query = parse_qs(request.scope["query_string"].decode("latin-1"))
+    return {"stream": True, "array": query.get("alt") != ["sse"]}
 
 
 async def nothing_here(exchange: Exchange) -> LeanResponse:
@@ -27,8 +38,26 @@ async def nothing_here(exchange: Exchange) -> LeanResponse:
     return await exchange.refuse(errors.no_such_route(exchange.request.path))
 
 
-chat_completions = gateway_view(CHAT, gateway.respond)
-embeddings = gateway_view(EMBEDDINGS, gateway.respond)
-model_list = gateway_view(MODELS, catalogue.list_models)
-model_detail = gateway_view(MODELS, catalogue.get_model)
-unknown_route = gateway_view(UNKNOWN, nothing_here)
+chat_completions = gateway_view(operations.CHAT, gateway.respond)
+responses = gateway_view(operations.RESPONSES, gateway.respond)
+completions = gateway_view(operations.COMPLETIONS, gateway.respond)
+embeddings = gateway_view(operations.EMBEDDINGS, gateway.respond)
+messages = gateway_view(operations.MESSAGES, gateway.respond)
+count_messages = gateway_view(operations.COUNT_MESSAGES, counting.count)
+generate = gateway_view(operations.GENERATE, gateway.respond)
+generate_stream = gateway_view(operations.GENERATE, gateway.respond, stream_kind)
+count_contents = gateway_view(operations.COUNT_CONTENTS, counting.count)
+embed = gateway_view(operations.EMBED, gateway.respond)
+embed_batch = gateway_view(operations.EMBED_BATCH, gateway.respond)
+
+model_list, anthropic_model_list, gemini_model_list = (
+    gateway_view(replace(operations.MODELS, format=format), catalogue.list_models)
+    for format in (operations.MODELS.format, anthropic.NAME, gemini.NAME)
+)
+model_detail, anthropic_model_detail, gemini_model_detail = (
+    gateway_view(replace(operations.MODELS, format=format), catalogue.get_model)
+    for format in (operations.MODELS.format, anthropic.NAME, gemini.NAME)
+)
+unknown_route = gateway_view(operations.UNKNOWN, nothing_here)
+unknown_anthropic_route = gateway_view(operations.UNKNOWN_MESSAGES, nothing_here)
+unknown_gemini_route = gateway_view(operations.UNKNOWN_CONTENTS, nothing_here)

@@ -1,12 +1,15 @@
 """The text of an API key."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keys.tokens import ALPHABET, TOKEN_LENGTH, Token, parse
+from keys.authentication import NotAuthenticated, authenticate
+from keys.models import ApiKey
+from keys.tokens import ALPHABET, SECRET_LENGTH, TOKEN_LENGTH, Token, parse
 
 
 def test_a_minted_key_is_read_back() -> None:
@@ -40,3 +43,12 @@ def test_a_digest_depends_on_the_pepper_and_does_not_contain_the_secret() -> Non
     token = Token.mint()
     assert token.digest("one") == token.digest("one") != token.digest("other")
     assert token.secret not in token.digest("one")
+
+
+@pytest.mark.django_db(transaction=True)
+def test_another_secret_under_the_same_public_id_is_refused(key: ApiKey) -> None:
+    """Checksum and public id are right; only the HMAC can tell."""
+    forged = Token(key.public_id, "x" * SECRET_LENGTH)
+    assert parse(str(forged)) == forged
+    with pytest.raises(NotAuthenticated):
+        asyncio.run(authenticate(str(forged)))

@@ -38,13 +38,13 @@ class Entry(msgspec.Struct, kw_only=True):
     def row(self) -> tuple[Any, ...]:
         """Values in the order of COLUMNS, in forms that SQLite and PostgreSQL both take."""
         tokens = self.tokens
-        return (
+        return tuple(map(storable, (
             self.id.hex, self.project_id, self.key_id, self.day.isoformat(), sql_time(self.created_at),
             self.request_id, self.operation, self.format,
             self.model_asked, self.model_served, self.provider, self.streamed, self.outcome, self.status_code, self.error,
             tokens.input, tokens.cache_read, tokens.cache_write_5m, tokens.cache_write_1h, tokens.output, tokens.reasoning,
             self.cost_nano, price_json(self.price), self.estimated, self.latency_us, self.first_token_us,
-        )  # fmt: skip
+        )))  # fmt: skip
 
 
 COLUMNS = (
@@ -53,6 +53,12 @@ COLUMNS = (
     "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens",
     "cost_nano", "price", "estimated", "latency_us", "first_token_us",
 )  # fmt: skip
+
+
+def storable(value: Any) -> Any:
+    """PostgreSQL's text cannot hold NUL; a record must not be lost over what a client or provider wrote."""
+    return value.replace("\0", "") if isinstance(value, str) and "\0" in value else value
+
 
 _price_json: dict[Price, str] = {}
 

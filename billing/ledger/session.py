@@ -1,6 +1,8 @@
 """The ledger's own database connection, beside Django's: SQLite or PostgreSQL behind the same two verbs."""
 
+import asyncio
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
@@ -11,9 +13,19 @@ from django.conf import settings
 
 from billing.ledger.steps import Session
 
-BUSY_TIMEOUT_S = 10
+BUSY_S = 10
+"""How long another writer, such as a page that saves a form, may keep the ledger waiting."""
+BUSY_STEP_S = 0.01
 LOCK_SPACE = 0x1ED6
 """The first number of our PostgreSQL advisory locks, which keeps them apart from anyone else's in the same database."""
+HANDOVER_S = 40
+HANDOVER_STEP_S = 0.5
+
+
+class InUse(Exception):
+    """Another gateway process uses this database alone."""
+
+
 DatabaseErrors = (sqlite3.Error, psycopg.Error, OSError)
 
 
@@ -35,7 +47,7 @@ class SqliteConnection:
     survives a killed process. Checkpoints are the pages' connections' business as well as this one's."""
 
     def __init__(self, path: str) -> None:
-        self.connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, cached_statements=256)
+        self.connection = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
         self.connection.execute("PRAGMA journal_mode=WAL")
         self.connection.execute("PRAGMA synchronous=NORMAL")
         self.cursor = self.connection.cursor()
@@ -47,7 +59,16 @@ class SqliteConnection:
         """BEGIN IMMEDIATE has locked the whole database."""
 
     async def begin(self) -> None:
-        self.cursor.execute("BEGIN IMMEDIATE")
+        """Waits for another writer without keeping the event loop."""
+        deadline = time.monotonic() + BUSY_S
+        while True:
+            try:
+                self.cursor.execute("BEGIN IMMEDIATE")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(BUSY_STEP_S)
 
     async def commit(self) -> None:
         self.cursor.execute("COMMIT")
@@ -61,9 +82,10 @@ class SqliteConnection:
 
 
 class PostgresConnection:
-    """Reconnects after a failure, at the next transaction."""
+    """Reconnects after a failure, at the next transaction. `exclusive`: no other exclusive connection may exist."""
 
-    def __init__(self, **parameters: Any) -> None:
+    def __init__(self, *, exclusive: bool = False, **parameters: Any) -> None:
+        self.exclusive = exclusive
         self.parameters = parameters
         self.connection: psycopg.AsyncConnection[Any] | None = None
 
@@ -79,7 +101,22 @@ class PostgresConnection:
         if self.connection is None or self.connection.broken:
             self.connection = await psycopg.AsyncConnection.connect(**self.parameters, autocommit=True, prepare_threshold=2)
             await self.connection.execute("SET timezone = 'UTC'")
+            if self.exclusive:
+                await self.shut_others_out(self.connection)
         await self.connection.execute("BEGIN")
+
+    async def shut_others_out(self, connection: psycopg.AsyncConnection[Any]) -> None:
+        """Holds a lock for as long as the connection lives. A process that is being replaced has the time that it needs to end."""
+        deadline = time.monotonic() + HANDOVER_S
+        while True:
+            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s, 0)", (LOCK_SPACE,))
+            row = await cursor.fetchone()
+            if row and row[0]:
+                return
+            if time.monotonic() > deadline:
+                await self.close()
+                raise InUse("another gateway process uses this database: several need REDIS_URL")
+            await asyncio.sleep(HANDOVER_STEP_S)
 
     async def commit(self) -> None:
         assert self.connection is not None
@@ -99,8 +136,8 @@ class PostgresConnection:
             self.connection = None
 
 
-def connect() -> Connection:
-    """A connection of its own to the database that Django uses."""
+def connect(*, exclusive: bool = False) -> Connection:
+    """A connection of its own to the database that Django uses; on PostgreSQL, perhaps the only one of its kind."""
     database: dict[str, Any] = settings.DATABASES["default"]
     if database["ENGINE"].endswith("sqlite3"):
         return SqliteConnection(str(database["NAME"]))
@@ -111,4 +148,4 @@ def connect() -> Connection:
         "host": database["HOST"],
         "port": database["PORT"],
     }
-    return PostgresConnection(**{name: value for name, value in parameters.items() if value}, **database["OPTIONS"])
+    return PostgresConnection(exclusive=exclusive, **{name: value for name, value in parameters.items() if value}, **database["OPTIONS"])

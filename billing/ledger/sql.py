@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -37,6 +38,7 @@ class SqlLedger:
         self.process_id = uuid7()
         self.waiting: list[tuple[Step, asyncio.Future[Any]]] = []
         self.dirty: set[tuple[int, date]] = set()
+        self.owed: list[tuple[Entry, Step]] = []
         self.flushing: asyncio.Task[None] | None = None
         self.heart: asyncio.Task[None] | None = None
 
@@ -51,6 +53,7 @@ class SqlLedger:
         """Commits all that was submitted, then closes the connection."""
         if self.heart is not None:
             self.heart.cancel()
+        await self.write_owed()
         while self.flushing is not None:
             await self.flushing
         await self.connection.close()
@@ -73,8 +76,7 @@ class SqlLedger:
 
     async def settle(self, reservation: Reservation, entry: Entry) -> None:
         """Charges `entry.cost_nano` in place of what was held, and keeps the record."""
-        self.dirty.add((entry.project_id, entry.day))
-        if not await self.submit(lambda session: steps.settle(session, entry)):
+        if await self.keep(entry, partial(steps.settle, entry=entry)) is False:
             log.error(
                 "reservation was resolved before it was settled",
                 request_id=entry.request_id,
@@ -89,15 +91,41 @@ class SqlLedger:
 
     async def record(self, entry: Entry) -> None:
         """Keeps the record of a request that was never admitted."""
+        await self.keep(entry, partial(steps.record, entry=entry))
+
+    async def keep(self, entry: Entry, step: Step) -> Any:
+        """Writes a record, now or as soon as the database answers again: what was spent is never given up."""
         self.dirty.add((entry.project_id, entry.day))
-        await self.submit(lambda session: steps.record(session, entry))
+        try:
+            return await self.submit(step)
+        except LedgerUnavailable as error:
+            log.error("a record waits for the database", request_id=entry.request_id, reason=str(error))
+            self.owed.append((entry, step))
+            return None
+
+    async def write_owed(self) -> None:
+        owed, self.owed = self.owed, []
+        for entry, step in owed:
+            await self.keep(entry, step)
 
     async def resolve_orphans(self, *, everything: bool) -> int:
         silent_since = None if everything else sql_time(datetime.now(UTC) - timedelta(seconds=SILENCE_S))
-        orphans: list[Entry] = await self.submit(lambda session: steps.resolve_orphans(session, silent_since, self.process_id))
-        for orphan in orphans:
-            log.warning("reservation of a dead process posted as an estimate", request_id=orphan.request_id, cost_nano=orphan.cost_nano)
-        return len(orphans)
+        orphans = await self.submit(lambda session: steps.find_orphans(session, silent_since, self.process_id))
+        resolved = await asyncio.gather(
+            *(self.submit(partial(steps.resolve, draft=draft, amount=amount)) for draft, amount in orphans), return_exceptions=True
+        )
+        for outcome in resolved:
+            match outcome:
+                case Entry():
+                    log.warning(
+                        "reservation of a dead process posted as an estimate", request_id=outcome.request_id, cost_nano=outcome.cost_nano
+                    )
+                case BaseException():
+                    # One that cannot be resolved must not keep the others, or the start, from going on.
+                    log.error("reservation of a dead process could not be resolved", exc_info=outcome)
+                case None:
+                    pass
+        return sum(isinstance(outcome, Entry) for outcome in resolved)
 
     async def beat(self) -> None:
         await self.submit(lambda session: steps.beat(session, self.process_id, sql_time(datetime.now(UTC))))
@@ -107,6 +135,7 @@ class SqlLedger:
             await asyncio.sleep(BEAT_S)
             try:
                 await self.beat()
+                await self.write_owed()
                 await self.resolve_orphans(everything=False)
             except LedgerUnavailable as error:
                 log.warning("ledger unavailable", error=str(error))

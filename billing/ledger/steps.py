@@ -146,24 +146,26 @@ async def mark_days(session: Session, days: Iterable[tuple[int, date]]) -> None:
         )
 
 
-async def resolve_orphans(session: Session, silent_since: str | None, process_id: UUID) -> list[Entry]:
-    """Posts, as estimates, the reservations of processes that have died. Whether the upstream was called is not known,
-    so the whole amount counts as spent.
+async def find_orphans(session: Session, silent_since: str | None, process_id: UUID) -> list[tuple[str, int]]:
+    """Drafts and amounts of the reservations of processes that have died.
 
     With `silent_since` (a time as text), of processes not seen since then; without, of every process but this one.
     """
     silent = "NOT EXISTS (SELECT 1 FROM billing_gatewayprocess p WHERE p.id = billing_reservation.process_id AND p.seen_at > %s)"
     where, params = ("process_id <> %s", (process_id.hex,)) if silent_since is None else (silent, (silent_since,))
     rows = await session.run(f"SELECT draft, amount_nano FROM billing_reservation WHERE {where} ORDER BY project_id, id", params)
-    orphans = [estimate(decode_draft(draft), amount) for draft, amount in rows]
-    resolved = [orphan for orphan in orphans if await settle(session, orphan)]
-    await mark_days(session, {(orphan.project_id, orphan.day) for orphan in resolved})
-    return resolved
+    return [(draft, amount) for draft, amount in rows]
 
 
-def estimate(draft: Entry, amount: int) -> Entry:
-    draft.cost_nano, draft.estimated = amount, True
-    return draft
+async def resolve(session: Session, draft: str, amount: int) -> Entry | None:
+    """Posts an orphan as an estimate. Whether the upstream was called is not known, so the whole amount counts as spent.
+    None where another process has done so before."""
+    orphan = decode_draft(draft)
+    orphan.cost_nano, orphan.estimated = amount, True
+    if not await settle(session, orphan):
+        return None
+    await mark_days(session, {(orphan.project_id, orphan.day)})
+    return orphan
 
 
 async def beat(session: Session, process_id: UUID, now: str) -> None:

@@ -19,7 +19,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('slug', models.SlugField(help_text='The prefix of model names: “local” is called as local/llama3.', max_length=60, verbose_name='name')),
-                ('provider', models.CharField(choices=[('openai', 'OpenAI'), ('compatible', 'OpenAI-compatible server'), ('anthropic', 'Anthropic'), ('gemini', 'Google Gemini')], max_length=60)),
+                ('provider', models.CharField(choices=proxy.models.provider_choices, max_length=60)),
                 ('base_url', models.CharField(blank=True, help_text="Empty: the provider's own address.", max_length=300, validators=[proxy.models.validate_base_url], verbose_name='base URL')),
                 ('sealed_secret', models.TextField(blank=True, editable=False)),
                 ('secret_hint', models.CharField(blank=True, editable=False, max_length=4)),

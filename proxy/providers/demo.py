@@ -17,8 +17,9 @@ import msgspec
 from msgspec import Meta
 
 from billing.prices import flat
-from proxy.formats import openai_chat, openai_embeddings
+from proxy.formats import openai_embeddings
 from proxy.formats.bounds import IMAGE_TOKENS, text_tokens
+from proxy.formats.openai_chat.relay import RelayedRequest, input_bound
 from proxy.upstream import UpstreamRefused
 
 MODELS = ("demo/chat", "demo/embed")
@@ -72,22 +73,22 @@ async def answer(path: str, body: bytes) -> DemoReply:
         return failure(400, str(error))
     if behaviour.status is not None:
         return failure(behaviour.status, "The demo provider was told to fail.")
-    if path == openai_embeddings.EmbeddingsCall.path:
+    if path == openai_embeddings.PATH:
         return embed(msgspec.json.decode(body, type=openai_embeddings.Request))
-    return chat(msgspec.json.decode(body, type=openai_chat.Request), behaviour)
+    return chat(msgspec.json.decode(body, type=RelayedRequest), behaviour)
 
 
 def failure(status: int, message: str) -> DemoReply:
     return DemoReply(status, encode({"error": {"message": message, "type": "demo_error", "param": None, "code": None}}))
 
 
-def chat(request: openai_chat.Request, behaviour: Behaviour) -> DemoReply:
+def chat(request: RelayedRequest, behaviour: Behaviour) -> DemoReply:
     limit = request.max_completion_tokens or request.max_tokens
     if limit is not None and limit > MAX_TOKENS:
         return failure(400, f"max_tokens is too large: {limit}. This model gives at most {MAX_TOKENS} tokens.")
     count, choices = limit or DEFAULT_TOKENS, request.n or 1
     head = {"id": f"chatcmpl-demo{time.time_ns():x}", "created": int(time.time()), "model": request.model}
-    usage = usage_of(openai_chat.input_bound(request), count * choices)
+    usage = usage_of(input_bound(request), count * choices)
     finish = "stop" if limit is None else "length"
     if request.stream:
         wants_usage = bool((request.stream_options or {}).get("include_usage"))

@@ -1,6 +1,6 @@
-"""OpenAI Chat Completions (platform.openai.com/docs/api-reference/chat).
+"""Relaying OpenAI Chat Completions (platform.openai.com/docs/api-reference/chat) to a server of the same format.
 
-A request is relayed as it came but for the fields that the gateway must set, so only what it must know is decoded here.
+A request goes as it came but for the fields that the gateway must set, so only what it must know is decoded here.
 """
 
 from typing import Annotated, Any
@@ -10,20 +10,20 @@ from msgspec import Meta
 
 from proxy.formats import bounds
 from proxy.formats.body import decode, encode, replace_fields
-from proxy.formats.neutral import Call, Failure, Usage
+from proxy.formats.neutral import Call, Failure, Request, Usage
+from proxy.formats.openai_chat.stream import StreamEncoder
+from proxy.formats.openai_chat.usage import MAX_TOKENS, WireUsage, neutral_usage
 from proxy.formats.sse import EventSplitter, data_of
+from proxy.formats.tokens import tokens_in_size
 
-MAX_TOKENS = 2**31 - 1
 MAX_CHOICES = 128
-TOKEN_BYTES = 4
-LONE_TOKEN_BYTES = 16
 END_OF_EVENT = b"\n\n"
 
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-class Request(msgspec.Struct):
+class RelayedRequest(msgspec.Struct):
     model: ModelName
     messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
     stream: bool | None = None
@@ -36,43 +36,35 @@ class Request(msgspec.Struct):
     response_format: Any = None
 
 
-class PromptDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class CompletionDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
-
-
-class WireUsage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    prompt_tokens_details: PromptDetails | None = None
-    completion_tokens_details: CompletionDetails | None = None
-    # Together states this beside the others, and sends its usage chunk whether it is asked for or not.
-    reasoning_tokens: int | None = None
-
-
 class Answer(msgspec.Struct):
     choices: list[dict[str, Any]] | None = None
     usage: WireUsage | None = None
 
 
-decode_request = msgspec.json.Decoder(Request).decode
+decode_request = msgspec.json.Decoder(RelayedRequest).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
 
 
 class ChatCall:
     """One client request in this format, and how to relay it."""
 
-    path = "/chat/completions"
+    stream_type = "text/event-stream"
 
-    def __init__(self, body: bytes) -> None:
+    def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         self.body = body
         self.request = request = decode(decode_request, body)
         limit, choices = request.max_completion_tokens or request.max_tokens, request.n or 1
-        self.call = Call(request.model, input_bound(request), limit and limit * choices, choices, bool(request.stream))
+        self.call = Call(
+            model=request.model,
+            input_bound=input_bound(request),
+            output_limit=limit and limit * choices,
+            choices=choices,
+            stream=bool(request.stream),
+        )
+
+    def path(self, model: str) -> str:
+        return request_path(model, self.call.stream)
 
     @property
     def wants_usage(self) -> bool:
@@ -95,8 +87,15 @@ class ChatCall:
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         return measure(body)
 
+    def encoder(self, request: Request) -> StreamEncoder:
+        return StreamEncoder(request)
 
-def input_bound(request: Request) -> int:
+
+def request_path(_model: str, _stream: bool) -> str:
+    return "/chat/completions"
+
+
+def input_bound(request: RelayedRequest) -> int:
     """Tokens that the input cannot pass at any OpenAI-compatible model."""
     image = bounds.image_tokens(request.model)
     extras = [extra for extra in (request.tools, request.functions, request.response_format) if extra is not None]
@@ -114,18 +113,6 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
     return usage, 0 if usage else sum(tokens_in(choice.get("message")) for choice in answer.choices or ())
 
 
-def neutral_usage(wire: WireUsage) -> Usage | None:
-    """Disjoint buckets: OpenAI counts cached tokens inside the prompt. None for counts that are absent or absurd."""
-    prompt, output = wire.prompt_tokens, wire.completion_tokens or 0
-    cached = (wire.prompt_tokens_details and wire.prompt_tokens_details.cached_tokens) or 0
-    details = wire.completion_tokens_details
-    reasoning = (details and details.reasoning_tokens) or wire.reasoning_tokens or 0
-    if prompt is None or not all(0 <= count <= MAX_TOKENS for count in (prompt, output, cached, reasoning)):
-        return None
-    cached = min(cached, prompt)
-    return Usage(input=prompt - cached, cache_read=cached, output=output, reasoning=min(reasoning, output))
-
-
 class StreamMeter:
     """Reads a stream as it passes. `usage` is what the provider stated so far, `output_seen` our own count of tokens.
 
@@ -137,7 +124,7 @@ class StreamMeter:
         self.withhold_usage = withhold_usage
         self.usage: Usage | None = None
         self.output_seen = 0
-        self.ended = False
+        self.failure: Failure | None = None
 
     def feed(self, data: bytes) -> bytes:
         """Takes bytes from the provider, gives those for the client."""
@@ -160,7 +147,6 @@ class StreamMeter:
         """Counts one event; False where the client should not see it."""
         data = data_of(event)
         if not data.startswith(b"{"):
-            self.ended = self.ended or data == b"[DONE]"
             return True
         try:
             chunk = decode_answer(data)
@@ -176,21 +162,8 @@ class StreamMeter:
 
 
 def tokens_in(delta: Any) -> int:
-    """Tokens in one delta by our own count: providers send one token a chunk; more text than that, four bytes a token."""
+    """Tokens in one delta by our own count."""
     if not isinstance(delta, dict):
         return 0
     size = sum(bounds.text_tokens(value, 0) for name, value in delta.items() if value and name not in ("role", "id"))
-    if size <= LONE_TOKEN_BYTES:
-        return 1 if size else 0
-    return -(-size // TOKEN_BYTES)
-
-
-def render_error(failure: Failure, request_id: str) -> bytes:
-    """OpenAI's error body, with the request's id; `type` is the kind that operators filter by."""
-    error = {"message": failure.message, "type": failure.kind, "param": failure.param, "code": failure.code, "request_id": request_id}
-    return encode({"error": error})
-
-
-def error_event(failure: Failure, request_id: str) -> bytes:
-    """The same as an event of a stream that has begun. No [DONE] follows: the answer is not complete."""
-    return b"data: " + render_error(failure, request_id) + b"\n\n"
+    return tokens_in_size(size)

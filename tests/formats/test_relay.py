@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.formats.neutral import BadRequest, Usage
-from proxy.formats.openai_chat import ChatCall, StreamMeter, input_bound, measure, tokens_in
+from proxy.formats.openai_chat.relay import ChatCall, StreamMeter, input_bound, measure, tokens_in
 from proxy.formats.openai_embeddings import EmbeddingsCall
 from proxy.formats.sse import EventSplitter, data_of
 from tests.upstream import USAGE, chunk

@@ -1,0 +1,143 @@
+"""A request in one format on its way to a provider that speaks another, through the neutral hub."""
+
+from types import ModuleType
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy import errors
+from proxy.accounts import Account
+from proxy.formats import anthropic, gemini, openai_chat, openai_responses
+from proxy.formats.codec import Incoming, Quirks, StreamDecoder, StreamEncoder
+from proxy.formats.gemini import embeddings as gemini_embeddings
+from proxy.formats.neutral import Event, Failed, Failure, Inexpressible, PartDelta, Response, Usage, UsageSeen
+from proxy.formats.openai_embeddings import EmbeddingsCall
+from proxy.formats.tokens import tokens_in_text
+from proxy.operations import Operation
+
+CODECS: dict[str, ModuleType] = {codec.NAME: codec for codec in (openai_chat, openai_responses, anthropic, gemini)}
+encode = msgspec.json.Encoder().encode
+
+
+def plan(operation: Operation, incoming: Incoming, account: Account) -> Incoming:
+    """How to reach a provider: in the client's own format where it speaks that one, else through the hub.
+
+    Raises BadRequest, and GatewayError where the operation has no counterpart there.
+    """
+    spoken = account.format_for(operation.format)
+    if spoken == operation.format:
+        return incoming
+    if operation.convertible:
+        return Conversion(incoming, operation.format, spoken, account.provider.quirks)
+    if isinstance(incoming, EmbeddingsCall) and spoken == gemini.NAME:
+        return EmbeddingsConversion(incoming)
+    raise errors.format_not_served(incoming.call.model, account.provider.name)
+
+
+class Conversion:
+    """Behaves like a relay of the client's own format, but speaks the target's to the provider.
+
+    `dropped` names the settings that the target cannot express, once the provider's body has been made.
+    """
+
+    def __init__(self, incoming: Incoming, client: str, target: str, quirks: Quirks) -> None:
+        """Raises BadRequest."""
+        self.incoming, self.call, self.body = incoming, incoming.call, incoming.body
+        self.client, self.target, self.quirks = CODECS[client], CODECS[target], quirks
+        self.request = self.client.parse_request(incoming.body, self.call.model, self.call.stream)
+        self.dropped: list[str] = []
+        self.response: Response | None = None
+        if client == openai_responses.NAME and (fields := openai_responses.stateful_fields(self.request)):
+            raise Inexpressible(f"{fields[0]} works only with models that are served by the Responses API.", fields[0])
+
+    def path(self, model: str) -> str:
+        path: str = self.target.request_path(model, self.call.stream)
+        return path
+
+    def upstream_body(self, model: str, output_limit: int | None, _limit_field: str) -> bytes:
+        """Raises Inexpressible for content and tools that the target's format has no words for."""
+        limit = self.request.max_tokens if output_limit is None else output_limit
+        rendered = self.target.render_request(replace(self.request, model=model, max_tokens=limit, wants_usage=True), self.quirks)
+        self.dropped = rendered.dropped
+        return encode(rendered.body)
+
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        """Reads the provider's answer; raises BadAnswer."""
+        self.response = response = self.target.parse_response(body)
+        if response.usage is not None:
+            return response.usage, 0
+        return None, sum(
+            tokens_in_text(text) for choice in response.choices for part in choice.parts if (text := getattr(part, "text", ""))
+        )
+
+    def answer(self, body: bytes) -> bytes:
+        """The answer that was measured, in the client's dialect."""
+        if self.response is None:
+            self.measure(body)
+        answer: bytes = self.client.render_response(self.response, self.request)
+        return answer
+
+    def content_type(self, status: int) -> str:
+        return self.incoming.stream_type if self.call.stream and status < 400 else "application/json"
+
+    def meter(self) -> "ConversionMeter":
+        return ConversionMeter(self.target.StreamDecoder(), self.incoming.encoder(self.request))
+
+
+class EmbeddingsConversion(Conversion):
+    """OpenAI's embeddings request to a provider that speaks Gemini's."""
+
+    def __init__(self, incoming: EmbeddingsCall) -> None:
+        """Raises Inexpressible for token ids, which mean nothing to another vendor's model."""
+        self.incoming, self.call, self.body, self.dropped = incoming, incoming.call, incoming.body, []
+        self.client, self.target = CODECS[openai_chat.NAME], CODECS[gemini.NAME]
+        self.texts = incoming.texts()
+        self.vectors: list[list[float]] = []
+        self.usage: Usage | None = None
+
+    def path(self, model: str) -> str:
+        path, self.wanted = gemini_embeddings.render_embed_request(self.texts, model, self.incoming.request.dimensions)
+        return path
+
+    def upstream_body(self, _model: str, _output_limit: int | None, _limit_field: str) -> bytes:
+        return encode(self.wanted)
+
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        """Raises BadAnswer."""
+        self.vectors, self.usage = gemini_embeddings.parse_embed_response(body)
+        return self.usage, 0
+
+    def answer(self, body: bytes) -> bytes:
+        return self.incoming.render_answer(self.vectors, self.usage)
+
+
+class ConversionMeter:
+    """Turns the provider's stream into the client's, and reads it as it passes."""
+
+    def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder) -> None:
+        self.decoder, self.encoder = decoder, encoder
+        self.usage: Usage | None = None
+        self.output_seen = 0
+        self.failure: Failure | None = None
+
+    def feed(self, data: bytes) -> bytes:
+        return b"".join(map(self.pass_on, self.decoder.feed(data)))
+
+    def finish(self) -> bytes:
+        passed = b"".join(map(self.pass_on, self.decoder.finish()))
+        return passed if self.failure else passed + self.encoder.finish()
+
+    def pass_on(self, event: Event) -> bytes:
+        if self.failure is not None:
+            return b""
+        match event:
+            case Failed():
+                self.failure = event.failure
+                return b""
+            case UsageSeen():
+                self.usage = event.usage
+            case PartDelta():
+                self.output_seen += tokens_in_text(event.text)
+            case _:
+                pass
+        return self.encoder.encode(event)

@@ -1,0 +1,151 @@
+"""What a stream is made of: events as they stand on the wire, the block that is coming in, and the events of a whole answer."""
+
+from typing import Any
+
+import msgspec
+from msgspec import Raw
+from msgspec.structs import replace
+
+from proxy.formats.anthropic.content import ORIGIN, UNREADABLE, decode_any
+from proxy.formats.neutral import (
+    Event,
+    Finished,
+    Opaque,
+    Part,
+    PartDelta,
+    PartEnded,
+    PartSigned,
+    PartStarted,
+    Refusal,
+    Response,
+    Started,
+    Text,
+    Thinking,
+    ToolCall,
+    UsageSeen,
+)
+
+NULL = Raw(b"null")
+
+
+class WireEvent(msgspec.Struct):
+    type: str = ""
+    index: int = 0
+    message: dict[str, Raw] | None = None
+    content_block: Raw = NULL
+    delta: Raw = NULL
+    usage: Raw = NULL
+    error: Any = None
+
+
+class Delta(msgspec.Struct):
+    type: str = ""
+    text: str = ""
+    thinking: str = ""
+    partial_json: str = ""
+    signature: str = ""
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+
+
+class StartedBlock(msgspec.Struct):
+    type: str = ""
+    id: str = ""
+    name: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str = ""
+    input: Raw = NULL
+
+    @property
+    def begins_with(self) -> str:
+        match self.type:
+            case "text":
+                return self.text or ""
+            case "thinking":
+                return self.thinking or ""
+            case _:
+                return ""
+
+    @property
+    def arguments(self) -> str:
+        return "{}" if self.input == NULL else bytes(self.input).decode(errors="replace")
+
+
+decode_event = msgspec.json.Decoder(WireEvent).decode
+decode_delta = msgspec.json.Decoder(Delta).decode
+decode_started = msgspec.json.Decoder(StartedBlock).decode
+
+
+class OpenBlock:
+    """The block that is coming in. A part that only the provider understands is collected, since it is passed on whole."""
+
+    def __init__(self, index: int, block: StartedBlock, raw: Raw) -> None:
+        self.index, self.block, self.raw = index, block, raw
+        self.begun = False
+        self.written = False
+        self.json: list[str] = []
+        self.collected: dict[str, Any] = {}
+
+    @property
+    def is_opaque(self) -> bool:
+        return self.block.type not in ("text", "thinking", "redacted_thinking", "tool_use")
+
+    def part(self, id: str) -> Part:
+        block = self.block
+        match block.type:
+            case "text":
+                return Text()
+            case "thinking":
+                return Thinking(origin=ORIGIN)
+            case "redacted_thinking":
+                return Thinking(redacted=block.data, origin=ORIGIN)
+            case "tool_use":
+                return ToolCall(id=id, name=block.name)
+            case other:
+                return Opaque(origin=ORIGIN, what=other, value=self.whole())
+
+    def whole(self) -> dict[str, Any]:
+        value: dict[str, Any] = decode_any(self.raw)
+        if self.json:
+            text = "".join(self.json)
+            try:
+                value["input"] = decode_any(text.encode())
+            except UNREADABLE:
+                value["input"] = {"_raw": text}
+        return value | self.collected
+
+
+def text_in(raw: Raw) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except UNREADABLE:
+        return ""
+
+
+def whole_answer(response: Response) -> list[Event]:
+    """The events of an answer that came at once."""
+    choice = response.choices[0]
+    events: list[Event] = [Started(id=response.id, model=response.model)]
+    for index, part in enumerate(choice.parts):
+        events += whole_part(index, part)
+    if response.usage is not None:
+        events.append(UsageSeen(usage=response.usage))
+    return [*events, Finished(choice=0, finish=choice.finish, stop_sequence=choice.stop_sequence)]
+
+
+def whole_part(index: int, part: Part) -> list[Event]:
+    text, signature = "", None
+    match part:
+        case Text() | Refusal():
+            text, part = part.text, replace(part, text="")
+        case Thinking():
+            text, signature, part = part.text, part.signature, replace(part, text="", signature=None)
+        case ToolCall():
+            text, part = part.arguments, replace(part, arguments="")
+        case _:
+            pass
+    deltas: list[Event] = [PartDelta(choice=0, index=index, text=text)] if text else []
+    signed: list[Event] = [PartSigned(choice=0, index=index, signature=signature)] if signature else []
+    return [PartStarted(choice=0, index=index, part=part), *deltas, *signed, PartEnded(choice=0, index=index)]

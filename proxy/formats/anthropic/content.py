@@ -1,0 +1,377 @@
+"""Content blocks, which requests and answers share: read as neutral parts, and written from them."""
+
+import base64
+import binascii
+import hashlib
+import re
+from typing import Any, assert_never, get_args
+
+import msgspec
+from msgspec import Raw
+
+from proxy.formats.body import decode
+from proxy.formats.neutral import (
+    File,
+    Image,
+    Inexpressible,
+    Opaque,
+    Origin,
+    Part,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+
+ORIGIN: Origin = "anthropic"
+ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
+TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+OUTSIDE_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
+CITATIONS = ("char_location", "page_location", "content_block_location", "web_search_result_location", "search_result_location")
+IMAGE_TYPES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
+FIRST_BYTES = {"iVBORw": "image/png", "/9j/": "image/jpeg", "R0lGOD": "image/gif", "UklGR": "image/webp", "JVBERi": "application/pdf"}
+"""How the base64 of each type begins, for pictures and documents that come without it."""
+PDF = "application/pdf"
+ANY_IMAGE = "image/*"
+UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+"""What decoding may raise: for bad JSON, numbers out of range and text that is not UTF-8, and what is nested too deeply."""
+DATA_URL = re.compile(r"data:([^;,]*)[^,]*;base64,(.*)", re.DOTALL)
+
+
+# Reading ------------------------------------------------------------------------------------------------------------------
+
+
+class CacheControl(msgspec.Struct):
+    ttl: str | None = None
+
+
+class Source(msgspec.Struct):
+    type: str = ""
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+    file_id: str | None = None
+    content: str | list[Raw] | None = None
+
+
+class Block(msgspec.Struct):
+    type: str
+    cache_control: CacheControl | None = None
+
+    @property
+    def cache(self) -> str | None:
+        return (self.cache_control.ttl or "5m") if self.cache_control else None
+
+
+class TextBlock(Block):
+    text: str = ""
+    citations: list[Any] | None = None
+
+
+class SourceBlock(Block):
+    source: Source = msgspec.field(default_factory=Source)
+    title: str | None = None
+
+
+class ToolUseBlock(Block):
+    id: str = ""
+    name: str = ""
+    input: Raw = Raw(b"{}")
+
+
+class ToolResultBlock(Block):
+    tool_use_id: str = ""
+    content: str | list[Raw] | None = None
+    is_error: bool | None = None
+
+
+class ThinkingBlock(Block):
+    thinking: str = ""
+    signature: str | None = None
+
+
+class RedactedBlock(Block):
+    data: str = ""
+
+
+decode_block = msgspec.json.Decoder(Block).decode
+decode_any = msgspec.json.Decoder().decode
+decode_text = msgspec.json.Decoder(TextBlock).decode
+decode_source = msgspec.json.Decoder(SourceBlock).decode
+decode_tool_use = msgspec.json.Decoder(ToolUseBlock).decode
+decode_tool_result = msgspec.json.Decoder(ToolResultBlock).decode
+decode_thinking = msgspec.json.Decoder(ThinkingBlock).decode
+decode_redacted = msgspec.json.Decoder(RedactedBlock).decode
+
+
+def parse_content(content: str | list[Raw] | None) -> tuple[Part, ...]:
+    """The parts that a message holds. Raises BadRequest."""
+    if content is None or isinstance(content, str):
+        return (Text(text=content),) if content else ()
+    return tuple(give_signatures_back([part for raw in content for part in parse_block(raw)]))
+
+
+def parse_block(raw: Raw) -> tuple[Part, ...]:
+    """One block; a document that is made of blocks gives several parts. Raises BadRequest."""
+    data = bytes(raw)
+    match decode(decode_block, data).type:
+        case "text":
+            text = decode(decode_text, data)
+            return (Text(text=text.text, cache=text.cache, citations=tuple(text.citations or ())),)
+        case "image":
+            return parse_image(decode(decode_source, data), data)
+        case "document":
+            return parse_document(decode(decode_source, data), data)
+        case "tool_use":
+            call = decode(decode_tool_use, data)
+            return (ToolCall(id=call.id, name=call.name, arguments=arguments_of(call.input), cache=call.cache),)
+        case "tool_result":
+            return (parse_result(decode(decode_tool_result, data)),)
+        case "thinking":
+            return (parse_thinking(decode(decode_thinking, data)),)
+        case "redacted_thinking":
+            origin, redacted = unsealed(decode(decode_redacted, data).data)
+            return (Thinking(redacted=redacted, origin=origin),)
+        case other:
+            return (Opaque(origin=ORIGIN, what=other, value=decode(decode_any, data)),)
+
+
+def parse_image(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
+    source = block.source
+    match source.type:
+        case "base64":
+            return (Image(mime=source.media_type, data=source.data, cache=block.cache),)
+        case "url":
+            return (Image(url=source.url, cache=block.cache),)
+        case "file":
+            return (File(mime=ANY_IMAGE, file_id=source.file_id, origin=ORIGIN, cache=block.cache),)
+        case _:
+            return (Opaque(origin=ORIGIN, what="image", value=decode(decode_any, data)),)
+
+
+def parse_document(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
+    """Plain text and documents made of blocks are text to every other provider: they stand under their title."""
+    source = block.source
+    match source.type:
+        case "base64":
+            return (File(mime=source.media_type, data=source.data, name=block.title, cache=block.cache),)
+        case "url":
+            return (File(mime=PDF, url=source.url, name=block.title, cache=block.cache),)
+        case "file":
+            return (File(file_id=source.file_id, name=block.title, origin=ORIGIN, cache=block.cache),)
+        case "text":
+            title = f"{block.title}\n\n" if block.title else ""
+            return (Text(text=title + (source.data or ""), cache=block.cache),)
+        case "content":
+            title_part = (Text(text=f"{block.title}\n\n"),) if block.title else ()
+            return (*title_part, *parse_content(source.content))
+        case _:
+            return (Opaque(origin=ORIGIN, what="document", value=decode(decode_any, data)),)
+
+
+def parse_result(block: ToolResultBlock) -> ToolResult:
+    content = tuple(part for part in parse_content(block.content) if isinstance(part, Text | Image | File | Opaque))
+    return ToolResult(call_id=block.tool_use_id, content=content, is_error=bool(block.is_error), cache=block.cache)
+
+
+def parse_thinking(block: ThinkingBlock) -> Thinking:
+    """Thoughts without a signature are not Claude's: it signs all of its own."""
+    if not block.signature:
+        return Thinking(text=block.thinking)
+    origin, signature = unsealed(block.signature)
+    return Thinking(text=block.thinking, signature=signature, origin=origin)
+
+
+def arguments_of(raw: Raw) -> str:
+    return bytes(raw).decode(errors="replace")
+
+
+def unsealed(signature: str) -> tuple[Origin, str]:
+    """Whose signature it is: one of another provider went out under that provider's name."""
+    name, mark, rest = signature.partition("#")
+    return (ORIGINS[name], rest) if mark and name in ORIGINS else (ORIGIN, signature)
+
+
+def sealed(signature: str, origin: Origin | None) -> str:
+    return signature if origin in (ORIGIN, None) else f"{origin}#{signature}"
+
+
+def give_signatures_back(parts: list[Part]) -> list[Part]:
+    """Gemini signs calls, for which this format has no place: such a signature travels in an empty thought before the call."""
+    kept: list[Part] = []
+    for part in parts:
+        before = kept[-1] if kept else None
+        if (
+            isinstance(part, ToolCall)
+            and isinstance(before, Thinking)
+            and before.origin == "gemini"
+            and before.signature
+            and not before.text
+        ):
+            kept[-1] = msgspec.structs.replace(part, signature=before.signature, origin=before.origin)
+        else:
+            kept.append(part)
+    return kept
+
+
+# Writing ------------------------------------------------------------------------------------------------------------------
+
+
+def says_nothing(part: Part) -> bool:
+    """Whether the API would refuse the part as empty, or it means nothing here: thoughts and server tools of another provider."""
+    match part:
+        case Text() | Refusal():
+            return not part.text.strip()
+        case Thinking():
+            return part.origin != ORIGIN or not (part.signature or part.redacted)
+        case _:
+            return False
+
+
+def render_part(part: Part, param: str = "messages") -> dict[str, Any]:
+    """A part of a request as a block. Raises Inexpressible."""
+    match part:
+        case Text():
+            return cached(render_text(part), part.cache)
+        case Refusal():
+            return {"type": "text", "text": part.text}
+        case Image():
+            return cached(render_image(part, param), part.cache)
+        case File():
+            return cached(render_file(part, param), part.cache)
+        case ToolCall():
+            return cached(render_call(part), part.cache)
+        case ToolResult():
+            return cached(render_result(part, param), part.cache)
+        case Thinking():
+            return render_thinking(part)
+        case Opaque():
+            if part.origin != ORIGIN:
+                raise Inexpressible(f"Claude has no counterpart to {part.what}.", param)
+            value: dict[str, Any] = part.value
+            return value
+        case _:
+            assert_never(part)
+
+
+def cached(block: dict[str, Any], cache: str | None) -> dict[str, Any]:
+    if cache:
+        block["cache_control"] = {"type": "ephemeral", "ttl": cache} if cache == "1h" else {"type": "ephemeral"}
+    return block
+
+
+def render_text(part: Text) -> dict[str, Any]:
+    """Citations of other providers have other fields: they stay behind."""
+    block: dict[str, Any] = {"type": "text", "text": part.text}
+    citations = [citation for citation in part.citations if isinstance(citation, dict) and citation.get("type") in CITATIONS]
+    return block | {"citations": citations} if citations else block
+
+
+def render_thinking(part: Thinking) -> dict[str, Any]:
+    if part.redacted is not None:
+        return {"type": "redacted_thinking", "data": sealed(part.redacted, part.origin)}
+    return {"type": "thinking", "thinking": part.text, "signature": sealed(part.signature or "", part.origin)}
+
+
+def render_call(part: ToolCall) -> dict[str, Any]:
+    return {"type": "tool_use", "id": tool_id(part.id), "name": part.name, "input": input_of(part.arguments)}
+
+
+def input_of(arguments: str) -> dict[str, Any]:
+    """The API takes objects only; what the model wrote otherwise is kept as it is."""
+    if not arguments.strip():
+        return {}
+    try:
+        value = decode_any(arguments.encode())
+    except UNREADABLE:
+        return {"_raw": arguments}
+    return value if isinstance(value, dict) else {"_raw": arguments}
+
+
+def tool_id(given: str) -> str:
+    """The id where the API takes it as it is, else one that belongs to it alone."""
+    if TOOL_ID.fullmatch(given):
+        return given
+    digest = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{OUTSIDE_TOOL_ID.sub('_', given)[:47]}_{digest}"
+
+
+def render_result(part: ToolResult, param: str) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": tool_id(part.call_id)}
+    content = [render_part(inner, param) for inner in part.content if not says_nothing(inner)]
+    if content:
+        plain = len(content) == 1 and content[0].keys() == {"type", "text"}
+        block["content"] = content[0]["text"] if plain else content
+    if part.is_error:
+        block["is_error"] = True
+    return block
+
+
+def render_image(part: Image, param: str) -> dict[str, Any]:
+    mime, data, url = part.mime, part.data, part.url
+    if data is None and url and (embedded := DATA_URL.fullmatch(url)):
+        mime, data = embedded[1], embedded[2]
+    if data is not None:
+        mime = picture_type(mime, data)
+        if mime not in IMAGE_TYPES:
+            raise Inexpressible(f"Claude reads JPEG, PNG, GIF and WebP pictures, not {mime or 'this type'}.", param)
+        return {"type": "image", "source": {"type": "base64", "media_type": mime, "data": data}}
+    return {"type": "image", "source": {"type": "url", "url": web_address(url, param)}}
+
+
+def picture_type(mime: str | None, data: str) -> str | None:
+    if mime == "image/jpg":
+        return "image/jpeg"
+    return mime if mime in IMAGE_TYPES else type_of(data) or mime
+
+
+def type_of(data: str) -> str | None:
+    return next((mime for start, mime in FIRST_BYTES.items() if data.startswith(start)), None)
+
+
+def web_address(url: str | None, param: str) -> str:
+    if url and url.startswith(("https://", "http://")):
+        return url
+    raise Inexpressible(f"Claude cannot open the address {(url or '')[:60]!r}.", param)
+
+
+def render_file(part: File, param: str) -> dict[str, Any]:
+    if part.file_id is not None and part.data is None and part.url is None:
+        return render_stored_file(part, param)
+    mime = part.mime or (type_of(part.data) if part.data else None)
+    if mime and mime.startswith("image/"):
+        return render_image(Image(mime=mime, data=part.data, url=part.url), param)
+    return titled({"type": "document", "source": document_source(part, mime, param)}, part.name)
+
+
+def titled(block: dict[str, Any], name: str | None) -> dict[str, Any]:
+    return block | {"title": name} if name else block
+
+
+def render_stored_file(part: File, param: str) -> dict[str, Any]:
+    if part.origin != ORIGIN:
+        raise Inexpressible(f"The file {part.file_id} is stored with another provider; send its content instead.", param)
+    source = {"type": "file", "file_id": part.file_id}
+    if part.mime and part.mime.startswith("image/"):
+        return {"type": "image", "source": source}
+    return titled({"type": "document", "source": source}, part.name)
+
+
+def document_source(part: File, mime: str | None, param: str) -> dict[str, Any]:
+    """Claude reads PDF and plain text."""
+    if part.data is not None:
+        if mime == PDF:
+            return {"type": "base64", "media_type": PDF, "data": part.data}
+        if mime and (mime.startswith("text/") or mime == "application/json"):
+            return {"type": "text", "media_type": "text/plain", "data": plain_text(part.data, param)}
+    elif mime in (PDF, None):
+        return {"type": "url", "url": web_address(part.url, param)}
+    raise Inexpressible(f"Claude reads PDF and plain text, not {mime or 'files of an unnamed type'}.", param)
+
+
+def plain_text(data: str, param: str) -> str:
+    try:
+        return base64.b64decode(data).decode()
+    except (binascii.Error, ValueError):
+        raise Inexpressible("The text file is not UTF-8 in base64.", param) from None

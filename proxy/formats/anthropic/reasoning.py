@@ -1,0 +1,107 @@
+"""How much the model thinks: by a budget of tokens in older models, by effort in newer ones
+(platform.claude.com/docs, "Extended thinking", "Adaptive thinking")."""
+
+from typing import Any
+
+import msgspec
+
+from proxy.formats.anthropic.models import Facts
+from proxy.formats.codec import Rendered
+from proxy.formats.neutral import Reasoning, Request
+
+DEFAULT_MAX_TOKENS = 4096
+"""The API demands a limit; most others answer without."""
+MIN_BUDGET = 1024
+BUDGETS = {"minimal": MIN_BUDGET, "low": MIN_BUDGET, "medium": 4096, "high": 8192, "xhigh": 16_384}
+DEFAULT_EFFORT = "medium"
+EFFORTS = {"minimal": "low", "max": "xhigh"}
+"""Efforts that only one side has a word for, by the nearest that both have."""
+
+
+class WireThinking(msgspec.Struct):
+    type: str
+    budget_tokens: int | None = None
+    display: str | None = None
+
+
+def parse_reasoning(thinking: WireThinking | None, effort: str | None) -> Reasoning | None:
+    effort = EFFORTS.get(effort, effort) if effort else None
+    if thinking is None:
+        return Reasoning(effort=effort) if effort else None
+    if thinking.type == "disabled":
+        return Reasoning(effort="none")
+    visible = None if thinking.display is None else thinking.display != "omitted"
+    budget = thinking.budget_tokens if thinking.type == "enabled" else None
+    return Reasoning(effort=effort, budget=budget, visible=visible)
+
+
+def render_thinking(rendered: Rendered, request: Request, known: Facts, limit: int) -> int:
+    """Sets how the model thinks; gives the limit of output tokens, which thoughts count against."""
+    reasoning = request.reasoning
+    if reasoning is None:
+        return limit
+    if reasoning.effort == "none" or reasoning.budget == 0:
+        if known.always_thinks:
+            rendered.dropped.append("reasoning")
+        elif known.adaptive:
+            rendered.body["thinking"] = {"type": "disabled"}
+        return limit
+    if known.adaptive:
+        render_adaptive(rendered, reasoning, known)
+        return limit
+    if must_not_think(rendered.body["messages"]):
+        rendered.dropped.append("reasoning")
+        return limit
+    budget, limit = fitted(budget_of(reasoning), request.max_tokens)
+    rendered.body["thinking"] = {"type": "enabled", "budget_tokens": budget}
+    return limit
+
+
+def render_adaptive(rendered: Rendered, reasoning: Reasoning, known: Facts) -> None:
+    thinking = {"type": "adaptive"}
+    if reasoning.visible is not None:
+        thinking["display"] = "summarized" if reasoning.visible else "omitted"
+    rendered.body["thinking"] = thinking
+    if effort := effort_of(reasoning, known):
+        rendered.body["output_config"] = {"effort": effort}
+
+
+def effort_of(reasoning: Reasoning, known: Facts) -> str | None:
+    effort = reasoning.effort
+    if effort is None and reasoning.budget is not None and reasoning.budget > 0:
+        budget = reasoning.budget
+        effort = next((name for name in ("low", "medium", "high") if budget <= BUDGETS[name]), "xhigh")
+    if effort == "xhigh" and not known.xhigh:
+        return "high"
+    return EFFORTS.get(effort, effort) if effort else None
+
+
+def budget_of(reasoning: Reasoning) -> int:
+    if reasoning.budget is not None and reasoning.budget > 0:
+        return max(reasoning.budget, MIN_BUDGET)
+    return BUDGETS.get(reasoning.effort or DEFAULT_EFFORT, BUDGETS[DEFAULT_EFFORT])
+
+
+def fitted(budget: int, limit: int | None) -> tuple[int, int]:
+    """A budget below the limit, as the API demands. The client's limit may be all that it can pay for: the budget gives way
+    first, down to the least that the API takes."""
+    if limit is None:
+        return budget, budget + DEFAULT_MAX_TOKENS
+    if limit > budget:
+        return budget, limit
+    if limit > MIN_BUDGET:
+        return max(limit // 2, MIN_BUDGET), limit
+    return MIN_BUDGET, MIN_BUDGET + limit
+
+
+def must_not_think(messages: list[dict[str, Any]]) -> bool:
+    """With a budget, an answer that is to be continued must begin with its signed thoughts; those of another provider, or of a
+    client that does not keep them, are missing (docs, "Extended thinking with tool use")."""
+    answers = [message["content"] for message in messages if message["role"] == "assistant"]
+    last = messages[-1]
+    continued = last["role"] == "assistant" or any(block["type"] == "tool_result" for block in last["content"])
+    return continued and bool(answers) and answers[-1][0]["type"] not in ("thinking", "redacted_thinking")
+
+
+def thinks(rendered: Rendered) -> bool:
+    return rendered.body.get("thinking", {}).get("type") in ("enabled", "adaptive")

@@ -1,0 +1,344 @@
+"""Requests of the Messages API, both ways (platform.claude.com/docs/en/api/messages)."""
+
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Raw
+from msgspec.structs import fields, replace
+
+from proxy.formats.anthropic.content import CacheControl, cached, decode_any, parse_content, render_text
+from proxy.formats.anthropic.history import render_messages
+from proxy.formats.anthropic.models import Facts, facts
+from proxy.formats.anthropic.reasoning import DEFAULT_MAX_TOKENS, WireThinking, parse_reasoning, render_thinking, thinks
+from proxy.formats.anthropic.schemas import answer_schema, input_schema
+from proxy.formats.body import decode, decode_fields, encode, read_safely
+from proxy.formats.codec import Quirks, Rendered
+from proxy.formats.neutral import (
+    Inexpressible,
+    Message,
+    Part,
+    Request,
+    ResponseFormat,
+    ServerTool,
+    Text,
+    Tool,
+    ToolCall,
+    ToolChoice,
+    ToolResult,
+)
+
+PATH = "/v1/messages"
+MCP_SERVERS = "mcp_servers"
+LONGEST_USER = 256
+JSON_ONLY = "Answer with one valid JSON object and nothing else: no other text, no Markdown."
+TokenLimit = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+# Reading ------------------------------------------------------------------------------------------------------------------
+
+
+class WireMessage(msgspec.Struct):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[Raw] | None = None
+
+
+class WireTool(msgspec.Struct):
+    type: str | None = None
+    name: str = ""
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+    strict: bool | None = None
+    cache_control: CacheControl | None = None
+
+
+class WireChoice(msgspec.Struct):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class WireFormat(msgspec.Struct):
+    type: str
+    schema: dict[str, Any] | None = None
+
+
+class OutputConfig(msgspec.Struct):
+    effort: str | None = None
+    format: WireFormat | None = None
+
+
+class Metadata(msgspec.Struct):
+    user_id: str | None = None
+
+
+class WireRequest(msgspec.Struct):
+    model: Annotated[str, Meta(min_length=1, max_length=200)]
+    messages: Annotated[list[WireMessage], Meta(min_length=1)]
+    max_tokens: TokenLimit | None = None
+    system: str | list[Raw] | None = None
+    tools: list[Raw] | None = None
+    mcp_servers: list[dict[str, Any]] | None = None
+    tool_choice: WireChoice | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_sequences: list[str] | None = None
+    thinking: WireThinking | None = None
+    output_config: OutputConfig | None = None
+    output_format: WireFormat | None = None
+    metadata: Metadata | None = None
+    stream: bool | None = None
+
+
+decode_request = msgspec.json.Decoder(WireRequest).decode
+decode_tool = msgspec.json.Decoder(WireTool).decode
+
+
+def request_path(model: str, stream: bool) -> str:
+    return PATH
+
+
+def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
+    """Raises BadRequest."""
+    return read_safely(read_request, body)
+
+
+def read_request(body: bytes) -> Request:
+    wire = decode(decode_request, body)
+    config = wire.output_config or OutputConfig()
+    return Request(
+        model=wire.model,
+        messages=parse_messages(wire.messages),
+        system=parse_system(wire.system),
+        tools=parse_tools(wire),
+        tool_choice=parse_choice(wire.tool_choice),
+        parallel_tool_calls=parallel(wire.tool_choice),
+        max_tokens=wire.max_tokens,
+        temperature=wire.temperature,
+        top_p=wire.top_p,
+        top_k=wire.top_k,
+        stop=tuple(wire.stop_sequences or ()),
+        response_format=parse_format(config.format or wire.output_format),
+        reasoning=parse_reasoning(wire.thinking, config.effort),
+        user=wire.metadata.user_id if wire.metadata else None,
+        stream=bool(wire.stream),
+        extras={
+            name: decode(decode_any, bytes(raw)) for name, raw in decode_fields(body).items() if name not in WireRequest.__struct_fields__
+        },
+    )
+
+
+def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
+    """Results do not say which tool they come from: the calls before them do."""
+    names: dict[str, str] = {}
+    messages = []
+    for message in wire:
+        parts = tuple(named(part, names) for part in parse_content(message.content))
+        messages.append(Message(role=message.role, parts=parts))
+    return tuple(messages)
+
+
+def named(part: Part, names: dict[str, str]) -> Part:
+    match part:
+        case ToolCall():
+            names[part.id] = part.name
+            return part
+        case ToolResult():
+            return replace(part, name=names.get(part.call_id))
+        case _:
+            return part
+
+
+def parse_system(system: str | list[Raw] | None) -> tuple[Text, ...]:
+    parts = parse_content(system)
+    texts = tuple(part for part in parts if isinstance(part, Text))
+    if len(texts) != len(parts):
+        raise Inexpressible("Only text can be in the system prompt.", "system")
+    return texts
+
+
+def parse_tools(wire: WireRequest) -> tuple[Tool | ServerTool, ...]:
+    servers = [ServerTool(origin="anthropic", what=MCP_SERVERS, value=server) for server in wire.mcp_servers or ()]
+    return (*map(parse_tool, wire.tools or ()), *servers)
+
+
+def parse_tool(raw: Raw) -> Tool | ServerTool:
+    """A tool without a type is the client's. Typed ones have the provider's own schemas, even where the client runs them."""
+    tool = decode(decode_tool, bytes(raw))
+    if tool.type not in (None, "custom"):
+        return ServerTool(origin="anthropic", what=tool.type or "", value=decode(decode_any, bytes(raw)))
+    cache = (tool.cache_control.ttl or "5m") if tool.cache_control else None
+    return Tool(name=tool.name, description=tool.description or "", schema=tool.input_schema, strict=tool.strict, cache=cache)
+
+
+def parse_choice(choice: WireChoice | None) -> ToolChoice | None:
+    if choice is None:
+        return None
+    match choice.type:
+        case "any":
+            return ToolChoice(mode="required")
+        case "tool":
+            return ToolChoice(mode="required", names=(choice.name or "",))
+        case "auto" | "none":
+            return ToolChoice(mode=choice.type)
+
+
+def parallel(choice: WireChoice | None) -> bool | None:
+    if choice is None or choice.disable_parallel_tool_use is None:
+        return None
+    return not choice.disable_parallel_tool_use
+
+
+def parse_format(format: WireFormat | None) -> ResponseFormat | None:
+    return ResponseFormat(schema=format.schema, strict=True) if format else None
+
+
+# Writing ------------------------------------------------------------------------------------------------------------------
+
+
+def render_request(request: Request, quirks: Quirks) -> Rendered:
+    """Raises Inexpressible."""
+    request, dropped = without_unsupported(request, quirks)
+    known = facts(request.model)
+    messages, moved = render_messages(request.messages, system_turns=known.system_turns)
+    rendered = Rendered({"model": request.model, "max_tokens": 0, "messages": messages}, dropped)
+    render_system(rendered, request, known, moved)
+    render_tools(rendered, request, known)
+    limit = request.max_tokens or DEFAULT_MAX_TOKENS
+    rendered.body["max_tokens"] = render_thinking(rendered, request, known, limit)
+    render_choice(rendered, request)
+    render_sampling(rendered, request, known)
+    render_format(rendered, request, known)
+    render_settings(rendered, request)
+    return rendered
+
+
+def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list[str]]:
+    """Without what this server rejects, and the names of it and of all that no other format has."""
+    unset = {
+        field.name: field.default
+        for field in fields(Request)
+        if field.name in quirks.unsupported and field.default is not msgspec.NODEFAULT and getattr(request, field.name) != field.default
+    }
+    return replace(request, **unset), [*unset, *request.extras]
+
+
+def render_system(rendered: Rendered, request: Request, known: Facts, moved: list[Text]) -> None:
+    told = told_format(request.response_format, known)
+    texts = [text for text in (*request.system, *moved) if text.text.strip()] + told
+    if len(texts) == 1 and not texts[0].cache:
+        rendered.body["system"] = texts[0].text
+    elif texts:
+        rendered.body["system"] = [cached(render_text(text), text.cache) for text in texts]
+
+
+def told_format(format: ResponseFormat | None, known: Facts) -> list[Text]:
+    """What the API has no setting for is asked for in words: JSON of any kind, and a schema where the model is older than those."""
+    if format is None or (format.schema is not None and known.structured):
+        return []
+    if format.schema is None:
+        return [Text(text=JSON_ONLY)]
+    return [Text(text=f"{JSON_ONLY} It must match this JSON Schema: {encode(format.schema).decode()}")]
+
+
+def render_format(rendered: Rendered, request: Request, known: Facts) -> None:
+    format = request.response_format
+    if format is None or format.schema is None:
+        return
+    if not known.structured:
+        rendered.dropped.append("response_format")
+        return
+    schema = answer_schema(format.schema)
+    if format.description:
+        schema.setdefault("description", format.description)
+    config = rendered.body.get("output_config", {})
+    rendered.body["output_config"] = {**config, "format": {"type": "json_schema", "schema": schema}}
+
+
+def render_tools(rendered: Rendered, request: Request, known: Facts) -> None:
+    """A choice among some of the tools is a choice among all, where only those are declared."""
+    names = request.tool_choice.names if request.tool_choice else ()
+    some = names if len(names) > 1 or (names and request.tool_choice and request.tool_choice.mode == "auto") else ()
+    tools = [tool for tool in request.tools if not some or not isinstance(tool, Tool) or tool.name in some]
+    declared = [render_tool(tool, known) for tool in tools if not (isinstance(tool, ServerTool) and tool.what == MCP_SERVERS)]
+    servers = [render_tool(tool, known) for tool in tools if isinstance(tool, ServerTool) and tool.what == MCP_SERVERS]
+    if not declared:
+        declared = [{"name": name, "input_schema": input_schema(None, name)} for name in called(request)]
+    if declared:
+        rendered.body["tools"] = declared
+    if servers:
+        rendered.body[MCP_SERVERS] = servers
+
+
+def called(request: Request) -> list[str]:
+    """Tools that the history calls: the API refuses calls where no tool is declared."""
+    return list(dict.fromkeys(part.name for message in request.messages for part in message.parts if isinstance(part, ToolCall)))
+
+
+def render_tool(tool: Tool | ServerTool, known: Facts) -> dict[str, Any]:
+    if isinstance(tool, ServerTool):
+        if tool.origin != "anthropic":
+            raise Inexpressible(f"Claude has no counterpart to the tool {tool.what}.", "tools")
+        value: dict[str, Any] = tool.value
+        return value
+    if tool.custom:
+        raise Inexpressible(f"The tool {tool.name} takes free text; Claude's tools take JSON only.", "tools")
+    rendered: dict[str, Any] = {"name": tool.name, "input_schema": input_schema(tool.schema, tool.name)}
+    if tool.description:
+        rendered["description"] = tool.description
+    if tool.strict and known.structured:
+        rendered |= {"strict": True, "input_schema": answer_schema(rendered["input_schema"])}
+    return cached(rendered, tool.cache)
+
+
+def render_choice(rendered: Rendered, request: Request) -> None:
+    """A model that thinks cannot be forced to call (docs, "Extended thinking with tool use")."""
+    choice = request.tool_choice or ToolChoice()
+    if "tools" not in rendered.body:
+        if choice.mode == "required":
+            rendered.dropped.append("tool_choice")
+        return
+    if not request.tools or choice.mode == "none":
+        rendered.body["tool_choice"] = {"type": "none"}
+        return
+    wire: dict[str, Any] = {"type": "auto"}
+    if choice.mode == "required" and thinks(rendered):
+        rendered.dropped.append("tool_choice")
+    elif choice.mode == "required":
+        wire = {"type": "tool", "name": choice.names[0]} if len(choice.names) == 1 else {"type": "any"}
+    if request.parallel_tool_calls is not None:
+        wire["disable_parallel_tool_use"] = not request.parallel_tool_calls
+    if request.tool_choice is not None or len(wire) > 1:
+        rendered.body["tool_choice"] = wire
+
+
+def render_sampling(rendered: Rendered, request: Request, known: Facts) -> None:
+    """Models that think, and all of the newest, sample as they like; from 4.1 on, temperature and top_p exclude each other."""
+    settings = {name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(request, name)) is not None}
+    if thinks(rendered) or not known.samples:
+        rendered.dropped += [name for name, value in settings.items() if (name, value) != ("temperature", 1)]
+        settings = {"temperature": 1} if settings.get("temperature") == 1 and known.samples else {}
+    if "temperature" in settings and "top_p" in settings and not known.samples_twice:
+        rendered.dropped.append("top_p")
+        del settings["top_p"]
+    if "temperature" in settings:
+        settings["temperature"] = min(settings["temperature"], 1)
+    rendered.body |= settings
+
+
+def render_settings(rendered: Rendered, request: Request) -> None:
+    body, dropped = rendered.body, rendered.dropped
+    stop = [sequence for sequence in request.stop if sequence.strip()]
+    if stop:
+        body["stop_sequences"] = stop
+    if len(stop) < len(request.stop):
+        dropped.append("stop")
+    if request.user and len(request.user) <= LONGEST_USER:
+        body["metadata"] = {"user_id": request.user}
+    elif request.user:
+        dropped.append("user")
+    if request.stream:
+        body["stream"] = True
+    dropped += [name for name in ("seed", "presence_penalty", "frequency_penalty", "logprobs") if getattr(request, name) is not None]
+    if request.choices > 1:
+        dropped.append("choices")

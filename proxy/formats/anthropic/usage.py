@@ -1,0 +1,95 @@
+"""Token counts: in this format the cached parts of a prompt stand beside `input_tokens`, not inside."""
+
+from typing import Any
+
+import msgspec
+
+from proxy.formats.neutral import Usage
+
+MAX_TOKENS = 2**31 - 1
+
+
+class CacheCreation(msgspec.Struct):
+    ephemeral_5m_input_tokens: int | None = None
+    ephemeral_1h_input_tokens: int | None = None
+
+
+class OutputDetails(msgspec.Struct):
+    thinking_tokens: int | None = None
+
+
+class Counts(msgspec.Struct):
+    input_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+    cache_creation: CacheCreation | None = None
+    output_tokens: int | None = None
+
+
+class WireUsage(Counts):
+    output_tokens_details: OutputDetails | None = None
+    iterations: list[Counts] | None = None
+
+
+def merged(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
+    """A stream states its usage twice: of each count the last one holds."""
+    if earlier is None:
+        return later
+    stated = {name: value for name in WireUsage.__struct_fields__ if (value := getattr(later, name)) is not None}
+    return msgspec.structs.replace(earlier, **stated)
+
+
+def neutral_usage(wire: WireUsage) -> Usage | None:
+    """None for counts that are absent or absurd.
+
+    Where the answer took several rounds (compaction, an adviser, a fallback), those are billed and the totals leave some of
+    them out (docs, "Compaction", "Usage").
+    """
+    usage = buckets(wire, wire.output_tokens_details)
+    if usage is None or not wire.iterations:
+        return usage
+    rounds = [buckets(counts) for counts in wire.iterations]
+    billed = Usage(
+        **{name: sum(getattr(counts, name) for counts in rounds if counts) for name in Usage.__struct_fields__ if name != "reasoning"},
+        reasoning=usage.reasoning,
+    )
+    return billed if billed.prompt >= usage.prompt and billed.output >= usage.output else usage
+
+
+def buckets(wire: Counts, details: OutputDetails | None = None) -> Usage | None:
+    """The total of cache writes is surer than its parts, which the end of a stream leaves out."""
+    parts = wire.cache_creation or CacheCreation()
+    written_5m, written_1h = parts.ephemeral_5m_input_tokens or 0, parts.ephemeral_1h_input_tokens or 0
+    written = written_5m + written_1h if wire.cache_creation_input_tokens is None else wire.cache_creation_input_tokens
+    read, output = wire.cache_read_input_tokens or 0, wire.output_tokens or 0
+    reasoning = (details and details.thinking_tokens) or 0
+    if wire.input_tokens is None or not all(0 <= count <= MAX_TOKENS for count in (wire.input_tokens, written, written_1h, read, output)):
+        return None
+    long = min(written_1h, written)
+    return Usage(
+        input=wire.input_tokens,
+        cache_read=read,
+        cache_write_5m=written - long,
+        cache_write_1h=long,
+        output=output,
+        reasoning=max(0, min(reasoning, output)),
+    )
+
+
+def render_usage(usage: Usage | None) -> dict[str, Any]:
+    """The format demands a usage; where none is known it is all zeros."""
+    usage = usage or Usage()
+    rendered: dict[str, Any] = {
+        "input_tokens": usage.input,
+        "cache_creation_input_tokens": usage.cache_write_5m + usage.cache_write_1h,
+        "cache_read_input_tokens": usage.cache_read,
+        "output_tokens": usage.output,
+    }
+    if usage.cache_write_1h:
+        rendered["cache_creation"] = {
+            "ephemeral_5m_input_tokens": usage.cache_write_5m,
+            "ephemeral_1h_input_tokens": usage.cache_write_1h,
+        }
+    if usage.reasoning:
+        rendered["output_tokens_details"] = {"thinking_tokens": usage.reasoning}
+    return rendered

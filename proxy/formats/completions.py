@@ -1,0 +1,124 @@
+"""OpenAI's legacy text completions (platform.openai.com/docs/api-reference/completions). They are relayed, never converted."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from proxy.formats import bounds
+from proxy.formats.body import decode, replace_fields
+from proxy.formats.neutral import BadRequest, Call, Request, Usage
+from proxy.formats.openai_chat.relay import MAX_CHOICES, ModelName, StreamMeter, TokenLimit
+from proxy.formats.openai_chat.stream import StreamEncoder
+from proxy.formats.openai_chat.usage import WireUsage, neutral_usage
+from proxy.formats.sse import data_of
+from proxy.formats.tokens import tokens_in_text
+
+Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
+
+
+class TextRequest(msgspec.Struct):
+    model: ModelName
+    prompt: str | list[str | int | list[int]] | None = None
+    suffix: str | None = None
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+    n: Choices | None = None
+    best_of: Choices | None = None
+    max_tokens: TokenLimit | None = None
+
+
+class TextChoice(msgspec.Struct):
+    text: str | None = None
+
+
+class TextAnswer(msgspec.Struct):
+    choices: list[TextChoice] | None = None
+    usage: WireUsage | None = None
+
+
+decode_request = msgspec.json.Decoder(TextRequest).decode
+decode_answer = msgspec.json.Decoder(TextAnswer).decode
+
+
+class CompletionsCall:
+    """One client request in this format, and how to relay it."""
+
+    stream_type = "text/event-stream"
+
+    def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
+        """Raises BadRequest. Each of `best_of` answers to each prompt is billed, though only `n` of them are shown."""
+        self.body = body
+        self.request = request = decode(decode_request, body)
+        prompts = prompt_count(request.prompt)
+        written = prompts * max(request.n or 1, request.best_of or 1)
+        self.call = Call(
+            model=request.model,
+            input_bound=input_bound(request),
+            output_limit=request.max_tokens and request.max_tokens * written,
+            choices=prompts * (request.n or 1),
+            stream=bool(request.stream),
+        )
+
+    def path(self, model: str) -> str:
+        return "/completions"
+
+    @property
+    def wants_usage(self) -> bool:
+        return bool(self.request.stream_options and self.request.stream_options.get("include_usage"))
+
+    def upstream_body(self, model: str, output_limit: int | None, limit_field: str) -> bytes:
+        """What the provider gets: its own name for the model, usage at the end of a stream, and a limit if one is given, which
+        this older format calls `max_tokens` whatever the newer ones call it."""
+        fields: dict[str, Any] = {}
+        if model != self.request.model:
+            fields["model"] = model
+        if self.request.stream and not self.wants_usage:
+            fields["stream_options"] = {**(self.request.stream_options or {}), "include_usage": True}
+        if output_limit is not None:
+            fields["max_tokens"] = output_limit
+        return replace_fields(self.body, fields) if fields else self.body
+
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        """The usage that a complete answer states, if it states any, and our own count of its output tokens."""
+        try:
+            answer = decode_answer(body)
+        except msgspec.DecodeError:
+            return None, 0
+        usage = neutral_usage(answer.usage) if answer.usage else None
+        return usage, 0 if usage else sum(tokens_in_text(choice.text or "") for choice in answer.choices or ())
+
+    def meter(self) -> "TextMeter":
+        return TextMeter(withhold_usage=not self.wants_usage)
+
+    def encoder(self, request: Request) -> StreamEncoder:
+        raise BadRequest("Text completions are served only by providers that speak them.", "model")
+
+
+def prompt_count(prompt: str | list[str | int | list[int]] | None) -> int:
+    """A list holds several prompts, unless it holds the token ids of one."""
+    return sum(not isinstance(item, int) for item in prompt) or 1 if isinstance(prompt, list) else 1
+
+
+def input_bound(request: TextRequest) -> int:
+    """Token ids stand for one token each; text has no more tokens than bytes."""
+    text = bounds.text_tokens(request.prompt or "", 0) + bounds.text_tokens(request.suffix or "", 0)
+    return bounds.TOKENS_PER_REPLY + bounds.TOKENS_PER_MESSAGE * prompt_count(request.prompt) + text
+
+
+class TextMeter(StreamMeter):
+    """Chat's, for chunks that hold their text in another place."""
+
+    def read(self, event: bytes) -> bool:
+        data = data_of(event)
+        if not data.startswith(b"{"):
+            return True
+        try:
+            chunk = decode_answer(data)
+        except msgspec.DecodeError:
+            return True
+        self.output_seen += sum(tokens_in_text(choice.text or "") for choice in chunk.choices or ())
+        if chunk.usage is None:
+            return True
+        self.usage = neutral_usage(chunk.usage) or self.usage
+        return bool(chunk.choices)

@@ -1,0 +1,173 @@
+"""Embeddings and token counts (ai.google.dev/api/embeddings, ai.google.dev/api/tokens): calls that generate nothing."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, field
+
+from proxy.formats import bounds
+from proxy.formats.body import decode, encode, read_safely, replace_fields
+from proxy.formats.gemini.encoder import StreamEncoder
+from proxy.formats.gemini.relay import EVENT_STREAM, LONGEST_MODEL, StreamMeter, model_path, prompt_tokens
+from proxy.formats.gemini.usage import counts_in, neutral_usage
+from proxy.formats.neutral import BadAnswer, BadRequest, Call, Usage
+from proxy.formats.neutral import Request as NeutralRequest
+
+MAX_BATCH = 10_000
+TOKENS_PER_ESTIMATE = 4
+"""Bytes of text in a token, for an estimate that is no bound."""
+
+Contents = list[dict[str, Any]] | dict[str, Any]
+
+
+class EmbedRequest(msgspec.Struct):
+    content: dict[str, Any]
+    model: str | None = None
+
+
+class BatchEmbedRequest(msgspec.Struct):
+    requests: Annotated[list[EmbedRequest], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class GenerateRequest(msgspec.Struct):
+    contents: Contents | None = None
+    tools: Any = None
+    system: Any = field(name="systemInstruction", default=None)
+    snake_system: Any = field(name="system_instruction", default=None)
+
+
+class CountRequest(msgspec.Struct):
+    """Either the contents alone, or the whole request that is to be counted."""
+
+    contents: Contents | None = None
+    request: GenerateRequest | None = field(name="generateContentRequest", default=None)
+    snake_request: GenerateRequest | None = field(name="generate_content_request", default=None)
+
+
+class Embedding(msgspec.Struct):
+    values: list[float]
+
+
+class EmbedAnswer(msgspec.Struct, rename="camel"):
+    embeddings: list[Embedding] | None = None
+    embedding: Embedding | None = None
+    usage_metadata: Any = None
+
+
+decode_embed = msgspec.json.Decoder(EmbedRequest).decode
+decode_batch = msgspec.json.Decoder(BatchEmbedRequest).decode
+decode_count = msgspec.json.Decoder(CountRequest).decode
+decode_answer = msgspec.json.Decoder(EmbedAnswer).decode
+decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class WholeCall:
+    """What the calls of this file share: they answer in one piece, and have no output tokens."""
+
+    stream_type = EVENT_STREAM
+    verb: str
+
+    def __init__(self, body: bytes, model: str, bound: int) -> None:
+        if not 1 <= len(model) <= LONGEST_MODEL:
+            raise BadRequest("The address names no model.", "model")
+        self.body = body
+        self.call = Call(model=model, input_bound=bound, output_limit=0)
+
+    def path(self, model: str) -> str:
+        return f"{model_path(model)}:{self.verb}"
+
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        try:
+            return neutral_usage(counts_in(decode_answer(body).usage_metadata)), 0
+        except (msgspec.DecodeError, RecursionError):
+            return None, 0
+
+    def meter(self) -> StreamMeter:
+        return StreamMeter()
+
+    def encoder(self, request: NeutralRequest) -> StreamEncoder:
+        return StreamEncoder(request)
+
+
+class EmbedCall(WholeCall):
+    verb = "embedContent"
+
+    def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
+        """Raises BadRequest."""
+        self.request = request = decode(decode_embed, body)
+        super().__init__(body, model, read_safely(lambda _: content_tokens(request.content), body))
+
+    def upstream_body(self, model: str, _output_limit: int | None, _limit_field: str) -> bytes:
+        return self.body if self.request.model is None else replace_fields(self.body, {"model": f"models/{model}"})
+
+
+class BatchEmbedCall(WholeCall):
+    verb = "batchEmbedContents"
+
+    def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
+        """Raises BadRequest."""
+        self.request = request = decode(decode_batch, body)
+        super().__init__(body, model, read_safely(lambda _: sum(content_tokens(item.content) for item in request.requests), body))
+
+    def upstream_body(self, model: str, _output_limit: int | None, _limit_field: str) -> bytes:
+        """Google wants the model of the address in each request too."""
+        requests = decode_raws(decode_raw(self.body)["requests"])
+        renamed = [msgspec.Raw(replace_fields(bytes(item), {"model": f"models/{model}"})) for item in requests]
+        return replace_fields(self.body, {"requests": renamed})
+
+
+class CountTokensCall(WholeCall):
+    """How many tokens a prompt has. It costs nothing."""
+
+    verb = "countTokens"
+
+    def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
+        """Raises BadRequest."""
+        self.request = request = decode(decode_count, body)
+        super().__init__(body, model, read_safely(lambda _: counted_tokens(request, bounds.image_tokens(model)), body))
+
+    def upstream_body(self, model: str, _output_limit: int | None, _limit_field: str) -> bytes:
+        fields = decode_raw(self.body)
+        names = [name for name in ("generateContentRequest", "generate_content_request") if fields.get(name, b"null") != b"null"]
+        renamed = {name: msgspec.Raw(replace_fields(bytes(fields[name]), {"model": f"models/{model}"})) for name in names}
+        return replace_fields(self.body, renamed) if renamed else self.body
+
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        return None, 0
+
+    def estimate(self) -> bytes:
+        """The answer for providers that cannot count."""
+        return encode({"totalTokens": -(-self.call.input_bound // TOKENS_PER_ESTIMATE)})
+
+
+def content_tokens(content: dict[str, Any]) -> int:
+    return prompt_tokens(content, bounds.IMAGE_TOKENS)
+
+
+def counted_tokens(request: CountRequest, image: int) -> int:
+    whole = request.request or request.snake_request or GenerateRequest(contents=request.contents)
+    prompt = (whole.contents, whole.system or whole.snake_system, whole.tools)
+    return sum(prompt_tokens(value, image) for value in prompt)
+
+
+# For clients of another format --------------------------------------------------------------------------------------------
+
+
+def render_embed_request(texts: list[str], model: str, dimensions: int | None) -> tuple[str, dict[str, Any]]:
+    """Path and body that embed these texts, each by itself."""
+    size = {"outputDimensionality": dimensions} if dimensions is not None else {}
+    requests = [{"model": f"models/{model}", "content": {"parts": [{"text": text}]}} | size for text in texts]
+    return f"{model_path(model)}:{BatchEmbedCall.verb}", {"requests": requests}
+
+
+def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
+    """The vectors in the order of the texts, and the usage where one is stated. Raises BadAnswer."""
+    try:
+        answer = decode_answer(body)
+    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+        raise BadAnswer(f"The provider's answer cannot be read: {error}.") from None
+    embeddings = answer.embeddings or ([answer.embedding] if answer.embedding else [])
+    if not embeddings:
+        raise BadAnswer("The provider's answer holds no embeddings.")
+    return [embedding.values for embedding in embeddings], neutral_usage(counts_in(answer.usage_metadata))

@@ -1,0 +1,278 @@
+"""Relaying generateContent and streamGenerateContent (ai.google.dev/api/generate-content).
+
+A request is relayed as it came but for the fields that the gateway must set, so only what it must know is decoded here.
+"""
+
+from typing import Any
+from urllib.parse import quote
+
+import msgspec
+from msgspec import field
+
+from proxy.formats import bounds
+from proxy.formats.body import decode, decode_fields, encode, read_safely, replace_fields
+from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncoder
+from proxy.formats.gemini.errors import render_error
+from proxy.formats.gemini.settings import MAX_CHOICES, TokenLimit
+from proxy.formats.gemini.usage import counts_in, merged, neutral_usage, stated_usage
+from proxy.formats.neutral import BadRequest, Call, Failure, Usage
+from proxy.formats.neutral import Request as NeutralRequest
+from proxy.formats.sse import EventSplitter, data_of
+from proxy.formats.tokens import tokens_in_size, tokens_in_text
+
+LONGEST_MODEL = 200
+EVENT_STREAM, JSON = "text/event-stream", "application/json"
+FILE_TOKENS = 300_000
+"""A linked or stored document, film or sound: about 1,000 pages at 258 tokens (ai.google.dev/gemini-api/docs/document-processing)."""
+SERVER_TOOL_TOKENS = 3_000
+"""What a tool of Google's own may add to the prompt before it fetches anything."""
+NULL = msgspec.Raw(b"null")
+END_OF_EVENT = b"\r\n\r\n"
+
+
+class Settings(msgspec.Struct):
+    """Both spellings of each name: protocol buffers take either."""
+
+    limit: TokenLimit | None = field(name="maxOutputTokens", default=None)
+    snake_limit: TokenLimit | None = field(name="max_output_tokens", default=None)
+    count: int | None = field(name="candidateCount", default=None)
+    snake_count: int | None = field(name="candidate_count", default=None)
+    response_schema: Any = field(name="responseSchema", default=None)
+    snake_response_schema: Any = field(name="response_schema", default=None)
+    response_json_schema: Any = field(name="responseJsonSchema", default=None)
+    snake_response_json_schema: Any = field(name="response_json_schema", default=None)
+
+    @property
+    def choices(self) -> int:
+        return self.count or self.snake_count or 1
+
+    @property
+    def schemas(self) -> list[Any]:
+        given = (self.response_schema, self.snake_response_schema, self.response_json_schema, self.snake_response_json_schema)
+        return [schema for schema in given if schema is not None]
+
+
+class Request(msgspec.Struct):
+    contents: list[dict[str, Any]] | dict[str, Any]
+    tools: Any = None
+    settings: Settings | None = field(name="generationConfig", default=None)
+    snake_settings: Settings | None = field(name="generation_config", default=None)
+    system: Any = field(name="systemInstruction", default=None)
+    snake_system: Any = field(name="system_instruction", default=None)
+    cached: Any = field(name="cachedContent", default=None)
+    snake_cached: Any = field(name="cached_content", default=None)
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        return self.contents if isinstance(self.contents, list) else [self.contents]
+
+
+class Part(msgspec.Struct):
+    text: str | None = None
+    call: msgspec.Raw = field(name="functionCall", default=msgspec.Raw())
+    code: msgspec.Raw = field(name="executableCode", default=msgspec.Raw())
+
+
+class Content(msgspec.Struct):
+    parts: list[Part] | None = None
+
+
+class Candidate(msgspec.Struct, rename="camel"):
+    content: Content | None = None
+    finish_reason: str | None = None
+
+
+class Answer(msgspec.Struct, rename="camel"):
+    candidates: list[Candidate] | None = None
+    usage_metadata: dict[str, Any] | None = None
+
+
+decode_request = msgspec.json.Decoder(Request, strict=False).decode
+decode_answer = msgspec.json.Decoder(Answer).decode
+
+
+class GeminiCall:
+    """One client request in this format, and how to relay it. The model and whether to stream come from the address; with `array`,
+    the client wants its stream as one JSON array, as Google sends it without `alt=sse`."""
+
+    def __init__(self, body: bytes, model: str = "", stream: bool = False, *, array: bool = False) -> None:
+        """Raises BadRequest."""
+        self.body = body
+        self.array = array
+        self.request = request = decode(decode_request, body)
+        self.settings = settings = request.settings or request.snake_settings or Settings()
+        limit, choices = settings.limit or settings.snake_limit, settings.choices
+        check(request, model, choices)
+        bound = read_safely(lambda _: input_bound(request, settings, model), body)
+        self.call = Call(model=model, input_bound=bound, output_limit=limit and limit * choices, choices=choices, stream=stream)
+
+    @property
+    def stream_type(self) -> str:
+        return JSON if self.array else EVENT_STREAM
+
+    def path(self, model: str) -> str:
+        return request_path(model, self.call.stream)
+
+    def upstream_body(self, model: str, output_limit: int | None, _limit_field: str) -> bytes:
+        """What the provider gets: a limit if one is given. The model is in the address."""
+        if output_limit is None:
+            return self.body
+        is_snake = self.request.settings is None and self.request.snake_settings is not None
+        name = "generation_config" if is_snake else "generationConfig"
+        given = decode_fields(self.body).get(name, NULL)
+        settings: dict[str, Any] = {} if given == NULL else dict(decode_fields(given))
+        settings.pop("max_output_tokens", None)
+        return replace_fields(self.body, {name: settings | {"maxOutputTokens": output_limit}})
+
+    def meter(self) -> "StreamMeter":
+        return StreamMeter(array=self.array)
+
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        return measure(body)
+
+    def encoder(self, request: NeutralRequest) -> StreamEncoder:
+        return StreamEncoder(request, array=self.array)
+
+
+def request_path(model: str, stream: bool) -> str:
+    """The gateway always asks for server-sent events: an array has no marks to cut it by."""
+    return f"{model_path(model)}:streamGenerateContent?alt=sse" if stream else f"{model_path(model)}:generateContent"
+
+
+def model_path(model: str) -> str:
+    return f"/v1beta/models/{quote(model, safe='')}"
+
+
+def check(request: Request, model: str, choices: int) -> None:
+    if not 1 <= len(model) <= LONGEST_MODEL:
+        raise BadRequest("The address names no model.", "model")
+    if not request.messages:
+        raise BadRequest("The field contents is empty.", "contents")
+    if not 1 <= choices <= MAX_CHOICES:
+        raise BadRequest(f"The field candidateCount is from 1 to {MAX_CHOICES}.", "generationConfig.candidateCount")
+
+
+def input_bound(request: Request, settings: Settings, model: str) -> int:
+    """Tokens that the input cannot pass, but for what Google's own tools fetch."""
+    image = bounds.image_tokens(model)
+    messages = sum(bounds.TOKENS_PER_MESSAGE + prompt_tokens(message, image) for message in request.messages)
+    system = prompt_tokens(request.system or request.snake_system, image)
+    cached = FILE_TOKENS if request.cached or request.snake_cached else 0
+    return bounds.TOKENS_PER_REPLY + messages + system + cached + tool_tokens(request.tools) + sum(len(encode(s)) for s in settings.schemas)
+
+
+def tool_tokens(tools: Any) -> int:
+    if tools is None:
+        return 0
+    kinds = [kind for tool in (tools if isinstance(tools, list) else [tools]) if isinstance(tool, dict) for kind in tool]
+    own = sum(kind not in ("functionDeclarations", "function_declarations") for kind in kinds)
+    return len(encode(tools)) + SERVER_TOOL_TOKENS * own
+
+
+def prompt_tokens(value: Any, image: int) -> int:
+    """The bound for contents or a part in them: pictures and linked files count by themselves, the rest by its text."""
+    match value:
+        case None:
+            return 0
+        case {"inlineData": dict(blob)} | {"inline_data": dict(blob)}:
+            return blob_tokens(blob, image)
+        case {"fileData": dict(data)} | {"file_data": dict(data)}:
+            return image if is_image(data) else FILE_TOKENS
+        case dict():
+            return sum(prompt_tokens(item, image) for item in value.values())
+        case list():
+            return sum(prompt_tokens(item, image) for item in value)
+        case _:
+            return bounds.text_tokens(value, image)
+
+
+def blob_tokens(blob: dict[str, Any], image: int) -> int:
+    return image if is_image(blob) else bounds.text_tokens(blob, image)
+
+
+def is_image(data: dict[str, Any]) -> bool:
+    mime = data.get("mimeType") or data.get("mime_type")
+    return isinstance(mime, str) and mime.startswith("image/")
+
+
+def measure(body: bytes) -> tuple[Usage | None, int]:
+    """The usage that a complete answer states, if it states any, and our own count of its output tokens."""
+    try:
+        answer = decode_answer(body)
+    except (msgspec.DecodeError, RecursionError):
+        return None, 0
+    parts = parts_of(answer)
+    usage = stated_usage(counts_in(answer.usage_metadata), answer.usage_metadata, bool(parts))
+    return usage, 0 if usage else sum(map(tokens_in, parts))
+
+
+def parts_of(answer: Answer) -> list[Part]:
+    return [part for candidate in answer.candidates or () if candidate.content for part in candidate.content.parts or ()]
+
+
+def tokens_in(part: Part) -> int:
+    """Tokens in one part by our own count; a picture or a signature is no text."""
+    if part.text is not None:
+        return tokens_in_text(part.text)
+    return tokens_in_size(len(bytes(part.call)) + len(bytes(part.code)))
+
+
+class StreamMeter:
+    """Reads a stream as it passes. `output_seen` is our own count of tokens.
+
+    Every chunk states the usage so far. Until the answer has finished that may lag behind what has come, so the output is then what
+    was seen, if that is more. Comments stay here: Google's SDK fails on them.
+    """
+
+    def __init__(self, *, array: bool = False) -> None:
+        self.splitter = EventSplitter()
+        self.framing = ArrayFraming() if array else None
+        self.counts: dict[str, int] = {}
+        self.finished = False
+        self.output_seen = 0
+        self.failure: Failure | None = None
+
+    @property
+    def usage(self) -> Usage | None:
+        usage = neutral_usage(self.counts)
+        if usage is None or self.finished:
+            return usage
+        return msgspec.structs.replace(usage, output=max(usage.output, self.output_seen))
+
+    def feed(self, data: bytes) -> bytes:
+        """Takes bytes from the provider, gives those for the client."""
+        return b"".join([self.pass_on(event) for event in self.splitter.feed(data)])
+
+    def finish(self) -> bytes:
+        """A last event that no blank line ended gets one, since clients drop it otherwise."""
+        rest = self.splitter.finish()
+        last = self.pass_on(rest) if rest.strip() else b""
+        if self.framing is not None:
+            return last + self.framing.end()
+        return last + END_OF_EVENT if last else b""
+
+    def pass_on(self, event: bytes) -> bytes:
+        data = event[6:-4] if event.startswith(b"data: ") and event.endswith(END_OF_EVENT) and event.count(b"\n") == 2 else data_of(event)
+        self.read(data)
+        if self.framing is not None:
+            return self.framing.frame(data) if data else b""
+        if event.startswith(b":") or b"\n:" in event:
+            return b"data: " + data + END_OF_EVENT if data else b""
+        return event
+
+    def read(self, data: bytes) -> None:
+        try:
+            answer = decode_answer(data)
+        except (msgspec.DecodeError, RecursionError):
+            return
+        if answer.usage_metadata is not None:
+            self.counts = merged(self.counts, answer.usage_metadata)
+        for candidate in answer.candidates or ():
+            self.finished = self.finished or candidate.finish_reason is not None
+            for part in (candidate.content and candidate.content.parts) or ():
+                self.output_seen += tokens_in(part)
+
+    def error_event(self, failure: Failure, request_id: str) -> bytes:
+        """An error of the gateway's in a stream that has begun, with what ends the stream."""
+        framing = self.framing or EventFraming()
+        return framing.frame(render_error(failure, request_id)) + framing.end()

@@ -1,0 +1,257 @@
+"""Requests of generateContent (ai.google.dev/api/generate-content), both ways."""
+
+from typing import Any
+
+import msgspec
+
+from proxy.formats.body import decode, read_safely
+from proxy.formats.codec import Quirks, Rendered
+from proxy.formats.gemini.parts import ORIGIN, Wire, read_part
+from proxy.formats.gemini.schema import camelled
+from proxy.formats.gemini.settings import GenerationConfig, read_reasoning, read_response_format, render_settings
+from proxy.formats.gemini.tools import ToolConfig, read_choice, read_tools, render_tools
+from proxy.formats.gemini.turns import render_contents
+from proxy.formats.neutral import (
+    BadRequest,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Refusal,
+    Request,
+    ServerTool,
+    Text,
+    Thinking,
+    Tool,
+    ToolCall,
+    ToolResult,
+)
+
+CACHED_CONTENT = "cachedContent"
+TOP_LEVEL = frozenset(("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", CACHED_CONTENT, "model"))
+SIDE_FIELDS = ("videoMetadata", "mediaResolution")
+NEVER_CACHED = (Thinking, Refusal, Opaque, ServerTool)
+ROLES = {"user": "user", "function": "user", "model": "assistant", "": "user"}
+
+
+class Content(Wire):
+    role: str | None = None
+    parts: list[dict[str, Any]] | dict[str, Any] | None = None
+
+
+class Body(Wire):
+    contents: list[Content] | Content
+    system_instruction: Content | str | None = None
+    tools: list[dict[str, Any]] | dict[str, Any] | None = None
+    tool_config: ToolConfig | None = None
+    generation_config: dict[str, Any] | None = None
+    cached_content: str | None = None
+
+
+# Reading ------------------------------------------------------------------------------------------------------------------
+
+
+def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
+    """Raises BadRequest. The model and whether to stream are in the address."""
+    return read_safely(lambda body: decode(lambda body: read_request(camelled(msgspec.json.decode(body)), model, stream), body), body)
+
+
+def read_request(fields: Any, model: str, stream: bool) -> Request:
+    body = msgspec.convert(fields, Body, strict=False)
+    config = msgspec.convert(body.generation_config or {}, GenerationConfig, strict=False)
+    tools, tool_extras = read_tools(body.tools)
+    return Request(
+        model=model,
+        messages=read_messages(body.contents),
+        system=read_system(body.system_instruction),
+        tools=(*tools, *cached_content(body)),
+        tool_choice=read_choice(body.tool_config),
+        max_tokens=config.max_output_tokens,
+        temperature=config.temperature,
+        top_p=config.top_p,
+        top_k=None if config.top_k is None else int(config.top_k),
+        stop=tuple(config.stop_sequences or ()),
+        seed=config.seed,
+        presence_penalty=config.presence_penalty,
+        frequency_penalty=config.frequency_penalty,
+        choices=config.candidate_count or 1,
+        response_format=read_response_format(config),
+        reasoning=read_reasoning(config.thinking_config),
+        logprobs=(config.logprobs or 0) if config.response_logprobs else None,
+        stream=stream,
+        extras=top_extras(fields) | config_extras(body.generation_config or {}) | part_extras(body.contents) | tool_extras,
+    )
+
+
+def cached_content(body: Body) -> list[ServerTool]:
+    """A cached prefix is content that lies at Google. As a tool of Google's it is refused, not lost, by every other format."""
+    if body.cached_content is None:
+        return []
+    return [ServerTool(origin=ORIGIN, what=CACHED_CONTENT, value=body.cached_content)]
+
+
+def top_extras(fields: dict[str, Any]) -> dict[str, Any]:
+    config = fields.get("toolConfig")
+    more = {name: value for name, value in config.items() if name != "functionCallingConfig"} if isinstance(config, dict) else {}
+    return {name: value for name, value in fields.items() if name not in TOP_LEVEL} | more
+
+
+def config_extras(config: dict[str, Any]) -> dict[str, Any]:
+    """What has no neutral field. Text alone is what every answer is anyway."""
+    known = {field.encode_name for field in msgspec.structs.fields(GenerationConfig)}
+    extras = {name: value for name, value in config.items() if name not in known}
+    if extras.get("responseModalities") in ([], ["TEXT"], ["MODALITY_UNSPECIFIED"]):
+        del extras["responseModalities"]
+    if config.get("responseMimeType") not in (None, "", "text/plain", "application/json"):
+        extras["responseMimeType"] = config["responseMimeType"]
+    return extras
+
+
+def part_extras(contents: list[Content] | Content) -> dict[str, Any]:
+    parts = [part for content in listed(contents) for part in parts_of(content)]
+    return {name: part[name] for part in parts for name in SIDE_FIELDS if part.get(name)}
+
+
+def listed(contents: list[Content] | Content) -> list[Content]:
+    return contents if isinstance(contents, list) else [contents]
+
+
+def parts_of(content: Content) -> list[dict[str, Any]]:
+    match content.parts:
+        case None:
+            return []
+        case dict():
+            return [content.parts]
+        case _:
+            return content.parts
+
+
+def read_system(instruction: Content | str | None) -> tuple[Text, ...]:
+    match instruction:
+        case None:
+            return ()
+        case str():
+            return (Text(text=instruction),)
+        case _:
+            parts = [part for item in parts_of(instruction) for part in read_part(item)]
+            return tuple(part for part in parts if isinstance(part, Text))
+
+
+def read_messages(contents: list[Content] | Content) -> tuple[Message, ...]:
+    calls = CallIds()
+    messages = []
+    for position, content in enumerate(listed(contents)):
+        role = ROLES.get((content.role or "").lower())
+        if role is None:
+            raise BadRequest(f"The role {content.role} is not known; use user or model.", f"contents[{position}].role")
+        parts = read_parts(content)
+        if any(isinstance(part, ToolCall) for part in parts):
+            role = "assistant"
+        messages.append(Message(role="assistant" if role == "assistant" else "user", parts=tuple(calls.link(parts))))
+    return tuple(messages)
+
+
+def read_parts(content: Content) -> list[Part]:
+    """A client that kept a stream's chunks has a thought in pieces, of which the last carries the signature."""
+    parts: list[Part] = []
+    thought = False
+    for item in parts_of(content):
+        for part in read_part(item):
+            last = parts[-1] if parts else None
+            if isinstance(part, Thinking) and isinstance(last, Thinking) and thought and item.get("thought") and not is_signed(last):
+                parts[-1] = msgspec.structs.replace(part, text=last.text + part.text)
+            else:
+                parts.append(part)
+        thought = bool(item.get("thought"))
+    return parts
+
+
+def is_signed(part: Thinking) -> bool:
+    return part.signature is not None or part.redacted is not None
+
+
+class CallIds:
+    """Gives every call an id of its own and every result that of its call: Gemini's clients leave ids out, and repeat them.
+
+    The ids made here count up, so that the same history is the same prompt each time and providers can cache it.
+    """
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self.waiting: list[tuple[str, ToolCall]] = []
+
+    def link(self, parts: list[Part]) -> list[Part]:
+        if any(isinstance(part, ToolCall) for part in parts):
+            self.waiting = []
+        return [self.linked(part) for part in parts]
+
+    def linked(self, part: Part) -> Part:
+        match part:
+            case ToolCall():
+                call = msgspec.structs.replace(part, id=self.unique(part.id))
+                self.waiting.append((part.id, call))
+                return call
+            case ToolResult():
+                call_id = self.answered(part)
+                return msgspec.structs.replace(part, call_id=call_id)
+            case _:
+                return part
+
+    def unique(self, given: str) -> str:
+        number, made = len(self.taken), given
+        while not made or made in self.taken:
+            number, made = number + 1, f"call_{number:024d}"
+        self.taken.add(made)
+        return made
+
+    def answered(self, result: ToolResult) -> str:
+        """The call that a result answers: the one of its id, the first of its name, the first that waits."""
+        by_id = [pair for pair in self.waiting if result.call_id and pair[0] == result.call_id]
+        by_name = [pair for pair in self.waiting if pair[1].name == result.name]
+        for pair in (*by_id, *by_name, *self.waiting):
+            self.waiting.remove(pair)
+            return pair[1].id
+        return result.call_id or self.unique("")
+
+
+# Writing ------------------------------------------------------------------------------------------------------------------
+
+
+def render_request(request: Request, quirks: Quirks) -> Rendered:
+    """Raises Inexpressible. The model and whether to stream go into the address."""
+    request, dropped = without_unsupported(request, quirks)
+    system = [text for text in (*request.system, *mid_system(request)) if text.text]
+    body: dict[str, Any] = {"contents": render_contents(request)}
+    if system:
+        body["systemInstruction"] = {"parts": [{"text": text.text} for text in system]}
+    body |= render_tools(request) | render_settings(request, dropped)
+    for tool in request.tools:
+        if isinstance(tool, ServerTool) and tool.what == CACHED_CONTENT:
+            body[CACHED_CONTENT] = tool.value
+    return Rendered(body, [*dropped, *left_out(request), *request.extras])
+
+
+def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list[str]]:
+    defaults = {field.name: field.default for field in msgspec.structs.fields(Request) if field.default is not msgspec.NODEFAULT}
+    rejected = {name: default for name, default in defaults.items() if name in quirks.unsupported and getattr(request, name) != default}
+    return msgspec.structs.replace(request, **rejected), list(rejected)
+
+
+def mid_system(request: Request) -> list[Text]:
+    """Gemini knows instructions at the start only."""
+    messages = [message for message in request.messages if message.role == "system"]
+    return [part for message in messages for part in message.parts if isinstance(part, Text)]
+
+
+def left_out(request: Request) -> list[str]:
+    """Settings that Gemini has no words for, by their neutral names."""
+    parts = [part for message in request.messages for part in message.parts]
+    cached = [item.cache for item in (*request.system, *parts, *request.tools) if not isinstance(item, NEVER_CACHED)]
+    facts = {
+        "parallel_tool_calls": request.parallel_tool_calls is False,
+        "user": request.user is not None,
+        "strict": any(isinstance(tool, Tool) and tool.strict for tool in request.tools),
+        "cache": any(cached),
+        "detail": any(isinstance(part, Image) and part.detail not in (None, "auto") for part in parts),
+    }
+    return [name for name, is_left_out in facts.items() if is_left_out]

@@ -1,0 +1,278 @@
+"""Requests of OpenAI Chat Completions (platform.openai.com/docs/api-reference/chat/create)."""
+
+import re
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from proxy.formats.body import decode
+from proxy.formats.codec import Quirks, Rendered
+from proxy.formats.neutral import (
+    Inexpressible,
+    Opaque,
+    Reasoning,
+    Refusal,
+    Request,
+    ResponseFormat,
+    ServerTool,
+    Thinking,
+)
+from proxy.formats.openai_chat.history import WireMessage, Writer, read_conversation
+from proxy.formats.openai_chat.message import text_of
+from proxy.formats.openai_chat.relay import MAX_CHOICES, ModelName, TokenLimit
+from proxy.formats.openai_chat.tools import ToolWriter, is_openai, read_choice, read_tools
+
+REASONING_MODEL = re.compile(r"(o1|o3|o4|gpt-5)")
+STOPLESS_MODEL = re.compile(r"(o3(?!-mini)|o4|gpt-5)")
+"""`stop` is "not supported with latest reasoning models"; o1 and o3-mini take it."""
+PLAIN_MODEL = re.compile(r"(gpt-3|gpt-4|chatgpt)")
+READS_CACHE_MARKS = re.compile(r"claude")
+"""Routers to Anthropic's models read its marks; OpenAI, Groq and others refuse what they do not know in a message."""
+MAX_STOPS = 4
+NAME = re.compile(r"[^a-zA-Z0-9_-]")
+EFFORTS = {"none": "none", "minimal": "minimal", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
+LOW_BUDGET, MEDIUM_BUDGET = 1024, 8192
+
+
+class StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class WireRequest(msgspec.Struct):
+    """The fields with a neutral counterpart; all others are settings of this format alone."""
+
+    model: ModelName
+    messages: Annotated[list[WireMessage], Meta(min_length=1)]
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+    max_tokens: TokenLimit | None = None
+    max_completion_tokens: TokenLimit | None = None
+    tools: list[dict[str, Any]] | None = None
+    functions: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    function_call: str | dict[str, Any] | None = None
+    parallel_tool_calls: bool | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    response_format: dict[str, Any] | None = None
+    reasoning_effort: str | None = None
+    reasoning: Any = None
+    thinking: Any = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    user: str | None = None
+
+
+decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+# Reading ------------------------------------------------------------------------------------------------------------------
+
+
+def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
+    """Raises BadRequest. Model and stream stand in this format's body."""
+    wire, extras = decode(read_fields, body)
+    system, messages = read_conversation(wire.messages)
+    response_format = read_response_format(wire.response_format)
+    if wire.response_format and response_format is None and wire.response_format.get("type") != "text":
+        extras["response_format"] = wire.response_format
+    choice = wire.function_call if wire.tool_choice is None else wire.tool_choice
+    return Request(
+        model=wire.model,
+        messages=messages,
+        system=system,
+        tools=read_tools(wire.tools or [], wire.functions or [], choice),
+        tool_choice=read_choice(choice),
+        parallel_tool_calls=wire.parallel_tool_calls,
+        max_tokens=wire.max_completion_tokens or wire.max_tokens,
+        temperature=wire.temperature,
+        top_p=wire.top_p,
+        top_k=wire.top_k,
+        stop=(wire.stop,) if isinstance(wire.stop, str) else tuple(wire.stop or ()),
+        seed=wire.seed,
+        presence_penalty=wire.presence_penalty,
+        frequency_penalty=wire.frequency_penalty,
+        choices=wire.n or 1,
+        response_format=response_format,
+        reasoning=read_reasoning(wire),
+        logprobs=(wire.top_logprobs or 0) if wire.logprobs else None,
+        user=wire.user,
+        stream=bool(wire.stream),
+        wants_usage=not wire.stream or bool(wire.stream_options and wire.stream_options.include_usage),
+        extras=extras,
+    )
+
+
+def read_fields(body: bytes) -> tuple[WireRequest, dict[str, Any]]:
+    """The known fields, checked, and the others as they are."""
+    fields = decode_object(body)
+    extras = {name: value for name, value in fields.items() if name not in WireRequest.__struct_fields__ and value is not None}
+    return msgspec.convert(fields, WireRequest), extras
+
+
+def read_response_format(wire: dict[str, Any] | None) -> ResponseFormat | None:
+    match wire:
+        case {"type": "json_schema", "json_schema": {"schema": dict(schema), **rest}}:
+            strict = rest.get("strict")
+            return ResponseFormat(
+                schema=schema,
+                name=text_of(rest.get("name")) or "answer",
+                description=text_of(rest.get("description")) or None,
+                strict=strict if isinstance(strict, bool) else None,
+            )
+        case {"type": "json_object", "schema": dict(schema)}:
+            return ResponseFormat(schema=schema)  # Together's and Fireworks' older form
+        case {"type": "json_object" | "json_schema"}:
+            return ResponseFormat()
+        case _:
+            return None
+
+
+def read_reasoning(wire: WireRequest) -> Reasoning | None:
+    """OpenAI's effort; OpenRouter's `reasoning`; the `thinking` of DeepSeek, Z.AI and others, after Anthropic's."""
+    match wire.reasoning or wire.thinking:
+        case {"enabled": False} | {"type": "disabled"}:
+            return Reasoning(effort="none")
+        case {"effort": str(effort), **rest}:
+            return Reasoning(effort=effort, visible=not rest.get("exclude", False))
+        case {"max_tokens": int(budget), **rest} | {"budget_tokens": int(budget), **rest}:
+            return Reasoning(budget=budget, effort=wire.reasoning_effort, visible=not rest.get("exclude", False))
+        case {"enabled": True} | {"type": "enabled" | "adaptive" | "auto"}:
+            return Reasoning(effort=wire.reasoning_effort)
+        case _:
+            return Reasoning(effort=wire.reasoning_effort) if wire.reasoning_effort else None
+
+
+# Writing ------------------------------------------------------------------------------------------------------------------
+
+
+def render_request(request: Request, quirks: Quirks) -> Rendered:
+    """Raises Inexpressible for content and tools that this format has no words for."""
+    settings = Settings(request, quirks)
+    cached = bool(READS_CACHE_MARKS.search(request.model)) and "cache" not in quirks.unsupported
+    custom = is_openai(request.model) and "custom_tools" not in quirks.unsupported
+    messages = Writer(custom=custom, cached=cached).write(request.system, request.messages)
+    if not messages:
+        raise Inexpressible("The conversation holds nothing that this model could read.", "messages")
+    settings.body |= {"model": request.model, "messages": messages}
+    if request.stream:
+        settings.body["stream"] = True
+        if "wants_usage" not in quirks.unsupported:
+            settings.body["stream_options"] = {"include_usage": True}
+    settings.put_limits()
+    settings.put_sampling()
+    settings.put_tools(custom=custom, cached=cached)
+    settings.put_format()
+    if has_cache_marks(request) and not cached:
+        settings.dropped.append("cache")
+    return Rendered(settings.body, [*settings.dropped, *request.extras])
+
+
+class Settings:
+    """A body in the making. What the server or the model does not take is dropped by name."""
+
+    def __init__(self, request: Request, quirks: Quirks) -> None:
+        self.request, self.quirks = request, quirks
+        self.body: dict[str, Any] = {}
+        self.dropped: list[str] = []
+        self.reasons = bool(REASONING_MODEL.match(request.model))
+
+    def put(self, name: str, value: Any, field: str = "", *, refused: bool = False) -> None:
+        """`name` is the neutral one, `field` the one on the wire where that is another."""
+        if value is None:
+            return
+        if refused or name in self.quirks.unsupported:
+            self.dropped.append(name)
+        else:
+            self.body[field or name] = value
+
+    def put_limits(self) -> None:
+        request = self.request
+        field = "max_completion_tokens" if self.reasons else self.quirks.output_limit_field
+        self.put("max_tokens", request.max_tokens, field)
+        if len(request.stop) > MAX_STOPS:
+            self.dropped.append("stop")
+        self.put("stop", list(request.stop[:MAX_STOPS]) or None, refused=bool(STOPLESS_MODEL.match(request.model)))
+        self.put("choices", request.choices if request.choices > 1 else None, "n")
+
+    def put_sampling(self) -> None:
+        """Reasoning models of OpenAI refuse these (platform.openai.com/docs/guides/reasoning), unless they are told not to reason."""
+        request = self.request
+        effort = self.effort()
+        thinks = self.reasons and effort != "none"
+        self.put("reasoning", effort, "reasoning_effort", refused=bool(PLAIN_MODEL.match(request.model)))
+        self.put("temperature", request.temperature, refused=thinks and request.temperature != 1)
+        self.put("top_p", request.top_p, refused=thinks and request.top_p != 1)
+        self.put("top_k", request.top_k, refused=True)
+        self.put("seed", request.seed)
+        self.put("presence_penalty", request.presence_penalty, refused=self.reasons)
+        self.put("frequency_penalty", request.frequency_penalty, refused=self.reasons)
+        self.put("logprobs", None if request.logprobs is None else True, refused=thinks)
+        if "logprobs" in self.body and request.logprobs:
+            self.body["top_logprobs"] = request.logprobs
+        self.put("user", request.user)
+
+    def effort(self) -> str | None:
+        reasoning = self.request.reasoning
+        if reasoning is None:
+            return None
+        return effort_at(self.request.model, reasoning.effort or effort_for(reasoning.budget))
+
+    def put_tools(self, *, custom: bool, cached: bool) -> None:
+        request = self.request
+        if not request.tools:
+            return
+        writer = ToolWriter(request.model, custom=custom, cached=cached)
+        for name, value in writer.write(request.tools, request.tool_choice).items():
+            self.put(name, value)
+        self.put("parallel_tool_calls", request.parallel_tool_calls)
+
+    def put_format(self) -> None:
+        wanted = self.request.response_format
+        if wanted is None:
+            return
+        if wanted.schema is None and "json" in repr(self.body["messages"]).lower():
+            self.put("response_format", {"type": "json_object"})
+            return
+        # OpenAI refuses json_object where no message says the word JSON; any object by a schema is the same.
+        schema: dict[str, Any] = {"name": NAME.sub("_", wanted.name)[:64] or "answer", "schema": wanted.schema or {"type": "object"}}
+        if wanted.description:
+            schema["description"] = wanted.description
+        if wanted.strict:
+            schema["strict"] = True
+        self.put("response_format", {"type": "json_schema", "json_schema": schema})
+
+
+def effort_for(budget: int | None) -> str:
+    if budget is None or budget < 0:
+        return "medium"
+    if budget == 0:
+        return "none"
+    return "low" if budget <= LOW_BUDGET else "medium" if budget <= MEDIUM_BUDGET else "high"
+
+
+def effort_at(model: str, effort: str) -> str:
+    """The nearest effort that a model knows: the older ones of OpenAI cannot stop reasoning, the newer have no `minimal`
+    (platform.openai.com/docs/guides/latest-model)."""
+    if re.match(r"gpt-5\.[2-9]", model):
+        return {"minimal": "low", "max": "xhigh"}.get(effort, effort)
+    effort = EFFORTS.get(effort, effort)
+    if re.match(r"gpt-5\.1", model):
+        return "low" if effort == "minimal" else effort
+    if re.match(r"gpt-5", model):
+        return "minimal" if effort == "none" else effort
+    if REASONING_MODEL.match(model):
+        return "low" if effort in ("none", "minimal") else effort
+    return effort
+
+
+def has_cache_marks(request: Request) -> bool:
+    parts = [part for message in request.messages for part in message.parts if not isinstance(part, Thinking | Refusal | Opaque)]
+    return any(marked.cache for marked in (*request.system, *parts, *request.tools) if not isinstance(marked, ServerTool))

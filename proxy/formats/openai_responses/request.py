@@ -1,0 +1,221 @@
+"""A client's request in this format, and a request to a provider that speaks it."""
+
+import re
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import replace
+
+from proxy.formats.body import decode, encode
+from proxy.formats.codec import Quirks, Rendered
+from proxy.formats.neutral import BadRequest, Inexpressible, Opaque, Reasoning, Request, ResponseFormat
+from proxy.formats.openai_responses.history import Transcript, message_items
+from proxy.formats.openai_responses.items import PARAGRAPH, text_of
+from proxy.formats.openai_responses.tools import allowed, parse_tool, tool_settings
+
+MAX_TOKENS = 2**31 - 1
+LOGPROBS = "message.output_text.logprobs"
+ENCRYPTED = "reasoning.encrypted_content"
+STATEFUL = ("previous_response_id", "conversation", "prompt", "background")
+STATEFUL_ITEMS = ("item_reference", "compaction")
+OWN_EXTRAS = (*STATEFUL, "include", "truncation", "max_tool_calls", "context_management")
+"""Settings that no other format has a name for, so that whoever gives them means this format's."""
+NEEDLESS: dict[str, Any] = {
+    "store": False,
+    "background": False,
+    "truncation": "disabled",
+    "service_tier": "auto",
+    "metadata": {},
+    "include": [],
+}
+"""Settings that ask for what is so anyway: nothing is lost where they are not passed on."""
+UNSPOKEN = frozenset({"top_k", "stop", "seed", "presence_penalty", "frequency_penalty"})
+ANSWER_IN_JSON = {"type": "message", "role": "system", "content": "Answer in JSON."}
+LOW_BUDGET, MEDIUM_BUDGET = 2048, 8192
+
+
+class WireRequest(msgspec.Struct):
+    model: str = ""
+    input: str | list[dict[str, Any] | str] | None = None
+    instructions: str | list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
+    tool_choice: str | dict[str, Any] | None = None
+    text: dict[str, Any] | None = None
+    reasoning: dict[str, Any] | None = None
+    max_output_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)] | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    parallel_tool_calls: bool | None = None
+    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOKENS)] | None = None
+    include: list[str] | None = None
+    user: str | None = None
+    stream: bool | None = None
+    stream_options: Any = None
+
+
+class WireFormat(msgspec.Struct):
+    type: str
+    name: str = "answer"
+    schema: dict[str, Any] | None = None
+    description: str | None = None
+    strict: bool | None = None
+
+
+# From the client ----------------------------------------------------------------------------------------------------------
+
+
+def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
+    """Raises BadRequest."""
+    raw: dict[str, Any] = {}
+
+    def read(text: bytes) -> WireRequest:
+        raw.update(msgspec.json.decode(text, type=dict[str, Any]))
+        return msgspec.convert(raw, WireRequest)
+
+    wire = decode(read, body)
+    transcript = Transcript(wire.instructions)
+    for at, item in enumerate([wire.input] if isinstance(wire.input, str) else wire.input or []):
+        transcript.add({"role": "user", "content": item} if isinstance(item, str) else item, f"input[{at}]")
+    tools, choice = allowed(tuple(parse_tool(tool, f"tools[{at}]") for at, tool in enumerate(wire.tools or [])), wire.tool_choice)
+    return Request(
+        model=wire.model or model,
+        messages=transcript.finish(),
+        system=tuple(transcript.system),
+        tools=tools,
+        tool_choice=choice,
+        parallel_tool_calls=wire.parallel_tool_calls,
+        max_tokens=wire.max_output_tokens,
+        temperature=wire.temperature,
+        top_p=wire.top_p,
+        response_format=parse_format(wire.text or {}),
+        reasoning=parse_effort(wire.reasoning or {}),
+        logprobs=(wire.top_logprobs or 0) if LOGPROBS in (wire.include or ()) else None,
+        user=wire.user,
+        stream=bool(wire.stream),
+        extras=extras(raw, wire),
+    )
+
+
+def stateful_fields(request: Request) -> list[str]:
+    """What of a request only the provider that keeps the conversation can answer."""
+    items = {part.what for message in request.messages for part in message.parts if isinstance(part, Opaque)}
+    return [name for name in STATEFUL if name in request.extras] + [name for name in STATEFUL_ITEMS if name in items]
+
+
+def extras(raw: dict[str, Any], wire: WireRequest) -> dict[str, Any]:
+    known = set(WireRequest.__struct_fields__)
+    rest = {name: value for name, value in raw.items() if name not in known}
+    rest["include"] = [name for name in wire.include or () if name not in (LOGPROBS, ENCRYPTED)]
+    rest["top_logprobs"] = None if LOGPROBS in (wire.include or ()) else wire.top_logprobs
+    rest |= {f"text.{name}": value for name, value in (wire.text or {}).items() if name != "format"}
+    spoken = ("effort", "summary", "generate_summary")
+    rest |= {f"reasoning.{name}": value for name, value in (wire.reasoning or {}).items() if name not in spoken}
+    if isinstance(wire.tool_choice, dict) and wire.tool_choice.get("type") not in ("function", "custom", "allowed_tools"):
+        rest["tool_choice"] = wire.tool_choice
+    return {name: value for name, value in rest.items() if value is not None and value != NEEDLESS.get(name)}
+
+
+def parse_format(text: dict[str, Any]) -> ResponseFormat | None:
+    if text.get("format") is None:
+        return None
+    try:
+        wire = msgspec.convert(text["format"], WireFormat)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"text.format: {error}.", "text.format") from None
+    match wire.type:
+        case "json_schema":
+            return ResponseFormat(schema=wire.schema or {}, name=wire.name, description=wire.description, strict=wire.strict)
+        case "json_object":
+            return ResponseFormat()
+        case _:
+            return None
+
+
+def parse_effort(reasoning: dict[str, Any]) -> Reasoning | None:
+    effort, summary = reasoning.get("effort"), reasoning.get("summary") or reasoning.get("generate_summary")
+    if not effort and not summary:
+        return None
+    return Reasoning(effort=text_of(effort) or None, visible=True if summary else None)
+
+
+# To the provider ----------------------------------------------------------------------------------------------------------
+
+
+def render_request(request: Request, quirks: Quirks) -> Rendered:
+    """Raises Inexpressible for content and tools that this format has no words for."""
+    request, dropped = without(request, quirks.unsupported | UNSPOKEN)
+    if request.choices != 1:
+        raise Inexpressible("The Responses API gives one answer to a request.", "n")
+    kept = {name: value for name, value in request.extras.items() if name in OWN_EXTRAS}
+    dropped += [name for name in request.extras if name not in kept]
+    body: dict[str, Any] = {"model": request.model, **conversation(request)}
+    return Rendered(body | tool_settings(request) | settings(request) | reasoning_settings(request) | kept, dropped)
+
+
+def conversation(request: Request) -> dict[str, Any]:
+    """In JSON mode OpenAI looks for the word in the input, and refuses the request where it is missing or only in `instructions`
+    (docs/guides/structured-outputs, "JSON mode")."""
+    items = [item for message in request.messages for item in message_items(message)]
+    system = PARAGRAPH.join(text.text for text in request.system)
+    if request.response_format != ResponseFormat():
+        return {"instructions": system, "input": items} if system else {"input": items}
+    if system:
+        items.insert(0, {"type": "message", "role": "system", "content": system})
+    return {"input": items if b"json" in encode(items).lower() else [*items, ANSWER_IN_JSON]}
+
+
+def without(request: Request, names: Iterable[str]) -> tuple[Request, list[str]]:
+    """The request without these settings, and which of them it had."""
+    given = {
+        field.name: field.default
+        for field in msgspec.structs.fields(Request)
+        if field.name in names and not field.required and getattr(request, field.name) != field.default
+    }
+    return replace(request, **given), list(given)
+
+
+def settings(request: Request) -> dict[str, Any]:
+    """We keep nothing at the provider: the client has its history, and did not ask for more."""
+    given = {
+        "max_output_tokens": request.max_tokens,
+        "temperature": request.temperature,
+        "top_p": request.top_p,
+        "user": request.user,
+        "stream": request.stream or None,
+        "top_logprobs": request.logprobs,
+        "text": render_format(request.response_format) if request.response_format else None,
+        "store": False if not stateful_fields(request) else None,
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def render_format(wanted: ResponseFormat) -> dict[str, Any]:
+    if wanted.schema is None:
+        return {"format": {"type": "json_object"}}
+    name = re.sub(r"[^a-zA-Z0-9_-]", "_", wanted.name)[:64] or "answer"
+    chosen = {"description": wanted.description, "strict": wanted.strict}
+    given = {field: value for field, value in chosen.items() if value is not None}
+    return {"format": {"type": "json_schema", "name": name, "schema": wanted.schema, **given}}
+
+
+def reasoning_settings(request: Request) -> dict[str, Any]:
+    """Thoughts come back encrypted where thinking was asked for: models that do not think refuse that `include`."""
+    include = [LOGPROBS] if request.logprobs is not None else []
+    settings: dict[str, Any] = {}
+    if wanted := request.reasoning:
+        include.append(ENCRYPTED)
+        effort = wanted.effort or effort_of(wanted.budget)
+        chosen = {"effort": effort, "summary": "auto" if wanted.visible else None}
+        settings["reasoning"] = {name: value for name, value in chosen.items() if value} or {"effort": "medium"}
+    include += request.extras.get("include", [])
+    return settings | {"include": include} if include else settings
+
+
+def effort_of(budget: int | None) -> str | None:
+    if budget is None or budget < 0:
+        return None
+    if budget == 0:
+        return "none"
+    return "low" if budget <= LOW_BUDGET else "medium" if budget <= MEDIUM_BUDGET else "high"

@@ -1,0 +1,104 @@
+"""Tools that a request gives the model, and how it may choose among them."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from proxy.formats.neutral import BadRequest, Inexpressible, Request, ServerTool, Tool, ToolChoice
+from proxy.formats.openai_responses.items import NAME, PARAGRAPH, objects, text_of
+
+Tools = tuple[Tool | ServerTool, ...]
+
+
+class WireTool(msgspec.Struct):
+    name: Annotated[str, Meta(min_length=1)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: bool | None = None
+    format: dict[str, Any] | None = None
+
+
+def parse_tool(tool: dict[str, Any], where: str) -> Tool | ServerTool:
+    kind = tool.get("type")
+    if kind not in ("function", "custom"):
+        return ServerTool(origin=NAME, what=text_of(kind) or "tool", value=tool)
+    try:
+        wire = msgspec.convert(tool, WireTool)
+    except msgspec.ValidationError as error:
+        raise BadRequest(f"{where}: {error}.", where) from None
+    if kind == "custom":
+        return Tool(name=wire.name, description=described(wire), custom=True)
+    return Tool(name=wire.name, description=wire.description or "", schema=wire.parameters, strict=wire.strict)
+
+
+def described(tool: WireTool) -> str:
+    """A custom tool's grammar is told in its description: other formats cannot hold a model to one, but the model can follow it."""
+    description = tool.description or ""
+    match tool.format:
+        case {"type": "grammar", "syntax": syntax, "definition": str() as definition}:
+            return f"{description}{PARAGRAPH}The input must follow this {syntax} grammar:\n{definition}".strip()
+        case _:
+            return description
+
+
+def allowed(tools: Tools, choice: str | dict[str, Any] | None) -> tuple[Tools, ToolChoice | None]:
+    """`allowed_tools` in the mode auto means the same as giving no other tools, and so it is said."""
+    match choice:
+        case "auto" | "required" | "none":
+            return tools, ToolChoice(mode=choice)
+        case {"type": "function" | "custom", "name": str() as name}:
+            return tools, ToolChoice(mode="required", names=(name,))
+        case {"type": "allowed_tools", **allowance}:
+            named = objects(allowance.get("tools"))
+            names, kinds = [text_of(tool.get("name")) for tool in named], [tool.get("type") for tool in named]
+            kept = tuple(tool for tool in tools if (tool.name in names if isinstance(tool, Tool) else tool.what in kinds))
+            if allowance.get("mode") == "required":
+                return tools, ToolChoice(mode="required", names=tuple(name for name in names if name))
+            return kept, ToolChoice(mode="auto")
+        case str():
+            raise BadRequest("tool_choice must be auto, required, none or an object.", "tool_choice")
+        case _:
+            return tools, None
+
+
+def tool_settings(request: Request) -> dict[str, Any]:
+    if not request.tools:
+        return {}
+    given: dict[str, Any] = {"tools": [render_tool(tool) for tool in request.tools]}
+    if request.tool_choice:
+        given["tool_choice"] = render_choice(request.tool_choice, custom_names(request))
+    if request.parallel_tool_calls is not None:
+        given["parallel_tool_calls"] = request.parallel_tool_calls
+    return given
+
+
+def custom_names(request: Request) -> frozenset[str]:
+    return frozenset(tool.name for tool in request.tools if isinstance(tool, Tool) and tool.custom)
+
+
+def render_tool(tool: Tool | ServerTool) -> dict[str, Any]:
+    """Unlike OpenAI chat, this format is strict unless told not to be (docs/guides/migrate-to-responses)."""
+    match tool:
+        case ServerTool(origin="openai_responses", value=dict() as value):
+            return value
+        case ServerTool():
+            raise Inexpressible(f"The tool {tool.what} runs at the provider that has it, and nowhere else.", "tools")
+        case Tool(custom=True):
+            return {"type": "custom", "name": tool.name, "description": tool.description}
+        case Tool():
+            schema = tool.schema or {"type": "object", "properties": {}}
+            return {
+                "type": "function",
+                "name": tool.name,
+                "description": tool.description,
+                "parameters": schema,
+                "strict": bool(tool.strict),
+            }
+
+
+def render_choice(choice: ToolChoice, custom: frozenset[str]) -> str | dict[str, Any]:
+    named = [{"type": "custom" if name in custom else "function", "name": name} for name in choice.names]
+    if choice.mode != "required" or not named:
+        return choice.mode
+    return named[0] if len(named) == 1 else {"type": "allowed_tools", "mode": "required", "tools": named}

@@ -1,0 +1,178 @@
+"""What must not lose a record, hold money or keep others waiting."""
+
+import asyncio
+import json
+import socket
+import sqlite3
+import threading
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from aiohttp import web
+from django.conf import settings
+
+from billing.ledger import Entry, SqlLedger
+from billing.ledger.session import SqliteConnection, connect
+from billing.models import Outcome, Reservation, UsageRecord
+from keys.models import ApiKey
+from projects.ids import uuid7
+from projects.models import Project
+from proxy.models import Credential
+from proxy.providers import PROVIDERS
+from tests.live import LiveGateway, the_record
+from tests.process import GatewayProcess
+from tests.upstream import LocalUpstream
+
+pytestmark = pytest.mark.databases
+
+CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50}
+
+
+@pytest.mark.parametrize("model", ["local/a\u0000b", "gpt\n4", "a\u2028b"])
+def test_a_model_name_with_control_characters_is_refused(gateway: httpx.Client, upstream: LocalUpstream, model: str) -> None:
+    answer = gateway.post("/v1/chat/completions", json={**CHAT, "model": model})
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+    assert the_record().outcome == Outcome.INVALID and not upstream.calls
+
+
+@pytest.mark.parametrize("status", [101, 204, 302, 304])
+def test_a_status_that_is_no_answer_is_a_502(gateway: httpx.Client, upstream: LocalUpstream, status: int) -> None:
+    async def odd(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        return web.Response(status=status)
+
+    upstream.answer = odd
+    assert gateway.post("/v1/chat/completions", json=CHAT).status_code == 502
+    assert the_record().status_code == 502
+
+
+def test_an_answer_that_breaks_in_the_middle_is_charged_as_an_estimate(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+    async def broken(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "application/json", "content-length": "1000"})
+        await response.prepare(request)
+        await response.write(b'{"choices": [')
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    upstream.answer = broken
+    assert gateway.post("/v1/chat/completions", json=CHAT).status_code == 502
+    record = the_record()
+    assert record.estimated and record.cost_nano > 0
+
+
+def test_a_key_that_is_deleted_in_the_middle_of_a_stream_still_pays(gateway: httpx.Client, demo_project: Project) -> None:
+    key, token = ApiKey.objects.mint(demo_project, "short-lived")
+    demo_project.budgets.create(period="day", limit_nano=10**9)
+    body = {**CHAT, "model": "demo/chat", "stream": True, "max_tokens": 30}
+    with gateway.stream("POST", "/v1/chat/completions", json=body, headers={"authorization": f"Bearer {token}"}) as answer:
+        parts = answer.iter_raw()
+        next(parts)
+        key.delete()
+        assert b"[DONE]" in b"".join(parts)
+    assert the_record().cost_nano > 30 * 2000
+    assert not Reservation.objects.exists()
+
+
+def entry_of(key: ApiKey, **fields: Any) -> Entry:
+    now = datetime.now(UTC)
+    common = {"id": uuid7(), "project_id": key.project_id, "key_id": key.pk, "day": now.date(), "created_at": now}
+    return Entry(**common, request_id="r", operation="chat", format="openai_chat", **fields)
+
+
+async def test_a_record_with_nul_is_kept(ledger: SqlLedger, key: ApiKey) -> None:
+    await ledger.record(entry_of(key, model_asked="a\0b"))
+    assert (await UsageRecord.objects.aget()).model_asked == "ab"
+
+
+async def test_a_record_that_the_database_refuses_is_written_when_it_answers_again(
+    ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def down() -> None:
+        raise sqlite3.OperationalError("disk full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger.connection, "begin", down)
+        await ledger.record(entry_of(key))
+    assert not await UsageRecord.objects.aexists()
+    await ledger.write_owed()
+    assert await UsageRecord.objects.acount() == 1
+
+
+async def test_an_orphan_that_cannot_be_read_keeps_no_other_from_being_resolved(transactional_db: None, key: ApiKey) -> None:
+    for draft in ("garbage", json.dumps({})):
+        await Reservation.objects.acreate(
+            id=uuid7(), project_id=key.project_id, key_id=key.pk, process_id=uuid7(), amount_nano=1, draft=draft
+        )
+    heir = SqlLedger(connect(), alone=True)
+    assert await heir.start() == 0
+    await heir.stop()
+
+
+async def test_another_writer_does_not_stop_the_event_loop(ledger: SqlLedger, key: ApiKey) -> None:
+    if not isinstance(ledger.connection, SqliteConnection):
+        return
+    path = str(settings.DATABASES["default"]["NAME"])
+    locked, release = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        locked.set()
+        release.wait(5)
+        other.execute("ROLLBACK")
+        other.close()
+
+    writer = threading.Thread(target=hold)
+    writer.start()
+    locked.wait(5)
+    kept = asyncio.create_task(ledger.record(entry_of(key)))
+    started = time.monotonic()
+    await asyncio.sleep(0.2)
+    assert time.monotonic() - started < 0.4 and not kept.done()
+    release.set()
+    await asyncio.wait_for(kept, 5)
+    writer.join()
+    assert await UsageRecord.objects.acount() == 1
+
+
+def test_model_routes_need_no_provider_key(tmp_path: Path, local_upstream: LocalUpstream) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    gateway = GatewayProcess(data, AI_GATEWAY_MODEL_ROUTES=f"llama3:{local_upstream.url}").start()
+    try:
+        token = gateway.manage("create_api_key", "app", "all").split()[-1]
+        assert gateway.post(token, model="llama3").status_code == 200
+        listed = httpx.get(f"{gateway.url}/v1/models", headers={"x-api-key": token}).json()
+        assert "llama3" in [model["id"] for model in listed["data"]]
+        assert gateway.post(token, model="other").status_code == 404
+    finally:
+        gateway.end()
+
+
+def test_a_head_that_never_ends_is_cut(live_gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_project.server.HEAD_S", 0.3)
+    for sent in (b"", b"GET /v1/models HTTP/1.1\r\nhost:"):
+        with socket.create_connection(("127.0.0.1", live_gateway.socket.getsockname()[1]), timeout=5) as client:
+            client.sendall(sent)
+            assert client.recv(100) == b""
+
+
+def test_a_body_that_pauses_for_ever_is_cut(live_gateway: LiveGateway, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.lean.BODY_PAUSE_S", 0.3)
+    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: 100\r\n\r\n{{"
+    with socket.create_connection(("127.0.0.1", live_gateway.socket.getsockname()[1]), timeout=5) as client:
+        client.sendall(head.encode())
+        assert b" 499 " in client.recv(1000)
+
+
+def test_every_provider_of_the_table_can_be_called(demo_project: Project) -> None:
+    for slug, provider in PROVIDERS.items():
+        assert provider.bases and provider.name
+        if slug != "demo":
+            Credential(project=demo_project, slug=slug, provider=slug, base_url=provider.base_url or "https://example.org/v1").full_clean(
+                exclude=["sealed_secret", "secret_hint"]
+            )

@@ -1,0 +1,223 @@
+"""The official SDKs, each in its own format, against the running gateway, to providers of each format.
+
+The demo model is the provider of OpenAI's format; providers of the other formats are played by a local upstream that answers in
+Anthropic's or Gemini's words.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import anthropic
+import openai
+import pytest
+from aiohttp import web
+from google import genai
+from google.genai import types
+
+from keys.models import ApiKey
+from projects.models import Project
+from proxy.conversion import CODECS
+from proxy.formats.neutral import Message, Request, Text, ToolCall
+from proxy.models import Credential
+from tests.formats.scenarios import ANSWERS, WEATHER, events
+from tests.live import LiveGateway, the_record
+from tests.upstream import LocalUpstream
+
+pytestmark = pytest.mark.databases
+
+# OpenAI is reached by chat completions, but for clients of the Responses API.
+through_chat = pytest.mark.parametrize("spoken", ["anthropic", "gemini", "openai_chat"], indirect=True)
+SCENARIOS = ("text", "parallel calls")
+FORMATS = {"anthropic": "anthropic", "gemini": "gemini", "openai_chat": "compatible", "openai_responses": "openai"}
+CLIENT_REQUEST = Request(model="m", messages=(Message(role="user", parts=(Text(text="Hi"),)),), stream=True)
+
+
+@pytest.fixture
+def spoken(request: pytest.FixtureRequest) -> str:
+    """The format of the provider."""
+    format: str = request.param
+    return format
+
+
+@pytest.fixture(params=SCENARIOS)
+def scenario(request: pytest.FixtureRequest, upstream: LocalUpstream, spoken: str) -> str:
+    name: str = request.param
+    codec = CODECS[spoken]
+
+    async def answer(asked: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if not (body.get("stream") or "streamGenerateContent" in asked.path):
+            return web.Response(body=codec.render_response(ANSWERS[name], CLIENT_REQUEST), content_type="application/json")
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(asked)
+        encoder = codec.StreamEncoder(CLIENT_REQUEST)
+        for event in events(ANSWERS[name]):
+            await response.write(encoder.encode(event))
+        await response.write(encoder.finish())
+        return response
+
+    upstream.answer = answer
+    return name
+
+
+@pytest.fixture
+def key(demo_project: Project, upstream: LocalUpstream, spoken: str) -> str:
+    base = upstream.url if spoken.startswith("openai") else upstream.url.removesuffix("/v1")
+    credential = Credential(project=demo_project, slug="other", provider=FORMATS[spoken], base_url=base)
+    credential.store_secret("sk-provider-secret")
+    credential.save()
+    return ApiKey.objects.mint(demo_project, "sdk")[1]
+
+
+def expected(name: str) -> tuple[str, list[tuple[str, Any]]]:
+    (choice,) = ANSWERS[name].choices
+    text = "".join(part.text for part in choice.parts if isinstance(part, Text))
+    return text, [(part.name, json.loads(part.arguments)) for part in choice.parts if isinstance(part, ToolCall)]
+
+
+def assert_charged(streamed: bool) -> None:
+    record = the_record()
+    assert (record.prompt_tokens, record.cache_read_tokens, record.output_tokens) == (100, 40, 20)
+    assert record.streamed == streamed and not record.estimated
+
+
+@pytest.fixture
+def claude(live_gateway: LiveGateway, key: str) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=live_gateway.url, api_key=key, max_retries=0) as client:
+        yield client
+
+
+TOOL: Any = {"name": WEATHER.name, "description": WEATHER.description, "input_schema": WEATHER.schema}
+
+
+@through_chat
+@pytest.mark.parametrize("stream", [False, True])
+def test_anthropic(claude: anthropic.Anthropic, scenario: str, spoken: str, stream: bool) -> None:
+    asked: Any = {"model": "other/m", "max_tokens": 200, "messages": [{"role": "user", "content": "Hi"}], "tools": [TOOL]}
+    if stream:
+        with claude.messages.stream(**asked) as running:
+            message = running.get_final_message()
+    else:
+        message = claude.messages.create(**asked)
+    text = "".join(block.text for block in message.content if block.type == "text")
+    calls = [(block.name, block.input) for block in message.content if block.type == "tool_use"]
+    assert (text, calls) == expected(scenario)
+    assert message.stop_reason == ("tool_use" if calls else "end_turn")
+    assert (message.usage.input_tokens, message.usage.cache_read_input_tokens, message.usage.output_tokens) == (60, 40, 20)
+    assert_charged(stream)
+
+
+@pytest.fixture
+def gemini(live_gateway: LiveGateway, key: str) -> genai.Client:
+    options = types.HttpOptions(base_url=live_gateway.url, api_version="v1beta", retry_options=types.HttpRetryOptions(attempts=1))
+    return genai.Client(api_key=key, http_options=options)
+
+
+@through_chat
+@pytest.mark.parametrize("stream", [False, True])
+def test_gemini(gemini: genai.Client, scenario: str, spoken: str, stream: bool) -> None:
+    declaration = types.FunctionDeclaration(name=WEATHER.name, description=WEATHER.description, parameters_json_schema=WEATHER.schema)
+    config = types.GenerateContentConfig(
+        tools=[types.Tool(function_declarations=[declaration])],
+        max_output_tokens=200,
+        automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+    )
+    asked: Any = {"model": "other/m", "contents": "Hi", "config": config}
+    answers = list(gemini.models.generate_content_stream(**asked)) if stream else [gemini.models.generate_content(**asked)]
+    candidates = [candidate for answer in answers for candidate in answer.candidates or []]
+    parts = [part for candidate in candidates if candidate.content for part in candidate.content.parts or []]
+    calls = [(part.function_call.name, part.function_call.args) for part in parts if part.function_call]
+    assert ("".join(part.text or "" for part in parts), calls) == expected(scenario)
+    usage = answers[-1].usage_metadata
+    assert usage is not None
+    assert (usage.prompt_token_count, usage.cached_content_token_count) == (100, 40)
+    assert_charged(stream)
+
+
+@pytest.fixture
+def gpt(live_gateway: LiveGateway, key: str) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=key, max_retries=0) as client:
+        yield client
+
+
+@pytest.mark.parametrize("spoken", FORMATS, indirect=True)
+@pytest.mark.parametrize("stream", [False, True])
+def test_openai_responses(gpt: openai.OpenAI, scenario: str, stream: bool) -> None:
+    tool: Any = {
+        "type": "function",
+        "name": WEATHER.name,
+        "description": WEATHER.description,
+        "parameters": WEATHER.schema,
+        "strict": False,
+    }
+    asked: Any = {"model": "other/m", "input": "Hi", "tools": [tool], "max_output_tokens": 200}
+    if stream:
+        *_, last = gpt.responses.create(**asked, stream=True)
+        response = last.response
+    else:
+        response = gpt.responses.create(**asked)
+    calls = [(item.name, json.loads(item.arguments)) for item in response.output if item.type == "function_call"]
+    assert (response.output_text, calls) == expected(scenario)
+    assert (response.status, response.usage.input_tokens, response.usage.input_tokens_details.cached_tokens) == ("completed", 100, 40)
+    assert_charged(stream)
+
+
+@through_chat
+@pytest.mark.parametrize("stream", [False, True])
+def test_openai_chat(gpt: openai.OpenAI, scenario: str, spoken: str, stream: bool) -> None:
+    function: Any = {"name": WEATHER.name, "description": WEATHER.description, "parameters": WEATHER.schema}
+    asked: Any = {
+        "model": "other/m",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "tools": [{"type": "function", "function": function}],
+    }
+    if stream:
+        with gpt.chat.completions.stream(**asked, stream_options={"include_usage": True}) as running:
+            completion = running.get_final_completion()
+    else:
+        completion = gpt.chat.completions.create(**asked)
+    message = completion.choices[0].message
+    calls = [(call.function.name, json.loads(call.function.arguments)) for call in message.tool_calls or []]
+    assert (message.content or "", calls) == expected(scenario)
+    assert completion.usage is not None and completion.usage.prompt_tokens_details is not None
+    assert (completion.usage.prompt_tokens, completion.usage.prompt_tokens_details.cached_tokens) == (100, 40)
+    assert_charged(stream)
+
+
+@pytest.mark.parametrize("client_name", ["anthropic", "gemini", "responses"])
+def test_the_demo_model_answers_in_every_format(live_gateway: LiveGateway, token: str, client_name: str) -> None:
+    match client_name:
+        case "anthropic":
+            client = anthropic.Anthropic(base_url=live_gateway.url, api_key=token)
+            answer = client.messages.create(model="demo/chat", max_tokens=5, messages=[{"role": "user", "content": "Hi"}])
+            assert answer.usage.output_tokens == 5
+            counted = client.messages.count_tokens(model="demo/chat", messages=[{"role": "user", "content": "Hi"}])
+            assert counted.input_tokens > 0
+        case "gemini":
+            google = genai.Client(api_key=token, http_options=types.HttpOptions(base_url=live_gateway.url))
+            said = google.models.generate_content(model="demo/chat", contents="Hi", config=types.GenerateContentConfig(max_output_tokens=5))
+            assert said.usage_metadata is not None and said.usage_metadata.candidates_token_count == 5
+            assert (google.models.count_tokens(model="demo/chat", contents="Hi").total_tokens or 0) > 0
+        case _:
+            gpt = openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token)
+            response = gpt.responses.create(model="demo/chat", input="Hi", max_output_tokens=16)
+            assert response.status == "incomplete" and response.usage is not None and response.usage.output_tokens == 16
+
+
+def test_every_sdk_lists_the_models(live_gateway: LiveGateway, token: str) -> None:
+    listed = {
+        "openai": [model.id for model in openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token).models.list()],
+        "anthropic": [model.id for model in anthropic.Anthropic(base_url=live_gateway.url, api_key=token).models.list()],
+    }
+    google = genai.Client(api_key=token, http_options=types.HttpOptions(base_url=live_gateway.url))
+    listed["google"] = [(model.name or "").removeprefix("models/") for model in google.models.list()]
+    assert all(names[:2] == ["demo/chat", "demo/embed"] for names in listed.values()), listed
+
+
+def test_errors_come_in_each_dialect(live_gateway: LiveGateway, transactional_db: None) -> None:
+    with pytest.raises(anthropic.AuthenticationError, match="not valid") as refused:
+        anthropic.Anthropic(base_url=live_gateway.url, api_key="wrong", max_retries=0).models.list()
+    assert refused.value.status_code == 401
+    google = genai.Client(api_key="wrong", http_options=types.HttpOptions(base_url=live_gateway.url))
+    with pytest.raises(genai.errors.ClientError, match="UNAUTHENTICATED"):
+        google.models.generate_content(model="demo/chat", contents="Hi")

@@ -1,5 +1,7 @@
 """The form of a new API key together with its budgets."""
 
+import datetime as dt
+import re
 from typing import Any
 
 from django import forms
@@ -10,7 +12,11 @@ from billing.models import Budget, Period
 from billing.money import InvalidAmount, decimal_usd, parse_usd
 from keys.forms import KeyForm
 from keys.models import ApiKey
-from projects.models import User
+from projects.models import LAST_DAY, User
+
+DOLLARS = re.compile(r"\$?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
+"""Commas between thousands only: `1,5` may mean one and a half or fifteen."""
+PRICED_ONLY = "A key with a budget can call only models whose price is known."
 
 
 class UsdField(forms.CharField):
@@ -20,10 +26,12 @@ class UsdField(forms.CharField):
 
     def to_python(self, value: Any) -> Any:
         text = super().to_python(value)
-        if text in self.empty_values:
+        if not text:
             return None
+        if not DOLLARS.fullmatch(text):
+            raise ValidationError("Write US dollars as 1250.50 or 1,250.50.")
         try:
-            return parse_usd(str(text).replace(",", ""))
+            return parse_usd(text.replace(",", ""))
         except InvalidAmount as error:
             raise ValidationError(str(error)) from None
 
@@ -35,8 +43,18 @@ class UsdField(forms.CharField):
 
 
 class BudgetedKeyForm(KeyForm):
-    day_budget = UsdField(required=False, label="Daily budget in USD", help_text="Requests are refused before they could exceed it.")
-    month_budget = UsdField(required=False, label="Monthly budget in USD", help_text="By calendar month. Empty: no limit of its own.")
+    day_budget = UsdField(
+        required=False, label="Daily budget in USD", help_text=f"Requests are refused before they could exceed it. {PRICED_ONLY}"
+    )
+    month_budget = UsdField(
+        required=False, label="Monthly budget in USD", help_text=f"By calendar month. Empty: no limit of its own. {PRICED_ONLY}"
+    )
+
+    def clean_expires_on(self) -> dt.date | None:
+        day = super().clean_expires_on()
+        if day and day > LAST_DAY:
+            raise ValidationError(f"The last day can be {LAST_DAY.isoformat()}. Leave it empty for a key that does not expire.")
+        return day
 
     @transaction.atomic
     def mint(self, created_by: User) -> tuple[ApiKey, str]:

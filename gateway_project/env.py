@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from cryptography.fernet import Fernet
-from pydantic import AliasChoices, Field, ValidationError, field_validator, model_validator
+from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
@@ -22,7 +22,11 @@ CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
 class Environment(BaseSettings):
-    """Field names are variable names in lower case; other accepted names stand in the alias."""
+    """Field names are variable names in lower case; other accepted names stand in the alias.
+
+    A field that is checked against another stands below it: fields are read in this order. A check of the whole would run only
+    where every field is right, and faults would come one after the other.
+    """
 
     model_config = SettingsConfigDict(env_file=os.environ.get("AI_GATEWAY_ENV_FILE", ".env"), extra="ignore", env_ignore_empty=True)
 
@@ -34,6 +38,7 @@ class Environment(BaseSettings):
     gateway_debug: bool = False
     gateway_log_level: Literal["debug", "info", "warning", "error"] = "info"
     gateway_drain_s: float = Field(0, ge=0)
+    gateway_streams_finish_s: int = Field(25, ge=1)
 
     database_url: str = ""
     database_path: Path | None = Field(None, validation_alias=AliasChoices("database_path", "db_path"))
@@ -45,8 +50,8 @@ class Environment(BaseSettings):
 
     gateway_operator_email: str = "operator@localhost"
     gateway_operator_password: str = ""
-    gateway_signup: Literal["open", "domains", "invite", "closed"] = "open"
     gateway_signup_domains: CommaList = ()
+    gateway_signup: Literal["open", "domains", "invite", "closed"] = "open"
     gateway_email_url: str = "console://"
     gateway_email_from: str = "gateway@localhost"
 
@@ -80,13 +85,27 @@ class Environment(BaseSettings):
             Fernet(key)
         return value
 
-    @model_validator(mode="after")
-    def check_combinations(self) -> "Environment":
-        if self.redis_url and not self.database_url:
+    @field_validator("database_url")
+    @classmethod
+    def check_database(cls, value: str) -> str:
+        if value and not value.startswith(("postgres://", "postgresql://")):
+            raise ValueError("it must begin with postgres:// or postgresql://")
+        return value
+
+    @field_validator("redis_url")
+    @classmethod
+    def check_redis(cls, value: str, info: ValidationInfo) -> str:
+        # A database address that is wrong is missing here, and reported itself.
+        if value and info.data.get("database_url") == "":
             raise ValueError("REDIS_URL needs DATABASE_URL: Redis without PostgreSQL would lose records")
-        if self.gateway_signup == "domains" and not self.gateway_signup_domains:
+        return value
+
+    @field_validator("gateway_signup")
+    @classmethod
+    def check_signup(cls, value: str, info: ValidationInfo) -> str:
+        if value == "domains" and not info.data["gateway_signup_domains"]:
             raise ValueError("GATEWAY_SIGNUP=domains needs GATEWAY_SIGNUP_DOMAINS")
-        return self
+        return value
 
     @property
     def public_url(self) -> str:

@@ -1,6 +1,7 @@
 """JSON log lines on standard output: one object a line, fields named as operators of AI gateways know them."""
 
 import logging
+import re
 import sys
 from typing import Any
 
@@ -8,10 +9,12 @@ import msgspec
 import structlog
 
 JSON = msgspec.json.Encoder(enc_hook=str)
+API_KEY = re.compile(rb"sk-gw_\w+")
 
 
 def encode(event: structlog.typing.EventDict, **_: Any) -> bytes:
-    return JSON.encode(event)
+    """One line. Keys that clients put where they do not belong, as in an address or a model's name, do not reach it."""
+    return API_KEY.sub("sk-gw_…".encode(), JSON.encode(event))
 
 
 def rename_message(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

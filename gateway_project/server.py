@@ -12,7 +12,7 @@ from proxy.process import process
 
 KEEPALIVE_S = 75
 """Longer than the 60 s of common load balancers, which must not reuse a connection that closes at that moment."""
-STREAMS_FINISH_S = 25
+STREAMS_FINISH_S = settings.ENV.gateway_streams_finish_s
 HEAD_S = 30
 """How long the head of a request may take, also the first one of a new connection."""
 MAX_HEADER_BYTES = settings.ENV.gateway_max_header_bytes

@@ -18,7 +18,12 @@ MODEL_NAME_LENGTH = 200
 SCOPES = {
     "inference": ("Call models", "Chat, responses and embeddings in every format, and the list of models."),
     "post:/openai/v1/chat/completions": ("Chat only", "Chat completions under each of their addresses, nothing else."),
+    "post:/openai/v1/responses": ("Responses only", "OpenAI’s Responses under each of their addresses, nothing else."),
+    "post:/anthropic/v1/messages": ("Messages only", "Anthropic’s Messages and their token counts, nothing else."),
+    "post:/gemini/v1beta/models:generateContent": ("Gemini only", "Gemini’s generateContent, streams and token counts, nothing else."),
+    "post:/openai/v1/completions": ("Legacy completions only", "OpenAI’s text completions, nothing else."),
     "post:/openai/v1/embeddings": ("Embeddings only", "Embeddings under each of their addresses, nothing else."),
+    "post:/gemini/v1beta/models:embedContent": ("Gemini embeddings only", "embedContent and batchEmbedContents, nothing else."),
     "get:/openai/v1/models": ("List models only", "The models that this key may use."),
     "usage:read": ("Read usage", "Spending, usage and logs of this project over the REST interface."),
     "keys:manage": ("Manage keys", "Create and revoke API keys of this project over the REST interface."),

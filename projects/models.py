@@ -17,6 +17,8 @@ SLUG_SUFFIX_BYTES = 3
 DEMO_SLUG = "demo"
 RESERVED_SLUGS = ("new",)
 """Words that stand where a slug could in the addresses of pages."""
+LAST_DAY = dt.date(9000, 12, 31)
+"""Days are not counted to the end of the calendar: a midnight near it is in no year at all in some timezones."""
 
 
 ModelT = TypeVar("ModelT", bound=type[models.Model])

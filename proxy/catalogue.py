@@ -10,6 +10,7 @@ from proxy import errors, routing
 from proxy.exchange import Exchange
 from proxy.gateway import identify
 from proxy.lean import Reply
+from proxy.routing import Target
 
 CREATED = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp())
 """The SDKs' types want a date; providers' own are not known here."""
@@ -41,9 +42,17 @@ async def get_model(exchange: Exchange, model: str) -> Reply:
         if not exchange.grant.allows_model(model):
             raise errors.unknown_model(model)
         target = await routing.resolve(exchange.grant, model)
+        if not (is_known(target, model) or model in await routing.listed(exchange.grant)):
+            raise errors.unknown_model(model)
     except Exception as error:
         return await exchange.refuse(errors.of(error))
     return await answer(exchange, entry(model, target.account.slug))
+
+
+def is_known(target: Target, model: str) -> bool:
+    """Whether a name means more than that requests for any name go to this account: the catalogue has its price, or it names
+    the provider."""
+    return model != target.model or (target.price is not None and not target.is_demo)
 
 
 async def answer(exchange: Exchange, body: dict[str, Any]) -> Reply:

@@ -10,7 +10,24 @@ from proxy.accounts import Account
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
 from proxy.formats.codec import Incoming, Quirks, StreamDecoder, StreamEncoder
 from proxy.formats.gemini import embeddings as gemini_embeddings
-from proxy.formats.neutral import Event, Failed, Failure, Inexpressible, PartDelta, Response, Usage, UsageSeen
+from proxy.formats.neutral import (
+    Event,
+    Failed,
+    Failure,
+    Inexpressible,
+    Part,
+    PartDelta,
+    Refusal,
+    Request,
+    Response,
+    Text,
+    Thinking,
+    ToolCall,
+    Usage,
+    UsageSeen,
+)
+from proxy.formats.openai_chat.relay import RelayedRequest
+from proxy.formats.openai_chat.relay import input_bound as openai_chat_bound
 from proxy.formats.openai_embeddings import EmbeddingsCall
 from proxy.formats.tokens import tokens_in_text
 from proxy.operations import Operation
@@ -47,8 +64,15 @@ class Conversion:
         self.request = self.client.parse_request(incoming.body, self.call.model, self.call.stream)
         self.dropped: list[str] = []
         self.response: Response | None = None
+        if target == openai_chat.NAME:
+            self.call = replace(incoming.call, input_bound=max(incoming.call.input_bound, self.chat_bound()))
         if client == openai_responses.NAME and (fields := openai_responses.stateful_fields(self.request)):
             raise Inexpressible(f"{fields[0]} works only with models that are served by the Responses API.", fields[0])
+
+    def chat_bound(self) -> int:
+        """What the provider's own relay would count: the demo model charges by that."""
+        rendered = self.target.render_request(self.request, self.quirks)
+        return openai_chat_bound(msgspec.convert(rendered.body, RelayedRequest))
 
     def path(self, model: str) -> str:
         path: str = self.target.request_path(model, self.call.stream)
@@ -66,9 +90,7 @@ class Conversion:
         self.response = response = self.target.parse_response(body)
         if response.usage is not None:
             return response.usage, 0
-        return None, sum(
-            tokens_in_text(text) for choice in response.choices for part in choice.parts if (text := getattr(part, "text", ""))
-        )
+        return None, sum(tokens_in_text(written(part)) for choice in response.choices for part in choice.parts)
 
     def answer(self, body: bytes) -> bytes:
         """The answer that was measured, in the client's dialect."""
@@ -77,11 +99,25 @@ class Conversion:
         answer: bytes = self.client.render_response(self.response, self.request)
         return answer
 
-    def content_type(self, status: int) -> str:
-        return self.incoming.stream_type if self.call.stream and status < 400 else "application/json"
+    @property
+    def stream_type(self) -> str:
+        return self.incoming.stream_type
+
+    def encoder(self, request: Request) -> StreamEncoder:
+        return self.incoming.encoder(request)
 
     def meter(self) -> "ConversionMeter":
-        return ConversionMeter(self.target.StreamDecoder(), self.incoming.encoder(self.request))
+        return ConversionMeter(self.target.StreamDecoder(), self.encoder(self.request))
+
+
+def written(part: Part) -> str:
+    match part:
+        case Text() | Thinking() | Refusal():
+            return part.text
+        case ToolCall():
+            return part.arguments
+        case _:
+            return ""
 
 
 class EmbeddingsConversion(Conversion):
@@ -89,14 +125,15 @@ class EmbeddingsConversion(Conversion):
 
     def __init__(self, incoming: EmbeddingsCall) -> None:
         """Raises Inexpressible for token ids, which mean nothing to another vendor's model."""
-        self.incoming, self.call, self.body, self.dropped = incoming, incoming.call, incoming.body, []
+        self.incoming = self.embeddings = incoming
+        self.call, self.body, self.dropped = incoming.call, incoming.body, []
         self.client, self.target = CODECS[openai_chat.NAME], CODECS[gemini.NAME]
         self.texts = incoming.texts()
         self.vectors: list[list[float]] = []
         self.usage: Usage | None = None
 
     def path(self, model: str) -> str:
-        path, self.wanted = gemini_embeddings.render_embed_request(self.texts, model, self.incoming.request.dimensions)
+        path, self.wanted = gemini_embeddings.render_embed_request(self.texts, model, self.embeddings.request.dimensions)
         return path
 
     def upstream_body(self, _model: str, _output_limit: int | None, _limit_field: str) -> bytes:
@@ -108,7 +145,7 @@ class EmbeddingsConversion(Conversion):
         return self.usage, 0
 
     def answer(self, body: bytes) -> bytes:
-        return self.incoming.render_answer(self.vectors, self.usage)
+        return self.embeddings.render_answer(self.vectors, self.usage)
 
 
 class ConversionMeter:
@@ -119,6 +156,7 @@ class ConversionMeter:
         self.usage: Usage | None = None
         self.output_seen = 0
         self.failure: Failure | None = None
+        self.provider_failed = False
 
     def feed(self, data: bytes) -> bytes:
         return b"".join(map(self.pass_on, self.decoder.feed(data)))
@@ -127,12 +165,15 @@ class ConversionMeter:
         passed = b"".join(map(self.pass_on, self.decoder.finish()))
         return passed if self.failure else passed + self.encoder.finish()
 
+    def error_event(self, failure: Failure, request_id: str) -> bytes:
+        return self.encoder.error_event(failure, request_id)
+
     def pass_on(self, event: Event) -> bytes:
         if self.failure is not None:
             return b""
         match event:
             case Failed():
-                self.failure = event.failure
+                self.failure = event.failure  # told by `error_event`, which knows the request's id
                 return b""
             case UsageSeen():
                 self.usage = event.usage

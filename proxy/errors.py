@@ -146,6 +146,10 @@ def client_closed() -> GatewayError:
     return failed(499, Outcome.CLIENT_CLOSED, "network", "client_closed", "The client closed the connection.")
 
 
+def stopped() -> GatewayError:
+    return failed(503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", "The gateway was stopped before the answer was complete.")
+
+
 def internal() -> GatewayError:
     return failed(500, Outcome.UNAVAILABLE, "server_error", "internal_error", "The gateway failed on this request.")
 

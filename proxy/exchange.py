@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from datetime import UTC, datetime
 from types import ModuleType
 from uuid import UUID
@@ -49,7 +50,7 @@ class Exchange:
         self.granted_output: int | None = None
         self.charged = False
         self.dropped: list[str] = []
-        metrics.active.labels(operation.format).inc()
+        metrics.begin(operation.dialect)
 
     def identify(self, grant: Grant) -> None:
         """From here on the request leaves a record."""
@@ -98,7 +99,7 @@ class Exchange:
     def estimate(self, call: Call, cost: int) -> Entry:
         """The record that stands if this process dies: the bound counts as spent."""
         assert self.entry is not None
-        draft = Entry(**{name: getattr(self.entry, name) for name in Entry.__struct_fields__})
+        draft = copy(self.entry)
         draft.tokens, draft.cost_nano, draft.estimated = Tokens(input=call.input_bound, output=call.output_limit or 0), cost, True
         draft.outcome, draft.status_code, draft.error = Outcome.UNAVAILABLE.value, 500, "the gateway process ended"
         return draft
@@ -135,13 +136,13 @@ class Exchange:
         entry, target = self.entry, self.target
         model = target.model if target and target.price else "other"
         provider = target.account.provider.slug if target else ""
-        metrics.count(self.operation.format, model, provider, outcome.value, status, seconds)
+        metrics.count(self.operation.dialect, model, provider, outcome.value, status, seconds)
         log.info(
             "request completed successfully" if status < 400 else "request failed",
             request_id=self.request_id,
             duration_ms=round(seconds * 1000, 3),
             status_code=status,
-            format=self.operation.format,
+            format=self.operation.dialect,
             model=entry.model_asked if entry else "",
             provider=entry.provider if entry else "",
             streaming=entry.streamed if entry else False,

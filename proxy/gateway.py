@@ -7,7 +7,6 @@ from urllib.parse import parse_qs
 
 from django.conf import settings
 
-from billing.models import Outcome
 from keys.authentication import NotAuthenticated, authenticate
 from proxy import conversion, errors, routing
 from proxy.conversion import Conversion
@@ -101,7 +100,8 @@ async def call(exchange: Exchange, incoming: Incoming, target: Target) -> LeanRe
                 body = b"" if streamed else await finished(reply)
     except asyncio.CancelledError:
         exchange.charge(Usage(input=target.input_estimate(incoming.call)), estimated=True)
-        await exchange.finish(Outcome.UNAVAILABLE, 503, "the gateway stopped")
+        error = errors.stopped()
+        await exchange.finish(error.outcome, error.status, error.failure.code)
         raise
     except Exception as error:
         if isinstance(error, ClientGone) or (isinstance(error, UpstreamFailure) and error.sent):

@@ -25,6 +25,16 @@ def series(format: str, model: str, provider: str, status: int, outcome: str) ->
     return requests.labels(format, model, provider, status), durations.labels(format, model, provider), failed, outcomes.labels(outcome)
 
 
+@lru_cache(maxsize=16)
+def under_way(format: str) -> Gauge:
+    return active.labels(format)
+
+
+def begin(format: str) -> None:
+    """One request that has come."""
+    under_way(format).inc()
+
+
 def count(format: str, model: str, provider: str, outcome: str, status: int, seconds: float) -> None:
     """One request that has ended."""
     answered, duration, failed, ended = series(format, model, provider, status, outcome)
@@ -33,4 +43,4 @@ def count(format: str, model: str, provider: str, outcome: str, status: int, sec
     ended.inc()
     if failed is not None:
         failed.inc()
-    active.labels(format).dec()
+    under_way(format).dec()

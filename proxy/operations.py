@@ -26,6 +26,12 @@ class Operation:
     convertible: bool = False
 
 
+    @property
+    def dialect(self) -> str:
+        """Whose words the caller speaks, as logs and metrics name it: openai, anthropic or gemini."""
+        return self.format.partition("_")[0]
+
+
 def generation(name: str, scope: str, format: str, parse: Callable[..., Incoming]) -> Operation:
     return Operation(name, scope, "POST", format, parse, billable=True, convertible=True)
 

@@ -1,5 +1,6 @@
 """The way back: a provider's answer to the caller, as it is or in the caller's format, metered as it passes."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
@@ -73,14 +74,23 @@ async def relay(
                     await send_chunk(passed)
                 if exchange.first_token_at is None and meter.output_seen:
                     exchange.first_token_at = time.perf_counter()
+                if meter.failure is not None:
+                    break
             if rest := meter.finish():
                 await send_chunk(rest)
         if meter.failure is not None:
             raise errors.upstream_failed(meter.failure)
+        if meter.provider_failed:
+            outcome, status, reason = Outcome.UPSTREAM_ERROR, 502, "upstream_status"
+    except asyncio.CancelledError:
+        error = errors.stopped()
+        outcome, status, reason = error.outcome, error.status, error.failure.code
+        await send_chunk(meter.error_event(error.failure, exchange.request_id))
+        raise
     except Exception as failure:
         error = errors.of(failure, target.account.provider.name)
         outcome, status, reason = error.outcome, error.status, error.failure.code
-        await send_chunk(exchange.codec.error_event(error.failure, exchange.request_id))
+        await send_chunk(meter.error_event(error.failure, exchange.request_id))
     finally:
         used = meter.usage or Usage(input=target.input_estimate(incoming.call), output=meter.output_seen)
         exchange.charge(used, estimated=meter.usage is None)
@@ -89,6 +99,8 @@ async def relay(
 
 def answer_headers(exchange: Exchange, incoming: Incoming, reply: UpstreamReply) -> Headers:
     relayed = {name: reply.headers[name] for name in RELAYED_HEADERS if name in reply.headers}
-    if isinstance(incoming, Conversion):
-        relayed["content-type"] = incoming.content_type(reply.status)
+    if incoming.call.stream and reply.status < 400 and "event-stream" in relayed.get("content-type", ""):
+        relayed["content-type"] = incoming.stream_type
+    elif isinstance(incoming, Conversion):
+        relayed["content-type"] = "application/json"
     return {**relayed, **exchange.headers()}

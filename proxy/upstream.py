@@ -5,22 +5,28 @@ operator's network; redirects are not followed.
 """
 
 import asyncio
-import ipaddress
+import re
 import socket
 from collections.abc import AsyncIterator, Mapping
-from contextlib import suppress
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from types import TracebackType
 from typing import Any, Protocol, Self
-from urllib.parse import urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from django.conf import settings
+from yarl import URL
 
 CONNECT_TIMEOUT_S = 10
 KEEPALIVE_S = 60
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
+NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
+NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
+"""What the C library's inet_aton may take for an IPv4 address: 2130706433, 0x7f.1, 127.1."""
+EMBEDDING = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
+"""Networks whose addresses end in the IPv4 address that they stand for (RFC 4291, section 2.5.5, and RFC 6052)."""
+NO_ADDRESS = "Give an http or https address without a user name, query or fragment"
 
 
 class BadUpstreamAddress(Exception):
@@ -44,27 +50,60 @@ class UpstreamTimeout(UpstreamFailure):
 
 
 def private_hosts() -> tuple[str, ...]:
-    """Hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS. A gateway that itself listens on the
-    loopback interface only, as at a developer's desk, allows that interface by default."""
-    if settings.ENV.gateway_private_upstreams is not None:
-        return tuple(settings.ENV.gateway_private_upstreams)
-    return LOOPBACK if settings.ENV.listens_on_loopback_only else ()
+    """Hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS. A gateway that listens on the loopback
+    interface only and has no public name, as at a developer's desk, allows that interface by default; one that stands behind
+    a proxy has a public name."""
+    env = settings.ENV
+    if env.gateway_private_upstreams is not None:
+        return tuple(env.gateway_private_upstreams)
+    return LOOPBACK if env.listens_on_loopback_only and URL(env.public_url).host in LOOPBACK else ()
 
 
 def check_address(url: str) -> None:
-    """Raises BadUpstreamAddress for what can be seen without resolving the name."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.query or parts.fragment:
-        raise BadUpstreamAddress("Give an http or https address without a user name, query or fragment.")
-    with suppress(ValueError):
-        check_ip(parts.hostname, str(ipaddress.ip_address(parts.hostname)))
+    """Checks a base URL; raises BadUpstreamAddress for what can be seen without resolving its name."""
+    if "?" in url or "#" in url:
+        raise BadUpstreamAddress(NO_ADDRESS)
+    check_host(url)
+
+
+def check_host(url: str) -> None:
+    """Checks where a URL leads, read as the client reads it that will connect: wide digits and dots are plain ones there."""
+    try:
+        parts = URL(url)
+    except ValueError:
+        raise BadUpstreamAddress(NO_ADDRESS) from None
+    host = parts.raw_host
+    if parts.scheme not in ("http", "https") or not host or parts.user is not None or parts.password is not None:
+        raise BadUpstreamAddress(NO_ADDRESS)
+    try:
+        ip_address(host)
+    except ValueError:
+        check_name(host)
+    else:
+        check_ip(host, host)
+
+
+def check_name(host: str) -> None:
+    if not NAME.fullmatch(host):
+        raise BadUpstreamAddress(NO_ADDRESS)
+    if NUMBERS.fullmatch(host):
+        raise BadUpstreamAddress(f"{host} is no IP address in its usual form")
 
 
 def check_ip(host: str, address: str) -> None:
-    ip = ipaddress.ip_address(address)
-    ip = getattr(ip, "ipv4_mapped", None) or ip
+    ip = destination(address)
     if (not ip.is_global or ip.is_multicast) and host not in private_hosts():
-        raise BadUpstreamAddress(f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS.")
+        raise BadUpstreamAddress(f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS")
+
+
+def destination(address: str) -> IPv4Address | IPv6Address:
+    """The address, or the IPv4 address that it embeds: translators and tunnels (NAT64, 6to4, Teredo) deliver to that one."""
+    ip = ip_address(address)
+    if isinstance(ip, IPv4Address):
+        return ip
+    if any(ip in network for network in EMBEDDING):
+        return IPv4Address(int(ip) % 2**32)
+    return ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
 
 
 class GuardedResolver(AbstractResolver):
@@ -152,7 +191,7 @@ class Upstream:
     async def post(self, url: str, body: bytes, headers: dict[str, str], *, trusted: bool) -> HttpReply:
         """Sends a request; raises BadUpstreamAddress, UpstreamRefused or UpstreamTimeout."""
         if not trusted:
-            check_address(url)
+            check_host(url)
         session = self.trusted if trusted else self.guarded
         try:
             return HttpReply(await session.post(url, data=body, headers=headers, allow_redirects=False))

@@ -54,6 +54,10 @@ def test_a_refused_form_does_not_give_the_secret_back(project: Project, alice: U
         ("base_url", "http://[fd00::1]/v1", "private address"),
         ("base_url", "https://user:password@example.com/", "without a user name"),
         ("base_url", "ftp://example.com/", "http or https"),
+        ("base_url", "http://[", "http or https"),
+        ("base_url", "http://x:99999/", "http or https"),
+        ("base_url", "http://x:abc/", "http or https"),
+        ("base_url", "http://2130706433/", "no IP address"),
         ("secret", "a b", "no spaces"),
         ("model_names", "x" * 201, "at most 200 characters"),
     ],
@@ -62,6 +66,11 @@ def test_a_wrong_entry_is_refused_beside_its_field(project: Project, alice: User
     page = create(alice, project, **{field: value}).content.decode()
     assert not Credential.objects.exists()
     assert message in page.split(f'id="id_{field}_error"')[1].split("</div>")[0]
+
+
+def test_a_project_without_credentials_is_told_what_it_can_connect(project: Project, alice: User) -> None:
+    page = signed_in(alice).get(reverse("credential-list", args=[project.slug])).content.decode()
+    assert "Connect OpenAI, Anthropic, Gemini or any OpenAI-compatible server" in page
 
 
 def test_a_compatible_server_needs_an_address(project: Project, alice: User) -> None:

@@ -56,11 +56,19 @@ def test_the_new_key_is_kept_in_no_session_and_on_no_other_page(project: Project
         ("label", "", "This field is required."),
         ("scopes", [], "This field is required."),
         ("scopes", ["everything"], "Select a valid choice."),
-        ("day_budget", "many", "is not an amount in US dollars"),
-        ("day_budget", "-1", "must lie between"),
+        ("day_budget", "many", "Write US dollars as"),
+        ("day_budget", "-1", "Write US dollars as"),
+        ("day_budget", "1,5", "Write US dollars as"),
+        ("day_budget", "1,0000", "Write US dollars as"),
+        ("month_budget", "1.000,50", "Write US dollars as"),
+        ("month_budget", "٥", "Write US dollars as"),
+        ("month_budget", "1e3", "Write US dollars as"),
+        ("day_budget", "1,000,000,001", "must lie between"),
         ("month_budget", "0.0000000001", "more than nine decimal places"),
         ("rpm_limit", "0", "greater than or equal to 1"),
         ("expires_on", "2020-01-01", "This day has passed."),
+        ("expires_on", "9001-01-01", "The last day can be 9000-12-31."),
+        ("expires_on", "9999-12-31", "The last day can be 9000-12-31."),
         ("allowed_models", "x" * 201, "at most 200 characters"),
     ],
 )
@@ -88,6 +96,25 @@ def test_limits_and_budgets_are_stored_with_the_key(project: Project, alice: Use
     assert key.rpm_limit == 60
     assert key.expires_at == dt.datetime(2050, 7, 2, tzinfo=ZoneInfo("America/New_York"))
     assert {budget.period: budget.limit_nano for budget in key.budgets.all()} == {Period.DAY: 1000 * USD + USD // 2, Period.MONTH: 0}
+
+
+@pytest.mark.parametrize(("text", "nano"), [("25", 25 * USD), ("1,234,567.5", 1_234_567 * USD + USD // 2), ("$1000", 1000 * USD)])
+def test_dollars_are_read_as_people_write_them(project: Project, bob: User, text: str, nano: int) -> None:
+    create(bob, project, day_budget=text)
+    assert Budget.objects.get().limit_nano == nano
+
+
+@pytest.mark.parametrize("timezone", ["Pacific/Niue", "Pacific/Kiritimati"])
+def test_the_last_day_of_all_is_stored(project: Project, bob: User, timezone: str) -> None:
+    Project.objects.update(timezone=timezone)
+    create(bob, project, expires_on="9000-12-31")
+    assert ApiKey.objects.get().expires_at == dt.datetime(9001, 1, 1, tzinfo=ZoneInfo(timezone))
+
+
+def test_the_form_says_what_a_budget_means_for_models_without_a_price(project: Project, bob: User) -> None:
+    page = signed_in(bob).get(reverse("key-new", args=[project.slug])).content.decode()
+    for field in ("day_budget", "month_budget"):
+        assert "only models whose price is known" in page.split(f'id="id_{field}_helptext"')[1].split("</div>")[0]
 
 
 def test_a_key_without_budgets_has_none(project: Project, alice: User) -> None:

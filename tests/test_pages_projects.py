@@ -3,9 +3,10 @@ import datetime as dt
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils.html import strip_tags
 from pytest_django import Settings
 
-from billing.models import DailyUsage, Outcome
+from billing.models import DailyUsage, Outcome, UsageRecord
 from keys.models import ApiKey
 from projects.models import Project, Role, User
 from tests.pages_fixtures import USD, busy_project, credential, daily, record, signed_in
@@ -21,6 +22,7 @@ def figure(page: str, label: str) -> str:
 def test_the_landing_page_sells_and_shows_the_gateways_own_address(client: Client, settings: Settings, db: None) -> None:
     page = client.get("/").content.decode()
     assert "One base URL" in page
+    assert all(format in page for format in ("Chat Completions", "Responses", "Anthropic", "Gemini"))
     assert f"{settings.ENV.public_url}/v1" in page
 
 
@@ -129,6 +131,21 @@ def test_the_table_shows_the_newest_requests_with_their_figures(project: Project
     assert "model-24" in rows
     assert "model-05" not in rows
     assert all(text in rows for text in ("1,234", "$0.000012345", "1.24 s", "200 budget", key.label))
+
+
+def test_a_request_without_a_price_is_not_shown_as_free(project: Project, key: ApiKey, bob: User) -> None:
+    def costs() -> list[str]:
+        page = signed_in(bob).get(reverse("project-overview", args=[project.slug])).content.decode()
+        rows = page.split("<tbody>")[1].split("</tbody>")[0].split("</tr>")[:-1]
+        return [strip_tags(row.rsplit("<td", 1)[1].split(">", 1)[1]).strip() for row in rows]
+
+    unpriced = record(key)
+    assert costs() == ["unpriced"]
+    UsageRecord.objects.filter(pk=unpriced.pk).update(price={"source": "test"})
+    record(key, outcome=Outcome.UPSTREAM_ERROR)
+    listing = record(key)
+    UsageRecord.objects.filter(pk=listing.pk).update(input_tokens=0, output_tokens=0)
+    assert costs() == ["$0.00"] * 3
 
 
 def test_names_that_people_type_are_escaped(project: Project, alice: User) -> None:

@@ -167,3 +167,18 @@ def test_a_wrong_environment_stops_the_start_and_every_fault_is_named(
     with pytest.raises(AssertionError) as failure:
         GatewayProcess(data, **variables).start()
     assert all(complaint in str(failure.value) for complaint in complaints) and "Traceback" not in str(failure.value)
+
+
+def test_a_stream_that_outlives_the_stop_is_charged_and_told(gateway: GatewayProcess) -> None:
+    gateway.environment["GATEWAY_STREAMS_FINISH_S"] = "1"
+    gateway.start()
+    token = gateway.manage("create_api_key", "app", "all").split()[-1]
+    rest = b""
+    with gateway.open_stream(token, max_tokens=2000) as stream:
+        assert gateway.end(signal.SIGTERM) < 10
+        while received := stream.recv(65536):
+            rest += received
+    assert b"was stopped" in rest and b"[DONE]" not in rest
+    ((outcome, status, tokens),) = gateway.query("SELECT outcome, status_code, output_tokens FROM billing_usagerecord")
+    assert (outcome, status) == ("unavailable", 503) and tokens > 10
+    assert gateway.query("SELECT * FROM billing_reservation") == []

@@ -79,7 +79,7 @@ def test_a_key_that_is_deleted_in_the_middle_of_a_stream_still_pays(gateway: htt
 
 def entry_of(key: ApiKey, **fields: Any) -> Entry:
     now = datetime.now(UTC)
-    common = {"id": uuid7(), "project_id": key.project_id, "key_id": key.pk, "day": now.date(), "created_at": now}
+    common: dict[str, Any] = {"id": uuid7(), "project_id": key.project_id, "key_id": key.pk, "day": now.date(), "created_at": now}
     return Entry(**common, request_id="r", operation="chat", format="openai_chat", **fields)
 
 

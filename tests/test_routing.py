@@ -44,7 +44,7 @@ def test_a_projects_own_credential_comes_first(configure: Callable[..., None]) -
 def test_yaml_comes_before_model_routes_and_an_exact_name_before_a_prefix(configure: Callable[..., None]) -> None:
     configure("models: [{name: openai/odd, provider: anthropic}]", ai_gateway_model_routes="openai/odd:http://a/v1,llama:http://b/v1")
     assert routing.find("openai/odd", (), (OPENAI, ANTHROPIC)) == (ANTHROPIC, "openai/odd")
-    account, name = routing.find("llama", (), (OPENAI,))
+    account, name = routing.find("llama", (), (OPENAI, *accounts.from_environment()))
     assert (account.base_url, account.provider.slug, name, account.trusted) == ("http://b/v1", "compatible", "llama", True)
 
 

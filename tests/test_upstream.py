@@ -6,7 +6,8 @@ import pytest
 from aiohttp import web
 from django.conf import settings
 
-from proxy.upstream import BadUpstreamAddress, GuardedResolver, Upstream, UpstreamRefused, check_address
+from proxy import errors
+from proxy.upstream import BadUpstreamAddress, GuardedResolver, Upstream, UpstreamRefused, check_address, private_hosts
 from tests.upstream import LocalUpstream
 
 
@@ -36,6 +37,21 @@ PRIVATE = [
     "[fd00::1]",
     "[::ffff:127.0.0.1]",
     "100.64.0.1",
+    "１２７.0.0.1",
+    "127。0。0。1",
+    "[64:ff9b::10.0.0.1]",
+    "[2002:7f00:1::]",
+    "[2001:0:4136:e378:8000:63bf:80ff:fffe]",
+    "[::127.0.0.1]",
+]
+
+
+PUBLIC = [
+    "http://[64:ff9b::8.8.8.8]/",
+    "http://[2002:808:808::]/",
+    "https://1password.example",
+    "https://bücher.example",
+    "http://0xcafe.example",
 ]
 
 
@@ -47,16 +63,68 @@ def test_a_private_address_is_no_base_url(no_private_hosts: None, host: str) -> 
 
 @pytest.mark.parametrize(
     "url",
-    ["ftp://x/v1", "http:///v1", "http://user:pw@example.org", "https://example.org/?a=b", "https://example.org/#x", "x", "file:///etc"],
+    [
+        "ftp://x/v1",
+        "http:///v1",
+        "http://user:pw@example.org",
+        "http://:pw@example.org",
+        "https://example.org/?a=b",
+        "https://example.org/#x",
+        "x",
+        "file:///etc",
+        "http://[",
+        "http://x:99999/",
+        "http://x:abc/",
+        "http://exa mple/",
+        "http://127.0.0%2e1/",
+    ],
 )
 def test_what_is_no_plain_web_address_is_refused(url: str) -> None:
-    with pytest.raises(BadUpstreamAddress):
+    with pytest.raises(BadUpstreamAddress, match="Give an http or https address"):
         check_address(url)
 
 
-@pytest.mark.parametrize("url", ["https://api.openai.com/v1", "http://ollama:11434/v1", "http://8.8.8.8"])
+@pytest.mark.parametrize(
+    "host", ["2130706433", "0x7f000001", "0X7F.1", "127.1", "0177.0.0.1", "127.0.0.1.", "8.8", "999.1.1.1", "1.2.3.4.5"]
+)
+def test_a_number_that_is_no_usual_ip_address_is_refused(host: str) -> None:
+    with pytest.raises(BadUpstreamAddress, match="no IP address in its usual form"):
+        check_address(f"http://{host}/v1")
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1/", "http://127.1/", "ftp://x"])
+def test_the_reason_fits_into_a_sentence(no_private_hosts: None, url: str) -> None:
+    with pytest.raises(BadUpstreamAddress) as refusal:
+        check_address(url)
+    assert not errors.of(refusal.value).failure.message.endswith("..")
+
+
+@pytest.mark.parametrize("url", ["https://api.openai.com/v1", "http://ollama:11434/v1", "http://8.8.8.8", *PUBLIC])
 def test_public_addresses_and_names_pass(no_private_hosts: None, url: str) -> None:
     check_address(url)
+
+
+@pytest.mark.parametrize(
+    ("host", "public_url", "allowed"),
+    [
+        ("127.0.0.1", "", True),
+        ("::1", "http://127.0.0.1:8080", True),
+        ("127.0.0.1", "https://gateway.example", False),
+        ("0.0.0.0", "", False),
+    ],
+)
+def test_loopback_is_open_by_default_only_where_the_gateway_has_no_public_name(host: str, public_url: str, allowed: bool) -> None:
+    before = settings.ENV
+    settings.ENV = before.model_copy(update={"gateway_host": host, "gateway_public_url": public_url})
+    try:
+        assert [name in private_hosts() for name in ("localhost", "127.0.0.1", "::1")] == [allowed] * 3
+    finally:
+        settings.ENV = before
+
+
+async def test_a_query_that_the_provider_wants_is_no_fault_of_the_address(connections: Upstream) -> None:
+    with pytest.raises(UpstreamRefused):
+        await connections.post("http://127.0.0.1:1/v1?api-version=1", b"{}", {}, trusted=False)
 
 
 def test_the_operator_can_allow_a_private_host() -> None:

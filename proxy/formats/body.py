@@ -1,5 +1,6 @@
 """Reading a client's JSON body, and changing single fields of it while every other byte survives."""
 
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -9,6 +10,9 @@ from msgspec import Raw
 from proxy.formats.neutral import BadRequest
 
 T = TypeVar("T")
+UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What decoding anything that a provider sent may raise: a lone surrogate in a text, or a number out of range, among others."""
+HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 encode = msgspec.json.Encoder().encode
 
@@ -39,6 +43,15 @@ def decode(decoder: Callable[[bytes], T], body: bytes) -> T:
         raise BadRequest(f"The body is not valid JSON: {error}.") from None
     except ValueError:
         raise BadRequest("The body holds a number out of range.") from None
+
+
+def decode_repaired(decoder: Callable[[bytes], T], body: bytes) -> T:
+    """For counting only: what a provider sent, with the halves of characters and odd bytes in it put right where they stand in
+    the way. Raises one of UNREADABLE."""
+    try:
+        return decoder(body)
+    except UNREADABLE:
+        return decoder(HALF_CHARACTER.sub(rb"\\ufffd", body.decode(errors="replace").encode()))
 
 
 def replace_fields(body: bytes, fields: dict[str, Any]) -> bytes:

@@ -3,7 +3,10 @@
 Tokenizers of this field work on UTF-8 bytes: a token is at least one byte, so a text has no more tokens than bytes.
 """
 
+from collections.abc import Callable, Collection
 from typing import Any
+
+from proxy.formats.body import decode_fields, encode
 
 TOKENS_PER_MESSAGE = 4
 """Markers around a message, as in OpenAI's cookbook, "How to count tokens with tiktoken" (3, and 1 for a name)."""
@@ -13,24 +16,78 @@ IMAGE_TOKENS = 12_000
 (platform.openai.com/docs/guides/images-vision, "Calculating costs")."""
 TILED_MINI_IMAGE_TOKENS = 2833 + 8 * 5667
 """gpt-4o-mini bills by tiles of 512 x 512, at most 8 after scaling, at 5,667 each (same page)."""
+STORED_TOKENS = 1_050_000
+"""What a provider reads for a mere reference (a file, a linked document, a conversation that it keeps) may hold at most: the longest
+context window that is sold."""
+LONGEST_SETTING = 64
+"""Bytes of a setting that says nothing to a model; a longer one may be a prompt by another name, such as vLLM's `chat_template`."""
+LINKS = ("data:image/", "http://", "https://")
+
+Special = Callable[[dict[str, Any]], tuple[int, Collection[str]] | None]
+"""What a format counts by itself: of an object, the tokens and the fields that they stand for."""
 
 
 def image_tokens(model: str) -> int:
     return TILED_MINI_IMAGE_TOKENS if "gpt-4o-mini" in model else IMAGE_TOKENS
 
 
-def text_tokens(value: Any, image: int) -> int:
-    """The bound for any JSON value: bytes of the text in it; a picture, linked or embedded, counts as `image`."""
+def text_tokens(value: Any, _image: int = 0) -> int:
+    """The bound for text, or a list of texts and token ids: an id is one token."""
     match value:
         case str():
-            if value.startswith("data:image/"):
-                return image
-            return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
-        case dict():
-            if value.get("type") in ("image_url", "input_image"):
-                return image
-            return sum(text_tokens(item, image) for item in value.values())
+            return size(value)
         case list():
-            return sum(text_tokens(item, image) for item in value)
+            return sum(map(text_tokens, value))
         case _:
             return 1
+
+
+def size(text: str) -> int:
+    return len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass"))
+
+
+def vocabulary(words: str) -> frozenset[str]:
+    """A format's own names of fields in messages and their parts."""
+    return frozenset(words.split())
+
+
+def json_tokens(value: Any) -> int:
+    """The bound for JSON that is free in its form: models read keys, numbers and marks too."""
+    return len(encode(value))
+
+
+def content_tokens(value: Any, words: Collection[str], special: Special) -> int:
+    """The bound for a message or a part of one. Of a format's own `words` the fields count by what they hold; any others, in which
+    text could hide, by all their bytes."""
+    match value:
+        case str():
+            return size(value)
+        case list():
+            return sum(content_tokens(item, words, special) for item in value)
+        case dict():
+            tokens, told = special(value) or (0, ())
+            for name, item in value.items():
+                if name in words and name not in told:
+                    tokens += content_tokens(item, words, special)
+                elif name not in told:
+                    tokens += size(name) + json_tokens(item)
+            return tokens
+        case _:
+            return 1
+
+
+def picture_tokens(address: Any, image: int) -> int:
+    """A picture, linked or embedded; what only claims to be one counts by its bytes as well."""
+    return image if isinstance(address, str) and address.startswith(LINKS) else image + json_tokens(address)
+
+
+def beside(value: dict[str, Any], told: Collection[str]) -> int:
+    """The bound for what else stands in an object whose fields `told` are counted already."""
+    return sum(size(name) + json_tokens(item) for name, item in value.items() if name not in told)
+
+
+def settings_tokens(body: bytes, counted: Collection[str]) -> int:
+    """The bound for the fields of a request that no one counts by name: any object or list may be put before the model."""
+    given = decode_fields(body)
+    others = {name: bytes(raw) for name, raw in given.items() if name not in counted} if given.keys() - counted else {}
+    return sum(size(name) + len(raw) for name, raw in others.items() if raw[:1] in (b"{", b"[") or len(raw) > LONGEST_SETTING)

@@ -8,11 +8,8 @@ from msgspec import Meta
 from proxy.formats import bounds
 from proxy.formats.body import decode, replace_fields
 from proxy.formats.neutral import BadRequest, Call, Request, Usage
-from proxy.formats.openai_chat.relay import MAX_CHOICES, ModelName, StreamMeter, TokenLimit
+from proxy.formats.openai_chat.relay import MAX_CHOICES, ModelName, StreamMeter, TokenLimit, measure
 from proxy.formats.openai_chat.stream import StreamEncoder
-from proxy.formats.openai_chat.usage import WireUsage, neutral_usage
-from proxy.formats.sse import data_of
-from proxy.formats.tokens import tokens_in_text
 
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 
@@ -28,17 +25,9 @@ class TextRequest(msgspec.Struct):
     max_tokens: TokenLimit | None = None
 
 
-class TextChoice(msgspec.Struct):
-    text: str | None = None
-
-
-class TextAnswer(msgspec.Struct):
-    choices: list[TextChoice] | None = None
-    usage: WireUsage | None = None
-
+COUNTED = frozenset(TextRequest.__struct_fields__) | {"metadata", "logit_bias"}
 
 decode_request = msgspec.json.Decoder(TextRequest).decode
-decode_answer = msgspec.json.Decoder(TextAnswer).decode
 
 
 class CompletionsCall:
@@ -54,7 +43,7 @@ class CompletionsCall:
         written = prompts * max(request.n or 1, request.best_of or 1)
         self.call = Call(
             model=request.model,
-            input_bound=input_bound(request),
+            input_bound=input_bound(request) + bounds.settings_tokens(body, COUNTED),
             output_limit=request.max_tokens and request.max_tokens * written,
             choices=prompts * (request.n or 1),
             stream=bool(request.stream),
@@ -80,16 +69,10 @@ class CompletionsCall:
         return replace_fields(self.body, fields) if fields else self.body
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """The usage that a complete answer states, if it states any, and our own count of its output tokens."""
-        try:
-            answer = decode_answer(body)
-        except msgspec.DecodeError:
-            return None, 0
-        usage = neutral_usage(answer.usage) if answer.usage else None
-        return usage, 0 if usage else sum(tokens_in_text(choice.text or "") for choice in answer.choices or ())
+        return measure(body)
 
-    def meter(self) -> "TextMeter":
-        return TextMeter(withhold_usage=not self.wants_usage)
+    def meter(self) -> StreamMeter:
+        return StreamMeter(withhold_usage=not self.wants_usage)
 
     def encoder(self, request: Request) -> StreamEncoder:
         raise BadRequest("Text completions are served only by providers that speak them.", "model")
@@ -102,23 +85,5 @@ def prompt_count(prompt: str | list[str | int | list[int]] | None) -> int:
 
 def input_bound(request: TextRequest) -> int:
     """Token ids stand for one token each; text has no more tokens than bytes."""
-    text = bounds.text_tokens(request.prompt or "", 0) + bounds.text_tokens(request.suffix or "", 0)
+    text = bounds.text_tokens(request.prompt or "") + bounds.text_tokens(request.suffix or "")
     return bounds.TOKENS_PER_REPLY + bounds.TOKENS_PER_MESSAGE * prompt_count(request.prompt) + text
-
-
-class TextMeter(StreamMeter):
-    """Chat's, for chunks that hold their text in another place."""
-
-    def read(self, event: bytes) -> bool:
-        data = data_of(event)
-        if not data.startswith(b"{"):
-            return True
-        try:
-            chunk = decode_answer(data)
-        except msgspec.DecodeError:
-            return True
-        self.output_seen += sum(tokens_in_text(choice.text or "") for choice in chunk.choices or ())
-        if chunk.usage is None:
-            return True
-        self.usage = neutral_usage(chunk.usage) or self.usage
-        return bool(chunk.choices)

@@ -38,7 +38,7 @@ class EmbeddingsCall:
         self.body = body
         self.request = request = decode(decode_request, body)
         # Token ids stand for one token each; text has no more tokens than bytes.
-        self.call = Call(model=request.model, input_bound=bounds.text_tokens(request.input, bounds.IMAGE_TOKENS), output_limit=0)
+        self.call = Call(model=request.model, input_bound=bounds.text_tokens(request.input), output_limit=0)
 
     def path(self, model: str) -> str:
         return PATH
@@ -68,7 +68,8 @@ class EmbeddingsCall:
         return self.body if model == self.request.model else replace_fields(self.body, {"model": model})
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        return measure(body)
+        usage, _ = measure(body)
+        return usage, 0
 
     def meter(self) -> StreamMeter:
         return StreamMeter(withhold_usage=False)

@@ -2,27 +2,52 @@
 
 import re
 
+from proxy.formats.neutral import Failure
+
 BLANK_LINE = re.compile(rb"\n\r?\n")
+SEAM = 2
+"""Bytes of a blank line that may have come before the rest of it."""
+LONGEST_EVENT = 16 * 2**20
+TOO_LONG = Failure(
+    kind="server_error",
+    code="bad_upstream_answer",
+    message=f"The provider sent an event of more than {LONGEST_EVENT // 2**20} MiB.",
+    status=502,
+)
+
+
+class EventTooLong(Exception):
+    """Nothing of what came with it was taken; `finish` gives back what had come before."""
 
 
 class EventSplitter:
-    """Collects bytes and gives back whole events, each with the blank line that ends it, byte for byte as they came."""
+    """Collects bytes and gives back whole events, each with the blank line that ends it, byte for byte as they came. What has been
+    searched is not searched again."""
 
     def __init__(self) -> None:
-        self.rest = b""
+        self.rest = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        data = self.rest + data if self.rest else data
+        """Raises EventTooLong."""
+        searched = 0
+        if self.rest:
+            if len(self.rest) > LONGEST_EVENT:
+                raise EventTooLong
+            searched = max(len(self.rest) - SEAM, 0)
+            self.rest += data
+            if not BLANK_LINE.search(self.rest, searched):
+                return []
+            data = bytes(self.rest)
         events, start = [], 0
-        for end in BLANK_LINE.finditer(data):
+        for end in BLANK_LINE.finditer(data, searched):
             events.append(data[start : end.end()])
             start = end.end()
-        self.rest = data[start:]
+        self.rest = bytearray(data[start:])
         return events
 
     def finish(self) -> bytes:
         """What came after the last blank line: an event all the same where a server leaves the final one out."""
-        rest, self.rest = self.rest, b""
+        rest, self.rest = bytes(self.rest), bytearray()
         return rest
 
 

@@ -1,7 +1,10 @@
-"""Our own count of output tokens, for streams that end before the provider has stated its."""
+"""Token counts: those that servers state, and our own of an output where they state none."""
+
+from typing import Any
 
 TOKEN_BYTES = 4
 LONE_TOKEN_BYTES = 16
+LONGEST_COUNT = 12
 
 
 def tokens_in_size(size: int) -> int:
@@ -13,3 +16,30 @@ def tokens_in_size(size: int) -> int:
 
 def tokens_in_text(text: str) -> int:
     return tokens_in_size(len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")))
+
+
+def count_of(value: Any) -> int | None:
+    """A count as servers are found to state it: a whole number, be it written as a float or as a string. None for anything else."""
+    match value:
+        case bool():
+            return None
+        case int():
+            return value
+        case float() if value.is_integer():
+            return int(value)
+        case str() if value.isdecimal() and len(value) <= LONGEST_COUNT:
+            return int(value)
+        case _:
+            return None
+
+
+def counts_of(wire: Any, *names: str) -> list[int] | None:
+    """Counts of these names, zero where one is not stated; None where one is stated and is no count."""
+    given = [getattr(wire, name) for name in names]
+    counts = [0 if value is None else count_of(value) for value in given]
+    return None if None in counts else [count for count in counts if count is not None]
+
+
+def detail_in(details: Any, name: str) -> int:
+    """A count among the details of another one; what is no count there is none."""
+    return (count_of(details.get(name)) or 0) if isinstance(details, dict) else 0

@@ -15,7 +15,7 @@ AZURE = "azure"
 CHAT_FORMAT = "openai_chat"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Provider:
     """`bases` says where the paths of each format begin, by format; the first is the one that conversions prefer. An empty
     base is named by each credential. `prices_id` is the provider's name in genai-prices; empty where it has no prices.

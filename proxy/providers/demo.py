@@ -10,7 +10,7 @@ import base64
 import hashlib
 import time
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
@@ -19,14 +19,20 @@ from msgspec import Meta
 from billing.prices import flat
 from proxy.formats import openai_embeddings
 from proxy.formats.bounds import IMAGE_TOKENS, text_tokens
-from proxy.formats.openai_chat.relay import RelayedRequest, input_bound
+from proxy.formats.openai_chat.relay import RelayedRequest, input_bound, request_path
 from proxy.upstream import UpstreamRefused
 
 MODELS = ("demo/chat", "demo/embed")
 PRICE = flat("1", "2", "demo, play money")
 DEFAULT_TOKENS = 64
 MAX_TOKENS = 32_768
+MAX_WHOLE_TOKENS = 65_536
+"""Of all choices together, in an answer that is not streamed."""
 DEFAULT_DIMENSIONS = 256
+MAX_DIMENSIONS = 3_072
+MAX_INPUTS = 2_048
+MAX_NUMBERS = 500_000
+"""Inputs times dimensions: they are computed in the process that serves everyone."""
 SENTENCE = "This answer comes from the demo model inside the gateway so that you can try keys and budgets before you add a provider."
 WORDS = SENTENCE.split()
 
@@ -75,6 +81,8 @@ async def answer(path: str, body: bytes) -> DemoReply:
         return failure(behaviour.status, "The demo provider was told to fail.")
     if path == openai_embeddings.PATH:
         return embed(msgspec.json.decode(body, type=openai_embeddings.Request))
+    if path != request_path(MODELS[0], False):
+        return failure(404, "The demo models answer chat completions and embeddings.")
     return chat(msgspec.json.decode(body, type=RelayedRequest), behaviour)
 
 
@@ -87,6 +95,8 @@ def chat(request: RelayedRequest, behaviour: Behaviour) -> DemoReply:
     if limit is not None and limit > MAX_TOKENS:
         return failure(400, f"max_tokens is too large: {limit}. This model gives at most {MAX_TOKENS} tokens.")
     count, choices = limit or DEFAULT_TOKENS, request.n or 1
+    if not request.stream and count * choices > MAX_WHOLE_TOKENS:
+        return failure(400, f"n x max_tokens is too large: {count * choices}. Without a stream it may be at most {MAX_WHOLE_TOKENS}.")
     head = {"id": f"chatcmpl-demo{time.time_ns():x}", "created": int(time.time()), "model": request.model}
     usage = usage_of(input_bound(request), count * choices)
     finish = "stop" if limit is None else "length"
@@ -128,8 +138,9 @@ def usage_of(prompt: int, output: int) -> dict[str, Any]:
 
 
 def embed(request: openai_embeddings.Request) -> DemoReply:
-    texts = [request.input] if isinstance(request.input, str) else request.input
-    size = request.dimensions or DEFAULT_DIMENSIONS
+    texts, size = inputs_of(request), request.dimensions or DEFAULT_DIMENSIONS
+    if excess := too_much(len(texts), size):
+        return failure(400, excess)
     data = [
         {"object": "embedding", "index": index, "embedding": as_asked(vector(repr(text), size), request.encoding_format)}
         for index, text in enumerate(texts)
@@ -138,6 +149,23 @@ def embed(request: openai_embeddings.Request) -> DemoReply:
     return DemoReply(
         200, encode({"object": "list", "data": data, "model": request.model, "usage": {"prompt_tokens": used, "total_tokens": used}})
     )
+
+
+def inputs_of(request: openai_embeddings.Request) -> Sequence[object]:
+    """What gets a vector each: a list of token ids is one input, as at OpenAI."""
+    one = isinstance(request.input, str) or all(isinstance(part, int) for part in request.input)
+    return [request.input] if one else request.input
+
+
+def too_much(inputs: int, size: int) -> str:
+    """What is wrong with this many vectors of this size; empty where nothing is."""
+    if inputs > MAX_INPUTS:
+        return f"input has too many entries: {inputs}. This model takes at most {MAX_INPUTS}."
+    if size > MAX_DIMENSIONS:
+        return f"dimensions is too large: {size}. This model gives at most {MAX_DIMENSIONS}."
+    if inputs * size > MAX_NUMBERS:
+        return f"inputs x dimensions is too large: {inputs * size}. This model gives at most {MAX_NUMBERS} numbers at once."
+    return ""
 
 
 def vector(text: str, size: int) -> list[float]:

@@ -16,16 +16,16 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+from tests.bench.peers import CHUNKS
 from tests.process import ROOT, GatewayProcess, free_port
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 CONNECTIONS = 32
-CHAT = {
-    "model": "gpt-4o-mini",
-    "messages": [{"role": "system", "content": "You are terse. " * 30}, {"role": "user", "content": "Capital of France?"}],
-}
+MESSAGES = [{"role": "user", "content": "You are terse. " * 30 + "Capital of France?"}]
+BODY = {"model": "gpt-4o-mini", "messages": MESSAGES, "max_tokens": 64}
 SERVER_CORE, LOAD_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 
 
@@ -44,9 +44,24 @@ async def ask(port: int, request: bytes, until: float) -> int:
     return answered
 
 
-async def load(port: int, token: str, stream: bool, seconds: float) -> int:
-    body = json.dumps({**CHAT, "stream": stream, "max_tokens": 64}).encode()
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\ncontent-length: {len(body)}\r\n\r\n"
+@dataclass(frozen=True)
+class Scenario:
+    name: str
+    path: str
+    stream: bool
+
+
+SCENARIOS = (
+    Scenario("one piece", "/v1/chat/completions", stream=False),
+    Scenario("one piece, converted", "/v1/messages", stream=False),
+    Scenario("stream", "/v1/chat/completions", stream=True),
+    Scenario("stream, converted", "/v1/messages", stream=True),
+)
+
+
+async def load(port: int, token: str, scenario: Scenario, seconds: float) -> int:
+    body = json.dumps({**BODY, "stream": scenario.stream}).encode()
+    head = f"POST {scenario.path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\ncontent-length: {len(body)}\r\n\r\n"
     until = time.monotonic() + seconds
     return sum(await asyncio.gather(*(ask(port, head.encode() + body, until) for _ in range(CONNECTIONS))))
 
@@ -56,10 +71,10 @@ def cpu_seconds(pid: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICKS_PER_SECOND
 
 
-def measure(pid: int, port: int, token: str, stream: bool, seconds: float) -> float:
+def measure(pid: int, port: int, token: str, scenario: Scenario, seconds: float) -> float:
     """Microseconds of CPU per request."""
     before = cpu_seconds(pid)
-    answered = asyncio.run(load(port, token, stream, seconds))
+    answered = asyncio.run(load(port, token, scenario, seconds))
     return (cpu_seconds(pid) - before) / answered * 1e6
 
 
@@ -103,15 +118,16 @@ def main() -> None:
     with uvicorn("provider", LOAD_CORE) as (_, provider_port):
         provider = f"http://127.0.0.1:{provider_port}"
         with uvicorn("relay", SERVER_CORE, BENCH_PROVIDER=provider) as relay, gateway(provider) as gate:
-            print("CPU per request (us)     bare relay    gateway    ratio")
-            for stream in (False, True):
-                rounds = [
-                    (measure(*relay, "none", stream, options.seconds), measure(*gate, stream, options.seconds))
-                    for _ in range(options.rounds)
-                ]
-                bare, ours = (statistics.median(values) for values in zip(*rounds, strict=True))
-                name = "stream of 50 chunks" if stream else "one piece"
-                print(f"{name:24} {bare:10.0f} {ours:10.0f} {ours / bare:8.2f}", flush=True)
+            print("CPU (us)                  bare relay    gateway    ratio    gateway per chunk")
+            for scenario in SCENARIOS:
+                compare(scenario, relay, gate, options.rounds, options.seconds)
+
+
+def compare(scenario: Scenario, relay: tuple[int, int], gate: tuple[int, int, str], rounds: int, seconds: float) -> None:
+    pairs = [(measure(*relay, "none", scenario, seconds), measure(*gate, scenario, seconds)) for _ in range(rounds)]
+    bare, ours = (statistics.median(values) for values in zip(*pairs, strict=True))
+    chunk = f"{ours / CHUNKS:10.1f}" if scenario.stream else ""
+    print(f"{scenario.name:24} {bare:10.0f} {ours:10.0f} {ours / bare:8.2f} {chunk:>12}", flush=True)
 
 
 if __name__ == "__main__":

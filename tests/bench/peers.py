@@ -51,7 +51,8 @@ async def start(send: Send, content_type: bytes) -> None:
 
 async def provider(scope: Scope, receive: Receive, send: Send) -> None:
     """Streams a token in each chunk, or answers in one piece."""
-    if b'"stream": true' not in await body_of(receive):
+    body = await body_of(receive)
+    if b'"stream": true' not in body and b'"stream":true' not in body:
         await start(send, b"application/json")
         await send({"type": "http.response.body", "body": ANSWER})
         return

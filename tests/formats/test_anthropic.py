@@ -262,8 +262,6 @@ def test_tools_are_objects_and_a_choice_among_some_declares_only_those() -> None
     body = render(replace(ASKED, tools=tools, tool_choice=ToolChoice(mode="required", names=("a", "b")), parallel_tool_calls=False)).body
     assert [(tool["name"], tool["input_schema"]["type"]) for tool in body["tools"]] == [("a", "object"), ("b", "object")]
     assert body["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
-    with pytest.raises(Inexpressible):
-        render(replace(ASKED, tools=(Tool(name="shell", custom=True),)))
 
 
 def test_tools_of_the_history_are_declared_where_none_are() -> None:

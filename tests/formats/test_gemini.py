@@ -275,7 +275,6 @@ def test_tools_and_formats_go_as_json_schema() -> None:
 @pytest.mark.parametrize(
     "more",
     [
-        {"tools": (Tool(name="free", custom=True),)},
         {"tools": (Tool(name="1st"),)},
         {"tools": (ServerTool(origin="anthropic", what="web_search", value={}),)},
         {"messages": (Message(role="user", parts=(File(file_id="file-1", origin="openai_chat"),)),)},

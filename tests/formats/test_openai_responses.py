@@ -605,7 +605,7 @@ def test_a_failure_in_the_stream_is_told_as_openai_does(end: list[Event]) -> Non
 def test_a_request_goes_on_byte_for_byte_but_for_model_and_limit() -> None:
     body = b'{ "model":"a", "input" : "Hi", "new_field": [1.0] , "max_output_tokens": 9}'
     call = responses.ResponsesCall(body)
-    assert (call.call.output_limit, call.call.input_bound, call.path("x")) == (9, 2 + 4 + 3, "/responses")
+    assert (call.call.output_limit, call.call.input_bound, call.path("x")) == (9, 2 + 4 + 3 + len(b"new_field[1.0]"), "/responses")
     assert call.upstream_body("a", None, "max_tokens") == body
     assert call.upstream_body("b", 5, "max_tokens") == b'{"model":"b","input":"Hi","new_field":[1.0],"max_output_tokens":5}'.replace(
         b'"Hi"', b'"Hi"'
@@ -631,7 +631,7 @@ def test_without_usage_the_output_is_counted() -> None:
     call = responses.ResponsesCall(b'{"model": "a", "input": "x"}')
     assert call.measure(json.dumps(answer(usage=None)).encode()) == (None, 3)
     assert call.measure(json.dumps(answer()).encode()) == (NEUTRAL_USAGE, 0)
-    assert call.measure(b"<html>") == (None, 0)
+    assert call.measure(b"<html>") == (None, 1)
 
 
 def test_text_completions_are_relayed_and_metered() -> None:

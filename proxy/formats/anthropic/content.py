@@ -10,6 +10,7 @@ import msgspec
 from msgspec import Raw
 
 from proxy.formats.body import decode
+from proxy.formats.custom_tools import call_as_function
 from proxy.formats.neutral import (
     File,
     Image,
@@ -275,7 +276,7 @@ def render_thinking(part: Thinking) -> dict[str, Any]:
 
 
 def render_call(part: ToolCall) -> dict[str, Any]:
-    return {"type": "tool_use", "id": tool_id(part.id), "name": part.name, "input": input_of(part.arguments)}
+    return {"type": "tool_use", "id": tool_id(part.id), "name": part.name, "input": input_of(call_as_function(part).arguments)}
 
 
 def input_of(arguments: str) -> dict[str, Any]:

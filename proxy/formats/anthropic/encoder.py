@@ -11,6 +11,7 @@ from proxy.formats.body import encode
 from proxy.formats.neutral import (
     Event,
     Failed,
+    Failure,
     File,
     Finished,
     Image,
@@ -68,8 +69,7 @@ class StreamEncoder:
                 self.finished = self.finished or event
                 return b""
             case Failed():
-                self.failed = True
-                return error_event(event.failure, "")
+                return self.error_event(event.failure, "")
             case _:
                 assert_never(event)
 
@@ -80,6 +80,10 @@ class StreamEncoder:
         delta = stop_fields(self.finished.finish, self.finished.stop_sequence)
         told = event_of("message_delta", delta=delta, usage=render_usage(self.usage))
         return self.start() + self.part_end() + told + event_of("message_stop")
+
+    def error_event(self, failure: Failure, request_id: str) -> bytes:
+        self.failed = True
+        return error_event(failure, request_id)
 
     def start(self, model: str = "") -> bytes:
         if self.begun:

@@ -3,6 +3,8 @@
 A request is relayed as it came but for the fields that the gateway must set, so only what it must know is decoded here.
 """
 
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -11,12 +13,13 @@ from msgspec import Meta
 from proxy.formats import bounds
 from proxy.formats.anthropic.encoder import StreamEncoder
 from proxy.formats.anthropic.request import PATH
+from proxy.formats.anthropic.response import error_event
 from proxy.formats.anthropic.usage import WireUsage, merged, neutral_usage
-from proxy.formats.body import decode, encode, read_safely, replace_fields
+from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, read_safely, replace_fields
 from proxy.formats.neutral import Call, Failure, Usage
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.sse import EventSplitter, data_of
-from proxy.formats.tokens import tokens_in_text
+from proxy.formats.sse import EventSplitter, EventTooLong, data_of
+from proxy.formats.tokens import tokens_in_size, tokens_in_text
 
 MAX_TOKENS = 2**31 - 1
 TOKENS_PER_ESTIMATE = 4
@@ -25,8 +28,7 @@ TOOL_PROMPT_TOKENS = 600
 SERVER_TOOL_TOKENS = 3_000
 """What the API adds to the prompt where there are tools: up to 530 tokens, and for each tool with a schema of its own up to about
 2,500 (docs, "Tool use", "Pricing")."""
-DOCUMENT_TOKENS = 300_000
-"""A linked or stored document: 100 pages at 3,000 tokens each (docs, "PDF support")."""
+SOURCE = ("type", "media_type", "data", "url", "file_id")
 END_OF_EVENT = b"\n\n"
 
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
@@ -61,12 +63,20 @@ class Event(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    content: list[dict[str, Any]] | None = None
-    usage: WireUsage | None = None
+    content: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = msgspec.Raw()
 
+
+COUNTED = frozenset(Request.__struct_fields__) | {"metadata"}
+WORDS = bounds.vocabulary("""
+    role content type text source media_type data url title context thinking signature id name tool_use_id is_error cache_control
+    ttl
+""")
 
 decode_request = msgspec.json.Decoder(Request).decode
 decode_event = msgspec.json.Decoder(Event).decode
+decode_usage = msgspec.json.Decoder(WireUsage).decode
+decode_content = msgspec.json.Decoder(list[dict[str, Any]]).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
 
 
@@ -79,7 +89,7 @@ class AnthropicCall:
         """Raises BadRequest."""
         self.body = body
         self.request = request = decode(decode_request, body)
-        bound = read_safely(lambda _: input_bound(request), body)
+        bound = read_safely(lambda _: input_bound(request), body) + bounds.settings_tokens(body, COUNTED)
         self.call = Call(model=request.model, input_bound=bound, output_limit=request.max_tokens, stream=bool(request.stream))
 
     def path(self, model: str) -> str:
@@ -128,40 +138,50 @@ class CountTokensCall(AnthropicCall):
 
 def input_bound(request: Request) -> int:
     """Tokens that the input cannot pass, but for what tools of the provider itself fetch."""
-    image = bounds.image_tokens(request.model)
-    messages = sum(bounds.TOKENS_PER_MESSAGE + prompt_tokens(message, image) for message in request.messages)
+    special = partial(special_part, bounds.image_tokens(request.model))
+    messages = sum(bounds.TOKENS_PER_MESSAGE + bounds.content_tokens(message, WORDS, special) for message in request.messages)
+    system = bounds.content_tokens(request.system or "", WORDS, special)
     tools = request.tools if isinstance(request.tools, list) else []
     own = sum(isinstance(tool, dict) and tool.get("type") not in (None, "custom") for tool in tools)
     extras = [extra for extra in (request.tools, request.output_config) if extra is not None]
     added = TOOL_PROMPT_TOKENS * bool(tools) + SERVER_TOOL_TOKENS * own + sum(len(encode(extra)) for extra in extras)
-    return bounds.TOKENS_PER_REPLY + messages + prompt_tokens(request.system, image) + added
+    return bounds.TOKENS_PER_REPLY + messages + system + added
 
 
-def prompt_tokens(value: Any, image: int) -> int:
-    """The bound for a message or a block in it: pictures and linked documents count by themselves, the rest by its text."""
-    match value:
-        case {"type": "image"}:
-            return image
-        case {"type": "document", "source": {"type": "url" | "file"}}:
-            return DOCUMENT_TOKENS
-        case dict():
-            return sum(prompt_tokens(item, image) for item in value.values())
-        case list():
-            return sum(prompt_tokens(item, image) for item in value)
-        case None:
-            return 0
+def special_part(image: int, block: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
+    """Pictures count by the vendor's formula; what only refers to something counts as the longest that it may be."""
+    match block:
+        case {"type": "image", "source": dict(source)}:
+            return image + bounds.beside(source, SOURCE), ("type", "source")
+        case {"type": "document", "source": {"type": "url" | "file"} as source}:
+            return bounds.STORED_TOKENS + bounds.beside(source, SOURCE), ("source",)
+        case {"file_id": str()}:
+            return bounds.STORED_TOKENS, ()
         case _:
-            return bounds.text_tokens(value, image)
+            return None
 
 
 def measure(body: bytes) -> tuple[Usage | None, int]:
-    """The usage that a complete answer states, if it states any, and our own count of its output tokens."""
+    """The usage that an answer states, if it states any, and our own count of its output tokens: by the bytes of what cannot be
+    read. Each is read by itself, so that neither hides the other."""
     try:
-        answer = decode_answer(body)
-    except msgspec.DecodeError:
-        return None, 0
-    usage = neutral_usage(answer.usage) if answer.usage else None
-    return usage, 0 if usage else sum(tokens_in_text(text_of(block)) for block in answer.content or ())
+        answer = decode_repaired(decode_answer, body)
+    except UNREADABLE:
+        return None, tokens_in_size(len(body))
+    usage = usage_in(answer.usage)
+    if usage is not None:
+        return usage, 0
+    try:
+        return None, sum(tokens_in_text(text_of(block)) for block in decode_content(answer.content))
+    except UNREADABLE:
+        return None, tokens_in_size(len(body))
+
+
+def usage_in(raw: msgspec.Raw) -> Usage | None:
+    try:
+        return neutral_usage(decode_usage(raw))
+    except UNREADABLE:
+        return None
 
 
 def text_of(block: dict[str, Any]) -> str:
@@ -183,6 +203,8 @@ class StreamMeter:
         self.final = False
         self.output_seen = 0
         self.failure: Failure | None = None
+        self.provider_failed = False
+        self.stopped = False
 
     @property
     def usage(self) -> Usage | None:
@@ -193,26 +215,29 @@ class StreamMeter:
 
     def feed(self, data: bytes) -> bytes:
         """Takes bytes from the provider, gives those for the client."""
-        for event in self.splitter.feed(data):
-            self.read(event)
+        with suppress(EventTooLong):
+            for event in self.splitter.feed(data):
+                self.read(event)
         return data
 
     def finish(self) -> bytes:
         """A last event that no blank line ended gets one, since clients drop it otherwise."""
         rest = self.splitter.finish()
-        if not rest:
-            return b""
         self.read(rest)
-        return END_OF_EVENT
+        self.provider_failed = self.provider_failed or not self.stopped
+        return END_OF_EVENT if rest else b""
 
     def read(self, event: bytes) -> None:
-        """Most events are pieces of text; those without text or usage are not decoded."""
-        if b"_delta" not in event and b'"usage"' not in event:
+        """Most events are pieces of text; those without text or usage are not decoded. A quote in a text has a backslash before it."""
+        if b'"message_stop"' in event:
+            self.stopped = True
+        if b"_delta" not in event and b'"usage"' not in event and b'"error"' not in event:
             return
         try:
-            parsed = decode_event(data_of(event))
-        except (msgspec.DecodeError, RecursionError):
+            parsed = decode_repaired(decode_event, data_of(event))
+        except UNREADABLE:
             return
+        self.provider_failed = self.provider_failed or parsed.type == "error"
         if parsed.delta is not None:
             delta = parsed.delta
             self.output_seen += tokens_in_text(delta.text or delta.thinking or delta.partial_json)
@@ -220,3 +245,6 @@ class StreamMeter:
         if stated is not None and neutral_usage(merged(self.stated, stated)) is not None:
             self.stated = merged(self.stated, stated)
             self.final = parsed.type == "message_delta"
+
+    def error_event(self, failure: Failure, request_id: str) -> bytes:
+        return error_event(failure, request_id)

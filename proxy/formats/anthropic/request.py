@@ -13,6 +13,7 @@ from proxy.formats.anthropic.reasoning import DEFAULT_MAX_TOKENS, WireThinking, 
 from proxy.formats.anthropic.schemas import answer_schema, input_schema
 from proxy.formats.body import decode, decode_fields, encode, read_safely
 from proxy.formats.codec import Quirks, Rendered
+from proxy.formats.custom_tools import tool_as_function
 from proxy.formats.neutral import (
     Inexpressible,
     Message,
@@ -281,8 +282,7 @@ def render_tool(tool: Tool | ServerTool, known: Facts) -> dict[str, Any]:
             raise Inexpressible(f"Claude has no counterpart to the tool {tool.what}.", "tools")
         value: dict[str, Any] = tool.value
         return value
-    if tool.custom:
-        raise Inexpressible(f"The tool {tool.name} takes free text; Claude's tools take JSON only.", "tools")
+    tool = tool_as_function(tool)
     rendered: dict[str, Any] = {"name": tool.name, "input_schema": input_schema(tool.schema, tool.name)}
     if tool.description:
         rendered["description"] = tool.description

@@ -39,7 +39,7 @@ from proxy.formats.neutral import (
     Started,
     UsageSeen,
 )
-from proxy.formats.sse import EventSplitter, data_of
+from proxy.formats.sse import TOO_LONG, EventSplitter, EventTooLong, data_of
 
 BROKEN_OFF = Failure(kind="network", code="upstream_unreachable", message="The answer broke off.", status=502)
 ERROR_NAMES = (b"event: error", b"event:error")
@@ -66,8 +66,11 @@ class StreamDecoder:
         self.usage: WireUsage | None = None
 
     def feed(self, data: bytes) -> list[Event]:
-        for event in self.splitter.feed(data):
-            self.read(event)
+        try:
+            for event in () if self.failed else self.splitter.feed(data):
+                self.read(event)
+        except EventTooLong:
+            self.fail(TOO_LONG)
         return self.take()
 
     def finish(self) -> list[Event]:

@@ -5,30 +5,24 @@ from typing import Any
 import msgspec
 
 from proxy.formats.neutral import Usage
+from proxy.formats.tokens import counts_of, detail_in
 
 MAX_TOKENS = 2**31 - 1
 
 
-class CacheCreation(msgspec.Struct):
-    ephemeral_5m_input_tokens: int | None = None
-    ephemeral_1h_input_tokens: int | None = None
-
-
-class OutputDetails(msgspec.Struct):
-    thinking_tokens: int | None = None
-
-
 class Counts(msgspec.Struct):
-    input_tokens: int | None = None
-    cache_read_input_tokens: int | None = None
-    cache_creation_input_tokens: int | None = None
-    cache_creation: CacheCreation | None = None
-    output_tokens: int | None = None
+    """Loose in its fields: compatible servers are found to write counts as floats, and an empty list for no details."""
+
+    input_tokens: Any = None
+    cache_read_input_tokens: Any = None
+    cache_creation_input_tokens: Any = None
+    cache_creation: Any = None
+    output_tokens: Any = None
 
 
 class WireUsage(Counts):
-    output_tokens_details: OutputDetails | None = None
-    iterations: list[Counts] | None = None
+    output_tokens_details: Any = None
+    iterations: Any = None
 
 
 def merged(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
@@ -46,9 +40,9 @@ def neutral_usage(wire: WireUsage) -> Usage | None:
     them out (docs, "Compaction", "Usage").
     """
     usage = buckets(wire, wire.output_tokens_details)
-    if usage is None or not wire.iterations:
+    if usage is None or not isinstance(wire.iterations, list) or not wire.iterations:
         return usage
-    rounds = [buckets(counts) for counts in wire.iterations]
+    rounds = [buckets(msgspec.convert(counts, Counts)) for counts in wire.iterations if isinstance(counts, dict)]
     billed = Usage(
         **{name: sum(getattr(counts, name) for counts in rounds if counts) for name in Usage.__struct_fields__ if name != "reasoning"},
         reasoning=usage.reasoning,
@@ -56,18 +50,20 @@ def neutral_usage(wire: WireUsage) -> Usage | None:
     return billed if billed.prompt >= usage.prompt and billed.output >= usage.output else usage
 
 
-def buckets(wire: Counts, details: OutputDetails | None = None) -> Usage | None:
+def buckets(wire: Counts, details: Any = None) -> Usage | None:
     """The total of cache writes is surer than its parts, which the end of a stream leaves out."""
-    parts = wire.cache_creation or CacheCreation()
-    written_5m, written_1h = parts.ephemeral_5m_input_tokens or 0, parts.ephemeral_1h_input_tokens or 0
-    written = written_5m + written_1h if wire.cache_creation_input_tokens is None else wire.cache_creation_input_tokens
-    read, output = wire.cache_read_input_tokens or 0, wire.output_tokens or 0
-    reasoning = (details and details.thinking_tokens) or 0
-    if wire.input_tokens is None or not all(0 <= count <= MAX_TOKENS for count in (wire.input_tokens, written, written_1h, read, output)):
+    counts = counts_of(wire, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+    if wire.input_tokens is None or counts is None:
+        return None
+    fresh, written, read, output = counts
+    written_5m, written_1h = (detail_in(wire.cache_creation, f"ephemeral_{span}_input_tokens") for span in ("5m", "1h"))
+    written = written_5m + written_1h if wire.cache_creation_input_tokens is None else written
+    reasoning = detail_in(details, "thinking_tokens")
+    if not all(0 <= count <= MAX_TOKENS for count in (fresh, written, written_1h, read, output)):
         return None
     long = min(written_1h, written)
     return Usage(
-        input=wire.input_tokens,
+        input=fresh,
         cache_read=read,
         cache_write_5m=written - long,
         cache_write_1h=long,

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import msgspec
 
 from proxy.formats.body import encode
+from proxy.formats.custom_tools import call_as_function
 from proxy.formats.neutral import File, Image, Inexpressible, Opaque, Origin, Part, Refusal, Text, Thinking, ToolCall, ToolResult
 
 ORIGIN: Origin = "gemini"
@@ -240,6 +241,7 @@ def render_call(call: ToolCall) -> dict[str, Any]:
 
 def arguments_of(call: ToolCall) -> dict[str, Any]:
     """Google wants an object; what the model wrote otherwise is kept in one."""
+    call = call_as_function(call)
     if not call.arguments.strip():
         return {}
     arguments = object_in(call.arguments)

@@ -3,6 +3,7 @@
 A request is relayed as it came but for the fields that the gateway must set, so only what it must know is decoded here.
 """
 
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -10,20 +11,18 @@ import msgspec
 from msgspec import field
 
 from proxy.formats import bounds
-from proxy.formats.body import decode, decode_fields, encode, read_safely, replace_fields
+from proxy.formats.body import UNREADABLE, decode, decode_fields, decode_repaired, encode, read_safely, replace_fields
 from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncoder
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.settings import MAX_CHOICES, TokenLimit
 from proxy.formats.gemini.usage import counts_in, merged, neutral_usage, stated_usage
 from proxy.formats.neutral import BadRequest, Call, Failure, Usage
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.sse import EventSplitter, data_of
+from proxy.formats.sse import EventSplitter, EventTooLong, data_of
 from proxy.formats.tokens import tokens_in_size, tokens_in_text
 
 LONGEST_MODEL = 200
 EVENT_STREAM, JSON = "text/event-stream", "application/json"
-FILE_TOKENS = 300_000
-"""A linked or stored document, film or sound: about 1,000 pages at 258 tokens (ai.google.dev/gemini-api/docs/document-processing)."""
 SERVER_TOOL_TOKENS = 3_000
 """What a tool of Google's own may add to the prompt before it fetches anything."""
 NULL = msgspec.Raw(b"null")
@@ -84,10 +83,24 @@ class Candidate(msgspec.Struct, rename="camel"):
 
 class Answer(msgspec.Struct, rename="camel"):
     candidates: list[Candidate] | None = None
-    usage_metadata: dict[str, Any] | None = None
+    usage_metadata: Any = None
+    error: Any = None
 
+
+class RawAnswer(msgspec.Struct, rename="camel"):
+    candidates: msgspec.Raw = msgspec.Raw()
+    usage_metadata: Any = None
+
+
+COUNTED = frozenset(field.encode_name for field in msgspec.structs.fields(Request)) | {"model"}
+WORDS = bounds.vocabulary("""
+    role parts text thought thoughtSignature thought_signature inlineData inline_data mimeType mime_type data fileData file_data
+    fileUri file_uri functionCall function_call functionResponse function_response name id executableCode executable_code language
+    code codeExecutionResult code_execution_result outcome output
+""")
 
 decode_request = msgspec.json.Decoder(Request, strict=False).decode
+decode_raw = msgspec.json.Decoder(RawAnswer).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
 
 
@@ -103,7 +116,7 @@ class GeminiCall:
         self.settings = settings = request.settings or request.snake_settings or Settings()
         limit, choices = settings.limit or settings.snake_limit, settings.choices
         check(request, model, choices)
-        bound = read_safely(lambda _: input_bound(request, settings, model), body)
+        bound = read_safely(lambda _: input_bound(request, settings, model), body) + bounds.settings_tokens(body, COUNTED)
         self.call = Call(model=model, input_bound=bound, output_limit=limit and limit * choices, choices=choices, stream=stream)
 
     @property
@@ -157,7 +170,7 @@ def input_bound(request: Request, settings: Settings, model: str) -> int:
     image = bounds.image_tokens(model)
     messages = sum(bounds.TOKENS_PER_MESSAGE + prompt_tokens(message, image) for message in request.messages)
     system = prompt_tokens(request.system or request.snake_system, image)
-    cached = FILE_TOKENS if request.cached or request.snake_cached else 0
+    cached = bounds.STORED_TOKENS if request.cached or request.snake_cached else 0
     return bounds.TOKENS_PER_REPLY + messages + system + cached + tool_tokens(request.tools) + sum(len(encode(s)) for s in settings.schemas)
 
 
@@ -170,40 +183,43 @@ def tool_tokens(tools: Any) -> int:
 
 
 def prompt_tokens(value: Any, image: int) -> int:
-    """The bound for contents or a part in them: pictures and linked files count by themselves, the rest by its text."""
-    match value:
-        case None:
-            return 0
-        case {"inlineData": dict(blob)} | {"inline_data": dict(blob)}:
-            return blob_tokens(blob, image)
-        case {"fileData": dict(data)} | {"file_data": dict(data)}:
-            return image if is_image(data) else FILE_TOKENS
-        case dict():
-            return sum(prompt_tokens(item, image) for item in value.values())
-        case list():
-            return sum(prompt_tokens(item, image) for item in value)
+    """The bound for contents or a part in them."""
+    return bounds.content_tokens(value or "", WORDS, partial(special_part, image))
+
+
+def special_part(image: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
+    """Embedded pictures count by a formula; what only refers to something counts as the longest that it may be."""
+    match part:
+        case {"mimeType": str(mime), "data": str()} | {"mime_type": str(mime), "data": str()} if mime.startswith("image/"):
+            return image, ("mimeType", "mime_type", "data")
+        case {"fileUri": _} | {"file_uri": _}:
+            return bounds.STORED_TOKENS, ()
         case _:
-            return bounds.text_tokens(value, image)
-
-
-def blob_tokens(blob: dict[str, Any], image: int) -> int:
-    return image if is_image(blob) else bounds.text_tokens(blob, image)
-
-
-def is_image(data: dict[str, Any]) -> bool:
-    mime = data.get("mimeType") or data.get("mime_type")
-    return isinstance(mime, str) and mime.startswith("image/")
+            return None
 
 
 def measure(body: bytes) -> tuple[Usage | None, int]:
-    """The usage that a complete answer states, if it states any, and our own count of its output tokens."""
+    """The usage that an answer states, if it states any, and our own count of its output tokens: by the bytes of what cannot be
+    read."""
     try:
-        answer = decode_answer(body)
-    except (msgspec.DecodeError, RecursionError):
-        return None, 0
+        answer = decode_repaired(decode_answer, body)
+    except UNREADABLE:
+        return salvaged(body)
+    if not answer.candidates and not isinstance(answer.usage_metadata, dict):
+        return None, tokens_in_size(len(body))
     parts = parts_of(answer)
     usage = stated_usage(counts_in(answer.usage_metadata), answer.usage_metadata, bool(parts))
     return usage, 0 if usage else sum(map(tokens_in, parts))
+
+
+def salvaged(body: bytes) -> tuple[Usage | None, int]:
+    """The same of an answer that cannot be read as a whole."""
+    try:
+        answer = decode_repaired(decode_raw, body)
+    except UNREADABLE:
+        return None, tokens_in_size(len(body))
+    usage = neutral_usage(counts_in(answer.usage_metadata))
+    return usage, 0 if usage else tokens_in_size(len(bytes(answer.candidates)))
 
 
 def parts_of(answer: Answer) -> list[Part]:
@@ -231,6 +247,7 @@ class StreamMeter:
         self.finished = False
         self.output_seen = 0
         self.failure: Failure | None = None
+        self.provider_failed = False
 
     @property
     def usage(self) -> Usage | None:
@@ -241,7 +258,10 @@ class StreamMeter:
 
     def feed(self, data: bytes) -> bytes:
         """Takes bytes from the provider, gives those for the client."""
-        return b"".join([self.pass_on(event) for event in self.splitter.feed(data)])
+        try:
+            return b"".join([self.pass_on(event) for event in self.splitter.feed(data)])
+        except EventTooLong:
+            return self.splitter.finish() + data
 
     def finish(self) -> bytes:
         """A last event that no blank line ended gets one, since clients drop it otherwise."""
@@ -262,15 +282,25 @@ class StreamMeter:
 
     def read(self, data: bytes) -> None:
         try:
-            answer = decode_answer(data)
-        except (msgspec.DecodeError, RecursionError):
+            answer = decode_repaired(decode_answer, data)
+        except UNREADABLE:
+            self.salvage(data)
             return
+        self.provider_failed = self.provider_failed or bool(answer.error)
         if answer.usage_metadata is not None:
             self.counts = merged(self.counts, answer.usage_metadata)
         for candidate in answer.candidates or ():
             self.finished = self.finished or candidate.finish_reason is not None
             for part in (candidate.content and candidate.content.parts) or ():
                 self.output_seen += tokens_in(part)
+
+    def salvage(self, data: bytes) -> None:
+        try:
+            answer = decode_repaired(decode_raw, data)
+        except UNREADABLE:
+            return
+        self.counts = merged(self.counts, answer.usage_metadata) if answer.usage_metadata else self.counts
+        self.output_seen += tokens_in_size(len(bytes(answer.candidates)))
 
     def error_event(self, failure: Failure, request_id: str) -> bytes:
         """An error of the gateway's in a stream that has begun, with what ends the stream."""

@@ -39,7 +39,7 @@ from proxy.formats.neutral import (
     Usage,
     UsageSeen,
 )
-from proxy.formats.sse import EventSplitter, data_of
+from proxy.formats.sse import TOO_LONG, EventSplitter, EventTooLong, data_of
 
 __all__ = ["StreamDecoder", "StreamEncoder"]
 
@@ -62,7 +62,10 @@ class StreamDecoder:
         self.stray = b""
 
     def feed(self, data: bytes) -> list[Event]:
-        return [event for raw in self.splitter.feed(data) for event in self.read_event(raw)]
+        try:
+            return [event for raw in self.splitter.feed(data) for event in self.read_event(raw)]
+        except EventTooLong:
+            return [] if self.failed else [self.fail(TOO_LONG)]
 
     def finish(self) -> list[Event]:
         rest = self.splitter.finish()

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 
+from proxy.formats.custom_tools import tool_as_function
 from proxy.formats.gemini.parts import ORIGIN, Wire
 from proxy.formats.gemini.schema import json_schema
 from proxy.formats.neutral import Inexpressible, Request, ServerTool, Tool, ToolChoice
@@ -91,8 +92,7 @@ def render_tools(request: Request) -> dict[str, Any]:
 
 def render_declaration(tool: Tool) -> dict[str, Any]:
     """JSON Schema goes as it is. A name cannot be bent to Google's rules: the client would not know the call that comes back."""
-    if tool.custom:
-        raise Inexpressible(f"Gemini has no tools that take free text, such as {tool.name}.", "tools")
+    tool = tool_as_function(tool)
     if not NAME.fullmatch(tool.name):
         raise Inexpressible(
             f"Gemini does not take {tool.name} as a function's name: a letter or _ comes first, then letters, digits and _.:-", "tools"

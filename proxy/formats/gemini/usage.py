@@ -3,6 +3,7 @@
 from typing import Any
 
 from proxy.formats.neutral import Usage
+from proxy.formats.tokens import count_of
 
 MAX_TOKENS = 2**31 - 1
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"
@@ -13,7 +14,7 @@ COUNTS = (PROMPT, CACHED, TOOL_PROMPT, OUTPUT, THOUGHTS)
 def counts_in(metadata: Any) -> dict[str, int]:
     if not isinstance(metadata, dict):
         return {}
-    return {name: metadata[name] for name in COUNTS if isinstance(metadata.get(name), int)}
+    return {name: count for name in COUNTS if (count := count_of(metadata.get(name))) is not None}
 
 
 def merged(before: dict[str, int], metadata: Any) -> dict[str, int]:

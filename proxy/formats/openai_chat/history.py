@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from proxy.formats.custom_tools import call_as_function
 from proxy.formats.neutral import File, Image, Inexpressible, Message, Opaque, Part, Refusal, Text, Thinking, ToolCall, ToolResult
-from proxy.formats.openai_chat.message import as_function, cache_of, call_id, call_of, content_of, images_of, text_of, wire_call, wire_part
+from proxy.formats.openai_chat.message import cache_of, call_id, call_of, content_of, images_of, text_of, wire_call, wire_part
 from proxy.formats.openai_chat.signatures import OWN, thoughts_of, wire_thoughts
 
 INSTRUCTIONS = ("system", "developer")
@@ -199,7 +200,7 @@ class Writer:
             if isinstance(part, Image | File):
                 raise Inexpressible("In this model's API an answer of the model holds no pictures or files.", "messages")
         own = [part for part in message.parts if isinstance(part, Thinking) and part.origin == OWN]
-        calls = [part if self.custom else as_function(part) for part in message.parts if isinstance(part, ToolCall)]
+        calls = [part if self.custom else call_as_function(part) for part in message.parts if isinstance(part, ToolCall)]
         wire: dict[str, Any] = {"role": "assistant"}
         if content := self.words(message):
             wire["content"] = content

@@ -158,11 +158,6 @@ def wire_call(call: ToolCall) -> dict[str, Any]:
     return wire
 
 
-def as_function(call: ToolCall) -> ToolCall:
-    """A call with free text, for those who know only functions."""
-    return msgspec.structs.replace(call, custom=False, arguments=encode({"input": call.arguments}).decode()) if call.custom else call
-
-
 def call_id(given: str) -> str:
     """The same id, or a shorter one made from it, for call and result alike."""
     if len(given) <= MAX_CALL_ID:

@@ -3,20 +3,23 @@
 A request goes as it came but for the fields that the gateway must set, so only what it must know is decoded here.
 """
 
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from proxy.formats import bounds
-from proxy.formats.body import decode, encode, replace_fields
+from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
 from proxy.formats.neutral import Call, Failure, Request, Usage
+from proxy.formats.openai_chat.response import error_event
 from proxy.formats.openai_chat.stream import StreamEncoder
-from proxy.formats.openai_chat.usage import MAX_TOKENS, WireUsage, neutral_usage
-from proxy.formats.sse import EventSplitter, data_of
+from proxy.formats.openai_chat.usage import MAX_TOKENS, WireUsage, neutral_usage, usage_in
+from proxy.formats.sse import EventSplitter, EventTooLong, data_of
 from proxy.formats.tokens import tokens_in_size
 
 MAX_CHOICES = 128
+ABSENT = msgspec.Raw()
 END_OF_EVENT = b"\n\n"
 
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
@@ -39,10 +42,26 @@ class RelayedRequest(msgspec.Struct):
 class Answer(msgspec.Struct):
     choices: list[dict[str, Any]] | None = None
     usage: WireUsage | None = None
+    error: Any = None
 
+
+class RawAnswer(msgspec.Struct):
+    choices: msgspec.Raw = ABSENT
+    usage: msgspec.Raw = ABSENT
+
+
+COUNTED = frozenset(RelayedRequest.__struct_fields__) | {"metadata"}
+WORDS = bounds.vocabulary("""
+    role content type text image_url url detail name refusal tool_calls tool_call_id id index function function_call arguments
+    custom input input_audio data format file file_data filename audio cache_control reasoning reasoning_content
+""")
+LINKED = ("document_url", "video_url", "audio_url")
+"""Parts of compatible servers that only point to what is read."""
 
 decode_request = msgspec.json.Decoder(RelayedRequest).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
+decode_raw = msgspec.json.Decoder(RawAnswer).decode
+decode_choices = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 
 class ChatCall:
@@ -54,10 +73,10 @@ class ChatCall:
         """Raises BadRequest."""
         self.body = body
         self.request = request = decode(decode_request, body)
-        limit, choices = request.max_completion_tokens or request.max_tokens, request.n or 1
+        limit, choices = max(request.max_completion_tokens or 0, request.max_tokens or 0) or None, request.n or 1
         self.call = Call(
             model=request.model,
-            input_bound=input_bound(request),
+            input_bound=input_bound(request) + bounds.settings_tokens(body, COUNTED),
             output_limit=limit and limit * choices,
             choices=choices,
             stream=bool(request.stream),
@@ -96,21 +115,51 @@ def request_path(_model: str, _stream: bool) -> str:
 
 
 def input_bound(request: RelayedRequest) -> int:
-    """Tokens that the input cannot pass at any OpenAI-compatible model."""
-    image = bounds.image_tokens(request.model)
+    """Tokens that messages, tools and answer's form cannot pass at any OpenAI-compatible model."""
+    special = partial(special_part, bounds.image_tokens(request.model))
     extras = [extra for extra in (request.tools, request.functions, request.response_format) if extra is not None]
-    messages = sum(bounds.TOKENS_PER_MESSAGE + bounds.text_tokens(message, image) for message in request.messages)
+    messages = sum(bounds.TOKENS_PER_MESSAGE + bounds.content_tokens(message, WORDS, special) for message in request.messages)
     return bounds.TOKENS_PER_REPLY + messages + sum(len(encode(extra)) for extra in extras)
 
 
+def special_part(image: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
+    """Pictures count by the vendor's formula; what only refers to something counts as the longest that it may be."""
+    match part:
+        case {"type": "image_url", "image_url": {"url": str(url)} as picture}:
+            return bounds.picture_tokens(url, image) + bounds.beside(picture, ("url", "detail")), ("type", "image_url")
+        case {"type": "image_url", "image_url": url}:
+            return bounds.picture_tokens(url, image), ("type", "image_url")
+        case {"type": str(kind)} if kind in LINKED:
+            return bounds.STORED_TOKENS, ()
+        case {"file_id": str()}:
+            return bounds.STORED_TOKENS, ("file_id",)
+        case {"file_data": str(link)} if link.startswith("http"):
+            return bounds.STORED_TOKENS, ()
+        case {"audio": {"id": _}}:
+            return bounds.STORED_TOKENS, ()
+        case _:
+            return None
+
+
 def measure(body: bytes) -> tuple[Usage | None, int]:
-    """The usage that a complete answer states, if it states any, and our own count of its output tokens."""
+    """The usage that an answer states, if it states any, and our own count of its output tokens: by the bytes of what cannot be
+    read. Each is read by itself, so that neither hides the other."""
     try:
-        answer = decode_answer(body)
-    except msgspec.DecodeError:
-        return None, 0
-    usage = neutral_usage(answer.usage) if answer.usage else None
-    return usage, 0 if usage else sum(tokens_in(choice.get("message")) for choice in answer.choices or ())
+        answer = decode_repaired(decode_raw, body)
+    except UNREADABLE:
+        return None, tokens_in_size(len(body))
+    usage = usage_in(answer.usage)
+    if usage is not None:
+        return usage, 0
+    try:
+        return None, sum(map(tokens_in_choice, decode_choices(answer.choices)))
+    except UNREADABLE:
+        return None, tokens_in_size(len(body))
+
+
+def tokens_in_choice(choice: dict[str, Any]) -> int:
+    """Text completions have their text in the choice itself."""
+    return tokens_in(choice.get("message") or choice.get("delta")) or written_tokens(choice.get("text"))
 
 
 class StreamMeter:
@@ -125,10 +174,14 @@ class StreamMeter:
         self.usage: Usage | None = None
         self.output_seen = 0
         self.failure: Failure | None = None
+        self.provider_failed = False
 
     def feed(self, data: bytes) -> bytes:
         """Takes bytes from the provider, gives those for the client."""
-        events = self.splitter.feed(data)
+        try:
+            events = self.splitter.feed(data)
+        except EventTooLong:
+            return self.splitter.finish() + data if self.withhold_usage else data
         if not self.withhold_usage:
             for event in events:
                 self.read(event)
@@ -147,23 +200,51 @@ class StreamMeter:
         """Counts one event; False where the client should not see it."""
         data = data_of(event)
         if not data.startswith(b"{"):
+            self.provider_failed = self.provider_failed or event.startswith(b"event: error")
             return True
         try:
             chunk = decode_answer(data)
-        except msgspec.DecodeError:
+        except UNREADABLE:
+            self.salvage(data)
             return True
+        self.provider_failed = self.provider_failed or bool(chunk.error)
         if chunk.usage is not None:
             self.usage = neutral_usage(chunk.usage) or self.usage
             if not chunk.choices:
                 return chunk.usage.reasoning_tokens is not None
         for choice in chunk.choices or ():
-            self.output_seen += tokens_in(choice.get("delta"))
+            self.output_seen += tokens_in_choice(choice)
         return True
+
+    def salvage(self, data: bytes) -> None:
+        """What a chunk tells that cannot be read as a whole."""
+        usage, counted = measure(data)
+        self.usage = usage or self.usage
+        self.output_seen += counted
+
+    def error_event(self, failure: Failure, request_id: str) -> bytes:
+        return error_event(failure, request_id)
 
 
 def tokens_in(delta: Any) -> int:
     """Tokens in one delta by our own count."""
     if not isinstance(delta, dict):
         return 0
-    size = sum(bounds.text_tokens(value, 0) for name, value in delta.items() if value and name not in ("role", "id"))
-    return tokens_in_size(size)
+    return tokens_in_size(sum(written(value) for name, value in delta.items() if value and name not in ("role", "id")))
+
+
+def written_tokens(value: Any) -> int:
+    return tokens_in_size(written(value))
+
+
+def written(value: Any) -> int:
+    """Bytes of the texts in what the model said."""
+    match value:
+        case str():
+            return bounds.size(value)
+        case dict():
+            return sum(map(written, value.values()))
+        case list():
+            return sum(map(written, value))
+        case _:
+            return 0

@@ -9,6 +9,7 @@ from uuid import uuid4
 import msgspec
 
 from proxy.formats.body import encode
+from proxy.formats.custom_tools import call_as_function
 from proxy.formats.neutral import (
     BadAnswer,
     Choice,
@@ -26,7 +27,6 @@ from proxy.formats.neutral import (
     ToolCall,
 )
 from proxy.formats.openai_chat.message import (
-    as_function,
     call_of,
     content_of,
     images_of,
@@ -224,7 +224,7 @@ def as_declared(call: ToolCall, custom: frozenset[str]) -> ToolCall:
     """A custom tool that the provider knows as a function with one text gets that text back; and a call with free text becomes such
     a function where the client declared no custom tool."""
     if call.name not in custom:
-        return as_function(call)
+        return call_as_function(call)
     return call if call.custom else msgspec.structs.replace(call, custom=True, arguments=free_text(call.arguments))
 
 

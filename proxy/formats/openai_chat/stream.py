@@ -43,7 +43,7 @@ from proxy.formats.openai_chat.response import (
 )
 from proxy.formats.openai_chat.signatures import OWN, detail_of, google_content, listed, mark
 from proxy.formats.openai_chat.usage import read_usage, wire_usage
-from proxy.formats.sse import EventSplitter, data_of
+from proxy.formats.sse import TOO_LONG, EventSplitter, EventTooLong, data_of
 
 DONE = b"[DONE]"
 LONGEST_STRAY = 1 << 20
@@ -63,8 +63,12 @@ class StreamDecoder:
         self.strays = b""
 
     def feed(self, data: bytes) -> list[Event]:
-        for event in self.splitter.feed(data):
-            self.read(event)
+        try:
+            for event in self.splitter.feed(data):
+                self.read(event)
+        except EventTooLong:
+            if not self.ended:
+                self.fail(TOO_LONG)
         return self.taken()
 
     def finish(self) -> list[Event]:
@@ -206,8 +210,7 @@ class StreamEncoder:
                 self.usage = event.usage
                 return b""
             case Failed():
-                self.failed = True
-                return error_event(event.failure, "")
+                return self.error_event(event.failure, "")
             case _:
                 assert_never(event)
 
@@ -219,6 +222,10 @@ class StreamEncoder:
         if self.request.wants_usage and self.usage is not None:
             usage = self.head + b'],"usage":' + encode(wire_usage(self.usage)) + b"}\n\n"
         return usage + b"data: " + DONE + b"\n\n"
+
+    def error_event(self, failure: Failure, request_id: str) -> bytes:
+        self.failed = True
+        return error_event(failure, request_id)
 
     def start(self, event: Started) -> bytes:
         """Id, time and model stay the same in all chunks; the first of each choice names the role."""

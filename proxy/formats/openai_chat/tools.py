@@ -3,13 +3,13 @@
 import re
 from typing import Any
 
+from proxy.formats.custom_tools import FREE_TEXT
 from proxy.formats.neutral import BadRequest, Inexpressible, ServerTool, Tool, ToolChoice
 from proxy.formats.openai_chat.message import cache_control, cache_of, object_of, text_of
 from proxy.formats.openai_chat.signatures import OWN
 
 OPENAI_MODEL = re.compile(r"(o\d|gpt-|chatgpt)")
 ANY_OBJECT = {"type": "object", "properties": {}}
-FREE_TEXT = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 
 
 # Reading ------------------------------------------------------------------------------------------------------------------

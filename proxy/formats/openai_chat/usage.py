@@ -4,41 +4,42 @@ from typing import Any
 
 import msgspec
 
+from proxy.formats.body import UNREADABLE
 from proxy.formats.neutral import Usage
+from proxy.formats.tokens import count_of, counts_of, detail_in
 
 MAX_TOKENS = 2**31 - 1
 
 
-class PromptDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-    """OpenRouter's (openrouter.ai/docs/features/prompt-caching)."""
-
-
-class CompletionDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
-
-
 class WireUsage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    prompt_tokens_details: PromptDetails | None = None
-    completion_tokens_details: CompletionDetails | None = None
+    """Loose in its fields: servers are found to write counts as floats and strings, and an empty list for no details."""
+
+    prompt_tokens: Any = None
+    completion_tokens: Any = None
+    total_tokens: Any = None
+    prompt_tokens_details: Any = None
+    """`cached_tokens`; `cache_write_tokens` is OpenRouter's (openrouter.ai/docs/features/prompt-caching)."""
+    completion_tokens_details: Any = None
     # Together states this beside the others, and sends its usage chunk whether it is asked for or not.
-    reasoning_tokens: int | None = None
+    reasoning_tokens: Any = None
     # DeepSeek's (api-docs.deepseek.com/guides/kv_cache).
-    prompt_cache_hit_tokens: int | None = None
+    prompt_cache_hit_tokens: Any = None
+
+
+decode_usage = msgspec.json.Decoder(WireUsage).decode
 
 
 def neutral_usage(wire: WireUsage) -> Usage | None:
     """Disjoint buckets: OpenAI counts cached tokens inside the prompt. None for counts that are absent or absurd."""
-    details = wire.prompt_tokens_details or PromptDetails()
-    prompt, output, reasoning = wire.prompt_tokens, wire.completion_tokens or 0, reasoning_of(wire)
-    cached, written = details.cached_tokens or wire.prompt_cache_hit_tokens or 0, details.cache_write_tokens or 0
-    if prompt is None or not all(0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, reasoning)):
+    counts = counts_of(wire, "prompt_tokens", "completion_tokens")
+    if wire.prompt_tokens is None or counts is None:
         return None
-    if reasoning > output and wire.total_tokens != prompt + output:
+    (prompt, output), reasoning, details = counts, reasoning_of(wire), wire.prompt_tokens_details
+    cached = detail_in(details, "cached_tokens") or count_of(wire.prompt_cache_hit_tokens) or 0
+    written = detail_in(details, "cache_write_tokens")
+    if not all(0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, reasoning)):
+        return None
+    if reasoning > output and count_of(wire.total_tokens) != prompt + output:
         # xAI leaves reasoning out of the completion and bills it all the same (docs.x.ai, "Reasoning": usage).
         output += reasoning
     cached = min(cached, prompt)
@@ -48,8 +49,15 @@ def neutral_usage(wire: WireUsage) -> Usage | None:
 
 
 def reasoning_of(wire: WireUsage) -> int:
-    details = wire.completion_tokens_details
-    return (details and details.reasoning_tokens) or wire.reasoning_tokens or 0
+    return detail_in(wire.completion_tokens_details, "reasoning_tokens") or count_of(wire.reasoning_tokens) or 0
+
+
+def usage_in(raw: msgspec.Raw) -> Usage | None:
+    """The same from JSON as it came."""
+    try:
+        return neutral_usage(decode_usage(raw))
+    except UNREADABLE:
+        return None
 
 
 def read_usage(value: Any) -> Usage | None:

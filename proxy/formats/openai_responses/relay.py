@@ -3,23 +3,24 @@
 A request is relayed as it came but for the fields that the gateway must set, so only what it must know is decoded here.
 """
 
+import re
+from contextlib import suppress
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from proxy.formats import bounds, neutral
-from proxy.formats.body import decode, encode, replace_fields
+from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
 from proxy.formats.neutral import Call, Failure, Usage
-from proxy.formats.openai_responses.response import WireUsage, neutral_usage
+from proxy.formats.openai_responses.response import WireUsage, error_event, neutral_usage
 from proxy.formats.openai_responses.stream import StreamEncoder
-from proxy.formats.sse import EventSplitter, data_of
-from proxy.formats.tokens import tokens_in_text
+from proxy.formats.sse import EventSplitter, EventTooLong, data_of
+from proxy.formats.tokens import tokens_in_size, tokens_in_text
 
 PATH = "/responses"
 MAX_TOKENS = 2**31 - 1
-STORED_TOKENS = 1_050_000
-"""What a conversation or prompt that the provider keeps may hold at most: the longest context window that it sells."""
 END_OF_EVENT = b"\n\n"
 
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
@@ -40,20 +41,36 @@ class Request(msgspec.Struct):
 
 
 class Answer(msgspec.Struct):
-    output: list[dict[str, Any]] | None = None
-    usage: WireUsage | None = None
+    output: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = msgspec.Raw()
 
 
 class Closing(msgspec.Struct):
     response: Answer | None = None
 
 
+class Typed(msgspec.Struct):
+    type: str = ""
+
+
 class Delta(msgspec.Struct):
     delta: str
 
 
+COUNTED = frozenset(Request.__struct_fields__) - {"prompt"} | {"metadata"}
+WORDS = bounds.vocabulary("""
+    role content type text image_url detail call_id name arguments output id status summary encrypted_content input file_data
+    filename refusal phase
+""")
+ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
+TERMINAL = re.compile(rb'"(error|response\.(completed|incomplete|failed|cancelled))"')
+PICTURES = ("input_image", "computer_screenshot")
+
 decode_request = msgspec.json.Decoder(Request).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
+decode_usage = msgspec.json.Decoder(WireUsage).decode
+decode_output = msgspec.json.Decoder(list[dict[str, Any]]).decode
+decode_type = msgspec.json.Decoder(Typed).decode
 decode_closing = msgspec.json.Decoder(Closing).decode
 decode_delta = msgspec.json.Decoder(Delta).decode
 
@@ -73,7 +90,7 @@ class ResponsesCall:
         self.request = request = decode(decode_request, body)
         self.call = Call(
             model=request.model,
-            input_bound=input_bound(request),
+            input_bound=input_bound(request) + bounds.settings_tokens(body, COUNTED),
             output_limit=request.max_output_tokens,
             stream=bool(request.stream),
         )
@@ -93,9 +110,9 @@ class ResponsesCall:
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         """The usage that a complete answer states, if it states any, and our own count of its output tokens."""
         try:
-            return measure(decode_answer(body))
-        except msgspec.DecodeError:
-            return None, 0
+            return measure(decode_repaired(decode_answer, body))
+        except UNREADABLE:
+            return None, tokens_in_size(len(body))
 
     def meter(self) -> "StreamMeter":
         return StreamMeter()
@@ -106,19 +123,40 @@ class ResponsesCall:
 
 def input_bound(request: Request) -> int:
     """Tokens that the input cannot pass at any model."""
-    image = bounds.image_tokens(request.model)
+    special = partial(special_part, bounds.image_tokens(request.model))
     items = [request.input] if isinstance(request.input, str) else request.input or []
-    messages = sum(bounds.TOKENS_PER_MESSAGE + bounds.text_tokens(item, image) for item in items)
+    messages = sum(bounds.TOKENS_PER_MESSAGE + bounds.content_tokens(item, WORDS, special) for item in items)
     if request.instructions:
-        messages += bounds.TOKENS_PER_MESSAGE + bounds.text_tokens(request.instructions, image)
+        messages += bounds.TOKENS_PER_MESSAGE + bounds.content_tokens(request.instructions, WORDS, special)
     if request.previous_response_id or request.conversation or request.prompt:
-        messages += STORED_TOKENS
+        messages += bounds.STORED_TOKENS
     return bounds.TOKENS_PER_REPLY + messages + sum(len(encode(extra)) for extra in (request.tools, request.text) if extra is not None)
 
 
+def special_part(image: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
+    """Pictures count by the vendor's formula; what only refers to something counts as the longest that it may be."""
+    match part:
+        case {"type": str(kind), "image_url": str(url)} if kind in PICTURES:
+            return bounds.picture_tokens(url, image), ("type", "image_url", "detail")
+        case {"type": str(kind), "file_id": str()} if kind in PICTURES:
+            return image, ("type", "file_id", "detail")
+        case {"type": "item_reference"} | {"file_id": str()} | {"file_url": str()}:
+            return bounds.STORED_TOKENS, ()
+        case _:
+            return None
+
+
 def measure(answer: Answer) -> tuple[Usage | None, int]:
-    usage = neutral_usage(answer.usage) if answer.usage else None
-    return usage, 0 if usage else sum(tokens_in(item) for item in answer.output or ())
+    """Usage and output are read each by itself, so that neither hides the other. Raises one of UNREADABLE where neither can be."""
+    usage = usage_in(answer.usage)
+    return usage, 0 if usage else sum(map(tokens_in, decode_output(answer.output)))
+
+
+def usage_in(raw: msgspec.Raw) -> Usage | None:
+    try:
+        return neutral_usage(decode_usage(raw))
+    except UNREADABLE:
+        return None
 
 
 def tokens_in(value: Any) -> int:
@@ -143,29 +181,44 @@ class StreamMeter:
         self.usage: Usage | None = None
         self.output_seen = 0
         self.failure: Failure | None = None
+        self.provider_failed = False
+        self.ended = False
 
     def feed(self, data: bytes) -> bytes:
-        for event in self.splitter.feed(data):
-            self.read(event)
+        with suppress(EventTooLong):
+            for event in self.splitter.feed(data):
+                self.read(event)
         return data
 
     def finish(self) -> bytes:
         """The blank line that a server left out after its last event, since clients drop that event otherwise."""
         rest = self.splitter.finish()
         self.read(rest)
+        self.provider_failed = self.provider_failed or not self.ended
         return END_OF_EVENT if rest else b""
 
     def read(self, event: bytes) -> None:
         """Most events carry neither text nor usage, and are told by a search: a quote in a text has a backslash before it."""
         try:
             if b'.delta"' in event:
-                self.output_seen += tokens_in_text(decode_delta(data_of(event)).delta)
-            elif b'"usage":' in event or b'"usage" :' in event:
-                self.close(decode_closing(data_of(event)).response)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+                self.output_seen += tokens_in_text(decode_repaired(decode_delta, data_of(event)).delta)
+                return
+            if TERMINAL.search(event):
+                self.end(decode_repaired(decode_type, data_of(event)).type)
+            if b'"usage":' in event or b'"usage" :' in event:
+                self.close(decode_repaired(decode_closing, data_of(event)).response)
+        except UNREADABLE:
             return
+
+    def end(self, kind: str) -> None:
+        """The search that led here may have met the same words elsewhere in an event."""
+        self.ended = self.ended or kind in ENDS
+        self.provider_failed = self.provider_failed or kind in ("error", "response.failed")
 
     def close(self, answer: Answer | None) -> None:
         usage, counted = measure(answer) if answer else (None, 0)
         self.usage = usage or self.usage
         self.output_seen = self.output_seen or counted
+
+    def error_event(self, failure: Failure, request_id: str) -> bytes:
+        return error_event(failure, request_id)

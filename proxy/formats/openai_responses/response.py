@@ -39,6 +39,7 @@ from proxy.formats.openai_responses.items import (
 )
 from proxy.formats.openai_responses.request import render_format
 from proxy.formats.openai_responses.tools import custom_names, render_choice, render_tool
+from proxy.formats.tokens import counts_of, detail_in
 
 MAX_TOKENS = 2**31 - 1
 LAST = 2**31 - 1
@@ -65,20 +66,13 @@ CODE_OF_KIND = {
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
-class InputDetails(msgspec.Struct):
-    cached_tokens: int | None = None
-    cache_write_tokens: int | None = None
-
-
-class OutputDetails(msgspec.Struct):
-    reasoning_tokens: int | None = None
-
-
 class WireUsage(msgspec.Struct):
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    input_tokens_details: InputDetails | None = None
-    output_tokens_details: OutputDetails | None = None
+    """Loose in its fields: compatible servers are found to write counts as floats, and an empty list for no details."""
+
+    input_tokens: Any = None
+    output_tokens: Any = None
+    input_tokens_details: Any = None
+    output_tokens_details: Any = None
 
 
 # From the provider --------------------------------------------------------------------------------------------------------
@@ -152,10 +146,13 @@ def usage_of(answer: dict[str, Any]) -> Usage | None:
 
 def neutral_usage(wire: WireUsage) -> Usage | None:
     """Disjoint buckets: OpenAI counts what it read from and wrote to its cache inside the input. None for absent or absurd counts."""
-    prompt, output = wire.input_tokens, wire.output_tokens or 0
-    details, spent = wire.input_tokens_details or InputDetails(), wire.output_tokens_details or OutputDetails()
-    cached, written, reasoning = details.cached_tokens or 0, details.cache_write_tokens or 0, spent.reasoning_tokens or 0
-    if prompt is None or not all(0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, reasoning)):
+    counts = counts_of(wire, "input_tokens", "output_tokens")
+    if wire.input_tokens is None or counts is None:
+        return None
+    (prompt, output), details = counts, wire.input_tokens_details
+    cached, written = detail_in(details, "cached_tokens"), detail_in(details, "cache_write_tokens")
+    reasoning = detail_in(wire.output_tokens_details, "reasoning_tokens")
+    if not all(0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, reasoning)):
         return None
     cached = min(cached, prompt)
     written = min(written, prompt - cached)

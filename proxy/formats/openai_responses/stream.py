@@ -38,7 +38,7 @@ from proxy.formats.openai_responses.parts import Growing, PartLine
 from proxy.formats.openai_responses.response import failure_of, finish_of, frame, other_items, output_parts, parse_error, usage_of
 from proxy.formats.openai_responses.tools import custom_names
 from proxy.formats.openai_responses.writer import OpenCall, OpenText, OpenThinking, Writer
-from proxy.formats.sse import EventSplitter, data_of
+from proxy.formats.sse import TOO_LONG, EventSplitter, EventTooLong, data_of
 
 BROKE_OFF = Failure(kind="network", code="upstream_unreachable", message="The provider's answer broke off.", status=502)
 CALLS = ("function_call", "custom_tool_call")
@@ -88,7 +88,10 @@ class StreamDecoder:
         self.started = self.ended = False
 
     def feed(self, data: bytes) -> list[Event]:
-        return [event for block in self.splitter.feed(data) for event in self.read(block)]
+        try:
+            return [event for block in self.splitter.feed(data) for event in self.read(block)]
+        except EventTooLong:
+            return [] if self.ended else self.fail(TOO_LONG)
 
     def finish(self) -> list[Event]:
         rest = self.splitter.finish()
@@ -325,7 +328,7 @@ class StreamEncoder:
             case Finished():
                 self.finish_reason = event.finish if event.choice == 0 else self.finish_reason
             case Failed():
-                self.fail(event.failure)
+                return self.error_event(event.failure, "")
             case _:
                 assert_never(event)
         return self.writer.take() if self.writer else b""
@@ -379,6 +382,8 @@ class StreamEncoder:
             self.part.end()
         self.part = None
 
-    def fail(self, failure: Failure) -> None:
-        self.begin().fail(failure, self.usage)
+    def error_event(self, failure: Failure, request_id: str) -> bytes:
+        writer = self.begin()
+        writer.fail(failure, self.usage, request_id)
         self.failed = True
+        return writer.take()

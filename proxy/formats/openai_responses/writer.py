@@ -77,9 +77,9 @@ class Writer:
         self.close_message(status)
         self.conclude(status, {"incomplete_details": details}, usage)
 
-    def fail(self, failure: Failure, usage: Usage | None) -> None:
+    def fail(self, failure: Failure, usage: Usage | None, request_id: str) -> None:
         """As OpenAI does it: the error, then the answer that failed."""
-        error = error_data(failure, "", self.number)
+        error = error_data(failure, request_id, self.number)
         self.pending.append(b"event: error\ndata: %b\n\n" % encode(error))
         self.number += 1
         told = {"code": FAILURE_CODES.get(failure.kind, "server_error"), "message": failure.message}

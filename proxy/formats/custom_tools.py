@@ -1,0 +1,18 @@
+"""Custom tools, which take free text, for providers that know functions only: a function with the one parameter `input`."""
+
+from typing import Any
+
+from msgspec.structs import replace
+
+from proxy.formats.body import encode
+from proxy.formats.neutral import Tool, ToolCall
+
+FREE_TEXT: dict[str, Any] = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+
+
+def tool_as_function(tool: Tool) -> Tool:
+    return replace(tool, custom=False, schema=FREE_TEXT, strict=None) if tool.custom else tool
+
+
+def call_as_function(call: ToolCall) -> ToolCall:
+    return replace(call, custom=False, arguments=encode({"input": call.arguments}).decode()) if call.custom else call

@@ -1,0 +1,274 @@
+"""What providers get wrong: errors inside streams, streams without an end, counts that are none, events without bounds."""
+
+import json
+import time
+from typing import Any
+
+import pytest
+
+from proxy.conversion import CODECS, Conversion, ConversionMeter
+from proxy.formats.anthropic.relay import AnthropicCall
+from proxy.formats.codec import Incoming, Meter, Quirks
+from proxy.formats.completions import CompletionsCall
+from proxy.formats.gemini.relay import GeminiCall
+from proxy.formats.neutral import Call, Failed, Failure, Message, Request, Text, Usage
+from proxy.formats.openai_chat.relay import ChatCall
+from proxy.formats.openai_embeddings import EmbeddingsCall
+from proxy.formats.openai_responses.relay import ResponsesCall
+from proxy.formats.sse import LONGEST_EVENT, EventSplitter, EventTooLong
+from proxy.relaying import answer_headers
+from tests.formats.scenarios import ANSWERS, events
+
+CLIENT = Request(model="m", messages=(Message(role="user", parts=(Text(text="Hi"),)),), stream=True)
+FAILURE = Failure(kind="server_error", code="overloaded", message="Too busy.", status=529)
+CALLS: dict[str, Incoming] = {
+    "openai_chat": ChatCall(b'{"model": "m", "messages": [{}], "stream": true}'),
+    "openai_responses": ResponsesCall(b'{"model": "m", "input": "x", "stream": true}'),
+    "anthropic": AnthropicCall(b'{"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "stream": true}'),
+    "gemini": GeminiCall(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True),
+}
+ARRAY = GeminiCall(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True, array=True)
+ERRORS = {
+    "openai_chat": b'data: {"error": {"message": "Too busy."}}\n\n',
+    "openai_responses": b'event: response.failed\ndata: {"type": "response.failed", "response": {"error": {"code": "x"}}}\n\n',
+    "anthropic": b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}}\n\n',
+    "gemini": b'data: {"error": {"code": 503, "message": "Too busy."}}\r\n\r\n',
+}
+
+
+def stream_of(name: str, scenario: str = "text") -> bytes:
+    encoder = CODECS[name].StreamEncoder(CLIENT)
+    stream: bytes = b"".join(encoder.encode(event) for event in events(ANSWERS[scenario])) + encoder.finish()
+    return stream
+
+
+def metered(meter: Meter, stream: bytes) -> tuple[bytes, bool]:
+    return meter.feed(stream) + meter.finish(), meter.provider_failed
+
+
+# Errors in a stream -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("scenario", ["text", "parallel calls"])
+def test_a_sound_stream_is_no_failure(name: str, scenario: str) -> None:
+    stream = stream_of(name, scenario)
+    passed, failed = metered(CALLS[name].meter(), stream)
+    assert not failed and passed
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_words_about_errors_are_no_failure(name: str) -> None:
+    encoder = CODECS[name].StreamEncoder(CLIENT)
+    told = ANSWERS["text"].choices[0].parts[0]
+    assert isinstance(told, Text)
+    text = 'event: error {"type": "error"} "response.failed" "error"'
+    stream = b"".join(encoder.encode(event) for event in events(ANSWERS["text"])) + encoder.finish()
+    quoted = json.dumps(text)[1:-1].encode()
+    _, failed = metered(CALLS[name].meter(), stream.replace(b"quoted", quoted))
+    assert not failed
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_an_error_in_a_stream_passes_and_is_known(name: str) -> None:
+    stream = stream_of(name)
+    cut = stream.index(b"\n\n") + 2 if name != "gemini" else stream.index(b"\r\n\r\n") + 4
+    broken = stream[:cut] + ERRORS[name]
+    assert metered(CALLS[name].meter(), broken) == (broken, True)
+
+
+@pytest.mark.parametrize("name", ["anthropic", "openai_responses"])
+def test_a_stream_without_its_last_event_is_a_failure(name: str) -> None:
+    stream = stream_of(name)
+    cut = stream[: stream[:-2].rindex(b"\n\n") + 2]
+    assert metered(CALLS[name].meter(), cut) == (cut, True)
+
+
+# Failures told to the client ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_same_format_meter_tells_a_failure_in_its_own_dialect(name: str) -> None:
+    assert CALLS[name].meter().error_event(FAILURE, "req_1") == CODECS[name].error_event(FAILURE, "req_1")
+
+
+def converted(name: str, incoming: Incoming) -> tuple[ConversionMeter, bytes]:
+    """A meter whose provider has begun to answer and fails."""
+    meter = ConversionMeter(CODECS["anthropic"].StreamDecoder(), incoming.encoder(CLIENT))
+    begun = stream_of("anthropic")
+    passed = meter.feed(begun[: begun.index(b"event: content_block_stop")])
+    passed += meter.feed(ERRORS["anthropic"]) + meter.finish()
+    assert meter.failure is not None and not meter.provider_failed
+    return meter, passed + meter.error_event(meter.failure, "req_1")
+
+
+def test_a_responses_client_hears_of_the_failure_with_the_right_numbers() -> None:
+    _, heard = converted("openai_responses", CALLS["openai_responses"])
+    read = [json.loads(line[6:]) for line in heard.decode().splitlines() if line.startswith("data: ")]
+    assert [event["sequence_number"] for event in read] == list(range(len(read)))
+    assert [event["type"] for event in read[-2:]] == ["error", "response.failed"]
+    assert read[-2]["error"]["request_id"] == "req_1"
+
+
+def test_an_array_that_fails_is_an_array_all_the_same() -> None:
+    _, heard = converted("gemini", ARRAY)
+    assert json.loads(heard)[-1]["error"]["message"] == "Too busy."
+    meter = ARRAY.meter()
+    relayed = meter.feed(stream_of("gemini")[: stream_of("gemini").index(b"\r\n\r\n") + 4]) + meter.error_event(FAILURE, "req_1")
+    assert json.loads(relayed)[-1]["error"]["message"] == "Too busy."
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_converted_failure_names_the_request(name: str) -> None:
+    _, heard = converted(name, CALLS[name])
+    assert b"req_1" in heard and b"Too busy." in heard
+
+
+class Reply:
+    def __init__(self, status: int) -> None:
+        self.status, self.headers = status, {"content-type": "text/event-stream; charset=utf-8"}
+
+
+class Exchange:
+    def headers(self) -> dict[str, str]:
+        return {}
+
+
+@pytest.mark.parametrize(("status", "type"), [(200, "application/json"), (400, "text/event-stream; charset=utf-8")])
+def test_a_stream_has_the_clients_content_type(status: int, type: str) -> None:
+    headers: Any = answer_headers(Exchange(), ARRAY, Reply(status))  # type: ignore[arg-type]
+    assert headers["content-type"] == type
+
+
+# Counts -------------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        {"prompt_tokens": 7, "completion_tokens": 5.0},
+        {"prompt_tokens": "7", "completion_tokens": "5"},
+        {"prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": [], "completion_tokens_details": "none"},
+    ],
+)
+@pytest.mark.parametrize("text", [b"hello", b"\\ud800"])
+def test_chat_usage_is_read_however_it_is_written(usage: dict[str, Any], text: bytes) -> None:
+    stated = json.dumps(usage).encode()
+    body = b'{"choices": [{"message": {"content": "%b"}, "delta": {"content": "%b"}}], "usage": %b}' % (text, text, stated)
+    assert CALLS["openai_chat"].measure(body) == (Usage(input=7, output=5), 0)
+    meter = CALLS["openai_chat"].meter()
+    meter.feed(b"data: " + body + b"\n\n")
+    assert meter.usage == Usage(input=7, output=5)
+    assert CODECS["openai_chat"].StreamDecoder().feed(b"data: " + body.replace(b"\\ud800", b"x") + b"\n\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "body"),
+    [
+        ("anthropic", '{"content": [{"text": "%s"}], "usage": {"input_tokens": 7.0, "output_tokens": "5", "cache_creation": []}}'),
+        (
+            "openai_responses",
+            '{"output": [{"text": "%s"}], "usage": {"input_tokens": 7.0, "output_tokens": "5", "input_tokens_details": []}}',
+        ),
+        (
+            "gemini",
+            '{"candidates": [{"content": {"parts": [{"text": "%s"}]}}], "usageMetadata": {"promptTokenCount": 7.0, "candidatesTokenCount": "5"}}',
+        ),
+    ],
+)
+@pytest.mark.parametrize("text", ["hello", "\\ud800"])
+def test_usage_is_read_however_it_is_written(name: str, body: str, text: str) -> None:
+    assert CALLS[name].measure((body % text).encode()) == (Usage(input=7, output=5), 0)
+
+
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("body", [b"data: x\n\n" * 100, b'{"x": "' + b"y" * 891 + b'"}', b'{"choices": 5, "usage": 5}' + b" " * 900])
+def test_an_answer_that_cannot_be_read_counts_by_its_bytes(name: str, body: bytes) -> None:
+    usage, seen = CALLS[name].measure(body)
+    assert usage is None and seen == -(-len(body) // 4)
+
+
+@pytest.mark.parametrize(
+    "usage", [{"prompt_tokens": 7, "completion_tokens": "many"}, "many", {"prompt_tokens": 7, "completion_tokens": -1}]
+)
+def test_usage_that_cannot_be_read_does_not_hide_the_text(usage: Any) -> None:
+    chat = {"choices": [{"message": {"content": "x" * 400}}], "usage": usage}
+    assert CALLS["openai_chat"].measure(json.dumps(chat).encode()) == (None, 100)
+    text = {"choices": [{"text": "x" * 400}], "usage": usage}
+    assert CompletionsCall(b'{"model": "m", "prompt": "x"}').measure(json.dumps(text).encode()) == (None, 100)
+
+
+def test_embeddings_without_usage_have_no_output_tokens() -> None:
+    assert EmbeddingsCall(b'{"model": "m", "input": "x"}').measure(b'{"data": [{"embedding": [1, 2]}]}') == (None, 0)
+
+
+def test_calls_count_in_a_converted_answer_without_usage() -> None:
+    plan = Conversion(CALLS["anthropic"], "anthropic", "openai_chat", Quirks())
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps({"a": "x" * 391})}}
+    body = json.dumps({"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}).encode()
+    assert plan.measure(body) == (None, 100)
+
+
+# Events without bounds ----------------------------------------------------------------------------------------------------
+
+
+def test_an_event_that_never_ends_is_searched_once() -> None:
+    splitter, begun = EventSplitter(), time.process_time()
+    for _ in range(100_000):
+        assert splitter.feed(b"0123456789") == []
+    assert splitter.feed(b"\n") == [] and splitter.feed(b"\r") == [] and len(splitter.feed(b"\nx")[0]) == 1_000_003
+    assert splitter.finish() == b"x"
+    assert time.process_time() - begun < 3  # searching all of it each time takes minutes
+
+
+def test_an_event_beyond_all_bounds_is_an_error() -> None:
+    splitter = EventSplitter()
+    splitter.feed(b"x" * (LONGEST_EVENT + 1))
+    with pytest.raises(EventTooLong):
+        splitter.feed(b"y")
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_decoder_fails_on_such_an_event_once(name: str) -> None:
+    decoder = CODECS[name].StreamDecoder()
+    decoder.feed(b"x" * (LONGEST_EVENT + 1))
+    seen = [*decoder.feed(b"y"), *decoder.feed(b"\n\n"), *decoder.finish()]
+    assert [type(event) for event in seen] == [Failed] and "16 MiB" in seen[0].failure.message
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_a_meter_passes_such_an_event_on(name: str) -> None:
+    meter, begun = CALLS[name].meter(), b"x" * (LONGEST_EVENT + 1)
+    passed = meter.feed(begun) + meter.feed(b"y" * 10) + meter.feed(b"z")
+    assert (passed + meter.finish()).startswith(begun + b"y" * 10 + b"z")
+
+
+# The demo's count ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["openai_responses", "anthropic", "gemini"])
+def test_what_is_held_for_a_converted_request_covers_what_the_demo_counts(name: str) -> None:
+    tool: dict[str, Any] = {"name": "f", "description": "d" * 500}
+    bodies: dict[str, dict[str, Any]] = {
+        "openai_responses": {"model": "m", "input": [], "instructions": "x", "tools": [{"type": "custom", **tool}]},
+        "anthropic": {"model": "m", "max_tokens": 1, "messages": [], "system": [{"type": "text", "text": "x"}]},
+        "gemini": {"contents": []},
+    }
+    body = bodies[name]
+    for number in range(50):
+        call_id, last = f"call_{number}", number % 2
+        match name:
+            case "openai_responses":
+                body["input"] += [
+                    {"role": "user", "content": "a"},
+                    {"type": "function_call", "call_id": call_id, "name": "f", "arguments": "{}"},
+                ]
+            case "anthropic":
+                body["messages"] += [{"role": "assistant" if last else "user", "content": "a"}]
+            case _:
+                body["contents"] += [{"role": "model" if last else "user", "parts": [{"text": "a"}]}]
+    raw = json.dumps(body).encode()
+    parse: dict[str, Any] = {"openai_responses": ResponsesCall, "anthropic": AnthropicCall, "gemini": lambda raw: GeminiCall(raw, "m")}
+    plan = Conversion(parse[name](raw), name, "openai_chat", Quirks())
+    counted: Call = ChatCall(plan.upstream_body("m", None, "max_tokens")).call
+    assert plan.call.input_bound >= counted.input_bound

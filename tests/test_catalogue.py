@@ -1,0 +1,20 @@
+"""Which models `GET /v1/models/<name>` knows."""
+
+import httpx
+import pytest
+
+pytestmark = pytest.mark.databases
+
+
+@pytest.mark.parametrize("model", ["no-such-model", "anything/else", "demo/nothing"])
+def test_a_name_that_nobody_knows_is_a_404_although_one_account_would_take_it(gateway: httpx.Client, model: str) -> None:
+    response = gateway.get(f"/v1/models/{model}")
+    assert (response.status_code, response.json()["error"]["type"]) == (404, "unknown_model")
+
+
+@pytest.mark.parametrize(
+    ("model", "owner"), [("demo/chat", "demo"), ("demo/embed", "demo"), ("gpt-4o-mini", "openai"), ("openai/my-own-model", "openai")]
+)
+def test_listed_priced_and_prefixed_names_are_known(gateway: httpx.Client, model: str, owner: str) -> None:
+    answer = gateway.get(f"/v1/models/{model}").json()
+    assert (answer["id"], answer["owned_by"]) == (model, owner)

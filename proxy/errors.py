@@ -147,7 +147,9 @@ def client_closed() -> GatewayError:
 
 
 def stopped() -> GatewayError:
-    return failed(503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", "The gateway was stopped before the answer was complete.")
+    return failed(
+        503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", "The gateway was stopped before the answer ended."
+    )
 
 
 def internal() -> GatewayError:

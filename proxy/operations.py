@@ -25,7 +25,6 @@ class Operation:
     billable: bool = False
     convertible: bool = False
 
-
     @property
     def dialect(self) -> str:
         """Whose words the caller speaks, as logs and metrics name it: openai, anthropic or gemini."""

@@ -99,8 +99,9 @@ async def relay(
 
 def answer_headers(exchange: Exchange, incoming: Incoming, reply: UpstreamReply) -> Headers:
     relayed = {name: reply.headers[name] for name in RELAYED_HEADERS if name in reply.headers}
-    if incoming.call.stream and reply.status < 400 and "event-stream" in relayed.get("content-type", ""):
+    streamed, converted = incoming.call.stream and reply.status < 400, isinstance(incoming, Conversion)
+    if streamed and (converted or "event-stream" in relayed.get("content-type", "")):
         relayed["content-type"] = incoming.stream_type
-    elif isinstance(incoming, Conversion):
+    elif converted:
         relayed["content-type"] = "application/json"
     return {**relayed, **exchange.headers()}

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import anthropic
+import httpx
 import openai
 import pytest
 from aiohttp import web
@@ -182,6 +183,46 @@ def test_openai_chat(gpt: openai.OpenAI, scenario: str, spoken: str, stream: boo
     assert completion.usage is not None and completion.usage.prompt_tokens_details is not None
     assert (completion.usage.prompt_tokens, completion.usage.prompt_tokens_details.cached_tokens) == (100, 40)
     assert_charged(stream)
+
+
+BROKEN = b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}}\n\n'
+
+
+@pytest.fixture
+def breaks_off(upstream: LocalUpstream) -> bytes:
+    """An Anthropic stream that begins and fails; what came of it."""
+    encoder = CODECS["anthropic"].StreamEncoder(CLIENT_REQUEST)
+    begun: bytes = b"".join(encoder.encode(event) for event in events(ANSWERS["text"])[:3]) + BROKEN
+
+    async def answer(asked: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
+        await response.prepare(asked)
+        await response.write(begun)
+        return response
+
+    upstream.answer = answer
+    return begun
+
+
+@pytest.mark.parametrize("spoken", ["anthropic"], indirect=True)
+def test_a_failure_inside_a_stream_passes_as_it_is_and_is_recorded(live_gateway: LiveGateway, breaks_off: bytes, key: str) -> None:
+    asked = {"model": "other/m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], "stream": True}
+    heard = httpx.post(f"{live_gateway.url}/anthropic/v1/messages", json=asked, headers={"x-api-key": key})
+    assert (heard.status_code, heard.headers["content-type"], heard.content) == (200, "text/event-stream", breaks_off)
+    record = the_record()
+    assert (record.outcome, record.status_code, record.error) == ("upstream_error", 502, "upstream_status")
+
+
+@pytest.mark.parametrize("spoken", ["anthropic"], indirect=True)
+def test_a_failure_inside_a_converted_stream_is_told_in_the_clients_words(live_gateway: LiveGateway, breaks_off: bytes, key: str) -> None:
+    asked = {"model": "other/m", "input": "Hi", "stream": True}
+    headers = {"authorization": f"Bearer {key}", "x-request-id": "req_mine"}
+    heard = httpx.post(f"{live_gateway.url}/openai/v1/responses", json=asked, headers=headers)
+    read = [json.loads(line[6:]) for line in heard.text.splitlines() if line.startswith("data: ")]
+    assert [event["type"] for event in read[-2:]] == ["error", "response.failed"]
+    assert [event["sequence_number"] for event in read] == list(range(len(read)))
+    assert (read[-2]["error"]["message"], read[-2]["error"]["request_id"]) == ("Too busy.", "req_mine")
+    assert the_record().outcome == "upstream_error"
 
 
 @pytest.mark.parametrize("client_name", ["anthropic", "gemini", "responses"])

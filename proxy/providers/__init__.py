@@ -28,7 +28,7 @@ class Provider:
     key_header: str = "authorization"
     key_prefix: str = "Bearer "
     headers: Mapping[str, str] = field(default_factory=dict)
-    quirks: Quirks = Quirks()
+    quirks: Quirks = field(default_factory=Quirks)
     path_prefix: str = ""
     """Put between base and path, with `{model}`: for servers that have the model in the address."""
     query: str = ""

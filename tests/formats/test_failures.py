@@ -125,8 +125,8 @@ def test_a_converted_failure_names_the_request(name: str) -> None:
 
 
 class Reply:
-    def __init__(self, status: int) -> None:
-        self.status, self.headers = status, {"content-type": "text/event-stream; charset=utf-8"}
+    def __init__(self, status: int, type: str) -> None:
+        self.status, self.headers = status, {"content-type": type}
 
 
 class Exchange:
@@ -134,9 +134,18 @@ class Exchange:
         return {}
 
 
-@pytest.mark.parametrize(("status", "type"), [(200, "application/json"), (400, "text/event-stream; charset=utf-8")])
-def test_a_stream_has_the_clients_content_type(status: int, type: str) -> None:
-    headers: Any = answer_headers(Exchange(), ARRAY, Reply(status))  # type: ignore[arg-type]
+@pytest.mark.parametrize(
+    ("incoming", "status", "said", "type"),
+    [
+        (ARRAY, 200, "text/event-stream; charset=utf-8", "application/json"),
+        (ARRAY, 400, "text/html", "text/html"),
+        (Conversion(CALLS["anthropic"], "anthropic", "openai_chat", Quirks()), 200, "application/json", "text/event-stream"),
+        (Conversion(ARRAY, "gemini", "anthropic", Quirks()), 200, "text/event-stream", "application/json"),
+        (Conversion(CALLS["anthropic"], "anthropic", "openai_chat", Quirks()), 503, "text/html", "application/json"),
+    ],
+)
+def test_a_stream_has_the_clients_content_type(incoming: Incoming, status: int, said: str, type: str) -> None:
+    headers: Any = answer_headers(Exchange(), incoming, Reply(status, said))  # type: ignore[arg-type]
     assert headers["content-type"] == type
 
 
@@ -172,7 +181,8 @@ def test_chat_usage_is_read_however_it_is_written(usage: dict[str, Any], text: b
         ),
         (
             "gemini",
-            '{"candidates": [{"content": {"parts": [{"text": "%s"}]}}], "usageMetadata": {"promptTokenCount": 7.0, "candidatesTokenCount": "5"}}',
+            '{"candidates": [{"content": {"parts": [{"text": "%s"}]}}],'
+            ' "usageMetadata": {"promptTokenCount": 7.0, "candidatesTokenCount": "5"}}',
         ),
     ],
 )

@@ -147,9 +147,7 @@ def client_closed() -> GatewayError:
 
 
 def stopped() -> GatewayError:
-    return failed(
-        503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", "The gateway was stopped before the answer ended."
-    )
+    return failed(503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", "The gateway was stopped before the answer ended.")
 
 
 def internal() -> GatewayError:

@@ -108,10 +108,15 @@ def test_anthropic(claude: anthropic.Anthropic, scenario: str, spoken: str, stre
     assert_charged(stream)
 
 
-@pytest.fixture
-def gemini(live_gateway: LiveGateway, key: str) -> genai.Client:
+def google(live_gateway: LiveGateway, key: str) -> genai.Client:
     options = types.HttpOptions(base_url=live_gateway.url, api_version="v1beta", retry_options=types.HttpRetryOptions(attempts=1))
     return genai.Client(api_key=key, http_options=options)
+
+
+@pytest.fixture
+def gemini(live_gateway: LiveGateway, key: str) -> Iterator[genai.Client]:
+    with google(live_gateway, key) as client:
+        yield client
 
 
 @through_chat
@@ -225,40 +230,41 @@ def test_a_failure_inside_a_converted_stream_is_told_in_the_clients_words(live_g
     assert the_record().outcome == "upstream_error"
 
 
-@pytest.mark.parametrize("client_name", ["anthropic", "gemini", "responses"])
-def test_the_demo_model_answers_in_every_format(live_gateway: LiveGateway, token: str, client_name: str) -> None:
-    match client_name:
-        case "anthropic":
-            client = anthropic.Anthropic(base_url=live_gateway.url, api_key=token)
-            answer = client.messages.create(model="demo/chat", max_tokens=5, messages=[{"role": "user", "content": "Hi"}])
-            assert answer.usage.output_tokens == 5
-            counted = client.messages.count_tokens(model="demo/chat", messages=[{"role": "user", "content": "Hi"}])
-            assert counted.input_tokens > 0
-        case "gemini":
-            google = genai.Client(api_key=token, http_options=types.HttpOptions(base_url=live_gateway.url))
-            said = google.models.generate_content(model="demo/chat", contents="Hi", config=types.GenerateContentConfig(max_output_tokens=5))
-            assert said.usage_metadata is not None and said.usage_metadata.candidates_token_count == 5
-            assert (google.models.count_tokens(model="demo/chat", contents="Hi").total_tokens or 0) > 0
-        case _:
-            gpt = openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token)
-            response = gpt.responses.create(model="demo/chat", input="Hi", max_output_tokens=16)
-            assert response.status == "incomplete" and response.usage is not None and response.usage.output_tokens == 16
+def test_the_demo_model_answers_an_anthropic_client(live_gateway: LiveGateway, token: str) -> None:
+    with anthropic.Anthropic(base_url=live_gateway.url, api_key=token) as client:
+        answer = client.messages.create(model="demo/chat", max_tokens=5, messages=[{"role": "user", "content": "Hi"}])
+        assert answer.usage.output_tokens == 5
+        assert client.messages.count_tokens(model="demo/chat", messages=[{"role": "user", "content": "Hi"}]).input_tokens > 0
+
+
+def test_the_demo_model_answers_a_gemini_client(live_gateway: LiveGateway, token: str) -> None:
+    with google(live_gateway, token) as client:
+        said = client.models.generate_content(model="demo/chat", contents="Hi", config=types.GenerateContentConfig(max_output_tokens=5))
+        assert said.usage_metadata is not None and said.usage_metadata.candidates_token_count == 5
+        assert (client.models.count_tokens(model="demo/chat", contents="Hi").total_tokens or 0) > 0
+
+
+def test_the_demo_model_answers_a_responses_client(live_gateway: LiveGateway, token: str) -> None:
+    with openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token) as client:
+        response = client.responses.create(model="demo/chat", input="Hi", max_output_tokens=16)
+        assert response.status == "incomplete" and response.usage is not None and response.usage.output_tokens == 16
 
 
 def test_every_sdk_lists_the_models(live_gateway: LiveGateway, token: str) -> None:
-    listed = {
-        "openai": [model.id for model in openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token).models.list()],
-        "anthropic": [model.id for model in anthropic.Anthropic(base_url=live_gateway.url, api_key=token).models.list()],
-    }
-    google = genai.Client(api_key=token, http_options=types.HttpOptions(base_url=live_gateway.url))
-    listed["google"] = [(model.name or "").removeprefix("models/") for model in google.models.list()]
-    assert all(names[:2] == ["demo/chat", "demo/embed"] for names in listed.values()), listed
+    with openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token) as gpt:
+        assert [model.id for model in gpt.models.list()][:2] == ["demo/chat", "demo/embed"]
+    with anthropic.Anthropic(base_url=live_gateway.url, api_key=token) as claude:
+        assert [model.id for model in claude.models.list()][:2] == ["demo/chat", "demo/embed"]
+    with google(live_gateway, token) as client:
+        assert [model.name for model in client.models.list()][:2] == ["models/demo/chat", "models/demo/embed"]
 
 
 def test_errors_come_in_each_dialect(live_gateway: LiveGateway, transactional_db: None) -> None:
-    with pytest.raises(anthropic.AuthenticationError, match="not valid") as refused:
-        anthropic.Anthropic(base_url=live_gateway.url, api_key="wrong", max_retries=0).models.list()
+    with (
+        anthropic.Anthropic(base_url=live_gateway.url, api_key="wrong", max_retries=0) as claude,
+        pytest.raises(anthropic.AuthenticationError, match="not valid") as refused,
+    ):
+        claude.models.list()
     assert refused.value.status_code == 401
-    google = genai.Client(api_key="wrong", http_options=types.HttpOptions(base_url=live_gateway.url))
-    with pytest.raises(genai.errors.ClientError, match="UNAUTHENTICATED"):
-        google.models.generate_content(model="demo/chat", contents="Hi")
+    with google(live_gateway, "wrong") as client, pytest.raises(genai.errors.ClientError, match="UNAUTHENTICATED"):
+        client.models.generate_content(model="demo/chat", contents="Hi")

@@ -118,8 +118,19 @@ def input_bound(request: RelayedRequest) -> int:
     """Tokens that messages, tools and answer's form cannot pass at any OpenAI-compatible model."""
     special = partial(special_part, bounds.image_tokens(request.model))
     extras = [extra for extra in (request.tools, request.functions, request.response_format) if extra is not None]
-    messages = sum(bounds.TOKENS_PER_MESSAGE + bounds.content_tokens(message, WORDS, special) for message in request.messages)
-    return bounds.TOKENS_PER_REPLY + messages + sum(len(encode(extra)) for extra in extras)
+    messages = sum(plain_tokens(message) or bounds.content_tokens(message, WORDS, special) for message in request.messages)
+    return (
+        bounds.TOKENS_PER_REPLY + bounds.TOKENS_PER_MESSAGE * len(request.messages) + messages + sum(len(encode(extra)) for extra in extras)
+    )
+
+
+def plain_tokens(message: dict[str, Any]) -> int:
+    """The same for a message of a role and a text alone, as nearly all are; 0 for any other."""
+    match message:
+        case {"role": str(role), "content": str(text)} if len(message) == 2:
+            return bounds.size(role) + bounds.size(text)
+        case _:
+            return 0
 
 
 def special_part(image: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:

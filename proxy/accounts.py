@@ -24,6 +24,8 @@ class Account:
     secret: str | None
     models: frozenset[str] = frozenset()
     trusted: bool = False
+    preferred: str = ""
+    """The format that conversions use, where it is not the provider's first."""
 
     @property
     def formats(self) -> tuple[str, ...]:
@@ -35,7 +37,9 @@ class Account:
         return tuple(format for format, base in bases.items() if base == self.provider.base_url)
 
     def format_for(self, client: str) -> str:
-        return client if client in self.formats else self.formats[0]
+        if client in self.formats:
+            return client
+        return self.preferred if self.preferred in self.formats else self.formats[0]
 
     def url(self, format: str, path: str, model: str) -> str:
         own = self.base_url not in ("", self.provider.base_url)

@@ -3,6 +3,7 @@
 import re
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 from django.conf import settings
@@ -22,6 +23,8 @@ class ConfiguredModel(msgspec.Struct, frozen=True):
     name: str
     provider: str
     description: str = ""
+    api: Literal["chat", "responses"] = "chat"
+    """By which of OpenAI's formats clients of other formats reach the model."""
 
 
 class OperatorConfig(msgspec.Struct, frozen=True):
@@ -32,10 +35,7 @@ class OperatorConfig(msgspec.Struct, frozen=True):
     default_provider: str = ""
     timeout: str | float | int = DEFAULT_TIMEOUT_S
     routes: dict[str, str] = {}
-    providers: dict[str, str] = {}
-
-    def provider_of(self, model: str) -> str | None:
-        return self.providers.get(model)
+    by_name: dict[str, ConfiguredModel] = {}
 
     @property
     def timeout_s(self) -> float:
@@ -51,8 +51,8 @@ def current() -> OperatorConfig:
         if name and name not in PROVIDERS:
             raise BadConfiguration(f"{env.ai_gateway_config}: unknown provider {name!r}; known: {', '.join(PROVIDERS)}")
     seconds(config.timeout)
-    providers = {model.name: model.provider for model in config.models}
-    return msgspec.structs.replace(config, routes=parse_routes(env.ai_gateway_model_routes), providers=providers)
+    by_name = {model.name: model for model in config.models}
+    return msgspec.structs.replace(config, routes=parse_routes(env.ai_gateway_model_routes), by_name=by_name)
 
 
 def read_file(path: Path) -> OperatorConfig:

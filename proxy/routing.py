@@ -4,13 +4,14 @@ The first that knows the name wins: the project's own credentials, the operator'
 `provider/model`, the bundled catalogue, the default provider.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from billing import prices
 from billing.prices import Price
 from keys.authentication import Grant
 from proxy import errors, operator_config
 from proxy.accounts import DEMO_ACCOUNT, Account, accounts_of_project, operators_accounts
+from proxy.formats import openai_responses
 from proxy.formats.neutral import Call
 from proxy.formats.tokens import TOKEN_BYTES
 from proxy.providers import DEMO, OPENAI, PROVIDERS, demo
@@ -70,11 +71,12 @@ def configured(model: str, own: tuple[Account, ...], operators: tuple[Account, .
     for account in own:
         if model in account.models:
             return account
-    if provider := config.providers.get(model):
+    if route := config.by_name.get(model):
         by_name = {DEMO: DEMO_ACCOUNT, **names_of_accounts(own, operators)}
-        if provider not in by_name:
-            raise without_account(model, provider)
-        return by_name[provider]
+        if route.provider not in by_name:
+            raise without_account(model, route.provider)
+        account = by_name[route.provider]
+        return replace(account, preferred=openai_responses.NAME) if route.api == "responses" else account
     for account in operators:
         if model in account.models:
             return account

@@ -90,3 +90,22 @@ def test_a_wrong_file_is_told(configure: Callable[..., None], yaml: str) -> None
     configure(yaml)
     with pytest.raises(BadConfiguration):
         operator_config.current()
+
+
+def test_a_route_says_by_which_format_other_clients_reach_openai(configure: Callable[..., None]) -> None:
+    configure("models: [{name: deep, provider: openai, api: responses}, {name: plain, provider: openai}]")
+    deep, plain = (routing.find(name, (), (OPENAI,))[0] for name in ("deep", "plain"))
+    assert [deep.format_for(client) for client in ("anthropic", "gemini", "openai_responses", "openai_chat")] == [
+        "openai_responses",
+        "openai_responses",
+        "openai_responses",
+        "openai_chat",
+    ]
+    assert plain.format_for("anthropic") == "openai_chat"
+
+
+def test_azure_has_the_model_in_the_address() -> None:
+    azure = Account("azure", PROVIDERS["azure"], "https://acme.openai.azure.com", "key")
+    url = azure.url("openai_chat", "/chat/completions", "my gpt/4")
+    assert url == "https://acme.openai.azure.com/openai/deployments/my%20gpt%2F4/chat/completions?api-version=2024-10-21"
+    assert PROVIDERS["azure"].auth_headers("key") == {"api-key": "key"}

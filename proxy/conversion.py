@@ -7,10 +7,11 @@ from msgspec.structs import replace
 
 from proxy import errors
 from proxy.accounts import Account
-from proxy.formats import anthropic, gemini, openai_chat, openai_responses
-from proxy.formats.codec import Incoming, Quirks, StreamDecoder, StreamEncoder
+from proxy.formats import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
+from proxy.formats.codec import Embedder, Embedding, Incoming, Quirks, StreamDecoder, StreamEncoder
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.neutral import (
+    BadAnswer,
     Event,
     Failed,
     Failure,
@@ -28,11 +29,17 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.openai_chat.relay import RelayedRequest
 from proxy.formats.openai_chat.relay import input_bound as openai_chat_bound
-from proxy.formats.openai_embeddings import EmbeddingsCall
-from proxy.formats.tokens import tokens_in_text
+from proxy.formats.tokens import OutputMeter, tokens_in_text
 from proxy.operations import Operation
 
 CODECS: dict[str, ModuleType] = {codec.NAME: codec for codec in (openai_chat, openai_responses, anthropic, gemini)}
+EMBEDDERS: dict[str, Embedder] = {
+    openai_chat.NAME: openai_embeddings,
+    openai_responses.NAME: openai_embeddings,
+    gemini.NAME: gemini_embeddings,
+}
+"""By the format that a provider is reached by; OpenAI has one for vectors, whichever it has for answers."""
+EMBEDDING_CALLS = (openai_embeddings.EmbeddingsCall, gemini_embeddings.EmbedCall, gemini_embeddings.BatchEmbedCall)
 encode = msgspec.json.Encoder().encode
 
 
@@ -46,8 +53,8 @@ def plan(operation: Operation, incoming: Incoming, account: Account) -> Incoming
         return incoming
     if operation.convertible:
         return Conversion(incoming, operation.format, spoken, account.provider.quirks)
-    if isinstance(incoming, EmbeddingsCall) and spoken == gemini.NAME:
-        return EmbeddingsConversion(incoming)
+    if isinstance(incoming, EMBEDDING_CALLS) and spoken in EMBEDDERS:
+        return EmbeddingsConversion(incoming, operation.format, spoken)
     raise errors.format_not_served(incoming.call.model, account.provider.name)
 
 
@@ -78,7 +85,7 @@ class Conversion:
         path: str = self.target.request_path(model, self.call.stream)
         return path
 
-    def upstream_body(self, model: str, output_limit: int | None, _limit_field: str) -> bytes:
+    def upstream_body(self, model: str, output_limit: int | None, _quirks: Quirks) -> bytes:
         """Raises Inexpressible for content and tools that the target's format has no words for."""
         limit = self.request.max_tokens if output_limit is None else output_limit
         rendered = self.target.render_request(replace(self.request, model=model, max_tokens=limit, wants_usage=True), self.quirks)
@@ -103,6 +110,9 @@ class Conversion:
     def stream_type(self) -> str:
         return self.incoming.stream_type
 
+    def keep_alive(self, passed: bytes) -> bytes:
+        return self.incoming.keep_alive(passed)
+
     def encoder(self, request: Request) -> StreamEncoder:
         return self.incoming.encoder(request)
 
@@ -121,40 +131,41 @@ def written(part: Part) -> str:
 
 
 class EmbeddingsConversion(Conversion):
-    """OpenAI's embeddings request to a provider that speaks Gemini's."""
+    """A request for vectors to a provider that is asked for them in another format."""
 
-    def __init__(self, incoming: EmbeddingsCall) -> None:
-        """Raises Inexpressible for token ids, which mean nothing to another vendor's model."""
-        self.incoming = self.embeddings = incoming
-        self.call, self.body, self.dropped = incoming.call, incoming.body, []
-        self.client, self.target = CODECS[openai_chat.NAME], CODECS[gemini.NAME]
-        self.texts = incoming.texts()
+    def __init__(self, incoming: Embedding, client: str, target: str) -> None:
+        """Raises BadRequest, and Inexpressible for what is no text."""
+        self.incoming = self.asked = incoming
+        self.call, self.body, self.dropped = incoming.call, incoming.body, incoming.unsaid()
+        self.client, self.target, self.embedder = CODECS[client], CODECS[target], EMBEDDERS[target]
+        self.texts, self.dimensions = incoming.texts(), incoming.dimensions()
         self.vectors: list[list[float]] = []
         self.usage: Usage | None = None
 
     def path(self, model: str) -> str:
-        path, self.wanted = gemini_embeddings.render_embed_request(self.texts, model, self.embeddings.request.dimensions)
+        path, self.wanted = self.embedder.render_embed_request(self.texts, model, self.dimensions)
         return path
 
-    def upstream_body(self, _model: str, _output_limit: int | None, _limit_field: str) -> bytes:
+    def upstream_body(self, _model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
         return encode(self.wanted)
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         """Raises BadAnswer."""
-        self.vectors, self.usage = gemini_embeddings.parse_embed_response(body)
+        self.vectors, self.usage = self.embedder.parse_embed_response(body)
+        if len(self.vectors) != len(self.texts):
+            raise BadAnswer(f"The provider's answer holds {len(self.vectors)} embeddings for {len(self.texts)} texts.")
         return self.usage, 0
 
     def answer(self, body: bytes) -> bytes:
-        return self.embeddings.render_answer(self.vectors, self.usage)
+        return self.asked.render_answer(self.vectors, self.usage)
 
 
-class ConversionMeter:
+class ConversionMeter(OutputMeter):
     """Turns the provider's stream into the client's, and reads it as it passes."""
 
     def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder) -> None:
         self.decoder, self.encoder = decoder, encoder
         self.usage: Usage | None = None
-        self.output_seen = 0
         self.failure: Failure | None = None
         self.provider_failed = False
 
@@ -178,7 +189,7 @@ class ConversionMeter:
             case UsageSeen():
                 self.usage = event.usage
             case PartDelta():
-                self.output_seen += tokens_in_text(event.text)
+                self.count(tokens_in_text(event.text))
             case _:
                 pass
         return self.encoder.encode(event)

@@ -4,13 +4,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 
+from msgspec.structs import replace
+
 from billing.models import Outcome
 from billing.money import decimal_usd
 from proxy import errors
 from proxy.conversion import Conversion
+from proxy.downstream import Downstream
 from proxy.exchange import Exchange
 from proxy.formats.codec import Incoming
 from proxy.formats.neutral import Usage
+from proxy.formats.server_tools import tier_of
 from proxy.lean import Headers, Reply
 from proxy.routing import Target
 from proxy.upstream import UpstreamReply
@@ -25,6 +29,7 @@ RELAYED_HEADERS = (
     "request-id",
 )
 """Of a provider's headers, those that concern the caller. The rest is about the operator's account, or hop by hop."""
+TIER_HEADER = "x-gemini-service-tier"
 
 
 async def finished(reply: UpstreamReply) -> bytes:
@@ -39,7 +44,7 @@ async def whole(exchange: Exchange, incoming: Incoming, target: Target, reply: U
     try:
         usage, output_seen = incoming.measure(body)
         stated = usage or Usage(input=target.input_estimate(incoming.call), output=output_seen)
-        cost = exchange.charge(stated, estimated=usage is None)
+        cost = exchange.charge(with_tier(stated, reply), estimated=usage is None)
         answer = incoming.answer(body) if isinstance(incoming, Conversion) else body
     except Exception as error:
         return await exchange.refuse(errors.of(error, target.account.provider.name))
@@ -66,18 +71,21 @@ async def relay(
 ) -> None:
     """Forwards each chunk as it comes while the meter reads it; whoever breaks off, what was used is charged."""
     meter = incoming.meter()
+    downstream = Downstream(send_chunk, incoming.keep_alive if is_stream(incoming, reply) else no_words)
     outcome, status, reason = Outcome.OK, reply.status, ""
     try:
         async with reply, exchange.request.connection:
             async for chunk in reply.chunks():
                 if passed := meter.feed(chunk):
-                    await send_chunk(passed)
+                    await downstream.send(passed)
                 if exchange.first_token_at is None and meter.output_seen:
                     exchange.first_token_at = time.perf_counter()
                 if meter.failure is not None:
                     break
+                if meter.output_least > exchange.output_cap:
+                    raise errors.used_up()
             if rest := meter.finish():
-                await send_chunk(rest)
+                await downstream.send(rest)
         if meter.failure is not None:
             raise errors.upstream_failed(meter.failure)
         if meter.provider_failed:
@@ -85,23 +93,38 @@ async def relay(
     except asyncio.CancelledError:
         error = errors.stopped()
         outcome, status, reason = error.outcome, error.status, error.failure.code
-        await send_chunk(meter.error_event(error.failure, exchange.request_id))
+        await downstream.send_last(meter.error_event(error.failure, exchange.request_id))
         raise
     except Exception as failure:
         error = errors.of(failure, target.account.provider.name)
         outcome, status, reason = error.outcome, error.status, error.failure.code
-        await send_chunk(meter.error_event(error.failure, exchange.request_id))
+        await downstream.send_last(meter.error_event(error.failure, exchange.request_id))
     finally:
+        downstream.close()
         used = meter.usage or Usage(input=target.input_estimate(incoming.call), output=meter.output_seen)
-        exchange.charge(used, estimated=meter.usage is None)
+        exchange.charge(with_tier(used, reply), estimated=meter.usage is None)
         await exchange.finish(outcome, status, reason)
+
+
+def is_stream(incoming: Incoming, reply: UpstreamReply) -> bool:
+    """Whether the client gets the stream that it asked for: some servers answer in one piece all the same."""
+    return isinstance(incoming, Conversion) or "event-stream" in reply.headers.get("content-type", "")
+
+
+def no_words(_passed: bytes) -> bytes:
+    return b""
+
+
+def with_tier(usage: Usage, reply: UpstreamReply) -> Usage:
+    """Google names the tier that it served in only there (ai.google.dev/gemini-api/docs/priority-inference, "Graceful downgrade")."""
+    tier = tier_of(reply.headers.get(TIER_HEADER))
+    return replace(usage, service_tier=tier) if tier and not usage.service_tier else usage
 
 
 def answer_headers(exchange: Exchange, incoming: Incoming, reply: UpstreamReply) -> Headers:
     relayed = {name: reply.headers[name] for name in RELAYED_HEADERS if name in reply.headers}
-    streamed, converted = incoming.call.stream and reply.status < 400, isinstance(incoming, Conversion)
-    if streamed and (converted or "event-stream" in relayed.get("content-type", "")):
+    if incoming.call.stream and reply.status < 400 and is_stream(incoming, reply):
         relayed["content-type"] = incoming.stream_type
-    elif converted:
+    elif isinstance(incoming, Conversion):
         relayed["content-type"] = "application/json"
     return {**relayed, **exchange.headers()}

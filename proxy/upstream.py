@@ -5,32 +5,22 @@ operator's network; redirects are not followed.
 """
 
 import asyncio
-import re
 import socket
-from collections.abc import AsyncIterator, Mapping
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Any, Protocol, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
-from django.conf import settings
-from yarl import URL
+
+from projects.addresses import check_host, check_ip
 
 CONNECT_TIMEOUT_S = 10
 KEEPALIVE_S = 60
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
-NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
-"""What the C library's inet_aton may take for an IPv4 address: 2130706433, 0x7f.1, 127.1."""
-EMBEDDING = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
-"""Networks whose addresses end in the IPv4 address that they stand for (RFC 4291, section 2.5.5, and RFC 6052)."""
-NO_ADDRESS = "Give an http or https address without a user name, query or fragment"
-
-
-class BadUpstreamAddress(Exception):
-    """The base URL is no http(s) address, or points where tenants may not send requests; the message says which."""
+SIGN_OF_LIFE_BYTES = 64
 
 
 class UpstreamFailure(Exception):
@@ -47,63 +37,6 @@ class UpstreamRefused(UpstreamFailure):
 
 class UpstreamTimeout(UpstreamFailure):
     """The provider did not connect or did not send anything for too long."""
-
-
-def private_hosts() -> tuple[str, ...]:
-    """Hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS. A gateway that listens on the loopback
-    interface only and has no public name, as at a developer's desk, allows that interface by default; one that stands behind
-    a proxy has a public name."""
-    env = settings.ENV
-    if env.gateway_private_upstreams is not None:
-        return tuple(env.gateway_private_upstreams)
-    return LOOPBACK if env.listens_on_loopback_only and URL(env.public_url).host in LOOPBACK else ()
-
-
-def check_address(url: str) -> None:
-    """Checks a base URL; raises BadUpstreamAddress for what can be seen without resolving its name."""
-    if "?" in url or "#" in url:
-        raise BadUpstreamAddress(NO_ADDRESS)
-    check_host(url)
-
-
-def check_host(url: str) -> None:
-    """Checks where a URL leads, read as the client reads it that will connect: wide digits and dots are plain ones there."""
-    try:
-        parts = URL(url)
-    except ValueError:
-        raise BadUpstreamAddress(NO_ADDRESS) from None
-    host = parts.raw_host
-    if parts.scheme not in ("http", "https") or not host or parts.user is not None or parts.password is not None:
-        raise BadUpstreamAddress(NO_ADDRESS)
-    try:
-        ip_address(host)
-    except ValueError:
-        check_name(host)
-    else:
-        check_ip(host, host)
-
-
-def check_name(host: str) -> None:
-    if not NAME.fullmatch(host):
-        raise BadUpstreamAddress(NO_ADDRESS)
-    if NUMBERS.fullmatch(host):
-        raise BadUpstreamAddress(f"{host} is no IP address in its usual form")
-
-
-def check_ip(host: str, address: str) -> None:
-    ip = destination(address)
-    if (not ip.is_global or ip.is_multicast) and host not in private_hosts():
-        raise BadUpstreamAddress(f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS")
-
-
-def destination(address: str) -> IPv4Address | IPv6Address:
-    """The address, or the IPv4 address that it embeds: translators and tunnels (NAT64, 6to4, Teredo) deliver to that one."""
-    ip = ip_address(address)
-    if isinstance(ip, IPv4Address):
-        return ip
-    if any(ip in network for network in EMBEDDING):
-        return IPv4Address(int(ip) % 2**32)
-    return ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
 
 
 class GuardedResolver(AbstractResolver):
@@ -125,12 +58,16 @@ class GuardedResolver(AbstractResolver):
 class HttpReply:
     """A provider's answer, of which the headers have arrived. Leaving its `async with` ends the call at the provider."""
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self.response = response
+    def __init__(self, response: aiohttp.ClientResponse, idle_timeout_s: float) -> None:
+        self.response, self.idle_timeout_s = response, idle_timeout_s
         self.status = response.status
         self.headers = response.headers
 
     async def read(self) -> bytes:
+        length = self.response.content_length
+        if length is not None and length <= MAX_ANSWER_BYTES:
+            with speaking_of_failures():
+                return await self.response.read()
         parts, size = [], 0
         async for part in self.chunks():
             parts.append(part)
@@ -140,14 +77,17 @@ class HttpReply:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Bytes as they come. Raises UpstreamRefused where the stream breaks, UpstreamTimeout where it falls silent."""
-        try:
+        """Bytes as they come. Raises UpstreamRefused where the stream breaks, UpstreamTimeout where it falls silent, or says no more
+        than that it lives."""
+        spoke_at = time.monotonic()
+        with speaking_of_failures():
             async for chunk in self.response.content.iter_any():
+                now = time.monotonic()
+                if not is_sign_of_life(chunk):
+                    spoke_at = now
+                elif now - spoke_at > self.idle_timeout_s:
+                    raise UpstreamTimeout("nothing but signs of life arrived for too long")
                 yield chunk
-        except aiohttp.ClientError as error:
-            raise UpstreamRefused(f"the connection broke: {type(error).__name__}") from error
-        except TimeoutError:
-            raise UpstreamTimeout("nothing arrived for too long") from None
 
     async def __aenter__(self) -> "HttpReply":
         return self
@@ -155,6 +95,22 @@ class HttpReply:
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         # close() drops the connection of an answer that was not read to its end; a finished one is back in the pool.
         self.response.close()
+
+
+@contextmanager
+def speaking_of_failures() -> Iterator[None]:
+    """While an answer is read: what breaks is the provider's failure."""
+    try:
+        yield
+    except TimeoutError:  # aiohttp's is a ClientError too
+        raise UpstreamTimeout("nothing arrived for too long") from None
+    except aiohttp.ClientError as error:
+        raise UpstreamRefused(f"the connection broke: {type(error).__name__}") from error
+
+
+def is_sign_of_life(chunk: bytes) -> bool:
+    """A comment of server-sent events, or a ping as Anthropic's API sends it."""
+    return len(chunk) < SIGN_OF_LIFE_BYTES and (chunk.startswith(b":") or b"ping" in chunk)
 
 
 class UpstreamReply(Protocol):
@@ -178,6 +134,7 @@ class Upstream:
     """The process's connections to providers. `trusted` calls go to addresses that the operator configured."""
 
     def __init__(self, idle_timeout_s: float) -> None:
+        self.idle_timeout_s = idle_timeout_s
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s)
         common: dict[str, Any] = {
             "timeout": timeout,
@@ -189,12 +146,12 @@ class Upstream:
         self.guarded = aiohttp.ClientSession(connector=guarded, **common)
 
     async def post(self, url: str, body: bytes, headers: dict[str, str], *, trusted: bool) -> HttpReply:
-        """Sends a request; raises BadUpstreamAddress, UpstreamRefused or UpstreamTimeout."""
+        """Sends a request; raises BadAddress, UpstreamRefused or UpstreamTimeout."""
         if not trusted:
             check_host(url)
         session = self.trusted if trusted else self.guarded
         try:
-            return HttpReply(await session.post(url, data=body, headers=headers, allow_redirects=False))
+            return HttpReply(await session.post(url, data=body, headers=headers, allow_redirects=False), self.idle_timeout_s)
         except aiohttp.ClientConnectorError as error:
             raise UpstreamRefused(f"no connection: {error.os_error.strerror or error.os_error}", sent=False) from error
         except aiohttp.ConnectionTimeoutError:

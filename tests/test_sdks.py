@@ -4,8 +4,10 @@ The demo model is the provider of OpenAI's format; providers of the other format
 Anthropic's or Gemini's words.
 """
 
+import base64
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import anthropic
@@ -13,22 +15,27 @@ import httpx
 import openai
 import pytest
 from aiohttp import web
+from django.conf import settings
 from google import genai
 from google.genai import types
+from msgspec.structs import replace
 
 from keys.models import ApiKey
 from projects.models import Project
+from proxy import operator_config
 from proxy.conversion import CODECS
-from proxy.formats.neutral import Message, Request, Text, ToolCall
+from proxy.formats.neutral import Choice, Image, Message, Part, Request, Response, Text, Thinking, ToolCall, ToolResult
 from proxy.models import Credential
-from tests.formats.scenarios import ANSWERS, WEATHER, events
+from tests.formats.scenarios import ANSWERS, CALL, PIXEL, WEATHER, events
 from tests.live import LiveGateway, the_record
-from tests.upstream import LocalUpstream
+from tests.upstream import Answer, LocalUpstream
 
 pytestmark = pytest.mark.databases
 
-# OpenAI is reached by chat completions, but for clients of the Responses API.
-through_chat = pytest.mark.parametrize("spoken", ["anthropic", "gemini", "openai_chat"], indirect=True)
+# A provider that speaks Responses speaks chat completions as well, which clients of those get.
+everywhere = pytest.mark.parametrize("spoken", CODECS, indirect=True)
+but_responses = pytest.mark.parametrize("spoken", ["anthropic", "gemini", "openai_chat"], indirect=True)
+both_ways = pytest.mark.parametrize("stream", [False, True])
 SCENARIOS = ("text", "parallel calls")
 FORMATS = {"anthropic": "anthropic", "gemini": "gemini", "openai_chat": "compatible", "openai_responses": "openai"}
 CLIENT_REQUEST = Request(model="m", messages=(Message(role="user", parts=(Text(text="Hi"),)),), stream=True)
@@ -41,24 +48,39 @@ def spoken(request: pytest.FixtureRequest) -> str:
     return format
 
 
-@pytest.fixture(params=SCENARIOS)
-def scenario(request: pytest.FixtureRequest, upstream: LocalUpstream, spoken: str) -> str:
-    name: str = request.param
-    codec = CODECS[spoken]
+def answering(codec: Any, said: Response) -> Answer:
+    """A provider that says this, whole or streamed, in its own words."""
 
     async def answer(asked: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if not (body.get("stream") or "streamGenerateContent" in asked.path):
-            return web.Response(body=codec.render_response(ANSWERS[name], CLIENT_REQUEST), content_type="application/json")
+            return web.Response(body=codec.render_response(said, CLIENT_REQUEST), content_type="application/json")
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(asked)
         encoder = codec.StreamEncoder(CLIENT_REQUEST)
-        for event in events(ANSWERS[name]):
+        for event in events(said):
             await response.write(encoder.encode(event))
         await response.write(encoder.finish())
         return response
 
-    upstream.answer = answer
+    return answer
+
+
+@pytest.fixture(params=SCENARIOS)
+def scenario(request: pytest.FixtureRequest, upstream: LocalUpstream, spoken: str) -> str:
+    name: str = request.param
+    upstream.answer = answering(CODECS[spoken], ANSWERS[name])
     return name
+
+
+@pytest.fixture
+def model(spoken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A model of the provider; of OpenAI's, one that the operator has by the Responses API."""
+    config = tmp_path / "gateway.yaml"
+    config.write_text("models: [{name: deep, provider: openai, api: responses}]")
+    monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"ai_gateway_config": config}))
+    operator_config.current.cache_clear()
+    yield "deep" if spoken == "openai_responses" else "other/m"
+    operator_config.current.cache_clear()
 
 
 @pytest.fixture
@@ -89,12 +111,21 @@ def claude(live_gateway: LiveGateway, key: str) -> Iterator[anthropic.Anthropic]
 
 
 TOOL: Any = {"name": WEATHER.name, "description": WEATHER.description, "input_schema": WEATHER.schema}
+FUNCTION: Any = {"name": WEATHER.name, "description": WEATHER.description, "parameters": WEATHER.schema}
+CHAT_TOOL: Any = {"type": "function", "function": FUNCTION}
+RESPONSES_TOOL: Any = {"type": "function", **FUNCTION, "strict": False}
+DECLARATION = types.FunctionDeclaration(name=WEATHER.name, description=WEATHER.description, parameters_json_schema=WEATHER.schema)
+CONFIG = types.GenerateContentConfig(
+    tools=[types.Tool(function_declarations=[DECLARATION])],
+    max_output_tokens=200,
+    automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
+)
 
 
-@through_chat
-@pytest.mark.parametrize("stream", [False, True])
-def test_anthropic(claude: anthropic.Anthropic, scenario: str, spoken: str, stream: bool) -> None:
-    asked: Any = {"model": "other/m", "max_tokens": 200, "messages": [{"role": "user", "content": "Hi"}], "tools": [TOOL]}
+@everywhere
+@both_ways
+def test_anthropic(claude: anthropic.Anthropic, scenario: str, model: str, stream: bool) -> None:
+    asked: Any = {"model": model, "max_tokens": 200, "messages": [{"role": "user", "content": "Hi"}], "tools": [TOOL]}
     if stream:
         with claude.messages.stream(**asked) as running:
             message = running.get_final_message()
@@ -119,16 +150,10 @@ def gemini(live_gateway: LiveGateway, key: str) -> Iterator[genai.Client]:
         yield client
 
 
-@through_chat
-@pytest.mark.parametrize("stream", [False, True])
-def test_gemini(gemini: genai.Client, scenario: str, spoken: str, stream: bool) -> None:
-    declaration = types.FunctionDeclaration(name=WEATHER.name, description=WEATHER.description, parameters_json_schema=WEATHER.schema)
-    config = types.GenerateContentConfig(
-        tools=[types.Tool(function_declarations=[declaration])],
-        max_output_tokens=200,
-        automatic_function_calling=types.AutomaticFunctionCallingConfig(disable=True),
-    )
-    asked: Any = {"model": "other/m", "contents": "Hi", "config": config}
+@everywhere
+@both_ways
+def test_gemini(gemini: genai.Client, scenario: str, model: str, stream: bool) -> None:
+    asked: Any = {"model": model, "contents": "Hi", "config": CONFIG}
     answers = list(gemini.models.generate_content_stream(**asked)) if stream else [gemini.models.generate_content(**asked)]
     candidates = [candidate for answer in answers for candidate in answer.candidates or []]
     parts = [part for candidate in candidates if candidate.content for part in candidate.content.parts or []]
@@ -146,17 +171,10 @@ def gpt(live_gateway: LiveGateway, key: str) -> Iterator[openai.OpenAI]:
         yield client
 
 
-@pytest.mark.parametrize("spoken", FORMATS, indirect=True)
-@pytest.mark.parametrize("stream", [False, True])
-def test_openai_responses(gpt: openai.OpenAI, scenario: str, stream: bool) -> None:
-    tool: Any = {
-        "type": "function",
-        "name": WEATHER.name,
-        "description": WEATHER.description,
-        "parameters": WEATHER.schema,
-        "strict": False,
-    }
-    asked: Any = {"model": "other/m", "input": "Hi", "tools": [tool], "max_output_tokens": 200}
+@everywhere
+@both_ways
+def test_openai_responses(gpt: openai.OpenAI, scenario: str, model: str, stream: bool) -> None:
+    asked: Any = {"model": model, "input": "Hi", "tools": [RESPONSES_TOOL], "max_output_tokens": 200}
     if stream:
         *_, last = gpt.responses.create(**asked, stream=True)
         response = last.response
@@ -168,14 +186,13 @@ def test_openai_responses(gpt: openai.OpenAI, scenario: str, stream: bool) -> No
     assert_charged(stream)
 
 
-@through_chat
-@pytest.mark.parametrize("stream", [False, True])
-def test_openai_chat(gpt: openai.OpenAI, scenario: str, spoken: str, stream: bool) -> None:
-    function: Any = {"name": WEATHER.name, "description": WEATHER.description, "parameters": WEATHER.schema}
+@but_responses
+@both_ways
+def test_openai_chat(gpt: openai.OpenAI, scenario: str, stream: bool) -> None:
     asked: Any = {
         "model": "other/m",
         "messages": [{"role": "user", "content": "Hi"}],
-        "tools": [{"type": "function", "function": function}],
+        "tools": [CHAT_TOOL],
     }
     if stream:
         with gpt.chat.completions.stream(**asked, stream_options={"include_usage": True}) as running:
@@ -189,6 +206,135 @@ def test_openai_chat(gpt: openai.OpenAI, scenario: str, spoken: str, stream: boo
     assert (completion.usage.prompt_tokens, completion.usage.prompt_tokens_details.cached_tokens) == (100, 40)
     assert_charged(stream)
 
+
+# Thoughts and pictures ----------------------------------------------------------------------------------------------------
+
+PROOF = "c2lnbmVk"
+signing = pytest.mark.parametrize("spoken", ["anthropic", "gemini", "openai_responses"], indirect=True)
+QUESTION: Any = {"role": "user", "content": "Hi"}
+
+
+@pytest.fixture
+def thoughtful(upstream: LocalUpstream, spoken: str) -> LocalUpstream:
+    """A provider that thinks, calls, and wants its proof back: Gemini that of the call, the others that of the thought."""
+    signed = spoken == "gemini"
+    thought = Thinking(text="Hm.", signature=None if signed else PROOF, origin=spoken)  # type: ignore[arg-type]
+    call = replace(CALL, signature=PROOF, origin="gemini") if signed else CALL
+    upstream.answer = answering(CODECS[spoken], Response(id="a", model="m", choices=(Choice(parts=(thought, call), finish="tool_calls"),)))
+    return upstream
+
+
+def parts_asked(upstream: LocalUpstream, spoken: str) -> list[Part]:
+    """What the provider was told last."""
+    request: Request = CODECS[spoken].parse_request(upstream.calls[-1].body, "m", False)
+    return [part for message in request.messages for part in message.parts]
+
+
+def assert_proof_is_back(upstream: LocalUpstream, spoken: str) -> None:
+    parts = parts_asked(upstream, spoken)
+    assert [part.signature for part in parts if isinstance(part, Thinking | ToolCall) and part.signature] == [PROOF]
+    assert [part.call_id for part in parts if isinstance(part, ToolResult)] == ["call_1"]
+
+
+@signing
+@both_ways
+def test_anthropic_carries_a_proof(claude: anthropic.Anthropic, thoughtful: LocalUpstream, spoken: str, model: str, stream: bool) -> None:
+    asked: Any = {"model": model, "max_tokens": 200, "tools": [TOOL]}
+    if stream:
+        with claude.messages.stream(**asked, messages=[QUESTION]) as running:
+            message = running.get_final_message()
+    else:
+        message = claude.messages.create(**asked, messages=[QUESTION])
+    assert "Hm." in [block.thinking for block in message.content if block.type == "thinking"]
+    result: Any = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": "Sun"}]}
+    claude.messages.create(**asked, messages=[QUESTION, {"role": "assistant", "content": message.content}, result])
+    assert_proof_is_back(thoughtful, spoken)
+
+
+@signing
+@both_ways
+def test_gemini_carries_a_proof(gemini: genai.Client, thoughtful: LocalUpstream, spoken: str, model: str, stream: bool) -> None:
+    asked: Any = {"model": model, "config": CONFIG}
+    models = gemini.models
+    answers = list(models.generate_content_stream(**asked, contents="Hi")) if stream else [models.generate_content(**asked, contents="Hi")]
+    contents = [candidate.content for answer in answers for candidate in answer.candidates or [] if candidate.content]
+    parts = [part for content in contents for part in content.parts or []]
+    assert "".join(part.text or "" for part in parts if part.thought) == "Hm."
+    question = types.Content(role="user", parts=[types.Part(text="Hi")])
+    response = types.FunctionResponse(id="call_1", name=CALL.name, response={"result": "Sun"})
+    result = types.Content(role="user", parts=[types.Part(function_response=response)])
+    models.generate_content(**asked, contents=[question, types.Content(role="model", parts=parts), result])
+    assert_proof_is_back(thoughtful, spoken)
+
+
+@signing
+@both_ways
+def test_openai_responses_carries_a_proof(gpt: openai.OpenAI, thoughtful: LocalUpstream, spoken: str, model: str, stream: bool) -> None:
+    asked: Any = {"model": model, "tools": [RESPONSES_TOOL], "max_output_tokens": 200}
+    if stream:
+        *_, last = gpt.responses.create(**asked, input="Hi", stream=True)
+        response = last.response
+    else:
+        response = gpt.responses.create(**asked, input="Hi")
+    assert "Hm." in [text.text for item in response.output if item.type == "reasoning" for text in item.summary]
+    result: Any = {"type": "function_call_output", "call_id": "call_1", "output": "Sun"}
+    gpt.responses.create(**asked, input=[QUESTION, *response.output, result])
+    assert_proof_is_back(thoughtful, spoken)
+
+
+@pytest.mark.parametrize("spoken", ["anthropic", "gemini"], indirect=True)
+@both_ways
+def test_openai_chat_carries_a_proof(gpt: openai.OpenAI, thoughtful: LocalUpstream, spoken: str, stream: bool) -> None:
+    asked: Any = {"model": "other/m", "tools": [CHAT_TOOL]}
+    if stream:
+        with gpt.chat.completions.stream(**asked, messages=[QUESTION]) as running:
+            message: Any = running.get_final_completion().choices[0].message
+    else:
+        message = gpt.chat.completions.create(**asked, messages=[QUESTION]).choices[0].message
+    assert message.reasoning_content == "Hm."
+    result: Any = {"role": "tool", "tool_call_id": "call_1", "content": "Sun"}
+    gpt.chat.completions.create(**asked, messages=[QUESTION, message.model_dump(exclude_none=True), result])
+    assert_proof_is_back(thoughtful, spoken)
+
+
+@pytest.fixture
+def watching(upstream: LocalUpstream, spoken: str) -> LocalUpstream:
+    upstream.answer = answering(CODECS[spoken], ANSWERS["text"])
+    return upstream
+
+
+def assert_picture_is_seen(upstream: LocalUpstream, spoken: str) -> None:
+    assert [part.data for part in parts_asked(upstream, spoken) if isinstance(part, Image)] == [PIXEL]
+
+
+@everywhere
+def test_anthropic_shows_a_picture(claude: anthropic.Anthropic, watching: LocalUpstream, spoken: str, model: str) -> None:
+    source: Any = {"type": "base64", "media_type": "image/png", "data": PIXEL}
+    claude.messages.create(model=model, max_tokens=9, messages=[{"role": "user", "content": [{"type": "image", "source": source}]}])
+    assert_picture_is_seen(watching, spoken)
+
+
+@everywhere
+def test_gemini_shows_a_picture(gemini: genai.Client, watching: LocalUpstream, spoken: str, model: str) -> None:
+    gemini.models.generate_content(model=model, contents=types.Part.from_bytes(data=base64.b64decode(PIXEL), mime_type="image/png"))
+    assert_picture_is_seen(watching, spoken)
+
+
+@everywhere
+def test_openai_responses_shows_a_picture(gpt: openai.OpenAI, watching: LocalUpstream, spoken: str, model: str) -> None:
+    picture: Any = {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}", "detail": "auto"}
+    gpt.responses.create(model=model, input=[{"role": "user", "content": [picture]}])
+    assert_picture_is_seen(watching, spoken)
+
+
+@but_responses
+def test_openai_chat_shows_a_picture(gpt: openai.OpenAI, watching: LocalUpstream, spoken: str) -> None:
+    picture: Any = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
+    gpt.chat.completions.create(model="other/m", messages=[{"role": "user", "content": [picture]}])
+    assert_picture_is_seen(watching, spoken)
+
+
+# Failures -----------------------------------------------------------------------------------------------------------------
 
 BROKEN = b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}}\n\n'
 
@@ -228,6 +374,9 @@ def test_a_failure_inside_a_converted_stream_is_told_in_the_clients_words(live_g
     assert [event["sequence_number"] for event in read] == list(range(len(read)))
     assert (read[-2]["error"]["message"], read[-2]["error"]["request_id"]) == ("Too busy.", "req_mine")
     assert the_record().outcome == "upstream_error"
+
+
+# The demo model ---------------------------------------------------------------------------------------------------------
 
 
 def test_the_demo_model_answers_an_anthropic_client(live_gateway: LiveGateway, token: str) -> None:

@@ -12,6 +12,7 @@ from proxy.formats.neutral import BadRequest
 T = TypeVar("T")
 UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding anything that a provider sent may raise: a lone surrogate in a text, or a number out of range, among others."""
+TOO_DEEP = "The body is nested too deeply."
 HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 encode = msgspec.json.Encoder().encode
@@ -22,7 +23,7 @@ def read_safely(parse: Callable[[bytes], T], body: bytes) -> T:
     try:
         return parse(body)
     except RecursionError:
-        raise BadRequest("The body is nested too deeply.") from None
+        raise BadRequest(TOO_DEEP) from None
 
 
 def decode(decoder: Callable[[bytes], T], body: bytes) -> T:
@@ -43,6 +44,8 @@ def decode(decoder: Callable[[bytes], T], body: bytes) -> T:
         raise BadRequest(f"The body is not valid JSON: {error}.") from None
     except ValueError:
         raise BadRequest("The body holds a number out of range.") from None
+    except RecursionError:
+        raise BadRequest(TOO_DEEP) from None
 
 
 def decode_repaired(decoder: Callable[[bytes], T], body: bytes) -> T:

@@ -8,19 +8,92 @@
 Everything is pure: bytes in, bytes or neutral types out, no clock but the one for `created`, no I/O.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from proxy.formats.neutral import Call, Event, Failure, Request, Response, Usage
+from msgspec.structs import replace
+
+from proxy.formats.neutral import (
+    Call,
+    Event,
+    Failure,
+    Message,
+    Opaque,
+    Part,
+    Refusal,
+    Request,
+    Response,
+    ServerTool,
+    Thinking,
+    ToolCall,
+    Usage,
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Quirks:
-    """What a particular server or model wants differently: facts as data."""
+    """What a particular server wants differently: facts as data. They hold for what the gateway writes: a converted request, and the
+    fields that it sets in a relayed one. What a client of the same format wrote goes as it came.
+    """
 
     output_limit_field: str = "max_tokens"
     unsupported: frozenset[str] = frozenset()
-    """Names of settings (fields of `Request`) that it rejects."""
+    """What it rejects or does not heed: settings by their names in `Request`, and four more that are no settings of the client's:
+    `wants_usage` (`stream_options`), `thoughts` (fields for those of earlier turns, and asking for them), `cache` (marks for its prompt
+    cache) and `custom_tools` (tools that take free text)."""
+    models: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """The same for some models only, by the beginning of their names."""
+    extended: frozenset[str] = frozenset()
+    """Settings that its format does not have, and it takes all the same: `top_k`."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """Settings that have another name there."""
+    efforts: Mapping[str, str] = field(default_factory=dict)
+    """Of the efforts of reasoning, those that it does not know, each with the nearest that it does."""
+    schemas: bool = True
+    """Whether it holds answers to a JSON Schema; else the model is told the schema in words."""
+    call_id_length: int = 0
+    """Ids of tool calls are exactly this many letters and digits; 0: as in the format."""
+
+    def rejected(self, model: str) -> frozenset[str]:
+        """What this server does not take for this model."""
+        return self.unsupported.union(*(names for prefix, names in self.models.items() if model.startswith(prefix)))
+
+
+def fitted(request: Request, quirks: Quirks) -> Request:
+    """The request without what no setting stands for, and this server does not take."""
+    rejected = quirks.rejected(request.model)
+    request = without_thoughts(request) if "thoughts" in rejected else request
+    return narrowed(request) if "tool_choice" in rejected else request
+
+
+def narrowed(request: Request) -> Request:
+    """A choice among tools, told by which of them are offered: as far as that says it."""
+    choice = request.tool_choice
+    if choice is None:
+        return request
+    if choice.mode == "none":
+        return replace(request, tools=(), tool_choice=None)
+    names = choice.names
+    return replace(request, tools=tuple(tool for tool in request.tools if not names or isinstance(tool, ServerTool) or tool.name in names))
+
+
+def without_thoughts(request: Request) -> Request:
+    """The history without the thoughts in it and the proofs of them."""
+    return replace(request, messages=tuple(spoken(message) for message in request.messages))
+
+
+def spoken(message: Message) -> Message:
+    return replace(message, parts=tuple(unsigned(part) for part in message.parts if not isinstance(part, Thinking)))
+
+
+def unsigned(part: Part) -> Part:
+    return replace(part, signature=None) if isinstance(part, ToolCall) else part
+
+
+def has_cache_marks(request: Request) -> bool:
+    parts = [part for message in request.messages for part in message.parts if not isinstance(part, Thinking | Refusal | Opaque)]
+    return any(marked.cache for marked in (*request.system, *parts, *request.tools) if not isinstance(marked, ServerTool))
 
 
 @dataclass(slots=True)
@@ -64,6 +137,10 @@ class Meter(Protocol):
         """Our own count of tokens."""
 
     @property
+    def output_least(self) -> int:
+        """What they are at least, where the count is an estimate."""
+
+    @property
     def failure(self) -> Failure | None:
         """Set where the provider failed and the client has not been told: nothing more of the stream is passed on."""
 
@@ -92,7 +169,7 @@ class Incoming(Protocol):
     def path(self, model: str) -> str:
         """Path and query below the provider's base URL."""
 
-    def upstream_body(self, model: str, output_limit: int | None, limit_field: str) -> bytes:
+    def upstream_body(self, model: str, output_limit: int | None, quirks: Quirks) -> bytes:
         """The client's bytes, but for the model's name there and what the gateway must set."""
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
@@ -104,8 +181,38 @@ class Incoming(Protocol):
     def stream_type(self) -> str:
         """The content type of this client's streams."""
 
+    def keep_alive(self, passed: bytes) -> bytes:
+        """What tells this client, while the provider is silent, that its stream goes on; nothing where that has no place. `passed`
+        is the end of what the client has got."""
+
     def encoder(self, request: Request) -> StreamEncoder:
         """For an answer that comes in another format: how this client wants its stream."""
+
+
+class Embedding(Incoming, Protocol):
+    """A client's request for vectors, in the terms that providers of other formats share."""
+
+    def texts(self) -> list[str]:
+        """What to embed, each by itself; raises Inexpressible for what is no text."""
+
+    def dimensions(self) -> int | None:
+        """Numbers in a vector, where the client says how many; raises BadRequest."""
+
+    def unsaid(self) -> list[str]:
+        """Settings that no other format has, by the client's names."""
+
+    def render_answer(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
+        """The answer to this request, made of another format's."""
+
+
+class Embedder(Protocol):
+    """A format in which providers embed texts, seen from outside."""
+
+    def render_embed_request(self, texts: list[str], model: str, dimensions: int | None) -> tuple[str, dict[str, Any]]:
+        """Path and body that embed these texts, each by itself."""
+
+    def parse_embed_response(self, body: bytes) -> tuple[list[list[float]], Usage | None]:
+        """The vectors in the order of the texts, and the usage where one is stated. Raises BadAnswer."""
 
 
 class Codec(Protocol):

@@ -7,9 +7,11 @@ from msgspec import Meta
 
 from proxy.formats import bounds
 from proxy.formats.body import decode, replace_fields
+from proxy.formats.codec import Quirks
 from proxy.formats.neutral import BadRequest, Call, Request, Usage
 from proxy.formats.openai_chat.relay import MAX_CHOICES, ModelName, StreamMeter, TokenLimit, measure
 from proxy.formats.openai_chat.stream import StreamEncoder
+from proxy.formats.sse import comment_after
 
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 
@@ -34,6 +36,7 @@ class CompletionsCall:
     """One client request in this format, and how to relay it."""
 
     stream_type = "text/event-stream"
+    keep_alive = staticmethod(comment_after)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest. Each of `best_of` answers to each prompt is billed, though only `n` of them are shown."""
@@ -56,13 +59,13 @@ class CompletionsCall:
     def wants_usage(self) -> bool:
         return bool(self.request.stream_options and self.request.stream_options.get("include_usage"))
 
-    def upstream_body(self, model: str, output_limit: int | None, limit_field: str) -> bytes:
+    def upstream_body(self, model: str, output_limit: int | None, quirks: Quirks) -> bytes:
         """What the provider gets: its own name for the model, usage at the end of a stream, and a limit if one is given, which
         this older format calls `max_tokens` whatever the newer ones call it."""
         fields: dict[str, Any] = {}
         if model != self.request.model:
             fields["model"] = model
-        if self.request.stream and not self.wants_usage:
+        if self.request.stream and not self.wants_usage and "wants_usage" not in quirks.unsupported:
             fields["stream_options"] = {**(self.request.stream_options or {}), "include_usage": True}
         if output_limit is not None:
             fields["max_tokens"] = output_limit

@@ -35,12 +35,29 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True):
 # Content ------------------------------------------------------------------------------------------------------------------
 
 
+class Citation(Frozen, frozen=True, kw_only=True):
+    """A page on the web that words of an answer come from: the source that all formats can name. `quote` is what it says there;
+    `start` and `end` are characters of the part's text, None where the whole of it is meant."""
+
+    url: str
+    title: str = ""
+    quote: str = ""
+    start: int | None = None
+    end: int | None = None
+
+    def span(self, length: int) -> tuple[int, int]:
+        """The words meant, in a text of this length and never beyond it."""
+        if self.start is None or self.end is None:
+            return 0, length
+        return min(max(self.start, 0), length), min(max(self.end, 0), length)
+
+
 class Text(Frozen, tag="text", frozen=True, kw_only=True):
     """`cache` asks the provider to keep the prompt up to here: `5m` or `1h`."""
 
     text: str = ""
     cache: str | None = None
-    citations: tuple[Any, ...] = ()
+    citations: tuple[Citation, ...] = ()
 
 
 class Image(Frozen, tag="image", frozen=True, kw_only=True):
@@ -204,7 +221,11 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "pause"
 
 
 class Usage(Frozen, frozen=True, kw_only=True):
-    """Tokens in disjoint buckets, whatever way a vendor nests its counts. `reasoning` is part of `output`."""
+    """Tokens in disjoint buckets, whatever way a vendor nests its counts. `reasoning` is part of `output`.
+
+    `service_tier` is the one that the provider says it served in, empty where it says nothing. `tool_calls` counts by kind what else it
+    bills: calls of its own tools, and those tokens in the buckets that are not text (`input_audio`, `output_image`, ...).
+    """
 
     input: int = 0
     cache_read: int = 0
@@ -212,6 +233,8 @@ class Usage(Frozen, frozen=True, kw_only=True):
     cache_write_1h: int = 0
     output: int = 0
     reasoning: int = 0
+    service_tier: str = ""
+    tool_calls: dict[str, int] = {}
 
     @property
     def prompt(self) -> int:
@@ -285,6 +308,14 @@ class PartSigned(Frozen, tag="part_signed", frozen=True, kw_only=True):
     signature: str
 
 
+class PartCited(Frozen, tag="part_cited", frozen=True, kw_only=True):
+    """A source of the open Text, of which all the words meant have come."""
+
+    choice: int
+    index: int
+    citation: Citation
+
+
 class PartEnded(Frozen, tag="part_ended", frozen=True, kw_only=True):
     choice: int
     index: int
@@ -304,14 +335,15 @@ class Failed(Frozen, tag="failed", frozen=True, kw_only=True):
     failure: Failure
 
 
-Event = Started | PartStarted | PartDelta | PartSigned | PartEnded | UsageSeen | Finished | Failed
+Event = Started | PartStarted | PartDelta | PartSigned | PartCited | PartEnded | UsageSeen | Finished | Failed
 
 
 class Call(Frozen, frozen=True, kw_only=True):
     """What the gateway must know of a request to admit it, whatever its format.
 
     `input_bound`: tokens that the input cannot pass. `output_limit`: tokens that the client allowed in all its choices;
-    None where it set no limit. `choices`: how many answers it asked for.
+    None where it set no limit. `choices`: how many answers it asked for. `service_tier`: the one that it asks for, `auto` where the
+    provider chooses, empty for the standard one. `tool_limits`: how much of what else is billed there can be, by kind (see `Usage`).
     """
 
     model: str
@@ -319,3 +351,5 @@ class Call(Frozen, frozen=True, kw_only=True):
     output_limit: int | None = None
     choices: int = 1
     stream: bool = False
+    service_tier: str = ""
+    tool_limits: dict[str, int] = {}

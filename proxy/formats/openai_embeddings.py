@@ -2,17 +2,19 @@
 
 import base64
 import struct
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
 from proxy.formats import bounds
-from proxy.formats.body import decode, encode, replace_fields
-from proxy.formats.neutral import BadRequest, Call, Inexpressible, Usage
+from proxy.formats.body import UNREADABLE, decode, encode, replace_fields
+from proxy.formats.codec import Quirks
+from proxy.formats.neutral import BadAnswer, BadRequest, Call, Inexpressible, Usage
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.openai_chat.relay import ModelName, StreamMeter, measure
 from proxy.formats.openai_chat.stream import StreamEncoder
+from proxy.formats.sse import comment_after
 
 PATH = "/embeddings"
 MAX_DIMENSIONS = 65_536
@@ -25,13 +27,32 @@ class Request(msgspec.Struct):
     encoding_format: str | None = None
 
 
+class Vector(msgspec.Struct):
+    embedding: list[float] | str
+    index: int | None = None
+
+    @property
+    def values(self) -> list[float]:
+        """Some servers send base64 unasked."""
+        if isinstance(self.embedding, list):
+            return self.embedding
+        data = base64.b64decode(self.embedding)
+        return list(struct.unpack(f"<{len(data) // 4}f", data))
+
+
+class Answer(msgspec.Struct):
+    data: list[Vector]
+
+
 decode_request = msgspec.json.Decoder(Request).decode
+decode_answer = msgspec.json.Decoder(Answer).decode
 
 
 class EmbeddingsCall:
     """One client request in this format, and how to relay it. It has no output tokens and no stream."""
 
     stream_type = "text/event-stream"
+    keep_alive = staticmethod(comment_after)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
@@ -51,6 +72,12 @@ class EmbeddingsCall:
             raise Inexpressible("Token ids can be embedded by OpenAI's models only; send text.", "input")
         return texts
 
+    def dimensions(self) -> int | None:
+        return self.request.dimensions
+
+    def unsaid(self) -> list[str]:
+        return []
+
     def render_answer(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
         """The answer to this request, made of another format's."""
         data = [{"object": "embedding", "index": index, "embedding": self.as_asked(vector)} for index, vector in enumerate(vectors)]
@@ -64,7 +91,7 @@ class EmbeddingsCall:
             return vector
         return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
 
-    def upstream_body(self, model: str, _output_limit: int | None, _limit_field: str) -> bytes:
+    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
         return self.body if model == self.request.model else replace_fields(self.body, {"model": model})
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
@@ -76,3 +103,25 @@ class EmbeddingsCall:
 
     def encoder(self, request: NeutralRequest) -> StreamEncoder:
         raise BadRequest("Embeddings have no stream.", "model")
+
+
+# For clients of another format --------------------------------------------------------------------------------------------
+
+
+def render_embed_request(texts: list[str], model: str, dimensions: int | None) -> tuple[str, dict[str, Any]]:
+    """Path and body that embed these texts, each by itself."""
+    size = {"dimensions": dimensions} if dimensions is not None else {}
+    return PATH, {"model": model, "input": texts} | size
+
+
+def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
+    """The vectors in the order of the texts, and the usage where one is stated. Raises BadAnswer."""
+    try:
+        vectors = decode_answer(body).data
+        ordered = sorted(vectors, key=lambda vector: vector.index or 0)
+        values = [vector.values for vector in ordered]
+    except (*UNREADABLE, struct.error) as error:
+        raise BadAnswer(f"The provider's answer cannot be read: {error}.") from None
+    if not values:
+        raise BadAnswer("The provider's answer holds no embeddings.")
+    return values, measure(body)[0]

@@ -5,6 +5,8 @@ import re
 from proxy.formats.neutral import Failure
 
 BLANK_LINE = re.compile(rb"\n\r?\n")
+EVENT_ENDS = (b"\n\n", b"\n\r\n")
+COMMENT = b": keep-alive\n\n"
 SEAM = 2
 """Bytes of a blank line that may have come before the rest of it."""
 LONGEST_EVENT = 16 * 2**20
@@ -49,6 +51,16 @@ class EventSplitter:
         """What came after the last blank line: an event all the same where a server leaves the final one out."""
         rest, self.rest = bytes(self.rest), bytearray()
         return rest
+
+
+def between_events(passed: bytes) -> bool:
+    """Whether a stream that ends like this has no event open, so that another one may stand there."""
+    return not passed or passed.endswith(EVENT_ENDS)
+
+
+def comment_after(passed: bytes) -> bytes:
+    """A sign of life for clients that skip comments, as the standard asks of them."""
+    return COMMENT if between_events(passed) else b""
 
 
 def data_of(event: bytes) -> bytes:

@@ -1,4 +1,6 @@
-"""Providers are data: where they are, which formats they speak, how they want the key, and where their prices stand."""
+"""Providers are data: where they are, which formats they speak, how they want the key, what they want differently, and where their
+prices stand. Each row names the vendor's documents that it follows.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,6 +15,8 @@ GEMINI = "gemini"
 AZURE = "azure"
 
 CHAT_FORMAT = "openai_chat"
+RESPONSES_FORMAT = "openai_responses"
+MESSAGES_FORMAT = "anthropic"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,45 +36,66 @@ class Provider:
     path_prefix: str = ""
     """Put between base and path, with `{model}`: for servers that have the model in the address."""
     query: str = ""
+    counts_tokens: bool = False
+    """Whether it counts a request's tokens in its own format; else the gateway answers with an estimate."""
 
     @property
     def base_url(self) -> str:
         return next(iter(self.bases.values()))
 
-    def format_for(self, client: str) -> str:
-        """The format nearest to the client's: its own, or the one that conversions prefer."""
-        return client if client in self.bases else next(iter(self.bases))
-
     def auth_headers(self, secret: str) -> dict[str, str]:
         return {self.key_header: f"{self.key_prefix}{secret}"} if secret else {}
 
 
-def compatible(slug: str, name: str, base_url: str, prices_id: str = "", *, messages: str = "", **quirks: object) -> Provider:
-    """A server that speaks OpenAI's chat format, and perhaps Anthropic's at `messages`."""
-    bases = {CHAT_FORMAT: base_url} | ({"anthropic": messages} if messages else {})
-    return Provider(slug, name, bases, prices_id, quirks=Quirks(**quirks))  # type: ignore[arg-type]
+def compatible(
+    slug: str, name: str, base_url: str, prices_id: str = "", *, messages: str = "", responses: str = "", quirks: Quirks | None = None
+) -> Provider:
+    """A server that speaks OpenAI's chat format, and perhaps Anthropic's at `messages` and OpenAI's newer one at `responses`."""
+    spoken = {CHAT_FORMAT: base_url, RESPONSES_FORMAT: responses, MESSAGES_FORMAT: messages}
+    bases = {format: base for format, base in spoken.items() if base or format == CHAT_FORMAT}
+    return Provider(slug, name, bases, prices_id, quirks=quirks or Quirks())
 
 
 OPENAI_BASE = "https://api.openai.com/v1"
+XAI_BASE = "https://api.x.ai/v1"
+TOP_K = frozenset({"top_k"})
+PENALTIES = frozenset({"presence_penalty", "frequency_penalty"})
+LOW_TO_HIGH = {"minimal": "low", "xhigh": "high"}
+"""For servers whose efforts of reasoning are none, low, medium and high."""
+
 ALL = (
+    # platform.openai.com/docs/api-reference: chat/create, responses/create. What its reasoning models refuse, and Anthropic's newest,
+    # goes by the model's name: formats/openai_chat/models.py, formats/anthropic/models.py.
     Provider(
         OPENAI,
         "OpenAI",
-        {CHAT_FORMAT: OPENAI_BASE, "openai_responses": OPENAI_BASE},
+        {CHAT_FORMAT: OPENAI_BASE, RESPONSES_FORMAT: OPENAI_BASE},
         "openai",
         quirks=Quirks(output_limit_field="max_completion_tokens"),
     ),
     Provider(COMPATIBLE, "OpenAI-compatible server", {CHAT_FORMAT: ""}),
+    # platform.claude.com/docs/en/api/overview
     Provider(
         ANTHROPIC,
         "Anthropic",
-        {"anthropic": "https://api.anthropic.com"},
+        {MESSAGES_FORMAT: "https://api.anthropic.com"},
         "anthropic",
         "x-api-key",
         "",
         headers={"anthropic-version": "2023-06-01"},
+        counts_tokens=True,
     ),
-    Provider(GEMINI, "Google Gemini", {"gemini": "https://generativelanguage.googleapis.com"}, "google", "x-goog-api-key", ""),
+    # ai.google.dev/api
+    Provider(
+        GEMINI,
+        "Google Gemini",
+        {"gemini": "https://generativelanguage.googleapis.com"},
+        "google",
+        "x-goog-api-key",
+        "",
+        counts_tokens=True,
+    ),
+    # learn.microsoft.com/azure/ai-services/openai/reference: authentication, versioning (the newest version that is no preview).
     Provider(
         AZURE,
         "Azure OpenAI",
@@ -82,18 +107,121 @@ ALL = (
         path_prefix="/openai/deployments/{model}",
         query="api-version=2024-10-21",
     ),
-    compatible("ollama", "Ollama", "http://localhost:11434/v1"),
-    compatible("vllm", "vLLM", "http://localhost:8000/v1"),
-    compatible("lmstudio", "LM Studio", "http://localhost:1234/v1"),
-    compatible("groq", "Groq", "https://api.groq.com/openai/v1", "groq"),
-    compatible("mistral", "Mistral", "https://api.mistral.ai/v1", "mistral"),
-    compatible("deepseek", "DeepSeek", "https://api.deepseek.com/v1", "deepseek", messages="https://api.deepseek.com/anthropic"),
-    compatible("together", "Together", "https://api.together.xyz/v1", "together"),
-    compatible("fireworks", "Fireworks", "https://api.fireworks.ai/inference/v1", "fireworks"),
-    compatible("openrouter", "OpenRouter", "https://openrouter.ai/api/v1", "openrouter", messages="https://openrouter.ai/api"),
-    compatible("xai", "xAI", "https://api.x.ai/v1", "x-ai"),
-    compatible("cerebras", "Cerebras", "https://api.cerebras.ai/v1", "cerebras"),
-    compatible("perplexity", "Perplexity", "https://api.perplexity.ai", "perplexity"),
+    # docs.ollama.com/api/openai-compatibility: "Supported request fields".
+    compatible(
+        "ollama",
+        "Ollama",
+        "http://localhost:11434/v1",
+        quirks=Quirks(unsupported=frozenset({"choices", "user", "tool_choice"}), efforts=LOW_TO_HIGH),
+    ),
+    # docs.vllm.ai, "OpenAI-Compatible Server": extra parameters; `user` is ignored.
+    compatible("vllm", "vLLM", "http://localhost:8000/v1", quirks=Quirks(unsupported=frozenset({"user"}), extended=TOP_K)),
+    # lmstudio.ai/docs/developer/openai-compat/chat-completions: "Supported payload parameters".
+    compatible(
+        "lmstudio",
+        "LM Studio",
+        "http://localhost:1234/v1",
+        quirks=Quirks(unsupported=frozenset({"choices", "user", "logprobs"}), extended=TOP_K),
+    ),
+    # console.groq.com/docs/openai: "Currently Unsupported OpenAI Features"; /docs/api-reference: penalties "not yet supported by any of
+    # our models", `max_tokens` deprecated. It refuses fields of a message that it does not know.
+    compatible(
+        "groq",
+        "Groq",
+        "https://api.groq.com/openai/v1",
+        "groq",
+        quirks=Quirks(
+            output_limit_field="max_completion_tokens",
+            unsupported=PENALTIES | {"choices", "logprobs", "thoughts"},
+            efforts=LOW_TO_HIGH,
+        ),
+    ),
+    # docs.mistral.ai/api/endpoint/chat. It refuses every field that is not there: `stream_options` too, but its streams end with the
+    # usage unasked; and ids of tool calls that are not nine letters and digits.
+    compatible(
+        "mistral",
+        "Mistral",
+        "https://api.mistral.ai/v1",
+        "mistral",
+        quirks=Quirks(
+            unsupported=frozenset({"logprobs", "user", "wants_usage", "thoughts"}),
+            renamed={"seed": "random_seed"},
+            efforts={"minimal": "none", "low": "high", "medium": "high", "xhigh": "high"},
+            call_id_length=9,
+        ),
+    ),
+    # api-docs.deepseek.com: api/create-chat-completion (of `response_format` only text and json_object), guides/anthropic_api.
+    compatible(
+        "deepseek",
+        "DeepSeek",
+        "https://api.deepseek.com",
+        "deepseek",
+        messages="https://api.deepseek.com/anthropic",
+        quirks=Quirks(unsupported=frozenset({"choices", "seed", "user", "parallel_tool_calls"}), schemas=False),
+    ),
+    # docs.together.ai: docs/inference/openai-compatibility, reference/chat-completions (`logprobs` is a number there).
+    compatible(
+        "together",
+        "Together",
+        "https://api.together.ai/v1",
+        "together",
+        quirks=Quirks(
+            unsupported=frozenset({"logprobs", "user", "parallel_tool_calls"}), extended=TOP_K, efforts={**LOW_TO_HIGH, "none": "low"}
+        ),
+    ),
+    # docs.fireworks.ai: api-reference/post-chatcompletions, tools-sdks/anthropic-compatibility.
+    compatible(
+        "fireworks",
+        "Fireworks",
+        "https://api.fireworks.ai/inference/v1",
+        "fireworks",
+        messages="https://api.fireworks.ai/inference",
+        quirks=Quirks(extended=TOP_K, efforts=LOW_TO_HIGH),
+    ),
+    # openrouter.ai/docs/api-reference: parameters, anthropic-messages. It leaves out itself what a model does not take.
+    compatible(
+        "openrouter",
+        "OpenRouter",
+        "https://openrouter.ai/api/v1",
+        "openrouter",
+        messages="https://openrouter.ai/api",
+        quirks=Quirks(extended=TOP_K),
+    ),
+    # docs.x.ai/docs/guides/reasoning: penalties and `stop` "are not supported by reasoning models", which all but grok-3 are.
+    compatible(
+        "xai",
+        "xAI",
+        XAI_BASE,
+        "x-ai",
+        responses=XAI_BASE,
+        quirks=Quirks(
+            models=dict.fromkeys(("grok-3-mini", "grok-4", "grok-build", "grok-code", "grok-latest"), PENALTIES | {"stop"}),
+            efforts=LOW_TO_HIGH,
+        ),
+    ),
+    # inference-docs.cerebras.ai: resources/openai, api-reference/chat-completions (`max_tokens` deprecated). It refuses fields of a
+    # message that it does not know.
+    compatible(
+        "cerebras",
+        "Cerebras",
+        "https://api.cerebras.ai/v1",
+        "cerebras",
+        quirks=Quirks(output_limit_field="max_completion_tokens", unsupported=PENALTIES | {"thoughts"}, efforts=LOW_TO_HIGH),
+    ),
+    # docs.perplexity.ai: docs/agent-api/migrate-from-sonar (its chat completions have ended), api-reference/responses-post. It refuses
+    # every field that is not there.
+    Provider(
+        "perplexity",
+        "Perplexity",
+        {RESPONSES_FORMAT: "https://api.perplexity.ai/v1"},
+        "perplexity",
+        quirks=Quirks(
+            unsupported=frozenset(
+                {"temperature", "top_p", "tool_choice", "parallel_tool_calls", "response_format", "logprobs", "user", "thoughts"}
+            ),
+            efforts={"none": "minimal"},
+        ),
+    ),
     Provider(DEMO, "Built-in demo", {CHAT_FORMAT: ""}),
 )
 PROVIDERS = {provider.slug: provider for provider in ALL}

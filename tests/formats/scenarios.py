@@ -1,27 +1,25 @@
-"""Conversations and answers that every pair of formats must carry, in neutral words."""
+"""Answers that every pair of formats must carry, in neutral words, and as streams."""
+
+from typing import Any
+
+from msgspec.structs import replace
 
 from proxy.formats.neutral import (
     Choice,
     Event,
+    Failed,
     Finished,
-    Image,
-    Message,
     PartDelta,
     PartEnded,
     PartSigned,
     PartStarted,
-    Reasoning,
     Refusal,
-    Request,
     Response,
-    ResponseFormat,
     Started,
     Text,
     Thinking,
     Tool,
     ToolCall,
-    ToolChoice,
-    ToolResult,
     Usage,
     UsageSeen,
 )
@@ -35,46 +33,6 @@ WEATHER = Tool(
 CALL = ToolCall(id="call_1", name="get_weather", arguments='{"city":"Paris"}')
 SECOND_CALL = ToolCall(id="call_2", name="get_weather", arguments='{"city":"Zürich"}')
 USAGE = Usage(input=60, cache_read=40, output=20, reasoning=5)
-
-
-def ask(*parts: object, **fields: object) -> Request:
-    message = Message(role="user", parts=parts or (Text(text="Hello"),))  # type: ignore[arg-type]
-    return Request(model="m", messages=(message,), max_tokens=100, **fields)  # type: ignore[arg-type]
-
-
-LOOP = (
-    Message(role="user", parts=(Text(text="Weather?"),)),
-    Message(role="assistant", parts=(Text(text="Let me look."), CALL, SECOND_CALL)),
-    Message(
-        role="user",
-        parts=(
-            ToolResult(call_id="call_1", name="get_weather", content=(Text(text='{"degrees": 20}'),)),
-            ToolResult(call_id="call_2", name="get_weather", content=(Text(text="no such city"),), is_error=True),
-        ),
-    ),
-)
-
-REQUESTS: dict[str, Request] = {
-    "plain": ask(),
-    "system": ask(system=(Text(text="Be terse."),), temperature=0.5, top_p=0.9),
-    "turns": Request(
-        model="m",
-        messages=(
-            Message(role="user", parts=(Text(text="Hi"),)),
-            Message(role="assistant", parts=(Text(text="Hello!"),)),
-            Message(role="user", parts=(Text(text="Bye"),)),
-        ),
-        max_tokens=100,
-    ),
-    "image": ask(Text(text="What is this?"), Image(mime="image/png", data=PIXEL)),
-    "tools": ask(tools=(WEATHER,), tool_choice=ToolChoice(mode="auto")),
-    "forced tool": ask(tools=(WEATHER,), tool_choice=ToolChoice(mode="required", names=("get_weather",))),
-    "any tool": ask(tools=(WEATHER,), tool_choice=ToolChoice(mode="required")),
-    "no tool": ask(tools=(WEATHER,), tool_choice=ToolChoice(mode="none")),
-    "tool loop": Request(model="m", messages=LOOP, tools=(WEATHER,), max_tokens=100),
-    "schema": ask(response_format=ResponseFormat(schema=WEATHER.schema)),
-    "reasoning": ask(reasoning=Reasoning(effort="high")),
-}
 
 
 def answer(*parts: object, finish: str = "stop", usage: Usage | None = USAGE) -> Response:
@@ -118,7 +76,9 @@ def part_events(choice: int, index: int, part: object) -> list[Event]:
             signed = [PartSigned(choice=choice, index=index, signature=part.signature)] if part.signature else []
             return opened(choice, index, start, part.text, *signed)
         case ToolCall():
-            return opened(choice, index, ToolCall(id=part.id, name=part.name), part.arguments)
+            begun, *rest = opened(choice, index, ToolCall(id=part.id, name=part.name, origin=part.origin), part.arguments)
+            proof = [PartSigned(choice=choice, index=index, signature=part.signature)] if part.signature else []
+            return [begun, *proof, *rest]
         case _:
             raise AssertionError(part)
 
@@ -127,3 +87,34 @@ def opened(choice: int, index: int, start: object, text: str, *more: Event) -> l
     half = len(text) // 2
     pieces = [PartDelta(choice=choice, index=index, text=piece) for piece in (text[:half], text[half:]) if piece]
     return [PartStarted(choice=choice, index=index, part=start), *pieces, *more, PartEnded(choice=choice, index=index)]  # type: ignore[arg-type]
+
+
+def collected(seen: list[Event]) -> Response:
+    """A stream's events as the whole answer that they make."""
+    choices: dict[int, list[Any]] = {}
+    ends: dict[int, Finished] = {}
+    usage: Usage | None = None
+    for event in seen:
+        match event:
+            case PartStarted():
+                choices.setdefault(event.choice, []).append(event.part)
+            case PartDelta():
+                choices[event.choice][-1] = longer(choices[event.choice][-1], event.text)
+            case Finished():
+                assert event.choice not in ends, "finished twice"
+                ends[event.choice] = event
+            case UsageSeen():
+                usage = event.usage
+            case Failed():
+                raise AssertionError(event.failure)
+            case _:
+                pass
+    found = [
+        Choice(parts=tuple(choices.get(index, ())), finish=end.finish, stop_sequence=end.stop_sequence)
+        for index, end in sorted(ends.items())
+    ]
+    return Response(id="x", model="m", choices=tuple(found), usage=usage)
+
+
+def longer(part: Any, text: str) -> Any:
+    return replace(part, arguments=part.arguments + text) if isinstance(part, ToolCall) else replace(part, text=part.text + text)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from proxy.formats import anthropic
 from proxy.formats.anthropic import AnthropicCall, CountTokensCall, StreamDecoder, StreamEncoder
+from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
     BadAnswer,
     BadRequest,
@@ -211,8 +212,8 @@ def test_a_failed_stream_ends_with_its_error() -> None:
 def test_a_relayed_request_keeps_every_byte_but_model_and_limit() -> None:
     body = b'{"model":"a",  "new_field": [1.0],"messages":[{"role":"user","content":"x"}]}'
     call = AnthropicCall(body)
-    assert call.upstream_body("a", None, "max_tokens") is body
-    sent = json.loads(call.upstream_body("b", 7, "max_completion_tokens"))
+    assert call.upstream_body("a", None, Quirks()) is body
+    sent = json.loads(call.upstream_body("b", 7, Quirks()))
     assert (sent["model"], sent["max_tokens"], sent["new_field"]) == ("b", 7, [1.0])
 
 
@@ -242,7 +243,7 @@ def test_a_stream_that_breaks_off_is_charged_for_what_was_seen() -> None:
 def test_counting_tokens_sets_no_limit_and_estimates_where_it_must() -> None:
     call = CountTokensCall(wire(messages=[{"role": "user", "content": "x" * 400}]))
     assert call.path("m") == "/v1/messages/count_tokens"
-    assert call.upstream_body(OLDER, 50, "max_tokens") == call.body
+    assert call.upstream_body(OLDER, 50, Quirks()) == call.body
     assert json.loads(call.estimate())["input_tokens"] in range(100, 110)
 
 

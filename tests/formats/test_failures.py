@@ -280,5 +280,5 @@ def test_what_is_held_for_a_converted_request_covers_what_the_demo_counts(name: 
     raw = json.dumps(body).encode()
     parse: dict[str, Any] = {"openai_responses": ResponsesCall, "anthropic": AnthropicCall, "gemini": lambda raw: GeminiCall(raw, "m")}
     plan = Conversion(parse[name](raw), name, "openai_chat", Quirks())
-    counted: Call = ChatCall(plan.upstream_body("m", None, "max_tokens")).call
+    counted: Call = ChatCall(plan.upstream_body("m", None, Quirks())).call
     assert plan.call.input_bound >= counted.input_bound

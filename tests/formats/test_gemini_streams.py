@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.formats import gemini
+from proxy.formats.codec import Quirks
 from proxy.formats.gemini.embeddings import BatchEmbedCall, CountTokensCall, EmbedCall, parse_embed_response, render_embed_request
 from proxy.formats.neutral import (
     BadAnswer,
@@ -160,8 +161,8 @@ def test_an_array_stream_is_json() -> None:
 def test_a_request_is_relayed_byte_for_byte_but_for_the_limit() -> None:
     body = b'{ "contents":[{"parts":[{"text":"Hi"}]}], "generation_config": {"max_output_tokens": 9, "new": {"x": 1.50}}, "odd":1e2 }'
     call = gemini.GeminiCall(body, "a/b", stream=True)
-    assert call.upstream_body("other", None, "max_tokens") == body
-    limited = call.upstream_body("other", 5, "max_tokens")
+    assert call.upstream_body("other", None, Quirks()) == body
+    limited = call.upstream_body("other", 5, Quirks())
     assert json.loads(limited)["generation_config"] == {"new": {"x": 1.5}, "maxOutputTokens": 5} and b"1.50" in limited
     assert call.call.output_limit == 9
     assert call.path("a/b") == "/v1beta/models/a%2Fb:streamGenerateContent?alt=sse"
@@ -210,8 +211,8 @@ def test_a_last_event_without_its_blank_line_gets_one() -> None:
 def test_embedding_calls_name_the_providers_model() -> None:
     item = {"model": "models/alias", "content": {"parts": [{"text": "Hi"}]}, "taskType": "RETRIEVAL_QUERY"}
     one, batch = EmbedCall(json.dumps(item).encode(), "alias"), BatchEmbedCall(json.dumps({"requests": [item]}).encode(), "alias")
-    assert json.loads(one.upstream_body("real", None, "")) == item | {"model": "models/real"}
-    assert json.loads(batch.upstream_body("real", None, "")) == {"requests": [item | {"model": "models/real"}]}
+    assert json.loads(one.upstream_body("real", None, Quirks())) == item | {"model": "models/real"}
+    assert json.loads(batch.upstream_body("real", None, Quirks())) == {"requests": [item | {"model": "models/real"}]}
     assert batch.path("real") == "/v1beta/models/real:batchEmbedContents"
     assert one.call.output_limit == 0 and one.call.input_bound == 2
 
@@ -228,7 +229,7 @@ def test_embeddings_for_other_clients() -> None:
 def test_counting_renames_the_model_inside_and_estimates_where_it_must() -> None:
     request = {"model": "models/alias", "contents": [{"parts": [{"text": "x" * 40}]}]}
     call = CountTokensCall(json.dumps({"generateContentRequest": request}).encode(), "alias")
-    assert json.loads(call.upstream_body("real", None, ""))["generateContentRequest"]["model"] == "models/real"
+    assert json.loads(call.upstream_body("real", None, Quirks()))["generateContentRequest"]["model"] == "models/real"
     assert json.loads(call.estimate()) == {"totalTokens": 10}
 
 

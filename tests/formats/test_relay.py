@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.formats.codec import Quirks
 from proxy.formats.neutral import BadRequest, Usage
 from proxy.formats.openai_chat.relay import ChatCall, StreamMeter, input_bound, measure, tokens_in
 from proxy.formats.openai_embeddings import EmbeddingsCall
@@ -149,7 +150,7 @@ def test_any_json_is_a_request_or_a_bad_request(value: dict[str, Any]) -> None:
             parsed = parse(json.dumps(value).encode())
         except BadRequest:
             continue
-        assert json.loads(parsed.upstream_body("other", 5, "max_tokens"))["model"] == "other"
+        assert json.loads(parsed.upstream_body("other", 5, Quirks()))["model"] == "other"
 
 
 @pytest.mark.parametrize(

@@ -8,10 +8,12 @@ from msgspec.structs import replace
 
 from proxy.formats.anthropic.content import ORIGIN, UNREADABLE, decode_any
 from proxy.formats.neutral import (
+    Citation,
     Event,
     Finished,
     Opaque,
     Part,
+    PartCited,
     PartDelta,
     PartEnded,
     PartSigned,
@@ -44,6 +46,7 @@ class Delta(msgspec.Struct):
     thinking: str = ""
     partial_json: str = ""
     signature: str = ""
+    citation: Any = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
 
@@ -86,6 +89,7 @@ class OpenBlock:
         self.begun = False
         self.written = False
         self.json: list[str] = []
+        self.citations: list[Citation] = []
         self.collected: dict[str, Any] = {}
 
     @property
@@ -137,9 +141,12 @@ def whole_answer(response: Response) -> list[Event]:
 
 def whole_part(index: int, part: Part) -> list[Event]:
     text, signature = "", None
+    citations: tuple[Citation, ...] = ()
     match part:
-        case Text() | Refusal():
-            text, part = part.text, replace(part, text="")
+        case Text():
+            text, citations, part = part.text, part.citations, Text()
+        case Refusal():
+            text, part = part.text, Refusal()
         case Thinking():
             text, signature, part = part.text, part.signature, replace(part, text="", signature=None)
         case ToolCall():
@@ -148,4 +155,5 @@ def whole_part(index: int, part: Part) -> list[Event]:
             pass
     deltas: list[Event] = [PartDelta(choice=0, index=index, text=text)] if text else []
     signed: list[Event] = [PartSigned(choice=0, index=index, signature=signature)] if signature else []
-    return [PartStarted(choice=0, index=index, part=part), *deltas, *signed, PartEnded(choice=0, index=index)]
+    cited: list[Event] = [PartCited(choice=0, index=index, citation=citation) for citation in citations]
+    return [PartStarted(choice=0, index=index, part=part), *deltas, *signed, *cited, PartEnded(choice=0, index=index)]

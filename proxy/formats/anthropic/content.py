@@ -4,6 +4,7 @@ import base64
 import binascii
 import hashlib
 import re
+from collections.abc import Iterable
 from typing import Any, assert_never, get_args
 
 import msgspec
@@ -12,6 +13,7 @@ from msgspec import Raw
 from proxy.formats.body import decode
 from proxy.formats.custom_tools import call_as_function
 from proxy.formats.neutral import (
+    Citation,
     File,
     Image,
     Inexpressible,
@@ -29,7 +31,6 @@ ORIGIN: Origin = "anthropic"
 ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
 TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 OUTSIDE_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
-CITATIONS = ("char_location", "page_location", "content_block_location", "web_search_result_location", "search_result_location")
 IMAGE_TYPES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
 FIRST_BYTES = {"iVBORw": "image/png", "/9j/": "image/jpeg", "R0lGOD": "image/gif", "UklGR": "image/webp", "JVBERi": "application/pdf"}
 """How the base64 of each type begins, for pictures and documents that come without it."""
@@ -37,6 +38,7 @@ PDF = "application/pdf"
 ANY_IMAGE = "image/*"
 UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
 """What decoding may raise: for bad JSON, numbers out of range and text that is not UTF-8, and what is nested too deeply."""
+ON_THE_WEB = ("http://", "https://")
 DATA_URL = re.compile(r"data:([^;,]*)[^,]*;base64,(.*)", re.DOTALL)
 
 
@@ -119,7 +121,7 @@ def parse_block(raw: Raw) -> tuple[Part, ...]:
     match decode(decode_block, data).type:
         case "text":
             text = decode(decode_text, data)
-            return (Text(text=text.text, cache=text.cache, citations=tuple(text.citations or ())),)
+            return (Text(text=text.text, cache=text.cache, citations=tuple(parse_citations(text.citations))),)
         case "image":
             return parse_image(decode(decode_source, data), data)
         case "document":
@@ -136,6 +138,20 @@ def parse_block(raw: Raw) -> tuple[Part, ...]:
             return (Thinking(redacted=redacted, origin=origin),)
         case other:
             return (Opaque(origin=ORIGIN, what=other, value=decode(decode_any, data)),)
+
+
+def parse_citations(citations: Iterable[Any] | None) -> list[Citation]:
+    """Those of pages on the web; others point into what the client itself has sent. Each means all the text of its block."""
+    return [citation for wire in citations or () if (citation := parse_citation(wire))]
+
+
+def parse_citation(wire: Any) -> Citation | None:
+    match wire:
+        case {"type": "web_search_result_location", "url": str(url)} | {"type": "search_result_location", "source": str(url)}:
+            title, quote = (text if isinstance(text := wire.get(name), str) else "" for name in ("title", "cited_text"))
+            return Citation(url=url, title=title, quote=quote) if url.startswith(ON_THE_WEB) else None
+        case _:
+            return None
 
 
 def parse_image(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
@@ -263,10 +279,8 @@ def cached(block: dict[str, Any], cache: str | None) -> dict[str, Any]:
 
 
 def render_text(part: Text) -> dict[str, Any]:
-    """Citations of other providers have other fields: they stay behind."""
-    block: dict[str, Any] = {"type": "text", "text": part.text}
-    citations = [citation for citation in part.citations if isinstance(citation, dict) and citation.get("type") in CITATIONS]
-    return block | {"citations": citations} if citations else block
+    """Without citations: the API takes back only its own, and each with the index that it came with."""
+    return {"type": "text", "text": part.text}
 
 
 def render_thinking(part: Thinking) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from typing import Any, assert_never
 from msgspec.structs import replace
 
 from proxy.formats.anthropic.content import render_call, render_thinking, sealed
-from proxy.formats.anthropic.response import answer_blocks, error_event, message_head, signature_block, stop_fields
+from proxy.formats.anthropic.response import answer_blocks, error_event, message_head, render_citation, signature_block, stop_fields
 from proxy.formats.anthropic.usage import render_usage
 from proxy.formats.body import encode
+from proxy.formats.custom_tools import call_as_function
 from proxy.formats.neutral import (
+    Citation,
     Event,
     Failed,
     Failure,
@@ -17,6 +19,7 @@ from proxy.formats.neutral import (
     Image,
     Opaque,
     Part,
+    PartCited,
     PartDelta,
     PartEnded,
     PartSigned,
@@ -45,6 +48,7 @@ class StreamEncoder:
         self.begun = False
         self.failed = False
         self.part: Part | None = None
+        self.free_text = ""
         self.open = False
         self.index = 0
         self.finished: Finished | None = None
@@ -53,13 +57,15 @@ class StreamEncoder:
     def encode(self, event: Event) -> bytes:
         match event:
             case Started():
-                return self.start(event.model)
+                return self.start(event.id, event.model)
             case PartDelta():
                 return self.delta(event.text) if event.choice == 0 else b""
             case PartStarted():
                 return self.start() + self.part_start(event.part) if event.choice == 0 else b""
             case PartSigned():
                 return self.sign(event.signature) if event.choice == 0 else b""
+            case PartCited():
+                return self.cite(event.citation) if event.choice == 0 else b""
             case PartEnded():
                 return self.part_end() if event.choice == 0 else b""
             case UsageSeen():
@@ -85,13 +91,13 @@ class StreamEncoder:
         self.failed = True
         return error_event(failure, request_id)
 
-    def start(self, model: str = "") -> bytes:
+    def start(self, id: str = "", model: str = "") -> bytes:
         if self.begun:
             return b""
         self.begun = True
         usage = {"input_tokens": 0, "output_tokens": 0}
         fields: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
-        return event_of("message_start", message={**message_head("", model or self.model), **fields})
+        return event_of("message_start", message={**message_head(id, model or self.model), **fields})
 
     def part_start(self, part: Part) -> bytes:
         before = self.part_end()
@@ -129,6 +135,9 @@ class StreamEncoder:
         match self.part:
             case Thinking():
                 delta = {"type": "thinking_delta", "thinking": text}
+            case ToolCall(custom=True):
+                self.free_text += text
+                return before
             case ToolCall():
                 delta = {"type": "input_json_delta", "partial_json": text}
             case _:
@@ -147,15 +156,29 @@ class StreamEncoder:
             case _:
                 return b""
 
+    def cite(self, citation: Citation) -> bytes:
+        if not self.open:
+            return b""
+        delta = {"type": "citations_delta", "citation": render_citation(citation)}
+        return event_of("content_block_delta", index=self.index, delta=delta)
+
     def part_end(self) -> bytes:
         part = self.part
         ended = self.begin() if isinstance(part, ToolCall) and not self.open else b""
+        if isinstance(part, ToolCall) and part.custom:
+            ended += self.free_input(part)
         if self.open:
             ended += self.stop()
         self.part = None
         if isinstance(part, Thinking) and part.redacted is not None:
             ended += self.whole(render_thinking(part))
         return ended
+
+    def free_input(self, part: ToolCall) -> bytes:
+        """What a tool that takes free text is called with, as the input that this format has for it."""
+        whole, self.free_text = call_as_function(replace(part, arguments=self.free_text)), ""
+        delta = {"type": "input_json_delta", "partial_json": whole.arguments}
+        return event_of("content_block_delta", index=self.index, delta=delta)
 
     def stop(self) -> bytes:
         self.open = False

@@ -16,10 +16,12 @@ from proxy.formats.anthropic.request import PATH
 from proxy.formats.anthropic.response import error_event
 from proxy.formats.anthropic.usage import WireUsage, merged, neutral_usage
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, read_safely, replace_fields
+from proxy.formats.codec import Quirks
 from proxy.formats.neutral import Call, Failure, Usage
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.sse import EventSplitter, EventTooLong, data_of
-from proxy.formats.tokens import tokens_in_size, tokens_in_text
+from proxy.formats.server_tools import DEFAULT_CALLS, limit_of, objects
+from proxy.formats.sse import EventSplitter, EventTooLong, between_events, data_of
+from proxy.formats.tokens import OutputMeter, tokens_in_size, tokens_in_text
 
 MAX_TOKENS = 2**31 - 1
 TOKENS_PER_ESTIMATE = 4
@@ -28,8 +30,10 @@ TOOL_PROMPT_TOKENS = 600
 SERVER_TOOL_TOKENS = 3_000
 """What the API adds to the prompt where there are tools: up to 530 tokens, and for each tool with a schema of its own up to about
 2,500 (docs, "Tool use", "Pricing")."""
+SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
 SOURCE = ("type", "media_type", "data", "url", "file_id")
 END_OF_EVENT = b"\n\n"
+PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -43,6 +47,8 @@ class Request(msgspec.Struct):
     system: Any = None
     tools: Any = None
     output_config: Any = None
+    speed: Any = None
+    mcp_servers: Any = None
 
 
 class Delta(msgspec.Struct):
@@ -67,7 +73,7 @@ class Answer(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw()
 
 
-COUNTED = frozenset(Request.__struct_fields__) | {"metadata"}
+COUNTED = frozenset(Request.__struct_fields__) - {"mcp_servers"} | {"metadata"}
 WORDS = bounds.vocabulary("""
     role content type text source media_type data url title context thinking signature id name tool_use_id is_error cache_control
     ttl
@@ -90,12 +96,19 @@ class AnthropicCall:
         self.body = body
         self.request = request = decode(decode_request, body)
         bound = read_safely(lambda _: input_bound(request), body) + bounds.settings_tokens(body, COUNTED)
-        self.call = Call(model=request.model, input_bound=bound, output_limit=request.max_tokens, stream=bool(request.stream))
+        self.call = Call(
+            model=request.model,
+            input_bound=bound,
+            output_limit=request.max_tokens,
+            stream=bool(request.stream),
+            service_tier="fast" if request.speed == "fast" else "",
+            tool_limits=tool_limits(request),
+        )
 
     def path(self, model: str) -> str:
         return PATH
 
-    def upstream_body(self, model: str, output_limit: int | None, _limit_field: str) -> bytes:
+    def upstream_body(self, model: str, output_limit: int | None, _quirks: Quirks) -> bytes:
         """What the provider gets: its own name for the model, and a limit if one is given."""
         fields: dict[str, Any] = {}
         if model != self.request.model:
@@ -103,6 +116,9 @@ class AnthropicCall:
         if output_limit is not None:
             fields["max_tokens"] = output_limit
         return replace_fields(self.body, fields) if fields else self.body
+
+    def keep_alive(self, passed: bytes) -> bytes:
+        return PING if between_events(passed) else b""
 
     def meter(self) -> "StreamMeter":
         return StreamMeter()
@@ -125,8 +141,8 @@ class CountTokensCall(AnthropicCall):
     def path(self, model: str) -> str:
         return f"{PATH}/count_tokens"
 
-    def upstream_body(self, model: str, _output_limit: int | None, limit_field: str) -> bytes:
-        return super().upstream_body(model, None, limit_field)
+    def upstream_body(self, model: str, _output_limit: int | None, quirks: Quirks) -> bytes:
+        return super().upstream_body(model, None, quirks)
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         return None, 0
@@ -146,6 +162,16 @@ def input_bound(request: Request) -> int:
     extras = [extra for extra in (request.tools, request.output_config) if extra is not None]
     added = TOOL_PROMPT_TOKENS * bool(tools) + SERVER_TOOL_TOKENS * own + sum(len(encode(extra)) for extra in extras)
     return bounds.TOKENS_PER_REPLY + messages + system + added
+
+
+def tool_limits(request: Request) -> dict[str, int]:
+    """How often Anthropic's own tools may be called: as often as their `max_uses` says (docs, "Web search tool", "Max uses")."""
+    limits = {"mcp": DEFAULT_CALLS} if request.mcp_servers else {}
+    for tool in objects(request.tools):
+        kind = next((kind for kind in SERVER_TOOLS if str(tool.get("type")).startswith(kind)), None)
+        if kind:
+            limits[kind] = limits.get(kind, 0) + limit_of(tool.get("max_uses"))
+    return limits
 
 
 def special_part(image: int, block: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
@@ -190,7 +216,7 @@ def text_of(block: dict[str, Any]) -> str:
     return "".join(text for text in given if isinstance(text, str)) + inputs
 
 
-class StreamMeter:
+class StreamMeter(OutputMeter):
     """Reads a stream as it passes. `output_seen` is our own count of tokens.
 
     The usage in the first event states the input, but not what will be generated: until the last one has come, the output is
@@ -201,7 +227,6 @@ class StreamMeter:
         self.splitter = EventSplitter()
         self.stated: WireUsage | None = None
         self.final = False
-        self.output_seen = 0
         self.failure: Failure | None = None
         self.provider_failed = False
         self.stopped = False
@@ -240,7 +265,7 @@ class StreamMeter:
         self.provider_failed = self.provider_failed or parsed.type == "error"
         if parsed.delta is not None:
             delta = parsed.delta
-            self.output_seen += tokens_in_text(delta.text or delta.thinking or delta.partial_json)
+            self.count(tokens_in_text(delta.text or delta.thinking or delta.partial_json))
         stated = parsed.message.usage if parsed.message else parsed.usage
         if stated is not None and neutral_usage(merged(self.stated, stated)) is not None:
             self.stated = merged(self.stated, stated)

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta, Raw
 from msgspec.structs import fields, replace
 
+from proxy.formats.anthropic.calls import Calls
 from proxy.formats.anthropic.content import CacheControl, cached, decode_any, parse_content, render_text
 from proxy.formats.anthropic.history import render_messages
 from proxy.formats.anthropic.models import Facts, facts
@@ -17,7 +18,6 @@ from proxy.formats.custom_tools import tool_as_function
 from proxy.formats.neutral import (
     Inexpressible,
     Message,
-    Part,
     Request,
     ResponseFormat,
     ServerTool,
@@ -25,7 +25,6 @@ from proxy.formats.neutral import (
     Tool,
     ToolCall,
     ToolChoice,
-    ToolResult,
 )
 
 PATH = "/v1/messages"
@@ -130,24 +129,8 @@ def read_request(body: bytes) -> Request:
 
 
 def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
-    """Results do not say which tool they come from: the calls before them do."""
-    names: dict[str, str] = {}
-    messages = []
-    for message in wire:
-        parts = tuple(named(part, names) for part in parse_content(message.content))
-        messages.append(Message(role=message.role, parts=parts))
-    return tuple(messages)
-
-
-def named(part: Part, names: dict[str, str]) -> Part:
-    match part:
-        case ToolCall():
-            names[part.id] = part.name
-            return part
-        case ToolResult():
-            return replace(part, name=names.get(part.call_id))
-        case _:
-            return part
+    calls = Calls()
+    return tuple(Message(role=message.role, parts=tuple(map(calls.linked, parse_content(message.content)))) for message in wire)
 
 
 def parse_system(system: str | list[Raw] | None) -> tuple[Text, ...]:
@@ -216,10 +199,11 @@ def render_request(request: Request, quirks: Quirks) -> Rendered:
 
 def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list[str]]:
     """Without what this server rejects, and the names of it and of all that no other format has."""
+    rejected = quirks.rejected(request.model)
     unset = {
         field.name: field.default
         for field in fields(Request)
-        if field.name in quirks.unsupported and field.default is not msgspec.NODEFAULT and getattr(request, field.name) != field.default
+        if field.name in rejected and field.default is not msgspec.NODEFAULT and getattr(request, field.name) != field.default
     }
     return replace(request, **unset), [*unset, *request.extras]
 
@@ -259,7 +243,7 @@ def render_format(rendered: Rendered, request: Request, known: Facts) -> None:
 def render_tools(rendered: Rendered, request: Request, known: Facts) -> None:
     """A choice among some of the tools is a choice among all, where only those are declared."""
     names = request.tool_choice.names if request.tool_choice else ()
-    some = names if len(names) > 1 or (names and request.tool_choice and request.tool_choice.mode == "auto") else ()
+    some = names if len(names) > 1 else ()
     tools = [tool for tool in request.tools if not some or not isinstance(tool, Tool) or tool.name in some]
     declared = [render_tool(tool, known) for tool in tools if not (isinstance(tool, ServerTool) and tool.what == MCP_SERVERS)]
     servers = [render_tool(tool, known) for tool in tools if isinstance(tool, ServerTool) and tool.what == MCP_SERVERS]
@@ -322,6 +306,7 @@ def render_sampling(rendered: Rendered, request: Request, known: Facts) -> None:
         rendered.dropped.append("top_p")
         del settings["top_p"]
     if "temperature" in settings:
+        rendered.dropped += ["temperature"] if settings["temperature"] > 1 else []
         settings["temperature"] = min(settings["temperature"], 1)
     rendered.body |= settings
 

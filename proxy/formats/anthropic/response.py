@@ -20,10 +20,12 @@ from proxy.formats.anthropic.content import (
 )
 from proxy.formats.anthropic.usage import WireUsage, neutral_usage, render_usage
 from proxy.formats.body import encode
+from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.neutral import (
     BadAnswer,
     BadRequest,
     Choice,
+    Citation,
     Failure,
     File,
     FinishReason,
@@ -108,7 +110,8 @@ def parse_response(body: bytes) -> Response:
         answer = decode_answer(body)
         if answer.content is None or answer.error is not None:
             raise BadAnswer(parse_error(502, body).message)
-        parts = tuple(with_id(part) for part in parse_content(answer.content) if not (isinstance(part, Text) and not part.text))
+        seen: set[str] = set()
+        parts = tuple(with_id(part, seen) for part in parse_content(answer.content) if not (isinstance(part, Text) and not part.text))
     except (*UNREADABLE, BadRequest) as error:
         raise BadAnswer(f"The provider's answer cannot be read: {error}") from None
     finish = finish_of(answer.stop_reason, called=any(isinstance(part, ToolCall) for part in parts))
@@ -116,12 +119,8 @@ def parse_response(body: bytes) -> Response:
     return Response(id=answer.id or "", model=answer.model or "", choices=(choice,), usage=parse_usage(answer.usage))
 
 
-def with_id(part: Part) -> Part:
-    return replace(part, id=new_call_id()) if isinstance(part, ToolCall) and not part.id else part
-
-
-def new_call_id() -> str:
-    return f"call_{uuid4().hex[:24]}"
+def with_id(part: Part, seen: set[str]) -> Part:
+    return replace(part, id=fresh_call_id(part.id, seen)) if isinstance(part, ToolCall) else part
 
 
 def finish_of(reason: str | None, *, called: bool) -> FinishReason:
@@ -168,7 +167,7 @@ def answer_blocks(part: Part) -> list[dict[str, Any]]:
     """A part of an answer in blocks that any client knows: none where there are no words for it."""
     match part:
         case Text():
-            return [render_text(part)] if part.text else []
+            return [cited_text(part)] if part.text else []
         case Refusal():
             return [{"type": "text", "text": part.text}] if part.text else []
         case Thinking():
@@ -184,6 +183,17 @@ def answer_blocks(part: Part) -> list[dict[str, Any]]:
             return []
         case _:
             assert_never(part)
+
+
+def cited_text(part: Text) -> dict[str, Any]:
+    cited = {"citations": [render_citation(citation) for citation in part.citations]} if part.citations else {}
+    return render_text(part) | cited
+
+
+def render_citation(citation: Citation) -> dict[str, Any]:
+    """A result of a search on the web. The index is for Anthropic's own search to find it again, and no other has one."""
+    source = {"type": "web_search_result_location", "url": citation.url, "title": citation.title or None}
+    return source | {"cited_text": citation.quote, "encrypted_index": ""}
 
 
 def thinking_blocks(part: Thinking) -> list[dict[str, Any]]:

@@ -16,22 +16,23 @@ from proxy.formats.anthropic.blocks import (
     text_in,
     whole_answer,
 )
-from proxy.formats.anthropic.content import UNREADABLE, decode_any
+from proxy.formats.anthropic.content import UNREADABLE, decode_any, parse_citations
 from proxy.formats.anthropic.response import (
     finish_of,
-    new_call_id,
     parse_error,
     parse_response,
     stream_failure,
     wire_usage,
 )
 from proxy.formats.anthropic.usage import WireUsage, merged, neutral_usage
+from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.neutral import (
     BadAnswer,
     Event,
     Failed,
     Failure,
     Finished,
+    PartCited,
     PartDelta,
     PartEnded,
     PartSigned,
@@ -184,6 +185,8 @@ class StreamDecoder:
         match self.open.block.type, delta.type:
             case ("text", "text_delta"):
                 self.write(delta.text)
+            case ("text", "citations_delta"):
+                self.open.citations += parse_citations([delta.citation])
             case ("thinking", "thinking_delta"):
                 self.write(delta.thinking)
             case ("thinking", "signature_delta"):
@@ -216,10 +219,7 @@ class StreamDecoder:
         if self.open.block.type != "tool_use":
             return ""
         self.called = True
-        given = self.open.block.id
-        own = new_call_id() if not given or given in self.call_ids else given
-        self.call_ids.add(own)
-        return own
+        return fresh_call_id(self.open.block.id, self.call_ids)
 
     def write(self, text: str) -> None:
         if not text or self.open is None:
@@ -243,6 +243,7 @@ class StreamDecoder:
         if block.is_opaque:
             self.begin()
         if block.begun:
+            self.events += [PartCited(choice=0, index=self.part_index, citation=citation) for citation in block.citations]
             self.events.append(PartEnded(choice=0, index=self.part_index))
             self.part_index += 1
         self.open = None

@@ -3,11 +3,14 @@
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.formats.neutral import Usage
+from proxy.formats.server_tools import stated_calls, tier_of
 from proxy.formats.tokens import counts_of, detail_in
 
 MAX_TOKENS = 2**31 - 1
+SUMMED = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 
 
 class Counts(msgspec.Struct):
@@ -23,6 +26,9 @@ class Counts(msgspec.Struct):
 class WireUsage(Counts):
     output_tokens_details: Any = None
     iterations: Any = None
+    server_tool_use: Any = None
+    service_tier: Any = None
+    speed: Any = None
 
 
 def merged(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
@@ -34,17 +40,29 @@ def merged(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
 
 
 def neutral_usage(wire: WireUsage) -> Usage | None:
-    """None for counts that are absent or absurd.
-
-    Where the answer took several rounds (compaction, an adviser, a fallback), those are billed and the totals leave some of
-    them out (docs, "Compaction", "Usage").
-    """
+    """None for counts that are absent or absurd."""
     usage = buckets(wire, wire.output_tokens_details)
-    if usage is None or not isinstance(wire.iterations, list) or not wire.iterations:
+    return usage and replace(billed_rounds(wire, usage), service_tier=tier_in(wire), tool_calls=calls_in(wire))
+
+
+def tier_in(wire: WireUsage) -> str:
+    """Fast mode has prices of its own, and is no tier in the vendor's words (docs, "Fast mode", "Pricing")."""
+    return "fast" if wire.speed == "fast" else tier_of(wire.service_tier)
+
+
+def calls_in(wire: WireUsage) -> dict[str, int]:
+    used = wire.server_tool_use if isinstance(wire.server_tool_use, dict) else {}
+    return stated_calls(web_search=used.get("web_search_requests"), web_fetch=used.get("web_fetch_requests"))
+
+
+def billed_rounds(wire: WireUsage, usage: Usage) -> Usage:
+    """Where the answer took several rounds (compaction, an adviser, a fallback), those are billed and the totals leave some of
+    them out (docs, "Compaction", "Usage")."""
+    if not isinstance(wire.iterations, list) or not wire.iterations:
         return usage
     rounds = [buckets(msgspec.convert(counts, Counts)) for counts in wire.iterations if isinstance(counts, dict)]
     billed = Usage(
-        **{name: sum(getattr(counts, name) for counts in rounds if counts) for name in Usage.__struct_fields__ if name != "reasoning"},
+        **{name: sum(getattr(counts, name) for counts in rounds if counts) for name in SUMMED},
         reasoning=usage.reasoning,
     )
     return billed if billed.prompt >= usage.prompt and billed.output >= usage.output else usage

@@ -7,16 +7,20 @@ from msgspec import Meta, field
 
 from proxy.formats import bounds
 from proxy.formats.body import decode, encode, read_safely, replace_fields
+from proxy.formats.codec import Quirks
 from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.relay import EVENT_STREAM, LONGEST_MODEL, StreamMeter, model_path, prompt_tokens
 from proxy.formats.gemini.usage import counts_in, neutral_usage
-from proxy.formats.neutral import BadAnswer, BadRequest, Call, Usage
+from proxy.formats.neutral import BadAnswer, BadRequest, Call, Inexpressible, Usage
 from proxy.formats.neutral import Request as NeutralRequest
+from proxy.formats.sse import comment_after
 
 MAX_BATCH = 10_000
+MAX_DIMENSIONS = 65_536
 TOKENS_PER_ESTIMATE = 4
 """Bytes of text in a token, for an estimate that is no bound."""
 
+Size = Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)]
 Contents = list[dict[str, Any]] | dict[str, Any]
 
 
@@ -27,6 +31,25 @@ class EmbedRequest(msgspec.Struct):
 
 class BatchEmbedRequest(msgspec.Struct):
     requests: Annotated[list[EmbedRequest], Meta(min_length=1, max_length=MAX_BATCH)]
+
+
+class Wanted(msgspec.Struct):
+    """What of a request for one vector other formats can say."""
+
+    content: dict[str, Any]
+    model: Any = None
+    size: Size | None = field(name="outputDimensionality", default=None)
+    snake_size: Size | None = field(name="output_dimensionality", default=None)
+
+    @property
+    def text(self) -> str:
+        """All the parts, which make one vector. Raises Inexpressible."""
+        parts = self.content.get("parts")
+        given = [part.get("text") for part in (parts if isinstance(parts, list) else [parts]) if isinstance(part, dict)]
+        texts = [text for text in given if isinstance(text, str)]
+        if not texts or len(texts) != len(given):
+            raise Inexpressible("Only text can be embedded by this model.", "content")
+        return "".join(texts)
 
 
 class GenerateRequest(msgspec.Struct):
@@ -55,6 +78,7 @@ class EmbedAnswer(msgspec.Struct, rename="camel"):
 
 
 decode_embed = msgspec.json.Decoder(EmbedRequest).decode
+decode_wanted = msgspec.json.Decoder(Wanted).decode
 decode_batch = msgspec.json.Decoder(BatchEmbedRequest).decode
 decode_count = msgspec.json.Decoder(CountRequest).decode
 decode_answer = msgspec.json.Decoder(EmbedAnswer).decode
@@ -66,6 +90,7 @@ class WholeCall:
     """What the calls of this file share: they answer in one piece, and have no output tokens."""
 
     stream_type = EVENT_STREAM
+    keep_alive = staticmethod(comment_after)
     verb: str
 
     def __init__(self, body: bytes, model: str, bound: int) -> None:
@@ -90,7 +115,30 @@ class WholeCall:
         return StreamEncoder(request)
 
 
-class EmbedCall(WholeCall):
+class VectorsCall(WholeCall):
+    """What requests for vectors have in common. `bodies` holds one for each vector."""
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return [self.body]
+
+    def texts(self) -> list[str]:
+        return [decode(decode_wanted, body).text for body in self.bodies]
+
+    def dimensions(self) -> int | None:
+        asked = [decode(decode_wanted, body) for body in self.bodies]
+        sizes = {wanted.size or wanted.snake_size for wanted in asked}
+        if len(sizes) > 1:
+            raise Inexpressible("This model gives all the vectors of a batch the same size.", "requests")
+        return sizes.pop()
+
+    def unsaid(self) -> list[str]:
+        known = frozenset(field.encode_name for field in msgspec.structs.fields(Wanted))
+        given = (name for body in self.bodies for name, value in decode_raw(body).items() if bytes(value) != b"null")
+        return [name for name in dict.fromkeys(given) if name not in known]
+
+
+class EmbedCall(VectorsCall):
     verb = "embedContent"
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
@@ -98,11 +146,14 @@ class EmbedCall(WholeCall):
         self.request = request = decode(decode_embed, body)
         super().__init__(body, model, read_safely(lambda _: content_tokens(request.content), body))
 
-    def upstream_body(self, model: str, _output_limit: int | None, _limit_field: str) -> bytes:
+    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
         return self.body if self.request.model is None else replace_fields(self.body, {"model": f"models/{model}"})
 
+    def render_answer(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
+        return encode({"embedding": {"values": vectors[0]}} | stated(usage))
 
-class BatchEmbedCall(WholeCall):
+
+class BatchEmbedCall(VectorsCall):
     verb = "batchEmbedContents"
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
@@ -110,11 +161,17 @@ class BatchEmbedCall(WholeCall):
         self.request = request = decode(decode_batch, body)
         super().__init__(body, model, read_safely(lambda _: sum(content_tokens(item.content) for item in request.requests), body))
 
-    def upstream_body(self, model: str, _output_limit: int | None, _limit_field: str) -> bytes:
+    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
         """Google wants the model of the address in each request too."""
-        requests = decode_raws(decode_raw(self.body)["requests"])
-        renamed = [msgspec.Raw(replace_fields(bytes(item), {"model": f"models/{model}"})) for item in requests]
+        renamed = [msgspec.Raw(replace_fields(item, {"model": f"models/{model}"})) for item in self.bodies]
         return replace_fields(self.body, {"requests": renamed})
+
+    @property
+    def bodies(self) -> list[bytes]:
+        return list(map(bytes, decode_raws(decode_raw(self.body)["requests"])))
+
+    def render_answer(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
+        return encode({"embeddings": [{"values": vector} for vector in vectors]} | stated(usage))
 
 
 class CountTokensCall(WholeCall):
@@ -127,7 +184,7 @@ class CountTokensCall(WholeCall):
         self.request = request = decode(decode_count, body)
         super().__init__(body, model, read_safely(lambda _: counted_tokens(request, bounds.image_tokens(model)), body))
 
-    def upstream_body(self, model: str, _output_limit: int | None, _limit_field: str) -> bytes:
+    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
         fields = decode_raw(self.body)
         names = [name for name in ("generateContentRequest", "generate_content_request") if fields.get(name, b"null") != b"null"]
         renamed = {name: msgspec.Raw(replace_fields(bytes(fields[name]), {"model": f"models/{model}"})) for name in names}
@@ -139,6 +196,10 @@ class CountTokensCall(WholeCall):
     def estimate(self) -> bytes:
         """The answer for providers that cannot count."""
         return encode({"totalTokens": -(-self.call.input_bound // TOKENS_PER_ESTIMATE)})
+
+
+def stated(usage: Usage | None) -> dict[str, Any]:
+    return {"usageMetadata": {"promptTokenCount": usage.prompt}} if usage else {}
 
 
 def content_tokens(content: dict[str, Any]) -> int:

@@ -6,10 +6,12 @@ import msgspec
 
 from proxy.formats.body import encode
 from proxy.formats.gemini.errors import render_error
+from proxy.formats.gemini.grounding import render_grounding
 from proxy.formats.gemini.parts import ANSWER_NOTES, ORIGIN, render_parts, seal
 from proxy.formats.gemini.response import content_of, finish_word, made_id, render_logprobs
 from proxy.formats.gemini.usage import render_usage
 from proxy.formats.neutral import (
+    Citation,
     Event,
     Failed,
     Failure,
@@ -19,6 +21,7 @@ from proxy.formats.neutral import (
     Image,
     Opaque,
     Part,
+    PartCited,
     PartDelta,
     PartEnded,
     PartSigned,
@@ -41,8 +44,13 @@ class OpenPart:
     def __init__(self, part: Part) -> None:
         self.part = part
         self.arguments: list[str] = []
+        self.texts: list[str] = []
+        self.citations: list[Citation] = []
         self.has_text = False
         self.signature = part.signature if isinstance(part, ToolCall) else None
+
+    def whole_text(self) -> Text:
+        return Text(text="".join(self.texts), citations=tuple(self.citations))
 
     def whole_call(self, call: ToolCall) -> ToolCall:
         return msgspec.structs.replace(call, arguments=call.arguments + "".join(self.arguments), signature=self.signature)
@@ -55,6 +63,7 @@ class StreamEncoder:
         self.id, self.model = made_id(), request.model
         self.framing = ArrayFraming() if array else EventFraming()
         self.open: dict[int, OpenPart] = {}
+        self.said: dict[int, list[Text]] = {}
         self.finishes: dict[int, FinishReason] = {}
         self.notes: dict[int, dict[str, Any]] = {}
         self.usage: Usage | None = None
@@ -62,8 +71,8 @@ class StreamEncoder:
 
     def encode(self, event: Event) -> bytes:
         match event:
-            case Started(model=model):
-                self.model = model or self.model
+            case Started(id=id, model=model):
+                self.id, self.model = id or self.id, model or self.model
                 return self.chunk(0, [{"text": ""}])
             case PartStarted(choice=choice, part=part):
                 return self.start(choice, part)
@@ -71,6 +80,9 @@ class StreamEncoder:
                 return self.extend(event)
             case PartSigned(choice=choice, signature=signature):
                 return self.sign(choice, signature)
+            case PartCited(choice=choice, citation=citation):
+                if choice in self.open:
+                    self.open[choice].citations.append(citation)
             case PartEnded(choice=choice):
                 return self.close(choice)
             case UsageSeen(usage=usage):
@@ -97,7 +109,9 @@ class StreamEncoder:
 
     def last_answer(self) -> dict[str, Any]:
         candidates = [
-            {"content": content_of([{"text": ""}]), "finishReason": finish_word(finish), "index": choice} | self.notes.get(choice, {})
+            {"content": content_of([{"text": ""}]), "finishReason": finish_word(finish), "index": choice}
+            | render_grounding(self.said.get(choice, ()))
+            | self.notes.get(choice, {})
             for choice, finish in sorted(self.finishes.items())
         ]
         usage = {"usageMetadata": render_usage(self.usage)} if self.usage else {}
@@ -114,6 +128,7 @@ class StreamEncoder:
         self.open[choice] = OpenPart(part)
         match part:
             case Text() | Refusal():
+                self.open[choice].texts.append(part.text)
                 return self.chunk(choice, [{"text": part.text}]) if part.text else b""
             case Thinking(text=text, redacted=redacted):
                 return self.chunk(choice, render_parts([part])) if text or redacted is not None else b""
@@ -134,6 +149,7 @@ class StreamEncoder:
             return b""
         match opened.part:
             case Text() | Refusal():
+                opened.texts.append(delta.text)
                 more = {"logprobsResult": render_logprobs(delta.logprobs)} if delta.logprobs else None
                 return self.chunk(delta.choice, [{"text": delta.text}], more)
             case Thinking():
@@ -155,9 +171,11 @@ class StreamEncoder:
 
     def close(self, choice: int) -> bytes:
         opened = self.open.pop(choice, None)
-        if opened is None or not isinstance(opened.part, ToolCall):
-            return b""
-        return self.chunk(choice, render_parts([opened.whole_call(opened.part)]))
+        if opened is not None and isinstance(opened.part, ToolCall):
+            return self.chunk(choice, render_parts([opened.whole_call(opened.part)]))
+        if opened is not None and isinstance(opened.part, Text | Refusal):
+            self.said.setdefault(choice, []).append(opened.whole_text())
+        return b""
 
 
 class EventFraming:

@@ -20,6 +20,7 @@ ANSWER_NOTES = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 """What stands beside an answer's content and is opaque elsewhere."""
 BESIDES = frozenset(("thought", "thoughtSignature", "videoMetadata", "mediaResolution", "partMetadata"))
 GOOGLE_FILES = ("https://generativelanguage.googleapis.com/", "gs://", "files/")
+STANDARD_ALPHABET = str.maketrans("-_", "+/")
 DEFAULT_IMAGE, DEFAULT_FILE = "image/jpeg", "application/octet-stream"
 
 
@@ -73,7 +74,7 @@ def unseal(sealed: str) -> tuple[str, Origin]:
 
 def from_base64(text: str) -> str:
     """The text behind a sealed signature; empty for Google's own, which are long and no text."""
-    standard = text.replace("-", "+").replace("_", "/")
+    standard = text.translate(STANDARD_ALPHABET)
     try:
         head = base64.b64decode(standard[: len(standard[:LONGEST_ORIGIN]) // 4 * 4])
         if not any(head.startswith(name.encode()) for name in ORIGINS):
@@ -141,9 +142,11 @@ def read_content(what: str, value: Any) -> list[Part]:
 
 
 def read_blob(blob: Blob) -> Image | File:
+    """Google takes both alphabets of base64, and its SDK sends the one for URLs, which no other API reads."""
+    data = blob.data.translate(STANDARD_ALPHABET)
     if blob.mime_type.startswith("image/"):
-        return Image(mime=blob.mime_type, data=blob.data)
-    return File(mime=blob.mime_type or None, data=blob.data, name=blob.display_name)
+        return Image(mime=blob.mime_type, data=data)
+    return File(mime=blob.mime_type or None, data=data, name=blob.display_name)
 
 
 def read_file(data: FileData) -> Image | File:

@@ -12,21 +12,30 @@ from msgspec import field
 
 from proxy.formats import bounds
 from proxy.formats.body import UNREADABLE, decode, decode_fields, decode_repaired, encode, read_safely, replace_fields
+from proxy.formats.codec import Quirks
 from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncoder
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.settings import MAX_CHOICES, TokenLimit
-from proxy.formats.gemini.usage import counts_in, merged, neutral_usage, stated_usage
+from proxy.formats.gemini.usage import counts_in, merged, neutral_usage, searches_in, stated_usage, with_services
 from proxy.formats.neutral import BadRequest, Call, Failure, Usage
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.sse import EventSplitter, EventTooLong, data_of
-from proxy.formats.tokens import tokens_in_size, tokens_in_text
+from proxy.formats.server_tools import DEFAULT_CALLS, heard, tier_of
+from proxy.formats.sse import EventSplitter, EventTooLong, between_events, data_of
+from proxy.formats.tokens import OutputMeter, tokens_in_size, tokens_in_text
 
 LONGEST_MODEL = 200
 EVENT_STREAM, JSON = "text/event-stream", "application/json"
 SERVER_TOOL_TOKENS = 3_000
 """What a tool of Google's own may add to the prompt before it fetches anything."""
+SOUND = (b"audio", b"video", b"fileUri", b"file_uri", b"cachedContent", b"cached_content")
+"""What stands in a request that may hold sound, if only by reference."""
+SEARCHES = ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval")
 NULL = msgspec.Raw(b"null")
 END_OF_EVENT = b"\r\n\r\n"
+SPACE = b"\r\n"
+"""Between the elements of a JSON array."""
+NOTHING_NEW = b'data: {"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"index":0}]}' + END_OF_EVENT
+"""Google's Python SDK fails on comments, and its older one for JavaScript on a blank line: empty words are read by all."""
 
 
 class Settings(msgspec.Struct):
@@ -60,6 +69,8 @@ class Request(msgspec.Struct):
     snake_system: Any = field(name="system_instruction", default=None)
     cached: Any = field(name="cachedContent", default=None)
     snake_cached: Any = field(name="cached_content", default=None)
+    service_tier: Any = field(name="serviceTier", default=None)
+    snake_service_tier: Any = field(name="service_tier", default=None)
 
     @property
     def messages(self) -> list[dict[str, Any]]:
@@ -79,6 +90,7 @@ class Content(msgspec.Struct):
 class Candidate(msgspec.Struct, rename="camel"):
     content: Content | None = None
     finish_reason: str | None = None
+    grounding_metadata: Any = None
 
 
 class Answer(msgspec.Struct, rename="camel"):
@@ -117,16 +129,29 @@ class GeminiCall:
         limit, choices = settings.limit or settings.snake_limit, settings.choices
         check(request, model, choices)
         bound = read_safely(lambda _: input_bound(request, settings, model), body) + bounds.settings_tokens(body, COUNTED)
-        self.call = Call(model=model, input_bound=bound, output_limit=limit and limit * choices, choices=choices, stream=stream)
+        self.call = Call(
+            model=model,
+            input_bound=bound,
+            output_limit=limit and limit * choices,
+            choices=choices,
+            stream=stream,
+            service_tier=tier_of(request.service_tier or request.snake_service_tier),
+            tool_limits=tool_limits(request.tools) | heard(body, SOUND, bound),
+        )
 
     @property
     def stream_type(self) -> str:
         return JSON if self.array else EVENT_STREAM
 
+    def keep_alive(self, passed: bytes) -> bytes:
+        if self.array:
+            return SPACE
+        return NOTHING_NEW if between_events(passed) else b""
+
     def path(self, model: str) -> str:
         return request_path(model, self.call.stream)
 
-    def upstream_body(self, model: str, output_limit: int | None, _limit_field: str) -> bytes:
+    def upstream_body(self, model: str, output_limit: int | None, _quirks: Quirks) -> bytes:
         """What the provider gets: a limit if one is given. The model is in the address."""
         if output_limit is None:
             return self.body
@@ -175,11 +200,19 @@ def input_bound(request: Request, settings: Settings, model: str) -> int:
 
 
 def tool_tokens(tools: Any) -> int:
-    if tools is None:
-        return 0
+    return 0 if tools is None else len(encode(tools)) + SERVER_TOOL_TOKENS * len(server_tools(tools))
+
+
+def server_tools(tools: Any) -> list[str]:
+    """Google's own tools among those of a request, under the names that it has for them."""
     kinds = [kind for tool in (tools if isinstance(tools, list) else [tools]) if isinstance(tool, dict) for kind in tool]
-    own = sum(kind not in ("functionDeclarations", "function_declarations") for kind in kinds)
-    return len(encode(tools)) + SERVER_TOOL_TOKENS * own
+    return [kind for kind in kinds if kind not in ("functionDeclarations", "function_declarations")]
+
+
+def tool_limits(tools: Any) -> dict[str, int]:
+    """Google sets no limit to the calls of its tools, and takes none."""
+    kinds = ("web_search" if kind in SEARCHES else kind for kind in server_tools(tools))
+    return dict.fromkeys(kinds, DEFAULT_CALLS)
 
 
 def prompt_tokens(value: Any, image: int) -> int:
@@ -209,6 +242,8 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         return None, tokens_in_size(len(body))
     parts = parts_of(answer)
     usage = stated_usage(counts_in(answer.usage_metadata), answer.usage_metadata, bool(parts))
+    queries = {query for candidate in answer.candidates or () for query in searches_in(candidate.grounding_metadata)}
+    usage = with_services(usage, answer.usage_metadata, queries)
     return usage, 0 if usage else sum(map(tokens_in, parts))
 
 
@@ -233,7 +268,7 @@ def tokens_in(part: Part) -> int:
     return tokens_in_size(len(bytes(part.call)) + len(bytes(part.code)))
 
 
-class StreamMeter:
+class StreamMeter(OutputMeter):
     """Reads a stream as it passes. `output_seen` is our own count of tokens.
 
     Every chunk states the usage so far. Until the answer has finished that may lag behind what has come, so the output is then what
@@ -244,14 +279,15 @@ class StreamMeter:
         self.splitter = EventSplitter()
         self.framing = ArrayFraming() if array else None
         self.counts: dict[str, int] = {}
+        self.metadata: dict[str, Any] = {}
+        self.queries: set[str] = set()
         self.finished = False
-        self.output_seen = 0
         self.failure: Failure | None = None
         self.provider_failed = False
 
     @property
     def usage(self) -> Usage | None:
-        usage = neutral_usage(self.counts)
+        usage = with_services(neutral_usage(self.counts), self.metadata, self.queries)
         if usage is None or self.finished:
             return usage
         return msgspec.structs.replace(usage, output=max(usage.output, self.output_seen))
@@ -289,10 +325,12 @@ class StreamMeter:
         self.provider_failed = self.provider_failed or bool(answer.error)
         if answer.usage_metadata is not None:
             self.counts = merged(self.counts, answer.usage_metadata)
+            self.metadata |= answer.usage_metadata if isinstance(answer.usage_metadata, dict) else {}
         for candidate in answer.candidates or ():
             self.finished = self.finished or candidate.finish_reason is not None
+            self.queries |= searches_in(candidate.grounding_metadata)
             for part in (candidate.content and candidate.content.parts) or ():
-                self.output_seen += tokens_in(part)
+                self.count(tokens_in(part))
 
     def salvage(self, data: bytes) -> None:
         try:
@@ -300,7 +338,7 @@ class StreamMeter:
         except UNREADABLE:
             return
         self.counts = merged(self.counts, answer.usage_metadata) if answer.usage_metadata else self.counts
-        self.output_seen += tokens_in_size(len(bytes(answer.candidates)))
+        self.count(tokens_in_size(len(bytes(answer.candidates))))
 
     def error_event(self, failure: Failure, request_id: str) -> bytes:
         """An error of the gateway's in a stream that has begun, with what ends the stream."""

@@ -5,19 +5,17 @@ from typing import Any
 import msgspec
 
 from proxy.formats.body import decode, read_safely
-from proxy.formats.codec import Quirks, Rendered
+from proxy.formats.codec import Quirks, Rendered, has_cache_marks
 from proxy.formats.gemini.parts import ORIGIN, Wire, read_part
 from proxy.formats.gemini.schema import camelled
 from proxy.formats.gemini.settings import GenerationConfig, read_reasoning, read_response_format, render_settings
-from proxy.formats.gemini.tools import ToolConfig, read_choice, read_tools, render_tools
+from proxy.formats.gemini.tools import ToolConfig, allowed, read_choice, read_tools, render_tools
 from proxy.formats.gemini.turns import render_contents
 from proxy.formats.neutral import (
     BadRequest,
     Image,
     Message,
-    Opaque,
     Part,
-    Refusal,
     Request,
     ServerTool,
     Text,
@@ -30,7 +28,6 @@ from proxy.formats.neutral import (
 CACHED_CONTENT = "cachedContent"
 TOP_LEVEL = frozenset(("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", CACHED_CONTENT, "model"))
 SIDE_FIELDS = ("videoMetadata", "mediaResolution")
-NEVER_CACHED = (Thinking, Refusal, Opaque, ServerTool)
 ROLES = {"user": "user", "function": "user", "model": "assistant", "": "user"}
 
 
@@ -59,13 +56,14 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
 def read_request(fields: Any, model: str, stream: bool) -> Request:
     body = msgspec.convert(fields, Body, strict=False)
     config = msgspec.convert(body.generation_config or {}, GenerationConfig, strict=False)
-    tools, tool_extras = read_tools(body.tools)
+    declared, tool_extras = read_tools(body.tools)
+    tools, choice = allowed(declared, read_choice(body.tool_config))
     return Request(
         model=model,
         messages=read_messages(body.contents),
         system=read_system(body.system_instruction),
         tools=(*tools, *cached_content(body)),
-        tool_choice=read_choice(body.tool_config),
+        tool_choice=choice,
         max_tokens=config.max_output_tokens,
         temperature=config.temperature,
         top_p=config.top_p,
@@ -233,7 +231,8 @@ def render_request(request: Request, quirks: Quirks) -> Rendered:
 
 def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list[str]]:
     defaults = {field.name: field.default for field in msgspec.structs.fields(Request) if field.default is not msgspec.NODEFAULT}
-    rejected = {name: default for name, default in defaults.items() if name in quirks.unsupported and getattr(request, name) != default}
+    names = quirks.rejected(request.model)
+    rejected = {name: default for name, default in defaults.items() if name in names and getattr(request, name) != default}
     return msgspec.structs.replace(request, **rejected), list(rejected)
 
 
@@ -246,12 +245,11 @@ def mid_system(request: Request) -> list[Text]:
 def left_out(request: Request) -> list[str]:
     """Settings that Gemini has no words for, by their neutral names."""
     parts = [part for message in request.messages for part in message.parts]
-    cached = [item.cache for item in (*request.system, *parts, *request.tools) if not isinstance(item, NEVER_CACHED)]
     facts = {
         "parallel_tool_calls": request.parallel_tool_calls is False,
         "user": request.user is not None,
         "strict": any(isinstance(tool, Tool) and tool.strict for tool in request.tools),
-        "cache": any(cached),
+        "cache": has_cache_marks(request),
         "detail": any(isinstance(part, Image) and part.detail not in (None, "auto") for part in parts),
     }
     return [name for name, is_left_out in facts.items() if is_left_out]

@@ -8,10 +8,12 @@ from uuid import uuid4
 import msgspec
 
 from proxy.formats.body import encode
+from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.gemini.errors import error_event, error_of, message_in, parse_error, render_error
+from proxy.formats.gemini.grounding import read_citations, render_grounding
 from proxy.formats.gemini.parts import ANSWER_NOTES, ORIGIN, Wire, read_part, render_parts
 from proxy.formats.gemini.usage import counts_in, render_usage, stated_usage
-from proxy.formats.neutral import BadAnswer, Choice, FinishReason, Opaque, Part, Request, Response, ToolCall
+from proxy.formats.neutral import BadAnswer, Choice, FinishReason, Opaque, Part, Request, Response, Text, ToolCall
 
 __all__ = ["error_event", "parse_error", "parse_response", "render_error", "render_response"]
 
@@ -31,7 +33,7 @@ FINISHES: dict[str, FinishReason] = {
 }
 LATEST = 2**32
 """A later time is one in other units than seconds."""
-FINISH_WORDS: dict[FinishReason, str] = {"length": "MAX_TOKENS", "content_filter": "SAFETY"}
+FINISH_WORDS: dict[FinishReason, str] = {"length": "MAX_TOKENS", "content_filter": "SAFETY", "other": "OTHER"}
 
 
 class Content(Wire):
@@ -96,20 +98,26 @@ def made_id() -> str:
 
 def read_choice(candidate: Candidate) -> Choice:
     content = candidate.content
-    parts = [with_id(part) for item in (content and content.parts) or () for part in read_part(item)]
+    seen: set[str] = set()
+    parts = [with_id(part, seen) for item in (content and content.parts) or () for part in read_part(item)]
     has_calls = any(isinstance(part, ToolCall) for part in parts)
     return Choice(
-        parts=(*parts, *notes_of(candidate)),
+        parts=(*with_citations(parts, candidate.grounding_metadata), *notes_of(candidate)),
         finish=read_finish(candidate.finish_reason, has_calls, bool(parts)),
         logprobs=read_logprobs(candidate.logprobs_result),
     )
 
 
-def with_id(part: Part) -> Part:
+def with_citations(parts: list[Part], metadata: Any) -> list[Part]:
+    if not metadata:
+        return parts
+    cited = iter(read_citations(metadata, [part.text for part in parts if isinstance(part, Text)]))
+    return [msgspec.structs.replace(part, citations=tuple(next(cited))) if isinstance(part, Text) else part for part in parts]
+
+
+def with_id(part: Part, seen: set[str]) -> Part:
     """Gemini's calls have ids from Gemini 3 on."""
-    if isinstance(part, ToolCall) and not part.id:
-        return msgspec.structs.replace(part, id=f"call_{uuid4().hex[:24]}")
-    return part
+    return msgspec.structs.replace(part, id=fresh_call_id(part.id, seen)) if isinstance(part, ToolCall) else part
 
 
 def read_finish(reason: str | None, has_calls: bool, has_content: bool) -> FinishReason:
@@ -180,7 +188,7 @@ def render_choice(choice: Choice, index: int) -> dict[str, Any]:
     candidate["index"] = index
     if choice.logprobs:
         candidate["logprobsResult"] = render_logprobs(choice.logprobs)
-    return candidate | render_notes(choice.parts)
+    return candidate | render_grounding(choice.parts) | render_notes(choice.parts)
 
 
 def content_of(parts: list[dict[str, Any]]) -> dict[str, Any]:
@@ -196,12 +204,16 @@ def render_notes(parts: Iterable[Part]) -> dict[str, Any]:
     return {note.what: note.value for note in notes}
 
 
-def render_logprobs(entries: Iterable[Any]) -> dict[str, Any]:
-    tokens = [entry for entry in entries if isinstance(entry, dict)]
+def render_logprobs(entries: tuple[Any, ...]) -> dict[str, Any]:
+    tokens = dicts_in(entries)
     result: dict[str, Any] = {"chosenCandidates": [chosen(entry) for entry in tokens]}
     if any(entry.get("top_logprobs") for entry in tokens):
-        result["topCandidates"] = [{"candidates": [chosen(top) for top in entry.get("top_logprobs") or ()]} for entry in tokens]
+        result["topCandidates"] = [{"candidates": [chosen(top) for top in dicts_in(entry.get("top_logprobs"))]} for entry in tokens]
     return result
+
+
+def dicts_in(values: Any) -> list[dict[str, Any]]:
+    return [value for value in values if isinstance(value, dict)] if isinstance(values, list | tuple) else []
 
 
 def chosen(entry: dict[str, Any]) -> dict[str, Any]:

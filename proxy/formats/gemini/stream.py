@@ -5,9 +5,11 @@ from typing import Any
 
 import msgspec
 
+from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.gemini.arguments import PartialCall, is_partial
 from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.errors import error_in, parse_error
+from proxy.formats.gemini.grounding import read_citations
 from proxy.formats.gemini.parts import ORIGIN, read_part
 from proxy.formats.gemini.response import (
     Answer,
@@ -18,7 +20,6 @@ from proxy.formats.gemini.response import (
     notes_of,
     read_finish,
     read_logprobs,
-    with_id,
 )
 from proxy.formats.gemini.usage import merged, stated_usage
 from proxy.formats.neutral import (
@@ -28,6 +29,7 @@ from proxy.formats.neutral import (
     Finished,
     Opaque,
     Part,
+    PartCited,
     PartDelta,
     PartEnded,
     PartSigned,
@@ -167,18 +169,20 @@ class ChoiceReader:
         self.index = -1
         self.open: Text | Thinking | None = None
         self.partial: PartialCall | None = None
+        self.texts: list[list[str]] = []
         self.reason: str | None = None
         self.has_calls = False
+        self.call_ids: set[str] = set()
         self.notes: dict[str, Opaque] = {}
 
     def read(self, candidate: Candidate) -> Iterator[Event]:
         logprobs = read_logprobs(candidate.logprobs_result)
+        self.notes |= {note.what: note for note in notes_of(candidate)}
         for item in (candidate.content and candidate.content.parts) or ():
             try:
                 yield from self.read_item(item, logprobs)
             except msgspec.ValidationError:
                 continue
-        self.notes |= {note.what: note for note in notes_of(candidate)}
         self.reason = candidate.finish_reason or self.reason
 
     def read_item(self, item: dict[str, Any], logprobs: tuple[Any, ...]) -> Iterator[Event]:
@@ -211,6 +215,7 @@ class ChoiceReader:
         match part:
             case Text():
                 yield from self.reopen(part, Text())
+                self.texts[-1].append(part.text)
                 yield PartDelta(choice=self.choice, index=self.index, text=part.text, logprobs=logprobs)
             case Thinking():
                 yield from self.reopen(part, Thinking(redacted=part.redacted, origin=part.origin))
@@ -227,6 +232,8 @@ class ChoiceReader:
             return
         yield from self.start(empty)
         self.open = empty
+        if isinstance(part, Text):
+            self.texts.append([])
 
     def read_thought(self, part: Thinking) -> Iterator[Event]:
         if part.text:
@@ -238,8 +245,8 @@ class ChoiceReader:
 
     def read_call(self, call: ToolCall) -> Iterator[Event]:
         self.has_calls = True
-        named = with_id(call)
-        yield from self.start(msgspec.structs.replace(named, arguments="", signature=None))
+        call_id = fresh_call_id(call.id, self.call_ids)
+        yield from self.start(msgspec.structs.replace(call, id=call_id, arguments="", signature=None))
         if call.signature:
             yield PartSigned(choice=self.choice, index=self.index, signature=call.signature)
         if call.arguments:
@@ -254,8 +261,16 @@ class ChoiceReader:
     def close(self) -> Iterator[Event]:
         yield from self.flush_partial()
         if self.open is not None:
+            if isinstance(self.open, Text):
+                yield from self.cite()
             self.open = None
             yield PartEnded(choice=self.choice, index=self.index)
+
+    def cite(self) -> Iterator[Event]:
+        """The sources known when a text ends: Google names them with the last words of an answer."""
+        if note := self.notes.get("groundingMetadata"):
+            for citation in read_citations(note.value, ["".join(pieces) for pieces in self.texts])[-1]:
+                yield PartCited(choice=self.choice, index=self.index, citation=citation)
 
     def end(self, blocked: bool) -> Iterator[Event]:
         for note in self.notes.values():

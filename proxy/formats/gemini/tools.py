@@ -80,6 +80,13 @@ def read_choice(config: ToolConfig | None) -> ToolChoice | None:
             return None
 
 
+def allowed(tools: list[Tool | ServerTool], choice: ToolChoice | None) -> tuple[list[Tool | ServerTool], ToolChoice | None]:
+    """A free choice among some of the functions means the same as declaring no others, and so it is said."""
+    if choice is None or choice.mode != "auto" or not choice.names:
+        return tools, choice
+    return [tool for tool in tools if not isinstance(tool, Tool) or tool.name in choice.names], ToolChoice()
+
+
 def render_tools(request: Request) -> dict[str, Any]:
     functions = [render_declaration(tool) for tool in request.tools if isinstance(tool, Tool)]
     servers = [render_server_tool(tool) for tool in request.tools if isinstance(tool, ServerTool) and tool.what != NOT_A_TOOL]
@@ -109,11 +116,10 @@ def render_server_tool(tool: ServerTool) -> Any:
 
 def render_choice(choice: ToolChoice) -> dict[str, Any]:
     """Names may stand beside ANY and VALIDATED only (ai.google.dev/api/caching#FunctionCallingConfig)."""
-    allowed = {"allowedFunctionNames": list(choice.names)} if choice.names else {}
     match choice.mode:
         case "required":
-            return {"mode": "ANY"} | allowed
+            return {"mode": "ANY"} | ({"allowedFunctionNames": list(choice.names)} if choice.names else {})
         case "none":
             return {"mode": "NONE"}
         case "auto":
-            return {"mode": "VALIDATED" if allowed else "AUTO"} | allowed
+            return {"mode": "AUTO"}

@@ -132,4 +132,4 @@ def render_response(result: ToolResult) -> dict[str, Any]:
         return value if value is not None and "error" in value else {"error": text}
     if value is not None:
         return value
-    return {"result": text} if text or not result.content else {}
+    return {} if not text and media_of(result) else {"result": text}

@@ -2,7 +2,10 @@
 
 from typing import Any
 
+from msgspec.structs import replace
+
 from proxy.formats.neutral import Usage
+from proxy.formats.server_tools import objects, stated_calls, stated_modalities, tier_of
 from proxy.formats.tokens import count_of
 
 MAX_TOKENS = 2**31 - 1
@@ -24,6 +27,32 @@ def merged(before: dict[str, int], metadata: Any) -> dict[str, int]:
     if isinstance(metadata, dict) and TOTAL in metadata:
         before = {name: count for name, count in before.items() if name in (PROMPT, CACHED)}
     return before | counts
+
+
+def searches_in(grounding: Any) -> set[str]:
+    """The queries that Google searched for. Empty and repeated ones are not billed (ai.google.dev/gemini-api/docs/google-search)."""
+    queries = grounding.get("webSearchQueries") if isinstance(grounding, dict) else None
+    return {query for query in queries if isinstance(query, str) and query} if isinstance(queries, list) else set()
+
+
+def with_services(usage: Usage | None, metadata: Any, queries: set[str]) -> Usage | None:
+    """What an answer is billed for beside its tokens of text."""
+    calls = stated_calls(web_search=len(queries)) | modalities_in(metadata)
+    return usage and replace(usage, service_tier=tier_in(metadata), tool_calls=calls)
+
+
+def modalities_in(metadata: Any) -> dict[str, int]:
+    """Tokens of sound, pictures and films, which the details tell apart from text."""
+    told = metadata if isinstance(metadata, dict) else {}
+    found: dict[str, int] = {}
+    for prefix, name in (("input", "promptTokensDetails"), ("output", "candidatesTokensDetails")):
+        counts = {str(detail.get("modality")).lower(): detail.get("tokenCount") for detail in objects(told.get(name))}
+        found |= stated_modalities(prefix, **{modality: counts.get(modality) for modality in ("audio", "image", "video")})
+    return found
+
+
+def tier_in(metadata: Any) -> str:
+    return tier_of(metadata.get("serviceTier")) if isinstance(metadata, dict) else ""
 
 
 def stated_usage(counts: dict[str, int], metadata: Any, has_content: bool) -> Usage | None:

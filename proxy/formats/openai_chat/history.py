@@ -127,10 +127,10 @@ class Calls:
 
 class Writer:
     """Writes messages for one target. `custom`: whether it knows calls with free text. `cached`: whether it reads marks for its
-    prompt cache."""
+    prompt cache. `call_id_length`: of ids of calls, where it insists on one."""
 
-    def __init__(self, *, custom: bool, cached: bool) -> None:
-        self.custom, self.cached = custom, cached
+    def __init__(self, *, custom: bool, cached: bool, call_id_length: int = 0) -> None:
+        self.custom, self.cached, self.call_id_length = custom, cached, call_id_length
 
     def write(self, system: Iterable[Text], messages: Iterable[Message]) -> list[dict[str, Any]]:
         """Raises Inexpressible."""
@@ -169,7 +169,7 @@ class Writer:
         content = self.text_content(texts, "\n")
         if isinstance(content, list) and result.cache and self.cached:
             content = [*content[:-1], {**content[-1], "cache_control": {"type": "ephemeral"}}]
-        return {"role": "tool", "tool_call_id": call_id(result.call_id), "content": content}
+        return {"role": "tool", "tool_call_id": call_id(result.call_id, self.call_id_length), "content": content}
 
     def content(self, parts: Iterable[Part]) -> str | list[dict[str, Any]]:
         """A user's content: one text stands by itself, anything else is a list of parts."""
@@ -209,7 +209,8 @@ class Writer:
             if isinstance(part, Opaque) and part.origin == OWN:
                 wire["audio"] = part.value
         if calls:
-            wire |= {"content": content or None, "tool_calls": [{**wire_call(call), "id": call_id(call.id)} for call in calls]}
+            made = [{**wire_call(call), "id": call_id(call.id, self.call_id_length)} for call in calls]
+            wire |= {"content": content or None, "tool_calls": made}
         elif not content and wire.keys() > {"role"}:
             wire["content"] = ""
         return wire

@@ -6,12 +6,15 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.neutral import (
+    Citation,
     Event,
     Finished,
     FinishReason,
     Opaque,
     Part,
+    PartCited,
     PartDelta,
     PartEnded,
     PartSigned,
@@ -22,7 +25,7 @@ from proxy.formats.neutral import (
     ToolCall,
 )
 from proxy.formats.openai_chat.message import call_of, content_of, images_of, object_of, text_of
-from proxy.formats.openai_chat.response import SPOKEN, finish_of, fresh_call_id, logprobs_of, stop_sequence_of
+from proxy.formats.openai_chat.response import SPOKEN, citations_of, finish_of, logprobs_of, stop_sequence_of
 from proxy.formats.openai_chat.signatures import OWN, listed, thought_of
 
 TEXT, THINKING, REFUSAL = Text(), Thinking(origin=OWN), Refusal()
@@ -35,8 +38,10 @@ class Waiting:
         self.part = part
         self.given, self.key = given, key
         self.signature: str | None = None
+        self.signed = False
         self.text = ""
         self.late: list[tuple[str, tuple[Any, ...]]] = []
+        self.citations: list[Citation] = []
         self.open = False
 
     @property
@@ -55,6 +60,7 @@ class Lane:
         self.parts: deque[Waiting] = deque()
         self.calls: list[Waiting] = []
         self.call_ids: set[str] = set()
+        self.cited: list[Citation] = []
         self.sound: dict[str, Any] = {}
         self.index = 0
         self.finished = False
@@ -85,6 +91,8 @@ class Lane:
         else:
             for part in content_of(content):
                 self.add(part)
+        for citation in citations_of(delta):
+            self.cite(citation)
         self.say(REFUSAL, text_of(delta.get("refusal")))
         for part in images_of(delta):
             self.add(part)
@@ -123,16 +131,21 @@ class Lane:
     def add(self, part: Part) -> None:
         """A part that is known at once."""
         match part:
-            case Text() | Refusal():
-                self.say(TEXT if isinstance(part, Text) else REFUSAL, part.text)
+            case Text():
+                self.say(TEXT, part.text)
+                for citation in part.citations:
+                    self.cite(citation)
+            case Refusal():
+                self.say(REFUSAL, part.text)
             case Thinking() if part.redacted is None:
                 self.say(THINKING, part.text)
                 if part.signature:
                     self.sign(part.signature)
             case ToolCall():
-                self.begin(call := Waiting(replace(part, arguments="", signature=None)))
-                self.calls.append(call)
+                call = Waiting(replace(part, arguments="", signature=None))
                 call.signature = part.signature
+                self.calls.append(call)
+                self.begin(call)
                 self.append(call, part.arguments)
             case _:
                 self.begin(Waiting(part))
@@ -145,6 +158,15 @@ class Lane:
             self.begin(last := Waiting(kind))
         self.append(last, text, logprobs)
 
+    def cite(self, citation: Citation) -> None:
+        """A source of the text that has come or is to come; servers may name it with every delta."""
+        if citation in self.cited:
+            return
+        if not any(waiting.part is TEXT for waiting in self.parts):
+            self.begin(Waiting(TEXT))
+        next(waiting for waiting in reversed(self.parts) if waiting.part is TEXT).citations.append(citation)
+        self.cited.append(citation)
+
     def call(self, wire: dict[str, Any]) -> None:
         """A fragment of a call."""
         fragment = call_of(wire, "")
@@ -155,9 +177,10 @@ class Lane:
                 text_of(wire.get("id")),
                 wire.get("index"),
             )
+            call.signature = fragment.signature
             self.calls.append(call)
             self.begin(call)
-        if fragment.signature:
+        elif fragment.signature:
             call.signature = fragment.signature
         self.append(call, fragment.arguments)
 
@@ -200,16 +223,24 @@ class Lane:
         part = self.parts[0]
         part.open = True
         self.events.append(PartStarted(choice=self.choice, index=self.index, part=part.part))
+        if isinstance(part.part, ToolCall):
+            self.tell_signature(part)
         for text, logprobs in part.late:
             self.events.append(PartDelta(choice=self.choice, index=self.index, text=text, logprobs=logprobs))
 
     def close_first(self) -> None:
         part = self.parts.popleft()
         part.open = False
-        if part.signature:
-            self.events.append(PartSigned(choice=self.choice, index=self.index, signature=part.signature))
+        self.events += [PartCited(choice=self.choice, index=self.index, citation=citation) for citation in part.citations]
+        self.tell_signature(part)
         self.events.append(PartEnded(choice=self.choice, index=self.index))
         self.index += 1
+
+    def tell_signature(self, part: Waiting) -> None:
+        """That of a call is told as soon as it is known: other dialects have its place before the arguments."""
+        if part.signature and not part.signed:
+            part.signed = True
+            self.events.append(PartSigned(choice=self.choice, index=self.index, signature=part.signature))
 
     def flush(self) -> None:
         while self.parts:

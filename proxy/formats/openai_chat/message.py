@@ -158,11 +158,13 @@ def wire_call(call: ToolCall) -> dict[str, Any]:
     return wire
 
 
-def call_id(given: str) -> str:
-    """The same id, or a shorter one made from it, for call and result alike."""
-    if len(given) <= MAX_CALL_ID:
+def call_id(given: str, exact: int = 0) -> str:
+    """The same id, or one made from it, for call and result alike. `exact`: so many letters and digits, where a server insists."""
+    fits = re.fullmatch(f"[a-zA-Z0-9]{{{exact}}}", given) if exact else len(given) <= MAX_CALL_ID
+    if fits:
         return given
-    return "call_" + hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    made = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()
+    return made[:exact] if exact else f"call_{made[:24]}"
 
 
 def wire_part(part: Text | Image | File | Opaque, *, cached: bool) -> dict[str, Any]:

@@ -11,12 +11,15 @@ from msgspec import Meta
 
 from proxy.formats import bounds
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
+from proxy.formats.codec import Quirks
 from proxy.formats.neutral import Call, Failure, Request, Usage
+from proxy.formats.openai_chat.models import limit_field
 from proxy.formats.openai_chat.response import error_event
 from proxy.formats.openai_chat.stream import StreamEncoder
 from proxy.formats.openai_chat.usage import MAX_TOKENS, WireUsage, neutral_usage, usage_in
-from proxy.formats.sse import EventSplitter, EventTooLong, data_of
-from proxy.formats.tokens import tokens_in_size
+from proxy.formats.server_tools import heard, tier_of
+from proxy.formats.sse import EventSplitter, EventTooLong, comment_after, data_of
+from proxy.formats.tokens import OutputMeter, tokens_in_size
 
 MAX_CHOICES = 128
 ABSENT = msgspec.Raw()
@@ -37,24 +40,29 @@ class RelayedRequest(msgspec.Struct):
     tools: Any = None
     functions: Any = None
     response_format: Any = None
+    service_tier: Any = None
+    web_search_options: Any = None
 
 
 class Answer(msgspec.Struct):
     choices: list[dict[str, Any]] | None = None
     usage: WireUsage | None = None
     error: Any = None
+    service_tier: Any = None
 
 
 class RawAnswer(msgspec.Struct):
     choices: msgspec.Raw = ABSENT
     usage: msgspec.Raw = ABSENT
+    service_tier: Any = None
 
 
-COUNTED = frozenset(RelayedRequest.__struct_fields__) | {"metadata"}
+COUNTED = frozenset(RelayedRequest.__struct_fields__) - {"web_search_options"} | {"metadata"}
 WORDS = bounds.vocabulary("""
     role content type text image_url url detail name refusal tool_calls tool_call_id id index function function_call arguments
     custom input input_audio data format file file_data filename audio cache_control reasoning reasoning_content
 """)
+SOUND = (b"audio", b"video")
 LINKED = ("document_url", "video_url", "audio_url")
 """Parts of compatible servers that only point to what is read."""
 
@@ -68,18 +76,24 @@ class ChatCall:
     """One client request in this format, and how to relay it."""
 
     stream_type = "text/event-stream"
+    keep_alive = staticmethod(comment_after)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         self.body = body
         self.request = request = decode(decode_request, body)
         limit, choices = max(request.max_completion_tokens or 0, request.max_tokens or 0) or None, request.n or 1
+        bound = input_bound(request) + bounds.settings_tokens(body, COUNTED)
+        # A model that searches does so once, before it answers (platform.openai.com/docs/guides/tools-web-search).
+        searches = {} if request.web_search_options is None else {"web_search": 1}
         self.call = Call(
             model=request.model,
-            input_bound=input_bound(request) + bounds.settings_tokens(body, COUNTED),
+            input_bound=bound,
             output_limit=limit and limit * choices,
             choices=choices,
             stream=bool(request.stream),
+            service_tier=tier_of(request.service_tier) or "auto",
+            tool_limits=searches | heard(body, SOUND, bound),
         )
 
     def path(self, model: str) -> str:
@@ -89,15 +103,16 @@ class ChatCall:
     def wants_usage(self) -> bool:
         return bool(self.request.stream_options and self.request.stream_options.get("include_usage"))
 
-    def upstream_body(self, model: str, output_limit: int | None, limit_field: str) -> bytes:
-        """What the provider gets: its own name for the model, usage at the end of a stream, and a limit if one is given."""
+    def upstream_body(self, model: str, output_limit: int | None, quirks: Quirks) -> bytes:
+        """What the provider gets: its own name for the model, usage at the end of a stream unless it rejects the wish or states it
+        anyway, and a limit if one is given."""
         fields: dict[str, Any] = {}
         if model != self.request.model:
             fields["model"] = model
-        if self.request.stream and not self.wants_usage:
+        if self.request.stream and not self.wants_usage and "wants_usage" not in quirks.unsupported:
             fields["stream_options"] = {**(self.request.stream_options or {}), "include_usage": True}
         if output_limit is not None:
-            fields[limit_field] = output_limit
+            fields[limit_field(model, quirks)] = output_limit
         return replace_fields(self.body, fields) if fields else self.body
 
     def meter(self) -> "StreamMeter":
@@ -159,7 +174,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         answer = decode_repaired(decode_raw, body)
     except UNREADABLE:
         return None, tokens_in_size(len(body))
-    usage = usage_in(answer.usage)
+    usage = usage_in(answer.usage, answer.service_tier)
     if usage is not None:
         return usage, 0
     try:
@@ -173,7 +188,7 @@ def tokens_in_choice(choice: dict[str, Any]) -> int:
     return tokens_in(choice.get("message") or choice.get("delta")) or written_tokens(choice.get("text"))
 
 
-class StreamMeter:
+class StreamMeter(OutputMeter):
     """Reads a stream as it passes. `usage` is what the provider stated so far, `output_seen` our own count of tokens.
 
     With `withhold_usage` the chunk that carries nothing but usage stays here: the client did not ask for it, we did.
@@ -183,7 +198,6 @@ class StreamMeter:
         self.splitter = EventSplitter()
         self.withhold_usage = withhold_usage
         self.usage: Usage | None = None
-        self.output_seen = 0
         self.failure: Failure | None = None
         self.provider_failed = False
 
@@ -220,18 +234,18 @@ class StreamMeter:
             return True
         self.provider_failed = self.provider_failed or bool(chunk.error)
         if chunk.usage is not None:
-            self.usage = neutral_usage(chunk.usage) or self.usage
+            self.usage = neutral_usage(chunk.usage, chunk.service_tier) or self.usage
             if not chunk.choices:
                 return chunk.usage.reasoning_tokens is not None
         for choice in chunk.choices or ():
-            self.output_seen += tokens_in_choice(choice)
+            self.count(tokens_in_choice(choice))
         return True
 
     def salvage(self, data: bytes) -> None:
         """What a chunk tells that cannot be read as a whole."""
         usage, counted = measure(data)
         self.usage = usage or self.usage
-        self.output_seen += counted
+        self.count(counted)
 
     def error_event(self, failure: Failure, request_id: str) -> bytes:
         return error_event(failure, request_id)

@@ -6,27 +6,21 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from proxy.formats.body import decode
-from proxy.formats.codec import Quirks, Rendered
+from proxy.formats.body import decode, encode
+from proxy.formats.codec import Quirks, Rendered, fitted, has_cache_marks
 from proxy.formats.neutral import (
     Inexpressible,
-    Opaque,
     Reasoning,
-    Refusal,
     Request,
     ResponseFormat,
-    ServerTool,
-    Thinking,
+    Text,
 )
 from proxy.formats.openai_chat.history import WireMessage, Writer, read_conversation
 from proxy.formats.openai_chat.message import text_of
+from proxy.formats.openai_chat.models import PLAIN_MODEL, REASONING_MODEL, STOPLESS_MODEL, limit_field
 from proxy.formats.openai_chat.relay import MAX_CHOICES, ModelName, TokenLimit
 from proxy.formats.openai_chat.tools import ToolWriter, is_openai, read_choice, read_tools
 
-REASONING_MODEL = re.compile(r"(o1|o3|o4|gpt-5)")
-STOPLESS_MODEL = re.compile(r"(o3(?!-mini)|o4|gpt-5)")
-"""`stop` is "not supported with latest reasoning models"; o1 and o3-mini take it."""
-PLAIN_MODEL = re.compile(r"(gpt-3|gpt-4|chatgpt)")
 READS_CACHE_MARKS = re.compile(r"claude")
 """Routers to Anthropic's models read its marks; OpenAI, Groq and others refuse what they do not know in a message."""
 MAX_STOPS = 4
@@ -155,16 +149,19 @@ def read_reasoning(wire: WireRequest) -> Reasoning | None:
 
 def render_request(request: Request, quirks: Quirks) -> Rendered:
     """Raises Inexpressible for content and tools that this format has no words for."""
+    request = fitted(request, quirks)
     settings = Settings(request, quirks)
-    cached = bool(READS_CACHE_MARKS.search(request.model)) and "cache" not in quirks.unsupported
-    custom = is_openai(request.model) and "custom_tools" not in quirks.unsupported
-    messages = Writer(custom=custom, cached=cached).write(request.system, request.messages)
+    rejected = settings.rejected
+    cached = bool(READS_CACHE_MARKS.search(request.model)) and "cache" not in rejected
+    custom = is_openai(request.model) and "custom_tools" not in rejected
+    writer = Writer(custom=custom, cached=cached, call_id_length=quirks.call_id_length)
+    messages = writer.write((*request.system, *told_schema(request.response_format, quirks)), request.messages)
     if not messages:
         raise Inexpressible("The conversation holds nothing that this model could read.", "messages")
     settings.body |= {"model": request.model, "messages": messages}
     if request.stream:
         settings.body["stream"] = True
-        if "wants_usage" not in quirks.unsupported:
+        if "wants_usage" not in rejected:
             settings.body["stream_options"] = {"include_usage": True}
     settings.put_limits()
     settings.put_sampling()
@@ -175,11 +172,19 @@ def render_request(request: Request, quirks: Quirks) -> Rendered:
     return Rendered(settings.body, [*settings.dropped, *request.extras])
 
 
+def told_schema(wanted: ResponseFormat | None, quirks: Quirks) -> list[Text]:
+    """Where the server only knows JSON of any kind, the schema is asked for in words."""
+    if quirks.schemas or wanted is None:
+        return []
+    schema = f" It must match this JSON Schema: {encode(wanted.schema).decode()}" if wanted.schema else ""
+    return [Text(text=f"Answer with one JSON object and nothing else.{schema}")]
+
+
 class Settings:
     """A body in the making. What the server or the model does not take is dropped by name."""
 
     def __init__(self, request: Request, quirks: Quirks) -> None:
-        self.request, self.quirks = request, quirks
+        self.request, self.quirks, self.rejected = request, quirks, quirks.rejected(request.model)
         self.body: dict[str, Any] = {}
         self.dropped: list[str] = []
         self.reasons = bool(REASONING_MODEL.match(request.model))
@@ -188,15 +193,14 @@ class Settings:
         """`name` is the neutral one, `field` the one on the wire where that is another."""
         if value is None:
             return
-        if refused or name in self.quirks.unsupported:
+        if refused or name in self.rejected:
             self.dropped.append(name)
         else:
-            self.body[field or name] = value
+            self.body[field or self.quirks.renamed.get(name, name)] = value
 
     def put_limits(self) -> None:
         request = self.request
-        field = "max_completion_tokens" if self.reasons else self.quirks.output_limit_field
-        self.put("max_tokens", request.max_tokens, field)
+        self.put("max_tokens", request.max_tokens, limit_field(request.model, self.quirks))
         if len(request.stop) > MAX_STOPS:
             self.dropped.append("stop")
         self.put("stop", list(request.stop[:MAX_STOPS]) or None, refused=bool(STOPLESS_MODEL.match(request.model)))
@@ -210,7 +214,7 @@ class Settings:
         self.put("reasoning", effort, "reasoning_effort", refused=bool(PLAIN_MODEL.match(request.model)))
         self.put("temperature", request.temperature, refused=thinks and request.temperature != 1)
         self.put("top_p", request.top_p, refused=thinks and request.top_p != 1)
-        self.put("top_k", request.top_k, refused=True)
+        self.put("top_k", request.top_k, refused="top_k" not in self.quirks.extended)
         self.put("seed", request.seed)
         self.put("presence_penalty", request.presence_penalty, refused=self.reasons)
         self.put("frequency_penalty", request.frequency_penalty, refused=self.reasons)
@@ -223,7 +227,8 @@ class Settings:
         reasoning = self.request.reasoning
         if reasoning is None:
             return None
-        return effort_at(self.request.model, reasoning.effort or effort_for(reasoning.budget))
+        effort = effort_at(self.request.model, reasoning.effort or effort_for(reasoning.budget))
+        return self.quirks.efforts.get(effort, effort)
 
     def put_tools(self, *, custom: bool, cached: bool) -> None:
         request = self.request
@@ -237,6 +242,11 @@ class Settings:
     def put_format(self) -> None:
         wanted = self.request.response_format
         if wanted is None:
+            return
+        if not self.quirks.schemas:
+            self.put("response_format", {"type": "json_object"})
+            if wanted.schema is not None:
+                self.dropped.append("response_format")
             return
         if wanted.schema is None and "json" in repr(self.body["messages"]).lower():
             self.put("response_format", {"type": "json_object"})
@@ -271,8 +281,3 @@ def effort_at(model: str, effort: str) -> str:
     if REASONING_MODEL.match(model):
         return "low" if effort in ("none", "minimal") else effort
     return effort
-
-
-def has_cache_marks(request: Request) -> bool:
-    parts = [part for message in request.messages for part in message.parts if not isinstance(part, Thinking | Refusal | Opaque)]
-    return any(marked.cache for marked in (*request.system, *parts, *request.tools) if not isinstance(marked, ServerTool))

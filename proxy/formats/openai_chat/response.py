@@ -9,10 +9,12 @@ from uuid import uuid4
 import msgspec
 
 from proxy.formats.body import encode
+from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.custom_tools import call_as_function
 from proxy.formats.neutral import (
     BadAnswer,
     Choice,
+    Citation,
     Failure,
     FinishReason,
     Image,
@@ -103,7 +105,7 @@ def parse_response(body: bytes) -> Response:
         id=text_of(answer.get("id")),
         model=text_of(answer.get("model")),
         choices=tuple(map(read_choice, choices)),
-        usage=read_usage(answer.get("usage")),
+        usage=read_usage(answer.get("usage"), answer.get("service_tier")),
         created=created if isinstance(created, int) else None,
     )
 
@@ -117,7 +119,7 @@ def read_choice(wire: dict[str, Any]) -> Choice:
 
 
 def answer_parts(message: dict[str, Any]) -> list[Part]:
-    citations = tuple(listed(message.get("annotations")))
+    citations = tuple(citations_of(message))
     words = [part for part in content_of(message.get("content")) if not isinstance(part, Text) or part.text]
     parts: list[Part] = [*thoughts_of(message), *words]
     if citations and parts and isinstance(last := parts[-1], Text):
@@ -130,19 +132,25 @@ def answer_parts(message: dict[str, Any]) -> list[Part]:
     return parts + calls_of(message)
 
 
+def citations_of(message: dict[str, Any]) -> list[Citation]:
+    return [citation for annotation in listed(message.get("annotations")) if (citation := citation_of(annotation))]
+
+
+def citation_of(annotation: dict[str, Any]) -> Citation | None:
+    """`content` is what routers quote of a page (openrouter.ai/docs/features/web-search)."""
+    source = object_of(annotation.get("url_citation")) or annotation
+    if not (url := text_of(source.get("url"))):
+        return None
+    start, end = (place if isinstance(place := source.get(name), int) else None for name in ("start_index", "end_index"))
+    return Citation(url=url, title=text_of(source.get("title")), quote=text_of(source.get("content")), start=start, end=end)
+
+
 def calls_of(message: dict[str, Any]) -> list[Part]:
     calls = listed(message.get("tool_calls"))
     if not calls and object_of(function := message.get("function_call")).get("name"):
         calls = [{"function": function}]
     seen: set[str] = set()
     return [call_of(call, fresh_call_id(text_of(call.get("id")), seen)) for call in calls]
-
-
-def fresh_call_id(given: str, seen: set[str]) -> str:
-    """The provider's id, or one of ours where it gives none or gives it twice."""
-    made = given if given and given not in seen else f"call_{uuid4().hex[:24]}"
-    seen.add(made)
-    return made
 
 
 def finish_of(wire: dict[str, Any], *, called: bool) -> FinishReason:
@@ -241,24 +249,19 @@ def free_text(arguments: str) -> str:
 
 
 def wire_annotations(parts: Iterable[Part]) -> list[dict[str, Any]]:
-    """Sources on the web, under the shape that this format has for them; others have no place here."""
-    annotations, start = [], 0
+    annotations, before = [], 0
     for part in parts:
         if isinstance(part, Text):
-            end = start + len(part.text)
-            annotations += [wire for citation in listed(list(part.citations)) if (wire := wire_annotation(citation, start, end))]
-            start = end
+            annotations += [wire_annotation(citation, before, len(part.text)) for citation in part.citations]
+            before += len(part.text)
     return annotations
 
 
-def wire_annotation(citation: dict[str, Any], start: int, end: int) -> dict[str, Any] | None:
-    source = object_of(citation.get("url_citation")) or citation
-    if not (url := text_of(source.get("url"))):
-        return None
-    first, last = source.get("start_index"), source.get("end_index")
-    place = (first, last) if isinstance(first, int) and isinstance(last, int) else (start, end)
-    title = text_of(source.get("title")) or url
-    return {"type": "url_citation", "url_citation": {"start_index": place[0], "end_index": place[1], "url": url, "title": title}}
+def wire_annotation(citation: Citation, before: int, length: int) -> dict[str, Any]:
+    """`before`: characters of the message that come before the part, which has `length` of them."""
+    start, end = citation.span(length)
+    place = {"start_index": before + start, "end_index": before + end}
+    return {"type": "url_citation", "url_citation": {**place, "url": citation.url, "title": citation.title or citation.url}}
 
 
 # Errors -------------------------------------------------------------------------------------------------------------------

@@ -45,13 +45,13 @@ def thoughts_of(wire: dict[str, Any]) -> list[Thinking]:
     """The thoughts in a message, under whichever of the names that servers have for them."""
     text = next((value for name in ("reasoning_content", "reasoning") if isinstance(value := wire.get(name), str) and value), "")
     detailed = [thought for detail in listed(wire.get("reasoning_details")) if (thought := thought_of(detail))]
+    proof = wire.get("reasoning_signature")
+    if isinstance(proof, str) and proof and not detailed:
+        origin, signature = unmark(proof)
+        return [Thinking(text=text, signature=signature, origin=origin)]
     if any(thought.signature or thought.redacted for thought in detailed) or not text:
         return detailed if any(thought.text for thought in detailed) or not text else [Thinking(text=text, origin=OWN), *detailed]
-    proof = wire.get("reasoning_signature")
-    if not isinstance(proof, str) or not proof:
-        return [Thinking(text=text, origin=OWN)]
-    origin, signature = unmark(proof)
-    return [Thinking(text=text, signature=signature, origin=origin)]
+    return [Thinking(text=text, origin=OWN)]
 
 
 def listed(value: Any) -> list[dict[str, Any]]:
@@ -102,7 +102,7 @@ def wire_thoughts(thoughts: Sequence[Thinking]) -> dict[str, Any]:
     if text := "".join(thought.text for thought in thoughts):
         fields["reasoning_content"] = text
     match thoughts:
-        case [Thinking(signature=str(proof), redacted=None, origin=origin)] if origin != OWN and text:
+        case [Thinking(signature=str(proof), redacted=None, origin=origin)] if origin != OWN:
             fields["reasoning_signature"] = mark(origin, proof)
         case _ if any(thought.signature or thought.redacted for thought in thoughts):
             fields["reasoning_details"] = [detail_of(thought) for thought in thoughts]

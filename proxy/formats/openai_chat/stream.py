@@ -13,6 +13,7 @@ from proxy.formats.neutral import (
     Image,
     Opaque,
     Part,
+    PartCited,
     PartDelta,
     PartEnded,
     PartSigned,
@@ -38,6 +39,7 @@ from proxy.formats.openai_chat.response import (
     failure_of,
     free_text,
     parse_response,
+    wire_annotation,
     wire_finish,
     wire_image_part,
 )
@@ -116,7 +118,7 @@ class StreamDecoder:
             self.lane(index if isinstance(index, int) and index >= 0 else 0).read(choice)
         # Groq's own place for usage comes with the last chunk (console.groq.com/docs/api-reference).
         stated = chunk.get("usage") or object_of(chunk.get("x_groq")).get("usage")
-        if stated and (usage := read_usage(stated)) and usage != self.usage:
+        if stated and (usage := read_usage(stated, chunk.get("service_tier"))) and usage != self.usage:
             self.start(chunk)
             self.usage = usage
             self.events.append(UsageSeen(usage=usage))
@@ -190,6 +192,7 @@ class StreamEncoder:
         self.failed = False
         self.open: dict[int, Spoken] = {}
         self.calls: dict[int, int] = {}
+        self.said: dict[int, int] = {}
         self.finished: set[int] = set()
 
     def encode(self, event: Event) -> bytes:
@@ -200,6 +203,8 @@ class StreamEncoder:
                 return self.begin(event.choice, event.part)
             case PartSigned():
                 return self.sign(event)
+            case PartCited():
+                return self.cite(event)
             case PartEnded():
                 return self.close(event)
             case Started():
@@ -274,8 +279,17 @@ class StreamEncoder:
         delta = spoken.signed(event.signature) if spoken else None
         return self.chunk(event.choice, delta) if delta else b""
 
+    def cite(self, event: PartCited) -> bytes:
+        spoken = self.open.get(event.choice)
+        if spoken is None:
+            return b""
+        annotation = wire_annotation(event.citation, self.said.get(event.choice, 0), spoken.length)
+        return self.chunk(event.choice, {"annotations": [annotation]})
+
     def close(self, event: PartEnded) -> bytes:
         spoken = self.open.pop(event.choice, None)
+        if spoken and spoken.length:
+            self.said[event.choice] = self.said.get(event.choice, 0) + spoken.length
         delta = spoken.last() if spoken else None
         return self.chunk(event.choice, delta) if delta else b""
 
@@ -288,10 +302,11 @@ class StreamEncoder:
 
 
 class Spoken:
-    """The open part of a choice, as deltas."""
+    """The open part of a choice, as deltas. `length`: characters of text in it so far."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
+        self.length = 0
 
     def first(self) -> dict[str, Any] | None:
         match self.part:
@@ -311,6 +326,7 @@ class Spoken:
     def more(self, text: str) -> dict[str, Any] | None:
         match self.part:
             case Text() if text:
+                self.length += len(text)
                 return {"content": text}
             case Thinking() if text:
                 return {"reasoning_content": text}
@@ -361,7 +377,9 @@ class SpokenCall(Spoken):
         return {"tool_calls": [{"index": self.index, **fields}]}
 
     def signed(self, signature: str) -> dict[str, Any] | None:
-        return self.fragment({"extra_content": google_content(self.call.origin, signature)})
+        """OpenAI's SDK insists on a function in every fragment."""
+        nothing = {"custom": {"input": ""}} if self.custom else {"function": {"arguments": ""}}
+        return self.fragment({**nothing, "extra_content": google_content(self.call.origin, signature)})
 
     def last(self) -> dict[str, Any] | None:
         """A function without arguments is called with none: clients parse them as JSON."""

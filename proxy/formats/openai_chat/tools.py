@@ -8,7 +8,8 @@ from proxy.formats.neutral import BadRequest, Inexpressible, ServerTool, Tool, T
 from proxy.formats.openai_chat.message import cache_control, cache_of, object_of, text_of
 from proxy.formats.openai_chat.signatures import OWN
 
-OPENAI_MODEL = re.compile(r"(o\d|gpt-|chatgpt)")
+OPENAI_MODEL = re.compile(r"(o\d|gpt-(?!oss)|chatgpt)")
+"""The open-weight models are served by others, by their own rules."""
 ANY_OBJECT = {"type": "object", "properties": {}}
 
 

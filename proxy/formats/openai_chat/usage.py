@@ -6,6 +6,7 @@ import msgspec
 
 from proxy.formats.body import UNREADABLE
 from proxy.formats.neutral import Usage
+from proxy.formats.server_tools import stated_calls, stated_modalities, tier_of
 from proxy.formats.tokens import count_of, counts_of, detail_in
 
 MAX_TOKENS = 2**31 - 1
@@ -24,13 +25,17 @@ class WireUsage(msgspec.Struct):
     reasoning_tokens: Any = None
     # DeepSeek's (api-docs.deepseek.com/guides/kv_cache).
     prompt_cache_hit_tokens: Any = None
+    # OpenRouter's (openrouter.ai/docs/guides/features/plugins/web-search) and Perplexity's count of searches.
+    server_tool_use: Any = None
+    num_search_queries: Any = None
 
 
 decode_usage = msgspec.json.Decoder(WireUsage).decode
 
 
-def neutral_usage(wire: WireUsage) -> Usage | None:
-    """Disjoint buckets: OpenAI counts cached tokens inside the prompt. None for counts that are absent or absurd."""
+def neutral_usage(wire: WireUsage, service_tier: Any = None) -> Usage | None:
+    """Disjoint buckets: OpenAI counts cached tokens inside the prompt. None for counts that are absent or absurd. The tier stands in
+    the answer beside its usage."""
     counts = counts_of(wire, "prompt_tokens", "completion_tokens")
     if wire.prompt_tokens is None or counts is None:
         return None
@@ -45,25 +50,41 @@ def neutral_usage(wire: WireUsage) -> Usage | None:
     cached = min(cached, prompt)
     written = min(written, prompt - cached)
     fresh = prompt - cached - written
-    return Usage(input=fresh, cache_read=cached, cache_write_5m=written, output=output, reasoning=min(reasoning, output))
+    return Usage(
+        input=fresh,
+        cache_read=cached,
+        cache_write_5m=written,
+        output=output,
+        reasoning=min(reasoning, output),
+        service_tier=tier_of(service_tier),
+        tool_calls=extras(wire),
+    )
+
+
+def extras(wire: WireUsage) -> dict[str, int]:
+    """Searches, and tokens of sound inside the prompt and the completion."""
+    heard = detail_in(wire.prompt_tokens_details, "audio_tokens")
+    spoken = detail_in(wire.completion_tokens_details, "audio_tokens")
+    searches = stated_calls(web_search=detail_in(wire.server_tool_use, "web_search_requests") or wire.num_search_queries)
+    return searches | stated_modalities("input", audio=heard) | stated_modalities("output", audio=spoken)
 
 
 def reasoning_of(wire: WireUsage) -> int:
     return detail_in(wire.completion_tokens_details, "reasoning_tokens") or count_of(wire.reasoning_tokens) or 0
 
 
-def usage_in(raw: msgspec.Raw) -> Usage | None:
+def usage_in(raw: msgspec.Raw, service_tier: Any = None) -> Usage | None:
     """The same from JSON as it came."""
     try:
-        return neutral_usage(decode_usage(raw))
+        return neutral_usage(decode_usage(raw), service_tier)
     except UNREADABLE:
         return None
 
 
-def read_usage(value: Any) -> Usage | None:
+def read_usage(value: Any, service_tier: Any = None) -> Usage | None:
     """The same from JSON that may be anything."""
     try:
-        return neutral_usage(msgspec.convert(value, WireUsage))
+        return neutral_usage(msgspec.convert(value, WireUsage), service_tier)
     except msgspec.ValidationError:
         return None
 

@@ -142,7 +142,7 @@ def message_items(message: Message) -> list[dict[str, Any]]:
             found = result_item(part)
         else:
             found = {"type": "message", "role": message.role, "content": [input_part(part)]}
-        if found and items and found["type"] == items[-1]["type"] == "message":
+        if found and items and found.get("type") == items[-1].get("type") == "message":
             items[-1]["content"] += found["content"]
         elif found:
             items.append(found)

@@ -1,5 +1,6 @@
 """Items, of which this format's input and output alike are made, and the content parts inside them."""
 
+import binascii
 import mimetypes
 import re
 from collections.abc import Iterable
@@ -9,7 +10,7 @@ from uuid import uuid4
 import msgspec
 
 from proxy.formats.body import encode
-from proxy.formats.neutral import File, Image, Inexpressible, Opaque, Origin, Part, Refusal, Text, Thinking, ToolCall
+from proxy.formats.neutral import Citation, File, Image, Inexpressible, Opaque, Origin, Part, Refusal, Text, Thinking, ToolCall
 
 NAME: Origin = "openai_responses"
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
@@ -117,7 +118,7 @@ def parse_content(content: Any) -> tuple[Part, ...]:
 def parse_part(part: dict[str, Any]) -> Part:
     match part:
         case {"type": "input_text" | "output_text" | "text", "text": str() as text}:
-            return Text(text=text, citations=tuple(objects(part.get("annotations"))))
+            return Text(text=text, citations=tuple(parse_citations(part.get("annotations"))))
         case {"type": "refusal", "refusal": str() as text}:
             return Refusal(text=text)
         case {"type": "input_image"}:
@@ -128,6 +129,25 @@ def parse_part(part: dict[str, Any]) -> Part:
             return File(mime=f"audio/{kind}", data=data)
         case _:
             return Opaque(origin=NAME, what=text_of(part.get("type")) or "content", value=part)
+
+
+def parse_citations(annotations: Any) -> list[Citation]:
+    return [citation for annotation in objects(annotations) if (citation := parse_citation(annotation))]
+
+
+def parse_citation(annotation: dict[str, Any]) -> Citation | None:
+    """Files are known to OpenAI alone; so what they are cited for stays behind."""
+    url, title = text_of(annotation.get("url")), text_of(annotation.get("title"))
+    start, end = (place if isinstance(place := annotation.get(name), int) else None for name in ("start_index", "end_index"))
+    return Citation(url=url, title=title, start=start, end=end) if url else None
+
+
+def is_base64(data: str) -> bool:
+    """Whether it can be a picture's data: clients of other formats read it as bytes, and fail on what is none."""
+    try:
+        return bool(binascii.a2b_base64(data, strict_mode=True))
+    except ValueError:
+        return False
 
 
 def parse_image(part: dict[str, Any]) -> Part:
@@ -185,24 +205,16 @@ def input_file(part: File) -> dict[str, Any]:
     return {"type": "input_file", "filename": name, "file_data": f"data:{mime};base64,{part.data or ''}"}
 
 
-def output_text(text: str, annotations: Iterable[Any] = (), logprobs: Iterable[Any] = ()) -> dict[str, Any]:
-    cited = [found for citation in annotations if (found := annotation(citation, text))]
-    return {"type": "output_text", "annotations": cited, "logprobs": [full_logprob(entry) for entry in logprobs], "text": text}
+def output_text(text: str, citations: Iterable[Citation] = (), logprobs: Iterable[Any] = ()) -> dict[str, Any]:
+    annotations = [annotation_of(citation, len(text)) for citation in citations]
+    return {"type": "output_text", "annotations": annotations, "logprobs": [full_logprob(entry) for entry in logprobs], "text": text}
 
 
-def annotation(citation: Any, text: str) -> dict[str, Any] | None:
-    """This format's own as they are, OpenAI chat's without their nesting, and of others those that name a page on the web."""
-    match citation:
-        case {"type": "url_citation", "url_citation": dict() as inner}:
-            return annotation({"type": "url_citation", **inner}, text)
-        case {"type": "file_citation" | "container_file_citation" | "file_path", "file_id": str()}:
-            return dict(citation)
-        case {"url": str() as url}:
-            span = {"start_index": 0, "end_index": len(text)}
-            known = {name: citation[name] for name in span if isinstance(citation.get(name), int)}
-            return {"type": "url_citation", "url": url, "title": text_of(citation.get("title"))} | span | known
-        case _:
-            return None
+def annotation_of(citation: Citation, length: int) -> dict[str, Any]:
+    """A source of a text of this length."""
+    start, end = citation.span(length)
+    title = citation.title or citation.url
+    return {"type": "url_citation", "url": citation.url, "title": title, "start_index": start, "end_index": end}
 
 
 def full_logprob(entry: Any) -> Any:

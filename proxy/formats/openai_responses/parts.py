@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.formats.neutral import Event, Part, PartDelta, PartEnded, PartSigned, PartStarted, ToolCall
+from proxy.formats.neutral import Citation, Event, Part, PartCited, PartDelta, PartEnded, PartSigned, PartStarted, ToolCall
 
 
 @dataclass(slots=True, eq=False)
@@ -12,6 +12,7 @@ class Growing:
 
     part: Part
     held: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    citations: list[Citation] = field(default_factory=list)
     signature: str | None = None
     complete: bool = False
     index: int = -1
@@ -51,6 +52,11 @@ class PartLine:
             growing.held.append((text, logprobs))
         return growing
 
+    def cite(self, growing: Growing, citation: Citation) -> None:
+        """Told when the part ends, once: a source has an event of its own and stands in the whole item again."""
+        if citation not in growing.citations:
+            growing.citations.append(citation)
+
     def end(self, growing: Growing, signature: str | None = None) -> None:
         growing.signature, growing.complete = signature, True
         self.advance()
@@ -76,6 +82,7 @@ class PartLine:
         self.events += [PartDelta(choice=0, index=growing.index, text=text, logprobs=logprobs) for text, logprobs in growing.held]
 
     def close(self, growing: Growing) -> None:
+        self.events += [PartCited(choice=0, index=growing.index, citation=citation) for citation in growing.citations]
         if growing.signature:
             self.events.append(PartSigned(choice=0, index=growing.index, signature=growing.signature))
         self.events.append(PartEnded(choice=0, index=growing.index))

@@ -13,11 +13,14 @@ from msgspec import Meta
 
 from proxy.formats import bounds, neutral
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
+from proxy.formats.codec import Quirks
 from proxy.formats.neutral import Call, Failure, Usage
 from proxy.formats.openai_responses.response import WireUsage, error_event, neutral_usage
+from proxy.formats.openai_responses.server_tools import MARKS, tool_limits, with_services
 from proxy.formats.openai_responses.stream import StreamEncoder
-from proxy.formats.sse import EventSplitter, EventTooLong, data_of
-from proxy.formats.tokens import tokens_in_size, tokens_in_text
+from proxy.formats.server_tools import tier_of
+from proxy.formats.sse import EventSplitter, EventTooLong, comment_after, data_of
+from proxy.formats.tokens import OutputMeter, tokens_in_size, tokens_in_text
 
 PATH = "/responses"
 MAX_TOKENS = 2**31 - 1
@@ -38,11 +41,16 @@ class Request(msgspec.Struct):
     previous_response_id: Any = None
     conversation: Any = None
     prompt: Any = None
+    service_tier: Any = None
+    max_tool_calls: Any = None
 
 
 class Answer(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw()
     usage: msgspec.Raw = msgspec.Raw()
+    tools: msgspec.Raw = msgspec.Raw(b"null")
+    service_tier: Any = None
+    tool_usage: Any = None
 
 
 class Closing(msgspec.Struct):
@@ -72,6 +80,7 @@ decode_usage = msgspec.json.Decoder(WireUsage).decode
 decode_output = msgspec.json.Decoder(list[dict[str, Any]]).decode
 decode_type = msgspec.json.Decoder(Typed).decode
 decode_closing = msgspec.json.Decoder(Closing).decode
+decode_any = msgspec.json.Decoder().decode
 decode_delta = msgspec.json.Decoder(Delta).decode
 
 
@@ -83,6 +92,7 @@ class ResponsesCall:
     """One client request in this format, and how to relay it."""
 
     stream_type = "text/event-stream"
+    keep_alive = staticmethod(comment_after)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
@@ -93,12 +103,14 @@ class ResponsesCall:
             input_bound=input_bound(request) + bounds.settings_tokens(body, COUNTED),
             output_limit=request.max_output_tokens,
             stream=bool(request.stream),
+            service_tier=tier_of(request.service_tier) or "auto",
+            tool_limits=tool_limits(request.tools, request.max_tool_calls),
         )
 
     def path(self, model: str) -> str:
         return PATH
 
-    def upstream_body(self, model: str, output_limit: int | None, limit_field: str) -> bytes:
+    def upstream_body(self, model: str, output_limit: int | None, quirks: Quirks) -> bytes:
         """What the provider gets: its own name for the model, and a limit if one is given, which has one name everywhere here."""
         fields: dict[str, Any] = {}
         if model != self.request.model:
@@ -149,7 +161,15 @@ def special_part(image: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]
 def measure(answer: Answer) -> tuple[Usage | None, int]:
     """Usage and output are read each by itself, so that neither hides the other. Raises one of UNREADABLE where neither can be."""
     usage = usage_in(answer.usage)
-    return usage, 0 if usage else sum(map(tokens_in, decode_output(answer.output)))
+    if usage is None:
+        return None, sum(map(tokens_in, decode_output(answer.output)))
+    output, tools = (decode_any(raw) for raw in (answer.output, answer.tools)) if called_tools(answer.output) else (None, None)
+    return with_services(usage, answer.service_tier, output, tools, answer.tool_usage), 0
+
+
+def called_tools(output: msgspec.Raw) -> bool:
+    written = bytes(output)
+    return any(mark in written for mark in MARKS)
 
 
 def usage_in(raw: msgspec.Raw) -> Usage | None:
@@ -173,13 +193,12 @@ def tokens_in(value: Any) -> int:
             return 0
 
 
-class StreamMeter:
+class StreamMeter(OutputMeter):
     """Reads a stream as it passes. `usage` is what the provider stated, `output_seen` our own count of tokens."""
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
         self.usage: Usage | None = None
-        self.output_seen = 0
         self.failure: Failure | None = None
         self.provider_failed = False
         self.ended = False
@@ -201,7 +220,7 @@ class StreamMeter:
         """Most events carry neither text nor usage, and are told by a search: a quote in a text has a backslash before it."""
         try:
             if b'.delta"' in event:
-                self.output_seen += tokens_in_text(decode_repaired(decode_delta, data_of(event)).delta)
+                self.count(tokens_in_text(decode_repaired(decode_delta, data_of(event)).delta))
                 return
             if TERMINAL.search(event):
                 self.end(decode_repaired(decode_type, data_of(event)).type)

@@ -9,7 +9,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from proxy.formats.body import decode, encode
-from proxy.formats.codec import Quirks, Rendered
+from proxy.formats.codec import Quirks, Rendered, fitted, has_cache_marks
 from proxy.formats.neutral import BadRequest, Inexpressible, Opaque, Reasoning, Request, ResponseFormat
 from proxy.formats.openai_responses.history import Transcript, message_items
 from proxy.formats.openai_responses.items import PARAGRAPH, text_of
@@ -20,7 +20,7 @@ LOGPROBS = "message.output_text.logprobs"
 ENCRYPTED = "reasoning.encrypted_content"
 STATEFUL = ("previous_response_id", "conversation", "prompt", "background")
 STATEFUL_ITEMS = ("item_reference", "compaction")
-OWN_EXTRAS = (*STATEFUL, "include", "truncation", "max_tool_calls", "context_management")
+OWN_EXTRAS = (*STATEFUL, "include", "truncation", "max_tool_calls")
 """Settings that no other format has a name for, so that whoever gives them means this format's."""
 NEEDLESS: dict[str, Any] = {
     "store": False,
@@ -33,7 +33,7 @@ NEEDLESS: dict[str, Any] = {
 """Settings that ask for what is so anyway: nothing is lost where they are not passed on."""
 UNSPOKEN = frozenset({"top_k", "stop", "seed", "presence_penalty", "frequency_penalty"})
 ANSWER_IN_JSON = {"type": "message", "role": "system", "content": "Answer in JSON."}
-LOW_BUDGET, MEDIUM_BUDGET = 2048, 8192
+LOW_BUDGET, MEDIUM_BUDGET = 1024, 8192
 
 
 class WireRequest(msgspec.Struct):
@@ -145,13 +145,15 @@ def parse_effort(reasoning: dict[str, Any]) -> Reasoning | None:
 
 def render_request(request: Request, quirks: Quirks) -> Rendered:
     """Raises Inexpressible for content and tools that this format has no words for."""
-    request, dropped = without(request, quirks.unsupported | UNSPOKEN)
+    rejected = quirks.rejected(request.model)
+    request, dropped = without(fitted(request, quirks), rejected | UNSPOKEN)
     if request.choices != 1:
         raise Inexpressible("The Responses API gives one answer to a request.", "n")
     kept = {name: value for name, value in request.extras.items() if name in OWN_EXTRAS}
+    dropped += ["cache"] if has_cache_marks(request) else []
     dropped += [name for name in request.extras if name not in kept]
     body: dict[str, Any] = {"model": request.model, **conversation(request)}
-    return Rendered(body | tool_settings(request) | settings(request) | reasoning_settings(request) | kept, dropped)
+    return Rendered(body | tool_settings(request) | settings(request) | reasoning_settings(request, quirks) | kept, dropped)
 
 
 def conversation(request: Request) -> dict[str, Any]:
@@ -200,14 +202,15 @@ def render_format(wanted: ResponseFormat) -> dict[str, Any]:
     return {"format": {"type": "json_schema", "name": name, "schema": wanted.schema, **given}}
 
 
-def reasoning_settings(request: Request) -> dict[str, Any]:
+def reasoning_settings(request: Request, quirks: Quirks) -> dict[str, Any]:
     """Thoughts come back encrypted where thinking was asked for: models that do not think refuse that `include`."""
     include = [LOGPROBS] if request.logprobs is not None else []
     settings: dict[str, Any] = {}
     if wanted := request.reasoning:
-        include.append(ENCRYPTED)
-        effort = wanted.effort or effort_of(wanted.budget)
-        chosen = {"effort": effort, "summary": "auto" if wanted.visible else None}
+        shown = "thoughts" not in quirks.rejected(request.model)
+        include += [ENCRYPTED] if shown else []
+        effort = wanted.effort or effort_of(wanted.budget) or ""
+        chosen = {"effort": quirks.efforts.get(effort, effort), "summary": "auto" if wanted.visible and shown else None}
         settings["reasoning"] = {name: value for name, value in chosen.items() if value} or {"effort": "medium"}
     include += request.extras.get("include", [])
     return settings | {"include": include} if include else settings

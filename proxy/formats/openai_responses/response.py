@@ -5,8 +5,10 @@ import time
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.formats.body import encode
+from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.neutral import (
     BadAnswer,
     Choice,
@@ -27,6 +29,7 @@ from proxy.formats.openai_responses.items import (
     NAME,
     PARAGRAPH,
     call_item,
+    is_base64,
     new_id,
     objects,
     output_text,
@@ -38,6 +41,7 @@ from proxy.formats.openai_responses.items import (
     text_of,
 )
 from proxy.formats.openai_responses.request import render_format
+from proxy.formats.openai_responses.server_tools import with_services
 from proxy.formats.openai_responses.tools import custom_names, render_choice, render_tool
 from proxy.formats.tokens import counts_of, detail_in
 
@@ -89,7 +93,8 @@ def parse_response(body: bytes) -> Response:
     if not isinstance(answer.get("output"), list):
         raise BadAnswer("The provider's answer has no output.")
     items = objects(answer["output"])
-    parts = tuple(part for item in items for part in output_parts(item))
+    seen: set[str] = set()
+    parts = tuple(with_id(part, seen) for item in items for part in output_parts(item))
     return Response(
         id=text_of(answer.get("id")),
         model=text_of(answer.get("model")),
@@ -109,10 +114,14 @@ def output_parts(item: dict[str, Any]) -> tuple[Part, ...]:
         case "reasoning":
             thinking = parse_reasoning(item)
             return (thinking,) if thinking.text or thinking.signature or thinking.redacted else ()
-        case "image_generation_call" if text_of(item.get("result")):
+        case "image_generation_call" if is_base64(text_of(item.get("result"))):
             return (Image(mime=f"image/{text_of(item.get('output_format')) or 'png'}", data=item["result"]),)
         case kind:
             return (Opaque(origin=NAME, what=text_of(kind) or "item", value=item),)
+
+
+def with_id(part: Part, seen: set[str]) -> Part:
+    return replace(part, id=fresh_call_id(part.id, seen)) if isinstance(part, ToolCall) else part
 
 
 def called(parts: tuple[Part, ...]) -> bool:
@@ -139,9 +148,10 @@ def finish_of(answer: dict[str, Any], called: bool) -> FinishReason:
 
 def usage_of(answer: dict[str, Any]) -> Usage | None:
     try:
-        return neutral_usage(msgspec.convert(answer.get("usage"), WireUsage))
+        usage = neutral_usage(msgspec.convert(answer.get("usage"), WireUsage))
     except msgspec.ValidationError:
         return None
+    return usage and with_services(usage, answer.get("service_tier"), answer.get("output"), answer.get("tools"), answer.get("tool_usage"))
 
 
 def neutral_usage(wire: WireUsage) -> Usage | None:
@@ -266,6 +276,8 @@ def status_of(finish: FinishReason) -> tuple[Status, dict[str, str] | None]:
             return "incomplete", {"reason": "max_output_tokens"}
         case "content_filter":
             return "incomplete", {"reason": "content_filter"}
+        case "other":
+            return "incomplete", None
         case _:
             return "completed", None
 

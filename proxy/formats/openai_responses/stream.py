@@ -3,13 +3,16 @@
 The grammar: platform.openai.com/docs/api-reference/responses-streaming. The last event holds the whole answer as it ended.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 import msgspec
 from msgspec.structs import replace
 
+from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.neutral import (
+    Citation,
     Event,
     Failed,
     Failure,
@@ -19,6 +22,7 @@ from proxy.formats.neutral import (
     Image,
     Opaque,
     Part,
+    PartCited,
     PartDelta,
     PartEnded,
     PartSigned,
@@ -33,7 +37,7 @@ from proxy.formats.neutral import (
     Usage,
     UsageSeen,
 )
-from proxy.formats.openai_responses.items import NAME, PARAGRAPH, objects, parse_call, parse_content, text_of
+from proxy.formats.openai_responses.items import NAME, PARAGRAPH, objects, parse_call, parse_citations, parse_content, text_of
 from proxy.formats.openai_responses.parts import Growing, PartLine
 from proxy.formats.openai_responses.response import failure_of, finish_of, frame, other_items, output_parts, parse_error, usage_of
 from proxy.formats.openai_responses.tools import custom_names
@@ -55,6 +59,7 @@ class WireEvent(msgspec.Struct):
     content_index: Any = None
     summary_index: Any = None
     logprobs: Any = None
+    annotation: Any = None
     response: Any = None
 
 
@@ -85,6 +90,7 @@ class StreamDecoder:
         self.splitter = EventSplitter()
         self.line = PartLine()
         self.items: list[Item] = []
+        self.call_ids: set[str] = set()
         self.started = self.ended = False
 
     def feed(self, data: bytes) -> list[Event]:
@@ -127,6 +133,8 @@ class StreamDecoder:
                 self.added(event)
             case "response.output_item.done":
                 self.done(event)
+            case "response.output_text.annotation.added":
+                self.cite(self.of(event, "message"), number(event.content_index), parse_citations([event.annotation]))
             case _:
                 self.delta(event)
         return events + self.line.take()
@@ -180,7 +188,10 @@ class StreamDecoder:
             return
         item = self.announce(kind, item_id, event.output_index)
         if kind in CALLS and told.get("name"):
-            item.parts[0] = self.line.start(replace(parse_call(told), arguments=""))
+            item.parts[0] = self.begin_call(parse_call(told))
+
+    def begin_call(self, call: ToolCall) -> Growing:
+        return self.line.start(replace(call, id=fresh_call_id(call.id, self.call_ids), arguments=""))
 
     def done(self, event: WireEvent) -> None:
         if isinstance(event.item, dict):
@@ -211,12 +222,13 @@ class StreamDecoder:
         match part:
             case Text() | Refusal():
                 self.write(item, type(part)(), at, rest_of(part.text, item.texts.get(at)))
+                self.cite(item, at, part.citations if isinstance(part, Text) else ())
             case _:
                 self.line.end(self.line.start(part))
 
     def catch_up_call(self, item: Item, call: ToolCall) -> None:
         if 0 not in item.parts:
-            item.parts[0] = self.line.start(replace(call, arguments=""))
+            item.parts[0] = self.begin_call(call)
         self.argue(item, rest_of(call.arguments, item.texts.get(0)))
 
     def catch_up_thinking(self, item: Item, told: dict[str, Any]) -> None:
@@ -233,6 +245,11 @@ class StreamDecoder:
             growing = item.parts.get(at) or self.line.start(kind)
             item.parts[at] = self.line.write(growing, text, logprobs)
             item.texts.setdefault(at, []).append(text)
+
+    def cite(self, item: Item, at: int, citations: Iterable[Citation]) -> None:
+        for citation in citations:
+            if at in item.parts:
+                self.line.cite(item.parts[at], citation)
 
     def argue(self, item: Item, text: str) -> None:
         """Arguments of a call whose name is not known yet wait for its whole item."""
@@ -320,7 +337,7 @@ class StreamEncoder:
         match event:
             case Started():
                 self.begin(event.model)
-            case PartStarted() | PartDelta() | PartSigned() | PartEnded():
+            case PartStarted() | PartDelta() | PartSigned() | PartCited() | PartEnded():
                 if event.choice == 0:
                     self.on_part(event)
             case UsageSeen():
@@ -348,7 +365,7 @@ class StreamEncoder:
             self.writer = Writer(frame(self.request, model, None))
         return self.writer
 
-    def on_part(self, event: PartStarted | PartDelta | PartSigned | PartEnded) -> None:
+    def on_part(self, event: PartStarted | PartDelta | PartSigned | PartCited | PartEnded) -> None:
         match event:
             case PartDelta():
                 if self.part:
@@ -358,6 +375,9 @@ class StreamEncoder:
             case PartSigned():
                 if self.part:
                     self.part.sign(event.signature)
+            case PartCited():
+                if isinstance(self.part, OpenText):
+                    self.part.cite(event.citation)
             case PartEnded():
                 self.end()
 

@@ -6,8 +6,8 @@ from typing import Any
 from msgspec.structs import replace
 
 from proxy.formats.body import encode
-from proxy.formats.neutral import Failure, FinishReason, Refusal, Text, Thinking, ToolCall, Usage
-from proxy.formats.openai_responses.items import full_logprob, new_id, output_text, reasoning_item, seal
+from proxy.formats.neutral import Citation, Failure, FinishReason, Refusal, Text, Thinking, ToolCall, Usage
+from proxy.formats.openai_responses.items import annotation_of, full_logprob, new_id, output_text, reasoning_item, seal
 from proxy.formats.openai_responses.response import (
     Status,
     answer_item,
@@ -100,6 +100,7 @@ class OpenText:
         self.place: dict[str, Any] = {}
         self.texts: list[str] = []
         self.logprobs: list[Any] = []
+        self.citations: list[Citation] = []
         if part.text:
             self.write(part.text)
 
@@ -116,6 +117,12 @@ class OpenText:
         more = {"logprobs": entries} if isinstance(self.kind, Text) else {}
         self.writer.event(f"response.{self.name}.delta", {**self.place, "delta": text, **more})
 
+    def cite(self, citation: Citation) -> None:
+        if self.place:
+            told = {"annotation_index": len(self.citations), "annotation": annotation_of(citation, sum(map(len, self.texts)))}
+            self.writer.event("response.output_text.annotation.added", {**self.place, **told})
+            self.citations.append(citation)
+
     def sign(self, signature: str) -> None:
         """No provider signs its words."""
 
@@ -126,7 +133,7 @@ class OpenText:
         content = content_of(whole, ())
         more: dict[str, Any] = {"refusal": whole.text}
         if isinstance(whole, Text):
-            content = output_text(whole.text, whole.citations, self.logprobs)
+            content = output_text(whole.text, self.citations, self.logprobs)
             more = {"text": whole.text, "logprobs": self.logprobs}
         self.writer.event(f"response.{self.name}.done", {**self.place, **more})
         self.writer.event("response.content_part.done", {**self.place, "part": content})

@@ -1,0 +1,99 @@
+"""The sources of an answer (ai.google.dev/api/generate-content#GroundingMetadata), both ways.
+
+Google counts in bytes of UTF-8, over all the text that an answer has.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from proxy.formats.gemini.parts import Wire
+from proxy.formats.neutral import Citation, Part, Refusal, Text
+
+
+class Source(Wire):
+    """`text` is what a retrieval found; a search on the web does not say."""
+
+    uri: str | None = None
+    title: str | None = None
+    text: str | None = None
+
+
+class Chunk(Wire):
+    web: Source | None = None
+    retrieved_context: Source | None = None
+
+
+class Segment(Wire):
+    start_index: int | None = None
+    end_index: int | None = None
+
+
+class Support(Wire):
+    segment: Segment | None = None
+    grounding_chunk_indices: list[int] | None = None
+
+
+class Grounding(Wire):
+    grounding_chunks: list[Chunk] | None = None
+    grounding_supports: list[Support] | None = None
+
+
+def read_citations(metadata: Any, texts: Sequence[str]) -> list[list[Citation]]:
+    """For each of an answer's texts, the pages on the web that words in it come from."""
+    try:
+        grounding = msgspec.convert(metadata, Grounding)
+    except msgspec.ValidationError:
+        grounding = Grounding()
+    cited: list[list[Citation]] = [[] for _ in texts]
+    for support in grounding.grounding_supports or ():
+        segment = support.segment or Segment()
+        number, start, end = place(texts, segment.start_index or 0, segment.end_index or 0)
+        if start < end:
+            cited[number] += sources(grounding.grounding_chunks or [], support, start, end)
+    return cited
+
+
+def place(texts: Sequence[str], first: int, last: int) -> tuple[int, int, int]:
+    """In which text these bytes of all of them begin, and which characters of it they are; none where they are in no text."""
+    for number, text in enumerate(texts):
+        data = text.encode()
+        if first < len(data):
+            start, end = (len(data[: max(at, 0)].decode(errors="ignore")) for at in (first, last))
+            return number, start, end
+        first, last = first - len(data), last - len(data)
+    return 0, 0, 0
+
+
+def sources(chunks: list[Chunk], support: Support, start: int, end: int) -> list[Citation]:
+    named = [chunks[index] for index in support.grounding_chunk_indices or () if 0 <= index < len(chunks)]
+    found = [chunk.web or chunk.retrieved_context or Source() for chunk in named]
+    return [
+        Citation(url=source.uri, title=source.title or "", quote=source.text or "", start=start, end=end)
+        for source in found
+        if source.uri and source.uri.startswith(("http://", "https://"))
+    ]
+
+
+def render_grounding(parts: Iterable[Part]) -> dict[str, Any]:
+    """The field for an answer of these parts; none where it names no source."""
+    pages: dict[str, dict[str, Any]] = {}
+    supports, before = [], 0
+    for part in parts:
+        if isinstance(part, Text):
+            for citation in part.citations:
+                pages.setdefault(citation.url, {"web": {"uri": citation.url, "title": citation.title or citation.url}})
+                number = list(pages).index(citation.url)
+                supports.append({"segment": segment_of(part.text, citation, before), "groundingChunkIndices": [number]})
+        if isinstance(part, Text | Refusal):
+            before += len(part.text.encode())
+    return {"groundingMetadata": {"groundingChunks": list(pages.values()), "groundingSupports": supports}} if supports else {}
+
+
+def segment_of(text: str, citation: Citation, before: int) -> dict[str, Any]:
+    """`before`: bytes of the answer that come before this text."""
+    start, end = citation.span(len(text))
+    words = text[start:end]
+    first = before + len(text[:start].encode())
+    return {"startIndex": first, "endIndex": first + len(words.encode()), "text": words}

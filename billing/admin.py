@@ -1,4 +1,4 @@
-"""Operators' view of money: budgets can be changed, what the ledger and the roll-up write can only be read."""
+"""Operators' view of money: budgets can be changed, what the gateway itself writes can only be read."""
 
 from typing import Any
 
@@ -7,18 +7,20 @@ from django.contrib import admin
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from billing.forms import UsdField
-from billing.models import Budget, BudgetWindow, DailyUsage, DirtyDay, GatewayProcess, RequestWindow, Reservation, UsageRecord
-from billing.money import format_usd
+from billing.forms import ThresholdsField, UsdField
+from billing.models import Alert, Budget, BudgetWindow, DailyUsage, Delivery, DirtyDay, PriceOverride, Reservation, UsageRecord, Webhook
+from billing.money import decimal_usd, format_usd
+from billing.price_forms import RATES, PriceForm
 from projects.admin import ReadOnlyAdmin
 
 
 class BudgetForm(forms.ModelForm[Budget]):
     limit_nano = UsdField(label="Limit in USD", widget=UnfoldAdminTextInputWidget)
+    thresholds = ThresholdsField(required=False, label="Alert at", widget=UnfoldAdminTextInputWidget, help_text="Percent of the limit.")
 
     class Meta:
         model = Budget
-        fields = ("project", "key", "period", "limit_nano")
+        fields = ("project", "key", "period", "mode", "limit_nano", "thresholds")
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
@@ -42,8 +44,8 @@ class CostAdmin(ReadOnlyAdmin):
 @admin.register(Budget)
 class BudgetAdmin(ModelAdmin):  # type: ignore[misc]
     form = BudgetForm
-    list_display = ("project", "key", "period", "limit")
-    list_filter = ("period",)
+    list_display = ("project", "key", "period", "mode", "limit")
+    list_filter = ("period", "mode")
     list_select_related = ("project", "key")
     search_fields = ("project__name", "project__slug", "key__label", "key__public_id")
     autocomplete_fields = ("project", "key")
@@ -51,6 +53,33 @@ class BudgetAdmin(ModelAdmin):  # type: ignore[misc]
     @admin.display(ordering="limit_nano")
     def limit(self, budget: Budget) -> str:
         return format_usd(budget.limit_nano)
+
+
+class OperatorPriceForm(PriceForm):
+    class Meta:
+        model = PriceOverride
+        field_classes, labels, help_texts = PriceForm.Meta.field_classes, PriceForm.Meta.labels, PriceForm.Meta.help_texts
+        fields = ("project", *PriceForm.Meta.fields, "ended_at")
+        widgets = dict.fromkeys(RATES, UnfoldAdminTextInputWidget)
+
+
+@admin.register(PriceOverride)
+class PriceOverrideAdmin(ModelAdmin):  # type: ignore[misc]
+    form = OperatorPriceForm
+    list_display = ("names", "project", "effective_from", "ended_at", "input", "output")
+    list_filter = ("provider",)
+    list_select_related = ("project",)
+    search_fields = ("model", "provider", "project__name", "project__slug")
+    autocomplete_fields = ("project",)
+    ordering = ("-effective_from",)
+
+    @admin.display(description="USD in", ordering="input_nano")
+    def input(self, price: PriceOverride) -> str:
+        return decimal_usd(price.input_nano)
+
+    @admin.display(description="USD out", ordering="output_nano")
+    def output(self, price: PriceOverride) -> str:
+        return decimal_usd(price.output_nano)
 
 
 @admin.register(BudgetWindow)
@@ -71,10 +100,10 @@ class BudgetWindowAdmin(ReadOnlyAdmin):
 
 @admin.register(Reservation)
 class ReservationAdmin(ReadOnlyAdmin):
-    list_display = ("id", "project", "key", "amount", "process_id")
+    list_display = ("id", "project", "key", "amount")
     list_select_related = ("project", "key")
-    search_fields = ("id", "project__slug", "key__public_id", "process_id")
-    fields = ("id", "project", "key", "amount", "process_id", "windows")
+    search_fields = ("id", "project__slug", "key__public_id")
+    fields = ("id", "project", "key", "amount", "windows")
 
     @admin.display(ordering="amount_nano")
     def amount(self, reservation: Reservation) -> str:
@@ -100,21 +129,39 @@ class DailyUsageAdmin(CostAdmin):
     ordering = ("-day",)
 
 
-@admin.register(RequestWindow)
-class RequestWindowAdmin(ReadOnlyAdmin):
-    list_display = ("key", "minute", "requests")
-    list_select_related = ("key",)
-    search_fields = ("key__label", "key__public_id")
-
-
-@admin.register(GatewayProcess)
-class GatewayProcessAdmin(ReadOnlyAdmin):
-    list_display = ("id", "seen_at")
-    ordering = ("-seen_at",)
-
-
 @admin.register(DirtyDay)
 class DirtyDayAdmin(ReadOnlyAdmin):
     list_display = ("project", "day", "mark")
     list_select_related = ("project",)
     search_fields = ("project__name", "project__slug")
+
+
+@admin.register(Alert)
+class AlertAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "budget", "window", "threshold", "spent")
+    list_filter = ("threshold", "created_at")
+    list_select_related = ("budget__project", "budget__key")
+    search_fields = ("budget__project__slug", "budget__key__label", "window")
+    fields = ("budget", "window", "threshold", "spent", "created_at")
+    ordering = ("-pk",)
+
+    @admin.display(ordering="spent_nano")
+    def spent(self, alert: Alert) -> str:
+        return format_usd(alert.spent_nano)
+
+
+@admin.register(Delivery)
+class DeliveryAdmin(ReadOnlyAdmin):
+    list_display = ("created_at", "project", "recipient", "state", "attempts", "next_attempt_at", "reason")
+    list_filter = ("state", "created_at")
+    list_select_related = ("project", "member__user", "webhook")
+    search_fields = ("project__slug", "member__user__email", "webhook__name", "reason")
+    ordering = ("-pk",)
+
+
+@admin.register(Webhook)
+class WebhookAdmin(ReadOnlyAdmin):
+    list_display = ("name", "host", "project", "created_at")
+    list_select_related = ("project",)
+    search_fields = ("name", "project__name", "project__slug")
+    fields = ("project", "name", "host", "created_at")

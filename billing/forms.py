@@ -1,4 +1,4 @@
-"""The form of a new API key together with its budgets."""
+"""Forms that set what may be spent: budgets, and a new API key together with its own."""
 
 import datetime as dt
 import re
@@ -7,15 +7,18 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 from django.db import transaction
+from django.db.models import Q
 
-from billing.models import Budget, Period
+from billing.models import Budget, Mode, Period, Webhook
+from billing.models.budgets import validate_thresholds
 from billing.money import InvalidAmount, decimal_usd, parse_usd
 from keys.forms import KeyForm
 from keys.models import ApiKey
-from projects.models import LAST_DAY, User
+from projects.models import LAST_DAY, Membership, Project, User
 
 DOLLARS = re.compile(r"\$?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
 """Commas between thousands only: `1,5` may mean one and a half or fifteen."""
+MAX_WEBHOOKS = 10
 PRICED_ONLY = "A key with a budget can call only models whose price is known."
 
 
@@ -29,7 +32,7 @@ class UsdField(forms.CharField):
         if not text:
             return None
         if not DOLLARS.fullmatch(text):
-            raise ValidationError("Write US dollars as 1250.50 or 1,250.50.")
+            raise ValidationError("Write US dollars as 1250.50 or 1,250.50, without a sign.")
         try:
             return parse_usd(text.replace(",", ""))
         except InvalidAmount as error:
@@ -58,9 +61,118 @@ class BudgetedKeyForm(KeyForm):
 
     @transaction.atomic
     def mint(self, created_by: User) -> tuple[ApiKey, str]:
+        """The new key and its text. Who makes it hears of its budgets."""
         key, token = super().mint(created_by)
-        for period in Period:
+        for period in (Period.DAY, Period.MONTH):
             limit: int | None = self.cleaned_data[f"{period.value}_budget"]
             if limit is not None:
-                Budget.objects.create(project=key.project, key=key, period=period, limit_nano=limit)
+                budget = Budget.objects.create(project=key.project, key=key, period=period, limit_nano=limit)
+                budget.alert_members.set(key.project.memberships.filter(user=created_by))
         return key, token
+
+
+class ThresholdsField(forms.CharField):
+    """Percentages as people list them: `50, 80, 100`."""
+
+    def to_python(self, value: Any) -> Any:
+        words = re.split(r"[\s,;%]+", super().to_python(value) or "")
+        try:
+            return [int(word) for word in words if word]
+        except ValueError:
+            raise ValidationError("Write whole numbers of percent with commas between them, such as 50, 80, 100.") from None
+
+    def validate(self, value: Any) -> None:
+        """An empty list is one without alerts."""
+
+    def run_validators(self, value: Any) -> None:
+        validate_thresholds(value)
+
+    def prepare_value(self, value: Any) -> Any:
+        return ", ".join(map(str, value)) if isinstance(value, list) else value
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        return super().has_changed(self.prepare_value(initial), data)
+
+
+class MembersField(forms.ModelMultipleChoiceField[Membership]):
+    def label_from_instance(self, member: Membership) -> str:
+        return member.user.email
+
+
+class BudgetForm(forms.ModelForm[Budget]):
+    limit_nano = UsdField(label="Limit in USD", help_text="0 refuses every request that costs something.")
+    thresholds = ThresholdsField(
+        required=False, label="Alert at", help_text="Percent of the limit, once each in every period. Empty: no alerts."
+    )
+
+    class Meta:
+        model = Budget
+        fields = ("key", "period", "limit_nano", "mode", "thresholds", "alert_members", "alert_webhooks")
+        labels = {"key": "What it limits", "mode": "When it is used up", "alert_members": "E-mail to", "alert_webhooks": "Webhooks"}
+        help_texts = {"key": None}
+        field_classes = {"alert_members": MembersField}
+        widgets = {"alert_members": forms.CheckboxSelectMultiple, "alert_webhooks": forms.CheckboxSelectMultiple}
+
+    def __init__(self, *args: Any, project: Project, user: User, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.instance.project = project
+        self.fields["period"].help_text = f"Days, weeks and months of {project.timezone}; weeks begin on Monday."
+        self.offer(project)
+        if self.instance.pk:
+            # What was spent belongs to the key and the period that it was spent in.
+            self.fields["key"].disabled = self.fields["period"].disabled = True
+        else:
+            self.initial["alert_members"] = project.memberships.filter(user=user)
+
+    def offer(self, project: Project) -> None:
+        """The project's own keys, members and webhooks, and nobody else's."""
+        keys, members, webhooks = (self.fields[name] for name in ("key", "alert_members", "alert_webhooks"))
+        assert isinstance(keys, forms.ModelChoiceField)
+        assert isinstance(members, forms.ModelMultipleChoiceField)
+        assert isinstance(webhooks, forms.ModelMultipleChoiceField)
+        keys.queryset = ApiKey.objects.for_project(project).filter(Q(revoked_at=None) | Q(pk=self.instance.key_id))
+        keys.empty_label = "Whole project"
+        members.queryset = project.memberships.select_related("user").order_by("user__email")
+        webhooks.queryset = Webhook.objects.for_project(project)
+        if not webhooks.queryset.exists():
+            del self.fields["alert_webhooks"]
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean() or {}
+        if cleaned.get("limit_nano") == 0 and cleaned.get("mode") not in (None, Mode.HARD):
+            self.add_error("limit_nano", "A limit of 0 makes sense only for a budget that refuses requests.")
+        if {"key", "period", "mode"} <= set(cleaned) and self.is_taken(cleaned["key"], cleaned["period"], cleaned["mode"]):
+            self.add_error(None, "There is a budget of this period and kind already. Change that one.")
+        return cleaned
+
+    def is_taken(self, key: ApiKey | None, period: str, mode: str) -> bool:
+        own = Budget.objects.filter(project=self.instance.project, key=key, period=period, mode=mode)
+        return own.exclude(pk=self.instance.pk).exists()
+
+
+class WebhookForm(forms.ModelForm[Webhook]):
+    class Meta:
+        model = Webhook
+        fields = ("name", "url")
+        help_texts = {"url": "Signed messages are posted here. Use https: what they say is signed, not encrypted."}
+        widgets = {"url": forms.TextInput(attrs={"placeholder": "https://example.org/hooks/budgets", "inputmode": "url"})}
+
+    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.instance.project = project
+
+    def clean_name(self) -> str:
+        name: str = self.cleaned_data["name"]
+        if Webhook.objects.for_project(self.instance.project).filter(name=name).exists():
+            raise ValidationError("This project has a webhook of that name already.")
+        return name
+
+    def clean(self) -> dict[str, Any]:
+        if Webhook.objects.for_project(self.instance.project).count() >= MAX_WEBHOOKS:
+            raise ValidationError(f"A project can have at most {MAX_WEBHOOKS} webhooks.")
+        return super().clean() or {}
+
+    def register(self) -> tuple[Webhook, str]:
+        """The new webhook and its signing secret."""
+        secret = self.instance.new_secret()
+        return self.save(), secret

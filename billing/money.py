@@ -32,6 +32,14 @@ def decimal_usd(nano: int) -> str:
     return f"{sign}{whole}.{digits}" if digits else f"{sign}{whole}"
 
 
+def exact_usd(femto: int) -> str:
+    """Decimal dollars from millionths of a nano-USD, to the last digit: `$0.0000001375`."""
+    sign, femto = ("-", -femto) if femto < 0 else ("", femto)
+    whole, fraction = divmod(femto, NANO * 10**6)
+    digits = f"{fraction:015d}".rstrip("0")
+    return f"{sign}${whole:,}.{digits:0<2}"
+
+
 def format_usd(nano: int) -> str:
     """For people: `$1,234.50`; below one cent, every digit that is not zero."""
     if nano and abs(nano) < NANO // 100:

@@ -1,31 +1,26 @@
 """The pages of API keys: they show what each key may spend."""
 
+from itertools import groupby
+
 from django.conf import settings
 from django.contrib import messages
-from django.db.models import Prefetch
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
+from billing.budget_status import statuses
 from billing.forms import BudgetedKeyForm
-from billing.ledger.windows import window_name
-from billing.models import Budget, BudgetQuerySet, Period
+from keys.forms import KeyEditForm
 from keys.models import ApiKey
 from projects.access import project_view
 from projects.models import Project, Role
 from projects.views import ProjectRequest
 
 
-def current_budgets(project: Project) -> BudgetQuerySet:
-    """The project's budgets, with what is spent and reserved in today's windows."""
-    today = project.today()
-    return Budget.objects.for_project(project).with_spending(window_name(period, today) for period in Period)
-
-
 @project_view(Role.VIEWER)
 def key_list(request: ProjectRequest, project: Project) -> HttpResponse:
-    budgets = Prefetch("budgets", current_budgets(project))
-    keys = ApiKey.objects.for_project(project).select_related("created_by").prefetch_related(budgets)
-    return render(request, "keys/list.html", {"keys": keys})
+    budgets = {key: list(group) for key, group in groupby(statuses(project), key=lambda status: status.budget.key_id)}
+    keys = ApiKey.objects.for_project(project).select_related("created_by")
+    return render(request, "keys/list.html", {"rows": [(key, budgets.get(key.pk, [])) for key in keys]})
 
 
 @project_view(Role.MEMBER)
@@ -35,6 +30,17 @@ def key_new(request: ProjectRequest, project: Project) -> HttpResponse:
         key, token = form.mint(created_by=request.user)
         return render(request, "keys/created.html", {"key": key, "token": token, "base_url": settings.ENV.public_url})
     return render(request, "keys/new.html", {"form": form})
+
+
+@project_view(Role.ADMIN)
+def key_edit(request: ProjectRequest, project: Project, public_id: str) -> HttpResponse:
+    key = get_object_or_404(ApiKey.objects.for_project(project).filter(revoked_at=None), public_id=public_id)
+    form = KeyEditForm(request.POST or None, instance=key)
+    if form.is_valid():
+        form.save()
+        messages.success(request, "Saved. It holds within a second.")
+        return redirect("key-list", project.slug)
+    return render(request, "keys/edit.html", {"form": form, "public_id": public_id})
 
 
 @project_view(Role.MEMBER)

@@ -8,6 +8,7 @@ import os
 import secrets
 import sys
 from functools import lru_cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -43,6 +44,12 @@ class Environment(BaseSettings):
     database_url: str = ""
     database_path: Path | None = Field(None, validation_alias=AliasChoices("database_path", "db_path"))
     redis_url: str = ""
+    gateway_redis_timeout_ms: int = Field(50, gt=0)
+    """How long a request waits for Redis before it is treated as down."""
+    gateway_redis_down_budgets: Literal["closed", "open"] = "closed"
+    """What becomes of requests under a hard budget while Redis is down: refused with 503, or served and counted later."""
+    gateway_redis_down_limits: Literal["closed", "open"] = "open"
+    """What becomes of requests that only limits apply to while Redis is down: `open` counts them in each process."""
 
     gateway_secret_key: str = ""
     gateway_key_pepper: str = ""
@@ -59,7 +66,17 @@ class Environment(BaseSettings):
     gateway_max_header_bytes: int = Field(64 * 1024, gt=0)
     gateway_max_header_count: int = Field(200, gt=0)
     gateway_private_upstreams: CommaList | None = None
+    gateway_trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = ()
+    gateway_unauthenticated_rpm: int = Field(300, ge=0)
+    gateway_stale_config_s: int = Field(600, ge=0)
     gateway_metrics_token: str = ""
+
+    gateway_unpriced: Literal["closed", "open"] = "closed"
+    """What happens where a hard budget applies and the model has no known price: a clear error, or a record without a cost."""
+    gateway_max_tokens: Literal["refuse", "clamp"] = "refuse"
+    """What happens to an explicit `max_tokens` that a budget cannot pay for: an error, or what the budget still pays for."""
+    gateway_failpoint: str = ""
+    """For tests alone: the place at which the process kills itself (`billing/ledger/failpoints.py`)."""
 
     ai_gateway_config: Path | None = None
     ai_gateway_model_routes: str = ""
@@ -77,6 +94,11 @@ class Environment(BaseSettings):
     @classmethod
     def split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("gateway_trusted_proxies", mode="before")
+    @classmethod
+    def read_networks(cls, value: object) -> object:
+        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("gateway_encryption_keys")
     @classmethod

@@ -13,11 +13,13 @@ from celery.beat import EmbeddedService
 from django.conf import settings
 
 from billing import ledger
-from billing.ledger import SqlLedger
+from billing.ledger import Ledger, SqlLedger
+from billing.ledger.redis import Policy, RedisLedger
 from billing.ledger.session import connect
 from gateway_project.celery import app as celery
+from gateway_project.env import Environment
 from projects import configcache
-from proxy import lean, operator_config
+from proxy import lean, operator_config, revocation
 from proxy.process import process
 from proxy.upstream import Upstream
 
@@ -52,17 +54,29 @@ async def services() -> AsyncIterator[None]:
             stack.enter_context(only_process_on(settings.ENV.sqlite_path))
         process.upstream = Upstream(operator_config.current().timeout_s)
         stack.push_async_callback(process.upstream.close)
-        alone = not settings.ENV.redis_url
-        book = SqlLedger(connect(exclusive=alone), alone=alone)
+        book = new_ledger(settings.ENV)
         resolved = await book.start()
         stack.push_async_callback(book.stop)
         ledger.install(book)
         if resolved:
             log.warning("reservations of an earlier process were resolved", count=resolved)
         await stack.enter_async_context(task(configcache.watch()))
+        await stack.enter_async_context(task(revocation.watch()))
         if settings.CELERY_TASK_ALWAYS_EAGER:
             await stack.enter_async_context(embedded_schedule())
         yield
+
+
+def new_ledger(env: Environment) -> Ledger:
+    """Redis serves any number of processes; SQL alone serves one."""
+    if not env.redis_url:
+        return SqlLedger(connect(exclusive=True))
+    policy = Policy(
+        timeout_s=env.gateway_redis_timeout_ms / 1000,
+        limits_open=env.gateway_redis_down_limits == "open",
+        budgets_open=env.gateway_redis_down_budgets == "open",
+    )
+    return RedisLedger(env.redis_url, policy)
 
 
 @contextmanager

@@ -100,7 +100,15 @@ def postgresql_database(url: str) -> dict[str, object]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": unquote(query.pop("host", parts.hostname or "")),
         "PORT": str(parts.port or ""),
-        "OPTIONS": {"connect_timeout": 5, **query},
+        # A server that is gone without a word is noticed within half a minute, not when TCP gives up.
+        "OPTIONS": {
+            "connect_timeout": 5,
+            "keepalives_idle": 10,
+            "keepalives_interval": 5,
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,
+            **query,
+        },
     }
 
 
@@ -188,7 +196,12 @@ CELERY_BROKER_URL = ENV.redis_url or "memory://"
 CELERY_TASK_ALWAYS_EAGER = not ENV.redis_url
 CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
-CELERY_BEAT_SCHEDULE = {"roll-up-usage": {"task": "billing.tasks.roll_up_usage", "schedule": 30.0}}
+CELERY_BEAT_SCHEDULE = {
+    "roll-up-usage": {"task": "billing.tasks.roll_up_usage", "schedule": 30.0},
+    "raise-alerts": {"task": "billing.tasks.raise_alerts", "schedule": 15.0},
+    "deliver-alerts": {"task": "billing.tasks.deliver_alerts", "schedule": 15.0},
+    "purge-idempotent-requests": {"task": "proxy.tasks.purge_idempotent_requests", "schedule": 600.0},
+}
 
 UNFOLD = {
     "SITE_TITLE": "AI gateway",

@@ -14,7 +14,20 @@ class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
     list_filter = (("revoked_at", admin.EmptyFieldListFilter), "created_at", "expires_at")
     list_select_related = ("project",)
     search_fields = ("label", "public_id", "project__name", "project__slug")
-    fields = ("project", "label", "hint", "scopes", "allowed_models", "rpm_limit", "expires_at", "revoked_at", "created_at", "created_by")
+    fields = (
+        "project",
+        "label",
+        "hint",
+        "scopes",
+        "allowed_models",
+        "rpm_limit",
+        "tpm_limit",
+        "concurrency_limit",
+        "expires_at",
+        "revoked_at",
+        "created_at",
+        "created_by",
+    )
     readonly_fields = ("project", "hint", "scopes", "allowed_models", "revoked_at", "created_at", "created_by")
     actions = ("revoke_keys",)
 

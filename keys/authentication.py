@@ -1,13 +1,15 @@
 """From the text of a key to what it grants, without a query on the warm path."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from zoneinfo import ZoneInfo
 
-from django.conf import settings
+from django.db import Error as DatabaseError
 
 from keys import scopes, tokens
 from keys.models import ApiKey
+from keys.throttle import strangers
 from projects.configcache import ConfigCache
 
 
@@ -28,7 +30,6 @@ class Grant:
     scopes: frozenset[str]
     models: frozenset[str]
     expires_at: float
-    rpm_limit: int | None
     uses_operator_credentials: bool
 
     @classmethod
@@ -43,9 +44,12 @@ class Grant:
             scopes=frozenset(key.scopes),
             models=frozenset(key.allowed_models),
             expires_at=key.expires_at.timestamp() if key.expires_at else float("inf"),
-            rpm_limit=key.rpm_limit or settings.ENV.ai_gateway_rate_limit_rpm,
             uses_operator_credentials=key.project.uses_operator_credentials,
         )
+
+    @property
+    def has_expired(self) -> bool:
+        return self.expires_at <= time.time()
 
     def allows(self, operation: str) -> bool:
         return scopes.allows(self.scopes, operation)
@@ -65,15 +69,35 @@ def load(public_id: str) -> Grant:
 grants: ConfigCache[str, Grant] = ConfigCache(load)
 
 
-async def authenticate(text: str) -> Grant:
-    """Raises NotAuthenticated; a database that does not answer is its own error, never a wrong key."""
+async def authenticate(text: str, address: Callable[[], str]) -> Grant:
+    """Raises NotAuthenticated, or TooManyFailures where `address`, from which the key came, has sent too many that were not valid.
+    A database that does not answer is its own error, never a wrong key."""
     token = tokens.parse(text)
-    if token is None:
-        raise NotAuthenticated
-    try:
-        grant = await grants.get(token.public_id)
-    except LookupError:
-        raise NotAuthenticated from None
-    if not grant.key.proves(token) or grant.expires_at <= time.time():
+    grant = await find(token, address) if token else None
+    if token is None or grant is None or not grant.key.proves(token) or grant.has_expired:
+        strangers.count(address())
         raise NotAuthenticated
     return grant
+
+
+async def find(token: tokens.Token, address: Callable[[], str]) -> Grant | None:
+    """Only a key that is not known here, nor was lately, can be denied its query."""
+    if not grants.holds(token.public_id):
+        known = grants.recall(token.public_id)
+        if known is None or not known.key.proves(token):
+            strangers.check_lookup(address())
+    try:
+        return await grants.get(token.public_id)
+    except LookupError:
+        return None
+
+
+async def still_holds(grant: Grant) -> bool:
+    """Whether a key that was good when its request came is so now; with the database away, as far as is remembered."""
+    try:
+        current = await grants.get(grant.public_id)
+    except LookupError:
+        return False
+    except DatabaseError:
+        current = grant
+    return not current.has_expired

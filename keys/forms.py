@@ -1,4 +1,4 @@
-"""The form of a new API key."""
+"""The forms of an API key: a new one, and what can be changed later."""
 
 import datetime as dt
 from typing import Any
@@ -10,7 +10,7 @@ from django.utils.safestring import SafeString
 
 from keys.models import ApiKey
 from keys.scopes import ALL
-from projects.forms import LinesField
+from projects.forms import LimitsForm, LinesField
 from projects.models import Project, Role, User
 
 MODEL_NAME_LENGTH = 200
@@ -43,17 +43,20 @@ def grantable(role: Role) -> list[tuple[str, SafeString]]:
     return [(scope, scope_choice(*text)) for scope, text in SCOPES.items() if role >= Role.ADMIN or scope not in ADMIN_SCOPES]
 
 
-class KeyForm(forms.Form):
-    label = forms.CharField(label="Name", max_length=120, help_text="Who or what uses this key.")
-    scopes = forms.MultipleChoiceField(widget=forms.CheckboxSelectMultiple, initial=["inference"], help_text="What the key may do.")
-    allowed_models = LinesField(
+def models_field() -> LinesField:
+    return LinesField(
         line_length=MODEL_NAME_LENGTH,
         required=False,
         help_text="One name per line. Empty: every model of the project.",
         widget=forms.Textarea(attrs={"rows": 3}),
     )
+
+
+class KeyForm(LimitsForm):
+    label = forms.CharField(label="Name", max_length=120, help_text="Who or what uses this key.")
+    scopes = forms.MultipleChoiceField(widget=forms.CheckboxSelectMultiple, initial=["inference"], help_text="What the key may do.")
+    allowed_models = models_field()
     expires_on = forms.DateField(required=False, label="Last day", widget=forms.DateInput(attrs={"type": "date"}))
-    rpm_limit = forms.IntegerField(required=False, min_value=1, max_value=1_000_000, label="Requests per minute")
 
     def __init__(self, *args: Any, project: Project, role: Role, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -62,7 +65,6 @@ class KeyForm(forms.Form):
         assert isinstance(scopes, forms.MultipleChoiceField)
         scopes.choices = grantable(role)
         self.fields["expires_on"].help_text = f"The key works until this day ends in {project.timezone}. Empty: it does not expire."
-        self.fields["rpm_limit"].help_text = "Empty: no limit of its own."
 
     def clean_expires_on(self) -> dt.date | None:
         day: dt.date | None = self.cleaned_data["expires_on"]
@@ -78,7 +80,22 @@ class KeyForm(forms.Form):
             self.cleaned_data["label"],
             scopes=self.cleaned_data["scopes"],
             allowed_models=self.cleaned_data["allowed_models"],
-            rpm_limit=self.cleaned_data["rpm_limit"],
+            **{field: self.cleaned_data[field] for field in LimitsForm.base_fields},
             expires_at=self.project.midnight_after(last_day) if last_day else None,
             created_by=created_by,
         )
+
+
+class KeyEditForm(forms.ModelForm[ApiKey], LimitsForm):
+    """What may change while applications use the key. Its scopes may not: who made it vouched for them."""
+
+    allowed_models = models_field()
+
+    class Meta:
+        model = ApiKey
+        fields = ("label", "allowed_models", *LimitsForm.base_fields)
+
+    def save(self, commit: bool = True) -> ApiKey:
+        """Writes the form's own columns alone: a key that is revoked in the meantime stays so."""
+        self.instance.save(update_fields=self._meta.fields)
+        return self.instance

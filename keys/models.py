@@ -4,12 +4,11 @@ import hmac
 from typing import Any
 
 from django.conf import settings
-from django.core.validators import MinValueValidator
 from django.db import models
 from django.utils import timezone
 
 from keys import scopes, tokens
-from projects.models import Project, User, cached_by_gateways
+from projects.models import Limits, Project, User, cached_by_gateways
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
@@ -32,14 +31,13 @@ def all_scopes() -> list[str]:
 
 
 @cached_by_gateways
-class ApiKey(models.Model):
+class ApiKey(Limits):
     project = models.ForeignKey(Project, models.CASCADE, related_name="keys")
     label = models.CharField("name", max_length=120, help_text="Who or what uses this key.")
     public_id = models.CharField(max_length=tokens.PUBLIC_ID_LENGTH, unique=True, editable=False)
     digest = models.CharField(max_length=64, editable=False)
     scopes = models.JSONField(default=all_scopes)
     allowed_models = models.JSONField("allowed models", default=list, blank=True, help_text="Empty: every model of the project.")
-    rpm_limit = models.PositiveIntegerField("requests per minute", null=True, blank=True, validators=[MinValueValidator(1)])
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)

@@ -3,39 +3,78 @@
 Every process polls one version number. When it moves, all caches are dropped, so that a change made anywhere holds
 everywhere within POLL_S and one request. A value that is not cached is read from the database at once: a new key works
 on the very next request.
+
+While the database is away, what was known when it last answered goes on being served for GATEWAY_STALE_CONFIG_S, also where
+it had been dropped and not been read again. After that it is forgotten, and every request fails until the database is back.
 """
 
 import asyncio
-import contextlib
+import time
 from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-from django.db import DatabaseError, InterfaceError, OperationalError, connection
+import structlog
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import InterfaceError, OperationalError, connection
 
 from projects.models import ConfigVersion
 
 POLL_S = 0.3
+POLL_TIMEOUT_S = 2
+READ_TIMEOUT_S = 10
+"""A database that neither answers nor refuses must not keep callers waiting for as long as TCP does."""
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 T = TypeVar("T")
+
+log = structlog.get_logger()
 
 # Cold reads leave the event loop through these threads; each keeps its database connection between reads.
 readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="config-reader")
 
 
+class Database:
+    """Whether the database answers, as the last poll found it. `answered_at` is in seconds of the monotonic clock."""
+
+    def __init__(self) -> None:
+        self.is_away = False
+        self.answered_at = time.monotonic()
+
+    def answered(self) -> None:
+        if self.is_away:
+            log.info("the database is back")
+        self.is_away, self.answered_at = False, time.monotonic()
+
+    def did_not_answer(self, reason: BaseException) -> None:
+        if not self.is_away:
+            log.error("the database is away: serving from memory", reason=f"{type(reason).__name__}: {reason}")
+        self.is_away = True
+        if time.monotonic() - self.answered_at > settings.ENV.gateway_stale_config_s:
+            forget_all()
+
+
+database = Database()
+
+
+def run(query: Callable[..., T], *args: Any) -> T:
+    """No signal closes connections in these threads: one that has died is replaced once."""
+    try:
+        return query(*args)
+    except (OperationalError, InterfaceError):
+        connection.close()
+        return query(*args)
+
+
 async def read(query: Callable[..., T], *args: Any) -> T:
-    """Runs an ORM query off the event loop. No signal closes connections here: one that has died is replaced once."""
-
-    def run() -> T:
-        try:
-            return query(*args)
-        except (OperationalError, InterfaceError):
-            connection.close()
-            return query(*args)
-
-    return await asyncio.get_running_loop().run_in_executor(readers, run)
+    """Runs an ORM query off the event loop; raises OperationalError also where no answer comes."""
+    try:
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            return await asyncio.get_running_loop().run_in_executor(readers, run, query, *args)
+    except TimeoutError:
+        raise OperationalError("no answer in time") from None
 
 
 class ConfigCache(Generic[K, V]):
@@ -46,6 +85,7 @@ class ConfigCache(Generic[K, V]):
     def __init__(self, load: Callable[[K], V]) -> None:
         self.load = load
         self.values: dict[K, V] = {}
+        self.dropped: dict[K, tuple[float, V]] = {}
         self.instances.add(self)
 
     async def get(self, key: K) -> V:
@@ -53,14 +93,45 @@ class ConfigCache(Generic[K, V]):
         return await self.fetch(key) if value is None else value
 
     async def fetch(self, key: K) -> V:
+        earlier = self.recall(key)
+        if earlier is not None and database.is_away:
+            return earlier
         values = self.values
-        value = await read(self.load, key)
+        try:
+            value = await read(self.load, key)
+        except LookupError:
+            self.dropped.pop(key, None)
+            raise
+        except (OperationalError, InterfaceError):
+            if earlier is None:
+                raise
+            return earlier
         # Dropping replaces the dict: a value read before a drop lands in the old one and is never seen.
         values[key] = value
         return value
 
+    def holds(self, key: K) -> bool:
+        """Whether `get` answers without a query."""
+        return key in self.values
+
+    def recall(self, key: K) -> V | None:
+        """What was known before the last drop; None where that is too long ago."""
+        dropped_at, value = self.dropped.get(key, (0.0, None))
+        return value if time.monotonic() - dropped_at <= settings.ENV.gateway_stale_config_s else None
+
     def drop(self) -> None:
+        """Every value is read anew at its next use."""
+        now = time.monotonic()
+        for key, value in self.values.items():
+            # The end is where the youngest are: what is too old is found at the front.
+            self.dropped.pop(key, None)
+            self.dropped[key] = now, value
         self.values = {}
+        while self.dropped and self.dropped[oldest := next(iter(self.dropped))][0] < now - settings.ENV.gateway_stale_config_s:
+            del self.dropped[oldest]
+
+    def forget(self) -> None:
+        self.values, self.dropped = {}, {}
 
 
 def drop_all() -> None:
@@ -68,12 +139,23 @@ def drop_all() -> None:
         cache.drop()
 
 
+def forget_all() -> None:
+    """As `drop_all`, but nothing is kept for the case that the database is away."""
+    for cache in ConfigCache.instances:
+        cache.forget()
+
+
 async def watch() -> None:
-    """Polls the version for as long as the process serves; while the database is away, what is cached stays."""
+    """Polls the version for as long as the process serves."""
     seen = None
     while True:
-        with contextlib.suppress(DatabaseError):
-            version = await read(ConfigVersion.current)
+        try:
+            async with asyncio.timeout(POLL_TIMEOUT_S):
+                version = await read(ConfigVersion.current)
+        except (DatabaseError, TimeoutError) as error:
+            database.did_not_answer(error)
+        else:
+            database.answered()
             if version != seen:
                 seen = version
                 drop_all()

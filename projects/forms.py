@@ -20,7 +20,7 @@ def timezone_choices() -> list[tuple[str, str]]:
 class ProjectForm(forms.ModelForm[Project]):
     class Meta:
         model = Project
-        fields = ("name", "timezone")
+        fields: tuple[str, ...] = ("name", "timezone")
         widgets = {"timezone": forms.Select}
         help_texts = {"name": "A team, a product or an environment: whatever shares keys and budgets."}
 
@@ -30,6 +30,27 @@ class ProjectForm(forms.ModelForm[Project]):
         current = (self.instance.timezone, self.instance.timezone)
         self.fields["timezone"].widget = forms.Select(choices=known if current[0] in dict(known) else [current, *known])
         self.fields["timezone"].help_text = "Days and months of budgets and reports begin here."
+
+
+def limit_field(label: str, maximum: int) -> forms.IntegerField:
+    return forms.IntegerField(required=False, min_value=1, max_value=maximum, label=label)
+
+
+class LimitsForm(forms.Form):
+    """The fields of `Limits`. Their maxima only keep typing errors out."""
+
+    rpm_limit = limit_field("Requests per minute", 1_000_000)
+    tpm_limit = limit_field("Tokens per minute", 10_000_000_000)
+    concurrency_limit = limit_field("Requests at once", 100_000)
+
+
+class ProjectSettingsForm(ProjectForm, LimitsForm):
+    class Meta(ProjectForm.Meta):
+        fields = ("name", "timezone", "rpm_limit", "tpm_limit", "concurrency_limit")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["timezone"].help_text += " A change holds from now on: days that are over keep their records."
 
 
 class LinesField(forms.CharField):

@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo, available_timezones
 
 from django.contrib.auth.models import AbstractUser, BaseUserManager
 from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
 from django.db import models, transaction
 from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
@@ -19,6 +20,17 @@ RESERVED_SLUGS = ("new",)
 """Words that stand where a slug could in the addresses of pages."""
 LAST_DAY = dt.date(9000, 12, 31)
 """Days are not counted to the end of the calendar: a midnight near it is in no year at all in some timezones."""
+
+
+class Limits(models.Model):
+    """How much may be asked in any 60 seconds, and at once. Empty: no limit."""
+
+    rpm_limit = models.PositiveIntegerField("requests per minute", null=True, blank=True, validators=[MinValueValidator(1)])
+    tpm_limit = models.PositiveBigIntegerField("tokens per minute", null=True, blank=True, validators=[MinValueValidator(1)])
+    concurrency_limit = models.PositiveIntegerField("requests at once", null=True, blank=True, validators=[MinValueValidator(1)])
+
+    class Meta:
+        abstract = True
 
 
 ModelT = TypeVar("ModelT", bound=type[models.Model])
@@ -91,7 +103,7 @@ class ProjectQuerySet(models.QuerySet["Project"]):
 
 
 @cached_by_gateways
-class Project(models.Model):
+class Project(Limits):
     """A tenant: keys, credentials, budgets and records belong to exactly one."""
 
     name = models.CharField(max_length=80)

@@ -7,7 +7,7 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
 from projects.access import project_view
-from projects.forms import ProjectForm
+from projects.forms import ProjectForm, ProjectSettingsForm
 from projects.models import Membership, Project, Role, User
 
 
@@ -48,7 +48,7 @@ def project_new(request: SignedInRequest) -> HttpResponse:
 
 @project_view(Role.ADMIN)
 def project_settings(request: ProjectRequest, project: Project) -> HttpResponse:
-    form = ProjectForm(request.POST or None, instance=Project.objects.get(pk=project.pk))
+    form = ProjectSettingsForm(request.POST or None, instance=Project.objects.get(pk=project.pk))
     if form.is_valid():
         form.save()
         messages.success(request, "Saved.")

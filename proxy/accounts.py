@@ -8,10 +8,10 @@ from django.conf import settings
 
 from keys.authentication import Grant
 from projects.configcache import ConfigCache
+from projects.vault import Undecipherable
 from proxy import operator_config
 from proxy.models import Credential
 from proxy.providers import COMPATIBLE, DEMO, OPENAI, PROVIDERS, Provider
-from proxy.vault import Undecipherable
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,8 @@ async def count(exchange: Exchange, **address: Any) -> Reply:
         await identify(exchange)
         incoming = await read(exchange, address)
         target = await aim(exchange, incoming)
-        if target.account.format_for(exchange.operation.format) == exchange.operation.format:
+        account = target.account
+        if account.provider.counts_tokens and account.format_for(exchange.operation.format) == exchange.operation.format:
             reply = await send(exchange, incoming, target)
             status, body = reply.status, await finished(reply)
         else:

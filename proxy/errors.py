@@ -1,17 +1,20 @@
 """Every way in which the gateway itself refuses or fails, with the status, words and outcome that belong to it."""
 
-from datetime import UTC, datetime
+import math
+import time
 
 import structlog
 from django.conf import settings
 from django.db import Error as DatabaseError
 
-from billing.ledger import BudgetExceeded, LedgerUnavailable, RateExceeded
-from billing.models import Outcome
+from billing.ledger import BudgetExceeded, LedgerUnavailable, RateExceeded, Standing
+from billing.models import Outcome, Period
 from billing.money import decimal_usd
+from keys.throttle import TooManyFailures
+from projects.addresses import BadAddress
 from proxy.formats.neutral import BadAnswer, BadRequest, Failure
 from proxy.lean import BodyTooLarge, ClientGone
-from proxy.upstream import BadUpstreamAddress, UpstreamRefused, UpstreamTimeout
+from proxy.upstream import UpstreamRefused, UpstreamTimeout
 
 log = structlog.get_logger()
 
@@ -40,6 +43,14 @@ def wrong_key() -> GatewayError:
     return failed(401, Outcome.AUTH, "auth", "invalid_api_key", text, headers={"www-authenticate": "Bearer"})
 
 
+def too_many_failures(refusal: TooManyFailures) -> GatewayError:
+    """The same for every kind of key: it does not say whether one of them was good."""
+    text = "Too many requests without a valid API key came from this address. Try again later."
+    return failed(
+        429, Outcome.RATE, "rate_limit", "rate_limit_exceeded", text, headers={"retry-after": str(math.ceil(refusal.retry_after))}
+    )
+
+
 def out_of_scope(scope: str) -> GatewayError:
     text = f"This API key does not have the scope {scope}."
     return failed(403, Outcome.SCOPE, "auth", "insufficient_permissions", text)
@@ -57,6 +68,11 @@ def unknown_model(model: str, hint: str = "") -> GatewayError:
 
 def no_such_route(path: str) -> GatewayError:
     return failed(404, Outcome.INVALID, "invalid_request", "unknown_url", f"There is nothing at {path[:200]}.")
+
+
+def no_such_key() -> GatewayError:
+    text = "This project has no API key of that id."
+    return failed(404, Outcome.INVALID, "invalid_request", "unknown_key", text)
 
 
 def wrong_method(method: str, allowed: str) -> GatewayError:
@@ -80,31 +96,55 @@ def format_not_served(model: str, provider: str) -> GatewayError:
 
 def budget_exceeded(refusal: BudgetExceeded) -> GatewayError:
     budget = refusal.budget
-    period, owner = {"day": "daily", "month": "monthly"}[budget.period], "project's" if budget.covers_project else "key's"
+    period, owner = Period(budget.period).label, "project's" if budget.covers_project else "key's"
     text = (
         f"The {owner} {period} budget of ${decimal_usd(budget.limit_nano)} has ${decimal_usd(refusal.left)} left and this request may cost "
-        f"${decimal_usd(refusal.needed)}. It begins anew at {refusal.resets_at:%Y-%m-%dT%H:%M:%SZ}."
+        f"${decimal_usd(refusal.needed)}. "
     )
-    seconds = max(int((refusal.resets_at - datetime.now(UTC)).total_seconds()), 1)
-    headers = {"x-should-retry": "false", "retry-after": str(seconds)}
+    headers = {"x-should-retry": "false"}
+    if refusal.resets_at is None:
+        text += "It does not begin anew."
+    else:
+        text += f"It begins anew at {refusal.resets_at:%Y-%m-%dT%H:%M:%SZ}."
+        headers["retry-after"] = str(max(int(refusal.resets_at.timestamp() - time.time()), 1))
     return failed(429, Outcome.BUDGET, "rate_limit", "insufficient_quota", text, headers=headers)
 
 
+def used_up() -> GatewayError:
+    text = "The answer was cut: it has cost what the budget had left for it."
+    return failed(429, Outcome.BUDGET, "rate_limit", "insufficient_quota", text)
+
+
+LIMITED = {
+    "requests": "send {} requests per minute",
+    "tokens": "use {} tokens per minute",
+    "concurrent": "have {} requests under way at once",
+}
+
+
 def rate_exceeded(refusal: RateExceeded) -> GatewayError:
-    wait = max(int(refusal.retry_after) + 1, 1)
-    text = f"This API key may send {refusal.limit} requests per minute. Try again in {wait} seconds."
-    headers = {"retry-after": str(wait), **rate_headers(refusal.limit, 0, refusal.retry_after)}
-    return failed(429, Outcome.RATE, "rate_limit", "rate_limit_exceeded", text, headers=headers)
+    owner = "project" if refusal.terms.covers_project else "API key"
+    text = f"This {owner} may {LIMITED[refusal.kind].format(refusal.limit)}. "
+    if refusal.retry_after is None:
+        text += "This request alone may use more: send less, or ask for less with max_tokens."
+        return failed(429, Outcome.RATE, "rate_limit", "rate_limit_exceeded", text, headers={"x-should-retry": "false"})
+    wait = math.ceil(refusal.retry_after)
+    headers = {"retry-after": str(wait), "retry-after-ms": str(math.ceil(refusal.retry_after * 1000))}
+    return failed(429, Outcome.RATE, "rate_limit", "rate_limit_exceeded", f"{text}Try again in {wait} seconds.", headers=headers)
 
 
-def rate_headers(limit: int, left: int, seconds: float) -> dict[str, str]:
-    return {
-        "x-ratelimit-limit-requests": str(limit),
-        "x-ratelimit-remaining-requests": str(left),
-        "x-ratelimit-reset-requests": f"{seconds:.3f}s",
-        "x-ratelimit-remaining": str(left),
-        "x-ratelimit-reset-ms": str(int(seconds * 1000)),
-    }
+def rate_headers(standing: Standing) -> dict[str, str]:
+    """How far the limits are used, under the names that OpenAI's clients know, and in short for the requests."""
+    headers: dict[str, str] = {}
+    for kind, allowance in (("requests", standing.requests), ("tokens", standing.tokens)):
+        if allowance is not None:
+            headers[f"x-ratelimit-limit-{kind}"] = str(allowance.limit)
+            headers[f"x-ratelimit-remaining-{kind}"] = str(allowance.left)
+            headers[f"x-ratelimit-reset-{kind}"] = f"{allowance.resets_after:.3f}s"
+    if standing.requests is not None:
+        headers["x-ratelimit-remaining"] = str(standing.requests.left)
+        headers["x-ratelimit-reset-ms"] = str(int(standing.requests.resets_after * 1000))
+    return headers
 
 
 def unpriced(model: str) -> GatewayError:
@@ -115,6 +155,27 @@ def unpriced(model: str) -> GatewayError:
 def unavailable() -> GatewayError:
     text = "The gateway's database does not answer. Try again in a moment."
     return failed(503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", text, headers={"retry-after": "2"})
+
+
+def idempotency_key_malformed() -> GatewayError:
+    text = "An Idempotency-Key has 1 to 255 printable ASCII characters."
+    return failed(400, Outcome.INVALID, "invalid_request", "idempotency_key_malformed", text)
+
+
+def idempotency_key_in_use() -> GatewayError:
+    text = "The first request with this Idempotency-Key has not ended yet. Try again in a moment."
+    return failed(409, Outcome.INVALID, "invalid_request", "idempotency_key_in_use", text, headers={"retry-after": "1"})
+
+
+def idempotency_key_reused() -> GatewayError:
+    text = "This Idempotency-Key was used for another request. Send a new key with a new request."
+    return failed(422, Outcome.INVALID, "invalid_request", "idempotency_key_reused", text)
+
+
+def stored_answer_unreadable() -> GatewayError:
+    """To run the request again instead would bill it again."""
+    text = "The stored answer to this Idempotency-Key cannot be decrypted; the operator must restore its encryption key."
+    return failed(503, Outcome.UNAVAILABLE, "server_error", "stored_answer_unavailable", text)
 
 
 def credential_unreadable() -> GatewayError:
@@ -159,6 +220,8 @@ def of(error: Exception, provider: str = "The provider") -> GatewayError:
     match error:
         case GatewayError():
             return error
+        case TooManyFailures():
+            return too_many_failures(error)
         case BadRequest():
             return bad_request(error)
         case BodyTooLarge():
@@ -169,7 +232,7 @@ def of(error: Exception, provider: str = "The provider") -> GatewayError:
             return budget_exceeded(error)
         case RateExceeded():
             return rate_exceeded(error)
-        case UpstreamRefused() | BadUpstreamAddress():
+        case UpstreamRefused() | BadAddress():
             return upstream_refused(provider, str(error))
         case BadAnswer():
             return bad_answer(provider, str(error))

@@ -1,25 +1,26 @@
 """One request on its way from its key to its record: what is known of it so far, and how it ends."""
 
+import math
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from copy import copy
 from datetime import UTC, datetime
 from types import ModuleType
 from uuid import UUID
+from weakref import WeakSet
 
 import structlog
 
 from billing import ledger
-from billing.ledger import Demand, Entry, Reservation
+from billing.ledger import Entry, Refused, Standing
 from billing.ledger.windows import local_day
 from billing.models import Outcome
 from billing.money import decimal_usd
 from billing.prices import Tokens
-from billing.terms import budgets_of_key
 from keys.authentication import Grant
 from projects.ids import uuid7
-from proxy import errors, metrics
+from proxy import metrics
+from proxy.admission import Admission, admit
 from proxy.conversion import CODECS
 from proxy.errors import GatewayError, rate_headers
 from proxy.formats.neutral import Call, Usage
@@ -28,10 +29,11 @@ from proxy.operations import Operation
 from proxy.routing import Target
 
 MAX_REQUEST_ID = 128
-OUTPUT_CAP = 4096
-"""Output tokens that a client who sets no limit gets where a budget applies: no current model refuses this limit."""
 
 log = structlog.get_logger()
+
+under_way: WeakSet["Exchange"] = WeakSet()
+"""What has come with a good key and has not ended: `revocation.py` ends it when the key does."""
 
 
 class Exchange:
@@ -46,15 +48,15 @@ class Exchange:
         self.entry: Entry | None = None
         self.grant: Grant | None = None
         self.target: Target | None = None
-        self.reservation: Reservation | None = None
-        self.granted_output: int | None = None
+        self.admission: Admission | None = None
+        self.standing = Standing()
         self.charged = False
         self.dropped: list[str] = []
         metrics.begin(operation.dialect)
 
     def identify(self, grant: Grant) -> None:
         """From here on the request leaves a record."""
-        now = time.time()
+        now = ledger.current().now()
         self.grant = grant
         self.entry = Entry(
             id=self.id,
@@ -66,6 +68,7 @@ class Exchange:
             operation=self.operation.name,
             format=self.operation.format,
         )
+        under_way.add(self)
 
     def describe(self, call: Call) -> None:
         assert self.entry is not None
@@ -74,43 +77,30 @@ class Exchange:
     def aim(self, target: Target) -> None:
         assert self.entry is not None
         self.target = target
-        self.entry.provider, self.entry.model_served, self.entry.price = target.account.slug, target.model, target.price
+        self.entry.provider, self.entry.model_served = target.account.slug, target.model
+        self.entry.price = target.price and target.price.served()
 
     async def reserve(self, call: Call, target: Target) -> None:
-        """Holds the most that the request can cost; raises GatewayError where a budget or the rate does not allow it."""
+        """Holds the most that the request can cost; raises GatewayError where a budget or a limit does not allow it."""
         assert self.entry is not None and self.grant is not None
-        budgets = await budgets_of_key.get(self.grant.key_id)
-        if target.price is None and budgets:
-            raise errors.unpriced(call.model)
-        limit = target.default_output(call) if call.output_limit is None else call.output_limit
-        at_least = at_most = 0
-        if target.price is not None:
-            at_most = target.price.bound(call.input_bound, OUTPUT_CAP * call.choices if limit is None else limit)
-            at_least = at_most if limit is not None else target.price.bound(call.input_bound, call.choices)
-        draft = self.estimate(call, at_most)
-        demand = Demand(
-            self.id, self.grant.project_id, self.grant.key_id, self.grant.zone, at_least, at_most, budgets, self.grant.rpm_limit, draft
-        )
-        self.reservation = await ledger.current().reserve(demand)
-        if limit is None and budgets and target.price is not None:
-            affordable = target.price.affordable_output(self.reservation.amount, call.input_bound) // call.choices
-            self.granted_output = max(min(affordable, OUTPUT_CAP), 1)
-
-    def estimate(self, call: Call, cost: int) -> Entry:
-        """The record that stands if this process dies: the bound counts as spent."""
-        assert self.entry is not None
-        draft = copy(self.entry)
-        draft.tokens, draft.cost_nano, draft.estimated = Tokens(input=call.input_bound, output=call.output_limit or 0), cost, True
-        draft.outcome, draft.status_code, draft.error = Outcome.UNAVAILABLE.value, 500, "the gateway process ended"
-        return draft
+        try:
+            self.admission = await admit(self.entry, self.grant, call, target)
+        except Refused as refusal:
+            self.standing = refusal.standing
+            raise
+        self.standing = self.admission.reservation.standing
+        self.entry.shadow_budget_id = self.admission.reservation.shadow_budget_id
 
     def charge(self, usage: Usage, *, estimated: bool) -> int:
-        """Puts what was used on the record; returns its cost in nano-USD."""
-        assert self.entry is not None
-        self.entry.tokens = Tokens(usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.output, usage.reasoning)
-        self.entry.cost_nano = self.entry.price.cost(self.entry.tokens) if self.entry.price else 0
-        self.entry.estimated, self.charged = estimated, True
-        return self.entry.cost_nano
+        """Puts what was used on the record, at the price of the tier that it was served in; returns its cost in nano-USD."""
+        assert self.entry is not None and self.target is not None
+        entry, price = self.entry, self.target.price
+        entry.tokens = Tokens(usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.output, usage.reasoning)
+        entry.service_tier, entry.tool_calls = usage.service_tier, usage.tool_calls or None
+        entry.price = price and price.served(usage.service_tier)
+        entry.cost_nano = entry.price.cost(entry.tokens, usage.tool_calls) if entry.price else 0
+        entry.estimated, self.charged = estimated, True
+        return entry.cost_nano
 
     async def finish(self, outcome: Outcome, status: int, error: str = "") -> None:
         """Settles, keeps the record or counts, and writes the log line: once, at the very end of every request."""
@@ -122,15 +112,16 @@ class Exchange:
             if self.first_token_at is not None:
                 entry.first_token_us = int((self.first_token_at - self.started) * 1e6)
             await self.keep(entry)
+        under_way.discard(self)
         self.observe(outcome, status, seconds, error)
 
     async def keep(self, entry: Entry) -> None:
-        if self.reservation is None:
+        if self.admission is None:
             await ledger.current().record(entry)
         elif self.charged:
-            await ledger.current().settle(self.reservation, entry)
+            await ledger.current().settle(self.admission.reservation, entry)
         else:
-            await ledger.current().release(self.reservation, entry)
+            await ledger.current().release(self.admission.reservation, entry)
 
     def observe(self, outcome: Outcome, status: int, seconds: float, error: str) -> None:
         entry, target = self.entry, self.target
@@ -158,6 +149,17 @@ class Exchange:
         )
 
     @property
+    def granted_output(self) -> int | None:
+        """The limit that the gateway sets on the answer's tokens."""
+        return self.admission.granted_output if self.admission else None
+
+    @property
+    def output_cap(self) -> float:
+        """Output tokens beyond which a stream has cost more than is held for it."""
+        cap = self.admission.output_cap if self.admission else None
+        return math.inf if cap is None else cap
+
+    @property
     def codec(self) -> ModuleType:
         return CODECS[self.operation.format]
 
@@ -166,6 +168,10 @@ class Exchange:
         await self.finish(error.outcome, error.status, error.failure.code)
         body = self.codec.render_error(error.failure, self.request_id)
         return Reply(error.status, {**self.headers(), "content-type": "application/json", **error.headers}, body)
+
+    def cut(self, error: GatewayError) -> None:
+        """Ends the provider's call and the stream to the client, which pays for what came until now."""
+        self.request.connection.end(error)
 
     def headers(self) -> Headers:
         """What every answer of the gateway carries."""
@@ -179,9 +185,7 @@ class Exchange:
             headers["x-gateway-dropped"] = ", ".join(self.dropped)
         if self.granted_output is not None:
             headers["x-gateway-max-tokens"] = str(self.granted_output)
-        if self.reservation is not None and self.reservation.requests_left is not None:
-            headers |= rate_headers(self.grant.rpm_limit or 0, self.reservation.requests_left, 60 - time.time() % 60)
-        return headers
+        return headers | rate_headers(self.standing)
 
     @contextmanager
     def upstream_time(self) -> Iterator[None]:

@@ -8,13 +8,14 @@ from urllib.parse import parse_qs
 from django.conf import settings
 
 from keys.authentication import NotAuthenticated, authenticate
-from proxy import conversion, errors, routing
+from proxy import conversion, errors, idempotency, routing
+from proxy.client_address import client_address
 from proxy.conversion import Conversion
 from proxy.exchange import Exchange
 from proxy.formats.body import read_safely
 from proxy.formats.codec import Incoming
 from proxy.formats.neutral import BadRequest, Usage
-from proxy.lean import ClientGone, GatewayRequest, LeanResponse, Stream
+from proxy.lean import GatewayRequest, LeanResponse, Stream
 from proxy.process import connections
 from proxy.providers import demo
 from proxy.relaying import answer_headers, finished, relay, whole
@@ -37,10 +38,11 @@ async def respond(exchange: Exchange, **address: Any) -> LeanResponse:
         incoming = await read(exchange, address)
         target = await aim(exchange, incoming)
         plan = conversion.plan(exchange.operation, incoming, target.account)
-        await exchange.reserve(plan.call, target)
     except Exception as error:
         return await exchange.refuse(errors.of(error))
-    return await call(exchange, plan, target)
+    if idempotency.is_asked(exchange.request):
+        return await idempotency.once(exchange, address, incoming.body, partial(spend, exchange, plan, target))
+    return await spend(exchange, plan, target)
 
 
 async def identify(exchange: Exchange) -> None:
@@ -48,7 +50,7 @@ async def identify(exchange: Exchange) -> None:
     request, operation = exchange.request, exchange.operation
     key = key_of(request)
     try:
-        grant = await authenticate(key)
+        grant = await authenticate(key, partial(client_address, request.scope))
     except NotAuthenticated:
         # Nothing of a stranger's body is kept, but one beyond the cap is told so.
         await request.skip_body(settings.MAX_BODY_BYTES)
@@ -90,6 +92,14 @@ async def aim(exchange: Exchange, incoming: Incoming) -> Target:
     return target
 
 
+async def spend(exchange: Exchange, incoming: Incoming, target: Target) -> LeanResponse:
+    try:
+        await exchange.reserve(incoming.call, target)
+    except Exception as error:
+        return await exchange.refuse(errors.of(error))
+    return await call(exchange, incoming, target)
+
+
 async def call(exchange: Exchange, incoming: Incoming, target: Target) -> LeanResponse:
     """From here on money is held, and every way out settles it."""
     try:
@@ -104,7 +114,8 @@ async def call(exchange: Exchange, incoming: Incoming, target: Target) -> LeanRe
         await exchange.finish(error.outcome, error.status, error.failure.code)
         raise
     except Exception as error:
-        if isinstance(error, ClientGone) or (isinstance(error, UpstreamFailure) and error.sent):
+        left = exchange.request.connection.ended is not None and exchange.upstream_s
+        if left or (isinstance(error, UpstreamFailure) and error.sent):
             exchange.charge(Usage(input=target.input_estimate(incoming.call)), estimated=True)
         return await exchange.refuse(errors.of(error, target.account.provider.name))
     if streamed:
@@ -114,7 +125,7 @@ async def call(exchange: Exchange, incoming: Incoming, target: Target) -> LeanRe
 
 async def send(exchange: Exchange, incoming: Incoming, target: Target) -> UpstreamReply:
     account, path = target.account, incoming.path(target.model)
-    body = incoming.upstream_body(target.model, exchange.granted_output, account.provider.quirks.output_limit_field)
+    body = incoming.upstream_body(target.model, exchange.granted_output, account.provider.quirks)
     if isinstance(incoming, Conversion):
         exchange.dropped = incoming.dropped
     if target.is_demo:

@@ -84,34 +84,39 @@ class GatewayRequest(HttpRequest):
 
 
 class Connection:
-    """The client's side of a request whose body has been read. `async with` it around what is of no use without a client:
-    the block is cancelled when the client goes, and ClientGone comes out of it."""
+    """The client's side of a request whose body has been read. `async with` it around what is of no use without a client: the block
+    is cancelled when the client goes, or when `end` is called, and the reason comes out of it: ClientGone, or what `end` was given."""
 
     def __init__(self, receive: Receive) -> None:
         self.receive = receive
-        self.gone = False
+        self.ended: Exception | None = None
         self.watcher: asyncio.Task[None] | None = None
         self.inside: asyncio.Task[Any] | None = None
 
     async def watch(self) -> None:
         while (await self.receive())["type"] != "http.disconnect":
             pass
-        self.gone = True
-        if self.inside is not None:
-            self.inside.cancel()
+        self.end(ClientGone())
+
+    def end(self, reason: Exception) -> None:
+        """At once, or as soon as the block is entered."""
+        if self.ended is None:
+            self.ended = reason
+            if self.inside is not None:
+                self.inside.cancel()
 
     async def __aenter__(self) -> None:
-        if self.gone:
-            raise ClientGone
+        if self.ended is not None:
+            raise self.ended
         if self.watcher is None:
             self.watcher = asyncio.create_task(self.watch())
         self.inside = asyncio.current_task()
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         task, self.inside = self.inside, None
-        if self.gone and kind is asyncio.CancelledError and task is not None:
+        if self.ended is not None and kind is asyncio.CancelledError and task is not None:
             task.uncancel()
-            raise ClientGone from None
+            raise self.ended from None
 
     def close(self) -> None:
         if self.watcher is not None:

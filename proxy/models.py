@@ -1,14 +1,22 @@
-"""Provider credentials of projects."""
+"""Provider credentials of projects, and answers that are kept to be given again."""
+
+from datetime import timedelta
+from uuid import UUID
 
 from django.core.exceptions import ValidationError
 from django.db import models
+from django.utils import timezone
 
+from projects import vault
+from projects.addresses import BadAddress, check_address
 from projects.models import Project, cached_by_gateways
-from proxy import vault
 from proxy.providers import DEMO, PROVIDERS
-from proxy.upstream import BadUpstreamAddress, check_address
 
 SECRET_HINT_LENGTH = 4
+LEASE = timedelta(seconds=45)
+"""How long an idempotency key stays taken when the process that runs its request says nothing more. Clocks of machines may differ by
+less than what is between this and `idempotency.RENEW_S`."""
+KEPT = timedelta(hours=24)
 
 
 def provider_choices() -> list[tuple[str, str]]:
@@ -19,7 +27,7 @@ def provider_choices() -> list[tuple[str, str]]:
 def validate_base_url(url: str) -> None:
     try:
         check_address(url)
-    except BadUpstreamAddress as error:
+    except BadAddress as error:
         raise ValidationError(str(error)) from None
 
 
@@ -70,3 +78,51 @@ class Credential(models.Model):
         if self.sealed_secret:
             self.sealed_secret = vault.rotate(self.sealed_secret)
             self.save(update_fields=["sealed_secret"])
+
+
+class IdempotentRequestQuerySet(models.QuerySet["IdempotentRequest"]):
+    def claim(self, project_id: int, key: str, fingerprint: str, owner: UUID) -> "IdempotentRequest | None":
+        """Who holds this key: `owner`, if it was free, else the request that came first; None if that one ended at this moment."""
+        self.filter(project=project_id, key=key, expires_at__lte=timezone.now()).delete()
+        mine = self.model(project_id=project_id, key=key, fingerprint=fingerprint, owner=owner, expires_at=timezone.now() + LEASE)
+        self.bulk_create([mine], ignore_conflicts=True)
+        return self.filter(project=project_id, key=key).first()
+
+    def answered(self) -> "IdempotentRequestQuerySet":
+        return self.exclude(sealed_answer="")
+
+    def renew(self, owner: UUID) -> None:
+        self.filter(owner=owner, sealed_answer="").update(expires_at=timezone.now() + LEASE)
+
+    def keep(self, owner: UUID, sealed_answer: str) -> None:
+        self.filter(owner=owner).update(sealed_answer=sealed_answer, expires_at=timezone.now() + KEPT)
+
+    def free(self, owner: UUID) -> None:
+        self.filter(owner=owner).delete()
+
+    def purge(self) -> int:
+        return self.filter(expires_at__lte=timezone.now()).delete()[0]
+
+
+class IdempotentRequest(models.Model):
+    """A request that came with an Idempotency-Key: under way as long as there is no answer, and until `expires_at`."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="idempotent_requests")
+    key = models.CharField(max_length=255)
+    fingerprint = models.CharField(max_length=64)
+    owner = models.UUIDField(unique=True)
+    expires_at = models.DateTimeField(db_index=True)
+    sealed_answer = models.TextField(blank=True, help_text="Customers' data: encrypted as credentials are.")
+
+    objects = IdempotentRequestQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "key"], name="one_request_per_idempotency_key")]
+
+    def __str__(self) -> str:
+        return f"{self.key} of {self.project}"
+
+    def rotate(self) -> None:
+        """Encrypts the answer anew under the first encryption key."""
+        # Not saved: it may have been purged meanwhile.
+        IdempotentRequest.objects.filter(pk=self.pk).update(sealed_answer=vault.rotate(self.sealed_answer))

@@ -50,6 +50,7 @@ COUNT_CONTENTS = Operation(
     "count_tokens", "post:/gemini/v1beta/models:generateContent", "POST", gemini.NAME, gemini_embeddings.CountTokensCall
 )
 MODELS = Operation("models", "get:/openai/v1/models", "GET", openai_chat.NAME)
+USAGE = Operation("usage", "usage:read", "GET", "gateway")
 UNKNOWN = Operation("unknown", "", "", openai_chat.NAME)
 UNKNOWN_MESSAGES = Operation("unknown", "", "", anthropic.NAME)
 UNKNOWN_CONTENTS = Operation("unknown", "", "", gemini.NAME)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 from django.conf import settings
 
+from projects.configcache import database
 from proxy import metrics, operator_config
 from proxy.lean import GatewayRequest, LeanView, Reply
 from proxy.operations import HEALTH, METRICS, READY, Operation
@@ -30,7 +31,10 @@ async def show_health(_request: GatewayRequest) -> Reply:
 
 
 async def show_readiness(_request: GatewayRequest) -> Reply:
-    return json_reply(200, {"status": "ready"}) if process.ready else json_reply(503, {"status": "stopping"})
+    """Without its database a gateway still serves the keys that it knows: no reason to take requests away from it."""
+    if not process.ready:
+        return json_reply(503, {"status": "stopping"})
+    return json_reply(200, {"status": "ready", "degraded": ["database"]} if database.is_away else {"status": "ready"})
 
 
 async def show_metrics(request: GatewayRequest) -> Reply:

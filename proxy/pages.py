@@ -5,8 +5,8 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
+from billing.budget_status import fullest, statuses
 from billing.models import DailyUsage, UsageRecord
-from billing.views import current_budgets
 from projects.access import project_view
 from projects.models import Project, Role
 from projects.views import ProjectRequest
@@ -27,8 +27,8 @@ def overview(request: ProjectRequest, project: Project) -> HttpResponse:
         "totals": records.on(today).totals(),
         "spending": spending,
         "month_nano": sum(spending.values()),
-        "budgets": current_budgets(project).fullest(FULLEST_BUDGETS),
-        "records": records.newest(NEWEST_RECORDS),
+        "budgets": fullest(statuses(project), FULLEST_BUDGETS),
+        "records": records.requests().newest(NEWEST_RECORDS),
         "base_url": settings.ENV.public_url,
     }
     return render(request, "proxy/overview.html", page)

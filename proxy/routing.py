@@ -7,6 +7,7 @@ The first that knows the name wins: the project's own credentials, the operator'
 from dataclasses import dataclass, replace
 
 from billing import prices
+from billing.pricelist import PriceList, price_lists
 from billing.prices import Price
 from keys.authentication import Grant
 from proxy import errors, operator_config
@@ -46,7 +47,7 @@ async def resolve(grant: Grant, model: str) -> Target:
     account, name = find(model, own, operators_accounts(grant))
     if account.secret is None:
         raise errors.credential_unreadable()
-    return Target(account, name, price_of(account, name))
+    return Target(account, name, price_of(account, name, await price_lists.get(grant.project_id)))
 
 
 def find(model: str, own: tuple[Account, ...], operators: tuple[Account, ...]) -> tuple[Account, str]:
@@ -108,10 +109,10 @@ def default(model: str, by_name: dict[str, Account]) -> Account:
     raise errors.unknown_model(model)
 
 
-def price_of(account: Account, model: str) -> Price | None:
+def price_of(account: Account, model: str, price_list: PriceList) -> Price | None:
     if account is DEMO_ACCOUNT:
         return demo.PRICE
-    return prices.bundled(account.provider.prices_id, model) if account.provider.prices_id else None
+    return price_list.find((account.slug, account.provider.slug), account.provider.prices_id, model)
 
 
 async def listed(grant: Grant) -> dict[str, str]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import parse_qs
 
-from proxy import catalogue, counting, errors, gateway, operations
+from proxy import catalogue, counting, errors, gateway, operations, usage
 from proxy.exchange import Exchange
 from proxy.formats import anthropic, gemini
 from proxy.lean import GatewayRequest, LeanResponse, LeanView
@@ -58,6 +58,11 @@ model_detail, anthropic_model_detail, gemini_model_detail = (
     gateway_view(replace(operations.MODELS, format=format), catalogue.get_model)
     for format in (operations.MODELS.format, anthropic.NAME, gemini.NAME)
 )
+usage_stats = gateway_view(operations.USAGE, usage.stats)
+usage_costs = gateway_view(operations.USAGE, usage.costs)
+usage_budget = gateway_view(operations.USAGE, usage.budget)
+costs_by_key = gateway_view(operations.USAGE, usage.costs_by_key)
+costs_of_key = gateway_view(operations.USAGE, usage.costs_of_key)
 unknown_route = gateway_view(operations.UNKNOWN, nothing_here)
 unknown_anthropic_route = gateway_view(operations.UNKNOWN_MESSAGES, nothing_here)
 unknown_gemini_route = gateway_view(operations.UNKNOWN_CONTENTS, nothing_here)

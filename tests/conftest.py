@@ -24,6 +24,7 @@ from django.db.models.signals import post_migrate
 from billing.ledger import SqlLedger
 from billing.ledger.session import connect
 from keys.models import ApiKey
+from keys.throttle import strangers
 from projects import configcache
 from projects.models import ConfigVersion, Project, Role, User
 
@@ -78,7 +79,8 @@ def config_version_survives_flushes() -> None:
 def empty_caches() -> Iterator[None]:
     """What a process remembers, a test does not learn from the one before it."""
     yield
-    configcache.drop_all()
+    configcache.forget_all()
+    strangers.forget()
     cache.clear()
 
 
@@ -111,7 +113,7 @@ def key(project: Project) -> ApiKey:
 
 @pytest.fixture
 async def ledger(transactional_db: None) -> AsyncIterator[SqlLedger]:
-    ledger = SqlLedger(connect(), alone=True)
+    ledger = SqlLedger(connect())
     await ledger.start()
     yield ledger
     await ledger.stop()

@@ -10,7 +10,7 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from billing.models import Budget, BudgetWindow, DailyUsage, Outcome, Period, UsageRecord
+from billing.models import Budget, BudgetWindow, DailyUsage, Outcome, Period, PriceOverride, UsageRecord, Webhook
 from keys.models import ApiKey
 from projects.ids import uuid7
 from projects.models import Project, Role, User
@@ -98,17 +98,44 @@ def busy_project(project: Project, key: ApiKey, credential: Credential) -> Proje
     return project
 
 
+def webhook_at(project: Project, url: str, name: str = "pager") -> tuple[Webhook, str]:
+    """A webhook and its signing secret."""
+    webhook = Webhook(project=project, name=name, url=url)
+    secret = webhook.new_secret()
+    webhook.save()
+    return webhook, secret
+
+
+def project_objects(project: Project) -> dict[str, Budget | Webhook]:
+    """What pages of one budget or one webhook are about."""
+    budget, _ = Budget.objects.get_or_create(project=project, key=None, period=Period.TOTAL, defaults={"limit_nano": USD})
+    webhook = Webhook.objects.for_project(project).first() or webhook_at(project, "https://example.org/hook")[0]
+    return {"budget-edit": budget, "budget-delete": budget, "alert-webhook-test": webhook, "alert-webhook-delete": webhook}
+
+
 def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict[str, tuple[str, Role]]:
     """Every page of a project: its address, and the lowest role that may see it."""
-    below = {
+    alone = {
         "project-overview": Role.VIEWER,
         "key-list": Role.VIEWER,
         "key-new": Role.MEMBER,
         "credential-list": Role.MEMBER,
         "credential-new": Role.ADMIN,
         "project-settings": Role.ADMIN,
+        "budget-list": Role.VIEWER,
+        "budget-new": Role.ADMIN,
+        "alert-list": Role.MEMBER,
+        "alert-webhook-new": Role.ADMIN,
+        "price-list": Role.VIEWER,
+        "price-new": Role.ADMIN,
     }
-    pages = {name: (reverse(name, args=[project.slug]), role) for name, role in below.items()}
+    pages = {name: (reverse(name, args=[project.slug]), role) for name, role in alone.items()}
+    below = project_objects(project)
+    pages |= {name: (reverse(name, args=[project.slug, below[name].pk]), Role.ADMIN) for name in below}
+    price, _ = PriceOverride.objects.get_or_create(project=project, model="llama-*", defaults={"input_nano": 0, "output_nano": USD})
+    pages["price-end"] = (reverse("price-end", args=[project.slug, price.pk]), Role.ADMIN)
+    pages["record-detail"] = (reverse("record-detail", args=[project.slug, record(key).pk]), Role.VIEWER)
+    pages["key-edit"] = (reverse("key-edit", args=[project.slug, key.public_id]), Role.ADMIN)
     pages["key-revoke"] = (reverse("key-revoke", args=[project.slug, key.public_id]), Role.MEMBER)
     pages["credential-edit"] = (reverse("credential-edit", args=[project.slug, credential.pk]), Role.ADMIN)
     pages["credential-delete"] = (reverse("credential-delete", args=[project.slug, credential.pk]), Role.ADMIN)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -63,10 +64,18 @@ class GatewayProcess:
         return time.monotonic() - started
 
     def manage(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, str(ROOT / "manage.py"), *arguments]
-        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=True).stdout
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
+        if url := self.environment.get("DATABASE_URL"):
+            with psycopg.connect(url) as postgres:
+                return postgres.execute(sql.encode()).fetchall()
         with sqlite3.connect(self.data / "gateway.sqlite3") as connection:
             rows = connection.execute(sql).fetchall()
         connection.close()

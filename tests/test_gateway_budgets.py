@@ -63,7 +63,7 @@ def test_a_request_without_a_limit_gets_what_the_budget_still_pays_for(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     key, token = ApiKey.objects.mint(demo_project, "app")
-    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "service_tier": "default"}
     Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=13 * 150 + 200 * 600)
     headers = {"authorization": f"Bearer {token}"}
     response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json=body, headers=headers)

@@ -8,12 +8,14 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
+from billing.models import PriceOverride, Webhook
 from keys.models import ApiKey
 from projects.models import Membership, Project, Role, User
 from proxy.lean import route
 from proxy.models import Credential
 from proxy.operations import Operation
 from tests.live import LiveGateway
+from tests.pages_fixtures import record
 
 PUBLIC = {"landing"}
 """Names of pages that people see without an account. Sign-in pages and the operators' admin are their libraries' own."""
@@ -41,9 +43,16 @@ GATEWAY = [(address, entry.callback.operation) for address, entry in walk() if h
 def objects(project: Project) -> dict[str, Any]:
     key, _ = ApiKey.objects.mint(project, "app")
     credential = Credential.objects.create(project=project, slug="local", provider="compatible", base_url="http://127.0.0.1:1/v1")
+    webhook = Webhook(project=project, name="pager", url="https://example.org/hook")
+    webhook.new_secret()
+    webhook.save()
     return {
         "slug": project.slug,
         "public_id": key.public_id,
+        "budget_id": project.budgets.create(period="day", limit_nano=1).pk,
+        "webhook_id": webhook.pk,
+        "price_id": PriceOverride.objects.create(project=project, model="llama", input_nano=1, output_nano=1).pk,
+        "record_id": record(key).pk,
         "pk": credential.pk,
         "credential": credential.slug,
         "credential_slug": credential.slug,
@@ -121,9 +130,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "embed_batch": {"requests": [{"model": "models/demo/embed", "content": CONTENTS[0]}]},
 }
 """A request to each billable operation that costs something. A new operation has to be named here."""
-FREE = {"models", "count_tokens", "unknown", "health", "ready", "metrics"}
+FREE = {"models", "usage", "count_tokens", "unknown", "health", "ready", "metrics"}
 WITHOUT_SCOPE = {"unknown", "health", "ready", "metrics"}
-NOT_SERVED_BY_DEMO = {"embed", "embed_batch"}
 
 
 @pytest.mark.parametrize(("address", "operation"), GATEWAY, ids=[address for address, _ in GATEWAY])
@@ -137,8 +145,8 @@ def test_every_gateway_route_is_declared_billable_or_free(address: str, operatio
 def test_a_budget_holds_on_every_billable_route(live_gateway: LiveGateway, demo_project: Project) -> None:
     key, token = ApiKey.objects.mint(demo_project, "app")
     demo_project.budgets.create(key=key, period="day", limit_nano=1)
-    billable = {address: operation for address, operation in GATEWAY if operation.billable and operation.name not in NOT_SERVED_BY_DEMO}
-    assert {operation.name for operation in billable.values()} == set(BODIES) - NOT_SERVED_BY_DEMO
+    billable = {address: operation for address, operation in GATEWAY if operation.billable}
+    assert {operation.name for operation in billable.values()} == set(BODIES)
     for address, operation in billable.items():
         path = "/" + address.replace("<path:model>", "demo/chat")
         assert route(path) is not None
@@ -148,10 +156,12 @@ def test_a_budget_holds_on_every_billable_route(live_gateway: LiveGateway, demo_
 
 @pytest.mark.databases
 def test_a_scope_holds_on_every_gateway_route(live_gateway: LiveGateway, demo_project: Project) -> None:
-    """A key that may only read usage gets nowhere."""
-    _, token = ApiKey.objects.mint(demo_project, "app", scopes=["usage:read"])
+    """A key that may do something else gets nowhere."""
+    _, reader = ApiKey.objects.mint(demo_project, "app", scopes=["usage:read"])
+    _, caller = ApiKey.objects.mint(demo_project, "app", scopes=["inference"])
     for address, operation in GATEWAY:
         if operation.scope:
-            path = "/" + address.replace("<path:model>", "demo/chat")
+            token = caller if operation.scope == "usage:read" else reader
+            path = "/" + address.replace("<path:model>", "demo/chat").replace("<str:public_id>", "some-key")
             answer = httpx.request(operation.method, live_gateway.url + path, json=BODIES.get(operation.name), headers={"x-api-key": token})
             assert answer.status_code == 403, (address, answer.text)

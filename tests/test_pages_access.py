@@ -11,7 +11,9 @@ __all__ = ["credential"]
 
 PAGES = [
     "project-overview", "key-list", "key-new", "key-revoke", "credential-list", "credential-new", "credential-edit", "credential-delete",
-    "project-settings",
+    "project-settings", "key-edit", "budget-list", "budget-new", "budget-edit", "budget-delete",
+    "alert-list", "alert-webhook-new", "alert-webhook-test", "alert-webhook-delete",
+    "price-list", "price-new", "price-end", "record-detail",
 ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from tests.pages_fixtures import SECRET, USD, busy_project, credential, signed_i
 
 __all__ = ["busy_project", "credential"]
 
-LEDGER_WRITES = ["budgetwindow", "usagerecord", "dailyusage", "reservation", "requestwindow", "gatewayprocess", "dirtyday"]
+LEDGER_WRITES = ["budgetwindow", "usagerecord", "dailyusage", "reservation", "dirtyday", "alert", "delivery", "webhook"]
 MODELS = [model for label in ("projects", "keys", "billing", "proxy") for model in apps.get_app_config(label).get_models()]
 
 
@@ -60,17 +60,17 @@ def test_money_is_read_and_written_in_dollars(operator: Client, busy_project: Pr
     budget = Budget.objects.get(period=Period.DAY)
     page = operator.get(reverse("admin:billing_budget_change", args=[budget.pk])).content.decode()
     assert 'value="10"' in page
-    form = {"project": busy_project.pk, "key": budget.key_id, "period": "day", "limit_nano": "12.5"}
+    form = {"project": busy_project.pk, "key": budget.key_id, "period": "day", "mode": "hard", "limit_nano": "12.5", "thresholds": ""}
     operator.post(reverse("admin:billing_budget_change", args=[budget.pk]), form)
     budget.refresh_from_db()
-    assert budget.limit_nano == 12 * USD + USD // 2
+    assert (budget.limit_nano, budget.thresholds) == (12 * USD + USD // 2, [])
     assert "$12.50" in operator.get(reverse("admin:billing_budget_changelist")).content.decode()
     assert "$2.00" in operator.get(reverse("admin:billing_usagerecord_changelist")).content.decode()
 
 
 def test_a_budget_is_for_a_key_of_its_own_project(operator: Client, key: ApiKey) -> None:
     other = Project.objects.found("Other")
-    form = {"project": other.pk, "key": key.pk, "period": "day", "limit_nano": "1"}
+    form = {"project": other.pk, "key": key.pk, "period": "day", "mode": "hard", "limit_nano": "1"}
     assert "belongs to another project" in operator.post(reverse("admin:billing_budget_add"), form).content.decode()
     assert not Budget.objects.exists()
 

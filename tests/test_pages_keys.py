@@ -170,5 +170,5 @@ def test_the_list_takes_as_many_queries_for_many_keys_as_for_one(
         other, _ = ApiKey.objects.mint(project, f"key {number}", created_by=bob)
         Budget.objects.create(project=project, key=other, period=Period.DAY, limit_nano=USD)
     client = signed_in(bob)
-    with django_assert_max_num_queries(7):
+    with django_assert_max_num_queries(9):
         client.get(reverse("key-list", args=[project.slug]))

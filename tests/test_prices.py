@@ -1,46 +1,219 @@
-"""What a request costs, and that no request costs more than was held for it."""
+"""What a request costs, to the last digit, and that no request costs more than was held for it."""
 
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.prices import Price, Rates, Tokens, bundled, flat
+from billing.prices import PER_MILLION, Fee, Price, Rates, Schedule, Tokens, bundled, explain, flat
 
 rate = st.integers(0, 10**12)
-rates = st.builds(Rates, rate, rate, rate, rate, rate)
-tiers = st.dictionaries(st.integers(1, 10**6), rates, max_size=3).map(lambda found: tuple(sorted(found.items(), key=lambda tier: tier[0])))
-prices = st.builds(Price, base=rates, source=st.just("test"), tiers=tiers)
+rates = st.builds(Rates, rate, rate, rate, rate, rate, st.none() | rate)
+steps = st.dictionaries(st.integers(1, 10**6), rates, max_size=3).map(lambda found: tuple(sorted(found.items(), key=lambda tier: tier[0])))
+SERVICES = ("flex", "priority", "fast", "batch")
+KINDS = ("web_search", "file_search", "code_interpreter")
+services = st.dictionaries(st.sampled_from(SERVICES), st.builds(Schedule, rates, steps), max_size=3)
+tool_fees = st.dictionaries(st.sampled_from(KINDS), st.tuples(rate, st.booleans()), max_size=3).map(
+    lambda found: tuple(Fee(kind, nano, once) for kind, (nano, once) in found.items())
+)
+token_fees = st.dictionaries(st.sampled_from(("input_audio", "output_audio", "output_image")), rate).map(
+    lambda found: tuple(Fee(kind, nano, per=PER_MILLION) for kind, nano in found.items())
+)
+prices = st.builds(
+    Price,
+    base=rates,
+    tiers=steps,
+    source=st.just("test"),
+    per_request=rate,
+    services=services.map(lambda found: tuple(found.items())),
+    extras=st.builds(lambda tools, tokens: (*tools, *tokens), tool_fees, token_fees),
+)
 count = st.integers(0, 10**6)
+calls = st.dictionaries(st.sampled_from((*KINDS, "web_fetch", "input_audio")), st.integers(0, 20))
+BILLED = {
+    "": ("", "default", "standard", "on_demand"),
+    "auto": ("", "default", "priority"),
+    "priority": ("", "default", "priority", "fast"),
+    "fast": ("standard", "fast", "priority"),
+    "flex": ("default", "flex"),
+    "default": ("default",),
+}
+"""Tiers that a request may be served in, by the one that it asks for."""
 
 
-@given(prices, count, count, count, count, count, count)
-def test_no_split_of_the_input_costs_more_than_the_bound(
-    price: Price, fresh: int, read: int, short: int, long: int, output: int, spare: int
+@st.composite
+def uses(draw: st.DrawFn) -> tuple[Tokens, int]:
+    """Tokens, and an input bound that they do not pass."""
+    output = draw(count)
+    tokens = Tokens(draw(count), draw(count), draw(count), draw(count), output, draw(st.integers(0, output)))
+    return tokens, tokens.prompt + draw(count)
+
+
+@given(prices, uses(), st.sampled_from(list(BILLED)), st.data(), calls)
+def test_no_split_tier_or_tool_costs_more_than_the_bound(
+    price: Price, used: tuple[Tokens, int], asked: str, data: st.DataObject, limits: dict[str, int]
 ) -> None:
-    tokens = Tokens(input=fresh, cache_read=read, cache_write_5m=short, cache_write_1h=long, output=output)
-    assert price.cost(tokens) <= price.bound(tokens.prompt + spare, output)
+    tokens, bound = used
+    served = data.draw(st.sampled_from(BILLED[asked]))
+    made = {kind: data.draw(st.integers(0, most)) for kind, most in limits.items()}
+    made["output_image"] = data.draw(st.integers(0, tokens.output))
+    made["output_audio"] = data.draw(st.integers(0, tokens.output - made["output_image"]))
+    assert price.served(served).cost(tokens, made) <= price.ceiling(asked, limits).bound(bound, tokens.output)
 
 
-@given(prices, count, st.integers(0, 10**15))
-def test_the_output_that_an_amount_affords_does_not_cost_more_than_the_amount(price: Price, prompt: int, amount: int) -> None:
-    output = price.affordable_output(amount, prompt)
-    assert output == 0 or price.bound(prompt, output) <= amount
+@given(prices, count, st.integers(0, 10**15), st.sampled_from(list(BILLED)), calls)
+def test_the_output_that_an_amount_affords_does_not_cost_more_than_the_amount(
+    price: Price, prompt: int, amount: int, asked: str, limits: dict[str, int]
+) -> None:
+    ceiling = price.ceiling(asked, limits)
+    output = ceiling.affordable_output(amount, prompt)
+    assert output == 0 or ceiling.bound(prompt, output) <= amount
+
+
+@given(prices, uses(), calls)
+def test_the_lines_of_an_explanation_sum_to_the_cost(price: Price, used: tuple[Tokens, int], made: dict[str, int]) -> None:
+    tokens, _ = used
+    cost = price.cost(tokens, made)
+    lines = explain(price, tokens, made, cost)
+    assert sum(line.amount for line in lines) == cost * PER_MILLION
+    assert all(line.amount == line.quantity * line.rate * PER_MILLION // line.per for line in lines if line.rate is not None)
+    assert "held" not in [line.kind for line in lines]
+
+
+@given(prices)
+def test_a_price_comes_back_from_its_record(price: Price) -> None:
+    assert msgspec.json.decode(msgspec.json.encode(price), type=Price) == price
+
+
+def test_a_price_that_was_kept_before_there_were_fees_is_read() -> None:
+    kept = b'{"base":{"input":1,"cache_read":2,"cache_write_5m":3,"cache_write_1h":4,"output":5},"source":"old","tiers":[]}'
+    assert msgspec.json.decode(kept, type=Price) == Price(base=Rates(1, 2, 3, 4, 5), source="old")
 
 
 def test_a_cost_is_rounded_once_over_all_buckets() -> None:
-    price = Price(Rates(input=400_000, cache_read=400_000, cache_write_5m=0, cache_write_1h=0, output=0), "test")
+    price = Price(base=Rates(input=400_000, cache_read=400_000, cache_write_5m=0, cache_write_1h=0, output=0), source="test")
     assert price.cost(Tokens(input=1)) == 0
     assert price.cost(Tokens(input=1, cache_read=1)) == 1
+    assert [line.kind for line in explain(price, Tokens(input=1, cache_read=1), None, 1)] == ["input", "cache_read", "rounding"]
 
 
 def test_a_tier_applies_to_all_tokens_of_a_request_beyond_its_start() -> None:
     cheap, dear = flat("1", "2", "test").base, flat("10", "20", "test").base
-    price = Price(cheap, "test", ((200_000, dear),))
+    price = Price(base=cheap, source="test", tiers=((200_000, dear),))
     assert price.cost(Tokens(input=200_000, output=1_000_000)) == 2_200_000_000
     assert price.cost(Tokens(input=100_000, cache_read=100_001, output=1_000_000)) == 22_000_010_000
 
 
 def test_reasoning_is_part_of_the_output_and_not_charged_twice() -> None:
     assert flat("1", "2", "test").cost(Tokens(output=1_000_000, reasoning=900_000)) == 2_000_000_000
+
+
+def test_what_was_held_for_a_request_of_unknown_use_is_said_to_be_so() -> None:
+    lines = explain(flat("1", "2", "test"), Tokens(input=1_000_000), None, 5_000_000_000)
+    assert [(line.kind, line.amount) for line in lines] == [("input", 10**15), ("held", 4 * 10**15)]
+
+
+def test_a_request_that_was_charged_nothing_has_no_lines() -> None:
+    free = Price(base=Rates(0, 0, 0, 0, 0), source="test", per_request=5)
+    assert explain(free, Tokens(), None, 0) == ()
+    assert explain(None, Tokens(input=10), None, 0) == ()
+
+
+AT = datetime(2026, 11, 1, tzinfo=UTC)
+"""The lists of prices below are the vendors' own of these days; the sums were made by hand."""
+
+
+def priced(provider: str, model: str) -> Price:
+    price = bundled(provider, model, AT)
+    assert price is not None
+    return price
+
+
+@pytest.mark.parametrize(
+    ("tier", "nano"),
+    [
+        # developers.openai.com/api/docs/pricing, gpt-5: 1.25 in, 0.125 cached, 10 out; flex half of that, priority twice.
+        ("default", 13_750_000),  # 2000 x 1.25 + 10000 x 0.125 + 1000 x 10 = 13,750 millionths
+        ("flex", 6_875_000),
+        ("priority", 27_500_000),
+        ("scale", 13_750_000),
+    ],
+)
+def test_openai_is_billed_by_the_tier_that_it_served_in(tier: str, nano: int) -> None:
+    price = priced("openai", "gpt-5").served(tier)
+    assert price.cost(Tokens(input=2_000, cache_read=10_000, output=1_000)) == nano
+
+
+@pytest.mark.parametrize(
+    ("tier", "nano"),
+    [
+        # platform.claude.com/docs/en/about-claude/pricing, Claude Opus 4.8: 5 in, 0.50 read, 6.25 and 10 written, 25 out.
+        # 1000 x 5 + 2000 x 0.5 + 3000 x 6.25 + 400 x 10 + 500 x 25 = 5000 + 1000 + 18750 + 4000 + 12500 = 41,250 millionths
+        ("standard", 41_250_000),
+        ("priority", 41_250_000),  # its capacity is paid for beforehand
+        ("fast", 82_500_000),  # "Fast mode": twice as much for this model
+        ("batch", 20_625_000),  # "Batch processing": half
+    ],
+)
+def test_anthropic_is_billed_by_the_mode_that_it_served_in(tier: str, nano: int) -> None:
+    price = priced("anthropic", "claude-opus-4-8").served(tier)
+    assert price.cost(Tokens(1_000, 2_000, 3_000, 400, 500)) == nano
+
+
+def test_tools_that_vendors_run_are_billed_by_the_call() -> None:
+    # 10 USD for 1,000 searches at Anthropic; at OpenAI as well, and 2.50 for 1,000 file searches, 0.03 for a container of 1 GB.
+    assert priced("anthropic", "claude-opus-4-8").cost(Tokens(), {"web_search": 3, "web_fetch": 9}) == 30_000_000
+    made = {"web_search": 2, "file_search": 4, "code_interpreter": 1}
+    assert priced("openai", "gpt-5").cost(Tokens(), made) == 20_000_000 + 10_000_000 + 30_000_000
+
+
+def test_a_preview_search_costs_more_at_models_that_do_not_reason() -> None:
+    assert priced("openai", "gpt-4.1").cost(Tokens(), {"web_search_preview": 1}) == 25_000_000
+    assert priced("openai", "gpt-5").cost(Tokens(), {"web_search_preview": 1}) == 10_000_000
+
+
+def test_google_bills_a_search_by_the_prompt_or_by_the_query() -> None:
+    # ai.google.dev/gemini-api/docs/pricing: 35 USD for 1,000 grounded prompts (2.5), 14 for 1,000 queries (3 and later).
+    assert priced("google", "gemini-2.5-flash").cost(Tokens(), {"web_search": 4}) == 35_000_000
+    assert priced("google", "gemini-3.8-flash").cost(Tokens(), {"web_search": 4}) == 4 * 14_000_000
+
+
+def test_perplexity_bills_requests_searches_and_reasoning_by_themselves() -> None:
+    # sonar: 1 and 1, and 12 USD for 1,000 requests; sonar-deep-research: 2 and 8, reasoning 3, 5 USD for 1,000 searches.
+    assert priced("perplexity", "sonar").cost(Tokens(input=1_000, output=1_000)) == 12_000_000 + 2_000_000
+    deep = priced("perplexity", "sonar-deep-research")
+    used = Tokens(input=1_000, output=5_000, reasoning=4_000)
+    assert deep.cost(used, {"web_search": 2}) == 2_000_000 + 8_000_000 + 12_000_000 + 10_000_000
+    assert [line.kind for line in explain(deep, used, {"web_search": 2}, 32_000_000)] == ["input", "output", "reasoning", "web_search"]
+
+
+def test_sound_and_pictures_cost_more_than_text() -> None:
+    # ai.google.dev/gemini-api/docs/pricing: gemini-2.5-flash 0.30, for sound 1; gemini-2.5-flash-image 30 out instead of 2.50.
+    used = Tokens(input=10_000, output=2_000)
+    assert priced("google", "gemini-2.5-flash").cost(used, {"input_audio": 4_000}) == 6_000 * 300 + 4_000 * 1_000 + 2_000 * 2_500
+    assert priced("google", "gemini-2.5-flash-image").cost(used, {"output_image": 1_290}) == 3_000_000 + 710 * 2_500 + 1_290 * 30_000
+    # developers.openai.com/api/docs/pricing, gpt-audio: 2.50 and 10 for text, 32 and 64 for sound.
+    spoken = priced("openai", "gpt-audio")
+    assert spoken.cost(used, {"input_audio": 10_000, "output_audio": 2_000}) == 10_000 * 32_000 + 2_000 * 64_000
+    assert spoken.ceiling("", {"input_audio": 10_000}).bound(10_000, 2_000) == 10_000 * 32_000 + 2_000 * 64_000
+
+
+def test_a_model_that_always_searches_costs_its_search() -> None:
+    assert priced("openai", "gpt-4o-search-preview").cost(Tokens(input=1_000_000)) == 2_500_000_000 + 25_000_000
+
+
+def test_a_request_whose_tier_the_provider_chooses_is_held_at_the_dearest() -> None:
+    price = priced("openai", "gpt-5")
+    assert price.ceiling("auto").bound(1_000_000, 0) == 2_500_000_000
+    assert price.ceiling("default").bound(1_000_000, 0) == 1_250_000_000
+    assert price.ceiling("flex").bound(1_000_000, 0) == 1_250_000_000
+
+
+def test_what_tools_may_fetch_is_held_too() -> None:
+    price = priced("anthropic", "claude-opus-4-8")
+    assert price.ceiling("", {"web_search": 2}).bound(0, 0) == 2 * 10_000_000 + 2 * 25_000 * 10_000
 
 
 def test_known_models_have_prices() -> None:
@@ -53,6 +226,11 @@ def test_a_cache_that_lives_longer_costs_no_less_to_write() -> None:
     price = bundled("anthropic", "claude-sonnet-4-5")
     assert price is not None
     assert price.base.cache_read < price.base.input < price.base.cache_write_5m <= price.base.cache_write_1h
+
+
+def test_a_price_follows_the_time_of_day_to_the_half_hour() -> None:
+    before, after = (bundled("deepseek", "deepseek-chat", datetime(2025, 6, 1, 0, minute, tzinfo=UTC)) for minute in (29, 31))
+    assert before is not None and after is not None and before.base.output != after.base.output
 
 
 def test_an_unknown_model_is_unpriced_and_not_free() -> None:

@@ -72,8 +72,9 @@ def test_a_key_that_is_deleted_in_the_middle_of_a_stream_still_pays(gateway: htt
         parts = answer.iter_raw()
         next(parts)
         key.delete()
-        assert b"[DONE]" in b"".join(parts)
-    assert the_record().cost_nano > 30 * 2000
+        ending = b"".join(parts)
+        assert b"[DONE]" in ending or b"invalid_api_key" in ending, "it may be cut before its end"
+    assert the_record().cost_nano > 2000
     assert not Reservation.objects.exists()
 
 
@@ -104,10 +105,8 @@ async def test_a_record_that_the_database_refuses_is_written_when_it_answers_aga
 
 async def test_an_orphan_that_cannot_be_read_keeps_no_other_from_being_resolved(transactional_db: None, key: ApiKey) -> None:
     for draft in ("garbage", json.dumps({})):
-        await Reservation.objects.acreate(
-            id=uuid7(), project_id=key.project_id, key_id=key.pk, process_id=uuid7(), amount_nano=1, draft=draft
-        )
-    heir = SqlLedger(connect(), alone=True)
+        await Reservation.objects.acreate(id=uuid7(), project_id=key.project_id, key_id=key.pk, amount_nano=1, draft=draft)
+    heir = SqlLedger(connect())
     assert await heir.start() == 0
     await heir.stop()
 

@@ -51,4 +51,4 @@ def test_another_secret_under_the_same_public_id_is_refused(key: ApiKey) -> None
     forged = Token(key.public_id, "x" * SECRET_LENGTH)
     assert parse(str(forged)) == forged
     with pytest.raises(NotAuthenticated):
-        asyncio.run(authenticate(str(forged)))
+        asyncio.run(authenticate(str(forged), lambda: "127.0.0.1"))

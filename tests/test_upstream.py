@@ -6,8 +6,9 @@ import pytest
 from aiohttp import web
 from django.conf import settings
 
+from projects.addresses import BadAddress, check_address, private_hosts
 from proxy import errors
-from proxy.upstream import BadUpstreamAddress, GuardedResolver, Upstream, UpstreamRefused, check_address, private_hosts
+from proxy.upstream import GuardedResolver, Upstream, UpstreamRefused
 from tests.upstream import LocalUpstream
 
 
@@ -57,7 +58,7 @@ PUBLIC = [
 
 @pytest.mark.parametrize("host", PRIVATE)
 def test_a_private_address_is_no_base_url(no_private_hosts: None, host: str) -> None:
-    with pytest.raises(BadUpstreamAddress, match="private address"):
+    with pytest.raises(BadAddress, match="private address"):
         check_address(f"http://{host}/v1")
 
 
@@ -80,7 +81,7 @@ def test_a_private_address_is_no_base_url(no_private_hosts: None, host: str) -> 
     ],
 )
 def test_what_is_no_plain_web_address_is_refused(url: str) -> None:
-    with pytest.raises(BadUpstreamAddress, match="Give an http or https address"):
+    with pytest.raises(BadAddress, match="Give an http or https address"):
         check_address(url)
 
 
@@ -88,13 +89,13 @@ def test_what_is_no_plain_web_address_is_refused(url: str) -> None:
     "host", ["2130706433", "0x7f000001", "0X7F.1", "127.1", "0177.0.0.1", "127.0.0.1.", "8.8", "999.1.1.1", "1.2.3.4.5"]
 )
 def test_a_number_that_is_no_usual_ip_address_is_refused(host: str) -> None:
-    with pytest.raises(BadUpstreamAddress, match="no IP address in its usual form"):
+    with pytest.raises(BadAddress, match="no IP address in its usual form"):
         check_address(f"http://{host}/v1")
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1/", "http://127.1/", "ftp://x"])
 def test_the_reason_fits_into_a_sentence(no_private_hosts: None, url: str) -> None:
-    with pytest.raises(BadUpstreamAddress) as refusal:
+    with pytest.raises(BadAddress) as refusal:
         check_address(url)
     assert not errors.of(refusal.value).failure.message.endswith("..")
 
@@ -132,16 +133,16 @@ def test_the_operator_can_allow_a_private_host() -> None:
     settings.ENV = before.model_copy(update={"gateway_private_upstreams": ("10.1.2.3",)})
     try:
         check_address("http://10.1.2.3:8000/v1")
-        with pytest.raises(BadUpstreamAddress):
+        with pytest.raises(BadAddress):
             check_address("http://10.1.2.4:8000/v1")
     finally:
         settings.ENV = before
 
 
 async def test_a_name_that_resolves_to_a_private_address_is_not_connected_to(no_private_hosts: None, connections: Upstream) -> None:
-    with pytest.raises(BadUpstreamAddress):
+    with pytest.raises(BadAddress):
         await GuardedResolver().resolve("localhost", 80)
-    with pytest.raises((BadUpstreamAddress, UpstreamRefused)):
+    with pytest.raises((BadAddress, UpstreamRefused)):
         await connections.post("http://localhost:1/v1", b"{}", {}, trusted=False)
 
 

@@ -8,8 +8,8 @@ from cryptography.fernet import Fernet
 from django.conf import settings
 from django.core.management import CommandError, call_command
 
+from projects import vault
 from projects.models import Project
-from proxy import vault
 from proxy.models import Credential
 
 OLD, NEW = Fernet.generate_key().decode(), Fernet.generate_key().decode()

@@ -2,29 +2,31 @@
 
 from billing.ledger.entry import Entry
 from billing.ledger.sql import SqlLedger
-from billing.ledger.terms import BudgetExceeded, Demand, LedgerUnavailable, RateExceeded, Refused, Reservation
+from billing.ledger.terms import BudgetExceeded, Demand, Ledger, LedgerUnavailable, RateExceeded, Refused, Reservation, Standing
 
 __all__ = [
     "BudgetExceeded",
     "Demand",
     "Entry",
+    "Ledger",
     "LedgerUnavailable",
     "RateExceeded",
     "Refused",
     "Reservation",
     "SqlLedger",
+    "Standing",
     "current",
     "install",
 ]
 
-_current: list[SqlLedger] = []
+_current: list[Ledger] = []
 
 
-def install(ledger: SqlLedger) -> None:
+def install(ledger: Ledger) -> None:
     """Makes this the ledger of the process: called once, when the server starts."""
     _current[:] = [ledger]
 
 
-def current() -> SqlLedger:
+def current() -> Ledger:
     """The ledger of this process."""
     return _current[0]

@@ -2,12 +2,18 @@
 
 from datetime import UTC, date, datetime
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import msgspec
+from msgspec.structs import replace
 
-from billing.models import Outcome
+from billing.models import Correction, Outcome
 from billing.prices import Price, Tokens
+
+NAMESPACE = UUID("5b0e7c1e-8f5a-4c53-9a53-0c2d0a6f8f11")
+MOMENT_BYTES = 6
+"""A UUIDv7 begins with its moment."""
+encode = msgspec.json.encode
 
 
 class Entry(msgspec.Struct, kw_only=True):
@@ -34,6 +40,26 @@ class Entry(msgspec.Struct, kw_only=True):
     estimated: bool = False
     latency_us: int = 0
     first_token_us: int | None = None
+    held_nano: int | None = None
+    service_tier: str = ""
+    tool_calls: dict[str, int] | None = None
+    shadow_budget_id: int | None = None
+    corrects: UUID | None = None
+    correction: str = ""
+
+    def corrected(self, cost_nano: int, tokens: Tokens, reason: Correction, ordinal: int = 0) -> "Entry":
+        """The record that turns this one, which has been kept as it is, into one of this cost and these tokens. Its id follows
+        from this one's, so that it cannot be kept twice, and sorts beside it. `ordinal` counts those for the same reason."""
+        name = uuid5(NAMESPACE, f"{self.id.hex} {reason.value} {ordinal}" if ordinal else f"{self.id.hex} {reason.value}")
+        return replace(
+            self,
+            id=UUID(bytes=self.id.bytes[:MOMENT_BYTES] + name.bytes[MOMENT_BYTES:]),
+            cost_nano=cost_nano - self.cost_nano,
+            tokens=tokens - self.tokens,
+            held_nano=None,
+            corrects=self.id,
+            correction=reason.value,
+        )
 
     def row(self) -> tuple[Any, ...]:
         """Values in the order of COLUMNS, in forms that SQLite and PostgreSQL both take."""
@@ -44,6 +70,8 @@ class Entry(msgspec.Struct, kw_only=True):
             self.model_asked, self.model_served, self.provider, self.streamed, self.outcome, self.status_code, self.error,
             tokens.input, tokens.cache_read, tokens.cache_write_5m, tokens.cache_write_1h, tokens.output, tokens.reasoning,
             self.cost_nano, price_json(self.price), self.estimated, self.latency_us, self.first_token_us,
+            self.held_nano, self.service_tier, self.tool_calls and encode(self.tool_calls).decode(), self.shadow_budget_id,
+            self.corrects and self.corrects.hex, self.correction,
         )))  # fmt: skip
 
 
@@ -52,6 +80,7 @@ COLUMNS = (
     "model_asked", "model_served", "provider", "streamed", "outcome", "status_code", "error",
     "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens",
     "cost_nano", "price", "estimated", "latency_us", "first_token_us",
+    "held_nano", "service_tier", "tool_calls", "shadow_budget_id", "corrects", "correction",
 )  # fmt: skip
 
 
@@ -69,7 +98,7 @@ def price_json(price: Price | None) -> str | None:
         return None
     text = _price_json.get(price)
     if text is None:
-        text = _price_json[price] = msgspec.json.encode(price).decode()
+        text = _price_json[price] = encode(price).decode()
     return text
 
 

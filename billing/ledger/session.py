@@ -55,9 +55,6 @@ class SqliteConnection:
     async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self.cursor.execute(question_marks(sql), params).fetchall()
 
-    async def lock(self, project_id: int) -> None:
-        """BEGIN IMMEDIATE has locked the whole database."""
-
     async def begin(self) -> None:
         """Waits for another writer without keeping the event loop."""
         deadline = time.monotonic() + BUSY_S
@@ -93,9 +90,6 @@ class PostgresConnection:
         assert self.connection is not None
         cursor = await self.connection.execute(sql, params)
         return await cursor.fetchall() if cursor.description else []
-
-    async def lock(self, project_id: int) -> None:
-        await self.run("SELECT pg_advisory_xact_lock(%s, %s)", (LOCK_SPACE, project_id))
 
     async def begin(self) -> None:
         if self.connection is None or self.connection.broken:

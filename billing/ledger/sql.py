@@ -1,24 +1,26 @@
 """The ledger on SQL: steps that arrive together are committed together."""
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
-from datetime import UTC, date, datetime, timedelta
+from contextlib import suppress
+from dataclasses import replace
+from datetime import date
 from functools import partial
 from typing import Any, TypeVar
 
 import structlog
 
 from billing.ledger import steps
-from billing.ledger.entry import Entry, sql_time
+from billing.ledger.entry import Entry
+from billing.ledger.failpoints import failpoint
+from billing.ledger.limiter import Limiter
 from billing.ledger.session import Connection, DatabaseErrors
 from billing.ledger.steps import Session
 from billing.ledger.terms import Demand, LedgerUnavailable, Refused, Reservation
 from billing.models import Outcome
-from projects.ids import uuid7
 
 BEAT_S = 5
-SILENCE_S = 30
-"""A process that has not been seen for this long has died: its reservations are resolved within SILENCE_S + 2 * BEAT_S."""
 
 T = TypeVar("T")
 Step = Callable[[Session], Awaitable[Any]]
@@ -26,119 +28,127 @@ log = structlog.get_logger()
 
 
 class SqlLedger:
-    """One per process, in one event loop.
+    """For one process alone, in one event loop: whatever reservations are there at the start are orphans.
 
-    `alone`: no other process uses this database, so that steps may share a transaction without a risk of deadlock, and
-    whatever another process left open at the start is an orphan.
+    Money is in the database. The limits of the last minute are in memory: they are forgiven when the process ends.
     """
 
-    def __init__(self, connection: Connection, *, alone: bool) -> None:
+    def __init__(self, connection: Connection, limiter: Limiter | None = None) -> None:
         self.connection = connection
-        self.alone = alone
-        self.process_id = uuid7()
+        self.limiter = limiter or Limiter()
         self.waiting: list[tuple[Step, asyncio.Future[Any]]] = []
         self.dirty: set[tuple[int, date]] = set()
-        self.owed: list[tuple[Entry, Step]] = []
+        self.owed: list[Step] = []
         self.flushing: asyncio.Task[None] | None = None
         self.heart: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
-        """Resolves what earlier processes left, then lives; returns how many reservations that were."""
-        await self.beat()
-        resolved = await self.resolve_orphans(everything=self.alone)
+        """Resolves what the process before left; returns how many reservations that were."""
+        resolved = await self.resolve_orphans()
         self.heart = asyncio.create_task(self.live())
         return resolved
 
     async def stop(self) -> None:
-        """Commits all that was submitted, then closes the connection."""
         if self.heart is not None:
             self.heart.cancel()
-        await self.write_owed()
+        with suppress(LedgerUnavailable):
+            await self.write_owed()
         while self.flushing is not None:
             await self.flushing
         await self.connection.close()
 
+    def now(self) -> float:
+        return time.time()
+
     async def reserve(self, demand: Demand) -> Reservation:
-        """Admits a request and holds its money, or raises BudgetExceeded, RateExceeded or LedgerUnavailable."""
-        future = self.submit(lambda session: steps.reserve(session, demand, self.process_id))
+        failpoint("reserve.before")
+        standing = self.limiter.enter(demand)
+        future = self.submit(lambda session: steps.reserve(session, demand))
         try:
-            return await asyncio.shield(future)
+            reservation = await asyncio.shield(future)
         except asyncio.CancelledError:
             future.add_done_callback(lambda done: self.give_back(done, demand))
             raise
+        except Exception as error:
+            self.limiter.undo(demand.id)
+            if isinstance(error, Refused):
+                error.standing = standing
+            elif isinstance(error, LedgerUnavailable):
+                self.void(demand)
+            raise
+        failpoint("reserve.after")
+        return replace(reservation, standing=standing)
 
     def give_back(self, reserved: asyncio.Future[Reservation], demand: Demand) -> None:
         """Whoever asked was cancelled while the step ran: nobody else would release what it holds."""
-        if not reserved.cancelled() and reserved.exception() is None:
+        self.limiter.leave(demand.id, 0)
+        if reserved.cancelled():
+            return
+        if reserved.exception() is None:
             demand.draft.outcome, demand.draft.cost_nano, demand.draft.estimated = Outcome.CLIENT_CLOSED.value, 0, False
             self.dirty.add((demand.project_id, demand.draft.day))
-            self.submit(lambda session: steps.settle(session, demand.draft))
+            self.submit(partial(steps.settle, entry=demand.draft))
+        elif isinstance(reserved.exception(), LedgerUnavailable):
+            self.void(demand)
+
+    def void(self, demand: Demand) -> None:
+        """The database went away during a reservation: whether it was committed is not known."""
+        self.owed.append(partial(steps.let_go, id=demand.id, cost_nano=0))
 
     async def settle(self, reservation: Reservation, entry: Entry) -> None:
-        """Charges `entry.cost_nano` in place of what was held, and keeps the record."""
-        if await self.keep(entry, partial(steps.settle, entry=entry)) is False:
-            log.error(
-                "reservation was resolved before it was settled",
-                request_id=entry.request_id,
-                cost_nano=entry.cost_nano,
-                held=reservation.amount,
-            )
+        self.limiter.leave(reservation.id, entry.tokens.prompt + entry.tokens.output)
+        entry.held_nano = reservation.amount
+        failpoint("settle.before")
+        await self.keep(partial(steps.settle, entry=entry), entry)
+        failpoint("settle.after")
 
     async def release(self, reservation: Reservation, entry: Entry) -> None:
-        """Gives back what was held: nothing was spent. The record says why."""
         entry.cost_nano = 0
         await self.settle(reservation, entry)
 
     async def record(self, entry: Entry) -> None:
-        """Keeps the record of a request that was never admitted."""
-        await self.keep(entry, partial(steps.record, entry=entry))
+        await self.keep(partial(steps.record, entry=entry), entry)
 
-    async def keep(self, entry: Entry, step: Step) -> Any:
+    async def keep(self, step: Step, entry: Entry) -> None:
         """Writes a record, now or as soon as the database answers again: what was spent is never given up."""
         self.dirty.add((entry.project_id, entry.day))
         try:
-            return await self.submit(step)
+            await self.submit(step)
         except LedgerUnavailable as error:
             log.error("a record waits for the database", request_id=entry.request_id, reason=str(error))
-            self.owed.append((entry, step))
-            return None
+            self.owed.append(step)
 
     async def write_owed(self) -> None:
         owed, self.owed = self.owed, []
-        for entry, step in owed:
-            await self.keep(entry, step)
+        for done, step in enumerate(owed):
+            try:
+                await self.submit(step)
+            except LedgerUnavailable:
+                self.owed += owed[done:]
+                raise
 
-    async def resolve_orphans(self, *, everything: bool) -> int:
-        silent_since = None if everything else sql_time(datetime.now(UTC) - timedelta(seconds=SILENCE_S))
-        orphans = await self.submit(lambda session: steps.find_orphans(session, silent_since, self.process_id))
-        resolved = await asyncio.gather(
-            *(self.submit(partial(steps.resolve, draft=draft, amount=amount)) for draft, amount in orphans), return_exceptions=True
-        )
+    async def resolve_orphans(self) -> int:
+        orphans = await self.submit(steps.find_orphans)
+        resolving = (self.submit(partial(steps.resolve, draft=draft, amount=amount)) for draft, amount in orphans)
+        resolved = await asyncio.gather(*resolving, return_exceptions=True)
         for outcome in resolved:
-            match outcome:
-                case Entry():
-                    log.warning(
-                        "reservation of a dead process posted as an estimate", request_id=outcome.request_id, cost_nano=outcome.cost_nano
-                    )
-                case BaseException():
-                    # One that cannot be resolved must not keep the others, or the start, from going on.
-                    log.error("reservation of a dead process could not be resolved", exc_info=outcome)
-                case None:
-                    pass
+            if isinstance(outcome, Entry):
+                log.warning(
+                    "reservation of a dead process posted as an estimate", request_id=outcome.request_id, cost_nano=outcome.cost_nano
+                )
+            else:
+                # One that cannot be resolved must not keep the others, or the start, from going on.
+                log.error("reservation of a dead process could not be resolved", exc_info=outcome)
         return sum(isinstance(outcome, Entry) for outcome in resolved)
-
-    async def beat(self) -> None:
-        await self.submit(lambda session: steps.beat(session, self.process_id, sql_time(datetime.now(UTC))))
 
     async def live(self) -> None:
         while True:
             await asyncio.sleep(BEAT_S)
+            self.limiter.forget_idle()
             try:
-                await self.beat()
                 await self.write_owed()
-                await self.resolve_orphans(everything=False)
             except LedgerUnavailable as error:
-                log.warning("ledger unavailable", error=str(error))
+                log.warning("ledger unavailable", owed=len(self.owed), error=str(error))
 
     def submit(self, step: Callable[[Session], Awaitable[T]]) -> asyncio.Future[T]:
         """The outcome of a step that will be committed together with those that wait with it."""
@@ -150,8 +160,7 @@ class SqlLedger:
 
     async def flush(self) -> None:
         while self.waiting:
-            size = len(self.waiting) if self.alone else 1
-            batch, self.waiting = self.waiting[:size], self.waiting[size:]
+            batch, self.waiting = self.waiting, []
             if not await self.commit(batch) and len(batch) > 1:
                 for single in batch:
                     await self.commit([single])
@@ -165,7 +174,9 @@ class SqlLedger:
             results = [await outcome(step, self.connection) for step, _ in batch]
             if dirty:
                 await steps.mark_days(self.connection, dirty)
+            failpoint("commit.before")
             await self.connection.commit()
+            failpoint("commit.after")
         except Exception as error:
             self.dirty |= dirty
             await self.connection.rollback()

@@ -1,8 +1,7 @@
 """The ledger's transactions, in SQL that SQLite and PostgreSQL share.
 
 Each step runs inside a transaction that its caller began, and checks before it writes: a step that refuses has written
-nothing. A step first locks its project: steps of one project never overlap, so that no sum misses a row that another
-process is just writing, and processes cannot deadlock. SQLite has one writer anyway.
+nothing. Steps never overlap: one process has this ledger, and one connection.
 """
 
 import time
@@ -12,16 +11,19 @@ from typing import Any, Protocol
 from uuid import UUID
 
 import msgspec
+from msgspec.structs import replace
 
 from billing.ledger.entry import COLUMNS, Entry
-from billing.ledger.terms import BudgetExceeded, BudgetTerms, Demand, RateExceeded, Reservation
-from billing.ledger.windows import days_of, ends_at, window_name
+from billing.ledger.terms import BudgetExceeded, BudgetTerms, Demand, Reservation
+from billing.ledger.windows import days_of, ends_at, window_name, window_names
+from billing.models import Correction, Mode
+from billing.prices import Tokens
 
-MINUTE_S = 60
-INSERT_RECORD = f"INSERT INTO billing_usagerecord ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))})"
-INSERT_RESERVATION = (
-    "INSERT INTO billing_reservation (id, project_id, key_id, process_id, amount_nano, windows, draft) VALUES (%s, %s, %s, %s, %s, %s, %s)"
+INSERT_RECORD = (
+    f"INSERT INTO billing_usagerecord ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))}) ON CONFLICT (id) DO NOTHING"
 )
+INSERT_RESERVATION = "INSERT INTO billing_reservation (id, project_id, key_id, amount_nano, windows, draft) VALUES (%s, %s, %s, %s, %s, %s)"
+TOKEN_COLUMNS = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens")
 encode_draft = msgspec.json.Encoder().encode
 decode_draft = msgspec.json.Decoder(Entry).decode
 
@@ -32,51 +34,31 @@ class Session(Protocol):
     async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Executes one statement with `%s` placeholders; the rows that it returns, if any."""
 
-    async def lock(self, project_id: int) -> None:
-        """Waits until no other transaction holds this project, then holds it to the end of this one."""
 
-
-async def reserve(session: Session, demand: Demand, process_id: UUID) -> Reservation:
-    """Checks rate and budgets, then holds the money; raises RateExceeded or BudgetExceeded and writes nothing."""
-    await session.lock(demand.project_id)
-    minute, second = divmod(time.time(), MINUTE_S)
-    used = await requests_used(session, demand, int(minute), MINUTE_S - second)
-    windows, left = [], demand.at_most
-    for budget in sorted(demand.budgets, key=lambda budget: budget.id):
+async def reserve(session: Session, demand: Demand) -> Reservation:
+    """Checks the budgets, then holds the money; raises BudgetExceeded and has then written nothing."""
+    windows, left, shadow = [], demand.at_most, None
+    for budget in demand.budgets:
         window_id, remaining = await open_window(session, budget, demand)
         if remaining < demand.at_least:
-            window = window_name(budget.period, demand.draft.day)
-            raise BudgetExceeded(budget, max(remaining, 0), demand.at_least, ends_at(window, demand.zone))
+            if budget.is_hard:
+                raise exceeded(budget, remaining, demand)
+            if budget.mode == Mode.SHADOW:
+                shadow = shadow or budget.id
+        if budget.is_hard:
+            left = min(left, remaining)
         windows.append(window_id)
-        left = min(left, remaining)
-    if used is not None:
-        await count_request(session, demand.key_id, int(minute))
     for window_id in windows:
         await session.run("UPDATE billing_budgetwindow SET reserved_nano = reserved_nano + %s WHERE id = %s", (left, window_id))
+    demand.draft.shadow_budget_id = shadow
     draft = encode_draft(demand.draft).decode()
-    row = (demand.id.hex, demand.project_id, demand.key_id, process_id.hex, left, join(windows), draft)
-    await session.run(INSERT_RESERVATION, row)
-    return Reservation(demand.id, left, None if used is None or demand.rpm_limit is None else demand.rpm_limit - used - 1)
+    await session.run(INSERT_RESERVATION, (demand.id.hex, demand.project_id, demand.key_id, left, join(windows), draft))
+    return Reservation(demand.id, left, shadow_budget_id=shadow)
 
 
-async def requests_used(session: Session, demand: Demand, minute: int, seconds_left: float) -> int | None:
-    """Requests of the key in this minute before this one; None where it has no limit."""
-    if demand.rpm_limit is None:
-        return None
-    rows = await session.run("SELECT minute, requests FROM billing_requestwindow WHERE key_id = %s", (demand.key_id,))
-    used = rows[0][1] if rows and rows[0][0] == minute else 0
-    if used >= demand.rpm_limit:
-        raise RateExceeded(demand.rpm_limit, seconds_left)
-    return int(used)
-
-
-async def count_request(session: Session, key_id: int, minute: int) -> None:
-    await session.run(
-        "INSERT INTO billing_requestwindow (key_id, minute, requests) VALUES (%s, %s, 1) ON CONFLICT (key_id) DO UPDATE SET "
-        "requests = CASE WHEN billing_requestwindow.minute = excluded.minute THEN billing_requestwindow.requests + 1 ELSE 1 END, "
-        "minute = excluded.minute",
-        (key_id, minute),
-    )
+def exceeded(budget: BudgetTerms, remaining: int, demand: Demand) -> BudgetExceeded:
+    window = window_name(budget.period, demand.draft.day)
+    return BudgetExceeded(budget, max(remaining, 0), demand.at_least, ends_at(window, demand.zone))
 
 
 async def open_window(session: Session, budget: BudgetTerms, demand: Demand) -> tuple[int, int]:
@@ -115,24 +97,61 @@ async def begin_window(session: Session, budget: BudgetTerms, name: str, demand:
     return window_id, taken
 
 
-async def settle(session: Session, entry: Entry) -> bool:
-    """Moves what the request held to what it cost, and keeps its record. False where it was resolved before."""
-    await session.lock(entry.project_id)
-    rows = await session.run("DELETE FROM billing_reservation WHERE id = %s RETURNING amount_nano, windows", (entry.id.hex,))
-    if not rows:
+async def settle(session: Session, entry: Entry) -> None:
+    """Moves what the request held to what it cost, and keeps its record."""
+    if await let_go(session, entry.id, entry.cost_nano):
+        await record(session, entry)
+    else:
+        await settle_late(session, entry)
+
+
+async def let_go(session: Session, id: UUID, cost_nano: int) -> bool:
+    """Ends a reservation, with what was spent of it. False where there is none."""
+    rows = await session.run("DELETE FROM billing_reservation WHERE id = %s RETURNING amount_nano, windows", (id.hex,))
+    for amount, windows in rows:
+        for window_id in split(windows):
+            await session.run(
+                "UPDATE billing_budgetwindow SET reserved_nano = reserved_nano - %s, spent_nano = spent_nano + %s WHERE id = %s",
+                (amount, cost_nano, window_id),
+            )
+    return bool(rows)
+
+
+async def settle_late(session: Session, entry: Entry) -> None:
+    """The request was given up for an estimate, or settled before. The first is corrected, once; the second is left as it is."""
+    columns = ", ".join(("cost_nano", "estimated", *TOKEN_COLUMNS))
+    kept = await session.run(f"SELECT {columns} FROM billing_usagerecord WHERE id = %s", (entry.id.hex,))
+    if not kept:
+        await record(session, entry)
+        await move_spent(session, entry)
+        return
+    cost, estimated, *tokens = kept[0]
+    if estimated and not entry.estimated:
+        estimate = replace(entry, cost_nano=cost, tokens=Tokens(*tokens))
+        await correct(session, estimate.corrected(entry.cost_nano, entry.tokens, Correction.LATE))
+
+
+async def correct(session: Session, correction: Entry) -> bool:
+    """Keeps a correction and moves what is spent by it. False where it is kept already."""
+    if await session.run("SELECT 1 FROM billing_usagerecord WHERE id = %s", (correction.id.hex,)):
         return False
-    amount, windows = rows[0]
-    for window_id in split(windows):
-        await session.run(
-            "UPDATE billing_budgetwindow SET reserved_nano = reserved_nano - %s, spent_nano = spent_nano + %s WHERE id = %s",
-            (amount, entry.cost_nano, window_id),
-        )
-    await record(session, entry)
+    await record(session, correction)
+    await move_spent(session, correction)
     return True
 
 
+async def move_spent(session: Session, entry: Entry) -> None:
+    """Adds a cost to the windows, as far as they exist, that the entry's day falls into."""
+    for name in window_names(entry.day):
+        await session.run(
+            "UPDATE billing_budgetwindow SET spent_nano = spent_nano + %s WHERE name = %s AND budget_id IN "
+            "(SELECT id FROM billing_budget WHERE project_id = %s AND (key_id IS NULL OR key_id = %s))",
+            (entry.cost_nano, name, entry.project_id, entry.key_id),
+        )
+
+
 async def record(session: Session, entry: Entry) -> None:
-    """Keeps the record of a request that held nothing."""
+    """Keeps a record; once, however often it is tried."""
     await session.run(INSERT_RECORD, entry.row())
 
 
@@ -146,33 +165,19 @@ async def mark_days(session: Session, days: Iterable[tuple[int, date]]) -> None:
         )
 
 
-async def find_orphans(session: Session, silent_since: str | None, process_id: UUID) -> list[tuple[str, int]]:
-    """Drafts and amounts of the reservations of processes that have died.
-
-    With `silent_since` (a time as text), of processes not seen since then; without, of every process but this one.
-    """
-    silent = "NOT EXISTS (SELECT 1 FROM billing_gatewayprocess p WHERE p.id = billing_reservation.process_id AND p.seen_at > %s)"
-    where, params = ("process_id <> %s", (process_id.hex,)) if silent_since is None else (silent, (silent_since,))
-    rows = await session.run(f"SELECT draft, amount_nano FROM billing_reservation WHERE {where} ORDER BY project_id, id", params)
+async def find_orphans(session: Session) -> list[tuple[str, int]]:
+    """Drafts and amounts of all reservations: those of the process before, as long as this one has admitted nothing."""
+    rows = await session.run("SELECT draft, amount_nano FROM billing_reservation ORDER BY id")
     return [(draft, amount) for draft, amount in rows]
 
 
-async def resolve(session: Session, draft: str, amount: int) -> Entry | None:
-    """Posts an orphan as an estimate. Whether the upstream was called is not known, so the whole amount counts as spent.
-    None where another process has done so before."""
+async def resolve(session: Session, draft: str, amount: int) -> Entry:
+    """Posts an orphan as an estimate. Whether the upstream was called is not known, so the whole amount counts as spent."""
     orphan = decode_draft(draft)
-    orphan.cost_nano, orphan.estimated = amount, True
-    if not await settle(session, orphan):
-        return None
+    orphan.cost_nano, orphan.held_nano, orphan.estimated = amount, amount, True
+    await settle(session, orphan)
     await mark_days(session, {(orphan.project_id, orphan.day)})
     return orphan
-
-
-async def beat(session: Session, process_id: UUID, now: str) -> None:
-    await session.run(
-        "INSERT INTO billing_gatewayprocess (id, seen_at) VALUES (%s, %s) ON CONFLICT (id) DO UPDATE SET seen_at = excluded.seen_at",
-        (process_id.hex, now),
-    )
 
 
 def join(windows: list[int]) -> str:

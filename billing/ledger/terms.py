@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from billing.ledger.entry import Entry
+from billing.models import Mode
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,14 +18,34 @@ class BudgetTerms:
     period: str
     limit_nano: int
     covers_project: bool
+    mode: str = Mode.HARD.value
+
+    @property
+    def is_hard(self) -> bool:
+        return self.mode == Mode.HARD.value
+
+
+@dataclass(frozen=True, slots=True)
+class LimitTerms:
+    """What a key (`k12`) or a project (`p3`) may ask in any minute, and at once; None where it has no such limit."""
+
+    owner: str
+    requests: int | None = None
+    tokens: int | None = None
+    concurrent: int | None = None
+
+    @property
+    def covers_project(self) -> bool:
+        return self.owner.startswith("p")
 
 
 @dataclass(frozen=True, slots=True)
 class Demand:
-    """A request for money and a place in the rate window.
+    """A request for money and for places in the limits' windows.
 
     `at_least` is the least amount in nano-USD that is of use, `at_most` what the request could cost without a limit: where
-    they differ, what the budgets have left between the two is granted. `draft` is the record to keep should the process die.
+    they differ, what the hard budgets have left between the two is granted. `tokens` is an estimate of the tokens that it
+    will use. `draft` is the record to keep should the process die.
     """
 
     id: UUID
@@ -33,38 +55,101 @@ class Demand:
     at_least: int
     at_most: int
     budgets: tuple[BudgetTerms, ...]
-    rpm_limit: int | None
+    limits: tuple[LimitTerms, ...]
+    tokens: int
     draft: Entry
 
 
 @dataclass(frozen=True, slots=True)
+class Allowance:
+    """How far a limit is used: what is left of it, and in how many seconds all of it will be there again."""
+
+    limit: int
+    left: int
+    resets_after: float
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The tightest limits that apply to a request, after it was counted; None where there is none of a kind."""
+
+    requests: Allowance | None = None
+    tokens: Allowance | None = None
+
+
+UNLIMITED = Standing()
+
+
+@dataclass(frozen=True, slots=True)
 class Reservation:
-    """Money held: `amount` nano-USD until it is settled or released."""
+    """Money held: `amount` nano-USD until it is settled or released. `shadow_budget_id`: a budget that would have refused."""
 
     id: UUID
     amount: int
-    requests_left: int | None = None
+    standing: Standing = UNLIMITED
+    shadow_budget_id: int | None = None
 
 
 class Refused(Exception):
-    """The ledger did not admit the request and wrote nothing."""
+    """The ledger did not admit the request and wrote nothing. `standing` is that of the limits, where they were asked."""
+
+    standing: Standing = UNLIMITED
 
 
 class BudgetExceeded(Refused):
-    """A budget has less left than the request needs; carries which one, in nano-USD, and when it begins anew (UTC)."""
+    """A hard budget has less left than the request needs; carries which one, in nano-USD, and when it begins anew (UTC; None:
+    never)."""
 
-    def __init__(self, budget: BudgetTerms, left: int, needed: int, resets_at: datetime) -> None:
+    def __init__(self, budget: BudgetTerms, left: int, needed: int, resets_at: datetime | None) -> None:
         super().__init__(f"budget {budget.id} has {left} left of {budget.limit_nano}, {needed} needed")
         self.budget, self.left, self.needed, self.resets_at = budget, left, needed, resets_at
 
 
 class RateExceeded(Refused):
-    """The key has used up its requests of this minute; carries the limit and the seconds until the next one."""
+    """A limit is used up; carries whose, of what (`requests`, `tokens` or `concurrent`), and the seconds until there is room.
 
-    def __init__(self, limit: int, retry_after: float) -> None:
-        super().__init__(f"{limit} requests per minute used up")
-        self.limit, self.retry_after = limit, retry_after
+    `retry_after` is None for a request that alone needs more tokens than the limit: it never fits.
+    """
+
+    def __init__(self, terms: LimitTerms, kind: str, limit: int, retry_after: float | None) -> None:
+        super().__init__(f"limit of {limit} {kind} used up by {terms.owner}")
+        self.terms, self.kind, self.limit, self.retry_after = terms, kind, limit, retry_after
 
 
 class LedgerUnavailable(Exception):
-    """The ledger's database does not answer: nothing may be spent."""
+    """The ledger's store does not answer: nothing may be spent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """What is spent and held in a budget's current window, in nano-USD."""
+
+    spent: int = 0
+    reserved: int = 0
+
+
+class Ledger(Protocol):
+    """The books of a process, in SQL or in Redis. Whoever reserved must settle or release, whatever happens between."""
+
+    async def start(self) -> int:
+        """Makes it ready to admit; returns how many reservations of dead processes were resolved."""
+
+    async def stop(self) -> None:
+        """Writes all that was submitted, then lets go."""
+
+    def now(self) -> float:
+        """The store's clock, in seconds since the epoch: days and minutes are counted by it."""
+
+    async def reserve(self, demand: Demand) -> Reservation:
+        """Admits a request and holds its money, in one step; raises BudgetExceeded, RateExceeded or LedgerUnavailable, and has
+        then written nothing."""
+
+    async def settle(self, reservation: Reservation, entry: Entry) -> None:
+        """Charges `entry.cost_nano` in place of what was held, and keeps the record. It does not fail: what cannot be written
+        now is written as soon as the store answers again."""
+
+    async def release(self, reservation: Reservation, entry: Entry) -> None:
+        """Gives back what was held: nothing was spent. The record says why."""
+
+    async def record(self, entry: Entry) -> None:
+        """Keeps the record of a request that was never admitted."""

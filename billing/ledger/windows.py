@@ -1,9 +1,12 @@
-"""Windows of budgets are computed from the clock, never reset by a job: a window's name is its date or month."""
+"""Windows of budgets are computed from the clock, never reset by a job: a window's name is its date, week, month or `total`."""
 
+from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from billing.models import Period
+
+TOTAL = "total"
 
 
 def local_day(moment: float, zone: ZoneInfo) -> date:
@@ -12,12 +15,33 @@ def local_day(moment: float, zone: ZoneInfo) -> date:
 
 
 def window_name(period: str, day: date) -> str:
-    """`2026-11-20` or `2026-11`: the window of a budget that a local date falls into."""
-    return day.isoformat() if period == Period.DAY else day.isoformat()[:7]
+    """`2026-11-20`, `2026-W47` (ISO 8601: weeks begin on Monday), `2026-11` or `total`: the window of a budget that a local
+    date falls into."""
+    match period:
+        case Period.DAY:
+            return day.isoformat()
+        case Period.WEEK:
+            year, week, _ = day.isocalendar()
+            return f"{year:04}-W{week:02}"
+        case Period.MONTH:
+            return day.isoformat()[:7]
+        case _:
+            return TOTAL
+
+
+def window_names(day: date) -> Iterable[str]:
+    """The windows of all periods that a local date falls into."""
+    return (window_name(period, day) for period in Period)
 
 
 def days_of(window: str) -> tuple[date, date]:
     """The first and the last local date of a window."""
+    if window == TOTAL:
+        return date.min, date.max
+    if "W" in window:
+        year, week = window.split("-W")
+        first = date.fromisocalendar(int(year), int(week), 1)
+        return first, first + timedelta(days=6)
     if len(window) == len("2026-11-20"):
         day = date.fromisoformat(window)
         return day, day
@@ -25,7 +49,10 @@ def days_of(window: str) -> tuple[date, date]:
     return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
 
 
-def ends_at(window: str, zone: ZoneInfo) -> datetime:
-    """The moment, in UTC, at which a window ends. Days of 23 and 25 hours end at their local midnight."""
+def ends_at(window: str, zone: ZoneInfo) -> datetime | None:
+    """The moment, in UTC, at which a window ends; None for the one that never does. Days of 23 and 25 hours end at their
+    local midnight."""
+    if window == TOTAL:
+        return None
     following = days_of(window)[1] + timedelta(days=1)
     return datetime(following.year, following.month, following.day, tzinfo=zone).astimezone(UTC)

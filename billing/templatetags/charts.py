@@ -8,6 +8,7 @@ from typing import Any
 
 from django import template
 
+from billing.budget_status import BudgetStatus
 from billing.money import format_usd
 
 register = template.Library()
@@ -66,17 +67,18 @@ def share(part: int, whole: int) -> int:
 
 
 @register.inclusion_tag("components/meter.html")
-def budget_meter(label: str, period: str, spent: int, reserved: int, limit: int) -> dict[str, Any]:
+def budget_meter(label: str, status: BudgetStatus) -> dict[str, Any]:
     """What is spent, held for requests in flight, and left."""
-    spent_width = share(spent, limit)
-    used = share(spent + reserved, limit)
+    limit = status.budget.limit_nano
+    spent_width = share(status.spent, limit)
+    used = share(status.spent + status.reserved, limit)
     return {
         "label": label,
-        "period": period,
-        "spent": spent,
-        "reserved": reserved,
+        "period": status.budget.get_period_display(),
+        "spent": status.spent,
+        "reserved": status.reserved,
         "limit": limit,
-        "left": max(limit - spent - reserved, 0),
+        "left": status.left,
         "spent_width": spent_width,
         "reserved_width": used - spent_width,
         "percent": used // 10,

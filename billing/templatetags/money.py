@@ -6,12 +6,44 @@ from billing import money
 
 MILLISECOND = 1_000
 SECOND = 1_000_000
+KINDS = {
+    "input": "Input",
+    "cache_read": "Input read from a cache",
+    "cache_write_5m": "Input written to a cache for 5 minutes",
+    "cache_write_1h": "Input written to a cache for an hour",
+    "request": "Fee of each request",
+    "input_audio": "Sound in the input, above the rate of text",
+    "input_image": "Pictures in the input, above the rate of text",
+    "input_video": "Films in the input, above the rate of text",
+    "output_audio": "Sound in the output, above the rate of text",
+    "output_image": "Pictures in the output, above the rate of text",
+    "output_video": "Films in the output, above the rate of text",
+    "rounding": "Rounding to a thousand-millionth of a dollar",
+    "held": "What was held for it counts: what was used is not known",
+}
 register = template.Library()
 
 
 @register.filter
 def usd(nano: int | None) -> str:
     return money.format_usd(nano or 0)
+
+
+@register.filter
+def rate(nano: int) -> str:
+    """To the last digit: `$0.075`."""
+    return money.exact_usd(nano * 10**6).removesuffix(".00")
+
+
+@register.filter
+def exact(femto: int) -> str:
+    return money.exact_usd(femto)
+
+
+@register.filter
+def in_words(kind: str) -> str:
+    """What a line of a cost is for."""
+    return KINDS.get(kind) or kind.replace("_", " ").capitalize()
 
 
 @register.filter

@@ -20,9 +20,11 @@ class Command(BaseCommand):
         parser.add_argument("owner", help="a label: who or what uses the key; no account is needed")
         parser.add_argument("scopes", nargs="+", help=f"`all`, or a list of: {', '.join(scopes.KNOWN[1:])}")
         parser.add_argument("--project", default=DEMO_SLUG, metavar="SLUG", help="default: the demo project")
-        parser.add_argument("--daily-budget", metavar="USD", help="decimal, up to nine places")
-        parser.add_argument("--monthly-budget", metavar="USD")
+        for period in Period:
+            parser.add_argument(f"--{period.label}-budget", metavar="USD", help="decimal, up to nine places; refuses what would exceed it")
         parser.add_argument("--rpm", type=int, metavar="N", help="requests per minute")
+        parser.add_argument("--tpm", type=int, metavar="N", help="tokens per minute")
+        parser.add_argument("--concurrency", type=int, metavar="N", help="requests at once")
         parser.add_argument("--models", default="", metavar="A,B", help="only these models")
         parser.add_argument("--expires-in-days", type=int, metavar="N")
 
@@ -35,7 +37,7 @@ class Command(BaseCommand):
             }
         except (scopes.UnknownScope, InvalidAmount) as error:
             raise CommandError(str(error)) from None
-        for option in ("rpm", "expires_in_days"):
+        for option in ("rpm", "tpm", "concurrency", "expires_in_days"):
             if options[option] is not None and options[option] < 1:
                 raise CommandError(f"--{option.replace('_', '-')} must be at least 1.")
         days = options["expires_in_days"]
@@ -45,6 +47,8 @@ class Command(BaseCommand):
             scopes=granted,
             allowed_models=[name.strip() for name in options["models"].split(",") if name.strip()],
             rpm_limit=options["rpm"],
+            tpm_limit=options["tpm"],
+            concurrency_limit=options["concurrency"],
             expires_at=timezone.now() + timedelta(days=days) if days else None,
         )
         for period, limit in budgets.items():

@@ -1,23 +1,30 @@
+from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError
 
-from proxy.models import Credential
-from proxy.vault import Undecipherable
+from billing.models import Webhook
+from projects.vault import Undecipherable
+from proxy.models import Credential, IdempotentRequest
+
+Sealed = Credential | Webhook | IdempotentRequest
 
 
 class Command(BaseCommand):
-    help = "Encrypts every stored provider secret anew under the first of GATEWAY_ENCRYPTION_KEYS."
+    help = "Encrypts secrets of providers and webhooks, and answers that are kept, anew under the first of GATEWAY_ENCRYPTION_KEYS."
 
     def handle(self, *_: Any, **__: Any) -> None:
-        failed = [credential for credential in Credential.objects.all() if not self.rotated(credential)]
+        answers = IdempotentRequest.objects.answered().iterator()
+        sealed: Iterable[Sealed] = chain(Credential.objects.all(), Webhook.objects.all(), answers)
+        failed = [each for each in sealed if not self.rotated(each)]
         if failed:
             raise CommandError(f"No key opens {len(failed)} of them: {', '.join(map(str, failed))}.")
         self.stdout.write("All secrets are encrypted under the first key.")
 
-    def rotated(self, credential: Credential) -> bool:
+    def rotated(self, sealed: Sealed) -> bool:
         try:
-            credential.rotate()
+            sealed.rotate()
         except Undecipherable:
             return False
         return True

@@ -1,125 +1,28 @@
-"""Budgets, what is spent against them, and the record of every request.
+"""The record of every request, and the sums over records.
 
 Tables that the ledger writes have no foreign key constraints in the database: a record is never lost because its key or
 project was deleted in the meantime.
 """
 
 import datetime as dt
-from collections.abc import Iterable
+import time
 from dataclasses import dataclass
+from typing import Any
 
-from django.core.validators import MinValueValidator
+import msgspec
 from django.db import models, transaction
-from django.db.models import Count, F, FloatField, Q, Sum
-from django.db.models.functions import Cast, Coalesce, NullIf
+from django.db.models import Count, Q, Sum
+from django.db.models.functions import Coalesce, TruncMonth
 
 from billing.money import format_usd
+from billing.prices import Line, Price, Tokens, explain
 from keys.models import ApiKey
-from projects.ids import uuid7
-from projects.models import Project, cached_by_gateways
-
-
-class Period(models.TextChoices):
-    DAY = "day", "daily"
-    MONTH = "month", "monthly"
-
-
-class BudgetQuerySet(models.QuerySet["Budget"]):
-    def for_project(self, project: Project) -> "BudgetQuerySet":
-        """Those of the whole project first."""
-        return self.filter(project=project).select_related("key").order_by(F("key__label").asc(nulls_first=True), "key", "period")
-
-    def with_spending(self, windows: Iterable[str]) -> "BudgetQuerySet":
-        """Adds `spent_nano` and `reserved_nano`, summed over the windows of these names."""
-        current = Q(windows__name__in=list(windows))
-        return self.annotate(
-            spent_nano=Coalesce(Sum("windows__spent_nano", filter=current), 0),
-            reserved_nano=Coalesce(Sum("windows__reserved_nano", filter=current), 0),
-        )
-
-    def fullest(self, count: int) -> "BudgetQuerySet":
-        """Of budgets with their spending, those of which the largest share is gone. A limit of nothing is always full."""
-        share = Cast(F("spent_nano") + F("reserved_nano"), FloatField()) / NullIf(F("limit_nano"), 0)
-        return self.order_by(share.desc(nulls_first=True), "pk")[:count]
-
-
-@cached_by_gateways
-class Budget(models.Model):
-    """A limit on what a key, or a whole project, may spend in a calendar period of the project's timezone."""
-
-    project = models.ForeignKey(Project, models.CASCADE, related_name="budgets")
-    key = models.ForeignKey(ApiKey, models.CASCADE, null=True, blank=True, related_name="budgets", help_text="Empty: the whole project.")
-    period = models.CharField(max_length=8, choices=Period.choices)
-    limit_nano = models.BigIntegerField("limit (nano-USD)", validators=[MinValueValidator(0)])
-
-    objects = BudgetQuerySet.as_manager()
-
-    class Meta:
-        constraints = [
-            models.UniqueConstraint(fields=["project", "key", "period"], name="one_budget_per_key_and_period"),
-            models.UniqueConstraint(fields=["project", "period"], condition=Q(key=None), name="one_budget_per_project_and_period"),
-        ]
-
-    def __str__(self) -> str:
-        return f"{format_usd(self.limit_nano)} {self.get_period_display()} for {self.key or self.project}"
-
-
-class BudgetWindow(models.Model):
-    """One calendar period of one budget. Written by the ledger alone."""
-
-    budget = models.ForeignKey(Budget, models.CASCADE, related_name="windows", db_constraint=False)
-    name = models.CharField(max_length=10, help_text="2026-11-20 or 2026-11")
-    spent_nano = models.BigIntegerField(default=0)
-    reserved_nano = models.BigIntegerField(default=0)
-
-    class Meta:
-        constraints = [models.UniqueConstraint(fields=["budget", "name"], name="one_window_per_budget_and_period")]
-
-    def __str__(self) -> str:
-        return f"{self.name}: {format_usd(self.spent_nano)} spent, {format_usd(self.reserved_nano)} reserved"
-
-
-class RequestWindow(models.Model):
-    """Requests of a key in its current minute. Written by the ledger alone."""
-
-    key = models.OneToOneField(ApiKey, models.CASCADE, primary_key=True, db_constraint=False)
-    minute = models.BigIntegerField(help_text="Minutes since the epoch.")
-    requests = models.PositiveIntegerField()
-
-    def __str__(self) -> str:
-        return f"{self.requests} requests"
-
-
-class GatewayProcess(models.Model):
-    """A process that holds reservations. One that is silent for long has died, and others resolve what it left."""
-
-    id = models.UUIDField(primary_key=True, default=uuid7)
-    seen_at = models.DateTimeField()
-
-    class Meta:
-        verbose_name_plural = "gateway processes"
-
-    def __str__(self) -> str:
-        return str(self.id)
-
-
-class Reservation(models.Model):
-    """Money held for a request in flight. Written by the ledger alone; gone when the request is settled."""
-
-    id = models.UUIDField(primary_key=True)
-    project = models.ForeignKey(Project, models.DO_NOTHING, db_constraint=False)
-    key = models.ForeignKey(ApiKey, models.DO_NOTHING, db_constraint=False)
-    process_id = models.UUIDField(db_index=True)
-    amount_nano = models.BigIntegerField()
-    windows = models.CharField(max_length=200, blank=True, help_text="Ids of the budget windows that it counts in.")
-    draft = models.TextField(help_text="The usage record as an estimate, should the process die.")
-
-    def __str__(self) -> str:
-        return f"{self.id}: {format_usd(self.amount_nano)}"
+from projects.models import Project
 
 
 class Outcome(models.TextChoices):
     OK = "ok"
+    CACHED = "cached"
     AUTH = "auth"
     SCOPE = "scope"
     BUDGET = "budget"
@@ -130,11 +33,30 @@ class Outcome(models.TextChoices):
     UNAVAILABLE = "unavailable"
 
 
+class Correction(models.TextChoices):
+    """Why a record corrects another."""
+
+    LATE = "late", "settled after it had been given up for an estimate"
+    REPRICED = "repriced"
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
     requests: int
     failures: int
     cost_nano: int
+
+
+REQUESTS = Count("id", filter=Q(corrects=None))
+FAILURES = Count("id", filter=Q(corrects=None) & ~Q(outcome__in=(Outcome.OK, Outcome.CACHED)))
+SUMS = {
+    "requests": REQUESTS,
+    "failures": FAILURES,
+    "input_tokens": Sum("input_tokens") + Sum("cache_read_tokens") + Sum("cache_write_5m_tokens") + Sum("cache_write_1h_tokens"),
+    "output_tokens": Sum("output_tokens"),
+    "cost_nano": Sum("cost_nano"),
+}
+"""What a roll-up keeps of records."""
 
 
 class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
@@ -145,15 +67,25 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         return self.filter(day=day)
 
     def totals(self) -> Totals:
-        failures = Count("id", filter=~Q(outcome=Outcome.OK))
-        return Totals(**self.aggregate(requests=Count("id"), failures=failures, cost_nano=Coalesce(Sum("cost_nano"), 0)))
+        return Totals(**self.aggregate(requests=REQUESTS, failures=FAILURES, cost_nano=Coalesce(Sum("cost_nano"), 0)))
+
+    def requests(self) -> "UsageRecordQuerySet":
+        """Without the corrections of others."""
+        return self.filter(corrects=None)
+
+    def correcting(self, record: "UsageRecord") -> "UsageRecordQuerySet":
+        return self.filter(project=record.project_id, corrects=record.pk).order_by("-correction", "pk")
 
     def newest(self, count: int) -> "UsageRecordQuerySet":
         return self.select_related("key").order_by("-id")[:count]
 
 
 class UsageRecord(models.Model):
-    """One request that carried a valid key. Append-only; the columns are written by the ledger (`ledger/entry.py`)."""
+    """One request that carried a valid key. Append-only; the columns are written by the ledger (`ledger/entry.py`).
+
+    A correction is a record of its own: it names the record that it `corrects`, and its figures are what is to be added to
+    that one's, so that every sum over records is right as it stands. It is no request of its own.
+    """
 
     id = models.UUIDField(primary_key=True)
     project = models.ForeignKey(Project, models.CASCADE, related_name="records", db_constraint=False)
@@ -181,6 +113,12 @@ class UsageRecord(models.Model):
     estimated = models.BooleanField(help_text="The provider did not say what was used; these figures are our own.")
     latency_us = models.BigIntegerField()
     first_token_us = models.BigIntegerField(null=True)
+    held_nano = models.BigIntegerField(null=True, help_text="What was reserved for it; empty where it was not admitted.")
+    service_tier = models.CharField(max_length=20, blank=True, default="", help_text="As the provider stated it.")
+    tool_calls = models.JSONField(null=True, help_text="Calls of the provider's own tools that it bills, by kind.")
+    shadow_budget_id = models.BigIntegerField(null=True, help_text="A shadow budget that would have refused this request.")
+    corrects = models.UUIDField(null=True)
+    correction = models.CharField(max_length=16, choices=Correction.choices, blank=True, default="")
 
     objects = UsageRecordQuerySet.as_manager()
 
@@ -188,6 +126,7 @@ class UsageRecord(models.Model):
         indexes = [
             models.Index(fields=["project", "id"], name="records_newest_of_project"),
             models.Index(fields=["project", "day"], name="records_of_a_day"),
+            models.Index(fields=["corrects"], condition=~Q(corrects=None), name="records_that_correct"),
         ]
 
     def __str__(self) -> str:
@@ -196,6 +135,27 @@ class UsageRecord(models.Model):
     @property
     def prompt_tokens(self) -> int:
         return self.input_tokens + self.cache_read_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
+
+    @property
+    def tokens(self) -> Tokens:
+        return Tokens(
+            self.input_tokens,
+            self.cache_read_tokens,
+            self.cache_write_5m_tokens,
+            self.cache_write_1h_tokens,
+            self.output_tokens,
+            self.reasoning_tokens,
+        )
+
+    @property
+    def price_kept(self) -> Price | None:
+        """The price that it was charged at."""
+        return None if self.price is None else msgspec.convert(self.price, Price)
+
+    @property
+    def lines(self) -> tuple[Line, ...]:
+        """Its cost explained: what it was charged for, to the last digit."""
+        return explain(self.price_kept, self.tokens, self.tool_calls, self.cost_nano)
 
 
 class DirtyDay(models.Model):
@@ -224,6 +184,29 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
         by_day = dict(earlier.values_list("day").annotate(Sum("cost_nano")).order_by("day"))
         return {**by_day, today: UsageRecord.objects.for_project(project).on(today).totals().cost_nano}
 
+    def by_month(self) -> "models.QuerySet[DailyUsage, dict[str, Any]]":
+        """Sums of each month, key, model and provider: from some thirty rows each, so that no second table has to be kept right."""
+        columns = ("month", "project", "key", "model_asked", "provider")
+        sums: dict[str, Any] = {name: Sum(name) for name in SUMS}
+        months: models.QuerySet[DailyUsage, dict[str, Any]] = self.annotate(month=TruncMonth("day")).values(*columns).annotate(**sums)
+        return months.order_by(*columns)
+
+    def totals_by_month(self) -> "models.QuerySet[DailyUsage, tuple[dt.date, int, int]]":
+        """Months with their cost in nano-USD and their requests, over all projects."""
+        months = self.annotate(month=TruncMonth("day")).values_list("month")
+        return months.annotate(Sum("cost_nano"), Sum("requests")).order_by("month")
+
+    def rebuild(self, first: dt.date) -> int:
+        """Recomputes every day from `first` on that has records or rows; returns how many there were."""
+        days = (
+            UsageRecord.objects.filter(day__gte=first)
+            .values_list("project", "day")
+            .union(self.filter(day__gte=first).values_list("project", "day"))
+        )
+        marked = [DirtyDay(project_id=project, day=day, mark=time.time_ns()) for project, day in days]
+        DirtyDay.objects.bulk_create(marked, update_conflicts=True, unique_fields=["project", "day"], update_fields=["mark"])
+        return self.recompute_dirty()
+
     def recompute_dirty(self) -> int:
         """Brings every marked day up to date; returns how many there were."""
         dirty = list(DirtyDay.objects.select_related("project"))
@@ -240,13 +223,7 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
         records = UsageRecord.objects.filter(project=dirty.project, day=dirty.day)
         rows = [
             DailyUsage(project=dirty.project, day=dirty.day, **row)
-            for row in records.values("key_id", "model_asked", "provider").annotate(
-                requests=Count("id"),
-                failures=Count("id", filter=~Q(outcome=Outcome.OK)),
-                cost_nano=Sum("cost_nano"),
-                input_tokens=Sum("input_tokens") + Sum("cache_read_tokens") + Sum("cache_write_5m_tokens") + Sum("cache_write_1h_tokens"),
-                output_tokens=Sum("output_tokens"),
-            )
+            for row in records.values("key_id", "model_asked", "provider").annotate(**SUMS)
         ]
         with transaction.atomic():
             unchanged, _ = DirtyDay.objects.filter(pk=dirty.pk, mark=dirty.mark).delete()

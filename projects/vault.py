@@ -1,4 +1,4 @@
-"""Encryption of provider secrets at rest.
+"""Encryption at rest of secrets that must be read again: those of providers and of webhooks.
 
 The first key of GATEWAY_ENCRYPTION_KEYS encrypts, all of them decrypt, so that keys are rotated by putting a new one in
 front and running `rotate_credentials`. The project's id is inside the ciphertext: moved to another project, it is refused.

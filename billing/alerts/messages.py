@@ -1,0 +1,66 @@
+"""What alerts say: an e-mail for people, a JSON event for systems."""
+
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.template.loader import render_to_string
+from django.urls import reverse
+
+from billing.ledger.windows import ends_at
+from billing.models import Alert, Budget, Delivery, Mode
+from billing.money import decimal_usd
+
+WHAT_FOLLOWS = {
+    Mode.HARD: "Requests that could exceed it are refused.",
+    Mode.SOFT: "Requests are not refused: this budget only warns.",
+    Mode.SHADOW: "Requests are not refused: this budget only records what it would have refused.",
+}
+
+
+def email(alert: Alert) -> tuple[str, str]:
+    """Subject and text. The subject is a header: names are brought onto one line."""
+    budget = alert.budget
+    context = {
+        "alert": alert,
+        "budget": budget,
+        "project": budget.project,
+        "resets_at": ends_at(alert.window, budget.project.zone),
+        "what_follows": WHAT_FOLLOWS[Mode(budget.mode)],
+        "link": settings.ENV.public_url + reverse("budget-list", args=[budget.project.slug]),
+    }
+    subject = render_to_string("alerts/email_subject.txt", context)
+    return " ".join(subject.split()), render_to_string("alerts/email.txt", context)
+
+
+def message_id(delivery: Delivery) -> str:
+    """The same at every attempt, so that mail programs can tell a repetition."""
+    return f"<{delivery.id.hex}@{urlsplit(settings.ENV.public_url).hostname}>"
+
+
+def payload(delivery: Delivery) -> dict[str, Any]:
+    """The body of a webhook: `type`, `timestamp` and `data`, as the Standard Webhooks specification recommends."""
+    project = {"slug": delivery.project.slug, "name": delivery.project.name}
+    if delivery.alert is None:
+        return {"type": "webhook.test", "timestamp": delivery.created_at, "data": {"project": project}}
+    return {
+        "type": "budget.threshold_reached",
+        "timestamp": delivery.alert.created_at,
+        "data": {"project": project, **described(delivery.alert)},
+    }
+
+
+def described(alert: Alert) -> dict[str, Any]:
+    return {
+        "budget": {**named(alert.budget), "limit_usd": decimal_usd(alert.limit_nano), "limit_nano_usd": alert.limit_nano},
+        "window": alert.window,
+        "resets_at": ends_at(alert.window, alert.budget.project.zone),
+        "threshold_percent": alert.threshold,
+        "spent_usd": decimal_usd(alert.spent_nano),
+        "spent_nano_usd": alert.spent_nano,
+    }
+
+
+def named(budget: Budget) -> dict[str, Any]:
+    key = {"id": budget.key.public_id, "name": budget.key.label} if budget.key else None
+    return {"id": budget.pk, "period": budget.period, "mode": budget.mode, "key": key}

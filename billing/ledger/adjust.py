@@ -1,0 +1,54 @@
+"""Corrections of records that were settled long ago, made by a command beside the gateway's processes: on SQL, through Django."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import date
+
+from django.db import connection, transaction
+from django.db.models import F
+
+from billing.ledger.entry import Entry
+from billing.ledger.steps import INSERT_RECORD
+from billing.ledger.windows import window_names
+from billing.models import BudgetWindow, DirtyDay
+
+
+@contextmanager
+def books_closed() -> Iterator[None]:
+    """A transaction in which no budget's window begins or moves, so that none misses a correction or counts it twice: on SQLite it
+    has the only write lock; on PostgreSQL it locks the table of windows, and whoever settles waits for its end."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("LOCK TABLE billing_budgetwindow IN SHARE ROW EXCLUSIVE MODE")
+        yield
+
+
+def keep_corrections(corrections: Sequence[Entry]) -> None:
+    """Keeps them and moves what the budgets have spent by their costs, while the books are closed."""
+    with connection.cursor() as cursor:
+        cursor.executemany(INSERT_RECORD, [correction.row() for correction in corrections])
+    move_windows(corrections)
+    mark_days({(correction.project_id, correction.day) for correction in corrections})
+
+
+def move_windows(corrections: Sequence[Entry]) -> None:
+    """A window that no request has opened yet begins with the sum over its records, corrections among them."""
+    of_project: Counter[tuple[int, str]] = Counter()
+    of_key: Counter[tuple[int, str]] = Counter()
+    for correction in corrections:
+        for name in window_names(correction.day):
+            of_project[correction.project_id, name] += correction.cost_nano
+            of_key[correction.key_id, name] += correction.cost_nano
+    for (project_id, name), amount in sorted(of_project.items()):
+        windows = BudgetWindow.objects.filter(budget__project=project_id, budget__key=None, name=name)
+        windows.update(spent_nano=F("spent_nano") + amount)
+    for (key_id, name), amount in sorted(of_key.items()):
+        BudgetWindow.objects.filter(budget__key=key_id, name=name).update(spent_nano=F("spent_nano") + amount)
+
+
+def mark_days(days: set[tuple[int, date]]) -> None:
+    """Tells the roll-up which days of which projects have new records."""
+    marks = [DirtyDay(project_id=project_id, day=day, mark=time.time_ns()) for project_id, day in sorted(days)]
+    DirtyDay.objects.bulk_create(marks, update_conflicts=True, unique_fields=["project", "day"], update_fields=["mark"])

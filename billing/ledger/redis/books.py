@@ -1,0 +1,142 @@
+"""What the ledger on Redis asks of SQL: sums to begin windows from, and the records to keep."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import date
+from typing import Any
+from uuid import UUID
+
+from django.db import connection as django_connection
+from msgspec.structs import fields
+
+from billing.ledger import steps
+from billing.ledger.entry import COLUMNS, Entry
+from billing.ledger.failpoints import failpoint
+from billing.ledger.session import Connection, DatabaseErrors
+from billing.models import UsageRecord
+from billing.prices import Tokens
+
+PATIENCE_S = 10.0
+NEVER_DRAINED = "0-0"
+
+SUM = (
+    "SELECT COALESCE((SELECT SUM(cost_nano) FROM billing_usagerecord WHERE {scope} = %s AND day BETWEEN %s AND %s), 0), "
+    "(SELECT drained_ms FROM billing_outbox WHERE project_id = %s), (SELECT drained_seq FROM billing_outbox WHERE project_id = %s)"
+)
+REGISTER = (
+    "INSERT INTO billing_outbox (project_id, entered, drained_ms, drained_seq) VALUES (%s, true, 0, 0) "
+    "ON CONFLICT (project_id) DO UPDATE SET entered = true WHERE NOT billing_outbox.entered RETURNING project_id"
+)
+DRAINED = "SELECT drained_ms, drained_seq FROM billing_outbox WHERE project_id = %s"
+ADVANCE = (
+    "INSERT INTO billing_outbox (project_id, entered, drained_ms, drained_seq) VALUES (%s, false, %s, %s) "
+    "ON CONFLICT (project_id) DO UPDATE SET drained_ms = excluded.drained_ms, drained_seq = excluded.drained_seq "
+    "WHERE (excluded.drained_ms, excluded.drained_seq) > (billing_outbox.drained_ms, billing_outbox.drained_seq)"
+)
+TOKEN_COLUMNS = ", ".join(f"{field.name}_tokens" for field in fields(Tokens))
+FIND = (
+    f"SELECT o.drained_ms, o.drained_seq, r.cost_nano, r.estimated, {TOKEN_COLUMNS} FROM (SELECT 1) one "
+    "LEFT JOIN billing_outbox o ON o.project_id = %s LEFT JOIN billing_usagerecord r ON r.id = %s"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """What the record of a request says in SQL."""
+
+    cost_nano: int
+    estimated: bool
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True)
+class Drained:
+    """Events of one project's outbox, up to a stream id."""
+
+    project_id: int
+    through: str
+    entries: list[Entry]
+
+
+class Books:
+    """One connection, one transaction at a time."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.lock = asyncio.Lock()
+
+    async def close(self) -> None:
+        await self.connection.close()
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Connection]:
+        """Raises one of DatabaseErrors, after PATIENCE_S at the latest."""
+        async with self.lock:
+            try:
+                async with asyncio.timeout(PATIENCE_S):
+                    await self.connection.begin()
+                    yield self.connection
+                    await self.connection.commit()
+            except (TimeoutError, asyncio.CancelledError):
+                # It may be in the middle of a statement.
+                await self.connection.close()
+                raise
+            except DatabaseErrors:
+                await self.connection.rollback()
+                raise
+
+    async def register(self, project_id: int) -> tuple[bool, str]:
+        """Whether reservations of the project were made in Redis before, and up to where its outbox is drained."""
+        async with self.transaction() as session:
+            is_new = await session.run(REGISTER, (project_id,))
+            rows = await session.run(DRAINED, (project_id,))
+        return not is_new, stream_id(*rows[0])
+
+    async def projects(self) -> list[int]:
+        async with self.transaction() as session:
+            return [project_id for (project_id,) in await session.run("SELECT project_id FROM billing_outbox WHERE entered")]
+
+    async def spent(self, project_id: int, scope: str, owner: int, days: tuple[date, date]) -> tuple[int, str]:
+        """The cost of a project's or key's records (`scope` is the column), and which events of the outbox are among them."""
+        first, last = days
+        parameters = (owner, first.isoformat(), last.isoformat(), project_id, project_id)
+        async with self.transaction() as session:
+            ((spent, milliseconds, number),) = await session.run(SUM.format(scope=scope), parameters)
+        return int(spent), stream_id(milliseconds, number)
+
+    async def find(self, project_id: int, id: UUID) -> tuple[Kept | None, str]:
+        """A record, if SQL has it, and up to where the outbox was drained at that moment."""
+        async with self.transaction() as session:
+            ((milliseconds, number, cost, estimated, *tokens),) = await session.run(FIND, (project_id, id.hex))
+        kept = None if cost is None else Kept(cost, estimated, Tokens(*tokens))
+        return kept, stream_id(milliseconds, number)
+
+    async def keep(self, drained: Sequence[Drained]) -> None:
+        """Keeps the records of several outboxes, and up to where each is drained, in one transaction."""
+        entries = [entry for each in drained for entry in each.entries]
+        async with self.transaction() as session:
+            failpoint("drain.before_insert")
+            if entries:
+                await session.run(insert_many(), columns_of(entries))
+            await steps.mark_days(session, {(entry.project_id, entry.day) for entry in entries})
+            for each in sorted(drained, key=lambda each: each.project_id):
+                await session.run(ADVANCE, (each.project_id, *map(int, each.through.split("-"))))
+            failpoint("drain.before_commit")
+        failpoint("drain.after_commit")
+
+
+def stream_id(milliseconds: int | None, number: int | None) -> str:
+    return f"{milliseconds or 0}-{number or 0}"
+
+
+def insert_many() -> str:
+    """One statement for any number of rows, an array for each column. The casts cut text that is longer than its column."""
+    types = [UsageRecord._meta.get_field(name).db_type(django_connection) for name in COLUMNS]
+    arrays = ", ".join(f"%s::{type}[]" for type in types)
+    return f"INSERT INTO billing_usagerecord ({', '.join(COLUMNS)}) SELECT * FROM unnest({arrays}) ON CONFLICT (id) DO NOTHING"
+
+
+def columns_of(entries: Iterable[Entry]) -> list[list[Any]]:
+    return [list(column) for column in zip(*(entry.row() for entry in entries), strict=True)]

@@ -1,0 +1,35 @@
+"""Keeps requests from waiting for a Redis that does not answer."""
+
+import time
+from collections.abc import Callable
+
+from billing.ledger.redis.connection import NotSent
+
+FAILURES = 5
+PAUSE_S = 1.0
+
+
+class Breaker:
+    """After FAILURES in a row nothing is let through for PAUSE_S; then one command is, and its outcome decides."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self.clock = clock
+        self.failures = 0
+        self.shut_until = 0.0
+
+    def check(self, *, probe: bool = True) -> None:
+        """Raises NotSent unless the command may go. `probe`: it is one whose outcome is told."""
+        if self.failures < FAILURES:
+            return
+        now = self.clock()
+        if now < self.shut_until or not probe:
+            raise NotSent("redis has failed several times: it is given a moment")
+        self.shut_until = now + PAUSE_S
+
+    def failed(self) -> None:
+        self.failures += 1
+        if self.failures == FAILURES:
+            self.shut_until = self.clock() + PAUSE_S
+
+    def worked(self) -> None:
+        self.failures = 0

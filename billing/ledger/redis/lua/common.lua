@@ -1,0 +1,137 @@
+-- What every script begins with. KEYS[1] is the project's prefix, `gw:{p7}:`: all keys of a script are in one slot.
+--
+--   state      HASH    epoch, opens (us), drained (stream id), and by scope (p, k5) the windows that are open
+--   w:<b>/<w>  HASH    spent and reserved of window <w> of budget <b>, in nano-USD
+--   open       HASH    reservation id -> its head (see `hold`), a line feed, its record as an estimate
+--   done:<id>  STRING  s: settled, v: void, {...}: the record that was posted as an estimate
+--   out        STREAM  records that SQL does not have yet: id, key, day, cost and the whole as JSON
+--   r:<owner>  t:<owner>  HASH  requests and tokens of the last minute: total, oldest and newest bucket, and each bucket
+--   c:<owner>  SET     ids of the reservations under way
+--
+-- Amounts are decimal text. Redis adds them (HINCRBY, 64 bits); Lua's numbers are doubles and hold 53.
+local P = KEYS[1]
+local STATE, OPEN, OUT = P .. 'state', P .. 'open', P .. 'out'
+local BUCKETS, BUCKET_US = 240, 250000
+local BILLION = 1000000000
+
+local function now_us()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+-- Adds a decimal text, or takes it away.
+local function add(key, field, amount)
+  if amount ~= '0' then redis.call('HINCRBY', key, field, amount) end
+end
+
+local function take(key, field, amount)
+  if string.sub(amount, 1, 1) == '-' then
+    add(key, field, string.sub(amount, 2))
+  elseif amount ~= '0' then
+    redis.call('HINCRBY', key, field, '-' .. amount)
+  end
+end
+
+-- Billions and the rest of a decimal text, as two doubles that are exact.
+local function halves(text)
+  local negative = string.sub(text, 1, 1) == '-'
+  local digits = negative and string.sub(text, 2) or text
+  local high, low = tonumber(string.sub(digits, 1, -10)) or 0, tonumber(string.sub(digits, -9))
+  if negative then return -high, -low end
+  return high, low
+end
+
+-- limit - spent - reserved: exact where the result fits 53 bits, whatever the size of the three.
+local function difference(limit, spent, reserved)
+  local limit_high, limit_low = halves(limit)
+  local spent_high, spent_low = halves(spent)
+  local reserved_high, reserved_low = halves(reserved)
+  return (limit_high - spent_high - reserved_high) * BILLION + (limit_low - spent_low - reserved_low)
+end
+
+local function window_key(window) return P .. 'w:' .. window end
+
+-- The open windows, of one scope, that a day falls into.
+local function covering(list, day, found)
+  for window, first, last in string.gmatch(list or '', '([^;]+);([^;]+);([^;]+);') do
+    if first <= day and day <= last then found[#found + 1] = window end
+  end
+  return found
+end
+
+-- Those windows of the project and of a key that exist.
+local function windows_of(key, day)
+  local lists = redis.call('HMGET', STATE, 'w:p', 'w:k' .. key)
+  local found = {}
+  for _, window in ipairs(covering(lists[2], day, covering(lists[1], day, {}))) do
+    if redis.call('EXISTS', window_key(window)) == 1 then found[#found + 1] = window end
+  end
+  return found
+end
+
+local function join(parts) return #parts > 0 and table.concat(parts, ',') or '-' end
+
+-- Stores a reservation and holds its amount in the windows given.
+local function hold(r)
+  local head = { r.amount, r.owner, r.key, r.day, r.since, r.tokens, r.shadow, join(r.windows), r.owners }
+  redis.call('HSET', OPEN, r.id, table.concat(head, ' ') .. '\n' .. r.draft)
+  for _, window in ipairs(r.windows) do add(window_key(window), 'reserved', r.amount) end
+end
+
+local HEAD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)\n'
+local function parse(text)
+  local amount, owner, key, day, since, tokens, shadow, windows, owners = string.match(text, HEAD)
+  return { amount = amount, owner = owner, key = key, day = day, since = since, tokens = tokens, shadow = shadow,
+    windows = windows, owners = owners }
+end
+
+-- Changes the tokens counted for a request, if they still count.
+local function correct_tokens(owner, since, change)
+  local key = P .. 't:' .. owner
+  local bucket = math.floor(since / BUCKET_US)
+  if change ~= 0 and redis.call('HEXISTS', key, bucket) == 1 then
+    redis.call('HINCRBY', key, bucket, change)
+    redis.call('HINCRBY', key, 'total', change)
+  end
+end
+
+-- Ends a reservation: what it held becomes what was spent, and its places are free.
+local function let_go(id, held, cost, tokens)
+  redis.call('HDEL', OPEN, id)
+  for window in string.gmatch(held.windows, '[^,-][^,]*') do
+    local key = window_key(window)
+    if redis.call('EXISTS', key) == 1 then
+      take(key, 'reserved', held.amount)
+      add(key, 'spent', cost)
+    end
+  end
+  for owner in string.gmatch(held.owners, '[^,-]+') do
+    redis.call('SREM', P .. 'c:' .. owner, id)
+    correct_tokens(owner, tonumber(held.since), tokens - held.tokens)
+  end
+end
+
+local function post(id, key, day, cost, entry)
+  return redis.call('XADD', OUT, '*', 'id', id, 'key', key, 'day', day, 'cost', cost, 'entry', entry)
+end
+
+-- Whether stream id `a` is after `b`.
+local function after(a, b)
+  local a_ms, a_seq = string.match(a, '(%d+)-(%d+)')
+  local b_ms, b_seq = string.match(b, '(%d+)-(%d+)')
+  a_ms, b_ms = tonumber(a_ms), tonumber(b_ms)
+  return a_ms > b_ms or (a_ms == b_ms and tonumber(a_seq) > tonumber(b_seq))
+end
+
+-- Calls visit(fields) for every event after a stream id.
+local function each_event(since, visit)
+  repeat
+    local page = redis.call('XRANGE', OUT, '(' .. since, '+', 'COUNT', 500)
+    for _, event in ipairs(page) do
+      local fields = {}
+      for i = 1, #event[2], 2 do fields[event[2][i]] = event[2][i + 1] end
+      visit(fields)
+      since = event[1]
+    end
+  until #page < 500
+end

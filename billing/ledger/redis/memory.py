@@ -1,0 +1,79 @@
+"""What a process remembers of its requests, so that nothing is lost with Redis: what each holds, and each record until SQL has it."""
+
+import time
+from dataclasses import dataclass, field
+from uuid import UUID
+
+from billing.ledger.entry import Entry
+from billing.ledger.terms import Demand
+
+REMEMBERED_S = 60
+"""A record that Redis has taken is forgotten after this time, if it is not known to be in SQL before."""
+
+
+@dataclass(slots=True)
+class Hold:
+    """An open reservation of this process. `epoch`: the life of Redis that knows it; empty if it was made without Redis."""
+
+    demand: Demand
+    amount: int
+    epoch: str
+
+
+@dataclass(slots=True)
+class Posting:
+    """A record on its way to the outbox.
+
+    `settles`: it ends a reservation, or costs something. `estimates`: that of a process that seems to be dead, whose own record
+    would correct this one. `fresh`: it was never sent before, so that it cannot be there.
+    `posted` is its place in the outbox (`-`: it is there somewhere); None while it is owed.
+    """
+
+    entry: Entry
+    epoch: str = ""
+    settles: bool = True
+    estimates: bool = False
+    fresh: bool = True
+    posted: str | None = None
+    busy: bool = False
+    since: float = field(default_factory=time.monotonic)
+
+
+class Memory:
+    def __init__(self) -> None:
+        self.holds: dict[UUID, Hold] = {}
+        self.postings: dict[UUID, Posting] = {}
+        self.voids: dict[UUID, int] = {}
+        """Reservations that may have been made, or may yet be, for requests that were refused; and their projects."""
+
+    def owed(self) -> list[Posting]:
+        return [posting for posting in self.postings.values() if posting.posted is None and not posting.busy]
+
+    def projects(self) -> set[int]:
+        """Those of which something would be lost with Redis."""
+        held = {hold.demand.project_id for hold in self.holds.values()}
+        return held | {posting.entry.project_id for posting in self.postings.values()}
+
+    def holds_of(self, project_id: int) -> list[Hold]:
+        return [hold for hold in self.holds.values() if hold.demand.project_id == project_id]
+
+    def postings_of(self, project_id: int) -> list[Posting]:
+        return [posting for posting in self.postings.values() if posting.entry.project_id == project_id]
+
+    def forget_drained(self, drained: dict[int, str]) -> None:
+        """Drops records that SQL is known to have: up to a stream id, by project."""
+        limit = time.monotonic() - REMEMBERED_S
+        for posting in list(self.postings.values()):
+            if posting.posted is not None and (posting.since < limit or is_through(posting, drained)):
+                del self.postings[posting.entry.id]
+
+
+def is_through(posting: Posting, drained: dict[int, str]) -> bool:
+    assert posting.posted is not None
+    through = drained.get(posting.entry.project_id)
+    return through is not None and posting.posted != "-" and place(posting.posted) <= place(through)
+
+
+def place(stream_id: str) -> tuple[int, int]:
+    milliseconds, _, number = stream_id.partition("-")
+    return int(milliseconds), int(number)

@@ -1,0 +1,82 @@
+"""Redis as the ledger sees it: scripts on one connection for requests, and on one for everything that may take longer."""
+
+import asyncio
+import time
+from typing import Any
+
+import hiredis
+
+from billing.ledger.redis.breaker import Breaker
+from billing.ledger.redis.connection import Argument, Command, Connection, Late, StoreUnavailable
+from billing.ledger.redis.scripts import GREETING, Script
+
+CONNECT_S = 5.0
+SLOW_S = 2.0
+
+
+class Store:
+    """`quick` commands are requests': they fail after `timeout_s`, and at once while the breaker is open."""
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self.quick = Connection(url, timeout_s=timeout_s, greet=GREETING)
+        self.patient = Connection(url, timeout_s=SLOW_S, greet=GREETING)
+        self.breaker = Breaker()
+        self.ahead_s = 0.0
+
+    async def open(self) -> None:
+        await asyncio.gather(self.quick.open(CONNECT_S), self.patient.open(CONNECT_S))
+
+    async def close(self) -> None:
+        await asyncio.gather(self.quick.close(), self.patient.close())
+
+    async def run(self, script: Script, project_id: int, *arguments: Argument, late: Late | None = None) -> Any:
+        """One script for a request; raises StoreUnavailable."""
+        self.breaker.check()
+        try:
+            reply = await evaluate(self.quick, script, project_id, arguments, late)
+        except StoreUnavailable:
+            self.breaker.failed()
+            raise
+        self.breaker.worked()
+        return reply
+
+    async def run_patiently(self, script: Script, project_id: int, *arguments: Argument) -> Any:
+        return await evaluate(self.patient, script, project_id, arguments, None)
+
+    async def call(self, *command: Argument) -> Any:
+        try:
+            return await self.patient.call(command)
+        except hiredis.ReplyError as error:
+            raise StoreUnavailable(str(error)) from error
+
+    async def call_all(self, commands: list[Command]) -> list[Any]:
+        """Replies to commands that are sent in one write."""
+        return await asyncio.gather(*(self.call(*command) for command in commands))
+
+    async def probe(self) -> None:
+        """Lets requests through again as soon as Redis answers in their time."""
+        if self.breaker.failures:
+            await self.quick.call(("PING",))
+            self.breaker.worked()
+
+    async def set_clock(self) -> None:
+        """Learns how far Redis' clock is ahead of ours."""
+        asked = time.time()
+        seconds, microseconds = await self.call("TIME")
+        answered = time.time()
+        self.ahead_s = int(seconds) + int(microseconds) / 1e6 - (asked + answered) / 2
+
+    def now(self) -> float:
+        return time.time() + self.ahead_s
+
+
+async def evaluate(connection: Connection, script: Script, project_id: int, arguments: tuple[Argument, ...], late: Late | None) -> Any:
+    try:
+        return await connection.call(script.on(project_id, arguments), late)
+    except hiredis.ReplyError as error:
+        if not str(error).startswith("NOSCRIPT"):
+            raise StoreUnavailable(str(error)) from error
+    try:
+        return await connection.call(script.in_full(project_id, arguments), late)
+    except hiredis.ReplyError as error:
+        raise StoreUnavailable(str(error)) from error

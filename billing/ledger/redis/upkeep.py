@@ -1,0 +1,94 @@
+"""What a process does beside its requests: it shows that it lives, notices a loss, retries, and takes its turn at the chores."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+
+import structlog
+
+from billing.ledger.redis.connection import StoreUnavailable
+from billing.ledger.redis.drainer import Drainer
+from billing.ledger.redis.reaper import Reaper
+from billing.ledger.redis.scripts import LEASE, alive
+from billing.ledger.redis.store import Store
+from billing.ledger.session import DatabaseErrors
+
+BEAT_S = 1.0
+SILENCE_S = 30
+"""A process that has not shown itself for this long has died; it is found within REAP_S more, so within 45 s."""
+REAP_S = 5.0
+STEADY_S = 10.0
+"""Redis must have answered for this long before silence means death: after a pause of Redis all are silent."""
+LEASE_S = 10
+DRAIN_S = 0.2
+
+log = structlog.get_logger()
+
+
+class Upkeep:
+    def __init__(self, process: str, store: Store, drainer: Drainer, reaper: Reaper, beat: Callable[[], Awaitable[None]]) -> None:
+        self.process = process
+        self.store = store
+        self.drainer = drainer
+        self.reaper = reaper
+        self.on_beat = beat
+        self.tasks: list[asyncio.Task[None]] = []
+        self.steady_since: float | None = None
+        self.reaped_at = 0.0
+
+    def start(self) -> None:
+        loops = ((BEAT_S, self.beat), (DRAIN_S, self.drain), (REAP_S, self.reap))
+        self.tasks = [asyncio.create_task(repeat(pause_s, step)) for pause_s, step in loops]
+
+    async def stop(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    async def give_lease_back(self) -> None:
+        if await self.store.call("GET", LEASE) == self.process.encode():
+            await self.store.call("DEL", LEASE)
+
+    async def beat(self) -> None:
+        try:
+            await self.store.call("SET", alive(self.process), 1, "EX", SILENCE_S)
+        except StoreUnavailable:
+            self.steady_since = None
+            raise
+        self.steady_since = self.steady_since or time.monotonic()
+        await self.store.probe()
+        await self.store.set_clock()
+        await self.on_beat()
+
+    async def has_lease(self) -> bool:
+        """Whether the chores are this process's. Two that both think so do no harm."""
+        if await self.store.call("SET", LEASE, self.process, "NX", "EX", LEASE_S):
+            return True
+        if await self.store.call("GET", LEASE) != self.process.encode():
+            return False
+        await self.store.call("EXPIRE", LEASE, LEASE_S)
+        return True
+
+    async def drain(self) -> None:
+        if await self.has_lease():
+            while await self.drainer.drain():
+                await self.has_lease()
+
+    async def reap(self) -> None:
+        steady = self.steady_since is not None and time.monotonic() - self.steady_since > STEADY_S
+        if steady and await self.has_lease():
+            await self.reaper.reap()
+
+
+async def repeat(pause_s: float, step: Callable[[], Awaitable[None]]) -> None:
+    """Does it for ever; what fails is tried again, and told once."""
+    failing = False
+    while True:
+        try:
+            await step()
+            failing = False
+        except (StoreUnavailable, *DatabaseErrors) as error:
+            if not failing:
+                log.warning("the ledger waits", step=step.__name__, error=str(error) or type(error).__name__)
+            failing = True
+        await asyncio.sleep(pause_s * (5 if failing else 1))

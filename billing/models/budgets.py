@@ -1,0 +1,117 @@
+"""Budgets, what is spent and held against them, and the requests in flight.
+
+Tables that the ledger writes have no foreign key constraints in the database: what was spent is never lost because its key or
+project was deleted in the meantime.
+"""
+
+from django.core.exceptions import ValidationError
+from django.core.validators import MinValueValidator
+from django.db import models
+from django.db.models import F, Q
+
+from billing.models.webhooks import Webhook
+from billing.money import format_usd
+from keys.models import ApiKey
+from projects.models import Membership, Project, cached_by_gateways
+
+MAX_THRESHOLD = 1000
+MAX_THRESHOLDS = 10
+
+
+class Period(models.TextChoices):
+    DAY = "day", "daily"
+    WEEK = "week", "weekly"
+    MONTH = "month", "monthly"
+    TOTAL = "total", "total"
+
+
+class Mode(models.TextChoices):
+    """What happens to a request that does not fit."""
+
+    HARD = "hard", "refuse requests"
+    SOFT = "soft", "only warn"
+    SHADOW = "shadow", "only record what it would have refused"
+
+
+class BudgetQuerySet(models.QuerySet["Budget"]):
+    def for_project(self, project: Project) -> "BudgetQuerySet":
+        """Those of the whole project first."""
+        return self.filter(project=project).select_related("key").order_by(F("key__label").asc(nulls_first=True), "key", "period")
+
+
+def default_thresholds() -> list[int]:
+    return [50, 80, 100]
+
+
+def validate_thresholds(thresholds: list[int]) -> None:
+    """Percent of the limit: beyond 100 for budgets that only warn."""
+    if any(type(percent) is not int or not 1 <= percent <= MAX_THRESHOLD for percent in thresholds):
+        raise ValidationError(f"A threshold is a whole number of percent from 1 to {MAX_THRESHOLD}.")
+    if sorted(set(thresholds)) != thresholds:
+        raise ValidationError("Write the thresholds in ascending order, each of them once.")
+    if len(thresholds) > MAX_THRESHOLDS:
+        raise ValidationError(f"A budget can have at most {MAX_THRESHOLDS} thresholds.")
+
+
+@cached_by_gateways
+class Budget(models.Model):
+    """A limit on what a key, or a whole project, may spend in a calendar period of the project's timezone."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="budgets")
+    key = models.ForeignKey(ApiKey, models.CASCADE, null=True, blank=True, related_name="budgets", help_text="Empty: the whole project.")
+    period = models.CharField(max_length=8, choices=Period.choices)
+    mode = models.CharField("when it is used up", max_length=8, choices=Mode.choices, default=Mode.HARD)
+    limit_nano = models.BigIntegerField("limit (nano-USD)", validators=[MinValueValidator(0)])
+    changed_at = models.DateTimeField(auto_now=True)
+
+    thresholds = models.JSONField(
+        "alert at", default=default_thresholds, blank=True, validators=[validate_thresholds], help_text="Percent of the limit."
+    )
+    alert_members = models.ManyToManyField(Membership, blank=True, related_name="+", verbose_name="people to alert")
+    alert_webhooks = models.ManyToManyField(Webhook, blank=True, related_name="budgets", verbose_name="webhooks to alert")
+
+    objects = BudgetQuerySet.as_manager()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(fields=["project", "key", "period", "mode"], name="one_budget_per_key_period_and_mode"),
+            models.UniqueConstraint(
+                fields=["project", "period", "mode"], condition=Q(key=None), name="one_budget_per_project_period_and_mode"
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{format_usd(self.limit_nano)} {self.get_period_display()} for {self.key or self.project}"
+
+    @property
+    def owner(self) -> str:
+        return self.key.label if self.key else "Whole project"
+
+
+class BudgetWindow(models.Model):
+    """One calendar period of one budget. Written by the ledger alone."""
+
+    budget = models.ForeignKey(Budget, models.CASCADE, related_name="windows", db_constraint=False)
+    name = models.CharField(max_length=10, help_text="2026-11-20, 2026-W47, 2026-11 or total")
+    spent_nano = models.BigIntegerField(default=0)
+    reserved_nano = models.BigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["budget", "name"], name="one_window_per_budget_and_period")]
+
+    def __str__(self) -> str:
+        return f"{self.name}: {format_usd(self.spent_nano)} spent, {format_usd(self.reserved_nano)} reserved"
+
+
+class Reservation(models.Model):
+    """Money held for a request in flight. Written by the ledger alone; gone when the request is settled."""
+
+    id = models.UUIDField(primary_key=True)
+    project = models.ForeignKey(Project, models.DO_NOTHING, db_constraint=False)
+    key = models.ForeignKey(ApiKey, models.DO_NOTHING, db_constraint=False)
+    amount_nano = models.BigIntegerField()
+    windows = models.CharField(max_length=200, blank=True, help_text="Ids of the budget windows that it counts in.")
+    draft = models.TextField(help_text="The usage record as an estimate, should the process die.")
+
+    def __str__(self) -> str:
+        return f"{self.id}: {format_usd(self.amount_nano)}"

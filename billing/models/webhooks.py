@@ -1,0 +1,68 @@
+"""Addresses of a project's own systems, which are told when budgets run low."""
+
+import base64
+import secrets
+from urllib.parse import urlsplit
+
+from django.core.exceptions import ValidationError
+from django.db import models
+
+from projects import vault
+from projects.addresses import NO_ADDRESS, BadAddress, check_host
+from projects.models import Project
+
+SECRET_PREFIX = "whsec_"
+SECRET_BYTES = 32
+
+
+def validate_webhook_url(url: str) -> None:
+    """Other than a provider's base URL, the address of a webhook may have a query: many receivers expect a token there."""
+    try:
+        check_host(url)
+    except BadAddress as error:
+        raise ValidationError(f"{error}.") from None
+    if "#" in url:
+        raise ValidationError(f"{NO_ADDRESS}.")
+
+
+class WebhookQuerySet(models.QuerySet["Webhook"]):
+    def for_project(self, project: Project) -> "WebhookQuerySet":
+        return self.filter(project=project).order_by("name", "pk")
+
+
+class Webhook(models.Model):
+    """Where signed messages go. The secret is kept encrypted: each message is signed with it (`alerts/webhook.py`)."""
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="webhooks")
+    name = models.CharField(max_length=80)
+    url = models.CharField("URL", max_length=500, validators=[validate_webhook_url])
+    sealed_secret = models.TextField(editable=False)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = WebhookQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="one_webhook_per_name")]
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.host})"
+
+    @property
+    def host(self) -> str:
+        """As much of the address as may be shown: the rest of it can hold a token."""
+        return urlsplit(self.url).netloc
+
+    def new_secret(self) -> str:
+        """A secret in the form of the Standard Webhooks specification, stored encrypted; the caller saves it and shows it once."""
+        secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
+        self.sealed_secret = vault.seal(self.project_id, secret)
+        return secret
+
+    def signing_key(self) -> bytes:
+        """The bytes to sign with; raises vault.Undecipherable."""
+        return base64.b64decode(vault.unseal(self.project_id, self.sealed_secret).removeprefix(SECRET_PREFIX))
+
+    def rotate(self) -> None:
+        """Encrypts the secret anew under the first encryption key."""
+        self.sealed_secret = vault.rotate(self.sealed_secret)
+        self.save(update_fields=["sealed_secret"])

@@ -1,0 +1,27 @@
+import datetime as dt
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+
+from billing.models import DailyUsage
+from billing.money import format_usd
+
+
+class Command(BaseCommand):
+    help = "Brings the sums by day up to date with the records, also while the gateway serves. It can be repeated at will."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument("--since", metavar="DATE", help="also rebuilds every day from this one on, as 2026-11-01")
+
+    def handle(self, *_: Any, since: str | None, **__: Any) -> None:
+        days = DailyUsage.objects.recompute_dirty() if since is None else DailyUsage.objects.rebuild(day_of(since))
+        self.stdout.write(f"{days} days of projects recomputed.")
+        for month, cost_nano, requests in DailyUsage.objects.totals_by_month():
+            self.stdout.write(f"{month:%Y-%m}  {format_usd(cost_nano):>14}  {requests:>10,} requests")
+
+
+def day_of(text: str) -> dt.date:
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise CommandError(f"{text!r} is no date; write it as 2026-11-01.") from None

@@ -1,0 +1,80 @@
+"""Where requests may go whose addresses tenants choose: to the open internet, and not into the operator's network.
+
+An address is checked when it is stored, as far as it can be without resolving its name, and what a name resolves to is
+checked again by whoever connects, in the same step (`check_ip`).
+"""
+
+import re
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+from django.conf import settings
+from yarl import URL
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
+NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
+NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
+"""What the C library's inet_aton may take for an IPv4 address: 2130706433, 0x7f.1, 127.1."""
+EMBEDDING = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
+"""Networks whose addresses end in the IPv4 address that they stand for (RFC 4291, section 2.5.5, and RFC 6052)."""
+NO_ADDRESS = "Give an http or https address without a user name, query or fragment"
+
+
+class BadAddress(Exception):
+    """It is no http(s) address, or points where tenants may not send requests; the message says which."""
+
+
+def private_hosts() -> tuple[str, ...]:
+    """Hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS. A gateway that listens on the loopback
+    interface only and has no public name, as at a developer's desk, allows that interface by default; one that stands behind
+    a proxy has a public name."""
+    env = settings.ENV
+    if env.gateway_private_upstreams is not None:
+        return tuple(env.gateway_private_upstreams)
+    return LOOPBACK if env.listens_on_loopback_only and URL(env.public_url).host in LOOPBACK else ()
+
+
+def check_address(url: str) -> None:
+    """Checks a base URL; raises BadAddress for what can be seen without resolving its name."""
+    if "?" in url or "#" in url:
+        raise BadAddress(NO_ADDRESS)
+    check_host(url)
+
+
+def check_host(url: str) -> None:
+    """Checks where a URL leads, read as the client reads it that will connect: wide digits and dots are plain ones there."""
+    try:
+        parts = URL(url)
+    except ValueError:
+        raise BadAddress(NO_ADDRESS) from None
+    host = parts.raw_host
+    if parts.scheme not in ("http", "https") or not host or parts.user is not None or parts.password is not None:
+        raise BadAddress(NO_ADDRESS)
+    try:
+        ip_address(host)
+    except ValueError:
+        check_name(host)
+    else:
+        check_ip(host, host)
+
+
+def check_name(host: str) -> None:
+    if not NAME.fullmatch(host):
+        raise BadAddress(NO_ADDRESS)
+    if NUMBERS.fullmatch(host):
+        raise BadAddress(f"{host} is no IP address in its usual form")
+
+
+def check_ip(host: str, address: str) -> None:
+    ip = destination(address)
+    if (not ip.is_global or ip.is_multicast) and host not in private_hosts():
+        raise BadAddress(f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS")
+
+
+def destination(address: str) -> IPv4Address | IPv6Address:
+    """The address, or the IPv4 address that it embeds: translators and tunnels (NAT64, 6to4, Teredo) deliver to that one."""
+    ip = ip_address(address)
+    if isinstance(ip, IPv4Address):
+        return ip
+    if any(ip in network for network in EMBEDDING):
+        return IPv4Address(int(ip) % 2**32)
+    return ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)

@@ -1,0 +1,68 @@
+"""What a request must be able to pay before it is sent: the most that it can cost, or as much of that as the budgets allow."""
+
+from copy import copy
+from dataclasses import dataclass
+
+from django.conf import settings
+
+from billing import ledger
+from billing.ledger import Demand, Entry, Reservation
+from billing.models import Outcome
+from billing.prices import Ceiling, Tokens
+from billing.terms import KeyTerms, terms_of_key
+from keys.authentication import Grant
+from proxy import errors
+from proxy.formats.neutral import Call
+from proxy.routing import Target
+
+OUTPUT_CAP = 4096
+"""Output tokens that a client who sets no limit gets where a hard budget applies: no current model refuses this limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """Leave to call the provider. `granted_output`: the limit to put into the request. `output_cap`: at how many output tokens
+    its cost reaches what is held, and the answer is cut; None where no hard budget applies."""
+
+    reservation: Reservation
+    granted_output: int | None = None
+    output_cap: int | None = None
+
+
+async def admit(entry: Entry, grant: Grant, call: Call, target: Target) -> Admission:
+    """Holds the most that the request can cost; raises GatewayError, or what the ledger refuses with."""
+    terms = await terms_of_key.get(grant.key_id)
+    if target.price is None and terms.has_hard_budget and settings.ENV.gateway_unpriced == "closed":
+        raise errors.unpriced(call.model)
+    limit = target.default_output(call) if call.output_limit is None else call.output_limit
+    ceiling = None if target.price is None else target.price.ceiling(call.service_tier, call.tool_limits)
+    demand = demand_of(entry, grant, call, target, terms, limit, ceiling)
+    reservation = await ledger.current().reserve(demand)
+    if ceiling is None or not terms.has_hard_budget:
+        return Admission(reservation)
+    granted = None
+    if limit is None or reservation.amount < demand.at_most:
+        affordable = ceiling.affordable_output(reservation.amount, call.input_bound) // call.choices
+        granted = max(min(affordable, OUTPUT_CAP if limit is None else affordable), 1)
+    return Admission(reservation, granted, ceiling.affordable_output(reservation.amount, target.input_estimate(call)))
+
+
+def demand_of(
+    entry: Entry, grant: Grant, call: Call, target: Target, terms: KeyTerms, limit: int | None, ceiling: Ceiling | None
+) -> Demand:
+    at_least = at_most = 0
+    if ceiling is not None:
+        at_most = ceiling.bound(call.input_bound, OUTPUT_CAP * call.choices if limit is None else limit)
+        negotiable = limit is None or settings.ENV.gateway_max_tokens == "clamp"
+        at_least = ceiling.bound(call.input_bound, call.choices) if negotiable else at_most
+    tokens = target.input_estimate(call) + (limit or 0)
+    draft = estimate(entry, call, at_most)
+    return Demand(entry.id, grant.project_id, grant.key_id, grant.zone, at_least, at_most, terms.budgets, terms.limits, tokens, draft)
+
+
+def estimate(entry: Entry, call: Call, cost: int) -> Entry:
+    """The record that stands if this process dies: the bound counts as spent."""
+    draft = copy(entry)
+    draft.tokens, draft.cost_nano, draft.estimated = Tokens(input=call.input_bound, output=call.output_limit or 0), cost, True
+    draft.outcome, draft.status_code, draft.error = Outcome.UNAVAILABLE.value, 500, "the gateway process ended"
+    return draft

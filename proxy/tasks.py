@@ -1,0 +1,10 @@
+"""Scheduled work; each task is a shell around one verb."""
+
+from celery import shared_task
+
+from proxy.models import IdempotentRequest
+
+
+@shared_task
+def purge_idempotent_requests() -> int:
+    return IdempotentRequest.objects.purge()

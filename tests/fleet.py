@@ -1,0 +1,128 @@
+"""Several gateway processes before one provider that counts what it bills, as a deployment has them."""
+
+import asyncio
+import os
+import subprocess
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+import redis
+from aiohttp import web
+
+from billing.prices import Price, Tokens, bundled
+from projects.ids import uuid7
+from tests.environment import ON_SERVERS
+from tests.process import GatewayProcess
+from tests.upstream import LocalUpstream, completion
+
+MODEL = "gpt-4o-mini"
+PROMPT = "What is the capital of France? " * 6
+BILLED = Tokens(input=60, cache_read=40, output=20)
+"""What the provider states for each answer (`tests/upstream.py`)."""
+PROCESSES = 4 if ON_SERVERS else 1
+RESOLVED_S = 50
+
+
+@dataclass
+class Fleet:
+    processes: list[GatewayProcess]
+    upstream: LocalUpstream
+    billed: Counter[str] = field(default_factory=Counter)
+    """How often the provider has billed each request, by the client's id of it."""
+
+    async def bill(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        """The provider bills what it has begun to answer, whether or not anybody is there to read it."""
+        self.billed[body["user"]] += 1
+        return await completion(request, body)
+
+    def new_key(self, *arguments: str) -> str:
+        return self.processes[0].manage("create_api_key", "app", "all", *arguments).split()[-1]
+
+    def storm(self, token: str, requests: int, **changes: Any) -> Counter[int]:
+        """So many requests at once, spread over all processes; what they were answered, 0 for those that died with a process."""
+        return asyncio.run(self.storm_all(token, requests, **changes))
+
+    async def storm_all(self, token: str, requests: int, **changes: Any) -> Counter[int]:
+        async with self.client() as client:
+            return Counter(await asyncio.gather(*(self.ask(client, token, n, **changes) for n in range(requests))))
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[httpx.AsyncClient]:
+        async with httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=None)) as client:
+            yield client
+
+    async def ask(self, client: httpx.AsyncClient, token: str, n: int, **changes: Any) -> int:
+        id = uuid7().hex
+        messages = [{"role": "user", "content": PROMPT}]
+        body = {"model": MODEL, "max_tokens": 50, "user": id, "stream": n % 3 == 0, "messages": messages, **changes}
+        url = f"{self.processes[n % len(self.processes)].url}/v1/chat/completions"
+        with suppress(httpx.TransportError):
+            return (await client.post(url, json=body, headers={"authorization": f"Bearer {token}", "x-request-id": id})).status_code
+        return 0
+
+    def verify(self) -> None:
+        """Waits until all that was left open is resolved, then compares the books with the provider's."""
+        deadline = time.monotonic() + RESOLVED_S
+        while (audit := self.audit()).returncode != 0 or " 0 open reservations" not in audit.stdout:
+            assert time.monotonic() < deadline, audit.stdout + audit.stderr
+            time.sleep(0.5)
+        rows = self.query("SELECT request_id, corrects, cost_nano FROM billing_usagerecord")
+        kept = Counter(id for id, corrects, _ in rows if corrects is None)
+        assert [id for id, count in kept.items() if count > 1] == [], "recorded twice"
+        assert self.billed.keys() - kept.keys() == set(), "billed by the provider, and not recorded"
+        costs: Counter[str] = Counter()
+        for id, _, cost in rows:
+            costs[id] += cost
+        billed = price().cost(BILLED)
+        assert [id for id, times in self.billed.items() if costs[id] < times * billed] == [], "charged less than the provider billed"
+
+    def audit(self) -> subprocess.CompletedProcess[str]:
+        return self.processes[0].run("audit_ledger")
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        return self.processes[0].query(sql)
+
+
+def price() -> Price:
+    found = bundled("openai", MODEL)
+    assert found is not None
+    return found
+
+
+@contextmanager
+def fleet(data: Path, servers: dict[str, str], **variables: str) -> Iterator[Fleet]:
+    upstream = LocalUpstream().start()
+    data.mkdir()
+    variables |= {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream", **servers}
+    fleet = Fleet([GatewayProcess(data, **variables) for _ in range(PROCESSES)], upstream)
+    upstream.answer = fleet.bill
+    for process in fleet.processes:
+        process.start()
+    try:
+        yield fleet
+    finally:
+        for process in fleet.processes:
+            process.end()
+        upstream.stop()
+
+
+@contextmanager
+def own_servers() -> Iterator[dict[str, str]]:
+    """An empty database and an empty Redis of their own, where the tests run on servers."""
+    if not ON_SERVERS:
+        yield {}
+        return
+    name, url = f"fleet_{uuid7().hex}", os.environ["GATEWAY_TEST_DATABASE_URL"]
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+    redis_url = os.environ["GATEWAY_TEST_REDIS_URL"].removesuffix("/0") + "/7"
+    with redis.Redis.from_url(redis_url) as client:
+        client.flushdb()
+    yield {"DATABASE_URL": f"{url.rpartition('/')[0]}/{name}", "REDIS_URL": redis_url}

@@ -1,0 +1,60 @@
+"""Gateway processes are killed at every named point while a provider counts what it bills: nothing is lost, nothing is doubled."""
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.environment import ON_SERVERS
+from tests.fleet import Fleet, fleet, own_servers
+
+pytestmark = pytest.mark.databases
+
+SQL_POINTS = ("reserve.before", "commit.before", "commit.after", "reserve.after", "settle.before", "settle.after")
+REDIS_POINTS = (
+    "reserve.before", "reserve.after", "settle.before", "settle.after",
+    "drain.before_insert", "drain.before_commit", "drain.after_commit", "drain.after_trim",
+)  # fmt: skip
+POINTS = REDIS_POINTS if ON_SERVERS else SQL_POINTS
+LONG_KILLS = 200
+REQUESTS = 24
+BUDGETS = ("--daily-budget", "1000", "--monthly-budget", "1000")
+
+
+@pytest.fixture
+def gateways(tmp_path: Path) -> Iterator[Fleet]:
+    with own_servers() as servers, fleet(tmp_path / "data", servers) as gateways:
+        yield gateways
+
+
+def kill(gateways: Fleet, token: str, n: int, point: str, nth: int) -> None:
+    """Starts one process anew so that it dies at the point, puts load on all of them, and starts it once more so that it lives."""
+    doomed = gateways.processes[n % len(gateways.processes)]
+    doomed.end()
+    doomed.environment["GATEWAY_FAILPOINT"] = f"{point}:{nth}"
+    doomed.start()
+    assert doomed.process is not None
+    deadline = time.monotonic() + 30
+    while doomed.process.poll() is None:
+        assert time.monotonic() < deadline, f"{point} was not passed {nth} times"
+        gateways.storm(token, REQUESTS)
+    assert doomed.process.returncode == -9, doomed.output.read_text()
+    del doomed.environment["GATEWAY_FAILPOINT"]
+    doomed.start()
+
+
+def test_killed_at_every_point_the_books_agree_with_the_provider(gateways: Fleet) -> None:
+    token = gateways.new_key(*BUDGETS)
+    for n, point in enumerate(POINTS):
+        kill(gateways, token, n, point, nth=n + 1)
+    gateways.verify()
+
+
+@pytest.mark.long
+def test_killed_two_hundred_times_the_books_agree_with_the_provider(gateways: Fleet) -> None:
+    token = gateways.new_key(*BUDGETS)
+    for n in range(LONG_KILLS):
+        kill(gateways, token, n, POINTS[n % len(POINTS)], random.randint(1, 15))
+    gateways.verify()

@@ -12,6 +12,7 @@ from uuid import UUID
 from django.db.models import Count, Exists, F, OuterRef, Sum
 from django.db.models.functions import Coalesce, Greatest
 
+from billing.ledger.entry import Entry
 from billing.ledger.windows import days_of
 from billing.models import Budget, Correction, DailyUsage, DirtyDay, Mode, UsageRecord
 
@@ -74,6 +75,11 @@ def recorded_spends(project_id: int | None = None) -> list[Spend]:
     over = Greatest(F("cost_nano") - Coalesce("held_nano", 0), 0)
     rows = records.values_list("project_id", "key_id", "day").annotate(cost=Sum("cost_nano"), over=Sum(over)).order_by()
     return [Spend(*row) for row in rows]
+
+
+def over(entry: Entry) -> int:
+    """By how much a request cost more than was held for it; a correction holds nothing."""
+    return max(entry.cost_nano - (entry.held_nano or 0), 0)
 
 
 def differences(state: State) -> Iterator[Difference]:

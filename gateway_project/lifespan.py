@@ -17,7 +17,6 @@ from billing.ledger import Ledger, SqlLedger
 from billing.ledger.redis import Policy, RedisLedger
 from billing.ledger.session import connect
 from gateway_project.celery import app as celery
-from gateway_project.env import Environment
 from projects import configcache
 from proxy import lean, operator_config, revocation
 from proxy.process import process
@@ -54,7 +53,7 @@ async def services() -> AsyncIterator[None]:
             stack.enter_context(only_process_on(settings.ENV.sqlite_path))
         process.upstream = Upstream(operator_config.current().timeout_s)
         stack.push_async_callback(process.upstream.close)
-        book = new_ledger(settings.ENV)
+        book = open_ledger()
         resolved = await book.start()
         stack.push_async_callback(book.stop)
         ledger.install(book)
@@ -67,8 +66,9 @@ async def services() -> AsyncIterator[None]:
         yield
 
 
-def new_ledger(env: Environment) -> Ledger:
+def open_ledger() -> Ledger:
     """Redis serves any number of processes; SQL alone serves one."""
+    env = settings.ENV
     if not env.redis_url:
         return SqlLedger(connect(exclusive=True))
     policy = Policy(

@@ -115,7 +115,9 @@ def postgresql_database(url: str) -> dict[str, object]:
 DATABASES = {"default": postgresql_database(ENV.database_url) if ENV.database_url else sqlite_database()}
 
 if ENV.redis_url:
-    CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": ENV.redis_url}}
+    CACHES = {
+        "default": {"BACKEND": "gateway_project.rediscache.PrefixedRedisCache", "LOCATION": ENV.redis_url, "KEY_PREFIX": "cache"},
+    }
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [ENV.redis_url]}}}
 else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}

@@ -25,6 +25,7 @@ def isolate() -> tempfile.TemporaryDirectory[str]:
         "GATEWAY_DATA_DIR": data.name,
         "DATABASE_URL": os.environ.get("GATEWAY_TEST_DATABASE_URL", ""),
         "REDIS_URL": os.environ.get("GATEWAY_TEST_REDIS_URL", ""),
+        "GATEWAY_REDIS_TIMEOUT_MS": "2000",  # a slow machine is no failure
     }
     django.setup()
     return data

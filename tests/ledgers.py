@@ -1,15 +1,19 @@
 """The ledger on each of its stores, as tests of the ledger see it: processes that start, serve, die and come back."""
 
 import asyncio
+import os
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
 from asgiref.sync import sync_to_async
+from django.conf import settings
 from django.db.models import Sum
 
 from billing.ledger import Demand, Entry, Ledger, Refused, Reservation, SqlLedger
+from billing.ledger.redis import Policy, RedisLedger, reader
+from billing.ledger.redis.scripts import alive
 from billing.ledger.session import connect
 from billing.ledger.spending import spending
 from billing.ledger.terms import BudgetTerms, LimitTerms
@@ -24,7 +28,7 @@ PRICE = 1_000
 UTC_ZONE = ZoneInfo("UTC")
 TODAY = date(2026, 11, 20)
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
-BACKENDS = ("postgresql",) if ON_SERVERS else ("sqlite",)
+BACKENDS = ("postgresql", "redis") if ON_SERVERS else ("sqlite",)
 
 
 @dataclass
@@ -33,6 +37,11 @@ class Books:
 
     processes: int = 1
     open: list[Ledger] = field(default_factory=list)
+    url: str = ""
+
+    def __post_init__(self) -> None:
+        self.environment = settings.ENV
+        settings.ENV = settings.ENV.model_copy(update={"redis_url": self.url})
 
     def make(self) -> Ledger:
         return SqlLedger(connect())
@@ -63,6 +72,7 @@ class Books:
     async def close(self) -> None:
         for ledger in list(self.open):
             await self.stop(ledger)
+        settings.ENV = self.environment
 
     async def written(self) -> None:
         """Waits until all records are in the database."""
@@ -78,8 +88,52 @@ class Books:
         return await StoredReservation.objects.acount()
 
 
+class RedisBooks(Books):
+    """Redis' books, in an empty database of the server that the tests run on."""
+
+    def __init__(self) -> None:
+        super().__init__(processes=4, url=os.environ["GATEWAY_TEST_REDIS_URL"].removesuffix("/0") + "/3")
+        reader.client.cache_clear()
+        reader.client().flushdb()
+
+    def make(self) -> Ledger:
+        return RedisLedger(self.url, Policy(timeout_s=5))
+
+    async def kill(self, ledger: Ledger) -> None:
+        """Also its sign of life goes away, as it does by itself after some seconds."""
+        assert isinstance(ledger, RedisLedger)
+        self.open.remove(ledger)
+        await ledger.upkeep.stop()
+        for closing in (ledger.store.close, ledger.books.close, ledger.drained_books.close):
+            await closing()
+        reader.client().delete(alive(ledger.process))
+
+    async def bury(self) -> None:
+        ledger = await self.start()
+        assert isinstance(ledger, RedisLedger)
+        await ledger.reaper.reap()
+
+    async def close(self) -> None:
+        await super().close()
+        reader.client().close()
+        reader.client.cache_clear()
+
+    async def written(self) -> None:
+        async with asyncio.timeout(20):
+            ledger = self.open[0] if self.open else await self.start()
+            assert isinstance(ledger, RedisLedger)
+            for each in self.open:
+                assert isinstance(each, RedisLedger)
+                await each.pay_debts()
+            while await ledger.drainer.drain():
+                pass
+
+    async def held(self) -> int:
+        return sum(len(reader.reservations(project_id)) for project_id in reader.projects())
+
+
 def books_on(backend: str) -> Books:
-    return Books()
+    return RedisBooks() if backend == "redis" else Books()
 
 
 async def budget(

@@ -8,6 +8,7 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
 from django.utils import timezone
+from pytest_django import Settings
 
 from billing.audit import differences
 from billing.ledger.inspection import sql_state
@@ -15,7 +16,7 @@ from billing.models import Budget, BudgetWindow, DailyUsage, Reservation, UsageR
 from billing.tasks import roll_up_usage
 from keys.models import ApiKey
 from projects.ids import uuid7
-from tests.ledgers import PRICE, Books, books_on, budget, demand, settle
+from tests.ledgers import PRICE, books_on, budget, demand, settle
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 
@@ -23,7 +24,7 @@ pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 @pytest.fixture
 async def busy(transactional_db: None, key: ApiKey) -> AsyncIterator[None]:
     """Books with something of everything: two budgets, records of two days, a correction, and a request under way."""
-    books: Books = books_on("sql")
+    books = books_on("sql")
     day, total = await budget(key, 100), await budget(key, 100, whole_project=True)
     ledger = await books.start()
     late = demand(key, day, total)
@@ -108,7 +109,8 @@ async def test_a_sum_that_is_not_that_of_its_records_is_found(busy: None) -> Non
     assert await look() == [f"roll-up {PRICE + PRICE // 2} 1"]
 
 
-def test_the_command_prints_each_difference_and_ends_with_status_one(key: ApiKey, transactional_db: None) -> None:
+def test_the_command_prints_each_difference_and_ends_with_status_one(key: ApiKey, settings: Settings) -> None:
+    settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
     out = StringIO()
     call_command("audit_ledger", stdout=out)
     assert out.getvalue() == "0 windows, 0 open reservations checked: 0 differences.\n"

@@ -7,7 +7,9 @@ import httpx
 import pytest
 from django.utils import timezone
 
-from billing.models import Budget, BudgetWindow, DailyUsage, DirtyDay, Outcome, Period, Reservation, UsageRecord
+from billing.ledger.spending import spending
+from billing.ledger.terms import Spending
+from billing.models import Budget, DailyUsage, DirtyDay, Outcome, Period, Reservation, UsageRecord
 from billing.tasks import roll_up_usage
 from keys.models import ApiKey
 from projects.models import Project
@@ -38,11 +40,11 @@ def test_a_budget_for_fifty_admits_exactly_fifty_of_two_hundred_at_once(
     live_gateway: LiveGateway, demo_project: Project, period: Period, whole_project: bool
 ) -> None:
     key, token = ApiKey.objects.mint(demo_project, "app")
-    Budget.objects.create(project=demo_project, key=None if whole_project else key, period=period, limit_nano=50 * PRICE)
+    budget = Budget.objects.create(project=demo_project, key=None if whole_project else key, period=period, limit_nano=50 * PRICE)
     statuses = asyncio.run(post_many(live_gateway.url, token, 200))
     assert (statuses.count(200), statuses.count(429)) == (50, 150)
     the_record(200)
-    assert list(BudgetWindow.objects.values_list("spent_nano", "reserved_nano")) == [(50 * PRICE, 0)]
+    assert spending(demo_project, [budget]) == {budget.pk: Spending(50 * PRICE, 0)}
     assert sum(UsageRecord.objects.values_list("cost_nano", flat=True)) == 50 * PRICE
 
 

@@ -170,9 +170,3 @@ def test_many_records_are_gone_through_in_batches(project: Project, key: ApiKey,
         charged(key, BUNDLED)
     set_price(project)
     assert "5 of 5" in reprice() and total(key) == 5 * TWO_USD_EACH
-
-
-def test_counters_in_redis_are_not_left_behind(project: Project, settings: Settings) -> None:
-    settings.ENV = settings.ENV.model_copy(update={"redis_url": "redis://127.0.0.1:1"})
-    with pytest.raises(CommandError, match="With Redis"):
-        reprice()

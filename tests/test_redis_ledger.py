@@ -10,10 +10,12 @@ from zoneinfo import ZoneInfo
 import pytest
 import redis
 from asgiref.sync import sync_to_async
+from django.conf import settings
+from django.core.cache import cache
 from django.db.models import Sum
 
 from billing.ledger import BudgetExceeded, Demand, Entry, LedgerUnavailable, RateExceeded, Refused, Reservation
-from billing.ledger.redis import RedisLedger, reader
+from billing.ledger.redis import Policy, RedisLedger, reader
 from billing.ledger.redis.connection import StoreUnavailable
 from billing.ledger.session import DatabaseErrors
 from billing.ledger.terms import BudgetTerms, LimitTerms, Spending
@@ -34,6 +36,8 @@ TODAY = date(2026, 11, 20)
 WINDOW = "2026-11-20"
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 PROCESSES = 4
+PATIENT = Policy(timeout_s=0.3)
+"""Redis shares its two cores with the tests."""
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +52,7 @@ async def gateways(transactional_db: None, server: Server, monkeypatch: pytest.M
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
         monkeypatch.setattr(reader, "client", lambda: client)
-        ledgers = [RedisLedger(server.url) for _ in range(PROCESSES)]
+        ledgers = [RedisLedger(server.url, PATIENT) for _ in range(PROCESSES)]
         for ledger in ledgers:
             await ledger.start()
         yield ledgers
@@ -285,3 +289,12 @@ async def test_a_warm_request_costs_two_scripts_and_no_sql(
     monkeypatch.undo()
     assert calls.pop("cmdstat_evalsha") == 20
     assert not calls.keys() & {"cmdstat_eval", "cmdstat_smembers", "cmdstat_ping"}
+
+
+def test_clearing_djangos_cache_leaves_the_ledger_alone(db: None) -> None:
+    with redis.Redis.from_url(settings.ENV.redis_url) as client:
+        client.set("gw:probe", 1)
+        cache.set("greeting", "hello")
+        cache.clear()
+        assert cache.get("greeting") is None
+        assert client.delete("gw:probe") == 1

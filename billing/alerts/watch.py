@@ -7,7 +7,7 @@ from operator import attrgetter
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from billing.ledger.spending import spending
+from billing.ledger.spending import opened
 from billing.ledger.windows import window_name
 from billing.models import Alert, Budget
 from projects.models import Project
@@ -26,8 +26,9 @@ def check(project: Project, budgets: list[Budget]) -> int:
     now = timezone.now()
     raised = 0
     for day in {moment.astimezone(project.zone).date() for moment in (now - LOOK_BACK, now)}:
-        spent = spending(project, budgets, day)
-        raised += sum(raise_alert(budget, window_name(budget.period, day), spent[budget.pk].spent) for budget in budgets)
+        names = {budget.pk: window_name(budget.period, day) for budget in budgets}
+        windows = opened(project, names)
+        raised += sum(raise_alert(budget, names[budget.pk], windows[budget.pk].spent) for budget in budgets if budget.pk in windows)
     return raised
 
 

@@ -1,4 +1,5 @@
-"""Corrections of records that were settled long ago, made by a command beside the gateway's processes: on SQL, through Django."""
+"""Corrections of records that were settled long ago, made by a command beside the gateway's processes: on SQL through Django, on
+Redis through the outbox."""
 
 import time
 from collections import Counter
@@ -6,10 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import date
 
+from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F
 
 from billing.ledger.entry import Entry
+from billing.ledger.redis.adjusting import keep_correction
 from billing.ledger.steps import INSERT_RECORD
 from billing.ledger.windows import window_names
 from billing.models import BudgetWindow, DirtyDay
@@ -26,7 +29,11 @@ def books_closed() -> Iterator[None]:
 
 
 def keep_corrections(corrections: Sequence[Entry]) -> None:
-    """Keeps them and moves what the budgets have spent by their costs, while the books are closed."""
+    """Keeps them and moves what the budgets have spent by their costs, while the books are closed. Raises LedgerUnavailable."""
+    if settings.ENV.redis_url:
+        for correction in corrections:
+            keep_correction(correction)
+        return
     with connection.cursor() as cursor:
         cursor.executemany(INSERT_RECORD, [correction.row() for correction in corrections])
     move_windows(corrections)

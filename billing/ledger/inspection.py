@@ -1,14 +1,23 @@
-"""What the SQL ledger's tables say, as of one moment, for the audit."""
+"""What the ledger's store says, as of one moment, for the audit."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from django.db import connection, transaction
 
-from billing.audit import Held, State, Window, recorded_spends
+from billing.audit import Held, Spend, State, Window, over, recorded_spends
+from billing.ledger.redis import reader
 from billing.ledger.session import LOCK_SPACE
 from billing.ledger.steps import split
-from billing.models import BudgetWindow, Reservation
+from billing.models import BudgetWindow, Outbox, Reservation
+
+RESOLVED_S = 45
+"""Within this time, what a dead process held is resolved by another one."""
+ATTEMPTS = 20
+
+
+class Unsettled(Exception):
+    """The books moved on at every look."""
 
 
 def sql_state(*, served: bool) -> State:
@@ -26,6 +35,35 @@ def sql_state(*, served: bool) -> State:
         ]
         kept = [Window(row.budget_id, row.name, row.spent_nano, row.reserved_nano) for row in windows.values()]
         return State(kept, held, recorded_spends())
+
+
+def redis_state() -> State:
+    """Project by project: the records up to an event of its outbox, and what Redis says with the events after that one."""
+    state = State([], [])
+    for project_id in reader.projects():
+        found = project_state(project_id)
+        state.windows += found.windows
+        state.held += found.held
+        state.spends += found.spends
+    return state
+
+
+def project_state(project_id: int) -> State:
+    """Raises Unsettled where events left the outbox, while it was read, at every attempt."""
+    for _ in range(ATTEMPTS):
+        with one_moment():
+            drained = Outbox.objects.filter(project=project_id).first()
+            spends = recorded_spends(project_id)
+        snapshot = reader.snapshot(project_id, after=f"{drained.drained_ms}-{drained.drained_seq}" if drained else "0-0")
+        if snapshot is not None:
+            windows = [Window(each.budget_id, each.name, each.spending.spent, each.spending.reserved) for each in snapshot.windows]
+            held = [
+                Held(each.id, each.amount, frozenset(each.windows), orphaned=not each.process_lives and (each.age_s or 0) > RESOLVED_S)
+                for each in snapshot.held
+            ]
+            waiting = [Spend(entry.project_id, entry.key_id, entry.day, entry.cost_nano, over(entry)) for entry in snapshot.events]
+            return State(windows, held, spends + waiting)
+    raise Unsettled(f"project {project_id}")
 
 
 @contextmanager

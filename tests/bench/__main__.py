@@ -21,9 +21,11 @@ from pathlib import Path
 
 from tests.bench.peers import CHUNKS
 from tests.process import ROOT, GatewayProcess, free_port
+from tests.services import postgresql, valkey
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 CONNECTIONS = 32
+PAIRS = 6400
 MESSAGES = [{"role": "user", "content": "You are terse. " * 30 + "Capital of France?"}]
 BODY = {"model": "gpt-4o-mini", "messages": MESSAGES, "max_tokens": 64}
 SERVER_CORE, LOAD_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
@@ -121,6 +123,7 @@ def main() -> None:
             print("CPU (us)                  bare relay    gateway    ratio    gateway per chunk")
             for scenario in SCENARIOS:
                 compare(scenario, relay, gate, options.rounds, options.seconds)
+    compare_books()
 
 
 def compare(scenario: Scenario, relay: tuple[int, int], gate: tuple[int, int, str], rounds: int, seconds: float) -> None:
@@ -128,6 +131,25 @@ def compare(scenario: Scenario, relay: tuple[int, int], gate: tuple[int, int, st
     bare, ours = (statistics.median(values) for values in zip(*pairs, strict=True))
     chunk = f"{ours / CHUNKS:10.1f}" if scenario.stream else ""
     print(f"{scenario.name:24} {bare:10.0f} {ours:10.0f} {ours / bare:8.2f} {chunk:>12}", flush=True)
+
+
+def compare_books() -> None:
+    """What a reservation and its settlement cost on each store, without the rest of the gateway."""
+    print("\nreserve and settle (us)        CPU, 32 at once    p50 alone    p99 alone")
+    with postgresql() as database_url, valkey() as redis_url:
+        show_books("SQLite", {})
+        show_books("PostgreSQL", {"DATABASE_URL": database_url})
+        show_books("PostgreSQL and Redis", {"DATABASE_URL": database_url, "REDIS_URL": redis_url})
+
+
+def show_books(name: str, servers: dict[str, str]) -> None:
+    with tempfile.TemporaryDirectory() as data:
+        kept = {"PATH": os.environ["PATH"], "HOME": data, "AI_GATEWAY_ENV_FILE": os.devnull, "GATEWAY_DATA_DIR": data, **servers}
+        environment = {**kept, "DJANGO_SETTINGS_MODULE": "gateway_project.settings", "GATEWAY_REDIS_TIMEOUT_MS": "2000"}
+        command = [sys.executable, "-m", "tests.bench.books", str(PAIRS)]
+        done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    figures = json.loads(done.stdout.splitlines()[-1])
+    print(f"{name:28} {figures['cpu']:17.0f} {figures['p50']:12.0f} {figures['p99']:12.0f}", flush=True)
 
 
 if __name__ == "__main__":

@@ -59,7 +59,7 @@ async def serve(ledger: Ledger, key: ApiKey, terms: KeyTerms, count: int) -> lis
 
 async def measure(key: ApiKey, terms: KeyTerms, count: int) -> dict[str, float]:
     """Microseconds of CPU of this process for each pair under load, and latencies of a pair alone."""
-    ledger = await open_ledger()
+    ledger = open_ledger()
     await ledger.start()
     alone = await serve(ledger, key, terms, count // 20)
     before = resource.getrusage(resource.RUSAGE_SELF)

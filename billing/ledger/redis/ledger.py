@@ -218,6 +218,7 @@ class RedisLedger:
     async def settle(self, reservation: Reservation, entry: Entry) -> None:
         self.limiter.leave(reservation.id, entry.tokens.prompt + entry.tokens.output)
         hold = self.memory.holds.pop(reservation.id, None)
+        entry.held_nano = reservation.amount
         await self.postman.post(Posting(entry, epoch=hold.epoch if hold else ""))
 
     async def release(self, reservation: Reservation, entry: Entry) -> None:

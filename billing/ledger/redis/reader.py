@@ -16,7 +16,7 @@ from redis.retry import Retry
 
 from billing.ledger.entry import Entry
 from billing.ledger.redis.drainer import entry_of, outbox
-from billing.ledger.redis.scripts import PROJECTS, alive, prefix
+from billing.ledger.redis.scripts import PROJECTS, SNAPSHOT, alive, prefix
 from billing.ledger.terms import LedgerUnavailable, Spending
 
 TIMEOUT_S = 1.0
@@ -47,6 +47,15 @@ class Held:
     day: date
     age_s: float | None
     windows: tuple[tuple[int, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """What Redis holds of a project at one moment. `events` are records that the database does not have yet."""
+
+    windows: list[Window]
+    held: list[Held]
+    events: list[Entry]
 
 
 @lru_cache(maxsize=1)
@@ -125,3 +134,21 @@ def undrained(project_id: int, after: str = "0-0") -> Iterator[tuple[str, Entry]
             for id, fields in page:
                 after = id.decode()
                 yield after, entry_of(list(fields.values()))
+
+
+def snapshot(project_id: int, after: str) -> Snapshot | None:
+    """All of it, with the events after a stream id; None where later ones have left the outbox meanwhile."""
+    with answering() as store:
+        told, *found = store.eval(SNAPSHOT.text, 1, prefix(project_id), after)
+        if told != b"ok":
+            return None
+        windows, open, events = found
+        reserved = [held(store, id, text) for id, text in zip(open[::2], open[1::2], strict=True)]
+    return Snapshot([window_of(row) for row in windows], reserved, [entry_of(fields) for _, fields in events])
+
+
+def window_of(row: list[bytes]) -> Window:
+    scope, window, first, last, spent, amount = (part.decode() for part in row)
+    budget_id, _, name = window.partition("/")
+    key_id = None if scope == "w:p" else int(scope[3:])
+    return Window(int(budget_id), name, key_id, date.fromisoformat(first), date.fromisoformat(last), Spending(int(spent), int(amount)))

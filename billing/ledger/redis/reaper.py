@@ -69,5 +69,6 @@ def estimate_of(text: bytes) -> Entry:
     head, _, draft = text.partition(b"\n")
     amount, _owner, _key, _day, _since, _tokens, shadow, *_ = head.split(b" ")
     entry = decode_draft(draft)
-    entry.cost_nano, entry.estimated, entry.shadow_budget_id = int(amount), True, int(shadow) or None
+    entry.cost_nano = entry.held_nano = int(amount)
+    entry.estimated, entry.shadow_budget_id = True, int(shadow) or None
     return entry

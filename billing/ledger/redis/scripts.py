@@ -47,6 +47,7 @@ OPEN = load("open")
 ASSERT = load("assert")
 TRIM = load("trim")
 OWNERS = load("owners")
+SNAPSHOT = load("snapshot")
 ALL = (RESERVE, SETTLE, LATE, CORRECT, RECORD, VOID, ENTER, BEGIN, OPEN, ASSERT, TRIM, OWNERS)
 GREETING: tuple[Command, ...] = tuple(("SCRIPT", "LOAD", script.text) for script in ALL)
 

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 
 from billing.audit import State, differences
-from billing.ledger.inspection import postgresql_is_served, sql_state
+from billing.ledger.inspection import postgresql_is_served, redis_state, sql_state
 
 
 class Command(BaseCommand):
@@ -23,6 +23,8 @@ class Command(BaseCommand):
 
 
 def current_state() -> State:
+    if settings.ENV.redis_url:
+        return redis_state()
     return sql_state(served=postgresql_is_served() if settings.ENV.database_url else sqlite_is_served())
 
 

@@ -1,7 +1,6 @@
 import datetime as dt
 from typing import Any
 
-from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from billing.money import format_usd
@@ -22,8 +21,6 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="only say what would change")
 
     def handle(self, *_: Any, **options: Any) -> None:
-        if settings.ENV.redis_url:
-            raise CommandError("With Redis the budgets' counters are kept there: this command works on a ledger in SQL.")
         projects = Project.objects.order_by("pk")
         if options["project"]:
             projects = projects.filter(slug=options["project"])

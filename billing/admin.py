@@ -8,7 +8,19 @@ from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from billing.forms import ThresholdsField, UsdField
-from billing.models import Alert, Budget, BudgetWindow, DailyUsage, Delivery, DirtyDay, PriceOverride, Reservation, UsageRecord, Webhook
+from billing.models import (
+    Alert,
+    Budget,
+    BudgetWindow,
+    DailyUsage,
+    Delivery,
+    DirtyDay,
+    Outbox,
+    PriceOverride,
+    Reservation,
+    UsageRecord,
+    Webhook,
+)
 from billing.money import decimal_usd, format_usd
 from billing.price_forms import RATES, PriceForm
 from projects.admin import ReadOnlyAdmin
@@ -165,3 +177,10 @@ class WebhookAdmin(ReadOnlyAdmin):
     list_select_related = ("project",)
     search_fields = ("name", "project__name", "project__slug")
     fields = ("project", "name", "host", "created_at")
+
+
+@admin.register(Outbox)
+class OutboxAdmin(ReadOnlyAdmin):
+    list_display = ("project", "entered", "drained_ms", "drained_seq")
+    list_select_related = ("project",)
+    search_fields = ("project__name", "project__slug")

@@ -4,7 +4,8 @@ from django.contrib import admin
 from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
-from proxy.models import Credential
+from projects.admin import ReadOnlyAdmin
+from proxy.models import Credential, IdempotentRequest
 
 
 @admin.register(Credential)
@@ -18,3 +19,11 @@ class CredentialAdmin(ModelAdmin):  # type: ignore[misc]
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False
+
+
+@admin.register(IdempotentRequest)
+class IdempotentRequestAdmin(ReadOnlyAdmin):
+    list_display = ("key", "project", "expires_at")
+    list_select_related = ("project",)
+    search_fields = ("key", "project__name", "project__slug")
+    fields = ("project", "key", "expires_at")

@@ -20,6 +20,7 @@ from django.conf import settings
 from django.core.cache import cache
 from django.db import connection
 from django.db.models.signals import post_migrate
+from pytest_django import Settings
 
 from billing.ledger import SqlLedger
 from billing.ledger.session import connect
@@ -109,6 +110,12 @@ def project(alice: User, bob: User) -> Project:
 @pytest.fixture
 def key(project: Project) -> ApiKey:
     return ApiKey.objects.mint(project, "app")[0]
+
+
+@pytest.fixture
+def counters_in_sql(settings: Settings) -> None:
+    """For tests that write budgets' counters themselves: they are read from the database, also where there is Redis."""
+    settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
 
 
 @pytest.fixture

@@ -97,11 +97,11 @@ def price() -> Price:
 
 
 @contextmanager
-def fleet(data: Path, servers: dict[str, str], **variables: str) -> Iterator[Fleet]:
+def fleet(data: Path, servers: dict[str, str], processes: int = PROCESSES) -> Iterator[Fleet]:
     upstream = LocalUpstream().start()
     data.mkdir()
-    variables |= {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream", **servers}
-    fleet = Fleet([GatewayProcess(data, **variables) for _ in range(PROCESSES)], upstream)
+    variables = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream", **servers}
+    fleet = Fleet([GatewayProcess(data, **variables) for _ in range(processes)], upstream)
     upstream.answer = fleet.bill
     for process in fleet.processes:
         process.start()

@@ -29,7 +29,7 @@ from projects.models import Project, User
 from tests.pages_fixtures import USD, record, webhook_at
 from tests.upstream import LocalUpstream
 
-pytestmark = pytest.mark.databases
+pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("counters_in_sql")]
 
 
 async def accept(_request: web.Request, _body: object) -> web.StreamResponse:

@@ -3,7 +3,9 @@
 import httpx
 import pytest
 
-from billing.models import Budget, BudgetWindow, Outcome, Reservation
+from billing.ledger.spending import spending
+from billing.ledger.terms import Spending
+from billing.models import Budget, Outcome
 from keys.models import ApiKey
 from projects.models import Project
 from tests.live import LiveGateway, the_record
@@ -65,11 +67,14 @@ def test_no_output_limit_at_all_is_held_to_what_the_budget_pays_for(client: http
         assert answer.status_code == 200
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
     the_record(2)
-    window = BudgetWindow.objects.get()
-    assert 0 < window.spent_nano <= LIMIT and window.reserved_nano == 0
+    assert 0 < taken().spent <= LIMIT and taken().reserved == 0
 
 
 def assert_nothing_is_spent_or_held() -> None:
     assert the_record().outcome in (Outcome.INVALID, Outcome.BUDGET)
-    assert not Reservation.objects.exists()
-    assert all((window.spent_nano, window.reserved_nano) == (0, 0) for window in BudgetWindow.objects.all())
+    assert taken() == Spending()
+
+
+def taken() -> Spending:
+    budget = Budget.objects.select_related("project").get()
+    return spending(budget.project, [budget])[budget.pk]

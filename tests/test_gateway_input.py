@@ -170,6 +170,8 @@ def test_a_body_over_the_cap_is_a_413(live_gateway: LiveGateway, token: str, kno
     response = httpx.post(f"{live_gateway.url}/v1/chat/completions", content=content, headers=headers, timeout=30)
     assert_error(response, 413, "invalid_request")
     assert "connection" not in response.headers
+    if known:
+        the_record()
     assert UsageRecord.objects.count() == (1 if known else 0)
 
 

@@ -25,16 +25,21 @@ BUDGETS = ("--daily-budget", "1000", "--monthly-budget", "1000")
 
 @pytest.fixture
 def gateways(tmp_path: Path) -> Iterator[Fleet]:
-    with own_servers() as servers, fleet(tmp_path / "data", servers) as gateways:
+    with own_servers() as servers, fleet(tmp_path / "data", servers, processes=2 if ON_SERVERS else 1) as gateways:
         yield gateways
 
 
 def kill(gateways: Fleet, token: str, n: int, point: str, nth: int) -> None:
     """Starts one process anew so that it dies at the point, puts load on all of them, and starts it once more so that it lives."""
-    doomed = gateways.processes[n % len(gateways.processes)]
+    doomed, *others = gateways.processes[n % len(gateways.processes) :] + gateways.processes[: n % len(gateways.processes)]
     doomed.end()
     doomed.environment["GATEWAY_FAILPOINT"] = f"{point}:{nth}"
     doomed.start()
+    if point.startswith("drain."):
+        # One process drains at a time: the others give that up when they end.
+        for other in others:
+            other.end()
+            other.start()
     assert doomed.process is not None
     deadline = time.monotonic() + 30
     while doomed.process.poll() is None:

@@ -128,8 +128,8 @@ async def test_a_shadow_budget_refuses_nobody_and_records_whom_it_would_have_ref
         wanted.draft.shadow_budget_id = held.shadow_budget_id
         await settle(ledger, wanted, held, cost=PRICE)
     await books.written()
-    told = [record.shadow_budget_id async for record in UsageRecord.objects.order_by("id")]
-    assert told == [None, shadow.id]
+    told = {record.shadow_budget_id async for record in UsageRecord.objects.all()}
+    assert told == {None, shadow.id} and await UsageRecord.objects.acount() == 2
     assert await books.taken(shadow) == (2 * PRICE, 0)
 
 

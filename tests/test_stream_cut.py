@@ -7,7 +7,9 @@ import httpx
 import pytest
 from aiohttp import web
 
-from billing.models import Budget, BudgetWindow, Outcome
+from billing.ledger.spending import spending
+from billing.ledger.terms import Spending
+from billing.models import Budget, Outcome
 from billing.prices import bundled
 from keys.models import ApiKey
 from projects.models import Project
@@ -61,8 +63,8 @@ def test_an_answer_beyond_its_limit_is_cut_and_charged_up_to_there(
     assert RATE is not None and record.held_nano is not None
     assert (record.outcome, record.estimated) == (Outcome.BUDGET, True)
     assert record.cost_nano <= record.held_nano + RATE.base.output // 10**6 * 2
-    window = BudgetWindow.objects.get()
-    assert (window.spent_nano, window.reserved_nano) == (record.cost_nano, 0)
+    budget = Budget.objects.select_related("project").get()
+    assert spending(budget.project, [budget])[budget.pk] == Spending(record.cost_nano, 0)
 
 
 def test_an_answer_in_large_pieces_that_our_count_takes_for_longer_than_it_is_is_not_cut(

@@ -122,7 +122,7 @@ def test_what_cannot_be_read_is_told(gateway: httpx.Client, query: dict[str, str
     assert message in refusal_of(answer)["message"]
 
 
-def test_the_budget_endpoint_is_exact(gateway: httpx.Client, demo_project: Project) -> None:
+def test_the_budget_endpoint_is_exact(gateway: httpx.Client, demo_project: Project, counters_in_sql: None) -> None:
     Project.objects.update(timezone="Asia/Tokyo")
     key = ApiKey.objects.get()
     day = Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=5 * USD)

@@ -7,7 +7,7 @@ from operator import attrgetter
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from billing.ledger.spending import opened
+from billing.ledger.spending import opened, spending
 from billing.ledger.windows import window_name
 from billing.models import Alert, Budget
 from projects.models import Project
@@ -28,6 +28,9 @@ def check(project: Project, budgets: list[Budget]) -> int:
     for day in {moment.astimezone(project.zone).date() for moment in (now - LOOK_BACK, now)}:
         names = {budget.pk: window_name(budget.period, day) for budget in budgets}
         windows = opened(project, names)
+        # A window that is not open has been asked of by no request, unless its budget is younger than the requests.
+        fresh = [budget for budget in budgets if budget.pk not in windows and budget.changed_at > now - LOOK_BACK]
+        windows |= spending(project, fresh, day)
         raised += sum(raise_alert(budget, names[budget.pk], windows[budget.pk].spent) for budget in budgets if budget.pk in windows)
     return raised
 

@@ -23,7 +23,7 @@ def spending(project: Project, budgets: Iterable[Budget], day: dt.date | None = 
     day = day or project.today()
     names = {budget: window_name(budget.period, day) for budget in budgets}
     found = opened(project, {budget.pk: name for budget, name in names.items()})
-    unopened = {name: begun(project, name) for budget, name in names.items() if budget.pk not in found}
+    unopened = {name: begun(project, name) for name in {name for budget, name in names.items() if budget.pk not in found}}
     return {budget.pk: found.get(budget.pk) or of_owner(unopened[name], budget) for budget, name in names.items()}
 
 

@@ -14,6 +14,9 @@ UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding anything that a provider sent may raise: a lone surrogate in a text, or a number out of range, among others."""
 TOO_DEEP = "The body is nested too deeply."
 HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
+"""Of the escapes in JSON the group is half a character without its other half."""
+BOM = b"\xef\xbb\xbf"
 decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 encode = msgspec.json.Encoder().encode
 
@@ -54,7 +57,18 @@ def decode_repaired(decoder: Callable[[bytes], T], body: bytes) -> T:
     try:
         return decoder(body)
     except UNREADABLE:
-        return decoder(HALF_CHARACTER.sub(rb"\\ufffd", body.decode(errors="replace").encode()))
+        return decoder(HALF_CHARACTER.sub(rb"\\ufffd", body.removeprefix(BOM).decode(errors="replace").encode()))
+
+
+def mended(data: bytes) -> bytes:
+    """JSON that a provider sent, such that it can be read: a server that cuts a character in two, between tokens, loses that
+    character and not the rest."""
+    data = data.removeprefix(BOM)
+    if not data.isascii():
+        data = data.decode(errors="replace").encode()
+    if b"\\ud" in data or b"\\uD" in data:
+        return ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], data)
+    return data
 
 
 def replace_fields(body: bytes, fields: dict[str, Any]) -> bytes:

@@ -2,10 +2,12 @@
 
 import re
 
+from proxy.formats.body import BOM
 from proxy.formats.neutral import Failure
 
-BLANK_LINE = re.compile(rb"\n\r?\n")
-EVENT_ENDS = (b"\n\n", b"\n\r\n")
+BLANK_LINE = re.compile(rb"\n\r?\n|\r\r")
+"""Lines end in LF, CRLF or CR."""
+EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 COMMENT = b": keep-alive\n\n"
 SEAM = 2
 """Bytes of a blank line that may have come before the rest of it."""
@@ -64,8 +66,8 @@ def comment_after(passed: bytes) -> bytes:
 
 
 def data_of(event: bytes) -> bytes:
-    """The event's data lines, joined; empty for a comment or an event without data."""
+    """The event's data lines, joined; empty for a comment or an event without data. A byte order mark may stand before the first."""
     if event.startswith(b"data: ") and event.count(b"\n") == 2 and event.endswith(b"\n\n"):
         return event[6:-2]
-    lines = [line[5:].removeprefix(b" ") for line in event.splitlines() if line.startswith(b"data:")]
+    lines = [line[5:].removeprefix(b" ") for line in event.removeprefix(BOM).splitlines() if line.startswith(b"data:")]
     return b"\n".join(lines)

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.content import ORIGIN, UNREADABLE, decode_any
+from proxy.formats.anthropic.content import NULL, ORIGIN, UNREADABLE, arguments_of, decode_any
 from proxy.formats.neutral import (
     Citation,
     Event,
@@ -26,8 +26,6 @@ from proxy.formats.neutral import (
     ToolCall,
     UsageSeen,
 )
-
-NULL = Raw(b"null")
 
 
 class WireEvent(msgspec.Struct):
@@ -73,7 +71,7 @@ class StartedBlock(msgspec.Struct):
 
     @property
     def arguments(self) -> str:
-        return "{}" if self.input == NULL else bytes(self.input).decode(errors="replace")
+        return arguments_of(self.input)
 
 
 decode_event = msgspec.json.Decoder(WireEvent).decode

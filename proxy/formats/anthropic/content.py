@@ -4,15 +4,16 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Iterable
-from typing import Any, assert_never, get_args
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar, assert_never, get_args
 
 import msgspec
 from msgspec import Raw
 
-from proxy.formats.body import decode
+from proxy.formats.body import decode, decode_fields, encode
 from proxy.formats.custom_tools import call_as_function
 from proxy.formats.neutral import (
+    BadRequest,
     Citation,
     File,
     Image,
@@ -27,6 +28,8 @@ from proxy.formats.neutral import (
     ToolResult,
 )
 
+T = TypeVar("T")
+NULL = Raw(b"null")
 ORIGIN: Origin = "anthropic"
 ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
 TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -115,6 +118,31 @@ def parse_content(content: str | list[Raw] | None) -> tuple[Part, ...]:
     return tuple(give_signatures_back([part for raw in content for part in parse_block(raw)]))
 
 
+def parse_answer(content: list[Raw]) -> tuple[Part, ...]:
+    """The parts of an answer: of compatible servers, fields that are null count as absent. Raises BadRequest."""
+    return tuple(give_signatures_back([part for raw in content for part in parse_answer_block(raw)]))
+
+
+def parse_answer_block(raw: Raw) -> tuple[Part, ...]:
+    try:
+        return parse_block(raw)
+    except BadRequest:
+        return parse_block(without_nulls(raw))
+
+
+def read_loosely(decoder: Callable[[Raw], T], raw: Raw) -> T:
+    """Raises one of UNREADABLE."""
+    try:
+        return decoder(raw)
+    except msgspec.ValidationError:
+        return decoder(without_nulls(raw))
+
+
+def without_nulls(raw: Raw) -> Raw:
+    fields = decode_fields(raw)
+    return Raw(encode({name: value for name, value in fields.items() if value != NULL}))
+
+
 def parse_block(raw: Raw) -> tuple[Part, ...]:
     """One block; a document that is made of blocks gives several parts. Raises BadRequest."""
     data = bytes(raw)
@@ -201,7 +229,7 @@ def parse_thinking(block: ThinkingBlock) -> Thinking:
 
 
 def arguments_of(raw: Raw) -> str:
-    return bytes(raw).decode(errors="replace")
+    return "{}" if raw == NULL else bytes(raw).decode(errors="replace")
 
 
 def unsealed(signature: str) -> tuple[Origin, str]:

@@ -12,14 +12,14 @@ from proxy.formats.anthropic.content import (
     ORIGIN,
     UNREADABLE,
     decode_any,
-    parse_content,
+    parse_answer,
     render_call,
     render_text,
     render_thinking,
     sealed,
 )
 from proxy.formats.anthropic.usage import WireUsage, neutral_usage, render_usage
-from proxy.formats.body import encode
+from proxy.formats.body import encode, mended
 from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.neutral import (
     BadAnswer,
@@ -107,11 +107,11 @@ decode_usage = msgspec.json.Decoder(WireUsage).decode
 def parse_response(body: bytes) -> Response:
     """Raises BadAnswer."""
     try:
-        answer = decode_answer(body)
+        answer = decode_answer(mended(body))
         if answer.content is None or answer.error is not None:
             raise BadAnswer(parse_error(502, body).message)
         seen: set[str] = set()
-        parts = tuple(with_id(part, seen) for part in parse_content(answer.content) if not (isinstance(part, Text) and not part.text))
+        parts = tuple(with_id(part, seen) for part in parse_answer(answer.content) if not (isinstance(part, Text) and not part.text))
     except (*UNREADABLE, BadRequest) as error:
         raise BadAnswer(f"The provider's answer cannot be read: {error}") from None
     finish = finish_of(answer.stop_reason, called=any(isinstance(part, ToolCall) for part in parts))
@@ -124,7 +124,7 @@ def with_id(part: Part, seen: set[str]) -> Part:
 
 
 def finish_of(reason: str | None, *, called: bool) -> FinishReason:
-    finish = FINISHES.get(reason or "", "other")
+    finish = FINISHES.get(reason or "end_turn", "other")
     return "tool_calls" if called and finish == "stop" else finish
 
 

@@ -5,7 +5,6 @@ from typing import Any
 from msgspec import Raw
 
 from proxy.formats.anthropic.blocks import (
-    NULL,
     Delta,
     OpenBlock,
     StartedBlock,
@@ -16,7 +15,7 @@ from proxy.formats.anthropic.blocks import (
     text_in,
     whole_answer,
 )
-from proxy.formats.anthropic.content import UNREADABLE, decode_any, parse_citations
+from proxy.formats.anthropic.content import NULL, UNREADABLE, decode_any, parse_citations, read_loosely
 from proxy.formats.anthropic.response import (
     finish_of,
     parse_error,
@@ -25,6 +24,7 @@ from proxy.formats.anthropic.response import (
     wire_usage,
 )
 from proxy.formats.anthropic.usage import WireUsage, merged, neutral_usage
+from proxy.formats.body import mended
 from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.neutral import (
     BadAnswer,
@@ -87,9 +87,9 @@ class StreamDecoder:
         return events
 
     def read(self, event: bytes) -> None:
-        data = data_of(event)
+        data = mended(data_of(event))
         try:
-            parsed = decode_event(data) if data else None
+            parsed = read_loosely(decode_event, Raw(data)) if data else None
         except UNREADABLE:
             parsed = None
         if parsed is None or self.failed:
@@ -157,7 +157,7 @@ class StreamDecoder:
         if self.open is not None:
             self.close()
         try:
-            block = decode_started(event.content_block)
+            block = read_loosely(decode_started, event.content_block)
             decode_any(event.content_block)
         except UNREADABLE:
             return
@@ -172,7 +172,7 @@ class StreamDecoder:
 
     def block_delta(self, event: WireEvent) -> None:
         try:
-            delta = decode_delta(event.delta)
+            delta = read_loosely(decode_delta, event.delta)
         except UNREADABLE:
             return
         if self.open is None and delta.type == "text_delta" and delta.text:
@@ -257,7 +257,7 @@ class StreamDecoder:
     def message_delta(self, event: WireEvent) -> None:
         self.see(event.usage)
         try:
-            delta = decode_delta(event.delta) if event.delta != NULL else Delta()
+            delta = read_loosely(decode_delta, event.delta) if event.delta != NULL else Delta()
         except UNREADABLE:
             delta = Delta()
         if delta.stop_reason is not None and not self.ended:

@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import msgspec
 
-from proxy.formats.body import encode
+from proxy.formats.body import encode, mended
 from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.gemini.errors import error_event, error_of, message_in, parse_error, render_error
 from proxy.formats.gemini.grounding import read_citations, render_grounding
@@ -74,7 +74,7 @@ decode_answers = msgspec.json.Decoder(list[Answer]).decode
 def parse_response(body: bytes) -> Response:
     """Raises BadAnswer."""
     try:
-        answers = decode_answers(body) if body.lstrip().startswith(b"[") else [decode_answer(body)]
+        answers = read_answers(mended(body))
         answer = answers[0] if answers else Answer()
         choices = tuple(read_choice(candidate) for candidate in answer.candidates or ())
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
@@ -92,6 +92,11 @@ def parse_response(body: bytes) -> Response:
     )
 
 
+def read_answers(data: bytes) -> list[Answer]:
+    """One, or a list of them. Raises one of UNREADABLE."""
+    return decode_answers(data) if data.lstrip().startswith(b"[") else [decode_answer(data)]
+
+
 def made_id() -> str:
     return uuid4().hex
 
@@ -99,13 +104,21 @@ def made_id() -> str:
 def read_choice(candidate: Candidate) -> Choice:
     content = candidate.content
     seen: set[str] = set()
-    parts = [with_id(part, seen) for item in (content and content.parts) or () for part in read_part(item)]
+    parts = [with_id(part, seen) for item in (content and content.parts) or () for part in readable_parts(item)]
     has_calls = any(isinstance(part, ToolCall) for part in parts)
     return Choice(
         parts=(*with_citations(parts, candidate.grounding_metadata), *notes_of(candidate)),
         finish=read_finish(candidate.finish_reason, has_calls, bool(parts)),
         logprobs=read_logprobs(candidate.logprobs_result),
     )
+
+
+def readable_parts(item: dict[str, Any]) -> list[Part]:
+    """None for a part that is not what Google says it is: the others are an answer all the same."""
+    try:
+        return read_part(item)
+    except msgspec.ValidationError:
+        return []
 
 
 def with_citations(parts: list[Part], metadata: Any) -> list[Part]:

@@ -5,21 +5,22 @@ from typing import Any
 
 import msgspec
 
+from proxy.formats.body import mended
 from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.gemini.arguments import PartialCall, is_partial
 from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.errors import error_in, parse_error
 from proxy.formats.gemini.grounding import read_citations
-from proxy.formats.gemini.parts import ORIGIN, read_part
+from proxy.formats.gemini.parts import ORIGIN
 from proxy.formats.gemini.response import (
     Answer,
     Candidate,
-    decode_answer,
-    decode_answers,
     made_id,
     notes_of,
+    read_answers,
     read_finish,
     read_logprobs,
+    readable_parts,
 )
 from proxy.formats.gemini.usage import merged, stated_usage
 from proxy.formats.neutral import (
@@ -77,18 +78,19 @@ class StreamDecoder:
         return events if self.failed else [*events, *self.end()]
 
     def read_event(self, raw: bytes) -> Iterator[Event]:
-        data = data_of(raw)
+        data = mended(data_of(raw))
         if self.failed:
             return
         if not data:
             self.keep_stray(raw)
             return
         try:
-            answer = read_chunk(data)
+            answers = read_answers(data)
         except (msgspec.DecodeError, RecursionError, ValueError):
             self.keep_stray(data)
             return
-        yield from self.read_answer(answer, data)
+        for answer in answers:
+            yield from self.read_answer(answer, data)
 
     def keep_stray(self, raw: bytes) -> None:
         """What is no event may be an error's body, told at the end if nothing else came."""
@@ -98,7 +100,7 @@ class StreamDecoder:
     def read_stray(self) -> Iterator[Event]:
         """A body that is no stream: a JSON array of chunks, or an error."""
         try:
-            answers = decode_answers(self.stray) if self.stray.lstrip().startswith(b"[") else [decode_answer(self.stray)]
+            answers = read_answers(mended(self.stray))
         except (msgspec.DecodeError, RecursionError, ValueError):
             answers = []
         for answer in answers:
@@ -154,13 +156,6 @@ class StreamDecoder:
         return self.blocked or (self.judged and not any(reader.index >= 0 for reader in self.choices.values()))
 
 
-def read_chunk(data: bytes) -> Answer:
-    if data.startswith(b"["):
-        answers = decode_answers(data)
-        return answers[0] if answers else Answer()
-    return decode_answer(data)
-
-
 class ChoiceReader:
     """One candidate of a stream: which part is open, and what is to be said at its end."""
 
@@ -179,17 +174,14 @@ class ChoiceReader:
         logprobs = read_logprobs(candidate.logprobs_result)
         self.notes |= {note.what: note for note in notes_of(candidate)}
         for item in (candidate.content and candidate.content.parts) or ():
-            try:
-                yield from self.read_item(item, logprobs)
-            except msgspec.ValidationError:
-                continue
+            yield from self.read_item(item, logprobs)
         self.reason = candidate.finish_reason or self.reason
 
     def read_item(self, item: dict[str, Any], logprobs: tuple[Any, ...]) -> Iterator[Event]:
         if is_partial(item, self.partial):
             yield from self.read_partial(item)
             return
-        parts = read_part(item)
+        parts = readable_parts(item)
         if len(parts) == 2 and isinstance(parts[1], Text) and isinstance(self.open, Text):
             parts.reverse()
         for part in parts:
@@ -207,7 +199,7 @@ class ChoiceReader:
     def flush_partial(self) -> Iterator[Event]:
         partial, self.partial = self.partial, None
         if partial is not None:
-            for part in read_part(partial.whole()):
+            for part in readable_parts(partial.whole()):
                 yield from self.read_part(part, ())
 
     def read_part(self, part: Part, logprobs: tuple[Any, ...]) -> Iterator[Event]:

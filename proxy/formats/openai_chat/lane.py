@@ -45,6 +45,11 @@ class Waiting:
         self.open = False
 
     @property
+    def may_begin(self) -> bool:
+        """A call whose name is still to come waits for it."""
+        return not isinstance(self.part, ToolCall) or bool(self.part.name)
+
+    @property
     def may_end(self) -> bool:
         """Whether nothing more can belong to it once another part has begun. Servers may interleave calls: one with unfinished
         arguments stays open, and the next waits."""
@@ -63,6 +68,7 @@ class Lane:
         self.cited: list[Citation] = []
         self.sound: dict[str, Any] = {}
         self.index = 0
+        self.reason: dict[str, Any] | None = None
         self.finished = False
 
     def read(self, wire: dict[str, Any]) -> None:
@@ -70,8 +76,9 @@ class Lane:
             return
         if delta := self.delta_of(wire):
             self.read_delta(delta, logprobs_of(wire))
-        if text_of(wire.get("finish_reason")) or wire.get("finish_details"):
-            self.finish(wire)
+        given = text_of(wire.get("finish_reason")) or wire.get("finish_details")
+        if given and (self.reason is None or finish_of(wire, called=False) != "stop"):
+            self.reason = wire
 
     def delta_of(self, wire: dict[str, Any]) -> dict[str, Any]:
         """The increment; some servers send a whole message instead, or a bare text as in the old completions."""
@@ -182,6 +189,9 @@ class Lane:
             self.begin(call)
         elif fragment.signature:
             call.signature = fragment.signature
+        if fragment.name and isinstance(call.part, ToolCall) and not call.part.name:
+            call.part = replace(fragment, id=call.part.id, arguments="", signature=None)
+            self.advance()
         self.append(call, fragment.arguments)
 
     def call_meant(self, wire: dict[str, Any], name: str) -> Waiting | None:
@@ -193,8 +203,9 @@ class Lane:
         if given:
             return next((call for call in self.calls if call.given == given), None)
         last = self.calls[-1] if self.calls else None
-        is_next = last and isinstance(last.part, ToolCall) and name and (last.part.name != name or is_json(last.text))
-        return None if is_next else last
+        if last is None or not isinstance(last.part, ToolCall) or not last.part.name:
+            return last
+        return None if name and (last.part.name != name or is_json(last.text)) else last
 
     def begin(self, part: Waiting) -> None:
         self.parts.append(part)
@@ -213,11 +224,12 @@ class Lane:
             part.late.append((text, logprobs))
 
     def advance(self) -> None:
-        if not self.parts[0].open:
-            self.open_first()
-        while len(self.parts) > 1 and self.parts[0].may_end:
+        while self.parts[0].open or self.parts[0].may_begin:
+            if not self.parts[0].open:
+                self.open_first()
+            if len(self.parts) == 1 or not self.parts[0].may_end:
+                return
             self.close_first()
-            self.open_first()
 
     def open_first(self) -> None:
         part = self.parts[0]
@@ -248,7 +260,9 @@ class Lane:
                 self.open_first()
             self.close_first()
 
-    def finish(self, wire: dict[str, Any]) -> None:
+    def conclude(self) -> None:
+        """At the end of the stream, with the reason that was given for it: some servers give one in every chunk."""
+        wire = self.reason or {}
         self.end(finish_of(wire, called=bool(self.calls)), stop_sequence_of(wire))
 
     def end(self, finish: FinishReason, stop_sequence: str | None) -> None:

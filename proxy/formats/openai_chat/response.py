@@ -1,6 +1,5 @@
 """Answers and errors of OpenAI Chat Completions (platform.openai.com/docs/api-reference/chat/object)."""
 
-import re
 import time
 from collections.abc import Iterable
 from typing import Any
@@ -8,7 +7,7 @@ from uuid import uuid4
 
 import msgspec
 
-from proxy.formats.body import encode
+from proxy.formats.body import encode, mended
 from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.custom_tools import call_as_function
 from proxy.formats.neutral import (
@@ -45,14 +44,24 @@ from proxy.formats.openai_chat.usage import read_usage, wire_usage
 FINISHES: dict[str, FinishReason] = {
     "stop": "stop",
     "eos": "stop",  # Together
+    "eos_token": "stop",  # Hugging Face's TGI
+    "end_turn": "stop",  # Bedrock and others, after Anthropic
+    "complete": "stop",  # Cohere
     "stop_sequence": "stop",
     "length": "length",
     "max_tokens": "length",
     "model_length": "length",  # Mistral
+    "model_context_window_exceeded": "length",  # Z.AI
     "tool_calls": "tool_calls",
+    "tool_call": "tool_calls",
+    "tool_use": "tool_calls",
     "function_call": "tool_calls",
     "content_filter": "content_filter",
+    "sensitive": "content_filter",  # Z.AI
+    "safety": "content_filter",
 }
+FILTERED = "content_filter:"
+"""Google's OpenAI-compatible server says after it what its filter was."""
 WIRE_FINISHES: dict[FinishReason, str] = {"length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter"}
 SPOKEN = "an answer in sound"
 LONGEST_MESSAGE = 2000
@@ -73,17 +82,10 @@ CODES = {
 
 decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
-LONE_SURROGATE = re.compile(
-    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F][0-9a-fA-F]{2}"
-)
-
 
 def decode_answer(data: bytes) -> dict[str, Any]:
-    """Raises ValueError. A server that cuts a character in two, between tokens, loses that character and not the rest."""
-    try:
-        return decode_object(data)
-    except ValueError:
-        return decode_object(LONE_SURROGATE.sub(rb"\\ufffd", data.decode(errors="replace").encode()))
+    """Raises ValueError."""
+    return decode_object(mended(data))
 
 
 # Reading ------------------------------------------------------------------------------------------------------------------
@@ -156,7 +158,8 @@ def calls_of(message: dict[str, Any]) -> list[Part]:
 def finish_of(wire: dict[str, Any], *, called: bool) -> FinishReason:
     """A model that was forced to call a tool ends with `stop`; `finish_details` is the form of the first vision models."""
     reason = text_of(wire.get("finish_reason")) or text_of(object_of(wire.get("finish_details")).get("type")) or "stop"
-    finish = FINISHES.get(reason, "other")
+    reason = reason.lower()
+    finish = "content_filter" if reason.startswith(FILTERED) else FINISHES.get(reason, "other")
     return "tool_calls" if called and finish == "stop" else finish
 
 

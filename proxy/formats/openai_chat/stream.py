@@ -116,8 +116,7 @@ class StreamDecoder:
         for choice in choices:
             index = choice.get("index")
             self.lane(index if isinstance(index, int) and index >= 0 else 0).read(choice)
-        # Groq's own place for usage comes with the last chunk (console.groq.com/docs/api-reference).
-        stated = chunk.get("usage") or object_of(chunk.get("x_groq")).get("usage")
+        stated = stated_in(chunk, choices)
         if stated and (usage := read_usage(stated, chunk.get("service_tier"))) and usage != self.usage:
             self.start(chunk)
             self.usage = usage
@@ -141,20 +140,22 @@ class StreamDecoder:
             self.fail(BROKEN_OFF)
             return
         for index in list(self.lanes) or [0]:
-            self.lane(index).finish({})
+            self.lane(index).conclude()
         self.ended = True
 
     def break_off(self) -> None:
         """At the end of a connection without the end marker, which some servers never send."""
         if not self.started and self.strays.strip():
             self.read_whole(self.strays)
-        elif not self.complete:
+        elif self.complete:
+            self.end()
+        else:
             self.fail(BROKEN_OFF)
         self.ended = True
 
     @property
     def complete(self) -> bool:
-        return bool(self.lanes) and all(lane.finished for lane in self.lanes.values())
+        return bool(self.lanes) and all(lane.reason is not None for lane in self.lanes.values())
 
     def read_whole(self, body: bytes) -> None:
         """A body that is no stream: an error, or an answer in one piece from a server that does not stream."""
@@ -177,6 +178,13 @@ class StreamDecoder:
             self.lane(index).flush()
         self.events.append(Failed(failure=failure))
         self.ended = True
+
+
+def stated_in(chunk: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
+    """The usage in a chunk. Groq has a place of its own for it in the last one (console.groq.com/docs/api-reference), and Moonshot
+    states it in the choice (platform.moonshot.ai/docs/api/chat)."""
+    stated = chunk.get("usage") or object_of(chunk.get("x_groq")).get("usage")
+    return stated or next((choice["usage"] for choice in choices if choice.get("usage")), None)
 
 
 # Writing ------------------------------------------------------------------------------------------------------------------

@@ -119,6 +119,8 @@ def parse_part(part: dict[str, Any]) -> Part:
     match part:
         case {"type": "input_text" | "output_text" | "text", "text": str() as text}:
             return Text(text=text, citations=tuple(parse_citations(part.get("annotations"))))
+        case {"type": "output_text", "text": None}:
+            return Text()
         case {"type": "refusal", "refusal": str() as text}:
             return Refusal(text=text)
         case {"type": "input_image"}:

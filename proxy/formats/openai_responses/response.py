@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from proxy.formats.body import encode
+from proxy.formats.body import encode, mended
 from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.neutral import (
     BadAnswer,
@@ -85,7 +85,7 @@ class WireUsage(msgspec.Struct):
 def parse_response(body: bytes) -> Response:
     """Raises BadAnswer."""
     try:
-        answer = msgspec.json.decode(body, type=dict[str, Any])
+        answer = msgspec.json.decode(mended(body), type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         raise BadAnswer("The provider's answer is not a JSON object.") from None
     if answer.get("error") or answer.get("status") == "failed":

@@ -10,6 +10,7 @@ from typing import Any, assert_never
 import msgspec
 from msgspec.structs import replace
 
+from proxy.formats.body import mended
 from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.neutral import (
     Citation,
@@ -110,7 +111,7 @@ class StreamDecoder:
         return [*events, *self.line.take(), Failed(failure=parse_error(502, rest) if told else BROKE_OFF)]
 
     def read(self, block: bytes) -> list[Event]:
-        data = data_of(block)
+        data = mended(data_of(block).strip())
         if not data.startswith(b"{"):
             return []
         try:
@@ -125,7 +126,7 @@ class StreamDecoder:
             return [UsageSeen(usage=usage)] if (usage := usage_of(response)) else []
         if event.type == "error" or (not event.type and b'"error"' in data):
             return self.fail(failure_of(decode_object(data)))
-        events = self.start(response)
+        events = self.start(response) if event.type.startswith("response.") else []
         match event.type:
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
                 return events + self.close(response)

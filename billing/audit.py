@@ -16,6 +16,8 @@ from billing.ledger.entry import Entry
 from billing.ledger.windows import days_of
 from billing.models import Budget, Correction, DailyUsage, DirtyDay, Mode, UsageRecord
 
+DIFFERENCES = "ledger-differences"
+"""Where the last scheduled audit has left their number, for the metrics."""
 PROPAGATION = timedelta(seconds=2)
 """How long a request may still be admitted under a limit that has been changed."""
 

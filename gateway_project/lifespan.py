@@ -15,7 +15,7 @@ from django.conf import settings
 from billing import ledger
 from billing.ledger import Ledger, SqlLedger
 from billing.ledger.redis import Policy, RedisLedger
-from billing.ledger.session import connect
+from billing.ledger.session import connect, lock_beside
 from gateway_project.celery import app as celery
 from projects import configcache
 from proxy import lean, operator_config, revocation
@@ -81,7 +81,7 @@ def open_ledger() -> Ledger:
 
 @contextmanager
 def only_process_on(database: Path) -> Iterator[None]:
-    with database.with_suffix(".lock").open("w") as lock:
+    with lock_beside(database).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:

@@ -200,6 +200,7 @@ CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
 CELERY_BEAT_SCHEDULE = {
     "roll-up-usage": {"task": "billing.tasks.roll_up_usage", "schedule": 30.0},
+    "audit-ledger": {"task": "billing.tasks.audit_ledger", "schedule": 3600.0},
     "raise-alerts": {"task": "billing.tasks.raise_alerts", "schedule": 15.0},
     "deliver-alerts": {"task": "billing.tasks.deliver_alerts", "schedule": 15.0},
     "purge-idempotent-requests": {"task": "proxy.tasks.purge_idempotent_requests", "schedule": 600.0},

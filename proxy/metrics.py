@@ -1,8 +1,13 @@
 """Prometheus metrics. No label names a project or a key."""
 
+from contextlib import suppress
 from functools import lru_cache
 
+from django.core.cache import cache
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest
+from redis import RedisError
+
+from billing.audit import DIFFERENCES
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -15,7 +20,13 @@ active = Gauge("proxy_active_requests", "Requests under way.", ["format"])
 outcomes = Counter("gateway_outcomes", "Every request received, by how it ended.", ["outcome"])
 
 
+differences = Gauge("gateway_ledger_differences", "What the last audit of the ledger found; it runs every hour.")
+
+
 def exposition() -> bytes:
+    """Asks the cache, which may be in Redis: not for the event loop."""
+    with suppress(RedisError):
+        differences.set(cache.get(DIFFERENCES, 0))
     return generate_latest(REGISTRY)
 
 

@@ -1,5 +1,6 @@
 """For operators' machines: is the process alive, may it get requests, and what has it counted. They need no key."""
 
+import asyncio
 import hmac
 from datetime import UTC, datetime
 from typing import Any
@@ -41,7 +42,7 @@ async def show_metrics(request: GatewayRequest) -> Reply:
     token = settings.ENV.gateway_metrics_token
     if token and not hmac.compare_digest(request.header(b"authorization").encode(), f"Bearer {token}".encode()):
         return Reply(401, {"www-authenticate": "Bearer", "content-type": "text/plain"}, b"A token is needed.\n")
-    return Reply(200, {"content-type": "text/plain; version=0.0.4; charset=utf-8"}, metrics.exposition())
+    return Reply(200, {"content-type": "text/plain; version=0.0.4; charset=utf-8"}, await asyncio.to_thread(metrics.exposition))
 
 
 def json_reply(status: int, body: dict[str, Any]) -> Reply:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from io import StringIO
 
+import httpx
 import pytest
 from asgiref.sync import sync_to_async
 from django.core.management import call_command
@@ -13,10 +14,11 @@ from pytest_django import Settings
 from billing.audit import differences
 from billing.ledger.inspection import sql_state
 from billing.models import Budget, BudgetWindow, DailyUsage, Reservation, UsageRecord
-from billing.tasks import roll_up_usage
+from billing.tasks import audit_ledger, roll_up_usage
 from keys.models import ApiKey
 from projects.ids import uuid7
 from tests.ledgers import PRICE, books_on, budget, demand, settle
+from tests.live import LiveGateway
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 
@@ -123,3 +125,14 @@ def test_the_command_prints_each_difference_and_ends_with_status_one(key: ApiKey
     lines = out.getvalue().splitlines()
     assert lines[0] == f"I5: budget {row.pk}, window 2026-11-20: spent: expected 0, found 3"
     assert lines[-1].endswith("1 differences.")
+
+
+def test_the_metric_says_what_the_last_scheduled_audit_found(key: ApiKey, settings: Settings, live_gateway: LiveGateway) -> None:
+    settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
+    row = Budget.objects.create(project=key.project, period="day", limit_nano=5)
+    BudgetWindow.objects.create(budget=row, name="2026-11-20", spent_nano=3)
+    assert audit_ledger() == 1
+    assert "gateway_ledger_differences 1.0" in httpx.get(f"{live_gateway.url}/metrics").text
+    BudgetWindow.objects.all().delete()
+    assert audit_ledger() == 0
+    assert "gateway_ledger_differences 0.0" in httpx.get(f"{live_gateway.url}/metrics").text

@@ -1,13 +1,15 @@
 """What the ledger's store says, as of one moment, for the audit."""
 
+import fcntl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from django.conf import settings
 from django.db import connection, transaction
 
 from billing.audit import Held, Spend, State, Window, over, recorded_spends
 from billing.ledger.redis import reader
-from billing.ledger.session import LOCK_SPACE
+from billing.ledger.session import LOCK_SPACE, lock_beside
 from billing.ledger.steps import split
 from billing.models import BudgetWindow, Outbox, Reservation
 
@@ -18,6 +20,13 @@ ATTEMPTS = 20
 
 class Unsettled(Exception):
     """The books moved on at every look."""
+
+
+def current_state() -> State:
+    """Of the ledger that the environment names."""
+    if settings.ENV.redis_url:
+        return redis_state()
+    return sql_state(served=postgresql_is_served() if settings.ENV.database_url else sqlite_is_served())
 
 
 def sql_state(*, served: bool) -> State:
@@ -74,6 +83,18 @@ def one_moment() -> Iterator[None]:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         yield
+
+
+def sqlite_is_served() -> bool:
+    """Whether a gateway process holds the lock beside its database."""
+    try:
+        with lock_beside(settings.ENV.sqlite_path).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
 
 
 def postgresql_is_served() -> bool:

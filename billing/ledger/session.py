@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import lru_cache
+from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
@@ -20,6 +21,11 @@ LOCK_SPACE = 0x1ED6
 """The first number of our PostgreSQL advisory locks, which keeps them apart from anyone else's in the same database."""
 HANDOVER_S = 40
 HANDOVER_STEP_S = 0.5
+
+
+def lock_beside(database: Path) -> Path:
+    """The file that the only process on a SQLite database locks."""
+    return database.with_suffix(".lock")
 
 
 class InUse(Exception):

@@ -57,10 +57,41 @@ def test_a_stream_becomes_events() -> None:
         PartStarted(choice=0, index=1, part=Text()),
         PartDelta(choice=0, index=1, text="Hel"),
         PartDelta(choice=0, index=1, text="lo"),
+        UsageSeen(usage=Usage(input=3, output=2)),
         PartEnded(choice=0, index=1),
         Finished(choice=0, finish="stop"),
-        UsageSeen(usage=Usage(input=3, output=2)),
     ]
+
+
+@pytest.mark.parametrize(("reasons", "finish"), [(["stop", "stop"], "stop"), (["length", "stop"], "length"), (["stop", "length"], "length")])
+def test_a_reason_in_every_chunk_cuts_nothing_off(reasons: list[str], finish: str) -> None:
+    stream = b"".join(chunk({"content": word}, reason) for word, reason in zip(("Hel", "lo"), reasons, strict=True))
+    seen = decode(stream)
+    assert "".join(event.text for event in seen if isinstance(event, PartDelta)) == "Hello"
+    assert seen[-1] == Finished(choice=0, finish=finish)
+
+
+def test_usage_may_stand_in_the_choice() -> None:
+    data = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 3, "completion_tokens": 2}}]}
+    assert UsageSeen(usage=Usage(input=3, output=2)) in decode(b"data: " + json.dumps(data).encode() + b"\n\n")
+
+
+def test_a_name_may_come_after_the_id_of_its_call() -> None:
+    stream = (
+        chunk({"tool_calls": [{"index": 0, "id": "a", "type": "function"}]})
+        + chunk({"tool_calls": [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}}]})
+        + chunk({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": '{"x":1}'}}]}, "tool_calls")
+    )
+    started = [event.part for event in decode(stream) if isinstance(event, PartStarted)]
+    assert [(part.id, part.name) for part in started if isinstance(part, ToolCall)] == [("a", "f"), ("b", "g")]
+
+
+@pytest.mark.parametrize(
+    ("word", "finish"),
+    [("content_filter: PROHIBITED_CONTENT", "content_filter"), ("end_turn", "stop"), ("sensitive", "content_filter"), ("odd", "other")],
+)
+def test_other_words_for_the_end(word: str, finish: str) -> None:
+    assert decode(chunk({"content": "x"}, word))[-1] == Finished(choice=0, finish=finish)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from django.db import transaction
 from django.db.models import Q
 
 from billing.models import Budget, Mode, Period, Webhook
-from billing.models.budgets import validate_thresholds
+from billing.models.budgets import default_thresholds, validate_thresholds
 from billing.money import InvalidAmount, decimal_usd, parse_usd
 from keys.forms import KeyForm
 from keys.models import ApiKey
@@ -122,7 +122,7 @@ class BudgetForm(forms.ModelForm[Budget]):
             # What was spent belongs to the key and the period that it was spent in.
             self.fields["key"].disabled = self.fields["period"].disabled = True
         else:
-            self.initial["alert_members"] = project.memberships.filter(user=user)
+            self.initial |= {"thresholds": default_thresholds(), "alert_members": project.memberships.filter(user=user)}
 
     def offer(self, project: Project) -> None:
         """The project's own keys, members and webhooks, and nobody else's."""

@@ -48,6 +48,7 @@ async def run(receive: lean.Receive, send: lean.Send) -> None:
 @asynccontextmanager
 async def services() -> AsyncIterator[None]:
     """Starts in the order in which things need each other, and stops in the reverse."""
+    load_all()
     async with AsyncExitStack() as stack:
         if not settings.ENV.database_url:
             stack.enter_context(only_process_on(settings.ENV.sqlite_path))
@@ -64,6 +65,13 @@ async def services() -> AsyncIterator[None]:
         if settings.CELERY_TASK_ALWAYS_EAGER:
             await stack.enter_async_context(embedded_schedule())
         yield
+
+
+def load_all() -> None:
+    """Django would import the views at the first request, and Celery the tasks never: its beat sends those that it does not know to
+    a broker, and here there is none."""
+    celery.loader.import_default_modules()
+    lean.route("/health")
 
 
 def open_ledger() -> Ledger:

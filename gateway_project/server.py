@@ -15,6 +15,8 @@ KEEPALIVE_S = 75
 STREAMS_FINISH_S = settings.ENV.gateway_streams_finish_s
 HEAD_S = 30
 """How long the head of a request may take, also the first one of a new connection."""
+BODY_PAUSE_S = 30
+"""How long a body that trickles may pause: who has no key must not hold a connection for ever."""
 MAX_HEADER_BYTES = settings.ENV.gateway_max_header_bytes
 MAX_HEADER_COUNT = settings.ENV.gateway_max_header_count
 YOUNG_OBJECTS = 10_000
@@ -24,34 +26,45 @@ class CappedProtocol(HttpToolsProtocol):
     """Refuses requests with too many header fields or bytes while they still arrive: httptools has no limit of its own."""
 
     header_bytes = 0
-    in_headers = False
-    head_deadline: asyncio.TimerHandle | None = None
+    in_headers = in_body = False
+    deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.head_deadline = self.loop.call_later(HEAD_S, transport.close)
+        self.expect(HEAD_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.head_arrived()
+        self.expect(None)
         super().connection_lost(exc)
 
-    def head_arrived(self) -> None:
-        if self.head_deadline is not None:
-            self.head_deadline.cancel()
-            self.head_deadline = None
+    def expect(self, seconds: float | None) -> None:
+        """Closes the connection if nothing more arrives in time; None: nothing is expected."""
+        if self.deadline is not None:
+            self.deadline.cancel()
+        self.deadline = None if seconds is None else self.loop.call_later(seconds, self.transport.close)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.in_headers:
-            if self.head_deadline is None:
-                self.head_deadline = self.loop.call_later(HEAD_S, self.transport.close)
-            self.header_bytes += len(data)
-            if self.header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
-                self.send_400_response("Too many header bytes.")
+            self.head_goes_on(len(data))
+        elif self.in_body:
+            self.expect(BODY_PAUSE_S)
+
+    def head_goes_on(self, size: int) -> None:
+        if self.deadline is None:
+            self.expect(HEAD_S)
+        self.header_bytes += size
+        if self.header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self.send_400_response("Too many header bytes.")
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
         self.header_bytes, self.in_headers = 0, True
+
+    def on_message_complete(self) -> None:
+        self.in_body = False
+        self.expect(None)
+        super().on_message_complete()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
@@ -60,8 +73,8 @@ class CappedProtocol(HttpToolsProtocol):
             raise ValueError("too many header fields")
 
     def on_headers_complete(self) -> None:
-        self.in_headers = False
-        self.head_arrived()
+        self.in_headers, self.in_body = False, True
+        self.expect(None)
         super().on_headers_complete()
 
 

@@ -16,7 +16,7 @@ NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGN
 """What the C library's inet_aton may take for an IPv4 address: 2130706433, 0x7f.1, 127.1."""
 EMBEDDING = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
 """Networks whose addresses end in the IPv4 address that they stand for (RFC 4291, section 2.5.5, and RFC 6052)."""
-NO_ADDRESS = "Give an http or https address without a user name, query or fragment"
+NO_ADDRESS = "Give an http or https address without a user name"
 
 
 class BadAddress(Exception):
@@ -35,9 +35,9 @@ def private_hosts() -> tuple[str, ...]:
 
 def check_address(url: str) -> None:
     """Checks a base URL; raises BadAddress for what can be seen without resolving its name."""
-    if "?" in url or "#" in url:
-        raise BadAddress(NO_ADDRESS)
     check_host(url)
+    if "?" in url or "#" in url:
+        raise BadAddress("Give an address without a query or fragment")
 
 
 def check_host(url: str) -> None:

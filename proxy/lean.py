@@ -5,7 +5,7 @@ that nothing is stored for a caller who has no key. See `docs/adr/0001-lean-hand
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
@@ -19,7 +19,6 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Headers = dict[str, str]
 
-BODY_PAUSE_S = 30
 CONTROL_CHARACTERS: dict[int, None] = dict.fromkeys((*range(32), 127))
 
 
@@ -51,36 +50,29 @@ class GatewayRequest(HttpRequest):
 
     async def read_body(self, limit: int) -> bytes:
         """The whole body; raises BodyTooLarge beyond `limit` bytes, and ClientGone if it never ends."""
-        parts = [part async for part in self.body_parts(limit)]
+        parts: list[bytes] = []
+        await self.take_body(limit, parts.append)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def skip_body(self, limit: int) -> None:
         """Lets the body pass without keeping any of it; raises as `read_body` does."""
-        async for _ in self.body_parts(limit):
-            pass
+        await self.take_body(limit, lambda _: None)
 
-    async def body_parts(self, limit: int) -> AsyncIterator[bytes]:
+    async def take_body(self, limit: int, take: Callable[[bytes], None]) -> None:
+        """The server closes connections on which a body does not go on (`gateway_project/server.py`)."""
         length = self.header(b"content-length")
         if length.isdecimal() and int(length) > limit:
             raise BodyTooLarge
         size, more = 0, True
         while more:
-            message = await self.next_part()
+            message = await self.receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             size += len(message["body"])
             if size > limit:
                 raise BodyTooLarge
-            yield message["body"]
+            take(message["body"])
             more = message["more_body"]
-
-    async def next_part(self) -> Message:
-        """A body that trickles may pause for BODY_PAUSE_S: who has no key must not hold a connection for ever."""
-        try:
-            async with asyncio.timeout(BODY_PAUSE_S):
-                return await self.receive()
-        except TimeoutError:
-            raise ClientGone from None
 
 
 class Connection:

@@ -107,6 +107,24 @@ def test_one_database_is_served_by_one_process(gateway: GatewayProcess) -> None:
         second.start()
 
 
+START_AND_LIST = """
+import asyncio
+from gateway_project import lifespan
+from gateway_project.celery import app
+
+async def start():
+    async with lifespan.services():
+        print({entry["task"] for entry in app.conf.beat_schedule.values()} - set(app.tasks))
+
+asyncio.run(start())
+"""
+
+
+def test_before_its_first_request_it_knows_every_task_of_the_schedule(gateway: GatewayProcess) -> None:
+    gateway.manage("migrate", "-v0")
+    assert gateway.manage("shell", "-v0", "-c", START_AND_LIST).splitlines()[-1] == "set()"
+
+
 def test_log_is_json_and_holds_neither_key_nor_prompt(gateway: GatewayProcess) -> None:
     gateway.start()
     token = gateway.manage("create_api_key", "app", "all").split()[-1]

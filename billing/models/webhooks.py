@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from projects import vault
-from projects.addresses import NO_ADDRESS, BadAddress, check_host
+from projects.addresses import BadAddress, check_host
 from projects.models import Project
 
 SECRET_PREFIX = "whsec_"
@@ -22,7 +22,7 @@ def validate_webhook_url(url: str) -> None:
     except BadAddress as error:
         raise ValidationError(f"{error}.") from None
     if "#" in url:
-        raise ValidationError(f"{NO_ADDRESS}.")
+        raise ValidationError("Give an address without a fragment.")
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):

@@ -181,11 +181,13 @@ class ResponseFormat(Frozen, frozen=True, kw_only=True):
 
 class Reasoning(Frozen, frozen=True, kw_only=True):
     """How much the model thinks: by `effort` (none, minimal, low, medium, high, xhigh), by `budget` in tokens (-1: as it likes), or
-    both unset: on, as the model likes. `visible`: the client wants to see (a summary of) the thoughts."""
+    both unset: on, as the model likes. `visible`: the client wants to see (a summary of) the thoughts; where that is None, `shown` tells
+    that its vendor shows them all the same."""
 
     effort: str | None = None
     budget: int | None = None
     visible: bool | None = None
+    shown: bool = False
 
 
 class Request(Frozen, frozen=True, kw_only=True):

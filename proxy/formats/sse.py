@@ -7,6 +7,8 @@ from proxy.formats.neutral import Failure
 
 BLANK_LINE = re.compile(rb"\n\r?\n|\r\r")
 """Lines end in LF, CRLF or CR."""
+LF_BLANK_LINE = re.compile(rb"\n\n")
+"""The same for nearly all streams, which have no CR: several times faster to search."""
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 COMMENT = b": keep-alive\n\n"
 SEAM = 2
@@ -39,11 +41,11 @@ class EventSplitter:
                 raise EventTooLong
             searched = max(len(self.rest) - SEAM, 0)
             self.rest += data
-            if not BLANK_LINE.search(self.rest, searched):
+            if not blank_line_in(self.rest).search(self.rest, searched):
                 return []
             data = bytes(self.rest)
         events, start = [], 0
-        for end in BLANK_LINE.finditer(data, searched):
+        for end in blank_line_in(data).finditer(data, searched):
             events.append(data[start : end.end()])
             start = end.end()
         self.rest = bytearray(data[start:])
@@ -53,6 +55,10 @@ class EventSplitter:
         """What came after the last blank line: an event all the same where a server leaves the final one out."""
         rest, self.rest = bytes(self.rest), bytearray()
         return rest
+
+
+def blank_line_in(data: bytes | bytearray) -> re.Pattern[bytes]:
+    return BLANK_LINE if b"\r" in data else LF_BLANK_LINE
 
 
 def between_events(passed: bytes) -> bool:

@@ -63,7 +63,9 @@ def test_a_stream_becomes_events() -> None:
     ]
 
 
-@pytest.mark.parametrize(("reasons", "finish"), [(["stop", "stop"], "stop"), (["length", "stop"], "length"), (["stop", "length"], "length")])
+@pytest.mark.parametrize(
+    ("reasons", "finish"), [(["stop", "stop"], "stop"), (["length", "stop"], "length"), (["stop", "length"], "length")]
+)
 def test_a_reason_in_every_chunk_cuts_nothing_off(reasons: list[str], finish: str) -> None:
     stream = b"".join(chunk({"content": word}, reason) for word, reason in zip(("Hel", "lo"), reasons, strict=True))
     seen = decode(stream)

@@ -78,6 +78,13 @@ class TextBlock(Block):
 class SourceBlock(Block):
     source: Source = msgspec.field(default_factory=Source)
     title: str | None = None
+    context: str | None = None
+
+
+class SearchResultBlock(Block):
+    source: str = ""
+    title: str = ""
+    content: list[Raw] | None = None
 
 
 class ToolUseBlock(Block):
@@ -105,6 +112,7 @@ decode_block = msgspec.json.Decoder(Block).decode
 decode_any = msgspec.json.Decoder().decode
 decode_text = msgspec.json.Decoder(TextBlock).decode
 decode_source = msgspec.json.Decoder(SourceBlock).decode
+decode_search_result = msgspec.json.Decoder(SearchResultBlock).decode
 decode_tool_use = msgspec.json.Decoder(ToolUseBlock).decode
 decode_tool_result = msgspec.json.Decoder(ToolResultBlock).decode
 decode_thinking = msgspec.json.Decoder(ThinkingBlock).decode
@@ -154,6 +162,8 @@ def parse_block(raw: Raw) -> tuple[Part, ...]:
             return parse_image(decode(decode_source, data), data)
         case "document":
             return parse_document(decode(decode_source, data), data)
+        case "search_result":
+            return parse_search_result(decode(decode_search_result, data))
         case "tool_use":
             call = decode(decode_tool_use, data)
             return (ToolCall(id=call.id, name=call.name, arguments=arguments_of(call.input), cache=call.cache),)
@@ -196,23 +206,34 @@ def parse_image(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
 
 
 def parse_document(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
-    """Plain text and documents made of blocks are text to every other provider: they stand under their title."""
-    source = block.source
+    """Plain text and documents made of blocks are text to every other provider: they stand under their title and context. The
+    context of a file stands before it."""
+    source, context = block.source, heading(block.context)
     match source.type:
         case "base64":
-            return (File(mime=source.media_type, data=source.data, name=block.title, cache=block.cache),)
+            return (*context, File(mime=source.media_type, data=source.data, name=block.title, cache=block.cache))
         case "url":
-            return (File(mime=PDF, url=source.url, name=block.title, cache=block.cache),)
+            return (*context, File(mime=PDF, url=source.url, name=block.title, cache=block.cache))
         case "file":
-            return (File(file_id=source.file_id, name=block.title, origin=ORIGIN, cache=block.cache),)
+            return (*context, File(file_id=source.file_id, name=block.title, origin=ORIGIN, cache=block.cache))
         case "text":
-            title = f"{block.title}\n\n" if block.title else ""
-            return (Text(text=title + (source.data or ""), cache=block.cache),)
+            head = "".join(part.text for part in heading(block.title, block.context))
+            return (Text(text=head + (source.data or ""), cache=block.cache),)
         case "content":
-            title_part = (Text(text=f"{block.title}\n\n"),) if block.title else ()
-            return (*title_part, *parse_content(source.content))
+            return (*heading(block.title, block.context), *parse_content(source.content))
         case _:
             return (Opaque(origin=ORIGIN, what="document", value=decode(decode_any, data)),)
+
+
+def heading(*lines: str | None) -> tuple[Text, ...]:
+    return tuple(Text(text=f"{line}\n\n") for line in lines if line)
+
+
+def parse_search_result(block: SearchResultBlock) -> tuple[Part, ...]:
+    """What the client itself has found: text under its title and address."""
+    found = "".join(part.text for part in parse_content(block.content) if isinstance(part, Text))
+    head = "".join(part.text for part in heading(block.title, block.source))
+    return (Text(text=head + found, cache=block.cache),)
 
 
 def parse_result(block: ToolResultBlock) -> ToolResult:

@@ -32,7 +32,7 @@ def parse_reasoning(thinking: WireThinking | None, effort: str | None) -> Reason
         return Reasoning(effort="none")
     visible = None if thinking.display is None else thinking.display != "omitted"
     budget = thinking.budget_tokens if thinking.type == "enabled" else None
-    return Reasoning(effort=effort, budget=budget, visible=visible)
+    return Reasoning(effort=effort, budget=budget, visible=visible, shown=True)
 
 
 def render_thinking(rendered: Rendered, request: Request, known: Facts, limit: int) -> int:

@@ -1,5 +1,6 @@
 """Requests of the Messages API, both ways (platform.claude.com/docs/en/api/messages)."""
 
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -12,10 +13,11 @@ from proxy.formats.anthropic.history import render_messages
 from proxy.formats.anthropic.models import Facts, facts
 from proxy.formats.anthropic.reasoning import DEFAULT_MAX_TOKENS, WireThinking, parse_reasoning, render_thinking, thinks
 from proxy.formats.anthropic.schemas import answer_schema, input_schema
-from proxy.formats.body import decode, decode_fields, encode, read_safely
+from proxy.formats.body import decode, encode, read_safely
 from proxy.formats.codec import Quirks, Rendered
 from proxy.formats.custom_tools import tool_as_function
 from proxy.formats.neutral import (
+    Image,
     Inexpressible,
     Message,
     Request,
@@ -26,11 +28,15 @@ from proxy.formats.neutral import (
     ToolCall,
     ToolChoice,
 )
+from proxy.formats.server_tools import objects
 
 PATH = "/v1/messages"
 MCP_SERVERS = "mcp_servers"
 LONGEST_USER = 256
 JSON_ONLY = "Answer with one valid JSON object and nothing else: no other text, no Markdown."
+TOOL_SETTINGS = ("allowed_callers", "defer_loading", "eager_input_streaming", "input_examples")
+NEEDLESS: dict[str, Any] = {"tools.allowed_callers": ["direct"], "tools.input_examples": []}
+"""Settings that ask for what is so anyway."""
 TokenLimit = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
@@ -91,6 +97,7 @@ class WireRequest(msgspec.Struct):
 
 
 decode_request = msgspec.json.Decoder(WireRequest).decode
+decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 decode_tool = msgspec.json.Decoder(WireTool).decode
 
 
@@ -122,10 +129,36 @@ def read_request(body: bytes) -> Request:
         reasoning=parse_reasoning(wire.thinking, config.effort),
         user=wire.metadata.user_id if wire.metadata else None,
         stream=bool(wire.stream),
-        extras={
-            name: decode(decode_any, bytes(raw)) for name, raw in decode_fields(body).items() if name not in WireRequest.__struct_fields__
-        },
+        extras=extras(body),
     )
+
+
+def extras(body: bytes) -> dict[str, Any]:
+    """What has no neutral field, by the names of the fields that it stands in."""
+    given: dict[str, Any] = decode_object(body)
+    config: dict[str, Any] = given.get("output_config") or {}
+    tools = [tool for tool in objects(given.get("tools")) if tool.get("type") in (None, "custom")]
+    told = {f"tools.{name}": tool[name] for tool in tools for name in TOOL_SETTINGS if name in tool}
+    told |= {f"output_config.{name}": value for name, value in config.items() if name not in OutputConfig.__struct_fields__}
+    told["citations"] = b'"citations"' in body and any(map(asks_for_citations, blocks_in(given["messages"])))
+    told |= {name: value for name, value in given.items() if name not in WireRequest.__struct_fields__}
+    return {name: value for name, value in told.items() if value not in (None, False) and value != NEEDLESS.get(name)}
+
+
+def blocks_in(messages: Any) -> Iterator[dict[str, Any]]:
+    """The blocks of messages, and of the results of tools in them."""
+    for message in objects(messages):
+        for block in objects(message.get("content")):
+            yield block
+            yield from blocks_in([block])
+
+
+def asks_for_citations(block: dict[str, Any]) -> bool:
+    match block:
+        case {"type": "document" | "search_result", "citations": {"enabled": True}}:
+            return True
+        case _:
+            return False
 
 
 def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
@@ -327,3 +360,6 @@ def render_settings(rendered: Rendered, request: Request) -> None:
     dropped += [name for name in ("seed", "presence_penalty", "frequency_penalty", "logprobs") if getattr(request, name) is not None]
     if request.choices > 1:
         dropped.append("choices")
+    parts = [part for message in request.messages for part in message.parts]
+    if any(isinstance(part, Image) and part.detail not in (None, "auto") for part in parts):
+        dropped.append("detail")

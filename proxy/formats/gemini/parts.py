@@ -19,6 +19,8 @@ LONGEST_ORIGIN = 24
 ANSWER_NOTES = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 """What stands beside an answer's content and is opaque elsewhere."""
 BESIDES = frozenset(("thought", "thoughtSignature", "videoMetadata", "mediaResolution", "partMetadata"))
+CONTENT = ("text", "functionCall", "functionResponse", "inlineData", "fileData", "executableCode", "codeExecutionResult")
+"""Of these a part has one; what other fields it has is said of that one."""
 GOOGLE_FILES = ("https://generativelanguage.googleapis.com/", "gs://", "files/")
 STANDARD_ALPHABET = str.maketrans("-_", "+/")
 DEFAULT_IMAGE, DEFAULT_FILE = "image/jpeg", "application/octet-stream"
@@ -111,7 +113,7 @@ def read_part(part: dict[str, Any]) -> list[Part]:
     sealed = part.get("thoughtSignature") or None
     if sealed is not None and not isinstance(sealed, str):
         raise msgspec.ValidationError("Expected `str`, got something else - at `$.contents[...].parts[...].thoughtSignature`")
-    what = next((name for name in part if name not in BESIDES), "")
+    what = content_in(part)
     match what, part.get(what):
         case "", _ if sealed:
             return [thinking("", sealed)]
@@ -128,6 +130,12 @@ def read_part(part: dict[str, Any]) -> list[Part]:
             return [thinking("", sealed), *content] if sealed else content
         case _:
             return [Opaque(origin=ORIGIN, what=what, value=part)]
+
+
+def content_in(part: dict[str, Any]) -> str:
+    """The name of what a part holds."""
+    others = (name for name in part if name not in BESIDES)
+    return next((name for name in CONTENT if part.get(name) not in (None, "")), "") or next(others, "")
 
 
 def read_content(what: str, value: Any) -> list[Part]:

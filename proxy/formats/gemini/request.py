@@ -13,7 +13,9 @@ from proxy.formats.gemini.tools import ToolConfig, allowed, read_choice, read_to
 from proxy.formats.gemini.turns import render_contents
 from proxy.formats.neutral import (
     BadRequest,
+    File,
     Image,
+    Inexpressible,
     Message,
     Part,
     Request,
@@ -27,7 +29,8 @@ from proxy.formats.neutral import (
 
 CACHED_CONTENT = "cachedContent"
 TOP_LEVEL = frozenset(("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", CACHED_CONTENT, "model"))
-SIDE_FIELDS = ("videoMetadata", "mediaResolution")
+SIDE_FIELDS = ("videoMetadata", "mediaResolution", "partMetadata")
+RESULT_FIELDS = ("willContinue", "scheduling")
 ROLES = {"user": "user", "function": "user", "model": "assistant", "": "user"}
 
 
@@ -89,8 +92,10 @@ def cached_content(body: Body) -> list[ServerTool]:
 
 
 def top_extras(fields: dict[str, Any]) -> dict[str, Any]:
-    config = fields.get("toolConfig")
-    more = {name: value for name, value in config.items() if name != "functionCallingConfig"} if isinstance(config, dict) else {}
+    config = config if isinstance(config := fields.get("toolConfig"), dict) else {}
+    calling = calling if isinstance(calling := config.get("functionCallingConfig"), dict) else {}
+    more = {name: value for name, value in config.items() if name != "functionCallingConfig"}
+    more |= {name: value for name, value in calling.items() if name == "streamFunctionCallArguments" and value}
     return {name: value for name, value in fields.items() if name not in TOP_LEVEL} | more
 
 
@@ -107,7 +112,9 @@ def config_extras(config: dict[str, Any]) -> dict[str, Any]:
 
 def part_extras(contents: list[Content] | Content) -> dict[str, Any]:
     parts = [part for content in listed(contents) for part in parts_of(content)]
-    return {name: part[name] for part in parts for name in SIDE_FIELDS if part.get(name)}
+    results = [result for part in parts if isinstance(result := part.get("functionResponse"), dict)]
+    told = {f"functionResponse.{name}": result[name] for result in results for name in RESULT_FIELDS if result.get(name)}
+    return told | {name: part[name] for part in parts for name in SIDE_FIELDS if part.get(name)}
 
 
 def listed(contents: list[Content] | Content) -> list[Content]:
@@ -132,7 +139,10 @@ def read_system(instruction: Content | str | None) -> tuple[Text, ...]:
             return (Text(text=instruction),)
         case _:
             parts = [part for item in parts_of(instruction) for part in read_part(item)]
-            return tuple(part for part in parts if isinstance(part, Text))
+            texts = tuple(part for part in parts if isinstance(part, Text))
+            if len(texts) != len(parts):
+                raise Inexpressible("Only text can be in the system instruction.", "systemInstruction")
+            return texts
 
 
 def read_messages(contents: list[Content] | Content) -> tuple[Message, ...]:
@@ -250,6 +260,7 @@ def left_out(request: Request) -> list[str]:
         "user": request.user is not None,
         "strict": any(isinstance(tool, Tool) and tool.strict for tool in request.tools),
         "cache": has_cache_marks(request),
+        "filename": any(isinstance(part, File) and part.name for part in parts),
         "detail": any(isinstance(part, Image) and part.detail not in (None, "auto") for part in parts),
     }
     return [name for name, is_left_out in facts.items() if is_left_out]

@@ -94,7 +94,7 @@ def render_response_format(response_format: ResponseFormat | None) -> dict[str, 
 
 
 def render_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
-    visible = {"includeThoughts": True} if reasoning.visible else {}
+    visible = {"includeThoughts": True} if reasoning.visible or (reasoning.shown and reasoning.visible is None) else {}
     return visible | (render_level(reasoning, model) if is_gemini_3(model) else render_budget(reasoning, model))
 
 

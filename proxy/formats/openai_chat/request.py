@@ -77,6 +77,8 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
     response_format = read_response_format(wire.response_format)
     if wire.response_format and response_format is None and wire.response_format.get("type") != "text":
         extras["response_format"] = wire.response_format
+    if any(message.name and message.role not in ("tool", "function") for message in wire.messages):
+        extras["messages.name"] = True
     choice = wire.function_call if wire.tool_choice is None else wire.tool_choice
     return Request(
         model=wire.model,

@@ -30,6 +30,18 @@ from proxy.formats.openai_responses.items import (
     unseal,
 )
 
+OF_THE_CLIENT = frozenset(
+    (
+        "additional_tools",
+        "apply_patch_call_output",
+        "compaction_trigger",
+        "computer_call_output",
+        "configuration_update",
+        "local_shell_call_output",
+        "mcp_approval_response",
+    )
+)
+"""Items that the client says, not the model: they are refused where another format has no words for them, not left out."""
 SAFE_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
@@ -58,6 +70,8 @@ class Transcript:
                 self.result(item, custom=kind.startswith("custom"))
             case "reasoning":
                 self.model_did(unseal(parse_reasoning(item)))
+            case str() if kind in OF_THE_CLIENT:
+                self.turns.append(("user", [Opaque(origin=NAME, what=kind, value=item)]))
             case str():
                 self.model_did(Opaque(origin=NAME, what=kind, value=item))
             case _:
@@ -140,6 +154,8 @@ def message_items(message: Message) -> list[dict[str, Any]]:
             found = assistant_item(part)
         elif isinstance(part, ToolResult):
             found = result_item(part)
+        elif isinstance(part, Opaque) and part.origin == NAME and part.what in OF_THE_CLIENT:
+            found = dict(part.value)
         else:
             found = {"type": "message", "role": message.role, "content": [input_part(part)]}
         if found and items and found.get("type") == items[-1].get("type") == "message":

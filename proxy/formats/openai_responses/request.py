@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from proxy.formats.body import decode, encode
 from proxy.formats.codec import Quirks, Rendered, fitted, has_cache_marks
-from proxy.formats.neutral import BadRequest, Inexpressible, Opaque, Reasoning, Request, ResponseFormat
+from proxy.formats.neutral import BadRequest, File, Inexpressible, Opaque, Reasoning, Request, ResponseFormat
 from proxy.formats.openai_responses.history import Transcript, message_items
 from proxy.formats.openai_responses.items import PARAGRAPH, text_of
 from proxy.formats.openai_responses.tools import allowed, parse_tool, tool_settings
@@ -151,9 +151,16 @@ def render_request(request: Request, quirks: Quirks) -> Rendered:
         raise Inexpressible("The Responses API gives one answer to a request.", "n")
     kept = {name: value for name, value in request.extras.items() if name in OWN_EXTRAS}
     dropped += ["cache"] if has_cache_marks(request) else []
+    dropped += ["filename"] if has_named_links(request) else []
     dropped += [name for name in request.extras if name not in kept]
     body: dict[str, Any] = {"model": request.model, **conversation(request)}
     return Rendered(body | tool_settings(request) | settings(request) | reasoning_settings(request, quirks) | kept, dropped)
+
+
+def has_named_links(request: Request) -> bool:
+    """OpenAI refuses a `filename` beside a `file_url`: they are "mutually exclusive"."""
+    parts = [part for message in request.messages for part in message.parts]
+    return any(isinstance(part, File) and part.name and part.url and part.data is None for part in parts)
 
 
 def conversation(request: Request) -> dict[str, Any]:

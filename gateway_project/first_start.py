@@ -1,12 +1,15 @@
 """The first start: an operator's account and a demo project with a key, shown once."""
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 
+from billing.ledger.session import LOCK_SPACE
 from keys.models import ApiKey
 from projects.models import DEMO_SLUG, Project, User
 
@@ -20,6 +23,19 @@ class FirstStart:
     email: str
     password: str | None
     demo_key: str
+
+
+@contextmanager
+def one_after_the_other() -> Iterator[None]:
+    """Of processes that start together on PostgreSQL, the first one brings the database up to date and the others find it so. On
+    SQLite there is one process."""
+    if connection.vendor != "postgresql":
+        yield
+        return
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s, 1)", (LOCK_SPACE,))
+        yield
+        cursor.execute("SELECT pg_advisory_unlock(%s, 1)", (LOCK_SPACE,))
 
 
 @transaction.atomic

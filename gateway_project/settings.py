@@ -3,6 +3,8 @@
 from urllib.parse import unquote, urlsplit
 
 import django_stubs_ext
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from gateway_project import env as environment
 from gateway_project import logs
@@ -116,7 +118,13 @@ DATABASES = {"default": postgresql_database(ENV.database_url) if ENV.database_ur
 
 if ENV.redis_url:
     CACHES = {
-        "default": {"BACKEND": "gateway_project.rediscache.PrefixedRedisCache", "LOCATION": ENV.redis_url, "KEY_PREFIX": "cache"},
+        "default": {
+            "BACKEND": "gateway_project.rediscache.PrefixedRedisCache",
+            "LOCATION": ENV.redis_url,
+            "KEY_PREFIX": "cache",
+            # A Redis that hangs holds up a page, or /metrics, no longer than this; the client's own defaults are 5 s and several tries.
+            "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)},
+        },
     }
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels_redis.core.RedisChannelLayer", "CONFIG": {"hosts": [ENV.redis_url]}}}
 else:
@@ -198,6 +206,7 @@ CELERY_BROKER_URL = ENV.redis_url or "memory://"
 CELERY_TASK_ALWAYS_EAGER = not ENV.redis_url
 CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True
+CELERY_BEAT_SCHEDULE_FILENAME = str(ENV.gateway_data_dir / "celerybeat-schedule")
 CELERY_BEAT_SCHEDULE = {
     "roll-up-usage": {"task": "billing.tasks.roll_up_usage", "schedule": 30.0},
     "audit-ledger": {"task": "billing.tasks.audit_ledger", "schedule": 3600.0},
@@ -211,6 +220,7 @@ UNFOLD = {
     "SITE_HEADER": "AI gateway",
     "SITE_URL": "/",
     "SITE_ICON": lambda _request: f"{STATIC_URL}img/logo.svg",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": lambda _request: f"{STATIC_URL}img/logo.svg"}],
     # The blues of static/css/tokens.css.
     "COLORS": {
         "primary": {

@@ -17,7 +17,6 @@ from weakref import WeakSet
 
 import structlog
 from django.conf import settings
-from django.db import Error as DatabaseError
 from django.db import InterfaceError, OperationalError, connection
 
 from projects.models import ConfigVersion
@@ -152,7 +151,8 @@ async def watch() -> None:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
                 version = await read(ConfigVersion.current)
-        except (DatabaseError, TimeoutError) as error:
+        except Exception as error:
+            # Whatever it is: a process that stopped polling would serve revoked keys for ever.
             database.did_not_answer(error)
         else:
             database.answered()

@@ -7,6 +7,7 @@ from django.conf import settings
 
 from billing import ledger
 from billing.ledger import Demand, Entry, Reservation
+from billing.ledger.terms import MOST_NANO
 from billing.models import Outcome
 from billing.prices import Ceiling, Tokens
 from billing.terms import KeyTerms, terms_of_key
@@ -56,6 +57,7 @@ def demand_of(
         negotiable = limit is None or settings.ENV.gateway_max_tokens == "clamp"
         at_least = ceiling.bound(call.input_bound, call.choices) if negotiable else at_most
     tokens = target.input_estimate(call) + (limit or 0)
+    at_least, at_most = min(at_least, MOST_NANO), min(at_most, MOST_NANO)
     draft = estimate(entry, call, at_most)
     return Demand(entry.id, grant.project_id, grant.key_id, grant.zone, at_least, at_most, terms.budgets, terms.limits, tokens, draft)
 

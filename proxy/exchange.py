@@ -159,6 +159,16 @@ class Exchange:
         cap = self.admission.output_cap if self.admission else None
         return math.inf if cap is None else cap
 
+    def charge_abandoned(self, call: Call) -> None:
+        """Charges a call whose answer nobody waited for. A provider may write an answer in one piece to its end, and bill it: a hard
+        budget, which clients that leave must not get around, pays for all that was allowed."""
+        assert self.target is not None and self.admission is not None
+        output = 0
+        if self.admission.output_cap is not None and not call.stream:
+            granted = self.admission.granted_output
+            output = (call.output_limit or 0) if granted is None else granted * call.choices
+        self.charge(Usage(input=self.target.input_estimate(call), output=output), estimated=True)
+
     @property
     def codec(self) -> ModuleType:
         return CODECS[self.operation.format]

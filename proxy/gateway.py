@@ -20,7 +20,7 @@ from proxy.process import connections
 from proxy.providers import demo
 from proxy.relaying import answer_headers, finished, relay, whole
 from proxy.routing import Target
-from proxy.upstream import UpstreamFailure, UpstreamRefused, UpstreamReply
+from proxy.upstream import UpstreamFailure, UpstreamRefused, UpstreamReply, UpstreamTimeout
 
 BEARER = "bearer "
 FORWARDED_HEADERS = {
@@ -109,13 +109,15 @@ async def call(exchange: Exchange, incoming: Incoming, target: Target) -> LeanRe
                 streamed = incoming.call.stream and reply.status < 400
                 body = b"" if streamed else await finished(reply)
     except asyncio.CancelledError:
-        exchange.charge(Usage(input=target.input_estimate(incoming.call)), estimated=True)
+        exchange.charge_abandoned(incoming.call)
         error = errors.stopped()
         await exchange.finish(error.outcome, error.status, error.failure.code)
         raise
     except Exception as error:
         left = exchange.request.connection.ended is not None and exchange.upstream_s
-        if left or (isinstance(error, UpstreamFailure) and error.sent):
+        if left or (isinstance(error, UpstreamTimeout) and error.sent):
+            exchange.charge_abandoned(incoming.call)
+        elif isinstance(error, UpstreamFailure) and error.sent:
             exchange.charge(Usage(input=target.input_estimate(incoming.call)), estimated=True)
         return await exchange.refuse(errors.of(error, target.account.provider.name))
     if streamed:

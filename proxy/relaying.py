@@ -15,6 +15,7 @@ from proxy.exchange import Exchange
 from proxy.formats.codec import Incoming
 from proxy.formats.neutral import Usage
 from proxy.formats.server_tools import tier_of
+from proxy.formats.tokens import tokens_in_size
 from proxy.lean import Headers, Reply
 from proxy.routing import Target
 from proxy.upstream import UpstreamReply
@@ -47,6 +48,9 @@ async def whole(exchange: Exchange, incoming: Incoming, target: Target, reply: U
         cost = exchange.charge(with_tier(stated, reply), estimated=usage is None)
         answer = incoming.answer(body) if isinstance(incoming, Conversion) else body
     except Exception as error:
+        if not exchange.charged:
+            # The provider bills what it calls a success, whether or not it can be read here.
+            exchange.charge(Usage(input=target.input_estimate(incoming.call), output=tokens_in_size(len(body))), estimated=True)
         return await exchange.refuse(errors.of(error, target.account.provider.name))
     headers = answer_headers(exchange, incoming, reply)
     headers["x-cost-usd"] = decimal_usd(cost)

@@ -3,6 +3,8 @@
 import asyncio
 from collections import defaultdict
 
+import structlog
+
 from keys.authentication import Grant, still_holds
 from proxy import errors
 from proxy.exchange import Exchange, under_way
@@ -10,12 +12,17 @@ from proxy.exchange import Exchange, under_way
 CHECK_S = 2
 """Beside this, a change takes `configcache.POLL_S` to be seen."""
 
+log = structlog.get_logger()
+
 
 async def watch() -> None:
     """Looks again and again, for as long as the process serves. Unless something has changed, no query is made."""
     while True:
         await asyncio.sleep(CHECK_S)
-        await cut_what_may_not_go_on()
+        try:
+            await cut_what_may_not_go_on()
+        except Exception as error:
+            log.error("streams could not be checked for keys that have ended", exc_info=error)
 
 
 async def cut_what_may_not_go_on() -> None:

@@ -6,6 +6,7 @@ import subprocess
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,8 +104,9 @@ def fleet(data: Path, servers: dict[str, str], processes: int = PROCESSES) -> It
     variables = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream", **servers}
     fleet = Fleet([GatewayProcess(data, **variables) for _ in range(processes)], upstream)
     upstream.answer = fleet.bill
-    for process in fleet.processes:
-        process.start()
+    with ThreadPoolExecutor() as pool:
+        # All at once, as a deployment does, also on an empty database.
+        list(pool.map(GatewayProcess.start, fleet.processes))
     try:
         yield fleet
     finally:

@@ -5,6 +5,7 @@ import os
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
+from unittest.mock import patch
 from zoneinfo import ZoneInfo
 
 from asgiref.sync import sync_to_async
@@ -12,7 +13,7 @@ from django.conf import settings
 from django.db.models import Sum
 
 from billing.ledger import Demand, Entry, Ledger, Refused, Reservation, SqlLedger
-from billing.ledger.redis import Policy, RedisLedger, reader
+from billing.ledger.redis import Policy, RedisLedger, projects, reader
 from billing.ledger.redis.scripts import alive
 from billing.ledger.session import connect
 from billing.ledger.spending import spending
@@ -28,6 +29,7 @@ PRICE = 1_000
 UTC_ZONE = ZoneInfo("UTC")
 TODAY = date(2026, 11, 20)
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+REBUILT_S = 0.01
 BACKENDS = ("postgresql", "redis") if ON_SERVERS else ("sqlite",)
 
 
@@ -83,6 +85,12 @@ class Books:
         found = await sync_to_async(spending)(budget.project, [budget], day)
         return found[budget.pk].spent, found[budget.pk].reserved
 
+    def thaw(self, frozen: Ledger, ledger: Ledger) -> None:
+        """What a process that was taken for dead remembers, another one remembers from now on: as if it had only been frozen."""
+
+    async def forget(self) -> None:
+        """The store of the counters comes back empty, where that can be."""
+
     async def held(self) -> int:
         """Reservations that are open."""
         return await StoredReservation.objects.acount()
@@ -127,6 +135,20 @@ class RedisBooks(Books):
                 await each.pay_debts()
             while await ledger.drainer.drain():
                 pass
+
+    def thaw(self, frozen: Ledger, ledger: Ledger) -> None:
+        assert isinstance(frozen, RedisLedger) and isinstance(ledger, RedisLedger)
+        ledger.memory.holds |= frozen.memory.holds
+        frozen.memory.holds.clear()
+
+    async def forget(self) -> None:
+        """Every process notices at its next beat, before budgets are open again."""
+        reader.client().flushdb()
+        with patch.object(projects, "GRACE_S", REBUILT_S):
+            for ledger in self.open:
+                assert isinstance(ledger, RedisLedger)
+                await ledger.upkeep.beat()
+        await asyncio.sleep(2 * REBUILT_S)
 
     async def held(self) -> int:
         return sum(len(reader.reservations(project_id)) for project_id in reader.projects())

@@ -1,14 +1,17 @@
 """Budgets and limits as a caller meets them."""
 
 import asyncio
+import json
 from datetime import timedelta
 
 import httpx
 import pytest
+from aiohttp import web
+from django.conf import settings
 from django.utils import timezone
 
 from billing.ledger.spending import spending
-from billing.ledger.terms import Spending
+from billing.ledger.terms import MOST_NANO, Spending
 from billing.models import Budget, DailyUsage, DirtyDay, Outcome, Period, Reservation, UsageRecord
 from billing.tasks import roll_up_usage
 from keys.models import ApiKey
@@ -153,3 +156,72 @@ def wait_out_the_minute() -> None:
     left = 60 - timezone.now().second
     if left <= 3:
         asyncio.run(asyncio.sleep(left + 0.1))
+
+
+def openai_key(project: Project, limit_nano: int = 10**9) -> tuple[Budget, dict[str, str]]:
+    """Of the operator's account at the local upstream, with a hard budget."""
+    key, token = ApiKey.objects.mint(project, "app")
+    return Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=limit_nano), {"authorization": f"Bearer {token}"}
+
+
+GPT = {"model": "gpt-4o-mini", "messages": CHAT["messages"], "max_tokens": 1000}
+GPT_OUTPUT_NANO = 600
+"""gpt-4o-mini, one token of output."""
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+def test_who_leaves_before_an_answer_in_one_piece_does_not_get_around_the_budget(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, streamed: bool
+) -> None:
+    """The provider may write it to its end. A stream has not begun, and ends with its connection."""
+
+    async def slow(_request: web.Request, _body: object) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    upstream.answer = slow
+    budget, headers = openai_key(demo_project)
+    with pytest.raises(httpx.ReadTimeout):
+        httpx.post(f"{live_gateway.url}/v1/chat/completions", json={**GPT, "stream": streamed}, headers=headers, timeout=0.3)
+    record = the_record()
+    assert record.estimated and record.output_tokens == (0 if streamed else 1000)
+    assert (record.cost_nano > 1000 * GPT_OUTPUT_NANO) == (not streamed)
+    assert record.cost_nano <= (record.held_nano or 0)
+    assert spending(demo_project, [budget]) == {budget.pk: Spending(record.cost_nano, 0)}
+
+
+def test_an_answer_that_cannot_be_converted_is_paid_for(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+    """The provider calls it a success, and bills it."""
+
+    async def odd(_request: web.Request, _body: object) -> web.StreamResponse:
+        return web.Response(body=b"<html>" + b"word " * 200, content_type="application/json")
+
+    upstream.answer = odd
+    _, headers = openai_key(demo_project)
+    body = {"model": "gpt-4o-mini", "messages": CHAT["messages"], "max_tokens": 1000}
+    answer = httpx.post(f"{live_gateway.url}/v1/messages", json=body, headers=headers)
+    assert answer.status_code == 502
+    record = the_record()
+    assert record.estimated and record.output_tokens > 200 and record.cost_nano > 200 * GPT_OUTPUT_NANO
+
+
+def test_a_limit_beyond_the_budget_is_lowered_where_the_operator_wants_that(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"gateway_max_tokens": "clamp"}))
+    _, headers = openai_key(demo_project, limit_nano=500 * GPT_OUTPUT_NANO)
+    body = {"model": "gpt-4o-mini", "messages": CHAT["messages"], "max_completion_tokens": 1000}
+    answer = httpx.post(f"{live_gateway.url}/v1/chat/completions", json=body, headers=headers)
+    assert answer.status_code == 200
+    sent = json.loads(upstream.calls[0].body)
+    assert "max_tokens" not in sent and 100 < sent["max_completion_tokens"] < 500
+    assert (the_record().held_nano or 0) <= 500 * GPT_OUTPUT_NANO
+
+
+def test_no_request_holds_more_than_the_books_can_keep(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+    key, token = ApiKey.objects.mint(demo_project, "app")
+    Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=1, mode="soft")
+    body = {"model": "gpt-4o-mini", "prompt": ["x"] * 20_000, "n": 128, "max_tokens": 2**31 - 1}
+    answer = httpx.post(f"{live_gateway.url}/v1/completions", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20)
+    assert answer.status_code == 200, answer.text
+    assert the_record().held_nano == MOST_NANO

@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
+from billing.ledger.redis.scripts import LEASE
 from tests.environment import ON_SERVERS
 from tests.fleet import Fleet, fleet, own_servers
+from tests.process import GatewayProcess
 
 pytestmark = pytest.mark.databases
 
@@ -36,10 +39,7 @@ def kill(gateways: Fleet, token: str, n: int, point: str, nth: int) -> None:
     doomed.environment["GATEWAY_FAILPOINT"] = f"{point}:{nth}"
     doomed.start()
     if point.startswith("drain."):
-        # One process drains at a time: the others give that up when they end.
-        for other in others:
-            other.end()
-            other.start()
+        leave_the_draining_to(doomed, others)
     assert doomed.process is not None
     deadline = time.monotonic() + 30
     while doomed.process.poll() is None:
@@ -48,6 +48,20 @@ def kill(gateways: Fleet, token: str, n: int, point: str, nth: int) -> None:
     assert doomed.process.returncode == -9, doomed.output.read_text()
     del doomed.environment["GATEWAY_FAILPOINT"]
     doomed.start()
+
+
+def leave_the_draining_to(one: GatewayProcess, others: list[GatewayProcess]) -> None:
+    """One process drains at a time: the others give that up when they end, but for one that was killed."""
+    for other in others:
+        other.end()
+    with redis.Redis.from_url(one.environment["REDIS_URL"]) as store:
+        store.delete(LEASE)
+        deadline = time.monotonic() + 10
+        while not store.exists(LEASE):
+            assert time.monotonic() < deadline, "nobody drains"
+            time.sleep(0.05)
+    for other in others:
+        other.start()
 
 
 def test_killed_at_every_point_the_books_agree_with_the_provider(gateways: Fleet) -> None:

@@ -9,7 +9,8 @@ from pytest_django import Settings
 from billing.models import DailyUsage, Outcome, UsageRecord
 from keys.models import ApiKey
 from projects.models import Project, Role, User
-from tests.pages_fixtures import USD, busy_project, credential, daily, record, signed_in
+from proxy.models import Credential
+from tests.pages_fixtures import USD, busy_project, credential, daily, project_pages, record, signed_in
 
 __all__ = ["busy_project", "credential"]
 
@@ -158,3 +159,12 @@ def test_names_that_people_type_are_escaped(project: Project, alice: User) -> No
         assert "<script>alert" not in page
         assert "<img src=x" not in page
         assert "<b>bold" not in page
+
+
+def test_every_page_of_a_project_has_its_place_in_the_navigation(
+    busy_project: Project, key: ApiKey, credential: Credential, alice: User
+) -> None:
+    client = signed_in(alice)
+    pages = {name: client.get(address).content.decode() for name, (address, _) in project_pages(busy_project, key, credential).items()}
+    assert {name: page.count('aria-current="page"') for name, page in pages.items()} == dict.fromkeys(pages, 1)
+    assert "Overview" in pages["record-detail"].split('aria-current="page"')[1].split("</a>")[0]

@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,8 +14,11 @@ import redis
 from asgiref.sync import sync_to_async
 from django.db import connection as django_connection
 
-from billing.ledger import LedgerUnavailable, Refused
+from billing.ledger import LedgerUnavailable, RateExceeded, Refused
+from billing.ledger.limiter import BUCKET_S
 from billing.ledger.redis import RedisLedger, reader
+from billing.ledger.redis.scripts import prefix
+from billing.ledger.redis.upkeep import repeat
 from billing.ledger.session import PostgresConnection
 from billing.ledger.terms import BudgetTerms, LimitTerms, Spending
 from billing.models import DirtyDay, UsageRecord
@@ -24,6 +28,7 @@ from tests.test_redis_ledger import (
     PATIENT,
     PRICE,
     PROCESSES,
+    TODAY,
     WINDOW,
     assert_books_agree,
     budget,
@@ -300,3 +305,59 @@ async def test_postgresql_is_away_while_requests_go_on(gateways: list[RedisLedge
     finally:
         for ledger in ledgers:
             await ledger.stop()
+
+
+async def test_an_event_that_is_no_record_keeps_no_other_back(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    """Of whichever project: all outboxes are drained together."""
+    outbox = f"{prefix(key.project_id)}out"
+    with redis.Redis.from_url(server.url) as store:
+        for text in ("{", "{}", b'"\xff"'):
+            store.xadd(outbox, {"id": "x", "key": key.pk, "day": TODAY.isoformat(), "cost": 0, "entry": text})
+    terms = await sync_to_async(budget)(key, 10)
+    answer = await reserve(gateways[0], demand(key, terms))
+    assert isinstance(answer, tuple)
+    await settle(gateways[0], *answer, cost=PRICE)
+    await assert_books_agree(gateways, key, terms)
+    assert await UsageRecord.objects.acount() == 1
+
+
+async def test_whatever_fails_no_chore_ends() -> None:
+    done = asyncio.Event()
+    failures = iter((KeyError("odd"), LedgerUnavailable("away"), OSError("refused")))
+
+    async def step() -> None:
+        for error in failures:
+            raise error
+        done.set()
+
+    chore = asyncio.create_task(repeat(0.001, step))
+    async with asyncio.timeout(5):
+        await done.wait()
+    chore.cancel()
+
+
+async def test_limits_work_after_redis_clock_was_set_back(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    """What was counted in times that are yet to come would count for as long as requests come."""
+    limits = (LimitTerms(f"k{key.pk}", requests=2, tokens=100),)
+    ahead = int((time.time() + 3600) / BUCKET_S)
+    with redis.Redis.from_url(server.url) as store:
+        for kind in "rt":
+            counted = {"total": 100, "oldest": ahead, "newest": ahead, str(ahead): 100}
+            store.hset(f"{prefix(key.project_id)}{kind}:k{key.pk}", mapping=counted)
+    answers = [await reserve(gateways[0], demand(key, limits=limits)) for _ in range(3)]
+    assert [type(answer) for answer in answers] == [tuple, tuple, RateExceeded]
+
+
+async def test_a_window_that_redis_lost_alone_counts_each_reservation_once(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
+    terms = await sync_to_async(budget)(key, 10)
+    held = await reserve(gateways[0], demand(key, terms))
+    assert isinstance(held, tuple)
+    with redis.Redis.from_url(server.url) as store:
+        store.delete(f"{prefix(key.project_id)}w:{terms.id}/{WINDOW}")
+    other = await reserve(gateways[0], demand(key, terms))
+    assert isinstance(other, tuple) and await taken(key, terms) == Spending(0, 2 * PRICE)
+    for each in (held, other):
+        await settle(gateways[0], *each, cost=1)
+    await assert_books_agree(gateways, key, terms)

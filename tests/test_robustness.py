@@ -6,7 +6,9 @@ import socket
 import sqlite3
 import threading
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +17,9 @@ import pytest
 from aiohttp import web
 from django.conf import settings
 
-from billing.ledger import Entry, SqlLedger
+from billing.ledger import Entry, LedgerUnavailable, SqlLedger, steps
 from billing.ledger.session import SqliteConnection, connect
+from billing.ledger.steps import Session
 from billing.models import Outcome, Reservation, UsageRecord
 from keys.models import ApiKey
 from projects.ids import uuid7
@@ -99,6 +102,73 @@ async def test_a_record_that_the_database_refuses_is_written_when_it_answers_aga
         broken.setattr(ledger.connection, "begin", down)
         await ledger.record(entry_of(key))
     assert not await UsageRecord.objects.aexists()
+    await ledger.write_owed()
+    assert await UsageRecord.objects.acount() == 1
+
+
+async def test_a_step_that_always_fails_keeps_no_record_back(ledger: SqlLedger, key: ApiKey) -> None:
+    async def refused(_session: Session) -> None:
+        raise sqlite3.DataError("too long")
+
+    ledger.owed.append(refused)
+    ledger.owed.append(partial(steps.record, entry=entry_of(key)))
+    for _ in range(2):
+        with suppress(LedgerUnavailable):
+            await ledger.write_owed()
+    assert await UsageRecord.objects.acount() == 1 and ledger.owed == [refused]
+
+
+@pytest.mark.parametrize("error", [sqlite3.OperationalError("disk full"), OverflowError("int too large")])
+async def test_a_record_whose_writer_is_cancelled_is_written_all_the_same(
+    ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    async def down() -> None:
+        await asyncio.sleep(0.05)
+        raise error
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger.connection, "begin", down)
+        writing = asyncio.create_task(ledger.record(entry_of(key)))
+        await asyncio.sleep(0.01)
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        await asyncio.sleep(0.1)
+    await ledger.write_owed()
+    assert await UsageRecord.objects.acount() == 1
+
+
+async def test_an_end_in_the_middle_of_writing_what_is_owed_loses_none_of_it(
+    ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin = ledger.connection.begin
+
+    async def slow() -> None:
+        await asyncio.sleep(0.02)
+        await begin()
+
+    monkeypatch.setattr(ledger.connection, "begin", slow)
+    ledger.owed += [partial(steps.record, entry=entry_of(key)) for _ in range(5)]
+    writing = asyncio.create_task(ledger.write_owed())
+    await asyncio.sleep(0.03)
+    writing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await writing
+    await ledger.stop()
+    assert await UsageRecord.objects.acount() == 5
+
+
+async def test_whoever_waits_hears_of_a_failure_also_where_nothing_can_be_rolled_back(
+    ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def down() -> None:
+        raise sqlite3.OperationalError("disk full")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(ledger.connection, "begin", down)
+        broken.setattr(ledger.connection, "rollback", down)
+        async with asyncio.timeout(5):
+            await ledger.record(entry_of(key))
     await ledger.write_owed()
     assert await UsageRecord.objects.acount() == 1
 

@@ -51,10 +51,12 @@ class SqlLedger:
     async def stop(self) -> None:
         if self.heart is not None:
             self.heart.cancel()
-        with suppress(LedgerUnavailable):
+        with suppress(Exception):
             await self.write_owed()
         while self.flushing is not None:
             await self.flushing
+        if self.owed:
+            log.error("steps are lost: what they held is resolved as an estimate at the next start", count=len(self.owed))
         await self.connection.close()
 
     def now(self) -> float:
@@ -87,7 +89,7 @@ class SqlLedger:
         if reserved.exception() is None:
             demand.draft.outcome, demand.draft.cost_nano, demand.draft.estimated = Outcome.CLIENT_CLOSED.value, 0, False
             self.dirty.add((demand.project_id, demand.draft.day))
-            self.submit(partial(steps.settle, entry=demand.draft))
+            self.submit_or_owe(partial(steps.settle, entry=demand.draft))
         elif isinstance(reserved.exception(), LedgerUnavailable):
             self.void(demand)
 
@@ -113,19 +115,26 @@ class SqlLedger:
         """Writes a record, now or as soon as the database answers again: what was spent is never given up."""
         self.dirty.add((entry.project_id, entry.day))
         try:
-            await self.submit(step)
-        except LedgerUnavailable as error:
+            await asyncio.shield(self.submit_or_owe(step))
+        except Exception as error:
             log.error("a record waits for the database", request_id=entry.request_id, reason=str(error))
-            self.owed.append(step)
+
+    def submit_or_owe(self, step: Step) -> asyncio.Future[Any]:
+        """Whoever waits for it may be cancelled: a step that fails is tried again all the same."""
+
+        def owe(done: asyncio.Future[Any]) -> None:
+            if done.exception() is not None:
+                self.owed.append(step)
+
+        future = self.submit(step)
+        future.add_done_callback(owe)
+        return future
 
     async def write_owed(self) -> None:
-        owed, self.owed = self.owed, []
-        for done, step in enumerate(owed):
-            try:
-                await self.submit(step)
-            except LedgerUnavailable:
-                self.owed += owed[done:]
-                raise
+        """As they came. One that fails goes to the end: it may be one that fails always, which keeps none of the others back."""
+        for step in list(self.owed):
+            self.owed.remove(step)
+            await asyncio.shield(self.submit_or_owe(step))
 
     async def resolve_orphans(self) -> int:
         orphans = await self.submit(steps.find_orphans)
@@ -147,7 +156,7 @@ class SqlLedger:
             self.limiter.forget_idle()
             try:
                 await self.write_owed()
-            except LedgerUnavailable as error:
+            except Exception as error:
                 log.warning("ledger unavailable", owed=len(self.owed), error=str(error))
 
     def submit(self, step: Callable[[Session], Awaitable[T]]) -> asyncio.Future[T]:
@@ -179,13 +188,20 @@ class SqlLedger:
             failpoint("commit.after")
         except Exception as error:
             self.dirty |= dirty
-            await self.connection.rollback()
+            await self.roll_back()
             if len(batch) == 1:
                 deliver(batch[0][1], LedgerUnavailable(str(error)) if isinstance(error, DatabaseErrors) else error)
             return False
         for (_, future), result in zip(batch, results, strict=True):
             deliver(future, result)
         return True
+
+    async def roll_back(self) -> None:
+        """Whoever waits for a step must hear of it, also where not even this works."""
+        try:
+            await self.connection.rollback()
+        except DatabaseErrors as error:
+            log.error("a transaction could not be rolled back", error=str(error))
 
 
 async def outcome(step: Step, session: Session) -> Any:

@@ -9,6 +9,9 @@ from zoneinfo import ZoneInfo
 from billing.ledger.entry import Entry
 from billing.models import Mode
 
+MOST_NANO = 2**53
+"""No request holds more than these 9 million USD: Redis' Lua counts exactly up to here, and SQL can still add many of them."""
+
 
 @dataclass(frozen=True, slots=True)
 class BudgetTerms:

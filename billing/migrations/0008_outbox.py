@@ -20,5 +20,8 @@ class Migration(migrations.Migration):
                 ('drained_ms', models.BigIntegerField(default=0, help_text='The id of the last event that is in the database: milliseconds,')),
                 ('drained_seq', models.BigIntegerField(default=0, help_text='and its number among those of that millisecond.')),
             ],
+            options={
+                'verbose_name_plural': 'outboxes',
+            },
         ),
     ]

@@ -7,7 +7,7 @@ project was deleted in the meantime.
 from django.core.exceptions import ValidationError
 from django.core.validators import MinValueValidator
 from django.db import models
-from django.db.models import F, Q
+from django.db.models import Case, F, Q, SmallIntegerField, When
 
 from billing.models.webhooks import Webhook
 from billing.money import format_usd
@@ -35,8 +35,10 @@ class Mode(models.TextChoices):
 
 class BudgetQuerySet(models.QuerySet["Budget"]):
     def for_project(self, project: Project) -> "BudgetQuerySet":
-        """Those of the whole project first."""
-        return self.filter(project=project).select_related("key").order_by(F("key__label").asc(nulls_first=True), "key", "period")
+        """Those of the whole project first; of one owner, the shortest period first."""
+        length = Case(*(When(period=period, then=n) for n, period in enumerate(Period)), output_field=SmallIntegerField())
+        found = self.filter(project=project).select_related("key")
+        return found.order_by(F("key__label").asc(nulls_first=True), "key", length, "mode")
 
 
 def default_thresholds() -> list[int]:

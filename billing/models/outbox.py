@@ -16,5 +16,8 @@ class Outbox(models.Model):
     drained_ms = models.BigIntegerField(default=0, help_text="The id of the last event that is in the database: milliseconds,")
     drained_seq = models.BigIntegerField(default=0, help_text="and its number among those of that millisecond.")
 
+    class Meta:
+        verbose_name_plural = "outboxes"
+
     def __str__(self) -> str:
         return f"{self.project} up to {self.drained_ms}-{self.drained_seq}"

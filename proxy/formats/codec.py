@@ -27,6 +27,7 @@ from proxy.formats.neutral import (
     ServerTool,
     Thinking,
     ToolCall,
+    ToolResult,
     Usage,
 )
 
@@ -92,8 +93,10 @@ def unsigned(part: Part) -> Part:
 
 
 def has_cache_marks(request: Request) -> bool:
-    parts = [part for message in request.messages for part in message.parts if not isinstance(part, Thinking | Refusal | Opaque)]
-    return any(marked.cache for marked in (*request.system, *parts, *request.tools) if not isinstance(marked, ServerTool))
+    parts = [part for message in request.messages for part in message.parts]
+    inner = [item for part in parts if isinstance(part, ToolResult) for item in part.content]
+    marked = (*request.system, *parts, *inner, *request.tools)
+    return any(item.cache for item in marked if not isinstance(item, Thinking | Refusal | Opaque | ServerTool))
 
 
 @dataclass(slots=True)

@@ -48,7 +48,7 @@ class CompletionsCall:
             model=request.model,
             input_bound=input_bound(request) + bounds.settings_tokens(body, COUNTED),
             output_limit=request.max_tokens and request.max_tokens * written,
-            choices=prompts * (request.n or 1),
+            choices=written,
             stream=bool(request.stream),
         )
 

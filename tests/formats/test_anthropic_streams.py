@@ -146,6 +146,14 @@ def test_a_second_start_and_a_second_finish_change_nothing() -> None:
     ]
 
 
+@pytest.mark.parametrize("pieces", [["sig"], ["s", "ig"], ["s", "sig"]])
+def test_a_signature_is_told_whole(pieces: list[str]) -> None:
+    block = event("content_block_start", index=0, content_block={"type": "thinking", "thinking": "", "signature": ""})
+    deltas = [event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": piece}) for piece in pieces]
+    seen = decode(START + block + b"".join(deltas) + event("content_block_stop", index=0) + END)
+    assert [signed.signature for signed in seen if isinstance(signed, PartSigned)] == ["sig"]
+
+
 def test_an_answer_that_breaks_off_has_failed() -> None:
     events = decode(START + TEXT)
     assert isinstance(events[-1], Failed)

@@ -252,3 +252,29 @@ def test_a_place_beyond_the_text_is_none(client: str) -> None:
 def test_sources_of_other_vendors_are_no_part_of_a_request_to_claude() -> None:
     asked = Request(model="m", messages=(Message(role="assistant", parts=(CITED,)), *CLIENT.messages), max_tokens=5)
     assert "oil.example" not in json.dumps(anthropic.render_request(asked, Quirks()).body)
+
+
+# Pages beside an answer ---------------------------------------------------------------------------------------------------
+
+
+PAGES = [{"title": "Oil", "url": "https://oil.example/a", "date": None}]
+
+
+@pytest.mark.parametrize(
+    ("beside", "titles"),
+    [
+        ({"search_results": PAGES, "citations": ["https://oil.example/a"]}, ["Oil"]),
+        ({"citations": ["https://oil.example/a"]}, [""]),
+        ({"citations": [None, ""], "search_results": [{}]}, []),
+    ],
+)
+def test_pages_that_stand_beside_an_answer_are_its_sources(beside: dict[str, Any], titles: list[str]) -> None:
+    whole = {"choices": [{"message": {"content": "Oil burns."}, "finish_reason": "stop"}], **beside}
+    (text,) = openai_chat.parse_response(json.dumps(whole).encode()).choices[0].parts
+    assert isinstance(text, Text) and [citation.title for citation in text.citations] == titles
+    decoder = openai_chat.StreamDecoder()
+    for words, reason in (("Oil ", None), ("burns.", "stop")):
+        chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": words}, "finish_reason": reason}], **beside}
+        decoder_events = decoder.feed(b"data: " + json.dumps(chunk).encode() + b"\n\n")
+        assert not any(isinstance(event, PartCited) for event in decoder_events)
+    assert [event.citation.title for event in decoder.finish() if isinstance(event, PartCited)] == titles

@@ -219,6 +219,15 @@ def test_calls_count_in_a_converted_answer_without_usage() -> None:
     assert plan.measure(body) == (None, 100)
 
 
+@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("scenario", ["text", "parallel calls"])
+def test_an_error_in_a_line_that_is_no_event_says_why_a_stream_ends(name: str, scenario: str) -> None:
+    begun = stream_of(name, scenario).replace(b"\r\n", b"\n").split(b"\n\n")[:2]
+    decoder = CODECS[name].StreamDecoder()
+    seen = [*decoder.feed(b"\n\n".join([*begun, b'{"error": {"code": 503, "message": "Too busy."}}'])), *decoder.finish()]
+    assert isinstance(seen[-1], Failed) and seen[-1].failure.message == "Too busy."
+
+
 # Events without bounds ----------------------------------------------------------------------------------------------------
 
 

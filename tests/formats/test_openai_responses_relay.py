@@ -63,7 +63,7 @@ def test_without_usage_the_output_is_counted() -> None:
 
 def test_text_completions_are_relayed_and_metered() -> None:
     call = CompletionsCall(b'{"model": "a", "prompt": ["ab", "c"], "n": 2, "best_of": 3, "max_tokens": 10, "stream": true}')
-    assert (call.call.output_limit, call.call.choices, call.call.input_bound) == (60, 4, 3 + 2 * 4 + 3)
+    assert (call.call.output_limit, call.call.choices, call.call.input_bound) == (60, 6, 3 + 2 * 4 + 3)
     assert json.loads(call.upstream_body("a", None, Quirks()))["stream_options"] == {"include_usage": True}
     text, usage = b'data: {"choices":[{"text":"hello"}]}\n\n', b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
     meter = call.meter()

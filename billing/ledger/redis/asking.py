@@ -7,11 +7,20 @@ from functools import lru_cache
 from billing.ledger.limiter import tightest
 from billing.ledger.redis.connection import Argument
 from billing.ledger.steps import encode_draft
-from billing.ledger.terms import UNLIMITED, Allowance, BudgetExceeded, BudgetTerms, Demand, LimitTerms, RateExceeded, Reservation, Standing
+from billing.ledger.terms import (
+    MOST_NANO,
+    UNLIMITED,
+    Allowance,
+    BudgetExceeded,
+    BudgetTerms,
+    Demand,
+    LimitTerms,
+    RateExceeded,
+    Reservation,
+    Standing,
+)
 from billing.ledger.windows import ends_at, window_name
 
-MOST_NANO = 2**53
-"""Lua counts exactly up to here, 9 million USD: no request holds more. Windows and limits may be larger."""
 MOST_TOKENS = 2**40
 MICROSECONDS = 1e6
 

@@ -1,5 +1,8 @@
 """Takes records from the outboxes in Redis to SQL: inserted in bulk, and dropped from Redis when they are committed."""
 
+from collections.abc import Iterator
+
+import msgspec
 import structlog
 from psycopg import DataError
 
@@ -41,7 +44,7 @@ class Drainer:
         project_ids = [int(project_id) for project_id in await self.store.call("SMEMBERS", PROJECTS)]
         commands: list[Command] = [("XRANGE", outbox(project_id), "-", "+", "COUNT", PAGE) for project_id in project_ids]
         pages = zip(project_ids, await self.store.call_all(commands), strict=True)
-        return [Drained(project_id, page[-1][0].decode(), [entry_of(fields) for _, fields in page]) for project_id, page in pages if page]
+        return [Drained(project_id, page[-1][0].decode(), list(legible(page))) for project_id, page in pages if page]
 
     async def keep_one_by_one(self, pages: list[Drained]) -> None:
         """One record that SQL does not take must not keep back the others: it goes to the log, whole."""
@@ -52,6 +55,15 @@ class Drainer:
                 except DataError as error:
                     log.error("SQL refuses a record", error=str(error), entry=entry)
             await self.books.keep([Drained(page.project_id, page.through, [])])
+
+
+def legible(page: list[tuple[bytes, list[bytes]]]) -> Iterator[Entry]:
+    """An event that is no record must not keep back the others, of all projects: it goes to the log, whole."""
+    for id, fields in page:
+        try:
+            yield entry_of(fields)
+        except (IndexError, ValueError, msgspec.MsgspecError) as error:
+            log.error("an event cannot be read", error=str(error), id=id, fields=fields)
 
 
 def outbox(project_id: int) -> str:

@@ -26,7 +26,7 @@ from billing.ledger.redis.store import Store
 from billing.ledger.redis.upkeep import Upkeep
 from billing.ledger.session import Connection, DatabaseErrors, connect
 from billing.ledger.steps import encode_draft
-from billing.ledger.terms import BudgetTerms, Demand, LedgerUnavailable, Reservation
+from billing.ledger.terms import MOST_NANO, BudgetTerms, Demand, LedgerUnavailable, Reservation
 from billing.models import Outcome
 from projects.ids import uuid7
 
@@ -269,6 +269,6 @@ def assertion(hold: Hold, process: str) -> tuple[str | int | bytes, ...]:
     demand = hold.demand
     owners = ",".join(terms.owner for terms in demand.limits) or "-"
     concurrent = ",".join(terms.owner for terms in demand.limits if terms.concurrent is not None) or "-"
-    amount = min(hold.amount, asking.MOST_NANO)
+    amount = min(hold.amount, MOST_NANO)
     day, draft = demand.draft.day.isoformat(), encode_draft(demand.draft)
     return demand.id.hex, amount, process, demand.key_id, day, demand.tokens, draft, owners, concurrent

@@ -81,7 +81,8 @@ class Upkeep:
 
 
 async def repeat(pause_s: float, step: Callable[[], Awaitable[None]]) -> None:
-    """Does it for ever; what fails is tried again, and told once."""
+    """Does it for ever; what fails is tried again, and told once. Whatever it is: a chore that ended would leave records lying, or
+    a process that lives without a sign of life."""
     failing = False
     while True:
         try:
@@ -90,5 +91,9 @@ async def repeat(pause_s: float, step: Callable[[], Awaitable[None]]) -> None:
         except (StoreUnavailable, *DatabaseErrors) as error:
             if not failing:
                 log.warning("the ledger waits", step=step.__name__, error=str(error) or type(error).__name__)
+            failing = True
+        except Exception as error:
+            if not failing:
+                log.error("a chore of the ledger fails", step=step.__name__, exc_info=error)
             failing = True
         await asyncio.sleep(pause_s * (5 if failing else 1))

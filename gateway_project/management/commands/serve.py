@@ -21,5 +21,7 @@ class Command(BaseCommand):
             raise CommandError(f"configuration error: {error}") from None
         except OSError as error:
             raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-        call_command("migrate", interactive=False, verbosity=0)
-        server.build(first_start.banner(first_start.prepare())).run(sockets=[bound])
+        with first_start.one_after_the_other():
+            call_command("migrate", interactive=False, verbosity=0)
+            first = first_start.prepare()
+        server.build(first_start.banner(first)).run(sockets=[bound])

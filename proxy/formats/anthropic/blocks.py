@@ -86,6 +86,7 @@ class OpenBlock:
         self.index, self.block, self.raw = index, block, raw
         self.begun = False
         self.written = False
+        self.signature = ""
         self.json: list[str] = []
         self.citations: list[Citation] = []
         self.collected: dict[str, Any] = {}

@@ -20,6 +20,8 @@ from proxy.formats.neutral import (
     Image,
     Inexpressible,
     Message,
+    Opaque,
+    Part,
     Request,
     ResponseFormat,
     ServerTool,
@@ -138,11 +140,13 @@ def extras(body: bytes) -> dict[str, Any]:
     given: dict[str, Any] = decode_object(body)
     config: dict[str, Any] = given.get("output_config") or {}
     tools = [tool for tool in objects(given.get("tools")) if tool.get("type") in (None, "custom")]
-    told = {f"tools.{name}": tool[name] for tool in tools for name in TOOL_SETTINGS if name in tool}
-    told |= {f"output_config.{name}": value for name, value in config.items() if name not in OutputConfig.__struct_fields__}
-    told["citations"] = b'"citations"' in body and any(map(asks_for_citations, blocks_in(given["messages"])))
-    told |= {name: value for name, value in given.items() if name not in WireRequest.__struct_fields__}
-    return {name: value for name, value in told.items() if value not in (None, False) and value != NEEDLESS.get(name)}
+    thinking: dict[str, Any] = given.get("thinking") or {}
+    named = {f"tools.{name}": tool[name] for tool in tools for name in TOOL_SETTINGS if name in tool}
+    named |= {f"output_config.{name}": value for name, value in config.items() if name not in OutputConfig.__struct_fields__}
+    named |= {f"thinking.{name}": value for name, value in thinking.items() if name not in WireThinking.__struct_fields__}
+    named["citations"] = b'"citations"' in body and any(map(asks_for_citations, blocks_in(given["messages"])))
+    named |= {name: value for name, value in given.items() if name not in WireRequest.__struct_fields__}
+    return {name: value for name, value in named.items() if value not in (None, False) and value != NEEDLESS.get(name)}
 
 
 def blocks_in(messages: Any) -> Iterator[dict[str, Any]]:
@@ -163,7 +167,18 @@ def asks_for_citations(block: dict[str, Any]) -> bool:
 
 def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
     calls = Calls()
-    return tuple(Message(role=message.role, parts=tuple(map(calls.linked, parse_content(message.content)))) for message in wire)
+    return tuple(
+        Message(role=message.role, parts=tuple(calls.linked(told(part)) for part in parse_content(message.content))) for message in wire
+    )
+
+
+def told(part: Part) -> Part:
+    """The summary that stands for an earlier part of the conversation is text to every other provider (docs, "Compaction")."""
+    match part:
+        case Opaque(what="compaction", value={"content": str(summary)}) if summary:
+            return Text(text=summary)
+        case _:
+            return part
 
 
 def parse_system(system: str | list[Raw] | None) -> tuple[Text, ...]:

@@ -44,6 +44,8 @@ from proxy.formats.sse import TOO_LONG, EventSplitter, EventTooLong, data_of
 
 BROKEN_OFF = Failure(kind="network", code="upstream_unreachable", message="The answer broke off.", status=502)
 ERROR_NAMES = (b"event: error", b"event:error")
+BARE_ERROR = b'"error"'
+"""In a line that is no event: a server's way to say why its stream ends."""
 NO_STREAM_KEPT = 1 << 20
 
 
@@ -230,8 +232,10 @@ class StreamDecoder:
         self.events.append(PartDelta(choice=0, index=self.part_index, text=text))
 
     def sign(self, signature: str) -> None:
-        if signature:
-            self.events.append(PartSigned(choice=0, index=self.part_index, signature=signature))
+        """Told at the end of its thought: servers send it in pieces, or again."""
+        assert self.open is not None
+        before = self.open.signature
+        self.open.signature = signature if signature.startswith(before) else before + signature
 
     def close(self) -> None:
         """The input of a call may stand in its start, or nowhere at all."""
@@ -244,6 +248,8 @@ class StreamDecoder:
             self.begin()
         if block.begun:
             self.events += [PartCited(choice=0, index=self.part_index, citation=citation) for citation in block.citations]
+            if block.signature:
+                self.events.append(PartSigned(choice=0, index=self.part_index, signature=block.signature))
             self.events.append(PartEnded(choice=0, index=self.part_index))
             self.part_index += 1
         self.open = None
@@ -284,14 +290,14 @@ class StreamDecoder:
         self.events.append(Failed(failure=failure))
 
     def keep_strange(self, event: bytes) -> None:
-        if not self.recognised and len(self.strange) < NO_STREAM_KEPT:
+        if len(self.strange) < NO_STREAM_KEPT and (not self.recognised or BARE_ERROR in event):
             self.strange += event
 
     def break_off(self) -> None:
         """Without an end, the answer is incomplete, unless what came is no stream but a whole answer, or another server's error."""
         body = self.strange.strip()
-        if self.recognised or not body:
-            self.fail(BROKEN_OFF)
+        if not body or self.recognised:
+            self.fail(parse_error(502, body) if body else BROKEN_OFF)
             return
         try:
             response = parse_response(body)

@@ -18,8 +18,30 @@ REDACTED = "redacted#"
 LONGEST_ORIGIN = 24
 ANSWER_NOTES = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 """What stands beside an answer's content and is opaque elsewhere."""
-BESIDES = frozenset(("thought", "thoughtSignature", "videoMetadata", "mediaResolution", "partMetadata"))
-CONTENT = ("text", "functionCall", "functionResponse", "inlineData", "fileData", "executableCode", "codeExecutionResult")
+SIDE_FIELDS = (
+    "videoMetadata",
+    "mediaResolution",
+    "mediaProcessing",
+    "partMetadata",
+    "audioMetadata",
+    "audioTranscription",
+    "documentMetadata",
+    "speechMetadata",
+    "spreadsheetMetadata",
+)
+"""What is said of a part's content, for which other formats have no words."""
+BESIDES = frozenset(("thought", "thoughtSignature", *SIDE_FIELDS))
+CONTENT = (
+    "text",
+    "functionCall",
+    "functionResponse",
+    "inlineData",
+    "fileData",
+    "executableCode",
+    "codeExecutionResult",
+    "toolCall",
+    "toolResponse",
+)
 """Of these a part has one; what other fields it has is said of that one."""
 GOOGLE_FILES = ("https://generativelanguage.googleapis.com/", "gs://", "files/")
 STANDARD_ALPHABET = str.maketrans("-_", "+/")
@@ -39,6 +61,7 @@ class Blob(Wire):
 class FileData(Wire):
     file_uri: str
     mime_type: str | None = None
+    display_name: str | None = None
 
 
 class FunctionCall(Wire):
@@ -161,10 +184,10 @@ def read_file(data: FileData) -> Image | File:
     """A file that lies at Google is known to Google alone; anything else is an address like any other."""
     mime = data.mime_type or mimetypes.guess_type(data.file_uri)[0]
     if data.file_uri.startswith(GOOGLE_FILES):
-        return File(mime=mime, file_id=data.file_uri, origin=ORIGIN)
+        return File(mime=mime, file_id=data.file_uri, name=data.display_name, origin=ORIGIN)
     if mime and mime.startswith("image/"):
         return Image(mime=mime, url=data.file_uri)
-    return File(mime=mime, url=data.file_uri)
+    return File(mime=mime, url=data.file_uri, name=data.display_name)
 
 
 def read_call(call: FunctionCall, sealed: str | None) -> ToolCall:

@@ -6,7 +6,7 @@ import msgspec
 
 from proxy.formats.body import decode, read_safely
 from proxy.formats.codec import Quirks, Rendered, has_cache_marks
-from proxy.formats.gemini.parts import ORIGIN, Wire, read_part
+from proxy.formats.gemini.parts import ORIGIN, SIDE_FIELDS, Wire, read_part
 from proxy.formats.gemini.schema import camelled
 from proxy.formats.gemini.settings import GenerationConfig, read_reasoning, read_response_format, render_settings
 from proxy.formats.gemini.tools import ToolConfig, allowed, read_choice, read_tools, render_tools
@@ -29,7 +29,6 @@ from proxy.formats.neutral import (
 
 CACHED_CONTENT = "cachedContent"
 TOP_LEVEL = frozenset(("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", CACHED_CONTENT, "model"))
-SIDE_FIELDS = ("videoMetadata", "mediaResolution", "partMetadata")
 RESULT_FIELDS = ("willContinue", "scheduling")
 ROLES = {"user": "user", "function": "user", "model": "assistant", "": "user"}
 

@@ -143,7 +143,7 @@ class StreamDecoder:
         for reader in self.choices.values():
             yield from reader.close()
         if not self.is_complete:
-            yield self.fail(BROKEN_OFF)
+            yield self.fail(parse_error(200, self.stray) if error_in(self.stray) else BROKEN_OFF)
             return
         for reader in self.choices.values() or (ChoiceReader(0),):
             yield from reader.end(self.blocked)

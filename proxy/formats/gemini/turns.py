@@ -2,6 +2,7 @@
 (ai.google.dev/gemini-api/docs/function-calling)."""
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -38,11 +39,13 @@ def render_contents(request: Request) -> list[dict[str, Any]]:
 
 
 def merge_turns(request: Request) -> list[Turn]:
-    """Neighbours of one role become one turn, once what Gemini is not told has gone."""
+    """Neighbours of one role become one turn, once what Gemini is not told has gone. Raises Inexpressible."""
     turns: list[Turn] = []
     for message in request.messages:
         parts = [part for part in message.parts if is_told(part)]
         role = "model" if message.role == "assistant" else "user"
+        if role == "user":
+            refuse_foreign(message.parts)
         if not parts or message.role == "system":
             continue
         if turns and turns[-1][0] == role:
@@ -50,6 +53,15 @@ def merge_turns(request: Request) -> list[Turn]:
         else:
             turns.append((role, parts))
     return turns
+
+
+def refuse_foreign(parts: Iterable[Part]) -> None:
+    """What a user says, or a tool, is not left out: only records of what another provider's model did."""
+    for part in parts:
+        if isinstance(part, ToolResult):
+            refuse_foreign(part.content)
+        elif isinstance(part, Opaque) and part.origin != ORIGIN:
+            raise Inexpressible(f"Gemini has no words for {part.what}.", "messages")
 
 
 def is_told(part: Part) -> bool:

@@ -12,6 +12,8 @@ from proxy.formats.openai_chat.message import cache_of, call_id, call_of, conten
 from proxy.formats.openai_chat.signatures import OWN, thoughts_of, wire_thoughts
 
 INSTRUCTIONS = ("system", "developer")
+SOUND = "audio/*"
+"""Of an earlier answer in sound, which OpenAI keeps and knows by its id (platform.openai.com/docs/guides/audio)."""
 Media = Image | File | Opaque
 
 
@@ -73,12 +75,16 @@ def said(wire: WireMessage, calls: "Calls") -> Iterator[Part]:
         yield Refusal(text=wire.refusal)
     yield from images_of({"images": wire.images})
     if wire.audio:
-        yield Opaque(origin=OWN, what="an earlier answer in sound", value=wire.audio)
+        yield File(mime=SOUND, file_id=text_of(wire.audio.get("id")), origin=OWN)
     calls.forget()
     for call in wire.tool_calls or ():
         yield calls.make(call)
     if wire.function_call:
         yield calls.make({"function": wire.function_call})
+
+
+def is_own_sound(part: Image | File) -> bool:
+    return isinstance(part, File) and part.mime == SOUND and part.origin == OWN
 
 
 class Calls:
@@ -197,7 +203,7 @@ class Writer:
     def answer(self, message: Message) -> dict[str, Any]:
         """An earlier answer of the model: words and calls in one message. Thoughts are given back to their origin alone."""
         for part in message.parts:
-            if isinstance(part, Image | File):
+            if isinstance(part, Image | File) and not is_own_sound(part):
                 raise Inexpressible("In this model's API an answer of the model holds no pictures or files.", "messages")
         own = [part for part in message.parts if isinstance(part, Thinking) and part.origin == OWN]
         calls = [part if self.custom else call_as_function(part) for part in message.parts if isinstance(part, ToolCall)]
@@ -206,8 +212,8 @@ class Writer:
             wire["content"] = content
         wire |= wire_thoughts(own)
         for part in message.parts:
-            if isinstance(part, Opaque) and part.origin == OWN:
-                wire["audio"] = part.value
+            if isinstance(part, File) and is_own_sound(part):
+                wire["audio"] = {"id": part.file_id}
         if calls:
             made = [{**wire_call(call), "id": call_id(call.id, self.call_id_length)} for call in calls]
             wire |= {"content": content or None, "tool_calls": made}

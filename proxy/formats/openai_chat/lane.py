@@ -260,8 +260,11 @@ class Lane:
                 self.open_first()
             self.close_first()
 
-    def conclude(self) -> None:
-        """At the end of the stream, with the reason that was given for it: some servers give one in every chunk."""
+    def conclude(self, sources: list[Citation]) -> None:
+        """At the end of the stream, with the reason that was given for it: some servers give one in every chunk. `sources` are those of
+        the whole answer."""
+        if sources and not self.cited and self.parts and self.parts[-1].part is TEXT:
+            self.parts[-1].citations += sources
         wire = self.reason or {}
         self.end(finish_of(wire, called=bool(self.calls)), stop_sequence_of(wire))
 

@@ -52,7 +52,7 @@ def part_of(item: str | dict[str, Any]) -> Part:
     """One part. What no other format could know is kept as it is."""
     if isinstance(item, str):
         return Text(text=item)
-    cache = cache_of(item.get("cache_control"))
+    cache = cache_of(item.get("cache_control")) or breakpoint_of(item)
     match item.get("type"):
         case "text" | "input_text" | "output_text":
             return Text(text=text_of(item.get("text")), cache=cache)
@@ -82,6 +82,12 @@ def cache_of(mark: Any) -> str | None:
             return "1h" if rest.get("ttl") == "1h" else "5m"
         case _:
             return None
+
+
+def breakpoint_of(part: dict[str, Any]) -> str | None:
+    """OpenAI's own mark for its prompt cache (`prompt_cache_breakpoint`), which may say how long at least the cache is to last."""
+    mark = object_of(part.get("prompt_cache_breakpoint"))
+    return ("1h" if mark.get("ttl") else "5m") if mark else None
 
 
 def thinking_text(value: Any) -> str:

@@ -27,6 +27,7 @@ END_OF_EVENT = b"\n\n"
 
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
+LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 
 
 class RelayedRequest(msgspec.Struct):
@@ -112,7 +113,9 @@ class ChatCall:
         if self.request.stream and not self.wants_usage and "wants_usage" not in quirks.unsupported:
             fields["stream_options"] = {**(self.request.stream_options or {}), "include_usage": True}
         if output_limit is not None:
-            fields[limit_field(model, quirks)] = output_limit
+            # A client's own limit is replaced under the name that it has: beside another one it would still be there.
+            given = [name for name in LIMIT_FIELDS if getattr(self.request, name) is not None]
+            fields |= dict.fromkeys(given or [limit_field(model, quirks)], output_limit)
         return replace_fields(self.body, fields) if fields else self.body
 
     def meter(self) -> "StreamMeter":

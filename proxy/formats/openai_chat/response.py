@@ -102,11 +102,11 @@ def parse_response(body: bytes) -> Response:
     choices = listed(answer.get("choices"))
     if not choices:
         raise BadAnswer("The provider's answer holds no choices.")
-    created = answer.get("created")
+    created, sources = answer.get("created"), sources_of(answer)
     return Response(
         id=text_of(answer.get("id")),
         model=text_of(answer.get("model")),
-        choices=tuple(map(read_choice, choices)),
+        choices=tuple(with_sources(read_choice(choice), sources) for choice in choices),
         usage=read_usage(answer.get("usage"), answer.get("service_tier")),
         created=created if isinstance(created, int) else None,
     )
@@ -118,6 +118,22 @@ def read_choice(wire: dict[str, Any]) -> Choice:
     parts = tuple(answer_parts(message))
     called = any(isinstance(part, ToolCall) for part in parts)
     return Choice(parts=parts, finish=finish_of(wire, called=called), stop_sequence=stop_sequence_of(wire), logprobs=logprobs_of(wire))
+
+
+def with_sources(choice: Choice, sources: list[Citation]) -> Choice:
+    """What an answer as a whole comes from stands at its last text, unless texts in it name their own."""
+    texts = [part for part in choice.parts if isinstance(part, Text)]
+    if not sources or not texts or any(text.citations for text in texts):
+        return choice
+    cited = msgspec.structs.replace(texts[-1], citations=tuple(sources))
+    return msgspec.structs.replace(choice, parts=tuple(cited if part is texts[-1] else part for part in choice.parts))
+
+
+def sources_of(answer: dict[str, Any]) -> list[Citation]:
+    """Pages beside an answer: with titles in Perplexity's `search_results` (docs.perplexity.ai/api-reference), else bare addresses,
+    as xAI's (docs.x.ai/docs/guides/live-search) and Perplexity's older field have them."""
+    pages = [citation for result in listed(answer.get("search_results")) if (citation := citation_of(result))]
+    return pages or [Citation(url=url) for url in items_of(answer.get("citations")) if isinstance(url, str) and url]
 
 
 def answer_parts(message: dict[str, Any]) -> list[Part]:

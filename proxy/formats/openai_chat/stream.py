@@ -6,6 +6,7 @@ from typing import Any, assert_never
 from proxy.formats.body import encode
 from proxy.formats.neutral import (
     BadAnswer,
+    Citation,
     Event,
     Failed,
     Failure,
@@ -39,6 +40,7 @@ from proxy.formats.openai_chat.response import (
     failure_of,
     free_text,
     parse_response,
+    sources_of,
     wire_annotation,
     wire_finish,
     wire_image_part,
@@ -63,6 +65,7 @@ class StreamDecoder:
         self.usage: Usage | None = None
         self.started = self.ended = False
         self.strays = b""
+        self.sources: list[Citation] = []
 
     def feed(self, data: bytes) -> list[Event]:
         try:
@@ -116,6 +119,7 @@ class StreamDecoder:
         for choice in choices:
             index = choice.get("index")
             self.lane(index if isinstance(index, int) and index >= 0 else 0).read(choice)
+        self.sources = sources_of(chunk) or self.sources
         stated = stated_in(chunk, choices)
         if stated and (usage := read_usage(stated, chunk.get("service_tier"))) and usage != self.usage:
             self.start(chunk)
@@ -140,7 +144,7 @@ class StreamDecoder:
             self.fail(BROKEN_OFF)
             return
         for index in list(self.lanes) or [0]:
-            self.lane(index).conclude()
+            self.lane(index).conclude(self.sources)
         self.ended = True
 
     def break_off(self) -> None:
@@ -150,7 +154,7 @@ class StreamDecoder:
         elif self.complete:
             self.end()
         else:
-            self.fail(BROKEN_OFF)
+            self.fail(bare_failure(self.strays) or BROKEN_OFF)
         self.ended = True
 
     @property
@@ -178,6 +182,14 @@ class StreamDecoder:
             self.lane(index).flush()
         self.events.append(Failed(failure=failure))
         self.ended = True
+
+
+def bare_failure(strays: bytes) -> Failure | None:
+    """Why a stream ended, from a server that says so in a line which is no event, as Ollama does."""
+    try:
+        return failure_in(decode_answer(strays.strip()))
+    except (ValueError, RecursionError):
+        return None
 
 
 def stated_in(chunk: dict[str, Any], choices: list[dict[str, Any]]) -> Any:

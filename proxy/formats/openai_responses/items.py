@@ -8,6 +8,7 @@ from typing import Any, get_args
 from uuid import uuid4
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.formats.body import encode
 from proxy.formats.neutral import Citation, File, Image, Inexpressible, Opaque, Origin, Part, Refusal, Text, Thinking, ToolCall
@@ -118,15 +119,15 @@ def parse_content(content: Any) -> tuple[Part, ...]:
 def parse_part(part: dict[str, Any]) -> Part:
     match part:
         case {"type": "input_text" | "output_text" | "text", "text": str() as text}:
-            return Text(text=text, citations=tuple(parse_citations(part.get("annotations"))))
+            return Text(text=text, cache=breakpoint_of(part), citations=tuple(parse_citations(part.get("annotations"))))
         case {"type": "output_text", "text": None}:
             return Text()
         case {"type": "refusal", "refusal": str() as text}:
             return Refusal(text=text)
         case {"type": "input_image"}:
-            return parse_image(part)
+            return replace(parse_image(part), cache=breakpoint_of(part))
         case {"type": "input_file"}:
-            return parse_file(part)
+            return replace(parse_file(part), cache=breakpoint_of(part))
         case {"type": "input_audio", "input_audio": {"data": str() as data, "format": str() as kind}}:
             return File(mime=f"audio/{kind}", data=data)
         case _:
@@ -152,7 +153,18 @@ def is_base64(data: str) -> bool:
         return False
 
 
-def parse_image(part: dict[str, Any]) -> Part:
+def breakpoint_of(part: dict[str, Any]) -> str | None:
+    """The mark for the prompt cache (`prompt_cache_breakpoint`), which may say how long at least the cache is to last."""
+    match part.get("prompt_cache_breakpoint"):
+        case {"ttl": str()}:
+            return "1h"
+        case dict():
+            return "5m"
+        case _:
+            return None
+
+
+def parse_image(part: dict[str, Any]) -> Image | File:
     url, detail = text_of(part.get("image_url")), text_of(part.get("detail")) or None
     if not url and (file_id := text_of(part.get("file_id"))):
         return File(mime="image/*", file_id=file_id, origin=NAME)
@@ -161,7 +173,7 @@ def parse_image(part: dict[str, Any]) -> Part:
     return Image(url=url, detail=detail)
 
 
-def parse_file(part: dict[str, Any]) -> Part:
+def parse_file(part: dict[str, Any]) -> File:
     name, data = text_of(part.get("filename")) or None, text_of(part.get("file_data"))
     if found := DATA_URL.match(data):
         return File(mime=found[1] or None, data=data[found.end() :], name=name)

@@ -12,7 +12,7 @@ from proxy.formats.body import decode, encode
 from proxy.formats.codec import Quirks, Rendered, fitted, has_cache_marks
 from proxy.formats.neutral import BadRequest, File, Inexpressible, Opaque, Reasoning, Request, ResponseFormat
 from proxy.formats.openai_responses.history import Transcript, message_items
-from proxy.formats.openai_responses.items import PARAGRAPH, text_of
+from proxy.formats.openai_responses.items import PARAGRAPH, objects, text_of
 from proxy.formats.openai_responses.tools import allowed, parse_tool, tool_settings
 
 MAX_TOKENS = 2**31 - 1
@@ -22,6 +22,7 @@ STATEFUL = ("previous_response_id", "conversation", "prompt", "background")
 STATEFUL_ITEMS = ("item_reference", "compaction")
 OWN_EXTRAS = (*STATEFUL, "include", "truncation", "max_tool_calls")
 """Settings that no other format has a name for, so that whoever gives them means this format's."""
+TOOL_SETTINGS = ("allowed_callers", "async", "defer_loading", "output_schema")
 NEEDLESS: dict[str, Any] = {
     "store": False,
     "background": False,
@@ -111,10 +112,22 @@ def extras(raw: dict[str, Any], wire: WireRequest) -> dict[str, Any]:
     rest["top_logprobs"] = None if LOGPROBS in (wire.include or ()) else wire.top_logprobs
     rest |= {f"text.{name}": value for name, value in (wire.text or {}).items() if name != "format"}
     spoken = ("effort", "summary", "generate_summary")
+    own = [tool for tool in objects(wire.tools) if tool.get("type") in ("function", "custom")]
+    rest |= {f"tools.{name}": tool[name] for tool in own for name in TOOL_SETTINGS if tool.get(name) not in (None, False, ["direct"])}
+    rest["detail"] = True if any(map(is_detailed, files_in(wire.input))) else None
     rest |= {f"reasoning.{name}": value for name, value in (wire.reasoning or {}).items() if name not in spoken}
     if isinstance(wire.tool_choice, dict) and wire.tool_choice.get("type") not in ("function", "custom", "allowed_tools"):
         rest["tool_choice"] = wire.tool_choice
     return {name: value for name, value in rest.items() if value is not None and value != NEEDLESS.get(name)}
+
+
+def files_in(items: Any) -> list[dict[str, Any]]:
+    parts = [part for item in objects(items) for field in ("content", "output") for part in objects(item.get(field))]
+    return [part for part in parts if part.get("type") == "input_file"]
+
+
+def is_detailed(file: dict[str, Any]) -> bool:
+    return file.get("detail") not in (None, "auto")
 
 
 def parse_format(text: dict[str, Any]) -> ResponseFormat | None:

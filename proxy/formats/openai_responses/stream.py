@@ -107,7 +107,7 @@ class StreamDecoder:
             return events
         self.line.flush()
         self.ended = True
-        told = rest.strip() and not self.started and not data_of(rest)
+        told = rest.strip() and not data_of(rest) and (not self.started or b'"error"' in rest)
         return [*events, *self.line.take(), Failed(failure=parse_error(502, rest) if told else BROKE_OFF)]
 
     def read(self, block: bytes) -> list[Event]:

@@ -18,7 +18,10 @@ for i = 1, #open, 2 do
   if covers(r.key, r.day) then
     r.id, r.draft = open[i], string.match(open[i + 1], '\n(.*)$')
     local windows = {}
-    for each in string.gmatch(r.windows, '[^,-][^,]*') do windows[#windows + 1] = each end
+    -- It may name this very window, if that was lost and the reservation was not.
+    for each in string.gmatch(r.windows, '[^,-][^,]*') do
+      if each ~= window then windows[#windows + 1] = each end
+    end
     add(key, 'reserved', r.amount)
     windows[#windows + 1] = window
     redis.call('HSET', OPEN, r.id, table.concat({ r.amount, r.owner, r.key, r.day, r.since, r.tokens, r.shadow, join(windows), r.owners }, ' ') .. '\n' .. r.draft)

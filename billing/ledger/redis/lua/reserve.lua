@@ -27,6 +27,11 @@ local function slide(name)
   local head = redis.call('HMGET', name, 'total', 'oldest', 'newest')
   local total, oldest, newest = tonumber(head[1] or 0), tonumber(head[2] or bucket), tonumber(head[3] or 0)
   local first = bucket - BUCKETS
+  if oldest > bucket then
+    -- The clock was set back: what it counted would never fall out.
+    redis.call('DEL', name)
+    return 0, bucket, 0
+  end
   if oldest >= first then return total, oldest, newest end
   local fallen = {}
   for b = oldest, first - 1 do fallen[#fallen + 1] = b end
@@ -41,6 +46,7 @@ local function ends_in(b) return (b + 1 + BUCKETS) * BUCKET_US - now end
 -- Microseconds until `excess` has fallen out of a minute.
 local function room_in(name, oldest, newest, excess)
   local buckets = {}
+  if oldest > newest then return BUCKETS * BUCKET_US end
   for b = oldest, newest do buckets[#buckets + 1] = b end
   for i, amount in ipairs(redis.call('HMGET', name, unpack(buckets))) do
     excess = excess - (amount or 0)

@@ -1,0 +1,118 @@
+"""Of a request nothing is lost in silence: what a target has no words for is told in other words, named as dropped, or refused."""
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.formats.codec import Quirks, Rendered
+from proxy.formats.neutral import Inexpressible
+from tests.formats.golden.cells import CODECS
+from tests.formats.golden.words import FORMATS
+
+
+def converted(client: str, provider: str, body: dict[str, Any]) -> Rendered:
+    rendered: Rendered = CODECS[provider].render_request(CODECS[client].parse_request(json.dumps(body).encode(), "m", False), Quirks())
+    return rendered
+
+
+def asked(content: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
+    return {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}], **fields}
+
+
+@pytest.mark.parametrize("provider", [name for name in FORMATS if name != "anthropic"])
+@pytest.mark.parametrize(
+    "source",
+    [
+        {"type": "text", "media_type": "text/plain", "data": "Body."},
+        {"type": "content", "content": [{"type": "text", "text": "Body."}]},
+        {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="},
+    ],
+)
+def test_a_documents_context_is_read_and_the_wish_for_citations_named(provider: str, source: dict[str, Any]) -> None:
+    document = {"type": "document", "source": source, "title": "T", "context": "From 2020.", "citations": {"enabled": True}}
+    rendered = converted("anthropic", provider, asked([document]))
+    assert "From 2020." in json.dumps(rendered.body) and "citations" in rendered.dropped
+
+
+@pytest.mark.parametrize("provider", [name for name in FORMATS if name != "anthropic"])
+def test_a_clients_own_search_results_are_text_to_others(provider: str) -> None:
+    result = {"type": "search_result", "source": "https://a.example", "title": "A", "content": [{"type": "text", "text": "Found."}]}
+    told = json.dumps(converted("anthropic", provider, asked([result])).body)
+    assert "https://a.example" in told and "Found." in told
+
+
+@pytest.mark.parametrize(
+    ("client", "body", "named"),
+    [
+        (
+            "anthropic",
+            asked(
+                [{"type": "text", "text": "x"}],
+                tools=[{"name": "f", "input_schema": {}, "input_examples": [{"a": 1}], "defer_loading": True}],
+            ),
+            ["tools.input_examples", "tools.defer_loading"],
+        ),
+        (
+            "anthropic",
+            asked([{"type": "text", "text": "x"}], output_config={"task_budget": {"type": "tokens", "total": 9}}),
+            ["output_config.task_budget"],
+        ),
+        ("openai_chat", {"model": "m", "messages": [{"role": "user", "name": "Ann", "content": "x"}]}, ["messages.name"]),
+        (
+            "gemini",
+            {
+                "contents": [{"role": "user", "parts": [{"text": "x", "partMetadata": {"a": 1}}]}],
+                "toolConfig": {"functionCallingConfig": {"mode": "AUTO", "streamFunctionCallArguments": True}},
+            },
+            ["streamFunctionCallArguments", "partMetadata"],
+        ),
+    ],
+)
+def test_settings_without_a_counterpart_are_named(client: str, body: dict[str, Any], named: list[str]) -> None:
+    for provider in set(FORMATS) - {client}:
+        assert set(named) <= set(converted(client, provider, body).dropped)
+
+
+@pytest.mark.parametrize("provider", [name for name in FORMATS if name != "openai_responses"])
+@pytest.mark.parametrize("kind", ["computer_call_output", "mcp_approval_response", "local_shell_call_output", "additional_tools"])
+def test_what_a_client_of_responses_says_is_refused_where_it_has_no_words(provider: str, kind: str) -> None:
+    body = {"model": "m", "input": [{"role": "user", "content": "x"}, {"type": kind, "call_id": "c", "output": "y"}]}
+    with pytest.raises(Inexpressible, match=kind):
+        converted("openai_responses", provider, body)
+    assert {"type": kind, "call_id": "c", "output": "y"} in converted("openai_responses", "openai_responses", body).body["input"]
+
+
+@pytest.mark.parametrize(("provider", "named"), [("openai_responses", True), ("anthropic", False)])
+def test_the_name_of_a_linked_file_is_kept_or_named(provider: str, named: bool) -> None:
+    document = {"type": "document", "source": {"type": "url", "url": "https://a.example/x.pdf"}, "title": "Report"}
+    rendered = converted("anthropic", provider, asked([document]))
+    assert ("filename" in rendered.dropped) == named and ("Report" in json.dumps(rendered.body)) != named
+
+
+@pytest.mark.parametrize(
+    ("thinking", "shown"),
+    [
+        ({"type": "enabled", "budget_tokens": 2000}, True),
+        ({"type": "adaptive"}, True),
+        ({"type": "adaptive", "display": "omitted"}, False),
+        ({"type": "disabled"}, False),
+    ],
+)
+def test_clients_of_anthropic_see_thoughts_unless_they_do_not_want_to(thinking: dict[str, Any], shown: bool) -> None:
+    config = converted("anthropic", "gemini", asked([{"type": "text", "text": "x"}], thinking=thinking)).body["generationConfig"]
+    assert bool(config["thinkingConfig"].get("includeThoughts")) == shown
+
+
+def test_a_system_instruction_is_text() -> None:
+    body = {
+        "contents": [{"parts": [{"text": "x"}]}],
+        "systemInstruction": {"parts": [{"inlineData": {"mimeType": "image/png", "data": "aQ=="}}]},
+    }
+    with pytest.raises(Inexpressible):
+        converted("gemini", "openai_chat", body)
+
+
+def test_the_detail_of_a_picture_is_named_where_it_has_no_place() -> None:
+    picture = {"type": "image_url", "image_url": {"url": "https://a.example/x.png", "detail": "low"}}
+    assert "detail" in converted("openai_chat", "anthropic", asked([picture])).dropped

@@ -10,6 +10,7 @@ from proxy.accounts import Account
 from proxy.formats import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
 from proxy.formats.codec import Embedder, Embedding, Incoming, Quirks, StreamDecoder, StreamEncoder
 from proxy.formats.gemini import embeddings as gemini_embeddings
+from proxy.formats.metering import OutputMeter
 from proxy.formats.neutral import (
     BadAnswer,
     Event,
@@ -29,7 +30,7 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.openai_chat.relay import RelayedRequest
 from proxy.formats.openai_chat.relay import input_bound as openai_chat_bound
-from proxy.formats.tokens import OutputMeter, tokens_in_text
+from proxy.formats.tokens import tokens_in_text
 from proxy.operations import Operation
 
 CODECS: dict[str, ModuleType] = {codec.NAME: codec for codec in (openai_chat, openai_responses, anthropic, gemini)}

@@ -8,7 +8,7 @@ from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 
-from billing.models import PriceOverride, UsageRecord
+from billing.models import Budget, PriceOverride, UsageRecord
 from billing.price_forms import PriceForm
 from billing.prices import Price
 from projects.access import project_view
@@ -75,4 +75,6 @@ def record_detail(request: ProjectRequest, project: Project, record_id: UUID) ->
         return redirect("record-detail", project.slug, record.corrects)
     corrections = list(records.correcting(record))
     total = record.cost_nano + sum(correction.cost_nano for correction in corrections)
-    return render(request, "proxy/record.html", {"record": record, "corrections": corrections, "total_nano": total})
+    shadow_budget = Budget.objects.for_project(project).filter(pk=record.shadow_budget_id).first()
+    page = {"record": record, "corrections": corrections, "total_nano": total, "shadow_budget": shadow_budget}
+    return render(request, "proxy/record.html", page)

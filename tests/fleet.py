@@ -28,7 +28,7 @@ PROMPT = "What is the capital of France? " * 6
 BILLED = Tokens(input=60, cache_read=40, output=20)
 """What the provider states for each answer (`tests/upstream.py`)."""
 PROCESSES = 4 if ON_SERVERS else 1
-RESOLVED_S = 50
+RESOLVED_S = 45
 
 
 @dataclass

@@ -49,6 +49,10 @@ class GatewayProcess:
             time.sleep(0.05)
         return self
 
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
     def ready(self) -> bool:
         try:
             return httpx.get(f"{self.url}/ready").status_code == 200

@@ -8,13 +8,11 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from billing.models import Correction, PriceOverride, UsageRecord
+from billing.models import Budget, Correction, PriceOverride, UsageRecord
 from billing.prices import flat
 from keys.models import ApiKey
 from projects.models import Project, Role, User
-from tests.pages_fixtures import record, signed_in
-
-USD = 10**9
+from tests.pages_fixtures import USD, record, signed_in
 
 
 def listing(project: Project, user: User) -> str:
@@ -167,6 +165,16 @@ def test_requests_without_a_price_or_a_cost_say_so(project: Project, key: ApiKey
     made = record(key)
     UsageRecord.objects.filter(pk=made.pk).update(input_tokens=0, output_tokens=0)
     assert "Nothing was charged" in detail(project, bob, made)
+
+
+def test_a_request_that_a_shadow_budget_would_have_refused_says_so(project: Project, key: ApiKey, bob: User) -> None:
+    made = record(key)
+    assert "Would have been refused" not in detail(project, bob, made)
+    budget = Budget.objects.create(project=project, key=key, period="week", mode="shadow", limit_nano=5 * USD)
+    UsageRecord.objects.filter(pk=made.pk).update(shadow_budget_id=budget.pk)
+    assert "$5.00 weekly for app" in detail(project, bob, made)
+    budget.delete()
+    assert "a deleted budget" in detail(project, bob, made)
 
 
 def test_a_request_of_another_project_is_not_found(project: Project, key: ApiKey, charlie: User) -> None:

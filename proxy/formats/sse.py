@@ -10,7 +10,8 @@ BLANK_LINE = re.compile(rb"\n\r?\n|\r\r")
 LF_BLANK_LINE = re.compile(rb"\n\n")
 """The same for nearly all streams, which have no CR: several times faster to search."""
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
-COMMENT = b": keep-alive\n\n"
+END_OF_EVENT = b"\n\n"
+COMMENT = b": keep-alive" + END_OF_EVENT
 SEAM = 2
 """Bytes of a blank line that may have come before the rest of it."""
 LONGEST_EVENT = 16 * 2**20

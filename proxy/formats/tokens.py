@@ -18,18 +18,6 @@ def tokens_in_text(text: str) -> int:
     return tokens_in_size(len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")))
 
 
-class OutputMeter:
-    """Counts the tokens of a stream by what passes. `output_least` is what they are at least: of text that comes in large
-    pieces the count is only known within a quarter."""
-
-    output_seen = 0
-    output_least = 0
-
-    def count(self, tokens: int) -> None:
-        self.output_seen += tokens
-        self.output_least += tokens if tokens == 1 else tokens - tokens // 4
-
-
 def count_of(value: Any) -> int | None:
     """A count as servers are found to state it: a whole number, be it written as a float or as a string. None for anything else."""
     match value:

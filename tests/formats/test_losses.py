@@ -74,6 +74,55 @@ def test_settings_without_a_counterpart_are_named(client: str, body: dict[str, A
         assert set(named) <= set(converted(client, provider, body).dropped)
 
 
+def test_settings_of_responses_inside_tools_and_files_are_named() -> None:
+    tools = [{"type": "function", "name": "f", "parameters": {}, "defer_loading": True, "allowed_callers": ["direct"]}]
+    file = {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0=", "detail": "high"}
+    body = {"model": "m", "input": [{"role": "user", "content": [file]}], "tools": tools}
+    for provider in ("openai_chat", "anthropic", "gemini"):
+        dropped = converted("openai_responses", provider, body).dropped
+        assert {"tools.defer_loading", "detail"} <= set(dropped) and "tools.allowed_callers" not in dropped
+
+
+@pytest.mark.parametrize(
+    ("client", "body"),
+    [
+        ("openai_chat", asked([{"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}}])),
+        (
+            "openai_responses",
+            {
+                "model": "m",
+                "input": [
+                    {
+                        "role": "user",
+                        "content": [{"type": "input_text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}}],
+                    }
+                ],
+            },
+        ),
+    ],
+)
+def test_openais_mark_for_its_cache_is_one_everywhere(client: str, body: dict[str, Any]) -> None:
+    (message,) = converted(client, "anthropic", body).body["messages"]
+    assert message["content"][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
+    assert "cache" in converted(client, "gemini", body).dropped
+
+
+@pytest.mark.parametrize("provider", ["openai_responses", "anthropic", "gemini"])
+def test_an_earlier_answer_in_sound_is_refused_where_it_is_not_kept(provider: str) -> None:
+    spoken = {"role": "assistant", "audio": {"id": "audio_1"}}
+    body = {"model": "m", "messages": [{"role": "user", "content": "x"}, spoken, {"role": "user", "content": "y"}]}
+    with pytest.raises(Inexpressible):
+        converted("openai_chat", provider, body)
+    assert converted("openai_chat", "openai_chat", body).body["messages"][1]["audio"] == {"id": "audio_1"}
+
+
+@pytest.mark.parametrize("provider", ["openai_chat", "openai_responses", "gemini"])
+def test_a_summary_of_what_was_said_before_is_text_to_others(provider: str) -> None:
+    turns = [{"role": "assistant", "content": [{"type": "compaction", "content": "They met."}]}, {"role": "user", "content": "And?"}]
+    body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}, *turns]}
+    assert "They met." in json.dumps(converted("anthropic", provider, body).body)
+
+
 @pytest.mark.parametrize("provider", [name for name in FORMATS if name != "openai_responses"])
 @pytest.mark.parametrize("kind", ["computer_call_output", "mcp_approval_response", "local_shell_call_output", "additional_tools"])
 def test_what_a_client_of_responses_says_is_refused_where_it_has_no_words(provider: str, kind: str) -> None:

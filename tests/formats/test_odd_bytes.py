@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.formats.body import mended
-from proxy.formats.neutral import Finished, PartDelta, PartStarted, ToolCall
+from proxy.formats.neutral import Finished, PartDelta, PartStarted, Started, ToolCall
 from tests.formats.golden.cells import CODECS
 from tests.formats.golden.words import FORMATS
 from tests.formats.test_streams import decoded, said
@@ -122,7 +122,7 @@ def test_an_item_without_its_text_adds_nothing() -> None:
 def test_a_sign_of_life_before_the_answer_does_not_begin_it() -> None:
     created = b'data: {"type": "response.created", "response": {"id": "r1", "model": "m1", "output": []}}\n\n'
     stream = b'data: {"type": "keepalive", "sequence_number": 0}\n\n' + created + stream_saying("openai_responses", "hi")
-    assert (decoded("openai_responses", stream)[0].id, decoded("openai_responses", stream)[0].model) == ("r1", "m1")
+    assert decoded("openai_responses", stream)[0] == Started(id="r1", model="m1")
 
 
 def test_a_part_that_cannot_be_read_does_not_spoil_the_others() -> None:

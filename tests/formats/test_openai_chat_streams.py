@@ -19,6 +19,7 @@ from proxy.formats.neutral import (
     Failed,
     Failure,
     Finished,
+    FinishReason,
     PartDelta,
     PartEnded,
     PartSigned,
@@ -66,7 +67,7 @@ def test_a_stream_becomes_events() -> None:
 @pytest.mark.parametrize(
     ("reasons", "finish"), [(["stop", "stop"], "stop"), (["length", "stop"], "length"), (["stop", "length"], "length")]
 )
-def test_a_reason_in_every_chunk_cuts_nothing_off(reasons: list[str], finish: str) -> None:
+def test_a_reason_in_every_chunk_cuts_nothing_off(reasons: list[str], finish: FinishReason) -> None:
     stream = b"".join(chunk({"content": word}, reason) for word, reason in zip(("Hel", "lo"), reasons, strict=True))
     seen = decode(stream)
     assert "".join(event.text for event in seen if isinstance(event, PartDelta)) == "Hello"
@@ -92,7 +93,7 @@ def test_a_name_may_come_after_the_id_of_its_call() -> None:
     ("word", "finish"),
     [("content_filter: PROHIBITED_CONTENT", "content_filter"), ("end_turn", "stop"), ("sensitive", "content_filter"), ("odd", "other")],
 )
-def test_other_words_for_the_end(word: str, finish: str) -> None:
+def test_other_words_for_the_end(word: str, finish: FinishReason) -> None:
     assert decode(chunk({"content": "x"}, word))[-1] == Finished(choice=0, finish=finish)
 
 

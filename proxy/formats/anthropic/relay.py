@@ -3,7 +3,6 @@
 A request is relayed as it came but for the fields that the gateway must set, so only what it must know is decoded here.
 """
 
-from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 
@@ -17,11 +16,12 @@ from proxy.formats.anthropic.response import error_event
 from proxy.formats.anthropic.usage import WireUsage, merged, neutral_usage
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, read_safely, replace_fields
 from proxy.formats.codec import Quirks
+from proxy.formats.metering import EventMeter
 from proxy.formats.neutral import Call, Failure, Usage
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.server_tools import DEFAULT_CALLS, limit_of, objects
-from proxy.formats.sse import EventSplitter, EventTooLong, between_events, data_of
-from proxy.formats.tokens import OutputMeter, tokens_in_size, tokens_in_text
+from proxy.formats.sse import between_events, data_of
+from proxy.formats.tokens import tokens_in_size, tokens_in_text
 
 MAX_TOKENS = 2**31 - 1
 TOKENS_PER_ESTIMATE = 4
@@ -32,7 +32,6 @@ SERVER_TOOL_TOKENS = 3_000
 2,500 (docs, "Tool use", "Pricing")."""
 SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
 SOURCE = ("type", "media_type", "data", "url", "file_id")
-END_OF_EVENT = b"\n\n"
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
@@ -216,7 +215,7 @@ def text_of(block: dict[str, Any]) -> str:
     return "".join(text for text in given if isinstance(text, str)) + inputs
 
 
-class StreamMeter(OutputMeter):
+class StreamMeter(EventMeter):
     """Reads a stream as it passes. `output_seen` is our own count of tokens.
 
     The usage in the first event states the input, but not what will be generated: until the last one has come, the output is
@@ -224,12 +223,9 @@ class StreamMeter(OutputMeter):
     """
 
     def __init__(self) -> None:
-        self.splitter = EventSplitter()
+        super().__init__()
         self.stated: WireUsage | None = None
         self.final = False
-        self.failure: Failure | None = None
-        self.provider_failed = False
-        self.stopped = False
 
     @property
     def usage(self) -> Usage | None:
@@ -238,24 +234,10 @@ class StreamMeter(OutputMeter):
             return usage
         return msgspec.structs.replace(usage, output=max(usage.output, self.output_seen))
 
-    def feed(self, data: bytes) -> bytes:
-        """Takes bytes from the provider, gives those for the client."""
-        with suppress(EventTooLong):
-            for event in self.splitter.feed(data):
-                self.read(event)
-        return data
-
-    def finish(self) -> bytes:
-        """A last event that no blank line ended gets one, since clients drop it otherwise."""
-        rest = self.splitter.finish()
-        self.read(rest)
-        self.provider_failed = self.provider_failed or not self.stopped
-        return END_OF_EVENT if rest else b""
-
     def read(self, event: bytes) -> None:
         """Most events are pieces of text; those without text or usage are not decoded. A quote in a text has a backslash before it."""
         if b'"message_stop"' in event:
-            self.stopped = True
+            self.ended = True
         if b"_delta" not in event and b'"usage"' not in event and b'"error"' not in event:
             return
         try:

@@ -17,11 +17,12 @@ from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncod
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.settings import MAX_CHOICES, TokenLimit
 from proxy.formats.gemini.usage import counts_in, merged, neutral_usage, searches_in, stated_usage, with_services
+from proxy.formats.metering import OutputMeter
 from proxy.formats.neutral import BadRequest, Call, Failure, Usage
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.server_tools import DEFAULT_CALLS, heard, tier_of
 from proxy.formats.sse import EventSplitter, EventTooLong, between_events, data_of
-from proxy.formats.tokens import OutputMeter, tokens_in_size, tokens_in_text
+from proxy.formats.tokens import tokens_in_size, tokens_in_text
 
 LONGEST_MODEL = 200
 EVENT_STREAM, JSON = "text/event-stream", "application/json"

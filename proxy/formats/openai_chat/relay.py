@@ -12,18 +12,18 @@ from msgspec import Meta
 from proxy.formats import bounds
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
 from proxy.formats.codec import Quirks
+from proxy.formats.metering import OutputMeter
 from proxy.formats.neutral import Call, Failure, Request, Usage
 from proxy.formats.openai_chat.models import limit_field
 from proxy.formats.openai_chat.response import error_event
 from proxy.formats.openai_chat.stream import StreamEncoder
 from proxy.formats.openai_chat.usage import MAX_TOKENS, WireUsage, neutral_usage, usage_in
 from proxy.formats.server_tools import heard, tier_of
-from proxy.formats.sse import EventSplitter, EventTooLong, comment_after, data_of
-from proxy.formats.tokens import OutputMeter, tokens_in_size
+from proxy.formats.sse import END_OF_EVENT, EventSplitter, EventTooLong, comment_after, data_of
+from proxy.formats.tokens import tokens_in_size
 
 MAX_CHOICES = 128
 ABSENT = msgspec.Raw()
-END_OF_EVENT = b"\n\n"
 
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]

@@ -4,7 +4,6 @@ A request is relayed as it came but for the fields that the gateway must set, so
 """
 
 import re
-from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,17 +13,17 @@ from msgspec import Meta
 from proxy.formats import bounds, neutral
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
 from proxy.formats.codec import Quirks
+from proxy.formats.metering import EventMeter
 from proxy.formats.neutral import Call, Failure, Usage
 from proxy.formats.openai_responses.response import WireUsage, error_event, neutral_usage
 from proxy.formats.openai_responses.server_tools import MARKS, tool_limits, with_services
 from proxy.formats.openai_responses.stream import StreamEncoder
 from proxy.formats.server_tools import tier_of
-from proxy.formats.sse import EventSplitter, EventTooLong, comment_after, data_of
-from proxy.formats.tokens import OutputMeter, tokens_in_size, tokens_in_text
+from proxy.formats.sse import comment_after, data_of
+from proxy.formats.tokens import tokens_in_size, tokens_in_text
 
 PATH = "/responses"
 MAX_TOKENS = 2**31 - 1
-END_OF_EVENT = b"\n\n"
 
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
@@ -193,28 +192,12 @@ def tokens_in(value: Any) -> int:
             return 0
 
 
-class StreamMeter(OutputMeter):
+class StreamMeter(EventMeter):
     """Reads a stream as it passes. `usage` is what the provider stated, `output_seen` our own count of tokens."""
 
     def __init__(self) -> None:
-        self.splitter = EventSplitter()
+        super().__init__()
         self.usage: Usage | None = None
-        self.failure: Failure | None = None
-        self.provider_failed = False
-        self.ended = False
-
-    def feed(self, data: bytes) -> bytes:
-        with suppress(EventTooLong):
-            for event in self.splitter.feed(data):
-                self.read(event)
-        return data
-
-    def finish(self) -> bytes:
-        """The blank line that a server left out after its last event, since clients drop that event otherwise."""
-        rest = self.splitter.finish()
-        self.read(rest)
-        self.provider_failed = self.provider_failed or not self.ended
-        return END_OF_EVENT if rest else b""
 
     def read(self, event: bytes) -> None:
         """Most events carry neither text nor usage, and are told by a search: a quote in a text has a backslash before it."""

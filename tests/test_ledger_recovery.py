@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from billing.ledger import Ledger, Refused
+from billing.ledger import Ledger, Refused, Reservation
 from billing.models import Correction, DirtyDay, UsageRecord
 from billing.prices import Tokens
 from keys.models import ApiKey
@@ -78,6 +78,18 @@ async def test_settled_twice_it_is_charged_once(books: Books, ledger: Ledger, ke
     await books.written()
     assert await books.taken(terms) == (PRICE, 0)
     assert await UsageRecord.objects.acount() == 1
+
+
+async def test_a_request_that_the_books_do_not_know_is_charged_once_all_the_same(books: Books, ledger: Ledger, key: ApiKey) -> None:
+    terms = await budget(key, 10)
+    known, unknown = demand(key, terms), demand(key, terms)
+    held = await ledger.reserve(known)
+    for _ in range(2):
+        await settle(ledger, unknown, Reservation(unknown.id, PRICE), cost=70)
+    assert await books.taken(terms) == (70, PRICE)
+    await settle(ledger, known, held, cost=PRICE)
+    await books.written()
+    assert await books.taken(terms) == (70 + PRICE, 0) and await recorded() == 70 + PRICE
 
 
 async def test_a_refused_request_recorded_twice_is_one_record(books: Books, ledger: Ledger, key: ApiKey) -> None:

@@ -17,6 +17,7 @@ from django.db.models import Sum
 from billing.ledger import BudgetExceeded, Demand, Entry, LedgerUnavailable, RateExceeded, Refused, Reservation
 from billing.ledger.redis import Policy, RedisLedger, reader
 from billing.ledger.redis.connection import StoreUnavailable
+from billing.ledger.redis.memory import Posting
 from billing.ledger.session import DatabaseErrors
 from billing.ledger.terms import BudgetTerms, LimitTerms, Spending
 from billing.models import Budget, Correction, Period, UsageRecord
@@ -228,6 +229,21 @@ async def test_a_settlement_that_is_repeated_counts_once(gateways: list[RedisLed
         await settle(ledger, wanted, held, cost=7)
     assert await taken(key, terms) == Spending(7, 0)
     await assert_books_agree(gateways, key, terms)
+
+
+async def test_a_record_that_may_have_been_posted_and_was_not_moves_what_is_spent(gateways: list[RedisLedger], key: ApiKey) -> None:
+    """Nothing tells but SQL and the outbox: no reservation is left of it, and no mark."""
+    terms = await sync_to_async(budget)(key, 10)
+    held = await reserve(gateways[0], demand(key, terms))
+    assert isinstance(held, tuple)
+    entry = demand(key, terms).draft
+    entry.cost_nano, entry.estimated = 7, False
+    for ledger in gateways:
+        await ledger.postman.post(Posting(entry, fresh=False))
+    assert await taken(key, terms) == Spending(7, PRICE)
+    await settle(gateways[0], *held, cost=PRICE)
+    await assert_books_agree(gateways, key, terms)
+    assert await UsageRecord.objects.acount() == 2
 
 
 async def test_a_caller_that_is_cancelled_while_it_waits_holds_nothing(gateways: list[RedisLedger], key: ApiKey) -> None:

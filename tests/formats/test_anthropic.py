@@ -376,3 +376,11 @@ def test_any_error_is_read(status: int, body: bytes, kind: str, message: str) ->
 def test_errors_have_the_vendors_types(kind: str, status: int, type: str) -> None:
     body = json.loads(anthropic.render_error(Failure(kind=kind, code="c", message="m", status=status), "req_1"))
     assert body == {"type": "error", "error": {"type": type, "message": "m"}, "request_id": "req_1"}
+
+
+@pytest.mark.parametrize(
+    ("model", "limit"),
+    [("claude-3-haiku-20240307", 4096), ("claude-3-5-haiku-latest", 8192), ("claude-sonnet-4-20250514", 32_000), ("house-model", 4096)],
+)
+def test_clients_that_set_no_limit_get_what_the_model_takes(model: str, limit: int) -> None:
+    assert render(replace(ASKED, model=model, max_tokens=None)).body["max_tokens"] == limit

@@ -16,7 +16,8 @@ OLD_NAME = re.compile(r"claude-(?P<major>\d)(?:[-.](?P<minor>\d))?-(?P<family>op
 class Facts(Frozen, frozen=True):
     """`adaptive`: thinks by effort only, a budget is an error. `always_thinks`: even `disabled` is one. `samples`: takes temperature,
     top_p and top_k. `samples_twice`: takes temperature and top_p together. `structured`: holds itself to a schema. `system_turns`:
-    takes system messages among the others.
+    takes system messages among the others. `output`: the limit, in tokens, for clients of formats that need none: what every model
+    of the generation takes ("Models overview").
     """
 
     adaptive: bool = False
@@ -26,6 +27,7 @@ class Facts(Frozen, frozen=True):
     samples_twice: bool = True
     structured: bool = True
     system_turns: bool = False
+    output: int = 4096
 
 
 @lru_cache(maxsize=1024)
@@ -44,4 +46,5 @@ def facts(model: str) -> Facts:
         samples_twice=generation < (4, 1),
         structured=generation >= (4, 5),
         system_turns=generation >= (4, 8),
+        output=32_000 if generation >= (3, 7) else 8192 if generation >= (3, 5) else 4096,
     )

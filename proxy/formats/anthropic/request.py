@@ -11,7 +11,7 @@ from proxy.formats.anthropic.calls import Calls
 from proxy.formats.anthropic.content import CacheControl, cached, decode_any, parse_content, render_text
 from proxy.formats.anthropic.history import render_messages
 from proxy.formats.anthropic.models import Facts, facts
-from proxy.formats.anthropic.reasoning import DEFAULT_MAX_TOKENS, WireThinking, parse_reasoning, render_thinking, thinks
+from proxy.formats.anthropic.reasoning import WireThinking, parse_reasoning, render_thinking, thinks
 from proxy.formats.anthropic.schemas import answer_schema, input_schema
 from proxy.formats.body import decode, encode, read_safely
 from proxy.formats.codec import Quirks, Rendered
@@ -236,7 +236,7 @@ def render_request(request: Request, quirks: Quirks) -> Rendered:
     rendered = Rendered({"model": request.model, "max_tokens": 0, "messages": messages}, dropped)
     render_system(rendered, request, known, moved)
     render_tools(rendered, request, known)
-    limit = request.max_tokens or DEFAULT_MAX_TOKENS
+    limit = request.max_tokens or known.output
     rendered.body["max_tokens"] = render_thinking(rendered, request, known, limit)
     render_choice(rendered, request)
     render_sampling(rendered, request, known)

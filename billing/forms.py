@@ -122,7 +122,8 @@ class BudgetForm(forms.ModelForm[Budget]):
             # What was spent belongs to the key and the period that it was spent in.
             self.fields["key"].disabled = self.fields["period"].disabled = True
         else:
-            self.initial |= {"thresholds": default_thresholds(), "alert_members": project.memberships.filter(user=user)}
+            self.initial["thresholds"] = default_thresholds()
+            self.initial["alert_members"] = project.memberships.filter(user=user)
 
     def offer(self, project: Project) -> None:
         """The project's own keys, members and webhooks, and nobody else's."""

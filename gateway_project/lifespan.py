@@ -18,9 +18,12 @@ from billing.ledger.redis import Policy, RedisLedger
 from billing.ledger.session import connect, lock_beside
 from gateway_project.celery import app as celery
 from projects import configcache
-from proxy import lean, operator_config, revocation
+from proxy import exchange, lean, operator_config, revocation
+from proxy.downstream import LAST_WORDS_S
 from proxy.process import process
 from proxy.upstream import Upstream
+
+SETTLED_POLL_S = 0.02
 
 log = structlog.get_logger()
 
@@ -57,6 +60,7 @@ async def services() -> AsyncIterator[None]:
         book = open_ledger()
         resolved = await book.start()
         stack.push_async_callback(book.stop)
+        stack.push_async_callback(all_settled)
         ledger.install(book)
         if resolved:
             log.warning("reservations of an earlier process were resolved", count=resolved)
@@ -72,6 +76,15 @@ def load_all() -> None:
     a broker, and here there is none."""
     celery.loader.import_default_modules()
     lean.route("/health")
+
+
+async def all_settled() -> None:
+    """uvicorn ends what is still under way without waiting for it. A client that does not read has LAST_WORDS_S to hear why, and
+    only then is its request settled."""
+    for _ in range(int((LAST_WORDS_S + 1) / SETTLED_POLL_S)):
+        if not exchange.under_way:
+            return
+        await asyncio.sleep(SETTLED_POLL_S)
 
 
 def open_ledger() -> Ledger:

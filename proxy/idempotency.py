@@ -35,12 +35,17 @@ HEADER = b"idempotency-key"
 MAX_KEY_LENGTH = 255
 MAX_STORED_BYTES = 4 * 1024 * 1024
 RENEW_S = 10
+PAUSES_S = (0.05, 0.1, 0.2)
 OF_ONE_REQUEST = ("x-request-id", "x-cost-usd", "x-gateway-overhead-ms", "x-ratelimit-")
 """Beginnings of the names of headers that tell of the first request, and not of its answer."""
 
 Send = Callable[[bytes], Awaitable[None]]
 
 log = structlog.get_logger()
+
+
+class InUse(Exception):
+    """The first request under this key has not ended."""
 
 
 class Stored(msgspec.Struct):
@@ -106,22 +111,30 @@ class Claim:
         key = self.exchange.request.header(HEADER)
         if not (0 < len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
             raise errors.idempotency_key_malformed()
-        stored = await read(self.look_up, key, address, body)
+        stored = await self.look_up_patiently(key, address, body)
         if stored is None:
             self.renewal = asyncio.create_task(self.renew(asyncio.current_task()))
         return stored
+
+    async def look_up_patiently(self, key: str, address: dict[str, Any], body: bytes) -> Stored | None:
+        """An answer is stored when its last byte is out: a client that repeats itself at once is not told of a conflict."""
+        for pause in PAUSES_S:
+            with suppress(InUse):
+                return await read(self.look_up, key, address, body)
+            await asyncio.sleep(pause)
+        raise errors.idempotency_key_in_use()
 
     def look_up(self, key: str, address: dict[str, Any], body: bytes) -> Stored | None:
         asked = fingerprint(self.exchange.operation, address, body)
         first = IdempotentRequest.objects.claim(self.project_id, key, asked, self.owner)
         if first is None:
-            raise errors.idempotency_key_in_use()
+            raise InUse
         if first.owner == self.owner:
             return None
         if first.fingerprint != asked:
             raise errors.idempotency_key_reused()
         if not first.sealed_answer:
-            raise errors.idempotency_key_in_use()
+            raise InUse
         try:
             return Stored.unseal(self.project_id, first.sealed_answer)
         except vault.Undecipherable:

@@ -148,6 +148,8 @@ class RedisBooks(Books):
             for ledger in self.open:
                 assert isinstance(ledger, RedisLedger)
                 await ledger.upkeep.beat()
+                for project_id in await ledger.books.projects():
+                    await ledger.projects.enter(project_id)
         await asyncio.sleep(2 * REBUILT_S)
 
     async def held(self) -> int:

@@ -15,6 +15,7 @@ from gateway_project.celery import app as celery
 from keys.models import ApiKey
 from projects.models import Project
 from proxy import accounts
+from proxy.exchange import under_way
 from tests.upstream import LocalUpstream, completion
 
 
@@ -89,6 +90,7 @@ def records_are_written(request: pytest.FixtureRequest) -> Iterator[None]:
     if "live_gateway" in request.fixturenames:
         request.getfixturevalue("transactional_db")
         yield
+        wait_until(lambda: not under_way)
         wait_until(lambda: not any(next(reader.undrained(project_id), None) for project_id in known_projects()))
     else:
         yield

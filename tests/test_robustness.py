@@ -208,10 +208,10 @@ async def test_another_writer_does_not_stop_the_event_loop(ledger: SqlLedger, ke
     assert await UsageRecord.objects.acount() == 1
 
 
-def test_model_routes_need_no_provider_key(tmp_path: Path, local_upstream: LocalUpstream) -> None:
+def test_model_routes_need_no_provider_key(tmp_path: Path, upstream: LocalUpstream) -> None:
     data = tmp_path / "data"
     data.mkdir()
-    gateway = GatewayProcess(data, AI_GATEWAY_MODEL_ROUTES=f"llama3:{local_upstream.url}").start()
+    gateway = GatewayProcess(data, AI_GATEWAY_MODEL_ROUTES=f"llama3:{upstream.url}").start()
     try:
         token = gateway.manage("create_api_key", "app", "all").split()[-1]
         assert gateway.post(token, model="llama3").status_code == 200

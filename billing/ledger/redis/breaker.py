@@ -7,6 +7,8 @@ from billing.ledger.redis.connection import NotSent
 
 FAILURES = 5
 PAUSE_S = 1.0
+EPISODE_S = 0.05
+"""Commands that fail together, because Redis paused once, are one failure."""
 
 
 class Breaker:
@@ -15,6 +17,7 @@ class Breaker:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.failures = 0
+        self.failed_at = -EPISODE_S
         self.shut_until = 0.0
 
     def check(self, *, probe: bool = True) -> None:
@@ -27,9 +30,13 @@ class Breaker:
         self.shut_until = now + PAUSE_S
 
     def failed(self) -> None:
+        now = self.clock()
+        if now - self.failed_at < EPISODE_S:
+            return
+        self.failed_at = now
         self.failures += 1
         if self.failures == FAILURES:
-            self.shut_until = self.clock() + PAUSE_S
+            self.shut_until = now + PAUSE_S
 
     def worked(self) -> None:
         self.failures = 0

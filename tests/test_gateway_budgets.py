@@ -233,14 +233,15 @@ def test_a_stream_is_cut_when_it_has_cost_what_is_held_for_it(
 ) -> None:
     """A provider that keeps to no limit; as it is, and converted. What is spent passes the limit by one chunk at most."""
 
-    async def endless(request: web.Request, _body: object) -> web.StreamResponse:
+    async def unlimited(request: web.Request, _body: object) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
-        while True:
+        for _ in range(2000):
             await response.write(chunk({"content": "word"}))
             await asyncio.sleep(0.001)
+        return response
 
-    upstream.answer = endless
+    upstream.answer = unlimited
     limit = 1000 * GPT_OUTPUT_NANO
     budget, headers = openai_key(demo_project, limit)
     body = {"model": "gpt-4o-mini", "messages": CHAT["messages"], "max_tokens": 100, "stream": True}

@@ -69,20 +69,28 @@ class Fleet:
         return 0
 
     def verify(self) -> None:
-        """Waits until all that was left open is resolved, then compares the books with the provider's."""
+        """Waits until all that was left open is resolved and all that was owed is written, then compares the books with the
+        provider's."""
         deadline = time.monotonic() + RESOLVED_S
         while (audit := self.audit()).returncode != 0 or " 0 open reservations" not in audit.stdout:
             assert time.monotonic() < deadline, audit.stdout + audit.stderr
             time.sleep(0.5)
-        rows = self.query("SELECT request_id, corrects, cost_nano FROM billing_usagerecord")
+        while self.billed.keys() - {id for id, _, _ in self.records()}:
+            assert time.monotonic() < deadline, "billed by the provider, and not recorded"
+            time.sleep(0.5)
+        rows = self.records()
         kept = Counter(id for id, corrects, _ in rows if corrects is None)
         assert [id for id, count in kept.items() if count > 1] == [], "recorded twice"
-        assert self.billed.keys() - kept.keys() == set(), "billed by the provider, and not recorded"
         costs: Counter[str] = Counter()
         for id, _, cost in rows:
             costs[id] += cost
         billed = price().cost(BILLED)
         assert [id for id, times in self.billed.items() if costs[id] < times * billed] == [], "charged less than the provider billed"
+
+    def records(self) -> list[tuple[str, object, int]]:
+        """What the client called each request, what the record corrects, and its cost."""
+        rows = self.query("SELECT request_id, corrects, cost_nano FROM billing_usagerecord")
+        return [(id, corrects, cost) for id, corrects, cost in rows]
 
     def audit(self) -> subprocess.CompletedProcess[str]:
         return self.processes[0].run("audit_ledger")

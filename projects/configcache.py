@@ -105,8 +105,11 @@ class ConfigCache(Generic[K, V]):
             if earlier is None:
                 raise
             return earlier
-        # Dropping replaces the dict: a value read before a drop lands in the old one and is never seen.
-        values[key] = value
+        if values is self.values:
+            values[key] = value
+        else:
+            # Read before a drop, it may be out of date already.
+            self.dropped[key] = time.monotonic(), value
         return value
 
     def holds(self, key: K) -> bool:

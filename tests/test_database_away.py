@@ -1,5 +1,6 @@
 """While the database is away, keys that were seen lately keep working from memory, and nobody is told that their key is wrong."""
 
+import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -144,3 +145,20 @@ async def test_only_what_was_known_lately_is_remembered(cache: ConfigCache[str, 
         await cache.get("a")
     cache.drop()
     assert not cache.dropped
+
+
+async def test_a_value_that_is_read_while_all_are_dropped_is_known_when_the_database_goes_away() -> None:
+    reading, go_on = threading.Event(), threading.Event()
+
+    def load(key: str) -> str:
+        reading.set()
+        assert go_on.wait(5)
+        return key.upper()
+
+    cache = configcache.ConfigCache(load)
+    asking = asyncio.create_task(cache.get("a"))
+    await asyncio.to_thread(reading.wait, 5)
+    cache.drop()
+    go_on.set()
+    assert await asking == "A" and not cache.holds("a")
+    assert cache.recall("a") == "A"

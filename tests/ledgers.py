@@ -6,6 +6,7 @@ import time
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from unittest.mock import patch
+from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from asgiref.sync import sync_to_async
@@ -85,8 +86,9 @@ class Books:
         found = await sync_to_async(spending)(budget.project, [budget], day)
         return found[budget.pk].spent, found[budget.pk].reserved
 
-    def thaw(self, frozen: Ledger, ledger: Ledger) -> None:
-        """What a process that was taken for dead remembers, another one remembers from now on: as if it had only been frozen."""
+    def thaw(self, frozen: Ledger, ledger: Ledger, id: UUID) -> None:
+        """What a process that was taken for dead remembers of a request, another one remembers from now on: as if it had only been
+        frozen."""
 
     async def forget(self) -> None:
         """The store of the counters comes back empty, where that can be."""
@@ -136,10 +138,10 @@ class RedisBooks(Books):
             while await ledger.drainer.drain():
                 pass
 
-    def thaw(self, frozen: Ledger, ledger: Ledger) -> None:
+    def thaw(self, frozen: Ledger, ledger: Ledger, id: UUID) -> None:
         assert isinstance(frozen, RedisLedger) and isinstance(ledger, RedisLedger)
-        ledger.memory.holds |= frozen.memory.holds
-        frozen.memory.holds.clear()
+        if hold := frozen.memory.holds.pop(id, None):
+            ledger.memory.holds[id] = hold
 
     async def forget(self) -> None:
         """Every process notices at its next beat, before budgets are open again."""

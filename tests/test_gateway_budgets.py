@@ -95,7 +95,6 @@ def test_a_model_without_a_price_is_closed_to_keys_with_a_budget(
 
 def test_a_rate_limit_refuses_beyond_it_and_every_answer_says_what_is_left(live_gateway: LiveGateway, demo_project: Project) -> None:
     _, token = ApiKey.objects.mint(demo_project, "app", rpm_limit=2)
-    wait_out_the_minute()
     answers = [post(live_gateway, token) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["1", "0", "0"]
@@ -149,13 +148,6 @@ def wait_for(condition: object, seconds: float = 2) -> None:
     deadline = timezone.now() + timedelta(seconds=seconds)
     while not condition():  # type: ignore[operator]
         assert timezone.now() < deadline, "it did not come true in time"
-
-
-def wait_out_the_minute() -> None:
-    """Starts away from a minute's end, so that the requests of one test fall into one minute."""
-    left = 60 - timezone.now().second
-    if left <= 3:
-        asyncio.run(asyncio.sleep(left + 0.1))
 
 
 def openai_key(project: Project, limit_nano: int = 10**9) -> tuple[Budget, dict[str, str]]:

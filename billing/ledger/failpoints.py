@@ -1,6 +1,6 @@
 """Named places at which a test lets this process die, as a power cut would, to show that nothing is lost.
 
-Off unless `GATEWAY_FAILPOINT` names one: `settle.before_commit`, or `settle.before_commit:3` for the third time that it is
+Off unless `GATEWAY_FAILPOINT` names one: `commit.before`, or `commit.before:3` for the third time that it is
 passed. The names are listed in `docs/ledger.md`.
 """
 

@@ -1,5 +1,6 @@
 """What the meters of streams share: counting output, and reading server-sent events as they pass."""
 
+from abc import ABC, abstractmethod
 from contextlib import suppress
 
 from proxy.formats.neutral import Failure
@@ -18,7 +19,7 @@ class OutputMeter:
         self.output_least += tokens if tokens == 1 else tokens - tokens // 4
 
 
-class EventMeter(OutputMeter):
+class EventMeter(OutputMeter, ABC):
     """Of a format whose streams end with an event of their own: one that breaks off before it is the provider's failure."""
 
     def __init__(self) -> None:
@@ -27,8 +28,9 @@ class EventMeter(OutputMeter):
         self.provider_failed = False
         self.ended = False
 
+    @abstractmethod
     def read(self, event: bytes) -> None:
-        raise NotImplementedError
+        """Counts one event."""
 
     def feed(self, data: bytes) -> bytes:
         """Takes bytes from the provider, gives those for the client."""

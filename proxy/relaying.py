@@ -14,7 +14,7 @@ from proxy.downstream import Downstream
 from proxy.exchange import Exchange
 from proxy.formats.codec import Incoming
 from proxy.formats.neutral import Usage
-from proxy.formats.server_tools import tier_of
+from proxy.formats.server_tools import are_estimated, tier_of
 from proxy.formats.tokens import tokens_in_size
 from proxy.lean import Headers, Reply
 from proxy.routing import Target
@@ -45,7 +45,7 @@ async def whole(exchange: Exchange, incoming: Incoming, target: Target, reply: U
     try:
         usage, output_seen = incoming.measure(body)
         stated = usage or Usage(input=target.input_estimate(incoming.call), output=output_seen)
-        cost = exchange.charge(with_tier(stated, reply), estimated=usage is None)
+        cost = charge(exchange, with_tier(stated, reply), estimated=usage is None)
         answer = incoming.answer(body) if isinstance(incoming, Conversion) else body
     except Exception as error:
         if not exchange.charged:
@@ -105,9 +105,17 @@ async def relay(
         await downstream.send_last(meter.error_event(error.failure, exchange.request_id))
     finally:
         downstream.close()
-        used = meter.usage or Usage(input=target.input_estimate(incoming.call), output=meter.output_seen)
-        exchange.charge(with_tier(used, reply), estimated=meter.usage is None)
+        seen = Usage(input=target.input_estimate(incoming.call), output=meter.output_seen, tool_calls=dict(meter.calls_seen))
+        charge(exchange, with_tier(meter.usage or seen, reply), estimated=meter.usage is None)
         await exchange.finish(outcome, status, reason)
+
+
+def charge(exchange: Exchange, usage: Usage, *, estimated: bool) -> int:
+    """Charges what was used, and leaves on the record those fees of the price that it was charged."""
+    cost = exchange.charge(usage, estimated=estimated or are_estimated(usage.tool_calls))
+    if exchange.entry is not None and exchange.entry.price is not None:
+        exchange.entry.price = exchange.entry.price.without_unused(usage.tool_calls)
+    return cost
 
 
 def is_stream(incoming: Incoming, reply: UpstreamReply) -> bool:

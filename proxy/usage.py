@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from billing.budget_status import BudgetStatus, statuses
-from billing.models import Outcome, Period
+from billing.models import Mode, Outcome, Period
 from billing.money import decimal_usd
 from billing.reports import Figures, Report
 from keys import tokens
@@ -25,6 +25,8 @@ from proxy.lean import Reply
 from proxy.usage_query import DIMENSIONS, UsageQuery
 
 encode = msgspec.json.Encoder(decimal_format="number").encode
+BINDING = (Mode.HARD, Mode.SOFT, Mode.SHADOW)
+"""How firmly a budget binds, the firmest first."""
 one_at_a_time = asyncio.Semaphore(1)
 """Reports share two threads with the reads that requests to models wait for: they never take both."""
 
@@ -150,7 +152,7 @@ def named(key: ApiKey | None) -> dict[str, str] | None:
 
 
 def budgets_for(key: ApiKey) -> dict[str, Any]:
-    """All budgets of the key's project; `daily` and `monthly` are the tightest that hold for this key."""
+    """All budgets of the key's project; `daily` and `monthly` are the ones that bind this key first."""
     found = statuses(key.project)
     own = [status for status in found if status.budget.key_id in (None, key.pk)]
     return {
@@ -163,8 +165,9 @@ def budgets_for(key: ApiKey) -> dict[str, Any]:
 
 
 def tightest(found: list[BudgetStatus], period: Period) -> dict[str, Any] | None:
+    """A hard budget before a soft one, and that before a shadow, which nobody is held to; of the same mode, the one with least left."""
     of_period = [status for status in found if status.budget.period == period]
-    return described(min(of_period, key=lambda status: status.left)) if of_period else None
+    return described(min(of_period, key=lambda status: (BINDING.index(status.budget.mode), status.left))) if of_period else None
 
 
 def described(status: BudgetStatus) -> dict[str, Any]:

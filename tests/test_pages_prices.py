@@ -10,6 +10,7 @@ from django.utils import timezone
 
 from billing.models import Budget, Correction, PriceOverride, UsageRecord
 from billing.prices import flat
+from billing.templatetags.money import in_words
 from keys.models import ApiKey
 from projects.models import Project, Role, User
 from tests.pages_fixtures import USD, record, signed_in
@@ -53,6 +54,23 @@ def test_the_moment_is_of_the_projects_timezone(project: Project, alice: User) -
     assert submit(project, alice, effective_from="2027-01-01T00:00")[0] == 302
     assert PriceOverride.objects.get().effective_from == dt.datetime(2026, 12, 31, 15, tzinfo=dt.UTC)
     assert "planned" in listing(project, alice)
+
+
+@pytest.mark.parametrize("moment", ["2026-10-25T02:30", "2026-03-29T02:30"])
+def test_a_time_that_comes_twice_or_never_is_asked_again(project: Project, alice: User, moment: str) -> None:
+    project.timezone = "Europe/Berlin"
+    project.save()
+    status, page = submit(project, alice, effective_from=moment)
+    assert status == 200 and "ambiguous" in page and not PriceOverride.objects.exists()
+
+
+def test_a_price_on_the_day_on_which_the_clocks_change_begins_at_the_local_time(project: Project, alice: User) -> None:
+    project.timezone = "Europe/Berlin"
+    project.save()
+    for moment in ("2026-10-25T00:00", "2026-10-25T03:00"):
+        assert submit(project, alice, effective_from=moment)[0] == 302
+    begins = PriceOverride.objects.order_by("pk").values_list("effective_from", flat=True)
+    assert list(begins) == [dt.datetime(2026, 10, 24, 22, tzinfo=dt.UTC), dt.datetime(2026, 10, 25, 2, tzinfo=dt.UTC)]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +189,7 @@ def test_a_request_that_a_shadow_budget_would_have_refused_says_so(project: Proj
     made = record(key)
     assert "Would have been refused" not in detail(project, bob, made)
     budget = Budget.objects.create(project=project, key=key, period="week", mode="shadow", limit_nano=5 * USD)
-    UsageRecord.objects.filter(pk=made.pk).update(shadow_budget_id=budget.pk)
+    UsageRecord.objects.filter(pk=made.pk).update(refusing_budget_id=budget.pk)
     assert "$5.00 weekly for app" in detail(project, bob, made)
     budget.delete()
     assert "a deleted budget" in detail(project, bob, made)
@@ -191,3 +209,16 @@ def test_a_viewer_reaches_a_request_from_the_overview(project: Project, key: Api
     overview = signed_in(charlie).get(reverse("project-overview", args=[project.slug])).content.decode()
     assert reverse("record-detail", args=[project.slug, made.pk]) in overview
     assert reverse("price-list", args=[project.slug]) in overview
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("cache_read", "Input read from a cache"),
+        ("shell_4g", "Shell 4g"),
+        ("gpt-image-2: image_output", "gpt-image-2: pictures made"),
+        ("gpt-image-2: estimated_image_output", "gpt-image-2: pictures made, estimated"),
+    ],
+)
+def test_what_a_line_of_a_cost_is_for_is_told_in_words(kind: str, words: str) -> None:
+    assert in_words(kind) == words

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.prices import PER_MILLION, Fee, Price, Rates, Schedule, Tokens, bundled, explain, flat
+from billing.prices import PER_MILLION, Fee, PictureRates, Price, Rates, Schedule, Tokens, bundled, explain, flat
 
 rate = st.integers(0, 10**12)
 rates = st.builds(Rates, rate, rate, rate, rate, rate, st.none() | rate)
 steps = st.dictionaries(st.integers(1, 10**6), rates, max_size=3).map(lambda found: tuple(sorted(found.items(), key=lambda tier: tier[0])))
-SERVICES = ("flex", "priority", "fast", "batch")
+SERVICES = ("flex", "priority", "fast", "batch", "us", "fast_us", "priority_us")
 KINDS = ("web_search", "file_search", "code_interpreter")
 services = st.dictionaries(st.sampled_from(SERVICES), st.builds(Schedule, rates, steps), max_size=3)
 tool_fees = st.dictionaries(st.sampled_from(KINDS), st.tuples(rate, st.booleans()), max_size=3).map(
@@ -29,14 +29,18 @@ prices = st.builds(
     per_request=rate,
     services=services.map(lambda found: tuple(found.items())),
     extras=st.builds(lambda tools, tokens: (*tools, *tokens), tool_fees, token_fees),
+    pictures=st.lists(st.builds(PictureRates, st.sampled_from(("gpt-image-1", "gpt-image-2")), *[rate] * 6), max_size=2).map(tuple),
 )
 count = st.integers(0, 10**6)
-calls = st.dictionaries(st.sampled_from((*KINDS, "web_fetch", "input_audio")), st.integers(0, 20))
+DRAWN = ("gpt-image-1: image_output", "gpt-image-2.6: image_input", "gpt-image-3: text_input", "gpt-image-2: estimated_image_output")
+calls = st.dictionaries(st.sampled_from((*KINDS, *DRAWN, "web_fetch", "input_audio")), st.integers(0, 20))
 BILLED = {
-    "": ("", "default", "standard", "on_demand"),
-    "auto": ("", "default", "priority"),
+    "": ("", "default", "standard", "on_demand", "standard_us"),
+    "auto": ("", "default", "priority", "standard_us", "priority_us"),
+    "auto_global": ("standard", "priority"),
     "priority": ("", "default", "priority", "fast"),
-    "fast": ("standard", "fast", "priority"),
+    "fast": ("standard", "fast", "priority", "fast_us", "standard_us"),
+    "fast_global": ("standard", "fast"),
     "flex": ("default", "flex"),
     "default": ("default",),
 }
@@ -80,6 +84,15 @@ def test_the_lines_of_an_explanation_sum_to_the_cost(price: Price, used: tuple[T
     assert sum(line.amount for line in lines) == cost * PER_MILLION
     assert all(line.amount == line.quantity * line.rate * PER_MILLION // line.per for line in lines if line.rate is not None)
     assert "held" not in [line.kind for line in lines]
+
+
+@given(prices, uses(), calls)
+def test_what_a_record_keeps_of_a_price_makes_the_same_cost(price: Price, used: tuple[Tokens, int], made: dict[str, int]) -> None:
+    tokens, _ = used
+    kept = price.without_unused(made)
+    assert kept.cost(tokens, made) == price.cost(tokens, made)
+    assert explain(kept, tokens, made, price.cost(tokens, made)) == explain(price, tokens, made, price.cost(tokens, made))
+    assert {fee.kind for fee in kept.extras} <= {kind for kind, count in made.items() if count}
 
 
 @given(prices)
@@ -162,8 +175,41 @@ def test_anthropic_is_billed_by_the_mode_that_it_served_in(tier: str, nano: int)
     assert price.cost(Tokens(1_000, 2_000, 3_000, 400, 500)) == nano
 
 
+@pytest.mark.parametrize(
+    ("tier", "nano"),
+    [
+        # platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing": 1.1 times all of it, in fast mode and in batches too.
+        ("standard_us", 45_375_000),  # 41,250 x 1.1
+        ("priority_us", 45_375_000),
+        ("fast_us", 90_750_000),
+        ("batch_us", 22_687_500),
+    ],
+)
+def test_inference_in_the_us_costs_a_tenth_more(tier: str, nano: int) -> None:
+    used = Tokens(1_000, 2_000, 3_000, 400, 500)
+    assert priced("anthropic", "claude-opus-4-8").served(tier).cost(used) == nano
+    assert priced("anthropic", "claude-opus-4-8").served(tier).cost(Tokens(), {"web_search": 1}) == 10_000_000
+    older = priced("anthropic", "claude-sonnet-4-5")
+    assert older.served("standard_us") == older.served("standard")
+    assert not any(name.endswith("us") for model in ("claude-haiku-4-5-20251001", "claude-3-haiku") for name, _ in bundled_services(model))
+
+
+def bundled_services(model: str) -> tuple[tuple[str, Schedule], ...]:
+    return priced("anthropic", model).services
+
+
+@pytest.mark.parametrize(
+    ("asked", "nano"),
+    [("auto", 11_000_000_000), ("auto_global", 10_000_000_000), ("fast", 22_000_000_000), ("fast_global", 20_000_000_000)],
+)
+def test_a_request_that_does_not_say_where_it_runs_is_held_at_the_price_of_the_us(asked: str, nano: int) -> None:
+    """A million tokens, written to a cache for an hour."""
+    assert priced("anthropic", "claude-opus-4-8").ceiling(asked).bound(1_000_000, 0) == nano
+
+
 def test_tools_that_vendors_run_are_billed_by_the_call() -> None:
     # 10 USD for 1,000 searches at Anthropic; at OpenAI as well, and 2.50 for 1,000 file searches, 0.03 for a container of 1 GB.
+    assert priced("openai", "o3-mini").cost(Tokens(), {"web_search": 1, "file_search": 1, "shell_4g": 1}) == 132_500_000
     assert priced("anthropic", "claude-opus-4-8").cost(Tokens(), {"web_search": 3, "web_fetch": 9}) == 30_000_000
     made = {"web_search": 2, "file_search": 4, "code_interpreter": 1}
     assert priced("openai", "gpt-5").cost(Tokens(), made) == 20_000_000 + 10_000_000 + 30_000_000
@@ -178,6 +224,13 @@ def test_google_bills_a_search_by_the_prompt_or_by_the_query() -> None:
     # ai.google.dev/gemini-api/docs/pricing: 35 USD for 1,000 grounded prompts (2.5), 14 for 1,000 queries (3 and later).
     assert priced("google", "gemini-2.5-flash").cost(Tokens(), {"web_search": 4}) == 35_000_000
     assert priced("google", "gemini-3.8-flash").cost(Tokens(), {"web_search": 4}) == 4 * 14_000_000
+
+
+def test_google_bills_a_look_up_on_the_map_by_the_prompt_or_by_the_query() -> None:
+    # ai.google.dev/gemini-api/docs/pricing: 25 USD for 1,000 grounded prompts (2.5), 14 for 1,000 queries (3 and later).
+    assert priced("google", "gemini-2.5-flash").cost(Tokens(), {"google_maps": 4}) == 25_000_000
+    assert priced("google", "gemini-3.8-flash").cost(Tokens(), {"google_maps": 4}) == 4 * 14_000_000
+    assert priced("google", "gemini-3.8-flash").ceiling("", {"google_maps": 10}).fees == 10 * 14_000_000
 
 
 def test_perplexity_bills_requests_searches_and_reasoning_by_themselves() -> None:
@@ -200,6 +253,52 @@ def test_sound_and_pictures_cost_more_than_text() -> None:
     assert spoken.ceiling("", {"input_audio": 10_000}).bound(10_000, 2_000) == 10_000 * 32_000 + 2_000 * 64_000
 
 
+def test_sound_that_is_read_from_a_cache_costs_what_cached_sound_does() -> None:
+    # ai.google.dev/gemini-api/docs/pricing, gemini-2.5-flash: cached text 0.03, cached sound 0.10.
+    used = Tokens(input=1_000, cache_read=5_000)
+    assert priced("google", "gemini-2.5-flash").cost(used, {"input_audio": 400, "cached_audio": 4_000}) == (
+        600 * 300 + 400 * 1_000 + 1_000 * 30 + 4_000 * 100
+    )
+
+
+def test_models_whose_sound_the_catalogue_leaves_out_have_its_price() -> None:
+    # developers.openai.com/api/docs/models/gpt-4o-audio-preview: 2.50 and 10 for text, 40 and 80 for sound.
+    spoken = priced("openai", "gpt-4o-audio-preview-2025-06-03")
+    assert spoken.cost(Tokens(input=10, output=20), {"input_audio": 10, "output_audio": 20}) == 10 * 40_000 + 20 * 80_000
+    assert priced("openai", "gpt-4o-mini-audio-preview").cost(Tokens(output=1), {"output_audio": 1}) == 20_000
+
+
+def test_pictures_of_a_tool_are_billed_by_the_tokens_of_the_model_that_draws_them() -> None:
+    # developers.openai.com/api/docs/pricing, "Image generation models": gpt-image-2 and later 5 text, 8 and 2 pictures, 30 drawn;
+    # gpt-image-1.5 10 for text and 32 for what it draws; gpt-image-1-mini 2, 2.50 and 8.
+    chat = priced("openai", "gpt-5")
+    used = {
+        "image_generation": 2,
+        "gpt-image-2.6-sunburst: text_input": 100,
+        "gpt-image-2.6-sunburst: cached_text_input": 40,
+        "gpt-image-2.6-sunburst: image_input": 1_000,
+        "gpt-image-2.6-sunburst: cached_image_input": 300,
+        "gpt-image-2.6-sunburst: image_output": 7_024,
+    }
+    assert chat.cost(Tokens(), used) == 100 * 5_000 + 40 * 1_250 + 1_000 * 8_000 + 300 * 2_000 + 7_024 * 30_000
+    assert chat.cost(Tokens(), {"gpt-image-1.5-2025-12-16: text_output": 10, "gpt-image-1.5: image_output": 10}) == 100_000 + 320_000
+    assert chat.cost(Tokens(), {"gpt-image-1-mini: estimated_image_output": 1_000}) == 8_000_000
+    lines = explain(chat, Tokens(), used, chat.cost(Tokens(), used))
+    assert [(line.kind, line.quantity, line.rate) for line in lines][-1] == ("gpt-image-2.6-sunburst: image_output", 7_024, 30 * 10**9)
+
+
+def test_a_model_for_pictures_that_nobody_knows_costs_what_the_dearest_does() -> None:
+    assert priced("openai", "gpt-5").cost(Tokens(), {"gpt-image-9: image_output": 1_000}) == 40_000_000
+
+
+def test_every_model_for_pictures_that_is_known_has_the_rates_that_its_name_leads_to() -> None:
+    chat = priced("openai", "gpt-5")
+    for model in ("gpt-image-2.5-flare", "gpt-image-2.5-sunburst", "gpt-image-2-2026-04-21"):
+        own = priced("openai", model)
+        assert chat.cost(Tokens(), {f"{model}: image_output": 1_000}) == own.cost(Tokens(output=1_000), {"output_image": 1_000})
+        assert chat.cost(Tokens(), {f"{model}: image_input": 1_000}) == own.cost(Tokens(input=1_000), {"input_image": 1_000})
+
+
 def test_a_model_that_always_searches_costs_its_search() -> None:
     assert priced("openai", "gpt-4o-search-preview").cost(Tokens(input=1_000_000)) == 2_500_000_000 + 25_000_000
 
@@ -213,7 +312,7 @@ def test_a_request_whose_tier_the_provider_chooses_is_held_at_the_dearest() -> N
 
 def test_what_tools_may_fetch_is_held_too() -> None:
     price = priced("anthropic", "claude-opus-4-8")
-    assert price.ceiling("", {"web_search": 2}).bound(0, 0) == 2 * 10_000_000 + 2 * 25_000 * 10_000
+    assert price.ceiling("_global", {"web_search": 2}).bound(0, 0) == 2 * 10_000_000 + 2 * 25_000 * 10_000
 
 
 def test_known_models_have_prices() -> None:

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import httpx
 import pytest
@@ -73,6 +74,30 @@ def test_a_price_that_has_ended_gives_way_to_the_next_level_and_not_to_an_older_
     priced(project, "gpt-5", 3, begins=NOON - HOUR, ended_at=NOON)
     moments = [NOON - 2 * HOUR, NOON - HOUR, NOON]
     assert [input_usd(project, moment=moment) for moment in moments] == [2, 3, 1.25]
+
+
+def test_of_two_prices_from_the_same_moment_the_one_that_was_set_later_decides(project: Project) -> None:
+    priced(project, "gpt-5", 2)
+    priced(project, "gpt-5", 3, ended_at=NOON + HOUR)
+    assert [input_usd(project, moment=moment) for moment in (NOON, NOON + HOUR)] == [3, 1.25]
+
+
+def test_a_price_that_is_set_for_the_past_holds_there_between_those_around_it(project: Project) -> None:
+    priced(project, "gpt-5", 4, begins=NOON)
+    priced(project, "gpt-5", 2, begins=NOON - 4 * HOUR)
+    priced(project, "gpt-5", 3, begins=NOON - 2 * HOUR)
+    moments = [NOON - 5 * HOUR, NOON - 4 * HOUR, NOON - HOUR, NOON, NOON + 9999 * HOUR]
+    assert [input_usd(project, moment=moment) for moment in moments] == [1.25, 2, 3, 4, 4]
+
+
+def test_the_hour_that_comes_twice_has_two_moments_for_a_price(project: Project) -> None:
+    """In Berlin, 2026-10-25 02:30 is 00:30 and 01:30 UTC: a price holds from one of them on."""
+    berlin = ZoneInfo("Europe/Berlin")
+    first, second = (datetime(2026, 10, 25, 2, 30, tzinfo=berlin, fold=fold) for fold in (0, 1))
+    priced(project, "gpt-5", 2, begins=second)
+    found = [input_usd(project, moment=moment.astimezone(UTC)) for moment in (first, second)]
+    assert found == [1.25, 2]
+    assert second.astimezone(UTC) - first.astimezone(UTC) == HOUR
 
 
 def test_ending_a_planned_price_keeps_it_from_ever_holding(project: Project) -> None:

@@ -1,19 +1,24 @@
 """`manage.py reprice`: corrections beside the records, counters that stay equal to the sums, and nothing twice."""
 
+import asyncio
 import datetime as dt
+from concurrent.futures import ThreadPoolExecutor
 from io import StringIO
 from typing import Any
 
 import msgspec
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.management import CommandError, call_command
+from django.db import connection
 from django.db.models import Sum
 from pytest_django import Settings
 
 from billing.models import Budget, BudgetWindow, Correction, DirtyDay, Outcome, Period, PriceOverride, UsageRecord
-from billing.prices import Price, bundled
+from billing.prices import Price, Tokens, bundled
 from keys.models import ApiKey
 from projects.models import Project
+from tests.ledgers import BACKENDS, TODAY, books_on, budget, demand, settle
 from tests.pages_fixtures import record
 
 DAY = dt.date(2026, 11, 10)
@@ -51,6 +56,7 @@ def total(key: ApiKey) -> int:
 
 
 BUNDLED = bundled("openai", "gpt-5", NOON)
+USED = Tokens(input=1_000, output=100)
 TWO_USD_EACH = (1234 + 56) * 2_000
 
 
@@ -78,6 +84,49 @@ def test_a_second_run_writes_nothing_and_a_new_price_is_one_more_correction(proj
         assert (UsageRecord.objects.exclude(corrects=None).count(), total(key)) == (count, 1290 * usd * 1000)
 
 
+@pytest.mark.databases
+@pytest.mark.django_db(transaction=True)
+def test_two_runs_at_the_same_time_correct_once(project: Project, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("proxy.repricing.BATCH", 3)
+    budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=USD)
+    records = [charged(key, BUNDLED) for _ in range(20)]
+    BudgetWindow.objects.create(budget=budget, name=DAY.isoformat(), spent_nano=sum(made.cost_nano for made in records), reserved_nano=0)
+    set_price(project)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: reprice_apart(), range(3)))
+    assert UsageRecord.objects.filter(correction=Correction.REPRICED).count() == 20
+    assert total(key) == BudgetWindow.objects.get().spent_nano == 20 * TWO_USD_EACH
+    assert "0 of 20" in reprice()
+
+
+def test_a_day_on_which_the_clocks_change_is_repriced_by_the_moments_of_its_records(project: Project, key: ApiKey) -> None:
+    """2026-10-25 in Berlin has 25 hours; a price from its second 02:30 on leaves the first one alone."""
+    Project.objects.filter(pk=project.pk).update(timezone="Europe/Berlin")
+    day = dt.date(2026, 10, 25)
+    for hour in (0, 1):
+        charged(key, bundled("openai", "gpt-5", NOON), day=day, created_at=dt.datetime(2026, 10, 25, hour, 30, tzinfo=dt.UTC))
+    set_price(project, begins=dt.datetime(2026, 10, 25, 1, 30, tzinfo=dt.UTC))
+    out = StringIO()
+    call_command("reprice", "--since", "2026-10-25", "--until", "2026-10-25", stdout=out)
+    assert "1 of 2" in out.getvalue()
+    assert UsageRecord.objects.get(correction=Correction.REPRICED).created_at.hour == 1
+
+
+def test_the_calls_of_tools_and_the_place_are_repriced_with_the_tokens(project: Project, key: ApiKey) -> None:
+    price = bundled("anthropic", "claude-opus-4-8", NOON)
+    assert price is not None
+    served, calls = price.served("standard_us").without_unused({"web_search": 2}), {"web_search": 2}
+    cost = served.cost(Tokens(1234, 0, 0, 0, 56), calls)
+    fields = {"provider": "anthropic", "tool_calls": calls, "service_tier": "standard_us", "cost_nano": cost}
+    charged(key, served, "claude-opus-4-8", **fields)
+    assert "0 of 1" in reprice()
+    PriceOverride.objects.create(
+        project=project, model="claude-*", effective_from=NOON, input_nano=0, output_nano=0, tool_fees={"web_search": 9}
+    )
+    assert "1 of 1" in reprice() and total(key) == 18
+
+
 def test_a_record_of_a_time_before_the_price_keeps_its_cost(project: Project, key: ApiKey) -> None:
     charged(key, BUNDLED)
     set_price(project, begins=NOON + dt.timedelta(seconds=1))
@@ -96,13 +145,13 @@ def test_what_budgets_have_spent_stays_the_sum_of_the_records(project: Project, 
         (None, "total"): Budget.objects.create(project=project, period=Period.TOTAL, limit_nano=USD),
         (None, "2026-11-11"): Budget.objects.create(project=project, period=Period.DAY, limit_nano=USD),
     }
-    for (of, name), budget in windows.items():
+    for (of, name), owned in windows.items():
         begun = 0 if name == "2026-11-11" else total(of) if of else total(key) + total(other)
-        BudgetWindow.objects.create(budget=budget, name=name, spent_nano=begun, reserved_nano=7)
+        BudgetWindow.objects.create(budget=owned, name=name, spent_nano=begun, reserved_nano=7)
     DirtyDay.objects.all().delete()
     set_price(project)
     reprice()
-    spent = {name: BudgetWindow.objects.get(budget=budget, name=name).spent_nano for (_, name), budget in windows.items()}
+    spent = {name: BudgetWindow.objects.get(budget=owned, name=name).spent_nano for (_, name), owned in windows.items()}
     both = total(key) + total(other)
     assert both == 3 * TWO_USD_EACH
     assert spent == {"2026-11-10": total(key), "2026-W46": total(key), "2026-11": both, "total": both, "2026-11-11": 0}
@@ -170,3 +219,36 @@ def test_many_records_are_gone_through_in_batches(project: Project, key: ApiKey,
         charged(key, BUNDLED)
     set_price(project)
     assert "5 of 5" in reprice() and total(key) == 5 * TWO_USD_EACH
+
+
+@pytest.mark.databases
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("backend", BACKENDS)
+async def test_runs_at_the_same_time_correct_once_on_every_store(key: ApiKey, backend: str) -> None:
+    """On Redis, corrections are on their way to the database while the other runs look there."""
+    books = books_on(backend)
+    try:
+        ledger, window, price = await books.start(), await budget(key, 10**6), bundled("openai", "gpt-4o-mini")
+        assert price is not None
+        for _ in range(5):
+            wanted = demand(key, window, at_least=price.cost(USED), at_most=price.cost(USED))
+            wanted.draft.provider, wanted.draft.model_served, wanted.draft.price, wanted.draft.tokens = "openai", "gpt-4o-mini", price, USED
+            await settle(ledger, wanted, await ledger.reserve(wanted), price.cost(USED))
+        await books.written()
+        begins = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+        await sync_to_async(set_price)(await Project.objects.aget(pk=key.project_id), "gpt-4o-mini", begins=begins)
+        await asyncio.gather(*(asyncio.to_thread(reprice_apart) for _ in range(3)))
+        await asyncio.to_thread(reprice_apart)
+        await books.written()
+        assert await UsageRecord.objects.filter(correction=Correction.REPRICED).acount() == 5
+        assert await books.taken(window, TODAY) == (5 * 1_100 * 2_000, 0)
+    finally:
+        await books.close()
+
+
+def reprice_apart() -> None:
+    """In a thread of its own."""
+    try:
+        reprice()
+    finally:
+        connection.close()

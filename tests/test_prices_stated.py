@@ -8,8 +8,10 @@ import pytest
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
 from proxy.formats.anthropic.relay import AnthropicCall
 from proxy.formats.codec import Incoming
+from proxy.formats.completions import CompletionsCall
+from proxy.formats.gemini.embeddings import EmbedCall, parse_embed_response
 from proxy.formats.gemini.relay import GeminiCall
-from proxy.formats.neutral import Usage
+from proxy.formats.neutral import Usage, UsageSeen
 from proxy.formats.openai_chat.relay import ChatCall
 from proxy.formats.openai_responses.relay import ResponsesCall
 
@@ -133,6 +135,93 @@ def test_anthropic_states_the_tier_first_and_the_searches_last() -> None:
     assert used == Usage(input=5, output=7, service_tier="priority", tool_calls={"web_search": 1})
 
 
+def test_anthropic_says_where_it_ran_at_the_beginning_of_a_stream_too() -> None:
+    usage = {"input_tokens": 5, "output_tokens": 1, "service_tier": "standard", "inference_geo": "us"}
+    first = {"type": "message_start", "message": {"usage": usage}}
+    last = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 7}}
+    assert metered(claude(stream=True), events(first, last)).service_tier == "standard_us"
+    assert measured(claude(), {"content": [], "usage": usage | {"speed": "fast"}}).service_tier == "fast_us"
+    assert measured(claude(), {"content": [], "usage": usage | {"service_tier": "x" * 30}}).service_tier == "x" * 17 + "_us"
+    for elsewhere in ("global", "not_available", None, 7):
+        assert measured(claude(), {"content": [], "usage": usage | {"inference_geo": elsewhere}}).service_tier == "standard"
+
+
+def test_searches_of_a_stream_that_anthropic_breaks_off_are_billed() -> None:
+    first = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}}
+    searched = {"type": "content_block_start", "index": 0, "content_block": {"type": "server_tool_use", "id": "s", "name": "web_search"}}
+    fetched = {"type": "content_block_start", "index": 1, "content_block": {"type": "server_tool_use", "id": "f", "name": "web_fetch"}}
+    assert metered(claude(stream=True), events(first, searched, fetched, searched)).tool_calls == {"web_search": 2}
+    last = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 7, "server_tool_use": {"web_search_requests": 1}}}
+    assert metered(claude(stream=True), events(first, searched, searched, last)).tool_calls == {"web_search": 1}
+
+
+MAP = {"maps": {"uri": "https://maps.google.com/?cid=1", "title": "Café"}}
+PAGE = {"web": {"uri": "https://example.org/", "title": "Page"}}
+
+
+@pytest.mark.parametrize(
+    ("grounding", "calls"),
+    [
+        ({"groundingChunks": [MAP]}, {"google_maps": 1}),
+        ({"groundingChunks": [MAP, MAP], "webSearchQueries": ["a", "b"]}, {"google_maps": 2}),
+        ({"groundingChunks": [MAP, PAGE], "webSearchQueries": ["a", "b", "c"]}, {"google_maps": 1, "web_search": 2}),
+        ({"groundingChunks": [PAGE], "webSearchQueries": ["a"]}, {"web_search": 1}),
+        ({"webSearchQueries": ["a"], "imageSearchQueries": ["a", ""]}, {"web_search": 2}),
+        ({"groundingChunks": "none", "webSearchQueries": {"a": 1}}, {}),
+        ("none", {}),
+    ],
+)
+def test_what_google_looked_up_is_told_by_its_sources(grounding: Any, calls: dict[str, int]) -> None:
+    metadata = {"promptTokenCount": 5, "candidatesTokenCount": 7}
+    answer = {"candidates": [{"content": {"parts": [{"text": "x"}]}, "groundingMetadata": grounding}], "usageMetadata": metadata}
+    assert measured(google(), answer).tool_calls == metered(google(), events(answer)).tool_calls == calls
+    found = gemini.parse_response(body(**answer)).usage
+    assert found is not None and found.tool_calls == calls
+
+
+def test_queries_and_places_of_several_chunks_are_one_answers() -> None:
+    usage = {"promptTokenCount": 5, "candidatesTokenCount": 7}
+    first = {"candidates": [{"groundingMetadata": {"webSearchQueries": ["a"]}}], "usageMetadata": usage}
+    last = {"candidates": [{"groundingMetadata": {"webSearchQueries": ["a", "b"], "groundingChunks": [MAP]}}], "usageMetadata": usage}
+    assert metered(google(), events(first, last)).tool_calls == {"google_maps": 2}
+
+
+def test_sound_that_google_read_from_a_cache_is_told_apart() -> None:
+    metadata = {
+        "promptTokenCount": 100,
+        "cachedContentTokenCount": 60,
+        "toolUsePromptTokenCount": 9,
+        "candidatesTokenCount": 7,
+        "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 70}, {"modality": "TEXT", "tokenCount": 30}],
+        "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 60}],
+        "toolUsePromptTokensDetails": [{"modality": "IMAGE", "tokenCount": 4}],
+    }
+    expected = {"input_audio": 10, "cached_audio": 60, "input_image": 4}
+    answer = {"candidates": [{"content": {"parts": [{"text": "x"}]}}], "usageMetadata": metadata}
+    assert measured(google(), answer).tool_calls == expected
+
+
+def test_vectors_of_sound_are_held_and_billed_as_sound() -> None:
+    sound = {"parts": [{"inlineData": {"mimeType": "audio/wav", "data": "aGk="}}]}
+    call = EmbedCall(body(content=sound), "gemini-embedding-2")
+    assert call.call.tool_limits["input_audio"] == call.call.input_bound
+    assert EmbedCall(body(content={"parts": [{"text": "Hi"}]}), "m").call.tool_limits == {}
+    metadata = {"promptTokenCount": 32, "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 32}]}
+    answer = {"embedding": {"values": [0.1]}, "usageMetadata": metadata}
+    assert measured(call, answer).tool_calls == {"input_audio": 32}
+    _, usage = parse_embed_response(body(**answer))
+    assert usage is not None and usage.tool_calls == {"input_audio": 32}
+
+
+def test_what_is_no_text_is_billed_to_clients_of_other_formats_too() -> None:
+    metadata = {"promptTokenCount": 5, "candidatesTokenCount": 7, "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 6}]}
+    answer = {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}], "usageMetadata": metadata}
+    whole = gemini.parse_response(body(**answer)).usage
+    decoder = gemini.StreamDecoder()
+    streamed = [event.usage for event in [*decoder.feed(events(answer)), *decoder.finish()] if isinstance(event, UsageSeen)]
+    assert whole is not None and whole.tool_calls == streamed[-1].tool_calls == {"output_image": 6}
+
+
 def test_google_is_billed_by_queries_that_are_neither_empty_nor_repeated() -> None:
     metadata = {"promptTokenCount": 5, "candidatesTokenCount": 7, "totalTokenCount": 12, "serviceTier": "SERVICE_TIER_FLEX"}
     found = {"content": {"parts": [{"text": "x"}]}, "groundingMetadata": {"webSearchQueries": ["a", "", "b", "a"]}}
@@ -151,9 +240,12 @@ def test_google_is_billed_by_queries_that_are_neither_empty_nor_repeated() -> No
         (chat(service_tier="default"), "default"),
         (responses(), "auto"),
         (responses(service_tier="priority"), "priority"),
-        (claude(), ""),
+        (claude(), "auto"),
+        (claude(inference_geo="us"), "auto"),
+        (claude(inference_geo="global"), "auto_global"),
+        (claude(inference_geo="global", speed="fast"), "fast_global"),
         (claude(speed="fast"), "fast"),
-        (google(), ""),
+        (google(), "auto"),
         (google(serviceTier="SERVICE_TIER_PRIORITY"), "priority"),
         (google(service_tier="flex"), "flex"),
     ],
@@ -175,10 +267,29 @@ def test_a_request_asks_for_a_tier(call: Incoming, tier: str) -> None:
         (claude(tools=[{"type": "web_fetch_20250910", "name": "web_fetch"}]), {"web_fetch": 10}),
         (google(tools=[{"functionDeclarations": []}]), {}),
         (google(tools=[{"google_search": {}}]), {"web_search": 10}),
+        (google(tools=[{"googleMaps": {}}]), {"google_maps": 10}),
+        (google(tools=[{"google_maps": {}, "googleSearch": {}}]), {"google_maps": 10, "web_search": 10}),
+        (responses(tools=[{"type": "shell"}, {"type": "shell", "environment": {"type": "local"}}]), {}),
+        (responses(tools=[{"type": "shell", "environment": {"type": "container_auto", "memory_limit": "4g"}}]), {"shell_4g": 10}),
     ],
 )
 def test_a_request_limits_the_calls_of_the_providers_tools(call: Incoming, limits: dict[str, int]) -> None:
     assert call.call.tool_limits == limits
+
+
+@pytest.mark.parametrize(
+    ("call", "output"),
+    [
+        (chat(n=3, max_completion_tokens=10), 30),
+        (google(generationConfig={"candidateCount": 3, "maxOutputTokens": 10}), 30),
+        (CompletionsCall(body(model="m", prompt=["Hi", "Ho"], n=2, best_of=4, max_tokens=10)), 80),
+        (CompletionsCall(body(model="m", prompt="Hi", n=3, max_tokens=10)), 30),
+        (responses(max_output_tokens=10), 10),
+    ],
+)
+def test_each_of_several_answers_is_held_and_the_prompt_once(call: Incoming, output: int) -> None:
+    assert call.call.output_limit == output == 10 * call.call.choices
+    assert call.call.input_bound < 40
 
 
 def test_all_of_several_answers_are_in_the_usage() -> None:

@@ -1,20 +1,24 @@
 """Usage, costs and budgets over the REST interface, by a key."""
 
+import asyncio
 import datetime as dt
 import json
+import threading
 import time
 from decimal import Decimal
 from typing import Any
 
 import httpx
 import pytest
+from aiohttp import web
 
 from billing.models import Budget, BudgetWindow, DailyUsage, Outcome, Period, UsageRecord
 from billing.tasks import raise_alerts
 from keys.models import ApiKey
 from projects.models import Project, User
-from tests.live import LiveGateway, the_record
+from tests.live import LiveGateway, the_record, wait_until
 from tests.pages_fixtures import USD, daily, record
+from tests.upstream import LocalUpstream, completion
 
 pytestmark = pytest.mark.databases
 
@@ -109,6 +113,19 @@ def test_reports_are_narrowed_and_grouped(gateway: httpx.Client, demo_project: P
         ({"days": "99999"}, "from 1 to"),
         ({"from": "yesterday"}, "a date such as"),
         ({"to": "2026-13-01"}, "a date such as"),
+        ({"from": "2026-02-30"}, "there is no 2026-02-30"),
+        ({"from": "20261101"}, "a date such as"),
+        ({"from": "2026-W45-1"}, "a date such as"),
+        ({"from": "2026-11-01T00:00"}, "a date such as"),
+        ({"from": "2001-01-01"}, "more than 3660 days"),
+        ({"from": "2026-11-01", "to": "9999-12-31"}, "more than 3660 days"),
+        ({"days": "-1"}, "from 1 to"),
+        ({"days": "1.5"}, "whole number"),
+        ({"timezone": "Mars/Olympus"}, "timezone is not known here"),
+        ({"tz": "Europe/Berlin"}, "tz is not known here"),
+        ({"group_by": "model,model,colour"}, "not colour"),
+        ({"model": "a\0b"}, "characters that no name has"),
+        ({"groupBy": "day", "group_by": "day"}, "once"),
         ({"to": "0001-01-01"}, "too early"),
         ({"from": "2026-11-02", "to": "2026-11-01"}, "later than"),
         ({"from": "2026-11-02", "days": "3"}, "either"),
@@ -148,6 +165,81 @@ def test_the_budget_endpoint_is_exact(gateway: httpx.Client, demo_project: Proje
     assert others["appliesToThisKey"] is False
     assert budgets["daily"] == {name: value for name, value in own.items() if name != "appliesToThisKey"}
     assert budgets["monthly"] is None
+
+
+def budget_of(project: Project, key: ApiKey | None, mode: str, limit: int, period: Period = Period.DAY) -> Budget:
+    return Budget.objects.create(project=project, key=key, period=period, mode=mode, limit_nano=limit)
+
+
+def test_a_hard_budget_is_shown_before_a_soft_one_and_a_shadow_only_alone(gateway: httpx.Client, demo_project: Project) -> None:
+    key = demo_project.keys.get()
+
+    def shown() -> Any:
+        budgets = data_of(gateway.get("/api/v1/usage/budget"))
+        assert {each["id"] for each in budgets["budgets"]} == set(Budget.objects.values_list("pk", flat=True))
+        return budgets["daily"] and budgets["daily"]["id"]
+
+    assert shown() is None
+    shadow = budget_of(demo_project, key, "shadow", 1)
+    assert shown() == shadow.pk
+    soft = budget_of(demo_project, None, "soft", 5)
+    tighter = budget_of(demo_project, key, "soft", 4)
+    assert shown() == tighter.pk
+    hard = budget_of(demo_project, None, "hard", 90)
+    assert shown() == hard.pk
+    tightest = budget_of(demo_project, key, "hard", 80)
+    assert shown() == tightest.pk
+    budget_of(demo_project, ApiKey.objects.mint(demo_project, "other")[0], "hard", 1)
+    budget_of(demo_project, None, "hard", 1, Period.WEEK)
+    assert shown() == tightest.pk
+    Budget.objects.filter(pk__in=(hard.pk, tightest.pk, tighter.pk)).delete()
+    assert shown() == soft.pk
+
+
+def test_what_is_held_for_a_request_under_way_is_exact(
+    gateway: httpx.Client, live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
+    released = threading.Event()
+
+    async def slow(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        await asyncio.to_thread(released.wait, 10)
+        return await completion(request, body)
+
+    upstream.answer = slow
+    limit = 10 * USD + 7
+    for mode in ("hard", "soft"):
+        budget_of(demo_project, None, mode, limit)
+    body = {**CHAT, "model": "openai/gpt-4o-mini"}
+    requests = [threading.Thread(target=gateway.post, args=("/v1/chat/completions",), kwargs={"json": body}) for _ in range(3)]
+    for request in requests:
+        request.start()
+    wait_until(lambda: len(upstream.calls) == 3)
+    found = data_of(httpx.get(f"{live_gateway.url}/api/v1/usage/budget", headers=gateway.headers))["budgets"]
+    held = {each["reservedNanoUsd"] for each in found}
+    released.set()
+    for request in requests:
+        request.join(10)
+    wait_until(lambda: UsageRecord.objects.exclude(model_asked="").count() == 3)
+    assert held == {sum(record.held_nano or 0 for record in UsageRecord.objects.exclude(model_asked=""))}
+    for each in found:
+        reserved = each["reservedNanoUsd"]
+        assert (each["spentNanoUsd"], each["remainingNanoUsd"]) == (0, limit - reserved)
+        assert (each["limit"], each["remaining"]) == (Decimal(limit) / USD, Decimal(limit - reserved) / USD)
+    spent = sum(UsageRecord.objects.values_list("cost_nano", flat=True))
+    after = data_of(gateway.get("/api/v1/usage/budget"))["budgets"]
+    assert {(each["spentNanoUsd"], each["reservedNanoUsd"], each["remainingNanoUsd"]) for each in after} == {(spent, 0, limit - spent)}
+
+
+def test_a_key_for_reports_alone_sees_its_project_and_may_not_spend(live_gateway: LiveGateway, demo_project: Project) -> None:
+    reader, token = ApiKey.objects.mint(demo_project, "reader", scopes=["usage:read"])
+    other, _ = ApiKey.objects.mint(demo_project, "other")
+    budget_of(demo_project, other, "hard", USD)
+    record(other, cost_nano=5)
+    with httpx.Client(base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
+        budgets = data_of(client.get("/api/v1/usage/budget"))
+        assert (budgets["daily"], [each["appliesToThisKey"] for each in budgets["budgets"]]) == (None, [False])
+        assert client.get("/api/costs").json() == {reader.public_id: 0, other.public_id: 0.000000005}
+        assert client.post("/v1/chat/completions", json=CHAT).status_code == 403
 
 
 def test_what_a_request_has_just_cost_is_in_its_budgets(gateway: httpx.Client, demo_project: Project) -> None:

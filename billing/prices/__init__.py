@@ -2,6 +2,20 @@
 
 from billing.prices.catalogue import bundled, find
 from billing.prices.explained import Line, explain
-from billing.prices.price import PER_MILLION, Ceiling, Fee, Price, Rates, Schedule, Tokens, flat
+from billing.prices.price import PER_MILLION, Ceiling, Fee, PictureRates, Price, Rates, Schedule, Tokens, flat
 
-__all__ = ["PER_MILLION", "Ceiling", "Fee", "Line", "Price", "Rates", "Schedule", "Tokens", "bundled", "explain", "find", "flat"]
+__all__ = [
+    "PER_MILLION",
+    "Ceiling",
+    "Fee",
+    "Line",
+    "PictureRates",
+    "Price",
+    "Rates",
+    "Schedule",
+    "Tokens",
+    "bundled",
+    "explain",
+    "find",
+    "flat",
+]

@@ -1,6 +1,6 @@
 """The prices that come bundled with genai-prices, and the few that it lacks. Nothing is fetched."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import lru_cache
@@ -8,10 +8,11 @@ from importlib.metadata import version
 
 from genai_prices.data_snapshot import get_snapshot
 from genai_prices.types import ModelInfo, TieredPrices
+from msgspec.structs import asdict, replace
 
 from billing.money import NANO
-from billing.prices.price import PER_MILLION, Fee, Price, Rates, Schedule, Steps, nano_per_million
-from billing.prices.tool_fees import BILLED_BY_PROMPT, fee_per_request, listed_fees
+from billing.prices.price import IN_THE_US, PER_MILLION, Fee, PictureRates, Price, Rates, Schedule, Steps, nano_per_million
+from billing.prices.tool_fees import BILLED_BY_PROMPT, PICTURE_MODELS, SOUND, fee_per_request, listed_fees
 
 SOURCE = f"genai-prices {version('genai-prices')}"
 QUARTER = 15
@@ -19,7 +20,15 @@ QUARTER = 15
 SERVICE_KEYS = ("service_tier", "speed", "processing")
 """By which genai-prices tells tiers apart: OpenAI's and Google's tiers, Anthropic's fast mode, batches."""
 STANDARD = ("default", "standard")
-MODALITIES = ("input_audio", "input_image", "input_video", "output_audio", "output_image", "output_video")
+MODALITIES = ("audio", "image", "video")
+US_TENTHS = 11
+"""What inference in the US alone costs, in tenths: all categories of tokens, in fast mode too
+(platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing")."""
+ALWAYS_GLOBAL = (
+    *("claude-v1", "claude-2", "claude-3", "claude-instant", "claude-4-", "claude-opus-4-0", "claude-opus-4-1", "claude-opus-4-2025"),
+    *("claude-opus-4-5", "claude-sonnet-4-0", "claude-sonnet-4-2025", "claude-sonnet-4-5", "claude-haiku-4-5"),
+)
+"""Models before 4.6 have one price wherever they run (same place)."""
 TOOLS = {"web_search": "web_searches_kcount", "file_search": "storage_searches_kcount"}
 Prices = dict[str, Decimal | TieredPrices | None]
 
@@ -42,13 +51,16 @@ def _bundled(provider_id: str, model: str, quarter: datetime) -> Price | None:
         return None
     per_request = nano_per_thousand(prices.get("requests_kcount")) or (fee_per_request(model) if provider_id == "openai" else 0)
     services = tuple((name, schedule) for name, schedule in services_of(info, moment) if schedule != standard)
+    if provider_id == "anthropic" and not model.replace(".", "-").startswith(ALWAYS_GLOBAL):
+        services = (*services, *in_the_us(standard, services))
     return Price(
         base=standard.base,
         tiers=standard.tiers,
         source=SOURCE,
         per_request=per_request,
-        extras=(*tools_of(provider_id, model, prices), *modalities_of(prices, standard.base)),
+        extras=(*tools_of(provider_id, model, prices), *modalities_of({**prices, **sound_of(provider_id, model)}, standard.base)),
         services=services,
+        pictures=pictures_at(moment) if provider_id == "openai" else (),
     )
 
 
@@ -67,6 +79,21 @@ def services_of(info: ModelInfo, moment: datetime) -> Iterator[tuple[str, Schedu
         for key, name in variant.when.items():
             if len(variant.when) == 1 and key in SERVICE_KEYS and name not in STANDARD:
                 yield name, schedule_of(vars(info.get_prices(moment, variant.when)))
+
+
+def in_the_us(standard: Schedule, services: Iterable[tuple[str, Schedule]]) -> Iterator[tuple[str, Schedule]]:
+    yield IN_THE_US, dearer(standard)
+    for name, schedule in services:
+        yield f"{name}_{IN_THE_US}", dearer(schedule)
+
+
+def dearer(schedule: Schedule) -> Schedule:
+    return Schedule(rates_in_the_us(schedule.base), tuple((start, rates_in_the_us(rates)) for start, rates in schedule.tiers))
+
+
+def rates_in_the_us(rates: Rates) -> Rates:
+    dearer = {name: -(-rate * US_TENTHS // 10) for name, rate in asdict(rates).items() if rate is not None}
+    return replace(rates, **dearer)
 
 
 def schedule_of(prices: Prices) -> Schedule:
@@ -108,14 +135,37 @@ def tools_of(provider_id: str, model: str, prices: Prices) -> tuple[Fee, ...]:
 
 
 def modalities_of(prices: Prices, text: Rates) -> list[Fee]:
-    """What a million tokens of sound, pictures or films cost more than of text. Vendors count them inside the input and the output."""
-    fees = []
-    for kind in MODALITIES:
-        price = prices.get(f"{kind}_mtok")
-        more = nano_per_million(price) - (text.input if kind.startswith("input_") else text.output) if isinstance(price, Decimal) else 0
-        if more > 0:
-            fees.append(Fee(kind, more, per=PER_MILLION))
-    return fees
+    """What a million tokens of sound, pictures or films cost more than of text. Vendors count them inside the input and the output.
+    Without a rate of their own, those read from a cache cost what others do."""
+    found: dict[str, tuple[Decimal | TieredPrices | None, int]] = {}
+    for name in MODALITIES:
+        heard, read, said = prices.get(f"input_{name}_mtok"), prices.get(f"cache_{name}_read_mtok"), prices.get(f"output_{name}_mtok")
+        found |= {f"input_{name}": (heard, text.input), f"cached_{name}": (read or heard, text.cache_read)}
+        found[f"output_{name}"] = (said, text.output)
+    more = {kind: nano_per_million(price) - rate for kind, (price, rate) in found.items() if isinstance(price, Decimal)}
+    return [Fee(kind, nano, per=PER_MILLION) for kind, nano in more.items() if nano > 0]
+
+
+def sound_of(provider_id: str, model: str) -> Prices:
+    names = [name for name in SOUND if provider_id == "openai" and model.startswith(name)]
+    return {f"{side}_audio_mtok": Decimal(usd) for name in names for side, usd in zip(("input", "output"), SOUND[name], strict=True)}
+
+
+def pictures_at(moment: datetime) -> tuple[PictureRates, ...]:
+    """What the models cost with which OpenAI's tool makes pictures."""
+    return tuple(picture_rates(name, vars(info.get_prices(moment))) for name in PICTURE_MODELS if (info := find("openai", name)))
+
+
+def picture_rates(name: str, prices: Prices) -> PictureRates:
+    text = rates_at(prices, 0)
+
+    def rate(key: str, default: int) -> int:
+        price = prices.get(key)
+        return nano_per_million(price) if isinstance(price, Decimal) else default
+
+    drawn = rate("input_image_mtok", text.input)
+    cached, made = rate("cache_image_read_mtok", drawn), rate("output_image_mtok", text.output)
+    return PictureRates(name, text.input, text.cache_read, drawn, cached, text.output, made)
 
 
 def nano_per_thousand(usd: Decimal | TieredPrices | None) -> int:

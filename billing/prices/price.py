@@ -6,6 +6,7 @@ summed exactly over the buckets and rounded once, half up, to whole nano-USD.
 
 from collections.abc import Iterable, Mapping
 from decimal import Decimal
+from functools import lru_cache
 
 import msgspec
 from msgspec.structs import astuple, replace
@@ -16,11 +17,18 @@ PER_MILLION = 10**6
 TOKENS_PER_TOOL_CALL = 25_000
 """What one call of a provider's own tool is taken to add to the input: a long page, as Anthropic counts it ("Web fetch tool",
 "Usage and pricing"). No vendor sets a limit, so this is no bound; a stream is cut at what is held for it all the same."""
-MODALITIES = ("input_", "output_")
+MODALITIES = ("input_", "cached_", "output_")
 """How kinds of tokens begin, as opposed to kinds of tools."""
+OF_MODEL = ": "
+"""Stands in kinds of tokens that another model than the one asked has used: `gpt-image-2: image_output`."""
+ESTIMATED = "estimated_"
+"""Before kinds of tokens that no provider has stated."""
 ALSO_BILLED_AS = {"auto": ("priority",), "fast": ("fast", "priority"), "priority": ("priority", "fast")}
 """Service tiers that a request may turn out to be billed as. `auto` is what the provider's project is set to, `fast` another word for
 `priority` (platform.openai.com/docs/api-reference/chat/create, `service_tier`)."""
+ANYWHERE, IN_THE_US = "_global", "us"
+"""Anthropic bills a tier by the place as well. A request that does not say `global` runs where its workspace is set to
+(platform.claude.com/docs/en/manage-claude/data-residency)."""
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -104,6 +112,23 @@ class Fee(msgspec.Struct, frozen=True, omit_defaults=True):
         return self.kind.startswith("output_")
 
 
+class PictureRates(msgspec.Struct, frozen=True, array_like=True):
+    """What a model costs that a tool makes pictures with: nano-USD per million tokens of each kind. `name` is how its name begins."""
+
+    name: str
+    text_input: int
+    cached_text_input: int
+    image_input: int
+    cached_image_input: int
+    text_output: int
+    image_output: int
+
+    def rate(self, kind: str) -> int:
+        """For tokens of a kind such as `gpt-image-2: image_output`; 0 for what it does not bill."""
+        rates: dict[str, int] = dict(zip(self.__struct_fields__[1:], astuple(self)[1:], strict=True))
+        return rates.get(kind.partition(OF_MODEL)[2].removeprefix(ESTIMATED), 0)
+
+
 class Schedule(msgspec.Struct, frozen=True, omit_defaults=True):
     """The rates of one service tier. A step applies to all tokens of a request with a longer prompt."""
 
@@ -126,19 +151,34 @@ class Price(Schedule, frozen=True, omit_defaults=True, kw_only=True):
     """What a model costs: its standard rates, what other service tiers cost, and what is paid beside the tokens.
 
     `source` says where it comes from. `per_request` is nano-USD for each request that is answered. `extras` are fees by kind.
+    `pictures` are the rates of other models, which its tools may use.
     """
 
     source: str
     per_request: int = 0
     extras: tuple[Fee, ...] = ()
     services: tuple[tuple[str, Schedule], ...] = ()
+    pictures: tuple[PictureRates, ...] = ()
 
     def served(self, service_tier: str = "") -> "Price":
-        """The price in the tier that the provider states; one without rates of its own costs what the standard one does."""
+        """The price in the tier that the provider states; one without rates of its own costs what the standard one does, in the same
+        place: `priority_us` what `us` does."""
         if not self.services:
             return self
-        schedule = dict(self.services).get(service_tier, self)
+        named = dict(self.services)
+        schedule = named.get(service_tier) or named.get(service_tier.rpartition("_")[2], self)
         return replace(self, base=schedule.base, tiers=schedule.tiers, services=())
+
+    def without_unused(self, extras: Mapping[str, int]) -> "Price":
+        """What a record keeps: the fees that it was charged, out of all that there are."""
+        if not (self.extras or self.pictures):
+            return self
+        used = {self.rates_of(kind) for kind in extras if OF_MODEL in kind and self.pictures}
+        return replace(
+            self,
+            extras=tuple(fee for fee in self.extras if extras.get(fee.kind)),
+            pictures=tuple(rates for rates in self.pictures if rates in used),
+        )
 
     def cost(self, tokens: Tokens, extras: Mapping[str, int] | None = None) -> int:
         """Nano-USD for what was used, by the rates of this very tier."""
@@ -147,14 +187,26 @@ class Price(Schedule, frozen=True, omit_defaults=True, kw_only=True):
 
     def fees(self, extras: Mapping[str, int] | None) -> list[tuple[Fee, int]]:
         """The fees to pay for these counts by kind, each with its count. Other kinds are free."""
-        return [(fee, extras[fee.kind]) for fee in self.extras if extras and extras.get(fee.kind)]
+        counts = extras or {}
+        found = [(fee, counts[fee.kind]) for fee in self.extras if counts.get(fee.kind)]
+        if not self.pictures:
+            return found
+        drawn = [(Fee(kind, self.rates_of(kind).rate(kind), per=PER_MILLION), count) for kind, count in counts.items() if OF_MODEL in kind]
+        return found + [(fee, count) for fee, count in drawn if count and fee.nano]
+
+    def rates_of(self, kind: str) -> PictureRates:
+        """What the model costs that a kind of tokens begins with; one that is not known costs what the dearest does."""
+        known = [rates for rates in self.pictures if kind.startswith(rates.name)]
+        if known:
+            return max(known, key=lambda rates: len(rates.name))
+        return max(self.pictures, key=lambda rates: rates.image_output)
 
     def ceiling(self, service_tier: str = "", limits: Mapping[str, int] | None = None) -> "Ceiling":
         """The most that a request can be charged: it asks for `service_tier`, and allows so much of each kind of extras."""
-        names = ALSO_BILLED_AS.get(service_tier, (service_tier,))
+        names = tiers_met(service_tier)
         met: Iterable[Schedule] = (self, *(schedule for name, schedule in self.services if name in names))
         exact = sum(fee.exact(count) for fee, count in self.fees(limits) if not fee.is_of_output)
-        calls = sum(count for kind, count in (limits or {}).items() if not kind.startswith(MODALITIES))
+        calls = sum(count for kind, count in (limits or {}).items() if not kind.startswith(MODALITIES) and OF_MODEL not in kind)
         return Ceiling(
             steps=tuple(step for schedule in met for step in schedule.steps),
             fees=self.per_request + (exact + PER_MILLION - 1) // PER_MILLION,
@@ -188,6 +240,14 @@ class Ceiling(msgspec.Struct, frozen=True):
 
     def _reachable(self, input_tokens: int) -> list[Rates]:
         return [rates for start, rates in self.steps if input_tokens > start]
+
+
+@lru_cache(maxsize=64)
+def tiers_met(asked: str) -> frozenset[str]:
+    """The tiers that a request for one may be billed as."""
+    tier = asked.removesuffix(ANYWHERE)
+    names = frozenset(ALSO_BILLED_AS.get(tier, (tier,)))
+    return names if asked.endswith(ANYWHERE) else names | {IN_THE_US, *(f"{name}_{IN_THE_US}" for name in names)}
 
 
 def flat(input_usd: str, output_usd: str, source: str) -> Price:

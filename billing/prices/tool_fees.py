@@ -1,8 +1,8 @@
 """What vendors bill for calls of the tools that they run themselves, where genai-prices does not say so. USD per call.
 
 Kinds are named as `proxy/formats/server_tools.py` counts them. Tools that are not here, nor in genai-prices, cost their tokens
-alone: Anthropic's web fetch and Google's URL context; Anthropic's code execution is billed by the hour of a whole organisation,
-which no answer states (platform.claude.com/docs/en/about-claude/pricing, "Specific tool pricing").
+alone: Anthropic's web fetch, Google's URL context, code execution and file search. Anthropic's code execution is billed by the hour of
+a whole organisation, which no answer states (platform.claude.com/docs/en/about-claude/pricing, "Specific tool pricing").
 """
 
 from decimal import Decimal
@@ -10,15 +10,17 @@ from decimal import Decimal
 from billing.money import NANO
 from billing.prices.price import Fee
 
+CONTAINERS = {"": "0.03", "_4g": "0.12", "_16g": "0.48", "_64g": "1.92"}
+"""A container is billed by the minute, five at least: here as 20 minutes, for which the price is given, since no answer says how long it
+ran. Memory in GB, 1 where nothing is said."""
 TOOLS: dict[str, dict[str, str]] = {
-    # developers.openai.com/api/docs/pricing, "Tools". A container is billed by the minute, five at least: here as 20 minutes, for which
-    # the price is given, since no answer says how long it ran. A preview search by a model that does not reason costs more.
+    # developers.openai.com/api/docs/pricing, "Tools": web search at all models, containers of the code interpreter and the hosted
+    # shell, file search. A preview search by a model that does not reason costs more.
     "openai": {
-        "code_interpreter": "0.03",
-        "code_interpreter_4g": "0.12",
-        "code_interpreter_16g": "0.48",
-        "code_interpreter_64g": "1.92",
+        "web_search": "0.01",
         "web_search_preview": "0.01",
+        "file_search": "0.0025",
+        **{f"{tool}{memory}": usd for tool in ("code_interpreter", "shell") for memory, usd in CONTAINERS.items()},
     },
 }
 PREVIEW_SEARCH_WITHOUT_REASONING = "0.025"
@@ -27,7 +29,16 @@ ALWAYS_SEARCHES: dict[str, str] = {"gpt-4o-search-preview": "0.025", "gpt-4o-min
 """Models that search at each request, which their answers do not count (same page, "Web search")."""
 BILLED_BY_PROMPT = ("gemini-2.", "gemini-1.")
 """Google bills a search by the query, but these models by the prompt, however many queries it took
-(ai.google.dev/gemini-api/docs/google-search, "Pricing")."""
+(ai.google.dev/gemini-api/docs/google-search, "Pricing", and .../maps-grounding, "Pricing and rate limits")."""
+MAPS = "google_maps"
+MAPS_BY_PROMPT, MAPS_BY_QUERY = "0.025", "0.014"
+"""ai.google.dev/gemini-api/docs/pricing, "Grounding with Google Maps", beyond what is free."""
+PICTURE_MODELS = ("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "chatgpt-image-latest", "gpt-image-2")
+"""With which OpenAI's image generation makes pictures. All later ones begin as gpt-image-2 does and have its rates
+(developers.openai.com/api/docs/guides/image-generation, "Cost and latency")."""
+SOUND: dict[str, tuple[str, str]] = {"gpt-4o-audio-preview": ("40", "80"), "gpt-4o-mini-audio-preview": ("10", "20")}
+"""USD per million tokens of sound, heard and spoken, of models whose text alone genai-prices knows (the models' own pages at
+developers.openai.com/api/docs/models, "Audio tokens")."""
 
 
 def listed_fees(provider_id: str, model: str) -> dict[str, Fee]:
@@ -35,6 +46,9 @@ def listed_fees(provider_id: str, model: str) -> dict[str, Fee]:
     fees = {kind: Fee(kind, nano(usd)) for kind, usd in TOOLS.get(provider_id, {}).items()}
     if "web_search_preview" in fees and model.startswith(NOT_REASONING):
         fees["web_search_preview"] = Fee("web_search_preview", nano(PREVIEW_SEARCH_WITHOUT_REASONING))
+    if provider_id == "google":
+        by_prompt = model.startswith(BILLED_BY_PROMPT)
+        fees[MAPS] = Fee(MAPS, nano(MAPS_BY_PROMPT if by_prompt else MAPS_BY_QUERY), once=by_prompt)
     return fees
 
 

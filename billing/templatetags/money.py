@@ -3,6 +3,7 @@
 from django import template
 
 from billing import money
+from billing.prices.price import ESTIMATED, OF_MODEL
 
 MILLISECOND = 1_000
 SECOND = 1_000_000
@@ -15,11 +16,24 @@ KINDS = {
     "input_audio": "Sound in the input, above the rate of text",
     "input_image": "Pictures in the input, above the rate of text",
     "input_video": "Films in the input, above the rate of text",
+    "cached_audio": "Sound read from a cache, above the rate of text",
+    "cached_image": "Pictures read from a cache, above the rate of text",
+    "cached_video": "Films read from a cache, above the rate of text",
     "output_audio": "Sound in the output, above the rate of text",
     "output_image": "Pictures in the output, above the rate of text",
     "output_video": "Films in the output, above the rate of text",
+    "google_maps": "Google Maps",
+    "image_generation": "Pictures made",
     "rounding": "Rounding to a thousand-millionth of a dollar",
     "held": "What was held for it counts: what was used is not known",
+}
+OF_ANOTHER_MODEL = {
+    "text_input": "text read",
+    "cached_text_input": "text read from a cache",
+    "image_input": "pictures read",
+    "cached_image_input": "pictures read from a cache",
+    "text_output": "text written",
+    "image_output": "pictures made",
 }
 register = template.Library()
 
@@ -43,6 +57,10 @@ def exact(femto: int) -> str:
 @register.filter
 def in_words(kind: str) -> str:
     """What a line of a cost is for."""
+    model, of_another, tokens = kind.partition(OF_MODEL)
+    if of_another:
+        stated = tokens.removeprefix(ESTIMATED)
+        return f"{model}: {OF_ANOTHER_MODEL.get(stated, stated)}{'' if tokens == stated else ', estimated'}"
     return KINDS.get(kind) or kind.replace("_", " ").capitalize()
 
 

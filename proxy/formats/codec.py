@@ -144,6 +144,10 @@ class Meter(Protocol):
         """What they are at least, where the count is an estimate."""
 
     @property
+    def calls_seen(self) -> Mapping[str, int]:
+        """Calls of the provider's own tools, by kind, that came before it stated any usage."""
+
+    @property
     def failure(self) -> Failure | None:
         """Set where the provider failed and the client has not been told: nothing more of the stream is passed on."""
 

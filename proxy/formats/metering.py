@@ -1,6 +1,7 @@
 """What the meters of streams share: counting output, and reading server-sent events as they pass."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from contextlib import suppress
 
 from proxy.formats.neutral import Failure
@@ -9,10 +10,14 @@ from proxy.formats.sse import END_OF_EVENT, EventSplitter, EventTooLong
 
 class OutputMeter:
     """Counts the tokens of a stream by what passes. `output_least` is what they are at least: of text that comes in large
-    pieces the count is only known within a quarter."""
+    pieces the count is only known within a quarter. `calls_seen` are those of the provider's tools, by kind."""
 
     output_seen = 0
     output_least = 0
+
+    @property
+    def calls_seen(self) -> Mapping[str, int]:
+        return {}
 
     def count(self, tokens: int) -> None:
         self.output_seen += tokens

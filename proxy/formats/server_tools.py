@@ -13,6 +13,8 @@ DEFAULT_CALLS = 10
 """How often a tool is taken to be called at most by a request that sets no limit: vendors have none."""
 MOST_CALLS = 1_000
 MOST_TOKENS = 2**31 - 1
+ESTIMATED = "estimated_"
+"""In kinds of tokens that a provider did not state, and that are counted here by what its documents say."""
 LONGEST_TIER = 20
 
 
@@ -42,13 +44,23 @@ def stated_calls(**counts: Any) -> dict[str, int]:
 
 def stated_modalities(prefix: str, **counts: Any) -> dict[str, int]:
     """Tokens that are not text, by kind: `input_audio` and the like."""
-    found = {f"{prefix}_{modality}": count_of(count) for modality, count in counts.items()}
+    return stated_tokens(f"{prefix}_", **counts)
+
+
+def stated_tokens(prefix: str, **counts: Any) -> dict[str, int]:
+    """Counts of tokens, by kinds that begin so."""
+    found = {f"{prefix}{kind}": count_of(count) for kind, count in counts.items()}
     return {kind: min(count, MOST_TOKENS) for kind, count in found.items() if count and count > 0}
 
 
+def are_estimated(kinds: Iterable[str]) -> bool:
+    """Whether some of an answer's kinds were counted by us."""
+    return any(ESTIMATED in kind for kind in kinds)
+
+
 def heard(body: bytes, marks: Iterable[bytes], input_bound: int) -> dict[str, int]:
-    """The limit of a request that may hold sound or films, which cost more than text: all of its input."""
-    return dict.fromkeys(("input_audio", "input_video"), input_bound) if any(mark in body for mark in marks) else {}
+    """The limit of a request that may hold sound, pictures or films, which cost more than text: all of its input."""
+    return dict.fromkeys(("input_audio", "input_image", "input_video"), input_bound) if any(mark in body for mark in marks) else {}
 
 
 def objects(value: Any) -> list[dict[str, Any]]:

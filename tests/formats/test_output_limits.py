@@ -9,6 +9,7 @@ from proxy.formats.anthropic.relay import AnthropicCall
 from proxy.formats.codec import Quirks
 from proxy.formats.completions import CompletionsCall
 from proxy.formats.gemini.relay import GeminiCall
+from proxy.formats.neutral import BadRequest
 from proxy.formats.openai_chat.relay import ChatCall
 from proxy.formats.openai_responses.relay import ResponsesCall
 
@@ -59,3 +60,21 @@ def limits_in(value: Any) -> list[int]:
         return []
     own = [each for name, each in value.items() if name.lower().startswith("max") and isinstance(each, int)]
     return own + [each for inner in value.values() for each in limits_in(inner)]
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"generationConfig": {"maxOutputTokens": 5, "max_output_tokens": 60_000}}, "maxOutputTokens"),
+        ({"generation_config": {"candidateCount": 1, "candidate_count": 8}}, "candidateCount"),
+        ({"generationConfig": {}, "generation_config": {"maxOutputTokens": 60_000}}, "generationConfig"),
+        ({"systemInstruction": "a", "system_instruction": "b" * 3000}, "systemInstruction"),
+        ({"cachedContent": "cachedContents/a", "cached_content": "cachedContents/b"}, "cachedContent"),
+        ({"serviceTier": "standard", "service_tier": "priority"}, "serviceTier"),
+    ],
+)
+def test_a_field_that_is_given_in_both_of_its_spellings_is_refused(given: dict[str, Any], field: str) -> None:
+    """What one of them allows would be held, and the other one might be obeyed."""
+    with pytest.raises(BadRequest) as refusal:
+        GeminiCall(json.dumps({"contents": CONTENTS, **given}).encode(), "gemini-2.0-flash")
+    assert refusal.value.param == field

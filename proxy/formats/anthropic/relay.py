@@ -19,7 +19,7 @@ from proxy.formats.codec import Quirks
 from proxy.formats.metering import EventMeter
 from proxy.formats.neutral import Call, Failure, Usage
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.server_tools import DEFAULT_CALLS, limit_of, objects
+from proxy.formats.server_tools import DEFAULT_CALLS, limit_of, objects, stated_calls
 from proxy.formats.sse import between_events, data_of
 from proxy.formats.tokens import tokens_in_size, tokens_in_text
 
@@ -47,6 +47,7 @@ class Request(msgspec.Struct):
     tools: Any = None
     output_config: Any = None
     speed: Any = None
+    inference_geo: Any = None
     mcp_servers: Any = None
 
 
@@ -60,9 +61,15 @@ class StartedMessage(msgspec.Struct):
     usage: WireUsage | None = None
 
 
+class Block(msgspec.Struct):
+    type: str = ""
+    name: str = ""
+
+
 class Event(msgspec.Struct):
     type: str = ""
     delta: Delta | None = None
+    content_block: Block | None = None
     message: StartedMessage | None = None
     usage: WireUsage | None = None
 
@@ -77,6 +84,10 @@ WORDS = bounds.vocabulary("""
     role content type text source media_type data url title context thinking signature id name tool_use_id is_error cache_control
     ttl
 """)
+
+READ = (b"_delta", b'"usage"', b'"error"', b'"server_tool_use"')
+"""What stands in the events of a stream that are decoded."""
+SEARCH = Block("server_tool_use", "web_search")
 
 decode_request = msgspec.json.Decoder(Request).decode
 decode_event = msgspec.json.Decoder(Event).decode
@@ -100,7 +111,7 @@ class AnthropicCall:
             input_bound=bound,
             output_limit=request.max_tokens,
             stream=bool(request.stream),
-            service_tier="fast" if request.speed == "fast" else "",
+            service_tier=tier_asked(request),
             tool_limits=tool_limits(request),
         )
 
@@ -163,6 +174,12 @@ def input_bound(request: Request) -> int:
     return bounds.TOKENS_PER_REPLY + messages + system + added
 
 
+def tier_asked(request: Request) -> str:
+    """A workspace can be set to the US, which costs more; a request that says `global` is not (docs, "Data residency")."""
+    tier = "fast" if request.speed == "fast" else "auto"
+    return f"{tier}_global" if request.inference_geo == "global" else tier
+
+
 def tool_limits(request: Request) -> dict[str, int]:
     """How often Anthropic's own tools may be called: as often as their `max_uses` says (docs, "Web search tool", "Max uses")."""
     limits = {"mcp": DEFAULT_CALLS} if request.mcp_servers else {}
@@ -218,13 +235,14 @@ def text_of(block: dict[str, Any]) -> str:
 class StreamMeter(EventMeter):
     """Reads a stream as it passes. `output_seen` is our own count of tokens.
 
-    The usage in the first event states the input, but not what will be generated: until the last one has come, the output is
-    what was seen.
+    The usage in the first event states the input, but not what will be generated: until the last one has come, the output and the
+    searches are what was seen.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.stated: WireUsage | None = None
+        self.searches = 0
         self.final = False
 
     @property
@@ -232,13 +250,14 @@ class StreamMeter(EventMeter):
         usage = neutral_usage(self.stated) if self.stated else None
         if usage is None or self.final:
             return usage
-        return msgspec.structs.replace(usage, output=max(usage.output, self.output_seen))
+        searches = usage.tool_calls | stated_calls(web_search=self.searches)
+        return msgspec.structs.replace(usage, output=max(usage.output, self.output_seen), tool_calls=searches)
 
     def read(self, event: bytes) -> None:
         """Most events are pieces of text; those without text or usage are not decoded. A quote in a text has a backslash before it."""
         if b'"message_stop"' in event:
             self.ended = True
-        if b"_delta" not in event and b'"usage"' not in event and b'"error"' not in event:
+        if not any(mark in event for mark in READ):
             return
         try:
             parsed = decode_repaired(decode_event, data_of(event))
@@ -248,6 +267,8 @@ class StreamMeter(EventMeter):
         if parsed.delta is not None:
             delta = parsed.delta
             self.count(tokens_in_text(delta.text or delta.thinking or delta.partial_json))
+        if parsed.content_block == SEARCH:
+            self.searches += 1
         stated = parsed.message.usage if parsed.message else parsed.usage
         if stated is not None and neutral_usage(merged(self.stated, stated)) is not None:
             self.stated = merged(self.stated, stated)

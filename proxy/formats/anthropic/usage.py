@@ -6,10 +6,11 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.formats.neutral import Usage
-from proxy.formats.server_tools import stated_calls, tier_of
+from proxy.formats.server_tools import LONGEST_TIER, stated_calls, tier_of
 from proxy.formats.tokens import counts_of, detail_in
 
 MAX_TOKENS = 2**31 - 1
+STANDARD, IN_THE_US = "standard", "_us"
 SUMMED = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 
 
@@ -29,6 +30,7 @@ class WireUsage(Counts):
     server_tool_use: Any = None
     service_tier: Any = None
     speed: Any = None
+    inference_geo: Any = None
 
 
 def merged(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
@@ -46,8 +48,10 @@ def neutral_usage(wire: WireUsage) -> Usage | None:
 
 
 def tier_in(wire: WireUsage) -> str:
-    """Fast mode has prices of its own, and is no tier in the vendor's words (docs, "Fast mode", "Pricing")."""
-    return "fast" if wire.speed == "fast" else tier_of(wire.service_tier)
+    """Fast mode has prices of its own, and is no tier in the vendor's words (docs, "Fast mode", "Pricing"); nor is the place of
+    inference, which is billed where it is `us` (docs, "Data residency")."""
+    tier = "fast" if wire.speed == "fast" else tier_of(wire.service_tier)
+    return f"{(tier or STANDARD)[: LONGEST_TIER - len(IN_THE_US)]}{IN_THE_US}" if wire.inference_geo == "us" else tier
 
 
 def calls_in(wire: WireUsage) -> dict[str, int]:

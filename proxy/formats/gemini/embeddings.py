@@ -4,19 +4,23 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta, field
+from msgspec.structs import replace
 
 from proxy.formats import bounds
 from proxy.formats.body import decode, encode, read_safely, replace_fields
 from proxy.formats.codec import Quirks
 from proxy.formats.gemini.encoder import StreamEncoder
+from proxy.formats.gemini.grounding import Grounded
 from proxy.formats.gemini.relay import EVENT_STREAM, LONGEST_MODEL, StreamMeter, model_path, prompt_tokens
-from proxy.formats.gemini.usage import counts_in, neutral_usage
+from proxy.formats.gemini.usage import counts_in, neutral_usage, with_services
 from proxy.formats.neutral import BadAnswer, BadRequest, Call, Inexpressible, Usage
 from proxy.formats.neutral import Request as NeutralRequest
+from proxy.formats.server_tools import heard
 from proxy.formats.sse import comment_after
 
 MAX_BATCH = 10_000
 MAX_DIMENSIONS = 65_536
+MEDIA = (b"inlineData", b"inline_data", b"fileData", b"file_data")
 TOKENS_PER_ESTIMATE = 4
 """Bytes of text in a token, for an estimate that is no bound."""
 
@@ -104,7 +108,7 @@ class WholeCall:
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         try:
-            return neutral_usage(counts_in(decode_answer(body).usage_metadata)), 0
+            return usage_in(decode_answer(body)), 0
         except (msgspec.DecodeError, RecursionError):
             return None, 0
 
@@ -117,6 +121,10 @@ class WholeCall:
 
 class VectorsCall(WholeCall):
     """What requests for vectors have in common. `bodies` holds one for each vector."""
+
+    def __init__(self, body: bytes, model: str, bound: int) -> None:
+        super().__init__(body, model, bound)
+        self.call = replace(self.call, tool_limits=heard(body, MEDIA, bound))
 
     @property
     def bodies(self) -> list[bytes]:
@@ -198,6 +206,11 @@ class CountTokensCall(WholeCall):
         return encode({"totalTokens": -(-self.call.input_bound // TOKENS_PER_ESTIMATE)})
 
 
+def usage_in(answer: EmbedAnswer) -> Usage | None:
+    """Sound, pictures and films cost more than text (ai.google.dev/gemini-api/docs/pricing, "Gemini Embedding 2")."""
+    return with_services(neutral_usage(counts_in(answer.usage_metadata)), answer.usage_metadata, Grounded())
+
+
 def stated(usage: Usage | None) -> dict[str, Any]:
     return {"usageMetadata": {"promptTokenCount": usage.prompt}} if usage else {}
 
@@ -231,4 +244,4 @@ def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
     embeddings = answer.embeddings or ([answer.embedding] if answer.embedding else [])
     if not embeddings:
         raise BadAnswer("The provider's answer holds no embeddings.")
-    return [embedding.values for embedding in embeddings], neutral_usage(counts_in(answer.usage_metadata))
+    return [embedding.values for embedding in embeddings], usage_in(answer)

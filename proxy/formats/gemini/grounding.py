@@ -10,6 +10,11 @@ import msgspec
 
 from proxy.formats.gemini.parts import Wire
 from proxy.formats.neutral import Citation, Part, Refusal, Text
+from proxy.formats.server_tools import objects, stated_calls
+
+QUERIES = ("webSearchQueries", "imageSearchQueries")
+SOURCES = ("web", "image", "maps")
+"""Kinds of what Google has found."""
 
 
 class Source(Wire):
@@ -38,6 +43,36 @@ class Support(Wire):
 class Grounding(Wire):
     grounding_chunks: list[Chunk] | None = None
     grounding_supports: list[Support] | None = None
+
+
+class Grounded:
+    """What Google has searched for an answer, over all the candidates and chunks of it.
+
+    Empty and repeated queries are not billed (ai.google.dev/gemini-api/docs/google-search, "Pricing"). Those to Google Maps stand
+    among those to the web, and are told by the sources that came of them (.../maps-grounding): where both were found, one was for maps.
+    """
+
+    def __init__(self) -> None:
+        self.queries: set[tuple[str, str]] = set()
+        self.sources: set[str] = set()
+
+    def read(self, metadata: Any) -> None:
+        if not isinstance(metadata, dict):
+            return
+        for name in QUERIES:
+            queries = metadata.get(name)
+            self.queries |= {(name, query) for query in queries if isinstance(query, str) and query} if isinstance(queries, list) else set()
+        self.sources |= {name for chunk in objects(metadata.get("groundingChunks")) for name in SOURCES if name in chunk}
+
+    @property
+    def calls(self) -> dict[str, int]:
+        """Searches and look-ups on the map."""
+        count = len(self.queries)
+        if "maps" not in self.sources:
+            return stated_calls(web_search=count)
+        if self.sources == {"maps"}:
+            return stated_calls(google_maps=max(count, 1))
+        return stated_calls(google_maps=1, web_search=max(count - 1, 1))
 
 
 def read_citations(metadata: Any, texts: Sequence[str]) -> list[list[Citation]]:

@@ -15,8 +15,9 @@ from proxy.formats.body import UNREADABLE, decode, decode_fields, decode_repaire
 from proxy.formats.codec import Quirks
 from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncoder
 from proxy.formats.gemini.errors import render_error
+from proxy.formats.gemini.grounding import Grounded
 from proxy.formats.gemini.settings import MAX_CHOICES, TokenLimit
-from proxy.formats.gemini.usage import counts_in, merged, neutral_usage, searches_in, stated_usage, with_services
+from proxy.formats.gemini.usage import counts_in, merged, neutral_usage, stated_usage, with_services
 from proxy.formats.metering import OutputMeter
 from proxy.formats.neutral import BadRequest, Call, Failure, Usage
 from proxy.formats.neutral import Request as NeutralRequest
@@ -30,7 +31,10 @@ SERVER_TOOL_TOKENS = 3_000
 """What a tool of Google's own may add to the prompt before it fetches anything."""
 SOUND = (b"audio", b"video", b"fileUri", b"file_uri", b"cachedContent", b"cached_content")
 """What stands in a request that may hold sound, if only by reference."""
-SEARCHES = ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval")
+KINDS = dict.fromkeys(("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"), "web_search") | {
+    "googleMaps": "google_maps"
+}
+"""Google's own tools that it bills by the call, under the names that all formats share."""
 NULL = msgspec.Raw(b"null")
 END_OF_EVENT = b"\r\n\r\n"
 SPACE = b"\r\n"
@@ -76,6 +80,13 @@ class Request(msgspec.Struct):
     @property
     def messages(self) -> list[dict[str, Any]]:
         return self.contents if isinstance(self.contents, list) else [self.contents]
+
+
+SPELLINGS = {
+    kind: [(own, snake) for own in fields for snake in fields if snake.name == f"snake_{own.name}"]
+    for kind in (Request, Settings)
+    if (fields := msgspec.structs.fields(kind))
+}
 
 
 class Part(msgspec.Struct):
@@ -128,6 +139,8 @@ class GeminiCall:
         self.request = request = decode(decode_request, body)
         self.settings = settings = request.settings or request.snake_settings or Settings()
         limit, choices = settings.limit or settings.snake_limit, settings.choices
+        check_spellings(request)
+        check_spellings(settings)
         check(request, model, choices)
         bound = read_safely(lambda _: input_bound(request, settings, model), body) + bounds.settings_tokens(body, COUNTED)
         self.call = Call(
@@ -136,7 +149,7 @@ class GeminiCall:
             output_limit=limit and limit * choices,
             choices=choices,
             stream=stream,
-            service_tier=tier_of(request.service_tier or request.snake_service_tier),
+            service_tier=tier_of(request.service_tier or request.snake_service_tier) or "auto",
             tool_limits=tool_limits(request.tools) | heard(body, SOUND, bound),
         )
 
@@ -182,6 +195,13 @@ def model_path(model: str) -> str:
     return f"/v1beta/models/{quote(model, safe='')}"
 
 
+def check_spellings(message: Request | Settings) -> None:
+    """Which of two spellings of a field a provider would obey is not known."""
+    for own, snake in SPELLINGS[type(message)]:
+        if getattr(message, own.name) is not None and getattr(message, snake.name) is not None:
+            raise BadRequest(f"Give {own.encode_name} or {snake.encode_name}, not both.", own.encode_name)
+
+
 def check(request: Request, model: str, choices: int) -> None:
     if not 1 <= len(model) <= LONGEST_MODEL:
         raise BadRequest("The address names no model.", "model")
@@ -212,8 +232,7 @@ def server_tools(tools: Any) -> list[str]:
 
 def tool_limits(tools: Any) -> dict[str, int]:
     """Google sets no limit to the calls of its tools, and takes none."""
-    kinds = ("web_search" if kind in SEARCHES else kind for kind in server_tools(tools))
-    return dict.fromkeys(kinds, DEFAULT_CALLS)
+    return dict.fromkeys((KINDS.get(kind, kind) for kind in server_tools(tools)), DEFAULT_CALLS)
 
 
 def prompt_tokens(value: Any, image: int) -> int:
@@ -243,8 +262,10 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         return None, tokens_in_size(len(body))
     parts = parts_of(answer)
     usage = stated_usage(counts_in(answer.usage_metadata), answer.usage_metadata, bool(parts))
-    queries = {query for candidate in answer.candidates or () for query in searches_in(candidate.grounding_metadata)}
-    usage = with_services(usage, answer.usage_metadata, queries)
+    grounded = Grounded()
+    for candidate in answer.candidates or ():
+        grounded.read(candidate.grounding_metadata)
+    usage = with_services(usage, answer.usage_metadata, grounded)
     return usage, 0 if usage else sum(map(tokens_in, parts))
 
 
@@ -254,7 +275,7 @@ def salvaged(body: bytes) -> tuple[Usage | None, int]:
         answer = decode_repaired(decode_raw, body)
     except UNREADABLE:
         return None, tokens_in_size(len(body))
-    usage = neutral_usage(counts_in(answer.usage_metadata))
+    usage = with_services(neutral_usage(counts_in(answer.usage_metadata)), answer.usage_metadata, Grounded())
     return usage, 0 if usage else tokens_in_size(len(bytes(answer.candidates)))
 
 
@@ -281,14 +302,14 @@ class StreamMeter(OutputMeter):
         self.framing = ArrayFraming() if array else None
         self.counts: dict[str, int] = {}
         self.metadata: dict[str, Any] = {}
-        self.queries: set[str] = set()
+        self.grounded = Grounded()
         self.finished = False
         self.failure: Failure | None = None
         self.provider_failed = False
 
     @property
     def usage(self) -> Usage | None:
-        usage = with_services(neutral_usage(self.counts), self.metadata, self.queries)
+        usage = with_services(neutral_usage(self.counts), self.metadata, self.grounded)
         if usage is None or self.finished:
             return usage
         return msgspec.structs.replace(usage, output=max(usage.output, self.output_seen))
@@ -329,7 +350,7 @@ class StreamMeter(OutputMeter):
             self.metadata |= answer.usage_metadata if isinstance(answer.usage_metadata, dict) else {}
         for candidate in answer.candidates or ():
             self.finished = self.finished or candidate.finish_reason is not None
-            self.queries |= searches_in(candidate.grounding_metadata)
+            self.grounded.read(candidate.grounding_metadata)
             for part in (candidate.content and candidate.content.parts) or ():
                 self.count(tokens_in(part))
 

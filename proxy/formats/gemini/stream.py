@@ -4,13 +4,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.formats.body import mended
 from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.gemini.arguments import PartialCall, is_partial
 from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.errors import error_in, parse_error
-from proxy.formats.gemini.grounding import read_citations
+from proxy.formats.gemini.grounding import Grounded, read_citations
 from proxy.formats.gemini.parts import ORIGIN
 from proxy.formats.gemini.response import (
     Answer,
@@ -22,7 +23,7 @@ from proxy.formats.gemini.response import (
     read_logprobs,
     readable_parts,
 )
-from proxy.formats.gemini.usage import merged, stated_usage
+from proxy.formats.gemini.usage import merged, stated_usage, with_services
 from proxy.formats.neutral import (
     Event,
     Failed,
@@ -43,6 +44,7 @@ from proxy.formats.neutral import (
     UsageSeen,
 )
 from proxy.formats.sse import TOO_LONG, EventSplitter, EventTooLong, data_of
+from proxy.formats.tokens import tokens_in_text
 
 __all__ = ["StreamDecoder", "StreamEncoder"]
 
@@ -60,6 +62,9 @@ class StreamDecoder:
         self.splitter = EventSplitter()
         self.choices: dict[int, ChoiceReader] = {}
         self.counts: dict[str, int] = {}
+        self.metadata: dict[str, Any] = {}
+        self.grounded = Grounded()
+        self.output_seen = 0
         self.usage: Usage | None = None
         self.started = self.failed = self.judged = self.blocked = False
         self.stray = b""
@@ -124,13 +129,21 @@ class StreamDecoder:
         self.blocked = self.blocked or answer.is_blocked
         for candidate in answer.candidates or ():
             index = candidate.index or 0
+            self.grounded.read(candidate.grounding_metadata)
             reader = self.choices.setdefault(index, ChoiceReader(index))
-            yield from reader.read(candidate)
+            for event in reader.read(candidate):
+                self.output_seen += tokens_in_text(event.text) if isinstance(event, PartDelta) else 0
+                yield event
         yield from self.read_usage(answer.usage_metadata)
 
     def read_usage(self, metadata: Any) -> Iterator[Event]:
+        """Until the answer has finished, what is stated of the output may lag behind what has come."""
         self.counts = merged(self.counts, metadata)
-        usage = stated_usage(self.counts, metadata, has_content=not self.blocked)
+        self.metadata |= metadata if isinstance(metadata, dict) else {}
+        stated = stated_usage(self.counts, metadata, has_content=not self.blocked)
+        usage = with_services(stated, self.metadata, self.grounded)
+        if usage is not None and not self.is_complete:
+            usage = replace(usage, output=max(usage.output, self.output_seen))
         if usage is not None and usage != self.usage:
             self.usage = usage
             yield UsageSeen(usage=usage)

@@ -4,13 +4,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from proxy.formats.gemini.grounding import Grounded
 from proxy.formats.neutral import Usage
-from proxy.formats.server_tools import objects, stated_calls, stated_modalities, tier_of
+from proxy.formats.server_tools import objects, stated_modalities, tier_of
 from proxy.formats.tokens import count_of
 
 MAX_TOKENS = 2**31 - 1
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"
 OUTPUT, THOUGHTS, TOTAL = "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"
+MODALITIES = ("audio", "image", "video")
 COUNTS = (PROMPT, CACHED, TOOL_PROMPT, OUTPUT, THOUGHTS)
 
 
@@ -29,26 +31,25 @@ def merged(before: dict[str, int], metadata: Any) -> dict[str, int]:
     return before | counts
 
 
-def searches_in(grounding: Any) -> set[str]:
-    """The queries that Google searched for. Empty and repeated ones are not billed (ai.google.dev/gemini-api/docs/google-search)."""
-    queries = grounding.get("webSearchQueries") if isinstance(grounding, dict) else None
-    return {query for query in queries if isinstance(query, str) and query} if isinstance(queries, list) else set()
-
-
-def with_services(usage: Usage | None, metadata: Any, queries: set[str]) -> Usage | None:
+def with_services(usage: Usage | None, metadata: Any, grounded: Grounded) -> Usage | None:
     """What an answer is billed for beside its tokens of text."""
-    calls = stated_calls(web_search=len(queries)) | modalities_in(metadata)
-    return usage and replace(usage, service_tier=tier_in(metadata), tool_calls=calls)
+    return usage and replace(usage, service_tier=tier_in(metadata), tool_calls=grounded.calls | modalities_in(metadata))
 
 
 def modalities_in(metadata: Any) -> dict[str, int]:
-    """Tokens of sound, pictures and films, which the details tell apart from text."""
-    told = metadata if isinstance(metadata, dict) else {}
-    found: dict[str, int] = {}
-    for prefix, name in (("input", "promptTokensDetails"), ("output", "candidatesTokensDetails")):
-        counts = {str(detail.get("modality")).lower(): detail.get("tokenCount") for detail in objects(told.get(name))}
-        found |= stated_modalities(prefix, **{modality: counts.get(modality) for modality in ("audio", "image", "video")})
-    return found
+    """Tokens of sound, pictures and films, which the details tell apart from text. Those of the prompt count what was read from a
+    cache as well, and not what Google's tools have found."""
+    prompt, cached, found, made = (
+        tokens_by_modality(metadata, f"{name}TokensDetails") for name in ("prompt", "cache", "toolUsePrompt", "candidates")
+    )
+    heard = {name: max(prompt.get(name, 0) - cached.get(name, 0), 0) + found.get(name, 0) for name in MODALITIES}
+    return stated_modalities("input", **heard) | stated_modalities("cached", **cached) | stated_modalities("output", **made)
+
+
+def tokens_by_modality(metadata: Any, name: str) -> dict[str, int]:
+    details = objects(metadata.get(name)) if isinstance(metadata, dict) else []
+    counts = {str(detail.get("modality")).lower(): count_of(detail.get("tokenCount")) for detail in details}
+    return {modality: count for modality in MODALITIES if (count := counts.get(modality)) and 0 < count <= MAX_TOKENS}
 
 
 def tier_in(metadata: Any) -> str:

@@ -4,6 +4,7 @@ A request is relayed as it came but for the fields that the gateway must set, so
 """
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any
 
@@ -15,8 +16,9 @@ from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, repl
 from proxy.formats.codec import Quirks
 from proxy.formats.metering import EventMeter
 from proxy.formats.neutral import Call, Failure, Usage
+from proxy.formats.openai_responses import pictures
 from proxy.formats.openai_responses.response import WireUsage, error_event, neutral_usage
-from proxy.formats.openai_responses.server_tools import MARKS, tool_limits, with_services
+from proxy.formats.openai_responses.server_tools import MARKS, billed_calls, tool_limits, with_services
 from proxy.formats.openai_responses.stream import StreamEncoder
 from proxy.formats.server_tools import tier_of
 from proxy.formats.sse import comment_after, data_of
@@ -60,6 +62,10 @@ class Typed(msgspec.Struct):
     type: str = ""
 
 
+class Done(msgspec.Struct):
+    item: dict[str, Any] = {}
+
+
 class Delta(msgspec.Struct):
     delta: str
 
@@ -79,6 +85,7 @@ decode_usage = msgspec.json.Decoder(WireUsage).decode
 decode_output = msgspec.json.Decoder(list[dict[str, Any]]).decode
 decode_type = msgspec.json.Decoder(Typed).decode
 decode_closing = msgspec.json.Decoder(Closing).decode
+decode_done = msgspec.json.Decoder(Done).decode
 decode_any = msgspec.json.Decoder().decode
 decode_delta = msgspec.json.Decoder(Delta).decode
 
@@ -126,7 +133,7 @@ class ResponsesCall:
             return None, tokens_in_size(len(body))
 
     def meter(self) -> "StreamMeter":
-        return StreamMeter()
+        return StreamMeter(self.request.tools)
 
     def encoder(self, request: neutral.Request) -> StreamEncoder:
         return StreamEncoder(request)
@@ -162,7 +169,8 @@ def measure(answer: Answer) -> tuple[Usage | None, int]:
     usage = usage_in(answer.usage)
     if usage is None:
         return None, sum(map(tokens_in, decode_output(answer.output)))
-    output, tools = (decode_any(raw) for raw in (answer.output, answer.tools)) if called_tools(answer.output) else (None, None)
+    told = called_tools(answer.output) or pictures.are_stated(answer.tool_usage)
+    output, tools = (decode_any(raw) for raw in (answer.output, answer.tools)) if told else (None, None)
     return with_services(usage, answer.service_tier, output, tools, answer.tool_usage), 0
 
 
@@ -193,17 +201,28 @@ def tokens_in(value: Any) -> int:
 
 
 class StreamMeter(EventMeter):
-    """Reads a stream as it passes. `usage` is what the provider stated, `output_seen` our own count of tokens."""
+    """Reads a stream as it passes. `usage` is what the provider stated, `output_seen` our own count of tokens. `tools` are those that
+    were offered."""
 
-    def __init__(self) -> None:
+    def __init__(self, tools: Any = None) -> None:
         super().__init__()
+        self.tools = tools
+        self.called: list[dict[str, Any]] = []
         self.usage: Usage | None = None
+
+    @property
+    def calls_seen(self) -> Mapping[str, int]:
+        return billed_calls(self.called, self.tools, None)
 
     def read(self, event: bytes) -> None:
         """Most events carry neither text nor usage, and are told by a search: a quote in a text has a backslash before it."""
         try:
             if b'.delta"' in event:
                 self.count(tokens_in_text(decode_repaired(decode_delta, data_of(event)).delta))
+                return
+            if b'"response.output_item.done"' in event and any(mark in event for mark in MARKS):
+                item = decode_repaired(decode_done, data_of(event)).item
+                self.called.append({name: value for name, value in item.items() if name != "result"})
                 return
             if TERMINAL.search(event):
                 self.end(decode_repaired(decode_type, data_of(event)).type)

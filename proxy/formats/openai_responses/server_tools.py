@@ -1,32 +1,51 @@
 """Calls of OpenAI's own tools: how many a request allows, and how many an answer is billed for.
 
 developers.openai.com/api/docs/guides/tools-web-search ("Output and citations": only searches are billed, pages opened are not),
-.../tools-code-interpreter ("Containers"), and the `tool_usage` of an answer (docs/api-reference/responses/object).
+.../tools-code-interpreter ("Containers"), .../tools-shell ("Hosted shell"), and the `tool_usage` of an answer
+(docs/api-reference/responses/object).
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 from msgspec.structs import replace
 
 from proxy.formats.neutral import Usage
+from proxy.formats.openai_responses import pictures
 from proxy.formats.server_tools import counted, limit_of, objects, stated_calls, tier_of
 
 OF_THE_CLIENT = ("function", "custom", "namespace", "local_shell", "apply_patch", "computer", "computer_use_preview")
-"""Tools whose calls the client answers itself."""
-MARKS = (b'"web_search_call"', b'"file_search_call"', b'"code_interpreter_call"')
+"""Tools whose calls the client answers itself; so it does those of a shell that has no container at OpenAI."""
+MARKS = (b'"web_search_call"', b'"file_search_call"', b'"code_interpreter_call"', b'"shell_call"', b'"image_generation_call"')
 """What stands in the output of an answer that called one of these tools."""
+CONTAINERS = {"code_interpreter_call": "code_interpreter", "shell_call": "shell"}
+"""Tools that run in a container, which is billed and not each call, by the items of their calls."""
+DEFAULT_PICTURES = 4
+"""How many pictures a request is taken to ask for at most, where it sets no limit: each costs what a hundred searches do."""
 
 
 def kind_of(tool: dict[str, Any]) -> str:
-    """`web_search` or `web_search_preview` whatever their date; a code interpreter by the memory of its container, if not 1 GB."""
+    """`web_search` or `web_search_preview` whatever their date; what has a container by its memory, if not 1 GB."""
     kind = tool.get("type")
-    match kind, tool.get("container"):
-        case str(), _ if kind.startswith("web_search"):
+    match kind:
+        case str() if kind.startswith("web_search"):
             return "web_search_preview" if "preview" in kind else "web_search"
-        case "code_interpreter", {"memory_limit": "4g" | "16g" | "64g" as memory}:
-            return f"code_interpreter_{memory}"
-        case str(), _:
+        case "code_interpreter":
+            return f"{kind}{memory_of(tool.get('container'))}"
+        case "shell":
+            place = tool.get("environment")
+            hosted = isinstance(place, dict) and str(place.get("type")).startswith("container")
+            return f"{kind}{memory_of(place)}" if hosted else ""
+        case str():
             return kind
+        case _:
+            return ""
+
+
+def memory_of(container: Any) -> str:
+    match container:
+        case {"memory_limit": "4g" | "16g" | "64g" as memory}:
+            return f"_{memory}"
         case _:
             return ""
 
@@ -34,22 +53,41 @@ def kind_of(tool: dict[str, Any]) -> str:
 def tool_limits(tools: Any, most: Any) -> dict[str, int]:
     """How often each of the provider's tools may be called; `max_tool_calls` holds for all of them together."""
     kinds = {kind_of(tool) for tool in objects(tools)} - set(OF_THE_CLIENT) - {""}
-    return dict.fromkeys(kinds, limit_of(most))
+    limits = dict.fromkeys(kinds, limit_of(most))
+    if pictures.KIND in limits:
+        limits[pictures.KIND] = DEFAULT_PICTURES if most is None else limits[pictures.KIND]
+        limits |= pictures.limits(pictures.tool_in(tools), limits[pictures.KIND])
+    return limits
 
 
 def billed_calls(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
     """The calls in an answer's output, by kind. `tools` are those that the answer repeats from its request."""
     offered = {kind_of(tool) for tool in objects(tools)}
     search = "web_search_preview" if "web_search_preview" in offered and "web_search" not in offered else "web_search"
-    code = next((kind for kind in offered if kind.startswith("code_interpreter")), "code_interpreter")
     items = objects(output)
     kinds = [search if item.get("type") == "web_search_call" else "file_search" for item in items if is_search(item)]
-    containers = {str(item.get("container_id")) for item in items if item.get("type") == "code_interpreter_call"}
-    counts = counted([*kinds, *(code for _ in containers)])
+    counts = counted([*kinds, *containers(items, offered)]) | pictures.used(output, tools, tool_usage)
     if isinstance(tool_usage, dict) and isinstance(web := tool_usage.get("web_search"), dict) and "num_requests" in web:
         counts.pop(search, None)
         counts |= stated_calls(**{search: web["num_requests"]})
     return counts
+
+
+def containers(items: Iterable[dict[str, Any]], offered: set[str]) -> list[str]:
+    """The containers that calls ran in: each once, however many there were, under the kind of the tool that was offered."""
+    found = {(tool, container_of(item)) for item in items if (tool := CONTAINERS.get(str(item.get("type"))))}
+    return [next((kind for kind in offered if kind.startswith(tool)), tool) for tool, container in found if container is not None]
+
+
+def container_of(item: dict[str, Any]) -> str | None:
+    """None for a shell of the client's."""
+    match item:
+        case {"type": "shell_call", "environment": {"container_id": container}}:
+            return str(container)
+        case {"type": "shell_call"}:
+            return None
+        case _:
+            return str(item.get("container_id"))
 
 
 def is_search(item: dict[str, Any]) -> bool:

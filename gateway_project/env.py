@@ -11,6 +11,7 @@ from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import parse_qsl, urlsplit
 
 from cryptography.fernet import Fernet
 from pydantic import AliasChoices, Field, ValidationError, ValidationInfo, field_validator
@@ -18,6 +19,8 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PRIVATE_FILE_MODE = 0o600
+TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
+"""Options of a `rediss://` URL, which redis-py, Celery and the ledger understand alike."""
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
@@ -43,6 +46,8 @@ class Environment(BaseSettings):
 
     database_url: str = ""
     database_path: Path | None = Field(None, validation_alias=AliasChoices("database_path", "db_path"))
+    gateway_database_timeout_s: float = Field(5, gt=0)
+    """How long PostgreSQL may say nothing before it is treated as down."""
     redis_url: str = ""
     gateway_redis_timeout_ms: int = Field(50, gt=0)
     """How long a request waits for Redis before it is treated as down."""
@@ -120,6 +125,11 @@ class Environment(BaseSettings):
         # A database address that is wrong is missing here, and reported itself.
         if value and info.data.get("database_url") == "":
             raise ValueError("REDIS_URL needs DATABASE_URL: Redis without PostgreSQL would lose records")
+        parts = urlsplit(value)
+        if value and parts.scheme not in ("redis", "rediss"):
+            raise ValueError("it must begin with redis:// or rediss://")
+        if unknown := dict(parse_qsl(parts.query, keep_blank_values=True)).keys() - (TLS_FILES if parts.scheme == "rediss" else ()):
+            raise ValueError(f"unknown options: {', '.join(sorted(unknown))}; rediss:// has {', '.join(TLS_FILES)}")
         return value
 
     @field_validator("gateway_signup")

@@ -17,6 +17,7 @@ from billing.ledger import Ledger, SqlLedger
 from billing.ledger.redis import Policy, RedisLedger
 from billing.ledger.session import connect, lock_beside
 from gateway_project.celery import app as celery
+from gateway_project.postgresql.base import given_up_when
 from projects import configcache
 from proxy import exchange, lean, operator_config, revocation
 from proxy.downstream import LAST_WORDS_S
@@ -55,6 +56,7 @@ async def services() -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if not settings.ENV.database_url:
             stack.enter_context(only_process_on(settings.ENV.sqlite_path))
+        stack.enter_context(given_up_when(lambda: configcache.database.is_away))
         process.upstream = Upstream(operator_config.current().timeout_s)
         stack.push_async_callback(process.upstream.close)
         book = open_ledger()

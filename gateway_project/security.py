@@ -32,6 +32,7 @@ class NoStoreForSignedIn:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        if request.user.is_authenticated:
+        # A page of an error says nothing personal, and who asks for it is not known where the database is away.
+        if response.status_code < 500 and request.user.is_authenticated:
             response.headers.setdefault("Cache-Control", "private, no-store")
         return response

@@ -1,5 +1,6 @@
 """Django's settings. All that differs between installations comes from `env.py`."""
 
+import ssl
 from urllib.parse import unquote, urlsplit
 
 import django_stubs_ext
@@ -96,7 +97,7 @@ def postgresql_database(url: str) -> dict[str, object]:
     parts = urlsplit(url)
     query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
     return {
-        "ENGINE": "django.db.backends.postgresql",
+        "ENGINE": "gateway_project.postgresql",
         "NAME": unquote(parts.path.lstrip("/")),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
@@ -104,7 +105,7 @@ def postgresql_database(url: str) -> dict[str, object]:
         "PORT": str(parts.port or ""),
         # A server that is gone without a word is noticed within half a minute, not when TCP gives up.
         "OPTIONS": {
-            "connect_timeout": 5,
+            "connect_timeout": max(round(ENV.gateway_database_timeout_s), 2),
             "keepalives_idle": 10,
             "keepalives_interval": 5,
             "keepalives_count": 3,
@@ -203,6 +204,8 @@ LOGGING = logs.django_logging(ENV.gateway_log_level)
 
 # Without a broker the schedule runs inside the gateway process, with the same tasks.
 CELERY_BROKER_URL = ENV.redis_url or "memory://"
+# Celery checks no certificate by itself; options of the URL take the place of these, and leave this one at its strict default.
+CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED} if ENV.redis_url.startswith("rediss:") else None
 CELERY_TASK_ALWAYS_EAGER = not ENV.redis_url
 CELERY_TIMEZONE = "UTC"
 CELERY_BROKER_CONNECTION_RETRY_ON_STARTUP = True

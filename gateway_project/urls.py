@@ -3,6 +3,8 @@
 from django.contrib import admin
 from django.urls import include, path
 
+handler500 = "gateway_project.failures.show"
+
 urlpatterns = [
     path("", include("proxy.urls")),
     path("admin/", admin.site.urls),

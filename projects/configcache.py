@@ -97,11 +97,13 @@ class ConfigCache(Generic[K, V]):
             return earlier
         values = self.values
         try:
-            value = await read(self.load, key)
+            # Who can be answered from memory does not wait until it is clear that the database is away.
+            async with asyncio.timeout(None if earlier is None else POLL_TIMEOUT_S):
+                value = await read(self.load, key)
         except LookupError:
             self.dropped.pop(key, None)
             raise
-        except (OperationalError, InterfaceError):
+        except (OperationalError, InterfaceError, TimeoutError):
             if earlier is None:
                 raise
             return earlier

@@ -8,6 +8,7 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 
 from billing.ledger import BudgetExceeded, LedgerUnavailable, RateExceeded, Standing
+from billing.ledger.redis.connection import StoreUnavailable
 from billing.models import Outcome, Period
 from billing.money import decimal_usd
 from keys.throttle import TooManyFailures
@@ -152,8 +153,16 @@ def unpriced(model: str) -> GatewayError:
     return failed(400, Outcome.BUDGET, "invalid_request", "model_not_priced", text, "model")
 
 
-def unavailable() -> GatewayError:
-    text = "The gateway's database does not answer. Try again in a moment."
+def unavailable(error: Exception) -> GatewayError:
+    """What is missing, by what lies behind a ledger's failure; of the rest it says nothing."""
+    match error.__cause__ if isinstance(error, LedgerUnavailable) else error:
+        case StoreUnavailable():
+            what = "The store of the gateway's budgets and limits does not answer."
+        case None:
+            what = "The gateway's budgets are being brought up to date."
+        case _:
+            what = "The gateway's database does not answer."
+    text = f"{what} Try again in a moment."
     return failed(503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", text, headers={"retry-after": "2"})
 
 
@@ -239,8 +248,8 @@ def of(error: Exception, provider: str = "The provider") -> GatewayError:
         case UpstreamTimeout():
             return upstream_timeout(provider)
         case LedgerUnavailable() | DatabaseError():
-            log.error("database does not answer", reason=str(error))
-            return unavailable()
+            log.error("the request cannot be admitted now", reason=str(error))
+            return unavailable(error)
         case _:
             log.error("request failed in the gateway", exc_info=error)
             return internal()

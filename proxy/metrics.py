@@ -1,13 +1,16 @@
 """Prometheus metrics. No label names a project or a key."""
 
+from collections.abc import Iterator
 from contextlib import suppress
 from functools import lru_cache
 
 from django.core.cache import cache
 from prometheus_client import REGISTRY, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from redis import RedisError
 
-from billing.audit import DIFFERENCES
+from billing.audit import LAST_AUDIT
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -20,13 +23,26 @@ active = Gauge("proxy_active_requests", "Requests under way.", ["format"])
 outcomes = Counter("gateway_outcomes", "Every request received, by how it ended.", ["outcome"])
 
 
-differences = Gauge("gateway_ledger_differences", "What the last audit of the ledger found; it runs every hour.")
+class LastAudit(Collector):
+    """Absent until there was one: no difference found is not the same as nobody having looked."""
+
+    def collect(self) -> Iterator[Metric]:
+        with suppress(RedisError):
+            if last := cache.get(LAST_AUDIT):
+                found, ended_at = last
+                yield GaugeMetricFamily("gateway_ledger_differences", "What the last audit of the ledger found.", found)
+                yield GaugeMetricFamily("gateway_ledger_audit_timestamp_seconds", "When it ended; one runs every hour.", ended_at)
+
+    def describe(self) -> Iterator[Metric]:
+        """Nothing: to register it asks no cache."""
+        return iter(())
+
+
+REGISTRY.register(LastAudit())
 
 
 def exposition() -> bytes:
     """Asks the cache, which may be in Redis: not for the event loop."""
-    with suppress(RedisError):
-        differences.set(cache.get(DIFFERENCES, 0))
     return generate_latest(REGISTRY)
 
 

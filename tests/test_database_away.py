@@ -1,22 +1,33 @@
 """While the database is away, keys that were seen lately keep working from memory, and nobody is told that their key is wrong."""
 
 import asyncio
+import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
+import psycopg
 import pytest
 from django.conf import settings
-from django.db import OperationalError
+from django.db import OperationalError, connection
 
+from billing.ledger import LedgerUnavailable, SqlLedger
+from billing.ledger.redis.connection import StoreUnavailable
+from billing.ledger.session import PAUSE_S, PostgresConnection
+from billing.models import BudgetWindow, Reservation
+from gateway_project.postgresql.base import Line, given_up_when
 from keys.models import ApiKey
 from keys.tokens import Token
 from projects import configcache
 from projects.configcache import ConfigCache, database
 from projects.models import Project
+from proxy import errors
+from tests.environment import ON_SERVERS
+from tests.ledgers import PRICE, budget, demand
 from tests.live import LiveGateway
+from tests.services import postgresql_server
 
 CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
 really_run = configcache.run
@@ -105,6 +116,125 @@ def test_a_database_that_says_nothing_keeps_known_keys_from_nothing(
     wait_for(lambda: not database.is_away)
 
 
+@pytest.mark.databases
+def test_what_a_refused_request_is_told_is_what_is_missing() -> None:
+    def told(cause: Exception | None) -> str:
+        failure = LedgerUnavailable("FATAL: password of db-7.internal")
+        failure.__cause__ = cause
+        return errors.of(failure).failure.message
+
+    database = "The gateway's database does not answer. Try again in a moment."
+    assert told(psycopg.OperationalError("refused")) == told(sqlite3.OperationalError("locked")) == database
+    assert errors.of(OperationalError("refused")).failure.message == database
+    assert told(StoreUnavailable("no answer")) == "The store of the gateway's budgets and limits does not answer. Try again in a moment."
+    assert told(None) == "The gateway's budgets are being brought up to date. Try again in a moment."
+
+
+class Cut:
+    """A network before PostgreSQL that can swallow what it is given, and deliver it much later."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.host, self.port = host, port
+        self.outside = 0
+        self.swallows = False
+        self.swallowed: list[tuple[asyncio.StreamWriter, bytes]] = []
+        self.writers: list[asyncio.StreamWriter] = []
+        self.tasks: list[asyncio.Task[None]] = []
+
+    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        back_reader, back_writer = await asyncio.open_connection(self.host, self.port)
+        self.writers += [writer, back_writer]
+        self.tasks += [asyncio.create_task(self.carry(reader, back_writer)), asyncio.create_task(self.carry(back_reader, writer))]
+
+    async def carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """The end of a connection that was cut does not arrive either."""
+        lost = False
+        while data := await reader.read(65536):
+            lost = lost or self.swallows
+            if lost:
+                self.swallowed.append((writer, data))
+            else:
+                writer.write(data)
+
+    def deliver(self) -> None:
+        for writer, data in self.swallowed:
+            writer.write(data)
+
+    async def close(self) -> None:
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+        for writer in self.writers:
+            writer.close()
+        await asyncio.gather(*(writer.wait_closed() for writer in self.writers), return_exceptions=True)
+
+
+class CutAtCommit(PostgresConnection):
+    """The network swallows everything from a COMMIT on, if it is told to."""
+
+    cut: Cut | None = None
+
+    async def commit(self) -> None:
+        if self.cut is not None:
+            self.cut.swallows, self.cut = True, None
+        await super().commit()
+
+
+@pytest.fixture
+async def cut(transactional_db: None) -> AsyncIterator[Cut]:
+    given = connection.settings_dict
+    cut = Cut(given["HOST"], int(given["PORT"]))
+    async with await asyncio.start_server(cut.accept, "127.0.0.1", 0) as server:
+        cut.outside = server.sockets[0].getsockname()[1]
+        yield cut
+        await cut.close()
+
+
+@pytest.mark.databases
+@pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
+async def test_a_reservation_that_is_committed_unseen_is_given_back(cut: Cut, key: ApiKey) -> None:
+    given = connection.settings_dict
+    address = {"dbname": given["NAME"], "user": given["USER"], "host": "127.0.0.1", "port": cut.outside, "connect_timeout": 2}
+    network = CutAtCommit(exclusive=True, patience_s=0.3, **address)
+    ledger = SqlLedger(network)
+    await ledger.start()
+    terms = await budget(key, 3)
+    network.cut = cut
+    wanted = demand(key, terms)
+    begun = time.monotonic()
+    with pytest.raises(LedgerUnavailable):
+        await ledger.reserve(wanted)
+    assert time.monotonic() - begun < 1
+    with pytest.raises(LedgerUnavailable):
+        await ledger.reserve(demand(key, terms))
+    cut.swallows = False
+    await asyncio.sleep(PAUSE_S)
+    await ledger.write_owed()
+    cut.deliver()
+    await asyncio.sleep(0.2)
+    held = await ledger.reserve(other := demand(key, terms))
+    assert await Reservation.objects.acount() == 1
+    assert (await BudgetWindow.objects.aget()).reserved_nano == PRICE
+    await ledger.release(held, other.draft)
+    await ledger.stop()
+
+
+@pytest.mark.databases
+@pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
+def test_a_page_waits_for_a_slow_statement_and_not_for_a_server_that_hangs() -> None:
+    settings.ENV = settings.ENV.model_copy(update={"gateway_database_timeout_s": 0.3})
+    is_away = False
+    with postgresql_server() as server, Line.connect(server.url, autocommit=True) as line, given_up_when(lambda: is_away):
+        assert line.execute("SELECT 1 FROM pg_sleep(1)").fetchall() == [(1,)]
+        server.pause()
+        threading.Timer(1, server.resume).start()
+        is_away, begun = True, time.monotonic()
+        with pytest.raises(psycopg.OperationalError):
+            line.execute("SELECT 1")
+        assert time.monotonic() - begun < 0.8
+        time.sleep(1)
+
+
 @pytest.fixture
 def rows() -> dict[str, str]:
     return {"a": "1"}
@@ -145,6 +275,20 @@ async def test_only_what_was_known_lately_is_remembered(cache: ConfigCache[str, 
         await cache.get("a")
     cache.drop()
     assert not cache.dropped
+
+
+async def test_what_was_known_is_not_waited_for_as_long_as_what_was_not(
+    cache: ConfigCache[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before it is clear that the database is away."""
+    back = threading.Event()
+    monkeypatch.setattr(configcache, "POLL_TIMEOUT_S", 0.1)
+    await cache.get("a")
+    cache.drop()
+    configcache.run = lambda *_: back.wait(5)  # type: ignore[assignment]
+    begun = time.monotonic()
+    assert await cache.get("a") == "1" and time.monotonic() - begun < 1
+    back.set()
 
 
 async def test_a_value_that_is_read_while_all_are_dropped_is_known_when_the_database_goes_away() -> None:

@@ -7,9 +7,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 
+from keys.tokens import Token
 from tests.environment import ON_SERVERS
 from tests.fleet import Fleet, fleet
 from tests.services import Server, postgresql_server, valkey_server
@@ -22,6 +25,9 @@ CALM_S = 1
 """Of load before a server goes away, and after it is back."""
 PATIENT = {"GATEWAY_REDIS_TIMEOUT_MS": "2000"}
 """Where Redis is well, a slow machine is no failure."""
+HASTY = {"GATEWAY_DATABASE_TIMEOUT_S": "1"}
+BOUND_S = 8
+"""How long anybody may wait for a server that hangs: its timeout, and for a connection that is made anew."""
 SHORT_S, SHORT_RPS = 3, 20
 LONG_S, LONG_RPS = 30, 40
 BACK_S = 15
@@ -52,6 +58,19 @@ class Site:
                 await asyncio.sleep(1 / rate)
             await happening
             return {kind: Counter(await asyncio.gather(*tasks)) for kind, tasks in asking.items()}
+
+    def look(self) -> dict[str, tuple[int, Any]]:
+        """What a key that no process has seen, a signed-in person's page and a load balancer are answered, each in time."""
+        url, body = self.gateways.processes[0].url, {"model": "gpt-4o-mini", "messages": [], "max_tokens": 1}
+        with httpx.Client(base_url=url, timeout=BOUND_S + 4, cookies={"sessionid": "0" * 32}) as client:
+            unseen = client.post("/v1/chat/completions", json=body, headers={"x-api-key": str(Token.mint())})
+            page = client.get("/accounts/email/")
+            ready = client.get("/ready")
+        return {
+            "unseen": (unseen.status_code, unseen.headers.get("retry-after")),
+            "page": (page.status_code, page.headers.get("retry-after")),
+            "ready": (ready.status_code, ready.json().get("degraded", [])),
+        }
 
     def assert_well(self) -> None:
         """All of it comes back by itself, and nothing is lost or kept twice."""
@@ -89,12 +108,66 @@ def assert_served_without_postgresql(data: Path, seconds: float, rate: float) ->
         place.assert_well()
 
 
+def assert_served_while_postgresql_is_frozen(data: Path, seconds: float, rate: float) -> None:
+    with site(data, **PATIENT, **HASTY) as place:
+        seen: dict[str, tuple[int, Any]] = {}
+
+        def come_back() -> None:
+            seen.update(place.look())
+            place.database.resume()
+
+        for answered in place.offer(rate, away(seconds, place.database.pause, come_back)).values():
+            assert answered[401] == 0 and answered[200] >= 0.999 * answered.total(), answered
+        assert seen == {"unseen": (503, "2"), "page": (503, "5"), "ready": (200, ["database"])}
+        place.assert_well()
+        assert place.look()["ready"] == (200, [])
+
+
+def assert_bounded_on_postgresql_alone(data: Path, seconds: float) -> None:
+    """One process. Nobody waits for a server that hangs, and what it may have done unseen is put right."""
+    with postgresql_server() as database, fleet(data, {"DATABASE_URL": database.url, **HASTY}, processes=1) as gateways:
+        token = gateways.new_key("--daily-budget", "1000")
+        assert gateways.storm(token, WARM) == {200: WARM}
+        answered, slowest_s = asyncio.run(ask_while_frozen(gateways, token, database, seconds))
+        assert answered[503] > 10 and answered.keys() <= {200, 503}, answered
+        assert slowest_s < BOUND_S / 2
+        deadline = time.monotonic() + BACK_S
+        while (again := gateways.storm(token, WARM)) != {200: WARM}:
+            assert time.monotonic() < deadline, again
+        gateways.verify()
+
+
+async def ask_while_frozen(gateways: Fleet, token: str, database: Server, seconds: float) -> tuple[Counter[int], float]:
+    """What they are answered, and how long the slowest took. Some are in the middle of a transaction when it freezes."""
+    loop = asyncio.get_running_loop()
+
+    async def ask(client: httpx.AsyncClient) -> tuple[int, float]:
+        begun = loop.time()
+        return await gateways.ask(client, token, 1), loop.time() - begun
+
+    async with gateways.client() as client:
+        asking = []
+        freezing = asyncio.create_task(asyncio.to_thread(away(seconds, database.pause, database.resume)))
+        while not freezing.done():
+            asking.append(asyncio.create_task(ask(client)))
+            await asyncio.sleep(1 / SHORT_RPS)
+        answers = await asyncio.gather(*asking)
+    return Counter(status for status, _ in answers), max(took for _, took in answers)
+
+
 def assert_safe_without_redis(data: Path, seconds: float, rate: float, *, frozen: bool) -> None:
     """Budgets are closed meanwhile, limits are not."""
     with site(data) as place:
         store = place.store
-        absence = away(seconds, store.pause, store.resume) if frozen else away(seconds, store.kill, store.start)
-        answered = place.offer(rate, absence)
+        leave, come_back = (store.pause, store.resume) if frozen else (store.kill, store.start)
+        degraded: list[Any] = []
+
+        def look_and_come_back() -> None:
+            degraded.extend(place.look()["ready"])
+            come_back()
+
+        answered = place.offer(rate, away(seconds, leave, look_and_come_back))
+        assert degraded == [200, ["redis"]]
         assert answered["limit"].keys() == {200}, answered
         assert answered["budget"].keys() == {200, 503}, answered
         place.assert_well()
@@ -102,6 +175,14 @@ def assert_safe_without_redis(data: Path, seconds: float, rate: float, *, frozen
 
 def test_while_postgresql_is_away_warm_keys_are_served(tmp_path: Path) -> None:
     assert_served_without_postgresql(tmp_path / "data", SHORT_S, SHORT_RPS)
+
+
+def test_while_postgresql_is_frozen_warm_keys_are_served_and_others_are_told_in_time(tmp_path: Path) -> None:
+    assert_served_while_postgresql_is_frozen(tmp_path / "data", SHORT_S, SHORT_RPS)
+
+
+def test_on_postgresql_alone_nobody_waits_for_a_server_that_hangs(tmp_path: Path) -> None:
+    assert_bounded_on_postgresql_alone(tmp_path / "data", SHORT_S)
 
 
 def test_while_redis_is_killed_budgets_are_closed_and_limits_are_not(tmp_path: Path) -> None:
@@ -115,6 +196,16 @@ def test_while_redis_is_frozen_budgets_are_closed_and_limits_are_not(tmp_path: P
 @pytest.mark.long
 def test_while_postgresql_is_away_for_half_a_minute_warm_keys_are_served(tmp_path: Path) -> None:
     assert_served_without_postgresql(tmp_path / "data", LONG_S, LONG_RPS)
+
+
+@pytest.mark.long
+def test_while_postgresql_is_frozen_for_half_a_minute_warm_keys_are_served(tmp_path: Path) -> None:
+    assert_served_while_postgresql_is_frozen(tmp_path / "data", LONG_S, LONG_RPS)
+
+
+@pytest.mark.long
+def test_on_postgresql_alone_nobody_waits_for_a_server_that_hangs_for_half_a_minute(tmp_path: Path) -> None:
+    assert_bounded_on_postgresql_alone(tmp_path / "data", LONG_S)
 
 
 @pytest.mark.long

@@ -3,14 +3,16 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
 from django.conf import settings
+from psycopg import waiting
+from psycopg.pq import ConnStatus, TransactionStatus
 
 from billing.ledger.steps import Session
 
@@ -21,6 +23,18 @@ LOCK_SPACE = 0x1ED6
 """The first number of our PostgreSQL advisory locks, which keeps them apart from anyone else's in the same database."""
 HANDOVER_S = 40
 HANDOVER_STEP_S = 0.5
+DISMISSAL_S = 1.0
+DISMISSAL_STEP_S = 0.02
+WAKE_S = 0.1
+"""How often a connection that waits looks whether its socket is still open."""
+PAUSE_S = 1.0
+"""After PostgreSQL has kept one waiting in vain, the others that stand in line are told so at once, and not one after the other."""
+GREETING = "SET timezone = 'UTC'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
+"""The server, too, notices within half a minute that the network between us is cut. It would keep our lock for hours."""
+DISMISS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE pid = ANY(%s) AND locktype = 'advisory' AND granted "
+    "AND classid = %s AND objid = 0 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
 
 
 def lock_beside(database: Path) -> Path:
@@ -28,8 +42,12 @@ def lock_beside(database: Path) -> Path:
     return database.with_suffix(".lock")
 
 
-class InUse(Exception):
+class InUse(psycopg.OperationalError):
     """Another gateway process uses this database alone."""
+
+
+class Silent(psycopg.OperationalError):
+    """PostgreSQL neither answers nor refuses: what was sent may have been done, or may yet be."""
 
 
 DatabaseErrors = (sqlite3.Error, psycopg.Error, OSError)
@@ -84,49 +102,99 @@ class SqliteConnection:
         self.connection.close()
 
 
-class PostgresConnection:
-    """Reconnects after a failure, at the next transaction. `exclusive`: no other exclusive connection may exist."""
+class Line(psycopg.AsyncConnection[Any]):
+    """Waits no longer than `patience_s` for an answer to a statement. A server that hangs would not answer a request to cancel it
+    either, nor would any limit of its own count: the socket is closed."""
 
-    def __init__(self, *, exclusive: bool = False, **parameters: Any) -> None:
+    patience_s: float | None = None
+
+    async def wait(self, gen: Any, interval: float = WAKE_S, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        try:
+            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout or self.patience_s)
+        except psycopg.OperationalError:
+            if self.pgconn.status == ConnStatus.OK and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+                self.pgconn.finish()
+                raise Silent("PostgreSQL does not answer") from None
+            raise
+        except asyncio.CancelledError:
+            # Whoever waited was cancelled: what the server is at is not known.
+            self.pgconn.finish()
+            raise
+
+
+class PostgresConnection:
+    """Reconnects after a failure, at the next transaction. `exclusive`: no other exclusive connection may exist. `patience_s`: how
+    long a statement may take, or a connection to be made, before the server counts as silent."""
+
+    def __init__(self, *, exclusive: bool = False, patience_s: float | None = None, **parameters: Any) -> None:
         self.exclusive = exclusive
+        self.patience_s = patience_s
         self.parameters = parameters
-        self.connection: psycopg.AsyncConnection[Any] | None = None
+        self.connection: Line | None = None
+        self.own: list[int] = []
+        self.silent_until = 0.0
 
     async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         assert self.connection is not None
-        cursor = await self.connection.execute(sql, params)
-        return await cursor.fetchall() if cursor.description else []
+        with self.listening():
+            cursor = await self.connection.execute(sql, params)
+            return await cursor.fetchall() if cursor.description else []
 
     async def begin(self) -> None:
-        if self.connection is None or self.connection.broken:
-            self.connection = await psycopg.AsyncConnection.connect(**self.parameters, autocommit=True, prepare_threshold=2)
-            await self.connection.execute("SET timezone = 'UTC'")
-            if self.exclusive:
-                await self.shut_others_out(self.connection)
-        await self.connection.execute("BEGIN")
+        if time.monotonic() < self.silent_until:
+            raise Silent("PostgreSQL did not answer a moment ago")
+        with self.listening():
+            if self.connection is None or self.connection.broken:
+                await self.open()
+            await self.run("BEGIN")
 
-    async def shut_others_out(self, connection: psycopg.AsyncConnection[Any]) -> None:
-        """Holds a lock for as long as the connection lives. A process that is being replaced has the time that it needs to end."""
-        deadline = time.monotonic() + HANDOVER_S
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Notes when the server says nothing."""
+        try:
+            yield
+        except (Silent, InUse, psycopg.errors.ConnectionTimeout):
+            self.silent_until = time.monotonic() + PAUSE_S
+            raise
+
+    async def open(self) -> None:
+        connection = await Line.connect(**self.parameters, autocommit=True, prepare_threshold=2)
+        self.own.append(connection.info.backend_pid)
+        try:
+            connection.patience_s = self.patience_s
+            await connection.execute(GREETING)
+            if self.exclusive:
+                await self.shut_others_out(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        self.connection, self.own = connection, self.own[-1:]
+
+    async def shut_others_out(self, connection: Line) -> None:
+        """Holds a lock for as long as the connection lives. At the start, a process that is being replaced has the time that it needs
+        to end. Later, who holds it is an earlier connection of this process that the server has not seen go: it is ended, and only
+        with its end it is decided whether what was sent on it is committed."""
+        earlier = self.own[:-1]
+        patience_s, step_s = (DISMISSAL_S, DISMISSAL_STEP_S) if earlier else (HANDOVER_S, HANDOVER_STEP_S)
+        deadline = time.monotonic() + patience_s
         while True:
             cursor = await connection.execute("SELECT pg_try_advisory_lock(%s, 0)", (LOCK_SPACE,))
             row = await cursor.fetchone()
             if row and row[0]:
                 return
             if time.monotonic() > deadline:
-                await self.close()
                 raise InUse("another gateway process uses this database: several need REDIS_URL")
-            await asyncio.sleep(HANDOVER_STEP_S)
+            await connection.execute(DISMISS, (earlier, LOCK_SPACE))
+            await asyncio.sleep(step_s)
 
     async def commit(self) -> None:
-        assert self.connection is not None
-        await self.connection.execute("COMMIT")
+        await self.run("COMMIT")
 
     async def rollback(self) -> None:
         if self.connection is None:
             return
         with suppress(psycopg.Error):
-            await self.connection.execute("ROLLBACK")
+            await self.run("ROLLBACK")
             return
         await self.close()
 
@@ -148,4 +216,5 @@ def connect(*, exclusive: bool = False) -> Connection:
         "host": database["HOST"],
         "port": database["PORT"],
     }
-    return PostgresConnection(exclusive=exclusive, **{name: value for name, value in parameters.items() if value}, **database["OPTIONS"])
+    given = {name: value for name, value in parameters.items() if value}
+    return PostgresConnection(exclusive=exclusive, patience_s=settings.ENV.gateway_database_timeout_s, **given, **database["OPTIONS"])

@@ -20,9 +20,14 @@ class Breaker:
         self.failed_at = -EPISODE_S
         self.shut_until = 0.0
 
+    @property
+    def is_open(self) -> bool:
+        """Whether requests are told at once that Redis does not answer."""
+        return self.failures >= FAILURES
+
     def check(self, *, probe: bool = True) -> None:
         """Raises NotSent unless the command may go. `probe`: it is one whose outcome is told."""
-        if self.failures < FAILURES:
+        if not self.is_open:
             return
         now = self.clock()
         if now < self.shut_until or not probe:

@@ -11,14 +11,13 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, cast
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import hiredis
 import structlog
 
 Argument = str | bytes | int
 Command = tuple[Argument, ...]
-Late = Callable[[Any], None]
 
 DEFAULT_PORT = 6379
 GIVE_UP_S = 2.0
@@ -39,20 +38,32 @@ class NotSent(StoreUnavailable):
 
 @dataclass(frozen=True, slots=True)
 class Address:
+    """`tls`: None, or the files that the URL names, by redis-py's words for them."""
+
     host: str
     port: int
     login: tuple[str, ...]
     database: int
-    tls: bool
+    tls: dict[str, str] | None
 
     @classmethod
     def parse(cls, url: str) -> "Address":
         """From `redis://user:password@host:port/database`; `rediss` means TLS."""
         parts = urlsplit(url)
         login = tuple(unquote(part) for part in (parts.username, parts.password) if part)
-        return cls(
-            parts.hostname or "localhost", parts.port or DEFAULT_PORT, login, int(parts.path.strip("/") or 0), parts.scheme == "rediss"
-        )
+        tls = dict(parse_qsl(parts.query)) if parts.scheme == "rediss" else None
+        return cls(parts.hostname or "localhost", parts.port or DEFAULT_PORT, login, int(parts.path.strip("/") or 0), tls)
+
+    def context(self) -> ssl.SSLContext | None:
+        """Certificates are checked always: by the authorities that the system trusts, and those that the URL names."""
+        if self.tls is None:
+            return None
+        context = ssl.create_default_context()
+        if "ssl_ca_certs" in self.tls:
+            context.load_verify_locations(self.tls["ssl_ca_certs"])
+        if "ssl_certfile" in self.tls:
+            context.load_cert_chain(self.tls["ssl_certfile"], self.tls.get("ssl_keyfile"))
+        return context
 
     def greeting(self) -> list[Command]:
         """What a new connection says first."""
@@ -66,17 +77,15 @@ class Address:
 
 @dataclass(slots=True)
 class Slot:
-    """A command that was sent. `late` is called with its reply, or an exception, if nobody waits for it any more."""
+    """A command that was sent."""
 
     answer: asyncio.Future[Any]
     sent: float
-    late: Late | None
 
     def deliver(self, reply: Any) -> None:
         if self.answer.done():
-            if self.late is not None:
-                self.late(reply)
-        elif isinstance(reply, Exception):
+            return
+        if isinstance(reply, Exception):
             self.answer.set_exception(reply)
         else:
             self.answer.set_result(reply)
@@ -101,8 +110,8 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)  # uvloop's is one, but no subclass
 
-    def send(self, command: Command, late: Late | None) -> asyncio.Future[Any]:
-        slot = Slot(self.loop.create_future(), math.inf, late)
+    def send(self, command: Command) -> asyncio.Future[Any]:
+        slot = Slot(self.loop.create_future(), math.inf)
         if not self.outgoing:
             self.loop.call_soon(self.flush)
         self.outgoing.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its type says a tuple of one
@@ -181,6 +190,7 @@ class Connection:
         self.times_connected = 0
         self.connected = asyncio.Event()
         self.keeper: asyncio.Task[None] | None = None
+        self.failure = ""
 
     async def open(self, wait_s: float) -> None:
         """Waits for the first connection, but no longer than this; raises StoreUnavailable then, and goes on trying."""
@@ -188,7 +198,8 @@ class Connection:
         try:
             await asyncio.wait_for(self.connected.wait(), wait_s)
         except TimeoutError:
-            raise StoreUnavailable(f"no connection to {self.address.host}:{self.address.port} within {wait_s:g} s") from None
+            place = f"{self.address.host}:{self.address.port}"
+            raise StoreUnavailable(f"no connection to {place} within {wait_s:g} s: {self.failure or 'no answer'}") from None
 
     async def close(self) -> None:
         if self.keeper is not None:
@@ -199,20 +210,11 @@ class Connection:
             self.wire.close()
             self.wire = None
 
-    async def call(self, command: Command, late: Late | None = None) -> Any:
-        """The reply to a command; raises StoreUnavailable, or hiredis.ReplyError where Redis refuses it.
-
-        `late`: takes the reply, or the failure, if the caller is cancelled meanwhile.
-        """
+    async def call(self, command: Command) -> Any:
+        """The reply to a command; raises StoreUnavailable, or hiredis.ReplyError where Redis refuses it."""
         if self.wire is None:
             raise NotSent("not connected")
-        answer = self.wire.send(command, late)
-        try:
-            reply = await answer
-        except asyncio.CancelledError:
-            if late is not None and answer.done() and not answer.cancelled():
-                late(answer.exception() or answer.result())
-            raise
+        reply = await self.wire.send(command)
         if isinstance(reply, hiredis.ReplyError):
             raise reply
         return reply
@@ -224,8 +226,9 @@ class Connection:
             try:
                 await self.connect(lost)
             except (OSError, TimeoutError, StoreUnavailable, hiredis.ReplyError) as error:
+                self.failure = str(error) or type(error).__name__
                 if failures == 0:
-                    log.warning("redis does not answer", error=str(error) or type(error).__name__)
+                    log.warning("redis does not answer", error=self.failure)
                 await asyncio.sleep(RECONNECT_S[min(failures, len(RECONNECT_S) - 1)])
                 failures += 1
                 continue
@@ -236,13 +239,12 @@ class Connection:
 
     async def connect(self, lost: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
-        context = ssl.create_default_context() if self.address.tls else None
         async with asyncio.timeout(max(self.timeout_s, 1.0)):
             _, wire = await loop.create_connection(
-                lambda: Wire(self.timeout_s, lost.set), self.address.host, self.address.port, ssl=context
+                lambda: Wire(self.timeout_s, lost.set), self.address.host, self.address.port, ssl=self.address.context()
             )
             try:
-                for reply in await asyncio.gather(*(wire.send(command, None) for command in self.greet)):
+                for reply in await asyncio.gather(*(wire.send(command) for command in self.greet)):
                     if isinstance(reply, hiredis.ReplyError):
                         raise reply
             except BaseException:

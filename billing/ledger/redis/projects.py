@@ -17,6 +17,8 @@ from billing.ledger.redis.store import Store
 from projects.ids import uuid7
 
 GRACE_S = 3.0
+LOOK_S = 0.05
+"""How often a request that waits for an epoch looks whether Redis is there at all."""
 
 log = structlog.get_logger()
 
@@ -40,6 +42,7 @@ class Projects:
         self.restore = restore
         self.epochs: dict[int, str] = {}
         self.locks: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self.learning: dict[int, asyncio.Task[State]] = {}
 
     async def enter(self, project_id: int) -> State:
         """Learns the epoch of a project, and begins one where there is none. Raises StoreUnavailable, or one of
@@ -48,9 +51,22 @@ class Projects:
             return await self.learn(project_id)
 
     async def epoch(self, project_id: int) -> str:
-        """The same for many who ask at once: one of them learns it for all."""
-        async with self.locks[project_id]:
-            return self.epochs.get(project_id) or (await self.learn(project_id)).epoch
+        """The same for requests: it is learnt once for all of them, and however long that takes, none of them waits for a Redis
+        that does not answer. It is learnt to the end without them."""
+        learning = self.learning.get(project_id) or self.begin_to_learn(project_id)
+        while not (await asyncio.wait({learning}, timeout=LOOK_S))[0]:
+            await self.store.look()
+        return learning.result().epoch
+
+    def begin_to_learn(self, project_id: int) -> asyncio.Task[State]:
+        def learnt(task: asyncio.Task[State]) -> None:
+            del self.learning[project_id]
+            if not task.cancelled():
+                task.exception()  # everybody who waited may have left
+
+        learning = self.learning[project_id] = asyncio.create_task(self.enter(project_id))
+        learning.add_done_callback(learnt)
+        return learning
 
     async def learn(self, project_id: int) -> State:
         await self.store.call("SADD", PROJECTS, project_id)

@@ -1,0 +1,1 @@
+"""Django's PostgreSQL, without waiting for ever for a server that hangs."""

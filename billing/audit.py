@@ -1,33 +1,40 @@
 """Whether the books add up: the ledger's invariants, checked against the records that they came from.
 
-The rules bear the names of `docs/ledger.md`. Amounts are nano-USD.
+The rules bear the names of `docs/ledger.md`. Amounts are nano-USD. Nothing is read here: what is compared was read as of one moment
+(`ledger/inspection.py`).
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
-
-from django.db.models import Count, Exists, F, OuterRef, Sum
-from django.db.models.functions import Coalesce, Greatest
 
 from billing.ledger.entry import Entry
 from billing.ledger.windows import days_of
-from billing.models import Budget, Correction, DailyUsage, DirtyDay, Mode, UsageRecord
+from billing.models import Budget, Mode
+from billing.models.usage import SUMS
 
-DIFFERENCES = "ledger-differences"
-"""Where the last scheduled audit has left their number, for the metrics."""
+LAST_AUDIT = "ledger-audit"
+"""Where the last scheduled audit has left the number of differences, and when it ended in seconds since the epoch, for the metrics."""
 PROPAGATION = timedelta(seconds=2)
 """How long a request may still be admitted under a limit that has been changed."""
+
+Group = tuple[date, int | None, str, str]
+"""What one row of a roll-up sums up: a day, a key, the model that was asked, and its provider."""
+Sums = tuple[int, ...]
+"""Of a group, in the order of SUMMED."""
+SUMMED = tuple(SUMS)
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
+    """Amounts, or words where something is no number at all."""
+
     rule: str
     subject: str
-    expected: int
-    found: int
+    expected: int | str
+    found: int | str
 
     def __str__(self) -> str:
         return f"{self.rule}: {self.subject}: expected {self.expected}, found {self.found}"
@@ -40,12 +47,22 @@ class Window:
     spent: int
     reserved: int
 
+    @property
+    def id(self) -> tuple[int, str]:
+        return self.budget_id, self.name
+
+    def __str__(self) -> str:
+        return f"budget {self.budget_id}, window {self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Held:
     """An open reservation, and the windows that it counts in. `orphaned`: its owner is dead, and it should be gone by now."""
 
     id: UUID
+    key_id: int
+    day: date
+    created_at: datetime
     amount: int
     windows: frozenset[tuple[int, str]]
     orphaned: bool
@@ -56,119 +73,137 @@ class Spend:
     """What was spent by a key on a day: by its records, or by an event that is not in the database yet. `over` is by how much
     requests cost more than was held for them."""
 
-    project_id: int
-    key_id: int
+    key_id: int | None
     day: date
     cost: int
     over: int = 0
 
 
 @dataclass
-class State:
-    """What a store says, and the records, all as of one moment."""
+class Records:
+    """What the database says of a project's requests.
 
-    windows: list[Window]
-    held: list[Held]
+    `early`: what those that came before the limit of a window's budget was changed have spent in it, where it is beyond the limit.
+    `ended`: those of which there is a record or an event, out of those that hold something. `late`: late corrections by record, where
+    there are several. `missing`: records that are corrected without being there. `charged`: id, cost by tokens and price, and cost, where
+    these are not the same. `sums` and `rows`: what the records of each group are, and what the roll-up says.
+    """
+
     spends: list[Spend] = field(default_factory=list)
+    early: dict[tuple[int, str], int] = field(default_factory=dict)
+    ended: set[UUID] = field(default_factory=set)
+    late: dict[UUID, int] = field(default_factory=dict)
+    missing: list[UUID] = field(default_factory=list)
+    charged: list[tuple[UUID, int, int]] = field(default_factory=list)
+    sums: dict[Group, Sums] = field(default_factory=dict)
+    rows: dict[Group, Sums] = field(default_factory=dict)
 
 
-def recorded_spends(project_id: int | None = None) -> list[Spend]:
-    records = UsageRecord.objects.all() if project_id is None else UsageRecord.objects.filter(project=project_id)
-    over = Greatest(F("cost_nano") - Coalesce("held_nano", 0), 0)
-    rows = records.values_list("project_id", "key_id", "day").annotate(cost=Sum("cost_nano"), over=Sum(over)).order_by()
-    return [Spend(*row) for row in rows]
+@dataclass
+class State:
+    """The books of a project, all as of one moment. `events` are records that the database does not have yet; `faults`, what is wrong
+    at first sight."""
+
+    project_id: int
+    budgets: dict[int, Budget] = field(default_factory=dict)
+    windows: list[Window] = field(default_factory=list)
+    held: list[Held] = field(default_factory=list)
+    events: list[Entry] = field(default_factory=list)
+    records: Records = field(default_factory=Records)
+    faults: list[Difference] = field(default_factory=list)
 
 
-def over(entry: Entry) -> int:
-    """By how much a request cost more than was held for it; a correction holds nothing."""
-    return max(entry.cost_nano - (entry.held_nano or 0), 0)
+def differences(states: Iterable[State]) -> Iterator[Difference]:
+    """All of them, project by project, in the order of the rules."""
+    for state in states:
+        yield from state.faults
+        for window in state.windows:
+            yield from check_window(state, window, state.budgets[window.budget_id])
+        yield from check_reserved(state)
+        yield from check_named(state)
+        yield from check_once(state.records)
+        yield from check_held(state)
+        yield from check_charged(state.records)
+        yield from check_roll_ups(state)
 
 
-def differences(state: State) -> Iterator[Difference]:
-    """All of them, in the order of the rules."""
-    budgets = {budget.pk: budget for budget in Budget.objects.all()}
-    windows = [window for window in state.windows if window.budget_id in budgets]
-    by_project: defaultdict[int, list[Spend]] = defaultdict(list)
-    for spend in state.spends:
-        by_project[spend.project_id].append(spend)
-    for window in windows:
-        budget = budgets[window.budget_id]
-        yield from check_window(window, budget, list(within(window, budget, by_project[budget.project_id])))
-    yield from check_reserved(windows, state.held)
-    yield from check_once()
-    yield from check_held(state.held)
-    yield from check_roll_ups()
+def covers(budget: Budget, window: str, one: Spend | Entry | Held) -> bool:
+    """Whether what was spent or held belongs to a window."""
+    first, last = days_of(window)
+    return first <= one.day <= last and budget.key_id in (None, one.key_id)
 
 
-def within(window: Window, budget: Budget, spends: Iterable[Spend]) -> Iterator[Spend]:
-    first, last = days_of(window.name)
-    return (spend for spend in spends if first <= spend.day <= last and budget.key_id in (None, spend.key_id))
-
-
-def check_window(window: Window, budget: Budget, spends: list[Spend]) -> Iterator[Difference]:
-    name = f"budget {budget.pk}, window {window.name}"
-    spent = sum(spend.cost for spend in spends)
+def check_window(state: State, window: Window, budget: Budget) -> Iterator[Difference]:
+    spends = [*state.records.spends, *map(spend_of, state.events)]
+    counted = [spend for spend in spends if covers(budget, window.name, spend)]
+    spent = sum(spend.cost for spend in counted)
     if window.spent != spent:
-        yield Difference("I5", f"{name}: spent", spent, window.spent)
-    taken, allowed = window.spent + window.reserved, budget.limit_nano + sum(spend.over for spend in spends)
-    if budget.mode == Mode.HARD and taken > allowed and taken > (earlier := spent_before_change(budget, window)):
-        yield Difference("I1", f"{name}: spent and reserved, at most", max(allowed, earlier), taken)
+        yield Difference("I5", f"{window}: spent", spent, window.spent)
+    taken, allowed = window.spent + window.reserved, budget.limit_nano + sum(spend.over for spend in counted)
+    if budget.mode == Mode.HARD and taken > allowed and taken > (earlier := taken_early(state, window, budget)):
+        yield Difference("I1", f"{window}: spent and reserved, at most", max(allowed, earlier), taken)
 
 
-def spent_before_change(budget: Budget, window: Window) -> int:
-    """A limit that was set lower than what was spent already admits nothing more, and stays passed."""
-    first, last = days_of(window.name)
-    records = UsageRecord.objects.filter(
-        project=budget.project_id, day__range=(first, last), created_at__lt=budget.changed_at + PROPAGATION
-    )
-    if budget.key_id is not None:
-        records = records.filter(key=budget.key_id)
-    total: int = records.aggregate(total=Sum("cost_nano", default=0))["total"]
-    return total
+def spend_of(event: Entry) -> Spend:
+    """A correction holds nothing."""
+    return Spend(event.key_id, event.day, event.cost_nano, max(event.cost_nano - (event.held_nano or 0), 0))
 
 
-def check_reserved(windows: list[Window], held: list[Held]) -> Iterator[Difference]:
+def taken_early(state: State, window: Window, budget: Budget) -> int:
+    """What requests have spent, or hold, that came before the limit was changed. A limit that was set lower than that already admits
+    nothing more, and stays passed."""
+    changed = budget.changed_at + PROPAGATION
+    spent = (event.cost_nano for event in state.events if event.created_at < changed and covers(budget, window.name, event))
+    held = (each.amount for each in state.held if each.created_at < changed and window.id in each.windows)
+    return state.records.early.get(window.id, 0) + sum(spent) + sum(held)
+
+
+def check_reserved(state: State) -> Iterator[Difference]:
     expected = Counter[tuple[int, str]]()
-    for reservation in held:
-        for window_of in reservation.windows:
-            expected[window_of] += reservation.amount
-    for window in windows:
-        if window.reserved != expected[window.budget_id, window.name]:
-            name = f"budget {window.budget_id}, window {window.name}: reserved"
-            yield Difference("I2", name, expected[window.budget_id, window.name], window.reserved)
+    for reservation in state.held:
+        for id in reservation.windows:
+            expected[id] += reservation.amount
+    for window in state.windows:
+        if window.reserved != expected[window.id]:
+            yield Difference("I2", f"{window}: reserved", expected[window.id], window.reserved)
 
 
-def check_once() -> Iterator[Difference]:
+def check_named(state: State) -> Iterator[Difference]:
+    """What a request costs is counted where it holds something: it must hold it in every open window that covers it."""
+    for window in state.windows:
+        budget = state.budgets[window.budget_id]
+        for each in state.held:
+            if each.amount and window.id not in each.windows and covers(budget, window.name, each):
+                yield Difference("I2", f"request {each.id}: held in {window}", each.amount, 0)
+
+
+def check_once(records: Records) -> Iterator[Difference]:
     """A request has one record, which is its id's; what is left to check are its corrections."""
-    corrections = UsageRecord.objects.exclude(corrects=None)
-    late = corrections.filter(correction=Correction.LATE).values_list("corrects").annotate(count=Count("id")).order_by()
-    for id, count in late.filter(count__gt=1):
+    for id, count in records.late.items():
         yield Difference("I3", f"record {id}: late corrections, at most", 1, count)
-    of_nothing = corrections.filter(~Exists(UsageRecord.objects.filter(pk=OuterRef("corrects"))))
-    for id in of_nothing.values_list("corrects", flat=True).distinct().order_by():
+    for id in records.missing:
         yield Difference("I3", f"record {id} is corrected: records of it", 1, 0)
 
 
-def check_held(held: list[Held]) -> Iterator[Difference]:
-    ended = set(UsageRecord.objects.filter(pk__in=[each.id for each in held]).values_list("pk", flat=True))
-    for each in held:
-        if each.id in ended:
+def check_held(state: State) -> Iterator[Difference]:
+    for each in state.held:
+        if each.id in state.records.ended:
             yield Difference("I3", f"request {each.id} is settled: still held", 0, each.amount)
         elif each.orphaned:
             yield Difference("I4", f"request {each.id} of a dead process: still held", 0, each.amount)
 
 
-def check_roll_ups() -> Iterator[Difference]:
-    """Days that are marked as dirty are about to be summed again."""
-    dirty = set(DirtyDay.objects.values_list("project_id", "day"))
-    sums = {
-        (project, day): cost
-        for project, day, cost in UsageRecord.objects.values_list("project_id", "day").annotate(Sum("cost_nano")).order_by()
-    }
-    rows = {
-        (project, day): cost
-        for project, day, cost in DailyUsage.objects.values_list("project_id", "day").annotate(Sum("cost_nano")).order_by()
-    }
-    for project, day in sorted((sums.keys() | rows.keys()) - dirty):
-        if sums.get((project, day), 0) != rows.get((project, day), 0):
-            yield Difference("roll-up", f"project {project}, {day}", sums.get((project, day), 0), rows.get((project, day), 0))
+def check_charged(records: Records) -> Iterator[Difference]:
+    for id, expected, found in records.charged:
+        yield Difference("price", f"record {id}: cost of its tokens", expected, found)
+
+
+def check_roll_ups(state: State) -> Iterator[Difference]:
+    nothing = (0,) * len(SUMMED)
+    sums, rows = state.records.sums, state.records.rows
+    for group in sorted(sums.keys() | rows.keys(), key=str):
+        day, key, model, provider = group
+        name = f"project {state.project_id}, {day}, key {key}, {model!r} of {provider!r}"
+        for column, expected, found in zip(SUMMED, sums.get(group, nothing), rows.get(group, nothing), strict=True):
+            if expected != found:
+                yield Difference("roll-up", f"{name}: {column}", expected, found)

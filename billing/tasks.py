@@ -1,12 +1,14 @@
 """Scheduled work; each task is a shell around one verb."""
 
+import time
+
 import structlog
 from celery import shared_task
 from django.core.cache import cache
 
 from billing.alerts import outbox, watch
-from billing.audit import DIFFERENCES, differences
-from billing.ledger.inspection import current_state
+from billing.audit import LAST_AUDIT
+from billing.ledger.inspection import audit_books
 from billing.models import DailyUsage
 
 log = structlog.get_logger()
@@ -14,16 +16,16 @@ log = structlog.get_logger()
 
 @shared_task
 def roll_up_usage() -> int:
-    return DailyUsage.objects.recompute_dirty()
+    return DailyUsage.objects.recompute_dirty().days
 
 
 @shared_task
 def audit_ledger() -> int:
-    """Its figure is a metric: nobody reads what a scheduled audit prints."""
-    found = list(differences(current_state()))
+    """Its figures are metrics: nobody reads what a scheduled audit prints."""
+    found = audit_books().found
     for difference in found:
         log.error("the books do not agree", difference=str(difference))
-    cache.set(DIFFERENCES, len(found), timeout=None)
+    cache.set(LAST_AUDIT, (len(found), time.time()), timeout=None)
     return len(found)
 
 

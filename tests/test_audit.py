@@ -1,26 +1,55 @@
 """The audit finds every way in which books can be wrong, and finds nothing in books that are right."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from io import StringIO
 
 import httpx
+import msgspec
 import pytest
 from asgiref.sync import sync_to_async
+from django.conf import settings as configured
 from django.core.management import call_command
+from django.db import connection
 from django.utils import timezone
 from pytest_django import Settings
 
-from billing.audit import differences
-from billing.ledger.inspection import sql_state
-from billing.models import Budget, BudgetWindow, DailyUsage, Reservation, UsageRecord
-from billing.tasks import audit_ledger, roll_up_usage
+from billing.audit import Difference, differences
+from billing.ledger import Ledger, inspection
+from billing.ledger.inspection import audit_books, redis_state, sql_state
+from billing.ledger.redis import RedisLedger, reader
+from billing.ledger.redis.scripts import PROJECTS, alive, prefix
+from billing.ledger.terms import BudgetTerms
+from billing.models import Budget, BudgetWindow, DailyUsage, DirtyDay, Mode, Period, Reservation, UsageRecord
+from billing.prices import Tokens, bundled
+from billing.tasks import audit_ledger, raise_alerts, roll_up_usage
 from keys.models import ApiKey
 from projects.ids import uuid7
-from tests.ledgers import PRICE, books_on, budget, demand, settle
+from projects.models import Project, User
+from tests.environment import ON_SERVERS
+from tests.ledgers import PRICE, Books, books_on, budget, demand, settle
 from tests.live import LiveGateway
+from tests.pages_fixtures import USD, record
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
+needs_redis = pytest.mark.skipif(not ON_SERVERS, reason="needs Redis and PostgreSQL")
+ABSURD = 2**62
+"""Nano-USD: the sum of three is beyond 64 bits."""
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspection, "PAUSE_S", 0.0)
+    monkeypatch.setattr(inspection, "RESOLVED_S", 0.0)
+
+
+@pytest.fixture
+async def in_redis(transactional_db: None) -> AsyncIterator[Books]:
+    books = books_on("redis")
+    yield books
+    await books.close()
 
 
 @pytest.fixture
@@ -45,6 +74,15 @@ async def busy(transactional_db: None, key: ApiKey) -> AsyncIterator[None]:
 def found() -> list[str]:
     roll_up_usage()
     return [f"{each.rule} {each.expected} {each.found}" for each in differences(sql_state(served=True))]
+
+
+def told() -> list[str]:
+    """What one look at the books says, of whichever ledger they are."""
+    return list(map(str, differences(redis_state() if configured.ENV.redis_url else sql_state(served=True))))
+
+
+async def tell() -> list[str]:
+    return await sync_to_async(told)()
 
 
 async def look() -> list[str]:
@@ -111,6 +149,288 @@ async def test_a_sum_that_is_not_that_of_its_records_is_found(busy: None) -> Non
     assert await look() == [f"roll-up {PRICE + PRICE // 2} 1"]
 
 
+async def serve(ledger: Ledger, key: ApiKey, budgets: tuple[BudgetTerms, ...], over: asyncio.Event) -> None:
+    while not over.is_set():
+        wanted = demand(key, *budgets)
+        held = await ledger.reserve(wanted)
+        await asyncio.sleep(0.001)
+        await settle(ledger, wanted, held, cost=PRICE // 2)
+
+
+def told_slowly() -> list[str]:
+    """By a database that takes its time, in which the ledger goes on."""
+
+    def slowly(execute: Callable[..., object], *arguments: object) -> object:
+        time.sleep(0.005)
+        return execute(*arguments)
+
+    with connection.execute_wrapper(slowly):
+        return told()
+
+
+async def test_books_that_are_written_while_they_are_read_have_no_differences(books: Books, key: ApiKey) -> None:
+    ledgers = [await books.start() for _ in range(min(books.processes, 2))]
+    budgets = await budget(key, 10**9), await budget(key, 10**9, Period.MONTH, whole_project=True)
+    over = asyncio.Event()
+    serving = [asyncio.create_task(serve(ledger, key, budgets, over)) for ledger in ledgers for _ in range(24)]
+    differing: list[str] = []
+    deadline = time.monotonic() + 3
+    while time.monotonic() < deadline:
+        await sync_to_async(roll_up_usage)()
+        differing += await sync_to_async(told_slowly)()
+    over.set()
+    await asyncio.gather(*serving)
+    assert differing == []
+    await books.written()
+    assert await tell() == []
+    assert await UsageRecord.objects.acount() > 200
+
+
+async def test_only_what_a_second_look_still_finds_is_reported(books: Books, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    await books.start()
+    row = await Budget.objects.acreate(project_id=key.project_id, period="day", limit_nano=5)
+    lasting = Difference("I5", f"budget {row.pk}: spent", 1, 2)
+    looks = iter([[lasting, Difference("I2", "passing", 1, 2)], [Difference("I2", "new", 1, 2), lasting]])
+    monkeypatch.setattr(inspection, "look", lambda: inspection.Audit(1, 1, next(looks)))
+    assert (await sync_to_async(audit_books)()).found == [lasting]
+
+
+async def test_a_limit_that_was_lowered_while_a_request_was_under_way_is_not_taken_for_overspending(books: Books, key: ApiKey) -> None:
+    ledger = await books.start()
+    day = await budget(key, 3)
+    wanted = demand(key, day)
+    held = await ledger.reserve(wanted)
+    row = await Budget.objects.aget()
+    row.limit_nano = 1
+    await row.asave()
+    assert await tell() == []
+    await settle(ledger, wanted, held, cost=PRICE)
+    assert [text for text in await tell() if text.startswith("I")] == []
+    await Budget.objects.aupdate(changed_at=timezone.now() - timedelta(days=400))
+    assert [text.partition(":")[0] for text in await tell() if text.startswith("I")] == ["I1"]
+
+
+@pytest.mark.parametrize("column", ["requests", "failures", "input_tokens", "output_tokens", "cost_nano"])
+def test_each_column_of_a_roll_up_is_compared(key: ApiKey, column: str) -> None:
+    record(key, cost_nano=USD)
+    record(key, cost_nano=USD, model="other")
+    day = key.project.today()
+    DailyUsage.objects.rebuild(day)
+    assert list(differences(sql_state(served=True))) == []
+    row = DailyUsage.objects.get(model_asked="other")
+    DailyUsage.objects.filter(pk=row.pk).update(**{column: 77})
+    (difference,) = map(str, differences(sql_state(served=True)))
+    name = f"roll-up: project {key.project_id}, {day}, key {key.pk}, 'other' of 'demo': {column}"
+    assert difference == f"{name}: expected {getattr(row, column)}, found 77"
+
+
+def test_a_roll_up_that_gives_costs_to_another_key_or_model_is_found(key: ApiKey) -> None:
+    made = record(key, cost_nano=USD)
+    DailyUsage.objects.rebuild(made.day)
+    DailyUsage.objects.update(model_asked="other")
+    assert len(list(differences(sql_state(served=True)))) == 2 * 4
+    DailyUsage.objects.update(model_asked=made.model_asked, key=None)
+    assert len(list(differences(sql_state(served=True)))) == 2 * 4
+    DailyUsage.objects.all().delete()
+    assert len(list(differences(sql_state(served=True)))) == 4
+
+
+def test_sums_of_keys_that_were_deleted_are_taken_together(key: ApiKey) -> None:
+    other, _ = ApiKey.objects.mint(key.project, "other")
+    made = record(key, cost_nano=USD)
+    record(other, cost_nano=USD)
+    DailyUsage.objects.rebuild(made.day)
+    key.delete()
+    other.delete()
+    assert DailyUsage.objects.filter(key=None).count() == 2
+    assert list(differences(sql_state(served=True))) == []
+
+
+async def forget_windows(books: Books, key: ApiKey) -> None:
+    """Reservations name no window any more, and none holds their amount."""
+    if not configured.ENV.redis_url:
+        await Reservation.objects.aupdate(windows="")
+        await BudgetWindow.objects.aupdate(reserved_nano=0)
+        return
+    client, place = reader.client(), prefix(key.project_id)
+    for id, text in client.hgetall(f"{place}open").items():
+        head, _, draft = text.partition(b"\n")
+        parts = head.split(b" ")
+        client.hset(f"{place}open", id, b" ".join([*parts[:7], b"-", parts[8]]) + b"\n" + draft)
+    for name in client.keys(f"{place}w:*"):
+        client.hset(name, "reserved", 0)
+
+
+async def test_a_request_that_holds_nothing_in_a_window_that_covers_it_is_found(books: Books, key: ApiKey) -> None:
+    other, _ = await sync_to_async(ApiKey.objects.mint)(await Project.objects.aget(), "other")
+    ledger = await books.start()
+    day, total, others = await budget(key, 10), await budget(key, 10, whole_project=True), await budget(other, 10)
+    wanted = demand(key, day, total)
+    await ledger.reserve(wanted)
+    await ledger.reserve(demand(other, others, at_least=0, at_most=0))
+    assert await tell() == []
+    await forget_windows(books, key)
+    assert sorted(await tell()) == [
+        f"I2: request {wanted.id}: held in budget {terms.id}, window 2026-11-20: expected {PRICE}, found 0" for terms in (day, total)
+    ]
+
+
+async def test_a_cost_that_does_not_fit_its_tokens_and_its_price_is_found(books: Books, key: ApiKey) -> None:
+    ledger, price = await books.start(), bundled("openai", "gpt-4o-mini")
+    assert price is not None
+    wanted, tokens = demand(key), Tokens(input=1000, output=100)
+    wanted.draft.price, wanted.draft.tokens = price, tokens
+    held = await ledger.reserve(wanted)
+    await settle(ledger, wanted, held, cost=price.cost(tokens))
+    unused = demand(key)
+    unused.draft.estimated, unused.draft.price = False, msgspec.structs.replace(price, per_request=5)
+    await ledger.release(await ledger.reserve(unused), unused.draft)
+    await books.written()
+    await sync_to_async(roll_up_usage)()
+    assert await tell() == []
+    await UsageRecord.objects.filter(pk=wanted.id).aupdate(output_tokens=90, input_tokens=1010)
+    assert [text for text in await tell() if text.startswith("price")] == [
+        f"price: record {wanted.id}: cost of its tokens: expected {price.cost(Tokens(1010, output=90))}, found {price.cost(tokens)}"
+    ]
+    await UsageRecord.objects.filter(pk=wanted.id).aupdate(estimated=True)
+    assert not [text for text in await tell() if text.startswith("price")]
+
+
+@needs_redis
+async def test_what_a_dead_process_holds_is_found_also_where_its_age_is_not_known(in_redis: Books, key: ApiKey) -> None:
+    ledger = await in_redis.start()
+    assert isinstance(ledger, RedisLedger)
+    wanted = demand(key, await budget(key, 10))
+    await ledger.reserve(wanted)
+    await in_redis.forget()
+    await ledger.upkeep.beat()
+    (text,) = await sync_to_async(reader.client().hvals)(f"{prefix(key.project_id)}open")
+    assert text.split(b" ")[4] == b"0"
+    assert await tell() == []
+    await in_redis.kill(ledger)
+    assert not await sync_to_async(reader.client().exists)(alive(ledger.process))
+    assert await tell() == [f"I4: request {wanted.id} of a dead process: still held: expected 0, found {PRICE}"]
+
+
+@needs_redis
+async def test_a_project_that_redis_has_struck_off_its_list_is_found_and_drained_again(in_redis: Books, key: ApiKey) -> None:
+    ledger = await in_redis.start()
+    assert isinstance(ledger, RedisLedger)
+    day = await budget(key, 10)
+    for _ in range(2):
+        wanted = demand(key, day)
+        await settle(ledger, wanted, await ledger.reserve(wanted), cost=PRICE)
+        await in_redis.written()
+        reader.client().srem(PROJECTS, key.project_id)
+    assert await UsageRecord.objects.acount() == 1
+    missing = f"I4: project {key.project_id}: among those whose records are taken to the database: expected 1, found 0"
+    assert [text for text in await tell() if text.startswith("I")] == [missing]
+    await ledger.upkeep.register()
+    await in_redis.written()
+    await sync_to_async(roll_up_usage)()
+    assert await UsageRecord.objects.acount() == 2
+    assert await tell() == []
+
+
+@needs_redis
+async def test_a_window_that_no_list_in_redis_has_is_found(in_redis: Books, key: ApiKey) -> None:
+    ledger = await in_redis.start()
+    total = await budget(key, 10, Period.TOTAL)
+    await ledger.reserve(demand(key, total))
+    assert await tell() == []
+    reader.client().hdel(f"{prefix(key.project_id)}state", f"w:k{key.pk}")
+    assert await tell() == [f"I5: budget {total.id}, window total: in the list of open windows: expected 1, found 0"]
+
+
+@needs_redis
+@pytest.mark.parametrize(("field", "shown"), [("spent", "b'abc' and b'0'"), ("reserved", f"b'{PRICE}' and b'abc'")])
+async def test_an_amount_in_redis_that_is_no_number_is_a_difference(in_redis: Books, key: ApiKey, field: str, shown: str) -> None:
+    ledger = await in_redis.start()
+    day, total = await budget(key, 10), await budget(key, 10, Period.TOTAL)
+    wanted = demand(key, day, total)
+    await settle(ledger, wanted, await ledger.reserve(wanted), cost=PRICE)
+    await in_redis.written()
+    await sync_to_async(roll_up_usage)()
+    reader.client().hset(f"{prefix(key.project_id)}w:{day.id}/2026-11-20", field, "abc")
+    reader.client().hset(f"{prefix(key.project_id)}w:{total.id}/total", "spent", 7)
+    assert await tell() == [
+        f"I5: budget {day.id}, window 2026-11-20: spent and reserved: expected whole numbers, found {shown}",
+        f"I5: budget {total.id}, window total: spent: expected {PRICE}, found 7",
+    ]
+
+
+@needs_redis
+async def test_a_project_that_redis_tells_nonsense_of_does_not_hide_the_others(in_redis: Books, key: ApiKey, charlie: User) -> None:
+    other = await sync_to_async(key_of_another)(charlie)
+    ledger = await in_redis.start()
+    day, others = await budget(key, 10), await budget(other, 10)
+    for one, terms in ((key, day), (other, others)):
+        await ledger.reserve(demand(one, terms))
+    reader.client().set(f"{prefix(key.project_id)}open", "nonsense")
+    reader.client().hset(f"{prefix(other.project_id)}w:{others.id}/2026-11-20", "spent", 7)
+    broken, spent = await tell()
+    assert broken.startswith(f"unread: project {key.project_id}: expected books that can be read, found LedgerUnavailable: ")
+    assert spent == f"I5: budget {others.id}, window 2026-11-20: spent: expected 0, found 7"
+
+
+def key_of_another(owner: User) -> ApiKey:
+    return ApiKey.objects.mint(Project.objects.found("Other", owner=owner), "theirs")[0]
+
+
+@pytest.fixture
+def absurd(key: ApiKey, charlie: User, counters_in_sql: None) -> ApiKey:
+    """A key of another project than `key`, which has spent more than a column holds; both have a budget that should alert."""
+    absurd = key_of_another(charlie)
+    for _ in range(3):
+        record(absurd, cost_nano=ABSURD)
+    record(key, cost_nano=USD)
+    for each in (key, absurd):
+        Budget.objects.create(project=each.project, key=each, period=Period.DAY, mode=Mode.SOFT, limit_nano=USD, thresholds=[100])
+        DirtyDay.objects.create(project=each.project, day=each.project.today(), mark=1)
+    return absurd
+
+
+def test_figures_of_one_project_that_overflow_do_not_keep_the_others_from_being_summed(absurd: ApiKey, key: ApiKey) -> None:
+    out = StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command("rollup", stdout=out)
+    assert ended.value.code == 1
+    failure, count, total = out.getvalue().splitlines()
+    assert failure.startswith(f"Not summed: project {absurd.project_id}, {absurd.project.today()}: ")
+    assert count == "1 days of projects recomputed."
+    assert "$1.00" in total
+    assert [day.project_id for day in DirtyDay.objects.all()] == [absurd.project_id]
+    assert list(DailyUsage.objects.values_list("project", "cost_nano")) == [(key.project_id, USD)]
+    assert roll_up_usage() == 0
+
+
+def test_sums_of_a_month_that_overflow_are_told_all_the_same(absurd: ApiKey, key: ApiKey) -> None:
+    for day in range(3):
+        DailyUsage.objects.create(
+            project=absurd.project, key=absurd, day=f"2026-11-0{day + 1}", model_asked="m", provider="p", cost_nano=ABSURD, requests=1,
+            failures=0, input_tokens=1, output_tokens=1,
+        )  # fmt: skip
+    assert [cost for _, cost, _ in DailyUsage.objects.totals_by_month()] == [3 * ABSURD]
+
+
+def test_figures_of_one_project_that_overflow_do_not_hide_what_is_wrong_in_another(absurd: ApiKey, key: ApiKey) -> None:
+    row = Budget.objects.get(key=key)
+    BudgetWindow.objects.create(budget=row, name=key.project.today().isoformat(), spent_nano=3)
+    DirtyDay.objects.all().delete()
+    out = StringIO()
+    with pytest.raises(SystemExit) as ended:
+        call_command("audit_ledger", stdout=out)
+    assert ended.value.code == 1
+    lines = out.getvalue().splitlines()
+    assert f"I5: budget {row.pk}, window {key.project.today()}: spent: expected {USD}, found 3" in lines
+    assert [line for line in lines if f"project {absurd.project_id}" in line]
+    assert audit_ledger() == len(lines) - 1
+
+
+def test_figures_of_one_project_that_overflow_do_not_keep_the_alerts_of_another(absurd: ApiKey, key: ApiKey) -> None:
+    assert raise_alerts() == 1
+
+
 def test_the_command_prints_each_difference_and_ends_with_status_one(key: ApiKey, settings: Settings) -> None:
     settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
     out = StringIO()
@@ -132,7 +452,23 @@ def test_the_metric_says_what_the_last_scheduled_audit_found(key: ApiKey, settin
     row = Budget.objects.create(project=key.project, period="day", limit_nano=5)
     BudgetWindow.objects.create(budget=row, name="2026-11-20", spent_nano=3)
     assert audit_ledger() == 1
-    assert "gateway_ledger_differences 1.0" in httpx.get(f"{live_gateway.url}/metrics").text
+    assert figures(live_gateway)["gateway_ledger_differences"] == 1
     BudgetWindow.objects.all().delete()
     assert audit_ledger() == 0
-    assert "gateway_ledger_differences 0.0" in httpx.get(f"{live_gateway.url}/metrics").text
+    assert figures(live_gateway)["gateway_ledger_differences"] == 0
+
+
+def test_before_the_first_audit_there_is_no_figure_and_then_it_says_how_old_it_is(
+    db: None, settings: Settings, live_gateway: LiveGateway
+) -> None:
+    settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
+    assert figures(live_gateway) == {}
+    before = time.time()
+    audit_ledger()
+    assert before <= figures(live_gateway)["gateway_ledger_audit_timestamp_seconds"] <= time.time()
+
+
+def figures(live_gateway: LiveGateway) -> dict[str, float]:
+    """Those of the last audit."""
+    lines = httpx.get(f"{live_gateway.url}/metrics").text.splitlines()
+    return {name: float(value) for name, value in (line.split() for line in lines if line.startswith("gateway_ledger_"))}

@@ -1,6 +1,5 @@
 """What Redis holds of a project, for pages, endpoints and the audit: read by threads and commands, outside the event loop."""
 
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,20 +23,8 @@ PAGE = 500
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
-    """One window of a budget, with the local dates that fall into it. `key_id` is None where it covers the project."""
-
-    budget_id: int
-    name: str
-    key_id: int | None
-    first: date
-    last: date
-    spending: Spending
-
-
-@dataclass(frozen=True, slots=True)
 class Held:
-    """An open reservation. `windows` are those that hold its amount, as budget id and name; `age_s` is None where it is not known."""
+    """An open reservation. `windows` are those that hold its amount, as budget id and name; `draft` is its record as an estimate."""
 
     id: UUID
     amount: int
@@ -45,17 +32,25 @@ class Held:
     process_lives: bool
     key_id: int
     day: date
-    age_s: float | None
     windows: tuple[tuple[int, str], ...]
+    draft: bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """What Redis holds of a project at one moment. `events` are records that the database does not have yet."""
+    """What Redis holds of a project at one moment.
 
-    windows: list[Window]
+    `windows`: budget id, name, what is spent and what is reserved. `unlisted`: those of them that no list of open windows has, so that not
+    all that belongs there is counted. `illegible`: windows with amounts that are no numbers. `events` are records that the database does
+    not have yet. `is_drained`: somebody takes them there, or there never were any.
+    """
+
+    windows: list[tuple[int, str, int, int]]
+    unlisted: list[str]
+    illegible: list[tuple[str, str]]
     held: list[Held]
     events: list[Entry]
+    is_drained: bool
 
 
 @lru_cache(maxsize=1)
@@ -88,24 +83,6 @@ def projects() -> list[int]:
         return sorted(int(project_id) for project_id in store.smembers(PROJECTS))
 
 
-def windows(project_id: int) -> list[Window]:
-    """All windows of a project that are kept, also some that have ended."""
-    with answering() as store:
-        state = store.hgetall(f"{prefix(project_id)}state")
-    found = [part for field, text in state.items() if field.startswith(b"w:") for part in registered(field.decode()[2:], text.decode())]
-    names = [(budget_id, name) for budget_id, name, *_ in found]
-    return [Window(*each, amounts) for each, amounts in zip(found, spending(project_id, names), strict=True) if amounts is not None]
-
-
-def registered(scope: str, text: str) -> Iterator[tuple[int, str, int | None, date, date]]:
-    """The entries of one scope (`p` or `k5`): `12/2026-11;2026-11-01;2026-11-30;` and so on."""
-    key_id = None if scope == "p" else int(scope[1:])
-    parts = iter(text.split(";")[:-1])
-    for window, first, last in zip(parts, parts, parts, strict=True):
-        budget_id, _, name = window.partition("/")
-        yield int(budget_id), name, key_id, date.fromisoformat(first), date.fromisoformat(last)
-
-
 def reservations(project_id: int) -> list[Held]:
     with answering() as store:
         texts = store.hgetall(f"{prefix(project_id)}open")
@@ -113,7 +90,8 @@ def reservations(project_id: int) -> list[Held]:
 
 
 def held(store: Any, id: bytes, text: bytes) -> Held:
-    amount, process, key_id, day, since, _tokens, _shadow, names, _owners = text.partition(b"\n")[0].decode().split(" ")
+    head, _, draft = text.partition(b"\n")
+    amount, process, key_id, day, _since, _tokens, _shadow, names, _owners = head.decode().split(" ")
     pairs = (window.partition("/") for window in names.split(",") if window != "-")
     return Held(
         id=UUID(id.decode()),
@@ -122,8 +100,8 @@ def held(store: Any, id: bytes, text: bytes) -> Held:
         process_lives=bool(store.exists(alive(process))),
         key_id=int(key_id),
         day=date.fromisoformat(day),
-        age_s=time.time() - int(since) / 1e6 if int(since) else None,
         windows=tuple((int(budget_id), name) for budget_id, _, name in pairs),
+        draft=draft,
     )
 
 
@@ -136,19 +114,27 @@ def undrained(project_id: int, after: str = "0-0") -> Iterator[tuple[str, Entry]
                 yield after, entry_of(list(fields.values()))
 
 
-def snapshot(project_id: int, after: str) -> Snapshot | None:
-    """All of it, with the events after a stream id; None where later ones have left the outbox meanwhile."""
+def snapshot(project_id: int, after: str, windows: Sequence[str]) -> Snapshot | None:
+    """All of it, with the events after a stream id; None where later ones have left the outbox meanwhile. `windows` (as `5/2026-11`) are
+    looked for by name as well."""
     with answering() as store:
-        told, *found = store.eval(SNAPSHOT.text, 1, prefix(project_id), after)
+        told, *found = store.eval(SNAPSHOT.text, 1, prefix(project_id), after, *windows)
         if told != b"ok":
             return None
-        windows, open, events = found
+        begun, rows, open, events = found
         reserved = [held(store, id, text) for id, text in zip(open[::2], open[1::2], strict=True)]
-    return Snapshot([window_of(row) for row in windows], reserved, [entry_of(fields) for _, fields in events])
+        is_drained = not begun or bool(store.sismember(PROJECTS, project_id))
+    made = Snapshot([], [], [], reserved, [entry_of(fields) for _, fields in events], is_drained)
+    for window, is_listed, spent, amount in rows:
+        take_in(made, window.decode(), spent, amount)
+        if not is_listed:
+            made.unlisted.append(window.decode())
+    return made
 
 
-def window_of(row: list[bytes]) -> Window:
-    scope, window, first, last, spent, amount = (part.decode() for part in row)
+def take_in(made: Snapshot, window: str, spent: bytes, reserved: bytes) -> None:
     budget_id, _, name = window.partition("/")
-    key_id = None if scope == "w:p" else int(scope[3:])
-    return Window(int(budget_id), name, key_id, date.fromisoformat(first), date.fromisoformat(last), Spending(int(spent), int(amount)))
+    try:
+        made.windows.append((int(budget_id), name, int(spent), int(reserved)))
+    except ValueError:
+        made.illegible.append((window, f"{spent!r} and {reserved!r}"))

@@ -9,7 +9,7 @@ import structlog
 from billing.ledger.redis.connection import StoreUnavailable
 from billing.ledger.redis.drainer import Drainer
 from billing.ledger.redis.reaper import Reaper
-from billing.ledger.redis.scripts import LEASE, alive
+from billing.ledger.redis.scripts import LEASE, PROJECTS, alive
 from billing.ledger.redis.store import Store
 from billing.ledger.session import DatabaseErrors
 
@@ -21,6 +21,7 @@ STEADY_S = 10.0
 """Redis must have answered for this long before silence means death: after a pause of Redis all are silent."""
 LEASE_S = 10
 DRAIN_S = 0.2
+REGISTER_S = 15.0
 
 log = structlog.get_logger()
 
@@ -37,13 +38,18 @@ class Upkeep:
         self.reaped_at = 0.0
 
     def start(self) -> None:
-        loops = ((BEAT_S, self.beat), (DRAIN_S, self.drain), (REAP_S, self.reap))
+        loops = ((BEAT_S, self.beat), (DRAIN_S, self.drain), (REAP_S, self.reap), (REGISTER_S, self.register))
         self.tasks = [asyncio.create_task(repeat(pause_s, step)) for pause_s, step in loops]
 
     async def stop(self) -> None:
         for task in self.tasks:
             task.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
+
+    @property
+    def redis_is_away(self) -> bool:
+        """Whether Redis answers neither requests nor the last beat."""
+        return self.steady_since is None or self.store.quick.wire is None or self.store.breaker.is_open
 
     async def give_lease_back(self) -> None:
         if await self.store.call("GET", LEASE) == self.process.encode():
@@ -73,6 +79,14 @@ class Upkeep:
         if await self.has_lease():
             while await self.drainer.drain():
                 await self.has_lease()
+
+    async def register(self) -> None:
+        """Puts projects back among those that are drained and reaped: Redis may have lost one alone, and its processes ask no more."""
+        if await self.has_lease():
+            async with self.drainer.books.transaction() as session:
+                rows = await session.run("SELECT project_id FROM billing_outbox")
+            if rows:
+                await self.store.call("SADD", PROJECTS, *(project_id for (project_id,) in rows))
 
     async def reap(self) -> None:
         steady = self.steady_since is not None and time.monotonic() - self.steady_since > STEADY_S

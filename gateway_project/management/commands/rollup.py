@@ -1,4 +1,5 @@
 import datetime as dt
+import sys
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
@@ -14,10 +15,14 @@ class Command(BaseCommand):
         parser.add_argument("--since", metavar="DATE", help="also rebuilds every day from this one on, as 2026-11-01")
 
     def handle(self, *_: Any, since: str | None, **__: Any) -> None:
-        days = DailyUsage.objects.recompute_dirty() if since is None else DailyUsage.objects.rebuild(day_of(since))
-        self.stdout.write(f"{days} days of projects recomputed.")
+        made = DailyUsage.objects.recompute_dirty() if since is None else DailyUsage.objects.rebuild(day_of(since))
+        for failure in made.failures:
+            self.stdout.write(f"Not summed: {failure}")
+        self.stdout.write(f"{made.days} days of projects recomputed.")
         for month, cost_nano, requests in DailyUsage.objects.totals_by_month():
             self.stdout.write(f"{month:%Y-%m}  {format_usd(cost_nano):>14}  {requests:>10,} requests")
+        if made.failures:
+            sys.exit(1)
 
 
 def day_of(text: str) -> dt.date:

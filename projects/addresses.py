@@ -66,7 +66,8 @@ def check_name(host: str) -> None:
 
 def check_ip(host: str, address: str) -> None:
     ip = destination(address)
-    if (not ip.is_global or ip.is_multicast) and host not in private_hosts():
+    site_local = isinstance(ip, IPv6Address) and ip.is_site_local
+    if (not ip.is_global or ip.is_multicast or site_local) and host not in private_hosts():
         raise BadAddress(f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS")
 
 

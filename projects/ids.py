@@ -2,6 +2,7 @@
 
 import os
 import time
+from datetime import datetime
 from uuid import UUID
 
 VERSION_AND_VARIANT = (0x7 << 76) | (0x2 << 62)
@@ -13,3 +14,8 @@ def uuid7() -> UUID:
     """A UUID that sorts by its time of birth (RFC 9562, section 5.7): 48 bits of milliseconds, 74 random bits."""
     milliseconds = time.time_ns() // 1_000_000
     return UUID(int=(milliseconds << 80) | (int.from_bytes(os.urandom(10), "big") & KEPT_RANDOM) | VERSION_AND_VARIANT)
+
+
+def first_id(moment: datetime) -> UUID:
+    """No id that was made later sorts before it."""
+    return UUID(int=int(moment.timestamp() * 1000) << 80)

@@ -4,9 +4,10 @@ from copy import copy
 from dataclasses import dataclass
 
 from django.conf import settings
+from django.db import Error as DatabaseError
 
 from billing import ledger
-from billing.ledger import Demand, Entry, Reservation
+from billing.ledger import UNLIMITED, Demand, Entry, LedgerUnavailable, Reservation, Standing
 from billing.ledger.terms import MOST_NANO
 from billing.models import Outcome
 from billing.prices import Ceiling, Tokens
@@ -30,9 +31,8 @@ class Admission:
     output_cap: int | None = None
 
 
-async def admit(entry: Entry, grant: Grant, call: Call, target: Target) -> Admission:
+async def admit(entry: Entry, grant: Grant, terms: KeyTerms, call: Call, target: Target) -> Admission:
     """Holds the most that the request can cost; raises GatewayError, or what the ledger refuses with."""
-    terms = await terms_of_key.get(grant.key_id)
     if target.price is None and terms.has_hard_budget and settings.ENV.gateway_unpriced == "closed":
         raise errors.unpriced(call.model)
     limit = target.default_output(call) if call.output_limit is None else call.output_limit
@@ -68,3 +68,12 @@ def estimate(entry: Entry, call: Call, cost: int) -> Entry:
     draft.tokens, draft.cost_nano, draft.estimated = Tokens(input=call.input_bound, output=call.output_limit or 0), cost, True
     draft.outcome, draft.status_code, draft.error = Outcome.UNAVAILABLE.value, 500, "the gateway process ended"
     return draft
+
+
+async def standing_of(grant: Grant) -> Standing:
+    """How far the limits of a key are used, for an answer that nothing was reserved for; none are told while that cannot be known."""
+    try:
+        terms = await terms_of_key.get(grant.key_id)
+        return await ledger.current().standing(grant.project_id, terms.limits)
+    except (LedgerUnavailable, DatabaseError):
+        return UNLIMITED

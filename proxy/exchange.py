@@ -1,5 +1,6 @@
 """One request on its way from its key to its record: what is known of it so far, and how it ends."""
 
+import asyncio
 import math
 import time
 from collections.abc import Iterator
@@ -12,15 +13,17 @@ from weakref import WeakSet
 import structlog
 
 from billing import ledger
-from billing.ledger import Entry, Refused, Standing
+from billing.ledger import UNLIMITED, BudgetExceeded, Entry, Refused, Standing
+from billing.ledger.terms import MOST_NANO
 from billing.ledger.windows import local_day
 from billing.models import Outcome
 from billing.money import decimal_usd
 from billing.prices import Tokens
+from billing.terms import terms_of_key
 from keys.authentication import Grant
 from projects.ids import uuid7
 from proxy import metrics
-from proxy.admission import Admission, admit
+from proxy.admission import Admission, admit, standing_of
 from proxy.conversion import CODECS
 from proxy.errors import GatewayError, rate_headers
 from proxy.formats.neutral import Call, Usage
@@ -49,8 +52,8 @@ class Exchange:
         self.grant: Grant | None = None
         self.target: Target | None = None
         self.admission: Admission | None = None
-        self.standing = Standing()
-        self.charged = False
+        self.standing: Standing | None = None
+        self.charged = self.ended = False
         self.dropped: list[str] = []
         metrics.begin(operation.dialect)
 
@@ -83,13 +86,18 @@ class Exchange:
     async def reserve(self, call: Call, target: Target) -> None:
         """Holds the most that the request can cost; raises GatewayError where a budget or a limit does not allow it."""
         assert self.entry is not None and self.grant is not None
+        terms = await terms_of_key.get(self.grant.key_id)
         try:
-            self.admission = await admit(self.entry, self.grant, call, target)
+            self.admission = await admit(self.entry, self.grant, terms, call, target)
         except Refused as refusal:
             self.standing = refusal.standing
+            self.entry.refusing_budget_id = refusal.budget.id if isinstance(refusal, BudgetExceeded) else None
+            raise
+        except asyncio.CancelledError:
+            self.entry = None  # The ledger keeps it.
             raise
         self.standing = self.admission.reservation.standing
-        self.entry.shadow_budget_id = self.admission.reservation.shadow_budget_id
+        self.entry.refusing_budget_id = self.admission.reservation.shadow_budget_id
 
     def charge(self, usage: Usage, *, estimated: bool) -> int:
         """Puts what was used on the record, at the price of the tier that it was served in; returns its cost in nano-USD."""
@@ -98,13 +106,14 @@ class Exchange:
         entry.tokens = Tokens(usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.output, usage.reasoning)
         entry.service_tier, entry.tool_calls = usage.service_tier, usage.tool_calls or None
         entry.price = price and price.served(usage.service_tier)
-        entry.cost_nano = entry.price.cost(entry.tokens, usage.tool_calls) if entry.price else 0
+        entry.cost_nano = min(entry.price.cost(entry.tokens, usage.tool_calls), MOST_NANO) if entry.price else 0
         entry.estimated, self.charged = estimated, True
         return entry.cost_nano
 
     async def finish(self, outcome: Outcome, status: int, error: str = "") -> None:
         """Settles, keeps the record or counts, and writes the log line: once, at the very end of every request."""
         seconds = time.perf_counter() - self.started
+        self.ended = True
         if self.entry is not None:
             entry = self.entry
             entry.outcome, entry.status_code, entry.error = outcome.value, status, error
@@ -112,6 +121,8 @@ class Exchange:
             if self.first_token_at is not None:
                 entry.first_token_us = int((self.first_token_at - self.started) * 1e6)
             await self.keep(entry)
+        if self.grant is not None and self.standing is None:
+            self.standing = await standing_of(self.grant)
         under_way.discard(self)
         self.observe(outcome, status, seconds, error)
 
@@ -195,7 +206,7 @@ class Exchange:
             headers["x-gateway-dropped"] = ", ".join(self.dropped)
         if self.granted_output is not None:
             headers["x-gateway-max-tokens"] = str(self.granted_output)
-        return headers | rate_headers(self.standing)
+        return headers | rate_headers(self.standing or UNLIMITED)
 
     @contextmanager
     def upstream_time(self) -> Iterator[None]:

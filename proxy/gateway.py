@@ -110,8 +110,6 @@ async def call(exchange: Exchange, incoming: Incoming, target: Target) -> LeanRe
                 body = b"" if streamed else await finished(reply)
     except asyncio.CancelledError:
         exchange.charge_abandoned(incoming.call)
-        error = errors.stopped()
-        await exchange.finish(error.outcome, error.status, error.failure.code)
         raise
     except Exception as error:
         left = exchange.request.connection.ended is not None and exchange.upstream_s

@@ -75,6 +75,6 @@ def record_detail(request: ProjectRequest, project: Project, record_id: UUID) ->
         return redirect("record-detail", project.slug, record.corrects)
     corrections = list(records.correcting(record))
     total = record.cost_nano + sum(correction.cost_nano for correction in corrections)
-    shadow_budget = Budget.objects.for_project(project).filter(pk=record.shadow_budget_id or 0).first()
-    page = {"record": record, "corrections": corrections, "total_nano": total, "shadow_budget": shadow_budget}
+    refused_by = Budget.objects.for_project(project).filter(pk=record.refusing_budget_id or 0).first()
+    page = {"record": record, "corrections": corrections, "total_nano": total, "refused_by": refused_by}
     return render(request, "proxy/record.html", page)

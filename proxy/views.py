@@ -1,5 +1,6 @@
 """The gateway's routes. Each view carries its `operation`: what it is called, what scope it needs, whether it costs money."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from typing import Any
@@ -15,10 +16,17 @@ Answer = Callable[..., Awaitable[LeanResponse]]
 
 
 def gateway_view(operation: Operation, answer: Answer, address: Callable[[GatewayRequest], dict[str, Any]] | None = None) -> LeanView:
-    """`address` reads from a request's address what is not in the path."""
+    """`address` reads from a request's address what is not in the path. A request that is cut short leaves its record, too."""
 
     async def view(request: GatewayRequest, **captured: Any) -> LeanResponse:
-        return await answer(Exchange(request, operation), **captured, **(address(request) if address else {}))
+        exchange = Exchange(request, operation)
+        try:
+            return await answer(exchange, **captured, **(address(request) if address else {}))
+        except asyncio.CancelledError:
+            if not exchange.ended:
+                error = errors.stopped()
+                await exchange.finish(error.outcome, error.status, error.failure.code)
+            raise
 
     view.operation = operation  # type: ignore[attr-defined]
     return view

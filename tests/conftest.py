@@ -28,6 +28,7 @@ from keys.models import ApiKey
 from keys.throttle import strangers
 from projects import configcache
 from projects.models import ConfigVersion, Project, Role, User
+from tests import ledgers
 
 # A slow machine is no failure.
 hypothesis.settings.register_profile("gateway", deadline=None)
@@ -116,6 +117,14 @@ def key(project: Project) -> ApiKey:
 def counters_in_sql(settings: Settings) -> None:
     """For tests that write budgets' counters themselves: they are read from the database, also where there is Redis."""
     settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
+
+
+@pytest.fixture(params=ledgers.BACKENDS)
+async def books(request: pytest.FixtureRequest, transactional_db: None) -> AsyncIterator[ledgers.Books]:
+    """The ledger on each store."""
+    books = ledgers.books_on(request.param)
+    yield books
+    await books.close()
 
 
 @pytest.fixture

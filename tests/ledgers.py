@@ -86,10 +86,9 @@ class Books:
         found = await sync_to_async(spending)(budget.project, [budget], day)
         return found[budget.pk].spent, found[budget.pk].reserved
 
-    def thaw(self, frozen: Ledger, ledger: Ledger, id: UUID) -> bool:
+    def thaw(self, frozen: Ledger, ledger: Ledger, id: UUID) -> None:
         """What a process that was taken for dead remembers of a request, another one remembers from now on: as if it had only been
-        frozen. False where it remembers nothing, and so would not settle it."""
-        return True
+        frozen."""
 
     async def forget(self) -> None:
         """The store of the counters comes back empty, where that can be."""
@@ -139,11 +138,10 @@ class RedisBooks(Books):
             while await ledger.drainer.drain():
                 pass
 
-    def thaw(self, frozen: Ledger, ledger: Ledger, id: UUID) -> bool:
+    def thaw(self, frozen: Ledger, ledger: Ledger, id: UUID) -> None:
         assert isinstance(frozen, RedisLedger) and isinstance(ledger, RedisLedger)
         if hold := frozen.memory.holds.pop(id, None):
             ledger.memory.holds[id] = hold
-        return hold is not None
 
     async def forget(self) -> None:
         """Every process notices at its next beat, before budgets are open again."""

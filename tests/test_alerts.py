@@ -21,10 +21,11 @@ from django.db import connection
 from django.utils import timezone
 
 from billing.alerts import outbox, watch, webhook
-from billing.models import Alert, Budget, BudgetWindow, Delivery, Period, State, Webhook
+from billing.models import REFUSAL, Alert, Budget, BudgetWindow, Delivery, Outcome, Period, State, UsageRecord, Webhook
 from billing.models.alerts import MAX_ATTEMPTS
 from billing.tasks import deliver_alerts, raise_alerts
 from keys.models import ApiKey
+from projects.ids import first_id, uuid7
 from projects.models import Project, User
 from tests.pages_fixtures import USD, record, webhook_at
 from tests.upstream import LocalUpstream
@@ -112,6 +113,50 @@ def test_a_budget_without_thresholds_never_alerts(budget: Budget) -> None:
     Budget.objects.update(thresholds=[])
     spend(budget, 20 * USD)
     assert raise_alerts() == 0
+
+
+def refuse(budget: Budget, day: dt.date | None = None) -> None:
+    assert budget.key is not None
+    made = record(budget.key, outcome=Outcome.BUDGET, day=day)
+    UsageRecord.objects.filter(pk=made.pk).update(id=uuid7(), refusing_budget_id=budget.pk)
+
+
+def test_the_first_refusal_of_a_period_alerts_once_below_every_threshold(budget: Budget) -> None:
+    """A hard budget stops where no request fits any more, which may be before the last threshold."""
+    spend(budget, 4 * USD)
+    for _ in range(2):
+        refuse(budget)
+        raise_alerts()
+    assert thresholds(budget) == [REFUSAL]
+    spend(budget, 10 * USD)
+    assert raise_alerts() == 1
+    assert thresholds(budget) == [REFUSAL, 50, 80, 100]
+    refuse(budget, budget.project.today() - dt.timedelta(days=1))
+    assert raise_alerts() == 1
+
+
+def test_a_refusal_by_another_budget_or_long_ago_does_not_alert(budget: Budget) -> None:
+    refuse(budget)
+    UsageRecord.objects.update(refusing_budget_id=budget.pk + 1)
+    assert raise_alerts() == 0
+    UsageRecord.objects.update(refusing_budget_id=budget.pk, id=first_id(timezone.now() - dt.timedelta(hours=2)))
+    assert raise_alerts() == 0
+
+
+def test_an_alert_about_a_refusal_says_so(budget: Budget, receiver: LocalUpstream) -> None:
+    budget.alert_webhooks.set([webhook_at(budget.project, receiver.url)[0]])
+    spend(budget, 9 * USD + 1)
+    Budget.objects.update(thresholds=[100])
+    refuse(budget)
+    raise_alerts()
+    deliver_alerts()
+    message = mail.outbox[0]
+    assert "Requests are refused by the" in message.subject and "% of" not in message.subject
+    assert "A request was refused: what is left may not pay for it." in message.body
+    sent = receiver.calls[0].body if isinstance(receiver.calls[0].body, bytes) else b""
+    event = json.loads(sent)
+    assert event["type"] == "budget.request_refused" and event["data"]["threshold_percent"] is None
+    assert event["data"]["spent_nano_usd"] == 9 * USD + 1
 
 
 def at_once(count: int, work: Callable[[], Any]) -> list[Any]:

@@ -53,7 +53,7 @@ def test_a_budget_for_fifty_admits_exactly_fifty_of_two_hundred_at_once(
 
 def test_a_refusal_says_which_budget_what_is_left_and_when_it_begins_anew(live_gateway: LiveGateway, demo_project: Project) -> None:
     key, token = ApiKey.objects.mint(demo_project, "app")
-    Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=PRICE + 5)
+    budget = Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=PRICE + 5)
     assert post(live_gateway, token).status_code == 200
     refused = post(live_gateway, token)
     error = refused.json()["error"]
@@ -61,7 +61,7 @@ def test_a_refusal_says_which_budget_what_is_left_and_when_it_begins_anew(live_g
     assert "key's daily budget of $0.000033005 has $0.000000005 left and this request may cost $0.000033" in error["message"]
     assert refused.headers["x-should-retry"] == "false" and 0 < int(refused.headers["retry-after"]) <= 86_400
     record = the_record(2)
-    assert (record.outcome, record.cost_nano) == (Outcome.BUDGET, 0)
+    assert (record.outcome, record.cost_nano, record.refusing_budget_id) == (Outcome.BUDGET, 0, budget.pk)
 
 
 def test_a_request_without_a_limit_gets_what_the_budget_still_pays_for(
@@ -100,6 +100,26 @@ def test_a_rate_limit_refuses_beyond_it_and_every_answer_says_what_is_left(live_
     assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["1", "0", "0"]
     assert answers[2].json()["error"]["code"] == "rate_limit_exceeded" and 1 <= int(answers[2].headers["retry-after"]) <= 61
     assert the_record(3).outcome == Outcome.RATE
+
+
+def test_every_answer_of_a_limited_key_says_what_is_left(live_gateway: LiveGateway, demo_project: Project) -> None:
+    """Also where nothing was asked of a provider, which does not count."""
+    _, token = ApiKey.objects.mint(demo_project, "app", rpm_limit=5, tpm_limit=1000)
+    with httpx.Client(base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}) as client:
+        assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
+        answers = [
+            client.post("/v1/chat/completions", content=b"{"),
+            client.post("/v1/messages", json={"model": "demo/chat"}),
+            client.get("/v1/models"),
+            client.get("/v1/nothing"),
+            client.get("/api/v1/usage/stats"),
+            client.get("/v1/chat/completions"),
+        ]
+    assert [answer.status_code for answer in answers] == [400, 400, 200, 404, 200, 405]
+    for answer in answers:
+        left = answer.headers["x-ratelimit-remaining-requests"], answer.headers["x-ratelimit-remaining-tokens"]
+        assert (*left, answer.headers["x-ratelimit-limit-requests"]) == ("4", "977", "5")
+    the_record(7)
 
 
 def test_a_new_key_is_good_at_once_and_a_revoked_one_refused_within_a_second(live_gateway: LiveGateway, demo_project: Project) -> None:

@@ -1,7 +1,6 @@
 """Budgets hold under load, on every store."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime
 from zoneinfo import ZoneInfo
 
@@ -12,16 +11,9 @@ from billing.ledger import BudgetExceeded, Ledger, Refused
 from billing.ledger.windows import days_of, ends_at, local_day, window_name
 from billing.models import DirtyDay, Mode, Period, UsageRecord
 from keys.models import ApiKey
-from tests.ledgers import BACKENDS, PRICE, TODAY, Books, books_on, budget, demand, eventually, recorded, reserve, settle
+from tests.ledgers import PRICE, TODAY, Books, budget, demand, eventually, recorded, reserve, settle
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture(params=BACKENDS)
-async def books(request: pytest.FixtureRequest, transactional_db: None) -> AsyncIterator[Books]:
-    books = books_on(request.param)
-    yield books
-    await books.close()
 
 
 @pytest.fixture
@@ -125,10 +117,10 @@ async def test_a_shadow_budget_refuses_nobody_and_records_whom_it_would_have_ref
     for _ in range(2):
         wanted = demand(key, shadow)
         held = await ledger.reserve(wanted)
-        wanted.draft.shadow_budget_id = held.shadow_budget_id
+        wanted.draft.refusing_budget_id = held.shadow_budget_id
         await settle(ledger, wanted, held, cost=PRICE)
     await books.written()
-    told = {record.shadow_budget_id async for record in UsageRecord.objects.all()}
+    told = {record.refusing_budget_id async for record in UsageRecord.objects.all()}
     assert told == {None, shadow.id} and await UsageRecord.objects.acount() == 2
     assert await books.taken(shadow) == (2 * PRICE, 0)
 

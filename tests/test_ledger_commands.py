@@ -1,6 +1,5 @@
 """What operators do to the books with commands leaves them right, on every store."""
 
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from io import StringIO
 
@@ -20,19 +19,12 @@ from billing.prices import Tokens, bundled
 from billing.tasks import roll_up_usage
 from keys.models import ApiKey
 from tests.environment import ON_SERVERS
-from tests.ledgers import BACKENDS, TODAY, Books, books_on, budget, demand, recorded, settle
+from tests.ledgers import TODAY, Books, budget, demand, recorded, settle
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 
 USED = Tokens(input=1000, output=100)
 PRICE_OF_MODEL = bundled("openai", "gpt-4o-mini")
-
-
-@pytest.fixture(params=BACKENDS)
-async def books(request: pytest.FixtureRequest, transactional_db: None) -> AsyncIterator[Books]:
-    books = books_on(request.param)
-    yield books
-    await books.close()
 
 
 @pytest.fixture

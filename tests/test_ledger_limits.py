@@ -2,7 +2,6 @@
 
 import asyncio
 import random
-from collections.abc import AsyncIterator
 
 import pytest
 from hypothesis import given
@@ -10,9 +9,9 @@ from hypothesis import strategies as st
 
 from billing.ledger import BudgetExceeded, Demand, Ledger, RateExceeded, Refused
 from billing.ledger.limiter import BUCKET_S, WINDOW_S, Limiter
-from billing.ledger.terms import LimitTerms
+from billing.ledger.terms import Allowance, LimitTerms, Standing
 from keys.models import ApiKey
-from tests.ledgers import BACKENDS, Books, books_on, budget, demand, reserve, settle
+from tests.ledgers import Books, budget, demand, reserve, settle
 
 store = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 
@@ -21,13 +20,6 @@ def on_every_store(test: object) -> object:
     for mark in store:
         test = mark(test)
     return test
-
-
-@pytest.fixture(params=BACKENDS)
-async def books(request: pytest.FixtureRequest, transactional_db: None) -> AsyncIterator[Books]:
-    books = books_on(request.param)
-    yield books
-    await books.close()
 
 
 @pytest.fixture
@@ -71,6 +63,31 @@ async def test_tokens_are_counted_as_estimated_and_then_as_used(ledger: Ledger, 
     await settle(ledger, first, held, cost=0)
     standing = (await ledger.reserve(demand(key, limits=limits, tokens=30))).standing.tokens
     assert standing is not None and standing.left == 60
+
+
+@on_every_store
+async def test_the_standing_of_limits_is_told_without_counting(ledger: Ledger, key: ApiKey) -> None:
+    limits = (LimitTerms(f"k{key.pk}", requests=5, tokens=100), LimitTerms(f"p{key.project_id}", requests=9, tokens=50))
+    assert await ledger.standing(key.project_id, ()) == Standing()
+    fresh = await ledger.standing(key.project_id, limits)
+    assert fresh == Standing(Allowance(5, 5, 0), Allowance(50, 50, 0))
+    held = await ledger.reserve(demand(key, limits=limits, tokens=30))
+    for _ in range(2):
+        now = await ledger.standing(key.project_id, limits)
+        assert now.requests is not None and now.tokens is not None
+        assert (now.requests.left, now.tokens.left) == (4, 20)
+        assert 0 < now.requests.resets_after <= (held.standing.requests or now.requests).resets_after <= WINDOW_S + BUCKET_S
+
+
+@on_every_store
+async def test_a_request_that_a_budget_refuses_counts_in_no_limit(ledger: Ledger, key: ApiKey) -> None:
+    limits, terms = (LimitTerms(f"k{key.pk}", requests=5, tokens=100),), await budget(key, 0)
+    for _ in range(2):
+        with pytest.raises(BudgetExceeded) as refusal:
+            await ledger.reserve(demand(key, terms, limits=limits, tokens=30))
+        standing = refusal.value.standing
+        assert standing.requests is not None and standing.tokens is not None
+        assert (standing.requests.left, standing.tokens.left) == (5, 100)
 
 
 @on_every_store

@@ -111,8 +111,7 @@ class LedgerMachine(RuleBasedStateMachine):
         ledger = flight.owner
         if ledger not in self.books.open:
             ledger = self.books.open[0]
-            if not self.books.thaw(flight.owner, ledger, flight.held.id):
-                return
+            self.books.thaw(flight.owner, ledger, flight.held.id)
         entry = flight.wanted.draft
         if flight.cost is None or flight.given_up:
             entry.cost_nano, entry.estimated = cost, False

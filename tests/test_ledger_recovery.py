@@ -1,24 +1,16 @@
 """What was spent is never lost and never counted twice, whoever dies and whatever goes away."""
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import pytest
 
 from billing.ledger import Ledger, Refused, Reservation
-from billing.models import Correction, DirtyDay, UsageRecord
+from billing.models import Correction, DirtyDay, Outcome, UsageRecord
 from billing.prices import Tokens
 from keys.models import ApiKey
-from tests.ledgers import BACKENDS, PRICE, TODAY, Books, books_on, budget, demand, eventually, recorded, reserve, settle
+from tests.ledgers import PRICE, TODAY, Books, budget, demand, eventually, recorded, reserve, settle
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture(params=BACKENDS)
-async def books(request: pytest.FixtureRequest, transactional_db: None) -> AsyncIterator[Books]:
-    books = books_on(request.param)
-    yield books
-    await books.close()
 
 
 @pytest.fixture
@@ -101,8 +93,12 @@ async def test_a_refused_request_recorded_twice_is_one_record(books: Books, ledg
     assert await UsageRecord.objects.acount() == 1
 
 
-async def test_a_caller_that_is_cancelled_while_it_waits_holds_nothing(books: Books, ledger: Ledger, key: ApiKey) -> None:
-    terms = await budget(key, 1)
+@pytest.mark.parametrize("room", [0, 1])
+async def test_a_caller_that_is_cancelled_while_it_waits_holds_nothing_and_leaves_its_record(
+    books: Books, ledger: Ledger, key: ApiKey, room: int
+) -> None:
+    terms = await budget(key, room)
+    await reserve(ledger, demand(key, terms, at_least=2 * PRICE, at_most=2 * PRICE))
     wanted = demand(key, terms)
     asking = asyncio.create_task(ledger.reserve(wanted))
     await asyncio.sleep(0)
@@ -110,11 +106,15 @@ async def test_a_caller_that_is_cancelled_while_it_waits_holds_nothing(books: Bo
     with pytest.raises(asyncio.CancelledError):
         await asking
 
-    async def has_room() -> bool:
-        return not isinstance(await reserve(ledger, demand(key, terms)), Refused)
+    async def is_recorded() -> bool:
+        await books.written()
+        return await UsageRecord.objects.filter(pk=wanted.id).aexists()
 
-    await eventually(has_room)
-    assert await books.taken(terms) == (0, PRICE)
+    await eventually(is_recorded)
+    assert await books.taken(terms) == (0, 0)
+    record = await UsageRecord.objects.aget(pk=wanted.id)
+    assert (record.outcome, record.cost_nano, record.estimated, record.prompt_tokens) == (Outcome.UNAVAILABLE, 0, False, 0)
+    assert isinstance(await reserve(ledger, demand(key, terms)), Refused) == (room == 0)
 
 
 async def test_records_and_counters_agree_after_many_deaths(books: Books, key: ApiKey) -> None:

@@ -52,6 +52,7 @@ def test_a_refused_form_does_not_give_the_secret_back(project: Project, alice: U
         ("provider", "demo", "Select a valid choice."),
         ("base_url", "http://10.0.0.8/v1", "private address"),
         ("base_url", "http://[fd00::1]/v1", "private address"),
+        ("base_url", "http://[fec0::1]/v1", "private address"),
         ("base_url", "https://user:password@example.com/", "without a user name"),
         ("base_url", "https://example.com/?key=1", "without a query"),
         ("base_url", "ftp://example.com/", "http or https"),

@@ -56,7 +56,9 @@ def test_no_project_takes_the_address_of_a_page(charlie: User) -> None:
     assert Project.objects.get(name="New").slug != "new"
 
 
-@pytest.mark.parametrize(("field", "value"), [("name", ""), ("name", "x" * 81), ("timezone", "Mars/Olympus"), ("timezone", "")])
+@pytest.mark.parametrize(
+    ("field", "value"), [("name", ""), ("name", "x" * 81), ("timezone", "Mars/Olympus"), ("timezone", "localtime"), ("timezone", "")]
+)
 def test_a_wrong_entry_is_refused_beside_its_field(charlie: User, field: str, value: str) -> None:
     page = signed_in(charlie).post("/projects/new/", {"name": "Robots", "timezone": "UTC", field: value}).content.decode()
     assert f'id="id_{field}_error"' in page

@@ -65,7 +65,15 @@ def test_keys_made_and_revoked_on_the_command_line_hold_while_the_server_runs(ga
 
 
 @pytest.mark.parametrize(
-    "arguments", [["x", "wrong"], ["x", "all", "--daily-budget", "-1"], ["x", "all", "--rpm", "0"], ["x", "all", "--project", "no"]]
+    "arguments",
+    [
+        ["x", "wrong"],
+        ["x", "all", "--daily-budget", "-1"],
+        ["x", "all", "--rpm", "0"],
+        ["x", "all", "--tpm", "9" * 25],
+        ["x", "all", "--expires-in-days", "99999999"],
+        ["x", "all", "--project", "no"],
+    ],
 )
 def test_wrong_arguments_of_create_api_key_are_told(gateway: GatewayProcess, arguments: list[str]) -> None:
     gateway.manage("migrate", "-v0")

@@ -18,6 +18,7 @@ from django.db.models import Sum
 from billing.ledger import BudgetExceeded, Demand, Entry, LedgerUnavailable, RateExceeded, Refused, Reservation
 from billing.ledger.redis import Policy, RedisLedger, reader
 from billing.ledger.redis.books import NEVER_DRAINED
+from billing.ledger.redis.breaker import FAILURES
 from billing.ledger.redis.connection import StoreUnavailable
 from billing.ledger.redis.memory import Posting
 from billing.ledger.redis.scripts import prefix
@@ -272,24 +273,53 @@ async def test_a_record_of_which_redis_knows_nothing_is_posted_once(gateways: li
     assert await UsageRecord.objects.acount() == 2
 
 
+async def test_a_request_that_is_settled_again_when_redis_has_forgotten_it_is_charged_once(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
+    terms = await sync_to_async(budget)(key, 10)
+    wanted = demand(key, terms)
+    held = await gateways[0].reserve(wanted)
+    for _ in range(2):
+        await settle(gateways[0], wanted, held, cost=7)
+        forget_mark(server, wanted.draft)
+        assert await taken(key, terms) == Spending(7, 0)
+    await assert_books_agree(gateways, key, terms)
+
+
+@pytest.mark.parametrize("spent", ["abc", str(2**63 - 1)])
+async def test_a_damaged_or_full_counter_keeps_no_record_back_and_concerns_no_other_project(
+    gateways: list[RedisLedger], key: ApiKey, server: Server, spent: str
+) -> None:
+    terms = await sync_to_async(budget)(key, 10)
+    wanted = demand(key, terms)
+    held = await gateways[0].reserve(wanted)
+    with redis.Redis.from_url(server.url) as store:
+        (window,) = store.keys(f"{prefix(key.project_id)}w:*")
+        store.hset(window, "spent", spent)
+    await settle(gateways[0], wanted, held, cost=7)
+    await write_all(gateways)
+    assert await recorded() == 7
+    answers = [await reserve(gateways[0], demand(key, terms)) for _ in range(2 * FAILURES)]
+    assert all(isinstance(answer, LedgerUnavailable | BudgetExceeded) for answer in answers)
+    assert not gateways[0].store.breaker.failures
+
+
 def forget_mark(server: Server, entry: Entry) -> None:
     with redis.Redis.from_url(server.url) as store:
         assert store.delete(f"{prefix(entry.project_id)}done:{entry.id.hex}") == 1
 
 
-async def test_a_caller_that_is_cancelled_while_it_waits_holds_nothing(gateways: list[RedisLedger], key: ApiKey) -> None:
-    terms = await sync_to_async(budget)(key, 1)
-    await gateways[0].release(await gateways[0].reserve(first := demand(key, terms)), first.draft)
-    wanted = demand(key, terms)
-    asking = asyncio.create_task(gateways[0].reserve(wanted))
-    await asyncio.sleep(0)
-    asking.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await asking
-    await asyncio.sleep(0.05)
-    await write_all(gateways)
-    assert await UsageRecord.objects.filter(pk=wanted.id, cost_nano=0).aexists()
-    assert await taken(key, terms) == Spending()
+async def test_a_reservation_that_is_undone_counts_no_more(gateways: list[RedisLedger], key: ApiKey) -> None:
+    limits = (LimitTerms(f"k{key.pk}", requests=1, tokens=1000, concurrent=1),)
+    for _ in range(3):
+        held = await gateways[0].reserve(wanted := demand(key, limits=limits))
+        assert held.standing.requests is not None and held.standing.requests.left == 0
+        gateways[0].memory.holds.clear()
+        gateways[0].void(wanted)
+        await gateways[0].pay_debts()
+    standing = await gateways[1].standing(key.project_id, limits)
+    assert standing.requests is not None and standing.tokens is not None
+    assert (standing.requests.left, standing.tokens.left) == (1, 1000)
 
 
 async def test_what_a_dead_process_held_is_posted_as_an_estimate_and_corrected_once_if_it_lives_after_all(

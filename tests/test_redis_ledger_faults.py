@@ -14,15 +14,16 @@ import redis
 from asgiref.sync import sync_to_async
 from django.db import connection as django_connection
 
-from billing.ledger import LedgerUnavailable, RateExceeded, Refused
+from billing.ledger import Demand, LedgerUnavailable, RateExceeded, Refused
 from billing.ledger.limiter import BUCKET_S
-from billing.ledger.redis import RedisLedger, reader
+from billing.ledger.redis import RedisLedger, reader, reaper
 from billing.ledger.redis.scripts import prefix
 from billing.ledger.redis.upkeep import repeat
 from billing.ledger.session import PostgresConnection
 from billing.ledger.terms import BudgetTerms, LimitTerms, Spending
-from billing.models import DirtyDay, UsageRecord
+from billing.models import DirtyDay, Outcome, OwedRecord, UsageRecord
 from keys.models import ApiKey
+from tests.ledgers import eventually
 from tests.services import Server
 from tests.test_redis_ledger import (
     PATIENT,
@@ -210,6 +211,39 @@ async def test_without_redis_each_process_keeps_to_the_limits_itself(gateways: l
     assert await recorded() == 5
 
 
+async def test_what_a_process_owes_when_it_stops_without_redis_is_charged_by_another_one(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
+    """Once, in a window that was open then as in one that opens before it is found."""
+    terms, younger = await sync_to_async(budget)(key, 9), await sync_to_async(budget)(key, 8, whole_project=True)
+    wanted, refused = demand(key, terms), demand(key, terms)
+    held = await gateways[0].reserve(wanted)
+    await off_loop(partial(server.kill))
+    await settle(gateways[0], wanted, held, cost=4)
+    refused.draft.cost_nano, refused.draft.outcome = 0, Outcome.UNAVAILABLE
+    await gateways[0].record(refused.draft)
+    await gateways.pop(0).stop()
+    assert await OwedRecord.objects.acount() == 2
+    await off_loop(partial(server.start))
+    await eventually(lambda: is_served(gateways[0], demand(key, younger)))
+    for _ in range(2):
+        await gateways[0].reaper.reap()
+    await write_all(gateways)
+    assert not await OwedRecord.objects.aexists()
+    kept = {record.pk: (record.cost_nano, record.estimated) async for record in UsageRecord.objects.all()}
+    assert kept[wanted.id] == (4, False) and kept[refused.draft.id][0] == 0
+    for each in (terms, younger):
+        await assert_books_agree(gateways, key, each)
+
+
+async def is_served(ledger: RedisLedger, wanted: Demand) -> bool:
+    try:
+        await ledger.release(await ledger.reserve(wanted), wanted.draft)
+    except LedgerUnavailable:
+        return False
+    return True
+
+
 async def test_a_reservation_that_comes_too_late_holds_nothing(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
     terms = await sync_to_async(budget)(key, 3)
     await gateways[0].reserve(demand(key, terms))
@@ -361,3 +395,56 @@ async def test_a_window_that_redis_lost_alone_counts_each_reservation_once(
     for each in (held, other):
         await settle(gateways[0], *each, cost=1)
     await assert_books_agree(gateways, key, terms)
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_the_first_request_of_a_project_does_not_wait_for_a_redis_that_hangs(
+    gateways: list[RedisLedger], key: ApiKey, server: Server, is_open: bool
+) -> None:
+    """Nor does its record. What was begun for it goes on when Redis does."""
+    ledger = RedisLedger(server.url)
+    await ledger.start()
+    assert key.project_id not in ledger.projects.epochs
+    terms = (await sync_to_async(budget)(key, 10),) if not is_open else ()
+    server.pause()
+    loop = asyncio.get_running_loop()
+    wanted, begun = demand(key, *terms), loop.time()
+    answer = await reserve(ledger, wanted)
+    wanted.draft.cost_nano = 0
+    if isinstance(answer, tuple):
+        await ledger.release(answer[1], wanted.draft)
+    else:
+        await ledger.record(wanted.draft)
+    took_s = loop.time() - begun
+    server.resume()
+    assert isinstance(answer, tuple) == is_open and took_s < 0.3
+
+    async def has_learnt() -> bool:
+        return key.project_id in ledger.projects.epochs and not ledger.memory.owed()
+
+    await eventually(has_learnt)
+    await write_all([ledger])
+    assert await UsageRecord.objects.filter(pk=wanted.id).acount() == 1
+    await ledger.stop()
+
+
+async def test_what_cannot_be_resolved_keeps_no_other_back(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    """Neither those on its own page, nor those after it."""
+    terms = await sync_to_async(budget)(key, 1000)
+    dying = RedisLedger(server.url, PATIENT)
+    await dying.start()
+    wanted = [demand(key, terms) for _ in range(2 * reaper.PAGE + 50)]
+    for each in wanted:
+        await dying.reserve(each)
+    name = f"{prefix(key.project_id)}open"
+    with redis.Redis.from_url(server.url) as store:
+        broken = list(store.hgetall(name))[: reaper.PAGE + 20]
+        for id in broken:
+            head, _, _ = store.hget(name, id).partition(b"\n")
+            store.hset(name, id, head + b"\n{")
+        dying.memory.holds.clear()
+        async with asyncio.timeout(30):
+            assert await gateways[0].reaper.resolve_all(key.project_id, dying.process) == len(wanted) - len(broken)
+        assert set(store.hkeys(name)) == set(broken)
+        store.delete(name)
+    await dying.stop()

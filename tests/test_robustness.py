@@ -15,17 +15,23 @@ from typing import Any
 import httpx
 import pytest
 from aiohttp import web
+from asgiref.sync import sync_to_async
 from django.conf import settings
 
-from billing.ledger import Entry, LedgerUnavailable, SqlLedger, steps
+from billing.ledger import Entry, LedgerUnavailable, Reservation, SqlLedger, steps
 from billing.ledger.session import SqliteConnection, connect
 from billing.ledger.steps import Session
-from billing.models import Outcome, Reservation, UsageRecord
+from billing.ledger.terms import MOST_NANO
+from billing.models import Budget, BudgetWindow, Mode, Outcome, Period, UsageRecord
+from billing.models import Reservation as StoredReservation
 from keys.models import ApiKey
 from projects.ids import uuid7
 from projects.models import Project
+from proxy.exchange import under_way
+from proxy.lean import GatewayRequest, Message
 from proxy.models import Credential
 from proxy.providers import PROVIDERS
+from proxy.views import chat_completions
 from tests.live import LiveGateway, the_record
 from tests.process import GatewayProcess
 from tests.upstream import LocalUpstream
@@ -78,7 +84,32 @@ def test_a_key_that_is_deleted_in_the_middle_of_a_stream_still_pays(gateway: htt
         ending = b"".join(parts)
         assert b"[DONE]" in ending or b"invalid_api_key" in ending, "it may be cut before its end"
     assert the_record().cost_nano > 2000
-    assert not Reservation.objects.exists()
+    assert not StoredReservation.objects.exists()
+
+
+async def test_a_request_that_is_stopped_before_it_has_arrived_leaves_its_record(
+    ledger: SqlLedger, demo_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("billing.ledger._current", [ledger])
+    _, token = await sync_to_async(ApiKey.objects.mint)(demo_project, "app")
+
+    asked = asyncio.Event()
+
+    async def never() -> Message:
+        asked.set()
+        return await asyncio.Future()
+
+    headers = [(b"authorization", f"Bearer {token}".encode())]
+    scope = {"path": "/v1/chat/completions", "method": "POST", "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1)}
+    answering = asyncio.create_task(chat_completions(GatewayRequest(scope, never)))
+    async with asyncio.timeout(5):
+        await asked.wait()
+    answering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await answering
+    record = await UsageRecord.objects.aget()
+    assert (record.outcome, record.status_code, record.error) == (Outcome.UNAVAILABLE, 503, "service_unavailable")
+    assert not under_way
 
 
 def entry_of(key: ApiKey, **fields: Any) -> Entry:
@@ -116,6 +147,17 @@ async def test_a_step_that_always_fails_keeps_no_record_back(ledger: SqlLedger, 
         with suppress(LedgerUnavailable):
             await ledger.write_owed()
     assert await UsageRecord.objects.acount() == 1 and ledger.owed == [refused]
+
+
+async def test_a_window_that_is_full_counts_no_further_and_keeps_no_record_back(ledger: SqlLedger, key: ApiKey) -> None:
+    budget = await Budget.objects.acreate(project=key.project, key=key, period=Period.TOTAL, limit_nano=1, mode=Mode.SOFT)
+    window = await BudgetWindow.objects.acreate(budget=budget, name="total", spent_nano=steps.FULL_NANO - 1)
+    for _ in range(3):
+        entry = entry_of(key, cost_nano=MOST_NANO)
+        await ledger.settle(Reservation(entry.id, MOST_NANO), entry)
+    await window.arefresh_from_db()
+    assert window.spent_nano == steps.FULL_NANO - 1 + MOST_NANO
+    assert await UsageRecord.objects.acount() == 3
 
 
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk full"), OverflowError("int too large")])
@@ -175,7 +217,7 @@ async def test_whoever_waits_hears_of_a_failure_also_where_nothing_can_be_rolled
 
 async def test_an_orphan_that_cannot_be_read_keeps_no_other_from_being_resolved(transactional_db: None, key: ApiKey) -> None:
     for draft in ("garbage", json.dumps({})):
-        await Reservation.objects.acreate(id=uuid7(), project_id=key.project_id, key_id=key.pk, amount_nano=1, draft=draft)
+        await StoredReservation.objects.acreate(id=uuid7(), project_id=key.project_id, key_id=key.pk, amount_nano=1, draft=draft)
     heir = SqlLedger(connect())
     assert await heir.start() == 0
     await heir.stop()

@@ -44,7 +44,7 @@ def payload(delivery: Delivery) -> dict[str, Any]:
     if delivery.alert is None:
         return {"type": "webhook.test", "timestamp": delivery.created_at, "data": {"project": project}}
     return {
-        "type": "budget.threshold_reached",
+        "type": "budget.request_refused" if delivery.alert.is_refusal else "budget.threshold_reached",
         "timestamp": delivery.alert.created_at,
         "data": {"project": project, **described(delivery.alert)},
     }
@@ -55,7 +55,7 @@ def described(alert: Alert) -> dict[str, Any]:
         "budget": {**named(alert.budget), "limit_usd": decimal_usd(alert.limit_nano), "limit_nano_usd": alert.limit_nano},
         "window": alert.window,
         "resets_at": ends_at(alert.window, alert.budget.project.zone),
-        "threshold_percent": alert.threshold,
+        "threshold_percent": None if alert.is_refusal else alert.threshold,
         "spent_usd": decimal_usd(alert.spent_nano),
         "spent_nano_usd": alert.spent_nano,
     }

@@ -1,25 +1,42 @@
-"""Finds budgets that have reached a threshold."""
+"""Finds budgets that have reached a threshold, or have begun to refuse requests."""
 
 import datetime as dt
 from itertools import groupby
 from operator import attrgetter
 
+import structlog
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from billing.ledger.spending import opened, spending
-from billing.ledger.windows import window_name
-from billing.models import Alert, Budget
+from billing.ledger.terms import LedgerUnavailable
+from billing.ledger.windows import days_of, window_name
+from billing.models import REFUSAL, Alert, Budget, Outcome, UsageRecord
+from projects.ids import first_id
 from projects.models import Project
 
 LOOK_BACK = dt.timedelta(hours=1)
 """What was spent just before midnight, or settled after it, still alerts."""
 
+log = structlog.get_logger()
+
 
 def raise_alerts() -> int:
     """Raises the alerts that are due in all projects; returns how many thresholds called for a message."""
     budgets = Budget.objects.exclude(thresholds=[]).select_related("project", "key").order_by("project", "pk")
-    return sum(check(project, list(group)) for project, group in groupby(budgets, key=attrgetter("project")))
+    by_project = [(project, list(group)) for project, group in groupby(budgets, key=attrgetter("project"))]
+    return sum(check_project(project, group) for project, group in by_project)
+
+
+def check_project(project: Project, budgets: list[Budget]) -> int:
+    """What fails in one project keeps nothing back in the others; a store that is away fails in all of them."""
+    try:
+        return check(project, budgets) + check_refusals(project, budgets)
+    except LedgerUnavailable:
+        raise
+    except Exception as error:
+        log.error("the alerts of a project cannot be raised", project_id=project.pk, exc_info=error)
+        return 0
 
 
 def check(project: Project, budgets: list[Budget]) -> int:
@@ -35,6 +52,20 @@ def check(project: Project, budgets: list[Budget]) -> int:
     return raised
 
 
+def check_refusals(project: Project, budgets: list[Budget]) -> int:
+    refused = UsageRecord.objects.for_project(project).filter(id__gte=first_id(timezone.now() - LOOK_BACK), outcome=Outcome.BUDGET)
+    days = set(refused.values_list("refusing_budget_id", "day").distinct())
+    refusals = {(budget, window_name(budget.period, day)) for budget in budgets for id, day in days if id == budget.pk}
+    return sum(raise_refusal(project, budget, window) for budget, window in refusals)
+
+
+def raise_refusal(project: Project, budget: Budget, window: str) -> bool:
+    if Alert.objects.filter(budget=budget, window=window, threshold=REFUSAL).exists():
+        return False
+    spent = spending(project, [budget], days_of(window)[0])[budget.pk].spent
+    return open_alert(budget, window, spent, [REFUSAL])
+
+
 def raise_alert(budget: Budget, window: str, spent: int) -> bool:
     """Keeps a row for each threshold that is reached, and tells the recipients of the highest alone, if it is new.
 
@@ -43,15 +74,19 @@ def raise_alert(budget: Budget, window: str, spent: int) -> bool:
     reached = [percent for percent in budget.thresholds if spent and spent * 100 >= percent * budget.limit_nano]
     if not reached or Alert.objects.filter(budget=budget, window=window, threshold=reached[-1]).exists():
         return False
+    return open_alert(budget, window, spent, reached)
+
+
+def open_alert(budget: Budget, window: str, spent: int, reached: list[int]) -> bool:
     try:
-        return open_alert(budget, window, spent, reached)
+        return keep_alert(budget, window, spent, reached)
     except IntegrityError:
         # The budget was deleted in the meantime.
         return False
 
 
 @transaction.atomic
-def open_alert(budget: Budget, window: str, spent: int, reached: list[int]) -> bool:
+def keep_alert(budget: Budget, window: str, spent: int, reached: list[int]) -> bool:
     figures = {"spent_nano": spent, "limit_nano": budget.limit_nano, "created_at": timezone.now()}
     # The unique constraint decides between processes that find the same threshold at once.
     alert, is_new = Alert.objects.get_or_create(budget=budget, window=window, threshold=reached[-1], defaults=figures)

@@ -2,9 +2,10 @@
 
 from billing.ledger.entry import Entry
 from billing.ledger.sql import SqlLedger
-from billing.ledger.terms import BudgetExceeded, Demand, Ledger, LedgerUnavailable, RateExceeded, Refused, Reservation, Standing
+from billing.ledger.terms import UNLIMITED, BudgetExceeded, Demand, Ledger, LedgerUnavailable, RateExceeded, Refused, Reservation, Standing
 
 __all__ = [
+    "UNLIMITED",
     "BudgetExceeded",
     "Demand",
     "Entry",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from billing.ledger.terms import Allowance, Demand, LimitTerms, RateExceeded, Standing
+from billing.ledger.terms import UNLIMITED, Allowance, Demand, LimitTerms, RateExceeded, Standing
 
 WINDOW_S = 60
 BUCKET_S = 0.25
@@ -85,13 +85,13 @@ class Limiter:
     def enter(self, demand: Demand) -> Standing:
         """Checks all limits, then counts the request in each; raises RateExceeded and has then counted nothing."""
         if not demand.limits:
-            return Standing()
-        now = self.clock()
+            return UNLIMITED
         if demand.id not in self.places:
+            now = self.clock()
             for terms in demand.limits:
                 self.check(terms, demand.tokens, now)
             self.places[demand.id] = self.count(demand, now)
-        return self.standing(demand.limits, now)
+        return self.standing(demand.limits)
 
     def check(self, terms: LimitTerms, tokens: int, now: float) -> None:
         if terms.concurrent is not None and len(self.under_way.get(terms.owner, ())) >= terms.concurrent:
@@ -109,7 +109,7 @@ class Limiter:
 
     def refusal(self, terms: LimitTerms, kind: str, limit: int, retry_after: float | None) -> RateExceeded:
         refusal = RateExceeded(terms, kind, limit, retry_after)
-        refusal.standing = self.standing((terms,), self.clock())
+        refusal.standing = self.standing((terms,))
         return refusal
 
     def window(self, windows: dict[str, SlidingWindow], owner: str, now: float) -> SlidingWindow:
@@ -155,7 +155,8 @@ class Limiter:
             if not ids:
                 del self.under_way[owner]
 
-    def standing(self, limits: tuple[LimitTerms, ...], now: float) -> Standing:
+    def standing(self, limits: tuple[LimitTerms, ...]) -> Standing:
+        now = self.clock()
         requests = [self.allowance(self.requests, terms.owner, terms.requests, now) for terms in limits if terms.requests is not None]
         tokens = [self.allowance(self.tokens, terms.owner, terms.tokens, now) for terms in limits if terms.tokens is not None]
         return Standing(tightest(requests), tightest(tokens))

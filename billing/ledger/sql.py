@@ -17,8 +17,7 @@ from billing.ledger.failpoints import failpoint
 from billing.ledger.limiter import Limiter
 from billing.ledger.session import Connection, DatabaseErrors
 from billing.ledger.steps import Session
-from billing.ledger.terms import Demand, LedgerUnavailable, Refused, Reservation
-from billing.models import Outcome
+from billing.ledger.terms import Demand, LedgerUnavailable, LimitTerms, Refused, Reservation, Standing
 
 BEAT_S = 5
 
@@ -69,33 +68,31 @@ class SqlLedger:
         try:
             reservation = await asyncio.shield(future)
         except asyncio.CancelledError:
-            future.add_done_callback(lambda done: self.give_back(done, demand))
+            future.add_done_callback(asyncio.Future.exception)
+            self.withdraw(demand)
             raise
         except Exception as error:
             self.limiter.undo(demand.id)
             if isinstance(error, Refused):
-                error.standing = standing
+                error.standing = self.limiter.standing(demand.limits)
             elif isinstance(error, LedgerUnavailable):
                 self.void(demand)
             raise
         failpoint("reserve.after")
         return replace(reservation, standing=standing)
 
-    def give_back(self, reserved: asyncio.Future[Reservation], demand: Demand) -> None:
-        """Whoever asked was cancelled while the step ran: nobody else would release what it holds."""
+    def withdraw(self, demand: Demand) -> None:
+        """Whoever asked was cancelled: nobody else would release what it may hold. Steps are taken in order."""
         self.limiter.leave(demand.id, 0)
-        if reserved.cancelled():
-            return
-        if reserved.exception() is None:
-            demand.draft.outcome, demand.draft.cost_nano, demand.draft.estimated = Outcome.CLIENT_CLOSED.value, 0, False
-            self.dirty.add((demand.project_id, demand.draft.day))
-            self.submit_or_owe(partial(steps.settle, entry=demand.draft))
-        elif isinstance(reserved.exception(), LedgerUnavailable):
-            self.void(demand)
+        self.dirty.add((demand.project_id, demand.draft.day))
+        self.submit_or_owe(partial(steps.settle, entry=demand.withdrawn()))
 
     def void(self, demand: Demand) -> None:
         """The database went away during a reservation: whether it was committed is not known."""
         self.owed.append(partial(steps.let_go, id=demand.id, cost_nano=0))
+
+    async def standing(self, project_id: int, limits: tuple[LimitTerms, ...]) -> Standing:
+        return self.limiter.standing(limits)
 
     async def settle(self, reservation: Reservation, entry: Entry) -> None:
         self.limiter.leave(reservation.id, entry.tokens.prompt + entry.tokens.output)
@@ -190,7 +187,7 @@ class SqlLedger:
             self.dirty |= dirty
             await self.roll_back()
             if len(batch) == 1:
-                deliver(batch[0][1], LedgerUnavailable(str(error)) if isinstance(error, DatabaseErrors) else error)
+                deliver(batch[0][1], unavailable(error) if isinstance(error, DatabaseErrors) else error)
             return False
         for (_, future), result in zip(batch, results, strict=True):
             deliver(future, result)
@@ -210,6 +207,12 @@ async def outcome(step: Step, session: Session) -> Any:
         return await step(session)
     except Refused as refusal:
         return refusal
+
+
+def unavailable(error: Exception) -> LedgerUnavailable:
+    failure = LedgerUnavailable(str(error))
+    failure.__cause__ = error
+    return failure
 
 
 def deliver(future: asyncio.Future[Any], result: Any) -> None:

@@ -23,6 +23,9 @@ INSERT_RECORD = (
     f"INSERT INTO billing_usagerecord ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))}) ON CONFLICT (id) DO NOTHING"
 )
 INSERT_RESERVATION = "INSERT INTO billing_reservation (id, project_id, key_id, amount_nano, windows, draft) VALUES (%s, %s, %s, %s, %s, %s)"
+ADD_SPENT = "spent_nano = spent_nano + CASE WHEN spent_nano < %s THEN %s ELSE 0 END"
+FULL_NANO = 2**62
+"""A window that has spent these 4.6 billion USD counts no further: the column ends at twice as much."""
 TOKEN_COLUMNS = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens")
 encode_draft = msgspec.json.Encoder().encode
 decode_draft = msgspec.json.Decoder(Entry).decode
@@ -50,7 +53,7 @@ async def reserve(session: Session, demand: Demand) -> Reservation:
         windows.append(window_id)
     for window_id in windows:
         await session.run("UPDATE billing_budgetwindow SET reserved_nano = reserved_nano + %s WHERE id = %s", (left, window_id))
-    demand.draft.shadow_budget_id = shadow
+    demand.draft.refusing_budget_id = shadow
     draft = encode_draft(demand.draft).decode()
     await session.run(INSERT_RESERVATION, (demand.id.hex, demand.project_id, demand.key_id, left, join(windows), draft))
     return Reservation(demand.id, left, shadow_budget_id=shadow)
@@ -111,8 +114,8 @@ async def let_go(session: Session, id: UUID, cost_nano: int) -> bool:
     for amount, windows in rows:
         for window_id in split(windows):
             await session.run(
-                "UPDATE billing_budgetwindow SET reserved_nano = reserved_nano - %s, spent_nano = spent_nano + %s WHERE id = %s",
-                (amount, cost_nano, window_id),
+                f"UPDATE billing_budgetwindow SET reserved_nano = reserved_nano - %s, {ADD_SPENT} WHERE id = %s",
+                (amount, FULL_NANO, cost_nano, window_id),
             )
     return bool(rows)
 
@@ -144,9 +147,9 @@ async def move_spent(session: Session, entry: Entry) -> None:
     """Adds a cost to the windows, as far as they exist, that the entry's day falls into."""
     for name in window_names(entry.day):
         await session.run(
-            "UPDATE billing_budgetwindow SET spent_nano = spent_nano + %s WHERE name = %s AND budget_id IN "
+            f"UPDATE billing_budgetwindow SET {ADD_SPENT} WHERE name = %s AND budget_id IN "
             "(SELECT id FROM billing_budget WHERE project_id = %s AND (key_id IS NULL OR key_id = %s))",
-            (entry.cost_nano, name, entry.project_id, entry.key_id),
+            (FULL_NANO, entry.cost_nano, name, entry.project_id, entry.key_id),
         )
 
 

@@ -6,11 +6,17 @@ from typing import Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
+from msgspec.structs import replace
+
 from billing.ledger.entry import Entry
-from billing.models import Mode
+from billing.models import Mode, Outcome
+from billing.prices import Tokens
 
 MOST_NANO = 2**53
 """No request holds more than these 9 million USD: Redis' Lua counts exactly up to here, and SQL can still add many of them."""
+
+STOPPED = "service_unavailable"
+"""The error of a request that was stopped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +67,13 @@ class Demand:
     limits: tuple[LimitTerms, ...]
     tokens: int
     draft: Entry
+
+    def withdrawn(self) -> Entry:
+        """The record of a request that its process stopped before anything was sent: it has cost nothing."""
+        draft = self.draft
+        return replace(
+            draft, tokens=Tokens(), cost_nano=0, estimated=False, outcome=Outcome.UNAVAILABLE.value, status_code=503, error=STOPPED
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,7 +158,10 @@ class Ledger(Protocol):
 
     async def reserve(self, demand: Demand) -> Reservation:
         """Admits a request and holds its money, in one step; raises BudgetExceeded, RateExceeded or LedgerUnavailable, and has
-        then written nothing."""
+        then written nothing. Whoever is cancelled while it waits holds nothing, and the ledger keeps its record."""
+
+    async def standing(self, project_id: int, limits: tuple[LimitTerms, ...]) -> Standing:
+        """How far limits are used, without counting; raises LedgerUnavailable."""
 
     async def settle(self, reservation: Reservation, entry: Entry) -> None:
         """Charges `entry.cost_nano` in place of what was held, and keeps the record. It does not fail: what cannot be written

@@ -1,4 +1,4 @@
-"""Alerts: a budget's window has reached a threshold; and the messages that tell people and systems so."""
+"""Alerts: a budget's window has reached a threshold, or has refused a request; and the messages that tell people and systems so."""
 
 import datetime as dt
 import random
@@ -18,6 +18,8 @@ RETRY_FACTOR = 4
 RETRY_JITTER = 0.2
 MAX_ATTEMPTS = 7
 REASON_LENGTH = 200
+REFUSAL = 0
+"""In place of a threshold: a request was refused. A hard budget stops before the last of it is spent, where no request fits."""
 
 
 class AlertQuerySet(models.QuerySet["Alert"]):
@@ -27,11 +29,11 @@ class AlertQuerySet(models.QuerySet["Alert"]):
 
 
 class Alert(models.Model):
-    """One threshold of one budget, reached in one of its windows: once, whoever finds it first."""
+    """One threshold of one budget, reached in one of its windows, or its first refusal there: once, whoever finds it first."""
 
     budget = models.ForeignKey(Budget, models.CASCADE, related_name="alerts")
     window = models.CharField(max_length=10)
-    threshold = models.PositiveSmallIntegerField(help_text="Percent of the limit.")
+    threshold = models.PositiveSmallIntegerField(help_text=f"Percent of the limit; {REFUSAL}: a request was refused.")
     spent_nano = models.BigIntegerField()
     limit_nano = models.BigIntegerField()
     created_at = models.DateTimeField(default=timezone.now)
@@ -42,7 +44,12 @@ class Alert(models.Model):
         constraints = [models.UniqueConstraint(fields=["budget", "window", "threshold"], name="one_alert_per_window_and_threshold")]
 
     def __str__(self) -> str:
-        return f"{self.threshold} % of {self.budget} in {self.window}: {format_usd(self.spent_nano)}"
+        what = "refusal by" if self.is_refusal else f"{self.threshold} % of"
+        return f"{what} {self.budget} in {self.window}: {format_usd(self.spent_nano)}"
+
+    @property
+    def is_refusal(self) -> bool:
+        return self.threshold == REFUSAL
 
     @property
     def percent(self) -> int | None:

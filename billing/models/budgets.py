@@ -112,7 +112,7 @@ class Reservation(models.Model):
     project = models.ForeignKey(Project, models.DO_NOTHING, db_constraint=False)
     key = models.ForeignKey(ApiKey, models.DO_NOTHING, db_constraint=False)
     amount_nano = models.BigIntegerField()
-    windows = models.CharField(max_length=200, blank=True, help_text="Ids of the budget windows that it counts in.")
+    windows = models.TextField(blank=True, help_text="Ids of the budget windows that it counts in.")
     draft = models.TextField(help_text="The usage record as an estimate, should the process die.")
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""How far the records that wait in Redis have been taken into the database."""
+"""How far the records that wait in Redis have been taken into the database, and those that could not be brought to Redis."""
 
 from django.db import models
 
@@ -21,3 +21,13 @@ class Outbox(models.Model):
 
     def __str__(self) -> str:
         return f"{self.project} up to {self.drained_ms}-{self.drained_seq}"
+
+
+class OwedRecord(models.Model):
+    """A record that a process which ended could not bring to Redis any more. Another one does, which counts it where it belongs."""
+
+    id = models.UUIDField(primary_key=True)
+    entry = models.TextField(help_text="The record as it goes to the outbox.")
+
+    def __str__(self) -> str:
+        return str(self.id)

@@ -6,10 +6,12 @@ project was deleted in the meantime.
 
 import datetime as dt
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
+import structlog
 from django.db import models, transaction
 from django.db.models import Count, Q, Sum
 from django.db.models.functions import Coalesce, TruncMonth
@@ -18,6 +20,8 @@ from billing.money import format_usd
 from billing.prices import Line, Price, Tokens, explain
 from keys.models import ApiKey
 from projects.models import Project
+
+log = structlog.get_logger()
 
 
 class Outcome(models.TextChoices):
@@ -116,7 +120,9 @@ class UsageRecord(models.Model):
     held_nano = models.BigIntegerField(null=True, help_text="What was reserved for it; empty where it was not admitted.")
     service_tier = models.CharField(max_length=20, blank=True, default="", help_text="As the provider stated it.")
     tool_calls = models.JSONField(null=True, help_text="Calls of the provider's own tools that it bills, by kind.")
-    shadow_budget_id = models.BigIntegerField(null=True, help_text="A shadow budget that would have refused this request.")
+    refusing_budget_id = models.BigIntegerField(
+        null=True, help_text="The budget that refused it; of a request that was admitted, a shadow budget that would have."
+    )
     corrects = models.UUIDField(null=True)
     correction = models.CharField(max_length=16, choices=Correction.choices, blank=True, default="")
 
@@ -126,6 +132,7 @@ class UsageRecord(models.Model):
         indexes = [
             models.Index(fields=["project", "id"], name="records_newest_of_project"),
             models.Index(fields=["project", "day"], name="records_of_a_day"),
+            models.Index(fields=["project", "id"], condition=Q(outcome=Outcome.BUDGET), name="records_that_budgets_refused"),
             models.Index(fields=["corrects"], condition=~Q(corrects=None), name="records_that_correct"),
         ]
 
@@ -172,6 +179,14 @@ class DirtyDay(models.Model):
         return f"{self.project} {self.day}"
 
 
+@dataclass(frozen=True, slots=True)
+class RollUp:
+    """How many marked days were brought up to date, and which were not, in words: those stay marked."""
+
+    days: int
+    failures: list[str]
+
+
 class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
     def spent(self, project: Project, first: dt.date, last: dt.date) -> int:
         """Nano-USD from `first` to `last`, both included."""
@@ -191,13 +206,17 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
         months: models.QuerySet[DailyUsage, dict[str, Any]] = self.annotate(month=TruncMonth("day")).values(*columns).annotate(**sums)
         return months.order_by(*columns)
 
-    def totals_by_month(self) -> "models.QuerySet[DailyUsage, tuple[dt.date, int, int]]":
-        """Months with their cost in nano-USD and their requests, over all projects."""
-        months = self.annotate(month=TruncMonth("day")).values_list("month")
-        return months.annotate(Sum("cost_nano"), Sum("requests")).order_by("month")
+    def totals_by_month(self) -> list[tuple[dt.date, int, int]]:
+        """Months with their cost in nano-USD and their requests, over all projects. Summed here: the sum of a project's figures, however
+        absurd, must not overflow in a database."""
+        costs, requests = Counter[dt.date](), Counter[dt.date]()
+        for day, cost, count in self.values_list("day", "cost_nano", "requests").iterator():
+            costs[day.replace(day=1)] += cost
+            requests[day.replace(day=1)] += count
+        return [(month, costs[month], requests[month]) for month in sorted(costs)]
 
-    def rebuild(self, first: dt.date) -> int:
-        """Recomputes every day from `first` on that has records or rows; returns how many there were."""
+    def rebuild(self, first: dt.date) -> RollUp:
+        """Recomputes every day from `first` on that has records or rows."""
         days = (
             UsageRecord.objects.filter(day__gte=first)
             .values_list("project", "day")
@@ -207,12 +226,17 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
         DirtyDay.objects.bulk_create(marked, update_conflicts=True, unique_fields=["project", "day"], update_fields=["mark"])
         return self.recompute_dirty()
 
-    def recompute_dirty(self) -> int:
-        """Brings every marked day up to date; returns how many there were."""
+    def recompute_dirty(self) -> RollUp:
+        """Brings every marked day up to date. One that fails keeps none of the others back."""
         dirty = list(DirtyDay.objects.select_related("project"))
+        failures = []
         for day in dirty:
-            self.recompute(day)
-        return len(dirty)
+            try:
+                self.recompute(day)
+            except Exception as error:
+                log.error("a day cannot be summed", project_id=day.project_id, day=day.day.isoformat(), exc_info=error)
+                failures.append(f"project {day.project_id}, {day.day}: {type(error).__name__}: {error}")
+        return RollUp(len(dirty) - len(failures), failures)
 
     def recompute(self, dirty: DirtyDay) -> None:
         """Replaces a day's rows by sums over its records.

@@ -36,11 +36,15 @@ def arguments(demand: Demand, budgets: tuple[BudgetTerms, ...], epoch: str, proc
 
 @lru_cache(maxsize=4096)
 def terms_of(budgets: tuple[BudgetTerms, ...], limits: tuple[LimitTerms, ...], day: date) -> tuple[Argument, ...]:
-    """Three arguments for each budget, four for each limit; empty where there is no limit of a kind."""
-    return (
-        *(argument for budget in budgets for argument in (window_of(budget, day), budget.mode, budget.limit_nano)),
-        *(argument for terms in limits for argument in (terms.owner, *map(given, (terms.requests, terms.tokens, terms.concurrent)))),
-    )
+    """Three arguments for each budget, then those of the limits."""
+    of_budgets = (argument for budget in budgets for argument in (window_of(budget, day), budget.mode, budget.limit_nano))
+    return (*of_budgets, *terms_of_limits(limits))
+
+
+@lru_cache(maxsize=4096)
+def terms_of_limits(limits: tuple[LimitTerms, ...]) -> tuple[Argument, ...]:
+    """Four arguments for each: whose it is, and how much of each kind; empty where there is no limit of a kind."""
+    return tuple(argument for terms in limits for argument in (terms.owner, *map(given, (terms.requests, terms.tokens, terms.concurrent))))
 
 
 def window_of(budget: BudgetTerms, day: date) -> str:
@@ -52,7 +56,7 @@ def given(limit: int | None) -> Argument:
 
 
 def granted(demand: Demand, amount: bytes, shadow: int, numbers: Sequence[int]) -> Reservation:
-    demand.draft.shadow_budget_id = shadow or None
+    demand.draft.refusing_budget_id = shadow or None
     return Reservation(demand.id, int(amount), standing_of(demand.limits, numbers), shadow or None)
 
 

@@ -15,6 +15,7 @@ from billing.ledger import steps
 from billing.ledger.entry import COLUMNS, Entry
 from billing.ledger.failpoints import failpoint
 from billing.ledger.session import Connection, DatabaseErrors
+from billing.ledger.steps import decode_draft, encode_draft
 from billing.models import UsageRecord
 from billing.prices import Tokens
 
@@ -35,6 +36,7 @@ ADVANCE = (
     "ON CONFLICT (project_id) DO UPDATE SET drained_ms = excluded.drained_ms, drained_seq = excluded.drained_seq "
     "WHERE (excluded.drained_ms, excluded.drained_seq) > (billing_outbox.drained_ms, billing_outbox.drained_seq)"
 )
+OWE = "INSERT INTO billing_owedrecord (id, entry) VALUES (%s, %s) ON CONFLICT (id) DO NOTHING"
 TOKEN_COLUMNS = ", ".join(f"{field.name}_tokens" for field in fields(Tokens))
 FIND = (
     f"SELECT o.drained_ms, o.drained_seq, r.cost_nano, r.estimated, {TOKEN_COLUMNS} FROM (SELECT 1) one "
@@ -112,6 +114,20 @@ class Books:
             ((milliseconds, number, cost, estimated, *tokens),) = await session.run(FIND, (project_id, id.hex))
         kept = None if cost is None else Kept(cost, estimated, Tokens(*tokens))
         return kept, stream_id(milliseconds, number)
+
+    async def owe(self, entries: Iterable[Entry]) -> None:
+        """Keeps records for `owed`, each once."""
+        async with self.transaction() as session:
+            for entry in entries:
+                await session.run(OWE, (entry.id.hex, encode_draft(entry).decode()))
+
+    async def owed(self) -> list[Entry]:
+        async with self.transaction() as session:
+            return [decode_draft(text) for (text,) in await session.run("SELECT entry FROM billing_owedrecord ORDER BY id LIMIT 100")]
+
+    async def pay(self, entry: Entry) -> None:
+        async with self.transaction() as session:
+            await session.run("DELETE FROM billing_owedrecord WHERE id = %s", (entry.id.hex,))
 
     async def keep(self, drained: Sequence[Drained]) -> None:
         """Keeps the records of several outboxes, and up to where each is drained, in one transaction."""

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import structlog
@@ -13,7 +12,7 @@ from billing.ledger.entry import Entry
 from billing.ledger.failpoints import failpoint
 from billing.ledger.limiter import Limiter
 from billing.ledger.redis import asking
-from billing.ledger.redis.books import NEVER_DRAINED, Books, Drained
+from billing.ledger.redis.books import Books
 from billing.ledger.redis.connection import NotSent, StoreUnavailable
 from billing.ledger.redis.drainer import Drainer
 from billing.ledger.redis.memory import Hold, Memory, Posting
@@ -21,13 +20,12 @@ from billing.ledger.redis.opening import Opener
 from billing.ledger.redis.posting import MARK_S, Postman
 from billing.ledger.redis.projects import GRACE_S, Projects
 from billing.ledger.redis.reaper import Reaper
-from billing.ledger.redis.scripts import ASSERT, RESERVE, VOID, alive
+from billing.ledger.redis.scripts import ASSERT, RESERVE, STANDING, VOID, alive
 from billing.ledger.redis.store import Store
 from billing.ledger.redis.upkeep import Upkeep
 from billing.ledger.session import Connection, DatabaseErrors, connect
 from billing.ledger.steps import encode_draft
-from billing.ledger.terms import MOST_NANO, BudgetTerms, Demand, LedgerUnavailable, Reservation
-from billing.models import Outcome
+from billing.ledger.terms import MOST_NANO, UNLIMITED, BudgetTerms, Demand, LedgerUnavailable, LimitTerms, Refused, Reservation, Standing
 from projects.ids import uuid7
 
 ATTEMPTS = 10
@@ -69,7 +67,7 @@ class RedisLedger:
         self.opener = Opener(self.store, self.books)
         self.postman = Postman(self.store, self.books, self.memory)
         self.drainer = Drainer(self.store, self.drained_books)
-        self.reaper = Reaper(self.store, self.drained_books, self.memory)
+        self.reaper = Reaper(self.store, self.drained_books, self.postman)
         self.upkeep = Upkeep(self.process, self.store, self.drainer, self.reaper, self.beat)
         self.times_connected = 0
         self.loose: set[asyncio.Task[None]] = set()
@@ -111,11 +109,11 @@ class RedisLedger:
             await self.store.call("DEL", alive(self.process))
 
     async def write_debts(self) -> None:
-        """The last resort for records that Redis does not take: SQL itself. Whoever resolves their reservations finds them there."""
+        """The last resort for records that Redis does not take: SQL, from where another process brings them to Redis."""
         owed = [posting.entry for posting in self.memory.owed()]
         try:
             if owed:
-                await self.books.keep([Drained(entry.project_id, NEVER_DRAINED, [entry]) for entry in owed])
+                await self.books.owe(owed)
         except DatabaseErrors as error:
             log.error("records are lost", error=str(error), entries=owed)
 
@@ -125,6 +123,9 @@ class RedisLedger:
     async def reserve(self, demand: Demand) -> Reservation:
         try:
             return await self.ask(demand)
+        except asyncio.CancelledError:
+            self.withdraw(demand)
+            raise
         except StoreUnavailable as error:
             return self.admit_alone(demand, error)
         except DatabaseErrors as error:
@@ -135,9 +136,7 @@ class RedisLedger:
         for _ in range(ATTEMPTS):
             epoch = await self.epoch_for(demand)
             failpoint("reserve.before")
-            reply = await self.store.run(
-                RESERVE, demand.project_id, *asking.arguments(demand, budgets, epoch, self.process), late=partial(self.give_back, demand)
-            )
+            reply = await self.store.run(RESERVE, demand.project_id, *asking.arguments(demand, budgets, epoch, self.process))
             failpoint("reserve.after")
             match reply:
                 case [b"ok", amount, shadow, *numbers]:
@@ -193,33 +192,39 @@ class RedisLedger:
     def admit_alone(self, demand: Demand, error: StoreUnavailable) -> Reservation:
         """Redis does not answer."""
         is_open = self.policy.budgets_open if has_hard(demand.budgets) else self.policy.limits_open or not demand.limits
-        if not is_open:
+        try:
+            if not is_open:
+                raise LedgerUnavailable(str(error)) from error
+            standing = self.limiter.enter(demand)
+        except (LedgerUnavailable, Refused):
             if not isinstance(error, NotSent):
                 self.void(demand)
-            raise LedgerUnavailable(str(error)) from error
-        standing = self.limiter.enter(demand)
+            raise
         self.memory.holds[demand.id] = Hold(demand, demand.at_most, "")
         return Reservation(demand.id, demand.at_most, standing)
 
-    def give_back(self, demand: Demand, reply: Any) -> None:
-        """Whoever asked was cancelled, or no longer waits: nobody else would release what it holds."""
-        if demand.id in self.memory.holds or demand.id in self.memory.voids:
-            return
-        match reply:
-            case [b"ok", *_]:
-                demand.draft.outcome, demand.draft.cost_nano, demand.draft.estimated = Outcome.CLIENT_CLOSED.value, 0, False
-                self.later(self.postman.post(Posting(demand.draft)))
-            case Exception():
-                self.void(demand)
+    def withdraw(self, demand: Demand) -> None:
+        """Whoever asked was cancelled: nobody else would release what it may hold. A reservation that is yet to come will be refused."""
+        self.later(self.postman.post(Posting(demand.withdrawn())))
 
     def void(self, demand: Demand) -> None:
+        """A refused request may have been admitted by Redis all the same, or yet be."""
         self.memory.voids[demand.id] = demand.project_id
+
+    async def standing(self, project_id: int, limits: tuple[LimitTerms, ...]) -> Standing:
+        if not limits:
+            return UNLIMITED
+        try:
+            return asking.standing_of(limits, await self.store.run(STANDING, project_id, *asking.terms_of_limits(limits)))
+        except StoreUnavailable as error:
+            raise LedgerUnavailable(str(error)) from error
 
     async def settle(self, reservation: Reservation, entry: Entry) -> None:
         self.limiter.leave(reservation.id, entry.tokens.prompt + entry.tokens.output)
         hold = self.memory.holds.pop(reservation.id, None)
         entry.held_nano = reservation.amount
-        await self.postman.post(Posting(entry, epoch=hold.epoch if hold else ""))
+        # What is not held any more was settled before, which Redis may have forgotten.
+        await self.postman.post(Posting(entry, epoch=hold.epoch, fresh=True) if hold else Posting(entry, fresh=False))
 
     async def release(self, reservation: Reservation, entry: Entry) -> None:
         entry.cost_nano = 0

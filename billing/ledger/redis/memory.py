@@ -1,7 +1,7 @@
 """What a process remembers of its requests, so that nothing is lost with Redis: what each holds, and each record until SQL has it."""
 
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from uuid import UUID
 
 from billing.ledger.entry import Entry
@@ -35,8 +35,11 @@ class Posting:
     estimates: bool = False
     fresh: bool = True
     posted: str | None = None
+    posted_at: float = 0.0
     busy: bool = False
-    since: float = field(default_factory=time.monotonic)
+
+    def arrived(self, place: str) -> None:
+        self.posted, self.posted_at = place, time.monotonic()
 
 
 class Memory:
@@ -64,7 +67,7 @@ class Memory:
         """Drops records that SQL is known to have: up to a stream id, by project."""
         limit = time.monotonic() - REMEMBERED_S
         for posting in list(self.postings.values()):
-            if posting.posted is not None and (posting.since < limit or is_through(posting, drained)):
+            if posting.posted is not None and (posting.posted_at < limit or is_through(posting, drained)):
                 del self.postings[posting.entry.id]
 
 

@@ -13,7 +13,8 @@ from billing.ledger.terms import BudgetTerms, Demand
 from billing.ledger.windows import days_of, ends_at, window_name
 
 KEPT_AFTER_END = timedelta(days=2)
-"""Streams that began before the end are settled after it, and pages look back."""
+"""Streams that began before the end are settled after it, and pages look back. By a clock that was set back, a window may have ended
+before it opens."""
 ATTEMPTS = 20
 AGAIN_S = 0.05
 REMEMBERED = 1000
@@ -46,7 +47,7 @@ class Opener:
         )
         first, last = days_of(name)
         end = ends_at(name, demand.zone)
-        expires_ms = 0 if end is None else int((end + KEPT_AFTER_END).timestamp() * 1000)
+        expires_ms = 0 if end is None else int((max(end.timestamp(), self.store.now()) + KEPT_AFTER_END.total_seconds()) * 1000)
         trimmed: str | None = None
         for attempt in range(ATTEMPTS):
             failpoint("open_window.before")

@@ -37,6 +37,8 @@ class Postman:
 
     async def post(self, posting: Posting) -> None:
         """Settles what the request held, if anything, and keeps its record. What fails is owed, and tried again by `post_owed`."""
+        # One that fails goes to the end: it may be one that fails always, which keeps none of the others back.
+        self.memory.postings.pop(posting.entry.id, None)
         self.memory.postings[posting.entry.id] = posting
         posting.busy = True
         try:
@@ -55,7 +57,7 @@ class Postman:
     async def register(self, project_id: int) -> None:
         """Sees to it that the project's outbox is drained, before there is anything in it."""
         if project_id not in self.registered:
-            await self.store.call("SADD", PROJECTS, project_id)
+            await self.store.call_quickly("SADD", PROJECTS, project_id)
             self.registered.add(project_id)
 
     async def deliver(self, posting: Posting) -> None:
@@ -64,10 +66,10 @@ class Postman:
         for _ in range(ATTEMPTS):
             match reply:
                 case [b"ok", place]:
-                    posting.posted = place.decode()
+                    posting.arrived(place.decode())
                     return
                 case [b"done"]:
-                    posting.posted = "-"
+                    posting.arrived("-")
                     return
                 case [b"estimated", _] if posting.estimates:
                     reply = [b"done"]

@@ -1,4 +1,5 @@
-"""Resolves what dead processes held: whether the upstream was called is not known, so the whole amount counts as spent."""
+"""Ends what processes that are gone have left: records that they owe, and what the dead among them held. Whether the upstream was
+called for that is not known, so the whole amount counts as spent."""
 
 import msgspec
 import structlog
@@ -6,8 +7,8 @@ import structlog
 from billing.ledger.entry import Entry
 from billing.ledger.failpoints import failpoint
 from billing.ledger.redis.books import Books
-from billing.ledger.redis.memory import Memory, Posting
-from billing.ledger.redis.posting import ESTIMATE_MARK_S
+from billing.ledger.redis.memory import Posting
+from billing.ledger.redis.posting import ESTIMATE_MARK_S, Postman
 from billing.ledger.redis.scripts import OWNERS, PROJECTS, SETTLE, alive
 from billing.ledger.redis.store import Store
 from billing.ledger.steps import decode_draft, encode_draft
@@ -18,13 +19,14 @@ log = structlog.get_logger()
 
 
 class Reaper:
-    def __init__(self, store: Store, books: Books, memory: Memory) -> None:
+    def __init__(self, store: Store, books: Books, postman: Postman) -> None:
         self.store = store
         self.books = books
-        self.memory = memory
+        self.postman = postman
 
     async def reap(self) -> int:
         """Resolves all reservations of processes that are not alive; returns how many."""
+        await self.collect()
         resolved = 0
         for project_id in [int(project_id) for project_id in await self.store.call("SMEMBERS", PROJECTS)]:
             owners = [owner.decode() for owner in await self.store.run_patiently(OWNERS, project_id)]
@@ -33,23 +35,43 @@ class Reaper:
                     resolved += await self.resolve_all(project_id, owner)
         return resolved
 
+    async def collect(self) -> None:
+        """Posts what was owed in the end: before its reservation is taken for a dead process's, and corrected then."""
+        for entry in await self.books.owed():
+            posting = Posting(entry, settles=entry.held_nano is not None or entry.cost_nano != 0, fresh=False)
+            await self.postman.post(posting)
+            if posting.posted is not None:
+                await self.books.pay(entry)
+
     async def resolve_all(self, project_id: int, owner: str) -> int:
-        found = await self.store.run_patiently(OWNERS, project_id, owner, PAGE)
-        resolved = 0
-        for text in found[1::2]:
-            try:
-                await self.resolve(estimate_of(text), owner)
-                resolved += 1
-            except (ValueError, msgspec.MsgspecError) as error:
-                # One that cannot be resolved must not keep the others from it.
-                log.error("reservation of a dead process could not be resolved", error=str(error), reservation=text)
-        return resolved + (await self.resolve_all(project_id, owner) if resolved and len(found) == 2 * PAGE else 0)
+        """Page by page. What could not be resolved stays in Redis, before what was not looked at yet: the next page is longer by as
+        much, so that it keeps nothing else back."""
+        tried: set[bytes] = set()
+        resolved, stuck, is_last = 0, 0, False
+        while not is_last:
+            page = await self.store.run_patiently(OWNERS, project_id, owner, PAGE + stuck)
+            is_last = len(page) < 2 * (PAGE + stuck)
+            held = dict(zip(page[::2], page[1::2], strict=True))
+            stuck = len(held.keys() & tried)
+            for id in held.keys() - tried:
+                resolved += await self.resolve_one(held[id], owner)
+            tried |= held.keys()
+        return resolved
+
+    async def resolve_one(self, text: bytes, owner: str) -> bool:
+        """One that cannot be resolved must not keep the others from it."""
+        try:
+            await self.resolve(estimate_of(text), owner)
+        except (ValueError, msgspec.MsgspecError) as error:
+            log.error("reservation of a dead process could not be resolved", error=str(error), reservation=text)
+            return False
+        return True
 
     async def resolve(self, estimate: Entry, owner: str) -> None:
         """Posts the estimate. If the owner lives after all, it finds the mark and posts a correction."""
         kept, _ = await self.books.find(estimate.project_id, estimate.id)
         if kept is not None:
-            # Its owner could reach SQL, but not Redis any more.
+            # Redis lost the end of what it knew, its owner's settlement.
             estimate.cost_nano, estimate.tokens = kept.cost_nano, kept.tokens
         failpoint("resolve.before")
         text = encode_draft(estimate)
@@ -60,7 +82,8 @@ class Reaper:
         )  # fmt: skip
         failpoint("resolve.after")
         if reply[0] == b"ok":
-            self.memory.postings[estimate.id] = Posting(estimate, estimates=True, fresh=False, posted=reply[1].decode())
+            posting = self.postman.memory.postings[estimate.id] = Posting(estimate, estimates=True, fresh=False)
+            posting.arrived(reply[1].decode())
             log.warning("reservation of a dead process posted as an estimate", request_id=estimate.request_id, cost_nano=estimate.cost_nano)
 
 
@@ -70,5 +93,5 @@ def estimate_of(text: bytes) -> Entry:
     amount, _owner, _key, _day, _since, _tokens, shadow, *_ = head.split(b" ")
     entry = decode_draft(draft)
     entry.cost_nano = entry.held_nano = int(amount)
-    entry.estimated, entry.shadow_budget_id = True, int(shadow) or None
+    entry.estimated, entry.refusing_budget_id = True, int(shadow) or None
     return entry

@@ -24,8 +24,8 @@ class Script:
         return ("EVAL", self.text, 1, prefix(project_id), *arguments)
 
 
-def load(name: str) -> Script:
-    text = COMMON + (FOLDER / f"{name}.lua").read_text()
+def load(*names: str) -> Script:
+    text = COMMON + "".join((FOLDER / f"{name}.lua").read_text() for name in names)
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
@@ -35,7 +35,8 @@ def prefix(project_id: int) -> str:
     return f"gw:{{p{project_id}}}:"
 
 
-RESERVE = load("reserve")
+RESERVE = load("minutes", "reserve")
+STANDING = load("minutes", "standing")
 SETTLE = load("settle")
 LATE = load("late")
 CORRECT = load("correct")
@@ -48,7 +49,7 @@ ASSERT = load("assert")
 TRIM = load("trim")
 OWNERS = load("owners")
 SNAPSHOT = load("snapshot")
-ALL = (RESERVE, SETTLE, LATE, CORRECT, RECORD, VOID, ENTER, BEGIN, OPEN, ASSERT, TRIM, OWNERS)
+ALL = (RESERVE, STANDING, SETTLE, LATE, CORRECT, RECORD, VOID, ENTER, BEGIN, OPEN, ASSERT, TRIM, OWNERS)
 GREETING: tuple[Command, ...] = tuple(("SCRIPT", "LOAD", script.text) for script in ALL)
 
 PROJECTS = "gw:projects"

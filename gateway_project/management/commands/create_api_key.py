@@ -12,6 +12,8 @@ from keys import scopes
 from keys.models import ApiKey
 from projects.models import DEMO_SLUG, Project
 
+MOST = {"rpm": 2**31 - 1, "tpm": 2**63 - 1, "concurrency": 2**31 - 1, "expires_in_days": 36_500}
+
 
 class Command(BaseCommand):
     help = "Makes an API key and prints it, alone on the last line. It is good at once, also while the gateway serves."
@@ -37,9 +39,9 @@ class Command(BaseCommand):
             }
         except (scopes.UnknownScope, InvalidAmount) as error:
             raise CommandError(str(error)) from None
-        for option in ("rpm", "tpm", "concurrency", "expires_in_days"):
-            if options[option] is not None and options[option] < 1:
-                raise CommandError(f"--{option.replace('_', '-')} must be at least 1.")
+        for option, most in MOST.items():
+            if options[option] is not None and not 1 <= options[option] <= most:
+                raise CommandError(f"--{option.replace('_', '-')} is from 1 to {most}.")
         days = options["expires_in_days"]
         key, text = ApiKey.objects.mint(
             self.project(options["project"]),

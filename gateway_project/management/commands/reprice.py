@@ -21,6 +21,8 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="only say what would change")
 
     def handle(self, *_: Any, **options: Any) -> None:
+        if options["since"] > options["until"]:
+            raise CommandError("--since is later than --until.")
         projects = Project.objects.order_by("pk")
         if options["project"]:
             projects = projects.filter(slug=options["project"])

@@ -11,7 +11,7 @@
 -- Amounts are decimal text. Redis adds them (HINCRBY, 64 bits); Lua's numbers are doubles and hold 53.
 local P = KEYS[1]
 local STATE, OPEN, OUT = P .. 'state', P .. 'open', P .. 'out'
-local BUCKETS, BUCKET_US = 240, 250000
+local BUCKET_US = 250000
 local BILLION = 1000000000
 
 local function now_us()
@@ -19,16 +19,16 @@ local function now_us()
   return time[1] * 1000000 + time[2]
 end
 
--- Adds a decimal text, or takes it away.
+-- Adds a decimal text, or takes it away. A counter that is full or damaged keeps no record from being written: the audit finds it.
 local function add(key, field, amount)
-  if amount ~= '0' then redis.call('HINCRBY', key, field, amount) end
+  if amount ~= '0' then redis.pcall('HINCRBY', key, field, amount) end
 end
 
 local function take(key, field, amount)
   if string.sub(amount, 1, 1) == '-' then
     add(key, field, string.sub(amount, 2))
   elseif amount ~= '0' then
-    redis.call('HINCRBY', key, field, '-' .. amount)
+    redis.pcall('HINCRBY', key, field, '-' .. amount)
   end
 end
 
@@ -85,9 +85,9 @@ local function parse(text)
     windows = windows, owners = owners }
 end
 
--- Changes the tokens counted for a request, if they still count.
-local function correct_tokens(owner, since, change)
-  local key = P .. 't:' .. owner
+-- Changes what was counted of a request (`r:` or `t:`), if it still counts.
+local function correct(kind, owner, since, change)
+  local key = P .. kind .. owner
   local bucket = math.floor(since / BUCKET_US)
   if change ~= 0 and redis.call('HEXISTS', key, bucket) == 1 then
     redis.call('HINCRBY', key, bucket, change)
@@ -107,7 +107,7 @@ local function let_go(id, held, cost, tokens)
   end
   for owner in string.gmatch(held.owners, '[^,-]+') do
     redis.call('SREM', P .. 'c:' .. owner, id)
-    correct_tokens(owner, tonumber(held.since), tokens - held.tokens)
+    correct('t:', owner, tonumber(held.since), tokens - held.tokens)
   end
 end
 

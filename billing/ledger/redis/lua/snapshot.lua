@@ -1,13 +1,19 @@
--- Everything that Redis holds of a project, with the events after the one up to which SQL was read.
+-- Everything that Redis holds of a project, with the events after the one up to which SQL was read. The windows named from ARGV[2] on are
+-- told of also where no list of open windows has them.
 local drained = redis.call('HGET', STATE, 'drained') or '0-0'
 if after(drained, ARGV[1]) then return { 'again' } end
-local state, windows = redis.call('HGETALL', STATE), {}
+local windows, listed = {}, {}
+local function tell(window, is_listed)
+  if listed[window] or redis.call('EXISTS', window_key(window)) == 0 then return end
+  local amounts = redis.call('HMGET', window_key(window), 'spent', 'reserved')
+  windows[#windows + 1], listed[window] = { window, is_listed, amounts[1] or '', amounts[2] or '' }, true
+end
+local state = redis.call('HGETALL', STATE)
 for i = 1, #state, 2 do
   if string.sub(state[i], 1, 2) == 'w:' then
-    for each, first, last in string.gmatch(state[i + 1], '([^;]+);([^;]+);([^;]+);') do
-      local amounts = redis.call('HMGET', window_key(each), 'spent', 'reserved')
-      if amounts[1] then windows[#windows + 1] = { state[i], each, first, last, amounts[1], amounts[2] } end
-    end
+    for window in string.gmatch(state[i + 1], '([^;]+);[^;]+;[^;]+;') do tell(window, 1) end
   end
 end
-return { 'ok', windows, redis.call('HGETALL', OPEN), redis.call('XRANGE', OUT, '(' .. ARGV[1], '+') }
+for i = 2, #ARGV do tell(ARGV[i], 0) end
+local begun = redis.call('HEXISTS', STATE, 'epoch')
+return { 'ok', begun, windows, redis.call('HGETALL', OPEN), redis.call('XRANGE', OUT, '(' .. ARGV[1], '+') }

@@ -1,0 +1,34 @@
+-- What `reserve` and `standing` know of the last minute.
+local BUCKETS = 240
+local now = now_us()
+local bucket = math.floor(now / BUCKET_US)
+
+-- Drops the buckets that have fallen out of the minute: its total, its oldest and its newest bucket.
+local function slide(name)
+  local head = redis.call('HMGET', name, 'total', 'oldest', 'newest')
+  local total, oldest, newest = tonumber(head[1] or 0), tonumber(head[2] or bucket), tonumber(head[3] or 0)
+  local first = bucket - BUCKETS
+  if oldest > bucket then
+    -- The clock was set back: what it counted would never fall out.
+    redis.call('DEL', name)
+    return 0, bucket, 0
+  end
+  if oldest >= first then return total, oldest, newest end
+  local fallen = {}
+  for b = oldest, first - 1 do fallen[#fallen + 1] = b end
+  for _, amount in ipairs(redis.call('HMGET', name, unpack(fallen))) do total = total - (amount or 0) end
+  redis.call('HDEL', name, unpack(fallen))
+  redis.call('HSET', name, 'total', total, 'oldest', first)
+  return total, first, newest
+end
+
+local function ends_in(b) return (b + 1 + BUCKETS) * BUCKET_US - now end
+
+-- Four numbers for each limit: requests and the microseconds until none count, tokens and theirs.
+local standing = {}
+local function stand(requests, newest_request, used, newest_token)
+  local n = #standing
+  standing[n + 1], standing[n + 2] = requests, math.max(ends_in(newest_request), 0)
+  standing[n + 3], standing[n + 4] = used, math.max(ends_in(newest_token), 0)
+end
+

@@ -16,6 +16,7 @@ from billing.models import (
     Delivery,
     DirtyDay,
     Outbox,
+    OwedRecord,
     PriceOverride,
     Reservation,
     UsageRecord,
@@ -184,3 +185,9 @@ class OutboxAdmin(ReadOnlyAdmin):
     list_display = ("project", "entered", "drained_ms", "drained_seq")
     list_select_related = ("project",)
     search_fields = ("project__name", "project__slug")
+
+
+@admin.register(OwedRecord)
+class OwedRecordAdmin(ReadOnlyAdmin):
+    list_display = ("id",)
+    fields = ("id", "entry")

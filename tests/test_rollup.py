@@ -70,3 +70,12 @@ def test_months_are_summed_by_project_key_model_and_provider(project: Project, k
 def test_what_is_no_date_is_told(db: None, text: str) -> None:
     with pytest.raises(CommandError, match="write it as 2026-11-01"):
         rollup("--since", text)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_request_that_ends_after_its_key_was_deleted_is_summed(project: Project, key: ApiKey) -> None:
+    made = record(key, day=NOVEMBER, cost_nano=USD)
+    key.delete()
+    UsageRecord.objects.filter(pk=made.pk).update(key_id=key.pk or 10**6)
+    assert rollup("--since", "2026-11-01").startswith("1 days")
+    assert DailyUsage.objects.get().cost_nano == USD

@@ -261,7 +261,7 @@ class DailyUsage(models.Model):
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="daily_usage")
     day = models.DateField()
-    key = models.ForeignKey(ApiKey, models.SET_NULL, null=True)
+    key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, db_constraint=False)
     model_asked = models.CharField(max_length=200)
     provider = models.CharField(max_length=60)
     requests = models.PositiveIntegerField()

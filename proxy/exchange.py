@@ -32,6 +32,8 @@ from proxy.operations import Operation
 from proxy.routing import Target
 
 MAX_REQUEST_ID = 128
+WITHOUT_STANDING = (Outcome.CLIENT_CLOSED, Outcome.UNAVAILABLE)
+"""How requests end whose limits nobody reads, or that cannot be known now."""
 
 log = structlog.get_logger()
 
@@ -121,7 +123,7 @@ class Exchange:
             if self.first_token_at is not None:
                 entry.first_token_us = int((self.first_token_at - self.started) * 1e6)
             await self.keep(entry)
-        if self.grant is not None and self.standing is None:
+        if self.grant is not None and self.standing is None and outcome not in WITHOUT_STANDING:
             self.standing = await standing_of(self.grant)
         under_way.discard(self)
         self.observe(outcome, status, seconds, error)

@@ -21,8 +21,14 @@ class KeyTerms:
     has_hard_budget: bool
 
 
+class KeyGone(LookupError):
+    """The key was deleted."""
+
+
 def load(key_id: int) -> KeyTerms:
-    key = ApiKey.objects.select_related("project").get(pk=key_id)
+    key = ApiKey.objects.select_related("project").filter(pk=key_id).first()
+    if key is None:
+        raise KeyGone
     rows = Budget.objects.filter(Q(key=key) | Q(key=None, project=key.project)).order_by("pk")
     budgets = tuple(BudgetTerms(row.pk, row.period, row.limit_nano, row.key_id is None, row.mode) for row in rows)
     owners = (limits_of(f"k{key.pk}", key, settings.ENV.ai_gateway_rate_limit_rpm), limits_of(f"p{key.project_id}", key.project))

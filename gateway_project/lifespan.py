@@ -17,8 +17,8 @@ from billing.ledger import Ledger, SqlLedger
 from billing.ledger.redis import Policy, RedisLedger
 from billing.ledger.session import connect, lock_beside
 from gateway_project.celery import app as celery
-from gateway_project.postgresql.base import given_up_when
 from projects import configcache
+from projects.patience import given_up_when
 from proxy import exchange, lean, operator_config, revocation
 from proxy.downstream import LAST_WORDS_S
 from proxy.process import process

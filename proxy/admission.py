@@ -11,7 +11,7 @@ from billing.ledger import UNLIMITED, Demand, Entry, LedgerUnavailable, Reservat
 from billing.ledger.terms import MOST_NANO
 from billing.models import Outcome
 from billing.prices import Ceiling, Tokens
-from billing.terms import KeyTerms, terms_of_key
+from billing.terms import KeyGone, KeyTerms, terms_of_key
 from keys.authentication import Grant
 from proxy import errors
 from proxy.formats.neutral import Call
@@ -75,5 +75,5 @@ async def standing_of(grant: Grant) -> Standing:
     try:
         terms = await terms_of_key.get(grant.key_id)
         return await ledger.current().standing(grant.project_id, terms.limits)
-    except (LedgerUnavailable, DatabaseError):
+    except (LedgerUnavailable, DatabaseError, KeyGone):
         return UNLIMITED

@@ -19,13 +19,13 @@ from billing.ledger.windows import local_day
 from billing.models import Outcome
 from billing.money import decimal_usd
 from billing.prices import Tokens
-from billing.terms import terms_of_key
+from billing.terms import KeyGone, terms_of_key
 from keys.authentication import Grant
 from projects.ids import uuid7
 from proxy import metrics
 from proxy.admission import Admission, admit, standing_of
 from proxy.conversion import CODECS
-from proxy.errors import GatewayError, rate_headers
+from proxy.errors import GatewayError, rate_headers, wrong_key
 from proxy.formats.neutral import Call, Usage
 from proxy.lean import GatewayRequest, Headers, Reply
 from proxy.operations import Operation
@@ -88,7 +88,10 @@ class Exchange:
     async def reserve(self, call: Call, target: Target) -> None:
         """Holds the most that the request can cost; raises GatewayError where a budget or a limit does not allow it."""
         assert self.entry is not None and self.grant is not None
-        terms = await terms_of_key.get(self.grant.key_id)
+        try:
+            terms = await terms_of_key.get(self.grant.key_id)
+        except KeyGone:
+            raise wrong_key() from None
         try:
             self.admission = await admit(self.entry, self.grant, terms, call, target)
         except Refused as refusal:
@@ -123,10 +126,10 @@ class Exchange:
             if self.first_token_at is not None:
                 entry.first_token_us = int((self.first_token_at - self.started) * 1e6)
             await self.keep(entry)
-        if self.grant is not None and self.standing is None and outcome not in WITHOUT_STANDING:
-            self.standing = await standing_of(self.grant)
         under_way.discard(self)
         self.observe(outcome, status, seconds, error)
+        if self.grant is not None and self.standing is None and outcome not in WITHOUT_STANDING:
+            self.standing = await standing_of(self.grant)
 
     async def keep(self, entry: Entry) -> None:
         if self.admission is None:

@@ -17,12 +17,13 @@ from billing.ledger import LedgerUnavailable, SqlLedger
 from billing.ledger.redis.connection import StoreUnavailable
 from billing.ledger.session import PAUSE_S, PostgresConnection
 from billing.models import BudgetWindow, Reservation
-from gateway_project.postgresql.base import Line, given_up_when
+from gateway_project.postgresql.base import Line
 from keys.models import ApiKey
 from keys.tokens import Token
 from projects import configcache
 from projects.configcache import ConfigCache, database
 from projects.models import Project
+from projects.patience import given_up_when, never
 from proxy import errors
 from tests.environment import ON_SERVERS
 from tests.ledgers import PRICE, budget, demand
@@ -233,6 +234,27 @@ def test_a_page_waits_for_a_slow_statement_and_not_for_a_server_that_hangs() -> 
             line.execute("SELECT 1")
         assert time.monotonic() - begun < 0.8
         time.sleep(1)
+
+
+@pytest.mark.databases
+@pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
+async def test_the_ledger_waits_for_a_slow_statement_of_a_server_that_answers_others(transactional_db: None) -> None:
+    given = connection.settings_dict
+    address = {"dbname": given["NAME"], "user": given["USER"], "host": given["HOST"], "port": given["PORT"]}
+    ledgers = PostgresConnection(patience_s=0.1, is_away=never, **address)
+    await ledgers.begin()
+    assert await ledgers.run("SELECT 1 FROM pg_sleep(%s)", (0.5,)) == [(1,)]
+    await ledgers.close()
+
+
+@pytest.mark.databases
+@pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
+def test_a_large_statement_may_be_sent_slowly() -> None:
+    settings.ENV = settings.ENV.model_copy(update={"gateway_database_timeout_s": 0.2})
+    with postgresql_server() as server, Line.connect(server.url, autocommit=True) as line:
+        server.pause()
+        threading.Timer(1, server.resume).start()
+        assert line.execute("SELECT length(%s)", ("x" * 50_000_000,)).fetchall() == [(50_000_000,)]
 
 
 @pytest.fixture

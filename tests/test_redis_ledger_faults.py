@@ -1,6 +1,7 @@
 """The ledger on Redis while its servers are killed, emptied, stopped and cut off: no overspend, nothing lost, nothing twice."""
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator
@@ -17,12 +18,15 @@ from django.db import connection as django_connection
 from billing.ledger import Demand, LedgerUnavailable, RateExceeded, Refused
 from billing.ledger.limiter import BUCKET_S
 from billing.ledger.redis import RedisLedger, reader, reaper
-from billing.ledger.redis.scripts import prefix
+from billing.ledger.redis.breaker import EPISODE_S, FAILURES
+from billing.ledger.redis.scripts import alive, prefix
 from billing.ledger.redis.upkeep import repeat
 from billing.ledger.session import PostgresConnection
 from billing.ledger.terms import BudgetTerms, LimitTerms, Spending
 from billing.models import DirtyDay, Outcome, OwedRecord, UsageRecord
 from keys.models import ApiKey
+from projects.ids import uuid7
+from projects.models import Project, User
 from tests.ledgers import eventually
 from tests.services import Server
 from tests.test_redis_ledger import (
@@ -234,6 +238,71 @@ async def test_what_a_process_owes_when_it_stops_without_redis_is_charged_by_ano
     assert kept[wanted.id] == (4, False) and kept[refused.draft.id][0] == 0
     for each in (terms, younger):
         await assert_books_agree(gateways, key, each)
+
+
+async def test_what_a_process_owes_ends_a_reservation_that_it_never_heard_of(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
+    """Redis takes a command that was given up long before, when the process that sent it has ended."""
+    terms = await sync_to_async(budget)(key, 9)
+    await gateways[1].release(await gateways[1].reserve(warm := demand(key, terms)), warm.draft)
+    doomed, wanted = gateways.pop(0), demand(key, terms)
+    await doomed.release(await doomed.reserve(warm := demand(key, terms)), warm.draft)
+    server.pause()
+    with pytest.raises(LedgerUnavailable):
+        await doomed.reserve(wanted)
+    while not doomed.store.breaker.is_open:
+        doomed.store.breaker.failed()
+        await asyncio.sleep(EPISODE_S)
+    wanted.draft.cost_nano, wanted.draft.estimated = 0, False
+    await doomed.record(wanted.draft)
+    await doomed.stop()
+    assert await OwedRecord.objects.acount() == 1
+    server.resume()
+    await eventually(lambda: is_served(gateways[0], demand(key, terms)))
+    with redis.Redis.from_url(server.url) as store:
+        assert store.hexists(f"{prefix(key.project_id)}open", wanted.id.hex)
+        store.delete(alive(doomed.process))
+    await gateways[0].reaper.reap()
+    await assert_books_agree(gateways, key, terms)
+    assert await recorded() == 0
+
+
+async def test_an_owed_record_that_cannot_be_read_keeps_no_other_back(gateways: list[RedisLedger], key: ApiKey) -> None:
+    entry = demand(key).draft
+    await OwedRecord.objects.acreate(id=uuid7(), entry="{")
+    await gateways[0].drained_books.owe([entry])
+    await gateways[0].reaper.reap()
+    await write_all(gateways)
+    assert await UsageRecord.objects.filter(pk=entry.id).aexists()
+    assert await OwedRecord.objects.acount() == 1
+
+
+@pytest.mark.parametrize(("name", "damage"), [("state", "opens"), ("open", ""), ("out", "")])
+async def test_what_is_damaged_of_a_project_keeps_no_other_back(
+    gateways: list[RedisLedger], key: ApiKey, alice: User, server: Server, name: str, damage: str
+) -> None:
+    ledger = gateways[0]
+    project = await sync_to_async(Project.objects.found)("Other", owner=alice)
+    other = (await sync_to_async(ApiKey.objects.mint)(project, "app"))[0]
+    terms, others = await sync_to_async(budget)(key, 9), await sync_to_async(budget)(other, 9)
+    await ledger.reserve(demand(key, terms))
+    wanted = demand(other, others)
+    held = await ledger.reserve(wanted)
+    with redis.Redis.from_url(server.url) as store:
+        store.hset(prefix(key.project_id) + name, damage, "abc") if damage else store.set(prefix(key.project_id) + name, "abc")
+    await reserve(ledger, demand(key, terms))
+    ledger.store.breaker.failures, ledger.store.breaker.shut_until = FAILURES, math.inf
+    await settle(ledger, wanted, held, cost=4)
+    ledger.store.breaker.failures = 0
+    await ledger.beat()
+    await ledger.reaper.reap()
+    await ledger.drainer.drain()
+    assert await UsageRecord.objects.filter(pk=wanted.id, cost_nano=4).aexists()
+    with redis.Redis.from_url(server.url) as store:
+        store.flushall()
+    for each in gateways:
+        each.memory.holds.clear()
 
 
 async def is_served(ledger: RedisLedger, wanted: Demand) -> bool:

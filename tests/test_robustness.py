@@ -24,9 +24,12 @@ from billing.ledger.steps import Session
 from billing.ledger.terms import MOST_NANO
 from billing.models import Budget, BudgetWindow, Mode, Outcome, Period, UsageRecord
 from billing.models import Reservation as StoredReservation
+from keys.authentication import Grant
 from keys.models import ApiKey
+from projects import configcache
 from projects.ids import uuid7
 from projects.models import Project
+from proxy import routing
 from proxy.exchange import under_way
 from proxy.lean import GatewayRequest, Message
 from proxy.models import Credential
@@ -85,6 +88,24 @@ def test_a_key_that_is_deleted_in_the_middle_of_a_stream_still_pays(gateway: htt
         assert b"[DONE]" in ending or b"invalid_api_key" in ending, "it may be cut before its end"
     assert the_record().cost_nano > 2000
     assert not StoredReservation.objects.exists()
+
+
+def test_a_request_whose_key_is_deleted_meanwhile_is_answered_and_counted(
+    live_gateway: LiveGateway, demo_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    key, token = ApiKey.objects.mint(demo_project, "short-lived")
+    listed = routing.listed
+
+    async def slowly(grant: Grant) -> dict[str, str]:
+        found = await listed(grant)
+        await asyncio.to_thread(ApiKey.objects.filter(pk=key.pk).delete)
+        configcache.drop_all()
+        return found
+
+    monkeypatch.setattr(routing, "listed", slowly)
+    answer = httpx.get(f"{live_gateway.url}/v1/models", headers={"x-api-key": token})
+    assert answer.status_code == 200
+    assert the_record().operation == "models"
 
 
 async def test_a_request_that_is_stopped_before_it_has_arrived_leaves_its_record(
@@ -192,7 +213,7 @@ async def test_an_end_in_the_middle_of_writing_what_is_owed_loses_none_of_it(
     monkeypatch.setattr(ledger.connection, "begin", slow)
     ledger.owed += [partial(steps.record, entry=entry_of(key)) for _ in range(5)]
     writing = asyncio.create_task(ledger.write_owed())
-    await asyncio.sleep(0.03)
+    await asyncio.sleep(0.01)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
         await writing

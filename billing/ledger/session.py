@@ -3,7 +3,7 @@
 import asyncio
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -12,9 +12,9 @@ from typing import Any, Protocol
 import psycopg
 from django.conf import settings
 from psycopg import waiting
-from psycopg.pq import ConnStatus, TransactionStatus
 
 from billing.ledger.steps import Session
+from projects.patience import resumed, watch
 
 BUSY_S = 10
 """How long another writer, such as a page that saves a form, may keep the ledger waiting."""
@@ -102,33 +102,45 @@ class SqliteConnection:
         self.connection.close()
 
 
+def always() -> bool:
+    return True
+
+
 class Line(psycopg.AsyncConnection[Any]):
-    """Waits no longer than `patience_s` for an answer to a statement. A server that hangs would not answer a request to cancel it
-    either, nor would any limit of its own count: the socket is closed."""
+    """Waits no longer than `patience_s` for an answer to a statement of a server that answers nobody. One that hangs would not answer
+    a request to cancel it either, nor would any limit of its own count: the socket is closed."""
 
     patience_s: float | None = None
+    is_away: Callable[[], bool]
 
     async def wait(self, gen: Any, interval: float = WAKE_S, timeout: float | None = None) -> Any:  # noqa: ASYNC109
-        try:
-            return await waiting.wait_async(gen, self.pgconn.socket, interval=interval, timeout=timeout or self.patience_s)
-        except psycopg.OperationalError:
-            if self.pgconn.status == ConnStatus.OK and self.pgconn.transaction_status == TransactionStatus.ACTIVE:
+        waited = gen
+        while True:
+            try:
+                return await waiting.wait_async(waited, self.pgconn.socket, interval=interval, timeout=timeout or self.patience_s)
+            except psycopg.errors._WaitTimeout:
+                if timeout is not None:
+                    raise
+                if self.is_away():
+                    self.pgconn.finish()
+                    raise Silent("PostgreSQL does not answer") from None
+                waited = resumed(gen) if waited is gen else waited
+            except asyncio.CancelledError:
+                # Whoever waited was cancelled: what the server is at is not known.
                 self.pgconn.finish()
-                raise Silent("PostgreSQL does not answer") from None
-            raise
-        except asyncio.CancelledError:
-            # Whoever waited was cancelled: what the server is at is not known.
-            self.pgconn.finish()
-            raise
+                raise
 
 
 class PostgresConnection:
     """Reconnects after a failure, at the next transaction. `exclusive`: no other exclusive connection may exist. `patience_s`: how
-    long a statement may take, or a connection to be made, before the server counts as silent."""
+    long a statement may take before `is_away` is asked whether the server is just slow; how long a connection may take to be made."""
 
-    def __init__(self, *, exclusive: bool = False, patience_s: float | None = None, **parameters: Any) -> None:
+    def __init__(
+        self, *, exclusive: bool = False, patience_s: float | None = None, is_away: Callable[[], bool] = always, **parameters: Any
+    ) -> None:
         self.exclusive = exclusive
         self.patience_s = patience_s
+        self.is_away = is_away
         self.parameters = parameters
         self.connection: Line | None = None
         self.own: list[int] = []
@@ -161,7 +173,7 @@ class PostgresConnection:
         connection = await Line.connect(**self.parameters, autocommit=True, prepare_threshold=2)
         self.own.append(connection.info.backend_pid)
         try:
-            connection.patience_s = self.patience_s
+            connection.patience_s, connection.is_away = self.patience_s, self.is_away
             await connection.execute(GREETING)
             if self.exclusive:
                 await self.shut_others_out(connection)
@@ -217,4 +229,6 @@ def connect(*, exclusive: bool = False) -> Connection:
         "port": database["PORT"],
     }
     given = {name: value for name, value in parameters.items() if value}
-    return PostgresConnection(exclusive=exclusive, patience_s=settings.ENV.gateway_database_timeout_s, **given, **database["OPTIONS"])
+    options: dict[str, Any] = {**given, **database["OPTIONS"]}
+    patience_s = settings.ENV.gateway_database_timeout_s
+    return PostgresConnection(exclusive=exclusive, patience_s=patience_s, is_away=watch.is_away, **options)

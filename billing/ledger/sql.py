@@ -128,10 +128,12 @@ class SqlLedger:
         return future
 
     async def write_owed(self) -> None:
-        """As they came. One that fails goes to the end: it may be one that fails always, which keeps none of the others back."""
-        for step in list(self.owed):
-            self.owed.remove(step)
-            await asyncio.shield(self.submit_or_owe(step))
+        """As they came. One that fails is owed again: it may be one that fails always, which keeps none of the others back."""
+        owed, self.owed = self.owed, []
+        if tried := list(map(self.submit_or_owe, owed)):
+            await asyncio.wait(tried)
+        for future in tried:
+            future.result()
 
     async def resolve_orphans(self) -> int:
         orphans = await self.submit(steps.find_orphans)

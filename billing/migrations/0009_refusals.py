@@ -1,4 +1,3 @@
-import django.db.models.deletion
 from django.db import migrations, models
 from django.db.models import Q
 
@@ -25,11 +24,6 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             "usagerecord",
             models.Index(fields=["project", "id"], condition=Q(outcome="budget"), name="records_that_budgets_refused"),
-        ),
-        migrations.AlterField(
-            "dailyusage",
-            "key",
-            models.ForeignKey("keys.apikey", django.db.models.deletion.SET_NULL, null=True, db_constraint=False),
         ),
         migrations.AlterField(
             "alert",

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import structlog
 from django.db import models, transaction
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.db.models.functions import Coalesce, TruncMonth
 
 from billing.money import format_usd
@@ -245,6 +245,8 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
         before them: otherwise a record has come meanwhile, and the next run sums again.
         """
         records = UsageRecord.objects.filter(project=dirty.project, day=dirty.day)
+        # A request may have ended after its key was deleted.
+        records.exclude(key=None).exclude(Exists(ApiKey.objects.filter(pk=OuterRef("key_id")))).update(key=None)
         rows = [
             DailyUsage(project=dirty.project, day=dirty.day, **row)
             for row in records.values("key_id", "model_asked", "provider").annotate(**SUMS)
@@ -261,7 +263,7 @@ class DailyUsage(models.Model):
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="daily_usage")
     day = models.DateField()
-    key = models.ForeignKey(ApiKey, models.SET_NULL, null=True, db_constraint=False)
+    key = models.ForeignKey(ApiKey, models.SET_NULL, null=True)
     model_asked = models.CharField(max_length=200)
     provider = models.CharField(max_length=60)
     requests = models.PositiveIntegerField()

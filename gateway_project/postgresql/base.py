@@ -5,13 +5,13 @@ A statement may take long for good reasons, though. It is given up where the ser
 configuration finds; commands and workers do not poll, and wait.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import psycopg
 from django.conf import settings
 from django.db.backends.postgresql import base
+
+from projects.patience import resumed, watch
 
 WAKE_S = 0.1
 """How often a connection that waits looks whether its socket is still open."""
@@ -19,31 +19,19 @@ QUICKLY_S = 2
 """For connections to a server that is known to be away; psycopg allows no less."""
 
 
-def never() -> bool:
-    return False
-
-
-class Watch:
-    """Who knows whether the server is away."""
-
-    def __init__(self) -> None:
-        self.is_away: Callable[[], bool] = never
-
-
-watch = Watch()
-
-
 class Line(psycopg.Connection[Any]):
     def wait(self, gen: Any, interval: float = WAKE_S, timeout: float | None = None) -> Any:
         if timeout is not None:
             return super().wait(gen, interval, timeout)
+        waited = gen
         while True:
             try:
-                return super().wait(gen, interval, settings.ENV.gateway_database_timeout_s)
+                return super().wait(waited, interval, settings.ENV.gateway_database_timeout_s)
             except psycopg.errors._WaitTimeout:
                 if watch.is_away():
                     self.pgconn.finish()
                     raise psycopg.OperationalError("PostgreSQL does not answer") from None
+                waited = resumed(gen) if waited is gen else waited
 
 
 class Driver:
@@ -60,13 +48,3 @@ class Driver:
 
 class DatabaseWrapper(base.DatabaseWrapper):
     Database = Driver()  # type: ignore[assignment]  # its type says a module
-
-
-@contextmanager
-def given_up_when(is_away: Callable[[], bool]) -> Iterator[None]:
-    """While the block runs, statements that the server does not answer are given up where `is_away` says so."""
-    watch.is_away = is_away
-    try:
-        yield
-    finally:
-        watch.is_away = never

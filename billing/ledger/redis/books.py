@@ -1,13 +1,15 @@
 """What the ledger on Redis asks of SQL: sums to begin windows from, and the records to keep."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import date
 from typing import Any
 from uuid import UUID
 
+import msgspec
+import structlog
 from django.db import connection as django_connection
 from msgspec.structs import fields
 
@@ -18,6 +20,8 @@ from billing.ledger.session import Connection, DatabaseErrors
 from billing.ledger.steps import decode_draft, encode_draft
 from billing.models import UsageRecord
 from billing.prices import Tokens
+
+log = structlog.get_logger()
 
 PATIENCE_S = 10.0
 NEVER_DRAINED = "0-0"
@@ -123,7 +127,8 @@ class Books:
 
     async def owed(self) -> list[Entry]:
         async with self.transaction() as session:
-            return [decode_draft(text) for (text,) in await session.run("SELECT entry FROM billing_owedrecord ORDER BY id LIMIT 100")]
+            rows = await session.run("SELECT entry FROM billing_owedrecord ORDER BY id")
+        return list(legible(text for (text,) in rows))
 
     async def pay(self, entry: Entry) -> None:
         async with self.transaction() as session:
@@ -141,6 +146,15 @@ class Books:
                 await session.run(ADVANCE, (each.project_id, *map(int, each.through.split("-"))))
             failpoint("drain.before_commit")
         failpoint("drain.after_commit")
+
+
+def legible(texts: Iterable[str | bytes]) -> Iterator[Entry]:
+    """A text that is no record must not keep back the others: it goes to the log, whole."""
+    for text in texts:
+        try:
+            yield decode_draft(text)
+        except (ValueError, msgspec.MsgspecError) as error:
+            log.error("a record cannot be read", error=str(error), record=text)
 
 
 def stream_id(milliseconds: int | None, number: int | None) -> str:

@@ -1,20 +1,22 @@
 """Takes records from the outboxes in Redis to SQL: inserted in bulk, and dropped from Redis when they are committed."""
 
+import asyncio
 from collections.abc import Iterator
 
-import msgspec
 import structlog
 from psycopg import DataError
 
 from billing.ledger.entry import Entry
 from billing.ledger.failpoints import failpoint
-from billing.ledger.redis.books import NEVER_DRAINED, Books, Drained
-from billing.ledger.redis.connection import Command
+from billing.ledger.redis.books import NEVER_DRAINED, Books, Drained, legible
 from billing.ledger.redis.scripts import PROJECTS, TRIM, prefix
-from billing.ledger.redis.store import Store
+from billing.ledger.redis.store import Rejected, Store
 from billing.ledger.steps import decode_draft
 
 PAGE = 500
+MOST_TOGETHER = 2000
+"""Records of one transaction: a tenth of what it has time for."""
+Event = tuple[bytes, list[bytes]]
 log = structlog.get_logger()
 
 
@@ -28,8 +30,11 @@ class Drainer:
     async def drain(self) -> int:
         """One page of each outbox; returns how many records that were. Raises StoreUnavailable, or one of DatabaseErrors."""
         pages = await self.read()
-        if not pages:
-            return 0
+        for some in together(pages):
+            await self.take(some)
+        return sum(len(page.entries) for page in pages)
+
+    async def take(self, pages: list[Drained]) -> None:
         try:
             await self.books.keep(pages)
         except DataError:
@@ -38,13 +43,20 @@ class Drainer:
             milliseconds, _, number = page.through.partition("-")
             await self.store.run_patiently(TRIM, page.project_id, page.through, f"{milliseconds}-{int(number) + 1}")
         failpoint("drain.after_trim")
-        return sum(len(page.entries) for page in pages)
 
     async def read(self) -> list[Drained]:
         project_ids = [int(project_id) for project_id in await self.store.call("SMEMBERS", PROJECTS)]
-        commands: list[Command] = [("XRANGE", outbox(project_id), "-", "+", "COUNT", PAGE) for project_id in project_ids]
-        pages = zip(project_ids, await self.store.call_all(commands), strict=True)
-        return [Drained(project_id, page[-1][0].decode(), list(legible(page))) for project_id, page in pages if page]
+        pages = await asyncio.gather(*map(self.read_page, project_ids))
+        found = zip(project_ids, pages, strict=True)
+        return [Drained(project_id, page[-1][0].decode(), entries(page)) for project_id, page in found if page]
+
+    async def read_page(self, project_id: int) -> list[Event]:
+        try:
+            page: list[Event] = await self.store.call("XRANGE", outbox(project_id), "-", "+", "COUNT", PAGE)
+        except Rejected as error:
+            log.error("the outbox of a project cannot be read", project_id=project_id, error=str(error))
+            return []
+        return page
 
     async def keep_one_by_one(self, pages: list[Drained]) -> None:
         """One record that SQL does not take must not keep back the others: it goes to the log, whole."""
@@ -57,13 +69,20 @@ class Drainer:
             await self.books.keep([Drained(page.project_id, page.through, [])])
 
 
-def legible(page: list[tuple[bytes, list[bytes]]]) -> Iterator[Entry]:
-    """An event that is no record must not keep back the others, of all projects: it goes to the log, whole."""
-    for id, fields in page:
-        try:
-            yield entry_of(fields)
-        except (IndexError, ValueError, msgspec.MsgspecError) as error:
-            log.error("an event cannot be read", error=str(error), id=id, fields=fields)
+def together(pages: list[Drained]) -> Iterator[list[Drained]]:
+    """What goes in one transaction, which must not take longer than the database is waited for."""
+    some: list[Drained] = []
+    for page in pages:
+        some.append(page)
+        if sum(len(each.entries) for each in some) >= MOST_TOGETHER:
+            yield some
+            some = []
+    if some:
+        yield some
+
+
+def entries(page: list[Event]) -> list[Entry]:
+    return list(legible(fields[-1] if fields else b"" for _, fields in page))
 
 
 def outbox(project_id: int) -> str:

@@ -21,7 +21,7 @@ from billing.ledger.redis.posting import MARK_S, Postman
 from billing.ledger.redis.projects import GRACE_S, Projects
 from billing.ledger.redis.reaper import Reaper
 from billing.ledger.redis.scripts import ASSERT, RESERVE, STANDING, VOID, alive
-from billing.ledger.redis.store import Store
+from billing.ledger.redis.store import Rejected, Store
 from billing.ledger.redis.upkeep import Upkeep
 from billing.ledger.session import Connection, DatabaseErrors, connect
 from billing.ledger.steps import encode_draft
@@ -245,7 +245,10 @@ class RedisLedger:
 
     async def pay_debts(self) -> None:
         for id, project_id in list(self.memory.voids.items()):
-            await self.store.run(VOID, project_id, id.hex, MARK_S)
+            try:
+                await self.store.run(VOID, project_id, id.hex, MARK_S)
+            except Rejected as error:
+                log.error("a reservation cannot be undone", project_id=project_id, id=id.hex, error=str(error))
             del self.memory.voids[id]
         await self.postman.post_owed()
 

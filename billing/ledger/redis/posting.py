@@ -12,7 +12,7 @@ from billing.ledger.redis.books import Books, Kept
 from billing.ledger.redis.connection import NotSent, StoreUnavailable
 from billing.ledger.redis.memory import Memory, Posting
 from billing.ledger.redis.scripts import CORRECT, LATE, PROJECTS, RECORD, SETTLE
-from billing.ledger.redis.store import Store
+from billing.ledger.redis.store import Rejected, Store
 from billing.ledger.session import DatabaseErrors
 from billing.ledger.steps import decode_draft, encode_draft
 from billing.models import Correction
@@ -35,23 +35,27 @@ class Postman:
         self.memory = memory
         self.registered: set[int] = set()
 
-    async def post(self, posting: Posting) -> None:
-        """Settles what the request held, if anything, and keeps its record. What fails is owed, and tried again by `post_owed`."""
+    async def post(self, posting: Posting) -> bool:
+        """Settles what the request held, if anything, and keeps its record. What fails is owed, and tried again by `post_owed`. False
+        where that will help nobody now: Redis or the database does not answer."""
         # One that fails goes to the end: it may be one that fails always, which keeps none of the others back.
         self.memory.postings.pop(posting.entry.id, None)
         self.memory.postings[posting.entry.id] = posting
         posting.busy = True
         try:
             await self.deliver(posting)
+        except Rejected as error:
+            log.error("a record is refused by redis", request_id=posting.entry.request_id, reason=str(error))
         except (StoreUnavailable, *DatabaseErrors) as error:
             log.warning("a record waits in memory", request_id=posting.entry.request_id, reason=str(error) or type(error).__name__)
+            return False
         finally:
             posting.busy = False
+        return True
 
     async def post_owed(self) -> None:
         for posting in self.memory.owed():
-            await self.post(posting)
-            if posting.posted is None:
+            if not await self.post(posting):
                 return
 
     async def register(self, project_id: int) -> None:

@@ -13,7 +13,7 @@ import structlog
 
 from billing.ledger.redis.books import Books
 from billing.ledger.redis.scripts import BEGIN, ENTER, PROJECTS
-from billing.ledger.redis.store import Store
+from billing.ledger.redis.store import Rejected, Store
 from projects.ids import uuid7
 
 GRACE_S = 3.0
@@ -91,8 +91,16 @@ class Projects:
 
     async def watch(self, project_ids: set[int]) -> dict[int, str]:
         """Notices where Redis was emptied; returns how far each outbox is drained."""
-        states = dict(zip(project_ids, await asyncio.gather(*map(self.ask, project_ids)), strict=True))
-        for project_id, state in states.items():
+        states = await asyncio.gather(*map(self.look_at, project_ids))
+        return {project_id: state.drained for project_id, state in zip(project_ids, states, strict=True) if state is not None}
+
+    async def look_at(self, project_id: int) -> State | None:
+        """None for one that Redis has no sound answer about: it keeps the others back in nothing."""
+        try:
+            state = await self.ask(project_id)
             if not state.epoch or state.epoch != self.epochs.get(project_id):
                 await self.enter(project_id)
-        return {project_id: state.drained for project_id, state in states.items()}
+        except Rejected as error:
+            log.error("what redis knows of a project is damaged", project_id=project_id, error=str(error))
+            return None
+        return state

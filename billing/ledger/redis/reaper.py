@@ -10,7 +10,7 @@ from billing.ledger.redis.books import Books
 from billing.ledger.redis.memory import Posting
 from billing.ledger.redis.posting import ESTIMATE_MARK_S, Postman
 from billing.ledger.redis.scripts import OWNERS, PROJECTS, SETTLE, alive
-from billing.ledger.redis.store import Store
+from billing.ledger.redis.store import Rejected, Store
 from billing.ledger.steps import decode_draft, encode_draft
 
 PAGE = 100
@@ -29,16 +29,22 @@ class Reaper:
         await self.collect()
         resolved = 0
         for project_id in [int(project_id) for project_id in await self.store.call("SMEMBERS", PROJECTS)]:
-            owners = [owner.decode() for owner in await self.store.run_patiently(OWNERS, project_id)]
-            for owner in owners:
-                if not await self.store.call("EXISTS", alive(owner)):
-                    resolved += await self.resolve_all(project_id, owner)
+            try:
+                resolved += await self.reap_project(project_id)
+            except Rejected as error:
+                log.error("reservations of a project cannot be read", project_id=project_id, error=str(error))
         return resolved
+
+    async def reap_project(self, project_id: int) -> int:
+        owners = [owner.decode() for owner in await self.store.run_patiently(OWNERS, project_id)]
+        dead = [owner for owner in owners if not await self.store.call("EXISTS", alive(owner))]
+        return sum([await self.resolve_all(project_id, owner) for owner in dead])
 
     async def collect(self) -> None:
         """Posts what was owed in the end: before its reservation is taken for a dead process's, and corrected then."""
         for entry in await self.books.owed():
-            posting = Posting(entry, settles=entry.held_nano is not None or entry.cost_nano != 0, fresh=False)
+            # It may have a reservation that its process never heard of: Redis can take a command long after it was given up.
+            posting = Posting(entry, fresh=False)
             await self.postman.post(posting)
             if posting.posted is not None:
                 await self.books.pay(entry)

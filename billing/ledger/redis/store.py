@@ -8,7 +8,7 @@ from typing import Any
 import hiredis
 
 from billing.ledger.redis.breaker import Breaker
-from billing.ledger.redis.connection import Argument, Command, Connection, NotSent, StoreUnavailable
+from billing.ledger.redis.connection import Argument, Connection, NotSent, StoreUnavailable
 from billing.ledger.redis.scripts import GREETING, Script
 
 CONNECT_S = 5.0
@@ -84,11 +84,7 @@ class Store:
         try:
             return await self.patient.call(command)
         except hiredis.ReplyError as error:
-            raise StoreUnavailable(str(error)) from error
-
-    async def call_all(self, commands: list[Command]) -> list[Any]:
-        """Replies to commands that are sent in one write."""
-        return await asyncio.gather(*(self.call(*command) for command in commands))
+            raise Rejected(str(error)) from error
 
     async def probe(self) -> None:
         """Lets requests through again as soon as Redis answers in their time."""

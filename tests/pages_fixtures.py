@@ -98,6 +98,10 @@ def busy_project(project: Project, key: ApiKey, credential: Credential) -> Proje
     return project
 
 
+def key_of_another(owner: User) -> ApiKey:
+    return ApiKey.objects.mint(Project.objects.found("Other", owner=owner), "theirs")[0]
+
+
 def webhook_at(project: Project, url: str, name: str = "pager") -> tuple[Webhook, str]:
     """A webhook and its signing secret."""
     webhook = Webhook(project=project, name=name, url=url)

@@ -19,15 +19,15 @@ from pytest_django import Settings
 from billing.audit import Difference, differences
 from billing.ledger import Ledger, inspection
 from billing.ledger.inspection import audit_books, redis_state, sql_state
-from billing.ledger.redis import RedisLedger, reader
-from billing.ledger.redis.scripts import PROJECTS, alive, prefix
+from billing.ledger.redis import reader
+from billing.ledger.redis.scripts import prefix
 from billing.ledger.terms import BudgetTerms
-from billing.models import Budget, BudgetWindow, DailyUsage, DirtyDay, Mode, Period, Reservation, UsageRecord
+from billing.models import Budget, BudgetWindow, DailyUsage, Period, Reservation, UsageRecord
 from billing.prices import Tokens, bundled
-from billing.tasks import audit_ledger, raise_alerts, roll_up_usage
+from billing.tasks import audit_ledger, roll_up_usage
 from keys.models import ApiKey
 from projects.ids import uuid7
-from projects.models import Project, User
+from projects.models import Project
 from tests.environment import ON_SERVERS
 from tests.ledgers import PRICE, Books, books_on, budget, demand, settle
 from tests.live import LiveGateway
@@ -43,13 +43,6 @@ ABSURD = 2**62
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspection, "PAUSE_S", 0.0)
     monkeypatch.setattr(inspection, "RESOLVED_S", 0.0)
-
-
-@pytest.fixture
-async def in_redis(transactional_db: None) -> AsyncIterator[Books]:
-    books = books_on("redis")
-    yield books
-    await books.close()
 
 
 @pytest.fixture
@@ -294,141 +287,6 @@ async def test_a_cost_that_does_not_fit_its_tokens_and_its_price_is_found(books:
     ]
     await UsageRecord.objects.filter(pk=wanted.id).aupdate(estimated=True)
     assert not [text for text in await tell() if text.startswith("price")]
-
-
-@needs_redis
-async def test_what_a_dead_process_holds_is_found_also_where_its_age_is_not_known(in_redis: Books, key: ApiKey) -> None:
-    ledger = await in_redis.start()
-    assert isinstance(ledger, RedisLedger)
-    wanted = demand(key, await budget(key, 10))
-    await ledger.reserve(wanted)
-    await in_redis.forget()
-    await ledger.upkeep.beat()
-    (text,) = await sync_to_async(reader.client().hvals)(f"{prefix(key.project_id)}open")
-    assert text.split(b" ")[4] == b"0"
-    assert await tell() == []
-    await in_redis.kill(ledger)
-    assert not await sync_to_async(reader.client().exists)(alive(ledger.process))
-    assert await tell() == [f"I4: request {wanted.id} of a dead process: still held: expected 0, found {PRICE}"]
-
-
-@needs_redis
-async def test_a_project_that_redis_has_struck_off_its_list_is_found_and_drained_again(in_redis: Books, key: ApiKey) -> None:
-    ledger = await in_redis.start()
-    assert isinstance(ledger, RedisLedger)
-    day = await budget(key, 10)
-    for _ in range(2):
-        wanted = demand(key, day)
-        await settle(ledger, wanted, await ledger.reserve(wanted), cost=PRICE)
-        await in_redis.written()
-        reader.client().srem(PROJECTS, key.project_id)
-    assert await UsageRecord.objects.acount() == 1
-    missing = f"I4: project {key.project_id}: among those whose records are taken to the database: expected 1, found 0"
-    assert [text for text in await tell() if text.startswith("I")] == [missing]
-    await ledger.upkeep.register()
-    await in_redis.written()
-    await sync_to_async(roll_up_usage)()
-    assert await UsageRecord.objects.acount() == 2
-    assert await tell() == []
-
-
-@needs_redis
-async def test_a_window_that_no_list_in_redis_has_is_found(in_redis: Books, key: ApiKey) -> None:
-    ledger = await in_redis.start()
-    total = await budget(key, 10, Period.TOTAL)
-    await ledger.reserve(demand(key, total))
-    assert await tell() == []
-    reader.client().hdel(f"{prefix(key.project_id)}state", f"w:k{key.pk}")
-    assert await tell() == [f"I5: budget {total.id}, window total: in the list of open windows: expected 1, found 0"]
-
-
-@needs_redis
-@pytest.mark.parametrize(("field", "shown"), [("spent", "b'abc' and b'0'"), ("reserved", f"b'{PRICE}' and b'abc'")])
-async def test_an_amount_in_redis_that_is_no_number_is_a_difference(in_redis: Books, key: ApiKey, field: str, shown: str) -> None:
-    ledger = await in_redis.start()
-    day, total = await budget(key, 10), await budget(key, 10, Period.TOTAL)
-    wanted = demand(key, day, total)
-    await settle(ledger, wanted, await ledger.reserve(wanted), cost=PRICE)
-    await in_redis.written()
-    await sync_to_async(roll_up_usage)()
-    reader.client().hset(f"{prefix(key.project_id)}w:{day.id}/2026-11-20", field, "abc")
-    reader.client().hset(f"{prefix(key.project_id)}w:{total.id}/total", "spent", 7)
-    assert await tell() == [
-        f"I5: budget {day.id}, window 2026-11-20: spent and reserved: expected whole numbers, found {shown}",
-        f"I5: budget {total.id}, window total: spent: expected {PRICE}, found 7",
-    ]
-
-
-@needs_redis
-async def test_a_project_that_redis_tells_nonsense_of_does_not_hide_the_others(in_redis: Books, key: ApiKey, charlie: User) -> None:
-    other = await sync_to_async(key_of_another)(charlie)
-    ledger = await in_redis.start()
-    day, others = await budget(key, 10), await budget(other, 10)
-    for one, terms in ((key, day), (other, others)):
-        await ledger.reserve(demand(one, terms))
-    reader.client().set(f"{prefix(key.project_id)}open", "nonsense")
-    reader.client().hset(f"{prefix(other.project_id)}w:{others.id}/2026-11-20", "spent", 7)
-    broken, spent = await tell()
-    assert broken.startswith(f"unread: project {key.project_id}: expected books that can be read, found LedgerUnavailable: ")
-    assert spent == f"I5: budget {others.id}, window 2026-11-20: spent: expected 0, found 7"
-
-
-def key_of_another(owner: User) -> ApiKey:
-    return ApiKey.objects.mint(Project.objects.found("Other", owner=owner), "theirs")[0]
-
-
-@pytest.fixture
-def absurd(key: ApiKey, charlie: User, counters_in_sql: None) -> ApiKey:
-    """A key of another project than `key`, which has spent more than a column holds; both have a budget that should alert."""
-    absurd = key_of_another(charlie)
-    for _ in range(3):
-        record(absurd, cost_nano=ABSURD)
-    record(key, cost_nano=USD)
-    for each in (key, absurd):
-        Budget.objects.create(project=each.project, key=each, period=Period.DAY, mode=Mode.SOFT, limit_nano=USD, thresholds=[100])
-        DirtyDay.objects.create(project=each.project, day=each.project.today(), mark=1)
-    return absurd
-
-
-def test_figures_of_one_project_that_overflow_do_not_keep_the_others_from_being_summed(absurd: ApiKey, key: ApiKey) -> None:
-    out = StringIO()
-    with pytest.raises(SystemExit) as ended:
-        call_command("rollup", stdout=out)
-    assert ended.value.code == 1
-    failure, count, total = out.getvalue().splitlines()
-    assert failure.startswith(f"Not summed: project {absurd.project_id}, {absurd.project.today()}: ")
-    assert count == "1 days of projects recomputed."
-    assert "$1.00" in total
-    assert [day.project_id for day in DirtyDay.objects.all()] == [absurd.project_id]
-    assert list(DailyUsage.objects.values_list("project", "cost_nano")) == [(key.project_id, USD)]
-    assert roll_up_usage() == 0
-
-
-def test_sums_of_a_month_that_overflow_are_told_all_the_same(absurd: ApiKey, key: ApiKey) -> None:
-    for day in range(3):
-        DailyUsage.objects.create(
-            project=absurd.project, key=absurd, day=f"2026-11-0{day + 1}", model_asked="m", provider="p", cost_nano=ABSURD, requests=1,
-            failures=0, input_tokens=1, output_tokens=1,
-        )  # fmt: skip
-    assert [cost for _, cost, _ in DailyUsage.objects.totals_by_month()] == [3 * ABSURD]
-
-
-def test_figures_of_one_project_that_overflow_do_not_hide_what_is_wrong_in_another(absurd: ApiKey, key: ApiKey) -> None:
-    row = Budget.objects.get(key=key)
-    BudgetWindow.objects.create(budget=row, name=key.project.today().isoformat(), spent_nano=3)
-    DirtyDay.objects.all().delete()
-    out = StringIO()
-    with pytest.raises(SystemExit) as ended:
-        call_command("audit_ledger", stdout=out)
-    assert ended.value.code == 1
-    lines = out.getvalue().splitlines()
-    assert f"I5: budget {row.pk}, window {key.project.today()}: spent: expected {USD}, found 3" in lines
-    assert [line for line in lines if f"project {absurd.project_id}" in line]
-    assert audit_ledger() == len(lines) - 1
-
-
-def test_figures_of_one_project_that_overflow_do_not_keep_the_alerts_of_another(absurd: ApiKey, key: ApiKey) -> None:
-    assert raise_alerts() == 1
 
 
 def test_the_command_prints_each_difference_and_ends_with_status_one(key: ApiKey, settings: Settings) -> None:

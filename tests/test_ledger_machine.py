@@ -16,7 +16,7 @@ from billing.ledger import BudgetExceeded, Demand, Ledger, RateExceeded, Reserva
 from billing.ledger.spending import spending
 from billing.ledger.terms import BudgetTerms, LimitTerms
 from billing.ledger.windows import days_of, window_name
-from billing.models import Budget, Mode, Period, UsageRecord
+from billing.models import Budget, Mode, Outbox, Period, UsageRecord
 from keys.models import ApiKey
 from projects.models import Project
 from tests.ledgers import BACKENDS, TODAY, Books, books_on, demand
@@ -51,6 +51,8 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
+        # The projects of earlier histories would be looked after in each of these.
+        Outbox.objects.all().delete()
         self.books: Books = books_on(self.backend)
         self.day = TODAY
         self.known: list[Flight] = []

@@ -4,6 +4,9 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+LOOK_AGAIN_S = 0.25
+"""How often whoever has waited in vain asks whether the server answers others."""
+
 
 def never() -> bool:
     return False

@@ -14,7 +14,7 @@ from django.conf import settings
 from psycopg import waiting
 
 from billing.ledger.steps import Session
-from projects.patience import resumed, watch
+from projects.patience import LOOK_AGAIN_S, resumed, watch
 
 BUSY_S = 10
 """How long another writer, such as a page that saves a form, may keep the ledger waiting."""
@@ -114,17 +114,17 @@ class Line(psycopg.AsyncConnection[Any]):
     is_away: Callable[[], bool]
 
     async def wait(self, gen: Any, interval: float = WAKE_S, timeout: float | None = None) -> Any:  # noqa: ASYNC109
-        waited = gen
+        waited, patience_s = gen, timeout or self.patience_s
         while True:
             try:
-                return await waiting.wait_async(waited, self.pgconn.socket, interval=interval, timeout=timeout or self.patience_s)
+                return await waiting.wait_async(waited, self.pgconn.socket, interval=interval, timeout=patience_s)
             except psycopg.errors._WaitTimeout:
                 if timeout is not None:
                     raise
                 if self.is_away():
                     self.pgconn.finish()
                     raise Silent("PostgreSQL does not answer") from None
-                waited = resumed(gen) if waited is gen else waited
+                waited, patience_s = resumed(gen) if waited is gen else waited, LOOK_AGAIN_S
             except asyncio.CancelledError:
                 # Whoever waited was cancelled: what the server is at is not known.
                 self.pgconn.finish()

@@ -11,7 +11,7 @@ import psycopg
 from django.conf import settings
 from django.db.backends.postgresql import base
 
-from projects.patience import resumed, watch
+from projects.patience import LOOK_AGAIN_S, resumed, watch
 
 WAKE_S = 0.1
 """How often a connection that waits looks whether its socket is still open."""
@@ -23,15 +23,15 @@ class Line(psycopg.Connection[Any]):
     def wait(self, gen: Any, interval: float = WAKE_S, timeout: float | None = None) -> Any:
         if timeout is not None:
             return super().wait(gen, interval, timeout)
-        waited = gen
+        waited, patience_s = gen, settings.ENV.gateway_database_timeout_s
         while True:
             try:
-                return super().wait(waited, interval, settings.ENV.gateway_database_timeout_s)
+                return super().wait(waited, interval, patience_s)
             except psycopg.errors._WaitTimeout:
                 if watch.is_away():
                     self.pgconn.finish()
                     raise psycopg.OperationalError("PostgreSQL does not answer") from None
-                waited = resumed(gen) if waited is gen else waited
+                waited, patience_s = resumed(gen) if waited is gen else waited, LOOK_AGAIN_S
 
 
 class Driver:

@@ -9,14 +9,12 @@ from billing.models import Budget, BudgetWindow, DailyUsage, DirtyDay, Mode, Per
 from billing.tasks import audit_ledger, raise_alerts, roll_up_usage
 from keys.models import ApiKey
 from projects.models import User
-from tests.environment import ON_SERVERS
 from tests.pages_fixtures import USD, key_of_another, record
 from tests.test_audit import impatient
 
 __all__ = ["impatient"]
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
-needs_redis = pytest.mark.skipif(not ON_SERVERS, reason="needs Redis and PostgreSQL")
 ABSURD = 2**62
 """Nano-USD: the sum of three is beyond 64 bits."""
 

@@ -28,15 +28,11 @@ from billing.tasks import audit_ledger, roll_up_usage
 from keys.models import ApiKey
 from projects.ids import uuid7
 from projects.models import Project
-from tests.environment import ON_SERVERS
 from tests.ledgers import PRICE, Books, books_on, budget, demand, settle
 from tests.live import LiveGateway
 from tests.pages_fixtures import USD, record
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
-needs_redis = pytest.mark.skipif(not ON_SERVERS, reason="needs Redis and PostgreSQL")
-ABSURD = 2**62
-"""Nano-USD: the sum of three is beyond 64 bits."""
 
 
 @pytest.fixture(autouse=True)

@@ -20,8 +20,6 @@ __all__ = ["impatient"]
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 needs_redis = pytest.mark.skipif(not ON_SERVERS, reason="needs Redis and PostgreSQL")
-ABSURD = 2**62
-"""Nano-USD: the sum of three is beyond 64 bits."""
 
 
 @pytest.fixture

@@ -212,7 +212,7 @@ class Connection:
 
     async def call(self, command: Command) -> Any:
         """The reply to a command; raises StoreUnavailable, or hiredis.ReplyError where Redis refuses it."""
-        if self.wire is None:
+        if self.wire is None or self.wire.transport is None:
             raise NotSent("not connected")
         reply = await self.wire.send(command)
         if isinstance(reply, hiredis.ReplyError):

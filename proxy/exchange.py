@@ -176,8 +176,8 @@ class Exchange:
         return math.inf if cap is None else cap
 
     def charge_abandoned(self, call: Call) -> None:
-        """Charges a call whose answer nobody waited for. A provider may write an answer in one piece to its end, and bill it: a hard
-        budget, which clients that leave must not get around, pays for all that was allowed."""
+        """Charges a call whose answer did not come, or that nobody waited for. A provider may write an answer in one piece to its end,
+        and bill it: a hard budget, which must not be got around so, pays for all that was allowed."""
         assert self.target is not None and self.admission is not None
         output = 0
         if self.admission.output_cap is not None and not call.stream:

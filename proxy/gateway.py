@@ -102,6 +102,7 @@ async def spend(exchange: Exchange, incoming: Incoming, target: Target) -> LeanR
 
 async def call(exchange: Exchange, incoming: Incoming, target: Target) -> LeanResponse:
     """From here on money is held, and every way out settles it."""
+    reply: UpstreamReply | None = None
     try:
         async with exchange.request.connection:
             with exchange.upstream_time():
@@ -113,9 +114,9 @@ async def call(exchange: Exchange, incoming: Incoming, target: Target) -> LeanRe
         raise
     except Exception as error:
         left = exchange.request.connection.ended is not None and exchange.upstream_s
-        if left or (isinstance(error, UpstreamTimeout) and error.sent):
+        if left or (isinstance(error, UpstreamTimeout) and error.sent) or (reply is not None and reply.status < 400):
             exchange.charge_abandoned(incoming.call)
-        elif isinstance(error, UpstreamFailure) and error.sent:
+        elif reply is None and isinstance(error, UpstreamFailure) and error.sent:
             exchange.charge(Usage(input=target.input_estimate(incoming.call)), estimated=True)
         return await exchange.refuse(errors.of(error, target.account.provider.name))
     if streamed:

@@ -22,6 +22,7 @@ from tests.upstream import USAGE, LocalUpstream, chunk
 USD = 10**9
 MODEL = "openai/gpt-4o-mini"
 WORDS = 3
+HALF = b'{"choices": [{"message": {"content": "Hel'
 BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50},
     "/v1/messages": {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50},
@@ -30,19 +31,19 @@ BODIES: dict[str, dict[str, Any]] = {
 PRICE = bundled("openai", "gpt-4o-mini")
 
 
-def ask(gateway: LiveGateway, project: Project, path: str, model: str = MODEL, **fields: Any) -> httpx.Response:
+def ask(gateway: LiveGateway, project: Project, path: str, model: str = MODEL, mode: str = "hard", **fields: Any) -> httpx.Response:
     """With a key that has a budget."""
     key, token = ApiKey.objects.mint(project, "budgeted")
-    Budget.objects.create(project=project, key=key, period="day", limit_nano=USD)
+    Budget.objects.create(project=project, key=key, period="day", limit_nano=USD, mode=mode)
     body = {"model": model, **BODIES[path], **fields}
     return httpx.post(f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20)
 
 
-def breaking(chunks: list[bytes], **headers: str) -> Any:
+def breaking(chunks: list[bytes], status: int = 200, **headers: str) -> Any:
     """A provider that sends these and drops the connection."""
 
     async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-type": "text/event-stream", **headers})
+        response = web.StreamResponse(status=status, headers={"content-type": "text/event-stream", **headers})
         await response.prepare(request)
         for sent in chunks:
             await response.write(sent)
@@ -115,14 +116,37 @@ def test_streams_of_other_providers_are_charged_for_what_was_relayed_too(
 
 
 @pytest.mark.databases
-def test_an_answer_in_one_piece_that_the_provider_breaks_is_charged_its_input(
+@pytest.mark.parametrize(("mode", "output"), [("hard", 50), ("soft", 0)])
+def test_an_answer_in_one_piece_that_breaks_costs_a_hard_budget_all_that_it_allowed(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, mode: str, output: int
+) -> None:
+    """The provider had written it to its end, and bills it."""
+    upstream.answer = breaking([HALF], **{"content-length": "500"})
+    assert ask(live_gateway, demo_project, "/v1/chat/completions", mode=mode).status_code == 502
+    record = the_record()
+    assert PRICE is not None and (record.output_tokens, record.estimated) == (output, True)
+    assert record.cost_nano == PRICE.cost(record.tokens) > 0
+
+
+def test_an_error_that_breaks_costs_nothing(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+    upstream.answer = breaking([b'{"error": {"mess'], status=429, **{"content-length": "500"})
+    assert ask(live_gateway, demo_project, "/v1/chat/completions").status_code == 502
+    assert the_record().cost_nano == 0
+
+
+@pytest.mark.databases
+def test_a_connection_that_breaks_before_the_answer_costs_the_input(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
-    upstream.answer = breaking([b'{"choices": [{"message": {"content": "Hel'], **{"content-length": "500"})
-    assert ask(live_gateway, demo_project, "/v1/chat/completions").status_code >= 500
+    async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    upstream.answer = answer
+    assert ask(live_gateway, demo_project, "/v1/chat/completions").status_code == 502
     record = the_record()
-    assert PRICE is not None and (record.output_tokens, record.estimated) == (0, True)
-    assert record.cost_nano == PRICE.cost(record.tokens) > 0
+    assert (record.output_tokens, record.estimated) == (0, True) and record.cost_nano > 0
 
 
 def waiting(released: threading.Event) -> Callable[..., Any]:

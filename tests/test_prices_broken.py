@@ -39,11 +39,12 @@ def ask(gateway: LiveGateway, project: Project, path: str, model: str = MODEL, m
     return httpx.post(f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20)
 
 
-def breaking(chunks: list[bytes], status: int = 200, **headers: str) -> Any:
+def breaking(chunks: list[bytes], status: int = 200, length: int | None = None) -> Any:
     """A provider that sends these and drops the connection."""
 
     async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
-        response = web.StreamResponse(status=status, headers={"content-type": "text/event-stream", **headers})
+        response = web.StreamResponse(status=status, headers={"content-type": "text/event-stream"})
+        response.content_length = length
         await response.prepare(request)
         for sent in chunks:
             await response.write(sent)
@@ -121,7 +122,7 @@ def test_an_answer_in_one_piece_that_breaks_costs_a_hard_budget_all_that_it_allo
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, mode: str, output: int
 ) -> None:
     """The provider had written it to its end, and bills it."""
-    upstream.answer = breaking([HALF], **{"content-length": "500"})
+    upstream.answer = breaking([HALF], length=500)
     assert ask(live_gateway, demo_project, "/v1/chat/completions", mode=mode).status_code == 502
     record = the_record()
     assert PRICE is not None and (record.output_tokens, record.estimated) == (output, True)
@@ -129,7 +130,7 @@ def test_an_answer_in_one_piece_that_breaks_costs_a_hard_budget_all_that_it_allo
 
 
 def test_an_error_that_breaks_costs_nothing(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
-    upstream.answer = breaking([b'{"error": {"mess'], status=429, **{"content-length": "500"})
+    upstream.answer = breaking([b'{"error": {"mess'], status=429, length=500)
     assert ask(live_gateway, demo_project, "/v1/chat/completions").status_code == 502
     assert the_record().cost_nano == 0
 

@@ -76,8 +76,8 @@ async def test_what_a_process_owes_when_it_stops_without_redis_is_charged_by_ano
 
 def append_only_file(server: Server) -> Path:
     with redis.Redis.from_url(server.url) as store:
-        directory = Path(store.config_get("dir")["dir"]) / store.config_get("appenddirname")["appenddirname"]
-    (file,) = directory.glob("*.incr.aof")
+        place = store.config_get("dir", "appenddirname")
+    (file,) = Path(place["dir"], place["appenddirname"]).glob("*.incr.aof")
     return file
 
 

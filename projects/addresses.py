@@ -12,10 +12,15 @@ from yarl import URL
 
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
+LABEL_LENGTH, NAME_LENGTH = 63, 253
+"""The longest part of a name between dots, and the longest name as it is written (RFC 1035, section 2.3.4). Python fails at longer
+and at empty parts with a UnicodeError, which is no OSError."""
 NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
 """What the C library's inet_aton may take for an IPv4 address: 2130706433, 0x7f.1, 127.1."""
-EMBEDDING = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "64:ff9b::/96")))
-"""Networks whose addresses end in the IPv4 address that they stand for (RFC 4291, section 2.5.5, and RFC 6052)."""
+EMBEDDING = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
+"""Networks whose addresses end in the IPv4 address that they stand for (RFC 4291, section 2.5.5; RFC 7915, section 4.1; RFC 6052)."""
+LOCAL_TRANSLATION = IPv6Network("64:ff9b:1::/48")
+"""A translator of the operator's own, which may put an IPv4 address anywhere in them (RFC 8215)."""
 NO_ADDRESS = "Give an http or https address without a user name"
 
 
@@ -62,12 +67,15 @@ def check_name(host: str) -> None:
         raise BadAddress(NO_ADDRESS)
     if NUMBERS.fullmatch(host):
         raise BadAddress(f"{host} is no IP address in its usual form")
+    name = host.removesuffix(".")
+    if len(name) > NAME_LENGTH or not all(1 <= len(label) <= LABEL_LENGTH for label in name.split(".")):
+        raise BadAddress(f"Give a host of at most {NAME_LENGTH} characters, with 1 to {LABEL_LENGTH} between dots")
 
 
 def check_ip(host: str, address: str) -> None:
     ip = destination(address)
-    site_local = isinstance(ip, IPv6Address) and ip.is_site_local
-    if (not ip.is_global or ip.is_multicast or site_local) and host not in private_hosts():
+    local = isinstance(ip, IPv6Address) and (ip.is_site_local or ip in LOCAL_TRANSLATION)
+    if (not ip.is_global or ip.is_multicast or local) and host not in private_hosts():
         raise BadAddress(f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS")
 
 

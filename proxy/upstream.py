@@ -39,11 +39,21 @@ class UpstreamTimeout(UpstreamFailure):
     """The provider did not connect or did not send anything for too long."""
 
 
+class Resolver(aiohttp.ThreadedResolver):
+    """A name that Python cannot even ask for is one more that cannot be resolved: it has an empty part, or one that is too long."""
+
+    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+        try:
+            return await super().resolve(host, port, family)
+        except UnicodeError as error:
+            raise socket.gaierror(socket.EAI_NONAME, "the name cannot be resolved") from error
+
+
 class GuardedResolver(AbstractResolver):
     """Resolves names for tenants' base URLs; what it returns is what is connected to."""
 
     def __init__(self) -> None:
-        self.inner = aiohttp.ThreadedResolver()
+        self.inner = Resolver()
 
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
         found = await self.inner.resolve(host, port, family)
@@ -141,7 +151,8 @@ class Upstream:
             "skip_auto_headers": ("User-Agent", "Accept", "Content-Type"),
             "cookie_jar": aiohttp.DummyCookieJar(),
         }
-        self.trusted = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S), **common)
+        trusted = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, resolver=Resolver())
+        self.trusted = aiohttp.ClientSession(connector=trusted, **common)
         guarded = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, resolver=GuardedResolver())
         self.guarded = aiohttp.ClientSession(connector=guarded, **common)
 
@@ -152,6 +163,8 @@ class Upstream:
         session = self.trusted if trusted else self.guarded
         try:
             return HttpReply(await session.post(url, data=body, headers=headers, allow_redirects=False), self.idle_timeout_s)
+        except aiohttp.InvalidURL:
+            raise UpstreamRefused("its address is not valid", sent=False) from None
         except aiohttp.ClientConnectorError as error:
             raise UpstreamRefused(f"no connection: {error.os_error.strerror or error.os_error}", sent=False) from error
         except aiohttp.ConnectionTimeoutError:

@@ -2,13 +2,19 @@
 
 from collections.abc import AsyncIterator, Iterator
 
+import httpx
 import pytest
 from aiohttp import web
 from django.conf import settings
 
+from billing.models import Outcome
+from keys.models import ApiKey
 from projects.addresses import BadAddress, check_address, private_hosts
+from projects.models import Project
 from proxy import errors
+from proxy.models import Credential
 from proxy.upstream import GuardedResolver, Upstream, UpstreamRefused
+from tests.live import LiveGateway, the_record
 from tests.upstream import LocalUpstream
 
 
@@ -41,6 +47,8 @@ PRIVATE = [
     "１２７.0.0.1",
     "127。0。0。1",
     "[64:ff9b::10.0.0.1]",
+    "[64:ff9b:1::a00:1]",
+    "[::ffff:0:10.0.0.1]",
     "[2002:7f00:1::]",
     "[2001:0:4136:e378:8000:63bf:80ff:fffe]",
     "[::127.0.0.1]",
@@ -93,7 +101,55 @@ def test_a_number_that_is_no_usual_ip_address_is_refused(host: str) -> None:
         check_address(f"http://{host}/v1")
 
 
-@pytest.mark.parametrize("url", ["http://10.0.0.1/", "http://127.1/", "ftp://x"])
+LONGEST = ".".join(["a" * 63] * 3 + ["b" * 61])
+NO_NAMES = [
+    "a..b",
+    ".example.com",
+    "nowhere.invalid..",
+    ".",
+    "a" * 64 + ".example",
+    f"{LONGEST}b",
+    "a.b" * 100,
+    "example。。com",
+    "ü" * 60 + ".de",
+]
+
+
+@pytest.mark.parametrize("host", NO_NAMES)
+def test_a_name_that_nobody_can_ask_for_is_refused(host: str) -> None:
+    with pytest.raises(BadAddress, match="Give a"):
+        check_address(f"http://{host}/v1")
+
+
+@pytest.mark.parametrize("host", [LONGEST, f"{LONGEST}.", "example.com.", "a_b.example", "xn--bcher-kva.example", "ü" * 50 + ".de"])
+def test_a_name_as_long_as_names_can_be_passes(host: str) -> None:
+    check_address(f"http://{host}/v1")
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+@pytest.mark.parametrize("host", NO_NAMES)
+async def test_such_a_name_where_it_is_stored_already_is_a_provider_that_cannot_be_reached(
+    connections: Upstream, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
+) -> None:
+    monkeypatch.setattr("proxy.upstream.check_host", lambda _url: None)
+    with pytest.raises(UpstreamRefused) as refusal:
+        await connections.post(f"http://{host}/v1", b"{}", {}, trusted=trusted)
+    assert not refusal.value.sent
+    assert errors.of(refusal.value).status == 502
+
+
+@pytest.mark.parametrize(("path", "format"), [("/v1/chat/completions", "openai"), ("/anthropic/v1/messages", "anthropic")])
+def test_its_callers_get_a_502_in_their_own_dialect(live_gateway: LiveGateway, demo_project: Project, path: str, format: str) -> None:
+    Credential.objects.create(project=demo_project, slug="lost", provider="compatible", base_url="https://a..b/v1")
+    _, token = ApiKey.objects.mint(demo_project, "app")
+    question = {"model": "lost/x", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
+    answer = httpx.post(f"{live_gateway.url}{path}", json=question, headers={"x-api-key": token})
+    assert answer.status_code == 502
+    assert answer.json().get("type") == ("error" if format == "anthropic" else None)
+    assert (the_record().outcome, the_record().cost_nano) == (Outcome.UPSTREAM_ERROR, 0)
+
+
+@pytest.mark.parametrize("url", ["http://10.0.0.1/", "http://127.1/", "ftp://x", "http://a..b"])
 def test_the_reason_fits_into_a_sentence(no_private_hosts: None, url: str) -> None:
     with pytest.raises(BadAddress) as refusal:
         check_address(url)

@@ -9,11 +9,14 @@ import base64
 import hmac
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 import httpx
 import msgspec
+import structlog
 
 from projects.addresses import BadAddress, check_ip
 
@@ -21,6 +24,12 @@ CONNECT_TIMEOUT_S = 5.0
 ANSWER_TIMEOUT_S = 10.0
 GONE = 410
 USER_AGENT = "ai-gateway-webhooks/1"
+UNFORESEEN = "the gateway could not send it; its log says why"
+RESOLVERS = ThreadPoolExecutor(100, "webhook-names")
+"""Threads that ask for names: the end of an event loop waits for those of its own, and a name server that hangs would hold up the round
+for longer than any answer is waited for."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +84,14 @@ async def post(client: httpx.AsyncClient, message: Outgoing) -> Result:
         return Result(f"no connection: {error}")
     except httpx.RemoteProtocolError:
         return Result("what it answered is not HTTP")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except httpx.InvalidURL:
+        return Result("its address is not valid")
+    except httpx.HTTPError as error:
         return Result(f"the connection broke: {type(error).__name__}")
+    except Exception as error:
+        # One address must not keep back the messages to all others.
+        log.error("a webhook cannot be called", message_id=message.headers["webhook-id"], exc_info=error)
+        return Result(UNFORESEEN)
 
 
 def judge(status: int) -> Result:
@@ -109,10 +124,14 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
 async def resolve(host: str) -> list[str]:
     """All addresses of a name, each of them one that tenants may send requests to; raises BadAddress."""
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError as error:
+        found = await asyncio.get_running_loop().run_in_executor(RESOLVERS, look_up, host)
+    except (OSError, UnicodeError) as error:
         raise httpx.ConnectError(f"{host} cannot be resolved") from error
     addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
     for address in addresses:
         check_ip(host, address.partition("%")[0])
     return addresses
+
+
+def look_up(host: str) -> list[tuple[Any, ...]]:
+    return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)

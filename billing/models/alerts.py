@@ -17,6 +17,8 @@ FIRST_RETRY_S = 30
 RETRY_FACTOR = 4
 RETRY_JITTER = 0.2
 MAX_ATTEMPTS = 7
+CLAIM_S = 300
+"""Longer than an attempt takes: a mail server may use up its timeout at each of a dozen steps."""
 REASON_LENGTH = 200
 REFUSAL = 0
 """In place of a threshold: a request was refused. A hard budget stops before the last of it is spent, where no request fits."""
@@ -111,22 +113,30 @@ class Delivery(models.Model):
         return self.webhook.name if self.webhook else self.member.user.email if self.member else ""
 
     def claim(self) -> bool:
-        """Takes the next attempt for this process alone. Should it die with it, the attempt after that comes at its usual time."""
+        """Takes the next attempt for this process alone, until it is concluded. Should it die with it, the attempt after that comes when
+        no process can still be making this one."""
         claimed = Delivery.objects.filter(pk=self.pk, state=State.PENDING, next_attempt_at=self.next_attempt_at)
         self.attempts += 1
-        self.next_attempt_at = timezone.now() + retry_after(self.attempts)
+        self.next_attempt_at = timezone.now() + max(retry_after(self.attempts), dt.timedelta(seconds=CLAIM_S))
         return claimed.update(attempts=self.attempts, next_attempt_at=self.next_attempt_at) == 1
 
     def conclude(self, reason: str, *, final: bool = False) -> None:
-        """Notes how an attempt went; an empty reason is success. A `final` failure is not tried again, and a test never is."""
+        """Notes how an attempt went; an empty reason is success. A `final` failure is not tried again, and a test never is.
+
+        The message may be gone by now, with the webhook that was deleted or the member who left; or, where this process stood still for
+        longer than its claim, another may have made the next attempt, and says how that went. Then there is nothing to note.
+        """
         self.reason = reason[:REASON_LENGTH]
         if not reason:
             self.state = State.DELIVERED
         elif final or self.alert_id is None or self.attempts >= MAX_ATTEMPTS:
             self.state = State.FAILED
-        if self.state != State.PENDING:
+        if self.state == State.PENDING:
+            self.next_attempt_at = timezone.now() + retry_after(self.attempts)
+        else:
             self.finished_at = timezone.now()
-        self.save(update_fields=["reason", "state", "finished_at"])
+        noted = {name: getattr(self, name) for name in ("reason", "state", "next_attempt_at", "finished_at")}
+        Delivery.objects.filter(pk=self.pk, attempts=self.attempts).update(**noted)
 
 
 def retry_after(attempts: int) -> dt.timedelta:

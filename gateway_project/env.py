@@ -1,4 +1,4 @@
-"""The environment, typed. Every variable that the gateway reads is a field here.
+"""The environment, typed. Every variable that the gateway reads is a field here, but the one that names a file of variables.
 
 A variable that is wrong stops the start, and all that are wrong are reported at once.
 """

@@ -149,6 +149,7 @@ class RedisBooks(Books):
         with patch.object(projects, "GRACE_S", REBUILT_S):
             for ledger in self.open:
                 assert isinstance(ledger, RedisLedger)
+                await ledger.upkeep.show_life()
                 await ledger.upkeep.beat()
                 for project_id in await ledger.books.projects():
                     await ledger.projects.enter(project_id)

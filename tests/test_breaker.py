@@ -55,4 +55,4 @@ def test_what_works_in_between_begins_the_count_anew(clock: Clock) -> None:
         breaker.failed()
         clock.now += 1
         breaker.worked()
-    breaker.check()
+    assert not breaker.is_open

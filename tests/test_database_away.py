@@ -13,9 +13,9 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError, connection
 
-from billing.ledger import LedgerUnavailable, SqlLedger
+from billing.ledger import LedgerUnavailable, SqlLedger, session
 from billing.ledger.redis.connection import StoreUnavailable
-from billing.ledger.session import PAUSE_S, PostgresConnection
+from billing.ledger.session import PAUSE_S, PostgresConnection, connect
 from billing.models import BudgetWindow, Reservation
 from gateway_project.postgresql.base import Line
 from keys.models import ApiKey
@@ -245,6 +245,35 @@ async def test_the_ledger_waits_for_a_slow_statement_of_a_server_that_answers_ot
     await ledgers.begin()
     assert await ledgers.run("SELECT 1 FROM pg_sleep(%s)", (0.5,)) == [(1,)]
     await ledgers.close()
+
+
+@pytest.mark.skipif(ON_SERVERS, reason="needs SQLite")
+async def test_while_another_writer_keeps_sqlite_nobody_waits_for_those_before_him(
+    transactional_db: None, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "BUSY_S", 0.3)
+    ledger = SqlLedger(connect())
+    writer = sqlite3.connect(str(connection.settings_dict["NAME"]), isolation_level=None)
+    writer.execute("BEGIN IMMEDIATE")
+    begun = time.monotonic()
+    refusals = await asyncio.gather(*(ledger.reserve(demand(key)) for _ in range(20)), return_exceptions=True)
+    assert {type(refusal) for refusal in refusals} == {LedgerUnavailable}
+    assert time.monotonic() - begun < 3 * 0.3
+    writer.close()
+    await ledger.stop()
+
+
+@pytest.mark.databases
+@pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
+async def test_a_connection_that_the_server_has_ended_costs_no_request(transactional_db: None, key: ApiKey) -> None:
+    """As after a restart of PostgreSQL."""
+    ledger = SqlLedger(connect())
+    await ledger.release(await ledger.reserve(warm := demand(key)), warm.draft)
+    assert isinstance(ledger.connection, PostgresConnection) and ledger.connection.connection is not None
+    with psycopg.connect(ledger.connection.connection.info.dsn, autocommit=True) as server:
+        server.execute("SELECT pg_terminate_backend(%s, 5000)", [ledger.connection.connection.info.backend_pid])
+    await ledger.release(await ledger.reserve(wanted := demand(key)), wanted.draft)
+    await ledger.stop()
 
 
 @pytest.mark.databases

@@ -93,6 +93,18 @@ async def test_a_keys_day_and_its_projects_month_both_hold(books: Books, gateway
     assert sum(reserved) == 30 * PRICE
 
 
+@pytest.mark.parametrize("field", ["model_asked", "error", "service_tier"])
+async def test_what_others_wrote_at_length_keeps_no_record_back(books: Books, ledger: Ledger, key: ApiKey, field: str) -> None:
+    terms = await budget(key, 5)
+    held = await ledger.reserve(wanted := demand(key, terms))
+    setattr(wanted.draft, field, "x" * 5000 + "\0")
+    await settle(ledger, wanted, held, cost=3)
+    await books.written()
+    assert await books.taken(terms) == (3, 0)
+    kept = await UsageRecord.objects.aget()
+    assert set(getattr(kept, field)) == {"x"} and len(getattr(kept, field)) < 5000
+
+
 async def test_a_refusal_writes_nothing(books: Books, ledger: Ledger, key: ApiKey) -> None:
     enough, spent = await budget(key, 9), await budget(key, 0, Period.MONTH)
     with pytest.raises(BudgetExceeded) as refusal:

@@ -137,6 +137,7 @@ async def test_what_is_damaged_of_a_project_keeps_no_other_back(
     await settle(ledger, wanted, held, cost=4)
     ledger.store.breaker.failures = 0
     await ledger.beat()
+    await ledger.pay_debts()
     await ledger.reaper.reap()
     await ledger.drainer.drain()
     assert await UsageRecord.objects.filter(pk=wanted.id, cost_nano=4).aexists()
@@ -144,6 +145,46 @@ async def test_what_is_damaged_of_a_project_keeps_no_other_back(
         store.flushall()
     for each in gateways:
         each.memory.holds.clear()
+
+
+async def test_a_project_that_is_damaged_shuts_redis_for_no_other(
+    gateways: list[RedisLedger], key: ApiKey, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("billing.ledger.redis.breaker.EPISODE_S", 0.0)
+    terms = await sync_to_async(budget)(key, 9)
+    with redis.Redis.from_url(server.url) as store:
+        store.set(f"{prefix(key.project_id)}state", "damaged")
+        for _ in range(2 * FAILURES):
+            assert isinstance(await reserve(gateways[0], demand(key, terms)), LedgerUnavailable)
+        assert not gateways[0].store.breaker.is_open
+        store.flushall()
+
+
+async def test_a_mark_that_is_damaged_fails_no_request(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    held = await gateways[0].reserve(wanted := demand(key))
+    with redis.Redis.from_url(server.url) as store:
+        store.hdel(f"{prefix(key.project_id)}open", wanted.id.hex)
+        store.set(f"{prefix(key.project_id)}done:{wanted.id.hex}", "{")
+        await settle(gateways[0], wanted, held, cost=4)
+        assert [posting.entry.id for posting in gateways[0].memory.owed()] == [wanted.id]
+        store.delete(f"{prefix(key.project_id)}done:{wanted.id.hex}")
+    await write_all(gateways)
+    assert await recorded() == 4
+
+
+async def test_a_record_that_the_database_refuses_keeps_no_other_back(gateways: list[RedisLedger], key: ApiKey, alice: User) -> None:
+    """Of whichever project: records of several are written together."""
+    for ledger in gateways:
+        await ledger.upkeep.stop()
+    project = await sync_to_async(Project.objects.found)("Other", owner=alice)
+    other = (await sync_to_async(ApiKey.objects.mint)(project, "app"))[0]
+    damaged, sound = demand(key).draft, demand(other).draft
+    damaged.status_code, damaged.cost_nano, sound.cost_nano = -1, 0, 0
+    for entry in (damaged, sound):
+        await gateways[0].record(entry)
+    await gateways[0].drainer.drain()
+    assert [record.pk async for record in UsageRecord.objects.all()] == [sound.id]
+    assert await gateways[0].drainer.drain() == 0
 
 
 async def is_served(ledger: RedisLedger, wanted: Demand) -> bool:

@@ -7,7 +7,7 @@ from uuid import UUID, uuid5
 import msgspec
 from msgspec.structs import replace
 
-from billing.models import Correction, Outcome
+from billing.models import Correction, Outcome, UsageRecord
 from billing.prices import Price, Tokens
 
 NAMESPACE = UUID("5b0e7c1e-8f5a-4c53-9a53-0c2d0a6f8f11")
@@ -72,7 +72,7 @@ class Entry(msgspec.Struct, kw_only=True):
             self.cost_nano, price_json(self.price), self.estimated, self.latency_us, self.first_token_us,
             self.held_nano, self.service_tier, self.tool_calls and encode(self.tool_calls).decode(), self.refusing_budget_id,
             self.corrects and self.corrects.hex, self.correction,
-        )))  # fmt: skip
+        ), WIDTHS))  # fmt: skip
 
 
 COLUMNS = (
@@ -84,9 +84,13 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def storable(value: Any) -> Any:
-    """PostgreSQL's text cannot hold NUL; a record must not be lost over what a client or provider wrote."""
-    return value.replace("\0", "") if isinstance(value, str) and "\0" in value else value
+WIDTHS = tuple(getattr(UsageRecord._meta.get_field(name), "max_length", None) for name in COLUMNS)
+
+
+def storable(value: Any, width: int | None) -> Any:
+    """What PostgreSQL's text takes: no NUL, and no more than its column does. A record must not be lost over what a client or provider
+    wrote."""
+    return value.replace("\0", "")[:width] if isinstance(value, str) else value
 
 
 _price_json: dict[Price, str] = {}

@@ -156,9 +156,21 @@ class PostgresConnection:
         if time.monotonic() < self.silent_until:
             raise Silent("PostgreSQL did not answer a moment ago")
         with self.listening():
-            if self.connection is None or self.connection.broken:
-                await self.open()
+            if self.connection is not None and await self.goes_on():
+                return
+            await self.open()
             await self.run("BEGIN")
+
+    async def goes_on(self) -> bool:
+        """Begins on the connection that is there; False where the server has ended it meanwhile."""
+        try:
+            await self.run("BEGIN")
+        except Silent:
+            raise
+        except psycopg.OperationalError:
+            await self.close()
+            return False
+        return True
 
     @contextmanager
     def listening(self) -> Iterator[None]:

@@ -32,9 +32,9 @@ class SqlLedger:
     Money is in the database. The limits of the last minute are in memory: they are forgiven when the process ends.
     """
 
-    def __init__(self, connection: Connection, limiter: Limiter | None = None) -> None:
+    def __init__(self, connection: Connection) -> None:
         self.connection = connection
-        self.limiter = limiter or Limiter()
+        self.limiter = Limiter()
         self.waiting: list[tuple[Step, asyncio.Future[Any]]] = []
         self.dirty: set[tuple[int, date]] = set()
         self.owed: list[Step] = []
@@ -169,16 +169,23 @@ class SqlLedger:
     async def flush(self) -> None:
         while self.waiting:
             batch, self.waiting = self.waiting, []
-            if not await self.commit(batch) and len(batch) > 1:
+            if not await self.commit(batch):
                 for single in batch:
                     await self.commit([single])
         self.flushing = None
 
     async def commit(self, batch: list[tuple[Step, asyncio.Future[Any]]]) -> bool:
-        """One transaction. If it fails, none of the batch is done: a batch of one then fails for its caller."""
-        dirty, self.dirty = self.dirty, set()
+        """One transaction; returns whether every step of the batch has its outcome. Where not, none of them is done."""
         try:
             await self.connection.begin()
+        except Exception as error:
+            # Nobody of them would fare better alone, and each would wait as long.
+            await self.roll_back()
+            for _, future in batch:
+                deliver(future, failure_of(error))
+            return True
+        dirty, self.dirty = self.dirty, set()
+        try:
             results = [await outcome(step, self.connection) for step, _ in batch]
             if dirty:
                 await steps.mark_days(self.connection, dirty)
@@ -189,8 +196,8 @@ class SqlLedger:
             self.dirty |= dirty
             await self.roll_back()
             if len(batch) == 1:
-                deliver(batch[0][1], unavailable(error) if isinstance(error, DatabaseErrors) else error)
-            return False
+                deliver(batch[0][1], failure_of(error))
+            return len(batch) == 1
         for (_, future), result in zip(batch, results, strict=True):
             deliver(future, result)
         return True
@@ -211,7 +218,9 @@ async def outcome(step: Step, session: Session) -> Any:
         return refusal
 
 
-def unavailable(error: Exception) -> LedgerUnavailable:
+def failure_of(error: Exception) -> Exception:
+    if not isinstance(error, DatabaseErrors):
+        return error
     failure = LedgerUnavailable(str(error))
     failure.__cause__ = error
     return failure

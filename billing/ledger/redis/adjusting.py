@@ -1,7 +1,9 @@
 """Corrections of records that were settled long ago, made by a command beside the gateway's processes: through their outbox."""
 
+import time
+
 from billing.ledger.entry import Entry
-from billing.ledger.redis.posting import MARK_S
+from billing.ledger.redis.posting import AGAIN_S, MARK_S
 from billing.ledger.redis.reader import answering
 from billing.ledger.redis.scripts import LATE, prefix
 from billing.ledger.steps import encode_draft
@@ -18,3 +20,4 @@ def keep_correction(correction: Entry) -> None:
             reply = store.eval(LATE.text, 1, prefix(correction.project_id), *arguments, MARK_S, drained)
         if reply[0] != b"again":
             return
+        time.sleep(AGAIN_S)

@@ -23,7 +23,6 @@ from billing.prices import Tokens
 
 log = structlog.get_logger()
 
-PATIENCE_S = 10.0
 NEVER_DRAINED = "0-0"
 
 SUM = (
@@ -78,19 +77,18 @@ class Books:
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Connection]:
-        """Raises one of DatabaseErrors, after PATIENCE_S at the latest."""
+        """Raises one of DatabaseErrors."""
         async with self.lock:
             try:
-                async with asyncio.timeout(PATIENCE_S):
-                    await self.connection.begin()
-                    yield self.connection
-                    await self.connection.commit()
-            except (TimeoutError, asyncio.CancelledError):
-                # It may be in the middle of a statement.
-                await self.connection.close()
-                raise
+                await self.connection.begin()
+                yield self.connection
+                await self.connection.commit()
             except DatabaseErrors:
                 await self.connection.rollback()
+                raise
+            except BaseException:
+                # It may be in the middle of a statement.
+                await self.connection.close()
                 raise
 
     async def register(self, project_id: int) -> tuple[bool, str]:

@@ -214,10 +214,7 @@ class Connection:
         """The reply to a command; raises StoreUnavailable, or hiredis.ReplyError where Redis refuses it."""
         if self.wire is None or self.wire.transport is None:
             raise NotSent("not connected")
-        reply = await self.wire.send(command)
-        if isinstance(reply, hiredis.ReplyError):
-            raise reply
-        return reply
+        return await self.wire.send(command)
 
     async def stay_connected(self) -> None:
         failures = 0
@@ -244,9 +241,7 @@ class Connection:
                 lambda: Wire(self.timeout_s, lost.set), self.address.host, self.address.port, ssl=self.address.context()
             )
             try:
-                for reply in await asyncio.gather(*(wire.send(command) for command in self.greet)):
-                    if isinstance(reply, hiredis.ReplyError):
-                        raise reply
+                await asyncio.gather(*(wire.send(command) for command in self.greet))
             except BaseException:
                 wire.close()
                 raise

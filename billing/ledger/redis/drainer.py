@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Iterator
 
 import structlog
-from psycopg import DataError
+from psycopg import DataError, IntegrityError
 
 from billing.ledger.entry import Entry
 from billing.ledger.failpoints import failpoint
@@ -37,7 +37,7 @@ class Drainer:
     async def take(self, pages: list[Drained]) -> None:
         try:
             await self.books.keep(pages)
-        except DataError:
+        except (DataError, IntegrityError):
             await self.keep_one_by_one(pages)
         for page in pages:
             milliseconds, _, number = page.through.partition("-")
@@ -64,7 +64,7 @@ class Drainer:
             for entry in page.entries:
                 try:
                     await self.books.keep([Drained(page.project_id, NEVER_DRAINED, [entry])])
-                except DataError as error:
+                except (DataError, IntegrityError) as error:
                     log.error("SQL refuses a record", error=str(error), entry=entry)
             await self.books.keep([Drained(page.project_id, page.through, [])])
 

@@ -68,7 +68,7 @@ class RedisLedger:
         self.postman = Postman(self.store, self.books, self.memory)
         self.drainer = Drainer(self.store, self.drained_books)
         self.reaper = Reaper(self.store, self.drained_books, self.postman)
-        self.upkeep = Upkeep(self.process, self.store, self.drainer, self.reaper, self.beat)
+        self.upkeep = Upkeep(self.process, self.store, self.drainer, self.reaper, self.beat, self.pay_debts)
         self.times_connected = 0
         self.loose: set[asyncio.Task[None]] = set()
 
@@ -78,6 +78,7 @@ class RedisLedger:
         await self.store.open()
         self.times_connected = self.store.quick.times_connected
         await self.warn_of_forgetfulness()
+        await self.upkeep.show_life()
         await self.upkeep.beat()
         states = await asyncio.gather(*map(self.projects.enter, await self.books.projects()))
         await asyncio.sleep(max((state.opens_in_s for state in states), default=0.0))
@@ -91,11 +92,17 @@ class RedisLedger:
 
     async def stop(self) -> None:
         if self.loose:
-            await asyncio.wait(self.loose, timeout=STOP_S)
+            _, late = await asyncio.wait(self.loose, timeout=STOP_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         await self.upkeep.stop()
-        with suppress(TimeoutError, StoreUnavailable, *DatabaseErrors):
+        try:
             async with asyncio.timeout(STOP_S):
                 await self.leave()
+        except Exception as error:
+            # Whatever it is, what is owed must still be written.
+            log.warning("the ledger leaves without redis", error=str(error) or type(error).__name__)
         await self.write_debts()
         await self.store.close()
         await self.books.close()
@@ -111,11 +118,13 @@ class RedisLedger:
     async def write_debts(self) -> None:
         """The last resort for records that Redis does not take: SQL, from where another process brings them to Redis."""
         owed = [posting.entry for posting in self.memory.owed()]
+        if not owed:
+            return
         try:
-            if owed:
+            async with asyncio.timeout(STOP_S):
                 await self.books.owe(owed)
         except DatabaseErrors as error:
-            log.error("records are lost", error=str(error), entries=owed)
+            log.error("records are lost", error=str(error) or type(error).__name__, entries=owed)
 
     def now(self) -> float:
         return self.store.now()
@@ -129,7 +138,7 @@ class RedisLedger:
         except StoreUnavailable as error:
             return self.admit_alone(demand, error)
         except DatabaseErrors as error:
-            raise LedgerUnavailable(str(error)) from error
+            raise LedgerUnavailable(str(error) or type(error).__name__) from error
 
     async def ask(self, demand: Demand) -> Reservation:
         budgets = demand.budgets
@@ -169,6 +178,8 @@ class RedisLedger:
         self.store.breaker.check(probe=False)
         try:
             return await self.projects.epoch(demand.project_id)
+        except Rejected:
+            raise
         except StoreUnavailable:
             self.store.breaker.failed()
             raise
@@ -241,7 +252,6 @@ class RedisLedger:
             self.projects.epochs.clear()
         drained = await self.projects.watch(self.memory.projects())
         self.memory.forget_drained(drained)
-        await self.pay_debts()
 
     async def pay_debts(self) -> None:
         for id, project_id in list(self.memory.voids.items()):

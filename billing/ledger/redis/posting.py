@@ -3,6 +3,7 @@
 import asyncio
 from typing import Any
 
+import msgspec
 import structlog
 from msgspec.structs import replace
 
@@ -46,6 +47,8 @@ class Postman:
             await self.deliver(posting)
         except Rejected as error:
             log.error("a record is refused by redis", request_id=posting.entry.request_id, reason=str(error))
+        except (ValueError, msgspec.MsgspecError) as error:
+            log.error("what redis knows of a record is damaged", request_id=posting.entry.request_id, reason=str(error))
         except (StoreUnavailable, *DatabaseErrors) as error:
             log.warning("a record waits in memory", request_id=posting.entry.request_id, reason=str(error) or type(error).__name__)
             return False

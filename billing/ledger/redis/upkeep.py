@@ -27,18 +27,33 @@ log = structlog.get_logger()
 
 
 class Upkeep:
-    def __init__(self, process: str, store: Store, drainer: Drainer, reaper: Reaper, beat: Callable[[], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        process: str,
+        store: Store,
+        drainer: Drainer,
+        reaper: Reaper,
+        beat: Callable[[], Awaitable[None]],
+        pay_debts: Callable[[], Awaitable[None]],
+    ) -> None:
         self.process = process
         self.store = store
         self.drainer = drainer
         self.reaper = reaper
         self.on_beat = beat
+        self.pay_debts = pay_debts
         self.tasks: list[asyncio.Task[None]] = []
         self.steady_since: float | None = None
-        self.reaped_at = 0.0
 
     def start(self) -> None:
-        loops = ((BEAT_S, self.beat), (DRAIN_S, self.drain), (REAP_S, self.reap), (REGISTER_S, self.register))
+        loops = (
+            (BEAT_S, self.show_life),
+            (BEAT_S, self.beat),
+            (BEAT_S, self.pay_debts),
+            (DRAIN_S, self.drain),
+            (REAP_S, self.reap),
+            (REGISTER_S, self.register),
+        )
         self.tasks = [asyncio.create_task(repeat(pause_s, step)) for pause_s, step in loops]
 
     async def stop(self) -> None:
@@ -55,13 +70,16 @@ class Upkeep:
         if await self.store.call("GET", LEASE) == self.process.encode():
             await self.store.call("DEL", LEASE)
 
-    async def beat(self) -> None:
+    async def show_life(self) -> None:
+        """Waits for nothing else that a process does: however much that is, it is not taken for dead."""
         try:
             await self.store.call("SET", alive(self.process), 1, "EX", SILENCE_S)
         except StoreUnavailable:
             self.steady_since = None
             raise
         self.steady_since = self.steady_since or time.monotonic()
+
+    async def beat(self) -> None:
         await self.store.probe()
         await self.store.set_clock()
         await self.on_beat()

@@ -7,7 +7,7 @@ from celery import shared_task
 from django.core.cache import cache
 
 from billing.alerts import outbox, watch
-from billing.audit import LAST_AUDIT
+from billing.ledger.audit import LAST_AUDIT
 from billing.ledger.inspection import audit_books
 from billing.models import DailyUsage
 

@@ -1,14 +1,22 @@
 """The audit finds what is wrong in Redis beside the database."""
 
+import time
 from collections.abc import AsyncIterator
+from functools import partial
+from io import StringIO
+from uuid import UUID
 
 import pytest
-from asgiref.sync import sync_to_async
+from asgiref.sync import async_to_sync, sync_to_async
+from django.core.management import call_command
 
+from billing.ledger import inspection
+from billing.ledger.inspection import audit_books
 from billing.ledger.redis import RedisLedger, reader
 from billing.ledger.redis.scripts import PROJECTS, alive, prefix
+from billing.ledger.terms import BudgetTerms
 from billing.models import Period, UsageRecord
-from billing.tasks import roll_up_usage
+from billing.tasks import audit_ledger, roll_up_usage
 from keys.models import ApiKey
 from projects.models import User
 from tests.environment import ON_SERVERS
@@ -104,3 +112,101 @@ async def test_a_project_that_redis_tells_nonsense_of_does_not_hide_the_others(i
     broken, spent = await tell()
     assert broken.startswith(f"unread: project {key.project_id}: expected books that can be read, found LedgerUnavailable: ")
     assert spent == f"I5: budget {others.id}, window 2026-11-20: spent: expected 0, found 7"
+
+
+@needs_redis
+async def test_a_project_of_which_many_records_wait_is_not_compared_and_that_is_said(
+    in_redis: Books, key: ApiKey, charlie: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "MOST_WAITING", 2)
+    other = await sync_to_async(key_of_another)(charlie)
+    ledger = await in_redis.start()
+    assert isinstance(ledger, RedisLedger)
+    await ledger.upkeep.stop()
+    day, others = await budget(key, 10), await budget(other, 10)
+    for _ in range(2):
+        await charge(ledger, key, day)
+        assert await audited() == ([], {})
+    await charge(ledger, other, others)
+    reader.client().hincrby(f"{prefix(key.project_id)}w:{day.id}/2026-11-20", "spent", 7)
+    damage = f"I5: budget {day.id}, window 2026-11-20: spent: expected {2 * PRICE}, found {2 * PRICE + 7}"
+    assert await audited() == ([damage], {})
+    await charge(ledger, key, day)
+    reader.client().config_resetstat()
+    assert await audited() == ([], {key.project_id: 3})
+    assert reader.client().info("commandstats")["cmdstat_xrange"]["calls"] == 1, "only the other's outbox is read"
+    assert await command() == [
+        f"project {key.project_id}: 3 records wait to be written: not compared",
+        "1 windows, 0 open reservations checked: 0 differences.",
+    ]
+    assert await sync_to_async(audit_ledger)() == 0
+    await in_redis.written()
+    await sync_to_async(roll_up_usage)()
+    assert await audited() == ([damage.replace(f"{2 * PRICE}", f"{3 * PRICE}").replace(f"{2 * PRICE + 7}", f"{3 * PRICE + 7}")], {})
+
+
+@needs_redis
+async def test_what_was_not_compared_at_one_of_two_looks_is_said_to_be_so(
+    in_redis: Books, key: ApiKey, charlie: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader, "MOST_WAITING", 0)
+    other = await sync_to_async(key_of_another)(charlie)
+    ledger = await in_redis.start()
+    assert isinstance(ledger, RedisLedger)
+    await ledger.upkeep.stop()
+    others = await budget(other, 10)
+    await ledger.reserve(demand(other, others))
+    await charge(ledger, key)
+    reader.client().hincrby(f"{prefix(other.project_id)}w:{others.id}/2026-11-20", "spent", 7)
+    drain = async_to_sync(ledger.drainer.drain)
+    monkeypatch.setattr(time, "sleep", lambda _: drain())
+    warnings: list[dict[str, object]] = []
+    monkeypatch.setattr(inspection.log, "warning", lambda event, **fields: warnings.append(fields))
+    found, uncompared = await audited()
+    assert len(found) == 1 and uncompared == {key.project_id: 1}
+    assert warnings == [{"project_id": key.project_id, "waiting": 1}]
+    assert await UsageRecord.objects.acount() == 1
+
+
+@needs_redis
+async def test_the_audit_asks_once_whether_a_process_lives_however_much_it_holds_and_pages_do_not(in_redis: Books, key: ApiKey) -> None:
+    ledger = await in_redis.start()
+    assert isinstance(ledger, RedisLedger)
+    await ledger.upkeep.stop()
+    for _ in range(5):
+        await ledger.reserve(demand(key))
+    commands = partial(reader.client().info, "commandstats")
+    reader.client().config_resetstat()
+    assert len(await sync_to_async(reader.reservations)(key.project_id)) == 5
+    assert "cmdstat_exists" not in commands()
+    assert await audited() == ([], {})
+    assert commands()["cmdstat_exists"]["calls"] == 1
+
+
+@needs_redis
+async def test_records_that_wait_are_read_to_their_end(in_redis: Books, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reader, "PAGE", 2)
+    ledger = await in_redis.start()
+    assert isinstance(ledger, RedisLedger)
+    await ledger.upkeep.stop()
+    ids = [await charge(ledger, key) for _ in range(5)]
+    assert [entry.id for entry in await sync_to_async(lambda: list(reader.undrained(key.project_id)))()] == ids
+
+
+async def charge(ledger: RedisLedger, key: ApiKey, *budgets: BudgetTerms) -> UUID:
+    wanted = demand(key, *budgets)
+    await settle(ledger, wanted, await ledger.reserve(wanted), cost=PRICE)
+    return wanted.id
+
+
+async def audited() -> tuple[list[str], dict[int, int]]:
+    """What the audit finds, and what it did not compare."""
+    audit = await sync_to_async(audit_books)()
+    return list(map(str, audit.found)), audit.uncompared
+
+
+async def command() -> list[str]:
+    """What it prints; it ends well."""
+    out = StringIO()
+    await sync_to_async(call_command)("audit_ledger", stdout=out)
+    return out.getvalue().splitlines()

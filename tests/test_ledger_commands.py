@@ -9,8 +9,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.utils import timezone
 
-from billing.audit import differences
 from billing.ledger import Ledger
+from billing.ledger.audit import differences
 from billing.ledger.inspection import redis_state, sql_state
 from billing.ledger.redis import reader
 from billing.ledger.redis.scripts import prefix
@@ -49,8 +49,8 @@ async def charge(ledger: Ledger, key: ApiKey, *budgets: object) -> None:
 async def look() -> list[str]:
     def found() -> list[str]:
         roll_up_usage()
-        state = redis_state() if settings.ENV.redis_url else sql_state(served=True)
-        return [str(difference).partition(":")[0] for difference in differences(state)]
+        states = redis_state() if settings.ENV.redis_url else sql_state(served=True)
+        return [str(difference).partition(":")[0] for state in states for difference in differences(state)]
 
     return await sync_to_async(found)()
 

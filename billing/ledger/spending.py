@@ -3,6 +3,8 @@
 import datetime as dt
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+from uuid import UUID
 
 from django.conf import settings
 from django.db.models import Sum
@@ -14,8 +16,13 @@ from billing.ledger.windows import days_of, window_name
 from billing.models import Budget, BudgetWindow, Reservation, UsageRecord
 from projects.models import Project
 
-Share = tuple[int | None, dt.date, int]
-"""A key, a day, and an amount in nano-USD."""
+
+class Share(NamedTuple):
+    """What a request costs or holds, in nano-USD."""
+
+    key: int | None
+    day: dt.date
+    amount: int
 
 
 def spending(project: Project, budgets: Iterable[Budget], day: dt.date | None = None) -> dict[int, Spending]:
@@ -38,32 +45,38 @@ def opened(project: Project, names: dict[int, str]) -> dict[int, Spending]:
 
 def begun(project: Project, window: str) -> dict[int | None, Spending]:
     """What a window that no request has asked of yet will start with, by key: what the records of its days have cost, and
-    what is held for requests under way."""
+    what is held for requests under way. The latter is read first, then records that wait, then those that are kept: what moves on
+    meanwhile is met again further on, and each request counts once."""
     first, last = days_of(window)
+    held = {id: share for id, share in under_way(project) if first <= share.day <= last}
+    ended = {id: share for id, share in waiting(project) if first <= share.day <= last}
     records = UsageRecord.objects.for_project(project).filter(day__range=(first, last))
-    spent = Counter(dict(records.values_list("key").annotate(Sum("cost_nano")).order_by()))
-    held: Counter[int | None] = Counter()
-    for key, day, amount in waiting(project):
-        spent[key] += amount if first <= day <= last else 0
-    for key, day, amount in under_way(project):
-        held[key] += amount if first <= day <= last else 0
-    return {key: Spending(spent[key], held[key]) for key in spent.keys() | held.keys()}
+    met = held | ended
+    spent = Counter(dict(records.exclude(pk__in=met).values_list("key").annotate(Sum("cost_nano")).order_by()))
+    ended |= {row.pk: Share(row.key_id, row.day, row.cost_nano) for row in records.filter(pk__in=met).only("key", "day", "cost_nano")}
+    for share in ended.values():
+        spent[share.key] += share.amount
+    reserved: Counter[int | None] = Counter()
+    for id in held.keys() - ended.keys():
+        reserved[held[id].key] += held[id].amount
+    return {key: Spending(spent[key], reserved[key]) for key in spent.keys() | reserved.keys()}
 
 
-def waiting(project: Project) -> Iterator[Share]:
+def waiting(project: Project) -> Iterator[tuple[UUID, Share]]:
     """Records that are on their way to the database."""
     if settings.ENV.redis_url:
-        entries = [entry for _, entry in reader.undrained(project.pk)]
-        kept = set(UsageRecord.objects.filter(pk__in=[entry.id for entry in entries]).values_list("pk", flat=True))
-        yield from ((entry.key_id, entry.day, entry.cost_nano) for entry in entries if entry.id not in kept)
+        for entry in reader.undrained(project.pk):
+            yield entry.id, Share(entry.key_id, entry.day, entry.cost_nano)
 
 
-def under_way(project: Project) -> Iterator[Share]:
+def under_way(project: Project) -> Iterator[tuple[UUID, Share]]:
+    """What is held, by the id of the record that it will be."""
     if settings.ENV.redis_url:
-        yield from ((held.key_id, held.day, held.amount) for held in reader.reservations(project.pk))
+        for held in reader.reservations(project.pk):
+            yield held.id, Share(held.key_id, held.day, held.amount)
     else:
         for row in Reservation.objects.filter(project=project):
-            yield row.key_id, decode_draft(row.draft).day, row.amount_nano
+            yield row.pk, Share(row.key_id, decode_draft(row.draft).day, row.amount_nano)
 
 
 def of_owner(by_key: dict[int | None, Spending], budget: Budget) -> Spending:

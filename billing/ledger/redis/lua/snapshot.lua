@@ -1,4 +1,4 @@
--- Everything that Redis holds of a project, with the events after the one up to which SQL was read. The windows named from ARGV[2] on are
+-- The windows of a project, where the events after the one up to which SQL was read are all in the outbox. Those named from ARGV[2] on are
 -- told of also where no list of open windows has them.
 local drained = redis.call('HGET', STATE, 'drained') or '0-0'
 if after(drained, ARGV[1]) then return { 'again' } end
@@ -15,5 +15,4 @@ for i = 1, #state, 2 do
   end
 end
 for i = 2, #ARGV do tell(ARGV[i], 0) end
-local begun = redis.call('HEXISTS', STATE, 'epoch')
-return { 'ok', begun, windows, redis.call('HGETALL', OPEN), redis.call('XRANGE', OUT, '(' .. ARGV[1], '+') }
+return { 'ok', redis.call('HEXISTS', STATE, 'epoch'), windows }

@@ -10,7 +10,8 @@ from billing import ledger
 from billing.ledger import UNLIMITED, Demand, Entry, LedgerUnavailable, Reservation, Standing
 from billing.ledger.terms import MOST_NANO
 from billing.models import Outcome
-from billing.prices import Ceiling, Tokens
+from billing.prices import Ceiling, Price, Tokens
+from billing.prices.catalogue import SOURCE
 from billing.terms import KeyGone, KeyTerms, terms_of_key
 from keys.authentication import Grant
 from proxy import errors
@@ -19,6 +20,9 @@ from proxy.routing import Target
 
 OUTPUT_CAP = 4096
 """Output tokens that a client who sets no limit gets where a hard budget applies: no current model refuses this limit."""
+
+DEARER = ("fast", "priority")
+"""Service tiers that cost more than the standard one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,7 @@ class Admission:
 
 async def admit(entry: Entry, grant: Grant, terms: KeyTerms, call: Call, target: Target) -> Admission:
     """Holds the most that the request can cost; raises GatewayError, or what the ledger refuses with."""
-    if target.price is None and terms.has_hard_budget and settings.ENV.gateway_unpriced == "closed":
-        raise errors.unpriced(call.model)
+    check(grant, terms, call, target)
     limit = target.default_output(call) if call.output_limit is None else call.output_limit
     ceiling = None if target.price is None else target.price.ceiling(call.service_tier, call.tool_limits)
     demand = demand_of(entry, grant, call, target, terms, limit, ceiling)
@@ -46,6 +49,25 @@ async def admit(entry: Entry, grant: Grant, terms: KeyTerms, call: Call, target:
         affordable = ceiling.affordable_output(reservation.amount, call.input_bound) // call.choices
         granted = max(min(affordable, OUTPUT_CAP if limit is None else affordable), 1)
     return Admission(reservation, granted, ceiling.affordable_output(reservation.amount, target.input_estimate(call)))
+
+
+def check(grant: Grant, terms: KeyTerms, call: Call, target: Target) -> None:
+    """Raises GatewayError where other models than the key's may answer, or a hard budget applies and what the request may cost is not
+    known."""
+    if grant.models and call.of_other_models:
+        raise errors.other_models(call.of_other_models[0])
+    if not terms.has_hard_budget or settings.ENV.gateway_unpriced != "closed":
+        return
+    if target.price is None:
+        raise errors.unpriced(call.model)
+    if fields := call.of_other_models + call.unbounded + unpriced_tier(call, target.price):
+        raise errors.unbounded(fields[0])
+
+
+def unpriced_tier(call: Call, price: Price) -> tuple[str, ...]:
+    """The field of a dearer tier that the bundled price does not know; any other price holds in all tiers."""
+    is_known = price.source != SOURCE or any(name in DEARER for name, _ in price.services)
+    return ("service_tier",) if call.service_tier.partition("_")[0] in DEARER and not is_known else ()
 
 
 def demand_of(

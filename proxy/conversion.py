@@ -67,13 +67,14 @@ class Conversion:
 
     def __init__(self, incoming: Incoming, client: str, target: str, quirks: Quirks) -> None:
         """Raises BadRequest."""
-        self.incoming, self.call, self.body = incoming, incoming.call, incoming.body
+        self.incoming, self.body = incoming, incoming.body
+        self.call = replace(incoming.call, unbounded=(), of_other_models=())  # What no format reads ends here.
         self.client, self.target, self.quirks = CODECS[client], CODECS[target], quirks
         self.request = self.client.parse_request(incoming.body, self.call.model, self.call.stream)
         self.dropped: list[str] = []
         self.response: Response | None = None
         if target == openai_chat.NAME:
-            self.call = replace(incoming.call, input_bound=max(incoming.call.input_bound, self.chat_bound()))
+            self.call = replace(self.call, input_bound=max(self.call.input_bound, self.chat_bound()))
         if client == openai_responses.NAME and (fields := openai_responses.stateful_fields(self.request)):
             raise Inexpressible(f"{fields[0]} works only with models that are served by the Responses API.", fields[0])
 
@@ -88,7 +89,7 @@ class Conversion:
 
     def upstream_body(self, model: str, output_limit: int | None, _quirks: Quirks) -> bytes:
         """Raises Inexpressible for content and tools that the target's format has no words for."""
-        limit = self.request.max_tokens if output_limit is None else output_limit
+        limit = min((limit for limit in (self.request.max_tokens, output_limit) if limit is not None), default=None)
         rendered = self.target.render_request(replace(self.request, model=model, max_tokens=limit, wants_usage=True), self.quirks)
         self.dropped = rendered.dropped
         return encode(rendered.body)

@@ -6,6 +6,7 @@ import time
 import structlog
 from django.conf import settings
 from django.db import Error as DatabaseError
+from redis import RedisError
 
 from billing.ledger import BudgetExceeded, LedgerUnavailable, RateExceeded, Standing
 from billing.ledger.redis.connection import StoreUnavailable
@@ -60,6 +61,11 @@ def out_of_scope(scope: str) -> GatewayError:
 def model_not_allowed(model: str) -> GatewayError:
     text = f"This API key may not use the model {model}."
     return failed(403, Outcome.SCOPE, "auth", "model_not_allowed", text, "model")
+
+
+def other_models(field: str) -> GatewayError:
+    text = f"This API key may use certain models only, and the field {field} may let others answer."
+    return failed(403, Outcome.SCOPE, "auth", "model_not_allowed", text, field)
 
 
 def unknown_model(model: str, hint: str = "") -> GatewayError:
@@ -153,10 +159,15 @@ def unpriced(model: str) -> GatewayError:
     return failed(400, Outcome.BUDGET, "invalid_request", "model_not_priced", text, "model")
 
 
+def unbounded(field: str) -> GatewayError:
+    text = f"What the field {field} may cost is not known, as a key or project with a budget needs. Leave it out, or use a key without one."
+    return failed(400, Outcome.BUDGET, "invalid_request", "cost_not_bounded", text, field)
+
+
 def unavailable(error: Exception) -> GatewayError:
     """What is missing, by what lies behind a ledger's failure; of the rest it says nothing."""
     match error.__cause__ if isinstance(error, LedgerUnavailable) else error:
-        case StoreUnavailable():
+        case StoreUnavailable() | RedisError():
             what = "The store of the gateway's budgets and limits does not answer."
         case None:
             what = "The gateway's budgets are being brought up to date."

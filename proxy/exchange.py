@@ -176,14 +176,19 @@ class Exchange:
         return math.inf if cap is None else cap
 
     def charge_abandoned(self, call: Call) -> None:
-        """Charges a call whose answer did not come, or that nobody waited for. A provider may write an answer in one piece to its end,
-        and bill it: a hard budget, which must not be got around so, pays for all that was allowed."""
+        """Charges a call whose answer did not come, or that nobody waited for. A stream ends with its connection."""
+        assert self.target is not None
+        self.charge(Usage(input=self.target.input_estimate(call)) if call.stream else self.usage_unseen(call), estimated=True)
+
+    def usage_unseen(self, call: Call) -> Usage:
+        """What an answer in one piece may have used that is not known. A provider may write it to its end, and bill it: a hard budget,
+        which must not be got around so, pays for all that was allowed."""
         assert self.target is not None and self.admission is not None
         output = 0
-        if self.admission.output_cap is not None and not call.stream:
+        if self.admission.output_cap is not None:
             granted = self.admission.granted_output
             output = (call.output_limit or 0) if granted is None else granted * call.choices
-        self.charge(Usage(input=self.target.input_estimate(call), output=output), estimated=True)
+        return Usage(input=self.target.input_estimate(call), output=output)
 
     @property
     def codec(self) -> ModuleType:

@@ -18,7 +18,7 @@ from proxy.formats.neutral import BadRequest, Usage
 from proxy.lean import GatewayRequest, LeanResponse, Stream
 from proxy.process import connections
 from proxy.providers import demo
-from proxy.relaying import answer_headers, finished, relay, whole
+from proxy.relaying import answer_headers, finished, is_whole, relay, whole
 from proxy.routing import Target
 from proxy.upstream import UpstreamFailure, UpstreamRefused, UpstreamReply, UpstreamTimeout
 
@@ -107,7 +107,7 @@ async def call(exchange: Exchange, incoming: Incoming, target: Target) -> LeanRe
         async with exchange.request.connection:
             with exchange.upstream_time():
                 reply = await send(exchange, incoming, target)
-                streamed = incoming.call.stream and reply.status < 400
+                streamed = incoming.call.stream and reply.status < 400 and (isinstance(incoming, Conversion) or not is_whole(reply))
                 body = b"" if streamed else await finished(reply)
     except asyncio.CancelledError:
         exchange.charge_abandoned(incoming.call)

@@ -97,7 +97,7 @@ async def once(exchange: Exchange, address: dict[str, Any], body: bytes, run: Ca
 
 class Claim:
     """A request's right to run under its key. It is a lease, so that a killed process keeps no key: renewed while the request's task
-    lives, it lapses within a minute."""
+    lives, it lapses within 45 seconds."""
 
     def __init__(self, exchange: Exchange) -> None:
         assert exchange.grant is not None

@@ -44,19 +44,27 @@ async def whole(exchange: Exchange, incoming: Incoming, target: Target, reply: U
         return await provider_error(exchange, incoming, reply, body)
     try:
         usage, output_seen = incoming.measure(body)
-        stated = usage or Usage(input=target.input_estimate(incoming.call), output=output_seen)
+        stated = usage or unstated(exchange, incoming, output_seen, body)
         cost = charge(exchange, with_tier(stated, reply), estimated=usage is None)
         answer = incoming.answer(body) if isinstance(incoming, Conversion) else body
     except Exception as error:
         if not exchange.charged:
             # The provider bills what it calls a success, whether or not it can be read here.
-            exchange.charge(Usage(input=target.input_estimate(incoming.call), output=tokens_in_size(len(body))), estimated=True)
+            exchange.charge(unstated(exchange, incoming, tokens_in_size(len(body)), body), estimated=True)
         return await exchange.refuse(errors.of(error, target.account.provider.name))
     headers = answer_headers(exchange, incoming, reply)
     headers["x-cost-usd"] = decimal_usd(cost)
     headers["x-gateway-overhead-ms"] = exchange.overhead_ms
     await exchange.finish(Outcome.OK, reply.status)
     return Reply(reply.status, headers, answer)
+
+
+def unstated(exchange: Exchange, incoming: Incoming, output_seen: int, body: bytes) -> Usage:
+    """What an answer in one piece may have used that does not say so: the output that it shows. One that shows none, because it cannot be
+    read (it is counted by all its bytes then) or is still to be written, costs as much as one that did not come."""
+    unseen = exchange.usage_unseen(incoming.call)
+    shows_output = 0 < output_seen < tokens_in_size(len(body))
+    return replace(unseen, output=output_seen if shows_output else max(output_seen, unseen.output))
 
 
 async def provider_error(exchange: Exchange, incoming: Incoming, reply: UpstreamReply, body: bytes) -> Reply:
@@ -106,6 +114,8 @@ async def relay(
     finally:
         downstream.close()
         seen = Usage(input=target.input_estimate(incoming.call), output=meter.output_seen, tool_calls=dict(meter.calls_seen))
+        if is_whole(reply) and not meter.output_seen:
+            seen = exchange.usage_unseen(incoming.call)
         charge(exchange, with_tier(meter.usage or seen, reply), estimated=meter.usage is None)
         await exchange.finish(outcome, status, reason)
 
@@ -116,6 +126,11 @@ def charge(exchange: Exchange, usage: Usage, *, estimated: bool) -> int:
     if exchange.entry is not None and exchange.entry.price is not None:
         exchange.entry.price = exchange.entry.price.without_unused(usage.tool_calls)
     return cost
+
+
+def is_whole(reply: UpstreamReply) -> bool:
+    """Whether a provider answers in one piece, though it may have been asked for a stream."""
+    return reply.headers.get("content-type", "").startswith("application/json")
 
 
 def is_stream(incoming: Incoming, reply: UpstreamReply) -> bool:

@@ -10,12 +10,13 @@ from typing import Any
 import httpx
 import psycopg
 import pytest
+import redis
 from django.conf import settings
 from django.db import OperationalError, connection
 
 from billing.ledger import LedgerUnavailable, SqlLedger, session
 from billing.ledger.redis.connection import StoreUnavailable
-from billing.ledger.session import PAUSE_S, PostgresConnection, connect
+from billing.ledger.session import PAUSE_S, PostgresConnection, Silent, connect
 from billing.models import BudgetWindow, Reservation
 from gateway_project.postgresql.base import Line
 from keys.models import ApiKey
@@ -127,7 +128,8 @@ def test_what_a_refused_request_is_told_is_what_is_missing() -> None:
     database = "The gateway's database does not answer. Try again in a moment."
     assert told(psycopg.OperationalError("refused")) == told(sqlite3.OperationalError("locked")) == database
     assert errors.of(OperationalError("refused")).failure.message == database
-    assert told(StoreUnavailable("no answer")) == "The store of the gateway's budgets and limits does not answer. Try again in a moment."
+    store = "The store of the gateway's budgets and limits does not answer. Try again in a moment."
+    assert told(StoreUnavailable("no answer")) == told(redis.ConnectionError("refused")) == store
     assert told(None) == "The gateway's budgets are being brought up to date. Try again in a moment."
 
 
@@ -274,6 +276,23 @@ async def test_a_connection_that_the_server_has_ended_costs_no_request(transacti
         server.execute("SELECT pg_terminate_backend(%s, 5000)", [ledger.connection.connection.info.backend_pid])
     await ledger.release(await ledger.reserve(wanted := demand(key)), wanted.draft)
     await ledger.stop()
+
+
+@pytest.mark.databases
+@pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
+async def test_who_stands_in_line_behind_a_statement_without_an_answer_is_told_at_once() -> None:
+    with postgresql_server() as server:
+        line = PostgresConnection(patience_s=0.3, conninfo=server.url)
+        await line.begin()
+        server.pause()
+        with pytest.raises(Silent):
+            await line.run("SELECT 1")
+        begun = time.monotonic()
+        with pytest.raises(Silent):
+            await line.begin()
+        assert time.monotonic() - begun < 0.2
+        server.resume()
+        await line.close()
 
 
 @pytest.mark.databases

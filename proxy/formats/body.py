@@ -1,7 +1,7 @@
 """Reading a client's JSON body, and changing single fields of it while every other byte survives."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 import msgspec
@@ -16,6 +16,7 @@ TOO_DEEP = "The body is nested too deeply."
 HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
 """Of the escapes in JSON the group is half a character without its other half."""
+ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
 BOM = b"\xef\xbb\xbf"
 decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 encode = msgspec.json.Encoder().encode
@@ -49,6 +50,11 @@ def decode(decoder: Callable[[bytes], T], body: bytes) -> T:
         raise BadRequest("The body holds a number out of range.") from None
     except RecursionError:
         raise BadRequest(TOO_DEEP) from None
+
+
+def mentions(body: bytes, words: Iterable[bytes]) -> bool:
+    """Whether one of these words stands in JSON. Where letters are written as escapes, which no encoder does, any of them may."""
+    return any(word in body for word in words) or ESCAPED_LETTER.search(body) is not None
 
 
 def decode_repaired(decoder: Callable[[bytes], T], body: bytes) -> T:

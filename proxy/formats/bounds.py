@@ -3,10 +3,10 @@
 Tokenizers of this field work on UTF-8 bytes: a token is at least one byte, so a text has no more tokens than bytes.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from proxy.formats.body import decode_fields, encode
+from proxy.formats.body import encode
 
 TOKENS_PER_MESSAGE = 4
 """Markers around a message, as in OpenAI's cookbook, "How to count tokens with tiktoken" (3, and 1 for a name)."""
@@ -86,8 +86,6 @@ def beside(value: dict[str, Any], told: Collection[str]) -> int:
     return sum(size(name) + json_tokens(item) for name, item in value.items() if name not in told)
 
 
-def settings_tokens(body: bytes, counted: Collection[str]) -> int:
+def settings_tokens(others: Mapping[str, bytes]) -> int:
     """The bound for the fields of a request that no one counts by name: any object or list may be put before the model."""
-    given = decode_fields(body)
-    others = {name: bytes(raw) for name, raw in given.items() if name not in counted} if given.keys() - counted else {}
     return sum(size(name) + len(raw) for name, raw in others.items() if raw[:1] in (b"{", b"[") or len(raw) > LONGEST_SETTING)

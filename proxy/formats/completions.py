@@ -12,6 +12,7 @@ from proxy.formats.neutral import BadRequest, Call, Request, Usage
 from proxy.formats.openai_chat.relay import MAX_CHOICES, ModelName, StreamMeter, TokenLimit, measure
 from proxy.formats.openai_chat.stream import StreamEncoder
 from proxy.formats.sse import comment_after
+from proxy.formats.unread import of_other_models, unbounded, unread_fields
 
 Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
 
@@ -43,13 +44,16 @@ class CompletionsCall:
         self.body = body
         self.request = request = decode(decode_request, body)
         prompts = prompt_count(request.prompt)
+        others = unread_fields(body, COUNTED)
         written = prompts * max(request.n or 1, request.best_of or 1)
         self.call = Call(
             model=request.model,
-            input_bound=input_bound(request) + bounds.settings_tokens(body, COUNTED),
+            input_bound=input_bound(request) + bounds.settings_tokens(others),
             output_limit=request.max_tokens and request.max_tokens * written,
             choices=written,
             stream=bool(request.stream),
+            unbounded=unbounded(others),
+            of_other_models=of_other_models(others),
         )
 
     def path(self, model: str) -> str:

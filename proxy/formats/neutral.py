@@ -346,6 +346,7 @@ class Call(Frozen, frozen=True, kw_only=True):
     `input_bound`: tokens that the input cannot pass. `output_limit`: tokens that the client allowed in all its choices;
     None where it set no limit. `choices`: how many answers it asked for. `service_tier`: the one that it asks for, `auto` where the
     provider chooses, empty for the standard one. `tool_limits`: how much of what else is billed there can be, by kind (see `Usage`).
+    `unbounded`: fields whose cost has no bound that is known here; `of_other_models`: those by which other models may answer too.
     """
 
     model: str
@@ -355,3 +356,5 @@ class Call(Frozen, frozen=True, kw_only=True):
     stream: bool = False
     service_tier: str = ""
     tool_limits: dict[str, int] = {}
+    unbounded: tuple[str, ...] = ()
+    of_other_models: tuple[str, ...] = ()

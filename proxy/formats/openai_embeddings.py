@@ -15,6 +15,7 @@ from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.openai_chat.relay import ModelName, StreamMeter, measure
 from proxy.formats.openai_chat.stream import StreamEncoder
 from proxy.formats.sse import comment_after
+from proxy.formats.unread import of_other_models, unbounded, unread_fields
 
 PATH = "/embeddings"
 MAX_DIMENSIONS = 65_536
@@ -44,6 +45,8 @@ class Answer(msgspec.Struct):
     data: list[Vector]
 
 
+COUNTED = frozenset(Request.__struct_fields__)
+
 decode_request = msgspec.json.Decoder(Request).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
 
@@ -58,8 +61,15 @@ class EmbeddingsCall:
         """Raises BadRequest."""
         self.body = body
         self.request = request = decode(decode_request, body)
-        # Token ids stand for one token each; text has no more tokens than bytes.
-        self.call = Call(model=request.model, input_bound=bounds.text_tokens(request.input), output_limit=0)
+        others = unread_fields(body, COUNTED)
+        self.call = Call(
+            model=request.model,
+            # Token ids stand for one token each; text has no more tokens than bytes.
+            input_bound=bounds.text_tokens(request.input) + bounds.settings_tokens(others),
+            output_limit=0,
+            unbounded=unbounded(others),
+            of_other_models=of_other_models(others),
+        )
 
     def path(self, model: str) -> str:
         return PATH

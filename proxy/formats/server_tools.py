@@ -7,6 +7,7 @@ no business of a format's (`billing/prices/`).
 from collections.abc import Iterable
 from typing import Any
 
+from proxy.formats.body import mentions
 from proxy.formats.tokens import count_of
 
 DEFAULT_CALLS = 10
@@ -60,7 +61,7 @@ def are_estimated(kinds: Iterable[str]) -> bool:
 
 def heard(body: bytes, marks: Iterable[bytes], input_bound: int) -> dict[str, int]:
     """The limit of a request that may hold sound, pictures or films, which cost more than text: all of its input."""
-    return dict.fromkeys(("input_audio", "input_image", "input_video"), input_bound) if any(mark in body for mark in marks) else {}
+    return dict.fromkeys(("input_audio", "input_image", "input_video"), input_bound) if mentions(body, marks) else {}
 
 
 def objects(value: Any) -> list[dict[str, Any]]:

@@ -22,6 +22,7 @@ from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.server_tools import DEFAULT_CALLS, limit_of, objects, stated_calls
 from proxy.formats.sse import between_events, data_of
 from proxy.formats.tokens import tokens_in_size, tokens_in_text
+from proxy.formats.unread import advisers, of_other_models, unbounded, unread_fields
 
 MAX_TOKENS = 2**31 - 1
 TOKENS_PER_ESTIMATE = 4
@@ -49,6 +50,7 @@ class Request(msgspec.Struct):
     speed: Any = None
     inference_geo: Any = None
     mcp_servers: Any = None
+    thread: Any = None
 
 
 class Delta(msgspec.Struct):
@@ -105,7 +107,8 @@ class AnthropicCall:
         """Raises BadRequest."""
         self.body = body
         self.request = request = decode(decode_request, body)
-        bound = read_safely(lambda _: input_bound(request), body) + bounds.settings_tokens(body, COUNTED)
+        others = unread_fields(body, COUNTED)
+        bound = read_safely(lambda _: input_bound(request), body) + bounds.settings_tokens(others)
         self.call = Call(
             model=request.model,
             input_bound=bound,
@@ -113,6 +116,8 @@ class AnthropicCall:
             stream=bool(request.stream),
             service_tier=tier_asked(request),
             tool_limits=tool_limits(request),
+            unbounded=unbounded(others),
+            of_other_models=of_other_models(others) + advisers(request.tools),
         )
 
     def path(self, model: str) -> str:
@@ -170,7 +175,8 @@ def input_bound(request: Request) -> int:
     tools = request.tools if isinstance(request.tools, list) else []
     own = sum(isinstance(tool, dict) and tool.get("type") not in (None, "custom") for tool in tools)
     extras = [extra for extra in (request.tools, request.output_config) if extra is not None]
-    added = TOOL_PROMPT_TOKENS * bool(tools) + SERVER_TOOL_TOKENS * own + sum(len(encode(extra)) for extra in extras)
+    kept = bounds.STORED_TOKENS if isinstance(request.thread, dict) and request.thread.get("type") != "create" else 0
+    added = kept + TOOL_PROMPT_TOKENS * bool(tools) + SERVER_TOOL_TOKENS * own + sum(len(encode(extra)) for extra in extras)
     return bounds.TOKENS_PER_REPLY + messages + system + added
 
 

@@ -24,6 +24,7 @@ from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.server_tools import DEFAULT_CALLS, heard, tier_of
 from proxy.formats.sse import EventSplitter, EventTooLong, between_events, data_of
 from proxy.formats.tokens import tokens_in_size, tokens_in_text
+from proxy.formats.unread import unread_fields
 
 LONGEST_MODEL = 200
 EVENT_STREAM, JSON = "text/event-stream", "application/json"
@@ -142,7 +143,7 @@ class GeminiCall:
         check_spellings(request)
         check_spellings(settings)
         check(request, model, choices)
-        bound = read_safely(lambda _: input_bound(request, settings, model), body) + bounds.settings_tokens(body, COUNTED)
+        bound = read_safely(lambda _: input_bound(request, settings, model), body) + bounds.settings_tokens(unread_fields(body, COUNTED))
         self.call = Call(
             model=model,
             input_bound=bound,

@@ -18,15 +18,17 @@ from proxy.formats.openai_chat.models import limit_field
 from proxy.formats.openai_chat.response import error_event
 from proxy.formats.openai_chat.stream import StreamEncoder
 from proxy.formats.openai_chat.usage import MAX_TOKENS, WireUsage, neutral_usage, usage_in
-from proxy.formats.server_tools import heard, tier_of
+from proxy.formats.server_tools import heard, objects, tier_of
 from proxy.formats.sse import END_OF_EVENT, EventSplitter, EventTooLong, comment_after, data_of
 from proxy.formats.tokens import tokens_in_size
+from proxy.formats.unread import of_other_models, unbounded, unread_fields
 
 MAX_CHOICES = 128
 ABSENT = msgspec.Raw()
 
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
+OF_THE_CLIENT = ("function", "custom")
 LIMIT_FIELDS = ("max_tokens", "max_completion_tokens")
 
 
@@ -84,7 +86,8 @@ class ChatCall:
         self.body = body
         self.request = request = decode(decode_request, body)
         limit, choices = max(request.max_completion_tokens or 0, request.max_tokens or 0) or None, request.n or 1
-        bound = input_bound(request) + bounds.settings_tokens(body, COUNTED)
+        others = unread_fields(body, COUNTED)
+        bound = input_bound(request) + bounds.settings_tokens(others)
         # A model that searches does so once, before it answers (platform.openai.com/docs/guides/tools-web-search).
         searches = {} if request.web_search_options is None else {"web_search": 1}
         self.call = Call(
@@ -95,6 +98,8 @@ class ChatCall:
             stream=bool(request.stream),
             service_tier=tier_of(request.service_tier) or "auto",
             tool_limits=searches | heard(body, SOUND, bound),
+            unbounded=unbounded(others),
+            of_other_models=of_other_models(others) + run_by_the_provider(request.tools),
         )
 
     def path(self, model: str) -> str:
@@ -113,9 +118,9 @@ class ChatCall:
         if self.request.stream and not self.wants_usage and "wants_usage" not in quirks.unsupported:
             fields["stream_options"] = {**(self.request.stream_options or {}), "include_usage": True}
         if output_limit is not None:
-            # A client's own limit is replaced under the name that it has: beside another one it would still be there.
-            given = [name for name in LIMIT_FIELDS if getattr(self.request, name) is not None]
-            fields |= dict.fromkeys(given or [limit_field(model, quirks)], output_limit)
+            # A client's own limit is lowered under the name that it has: beside another one it would still be there.
+            given = {name: limit for name in LIMIT_FIELDS if (limit := getattr(self.request, name)) is not None}
+            fields |= {name: min(limit, output_limit) for name, limit in given.items()} or {limit_field(model, quirks): output_limit}
         return replace_fields(self.body, fields) if fields else self.body
 
     def meter(self) -> "StreamMeter":
@@ -140,6 +145,12 @@ def input_bound(request: RelayedRequest) -> int:
     return (
         bounds.TOKENS_PER_REPLY + bounds.TOKENS_PER_MESSAGE * len(request.messages) + messages + sum(len(encode(extra)) for extra in extras)
     )
+
+
+def run_by_the_provider(tools: Any) -> tuple[str, ...]:
+    """The field of the tools, where some are no functions: servers that take such in this format (OpenRouter, Groq, xAI) bill them as
+    they like, and OpenRouter's advisers and subagents are other models."""
+    return ("tools",) if any(tool.get("type", "function") not in OF_THE_CLIENT for tool in objects(tools)) else ()
 
 
 def plain_tokens(message: dict[str, Any]) -> int:

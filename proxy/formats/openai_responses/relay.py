@@ -23,6 +23,7 @@ from proxy.formats.openai_responses.stream import StreamEncoder
 from proxy.formats.server_tools import tier_of
 from proxy.formats.sse import comment_after, data_of
 from proxy.formats.tokens import tokens_in_size, tokens_in_text
+from proxy.formats.unread import advisers, of_other_models, unbounded, unread_fields
 
 PATH = "/responses"
 MAX_TOKENS = 2**31 - 1
@@ -104,13 +105,17 @@ class ResponsesCall:
         """Raises BadRequest."""
         self.body = body
         self.request = request = decode(decode_request, body)
+        others = unread_fields(body, COUNTED)
         self.call = Call(
             model=request.model,
-            input_bound=input_bound(request) + bounds.settings_tokens(body, COUNTED),
+            input_bound=input_bound(request) + bounds.settings_tokens(others),
             output_limit=request.max_output_tokens,
             stream=bool(request.stream),
             service_tier=tier_of(request.service_tier) or "auto",
             tool_limits=tool_limits(request.tools, request.max_tool_calls),
+            # A prompt that the provider keeps may bring tools of its own.
+            unbounded=unbounded(others, "prompt"),
+            of_other_models=of_other_models(others) + advisers(request.tools),
         )
 
     def path(self, model: str) -> str:

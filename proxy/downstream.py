@@ -12,7 +12,7 @@ SEAM = 3
 
 
 class Downstream:
-    """`keep_alive` gives the client's words for a sign of life, or none where they have no place.
+    """`keep_alive` gives the client's words for a sign of life, or none where they have no place. `has_all`: the last event is out.
 
     One timer for the whole stream looks at when something was sent last, so that a chunk costs no more than to note its time.
     Nothing is sent while something else is: neither tears the other, and who does not read gets no more to read.
@@ -22,6 +22,7 @@ class Downstream:
         self.loop = asyncio.get_running_loop()
         self.send_chunk, self.keep_alive = send, keep_alive
         self.passed = b""
+        self.has_all = False
         self.sending = False
         self.sent_at = self.loop.time()
         self.beat: asyncio.Task[None] | None = None

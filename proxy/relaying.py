@@ -12,7 +12,7 @@ from proxy import errors
 from proxy.conversion import Conversion
 from proxy.downstream import Downstream
 from proxy.exchange import Exchange
-from proxy.formats.codec import Incoming
+from proxy.formats.codec import Incoming, Meter
 from proxy.formats.neutral import Usage
 from proxy.formats.server_tools import are_estimated, tier_of
 from proxy.formats.tokens import tokens_in_size
@@ -86,38 +86,46 @@ async def relay(
     downstream = Downstream(send_chunk, incoming.keep_alive if is_stream(incoming, reply) else no_words)
     outcome, status, reason = Outcome.OK, reply.status, ""
     try:
-        async with reply, exchange.request.connection:
-            async for chunk in reply.chunks():
-                if passed := meter.feed(chunk):
-                    await downstream.send(passed)
-                if exchange.first_token_at is None and meter.output_seen:
-                    exchange.first_token_at = time.perf_counter()
-                if meter.failure is not None:
-                    break
-                if meter.output_least > exchange.output_cap:
-                    raise errors.used_up()
-            if rest := meter.finish():
-                await downstream.send(rest)
-        if meter.failure is not None:
-            raise errors.upstream_failed(meter.failure)
-        if meter.provider_failed:
-            outcome, status, reason = Outcome.UPSTREAM_ERROR, 502, "upstream_status"
+        await forward(exchange, meter, downstream, reply)
     except asyncio.CancelledError:
         error = errors.stopped()
         outcome, status, reason = error.outcome, error.status, error.failure.code
         await downstream.send_last(meter.error_event(error.failure, exchange.request_id))
         raise
     except Exception as failure:
-        error = errors.of(failure, target.account.provider.name)
-        outcome, status, reason = error.outcome, error.status, error.failure.code
-        await downstream.send_last(meter.error_event(error.failure, exchange.request_id))
+        # Who has the last event has all: OpenAI's SDK leaves with it, and does not wait for the end of the connection.
+        if not downstream.has_all:
+            error = errors.of(failure, target.account.provider.name)
+            outcome, status, reason = error.outcome, error.status, error.failure.code
+            await downstream.send_last(meter.error_event(error.failure, exchange.request_id))
     finally:
         downstream.close()
+        if meter.provider_failed and outcome is Outcome.OK:
+            outcome, status, reason = Outcome.UPSTREAM_ERROR, 502, "upstream_status"
         seen = Usage(input=target.input_estimate(incoming.call), output=meter.output_seen, tool_calls=dict(meter.calls_seen))
         if is_whole(reply) and not meter.output_seen:
             seen = exchange.usage_unseen(incoming.call)
         charge(exchange, with_tier(meter.usage or seen, reply), estimated=meter.usage is None)
         await exchange.finish(outcome, status, reason)
+
+
+async def forward(exchange: Exchange, meter: Meter, downstream: Downstream, reply: UpstreamReply) -> None:
+    """Raises GatewayError where the provider fails or the budget is used up, ClientGone, and what breaks the provider's connection."""
+    async with reply, exchange.request.connection:
+        async for chunk in reply.chunks():
+            if passed := meter.feed(chunk):
+                await downstream.send(passed)
+            downstream.has_all = meter.ended
+            if exchange.first_token_at is None and meter.output_seen:
+                exchange.first_token_at = time.perf_counter()
+            if meter.failure is not None:
+                break
+            if meter.output_least > exchange.output_cap:
+                raise errors.used_up()
+        if rest := meter.finish():
+            await downstream.send(rest)
+    if meter.failure is not None:
+        raise errors.upstream_failed(meter.failure)
 
 
 def charge(exchange: Exchange, usage: Usage, *, estimated: bool) -> int:

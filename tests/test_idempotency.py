@@ -230,6 +230,37 @@ def test_a_stream_that_the_client_leaves_is_not_kept(gateway: httpx.Client, upst
     wait_for(lambda: not IdempotentRequest.objects.exists())
 
 
+@pytest.mark.parametrize("breaks", [False, True])
+def test_a_stream_is_whole_with_its_last_event(gateway: httpx.Client, upstream: LocalUpstream, breaks: bool) -> None:
+    """OpenAI's SDK leaves with it; and a provider may break the connection after it."""
+    left = threading.Event()
+
+    async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(chunk({"content": "Hello"}) + b"data: [DONE]\n\n")
+        if breaks:
+            await asyncio.sleep(0.05)
+            assert request.transport is not None
+            request.transport.abort()
+        await asyncio.to_thread(left.wait, 10)
+        return response
+
+    upstream.answer = answer
+    with gateway.stream("POST", PATHS["chat"], json=STREAM, headers={"idempotency-key": "k1"}) as reply:
+        seen = b""
+        for part in reply.iter_raw():
+            seen += part
+            if b"[DONE]" in seen and not breaks:
+                break
+    assert b"error" not in seen
+    wait_for(UsageRecord.objects.exists)
+    left.set()
+    assert UsageRecord.objects.get().outcome == Outcome.OK
+    again = post(gateway, STREAM)
+    assert is_replayed(again) and b"[DONE]" in again.content and len(upstream.calls) == 1
+
+
 def test_a_client_that_leaves_before_the_answer_may_ask_again(
     gateway: httpx.Client, upstream: LocalUpstream, gate: threading.Event
 ) -> None:

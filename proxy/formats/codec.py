@@ -155,6 +155,10 @@ class Meter(Protocol):
     def provider_failed(self) -> bool:
         """The provider failed, and the client saw it: what the provider said has passed as it was."""
 
+    @property
+    def ended(self) -> bool:
+        """The last event has passed, in a format that has one: nothing that comes after it matters."""
+
     def feed(self, data: bytes) -> bytes:
         """Takes bytes from the provider, gives those for the client."""
 

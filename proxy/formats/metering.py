@@ -10,10 +10,12 @@ from proxy.formats.sse import END_OF_EVENT, EventSplitter, EventTooLong
 
 class OutputMeter:
     """Counts the tokens of a stream by what passes. `output_least` is what they are at least: of text that comes in large
-    pieces the count is only known within a quarter. `calls_seen` are those of the provider's tools, by kind."""
+    pieces the count is only known within a quarter. `calls_seen` are those of the provider's tools, by kind. `ended`: the last event
+    has passed, where the format has one."""
 
     output_seen = 0
     output_least = 0
+    ended = False
 
     @property
     def calls_seen(self) -> Mapping[str, int]:
@@ -31,7 +33,6 @@ class EventMeter(OutputMeter, ABC):
         self.splitter = EventSplitter()
         self.failure: Failure | None = None
         self.provider_failed = False
-        self.ended = False
 
     @abstractmethod
     def read(self, event: bytes) -> None:

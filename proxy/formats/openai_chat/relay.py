@@ -16,7 +16,7 @@ from proxy.formats.metering import OutputMeter
 from proxy.formats.neutral import Call, Failure, Request, Usage
 from proxy.formats.openai_chat.models import limit_field
 from proxy.formats.openai_chat.response import error_event
-from proxy.formats.openai_chat.stream import StreamEncoder
+from proxy.formats.openai_chat.stream import DONE, StreamEncoder
 from proxy.formats.openai_chat.usage import MAX_TOKENS, WireUsage, neutral_usage, usage_in
 from proxy.formats.server_tools import heard, objects, tier_of
 from proxy.formats.sse import END_OF_EVENT, EventSplitter, EventTooLong, comment_after, data_of
@@ -240,6 +240,7 @@ class StreamMeter(OutputMeter):
         data = data_of(event)
         if not data.startswith(b"{"):
             self.provider_failed = self.provider_failed or event.startswith(b"event: error")
+            self.ended = self.ended or data == DONE
             return True
         try:
             chunk = decode_answer(data)

@@ -15,7 +15,7 @@ from billing.ledger.steps import decode_draft
 
 PAGE = 500
 MOST_TOGETHER = 2000
-"""Records of one transaction: a tenth of what it has time for."""
+"""Records of one transaction: those of many projects at once would hold their locks, and the connection, for seconds."""
 Event = tuple[bytes, list[bytes]]
 log = structlog.get_logger()
 
@@ -70,7 +70,7 @@ class Drainer:
 
 
 def together(pages: list[Drained]) -> Iterator[list[Drained]]:
-    """What goes in one transaction, which must not take longer than the database is waited for."""
+    """What goes in one transaction."""
     some: list[Drained] = []
     for page in pages:
         some.append(page)

@@ -66,8 +66,9 @@ def check(grant: Grant, terms: KeyTerms, call: Call, target: Target) -> None:
 
 def unpriced_tier(call: Call, price: Price) -> tuple[str, ...]:
     """The field of a dearer tier that the bundled price does not know; any other price holds in all tiers."""
-    is_known = price.source != SOURCE or any(name in DEARER for name, _ in price.services)
-    return ("service_tier",) if call.service_tier.partition("_")[0] in DEARER and not is_known else ()
+    if call.service_tier.partition("_")[0] not in DEARER or price.source != SOURCE:
+        return ()
+    return () if any(name in DEARER for name, _ in price.services) else ("service_tier",)
 
 
 def demand_of(

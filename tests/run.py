@@ -1,6 +1,8 @@
-"""Runs the test suite twice at once: all of it in the embedded mode, and what is marked `databases` on real servers.
+"""Run the test suite twice at once: all tests on SQLite, and those marked `databases` on PostgreSQL and Redis.
 
-Django reads its database's address when it is imported, so each of the two is a pytest process of its own.
+Django reads its database's address when it is imported, so each of the two runs is a pytest process of its own.
+If the arguments name paths, and no test there is marked `databases`, only the first run takes place: it needs no
+servers and is done in seconds.
 """
 
 import os
@@ -28,7 +30,11 @@ def main(arguments: Sequence[str]) -> int:
     end_tidily_on_signals()
     with run_directory() as directory:
         reports = [directory / "embedded.xml", directory / "databases.xml"]
-        statuses = run_both(arguments, directory, *reports)
+        statuses: tuple[int, ...]
+        if needs_servers(arguments):
+            statuses = run_both(arguments, directory, *reports)
+        else:
+            statuses = (run_embedded(arguments, directory, reports[0]),)
         counts = sum(map(count, reports), Counter[str]())
     broken = not set(statuses) <= {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
     # A run that breaks down leaves no report of its failures, and no line may call it a success.
@@ -38,7 +44,24 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if failed or not passed else 0
 
 
-def run_both(arguments: Sequence[str], directory: Path, embedded_report: Path, databases_report: Path) -> tuple[int, int]:
+def needs_servers(arguments: Sequence[str]) -> bool:
+    """Return whether the whole suite was asked for, or a path with tests that are marked `databases`."""
+    paths = [Path(argument.partition("::")[0]) for argument in arguments if not argument.startswith("-")]
+    paths = [path for path in paths if path.exists()]
+    return not paths or any("mark.databases" in file.read_text() for path in paths for file in test_files(path))
+
+
+def test_files(path: Path) -> Iterator[Path]:
+    """Yield the test modules at or below `path`."""
+    return path.rglob("test_*.py") if path.is_dir() else iter([path])
+
+
+def run_embedded(arguments: Sequence[str], directory: Path, report: Path) -> int:
+    with suite([*arguments, f"--junit-xml={report}"], directory) as embedded:
+        return embedded.wait()
+
+
+def run_both(arguments: Sequence[str], directory: Path, embedded_report: Path, databases_report: Path) -> tuple[int, ...]:
     """The exit statuses. The first one's output is shown as it comes, the other one's after it."""
     log = directory / "databases.log"
     with suite([*arguments, f"--junit-xml={embedded_report}"], directory) as embedded:

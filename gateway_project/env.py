@@ -85,6 +85,8 @@ class Environment(BaseSettings):
 
     ai_gateway_config: Path | None = None
     ai_gateway_model_routes: str = ""
+    ai_gateway_send_operator_key: CommaList = ()
+    """Models of AI_GATEWAY_MODEL_ROUTES whose addresses receive OPENAI_API_KEY, although another party may run them."""
     ai_gateway_upstream: str = ""
     ai_gateway_rate_limit_rpm: int | None = Field(None, gt=0)
 
@@ -95,7 +97,9 @@ class Environment(BaseSettings):
     gemini_api_key: str = ""
     gemini_base_url: str = ""
 
-    @field_validator("gateway_signup_domains", "gateway_encryption_keys", "gateway_private_upstreams", mode="before")
+    @field_validator(
+        "gateway_signup_domains", "gateway_encryption_keys", "gateway_private_upstreams", "ai_gateway_send_operator_key", mode="before"
+    )
     @classmethod
     def split_commas(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -19,7 +19,7 @@ from billing.ledger.session import connect, lock_beside
 from gateway_project.celery import app as celery
 from projects import configcache
 from projects.patience import given_up_when
-from proxy import exchange, lean, operator_config, revocation
+from proxy import exchange, lean, operator_config, operator_routes, revocation
 from proxy.downstream import LAST_WORDS_S
 from proxy.process import process
 from proxy.upstream import Upstream
@@ -53,6 +53,7 @@ async def run(receive: lean.Receive, send: lean.Send) -> None:
 async def services() -> AsyncIterator[None]:
     """Starts in the order in which things need each other, and stops in the reverse."""
     load_all()
+    operator_routes.log_routes()
     async with AsyncExitStack() as stack:
         if not settings.ENV.database_url:
             stack.enter_context(only_process_on(settings.ENV.sqlite_path))

@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
-from django.conf import settings
-
 from keys.authentication import Grant
 from projects.configcache import ConfigCache
 from projects.vault import Undecipherable
 from proxy import operator_config
 from proxy.models import Credential
-from proxy.providers import COMPATIBLE, DEMO, OPENAI, PROVIDERS, Provider
+from proxy.operator_keys import DEFAULT_UPSTREAMS, configured_key, default_upstream
+from proxy.operator_routes import Route, environment_routes, yaml_routes
+from proxy.providers import DEMO, PROVIDERS, Provider
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,14 +75,11 @@ def operators_accounts(grant: Grant) -> tuple[Account, ...]:
 
 @lru_cache(maxsize=1)
 def from_environment() -> tuple[Account, ...]:
-    env = settings.ENV
-    found = (
-        (OPENAI, env.ai_gateway_upstream or env.openai_base_url, env.openai_api_key),
-        ("anthropic", env.anthropic_base_url, env.anthropic_api_key),
-        ("gemini", env.gemini_base_url, env.gemini_api_key),
-    )
-    named = [operators_account(slug, base_url, secret) for slug, base_url, secret in found if base_url or secret]
-    return (*named, *(routed_account(model, base_url) for model, base_url in operator_config.current().routes.items()))
+    """Return the accounts of the providers, then those of single models; the YAML file stands before AI_GATEWAY_MODEL_ROUTES."""
+    config = operator_config.current()
+    defaults = ((slug, default_upstream(slug), configured_key(slug)[1]) for slug in DEFAULT_UPSTREAMS)
+    named = [operators_account(slug, base_url, secret) for slug, base_url, secret in defaults if base_url or secret]
+    return (*named, *(routed_account(route) for route in (*yaml_routes(config), *environment_routes(config))))
 
 
 def operators_account(slug: str, base_url: str, secret: str, models: frozenset[str] = frozenset()) -> Account:
@@ -90,7 +87,5 @@ def operators_account(slug: str, base_url: str, secret: str, models: frozenset[s
     return Account(slug, provider, (base_url or provider.base_url).rstrip("/"), secret, models, trusted=True)
 
 
-def routed_account(model: str, base_url: str) -> Account:
-    """An entry of AI_GATEWAY_MODEL_ROUTES: one model at an OpenAI-compatible address, called with the operator's OpenAI key."""
-    slug = OPENAI if base_url.startswith(PROVIDERS[OPENAI].base_url) else COMPATIBLE
-    return operators_account(slug, base_url, settings.ENV.openai_api_key, frozenset({model}))
+def routed_account(route: Route) -> Account:
+    return operators_account(route.provider, route.base_url, route.key.secret, frozenset({route.model}))

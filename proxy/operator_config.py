@@ -8,7 +8,8 @@ from typing import Literal
 import msgspec
 from django.conf import settings
 
-from proxy.providers import PROVIDERS
+from proxy.operator_keys import DEFAULT_UPSTREAMS, default_upstream, origin_of
+from proxy.providers import DEMO, PROVIDERS
 
 DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
 SECONDS = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
@@ -25,6 +26,10 @@ class ConfiguredModel(msgspec.Struct, frozen=True):
     description: str = ""
     api: Literal["chat", "responses"] = "chat"
     """By which of OpenAI's formats clients of other formats reach the model."""
+    base_url: str = ""
+    """An address of the model's own, instead of that of the operator's account for the provider."""
+    send_operator_key: bool = False
+    """Whether `base_url` receives the operator's key although its host belongs to somebody else."""
 
 
 class OperatorConfig(msgspec.Struct, frozen=True):
@@ -51,8 +56,39 @@ def current() -> OperatorConfig:
         if name and name not in PROVIDERS:
             raise BadConfiguration(f"{env.ai_gateway_config}: unknown provider {name!r}; known: {', '.join(PROVIDERS)}")
     seconds(config.timeout)
+    check_default_upstreams()
+    for model in config.models:
+        check_route(model, str(env.ai_gateway_config))
+    routes = parse_routes(env.ai_gateway_model_routes)
+    if unknown := set(env.ai_gateway_send_operator_key) - routes.keys():
+        names = ", ".join(sorted(unknown))
+        raise BadConfiguration(f"AI_GATEWAY_SEND_OPERATOR_KEY: AI_GATEWAY_MODEL_ROUTES has no model {names}")
     by_name = {model.name: model for model in config.models}
-    return msgspec.structs.replace(config, routes=parse_routes(env.ai_gateway_model_routes), by_name=by_name)
+    return msgspec.structs.replace(config, routes=routes, by_name=by_name)
+
+
+def check_default_upstreams() -> None:
+    for provider in DEFAULT_UPSTREAMS:
+        if base_url := default_upstream(provider):
+            check_base_url(base_url, f"the environment: {provider}: the base URL")
+
+
+def check_route(model: ConfiguredModel, file: str) -> None:
+    """Raise BadConfiguration for a route whose address or key setting cannot work."""
+    if model.base_url and model.provider == DEMO:
+        raise BadConfiguration(f"{file}: {model.name!r}: the demo has no base_url")
+    if model.base_url:
+        check_base_url(model.base_url, f"{file}: {model.name!r}: base_url")
+    if model.send_operator_key and not model.base_url:
+        raise BadConfiguration(f"{file}: {model.name!r}: send_operator_key needs a base_url")
+
+
+def check_base_url(base_url: str, where: str) -> None:
+    """The message leaves the address out: it may contain a password."""
+    try:
+        origin_of(base_url)
+    except ValueError:
+        raise BadConfiguration(f"{where} is not a valid http or https address") from None
 
 
 def read_file(path: Path) -> OperatorConfig:
@@ -72,6 +108,7 @@ def parse_routes(text: str) -> dict[str, str]:
         if not name or not colon:
             raise BadConfiguration(f"AI_GATEWAY_MODEL_ROUTES: {entry!r} is not model:http(s)://address")
         routes[name] = f"http{address}".rstrip("/")
+        check_base_url(routes[name], f"AI_GATEWAY_MODEL_ROUTES: the address of {name!r}")
     return routes
 
 

@@ -72,7 +72,7 @@ def configured(model: str, own: tuple[Account, ...], operators: tuple[Account, .
     for account in own:
         if model in account.models:
             return account
-    if route := config.by_name.get(model):
+    if (route := config.by_name.get(model)) and not route.base_url:
         by_name = {DEMO: DEMO_ACCOUNT, **names_of_accounts(own, operators)}
         if route.provider not in by_name:
             raise without_account(model, route.provider)
@@ -80,7 +80,9 @@ def configured(model: str, own: tuple[Account, ...], operators: tuple[Account, .
         return replace(account, preferred=openai_responses.NAME) if route.api == "responses" else account
     for account in operators:
         if model in account.models:
-            return account
+            return replace(account, preferred=openai_responses.NAME) if route and route.api == "responses" else account
+    if route:
+        raise without_account(model, route.provider)
     return DEMO_ACCOUNT if model in demo.MODELS else None
 
 
@@ -120,7 +122,8 @@ async def listed(grant: Grant) -> dict[str, str]:
     own, operators = await accounts_of_project.get(grant.project_id), operators_accounts(grant)
     config, by_name = operator_config.current(), names_of_accounts(own, operators)
     names = {name: account.slug for account in own for name in sorted(account.models)}
-    names |= {model.name: model.provider for model in config.models if model.provider in by_name or model.provider == DEMO}
+    known = {*by_name, DEMO}
+    names |= {model.name: model.provider for model in config.models if model.provider in known and not model.base_url}
     names |= {name: account.slug for account in operators for name in account.models}
     names |= dict.fromkeys(demo.MODELS, DEMO)
     return {name: owner for name, owner in names.items() if grant.allows_model(name)}

@@ -122,7 +122,7 @@ def test_an_answer_that_is_none(body: bytes) -> None:
         (502, b"<html><head><title>502 Bad Gateway</title></head></html>", "server_error", "502 Bad Gateway"),
         (504, b"upstream timed out", "timeout", "upstream timed out"),
         (503, b"", "server_error", "The provider answered with status 503."),
-        (422, b'{"detail": [{"msg": "short"}]}', "invalid_request", '{"detail":[{"msg":"short"}]}'),
+        (422, b'{"detail": [{"msg": "short"}]}', "invalid_request", "short"),
     ],
 )
 def test_errors_of_all_shapes(status: int, body: bytes, kind: str, message: str) -> None:

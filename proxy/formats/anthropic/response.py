@@ -41,6 +41,7 @@ from proxy.formats.neutral import (
     ToolResult,
     Usage,
 )
+from proxy.formats.provider_errors import message_of, text_of
 
 FINISHES: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -238,13 +239,9 @@ def described(value: Any) -> tuple[str, str]:
         case [first, *_]:
             return described(first)
         case {"error": dict() as error}:
-            return str(error.get("type") or ""), str(error.get("message") or "")
-        case {"error": str() as message} | {"message": str() as message} | {"detail": str() as message}:
-            return "", message
-        case str():
-            return "", value
+            return text_of(error.get("type")), message_of(error)
         case _:
-            return "", ""
+            return "", message_of(value)
 
 
 def plain_words(body: bytes) -> str:

@@ -6,6 +6,7 @@ import msgspec
 
 from proxy.formats.body import encode
 from proxy.formats.neutral import Failure
+from proxy.formats.provider_errors import message_of
 
 TYPE = "type.googleapis.com/google.rpc."
 STATUSES = {
@@ -63,10 +64,9 @@ def parse_error(status: int, body: bytes) -> Failure:
 def error_in(body: bytes) -> dict[str, Any]:
     """The error object: Google sends it bare, or in a list where the stream is one."""
     try:
-        value = msgspec.json.decode(body)
+        return error_of(msgspec.json.decode(body))
     except (msgspec.DecodeError, RecursionError, ValueError):
         return {}
-    return error_of(value)
 
 
 def error_of(value: Any) -> dict[str, Any]:
@@ -75,10 +75,12 @@ def error_of(value: Any) -> dict[str, Any]:
             return error_of(first)
         case {"error": dict(error)}:
             return error
-        case {"error": str(message)}:
+        case {"error": str() | list() as message} if message:
             return {"message": message}
-        case {"message": str()}:
+        case {"message": _} | {"detail": _}:
             return dict(value)
+        case str() if value:
+            return {"message": value}
         case _:
             return {}
 
@@ -91,13 +93,21 @@ def status_in(error: dict[str, Any]) -> int:
 
 
 def message_in(error: dict[str, Any]) -> str:
-    message = error.get("message")
-    return message[:LONGEST_MESSAGE] if isinstance(message, str) else ""
+    return message_of(error)[:LONGEST_MESSAGE]
 
 
 def plain_text(body: bytes) -> str:
+    """Return a body in plain text; a web page, or JSON that holds no message, has no words for a client."""
     text = body[:LONGEST_MESSAGE].decode("utf-8", "replace").strip()
-    return "" if text.startswith(("<", "{", "[")) else text
+    return "" if text.startswith(("<", "{", "[")) or is_json(body) else text
+
+
+def is_json(body: bytes) -> bool:
+    try:
+        msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, ValueError):
+        return False
+    return True
 
 
 def field_in(error: dict[str, Any]) -> str | None:

@@ -40,6 +40,7 @@ from proxy.formats.openai_chat.message import (
 )
 from proxy.formats.openai_chat.signatures import OWN, listed, thoughts_of, wire_thoughts
 from proxy.formats.openai_chat.usage import read_usage, wire_usage
+from proxy.formats.provider_errors import message_of
 
 FINISHES: dict[str, FinishReason] = {
     "stop": "stop",
@@ -331,25 +332,6 @@ def status_in(error: Any) -> int:
     fields = object_of(error)
     stated = [fields.get(name) for name in ("status", "status_code", "code")]
     return next((status for status in stated if isinstance(status, int) and 400 <= status <= 599), 502)
-
-
-def message_of(error: Any) -> str:
-    """The words in an error. OpenRouter hides the provider's own behind "Provider returned error"."""
-    match error:
-        case str():
-            return error
-        case {"message": str(message), "metadata": {"raw": str(raw)}} if message:
-            return f"{message}: {raw}"
-        case {"msg": str(text), "loc": [*place]} if text:
-            return f"{'.'.join(map(str, place))}: {text}"  # FastAPI's form
-        case {"message": str(text)} | {"msg": str(text)} | {"error": str(text)} | {"detail": str(text)} if text:
-            return text
-        case {"message": dict() | list() as inner} | {"detail": dict() | list() as inner} | {"error": dict() | list() as inner} if inner:
-            return message_of(inner)
-        case [_, *_]:
-            return "; ".join(filter(None, map(message_of, error)))
-        case _:
-            return ""
 
 
 def readable_text(body: bytes) -> str:

@@ -43,6 +43,7 @@ from proxy.formats.openai_responses.items import (
 from proxy.formats.openai_responses.request import render_format
 from proxy.formats.openai_responses.server_tools import with_services
 from proxy.formats.openai_responses.tools import custom_names, render_choice, render_tool
+from proxy.formats.provider_errors import message_of
 from proxy.formats.tokens import counts_of, detail_in
 
 MAX_TOKENS = 2**31 - 1
@@ -188,9 +189,7 @@ def failure_of(answer: dict[str, Any], status: int | None = None) -> Failure:
     """The failure that an error's body, event or failed answer tells. `status` is what it came with, if it came with an error's."""
     error = answer.get("error")
     stated = error if isinstance(error, dict) else answer
-    message = text_of(stated.get("message")) or text_of(error) or text_of(stated.get("detail"))
-    if not message and answer and "message" not in answer:
-        message = encode(answer).decode()
+    message = message_of(stated)
     code = text_of(stated.get("code")) or text_of(stated.get("type") if stated is error else None)
     if status is None or status < 400:
         status = STATUS_OF_CODE.get(code, 400 if code.startswith("invalid_") or "image" in code else 500)

@@ -1,20 +1,20 @@
 """JSON log lines on standard output: one object a line, fields named as operators of AI gateways know them."""
 
 import logging
-import re
 import sys
 from typing import Any
 
 import msgspec
 import structlog
 
+from projects.redaction import redact_bytes
+
 JSON = msgspec.json.Encoder(enc_hook=str)
-API_KEY = re.compile(rb"sk-gw_\w+")
 
 
 def encode(event: structlog.typing.EventDict, **_: Any) -> bytes:
     """One line. Keys that clients put where they do not belong, as in an address or a model's name, do not reach it."""
-    return API_KEY.sub("sk-gw_…".encode(), JSON.encode(event))
+    return redact_bytes(JSON.encode(event))
 
 
 def rename_message(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

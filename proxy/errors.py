@@ -6,6 +6,7 @@ import time
 import structlog
 from django.conf import settings
 from django.db import Error as DatabaseError
+from msgspec.structs import replace
 from redis import RedisError
 
 from billing.ledger import BudgetExceeded, LedgerUnavailable, RateExceeded, Standing
@@ -14,6 +15,7 @@ from billing.models import Outcome, Period
 from billing.money import decimal_usd
 from keys.throttle import TooManyFailures
 from projects.addresses import BadAddress
+from projects.redaction import redact
 from proxy.formats.neutral import BadAnswer, BadRequest, Failure
 from proxy.lean import BodyTooLarge, ClientGone
 from proxy.upstream import UpstreamRefused, UpstreamTimeout
@@ -25,8 +27,15 @@ class GatewayError(Exception):
     """Rendered in the caller's dialect; `outcome` is what the record or counter says, `headers` go out with it."""
 
     def __init__(self, outcome: Outcome, failure: Failure, headers: dict[str, str] | None = None) -> None:
+        failure = without_keys(failure)
         super().__init__(failure.message)
         self.status, self.outcome, self.failure, self.headers = failure.status, outcome, failure, headers or {}
+
+
+def without_keys(failure: Failure) -> Failure:
+    """Return the failure without the keys that a client or provider wrote into the texts that it repeats."""
+    message, code, param = redact(failure.message), redact(failure.code), failure.param and redact(failure.param)
+    return replace(failure, message=message, code=code, param=param)
 
 
 def failed(
@@ -179,6 +188,12 @@ def unavailable(error: Exception) -> GatewayError:
 
 def idempotency_key_malformed() -> GatewayError:
     text = "An Idempotency-Key has 1 to 255 printable ASCII characters."
+    return failed(400, Outcome.INVALID, "invalid_request", "idempotency_key_malformed", text)
+
+
+def idempotency_key_is_secret() -> GatewayError:
+    """Idempotency keys are stored as they are."""
+    text = "The Idempotency-Key contains an API key. Send a random text that is not secret."
     return failed(400, Outcome.INVALID, "invalid_request", "idempotency_key_malformed", text)
 
 

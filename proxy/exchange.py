@@ -22,6 +22,7 @@ from billing.prices import Tokens
 from billing.terms import KeyGone, terms_of_key
 from keys.authentication import Grant
 from projects.ids import uuid7
+from projects.redaction import contains_key, redact
 from proxy import metrics
 from proxy.admission import Admission, admit, standing_of
 from proxy.conversion import CODECS
@@ -77,12 +78,12 @@ class Exchange:
 
     def describe(self, call: Call) -> None:
         assert self.entry is not None
-        self.entry.model_asked, self.entry.streamed = call.model, call.stream
+        self.entry.model_asked, self.entry.streamed = redact(call.model), call.stream
 
     def aim(self, target: Target) -> None:
         assert self.entry is not None
         self.target = target
-        self.entry.provider, self.entry.model_served = target.account.slug, target.model
+        self.entry.provider, self.entry.model_served = target.account.slug, redact(target.model)
         self.entry.price = target.price and target.price.served()
 
     async def reserve(self, call: Call, target: Target) -> None:
@@ -109,7 +110,7 @@ class Exchange:
         assert self.entry is not None and self.target is not None
         entry, price = self.entry, self.target.price
         entry.tokens = Tokens(usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.output, usage.reasoning)
-        entry.service_tier, entry.tool_calls = usage.service_tier, usage.tool_calls or None
+        entry.service_tier, entry.tool_calls = redact(usage.service_tier), usage.tool_calls or None
         entry.price = price and price.served(usage.service_tier)
         entry.cost_nano = min(entry.price.cost(entry.tokens, usage.tool_calls), MOST_NANO) if entry.price else 0
         entry.estimated, self.charged = estimated, True
@@ -121,7 +122,7 @@ class Exchange:
         self.ended = True
         if self.entry is not None:
             entry = self.entry
-            entry.outcome, entry.status_code, entry.error = outcome.value, status, error
+            entry.outcome, entry.status_code, entry.error = outcome.value, status, redact(error)
             entry.latency_us = int(seconds * 1e6)
             if self.first_token_at is not None:
                 entry.first_token_us = int((self.first_token_at - self.started) * 1e6)
@@ -234,6 +235,7 @@ class Exchange:
 
 
 def request_id_of(request: GatewayRequest) -> str:
-    """The client's own id where it is short and printable."""
+    """The client's own id where it is short and printable, and contains no key: it is recorded and logged."""
     given = request.header(b"x-request-id")
-    return given if len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable() else ""
+    fits = len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable()
+    return given if fits and not contains_key(given) else ""

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs
 from django.conf import settings
 
 from keys.authentication import NotAuthenticated, authenticate
+from projects.redaction import contains_key
 from proxy import conversion, errors, idempotency, routing
 from proxy.client_address import client_address
 from proxy.conversion import Conversion
@@ -85,6 +86,9 @@ async def aim(exchange: Exchange, incoming: Incoming) -> Target:
     assert exchange.grant is not None
     if not incoming.call.model.isprintable():
         raise BadRequest("The model's name holds characters that no name has.", "model")
+    if contains_key(incoming.call.model):
+        # It would go to the provider as it is, in the body or the address.
+        raise BadRequest("The model's name contains an API key. Send the key in the authorization header only.", "model")
     if not exchange.grant.allows_model(incoming.call.model):
         raise errors.model_not_allowed(incoming.call.model)
     target = await routing.resolve(exchange.grant, incoming.call.model)

@@ -25,6 +25,7 @@ from billing.models import Outcome
 from billing.money import decimal_usd
 from projects import vault
 from projects.configcache import read
+from projects.redaction import contains_key
 from proxy import errors
 from proxy.exchange import Exchange
 from proxy.lean import GatewayRequest, Headers, LeanResponse, Reply, Stream
@@ -111,6 +112,8 @@ class Claim:
         key = self.exchange.request.header(HEADER)
         if not (0 < len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
             raise errors.idempotency_key_malformed()
+        if contains_key(key):
+            raise errors.idempotency_key_is_secret()
         stored = await self.look_up_patiently(key, address, body)
         if stored is None:
             self.renewal = asyncio.create_task(self.renew(asyncio.current_task()))

@@ -88,4 +88,7 @@ def log_routes() -> None:
 def default_destination(provider: str) -> dict[str, str | None]:
     """Return the host of the operator's account at a provider, and the name of the key that is sent there."""
     variable, secret = configured_key(provider)
-    return {"host": origin_of(default_upstream(provider) or PROVIDERS[provider].base_url), "key": variable if secret else None}
+    return {
+        "host": origin_of(default_upstream(provider) or PROVIDERS[provider].base_url),
+        "key": variable if secret else None,
+    }

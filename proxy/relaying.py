@@ -73,7 +73,7 @@ async def provider_error(exchange: Exchange, incoming: Incoming, reply: Upstream
     if not isinstance(incoming, Conversion):
         await exchange.finish(Outcome.UPSTREAM_ERROR, reply.status, "upstream_status")
         return Reply(reply.status, headers, body)
-    failure = incoming.target.parse_error(reply.status, body)
+    failure = errors.without_keys(incoming.target.parse_error(reply.status, body))
     await exchange.finish(Outcome.UPSTREAM_ERROR, failure.status, failure.code)
     return Reply(failure.status, headers, exchange.codec.render_error(failure, exchange.request_id))
 

@@ -24,7 +24,12 @@ def configure(tmp_path: Path) -> Iterator[Configure]:
     def apply(routes: str = "", yaml: str = "version: 1", **variables: object) -> None:
         path = tmp_path / "routes.yaml"
         path.write_text(yaml)
-        given = {"openai_api_key": KEY, "ai_gateway_config": path, "ai_gateway_model_routes": routes, **variables}
+        given = {
+            "openai_api_key": KEY,
+            "ai_gateway_config": path,
+            "ai_gateway_model_routes": routes,
+            **variables,
+        }
         settings.ENV = before.model_copy(update=given)
         operator_config.current.cache_clear()
         accounts.from_environment.cache_clear()
@@ -71,7 +76,13 @@ def test_a_route_to_another_host_receives_no_key(configure: Configure, address: 
 
 
 @pytest.mark.parametrize(
-    "address", ["https://api.openai.com/v1", "https://API.OpenAI.com/v1/", "https://api.openai.com:443/v2", "https://api.openai.com"]
+    "address",
+    [
+        "https://api.openai.com/v1",
+        "https://API.OpenAI.com/v1/",
+        "https://api.openai.com:443/v2",
+        "https://api.openai.com",
+    ],
 )
 def test_a_route_to_the_providers_own_host_receives_its_key(configure: Configure, address: str) -> None:
     configure(f"mine:{address}")
@@ -113,7 +124,9 @@ def test_a_yaml_route_with_an_address_follows_the_same_rule(configure: Configure
     assert routing.find("plain", (), accounts.from_environment())[0].base_url == "http://llm.example/v1"
 
 
-def test_a_yaml_route_with_an_address_serves_only_projects_with_operator_credentials(configure: Configure) -> None:
+def test_a_yaml_route_with_an_address_serves_only_projects_with_operator_credentials(
+    configure: Configure,
+) -> None:
     configure("", YAML)
     with pytest.raises(GatewayError, match="does not exist"):
         routing.find("keyed", (), ())
@@ -162,7 +175,11 @@ def test_only_a_permitted_host_is_sent_an_authorization_header(tmp_path: Path) -
     upstream, data = LocalUpstream().start(), tmp_path / "data"
     data.mkdir()
     routes = f"plain:{upstream.url},keyed:{upstream.url}"
-    variables = {"AI_GATEWAY_MODEL_ROUTES": routes, "AI_GATEWAY_SEND_OPERATOR_KEY": "keyed", "OPENAI_API_KEY": KEY}
+    variables = {
+        "AI_GATEWAY_MODEL_ROUTES": routes,
+        "AI_GATEWAY_SEND_OPERATOR_KEY": "keyed",
+        "OPENAI_API_KEY": KEY,
+    }
     gateway = GatewayProcess(data, **variables).start()
     try:
         token = gateway.manage("create_api_key", "app", "all").split()[-1]

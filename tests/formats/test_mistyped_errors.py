@@ -22,7 +22,16 @@ def bodies(message: Any) -> list[Any]:
     """The places where vendors and servers that imitate them put a message."""
     return [
         {"error": {"message": message, "type": "overloaded_error", "code": 529}},
-        {"error": {"message": message, "type": message, "code": message, "param": message, "status": message, "details": message}},
+        {
+            "error": {
+                "message": message,
+                "type": message,
+                "code": message,
+                "param": message,
+                "status": message,
+                "details": message,
+            }
+        },
         {"type": "error", "error": {"type": message, "message": message}},
         {"error": message},
         {"message": message},

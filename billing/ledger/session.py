@@ -1,6 +1,7 @@
 """The ledger's own database connection, beside Django's: SQLite or PostgreSQL behind the same two verbs."""
 
 import asyncio
+import math
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,8 @@ from projects.patience import LOOK_AGAIN_S, resumed, watch
 BUSY_S = 10
 """How long another writer, such as a page that saves a form, may keep the ledger waiting."""
 BUSY_STEP_S = 0.01
+BUSY_GAP_S = 1.0
+"""The lock counts as held without a break if two attempts that found it held are no further apart than this."""
 LOCK_SPACE = 0x1ED6
 """The first number of our PostgreSQL advisory locks, which keeps them apart from anyone else's in the same database."""
 HANDOVER_S = 40
@@ -75,21 +78,35 @@ class SqliteConnection:
         self.connection.execute("PRAGMA journal_mode=WAL")
         self.connection.execute("PRAGMA synchronous=NORMAL")
         self.cursor = self.connection.cursor()
+        self.busy_from = self.busy_at = -math.inf
 
     async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         return self.cursor.execute(question_marks(sql), params).fetchall()
 
     async def begin(self) -> None:
-        """Waits for another writer without keeping the event loop."""
-        deadline = time.monotonic() + BUSY_S
+        """Wait for another writer without blocking the event loop.
+
+        BUSY_S counts from the moment at which the lock was first found held. Transactions follow each other here, so
+        a wait that began with each of them would keep the last request for a multiple of it.
+        """
         while True:
             try:
                 self.cursor.execute("BEGIN IMMEDIATE")
-                return
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or self.has_waited_enough():
                     raise
+            else:
+                self.busy_from = self.busy_at = -math.inf
+                return
             await asyncio.sleep(BUSY_STEP_S)
+
+    def has_waited_enough(self) -> bool:
+        """Note that the lock is held; return whether it has been held for BUSY_S."""
+        now = time.monotonic()
+        if now - self.busy_at > BUSY_GAP_S:
+            self.busy_from = now
+        self.busy_at = now
+        return now - self.busy_from > BUSY_S
 
     async def commit(self) -> None:
         self.cursor.execute("COMMIT")

@@ -165,6 +165,17 @@ class UsageRecord(models.Model):
         return explain(self.price_kept, self.tokens, self.tool_calls, self.cost_nano)
 
 
+class DirtyDayQuerySet(models.QuerySet["DirtyDay"]):
+    def delete_without_project(self) -> int:
+        """Delete the marks of deleted projects, and return how many those were.
+
+        A request that ends after its project was deleted leaves a record and marks its day. No roll-up can take such
+        a day: its sums belong to a project.
+        """
+        deleted, _ = self.exclude(Exists(Project.objects.filter(pk=OuterRef("project_id")))).delete()
+        return deleted
+
+
 class DirtyDay(models.Model):
     """A day of a project with records that the roll-up has not seen. `mark` changes with each batch of records."""
 
@@ -172,11 +183,13 @@ class DirtyDay(models.Model):
     day = models.DateField()
     mark = models.BigIntegerField()
 
+    objects = DirtyDayQuerySet.as_manager()
+
     class Meta:
         constraints = [models.UniqueConstraint(fields=["project", "day"], name="one_mark_per_day")]
 
     def __str__(self) -> str:
-        return f"{self.project} {self.day}"
+        return f"project {self.project_id} {self.day}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,15 +241,19 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
 
     def recompute_dirty(self) -> RollUp:
         """Brings every marked day up to date. One that fails keeps none of the others back."""
+        DirtyDay.objects.delete_without_project()
         dirty = list(DirtyDay.objects.select_related("project"))
-        failures = []
+        summed, failures = 0, []
         for day in dirty:
             try:
                 self.recompute(day)
+                summed += 1
             except Exception as error:
+                if DirtyDay.objects.filter(pk=day.pk).delete_without_project():
+                    continue  # Its project was deleted while the day was summed.
                 log.error("a day cannot be summed", project_id=day.project_id, day=day.day.isoformat(), exc_info=error)
                 failures.append(f"project {day.project_id}, {day.day}: {type(error).__name__}: {error}")
-        return RollUp(len(dirty) - len(failures), failures)
+        return RollUp(summed, failures)
 
     def recompute(self, dirty: DirtyDay) -> None:
         """Replaces a day's rows by sums over its records.

@@ -11,13 +11,14 @@ from typing import Any
 import structlog
 from celery.beat import EmbeddedService
 from django.conf import settings
+from django.db import DatabaseError
 
 from billing import ledger
 from billing.ledger import Ledger, SqlLedger
 from billing.ledger.redis import Policy, RedisLedger
 from billing.ledger.session import connect, lock_beside
 from gateway_project.celery import app as celery
-from projects import configcache
+from projects import configcache, durability
 from projects.patience import given_up_when
 from proxy import exchange, lean, operator_config, operator_routes, revocation
 from proxy.downstream import LAST_WORDS_S
@@ -67,6 +68,8 @@ async def services() -> AsyncIterator[None]:
         ledger.install(book)
         if resolved:
             log.warning("reservations of an earlier process were resolved", count=resolved)
+        with suppress(DatabaseError):
+            await configcache.read(durability.warn_of_unsafe_settings)
         await stack.enter_async_context(task(configcache.watch()))
         await stack.enter_async_context(task(revocation.watch()))
         if settings.CELERY_TASK_ALWAYS_EAGER:

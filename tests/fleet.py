@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import psycopg
 import redis
 from aiohttp import web
 
@@ -21,6 +20,7 @@ from billing.prices import Price, Tokens, bundled
 from projects.ids import uuid7
 from tests.environment import ON_SERVERS
 from tests.process import GatewayProcess
+from tests.services import postgresql_server
 from tests.upstream import LocalUpstream, completion
 
 MODEL = "gpt-4o-mini"
@@ -125,15 +125,13 @@ def fleet(data: Path, servers: dict[str, str], processes: int = PROCESSES) -> It
 
 @contextmanager
 def own_servers() -> Iterator[dict[str, str]]:
-    """An empty database and an empty Redis of their own, where the tests run on servers."""
+    """Yield a PostgreSQL with the settings of a deployment and an empty Redis, if the tests run on servers."""
     if not ON_SERVERS:
         yield {}
         return
-    name, url = f"fleet_{uuid7().hex}", os.environ["GATEWAY_TEST_DATABASE_URL"]
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}".encode())
     redis_url = os.environ["GATEWAY_TEST_REDIS_URL"].removesuffix("/0") + "/7"
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
-    # A slow machine is no failure.
-    yield {"DATABASE_URL": f"{url.rpartition('/')[0]}/{name}", "REDIS_URL": redis_url, "GATEWAY_REDIS_TIMEOUT_MS": "2000"}
+    with postgresql_server() as database:
+        # A slow machine must not fail the tests.
+        yield {"DATABASE_URL": database.url, "REDIS_URL": redis_url, "GATEWAY_REDIS_TIMEOUT_MS": "2000"}

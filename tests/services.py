@@ -8,8 +8,8 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -20,18 +20,16 @@ import redis
 START_TIMEOUT_S = 60
 STOP_TIMEOUT_S = 20
 POLL_S = 0.05
+PAUSE_S = 0.5
 ATTEMPTS = 5
 SANDBOX_USER = "nobody"
 
-# Nothing is worth keeping when the power fails, and nobody connects from elsewhere.
-POSTGRES_SETTINGS = {
-    "listen_addresses": "127.0.0.1",
-    "unix_socket_directories": "",
-    "fsync": "off",
-    "synchronous_commit": "off",
-    "full_page_writes": "off",
-    "timezone": "UTC",
-}
+# Nobody connects from elsewhere.
+POSTGRES_SETTINGS = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "timezone": "UTC"}
+DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
+"""For servers that tests kill: the settings that docs/ledger.md asks of a deployment."""
+NOT_DURABLE = dict.fromkeys(DURABLE, "off")
+"""For the server that all tests share, which nobody kills."""
 
 
 class NotStarted(Exception):
@@ -62,8 +60,14 @@ class Server:
         return False
 
     def start(self) -> None:
-        self.process = self.begin()
-        assert self.came_up(), "the server did not start again"
+        """Start it again. After a kill, PostgreSQL refuses to start until the last of its processes has gone."""
+        for _ in range(ATTEMPTS):
+            self.process = self.begin()
+            if self.came_up():
+                return
+            self.kill()
+            time.sleep(PAUSE_S)
+        raise NotStarted("the server did not start again")
 
     def stop(self) -> None:
         """Lets it end in order, or else kills it."""
@@ -75,7 +79,11 @@ class Server:
 
     def kill(self) -> None:
         """As a power cut would, but for what the kernel has been given to write."""
+        processes = children(self.process.pid)
         self.process.kill()
+        for process in processes:
+            with suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         self.process.wait()
 
     def pause(self) -> None:
@@ -86,7 +94,8 @@ class Server:
 
     def resume(self) -> None:
         for child in children(self.process.pid):
-            os.kill(child, signal.SIGCONT)
+            with suppress(ProcessLookupError):  # PostgreSQL's processes come and go.
+                os.kill(child, signal.SIGCONT)
         self.process.send_signal(signal.SIGCONT)
 
 
@@ -99,19 +108,20 @@ def children(pid: int) -> list[int]:
 @contextmanager
 def postgresql() -> Iterator[str]:
     """An empty PostgreSQL of its own; yields a DATABASE_URL whose user may create databases."""
-    with postgresql_server() as server:
+    with postgresql_server(NOT_DURABLE) as server:
         yield server.url
 
 
 @contextmanager
-def postgresql_server() -> Iterator[Server]:
+def postgresql_server(settings: Mapping[str, str] = DURABLE) -> Iterator[Server]:
+    """Run a server that a test may kill or pause."""
     with directory("gateway-pg-") as home:
         install = readable_install(home)
         data = home / "data"
         initialise(install / "bin" / "initdb", data, home)
 
         def command(port: int) -> list[str]:
-            options = [f"--{name}={value}" for name, value in POSTGRES_SETTINGS.items()]
+            options = [f"--{name}={value}" for name, value in {**POSTGRES_SETTINGS, **settings}.items()]
             return [str(install / "bin" / "postgres"), "-D", str(data), f"--port={port}", *options]
 
         with running(command, postgres_url, answers_sql, home, stop_signal=signal.SIGINT) as server:

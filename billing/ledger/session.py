@@ -15,6 +15,7 @@ from django.conf import settings
 from psycopg import waiting
 
 from billing.ledger.steps import Session
+from projects.durability import SYNCHRONOUS_COMMIT
 from projects.patience import LOOK_AGAIN_S, resumed, watch
 
 BUSY_S = 10
@@ -204,6 +205,7 @@ class PostgresConnection:
         try:
             connection.patience_s, connection.is_away = self.patience_s, self.is_away
             await connection.execute(GREETING)
+            await connection.execute(SYNCHRONOUS_COMMIT)
             if self.exclusive:
                 await self.shut_others_out(connection)
         except BaseException:

@@ -11,6 +11,7 @@ import psycopg
 from django.conf import settings
 from django.db.backends.postgresql import base
 
+from projects.durability import SYNCHRONOUS_COMMIT
 from projects.patience import LOOK_AGAIN_S, resumed, watch
 
 WAKE_S = 0.1
@@ -48,3 +49,10 @@ class Driver:
 
 class DatabaseWrapper(base.DatabaseWrapper):
     Database = Driver()  # type: ignore[assignment]  # its type says a module
+
+    def init_connection_state(self) -> None:
+        """Make commits durable also where the server's default is not: commands and workers write records, too."""
+        super().init_connection_state()
+        self.connection.execute(SYNCHRONOUS_COMMIT)
+        if not self.get_autocommit():
+            self.connection.commit()

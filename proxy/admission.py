@@ -1,5 +1,6 @@
 """What a request must be able to pay before it is sent: the most that it can cost, or as much of that as the budgets allow."""
 
+import math
 from copy import copy
 from dataclasses import dataclass
 
@@ -28,11 +29,11 @@ DEARER = ("fast", "priority")
 @dataclass(frozen=True, slots=True)
 class Admission:
     """Leave to call the provider. `granted_output`: the limit to put into the request. `output_cap`: at how many output tokens
-    its cost reaches what is held, and the answer is cut; None where no hard budget applies."""
+    its cost reaches what is held, and the answer is cut; infinite if output is free, None if no hard budget applies."""
 
     reservation: Reservation
     granted_output: int | None = None
-    output_cap: int | None = None
+    output_cap: float | None = None
 
 
 async def admit(entry: Entry, grant: Grant, terms: KeyTerms, call: Call, target: Target) -> Admission:
@@ -44,11 +45,19 @@ async def admit(entry: Entry, grant: Grant, terms: KeyTerms, call: Call, target:
     reservation = await ledger.current().reserve(demand)
     if ceiling is None or not terms.has_hard_budget:
         return Admission(reservation)
-    granted = None
-    if limit is None or reservation.amount < demand.at_most:
-        affordable = ceiling.affordable_output(reservation.amount, call.input_bound) // call.choices
-        granted = max(min(affordable, OUTPUT_CAP if limit is None else affordable), 1)
-    return Admission(reservation, granted, ceiling.affordable_output(reservation.amount, target.input_estimate(call)))
+    is_limited = limit is not None and reservation.amount >= demand.at_most
+    granted = None if is_limited else granted_output(ceiling, reservation, call, limit)
+    cap = ceiling.affordable_output(reservation.amount, target.input_estimate(call))
+    return Admission(reservation, granted, math.inf if cap is None else cap)
+
+
+def granted_output(ceiling: Ceiling, reservation: Reservation, call: Call, limit: int | None) -> int | None:
+    """Return the output limit of each choice that the reservation pays for; None if output is free and needs no limit."""
+    affordable = ceiling.affordable_output(reservation.amount, call.input_bound)
+    if affordable is None:
+        return None
+    each = affordable // call.choices
+    return max(min(each, OUTPUT_CAP) if limit is None else each, 1)
 
 
 def check(grant: Grant, terms: KeyTerms, call: Call, target: Target) -> None:

@@ -73,7 +73,39 @@ def test_the_output_that_an_amount_affords_does_not_cost_more_than_the_amount(
 ) -> None:
     ceiling = price.ceiling(asked, limits)
     output = ceiling.affordable_output(amount, prompt)
-    assert output == 0 or ceiling.bound(prompt, output) <= amount
+    if output is None:
+        assert ceiling.bound(prompt, 10**9) == ceiling.bound(prompt, 0)
+    else:
+        assert output == 0 or ceiling.bound(prompt, output) <= amount
+
+
+@pytest.mark.parametrize(
+    ("rates", "fee", "left", "affordable"),
+    [
+        (Rates(10**9, 10**9, 10**9, 10**9, 0), 0, 0, None),
+        (Rates(0, 0, 0, 0, 0), 7, 0, None),
+        (Rates(0, 0, 0, 0, 0), 0, 0, None),
+        (Rates(0, 0, 0, 0, 10**9), 0, 3_000, 3),
+        (Rates(0, 0, 0, 0, 10**9), 0, 999, 0),
+        (Rates(0, 0, 0, 0, 400_000), 0, 1, 2),
+        (Rates(0, 0, 0, 0, 1), 7, 1, 10**6),
+        (Rates(0, 0, 0, 0, 0, reasoning=10**9), 0, 1_000, 1),
+    ],
+    ids=["free output", "fee only", "all free", "free input", "too little", "below a nano-dollar", "the least rate", "reasoning"],
+)
+def test_free_output_is_unlimited_and_any_other_is_limited_by_what_is_left(
+    rates: Rates, fee: int, left: int, affordable: int | None
+) -> None:
+    """`left` nano-USD remain after the fee and 100 tokens of input."""
+    ceiling = Price(base=rates, per_request=fee, source="test").ceiling()
+    amount = ceiling.bound(100, 0) + left
+    assert ceiling.affordable_output(amount, 100) == affordable
+
+
+def test_a_tier_with_free_output_does_not_lift_the_limit_of_another() -> None:
+    dear = Rates(0, 0, 0, 0, 10**9)
+    ceiling = Price(base=Rates(0, 0, 0, 0, 0), services=(("priority", Schedule(dear)),), source="test").ceiling("priority")
+    assert ceiling.affordable_output(5_000, 100) == 5
 
 
 @given(prices, uses(), calls)

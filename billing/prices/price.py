@@ -230,10 +230,14 @@ class Ceiling(msgspec.Struct, frozen=True):
         exact = max(total * rates.dearest_input + output_tokens * self._output(rates) for rates in self._reachable(total))
         return self.fees + (exact + PER_MILLION - 1) // PER_MILLION
 
-    def affordable_output(self, amount: int, input_tokens: int) -> int:
-        """Output tokens that `amount` nano-USD still pays for after the rest; 0 where it does not even pay for that."""
+    def affordable_output(self, amount: int, input_tokens: int) -> int | None:
+        """Return the output tokens that `amount` nano-USD pays for after fees and input, or None if output is free.
+
+        The result is 0 if `amount` does not cover fees and input. Free output has no limit, however little is left.
+        """
         total, paid = input_tokens + self.fetched, (amount - self.fees) * PER_MILLION
-        return max(min((paid - total * rates.dearest_input) // max(self._output(rates), 1) for rates in self._reachable(total)), 0)
+        charged = [(rates.dearest_input, rate) for rates in self._reachable(total) if (rate := self._output(rates))]
+        return max(min((paid - total * dearest) // rate for dearest, rate in charged), 0) if charged else None
 
     def _output(self, rates: Rates) -> int:
         return rates.dearest_output + self.output_extra

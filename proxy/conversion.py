@@ -27,6 +27,7 @@ from proxy.formats.neutral import (
     ToolCall,
     Usage,
     UsageSeen,
+    stated,
 )
 from proxy.formats.openai_chat.relay import RelayedRequest
 from proxy.formats.openai_chat.relay import input_bound as openai_chat_bound
@@ -97,8 +98,8 @@ class Conversion:
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         """Reads the provider's answer; raises BadAnswer."""
         self.response = response = self.target.parse_response(body)
-        if response.usage is not None:
-            return response.usage, 0
+        if usage := stated(response.usage):
+            return usage, 0
         return None, sum(tokens_in_text(written(part)) for choice in response.choices for part in choice.parts)
 
     def answer(self, body: bytes) -> bytes:
@@ -156,7 +157,7 @@ class EmbeddingsConversion(Conversion):
         self.vectors, self.usage = self.embedder.parse_embed_response(body)
         if len(self.vectors) != len(self.texts):
             raise BadAnswer(f"The provider's answer holds {len(self.vectors)} embeddings for {len(self.texts)} texts.")
-        return self.usage, 0
+        return stated(self.usage), 0
 
     def answer(self, body: bytes) -> bytes:
         return self.asked.render_answer(self.vectors, self.usage)
@@ -167,9 +168,15 @@ class ConversionMeter(OutputMeter):
 
     def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder) -> None:
         self.decoder, self.encoder = decoder, encoder
-        self.usage: Usage | None = None
+        self.last_usage: Usage | None = None
         self.failure: Failure | None = None
         self.provider_failed = False
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider stated; if it has not stated the final output, at least what was seen of it."""
+        usage = stated(self.last_usage)
+        return replace(usage, output=max(usage.output, self.output_seen)) if usage and usage.estimated else usage
 
     def feed(self, data: bytes) -> bytes:
         return b"".join(map(self.pass_on, self.decoder.feed(data)))
@@ -189,7 +196,8 @@ class ConversionMeter(OutputMeter):
                 self.failure = event.failure  # told by `error_event`, which knows the request's id
                 return b""
             case UsageSeen():
-                self.usage = event.usage
+                self.last_usage = event.usage
+                event = UsageSeen(usage=self.usage or event.usage)
             case PartDelta():
                 self.count(tokens_in_text(event.text))
             case _:

@@ -44,8 +44,8 @@ async def whole(exchange: Exchange, incoming: Incoming, target: Target, reply: U
         return await provider_error(exchange, incoming, reply, body)
     try:
         usage, output_seen = incoming.measure(body)
-        stated = usage or unstated(exchange, incoming, output_seen, body)
-        cost = charge(exchange, with_tier(stated, reply), estimated=usage is None)
+        used = usage or unstated(exchange, incoming, output_seen, body)
+        cost = charge(exchange, with_tier(used, reply))
         answer = incoming.answer(body) if isinstance(incoming, Conversion) else body
     except Exception as error:
         if not exchange.charged:
@@ -64,7 +64,7 @@ def unstated(exchange: Exchange, incoming: Incoming, output_seen: int, body: byt
     read (it is counted by all its bytes then) or is still to be written, costs as much as one that did not come."""
     unseen = exchange.usage_unseen(incoming.call)
     shows_output = 0 < output_seen < tokens_in_size(len(body))
-    return replace(unseen, output=output_seen if shows_output else max(output_seen, unseen.output))
+    return replace(unseen, output=output_seen if shows_output else max(output_seen, unseen.output), estimated=True)
 
 
 async def provider_error(exchange: Exchange, incoming: Incoming, reply: UpstreamReply, body: bytes) -> Reply:
@@ -102,10 +102,8 @@ async def relay(
         downstream.close()
         if meter.provider_failed and outcome is Outcome.OK:
             outcome, status, reason = Outcome.UPSTREAM_ERROR, 502, "upstream_status"
-        seen = Usage(input=target.input_estimate(incoming.call), output=meter.output_seen, tool_calls=dict(meter.calls_seen))
-        if is_whole(reply) and not meter.output_seen:
-            seen = exchange.usage_unseen(incoming.call)
-        charge(exchange, with_tier(meter.usage or seen, reply), estimated=meter.usage is None)
+        used = used_by_stream(exchange, incoming, target, meter, complete=is_whole(reply) or outcome is Outcome.OK)
+        charge(exchange, with_tier(used, reply))
         await exchange.finish(outcome, status, reason)
 
 
@@ -128,9 +126,26 @@ async def forward(exchange: Exchange, meter: Meter, downstream: Downstream, repl
         raise errors.upstream_failed(meter.failure)
 
 
-def charge(exchange: Exchange, usage: Usage, *, estimated: bool) -> int:
+def used_by_stream(exchange: Exchange, incoming: Incoming, target: Target, meter: Meter, *, complete: bool) -> Usage:
+    """Return what the provider stated, or an estimate by what was seen.
+
+    A complete stream that shows no output and does not state any costs as much as a response that did not come.
+    """
+    usage = meter.usage
+    if usage is not None and not usage.estimated:
+        return usage
+    if complete and not meter.output_seen:
+        seen = exchange.usage_unseen(incoming.call)
+    else:
+        seen = Usage(input=target.input_estimate(incoming.call), output=meter.output_seen)
+    if usage is None:
+        return replace(seen, tool_calls=dict(meter.calls_seen), estimated=True)
+    return replace(usage, output=max(usage.output, seen.output))
+
+
+def charge(exchange: Exchange, usage: Usage) -> int:
     """Charges what was used, and leaves on the record those fees of the price that it was charged."""
-    cost = exchange.charge(usage, estimated=estimated or are_estimated(usage.tool_calls))
+    cost = exchange.charge(usage, estimated=usage.estimated or are_estimated(usage.tool_calls))
     if exchange.entry is not None and exchange.entry.price is not None:
         exchange.entry.price = exchange.entry.price.without_unused(usage.tool_calls)
     return cost

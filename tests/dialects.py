@@ -52,11 +52,11 @@ def ask(
     headers = {"authorization": f"Bearer {token}"}
     if dialect == "gemini":
         verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
-        contents = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
-        body = contents | ({"generationConfig": limits} if limits else {})
-        return httpx.post(f"{gateway.url}/v1beta/models/{model}:{verb}", json=body, headers=headers, timeout=20)
-    prompt = {"input": "Hi"} if dialect == "openai_responses" else {"messages": [{"role": "user", "content": "Hi"}]}
-    body = {"model": model, "stream": stream, **prompt, **limits}
+        contents: Json = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+        given = contents | ({"generationConfig": limits} if limits else {})
+        return httpx.post(f"{gateway.url}/v1beta/models/{model}:{verb}", json=given, headers=headers, timeout=20)
+    prompt: Json = {"input": "Hi"} if dialect == "openai_responses" else {"messages": [{"role": "user", "content": "Hi"}]}
+    body: Json = {"model": model, "stream": stream, **prompt, **limits}
     return httpx.post(f"{gateway.url}{PATHS[dialect]}", json=body, headers=headers, timeout=20)
 
 

@@ -133,7 +133,7 @@ class Meter(Protocol):
 
     @property
     def usage(self) -> Usage | None:
-        """What the provider stated."""
+        """What the provider stated, marked as estimated if the gateway has counted some of it; None if it stated nothing."""
 
     @property
     def output_seen(self) -> int:

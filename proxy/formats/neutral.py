@@ -227,6 +227,7 @@ class Usage(Frozen, frozen=True, kw_only=True):
 
     `service_tier` is the one that the provider says it served in, empty where it says nothing. `tool_calls` counts by kind what else it
     bills: calls of its own tools, and those tokens in the buckets that are not text (`input_audio`, `output_image`, ...).
+    `estimated`: the gateway has counted some of it, because the provider has not stated all of it.
     """
 
     input: int = 0
@@ -237,10 +238,16 @@ class Usage(Frozen, frozen=True, kw_only=True):
     reasoning: int = 0
     service_tier: str = ""
     tool_calls: dict[str, int] = {}
+    estimated: bool = False
 
     @property
     def prompt(self) -> int:
         return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h
+
+
+def stated(usage: Usage | None) -> Usage | None:
+    """Return the usage if it counts any token: no request uses none, so zeros mean that nothing is stated."""
+    return usage if usage is not None and (usage.prompt or usage.output) else None
 
 
 class Choice(Frozen, frozen=True, kw_only=True):

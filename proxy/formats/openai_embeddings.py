@@ -6,14 +6,16 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from proxy.formats import bounds
 from proxy.formats.body import UNREADABLE, decode, encode, replace_fields
 from proxy.formats.codec import Quirks
-from proxy.formats.neutral import BadAnswer, BadRequest, Call, Inexpressible, Usage
+from proxy.formats.neutral import BadAnswer, BadRequest, Call, Inexpressible, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.openai_chat.relay import ModelName, StreamMeter, measure
+from proxy.formats.openai_chat.relay import ModelName, StreamMeter
 from proxy.formats.openai_chat.stream import StreamEncoder
+from proxy.formats.openai_chat.usage import WireUsage, neutral_usage
 from proxy.formats.sse import comment_after
 from proxy.formats.unread import of_other_models, unbounded, unread_fields
 
@@ -45,10 +47,15 @@ class Answer(msgspec.Struct):
     data: list[Vector]
 
 
+class Counted(msgspec.Struct):
+    usage: WireUsage
+
+
 COUNTED = frozenset(Request.__struct_fields__)
 
 decode_request = msgspec.json.Decoder(Request).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
+decode_counted = msgspec.json.Decoder(Counted).decode
 
 
 class EmbeddingsCall:
@@ -105,8 +112,7 @@ class EmbeddingsCall:
         return self.body if model == self.request.model else replace_fields(self.body, {"model": model})
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        usage, _ = measure(body)
-        return usage, 0
+        return usage_in(body), 0
 
     def meter(self) -> StreamMeter:
         return StreamMeter(withhold_usage=False)
@@ -134,4 +140,13 @@ def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
         raise BadAnswer(f"The provider's answer cannot be read: {error}.") from None
     if not values:
         raise BadAnswer("The provider's answer holds no embeddings.")
-    return values, measure(body)[0]
+    return values, usage_in(body)
+
+
+def usage_in(body: bytes) -> Usage | None:
+    """Return the usage that vectors state: their input alone."""
+    try:
+        wire = decode_counted(body).usage
+    except UNREADABLE:
+        return None
+    return stated(neutral_usage(replace(wire, completion_tokens=wire.completion_tokens or 0)))

@@ -40,6 +40,14 @@ def counts_of(wire: Any, *names: str) -> list[int] | None:
     return None if None in counts else [count for count in counts if count is not None]
 
 
+def input_and_output(given: Any, made: Any, total: Any) -> tuple[int, int] | None:
+    """Return the counts of input and output; None if one is mistyped, or neither stated nor implied by the total."""
+    input, output, all_tokens = count_of(given), count_of(made), count_of(total)
+    if made is None and input is not None and all_tokens is not None:
+        output = all_tokens - input
+    return None if input is None or output is None else (input, output)
+
+
 def detail_in(details: Any, name: str) -> int:
     """A count among the details of another one; what is no count there is none."""
     return (count_of(details.get(name)) or 0) if isinstance(details, dict) else 0

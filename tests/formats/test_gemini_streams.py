@@ -75,14 +75,14 @@ EVENTS: list[Event] = [
     PartEnded(choice=0, index=0),
     PartStarted(choice=0, index=1, part=Text()),
     PartDelta(choice=0, index=1, text="Grüß"),
-    UsageSeen(usage=Usage(input=7, cache_read=2, output=3)),
+    UsageSeen(usage=Usage(input=7, cache_read=2, output=3, estimated=True)),
     PartDelta(choice=0, index=1, text=" Gott"),
     PartEnded(choice=0, index=1),
     PartStarted(choice=0, index=2, part=ToolCall(id="1", name="f", origin="gemini")),
     PartSigned(choice=0, index=2, signature="c2ln"),
     PartDelta(choice=0, index=2, text='{"x":"ü"}'),
     PartEnded(choice=0, index=2),
-    UsageSeen(usage=Usage(input=7, cache_read=2, output=5)),
+    UsageSeen(usage=Usage(input=7, cache_read=2, output=5, estimated=True)),
     UsageSeen(usage=Usage(input=7, cache_read=2, output=8, reasoning=3)),
     Finished(choice=0, finish="tool_calls"),
 ]
@@ -198,7 +198,7 @@ def test_a_meter_passes_every_byte_but_comments(cuts: list[int]) -> None:
 def test_until_the_end_a_meter_counts_what_it_saw() -> None:
     meter = gemini.GeminiCall(b'{"contents":[{}]}', MODEL, True).meter()
     meter.feed(sse(answered({"text": "x" * 400}, finishReason=None) | {"usageMetadata": {"promptTokenCount": 9}}))
-    assert meter.usage == Usage(input=9, output=100)
+    assert meter.usage == Usage(input=9, output=100, estimated=True)
 
 
 def test_a_last_event_without_its_blank_line_gets_one() -> None:

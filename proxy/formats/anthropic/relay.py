@@ -13,11 +13,11 @@ from proxy.formats import bounds
 from proxy.formats.anthropic.encoder import StreamEncoder
 from proxy.formats.anthropic.request import PATH
 from proxy.formats.anthropic.response import error_event
-from proxy.formats.anthropic.usage import WireUsage, merged, neutral_usage
+from proxy.formats.anthropic.usage import WireUsage, merged, neutral_usage, states_output, whole_usage
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, read_safely, replace_fields
 from proxy.formats.codec import Quirks
 from proxy.formats.metering import EventMeter
-from proxy.formats.neutral import Call, Failure, Usage
+from proxy.formats.neutral import Call, Failure, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.server_tools import DEFAULT_CALLS, limit_of, objects, stated_calls
 from proxy.formats.sse import between_events, data_of
@@ -216,7 +216,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         answer = decode_repaired(decode_answer, body)
     except UNREADABLE:
         return None, tokens_in_size(len(body))
-    usage = usage_in(answer.usage)
+    usage = stated(usage_in(answer.usage))
     if usage is not None:
         return usage, 0
     try:
@@ -227,7 +227,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
 
 def usage_in(raw: msgspec.Raw) -> Usage | None:
     try:
-        return neutral_usage(decode_usage(raw))
+        return whole_usage(decode_usage(raw))
     except UNREADABLE:
         return None
 
@@ -241,23 +241,24 @@ def text_of(block: dict[str, Any]) -> str:
 class StreamMeter(EventMeter):
     """Reads a stream as it passes. `output_seen` is our own count of tokens.
 
-    The usage in the first event states the input, but not what will be generated: until the last one has come, the output and the
-    searches are what was seen.
+    The usage in the first event states the input, but not what will be generated: until one that states the output has come at the end,
+    the output and the searches are what was seen.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self.stated: WireUsage | None = None
+        self.reported: WireUsage | None = None
         self.searches = 0
         self.final = False
 
     @property
     def usage(self) -> Usage | None:
-        usage = neutral_usage(self.stated) if self.stated else None
+        usage = stated(neutral_usage(self.reported)) if self.reported else None
         if usage is None or self.final:
             return usage
         searches = usage.tool_calls | stated_calls(web_search=self.searches)
-        return msgspec.structs.replace(usage, output=max(usage.output, self.output_seen), tool_calls=searches)
+        output = max(usage.output, self.output_seen)
+        return msgspec.structs.replace(usage, output=output, tool_calls=searches, estimated=True)
 
     def read(self, event: bytes) -> None:
         """Most events are pieces of text; those without text or usage are not decoded. A quote in a text has a backslash before it."""
@@ -275,10 +276,10 @@ class StreamMeter(EventMeter):
             self.count(tokens_in_text(delta.text or delta.thinking or delta.partial_json))
         if parsed.content_block == SEARCH:
             self.searches += 1
-        stated = parsed.message.usage if parsed.message else parsed.usage
-        if stated is not None and neutral_usage(merged(self.stated, stated)) is not None:
-            self.stated = merged(self.stated, stated)
-            self.final = parsed.type == "message_delta"
+        wire = parsed.message.usage if parsed.message else parsed.usage
+        if wire is not None and neutral_usage(merged(self.reported, wire)) is not None:
+            self.reported = merged(self.reported, wire)
+            self.final = parsed.type == "message_delta" and (self.final or states_output(wire))
 
     def error_event(self, failure: Failure, request_id: str) -> bytes:
         return error_event(failure, request_id)

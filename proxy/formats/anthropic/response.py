@@ -18,7 +18,7 @@ from proxy.formats.anthropic.content import (
     render_thinking,
     sealed,
 )
-from proxy.formats.anthropic.usage import WireUsage, neutral_usage, render_usage
+from proxy.formats.anthropic.usage import WireUsage, render_usage, whole_usage
 from proxy.formats.body import encode, mended
 from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.neutral import (
@@ -131,7 +131,7 @@ def finish_of(reason: str | None, *, called: bool) -> FinishReason:
 
 def parse_usage(raw: Raw) -> Usage | None:
     usage = wire_usage(raw)
-    return neutral_usage(usage) if usage else None
+    return whole_usage(usage) if usage else None
 
 
 def wire_usage(raw: Raw) -> WireUsage | None:

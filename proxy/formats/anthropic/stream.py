@@ -3,6 +3,7 @@
 from typing import Any
 
 from msgspec import Raw
+from msgspec.structs import replace
 
 from proxy.formats.anthropic.blocks import (
     Delta,
@@ -23,7 +24,7 @@ from proxy.formats.anthropic.response import (
     stream_failure,
     wire_usage,
 )
-from proxy.formats.anthropic.usage import WireUsage, merged, neutral_usage
+from proxy.formats.anthropic.usage import WireUsage, merged, neutral_usage, states_output
 from proxy.formats.body import mended
 from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.neutral import (
@@ -67,6 +68,7 @@ class StreamDecoder:
         self.call_ids: set[str] = set()
         self.called = False
         self.usage: WireUsage | None = None
+        self.final = False
 
     def feed(self, data: bytes) -> list[Event]:
         try:
@@ -127,14 +129,15 @@ class StreamDecoder:
             self.started = True
             self.events.append(Started(id=id, model=model))
 
-    def see(self, raw: Raw) -> None:
-        """Counts that are absurd do not replace sound ones."""
+    def see(self, raw: Raw, *, last: bool = False) -> None:
+        """Counts that are absurd do not replace sound ones. `last`: they are those of the end."""
         stated = wire_usage(raw)
         if stated is None:
             return
         usage = merged(self.usage, stated)
         if neutral_usage(usage) is not None:
             self.usage = usage
+            self.final = last and (self.final or states_output(stated))
 
     def block_event(self, event: WireEvent) -> None:
         if self.open is not None and self.open.index != event.index:
@@ -261,7 +264,7 @@ class StreamDecoder:
             self.resume()
 
     def message_delta(self, event: WireEvent) -> None:
-        self.see(event.usage)
+        self.see(event.usage, last=True)
         try:
             delta = read_loosely(decode_delta, event.delta) if event.delta != NULL else Delta()
         except UNREADABLE:
@@ -281,7 +284,7 @@ class StreamDecoder:
     def tell_usage(self) -> None:
         """Only with the end: what the start of a stream states of the output is a placeholder."""
         if self.usage is not None and (usage := neutral_usage(self.usage)):
-            self.events.append(UsageSeen(usage=usage))
+            self.events.append(UsageSeen(usage=usage if self.final else replace(usage, estimated=True)))
 
     def fail(self, failure: Failure) -> None:
         if not self.ended:

@@ -7,7 +7,7 @@ from msgspec.structs import replace
 
 from proxy.formats.neutral import Usage
 from proxy.formats.server_tools import LONGEST_TIER, stated_calls, tier_of
-from proxy.formats.tokens import counts_of, detail_in
+from proxy.formats.tokens import count_of, counts_of, detail_in
 
 MAX_TOKENS = 2**31 - 1
 STANDARD, IN_THE_US = "standard", "_us"
@@ -45,6 +45,15 @@ def neutral_usage(wire: WireUsage) -> Usage | None:
     """None for counts that are absent or absurd."""
     usage = buckets(wire, wire.output_tokens_details)
     return usage and replace(billed_rounds(wire, usage), service_tier=tier_in(wire), tool_calls=calls_in(wire))
+
+
+def whole_usage(wire: WireUsage) -> Usage | None:
+    """Return the usage of a complete answer; None unless it states its output too, which only the start of a stream may leave out."""
+    return neutral_usage(wire) if states_output(wire) else None
+
+
+def states_output(wire: WireUsage) -> bool:
+    return count_of(wire.output_tokens) is not None
 
 
 def tier_in(wire: WireUsage) -> str:

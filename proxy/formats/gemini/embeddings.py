@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from proxy.formats import bounds
+from proxy.formats import bounds, neutral
 from proxy.formats.body import decode, encode, read_safely, replace_fields
 from proxy.formats.codec import Quirks
 from proxy.formats.gemini.encoder import StreamEncoder
@@ -208,7 +208,7 @@ class CountTokensCall(WholeCall):
 
 def usage_in(answer: EmbedAnswer) -> Usage | None:
     """Sound, pictures and films cost more than text (ai.google.dev/gemini-api/docs/pricing, "Gemini Embedding 2")."""
-    return with_services(neutral_usage(counts_in(answer.usage_metadata)), answer.usage_metadata, Grounded())
+    return with_services(neutral.stated(neutral_usage(counts_in(answer.usage_metadata))), answer.usage_metadata, Grounded())
 
 
 def stated(usage: Usage | None) -> dict[str, Any]:

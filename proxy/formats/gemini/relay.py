@@ -17,9 +17,9 @@ from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncod
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.grounding import Grounded
 from proxy.formats.gemini.settings import MAX_CHOICES, TokenLimit
-from proxy.formats.gemini.usage import counts_in, merged, neutral_usage, stated_usage, with_services
+from proxy.formats.gemini.usage import counts_in, merged, neutral_usage, with_services
 from proxy.formats.metering import OutputMeter
-from proxy.formats.neutral import BadRequest, Call, Failure, Usage
+from proxy.formats.neutral import BadRequest, Call, Failure, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.server_tools import DEFAULT_CALLS, heard, tier_of
 from proxy.formats.sse import EventSplitter, EventTooLong, between_events, data_of
@@ -108,8 +108,16 @@ class Candidate(msgspec.Struct, rename="camel"):
 
 class Answer(msgspec.Struct, rename="camel"):
     candidates: list[Candidate] | None = None
+    prompt_feedback: Any = None
     usage_metadata: Any = None
     error: Any = None
+
+    @property
+    def ends(self) -> bool:
+        """A finish reason ends an answer. A prompt that is blocked has none, and no candidates."""
+        if not self.candidates:
+            return bool(self.prompt_feedback)
+        return any(candidate.finish_reason is not None for candidate in self.candidates)
 
 
 class RawAnswer(msgspec.Struct, rename="camel"):
@@ -259,15 +267,14 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         answer = decode_repaired(decode_answer, body)
     except UNREADABLE:
         return salvaged(body)
-    if not answer.candidates and not isinstance(answer.usage_metadata, dict):
-        return None, tokens_in_size(len(body))
-    parts = parts_of(answer)
-    usage = stated_usage(counts_in(answer.usage_metadata), answer.usage_metadata, bool(parts))
+    usage = stated(neutral_usage(counts_in(answer.usage_metadata)))
+    if usage is None:
+        is_answer = answer.candidates or answer.prompt_feedback
+        return None, sum(map(tokens_in, parts_of(answer))) if is_answer else tokens_in_size(len(body))
     grounded = Grounded()
     for candidate in answer.candidates or ():
         grounded.read(candidate.grounding_metadata)
-    usage = with_services(usage, answer.usage_metadata, grounded)
-    return usage, 0 if usage else sum(map(tokens_in, parts))
+    return with_services(usage, answer.usage_metadata, grounded), 0
 
 
 def salvaged(body: bytes) -> tuple[Usage | None, int]:
@@ -276,7 +283,7 @@ def salvaged(body: bytes) -> tuple[Usage | None, int]:
         answer = decode_repaired(decode_raw, body)
     except UNREADABLE:
         return None, tokens_in_size(len(body))
-    usage = with_services(neutral_usage(counts_in(answer.usage_metadata)), answer.usage_metadata, Grounded())
+    usage = with_services(stated(neutral_usage(counts_in(answer.usage_metadata))), answer.usage_metadata, Grounded())
     return usage, 0 if usage else tokens_in_size(len(bytes(answer.candidates)))
 
 
@@ -294,8 +301,8 @@ def tokens_in(part: Part) -> int:
 class StreamMeter(OutputMeter):
     """Reads a stream as it passes. `output_seen` is our own count of tokens.
 
-    Every chunk states the usage so far. Until the answer has finished that may lag behind what has come, so the output is then what
-    was seen, if that is more. Comments stay here: Google's SDK fails on them.
+    Every chunk states the usage so far. Until the answer has finished and states its counts, they may lag behind what has come: the output
+    is then what was seen, if that is more. Comments stay here: Google's SDK fails on them.
     """
 
     def __init__(self, *, array: bool = False) -> None:
@@ -304,16 +311,16 @@ class StreamMeter(OutputMeter):
         self.counts: dict[str, int] = {}
         self.metadata: dict[str, Any] = {}
         self.grounded = Grounded()
-        self.finished = False
+        self.finished = self.final = False
         self.failure: Failure | None = None
         self.provider_failed = False
 
     @property
     def usage(self) -> Usage | None:
-        usage = with_services(neutral_usage(self.counts), self.metadata, self.grounded)
-        if usage is None or self.finished:
+        usage = with_services(stated(neutral_usage(self.counts)), self.metadata, self.grounded)
+        if usage is None or self.final:
             return usage
-        return msgspec.structs.replace(usage, output=max(usage.output, self.output_seen))
+        return msgspec.structs.replace(usage, output=max(usage.output, self.output_seen), estimated=True)
 
     def feed(self, data: bytes) -> bytes:
         """Takes bytes from the provider, gives those for the client."""
@@ -346,14 +353,18 @@ class StreamMeter(OutputMeter):
             self.salvage(data)
             return
         self.provider_failed = self.provider_failed or bool(answer.error)
+        self.finished = self.finished or answer.ends
         if answer.usage_metadata is not None:
-            self.counts = merged(self.counts, answer.usage_metadata)
-            self.metadata |= answer.usage_metadata if isinstance(answer.usage_metadata, dict) else {}
+            self.see(answer.usage_metadata)
         for candidate in answer.candidates or ():
-            self.finished = self.finished or candidate.finish_reason is not None
             self.grounded.read(candidate.grounding_metadata)
             for part in (candidate.content and candidate.content.parts) or ():
                 self.count(tokens_in(part))
+
+    def see(self, metadata: Any) -> None:
+        self.counts = merged(self.counts, metadata)
+        self.metadata |= metadata if isinstance(metadata, dict) else {}
+        self.final = self.finished and bool(counts_in(metadata))
 
     def salvage(self, data: bytes) -> None:
         try:

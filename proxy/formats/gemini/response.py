@@ -12,7 +12,7 @@ from proxy.formats.call_ids import fresh_call_id
 from proxy.formats.gemini.errors import error_event, error_of, message_in, parse_error, render_error
 from proxy.formats.gemini.grounding import Grounded, read_citations, render_grounding
 from proxy.formats.gemini.parts import ANSWER_NOTES, ORIGIN, Wire, read_part, render_parts
-from proxy.formats.gemini.usage import counts_in, render_usage, stated_usage, with_services
+from proxy.formats.gemini.usage import counts_in, render_usage, shown_usage, with_services
 from proxy.formats.neutral import BadAnswer, Choice, FinishReason, Opaque, Part, Request, Response, Text, ToolCall, Usage
 
 __all__ = ["error_event", "parse_error", "parse_response", "render_error", "render_response"]
@@ -87,17 +87,17 @@ def parse_response(body: bytes) -> Response:
         id=answer.response_id or made_id(),
         model=answer.model_version or "",
         choices=choices or (Choice(finish="content_filter" if answer.is_blocked else "other"),),
-        usage=usage_of(answer, any(choice.parts for choice in choices)),
+        usage=usage_of(answer),
         created=read_time(answer.create_time),
     )
 
 
-def usage_of(answer: Answer, has_content: bool) -> Usage | None:
+def usage_of(answer: Answer) -> Usage | None:
     grounded = Grounded()
     for candidate in answer.candidates or ():
         grounded.read(candidate.grounding_metadata)
     metadata = answer.usage_metadata
-    return with_services(stated_usage(counts_in(metadata), metadata, has_content), metadata, grounded)
+    return with_services(shown_usage(counts_in(metadata), metadata, answer.is_blocked), metadata, grounded)
 
 
 def read_answers(data: bytes) -> list[Answer]:

@@ -23,7 +23,7 @@ from proxy.formats.gemini.response import (
     read_logprobs,
     readable_parts,
 )
-from proxy.formats.gemini.usage import merged, stated_usage, with_services
+from proxy.formats.gemini.usage import counts_in, merged, shown_usage, with_services
 from proxy.formats.neutral import (
     Event,
     Failed,
@@ -66,6 +66,8 @@ class StreamDecoder:
         self.grounded = Grounded()
         self.output_seen = 0
         self.usage: Usage | None = None
+        self.final = False
+        """The usage of the end has come."""
         self.started = self.failed = self.judged = self.blocked = False
         self.stray = b""
 
@@ -140,10 +142,11 @@ class StreamDecoder:
         """Until the answer has finished, what is stated of the output may lag behind what has come."""
         self.counts = merged(self.counts, metadata)
         self.metadata |= metadata if isinstance(metadata, dict) else {}
-        stated = stated_usage(self.counts, metadata, has_content=not self.blocked)
-        usage = with_services(stated, self.metadata, self.grounded)
-        if usage is not None and not self.is_complete:
-            usage = replace(usage, output=max(usage.output, self.output_seen))
+        if metadata is not None:
+            self.final = self.is_complete and bool(counts_in(metadata))
+        usage = with_services(shown_usage(self.counts, metadata, self.blocked), self.metadata, self.grounded)
+        if usage is not None and not self.final:
+            usage = replace(usage, output=max(usage.output, self.output_seen), estimated=True)
         if usage is not None and usage != self.usage:
             self.usage = usage
             yield UsageSeen(usage=usage)

@@ -12,14 +12,18 @@ from proxy.formats.tokens import count_of
 MAX_TOKENS = 2**31 - 1
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"
 OUTPUT, THOUGHTS, TOTAL = "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"
+MISTYPED = -1
+"""Stands for a count that is none. Like any negative one, it makes the whole usage worthless."""
 MODALITIES = ("audio", "image", "video")
 COUNTS = (PROMPT, CACHED, TOOL_PROMPT, OUTPUT, THOUGHTS)
 
 
 def counts_in(metadata: Any) -> dict[str, int]:
+    """Return the counts that stand in metadata: protocol buffers leave those out that are zero."""
     if not isinstance(metadata, dict):
         return {}
-    return {name: count for name in COUNTS if (count := count_of(metadata.get(name))) is not None}
+    given = {name: metadata[name] for name in COUNTS if metadata.get(name) is not None}
+    return {name: MISTYPED if (count := count_of(value)) is None else count for name, value in given.items()}
 
 
 def merged(before: dict[str, int], metadata: Any) -> dict[str, int]:
@@ -56,16 +60,16 @@ def tier_in(metadata: Any) -> str:
     return tier_of(metadata.get("serviceTier")) if isinstance(metadata, dict) else ""
 
 
-def stated_usage(counts: dict[str, int], metadata: Any, has_content: bool) -> Usage | None:
-    """Protocol buffers leave zeros out: metadata without a count says that a prompt which got no answer cost nothing."""
-    if not counts and metadata is not None and not has_content:
+def shown_usage(counts: dict[str, int], metadata: Any, blocked: bool) -> Usage | None:
+    """Return the usage to show to a client: zeros for a blocked prompt without counts, which states nothing to charge by."""
+    if not counts and blocked and isinstance(metadata, dict):
         return Usage()
     return neutral_usage(counts)
 
 
 def neutral_usage(counts: dict[str, int]) -> Usage | None:
     """Disjoint buckets: Google counts cached tokens inside the prompt, those of its tools' results outside it, and thoughts
-    outside the output. None for counts that are absent or absurd."""
+    outside the output. None for counts that are absent, mistyped or absurd."""
     if not counts or not all(0 <= count <= MAX_TOKENS for count in counts.values()):
         return None
     prompt, thoughts = counts.get(PROMPT, 0), counts.get(THOUGHTS, 0)

@@ -8,12 +8,13 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
+from msgspec.structs import replace
 
 from proxy.formats import bounds
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
 from proxy.formats.codec import Quirks
 from proxy.formats.metering import OutputMeter
-from proxy.formats.neutral import Call, Failure, Request, Usage
+from proxy.formats.neutral import Call, Failure, Request, Usage, stated
 from proxy.formats.openai_chat.models import limit_field
 from proxy.formats.openai_chat.response import error_event
 from proxy.formats.openai_chat.stream import DONE, StreamEncoder
@@ -188,7 +189,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         answer = decode_repaired(decode_raw, body)
     except UNREADABLE:
         return None, tokens_in_size(len(body))
-    usage = usage_in(answer.usage, answer.service_tier)
+    usage = stated(usage_in(answer.usage, answer.service_tier))
     if usage is not None:
         return usage, 0
     try:
@@ -203,17 +204,31 @@ def tokens_in_choice(choice: dict[str, Any]) -> int:
 
 
 class StreamMeter(OutputMeter):
-    """Reads a stream as it passes. `usage` is what the provider stated so far, `output_seen` our own count of tokens.
+    """Reads a stream as it passes. `output_seen` is our own count of tokens.
 
+    Some servers state the usage so far in every chunk. If more output has come since the last one, what was seen counts.
     With `withhold_usage` the chunk that carries nothing but usage stays here: the client did not ask for it, we did.
     """
 
     def __init__(self, *, withhold_usage: bool) -> None:
         self.splitter = EventSplitter()
         self.withhold_usage = withhold_usage
-        self.usage: Usage | None = None
+        self.last_usage: Usage | None = None
+        self.seen_before = 0
+        """Our count of the output that the last usage covers."""
         self.failure: Failure | None = None
         self.provider_failed = False
+
+    @property
+    def usage(self) -> Usage | None:
+        usage = self.last_usage
+        if usage is None or self.output_seen == self.seen_before:
+            return usage
+        return replace(usage, output=max(usage.output, self.output_seen), estimated=True)
+
+    def see(self, usage: Usage | None) -> None:
+        if usage is not None:
+            self.last_usage, self.seen_before = usage, self.output_seen
 
     def feed(self, data: bytes) -> bytes:
         """Takes bytes from the provider, gives those for the client."""
@@ -248,19 +263,18 @@ class StreamMeter(OutputMeter):
             self.salvage(data)
             return True
         self.provider_failed = self.provider_failed or bool(chunk.error)
-        if chunk.usage is not None:
-            self.usage = neutral_usage(chunk.usage, chunk.service_tier) or self.usage
-            if not chunk.choices:
-                return chunk.usage.reasoning_tokens is not None
         for choice in chunk.choices or ():
             self.count(tokens_in_choice(choice))
-        return True
+        if chunk.usage is None:
+            return True
+        self.see(stated(neutral_usage(chunk.usage, chunk.service_tier)))
+        return bool(chunk.choices) or chunk.usage.reasoning_tokens is not None
 
     def salvage(self, data: bytes) -> None:
         """What a chunk tells that cannot be read as a whole."""
         usage, counted = measure(data)
-        self.usage = usage or self.usage
         self.count(counted)
+        self.see(usage)
 
     def error_event(self, failure: Failure, request_id: str) -> bytes:
         return error_event(failure, request_id)

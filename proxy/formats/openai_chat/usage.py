@@ -7,7 +7,7 @@ import msgspec
 from proxy.formats.body import UNREADABLE
 from proxy.formats.neutral import Usage
 from proxy.formats.server_tools import stated_calls, stated_modalities, tier_of
-from proxy.formats.tokens import count_of, counts_of, detail_in
+from proxy.formats.tokens import count_of, detail_in, input_and_output
 
 MAX_TOKENS = 2**31 - 1
 
@@ -34,10 +34,10 @@ decode_usage = msgspec.json.Decoder(WireUsage).decode
 
 
 def neutral_usage(wire: WireUsage, service_tier: Any = None) -> Usage | None:
-    """Disjoint buckets: OpenAI counts cached tokens inside the prompt. None for counts that are absent or absurd. The tier stands in
-    the answer beside its usage."""
-    counts = counts_of(wire, "prompt_tokens", "completion_tokens")
-    if wire.prompt_tokens is None or counts is None:
+    """Disjoint buckets: OpenAI counts cached tokens inside the prompt. None for counts that are absent, mistyped or absurd. The tier
+    stands in the answer beside its usage."""
+    counts = input_and_output(wire.prompt_tokens, wire.completion_tokens, wire.total_tokens)
+    if counts is None:
         return None
     (prompt, output), reasoning, details = counts, reasoning_of(wire), wire.prompt_tokens_details
     cached = detail_in(details, "cached_tokens") or count_of(wire.prompt_cache_hit_tokens) or 0

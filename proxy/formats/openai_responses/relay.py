@@ -171,7 +171,7 @@ def special_part(image: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]
 
 def measure(answer: Answer) -> tuple[Usage | None, int]:
     """Usage and output are read each by itself, so that neither hides the other. Raises one of UNREADABLE where neither can be."""
-    usage = usage_in(answer.usage)
+    usage = neutral.stated(usage_in(answer.usage))
     if usage is None:
         return None, sum(map(tokens_in, decode_output(answer.output)))
     told = called_tools(answer.output) or pictures.are_stated(answer.tool_usage)
@@ -231,7 +231,7 @@ class StreamMeter(EventMeter):
                 return
             if TERMINAL.search(event):
                 self.end(decode_repaired(decode_type, data_of(event)).type)
-            if b'"usage":' in event or b'"usage" :' in event:
+            if self.ended or b'"usage":' in event or b'"usage" :' in event:
                 self.close(decode_repaired(decode_closing, data_of(event)).response)
         except UNREADABLE:
             return

@@ -44,7 +44,7 @@ from proxy.formats.openai_responses.request import render_format
 from proxy.formats.openai_responses.server_tools import with_services
 from proxy.formats.openai_responses.tools import custom_names, render_choice, render_tool
 from proxy.formats.provider_errors import message_of
-from proxy.formats.tokens import counts_of, detail_in
+from proxy.formats.tokens import detail_in, input_and_output
 
 MAX_TOKENS = 2**31 - 1
 LAST = 2**31 - 1
@@ -76,6 +76,7 @@ class WireUsage(msgspec.Struct):
 
     input_tokens: Any = None
     output_tokens: Any = None
+    total_tokens: Any = None
     input_tokens_details: Any = None
     output_tokens_details: Any = None
 
@@ -156,9 +157,10 @@ def usage_of(answer: dict[str, Any]) -> Usage | None:
 
 
 def neutral_usage(wire: WireUsage) -> Usage | None:
-    """Disjoint buckets: OpenAI counts what it read from and wrote to its cache inside the input. None for absent or absurd counts."""
-    counts = counts_of(wire, "input_tokens", "output_tokens")
-    if wire.input_tokens is None or counts is None:
+    """Disjoint buckets: OpenAI counts what it read from and wrote to its cache inside the input. None for counts that are
+    absent, mistyped or absurd."""
+    counts = input_and_output(wire.input_tokens, wire.output_tokens, wire.total_tokens)
+    if counts is None:
         return None
     (prompt, output), details = counts, wire.input_tokens_details
     cached, written = detail_in(details, "cached_tokens"), detail_in(details, "cache_write_tokens")

@@ -89,6 +89,26 @@ def test_it_refuses_fallbacks_in_the_callers_dialect(live_gateway: LiveGateway, 
     assert not upstream.calls
 
 
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"GenerationConfig": {"maxOutputTokens": 60_000}}, "GenerationConfig"),
+        ({"generationConfig": {"maxOutputTokens": 9, "MaxOutputTokens": 60_000}}, "generationConfig.MaxOutputTokens"),
+        ({"generationConfig": {"CandidateCount": 8}}, "generationConfig.CandidateCount"),
+    ],
+)
+def test_a_limit_in_other_letters_is_not_passed_on_beside_the_gateways(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, fields: dict[str, Any], name: str
+) -> None:
+    credential(demo_project, "gemini", upstream)
+    body = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}], **fields}
+    url = f"{live_gateway.url}/v1beta/models/other/gemini-2.5-flash:generateContent"
+    answer = httpx.post(url, json=body, headers={"authorization": f"Bearer {token_of(demo_project)}"}, timeout=20)
+    assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    assert f"The field {name} is written" in answer.json()["error"]["message"]
+    assert not upstream.calls and the_record().outcome == Outcome.INVALID
+
+
 @pytest.mark.databases
 @pytest.mark.parametrize(("mode", "output"), [("hard", 50), ("soft", 0)])
 @pytest.mark.parametrize("body", [QUEUED, QUEUED | {"status": "in_progress"}], ids=["queued", "in progress"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from proxy.formats.body import encode
+from proxy.formats.letters import check_letters
 
 TOKENS_PER_MESSAGE = 4
 """Markers around a message, as in OpenAI's cookbook, "How to count tokens with tiktoken" (3, and 1 for a name)."""
@@ -21,6 +22,10 @@ STORED_TOKENS = 1_050_000
 context window that is sold."""
 LONGEST_SETTING = 64
 """Bytes of a setting that says nothing to a model; a longer one may be a prompt by another name, such as vLLM's `chat_template`."""
+REFERENCES = frozenset({"file_id", "file_url"})
+"""Fields of parts that stand for what the provider reads elsewhere, in the formats that have no other use for them."""
+FREE = ("arguments", "input")
+"""Fields of calls that may hold objects with names of the client's own."""
 LINKS = ("data:image/", "http://", "https://")
 
 Special = Callable[[dict[str, Any]], tuple[int, Collection[str]] | None]
@@ -56,9 +61,9 @@ def json_tokens(value: Any) -> int:
     return len(encode(value))
 
 
-def content_tokens(value: Any, words: Collection[str], special: Special) -> int:
+def content_tokens(value: Any, words: frozenset[str], special: Special) -> int:
     """The bound for a message or a part of one. Of a format's own `words` the fields count by what they hold; any others, in which
-    text could hide, by all their bytes."""
+    text could hide, by all their bytes. Raises BadRequest for one of the words in other letters."""
     match value:
         case str():
             return size(value)
@@ -67,9 +72,13 @@ def content_tokens(value: Any, words: Collection[str], special: Special) -> int:
         case dict():
             tokens, told = special(value) or (0, ())
             for name, item in value.items():
-                if name in words and name not in told:
+                if name in told:
+                    continue
+                if name in words and not (name in FREE and isinstance(item, dict | list)):
                     tokens += content_tokens(item, words, special)
-                elif name not in told:
+                else:
+                    check_letters((name,), words)
+                    check_letters((name,), REFERENCES)
                     tokens += size(name) + json_tokens(item)
             return tokens
         case _:

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from proxy.formats.body import decode_fields, mentions
+from proxy.formats.letters import check_letters
 from proxy.formats.neutral import BadRequest
 from proxy.formats.server_tools import objects
 
@@ -44,8 +45,9 @@ UNASKED = (b"null", b"false", b"[]", b"{}", b'""', b"0")
 """Values that ask for nothing."""
 
 
-def unread_fields(body: bytes, counted: Collection[str]) -> dict[str, bytes]:
-    """What stands beside the fields that a format counts by name. Raises BadRequest for what nobody may send."""
+def unread_fields(body: bytes, counted: frozenset[str], read: frozenset[str] = frozenset()) -> dict[str, bytes]:
+    """What stands beside the fields that a format counts by name; it knows those in `read` as well. Raises BadRequest for what nobody
+    may send."""
     given = decode_fields(body)
     if not given.keys() - counted:
         return {}
@@ -54,8 +56,7 @@ def unread_fields(body: bytes, counted: Collection[str]) -> dict[str, bytes]:
         folded = name.casefold()
         if folded in REFUSED and raw not in UNASKED:
             raise BadRequest(REFUSED[folded].format(name), name)
-        if folded != name and folded in counted:
-            raise BadRequest(f"The field {name} is written {folded}.", name)
+    check_letters(others, counted | read)
     return others
 
 

@@ -16,6 +16,7 @@ from proxy.formats.anthropic.response import error_event
 from proxy.formats.anthropic.usage import WireUsage, merged, neutral_usage, states_output, whole_usage
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, read_safely, replace_fields
 from proxy.formats.codec import Quirks
+from proxy.formats.letters import check_nested
 from proxy.formats.metering import EventMeter
 from proxy.formats.neutral import Call, Failure, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
@@ -81,7 +82,9 @@ class Answer(msgspec.Struct):
     usage: msgspec.Raw = msgspec.Raw()
 
 
-COUNTED = frozenset(Request.__struct_fields__) - {"mcp_servers"} | {"metadata"}
+FIELDS = frozenset(Request.__struct_fields__)
+COUNTED = FIELDS - {"mcp_servers"} | {"metadata"}
+TOOL_FIELDS, THREAD_FIELDS = frozenset({"type", "max_uses"}), frozenset({"type"})
 WORDS = bounds.vocabulary("""
     role content type text source media_type data url title context thinking signature id name tool_use_id is_error cache_control
     ttl
@@ -107,7 +110,9 @@ class AnthropicCall:
         """Raises BadRequest."""
         self.body = body
         self.request = request = decode(decode_request, body)
-        others = unread_fields(body, COUNTED)
+        others = unread_fields(body, COUNTED, FIELDS)
+        check_nested(request.tools, TOOL_FIELDS, "tools.")
+        check_nested(request.thread, THREAD_FIELDS, "thread.")
         bound = read_safely(lambda _: input_bound(request), body) + bounds.settings_tokens(others)
         self.call = Call(
             model=request.model,

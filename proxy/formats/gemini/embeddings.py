@@ -13,6 +13,7 @@ from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.grounding import Grounded
 from proxy.formats.gemini.relay import EVENT_STREAM, LONGEST_MODEL, StreamMeter, model_path, prompt_tokens
 from proxy.formats.gemini.usage import counts_in, neutral_usage, with_services
+from proxy.formats.letters import check_letters
 from proxy.formats.neutral import BadAnswer, BadRequest, Call, Inexpressible, Usage
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.server_tools import heard
@@ -80,6 +81,10 @@ class EmbedAnswer(msgspec.Struct, rename="camel"):
     embedding: Embedding | None = None
     usage_metadata: Any = None
 
+
+FIELDS, BATCH_FIELDS, COUNT_FIELDS = (
+    frozenset(field.encode_name for field in msgspec.structs.fields(kind)) for kind in (Wanted, BatchEmbedRequest, CountRequest)
+)
 
 decode_embed = msgspec.json.Decoder(EmbedRequest).decode
 decode_wanted = msgspec.json.Decoder(Wanted).decode
@@ -152,6 +157,7 @@ class EmbedCall(VectorsCall):
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         self.request = request = decode(decode_embed, body)
+        check_letters(decode_raw(body), FIELDS)
         super().__init__(body, model, read_safely(lambda _: content_tokens(request.content), body))
 
     def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
@@ -168,6 +174,9 @@ class BatchEmbedCall(VectorsCall):
         """Raises BadRequest."""
         self.request = request = decode(decode_batch, body)
         super().__init__(body, model, read_safely(lambda _: sum(content_tokens(item.content) for item in request.requests), body))
+        check_letters(decode_raw(body), BATCH_FIELDS)
+        for item in self.bodies:
+            check_letters(decode_raw(item), FIELDS, "requests.")
 
     def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
         """Google wants the model of the address in each request too."""
@@ -190,6 +199,7 @@ class CountTokensCall(WholeCall):
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         self.request = request = decode(decode_count, body)
+        check_letters(decode_raw(body), COUNT_FIELDS)
         super().__init__(body, model, read_safely(lambda _: counted_tokens(request, bounds.image_tokens(model)), body))
 
     def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:

@@ -18,6 +18,7 @@ from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.grounding import Grounded
 from proxy.formats.gemini.settings import MAX_CHOICES, TokenLimit
 from proxy.formats.gemini.usage import counts_in, merged, neutral_usage, with_services
+from proxy.formats.letters import check_letters, check_nested
 from proxy.formats.metering import OutputMeter
 from proxy.formats.neutral import BadRequest, Call, Failure, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
@@ -125,6 +126,8 @@ class RawAnswer(msgspec.Struct, rename="camel"):
     usage_metadata: Any = None
 
 
+TOOLS = frozenset(KINDS) | {"google_maps", "functionDeclarations", "function_declarations"}
+SETTINGS = frozenset(field.encode_name for field in msgspec.structs.fields(Settings))
 COUNTED = frozenset(field.encode_name for field in msgspec.structs.fields(Request)) | {"model"}
 WORDS = bounds.vocabulary("""
     role parts text thought thoughtSignature thought_signature inlineData inline_data mimeType mime_type data fileData file_data
@@ -150,6 +153,7 @@ class GeminiCall:
         limit, choices = settings.limit or settings.snake_limit, settings.choices
         check_spellings(request)
         check_spellings(settings)
+        check_letters_of(body, request)
         check(request, model, choices)
         bound = read_safely(lambda _: input_bound(request, settings, model), body) + bounds.settings_tokens(unread_fields(body, COUNTED))
         self.call = Call(
@@ -209,6 +213,14 @@ def check_spellings(message: Request | Settings) -> None:
     for own, snake in SPELLINGS[type(message)]:
         if getattr(message, own.name) is not None and getattr(message, snake.name) is not None:
             raise BadRequest(f"Give {own.encode_name} or {snake.encode_name}, not both.", own.encode_name)
+
+
+def check_letters_of(body: bytes, request: Request) -> None:
+    """Raise BadRequest for a setting or a tool whose name is written in other letters."""
+    check_nested(request.tools, TOOLS, "tools.")
+    if request.settings is not None or request.snake_settings is not None:
+        name = "generation_config" if request.settings is None else "generationConfig"
+        check_letters(decode_fields(decode_fields(body)[name]), SETTINGS, f"{name}.")
 
 
 def check(request: Request, model: str, choices: int) -> None:

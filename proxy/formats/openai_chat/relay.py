@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from proxy.formats import bounds
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
 from proxy.formats.codec import Quirks
+from proxy.formats.letters import check_letters, check_nested
 from proxy.formats.metering import OutputMeter
 from proxy.formats.neutral import Call, Failure, Request, Usage, stated
 from proxy.formats.openai_chat.models import limit_field
@@ -61,7 +62,9 @@ class RawAnswer(msgspec.Struct):
     service_tier: Any = None
 
 
-COUNTED = frozenset(RelayedRequest.__struct_fields__) - {"web_search_options"} | {"metadata"}
+FIELDS = frozenset(RelayedRequest.__struct_fields__)
+COUNTED = FIELDS - {"web_search_options"} | {"metadata"}
+TOOL_FIELDS, STREAM_FIELDS = frozenset({"type"}), frozenset({"include_usage"})
 WORDS = bounds.vocabulary("""
     role content type text image_url url detail name refusal tool_calls tool_call_id id index function function_call arguments
     custom input input_audio data format file file_data filename audio cache_control reasoning reasoning_content
@@ -87,7 +90,9 @@ class ChatCall:
         self.body = body
         self.request = request = decode(decode_request, body)
         limit, choices = max(request.max_completion_tokens or 0, request.max_tokens or 0) or None, request.n or 1
-        others = unread_fields(body, COUNTED)
+        others = unread_fields(body, COUNTED, FIELDS)
+        check_nested(request.tools, TOOL_FIELDS, "tools.")
+        check_letters(request.stream_options or (), STREAM_FIELDS, "stream_options.")
         bound = input_bound(request) + bounds.settings_tokens(others)
         # A model that searches does so once, before it answers (platform.openai.com/docs/guides/tools-web-search).
         searches = {} if request.web_search_options is None else {"web_search": 1}

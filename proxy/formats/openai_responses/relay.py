@@ -14,6 +14,7 @@ from msgspec import Meta
 from proxy.formats import bounds, neutral
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
 from proxy.formats.codec import Quirks
+from proxy.formats.letters import check_nested
 from proxy.formats.metering import EventMeter
 from proxy.formats.neutral import Call, Failure, Usage
 from proxy.formats.openai_responses import pictures
@@ -71,7 +72,9 @@ class Delta(msgspec.Struct):
     delta: str
 
 
-COUNTED = frozenset(Request.__struct_fields__) - {"prompt"} | {"metadata"}
+FIELDS = frozenset(Request.__struct_fields__)
+COUNTED = FIELDS - {"prompt"} | {"metadata"}
+TOOL_FIELDS = frozenset({"type", "model", "size", "quality", "partial_images", "svg", "container", "environment", "memory_limit"})
 WORDS = bounds.vocabulary("""
     role content type text image_url detail call_id name arguments output id status summary encrypted_content input file_data
     filename refusal phase
@@ -105,7 +108,8 @@ class ResponsesCall:
         """Raises BadRequest."""
         self.body = body
         self.request = request = decode(decode_request, body)
-        others = unread_fields(body, COUNTED)
+        others = unread_fields(body, COUNTED, FIELDS)
+        check_nested(request.tools, TOOL_FIELDS, "tools.")
         self.call = Call(
             model=request.model,
             input_bound=input_bound(request) + bounds.settings_tokens(others),

@@ -52,7 +52,7 @@ async def admit(entry: Entry, grant: Grant, terms: KeyTerms, call: Call, target:
 
 
 def granted_output(ceiling: Ceiling, reservation: Reservation, call: Call, limit: int | None) -> int | None:
-    """Return the output limit of each choice that the reservation pays for; None if output is free and needs no limit."""
+    """Return the output limit of each choice that the reservation pays for; None if output is free."""
     affordable = ceiling.affordable_output(reservation.amount, call.input_bound)
     if affordable is None:
         return None

@@ -231,9 +231,10 @@ class Ceiling(msgspec.Struct, frozen=True):
         return self.fees + (exact + PER_MILLION - 1) // PER_MILLION
 
     def affordable_output(self, amount: int, input_tokens: int) -> int | None:
-        """Return the output tokens that `amount` nano-USD pays for after fees and input, or None if output is free.
+        """Return the output tokens that `amount` nano-USD pays for; None if output is free.
 
-        The result is 0 if `amount` does not cover fees and input. Free output has no limit, however little is left.
+        Fees and input come first: the result is 0 if `amount` does not cover them. Free output has no limit,
+        however little is left.
         """
         total, paid = input_tokens + self.fetched, (amount - self.fees) * PER_MILLION
         charged = [(rates.dearest_input, rate) for rates in self._reachable(total) if (rate := self._output(rates))]

@@ -23,7 +23,7 @@ context window that is sold."""
 LONGEST_SETTING = 64
 """Bytes of a setting that says nothing to a model; a longer one may be a prompt by another name, such as vLLM's `chat_template`."""
 REFERENCES = frozenset({"file_id", "file_url"})
-"""Fields of parts that stand for what the provider reads elsewhere, in the formats that have no other use for them."""
+"""Fields of parts that stand for what the provider reads elsewhere."""
 FREE = ("arguments", "input")
 """Fields of calls that may hold objects with names of the client's own."""
 LINKS = ("data:image/", "http://", "https://")

@@ -133,7 +133,7 @@ class Meter(Protocol):
 
     @property
     def usage(self) -> Usage | None:
-        """What the provider stated, marked as estimated if the gateway has counted some of it; None if it stated nothing."""
+        """What the provider stated; None if it stated nothing. It is marked if the gateway has counted some of it."""
 
     @property
     def output_seen(self) -> int:

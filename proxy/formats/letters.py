@@ -24,7 +24,10 @@ def check_letters(given: Iterable[str], read: frozenset[str], where: str = "") -
 
 
 def check_nested(value: Any, read: frozenset[str], where: str) -> None:
-    """Check the names in objects, and in the lists and fields of theirs that the gateway reads; others are free in their form."""
+    """Check the names in objects, in lists of them, and in those of their fields that the gateway reads.
+
+    Other fields are free in their form.
+    """
     match value:
         case list():
             for item in value:

@@ -48,7 +48,10 @@ def neutral_usage(wire: WireUsage) -> Usage | None:
 
 
 def whole_usage(wire: WireUsage) -> Usage | None:
-    """Return the usage of a complete answer; None unless it states its output too, which only the start of a stream may leave out."""
+    """Return the usage of a complete answer; None unless it states its output too.
+
+    Only the start of a stream may leave the output out.
+    """
     return neutral_usage(wire) if states_output(wire) else None
 
 

@@ -61,7 +61,10 @@ def tier_in(metadata: Any) -> str:
 
 
 def shown_usage(counts: dict[str, int], metadata: Any, blocked: bool) -> Usage | None:
-    """Return the usage to show to a client: zeros for a blocked prompt without counts, which states nothing to charge by."""
+    """Return the usage to show to a client: zeros for a blocked prompt without counts.
+
+    Such zeros state nothing that could be charged.
+    """
     if not counts and blocked and isinstance(metadata, dict):
         return Usage()
     return neutral_usage(counts)

@@ -86,7 +86,7 @@ class Environment(BaseSettings):
     ai_gateway_config: Path | None = None
     ai_gateway_model_routes: str = ""
     ai_gateway_send_operator_key: CommaList = ()
-    """Models of AI_GATEWAY_MODEL_ROUTES whose addresses receive OPENAI_API_KEY, although another party may run them."""
+    """Models of AI_GATEWAY_MODEL_ROUTES whose addresses receive OPENAI_API_KEY whatever their host."""
     ai_gateway_upstream: str = ""
     ai_gateway_rate_limit_rpm: int | None = Field(None, gt=0)
 
@@ -98,7 +98,11 @@ class Environment(BaseSettings):
     gemini_base_url: str = ""
 
     @field_validator(
-        "gateway_signup_domains", "gateway_encryption_keys", "gateway_private_upstreams", "ai_gateway_send_operator_key", mode="before"
+        "gateway_signup_domains",
+        "gateway_encryption_keys",
+        "gateway_private_upstreams",
+        "ai_gateway_send_operator_key",
+        mode="before",
     )
     @classmethod
     def split_commas(cls, value: object) -> object:

@@ -7,12 +7,13 @@ import re
 from typing import AnyStr
 
 PREFIXES = ("sk-", "AIza", "AQ.", "xai-", "gsk_", "csk-", "pplx-", "fw_", "hf_", "tgp_v1_", "nvapi-", "r8_")
-"""How keys begin: ours and those of OpenAI, Anthropic, DeepSeek and OpenRouter; Google (two); xAI; Groq; Cerebras;
-Perplexity; Fireworks; Hugging Face; Together; NVIDIA; Replicate. Keys without a prefix, such as Mistral's, are not found.
+"""How keys begin: ours and those of OpenAI, Anthropic, DeepSeek and OpenRouter; Google (two); xAI; Groq;
+Cerebras; Perplexity; Fireworks; Hugging Face; Together; NVIDIA; Replicate. Keys without a prefix, such as
+Mistral's, are not found.
 """
 ELLIPSIS = "…"
 START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4}))"
-"""A provider's prefix counts at the start of a word (`task-` contains `sk-`), also after an escape in JSON."""
+"""A prefix counts at the start of a word (`task-` contains `sk-`), also after an escape in JSON."""
 OTHERS = "|".join(map(re.escape, PREFIXES))
 PATTERN = rf"((?i:sk-gw_))\w+|{START}({OTHERS})[A-Za-z0-9_\-]{{16,}}"
 TEXT, BYTES = re.compile(PATTERN, re.ASCII), re.compile(PATTERN.encode())

@@ -75,10 +75,10 @@ def operators_accounts(grant: Grant) -> tuple[Account, ...]:
 
 @lru_cache(maxsize=1)
 def from_environment() -> tuple[Account, ...]:
-    """Return the accounts of the providers, then those of single models; the YAML file stands before AI_GATEWAY_MODEL_ROUTES."""
+    """Return the accounts of the providers, then those of single models: the first route of a name wins."""
     config = operator_config.current()
     defaults = ((slug, default_upstream(slug), configured_key(slug)[1]) for slug in DEFAULT_UPSTREAMS)
-    named = [operators_account(slug, base_url, secret) for slug, base_url, secret in defaults if base_url or secret]
+    named = [operators_account(*default) for default in defaults if default[1] or default[2]]
     return (*named, *(routed_account(route) for route in (*yaml_routes(config), *environment_routes(config))))
 
 

@@ -34,8 +34,8 @@ class GatewayError(Exception):
 
 def without_keys(failure: Failure) -> Failure:
     """Return the failure without the keys that a client or provider wrote into the texts that it repeats."""
-    message, code, param = redact(failure.message), redact(failure.code), failure.param and redact(failure.param)
-    return replace(failure, message=message, code=code, param=param)
+    param = failure.param and redact(failure.param)
+    return replace(failure, message=redact(failure.message), code=redact(failure.code), param=param)
 
 
 def failed(

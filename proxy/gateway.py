@@ -88,7 +88,8 @@ async def aim(exchange: Exchange, incoming: Incoming) -> Target:
         raise BadRequest("The model's name holds characters that no name has.", "model")
     if contains_key(incoming.call.model):
         # It would go to the provider as it is, in the body or the address.
-        raise BadRequest("The model's name contains an API key. Send the key in the authorization header only.", "model")
+        text = "The model's name contains an API key. Send the key in the authorization header only."
+        raise BadRequest(text, "model")
     if not exchange.grant.allows_model(incoming.call.model):
         raise errors.model_not_allowed(incoming.call.model)
     target = await routing.resolve(exchange.grant, incoming.call.model)

@@ -1,7 +1,7 @@
 """Which of the operator's provider keys a configured address receives.
 
-A key belongs to one provider account. Sending it to another host would hand the account to the owner of that host.
-An address therefore receives it only if it is the provider's own, the operator's default upstream for that
+A key belongs to one provider account. Sending it to another host would hand the account to the owner of that
+host. An address therefore receives it only if it is the provider's own, the operator's default upstream for that
 provider, or named by the operator.
 """
 
@@ -88,7 +88,8 @@ def is_providers_own(provider: str, base_url: str) -> bool:
 def origin_of(base_url: str) -> str:
     """Return scheme, host and port, compared exactly: http is not https, and `host.` is not `host`.
 
-    yarl reads the address as the HTTP client does that connects to it. The result has no user name or password.
+    yarl reads the address as the HTTP client does that connects to it. The result has no user name or
+    password.
     Raises ValueError if the text is not an http(s) address with a host.
     """
     url = URL(base_url)

@@ -1,4 +1,4 @@
-"""The operator's routes: single models at their own addresses, each with the key that its address receives."""
+"""The operator's routes: models at their own addresses, each with the key that its address receives."""
 
 from dataclasses import dataclass
 

@@ -80,7 +80,8 @@ def configured(model: str, own: tuple[Account, ...], operators: tuple[Account, .
         return replace(account, preferred=openai_responses.NAME) if route.api == "responses" else account
     for account in operators:
         if model in account.models:
-            return replace(account, preferred=openai_responses.NAME) if route and route.api == "responses" else account
+            is_responses = route is not None and route.api == "responses"
+            return replace(account, preferred=openai_responses.NAME) if is_responses else account
     if route:
         raise without_account(model, route.provider)
     return DEMO_ACCOUNT if model in demo.MODELS else None
@@ -122,8 +123,8 @@ async def listed(grant: Grant) -> dict[str, str]:
     own, operators = await accounts_of_project.get(grant.project_id), operators_accounts(grant)
     config, by_name = operator_config.current(), names_of_accounts(own, operators)
     names = {name: account.slug for account in own for name in sorted(account.models)}
-    known = {*by_name, DEMO}
-    names |= {model.name: model.provider for model in config.models if model.provider in known and not model.base_url}
+    served = (model for model in config.models if model.provider in by_name or model.provider == DEMO)
+    names |= {model.name: model.provider for model in served if not model.base_url}
     names |= {name: account.slug for account in operators for name in account.models}
     names |= dict.fromkeys(demo.MODELS, DEMO)
     return {name: owner for name, owner in names.items() if grant.allows_model(name)}

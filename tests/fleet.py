@@ -125,7 +125,7 @@ def fleet(data: Path, servers: dict[str, str], processes: int = PROCESSES) -> It
 
 @contextmanager
 def own_servers() -> Iterator[dict[str, str]]:
-    """Yield a PostgreSQL with the settings of a deployment and an empty Redis, if the tests run on servers."""
+    """Yield a PostgreSQL with a deployment's settings and an empty Redis, if the tests run on servers."""
     if not ON_SERVERS:
         yield {}
         return

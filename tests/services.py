@@ -60,7 +60,7 @@ class Server:
         return False
 
     def start(self) -> None:
-        """Start it again. After a kill, PostgreSQL refuses to start until the last of its processes has gone."""
+        """Start it again. PostgreSQL refuses to while a process of the killed server is still there."""
         for _ in range(ATTEMPTS):
             self.process = self.begin()
             if self.came_up():

@@ -1,4 +1,4 @@
-"""A commit of the gateway is durable on PostgreSQL, also if the server's default gives that up; the start says what is unsafe."""
+"""Commits on PostgreSQL are durable whatever the server's default; the start names unsafe settings."""
 
 import os
 from collections.abc import Iterator

@@ -1,6 +1,7 @@
 """Keys that clients put where they do not belong are in no record, log line or error."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx
@@ -55,8 +56,9 @@ def test_names_of_models_stay(name: str) -> None:
     assert redact(name) == name and not contains_key(name)
 
 
-def send(gateway: LiveGateway, token: str, path: str, body: dict[str, object], **headers: str) -> httpx.Response:
-    return httpx.post(f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {token}", **headers})
+def send(gateway: LiveGateway, token: str, path: str, body: Mapping[str, object], **headers: str) -> httpx.Response:
+    headers["authorization"] = f"Bearer {token}"
+    return httpx.post(f"{gateway.url}{path}", json=body, headers=headers)
 
 
 @pytest.mark.databases
@@ -81,8 +83,8 @@ def test_a_key_as_a_models_name_is_refused_and_recorded_without_it(
     body: dict[str, object],
 ) -> None:
     key = KEYS[name]
-    written = {field: value.format(key) if field == "model" else value for field, value in body.items() if isinstance(value, str | int)}
-    answer = send(live_gateway, token, path.format(key), {**body, **written})
+    written = body | {"model": str(body["model"]).format(key)} if "model" in body else body
+    answer = send(live_gateway, token, path.format(key), written)
     assert answer.status_code == 400 and SECRET_PARTS[name] not in answer.text and "API key" in answer.text
     record = the_record()
     assert record.model_asked.endswith("…") and SECRET_PARTS[name] not in str(UsageRecord.objects.values().get())

@@ -22,7 +22,7 @@ BUSY_S = 10
 """How long another writer, such as a page that saves a form, may keep the ledger waiting."""
 BUSY_STEP_S = 0.01
 BUSY_GAP_S = 1.0
-"""The lock counts as held without a break if two attempts that found it held are no further apart than this."""
+"""Longest time between two attempts that count as having found the same lock."""
 LOCK_SPACE = 0x1ED6
 """The first number of our PostgreSQL advisory locks, which keeps them apart from anyone else's in the same database."""
 HANDOVER_S = 40
@@ -87,8 +87,8 @@ class SqliteConnection:
     async def begin(self) -> None:
         """Wait for another writer without blocking the event loop.
 
-        BUSY_S counts from the moment at which the lock was first found held. Transactions follow each other here, so
-        a wait that began with each of them would keep the last request for a multiple of it.
+        BUSY_S counts from the moment at which the lock was first found held. Transactions follow each other
+        here: if each waited that long, the last request would wait for a multiple of it.
         """
         while True:
             try:

@@ -169,8 +169,8 @@ class DirtyDayQuerySet(models.QuerySet["DirtyDay"]):
     def delete_without_project(self) -> int:
         """Delete the marks of deleted projects, and return how many those were.
 
-        A request that ends after its project was deleted leaves a record and marks its day. No roll-up can take such
-        a day: its sums belong to a project.
+        A request that ends after its project was deleted leaves a record and marks its day. No roll-up can take
+        such a day: its sums belong to a project.
         """
         deleted, _ = self.exclude(Exists(Project.objects.filter(pk=OuterRef("project_id")))).delete()
         return deleted

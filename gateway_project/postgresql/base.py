@@ -51,7 +51,7 @@ class DatabaseWrapper(base.DatabaseWrapper):
     Database = Driver()  # type: ignore[assignment]  # its type says a module
 
     def init_connection_state(self) -> None:
-        """Make commits durable also where the server's default is not: commands and workers write records, too."""
+        """Make commits durable even if the server's default is not: commands and workers write records."""
         super().init_connection_state()
         self.connection.execute(SYNCHRONOUS_COMMIT)
         if not self.get_autocommit():

@@ -1,7 +1,8 @@
 """The text of a provider's error, whichever API it imitates and whatever is wrong with it.
 
-One rule for all formats: a field counts only if it has the JSON type that a vendor documents for it. A message of another
-type is searched for the texts inside it; if there is none, the error has no message. No value is shown as Python text.
+One rule for all formats: a field counts only if it has the JSON type that a vendor documents for it. A message
+of another type is searched for the texts inside it; if there is none, the error has no message. No value is shown
+as Python text.
 """
 
 from typing import Any
@@ -22,7 +23,8 @@ def message_of(error: Any, depth: int = DEEPEST) -> str:
         case str():
             return error
         case {"message": str(message), "metadata": {"raw": str(raw)}} if message:
-            return f"{message}: {raw}"  # OpenRouter hides the provider's own message behind "Provider returned error".
+            # OpenRouter hides the provider's own message behind "Provider returned error".
+            return f"{message}: {raw}"
         case {"msg": str(text), "loc": [*place]} if text:
             return f"{place_of(place)}: {text}" if place_of(place) else text  # FastAPI's form
         case dict():

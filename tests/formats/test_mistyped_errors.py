@@ -1,4 +1,4 @@
-"""A provider's error whose fields have other JSON types than documented: words are found, and no value is shown as Python text."""
+"""Mistyped fields in a provider's error: words are found, and no value is shown as Python text."""
 
 import json
 from typing import Any

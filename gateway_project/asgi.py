@@ -1,5 +1,6 @@
 """The ASGI application: gateway routes on the lean path, everything else through Django."""
 
+import asyncio
 import os
 from typing import Any
 
@@ -32,13 +33,37 @@ async def application(scope: dict[str, Any], receive: lean.Receive, send: lean.S
 
 async def page(scope: dict[str, Any], receive: lean.Receive, send: lean.Send) -> None:
     """Django's answer, or a 413 in its place."""
-    body = CappedBody(receive)
+    body, answer = CappedBody(receive), PageAnswer(send)
     if announced_length(scope) > MAX_PAGE_BODY_BYTES:
         body.too_large = True
     else:
-        await django_application(scope, body.receive, send)
+        try:
+            await django_application(scope, body.receive, answer.send)
+        except asyncio.CancelledError:
+            await answer.stop()
     if body.too_large:
         await lean.Reply(413, {"content-type": "text/plain; charset=utf-8"}, b"The request body is too large.\n").deliver(send)
+
+
+class PageAnswer:
+    """Django's answer on its way to the client, or a 503 in its place if the server stops before it starts."""
+
+    def __init__(self, send: lean.Send) -> None:
+        self.wire = send
+        self.has_started = self.is_stopped = False
+
+    async def send(self, message: lean.Message) -> None:
+        # A view in a thread cannot be cancelled: what it still answers has no place any more.
+        if not self.is_stopped:
+            self.has_started = True
+            await self.wire(message)
+
+    async def stop(self) -> None:
+        """End the answer. One that has started is cut: a proper end would make a part of it look like the whole."""
+        lean.outlive_cancellation()
+        self.is_stopped = True
+        if not self.has_started:
+            await lean.stopped().deliver(self.wire)
 
 
 def announced_length(scope: lean.Scope) -> int:

@@ -20,6 +20,9 @@ BODY_PAUSE_S = 30
 MAX_HEADER_BYTES = settings.ENV.gateway_max_header_bytes
 MAX_HEADER_COUNT = settings.ENV.gateway_max_header_count
 YOUNG_OBJECTS = 10_000
+ERRORS_OUT_S = 1
+"""How long a stopping process waits for clients to take their last bytes, after all requests are settled."""
+ERRORS_OUT_POLL_S = 0.02
 
 
 class CappedProtocol(HttpToolsProtocol):
@@ -95,6 +98,14 @@ class GatewayServer(uvicorn.Server):
         process.ready = False
         await asyncio.sleep(settings.ENV.gateway_drain_s)
         await super().shutdown(sockets=sockets)
+        await self.let_errors_out()
+
+    async def let_errors_out(self) -> None:
+        """Wait until requests that were cancelled have answered so, and their connections are closed."""
+        for _ in range(int(ERRORS_OUT_S / ERRORS_OUT_POLL_S)):
+            if not self.server_state.connections:
+                return
+            await asyncio.sleep(ERRORS_OUT_POLL_S)
 
 
 def spare_the_collector() -> None:

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 
 KEEPALIVE_S = 15
 """Seconds without a byte. Common proxies cut a connection that is silent for 30 to 60 of them."""
@@ -38,11 +37,17 @@ class Downstream:
         self.sending = False
         self.sent_at = self.loop.time()
 
-    async def send_last(self, words: bytes) -> None:
-        """Why the stream ends. A client that does not read is not waited for: what it used is to be settled."""
-        with suppress(TimeoutError):
+    async def send_last(self, words: bytes) -> bool:
+        """Why the stream ends. A client that does not read is not waited for: what it used is to be settled.
+
+        Return whether the client took it.
+        """
+        try:
             async with asyncio.timeout(LAST_WORDS_S):
                 await self.send(words)
+        except TimeoutError:
+            return False
+        return True
 
     def look(self) -> None:
         left = self.sent_at + KEEPALIVE_S - self.loop.time()

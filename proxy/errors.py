@@ -243,7 +243,8 @@ def client_closed() -> GatewayError:
 
 
 def stopped() -> GatewayError:
-    return failed(503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", "The gateway was stopped before the answer ended.")
+    text = "The gateway was stopped before the answer ended. Try again in a moment."
+    return failed(503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", text, headers={"retry-after": "2"})
 
 
 def internal() -> GatewayError:

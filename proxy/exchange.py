@@ -26,9 +26,9 @@ from projects.redaction import contains_key, redact
 from proxy import metrics
 from proxy.admission import Admission, admit, standing_of
 from proxy.conversion import CODECS
-from proxy.errors import GatewayError, rate_headers, wrong_key
+from proxy.errors import GatewayError, rate_headers, stopped, wrong_key
 from proxy.formats.neutral import Call, Usage
-from proxy.lean import GatewayRequest, Headers, Reply
+from proxy.lean import GatewayRequest, Headers, Reply, outliving_cancellation
 from proxy.operations import Operation
 from proxy.routing import Target
 
@@ -126,11 +126,14 @@ class Exchange:
             entry.latency_us = int(seconds * 1e6)
             if self.first_token_at is not None:
                 entry.first_token_us = int((self.first_token_at - self.started) * 1e6)
-            await self.keep(entry)
+            # The ledger completes a write whose request is cancelled; the answer that agrees with it still goes out.
+            with outliving_cancellation():
+                await self.keep(entry)
         under_way.discard(self)
         self.observe(outcome, status, seconds, error)
         if self.grant is not None and self.standing is None and outcome not in WITHOUT_STANDING:
-            self.standing = await standing_of(self.grant)
+            with outliving_cancellation():
+                self.standing = await standing_of(self.grant)
 
     async def keep(self, entry: Entry) -> None:
         if self.admission is None:
@@ -198,6 +201,14 @@ class Exchange:
     async def refuse(self, error: GatewayError) -> Reply:
         """The gateway's own error, in the caller's dialect."""
         await self.finish(error.outcome, error.status, error.failure.code)
+        return self.error_reply(error)
+
+    async def stop(self) -> Reply:
+        """Return the error of a request that the stopping server cancels, and finish the request if nothing did."""
+        error = stopped()
+        return self.error_reply(error) if self.ended else await self.refuse(error)
+
+    def error_reply(self, error: GatewayError) -> Reply:
         body = self.codec.render_error(error.failure, self.request_id)
         return Reply(error.status, {**self.headers(), "content-type": "application/json", **error.headers}, body)
 

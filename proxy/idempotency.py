@@ -28,7 +28,7 @@ from projects.configcache import read
 from projects.redaction import contains_key
 from proxy import errors
 from proxy.exchange import Exchange
-from proxy.lean import GatewayRequest, Headers, LeanResponse, Reply, Stream
+from proxy.lean import GatewayRequest, Headers, LeanResponse, Reply, Stream, outliving_cancellation
 from proxy.models import IdempotentRequest
 from proxy.operations import Operation
 
@@ -192,7 +192,8 @@ class Claim:
         if self.renewal is not None:
             self.renewal.cancel()
         try:
-            await read(query)
+            with outliving_cancellation():
+                await read(query)
         except DatabaseError as error:
             log.error("an idempotency key could not be written", request_id=self.exchange.request_id, reason=str(error))
 

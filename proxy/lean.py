@@ -5,7 +5,8 @@ that nothing is stored for a caller who has no key. See `docs/adr/0001-lean-hand
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
@@ -28,6 +29,10 @@ class BodyTooLarge(Exception):
 
 class ClientGone(Exception):
     """The client has closed its connection."""
+
+
+class ClientStalled(Exception):
+    """The client does not read the rest of its stream."""
 
 
 class GatewayRequest(HttpRequest):
@@ -161,10 +166,42 @@ def route(path: str) -> ResolverMatch | None:
 async def handle(match: ResolverMatch, scope: Scope, receive: Receive, send: Send) -> None:
     request = GatewayRequest(scope, receive)
     try:
-        response = await match.func(request, *match.args, **match.kwargs)
-        await response.deliver(send)
+        response = await answer_of(match, request)
+        with suppress(ClientStalled, asyncio.CancelledError):  # The server closes a connection whose response has no end.
+            await response.deliver(send)
     finally:
         request.connection.close()
+
+
+async def answer_of(match: ResolverMatch, request: GatewayRequest) -> LeanResponse:
+    """Return the view's response, or a 503 if the server stops before the view has one."""
+    try:
+        response: LeanResponse = await match.func(request, *match.args, **match.kwargs)
+    except asyncio.CancelledError:
+        outlive_cancellation()
+        return stopped()
+    return response
+
+
+def stopped() -> Reply:
+    """Return what a request gets that the stopping server could not wait for, if no format of a client applies."""
+    headers = {"content-type": "text/plain; charset=utf-8", "retry-after": "2", "cache-control": "no-store"}
+    return Reply(503, headers, b"The gateway was stopped before the answer ended. Try again in a moment.\n")
+
+
+@contextmanager
+def outliving_cancellation() -> Iterator[None]:
+    """Leave the block early if this task is cancelled in it, and go on behind it."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        outlive_cancellation()
+
+
+def outlive_cancellation() -> None:
+    """Mark the cancellation of this task as handled: the server cancels tasks only to make them end soon."""
+    if task := asyncio.current_task():
+        task.uncancel()
 
 
 def wire_headers(headers: Headers) -> list[tuple[bytes, bytes]]:

@@ -11,12 +11,13 @@ from billing.money import decimal_usd
 from proxy import errors
 from proxy.conversion import Conversion
 from proxy.downstream import Downstream
+from proxy.errors import GatewayError
 from proxy.exchange import Exchange
 from proxy.formats.codec import Incoming, Meter
 from proxy.formats.neutral import Usage
 from proxy.formats.server_tools import are_estimated, tier_of
 from proxy.formats.tokens import tokens_in_size
-from proxy.lean import Headers, Reply
+from proxy.lean import ClientStalled, Headers, Reply, outlive_cancellation
 from proxy.routing import Target
 from proxy.upstream import UpstreamReply
 
@@ -84,27 +85,51 @@ async def relay(
     """Forwards each chunk as it comes while the meter reads it; whoever breaks off, what was used is charged."""
     meter = incoming.meter()
     downstream = Downstream(send_chunk, incoming.keep_alive if is_stream(incoming, reply) else no_words)
-    outcome, status, reason = Outcome.OK, reply.status, ""
+    error = await failure_of(forward(exchange, meter, downstream, reply), exchange, target)
+    # Who has the last event has all: OpenAI's SDK leaves with it, and does not wait for the end of the connection.
+    error = None if downstream.has_all else error
+    is_read = True
     try:
-        await forward(exchange, meter, downstream, reply)
-    except asyncio.CancelledError:
-        error = errors.stopped()
-        outcome, status, reason = error.outcome, error.status, error.failure.code
-        await downstream.send_last(meter.error_event(error.failure, exchange.request_id))
-        raise
-    except Exception as failure:
-        # Who has the last event has all: OpenAI's SDK leaves with it, and does not wait for the end of the connection.
-        if not downstream.has_all:
-            error = errors.of(failure, target.account.provider.name)
-            outcome, status, reason = error.outcome, error.status, error.failure.code
-            await downstream.send_last(meter.error_event(error.failure, exchange.request_id))
+        if error is not None:
+            is_read = await downstream.send_last(meter.error_event(error.failure, exchange.request_id))
     finally:
         downstream.close()
-        if meter.provider_failed and outcome is Outcome.OK:
-            outcome, status, reason = Outcome.UPSTREAM_ERROR, 502, "upstream_status"
-        used = used_by_stream(exchange, incoming, target, meter, complete=is_whole(reply) or outcome is Outcome.OK)
-        charge(exchange, with_tier(used, reply))
-        await exchange.finish(outcome, status, reason)
+        await settle(exchange, incoming, target, reply, meter, error)
+    if not is_read:
+        raise ClientStalled
+
+
+async def failure_of(forwarding: Awaitable[None], exchange: Exchange, target: Target) -> GatewayError | None:
+    """Return why an answer could not be forwarded to its end, or None."""
+    try:
+        await forwarding
+    except asyncio.CancelledError:
+        outlive_cancellation()
+        ended = exchange.request.connection.ended  # The connection's own cancellation may come late.
+        return errors.stopped() if ended is None else errors.of(ended)
+    except Exception as failure:
+        return errors.of(failure, target.account.provider.name)
+    return None
+
+
+async def settle(
+    exchange: Exchange,
+    incoming: Incoming,
+    target: Target,
+    reply: UpstreamReply,
+    meter: Meter,
+    error: GatewayError | None,
+) -> None:
+    """Charge what the meter saw, and finish the request with the outcome that its stream had."""
+    has_ended_well = error is None and not meter.provider_failed
+    used = used_by_stream(exchange, incoming, target, meter, complete=is_whole(reply) or has_ended_well)
+    charge(exchange, with_tier(used, reply))
+    if error is not None:
+        await exchange.finish(error.outcome, error.status, error.failure.code)
+    elif meter.provider_failed:
+        await exchange.finish(Outcome.UPSTREAM_ERROR, 502, "upstream_status")
+    else:
+        await exchange.finish(Outcome.OK, reply.status)
 
 
 async def forward(exchange: Exchange, meter: Meter, downstream: Downstream, reply: UpstreamReply) -> None:

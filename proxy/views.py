@@ -9,24 +9,23 @@ from urllib.parse import parse_qs
 from proxy import catalogue, counting, errors, gateway, operations, usage
 from proxy.exchange import Exchange
 from proxy.formats import anthropic, gemini
-from proxy.lean import GatewayRequest, LeanResponse, LeanView
+from proxy.lean import GatewayRequest, LeanResponse, LeanView, outlive_cancellation
 from proxy.operations import Operation
 
 Answer = Callable[..., Awaitable[LeanResponse]]
 
 
 def gateway_view(operation: Operation, answer: Answer, address: Callable[[GatewayRequest], dict[str, Any]] | None = None) -> LeanView:
-    """`address` reads from a request's address what is not in the path. A request that is cut short leaves its record, too."""
+    """`address` reads from a request's address what is not in the path. A request that the stopping server
+    cancels gets an error in its own dialect and leaves its record."""
 
     async def view(request: GatewayRequest, **captured: Any) -> LeanResponse:
         exchange = Exchange(request, operation)
         try:
             return await answer(exchange, **captured, **(address(request) if address else {}))
         except asyncio.CancelledError:
-            if not exchange.ended:
-                error = errors.stopped()
-                await exchange.finish(error.outcome, error.status, error.failure.code)
-            raise
+            outlive_cancellation()
+            return await exchange.stop()
 
     view.operation = operation  # type: ignore[attr-defined]
     return view

@@ -219,3 +219,4 @@ def test_told_to_stop_it_settles_also_the_stream_of_a_client_that_does_not_read(
     assert gateway.query("SELECT * FROM billing_reservation") == []
     ((outcome, output),) = gateway.query("SELECT outcome, output_tokens FROM billing_usagerecord")
     assert outcome == "unavailable" and 0 < output < 240_000
+    assert "Traceback" not in gateway.output.read_text()

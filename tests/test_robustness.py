@@ -17,6 +17,7 @@ import pytest
 from aiohttp import web
 from asgiref.sync import sync_to_async
 from django.conf import settings
+from prometheus_client import REGISTRY
 
 from billing.ledger import Entry, LedgerUnavailable, Reservation, SqlLedger, steps
 from billing.ledger.session import SqliteConnection, connect
@@ -34,7 +35,7 @@ from proxy.exchange import under_way
 from proxy.lean import GatewayRequest, Message
 from proxy.models import Credential
 from proxy.providers import PROVIDERS
-from proxy.views import chat_completions
+from proxy.views import chat_completions, model_list
 from tests.live import LiveGateway, the_record
 from tests.process import GatewayProcess
 from tests.upstream import LocalUpstream
@@ -126,10 +127,39 @@ async def test_a_request_that_is_stopped_before_it_has_arrived_leaves_its_record
     async with asyncio.timeout(5):
         await asked.wait()
     answering.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await answering
+    answer = await answering
+    assert answer.status == 503 and json.loads(answer.body)["error"]["code"] == "service_unavailable"
+    assert answer.headers["retry-after"] and answer.headers["x-request-id"] == json.loads(answer.body)["error"]["request_id"]
     record = await UsageRecord.objects.aget()
     assert (record.outcome, record.status_code, record.error) == (Outcome.UNAVAILABLE, 503, "service_unavailable")
+    assert not under_way
+
+
+async def test_a_stop_while_a_request_is_recorded_changes_neither_its_answer_nor_its_record(
+    ledger: SqlLedger, demo_project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("billing.ledger._current", [ledger])
+    _, token = await sync_to_async(ApiKey.objects.mint)(demo_project, "app")
+    recording, begin = asyncio.Event(), ledger.connection.begin
+
+    async def slow() -> None:
+        recording.set()
+        await asyncio.sleep(0.05)
+        await begin()
+
+    monkeypatch.setattr(ledger.connection, "begin", slow)
+    headers = [(b"authorization", f"Bearer {token}".encode())]
+    scope = {"path": "/v1/models", "method": "GET", "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1)}
+    before = REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "ok"}) or 0
+    answering = asyncio.create_task(model_list(GatewayRequest(scope, asyncio.Future)))
+    async with asyncio.timeout(5):
+        await recording.wait()
+    answering.cancel()
+    assert (await answering).status == 200
+    await asyncio.sleep(0.2)
+    record = await UsageRecord.objects.aget()
+    assert (record.outcome, record.status_code) == (Outcome.OK, 200)
+    assert REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "ok"}) == before + 1
     assert not under_way
 
 

@@ -165,7 +165,8 @@ def used_by_stream(exchange: Exchange, incoming: Incoming, target: Target, meter
         seen = Usage(input=target.input_estimate(incoming.call), output=meter.output_seen)
     if usage is None:
         return replace(seen, tool_calls=dict(meter.calls_seen), estimated=True)
-    return replace(usage, output=max(usage.output, seen.output))
+    # Servers that state the usage at the end may begin with zeros.
+    return replace(usage, input=usage.input if usage.prompt else seen.input, output=max(usage.output, seen.output))
 
 
 def charge(exchange: Exchange, usage: Usage) -> int:

@@ -1,11 +1,17 @@
-"""What the meters of streams share: counting output, and reading server-sent events as they pass."""
+"""What the meters of streams share: counting output, reading server-sent events, noticing an early end."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from contextlib import suppress
 
 from proxy.formats.neutral import Failure
 from proxy.formats.sse import END_OF_EVENT, EventSplitter, EventTooLong
+
+INCOMPLETE = Failure(
+    kind="network",
+    code="upstream_unreachable",
+    message="The provider ended its answer before it was complete.",
+    status=502,
+)
 
 
 class OutputMeter:
@@ -16,6 +22,23 @@ class OutputMeter:
     output_seen = 0
     output_least = 0
     ended = False
+    failure: Failure | None = None
+    provider_failed = False
+    has_unread = False
+    """Whether an event passed that was too long to read: it may have been the last one."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether the provider said that the answer is complete."""
+        return self.ended
+
+    def check_end(self) -> None:
+        """Set `failure` if the provider closed the stream before the answer was complete.
+
+        HTTP cannot show this: the provider may end the body properly in the middle of an answer.
+        """
+        if not (self.is_complete or self.provider_failed or self.has_unread):
+            self.failure = INCOMPLETE
 
     @property
     def calls_seen(self) -> Mapping[str, int]:
@@ -27,12 +50,10 @@ class OutputMeter:
 
 
 class EventMeter(OutputMeter, ABC):
-    """Of a format whose streams end with an event of their own: one that breaks off before it is the provider's failure."""
+    """Reads a format whose streams end with an event of their own: a stream without it is the provider's failure."""
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
-        self.failure: Failure | None = None
-        self.provider_failed = False
 
     @abstractmethod
     def read(self, event: bytes) -> None:
@@ -40,14 +61,29 @@ class EventMeter(OutputMeter, ABC):
 
     def feed(self, data: bytes) -> bytes:
         """Takes bytes from the provider, gives those for the client."""
-        with suppress(EventTooLong):
+        try:
             for event in self.splitter.feed(data):
                 self.read(event)
+        except EventTooLong:
+            self.has_unread = True
         return data
 
     def finish(self) -> bytes:
         """The blank line that a server left out after its last event, since clients drop that event otherwise."""
         rest = self.splitter.finish()
         self.read(rest)
-        self.provider_failed = self.provider_failed or not self.ended
+        self.check_end()
         return END_OF_EVENT if rest else b""
+
+    def error_event(self, failure: Failure, request_id: str) -> bytes:
+        """Render a failure in place of the rest of the stream, which may have stopped inside an event."""
+        return end_of(self.splitter) + self.own_error_event(failure, request_id)
+
+    @abstractmethod
+    def own_error_event(self, failure: Failure, request_id: str) -> bytes:
+        """Render a failure as an event of this format."""
+
+
+def end_of(splitter: EventSplitter) -> bytes:
+    """Return what ends an event of which only a part was passed on."""
+    return END_OF_EVENT if splitter.rest else b""

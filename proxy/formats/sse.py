@@ -11,6 +11,7 @@ LF_BLANK_LINE = re.compile(rb"\n\n")
 """The same for nearly all streams, which have no CR: several times faster to search."""
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 END_OF_EVENT = b"\n\n"
+NAME = b"event:"
 COMMENT = b": keep-alive" + END_OF_EVENT
 SEAM = 2
 """Bytes of a blank line that may have come before the rest of it."""
@@ -70,6 +71,11 @@ def between_events(passed: bytes) -> bool:
 def comment_after(passed: bytes) -> bytes:
     """A sign of life for clients that skip comments, as the standard asks of them."""
     return COMMENT if between_events(passed) else b""
+
+
+def name_of(event: bytes) -> bytes:
+    """Return the name in the event's first line, or nothing if that line holds something else."""
+    return event.splitlines()[0][len(NAME) :].strip() if event.startswith(NAME) else b""
 
 
 def data_of(event: bytes) -> bytes:

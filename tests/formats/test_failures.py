@@ -11,6 +11,7 @@ from proxy.formats.anthropic.relay import AnthropicCall
 from proxy.formats.codec import Incoming, Meter, Quirks
 from proxy.formats.completions import CompletionsCall
 from proxy.formats.gemini.relay import GeminiCall
+from proxy.formats.metering import INCOMPLETE
 from proxy.formats.neutral import Call, Failed, Failure, Message, Request, Text, Usage
 from proxy.formats.openai_chat.relay import ChatCall
 from proxy.formats.openai_embeddings import EmbeddingsCall
@@ -53,8 +54,9 @@ def metered(meter: Meter, stream: bytes) -> tuple[bytes, bool]:
 @pytest.mark.parametrize("scenario", ["text", "parallel calls"])
 def test_a_sound_stream_is_no_failure(name: str, scenario: str) -> None:
     stream = stream_of(name, scenario)
-    passed, failed = metered(CALLS[name].meter(), stream)
-    assert not failed and passed
+    meter = CALLS[name].meter()
+    passed, failed = metered(meter, stream)
+    assert not failed and meter.failure is None and passed
 
 
 @pytest.mark.parametrize("name", CALLS)
@@ -81,7 +83,9 @@ def test_an_error_in_a_stream_passes_and_is_known(name: str) -> None:
 def test_a_stream_without_its_last_event_is_a_failure(name: str) -> None:
     stream = stream_of(name)
     cut = stream[: stream[:-2].rindex(b"\n\n") + 2]
-    assert metered(CALLS[name].meter(), cut) == (cut, True)
+    meter = CALLS[name].meter()
+    assert metered(meter, cut) == (cut, False)
+    assert meter.failure == INCOMPLETE
 
 
 # Failures told to the client ----------------------------------------------------------------------------------------------

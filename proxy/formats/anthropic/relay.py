@@ -21,7 +21,7 @@ from proxy.formats.metering import EventMeter
 from proxy.formats.neutral import Call, Failure, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.server_tools import DEFAULT_CALLS, limit_of, objects, stated_calls
-from proxy.formats.sse import between_events, data_of
+from proxy.formats.sse import between_events, data_of, name_of
 from proxy.formats.tokens import tokens_in_size, tokens_in_text
 from proxy.formats.unread import advisers, of_other_models, unbounded, unread_fields
 
@@ -75,6 +75,7 @@ class Event(msgspec.Struct):
     content_block: Block | None = None
     message: StartedMessage | None = None
     usage: WireUsage | None = None
+    error: Any = None
 
 
 class Answer(msgspec.Struct):
@@ -92,6 +93,7 @@ WORDS = bounds.vocabulary("""
 
 READ = (b"_delta", b'"usage"', b'"error"', b'"server_tool_use"')
 """What stands in the events of a stream that are decoded."""
+STOP = b"message_stop"
 SEARCH = Block("server_tool_use", "web_search")
 
 decode_request = msgspec.json.Decoder(Request).decode
@@ -230,6 +232,16 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         return None, tokens_in_size(len(body))
 
 
+def is_stop(event: bytes) -> bool:
+    """Return whether this is the last event of a stream; a text may contain the same word."""
+    if name_of(event) == STOP:
+        return True
+    try:
+        return decode_repaired(decode_event, data_of(event)).type == STOP.decode()
+    except UNREADABLE:
+        return False
+
+
 def usage_in(raw: msgspec.Raw) -> Usage | None:
     try:
         return whole_usage(decode_usage(raw))
@@ -267,15 +279,16 @@ class StreamMeter(EventMeter):
 
     def read(self, event: bytes) -> None:
         """Most events are pieces of text; those without text or usage are not decoded. A quote in a text has a backslash before it."""
-        if b'"message_stop"' in event:
-            self.ended = True
+        if STOP in event:
+            self.ended = self.ended or is_stop(event)
         if not any(mark in event for mark in READ):
             return
+        self.provider_failed = self.provider_failed or name_of(event) == b"error"
         try:
             parsed = decode_repaired(decode_event, data_of(event))
         except UNREADABLE:
             return
-        self.provider_failed = self.provider_failed or parsed.type == "error"
+        self.provider_failed = self.provider_failed or parsed.type == "error" or parsed.error is not None
         if parsed.delta is not None:
             delta = parsed.delta
             self.count(tokens_in_text(delta.text or delta.thinking or delta.partial_json))
@@ -286,5 +299,5 @@ class StreamMeter(EventMeter):
             self.reported = merged(self.reported, wire)
             self.final = parsed.type == "message_delta" and (self.final or states_output(wire))
 
-    def error_event(self, failure: Failure, request_id: str) -> bytes:
+    def own_error_event(self, failure: Failure, request_id: str) -> bytes:
         return error_event(failure, request_id)

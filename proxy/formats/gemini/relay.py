@@ -3,6 +3,7 @@
 A request is relayed as it came but for the fields that the gateway must set, so only what it must know is decoded here.
 """
 
+from contextlib import suppress
 from functools import partial
 from typing import Any
 from urllib.parse import quote
@@ -102,6 +103,7 @@ class Content(msgspec.Struct):
 
 
 class Candidate(msgspec.Struct, rename="camel"):
+    index: Any = None
     content: Content | None = None
     finish_reason: str | None = None
     grounding_metadata: Any = None
@@ -112,13 +114,6 @@ class Answer(msgspec.Struct, rename="camel"):
     prompt_feedback: Any = None
     usage_metadata: Any = None
     error: Any = None
-
-    @property
-    def ends(self) -> bool:
-        """A finish reason ends an answer. A prompt that is blocked has none, and no candidates."""
-        if not self.candidates:
-            return bool(self.prompt_feedback)
-        return any(candidate.finish_reason is not None for candidate in self.candidates)
 
 
 class RawAnswer(msgspec.Struct, rename="camel"):
@@ -135,9 +130,12 @@ WORDS = bounds.vocabulary("""
     code codeExecutionResult code_execution_result outcome output
 """)
 
+NOTHING_KNOWN = Answer()
+
 decode_request = msgspec.json.Decoder(Request, strict=False).decode
 decode_raw = msgspec.json.Decoder(RawAnswer).decode
 decode_answer = msgspec.json.Decoder(Answer).decode
+decode_candidates = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 
 class GeminiCall:
@@ -323,9 +321,18 @@ class StreamMeter(OutputMeter):
         self.counts: dict[str, int] = {}
         self.metadata: dict[str, Any] = {}
         self.grounded = Grounded()
-        self.finished = self.final = False
-        self.failure: Failure | None = None
-        self.provider_failed = False
+        self.finishes: dict[int, bool] = {}
+        self.blocked = self.judged = self.has_parts = False
+        self.has_objects = self.is_recognised = self.final = False
+
+    @property
+    def finished(self) -> bool:
+        return bool(self.finishes) and all(self.finishes.values())
+
+    @property
+    def is_complete(self) -> bool:
+        """Google has no last event: a finish reason ends an answer, and a prompt that it blocks gets none."""
+        return self.finished or self.blocked or (self.judged and not self.has_parts)
 
     @property
     def usage(self) -> Usage | None:
@@ -339,14 +346,18 @@ class StreamMeter(OutputMeter):
         try:
             return b"".join([self.pass_on(event) for event in self.splitter.feed(data)])
         except EventTooLong:
+            self.has_unread = True
             return self.splitter.finish() + data
 
     def finish(self) -> bytes:
         """A last event that no blank line ended gets one, since clients drop it otherwise."""
         rest = self.splitter.finish()
         last = self.pass_on(rest) if rest.strip() else b""
+        # A client of Google's reads objects without any known field as empty chunks: they pass as they are.
+        self.provider_failed = self.provider_failed or (self.has_objects and not self.is_recognised)
+        self.check_end()
         if self.framing is not None:
-            return last + self.framing.end()
+            return last if self.failure else last + self.framing.end()
         return last + END_OF_EVENT if last else b""
 
     def pass_on(self, event: bytes) -> bytes:
@@ -364,19 +375,31 @@ class StreamMeter(OutputMeter):
         except UNREADABLE:
             self.salvage(data)
             return
+        self.has_objects = True
+        self.is_recognised = self.is_recognised or answer != NOTHING_KNOWN
         self.provider_failed = self.provider_failed or bool(answer.error)
-        self.finished = self.finished or answer.ends
-        if answer.usage_metadata is not None:
-            self.see(answer.usage_metadata)
+        self.note_feedback(answer.prompt_feedback)
         for candidate in answer.candidates or ():
+            self.note_finish(candidate.index, candidate.finish_reason)
             self.grounded.read(candidate.grounding_metadata)
             for part in (candidate.content and candidate.content.parts) or ():
+                self.has_parts = True
                 self.count(tokens_in(part))
+        if answer.usage_metadata is not None:
+            self.see(answer.usage_metadata)
 
     def see(self, metadata: Any) -> None:
         self.counts = merged(self.counts, metadata)
         self.metadata |= metadata if isinstance(metadata, dict) else {}
-        self.final = self.finished and bool(counts_in(metadata))
+        self.final = self.is_complete and bool(counts_in(metadata))
+
+    def note_feedback(self, feedback: Any) -> None:
+        self.judged = self.judged or feedback is not None
+        self.blocked = self.blocked or (isinstance(feedback, dict) and bool(feedback.get("blockReason")))
+
+    def note_finish(self, index: Any, reason: Any) -> None:
+        index = index if isinstance(index, int) else 0
+        self.finishes[index] = bool(reason) or self.finishes.get(index, False)
 
     def salvage(self, data: bytes) -> None:
         try:
@@ -385,6 +408,10 @@ class StreamMeter(OutputMeter):
             return
         self.counts = merged(self.counts, answer.usage_metadata) if answer.usage_metadata else self.counts
         self.count(tokens_in_size(len(bytes(answer.candidates))))
+        with suppress(*UNREADABLE):
+            for candidate in decode_candidates(answer.candidates):
+                self.has_parts = True
+                self.note_finish(candidate.get("index"), candidate.get("finishReason"))
 
     def error_event(self, failure: Failure, request_id: str) -> bytes:
         """An error of the gateway's in a stream that has begun, with what ends the stream."""

@@ -167,7 +167,7 @@ class StreamDecoder:
     @property
     def is_complete(self) -> bool:
         """A finish reason ends an answer. To a prompt that it blocks, or has judged and says nothing to, Gemini gives none."""
-        if any(reader.reason for reader in self.choices.values()):
+        if self.choices and all(reader.reason for reader in self.choices.values()):
             return True
         return self.blocked or (self.judged and not any(reader.index >= 0 for reader in self.choices.values()))
 

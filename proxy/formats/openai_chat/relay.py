@@ -3,6 +3,7 @@
 A request goes as it came but for the fields that the gateway must set, so only what it must know is decoded here.
 """
 
+from contextlib import suppress
 from functools import partial
 from typing import Annotated, Any
 
@@ -14,7 +15,7 @@ from proxy.formats import bounds
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
 from proxy.formats.codec import Quirks
 from proxy.formats.letters import check_letters, check_nested
-from proxy.formats.metering import OutputMeter
+from proxy.formats.metering import OutputMeter, end_of
 from proxy.formats.neutral import Call, Failure, Request, Usage, stated
 from proxy.formats.openai_chat.models import limit_field
 from proxy.formats.openai_chat.response import error_event
@@ -221,8 +222,12 @@ class StreamMeter(OutputMeter):
         self.last_usage: Usage | None = None
         self.seen_before = 0
         """Our count of the output that the last usage covers."""
-        self.failure: Failure | None = None
-        self.provider_failed = False
+        self.finished: dict[int, bool] = {}
+
+    @property
+    def is_complete(self) -> bool:
+        """Some servers never send [DONE]: an answer of which every choice has its finish reason is complete."""
+        return self.ended or (bool(self.finished) and all(self.finished.values()))
 
     @property
     def usage(self) -> Usage | None:
@@ -240,6 +245,7 @@ class StreamMeter(OutputMeter):
         try:
             events = self.splitter.feed(data)
         except EventTooLong:
+            self.has_unread = True
             return self.splitter.finish() + data if self.withhold_usage else data
         if not self.withhold_usage:
             for event in events:
@@ -251,13 +257,15 @@ class StreamMeter(OutputMeter):
         """What is still to be sent when the provider has closed the stream: a last event that no blank line ended gets one,
         since clients drop it otherwise."""
         rest = self.splitter.finish()
-        if not rest or not self.read(rest):
+        passes = bool(rest) and self.read(rest)
+        self.check_end()
+        if not passes:
             return b""
         return rest + END_OF_EVENT if self.withhold_usage else END_OF_EVENT
 
     def read(self, event: bytes) -> bool:
         """Counts one event; False where the client should not see it."""
-        data = data_of(event)
+        data = data_of(event).strip()
         if not data.startswith(b"{"):
             self.provider_failed = self.provider_failed or event.startswith(b"event: error")
             self.ended = self.ended or data == DONE
@@ -270,19 +278,30 @@ class StreamMeter(OutputMeter):
         self.provider_failed = self.provider_failed or bool(chunk.error)
         for choice in chunk.choices or ():
             self.count(tokens_in_choice(choice))
+            self.note_finish(choice)
         if chunk.usage is None:
             return True
         self.see(stated(neutral_usage(chunk.usage, chunk.service_tier)))
         return bool(chunk.choices) or chunk.usage.reasoning_tokens is not None
+
+    def note_finish(self, choice: dict[str, Any]) -> None:
+        index = choice.get("index")
+        index = index if isinstance(index, int) else 0
+        reason = choice.get("finish_reason") or choice.get("finish_details")
+        self.finished[index] = bool(reason) or self.finished.get(index, False)
 
     def salvage(self, data: bytes) -> None:
         """What a chunk tells that cannot be read as a whole."""
         usage, counted = measure(data)
         self.count(counted)
         self.see(usage)
+        with suppress(*UNREADABLE):
+            for choice in decode_choices(decode_repaired(decode_raw, data).choices):
+                self.note_finish(choice)
 
     def error_event(self, failure: Failure, request_id: str) -> bytes:
-        return error_event(failure, request_id)
+        begun = b"" if self.withhold_usage else end_of(self.splitter)
+        return begun + error_event(failure, request_id)
 
 
 def tokens_in(delta: Any) -> int:

@@ -22,7 +22,7 @@ from proxy.formats.openai_responses.response import WireUsage, error_event, neut
 from proxy.formats.openai_responses.server_tools import MARKS, billed_calls, tool_limits, with_services
 from proxy.formats.openai_responses.stream import StreamEncoder
 from proxy.formats.server_tools import tier_of
-from proxy.formats.sse import comment_after, data_of
+from proxy.formats.sse import comment_after, data_of, name_of
 from proxy.formats.tokens import tokens_in_size, tokens_in_text
 from proxy.formats.unread import advisers, of_other_models, unbounded, unread_fields
 
@@ -62,6 +62,7 @@ class Closing(msgspec.Struct):
 
 class Typed(msgspec.Struct):
     type: str = ""
+    error: Any = None
 
 
 class Done(msgspec.Struct):
@@ -233,8 +234,12 @@ class StreamMeter(EventMeter):
                 item = decode_repaired(decode_done, data_of(event)).item
                 self.called.append({name: value for name, value in item.items() if name != "result"})
                 return
-            if TERMINAL.search(event):
-                self.end(decode_repaired(decode_type, data_of(event)).type)
+            if (name := name_of(event).decode(errors="replace")) in ENDS:
+                self.end(name)
+            elif TERMINAL.search(event):
+                typed = decode_repaired(decode_type, data_of(event))
+                # Compatible servers send an error without any type.
+                self.end(typed.type or "error" if typed.error is not None else typed.type)
             if self.ended or b'"usage":' in event or b'"usage" :' in event:
                 self.close(decode_repaired(decode_closing, data_of(event)).response)
         except UNREADABLE:
@@ -250,5 +255,5 @@ class StreamMeter(EventMeter):
         self.usage = usage or self.usage
         self.output_seen = self.output_seen or counted
 
-    def error_event(self, failure: Failure, request_id: str) -> bytes:
+    def own_error_event(self, failure: Failure, request_id: str) -> bytes:
         return error_event(failure, request_id)

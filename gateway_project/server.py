@@ -19,6 +19,7 @@ BODY_PAUSE_S = 30
 """How long a body that trickles may pause: who has no key must not hold a connection for ever."""
 MAX_HEADER_BYTES = settings.ENV.gateway_max_header_bytes
 MAX_HEADER_COUNT = settings.ENV.gateway_max_header_count
+TOO_MANY_BYTES = "Too many header bytes."
 YOUNG_OBJECTS = 10_000
 ERRORS_OUT_S = 1
 """How long a stopping process waits for clients to take their last bytes, after all requests are settled."""
@@ -26,10 +27,16 @@ ERRORS_OUT_POLL_S = 0.02
 
 
 class CappedProtocol(HttpToolsProtocol):
-    """Refuses requests with too many header fields or bytes while they still arrive: httptools has no limit of its own."""
+    """Refuses requests with too many header fields or bytes while they still arrive.
 
-    header_bytes = 0
+    httptools has no limit of its own. It reports a field only when it is complete, and many at once if they
+    arrive together: `header_bytes` counts what it reported, `head_bytes` what arrived of a head that has no end yet.
+    """
+
+    header_bytes = head_bytes = 0
+    heads_begun = 0
     in_headers = in_body = False
+    refusal = ""
     deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -47,38 +54,59 @@ class CappedProtocol(HttpToolsProtocol):
         self.deadline = None if seconds is None else self.loop.call_later(seconds, self.transport.close)
 
     def data_received(self, data: bytes) -> None:
+        heads = None if self.in_body else 0 if self.in_headers else 1
+        self.heads_begun = 0
         super().data_received(data)
         if self.in_headers:
-            self.head_goes_on(len(data))
+            # An earlier request may end in the same bytes: those do not count, and the parser reports the fields.
+            self.head_goes_on(len(data) if self.heads_begun == heads else 0)
         elif self.in_body:
             self.expect(BODY_PAUSE_S)
 
     def head_goes_on(self, size: int) -> None:
         if self.deadline is None:
             self.expect(HEAD_S)
-        self.header_bytes += size
-        if self.header_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
-            self.send_400_response("Too many header bytes.")
+        self.head_bytes += size
+        if self.head_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+            self.send_400_response(TOO_MANY_BYTES)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.header_bytes, self.in_headers = 0, True
+        self.header_bytes, self.head_bytes, self.in_headers = 0, 0, True
+        self.heads_begun += 1
 
     def on_message_complete(self) -> None:
         self.in_body = False
         self.expect(None)
         super().on_message_complete()
 
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        self.count_header_bytes(len(url))
+
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
+        self.count_header_bytes(len(name) + len(value) + len(b":\r\n"))
         if len(self.headers) > MAX_HEADER_COUNT:
-            # The parser turns this into an error of its own, and uvicorn answers 400 and closes.
-            raise ValueError("too many header fields")
+            self.stop_parsing("Too many header fields.")
+
+    def count_header_bytes(self, size: int) -> None:
+        self.header_bytes += size
+        if self.header_bytes > MAX_HEADER_BYTES:
+            self.stop_parsing(TOO_MANY_BYTES)
+
+    def stop_parsing(self, refusal: str) -> None:
+        """Raise what the parser turns into an error of its own, which uvicorn answers with 400 and the end."""
+        self.refusal = refusal
+        raise ValueError(refusal)
 
     def on_headers_complete(self) -> None:
+        super().on_headers_complete()
         self.in_headers, self.in_body = False, True
         self.expect(None)
-        super().on_headers_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        super().send_400_response(self.refusal or msg)
 
 
 class GatewayServer(uvicorn.Server):

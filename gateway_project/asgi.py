@@ -11,7 +11,7 @@ from django.core.asgi import get_asgi_application
 django_application = get_asgi_application()
 
 from gateway_project import lifespan
-from proxy import lean
+from proxy import lean, metrics
 
 MAX_PAGE_BODY_BYTES = 2_621_440
 """2.5 MiB: no page has a larger form. Django would store a body of any size before it looks at who sent it."""
@@ -28,6 +28,7 @@ async def application(scope: dict[str, Any], receive: lean.Receive, send: lean.S
         case "lifespan":
             await lifespan.run(receive, send)
         case _:
+            metrics.refuse("websocket", 403)
             await send({"type": "websocket.close", "code": 4404})
 
 

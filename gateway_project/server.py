@@ -7,7 +7,10 @@ import socket
 import uvicorn
 from django.conf import settings
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.http11 import Request
 
+from proxy import metrics
 from proxy.process import process
 
 KEEPALIVE_S = 75
@@ -20,6 +23,8 @@ BODY_PAUSE_S = 30
 MAX_HEADER_BYTES = settings.ENV.gateway_max_header_bytes
 MAX_HEADER_COUNT = settings.ENV.gateway_max_header_count
 TOO_MANY_BYTES = "Too many header bytes."
+SWITCHING_PROTOCOLS = 101
+BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 YOUNG_OBJECTS = 10_000
 ERRORS_OUT_S = 1
 """How long a stopping process waits for clients to take their last bytes, after all requests are settled."""
@@ -106,7 +111,27 @@ class CappedProtocol(HttpToolsProtocol):
         self.expect(None)
 
     def send_400_response(self, msg: str) -> None:
+        """Count the refusal, unless the request is in its view: then that counts it when the client is gone."""
+        if not self.in_body:
+            metrics.refuse("http", 400)
         super().send_400_response(self.refusal or msg)
+
+
+class CountedWebSockets(WebSocketsSansIOProtocol):
+    """Counts handshakes that are refused before the application sees them."""
+
+    def handle_connect(self, event: Request) -> None:
+        super().handle_connect(event)
+        if self.response.status_code != SWITCHING_PROTOCOLS:
+            metrics.refuse("websocket", self.response.status_code)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        if self.conn.handshake_exc is not None and not self.handshake_initiated:
+            # The library has limits of its own for lines and fields. uvicorn would leave the client without an answer.
+            metrics.refuse("websocket", 400)
+            self.transport.write(BAD_HANDSHAKE)
+            self.transport.close()
 
 
 class GatewayServer(uvicorn.Server):
@@ -149,6 +174,7 @@ def build(banner: str = "") -> GatewayServer:
     config = uvicorn.Config(
         "gateway_project.asgi:application",
         http=CappedProtocol,
+        ws=CountedWebSockets,
         loop="uvloop",
         lifespan="on",
         log_config=None,

@@ -11,6 +11,7 @@ from prometheus_client.registry import Collector
 from redis import RedisError
 
 from billing.ledger.audit import LAST_AUDIT
+from billing.models import Outcome
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
@@ -55,6 +56,15 @@ def series(format: str, model: str, provider: str, status: int, outcome: str) ->
 @lru_cache(maxsize=16)
 def under_way(format: str) -> Gauge:
     return active.labels(format)
+
+
+def refuse(protocol: str, status: int) -> None:
+    """Count one request that reached no route: `protocol` is "http" or "websocket", so that labels stay few."""
+    answered, _, failed, ended = series(protocol, "other", "", status, Outcome.INVALID.value)
+    answered.inc()
+    ended.inc()
+    if failed is not None:
+        failed.inc()
 
 
 def begin(format: str) -> None:

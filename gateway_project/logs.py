@@ -10,6 +10,7 @@ import structlog
 from projects.redaction import redact_bytes
 
 JSON = msgspec.json.Encoder(enc_hook=str)
+SERVER_ERROR = 500
 
 
 def encode(event: structlog.typing.EventDict, **_: Any) -> bytes:
@@ -61,6 +62,7 @@ def django_logging(level: str) -> dict[str, object]:
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         event: dict[str, Any] = {"level": record.levelname.lower(), "event": record.getMessage(), "logger": record.name}
-        if record.exc_info:
+        # Django adds the traceback of what it answers with 400 or 403 as well: anybody can cause those.
+        if record.exc_info and getattr(record, "status_code", SERVER_ERROR) >= SERVER_ERROR:
             event["exception"] = self.formatException(record.exc_info)
         return encode(rename_message(None, "", STAMP(None, "", event))).decode()

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from proxy import errors
 from proxy.accounts import Account
 from proxy.formats import anthropic, gemini, openai_chat, openai_embeddings, openai_responses
+from proxy.formats.account_ids import FILE, AccountReference, WithoutAccountIds
 from proxy.formats.codec import Embedder, Embedding, Incoming, Quirks, StreamDecoder, StreamEncoder
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.metering import OutputMeter
@@ -60,7 +61,7 @@ def plan(operation: Operation, incoming: Incoming, account: Account) -> Incoming
     raise errors.format_not_served(incoming.call.model, account.provider.name)
 
 
-class Conversion:
+class Conversion(WithoutAccountIds):
     """Behaves like a relay of the client's own format, but speaks the target's to the provider.
 
     `dropped` names the settings that the target cannot express, once the provider's body has been made.
@@ -108,6 +109,15 @@ class Conversion:
             self.measure(body)
         answer: bytes = self.client.render_response(self.response, self.request)
         return answer
+
+    def references(self) -> list[AccountReference]:
+        """Return the ids of files, which are passed on between OpenAI's two formats.
+
+        No other id reaches a provider of another format: the codecs refuse it, or leave it out.
+        """
+        if self.client.NAME.partition("_")[0] != self.target.NAME.partition("_")[0]:
+            return []
+        return [reference for reference in self.incoming.references() if reference.kind == FILE]
 
     @property
     def stream_type(self) -> str:

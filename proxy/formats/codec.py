@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from msgspec.structs import replace
 
+from proxy.formats.account_ids import AccountReference, IdReader
 from proxy.formats.neutral import (
     Call,
     Event,
@@ -159,6 +160,9 @@ class Meter(Protocol):
     def ended(self) -> bool:
         """The last event has passed, in a format that has one: nothing that comes after it matters."""
 
+    ids: IdReader | None
+    """Reads every event too, if it is set: for the ids of the provider's account that the stream issues."""
+
     def feed(self, data: bytes) -> bytes:
         """Takes bytes from the provider, gives those for the client."""
 
@@ -187,6 +191,12 @@ class Incoming(Protocol):
         """The usage that a whole answer states, and our own count of output tokens where it states none."""
 
     def meter(self) -> Meter: ...
+
+    def references(self) -> list[AccountReference]:
+        """Return the objects of the provider's account that the request names. Raises BadRequest."""
+
+    def id_reader(self) -> IdReader | None:
+        """Return a reader of the ids that an answer issues; None for answers that issue none."""
 
     @property
     def stream_type(self) -> str:

@@ -6,6 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from proxy.formats import bounds
+from proxy.formats.account_ids import WithoutAccountIds
 from proxy.formats.body import decode, replace_fields
 from proxy.formats.codec import Quirks
 from proxy.formats.neutral import BadRequest, Call, Request, Usage
@@ -33,7 +34,7 @@ COUNTED = frozenset(TextRequest.__struct_fields__) | {"metadata", "logit_bias"}
 decode_request = msgspec.json.Decoder(TextRequest).decode
 
 
-class CompletionsCall:
+class CompletionsCall(WithoutAccountIds):
     """One client request in this format, and how to relay it."""
 
     stream_type = "text/event-stream"

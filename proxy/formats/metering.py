@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
+from proxy.formats.account_ids import IdReader
 from proxy.formats.neutral import Failure
 from proxy.formats.sse import END_OF_EVENT, EventSplitter, EventTooLong
 
@@ -24,6 +25,7 @@ class OutputMeter:
     ended = False
     failure: Failure | None = None
     provider_failed = False
+    ids: IdReader | None = None
     has_unread = False
     """Whether an event passed that was too long to read: it may have been the last one."""
 
@@ -63,15 +65,20 @@ class EventMeter(OutputMeter, ABC):
         """Takes bytes from the provider, gives those for the client."""
         try:
             for event in self.splitter.feed(data):
-                self.read(event)
+                self.read_with_ids(event)
         except EventTooLong:
             self.has_unread = True
         return data
 
+    def read_with_ids(self, event: bytes) -> None:
+        self.read(event)
+        if self.ids is not None:
+            self.ids.read_event(event)
+
     def finish(self) -> bytes:
         """The blank line that a server left out after its last event, since clients drop that event otherwise."""
         rest = self.splitter.finish()
-        self.read(rest)
+        self.read_with_ids(rest)
         self.check_end()
         return END_OF_EVENT if rest else b""
 

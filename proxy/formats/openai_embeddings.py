@@ -9,6 +9,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from proxy.formats import bounds
+from proxy.formats.account_ids import WithoutAccountIds
 from proxy.formats.body import UNREADABLE, decode, encode, replace_fields
 from proxy.formats.codec import Quirks
 from proxy.formats.neutral import BadAnswer, BadRequest, Call, Inexpressible, Usage, stated
@@ -58,7 +59,7 @@ decode_answer = msgspec.json.Decoder(Answer).decode
 decode_counted = msgspec.json.Decoder(Counted).decode
 
 
-class EmbeddingsCall:
+class EmbeddingsCall(WithoutAccountIds):
     """One client request in this format, and how to relay it. It has no output tokens and no stream."""
 
     stream_type = "text/event-stream"

@@ -10,6 +10,8 @@ import msgspec
 from msgspec import Meta
 
 from proxy.formats import bounds
+from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
+from proxy.formats.anthropic.account_ids import DIAGNOSTICS, VOCABULARY, MessagesIdReader
 from proxy.formats.anthropic.encoder import StreamEncoder
 from proxy.formats.anthropic.request import PATH
 from proxy.formats.anthropic.response import error_event
@@ -112,7 +114,7 @@ class AnthropicCall:
         """Raises BadRequest."""
         self.body = body
         self.request = request = decode(decode_request, body)
-        others = unread_fields(body, COUNTED, FIELDS)
+        self.others = others = unread_fields(body, COUNTED, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_nested(request.thread, THREAD_FIELDS, "thread.")
         bound = read_safely(lambda _: input_bound(request), body) + bounds.settings_tokens(others)
@@ -150,6 +152,13 @@ class AnthropicCall:
 
     def encoder(self, request: NeutralRequest) -> StreamEncoder:
         return StreamEncoder(request)
+
+    def references(self) -> list[AccountReference]:
+        asked, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
+        return references_in([asked.messages, asked.system, asked.tools, asked.thread, others], VOCABULARY)
+
+    def id_reader(self) -> IdReader | None:
+        return MessagesIdReader(keeps_messages=self.request.thread is not None or DIAGNOSTICS in self.others)
 
 
 class CountTokensCall(AnthropicCall):

@@ -7,8 +7,10 @@ from msgspec import Meta, field
 from msgspec.structs import replace
 
 from proxy.formats import bounds, neutral
+from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in
 from proxy.formats.body import decode, encode, read_safely, replace_fields
 from proxy.formats.codec import Quirks
+from proxy.formats.gemini.account_ids import VOCABULARY
 from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.grounding import Grounded
 from proxy.formats.gemini.relay import EVENT_STREAM, LONGEST_MODEL, StreamMeter, model_path, prompt_tokens
@@ -95,7 +97,7 @@ decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-class WholeCall:
+class WholeCall(WithoutAccountIds):
     """What the calls of this file share: they answer in one piece, and have no output tokens."""
 
     stream_type = EVENT_STREAM
@@ -116,6 +118,9 @@ class WholeCall:
             return usage_in(decode_answer(body)), 0
         except (msgspec.DecodeError, RecursionError):
             return None, 0
+
+    def references(self) -> list[AccountReference]:
+        return references_in([decode(msgspec.json.decode, self.body)], VOCABULARY)
 
     def meter(self) -> StreamMeter:
         return StreamMeter()

@@ -12,8 +12,10 @@ import msgspec
 from msgspec import field
 
 from proxy.formats import bounds
+from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in, unread_values
 from proxy.formats.body import UNREADABLE, decode, decode_fields, decode_repaired, encode, read_safely, replace_fields
 from proxy.formats.codec import Quirks
+from proxy.formats.gemini.account_ids import VOCABULARY
 from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncoder
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.grounding import Grounded
@@ -138,7 +140,7 @@ decode_answer = msgspec.json.Decoder(Answer).decode
 decode_candidates = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 
-class GeminiCall:
+class GeminiCall(WithoutAccountIds):
     """One client request in this format, and how to relay it. The model and whether to stream come from the address; with `array`,
     the client wants its stream as one JSON array, as Google sends it without `alt=sse`."""
 
@@ -153,7 +155,9 @@ class GeminiCall:
         check_spellings(settings)
         check_letters_of(body, request)
         check(request, model, choices)
-        bound = read_safely(lambda _: input_bound(request, settings, model), body) + bounds.settings_tokens(unread_fields(body, COUNTED))
+        self.others = others = unread_fields(body, COUNTED)
+        bound = read_safely(lambda _: input_bound(request, settings, model), body)
+        bound += bounds.settings_tokens(others)
         self.call = Call(
             model=model,
             input_bound=bound,
@@ -195,6 +199,12 @@ class GeminiCall:
 
     def encoder(self, request: NeutralRequest) -> StreamEncoder:
         return StreamEncoder(request, array=self.array)
+
+    def references(self) -> list[AccountReference]:
+        asked, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
+        cached = {"cachedContent": asked.cached, "cached_content": asked.snake_cached}
+        values = [asked.messages, asked.system, asked.snake_system, asked.tools, cached, others]
+        return references_in(values, VOCABULARY)
 
 
 def request_path(model: str, stream: bool) -> str:

@@ -12,11 +12,13 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from proxy.formats import bounds
+from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
 from proxy.formats.codec import Quirks
 from proxy.formats.letters import check_letters, check_nested
 from proxy.formats.metering import OutputMeter, end_of
 from proxy.formats.neutral import Call, Failure, Request, Usage, stated
+from proxy.formats.openai_chat.account_ids import VOCABULARY, ChatIdReader
 from proxy.formats.openai_chat.models import limit_field
 from proxy.formats.openai_chat.response import error_event
 from proxy.formats.openai_chat.stream import DONE, StreamEncoder
@@ -91,7 +93,7 @@ class ChatCall:
         self.body = body
         self.request = request = decode(decode_request, body)
         limit, choices = max(request.max_completion_tokens or 0, request.max_tokens or 0) or None, request.n or 1
-        others = unread_fields(body, COUNTED, FIELDS)
+        self.others = others = unread_fields(body, COUNTED, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_letters(request.stream_options or (), STREAM_FIELDS, "stream_options.")
         bound = input_bound(request) + bounds.settings_tokens(others)
@@ -135,6 +137,14 @@ class ChatCall:
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         return measure(body)
+
+    def references(self) -> list[AccountReference]:
+        others = unread_values(self.others, VOCABULARY) if self.others else {}
+        return references_in([self.request.messages, self.request.tools, others], VOCABULARY)
+
+    def id_reader(self) -> IdReader | None:
+        """Return a reader for answers with sound: no other ids of this format can be used again."""
+        return ChatIdReader() if "audio" in self.others else None
 
     def encoder(self, request: Request) -> StreamEncoder:
         return StreamEncoder(request)
@@ -265,6 +275,8 @@ class StreamMeter(OutputMeter):
 
     def read(self, event: bytes) -> bool:
         """Counts one event; False where the client should not see it."""
+        if self.ids is not None:
+            self.ids.read_event(event)
         data = data_of(event).strip()
         if not data.startswith(b"{"):
             self.provider_failed = self.provider_failed or event.startswith(b"event: error")

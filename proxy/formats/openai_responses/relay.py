@@ -12,12 +12,19 @@ import msgspec
 from msgspec import Meta
 
 from proxy.formats import bounds, neutral
+from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
 from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
 from proxy.formats.codec import Quirks
 from proxy.formats.letters import check_nested
 from proxy.formats.metering import EventMeter
 from proxy.formats.neutral import Call, Failure, Usage
 from proxy.formats.openai_responses import pictures
+from proxy.formats.openai_responses.account_ids import (
+    VOCABULARY,
+    ResponsesIdReader,
+    item_references,
+    stored_references,
+)
 from proxy.formats.openai_responses.response import WireUsage, error_event, neutral_usage
 from proxy.formats.openai_responses.server_tools import MARKS, billed_calls, tool_limits, with_services
 from proxy.formats.openai_responses.stream import StreamEncoder
@@ -46,6 +53,7 @@ class Request(msgspec.Struct):
     prompt: Any = None
     service_tier: Any = None
     max_tool_calls: Any = None
+    store: Any = None
 
 
 class Answer(msgspec.Struct):
@@ -81,6 +89,7 @@ WORDS = bounds.vocabulary("""
     filename refusal phase
 """)
 ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
+STORED_FIELDS = ("previous_response_id", "conversation", "prompt")
 TERMINAL = re.compile(rb'"(error|response\.(completed|incomplete|failed|cancelled))"')
 PICTURES = ("input_image", "computer_screenshot")
 
@@ -109,7 +118,7 @@ class ResponsesCall:
         """Raises BadRequest."""
         self.body = body
         self.request = request = decode(decode_request, body)
-        others = unread_fields(body, COUNTED, FIELDS)
+        self.others = others = unread_fields(body, COUNTED, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         self.call = Call(
             model=request.model,
@@ -147,6 +156,19 @@ class ResponsesCall:
 
     def encoder(self, request: neutral.Request) -> StreamEncoder:
         return StreamEncoder(request)
+
+    def references(self) -> list[AccountReference]:
+        asked, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
+        stored = {name: value for name in STORED_FIELDS if (value := getattr(asked, name))}
+        found = stored_references(stored) if stored else []
+        found += item_references(asked.input)
+        values = [asked.input, asked.instructions, asked.tools, stored, others]
+        return found + references_in(values, VOCABULARY)
+
+    def id_reader(self) -> IdReader | None:
+        """Return a reader. A response that is not stored can still be named to compare the use of a cache."""
+        is_compared = "prompt_cache_options" in self.others
+        return ResponsesIdReader(keeps=self.request.store is not False or is_compared)
 
 
 def input_bound(request: Request) -> int:

@@ -1,0 +1,189 @@
+"""Ids of objects in a provider's account: those that a request names, and those that an answer issues.
+
+Formats find both as data; `proxy/account_ids.py` decides what they mean. A request is searched generously:
+a name that looks like one of these fields counts wherever a provider might read it. An answer is read
+narrowly: only fields that the provider itself fills. A client may control other parts of an answer (through
+an MCP server of its own, for example) and could plant another project's id there.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Protocol
+
+import msgspec
+
+from proxy.formats.body import decode
+
+ISSUED_KINDS = {
+    "response": "Previous response",
+    "conversation": "Conversation",
+    "item": "Item",
+    "container": "Container",
+    "audio": "Audio",
+    "message": "Message",
+}
+"""Kinds whose ids answers issue, each with the noun of the vendors' "not found" messages."""
+FILE = "file"
+"""Answers issue ids of files that the provider's code tool wrote, and no ids of files that were uploaded."""
+UPLOADED_KINDS = {
+    FILE: "file",
+    "stored_file": "file",
+    "vector_store": "vector store",
+    "prompt": "stored prompt",
+    "cached_content": "cached content",
+    "skill": "skill",
+    "tunnel": "MCP tunnel",
+    "voice": "custom voice",
+    "file_search_store": "file search store",
+    "data_store": "data store",
+    "rag_corpus": "RAG corpus",
+    "collection": "collection",
+    "secret": "stored secret",
+    "service_account": "service account",
+    "user_profile": "user profile",
+    "memory_store": "memory store",
+}
+"""Kinds whose objects are made outside the gateway's sight, each with its noun."""
+OBJECTS_ONLY = ("audio", "voice")
+"""Kinds that are named by an object with an id. A text in these fields is sound or a built-in voice."""
+MONTH_S = 30 * 24 * 3600
+LONGEST_NAME, MAX_NAMES = 64, 4096
+FREE = "free"
+"""What a field with JSON of the client's own stands for."""
+NESTED = (dict, list)
+
+Counts = Callable[[str, str, dict[str, Any]], bool]
+
+
+class AccountReference(msgspec.Struct, frozen=True):
+    """An object of the account that a request names. `param` is the field that names it."""
+
+    kind: str
+    id: str
+    param: str
+
+
+class IssuedAccountId(msgspec.Struct, frozen=True):
+    """An id that an answer gives to the client.
+
+    The provider keeps the object for `kept_s` seconds from now (None: without a limit), or until `until`
+    (seconds since 1970) if the answer states that.
+    """
+
+    kind: str
+    id: str
+    kept_s: int | None = MONTH_S
+    until: int | None = None
+
+
+class Names(dict[str, str]):
+    """What each name of a field, as clients write it, stands for: a kind, FREE, or nothing.
+
+    It fills as names come.
+    """
+
+    def __init__(self, kinds: Mapping[str, str], free: Collection[str]) -> None:
+        super().__init__()
+        self.meanings = dict.fromkeys(free, FREE) | dict(kinds)
+
+    def __missing__(self, name: str) -> str:
+        meaning = self.meanings.get(folded(name), "") if len(name) <= LONGEST_NAME else ""
+        if len(self) < MAX_NAMES and len(name) <= LONGEST_NAME:
+            self[name] = meaning
+        return meaning
+
+
+class Vocabulary:
+    """Names of fields, as `folded` writes them.
+
+    `kinds` maps a field to the kind of object that it names. The fields `free` hold JSON of the client's
+    own, such as the arguments of its tools. `counts` decides about one id, given its kind and the object
+    that holds the field.
+    """
+
+    def __init__(self, kinds: Mapping[str, str], free: Collection[str], counts: Counts) -> None:
+        self.names, self.counts = Names(kinds, free), counts
+
+
+class IdReader(Protocol):
+    """Collects the ids that one answer issues. It never raises: what cannot be read issues nothing."""
+
+    issued: dict[tuple[str, str], IssuedAccountId]
+
+    def read_answer(self, body: bytes) -> None:
+        """Reads a complete answer."""
+
+    def read_event(self, event: bytes) -> None:
+        """Reads one event of a stream."""
+
+
+class WithoutAccountIds:
+    """Requests of a format, or an operation, that names no objects of an account and gets no ids of them."""
+
+    def references(self) -> list[AccountReference]:
+        return []
+
+    def id_reader(self) -> IdReader | None:
+        return None
+
+
+class CollectingReader:
+    """What readers of all formats share."""
+
+    def __init__(self) -> None:
+        self.issued: dict[tuple[str, str], IssuedAccountId] = {}
+
+    def add(self, kind: str, id: Any, kept_s: int | None = MONTH_S, until: Any = None) -> None:
+        """Notes an id; anything but a text is none."""
+        if isinstance(id, str) and id:
+            until = until if isinstance(until, int) and not isinstance(until, bool) else None
+            self.issued[kind, id] = IssuedAccountId(kind, id, kept_s, until)
+
+
+def folded(name: str) -> str:
+    """Return the name without case and underscores, since servers differ in what they read.
+
+    Protocol buffers take both spellings of a name, and servers in Go any case.
+    """
+    return name.replace("_", "").casefold()
+
+
+def references_in(values: Iterable[Any], vocabulary: Vocabulary) -> list[AccountReference]:
+    """Return what decoded JSON names. It is walked without recursion, since its depth has no bound."""
+    found: list[AccountReference] = []
+    names = vocabulary.names
+    waiting = [value for value in values if isinstance(value, NESTED)]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend([item for item in value if isinstance(item, NESTED)])
+            continue
+        for name, inner in value.items():
+            meaning = names[name]
+            if meaning and meaning is not FREE:
+                named = [id for id in ids_in(meaning, inner) if vocabulary.counts(meaning, id, value)]
+                found += [AccountReference(meaning, id, name) for id in named]
+            if isinstance(inner, NESTED) and meaning is not FREE:
+                waiting.append(inner)
+    return found
+
+
+def ids_in(kind: str, value: Any) -> list[str]:
+    """Return the ids that a field holds: as a text, as an object with an `id`, or as a list of either."""
+    items = value if isinstance(value, list) else [value]
+    given = [id_of(item) if isinstance(item, dict) else item for item in items if named_by(kind, item)]
+    return [str(id) for id in given if isinstance(id, str | int | float) and id not in ("", False, True)]
+
+
+def named_by(kind: str, item: Any) -> bool:
+    return isinstance(item, dict) or kind not in OBJECTS_ONLY
+
+
+def id_of(value: dict[str, Any]) -> Any:
+    return next((inner for name, inner in value.items() if name.casefold() == "id"), None)
+
+
+def unread_values(others: Mapping[str, bytes], vocabulary: Vocabulary) -> dict[str, Any]:
+    """Return those of a request's other fields that may name an object, decoded. Raises BadRequest."""
+    names = vocabulary.names
+    given = {name: raw for name, raw in others.items() if raw[:1] in (b"{", b"[") or names[name]}
+    return {name: decode(msgspec.json.decode, raw) for name, raw in given.items()}

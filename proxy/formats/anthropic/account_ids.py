@@ -1,0 +1,106 @@
+"""Objects of an Anthropic account in Messages (platform.claude.com/docs/en/api/messages).
+
+How long Anthropic keeps them: a container of the code execution tool 30 days after it was made (docs, "Code
+execution tool", "Containers"), and files until they are deleted (docs, "Files API"). No document says how
+long it keeps threads: 30 days are assumed.
+"""
+
+from typing import Any
+
+import msgspec
+
+from proxy.formats.account_ids import CollectingReader, Vocabulary
+from proxy.formats.body import UNREADABLE, decode_repaired
+from proxy.formats.sse import data_of
+
+KINDS = {
+    "fileid": "file",
+    "fileids": "file",
+    "container": "container",
+    "containerid": "container",
+    "skillid": "skill",
+    "previousmessageid": "message",
+    "userprofileid": "user_profile",
+    "memorystoreid": "memory_store",
+}
+"""Fields of the SDK `anthropic`, in its types for messages and for its beta."""
+FREE = frozenset({"input", "inputschema", "inputexamples", "schema"})
+RESULTS = "code_execution_tool_result"
+OUTPUTS = "code_execution_output"
+MARKS = (b'"container"', b"code_execution_output", b'"message_start"')
+DIAGNOSTICS = "diagnostics"
+"""A request with this field, as one with `thread`, has an answer that a later request may name."""
+
+
+def counts(kind: str, _id: str, holder: dict[str, Any]) -> bool:
+    """Anthropic's own skills are everybody's."""
+    return not (kind == "skill" and holder.get("type") == "anthropic")
+
+
+VOCABULARY = Vocabulary(KINDS, FREE, counts)
+
+
+class Delta(msgspec.Struct):
+    container: Any = None
+
+
+class Message(msgspec.Struct):
+    id: Any = None
+    container: Any = None
+    content: Any = None
+
+
+class Event(msgspec.Struct):
+    type: str = ""
+    message: Message | None = None
+    delta: Delta | None = None
+    content_block: Any = None
+
+
+decode_message = msgspec.json.Decoder(Message).decode
+decode_event = msgspec.json.Decoder(Event).decode
+
+
+class MessagesIdReader(CollectingReader):
+    """With `keeps_messages` the ids of messages are noted too."""
+
+    def __init__(self, *, keeps_messages: bool) -> None:
+        super().__init__()
+        self.keeps_messages = keeps_messages
+
+    def read_answer(self, body: bytes) -> None:
+        try:
+            self.read(decode_repaired(decode_message, body))
+        except UNREADABLE:
+            return
+
+    def read_event(self, event: bytes) -> None:
+        if not any(mark in event for mark in MARKS):
+            return
+        try:
+            parsed = decode_repaired(decode_event, data_of(event))
+        except UNREADABLE:
+            return
+        if parsed.message is not None:
+            self.read(parsed.message)
+        if parsed.delta is not None:
+            self.add_container(parsed.delta.container)
+        self.read_block(parsed.content_block)
+
+    def read(self, message: Message) -> None:
+        if self.keeps_messages:
+            self.add("message", message.id)
+        self.add_container(message.container)
+        for block in message.content if isinstance(message.content, list) else ():
+            self.read_block(block)
+
+    def add_container(self, container: Any) -> None:
+        self.add("container", container.get("id") if isinstance(container, dict) else container)
+
+    def read_block(self, block: Any) -> None:
+        """The files that code wrote, in the results of the tool that ran it."""
+        match block:
+            case {"type": str(kind), "content": {"content": list(outputs)}} if kind.endswith(RESULTS):
+                for output in outputs:
+                    if isinstance(output, dict) and str(output.get("type")).endswith(OUTPUTS):
+                        self.add("file", output.get("file_id"), None)

@@ -1,0 +1,56 @@
+"""Objects of a Google account in generateContent and its neighbours (ai.google.dev/api/generate-content).
+
+No answer issues their ids.
+"""
+
+import re
+from typing import Any
+from urllib.parse import urlsplit
+
+from proxy.formats.account_ids import Vocabulary
+
+KINDS = {
+    "cachedcontent": "cached_content",
+    "fileuri": "stored_file",
+    "filesearchstorenames": "file_search_store",
+    "datastore": "data_store",
+    "engine": "data_store",
+    "ragcorpora": "rag_corpus",
+    "ragcorpus": "rag_corpus",
+    "ragfileids": "rag_corpus",
+    "apikeysecret": "secret",
+    "apikeysecretversion": "secret",
+    "serviceaccount": "service_account",
+}
+"""Fields of the SDK `google-genai`, for the Gemini API and for Vertex AI."""
+SCHEMAS = frozenset({"parametersjsonschema", "responseschema", "responsejsonschema", "schema"})
+FREE = SCHEMAS | {"args", "response", "parameters"}
+PUBLIC_SCHEMES = ("http", "https")
+GOOGLES_APIS = "googleapis.com"
+PUBLIC_STORAGE = "storage.googleapis.com"
+STORED_FILE = re.compile(r"/v1[a-z0-9]*/files/[a-z0-9-]{1,40}(?![^:])")
+"""The path of a file of the Files API, at whatever host (ai.google.dev/api/files)."""
+
+
+def counts(kind: str, id: str, _holder: dict[str, Any]) -> bool:
+    return kind != "stored_file" or not is_public(id)
+
+
+def is_public(uri: str) -> bool:
+    """Return whether the provider fetches this as anybody could: a page of the web, or a film on YouTube.
+
+    See ai.google.dev/gemini-api/docs/file-input-methods. `files/...` names the Files API. A `gs://` is read
+    with the rights of the account: on Vertex AI by its service agent, in the Gemini API as a file that was
+    registered for the account. A scheme that is not known here counts as the account's.
+    """
+    try:
+        parts = urlsplit(uri.strip())
+        host = (parts.hostname or "").rstrip(".")
+    except ValueError:
+        return False
+    of_google = host == GOOGLES_APIS or (host.endswith(f".{GOOGLES_APIS}") and host != PUBLIC_STORAGE)
+    of_account = of_google or STORED_FILE.search(parts.path) is not None
+    return parts.scheme in PUBLIC_SCHEMES and bool(host) and not of_account
+
+
+VOCABULARY = Vocabulary(KINDS, FREE, counts)

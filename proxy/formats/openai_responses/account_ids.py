@@ -1,0 +1,151 @@
+"""Objects of an OpenAI account in Responses (platform.openai.com/docs/api-reference/responses).
+
+How long OpenAI keeps them: responses and their items 30 days ("will be stored for at least 30 days", the
+field `store` in the SDK's types), conversations and their items without a limit
+(developers.openai.com/api/docs/guides/conversation-state), a container of the code interpreter for 20
+minutes after its last use (docs/guides/tools-code-interpreter). A container's id stays in the history of a
+conversation for longer than that, so it is known here for 30 days from its last use: OpenAI itself says
+when the container has expired.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from proxy.formats.account_ids import (
+    MONTH_S,
+    AccountReference,
+    CollectingReader,
+    Vocabulary,
+    id_of,
+    references_in,
+)
+from proxy.formats.body import UNREADABLE, decode_repaired
+from proxy.formats.openai_chat.account_ids import OPENAI_FREE, OPENAI_KINDS, counts
+from proxy.formats.sse import data_of
+
+STORED_KINDS = {"previousresponseid": "response", "conversation": "conversation", "prompt": "prompt"}
+STORED = Vocabulary(STORED_KINDS, frozenset(), counts)
+VOCABULARY = Vocabulary(OPENAI_KINDS, OPENAI_FREE, counts)
+CONTENT_OF = {
+    "message": "content",
+    "function_call": "arguments",
+    "function_call_output": "output",
+    "custom_tool_call": "input",
+    "custom_tool_call_output": "output",
+    "local_shell_call": "action",
+    "local_shell_call_output": "output",
+    "shell_call": "action",
+    "shell_call_output": "output",
+    "apply_patch_call": "operation",
+    "apply_patch_call_output": "status",
+    "computer_call_output": "output",
+    "tool_search_output": "tools",
+    "mcp_approval_response": "approval_request_id",
+    "reasoning": "encrypted_content",
+    "compaction": "encrypted_content",
+}
+"""Items that bring their content, each with the field that holds it. Of all others, and of these without
+it, OpenAI looks up the content by the item's id: "Item with id 'rs_...' not found" is its answer to a
+reasoning item that it has not stored (github.com/home-assistant/core/issues/150251), and an image to be
+changed is named by the id of the call that made it (docs/guides/image-generation, multi-turn editing)."""
+READ = re.compile(rb'"response\.(created|output_item\.done|completed|incomplete|failed)"')
+CITATIONS = ("container_file_citation", "file_path")
+
+
+class Answer(msgspec.Struct):
+    id: Any = None
+    output: Any = None
+    conversation: Any = None
+
+
+class Event(msgspec.Struct):
+    type: str = ""
+    response: Answer | None = None
+    item: Any = None
+
+
+decode_answer = msgspec.json.Decoder(Answer).decode
+decode_event = msgspec.json.Decoder(Event).decode
+
+
+def stored_references(fields: Mapping[str, Any]) -> list[AccountReference]:
+    """What the fields of a request name by which it goes on with something stored."""
+    return references_in([fields], STORED)
+
+
+def item_references(items: Any) -> list[AccountReference]:
+    """The items of an input that are named by their ids alone."""
+    objects = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
+    named = [(id_of(item), item) for item in objects]
+    return [AccountReference("item", str(id), "input") for id, item in named if id and is_looked_up(item)]
+
+
+def is_looked_up(item: dict[str, Any]) -> bool:
+    kind = item.get("type") or ("message" if "role" in item else "item_reference")
+    content = CONTENT_OF.get(str(kind))
+    return content is None or not item.get(content)
+
+
+class ResponsesIdReader(CollectingReader):
+    """Reads responses.
+
+    `keeps`: OpenAI stores the response, so that its id and those of all its items can be named. Otherwise
+    only those ids are noted that a client has to send back with its history.
+    """
+
+    def __init__(self, *, keeps: bool) -> None:
+        super().__init__()
+        self.keeps = keeps
+
+    def read_answer(self, body: bytes) -> None:
+        try:
+            self.read(decode_repaired(decode_answer, body))
+        except UNREADABLE:
+            return
+
+    def read_event(self, event: bytes) -> None:
+        """Ids of items stand in the events that end them, all ids once more in the last one."""
+        if b'.delta"' in event or not READ.search(event):
+            return
+        try:
+            parsed = decode_repaired(decode_event, data_of(event))
+        except UNREADABLE:
+            return
+        if parsed.response is not None:
+            self.read(parsed.response)
+        if parsed.type == "response.output_item.done":
+            self.read_item(parsed.item, MONTH_S)
+
+    def read(self, answer: Answer) -> None:
+        given = answer.conversation
+        conversation = id_of(given) if isinstance(given, dict) else given
+        kept_s = None if conversation else MONTH_S
+        if self.keeps:
+            self.add("response", answer.id)
+            self.add("conversation", conversation, None)
+        for item in answer.output if isinstance(answer.output, list) else ():
+            self.read_item(item, kept_s)
+
+    def read_item(self, item: Any, kept_s: int | None) -> None:
+        if not isinstance(item, dict):
+            return
+        if self.keeps or is_looked_up(item):
+            self.add("item", item.get("id"), kept_s)
+        match item:
+            case {"type": "code_interpreter_call"}:
+                self.add("container", item.get("container_id"))
+            case {"type": "shell_call", "environment": {"type": "container_reference", "container_id": id}}:
+                self.add("container", id)
+            case {"type": "message", "content": list(parts)}:
+                self.read_citations(parts)
+
+    def read_citations(self, parts: list[Any]) -> None:
+        """The files that code wrote, in the annotations of texts."""
+        lists = [part.get("annotations") for part in parts if isinstance(part, dict)]
+        for annotation in [annotation for notes in lists if isinstance(notes, list) for annotation in notes]:
+            if isinstance(annotation, dict) and annotation.get("type") in CITATIONS:
+                self.add("file", annotation.get("file_id"))
+                self.add("container", annotation.get("container_id"))

@@ -215,6 +215,7 @@ CELERY_BEAT_SCHEDULE = {
     "audit-ledger": {"task": "billing.tasks.audit_ledger", "schedule": 3600.0},
     "raise-alerts": {"task": "billing.tasks.raise_alerts", "schedule": 15.0},
     "deliver-alerts": {"task": "billing.tasks.deliver_alerts", "schedule": 15.0},
+    "purge-issued-ids": {"task": "proxy.tasks.purge_issued_ids", "schedule": 600.0},
     "purge-idempotent-requests": {"task": "proxy.tasks.purge_idempotent_requests", "schedule": 600.0},
 }
 

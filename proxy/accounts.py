@@ -28,6 +28,16 @@ class Account:
     """The format that conversions use, where it is not the provider's first."""
 
     @property
+    def is_shared(self) -> bool:
+        """Whether several projects may use it: the operator's own accounts, from the first request on."""
+        return self.trusted and self.provider.slug != DEMO
+
+    @property
+    def identity(self) -> str:
+        """What tells this account from others in which the same id could exist."""
+        return f"{self.provider.slug} {self.base_url}"
+
+    @property
     def formats(self) -> tuple[str, ...]:
         """Formats that are spoken at this address, the one that conversions prefer first. An address of the account's own stands
         for the provider's main one; formats that the provider has elsewhere are then out of reach."""

@@ -5,7 +5,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 from projects.admin import ReadOnlyAdmin
-from proxy.models import Credential, IdempotentRequest
+from proxy.models import Credential, IdempotentRequest, IssuedId
 
 
 @admin.register(Credential)
@@ -27,3 +27,12 @@ class IdempotentRequestAdmin(ReadOnlyAdmin):
     list_select_related = ("project",)
     search_fields = ("key", "project__name", "project__slug")
     fields = ("project", "key", "expires_at")
+
+
+@admin.register(IssuedId)
+class IssuedIdAdmin(ReadOnlyAdmin):
+    list_display = ("kind", "account", "project", "expires_at")
+    list_filter = ("kind", "account")
+    list_select_related = ("project",)
+    search_fields = ("project__name", "project__slug")
+    fields = ("project", "account", "kind", "expires_at")

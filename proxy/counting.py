@@ -3,7 +3,7 @@
 from typing import Any
 
 from billing.models import Outcome
-from proxy import errors
+from proxy import account_ids, errors
 from proxy.exchange import Exchange
 from proxy.gateway import aim, identify, read, send
 from proxy.lean import Reply
@@ -19,6 +19,7 @@ async def count(exchange: Exchange, **address: Any) -> Reply:
         target = await aim(exchange, incoming)
         account = target.account
         if account.provider.counts_tokens and account.format_for(exchange.operation.format) == exchange.operation.format:
+            await account_ids.check(exchange, incoming, target)
             reply = await send(exchange, incoming, target)
             status, body = reply.status, await finished(reply)
         else:

@@ -16,6 +16,7 @@ from billing.money import decimal_usd
 from keys.throttle import TooManyFailures
 from projects.addresses import BadAddress
 from projects.redaction import redact
+from proxy.formats.account_ids import ISSUED_KINDS, UPLOADED_KINDS, AccountReference
 from proxy.formats.neutral import BadAnswer, BadRequest, Failure
 from proxy.lean import BodyTooLarge, ClientGone
 from proxy.upstream import UpstreamRefused, UpstreamTimeout
@@ -80,6 +81,33 @@ def other_models(field: str) -> GatewayError:
 def unknown_model(model: str, hint: str = "") -> GatewayError:
     text = f"The model {model} does not exist or this project has no access to it.{hint}"
     return failed(404, Outcome.INVALID, "unknown_model", "model_not_found", text, "model")
+
+
+LONGEST_SHOWN_ID = 100
+
+
+def not_issued(reference: AccountReference) -> GatewayError:
+    """The same whether another project has the id or nobody."""
+    noun, shown = ISSUED_KINDS[reference.kind], reference.id[:LONGEST_SHOWN_ID]
+    text = (
+        f"{noun} with id '{shown}' not found. In the operator's account at this provider, a project can only use "
+        "ids that it received from the gateway. For ids from elsewhere, use a provider credential of the "
+        "project's own."
+    )
+    code = "previous_response_not_found" if reference.kind == "response" else f"{reference.kind}_not_found"
+    return failed(404, Outcome.INVALID, "invalid_request", code, text, reference.param)
+
+
+def not_shared(reference: AccountReference) -> GatewayError:
+    """For objects of which the gateway cannot know to whom they belong."""
+    noun, shown = UPLOADED_KINDS[reference.kind], reference.id[:LONGEST_SHOWN_ID]
+    code = f"{reference.kind}_not_found"
+    text = (
+        f"The field {reference.param} names a {noun} ('{shown}') in the operator's account at this provider, "
+        f"which several projects share. The gateway does not see to which project a {noun} belongs, so it does "
+        "not pass the id on. Send the content itself, or use a provider credential of the project's own."
+    )
+    return failed(404, Outcome.INVALID, "invalid_request", code, text, reference.param)
 
 
 def no_such_route(path: str) -> GatewayError:

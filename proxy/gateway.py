@@ -9,7 +9,7 @@ from django.conf import settings
 
 from keys.authentication import NotAuthenticated, authenticate
 from projects.redaction import contains_key
-from proxy import conversion, errors, idempotency, routing
+from proxy import account_ids, conversion, errors, idempotency, routing
 from proxy.client_address import client_address
 from proxy.conversion import Conversion
 from proxy.exchange import Exchange
@@ -39,6 +39,7 @@ async def respond(exchange: Exchange, **address: Any) -> LeanResponse:
         incoming = await read(exchange, address)
         target = await aim(exchange, incoming)
         plan = conversion.plan(exchange.operation, incoming, target.account)
+        await account_ids.check(exchange, plan, target)
     except Exception as error:
         return await exchange.refuse(errors.of(error))
     if idempotency.is_asked(exchange.request):

@@ -1,5 +1,6 @@
-"""Provider credentials of projects, and answers that are kept to be given again."""
+"""Provider credentials of projects, answers kept to be given again, and ids that providers issued."""
 
+from collections.abc import Collection, Iterable
 from datetime import timedelta
 from uuid import UUID
 
@@ -17,6 +18,8 @@ LEASE = timedelta(seconds=45)
 """How long an idempotency key stays taken when the process that runs its request says nothing more. Clocks of machines may differ by
 less than what is between this and `idempotency.RENEW_S`."""
 KEPT = timedelta(hours=24)
+LOOKED_UP_AT_ONCE = STORED_AT_ONCE = 500
+PURGED_AT_ONCE = 1000
 
 
 def provider_choices() -> list[tuple[str, str]]:
@@ -126,3 +129,60 @@ class IdempotentRequest(models.Model):
         """Encrypts the answer anew under the first encryption key."""
         # Not saved: it may have been purged meanwhile.
         IdempotentRequest.objects.filter(pk=self.pk).update(sealed_answer=vault.rotate(self.sealed_answer))
+
+
+class IssuedIdQuerySet(models.QuerySet["IssuedId"]):
+    def known(self, project_id: int, digests: Collection[str]) -> set[str]:
+        """Return those of the digests whose ids were issued to this project and have not expired."""
+        lasting = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
+        current = self.filter(lasting, project=project_id)
+        wanted = list(digests)
+        starts = range(0, len(wanted), LOOKED_UP_AT_ONCE)
+        parts = [current.filter(digest__in=wanted[start : start + LOOKED_UP_AT_ONCE]) for start in starts]
+        return {digest for part in parts for digest in part.values_list("digest", flat=True)}
+
+    def keep(self, issued: Iterable["IssuedId"]) -> None:
+        """Store ids in one transaction. A stored id gets the expiry of its new record."""
+        # One statement cannot write a row twice. Processes that write rows in the same order do not deadlock.
+        rows = {(row.project_id, row.digest): row for row in issued}
+        self.bulk_create(
+            [rows[key] for key in sorted(rows)],
+            batch_size=STORED_AT_ONCE,
+            update_conflicts=True,
+            unique_fields=["project", "digest"],
+            update_fields=["expires_at"],
+        )
+
+    def purge(self) -> int:
+        """Delete expired ids in batches, so that no transaction is long; returns how many."""
+        removed = 0
+        oldest = self.expired().order_by("expires_at").values_list("pk", flat=True)
+        while batch := list(oldest.all()[:PURGED_AT_ONCE]):
+            # An id that was kept for longer meanwhile has not expired.
+            removed += self.expired().filter(pk__in=batch).delete()[0]
+        return removed
+
+    def expired(self) -> "IssuedIdQuerySet":
+        """Return those that have expired by now."""
+        return self.filter(expires_at__lte=timezone.now())
+
+
+class IssuedId(models.Model):
+    """An id that a provider issued to this project, of an object in an account of the operator.
+
+    `digest` is of the account, the kind and the id. `expires_at` is empty if the provider sets no limit.
+    """
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="issued_ids")
+    account = models.CharField(max_length=60)
+    kind = models.CharField(max_length=20)
+    digest = models.CharField(max_length=64)
+    expires_at = models.DateTimeField(null=True, db_index=True)
+
+    objects = IssuedIdQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "digest"], name="one_record_per_issued_id")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.project} at {self.account}"

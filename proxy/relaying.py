@@ -9,6 +9,7 @@ from msgspec.structs import replace
 from billing.models import Outcome
 from billing.money import decimal_usd
 from proxy import errors
+from proxy.account_ids import Recorder
 from proxy.conversion import Conversion
 from proxy.downstream import Downstream
 from proxy.errors import GatewayError
@@ -53,6 +54,7 @@ async def whole(exchange: Exchange, incoming: Incoming, target: Target, reply: U
             # The provider bills what it calls a success, whether or not it can be read here.
             exchange.charge(unstated(exchange, incoming, tokens_in_size(len(body)), body), estimated=True)
         return await exchange.refuse(errors.of(error, target.account.provider.name))
+    await Recorder(exchange, incoming, target).read_answer(body)
     headers = answer_headers(exchange, incoming, reply)
     headers["x-cost-usd"] = decimal_usd(cost)
     headers["x-gateway-overhead-ms"] = exchange.overhead_ms
@@ -83,9 +85,10 @@ async def relay(
     exchange: Exchange, incoming: Incoming, target: Target, reply: UpstreamReply, send_chunk: Callable[[bytes], Awaitable[None]]
 ) -> None:
     """Forwards each chunk as it comes while the meter reads it; whoever breaks off, what was used is charged."""
-    meter = incoming.meter()
+    meter, recorder = incoming.meter(), Recorder(exchange, incoming, target)
+    meter.ids = recorder.reader
     downstream = Downstream(send_chunk, incoming.keep_alive if is_stream(incoming, reply) else no_words)
-    error = await failure_of(forward(exchange, meter, downstream, reply), exchange, target)
+    error = await failure_of(forward(exchange, meter, recorder, downstream, reply), exchange, target)
     # Who has the last event has all: OpenAI's SDK leaves with it, and does not wait for the end of the connection.
     error = None if downstream.has_all else error
     is_read = True
@@ -95,6 +98,7 @@ async def relay(
     finally:
         downstream.close()
         await settle(exchange, incoming, target, reply, meter, error)
+        recorder.begin()  # What a stream issued before it broke off. Nobody waits for that.
     if not is_read:
         raise ClientStalled
 
@@ -132,11 +136,14 @@ async def settle(
         await exchange.finish(Outcome.OK, reply.status)
 
 
-async def forward(exchange: Exchange, meter: Meter, downstream: Downstream, reply: UpstreamReply) -> None:
+async def forward(exchange: Exchange, meter: Meter, recorder: Recorder, downstream: Downstream, reply: UpstreamReply) -> None:
     """Raises GatewayError where the provider fails or the budget is used up, ClientGone, and what breaks the provider's connection."""
     async with reply, exchange.request.connection:
         async for chunk in reply.chunks():
-            if passed := meter.feed(chunk):
+            passed = meter.feed(chunk)
+            if meter.ended:
+                await recorder.store()  # A client may leave with the last event, and use an id at once.
+            if passed:
                 await downstream.send(passed)
             downstream.has_all = meter.ended
             if exchange.first_token_at is None and meter.output_seen:
@@ -145,7 +152,9 @@ async def forward(exchange: Exchange, meter: Meter, downstream: Downstream, repl
                 break
             if meter.output_least > exchange.output_cap:
                 raise errors.used_up()
-        if rest := meter.finish():
+        rest = meter.finish()
+        await recorder.store()
+        if rest:
             await downstream.send(rest)
     if meter.failure is not None:
         raise errors.upstream_failed(meter.failure)

@@ -183,6 +183,7 @@ def test_so_is_one_that_cannot_be_converted(live_gateway: LiveGateway, upstream:
 def test_what_has_no_bound_is_closed_to_keys_with_a_hard_budget_alone(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, fields: dict[str, Any]
 ) -> None:
+    credential(demo_project, "openai", upstream)  # In an account that projects share, no stored prompt can be named.
     answer = post(live_gateway, token_of(demo_project), path, **fields)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (400, "cost_not_bounded", *fields)

@@ -189,5 +189,5 @@ class OutboxAdmin(ReadOnlyAdmin):
 
 @admin.register(OwedRecord)
 class OwedRecordAdmin(ReadOnlyAdmin):
-    list_display = ("id",)
-    fields = ("id", "entry")
+    list_display = ("id", "owner")
+    fields = ("id", "owner", "entry")

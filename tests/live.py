@@ -63,7 +63,7 @@ def live_gateway(django_db_setup: None, django_db_blocker: pytest.FixtureRequest
         gateway.stop()
 
 
-async def nothing() -> None:
+async def nothing(**_: object) -> None:
     pass
 
 

@@ -10,7 +10,7 @@ from asgiref.sync import sync_to_async
 
 from billing.ledger.redis import RedisLedger, adjusting
 from billing.ledger.redis import ledger as redis_ledger
-from billing.ledger.redis.books import Books
+from billing.ledger.redis.books import Books, Waiting
 from billing.ledger.redis.memory import REMEMBERED_S, Memory, Posting
 from billing.ledger.redis.scripts import LEASE, VOID, alive
 from billing.ledger.redis.upkeep import STEADY_S
@@ -62,7 +62,7 @@ async def test_owed_records_of_requests_that_were_undone_are_collected_at_once(g
     for entry in owed:
         entry.cost_nano = 0
         await gateways[0].store.run(VOID, key.project_id, entry.id.hex, 300)
-    await gateways[0].drained_books.owe(owed)
+    await gateways[0].drained_books.owe(map(Waiting, owed))
     await gateways[0].reaper.collect()
     assert not await OwedRecord.objects.aexists()
     await write_all(gateways)
@@ -89,6 +89,8 @@ async def test_what_is_still_on_its_way_at_a_stop_is_written_down(
     gateways: list[RedisLedger], key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(redis_ledger, "STOP_S", 0.2)
+    for each in gateways:
+        await each.upkeep.stop()  # they would bring it to Redis at once
     ledger = gateways.pop(0)
     monkeypatch.setattr(ledger.store, "run", lambda *_: asyncio.sleep(60))
     ledger.withdraw(wanted := demand(key))
@@ -101,8 +103,9 @@ async def test_whatever_fails_at_a_stop_what_is_owed_is_written_down(gateways: l
     async def fail() -> None:
         raise KeyError("odd")
 
+    for each in gateways:
+        await each.upkeep.stop()  # they would bring it to Redis at once
     ledger = gateways.pop(0)
-    await ledger.upkeep.stop()
     entry = demand(key).draft
     ledger.memory.postings[entry.id] = Posting(entry)
     ledger.leave = fail  # type: ignore[method-assign]

@@ -44,6 +44,7 @@ class Entry(msgspec.Struct, kw_only=True):
     service_tier: str = ""
     tool_calls: dict[str, int] | None = None
     refusing_budget_id: int | None = None
+    unchecked: bool = False
     corrects: UUID | None = None
     correction: str = ""
 
@@ -71,7 +72,7 @@ class Entry(msgspec.Struct, kw_only=True):
             tokens.input, tokens.cache_read, tokens.cache_write_5m, tokens.cache_write_1h, tokens.output, tokens.reasoning,
             self.cost_nano, price_json(self.price), self.estimated, self.latency_us, self.first_token_us,
             self.held_nano, self.service_tier, self.tool_calls and encode(self.tool_calls).decode(), self.refusing_budget_id,
-            self.corrects and self.corrects.hex, self.correction,
+            self.unchecked, self.corrects and self.corrects.hex, self.correction,
         ), WIDTHS))  # fmt: skip
 
 
@@ -80,7 +81,7 @@ COLUMNS = (
     "model_asked", "model_served", "provider", "streamed", "outcome", "status_code", "error",
     "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens",
     "cost_nano", "price", "estimated", "latency_us", "first_token_us",
-    "held_nano", "service_tier", "tool_calls", "refusing_budget_id", "corrects", "correction",
+    "held_nano", "service_tier", "tool_calls", "refusing_budget_id", "unchecked", "corrects", "correction",
 )  # fmt: skip
 
 

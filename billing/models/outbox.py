@@ -24,10 +24,20 @@ class Outbox(models.Model):
 
 
 class OwedRecord(models.Model):
-    """A record that a process which ended could not bring to Redis any more. Another one does, which counts it where it belongs."""
+    """A record that its process could not bring to Redis. That process or another one brings it there and then deletes the row.
+
+    A row may outlive its purpose: Redis may have the record, or the database may. Bringing it there again changes nothing.
+    """
 
     id = models.UUIDField(primary_key=True)
     entry = models.TextField(help_text="The record as it goes to the outbox.")
+    owner = models.CharField(
+        max_length=32,
+        blank=True,
+        default="",
+        db_default="",
+        help_text="The process of a request that was still under way: the record is an estimate, and counts if that process has died.",
+    )
 
     def __str__(self) -> str:
         return str(self.id)

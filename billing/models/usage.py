@@ -123,6 +123,9 @@ class UsageRecord(models.Model):
     refusing_budget_id = models.BigIntegerField(
         null=True, help_text="The budget that refused it; of a request that was admitted, a shadow budget that would have."
     )
+    unchecked = models.BooleanField(
+        default=False, db_default=False, help_text="It was admitted while Redis was away, so that no budget was checked."
+    )
     corrects = models.UUIDField(null=True)
     correction = models.CharField(max_length=16, choices=Correction.choices, blank=True, default="")
 

@@ -3,7 +3,7 @@
 import time
 
 from billing.ledger.entry import Entry
-from billing.ledger.redis.posting import AGAIN_S, MARK_S
+from billing.ledger.redis.posting import AGAIN_S, MARK_S, SETTLED
 from billing.ledger.redis.reader import answering
 from billing.ledger.redis.scripts import LATE, prefix
 from billing.ledger.steps import encode_draft
@@ -17,7 +17,7 @@ def keep_correction(correction: Entry) -> None:
         drained = f"{row.drained_ms}-{row.drained_seq}" if row else "0-0"
         arguments = (correction.id.hex, correction.cost_nano, correction.key_id, correction.day.isoformat(), encode_draft(correction))
         with answering() as store:
-            reply = store.eval(LATE.text, 1, prefix(correction.project_id), *arguments, MARK_S, drained)
+            reply = store.eval(LATE.text, 1, prefix(correction.project_id), *arguments, MARK_S, drained, SETTLED)
         if reply[0] != b"again":
             return
         time.sleep(AGAIN_S)

@@ -39,11 +39,19 @@ ADVANCE = (
     "ON CONFLICT (project_id) DO UPDATE SET drained_ms = excluded.drained_ms, drained_seq = excluded.drained_seq "
     "WHERE (excluded.drained_ms, excluded.drained_seq) > (billing_outbox.drained_ms, billing_outbox.drained_seq)"
 )
-OWE = "INSERT INTO billing_owedrecord (id, entry) VALUES (%s, %s) ON CONFLICT (id) DO NOTHING"
+OWE = (
+    "INSERT INTO billing_owedrecord (id, entry, owner) SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[]) ON CONFLICT (id) "
+    "DO UPDATE SET entry = excluded.entry, owner = excluded.owner WHERE excluded.owner = ''"
+)
+"""An estimate replaces no record."""
+OWED = "SELECT id, entry, owner FROM billing_owedrecord WHERE id > %s ORDER BY id LIMIT %s"
+PAID = "DELETE FROM billing_owedrecord WHERE id IN (SELECT id FROM billing_owedrecord WHERE id = ANY(%s) ORDER BY id FOR UPDATE)"
+"""Locked in the order of their ids, so that two processes that delete the same rows do not wait for each other."""
 TOKEN_COLUMNS = ", ".join(f"{field.name}_tokens" for field in fields(Tokens))
 FIND = (
-    f"SELECT o.drained_ms, o.drained_seq, r.cost_nano, r.estimated, {TOKEN_COLUMNS} FROM (SELECT 1) one "
-    "LEFT JOIN billing_outbox o ON o.project_id = %s LEFT JOIN billing_usagerecord r ON r.id = %s"
+    f"SELECT o.drained_ms, o.drained_seq, r.cost_nano, r.estimated, {TOKEN_COLUMNS} "
+    "FROM unnest(%s::bigint[], %s::uuid[]) WITH ORDINALITY AS sought (project_id, id, n) "
+    "LEFT JOIN billing_outbox o ON o.project_id = sought.project_id LEFT JOIN billing_usagerecord r ON r.id = sought.id ORDER BY n"
 )
 
 
@@ -57,6 +65,14 @@ class Kept:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A record that waits in SQL for Redis. With an `owner`, it is the estimate for a request of that process that was under way."""
+
+    entry: Entry
+    owner: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Drained:
     """Events of one project's outbox, up to a stream id."""
 
@@ -65,12 +81,35 @@ class Drained:
     entries: list[Entry]
 
 
+Found = tuple[Kept | None, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Sought:
+    """A record that a task waits for."""
+
+    project_id: int
+    id: UUID
+    found: asyncio.Future[Found]
+
+    def deliver(self, found: Found) -> None:
+        if not self.found.done():
+            self.found.set_result(found)
+
+    def fail(self, error: BaseException) -> None:
+        """Not with a cancellation, which would look like one of the task that waits."""
+        if not self.found.done():
+            self.found.set_exception(error if isinstance(error, Exception) else OSError("the look-up was ended"))
+
+
 class Books:
     """One connection, one transaction at a time."""
 
     def __init__(self, connection: Connection) -> None:
         self.connection = connection
         self.lock = asyncio.Lock()
+        self.sought: list[Sought] = []
+        self.finding: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         await self.connection.close()
@@ -110,27 +149,43 @@ class Books:
             ((spent, milliseconds, number),) = await session.run(SUM.format(scope=scope), parameters)
         return int(spent), stream_id(milliseconds, number)
 
-    async def find(self, project_id: int, id: UUID) -> tuple[Kept | None, str]:
-        """A record, if SQL has it, and up to where the outbox was drained at that moment."""
-        async with self.transaction() as session:
-            ((milliseconds, number, cost, estimated, *tokens),) = await session.run(FIND, (project_id, id.hex))
-        kept = None if cost is None else Kept(cost, estimated, Tokens(*tokens))
-        return kept, stream_id(milliseconds, number)
+    async def find(self, project_id: int, id: UUID) -> Found:
+        """A record, if SQL has it, and up to where the outbox was drained at that moment. Those that are asked for together are read
+        together: after an outage there are thousands."""
+        sought = Sought(project_id, id, asyncio.get_running_loop().create_future())
+        self.sought.append(sought)
+        if len(self.sought) == 1:
+            self.finding = asyncio.create_task(self.find_together())
+        return await sought.found
 
-    async def owe(self, entries: Iterable[Entry]) -> None:
-        """Keeps records for `owed`, each once."""
-        async with self.transaction() as session:
-            for entry in entries:
-                await session.run(OWE, (entry.id.hex, encode_draft(entry).decode()))
+    async def find_together(self) -> None:
+        await asyncio.sleep(0)
+        wanted, self.sought = self.sought, []
+        try:
+            async with self.transaction() as session:
+                rows = await session.run(FIND, ([each.project_id for each in wanted], [each.id.hex for each in wanted]))
+        except BaseException as error:
+            for each in wanted:
+                each.fail(error)
+            raise
+        for each, (milliseconds, number, cost, estimated, *tokens) in zip(wanted, rows, strict=True):
+            each.deliver((None if cost is None else Kept(cost, estimated, Tokens(*tokens)), stream_id(milliseconds, number)))
 
-    async def owed(self) -> list[Entry]:
+    async def owe(self, waiting: Iterable[Waiting]) -> None:
+        """Write records that wait for Redis, no two of which have the same id."""
+        rows = sorted((each.entry.id.hex, encode_draft(each.entry).decode(), each.owner) for each in waiting)
         async with self.transaction() as session:
-            rows = await session.run("SELECT entry FROM billing_owedrecord ORDER BY id")
-        return list(legible(text for (text,) in rows))
+            await session.run(OWE, [list(column) for column in zip(*rows, strict=True)])
 
-    async def pay(self, entry: Entry) -> None:
+    async def owed(self, after: UUID, count: int) -> list[tuple[UUID, str, str]]:
+        """Return up to `count` records that wait for Redis, as id, text and owner, in the order of their ids."""
         async with self.transaction() as session:
-            await session.run("DELETE FROM billing_owedrecord WHERE id = %s", (entry.id.hex,))
+            return [(id, text, owner) for id, text, owner in await session.run(OWED, (after, count))]
+
+    async def pay(self, ids: Iterable[UUID]) -> None:
+        """Delete records that wait for Redis no longer."""
+        async with self.transaction() as session:
+            await session.run(PAID, (sorted(ids),))
 
     async def keep(self, drained: Sequence[Drained]) -> None:
         """Keeps the records of several outboxes, and up to where each is drained, in one transaction."""

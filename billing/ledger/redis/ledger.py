@@ -12,7 +12,7 @@ from billing.ledger.entry import Entry
 from billing.ledger.failpoints import failpoint
 from billing.ledger.limiter import Limiter
 from billing.ledger.redis import asking
-from billing.ledger.redis.books import Books
+from billing.ledger.redis.books import Books, Waiting
 from billing.ledger.redis.connection import NotSent, StoreUnavailable
 from billing.ledger.redis.drainer import Drainer
 from billing.ledger.redis.memory import Hold, Memory, Posting
@@ -21,6 +21,7 @@ from billing.ledger.redis.posting import MARK_S, Postman
 from billing.ledger.redis.projects import GRACE_S, Projects
 from billing.ledger.redis.reaper import Reaper
 from billing.ledger.redis.scripts import ASSERT, RESERVE, STANDING, VOID, alive
+from billing.ledger.redis.spillover import Spillover
 from billing.ledger.redis.store import Rejected, Store
 from billing.ledger.redis.upkeep import Upkeep
 from billing.ledger.session import Connection, DatabaseErrors, connect
@@ -30,6 +31,8 @@ from projects.ids import uuid7
 
 ATTEMPTS = 10
 """An epoch may have to be learnt and windows opened, before a reservation is made."""
+TAKE_OVER_S = 1.0
+"""How long a new process tries, beyond the time that it takes, to bring to Redis what waits in SQL."""
 STOP_S = 5.0
 BEGINNING_S = 0.3
 """How long a new project may be taken for a lost one, because another process is just about to find out in SQL."""
@@ -65,10 +68,11 @@ class RedisLedger:
         self.memory = Memory()
         self.projects = Projects(self.store, self.books, self.restore)
         self.opener = Opener(self.store, self.books)
-        self.postman = Postman(self.store, self.books, self.memory)
+        self.spillover = Spillover(self.books, self.memory, self.process, lambda project_id: self.projects.epochs.get(project_id, ""))
+        self.postman = Postman(self.store, self.books, self.memory, self.spillover)
         self.drainer = Drainer(self.store, self.drained_books)
         self.reaper = Reaper(self.store, self.drained_books, self.postman)
-        self.upkeep = Upkeep(self.process, self.store, self.drainer, self.reaper, self.beat, self.pay_debts)
+        self.upkeep = Upkeep(self.process, self.store, self.drainer, self.reaper, self.beat, self.pay_debts, self.spill)
         self.times_connected = 0
         self.loose: set[asyncio.Task[None]] = set()
 
@@ -82,8 +86,18 @@ class RedisLedger:
         await self.upkeep.beat()
         states = await asyncio.gather(*map(self.projects.enter, await self.books.projects()))
         await asyncio.sleep(max((state.opens_in_s for state in states), default=0.0))
+        await self.take_over()
         self.upkeep.start()
         return 0
+
+    async def take_over(self) -> None:
+        """Count what was spent while Redis was away, before the first request is admitted."""
+        for _ in range(ATTEMPTS):
+            with suppress(StoreUnavailable):
+                await self.reaper.collect()
+                return
+            await asyncio.sleep(TAKE_OVER_S / ATTEMPTS)
+        log.warning("records that wait in the database are brought to redis later")
 
     async def warn_of_forgetfulness(self) -> None:
         with suppress(StoreUnavailable):  # some hosts forbid CONFIG
@@ -110,6 +124,7 @@ class RedisLedger:
 
     async def leave(self) -> None:
         await self.pay_debts()
+        await self.spillover.flush()
         await self.drainer.drain()
         await self.upkeep.give_lease_back()
         if not self.memory.holds:
@@ -117,28 +132,42 @@ class RedisLedger:
 
     async def write_debts(self) -> None:
         """The last resort for records that Redis does not take: SQL, from where another process brings them to Redis."""
-        owed = [posting.entry for posting in self.memory.owed()]
+        await self.spillover.close()
+        owed = [Waiting(posting.entry, posting.owner) for posting in self.memory.owed()]
         if not owed:
             return
         try:
             async with asyncio.timeout(STOP_S):
                 await self.books.owe(owed)
         except DatabaseErrors as error:
-            log.error("records are lost", error=str(error) or type(error).__name__, entries=owed)
+            log.error("records are lost", error=str(error) or type(error).__name__, entries=[each.entry for each in owed])
 
     def now(self) -> float:
         return self.store.now()
 
     async def reserve(self, demand: Demand) -> Reservation:
         try:
+            return await self.ask_or_admit(demand)
+        except (Refused, LedgerUnavailable):
+            self.memory.note_refusal(demand)
+            raise
+
+    async def ask_or_admit(self, demand: Demand) -> Reservation:
+        try:
             return await self.ask(demand)
         except asyncio.CancelledError:
             self.withdraw(demand)
             raise
         except StoreUnavailable as error:
-            return self.admit_alone(demand, error)
+            reservation = self.admit_alone(demand, error)
         except DatabaseErrors as error:
             raise LedgerUnavailable(str(error) or type(error).__name__) from error
+        try:
+            await self.spillover.keep_hold(self.memory.holds[demand.id])
+        except asyncio.CancelledError:
+            self.give_up(demand)
+            raise
+        return reservation
 
     async def ask(self, demand: Demand) -> Reservation:
         budgets = demand.budgets
@@ -211,12 +240,19 @@ class RedisLedger:
             if not isinstance(error, NotSent):
                 self.void(demand)
             raise
+        demand.draft.unchecked = True
         self.memory.holds[demand.id] = Hold(demand, demand.at_most, "")
         return Reservation(demand.id, demand.at_most, standing)
 
+    def give_up(self, demand: Demand) -> None:
+        """Undo what this process alone has admitted."""
+        self.memory.holds.pop(demand.id, None)
+        self.limiter.leave(demand.id, 0)
+        self.withdraw(demand)
+
     def withdraw(self, demand: Demand) -> None:
         """Whoever asked was cancelled: nobody else would release what it may hold. A reservation that is yet to come will be refused."""
-        self.later(self.postman.post(Posting(demand.withdrawn())))
+        self.later(self.postman.post(Posting(demand.withdrawn(), must_be_written=bool(demand.budgets))))
 
     def void(self, demand: Demand) -> None:
         """A refused request may have been admitted by Redis all the same, or yet be."""
@@ -234,15 +270,20 @@ class RedisLedger:
         self.limiter.leave(reservation.id, entry.tokens.prompt + entry.tokens.output)
         hold = self.memory.holds.pop(reservation.id, None)
         entry.held_nano = reservation.amount
-        # What is not held any more was settled before, which Redis may have forgotten.
-        await self.postman.post(Posting(entry, epoch=hold.epoch, fresh=True) if hold else Posting(entry, fresh=False))
+        if hold is None:
+            # It was settled before, which Redis may have forgotten.
+            await self.postman.post(Posting(entry, fresh=False, must_be_written=True))
+            return
+        entry.unchecked = hold.demand.draft.unchecked
+        await self.postman.post(Posting(entry, epoch=hold.epoch, must_be_written=bool(hold.demand.budgets)))
 
     async def release(self, reservation: Reservation, entry: Entry) -> None:
         entry.cost_nano = 0
         await self.settle(reservation, entry)
 
     async def record(self, entry: Entry) -> None:
-        await self.postman.post(Posting(entry, settles=entry.cost_nano != 0))
+        must_be_written = self.memory.was_refused(entry.id) or entry.cost_nano != 0
+        await self.postman.post(Posting(entry, settles=entry.cost_nano != 0, must_be_written=must_be_written))
 
     async def beat(self) -> None:
         self.limiter.forget_idle()
@@ -251,7 +292,13 @@ class RedisLedger:
             # The end of the append-only file may be lost: what Redis still has is left as it is.
             self.projects.epochs.clear()
         drained = await self.projects.watch(self.memory.projects())
-        self.memory.forget_drained(drained)
+        self.spillover.finish(self.memory.forget_drained(drained))
+
+    async def spill(self) -> None:
+        """While Redis is away, PostgreSQL keeps what this process would take with it."""
+        if self.upkeep.redis_is_away:
+            self.spillover.remember_all()
+        await self.spillover.flush()
 
     async def pay_debts(self) -> None:
         for id, project_id in list(self.memory.voids.items()):

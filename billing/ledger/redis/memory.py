@@ -10,6 +10,9 @@ from billing.ledger.terms import Demand
 REMEMBERED_S = 60
 """A record that Redis has taken is forgotten after this time, if it is not known to be in SQL before."""
 
+MOST_REFUSED = 10_000
+"""Each refusal is followed by its record within milliseconds. This bounds the memory if records do not come."""
+
 
 @dataclass(slots=True)
 class Hold:
@@ -26,6 +29,8 @@ class Posting:
 
     `settles`: it ends a reservation, or costs something. `estimates`: that of a process that seems to be dead, whose own record
     would correct this one. `fresh`: it was never sent before, so that it cannot be there.
+    `must_be_written`: a budget applies to it, so that its request does not end before a store has it. `owner`: the process that seems to
+    be dead.
     `posted` is its place in the outbox (`-`: it is there somewhere); None while it is owed.
     """
 
@@ -34,6 +39,8 @@ class Posting:
     settles: bool = True
     estimates: bool = False
     fresh: bool = True
+    must_be_written: bool = False
+    owner: str = ""
     posted: str | None = None
     posted_at: float = 0.0
     busy: bool = False
@@ -48,6 +55,20 @@ class Memory:
         self.postings: dict[UUID, Posting] = {}
         self.voids: dict[UUID, int] = {}
         """Reservations that may have been made, or may yet be, for requests that were refused; and their projects."""
+        self.refused: set[UUID] = set()
+        """Requests under a budget that were not admitted, and whose records are still to come."""
+
+    def note_refusal(self, demand: Demand) -> None:
+        if len(self.refused) >= MOST_REFUSED:
+            self.refused.clear()
+        if demand.budgets:
+            self.refused.add(demand.id)
+
+    def was_refused(self, id: UUID) -> bool:
+        """Return whether a budget applies to a request that was not admitted. The answer is yes at most once."""
+        is_noted = id in self.refused
+        self.refused.discard(id)
+        return is_noted
 
     def owed(self) -> list[Posting]:
         return [posting for posting in self.postings.values() if posting.posted is None and not posting.busy]
@@ -63,12 +84,17 @@ class Memory:
     def postings_of(self, project_id: int) -> list[Posting]:
         return [posting for posting in self.postings.values() if posting.entry.project_id == project_id]
 
-    def forget_drained(self, drained: dict[int, str]) -> None:
-        """Drops records that SQL is known to have: up to a stream id, by project."""
+    def forget_drained(self, drained: dict[int, str]) -> list[UUID]:
+        """Drops records that SQL is known to have: up to a stream id, by project. Returns their ids."""
         limit = time.monotonic() - REMEMBERED_S
-        for posting in list(self.postings.values()):
-            if posting.posted is not None and (posting.posted_at < limit or is_through(posting, drained)):
-                del self.postings[posting.entry.id]
+        known = [
+            posting.entry.id
+            for posting in self.postings.values()
+            if posting.posted is not None and (posting.posted_at < limit or is_through(posting, drained))
+        ]
+        for id in known:
+            del self.postings[id]
+        return known
 
 
 def is_through(posting: Posting, drained: dict[int, str]) -> bool:

@@ -7,6 +7,7 @@ import structlog
 from billing.ledger.entry import Entry
 from billing.ledger.failpoints import failpoint
 from billing.ledger.redis.books import Books
+from billing.ledger.redis.collector import Collector
 from billing.ledger.redis.memory import Posting
 from billing.ledger.redis.posting import ESTIMATE_MARK_S, Postman
 from billing.ledger.redis.scripts import OWNERS, PROJECTS, SETTLE, alive
@@ -23,10 +24,11 @@ class Reaper:
         self.store = store
         self.books = books
         self.postman = postman
+        self.collector = Collector(books, postman)
 
     async def reap(self) -> int:
         """Resolves all reservations of processes that are not alive; returns how many."""
-        await self.collect()
+        await self.collect(estimates=True)
         resolved = 0
         for project_id in [int(project_id) for project_id in await self.store.call("SMEMBERS", PROJECTS)]:
             try:
@@ -40,14 +42,9 @@ class Reaper:
         dead = [owner for owner in owners if not await self.store.call("EXISTS", alive(owner))]
         return sum([await self.resolve_all(project_id, owner) for owner in dead])
 
-    async def collect(self) -> None:
+    async def collect(self, *, estimates: bool = False) -> None:
         """Posts what was owed in the end: before its reservation is taken for a dead process's, and corrected then."""
-        for entry in await self.books.owed():
-            # It may have a reservation that its process never heard of: Redis can take a command long after it was given up.
-            posting = Posting(entry, fresh=False)
-            await self.postman.post(posting)
-            if posting.posted is not None:
-                await self.books.pay(entry)
+        await self.collector.collect(estimates=estimates)
 
     async def resolve_all(self, project_id: int, owner: str) -> int:
         """Page by page. What could not be resolved stays in Redis, before what was not looked at yet: the next page is longer by as
@@ -88,7 +85,7 @@ class Reaper:
         )  # fmt: skip
         failpoint("resolve.after")
         if reply[0] == b"ok":
-            posting = self.postman.memory.postings[estimate.id] = Posting(estimate, estimates=True, fresh=False)
+            posting = self.postman.memory.postings[estimate.id] = Posting(estimate, estimates=True, owner=owner, fresh=False)
             posting.arrived(reply[1].decode())
             log.warning("reservation of a dead process posted as an estimate", request_id=estimate.request_id, cost_nano=estimate.cost_nano)
 

@@ -17,6 +17,10 @@ BEAT_S = 1.0
 SILENCE_S = 30
 """A process that has not shown itself for this long has died; it is found within REAP_S more, so within 45 s."""
 REAP_S = 5.0
+FLUSH_S = 0.1
+"""How long the record of a request without a budget may wait to be written to PostgreSQL, while Redis is away."""
+COLLECT_S = 1.0
+OWN_FIRST_S = 2.0
 STEADY_S = 10.0
 """Redis must have answered for this long before silence means death: after a pause of Redis all are silent."""
 LEASE_S = 10
@@ -35,6 +39,7 @@ class Upkeep:
         reaper: Reaper,
         beat: Callable[[], Awaitable[None]],
         pay_debts: Callable[[], Awaitable[None]],
+        flush: Callable[[], Awaitable[None]],
     ) -> None:
         self.process = process
         self.store = store
@@ -42,6 +47,7 @@ class Upkeep:
         self.reaper = reaper
         self.on_beat = beat
         self.pay_debts = pay_debts
+        self.flush = flush
         self.tasks: list[asyncio.Task[None]] = []
         self.steady_since: float | None = None
 
@@ -50,6 +56,8 @@ class Upkeep:
             (BEAT_S, self.show_life),
             (BEAT_S, self.beat),
             (BEAT_S, self.pay_debts),
+            (FLUSH_S, self.flush),
+            (COLLECT_S, self.collect),
             (DRAIN_S, self.drain),
             (REAP_S, self.reap),
             (REGISTER_S, self.register),
@@ -65,6 +73,9 @@ class Upkeep:
     def redis_is_away(self) -> bool:
         """Whether Redis answers neither requests nor the last beat."""
         return self.steady_since is None or self.store.quick.wire is None or self.store.breaker.is_open
+
+    def has_answered_for(self, seconds: float) -> bool:
+        return self.steady_since is not None and time.monotonic() - self.steady_since > seconds
 
     async def give_lease_back(self) -> None:
         if await self.store.call("GET", LEASE) == self.process.encode():
@@ -106,9 +117,13 @@ class Upkeep:
             if rows:
                 await self.store.call("SADD", PROJECTS, *(project_id for (project_id,) in rows))
 
+    async def collect(self) -> None:
+        """Also of processes that live: one of them may not reach Redis. Those that do bring their own records there first."""
+        if self.has_answered_for(OWN_FIRST_S) and await self.has_lease():
+            await self.reaper.collect()
+
     async def reap(self) -> None:
-        steady = self.steady_since is not None and time.monotonic() - self.steady_since > STEADY_S
-        if steady and await self.has_lease():
+        if self.has_answered_for(STEADY_S) and await self.has_lease():
             await self.reaper.reap()
 
 

@@ -1,7 +1,11 @@
 """The audit finds what is wrong in Redis beside the database."""
 
+import math
 import time
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
+from datetime import datetime, timedelta
 from functools import partial
 from io import StringIO
 from uuid import UUID
@@ -10,17 +14,19 @@ import pytest
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.management import call_command
 
-from billing.ledger import inspection
+from billing.ledger import BudgetExceeded, Demand, LedgerUnavailable, inspection
 from billing.ledger.inspection import audit_books
-from billing.ledger.redis import RedisLedger, reader
+from billing.ledger.redis import Policy, RedisLedger, reader
+from billing.ledger.redis.books import Waiting
+from billing.ledger.redis.breaker import FAILURES
 from billing.ledger.redis.scripts import PROJECTS, alive, prefix
 from billing.ledger.terms import BudgetTerms
-from billing.models import Period, UsageRecord
+from billing.models import Budget, Period, UsageRecord
 from billing.tasks import audit_ledger, roll_up_usage
 from keys.models import ApiKey
 from projects.models import User
 from tests.environment import ON_SERVERS
-from tests.ledgers import PRICE, Books, books_on, budget, demand, settle
+from tests.ledgers import NOON, PRICE, Books, books_on, budget, demand, eventually, reserve, settle
 from tests.pages_fixtures import key_of_another
 from tests.test_audit import impatient, tell
 
@@ -191,6 +197,110 @@ async def test_records_that_wait_are_read_to_their_end(in_redis: Books, key: Api
     await ledger.upkeep.stop()
     ids = [await charge(ledger, key) for _ in range(5)]
     assert [entry.id for entry in await sync_to_async(lambda: list(reader.undrained(key.project_id)))()] == ids
+
+
+@asynccontextmanager
+async def without_redis(ledger: RedisLedger) -> AsyncIterator[None]:
+    """Let its requests be admitted as while Redis is away. What they spent counts afterwards."""
+    breaker, ledger.policy = ledger.store.breaker, Policy(budgets_open=True)
+    breaker.failures, breaker.shut_until = FAILURES, math.inf
+    yield
+    breaker.failures = 0
+    await ledger.pay_debts()
+    await ledger.spill()
+
+
+def at(moment: datetime, key: ApiKey, *budgets: BudgetTerms) -> Demand:
+    wanted = demand(key, *budgets)
+    wanted.draft.created_at = moment
+    return wanted
+
+
+@needs_redis
+@pytest.mark.parametrize("drained", [False, True])
+async def test_what_was_admitted_while_redis_was_away_may_be_beyond_a_budget_and_nothing_else(
+    in_redis: Books, key: ApiKey, drained: bool
+) -> None:
+    ledger = await in_redis.start()
+    assert isinstance(ledger, RedisLedger)
+    await ledger.upkeep.stop()
+    day = await budget(key, 3)
+    await Budget.objects.aupdate(changed_at=NOON - timedelta(days=400))
+    await charge(ledger, key, day)
+    async with without_redis(ledger):
+        for _ in range(4):
+            await charge(ledger, key, day)
+    if drained:
+        await in_redis.written()
+    window = f"budget {day.id}, window 2026-11-20"
+    allowed = f"allowed: {window}: {2 * PRICE} of the {5 * PRICE} spent and reserved was admitted while Redis was away"
+    assert await books_say() == ([], [allowed])
+    reader.client().hincrby(f"{prefix(key.project_id)}w:{day.id}/2026-11-20", "spent", 3 * PRICE)
+    found, overruns = await books_say()
+    assert found == [
+        f"I5: {window}: spent: expected {5 * PRICE}, found {8 * PRICE}",
+        f"I1: {window}: spent and reserved, at most: expected {7 * PRICE}, found {8 * PRICE}",
+    ]
+    assert overruns == []
+
+
+@needs_redis
+async def test_a_budget_that_is_overspent_after_redis_came_back_is_found(in_redis: Books, key: ApiKey) -> None:
+    """What was admitted without Redis an hour before had been counted when the next request was checked."""
+    ledger = await in_redis.start()
+    assert isinstance(ledger, RedisLedger)
+    await ledger.upkeep.stop()
+    day = await budget(key, 3)
+    await Budget.objects.aupdate(changed_at=NOON - timedelta(days=400))
+    async with without_redis(ledger):
+        for _ in range(2):
+            await settle(ledger, wanted := at(NOON - timedelta(hours=3), key, day), await ledger.reserve(wanted), cost=PRICE)
+    await charge(ledger, key, day)
+    assert await books_say() == ([], [])
+    wanted = demand(key, replace(day, limit_nano=9 * PRICE))
+    await settle(ledger, wanted, await ledger.reserve(wanted), cost=PRICE)
+    i1 = f"I1: budget {day.id}, window 2026-11-20: spent and reserved, at most: expected {3 * PRICE}, found {4 * PRICE}"
+    assert await books_say() == ([i1], [])
+
+
+@needs_redis
+async def test_a_request_under_way_that_was_admitted_while_redis_was_away_may_be_beyond_a_budget(in_redis: Books, key: ApiKey) -> None:
+    ledger = await in_redis.start()
+    assert isinstance(ledger, RedisLedger)
+    day = await budget(key, 1)
+    await Budget.objects.aupdate(changed_at=NOON - timedelta(days=400))
+    await charge(ledger, key, day)
+    async with without_redis(ledger):
+        await ledger.reserve(demand(key, day))
+    await in_redis.forget()
+    await ledger.upkeep.beat()
+    await eventually(partial(is_refused, ledger, key, day))
+    found, overruns = await books_say()
+    assert found == [] and len(overruns) == 1 and f"{PRICE} of the {2 * PRICE}" in overruns[0]
+
+
+async def is_refused(ledger: RedisLedger, key: ApiKey, terms: BudgetTerms) -> bool:
+    with suppress(LedgerUnavailable):
+        return isinstance(await reserve(ledger, demand(key, terms)), BudgetExceeded)
+    return False
+
+
+@needs_redis
+async def test_a_record_that_stays_in_the_database_while_redis_answers_is_found(in_redis: Books, key: ApiKey) -> None:
+    ledger = await in_redis.start()
+    assert isinstance(ledger, RedisLedger)
+    await ledger.upkeep.stop()
+    waiting = [Waiting(demand(key).draft) for _ in range(2)]
+    await ledger.books.owe(waiting)
+    assert await tell() == [f"I4: record {each.entry.id} that waits in the database: in Redis: expected 1, found 0" for each in waiting]
+    await ledger.reaper.collect()
+    assert await tell() == []
+
+
+async def books_say() -> tuple[list[str], list[str]]:
+    """Differences without those of roll-ups, and what may be beyond a limit."""
+    audit = await sync_to_async(audit_books)()
+    return [str(each) for each in audit.found if each.rule != "roll-up"], list(map(str, audit.overruns))
 
 
 async def charge(ledger: RedisLedger, key: ApiKey, *budgets: BudgetTerms) -> UUID:

@@ -43,6 +43,20 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
+class Overrun:
+    """A hard budget of which more is spent or held than its limit, because requests were admitted while Redis was away. The operator
+    allows this with `GATEWAY_REDIS_DOWN_BUDGETS=open`. Amounts are nano-USD."""
+
+    subject: str
+    limit: int
+    taken: int
+
+    def __str__(self) -> str:
+        beyond = self.taken - self.limit
+        return f"allowed: {self.subject}: {beyond} of the {self.taken} spent and reserved was admitted while Redis was away"
+
+
+@dataclass(frozen=True, slots=True)
 class Window:
     budget_id: int
     name: str
@@ -53,13 +67,18 @@ class Window:
     def id(self) -> tuple[int, str]:
         return self.budget_id, self.name
 
+    @property
+    def taken(self) -> int:
+        return self.spent + self.reserved
+
     def __str__(self) -> str:
         return f"budget {self.budget_id}, window {self.name}"
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """An open reservation, and the windows that it counts in. `orphaned`: its owner is dead, and it should be gone by now."""
+    """An open reservation, and the windows that it counts in. `orphaned`: its owner is dead, and it should be gone by now. `unchecked`: it
+    was admitted while Redis was away."""
 
     id: UUID
     key_id: int
@@ -68,12 +87,13 @@ class Held:
     amount: int
     windows: frozenset[tuple[int, str]]
     orphaned: bool
+    unchecked: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Spend:
     """What was spent by a key on a day: by its records, or by an event that is not in the database yet. `over` is by how much
-    requests cost more than was held for them."""
+    requests that were checked cost more than was held for them."""
 
     key_id: int | None
     day: date
@@ -86,6 +106,7 @@ class Records:
     """What the database says of a project's requests.
 
     `early`: what those that came before the limit of a window's budget was changed have spent in it, where it is beyond the limit.
+    `unchecked`: what those that were admitted while Redis was away have spent or hold in a window that is beyond its limit.
     `ended`: those of which there is a record or an event, out of those that hold something. `late`: late corrections by record, where
     there are several. `missing`: records that are corrected without being there. `charged`: id, cost by tokens and price, and cost, where
     these are not the same. `sums` and `rows`: what the records of each group are, and what the roll-up says.
@@ -93,6 +114,7 @@ class Records:
 
     spends: list[Spend] = field(default_factory=list)
     early: dict[tuple[int, str], int] = field(default_factory=dict)
+    unchecked: dict[tuple[int, str], int] = field(default_factory=dict)
     ended: set[UUID] = field(default_factory=set)
     late: dict[UUID, int] = field(default_factory=dict)
     missing: list[UUID] = field(default_factory=list)
@@ -119,17 +141,30 @@ class State:
 def differences(state: State) -> Iterator[Difference]:
     """All of them, in the order of the rules."""
     yield from state.faults
-    spends = sorted([*state.records.spends, *map(spend_of, state.events)], key=attrgetter("day"))
-    for window in state.windows:
-        budget = state.budgets[window.budget_id]
-        counted = [spend for spend in of_days(spends, *days_of(window.name)) if budget.key_id in (None, spend.key_id)]
-        yield from check_window(state, window, budget, counted)
+    for window, counted in counted_windows(state):
+        yield from check_window(state, window, counted)
     yield from check_reserved(state)
     yield from check_named(state)
     yield from check_once(state.records)
     yield from check_held(state)
     yield from check_charged(state.records)
     yield from check_roll_ups(state)
+
+
+def overruns(state: State) -> Iterator[Overrun]:
+    """Return the windows that are beyond their limit, and may be."""
+    for window, counted in counted_windows(state):
+        limit = limit_of(state, window, counted)
+        if limit is not None and limit < window.taken <= limit + state.records.unchecked.get(window.id, 0):
+            yield Overrun(str(window), limit, window.taken)
+
+
+def counted_windows(state: State) -> Iterator[tuple[Window, list[Spend]]]:
+    """Return each window with what was spent on its days by what its budget covers."""
+    spends = sorted([*state.records.spends, *map(spend_of, state.events)], key=attrgetter("day"))
+    for window in state.windows:
+        budget = state.budgets[window.budget_id]
+        yield window, [spend for spend in of_days(spends, *days_of(window.name)) if budget.key_id in (None, spend.key_id)]
 
 
 def covers(budget: Budget, window: str, one: Entry | Held) -> bool:
@@ -143,18 +178,28 @@ def of_days(spends: list[Spend], first: date, last: date) -> list[Spend]:
     return spends[bisect_left(spends, first, key=attrgetter("day")) : bisect_right(spends, last, key=attrgetter("day"))]
 
 
-def check_window(state: State, window: Window, budget: Budget, counted: list[Spend]) -> Iterator[Difference]:
+def check_window(state: State, window: Window, counted: list[Spend]) -> Iterator[Difference]:
     spent = sum(spend.cost for spend in counted)
     if window.spent != spent:
         yield Difference("I5", f"{window}: spent", spent, window.spent)
-    taken, allowed = window.spent + window.reserved, budget.limit_nano + sum(spend.over for spend in counted)
-    if budget.mode == Mode.HARD and taken > allowed and taken > (earlier := taken_early(state, window, budget)):
-        yield Difference("I1", f"{window}: spent and reserved, at most", max(allowed, earlier), taken)
+    limit = limit_of(state, window, counted)
+    if limit is not None and window.taken > (allowed := limit + state.records.unchecked.get(window.id, 0)):
+        yield Difference("I1", f"{window}: spent and reserved, at most", allowed, window.taken)
+
+
+def limit_of(state: State, window: Window, counted: list[Spend]) -> int | None:
+    """Return the most that requests whose budgets were checked may have spent and hold; None if the budget refuses nothing."""
+    budget = state.budgets[window.budget_id]
+    if budget.mode != Mode.HARD:
+        return None
+    limit = budget.limit_nano + sum(spend.over for spend in counted)
+    return max(limit, taken_early(state, window, budget)) if window.taken > limit else limit
 
 
 def spend_of(event: Entry) -> Spend:
     """A correction holds nothing."""
-    return Spend(event.key_id, event.day, event.cost_nano, max(event.cost_nano - (event.held_nano or 0), 0))
+    over = 0 if event.unchecked else max(event.cost_nano - (event.held_nano or 0), 0)
+    return Spend(event.key_id, event.day, event.cost_nano, over)
 
 
 def taken_early(state: State, window: Window, budget: Budget) -> int:

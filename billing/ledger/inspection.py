@@ -8,13 +8,13 @@ from functools import partial
 import structlog
 from django.conf import settings
 
-from billing.ledger.audit import Difference, Held, State, Window, differences
+from billing.ledger.audit import Difference, Held, Overrun, State, Window, differences, overruns
 from billing.ledger.locks import postgresql_is_served, sqlite_is_served
 from billing.ledger.records import budgets_of, one_moment, records_of
 from billing.ledger.redis import reader
 from billing.ledger.redis.inspection import redis_books
 from billing.ledger.steps import decode_draft, split
-from billing.models import BudgetWindow, Outbox, Reservation
+from billing.models import BudgetWindow, Outbox, OwedRecord, Reservation
 from projects.models import Project
 
 PAUSE_S = 1.0
@@ -22,17 +22,22 @@ PAUSE_S = 1.0
 RESOLVED_S = 15.0
 """A process without a sign of life has been dead for 30 s; what it held is resolved within 45 s of its death."""
 
+MOST_UNCOUNTED = 1000
+"""More records than these may take longer to be brought to Redis than the audit waits: it follows an outage."""
+NO_PROJECT = 0
+
 log = structlog.get_logger()
 
 
 @dataclass
 class Audit:
-    """How much was looked at, and what was found. `uncompared`: how many records wait to be written of each project whose books were
-    not compared because of that."""
+    """How much was looked at, and what was found. `overruns`: windows that may be beyond their limit. `uncompared`: how many records wait
+    to be written of each project whose books were not compared because of that."""
 
     windows: int = 0
     held: int = 0
     found: list[Difference] = field(default_factory=list)
+    overruns: list[Overrun] = field(default_factory=list)
     uncompared: dict[int, int] = field(default_factory=dict)
 
 
@@ -45,6 +50,8 @@ def audit_books() -> Audit:
         uncompared, audit = audit.uncompared, look()
         audit.found = [each for each in audit.found if (each.rule, each.subject) in seen]
         audit.uncompared = uncompared | audit.uncompared
+    for overrun in audit.overruns:
+        log.warning("budget_overrun_allowed", window=overrun.subject, limit_nano=overrun.limit, taken_nano=overrun.taken)
     for project_id, waiting in audit.uncompared.items():
         log.warning("the books of a project are not compared: many records wait to be written", project_id=project_id, waiting=waiting)
     return audit
@@ -56,6 +63,7 @@ def look() -> Audit:
         audit.windows += len(state.windows)
         audit.held += len(state.held)
         audit.found += differences(state)
+        audit.overruns += overruns(state)
         if state.waiting:
             audit.uncompared[state.project_id] = state.waiting
     return audit
@@ -79,6 +87,14 @@ def redis_state() -> Iterator[State]:
     """The same, of all projects that Redis or the database knows."""
     for project_id in sorted({*reader.projects(), *Outbox.objects.values_list("project_id", flat=True)}):
         yield isolated(project_id, partial(redis_books, project_id))
+    yield State(NO_PROJECT, faults=list(uncounted()))
+
+
+def uncounted() -> Iterator[Difference]:
+    """Return the records that wait in the database. Redis answers, so that they should have been brought there."""
+    ids = OwedRecord.objects.filter(owner="").order_by("pk").values_list("pk", flat=True)[: MOST_UNCOUNTED + 1]
+    if len(ids) <= MOST_UNCOUNTED:
+        yield from (Difference("I4", f"record {id} that waits in the database: in Redis", 1, 0) for id in ids)
 
 
 def isolated(project_id: int, read: Callable[[], State]) -> State:

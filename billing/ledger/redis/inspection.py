@@ -52,7 +52,7 @@ def state_of(project_id: int, snapshot: reader.Snapshot) -> State:
 def held_in_redis(each: reader.Held, living: set[str]) -> Held:
     draft = decode_draft(each.draft)
     orphaned = each.process not in living
-    return Held(each.id, each.key_id, each.day, draft.created_at, each.amount, frozenset(each.windows), orphaned)
+    return Held(each.id, each.key_id, each.day, draft.created_at, each.amount, frozenset(each.windows), orphaned, draft.unchecked)
 
 
 def faults(project_id: int, snapshot: reader.Snapshot) -> Iterator[Difference]:

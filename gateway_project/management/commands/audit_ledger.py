@@ -13,6 +13,8 @@ class Command(BaseCommand):
         audit = audit_books()
         for difference in audit.found:
             self.stdout.write(str(difference))
+        for overrun in audit.overruns:
+            self.stdout.write(str(overrun))
         for project_id, waiting in audit.uncompared.items():
             self.stdout.write(f"project {project_id}: {waiting} records wait to be written: not compared")
         self.stdout.write(f"{audit.windows} windows, {audit.held} open reservations checked: {len(audit.found)} differences.")

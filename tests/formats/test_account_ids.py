@@ -115,7 +115,6 @@ CALL = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "read", "
         ),
         (messages(container="container_1"), {("container", "container_1")}),
         (messages(Container="container_1"), {("container", "container_1")}),
-        (gemini(CachedContent="cachedContents/1"), {("cached_content", "cachedContents/1")}),
         (messages(container={"id": "container_1"}), {("container", "container_1")}),
         (messages(container={"skills": [{"type": "custom", "skill_id": "skill_1"}]}), {("skill", "skill_1")}),
         (messages(thread={"type": "continue", "previous_message_id": "msg_1"}), {("message", "msg_1")}),

@@ -27,6 +27,7 @@ def configure(tmp_path: Path) -> Iterator[Configure]:
         path.write_text(yaml)
         given = {
             "openai_api_key": KEY,
+            "openai_base_url": "",
             "ai_gateway_config": path,
             "ai_gateway_model_routes": routes,
             **variables,

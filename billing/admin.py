@@ -14,20 +14,20 @@ from billing.models import (
     BudgetWindow,
     DailyUsage,
     Delivery,
-    DirtyDay,
-    Outbox,
-    OwedRecord,
     PriceOverride,
     Reservation,
+    StaleDay,
+    StreamCursor,
+    UnsentRecord,
     UsageRecord,
     Webhook,
 )
 from billing.money import decimal_usd, format_usd
-from billing.price_forms import RATES, PriceForm
+from billing.price_forms import RATE_FIELDS, PriceForm
 from projects.admin import ReadOnlyAdmin
 
 
-class BudgetForm(forms.ModelForm[Budget]):
+class BudgetAdminForm(forms.ModelForm[Budget]):
     limit_nano = UsdField(label="Limit in USD", widget=UnfoldAdminTextInputWidget)
     thresholds = ThresholdsField(required=False, label="Alert at", widget=UnfoldAdminTextInputWidget, help_text="Percent of the limit.")
 
@@ -56,7 +56,7 @@ class CostAdmin(ReadOnlyAdmin):
 
 @admin.register(Budget)
 class BudgetAdmin(ModelAdmin):  # type: ignore[misc]
-    form = BudgetForm
+    form = BudgetAdminForm
     list_display = ("project", "key", "period", "mode", "limit")
     list_filter = ("period", "mode")
     list_select_related = ("project", "key")
@@ -73,13 +73,13 @@ class OperatorPriceForm(PriceForm):
         model = PriceOverride
         field_classes, labels, help_texts = PriceForm.Meta.field_classes, PriceForm.Meta.labels, PriceForm.Meta.help_texts
         fields = ("project", *PriceForm.Meta.fields, "ended_at")
-        widgets = dict.fromkeys(RATES, UnfoldAdminTextInputWidget)
+        widgets = dict.fromkeys(RATE_FIELDS, UnfoldAdminTextInputWidget)
 
 
 @admin.register(PriceOverride)
 class PriceOverrideAdmin(ModelAdmin):  # type: ignore[misc]
     form = OperatorPriceForm
-    list_display = ("names", "project", "effective_from", "ended_at", "input", "output")
+    list_display = ("pattern", "project", "effective_from", "ended_at", "input", "output")
     list_filter = ("provider",)
     list_select_related = ("project",)
     search_fields = ("model", "provider", "project__name", "project__slug")
@@ -125,26 +125,26 @@ class ReservationAdmin(ReadOnlyAdmin):
 
 @admin.register(UsageRecord)
 class UsageRecordAdmin(CostAdmin):
-    list_display = ("created_at", "project", "key", "model_asked", "outcome", "cost", "input_tokens", "output_tokens", "latency_us")
+    list_display = ("created_at", "project", "key", "requested_model", "outcome", "cost", "input_tokens", "output_tokens", "latency_us")
     list_filter = ("outcome", "provider", "format", "estimated", "day")
     list_select_related = ("project", "key")
-    search_fields = ("request_id", "model_asked", "project__slug", "key__public_id")
+    search_fields = ("request_id", "requested_model", "project__slug", "key__public_id")
     ordering = ("-id",)
     show_full_result_count = False
 
 
 @admin.register(DailyUsage)
 class DailyUsageAdmin(CostAdmin):
-    list_display = ("day", "project", "key", "model_asked", "provider", "requests", "failures", "input_tokens", "output_tokens", "cost")
+    list_display = ("day", "project", "key", "requested_model", "provider", "requests", "failures", "input_tokens", "output_tokens", "cost")
     list_filter = ("provider", "day")
     list_select_related = ("project", "key")
-    search_fields = ("model_asked", "project__name", "project__slug", "key__label")
+    search_fields = ("requested_model", "project__name", "project__slug", "key__label")
     ordering = ("-day",)
 
 
-@admin.register(DirtyDay)
-class DirtyDayAdmin(ReadOnlyAdmin):
-    list_display = ("project", "day", "mark")
+@admin.register(StaleDay)
+class StaleDayAdmin(ReadOnlyAdmin):
+    list_display = ("project", "day", "version")
     list_select_related = ("project",)
     search_fields = ("project__name", "project__slug")
 
@@ -165,10 +165,10 @@ class AlertAdmin(ReadOnlyAdmin):
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "project", "recipient", "state", "attempts", "next_attempt_at", "reason")
-    list_filter = ("state", "created_at")
+    list_display = ("created_at", "project", "recipient", "status", "attempts", "next_attempt_at", "failure_reason")
+    list_filter = ("status", "created_at")
     list_select_related = ("project", "member__user", "webhook")
-    search_fields = ("project__slug", "member__user__email", "webhook__name", "reason")
+    search_fields = ("project__slug", "member__user__email", "webhook__name", "failure_reason")
     ordering = ("-pk",)
 
 
@@ -180,14 +180,14 @@ class WebhookAdmin(ReadOnlyAdmin):
     fields = ("project", "name", "host", "created_at")
 
 
-@admin.register(Outbox)
-class OutboxAdmin(ReadOnlyAdmin):
-    list_display = ("project", "entered", "drained_ms", "drained_seq")
+@admin.register(StreamCursor)
+class StreamCursorAdmin(ReadOnlyAdmin):
+    list_display = ("project", "is_registered", "last_id_ms", "last_id_seq")
     list_select_related = ("project",)
     search_fields = ("project__name", "project__slug")
 
 
-@admin.register(OwedRecord)
-class OwedRecordAdmin(ReadOnlyAdmin):
+@admin.register(UnsentRecord)
+class UnsentRecordAdmin(ReadOnlyAdmin):
     list_display = ("id", "owner")
     fields = ("id", "owner", "entry")

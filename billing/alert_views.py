@@ -12,16 +12,16 @@ from projects.access import project_view
 from projects.models import Project, Role
 from projects.views import ProjectRequest
 
-NEWEST_ALERTS = 50
-NEWEST_TESTS = 10
+MAX_RECENT_ALERTS = 50
+MAX_TEST_DELIVERIES = 10
 
 
 @project_view(Role.MEMBER)
 def alert_list(request: ProjectRequest, project: Project) -> HttpResponse:
     page = {
         "webhooks": Webhook.objects.for_project(project),
-        "alerts": Alert.objects.newest_of(project, NEWEST_ALERTS),
-        "tests": Delivery.objects.tests_of(project, NEWEST_TESTS),
+        "alerts": Alert.objects.latest_for(project, MAX_RECENT_ALERTS),
+        "tests": Delivery.objects.test_deliveries_for(project, MAX_TEST_DELIVERIES),
     }
     return render(request, "alerts/list.html", page)
 
@@ -30,7 +30,7 @@ def alert_list(request: ProjectRequest, project: Project) -> HttpResponse:
 def webhook_new(request: ProjectRequest, project: Project) -> HttpResponse:
     form = WebhookForm(request.POST or None, project=project)
     if form.is_valid():
-        webhook, secret = form.register()
+        webhook, secret = form.create_with_secret()
         return render(request, "alerts/webhook_created.html", {"webhook": webhook, "secret": secret})
     return render(request, "alerts/webhook_new.html", {"form": form})
 

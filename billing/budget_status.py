@@ -4,7 +4,7 @@ import datetime as dt
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from billing.ledger.spending import spending
+from billing.ledger.spending import window_balances
 from billing.ledger.windows import ends_at, window_name
 from billing.models import Budget
 from projects.models import Project
@@ -21,28 +21,28 @@ class BudgetStatus:
     resets_at: dt.datetime | None
 
     @property
-    def left(self) -> int:
+    def remaining(self) -> int:
         """Never less than nothing: budgets that only warn may be overdrawn."""
         return max(self.budget.limit_nano - self.spent - self.reserved, 0)
 
     @property
-    def share(self) -> float:
+    def used_fraction(self) -> float:
         """Of a limit of nothing, everything is used."""
         return (self.spent + self.reserved) / self.budget.limit_nano if self.budget.limit_nano else 1.0
 
 
-def statuses(project: Project) -> list[BudgetStatus]:
+def list_statuses(project: Project) -> list[BudgetStatus]:
     """Those of the whole project first, then key by key."""
     today = project.today()
     budgets = list(Budget.objects.for_project(project))
-    spent = spending(project, budgets, today)
-    return [status(project, budget, today, spent[budget.pk].spent, spent[budget.pk].reserved) for budget in budgets]
+    balances = window_balances(project, budgets, today)
+    return [build_status(project, budget, today, balances[budget.pk].spent, balances[budget.pk].reserved) for budget in budgets]
 
 
-def status(project: Project, budget: Budget, day: dt.date, spent: int, reserved: int) -> BudgetStatus:
+def build_status(project: Project, budget: Budget, day: dt.date, spent: int, reserved: int) -> BudgetStatus:
     window = window_name(budget.period, day)
-    return BudgetStatus(budget, window, spent, reserved, ends_at(window, project.zone))
+    return BudgetStatus(budget, window, spent, reserved, ends_at(window, project.tzinfo))
 
 
-def fullest(found: Iterable[BudgetStatus], count: int) -> list[BudgetStatus]:
-    return sorted(found, key=lambda each: -each.share)[:count]
+def most_used(statuses: Iterable[BudgetStatus], count: int) -> list[BudgetStatus]:
+    return sorted(statuses, key=lambda each: -each.used_fraction)[:count]

@@ -4,7 +4,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
-from billing.budget_status import statuses
+from billing.budget_status import list_statuses
 from billing.forms import BudgetForm
 from billing.models import Budget
 from projects.access import project_view
@@ -14,7 +14,7 @@ from projects.views import ProjectRequest
 
 @project_view(Role.VIEWER)
 def budget_list(request: ProjectRequest, project: Project) -> HttpResponse:
-    return render(request, "budgets/list.html", {"statuses": statuses(project)})
+    return render(request, "budgets/list.html", {"statuses": list_statuses(project)})
 
 
 @project_view(Role.ADMIN)

@@ -14,12 +14,12 @@ from billing.models.budgets import default_thresholds, validate_thresholds
 from billing.money import InvalidAmount, decimal_usd, parse_usd
 from keys.forms import KeyForm
 from keys.models import ApiKey
-from projects.models import LAST_DAY, Membership, Project, User
+from projects.models import MAX_DATE, Membership, Project, User
 
-DOLLARS = re.compile(r"\$?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
+USD_PATTERN = re.compile(r"\$?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
 """Commas between thousands only: `1,5` may mean one and a half or fifteen."""
 MAX_WEBHOOKS = 10
-PRICED_ONLY = "A key with a budget can call only models whose price is known."
+PRICED_MODELS_HELP = "A key with a budget can call only models whose price is known."
 
 
 class UsdField(forms.CharField):
@@ -31,7 +31,7 @@ class UsdField(forms.CharField):
         text = super().to_python(value)
         if not text:
             return None
-        if not DOLLARS.fullmatch(text):
+        if not USD_PATTERN.fullmatch(text):
             raise ValidationError("Write US dollars as 1250.50 or 1,250.50, without a sign.")
         try:
             return parse_usd(text.replace(",", ""))
@@ -47,22 +47,22 @@ class UsdField(forms.CharField):
 
 class BudgetedKeyForm(KeyForm):
     day_budget = UsdField(
-        required=False, label="Daily budget in USD", help_text=f"Requests are refused before they could exceed it. {PRICED_ONLY}"
+        required=False, label="Daily budget in USD", help_text=f"Requests are refused before they could exceed it. {PRICED_MODELS_HELP}"
     )
     month_budget = UsdField(
-        required=False, label="Monthly budget in USD", help_text=f"By calendar month. Empty: no limit of its own. {PRICED_ONLY}"
+        required=False, label="Monthly budget in USD", help_text=f"By calendar month. Empty: no limit of its own. {PRICED_MODELS_HELP}"
     )
 
     def clean_expires_on(self) -> dt.date | None:
         day = super().clean_expires_on()
-        if day and day > LAST_DAY:
-            raise ValidationError(f"The last day can be {LAST_DAY.isoformat()}. Leave it empty for a key that does not expire.")
+        if day and day > MAX_DATE:
+            raise ValidationError(f"The last day can be {MAX_DATE.isoformat()}. Leave it empty for a key that does not expire.")
         return day
 
     @transaction.atomic
-    def mint(self, created_by: User) -> tuple[ApiKey, str]:
+    def issue(self, created_by: User) -> tuple[ApiKey, str]:
         """The new key and its text. Who makes it hears of its budgets."""
-        key, token = super().mint(created_by)
+        key, token = super().issue(created_by)
         for period in (Period.DAY, Period.MONTH):
             limit: int | None = self.cleaned_data[f"{period.value}_budget"]
             if limit is not None:
@@ -94,7 +94,7 @@ class ThresholdsField(forms.CharField):
         return super().has_changed(self.prepare_value(initial), data)
 
 
-class MembersField(forms.ModelMultipleChoiceField[Membership]):
+class MemberChoiceField(forms.ModelMultipleChoiceField[Membership]):
     def label_from_instance(self, member: Membership) -> str:
         return member.user.email
 
@@ -110,14 +110,14 @@ class BudgetForm(forms.ModelForm[Budget]):
         fields = ("key", "period", "limit_nano", "mode", "thresholds", "alert_members", "alert_webhooks")
         labels = {"key": "What it limits", "mode": "When it is used up", "alert_members": "E-mail to", "alert_webhooks": "Webhooks"}
         help_texts = {"key": None}
-        field_classes = {"alert_members": MembersField}
+        field_classes = {"alert_members": MemberChoiceField}
         widgets = {"alert_members": forms.CheckboxSelectMultiple, "alert_webhooks": forms.CheckboxSelectMultiple}
 
     def __init__(self, *args: Any, project: Project, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.instance.project = project
         self.fields["period"].help_text = f"Days, weeks and months of {project.timezone}; weeks begin on Monday."
-        self.offer(project)
+        self.limit_choices_to(project)
         if self.instance.pk:
             # What was spent belongs to the key and the period that it was spent in.
             self.fields["key"].disabled = self.fields["period"].disabled = True
@@ -125,7 +125,7 @@ class BudgetForm(forms.ModelForm[Budget]):
             self.initial["thresholds"] = default_thresholds()
             self.initial["alert_members"] = project.memberships.filter(user=user)
 
-    def offer(self, project: Project) -> None:
+    def limit_choices_to(self, project: Project) -> None:
         """The project's own keys, members and webhooks, and nobody else's."""
         keys, members, webhooks = (self.fields[name] for name in ("key", "alert_members", "alert_webhooks"))
         assert isinstance(keys, forms.ModelChoiceField)
@@ -142,13 +142,13 @@ class BudgetForm(forms.ModelForm[Budget]):
         cleaned = super().clean() or {}
         if cleaned.get("limit_nano") == 0 and cleaned.get("mode") not in (None, Mode.HARD):
             self.add_error("limit_nano", "A limit of 0 makes sense only for a budget that refuses requests.")
-        if {"key", "period", "mode"} <= set(cleaned) and self.is_taken(cleaned["key"], cleaned["period"], cleaned["mode"]):
+        if {"key", "period", "mode"} <= set(cleaned) and self.has_duplicate(cleaned["key"], cleaned["period"], cleaned["mode"]):
             self.add_error(None, "There is a budget of this period and kind already. Change that one.")
         return cleaned
 
-    def is_taken(self, key: ApiKey | None, period: str, mode: str) -> bool:
-        own = Budget.objects.filter(project=self.instance.project, key=key, period=period, mode=mode)
-        return own.exclude(pk=self.instance.pk).exists()
+    def has_duplicate(self, key: ApiKey | None, period: str, mode: str) -> bool:
+        same_budget = Budget.objects.filter(project=self.instance.project, key=key, period=period, mode=mode)
+        return same_budget.exclude(pk=self.instance.pk).exists()
 
 
 class WebhookForm(forms.ModelForm[Webhook]):
@@ -173,7 +173,7 @@ class WebhookForm(forms.ModelForm[Webhook]):
             raise ValidationError(f"A project can have at most {MAX_WEBHOOKS} webhooks.")
         return super().clean() or {}
 
-    def register(self) -> tuple[Webhook, str]:
+    def create_with_secret(self) -> tuple[Webhook, str]:
         """The new webhook and its signing secret."""
         secret = self.instance.new_secret()
         return self.save(), secret

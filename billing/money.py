@@ -3,7 +3,7 @@
 from decimal import Decimal, InvalidOperation
 
 NANO = 10**9
-MAX_NANO = 10**18
+MAX_AMOUNT_NANO = 10**18
 """One thousand million dollars: what fits a 64-bit column with room for sums."""
 
 
@@ -17,7 +17,7 @@ def parse_usd(text: str) -> int:
         nano = Decimal(text.strip().removeprefix("$")) * NANO
     except InvalidOperation:
         raise InvalidAmount(f"{text!r} is not an amount in US dollars.") from None
-    if not nano.is_finite() or not 0 <= nano <= MAX_NANO:
+    if not nano.is_finite() or not 0 <= nano <= MAX_AMOUNT_NANO:
         raise InvalidAmount("The amount must lie between 0 and 1,000,000,000 dollars.")
     if nano != int(nano):
         raise InvalidAmount("The amount has more than nine decimal places.")

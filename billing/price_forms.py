@@ -9,10 +9,18 @@ from django.core.exceptions import ValidationError
 from billing.forms import UsdField
 from billing.models import PriceOverride
 from billing.money import decimal_usd
-from projects.models import LAST_DAY, Project
+from projects.models import MAX_DATE, Project
 
-RATES = ("input_nano", "output_nano", "cache_read_nano", "cache_write_5m_nano", "cache_write_1h_nano", "reasoning_nano", "request_nano")
-OPTIONAL = RATES[2:]
+RATE_FIELDS = (
+    "input_nano",
+    "output_nano",
+    "cache_read_nano",
+    "cache_write_5m_nano",
+    "cache_write_1h_nano",
+    "reasoning_nano",
+    "request_nano",
+)
+OPTIONAL_RATE_FIELDS = RATE_FIELDS[2:]
 PLACEHOLDERS = {"input_nano": {"placeholder": "0.15"}, "output_nano": {"placeholder": "0.60"}}
 LABELS = {
     "input_nano": "Input",
@@ -23,7 +31,7 @@ LABELS = {
     "reasoning_nano": "Reasoning",
     "request_nano": "Fee of each request",
 }
-HELP = {
+HELP_TEXTS = {
     "input_nano": "US dollars for a million tokens. 0: free.",
     "output_nano": "US dollars for a million tokens. 0: free.",
     "reasoning_nano": "Empty: as other output.",
@@ -48,10 +56,10 @@ class ToolFeesField(forms.CharField):
         for line in (super().to_python(value) or "").splitlines():
             if line.strip():
                 kind, _, amount = line.strip().replace("=", " ").partition(" ")
-                fees[kind] = self.fee(kind, amount)
+                fees[kind] = self.parse_fee(kind, amount)
         return fees
 
-    def fee(self, kind: str, amount: str) -> int:
+    def parse_fee(self, kind: str, amount: str) -> int:
         nano: int | None = UsdField(required=False).to_python(amount)
         if nano is None:
             raise ValidationError(f"Write the fee of {kind} after its name, such as web_search 0.01.")
@@ -79,15 +87,15 @@ class PriceForm(forms.ModelForm[PriceOverride]):
 
     class Meta:
         model = PriceOverride
-        fields = ("provider", "model", "effective_from", *RATES, "tool_fees")
-        field_classes = dict.fromkeys(RATES, RateField)
+        fields = ("provider", "model", "effective_from", *RATE_FIELDS, "tool_fees")
+        field_classes = dict.fromkeys(RATE_FIELDS, RateField)
         labels = LABELS
-        help_texts = dict.fromkeys(OPTIONAL, "Empty: as input.") | HELP
+        help_texts = dict.fromkeys(OPTIONAL_RATE_FIELDS, "Empty: as input.") | HELP_TEXTS
         widgets = {
             "effective_from": forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
             "model": forms.TextInput(attrs={"placeholder": "llama-3.3-70b or llama-*", "autocapitalize": "none", "spellcheck": "false"}),
             "provider": forms.TextInput(attrs={"placeholder": "openai", "autocapitalize": "none", "spellcheck": "false"}),
-        } | {name: forms.TextInput(attrs={"inputmode": "decimal"} | PLACEHOLDERS.get(name, {})) for name in RATES}
+        } | {name: forms.TextInput(attrs={"inputmode": "decimal"} | PLACEHOLDERS.get(name, {})) for name in RATE_FIELDS}
 
     def __init__(self, *args: Any, project: Project | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -109,10 +117,10 @@ class PriceForm(forms.ModelForm[PriceOverride]):
         return model
 
     def clean_effective_from(self) -> Any:
-        moment = self.cleaned_data["effective_from"] or PriceOverride._meta.get_field("effective_from").get_default()
-        if moment.date() > LAST_DAY:
-            raise ValidationError(f"The last day can be {LAST_DAY.isoformat()}.")
-        return moment
+        effective_from = self.cleaned_data["effective_from"] or PriceOverride._meta.get_field("effective_from").get_default()
+        if effective_from.date() > MAX_DATE:
+            raise ValidationError(f"The last day can be {MAX_DATE.isoformat()}.")
+        return effective_from
 
     def clean_request_nano(self) -> int:
         return self.cleaned_data["request_nano"] or 0

@@ -7,8 +7,8 @@ from celery import shared_task
 from django.core.cache import cache
 
 from billing.alerts import outbox, watch
-from billing.ledger.audit import LAST_AUDIT
-from billing.ledger.inspection import audit_books
+from billing.ledger.audit import LAST_AUDIT_KEY
+from billing.ledger.inspection import run_audit
 from billing.models import DailyUsage
 
 log = structlog.get_logger()
@@ -16,22 +16,22 @@ log = structlog.get_logger()
 
 @shared_task
 def roll_up_usage() -> int:
-    return DailyUsage.objects.recompute_dirty().days
+    return DailyUsage.objects.recompute_stale().days
 
 
 @shared_task
 def audit_ledger() -> int:
     """Its figures are metrics: nobody reads what a scheduled audit prints."""
-    found = audit_books().found
+    found = run_audit().mismatches
     for difference in found:
         log.error("the books do not agree", difference=str(difference))
-    cache.set(LAST_AUDIT, (len(found), time.time()), timeout=None)
+    cache.set(LAST_AUDIT_KEY, (len(found), time.time()), timeout=None)
     return len(found)
 
 
 @shared_task
-def raise_alerts() -> int:
-    return watch.raise_alerts()
+def detect_alerts() -> int:
+    return watch.detect_alerts()
 
 
 @shared_task

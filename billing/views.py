@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
-from billing.budget_status import statuses
+from billing.budget_status import list_statuses
 from billing.forms import BudgetedKeyForm
 from keys.forms import KeyEditForm
 from keys.models import ApiKey
@@ -18,16 +18,16 @@ from projects.views import ProjectRequest
 
 @project_view(Role.VIEWER)
 def key_list(request: ProjectRequest, project: Project) -> HttpResponse:
-    budgets = {key: list(group) for key, group in groupby(statuses(project), key=lambda status: status.budget.key_id)}
+    budgets_by_key = {key: list(group) for key, group in groupby(list_statuses(project), key=lambda status: status.budget.key_id)}
     keys = ApiKey.objects.for_project(project).select_related("created_by")
-    return render(request, "keys/list.html", {"rows": [(key, budgets.get(key.pk, [])) for key in keys]})
+    return render(request, "keys/list.html", {"rows": [(key, budgets_by_key.get(key.pk, [])) for key in keys]})
 
 
 @project_view(Role.MEMBER)
 def key_new(request: ProjectRequest, project: Project) -> HttpResponse:
     form = BudgetedKeyForm(request.POST or None, project=project, role=request.role)
     if form.is_valid():
-        key, token = form.mint(created_by=request.user)
+        key, token = form.issue(created_by=request.user)
         return render(request, "keys/created.html", {"key": key, "token": token, "base_url": settings.ENV.public_url})
     return render(request, "keys/new.html", {"form": form})
 

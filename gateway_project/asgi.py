@@ -20,11 +20,11 @@ MAX_PAGE_BODY_BYTES = 2_621_440
 async def application(scope: dict[str, Any], receive: lean.Receive, send: lean.Send) -> None:
     match scope["type"]:
         case "http":
-            match = lean.route(scope["path"])
+            match = lean.resolve_route(scope["path"])
             if match is None:
-                await page(scope, receive, send)
+                await serve_page(scope, receive, send)
             else:
-                await lean.handle(match, scope, receive, send)
+                await lean.dispatch(match, scope, receive, send)
         case "lifespan":
             await lifespan.run(receive, send)
         case _:
@@ -32,10 +32,10 @@ async def application(scope: dict[str, Any], receive: lean.Receive, send: lean.S
             await send({"type": "websocket.close", "code": 4404})
 
 
-async def page(scope: dict[str, Any], receive: lean.Receive, send: lean.Send) -> None:
+async def serve_page(scope: dict[str, Any], receive: lean.Receive, send: lean.Send) -> None:
     """Django's answer, or a 413 in its place."""
-    body, answer = CappedBody(receive), PageAnswer(send)
-    if announced_length(scope) > MAX_PAGE_BODY_BYTES:
+    body, answer = LimitedBody(receive), PageAnswer(send)
+    if content_length(scope) > MAX_PAGE_BODY_BYTES:
         body.too_large = True
     else:
         try:
@@ -43,7 +43,7 @@ async def page(scope: dict[str, Any], receive: lean.Receive, send: lean.Send) ->
         except asyncio.CancelledError:
             await answer.stop()
     if body.too_large:
-        await lean.Reply(413, {"content-type": "text/plain; charset=utf-8"}, b"The request body is too large.\n").deliver(send)
+        await lean.Response(413, {"content-type": "text/plain; charset=utf-8"}, b"The request body is too large.\n").send_to(send)
 
 
 class PageAnswer:
@@ -53,7 +53,7 @@ class PageAnswer:
         self.wire = send
         self.has_started = self.is_stopped = False
 
-    async def send(self, message: lean.Message) -> None:
+    async def send(self, message: lean.ASGIMessage) -> None:
         # A view in a thread cannot be cancelled: what it still answers has no place any more.
         if not self.is_stopped:
             self.has_started = True
@@ -64,23 +64,23 @@ class PageAnswer:
         lean.outlive_cancellation()
         self.is_stopped = True
         if not self.has_started:
-            await lean.stopped().deliver(self.wire)
+            await lean.stopped().send_to(self.wire)
 
 
-def announced_length(scope: lean.Scope) -> int:
+def content_length(scope: lean.Scope) -> int:
     return next((int(value) for name, value in scope["headers"] if name == b"content-length" and value.isdigit()), 0)
 
 
-class CappedBody:
+class LimitedBody:
     """A body on its way to Django. Beyond the cap Django is told that the client has gone: it drops what it has and says nothing."""
 
     def __init__(self, receive: lean.Receive) -> None:
-        self.wire = receive
+        self.inner_receive = receive
         self.size = 0
         self.too_large = False
 
-    async def receive(self) -> lean.Message:
-        message = await self.wire()
+    async def receive(self) -> lean.ASGIMessage:
+        message = await self.inner_receive()
         self.size += len(message.get("body", b""))
         self.too_large = self.too_large or self.size > MAX_PAGE_BODY_BYTES
         return {"type": "http.disconnect"} if self.too_large else message

@@ -42,7 +42,7 @@ class Environment(BaseSettings):
     gateway_debug: bool = False
     gateway_log_level: Literal["debug", "info", "warning", "error"] = "info"
     gateway_drain_s: float = Field(0, ge=0)
-    gateway_streams_finish_s: int = Field(25, ge=1)
+    gateway_shutdown_timeout_s: int = Field(25, ge=1)
 
     database_url: str = ""
     database_path: Path | None = Field(None, validation_alias=AliasChoices("database_path", "db_path"))
@@ -110,7 +110,7 @@ class Environment(BaseSettings):
 
     @field_validator("gateway_trusted_proxies", mode="before")
     @classmethod
-    def read_networks(cls, value: object) -> object:
+    def parse_networks(cls, value: object) -> object:
         return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip()) if isinstance(value, str) else value
 
     @field_validator("gateway_encryption_keys")
@@ -184,7 +184,7 @@ def with_secrets(env: Environment) -> Environment:
         return env
     path = env.gateway_data_dir / "secrets.json"
     if not path.exists():
-        write_once(path, json.dumps(new_secrets(), indent=1))
+        create_private_file(path, json.dumps(new_secrets(), indent=1))
     stored = json.loads(path.read_text())
     return env.model_copy(
         update={
@@ -203,15 +203,15 @@ def new_secrets() -> dict[str, str | list[str]]:
     }
 
 
-def write_once(path: Path, text: str) -> None:
+def create_private_file(path: Path, text: str) -> None:
     """Writes a private file whole or not at all; where two processes race, the first one's stays."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE_MODE)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE_MODE)
     with os.fdopen(descriptor, "w") as file:
         file.write(text)
     try:
-        os.link(draft, path)
+        os.link(temporary, path)
     except FileExistsError:
         pass
     finally:
-        draft.unlink()
+        temporary.unlink()

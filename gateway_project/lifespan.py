@@ -15,34 +15,34 @@ from django.db import DatabaseError
 
 from billing import ledger
 from billing.ledger import Ledger, SqlLedger
-from billing.ledger.redis import Policy, RedisLedger
-from billing.ledger.session import connect, lock_beside
+from billing.ledger.redis import OutagePolicy, RedisLedger
+from billing.ledger.session import connect, lock_file_for
 from gateway_project.celery import app as celery
 from projects import configcache, durability
-from projects.patience import given_up_when
+from projects.patience import abort_hung_queries_if
 from proxy import exchange, lean, operator_config, operator_routes, revocation
-from proxy.downstream import LAST_WORDS_S
-from proxy.process import process
-from proxy.upstream import Upstream
+from proxy.downstream import FINAL_WRITE_TIMEOUT_S
+from proxy.process import runtime
+from proxy.upstream import UpstreamClient
 
-SETTLED_POLL_S = 0.02
+SETTLE_POLL_INTERVAL_S = 0.02
 
 log = structlog.get_logger()
 
 
-class AlreadyServed(Exception):
+class DatabaseInUse(Exception):
     """Another gateway process uses this SQLite database; the embedded ledger allows one."""
 
 
 async def run(receive: lean.Receive, send: lean.Send) -> None:
-    """The lifespan protocol around `services`."""
+    """The lifespan protocol around `running_services`."""
     await receive()
     try:
-        async with services():
+        async with running_services():
             await send({"type": "lifespan.startup.complete"})
-            process.ready = True
+            runtime.ready = True
             await receive()
-            process.ready = False
+            runtime.ready = False
     except Exception as error:
         log.error("the gateway could not start or stop", reason=f"{type(error).__name__}: {error}", exc_info=error)
         await send({"type": "lifespan.startup.failed", "message": str(error)})
@@ -51,46 +51,46 @@ async def run(receive: lean.Receive, send: lean.Send) -> None:
 
 
 @asynccontextmanager
-async def services() -> AsyncIterator[None]:
+async def running_services() -> AsyncIterator[None]:
     """Starts in the order in which things need each other, and stops in the reverse."""
-    load_all()
+    import_views_and_tasks()
     operator_routes.log_routes()
     async with AsyncExitStack() as stack:
         if not settings.ENV.database_url:
-            stack.enter_context(only_process_on(settings.ENV.sqlite_path))
-        stack.enter_context(given_up_when(lambda: configcache.database.is_away))
-        process.upstream = Upstream(operator_config.current().timeout_s)
-        stack.push_async_callback(process.upstream.close)
-        book = open_ledger()
-        resolved = await book.start()
-        stack.push_async_callback(book.stop)
-        stack.push_async_callback(all_settled)
-        ledger.install(book)
-        if resolved:
-            log.warning("reservations of an earlier process were resolved", count=resolved)
+            stack.enter_context(sqlite_process_lock(settings.ENV.sqlite_path))
+        stack.enter_context(abort_hung_queries_if(lambda: configcache.database_health.is_down))
+        runtime.upstream = UpstreamClient(operator_config.load().timeout_s)
+        stack.push_async_callback(runtime.upstream.close)
+        process_ledger = open_ledger()
+        settled = await process_ledger.start()
+        stack.push_async_callback(process_ledger.stop)
+        stack.push_async_callback(wait_until_settled)
+        ledger.install(process_ledger)
+        if settled:
+            log.warning("reservations of an earlier process were resolved", count=settled)
         with suppress(DatabaseError):
-            await configcache.read(durability.warn_of_unsafe_settings)
-        await stack.enter_async_context(task(configcache.watch()))
-        await stack.enter_async_context(task(revocation.watch()))
+            await configcache.run_query(durability.warn_of_unsafe_settings)
+        await stack.enter_async_context(running_task(configcache.poll_version()))
+        await stack.enter_async_context(running_task(revocation.poll_revocations()))
         if settings.CELERY_TASK_ALWAYS_EAGER:
             await stack.enter_async_context(embedded_schedule())
         yield
 
 
-def load_all() -> None:
+def import_views_and_tasks() -> None:
     """Django would import the views at the first request, and Celery the tasks never: its beat sends those that it does not know to
     a broker, and here there is none."""
     celery.loader.import_default_modules()
-    lean.route("/health")
+    lean.resolve_route("/health")
 
 
-async def all_settled() -> None:
+async def wait_until_settled() -> None:
     """uvicorn ends what is still under way without waiting for it. A client that does not read has LAST_WORDS_S to hear why, and
     only then is its request settled."""
-    for _ in range(int((LAST_WORDS_S + 1) / SETTLED_POLL_S)):
-        if not exchange.under_way:
+    for _ in range(int((FINAL_WRITE_TIMEOUT_S + 1) / SETTLE_POLL_INTERVAL_S)):
+        if not exchange.in_flight:
             return
-        await asyncio.sleep(SETTLED_POLL_S)
+        await asyncio.sleep(SETTLE_POLL_INTERVAL_S)
 
 
 def open_ledger() -> Ledger:
@@ -98,34 +98,34 @@ def open_ledger() -> Ledger:
     env = settings.ENV
     if not env.redis_url:
         return SqlLedger(connect(exclusive=True))
-    policy = Policy(
+    policy = OutagePolicy(
         timeout_s=env.gateway_redis_timeout_ms / 1000,
-        limits_open=env.gateway_redis_down_limits == "open",
-        budgets_open=env.gateway_redis_down_budgets == "open",
+        allow_limited=env.gateway_redis_down_limits == "open",
+        allow_budgeted=env.gateway_redis_down_budgets == "open",
     )
     return RedisLedger(env.redis_url, policy)
 
 
 @contextmanager
-def only_process_on(database: Path) -> Iterator[None]:
-    with lock_beside(database).open("w") as lock:
+def sqlite_process_lock(database: Path) -> Iterator[None]:
+    with lock_file_for(database).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise AlreadyServed(f"another gateway process uses {database}") from None
+            raise DatabaseInUse(f"another gateway process uses {database}") from None
         lock.write(str(os.getpid()))
         yield
 
 
 @asynccontextmanager
-async def task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
-    running = asyncio.create_task(coroutine)
+async def running_task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    background = asyncio.create_task(coroutine)
     try:
         yield
     finally:
-        running.cancel()
+        background.cancel()
         with suppress(asyncio.CancelledError):
-            await running
+            await background
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ def rename_message(_logger: Any, _method: str, event: structlog.typing.EventDict
     return {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "message": event.pop("event"), **event}
 
 
-STAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
+ADD_TIMESTAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
 def configure(level: str) -> None:
@@ -30,7 +30,7 @@ def configure(level: str) -> None:
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
-            STAMP,
+            ADD_TIMESTAMP,
             structlog.processors.format_exc_info,
             rename_message,
             structlog.processors.JSONRenderer(encode),
@@ -65,4 +65,4 @@ class JsonFormatter(logging.Formatter):
         # Django adds the traceback of what it answers with 400 or 403 as well: anybody can cause those.
         if record.exc_info and getattr(record, "status_code", SERVER_ERROR) >= SERVER_ERROR:
             event["exception"] = self.formatException(record.exc_info)
-        return encode(rename_message(None, "", STAMP(None, "", event))).decode()
+        return encode(rename_message(None, "", ADD_TIMESTAMP(None, "", event))).decode()

@@ -5,7 +5,7 @@ from typing import Any
 
 from django.core.cache.backends.redis import RedisCache
 
-PAGE = 1000
+SCAN_COUNT = 1000
 
 
 class PrefixedRedisCache(RedisCache):
@@ -13,6 +13,6 @@ class PrefixedRedisCache(RedisCache):
 
     def clear(self) -> None:
         client: Any = self._cache.get_client(None, write=True)
-        keys: Iterator[bytes] = client.scan_iter(match=f"{self.key_prefix}:*", count=PAGE)
+        keys: Iterator[bytes] = client.scan_iter(match=f"{self.key_prefix}:*", count=SCAN_COUNT)
         for key in keys:
             client.unlink(key)

@@ -11,27 +11,27 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.http11 import Request
 
 from proxy import metrics
-from proxy.process import process
+from proxy.process import runtime
 
 KEEPALIVE_S = 75
 """Longer than the 60 s of common load balancers, which must not reuse a connection that closes at that moment."""
-STREAMS_FINISH_S = settings.ENV.gateway_streams_finish_s
-HEAD_S = 30
+SHUTDOWN_TIMEOUT_S = settings.ENV.gateway_shutdown_timeout_s
+HEADER_TIMEOUT_S = 30
 """How long the head of a request may take, also the first one of a new connection."""
-BODY_PAUSE_S = 30
+BODY_IDLE_TIMEOUT_S = 30
 """How long a body that trickles may pause: who has no key must not hold a connection for ever."""
 MAX_HEADER_BYTES = settings.ENV.gateway_max_header_bytes
 MAX_HEADER_COUNT = settings.ENV.gateway_max_header_count
 TOO_MANY_BYTES = "Too many header bytes."
 SWITCHING_PROTOCOLS = 101
 BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
-YOUNG_OBJECTS = 10_000
+GC_GEN0_THRESHOLD = 10_000
 ERRORS_OUT_S = 1
 """How long a stopping process waits for clients to take their last bytes, after all requests are settled."""
 ERRORS_OUT_POLL_S = 0.02
 
 
-class CappedProtocol(HttpToolsProtocol):
+class LimitedProtocol(HttpToolsProtocol):
     """Refuses requests with too many header fields or bytes while they still arrive.
 
     httptools has no limit of its own. It reports a field only when it is complete, and many at once if they
@@ -46,13 +46,13 @@ class CappedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.expect(HEAD_S)
+        self.set_deadline(HEADER_TIMEOUT_S)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.expect(None)
+        self.set_deadline(None)
         super().connection_lost(exc)
 
-    def expect(self, seconds: float | None) -> None:
+    def set_deadline(self, seconds: float | None) -> None:
         """Closes the connection if nothing more arrives in time; None: nothing is expected."""
         if self.deadline is not None:
             self.deadline.cancel()
@@ -64,13 +64,13 @@ class CappedProtocol(HttpToolsProtocol):
         super().data_received(data)
         if self.in_headers:
             # An earlier request may end in the same bytes: those do not count, and the parser reports the fields.
-            self.head_goes_on(len(data) if self.heads_begun == heads else 0)
+            self.on_header_bytes(len(data) if self.heads_begun == heads else 0)
         elif self.in_body:
-            self.expect(BODY_PAUSE_S)
+            self.set_deadline(BODY_IDLE_TIMEOUT_S)
 
-    def head_goes_on(self, size: int) -> None:
+    def on_header_bytes(self, size: int) -> None:
         if self.deadline is None:
-            self.expect(HEAD_S)
+            self.set_deadline(HEADER_TIMEOUT_S)
         self.head_bytes += size
         if self.head_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response(TOO_MANY_BYTES)
@@ -82,7 +82,7 @@ class CappedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self.in_body = False
-        self.expect(None)
+        self.set_deadline(None)
         super().on_message_complete()
 
     def on_url(self, url: bytes) -> None:
@@ -108,7 +108,7 @@ class CappedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
         self.in_headers, self.in_body = False, True
-        self.expect(None)
+        self.set_deadline(None)
 
     def send_400_response(self, msg: str) -> None:
         """Count the refusal, unless the request is in its view: then that counts it when the client is gone."""
@@ -143,12 +143,12 @@ class GatewayServer(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets=sockets)
-        spare_the_collector()
+        tune_gc()
         if self.started and self.banner:
             print(self.banner, flush=True)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        process.ready = False
+        runtime.ready = False
         await asyncio.sleep(settings.ENV.gateway_drain_s)
         await super().shutdown(sockets=sockets)
         await self.let_errors_out()
@@ -161,19 +161,19 @@ class GatewayServer(uvicorn.Server):
             await asyncio.sleep(ERRORS_OUT_POLL_S)
 
 
-def spare_the_collector() -> None:
+def tune_gc() -> None:
     """What the start has loaded stays for good: Python's collector need not walk through it again and again under load,
     which took half of the CPU time of a request."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(YOUNG_OBJECTS, 20, 50)
+    gc.set_threshold(GC_GEN0_THRESHOLD, 20, 50)
 
 
 def build(banner: str = "") -> GatewayServer:
     """A server that is not listening yet."""
     config = uvicorn.Config(
         "gateway_project.asgi:application",
-        http=CappedProtocol,
+        http=LimitedProtocol,
         ws=CountedWebSockets,
         loop="uvloop",
         lifespan="on",
@@ -183,7 +183,7 @@ def build(banner: str = "") -> GatewayServer:
         date_header=False,
         proxy_headers=False,
         timeout_keep_alive=KEEPALIVE_S,
-        timeout_graceful_shutdown=STREAMS_FINISH_S,
+        timeout_graceful_shutdown=SHUTDOWN_TIMEOUT_S,
         backlog=4096,
     )
     return GatewayServer(config, banner)

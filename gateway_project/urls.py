@@ -3,7 +3,7 @@
 from django.contrib import admin
 from django.urls import include, path
 
-handler500 = "gateway_project.failures.show"
+handler500 = "gateway_project.failures.server_error"
 
 urlpatterns = [
     path("", include("proxy.urls")),

@@ -9,16 +9,16 @@ from django.db import Error as DatabaseError
 
 from keys import scopes, tokens
 from keys.models import ApiKey
-from keys.throttle import strangers
+from keys.throttle import auth_failures
 from projects.configcache import ConfigCache
 
 
-class NotAuthenticated(Exception):
+class AuthenticationFailed(Exception):
     """The key is missing, malformed, unknown, wrong, revoked or expired; the answer is the same for all but a missing one."""
 
 
 @dataclass(frozen=True, slots=True)
-class Grant:
+class Principal:
     """What a key allows, as gateway processes remember it. Times are seconds since the epoch."""
 
     key: ApiKey
@@ -26,21 +26,21 @@ class Grant:
     public_id: str
     project_id: int
     project_slug: str
-    zone: ZoneInfo
+    timezone: ZoneInfo
     scopes: frozenset[str]
     models: frozenset[str]
     expires_at: float
     uses_operator_credentials: bool
 
     @classmethod
-    def of(cls, key: ApiKey) -> "Grant":
+    def from_key(cls, key: ApiKey) -> "Principal":
         return cls(
             key=key,
             key_id=key.pk,
             public_id=key.public_id,
             project_id=key.project_id,
             project_slug=key.project.slug,
-            zone=key.project.zone,
+            timezone=key.project.tzinfo,
             scopes=frozenset(key.scopes),
             models=frozenset(key.allowed_models),
             expires_at=key.expires_at.timestamp() if key.expires_at else float("inf"),
@@ -58,46 +58,46 @@ class Grant:
         return not self.models or model in self.models
 
 
-def load(public_id: str) -> Grant:
+def load_principal(public_id: str) -> Principal:
     try:
         key = ApiKey.objects.select_related("project").get(public_id=public_id, revoked_at=None)
     except ApiKey.DoesNotExist:
         raise LookupError(public_id) from None
-    return Grant.of(key)
+    return Principal.from_key(key)
 
 
-grants: ConfigCache[str, Grant] = ConfigCache(load)
+principals: ConfigCache[str, Principal] = ConfigCache(load_principal)
 
 
-async def authenticate(text: str, address: Callable[[], str]) -> Grant:
-    """Raises NotAuthenticated, or TooManyFailures where `address`, from which the key came, has sent too many that were not valid.
+async def authenticate(text: str, client_ip: Callable[[], str]) -> Principal:
+    """Raises NotAuthenticated, or TooManyFailures where `client_ip`, from which the key came, has sent too many that were not valid.
     A database that does not answer is its own error, never a wrong key."""
     token = tokens.parse(text)
-    grant = await find(token, address) if token else None
-    if token is None or grant is None or not grant.key.proves(token) or grant.has_expired:
-        strangers.count(address())
-        raise NotAuthenticated
-    return grant
+    principal = await lookup(token, client_ip) if token else None
+    if token is None or principal is None or not principal.key.verify(token) or principal.has_expired:
+        auth_failures.record_failure(client_ip())
+        raise AuthenticationFailed
+    return principal
 
 
-async def find(token: tokens.Token, address: Callable[[], str]) -> Grant | None:
+async def lookup(token: tokens.Token, client_ip: Callable[[], str]) -> Principal | None:
     """Only a key that is not known here, nor was lately, can be denied its query."""
-    if not grants.holds(token.public_id):
-        known = grants.recall(token.public_id)
-        if known is None or not known.key.proves(token):
-            strangers.check_lookup(address())
+    if not principals.holds(token.public_id):
+        stale_principal = principals.get_stale(token.public_id)
+        if stale_principal is None or not stale_principal.key.verify(token):
+            auth_failures.check_lookup(client_ip())
     try:
-        return await grants.get(token.public_id)
+        return await principals.get(token.public_id)
     except LookupError:
         return None
 
 
-async def still_holds(grant: Grant) -> bool:
+async def is_still_valid(principal: Principal) -> bool:
     """Whether a key that was good when its request came is so now; with the database away, as far as is remembered."""
     try:
-        current = await grants.get(grant.public_id)
+        current = await principals.get(principal.public_id)
     except LookupError:
         return False
     except DatabaseError:
-        current = grant
+        current = principal
     return not current.has_expired

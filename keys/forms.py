@@ -10,12 +10,12 @@ from django.utils.safestring import SafeString
 
 from keys.models import ApiKey
 from keys.scopes import ALL
-from projects.forms import LimitsForm, LinesField
+from projects.forms import LinesField, RateLimitsForm
 from projects.models import Project, Role, User
 
 MODEL_NAME_LENGTH = 200
 
-SCOPES = {
+SCOPE_LABELS = {
     "inference": ("Call models", "Chat, responses and embeddings in every format, and the list of models."),
     "post:/openai/v1/chat/completions": ("Chat only", "Chat completions under each of their addresses, nothing else."),
     "post:/openai/v1/responses": ("Responses only", "OpenAI’s Responses under each of their addresses, nothing else."),
@@ -30,29 +30,29 @@ SCOPES = {
     "project:manage": ("Manage the project", "Change credentials, routes, budgets and settings over the REST interface."),
     ALL: ("Everything", "All of the above, and whatever is added later."),
 }
-CHOICE = '<span class="choice__body"><span class="choice__name">{}</span><span class="choice__help">{}</span></span>'
+CHOICE_HTML = '<span class="choice__body"><span class="choice__name">{}</span><span class="choice__help">{}</span></span>'
 ADMIN_SCOPES = ("keys:manage", "project:manage", ALL)
 
 
 def scope_choice(name: str, explanation: str) -> SafeString:
-    return format_html(CHOICE, name, explanation)
+    return format_html(CHOICE_HTML, name, explanation)
 
 
-def grantable(role: Role) -> list[tuple[str, SafeString]]:
+def scope_choices_for(role: Role) -> list[tuple[str, SafeString]]:
     """A key never may more than the person who makes it."""
-    return [(scope, scope_choice(*text)) for scope, text in SCOPES.items() if role >= Role.ADMIN or scope not in ADMIN_SCOPES]
+    return [(scope, scope_choice(*text)) for scope, text in SCOPE_LABELS.items() if role >= Role.ADMIN or scope not in ADMIN_SCOPES]
 
 
 def models_field() -> LinesField:
     return LinesField(
-        line_length=MODEL_NAME_LENGTH,
+        max_line_length=MODEL_NAME_LENGTH,
         required=False,
         help_text="One name per line. Empty: every model of the project.",
         widget=forms.Textarea(attrs={"rows": 3}),
     )
 
 
-class KeyForm(LimitsForm):
+class KeyForm(RateLimitsForm):
     label = forms.CharField(label="Name", max_length=120, help_text="Who or what uses this key.")
     scopes = forms.MultipleChoiceField(widget=forms.CheckboxSelectMultiple, initial=["inference"], help_text="What the key may do.")
     allowed_models = models_field()
@@ -63,7 +63,7 @@ class KeyForm(LimitsForm):
         self.project = project
         scopes = self.fields["scopes"]
         assert isinstance(scopes, forms.MultipleChoiceField)
-        scopes.choices = grantable(role)
+        scopes.choices = scope_choices_for(role)
         self.fields["expires_on"].help_text = f"The key works until this day ends in {project.timezone}. Empty: it does not expire."
 
     def clean_expires_on(self) -> dt.date | None:
@@ -72,28 +72,28 @@ class KeyForm(LimitsForm):
             raise ValidationError("This day has passed.")
         return day
 
-    def mint(self, created_by: User) -> tuple[ApiKey, str]:
+    def issue(self, created_by: User) -> tuple[ApiKey, str]:
         """The new key and its text."""
-        last_day: dt.date | None = self.cleaned_data["expires_on"]
-        return ApiKey.objects.mint(
+        expiry_date: dt.date | None = self.cleaned_data["expires_on"]
+        return ApiKey.objects.issue(
             self.project,
             self.cleaned_data["label"],
             scopes=self.cleaned_data["scopes"],
             allowed_models=self.cleaned_data["allowed_models"],
-            **{field: self.cleaned_data[field] for field in LimitsForm.base_fields},
-            expires_at=self.project.midnight_after(last_day) if last_day else None,
+            **{field: self.cleaned_data[field] for field in RateLimitsForm.base_fields},
+            expires_at=self.project.end_of_day(expiry_date) if expiry_date else None,
             created_by=created_by,
         )
 
 
-class KeyEditForm(forms.ModelForm[ApiKey], LimitsForm):
+class KeyEditForm(forms.ModelForm[ApiKey], RateLimitsForm):
     """What may change while applications use the key. Its scopes may not: who made it vouched for them."""
 
     allowed_models = models_field()
 
     class Meta:
         model = ApiKey
-        fields = ("label", "allowed_models", *LimitsForm.base_fields)
+        fields = ("label", "allowed_models", *RateLimitsForm.base_fields)
 
     def save(self, commit: bool = True) -> ApiKey:
         """Writes the form's own columns alone: a key that is revoked in the meantime stays so."""

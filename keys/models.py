@@ -8,13 +8,13 @@ from django.db import models
 from django.utils import timezone
 
 from keys import scopes, tokens
-from projects.models import Limits, Project, User, cached_by_gateways
+from projects.models import Project, RateLimits, User, invalidates_config_cache
 
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
-    def mint(self, project: Project, label: str, **fields: Any) -> tuple["ApiKey", str]:
+    def issue(self, project: Project, label: str, **fields: Any) -> tuple["ApiKey", str]:
         """A new key and its text, which is not stored and cannot be shown again."""
-        token = tokens.Token.mint()
+        token = tokens.Token.generate()
         digest = token.digest(settings.KEY_PEPPER)
         return self.create(project=project, label=label, public_id=token.public_id, digest=digest, **fields), str(token)
 
@@ -26,17 +26,17 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         return self.filter(revoked_at=None).exclude(expires_at__lte=timezone.now())
 
 
-def all_scopes() -> list[str]:
+def default_scopes() -> list[str]:
     return [scopes.ALL]
 
 
-@cached_by_gateways
-class ApiKey(Limits):
+@invalidates_config_cache
+class ApiKey(RateLimits):
     project = models.ForeignKey(Project, models.CASCADE, related_name="keys")
     label = models.CharField("name", max_length=120, help_text="Who or what uses this key.")
     public_id = models.CharField(max_length=tokens.PUBLIC_ID_LENGTH, unique=True, editable=False)
     digest = models.CharField(max_length=64, editable=False)
-    scopes = models.JSONField(default=all_scopes)
+    scopes = models.JSONField(default=default_scopes)
     allowed_models = models.JSONField("allowed models", default=list, blank=True, help_text="Empty: every model of the project.")
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
@@ -49,10 +49,10 @@ class ApiKey(Limits):
         verbose_name = "API key"
 
     def __str__(self) -> str:
-        return f"{self.label} ({self.hint})"
+        return f"{self.label} ({self.masked})"
 
     @property
-    def hint(self) -> str:
+    def masked(self) -> str:
         """Enough of the key to recognise it by."""
         return f"{tokens.PREFIX}{self.public_id}_…"
 
@@ -66,5 +66,5 @@ class ApiKey(Limits):
             self.revoked_at = timezone.now()
             self.save(update_fields=["revoked_at"])
 
-    def proves(self, token: tokens.Token) -> bool:
+    def verify(self, token: tokens.Token) -> bool:
         return hmac.compare_digest(self.digest, token.digest(settings.KEY_PEPPER))

@@ -17,7 +17,7 @@ OPERATIONS = {
     "post:/gemini/v1beta/models:embedContent": "inference",
 }
 GROUPS = ("inference", "usage:read", "keys:manage", "project:manage")
-KNOWN = (ALL, *GROUPS, *OPERATIONS)
+ALL_SCOPES = (ALL, *GROUPS, *OPERATIONS)
 
 
 class UnknownScope(ValueError):
@@ -26,14 +26,14 @@ class UnknownScope(ValueError):
 
 def parse(text: str) -> list[str]:
     """Scopes from a comma or space separated list, in whatever case; raises UnknownScope."""
-    known = {scope.lower(): scope for scope in KNOWN}
-    scopes = [known.get(word.lower(), word) for word in text.replace(",", " ").split()]
-    unknown = [scope for scope in scopes if scope not in KNOWN]
+    canonical = {scope.lower(): scope for scope in ALL_SCOPES}
+    scopes = [canonical.get(word.lower(), word) for word in text.replace(",", " ").split()]
+    unknown = [scope for scope in scopes if scope not in ALL_SCOPES]
     if unknown or not scopes:
-        raise UnknownScope(f"Unknown scope {', '.join(unknown) or '(none given)'}. Known: {', '.join(KNOWN)}.")
-    return sorted(set(scopes), key=KNOWN.index)
+        raise UnknownScope(f"Unknown scope {', '.join(unknown) or '(none given)'}. Known: {', '.join(ALL_SCOPES)}.")
+    return sorted(set(scopes), key=ALL_SCOPES.index)
 
 
-def allows(held: Collection[str], operation: str) -> bool:
+def allows(granted: Collection[str], operation: str) -> bool:
     """Whether scopes that a key holds cover an operation such as `post:/openai/v1/embeddings`."""
-    return ALL in held or operation in held or OPERATIONS.get(operation, ALL) in held
+    return ALL in granted or operation in granted or OPERATIONS.get(operation, ALL) in granted

@@ -15,10 +15,10 @@ from ipaddress import IPv4Address, ip_address
 from django.conf import settings
 
 WINDOW_S = 60
-MAX_ADDRESSES = 20_000
+MAX_CLIENTS = 20_000
 """Those that have failed longest ago are forgotten first: memory is bounded, whoever attacks from wherever."""
 LOOKUPS_PER_S = 10
-SHORTEST_WAIT_S = 0.001
+MIN_WAIT_S = 0.001
 IPV6_HOST_BITS = 64
 
 
@@ -31,82 +31,82 @@ class TooManyFailures(Exception):
 
 
 @dataclass(slots=True)
-class Failures:
+class FailureWindow:
     """Of one address, in the window that is running and in the one before it."""
 
     window: int
     count: int = 0
-    before: int = 0
+    previous: int = 0
 
 
-class Throttle:
+class AuthThrottle:
     """A sliding window by two counts: the one before weighs as much as it still reaches into the last WINDOW_S seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
-        self.addresses: OrderedDict[str, Failures] = OrderedDict()
-        self.lookups = Failures(0)
+        self.clients: OrderedDict[str, FailureWindow] = OrderedDict()
+        self.lookups = FailureWindow(0)
 
-    def count(self, address: str) -> None:
+    def record_failure(self, client_ip: str) -> None:
         """Counts a failure of this address; raises TooManyFailures, and counts nothing, where it has had too many."""
         limit = settings.ENV.gateway_unauthenticated_rpm
         if not limit:
             return
-        self.check(address)
-        self.failures_of(network(address)).count += 1
-        while len(self.addresses) > MAX_ADDRESSES:
-            self.addresses.popitem(last=False)
+        self.raise_if_limited(client_ip)
+        self._window(client_network(client_ip)).count += 1
+        while len(self.clients) > MAX_CLIENTS:
+            self.clients.popitem(last=False)
 
-    def check_lookup(self, address: str) -> None:
+    def check_lookup(self, client_ip: str) -> None:
         """Before a query for a key that is not known here; raises TooManyFailures in its place."""
-        if not self.wait(address):
+        if not self.retry_after(client_ip):
             return
         second = int(self.clock())
         if self.lookups.window != second:
-            self.lookups = Failures(second)
+            self.lookups = FailureWindow(second)
         if self.lookups.count >= LOOKUPS_PER_S:
             raise TooManyFailures(1)
         self.lookups.count += 1
 
-    def check(self, address: str) -> None:
-        if wait := self.wait(address):
+    def raise_if_limited(self, client_ip: str) -> None:
+        if wait := self.retry_after(client_ip):
             raise TooManyFailures(wait)
 
-    def wait(self, address: str) -> float:
+    def retry_after(self, client_ip: str) -> float:
         """Seconds until this address may fail again; 0 where it may do so now."""
-        limit, place = settings.ENV.gateway_unauthenticated_rpm, network(address)
-        if not limit or place not in self.addresses:
+        limit, client = settings.ENV.gateway_unauthenticated_rpm, client_network(client_ip)
+        if not limit or client not in self.clients:
             return 0
-        failures, passed = self.failures_of(place), self.clock() % WINDOW_S
-        if failures.count + failures.before * (1 - passed / WINDOW_S) < limit:
+        failures, elapsed = self._window(client), self.clock() % WINDOW_S
+        if failures.count + failures.previous * (1 - elapsed / WINDOW_S) < limit:
             return 0
         if failures.count >= limit:
-            return WINDOW_S - passed
-        return max(WINDOW_S * (1 - (limit - failures.count) / failures.before) - passed, SHORTEST_WAIT_S)
+            return WINDOW_S - elapsed
+        return max(WINDOW_S * (1 - (limit - failures.count) / failures.previous) - elapsed, MIN_WAIT_S)
 
-    def failures_of(self, place: str) -> Failures:
+    def _window(self, client: str) -> FailureWindow:
         window = int(self.clock() // WINDOW_S)
-        failures = self.addresses.setdefault(place, Failures(window))
-        self.addresses.move_to_end(place)
+        failures = self.clients.setdefault(client, FailureWindow(window))
+        self.clients.move_to_end(client)
         if failures.window != window:
-            failures.before = failures.count if failures.window == window - 1 else 0
+            failures.previous = failures.count if failures.window == window - 1 else 0
             failures.window, failures.count = window, 0
         return failures
 
-    def forget(self) -> None:
-        self.addresses.clear()
-        self.lookups = Failures(0)
+    def clear(self) -> None:
+        self.clients.clear()
+        self.lookups = FailureWindow(0)
 
 
-def network(address: str) -> str:
+def client_network(client_ip: str) -> str:
     """What one subscriber has: an IPv4 address, or a /64 of IPv6."""
     try:
-        ip = ip_address(address)
+        ip = ip_address(client_ip)
     except ValueError:
-        return address
+        return client_ip
     if isinstance(ip, IPv4Address):
-        return address
+        return client_ip
     return str(ip.ipv4_mapped or int(ip) >> IPV6_HOST_BITS)
 
 
-strangers = Throttle()
+auth_failures = AuthThrottle()

@@ -24,7 +24,7 @@ class Token:
     secret: str
 
     @classmethod
-    def mint(cls) -> "Token":
+    def generate(cls) -> "Token":
         return cls(random_text(PUBLIC_ID_LENGTH), random_text(SECRET_LENGTH))
 
     def __str__(self) -> str:

@@ -1,7 +1,7 @@
 """Where requests may go whose addresses tenants choose: to the open internet, and not into the operator's network.
 
 An address is checked when it is stored, as far as it can be without resolving its name, and what a name resolves to is
-checked again by whoever connects, in the same step (`check_ip`).
+checked again by whoever connects, in the same step (`validate_ip`).
 """
 
 import re
@@ -10,80 +10,80 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from django.conf import settings
 from yarl import URL
 
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
-NAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
-LABEL_LENGTH, NAME_LENGTH = 63, 253
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+HOSTNAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
+MAX_LABEL_LENGTH, MAX_HOSTNAME_LENGTH = 63, 253
 """The longest part of a name between dots, and the longest name as it is written (RFC 1035, section 2.3.4). Python fails at longer
 and at empty parts with a UnicodeError, which is no OSError."""
-NUMBERS = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
+NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
 """What the C library's inet_aton may take for an IPv4 address: 2130706433, 0x7f.1, 127.1."""
-EMBEDDING = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
+IPV4_EMBEDDING_NETWORKS = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
 """Networks whose addresses end in the IPv4 address that they stand for (RFC 4291, section 2.5.5; RFC 7915, section 4.1; RFC 6052)."""
-LOCAL_TRANSLATION = IPv6Network("64:ff9b:1::/48")
+LOCAL_NAT64_NETWORK = IPv6Network("64:ff9b:1::/48")
 """A translator of the operator's own, which may put an IPv4 address anywhere in them (RFC 8215)."""
-NO_ADDRESS = "Give an http or https address without a user name"
+INVALID_URL = "Give an http or https address without a user name"
 
 
-class BadAddress(Exception):
+class BlockedURL(Exception):
     """It is no http(s) address, or points where tenants may not send requests; the message says which."""
 
 
-def private_hosts() -> tuple[str, ...]:
+def allowed_private_hosts() -> tuple[str, ...]:
     """Hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS. A gateway that listens on the loopback
     interface only and has no public name, as at a developer's desk, allows that interface by default; one that stands behind
     a proxy has a public name."""
     env = settings.ENV
     if env.gateway_private_upstreams is not None:
         return tuple(env.gateway_private_upstreams)
-    return LOOPBACK if env.listens_on_loopback_only and URL(env.public_url).host in LOOPBACK else ()
+    return LOOPBACK_HOSTS if env.listens_on_loopback_only and URL(env.public_url).host in LOOPBACK_HOSTS else ()
 
 
-def check_address(url: str) -> None:
+def validate_base_url(url: str) -> None:
     """Checks a base URL; raises BadAddress for what can be seen without resolving its name."""
-    check_host(url)
+    validate_host(url)
     if "?" in url or "#" in url:
-        raise BadAddress("Give an address without a query or fragment")
+        raise BlockedURL("Give an address without a query or fragment")
 
 
-def check_host(url: str) -> None:
+def validate_host(url: str) -> None:
     """Checks where a URL leads, read as the client reads it that will connect: wide digits and dots are plain ones there."""
     try:
         parts = URL(url)
     except ValueError:
-        raise BadAddress(NO_ADDRESS) from None
+        raise BlockedURL(INVALID_URL) from None
     host = parts.raw_host
     if parts.scheme not in ("http", "https") or not host or parts.user is not None or parts.password is not None:
-        raise BadAddress(NO_ADDRESS)
+        raise BlockedURL(INVALID_URL)
     try:
         ip_address(host)
     except ValueError:
-        check_name(host)
+        validate_hostname(host)
     else:
-        check_ip(host, host)
+        validate_ip(host, host)
 
 
-def check_name(host: str) -> None:
-    if not NAME.fullmatch(host):
-        raise BadAddress(NO_ADDRESS)
-    if NUMBERS.fullmatch(host):
-        raise BadAddress(f"{host} is no IP address in its usual form")
+def validate_hostname(host: str) -> None:
+    if not HOSTNAME.fullmatch(host):
+        raise BlockedURL(INVALID_URL)
+    if NUMERIC_HOST.fullmatch(host):
+        raise BlockedURL(f"{host} is no IP address in its usual form")
     name = host.removesuffix(".")
-    if len(name) > NAME_LENGTH or not all(1 <= len(label) <= LABEL_LENGTH for label in name.split(".")):
-        raise BadAddress(f"Give a host of at most {NAME_LENGTH} characters, with 1 to {LABEL_LENGTH} between dots")
+    if len(name) > MAX_HOSTNAME_LENGTH or not all(1 <= len(label) <= MAX_LABEL_LENGTH for label in name.split(".")):
+        raise BlockedURL(f"Give a host of at most {MAX_HOSTNAME_LENGTH} characters, with 1 to {MAX_LABEL_LENGTH} between dots")
 
 
-def check_ip(host: str, address: str) -> None:
-    ip = destination(address)
-    local = isinstance(ip, IPv6Address) and (ip.is_site_local or ip in LOCAL_TRANSLATION)
-    if (not ip.is_global or ip.is_multicast or local) and host not in private_hosts():
-        raise BadAddress(f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS")
+def validate_ip(host: str, address: str) -> None:
+    ip = effective_ip(address)
+    is_site_local = isinstance(ip, IPv6Address) and (ip.is_site_local or ip in LOCAL_NAT64_NETWORK)
+    if (not ip.is_global or ip.is_multicast or is_site_local) and host not in allowed_private_hosts():
+        raise BlockedURL(f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS")
 
 
-def destination(address: str) -> IPv4Address | IPv6Address:
+def effective_ip(address: str) -> IPv4Address | IPv6Address:
     """The address, or the IPv4 address that it embeds: translators and tunnels (NAT64, 6to4, Teredo) deliver to that one."""
     ip = ip_address(address)
     if isinstance(ip, IPv4Address):
         return ip
-    if any(ip in network for network in EMBEDDING):
+    if any(ip in network for network in IPV4_EMBEDDING_NETWORKS):
         return IPv4Address(int(ip) % 2**32)
     return ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)

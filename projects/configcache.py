@@ -21,9 +21,9 @@ from django.db import InterfaceError, OperationalError, connection
 
 from projects.models import ConfigVersion
 
-POLL_S = 0.3
+POLL_INTERVAL_S = 0.3
 POLL_TIMEOUT_S = 2
-READ_TIMEOUT_S = 10
+QUERY_TIMEOUT_S = 10
 """A database that neither answers nor refuses must not keep callers waiting for as long as TCP does."""
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -32,33 +32,33 @@ T = TypeVar("T")
 log = structlog.get_logger()
 
 # Cold reads leave the event loop through these threads; each keeps its database connection between reads.
-readers = ThreadPoolExecutor(max_workers=2, thread_name_prefix="config-reader")
+db_executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="config-reader")
 
 
-class Database:
-    """Whether the database answers, as the last poll found it. `answered_at` is in seconds of the monotonic clock."""
+class DatabaseHealth:
+    """Whether the database answers, as the last poll found it. `last_ok_at` is in seconds of the monotonic clock."""
 
     def __init__(self) -> None:
-        self.is_away = False
-        self.answered_at = time.monotonic()
+        self.is_down = False
+        self.last_ok_at = time.monotonic()
 
-    def answered(self) -> None:
-        if self.is_away:
+    def mark_up(self) -> None:
+        if self.is_down:
             log.info("the database is back")
-        self.is_away, self.answered_at = False, time.monotonic()
+        self.is_down, self.last_ok_at = False, time.monotonic()
 
-    def did_not_answer(self, reason: BaseException) -> None:
-        if not self.is_away:
+    def mark_down(self, reason: BaseException) -> None:
+        if not self.is_down:
             log.error("the database is away: serving from memory", reason=f"{type(reason).__name__}: {reason}")
-        self.is_away = True
-        if time.monotonic() - self.answered_at > settings.ENV.gateway_stale_config_s:
-            forget_all()
+        self.is_down = True
+        if time.monotonic() - self.last_ok_at > settings.ENV.gateway_stale_config_s:
+            clear_all()
 
 
-database = Database()
+database_health = DatabaseHealth()
 
 
-def run(query: Callable[..., T], *args: Any) -> T:
+def with_reconnect(query: Callable[..., T], *args: Any) -> T:
     """No signal closes connections in these threads: one that has died is replaced once."""
     try:
         return query(*args)
@@ -67,11 +67,11 @@ def run(query: Callable[..., T], *args: Any) -> T:
         return query(*args)
 
 
-async def read(query: Callable[..., T], *args: Any) -> T:
+async def run_query(query: Callable[..., T], *args: Any) -> T:
     """Runs an ORM query off the event loop; raises OperationalError also where no answer comes."""
     try:
-        async with asyncio.timeout(READ_TIMEOUT_S):
-            return await asyncio.get_running_loop().run_in_executor(readers, run, query, *args)
+        async with asyncio.timeout(QUERY_TIMEOUT_S):
+            return await asyncio.get_running_loop().run_in_executor(db_executor, with_reconnect, query, *args)
     except TimeoutError:
         raise OperationalError("no answer in time") from None
 
@@ -84,7 +84,7 @@ class ConfigCache(Generic[K, V]):
     def __init__(self, load: Callable[[K], V]) -> None:
         self.load = load
         self.values: dict[K, V] = {}
-        self.dropped: dict[K, tuple[float, V]] = {}
+        self.stale: dict[K, tuple[float, V]] = {}
         self.instances.add(self)
 
     async def get(self, key: K) -> V:
@@ -92,76 +92,76 @@ class ConfigCache(Generic[K, V]):
         return await self.fetch(key) if value is None else value
 
     async def fetch(self, key: K) -> V:
-        earlier = self.recall(key)
-        if earlier is not None and database.is_away:
-            return earlier
+        stale_value = self.get_stale(key)
+        if stale_value is not None and database_health.is_down:
+            return stale_value
         values = self.values
         try:
             # Who can be answered from memory does not wait until it is clear that the database is away.
-            async with asyncio.timeout(None if earlier is None else POLL_TIMEOUT_S):
-                value = await read(self.load, key)
+            async with asyncio.timeout(None if stale_value is None else POLL_TIMEOUT_S):
+                value = await run_query(self.load, key)
         except LookupError:
-            self.dropped.pop(key, None)
+            self.stale.pop(key, None)
             raise
         except (OperationalError, InterfaceError, TimeoutError):
-            if earlier is None:
+            if stale_value is None:
                 raise
-            return earlier
+            return stale_value
         if values is self.values:
             values[key] = value
         else:
             # Read before a drop, it may be out of date already.
-            self.dropped[key] = time.monotonic(), value
+            self.stale[key] = time.monotonic(), value
         return value
 
     def holds(self, key: K) -> bool:
         """Whether `get` answers without a query."""
         return key in self.values
 
-    def recall(self, key: K) -> V | None:
+    def get_stale(self, key: K) -> V | None:
         """What was known before the last drop; None where that is too long ago."""
-        dropped_at, value = self.dropped.get(key, (0.0, None))
-        return value if time.monotonic() - dropped_at <= settings.ENV.gateway_stale_config_s else None
+        invalidated_at, value = self.stale.get(key, (0.0, None))
+        return value if time.monotonic() - invalidated_at <= settings.ENV.gateway_stale_config_s else None
 
-    def drop(self) -> None:
+    def invalidate(self) -> None:
         """Every value is read anew at its next use."""
         now = time.monotonic()
         for key, value in self.values.items():
             # The end is where the youngest are: what is too old is found at the front.
-            self.dropped.pop(key, None)
-            self.dropped[key] = now, value
+            self.stale.pop(key, None)
+            self.stale[key] = now, value
         self.values = {}
-        while self.dropped and self.dropped[oldest := next(iter(self.dropped))][0] < now - settings.ENV.gateway_stale_config_s:
-            del self.dropped[oldest]
+        while self.stale and self.stale[oldest := next(iter(self.stale))][0] < now - settings.ENV.gateway_stale_config_s:
+            del self.stale[oldest]
 
-    def forget(self) -> None:
-        self.values, self.dropped = {}, {}
+    def clear(self) -> None:
+        self.values, self.stale = {}, {}
 
 
-def drop_all() -> None:
+def invalidate_all() -> None:
     for cache in ConfigCache.instances:
-        cache.drop()
+        cache.invalidate()
 
 
-def forget_all() -> None:
-    """As `drop_all`, but nothing is kept for the case that the database is away."""
+def clear_all() -> None:
+    """As `invalidate_all`, but nothing is kept for the case that the database is away."""
     for cache in ConfigCache.instances:
-        cache.forget()
+        cache.clear()
 
 
-async def watch() -> None:
+async def poll_version() -> None:
     """Polls the version for as long as the process serves."""
-    seen = None
+    last_version = None
     while True:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
-                version = await read(ConfigVersion.current)
+                version = await run_query(ConfigVersion.current)
         except Exception as error:
             # Whatever it is: a process that stopped polling would serve revoked keys for ever.
-            database.did_not_answer(error)
+            database_health.mark_down(error)
         else:
-            database.answered()
-            if version != seen:
-                seen = version
-                drop_all()
-        await asyncio.sleep(POLL_S)
+            database_health.mark_up()
+            if version != last_version:
+                last_version = version
+                invalidate_all()
+        await asyncio.sleep(POLL_INTERVAL_S)

@@ -13,8 +13,8 @@ from projects.models import Project
 @lru_cache(maxsize=1)
 def timezone_choices() -> list[tuple[str, str]]:
     """Regions and cities, and UTC first; the old aliases without a region are left out."""
-    places = sorted(name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "SystemV/")))
-    return [("UTC", "UTC"), *((name, name.replace("_", " ")) for name in places)]
+    names = sorted(name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "SystemV/")))
+    return [("UTC", "UTC"), *((name, name.replace("_", " ")) for name in names)]
 
 
 class ProjectForm(forms.ModelForm[Project]):
@@ -32,19 +32,19 @@ class ProjectForm(forms.ModelForm[Project]):
         self.fields["timezone"].help_text = "Days and months of budgets and reports begin here."
 
 
-def limit_field(label: str, maximum: int) -> forms.IntegerField:
+def rate_limit_field(label: str, maximum: int) -> forms.IntegerField:
     return forms.IntegerField(required=False, min_value=1, max_value=maximum, label=label)
 
 
-class LimitsForm(forms.Form):
-    """The fields of `Limits`. Their maxima only keep typing errors out."""
+class RateLimitsForm(forms.Form):
+    """The fields of `RateLimits`. Their maxima only keep typing errors out."""
 
-    rpm_limit = limit_field("Requests per minute", 1_000_000)
-    tpm_limit = limit_field("Tokens per minute", 10_000_000_000)
-    concurrency_limit = limit_field("Requests at once", 100_000)
+    rpm_limit = rate_limit_field("Requests per minute", 1_000_000)
+    tpm_limit = rate_limit_field("Tokens per minute", 10_000_000_000)
+    concurrency_limit = rate_limit_field("Requests at once", 100_000)
 
 
-class ProjectSettingsForm(ProjectForm, LimitsForm):
+class ProjectSettingsForm(ProjectForm, RateLimitsForm):
     class Meta(ProjectForm.Meta):
         fields = ("name", "timezone", "rpm_limit", "tpm_limit", "concurrency_limit")
 
@@ -58,9 +58,9 @@ class LinesField(forms.CharField):
 
     widget = forms.Textarea
 
-    def __init__(self, *, line_length: int, **kwargs: Any) -> None:
+    def __init__(self, *, max_line_length: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.line_length = line_length
+        self.max_line_length = max_line_length
 
     def to_python(self, value: Any) -> list[str]:  # type: ignore[override]
         lines = (line.strip() for line in (super().to_python(value) or "").splitlines())
@@ -68,8 +68,8 @@ class LinesField(forms.CharField):
 
     def validate(self, value: list[str]) -> None:
         super().validate("\n".join(value))
-        if any(len(line) > self.line_length for line in value):
-            raise ValidationError(f"A line may have at most {self.line_length} characters.")
+        if any(len(line) > self.max_line_length for line in value):
+            raise ValidationError(f"A line may have at most {self.max_line_length} characters.")
 
     def run_validators(self, value: list[str]) -> None:
         super().run_validators("\n".join(value))

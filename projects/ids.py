@@ -7,15 +7,15 @@ from uuid import UUID
 
 VERSION_AND_VARIANT = (0x7 << 76) | (0x2 << 62)
 RANDOM_BITS = (1 << 80) - 1
-KEPT_RANDOM = RANDOM_BITS & ~((0xF << 76) | (0x3 << 62))
+RANDOM_MASK = RANDOM_BITS & ~((0xF << 76) | (0x3 << 62))
 
 
 def uuid7() -> UUID:
     """A UUID that sorts by its time of birth (RFC 9562, section 5.7): 48 bits of milliseconds, 74 random bits."""
     milliseconds = time.time_ns() // 1_000_000
-    return UUID(int=(milliseconds << 80) | (int.from_bytes(os.urandom(10), "big") & KEPT_RANDOM) | VERSION_AND_VARIANT)
+    return UUID(int=(milliseconds << 80) | (int.from_bytes(os.urandom(10), "big") & RANDOM_MASK) | VERSION_AND_VARIANT)
 
 
-def first_id(moment: datetime) -> UUID:
+def uuid7_floor(created_at: datetime) -> UUID:
     """No id that was made later sorts before it."""
-    return UUID(int=int(moment.timestamp() * 1000) << 80)
+    return UUID(int=int(created_at.timestamp() * 1000) << 80)

@@ -18,11 +18,11 @@ SLUG_SUFFIX_BYTES = 3
 DEMO_SLUG = "demo"
 RESERVED_SLUGS = ("new",)
 """Words that stand where a slug could in the addresses of pages."""
-LAST_DAY = dt.date(9000, 12, 31)
+MAX_DATE = dt.date(9000, 12, 31)
 """Days are not counted to the end of the calendar: a midnight near it is in no year at all in some timezones."""
 
 
-class Limits(models.Model):
+class RateLimits(models.Model):
     """How much may be asked in any 60 seconds, and at once. Empty: no limit."""
 
     rpm_limit = models.PositiveIntegerField("requests per minute", null=True, blank=True, validators=[MinValueValidator(1)])
@@ -36,7 +36,7 @@ class Limits(models.Model):
 ModelT = TypeVar("ModelT", bound=type[models.Model])
 
 
-def cached_by_gateways(model: ModelT) -> ModelT:
+def invalidates_config_cache(model: ModelT) -> ModelT:
     """Marks a model that gateway processes keep in memory: saving or deleting a row moves the config version."""
 
     def bump(**_: Any) -> None:
@@ -78,12 +78,12 @@ class Role(models.IntegerChoices):
     OWNER = 40
 
 
-NO_PLACES = {"localtime", "Factory"}
+NON_GEOGRAPHIC_TIMEZONES = {"localtime", "Factory"}
 """What the machine is set to, and what it is before it is set to anything: another one may take them for another time."""
 
 
 def validate_timezone(name: str) -> None:
-    if name not in available_timezones() - NO_PLACES:
+    if name not in available_timezones() - NON_GEOGRAPHIC_TIMEZONES:
         raise ValidationError(f"{name} is not an IANA timezone.")
 
 
@@ -92,22 +92,22 @@ class ProjectQuerySet(models.QuerySet["Project"]):
         return self.filter(memberships__user=user).order_by("name", "pk")
 
     @transaction.atomic
-    def found(self, name: str, owner: User | None = None, **fields: Any) -> "Project":
+    def create_with_owner(self, name: str, owner: User | None = None, **fields: Any) -> "Project":
         """A new project under a slug of its own, with its owner."""
-        project = self.create(name=name, slug=fields.pop("slug", None) or self.free_slug(name), **fields)
+        project = self.create(name=name, slug=fields.pop("slug", None) or self.unique_slug(name), **fields)
         if owner is not None:
             project.memberships.create(user=owner, role=Role.OWNER)
         return project
 
-    def free_slug(self, name: str) -> str:
+    def unique_slug(self, name: str) -> str:
         slug = slugify(name)[:40] or "project"
         while slug in RESERVED_SLUGS or self.filter(slug=slug).exists():
             slug = f"{slugify(name)[:40] or 'project'}-{secrets.token_hex(SLUG_SUFFIX_BYTES)}"
         return slug
 
 
-@cached_by_gateways
-class Project(Limits):
+@invalidates_config_cache
+class Project(RateLimits):
     """A tenant: keys, credentials, budgets and records belong to exactly one."""
 
     name = models.CharField(max_length=80)
@@ -126,15 +126,15 @@ class Project(Limits):
         return self.name
 
     @property
-    def zone(self) -> ZoneInfo:
+    def tzinfo(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
 
     def today(self) -> dt.date:
-        return timezone.localdate(timezone=self.zone)
+        return timezone.localdate(timezone=self.tzinfo)
 
-    def midnight_after(self, day: dt.date) -> dt.datetime:
+    def end_of_day(self, day: dt.date) -> dt.datetime:
         """The moment at which a day of this project ends."""
-        return dt.datetime.combine(day + dt.timedelta(days=1), dt.time.min, tzinfo=self.zone)
+        return dt.datetime.combine(day + dt.timedelta(days=1), dt.time.min, tzinfo=self.tzinfo)
 
 
 class Membership(models.Model):
@@ -144,7 +144,7 @@ class Membership(models.Model):
     created_at = models.DateTimeField(auto_now_add=True)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["project", "user"], name="one_membership_per_person")]
+        constraints = [models.UniqueConstraint(fields=["project", "user"], name="unique_membership")]
 
     def __str__(self) -> str:
         return f"{self.user} in {self.project} as {self.get_role_display()}"

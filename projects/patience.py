@@ -4,43 +4,43 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-LOOK_AGAIN_S = 0.25
+RECHECK_INTERVAL_S = 0.25
 """How often whoever has waited in vain asks whether the server answers others."""
 
 
-def never() -> bool:
+def _assume_up() -> bool:
     return False
 
 
-class Watch:
+class OutageProbe:
     """Who knows whether the server is away: in a gateway process the poll of the configuration; commands and workers do not poll."""
 
     def __init__(self) -> None:
-        self.found_away: Callable[[], bool] = never
+        self._is_down: Callable[[], bool] = _assume_up
 
-    def is_away(self) -> bool:
-        return self.found_away()
+    def is_down(self) -> bool:
+        return self._is_down()
 
 
-watch = Watch()
+outage_probe = OutageProbe()
 
 
 @contextmanager
-def given_up_when(is_away: Callable[[], bool]) -> Iterator[None]:
-    """While the block runs, statements that the server does not answer are given up where `is_away` says so."""
-    watch.found_away = is_away
+def abort_hung_queries_if(is_down: Callable[[], bool]) -> Iterator[None]:
+    """While the block runs, statements that the server does not answer are given up where `is_down` says so."""
+    outage_probe._is_down = is_down
     try:
         yield
     finally:
-        watch.found_away = never
+        outage_probe._is_down = _assume_up
 
 
-def resumed(generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
+def rewait(wait_generator: Generator[Any, Any, Any]) -> Generator[Any, Any, Any]:
     """What psycopg waits for, to be waited for once more after a timeout: it takes a state of its socket, and not None."""
-    ready = 0
+    socket_state = 0
     while True:
         try:
-            state = generator.send(ready)
+            wait_for = wait_generator.send(socket_state)
         except StopIteration as end:
             return end.value
-        ready = (yield state) or 0
+        socket_state = (yield wait_for) or 0

@@ -11,12 +11,12 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 
 
-class Sealed(msgspec.Struct, frozen=True):
+class SealedSecret(msgspec.Struct, frozen=True):
     project_id: int
     secret: str
 
 
-class Undecipherable(Exception):
+class DecryptionError(Exception):
     """No key of ours opens this secret, or it was sealed for another project."""
 
 
@@ -26,17 +26,17 @@ def fernet() -> MultiFernet:
 
 
 def seal(project_id: int, secret: str) -> str:
-    return fernet().encrypt(msgspec.json.encode(Sealed(project_id, secret))).decode()
+    return fernet().encrypt(msgspec.json.encode(SealedSecret(project_id, secret))).decode()
 
 
 def unseal(project_id: int, ciphertext: str) -> str:
     """The secret; raises Undecipherable."""
     try:
-        sealed = msgspec.json.decode(fernet().decrypt(ciphertext.encode()), type=Sealed)
+        sealed = msgspec.json.decode(fernet().decrypt(ciphertext.encode()), type=SealedSecret)
     except InvalidToken:
-        raise Undecipherable("no encryption key opens this secret") from None
+        raise DecryptionError("no encryption key opens this secret") from None
     if sealed.project_id != project_id:
-        raise Undecipherable("this secret was sealed for another project")
+        raise DecryptionError("this secret was sealed for another project")
     return sealed.secret
 
 
@@ -45,4 +45,4 @@ def rotate(ciphertext: str) -> str:
     try:
         return fernet().rotate(ciphertext.encode()).decode()
     except InvalidToken:
-        raise Undecipherable("no encryption key opens this secret") from None
+        raise DecryptionError("no encryption key opens this secret") from None

@@ -40,7 +40,7 @@ def project_list(request: SignedInRequest) -> HttpResponse:
 def project_new(request: SignedInRequest) -> HttpResponse:
     form = ProjectForm(request.POST or None)
     if form.is_valid():
-        project = Project.objects.found(owner=request.user, **form.cleaned_data)
+        project = Project.objects.create_with_owner(owner=request.user, **form.cleaned_data)
         messages.success(request, f"{project} is ready.")
         return redirect("project-overview", project.slug)
     return render(request, "projects/new.html", {"form": form})

@@ -21,12 +21,12 @@ import structlog
 from django.db import IntegrityError
 from django.utils import timezone
 
-from projects.configcache import database, read, run
+from projects.configcache import database_health, run_query, with_reconnect
 from proxy import errors
 from proxy.accounts import Account
 from proxy.exchange import Exchange
 from proxy.formats.account_ids import FILE, ISSUED_KINDS, IdReader, IssuedAccountId
-from proxy.formats.codec import Incoming
+from proxy.formats.codec import ClientRequest
 from proxy.models import IssuedId
 from proxy.routing import Target
 
@@ -41,19 +41,19 @@ LOOKED_UP = (*ISSUED_KINDS, FILE)
 log = structlog.get_logger()
 
 
-async def check(exchange: Exchange, incoming: Incoming, target: Target) -> None:
+async def check(exchange: Exchange, incoming: ClientRequest, target: Target) -> None:
     """Raise GatewayError if the request names an object that was not issued to its project.
 
     Raises BadRequest for fields that cannot be read, and DatabaseError while the database does not answer.
     """
     if not target.account.is_shared or not (references := incoming.references()):
         return
-    assert exchange.grant is not None
+    assert exchange.principal is not None
     for reference in references:
         if reference.kind not in LOOKED_UP:
             raise errors.not_shared(reference)
     wanted = {digest(target.account, reference.kind, reference.id): reference for reference in references}
-    known = await read(IssuedId.objects.known, exchange.grant.project_id, wanted)
+    known = await run_query(IssuedId.objects.known, exchange.principal.project_id, wanted)
     for key, reference in wanted.items():
         if key not in known:
             raise errors.not_shared(reference) if reference.kind == FILE else errors.not_issued(reference)
@@ -68,7 +68,7 @@ def digest(account: Account, kind: str, id: str) -> str:
 class Recorder:
     """Stores the ids that one answer issues; `reader` is None where no id is of use later."""
 
-    def __init__(self, exchange: Exchange, incoming: Incoming, target: Target) -> None:
+    def __init__(self, exchange: Exchange, incoming: ClientRequest, target: Target) -> None:
         self.exchange, self.account = exchange, target.account
         self.reader: IdReader | None = incoming.id_reader() if target.account.is_shared else None
         self.stored: dict[tuple[str, str], IssuedAccountId] = {}
@@ -86,7 +86,7 @@ class Recorder:
         if (storing := self.begin()) is None:
             return
         try:
-            async with asyncio.timeout(0 if database.is_away else STORE_TIMEOUT_S):
+            async with asyncio.timeout(0 if database_health.is_down else STORE_TIMEOUT_S):
                 await asyncio.wrap_future(storing)
         except Exception as error:
             log.error(
@@ -100,8 +100,8 @@ class Recorder:
         """Start to store what has not been stored, without waiting for it; None if there is nothing."""
         if self.reader is None or self.reader.issued == self.stored:
             return None
-        assert self.exchange.grant is not None
-        project_id = self.exchange.grant.project_id
+        assert self.exchange.principal is not None
+        project_id = self.exchange.principal.project_id
         self.stored = dict(self.reader.issued)
         return writer.submit([row(project_id, self.account, issued) for issued in self.stored.values()])
 
@@ -165,7 +165,7 @@ class TooManyWaiting(Exception):
 
 def keep(parts: Iterable[list[IssuedId]]) -> None:
     rows = [row for rows in parts for row in rows]
-    run(IssuedId.objects.keep, rows)
+    with_reconnect(IssuedId.objects.keep, rows)
 
 
 def write_alone(rows: list[IssuedId]) -> Exception | None:

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import quote
 
-from keys.authentication import Grant
+from keys.authentication import Principal
 from projects.configcache import ConfigCache
-from projects.vault import Undecipherable
+from projects.vault import DecryptionError
 from proxy import operator_config
 from proxy.models import Credential
 from proxy.operator_keys import DEFAULT_UPSTREAMS, configured_key, default_upstream
@@ -24,7 +24,7 @@ class Account:
     secret: str | None
     models: frozenset[str] = frozenset()
     trusted: bool = False
-    preferred: str = ""
+    preferred_format: str = ""
     """The format that conversions use, where it is not the provider's first."""
 
     @property
@@ -41,61 +41,61 @@ class Account:
     def formats(self) -> tuple[str, ...]:
         """Formats that are spoken at this address, the one that conversions prefer first. An address of the account's own stands
         for the provider's main one; formats that the provider has elsewhere are then out of reach."""
-        bases = self.provider.bases
+        bases = self.provider.base_urls
         if self.base_url in ("", self.provider.base_url):
             return tuple(bases)
         return tuple(format for format, base in bases.items() if base == self.provider.base_url)
 
-    def format_for(self, client: str) -> str:
-        if client in self.formats:
-            return client
-        return self.preferred if self.preferred in self.formats else self.formats[0]
+    def format_for(self, client_format: str) -> str:
+        if client_format in self.formats:
+            return client_format
+        return self.preferred_format if self.preferred_format in self.formats else self.formats[0]
 
     def url(self, format: str, path: str, model: str) -> str:
         own = self.base_url not in ("", self.provider.base_url)
-        base = self.base_url if own else self.provider.bases[format]
-        query = f"{'&' if '?' in path else '?'}{self.provider.query}" if self.provider.query else ""
+        base = self.base_url if own else self.provider.base_urls[format]
+        query = f"{'&' if '?' in path else '?'}{self.provider.query_string}" if self.provider.query_string else ""
         return f"{base}{self.provider.path_prefix.format(model=quote(model, safe=''))}{path}{query}"
 
 
 DEMO_ACCOUNT = Account(DEMO, PROVIDERS[DEMO], "", "", trusted=True)
 
 
-def load(project_id: int) -> tuple[Account, ...]:
-    return tuple(account_of(credential) for credential in Credential.objects.filter(project=project_id).order_by("pk"))
+def load_accounts(project_id: int) -> tuple[Account, ...]:
+    return tuple(account_from_credential(credential) for credential in Credential.objects.filter(project=project_id).order_by("pk"))
 
 
-def account_of(credential: Credential) -> Account:
+def account_from_credential(credential: Credential) -> Account:
     try:
-        secret: str | None = credential.secret()
-    except Undecipherable:
+        secret: str | None = credential.decrypt_secret()
+    except DecryptionError:
         secret = None
     provider = PROVIDERS[credential.provider]
     base_url = (credential.base_url or provider.base_url).rstrip("/")
     return Account(credential.slug, provider, base_url, secret, frozenset(credential.model_names))
 
 
-accounts_of_project: ConfigCache[int, tuple[Account, ...]] = ConfigCache(load)
+project_accounts_cache: ConfigCache[int, tuple[Account, ...]] = ConfigCache(load_accounts)
 
 
-def operators_accounts(grant: Grant) -> tuple[Account, ...]:
+def operator_accounts_for(principal: Principal) -> tuple[Account, ...]:
     """The operator's accounts, which only projects that an operator has marked may spend from."""
-    return from_environment() if grant.uses_operator_credentials else ()
+    return accounts_from_environment() if principal.uses_operator_credentials else ()
 
 
 @lru_cache(maxsize=1)
-def from_environment() -> tuple[Account, ...]:
+def accounts_from_environment() -> tuple[Account, ...]:
     """Return the accounts of the providers, then those of single models: the first route of a name wins."""
-    config = operator_config.current()
+    config = operator_config.load()
     defaults = ((slug, default_upstream(slug), configured_key(slug)[1]) for slug in DEFAULT_UPSTREAMS)
-    named = [operators_account(*default) for default in defaults if default[1] or default[2]]
-    return (*named, *(routed_account(route) for route in (*yaml_routes(config), *environment_routes(config))))
+    named = [operator_account(*default) for default in defaults if default[1] or default[2]]
+    return (*named, *(account_for_model_route(route) for route in (*yaml_routes(config), *environment_routes(config))))
 
 
-def operators_account(slug: str, base_url: str, secret: str, models: frozenset[str] = frozenset()) -> Account:
+def operator_account(slug: str, base_url: str, secret: str, models: frozenset[str] = frozenset()) -> Account:
     provider = PROVIDERS[slug]
     return Account(slug, provider, (base_url or provider.base_url).rstrip("/"), secret, models, trusted=True)
 
 
-def routed_account(route: Route) -> Account:
-    return operators_account(route.provider, route.base_url, route.key.secret, frozenset({route.model}))
+def account_for_model_route(route: Route) -> Account:
+    return operator_account(route.provider, route.base_url, route.key.secret, frozenset({route.model}))

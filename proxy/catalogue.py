@@ -8,21 +8,21 @@ import msgspec
 from billing.models import Outcome
 from proxy import errors, routing
 from proxy.exchange import Exchange
-from proxy.gateway import identify
-from proxy.lean import Reply
+from proxy.gateway import authenticate_request
+from proxy.lean import Response
 from proxy.routing import Target
 
-CREATED = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp())
+CREATED_AT = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp())
 """The SDKs' types want a date; providers' own are not known here."""
 
 
-async def list_models(exchange: Exchange) -> Reply:
+async def list_models(exchange: Exchange) -> Response:
     try:
-        await identify(exchange)
-        assert exchange.grant is not None
-        entries = [entry(name, owner) for name, owner in (await routing.listed(exchange.grant)).items()]
+        await authenticate_request(exchange)
+        assert exchange.principal is not None
+        entries = [model_object(name, owner) for name, owner in (await routing.available_models(exchange.principal)).items()]
     except Exception as error:
-        return await exchange.refuse(errors.of(error))
+        return await exchange.render_error(errors.from_exception(error))
     ids = [item["id"] for item in entries]
     body = {
         "object": "list",
@@ -32,44 +32,44 @@ async def list_models(exchange: Exchange) -> Reply:
         "first_id": ids[0] if ids else None,
         "last_id": ids[-1] if ids else None,
     }
-    return await answer(exchange, body)
+    return await json_response(exchange, body)
 
 
-async def get_model(exchange: Exchange, model: str) -> Reply:
+async def get_model(exchange: Exchange, model: str) -> Response:
     try:
-        await identify(exchange)
-        assert exchange.grant is not None
-        if not exchange.grant.allows_model(model):
+        await authenticate_request(exchange)
+        assert exchange.principal is not None
+        if not exchange.principal.allows_model(model):
             raise errors.unknown_model(model)
-        target = await routing.resolve(exchange.grant, model)
-        if not (is_known(target, model) or model in await routing.listed(exchange.grant)):
+        target = await routing.resolve(exchange.principal, model)
+        if not (is_specific(target, model) or model in await routing.available_models(exchange.principal)):
             raise errors.unknown_model(model)
     except Exception as error:
-        return await exchange.refuse(errors.of(error))
-    return await answer(exchange, entry(model, target.account.slug))
+        return await exchange.render_error(errors.from_exception(error))
+    return await json_response(exchange, model_object(model, target.account.slug))
 
 
-def is_known(target: Target, model: str) -> bool:
+def is_specific(target: Target, model: str) -> bool:
     """Whether a name means more than that requests for any name go to this account: the catalogue has its price, or it names
     the provider."""
     return model != target.model or (target.price is not None and not target.is_demo)
 
 
-async def answer(exchange: Exchange, body: dict[str, Any]) -> Reply:
+async def json_response(exchange: Exchange, body: dict[str, Any]) -> Response:
     await exchange.finish(Outcome.OK, 200)
-    return Reply(200, {**exchange.headers(), "content-type": "application/json"}, msgspec.json.encode(body))
+    return Response(200, {**exchange.gateway_headers(), "content-type": "application/json"}, msgspec.json.encode(body))
 
 
-def entry(name: str, owner: str) -> dict[str, Any]:
+def model_object(name: str, owner: str) -> dict[str, Any]:
     """One model: the first fields are OpenAI's, `type` to `created_at` Anthropic's, the rest Gemini's."""
     return {
         "id": name,
         "object": "model",
-        "created": CREATED,
+        "created": CREATED_AT,
         "owned_by": owner,
         "type": "model",
         "display_name": name,
-        "created_at": datetime.fromtimestamp(CREATED, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "created_at": datetime.fromtimestamp(CREATED_AT, UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "name": f"models/{name}",
         "displayName": name,
     }

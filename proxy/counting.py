@@ -5,27 +5,27 @@ from typing import Any
 from billing.models import Outcome
 from proxy import account_ids, errors
 from proxy.exchange import Exchange
-from proxy.gateway import aim, identify, read, send
-from proxy.lean import Reply
-from proxy.relaying import finished
+from proxy.gateway import authenticate_request, parse, route, send
+from proxy.lean import Response
+from proxy.relaying import read_body
 
 
-async def count(exchange: Exchange, **address: Any) -> Reply:
+async def count_tokens(exchange: Exchange, **url_params: Any) -> Response:
     """Free of charge: nothing is reserved."""
     headers = {"content-type": "application/json"}
     try:
-        await identify(exchange)
-        incoming = await read(exchange, address)
-        target = await aim(exchange, incoming)
+        await authenticate_request(exchange)
+        incoming = await parse(exchange, url_params)
+        target = await route(exchange, incoming)
         account = target.account
-        if account.provider.counts_tokens and account.format_for(exchange.operation.format) == exchange.operation.format:
+        if account.provider.supports_count_tokens and account.format_for(exchange.operation.format) == exchange.operation.format:
             await account_ids.check(exchange, incoming, target)
             reply = await send(exchange, incoming, target)
-            status, body = reply.status, await finished(reply)
+            status, body = reply.status, await read_body(reply)
         else:
             status, body = 200, incoming.estimate()  # type: ignore[attr-defined]
             headers["x-gateway-estimate"] = "true"
     except Exception as error:
-        return await exchange.refuse(errors.of(error))
+        return await exchange.render_error(errors.from_exception(error))
     await exchange.finish(Outcome.OK if status < 400 else Outcome.UPSTREAM_ERROR, status)
-    return Reply(status, {**headers, **exchange.headers()}, body)
+    return Response(status, {**headers, **exchange.gateway_headers()}, body)

@@ -13,32 +13,32 @@ from weakref import WeakSet
 import structlog
 
 from billing import ledger
-from billing.ledger import UNLIMITED, BudgetExceeded, Entry, Refused, Standing
-from billing.ledger.terms import MOST_NANO
+from billing.ledger import NO_LIMITS, AdmissionDenied, BudgetExceeded, RateLimitStatus, UsageEntry
+from billing.ledger.terms import MAX_RESERVATION_NANO
 from billing.ledger.windows import local_day
 from billing.models import Outcome
 from billing.money import decimal_usd
 from billing.prices import Tokens
-from billing.terms import KeyGone, terms_of_key
-from keys.authentication import Grant
+from billing.terms import KeyDeleted, spend_policies
+from keys.authentication import Principal
 from projects.ids import uuid7
 from projects.redaction import contains_key, redact
 from proxy import metrics
-from proxy.admission import Admission, admit, standing_of
+from proxy.admission import Admitted, admit, rate_limit_status
 from proxy.conversion import CODECS
-from proxy.errors import GatewayError, rate_headers, stopped, wrong_key
-from proxy.formats.neutral import Call, Usage
-from proxy.lean import GatewayRequest, Headers, Reply, outliving_cancellation
+from proxy.errors import GatewayError, invalid_key, rate_limit_headers, shutting_down
+from proxy.formats.neutral import RequestFacts, Usage
+from proxy.lean import GatewayRequest, Headers, Response, outliving_cancellation
 from proxy.operations import Operation
 from proxy.routing import Target
 
-MAX_REQUEST_ID = 128
-WITHOUT_STANDING = (Outcome.CLIENT_CLOSED, Outcome.UNAVAILABLE)
+MAX_REQUEST_ID_LENGTH = 128
+OUTCOMES_WITHOUT_RATE_LIMIT_STATUS = (Outcome.CLIENT_CLOSED, Outcome.UNAVAILABLE)
 """How requests end whose limits nobody reads, or that cannot be known now."""
 
 log = structlog.get_logger()
 
-under_way: WeakSet["Exchange"] = WeakSet()
+in_flight: WeakSet["Exchange"] = WeakSet()
 """What has come with a good key and has not ended: `revocation.py` ends it when the key does."""
 
 
@@ -46,192 +46,192 @@ class Exchange:
     def __init__(self, request: GatewayRequest, operation: Operation) -> None:
         self.request = request
         self.operation = operation
-        self.started = time.perf_counter()
+        self.started_at = time.perf_counter()
         self.upstream_s = 0.0
         self.first_token_at: float | None = None
         self.id: UUID = uuid7()
-        self.request_id = request_id_of(request) or f"req_{self.id.hex}"
-        self.entry: Entry | None = None
-        self.grant: Grant | None = None
+        self.request_id = client_request_id(request) or f"req_{self.id.hex}"
+        self.usage_entry: UsageEntry | None = None
+        self.principal: Principal | None = None
         self.target: Target | None = None
-        self.admission: Admission | None = None
-        self.standing: Standing | None = None
-        self.charged = self.ended = False
-        self.dropped: list[str] = []
-        metrics.begin(operation.dialect)
+        self.admitted: Admitted | None = None
+        self.rate_limit_status: RateLimitStatus | None = None
+        self.is_charged = self.is_finished = False
+        self.dropped_settings: list[str] = []
+        metrics.request_started(operation.api_family)
 
-    def identify(self, grant: Grant) -> None:
+    def set_principal(self, principal: Principal) -> None:
         """From here on the request leaves a record."""
         now = ledger.current().now()
-        self.grant = grant
-        self.entry = Entry(
+        self.principal = principal
+        self.usage_entry = UsageEntry(
             id=self.id,
-            project_id=grant.project_id,
-            key_id=grant.key_id,
-            day=local_day(now, grant.zone),
+            project_id=principal.project_id,
+            key_id=principal.key_id,
+            day=local_day(now, principal.timezone),
             created_at=datetime.fromtimestamp(now, UTC),
             request_id=self.request_id,
             operation=self.operation.name,
             format=self.operation.format,
         )
-        under_way.add(self)
+        in_flight.add(self)
 
-    def describe(self, call: Call) -> None:
-        assert self.entry is not None
-        self.entry.model_asked, self.entry.streamed = redact(call.model), call.stream
+    def set_facts(self, facts: RequestFacts) -> None:
+        assert self.usage_entry is not None
+        self.usage_entry.requested_model, self.usage_entry.streamed = redact(facts.model), facts.stream
 
-    def aim(self, target: Target) -> None:
-        assert self.entry is not None
+    def set_target(self, target: Target) -> None:
+        assert self.usage_entry is not None
         self.target = target
-        self.entry.provider, self.entry.model_served = target.account.slug, redact(target.model)
-        self.entry.price = target.price and target.price.served()
+        self.usage_entry.provider, self.usage_entry.provider_model = target.account.slug, redact(target.model)
+        self.usage_entry.price = target.price and target.price.for_tier()
 
-    async def reserve(self, call: Call, target: Target) -> None:
+    async def reserve(self, facts: RequestFacts, target: Target) -> None:
         """Holds the most that the request can cost; raises GatewayError where a budget or a limit does not allow it."""
-        assert self.entry is not None and self.grant is not None
+        assert self.usage_entry is not None and self.principal is not None
         try:
-            terms = await terms_of_key.get(self.grant.key_id)
-        except KeyGone:
-            raise wrong_key() from None
+            terms = await spend_policies.get(self.principal.key_id)
+        except KeyDeleted:
+            raise invalid_key() from None
         try:
-            self.admission = await admit(self.entry, self.grant, terms, call, target)
-        except Refused as refusal:
-            self.standing = refusal.standing
-            self.entry.refusing_budget_id = refusal.budget.id if isinstance(refusal, BudgetExceeded) else None
+            self.admitted = await admit(self.usage_entry, self.principal, terms, facts, target)
+        except AdmissionDenied as refusal:
+            self.rate_limit_status = refusal.rate_limit_status
+            self.usage_entry.blocking_budget_id = refusal.budget.id if isinstance(refusal, BudgetExceeded) else None
             raise
         except asyncio.CancelledError:
-            self.entry = None  # The ledger keeps it.
+            self.usage_entry = None  # The ledger keeps it.
             raise
-        self.standing = self.admission.reservation.standing
-        self.entry.refusing_budget_id = self.admission.reservation.shadow_budget_id
+        self.rate_limit_status = self.admitted.reservation.rate_limit_status
+        self.usage_entry.blocking_budget_id = self.admitted.reservation.shadow_budget_id
 
     def charge(self, usage: Usage, *, estimated: bool) -> int:
         """Puts what was used on the record, at the price of the tier that it was served in; returns its cost in nano-USD."""
-        assert self.entry is not None and self.target is not None
-        entry, price = self.entry, self.target.price
+        assert self.usage_entry is not None and self.target is not None
+        entry, price = self.usage_entry, self.target.price
         entry.tokens = Tokens(usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.output, usage.reasoning)
-        entry.service_tier, entry.tool_calls = redact(usage.service_tier), usage.tool_calls or None
-        entry.price = price and price.served(usage.service_tier)
-        entry.cost_nano = min(entry.price.cost(entry.tokens, usage.tool_calls), MOST_NANO) if entry.price else 0
-        entry.estimated, self.charged = estimated, True
+        entry.service_tier, entry.billable_extras = redact(usage.service_tier), usage.billable_extras or None
+        entry.price = price and price.for_tier(usage.service_tier)
+        entry.cost_nano = min(entry.price.cost(entry.tokens, usage.billable_extras), MAX_RESERVATION_NANO) if entry.price else 0
+        entry.estimated, self.is_charged = estimated, True
         return entry.cost_nano
 
     async def finish(self, outcome: Outcome, status: int, error: str = "") -> None:
         """Settles, keeps the record or counts, and writes the log line: once, at the very end of every request."""
-        seconds = time.perf_counter() - self.started
-        self.ended = True
-        if self.entry is not None:
-            entry = self.entry
+        seconds = time.perf_counter() - self.started_at
+        self.is_finished = True
+        if self.usage_entry is not None:
+            entry = self.usage_entry
             entry.outcome, entry.status_code, entry.error = outcome.value, status, redact(error)
             entry.latency_us = int(seconds * 1e6)
             if self.first_token_at is not None:
-                entry.first_token_us = int((self.first_token_at - self.started) * 1e6)
+                entry.first_token_us = int((self.first_token_at - self.started_at) * 1e6)
             # The ledger completes a write whose request is cancelled; the answer that agrees with it still goes out.
             with outliving_cancellation():
-                await self.keep(entry)
-        under_way.discard(self)
-        self.observe(outcome, status, seconds, error)
-        if self.grant is not None and self.standing is None and outcome not in WITHOUT_STANDING:
+                await self.save(entry)
+        in_flight.discard(self)
+        self.log_and_count(outcome, status, seconds, error)
+        if self.principal is not None and self.rate_limit_status is None and outcome not in OUTCOMES_WITHOUT_RATE_LIMIT_STATUS:
             with outliving_cancellation():
-                self.standing = await standing_of(self.grant)
+                self.rate_limit_status = await rate_limit_status(self.principal)
 
-    async def keep(self, entry: Entry) -> None:
-        if self.admission is None:
-            await ledger.current().record(entry)
-        elif self.charged:
-            await ledger.current().settle(self.admission.reservation, entry)
+    async def save(self, usage_entry: UsageEntry) -> None:
+        if self.admitted is None:
+            await ledger.current().record(usage_entry)
+        elif self.is_charged:
+            await ledger.current().settle(self.admitted.reservation, usage_entry)
         else:
-            await ledger.current().release(self.admission.reservation, entry)
+            await ledger.current().release(self.admitted.reservation, usage_entry)
 
-    def observe(self, outcome: Outcome, status: int, seconds: float, error: str) -> None:
-        entry, target = self.entry, self.target
+    def log_and_count(self, outcome: Outcome, status: int, seconds: float, error: str) -> None:
+        entry, target = self.usage_entry, self.target
         model = target.model if target and target.price else "other"
         provider = target.account.provider.slug if target else ""
-        metrics.count(self.operation.dialect, model, provider, outcome.value, status, seconds)
+        metrics.request_finished(self.operation.api_family, model, provider, outcome.value, status, seconds)
         log.info(
             "request completed successfully" if status < 400 else "request failed",
             request_id=self.request_id,
             duration_ms=round(seconds * 1000, 3),
             status_code=status,
-            format=self.operation.dialect,
-            model=entry.model_asked if entry else "",
+            format=self.operation.api_family,
+            model=entry.requested_model if entry else "",
             provider=entry.provider if entry else "",
             streaming=entry.streamed if entry else False,
             operation=self.operation.name,
             outcome=outcome.value,
-            project=self.grant.project_slug if self.grant else None,
-            key=self.grant.public_id if self.grant else None,
+            project=self.principal.project_slug if self.principal else None,
+            key=self.principal.public_id if self.principal else None,
             input_tokens=entry.tokens.prompt if entry else 0,
             output_tokens=entry.tokens.output if entry else 0,
             cost_usd=decimal_usd(entry.cost_nano) if entry else "0",
-            dropped=self.dropped or None,
+            dropped=self.dropped_settings or None,
             error=error or None,
         )
 
     @property
-    def granted_output(self) -> int | None:
+    def max_tokens_to_send(self) -> int | None:
         """The limit that the gateway sets on the answer's tokens."""
-        return self.admission.granted_output if self.admission else None
+        return self.admitted.max_tokens_to_send if self.admitted else None
 
     @property
-    def output_cap(self) -> float:
+    def abort_after_tokens(self) -> float:
         """Output tokens beyond which a stream has cost more than is held for it."""
-        cap = self.admission.output_cap if self.admission else None
+        cap = self.admitted.abort_after_tokens if self.admitted else None
         return math.inf if cap is None else cap
 
-    def charge_abandoned(self, call: Call) -> None:
+    def charge_disconnected(self, facts: RequestFacts) -> None:
         """Charges a call whose answer did not come, or that nobody waited for. A stream ends with its connection."""
         assert self.target is not None
-        self.charge(Usage(input=self.target.input_estimate(call)) if call.stream else self.usage_unseen(call), estimated=True)
+        self.charge(Usage(input=self.target.estimated_input_tokens(facts)) if facts.stream else self.assumed_usage(facts), estimated=True)
 
-    def usage_unseen(self, call: Call) -> Usage:
+    def assumed_usage(self, facts: RequestFacts) -> Usage:
         """What an answer in one piece may have used that is not known. A provider may write it to its end, and bill it: a hard budget,
         which must not be got around so, pays for all that was allowed."""
-        assert self.target is not None and self.admission is not None
+        assert self.target is not None and self.admitted is not None
         output = 0
-        if self.admission.output_cap is not None:
-            granted = self.admission.granted_output
-            output = (call.output_limit or 0) if granted is None else granted * call.choices
-        return Usage(input=self.target.input_estimate(call), output=output)
+        if self.admitted.abort_after_tokens is not None:
+            granted = self.admitted.max_tokens_to_send
+            output = (facts.max_output_tokens or 0) if granted is None else granted * facts.n
+        return Usage(input=self.target.estimated_input_tokens(facts), output=output)
 
     @property
     def codec(self) -> ModuleType:
         return CODECS[self.operation.format]
 
-    async def refuse(self, error: GatewayError) -> Reply:
+    async def render_error(self, error: GatewayError) -> Response:
         """The gateway's own error, in the caller's dialect."""
-        await self.finish(error.outcome, error.status, error.failure.code)
+        await self.finish(error.outcome, error.status, error.api_error.code)
         return self.error_reply(error)
 
-    async def stop(self) -> Reply:
+    async def stop(self) -> Response:
         """Return the error of a request that the stopping server cancels, and finish the request if nothing did."""
-        error = stopped()
-        return self.error_reply(error) if self.ended else await self.refuse(error)
+        error = shutting_down()
+        return self.error_reply(error) if self.is_finished else await self.render_error(error)
 
-    def error_reply(self, error: GatewayError) -> Reply:
-        body = self.codec.render_error(error.failure, self.request_id)
-        return Reply(error.status, {**self.headers(), "content-type": "application/json", **error.headers}, body)
+    def error_reply(self, error: GatewayError) -> Response:
+        body = self.codec.render_error(error.api_error, self.request_id)
+        return Response(error.status, {**self.gateway_headers(), "content-type": "application/json", **error.headers}, body)
 
-    def cut(self, error: GatewayError) -> None:
+    def abort(self, error: GatewayError) -> None:
         """Ends the provider's call and the stream to the client, which pays for what came until now."""
-        self.request.connection.end(error)
+        self.request.disconnect_watcher.abort(error)
 
-    def headers(self) -> Headers:
+    def gateway_headers(self) -> Headers:
         """What every answer of the gateway carries."""
         headers = {"x-request-id": self.request_id, "x-content-type-options": "nosniff"}
-        if self.grant is None:
+        if self.principal is None:
             return headers
         headers["cache-control"] = "private, no-store"
         if self.target is not None:
             headers["x-gateway-provider"], headers["x-gateway-model"] = self.target.account.slug, self.target.model
-        if self.dropped:
-            headers["x-gateway-dropped"] = ", ".join(self.dropped)
-        if self.granted_output is not None:
-            headers["x-gateway-max-tokens"] = str(self.granted_output)
-        return headers | rate_headers(self.standing or UNLIMITED)
+        if self.dropped_settings:
+            headers["x-gateway-dropped"] = ", ".join(self.dropped_settings)
+        if self.max_tokens_to_send is not None:
+            headers["x-gateway-max-tokens"] = str(self.max_tokens_to_send)
+        return headers | rate_limit_headers(self.rate_limit_status or NO_LIMITS)
 
     @contextmanager
-    def upstream_time(self) -> Iterator[None]:
+    def measure_upstream(self) -> Iterator[None]:
         """Counts what passes inside as the provider's time."""
         begun = time.perf_counter()
         try:
@@ -242,11 +242,11 @@ class Exchange:
     @property
     def overhead_ms(self) -> str:
         """Time spent here rather than at the provider."""
-        return f"{(time.perf_counter() - self.started - self.upstream_s) * 1000:.3f}"
+        return f"{(time.perf_counter() - self.started_at - self.upstream_s) * 1000:.3f}"
 
 
-def request_id_of(request: GatewayRequest) -> str:
+def client_request_id(request: GatewayRequest) -> str:
     """The client's own id where it is short and printable, and contains no key: it is recorded and logged."""
     given = request.header(b"x-request-id")
-    fits = len(given) <= MAX_REQUEST_ID and given.isascii() and given.isprintable()
+    fits = len(given) <= MAX_REQUEST_ID_LENGTH and given.isascii() and given.isprintable()
     return given if fits and not contains_key(given) else ""

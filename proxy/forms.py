@@ -10,15 +10,15 @@ from projects.forms import LinesField
 from projects.models import Project
 from proxy.models import Credential
 
-MODEL_NAME_LENGTH = 200
-SECRET_LENGTH = 2000
+MAX_MODEL_NAME_LENGTH = 200
+MAX_SECRET_LENGTH = 2000
 # The secret travels in a header.
 visible_ascii = RegexValidator(r"^[\x21-\x7e]*$", "An API key has no spaces and no special characters.")
 
 
 class CredentialForm(forms.ModelForm[Credential]):
     model_names = LinesField(
-        line_length=MODEL_NAME_LENGTH,
+        max_line_length=MAX_MODEL_NAME_LENGTH,
         required=False,
         label="Models",
         widget=forms.Textarea(attrs={"rows": 4}),
@@ -27,7 +27,7 @@ class CredentialForm(forms.ModelForm[Credential]):
     secret = forms.CharField(
         required=False,
         label="API key",
-        max_length=SECRET_LENGTH,
+        max_length=MAX_SECRET_LENGTH,
         validators=[visible_ascii],
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
         help_text="Stored encrypted and not shown again.",
@@ -40,9 +40,9 @@ class CredentialForm(forms.ModelForm[Credential]):
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.instance.project = project
-        self.stored = Credential.objects.get(pk=self.instance.pk) if self.instance.pk else None
-        if self.stored and self.stored.sealed_secret:
-            self.fields["secret"].help_text = f"Stored, ending in {self.stored.secret_hint or '…'}. Leave it empty to keep it."
+        self.saved = Credential.objects.get(pk=self.instance.pk) if self.instance.pk else None
+        if self.saved and self.saved.sealed_secret:
+            self.fields["secret"].help_text = f"Stored, ending in {self.saved.secret_suffix or '…'}. Leave it empty to keep it."
 
     def clean_slug(self) -> str:
         slug: str = self.cleaned_data["slug"]
@@ -52,16 +52,16 @@ class CredentialForm(forms.ModelForm[Credential]):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
-        if self.would_send_stored_secret_elsewhere(cleaned):
+        if self.sends_saved_secret_to_new_url(cleaned):
             self.add_error("secret", "Enter the API key again: the stored one is sent only to the address it was stored for.")
         return cleaned
 
-    def would_send_stored_secret_elsewhere(self, cleaned: dict[str, Any]) -> bool:
-        if self.stored is None or not self.stored.sealed_secret or cleaned.get("secret"):
+    def sends_saved_secret_to_new_url(self, cleaned: dict[str, Any]) -> bool:
+        if self.saved is None or not self.saved.sealed_secret or cleaned.get("secret"):
             return False
-        return (cleaned.get("provider"), cleaned.get("base_url")) != (self.stored.provider, self.stored.base_url)
+        return (cleaned.get("provider"), cleaned.get("base_url")) != (self.saved.provider, self.saved.base_url)
 
     def save(self, commit: bool = True) -> Credential:
         if self.cleaned_data["secret"]:
-            self.instance.store_secret(self.cleaned_data["secret"])
+            self.instance.set_secret(self.cleaned_data["secret"])
         return super().save(commit)

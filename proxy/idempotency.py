@@ -24,20 +24,20 @@ from django.utils.crypto import salted_hmac
 from billing.models import Outcome
 from billing.money import decimal_usd
 from projects import vault
-from projects.configcache import read
+from projects.configcache import run_query
 from projects.redaction import contains_key
 from proxy import errors
 from proxy.exchange import Exchange
-from proxy.lean import GatewayRequest, Headers, LeanResponse, Reply, Stream, outliving_cancellation
+from proxy.lean import GatewayRequest, GatewayResponse, Headers, Response, StreamingResponse, outliving_cancellation
 from proxy.models import IdempotentRequest
 from proxy.operations import Operation
 
 HEADER = b"idempotency-key"
 MAX_KEY_LENGTH = 255
 MAX_STORED_BYTES = 4 * 1024 * 1024
-RENEW_S = 10
-PAUSES_S = (0.05, 0.1, 0.2)
-OF_ONE_REQUEST = ("x-request-id", "x-cost-usd", "x-gateway-overhead-ms", "x-ratelimit-")
+LEASE_RENEW_INTERVAL_S = 10
+RETRY_DELAYS_S = (0.05, 0.1, 0.2)
+PER_REQUEST_HEADERS = ("x-request-id", "x-cost-usd", "x-gateway-overhead-ms", "x-ratelimit-")
 """Beginnings of the names of headers that tell of the first request, and not of its answer."""
 
 Send = Callable[[bytes], Awaitable[None]]
@@ -45,11 +45,11 @@ Send = Callable[[bytes], Awaitable[None]]
 log = structlog.get_logger()
 
 
-class InUse(Exception):
+class KeyInUse(Exception):
     """The first request under this key has not ended."""
 
 
-class Stored(msgspec.Struct):
+class StoredResponse(msgspec.Struct):
     """An answer as it went out: a stream in the chunks in which it came."""
 
     status: int
@@ -57,43 +57,47 @@ class Stored(msgspec.Struct):
     chunks: list[bytes]
     is_stream: bool
 
-    def seal(self, project_id: int) -> str:
+    def encrypt(self, project_id: int) -> str:
         return vault.seal(project_id, b64encode(zlib.compress(msgspec.msgpack.encode(self), 1)).decode())
 
     @classmethod
-    def unseal(cls, project_id: int, sealed: str) -> "Stored":
+    def decrypt(cls, project_id: int, ciphertext: str) -> "StoredResponse":
         """Raises vault.Undecipherable."""
-        return msgspec.msgpack.decode(zlib.decompress(b64decode(vault.unseal(project_id, sealed))), type=cls)
+        return msgspec.msgpack.decode(zlib.decompress(b64decode(vault.unseal(project_id, ciphertext))), type=cls)
 
-    def response(self, headers: Headers) -> LeanResponse:
+    def to_response(self, headers: Headers) -> GatewayResponse:
         headers = {**headers, **self.headers, "x-cost-usd": decimal_usd(0), "idempotent-replayed": "true"}
-        return Stream(self.status, headers, self.write) if self.is_stream else Reply(self.status, headers, b"".join(self.chunks))
+        return (
+            StreamingResponse(self.status, headers, self.write) if self.is_stream else Response(self.status, headers, b"".join(self.chunks))
+        )
 
     async def write(self, send: Send) -> None:
         for chunk in self.chunks:
             await send(chunk)
 
 
-def is_asked(request: GatewayRequest) -> bool:
+def is_requested(request: GatewayRequest) -> bool:
     return HEADER in request.raw_headers
 
 
-async def once(exchange: Exchange, address: dict[str, Any], body: bytes, run: Callable[[], Awaitable[LeanResponse]]) -> LeanResponse:
-    """The stored answer where there is one, else what `run` answers; `address` and `body` are what tells requests apart."""
+async def run_once(
+    exchange: Exchange, url_params: dict[str, Any], body: bytes, run: Callable[[], Awaitable[GatewayResponse]]
+) -> GatewayResponse:
+    """The stored answer where there is one, else what `run` answers; `url_params` and `body` are what tells requests apart."""
     claim = Claim(exchange)
     try:
-        stored = await claim.take(address, body)
+        stored = await claim.acquire(url_params, body)
     except Exception as error:
-        return await exchange.refuse(errors.of(error))
+        return await exchange.render_error(errors.from_exception(error))
     if stored is not None:
         await exchange.finish(Outcome.CACHED, stored.status)
-        return stored.response(exchange.headers())
+        return stored.to_response(exchange.gateway_headers())
     try:
         response = await run()
     except BaseException:
-        await claim.free()
+        await claim.release()
         raise
-    return await claim.pass_on(response)
+    return await claim.capture(response)
 
 
 class Claim:
@@ -101,62 +105,62 @@ class Claim:
     lives, it lapses within 45 seconds."""
 
     def __init__(self, exchange: Exchange) -> None:
-        assert exchange.grant is not None
+        assert exchange.principal is not None
         self.exchange = exchange
-        self.project_id = exchange.grant.project_id
-        self.owner = uuid4()
-        self.renewal: asyncio.Task[None] | None = None
+        self.project_id = exchange.principal.project_id
+        self.claim_id = uuid4()
+        self.renew_task: asyncio.Task[None] | None = None
 
-    async def take(self, address: dict[str, Any], body: bytes) -> Stored | None:
+    async def acquire(self, url_params: dict[str, Any], body: bytes) -> StoredResponse | None:
         """None where this request is to run. Raises GatewayError where the key is in use, or was used for another request."""
         key = self.exchange.request.header(HEADER)
         if not (0 < len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
             raise errors.idempotency_key_malformed()
         if contains_key(key):
             raise errors.idempotency_key_is_secret()
-        stored = await self.look_up_patiently(key, address, body)
+        stored = await self._find_or_claim_with_retries(key, url_params, body)
         if stored is None:
-            self.renewal = asyncio.create_task(self.renew(asyncio.current_task()))
+            self.renew_task = asyncio.create_task(self._renew_lease(asyncio.current_task()))
         return stored
 
-    async def look_up_patiently(self, key: str, address: dict[str, Any], body: bytes) -> Stored | None:
+    async def _find_or_claim_with_retries(self, key: str, url_params: dict[str, Any], body: bytes) -> StoredResponse | None:
         """An answer is stored when its last byte is out: a client that repeats itself at once is not told of a conflict."""
-        for pause in PAUSES_S:
-            with suppress(InUse):
-                return await read(self.look_up, key, address, body)
+        for pause in RETRY_DELAYS_S:
+            with suppress(KeyInUse):
+                return await run_query(self._find_or_claim, key, url_params, body)
             await asyncio.sleep(pause)
         raise errors.idempotency_key_in_use()
 
-    def look_up(self, key: str, address: dict[str, Any], body: bytes) -> Stored | None:
-        asked = fingerprint(self.exchange.operation, address, body)
-        first = IdempotentRequest.objects.claim(self.project_id, key, asked, self.owner)
+    def _find_or_claim(self, key: str, url_params: dict[str, Any], body: bytes) -> StoredResponse | None:
+        asked = fingerprint(self.exchange.operation, url_params, body)
+        first = IdempotentRequest.objects.claim(self.project_id, key, asked, self.claim_id)
         if first is None:
-            raise InUse
-        if first.owner == self.owner:
+            raise KeyInUse
+        if first.claim_id == self.claim_id:
             return None
         if first.fingerprint != asked:
             raise errors.idempotency_key_reused()
-        if not first.sealed_answer:
-            raise InUse
+        if not first.sealed_response:
+            raise KeyInUse
         try:
-            return Stored.unseal(self.project_id, first.sealed_answer)
-        except vault.Undecipherable:
-            raise errors.stored_answer_unreadable() from None
+            return StoredResponse.decrypt(self.project_id, first.sealed_response)
+        except vault.DecryptionError:
+            raise errors.stored_response_unreadable() from None
 
-    async def renew(self, request: asyncio.Task[Any] | None) -> None:
+    async def _renew_lease(self, request: asyncio.Task[Any] | None) -> None:
         while request is not None and not request.done():
-            await asyncio.sleep(RENEW_S)
+            await asyncio.sleep(LEASE_RENEW_INTERVAL_S)
             with suppress(DatabaseError):
-                await read(IdempotentRequest.objects.renew, self.owner)
+                await run_query(IdempotentRequest.objects.renew, self.claim_id)
 
-    async def pass_on(self, response: LeanResponse) -> LeanResponse:
+    async def capture(self, response: GatewayResponse) -> GatewayResponse:
         """The same answer, which is stored as soon as it is whole."""
-        if isinstance(response, Stream):
-            return Stream(response.status, response.headers, lambda send: self.copy(response, send))
-        await self.end(response, [response.body], len(response.body))
+        if isinstance(response, StreamingResponse):
+            return StreamingResponse(response.status, response.headers, lambda send: self._capture_stream(response, send))
+        await self.complete(response, [response.body], len(response.body))
         return response
 
-    async def copy(self, stream: Stream, send: Send) -> None:
+    async def _capture_stream(self, response: StreamingResponse, send: Send) -> None:
         chunks: list[bytes] = []
         size = 0
 
@@ -168,37 +172,37 @@ class Claim:
             await send(chunk)
 
         try:
-            await stream.write(send_and_keep)
+            await response.write(send_and_keep)
         except BaseException:
-            await self.free()
+            await self.release()
             raise
-        await self.end(stream, chunks, size)
+        await self.complete(response, chunks, size)
 
-    async def end(self, response: LeanResponse, chunks: list[bytes], size: int) -> None:
-        entry = self.exchange.entry
+    async def complete(self, response: GatewayResponse, chunks: list[bytes], size: int) -> None:
+        entry = self.exchange.usage_entry
         if entry is None or entry.outcome != Outcome.OK.value or size > MAX_STORED_BYTES:
-            await self.free()
+            await self.release()
             return
-        headers = {name: value for name, value in response.headers.items() if not name.startswith(OF_ONE_REQUEST)}
+        headers = {name: value for name, value in response.headers.items() if not name.startswith(PER_REQUEST_HEADERS)}
         headers["x-gateway-original-request"] = self.exchange.request_id
-        stored = Stored(response.status, headers, chunks, isinstance(response, Stream))
-        await self.write(lambda: IdempotentRequest.objects.keep(self.owner, stored.seal(self.project_id)))
+        stored = StoredResponse(response.status, headers, chunks, isinstance(response, StreamingResponse))
+        await self._write(lambda: IdempotentRequest.objects.complete(self.claim_id, stored.encrypt(self.project_id)))
 
-    async def free(self) -> None:
-        await self.write(lambda: IdempotentRequest.objects.free(self.owner))
+    async def release(self) -> None:
+        await self._write(lambda: IdempotentRequest.objects.release(self.claim_id))
 
-    async def write(self, query: Callable[[], Any]) -> None:
+    async def _write(self, query: Callable[[], Any]) -> None:
         """The caller gets the answer in any case: a key that cannot be freed now is free when the lease has lapsed."""
-        if self.renewal is not None:
-            self.renewal.cancel()
+        if self.renew_task is not None:
+            self.renew_task.cancel()
         try:
             with outliving_cancellation():
-                await read(query)
+                await run_query(query)
         except DatabaseError as error:
             log.error("an idempotency key could not be written", request_id=self.exchange.request_id, reason=str(error))
 
 
-def fingerprint(operation: Operation, address: dict[str, Any], body: bytes) -> str:
+def fingerprint(operation: Operation, url_params: dict[str, Any], body: bytes) -> str:
     """Keyed, so that a database dump confirms no guess at what was asked."""
-    head = f"{operation.name} {operation.format} {sorted(address.items())}\n".encode()
+    head = f"{operation.name} {operation.format} {sorted(url_params.items())}\n".encode()
     return salted_hmac("proxy.idempotency", head + body, algorithm="sha256").hexdigest()

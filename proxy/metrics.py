@@ -10,7 +10,7 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from redis import RedisError
 
-from billing.ledger.audit import LAST_AUDIT
+from billing.ledger.audit import LAST_AUDIT_KEY
 from billing.models import Outcome
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
@@ -29,7 +29,7 @@ class LastAudit(Collector):
 
     def collect(self) -> Iterator[Metric]:
         with suppress(RedisError):
-            if last := cache.get(LAST_AUDIT):
+            if last := cache.get(LAST_AUDIT_KEY):
                 found, ended_at = last
                 yield GaugeMetricFamily("gateway_ledger_differences", "What the last audit of the ledger found.", found)
                 yield GaugeMetricFamily("gateway_ledger_audit_timestamp_seconds", "When it ended; one runs every hour.", ended_at)
@@ -42,42 +42,49 @@ class LastAudit(Collector):
 REGISTRY.register(LastAudit())
 
 
-def exposition() -> bytes:
+def render() -> bytes:
     """Asks the cache, which may be in Redis: not for the event loop."""
     return generate_latest(REGISTRY)
 
 
 @lru_cache(maxsize=4096)
-def series(format: str, model: str, provider: str, status: int, outcome: str) -> tuple[Counter, Histogram, Counter | None, Counter]:
-    failed = errors.labels(format, model, provider, outcome) if status >= 400 else None
-    return requests.labels(format, model, provider, status), durations.labels(format, model, provider), failed, outcomes.labels(outcome)
+def labelled_metrics(
+    api_family: str, model: str, provider: str, status: int, outcome: str
+) -> tuple[Counter, Histogram, Counter | None, Counter]:
+    failed = errors.labels(api_family, model, provider, outcome) if status >= 400 else None
+    return (
+        requests.labels(api_family, model, provider, status),
+        durations.labels(api_family, model, provider),
+        failed,
+        outcomes.labels(outcome),
+    )
 
 
 @lru_cache(maxsize=16)
-def under_way(format: str) -> Gauge:
-    return active.labels(format)
+def in_flight(api_family: str) -> Gauge:
+    return active.labels(api_family)
 
 
 def refuse(protocol: str, status: int) -> None:
     """Count one request that reached no route: `protocol` is "http" or "websocket", so that labels stay few."""
-    answered, _, failed, ended = series(protocol, "other", "", status, Outcome.INVALID.value)
+    answered, _, failed, ended = labelled_metrics(protocol, "other", "", status, Outcome.INVALID_REQUEST.value)
     answered.inc()
     ended.inc()
     if failed is not None:
         failed.inc()
 
 
-def begin(format: str) -> None:
+def request_started(api_family: str) -> None:
     """One request that has come."""
-    under_way(format).inc()
+    in_flight(api_family).inc()
 
 
-def count(format: str, model: str, provider: str, outcome: str, status: int, seconds: float) -> None:
+def request_finished(api_family: str, model: str, provider: str, outcome: str, status: int, seconds: float) -> None:
     """One request that has ended."""
-    answered, duration, failed, ended = series(format, model, provider, status, outcome)
+    answered, duration, failed, ended = labelled_metrics(api_family, model, provider, status, outcome)
     answered.inc()
     duration.observe(seconds)
     ended.inc()
     if failed is not None:
         failed.inc()
-    under_way(format).dec()
+    in_flight(api_family).dec()

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
-from proxy.formats.anthropic.relay import CountTokensCall
-from proxy.formats.codec import Incoming
-from proxy.formats.completions import CompletionsCall
+from proxy.formats.anthropic.relay import CountTokensRequest
+from proxy.formats.codec import ClientRequest
+from proxy.formats.completions import CreateCompletionRequest
 from proxy.formats.gemini import embeddings as gemini_embeddings
-from proxy.formats.openai_embeddings import EmbeddingsCall
+from proxy.formats.openai_embeddings import CreateEmbeddingRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,39 +21,48 @@ class Operation:
     scope: str
     method: str
     format: str
-    parse: Callable[..., Incoming] | None = None
+    parse: Callable[..., ClientRequest] | None = None
     billable: bool = False
     convertible: bool = False
 
     @property
-    def dialect(self) -> str:
+    def api_family(self) -> str:
         """Whose words the caller speaks, as logs and metrics name it: openai, anthropic or gemini."""
         return self.format.partition("_")[0]
 
 
-def generation(name: str, scope: str, format: str, parse: Callable[..., Incoming]) -> Operation:
+def generation_operation(name: str, scope: str, format: str, parse: Callable[..., ClientRequest]) -> Operation:
     return Operation(name, scope, "POST", format, parse, billable=True, convertible=True)
 
 
-CHAT = generation("chat", "post:/openai/v1/chat/completions", openai_chat.NAME, openai_chat.ChatCall)
-RESPONSES = generation("responses", "post:/openai/v1/responses", openai_responses.NAME, openai_responses.ResponsesCall)
-MESSAGES = generation("messages", "post:/anthropic/v1/messages", anthropic.NAME, anthropic.AnthropicCall)
-GENERATE = generation("generate", "post:/gemini/v1beta/models:generateContent", gemini.NAME, gemini.GeminiCall)
-EMBEDDINGS = Operation("embeddings", "post:/openai/v1/embeddings", "POST", openai_chat.NAME, EmbeddingsCall, billable=True)
-COMPLETIONS = Operation("completions", "post:/openai/v1/completions", "POST", openai_chat.NAME, CompletionsCall, billable=True)
-EMBED = Operation("embed", "post:/gemini/v1beta/models:embedContent", "POST", gemini.NAME, gemini_embeddings.EmbedCall, billable=True)
-EMBED_BATCH = Operation(
-    "embed_batch", "post:/gemini/v1beta/models:embedContent", "POST", gemini.NAME, gemini_embeddings.BatchEmbedCall, billable=True
+CHAT_COMPLETIONS = generation_operation("chat", "post:/openai/v1/chat/completions", openai_chat.FORMAT, openai_chat.ChatRequest)
+RESPONSES = generation_operation("responses", "post:/openai/v1/responses", openai_responses.FORMAT, openai_responses.ResponsesRequest)
+MESSAGES = generation_operation("messages", "post:/anthropic/v1/messages", anthropic.FORMAT, anthropic.MessagesRequest)
+GENERATE_CONTENT = generation_operation(
+    "generate", "post:/gemini/v1beta/models:generateContent", gemini.FORMAT, gemini.GenerateContentRequest
 )
-COUNT_MESSAGES = Operation("count_tokens", "post:/anthropic/v1/messages", "POST", anthropic.NAME, CountTokensCall)
-COUNT_CONTENTS = Operation(
-    "count_tokens", "post:/gemini/v1beta/models:generateContent", "POST", gemini.NAME, gemini_embeddings.CountTokensCall
+EMBEDDINGS = Operation("embeddings", "post:/openai/v1/embeddings", "POST", openai_chat.FORMAT, CreateEmbeddingRequest, billable=True)
+COMPLETIONS = Operation("completions", "post:/openai/v1/completions", "POST", openai_chat.FORMAT, CreateCompletionRequest, billable=True)
+EMBED_CONTENT = Operation(
+    "embed", "post:/gemini/v1beta/models:embedContent", "POST", gemini.FORMAT, gemini_embeddings.EmbedContentRequest, billable=True
 )
-MODELS = Operation("models", "get:/openai/v1/models", "GET", openai_chat.NAME)
+BATCH_EMBED_CONTENTS = Operation(
+    "embed_batch",
+    "post:/gemini/v1beta/models:embedContent",
+    "POST",
+    gemini.FORMAT,
+    gemini_embeddings.BatchEmbedContentsRequest,
+    billable=True,
+)
+COUNT_ANTHROPIC_TOKENS = Operation("count_tokens", "post:/anthropic/v1/messages", "POST", anthropic.FORMAT, CountTokensRequest)
+COUNT_GEMINI_TOKENS = Operation(
+    "count_tokens", "post:/gemini/v1beta/models:generateContent", "POST", gemini.FORMAT, gemini_embeddings.CountTokensRequest
+)
+MODELS = Operation("models", "get:/openai/v1/models", "GET", openai_chat.FORMAT)
 USAGE = Operation("usage", "usage:read", "GET", "gateway")
-UNKNOWN = Operation("unknown", "", "", openai_chat.NAME)
-UNKNOWN_MESSAGES = Operation("unknown", "", "", anthropic.NAME)
-UNKNOWN_CONTENTS = Operation("unknown", "", "", gemini.NAME)
+NOT_FOUND = Operation("unknown", "", "", openai_chat.FORMAT)
+NOT_FOUND_ANTHROPIC = Operation("unknown", "", "", anthropic.FORMAT)
+NOT_FOUND_GEMINI = Operation("unknown", "", "", gemini.FORMAT)
 HEALTH = Operation("health", "", "GET", "")
 READY = Operation("ready", "", "GET", "")
 METRICS = Operation("metrics", "", "GET", "")

@@ -82,7 +82,7 @@ def reason_for(owner: str, base_url: str, *, requested: bool) -> Reason:
 
 
 def is_providers_own(provider: str, base_url: str) -> bool:
-    return origin_of(base_url) in map(origin_of, PROVIDERS[provider].bases.values())
+    return origin_of(base_url) in map(origin_of, PROVIDERS[provider].base_urls.values())
 
 
 def origin_of(base_url: str) -> str:

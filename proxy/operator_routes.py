@@ -59,13 +59,13 @@ def environment_routes(config: OperatorConfig) -> list[Route]:
             key_for(OPENAI, base_url, requested=model in requested),
             VARIABLE,
         )
-        for model, base_url in config.routes.items()
+        for model, base_url in config.model_urls.items()
     ]
 
 
 def log_routes() -> None:
     """Log where each of the operator's models leads and which key is sent there, never the key itself."""
-    config = operator_config.current()
+    config = operator_config.load()
     for provider in DEFAULT_UPSTREAMS:
         if default_upstream(provider) or configured_key(provider)[1]:
             log.info("operator_account", provider=provider, **default_destination(provider))

@@ -10,54 +10,54 @@ from django.conf import settings
 
 from billing import ledger
 from billing.ledger.redis import RedisLedger
-from projects.configcache import database
+from projects.configcache import database_health
 from proxy import metrics, operator_config
-from proxy.lean import GatewayRequest, LeanView, Reply
+from proxy.lean import GatewayRequest, GatewayView, Response
 from proxy.operations import HEALTH, METRICS, READY, Operation
-from proxy.process import process
+from proxy.process import runtime
 from proxy.providers import demo
 
 
-def operator_view(operation: Operation, answer: LeanView) -> LeanView:
+def keyless_view(operation: Operation, handler: GatewayView) -> GatewayView:
     async def view(request: GatewayRequest) -> Any:
         if request.method not in ("GET", "HEAD"):
-            return Reply(405, {"allow": "GET", "content-type": "text/plain"}, b"Use GET.\n")
-        return await answer(request)
+            return Response(405, {"allow": "GET", "content-type": "text/plain"}, b"Use GET.\n")
+        return await handler(request)
 
     view.operation = operation  # type: ignore[attr-defined]
     return view
 
 
-async def show_health(_request: GatewayRequest) -> Reply:
-    models = len(operator_config.current().models) + len(demo.MODELS)
-    return json_reply(200, {"status": "healthy", "models": models, "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")})
+async def get_health(_request: GatewayRequest) -> Response:
+    models = len(operator_config.load().models) + len(demo.MODELS)
+    return json_response(200, {"status": "healthy", "models": models, "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")})
 
 
-async def show_readiness(_request: GatewayRequest) -> Reply:
+async def get_readiness(_request: GatewayRequest) -> Response:
     """Without its database a gateway still serves the keys that it knows, and without Redis those that no budget closes: no reason to
     take requests away from it."""
-    if not process.ready:
-        return json_reply(503, {"status": "stopping"})
-    missing = [name for name, is_away in (("database", database.is_away), ("redis", redis_is_away())) if is_away]
-    return json_reply(200, {"status": "ready", "degraded": missing} if missing else {"status": "ready"})
+    if not runtime.ready:
+        return json_response(503, {"status": "stopping"})
+    missing = [name for name, is_away in (("database", database_health.is_down), ("redis", is_redis_down())) if is_away]
+    return json_response(200, {"status": "ready", "degraded": missing} if missing else {"status": "ready"})
 
 
-def redis_is_away() -> bool:
+def is_redis_down() -> bool:
     book = ledger.current()
-    return isinstance(book, RedisLedger) and book.upkeep.redis_is_away
+    return isinstance(book, RedisLedger) and book.background_tasks.is_redis_down
 
 
-async def show_metrics(request: GatewayRequest) -> Reply:
+async def get_metrics(request: GatewayRequest) -> Response:
     token = settings.ENV.gateway_metrics_token
     if token and not hmac.compare_digest(request.header(b"authorization").encode(), f"Bearer {token}".encode()):
-        return Reply(401, {"www-authenticate": "Bearer", "content-type": "text/plain"}, b"A token is needed.\n")
-    return Reply(200, {"content-type": "text/plain; version=0.0.4; charset=utf-8"}, await asyncio.to_thread(metrics.exposition))
+        return Response(401, {"www-authenticate": "Bearer", "content-type": "text/plain"}, b"A token is needed.\n")
+    return Response(200, {"content-type": "text/plain; version=0.0.4; charset=utf-8"}, await asyncio.to_thread(metrics.render))
 
 
-def json_reply(status: int, body: dict[str, Any]) -> Reply:
-    return Reply(status, {"content-type": "application/json", "cache-control": "no-store"}, msgspec.json.encode(body))
+def json_response(status: int, body: dict[str, Any]) -> Response:
+    return Response(status, {"content-type": "application/json", "cache-control": "no-store"}, msgspec.json.encode(body))
 
 
-health = operator_view(HEALTH, show_health)
-ready = operator_view(READY, show_readiness)
-prometheus = operator_view(METRICS, show_metrics)
+health_view = keyless_view(HEALTH, get_health)
+ready_view = keyless_view(READY, get_readiness)
+metrics_view = keyless_view(METRICS, get_metrics)

@@ -5,7 +5,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
-from billing.budget_status import fullest, statuses
+from billing.budget_status import list_statuses, most_used
 from billing.models import DailyUsage, UsageRecord
 from projects.access import project_view
 from projects.models import Project, Role
@@ -13,8 +13,8 @@ from projects.views import ProjectRequest
 from proxy.forms import CredentialForm
 from proxy.models import Credential
 
-NEWEST_RECORDS = 20
-FULLEST_BUDGETS = 6
+MAX_RECENT_REQUESTS = 20
+MAX_BUDGETS = 6
 
 
 @project_view(Role.VIEWER)
@@ -24,11 +24,11 @@ def overview(request: ProjectRequest, project: Project) -> HttpResponse:
     spending = DailyUsage.objects.month_to_date(project, today)
     page = {
         "day": today,
-        "totals": records.on(today).totals(),
+        "totals": records.for_day(today).totals(),
         "spending": spending,
         "month_nano": sum(spending.values()),
-        "budgets": fullest(statuses(project), FULLEST_BUDGETS),
-        "records": records.requests().newest(NEWEST_RECORDS),
+        "budgets": most_used(list_statuses(project), MAX_BUDGETS),
+        "records": records.requests().newest(MAX_RECENT_REQUESTS),
         "base_url": settings.ENV.public_url,
     }
     return render(request, "proxy/overview.html", page)
@@ -40,7 +40,7 @@ def credential_list(request: ProjectRequest, project: Project) -> HttpResponse:
 
 
 @project_view(Role.ADMIN)
-def credential_new(request: ProjectRequest, project: Project) -> HttpResponse:
+def credential_create(request: ProjectRequest, project: Project) -> HttpResponse:
     form = CredentialForm(request.POST or None, project=project)
     if form.is_valid():
         credential = form.save()
@@ -50,21 +50,21 @@ def credential_new(request: ProjectRequest, project: Project) -> HttpResponse:
 
 
 @project_view(Role.ADMIN)
-def credential_edit(request: ProjectRequest, project: Project, pk: int) -> HttpResponse:
-    found = get_object_or_404(Credential.objects.for_project(project), pk=pk)
-    form = CredentialForm(request.POST or None, instance=found, project=project)
+def credential_edit(request: ProjectRequest, project: Project, credential_id: int) -> HttpResponse:
+    credential = get_object_or_404(Credential.objects.for_project(project), pk=credential_id)
+    form = CredentialForm(request.POST or None, instance=credential, project=project)
     if form.is_valid():
         form.save()
         messages.success(request, "Saved.")
         return redirect("credential-list", project.slug)
-    return render(request, "proxy/credential_form.html", {"form": form, "credential": found})
+    return render(request, "proxy/credential_form.html", {"form": form, "credential": credential})
 
 
 @project_view(Role.ADMIN)
-def credential_delete(request: ProjectRequest, project: Project, pk: int) -> HttpResponse:
-    found = get_object_or_404(Credential.objects.for_project(project), pk=pk)
+def credential_delete(request: ProjectRequest, project: Project, credential_id: int) -> HttpResponse:
+    credential = get_object_or_404(Credential.objects.for_project(project), pk=credential_id)
     if request.method == "POST":
-        found.delete()
-        messages.success(request, f"{found.slug} is deleted.")
+        credential.delete()
+        messages.success(request, f"{credential.slug} is deleted.")
         return redirect("credential-list", project.slug)
-    return render(request, "proxy/credential_delete.html", {"credential": found})
+    return render(request, "proxy/credential_delete.html", {"credential": credential})

@@ -14,9 +14,9 @@ from billing.prices import Price
 from projects.access import project_view
 from projects.models import Project, Role
 from projects.views import ProjectRequest
-from proxy.repricing import Repricing, entry_of
+from proxy.repricing import Repricer, entry_from_record
 
-LATEST_RECORDS = 500
+MAX_RECENT_RECORDS = 500
 """How far back a model counts as used."""
 
 
@@ -29,10 +29,10 @@ class UsedModel:
 
 def used_models(project: Project) -> list[UsedModel]:
     """Models of the latest requests, with the prices that hold for them now."""
-    records = UsageRecord.objects.for_project(project).requests().exclude(provider="").order_by("-id")[:LATEST_RECORDS]
-    latest = {(record.provider, record.model_served): record for record in reversed(records)}
-    prices = Repricing(project)
-    return [UsedModel(*names, prices.price(entry_of(record), timezone.now())) for names, record in sorted(latest.items())]
+    records = UsageRecord.objects.for_project(project).requests().exclude(provider="").order_by("-id")[:MAX_RECENT_RECORDS]
+    latest = {(record.provider, record.provider_model): record for record in reversed(records)}
+    price_lookup = Repricer(project)
+    return [UsedModel(*names, price_lookup.price(entry_from_record(record), timezone.now())) for names, record in sorted(latest.items())]
 
 
 @project_view(Role.VIEWER)
@@ -46,12 +46,12 @@ def price_list(request: ProjectRequest, project: Project) -> HttpResponse:
 
 
 @project_view(Role.ADMIN)
-def price_new(request: ProjectRequest, project: Project) -> HttpResponse:
-    with timezone.override(project.zone):
+def price_create(request: ProjectRequest, project: Project) -> HttpResponse:
+    with timezone.override(project.tzinfo):
         form = PriceForm(request.POST or None, project=project)
         if form.is_valid():
             price = form.save()
-            messages.success(request, f"The price of {price.names} is set.")
+            messages.success(request, f"The price of {price.pattern} is set.")
             return redirect("price-list", project.slug)
         return render(request, "billing/price_form.html", {"form": form})
 
@@ -60,21 +60,21 @@ def price_new(request: ProjectRequest, project: Project) -> HttpResponse:
 def price_end(request: ProjectRequest, project: Project, price_id: int) -> HttpResponse:
     price = get_object_or_404(PriceOverride.objects.for_project(project).filter(ended_at=None), pk=price_id)
     if request.method == "POST":
-        price.end()
-        messages.success(request, f"The price of {price.names} holds no more.")
+        price.end_now()
+        messages.success(request, f"The price of {price.pattern} holds no more.")
         return redirect("price-list", project.slug)
     return render(request, "billing/price_end.html", {"price": price})
 
 
 @project_view(Role.VIEWER)
-def record_detail(request: ProjectRequest, project: Project, record_id: UUID) -> HttpResponse:
+def request_detail(request: ProjectRequest, project: Project, record_id: UUID) -> HttpResponse:
     """One request: its timing, its tokens, and its cost line by line. A correction is shown with the record that it corrects."""
     records = UsageRecord.objects.for_project(project).select_related("key")
     record = get_object_or_404(records, pk=record_id)
     if record.corrects is not None:
         return redirect("record-detail", project.slug, record.corrects)
-    corrections = list(records.correcting(record))
+    corrections = list(records.corrections_of(record))
     total = record.cost_nano + sum(correction.cost_nano for correction in corrections)
-    refused_by = Budget.objects.for_project(project).filter(pk=record.refusing_budget_id or 0).first()
+    refused_by = Budget.objects.for_project(project).filter(pk=record.blocking_budget_id or 0).first()
     page = {"record": record, "corrections": corrections, "total_nano": total, "refused_by": refused_by}
     return render(request, "proxy/record.html", page)

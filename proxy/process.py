@@ -1,19 +1,19 @@
 """What one gateway process holds while it serves: its connections to providers, and whether it still takes requests."""
 
-from proxy.upstream import Upstream
+from proxy.upstream import UpstreamClient
 
 
-class Process:
+class Runtime:
     """`ready` is what /ready says: from the end of the start until the process is told to stop."""
 
     def __init__(self) -> None:
-        self.upstream: Upstream | None = None
+        self.upstream: UpstreamClient | None = None
         self.ready = False
 
 
-process = Process()
+runtime = Runtime()
 
 
-def connections() -> Upstream:
-    assert process.upstream is not None, "the process has not been started"
-    return process.upstream
+def upstream_client() -> UpstreamClient:
+    assert runtime.upstream is not None, "the process has not been started"
+    return runtime.upstream

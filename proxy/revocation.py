@@ -5,36 +5,36 @@ from collections import defaultdict
 
 import structlog
 
-from keys.authentication import Grant, still_holds
+from keys.authentication import Principal, is_still_valid
 from proxy import errors
-from proxy.exchange import Exchange, under_way
+from proxy.exchange import Exchange, in_flight
 
-CHECK_S = 2
+POLL_INTERVAL_S = 2
 """Beside this, a change takes `configcache.POLL_S` to be seen."""
 
 log = structlog.get_logger()
 
 
-async def watch() -> None:
+async def poll_revocations() -> None:
     """Looks again and again, for as long as the process serves. Unless something has changed, no query is made."""
     while True:
-        await asyncio.sleep(CHECK_S)
+        await asyncio.sleep(POLL_INTERVAL_S)
         try:
-            await cut_what_may_not_go_on()
+            await abort_revoked()
         except Exception as error:
             log.error("streams could not be checked for keys that have ended", exc_info=error)
 
 
-async def cut_what_may_not_go_on() -> None:
+async def abort_revoked() -> None:
     by_key: defaultdict[str, list[Exchange]] = defaultdict(list)
-    for exchange in under_way:
-        by_key[granted(exchange).public_id].append(exchange)
+    for exchange in in_flight:
+        by_key[principal_of(exchange).public_id].append(exchange)
     for exchanges in by_key.values():
-        if not await still_holds(granted(exchanges[0])):
+        if not await is_still_valid(principal_of(exchanges[0])):
             for exchange in exchanges:
-                exchange.cut(errors.wrong_key())
+                exchange.abort(errors.invalid_key())
 
 
-def granted(exchange: Exchange) -> Grant:
-    assert exchange.grant is not None
-    return exchange.grant
+def principal_of(exchange: Exchange) -> Principal:
+    assert exchange.principal is not None
+    return exchange.principal

@@ -15,27 +15,27 @@ from typing import Any, Protocol, Self
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from projects.addresses import check_host, check_ip
+from projects.addresses import validate_host, validate_ip
 
 CONNECT_TIMEOUT_S = 10
-KEEPALIVE_S = 60
-MAX_ANSWER_BYTES = 64 * 1024 * 1024
-SIGN_OF_LIFE_BYTES = 64
+POOL_KEEPALIVE_S = 60
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+MAX_KEEPALIVE_BYTES = 64
 
 
-class UpstreamFailure(Exception):
-    """`sent`: the request, or a part of it, has reached the provider, which may bill it."""
+class UpstreamError(Exception):
+    """`may_be_billed`: the request, or a part of it, has reached the provider, which may bill it."""
 
-    def __init__(self, message: str, *, sent: bool = True) -> None:
+    def __init__(self, message: str, *, may_be_billed: bool = True) -> None:
         super().__init__(message)
-        self.sent = sent
+        self.may_be_billed = may_be_billed
 
 
-class UpstreamRefused(UpstreamFailure):
+class UpstreamConnectionError(UpstreamError):
     """No connection, or it broke: a provider that cannot be reached."""
 
 
-class UpstreamTimeout(UpstreamFailure):
+class UpstreamTimeout(UpstreamError):
     """The provider did not connect or did not send anything for too long."""
 
 
@@ -49,7 +49,7 @@ class Resolver(aiohttp.ThreadedResolver):
             raise socket.gaierror(socket.EAI_NONAME, "the name cannot be resolved") from error
 
 
-class GuardedResolver(AbstractResolver):
+class SSRFSafeResolver(AbstractResolver):
     """Resolves names for tenants' base URLs; what it returns is what is connected to."""
 
     def __init__(self) -> None:
@@ -58,14 +58,14 @@ class GuardedResolver(AbstractResolver):
     async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
         found = await self.inner.resolve(host, port, family)
         for result in found:
-            check_ip(host, result["host"])
+            validate_ip(host, result["host"])
         return found
 
     async def close(self) -> None:
         await self.inner.close()
 
 
-class HttpReply:
+class HttpUpstreamResponse:
     """A provider's answer, of which the headers have arrived. Leaving its `async with` ends the call at the provider."""
 
     def __init__(self, response: aiohttp.ClientResponse, idle_timeout_s: float) -> None:
@@ -75,31 +75,31 @@ class HttpReply:
 
     async def read(self) -> bytes:
         length = self.response.content_length
-        if length is not None and length <= MAX_ANSWER_BYTES:
-            with speaking_of_failures():
+        if length is not None and length <= MAX_RESPONSE_BYTES:
+            with map_errors():
                 return await self.response.read()
         parts, size = [], 0
         async for part in self.chunks():
             parts.append(part)
             size += len(part)
-            if size > MAX_ANSWER_BYTES:
-                raise UpstreamRefused(f"its answer is larger than {MAX_ANSWER_BYTES} bytes")
+            if size > MAX_RESPONSE_BYTES:
+                raise UpstreamConnectionError(f"its answer is larger than {MAX_RESPONSE_BYTES} bytes")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Bytes as they come. Raises UpstreamRefused where the stream breaks, UpstreamTimeout where it falls silent, or says no more
         than that it lives."""
         spoke_at = time.monotonic()
-        with speaking_of_failures():
+        with map_errors():
             async for chunk in self.response.content.iter_any():
                 now = time.monotonic()
-                if not is_sign_of_life(chunk):
+                if not is_keepalive(chunk):
                     spoke_at = now
                 elif now - spoke_at > self.idle_timeout_s:
                     raise UpstreamTimeout("nothing but signs of life arrived for too long")
                 yield chunk
 
-    async def __aenter__(self) -> "HttpReply":
+    async def __aenter__(self) -> "HttpUpstreamResponse":
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
@@ -108,22 +108,22 @@ class HttpReply:
 
 
 @contextmanager
-def speaking_of_failures() -> Iterator[None]:
+def map_errors() -> Iterator[None]:
     """While an answer is read: what breaks is the provider's failure."""
     try:
         yield
     except TimeoutError:  # aiohttp's is a ClientError too
         raise UpstreamTimeout("nothing arrived for too long") from None
     except aiohttp.ClientError as error:
-        raise UpstreamRefused(f"the connection broke: {type(error).__name__}") from error
+        raise UpstreamConnectionError(f"the connection broke: {type(error).__name__}") from error
 
 
-def is_sign_of_life(chunk: bytes) -> bool:
+def is_keepalive(chunk: bytes) -> bool:
     """A comment of server-sent events, or a ping as Anthropic's API sends it."""
-    return len(chunk) < SIGN_OF_LIFE_BYTES and (chunk.startswith(b":") or b"ping" in chunk)
+    return len(chunk) < MAX_KEEPALIVE_BYTES and (chunk.startswith(b":") or b"ping" in chunk)
 
 
-class UpstreamReply(Protocol):
+class UpstreamResponse(Protocol):
     """An answer of which the headers have arrived, from a provider or from the demo in this process."""
 
     status: int
@@ -140,7 +140,7 @@ class UpstreamReply(Protocol):
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
 
 
-class Upstream:
+class UpstreamClient:
     """The process's connections to providers. `trusted` calls go to addresses that the operator configured."""
 
     def __init__(self, idle_timeout_s: float) -> None:
@@ -151,28 +151,28 @@ class Upstream:
             "skip_auto_headers": ("User-Agent", "Accept", "Content-Type"),
             "cookie_jar": aiohttp.DummyCookieJar(),
         }
-        trusted = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, resolver=Resolver())
+        trusted = aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_KEEPALIVE_S, resolver=Resolver())
         self.trusted = aiohttp.ClientSession(connector=trusted, **common)
-        guarded = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S, resolver=GuardedResolver())
-        self.guarded = aiohttp.ClientSession(connector=guarded, **common)
+        guarded = aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_KEEPALIVE_S, resolver=SSRFSafeResolver())
+        self.restricted = aiohttp.ClientSession(connector=guarded, **common)
 
-    async def post(self, url: str, body: bytes, headers: dict[str, str], *, trusted: bool) -> HttpReply:
+    async def post(self, url: str, body: bytes, headers: dict[str, str], *, trusted: bool) -> HttpUpstreamResponse:
         """Sends a request; raises BadAddress, UpstreamRefused or UpstreamTimeout."""
         if not trusted:
-            check_host(url)
-        session = self.trusted if trusted else self.guarded
+            validate_host(url)
+        session = self.trusted if trusted else self.restricted
         try:
-            return HttpReply(await session.post(url, data=body, headers=headers, allow_redirects=False), self.idle_timeout_s)
+            return HttpUpstreamResponse(await session.post(url, data=body, headers=headers, allow_redirects=False), self.idle_timeout_s)
         except aiohttp.InvalidURL:
-            raise UpstreamRefused("its address is not valid", sent=False) from None
+            raise UpstreamConnectionError("its address is not valid", may_be_billed=False) from None
         except aiohttp.ClientConnectorError as error:
-            raise UpstreamRefused(f"no connection: {error.os_error.strerror or error.os_error}", sent=False) from error
+            raise UpstreamConnectionError(f"no connection: {error.os_error.strerror or error.os_error}", may_be_billed=False) from error
         except aiohttp.ConnectionTimeoutError:
-            raise UpstreamTimeout("no connection in time", sent=False) from None
+            raise UpstreamTimeout("no connection in time", may_be_billed=False) from None
         except TimeoutError:
             raise UpstreamTimeout("no answer in time") from None
         except aiohttp.ClientError as error:
-            raise UpstreamRefused(f"the connection broke: {type(error).__name__}") from error
+            raise UpstreamConnectionError(f"the connection broke: {type(error).__name__}") from error
 
     async def close(self) -> None:
-        await asyncio.gather(self.trusted.close(), self.guarded.close())
+        await asyncio.gather(self.trusted.close(), self.restricted.close())

@@ -9,20 +9,22 @@ from urllib.parse import parse_qs
 from proxy import catalogue, counting, errors, gateway, operations, usage
 from proxy.exchange import Exchange
 from proxy.formats import anthropic, gemini
-from proxy.lean import GatewayRequest, LeanResponse, LeanView, outlive_cancellation
+from proxy.lean import GatewayRequest, GatewayResponse, GatewayView, outlive_cancellation
 from proxy.operations import Operation
 
-Answer = Callable[..., Awaitable[LeanResponse]]
+Handler = Callable[..., Awaitable[GatewayResponse]]
 
 
-def gateway_view(operation: Operation, answer: Answer, address: Callable[[GatewayRequest], dict[str, Any]] | None = None) -> LeanView:
-    """`address` reads from a request's address what is not in the path. A request that the stopping server
+def gateway_view(
+    operation: Operation, handler: Handler, url_params: Callable[[GatewayRequest], dict[str, Any]] | None = None
+) -> GatewayView:
+    """`url_params` reads from a request's address what is not in the path. A request that the stopping server
     cancels gets an error in its own dialect and leaves its record."""
 
-    async def view(request: GatewayRequest, **captured: Any) -> LeanResponse:
+    async def view(request: GatewayRequest, **captured: Any) -> GatewayResponse:
         exchange = Exchange(request, operation)
         try:
-            return await answer(exchange, **captured, **(address(request) if address else {}))
+            return await handler(exchange, **captured, **(url_params(request) if url_params else {}))
         except asyncio.CancelledError:
             outlive_cancellation()
             return await exchange.stop()
@@ -31,45 +33,45 @@ def gateway_view(operation: Operation, answer: Answer, address: Callable[[Gatewa
     return view
 
 
-def stream_kind(request: GatewayRequest) -> dict[str, Any]:
+def gemini_stream_params(request: GatewayRequest) -> dict[str, Any]:
     """Gemini's streams are server-sent events with `alt=sse`, else one JSON array that grows."""
     query = parse_qs(request.scope["query_string"].decode("latin-1"))
-    return {"stream": True, "array": query.get("alt") != ["sse"]}
+    return {"stream": True, "as_array": query.get("alt") != ["sse"]}
 
 
-async def nothing_here(exchange: Exchange) -> LeanResponse:
+async def not_found(exchange: Exchange) -> GatewayResponse:
     try:
-        await gateway.identify(exchange)
+        await gateway.authenticate_request(exchange)
     except Exception as error:
-        return await exchange.refuse(errors.of(error))
-    return await exchange.refuse(errors.no_such_route(exchange.request.path))
+        return await exchange.render_error(errors.from_exception(error))
+    return await exchange.render_error(errors.unknown_route(exchange.request.path))
 
 
-chat_completions = gateway_view(operations.CHAT, gateway.respond)
-responses = gateway_view(operations.RESPONSES, gateway.respond)
-completions = gateway_view(operations.COMPLETIONS, gateway.respond)
-embeddings = gateway_view(operations.EMBEDDINGS, gateway.respond)
-messages = gateway_view(operations.MESSAGES, gateway.respond)
-count_messages = gateway_view(operations.COUNT_MESSAGES, counting.count)
-generate = gateway_view(operations.GENERATE, gateway.respond)
-generate_stream = gateway_view(operations.GENERATE, gateway.respond, stream_kind)
-count_contents = gateway_view(operations.COUNT_CONTENTS, counting.count)
-embed = gateway_view(operations.EMBED, gateway.respond)
-embed_batch = gateway_view(operations.EMBED_BATCH, gateway.respond)
+chat_completions = gateway_view(operations.CHAT_COMPLETIONS, gateway.handle)
+responses = gateway_view(operations.RESPONSES, gateway.handle)
+completions = gateway_view(operations.COMPLETIONS, gateway.handle)
+embeddings = gateway_view(operations.EMBEDDINGS, gateway.handle)
+messages = gateway_view(operations.MESSAGES, gateway.handle)
+count_anthropic_tokens = gateway_view(operations.COUNT_ANTHROPIC_TOKENS, counting.count_tokens)
+generate_content = gateway_view(operations.GENERATE_CONTENT, gateway.handle)
+stream_generate_content = gateway_view(operations.GENERATE_CONTENT, gateway.handle, gemini_stream_params)
+count_gemini_tokens = gateway_view(operations.COUNT_GEMINI_TOKENS, counting.count_tokens)
+embed_content = gateway_view(operations.EMBED_CONTENT, gateway.handle)
+batch_embed_contents = gateway_view(operations.BATCH_EMBED_CONTENTS, gateway.handle)
 
-model_list, anthropic_model_list, gemini_model_list = (
+openai_model_list, anthropic_model_list, gemini_model_list = (
     gateway_view(replace(operations.MODELS, format=format), catalogue.list_models)
-    for format in (operations.MODELS.format, anthropic.NAME, gemini.NAME)
+    for format in (operations.MODELS.format, anthropic.FORMAT, gemini.FORMAT)
 )
-model_detail, anthropic_model_detail, gemini_model_detail = (
+openai_model_detail, anthropic_model_detail, gemini_model_detail = (
     gateway_view(replace(operations.MODELS, format=format), catalogue.get_model)
-    for format in (operations.MODELS.format, anthropic.NAME, gemini.NAME)
+    for format in (operations.MODELS.format, anthropic.FORMAT, gemini.FORMAT)
 )
 usage_stats = gateway_view(operations.USAGE, usage.stats)
 usage_costs = gateway_view(operations.USAGE, usage.costs)
 usage_budget = gateway_view(operations.USAGE, usage.budget)
 costs_by_key = gateway_view(operations.USAGE, usage.costs_by_key)
-costs_of_key = gateway_view(operations.USAGE, usage.costs_of_key)
-unknown_route = gateway_view(operations.UNKNOWN, nothing_here)
-unknown_anthropic_route = gateway_view(operations.UNKNOWN_MESSAGES, nothing_here)
-unknown_gemini_route = gateway_view(operations.UNKNOWN_CONTENTS, nothing_here)
+costs_for_key = gateway_view(operations.USAGE, usage.costs_for_key)
+openai_not_found = gateway_view(operations.NOT_FOUND, not_found)
+anthropic_not_found = gateway_view(operations.NOT_FOUND_ANTHROPIC, not_found)
+gemini_not_found = gateway_view(operations.NOT_FOUND_GEMINI, not_found)

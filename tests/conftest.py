@@ -25,7 +25,7 @@ from pytest_django import Settings
 from billing.ledger import SqlLedger
 from billing.ledger.session import connect
 from keys.models import ApiKey
-from keys.throttle import strangers
+from keys.throttle import auth_failures
 from projects import configcache
 from projects.models import ConfigVersion, Project, Role, User
 from tests import ledgers
@@ -78,11 +78,11 @@ def config_version_survives_flushes() -> None:
 
 
 @pytest.fixture(autouse=True)
-def empty_caches() -> Iterator[None]:
+def clear_caches() -> Iterator[None]:
     """What a process remembers, a test does not learn from the one before it."""
     yield
-    configcache.forget_all()
-    strangers.forget()
+    configcache.clear_all()
+    auth_failures.clear()
     cache.clear()
 
 
@@ -103,14 +103,14 @@ def charlie(db: None) -> User:
 
 @pytest.fixture
 def project(alice: User, bob: User) -> Project:
-    project = Project.objects.found("Acme", owner=alice)
+    project = Project.objects.create_with_owner("Acme", owner=alice)
     project.memberships.create(user=bob, role=Role.MEMBER)
     return project
 
 
 @pytest.fixture
 def key(project: Project) -> ApiKey:
-    return ApiKey.objects.mint(project, "app")[0]
+    return ApiKey.objects.issue(project, "app")[0]
 
 
 @pytest.fixture
@@ -120,9 +120,9 @@ def counters_in_sql(settings: Settings) -> None:
 
 
 @pytest.fixture(params=ledgers.BACKENDS)
-async def books(request: pytest.FixtureRequest, transactional_db: None) -> AsyncIterator[ledgers.Books]:
+async def ledger_harness(request: pytest.FixtureRequest, transactional_db: None) -> AsyncIterator[ledgers.LedgerHarness]:
     """The ledger on each store."""
-    books = ledgers.books_on(request.param)
+    books = ledgers.ledger_harness_on(request.param)
     yield books
     await books.close()
 

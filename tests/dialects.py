@@ -39,7 +39,7 @@ def connect(project: Project, dialect: str, upstream: LocalUpstream) -> None:
     """Give the project an account at the local upstream for a format that the operator's account does not speak."""
     if ACCOUNTS[dialect] == "other":
         stored = Credential(project=project, slug="other", provider=dialect, base_url=upstream.url.removesuffix("/v1"))
-        stored.store_secret("sk-provider-secret")
+        stored.set_secret("sk-provider-secret")
         stored.save()
 
 

@@ -6,7 +6,7 @@ import tempfile
 import django
 
 # What a process needs in order to run; no key, proxy, address or option of the caller.
-KEPT = {"PATH", "HOME", "USER", "TMPDIR", "LANG", "TERM", "COLUMNS", "CI", "NO_COLOR", "FORCE_COLOR", "LD_LIBRARY_PATH"}
+KEPT_VARIABLES = {"PATH", "HOME", "USER", "TMPDIR", "LANG", "TERM", "COLUMNS", "CI", "NO_COLOR", "FORCE_COLOR", "LD_LIBRARY_PATH"}
 KEPT_PREFIXES = ("PYTEST_", "PYTHON", "LC_", "HYPOTHESIS_", "PLAYWRIGHT_", "GATEWAY_TEST_")
 
 ON_SERVERS = "GATEWAY_TEST_DATABASE_URL" in os.environ
@@ -15,7 +15,7 @@ ON_SERVERS = "GATEWAY_TEST_DATABASE_URL" in os.environ
 
 def isolate() -> tempfile.TemporaryDirectory[str]:
     """Sets Django up in an environment of its own; returns the data directory, for the caller to clean up."""
-    for name in set(os.environ) - KEPT:
+    for name in set(os.environ) - KEPT_VARIABLES:
         if not name.startswith(KEPT_PREFIXES):
             del os.environ[name]
     data = tempfile.TemporaryDirectory(prefix="gateway-data-", ignore_cleanup_errors=True)

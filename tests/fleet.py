@@ -16,7 +16,7 @@ import httpx
 import redis
 from aiohttp import web
 
-from billing.prices import Price, Tokens, bundled
+from billing.prices import Price, Tokens, bundled_price
 from projects.ids import uuid7
 from tests.environment import ON_SERVERS
 from tests.process import GatewayProcess
@@ -28,38 +28,38 @@ PROMPT = "What is the capital of France? " * 6
 BILLED = Tokens(input=60, cache_read=40, output=20)
 """What the provider states for each answer (`tests/upstream.py`)."""
 PROCESSES = 4 if ON_SERVERS else 1
-RESOLVED_S = 45
+ORPHANS_SETTLED_S = 45
 
 
 @dataclass
-class Fleet:
+class Cluster:
     processes: list[GatewayProcess]
     upstream: LocalUpstream
-    billed: Counter[str] = field(default_factory=Counter)
+    billed_ids: Counter[str] = field(default_factory=Counter)
     """How often the provider has billed each request, by the client's id of it."""
 
-    async def bill(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    async def handle(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         """The provider bills what it has begun to answer, whether or not anybody is there to read it."""
-        self.billed[body["user"]] += 1
+        self.billed_ids[body["user"]] += 1
         return await completion(request, body)
 
     def new_key(self, *arguments: str) -> str:
         return self.processes[0].manage("create_api_key", "app", "all", *arguments).split()[-1]
 
-    def storm(self, token: str, requests: int, **changes: Any) -> Counter[int]:
+    def burst(self, token: str, requests: int, **changes: Any) -> Counter[int]:
         """So many requests at once, spread over all processes; what they were answered, 0 for those that died with a process."""
-        return asyncio.run(self.storm_all(token, requests, **changes))
+        return asyncio.run(self.burst_all(token, requests, **changes))
 
-    async def storm_all(self, token: str, requests: int, **changes: Any) -> Counter[int]:
+    async def burst_all(self, token: str, requests: int, **changes: Any) -> Counter[int]:
         async with self.client() as client:
-            return Counter(await asyncio.gather(*(self.ask(client, token, n, **changes) for n in range(requests))))
+            return Counter(await asyncio.gather(*(self.send_request(client, token, n, **changes) for n in range(requests))))
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
         async with httpx.AsyncClient(timeout=30, limits=httpx.Limits(max_connections=None)) as client:
             yield client
 
-    async def ask(self, client: httpx.AsyncClient, token: str, n: int, **changes: Any) -> int:
+    async def send_request(self, client: httpx.AsyncClient, token: str, n: int, **changes: Any) -> int:
         id = uuid7().hex
         messages = [{"role": "user", "content": PROMPT}]
         body = {"model": MODEL, "max_tokens": 50, "user": id, "stream": n % 3 == 0, "messages": messages, **changes}
@@ -68,14 +68,14 @@ class Fleet:
             return (await client.post(url, json=body, headers={"authorization": f"Bearer {token}", "x-request-id": id})).status_code
         return 0
 
-    def verify(self) -> None:
+    def assert_consistent(self) -> None:
         """Waits until all that was left open is resolved and all that was owed is written, then compares the books with the
         provider's."""
-        deadline = time.monotonic() + RESOLVED_S
+        deadline = time.monotonic() + ORPHANS_SETTLED_S
         while (audit := self.audit()).returncode != 0 or " 0 open reservations" not in audit.stdout:
             assert time.monotonic() < deadline, audit.stdout + audit.stderr
             time.sleep(0.5)
-        while self.billed.keys() - {id for id, _, _ in self.records()}:
+        while self.billed_ids.keys() - {id for id, _, _ in self.records()}:
             assert time.monotonic() < deadline, "billed by the provider, and not recorded"
             time.sleep(0.5)
         rows = self.records()
@@ -85,7 +85,7 @@ class Fleet:
         for id, _, cost in rows:
             costs[id] += cost
         billed = price().cost(BILLED)
-        assert [id for id, times in self.billed.items() if costs[id] < times * billed] == [], "charged less than the provider billed"
+        assert [id for id, times in self.billed_ids.items() if costs[id] < times * billed] == [], "charged less than the provider billed"
 
     def records(self) -> list[tuple[str, object, int]]:
         """What the client called each request, what the record corrects, and its cost."""
@@ -100,18 +100,18 @@ class Fleet:
 
 
 def price() -> Price:
-    found = bundled("openai", MODEL)
+    found = bundled_price("openai", MODEL)
     assert found is not None
     return found
 
 
 @contextmanager
-def fleet(data: Path, servers: dict[str, str], processes: int = PROCESSES) -> Iterator[Fleet]:
+def cluster(data: Path, servers: dict[str, str], processes: int = PROCESSES) -> Iterator[Cluster]:
     upstream = LocalUpstream().start()
     data.mkdir()
     variables = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream", **servers}
-    fleet = Fleet([GatewayProcess(data, **variables) for _ in range(processes)], upstream)
-    upstream.answer = fleet.bill
+    fleet = Cluster([GatewayProcess(data, **variables) for _ in range(processes)], upstream)
+    upstream.handler = fleet.handle
     with ThreadPoolExecutor() as pool:
         # All at once, as a deployment does, also on an empty database.
         list(pool.map(GatewayProcess.start, fleet.processes))
@@ -119,7 +119,7 @@ def fleet(data: Path, servers: dict[str, str], processes: int = PROCESSES) -> It
         yield fleet
     finally:
         for process in fleet.processes:
-            process.end()
+            process.stop()
         upstream.stop()
 
 

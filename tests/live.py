@@ -16,7 +16,7 @@ from gateway_project.celery import app as celery
 from keys.models import ApiKey
 from projects.models import Project
 from proxy import accounts
-from proxy.exchange import under_way
+from proxy.exchange import in_flight
 from tests.upstream import LocalUpstream, completion
 
 
@@ -52,37 +52,37 @@ def live_gateway(django_db_setup: None, django_db_blocker: pytest.FixtureRequest
     """One server for the whole run. Its operator has an OpenAI account at the local upstream; its schedule is empty."""
     celery.conf.beat_schedule = {}
     settings.ENV = settings.ENV.model_copy(update={"openai_api_key": "sk-operator", "openai_base_url": local_upstream.url})
-    accounts.from_environment.cache_clear()
+    accounts.accounts_from_environment.cache_clear()
     gateway = LiveGateway()
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         gateway.start()
         if isinstance(book := ledger.current(), RedisLedger):
             # Tests of the ledger on a Redis of their own share its database: what is owed there, it would bring to its own.
-            book.reaper.collect = nothing  # type: ignore[method-assign]
+            book.reaper.settle_unsent = do_nothing  # type: ignore[method-assign]
         yield gateway
         gateway.stop()
 
 
-async def nothing(**_: object) -> None:
+async def do_nothing(**_: object) -> None:
     pass
 
 
 @pytest.fixture
 def upstream(local_upstream: LocalUpstream) -> LocalUpstream:
-    local_upstream.calls.clear()
-    local_upstream.answer = completion
+    local_upstream.requests.clear()
+    local_upstream.handler = completion
     return local_upstream
 
 
 @pytest.fixture
 def demo_project(transactional_db: None) -> Project:
     """A project that may spend the operator's credentials."""
-    return Project.objects.found("Demo", slug="demo", uses_operator_credentials=True)
+    return Project.objects.create_with_owner("Demo", slug="demo", uses_operator_credentials=True)
 
 
 @pytest.fixture
 def token(demo_project: Project) -> str:
-    return ApiKey.objects.mint(demo_project, "tests")[1]
+    return ApiKey.objects.issue(demo_project, "tests")[1]
 
 
 @pytest.fixture
@@ -93,23 +93,23 @@ def gateway(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> I
 
 
 @pytest.fixture(autouse=True)
-def records_are_written(request: pytest.FixtureRequest) -> Iterator[None]:
+def wait_for_records(request: pytest.FixtureRequest) -> Iterator[None]:
     """The tables are emptied after a test: no record of it may come later."""
     if "live_gateway" in request.fixturenames:
         request.getfixturevalue("transactional_db")
         yield
-        wait_until(lambda: not under_way)
-        wait_until(lambda: not any(next(reader.undrained(project_id), None) for project_id in known_projects()))
+        wait_until(lambda: not in_flight)
+        wait_until(lambda: not any(next(reader.undrained_records(project_id), None) for project_id in known_projects()))
     else:
         yield
 
 
 def known_projects() -> list[int]:
     """Those whose reservations and records pass through Redis."""
-    return reader.projects() if settings.ENV.redis_url else []
+    return reader.project_ids() if settings.ENV.redis_url else []
 
 
-def held() -> int:
+def open_reservation_count() -> int:
     """How many reservations are open."""
     return Reservation.objects.count() + sum(len(reader.reservations(project_id)) for project_id in known_projects())
 
@@ -117,12 +117,12 @@ def held() -> int:
 def wait_until(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 5
     while not done():
-        assert time.monotonic() < deadline, f"{UsageRecord.objects.count()} records, {held()} reservations"
+        assert time.monotonic() < deadline, f"{UsageRecord.objects.count()} records, {open_reservation_count()} reservations"
         time.sleep(0.01)
 
 
-def the_record(count: int = 1) -> UsageRecord:
+def only_record(count: int = 1) -> UsageRecord:
     """The newest record, once there are `count` of them and nothing is held any more."""
-    wait_until(lambda: UsageRecord.objects.count() >= count and not held())
+    wait_until(lambda: UsageRecord.objects.count() >= count and not open_reservation_count())
     assert UsageRecord.objects.count() == count
     return UsageRecord.objects.newest(1)[0]

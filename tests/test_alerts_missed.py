@@ -8,10 +8,10 @@ from django.utils import timezone
 
 from billing.alerts import watch
 from billing.ledger import LedgerUnavailable
-from billing.models import REFUSAL, Alert, Budget, Mode, Outcome, Period, UsageRecord
-from billing.tasks import raise_alerts
+from billing.models import REFUSAL_THRESHOLD, Alert, Budget, Mode, Outcome, Period, UsageRecord
+from billing.tasks import detect_alerts
 from keys.models import ApiKey
-from projects.ids import first_id
+from projects.ids import uuid7_floor
 from projects.models import Project, User
 from tests.pages_fixtures import USD
 from tests.test_alerts import budget, pytestmark, refuse, spend, thresholds
@@ -43,7 +43,7 @@ def clock(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 def refuse_at(budget: Budget, moment: dt.datetime) -> None:
     refuse(budget, moment.date())
-    UsageRecord.objects.filter(refusing_budget_id=budget.pk).update(id=first_id(moment))
+    UsageRecord.objects.filter(blocking_budget_id=budget.pk).update(id=uuid7_floor(moment))
 
 
 def spend_at(budget: Budget, moment: dt.datetime, nano: int = 6 * USD) -> None:
@@ -54,64 +54,62 @@ def windows(budget: Budget) -> list[tuple[str, int]]:
     return sorted(Alert.objects.filter(budget=budget).values_list("window", "threshold"))
 
 
-def test_what_happened_while_nobody_looked_alerts_late(budget: Budget, clock: Clock) -> None:
-    raise_alerts()
+def test_missed_events_alert_late(budget: Budget, clock: Clock) -> None:
+    detect_alerts()
     refuse_at(budget, clock.now + HOUR)
     spend_at(budget, clock.now)
     day = clock.now.date().isoformat()
     clock.now += DAY + 6 * HOUR
-    assert raise_alerts() == 2
-    assert windows(budget) == [(day, REFUSAL), (day, 50)]
-    assert raise_alerts() == 0
+    assert detect_alerts() == 2
+    assert windows(budget) == [(day, REFUSAL_THRESHOLD), (day, 50)]
+    assert detect_alerts() == 0
 
 
-def test_the_first_look_goes_back_as_far_as_windows_are_kept(budget: Budget, clock: Clock) -> None:
+def test_first_run_looks_back_over_retained_windows(budget: Budget, clock: Clock) -> None:
     """Nobody knows when the last one was: the cache was emptied."""
     refuse_at(budget, clock.now - 47 * HOUR)
     spend_at(budget, clock.now - 47 * HOUR)
-    assert raise_alerts() == 2
+    assert detect_alerts() == 2
 
 
 def test_what_is_older_than_that_never_alerts(budget: Budget, clock: Clock) -> None:
-    raise_alerts()
+    detect_alerts()
     refuse_at(budget, clock.now)
     spend_at(budget, clock.now)
     clock.now += 3 * DAY
-    assert raise_alerts() == 0
+    assert detect_alerts() == 0
 
 
-def test_a_look_in_time_goes_back_an_hour_only(budget: Budget, clock: Clock) -> None:
-    raise_alerts()
+def test_regular_run_looks_back_one_hour(budget: Budget, clock: Clock) -> None:
+    detect_alerts()
     refuse_at(budget, clock.now - 2 * HOUR)
     spend_at(budget, clock.now - DAY)
-    assert raise_alerts() == 0
+    assert detect_alerts() == 0
 
 
 def test_a_threshold_that_was_set_since_says_nothing_about_an_earlier_day(budget: Budget, clock: Clock) -> None:
     spend_at(budget, clock.now - DAY)
     Budget.objects.update(changed_at=clock.now - HOUR)
-    assert raise_alerts() == 0
+    assert detect_alerts() == 0
 
 
-def test_a_clock_that_was_ahead_is_no_look_into_the_future(budget: Budget, clock: Clock) -> None:
+def test_clock_set_back_does_not_skip_events(budget: Budget, clock: Clock) -> None:
     clock.now += 10 * DAY
-    raise_alerts()
+    detect_alerts()
     clock.now -= 10 * DAY
     refuse_at(budget, clock.now)
-    assert raise_alerts() == 1
+    assert detect_alerts() == 1
 
 
-def test_a_project_that_failed_is_looked_at_from_where_it_was_left(
-    budget: Budget, clock: Clock, charlie: User, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    other = Project.objects.found("Other", owner=charlie)
-    key = ApiKey.objects.mint(other, "theirs")[0]
+def test_failed_project_resumes_from_its_last_run(budget: Budget, clock: Clock, charlie: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Project.objects.create_with_owner("Other", owner=charlie)
+    key = ApiKey.objects.issue(other, "theirs")[0]
     theirs = Budget.objects.create(project=other, key=key, period=Period.DAY, limit_nano=10 * USD)
-    raise_alerts()
+    detect_alerts()
     for each in (budget, theirs):
         refuse_at(each, clock.now + dt.timedelta(seconds=each.pk))
     clock.now += 5 * HOUR
-    check = watch.check
+    check = watch.detect_thresholds
 
     def fail(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
         if project == other:
@@ -119,38 +117,38 @@ def test_a_project_that_failed_is_looked_at_from_where_it_was_left(
         return check(project, budgets, since)
 
     with monkeypatch.context() as broken:
-        broken.setattr(watch, "check", fail)
-        assert [raise_alerts(), raise_alerts()] == [1, 0]
-    assert raise_alerts() == 1
-    assert thresholds(theirs) == [REFUSAL]
+        broken.setattr(watch, "detect_thresholds", fail)
+        assert [detect_alerts(), detect_alerts()] == [1, 0]
+    assert detect_alerts() == 1
+    assert thresholds(theirs) == [REFUSAL_THRESHOLD]
 
 
-def test_a_look_that_a_store_broke_off_is_none(budget: Budget, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    raise_alerts()
-    before = cache.get(watch.LAST_LOOK)
+def test_interrupted_run_is_not_recorded(budget: Budget, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    detect_alerts()
+    before = cache.get(watch.LAST_RUN_KEY)
 
     def fail(*_: object) -> int:
         raise LedgerUnavailable("away")
 
     clock.now += 5 * HOUR
-    monkeypatch.setattr(watch, "check", fail)
+    monkeypatch.setattr(watch, "detect_thresholds", fail)
     with pytest.raises(LedgerUnavailable):
-        raise_alerts()
-    assert cache.get(watch.LAST_LOOK) == before
+        detect_alerts()
+    assert cache.get(watch.LAST_RUN_KEY) == before
 
 
 @pytest.mark.parametrize("mode", [Mode.SHADOW, Mode.SOFT])
 def test_a_budget_that_refuses_nothing_does_not_alert_a_refusal(budget: Budget, mode: Mode) -> None:
     """A hard budget cut a stream that a shadow budget would have refused when it came: the record names that one."""
     refuse(budget)
-    assert UsageRecord.objects.filter(outcome=Outcome.BUDGET, refusing_budget_id=budget.pk).exists()
+    assert UsageRecord.objects.filter(outcome=Outcome.BUDGET_EXCEEDED, blocking_budget_id=budget.pk).exists()
     Budget.objects.update(mode=mode)
-    assert raise_alerts() == 0
+    assert detect_alerts() == 0
     Budget.objects.update(mode=Mode.HARD)
-    assert raise_alerts() == 1
+    assert detect_alerts() == 1
 
 
 def test_a_budget_without_thresholds_alerts_no_refusal_either(budget: Budget) -> None:
     Budget.objects.update(thresholds=[])
     refuse(budget)
-    assert raise_alerts() == 0
+    assert detect_alerts() == 0

@@ -13,51 +13,51 @@ from django.core import mail
 from django.utils import timezone
 
 from billing.alerts import messages, outbox, webhook
-from billing.alerts.webhook import UNFORESEEN
-from billing.models import Alert, Budget, Delivery, State, Webhook
-from billing.models.alerts import CLAIM_S, REASON_LENGTH
-from billing.tasks import deliver_alerts, raise_alerts
+from billing.alerts.webhook import UNEXPECTED_ERROR
+from billing.models import Alert, Budget, Delivery, DeliveryStatus, Webhook
+from billing.models.alerts import CLAIM_TIMEOUT_S, MAX_REASON_LENGTH
+from billing.tasks import deliver_alerts, detect_alerts
 from projects.models import Role, User
 from tests.pages_fixtures import USD, webhook_at
-from tests.test_alerts import budget, hooked, make_due, pytestmark, receiver, spend
+from tests.test_alerts import budget, make_deliveries_due, pytestmark, receiver, spend, with_webhook
 from tests.upstream import LocalUpstream
 
 __all__ = ["budget", "pytestmark", "receiver"]
 
 
 @pytest.fixture
-def two_hooks(budget: Budget, receiver: LocalUpstream) -> Webhook:
+def two_webhooks(budget: Budget, receiver: LocalUpstream) -> Webhook:
     """Alerts go to Alice, to a good address and to a first one, which is returned."""
     first, _ = webhook_at(budget.project, f"{receiver.url}/first", "first")
     budget.alert_webhooks.set([first, webhook_at(budget.project, f"{receiver.url}/good", "good")[0]])
     spend(budget, 8 * USD)
-    raise_alerts()
+    detect_alerts()
     return first
 
 
 def states() -> dict[str, str]:
     """What became of each message, by its recipient."""
     found = Delivery.objects.select_related("webhook", "member__user")
-    return {delivery.recipient: delivery.reason or delivery.state for delivery in found}
+    return {delivery.recipient: delivery.failure_reason or delivery.status for delivery in found}
 
 
-ALL_BUT_FIRST = {"alice@example.org": State.DELIVERED, "good": State.DELIVERED}
+ALL_BUT_FIRST = {"alice@example.org": DeliveryStatus.DELIVERED, "good": DeliveryStatus.DELIVERED}
 
 
 @pytest.mark.parametrize("host", ["a..b", ".example.com", "a" * 64 + ".example", "example.com..", "b." * 200 + "example"])
-def test_a_name_that_cannot_be_asked_for_fails_alone(two_hooks: Webhook, receiver: LocalUpstream, host: str) -> None:
-    Webhook.objects.filter(pk=two_hooks.pk).update(url=f"https://{host}/hook")
+def test_unresolvable_name_fails_only_its_delivery(two_webhooks: Webhook, receiver: LocalUpstream, host: str) -> None:
+    Webhook.objects.filter(pk=two_webhooks.pk).update(url=f"https://{host}/hook")
     deliver_alerts()
-    assert states() == {**ALL_BUT_FIRST, "first": f"no connection: {host} cannot be resolved"[:REASON_LENGTH]}
-    assert [call.path for call in receiver.calls] == ["/v1/good"]
+    assert states() == {**ALL_BUT_FIRST, "first": f"no connection: {host} cannot be resolved"[:MAX_REASON_LENGTH]}
+    assert [call.path for call in receiver.requests] == ["/v1/good"]
 
 
 @pytest.mark.parametrize("url", ["https://☃.example/hook", "http://[::1/hook", "http://example.com:99999/hook", "nothing"])
-def test_an_address_that_is_none_fails_alone(two_hooks: Webhook, receiver: LocalUpstream, url: str) -> None:
-    Webhook.objects.filter(pk=two_hooks.pk).update(url=url)
+def test_invalid_address_fails_only_its_delivery(two_webhooks: Webhook, receiver: LocalUpstream, url: str) -> None:
+    Webhook.objects.filter(pk=two_webhooks.pk).update(url=url)
     deliver_alerts()
     assert states().items() > ALL_BUT_FIRST.items()
-    assert Delivery.objects.get(webhook=two_hooks).state == State.PENDING
+    assert Delivery.objects.get(webhook=two_webhooks).status == DeliveryStatus.PENDING
 
 
 def failing_for(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
@@ -71,7 +71,7 @@ def failing_for(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def test_whatever_sending_raises_is_a_failed_attempt_of_that_message(two_hooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_any_send_error_is_a_failed_attempt(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
     resolve = webhook.resolve
 
     async def fail(host: str) -> list[str]:
@@ -79,32 +79,37 @@ def test_whatever_sending_raises_is_a_failed_attempt_of_that_message(two_hooks: 
             raise RuntimeError("unforeseen")
         return await resolve(host)
 
-    Webhook.objects.filter(pk=two_hooks.pk).update(url="https://broken.example")
+    Webhook.objects.filter(pk=two_webhooks.pk).update(url="https://broken.example")
     monkeypatch.setattr(webhook, "resolve", fail)
     deliver_alerts()
-    assert states() == {**ALL_BUT_FIRST, "first": UNFORESEEN}
+    assert states() == {**ALL_BUT_FIRST, "first": UNEXPECTED_ERROR}
 
 
-def test_whatever_making_a_webhooks_message_raises_keeps_back_no_other(two_hooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(messages, "payload", failing_for("first", messages.payload))
+def test_error_in_building_a_webhook_does_not_block_others(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "webhook_payload", failing_for("first", messages.webhook_payload))
     deliver_alerts()
-    assert states() == {**ALL_BUT_FIRST, "first": UNFORESEEN}
+    assert states() == {**ALL_BUT_FIRST, "first": UNEXPECTED_ERROR}
 
 
-def test_whatever_a_mail_raises_keeps_back_no_other(two_hooks: Webhook, bob: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_email_error_does_not_block_others(two_webhooks: Webhook, bob: User, monkeypatch: pytest.MonkeyPatch) -> None:
     alert = Alert.objects.get(threshold=80)
-    Delivery.objects.create(project=two_hooks.project, alert=alert, member=two_hooks.project.memberships.get(user=bob))
-    monkeypatch.setattr(outbox, "mail", failing_for("alice", outbox.mail))
+    Delivery.objects.create(project=two_webhooks.project, alert=alert, member=two_webhooks.project.memberships.get(user=bob))
+    monkeypatch.setattr(outbox, "send_email", failing_for("alice", outbox.send_email))
     deliver_alerts()
-    everyone = {"alice@example.org": UNFORESEEN, "bob@example.org": State.DELIVERED, "first": State.DELIVERED, "good": State.DELIVERED}
+    everyone = {
+        "alice@example.org": UNEXPECTED_ERROR,
+        "bob@example.org": DeliveryStatus.DELIVERED,
+        "first": DeliveryStatus.DELIVERED,
+        "good": DeliveryStatus.DELIVERED,
+    }
     assert states() == everyone
 
 
-def test_a_webhook_that_is_deleted_while_it_is_asked_keeps_back_no_other(two_hooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_webhook_deleted_during_delivery_does_not_block_others(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
     sign = webhook.sign
 
-    def sign_and_delete(*message: Any) -> webhook.Outgoing:
-        Webhook.objects.filter(pk=two_hooks.pk).delete()
+    def sign_and_delete(*message: Any) -> webhook.SignedWebhook:
+        Webhook.objects.filter(pk=two_webhooks.pk).delete()
         return sign(*message)
 
     monkeypatch.setattr(webhook, "sign", sign_and_delete)
@@ -112,7 +117,7 @@ def test_a_webhook_that_is_deleted_while_it_is_asked_keeps_back_no_other(two_hoo
     assert states() == ALL_BUT_FIRST
 
 
-def test_a_name_server_that_hangs_delays_no_round(two_hooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_server_that_hangs_delays_no_round(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
     """The thread that asks goes on; nobody waits for it."""
     ask = socket.getaddrinfo
 
@@ -122,9 +127,9 @@ def test_a_name_server_that_hangs_delays_no_round(two_hooks: Webhook, monkeypatc
             raise socket.gaierror(socket.EAI_AGAIN, "no answer")
         return ask(host, *rest, **named)
 
-    Webhook.objects.filter(pk=two_hooks.pk).update(url="https://slow.example")
+    Webhook.objects.filter(pk=two_webhooks.pk).update(url="https://slow.example")
     monkeypatch.setattr(socket, "getaddrinfo", hang)
-    monkeypatch.setattr(webhook, "ANSWER_TIMEOUT_S", 1)
+    monkeypatch.setattr(webhook, "RESPONSE_TIMEOUT_S", 1)
     begun = time.monotonic()
     deliver_alerts()
     assert time.monotonic() - begun < 4
@@ -140,7 +145,7 @@ class SlowServer:
         wall = timezone.now()
         monkeypatch.setattr(timezone, "now", lambda: wall + dt.timedelta(seconds=self.passed_s))
         monkeypatch.setattr(outbox, "time", SimpleNamespace(monotonic=lambda: self.passed_s))
-        monkeypatch.setattr(outbox, "mail", self.take)
+        monkeypatch.setattr(outbox, "send_email", self.take)
 
     def take(self, delivery: Delivery) -> str:
         self.sent.append(delivery.recipient)
@@ -151,78 +156,78 @@ class SlowServer:
 
 
 @pytest.fixture
-def twelve_mails(budget: Budget) -> list[str]:
+def twelve_emails(budget: Budget) -> list[str]:
     users = [User.objects.create_user(f"m{number}@example.org", "x" * 12) for number in range(12)]
     budget.alert_members.set([budget.project.memberships.create(user=user, role=Role.MEMBER) for user in users])
     spend(budget, 10 * USD)
-    raise_alerts()
+    detect_alerts()
     return sorted(user.email for user in users)
 
 
-def test_a_slow_mail_server_makes_no_mail_go_out_twice(twelve_mails: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_mail_server_makes_no_mail_go_out_twice(twelve_emails: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process begins its round while this one is under way, longer than a first claim used to last."""
-    monkeypatch.setattr(outbox, "MAILS_S", 1000)
+    monkeypatch.setattr(outbox, "EMAIL_BATCH_TIMEOUT_S", 1000)
     server = SlowServer(monkeypatch, takes_s=40)
     server.meanwhile = outbox.deliver_due
     assert outbox.deliver_due() == 1
-    assert sorted(server.sent) == twelve_mails
+    assert sorted(server.sent) == twelve_emails
 
 
-def test_a_slow_mail_server_holds_up_a_round_for_some_seconds_only(twelve_mails: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_mail_server_delays_a_batch_for_seconds_only(twelve_emails: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     server = SlowServer(monkeypatch, takes_s=9)
     assert outbox.deliver_due() == 2
     assert server.passed_s == 18
     while outbox.deliver_due():
         pass
-    assert sorted(server.sent) == twelve_mails
+    assert sorted(server.sent) == twelve_emails
 
 
-def test_mails_that_wait_for_a_slow_server_keep_no_webhook_waiting(
-    twelve_mails: list[str], budget: Budget, receiver: LocalUpstream, monkeypatch: pytest.MonkeyPatch
+def test_slow_mail_server_does_not_delay_webhooks(
+    twelve_emails: list[str], budget: Budget, receiver: LocalUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(outbox, "BATCH", 3)
+    monkeypatch.setattr(outbox, "BATCH_SIZE", 3)
     webhook_at(budget.project, receiver.url)[0].deliveries.create(project=budget.project)
     SlowServer(monkeypatch, takes_s=9)
     deliver_alerts()
-    assert len(receiver.calls) == 1
+    assert len(receiver.requests) == 1
 
 
 def test_a_claim_lasts_longer_than_an_attempt(budget: Budget, receiver: LocalUpstream) -> None:
-    hooked(budget, receiver.url)
+    with_webhook(budget, receiver.url)
     delivery = Delivery.objects.get()
     assert delivery.claim()
-    assert (delivery.next_attempt_at - timezone.now()).total_seconds() > CLAIM_S - 10
+    assert (delivery.next_attempt_at - timezone.now()).total_seconds() > CLAIM_TIMEOUT_S - 10
 
 
-def test_an_attempt_that_died_with_its_process_is_made_again(budget: Budget) -> None:
+def test_attempt_of_a_killed_process_is_retried(budget: Budget) -> None:
     spend(budget, 8 * USD)
-    raise_alerts()
+    detect_alerts()
     assert Delivery.objects.get().claim()
-    make_due()
+    make_deliveries_due()
     deliver_alerts()
     assert (len(mail.outbox), Delivery.objects.get().attempts) == (1, 2)
 
 
-def test_a_process_that_stood_still_does_not_undo_what_another_has_delivered_since(budget: Budget) -> None:
+def test_stalled_process_does_not_overwrite_a_later_delivery(budget: Budget) -> None:
     spend(budget, 8 * USD)
-    raise_alerts()
+    detect_alerts()
     late = Delivery.objects.get()
     assert late.claim()
-    make_due()
+    make_deliveries_due()
     deliver_alerts()
-    late.conclude("the mail server did not take it")
-    assert states() == {"alice@example.org": State.DELIVERED}
+    late.finish_attempt("the mail server did not take it")
+    assert states() == {"alice@example.org": DeliveryStatus.DELIVERED}
 
 
 def test_a_failure_is_tried_again_at_its_usual_time(budget: Budget, receiver: LocalUpstream) -> None:
     async def fail(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(status=500)
 
-    receiver.answer = fail
-    hooked(budget, receiver.url)
+    receiver.handler = fail
+    with_webhook(budget, receiver.url)
     waits = []
     for _ in range(3):
         deliver_alerts()
         waits.append((Delivery.objects.get().next_attempt_at - timezone.now()).total_seconds())
-        make_due()
+        make_deliveries_due()
     assert all(usual * 0.7 < wait < usual * 1.3 for wait, usual in zip(waits, (30, 120, 480), strict=True))

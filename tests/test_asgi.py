@@ -19,17 +19,17 @@ def pieces(size: int) -> Iterator[bytes]:
         yield b"x" * min(CHUNK, size - start)
 
 
-async def post(headers: list[tuple[bytes, bytes]], chunks: int) -> tuple[list[lean.Message], int]:
+async def post(headers: list[tuple[bytes, bytes]], chunks: int) -> tuple[list[lean.ASGIMessage], int]:
     """What is answered to this many chunks, and how many of them were taken."""
-    sent: list[lean.Message] = []
+    sent: list[lean.ASGIMessage] = []
     taken = itertools.count()
 
-    async def receive() -> lean.Message:
+    async def receive() -> lean.ASGIMessage:
         if next(taken) < chunks:
             return {"type": "http.request", "body": b"x" * CHUNK, "more_body": True}
         return {"type": "http.disconnect"}
 
-    async def send(message: lean.Message) -> None:
+    async def send(message: lean.ASGIMessage) -> None:
         sent.append(message)
 
     scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/accounts/login/", "headers": headers, "query_string": b""}

@@ -2,8 +2,8 @@
 
 import pytest
 
-from billing.ledger.redis.breaker import FAILURES, PAUSE_S, Breaker
-from billing.ledger.redis.connection import NotSent
+from billing.ledger.redis.breaker import COOLDOWN_S, FAILURE_THRESHOLD, CircuitBreaker
+from billing.ledger.redis.connection import CommandNotSent
 
 
 class Clock:
@@ -18,41 +18,41 @@ def clock() -> Clock:
     return Clock()
 
 
-def broken(clock: Clock) -> Breaker:
-    breaker = Breaker(clock)
-    for _ in range(FAILURES):
-        breaker.check()
-        breaker.failed()
+def tripped_breaker(clock: Clock) -> CircuitBreaker:
+    breaker = CircuitBreaker(clock)
+    for _ in range(FAILURE_THRESHOLD):
+        breaker.raise_if_open()
+        breaker.record_failure()
         clock.now += 0.06
     return breaker
 
 
-def test_after_five_failures_nothing_is_sent_for_a_moment_and_then_one_command(clock: Clock) -> None:
-    breaker = broken(clock)
-    with pytest.raises(NotSent):
-        breaker.check()
-    clock.now += PAUSE_S
-    with pytest.raises(NotSent):
-        breaker.check(probe=False)
-    breaker.check()
-    with pytest.raises(NotSent):
-        breaker.check()
-    breaker.worked()
-    breaker.check()
+def test_breaker_opens_after_five_failures_then_probes_once(clock: Clock) -> None:
+    breaker = tripped_breaker(clock)
+    with pytest.raises(CommandNotSent):
+        breaker.raise_if_open()
+    clock.now += COOLDOWN_S
+    with pytest.raises(CommandNotSent):
+        breaker.raise_if_open(is_probe=False)
+    breaker.raise_if_open()
+    with pytest.raises(CommandNotSent):
+        breaker.raise_if_open()
+    breaker.record_success()
+    breaker.raise_if_open()
 
 
-def test_a_hundred_commands_that_fail_in_one_pause_are_one_failure(clock: Clock) -> None:
-    breaker = Breaker(clock)
+def test_failures_in_one_outage_count_once(clock: Clock) -> None:
+    breaker = CircuitBreaker(clock)
     for _ in range(100):
-        breaker.failed()
+        breaker.record_failure()
         clock.now += 0.0001
-    breaker.check()
+    breaker.raise_if_open()
 
 
-def test_what_works_in_between_begins_the_count_anew(clock: Clock) -> None:
-    breaker = Breaker(clock)
-    for _ in range(FAILURES):
-        breaker.failed()
+def test_success_resets_the_failure_count(clock: Clock) -> None:
+    breaker = CircuitBreaker(clock)
+    for _ in range(FAILURE_THRESHOLD):
+        breaker.record_failure()
         clock.now += 1
-        breaker.worked()
+        breaker.record_success()
     assert not breaker.is_open

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from billing.ledger.spending import spending
-from billing.ledger.terms import Spending
+from billing.ledger.spending import window_balances
+from billing.ledger.terms import WindowBalance
 from billing.models import Budget, Outcome, PriceOverride
 from keys.models import ApiKey
 from projects.models import Project
 from tests.dialects import DIALECTS, WHOLE_USAGE, answering, ask, connect
-from tests.live import LiveGateway, the_record
+from tests.live import LiveGateway, only_record
 from tests.upstream import LocalUpstream
 
 pytestmark = pytest.mark.databases
@@ -34,7 +34,7 @@ def budgeted(project: Project, dialect: str, upstream: LocalUpstream, fields: di
     """Return a hard budget of a new key and the key's token; every model of the project costs `fields`."""
     connect(project, dialect, upstream)
     PriceOverride.objects.create(project=project, model="*", **fields)
-    key, token = ApiKey.objects.mint(project, "app")
+    key, token = ApiKey.objects.issue(project, "app")
     return Budget.objects.create(project=project, key=key, period="day", limit_nano=LIMIT_NANO), token
 
 
@@ -49,14 +49,14 @@ def test_a_stream_of_free_output_is_not_cut(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, dialect: str, price: str
 ) -> None:
     budget, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
-    upstream.answer = answering(dialect, "word ", WHOLE_USAGE[dialect], pieces=PIECES)
+    upstream.handler = answering(dialect, "word ", WHOLE_USAGE[dialect], pieces=PIECES)
     answer = ask(live_gateway, token, dialect, stream=True, limit=10)
     assert "insufficient_quota" not in answer.text and "rate_limit" not in answer.text and "RESOURCE_EXHAUSTED" not in answer.text
-    record = the_record()
+    record = only_record()
     assert (record.outcome, record.output_tokens, record.estimated) == (Outcome.OK, 5, False)
     cost = 7 * FREE_OUTPUT[price]["input_nano"] // 10**6 + FREE_OUTPUT[price].get("request_nano", 0)
     assert record.cost_nano == cost
-    assert spending(demo_project, [budget]) == {budget.pk: Spending(cost, 0)}
+    assert window_balances(demo_project, [budget]) == {budget.pk: WindowBalance(cost, 0)}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -66,11 +66,11 @@ def test_free_output_gets_no_limit_from_the_budget(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, dialect: str, price: str, stream: bool
 ) -> None:
     _, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
-    upstream.answer = answering(dialect, "word ", WHOLE_USAGE[dialect])
+    upstream.handler = answering(dialect, "word ", WHOLE_USAGE[dialect])
     answer = ask(live_gateway, token, dialect, stream=stream)
     assert answer.status_code == 200 and "x-gateway-max-tokens" not in answer.headers
-    assert limits_in(upstream.calls[0].body) == {}
-    assert the_record().outcome == Outcome.OK
+    assert limits_in(upstream.requests[0].body) == {}
+    assert only_record().outcome == Outcome.OK
 
 
 @pytest.mark.parametrize("price", PRICED_OUTPUT)
@@ -79,13 +79,13 @@ def test_output_with_a_price_is_limited_by_what_the_budget_pays_for(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, dialect: str, price: str
 ) -> None:
     budget, token = budgeted(demo_project, dialect, upstream, PRICED_OUTPUT[price])
-    upstream.answer = answering(dialect, "word ", WHOLE_USAGE[dialect], pieces=PIECES)
+    upstream.handler = answering(dialect, "word ", WHOLE_USAGE[dialect], pieces=PIECES)
     answer = ask(live_gateway, token, dialect, stream=True)
-    assert list(limits_in(upstream.calls[0].body).values()) == [4096] and answer.headers["x-gateway-max-tokens"] == "4096"
-    record = the_record()
+    assert list(limits_in(upstream.requests[0].body).values()) == [4096] and answer.headers["x-gateway-max-tokens"] == "4096"
+    record = only_record()
     assert (record.outcome, record.output_tokens) == (Outcome.OK, 5)
-    assert 0 < record.cost_nano <= (record.held_nano or 0)
-    assert spending(demo_project, [budget]) == {budget.pk: Spending(record.cost_nano, 0)}
+    assert 0 < record.cost_nano <= (record.reserved_nano or 0)
+    assert window_balances(demo_project, [budget]) == {budget.pk: WindowBalance(record.cost_nano, 0)}
 
 
 @pytest.mark.parametrize(("left", "granted"), [(30 * 1_000, 30), (1_000, 1)])
@@ -97,7 +97,7 @@ def test_free_input_leaves_all_of_the_budget_for_the_output(
     budget.save()
     answer = ask(live_gateway, token, "openai_chat", stream=False)
     assert (answer.status_code, answer.headers["x-gateway-max-tokens"]) == (200, str(granted))
-    the_record()
+    only_record()
 
 
 @pytest.mark.parametrize("left", [0, 5])
@@ -109,4 +109,4 @@ def test_what_costs_nothing_runs_under_a_budget_with_nothing_left(
     budget.save()
     answer = ask(live_gateway, token, "openai_chat", stream=True)
     assert answer.status_code == 200 and "insufficient_quota" not in answer.text
-    assert the_record().cost_nano == 0
+    assert only_record().cost_nano == 0

@@ -7,7 +7,7 @@ pytestmark = pytest.mark.databases
 
 
 @pytest.mark.parametrize("model", ["no-such-model", "anything/else", "demo/nothing"])
-def test_a_name_that_nobody_knows_is_a_404_although_one_account_would_take_it(gateway: httpx.Client, model: str) -> None:
+def test_unknown_model_is_a_404_despite_a_default_account(gateway: httpx.Client, model: str) -> None:
     response = gateway.get(f"/v1/models/{model}")
     assert (response.status_code, response.json()["error"]["type"]) == (404, "unknown_model")
 

@@ -8,13 +8,13 @@ import httpx
 import pytest
 
 from proxy.providers import demo
-from tests.live import the_record
+from tests.live import only_record
 
 CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 async def ask(path: str, **body: Any) -> tuple[int, Any]:
-    reply = await demo.answer(path, json.dumps(body).encode())
+    reply = await demo.respond(path, json.dumps(body).encode())
     return reply.status, json.loads(await reply.read())
 
 
@@ -61,4 +61,4 @@ async def test_choices_and_tokens_of_a_whole_answer_are_bounded_together() -> No
 
 def test_the_demo_has_no_legacy_completions_and_says_so(gateway: httpx.Client) -> None:
     answer = gateway.post("/v1/completions", json={"model": "demo/chat", "prompt": "Hi"})
-    assert (answer.status_code, the_record().outcome) == (404, "upstream_error")
+    assert (answer.status_code, only_record().outcome) == (404, "upstream_error")

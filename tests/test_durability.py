@@ -111,7 +111,7 @@ def test_the_start_names_each_setting_that_is_unsafe(tmp_path: Path) -> None:
     (data := tmp_path / "data").mkdir()
     with postgresql_server(NOT_DURABLE) as server:
         gateway = GatewayProcess(data, DATABASE_URL=server.url).start()
-        gateway.end()
+        gateway.stop()
     lines = [line for line in gateway.log_lines() if line["message"] == "postgresql_setting_not_durable"]
     assert [(line["level"], line["setting"]) for line in lines] == [
         ("warning", "fsync"),

@@ -11,7 +11,7 @@ from billing.models import UsageRecord
 from keys.models import ApiKey
 from projects.models import Project
 from proxy import metrics
-from tests.live import LiveGateway, the_record
+from tests.live import LiveGateway, only_record
 from tests.upstream import LocalUpstream
 
 pytestmark = pytest.mark.databases
@@ -62,11 +62,11 @@ BODIES = {
 
 
 @pytest.mark.parametrize("name", BODIES)
-def test_a_body_that_is_no_request_is_refused(gateway: httpx.Client, upstream: LocalUpstream, name: str) -> None:
+def test_non_request_body_is_rejected(gateway: httpx.Client, upstream: LocalUpstream, name: str) -> None:
     assert_error(gateway.post("/v1/chat/completions", content=BODIES[name]), 400, "invalid_request")
-    record = the_record()
+    record = only_record()
     assert (record.outcome, record.status_code, record.cost_nano) == ("invalid", 400, 0)
-    assert not upstream.calls
+    assert not upstream.requests
 
 
 def test_the_field_at_fault_is_named(gateway: httpx.Client) -> None:
@@ -79,7 +79,7 @@ def test_embeddings_check_their_body_too(gateway: httpx.Client, body: bytes) -> 
     assert_error(gateway.post("/v1/embeddings", content=body), 400, "invalid_request")
 
 
-ODD_TOKENS = [
+INVALID_TOKENS = [
     "x",
     "sk-gw_",
     "sk-gw_" + "a" * 51,
@@ -92,8 +92,8 @@ ODD_TOKENS = [
 ]
 
 
-@pytest.mark.parametrize("token", ODD_TOKENS, ids=range(len(ODD_TOKENS)))
-def test_an_odd_token_is_a_401_that_says_no_more_than_any_other(live_gateway: LiveGateway, transactional_db: None, token: str) -> None:
+@pytest.mark.parametrize("token", INVALID_TOKENS, ids=range(len(INVALID_TOKENS)))
+def test_malformed_token_is_a_generic_401(live_gateway: LiveGateway, transactional_db: None, token: str) -> None:
     before = outcome_count("auth")
     headers = [(b"authorization", b"Bearer " + token.encode("latin-1"))]
     response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json=CHAT, headers=headers)
@@ -109,7 +109,7 @@ def test_a_key_is_taken_from_where_each_sdk_puts_it(live_gateway: LiveGateway, t
     assert httpx.get(f"{live_gateway.url}/v1/models", params={"key": token}).status_code == 200
 
 
-def test_a_request_without_a_key_is_told_how_to_send_one(live_gateway: LiveGateway, transactional_db: None) -> None:
+def test_missing_key_error_explains_how_to_send_one(live_gateway: LiveGateway, transactional_db: None) -> None:
     response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json=CHAT)
     assert_error(response, 401, "auth")
     assert "Authorization: Bearer" in response.json()["error"]["message"]
@@ -120,13 +120,13 @@ def test_a_wrong_method_is_a_405_that_names_the_right_one(gateway: httpx.Client,
     response = gateway.request(method, "/v1/chat/completions")
     assert_error(response, 405, "invalid_request")
     assert response.headers["allow"] == "POST"
-    assert the_record().status_code == 405
+    assert only_record().status_code == 405
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/openai/v1/", "/v1", "/v1/chat/completions/"])
 def test_an_unknown_address_is_a_404_in_the_same_shape(gateway: httpx.Client, path: str) -> None:
     assert_error(gateway.post(path, json=CHAT), 404, "invalid_request")
-    assert the_record().status_code == 404
+    assert only_record().status_code == 404
 
 
 def test_unknown_and_repeated_headers_do_no_harm(live_gateway: LiveGateway, token: str) -> None:
@@ -171,7 +171,7 @@ def test_a_body_over_the_cap_is_a_413(live_gateway: LiveGateway, token: str, kno
     assert_error(response, 413, "invalid_request")
     assert "connection" not in response.headers
     if known:
-        the_record()
+        only_record()
     assert UsageRecord.objects.count() == (1 if known else 0)
 
 
@@ -182,9 +182,9 @@ def test_headers_are_capped_while_they_arrive(live_gateway: LiveGateway, lines: 
         assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
 
 
-def test_scopes_and_allowed_models_hold(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
-    _, embeddings_only = ApiKey.objects.mint(demo_project, "a", scopes=["post:/openai/v1/embeddings"])
-    _, demo_only = ApiKey.objects.mint(demo_project, "b", scopes=["inference"], allowed_models=["demo/chat"])
+def test_scopes_and_allowed_models_are_enforced(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+    _, embeddings_only = ApiKey.objects.issue(demo_project, "a", scopes=["post:/openai/v1/embeddings"])
+    _, demo_only = ApiKey.objects.issue(demo_project, "b", scopes=["inference"], allowed_models=["demo/chat"])
     url = f"{live_gateway.url}/v1/chat/completions"
     assert_error(httpx.post(url, json=CHAT, headers={"x-api-key": embeddings_only}), 403, "auth")
     assert_error(httpx.post(url, json=CHAT, headers={"x-api-key": demo_only}), 403, "auth")
@@ -195,11 +195,11 @@ def test_scopes_and_allowed_models_hold(live_gateway: LiveGateway, upstream: Loc
     assert embedded.status_code == 200
     listed = httpx.get(f"{live_gateway.url}/v1/models", headers={"x-api-key": demo_only}).json()
     assert [model["id"] for model in listed["data"]] == ["demo/chat"]
-    assert not upstream.calls
+    assert not upstream.requests
 
 
 def test_an_unknown_model_is_a_404(live_gateway: LiveGateway, transactional_db: None) -> None:
-    _, token = ApiKey.objects.mint(Project.objects.found("Other"), "a")
+    _, token = ApiKey.objects.issue(Project.objects.create_with_owner("Other"), "a")
     response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json={**CHAT, "model": "no-such"}, headers={"x-api-key": token})
     assert_error(response, 404, "unknown_model")
     assert httpx.get(f"{live_gateway.url}/v1/models/no-such", headers={"x-api-key": token}).status_code == 404

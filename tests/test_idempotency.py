@@ -25,7 +25,7 @@ from projects.models import Project
 from proxy import idempotency
 from proxy.models import IdempotentRequest
 from proxy.tasks import purge_idempotent_requests
-from tests.live import LiveGateway, the_record
+from tests.live import LiveGateway, only_record
 from tests.test_isolation import BODIES, CONTENTS
 from tests.upstream import USAGE, LocalUpstream, chunk, completion
 
@@ -69,16 +69,16 @@ def gate(upstream: LocalUpstream) -> Iterator[threading.Event]:
         await asyncio.to_thread(event.wait, 20)
         return await completion(request, body)
 
-    upstream.answer = slow
+    upstream.handler = slow
     yield event
     event.set()
 
 
-def under_way(client: httpx.Client, body: dict[str, Any], path: str, upstream: LocalUpstream) -> threading.Thread:
+def start_request(client: httpx.Client, body: dict[str, Any], path: str, upstream: LocalUpstream) -> threading.Thread:
     """A first request that has reached the provider and waits there."""
     thread = threading.Thread(target=post, args=(client, body), kwargs={"path": path})
     thread.start()
-    wait_for(lambda: bool(upstream.calls))
+    wait_for(lambda: bool(upstream.requests))
     return thread
 
 
@@ -91,24 +91,24 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
 
 def test_a_request_that_is_repeated_gets_the_first_answer_and_pays_nothing(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     first, again = post(gateway), post(gateway, x_request_id="second")
-    assert len(upstream.calls) == 1
+    assert len(upstream.requests) == 1
     assert (again.status_code, again.content) == (200, first.content) and again.json()["usage"] == USAGE
     assert is_replayed(again) and not is_replayed(first)
     assert (first.headers["x-cost-usd"], again.headers["x-cost-usd"]) == ("0.000024", "0")
     assert again.headers["content-type"] == first.headers["content-type"]
     assert again.headers["x-request-id"] == "second" and again.headers["x-gateway-original-request"] == first.headers["x-request-id"]
     assert "x-gateway-original-request" not in first.headers
-    record = the_record(2)
+    record = only_record(2)
     assert (record.request_id, record.outcome, record.status_code, record.cost_nano) == ("second", Outcome.CACHED, 200, 0)
-    assert record.prompt_tokens == record.output_tokens == 0 and record.model_asked == "gpt-4o-mini"
+    assert record.prompt_tokens == record.output_tokens == 0 and record.requested_model == "gpt-4o-mini"
 
 
 def test_a_stream_is_repeated_as_a_stream(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     first, again = post(gateway, STREAM), post(gateway, STREAM)
-    assert len(upstream.calls) == 1 and is_replayed(again)
+    assert len(upstream.requests) == 1 and is_replayed(again)
     assert again.content == first.content and again.content.endswith(b"data: [DONE]\n\n")
     assert again.headers["content-type"].startswith("text/event-stream") and again.headers["transfer-encoding"] == "chunked"
-    assert the_record(2).streamed and outcomes() == ["ok", "cached"]
+    assert only_record(2).streamed and outcomes() == ["ok", "cached"]
 
 
 @pytest.mark.parametrize("operation", sorted(BODIES))
@@ -118,7 +118,7 @@ def test_every_billable_operation_can_be_repeated(gateway: httpx.Client, operati
     first, again = (post(gateway, body, path=PATHS[operation]) for _ in range(2))
     assert first.status_code == 200 and again.content == first.content
     assert not is_replayed(first) and is_replayed(again)
-    assert the_record(2).cost_nano == 0
+    assert only_record(2).cost_nano == 0
 
 
 @pytest.mark.parametrize("query", ["", "?alt=sse"])
@@ -140,16 +140,16 @@ def test_of_fifty_at_once_one_runs(live_gateway: LiveGateway, upstream: LocalUps
         async with httpx.AsyncClient(base_url=live_gateway.url, headers=headers, timeout=30) as client:
             return await asyncio.gather(*(client.post(PATHS["chat"], json=CHAT) for _ in range(50)))
 
-    upstream.answer = slow
+    upstream.handler = slow
     answers = asyncio.run(fifty())
-    assert len(upstream.calls) == 1
+    assert len(upstream.requests) == 1
     ran = [answer for answer in answers if answer.status_code == 200 and not is_replayed(answer)]
     others = [answer for answer in answers if answer.status_code == 409 or is_replayed(answer)]
     assert (len(ran), len(others)) == (1, 49)
-    the_record(50)
+    only_record(50)
     assert UsageRecord.objects.exclude(cost_nano=0).count() == 1
     assert all(is_replayed(answer) for answer in asyncio.run(fifty()))
-    assert len(upstream.calls) == 1
+    assert len(upstream.requests) == 1
 
 
 @pytest.mark.parametrize(
@@ -163,25 +163,25 @@ def test_of_fifty_at_once_one_runs(live_gateway: LiveGateway, upstream: LocalUps
 def test_each_dialect_says_what_is_wrong_with_a_key(
     gateway: httpx.Client, upstream: LocalUpstream, gate: threading.Event, path: str, body: dict[str, Any], error_of: Callable[[Any], str]
 ) -> None:
-    first = under_way(gateway, body, path, upstream)
+    first = start_request(gateway, body, path, upstream)
     refused = [post(gateway, body, path=path), post(gateway, {**body, "extra": 1}, path=path), post(gateway, body, key="", path=path)]
     gate.set()
     first.join()
     assert [answer.status_code for answer in refused] == [409, 422, 400]
     assert refused[0].headers["retry-after"] == "1"
     assert all(error_of(answer.json()) for answer in refused)
-    assert len(upstream.calls) == 1
+    assert len(upstream.requests) == 1
     assert post(gateway, {**body, "extra": 1}, path=path).status_code == 422
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\tinside", "é"])
-def test_a_key_that_is_none_is_refused(gateway: httpx.Client, upstream: LocalUpstream, key: str) -> None:
+def test_malformed_key_is_rejected(gateway: httpx.Client, upstream: LocalUpstream, key: str) -> None:
     answer = gateway.post(PATHS["chat"], json=CHAT, headers=[(b"idempotency-key", key.encode())])
     assert (answer.status_code, answer.json()["error"]["code"]) == (400, "idempotency_key_malformed")
-    assert not upstream.calls and the_record().outcome == Outcome.INVALID
+    assert not upstream.requests and only_record().outcome == Outcome.INVALID_REQUEST
 
 
-def test_longest_and_oddest_keys_are_good(gateway: httpx.Client) -> None:
+def test_unusual_valid_keys_are_accepted(gateway: httpx.Client) -> None:
     for key in ("x" * 255, "x" * 254, '"8e03978e-40d5-43dd-bc93-6894a57f9324"', "a b~!"):
         assert not is_replayed(post(gateway, key=key))
         assert is_replayed(post(gateway, key=key))
@@ -192,11 +192,11 @@ def test_what_failed_runs_again_under_the_same_key(gateway: httpx.Client, upstre
     async def failing(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.json_response({"error": {"message": "no"}}, status=status)
 
-    upstream.answer = failing
+    upstream.handler = failing
     assert post(gateway).status_code == status
-    upstream.answer = completion
+    upstream.handler = completion
     assert post(gateway, {**CHAT, "max_tokens": 51}).status_code == 200, "the key is free for any request"
-    assert len(upstream.calls) == 2
+    assert len(upstream.requests) == 2
 
 
 def test_what_was_refused_runs_again_under_the_same_key(gateway: httpx.Client, demo_project: Project) -> None:
@@ -215,23 +215,23 @@ def test_a_stream_that_breaks_runs_again(gateway: httpx.Client, upstream: LocalU
         request.transport.abort()
         return response
 
-    upstream.answer = broken
+    upstream.handler = broken
     assert b"error" in post(gateway, STREAM).content
-    upstream.answer = completion
+    upstream.handler = completion
     again = post(gateway, STREAM)
     assert not is_replayed(again) and b"[DONE]" in again.content
 
 
-def test_a_stream_that_the_client_leaves_is_not_kept(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_disconnected_stream_is_not_stored(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     body = {**STREAM, "model": "demo/chat", "demo": {"delay_ms": 50}}
     with gateway.stream("POST", PATHS["chat"], json=body, headers={"idempotency-key": "k1"}) as response:
         next(response.iter_raw())
-    assert the_record().outcome == Outcome.CLIENT_CLOSED
+    assert only_record().outcome == Outcome.CLIENT_CLOSED
     wait_for(lambda: not IdempotentRequest.objects.exists())
 
 
 @pytest.mark.parametrize("breaks", [False, True])
-def test_a_stream_is_whole_with_its_last_event(gateway: httpx.Client, upstream: LocalUpstream, breaks: bool) -> None:
+def test_stream_is_complete_after_its_final_event(gateway: httpx.Client, upstream: LocalUpstream, breaks: bool) -> None:
     """OpenAI's SDK leaves with it; and a provider may break the connection after it."""
     left = threading.Event()
 
@@ -246,7 +246,7 @@ def test_a_stream_is_whole_with_its_last_event(gateway: httpx.Client, upstream: 
         await asyncio.to_thread(left.wait, 10)
         return response
 
-    upstream.answer = answer
+    upstream.handler = answer
     with gateway.stream("POST", PATHS["chat"], json=STREAM, headers={"idempotency-key": "k1"}) as reply:
         seen = b""
         for part in reply.iter_raw():
@@ -258,7 +258,7 @@ def test_a_stream_is_whole_with_its_last_event(gateway: httpx.Client, upstream: 
     left.set()
     assert UsageRecord.objects.get().outcome == Outcome.OK
     again = post(gateway, STREAM)
-    assert is_replayed(again) and b"[DONE]" in again.content and len(upstream.calls) == 1
+    assert is_replayed(again) and b"[DONE]" in again.content and len(upstream.requests) == 1
 
 
 def test_a_client_that_leaves_before_the_answer_may_ask_again(
@@ -266,7 +266,7 @@ def test_a_client_that_leaves_before_the_answer_may_ask_again(
 ) -> None:
     with pytest.raises(httpx.ReadTimeout):
         gateway.post(PATHS["chat"], json=CHAT, headers={"idempotency-key": "k1"}, timeout=0.3)
-    assert the_record().outcome == Outcome.CLIENT_CLOSED
+    assert only_record().outcome == Outcome.CLIENT_CLOSED
     gate.set()
     wait_for(lambda: post(gateway).status_code == 200)
 
@@ -277,33 +277,33 @@ def test_an_answer_too_large_to_keep_runs_again(
 ) -> None:
     monkeypatch.setattr(idempotency, "MAX_STORED_BYTES", 100)
     assert post(gateway, body).content == post(gateway, body).content
-    assert len(upstream.calls) == 2 and not IdempotentRequest.objects.exists()
+    assert len(upstream.requests) == 2 and not IdempotentRequest.objects.exists()
 
 
 def test_keys_belong_to_a_project_and_not_to_one_api_key(live_gateway: LiveGateway, gateway: httpx.Client, demo_project: Project) -> None:
     first = post(gateway)
-    _, sister = ApiKey.objects.mint(demo_project, "sister")
-    _, stranger = ApiKey.objects.mint(Project.objects.found("Other", uses_operator_credentials=True), "other")
+    _, sister = ApiKey.objects.issue(demo_project, "sister")
+    _, stranger = ApiKey.objects.issue(Project.objects.create_with_owner("Other", uses_operator_credentials=True), "other")
     assert is_replayed(post(gateway, authorization=f"Bearer {sister}"))
     elsewhere = post(gateway, authorization=f"Bearer {stranger}")
     assert elsewhere.status_code == first.status_code == 200 and not is_replayed(elsewhere)
 
 
-def test_an_answer_is_repeated_only_to_who_may_use_its_model(gateway: httpx.Client, demo_project: Project) -> None:
+def test_replay_requires_access_to_the_model(gateway: httpx.Client, demo_project: Project) -> None:
     post(gateway)
-    _, narrow = ApiKey.objects.mint(demo_project, "narrow", allowed_models=["demo/chat"])
+    _, narrow = ApiKey.objects.issue(demo_project, "narrow", allowed_models=["demo/chat"])
     assert post(gateway, authorization=f"Bearer {narrow}").status_code == 403
 
 
-def taken(project: Project, left: timedelta) -> IdempotentRequest:
+def claimed_key(project: Project, expires_in: timedelta) -> IdempotentRequest:
     """A key whose request is under way in a process that says nothing more."""
     return IdempotentRequest.objects.create(
-        project=project, key="k1", fingerprint="another request's", owner=uuid7(), expires_at=timezone.now() + left
+        project=project, key="k1", fingerprint="another request's", claim_id=uuid7(), expires_at=timezone.now() + expires_in
     )
 
 
-def test_a_killed_process_keeps_no_key_for_longer_than_its_lease(gateway: httpx.Client, demo_project: Project) -> None:
-    row = taken(demo_project, timedelta(seconds=1))
+def test_killed_process_loses_its_key_when_the_lease_expires(gateway: httpx.Client, demo_project: Project) -> None:
+    row = claimed_key(demo_project, timedelta(seconds=1))
     assert post(gateway).status_code == 422
     wait_for(lambda: timezone.now() > row.expires_at)
     assert post(gateway).status_code == 200
@@ -312,8 +312,8 @@ def test_a_killed_process_keeps_no_key_for_longer_than_its_lease(gateway: httpx.
 def test_a_lease_is_renewed_while_the_request_runs(
     gateway: httpx.Client, upstream: LocalUpstream, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idempotency, "RENEW_S", 0.05)
-    first = under_way(gateway, CHAT, PATHS["chat"], upstream)
+    monkeypatch.setattr(idempotency, "LEASE_RENEW_INTERVAL_S", 0.05)
+    first = start_request(gateway, CHAT, PATHS["chat"], upstream)
     IdempotentRequest.objects.update(expires_at=timezone.now() + timedelta(seconds=2))
     wait_for(lambda: IdempotentRequest.objects.get().expires_at > timezone.now() + timedelta(seconds=30))
     gate.set()
@@ -327,7 +327,7 @@ def test_after_a_day_a_key_is_free_and_its_answer_is_purged(gateway: httpx.Clien
     post(gateway, key="k2")
     assert purge_idempotent_requests() == 0
     IdempotentRequest.objects.update(expires_at=timezone.now())
-    assert not is_replayed(post(gateway)) and len(upstream.calls) == 3
+    assert not is_replayed(post(gateway)) and len(upstream.requests) == 3
     assert purge_idempotent_requests() == 1
     assert IdempotentRequest.objects.get().key == "k1"
 
@@ -336,19 +336,19 @@ def test_what_is_kept_is_encrypted_and_goes_with_its_project(gateway: httpx.Clie
     post(gateway)
     (row,) = IdempotentRequest.objects.values()
     assert "Hello" not in str(row) and "Hi" not in str(row["fingerprint"])
-    assert b"Hello there" in b"".join(idempotency.Stored.unseal(demo_project.pk, row["sealed_answer"]).chunks)
-    with pytest.raises(vault.Undecipherable):
-        idempotency.Stored.unseal(demo_project.pk + 1, row["sealed_answer"])
+    assert b"Hello there" in b"".join(idempotency.StoredResponse.decrypt(demo_project.pk, row["sealed_response"]).chunks)
+    with pytest.raises(vault.DecryptionError):
+        idempotency.StoredResponse.decrypt(demo_project.pk + 1, row["sealed_response"])
     demo_project.delete()
     assert not IdempotentRequest.objects.exists()
 
 
-def test_an_answer_that_no_key_opens_is_an_error_and_is_not_billed_again(
+def test_undecryptable_stored_response_is_an_error_and_not_billed(
     gateway: httpx.Client, upstream: LocalUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post(gateway)
     monkeypatch.setattr(vault, "fernet", lambda: MultiFernet([Fernet(Fernet.generate_key())]))
-    assert post(gateway).status_code == 503 and len(upstream.calls) == 1
+    assert post(gateway).status_code == 503 and len(upstream.requests) == 1
 
 
 def test_answers_outlive_the_rotation_of_encryption_keys(gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,10 +364,10 @@ def test_answers_outlive_the_rotation_of_encryption_keys(gateway: httpx.Client, 
 def test_without_the_header_nothing_is_kept(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     for _ in range(2):
         gateway.post(PATHS["chat"], json=CHAT)
-    assert len(upstream.calls) == 2 and not IdempotentRequest.objects.exists()
+    assert len(upstream.requests) == 2 and not IdempotentRequest.objects.exists()
 
 
-def test_the_openai_sdk_repeats_itself(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> None:
+def test_openai_sdk_retry_is_replayed(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> None:
     with openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token, max_retries=0) as client:
         ask: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}
         whole, again = (client.chat.completions.create(**ask, extra_headers={"Idempotency-Key": "whole"}) for _ in range(2))
@@ -377,7 +377,7 @@ def test_the_openai_sdk_repeats_itself(live_gateway: LiveGateway, upstream: Loca
         assert first == second and len(first) == 3
         with pytest.raises(openai.UnprocessableEntityError):
             client.chat.completions.create(**ask, seed=1, extra_headers={"Idempotency-Key": "whole"})
-    assert len(upstream.calls) == 2
+    assert len(upstream.requests) == 2
 
 
 def test_an_sdk_that_retries_gets_the_first_answer(
@@ -392,7 +392,7 @@ def test_an_sdk_that_retries_gets_the_first_answer(
             return answer.choices[0].message.content or ""
 
         answers = [threads.submit(ask) for _ in range(2)]
-        wait_for(lambda: Outcome.INVALID in outcomes())
+        wait_for(lambda: Outcome.INVALID_REQUEST in outcomes())
         gate.set()
         assert [answer.result(20) for answer in answers] == ["Hello there"] * 2
-    assert len(upstream.calls) == 1
+    assert len(upstream.requests) == 1

@@ -12,13 +12,13 @@ from django.conf import settings
 from prometheus_client import REGISTRY
 
 from keys import throttle
-from keys.authentication import Grant, grants
+from keys.authentication import Principal, principals
 from keys.models import ApiKey
-from keys.throttle import Throttle, TooManyFailures, strangers
+from keys.throttle import AuthThrottle, TooManyFailures, auth_failures
 from keys.tokens import Token
 from projects import configcache
 from projects.models import Project
-from proxy.client_address import client_address
+from proxy.client_address import client_ip
 from tests.live import LiveGateway
 from tests.upstream import LocalUpstream
 
@@ -42,7 +42,7 @@ def environment() -> Iterator[Callable[..., None]]:
 @pytest.fixture(autouse=True)
 def window_begins_now(monkeypatch: pytest.MonkeyPatch) -> None:
     started = time.monotonic()
-    monkeypatch.setattr(strangers, "clock", lambda: time.monotonic() - started)
+    monkeypatch.setattr(auth_failures, "clock", lambda: time.monotonic() - started)
 
 
 def post(live: LiveGateway, key: str, path: str = PATH, **headers: str) -> httpx.Response:
@@ -68,14 +68,14 @@ async def many(url: str, keys: list[str]) -> list[httpx.Response]:
     return answers
 
 
-def test_a_thousand_bad_keys_are_throttled_with_identical_bodies_while_good_keys_work(
+def test_many_invalid_keys_are_throttled_while_valid_keys_work(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
-    key, token = ApiKey.objects.mint(demo_project, "good")
-    revoked, stolen = ApiKey.objects.mint(demo_project, "revoked")
+    key, token = ApiKey.objects.issue(demo_project, "good")
+    revoked, stolen = ApiKey.objects.issue(demo_project, "revoked")
     revoked.revoke()
     before = counted("rate")
-    kinds = (lambda: str(Token.mint()), lambda: "sk-nonsense", lambda: stolen, lambda: str(Token(key.public_id, "x" * 32)))
+    kinds = (lambda: str(Token.generate()), lambda: "sk-nonsense", lambda: stolen, lambda: str(Token(key.public_id, "x" * 32)))
     answers = asyncio.run(many(live_gateway.url, [kinds[number % 4]() for number in range(1000)]))
     refused = [answer for answer in answers if answer.status_code == 429]
     assert sum(answer.status_code == 401 for answer in answers) == 300 and len(refused) == 700
@@ -97,32 +97,32 @@ def test_each_dialect_says_that_there_were_too_many(
     assert post(live_gateway, "bad", "/v1/nowhere").status_code == 429
 
 
-def test_zero_is_no_limit(live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]) -> None:
+def test_zero_disables_the_limit(live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]) -> None:
     environment(gateway_unauthenticated_rpm=0)
     assert {answer.status_code for answer in asyncio.run(many(live_gateway.url, ["bad"] * 400))} == {401}
 
 
-def test_a_throttled_address_causes_few_queries_and_known_keys_none_of_the_wait(
+def test_throttled_client_causes_few_queries_and_no_wait_for_known_keys(
     live_gateway: LiveGateway, upstream: LocalUpstream, token: str, environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert post(live_gateway, token).status_code == 200
     environment(gateway_unauthenticated_rpm=1)
     asyncio.run(many(live_gateway.url, ["bad"] * 2))
     looked_up: list[str] = []
-    load = grants.load
+    load = principals.load
 
-    def noted(public_id: str) -> Grant:
+    def noted(public_id: str) -> Principal:
         looked_up.append(public_id)
         return load(public_id)
 
-    monkeypatch.setattr(grants, "load", noted)
+    monkeypatch.setattr(principals, "load", noted)
     started = time.monotonic()
-    answers = asyncio.run(many(live_gateway.url, [str(Token.mint()) for _ in range(500)]))
+    answers = asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(500)]))
     assert {answer.status_code for answer in answers} == {429}
     assert len(looked_up) <= throttle.LOOKUPS_PER_S * (time.monotonic() - started + 2)
     for _ in range(3):
-        configcache.drop_all()
-        asyncio.run(many(live_gateway.url, [str(Token.mint()) for _ in range(20)]))
+        configcache.invalidate_all()
+        asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(20)]))
         assert post(live_gateway, token).status_code == 200
 
 
@@ -130,20 +130,20 @@ def test_a_new_key_from_a_throttled_address_is_not_locked_out(
     live_gateway: LiveGateway, demo_project: Project, environment: Callable[..., None]
 ) -> None:
     environment(gateway_unauthenticated_rpm=1)
-    asyncio.run(many(live_gateway.url, [str(Token.mint()) for _ in range(100)]))
-    _, token = ApiKey.objects.mint(demo_project, "new")
+    asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(100)]))
+    _, token = ApiKey.objects.issue(demo_project, "new")
     deadline = time.monotonic() + 3
     while post(live_gateway, token).status_code != 200:
         assert time.monotonic() < deadline
     assert post(live_gateway, "bad").status_code == 429
 
 
-def test_proxies_are_believed_and_callers_are_not(
+def test_only_trusted_proxies_set_the_client_ip(
     live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]
 ) -> None:
     environment(gateway_unauthenticated_rpm=1)
     assert [post(live_gateway, "bad", **{"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(3)] == [401, 429, 429]
-    strangers.forget()
+    auth_failures.clear()
     environment(gateway_trusted_proxies=(ip_network("127.0.0.0/8"),))
     assert [post(live_gateway, "bad", **{"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(3)] == [401] * 3
     assert [post(live_gateway, "bad", **{"x-forwarded-for": f"10.0.0.{n}, 192.0.2.9"}).status_code for n in range(3)] == [401, 429, 429]
@@ -168,21 +168,19 @@ def test_proxies_are_believed_and_callers_are_not(
         ("10.0.0.1", ["\xff\x00, ,"], "10.0.0.1"),
     ],
 )
-def test_the_clients_address_is_the_rightmost_that_is_no_proxy_of_ours(
-    peer: str, forwarded: list[str], address: str, environment: Callable[..., None]
-) -> None:
+def test_client_ip_is_the_rightmost_untrusted_hop(peer: str, forwarded: list[str], address: str, environment: Callable[..., None]) -> None:
     environment(gateway_trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("2001:db8:ffff::/48")))
     headers = [(b"host", b"x"), *((b"x-forwarded-for", value.encode("latin-1")) for value in forwarded)]
-    assert client_address({"client": (peer, 1), "headers": headers}) == address
+    assert client_ip({"client": (peer, 1), "headers": headers}) == address
 
 
 def test_without_a_peer_nothing_breaks(environment: Callable[..., None]) -> None:
-    assert client_address({"client": None, "headers": []}) == ""
+    assert client_ip({"client": None, "headers": []}) == ""
 
 
-def refused(limits: Throttle, address: str) -> float:
+def refused(limits: AuthThrottle, address: str) -> float:
     try:
-        limits.count(address)
+        limits.record_failure(address)
     except TooManyFailures as error:
         return error.retry_after
     return 0
@@ -191,7 +189,7 @@ def refused(limits: Throttle, address: str) -> float:
 def test_the_window_slides(environment: Callable[..., None]) -> None:
     environment(gateway_unauthenticated_rpm=60)
     now = 1000.0 * 60
-    limits = Throttle(lambda: now)
+    limits = AuthThrottle(lambda: now)
     assert [refused(limits, "a") for _ in range(61)] == [0] * 60 + [60]
     now += 59
     assert refused(limits, "a") == 1
@@ -208,12 +206,12 @@ def test_ipv6_is_counted_by_its_64_bits_of_network_and_memory_is_bounded(
     environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     environment(gateway_unauthenticated_rpm=1)
-    limits = Throttle()
+    limits = AuthThrottle()
     assert not refused(limits, "2001:db8:0:1::1") and refused(limits, "2001:db8:0:1:ffff::2")
     assert not refused(limits, "2001:db8:0:2::1")
     assert not refused(limits, "192.0.2.1") and refused(limits, "::ffff:192.0.2.1")
-    monkeypatch.setattr(throttle, "MAX_ADDRESSES", 100)
+    monkeypatch.setattr(throttle, "MAX_CLIENTS", 100)
     for number in range(1000):
         refused(limits, f"10.0.{number // 250}.{number % 250}")
-    assert len(limits.addresses) == 100
+    assert len(limits.clients) == 100
     assert refused(limits, "10.0.3.249") and not refused(limits, "10.0.0.0")

@@ -11,7 +11,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from billing.models import PriceOverride, Webhook
 from keys.models import ApiKey
 from projects.models import Membership, Project, Role, User
-from proxy.lean import route
+from proxy.lean import resolve_route
 from proxy.models import Credential
 from proxy.operations import Operation
 from tests.live import LiveGateway
@@ -31,17 +31,17 @@ def walk(resolver: URLResolver | None = None, prefix: str = "") -> Iterator[tupl
             yield prefix + str(entry.pattern), entry
 
 
-def own(address: str, entry: URLPattern) -> bool:
+def normalize_path(address: str, entry: URLPattern) -> bool:
     return not address.startswith(("admin/", "accounts/")) and not hasattr(entry.callback, "operation")
 
 
-PAGES = [(address, entry) for address, entry in walk() if own(address, entry)]
+PAGES = [(address, entry) for address, entry in walk() if normalize_path(address, entry)]
 GATEWAY = [(address, entry.callback.operation) for address, entry in walk() if hasattr(entry.callback, "operation")]
 
 
 @pytest.fixture
 def objects(project: Project) -> dict[str, Any]:
-    key, _ = ApiKey.objects.mint(project, "app")
+    key, _ = ApiKey.objects.issue(project, "app")
     credential = Credential.objects.create(project=project, slug="local", provider="compatible", base_url="http://127.0.0.1:1/v1")
     webhook = Webhook(project=project, name="pager", url="https://example.org/hook")
     webhook.new_secret()
@@ -59,7 +59,7 @@ def objects(project: Project) -> dict[str, Any]:
     }
 
 
-def fill(entry: URLPattern, address: str, objects: dict[str, Any]) -> str:
+def fill_path(entry: URLPattern, address: str, objects: dict[str, Any]) -> str:
     for name, converter in entry.pattern.converters.items():
         assert name in objects, f"{address}: say in this test which object {name} stands for"
         address = address.replace(f"<{type_name(address, name)}{name}>", str(converter.to_url(objects[name])))
@@ -73,20 +73,20 @@ def type_name(address: str, name: str) -> str:
 
 @pytest.mark.parametrize(("address", "entry"), PAGES, ids=[address for address, _ in PAGES])
 @pytest.mark.parametrize("method", ["get", "post"])
-def test_a_project_does_not_exist_for_who_is_no_member(
+def test_project_is_a_404_for_non_members(
     charlie: User, objects: dict[str, Any], client: Client, address: str, entry: URLPattern, method: str
 ) -> None:
     if entry.name in PUBLIC | ANY_ACCOUNT:
         return
     client.force_login(charlie)
-    Project.objects.found("Charlie's own", owner=charlie)
+    Project.objects.create_with_owner("Charlie's own", owner=charlie)
     assert "<slug:slug>" in address, f"{address} is no page of a project: name it in PUBLIC or ANY_ACCOUNT"
-    assert getattr(client, method)(fill(entry, address, objects)).status_code == 404
+    assert getattr(client, method)(fill_path(entry, address, objects)).status_code == 404
 
 
 @pytest.mark.parametrize(("address", "entry"), PAGES, ids=[address for address, _ in PAGES])
-def test_a_page_asks_strangers_to_sign_in(objects: dict[str, Any], client: Client, address: str, entry: URLPattern) -> None:
-    response = client.get(fill(entry, address, objects))
+def test_pages_require_sign_in(objects: dict[str, Any], client: Client, address: str, entry: URLPattern) -> None:
+    response = client.get(fill_path(entry, address, objects))
     if entry.name in PUBLIC:
         assert response.status_code == 200
     else:
@@ -103,16 +103,16 @@ def test_a_role_opens_the_pages_that_it_may_see_and_no_others(
     Membership.objects.create(project=project, user=charlie, role=role)
     client.force_login(charlie)
     needed = entry.callback.required_role  # type: ignore[attr-defined]
-    status = client.get(fill(entry, address, objects)).status_code
+    status = client.get(fill_path(entry, address, objects)).status_code
     assert status == 403 if role < needed else status in (200, 405)
 
 
 def test_an_object_of_another_project_is_not_found_below_ones_own(charlie: User, objects: dict[str, Any], client: Client) -> None:
-    mine = Project.objects.found("Charlie's own", owner=charlie)
+    mine = Project.objects.create_with_owner("Charlie's own", owner=charlie)
     client.force_login(charlie)
     for address, entry in PAGES:
         if len(entry.pattern.converters) > 1 or address.count("<") > 1:
-            mixed = fill(entry, address, {**objects, "slug": mine.slug})
+            mixed = fill_path(entry, address, {**objects, "slug": mine.slug})
             assert client.get(mixed).status_code == 404, mixed
             assert client.post(mixed).status_code == 404, mixed
 
@@ -142,23 +142,23 @@ def test_every_gateway_route_is_declared_billable_or_free(address: str, operatio
 
 
 @pytest.mark.databases
-def test_a_budget_holds_on_every_billable_route(live_gateway: LiveGateway, demo_project: Project) -> None:
-    key, token = ApiKey.objects.mint(demo_project, "app")
+def test_budget_is_enforced_on_every_billable_route(live_gateway: LiveGateway, demo_project: Project) -> None:
+    key, token = ApiKey.objects.issue(demo_project, "app")
     demo_project.budgets.create(key=key, period="day", limit_nano=1)
     billable = {address: operation for address, operation in GATEWAY if operation.billable}
     assert {operation.name for operation in billable.values()} == set(BODIES)
     for address, operation in billable.items():
         path = "/" + address.replace("<path:model>", "demo/chat")
-        assert route(path) is not None
+        assert resolve_route(path) is not None
         answer = httpx.post(live_gateway.url + path, json=BODIES[operation.name], headers={"x-api-key": token})
         assert answer.status_code == 429 and "budget" in answer.text, (address, answer.text)
 
 
 @pytest.mark.databases
-def test_a_scope_holds_on_every_gateway_route(live_gateway: LiveGateway, demo_project: Project) -> None:
+def test_scope_is_enforced_on_every_gateway_route(live_gateway: LiveGateway, demo_project: Project) -> None:
     """A key that may do something else gets nowhere."""
-    _, reader = ApiKey.objects.mint(demo_project, "app", scopes=["usage:read"])
-    _, caller = ApiKey.objects.mint(demo_project, "app", scopes=["inference"])
+    _, reader = ApiKey.objects.issue(demo_project, "app", scopes=["usage:read"])
+    _, caller = ApiKey.objects.issue(demo_project, "app", scopes=["inference"])
     for address, operation in GATEWAY:
         if operation.scope:
             token = caller if operation.scope == "usage:read" else reader

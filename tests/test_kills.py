@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from billing.ledger.redis.scripts import LEASE
+from billing.ledger.redis.scripts import LEASE_KEY
 from tests.environment import ON_SERVERS
-from tests.fleet import Fleet, fleet, own_servers
+from tests.fleet import Cluster, cluster, own_servers
 from tests.process import GatewayProcess
 
 pytestmark = pytest.mark.databases
@@ -29,54 +29,54 @@ BUDGETS = ("--daily-budget", "1000", "--monthly-budget", "1000")
 
 
 @pytest.fixture
-def gateways(tmp_path: Path) -> Iterator[Fleet]:
-    with own_servers() as servers, fleet(tmp_path / "data", servers, processes=2 if ON_SERVERS else 1) as gateways:
+def gateways(tmp_path: Path) -> Iterator[Cluster]:
+    with own_servers() as servers, cluster(tmp_path / "data", servers, processes=2 if ON_SERVERS else 1) as gateways:
         yield gateways
 
 
-def kill(gateways: Fleet, token: str, n: int, point: str, nth: int) -> None:
+def kill(gateways: Cluster, token: str, n: int, point: str, nth: int) -> None:
     """Starts one process anew so that it dies at the point, puts load on all of them, and starts it once more so that it lives."""
     doomed, *others = gateways.processes[n % len(gateways.processes) :] + gateways.processes[: n % len(gateways.processes)]
-    doomed.end()
+    doomed.stop()
     doomed.environment["GATEWAY_FAILPOINT"] = f"{point}:{nth}"
     with suppress(AssertionError):
         # It may pass the point while it starts: that counts.
         doomed.start()
     if point.startswith("drain."):
-        leave_the_draining_to(doomed, others)
+        stop_draining_in(doomed, others)
     deadline = time.monotonic() + 30
     while doomed.is_running:
         assert time.monotonic() < deadline, f"{point} was not passed {nth} times"
-        gateways.storm(token, REQUESTS)
+        gateways.burst(token, REQUESTS)
     assert doomed.process is not None and doomed.process.returncode == -9, doomed.output.read_text()
     del doomed.environment["GATEWAY_FAILPOINT"]
     doomed.start()
 
 
-def leave_the_draining_to(one: GatewayProcess, others: list[GatewayProcess]) -> None:
+def stop_draining_in(one: GatewayProcess, others: list[GatewayProcess]) -> None:
     """One process drains at a time: the others give that up when they end, but for one that was killed."""
     for other in others:
-        other.end()
+        other.stop()
     with redis.Redis.from_url(one.environment["REDIS_URL"]) as store:
-        store.delete(LEASE)
+        store.delete(LEASE_KEY)
         deadline = time.monotonic() + 10
-        while one.is_running and not store.exists(LEASE):
+        while one.is_running and not store.exists(LEASE_KEY):
             assert time.monotonic() < deadline, "nobody drains"
             time.sleep(0.05)
     for other in others:
         other.start()
 
 
-def test_killed_at_any_point_the_books_agree_with_the_provider(gateways: Fleet) -> None:
+def test_ledger_matches_provider_after_a_kill_at_any_failpoint(gateways: Cluster) -> None:
     token = gateways.new_key(*BUDGETS)
     for n, point in enumerate(SHORT_POINTS):
         kill(gateways, token, n, point, nth=n + 1)
-    gateways.verify()
+    gateways.assert_consistent()
 
 
 @pytest.mark.long
-def test_killed_two_hundred_times_the_books_agree_with_the_provider(gateways: Fleet) -> None:
+def test_ledger_matches_provider_after_two_hundred_kills(gateways: Cluster) -> None:
     token = gateways.new_key(*BUDGETS)
     for n in range(LONG_KILLS):
         kill(gateways, token, n, POINTS[n % len(POINTS)], random.randint(1, 15))
-    gateways.verify()
+    gateways.assert_consistent()

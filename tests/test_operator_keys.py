@@ -10,7 +10,7 @@ from structlog.testing import LogCapture
 
 from proxy import accounts, operator_config, operator_routes, routing
 from proxy.errors import GatewayError
-from proxy.operator_config import BadConfiguration
+from proxy.operator_config import ConfigError
 from tests.process import GatewayProcess
 from tests.upstream import LocalUpstream
 
@@ -33,17 +33,17 @@ def configure(tmp_path: Path) -> Iterator[Configure]:
             **variables,
         }
         settings.ENV = before.model_copy(update=given)
-        operator_config.current.cache_clear()
-        accounts.from_environment.cache_clear()
+        operator_config.load.cache_clear()
+        accounts.accounts_from_environment.cache_clear()
 
     yield apply
     settings.ENV = before
-    operator_config.current.cache_clear()
-    accounts.from_environment.cache_clear()
+    operator_config.load.cache_clear()
+    accounts.accounts_from_environment.cache_clear()
 
 
 def secret_of(model: str) -> str | None:
-    account, _ = routing.find(model, (), accounts.from_environment())
+    account, _ = routing.resolve_account(model, (), accounts.accounts_from_environment())
     return account.secret
 
 
@@ -72,7 +72,7 @@ def test_a_route_to_another_host_receives_no_key(configure: Configure, address: 
     try:
         configure(f"llama:{address}")
         assert secret_of("llama") == ""
-    except BadConfiguration:
+    except ConfigError:
         # An address that the client cannot read stops the start, which sends no key either.
         assert "\\" in address
 
@@ -105,8 +105,8 @@ def test_the_operator_may_send_the_key_to_a_single_route(configure: Configure) -
 
 def test_the_setting_for_a_model_without_a_route_is_an_error(configure: Configure) -> None:
     configure("a:http://llm.example/v1", ai_gateway_send_operator_key=("b",))
-    with pytest.raises(BadConfiguration, match="no model b"):
-        operator_config.current()
+    with pytest.raises(ConfigError, match="no model b"):
+        operator_config.load()
 
 
 YAML = """
@@ -123,7 +123,7 @@ def test_a_yaml_route_with_an_address_follows_the_same_rule(configure: Configure
     configure("plain:http://later.example/v1", YAML, anthropic_api_key="sk-ant-key")
     secrets = {model: secret_of(model) for model in ("plain", "keyed", "claude", "sonnet", "hosted")}
     assert secrets == {"plain": "", "keyed": KEY, "claude": "", "sonnet": "sk-ant-key", "hosted": KEY}
-    assert routing.find("plain", (), accounts.from_environment())[0].base_url == "http://llm.example/v1"
+    assert routing.resolve_account("plain", (), accounts.accounts_from_environment())[0].base_url == "http://llm.example/v1"
 
 
 def test_a_yaml_route_with_an_address_serves_only_projects_with_operator_credentials(
@@ -131,7 +131,7 @@ def test_a_yaml_route_with_an_address_serves_only_projects_with_operator_credent
 ) -> None:
     configure("", YAML)
     with pytest.raises(GatewayError, match="does not exist"):
-        routing.find("keyed", (), ())
+        routing.resolve_account("keyed", (), ())
 
 
 @pytest.mark.parametrize(
@@ -145,15 +145,15 @@ def test_a_yaml_route_with_an_address_serves_only_projects_with_operator_credent
 )
 def test_a_route_that_cannot_work_stops_the_start(configure: Configure, model: str) -> None:
     configure("", f"models: [{model}]")
-    with pytest.raises(BadConfiguration) as error:
-        operator_config.current()
+    with pytest.raises(ConfigError) as error:
+        operator_config.load()
     assert "word" not in str(error.value)
 
 
 def test_a_default_upstream_that_is_not_an_address_stops_the_start(configure: Configure) -> None:
     configure("", openai_base_url="localhost:8000")
-    with pytest.raises(BadConfiguration, match="openai: the base URL"):
-        operator_config.current()
+    with pytest.raises(ConfigError, match="openai: the base URL"):
+        operator_config.load()
 
 
 def test_the_start_logs_each_route_with_its_host_and_the_name_of_its_key(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,10 +189,10 @@ def test_only_a_permitted_host_is_sent_an_authorization_header(tmp_path: Path) -
     try:
         token = gateway.manage("create_api_key", "app", "all").split()[-1]
         assert [gateway.post(token, model=model).status_code for model in ("plain", "keyed")] == [200, 200]
-        assert [call.headers.get("authorization") for call in upstream.calls] == [None, f"Bearer {KEY}"]
+        assert [call.headers.get("authorization") for call in upstream.requests] == [None, f"Bearer {KEY}"]
         logged = {line["model"]: line["key"] for line in gateway.log_lines() if line["message"] == "operator_route"}
         assert logged == {"plain": None, "keyed": "OPENAI_API_KEY"}
         assert KEY not in gateway.output.read_text()
     finally:
-        gateway.end()
+        gateway.stop()
         upstream.stop()

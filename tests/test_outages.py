@@ -14,28 +14,28 @@ import pytest
 
 from keys.tokens import Token
 from tests.environment import ON_SERVERS
-from tests.fleet import Fleet, fleet
+from tests.fleet import Cluster, cluster
 from tests.services import Server, postgresql_server, valkey_server
 
 pytestmark = [pytest.mark.databases, pytest.mark.skipif(not ON_SERVERS, reason="the embedded mode has no servers")]
 
 PROCESSES = 2
-WARM = 40
-CALM_S = 1
+WARM_KEYS = 40
+RECOVERY_S = 1
 """Of load before a server goes away, and after it is back."""
-PATIENT = {"GATEWAY_REDIS_TIMEOUT_MS": "2000"}
+LONG_TIMEOUT = {"GATEWAY_REDIS_TIMEOUT_MS": "2000"}
 """Where Redis is well, a slow machine is no failure."""
-HASTY = {"GATEWAY_DATABASE_TIMEOUT_S": "1"}
+SHORT_TIMEOUT = {"GATEWAY_DATABASE_TIMEOUT_S": "1"}
 BOUND_S = 8
 """How long anybody may wait for a server that hangs: its timeout, and for a connection that is made anew."""
 SHORT_S, SHORT_RPS = 3, 20
 LONG_S, LONG_RPS = 30, 40
-BACK_S = 15
+RESTORED_WITHIN_S = 15
 
 
 @dataclass
 class Site:
-    gateways: Fleet
+    gateways: Cluster
     database: Server
     store: Server
 
@@ -43,27 +43,27 @@ class Site:
         """What a key with a budget and one that only has a limit are answered while something happens."""
         tokens = {"budget": self.gateways.new_key("--daily-budget", "1000"), "limit": self.gateways.new_key("--rpm", "100000")}
         for token in tokens.values():
-            assert self.gateways.storm(token, WARM) == {200: WARM}
-        return asyncio.run(self.ask_while(tokens, rate, meanwhile))
+            assert self.gateways.burst(token, WARM_KEYS) == {200: WARM_KEYS}
+        return asyncio.run(self.send_during(tokens, rate, meanwhile))
 
-    async def ask_while(self, tokens: dict[str, str], rate: float, meanwhile: Callable[[], None]) -> dict[str, Counter[int]]:
+    async def send_during(self, tokens: dict[str, str], rate: float, meanwhile: Callable[[], None]) -> dict[str, Counter[int]]:
         happening = asyncio.create_task(asyncio.to_thread(meanwhile))
         asking: dict[str, list[asyncio.Task[int]]] = {kind: [] for kind in tokens}
         async with self.gateways.client() as client:
             n = 0
             while not happening.done():
                 for kind, token in tokens.items():
-                    asking[kind].append(asyncio.create_task(self.gateways.ask(client, token, n)))
+                    asking[kind].append(asyncio.create_task(self.gateways.send_request(client, token, n)))
                 n += 1
                 await asyncio.sleep(1 / rate)
             await happening
             return {kind: Counter(await asyncio.gather(*tasks)) for kind, tasks in asking.items()}
 
-    def look(self) -> dict[str, tuple[int, Any]]:
+    def audit_mismatches(self) -> dict[str, tuple[int, Any]]:
         """What a key that no process has seen, a signed-in person's page and a load balancer are answered, each in time."""
         url, body = self.gateways.processes[0].url, {"model": "gpt-4o-mini", "messages": [], "max_tokens": 1}
         with httpx.Client(base_url=url, timeout=BOUND_S + 4, cookies={"sessionid": "0" * 32}) as client:
-            unseen = client.post("/v1/chat/completions", json=body, headers={"x-api-key": str(Token.mint())})
+            unseen = client.post("/v1/chat/completions", json=body, headers={"x-api-key": str(Token.generate())})
             page = client.get("/accounts/email/")
             ready = client.get("/ready")
         return {
@@ -72,82 +72,82 @@ class Site:
             "ready": (ready.status_code, ready.json().get("degraded", [])),
         }
 
-    def assert_well(self) -> None:
+    def assert_consistent(self) -> None:
         """All of it comes back by itself, and nothing is lost or kept twice."""
-        token, deadline = self.gateways.new_key("--daily-budget", "1000"), time.monotonic() + BACK_S
-        while (answered := self.gateways.storm(token, WARM)) != {200: WARM}:
+        token, deadline = self.gateways.new_key("--daily-budget", "1000"), time.monotonic() + RESTORED_WITHIN_S
+        while (answered := self.gateways.burst(token, WARM_KEYS)) != {200: WARM_KEYS}:
             assert time.monotonic() < deadline, answered
             time.sleep(0.5)
-        self.gateways.verify()
+        self.gateways.assert_consistent()
 
 
 @contextmanager
 def site(data: Path, **variables: str) -> Iterator[Site]:
     with postgresql_server() as database, valkey_server(append_only=True) as store:
         addresses = {"DATABASE_URL": database.url, "REDIS_URL": store.url, **variables}
-        with fleet(data, addresses, processes=PROCESSES) as gateways:
+        with cluster(data, addresses, processes=PROCESSES) as gateways:
             yield Site(gateways, database, store)
 
 
-def away(seconds: float, go: Callable[[], None], come_back: Callable[[], None]) -> Callable[[], None]:
+def outage(seconds: float, go: Callable[[], None], come_back: Callable[[], None]) -> Callable[[], None]:
     def happen() -> None:
-        time.sleep(CALM_S)
+        time.sleep(RECOVERY_S)
         go()
         time.sleep(seconds)
         come_back()
-        time.sleep(CALM_S)
+        time.sleep(RECOVERY_S)
 
     return happen
 
 
 def assert_served_without_postgresql(data: Path, seconds: float, rate: float) -> None:
     """Keys that were seen lately: at least 999 of 1,000 requests."""
-    with site(data, **PATIENT) as place:
-        for answered in place.offer(rate, away(seconds, place.database.stop, place.database.start)).values():
+    with site(data, **LONG_TIMEOUT) as place:
+        for answered in place.offer(rate, outage(seconds, place.database.stop, place.database.start)).values():
             assert answered[401] == 0 and answered[200] >= 0.999 * answered.total(), answered
-        place.assert_well()
+        place.assert_consistent()
 
 
 def assert_served_while_postgresql_is_frozen(data: Path, seconds: float, rate: float) -> None:
-    with site(data, **PATIENT, **HASTY) as place:
+    with site(data, **LONG_TIMEOUT, **SHORT_TIMEOUT) as place:
         seen: dict[str, tuple[int, Any]] = {}
 
         def come_back() -> None:
-            seen.update(place.look())
+            seen.update(place.audit_mismatches())
             place.database.resume()
 
-        for answered in place.offer(rate, away(seconds, place.database.pause, come_back)).values():
+        for answered in place.offer(rate, outage(seconds, place.database.pause, come_back)).values():
             assert answered[401] == 0 and answered[200] >= 0.999 * answered.total(), answered
         assert seen == {"unseen": (503, "2"), "page": (503, "5"), "ready": (200, ["database"])}
-        place.assert_well()
-        assert place.look()["ready"] == (200, [])
+        place.assert_consistent()
+        assert place.audit_mismatches()["ready"] == (200, [])
 
 
 def assert_bounded_on_postgresql_alone(data: Path, seconds: float) -> None:
     """One process. Nobody waits for a server that hangs, and what it may have done unseen is put right."""
-    with postgresql_server() as database, fleet(data, {"DATABASE_URL": database.url, **HASTY}, processes=1) as gateways:
+    with postgresql_server() as database, cluster(data, {"DATABASE_URL": database.url, **SHORT_TIMEOUT}, processes=1) as gateways:
         token = gateways.new_key("--daily-budget", "1000")
-        assert gateways.storm(token, WARM) == {200: WARM}
-        answered, slowest_s = asyncio.run(ask_while_frozen(gateways, token, database, seconds))
+        assert gateways.burst(token, WARM_KEYS) == {200: WARM_KEYS}
+        answered, slowest_s = asyncio.run(send_while_frozen(gateways, token, database, seconds))
         assert answered[503] > 10 and answered.keys() <= {200, 503}, answered
         assert slowest_s < BOUND_S / 2
-        deadline = time.monotonic() + BACK_S
-        while (again := gateways.storm(token, WARM)) != {200: WARM}:
+        deadline = time.monotonic() + RESTORED_WITHIN_S
+        while (again := gateways.burst(token, WARM_KEYS)) != {200: WARM_KEYS}:
             assert time.monotonic() < deadline, again
-        gateways.verify()
+        gateways.assert_consistent()
 
 
-async def ask_while_frozen(gateways: Fleet, token: str, database: Server, seconds: float) -> tuple[Counter[int], float]:
+async def send_while_frozen(gateways: Cluster, token: str, database: Server, seconds: float) -> tuple[Counter[int], float]:
     """What they are answered, and how long the slowest took. Some are in the middle of a transaction when it freezes."""
     loop = asyncio.get_running_loop()
 
     async def ask(client: httpx.AsyncClient) -> tuple[int, float]:
         begun = loop.time()
-        return await gateways.ask(client, token, 1), loop.time() - begun
+        return await gateways.send_request(client, token, 1), loop.time() - begun
 
     async with gateways.client() as client:
         asking = []
-        freezing = asyncio.create_task(asyncio.to_thread(away(seconds, database.pause, database.resume)))
+        freezing = asyncio.create_task(asyncio.to_thread(outage(seconds, database.pause, database.resume)))
         while not freezing.done():
             asking.append(asyncio.create_task(ask(client)))
             await asyncio.sleep(1 / SHORT_RPS)
@@ -163,33 +163,33 @@ def assert_safe_without_redis(data: Path, seconds: float, rate: float, *, frozen
         degraded: list[Any] = []
 
         def look_and_come_back() -> None:
-            degraded.extend(place.look()["ready"])
+            degraded.extend(place.audit_mismatches()["ready"])
             come_back()
 
-        answered = place.offer(rate, away(seconds, leave, look_and_come_back))
+        answered = place.offer(rate, outage(seconds, leave, look_and_come_back))
         assert degraded == [200, ["redis"]]
         assert answered["limit"].keys() == {200}, answered
         assert answered["budget"].keys() == {200, 503}, answered
-        place.assert_well()
+        place.assert_consistent()
 
 
 def test_while_postgresql_is_away_warm_keys_are_served(tmp_path: Path) -> None:
     assert_served_without_postgresql(tmp_path / "data", SHORT_S, SHORT_RPS)
 
 
-def test_while_postgresql_is_frozen_warm_keys_are_served_and_others_are_told_in_time(tmp_path: Path) -> None:
+def test_frozen_postgresql_serves_warm_keys_and_fails_others_fast(tmp_path: Path) -> None:
     assert_served_while_postgresql_is_frozen(tmp_path / "data", SHORT_S, SHORT_RPS)
 
 
-def test_on_postgresql_alone_nobody_waits_for_a_server_that_hangs(tmp_path: Path) -> None:
+def test_postgresql_only_requests_do_not_wait_for_a_hung_server(tmp_path: Path) -> None:
     assert_bounded_on_postgresql_alone(tmp_path / "data", 2 * SHORT_S)
 
 
-def test_while_redis_is_killed_budgets_are_closed_and_limits_are_not(tmp_path: Path) -> None:
+def test_killed_redis_denies_budgeted_and_allows_limited_requests(tmp_path: Path) -> None:
     assert_safe_without_redis(tmp_path / "data", SHORT_S, SHORT_RPS, frozen=False)
 
 
-def test_while_redis_is_frozen_budgets_are_closed_and_limits_are_not(tmp_path: Path) -> None:
+def test_frozen_redis_denies_budgeted_and_allows_limited_requests(tmp_path: Path) -> None:
     assert_safe_without_redis(tmp_path / "data", SHORT_S, SHORT_RPS, frozen=True)
 
 
@@ -204,11 +204,11 @@ def test_while_postgresql_is_frozen_for_half_a_minute_warm_keys_are_served(tmp_p
 
 
 @pytest.mark.long
-def test_on_postgresql_alone_nobody_waits_for_a_server_that_hangs_for_half_a_minute(tmp_path: Path) -> None:
+def test_postgresql_only_requests_do_not_wait_during_a_long_hang(tmp_path: Path) -> None:
     assert_bounded_on_postgresql_alone(tmp_path / "data", LONG_S)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("frozen", [False, True])
-def test_while_redis_is_away_for_half_a_minute_budgets_are_closed(tmp_path: Path, frozen: bool) -> None:
+def test_long_redis_outage_denies_budgeted_requests(tmp_path: Path, frozen: bool) -> None:
     assert_safe_without_redis(tmp_path / "data", LONG_S, LONG_RPS, frozen=frozen)

@@ -35,7 +35,7 @@ def test_a_page_opens_from_its_role_on_and_is_forbidden_below(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_to_an_outsider_the_project_does_not_exist(page: str, project: Project, key: ApiKey, credential: Credential, charlie: User) -> None:
+def test_project_is_a_404_for_outsiders(page: str, project: Project, key: ApiKey, credential: Credential, charlie: User) -> None:
     address, _ = project_pages(project, key, credential)[page]
     client = signed_in(charlie)
     assert client.get(address).status_code == 404
@@ -43,7 +43,7 @@ def test_to_an_outsider_the_project_does_not_exist(page: str, project: Project, 
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_who_is_not_signed_in_is_sent_to_sign_in(page: str, project: Project, key: ApiKey, credential: Credential) -> None:
+def test_anonymous_users_are_redirected_to_sign_in(page: str, project: Project, key: ApiKey, credential: Credential) -> None:
     address, _ = project_pages(project, key, credential)[page]
     response = Client().get(address)
     assert response.status_code == 302
@@ -53,7 +53,7 @@ def test_who_is_not_signed_in_is_sent_to_sign_in(page: str, project: Project, ke
 def test_things_of_another_project_are_not_reached_through_ones_own(
     project: Project, key: ApiKey, credential: Credential, charlie: User
 ) -> None:
-    own = Project.objects.found("Charlie's", owner=charlie)
+    own = Project.objects.create_with_owner("Charlie's", owner=charlie)
     client = signed_in(charlie)
     assert client.post(reverse("key-revoke", args=[own.slug, key.public_id])).status_code == 404
     assert client.post(reverse("credential-edit", args=[own.slug, credential.pk]), {"slug": "mine"}).status_code == 404

@@ -40,7 +40,7 @@ def test_an_address_is_confirmed_by_the_link_in_the_message(client: Client, mail
     assert client.get("/projects/").status_code == 200
 
 
-def test_who_has_not_confirmed_cannot_sign_in(client: Client) -> None:
+def test_unconfirmed_users_cannot_sign_in(client: Client) -> None:
     client.post("/accounts/signup/", SIGN_UP)
     other = Client()
     assert other.post("/accounts/login/", {"login": "dana@example.org", "password": PASSWORD})["Location"] == "/accounts/confirm-email/"
@@ -70,7 +70,7 @@ def test_a_wrong_entry_is_refused_beside_its_field(client: Client, field: str, v
 
 
 @pytest.mark.parametrize("mode", ["invite", "closed"])
-def test_where_sign_up_is_not_open_nobody_is_invited_to_it(client: Client, settings: Settings, mode: str) -> None:
+def test_closed_sign_up_is_not_offered(client: Client, settings: Settings, mode: str) -> None:
     set_signup(settings, mode)
     assert "Sign-up is closed" in client.get("/accounts/signup/").content.decode()
     client.post("/accounts/signup/", SIGN_UP)
@@ -105,9 +105,7 @@ def test_a_forgotten_password_is_replaced_by_the_link_in_the_message(client: Cli
     assert alice.check_password(PASSWORD)
 
 
-def test_a_message_to_an_unknown_address_offers_sign_up_only_where_it_is_open(
-    client: Client, settings: Settings, mailoutbox: list[EmailMessage]
-) -> None:
+def test_unknown_address_email_offers_sign_up_only_if_open(client: Client, settings: Settings, mailoutbox: list[EmailMessage]) -> None:
     for mode in ("open", "closed"):
         set_signup(settings, mode)
         client.post("/accounts/password/reset/", {"email": "nobody@example.org"})

@@ -14,7 +14,7 @@ from tests.pages_fixtures import SECRET, USD, busy_project, credential, signed_i
 
 __all__ = ["busy_project", "credential"]
 
-LEDGER_WRITES = ["budgetwindow", "usagerecord", "dailyusage", "reservation", "dirtyday", "alert", "delivery", "webhook"]
+LEDGER_WRITES = ["budgetwindow", "usagerecord", "dailyusage", "reservation", "staleday", "alert", "delivery", "webhook"]
 MODELS = [model for label in ("projects", "keys", "billing", "proxy") for model in apps.get_app_config(label).get_models()]
 
 
@@ -69,7 +69,7 @@ def test_money_is_read_and_written_in_dollars(operator: Client, busy_project: Pr
 
 
 def test_a_budget_is_for_a_key_of_its_own_project(operator: Client, key: ApiKey) -> None:
-    other = Project.objects.found("Other")
+    other = Project.objects.create_with_owner("Other")
     form = {"project": other.pk, "key": key.pk, "period": "day", "mode": "hard", "limit_nano": "1"}
     assert "belongs to another project" in operator.post(reverse("admin:billing_budget_add"), form).content.decode()
     assert not Budget.objects.exists()
@@ -94,5 +94,5 @@ def test_an_operator_adds_a_person(operator: Client) -> None:
     assert User.objects.get(email="dana@example.org").check_password("correct horse battery")
 
 
-def test_who_is_no_operator_has_no_admin(alice: User) -> None:
+def test_admin_requires_an_operator(alice: User) -> None:
     assert signed_in(alice).get("/admin/", follow=True).redirect_chain == [(ANY, 302)]

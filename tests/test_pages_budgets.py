@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.html import strip_tags
 from pytest_django import DjangoAssertNumQueries
 
-from billing.models import Alert, Budget, BudgetWindow, Delivery, Mode, Period, State, Webhook
+from billing.models import Alert, Budget, BudgetWindow, Delivery, DeliveryStatus, Mode, Period, Webhook
 from keys import scopes
 from keys.models import ApiKey
 from projects.models import ConfigVersion, Project, Role, User
@@ -30,18 +30,18 @@ def create(user: User, project: Project, **fields: Any) -> HttpResponse:
     return signed_in(user).post(reverse("budget-new", args=[project.slug]), {**FORM, **fields})  # type: ignore[return-value]
 
 
-def beside(response: HttpResponse, field: str) -> str:
+def field_error(response: HttpResponse, field: str) -> str:
     """The error that stands beside a field."""
     page = response.content.decode()
     assert f'id="id_{field}_error"' in page, page_of(response)
     return page.split(f'id="id_{field}_error"')[1].split("</div>")[0].replace("&#x27;", "'")
 
 
-def show(user: User, name: str, project: Project) -> str:
+def form_context(user: User, name: str, project: Project) -> str:
     return page_of(signed_in(user).get(reverse(name, args=[project.slug])))  # type: ignore[arg-type]
 
 
-def test_a_new_budget_holds_for_the_project_or_a_key(project: Project, key: ApiKey, alice: User) -> None:
+def test_new_budget_applies_to_the_project_or_a_key(project: Project, key: ApiKey, alice: User) -> None:
     create(alice, project)
     create(alice, project, key=key.pk, period="week", mode="soft", limit_nano="$1,000.50", thresholds="10 150%")
     whole, own = Budget.objects.for_project(project)
@@ -49,7 +49,7 @@ def test_a_new_budget_holds_for_the_project_or_a_key(project: Project, key: ApiK
     assert (own.key, own.period, own.mode, own.limit_nano, own.thresholds) == (key, "week", "soft", 1000 * USD + USD // 2, [10, 150])
 
 
-def test_several_budgets_hold_at_once(project: Project, alice: User) -> None:
+def test_several_budgets_apply_at_once(project: Project, alice: User) -> None:
     for period in Period:
         for mode in Mode:
             create(alice, project, period=period.value, mode=mode.value)
@@ -79,13 +79,13 @@ def test_several_budgets_hold_at_once(project: Project, alice: User) -> None:
         ("alert_members", "999999", "not one of the available choices"),
     ],
 )
-def test_a_wrong_entry_is_refused_beside_its_field(project: Project, alice: User, field: str, value: str, message: str) -> None:
-    assert message in beside(create(alice, project, **{field: value}), field)
+def test_invalid_entry_shows_a_field_error(project: Project, alice: User, field: str, value: str, message: str) -> None:
+    assert message in field_error(create(alice, project, **{field: value}), field)
     assert not Budget.objects.exists()
 
 
-def test_a_limit_of_nothing_is_for_budgets_that_refuse(project: Project, alice: User) -> None:
-    assert "only for a budget that refuses" in beside(create(alice, project, limit_nano="0", mode="soft"), "limit_nano")
+def test_zero_limit_requires_a_hard_budget(project: Project, alice: User) -> None:
+    assert "only for a budget that refuses" in field_error(create(alice, project, limit_nano="0", mode="soft"), "limit_nano")
     create(alice, project, limit_nano="0")
     assert Budget.objects.get().limit_nano == 0
 
@@ -97,19 +97,19 @@ def test_a_second_budget_of_the_same_kind_is_refused(project: Project, key: ApiK
     assert Budget.objects.count() == 2
 
 
-def test_things_of_another_project_are_no_choices(project: Project, alice: User, charlie: User) -> None:
-    other = Project.objects.found("Charlie's", owner=charlie)
-    foreign_key, _ = ApiKey.objects.mint(other, "theirs")
+def test_objects_of_other_projects_are_not_offered(project: Project, alice: User, charlie: User) -> None:
+    other = Project.objects.create_with_owner("Charlie's", owner=charlie)
+    foreign_key, _ = ApiKey.objects.issue(other, "theirs")
     foreign_hook, _ = webhook_at(other, "https://example.org/theirs")
     webhook_at(project, "https://example.org/ours")
     member = other.memberships.get()
     for field, value in (("key", foreign_key.pk), ("alert_members", member.pk), ("alert_webhooks", foreign_hook.pk)):
-        beside(create(alice, project, **{field: value}), field)
+        field_error(create(alice, project, **{field: value}), field)
     signed_in(alice).post(reverse("budget-new", args=[project.slug]), {**FORM, "project": other.pk})
     assert Budget.objects.get().project == project
 
 
-def test_who_makes_a_budget_is_offered_as_its_recipient(project: Project, alice: User, bob: User) -> None:
+def test_creator_is_the_default_recipient(project: Project, alice: User, bob: User) -> None:
     hook, _ = webhook_at(project, "https://example.org/hook")
     page = signed_in(alice).get(reverse("budget-new", args=[project.slug])).content.decode()
     assert 'value="50, 80, 100"' in page
@@ -143,7 +143,7 @@ def test_deleting_asks_first(project: Project, alice: User) -> None:
     assert client.post(address).status_code == 404
 
 
-def test_the_list_says_what_is_spent_held_left_and_when_it_begins_anew(project: Project, key: ApiKey, bob: User) -> None:
+def test_list_shows_spent_reserved_remaining_and_reset_time(project: Project, key: ApiKey, bob: User) -> None:
     Project.objects.update(timezone="Asia/Tokyo")
     project.refresh_from_db()
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD, mode="shadow")
@@ -152,7 +152,7 @@ def test_the_list_says_what_is_spent_held_left_and_when_it_begins_anew(project: 
     BudgetWindow.objects.create(budget=budget, name=(today - dt.timedelta(days=1)).isoformat(), spent_nano=9 * USD)
     Budget.objects.create(project=project, period=Period.TOTAL, limit_nano=2 * USD)
     record(key, cost_nano=USD // 2)
-    page = show(bob, "budget-list", project)
+    page = form_context(bob, "budget-list", project)
     tomorrow = today + dt.timedelta(days=1)
     for text in ("$6.00 left", "$3.00 of $10.00 spent", "$1.00 reserved", "only records", f"{tomorrow:%b} {tomorrow.day}, 00:00"):
         assert text in page
@@ -164,7 +164,7 @@ def test_the_list_takes_as_many_queries_for_many_budgets_as_for_one(
     project: Project, alice: User, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     for number in range(5):
-        key, _ = ApiKey.objects.mint(project, f"key {number}")
+        key, _ = ApiKey.objects.issue(project, f"key {number}")
         Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=USD)
     client = signed_in(alice)
     with django_assert_max_num_queries(8):
@@ -174,7 +174,7 @@ def test_the_list_takes_as_many_queries_for_many_budgets_as_for_one(
 def test_a_viewer_sees_budgets_and_no_way_to_change_them(project: Project, charlie: User) -> None:
     project.memberships.create(user=charlie, role=Role.VIEWER)
     Budget.objects.create(project=project, period=Period.DAY, limit_nano=USD)
-    page = show(charlie, "budget-list", project)
+    page = form_context(charlie, "budget-list", project)
     assert "$1.00 left" in page
     assert "Edit" not in page and "Delete" not in page and "New budget" not in page
 
@@ -190,17 +190,17 @@ def test_limits_and_models_of_a_key_are_changed_and_nothing_else(project: Projec
     assert (key.rpm_limit, key.tpm_limit, key.concurrency_limit) == (60, 90_000, 4)
     assert key.allowed_models == ["gpt-4o", "demo/chat"]
     assert key.scopes == [scopes.ALL]
-    page = show(alice, "key-list", project)
+    page = form_context(alice, "key-list", project)
     assert "60 requests/min" in page and "90,000 tokens/min" in page and "4 at once" in page
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "9" * 30])
 @pytest.mark.parametrize("field", ["rpm_limit", "tpm_limit", "concurrency_limit"])
 def test_an_absurd_limit_is_refused_beside_its_field(project: Project, key: ApiKey, alice: User, field: str, value: str) -> None:
-    assert beside(edit_key(alice, key, **{field: value}), field)
+    assert field_error(edit_key(alice, key, **{field: value}), field)
     settings = reverse("project-settings", args=[project.slug])
     refused = signed_in(alice).post(settings, {"name": "Acme", "timezone": "UTC", field: value})
-    assert beside(refused, field)  # type: ignore[arg-type]
+    assert field_error(refused, field)  # type: ignore[arg-type]
 
 
 def test_a_key_that_is_revoked_while_it_is_edited_stays_revoked(key: ApiKey, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -220,9 +220,9 @@ def test_limits_of_the_project_and_its_timezone_are_settings(project: Project, a
     assert (project.timezone, project.rpm_limit, project.tpm_limit, project.concurrency_limit) == ("Asia/Kathmandu", 600, None, 20)
 
 
-def test_an_unknown_timezone_is_told(project: Project, alice: User) -> None:
+def test_unknown_timezone_is_rejected(project: Project, alice: User) -> None:
     refused = signed_in(alice).post(reverse("project-settings", args=[project.slug]), {"name": "Acme", "timezone": "Mars/Olympus"})
-    assert "Mars/Olympus is not an IANA timezone." in beside(refused, "timezone")  # type: ignore[arg-type]
+    assert "Mars/Olympus is not an IANA timezone." in field_error(refused, "timezone")  # type: ignore[arg-type]
 
 
 def test_a_new_key_gets_limits_and_its_maker_the_alerts(project: Project, bob: User) -> None:
@@ -263,7 +263,7 @@ def test_the_secret_of_a_webhook_is_shown_once_and_stored_encrypted(project: Pro
     ],
 )
 def test_a_bad_address_is_refused_beside_its_field(project: Project, alice: User, url: str, message: str) -> None:
-    assert message in beside(add_webhook(alice, project, url=url), "url")
+    assert message in field_error(add_webhook(alice, project, url=url), "url")
     assert not Webhook.objects.exists()
 
 
@@ -272,33 +272,38 @@ def test_webhooks_have_names_of_their_own_and_are_not_too_many(project: Project,
         add_webhook(alice, project, name=f"hook {number}")
     assert "at most 10 webhooks" in page_of(add_webhook(alice, project, name="one more"))
     Webhook.objects.exclude(name="hook 0").delete()
-    assert "of that name already" in beside(add_webhook(alice, project, name="hook 0"), "name")
+    assert "of that name already" in field_error(add_webhook(alice, project, name="hook 0"), "name")
 
 
 def test_a_test_message_shows_how_it_went(transactional_db: None, project: Project, alice: User, upstream: LocalUpstream) -> None:
     async def accept(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(status=204)
 
-    upstream.answer = accept
+    upstream.handler = accept
     works, _ = webhook_at(project, upstream.url, "works")
     fails, _ = webhook_at(project, "http://127.0.0.1:1/hook", "fails")
     for hook in (works, fails):
         signed_in(alice).post(reverse("alert-webhook-test", args=[project.slug, hook.pk]))
-    assert dict(Delivery.objects.values_list("webhook__name", "state")) == {"works": State.DELIVERED, "fails": State.FAILED}
-    page = show(alice, "alert-list", project)
+    assert dict(Delivery.objects.values_list("webhook__name", "status")) == {
+        "works": DeliveryStatus.DELIVERED,
+        "fails": DeliveryStatus.FAILED,
+    }
+    page = form_context(alice, "alert-list", project)
     assert "delivered works" in page and "failed fails Attempt 1: no connection" in page
-    assert b'"webhook.test"' in upstream.calls[0].body
+    assert b'"webhook.test"' in upstream.requests[0].body
 
 
 def test_the_page_lists_alerts_with_their_messages(project: Project, key: ApiKey, alice: User, bob: User) -> None:
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
     hook, _ = webhook_at(project, "https://example.org/hook")
     alert = Alert.objects.create(budget=budget, window="2026-11-20", threshold=80, spent_nano=8 * USD, limit_nano=10 * USD)
-    Delivery.objects.create(project=project, alert=alert, member=project.memberships.get(user=alice), state=State.DELIVERED, attempts=1)
+    Delivery.objects.create(
+        project=project, alert=alert, member=project.memberships.get(user=alice), status=DeliveryStatus.DELIVERED, attempts=1
+    )
     later = timezone.now() + dt.timedelta(minutes=2)
-    waiting = {"attempts": 2, "reason": "it answered with status <500>", "next_attempt_at": later}
+    waiting = {"attempts": 2, "failure_reason": "it answered with status <500>", "next_attempt_at": later}
     Delivery.objects.create(project=project, alert=alert, webhook=hook, **waiting)
-    page = show(bob, "alert-list", project)
+    page = form_context(bob, "alert-list", project)
     for text in ("app daily 80 %", "$8.00 of $10.00 spent", "delivered alice@example.org", "pending pager", "Attempt 2:", "Next at"):
         assert text in page
     assert "<500>" not in signed_in(bob).get(reverse("alert-list", args=[project.slug])).content.decode()
@@ -308,6 +313,6 @@ def test_alerts_of_another_project_are_not_listed(project: Project, key: ApiKey,
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
     Alert.objects.create(budget=budget, window="2026-11-20", threshold=80, spent_nano=8 * USD, limit_nano=10 * USD)
     webhook_at(project, "https://example.org/hook")
-    own = Project.objects.found("Charlie's", owner=charlie)
-    page = show(charlie, "alert-list", own)
+    own = Project.objects.create_with_owner("Charlie's", owner=charlie)
+    page = form_context(charlie, "alert-list", own)
     assert "No alerts yet" in page and "pager" not in page

@@ -22,10 +22,15 @@ def edit(user: User, credential: Credential, **fields: Any) -> HttpResponse:
     return signed_in(user).post(address, {**FORM, "secret": "", **fields})  # type: ignore[return-value]
 
 
-def test_a_credential_is_stored_sealed(project: Project, alice: User) -> None:
+def test_credential_is_stored_encrypted(project: Project, alice: User) -> None:
     assert create(alice, project).status_code == 302
     stored = Credential.objects.get()
-    assert (stored.project, stored.slug, stored.model_names, stored.secret()) == (project, "openai", ["gpt-4o", "gpt-4o-mini"], SECRET)
+    assert (stored.project, stored.slug, stored.model_names, stored.decrypt_secret()) == (
+        project,
+        "openai",
+        ["gpt-4o", "gpt-4o-mini"],
+        SECRET,
+    )
     assert SECRET not in stored.sealed_secret
 
 
@@ -64,13 +69,13 @@ def test_a_refused_form_does_not_give_the_secret_back(project: Project, alice: U
         ("model_names", "x" * 201, "at most 200 characters"),
     ],
 )
-def test_a_wrong_entry_is_refused_beside_its_field(project: Project, alice: User, field: str, value: str, message: str) -> None:
+def test_invalid_entry_shows_a_field_error(project: Project, alice: User, field: str, value: str, message: str) -> None:
     page = create(alice, project, **{field: value}).content.decode()
     assert not Credential.objects.exists()
     assert message in page.split(f'id="id_{field}_error"')[1].split("</div>")[0]
 
 
-def test_a_project_without_credentials_is_told_what_it_can_connect(project: Project, alice: User) -> None:
+def test_empty_list_explains_which_providers_can_be_connected(project: Project, alice: User) -> None:
     page = signed_in(alice).get(reverse("credential-list", args=[project.slug])).content.decode()
     assert "Connect OpenAI, Anthropic, Gemini or any OpenAI-compatible server" in page
 
@@ -82,20 +87,20 @@ def test_a_compatible_server_needs_an_address(project: Project, alice: User) -> 
 
 def test_a_name_is_taken_once_per_project(project: Project, credential: Credential, alice: User) -> None:
     assert "already" in create(alice, project).content.decode()
-    other = Project.objects.found("Other", owner=alice)
+    other = Project.objects.create_with_owner("Other", owner=alice)
     assert create(alice, other).status_code == 302
 
 
 def test_an_empty_secret_keeps_the_old_one(credential: Credential, alice: User) -> None:
     assert edit(alice, credential, slug="renamed").status_code == 302
     credential.refresh_from_db()
-    assert (credential.slug, credential.secret()) == ("renamed", SECRET)
+    assert (credential.slug, credential.decrypt_secret()) == ("renamed", SECRET)
 
 
 def test_a_new_secret_replaces_the_old_one(credential: Credential, alice: User) -> None:
     edit(alice, credential, secret="sk-another-secret-0000")
     credential.refresh_from_db()
-    assert credential.secret() == "sk-another-secret-0000"
+    assert credential.decrypt_secret() == "sk-another-secret-0000"
 
 
 @pytest.mark.parametrize("change", [{"base_url": "https://elsewhere.example/v1"}, {"provider": "anthropic"}])
@@ -107,10 +112,10 @@ def test_the_stored_secret_is_not_sent_to_another_address(credential: Credential
 
 
 def test_fields_that_are_not_on_the_form_are_ignored(credential: Credential, project: Project, alice: User, charlie: User) -> None:
-    other = Project.objects.found("Charlie's", owner=charlie)
+    other = Project.objects.create_with_owner("Charlie's", owner=charlie)
     edit(alice, credential, project=other.pk, sealed_secret="x", secret_hint="x")
     credential.refresh_from_db()
-    assert (credential.project, credential.secret()) == (project, SECRET)
+    assert (credential.project, credential.decrypt_secret()) == (project, SECRET)
 
 
 def test_deleting_asks_first(credential: Credential, alice: User) -> None:

@@ -10,9 +10,9 @@ from pytest_django import DjangoAssertNumQueries
 
 from billing.models import Budget, BudgetWindow, Period
 from keys import tokens
-from keys.forms import SCOPES
+from keys.forms import SCOPE_LABELS
 from keys.models import ApiKey
-from keys.scopes import KNOWN
+from keys.scopes import ALL_SCOPES
 from projects.models import Project, User
 from tests.pages_fixtures import USD, signed_in
 
@@ -34,7 +34,7 @@ def test_a_new_key_is_shown_once_and_works(project: Project, bob: User) -> None:
     token = tokens.parse(token_in(page))
     assert token is not None
     key = ApiKey.objects.get(public_id=token.public_id)
-    assert key.proves(token)
+    assert key.verify(token)
     assert page.count(token.secret) == 1
     assert "not be shown again" in page
     assert "no-store" in response["Cache-Control"]
@@ -72,7 +72,7 @@ def test_the_new_key_is_kept_in_no_session_and_on_no_other_page(project: Project
         ("allowed_models", "x" * 201, "at most 200 characters"),
     ],
 )
-def test_a_wrong_entry_is_refused_beside_its_field(project: Project, bob: User, field: str, value: Any, message: str) -> None:
+def test_invalid_entry_shows_a_field_error(project: Project, bob: User, field: str, value: Any, message: str) -> None:
     response = create(bob, project, **{field: value})
     page = response.content.decode()
     assert not ApiKey.objects.exists()
@@ -123,7 +123,7 @@ def test_a_key_without_budgets_has_none(project: Project, alice: User) -> None:
 
 
 def test_every_scope_is_explained_on_the_form() -> None:
-    assert set(SCOPES) == set(KNOWN)
+    assert set(SCOPE_LABELS) == set(ALL_SCOPES)
 
 
 @pytest.mark.parametrize("scope", ["all", "keys:manage", "project:manage"])
@@ -135,7 +135,7 @@ def test_a_member_cannot_grant_what_only_an_admin_may(project: Project, bob: Use
 
 
 def test_fields_that_are_not_on_the_form_are_ignored(project: Project, bob: User, charlie: User) -> None:
-    other = Project.objects.found("Charlie's", owner=charlie)
+    other = Project.objects.create_with_owner("Charlie's", owner=charlie)
     forged = {"project": other.pk, "created_by": charlie.pk, "public_id": "a" * 12, "digest": "0" * 64}
     signed_in(bob).post(reverse("key-new", args=[project.slug]), {**FORM, **forged})
     key = ApiKey.objects.get()
@@ -153,7 +153,7 @@ def test_revoking_asks_first(project: Project, key: ApiKey, bob: User) -> None:
     assert not key.is_active
 
 
-def test_the_list_shows_what_is_left_of_a_budget_in_the_current_window_only(project: Project, key: ApiKey, bob: User) -> None:
+def test_list_shows_remaining_budget_of_the_current_window(project: Project, key: ApiKey, bob: User) -> None:
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
     today = project.today()
     BudgetWindow.objects.create(budget=budget, name=today.isoformat(), spent_nano=3 * USD, reserved_nano=USD)
@@ -167,7 +167,7 @@ def test_the_list_takes_as_many_queries_for_many_keys_as_for_one(
     project: Project, key: ApiKey, bob: User, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     for number in range(5):
-        other, _ = ApiKey.objects.mint(project, f"key {number}", created_by=bob)
+        other, _ = ApiKey.objects.issue(project, f"key {number}", created_by=bob)
         Budget.objects.create(project=project, key=other, period=Period.DAY, limit_nano=USD)
     client = signed_in(bob)
     with django_assert_max_num_queries(9):

@@ -8,9 +8,9 @@ import pytest
 from django.urls import reverse
 from django.utils import timezone
 
-from billing.models import Budget, Correction, PriceOverride, UsageRecord
-from billing.prices import flat
-from billing.templatetags.money import in_words
+from billing.models import Budget, CorrectionReason, PriceOverride, UsageRecord
+from billing.prices import simple_price
+from billing.templatetags.money import cost_label
 from keys.models import ApiKey
 from projects.models import Project, Role, User
 from tests.pages_fixtures import USD, record, signed_in
@@ -26,17 +26,17 @@ def submit(project: Project, user: User, **fields: str) -> tuple[int, str]:
     return response.status_code, response.content.decode()
 
 
-def detail(project: Project, user: User, made: UsageRecord) -> str:
-    return signed_in(user).get(reverse("record-detail", args=[project.slug, made.pk])).content.decode()
+def detail(project: Project, user: User, record: UsageRecord) -> str:
+    return signed_in(user).get(reverse("record-detail", args=[project.slug, record.pk])).content.decode()
 
 
-def test_an_admin_sets_a_price_in_dollars_and_it_holds_at_once(project: Project, alice: User) -> None:
+def test_price_set_by_an_admin_applies_at_once(project: Project, alice: User) -> None:
     status, _ = submit(
         project, alice, provider="local", cache_read_nano="0.075", request_nano="0.001", tool_fees="web_search 0.01\nmaps=0.02\n"
     )
     assert status == 302
     price = PriceOverride.objects.get(project=project)
-    assert (price.names, price.input_nano, price.output_nano, price.cache_read_nano) == (
+    assert (price.pattern, price.input_nano, price.output_nano, price.cache_read_nano) == (
         "local/llama-*",
         150_000_000,
         600_000_000,
@@ -57,14 +57,14 @@ def test_the_moment_is_of_the_projects_timezone(project: Project, alice: User) -
 
 
 @pytest.mark.parametrize("moment", ["2026-10-25T02:30", "2026-03-29T02:30"])
-def test_a_time_that_comes_twice_or_never_is_asked_again(project: Project, alice: User, moment: str) -> None:
+def test_ambiguous_or_nonexistent_local_time_is_rejected(project: Project, alice: User, moment: str) -> None:
     project.timezone = "Europe/Berlin"
     project.save()
     status, page = submit(project, alice, effective_from=moment)
     assert status == 200 and "ambiguous" in page and not PriceOverride.objects.exists()
 
 
-def test_a_price_on_the_day_on_which_the_clocks_change_begins_at_the_local_time(project: Project, alice: User) -> None:
+def test_price_on_a_clock_change_day_starts_at_local_time(project: Project, alice: User) -> None:
     project.timezone = "Europe/Berlin"
     project.save()
     for moment in ("2026-10-25T00:00", "2026-10-25T03:00"):
@@ -134,13 +134,13 @@ def test_an_operator_sets_a_price_for_all_projects_in_dollars(project: Project, 
     assert (price.project, price.input_nano) == (project, 200_000_000)
 
 
-def test_another_projects_prices_are_nowhere(project: Project, alice: User) -> None:
-    other = Project.objects.found("Another", owner=alice)
+def test_prices_of_other_projects_are_hidden(project: Project, alice: User) -> None:
+    other = Project.objects.create_with_owner("Another", owner=alice)
     PriceOverride.objects.create(project=other, model="secret-model", input_nano=0, output_nano=0)
     assert "secret-model" not in listing(project, alice)
 
 
-def test_models_in_use_are_listed_with_the_price_that_holds(project: Project, key: ApiKey, alice: User) -> None:
+def test_used_models_are_listed_with_their_current_price(project: Project, key: ApiKey, alice: User) -> None:
     record(key)
     UsageRecord.objects.filter(pk=record(key, model="gpt-5").pk).update(provider="openai")
     UsageRecord.objects.filter(pk=record(key, model="house").pk).update(provider="openai")
@@ -151,10 +151,10 @@ def test_models_in_use_are_listed_with_the_price_that_holds(project: Project, ke
     assert "$33" in page and "$44" in page and "unpriced" not in page
 
 
-def explained(key: ApiKey) -> UsageRecord:
+def cost_lines_of(key: ApiKey) -> UsageRecord:
     """1,234 tokens in at 1.5 USD and 56 out at 3 USD for a million, and two searches."""
     made = record(key)
-    price = msgspec.structs.replace(flat("1.5", "3", "a list of ours"), per_request=1000)
+    price = msgspec.structs.replace(simple_price("1.5", "3", "a list of ours"), request_fee_nano=1000)
     cost = price.cost(made.tokens)
     UsageRecord.objects.filter(pk=made.pk).update(cost_nano=cost, price=msgspec.to_builtins(price), service_tier="flex")
     made.refresh_from_db()
@@ -162,16 +162,16 @@ def explained(key: ApiKey) -> UsageRecord:
 
 
 def test_the_cost_of_a_request_is_explained_line_by_line(project: Project, key: ApiKey, bob: User) -> None:
-    page = detail(project, bob, explained(key))
+    page = detail(project, bob, cost_lines_of(key))
     assert "a list of ours" in page and "flex" in page
     for text in ("1,234 tokens", "$1.50 per million", "$0.001851", "56 tokens", "$0.000168", "Fee of each request", "$0.00202"):
         assert text in page, text
 
 
 def test_corrections_are_shown_with_the_request_that_they_correct(project: Project, key: ApiKey, bob: User) -> None:
-    made = explained(key)
+    made = cost_lines_of(key)
     correction = record(key, cost_nano=-1_000_000)
-    UsageRecord.objects.filter(pk=correction.pk).update(corrects=made.pk, correction=Correction.REPRICED)
+    UsageRecord.objects.filter(pk=correction.pk).update(corrects=made.pk, correction_reason=CorrectionReason.REPRICED)
     page = detail(project, bob, made)
     assert "Repriced" in page and "-$0.001" in page and "$0.00102" in page
     response = signed_in(bob).get(reverse("record-detail", args=[project.slug, correction.pk]))
@@ -189,14 +189,14 @@ def test_a_request_that_a_shadow_budget_would_have_refused_says_so(project: Proj
     made = record(key)
     assert "Would have been refused" not in detail(project, bob, made)
     budget = Budget.objects.create(project=project, key=key, period="week", mode="shadow", limit_nano=5 * USD)
-    UsageRecord.objects.filter(pk=made.pk).update(refusing_budget_id=budget.pk)
+    UsageRecord.objects.filter(pk=made.pk).update(blocking_budget_id=budget.pk)
     assert "$5.00 weekly for app" in detail(project, bob, made)
     budget.delete()
     assert "a deleted budget" in detail(project, bob, made)
 
 
 def test_a_request_of_another_project_is_not_found(project: Project, key: ApiKey, charlie: User) -> None:
-    other = Project.objects.found("Charlie's own", owner=charlie)
+    other = Project.objects.create_with_owner("Charlie's own", owner=charlie)
     client = signed_in(charlie)
     assert client.get(reverse("record-detail", args=[other.slug, record(key).pk])).status_code == 404
     assert client.get(reverse("record-detail", args=[project.slug, record(key).pk])).status_code == 404
@@ -220,5 +220,5 @@ def test_a_viewer_reaches_a_request_from_the_overview(project: Project, key: Api
         ("gpt-image-2: estimated_image_output", "gpt-image-2: pictures made, estimated"),
     ],
 )
-def test_what_a_line_of_a_cost_is_for_is_told_in_words(kind: str, words: str) -> None:
-    assert in_words(kind) == words
+def test_cost_lines_have_labels(kind: str, words: str) -> None:
+    assert cost_label(kind) == words

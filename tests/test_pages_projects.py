@@ -15,7 +15,7 @@ from tests.pages_fixtures import USD, busy_project, credential, daily, project_p
 __all__ = ["busy_project", "credential"]
 
 
-def figure(page: str, label: str) -> str:
+def stat(page: str, label: str) -> str:
     """What stands in the tile of this label."""
     return page.split(f">{label}</dt>")[1].split('"stat__value">')[1].split("<", maxsplit=1)[0]
 
@@ -27,7 +27,7 @@ def test_the_landing_page_sells_and_shows_the_gateways_own_address(client: Clien
     assert f"{settings.ENV.public_url}/v1" in page
 
 
-def test_who_is_signed_in_goes_straight_to_the_projects(alice: User) -> None:
+def test_signed_in_users_are_redirected_to_projects(alice: User) -> None:
     assert signed_in(alice).get("/")["Location"] == reverse("project-list")
 
 
@@ -36,13 +36,13 @@ def test_the_list_invites_to_make_the_first_project(charlie: User) -> None:
 
 
 def test_the_list_shows_only_ones_own_projects(project: Project, bob: User, charlie: User) -> None:
-    Project.objects.found("Charlie's", owner=charlie)
+    Project.objects.create_with_owner("Charlie's", owner=charlie)
     page = signed_in(bob).get("/projects/").content.decode()
     assert "Acme" in page
     assert "Charlie" not in page
 
 
-def test_who_makes_a_project_owns_it(charlie: User) -> None:
+def test_creator_owns_the_project(charlie: User) -> None:
     response = signed_in(charlie).post("/projects/new/", {"name": "Robots", "timezone": "Asia/Tokyo"})
     project = Project.objects.get(name="Robots")
     assert response["Location"] == f"/projects/{project.slug}/"
@@ -59,7 +59,7 @@ def test_no_project_takes_the_address_of_a_page(charlie: User) -> None:
 @pytest.mark.parametrize(
     ("field", "value"), [("name", ""), ("name", "x" * 81), ("timezone", "Mars/Olympus"), ("timezone", "localtime"), ("timezone", "")]
 )
-def test_a_wrong_entry_is_refused_beside_its_field(charlie: User, field: str, value: str) -> None:
+def test_invalid_entry_shows_a_field_error(charlie: User, field: str, value: str) -> None:
     page = signed_in(charlie).post("/projects/new/", {"name": "Robots", "timezone": "UTC", field: value}).content.decode()
     assert f'id="id_{field}_error"' in page
     assert not Project.objects.filter(name="Robots").exists()
@@ -91,18 +91,18 @@ def test_the_overview_of_a_new_project_shows_how_to_begin(project: Project, bob:
     assert "Latest requests" not in page
 
 
-def test_the_overview_sums_today_from_records_and_the_month_with_the_roll_up(busy_project: Project, key: ApiKey, bob: User) -> None:
+def test_overview_sums_today_from_records_and_month_from_rollup(busy_project: Project, key: ApiKey, bob: User) -> None:
     today = busy_project.today()
     page = signed_in(bob).get(reverse("project-overview", args=[busy_project.slug])).content.decode()
-    assert figure(page, "Spent today") == "$2.00"
-    assert figure(page, "Spent this month") == ("$2.00" if today.day == 1 else "$42.00")
-    assert figure(page, "Requests today") == "2"
-    assert figure(page, "Failures today") == "1"
+    assert stat(page, "Spent today") == "$2.00"
+    assert stat(page, "Spent this month") == ("$2.00" if today.day == 1 else "$42.00")
+    assert stat(page, "Requests today") == "2"
+    assert stat(page, "Failures today") == "1"
     assert "<strong>$6.00</strong> left" in page
 
 
-def test_the_month_counts_neither_another_month_nor_another_project_nor_today_twice(project: Project, key: ApiKey, charlie: User) -> None:
-    other, _ = ApiKey.objects.mint(Project.objects.found("Charlie's", owner=charlie), "theirs")
+def test_month_total_excludes_other_months_and_projects(project: Project, key: ApiKey, charlie: User) -> None:
+    other, _ = ApiKey.objects.issue(Project.objects.create_with_owner("Charlie's", owner=charlie), "theirs")
     march = dt.date(2026, 3, 10)
     yesterday = march - dt.timedelta(days=1)
     daily(key, yesterday, 1)
@@ -121,13 +121,13 @@ def test_a_day_is_the_projects_own(project: Project, key: ApiKey, bob: User) -> 
     record(key, cost_nano=USD)
     Project.objects.update(timezone="Pacific/Niue")
     page = signed_in(bob).get(reverse("project-overview", args=[project.slug])).content.decode()
-    assert figure(page, "Spent today") == "$0.00"
+    assert stat(page, "Spent today") == "$0.00"
 
 
 def test_the_table_shows_the_newest_requests_with_their_figures(project: Project, key: ApiKey, bob: User) -> None:
     for number in range(25):
         record(key, model=f"model-{number:02}", cost_nano=12_345)
-    record(key, model="refused", outcome=Outcome.BUDGET)
+    record(key, model="refused", outcome=Outcome.BUDGET_EXCEEDED)
     page = signed_in(bob).get(reverse("project-overview", args=[project.slug])).content.decode()
     rows = page.split("<tbody>")[1].split("</tbody>")[0]
     assert rows.count("<tr>") == 20
@@ -153,7 +153,7 @@ def test_a_request_without_a_price_is_not_shown_as_free(project: Project, key: A
 
 def test_names_that_people_type_are_escaped(project: Project, alice: User) -> None:
     Project.objects.update(name="<script>alert(1)</script>")
-    key, _ = ApiKey.objects.mint(project, "<img src=x onerror=alert(1)>")
+    key, _ = ApiKey.objects.issue(project, "<img src=x onerror=alert(1)>")
     record(key, model="<b>bold</b>")
     client = signed_in(alice)
     for name in ("project-overview", "key-list", "project-settings"):

@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.prices import PER_MILLION, Fee, PictureRates, Price, Rates, Schedule, Tokens, bundled, explain, flat
+from billing.prices import PER_MILLION, Fee, ImageModelRates, Price, Rates, TierRates, Tokens, break_down, bundled_price, simple_price
 
 rate = st.integers(0, 10**12)
 rates = st.builds(Rates, rate, rate, rate, rate, rate, st.none() | rate)
 steps = st.dictionaries(st.integers(1, 10**6), rates, max_size=3).map(lambda found: tuple(sorted(found.items(), key=lambda tier: tier[0])))
 SERVICES = ("flex", "priority", "fast", "batch", "us", "fast_us", "priority_us")
 KINDS = ("web_search", "file_search", "code_interpreter")
-services = st.dictionaries(st.sampled_from(SERVICES), st.builds(Schedule, rates, steps), max_size=3)
+services = st.dictionaries(st.sampled_from(SERVICES), st.builds(TierRates, rates, steps), max_size=3)
 tool_fees = st.dictionaries(st.sampled_from(KINDS), st.tuples(rate, st.booleans()), max_size=3).map(
     lambda found: tuple(Fee(kind, nano, once) for kind, (nano, once) in found.items())
 )
@@ -26,14 +26,19 @@ prices = st.builds(
     base=rates,
     tiers=steps,
     source=st.just("test"),
-    per_request=rate,
-    services=services.map(lambda found: tuple(found.items())),
-    extras=st.builds(lambda tools, tokens: (*tools, *tokens), tool_fees, token_fees),
-    pictures=st.lists(st.builds(PictureRates, st.sampled_from(("gpt-image-1", "gpt-image-2")), *[rate] * 6), max_size=2).map(tuple),
+    request_fee_nano=rate,
+    service_tiers=services.map(lambda found: tuple(found.items())),
+    extra_fees=st.builds(lambda tools, tokens: (*tools, *tokens), tool_fees, token_fees),
+    image_models=st.lists(st.builds(ImageModelRates, st.sampled_from(("gpt-image-1", "gpt-image-2")), *[rate] * 6), max_size=2).map(tuple),
 )
 count = st.integers(0, 10**6)
-DRAWN = ("gpt-image-1: image_output", "gpt-image-2.6: image_input", "gpt-image-3: text_input", "gpt-image-2: estimated_image_output")
-calls = st.dictionaries(st.sampled_from((*KINDS, *DRAWN, "web_fetch", "input_audio")), st.integers(0, 20))
+IMAGE_MODEL_KINDS = (
+    "gpt-image-1: image_output",
+    "gpt-image-2.6: image_input",
+    "gpt-image-3: text_input",
+    "gpt-image-2: estimated_image_output",
+)
+calls = st.dictionaries(st.sampled_from((*KINDS, *IMAGE_MODEL_KINDS, "web_fetch", "input_audio")), st.integers(0, 20))
 BILLED = {
     "": ("", "default", "standard", "on_demand", "standard_us"),
     "auto": ("", "default", "priority", "standard_us", "priority_us"),
@@ -48,15 +53,15 @@ BILLED = {
 
 
 @st.composite
-def uses(draw: st.DrawFn) -> tuple[Tokens, int]:
+def usages(draw: st.DrawFn) -> tuple[Tokens, int]:
     """Tokens, and an input bound that they do not pass."""
     output = draw(count)
     tokens = Tokens(draw(count), draw(count), draw(count), draw(count), output, draw(st.integers(0, output)))
     return tokens, tokens.prompt + draw(count)
 
 
-@given(prices, uses(), st.sampled_from(list(BILLED)), st.data(), calls)
-def test_no_split_tier_or_tool_costs_more_than_the_bound(
+@given(prices, usages(), st.sampled_from(list(BILLED)), st.data(), calls)
+def test_cost_never_exceeds_the_maximum(
     price: Price, used: tuple[Tokens, int], asked: str, data: st.DataObject, limits: dict[str, int]
 ) -> None:
     tokens, bound = used
@@ -64,19 +69,19 @@ def test_no_split_tier_or_tool_costs_more_than_the_bound(
     made = {kind: data.draw(st.integers(0, most)) for kind, most in limits.items()}
     made["output_image"] = data.draw(st.integers(0, tokens.output))
     made["output_audio"] = data.draw(st.integers(0, tokens.output - made["output_image"]))
-    assert price.served(served).cost(tokens, made) <= price.ceiling(asked, limits).bound(bound, tokens.output)
+    assert price.for_tier(served).cost(tokens, made) <= price.max_cost(asked, limits).upper_bound(bound, tokens.output)
 
 
 @given(prices, count, st.integers(0, 10**15), st.sampled_from(list(BILLED)), calls)
-def test_the_output_that_an_amount_affords_does_not_cost_more_than_the_amount(
+def test_affordable_output_does_not_cost_more_than_the_amount(
     price: Price, prompt: int, amount: int, asked: str, limits: dict[str, int]
 ) -> None:
-    ceiling = price.ceiling(asked, limits)
-    output = ceiling.affordable_output(amount, prompt)
+    ceiling = price.max_cost(asked, limits)
+    output = ceiling.max_output_for(amount, prompt)
     if output is None:
-        assert ceiling.bound(prompt, 10**9) == ceiling.bound(prompt, 0)
+        assert ceiling.upper_bound(prompt, 10**9) == ceiling.upper_bound(prompt, 0)
     else:
-        assert output == 0 or ceiling.bound(prompt, output) <= amount
+        assert output == 0 or ceiling.upper_bound(prompt, output) <= amount
 
 
 @pytest.mark.parametrize(
@@ -97,34 +102,34 @@ def test_free_output_is_unlimited_and_any_other_is_limited_by_what_is_left(
     rates: Rates, fee: int, left: int, affordable: int | None
 ) -> None:
     """`left` nano-USD remain after the fee and 100 tokens of input."""
-    ceiling = Price(base=rates, per_request=fee, source="test").ceiling()
-    amount = ceiling.bound(100, 0) + left
-    assert ceiling.affordable_output(amount, 100) == affordable
+    ceiling = Price(base=rates, request_fee_nano=fee, source="test").max_cost()
+    amount = ceiling.upper_bound(100, 0) + left
+    assert ceiling.max_output_for(amount, 100) == affordable
 
 
 def test_a_tier_with_free_output_does_not_lift_the_limit_of_another() -> None:
     dear = Rates(0, 0, 0, 0, 10**9)
-    ceiling = Price(base=Rates(0, 0, 0, 0, 0), services=(("priority", Schedule(dear)),), source="test").ceiling("priority")
-    assert ceiling.affordable_output(5_000, 100) == 5
+    ceiling = Price(base=Rates(0, 0, 0, 0, 0), service_tiers=(("priority", TierRates(dear)),), source="test").max_cost("priority")
+    assert ceiling.max_output_for(5_000, 100) == 5
 
 
-@given(prices, uses(), calls)
+@given(prices, usages(), calls)
 def test_the_lines_of_an_explanation_sum_to_the_cost(price: Price, used: tuple[Tokens, int], made: dict[str, int]) -> None:
     tokens, _ = used
     cost = price.cost(tokens, made)
-    lines = explain(price, tokens, made, cost)
-    assert sum(line.amount for line in lines) == cost * PER_MILLION
-    assert all(line.amount == line.quantity * line.rate * PER_MILLION // line.per for line in lines if line.rate is not None)
+    lines = break_down(price, tokens, made, cost)
+    assert sum(line.amount_femto for line in lines) == cost * PER_MILLION
+    assert all(line.amount_femto == line.quantity * line.rate * PER_MILLION // line.per for line in lines if line.rate is not None)
     assert "held" not in [line.kind for line in lines]
 
 
-@given(prices, uses(), calls)
+@given(prices, usages(), calls)
 def test_what_a_record_keeps_of_a_price_makes_the_same_cost(price: Price, used: tuple[Tokens, int], made: dict[str, int]) -> None:
     tokens, _ = used
-    kept = price.without_unused(made)
+    kept = price.only_used_fees(made)
     assert kept.cost(tokens, made) == price.cost(tokens, made)
-    assert explain(kept, tokens, made, price.cost(tokens, made)) == explain(price, tokens, made, price.cost(tokens, made))
-    assert {fee.kind for fee in kept.extras} <= {kind for kind, count in made.items() if count}
+    assert break_down(kept, tokens, made, price.cost(tokens, made)) == break_down(price, tokens, made, price.cost(tokens, made))
+    assert {fee.kind for fee in kept.extra_fees} <= {kind for kind, count in made.items() if count}
 
 
 @given(prices)
@@ -141,29 +146,29 @@ def test_a_cost_is_rounded_once_over_all_buckets() -> None:
     price = Price(base=Rates(input=400_000, cache_read=400_000, cache_write_5m=0, cache_write_1h=0, output=0), source="test")
     assert price.cost(Tokens(input=1)) == 0
     assert price.cost(Tokens(input=1, cache_read=1)) == 1
-    assert [line.kind for line in explain(price, Tokens(input=1, cache_read=1), None, 1)] == ["input", "cache_read", "rounding"]
+    assert [line.kind for line in break_down(price, Tokens(input=1, cache_read=1), None, 1)] == ["input", "cache_read", "rounding"]
 
 
 def test_a_tier_applies_to_all_tokens_of_a_request_beyond_its_start() -> None:
-    cheap, dear = flat("1", "2", "test").base, flat("10", "20", "test").base
+    cheap, dear = simple_price("1", "2", "test").base, simple_price("10", "20", "test").base
     price = Price(base=cheap, source="test", tiers=((200_000, dear),))
     assert price.cost(Tokens(input=200_000, output=1_000_000)) == 2_200_000_000
     assert price.cost(Tokens(input=100_000, cache_read=100_001, output=1_000_000)) == 22_000_010_000
 
 
 def test_reasoning_is_part_of_the_output_and_not_charged_twice() -> None:
-    assert flat("1", "2", "test").cost(Tokens(output=1_000_000, reasoning=900_000)) == 2_000_000_000
+    assert simple_price("1", "2", "test").cost(Tokens(output=1_000_000, reasoning=900_000)) == 2_000_000_000
 
 
-def test_what_was_held_for_a_request_of_unknown_use_is_said_to_be_so() -> None:
-    lines = explain(flat("1", "2", "test"), Tokens(input=1_000_000), None, 5_000_000_000)
-    assert [(line.kind, line.amount) for line in lines] == [("input", 10**15), ("held", 4 * 10**15)]
+def test_charge_of_a_reservation_is_labelled_reserved() -> None:
+    lines = break_down(simple_price("1", "2", "test"), Tokens(input=1_000_000), None, 5_000_000_000)
+    assert [(line.kind, line.amount_femto) for line in lines] == [("input", 10**15), ("held", 4 * 10**15)]
 
 
 def test_a_request_that_was_charged_nothing_has_no_lines() -> None:
-    free = Price(base=Rates(0, 0, 0, 0, 0), source="test", per_request=5)
-    assert explain(free, Tokens(), None, 0) == ()
-    assert explain(None, Tokens(input=10), None, 0) == ()
+    free = Price(base=Rates(0, 0, 0, 0, 0), source="test", request_fee_nano=5)
+    assert break_down(free, Tokens(), None, 0) == ()
+    assert break_down(None, Tokens(input=10), None, 0) == ()
 
 
 AT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -171,7 +176,7 @@ AT = datetime(2026, 11, 1, tzinfo=UTC)
 
 
 def priced(provider: str, model: str) -> Price:
-    price = bundled(provider, model, AT)
+    price = bundled_price(provider, model, AT)
     assert price is not None
     return price
 
@@ -187,7 +192,7 @@ def priced(provider: str, model: str) -> Price:
     ],
 )
 def test_openai_is_billed_by_the_tier_that_it_served_in(tier: str, nano: int) -> None:
-    price = priced("openai", "gpt-5").served(tier)
+    price = priced("openai", "gpt-5").for_tier(tier)
     assert price.cost(Tokens(input=2_000, cache_read=10_000, output=1_000)) == nano
 
 
@@ -203,7 +208,7 @@ def test_openai_is_billed_by_the_tier_that_it_served_in(tier: str, nano: int) ->
     ],
 )
 def test_anthropic_is_billed_by_the_mode_that_it_served_in(tier: str, nano: int) -> None:
-    price = priced("anthropic", "claude-opus-4-8").served(tier)
+    price = priced("anthropic", "claude-opus-4-8").for_tier(tier)
     assert price.cost(Tokens(1_000, 2_000, 3_000, 400, 500)) == nano
 
 
@@ -219,24 +224,24 @@ def test_anthropic_is_billed_by_the_mode_that_it_served_in(tier: str, nano: int)
 )
 def test_inference_in_the_us_costs_a_tenth_more(tier: str, nano: int) -> None:
     used = Tokens(1_000, 2_000, 3_000, 400, 500)
-    assert priced("anthropic", "claude-opus-4-8").served(tier).cost(used) == nano
-    assert priced("anthropic", "claude-opus-4-8").served(tier).cost(Tokens(), {"web_search": 1}) == 10_000_000
+    assert priced("anthropic", "claude-opus-4-8").for_tier(tier).cost(used) == nano
+    assert priced("anthropic", "claude-opus-4-8").for_tier(tier).cost(Tokens(), {"web_search": 1}) == 10_000_000
     older = priced("anthropic", "claude-sonnet-4-5")
-    assert older.served("standard_us") == older.served("standard")
+    assert older.for_tier("standard_us") == older.for_tier("standard")
     assert not any(name.endswith("us") for model in ("claude-haiku-4-5-20251001", "claude-3-haiku") for name, _ in bundled_services(model))
 
 
-def bundled_services(model: str) -> tuple[tuple[str, Schedule], ...]:
-    return priced("anthropic", model).services
+def bundled_services(model: str) -> tuple[tuple[str, TierRates], ...]:
+    return priced("anthropic", model).service_tiers
 
 
 @pytest.mark.parametrize(
     ("asked", "nano"),
     [("auto", 11_000_000_000), ("auto_global", 10_000_000_000), ("fast", 22_000_000_000), ("fast_global", 20_000_000_000)],
 )
-def test_a_request_that_does_not_say_where_it_runs_is_held_at_the_price_of_the_us(asked: str, nano: int) -> None:
+def test_unspecified_region_reserves_at_us_price(asked: str, nano: int) -> None:
     """A million tokens, written to a cache for an hour."""
-    assert priced("anthropic", "claude-opus-4-8").ceiling(asked).bound(1_000_000, 0) == nano
+    assert priced("anthropic", "claude-opus-4-8").max_cost(asked).upper_bound(1_000_000, 0) == nano
 
 
 def test_tools_that_vendors_run_are_billed_by_the_call() -> None:
@@ -262,7 +267,7 @@ def test_google_bills_a_look_up_on_the_map_by_the_prompt_or_by_the_query() -> No
     # ai.google.dev/gemini-api/docs/pricing: 25 USD for 1,000 grounded prompts (2.5), 14 for 1,000 queries (3 and later).
     assert priced("google", "gemini-2.5-flash").cost(Tokens(), {"google_maps": 4}) == 25_000_000
     assert priced("google", "gemini-3.8-flash").cost(Tokens(), {"google_maps": 4}) == 4 * 14_000_000
-    assert priced("google", "gemini-3.8-flash").ceiling("", {"google_maps": 10}).fees == 10 * 14_000_000
+    assert priced("google", "gemini-3.8-flash").max_cost("", {"google_maps": 10}).fees_nano == 10 * 14_000_000
 
 
 def test_perplexity_bills_requests_searches_and_reasoning_by_themselves() -> None:
@@ -271,10 +276,10 @@ def test_perplexity_bills_requests_searches_and_reasoning_by_themselves() -> Non
     deep = priced("perplexity", "sonar-deep-research")
     used = Tokens(input=1_000, output=5_000, reasoning=4_000)
     assert deep.cost(used, {"web_search": 2}) == 2_000_000 + 8_000_000 + 12_000_000 + 10_000_000
-    assert [line.kind for line in explain(deep, used, {"web_search": 2}, 32_000_000)] == ["input", "output", "reasoning", "web_search"]
+    assert [line.kind for line in break_down(deep, used, {"web_search": 2}, 32_000_000)] == ["input", "output", "reasoning", "web_search"]
 
 
-def test_sound_and_pictures_cost_more_than_text() -> None:
+def test_audio_and_images_cost_more_than_text() -> None:
     # ai.google.dev/gemini-api/docs/pricing: gemini-2.5-flash 0.30, for sound 1; gemini-2.5-flash-image 30 out instead of 2.50.
     used = Tokens(input=10_000, output=2_000)
     assert priced("google", "gemini-2.5-flash").cost(used, {"input_audio": 4_000}) == 6_000 * 300 + 4_000 * 1_000 + 2_000 * 2_500
@@ -282,7 +287,7 @@ def test_sound_and_pictures_cost_more_than_text() -> None:
     # developers.openai.com/api/docs/pricing, gpt-audio: 2.50 and 10 for text, 32 and 64 for sound.
     spoken = priced("openai", "gpt-audio")
     assert spoken.cost(used, {"input_audio": 10_000, "output_audio": 2_000}) == 10_000 * 32_000 + 2_000 * 64_000
-    assert spoken.ceiling("", {"input_audio": 10_000}).bound(10_000, 2_000) == 10_000 * 32_000 + 2_000 * 64_000
+    assert spoken.max_cost("", {"input_audio": 10_000}).upper_bound(10_000, 2_000) == 10_000 * 32_000 + 2_000 * 64_000
 
 
 def test_sound_that_is_read_from_a_cache_costs_what_cached_sound_does() -> None:
@@ -300,7 +305,7 @@ def test_models_whose_sound_the_catalogue_leaves_out_have_its_price() -> None:
     assert priced("openai", "gpt-4o-mini-audio-preview").cost(Tokens(output=1), {"output_audio": 1}) == 20_000
 
 
-def test_pictures_of_a_tool_are_billed_by_the_tokens_of_the_model_that_draws_them() -> None:
+def test_tool_images_are_billed_at_the_image_model_rates() -> None:
     # developers.openai.com/api/docs/pricing, "Image generation models": gpt-image-2 and later 5 text, 8 and 2 pictures, 30 drawn;
     # gpt-image-1.5 10 for text and 32 for what it draws; gpt-image-1-mini 2, 2.50 and 8.
     chat = priced("openai", "gpt-5")
@@ -315,15 +320,15 @@ def test_pictures_of_a_tool_are_billed_by_the_tokens_of_the_model_that_draws_the
     assert chat.cost(Tokens(), used) == 100 * 5_000 + 40 * 1_250 + 1_000 * 8_000 + 300 * 2_000 + 7_024 * 30_000
     assert chat.cost(Tokens(), {"gpt-image-1.5-2025-12-16: text_output": 10, "gpt-image-1.5: image_output": 10}) == 100_000 + 320_000
     assert chat.cost(Tokens(), {"gpt-image-1-mini: estimated_image_output": 1_000}) == 8_000_000
-    lines = explain(chat, Tokens(), used, chat.cost(Tokens(), used))
+    lines = break_down(chat, Tokens(), used, chat.cost(Tokens(), used))
     assert [(line.kind, line.quantity, line.rate) for line in lines][-1] == ("gpt-image-2.6-sunburst: image_output", 7_024, 30 * 10**9)
 
 
-def test_a_model_for_pictures_that_nobody_knows_costs_what_the_dearest_does() -> None:
+def test_unknown_image_model_costs_the_highest_rate() -> None:
     assert priced("openai", "gpt-5").cost(Tokens(), {"gpt-image-9: image_output": 1_000}) == 40_000_000
 
 
-def test_every_model_for_pictures_that_is_known_has_the_rates_that_its_name_leads_to() -> None:
+def test_known_image_models_resolve_to_their_own_rates() -> None:
     chat = priced("openai", "gpt-5")
     for model in ("gpt-image-2.5-flare", "gpt-image-2.5-sunburst", "gpt-image-2-2026-04-21"):
         own = priced("openai", model)
@@ -335,34 +340,34 @@ def test_a_model_that_always_searches_costs_its_search() -> None:
     assert priced("openai", "gpt-4o-search-preview").cost(Tokens(input=1_000_000)) == 2_500_000_000 + 25_000_000
 
 
-def test_a_request_whose_tier_the_provider_chooses_is_held_at_the_dearest() -> None:
+def test_auto_service_tier_reserves_at_the_highest_price() -> None:
     price = priced("openai", "gpt-5")
-    assert price.ceiling("auto").bound(1_000_000, 0) == 2_500_000_000
-    assert price.ceiling("default").bound(1_000_000, 0) == 1_250_000_000
-    assert price.ceiling("flex").bound(1_000_000, 0) == 1_250_000_000
+    assert price.max_cost("auto").upper_bound(1_000_000, 0) == 2_500_000_000
+    assert price.max_cost("default").upper_bound(1_000_000, 0) == 1_250_000_000
+    assert price.max_cost("flex").upper_bound(1_000_000, 0) == 1_250_000_000
 
 
-def test_what_tools_may_fetch_is_held_too() -> None:
+def test_tool_input_tokens_are_reserved() -> None:
     price = priced("anthropic", "claude-opus-4-8")
-    assert price.ceiling("_global", {"web_search": 2}).bound(0, 0) == 2 * 10_000_000 + 2 * 25_000 * 10_000
+    assert price.max_cost("_global", {"web_search": 2}).upper_bound(0, 0) == 2 * 10_000_000 + 2 * 25_000 * 10_000
 
 
 def test_known_models_have_prices() -> None:
-    price = bundled("openai", "gpt-4o-mini")
+    price = bundled_price("openai", "gpt-4o-mini")
     assert price is not None
     assert (price.base.input, price.base.cache_read, price.base.output) == (150_000_000, 75_000_000, 600_000_000)
 
 
 def test_a_cache_that_lives_longer_costs_no_less_to_write() -> None:
-    price = bundled("anthropic", "claude-sonnet-4-5")
+    price = bundled_price("anthropic", "claude-sonnet-4-5")
     assert price is not None
     assert price.base.cache_read < price.base.input < price.base.cache_write_5m <= price.base.cache_write_1h
 
 
 def test_a_price_follows_the_time_of_day_to_the_half_hour() -> None:
-    before, after = (bundled("deepseek", "deepseek-chat", datetime(2025, 6, 1, 0, minute, tzinfo=UTC)) for minute in (29, 31))
+    before, after = (bundled_price("deepseek", "deepseek-chat", datetime(2025, 6, 1, 0, minute, tzinfo=UTC)) for minute in (29, 31))
     assert before is not None and after is not None and before.base.output != after.base.output
 
 
 def test_an_unknown_model_is_unpriced_and_not_free() -> None:
-    assert bundled("openai", "no-such-model") is None
+    assert bundled_price("openai", "no-such-model") is None

@@ -10,9 +10,9 @@ from aiohttp import web
 from billing.models import Budget, UsageRecord
 from keys.models import ApiKey
 from projects.models import Project
-from proxy.formats.anthropic.relay import AnthropicCall
+from proxy.formats.anthropic.relay import MessagesRequest
 from proxy.models import Credential
-from tests.live import LiveGateway, the_record
+from tests.live import LiveGateway, only_record
 from tests.upstream import LocalUpstream
 
 pytestmark = pytest.mark.databases
@@ -22,23 +22,23 @@ USD = 10**9
 
 def account(project: Project, upstream: LocalUpstream, provider: str) -> None:
     credential = Credential(project=project, slug=provider, provider=provider, base_url=upstream.url.removesuffix("/v1"))
-    credential.store_secret("sk-provider-secret")
+    credential.set_secret("sk-provider-secret")
     credential.save()
 
 
 def charged(gateway: LiveGateway, project: Project, path: str, body: dict[str, Any]) -> UsageRecord:
     """With a key that has a budget."""
-    key, token = ApiKey.objects.mint(project, "budgeted")
+    key, token = ApiKey.objects.issue(project, "budgeted")
     Budget.objects.create(project=project, key=key, period="day", limit_nano=100 * USD)
     answer = httpx.post(f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20)
     assert answer.status_code == 200, answer.text
-    record = the_record()
-    assert sum(line.amount for line in record.lines) == record.cost_nano * 10**6
-    assert record.held_nano is not None and record.held_nano >= record.cost_nano
+    record = only_record()
+    assert sum(line.amount_femto for line in record.cost_lines) == record.cost_nano * 10**6
+    assert record.reserved_nano is not None and record.reserved_nano >= record.cost_nano
     return record
 
 
-def claude_in(place: str) -> Any:
+def anthropic_response_in(place: str) -> Any:
     async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         usage = {"input_tokens": 1_000, "output_tokens": 100, "cache_creation_input_tokens": 0, "inference_geo": place}
         content = [{"type": "text", "text": "Hi"}]
@@ -53,28 +53,28 @@ def test_inference_in_the_us_is_charged_by_what_anthropic_says(
 ) -> None:
     """1,000 x 5 + 100 x 25 millionths of a dollar, and a tenth more. A request of another format cannot say where; a workspace can."""
     account(demo_project, upstream, "anthropic")
-    upstream.answer = claude_in(place)
+    upstream.handler = anthropic_response_in(place)
     message = {"role": "user", "content": "x" * 1_000}
     asked = {"model": "anthropic/claude-opus-4-8", "messages": [message], "max_tokens": 100}
     assert charged(live_gateway, demo_project, "/v1/chat/completions", asked).cost_nano == nano
 
 
 @pytest.mark.parametrize(("where", "held"), [({}, 11), ({"inference_geo": "us"}, 11), ({"inference_geo": "global"}, 10)])
-def test_what_is_held_allows_for_the_us_unless_the_request_rules_it_out(
+def test_reservation_includes_us_surcharge_unless_excluded(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, where: dict[str, str], held: int
 ) -> None:
     account(demo_project, upstream, "anthropic")
-    upstream.answer = claude_in("global")
+    upstream.handler = anthropic_response_in("global")
     message = {"role": "user", "content": "x" * 1_000}
     asked = {"model": "anthropic/claude-opus-4-8", "messages": [message], "max_tokens": 100, **where}
-    bound = AnthropicCall(json.dumps(asked).encode()).call.input_bound
+    bound = MessagesRequest(json.dumps(asked).encode()).facts.max_input_tokens
     record = charged(live_gateway, demo_project, "/v1/messages", asked)
-    assert record.held_nano == (bound * 1_000 + 100 * 2_500) * held
+    assert record.reserved_nano == (bound * 1_000 + 100 * 2_500) * held
 
 
 @pytest.mark.parametrize(("model", "fee"), [("gemini-2.5-flash", 25_000_000), ("gemini-3.5-flash", 2 * 14_000_000)])
 @pytest.mark.parametrize("stream", [False, True])
-def test_look_ups_on_the_map_are_held_and_charged(
+def test_maps_grounding_is_reserved_and_charged(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, model: str, fee: int, stream: bool
 ) -> None:
     account(demo_project, upstream, "gemini")
@@ -85,11 +85,11 @@ def test_look_ups_on_the_map_are_held_and_charged(
     async def answer(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.Response(body=b"data: %s\r\n\r\n" % json.dumps(said).encode()) if stream else web.json_response(said)
 
-    upstream.answer = answer
+    upstream.handler = answer
     asked = {"contents": [{"role": "user", "parts": [{"text": "Where?"}]}], "tools": [{"googleMaps": {}}]}
     verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
     record = charged(live_gateway, demo_project, f"/v1beta/models/gemini/{model}:{verb}", asked)
-    assert record.tool_calls == {"google_maps": 2}
-    assert record.price_kept is not None
-    rates = record.price_kept.base
+    assert record.billable_extras == {"google_maps": 2}
+    assert record.applied_price is not None
+    rates = record.applied_price.base
     assert record.cost_nano == fee + (10 * rates.input + 5 * rates.output) // 10**6

@@ -12,7 +12,7 @@ import pytest
 
 from tests.process import GatewayProcess, silent_server
 
-HELD = 13 * 1000 + 500 * 2000
+OPEN_RESERVATIONS_SQL = 13 * 1000 + 500 * 2000
 """What the demo model's request in these tests is admitted for: 13 tokens in, 500 out."""
 
 
@@ -23,10 +23,10 @@ def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
     gateway = GatewayProcess(data)
     yield gateway
     if gateway.process is not None and gateway.process.poll() is None:
-        gateway.end(signal.SIGKILL)
+        gateway.stop(signal.SIGKILL)
 
 
-def test_first_start_prints_a_curl_line_that_works_and_the_next_start_keeps_everything(gateway: GatewayProcess) -> None:
+def test_first_start_prints_a_working_curl_command(gateway: GatewayProcess) -> None:
     gateway.start()
     shown = gateway.output.read_text()
     assert f"http://localhost:{gateway.port}" in shown and "operator@localhost" in shown
@@ -34,7 +34,7 @@ def test_first_start_prints_a_curl_line_that_works_and_the_next_start_keeps_ever
     answer = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"}).stdout
     assert '"object":"chat.completion"' in answer
     (token,) = set(re.findall(r"sk-gw_\w+", shown))
-    gateway.end()
+    gateway.stop()
     gateway.start()
     assert gateway.post(token).status_code == 200
     assert gateway.output.read_text().count(token) == 2, "the key is shown at the first start alone"
@@ -52,7 +52,7 @@ def test_operator_can_sign_in_with_the_printed_password(gateway: GatewayProcess)
         assert browser.get("/admin/").status_code == 200
 
 
-def test_keys_made_and_revoked_on_the_command_line_hold_while_the_server_runs(gateway: GatewayProcess) -> None:
+def test_keys_created_and_revoked_by_command_apply_at_once(gateway: GatewayProcess) -> None:
     gateway.start()
     printed = gateway.manage("create_api_key", "john.doe", "all", "--daily-budget", "0.000033000", "--rpm", "5")
     token = printed.splitlines()[-1]
@@ -75,31 +75,31 @@ def test_keys_made_and_revoked_on_the_command_line_hold_while_the_server_runs(ga
         ["x", "all", "--project", "no"],
     ],
 )
-def test_wrong_arguments_of_create_api_key_are_told(gateway: GatewayProcess, arguments: list[str]) -> None:
+def test_invalid_create_api_key_arguments_are_reported(gateway: GatewayProcess, arguments: list[str]) -> None:
     gateway.manage("migrate", "-v0")
     done = gateway.run("create_api_key", *arguments)
     assert done.returncode == 1 and "CommandError" in done.stderr and "sk-gw_" not in done.stdout
 
 
-def test_killed_in_a_stream_it_leaves_one_estimate_and_nothing_held(gateway: GatewayProcess) -> None:
+def test_kill_during_a_stream_leaves_one_estimate(gateway: GatewayProcess) -> None:
     gateway.start()
     token = gateway.manage("create_api_key", "app", "all", "--daily-budget", "1").split()[-1]
     stream = gateway.open_stream(token, max_tokens=500)
-    assert gateway.query("SELECT spent_nano, reserved_nano FROM billing_budgetwindow") == [(0, HELD)]
-    gateway.end(signal.SIGKILL)
+    assert gateway.query("SELECT spent_nano, reserved_nano FROM billing_budgetwindow") == [(0, OPEN_RESERVATIONS_SQL)]
+    gateway.stop(signal.SIGKILL)
     stream.close()
     gateway.start()
-    assert gateway.query("SELECT estimated, cost_nano, streamed FROM billing_usagerecord") == [(1, HELD, 1)]
-    assert gateway.query("SELECT spent_nano, reserved_nano FROM billing_budgetwindow") == [(HELD, 0)]
+    assert gateway.query("SELECT estimated, cost_nano, streamed FROM billing_usagerecord") == [(1, OPEN_RESERVATIONS_SQL, 1)]
+    assert gateway.query("SELECT spent_nano, reserved_nano FROM billing_budgetwindow") == [(OPEN_RESERVATIONS_SQL, 0)]
     assert gateway.query("SELECT * FROM billing_reservation") == []
 
 
-def test_told_to_stop_it_lets_streams_finish_and_settles_them(gateway: GatewayProcess) -> None:
+def test_graceful_shutdown_finishes_and_settles_streams(gateway: GatewayProcess) -> None:
     gateway.start()
     token = gateway.manage("create_api_key", "app", "all").split()[-1]
     rest = b""
     with gateway.open_stream(token, max_tokens=100) as stream:
-        assert gateway.end(signal.SIGTERM) < 10
+        assert gateway.stop(signal.SIGTERM) < 10
         while received := stream.recv(65536):
             rest += received
     assert b"[DONE]" in rest
@@ -107,7 +107,7 @@ def test_told_to_stop_it_lets_streams_finish_and_settles_them(gateway: GatewayPr
     assert gateway.query("SELECT * FROM billing_reservation") == []
 
 
-def test_one_database_is_served_by_one_process(gateway: GatewayProcess) -> None:
+def test_sqlite_database_is_served_by_one_process(gateway: GatewayProcess) -> None:
     gateway.start()
     second = GatewayProcess(gateway.data)
     second.output = gateway.data.parent / "second.log"
@@ -121,7 +121,7 @@ from gateway_project import lifespan
 from gateway_project.celery import app
 
 async def start():
-    async with lifespan.services():
+    async with lifespan.running_services():
         print({entry["task"] for entry in app.conf.beat_schedule.values()} - set(app.tasks))
 
 asyncio.run(start())
@@ -133,7 +133,7 @@ def test_before_its_first_request_it_knows_every_task_of_the_schedule(gateway: G
     assert gateway.manage("shell", "-v0", "-c", START_AND_LIST).splitlines()[-1] == "set()"
 
 
-def test_log_is_json_and_holds_neither_key_nor_prompt(gateway: GatewayProcess) -> None:
+def test_log_is_json_without_keys_or_prompts(gateway: GatewayProcess) -> None:
     gateway.start()
     token = gateway.manage("create_api_key", "app", "all").split()[-1]
     secret = "a-very-private-prompt"
@@ -172,7 +172,7 @@ def test_yaml_routes_and_timeout_are_read(tmp_path: Path) -> None:
         assert gateway.query("SELECT cost_nano > 0 FROM billing_usagerecord") == [(1,)]
         answer = gateway.post(token, model="whatever")
         assert (answer.status_code, answer.json()["error"]["type"]) == (504, "timeout")
-        gateway.end()
+        gateway.stop()
 
 
 @pytest.mark.parametrize(
@@ -194,13 +194,13 @@ def test_a_wrong_environment_stops_the_start_and_every_fault_is_named(
     assert all(complaint in str(failure.value) for complaint in complaints) and "Traceback" not in str(failure.value)
 
 
-def test_a_stream_that_outlives_the_stop_is_charged_and_told(gateway: GatewayProcess) -> None:
-    gateway.environment["GATEWAY_STREAMS_FINISH_S"] = "1"
+def test_stream_cut_by_shutdown_is_charged_and_gets_an_error(gateway: GatewayProcess) -> None:
+    gateway.environment["GATEWAY_SHUTDOWN_TIMEOUT_S"] = "1"
     gateway.start()
     token = gateway.manage("create_api_key", "app", "all").split()[-1]
     rest = b""
     with gateway.open_stream(token, max_tokens=2000) as stream:
-        assert gateway.end(signal.SIGTERM) < 10
+        assert gateway.stop(signal.SIGTERM) < 10
         while received := stream.recv(65536):
             rest += received
     assert b"was stopped" in rest and b"[DONE]" not in rest
@@ -209,13 +209,13 @@ def test_a_stream_that_outlives_the_stop_is_charged_and_told(gateway: GatewayPro
     assert gateway.query("SELECT * FROM billing_reservation") == []
 
 
-def test_told_to_stop_it_settles_also_the_stream_of_a_client_that_does_not_read(gateway: GatewayProcess) -> None:
-    gateway.environment["GATEWAY_STREAMS_FINISH_S"] = "1"
+def test_shutdown_settles_the_stream_of_a_stalled_client(gateway: GatewayProcess) -> None:
+    gateway.environment["GATEWAY_SHUTDOWN_TIMEOUT_S"] = "1"
     gateway.start()
     token = gateway.manage("create_api_key", "app", "all", "--daily-budget", "10").split()[-1]
     with gateway.open_stream(token, max_tokens=30_000, n=8, demo={"delay_ms": 0}):
         time.sleep(2)
-        assert gateway.end(signal.SIGTERM) < 10
+        assert gateway.stop(signal.SIGTERM) < 10
     assert gateway.query("SELECT * FROM billing_reservation") == []
     ((outcome, output),) = gateway.query("SELECT outcome, output_tokens FROM billing_usagerecord")
     assert outcome == "unavailable" and 0 < output < 240_000

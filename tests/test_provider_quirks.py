@@ -17,12 +17,12 @@ from proxy.accounts import Account
 from proxy.providers import PROVIDERS
 from tests.upstream import LocalUpstream, completion
 
-Reach = Callable[[str], None]
-SAY_HI = [{"role": "user", "content": "Hi"}]
-CHAT = {"messages": SAY_HI, "temperature": 0.3}
-MESSAGES = {"messages": SAY_HI, "max_tokens": 50}
+ReachProvider = Callable[[str], None]
+HI_MESSAGES = [{"role": "user", "content": "Hi"}]
+CHAT = {"messages": HI_MESSAGES, "temperature": 0.3}
+MESSAGES = {"messages": HI_MESSAGES, "max_tokens": 50}
 CONTENTS = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
-TUNED = {
+TUNED_REQUEST = {
     "seed": 7,
     "topK": 5,
     "candidateCount": 2,
@@ -35,7 +35,7 @@ TUNED = {
 ON_THE_WIRE = {
     "seed": "seed",
     "top_k": "top_k",
-    "choices": "n",
+    "n": "n",
     "presence_penalty": "presence_penalty",
     "frequency_penalty": "frequency_penalty",
     "logprobs": "logprobs",
@@ -44,24 +44,24 @@ ON_THE_WIRE = {
 }
 WEATHER = {"name": "weather", "input_schema": {"type": "object", "properties": {}}}
 CLOCK = {"name": "clock", "input_schema": {"type": "object", "properties": {}}}
-NINE = re.compile(r"[a-zA-Z0-9]{9}")
+NINE_CHARACTER_ID = re.compile(r"[a-zA-Z0-9]{9}")
 
 
 @pytest.fixture
-def reach(monkeypatch: pytest.MonkeyPatch, upstream: LocalUpstream, gateway: httpx.Client) -> Iterator[Reach]:
+def reach_provider(monkeypatch: pytest.MonkeyPatch, upstream: LocalUpstream, gateway: httpx.Client) -> Iterator[ReachProvider]:
     """Moves a provider to the local upstream, each of its formats to a path of its own."""
 
     def move(slug: str) -> None:
         provider = PROVIDERS[slug]
-        moved = replace(provider, bases={format: f"{upstream.url}/{format}" for format in provider.bases})
+        moved = replace(provider, base_urls={format: f"{upstream.url}/{format}" for format in provider.base_urls})
         account = Account(slug, moved, "", "sk-provider", trusted=True)
-        monkeypatch.setattr(routing, "operators_accounts", lambda grant: (account,))
+        monkeypatch.setattr(routing, "operator_accounts_for", lambda grant: (account,))
 
-    upstream.answer = answer
+    upstream.handler = handler
     yield move
 
 
-async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+async def handler(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     usage = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
     if request.path.endswith("/responses"):
         message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello", "annotations": []}]}
@@ -74,7 +74,7 @@ async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespon
 
 
 def sent(upstream: LocalUpstream) -> dict[str, Any]:
-    body: dict[str, Any] = json.loads(upstream.calls[-1].body)
+    body: dict[str, Any] = json.loads(upstream.requests[-1].body)
     return body
 
 
@@ -95,12 +95,12 @@ def generate(gateway: httpx.Client, model: str, config: dict[str, Any]) -> httpx
         ("openai/gpt-5", {"top_k", "temperature", "presence_penalty", "frequency_penalty", "logprobs", "stop"}),
         ("azure/deployment", {"top_k"}),
         ("compatible/llama", {"top_k"}),
-        ("ollama/llama", {"top_k", "choices"}),
+        ("ollama/llama", {"top_k", "n"}),
         ("vllm/llama", set()),
-        ("lmstudio/llama", {"choices", "logprobs"}),
-        ("groq/llama", {"top_k", "choices", "logprobs", "presence_penalty", "frequency_penalty"}),
+        ("lmstudio/llama", {"n", "logprobs"}),
+        ("groq/llama", {"top_k", "n", "logprobs", "presence_penalty", "frequency_penalty"}),
         ("mistral/mistral-large", {"top_k", "logprobs"}),
-        ("deepseek/deepseek-flash", {"top_k", "choices", "seed"}),
+        ("deepseek/deepseek-flash", {"top_k", "n", "seed"}),
         ("together/llama", {"logprobs"}),
         ("fireworks/llama", set()),
         ("openrouter/llama", set()),
@@ -110,12 +110,12 @@ def generate(gateway: httpx.Client, model: str, config: dict[str, Any]) -> httpx
     ],
 )
 def test_settings_that_a_provider_does_not_take_are_left_out_and_named(
-    reach: Reach, gateway: httpx.Client, upstream: LocalUpstream, model: str, lost: set[str]
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, model: str, lost: set[str]
 ) -> None:
     slug = model.partition("/")[0]
-    reach(slug)
-    assert dropped(generate(gateway, model, TUNED)) == lost
-    wire = {**ON_THE_WIRE, **PROVIDERS[slug].quirks.renamed}
+    reach_provider(slug)
+    assert dropped(generate(gateway, model, TUNED_REQUEST)) == lost
+    wire = {**ON_THE_WIRE, **PROVIDERS[slug].quirks.renamed_settings}
     assert {name for name, field in wire.items() if field in sent(upstream)} == wire.keys() - lost
 
 
@@ -133,9 +133,9 @@ def test_settings_that_a_provider_does_not_take_are_left_out_and_named(
     ],
 )
 def test_the_output_limit_has_the_providers_name(
-    reach: Reach, gateway: httpx.Client, upstream: LocalUpstream, model: str, field: str
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, model: str, field: str
 ) -> None:
-    reach(model.partition("/")[0])
+    reach_provider(model.partition("/")[0])
     assert generate(gateway, model, {"maxOutputTokens": 50}).status_code == 200
     limits = {name: value for name, value in sent(upstream).items() if name.startswith("max_")}
     assert limits == {field: 50}
@@ -153,15 +153,15 @@ def test_the_output_limit_has_the_providers_name(
     ],
 )
 def test_reasoning_is_asked_for_in_efforts_that_the_provider_knows(
-    reach: Reach, gateway: httpx.Client, upstream: LocalUpstream, model: str, asked: str, effort: str
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, model: str, asked: str, effort: str
 ) -> None:
-    reach(model.partition("/")[0])
+    reach_provider(model.partition("/")[0])
     assert dropped(generate(gateway, model, {"thinkingConfig": {"thinkingLevel": asked}})) == set()
     assert sent(upstream)["reasoning_effort"] == effort
 
 
-def test_a_renamed_setting_keeps_its_value(reach: Reach, gateway: httpx.Client, upstream: LocalUpstream) -> None:
-    reach("mistral")
+def test_a_renamed_setting_keeps_its_value(reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream) -> None:
+    reach_provider("mistral")
     generate(gateway, "mistral/mistral-large", {"seed": 7})
     assert sent(upstream)["random_seed"] == 7 and "seed" not in sent(upstream)
 
@@ -169,50 +169,54 @@ def test_a_renamed_setting_keeps_its_value(reach: Reach, gateway: httpx.Client, 
 @pytest.mark.parametrize(("slug", "asks"), [("mistral", False), ("groq", True), ("openai", True), ("compatible", True)])
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/completions"])
 def test_usage_is_asked_for_where_the_provider_takes_the_wish(
-    reach: Reach, gateway: httpx.Client, upstream: LocalUpstream, slug: str, asks: bool, path: str
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, slug: str, asks: bool, path: str
 ) -> None:
-    reach(slug)
+    reach_provider(slug)
     body = {"prompt": "Hi"} if path == "/v1/completions" else MESSAGES
     assert gateway.post(path, json={"model": f"{slug}/m", **body, "stream": True}).status_code == 200
     assert sent(upstream).get("stream_options") == ({"include_usage": True} if asks else None)
 
 
-def test_a_relayed_request_keeps_what_the_client_wrote(reach: Reach, gateway: httpx.Client, upstream: LocalUpstream) -> None:
-    reach("mistral")
+def test_a_relayed_request_keeps_what_the_client_wrote(
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
+    reach_provider("mistral")
     body = {"model": "mistral/m", **CHAT, "seed": 7, "logprobs": True, "stream": True, "stream_options": {"include_usage": True}}
     response = gateway.post("/v1/chat/completions", json=body)
     assert sent(upstream) == {**body, "model": "m"} and dropped(response) == set()
 
 
 def test_a_limit_that_the_gateway_sets_has_the_providers_name(
-    reach: Reach, gateway: httpx.Client, upstream: LocalUpstream, demo_project: Project
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     Budget.objects.create(project=demo_project, limit_nano=10**9, period=Period.DAY)
-    reach("groq")
+    reach_provider("groq")
     response = gateway.post("/v1/chat/completions", json={"model": "groq/llama-3.3-70b-versatile", **CHAT})
     assert response.status_code == 200, response.text
     assert sent(upstream)["max_completion_tokens"] == int(response.headers["x-gateway-max-tokens"])
     assert "max_tokens" not in sent(upstream)
 
 
-def test_ids_of_calls_take_the_form_that_mistral_insists_on(reach: Reach, gateway: httpx.Client, upstream: LocalUpstream) -> None:
-    reach("mistral")
+def test_ids_of_calls_take_the_form_that_mistral_insists_on(
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
+    reach_provider("mistral")
     given = ["toolu_01A09q90qw90lq917835lq9", "toolu_01A09q90qw90lq917835lq8", "AbCdEf123"]
     calls = [{"type": "tool_use", "id": id, "name": "weather", "input": {}} for id in given]
     results = [{"type": "tool_result", "tool_use_id": id, "content": id} for id in reversed(given)]
-    turns = [*SAY_HI, {"role": "assistant", "content": calls}, {"role": "user", "content": results}]
+    turns = [*HI_MESSAGES, {"role": "assistant", "content": calls}, {"role": "user", "content": results}]
     body = {"model": "mistral/m", "max_tokens": 50, "messages": turns, "tools": [WEATHER]}
     for _ in range(2):
         assert gateway.post("/v1/messages", json=body).status_code == 200
-    assert upstream.calls[0].body == upstream.calls[1].body
+    assert upstream.requests[0].body == upstream.requests[1].body
     _, called, *answered = sent(upstream)["messages"]
     made = [call["id"] for call in called["tool_calls"]]
-    assert len(set(made)) == 3 and all(map(NINE.fullmatch, made)) and made[2] == "AbCdEf123"
+    assert len(set(made)) == 3 and all(map(NINE_CHARACTER_ID.fullmatch, made)) and made[2] == "AbCdEf123"
     assert {result["content"]: result["tool_call_id"] for result in answered} == dict(zip(given, made, strict=True))
 
 
-def test_a_schema_is_told_in_words_where_the_provider_only_knows_json(reach: Reach, gateway: httpx.Client, upstream: LocalUpstream) -> None:
-    reach("deepseek")
+def test_unsupported_schema_becomes_an_instruction(reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream) -> None:
+    reach_provider("deepseek")
     schema = {"type": "object", "properties": {"city": {"type": "string"}}}
     response = generate(gateway, "deepseek/m", {"responseMimeType": "application/json", "responseJsonSchema": schema})
     assert dropped(response) == {"response_format"}
@@ -229,18 +233,23 @@ def test_a_schema_is_told_in_words_where_the_provider_only_knows_json(reach: Rea
         ({"type": "any"}, ["weather", "clock"], {"tool_choice"}),
     ],
 )
-def test_a_choice_that_cannot_be_told_narrows_the_tools(
-    reach: Reach, gateway: httpx.Client, upstream: LocalUpstream, choice: dict[str, str], offered: list[str], lost: set[str]
+def test_unsupported_tool_choice_narrows_the_tool_list(
+    reach_provider: ReachProvider,
+    gateway: httpx.Client,
+    upstream: LocalUpstream,
+    choice: dict[str, str],
+    offered: list[str],
+    lost: set[str],
 ) -> None:
-    reach("ollama")
+    reach_provider("ollama")
     body = {"model": "ollama/m", **MESSAGES, "tools": [WEATHER, CLOCK], "tool_choice": choice}
     assert dropped(gateway.post("/v1/messages", json=body)) == lost
     assert [tool["function"]["name"] for tool in sent(upstream).get("tools", [])] == offered
     assert "tool_choice" not in sent(upstream)
 
 
-def test_perplexity_gets_no_field_that_it_does_not_know(reach: Reach, gateway: httpx.Client, upstream: LocalUpstream) -> None:
-    reach("perplexity")
+def test_perplexity_gets_only_supported_fields(reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream) -> None:
+    reach_provider("perplexity")
     asked = {"temperature": 0.3, "user": "u", "tool_choice": "required", "parallel_tool_calls": False, "reasoning_effort": "high"}
     tools = [{"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}]
     response = gateway.post("/v1/chat/completions", json={"model": "perplexity/perplexity/sonar", **CHAT, **asked, "tools": tools})
@@ -269,31 +278,29 @@ def test_perplexity_gets_no_field_that_it_does_not_know(reach: Reach, gateway: h
     ],
 )
 def test_a_provider_is_reached_in_the_format_nearest_to_the_clients(
-    reach: Reach, gateway: httpx.Client, upstream: LocalUpstream, slug: str, client: str, spoken: str
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, slug: str, client: str, spoken: str
 ) -> None:
-    reach(slug)
+    reach_provider(slug)
     body = {"model": f"{slug}/m", **({"input": "Hi"} if client == "responses" else MESSAGES)}
     response = gateway.post(f"/v1/{client}", json=body)
     assert response.status_code == 200, response.text
-    assert upstream.calls[0].path == f"/v1/{spoken}"
+    assert upstream.requests[0].path == f"/v1/{spoken}"
     key = PROVIDERS[slug].auth_headers("sk-provider")
-    assert key.items() <= upstream.calls[0].headers.items()
+    assert key.items() <= upstream.requests[0].headers.items()
 
 
-def test_azure_has_the_deployment_in_the_path_the_version_in_the_query_and_the_key_in_its_own_header(
-    reach: Reach, gateway: httpx.Client, upstream: LocalUpstream
-) -> None:
+def test_azure_url_and_key_header(reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream) -> None:
     queries = []
 
     async def note(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         queries.append(dict(request.query))
         return await completion(request, body)
 
-    reach("azure")
-    upstream.answer = note
+    reach_provider("azure")
+    upstream.handler = note
     body = {"model": "azure/my gpt", **CHAT}
     assert gateway.post("/v1/chat/completions", json=body).status_code == 200
-    (call,) = upstream.calls
+    (call,) = upstream.requests
     assert call.path == "/v1/openai_chat/openai/deployments/my gpt/chat/completions"
     assert queries == [{"api-version": "2024-10-21"}]
     assert call.headers["api-key"] == "sk-provider" and "authorization" not in call.headers
@@ -301,9 +308,9 @@ def test_azure_has_the_deployment_in_the_path_the_version_in_the_query_and_the_k
 
 @pytest.mark.parametrize("slug", ["deepseek", "openrouter", "mistral"])
 def test_tokens_are_estimated_where_a_provider_does_not_count_them(
-    reach: Reach, gateway: httpx.Client, upstream: LocalUpstream, slug: str
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, slug: str
 ) -> None:
-    reach(slug)
-    response = gateway.post("/v1/messages/count_tokens", json={"model": f"{slug}/m", "messages": SAY_HI})
+    reach_provider(slug)
+    response = gateway.post("/v1/messages/count_tokens", json={"model": f"{slug}/m", "messages": HI_MESSAGES})
     assert response.status_code == 200 and response.headers["x-gateway-estimate"] == "true"
-    assert upstream.calls == []
+    assert upstream.requests == []

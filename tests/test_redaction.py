@@ -12,7 +12,7 @@ from gateway_project import logs
 from keys import tokens
 from projects.redaction import contains_key, redact
 from tests.fleet import own_servers
-from tests.live import LiveGateway, the_record
+from tests.live import LiveGateway, only_record
 from tests.process import CHAT, GatewayProcess
 from tests.upstream import LocalUpstream
 
@@ -86,9 +86,9 @@ def test_a_key_as_a_models_name_is_refused_and_recorded_without_it(
     written = body | {"model": str(body["model"]).format(key)} if "model" in body else body
     answer = send(live_gateway, token, path.format(key), written)
     assert answer.status_code == 400 and SECRET_PARTS[name] not in answer.text and "API key" in answer.text
-    record = the_record()
-    assert record.model_asked.endswith("…") and SECRET_PARTS[name] not in str(UsageRecord.objects.values().get())
-    assert not upstream.calls
+    record = only_record()
+    assert record.requested_model.endswith("…") and SECRET_PARTS[name] not in str(UsageRecord.objects.values().get())
+    assert not upstream.requests
 
 
 @pytest.mark.databases
@@ -96,7 +96,7 @@ def test_a_key_as_a_models_name_is_refused_and_recorded_without_it(
 def test_a_key_as_a_requests_id_is_not_used(live_gateway: LiveGateway, token: str, name: str) -> None:
     answer = send(live_gateway, token, "/v1/chat/completions", CHAT, **{"x-request-id": f"my-{KEYS[name]}"})
     assert answer.status_code == 200 and answer.headers["x-request-id"].startswith("req_")
-    assert the_record().request_id == answer.headers["x-request-id"]
+    assert only_record().request_id == answer.headers["x-request-id"]
 
 
 @pytest.mark.databases
@@ -143,7 +143,7 @@ def test_a_key_in_any_part_of_a_request_is_in_no_log_line(tmp_path: Path) -> Non
                     httpx.post(f"{gateway.url}{path}", json=body, headers=headers)
                     httpx.get(f"{gateway.url}{path}", headers=headers)
         finally:
-            gateway.end()
+            gateway.stop()
         written = gateway.output.read_text()
         assert "chat_completions" in written or "chat" in written
         assert [name for name, part in SECRET_PARTS.items() if part in written] == []

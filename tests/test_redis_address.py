@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from billing.ledger.redis.connection import StoreUnavailable
-from billing.ledger.redis.store import Store, Unsupported
+from billing.ledger.redis.connection import RedisUnavailable
+from billing.ledger.redis.store import RedisClient, UnsupportedRedis
 from gateway_project.env import Environment
 from tests.process import ROOT
 from tests.services import Server, valkey_server
@@ -47,7 +47,7 @@ def cached():
     cache.set("a", "b")
     return cache.get("a") == "b"
 
-users = {"ledger": lambda: reader.projects() == [], "cache": cached, "channels": lambda: asyncio.run(channel()), "celery": celery}
+users = {"ledger": lambda: reader.project_ids() == [], "cache": cached, "channels": lambda: asyncio.run(channel()), "celery": celery}
 answers = {}
 for name, ask in users.items():
     try:
@@ -108,7 +108,7 @@ async def behind_tls(server: Server, authority: Authority, host: str = "127.0.0.
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back_reader, back_writer = await asyncio.open_connection("127.0.0.1", int(server.url.split(":")[2].split("/")[0]))
-        tasks.extend(asyncio.create_task(carry(*ends)) for ends in ((reader, back_writer), (back_reader, writer)))
+        tasks.extend(asyncio.create_task(forward(*ends)) for ends in ((reader, back_writer), (back_reader, writer)))
 
     listener = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
     yield listener.sockets[0].getsockname()[1]
@@ -118,7 +118,7 @@ async def behind_tls(server: Server, authority: Authority, host: str = "127.0.0.
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     while data := await reader.read(65536):
         writer.write(data)
     writer.close()
@@ -126,10 +126,10 @@ async def carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 async def ping(url: str) -> bytes:
     """What the ledger's own connection is answered."""
-    store = Store(url, timeout_s=2)
+    store = RedisClient(url, timeout_s=2)
     try:
         await store.open()
-        answer: bytes = await store.call("PING")
+        answer: bytes = await store.command_slow("PING")
         return answer
     finally:
         await store.close()
@@ -155,8 +155,8 @@ ALL = {"ledger": True, "cache": True, "channels": True, "celery": True}
 
 
 @pytest.fixture
-def quick_to_give_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("billing.ledger.redis.store.CONNECT_S", 1)
+def short_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("billing.ledger.redis.store.CONNECT_TIMEOUT_S", 1)
 
 
 async def test_the_certificate_of_an_authority_that_the_url_names_is_trusted(server: Server, authority: Authority) -> None:
@@ -166,18 +166,18 @@ async def test_the_certificate_of_an_authority_that_the_url_names_is_trusted(ser
         assert await users(url) == ALL
 
 
-async def test_a_certificate_of_nobody_known_is_refused_by_all(server: Server, authority: Authority, quick_to_give_up: None) -> None:
+async def test_certificate_of_an_unknown_authority_is_rejected(server: Server, authority: Authority, short_connect_timeout: None) -> None:
     async with behind_tls(server, authority) as port:
         for options in ("", f"?ssl_ca_certs={Authority(authority.home, 'another').file}"):
-            with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            with pytest.raises(RedisUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
                 await ping(f"rediss://127.0.0.1:{port}/0{options}")
             assert True not in (await users(f"rediss://127.0.0.1:{port}/0{options}")).values()
 
 
-async def test_a_certificate_for_another_host_is_refused(server: Server, authority: Authority, quick_to_give_up: None) -> None:
+async def test_a_certificate_for_another_host_is_refused(server: Server, authority: Authority, short_connect_timeout: None) -> None:
     async with behind_tls(server, authority, host="10.0.0.1") as port:
         url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.file}"
-        with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        with pytest.raises(RedisUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
             await ping(url)
         assert True not in (await users(url)).values()
 
@@ -191,7 +191,7 @@ async def test_a_server_that_wants_a_certificate_gets_it(server: Server, authori
         assert await users(url) == ALL
 
 
-async def test_a_user_and_a_password_of_any_letters_are_those_of_the_server(server: Server, quick_to_give_up: None) -> None:
+async def test_a_user_and_a_password_of_any_letters_are_those_of_the_server(server: Server, short_connect_timeout: None) -> None:
     with redis.Redis.from_url(server.url) as client:
         client.execute_command("ACL", "SETUSER", "gate", "on", ">p@ss:w/rd?", "~*", "&*", "+@all")
         address = server.url.removeprefix("redis://")
@@ -201,22 +201,22 @@ async def test_a_user_and_a_password_of_any_letters_are_those_of_the_server(serv
         client.execute_command("ACL", "SETUSER", "default", "resetpass", ">secret")
         try:
             assert await ping(f"redis://:secret@{address}") == b"PONG"
-            with pytest.raises(StoreUnavailable, match="WRONGPASS"):
+            with pytest.raises(RedisUnavailable, match="WRONGPASS"):
                 await ping(f"redis://gate:wrong@{address}")
-            with pytest.raises(StoreUnavailable, match="NOAUTH"):
+            with pytest.raises(RedisUnavailable, match="NOAUTH"):
                 await ping(server.url)
         finally:
             client.execute_command("ACL", "SETUSER", "default", "nopass")
 
 
-async def test_a_user_who_may_not_ask_about_the_server_is_let_in(server: Server) -> None:
+async def test_user_without_info_permission_is_accepted(server: Server) -> None:
     with redis.Redis.from_url(server.url) as client:
         client.execute_command("ACL", "SETUSER", "few", "on", ">few", "~*", "&*", "+@all", "-info", "-config")
     assert await ping(server.url.replace("redis://", "redis://few:few@")) == b"PONG"
 
 
 async def test_a_cluster_is_refused_at_the_start() -> None:
-    with valkey_server(options=("--cluster-enabled", "yes")) as server, pytest.raises(Unsupported, match="Redis Cluster"):
+    with valkey_server(options=("--cluster-enabled", "yes")) as server, pytest.raises(UnsupportedRedis, match="Redis Cluster"):
         await ping(server.url)
 
 
@@ -228,7 +228,7 @@ async def test_a_cluster_is_refused_at_the_start() -> None:
         ("redis://127.0.0.1?ssl_ca_certs=/ca.pem", "unknown options: ssl_ca_certs"),
     ],
 )
-def test_options_that_would_not_hold_for_all_stop_the_start(url: str, fault: str, environment_of: Callable[[str], Environment]) -> None:
+def test_unsupported_url_options_stop_the_start(url: str, fault: str, environment_of: Callable[[str], Environment]) -> None:
     with pytest.raises(ValueError, match=fault):
         environment_of(url)
 

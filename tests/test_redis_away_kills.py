@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from billing.ledger.audit import PROPAGATION
+from billing.ledger.audit import CHANGE_PROPAGATION
 from tests.environment import ON_SERVERS
-from tests.fleet import BILLED, Fleet, fleet, price
+from tests.fleet import BILLED, Cluster, cluster, price
 from tests.services import Server, postgresql_server, valkey_server
 
 pytestmark = [pytest.mark.databases, pytest.mark.skipif(not ON_SERVERS, reason="the embedded mode has no servers")]
@@ -26,20 +26,20 @@ LARGE, SMALL = ("--daily-budget", "1000"), ("--daily-budget", "0.0005")
 
 
 @contextmanager
-def site(data: Path, **variables: str) -> Iterator[tuple[Fleet, Server]]:
+def site(data: Path, **variables: str) -> Iterator[tuple[Cluster, Server]]:
     """One gateway process on servers of its own."""
     with postgresql_server() as database, valkey_server(append_only=True) as store:
         addresses = {"DATABASE_URL": database.url, "REDIS_URL": store.url, **variables}
-        with fleet(data, addresses, processes=1) as gateways:
+        with cluster(data, addresses, processes=1) as gateways:
             yield gateways, store
 
 
-def kill_while_redis_is_away(gateways: Fleet, store: Server, ask: Callable[[], None], *, empty: bool) -> None:
+def kill_while_redis_is_away(gateways: Cluster, store: Server, ask: Callable[[], None], *, empty: bool) -> None:
     """Start the process and Redis again afterwards. `empty`: Redis comes back without its data."""
     process = gateways.processes[0]
     store.kill()
     ask()
-    process.end(signal.SIGKILL)
+    process.stop(signal.SIGKILL)
     store.start()
     if empty:
         with redis.Redis.from_url(store.url) as client:
@@ -47,14 +47,14 @@ def kill_while_redis_is_away(gateways: Fleet, store: Server, ask: Callable[[], N
     process.start()
 
 
-def assert_recorded(gateways: Fleet, requests: int) -> None:
+def assert_recorded(gateways: Cluster, requests: int) -> None:
     deadline = time.monotonic() + RECORDED_S
     while len(gateways.records()) < requests:
         assert time.monotonic() < deadline, f"{len(gateways.records())} of {requests} requests are recorded"
         time.sleep(0.2)
-    gateways.verify()
+    gateways.assert_consistent()
     assert len(gateways.records()) == requests
-    assert gateways.query("SELECT count(*) FROM billing_owedrecord") == [(0,)]
+    assert gateways.query("SELECT count(*) FROM billing_unsentrecord") == [(0,)]
 
 
 CASES = set(product([LARGE, ()], ["closed", "open"], [False, True]))
@@ -78,10 +78,10 @@ def assert_no_record_lost(tmp_path: Path, budget: tuple[str, ...], policy: str, 
     served = policy == "open" or not budget
     with site(tmp_path / "data", GATEWAY_REDIS_DOWN_BUDGETS=policy) as (gateways, store):
         token = gateways.new_key(*budget)
-        assert gateways.storm(token, WARM) == {200: WARM}
+        assert gateways.burst(token, WARM) == {200: WARM}
 
         def ask() -> None:
-            assert gateways.storm(token, REQUESTS) == {200 if served else 503: REQUESTS}
+            assert gateways.burst(token, REQUESTS) == {200 if served else 503: REQUESTS}
             if not budget:
                 time.sleep(BATCH_WAIT_S)
 
@@ -89,7 +89,7 @@ def assert_no_record_lost(tmp_path: Path, budget: tuple[str, ...], policy: str, 
         assert_recorded(gateways, WARM + REQUESTS)
         spent = (WARM + REQUESTS * served) * price().cost(BILLED)
         assert sum(cost for _, _, cost in gateways.records()) == spent
-        assert gateways.storm(token, 1) == {200: 1}
+        assert gateways.burst(token, 1) == {200: 1}
         assert_recorded(gateways, WARM + REQUESTS + 1)
 
 
@@ -97,14 +97,14 @@ def test_spend_beyond_a_budget_that_was_admitted_while_redis_was_away_is_counted
     with site(tmp_path / "data", GATEWAY_REDIS_DOWN_BUDGETS="open") as (gateways, store):
         token = gateways.new_key(*SMALL)
         # What came before a limit was changed is not held against it.
-        time.sleep(PROPAGATION.total_seconds() + 0.5)
-        assert gateways.storm(token, WARM) == {200: WARM}
+        time.sleep(CHANGE_PROPAGATION.total_seconds() + 0.5)
+        assert gateways.burst(token, WARM) == {200: WARM}
 
         def ask() -> None:
-            assert gateways.storm(token, REQUESTS) == {200: REQUESTS}
+            assert gateways.burst(token, REQUESTS) == {200: REQUESTS}
 
         kill_while_redis_is_away(gateways, store, ask, empty=False)
-        assert gateways.storm(token, 1) == {429: 1}
+        assert gateways.burst(token, 1) == {429: 1}
         assert_recorded(gateways, WARM + REQUESTS + 1)
         audit = gateways.audit()
         assert audit.returncode == 0 and "was admitted while Redis was away" in audit.stdout, audit.stdout

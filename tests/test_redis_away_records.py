@@ -9,45 +9,45 @@ import pytest
 import redis
 from asgiref.sync import sync_to_async
 
-from billing.ledger import Demand, LedgerUnavailable, Reservation
-from billing.ledger.redis import Policy, RedisLedger, projects
-from billing.ledger.redis.books import Books, Waiting
-from billing.ledger.redis.scripts import alive
-from billing.ledger.terms import BudgetTerms, Spending
-from billing.models import OwedRecord, UsageRecord
+from billing.ledger import LedgerUnavailable, ReservationGrant, ReserveRequest
+from billing.ledger.redis import OutagePolicy, RedisLedger, projects
+from billing.ledger.redis.books import RecordStore, Waiting
+from billing.ledger.redis.scripts import heartbeat_key
+from billing.ledger.terms import BudgetLimit, WindowBalance
+from billing.models import UnsentRecord, UsageRecord
 from keys.models import ApiKey
 from tests.ledgers import eventually
 from tests.services import Server
 from tests.test_redis_ledger import (
     PRICE,
-    assert_books_agree,
+    assert_ledger_consistent,
     budget,
-    demand,
+    drain_all,
     gateways,
     pytestmark,
-    recorded,
+    recorded_cost,
     reserve,
+    reserve_request,
     server,
     settle,
-    taken,
-    write_all,
+    window_total,
 )  # fmt: skip
-from tests.test_redis_ledger_faults import off_loop
+from tests.test_redis_ledger_faults import run_in_thread
 
 __all__ = ["gateways", "pytestmark", "server"]
 
-OPEN = Policy(timeout_s=0.3, budgets_open=True)
+OPEN = OutagePolicy(timeout_s=0.3, allow_budgeted=True)
 BATCHED_S = 0.25
 
 
 @asynccontextmanager
 async def away(server: Server, *, empty: bool = False) -> AsyncIterator[None]:
     """Redis is killed for the length of the block. `empty`: it comes back without its data."""
-    await off_loop(partial(server.kill))
+    await run_in_thread(partial(server.kill))
     try:
         yield
     finally:
-        await off_loop(partial(server.start))
+        await run_in_thread(partial(server.start))
         if empty:
             with redis.Redis.from_url(server.url) as store:
                 store.flushall()
@@ -55,15 +55,15 @@ async def away(server: Server, *, empty: bool = False) -> AsyncIterator[None]:
 
 async def kill(ledger: RedisLedger) -> None:
     """End it as SIGKILL does: the kernel closes its connections."""
-    await ledger.upkeep.stop()
-    for closing in (ledger.store.close, ledger.books.close, ledger.drained_books.close):
+    await ledger.background_tasks.stop()
+    for closing in (ledger.client.close, ledger.record_store.close, ledger.drain_store.close):
         await closing()
 
 
 async def give_up_on(dead: RedisLedger, heir: RedisLedger, server: Server) -> None:
     """Let the time pass after which a process counts as dead."""
     with redis.Redis.from_url(server.url) as store:
-        store.delete(alive(dead.process))
+        store.delete(heartbeat_key(dead.process_id))
     await eventually(partial(reaped, heir))
 
 
@@ -76,11 +76,11 @@ async def reaped(ledger: RedisLedger) -> bool:
 
 
 async def waiting() -> int:
-    return await OwedRecord.objects.acount()
+    return await UnsentRecord.objects.acount()
 
 
 async def nothing_waits() -> bool:
-    return not await OwedRecord.objects.aexists()
+    return not await UnsentRecord.objects.aexists()
 
 
 async def start_open(server: Server) -> RedisLedger:
@@ -90,8 +90,8 @@ async def start_open(server: Server) -> RedisLedger:
     return ledger
 
 
-async def admitted(ledger: RedisLedger, key: ApiKey, *terms: BudgetTerms) -> tuple[Demand, Reservation]:
-    answer = await reserve(ledger, demand(key, *terms))
+async def admitted(ledger: RedisLedger, key: ApiKey, *terms: BudgetLimit) -> tuple[ReserveRequest, ReservationGrant]:
+    answer = await reserve(ledger, reserve_request(key, *terms))
     assert isinstance(answer, tuple), answer
     return answer
 
@@ -103,46 +103,46 @@ async def test_a_request_under_a_budget_does_not_end_before_a_store_has_its_reco
     held = await admitted(gateways[0], key, terms)
     async with away(server):
         await settle(gateways[0], *held, cost=4)
-        assert await OwedRecord.objects.filter(pk=held[0].id, owner="").aexists()
-        refused = demand(key, terms)
+        assert await UnsentRecord.objects.filter(pk=held[0].id, owner="").aexists()
+        refused = reserve_request(key, terms)
         with pytest.raises(LedgerUnavailable):
             await gateways[0].reserve(refused)
-        refused.draft.cost_nano = 0
-        await gateways[0].record(refused.draft)
-        assert await OwedRecord.objects.filter(pk=refused.id, owner="").aexists()
+        refused.estimate.cost_nano = 0
+        await gateways[0].record(refused.estimate)
+        assert await UnsentRecord.objects.filter(pk=refused.id, owner="").aexists()
     await eventually(nothing_waits)
-    await assert_books_agree(gateways, key, terms)
-    assert await recorded() == 4 and await UsageRecord.objects.acount() == 2
+    await assert_ledger_consistent(gateways, key, terms)
+    assert await recorded_cost() == 4 and await UsageRecord.objects.acount() == 2
 
 
 async def test_records_of_requests_without_a_budget_are_written_in_batches(
     gateways: list[RedisLedger], key: ApiKey, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     batches: list[int] = []
-    owe = Books.owe
+    owe = RecordStore.save_unsent
 
-    async def counted(self: Books, rows: list[object]) -> None:
+    async def counted(self: RecordStore, rows: list[object]) -> None:
         batches.append(len(rows))
         await owe(self, rows)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Books, "owe", counted)
+    monkeypatch.setattr(RecordStore, "save_unsent", counted)
     held = [await admitted(gateways[0], key) for _ in range(30)]
     async with away(server):
         for each in held:
             await settle(gateways[0], *each, cost=1)
         await asyncio.sleep(BATCHED_S)
-        assert await OwedRecord.objects.filter(owner="").acount() == 30
+        assert await UnsentRecord.objects.filter(owner="").acount() == 30
         assert len(batches) < 10
     await eventually(nothing_waits)
-    await write_all(gateways)
-    assert await recorded() == 30 and await UsageRecord.objects.acount() == 30
+    await drain_all(gateways)
+    assert await recorded_cost() == 30 and await UsageRecord.objects.acount() == 30
 
 
 @pytest.mark.parametrize("empty", [False, True])
 async def test_records_of_a_process_that_was_killed_are_counted_once_by_those_that_adopt_them(
     gateways: list[RedisLedger], key: ApiKey, server: Server, monkeypatch: pytest.MonkeyPatch, empty: bool
 ) -> None:
-    monkeypatch.setattr(projects, "GRACE_S", 0.5)
+    monkeypatch.setattr(projects, "REBUILD_GRACE_S", 0.5)
     terms, doomed = await sync_to_async(budget)(key, 9), gateways.pop(0)
     held = await admitted(doomed, key, terms)
     async with away(server, empty=empty):
@@ -151,21 +151,21 @@ async def test_records_of_a_process_that_was_killed_are_counted_once_by_those_th
     await eventually(partial(all_collected, gateways))
     await eventually(partial(is_admitted, gateways[0], key, terms))
     await give_up_on(doomed, gateways[0], server)
-    await assert_books_agree(gateways, key, terms)
-    assert await recorded() == 4 and await UsageRecord.objects.filter(corrects=None, cost_nano=4).acount() == 1
+    await assert_ledger_consistent(gateways, key, terms)
+    assert await recorded_cost() == 4 and await UsageRecord.objects.filter(corrects=None, cost_nano=4).acount() == 1
 
 
 async def all_collected(gateways: list[RedisLedger]) -> bool:
     """All at once, as processes that notice the end of an outage together."""
-    await asyncio.gather(*(ledger.store.probe() for ledger in gateways), return_exceptions=True)
-    collected = await asyncio.gather(*(ledger.reaper.collect() for ledger in gateways), return_exceptions=True)
+    await asyncio.gather(*(ledger.client.probe_if_open() for ledger in gateways), return_exceptions=True)
+    collected = await asyncio.gather(*(ledger.reaper.settle_unsent() for ledger in gateways), return_exceptions=True)
     return collected == [None] * len(gateways) and await nothing_waits()
 
 
-async def is_admitted(ledger: RedisLedger, key: ApiKey, terms: BudgetTerms) -> bool:
-    answer = await reserve(ledger, wanted := demand(key, terms))
+async def is_admitted(ledger: RedisLedger, key: ApiKey, terms: BudgetLimit) -> bool:
+    answer = await reserve(ledger, wanted := reserve_request(key, terms))
     if isinstance(answer, tuple):
-        await ledger.release(answer[1], wanted.draft)
+        await ledger.release(answer[1], wanted.estimate)
     return isinstance(answer, tuple)
 
 
@@ -177,7 +177,7 @@ async def test_a_settlement_that_redis_executes_without_an_answer_counts_once(
     held = await admitted(ledger, key, terms)
     server.pause()
     await settle(ledger, *held, cost=4)
-    assert await OwedRecord.objects.filter(pk=held[0].id, owner="").aexists()
+    assert await UnsentRecord.objects.filter(pk=held[0].id, owner="").aexists()
     if dies:
         await kill(ledger)
     server.resume()
@@ -185,31 +185,31 @@ async def test_a_settlement_that_redis_executes_without_an_answer_counts_once(
     if dies:
         await give_up_on(ledger, gateways[0], server)
     else:
-        await write_all([ledger])
+        await drain_all([ledger])
         await ledger.stop()
-    await assert_books_agree(gateways, key, terms)
-    assert await recorded() == 4 and await UsageRecord.objects.acount() == 1
+    await assert_ledger_consistent(gateways, key, terms)
+    assert await recorded_cost() == 4 and await UsageRecord.objects.acount() == 1
 
 
 async def test_a_process_and_those_that_adopt_its_records_post_them_once(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
     """The process lives and brings its own records to Redis while others do."""
     terms = await sync_to_async(budget)(key, 900)
     for ledger in gateways:
-        await ledger.upkeep.stop()
+        await ledger.background_tasks.stop()
     held = [await admitted(gateways[0], key) for _ in range(40)]
     async with away(server, empty=True):
         for each in held:
             await settle(gateways[0], *each, cost=3)
         await gateways[0].spill()
-        assert await OwedRecord.objects.filter(owner="").acount() == 40
+        assert await UnsentRecord.objects.filter(owner="").acount() == 40
     await eventually(partial(is_admitted, gateways[1], key, terms), seconds=20)
-    while gateways[0].memory.owed():
-        await asyncio.gather(*(ledger.reaper.collect() for ledger in gateways), gateways[0].pay_debts(), return_exceptions=True)
+    while gateways[0].pending.unsent_records():
+        await asyncio.gather(*(ledger.reaper.settle_unsent() for ledger in gateways), gateways[0].retry_pending(), return_exceptions=True)
         await asyncio.sleep(0.05)
     await gateways[0].spill()
     assert await nothing_waits()
-    await assert_books_agree(gateways, key, terms)
-    assert await recorded() == 120 and await UsageRecord.objects.filter(cost_nano=3).acount() == 40
+    await assert_ledger_consistent(gateways, key, terms)
+    assert await recorded_cost() == 120 and await UsageRecord.objects.filter(cost_nano=3).acount() == 40
 
 
 @pytest.mark.parametrize("empty", [False, True])
@@ -217,30 +217,30 @@ async def test_what_a_process_held_that_was_killed_while_redis_was_away_counts_o
     gateways: list[RedisLedger], key: ApiKey, server: Server, monkeypatch: pytest.MonkeyPatch, empty: bool
 ) -> None:
     """Also if Redis comes back without the reservation; and its process corrects it if it only seemed to be dead."""
-    monkeypatch.setattr(projects, "GRACE_S", 0.5)
+    monkeypatch.setattr(projects, "REBUILD_GRACE_S", 0.5)
     terms, frozen = await sync_to_async(budget)(key, 9), gateways[0]
     held = await admitted(frozen, key, terms)
     async with away(server, empty=empty):
         await eventually(partial(is_written, held[0]))
-        await frozen.upkeep.stop()
+        await frozen.background_tasks.stop()
     await eventually(partial(is_admitted, gateways[1], key, terms), seconds=20)
     await give_up_on(frozen, gateways[1], server)
-    await assert_books_agree(gateways[1:], key, terms)
+    await assert_ledger_consistent(gateways[1:], key, terms)
     assert await UsageRecord.objects.filter(pk=held[0].id, estimated=True, cost_nano=PRICE).aexists()
     assert await nothing_waits()
     for _ in range(2):
         await settle(frozen, *held, cost=4)
-    await assert_books_agree(gateways, key, terms)
-    assert await recorded() == 4 and await UsageRecord.objects.filter(corrects=held[0].id).acount() == 1
+    await assert_ledger_consistent(gateways, key, terms)
+    assert await recorded_cost() == 4 and await UsageRecord.objects.filter(corrects=held[0].id).acount() == 1
 
 
-async def is_spilled(ledger: RedisLedger, wanted: Demand) -> bool:
+async def is_spilled(ledger: RedisLedger, wanted: ReserveRequest) -> bool:
     await ledger.spill()
     return await is_written(wanted)
 
 
-async def is_written(wanted: Demand) -> bool:
-    return await OwedRecord.objects.filter(pk=wanted.id).aexists()
+async def is_written(wanted: ReserveRequest) -> bool:
+    return await UnsentRecord.objects.filter(pk=wanted.id).aexists()
 
 
 async def test_a_request_that_was_admitted_without_redis_outlives_its_process(
@@ -251,12 +251,12 @@ async def test_a_request_that_was_admitted_without_redis_outlives_its_process(
     ledger = await start_open(server)
     async with away(server):
         held = await admitted(ledger, key, terms)
-        assert await OwedRecord.objects.filter(pk=held[0].id, owner=ledger.process).aexists()
+        assert await UnsentRecord.objects.filter(pk=held[0].id, owner=ledger.process_id).aexists()
         await kill(ledger)
     await eventually(partial(is_admitted, gateways[0], key, terms))
     assert await waiting() == 1
     await give_up_on(ledger, gateways[0], server)
-    await assert_books_agree(gateways, key, terms)
+    await assert_ledger_consistent(gateways, key, terms)
     record = await UsageRecord.objects.aget(pk=held[0].id)
     assert (record.cost_nano, record.estimated, record.unchecked) == (PRICE, True, True)
 
@@ -269,20 +269,20 @@ async def test_a_request_that_ends_when_redis_is_back_leaves_no_row(gateways: li
     await eventually(partial(is_admitted, gateways[0], key, terms))
     await settle(ledger, *held, cost=4)
     await eventually(nothing_waits)
-    await write_all([ledger])
+    await drain_all([ledger])
     await ledger.stop()
     assert (await UsageRecord.objects.aget(pk=held[0].id)).unchecked
-    await assert_books_agree(gateways, key, terms)
-    assert await recorded() == 4
+    await assert_ledger_consistent(gateways, key, terms)
+    assert await recorded_cost() == 4
 
 
 async def test_a_record_that_redis_alone_had_outlives_its_process_and_redis(
     gateways: list[RedisLedger], key: ApiKey, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(projects, "GRACE_S", 0.5)
+    monkeypatch.setattr(projects, "REBUILD_GRACE_S", 0.5)
     terms = await sync_to_async(budget)(key, 9)
     for ledger in gateways:
-        await ledger.upkeep.stop()
+        await ledger.background_tasks.stop()
     doomed = gateways.pop(0)
     held = await admitted(doomed, key, terms)
     await settle(doomed, *held, cost=4)
@@ -291,8 +291,8 @@ async def test_a_record_that_redis_alone_had_outlives_its_process_and_redis(
         await kill(doomed)
     await eventually(partial(all_collected, gateways))
     await eventually(partial(is_admitted, gateways[0], key, terms))
-    await assert_books_agree(gateways, key, terms)
-    assert await recorded() == 4
+    await assert_ledger_consistent(gateways, key, terms)
+    assert await recorded_cost() == 4
 
 
 async def test_what_was_spent_without_redis_counts_before_a_new_process_admits_anything(
@@ -300,15 +300,15 @@ async def test_what_was_spent_without_redis_counts_before_a_new_process_admits_a
 ) -> None:
     terms = await sync_to_async(budget)(key, 2)
     for ledger in gateways:
-        await ledger.upkeep.stop()
+        await ledger.background_tasks.stop()
     ledger = await start_open(server)
     async with away(server):
         for _ in range(3):
             await settle(ledger, *await admitted(ledger, key, terms), cost=PRICE)
         await kill(ledger)
     ledger = await start_open(server)
-    assert not isinstance(await reserve(ledger, demand(key, terms)), tuple)
-    assert await taken(key, terms) == Spending(3 * PRICE, 0)
+    assert not isinstance(await reserve(ledger, reserve_request(key, terms)), tuple)
+    assert await window_total(key, terms) == WindowBalance(3 * PRICE, 0)
     await ledger.stop()
 
 
@@ -316,28 +316,28 @@ async def test_a_request_without_a_budget_does_not_wait_for_postgresql(
     gateways: list[RedisLedger], key: ApiKey, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     never = asyncio.Event()
-    monkeypatch.setattr(gateways[0].books, "owe", lambda _: never.wait())
+    monkeypatch.setattr(gateways[0].record_store, "save_unsent", lambda _: never.wait())
     held = await admitted(gateways[0], key)
     async with away(server):
         async with asyncio.timeout(1):
             await settle(gateways[0], *held, cost=1)
     never.set()
-    await write_all(gateways)
-    assert await recorded() == 1
+    await drain_all(gateways)
+    assert await recorded_cost() == 1
 
 
 async def test_a_request_that_is_cancelled_before_it_is_admitted_without_redis_costs_nothing(
     gateways: list[RedisLedger], key: ApiKey, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    terms, go_on, owe = await sync_to_async(budget)(key, 9), asyncio.Event(), Books.owe
+    terms, go_on, owe = await sync_to_async(budget)(key, 9), asyncio.Event(), RecordStore.save_unsent
 
-    async def slowly(self: Books, rows: Iterable[Waiting]) -> None:
+    async def slowly(self: RecordStore, rows: Iterable[Waiting]) -> None:
         await go_on.wait()
         await owe(self, rows)
 
-    ledger, wanted = await start_open(server), demand(key, terms)
+    ledger, wanted = await start_open(server), reserve_request(key, terms)
     async with away(server):
-        monkeypatch.setattr(Books, "owe", slowly)
+        monkeypatch.setattr(RecordStore, "save_unsent", slowly)
         asking = asyncio.create_task(ledger.reserve(wanted))
         await asyncio.sleep(0.2)
         asking.cancel()
@@ -345,7 +345,7 @@ async def test_a_request_that_is_cancelled_before_it_is_admitted_without_redis_c
             await asking
         go_on.set()
     await eventually(nothing_waits)
-    await write_all([ledger])
+    await drain_all([ledger])
     await ledger.stop()
-    assert not ledger.memory.holds
+    assert not ledger.pending.reservations
     assert (await UsageRecord.objects.aget(pk=wanted.id)).cost_nano == 0

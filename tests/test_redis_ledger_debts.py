@@ -10,141 +10,139 @@ from asgiref.sync import sync_to_async
 
 from billing.ledger.redis import RedisLedger, adjusting
 from billing.ledger.redis import ledger as redis_ledger
-from billing.ledger.redis.books import Books, Waiting
-from billing.ledger.redis.memory import REMEMBERED_S, Memory, Posting
-from billing.ledger.redis.scripts import LEASE, VOID, alive
-from billing.ledger.redis.upkeep import STEADY_S
+from billing.ledger.redis.books import RecordStore, Waiting
+from billing.ledger.redis.memory import RETENTION_S, PendingRecord, PendingState
+from billing.ledger.redis.scripts import CANCEL, LEASE_KEY, heartbeat_key
+from billing.ledger.redis.upkeep import STABLE_FOR_S
 from billing.ledger.session import connect
-from billing.models import Correction, OwedRecord, UsageRecord
+from billing.models import CorrectionReason, UnsentRecord, UsageRecord
 from billing.prices import Tokens
 from keys.models import ApiKey
 from tests.ledgers import eventually
 from tests.services import Server
-from tests.test_redis_ledger import PATIENT, budget, demand, gateways, pytestmark, recorded, server, settle, write_all
+from tests.test_redis_ledger import LONG_TIMEOUT, budget, drain_all, gateways, pytestmark, recorded_cost, reserve_request, server, settle
 
 __all__ = ["gateways", "pytestmark", "server"]
 
 
-async def test_a_process_that_has_much_to_pay_still_shows_that_it_lives(
+async def test_process_with_a_large_backlog_still_sends_heartbeats(
     gateways: list[RedisLedger], server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("billing.ledger.redis.upkeep.BEAT_S", 0.05)
-    busy = RedisLedger(server.url, PATIENT)
-    busy.upkeep.pay_debts = busy.upkeep.on_beat = asyncio.Event().wait  # type: ignore[assignment]
-    busy.upkeep.start()
-    await busy.store.open()
+    monkeypatch.setattr("billing.ledger.redis.upkeep.TICK_S", 0.05)
+    busy = RedisLedger(server.url, LONG_TIMEOUT)
+    busy.background_tasks.retry_pending = busy.background_tasks.on_tick = asyncio.Event().wait  # type: ignore[assignment]
+    busy.background_tasks.start()
+    await busy.client.open()
     with redis.Redis.from_url(server.url) as store:
         for _ in range(3):
-            store.delete(alive(busy.process))
-            await eventually(lambda: sync_to_async(store.exists)(alive(busy.process)))
+            store.delete(heartbeat_key(busy.process_id))
+            await eventually(lambda: sync_to_async(store.exists)(heartbeat_key(busy.process_id)))
     await busy.stop()
 
 
-async def test_after_a_pause_of_redis_nobody_is_taken_for_dead(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_redis_pause_does_not_mark_processes_dead(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
     """All have been silent then, the living as well."""
     terms = await sync_to_async(budget)(key, 9)
-    await gateways[0].reserve(wanted := demand(key, terms))
+    await gateways[0].reserve(wanted := reserve_request(key, terms))
     with redis.Redis.from_url(server.url) as store:
         for ledger in gateways:
-            await ledger.upkeep.stop()
-            store.delete(LEASE, alive(ledger.process))
+            await ledger.background_tasks.stop()
+            store.delete(LEASE_KEY, heartbeat_key(ledger.process_id))
     other = gateways[1]
-    other.upkeep.steady_since = time.monotonic() - STEADY_S / 2
-    await other.upkeep.reap()
-    assert await UsageRecord.objects.acount() == 0 and not other.memory.postings
-    other.upkeep.steady_since = time.monotonic() - 2 * STEADY_S
-    await other.upkeep.reap()
-    assert wanted.id in other.memory.postings
+    other.background_tasks.stable_since = time.monotonic() - STABLE_FOR_S / 2
+    await other.background_tasks.reap()
+    assert await UsageRecord.objects.acount() == 0 and not other.pending.records
+    other.background_tasks.stable_since = time.monotonic() - 2 * STABLE_FOR_S
+    await other.background_tasks.reap()
+    assert wanted.id in other.pending.records
 
 
-async def test_owed_records_of_requests_that_were_undone_are_collected_at_once(gateways: list[RedisLedger], key: ApiKey) -> None:
-    owed = [demand(key).draft for _ in range(3)]
+async def test_unsent_records_of_cancelled_requests_are_collected_at_once(gateways: list[RedisLedger], key: ApiKey) -> None:
+    owed = [reserve_request(key).estimate for _ in range(3)]
     for entry in owed:
         entry.cost_nano = 0
-        await gateways[0].store.run(VOID, key.project_id, entry.id.hex, 300)
-    await gateways[0].drained_books.owe(map(Waiting, owed))
-    await gateways[0].reaper.collect()
-    assert not await OwedRecord.objects.aexists()
-    await write_all(gateways)
+        await gateways[0].client.run_fast(CANCEL, key.project_id, entry.id.hex, 300)
+    await gateways[0].drain_store.save_unsent(map(Waiting, owed))
+    await gateways[0].reaper.settle_unsent()
+    assert not await UnsentRecord.objects.aexists()
+    await drain_all(gateways)
     assert await UsageRecord.objects.acount() == 3
 
 
 async def test_a_correction_that_waits_to_be_written_is_made_once(
     gateways: list[RedisLedger], key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(adjusting, "AGAIN_S", math.nan)  # to wait for nobody is an error
-    held = await gateways[0].reserve(wanted := demand(key))
+    monkeypatch.setattr(adjusting, "RETRY_DELAY_S", math.nan)  # to wait for nobody is an error
+    held = await gateways[0].reserve(wanted := reserve_request(key))
     await settle(gateways[0], wanted, held, cost=5)
-    await write_all(gateways)
+    await drain_all(gateways)
     for ledger in gateways:
-        await ledger.upkeep.stop()
-    correction = wanted.draft.corrected(9, Tokens(), Correction.REPRICED)
+        await ledger.background_tasks.stop()
+    correction = wanted.estimate.correction_to(9, Tokens(), CorrectionReason.REPRICED)
     for _ in range(2):
-        await sync_to_async(adjusting.keep_correction)(correction)
-    await write_all(gateways)
-    assert await recorded() == 9 and await UsageRecord.objects.acount() == 2
+        await sync_to_async(adjusting.save_correction)(correction)
+    await drain_all(gateways)
+    assert await recorded_cost() == 9 and await UsageRecord.objects.acount() == 2
 
 
-async def test_what_is_still_on_its_way_at_a_stop_is_written_down(
-    gateways: list[RedisLedger], key: ApiKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(redis_ledger, "STOP_S", 0.2)
+async def test_records_in_transit_at_shutdown_are_saved(gateways: list[RedisLedger], key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redis_ledger, "STOP_TIMEOUT_S", 0.2)
     for each in gateways:
-        await each.upkeep.stop()  # they would bring it to Redis at once
+        await each.background_tasks.stop()  # they would bring it to Redis at once
     ledger = gateways.pop(0)
-    monkeypatch.setattr(ledger.store, "run", lambda *_: asyncio.sleep(60))
-    ledger.withdraw(wanted := demand(key))
+    monkeypatch.setattr(ledger.client, "run_fast", lambda *_: asyncio.sleep(60))
+    ledger.cancel(wanted := reserve_request(key))
     await asyncio.sleep(0)
     await ledger.stop()
-    assert [owed.pk async for owed in OwedRecord.objects.all()] == [wanted.id]
+    assert [owed.pk async for owed in UnsentRecord.objects.all()] == [wanted.id]
 
 
-async def test_whatever_fails_at_a_stop_what_is_owed_is_written_down(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_unsent_records_are_saved_at_shutdown_despite_failures(gateways: list[RedisLedger], key: ApiKey) -> None:
     async def fail() -> None:
         raise KeyError("odd")
 
     for each in gateways:
-        await each.upkeep.stop()  # they would bring it to Redis at once
+        await each.background_tasks.stop()  # they would bring it to Redis at once
     ledger = gateways.pop(0)
-    entry = demand(key).draft
-    ledger.memory.postings[entry.id] = Posting(entry)
-    ledger.leave = fail  # type: ignore[method-assign]
+    entry = reserve_request(key).estimate
+    ledger.pending.records[entry.id] = PendingRecord(entry)
+    ledger._flush_and_leave = fail  # type: ignore[method-assign]
     await ledger.stop()
-    assert [owed.pk async for owed in OwedRecord.objects.all()] == [entry.id]
+    assert [owed.pk async for owed in UnsentRecord.objects.all()] == [entry.id]
 
 
 async def test_half_a_transaction_is_never_committed(gateways: list[RedisLedger]) -> None:
-    books = Books(connect())
+    books = RecordStore(connect())
     with pytest.raises(KeyError):
         async with books.transaction() as session:
-            await session.run("INSERT INTO billing_owedrecord (id, entry) VALUES (gen_random_uuid(), 'half')")
+            await session.run("INSERT INTO billing_unsentrecord (id, entry) VALUES (gen_random_uuid(), 'half')")
             raise KeyError("odd")
     async with books.transaction() as session:
         await session.run("SELECT 1")
-    assert not await OwedRecord.objects.aexists()
+    assert not await UnsentRecord.objects.aexists()
     await books.close()
 
 
-async def test_one_record_that_is_refused_always_does_not_keep_others_waiting(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_permanently_rejected_record_does_not_block_others(gateways: list[RedisLedger], key: ApiKey) -> None:
     """Those that are owed are tried in turn, and where Redis stops to answer the next round begins with another one."""
     ledger = gateways[0]
-    first, second = demand(key).draft, demand(key).draft
+    first, second = reserve_request(key).estimate, reserve_request(key).estimate
     for entry in (first, second):
-        ledger.memory.postings[entry.id] = Posting(entry)
-    await ledger.upkeep.stop()
-    ledger.store.breaker.failures, ledger.store.breaker.shut_until = 99, float("inf")
-    await ledger.postman.post_owed()
-    assert [posting.entry.id for posting in ledger.memory.owed()] == [second.id, first.id]
-    ledger.store.breaker.worked()
-    await write_all(gateways)
+        ledger.pending.records[entry.id] = PendingRecord(entry)
+    await ledger.background_tasks.stop()
+    ledger.client.breaker.failures, ledger.client.breaker.open_until = 99, float("inf")
+    await ledger.outbox_writer.retry_pending()
+    assert [posting.entry.id for posting in ledger.pending.unsent_records()] == [second.id, first.id]
+    ledger.client.breaker.record_success()
+    await drain_all(gateways)
 
 
-def test_what_redis_took_long_ago_is_forgotten(monkeypatch: pytest.MonkeyPatch, key: ApiKey) -> None:
-    memory = Memory()
-    for age in (REMEMBERED_S + 1, REMEMBERED_S - 1):
-        entry = demand(key).draft
-        memory.postings[entry.id] = posting = Posting(entry)
-        posting.arrived("1-0")
-        posting.posted_at -= age
-    memory.forget_drained({})
-    assert list(memory.postings) == [entry.id]
+def test_confirmed_records_are_dropped_from_memory(monkeypatch: pytest.MonkeyPatch, key: ApiKey) -> None:
+    memory = PendingState()
+    for age in (RETENTION_S + 1, RETENTION_S - 1):
+        entry = reserve_request(key).estimate
+        memory.records[entry.id] = posting = PendingRecord(entry)
+        posting.mark_written("1-0")
+        posting.written_at -= age
+    memory.drop_drained({})
+    assert list(memory.records) == [entry.id]

@@ -19,24 +19,24 @@ from asgiref.sync import sync_to_async
 from django.conf import settings
 from prometheus_client import REGISTRY
 
-from billing.ledger import Entry, LedgerUnavailable, Reservation, SqlLedger, steps
+from billing.ledger import LedgerUnavailable, ReservationGrant, SqlLedger, UsageEntry, steps
 from billing.ledger.session import SqliteConnection, connect
-from billing.ledger.steps import Session
-from billing.ledger.terms import MOST_NANO
+from billing.ledger.steps import Executor
+from billing.ledger.terms import MAX_RESERVATION_NANO
 from billing.models import Budget, BudgetWindow, Mode, Outcome, Period, UsageRecord
 from billing.models import Reservation as StoredReservation
-from keys.authentication import Grant
+from keys.authentication import Principal
 from keys.models import ApiKey
 from projects import configcache
 from projects.ids import uuid7
 from projects.models import Project
 from proxy import routing
-from proxy.exchange import under_way
-from proxy.lean import GatewayRequest, Message
+from proxy.exchange import in_flight
+from proxy.lean import ASGIMessage, GatewayRequest
 from proxy.models import Credential
 from proxy.providers import PROVIDERS
-from proxy.views import chat_completions, model_list
-from tests.live import LiveGateway, the_record
+from proxy.views import chat_completions, openai_model_list
+from tests.live import LiveGateway, only_record
 from tests.process import GatewayProcess
 from tests.upstream import LocalUpstream
 
@@ -49,17 +49,17 @@ CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}],
 def test_a_model_name_with_control_characters_is_refused(gateway: httpx.Client, upstream: LocalUpstream, model: str) -> None:
     answer = gateway.post("/v1/chat/completions", json={**CHAT, "model": model})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
-    assert the_record().outcome == Outcome.INVALID and not upstream.calls
+    assert only_record().outcome == Outcome.INVALID_REQUEST and not upstream.requests
 
 
 @pytest.mark.parametrize("status", [101, 204, 302, 304])
-def test_a_status_that_is_no_answer_is_a_502(gateway: httpx.Client, upstream: LocalUpstream, status: int) -> None:
+def test_unexpected_upstream_status_is_a_502(gateway: httpx.Client, upstream: LocalUpstream, status: int) -> None:
     async def odd(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.Response(status=status)
 
-    upstream.answer = odd
+    upstream.handler = odd
     assert gateway.post("/v1/chat/completions", json=CHAT).status_code == 502
-    assert the_record().status_code == 502
+    assert only_record().status_code == 502
 
 
 def test_an_answer_that_breaks_in_the_middle_is_charged_as_an_estimate(gateway: httpx.Client, upstream: LocalUpstream) -> None:
@@ -71,14 +71,14 @@ def test_an_answer_that_breaks_in_the_middle_is_charged_as_an_estimate(gateway: 
         request.transport.abort()
         return response
 
-    upstream.answer = broken
+    upstream.handler = broken
     assert gateway.post("/v1/chat/completions", json=CHAT).status_code == 502
-    record = the_record()
+    record = only_record()
     assert record.estimated and record.cost_nano > 0
 
 
 def test_a_key_that_is_deleted_in_the_middle_of_a_stream_still_pays(gateway: httpx.Client, demo_project: Project) -> None:
-    key, token = ApiKey.objects.mint(demo_project, "short-lived")
+    key, token = ApiKey.objects.issue(demo_project, "short-lived")
     demo_project.budgets.create(period="day", limit_nano=10**9)
     body = {**CHAT, "model": "demo/chat", "stream": True, "max_tokens": 30}
     with gateway.stream("POST", "/v1/chat/completions", json=body, headers={"authorization": f"Bearer {token}"}) as answer:
@@ -87,37 +87,37 @@ def test_a_key_that_is_deleted_in_the_middle_of_a_stream_still_pays(gateway: htt
         key.delete()
         ending = b"".join(parts)
         assert b"[DONE]" in ending or b"invalid_api_key" in ending, "it may be cut before its end"
-    assert the_record().cost_nano > 2000
+    assert only_record().cost_nano > 2000
     assert not StoredReservation.objects.exists()
 
 
 def test_a_request_whose_key_is_deleted_meanwhile_is_answered_and_counted(
     live_gateway: LiveGateway, demo_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key, token = ApiKey.objects.mint(demo_project, "short-lived")
-    listed = routing.listed
+    key, token = ApiKey.objects.issue(demo_project, "short-lived")
+    listed = routing.available_models
 
-    async def slowly(grant: Grant) -> dict[str, str]:
+    async def slowly(grant: Principal) -> dict[str, str]:
         found = await listed(grant)
         await asyncio.to_thread(ApiKey.objects.filter(pk=key.pk).delete)
-        configcache.drop_all()
+        configcache.invalidate_all()
         return found
 
-    monkeypatch.setattr(routing, "listed", slowly)
+    monkeypatch.setattr(routing, "available_models", slowly)
     answer = httpx.get(f"{live_gateway.url}/v1/models", headers={"x-api-key": token})
     assert answer.status_code == 200
-    assert the_record().operation == "models"
+    assert only_record().operation == "models"
 
 
 async def test_a_request_that_is_stopped_before_it_has_arrived_leaves_its_record(
     ledger: SqlLedger, demo_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("billing.ledger._current", [ledger])
-    _, token = await sync_to_async(ApiKey.objects.mint)(demo_project, "app")
+    _, token = await sync_to_async(ApiKey.objects.issue)(demo_project, "app")
 
     asked = asyncio.Event()
 
-    async def never() -> Message:
+    async def never() -> ASGIMessage:
         asked.set()
         return await asyncio.Future()
 
@@ -132,14 +132,14 @@ async def test_a_request_that_is_stopped_before_it_has_arrived_leaves_its_record
     assert answer.headers["retry-after"] and answer.headers["x-request-id"] == json.loads(answer.body)["error"]["request_id"]
     record = await UsageRecord.objects.aget()
     assert (record.outcome, record.status_code, record.error) == (Outcome.UNAVAILABLE, 503, "service_unavailable")
-    assert not under_way
+    assert not in_flight
 
 
 async def test_a_stop_while_a_request_is_recorded_changes_neither_its_answer_nor_its_record(
     ledger: SqlLedger, demo_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("billing.ledger._current", [ledger])
-    _, token = await sync_to_async(ApiKey.objects.mint)(demo_project, "app")
+    _, token = await sync_to_async(ApiKey.objects.issue)(demo_project, "app")
     recording, begin = asyncio.Event(), ledger.connection.begin
 
     async def slow() -> None:
@@ -151,7 +151,7 @@ async def test_a_stop_while_a_request_is_recorded_changes_neither_its_answer_nor
     headers = [(b"authorization", f"Bearer {token}".encode())]
     scope = {"path": "/v1/models", "method": "GET", "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1)}
     before = REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "ok"}) or 0
-    answering = asyncio.create_task(model_list(GatewayRequest(scope, asyncio.Future)))
+    answering = asyncio.create_task(openai_model_list(GatewayRequest(scope, asyncio.Future)))
     async with asyncio.timeout(5):
         await recording.wait()
     answering.cancel()
@@ -160,21 +160,21 @@ async def test_a_stop_while_a_request_is_recorded_changes_neither_its_answer_nor
     record = await UsageRecord.objects.aget()
     assert (record.outcome, record.status_code) == (Outcome.OK, 200)
     assert REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "ok"}) == before + 1
-    assert not under_way
+    assert not in_flight
 
 
-def entry_of(key: ApiKey, **fields: Any) -> Entry:
+def entry_of(key: ApiKey, **fields: Any) -> UsageEntry:
     now = datetime.now(UTC)
     common: dict[str, Any] = {"id": uuid7(), "project_id": key.project_id, "key_id": key.pk, "day": now.date(), "created_at": now}
-    return Entry(**common, request_id="r", operation="chat", format="openai_chat", **fields)
+    return UsageEntry(**common, request_id="r", operation="chat", format="openai_chat", **fields)
 
 
 async def test_a_record_with_nul_is_kept(ledger: SqlLedger, key: ApiKey) -> None:
-    await ledger.record(entry_of(key, model_asked="a\0b"))
-    assert (await UsageRecord.objects.aget()).model_asked == "ab"
+    await ledger.record(entry_of(key, requested_model="a\0b"))
+    assert (await UsageRecord.objects.aget()).requested_model == "ab"
 
 
-async def test_a_record_that_the_database_refuses_is_written_when_it_answers_again(
+async def test_rejected_record_is_written_when_the_database_recovers(
     ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def down() -> None:
@@ -184,30 +184,30 @@ async def test_a_record_that_the_database_refuses_is_written_when_it_answers_aga
         broken.setattr(ledger.connection, "begin", down)
         await ledger.record(entry_of(key))
     assert not await UsageRecord.objects.aexists()
-    await ledger.write_owed()
+    await ledger.flush_retries()
     assert await UsageRecord.objects.acount() == 1
 
 
-async def test_a_step_that_always_fails_keeps_no_record_back(ledger: SqlLedger, key: ApiKey) -> None:
-    async def refused(_session: Session) -> None:
+async def test_permanently_failing_transaction_does_not_block_records(ledger: SqlLedger, key: ApiKey) -> None:
+    async def refused(_session: Executor) -> None:
         raise sqlite3.DataError("too long")
 
-    ledger.owed.append(refused)
-    ledger.owed.append(partial(steps.record, entry=entry_of(key)))
+    ledger.retry_queue.append(refused)
+    ledger.retry_queue.append(partial(steps.insert_record, entry=entry_of(key)))
     for _ in range(2):
         with suppress(LedgerUnavailable):
-            await ledger.write_owed()
-    assert await UsageRecord.objects.acount() == 1 and ledger.owed == [refused]
+            await ledger.flush_retries()
+    assert await UsageRecord.objects.acount() == 1 and ledger.retry_queue == [refused]
 
 
-async def test_a_window_that_is_full_counts_no_further_and_keeps_no_record_back(ledger: SqlLedger, key: ApiKey) -> None:
+async def test_full_window_counter_is_capped_and_blocks_no_record(ledger: SqlLedger, key: ApiKey) -> None:
     budget = await Budget.objects.acreate(project=key.project, key=key, period=Period.TOTAL, limit_nano=1, mode=Mode.SOFT)
-    window = await BudgetWindow.objects.acreate(budget=budget, name="total", spent_nano=steps.FULL_NANO - 1)
+    window = await BudgetWindow.objects.acreate(budget=budget, name="total", spent_nano=steps.COUNTER_CAP_NANO - 1)
     for _ in range(3):
-        entry = entry_of(key, cost_nano=MOST_NANO)
-        await ledger.settle(Reservation(entry.id, MOST_NANO), entry)
+        entry = entry_of(key, cost_nano=MAX_RESERVATION_NANO)
+        await ledger.settle(ReservationGrant(entry.id, MAX_RESERVATION_NANO), entry)
     await window.arefresh_from_db()
-    assert window.spent_nano == steps.FULL_NANO - 1 + MOST_NANO
+    assert window.spent_nano == steps.COUNTER_CAP_NANO - 1 + MAX_RESERVATION_NANO
     assert await UsageRecord.objects.acount() == 3
 
 
@@ -227,13 +227,11 @@ async def test_a_record_whose_writer_is_cancelled_is_written_all_the_same(
         with pytest.raises(asyncio.CancelledError):
             await writing
         await asyncio.sleep(0.1)
-    await ledger.write_owed()
+    await ledger.flush_retries()
     assert await UsageRecord.objects.acount() == 1
 
 
-async def test_an_end_in_the_middle_of_writing_what_is_owed_loses_none_of_it(
-    ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_shutdown_during_retry_flush_loses_nothing(ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
     begin = ledger.connection.begin
 
     async def slow() -> None:
@@ -241,8 +239,8 @@ async def test_an_end_in_the_middle_of_writing_what_is_owed_loses_none_of_it(
         await begin()
 
     monkeypatch.setattr(ledger.connection, "begin", slow)
-    ledger.owed += [partial(steps.record, entry=entry_of(key)) for _ in range(5)]
-    writing = asyncio.create_task(ledger.write_owed())
+    ledger.retry_queue += [partial(steps.insert_record, entry=entry_of(key)) for _ in range(5)]
+    writing = asyncio.create_task(ledger.flush_retries())
     await asyncio.sleep(0.01)
     writing.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -251,9 +249,7 @@ async def test_an_end_in_the_middle_of_writing_what_is_owed_loses_none_of_it(
     assert await UsageRecord.objects.acount() == 5
 
 
-async def test_whoever_waits_hears_of_a_failure_also_where_nothing_can_be_rolled_back(
-    ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_waiters_get_the_error_even_if_rollback_fails(ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
     async def down() -> None:
         raise sqlite3.OperationalError("disk full")
 
@@ -262,13 +258,13 @@ async def test_whoever_waits_hears_of_a_failure_also_where_nothing_can_be_rolled
         broken.setattr(ledger.connection, "rollback", down)
         async with asyncio.timeout(5):
             await ledger.record(entry_of(key))
-    await ledger.write_owed()
+    await ledger.flush_retries()
     assert await UsageRecord.objects.acount() == 1
 
 
-async def test_an_orphan_that_cannot_be_read_keeps_no_other_from_being_resolved(transactional_db: None, key: ApiKey) -> None:
+async def test_unreadable_orphan_does_not_block_others(transactional_db: None, key: ApiKey) -> None:
     for draft in ("garbage", json.dumps({})):
-        await StoredReservation.objects.acreate(id=uuid7(), project_id=key.project_id, key_id=key.pk, amount_nano=1, draft=draft)
+        await StoredReservation.objects.acreate(id=uuid7(), project_id=key.project_id, key_id=key.pk, amount_nano=1, estimate=draft)
     heir = SqlLedger(connect())
     assert await heir.start() == 0
     await heir.stop()
@@ -312,30 +308,30 @@ def test_model_routes_need_no_provider_key(tmp_path: Path, upstream: LocalUpstre
         assert "llama3" in [model["id"] for model in listed["data"]]
         assert gateway.post(token, model="other").status_code == 404
     finally:
-        gateway.end()
+        gateway.stop()
 
 
-def test_a_head_that_never_ends_is_cut(live_gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway_project.server.HEAD_S", 0.3)
+def test_endless_request_headers_are_aborted(live_gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_project.server.HEADER_TIMEOUT_S", 0.3)
     for sent in (b"", b"GET /v1/models HTTP/1.1\r\nhost:"):
         with socket.create_connection(("127.0.0.1", live_gateway.socket.getsockname()[1]), timeout=5) as client:
             client.sendall(sent)
             assert client.recv(100) == b""
 
 
-def test_a_body_that_pauses_for_ever_is_cut(live_gateway: LiveGateway, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("gateway_project.server.BODY_PAUSE_S", 0.3)
+def test_stalled_request_body_is_aborted(live_gateway: LiveGateway, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("gateway_project.server.BODY_IDLE_TIMEOUT_S", 0.3)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: 100\r\n\r\n{{"
     with socket.create_connection(("127.0.0.1", live_gateway.socket.getsockname()[1]), timeout=5) as client:
         client.sendall(head.encode())
         assert client.recv(1000) == b""
-    assert the_record().outcome == Outcome.CLIENT_CLOSED
+    assert only_record().outcome == Outcome.CLIENT_CLOSED
 
 
 def test_every_provider_of_the_table_can_be_called(demo_project: Project) -> None:
     for slug, provider in PROVIDERS.items():
-        assert provider.bases and provider.name
+        assert provider.base_urls and provider.name
         if slug != "demo":
             Credential(project=demo_project, slug=slug, provider=slug, base_url=provider.base_url or "https://example.org/v1").full_clean(
-                exclude=["sealed_secret", "secret_hint"]
+                exclude=["sealed_secret", "secret_suffix"]
             )

@@ -7,7 +7,7 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db.models import Sum
 
-from billing.models import DailyUsage, DirtyDay, UsageRecord
+from billing.models import DailyUsage, StaleDay, UsageRecord
 from keys.models import ApiKey
 from projects.models import Project
 from tests.pages_fixtures import USD, daily, record
@@ -35,7 +35,7 @@ def test_a_rebuild_replaces_what_is_wrong_and_adds_what_is_missing(project: Proj
         "2026-12           $5.00           2 requests",
     ]
     assert rollup("--since", "2026-11-01") == output.replace("3 days", "2 days")
-    assert not DirtyDay.objects.exists()
+    assert not StaleDay.objects.exists()
     assert DailyUsage.objects.aggregate(total=Sum("cost_nano")) == UsageRecord.objects.aggregate(total=Sum("cost_nano"))
 
 
@@ -48,7 +48,7 @@ def test_a_rebuild_leaves_earlier_days_alone(project: Project, key: ApiKey) -> N
 def test_without_a_date_only_marked_days_are_recomputed(project: Project, key: ApiKey) -> None:
     record(key, day=NOVEMBER, cost_nano=USD)
     record(key, day=DECEMBER, cost_nano=USD)
-    DirtyDay.objects.create(project=project, day=DECEMBER, mark=1)
+    StaleDay.objects.create(project=project, day=DECEMBER, version=1)
     assert rollup().startswith("1 days")
     assert DailyUsage.objects.get().day == DECEMBER
 
@@ -60,14 +60,14 @@ def test_months_are_summed_by_project_key_model_and_provider(project: Project, k
     rollup("--since", "2026-11-01")
     november, december = DailyUsage.objects.by_month()
     assert november == {
-        "month": dt.date(2026, 11, 1), "project": project.pk, "key": key.pk, "model_asked": "demo/chat", "provider": "demo",
+        "month": dt.date(2026, 11, 1), "project": project.pk, "key": key.pk, "requested_model": "demo/chat", "provider": "demo",
         "requests": 3, "failures": 0, "input_tokens": 3 * 1234, "output_tokens": 3 * 56, "cost_nano": 33,
     }  # fmt: skip
     assert december["cost_nano"] == 1000
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", ""])
-def test_what_is_no_date_is_told(db: None, text: str) -> None:
+def test_invalid_date_is_reported(db: None, text: str) -> None:
     with pytest.raises(CommandError, match="write it as 2026-11-01"):
         rollup("--since", text)
 

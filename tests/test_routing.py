@@ -9,7 +9,7 @@ from django.conf import settings
 from proxy import accounts, operator_config, routing
 from proxy.accounts import Account
 from proxy.errors import GatewayError
-from proxy.operator_config import BadConfiguration, parse_routes, seconds
+from proxy.operator_config import ConfigError, parse_duration, parse_model_urls
 from proxy.providers import PROVIDERS
 
 OPENAI = Account("openai", PROVIDERS["openai"], "https://api.openai.com/v1", "sk", trusted=True)
@@ -25,76 +25,76 @@ def configure(tmp_path: Path) -> Iterator[Callable[..., None]]:
         path = tmp_path / "routes.yaml"
         path.write_text(yaml or "version: 1")
         settings.ENV = before.model_copy(update={"ai_gateway_config": path, **variables})
-        operator_config.current.cache_clear()
-        accounts.from_environment.cache_clear()
+        operator_config.load.cache_clear()
+        accounts.accounts_from_environment.cache_clear()
 
     apply()
     yield apply
     settings.ENV = before
-    operator_config.current.cache_clear()
-    accounts.from_environment.cache_clear()
+    operator_config.load.cache_clear()
+    accounts.accounts_from_environment.cache_clear()
 
 
 def test_a_projects_own_credential_comes_first(configure: Callable[..., None]) -> None:
     configure("models: [{name: llama3, provider: openai}]")
-    assert routing.find("llama3", (LOCAL,), (OPENAI,)) == (LOCAL, "llama3")
-    assert routing.find("local/any/thing", (LOCAL,), (OPENAI,)) == (LOCAL, "any/thing")
+    assert routing.resolve_account("llama3", (LOCAL,), (OPENAI,)) == (LOCAL, "llama3")
+    assert routing.resolve_account("local/any/thing", (LOCAL,), (OPENAI,)) == (LOCAL, "any/thing")
 
 
 def test_yaml_comes_before_model_routes_and_an_exact_name_before_a_prefix(configure: Callable[..., None]) -> None:
     configure("models: [{name: openai/odd, provider: anthropic}]", ai_gateway_model_routes="openai/odd:http://a/v1,llama:http://b/v1")
-    assert routing.find("openai/odd", (), (OPENAI, ANTHROPIC)) == (ANTHROPIC, "openai/odd")
-    account, name = routing.find("llama", (), (OPENAI, *accounts.from_environment()))
+    assert routing.resolve_account("openai/odd", (), (OPENAI, ANTHROPIC)) == (ANTHROPIC, "openai/odd")
+    account, name = routing.resolve_account("llama", (), (OPENAI, *accounts.accounts_from_environment()))
     assert (account.base_url, account.provider.slug, name, account.trusted) == ("http://b/v1", "compatible", "llama", True)
 
 
-def test_the_catalogue_knows_whose_model_it_is(configure: Callable[..., None]) -> None:
-    assert routing.find("gpt-4o-mini", (), (OPENAI, ANTHROPIC)) == (OPENAI, "gpt-4o-mini")
-    assert routing.find("claude-sonnet-4-5", (), (OPENAI, ANTHROPIC))[0] is ANTHROPIC
+def test_bundled_catalog_resolves_the_provider(configure: Callable[..., None]) -> None:
+    assert routing.resolve_account("gpt-4o-mini", (), (OPENAI, ANTHROPIC)) == (OPENAI, "gpt-4o-mini")
+    assert routing.resolve_account("claude-sonnet-4-5", (), (OPENAI, ANTHROPIC))[0] is ANTHROPIC
 
 
 def test_unknown_names_go_to_the_default_provider_or_the_only_account(configure: Callable[..., None]) -> None:
-    assert routing.find("homemade", (), (OPENAI,)) == (OPENAI, "homemade")
+    assert routing.resolve_account("homemade", (), (OPENAI,)) == (OPENAI, "homemade")
     with pytest.raises(GatewayError, match="does not exist"):
-        routing.find("homemade", (), (OPENAI, ANTHROPIC))
+        routing.resolve_account("homemade", (), (OPENAI, ANTHROPIC))
     configure("default_provider: anthropic")
-    assert routing.find("homemade", (), (OPENAI, ANTHROPIC))[0] is ANTHROPIC
+    assert routing.resolve_account("homemade", (), (OPENAI, ANTHROPIC))[0] is ANTHROPIC
 
 
 def test_a_provider_without_a_credential_is_named(configure: Callable[..., None]) -> None:
     for model in ("gemini/pro", "claude"):
         configure("models: [{name: claude, provider: gemini}]")
         with pytest.raises(GatewayError, match="needs a credential for Google Gemini"):
-            routing.find(model, (), (OPENAI,))
+            routing.resolve_account(model, (), (OPENAI,))
 
 
 def test_routes_are_split_at_the_last_http() -> None:
-    assert parse_routes("a:b:http://h:1/v1, gpt-4:https://api.openai.com/v1/") == {
+    assert parse_model_urls("a:b:http://h:1/v1, gpt-4:https://api.openai.com/v1/") == {
         "a:b": "http://h:1/v1",
         "gpt-4": "https://api.openai.com/v1",
     }
     for wrong in ("a", "a:ftp://x", ":http://x"):
-        with pytest.raises(BadConfiguration):
-            parse_routes(wrong)
+        with pytest.raises(ConfigError):
+            parse_model_urls(wrong)
 
 
 @pytest.mark.parametrize(("text", "value"), [("5m", 300), ("1m30s", 90), ("250ms", 0.25), (7, 7), ("1h", 3600)])
 def test_durations(text: str | int, value: float) -> None:
-    assert seconds(text) == value
+    assert parse_duration(text) == value
 
 
 @pytest.mark.parametrize(
     "yaml", ["models: 5", "models: [{name: a}]", "models: [{name: a, provider: nobody}]", "timeout: soon", "default_provider: x", "{"]
 )
-def test_a_wrong_file_is_told(configure: Callable[..., None], yaml: str) -> None:
+def test_invalid_config_file_is_reported(configure: Callable[..., None], yaml: str) -> None:
     configure(yaml)
-    with pytest.raises(BadConfiguration):
-        operator_config.current()
+    with pytest.raises(ConfigError):
+        operator_config.load()
 
 
 def test_a_route_says_by_which_format_other_clients_reach_openai(configure: Callable[..., None]) -> None:
     configure("models: [{name: deep, provider: openai, api: responses}, {name: plain, provider: openai}]")
-    deep, plain = (routing.find(name, (), (OPENAI,))[0] for name in ("deep", "plain"))
+    deep, plain = (routing.resolve_account(name, (), (OPENAI,))[0] for name in ("deep", "plain"))
     assert [deep.format_for(client) for client in ("anthropic", "gemini", "openai_responses", "openai_chat")] == [
         "openai_responses",
         "openai_responses",

@@ -2,7 +2,7 @@
 
 import pytest
 
-from keys.scopes import ALL, GROUPS, KNOWN, OPERATIONS, UnknownScope, allows, parse
+from keys.scopes import ALL, ALL_SCOPES, GROUPS, OPERATIONS, UnknownScope, allows, parse
 
 CHAT = "post:/openai/v1/chat/completions"
 
@@ -13,7 +13,7 @@ def test_it_reads_lists_in_any_order_and_case(text: str) -> None:
 
 
 def test_every_known_scope_is_read_back() -> None:
-    assert parse(", ".join(KNOWN)) == list(KNOWN)
+    assert parse(", ".join(ALL_SCOPES)) == list(ALL_SCOPES)
 
 
 @pytest.mark.parametrize("text", ["", " , ", "everything", "all,everything", "post:/openai/v1/images"])

@@ -7,7 +7,7 @@ import pytest
 
 from keys.models import ApiKey
 from projects.models import Project
-from tests.live import LiveGateway, the_record
+from tests.live import LiveGateway, only_record
 from tests.upstream import LocalUpstream
 
 pytestmark = pytest.mark.databases
@@ -28,7 +28,7 @@ def test_it_lists_models_with_demo_chat_first_among_the_demo(client: openai.Open
 def test_it_completes(client: openai.OpenAI, model: str) -> None:
     answer = client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}], max_tokens=5)
     assert answer.choices[0].message.content and answer.usage
-    assert the_record().prompt_tokens == answer.usage.prompt_tokens
+    assert only_record().prompt_tokens == answer.usage.prompt_tokens
 
 
 @pytest.mark.parametrize("model", ["demo/chat", "gpt-4o-mini"])
@@ -41,7 +41,7 @@ def test_it_streams_and_sees_usage_only_if_it_asks(client: openai.OpenAI, model:
         chunks = list(stream)
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
         assert bool(chunks[-1].usage) == asked
-    assert the_record(2).cost_nano > 0
+    assert only_record(2).cost_nano > 0
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
@@ -49,7 +49,7 @@ def test_it_embeds(client: openai.OpenAI, encoding: str) -> None:
     answer = client.embeddings.create(model="demo/embed", input=["one", "two", "one"], encoding_format=encoding)  # type: ignore[arg-type]
     first, second, third = (item.embedding for item in answer.data)
     assert first == third != second
-    record = the_record()
+    record = only_record()
     assert (record.operation, record.prompt_tokens, record.output_tokens) == ("embeddings", answer.usage.prompt_tokens, 0)
     assert record.cost_nano == record.prompt_tokens * 1000
 
@@ -71,11 +71,11 @@ def test_it_raises_its_own_errors(client: openai.OpenAI, live_gateway: LiveGatew
         )
 
 
-def test_it_does_not_retry_where_a_budget_is_spent(live_gateway: LiveGateway, demo_project: Project) -> None:
-    key, token = ApiKey.objects.mint(demo_project, "app")
+def test_it_does_not_retry_when_the_budget_is_exhausted(live_gateway: LiveGateway, demo_project: Project) -> None:
+    key, token = ApiKey.objects.issue(demo_project, "app")
     demo_project.budgets.create(key=key, period="day", limit_nano=1)
     client = openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token, max_retries=3)
     with client, pytest.raises(openai.RateLimitError) as refused:
         client.chat.completions.create(model="demo/chat", messages=[{"role": "user", "content": "Hi"}])
     assert refused.value.code == "insufficient_quota"
-    the_record(1)
+    only_record(1)

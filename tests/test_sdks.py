@@ -26,15 +26,15 @@ from proxy import operator_config
 from proxy.conversion import CODECS
 from proxy.formats.neutral import Choice, Image, Message, Part, Request, Response, Text, Thinking, ToolCall, ToolResult
 from proxy.models import Credential
-from tests.formats.scenarios import ANSWERS, CALL, PIXEL, WEATHER, events
-from tests.live import LiveGateway, the_record
-from tests.upstream import Answer, LocalUpstream
+from tests.formats.scenarios import CALL, PIXEL, RESPONSES, WEATHER, events
+from tests.live import LiveGateway, only_record
+from tests.upstream import Handler, LocalUpstream
 
 pytestmark = pytest.mark.databases
 
 # A provider that speaks Responses speaks chat completions as well, which clients of those get.
-everywhere = pytest.mark.parametrize("spoken", CODECS, indirect=True)
-but_responses = pytest.mark.parametrize("spoken", ["anthropic", "gemini", "openai_chat"], indirect=True)
+everywhere = pytest.mark.parametrize("provider_format", CODECS, indirect=True)
+but_responses = pytest.mark.parametrize("provider_format", ["anthropic", "gemini", "openai_chat"], indirect=True)
 both_ways = pytest.mark.parametrize("stream", [False, True])
 SCENARIOS = ("text", "parallel calls")
 FORMATS = {"anthropic": "anthropic", "gemini": "gemini", "openai_chat": "compatible", "openai_responses": "openai"}
@@ -42,22 +42,22 @@ CLIENT_REQUEST = Request(model="m", messages=(Message(role="user", parts=(Text(t
 
 
 @pytest.fixture
-def spoken(request: pytest.FixtureRequest) -> str:
+def provider_format(request: pytest.FixtureRequest) -> str:
     """The format of the provider."""
     format: str = request.param
     return format
 
 
-def answering(codec: Any, said: Response) -> Answer:
+def respond_with(codec: Any, neutral_response: Response) -> Handler:
     """A provider that says this, whole or streamed, in its own words."""
 
     async def answer(asked: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if not (body.get("stream") or "streamGenerateContent" in asked.path):
-            return web.Response(body=codec.render_response(said, CLIENT_REQUEST), content_type="application/json")
+            return web.Response(body=codec.render_response(neutral_response, CLIENT_REQUEST), content_type="application/json")
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(asked)
         encoder = codec.StreamEncoder(CLIENT_REQUEST)
-        for event in events(said):
+        for event in events(neutral_response):
             await response.write(encoder.encode(event))
         await response.write(encoder.finish())
         return response
@@ -66,46 +66,46 @@ def answering(codec: Any, said: Response) -> Answer:
 
 
 @pytest.fixture(params=SCENARIOS)
-def scenario(request: pytest.FixtureRequest, upstream: LocalUpstream, spoken: str) -> str:
+def scenario(request: pytest.FixtureRequest, upstream: LocalUpstream, provider_format: str) -> str:
     name: str = request.param
-    upstream.answer = answering(CODECS[spoken], ANSWERS[name])
+    upstream.handler = respond_with(CODECS[provider_format], RESPONSES[name])
     return name
 
 
 @pytest.fixture
-def model(spoken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def model(provider_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """A model of the provider; of OpenAI's, one that the operator has by the Responses API."""
     config = tmp_path / "gateway.yaml"
     config.write_text("models: [{name: deep, provider: openai, api: responses}]")
     monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"ai_gateway_config": config}))
-    operator_config.current.cache_clear()
-    yield "deep" if spoken == "openai_responses" else "other/m"
-    operator_config.current.cache_clear()
+    operator_config.load.cache_clear()
+    yield "deep" if provider_format == "openai_responses" else "other/m"
+    operator_config.load.cache_clear()
 
 
 @pytest.fixture
-def key(demo_project: Project, upstream: LocalUpstream, spoken: str) -> str:
-    base = upstream.url if spoken.startswith("openai") else upstream.url.removesuffix("/v1")
-    credential = Credential(project=demo_project, slug="other", provider=FORMATS[spoken], base_url=base)
-    credential.store_secret("sk-provider-secret")
+def key(demo_project: Project, upstream: LocalUpstream, provider_format: str) -> str:
+    base = upstream.url if provider_format.startswith("openai") else upstream.url.removesuffix("/v1")
+    credential = Credential(project=demo_project, slug="other", provider=FORMATS[provider_format], base_url=base)
+    credential.set_secret("sk-provider-secret")
     credential.save()
-    return ApiKey.objects.mint(demo_project, "sdk")[1]
+    return ApiKey.objects.issue(demo_project, "sdk")[1]
 
 
 def expected(name: str) -> tuple[str, list[tuple[str, Any]]]:
-    (choice,) = ANSWERS[name].choices
+    (choice,) = RESPONSES[name].choices
     text = "".join(part.text for part in choice.parts if isinstance(part, Text))
     return text, [(part.name, json.loads(part.arguments)) for part in choice.parts if isinstance(part, ToolCall)]
 
 
 def assert_charged(streamed: bool) -> None:
-    record = the_record()
+    record = only_record()
     assert (record.prompt_tokens, record.cache_read_tokens, record.output_tokens) == (100, 40, 20)
     assert record.streamed == streamed and not record.estimated
 
 
 @pytest.fixture
-def claude(live_gateway: LiveGateway, key: str) -> Iterator[anthropic.Anthropic]:
+def anthropic_client(live_gateway: LiveGateway, key: str) -> Iterator[anthropic.Anthropic]:
     with anthropic.Anthropic(base_url=live_gateway.url, api_key=key, max_retries=0) as client:
         yield client
 
@@ -124,13 +124,13 @@ CONFIG = types.GenerateContentConfig(
 
 @everywhere
 @both_ways
-def test_anthropic(claude: anthropic.Anthropic, scenario: str, model: str, stream: bool) -> None:
+def test_anthropic(anthropic_client: anthropic.Anthropic, scenario: str, model: str, stream: bool) -> None:
     asked: Any = {"model": model, "max_tokens": 200, "messages": [{"role": "user", "content": "Hi"}], "tools": [TOOL]}
     if stream:
-        with claude.messages.stream(**asked) as running:
+        with anthropic_client.messages.stream(**asked) as running:
             message = running.get_final_message()
     else:
-        message = claude.messages.create(**asked)
+        message = anthropic_client.messages.create(**asked)
     text = "".join(block.text for block in message.content if block.type == "text")
     calls = [(block.name, block.input) for block in message.content if block.type == "tool_use"]
     assert (text, calls) == expected(scenario)
@@ -139,22 +139,22 @@ def test_anthropic(claude: anthropic.Anthropic, scenario: str, model: str, strea
     assert_charged(stream)
 
 
-def google(live_gateway: LiveGateway, key: str) -> genai.Client:
+def gemini_sdk(live_gateway: LiveGateway, key: str) -> genai.Client:
     options = types.HttpOptions(base_url=live_gateway.url, api_version="v1beta", retry_options=types.HttpRetryOptions(attempts=1))
     return genai.Client(api_key=key, http_options=options)
 
 
 @pytest.fixture
-def gemini(live_gateway: LiveGateway, key: str) -> Iterator[genai.Client]:
-    with google(live_gateway, key) as client:
+def gemini_client(live_gateway: LiveGateway, key: str) -> Iterator[genai.Client]:
+    with gemini_sdk(live_gateway, key) as client:
         yield client
 
 
 @everywhere
 @both_ways
-def test_gemini(gemini: genai.Client, scenario: str, model: str, stream: bool) -> None:
+def test_gemini(gemini_client: genai.Client, scenario: str, model: str, stream: bool) -> None:
     asked: Any = {"model": model, "contents": "Hi", "config": CONFIG}
-    answers = list(gemini.models.generate_content_stream(**asked)) if stream else [gemini.models.generate_content(**asked)]
+    answers = list(gemini_client.models.generate_content_stream(**asked)) if stream else [gemini_client.models.generate_content(**asked)]
     candidates = [candidate for answer in answers for candidate in answer.candidates or []]
     parts = [part for candidate in candidates if candidate.content for part in candidate.content.parts or []]
     calls = [(part.function_call.name, part.function_call.args) for part in parts if part.function_call]
@@ -166,20 +166,20 @@ def test_gemini(gemini: genai.Client, scenario: str, model: str, stream: bool) -
 
 
 @pytest.fixture
-def gpt(live_gateway: LiveGateway, key: str) -> Iterator[openai.OpenAI]:
+def openai_client(live_gateway: LiveGateway, key: str) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=key, max_retries=0) as client:
         yield client
 
 
 @everywhere
 @both_ways
-def test_openai_responses(gpt: openai.OpenAI, scenario: str, model: str, stream: bool) -> None:
+def test_openai_responses(openai_client: openai.OpenAI, scenario: str, model: str, stream: bool) -> None:
     asked: Any = {"model": model, "input": "Hi", "tools": [RESPONSES_TOOL], "max_output_tokens": 200}
     if stream:
-        *_, last = gpt.responses.create(**asked, stream=True)
+        *_, last = openai_client.responses.create(**asked, stream=True)
         response = last.response
     else:
-        response = gpt.responses.create(**asked)
+        response = openai_client.responses.create(**asked)
     calls = [(item.name, json.loads(item.arguments)) for item in response.output if item.type == "function_call"]
     assert (response.output_text, calls) == expected(scenario)
     assert (response.status, response.usage.input_tokens, response.usage.input_tokens_details.cached_tokens) == ("completed", 100, 40)
@@ -188,17 +188,17 @@ def test_openai_responses(gpt: openai.OpenAI, scenario: str, model: str, stream:
 
 @but_responses
 @both_ways
-def test_openai_chat(gpt: openai.OpenAI, scenario: str, stream: bool) -> None:
+def test_openai_chat(openai_client: openai.OpenAI, scenario: str, stream: bool) -> None:
     asked: Any = {
         "model": "other/m",
         "messages": [{"role": "user", "content": "Hi"}],
         "tools": [CHAT_TOOL],
     }
     if stream:
-        with gpt.chat.completions.stream(**asked, stream_options={"include_usage": True}) as running:
+        with openai_client.chat.completions.stream(**asked, stream_options={"include_usage": True}) as running:
             completion = running.get_final_completion()
     else:
-        completion = gpt.chat.completions.create(**asked)
+        completion = openai_client.chat.completions.create(**asked)
     message = completion.choices[0].message
     calls = [(call.function.name, json.loads(call.function.arguments)) for call in message.tool_calls or []]
     assert (message.content or "", calls) == expected(scenario)
@@ -209,53 +209,59 @@ def test_openai_chat(gpt: openai.OpenAI, scenario: str, stream: bool) -> None:
 
 # Thoughts and pictures ----------------------------------------------------------------------------------------------------
 
-PROOF = "c2lnbmVk"
-signing = pytest.mark.parametrize("spoken", ["anthropic", "gemini", "openai_responses"], indirect=True)
+SIGNATURE = "c2lnbmVk"
+signing_formats = pytest.mark.parametrize("provider_format", ["anthropic", "gemini", "openai_responses"], indirect=True)
 QUESTION: Any = {"role": "user", "content": "Hi"}
 
 
 @pytest.fixture
-def thoughtful(upstream: LocalUpstream, spoken: str) -> LocalUpstream:
+def thinking_upstream(upstream: LocalUpstream, provider_format: str) -> LocalUpstream:
     """A provider that thinks, calls, and wants its proof back: Gemini that of the call, the others that of the thought."""
-    signed = spoken == "gemini"
-    thought = Thinking(text="Hm.", signature=None if signed else PROOF, origin=spoken)  # type: ignore[arg-type]
-    call = replace(CALL, signature=PROOF, origin="gemini") if signed else CALL
-    upstream.answer = answering(CODECS[spoken], Response(id="a", model="m", choices=(Choice(parts=(thought, call), finish="tool_calls"),)))
+    signed = provider_format == "gemini"
+    thought = Thinking(text="Hm.", signature=None if signed else SIGNATURE, origin=provider_format)  # type: ignore[arg-type]
+    call = replace(CALL, signature=SIGNATURE, origin="gemini") if signed else CALL
+    upstream.handler = respond_with(
+        CODECS[provider_format], Response(id="a", model="m", choices=(Choice(parts=(thought, call), finish_reason="tool_calls"),))
+    )
     return upstream
 
 
-def parts_asked(upstream: LocalUpstream, spoken: str) -> list[Part]:
+def request_parts(upstream: LocalUpstream, spoken: str) -> list[Part]:
     """What the provider was told last."""
-    request: Request = CODECS[spoken].parse_request(upstream.calls[-1].body, "m", False)
+    request: Request = CODECS[spoken].parse_request(upstream.requests[-1].body, "m", False)
     return [part for message in request.messages for part in message.parts]
 
 
-def assert_proof_is_back(upstream: LocalUpstream, spoken: str) -> None:
-    parts = parts_asked(upstream, spoken)
-    assert [part.signature for part in parts if isinstance(part, Thinking | ToolCall) and part.signature] == [PROOF]
+def assert_signature_returned(upstream: LocalUpstream, spoken: str) -> None:
+    parts = request_parts(upstream, spoken)
+    assert [part.signature for part in parts if isinstance(part, Thinking | ToolCall) and part.signature] == [SIGNATURE]
     assert [part.call_id for part in parts if isinstance(part, ToolResult)] == ["call_1"]
 
 
-@signing
+@signing_formats
 @both_ways
-def test_anthropic_carries_a_proof(claude: anthropic.Anthropic, thoughtful: LocalUpstream, spoken: str, model: str, stream: bool) -> None:
+def test_anthropic_round_trips_a_signature(
+    anthropic_client: anthropic.Anthropic, thinking_upstream: LocalUpstream, provider_format: str, model: str, stream: bool
+) -> None:
     asked: Any = {"model": model, "max_tokens": 200, "tools": [TOOL]}
     if stream:
-        with claude.messages.stream(**asked, messages=[QUESTION]) as running:
+        with anthropic_client.messages.stream(**asked, messages=[QUESTION]) as running:
             message = running.get_final_message()
     else:
-        message = claude.messages.create(**asked, messages=[QUESTION])
+        message = anthropic_client.messages.create(**asked, messages=[QUESTION])
     assert "Hm." in [block.thinking for block in message.content if block.type == "thinking"]
     result: Any = {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": "Sun"}]}
-    claude.messages.create(**asked, messages=[QUESTION, {"role": "assistant", "content": message.content}, result])
-    assert_proof_is_back(thoughtful, spoken)
+    anthropic_client.messages.create(**asked, messages=[QUESTION, {"role": "assistant", "content": message.content}, result])
+    assert_signature_returned(thinking_upstream, provider_format)
 
 
-@signing
+@signing_formats
 @both_ways
-def test_gemini_carries_a_proof(gemini: genai.Client, thoughtful: LocalUpstream, spoken: str, model: str, stream: bool) -> None:
+def test_gemini_round_trips_a_signature(
+    gemini_client: genai.Client, thinking_upstream: LocalUpstream, provider_format: str, model: str, stream: bool
+) -> None:
     asked: Any = {"model": model, "config": CONFIG}
-    models = gemini.models
+    models = gemini_client.models
     answers = list(models.generate_content_stream(**asked, contents="Hi")) if stream else [models.generate_content(**asked, contents="Hi")]
     contents = [candidate.content for answer in answers for candidate in answer.candidates or [] if candidate.content]
     parts = [part for content in contents for part in content.parts or []]
@@ -264,86 +270,96 @@ def test_gemini_carries_a_proof(gemini: genai.Client, thoughtful: LocalUpstream,
     response = types.FunctionResponse(id="call_1", name=CALL.name, response={"result": "Sun"})
     result = types.Content(role="user", parts=[types.Part(function_response=response)])
     models.generate_content(**asked, contents=[question, types.Content(role="model", parts=parts), result])
-    assert_proof_is_back(thoughtful, spoken)
+    assert_signature_returned(thinking_upstream, provider_format)
 
 
-@signing
+@signing_formats
 @both_ways
-def test_openai_responses_carries_a_proof(gpt: openai.OpenAI, thoughtful: LocalUpstream, spoken: str, model: str, stream: bool) -> None:
+def test_openai_responses_round_trips_a_signature(
+    openai_client: openai.OpenAI, thinking_upstream: LocalUpstream, provider_format: str, model: str, stream: bool
+) -> None:
     asked: Any = {"model": model, "tools": [RESPONSES_TOOL], "max_output_tokens": 200}
     if stream:
-        *_, last = gpt.responses.create(**asked, input="Hi", stream=True)
+        *_, last = openai_client.responses.create(**asked, input="Hi", stream=True)
         response = last.response
     else:
-        response = gpt.responses.create(**asked, input="Hi")
+        response = openai_client.responses.create(**asked, input="Hi")
     assert "Hm." in [text.text for item in response.output if item.type == "reasoning" for text in item.summary]
     result: Any = {"type": "function_call_output", "call_id": "call_1", "output": "Sun"}
-    gpt.responses.create(**asked, input=[QUESTION, *response.output, result])
-    assert_proof_is_back(thoughtful, spoken)
+    openai_client.responses.create(**asked, input=[QUESTION, *response.output, result])
+    assert_signature_returned(thinking_upstream, provider_format)
 
 
-@pytest.mark.parametrize("spoken", ["anthropic", "gemini"], indirect=True)
+@pytest.mark.parametrize("provider_format", ["anthropic", "gemini"], indirect=True)
 @both_ways
-def test_openai_chat_carries_a_proof(gpt: openai.OpenAI, thoughtful: LocalUpstream, spoken: str, stream: bool) -> None:
+def test_openai_chat_round_trips_a_signature(
+    openai_client: openai.OpenAI, thinking_upstream: LocalUpstream, provider_format: str, stream: bool
+) -> None:
     asked: Any = {"model": "other/m", "tools": [CHAT_TOOL]}
     if stream:
-        with gpt.chat.completions.stream(**asked, messages=[QUESTION]) as running:
+        with openai_client.chat.completions.stream(**asked, messages=[QUESTION]) as running:
             message: Any = running.get_final_completion().choices[0].message
     else:
-        message = gpt.chat.completions.create(**asked, messages=[QUESTION]).choices[0].message
+        message = openai_client.chat.completions.create(**asked, messages=[QUESTION]).choices[0].message
     assert message.reasoning_content == "Hm."
     result: Any = {"role": "tool", "tool_call_id": "call_1", "content": "Sun"}
-    gpt.chat.completions.create(**asked, messages=[QUESTION, message.model_dump(exclude_none=True), result])
-    assert_proof_is_back(thoughtful, spoken)
+    openai_client.chat.completions.create(**asked, messages=[QUESTION, message.model_dump(exclude_none=True), result])
+    assert_signature_returned(thinking_upstream, provider_format)
 
 
 @pytest.fixture
-def watching(upstream: LocalUpstream, spoken: str) -> LocalUpstream:
-    upstream.answer = answering(CODECS[spoken], ANSWERS["text"])
+def image_upstream(upstream: LocalUpstream, provider_format: str) -> LocalUpstream:
+    upstream.handler = respond_with(CODECS[provider_format], RESPONSES["text"])
     return upstream
 
 
-def assert_picture_is_seen(upstream: LocalUpstream, spoken: str) -> None:
-    assert [part.data for part in parts_asked(upstream, spoken) if isinstance(part, Image)] == [PIXEL]
+def assert_image_received(upstream: LocalUpstream, spoken: str) -> None:
+    assert [part.data for part in request_parts(upstream, spoken) if isinstance(part, Image)] == [PIXEL]
 
 
 @everywhere
-def test_anthropic_shows_a_picture(claude: anthropic.Anthropic, watching: LocalUpstream, spoken: str, model: str) -> None:
+def test_anthropic_sends_an_image(
+    anthropic_client: anthropic.Anthropic, image_upstream: LocalUpstream, provider_format: str, model: str
+) -> None:
     source: Any = {"type": "base64", "media_type": "image/png", "data": PIXEL}
-    claude.messages.create(model=model, max_tokens=9, messages=[{"role": "user", "content": [{"type": "image", "source": source}]}])
-    assert_picture_is_seen(watching, spoken)
+    anthropic_client.messages.create(
+        model=model, max_tokens=9, messages=[{"role": "user", "content": [{"type": "image", "source": source}]}]
+    )
+    assert_image_received(image_upstream, provider_format)
 
 
 @everywhere
-def test_gemini_shows_a_picture(gemini: genai.Client, watching: LocalUpstream, spoken: str, model: str) -> None:
-    gemini.models.generate_content(model=model, contents=types.Part.from_bytes(data=base64.b64decode(PIXEL), mime_type="image/png"))
-    assert_picture_is_seen(watching, spoken)
+def test_gemini_sends_an_image(gemini_client: genai.Client, image_upstream: LocalUpstream, provider_format: str, model: str) -> None:
+    gemini_client.models.generate_content(model=model, contents=types.Part.from_bytes(data=base64.b64decode(PIXEL), mime_type="image/png"))
+    assert_image_received(image_upstream, provider_format)
 
 
 @everywhere
-def test_openai_responses_shows_a_picture(gpt: openai.OpenAI, watching: LocalUpstream, spoken: str, model: str) -> None:
+def test_openai_responses_sends_an_image(
+    openai_client: openai.OpenAI, image_upstream: LocalUpstream, provider_format: str, model: str
+) -> None:
     picture: Any = {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}", "detail": "auto"}
-    gpt.responses.create(model=model, input=[{"role": "user", "content": [picture]}])
-    assert_picture_is_seen(watching, spoken)
+    openai_client.responses.create(model=model, input=[{"role": "user", "content": [picture]}])
+    assert_image_received(image_upstream, provider_format)
 
 
 @but_responses
-def test_openai_chat_shows_a_picture(gpt: openai.OpenAI, watching: LocalUpstream, spoken: str) -> None:
+def test_openai_chat_sends_an_image(openai_client: openai.OpenAI, image_upstream: LocalUpstream, provider_format: str) -> None:
     picture: Any = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
-    gpt.chat.completions.create(model="other/m", messages=[{"role": "user", "content": [picture]}])
-    assert_picture_is_seen(watching, spoken)
+    openai_client.chat.completions.create(model="other/m", messages=[{"role": "user", "content": [picture]}])
+    assert_image_received(image_upstream, provider_format)
 
 
 # Failures -----------------------------------------------------------------------------------------------------------------
 
-BROKEN = b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}}\n\n'
+INTERRUPTED_STREAMS = b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}}\n\n'
 
 
 @pytest.fixture
-def breaks_off(upstream: LocalUpstream) -> bytes:
+def interrupted_upstream(upstream: LocalUpstream) -> bytes:
     """An Anthropic stream that begins and fails; what came of it."""
     encoder = CODECS["anthropic"].StreamEncoder(CLIENT_REQUEST)
-    begun: bytes = b"".join(encoder.encode(event) for event in events(ANSWERS["text"])[:3]) + BROKEN
+    begun: bytes = b"".join(encoder.encode(event) for event in events(RESPONSES["text"])[:3]) + INTERRUPTED_STREAMS
 
     async def answer(asked: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
@@ -351,21 +367,21 @@ def breaks_off(upstream: LocalUpstream) -> bytes:
         await response.write(begun)
         return response
 
-    upstream.answer = answer
+    upstream.handler = answer
     return begun
 
 
-@pytest.mark.parametrize("spoken", ["anthropic"], indirect=True)
-def test_a_failure_inside_a_stream_passes_as_it_is_and_is_recorded(live_gateway: LiveGateway, breaks_off: bytes, key: str) -> None:
+@pytest.mark.parametrize("provider_format", ["anthropic"], indirect=True)
+def test_error_in_passthrough_stream_is_forwarded_and_recorded(live_gateway: LiveGateway, interrupted_upstream: bytes, key: str) -> None:
     asked = {"model": "other/m", "max_tokens": 9, "messages": [{"role": "user", "content": "Hi"}], "stream": True}
     heard = httpx.post(f"{live_gateway.url}/anthropic/v1/messages", json=asked, headers={"x-api-key": key})
-    assert (heard.status_code, heard.headers["content-type"], heard.content) == (200, "text/event-stream", breaks_off)
-    record = the_record()
+    assert (heard.status_code, heard.headers["content-type"], heard.content) == (200, "text/event-stream", interrupted_upstream)
+    record = only_record()
     assert (record.outcome, record.status_code, record.error) == ("upstream_error", 502, "upstream_status")
 
 
-@pytest.mark.parametrize("spoken", ["anthropic"], indirect=True)
-def test_a_failure_inside_a_converted_stream_is_told_in_the_clients_words(live_gateway: LiveGateway, breaks_off: bytes, key: str) -> None:
+@pytest.mark.parametrize("provider_format", ["anthropic"], indirect=True)
+def test_error_in_converted_stream_uses_the_client_format(live_gateway: LiveGateway, interrupted_upstream: bytes, key: str) -> None:
     asked = {"model": "other/m", "input": "Hi", "stream": True}
     headers = {"authorization": f"Bearer {key}", "x-request-id": "req_mine"}
     heard = httpx.post(f"{live_gateway.url}/openai/v1/responses", json=asked, headers=headers)
@@ -373,7 +389,7 @@ def test_a_failure_inside_a_converted_stream_is_told_in_the_clients_words(live_g
     assert [event["type"] for event in read[-2:]] == ["error", "response.failed"]
     assert [event["sequence_number"] for event in read] == list(range(len(read)))
     assert (read[-2]["error"]["message"], read[-2]["error"]["request_id"]) == ("Too busy.", "req_mine")
-    assert the_record().outcome == "upstream_error"
+    assert only_record().outcome == "upstream_error"
 
 
 # The demo model ---------------------------------------------------------------------------------------------------------
@@ -387,7 +403,7 @@ def test_the_demo_model_answers_an_anthropic_client(live_gateway: LiveGateway, t
 
 
 def test_the_demo_model_answers_a_gemini_client(live_gateway: LiveGateway, token: str) -> None:
-    with google(live_gateway, token) as client:
+    with gemini_sdk(live_gateway, token) as client:
         said = client.models.generate_content(model="demo/chat", contents="Hi", config=types.GenerateContentConfig(max_output_tokens=5))
         assert said.usage_metadata is not None and said.usage_metadata.candidates_token_count == 5
         assert (client.models.count_tokens(model="demo/chat", contents="Hi").total_tokens or 0) > 0
@@ -404,7 +420,7 @@ def test_every_sdk_lists_the_models(live_gateway: LiveGateway, token: str) -> No
         assert [model.id for model in gpt.models.list()][:2] == ["demo/chat", "demo/embed"]
     with anthropic.Anthropic(base_url=live_gateway.url, api_key=token) as claude:
         assert [model.id for model in claude.models.list()][:2] == ["demo/chat", "demo/embed"]
-    with google(live_gateway, token) as client:
+    with gemini_sdk(live_gateway, token) as client:
         assert [model.name for model in client.models.list()][:2] == ["models/demo/chat", "models/demo/embed"]
 
 
@@ -415,5 +431,5 @@ def test_errors_come_in_each_dialect(live_gateway: LiveGateway, transactional_db
     ):
         claude.models.list()
     assert refused.value.status_code == 401
-    with google(live_gateway, "wrong") as client, pytest.raises(genai.errors.ClientError, match="UNAUTHENTICATED"):
+    with gemini_sdk(live_gateway, "wrong") as client, pytest.raises(genai.errors.ClientError, match="UNAUTHENTICATED"):
         client.models.generate_content(model="demo/chat", contents="Hi")

@@ -36,10 +36,10 @@ def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
     data.mkdir()
     with silent_server() as port:
         base = f"http://127.0.0.1:{port}/v1"
-        gateway = GatewayProcess(data, GATEWAY_STREAMS_FINISH_S="1", OPENAI_BASE_URL=base).start()
+        gateway = GatewayProcess(data, GATEWAY_SHUTDOWN_TIMEOUT_S="1", OPENAI_BASE_URL=base).start()
         yield gateway
         if gateway.is_running:
-            gateway.end(signal.SIGKILL)
+            gateway.stop(signal.SIGKILL)
 
 
 def head(path: str, token: str, length: int, request_id: str) -> bytes:
@@ -98,7 +98,7 @@ def test_an_answer_that_is_still_pending_is_an_error_in_the_callers_dialect(gate
     with ExitStack() as stack:
         clients = {name: stack.enter_context(ask(gateway, token, name, "gpt-4o-mini")) for name in PATHS}
         wait_for_calls(gateway, len(PATHS))
-        assert gateway.end(signal.SIGTERM) < 8
+        assert gateway.stop(signal.SIGTERM) < 8
         answers = {name: parsed(received(client)) for name, client in clients.items()}
     for name, (status, headers, body) in answers.items():
         field, kind = ERROR_TYPES[name]
@@ -127,7 +127,7 @@ def test_a_stream_gets_its_error_event_and_its_body_gets_its_end(gateway: Gatewa
             name: stack.enter_context(ask(gateway, token, name, "demo/chat", stream=True, **limit)) for name, limit in limits.items()
         }
         begun = {name: client.recv(65536) for name, client in clients.items()}
-        assert gateway.end(signal.SIGTERM) < 8
+        assert gateway.stop(signal.SIGTERM) < 8
         answers = {name: begun[name] + received(client) for name, client in clients.items()}
     for name, answer in answers.items():
         assert b"was stopped" in answer and b"[DONE]" not in answer, name
@@ -144,7 +144,7 @@ def test_a_request_that_has_not_arrived_is_answered_too(gateway: GatewayProcess)
     with ExitStack() as stack:
         clients = [stack.enter_context(send(gateway, head(path, token, 100, "req_1") + b"{")) for path in paths]
         time.sleep(0.5)
-        assert gateway.end(signal.SIGTERM) < 8
+        assert gateway.stop(signal.SIGTERM) < 8
         answers = {path: parsed(received(client)) for path, client in zip(paths, clients, strict=True)}
     for path, (status, headers, body) in answers.items():
         if path == "/v1/nowhere":

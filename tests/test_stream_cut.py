@@ -7,13 +7,13 @@ import httpx
 import pytest
 from aiohttp import web
 
-from billing.ledger.spending import spending
-from billing.ledger.terms import Spending
+from billing.ledger.spending import window_balances
+from billing.ledger.terms import WindowBalance
 from billing.models import Budget, Outcome
-from billing.prices import bundled
+from billing.prices import bundled_price
 from keys.models import ApiKey
 from projects.models import Project
-from tests.live import LiveGateway, the_record
+from tests.live import LiveGateway, only_record
 from tests.upstream import LocalUpstream, chunk
 
 pytestmark = pytest.mark.databases
@@ -21,10 +21,10 @@ pytestmark = pytest.mark.databases
 ENDLESS = 5000
 LIMIT = 40
 BODY = {"model": "gpt-4o-mini", "stream": True, "max_tokens": LIMIT, "messages": [{"role": "user", "content": "Hi"}]}
-RATE = bundled("openai", "gpt-4o-mini")
+RATE = bundled_price("openai", "gpt-4o-mini")
 
 
-def talk(text: str, times: int) -> Any:
+def text_stream(text: str, times: int) -> Any:
     """A provider that heeds no limit."""
 
     async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
@@ -41,7 +41,7 @@ def talk(text: str, times: int) -> Any:
 
 @pytest.fixture
 def token(demo_project: Project) -> str:
-    key, token = ApiKey.objects.mint(demo_project, "app")
+    key, token = ApiKey.objects.issue(demo_project, "app")
     Budget.objects.create(project=demo_project, key=key, period="day", limit_nano=10_000 * LIMIT)
     return token
 
@@ -51,33 +51,29 @@ def ask(live_gateway: LiveGateway, token: str, path: str = "/v1/chat/completions
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
-def test_an_answer_beyond_its_limit_is_cut_and_charged_up_to_there(
-    live_gateway: LiveGateway, upstream: LocalUpstream, token: str, path: str
-) -> None:
-    upstream.answer = talk("word ", ENDLESS)
+def test_output_beyond_the_limit_is_aborted_and_charged(live_gateway: LiveGateway, upstream: LocalUpstream, token: str, path: str) -> None:
+    upstream.handler = text_stream("word ", ENDLESS)
     text = ask(live_gateway, token, path)
     assert "insufficient_quota" in text or "rate_limit_error" in text
     assert '"stop_reason":"' not in text and '"finish_reason":"stop"' not in text and text.count("word") < 3 * LIMIT
-    assert upstream.calls[0].closed.wait(2)
-    record = the_record()
-    assert RATE is not None and record.held_nano is not None
-    assert (record.outcome, record.estimated) == (Outcome.BUDGET, True)
-    assert record.cost_nano <= record.held_nano + RATE.base.output // 10**6 * 2
+    assert upstream.requests[0].closed.wait(2)
+    record = only_record()
+    assert RATE is not None and record.reserved_nano is not None
+    assert (record.outcome, record.estimated) == (Outcome.BUDGET_EXCEEDED, True)
+    assert record.cost_nano <= record.reserved_nano + RATE.base.output // 10**6 * 2
     budget = Budget.objects.select_related("project").get()
-    assert spending(budget.project, [budget])[budget.pk] == Spending(record.cost_nano, 0)
+    assert window_balances(budget.project, [budget])[budget.pk] == WindowBalance(record.cost_nano, 0)
 
 
-def test_an_answer_in_large_pieces_that_our_count_takes_for_longer_than_it_is_is_not_cut(
-    live_gateway: LiveGateway, upstream: LocalUpstream, token: str
-) -> None:
-    upstream.answer = talk("internationalisation, counterintuitively ", LIMIT // 9)
+def test_overestimated_large_chunks_are_not_aborted(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> None:
+    upstream.handler = text_stream("internationalisation, counterintuitively ", LIMIT // 9)
     assert '"finish_reason": "stop"' in ask(live_gateway, token)
-    assert the_record().outcome == Outcome.OK
+    assert only_record().outcome == Outcome.OK
 
 
-def test_without_a_hard_budget_no_answer_is_cut(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
-    key, token = ApiKey.objects.mint(demo_project, "free")
+def test_no_stream_is_aborted_without_a_hard_budget(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+    key, token = ApiKey.objects.issue(demo_project, "free")
     Budget.objects.create(project=demo_project, key=key, period="day", mode="soft", limit_nano=0)
-    upstream.answer = talk("word ", 5 * LIMIT)
+    upstream.handler = text_stream("word ", 5 * LIMIT)
     assert ask(live_gateway, token).count("word") == 5 * LIMIT
-    assert the_record().outcome == Outcome.OK
+    assert only_record().outcome == Outcome.OK

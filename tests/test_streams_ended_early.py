@@ -15,8 +15,8 @@ from keys.models import ApiKey
 from projects.models import Project
 from proxy.conversion import CODECS
 from proxy.models import Credential
-from tests.formats.scenarios import ANSWERS, events
-from tests.live import LiveGateway, the_record
+from tests.formats.scenarios import RESPONSES, events
+from tests.live import LiveGateway, only_record
 from tests.test_sdks import CLIENT_REQUEST, FORMATS
 from tests.upstream import LocalUpstream
 
@@ -46,21 +46,21 @@ def ending_after(upstream: LocalUpstream, provider: str, count: int, rest: bytes
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(asked)
         encoder = CODECS[provider].StreamEncoder(CLIENT_REQUEST)
-        for event in events(ANSWERS["text"])[:count]:
+        for event in events(RESPONSES["text"])[:count]:
             await response.write(encoder.encode(event))
         await response.write(rest)
         await response.write_eof()
         return response
 
-    upstream.answer = answer
+    upstream.handler = answer
 
 
 def key_of(project: Project, provider: str, base: str) -> str:
     base = base if provider.startswith("openai") else base.removesuffix("/v1")
     credential = Credential(project=project, slug="other", provider=FORMATS[provider], base_url=base)
-    credential.store_secret("sk-provider-secret")
+    credential.set_secret("sk-provider-secret")
     credential.save()
-    return ApiKey.objects.mint(project, "app")[1]
+    return ApiKey.objects.issue(project, "app")[1]
 
 
 def ask(gateway: LiveGateway, key: str, client: str) -> list[dict[str, Any]]:
@@ -97,7 +97,7 @@ def test_it_tells_the_client_in_its_dialect_and_the_record_says_so(
     ending_after(upstream, provider, count)
     told = ask(live_gateway, key, client)
     assert error_of(client, told)["message"] and "req_mine" in json.dumps(told[-2:])
-    record = the_record()
+    record = only_record()
     assert (record.outcome, record.status_code, record.error) == (
         Outcome.UPSTREAM_ERROR,
         502,
@@ -124,4 +124,4 @@ def test_a_finish_reason_is_a_complete_answer_where_servers_send_no_last_event(
     ending_after(upstream, provider, EVENTS_OF_HALF_AN_ANSWER, last)
     told = ask(live_gateway, key, provider)
     assert not any("error" in event for event in told)
-    assert the_record().outcome == Outcome.OK
+    assert only_record().outcome == Outcome.OK

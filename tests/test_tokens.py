@@ -7,24 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keys.authentication import NotAuthenticated, authenticate
+from keys.authentication import AuthenticationFailed, authenticate
 from keys.models import ApiKey
 from keys.tokens import ALPHABET, SECRET_LENGTH, TOKEN_LENGTH, Token, parse
 
 
 def test_a_minted_key_is_read_back() -> None:
-    token = Token.mint()
+    token = Token.generate()
     assert len(str(token)) == TOKEN_LENGTH
     assert parse(str(token)) == token
 
 
 def test_no_two_minted_keys_are_alike() -> None:
-    assert len({str(Token.mint()) for _ in range(100)}) == 100
+    assert len({str(Token.generate()) for _ in range(100)}) == 100
 
 
 @given(st.integers(0, TOKEN_LENGTH - 1), st.sampled_from(ALPHABET + "_-"))
 def test_one_wrong_character_is_noticed(position: int, character: str) -> None:
-    text = str(Token.mint())
+    text = str(Token.generate())
     changed = text[:position] + character + text[position + 1 :]
     assert parse(changed) is None or changed == text
 
@@ -36,11 +36,11 @@ def test_it_rejects_whatever_else_a_client_may_send(text: str) -> None:
 
 @pytest.mark.parametrize("damage", [lambda text: text[:-1], lambda text: text + "0", str.upper, lambda text: f" {text[1:]}"])
 def test_it_rejects_a_key_that_was_cut_or_changed(damage: Callable[[str], str]) -> None:
-    assert parse(damage(str(Token.mint()))) is None
+    assert parse(damage(str(Token.generate()))) is None
 
 
 def test_a_digest_depends_on_the_pepper_and_does_not_contain_the_secret() -> None:
-    token = Token.mint()
+    token = Token.generate()
     assert token.digest("one") == token.digest("one") != token.digest("other")
     assert token.secret not in token.digest("one")
 
@@ -50,5 +50,5 @@ def test_another_secret_under_the_same_public_id_is_refused(key: ApiKey) -> None
     """Checksum and public id are right; only the HMAC can tell."""
     forged = Token(key.public_id, "x" * SECRET_LENGTH)
     assert parse(str(forged)) == forged
-    with pytest.raises(NotAuthenticated):
+    with pytest.raises(AuthenticationFailed):
         asyncio.run(authenticate(str(forged), lambda: "127.0.0.1"))

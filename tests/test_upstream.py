@@ -9,12 +9,12 @@ from django.conf import settings
 
 from billing.models import Outcome
 from keys.models import ApiKey
-from projects.addresses import BadAddress, check_address, private_hosts
+from projects.addresses import BlockedURL, allowed_private_hosts, validate_base_url
 from projects.models import Project
 from proxy import errors
 from proxy.models import Credential
-from proxy.upstream import GuardedResolver, Upstream, UpstreamRefused
-from tests.live import LiveGateway, the_record
+from proxy.upstream import SSRFSafeResolver, UpstreamClient, UpstreamConnectionError
+from tests.live import LiveGateway, only_record
 from tests.upstream import LocalUpstream
 
 
@@ -27,8 +27,8 @@ def no_private_hosts() -> Iterator[None]:
 
 
 @pytest.fixture
-async def connections() -> AsyncIterator[Upstream]:
-    upstream = Upstream(idle_timeout_s=1)
+async def connections() -> AsyncIterator[UpstreamClient]:
+    upstream = UpstreamClient(idle_timeout_s=1)
     yield upstream
     await upstream.close()
 
@@ -65,9 +65,9 @@ PUBLIC = [
 
 
 @pytest.mark.parametrize("host", PRIVATE)
-def test_a_private_address_is_no_base_url(no_private_hosts: None, host: str) -> None:
-    with pytest.raises(BadAddress, match="private address"):
-        check_address(f"http://{host}/v1")
+def test_private_address_is_rejected_as_base_url(no_private_hosts: None, host: str) -> None:
+    with pytest.raises(BlockedURL, match="private address"):
+        validate_base_url(f"http://{host}/v1")
 
 
 @pytest.mark.parametrize(
@@ -88,77 +88,79 @@ def test_a_private_address_is_no_base_url(no_private_hosts: None, host: str) -> 
         "http://127.0.0%2e1/",
     ],
 )
-def test_what_is_no_plain_web_address_is_refused(url: str) -> None:
-    with pytest.raises(BadAddress, match=r"Give an (http or https )?address"):
-        check_address(url)
+def test_non_http_url_is_rejected(url: str) -> None:
+    with pytest.raises(BlockedURL, match=r"Give an (http or https )?address"):
+        validate_base_url(url)
 
 
 @pytest.mark.parametrize(
     "host", ["2130706433", "0x7f000001", "0X7F.1", "127.1", "0177.0.0.1", "127.0.0.1.", "8.8", "999.1.1.1", "1.2.3.4.5"]
 )
-def test_a_number_that_is_no_usual_ip_address_is_refused(host: str) -> None:
-    with pytest.raises(BadAddress, match="no IP address in its usual form"):
-        check_address(f"http://{host}/v1")
+def test_unusual_numeric_host_is_rejected(host: str) -> None:
+    with pytest.raises(BlockedURL, match="no IP address in its usual form"):
+        validate_base_url(f"http://{host}/v1")
 
 
-LONGEST = ".".join(["a" * 63] * 3 + ["b" * 61])
-NO_NAMES = [
+LONGEST_NAME = ".".join(["a" * 63] * 3 + ["b" * 61])
+INVALID_NAMES = [
     "a..b",
     ".example.com",
     "nowhere.invalid..",
     ".",
     "a" * 64 + ".example",
-    f"{LONGEST}b",
+    f"{LONGEST_NAME}b",
     "a.b" * 100,
     "example。。com",
     "ü" * 60 + ".de",
 ]
 
 
-@pytest.mark.parametrize("host", NO_NAMES)
-def test_a_name_that_nobody_can_ask_for_is_refused(host: str) -> None:
-    with pytest.raises(BadAddress, match="Give a"):
-        check_address(f"http://{host}/v1")
+@pytest.mark.parametrize("host", INVALID_NAMES)
+def test_unresolvable_name_is_rejected(host: str) -> None:
+    with pytest.raises(BlockedURL, match="Give a"):
+        validate_base_url(f"http://{host}/v1")
 
 
-@pytest.mark.parametrize("host", [LONGEST, f"{LONGEST}.", "example.com.", "a_b.example", "xn--bcher-kva.example", "ü" * 50 + ".de"])
+@pytest.mark.parametrize(
+    "host", [LONGEST_NAME, f"{LONGEST_NAME}.", "example.com.", "a_b.example", "xn--bcher-kva.example", "ü" * 50 + ".de"]
+)
 def test_a_name_as_long_as_names_can_be_passes(host: str) -> None:
-    check_address(f"http://{host}/v1")
+    validate_base_url(f"http://{host}/v1")
 
 
 @pytest.mark.parametrize("trusted", [True, False])
-@pytest.mark.parametrize("host", NO_NAMES)
-async def test_such_a_name_where_it_is_stored_already_is_a_provider_that_cannot_be_reached(
-    connections: Upstream, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
+@pytest.mark.parametrize("host", INVALID_NAMES)
+async def test_stored_unresolvable_name_is_a_connection_error(
+    connections: UpstreamClient, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
 ) -> None:
-    monkeypatch.setattr("proxy.upstream.check_host", lambda _url: None)
-    with pytest.raises(UpstreamRefused) as refusal:
+    monkeypatch.setattr("proxy.upstream.validate_host", lambda _url: None)
+    with pytest.raises(UpstreamConnectionError) as refusal:
         await connections.post(f"http://{host}/v1", b"{}", {}, trusted=trusted)
-    assert not refusal.value.sent
-    assert errors.of(refusal.value).status == 502
+    assert not refusal.value.may_be_billed
+    assert errors.from_exception(refusal.value).status == 502
 
 
 @pytest.mark.parametrize(("path", "format"), [("/v1/chat/completions", "openai"), ("/anthropic/v1/messages", "anthropic")])
-def test_its_callers_get_a_502_in_their_own_dialect(live_gateway: LiveGateway, demo_project: Project, path: str, format: str) -> None:
+def test_unresolvable_name_is_a_502_in_the_client_format(live_gateway: LiveGateway, demo_project: Project, path: str, format: str) -> None:
     Credential.objects.create(project=demo_project, slug="lost", provider="compatible", base_url="https://a..b/v1")
-    _, token = ApiKey.objects.mint(demo_project, "app")
+    _, token = ApiKey.objects.issue(demo_project, "app")
     question = {"model": "lost/x", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
     answer = httpx.post(f"{live_gateway.url}{path}", json=question, headers={"x-api-key": token})
     assert answer.status_code == 502
     assert answer.json().get("type") == ("error" if format == "anthropic" else None)
-    assert (the_record().outcome, the_record().cost_nano) == (Outcome.UPSTREAM_ERROR, 0)
+    assert (only_record().outcome, only_record().cost_nano) == (Outcome.UPSTREAM_ERROR, 0)
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1/", "http://127.1/", "ftp://x", "http://a..b"])
 def test_the_reason_fits_into_a_sentence(no_private_hosts: None, url: str) -> None:
-    with pytest.raises(BadAddress) as refusal:
-        check_address(url)
-    assert not errors.of(refusal.value).failure.message.endswith("..")
+    with pytest.raises(BlockedURL) as refusal:
+        validate_base_url(url)
+    assert not errors.from_exception(refusal.value).api_error.message.endswith("..")
 
 
 @pytest.mark.parametrize("url", ["https://api.openai.com/v1", "http://ollama:11434/v1", "http://8.8.8.8", *PUBLIC])
 def test_public_addresses_and_names_pass(no_private_hosts: None, url: str) -> None:
-    check_address(url)
+    validate_base_url(url)
 
 
 @pytest.mark.parametrize(
@@ -170,17 +172,17 @@ def test_public_addresses_and_names_pass(no_private_hosts: None, url: str) -> No
         ("0.0.0.0", "", False),
     ],
 )
-def test_loopback_is_open_by_default_only_where_the_gateway_has_no_public_name(host: str, public_url: str, allowed: bool) -> None:
+def test_loopback_is_allowed_only_without_a_public_url(host: str, public_url: str, allowed: bool) -> None:
     before = settings.ENV
     settings.ENV = before.model_copy(update={"gateway_host": host, "gateway_public_url": public_url})
     try:
-        assert [name in private_hosts() for name in ("localhost", "127.0.0.1", "::1")] == [allowed] * 3
+        assert [name in allowed_private_hosts() for name in ("localhost", "127.0.0.1", "::1")] == [allowed] * 3
     finally:
         settings.ENV = before
 
 
-async def test_a_query_that_the_provider_wants_is_no_fault_of_the_address(connections: Upstream) -> None:
-    with pytest.raises(UpstreamRefused):
+async def test_base_url_may_have_a_query(connections: UpstreamClient) -> None:
+    with pytest.raises(UpstreamConnectionError):
         await connections.post("http://127.0.0.1:1/v1?api-version=1", b"{}", {}, trusted=False)
 
 
@@ -188,25 +190,25 @@ def test_the_operator_can_allow_a_private_host() -> None:
     before = settings.ENV
     settings.ENV = before.model_copy(update={"gateway_private_upstreams": ("10.1.2.3",)})
     try:
-        check_address("http://10.1.2.3:8000/v1")
-        with pytest.raises(BadAddress):
-            check_address("http://10.1.2.4:8000/v1")
+        validate_base_url("http://10.1.2.3:8000/v1")
+        with pytest.raises(BlockedURL):
+            validate_base_url("http://10.1.2.4:8000/v1")
     finally:
         settings.ENV = before
 
 
-async def test_a_name_that_resolves_to_a_private_address_is_not_connected_to(no_private_hosts: None, connections: Upstream) -> None:
-    with pytest.raises(BadAddress):
-        await GuardedResolver().resolve("localhost", 80)
-    with pytest.raises((BadAddress, UpstreamRefused)):
+async def test_a_name_that_resolves_to_a_private_address_is_not_connected_to(no_private_hosts: None, connections: UpstreamClient) -> None:
+    with pytest.raises(BlockedURL):
+        await SSRFSafeResolver().resolve("localhost", 80)
+    with pytest.raises((BlockedURL, UpstreamConnectionError)):
         await connections.post("http://localhost:1/v1", b"{}", {}, trusted=False)
 
 
-async def test_a_redirect_is_not_followed(connections: Upstream, upstream: LocalUpstream) -> None:
+async def test_a_redirect_is_not_followed(connections: UpstreamClient, upstream: LocalUpstream) -> None:
     async def redirect(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(status=307, headers={"location": "/elsewhere"})
 
-    upstream.answer = redirect
+    upstream.handler = redirect
     async with await connections.post(f"{upstream.url}/chat/completions", b"{}", {}, trusted=True) as reply:
         assert reply.status == 307
-    assert [call.path for call in upstream.calls] == ["/v1/chat/completions"]
+    assert [call.path for call in upstream.requests] == ["/v1/chat/completions"]

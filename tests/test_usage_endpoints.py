@@ -13,10 +13,10 @@ import pytest
 from aiohttp import web
 
 from billing.models import Budget, BudgetWindow, DailyUsage, Outcome, Period, UsageRecord
-from billing.tasks import raise_alerts
+from billing.tasks import detect_alerts
 from keys.models import ApiKey
 from projects.models import Project, User
-from tests.live import LiveGateway, the_record, wait_until
+from tests.live import LiveGateway, only_record, wait_until
 from tests.pages_fixtures import USD, daily, record
 from tests.upstream import LocalUpstream, completion
 
@@ -34,7 +34,7 @@ def data_of(answer: httpx.Response) -> Any:
     return body["data"]
 
 
-def refusal_of(answer: httpx.Response) -> Any:
+def error_of(answer: httpx.Response) -> Any:
     body = answer.json()
     assert body["success"] is False and body["error"]["request_id"] == answer.headers["x-request-id"]
     return body["error"]
@@ -43,7 +43,7 @@ def refusal_of(answer: httpx.Response) -> Any:
 def test_stats_count_the_request_just_made_and_not_themselves(gateway: httpx.Client) -> None:
     assert gateway.post("/v1/chat/completions", json=CHAT).status_code == 200
     gateway.get("/v1/models")
-    kept = the_record(2)
+    kept = only_record(2)
     for _ in range(2):
         stats = data_of(gateway.get("/api/v1/usage/stats"))
         assert (stats["totalRequests"], stats["failedRequests"]) == (1, 0)
@@ -74,16 +74,16 @@ def test_a_day_that_the_roll_up_has_not_finished_comes_from_its_records(gateway:
     record(key, day=yesterday, cost_nano=7, outcome=Outcome.UPSTREAM_ERROR)
     DailyUsage.objects.rebuild(yesterday)
     record(key, day=yesterday, cost_nano=11)
-    demo_project.dirtyday_set.create(day=yesterday, mark=1)
+    demo_project.staleday_set.create(day=yesterday, version=1)
     query = {"from": yesterday.isoformat(), "to": yesterday.isoformat()}
     before = data_of(gateway.get("/api/v1/usage/stats", params=query))
     assert (before["totalCostNanoUsd"], before["totalRequests"], before["failedRequests"]) == (23, 3, 1)
-    DailyUsage.objects.recompute_dirty()
+    DailyUsage.objects.recompute_stale()
     assert data_of(gateway.get("/api/v1/usage/stats", params=query)) == before
 
 
 def test_reports_are_narrowed_and_grouped(gateway: httpx.Client, demo_project: Project) -> None:
-    key, other = demo_project.keys.get(), ApiKey.objects.mint(demo_project, "other")[0]
+    key, other = demo_project.keys.get(), ApiKey.objects.issue(demo_project, "other")[0]
     today = demo_project.today()
     record(key, cost_nano=1)
     record(other, cost_nano=10, model="gpt-4o")
@@ -133,10 +133,10 @@ def test_reports_are_narrowed_and_grouped(gateway: httpx.Client, demo_project: P
         ({"colour": "red"}, "not known here"),
     ],
 )
-def test_what_cannot_be_read_is_told(gateway: httpx.Client, query: dict[str, str], message: str) -> None:
+def test_invalid_parameters_are_reported(gateway: httpx.Client, query: dict[str, str], message: str) -> None:
     answer = gateway.get("/api/v1/usage/stats", params=query)
     assert answer.status_code == 400
-    assert message in refusal_of(answer)["message"]
+    assert message in error_of(answer)["message"]
 
 
 def test_the_budget_endpoint_is_exact(gateway: httpx.Client, demo_project: Project, counters_in_sql: None) -> None:
@@ -145,7 +145,7 @@ def test_the_budget_endpoint_is_exact(gateway: httpx.Client, demo_project: Proje
     day = Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=5 * USD)
     today = ApiKey.objects.select_related("project").get().project.today()
     BudgetWindow.objects.create(budget=day, name=today.isoformat(), spent_nano=USD + 1, reserved_nano=2)
-    other = ApiKey.objects.mint(demo_project, "other")[0]
+    other = ApiKey.objects.issue(demo_project, "other")[0]
     Budget.objects.create(project=demo_project, key=other, period=Period.MONTH, limit_nano=USD)
     Budget.objects.create(project=demo_project, period=Period.TOTAL, mode="soft", limit_nano=1)
     record(key, day=today, cost_nano=7)
@@ -189,14 +189,14 @@ def test_a_hard_budget_is_shown_before_a_soft_one_and_a_shadow_only_alone(gatewa
     assert shown() == hard.pk
     tightest = budget_of(demo_project, key, "hard", 80)
     assert shown() == tightest.pk
-    budget_of(demo_project, ApiKey.objects.mint(demo_project, "other")[0], "hard", 1)
+    budget_of(demo_project, ApiKey.objects.issue(demo_project, "other")[0], "hard", 1)
     budget_of(demo_project, None, "hard", 1, Period.WEEK)
     assert shown() == tightest.pk
     Budget.objects.filter(pk__in=(hard.pk, tightest.pk, tighter.pk)).delete()
     assert shown() == soft.pk
 
 
-def test_what_is_held_for_a_request_under_way_is_exact(
+def test_reserved_amount_of_an_open_request_is_exact(
     gateway: httpx.Client, live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     released = threading.Event()
@@ -205,7 +205,7 @@ def test_what_is_held_for_a_request_under_way_is_exact(
         await asyncio.to_thread(released.wait, 10)
         return await completion(request, body)
 
-    upstream.answer = slow
+    upstream.handler = slow
     limit = 10 * USD + 7
     for mode in ("hard", "soft"):
         budget_of(demo_project, None, mode, limit)
@@ -213,14 +213,14 @@ def test_what_is_held_for_a_request_under_way_is_exact(
     requests = [threading.Thread(target=gateway.post, args=("/v1/chat/completions",), kwargs={"json": body}) for _ in range(3)]
     for request in requests:
         request.start()
-    wait_until(lambda: len(upstream.calls) == 3)
+    wait_until(lambda: len(upstream.requests) == 3)
     found = data_of(httpx.get(f"{live_gateway.url}/api/v1/usage/budget", headers=gateway.headers))["budgets"]
     held = {each["reservedNanoUsd"] for each in found}
     released.set()
     for request in requests:
         request.join(10)
-    wait_until(lambda: UsageRecord.objects.exclude(model_asked="").count() == 3)
-    assert held == {sum(record.held_nano or 0 for record in UsageRecord.objects.exclude(model_asked=""))}
+    wait_until(lambda: UsageRecord.objects.exclude(requested_model="").count() == 3)
+    assert held == {sum(record.reserved_nano or 0 for record in UsageRecord.objects.exclude(requested_model=""))}
     for each in found:
         reserved = each["reservedNanoUsd"]
         assert (each["spentNanoUsd"], each["remainingNanoUsd"]) == (0, limit - reserved)
@@ -231,8 +231,8 @@ def test_what_is_held_for_a_request_under_way_is_exact(
 
 
 def test_a_key_for_reports_alone_sees_its_project_and_may_not_spend(live_gateway: LiveGateway, demo_project: Project) -> None:
-    reader, token = ApiKey.objects.mint(demo_project, "reader", scopes=["usage:read"])
-    other, _ = ApiKey.objects.mint(demo_project, "other")
+    reader, token = ApiKey.objects.issue(demo_project, "reader", scopes=["usage:read"])
+    other, _ = ApiKey.objects.issue(demo_project, "other")
     budget_of(demo_project, other, "hard", USD)
     record(other, cost_nano=5)
     with httpx.Client(base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
@@ -252,13 +252,13 @@ def test_what_a_request_has_just_cost_is_in_its_budgets(gateway: httpx.Client, d
     found = data_of(gateway.get("/api/v1/usage/budget"))["budgets"]
     assert {(each["spentNanoUsd"], each["reservedNanoUsd"], each["remainingNanoUsd"]) for each in found} == {(PRICE, 0, 9 * PRICE)}
     assert {each["period"] for each in found} == set(Period)
-    assert raise_alerts() == 0
+    assert detect_alerts() == 0
     Budget.objects.filter(period=Period.WEEK).update(limit_nano=PRICE)
-    assert raise_alerts() == 1
+    assert detect_alerts() == 1
 
 
-def test_the_old_addresses_answer_in_their_own_shape(gateway: httpx.Client, demo_project: Project, token: str) -> None:
-    key, other = demo_project.keys.get(), ApiKey.objects.mint(demo_project, "other")[0]
+def test_legacy_cost_endpoints_keep_their_format(gateway: httpx.Client, demo_project: Project, token: str) -> None:
+    key, other = demo_project.keys.get(), ApiKey.objects.issue(demo_project, "other")[0]
     record(key, cost_nano=1_500_000)
     daily(key, demo_project.today() - dt.timedelta(days=400), USD)
     assert gateway.get("/api/costs").json() == {key.public_id: 1.0015, other.public_id: 0}
@@ -268,8 +268,8 @@ def test_the_old_addresses_answer_in_their_own_shape(gateway: httpx.Client, demo
 
 @pytest.mark.parametrize("path", ["/api/v1/usage/stats", "/api/v1/usage/costs", "/api/v1/usage/budget", "/api/costs"])
 def test_a_key_sees_its_own_project_only(gateway: httpx.Client, demo_project: Project, charlie: User, path: str) -> None:
-    theirs = Project.objects.found("Charlie's", owner=charlie)
-    foreign, _ = ApiKey.objects.mint(theirs, "their-key")
+    theirs = Project.objects.create_with_owner("Charlie's", owner=charlie)
+    foreign, _ = ApiKey.objects.issue(theirs, "their-key")
     Budget.objects.create(project=theirs, key=foreign, period=Period.DAY, limit_nano=12345)
     record(foreign, cost_nano=12345, model="their-model")
     daily(foreign, theirs.today() - dt.timedelta(days=1), 12345)
@@ -284,10 +284,10 @@ def test_a_key_sees_its_own_project_only(gateway: httpx.Client, demo_project: Pr
 
 def test_errors_come_in_the_envelope(live_gateway: LiveGateway, gateway: httpx.Client, demo_project: Project) -> None:
     path = "/api/v1/usage/budget"
-    assert refusal_of(httpx.get(live_gateway.url + path))["code"] == "invalid_api_key"
-    _, caller = ApiKey.objects.mint(demo_project, "caller", scopes=["inference"])
+    assert error_of(httpx.get(live_gateway.url + path))["code"] == "invalid_api_key"
+    _, caller = ApiKey.objects.issue(demo_project, "caller", scopes=["inference"])
     refused = httpx.get(live_gateway.url + path, headers={"authorization": f"Bearer {caller}"})
-    assert (refused.status_code, refusal_of(refused)["code"]) == (403, "insufficient_permissions")
+    assert (refused.status_code, error_of(refused)["code"]) == (403, "insufficient_permissions")
     assert gateway.post(path).status_code == 405
     assert gateway.get(path).headers["cache-control"] == "private, no-store"
 

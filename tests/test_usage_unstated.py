@@ -9,25 +9,25 @@ from billing.models import Budget
 from keys.models import ApiKey
 from projects.models import Project
 from proxy.formats import gemini
-from proxy.formats.anthropic import AnthropicCall
-from proxy.formats.codec import Incoming
-from proxy.formats.gemini import GeminiCall
+from proxy.formats.anthropic import MessagesRequest
+from proxy.formats.codec import ClientRequest
+from proxy.formats.gemini import GenerateContentRequest
 from proxy.formats.neutral import Usage
-from proxy.formats.openai_chat import ChatCall
-from proxy.formats.openai_embeddings import EmbeddingsCall
-from proxy.formats.openai_responses import ResponsesCall
+from proxy.formats.openai_chat import ChatRequest
+from proxy.formats.openai_embeddings import CreateEmbeddingRequest
+from proxy.formats.openai_responses import ResponsesRequest
 from tests.dialects import ABSENT, DIALECTS, RESPONSES, STREAMS, WHOLE_USAGE, answering, ask, connect, stated
-from tests.live import LiveGateway, the_record
+from tests.live import LiveGateway, only_record
 from tests.upstream import LocalUpstream
 
 LIMIT = 50
 WORDS = "word " * 80
 TOKENS = 100
 CALLS: dict[str, type[Any]] = {
-    "openai_chat": ChatCall,
-    "openai_responses": ResponsesCall,
-    "anthropic": AnthropicCall,
-    "gemini": GeminiCall,
+    "openai_chat": ChatRequest,
+    "openai_responses": ResponsesRequest,
+    "anthropic": MessagesRequest,
+    "gemini": GenerateContentRequest,
 }
 REQUESTS = {
     "openai_chat": b'{"model": "m", "messages": [{"role": "user", "content": "Hi"}]}',
@@ -54,8 +54,8 @@ CASES = [
 ]
 
 
-def call_of(dialect: str, stream: bool = False) -> Incoming:
-    call: Incoming = CALLS[dialect](REQUESTS[dialect], "m", stream)
+def call_of(dialect: str, stream: bool = False) -> ClientRequest:
+    call: ClientRequest = CALLS[dialect](REQUESTS[dialect], "m", stream)
     return call
 
 
@@ -76,7 +76,7 @@ def test_a_stream_that_does_not_state_its_usage_is_counted_by_its_text(dialect: 
     meter = call_of(dialect, stream=True).meter()
     meter.feed(b"".join(STREAMS[dialect](WORDS, usage, 1)))
     meter.finish()
-    assert meter.output_seen == TOKENS
+    assert meter.output_tokens == TOKENS
     starts_with_input = dialect == "anthropic" and usage != dict.fromkeys(WHOLE_USAGE[dialect], 0)
     assert meter.usage == (Usage(input=7, output=TOKENS, estimated=True) if starts_with_input else None)
 
@@ -99,7 +99,7 @@ def test_an_output_that_the_total_implies_is_stated() -> None:
 
 @pytest.mark.parametrize("usage", [None, {}, [], {"prompt_tokens": "many"}, {"prompt_tokens": 0}, {"total_tokens": 3}])
 def test_vectors_state_their_input_alone(usage: Any) -> None:
-    call = EmbeddingsCall(b'{"model": "m", "input": "Hi"}')
+    call = CreateEmbeddingRequest(b'{"model": "m", "input": "Hi"}')
     assert call.measure(json.dumps({"data": [], "usage": usage}).encode()) == (None, 0)
     assert call.measure(b'{"data": [], "usage": {"prompt_tokens": 3}}') == (Usage(input=3), 0)
 
@@ -113,7 +113,7 @@ def test_counts_that_gemini_stated_before_the_end_do_not_stand_for_the_end(usage
     meter.feed(stream)
     meter.finish()
     assert meter.usage is None or meter.usage == Usage(input=7, output=TOKENS + 1, estimated=True)
-    assert meter.output_seen == TOKENS + 1
+    assert meter.output_tokens == TOKENS + 1
 
 
 @pytest.mark.parametrize("last", [{}, {"usage": None}, {"usage": {}}, {"usage": "many"}])
@@ -136,7 +136,7 @@ def test_a_blocked_prompt_without_counts_shows_a_client_zeros_and_states_nothing
 
 
 def budgeted(project: Project, mode: str) -> str:
-    key, token = ApiKey.objects.mint(project, "app")
+    key, token = ApiKey.objects.issue(project, "app")
     Budget.objects.create(project=project, key=key, period="day", limit_nano=10**10, mode=mode)
     return token
 
@@ -159,11 +159,11 @@ def test_what_shows_no_output_costs_a_hard_budget_as_a_lost_response(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, client: str, served: str, usage: str, stream: bool
 ) -> None:
     connect(demo_project, served, upstream)
-    upstream.answer = answering(served, "", SAYS_NOTHING[usage])
+    upstream.handler = answering(served, "", SAYS_NOTHING[usage])
     ask(live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=LIMIT)
-    record = the_record()
+    record = only_record()
     assert (record.output_tokens, record.estimated) == (LIMIT, True)
-    assert 0 < record.cost_nano <= (record.held_nano or 0)
+    assert 0 < record.cost_nano <= (record.reserved_nano or 0)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "streamed"])
@@ -173,12 +173,12 @@ def test_what_shows_its_output_costs_that(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, client: str, served: str, usage: str, stream: bool
 ) -> None:
     connect(demo_project, served, upstream)
-    upstream.answer = answering(served, WORDS, SAYS_NOTHING[usage])
+    upstream.handler = answering(served, WORDS, SAYS_NOTHING[usage])
     answer = ask(live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=2 * TOKENS)
     assert answer.status_code == 200
-    record = the_record()
+    record = only_record()
     assert (record.output_tokens, record.estimated) == (TOKENS, True)
-    assert 0 < record.cost_nano <= (record.held_nano or 0)
+    assert 0 < record.cost_nano <= (record.reserved_nano or 0)
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "streamed"])
@@ -187,9 +187,9 @@ def test_without_a_hard_budget_nothing_is_assumed(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, client: str, served: str, stream: bool
 ) -> None:
     connect(demo_project, served, upstream)
-    upstream.answer = answering(served, "", {})
+    upstream.handler = answering(served, "", {})
     ask(live_gateway, budgeted(demo_project, "soft"), client, served=served, stream=stream, limit=LIMIT)
-    record = the_record()
+    record = only_record()
     assert record.output_tokens <= 1 and record.estimated and record.cost_nano > 0
 
 
@@ -199,7 +199,7 @@ def test_whole_usage_is_charged_exactly(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, client: str, served: str, stream: bool
 ) -> None:
     connect(demo_project, served, upstream)
-    upstream.answer = answering(served, WORDS, WHOLE_USAGE[served])
+    upstream.handler = answering(served, WORDS, WHOLE_USAGE[served])
     ask(live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=2 * TOKENS)
-    record = the_record()
+    record = only_record()
     assert (record.prompt_tokens, record.output_tokens, record.estimated) == (7, 5, False)

@@ -31,25 +31,25 @@ def keys() -> Iterator[Callable[..., None]]:
 def test_rotation_moves_every_secret_to_the_first_key(keys: Callable[..., None], project: Project) -> None:
     keys(OLD)
     credential = Credential(project=project, slug="a", provider="openai")
-    credential.store_secret("sk-provider-secret")
+    credential.set_secret("sk-provider-secret")
     credential.save()
     keys(NEW, OLD)
     call_command("rotate_credentials", stdout=io.StringIO())
     keys(NEW)
     credential.refresh_from_db()
-    assert credential.secret() == "sk-provider-secret"
+    assert credential.decrypt_secret() == "sk-provider-secret"
     keys(OLD)
-    with pytest.raises(vault.Undecipherable):
-        credential.secret()
+    with pytest.raises(vault.DecryptionError):
+        credential.decrypt_secret()
     with pytest.raises(CommandError, match="No key opens 1"):
         call_command("rotate_credentials")
 
 
-def test_a_ciphertext_says_nothing_and_opens_in_its_own_project_only(keys: Callable[..., None]) -> None:
+def test_ciphertext_decrypts_only_in_its_own_project(keys: Callable[..., None]) -> None:
     keys(OLD)
     sealed = vault.seal(1, "sk-provider-secret")
     assert "provider" not in sealed and vault.unseal(1, sealed) == "sk-provider-secret"
-    with pytest.raises(vault.Undecipherable, match="another project"):
+    with pytest.raises(vault.DecryptionError, match="another project"):
         vault.unseal(2, sealed)
-    with pytest.raises(vault.Undecipherable):
+    with pytest.raises(vault.DecryptionError):
         vault.unseal(1, "garbage")

@@ -9,11 +9,11 @@ from aiohttp import web
 from django.conf import settings
 
 from billing.models import Budget, Outcome, PriceOverride
-from billing.prices import bundled
+from billing.prices import bundled_price
 from keys.models import ApiKey
 from projects.models import Project
 from proxy.models import Credential
-from tests.live import LiveGateway, the_record
+from tests.live import LiveGateway, only_record
 from tests.upstream import USAGE, LocalUpstream
 
 USD = 10**9
@@ -29,13 +29,13 @@ BODIES: dict[str, dict[str, Any]] = {
     COMPLETIONS: {"prompt": "Hi", "max_tokens": 50},
     EMBEDDINGS: {"input": "Hi"},
 }
-QUEUED: dict[str, Any] = {"id": "resp_1", "object": "response", "status": "queued", "output": [], "error": None, "usage": None}
-PRICE = bundled("openai", MODEL)
+QUEUED_RESPONSES: dict[str, Any] = {"id": "resp_1", "object": "response", "status": "queued", "output": [], "error": None, "usage": None}
+PRICE = bundled_price("openai", MODEL)
 
 
 def token_of(project: Project, mode: str = "hard", limit: int = USD, models: tuple[str, ...] = ()) -> str:
     """A key that has a budget."""
-    key, token = ApiKey.objects.mint(project, "budgeted", allowed_models=list(models))
+    key, token = ApiKey.objects.issue(project, "budgeted", allowed_models=list(models))
     Budget.objects.create(project=project, key=key, period="day", limit_nano=limit, mode=mode)
     return token
 
@@ -45,7 +45,7 @@ def post(gateway: LiveGateway, token: str, path: str, model: str = MODEL, **fiel
     return httpx.post(f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20)
 
 
-def answering(*, status: int = 200, text: str = "", content_type: str = "application/json") -> Any:
+def respond_with(*, status: int = 200, text: str = "", content_type: str = "application/json") -> Any:
     async def answer(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.Response(status=status, text=text, content_type=content_type)
 
@@ -54,7 +54,7 @@ def answering(*, status: int = 200, text: str = "", content_type: str = "applica
 
 def credential(project: Project, provider: str, upstream: LocalUpstream) -> None:
     stored = Credential(project=project, slug="other", provider=provider, base_url=upstream.url.removesuffix("/v1"))
-    stored.store_secret("sk-provider-secret")
+    stored.set_secret("sk-provider-secret")
     stored.save()
 
 
@@ -71,22 +71,22 @@ def credential(project: Project, provider: str, upstream: LocalUpstream) -> None
         (EMBEDDINGS, "models", ["dear"]),
     ],
 )
-def test_it_refuses_what_is_answered_later_or_by_another_model(
+def test_it_rejects_async_and_model_override_fields(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, field: str, value: Any
 ) -> None:
     answer = post(live_gateway, token_of(demo_project), path, **{field: value})
     error = answer.json()["error"]
     assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request", field)
-    assert not upstream.calls
-    assert (the_record().outcome, the_record().held_nano) == (Outcome.INVALID, None)
+    assert not upstream.requests
+    assert (only_record().outcome, only_record().reserved_nano) == (Outcome.INVALID_REQUEST, None)
 
 
-def test_it_refuses_fallbacks_in_the_callers_dialect(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> None:
+def test_it_rejects_fallbacks_in_the_client_format(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> None:
     """Whether the key has a budget or not: the cost would be that of another model."""
     answer = post(live_gateway, token, ANTHROPIC, fallbacks=[{"model": "dear"}])
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
     assert "The field fallbacks lets the provider answer with another model" in answer.json()["error"]["message"]
-    assert not upstream.calls
+    assert not upstream.requests
 
 
 @pytest.mark.parametrize(
@@ -106,19 +106,19 @@ def test_a_limit_in_other_letters_is_not_passed_on_beside_the_gateways(
     answer = httpx.post(url, json=body, headers={"authorization": f"Bearer {token_of(demo_project)}"}, timeout=20)
     assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
     assert f"The field {name} is written" in answer.json()["error"]["message"]
-    assert not upstream.calls and the_record().outcome == Outcome.INVALID
+    assert not upstream.requests and only_record().outcome == Outcome.INVALID_REQUEST
 
 
 @pytest.mark.databases
 @pytest.mark.parametrize(("mode", "output"), [("hard", 50), ("soft", 0)])
-@pytest.mark.parametrize("body", [QUEUED, QUEUED | {"status": "in_progress"}], ids=["queued", "in progress"])
-def test_an_answer_that_is_still_to_be_written_costs_a_hard_budget_all_that_it_allowed(
+@pytest.mark.parametrize("body", [QUEUED_RESPONSES, QUEUED_RESPONSES | {"status": "in_progress"}], ids=["queued", "in progress"])
+def test_queued_response_costs_the_full_reservation(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, body: dict[str, Any], mode: str, output: int
 ) -> None:
-    upstream.answer = answering(text=json.dumps(body))
+    upstream.handler = respond_with(text=json.dumps(body))
     answer = post(live_gateway, token_of(demo_project, mode), RESPONSES)
     assert (answer.status_code, answer.json()) == (200, body)
-    record = the_record()
+    record = only_record()
     assert PRICE is not None and (record.output_tokens, record.estimated) == (output, True)
     assert record.cost_nano == PRICE.cost(record.tokens) > 0
 
@@ -135,39 +135,39 @@ def test_an_answer_that_is_still_to_be_written_costs_a_hard_budget_all_that_it_a
     ],
     ids=["a bare id", "nothing", "no choices", "completions", "converted", "converted, unreadable"],
 )
-def test_so_does_one_that_shows_nothing(
+def test_response_without_output_costs_the_full_reservation(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, text: str, status: int
 ) -> None:
-    upstream.answer = answering(status=status, text=text)
+    upstream.handler = respond_with(status=status, text=text)
     post(live_gateway, token_of(demo_project), path)
-    assert (the_record().output_tokens, the_record().estimated) == (50, True)
+    assert (only_record().output_tokens, only_record().estimated) == (50, True)
 
 
-def test_one_that_shows_its_words_costs_those(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
-    upstream.answer = answering(text=json.dumps({"choices": [{"message": {"role": "assistant", "content": "Hello"}}]}))
+def test_response_with_visible_output_costs_that_output(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+    upstream.handler = respond_with(text=json.dumps({"choices": [{"message": {"role": "assistant", "content": "Hello"}}]}))
     post(live_gateway, token_of(demo_project), CHAT)
-    assert the_record().output_tokens == 1
+    assert only_record().output_tokens == 1
 
 
-def test_vectors_have_no_output_to_pay_for(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
-    upstream.answer = answering(text='{"data": [{"embedding": [0.1]}]}')
+def test_embeddings_cost_no_output(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+    upstream.handler = respond_with(text='{"data": [{"embedding": [0.1]}]}')
     assert post(live_gateway, token_of(demo_project), EMBEDDINGS, "text-embedding-3-small").status_code == 200
-    assert the_record().output_tokens == 0
+    assert only_record().output_tokens == 0
 
 
 @pytest.mark.parametrize(("text", "output", "estimated"), [(json.dumps({"usage": USAGE}), 20, False), ('{"id": "a"}', 50, True)])
-def test_an_answer_in_one_piece_to_who_asked_for_a_stream_is_charged_as_one(
+def test_non_streaming_answer_to_a_stream_request_is_charged(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, text: str, output: int, estimated: bool
 ) -> None:
-    upstream.answer = answering(text=text)
+    upstream.handler = respond_with(text=text)
     assert post(live_gateway, token_of(demo_project), CHAT, stream=True).text == text
-    assert (the_record().output_tokens, the_record().estimated) == (output, estimated)
+    assert (only_record().output_tokens, only_record().estimated) == (output, estimated)
 
 
-def test_so_is_one_that_cannot_be_converted(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
-    upstream.answer = answering(text='{"id": "a"}')
+def test_unconvertible_non_streaming_answer_is_charged(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+    upstream.handler = respond_with(text='{"id": "a"}')
     post(live_gateway, token_of(demo_project), ANTHROPIC, stream=True)
-    assert (the_record().output_tokens, the_record().estimated) == (50, True)
+    assert (only_record().output_tokens, only_record().estimated) == (50, True)
 
 
 @pytest.mark.databases
@@ -180,28 +180,28 @@ def test_so_is_one_that_cannot_be_converted(live_gateway: LiveGateway, upstream:
         (RESPONSES, {"prompt": {"id": "pmpt_1"}}),
     ],
 )
-def test_what_has_no_bound_is_closed_to_keys_with_a_hard_budget_alone(
+def test_unbounded_cost_is_rejected_only_with_a_hard_budget(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, fields: dict[str, Any]
 ) -> None:
     credential(demo_project, "openai", upstream)  # In an account that projects share, no stored prompt can be named.
     answer = post(live_gateway, token_of(demo_project), path, **fields)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (400, "cost_not_bounded", *fields)
-    assert the_record().outcome == Outcome.BUDGET and not upstream.calls
+    assert only_record().outcome == Outcome.BUDGET_EXCEEDED and not upstream.requests
     assert post(live_gateway, token_of(demo_project, "soft"), path, **fields).status_code == 200
-    assert set(fields) < json.loads(upstream.calls[0].body).keys()
+    assert set(fields) < json.loads(upstream.requests[0].body).keys()
 
 
 def test_what_a_conversion_leaves_out_costs_nothing(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
     credential(demo_project, "anthropic", upstream)
-    upstream.answer = answering(text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}))
+    upstream.handler = respond_with(text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}))
     token = token_of(demo_project)
     fields = {"prediction": {"type": "content", "content": "x"}}
     assert post(live_gateway, token, CHAT, "other/claude-sonnet-4-6", **fields).status_code == 200
-    assert "prediction" not in json.loads(upstream.calls[0].body)
+    assert "prediction" not in json.loads(upstream.requests[0].body)
 
 
-def test_the_operator_may_open_both(
+def test_operator_setting_allows_unbounded_and_unpriced(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """GATEWAY_UNPRICED=open, as for models without a price."""
@@ -218,25 +218,25 @@ def test_a_key_for_some_models_asks_no_others(
 ) -> None:
     credential(demo_project, "anthropic", upstream)
     model = "other/claude-sonnet-4-6" if path == ANTHROPIC else MODEL
-    _, held = ApiKey.objects.mint(demo_project, "held", allowed_models=[model])
-    _, free = ApiKey.objects.mint(demo_project, "free")
+    _, held = ApiKey.objects.issue(demo_project, "held", allowed_models=[model])
+    _, free = ApiKey.objects.issue(demo_project, "free")
     answer = post(live_gateway, held, path, model, **fields)
     assert answer.status_code == 403 and f"the field {next(iter(fields))} may let others answer" in answer.json()["error"]["message"]
-    assert not upstream.calls
+    assert not upstream.requests
     assert post(live_gateway, free, path, model, **fields).status_code == 200
 
 
 @pytest.mark.parametrize(("model", "status"), [("claude-opus-4-6", 400), ("claude-opus-4-8", 200)])
-def test_a_dearer_tier_needs_a_price(
+def test_premium_tier_requires_a_price(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, model: str, status: int
 ) -> None:
     credential(demo_project, "anthropic", upstream)
-    upstream.answer = answering(text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}))
+    upstream.handler = respond_with(text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}))
     answer = post(live_gateway, token_of(demo_project), ANTHROPIC, f"other/{model}", speed="fast")
     assert answer.status_code == status, answer.text
 
 
-def test_a_price_of_ones_own_holds_in_every_tier(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_override_price_applies_in_every_tier(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
     PriceOverride.objects.create(project=demo_project, model="house-model", input_nano=USD, output_nano=USD)
     assert post(live_gateway, token_of(demo_project), CHAT, "openai/house-model", service_tier="priority").status_code == 200
 
@@ -253,11 +253,11 @@ def test_a_budget_lowers_each_limit_and_raises_none(
     if path == CHAT:
         answer = post(live_gateway, token, CHAT, service_tier="default", **limits)
     else:
-        upstream.answer = answering(text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}))
+        upstream.handler = respond_with(text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}))
         answer = post(live_gateway, token, CHAT, "other/claude-haiku-4-5", **limits)
     assert answer.status_code == 200, answer.text
     granted = int(answer.headers["x-gateway-max-tokens"])
-    sent = json.loads(upstream.calls[0].body)
+    sent = json.loads(upstream.requests[0].body)
     assert 50 < granted < 2000
     expected = {"max_tokens": granted, "max_completion_tokens": 50} if path == CHAT else {"max_tokens": 50}
     assert {name: sent[name] for name in sent if name in limits} == expected

@@ -8,11 +8,11 @@ from typing import Any
 
 from aiohttp import web
 
-Answer = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
+Handler = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
 
 
 @dataclass
-class Call:
+class UpstreamRequest:
     path: str
     headers: dict[str, str]
     body: bytes
@@ -20,11 +20,11 @@ class Call:
 
 
 class LocalUpstream:
-    """Runs in a thread of its own; `answer` is replaced by each test, `calls` is emptied before it."""
+    """Runs in a thread of its own; `handler` is replaced by each test, `requests` is emptied before it."""
 
     def __init__(self) -> None:
-        self.calls: list[Call] = []
-        self.answer: Answer = completion
+        self.requests: list[UpstreamRequest] = []
+        self.handler: Handler = completion
         self.loop = asyncio.new_event_loop()
         self.started = threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
@@ -57,10 +57,10 @@ class LocalUpstream:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        call = Call(request.path, {name.lower(): value for name, value in request.headers.items()}, body)
-        self.calls.append(call)
+        call = UpstreamRequest(request.path, {name.lower(): value for name, value in request.headers.items()}, body)
+        self.requests.append(call)
         try:
-            return await self.answer(request, await request.json() if body else {})
+            return await self.handler(request, await request.json() if body else {})
         except (asyncio.CancelledError, ConnectionResetError):
             call.closed.set()
             raise

@@ -11,22 +11,22 @@ from billing.ledger.windows import ends_at
 from billing.models import Alert, Budget, Delivery, Mode
 from billing.money import decimal_usd
 
-WHAT_FOLLOWS = {
+MODE_EFFECT = {
     Mode.HARD: "Requests that could exceed it are refused.",
     Mode.SOFT: "Requests are not refused: this budget only warns.",
     Mode.SHADOW: "Requests are not refused: this budget only records what it would have refused.",
 }
 
 
-def email(alert: Alert) -> tuple[str, str]:
+def render_email(alert: Alert) -> tuple[str, str]:
     """Subject and text. The subject is a header: names are brought onto one line."""
     budget = alert.budget
     context = {
         "alert": alert,
         "budget": budget,
         "project": budget.project,
-        "resets_at": ends_at(alert.window, budget.project.zone),
-        "what_follows": WHAT_FOLLOWS[Mode(budget.mode)],
+        "resets_at": ends_at(alert.window, budget.project.tzinfo),
+        "what_follows": MODE_EFFECT[Mode(budget.mode)],
         "link": settings.ENV.public_url + reverse("budget-list", args=[budget.project.slug]),
     }
     subject = render_to_string("alerts/email_subject.txt", context)
@@ -38,7 +38,7 @@ def message_id(delivery: Delivery) -> str:
     return f"<{delivery.id.hex}@{urlsplit(settings.ENV.public_url).hostname}>"
 
 
-def payload(delivery: Delivery) -> dict[str, Any]:
+def webhook_payload(delivery: Delivery) -> dict[str, Any]:
     """The body of a webhook: `type`, `timestamp` and `data`, as the Standard Webhooks specification recommends."""
     project = {"slug": delivery.project.slug, "name": delivery.project.name}
     if delivery.alert is None:
@@ -46,21 +46,21 @@ def payload(delivery: Delivery) -> dict[str, Any]:
     return {
         "type": "budget.request_refused" if delivery.alert.is_refusal else "budget.threshold_reached",
         "timestamp": delivery.alert.created_at,
-        "data": {"project": project, **described(delivery.alert)},
+        "data": {"project": project, **alert_data(delivery.alert)},
     }
 
 
-def described(alert: Alert) -> dict[str, Any]:
+def alert_data(alert: Alert) -> dict[str, Any]:
     return {
-        "budget": {**named(alert.budget), "limit_usd": decimal_usd(alert.limit_nano), "limit_nano_usd": alert.limit_nano},
+        "budget": {**budget_data(alert.budget), "limit_usd": decimal_usd(alert.limit_nano), "limit_nano_usd": alert.limit_nano},
         "window": alert.window,
-        "resets_at": ends_at(alert.window, alert.budget.project.zone),
+        "resets_at": ends_at(alert.window, alert.budget.project.tzinfo),
         "threshold_percent": None if alert.is_refusal else alert.threshold,
         "spent_usd": decimal_usd(alert.spent_nano),
         "spent_nano_usd": alert.spent_nano,
     }
 
 
-def named(budget: Budget) -> dict[str, Any]:
+def budget_data(budget: Budget) -> dict[str, Any]:
     key = {"id": budget.key.public_id, "name": budget.key.label} if budget.key else None
     return {"id": budget.pk, "period": budget.period, "mode": budget.mode, "key": key}

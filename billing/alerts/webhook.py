@@ -18,14 +18,14 @@ import httpx
 import msgspec
 import structlog
 
-from projects.addresses import BadAddress, check_ip
+from projects.addresses import BlockedURL, validate_ip
 
 CONNECT_TIMEOUT_S = 5.0
-ANSWER_TIMEOUT_S = 10.0
-GONE = 410
+RESPONSE_TIMEOUT_S = 10.0
+HTTP_GONE = 410
 USER_AGENT = "ai-gateway-webhooks/1"
-UNFORESEEN = "the gateway could not send it; its log says why"
-RESOLVERS = ThreadPoolExecutor(100, "webhook-names")
+UNEXPECTED_ERROR = "the gateway could not send it; its log says why"
+DNS_EXECUTOR = ThreadPoolExecutor(100, "webhook-names")
 """Threads that ask for names: the end of an event loop waits for those of its own, and a name server that hangs would hold up the round
 for longer than any answer is waited for."""
 
@@ -33,21 +33,21 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Outgoing:
+class SignedWebhook:
     url: str
     headers: dict[str, str]
     body: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class Result:
-    """Why an attempt failed, in words that fit into a sentence; empty where it did not. `final`: no other will do better."""
+class DeliveryResult:
+    """Why an attempt failed, in words that fit into a sentence; empty where it did not. `is_permanent`: no other will do better."""
 
-    reason: str = ""
-    final: bool = False
+    failure_reason: str = ""
+    is_permanent: bool = False
 
 
-def sign(id: UUID, url: str, payload: object, key: bytes) -> Outgoing:
+def sign(id: UUID, url: str, payload: object, key: bytes) -> SignedWebhook:
     """The timestamp is that of the attempt: receivers refuse old ones."""
     message_id, timestamp, body = f"msg_{id.hex}", str(int(time.time())), msgspec.json.encode(payload)
     headers = {
@@ -57,7 +57,7 @@ def sign(id: UUID, url: str, payload: object, key: bytes) -> Outgoing:
         "webhook-timestamp": timestamp,
         "webhook-signature": signature(key, message_id, timestamp, body),
     }
-    return Outgoing(url, headers, body)
+    return SignedWebhook(url, headers, body)
 
 
 def signature(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
@@ -65,44 +65,44 @@ def signature(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
     return f"v1,{base64.b64encode(digest).decode()}"
 
 
-async def post_all(messages: list[Outgoing]) -> list[Result]:
-    timeout = httpx.Timeout(ANSWER_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-    async with httpx.AsyncClient(transport=GuardedTransport(), timeout=timeout, trust_env=False, follow_redirects=False) as client:
-        return list(await asyncio.gather(*(post(client, message) for message in messages)))
+async def send_all(messages: list[SignedWebhook]) -> list[DeliveryResult]:
+    timeout = httpx.Timeout(RESPONSE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
+    async with httpx.AsyncClient(transport=SSRFSafeTransport(), timeout=timeout, trust_env=False, follow_redirects=False) as client:
+        return list(await asyncio.gather(*(send(client, message) for message in messages)))
 
 
-async def post(client: httpx.AsyncClient, message: Outgoing) -> Result:
+async def send(client: httpx.AsyncClient, message: SignedWebhook) -> DeliveryResult:
     try:
-        async with asyncio.timeout(ANSWER_TIMEOUT_S):
+        async with asyncio.timeout(RESPONSE_TIMEOUT_S):
             async with client.stream("POST", message.url, content=message.body, headers=message.headers) as response:
-                return judge(response.status_code)
-    except BadAddress as error:
-        return Result(str(error))
+                return result_for_status(response.status_code)
+    except BlockedURL as error:
+        return DeliveryResult(str(error))
     except (TimeoutError, httpx.TimeoutException):
-        return Result(f"it did not answer within {ANSWER_TIMEOUT_S:.0f} seconds")
+        return DeliveryResult(f"it did not answer within {RESPONSE_TIMEOUT_S:.0f} seconds")
     except httpx.ConnectError as error:
-        return Result(f"no connection: {error}")
+        return DeliveryResult(f"no connection: {error}")
     except httpx.RemoteProtocolError:
-        return Result("what it answered is not HTTP")
+        return DeliveryResult("what it answered is not HTTP")
     except httpx.InvalidURL:
-        return Result("its address is not valid")
+        return DeliveryResult("its address is not valid")
     except httpx.HTTPError as error:
-        return Result(f"the connection broke: {type(error).__name__}")
+        return DeliveryResult(f"the connection broke: {type(error).__name__}")
     except Exception as error:
         # One address must not keep back the messages to all others.
         log.error("a webhook cannot be called", message_id=message.headers["webhook-id"], exc_info=error)
-        return Result(UNFORESEEN)
+        return DeliveryResult(UNEXPECTED_ERROR)
 
 
-def judge(status: int) -> Result:
+def result_for_status(status: int) -> DeliveryResult:
     if 200 <= status < 300:
-        return Result()
+        return DeliveryResult()
     if 300 <= status < 400:
-        return Result(f"it answered with a redirect (status {status}), which is not followed")
-    return Result(f"it answered with status {status}", final=status == GONE)
+        return DeliveryResult(f"it answered with a redirect (status {status}), which is not followed")
+    return DeliveryResult(f"it answered with status {status}", is_permanent=status == HTTP_GONE)
 
 
-class GuardedTransport(httpx.AsyncHTTPTransport):
+class SSRFSafeTransport(httpx.AsyncHTTPTransport):
     """Resolves, checks and connects in one step: the address that was checked is the one that is connected to, and the name
     stays what the certificate must be for."""
 
@@ -124,14 +124,14 @@ class GuardedTransport(httpx.AsyncHTTPTransport):
 async def resolve(host: str) -> list[str]:
     """All addresses of a name, each of them one that tenants may send requests to; raises BadAddress."""
     try:
-        found = await asyncio.get_running_loop().run_in_executor(RESOLVERS, look_up, host)
+        addrinfo = await asyncio.get_running_loop().run_in_executor(DNS_EXECUTOR, getaddrinfo, host)
     except (OSError, UnicodeError) as error:
         raise httpx.ConnectError(f"{host} cannot be resolved") from error
-    addresses = list(dict.fromkeys(str(address[0]) for *_, address in found))
+    addresses = list(dict.fromkeys(str(address[0]) for *_, address in addrinfo))
     for address in addresses:
-        check_ip(host, address.partition("%")[0])
+        validate_ip(host, address.partition("%")[0])
     return addresses
 
 
-def look_up(host: str) -> list[tuple[Any, ...]]:
+def getaddrinfo(host: str) -> list[tuple[Any, ...]]:
     return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)

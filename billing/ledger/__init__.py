@@ -1,21 +1,31 @@
 """The one door for spend: reserve before the upstream is called, settle or release after."""
 
-from billing.ledger.entry import Entry
+from billing.ledger.entry import UsageEntry
 from billing.ledger.sql import SqlLedger
-from billing.ledger.terms import UNLIMITED, BudgetExceeded, Demand, Ledger, LedgerUnavailable, RateExceeded, Refused, Reservation, Standing
+from billing.ledger.terms import (
+    NO_LIMITS,
+    AdmissionDenied,
+    BudgetExceeded,
+    Ledger,
+    LedgerUnavailable,
+    RateLimitExceeded,
+    RateLimitStatus,
+    ReservationGrant,
+    ReserveRequest,
+)
 
 __all__ = [
-    "UNLIMITED",
+    "NO_LIMITS",
+    "AdmissionDenied",
     "BudgetExceeded",
-    "Demand",
-    "Entry",
     "Ledger",
     "LedgerUnavailable",
-    "RateExceeded",
-    "Refused",
-    "Reservation",
+    "RateLimitExceeded",
+    "RateLimitStatus",
+    "ReservationGrant",
+    "ReserveRequest",
     "SqlLedger",
-    "Standing",
+    "UsageEntry",
     "current",
     "install",
 ]

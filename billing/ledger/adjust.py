@@ -11,15 +11,15 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.db.models import F
 
-from billing.ledger.entry import Entry
-from billing.ledger.redis.adjusting import keep_correction
-from billing.ledger.steps import INSERT_RECORD
+from billing.ledger.entry import UsageEntry
+from billing.ledger.redis.adjusting import save_correction
+from billing.ledger.steps import INSERT_RECORD_SQL
 from billing.ledger.windows import window_names
-from billing.models import BudgetWindow, DirtyDay
+from billing.models import BudgetWindow, StaleDay
 
 
 @contextmanager
-def books_closed() -> Iterator[None]:
+def lock_budget_windows() -> Iterator[None]:
     """A transaction in which no budget's window begins or moves, so that none misses a correction or counts it twice: on SQLite it
     has the only write lock; on PostgreSQL it locks the table of windows, and whoever settles waits for its end."""
     with transaction.atomic(), connection.cursor() as cursor:
@@ -28,19 +28,19 @@ def books_closed() -> Iterator[None]:
         yield
 
 
-def keep_corrections(corrections: Sequence[Entry]) -> None:
+def save_corrections(corrections: Sequence[UsageEntry]) -> None:
     """Keeps them and moves what the budgets have spent by their costs, while the books are closed. Raises LedgerUnavailable."""
     if settings.ENV.redis_url:
         for correction in corrections:
-            keep_correction(correction)
+            save_correction(correction)
         return
     with connection.cursor() as cursor:
-        cursor.executemany(INSERT_RECORD, [correction.row() for correction in corrections])
-    move_windows(corrections)
-    mark_days({(correction.project_id, correction.day) for correction in corrections})
+        cursor.executemany(INSERT_RECORD_SQL, [correction.as_row() for correction in corrections])
+    adjust_windows(corrections)
+    mark_days_stale({(correction.project_id, correction.day) for correction in corrections})
 
 
-def move_windows(corrections: Sequence[Entry]) -> None:
+def adjust_windows(corrections: Sequence[UsageEntry]) -> None:
     """A window that no request has opened yet begins with the sum over its records, corrections among them."""
     of_project: Counter[tuple[int, str]] = Counter()
     of_key: Counter[tuple[int, str]] = Counter()
@@ -55,7 +55,7 @@ def move_windows(corrections: Sequence[Entry]) -> None:
         BudgetWindow.objects.filter(budget__key=key_id, name=name).update(spent_nano=F("spent_nano") + amount)
 
 
-def mark_days(days: set[tuple[int, date]]) -> None:
+def mark_days_stale(days: set[tuple[int, date]]) -> None:
     """Tells the roll-up which days of which projects have new records."""
-    marks = [DirtyDay(project_id=project_id, day=day, mark=time.time_ns()) for project_id, day in sorted(days)]
-    DirtyDay.objects.bulk_create(marks, update_conflicts=True, unique_fields=["project", "day"], update_fields=["mark"])
+    stale_days = [StaleDay(project_id=project_id, day=day, version=time.time_ns()) for project_id, day in sorted(days)]
+    StaleDay.objects.bulk_create(stale_days, update_conflicts=True, unique_fields=["project", "day"], update_fields=["version"])

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from billing.ledger.terms import UNLIMITED, Allowance, Demand, LimitTerms, RateExceeded, Standing
+from billing.ledger.terms import NO_LIMITS, LimitStatus, RateLimit, RateLimitExceeded, RateLimitStatus, ReserveRequest
 
 WINDOW_S = 60
 BUCKET_S = 0.25
 BUCKETS = int(WINDOW_S / BUCKET_S)
-RETRY_CONCURRENT_S = 1.0
+CONCURRENCY_RETRY_S = 1.0
 """When a place among the requests under way becomes free is not known."""
 
 
@@ -42,31 +42,31 @@ class SlidingWindow:
         self.total += amount
         return bucket
 
-    def correct(self, bucket: int, difference: int) -> None:
+    def adjust(self, bucket: int, difference: int) -> None:
         """Changes what was counted earlier, if it still counts."""
         if bucket in self.buckets:
             self.buckets[bucket] += difference
             self.total += difference
 
-    def room_in(self, excess: int, now: float) -> float:
+    def seconds_until_room(self, excess: int, now: float) -> float:
         """Seconds until `excess` has fallen out."""
         for bucket, amount in self.buckets.items():
             excess -= amount
             if excess <= 0:
-                return max(_end(bucket) - now, BUCKET_S)
+                return max(_bucket_expires_at(bucket) - now, BUCKET_S)
         return BUCKET_S
 
-    def empty_in(self, now: float) -> float:
+    def seconds_until_empty(self, now: float) -> float:
         last = next(reversed(self.buckets), None)
-        return 0.0 if last is None else max(_end(last) - now, 0.0)
+        return 0.0 if last is None else max(_bucket_expires_at(last) - now, 0.0)
 
 
-def _end(bucket: int) -> float:
+def _bucket_expires_at(bucket: int) -> float:
     return (bucket + 1 + BUCKETS) * BUCKET_S
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Slot:
     """What a request under way occupies: whose limits, and where its tokens were counted."""
 
     owners: tuple[str, ...]
@@ -74,98 +74,104 @@ class Place:
     tokens: int
 
 
-class Limiter:
+class RateLimiter:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.requests: dict[str, SlidingWindow] = {}
         self.tokens: dict[str, SlidingWindow] = {}
-        self.under_way: dict[str, set[UUID]] = {}
-        self.places: dict[UUID, Place] = {}
+        self.in_flight: dict[str, set[UUID]] = {}
+        self.slots: dict[UUID, Slot] = {}
 
-    def enter(self, demand: Demand) -> Standing:
+    def acquire(self, request: ReserveRequest) -> RateLimitStatus:
         """Checks all limits, then counts the request in each; raises RateExceeded and has then counted nothing."""
-        if not demand.limits:
-            return UNLIMITED
-        if demand.id not in self.places:
+        if not request.rate_limits:
+            return NO_LIMITS
+        if request.id not in self.slots:
             now = self.clock()
-            for terms in demand.limits:
-                self.check(terms, demand.tokens, now)
-            self.places[demand.id] = self.count(demand, now)
-        return self.standing(demand.limits)
+            for terms in request.rate_limits:
+                self.check_rate_limit(terms, request.tokens, now)
+            self.slots[request.id] = self.count_request(request, now)
+        return self.status(request.rate_limits)
 
-    def check(self, terms: LimitTerms, tokens: int, now: float) -> None:
-        if terms.concurrent is not None and len(self.under_way.get(terms.owner, ())) >= terms.concurrent:
-            raise self.refusal(terms, "concurrent", terms.concurrent, RETRY_CONCURRENT_S)
-        if terms.requests is not None:
-            window = self.window(self.requests, terms.owner, now)
-            if window.total + 1 > terms.requests:
-                raise self.refusal(terms, "requests", terms.requests, window.room_in(window.total + 1 - terms.requests, now))
-        if terms.tokens is not None:
-            window = self.window(self.tokens, terms.owner, now)
-            if tokens > terms.tokens:
-                raise self.refusal(terms, "tokens", terms.tokens, None)
-            if window.total + tokens > terms.tokens:
-                raise self.refusal(terms, "tokens", terms.tokens, window.room_in(window.total + tokens - terms.tokens, now))
+    def check_rate_limit(self, rate_limit: RateLimit, tokens: int, now: float) -> None:
+        if rate_limit.concurrent is not None and len(self.in_flight.get(rate_limit.owner, ())) >= rate_limit.concurrent:
+            raise self.limit_exceeded(rate_limit, "concurrent", rate_limit.concurrent, CONCURRENCY_RETRY_S)
+        if rate_limit.requests is not None:
+            window = self.window_for(self.requests, rate_limit.owner, now)
+            if window.total + 1 > rate_limit.requests:
+                raise self.limit_exceeded(
+                    rate_limit, "requests", rate_limit.requests, window.seconds_until_room(window.total + 1 - rate_limit.requests, now)
+                )
+        if rate_limit.tokens is not None:
+            window = self.window_for(self.tokens, rate_limit.owner, now)
+            if tokens > rate_limit.tokens:
+                raise self.limit_exceeded(rate_limit, "tokens", rate_limit.tokens, None)
+            if window.total + tokens > rate_limit.tokens:
+                raise self.limit_exceeded(
+                    rate_limit, "tokens", rate_limit.tokens, window.seconds_until_room(window.total + tokens - rate_limit.tokens, now)
+                )
 
-    def refusal(self, terms: LimitTerms, kind: str, limit: int, retry_after: float | None) -> RateExceeded:
-        refusal = RateExceeded(terms, kind, limit, retry_after)
-        refusal.standing = self.standing((terms,))
-        return refusal
+    def limit_exceeded(self, rate_limit: RateLimit, kind: str, limit: int, retry_after: float | None) -> RateLimitExceeded:
+        denial = RateLimitExceeded(rate_limit, kind, limit, retry_after)
+        denial.rate_limit_status = self.status((rate_limit,))
+        return denial
 
-    def window(self, windows: dict[str, SlidingWindow], owner: str, now: float) -> SlidingWindow:
+    def window_for(self, windows: dict[str, SlidingWindow], owner: str, now: float) -> SlidingWindow:
         window = windows.get(owner)
         if window is None:
             window = windows[owner] = SlidingWindow()
         window.expire(now)
         return window
 
-    def count(self, demand: Demand, now: float) -> Place:
-        for terms in demand.limits:
+    def count_request(self, request: ReserveRequest, now: float) -> Slot:
+        for terms in request.rate_limits:
             if terms.requests is not None:
                 self.requests[terms.owner].add(1, now)
             if terms.tokens is not None:
-                self.tokens[terms.owner].add(demand.tokens, now)
+                self.tokens[terms.owner].add(request.tokens, now)
             if terms.concurrent is not None:
-                self.under_way.setdefault(terms.owner, set()).add(demand.id)
-        return Place(tuple(terms.owner for terms in demand.limits), math.floor(now / BUCKET_S), demand.tokens)
+                self.in_flight.setdefault(terms.owner, set()).add(request.id)
+        return Slot(tuple(terms.owner for terms in request.rate_limits), math.floor(now / BUCKET_S), request.tokens)
 
-    def leave(self, id: UUID, tokens: int) -> None:
+    def release(self, id: UUID, tokens: int) -> None:
         """A request has ended, and used so many tokens."""
-        place = self.places.pop(id, None)
-        if place is None:
+        slot = self.slots.pop(id, None)
+        if slot is None:
             return
-        for owner in place.owners:
-            self.free(owner, id)
+        for owner in slot.owners:
+            self._release_slot(owner, id)
             if window := self.tokens.get(owner):
-                window.correct(place.bucket, tokens - place.tokens)
+                window.adjust(slot.bucket, tokens - slot.tokens)
 
-    def undo(self, id: UUID) -> None:
+    def cancel(self, id: UUID) -> None:
         """A request was counted but not admitted after all."""
-        place = self.places.get(id)
-        if place is None:
+        slot = self.slots.get(id)
+        if slot is None:
             return
-        self.leave(id, 0)
-        for owner in place.owners:
+        self.release(id, 0)
+        for owner in slot.owners:
             if window := self.requests.get(owner):
-                window.correct(place.bucket, -1)
+                window.adjust(slot.bucket, -1)
 
-    def free(self, owner: str, id: UUID) -> None:
-        if (ids := self.under_way.get(owner)) is not None:
+    def _release_slot(self, owner: str, id: UUID) -> None:
+        if (ids := self.in_flight.get(owner)) is not None:
             ids.discard(id)
             if not ids:
-                del self.under_way[owner]
+                del self.in_flight[owner]
 
-    def standing(self, limits: tuple[LimitTerms, ...]) -> Standing:
+    def status(self, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
         now = self.clock()
-        requests = [self.allowance(self.requests, terms.owner, terms.requests, now) for terms in limits if terms.requests is not None]
-        tokens = [self.allowance(self.tokens, terms.owner, terms.tokens, now) for terms in limits if terms.tokens is not None]
-        return Standing(tightest(requests), tightest(tokens))
+        requests = [
+            self.limit_status(self.requests, terms.owner, terms.requests, now) for terms in rate_limits if terms.requests is not None
+        ]
+        tokens = [self.limit_status(self.tokens, terms.owner, terms.tokens, now) for terms in rate_limits if terms.tokens is not None]
+        return RateLimitStatus(most_restrictive(requests), most_restrictive(tokens))
 
-    def allowance(self, windows: dict[str, SlidingWindow], owner: str, limit: int, now: float) -> Allowance:
-        window = self.window(windows, owner, now)
-        return Allowance(limit, max(limit - window.total, 0), window.empty_in(now))
+    def limit_status(self, windows: dict[str, SlidingWindow], owner: str, limit: int, now: float) -> LimitStatus:
+        window = self.window_for(windows, owner, now)
+        return LimitStatus(limit, max(limit - window.total, 0), window.seconds_until_empty(now))
 
-    def forget_idle(self) -> None:
+    def drop_idle(self) -> None:
         """Drops the windows of keys that have not asked for a minute."""
         now = self.clock()
         for windows in (self.requests, self.tokens):
@@ -175,5 +181,5 @@ class Limiter:
                     del windows[owner]
 
 
-def tightest(allowances: list[Allowance]) -> Allowance | None:
-    return min(allowances, key=lambda allowance: allowance.left, default=None)
+def most_restrictive(statuses: list[LimitStatus]) -> LimitStatus | None:
+    return min(statuses, key=lambda allowance: allowance.remaining, default=None)

@@ -5,13 +5,13 @@ import fcntl
 from django.conf import settings
 from django.db import connection
 
-from billing.ledger.session import LOCK_SPACE, lock_beside
+from billing.ledger.session import ADVISORY_LOCK_CLASS, lock_file_for
 
 
-def sqlite_is_served() -> bool:
+def is_sqlite_locked() -> bool:
     """Whether a gateway process holds the lock beside its database."""
     try:
-        with lock_beside(settings.ENV.sqlite_path).open() as lock:
+        with lock_file_for(settings.ENV.sqlite_path).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except FileNotFoundError:
         return False
@@ -20,12 +20,12 @@ def sqlite_is_served() -> bool:
     return False
 
 
-def postgresql_is_served() -> bool:
+def is_postgresql_locked() -> bool:
     """Whether a gateway process holds the lock of the only one."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, 0)", (LOCK_SPACE,))
+        cursor.execute("SELECT pg_try_advisory_lock(%s, 0)", (ADVISORY_LOCK_CLASS,))
         row = cursor.fetchone()
         if row and row[0]:
-            cursor.execute("SELECT pg_advisory_unlock(%s, 0)", (LOCK_SPACE,))
+            cursor.execute("SELECT pg_advisory_unlock(%s, 0)", (ADVISORY_LOCK_CLASS,))
             return False
     return True

@@ -14,50 +14,50 @@ import psycopg
 from django.conf import settings
 from psycopg import waiting
 
-from billing.ledger.steps import Session
+from billing.ledger.steps import Executor
 from projects.durability import SYNCHRONOUS_COMMIT
-from projects.patience import LOOK_AGAIN_S, resumed, watch
+from projects.patience import RECHECK_INTERVAL_S, outage_probe, rewait
 
-BUSY_S = 10
+BUSY_TIMEOUT_S = 10
 """How long another writer, such as a page that saves a form, may keep the ledger waiting."""
-BUSY_STEP_S = 0.01
+BUSY_POLL_INTERVAL_S = 0.01
 BUSY_GAP_S = 1.0
 """Longest time between two attempts that count as having found the same lock."""
-LOCK_SPACE = 0x1ED6
+ADVISORY_LOCK_CLASS = 0x1ED6
 """The first number of our PostgreSQL advisory locks, which keeps them apart from anyone else's in the same database."""
-HANDOVER_S = 40
-HANDOVER_STEP_S = 0.5
-DISMISSAL_S = 1.0
-DISMISSAL_STEP_S = 0.02
-WAKE_S = 0.1
+LOCK_TIMEOUT_S = 40
+LOCK_POLL_INTERVAL_S = 0.5
+TERMINATE_TIMEOUT_S = 1.0
+TERMINATE_POLL_INTERVAL_S = 0.02
+POLL_INTERVAL_S = 0.1
 """How often a connection that waits looks whether its socket is still open."""
-PAUSE_S = 1.0
+BACKOFF_S = 1.0
 """After PostgreSQL has kept one waiting in vain, the others that stand in line are told so at once, and not one after the other."""
-GREETING = "SET timezone = 'UTC'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
+SESSION_SETUP = "SET timezone = 'UTC'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
 """The server, too, notices within half a minute that the network between us is cut. It would keep our lock for hours."""
-DISMISS = (
+TERMINATE_BACKENDS = (
     "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE pid = ANY(%s) AND locktype = 'advisory' AND granted "
     "AND classid = %s AND objid = 0 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 
 
-def lock_beside(database: Path) -> Path:
+def lock_file_for(database: Path) -> Path:
     """The file that the only process on a SQLite database locks."""
     return database.with_suffix(".lock")
 
 
-class InUse(psycopg.OperationalError):
+class DatabaseInUse(psycopg.OperationalError):
     """Another gateway process uses this database alone."""
 
 
-class Silent(psycopg.OperationalError):
+class ServerUnresponsive(psycopg.OperationalError):
     """PostgreSQL neither answers nor refuses: what was sent may have been done, or may yet be."""
 
 
 DatabaseErrors = (sqlite3.Error, psycopg.Error, OSError)
 
 
-class Connection(Session, Protocol):
+class LedgerConnection(Executor, Protocol):
     async def begin(self) -> None: ...
     async def commit(self) -> None: ...
     async def rollback(self) -> None: ...
@@ -65,7 +65,7 @@ class Connection(Session, Protocol):
 
 
 @lru_cache(maxsize=64)
-def question_marks(sql: str) -> str:
+def to_qmark(sql: str) -> str:
     return sql.replace("%s", "?")
 
 
@@ -82,7 +82,7 @@ class SqliteConnection:
         self.busy_from = self.busy_at = -math.inf
 
     async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        return self.cursor.execute(question_marks(sql), params).fetchall()
+        return self.cursor.execute(to_qmark(sql), params).fetchall()
 
     async def begin(self) -> None:
         """Wait for another writer without blocking the event loop.
@@ -99,7 +99,7 @@ class SqliteConnection:
             else:
                 self.busy_from = self.busy_at = -math.inf
                 return
-            await asyncio.sleep(BUSY_STEP_S)
+            await asyncio.sleep(BUSY_POLL_INTERVAL_S)
 
     def has_waited_enough(self) -> bool:
         """Note that the lock is held; return whether it has been held for BUSY_S."""
@@ -107,7 +107,7 @@ class SqliteConnection:
         if now - self.busy_at > BUSY_GAP_S:
             self.busy_from = now
         self.busy_at = now
-        return now - self.busy_from > BUSY_S
+        return now - self.busy_from > BUSY_TIMEOUT_S
 
     async def commit(self) -> None:
         self.cursor.execute("COMMIT")
@@ -120,29 +120,29 @@ class SqliteConnection:
         self.connection.close()
 
 
-def always() -> bool:
+def _assume_down() -> bool:
     return True
 
 
-class Line(psycopg.AsyncConnection[Any]):
-    """Waits no longer than `patience_s` for an answer to a statement of a server that answers nobody. One that hangs would not answer
+class HangDetectingConnection(psycopg.AsyncConnection[Any]):
+    """Waits no longer than `query_timeout_s` for an answer to a statement of a server that answers nobody. One that hangs would not answer
     a request to cancel it either, nor would any limit of its own count: the socket is closed."""
 
-    patience_s: float | None = None
-    is_away: Callable[[], bool]
+    query_timeout_s: float | None = None
+    is_down: Callable[[], bool]
 
-    async def wait(self, gen: Any, interval: float = WAKE_S, timeout: float | None = None) -> Any:  # noqa: ASYNC109
-        waited, patience_s = gen, timeout or self.patience_s
+    async def wait(self, gen: Any, interval: float = POLL_INTERVAL_S, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        waiter, wait_timeout_s = gen, timeout or self.query_timeout_s
         while True:
             try:
-                return await waiting.wait_async(waited, self.pgconn.socket, interval=interval, timeout=patience_s)
+                return await waiting.wait_async(waiter, self.pgconn.socket, interval=interval, timeout=wait_timeout_s)
             except psycopg.errors._WaitTimeout:
                 if timeout is not None:
                     raise
-                if self.is_away():
+                if self.is_down():
                     self.pgconn.finish()
-                    raise Silent("PostgreSQL does not answer") from None
-                waited, patience_s = resumed(gen) if waited is gen else waited, LOOK_AGAIN_S
+                    raise ServerUnresponsive("PostgreSQL does not answer") from None
+                waiter, wait_timeout_s = rewait(gen) if waiter is gen else waiter, RECHECK_INTERVAL_S
             except asyncio.CancelledError:
                 # Whoever waited was cancelled: what the server is at is not known.
                 self.pgconn.finish()
@@ -150,40 +150,45 @@ class Line(psycopg.AsyncConnection[Any]):
 
 
 class PostgresConnection:
-    """Reconnects after a failure, at the next transaction. `exclusive`: no other exclusive connection may exist. `patience_s`: how
-    long a statement may take before `is_away` is asked whether the server is just slow; how long a connection may take to be made."""
+    """Reconnects after a failure, at the next transaction. `exclusive`: no other exclusive connection may exist. `query_timeout_s`: how
+    long a statement may take before `is_down` is asked whether the server is just slow; how long a connection may take to be made."""
 
     def __init__(
-        self, *, exclusive: bool = False, patience_s: float | None = None, is_away: Callable[[], bool] = always, **parameters: Any
+        self,
+        *,
+        exclusive: bool = False,
+        query_timeout_s: float | None = None,
+        is_down: Callable[[], bool] = _assume_down,
+        **parameters: Any,
     ) -> None:
         self.exclusive = exclusive
-        self.patience_s = patience_s
-        self.is_away = is_away
+        self.query_timeout_s = query_timeout_s
+        self.is_down = is_down
         self.parameters = parameters
-        self.connection: Line | None = None
-        self.own: list[int] = []
-        self.silent_until = 0.0
+        self.connection: HangDetectingConnection | None = None
+        self.backend_pids: list[int] = []
+        self.unresponsive_until = 0.0
 
     async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         assert self.connection is not None
-        with self.listening():
+        with self.track_hangs():
             cursor = await self.connection.execute(sql, params)
             return await cursor.fetchall() if cursor.description else []
 
     async def begin(self) -> None:
-        if time.monotonic() < self.silent_until:
-            raise Silent("PostgreSQL did not answer a moment ago")
-        with self.listening():
-            if self.connection is not None and await self.goes_on():
+        if time.monotonic() < self.unresponsive_until:
+            raise ServerUnresponsive("PostgreSQL did not answer a moment ago")
+        with self.track_hangs():
+            if self.connection is not None and await self.begin_on_existing():
                 return
             await self.open()
             await self.run("BEGIN")
 
-    async def goes_on(self) -> bool:
+    async def begin_on_existing(self) -> bool:
         """Begins on the connection that is there; False where the server has ended it meanwhile."""
         try:
             await self.run("BEGIN")
-        except Silent:
+        except ServerUnresponsive:
             raise
         except psycopg.OperationalError:
             await self.close()
@@ -191,44 +196,46 @@ class PostgresConnection:
         return True
 
     @contextmanager
-    def listening(self) -> Iterator[None]:
+    def track_hangs(self) -> Iterator[None]:
         """Notes when the server says nothing."""
         try:
             yield
-        except (Silent, InUse, psycopg.errors.ConnectionTimeout):
-            self.silent_until = time.monotonic() + PAUSE_S
+        except (ServerUnresponsive, DatabaseInUse, psycopg.errors.ConnectionTimeout):
+            self.unresponsive_until = time.monotonic() + BACKOFF_S
             raise
 
     async def open(self) -> None:
-        connection = await Line.connect(**self.parameters, autocommit=True, prepare_threshold=2)
-        self.own.append(connection.info.backend_pid)
+        connection = await HangDetectingConnection.connect(**self.parameters, autocommit=True, prepare_threshold=2)
+        self.backend_pids.append(connection.info.backend_pid)
         try:
-            connection.patience_s, connection.is_away = self.patience_s, self.is_away
-            await connection.execute(GREETING)
+            connection.query_timeout_s, connection.is_down = self.query_timeout_s, self.is_down
+            await connection.execute(SESSION_SETUP)
             await connection.execute(SYNCHRONOUS_COMMIT)
             if self.exclusive:
-                await self.shut_others_out(connection)
+                await self.acquire_exclusive_lock(connection)
         except BaseException:
             await connection.close()
             raise
-        self.connection, self.own = connection, self.own[-1:]
+        self.connection, self.backend_pids = connection, self.backend_pids[-1:]
 
-    async def shut_others_out(self, connection: Line) -> None:
+    async def acquire_exclusive_lock(self, connection: HangDetectingConnection) -> None:
         """Holds a lock for as long as the connection lives. At the start, a process that is being replaced has the time that it needs
         to end. Later, who holds it is an earlier connection of this process that the server has not seen go: it is ended, and only
         with its end it is decided whether what was sent on it is committed."""
-        earlier = self.own[:-1]
-        patience_s, step_s = (DISMISSAL_S, DISMISSAL_STEP_S) if earlier else (HANDOVER_S, HANDOVER_STEP_S)
-        deadline = time.monotonic() + patience_s
+        earlier_pids = self.backend_pids[:-1]
+        lock_timeout_s, poll_interval_s = (
+            (TERMINATE_TIMEOUT_S, TERMINATE_POLL_INTERVAL_S) if earlier_pids else (LOCK_TIMEOUT_S, LOCK_POLL_INTERVAL_S)
+        )
+        deadline = time.monotonic() + lock_timeout_s
         while True:
-            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s, 0)", (LOCK_SPACE,))
+            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s, 0)", (ADVISORY_LOCK_CLASS,))
             row = await cursor.fetchone()
             if row and row[0]:
                 return
             if time.monotonic() > deadline:
-                raise InUse("another gateway process uses this database: several need REDIS_URL")
-            await connection.execute(DISMISS, (earlier, LOCK_SPACE))
-            await asyncio.sleep(step_s)
+                raise DatabaseInUse("another gateway process uses this database: several need REDIS_URL")
+            await connection.execute(TERMINATE_BACKENDS, (earlier_pids, ADVISORY_LOCK_CLASS))
+            await asyncio.sleep(poll_interval_s)
 
     async def commit(self) -> None:
         await self.run("COMMIT")
@@ -247,7 +254,7 @@ class PostgresConnection:
             self.connection = None
 
 
-def connect(*, exclusive: bool = False) -> Connection:
+def connect(*, exclusive: bool = False) -> LedgerConnection:
     """A connection of its own to the database that Django uses; on PostgreSQL, perhaps the only one of its kind."""
     database: dict[str, Any] = settings.DATABASES["default"]
     if database["ENGINE"].endswith("sqlite3"):
@@ -259,7 +266,7 @@ def connect(*, exclusive: bool = False) -> Connection:
         "host": database["HOST"],
         "port": database["PORT"],
     }
-    given = {name: value for name, value in parameters.items() if value}
-    options: dict[str, Any] = {**given, **database["OPTIONS"]}
-    patience_s = settings.ENV.gateway_database_timeout_s
-    return PostgresConnection(exclusive=exclusive, patience_s=patience_s, is_away=watch.is_away, **options)
+    set_parameters = {name: value for name, value in parameters.items() if value}
+    options: dict[str, Any] = {**set_parameters, **database["OPTIONS"]}
+    query_timeout_s = settings.ENV.gateway_database_timeout_s
+    return PostgresConnection(exclusive=exclusive, query_timeout_s=query_timeout_s, is_down=outage_probe.is_down, **options)

@@ -12,17 +12,17 @@ from typing import Any, TypeVar
 import structlog
 
 from billing.ledger import steps
-from billing.ledger.entry import Entry
+from billing.ledger.entry import UsageEntry
 from billing.ledger.failpoints import failpoint
-from billing.ledger.limiter import Limiter
-from billing.ledger.session import Connection, DatabaseErrors
-from billing.ledger.steps import Session
-from billing.ledger.terms import Demand, LedgerUnavailable, LimitTerms, Refused, Reservation, Standing
+from billing.ledger.limiter import RateLimiter
+from billing.ledger.session import DatabaseErrors, LedgerConnection
+from billing.ledger.steps import Executor
+from billing.ledger.terms import AdmissionDenied, LedgerUnavailable, RateLimit, RateLimitStatus, ReservationGrant, ReserveRequest
 
-BEAT_S = 5
+TICK_S = 5
 
 T = TypeVar("T")
-Step = Callable[[Session], Awaitable[Any]]
+Transaction = Callable[[Executor], Awaitable[Any]]
 log = structlog.get_logger()
 
 
@@ -32,149 +32,147 @@ class SqlLedger:
     Money is in the database. The limits of the last minute are in memory: they are forgiven when the process ends.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: LedgerConnection) -> None:
         self.connection = connection
-        self.limiter = Limiter()
-        self.waiting: list[tuple[Step, asyncio.Future[Any]]] = []
-        self.dirty: set[tuple[int, date]] = set()
-        self.owed: list[Step] = []
-        self.flushing: asyncio.Task[None] | None = None
-        self.heart: asyncio.Task[None] | None = None
+        self.rate_limiter = RateLimiter()
+        self.pending: list[tuple[Transaction, asyncio.Future[Any]]] = []
+        self.stale_days: set[tuple[int, date]] = set()
+        self.retry_queue: list[Transaction] = []
+        self.flush_task: asyncio.Task[None] | None = None
+        self.background_task: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
         """Resolves what the process before left; returns how many reservations that were."""
-        resolved = await self.resolve_orphans()
-        self.heart = asyncio.create_task(self.live())
-        return resolved
+        settled = await self.settle_orphans()
+        self.background_task = asyncio.create_task(self.run_background())
+        return settled
 
     async def stop(self) -> None:
-        if self.heart is not None:
-            self.heart.cancel()
+        if self.background_task is not None:
+            self.background_task.cancel()
         with suppress(Exception):
-            await self.write_owed()
-        while self.flushing is not None:
-            await self.flushing
-        if self.owed:
-            log.error("steps are lost: what they held is resolved as an estimate at the next start", count=len(self.owed))
+            await self.flush_retries()
+        while self.flush_task is not None:
+            await self.flush_task
+        if self.retry_queue:
+            log.error("steps are lost: what they held is resolved as an estimate at the next start", count=len(self.retry_queue))
         await self.connection.close()
 
     def now(self) -> float:
         return time.time()
 
-    async def reserve(self, demand: Demand) -> Reservation:
+    async def reserve(self, request: ReserveRequest) -> ReservationGrant:
         failpoint("reserve.before")
-        standing = self.limiter.enter(demand)
-        future = self.submit(lambda session: steps.reserve(session, demand))
+        rate_limit_status = self.rate_limiter.acquire(request)
+        future = self.submit(lambda session: steps.reserve(session, request))
         try:
             reservation = await asyncio.shield(future)
         except asyncio.CancelledError:
             future.add_done_callback(asyncio.Future.exception)
-            self.withdraw(demand)
+            self.cancel(request)
             raise
         except Exception as error:
-            self.limiter.undo(demand.id)
-            if isinstance(error, Refused):
-                error.standing = self.limiter.standing(demand.limits)
+            self.rate_limiter.cancel(request.id)
+            if isinstance(error, AdmissionDenied):
+                error.rate_limit_status = self.rate_limiter.status(request.rate_limits)
             elif isinstance(error, LedgerUnavailable):
-                self.void(demand)
+                self.cancel_unconfirmed(request)
             raise
         failpoint("reserve.after")
-        return replace(reservation, standing=standing)
+        return replace(reservation, rate_limit_status=rate_limit_status)
 
-    def withdraw(self, demand: Demand) -> None:
+    def cancel(self, request: ReserveRequest) -> None:
         """Whoever asked was cancelled: nobody else would release what it may hold. Steps are taken in order."""
-        self.limiter.leave(demand.id, 0)
-        self.dirty.add((demand.project_id, demand.draft.day))
-        self.submit_or_owe(partial(steps.settle, entry=demand.withdrawn()))
+        self.rate_limiter.release(request.id, 0)
+        self.stale_days.add((request.project_id, request.estimate.day))
+        self.submit_with_retry(partial(steps.settle, entry=request.cancelled_record()))
 
-    def void(self, demand: Demand) -> None:
+    def cancel_unconfirmed(self, request: ReserveRequest) -> None:
         """The database went away during a reservation: whether it was committed is not known."""
-        self.owed.append(partial(steps.let_go, id=demand.id, cost_nano=0))
+        self.retry_queue.append(partial(steps.release, id=request.id, cost_nano=0))
 
-    async def standing(self, project_id: int, limits: tuple[LimitTerms, ...]) -> Standing:
-        return self.limiter.standing(limits)
+    async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
+        return self.rate_limiter.status(rate_limits)
 
-    async def settle(self, reservation: Reservation, entry: Entry) -> None:
-        self.limiter.leave(reservation.id, entry.tokens.prompt + entry.tokens.output)
-        entry.held_nano = reservation.amount
+    async def settle(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
+        self.rate_limiter.release(reservation.id, entry.tokens.prompt + entry.tokens.output)
+        entry.reserved_nano = reservation.amount
         failpoint("settle.before")
-        await self.keep(partial(steps.settle, entry=entry), entry)
+        await self.write_record(partial(steps.settle, entry=entry), entry)
         failpoint("settle.after")
 
-    async def release(self, reservation: Reservation, entry: Entry) -> None:
+    async def release(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
         entry.cost_nano = 0
         await self.settle(reservation, entry)
 
-    async def record(self, entry: Entry) -> None:
-        await self.keep(partial(steps.record, entry=entry), entry)
+    async def record(self, entry: UsageEntry) -> None:
+        await self.write_record(partial(steps.insert_record, entry=entry), entry)
 
-    async def keep(self, step: Step, entry: Entry) -> None:
+    async def write_record(self, transaction: Transaction, entry: UsageEntry) -> None:
         """Writes a record, now or as soon as the database answers again: what was spent is never given up."""
-        self.dirty.add((entry.project_id, entry.day))
+        self.stale_days.add((entry.project_id, entry.day))
         try:
-            await asyncio.shield(self.submit_or_owe(step))
+            await asyncio.shield(self.submit_with_retry(transaction))
         except Exception as error:
             log.error("a record waits for the database", request_id=entry.request_id, reason=str(error))
 
-    def submit_or_owe(self, step: Step) -> asyncio.Future[Any]:
+    def submit_with_retry(self, transaction: Transaction) -> asyncio.Future[Any]:
         """Whoever waits for it may be cancelled: a step that fails is tried again all the same."""
 
-        def owe(done: asyncio.Future[Any]) -> None:
+        def enqueue_retry(done: asyncio.Future[Any]) -> None:
             if done.exception() is not None:
-                self.owed.append(step)
+                self.retry_queue.append(transaction)
 
-        future = self.submit(step)
-        future.add_done_callback(owe)
+        future = self.submit(transaction)
+        future.add_done_callback(enqueue_retry)
         return future
 
-    async def write_owed(self) -> None:
+    async def flush_retries(self) -> None:
         """As they came. One that fails is owed again: it may be one that fails always, which keeps none of the others back."""
-        owed, self.owed = self.owed, []
-        if tried := list(map(self.submit_or_owe, owed)):
-            await asyncio.wait(tried)
-        for future in tried:
+        retries, self.retry_queue = self.retry_queue, []
+        if futures := list(map(self.submit_with_retry, retries)):
+            await asyncio.wait(futures)
+        for future in futures:
             future.result()
 
-    async def resolve_orphans(self) -> int:
-        orphans = await self.submit(steps.find_orphans)
-        resolving = (self.submit(partial(steps.resolve, draft=draft, amount=amount)) for draft, amount in orphans)
-        resolved = await asyncio.gather(*resolving, return_exceptions=True)
-        for outcome in resolved:
-            if isinstance(outcome, Entry):
-                log.warning(
-                    "reservation of a dead process posted as an estimate", request_id=outcome.request_id, cost_nano=outcome.cost_nano
-                )
+    async def settle_orphans(self) -> int:
+        orphans = await self.submit(steps.list_open_reservations)
+        futures = (self.submit(partial(steps.settle_orphan, estimate=draft, amount=amount)) for draft, amount in orphans)
+        results = await asyncio.gather(*futures, return_exceptions=True)
+        for result in results:
+            if isinstance(result, UsageEntry):
+                log.warning("reservation of a dead process posted as an estimate", request_id=result.request_id, cost_nano=result.cost_nano)
             else:
                 # One that cannot be resolved must not keep the others, or the start, from going on.
-                log.error("reservation of a dead process could not be resolved", exc_info=outcome)
-        return sum(isinstance(outcome, Entry) for outcome in resolved)
+                log.error("reservation of a dead process could not be resolved", exc_info=result)
+        return sum(isinstance(outcome, UsageEntry) for outcome in results)
 
-    async def live(self) -> None:
+    async def run_background(self) -> None:
         while True:
-            await asyncio.sleep(BEAT_S)
-            self.limiter.forget_idle()
+            await asyncio.sleep(TICK_S)
+            self.rate_limiter.drop_idle()
             try:
-                await self.write_owed()
+                await self.flush_retries()
             except Exception as error:
-                log.warning("ledger unavailable", owed=len(self.owed), error=str(error))
+                log.warning("ledger unavailable", owed=len(self.retry_queue), error=str(error))
 
-    def submit(self, step: Callable[[Session], Awaitable[T]]) -> asyncio.Future[T]:
+    def submit(self, transaction: Callable[[Executor], Awaitable[T]]) -> asyncio.Future[T]:
         """The outcome of a step that will be committed together with those that wait with it."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self.waiting.append((step, future))
-        if self.flushing is None:
-            self.flushing = asyncio.create_task(self.flush())
+        self.pending.append((transaction, future))
+        if self.flush_task is None:
+            self.flush_task = asyncio.create_task(self.flush())
         return future
 
     async def flush(self) -> None:
-        while self.waiting:
-            batch, self.waiting = self.waiting, []
+        while self.pending:
+            batch, self.pending = self.pending, []
             if not await self.commit(batch):
                 for single in batch:
                     await self.commit([single])
-        self.flushing = None
+        self.flush_task = None
 
-    async def commit(self, batch: list[tuple[Step, asyncio.Future[Any]]]) -> bool:
+    async def commit(self, batch: list[tuple[Transaction, asyncio.Future[Any]]]) -> bool:
         """One transaction; returns whether every step of the batch has its outcome. Where not, none of them is done."""
         try:
             await self.connection.begin()
@@ -182,24 +180,24 @@ class SqlLedger:
             # Nobody of them would fare better alone, and each would wait as long.
             await self.roll_back()
             for _, future in batch:
-                deliver(future, failure_of(error))
+                resolve_future(future, as_ledger_error(error))
             return True
-        dirty, self.dirty = self.dirty, set()
+        stale_days, self.stale_days = self.stale_days, set()
         try:
-            results = [await outcome(step, self.connection) for step, _ in batch]
-            if dirty:
-                await steps.mark_days(self.connection, dirty)
+            results = [await result_or_denial(step, self.connection) for step, _ in batch]
+            if stale_days:
+                await steps.mark_days_stale(self.connection, stale_days)
             failpoint("commit.before")
             await self.connection.commit()
             failpoint("commit.after")
         except Exception as error:
-            self.dirty |= dirty
+            self.stale_days |= stale_days
             await self.roll_back()
             if len(batch) == 1:
-                deliver(batch[0][1], failure_of(error))
+                resolve_future(batch[0][1], as_ledger_error(error))
             return len(batch) == 1
         for (_, future), result in zip(batch, results, strict=True):
-            deliver(future, result)
+            resolve_future(future, result)
         return True
 
     async def roll_back(self) -> None:
@@ -210,23 +208,23 @@ class SqlLedger:
             log.error("a transaction could not be rolled back", error=str(error))
 
 
-async def outcome(step: Step, session: Session) -> Any:
+async def result_or_denial(transaction: Transaction, executor: Executor) -> Any:
     """A refusal is a result like any other: it has written nothing, and its neighbours in the batch go on."""
     try:
-        return await step(session)
-    except Refused as refusal:
+        return await transaction(executor)
+    except AdmissionDenied as refusal:
         return refusal
 
 
-def failure_of(error: Exception) -> Exception:
+def as_ledger_error(error: Exception) -> Exception:
     if not isinstance(error, DatabaseErrors):
         return error
-    failure = LedgerUnavailable(str(error))
-    failure.__cause__ = error
-    return failure
+    ledger_error = LedgerUnavailable(str(error))
+    ledger_error.__cause__ = error
+    return ledger_error
 
 
-def deliver(future: asyncio.Future[Any], result: Any) -> None:
+def resolve_future(future: asyncio.Future[Any], result: Any) -> None:
     if future.done():
         return
     if isinstance(result, BaseException):

@@ -8,25 +8,25 @@ from zoneinfo import ZoneInfo
 
 from msgspec.structs import replace
 
-from billing.ledger.entry import Entry
+from billing.ledger.entry import UsageEntry
 from billing.models import Mode, Outcome
 from billing.prices import Tokens
 
-MOST_NANO = 2**53
+MAX_RESERVATION_NANO = 2**53
 """No request holds more than these 9 million USD: Redis' Lua counts exactly up to here, and SQL can still add many of them."""
 
-STOPPED = "service_unavailable"
+SHUTDOWN_ERROR = "service_unavailable"
 """The error of a request that was stopped."""
 
 
 @dataclass(frozen=True, slots=True)
-class BudgetTerms:
+class BudgetLimit:
     """A budget as gateway processes remember it."""
 
     id: int
     period: str
     limit_nano: int
-    covers_project: bool
+    is_project_wide: bool
     mode: str = Mode.HARD.value
 
     @property
@@ -35,7 +35,7 @@ class BudgetTerms:
 
 
 @dataclass(frozen=True, slots=True)
-class LimitTerms:
+class RateLimit:
     """What a key (`k12`) or a project (`p3`) may ask in any minute, and at once; None where it has no such limit."""
 
     owner: str
@@ -44,92 +44,98 @@ class LimitTerms:
     concurrent: int | None = None
 
     @property
-    def covers_project(self) -> bool:
+    def is_project_wide(self) -> bool:
         return self.owner.startswith("p")
 
 
 @dataclass(frozen=True, slots=True)
-class Demand:
+class ReserveRequest:
     """A request for money and for places in the limits' windows.
 
-    `at_least` is the least amount in nano-USD that is of use, `at_most` what the request could cost without a limit: where
+    `min_nano` is the least amount in nano-USD that is of use, `max_nano` what the request could cost without a limit: where
     they differ, what the hard budgets have left between the two is granted. `tokens` is an estimate of the tokens that it
-    will use. `draft` is the record to keep should the process die.
+    will use. `estimate` is the record to keep should the process die.
     """
 
     id: UUID
     project_id: int
     key_id: int
-    zone: ZoneInfo
-    at_least: int
-    at_most: int
-    budgets: tuple[BudgetTerms, ...]
-    limits: tuple[LimitTerms, ...]
+    timezone: ZoneInfo
+    min_nano: int
+    max_nano: int
+    budgets: tuple[BudgetLimit, ...]
+    rate_limits: tuple[RateLimit, ...]
     tokens: int
-    draft: Entry
+    estimate: UsageEntry
 
-    def withdrawn(self) -> Entry:
+    def cancelled_record(self) -> UsageEntry:
         """The record of a request that its process stopped before anything was sent: it has cost nothing."""
-        draft = self.draft
+        estimate = self.estimate
         return replace(
-            draft, tokens=Tokens(), cost_nano=0, estimated=False, outcome=Outcome.UNAVAILABLE.value, status_code=503, error=STOPPED
+            estimate,
+            tokens=Tokens(),
+            cost_nano=0,
+            estimated=False,
+            outcome=Outcome.UNAVAILABLE.value,
+            status_code=503,
+            error=SHUTDOWN_ERROR,
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Allowance:
+class LimitStatus:
     """How far a limit is used: what is left of it, and in how many seconds all of it will be there again."""
 
     limit: int
-    left: int
+    remaining: int
     resets_after: float
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RateLimitStatus:
     """The tightest limits that apply to a request, after it was counted; None where there is none of a kind."""
 
-    requests: Allowance | None = None
-    tokens: Allowance | None = None
+    requests: LimitStatus | None = None
+    tokens: LimitStatus | None = None
 
 
-UNLIMITED = Standing()
+NO_LIMITS = RateLimitStatus()
 
 
 @dataclass(frozen=True, slots=True)
-class Reservation:
+class ReservationGrant:
     """Money held: `amount` nano-USD until it is settled or released. `shadow_budget_id`: a budget that would have refused."""
 
     id: UUID
     amount: int
-    standing: Standing = UNLIMITED
+    rate_limit_status: RateLimitStatus = NO_LIMITS
     shadow_budget_id: int | None = None
 
 
-class Refused(Exception):
-    """The ledger did not admit the request and wrote nothing. `standing` is that of the limits, where they were asked."""
+class AdmissionDenied(Exception):
+    """The ledger did not admit the request and wrote nothing. `rate_limit_status` is that of the limits, where they were asked."""
 
-    standing: Standing = UNLIMITED
+    rate_limit_status: RateLimitStatus = NO_LIMITS
 
 
-class BudgetExceeded(Refused):
+class BudgetExceeded(AdmissionDenied):
     """A hard budget has less left than the request needs; carries which one, in nano-USD, and when it begins anew (UTC; None:
     never)."""
 
-    def __init__(self, budget: BudgetTerms, left: int, needed: int, resets_at: datetime | None) -> None:
-        super().__init__(f"budget {budget.id} has {left} left of {budget.limit_nano}, {needed} needed")
-        self.budget, self.left, self.needed, self.resets_at = budget, left, needed, resets_at
+    def __init__(self, budget: BudgetLimit, remaining: int, needed: int, resets_at: datetime | None) -> None:
+        super().__init__(f"budget {budget.id} has {remaining} left of {budget.limit_nano}, {needed} needed")
+        self.budget, self.remaining, self.needed, self.resets_at = budget, remaining, needed, resets_at
 
 
-class RateExceeded(Refused):
+class RateLimitExceeded(AdmissionDenied):
     """A limit is used up; carries whose, of what (`requests`, `tokens` or `concurrent`), and the seconds until there is room.
 
     `retry_after` is None for a request that alone needs more tokens than the limit: it never fits.
     """
 
-    def __init__(self, terms: LimitTerms, kind: str, limit: int, retry_after: float | None) -> None:
-        super().__init__(f"limit of {limit} {kind} used up by {terms.owner}")
-        self.terms, self.kind, self.limit, self.retry_after = terms, kind, limit, retry_after
+    def __init__(self, rate_limit: RateLimit, kind: str, limit: int, retry_after: float | None) -> None:
+        super().__init__(f"limit of {limit} {kind} used up by {rate_limit.owner}")
+        self.rate_limit, self.kind, self.limit, self.retry_after = rate_limit, kind, limit, retry_after
 
 
 class LedgerUnavailable(Exception):
@@ -137,7 +143,7 @@ class LedgerUnavailable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Spending:
+class WindowBalance:
     """What is spent and held in a budget's current window, in nano-USD."""
 
     spent: int = 0
@@ -156,19 +162,19 @@ class Ledger(Protocol):
     def now(self) -> float:
         """The store's clock, in seconds since the epoch: days and minutes are counted by it."""
 
-    async def reserve(self, demand: Demand) -> Reservation:
+    async def reserve(self, request: ReserveRequest) -> ReservationGrant:
         """Admits a request and holds its money, in one step; raises BudgetExceeded, RateExceeded or LedgerUnavailable, and has
         then written nothing. Whoever is cancelled while it waits holds nothing, and the ledger keeps its record."""
 
-    async def standing(self, project_id: int, limits: tuple[LimitTerms, ...]) -> Standing:
+    async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
         """How far limits are used, without counting; raises LedgerUnavailable."""
 
-    async def settle(self, reservation: Reservation, entry: Entry) -> None:
+    async def settle(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
         """Charges `entry.cost_nano` in place of what was held, and keeps the record. It does not fail: what cannot be written
         now is written as soon as the store answers again."""
 
-    async def release(self, reservation: Reservation, entry: Entry) -> None:
+    async def release(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
         """Gives back what was held: nothing was spent. The record says why."""
 
-    async def record(self, entry: Entry) -> None:
+    async def record(self, entry: UsageEntry) -> None:
         """Keeps the record of a request that was never admitted."""

@@ -9,9 +9,9 @@ from billing.models import Period
 TOTAL = "total"
 
 
-def local_day(moment: float, zone: ZoneInfo) -> date:
+def local_day(timestamp: float, timezone: ZoneInfo) -> date:
     """The calendar date of a moment (seconds since the epoch) in a timezone."""
-    return datetime.fromtimestamp(moment, zone).date()
+    return datetime.fromtimestamp(timestamp, timezone).date()
 
 
 def window_name(period: str, day: date) -> str:
@@ -34,7 +34,7 @@ def window_names(day: date) -> Iterable[str]:
     return (window_name(period, day) for period in Period)
 
 
-def days_of(window: str) -> tuple[date, date]:
+def window_days(window: str) -> tuple[date, date]:
     """The first and the last local date of a window."""
     if window == TOTAL:
         return date.min, date.max
@@ -49,10 +49,10 @@ def days_of(window: str) -> tuple[date, date]:
     return first, (first + timedelta(days=31)).replace(day=1) - timedelta(days=1)
 
 
-def ends_at(window: str, zone: ZoneInfo) -> datetime | None:
+def ends_at(window: str, timezone: ZoneInfo) -> datetime | None:
     """The moment, in UTC, at which a window ends; None for the one that never does. Days of 23 and 25 hours end at their
     local midnight."""
     if window == TOTAL:
         return None
-    following = days_of(window)[1] + timedelta(days=1)
-    return datetime(following.year, following.month, following.day, tzinfo=zone).astimezone(UTC)
+    next_day = window_days(window)[1] + timedelta(days=1)
+    return datetime(next_day.year, next_day.month, next_day.day, tzinfo=timezone).astimezone(UTC)

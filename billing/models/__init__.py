@@ -1,31 +1,31 @@
 """Budgets, what is spent against them, and who is told; prices; the record of every request; the sums over records."""
 
-from billing.models.alerts import REFUSAL, Alert, Delivery, State
+from billing.models.alerts import REFUSAL_THRESHOLD, Alert, Delivery, DeliveryStatus
 from billing.models.budgets import Budget, BudgetQuerySet, BudgetWindow, Mode, Period, Reservation
-from billing.models.outbox import Outbox, OwedRecord
+from billing.models.outbox import StreamCursor, UnsentRecord
 from billing.models.prices import PriceOverride
-from billing.models.usage import Correction, DailyUsage, DirtyDay, Outcome, Totals, UsageRecord
+from billing.models.usage import CorrectionReason, DailyUsage, Outcome, StaleDay, Totals, UsageRecord
 from billing.models.webhooks import Webhook
 
 __all__ = [
-    "REFUSAL",
+    "REFUSAL_THRESHOLD",
     "Alert",
     "Budget",
     "BudgetQuerySet",
     "BudgetWindow",
-    "Correction",
+    "CorrectionReason",
     "DailyUsage",
     "Delivery",
-    "DirtyDay",
+    "DeliveryStatus",
     "Mode",
-    "Outbox",
     "Outcome",
-    "OwedRecord",
     "Period",
     "PriceOverride",
     "Reservation",
-    "State",
+    "StaleDay",
+    "StreamCursor",
     "Totals",
+    "UnsentRecord",
     "UsageRecord",
     "Webhook",
 ]

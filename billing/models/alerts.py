@@ -17,15 +17,15 @@ FIRST_RETRY_S = 30
 RETRY_FACTOR = 4
 RETRY_JITTER = 0.2
 MAX_ATTEMPTS = 7
-CLAIM_S = 300
+CLAIM_TIMEOUT_S = 300
 """Longer than an attempt takes: a mail server may use up its timeout at each of a dozen steps."""
-REASON_LENGTH = 200
-REFUSAL = 0
+MAX_REASON_LENGTH = 200
+REFUSAL_THRESHOLD = 0
 """In place of a threshold: a request was refused. A hard budget stops before the last of it is spent, where no request fits."""
 
 
 class AlertQuerySet(models.QuerySet["Alert"]):
-    def newest_of(self, project: Project, count: int) -> "AlertQuerySet":
+    def latest_for(self, project: Project, count: int) -> "AlertQuerySet":
         found = self.filter(budget__project=project).select_related("budget__key", "budget__project")
         return found.prefetch_related("deliveries__webhook", "deliveries__member__user").order_by("-created_at", "-threshold")[:count]
 
@@ -35,7 +35,7 @@ class Alert(models.Model):
 
     budget = models.ForeignKey(Budget, models.CASCADE, related_name="alerts")
     window = models.CharField(max_length=10)
-    threshold = models.PositiveSmallIntegerField(help_text=f"Percent of the limit; {REFUSAL}: a request was refused.")
+    threshold = models.PositiveSmallIntegerField(help_text=f"Percent of the limit; {REFUSAL_THRESHOLD}: a request was refused.")
     spent_nano = models.BigIntegerField()
     limit_nano = models.BigIntegerField()
     created_at = models.DateTimeField(default=timezone.now)
@@ -43,7 +43,7 @@ class Alert(models.Model):
     objects = AlertQuerySet.as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["budget", "window", "threshold"], name="one_alert_per_window_and_threshold")]
+        constraints = [models.UniqueConstraint(fields=["budget", "window", "threshold"], name="unique_alert")]
 
     def __str__(self) -> str:
         what = "refusal by" if self.is_refusal else f"{self.threshold} % of"
@@ -51,21 +51,21 @@ class Alert(models.Model):
 
     @property
     def is_refusal(self) -> bool:
-        return self.threshold == REFUSAL
+        return self.threshold == REFUSAL_THRESHOLD
 
     @property
     def percent(self) -> int | None:
         """How much of the limit was spent, rounded down; None of a limit of nothing."""
         return self.spent_nano * 100 // self.limit_nano if self.limit_nano else None
 
-    def notify(self) -> None:
+    def create_deliveries(self) -> None:
         """Puts a message for each of the budget's recipients into the outbox."""
         to_people = [Delivery(project_id=self.budget.project_id, alert=self, member=member) for member in self.budget.alert_members.all()]
         to_systems = [Delivery(project_id=self.budget.project_id, alert=self, webhook=hook) for hook in self.budget.alert_webhooks.all()]
         Delivery.objects.bulk_create([*to_people, *to_systems])
 
 
-class State(models.TextChoices):
+class DeliveryStatus(models.TextChoices):
     PENDING = "pending"
     DELIVERED = "delivered"
     FAILED = "failed"
@@ -74,9 +74,9 @@ class State(models.TextChoices):
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def due(self) -> "DeliveryQuerySet":
         related = self.select_related("alert__budget__key", "alert__budget__project", "member__user", "webhook", "project")
-        return related.filter(state=State.PENDING, next_attempt_at__lte=timezone.now()).order_by("next_attempt_at")
+        return related.filter(status=DeliveryStatus.PENDING, next_attempt_at__lte=timezone.now()).order_by("next_attempt_at")
 
-    def tests_of(self, project: Project, count: int) -> "DeliveryQuerySet":
+    def test_deliveries_for(self, project: Project, count: int) -> "DeliveryQuerySet":
         return self.filter(project=project, alert=None).select_related("webhook").order_by("-pk")[:count]
 
 
@@ -91,10 +91,10 @@ class Delivery(models.Model):
     alert = models.ForeignKey(Alert, models.CASCADE, null=True, related_name="deliveries", help_text="Empty: a test.")
     member = models.ForeignKey(Membership, models.CASCADE, null=True, related_name="+")
     webhook = models.ForeignKey(Webhook, models.CASCADE, null=True, related_name="deliveries")
-    state = models.CharField(max_length=10, choices=State.choices, default=State.PENDING)
+    status = models.CharField(max_length=10, choices=DeliveryStatus.choices, default=DeliveryStatus.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(default=timezone.now)
-    reason = models.CharField(max_length=REASON_LENGTH, blank=True, help_text="Why the last attempt failed.")
+    failure_reason = models.CharField(max_length=MAX_REASON_LENGTH, blank=True, help_text="Why the last attempt failed.")
     created_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True)
 
@@ -102,11 +102,11 @@ class Delivery(models.Model):
 
     class Meta:
         verbose_name_plural = "deliveries"
-        constraints = [models.CheckConstraint(condition=Q(member=None) ^ Q(webhook=None), name="one_recipient_per_delivery")]
-        indexes = [models.Index(fields=["next_attempt_at"], condition=Q(state=State.PENDING), name="deliveries_to_come")]
+        constraints = [models.CheckConstraint(condition=Q(member=None) ^ Q(webhook=None), name="delivery_has_one_recipient")]
+        indexes = [models.Index(fields=["next_attempt_at"], condition=Q(status=DeliveryStatus.PENDING), name="delivery_pending")]
 
     def __str__(self) -> str:
-        return f"{self.recipient}: {self.state}"
+        return f"{self.recipient}: {self.status}"
 
     @property
     def recipient(self) -> str:
@@ -115,28 +115,28 @@ class Delivery(models.Model):
     def claim(self) -> bool:
         """Takes the next attempt for this process alone, until it is concluded. Should it die with it, the attempt after that comes when
         no process can still be making this one."""
-        claimed = Delivery.objects.filter(pk=self.pk, state=State.PENDING, next_attempt_at=self.next_attempt_at)
+        claimed = Delivery.objects.filter(pk=self.pk, status=DeliveryStatus.PENDING, next_attempt_at=self.next_attempt_at)
         self.attempts += 1
-        self.next_attempt_at = timezone.now() + max(retry_after(self.attempts), dt.timedelta(seconds=CLAIM_S))
+        self.next_attempt_at = timezone.now() + max(retry_after(self.attempts), dt.timedelta(seconds=CLAIM_TIMEOUT_S))
         return claimed.update(attempts=self.attempts, next_attempt_at=self.next_attempt_at) == 1
 
-    def conclude(self, reason: str, *, final: bool = False) -> None:
-        """Notes how an attempt went; an empty reason is success. A `final` failure is not tried again, and a test never is.
+    def finish_attempt(self, failure_reason: str, *, is_permanent: bool = False) -> None:
+        """Notes how an attempt went; an empty reason is success. A `is_permanent` failure is not tried again, and a test never is.
 
         The message may be gone by now, with the webhook that was deleted or the member who left; or, where this process stood still for
         longer than its claim, another may have made the next attempt, and says how that went. Then there is nothing to note.
         """
-        self.reason = reason[:REASON_LENGTH]
-        if not reason:
-            self.state = State.DELIVERED
-        elif final or self.alert_id is None or self.attempts >= MAX_ATTEMPTS:
-            self.state = State.FAILED
-        if self.state == State.PENDING:
+        self.failure_reason = failure_reason[:MAX_REASON_LENGTH]
+        if not failure_reason:
+            self.status = DeliveryStatus.DELIVERED
+        elif is_permanent or self.alert_id is None or self.attempts >= MAX_ATTEMPTS:
+            self.status = DeliveryStatus.FAILED
+        if self.status == DeliveryStatus.PENDING:
             self.next_attempt_at = timezone.now() + retry_after(self.attempts)
         else:
             self.finished_at = timezone.now()
-        noted = {name: getattr(self, name) for name in ("reason", "state", "next_attempt_at", "finished_at")}
-        Delivery.objects.filter(pk=self.pk, attempts=self.attempts).update(**noted)
+        values = {name: getattr(self, name) for name in ("failure_reason", "status", "next_attempt_at", "finished_at")}
+        Delivery.objects.filter(pk=self.pk, attempts=self.attempts).update(**values)
 
 
 def retry_after(attempts: int) -> dt.timedelta:

@@ -12,7 +12,7 @@ from django.db.models import Case, F, Q, SmallIntegerField, When
 from billing.models.webhooks import Webhook
 from billing.money import format_usd
 from keys.models import ApiKey
-from projects.models import Membership, Project, cached_by_gateways
+from projects.models import Membership, Project, invalidates_config_cache
 
 MAX_THRESHOLD = 1000
 MAX_THRESHOLDS = 10
@@ -55,7 +55,7 @@ def validate_thresholds(thresholds: list[int]) -> None:
         raise ValidationError(f"A budget can have at most {MAX_THRESHOLDS} thresholds.")
 
 
-@cached_by_gateways
+@invalidates_config_cache
 class Budget(models.Model):
     """A limit on what a key, or a whole project, may spend in a calendar period of the project's timezone."""
 
@@ -76,17 +76,15 @@ class Budget(models.Model):
 
     class Meta:
         constraints = [
-            models.UniqueConstraint(fields=["project", "key", "period", "mode"], name="one_budget_per_key_period_and_mode"),
-            models.UniqueConstraint(
-                fields=["project", "period", "mode"], condition=Q(key=None), name="one_budget_per_project_period_and_mode"
-            ),
+            models.UniqueConstraint(fields=["project", "key", "period", "mode"], name="unique_key_budget"),
+            models.UniqueConstraint(fields=["project", "period", "mode"], condition=Q(key=None), name="unique_project_budget"),
         ]
 
     def __str__(self) -> str:
         return f"{format_usd(self.limit_nano)} {self.get_period_display()} for {self.key or self.project}"
 
     @property
-    def owner(self) -> str:
+    def owner_label(self) -> str:
         return self.key.label if self.key else "Whole project"
 
 
@@ -99,7 +97,7 @@ class BudgetWindow(models.Model):
     reserved_nano = models.BigIntegerField(default=0)
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["budget", "name"], name="one_window_per_budget_and_period")]
+        constraints = [models.UniqueConstraint(fields=["budget", "name"], name="unique_budget_window")]
 
     def __str__(self) -> str:
         return f"{self.name}: {format_usd(self.spent_nano)} spent, {format_usd(self.reserved_nano)} reserved"
@@ -113,7 +111,7 @@ class Reservation(models.Model):
     key = models.ForeignKey(ApiKey, models.DO_NOTHING, db_constraint=False)
     amount_nano = models.BigIntegerField()
     windows = models.TextField(blank=True, help_text="Ids of the budget windows that it counts in.")
-    draft = models.TextField(help_text="The usage record as an estimate, should the process die.")
+    estimate = models.TextField(help_text="The usage record as an estimate, should the process die.")
 
     def __str__(self) -> str:
         return f"{self.id}: {format_usd(self.amount_nano)}"

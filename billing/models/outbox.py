@@ -5,25 +5,22 @@ from django.db import models
 from projects.models import Project
 
 
-class Outbox(models.Model):
+class StreamCursor(models.Model):
     """One project's stream of records in Redis. Written by the ledger alone, in the transaction that inserts the records.
 
-    `entered` says that reservations of this project were made in Redis: if Redis knows nothing of it any more, it has been emptied.
+    `is_registered` says that reservations of this project were made in Redis: if Redis knows nothing of it any more, it has been emptied.
     """
 
     project = models.OneToOneField(Project, models.CASCADE, primary_key=True, related_name="+", db_constraint=False)
-    entered = models.BooleanField(default=False)
-    drained_ms = models.BigIntegerField(default=0, help_text="The id of the last event that is in the database: milliseconds,")
-    drained_seq = models.BigIntegerField(default=0, help_text="and its number among those of that millisecond.")
-
-    class Meta:
-        verbose_name_plural = "outboxes"
+    is_registered = models.BooleanField(default=False)
+    last_id_ms = models.BigIntegerField(default=0, help_text="The id of the last event that is in the database: milliseconds,")
+    last_id_seq = models.BigIntegerField(default=0, help_text="and its number among those of that millisecond.")
 
     def __str__(self) -> str:
-        return f"{self.project} up to {self.drained_ms}-{self.drained_seq}"
+        return f"{self.project} up to {self.last_id_ms}-{self.last_id_seq}"
 
 
-class OwedRecord(models.Model):
+class UnsentRecord(models.Model):
     """A record that its process could not bring to Redis. That process or another one brings it there and then deletes the row.
 
     A row may outlive its purpose: Redis may have the record, or the database may. Bringing it there again changes nothing.

@@ -11,15 +11,15 @@ from django.utils import timezone
 
 from billing.money import NANO, format_usd
 from billing.prices import Fee, Price, Rates
-from projects.models import Project, cached_by_gateways
+from projects.models import Project, invalidates_config_cache
 
-MAX_NANO = 10**6 * NANO
+MAX_RATE_NANO = 10**6 * NANO
 """A million dollars, for a million tokens or for one call: more is a slip of the pen."""
-TOOL_KIND = re.compile(r"[a-z0-9_]{1,40}")
-PER_MILLION = "Nano-USD per million tokens."
+TOOL_KIND_PATTERN = re.compile(r"[a-z0-9_]{1,40}")
+PER_MILLION_HELP = "Nano-USD per million tokens."
 
 
-def validate_model(model: str) -> None:
+def validate_model_pattern(model: str) -> None:
     if "*" in model[:-1]:
         raise ValidationError("A star stands only at the end, for any rest of a name.")
 
@@ -28,19 +28,19 @@ def validate_tool_fees(fees: Any) -> None:
     if not isinstance(fees, dict):
         raise ValidationError("Fees stand by the kind of tool.")
     for kind, nano in fees.items():
-        if not TOOL_KIND.fullmatch(str(kind)):
+        if not TOOL_KIND_PATTERN.fullmatch(str(kind)):
             raise ValidationError(f"{kind} is no kind of tool: write web_search, file_search or the like.")
-        if not isinstance(nano, int) or isinstance(nano, bool) or not 0 <= nano <= MAX_NANO:
-            raise ValidationError(f"The fee of {kind} must lie between 0 and {format_usd(MAX_NANO)}.")
+        if not isinstance(nano, int) or isinstance(nano, bool) or not 0 <= nano <= MAX_RATE_NANO:
+            raise ValidationError(f"The fee of {kind} must lie between 0 and {format_usd(MAX_RATE_NANO)}.")
 
 
-def amount_field(verbose_name: str, help_text: str, **options: Any) -> "models.BigIntegerField[Any, Any]":
-    validators = [MinValueValidator(0), MaxValueValidator(MAX_NANO)]
+def money_field(verbose_name: str, help_text: str, **options: Any) -> "models.BigIntegerField[Any, Any]":
+    validators = [MinValueValidator(0), MaxValueValidator(MAX_RATE_NANO)]
     return models.BigIntegerField(verbose_name, help_text=help_text, validators=validators, **options)
 
 
-def same_as(other: str) -> dict[str, Any]:
-    return {"null": True, "blank": True, "help_text": f"{PER_MILLION} Empty: as {other}."}
+def defaults_to(other: str) -> dict[str, Any]:
+    return {"null": True, "blank": True, "help_text": f"{PER_MILLION_HELP} Empty: as {other}."}
 
 
 class PriceOverrideQuerySet(models.QuerySet["PriceOverride"]):
@@ -53,7 +53,7 @@ class PriceOverrideQuerySet(models.QuerySet["PriceOverride"]):
         return self.filter(project=None).order_by("-effective_from", "-pk")
 
 
-@cached_by_gateways
+@invalidates_config_cache
 class PriceOverride(models.Model):
     """What a model costs from a moment on, until the next one for the same names begins or this one is ended.
 
@@ -67,17 +67,19 @@ class PriceOverride(models.Model):
     )
     provider = models.CharField(max_length=60, blank=True, help_text="A provider, or the name of a credential. Empty: any.")
     model = models.CharField(
-        max_length=200, validators=[validate_model], help_text="As the provider calls it. A star at the end stands for any rest: llama-*."
+        max_length=200,
+        validators=[validate_model_pattern],
+        help_text="As the provider calls it. A star at the end stands for any rest: llama-*.",
     )
     effective_from = models.DateTimeField(default=timezone.now)
     ended_at = models.DateTimeField(null=True, blank=True)
-    input_nano = amount_field("input", PER_MILLION)
-    output_nano = amount_field("output", PER_MILLION)
-    cache_read_nano = amount_field("input read from a cache", **same_as("input"))
-    cache_write_5m_nano = amount_field("input written to a cache for 5 minutes", **same_as("input"))
-    cache_write_1h_nano = amount_field("input written to a cache for an hour", **same_as("input"))
-    reasoning_nano = amount_field("reasoning", **same_as("other output"))
-    request_nano = amount_field("each request", "Nano-USD.", default=0)
+    input_nano = money_field("input", PER_MILLION_HELP)
+    output_nano = money_field("output", PER_MILLION_HELP)
+    cache_read_nano = money_field("input read from a cache", **defaults_to("input"))
+    cache_write_5m_nano = money_field("input written to a cache for 5 minutes", **defaults_to("input"))
+    cache_write_1h_nano = money_field("input written to a cache for an hour", **defaults_to("input"))
+    reasoning_nano = money_field("reasoning", **defaults_to("other output"))
+    request_nano = money_field("each request", "Nano-USD.", default=0)
     tool_fees = models.JSONField(
         default=dict, blank=True, validators=[validate_tool_fees], help_text="Nano-USD for a call, by kind of tool."
     )
@@ -87,22 +89,22 @@ class PriceOverride(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                name="prices_are_not_negative", condition=Q(input_nano__gte=0) & Q(output_nano__gte=0) & Q(request_nano__gte=0)
+                name="prices_not_negative", condition=Q(input_nano__gte=0) & Q(output_nano__gte=0) & Q(request_nano__gte=0)
             )
         ]
 
     def __str__(self) -> str:
-        return f"{self.names} from {self.effective_from:%Y-%m-%d %H:%M}"
+        return f"{self.pattern} from {self.effective_from:%Y-%m-%d %H:%M}"
 
     @property
-    def names(self) -> str:
+    def pattern(self) -> str:
         return f"{self.provider}/{self.model}" if self.provider else self.model
 
     @property
     def is_planned(self) -> bool:
         return self.ended_at is None and self.effective_from > timezone.now()
 
-    def end(self) -> None:
+    def end_now(self) -> None:
         """From now on it holds no more; one that has not begun never will."""
         self.ended_at = max(timezone.now(), self.effective_from)
         self.save(update_fields=["ended_at"])
@@ -111,14 +113,14 @@ class PriceOverride(models.Model):
         source = "the project's own price" if self.project_id else "the operator's price"
         rates = Rates(
             self.input_nano,
-            self.or_input(self.cache_read_nano),
-            self.or_input(self.cache_write_5m_nano),
-            self.or_input(self.cache_write_1h_nano),
+            self.or_input_rate(self.cache_read_nano),
+            self.or_input_rate(self.cache_write_5m_nano),
+            self.or_input_rate(self.cache_write_1h_nano),
             self.output_nano,
             self.reasoning_nano,
         )
         tools = tuple(Fee(kind, nano) for kind, nano in sorted(self.tool_fees.items()))
-        return Price(base=rates, source=f"{source} #{self.pk}", per_request=self.request_nano, extras=tools)
+        return Price(base=rates, source=f"{source} #{self.pk}", request_fee_nano=self.request_nano, extra_fees=tools)
 
-    def or_input(self, rate: int | None) -> int:
+    def or_input_rate(self, rate: int | None) -> int:
         return self.input_nano if rate is None else rate

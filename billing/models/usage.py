@@ -17,7 +17,7 @@ from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.db.models.functions import Coalesce, TruncMonth
 
 from billing.money import format_usd
-from billing.prices import Line, Price, Tokens, explain
+from billing.prices import CostLine, Price, Tokens, break_down
 from keys.models import ApiKey
 from projects.models import Project
 
@@ -27,17 +27,17 @@ log = structlog.get_logger()
 class Outcome(models.TextChoices):
     OK = "ok"
     CACHED = "cached"
-    AUTH = "auth"
-    SCOPE = "scope"
-    BUDGET = "budget"
-    RATE = "rate"
-    INVALID = "invalid"
+    UNAUTHENTICATED = "auth"
+    FORBIDDEN = "scope"
+    BUDGET_EXCEEDED = "budget"
+    RATE_LIMITED = "rate"
+    INVALID_REQUEST = "invalid"
     UPSTREAM_ERROR = "upstream_error"
     CLIENT_CLOSED = "client_closed"
     UNAVAILABLE = "unavailable"
 
 
-class Correction(models.TextChoices):
+class CorrectionReason(models.TextChoices):
     """Why a record corrects another."""
 
     LATE = "late", "settled after it had been given up for an estimate"
@@ -51,11 +51,11 @@ class Totals:
     cost_nano: int
 
 
-REQUESTS = Count("id", filter=Q(corrects=None))
-FAILURES = Count("id", filter=Q(corrects=None) & ~Q(outcome__in=(Outcome.OK, Outcome.CACHED)))
-SUMS = {
-    "requests": REQUESTS,
-    "failures": FAILURES,
+REQUEST_COUNT = Count("id", filter=Q(corrects=None))
+FAILURE_COUNT = Count("id", filter=Q(corrects=None) & ~Q(outcome__in=(Outcome.OK, Outcome.CACHED)))
+ROLLUP_SUMS = {
+    "requests": REQUEST_COUNT,
+    "failures": FAILURE_COUNT,
     "input_tokens": Sum("input_tokens") + Sum("cache_read_tokens") + Sum("cache_write_5m_tokens") + Sum("cache_write_1h_tokens"),
     "output_tokens": Sum("output_tokens"),
     "cost_nano": Sum("cost_nano"),
@@ -67,18 +67,18 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
     def for_project(self, project: Project) -> "UsageRecordQuerySet":
         return self.filter(project=project)
 
-    def on(self, day: dt.date) -> "UsageRecordQuerySet":
+    def for_day(self, day: dt.date) -> "UsageRecordQuerySet":
         return self.filter(day=day)
 
     def totals(self) -> Totals:
-        return Totals(**self.aggregate(requests=REQUESTS, failures=FAILURES, cost_nano=Coalesce(Sum("cost_nano"), 0)))
+        return Totals(**self.aggregate(requests=REQUEST_COUNT, failures=FAILURE_COUNT, cost_nano=Coalesce(Sum("cost_nano"), 0)))
 
     def requests(self) -> "UsageRecordQuerySet":
         """Without the corrections of others."""
         return self.filter(corrects=None)
 
-    def correcting(self, record: "UsageRecord") -> "UsageRecordQuerySet":
-        return self.filter(project=record.project_id, corrects=record.pk).order_by("-correction", "pk")
+    def corrections_of(self, record: "UsageRecord") -> "UsageRecordQuerySet":
+        return self.filter(project=record.project_id, corrects=record.pk).order_by("-correction_reason", "pk")
 
     def newest(self, count: int) -> "UsageRecordQuerySet":
         return self.select_related("key").order_by("-id")[:count]
@@ -99,8 +99,8 @@ class UsageRecord(models.Model):
     request_id = models.CharField(max_length=128)
     operation = models.CharField(max_length=40)
     format = models.CharField(max_length=20)
-    model_asked = models.CharField(max_length=200)
-    model_served = models.CharField(max_length=200)
+    requested_model = models.CharField(max_length=200)
+    provider_model = models.CharField(max_length=200)
     provider = models.CharField(max_length=60)
     streamed = models.BooleanField()
     outcome = models.CharField(max_length=16, choices=Outcome.choices)
@@ -117,30 +117,30 @@ class UsageRecord(models.Model):
     estimated = models.BooleanField(help_text="The provider did not say what was used; these figures are our own.")
     latency_us = models.BigIntegerField()
     first_token_us = models.BigIntegerField(null=True)
-    held_nano = models.BigIntegerField(null=True, help_text="What was reserved for it; empty where it was not admitted.")
+    reserved_nano = models.BigIntegerField(null=True, help_text="What was reserved for it; empty where it was not admitted.")
     service_tier = models.CharField(max_length=20, blank=True, default="", help_text="As the provider stated it.")
-    tool_calls = models.JSONField(null=True, help_text="Calls of the provider's own tools that it bills, by kind.")
-    refusing_budget_id = models.BigIntegerField(
+    billable_extras = models.JSONField(null=True, help_text="Calls of the provider's own tools that it bills, by kind.")
+    blocking_budget_id = models.BigIntegerField(
         null=True, help_text="The budget that refused it; of a request that was admitted, a shadow budget that would have."
     )
     unchecked = models.BooleanField(
         default=False, db_default=False, help_text="It was admitted while Redis was away, so that no budget was checked."
     )
     corrects = models.UUIDField(null=True)
-    correction = models.CharField(max_length=16, choices=Correction.choices, blank=True, default="")
+    correction_reason = models.CharField(max_length=16, choices=CorrectionReason.choices, blank=True, default="")
 
     objects = UsageRecordQuerySet.as_manager()
 
     class Meta:
         indexes = [
-            models.Index(fields=["project", "id"], name="records_newest_of_project"),
-            models.Index(fields=["project", "day"], name="records_of_a_day"),
-            models.Index(fields=["project", "id"], condition=Q(outcome=Outcome.BUDGET), name="records_that_budgets_refused"),
-            models.Index(fields=["corrects"], condition=~Q(corrects=None), name="records_that_correct"),
+            models.Index(fields=["project", "id"], name="usage_by_project_id"),
+            models.Index(fields=["project", "day"], name="usage_by_project_day"),
+            models.Index(fields=["project", "id"], condition=Q(outcome=Outcome.BUDGET_EXCEEDED), name="usage_budget_denials"),
+            models.Index(fields=["corrects"], condition=~Q(corrects=None), name="usage_corrections"),
         ]
 
     def __str__(self) -> str:
-        return f"{self.request_id}: {self.model_asked} {self.outcome} {format_usd(self.cost_nano)}"
+        return f"{self.request_id}: {self.requested_model} {self.outcome} {format_usd(self.cost_nano)}"
 
     @property
     def prompt_tokens(self) -> int:
@@ -158,17 +158,17 @@ class UsageRecord(models.Model):
         )
 
     @property
-    def price_kept(self) -> Price | None:
+    def applied_price(self) -> Price | None:
         """The price that it was charged at."""
         return None if self.price is None else msgspec.convert(self.price, Price)
 
     @property
-    def lines(self) -> tuple[Line, ...]:
+    def cost_lines(self) -> tuple[CostLine, ...]:
         """Its cost explained: what it was charged for, to the last digit."""
-        return explain(self.price_kept, self.tokens, self.tool_calls, self.cost_nano)
+        return break_down(self.applied_price, self.tokens, self.billable_extras, self.cost_nano)
 
 
-class DirtyDayQuerySet(models.QuerySet["DirtyDay"]):
+class DirtyDayQuerySet(models.QuerySet["StaleDay"]):
     def delete_without_project(self) -> int:
         """Delete the marks of deleted projects, and return how many those were.
 
@@ -179,24 +179,24 @@ class DirtyDayQuerySet(models.QuerySet["DirtyDay"]):
         return deleted
 
 
-class DirtyDay(models.Model):
-    """A day of a project with records that the roll-up has not seen. `mark` changes with each batch of records."""
+class StaleDay(models.Model):
+    """A day of a project with records that the roll-up has not seen. `version` changes with each batch of records."""
 
     project = models.ForeignKey(Project, models.CASCADE, db_constraint=False)
     day = models.DateField()
-    mark = models.BigIntegerField()
+    version = models.BigIntegerField()
 
     objects = DirtyDayQuerySet.as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["project", "day"], name="one_mark_per_day")]
+        constraints = [models.UniqueConstraint(fields=["project", "day"], name="unique_stale_day")]
 
     def __str__(self) -> str:
         return f"project {self.project_id} {self.day}"
 
 
 @dataclass(frozen=True, slots=True)
-class RollUp:
+class RollupResult:
     """How many marked days were brought up to date, and which were not, in words: those stay marked."""
 
     days: int
@@ -204,7 +204,7 @@ class RollUp:
 
 
 class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
-    def spent(self, project: Project, first: dt.date, last: dt.date) -> int:
+    def total_cost(self, project: Project, first: dt.date, last: dt.date) -> int:
         """Nano-USD from `first` to `last`, both included."""
         total: int | None = self.filter(project=project, day__range=(first, last)).aggregate(total=Sum("cost_nano"))["total"]
         return total or 0
@@ -213,12 +213,12 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
         """Nano-USD by day, from the first of the month. Today is summed over its records: the roll-up may not have seen all of them."""
         earlier = self.filter(project=project, day__gte=today.replace(day=1), day__lt=today)
         by_day = dict(earlier.values_list("day").annotate(Sum("cost_nano")).order_by("day"))
-        return {**by_day, today: UsageRecord.objects.for_project(project).on(today).totals().cost_nano}
+        return {**by_day, today: UsageRecord.objects.for_project(project).for_day(today).totals().cost_nano}
 
     def by_month(self) -> "models.QuerySet[DailyUsage, dict[str, Any]]":
         """Sums of each month, key, model and provider: from some thirty rows each, so that no second table has to be kept right."""
-        columns = ("month", "project", "key", "model_asked", "provider")
-        sums: dict[str, Any] = {name: Sum(name) for name in SUMS}
+        columns = ("month", "project", "key", "requested_model", "provider")
+        sums: dict[str, Any] = {name: Sum(name) for name in ROLLUP_SUMS}
         months: models.QuerySet[DailyUsage, dict[str, Any]] = self.annotate(month=TruncMonth("day")).values(*columns).annotate(**sums)
         return months.order_by(*columns)
 
@@ -231,50 +231,50 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
             requests[day.replace(day=1)] += count
         return [(month, costs[month], requests[month]) for month in sorted(costs)]
 
-    def rebuild(self, first: dt.date) -> RollUp:
+    def rebuild(self, first: dt.date) -> RollupResult:
         """Recomputes every day from `first` on that has records or rows."""
         days = (
             UsageRecord.objects.filter(day__gte=first)
             .values_list("project", "day")
             .union(self.filter(day__gte=first).values_list("project", "day"))
         )
-        marked = [DirtyDay(project_id=project, day=day, mark=time.time_ns()) for project, day in days]
-        DirtyDay.objects.bulk_create(marked, update_conflicts=True, unique_fields=["project", "day"], update_fields=["mark"])
-        return self.recompute_dirty()
+        stale_days = [StaleDay(project_id=project, day=day, version=time.time_ns()) for project, day in days]
+        StaleDay.objects.bulk_create(stale_days, update_conflicts=True, unique_fields=["project", "day"], update_fields=["version"])
+        return self.recompute_stale()
 
-    def recompute_dirty(self) -> RollUp:
+    def recompute_stale(self) -> RollupResult:
         """Brings every marked day up to date. One that fails keeps none of the others back."""
-        DirtyDay.objects.delete_without_project()
-        dirty = list(DirtyDay.objects.select_related("project"))
+        StaleDay.objects.delete_without_project()
+        stale_days = list(StaleDay.objects.select_related("project"))
         summed, failures = 0, []
-        for day in dirty:
+        for day in stale_days:
             try:
                 self.recompute(day)
                 summed += 1
             except Exception as error:
-                if DirtyDay.objects.filter(pk=day.pk).delete_without_project():
+                if StaleDay.objects.filter(pk=day.pk).delete_without_project():
                     continue  # Its project was deleted while the day was summed.
                 log.error("a day cannot be summed", project_id=day.project_id, day=day.day.isoformat(), exc_info=error)
                 failures.append(f"project {day.project_id}, {day.day}: {type(error).__name__}: {error}")
-        return RollUp(summed, failures)
+        return RollupResult(summed, failures)
 
-    def recompute(self, dirty: DirtyDay) -> None:
+    def recompute(self, stale_day: StaleDay) -> None:
         """Replaces a day's rows by sums over its records.
 
         The sums are read before the write lock is taken. They are kept only if the mark is still the one that was read
         before them: otherwise a record has come meanwhile, and the next run sums again.
         """
-        records = UsageRecord.objects.filter(project=dirty.project, day=dirty.day)
+        records = UsageRecord.objects.filter(project=stale_day.project, day=stale_day.day)
         # A request may have ended after its key was deleted.
         records.exclude(key=None).exclude(Exists(ApiKey.objects.filter(pk=OuterRef("key_id")))).update(key=None)
         rows = [
-            DailyUsage(project=dirty.project, day=dirty.day, **row)
-            for row in records.values("key_id", "model_asked", "provider").annotate(**SUMS)
+            DailyUsage(project=stale_day.project, day=stale_day.day, **row)
+            for row in records.values("key_id", "requested_model", "provider").annotate(**ROLLUP_SUMS)
         ]
         with transaction.atomic():
-            unchanged, _ = DirtyDay.objects.filter(pk=dirty.pk, mark=dirty.mark).delete()
+            unchanged, _ = StaleDay.objects.filter(pk=stale_day.pk, version=stale_day.version).delete()
             if unchanged:
-                self.filter(project=dirty.project, day=dirty.day).delete()
+                self.filter(project=stale_day.project, day=stale_day.day).delete()
                 self.bulk_create(rows)
 
 
@@ -284,7 +284,7 @@ class DailyUsage(models.Model):
     project = models.ForeignKey(Project, models.CASCADE, related_name="daily_usage")
     day = models.DateField()
     key = models.ForeignKey(ApiKey, models.SET_NULL, null=True)
-    model_asked = models.CharField(max_length=200)
+    requested_model = models.CharField(max_length=200)
     provider = models.CharField(max_length=60)
     requests = models.PositiveIntegerField()
     failures = models.PositiveIntegerField()
@@ -295,7 +295,7 @@ class DailyUsage(models.Model):
     objects = DailyUsageQuerySet.as_manager()
 
     class Meta:
-        indexes = [models.Index(fields=["project", "day"], name="usage_of_a_day")]
+        indexes = [models.Index(fields=["project", "day"], name="daily_usage_by_project_day")]
 
     def __str__(self) -> str:
-        return f"{self.project} {self.day} {self.model_asked}"
+        return f"{self.project} {self.day} {self.requested_model}"

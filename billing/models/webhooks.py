@@ -8,7 +8,7 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from projects import vault
-from projects.addresses import BadAddress, check_host
+from projects.addresses import BlockedURL, validate_host
 from projects.models import Project
 
 SECRET_PREFIX = "whsec_"
@@ -18,8 +18,8 @@ SECRET_BYTES = 32
 def validate_webhook_url(url: str) -> None:
     """Other than a provider's base URL, the address of a webhook may have a query: many receivers expect a token there."""
     try:
-        check_host(url)
-    except BadAddress as error:
+        validate_host(url)
+    except BlockedURL as error:
         raise ValidationError(f"{error}.") from None
     if "#" in url:
         raise ValidationError("Give an address without a fragment.")
@@ -42,7 +42,7 @@ class Webhook(models.Model):
     objects = WebhookQuerySet.as_manager()
 
     class Meta:
-        constraints = [models.UniqueConstraint(fields=["project", "name"], name="one_webhook_per_name")]
+        constraints = [models.UniqueConstraint(fields=["project", "name"], name="unique_webhook_name")]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.host})"
@@ -62,7 +62,7 @@ class Webhook(models.Model):
         """The bytes to sign with; raises vault.Undecipherable."""
         return base64.b64decode(vault.unseal(self.project_id, self.sealed_secret).removeprefix(SECRET_PREFIX))
 
-    def rotate(self) -> None:
+    def rotate_encryption(self) -> None:
         """Encrypts the secret anew under the first encryption key."""
         self.sealed_secret = vault.rotate(self.sealed_secret)
         self.save(update_fields=["sealed_secret"])

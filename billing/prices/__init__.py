@@ -1,21 +1,21 @@
 """Prices of models, and what a request costs. Nothing here knows Django."""
 
-from billing.prices.catalogue import bundled, find
-from billing.prices.explained import Line, explain
-from billing.prices.price import PER_MILLION, Ceiling, Fee, PictureRates, Price, Rates, Schedule, Tokens, flat
+from billing.prices.catalogue import bundled_price, find_model
+from billing.prices.explained import CostLine, break_down
+from billing.prices.price import PER_MILLION, Fee, ImageModelRates, MaxCost, Price, Rates, TierRates, Tokens, simple_price
 
 __all__ = [
     "PER_MILLION",
-    "Ceiling",
+    "CostLine",
     "Fee",
-    "Line",
-    "PictureRates",
+    "ImageModelRates",
+    "MaxCost",
     "Price",
     "Rates",
-    "Schedule",
+    "TierRates",
     "Tokens",
-    "bundled",
-    "explain",
-    "find",
-    "flat",
+    "break_down",
+    "bundled_price",
+    "find_model",
+    "simple_price",
 ]

@@ -16,9 +16,9 @@ register = template.Library()
 PLOT_HEIGHT = 100
 SLOT_WIDTH = 20
 GAP = 4
-SMALLEST_BAR = 2
+MIN_BAR_HEIGHT = 2
 METER_WIDTH = 1000
-NEARLY_SPENT = 800
+WARN_AT = 800
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +38,7 @@ class Bar:
 
 
 def bar(day: dt.date, today: dt.date, nano: int, highest: int) -> Bar:
-    height = max(nano * PLOT_HEIGHT // highest, SMALLEST_BAR) if nano and highest else SMALLEST_BAR
+    height = max(nano * PLOT_HEIGHT // highest, MIN_BAR_HEIGHT) if nano and highest else MIN_BAR_HEIGHT
     kind = "rest" if not nano else "today" if day == today else "past"
     return Bar(f"{day:%B} {day.day}: {format_usd(nano)}", (day.day - 1) * SLOT_WIDTH, height, kind)
 
@@ -61,26 +61,26 @@ def month_chart(spending: Mapping[dt.date, int], today: dt.date) -> dict[str, An
     }
 
 
-def share(part: int, whole: int) -> int:
+def permille(part: int, limit: int) -> int:
     """Thousandths, at most all of it. Of a budget of nothing, everything is used."""
-    return min(part * METER_WIDTH // whole, METER_WIDTH) if whole else METER_WIDTH
+    return min(part * METER_WIDTH // limit, METER_WIDTH) if limit else METER_WIDTH
 
 
 @register.inclusion_tag("components/meter.html")
 def budget_meter(label: str, status: BudgetStatus) -> dict[str, Any]:
     """What is spent, held for requests in flight, and left."""
     limit = status.budget.limit_nano
-    spent_width = share(status.spent, limit)
-    used = share(status.spent + status.reserved, limit)
+    spent_width = permille(status.spent, limit)
+    used_width = permille(status.spent + status.reserved, limit)
     return {
         "label": label,
         "period": status.budget.get_period_display(),
         "spent": status.spent,
         "reserved": status.reserved,
         "limit": limit,
-        "left": status.left,
+        "left": status.remaining,
         "spent_width": spent_width,
-        "reserved_width": used - spent_width,
-        "percent": used // 10,
-        "state": "full" if used == METER_WIDTH else "near" if used >= NEARLY_SPENT else "fine",
+        "reserved_width": used_width - spent_width,
+        "percent": used_width // 10,
+        "state": "full" if used_width == METER_WIDTH else "near" if used_width >= WARN_AT else "fine",
     }

@@ -3,11 +3,11 @@
 from django import template
 
 from billing import money
-from billing.prices.price import ESTIMATED, OF_MODEL
+from billing.prices.price import ESTIMATED_PREFIX, MODEL_SEPARATOR
 
 MILLISECOND = 1_000
 SECOND = 1_000_000
-KINDS = {
+COST_LABELS = {
     "input": "Input",
     "cache_read": "Input read from a cache",
     "cache_write_5m": "Input written to a cache for 5 minutes",
@@ -27,7 +27,7 @@ KINDS = {
     "rounding": "Rounding to a thousand-millionth of a dollar",
     "held": "What was held for it counts: what was used is not known",
 }
-OF_ANOTHER_MODEL = {
+OTHER_MODEL_LABELS = {
     "text_input": "text read",
     "cached_text_input": "text read from a cache",
     "image_input": "pictures read",
@@ -50,18 +50,18 @@ def rate(nano: int) -> str:
 
 
 @register.filter
-def exact(femto: int) -> str:
+def usd_exact(femto: int) -> str:
     return money.exact_usd(femto)
 
 
 @register.filter
-def in_words(kind: str) -> str:
+def cost_label(kind: str) -> str:
     """What a line of a cost is for."""
-    model, of_another, tokens = kind.partition(OF_MODEL)
-    if of_another:
-        stated = tokens.removeprefix(ESTIMATED)
-        return f"{model}: {OF_ANOTHER_MODEL.get(stated, stated)}{'' if tokens == stated else ', estimated'}"
-    return KINDS.get(kind) or kind.replace("_", " ").capitalize()
+    model, is_other_model, tokens = kind.partition(MODEL_SEPARATOR)
+    if is_other_model:
+        reported = tokens.removeprefix(ESTIMATED_PREFIX)
+        return f"{model}: {OTHER_MODEL_LABELS.get(reported, reported)}{'' if tokens == reported else ', estimated'}"
+    return COST_LABELS.get(kind) or kind.replace("_", " ").capitalize()
 
 
 @register.filter

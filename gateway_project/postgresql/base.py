@@ -12,43 +12,43 @@ from django.conf import settings
 from django.db.backends.postgresql import base
 
 from projects.durability import SYNCHRONOUS_COMMIT
-from projects.patience import LOOK_AGAIN_S, resumed, watch
+from projects.patience import RECHECK_INTERVAL_S, outage_probe, rewait
 
-WAKE_S = 0.1
+POLL_INTERVAL_S = 0.1
 """How often a connection that waits looks whether its socket is still open."""
-QUICKLY_S = 2
+DOWN_CONNECT_TIMEOUT_S = 2
 """For connections to a server that is known to be away; psycopg allows no less."""
 
 
-class Line(psycopg.Connection[Any]):
-    def wait(self, gen: Any, interval: float = WAKE_S, timeout: float | None = None) -> Any:
+class HangDetectingConnection(psycopg.Connection[Any]):
+    def wait(self, gen: Any, interval: float = POLL_INTERVAL_S, timeout: float | None = None) -> Any:
         if timeout is not None:
             return super().wait(gen, interval, timeout)
-        waited, patience_s = gen, settings.ENV.gateway_database_timeout_s
+        waiter, wait_timeout_s = gen, settings.ENV.gateway_database_timeout_s
         while True:
             try:
-                return super().wait(waited, interval, patience_s)
+                return super().wait(waiter, interval, wait_timeout_s)
             except psycopg.errors._WaitTimeout:
-                if watch.is_away():
+                if outage_probe.is_down():
                     self.pgconn.finish()
                     raise psycopg.OperationalError("PostgreSQL does not answer") from None
-                waited, patience_s = resumed(gen) if waited is gen else waited, LOOK_AGAIN_S
+                waiter, wait_timeout_s = rewait(gen) if waiter is gen else waiter, RECHECK_INTERVAL_S
 
 
-class Driver:
+class PsycopgModule:
     """psycopg, but for the class of its connections."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(psycopg, name)
 
-    def connect(self, **parameters: Any) -> Line:
-        if watch.is_away():
-            parameters["connect_timeout"] = QUICKLY_S
-        return Line.connect(**parameters)
+    def connect(self, **parameters: Any) -> HangDetectingConnection:
+        if outage_probe.is_down():
+            parameters["connect_timeout"] = DOWN_CONNECT_TIMEOUT_S
+        return HangDetectingConnection.connect(**parameters)
 
 
 class DatabaseWrapper(base.DatabaseWrapper):
-    Database = Driver()  # type: ignore[assignment]  # its type says a module
+    Database = PsycopgModule()  # type: ignore[assignment]  # its type says a module
 
     def init_connection_state(self) -> None:
         """Make commits durable even if the server's default is not: commands and workers write records."""

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from proxy.formats.body import decode
+from proxy.formats.body import decode_body
 
 ISSUED_KINDS = {
     "response": "Previous response",
@@ -95,7 +95,7 @@ class Names(dict[str, str]):
 class Vocabulary:
     """Names of fields, as `folded` writes them.
 
-    `kinds` maps a field to the kind of object that it names. The fields `free` hold JSON of the client's
+    `event_types` maps a field to the kind of object that it names. The fields `free` hold JSON of the client's
     own, such as the arguments of its tools. `counts` decides about one id, given its kind and the object
     that holds the field.
     """
@@ -186,4 +186,4 @@ def unread_values(others: Mapping[str, bytes], vocabulary: Vocabulary) -> dict[s
     """Return those of a request's other fields that may name an object, decoded. Raises BadRequest."""
     names = vocabulary.names
     given = {name: raw for name, raw in others.items() if raw[:1] in (b"{", b"[") or names[name]}
-    return {name: decode(msgspec.json.decode, raw) for name, raw in given.items()}
+    return {name: decode_body(msgspec.json.decode, raw) for name, raw in given.items()}

@@ -7,33 +7,33 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec import Raw
 
-from proxy.formats.neutral import BadRequest
+from proxy.formats.neutral import InvalidRequest
 
 T = TypeVar("T")
-UNREADABLE = (msgspec.MsgspecError, ValueError, RecursionError)
+DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding anything that a provider sent may raise: a lone surrogate in a text, or a number out of range, among others."""
-TOO_DEEP = "The body is nested too deeply."
-HALF_CHARACTER = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
+TOO_DEEP_MESSAGE = "The body is nested too deeply."
+LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
+JSON_ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
 """Of the escapes in JSON the group is half a character without its other half."""
-ESCAPED_LETTER = re.compile(rb"\\u00[4-7]")
+ESCAPED_ASCII_LETTER = re.compile(rb"\\u00[4-7]")
 BOM = b"\xef\xbb\xbf"
 decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 encode = msgspec.json.Encoder().encode
 
 
-def read_safely(parse: Callable[[bytes], T], body: bytes) -> T:
+def guard_recursion(parse: Callable[[bytes], T], body: bytes) -> T:
     """Runs a format's parser; what is nested so deeply that it cannot be walked is a BadRequest like any other."""
     try:
         return parse(body)
     except RecursionError:
-        raise BadRequest(TOO_DEEP) from None
+        raise InvalidRequest(TOO_DEEP_MESSAGE) from None
 
 
-def decode(decoder: Callable[[bytes], T], body: bytes) -> T:
+def decode_body(decoder: Callable[[bytes], T], body: bytes) -> T:
     """The request that a body holds; raises BadRequest for anything else, however odd."""
     if not body.strip():
-        raise BadRequest("The request has no body.")
+        raise InvalidRequest("The request has no body.")
     try:
         if not body.isascii():
             body.decode()
@@ -41,39 +41,39 @@ def decode(decoder: Callable[[bytes], T], body: bytes) -> T:
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$")
         param = where.rstrip("`").lstrip(".") or None
-        raise BadRequest(f"{reason} in the field {param}." if param else f"{reason}.", param) from None
+        raise InvalidRequest(f"{reason} in the field {param}." if param else f"{reason}.", param) from None
     except UnicodeDecodeError as error:
-        raise BadRequest(f"The body is not UTF-8: byte {error.start} is not valid there.") from None
+        raise InvalidRequest(f"The body is not UTF-8: byte {error.start} is not valid there.") from None
     except msgspec.DecodeError as error:
-        raise BadRequest(f"The body is not valid JSON: {error}.") from None
+        raise InvalidRequest(f"The body is not valid JSON: {error}.") from None
     except ValueError:
-        raise BadRequest("The body holds a number out of range.") from None
+        raise InvalidRequest("The body holds a number out of range.") from None
     except RecursionError:
-        raise BadRequest(TOO_DEEP) from None
+        raise InvalidRequest(TOO_DEEP_MESSAGE) from None
 
 
-def mentions(body: bytes, words: Iterable[bytes]) -> bool:
+def contains_any(body: bytes, needles: Iterable[bytes]) -> bool:
     """Whether one of these words stands in JSON. Where letters are written as escapes, which no encoder does, any of them may."""
-    return any(word in body for word in words) or ESCAPED_LETTER.search(body) is not None
+    return any(word in body for word in needles) or ESCAPED_ASCII_LETTER.search(body) is not None
 
 
-def decode_repaired(decoder: Callable[[bytes], T], body: bytes) -> T:
+def decode_lenient(decoder: Callable[[bytes], T], body: bytes) -> T:
     """For counting only: what a provider sent, with the halves of characters and odd bytes in it put right where they stand in
     the way. Raises one of UNREADABLE."""
     try:
         return decoder(body)
-    except UNREADABLE:
-        return decoder(HALF_CHARACTER.sub(rb"\\ufffd", body.removeprefix(BOM).decode(errors="replace").encode()))
+    except DECODE_ERRORS:
+        return decoder(LONE_SURROGATE.sub(rb"\\ufffd", body.removeprefix(BOM).decode(errors="replace").encode()))
 
 
-def mended(data: bytes) -> bytes:
+def repair_json(data: bytes) -> bytes:
     """JSON that a provider sent, such that it can be read: a server that cuts a character in two, between tokens, loses that
     character and not the rest."""
     data = data.removeprefix(BOM)
     if not data.isascii():
         data = data.decode(errors="replace").encode()
     if b"\\ud" in data or b"\\uD" in data:
-        return ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], data)
+        return JSON_ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], data)
     return data
 
 

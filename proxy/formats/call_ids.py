@@ -3,8 +3,8 @@
 from uuid import uuid4
 
 
-def fresh_call_id(given: str, seen: set[str]) -> str:
+def unique_call_id(reported_id: str, used_ids: set[str]) -> str:
     """The provider's id, or one of ours where it gives none or gives it twice."""
-    made = given if given and given not in seen else f"call_{uuid4().hex[:24]}"
-    seen.add(made)
+    made = reported_id if reported_id and reported_id not in used_ids else f"call_{uuid4().hex[:24]}"
+    used_ids.add(made)
     return made

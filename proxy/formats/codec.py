@@ -16,14 +16,14 @@ from msgspec.structs import replace
 
 from proxy.formats.account_ids import AccountReference, IdReader
 from proxy.formats.neutral import (
-    Call,
+    ApiError,
     Event,
-    Failure,
     Message,
     Opaque,
     Part,
     Refusal,
     Request,
+    RequestFacts,
     Response,
     ServerTool,
     Thinking,
@@ -39,37 +39,37 @@ class Quirks:
     fields that it sets in a relayed one. What a client of the same format wrote goes as it came.
     """
 
-    output_limit_field: str = "max_tokens"
+    max_tokens_field: str = "max_tokens"
     unsupported: frozenset[str] = frozenset()
     """What it rejects or does not heed: settings by their names in `Request`, and four more that are no settings of the client's:
-    `wants_usage` (`stream_options`), `thoughts` (fields for those of earlier turns, and asking for them), `cache` (marks for its prompt
-    cache) and `custom_tools` (tools that take free text)."""
-    models: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    `wants_usage` (`stream_options`), `thinking` (fields for those of earlier turns, and asking for them), `cache` (marks for its prompt
+    cache) and `custom_tool_names` (tools that take free text)."""
+    unsupported_by_model: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """The same for some models only, by the beginning of their names."""
-    extended: frozenset[str] = frozenset()
+    extra_settings: frozenset[str] = frozenset()
     """Settings that its format does not have, and it takes all the same: `top_k`."""
-    renamed: Mapping[str, str] = field(default_factory=dict)
+    renamed_settings: Mapping[str, str] = field(default_factory=dict)
     """Settings that have another name there."""
-    efforts: Mapping[str, str] = field(default_factory=dict)
+    effort_aliases: Mapping[str, str] = field(default_factory=dict)
     """Of the efforts of reasoning, those that it does not know, each with the nearest that it does."""
-    schemas: bool = True
+    supports_json_schema: bool = True
     """Whether it holds answers to a JSON Schema; else the model is told the schema in words."""
-    call_id_length: int = 0
+    tool_call_id_length: int = 0
     """Ids of tool calls are exactly this many letters and digits; 0: as in the format."""
 
-    def rejected(self, model: str) -> frozenset[str]:
+    def unsupported_for(self, model: str) -> frozenset[str]:
         """What this server does not take for this model."""
-        return self.unsupported.union(*(names for prefix, names in self.models.items() if model.startswith(prefix)))
+        return self.unsupported.union(*(names for prefix, names in self.unsupported_by_model.items() if model.startswith(prefix)))
 
 
-def fitted(request: Request, quirks: Quirks) -> Request:
+def adapt_to_quirks(request: Request, quirks: Quirks) -> Request:
     """The request without what no setting stands for, and this server does not take."""
-    rejected = quirks.rejected(request.model)
-    request = without_thoughts(request) if "thoughts" in rejected else request
-    return narrowed(request) if "tool_choice" in rejected else request
+    rejected = quirks.unsupported_for(request.model)
+    request = without_thinking(request) if "thinking" in rejected else request
+    return tool_choice_as_tool_list(request) if "tool_choice" in rejected else request
 
 
-def narrowed(request: Request) -> Request:
+def tool_choice_as_tool_list(request: Request) -> Request:
     """A choice among tools, told by which of them are offered: as far as that says it."""
     choice = request.tool_choice
     if choice is None:
@@ -80,20 +80,20 @@ def narrowed(request: Request) -> Request:
     return replace(request, tools=tuple(tool for tool in request.tools if not names or isinstance(tool, ServerTool) or tool.name in names))
 
 
-def without_thoughts(request: Request) -> Request:
+def without_thinking(request: Request) -> Request:
     """The history without the thoughts in it and the proofs of them."""
-    return replace(request, messages=tuple(spoken(message) for message in request.messages))
+    return replace(request, messages=tuple(without_thinking_parts(message) for message in request.messages))
 
 
-def spoken(message: Message) -> Message:
-    return replace(message, parts=tuple(unsigned(part) for part in message.parts if not isinstance(part, Thinking)))
+def without_thinking_parts(message: Message) -> Message:
+    return replace(message, parts=tuple(without_signature(part) for part in message.parts if not isinstance(part, Thinking)))
 
 
-def unsigned(part: Part) -> Part:
+def without_signature(part: Part) -> Part:
     return replace(part, signature=None) if isinstance(part, ToolCall) else part
 
 
-def has_cache_marks(request: Request) -> bool:
+def has_cache_control(request: Request) -> bool:
     parts = [part for message in request.messages for part in message.parts]
     inner = [item for part in parts if isinstance(part, ToolResult) for item in part.content]
     marked = (*request.system, *parts, *inner, *request.tools)
@@ -101,7 +101,7 @@ def has_cache_marks(request: Request) -> bool:
 
 
 @dataclass(slots=True)
-class Rendered:
+class RenderedRequest:
     """A request in a target's words: JSON for its body, and the settings that its format cannot express, by the client's names."""
 
     body: dict[str, Any]
@@ -125,7 +125,7 @@ class StreamEncoder(Protocol):
     def finish(self) -> bytes:
         """What ends the stream, after Finished for every choice."""
 
-    def error_event(self, failure: Failure, request_id: str) -> bytes:
+    def render_error_event(self, error: ApiError, request_id: str) -> bytes:
         """A failure in place of the rest of the stream."""
 
 
@@ -137,19 +137,19 @@ class Meter(Protocol):
         """What the provider stated; None if it stated nothing. It is marked if the gateway has counted some of it."""
 
     @property
-    def output_seen(self) -> int:
+    def output_tokens(self) -> int:
         """Our own count of tokens."""
 
     @property
-    def output_least(self) -> int:
+    def min_output_tokens(self) -> int:
         """What they are at least, where the count is an estimate."""
 
     @property
-    def calls_seen(self) -> Mapping[str, int]:
+    def server_tool_calls(self) -> Mapping[str, int]:
         """Calls of the provider's own tools, by kind, that came before it stated any usage."""
 
     @property
-    def failure(self) -> Failure | None:
+    def error(self) -> ApiError | None:
         """Set where the provider failed and the client has not been told: nothing more of the stream is passed on."""
 
     @property
@@ -157,7 +157,7 @@ class Meter(Protocol):
         """The provider failed, and the client saw it: what the provider said has passed as it was."""
 
     @property
-    def ended(self) -> bool:
+    def saw_final_event(self) -> bool:
         """The last event has passed, in a format that has one: nothing that comes after it matters."""
 
     ids: IdReader | None
@@ -168,23 +168,23 @@ class Meter(Protocol):
 
     def finish(self) -> bytes: ...
 
-    def error_event(self, failure: Failure, request_id: str) -> bytes:
+    def render_error_event(self, error: ApiError, request_id: str) -> bytes:
         """A failure in place of the rest of the stream, in the client's dialect."""
 
 
-class Incoming(Protocol):
+class ClientRequest(Protocol):
     """A client's request, and how to relay it to a provider of the same format."""
 
     @property
     def body(self) -> bytes: ...
 
     @property
-    def call(self) -> Call: ...
+    def facts(self) -> RequestFacts: ...
 
     def path(self, model: str) -> str:
         """Path and query below the provider's base URL."""
 
-    def upstream_body(self, model: str, output_limit: int | None, quirks: Quirks) -> bytes:
+    def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
         """The client's bytes, but for the model's name there and what the gateway must set."""
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
@@ -199,18 +199,18 @@ class Incoming(Protocol):
         """Return a reader of the ids that an answer issues; None for answers that issue none."""
 
     @property
-    def stream_type(self) -> str:
+    def stream_content_type(self) -> str:
         """The content type of this client's streams."""
 
-    def keep_alive(self, passed: bytes) -> bytes:
-        """What tells this client, while the provider is silent, that its stream goes on; nothing where that has no place. `passed`
+    def render_keepalive(self, sent_tail: bytes) -> bytes:
+        """What tells this client, while the provider is silent, that its stream goes on; nothing where that has no place. `sent_tail`
         is the end of what the client has got."""
 
     def encoder(self, request: Request) -> StreamEncoder:
         """For an answer that comes in another format: how this client wants its stream."""
 
 
-class Embedding(Incoming, Protocol):
+class EmbeddingRequest(ClientRequest, Protocol):
     """A client's request for vectors, in the terms that providers of other formats share."""
 
     def texts(self) -> list[str]:
@@ -219,14 +219,14 @@ class Embedding(Incoming, Protocol):
     def dimensions(self) -> int | None:
         """Numbers in a vector, where the client says how many; raises BadRequest."""
 
-    def unsaid(self) -> list[str]:
+    def unsupported_settings(self) -> list[str]:
         """Settings that no other format has, by the client's names."""
 
-    def render_answer(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
+    def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
         """The answer to this request, made of another format's."""
 
 
-class Embedder(Protocol):
+class EmbeddingCodec(Protocol):
     """A format in which providers embed texts, seen from outside."""
 
     def render_embed_request(self, texts: list[str], model: str, dimensions: int | None) -> tuple[str, dict[str, Any]]:
@@ -245,7 +245,7 @@ class Codec(Protocol):
     def parse_request(self, body: bytes, model: str, stream: bool) -> Request:
         """Raises BadRequest. `model` and `stream` are from the address, for the format that has them there; others read the body."""
 
-    def render_request(self, request: Request, quirks: Quirks) -> Rendered:
+    def render_request(self, request: Request, quirks: Quirks) -> RenderedRequest:
         """Raises Inexpressible for content and tools that this format has no words for."""
 
     def parse_response(self, body: bytes) -> Response:
@@ -253,9 +253,9 @@ class Codec(Protocol):
 
     def render_response(self, response: Response, request: Request) -> bytes: ...
 
-    def parse_error(self, status: int, body: bytes) -> Failure: ...
+    def parse_error(self, status: int, body: bytes) -> ApiError: ...
 
-    def render_error(self, failure: Failure, request_id: str) -> bytes: ...
+    def render_error(self, api_error: ApiError, request_id: str) -> bytes: ...
 
-    def error_event(self, failure: Failure, request_id: str) -> bytes:
+    def render_error_event(self, api_error: ApiError, request_id: str) -> bytes:
         """The same as an event of a stream that has begun."""

@@ -7,83 +7,83 @@ from msgspec import Meta
 
 from proxy.formats import bounds
 from proxy.formats.account_ids import WithoutAccountIds
-from proxy.formats.body import decode, replace_fields
+from proxy.formats.body import decode_body, replace_fields
 from proxy.formats.codec import Quirks
-from proxy.formats.neutral import BadRequest, Call, Request, Usage
-from proxy.formats.openai_chat.relay import MAX_CHOICES, ModelName, StreamMeter, TokenLimit, measure
+from proxy.formats.neutral import InvalidRequest, Request, RequestFacts, Usage
+from proxy.formats.openai_chat.relay import MAX_N, ModelName, StreamMeter, TokenLimit, measure
 from proxy.formats.openai_chat.stream import StreamEncoder
-from proxy.formats.sse import comment_after
-from proxy.formats.unread import of_other_models, unbounded, unread_fields
+from proxy.formats.sse import keepalive_comment
+from proxy.formats.unread import extract_unknown_fields, fields_allowing_other_models, unbounded_cost_fields
 
-Choices = Annotated[int, Meta(ge=1, le=MAX_CHOICES)]
+ChoiceCount = Annotated[int, Meta(ge=1, le=MAX_N)]
 
 
-class TextRequest(msgspec.Struct):
+class CompletionFields(msgspec.Struct):
     model: ModelName
     prompt: str | list[str | int | list[int]] | None = None
     suffix: str | None = None
     stream: bool | None = None
     stream_options: dict[str, Any] | None = None
-    n: Choices | None = None
-    best_of: Choices | None = None
+    n: ChoiceCount | None = None
+    best_of: ChoiceCount | None = None
     max_tokens: TokenLimit | None = None
 
 
-COUNTED = frozenset(TextRequest.__struct_fields__) | {"metadata", "logit_bias"}
+COUNTED_FIELDS = frozenset(CompletionFields.__struct_fields__) | {"metadata", "logit_bias"}
 
-decode_request = msgspec.json.Decoder(TextRequest).decode
+decode_request = msgspec.json.Decoder(CompletionFields).decode
 
 
-class CompletionsCall(WithoutAccountIds):
+class CreateCompletionRequest(WithoutAccountIds):
     """One client request in this format, and how to relay it."""
 
-    stream_type = "text/event-stream"
-    keep_alive = staticmethod(comment_after)
+    stream_content_type = "text/event-stream"
+    render_keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest. Each of `best_of` answers to each prompt is billed, though only `n` of them are shown."""
         self.body = body
-        self.request = request = decode(decode_request, body)
+        self.request = request = decode_body(decode_request, body)
         prompts = prompt_count(request.prompt)
-        others = unread_fields(body, COUNTED)
+        others = extract_unknown_fields(body, COUNTED_FIELDS)
         written = prompts * max(request.n or 1, request.best_of or 1)
-        self.call = Call(
+        self.facts = RequestFacts(
             model=request.model,
-            input_bound=input_bound(request) + bounds.settings_tokens(others),
-            output_limit=request.max_tokens and request.max_tokens * written,
-            choices=written,
+            max_input_tokens=max_input_tokens(request) + bounds.unknown_fields_tokens(others),
+            max_output_tokens=request.max_tokens and request.max_tokens * written,
+            n=written,
             stream=bool(request.stream),
-            unbounded=unbounded(others),
-            of_other_models=of_other_models(others),
+            unbounded_cost_fields=unbounded_cost_fields(others),
+            other_model_fields=fields_allowing_other_models(others),
         )
 
     def path(self, model: str) -> str:
         return "/completions"
 
     @property
-    def wants_usage(self) -> bool:
+    def client_wants_usage(self) -> bool:
         return bool(self.request.stream_options and self.request.stream_options.get("include_usage"))
 
-    def upstream_body(self, model: str, output_limit: int | None, quirks: Quirks) -> bytes:
+    def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
         """What the provider gets: its own name for the model, usage at the end of a stream, and a limit if one is given, which
         this older format calls `max_tokens` whatever the newer ones call it."""
         fields: dict[str, Any] = {}
         if model != self.request.model:
             fields["model"] = model
-        if self.request.stream and not self.wants_usage and "wants_usage" not in quirks.unsupported:
+        if self.request.stream and not self.client_wants_usage and "wants_usage" not in quirks.unsupported:
             fields["stream_options"] = {**(self.request.stream_options or {}), "include_usage": True}
-        if output_limit is not None:
-            fields["max_tokens"] = output_limit
+        if max_tokens is not None:
+            fields["max_tokens"] = max_tokens
         return replace_fields(self.body, fields) if fields else self.body
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         return measure(body)
 
     def meter(self) -> StreamMeter:
-        return StreamMeter(withhold_usage=not self.wants_usage)
+        return StreamMeter(withhold_usage=not self.client_wants_usage)
 
     def encoder(self, request: Request) -> StreamEncoder:
-        raise BadRequest("Text completions are served only by providers that speak them.", "model")
+        raise InvalidRequest("Text completions are served only by providers that speak them.", "model")
 
 
 def prompt_count(prompt: str | list[str | int | list[int]] | None) -> int:
@@ -91,7 +91,7 @@ def prompt_count(prompt: str | list[str | int | list[int]] | None) -> int:
     return sum(not isinstance(item, int) for item in prompt) or 1 if isinstance(prompt, list) else 1
 
 
-def input_bound(request: TextRequest) -> int:
+def max_input_tokens(request: CompletionFields) -> int:
     """Token ids stand for one token each; text has no more tokens than bytes."""
     text = bounds.text_tokens(request.prompt or "") + bounds.text_tokens(request.suffix or "")
     return bounds.TOKENS_PER_REPLY + bounds.TOKENS_PER_MESSAGE * prompt_count(request.prompt) + text

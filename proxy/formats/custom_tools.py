@@ -7,12 +7,12 @@ from msgspec.structs import replace
 from proxy.formats.body import encode
 from proxy.formats.neutral import Tool, ToolCall
 
-FREE_TEXT: dict[str, Any] = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+FREE_TEXT_SCHEMA: dict[str, Any] = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
 
 
-def tool_as_function(tool: Tool) -> Tool:
-    return replace(tool, custom=False, schema=FREE_TEXT, strict=None) if tool.custom else tool
+def as_function_tool(tool: Tool) -> Tool:
+    return replace(tool, custom=False, schema=FREE_TEXT_SCHEMA, strict=None) if tool.custom else tool
 
 
-def call_as_function(call: ToolCall) -> ToolCall:
+def as_function_call(call: ToolCall) -> ToolCall:
     return replace(call, custom=False, arguments=encode({"input": call.arguments}).decode()) if call.custom else call

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any
 
-from proxy.formats.neutral import BadRequest
+from proxy.formats.neutral import InvalidRequest
 
 
 @lru_cache(maxsize=64)
@@ -20,7 +20,7 @@ def check_letters(given: Iterable[str], read: frozenset[str], where: str = "") -
     """Raise BadRequest for a name that differs from one in `read` by the case of its letters alone."""
     for name in given:
         if name not in read and (own := folded(read).get(name.casefold())):
-            raise BadRequest(f"The field {where}{name} is written {own}.", f"{where}{name}")
+            raise InvalidRequest(f"The field {where}{name} is written {own}.", f"{where}{name}")
 
 
 def check_nested(value: Any, read: frozenset[str], where: str) -> None:

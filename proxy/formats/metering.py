@@ -4,10 +4,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from proxy.formats.account_ids import IdReader
-from proxy.formats.neutral import Failure
-from proxy.formats.sse import END_OF_EVENT, EventSplitter, EventTooLong
+from proxy.formats.neutral import ApiError
+from proxy.formats.sse import EVENT_END, EventSplitter, EventTooLong
 
-INCOMPLETE = Failure(
+INCOMPLETE = ApiError(
     kind="network",
     code="upstream_unreachable",
     message="The provider ended its answer before it was complete.",
@@ -16,14 +16,14 @@ INCOMPLETE = Failure(
 
 
 class OutputMeter:
-    """Counts the tokens of a stream by what passes. `output_least` is what they are at least: of text that comes in large
-    pieces the count is only known within a quarter. `calls_seen` are those of the provider's tools, by kind. `ended`: the last event
+    """Counts the tokens of a stream by what passes. `min_output_tokens` is what they are at least: of text that comes in large
+    pieces the count is only known within a quarter. `server_tool_calls` are those of the provider's tools, by kind. `saw_final_event`: the last event
     has passed, where the format has one."""
 
-    output_seen = 0
-    output_least = 0
-    ended = False
-    failure: Failure | None = None
+    output_tokens = 0
+    min_output_tokens = 0
+    saw_final_event = False
+    error: ApiError | None = None
     provider_failed = False
     ids: IdReader | None = None
     has_unread = False
@@ -32,23 +32,23 @@ class OutputMeter:
     @property
     def is_complete(self) -> bool:
         """Return whether the provider said that the answer is complete."""
-        return self.ended
+        return self.saw_final_event
 
     def check_end(self) -> None:
-        """Set `failure` if the provider closed the stream before the answer was complete.
+        """Set `error` if the provider closed the stream before the answer was complete.
 
         HTTP cannot show this: the provider may end the body properly in the middle of an answer.
         """
         if not (self.is_complete or self.provider_failed or self.has_unread):
-            self.failure = INCOMPLETE
+            self.error = INCOMPLETE
 
     @property
-    def calls_seen(self) -> Mapping[str, int]:
+    def server_tool_calls(self) -> Mapping[str, int]:
         return {}
 
-    def count(self, tokens: int) -> None:
-        self.output_seen += tokens
-        self.output_least += tokens if tokens == 1 else tokens - tokens // 4
+    def add_tokens(self, tokens: int) -> None:
+        self.output_tokens += tokens
+        self.min_output_tokens += tokens if tokens == 1 else tokens - tokens // 4
 
 
 class EventMeter(OutputMeter, ABC):
@@ -58,7 +58,7 @@ class EventMeter(OutputMeter, ABC):
         self.splitter = EventSplitter()
 
     @abstractmethod
-    def read(self, event: bytes) -> None:
+    def on_event(self, event: bytes) -> None:
         """Counts one event."""
 
     def feed(self, data: bytes) -> bytes:
@@ -71,7 +71,7 @@ class EventMeter(OutputMeter, ABC):
         return data
 
     def read_with_ids(self, event: bytes) -> None:
-        self.read(event)
+        self.on_event(event)
         if self.ids is not None:
             self.ids.read_event(event)
 
@@ -80,17 +80,17 @@ class EventMeter(OutputMeter, ABC):
         rest = self.splitter.finish()
         self.read_with_ids(rest)
         self.check_end()
-        return END_OF_EVENT if rest else b""
+        return EVENT_END if rest else b""
 
-    def error_event(self, failure: Failure, request_id: str) -> bytes:
+    def render_error_event(self, error: ApiError, request_id: str) -> bytes:
         """Render a failure in place of the rest of the stream, which may have stopped inside an event."""
-        return end_of(self.splitter) + self.own_error_event(failure, request_id)
+        return event_terminator(self.splitter) + self.render_own_error_event(error, request_id)
 
     @abstractmethod
-    def own_error_event(self, failure: Failure, request_id: str) -> bytes:
+    def render_own_error_event(self, failure: ApiError, request_id: str) -> bytes:
         """Render a failure as an event of this format."""
 
 
-def end_of(splitter: EventSplitter) -> bytes:
+def event_terminator(splitter: EventSplitter) -> bytes:
     """Return what ends an event of which only a part was passed on."""
-    return END_OF_EVENT if splitter.rest else b""
+    return EVENT_END if splitter.buffer else b""

@@ -12,7 +12,7 @@ import msgspec
 Origin = Literal["openai_chat", "openai_responses", "anthropic", "gemini"]
 
 
-class BadRequest(Exception):
+class InvalidRequest(Exception):
     """The client's body cannot be read; the message says where, in words for the client. `param` names the field."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
@@ -20,11 +20,11 @@ class BadRequest(Exception):
         self.param = param
 
 
-class Inexpressible(BadRequest):
+class UnsupportedFeature(InvalidRequest):
     """The request is sound, but holds content or tools that the target's format has no words for: a 400 naming the field."""
 
 
-class BadAnswer(Exception):
+class InvalidUpstreamResponse(Exception):
     """The provider's answer cannot be read; the message says why, in words for the client."""
 
 
@@ -61,9 +61,9 @@ class Text(Frozen, tag="text", frozen=True, kw_only=True):
 
 
 class Image(Frozen, tag="image", frozen=True, kw_only=True):
-    """By value (`mime` and base64 `data`) or by `url`. `detail` is OpenAI's low, high or auto."""
+    """By value (`media_type` and base64 `data`) or by `url`. `detail` is OpenAI's low, high or auto."""
 
-    mime: str | None = None
+    media_type: str | None = None
     data: str | None = None
     url: str | None = None
     detail: str | None = None
@@ -73,7 +73,7 @@ class Image(Frozen, tag="image", frozen=True, kw_only=True):
 class File(Frozen, tag="file", frozen=True, kw_only=True):
     """A document, sound or film: by value, by `url`, or by the `file_id` that its origin knows it by."""
 
-    mime: str | None = None
+    media_type: str | None = None
     data: str | None = None
     url: str | None = None
     file_id: str | None = None
@@ -124,10 +124,10 @@ class Refusal(Frozen, tag="refusal", frozen=True, kw_only=True):
 
 
 class Opaque(Frozen, tag="opaque", frozen=True, kw_only=True):
-    """JSON that only its `origin` understands, such as a server-side tool's call and result. `what` names it for errors."""
+    """JSON that only its `origin` understands, such as a server-side tool's call and result. `kind` names it for errors."""
 
     origin: Origin
-    what: str
+    kind: str
     value: Any
 
 
@@ -159,7 +159,7 @@ class ServerTool(Frozen, frozen=True, kw_only=True):
     """A tool that the provider itself runs: known to its origin only."""
 
     origin: Origin
-    what: str
+    kind: str
     value: Any
 
 
@@ -181,17 +181,17 @@ class ResponseFormat(Frozen, frozen=True, kw_only=True):
 
 class Reasoning(Frozen, frozen=True, kw_only=True):
     """How much the model thinks: by `effort` (none, minimal, low, medium, high, xhigh), by `budget` in tokens (-1: as it likes), or
-    both unset: on, as the model likes. `visible`: the client wants to see (a summary of) the thoughts; where that is None, `shown` tells
+    both unset: on, as the model likes. `visible`: the client wants to see (a summary of) the thoughts; where that is None, `shown_by_default` tells
     that its vendor shows them all the same."""
 
     effort: str | None = None
     budget: int | None = None
     visible: bool | None = None
-    shown: bool = False
+    shown_by_default: bool = False
 
 
 class Request(Frozen, frozen=True, kw_only=True):
-    """A request in full. `extras` are settings that only the client's format has, under the client's own names."""
+    """A request in full. `unmapped_settings` are settings that only the client's format has, under the client's own names."""
 
     model: str
     messages: tuple[Message, ...]
@@ -207,14 +207,14 @@ class Request(Frozen, frozen=True, kw_only=True):
     seed: int | None = None
     presence_penalty: float | None = None
     frequency_penalty: float | None = None
-    choices: int = 1
+    n: int = 1
     response_format: ResponseFormat | None = None
     reasoning: Reasoning | None = None
     logprobs: int | None = None
     user: str | None = None
     stream: bool = False
     wants_usage: bool = True
-    extras: dict[str, Any] = {}
+    unmapped_settings: dict[str, Any] = {}
 
 
 # Answers ------------------------------------------------------------------------------------------------------------------
@@ -225,7 +225,7 @@ FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "pause"
 class Usage(Frozen, frozen=True, kw_only=True):
     """Tokens in disjoint buckets, whatever way a vendor nests its counts. `reasoning` is part of `output`.
 
-    `service_tier` is the one that the provider says it served in, empty where it says nothing. `tool_calls` counts by kind what else it
+    `service_tier` is the one that the provider says it served in, empty where it says nothing. `billable_extras` counts by kind what else it
     bills: calls of its own tools, and those tokens in the buckets that are not text (`input_audio`, `output_image`, ...).
     `estimated`: the gateway has counted some of it, because the provider has not stated all of it.
     """
@@ -237,7 +237,7 @@ class Usage(Frozen, frozen=True, kw_only=True):
     output: int = 0
     reasoning: int = 0
     service_tier: str = ""
-    tool_calls: dict[str, int] = {}
+    billable_extras: dict[str, int] = {}
     estimated: bool = False
 
     @property
@@ -254,7 +254,7 @@ class Choice(Frozen, frozen=True, kw_only=True):
     """One answer. `stop_sequence` is the one that ended it; `logprobs` is OpenAI's list of token entries, where there is one."""
 
     parts: tuple[Part, ...] = ()
-    finish: FinishReason = "stop"
+    finish_reason: FinishReason = "stop"
     stop_sequence: str | None = None
     logprobs: tuple[Any, ...] = ()
 
@@ -269,7 +269,7 @@ class Response(Frozen, frozen=True, kw_only=True):
     created: int | None = None
 
 
-class Failure(Frozen, frozen=True, kw_only=True):
+class ApiError(Frozen, frozen=True, kw_only=True):
     """An error. `kind` is one of unknown_model, auth, rate_limit, timeout, invalid_request, server_error, network; `code` is the
     word that the OpenAI API has for it; `status` the HTTP status that it has or would have had."""
 
@@ -330,38 +330,38 @@ class PartEnded(Frozen, tag="part_ended", frozen=True, kw_only=True):
     index: int
 
 
-class UsageSeen(Frozen, tag="usage", frozen=True, kw_only=True):
+class UsageReported(Frozen, tag="usage", frozen=True, kw_only=True):
     usage: Usage
 
 
 class Finished(Frozen, tag="finished", frozen=True, kw_only=True):
     choice: int
-    finish: FinishReason
+    finish_reason: FinishReason
     stop_sequence: str | None = None
 
 
 class Failed(Frozen, tag="failed", frozen=True, kw_only=True):
-    failure: Failure
+    error: ApiError
 
 
-Event = Started | PartStarted | PartDelta | PartSigned | PartCited | PartEnded | UsageSeen | Finished | Failed
+Event = Started | PartStarted | PartDelta | PartSigned | PartCited | PartEnded | UsageReported | Finished | Failed
 
 
-class Call(Frozen, frozen=True, kw_only=True):
+class RequestFacts(Frozen, frozen=True, kw_only=True):
     """What the gateway must know of a request to admit it, whatever its format.
 
-    `input_bound`: tokens that the input cannot pass. `output_limit`: tokens that the client allowed in all its choices;
-    None where it set no limit. `choices`: how many answers it asked for. `service_tier`: the one that it asks for, `auto` where the
-    provider chooses, empty for the standard one. `tool_limits`: how much of what else is billed there can be, by kind (see `Usage`).
-    `unbounded`: fields whose cost has no bound that is known here; `of_other_models`: those by which other models may answer too.
+    `max_input_tokens`: tokens that the input cannot pass. `max_output_tokens`: tokens that the client allowed in all its choices;
+    None where it set no limit. `n`: how many answers it asked for. `service_tier`: the one that it asks for, `auto` where the
+    provider chooses, empty for the standard one. `max_billable_extras`: how much of what else is billed there can be, by kind (see `Usage`).
+    `unbounded_cost_fields`: fields whose cost has no bound that is known here; `other_model_fields`: those by which other models may answer too.
     """
 
     model: str
-    input_bound: int
-    output_limit: int | None = None
-    choices: int = 1
+    max_input_tokens: int
+    max_output_tokens: int | None = None
+    n: int = 1
     stream: bool = False
     service_tier: str = ""
-    tool_limits: dict[str, int] = {}
-    unbounded: tuple[str, ...] = ()
-    of_other_models: tuple[str, ...] = ()
+    max_billable_extras: dict[str, int] = {}
+    unbounded_cost_fields: tuple[str, ...] = ()
+    other_model_fields: tuple[str, ...] = ()

@@ -10,21 +10,21 @@ from msgspec.structs import replace
 
 from proxy.formats import bounds
 from proxy.formats.account_ids import WithoutAccountIds
-from proxy.formats.body import UNREADABLE, decode, encode, replace_fields
+from proxy.formats.body import DECODE_ERRORS, decode_body, encode, replace_fields
 from proxy.formats.codec import Quirks
-from proxy.formats.neutral import BadAnswer, BadRequest, Call, Inexpressible, Usage, stated
+from proxy.formats.neutral import InvalidRequest, InvalidUpstreamResponse, RequestFacts, UnsupportedFeature, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.openai_chat.relay import ModelName, StreamMeter
 from proxy.formats.openai_chat.stream import StreamEncoder
-from proxy.formats.openai_chat.usage import WireUsage, neutral_usage
-from proxy.formats.sse import comment_after
-from proxy.formats.unread import of_other_models, unbounded, unread_fields
+from proxy.formats.openai_chat.usage import WireUsage, usage_from_wire
+from proxy.formats.sse import keepalive_comment
+from proxy.formats.unread import extract_unknown_fields, fields_allowing_other_models, unbounded_cost_fields
 
 PATH = "/embeddings"
 MAX_DIMENSIONS = 65_536
 
 
-class Request(msgspec.Struct):
+class EmbeddingFields(msgspec.Struct):
     model: ModelName
     input: str | list[str | int | list[int]]
     dimensions: Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
@@ -44,7 +44,7 @@ class Vector(msgspec.Struct):
         return list(struct.unpack(f"<{len(data) // 4}f", data))
 
 
-class Answer(msgspec.Struct):
+class EmbeddingResponse(msgspec.Struct):
     data: list[Vector]
 
 
@@ -52,31 +52,31 @@ class Counted(msgspec.Struct):
     usage: WireUsage
 
 
-COUNTED = frozenset(Request.__struct_fields__)
+COUNTED_FIELDS = frozenset(EmbeddingFields.__struct_fields__)
 
-decode_request = msgspec.json.Decoder(Request).decode
-decode_answer = msgspec.json.Decoder(Answer).decode
+decode_request = msgspec.json.Decoder(EmbeddingFields).decode
+decode_response = msgspec.json.Decoder(EmbeddingResponse).decode
 decode_counted = msgspec.json.Decoder(Counted).decode
 
 
-class EmbeddingsCall(WithoutAccountIds):
+class CreateEmbeddingRequest(WithoutAccountIds):
     """One client request in this format, and how to relay it. It has no output tokens and no stream."""
 
-    stream_type = "text/event-stream"
-    keep_alive = staticmethod(comment_after)
+    stream_content_type = "text/event-stream"
+    render_keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         self.body = body
-        self.request = request = decode(decode_request, body)
-        others = unread_fields(body, COUNTED)
-        self.call = Call(
+        self.request = request = decode_body(decode_request, body)
+        others = extract_unknown_fields(body, COUNTED_FIELDS)
+        self.facts = RequestFacts(
             model=request.model,
             # Token ids stand for one token each; text has no more tokens than bytes.
-            input_bound=bounds.text_tokens(request.input) + bounds.settings_tokens(others),
-            output_limit=0,
-            unbounded=unbounded(others),
-            of_other_models=of_other_models(others),
+            max_input_tokens=bounds.text_tokens(request.input) + bounds.unknown_fields_tokens(others),
+            max_output_tokens=0,
+            unbounded_cost_fields=unbounded_cost_fields(others),
+            other_model_fields=fields_allowing_other_models(others),
         )
 
     def path(self, model: str) -> str:
@@ -87,23 +87,23 @@ class EmbeddingsCall(WithoutAccountIds):
         given = [self.request.input] if isinstance(self.request.input, str) else self.request.input
         texts = [text for text in given if isinstance(text, str)]
         if len(texts) != len(given):
-            raise Inexpressible("Token ids can be embedded by OpenAI's models only; send text.", "input")
+            raise UnsupportedFeature("Token ids can be embedded by OpenAI's models only; send text.", "input")
         return texts
 
     def dimensions(self) -> int | None:
         return self.request.dimensions
 
-    def unsaid(self) -> list[str]:
+    def unsupported_settings(self) -> list[str]:
         return []
 
-    def render_answer(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
+    def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
         """The answer to this request, made of another format's."""
-        data = [{"object": "embedding", "index": index, "embedding": self.as_asked(vector)} for index, vector in enumerate(vectors)]
+        data = [{"object": "embedding", "index": index, "embedding": self.encode_vector(vector)} for index, vector in enumerate(vectors)]
         prompt = usage.prompt if usage else 0
         counted = {"prompt_tokens": prompt, "total_tokens": prompt}
         return encode({"object": "list", "data": data, "model": self.request.model, "usage": counted})
 
-    def as_asked(self, vector: list[float]) -> list[float] | str:
+    def encode_vector(self, vector: list[float]) -> list[float] | str:
         """A vector as a list, or as base64 of little-endian 32-bit floats, which the official SDK asks for."""
         if self.request.encoding_format != "base64":
             return vector
@@ -119,7 +119,7 @@ class EmbeddingsCall(WithoutAccountIds):
         return StreamMeter(withhold_usage=False)
 
     def encoder(self, request: NeutralRequest) -> StreamEncoder:
-        raise BadRequest("Embeddings have no stream.", "model")
+        raise InvalidRequest("Embeddings have no stream.", "model")
 
 
 # For clients of another format --------------------------------------------------------------------------------------------
@@ -134,13 +134,13 @@ def render_embed_request(texts: list[str], model: str, dimensions: int | None) -
 def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
     """The vectors in the order of the texts, and the usage where one is stated. Raises BadAnswer."""
     try:
-        vectors = decode_answer(body).data
+        vectors = decode_response(body).data
         ordered = sorted(vectors, key=lambda vector: vector.index or 0)
         values = [vector.values for vector in ordered]
-    except (*UNREADABLE, struct.error) as error:
-        raise BadAnswer(f"The provider's answer cannot be read: {error}.") from None
+    except (*DECODE_ERRORS, struct.error) as error:
+        raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}.") from None
     if not values:
-        raise BadAnswer("The provider's answer holds no embeddings.")
+        raise InvalidUpstreamResponse("The provider's answer holds no embeddings.")
     return values, usage_in(body)
 
 
@@ -148,6 +148,6 @@ def usage_in(body: bytes) -> Usage | None:
     """Return the usage that vectors state: their input alone."""
     try:
         wire = decode_counted(body).usage
-    except UNREADABLE:
+    except DECODE_ERRORS:
         return None
-    return stated(neutral_usage(replace(wire, completion_tokens=wire.completion_tokens or 0)))
+    return stated(usage_from_wire(replace(wire, completion_tokens=wire.completion_tokens or 0)))

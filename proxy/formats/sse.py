@@ -3,23 +3,23 @@
 import re
 
 from proxy.formats.body import BOM
-from proxy.formats.neutral import Failure
+from proxy.formats.neutral import ApiError
 
 BLANK_LINE = re.compile(rb"\n\r?\n|\r\r")
 """Lines end in LF, CRLF or CR."""
 LF_BLANK_LINE = re.compile(rb"\n\n")
 """The same for nearly all streams, which have no CR: several times faster to search."""
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
-END_OF_EVENT = b"\n\n"
+EVENT_END = b"\n\n"
 NAME = b"event:"
-COMMENT = b": keep-alive" + END_OF_EVENT
-SEAM = 2
+KEEPALIVE_COMMENT = b": keep-alive" + EVENT_END
+BOUNDARY_BYTES = 2
 """Bytes of a blank line that may have come before the rest of it."""
-LONGEST_EVENT = 16 * 2**20
-TOO_LONG = Failure(
+MAX_EVENT_BYTES = 16 * 2**20
+EVENT_TOO_LONG = ApiError(
     kind="server_error",
     code="bad_upstream_answer",
-    message=f"The provider sent an event of more than {LONGEST_EVENT // 2**20} MiB.",
+    message=f"The provider sent an event of more than {MAX_EVENT_BYTES // 2**20} MiB.",
     status=502,
 )
 
@@ -33,44 +33,44 @@ class EventSplitter:
     searched is not searched again."""
 
     def __init__(self) -> None:
-        self.rest = bytearray()
+        self.buffer = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
         """Raises EventTooLong."""
         searched = 0
-        if self.rest:
-            if len(self.rest) > LONGEST_EVENT:
+        if self.buffer:
+            if len(self.buffer) > MAX_EVENT_BYTES:
                 raise EventTooLong
-            searched = max(len(self.rest) - SEAM, 0)
-            self.rest += data
-            if not blank_line_in(self.rest).search(self.rest, searched):
+            searched = max(len(self.buffer) - BOUNDARY_BYTES, 0)
+            self.buffer += data
+            if not blank_line_pattern(self.buffer).search(self.buffer, searched):
                 return []
-            data = bytes(self.rest)
+            data = bytes(self.buffer)
         events, start = [], 0
-        for end in blank_line_in(data).finditer(data, searched):
+        for end in blank_line_pattern(data).finditer(data, searched):
             events.append(data[start : end.end()])
             start = end.end()
-        self.rest = bytearray(data[start:])
+        self.buffer = bytearray(data[start:])
         return events
 
     def finish(self) -> bytes:
         """What came after the last blank line: an event all the same where a server leaves the final one out."""
-        rest, self.rest = bytes(self.rest), bytearray()
+        rest, self.buffer = bytes(self.buffer), bytearray()
         return rest
 
 
-def blank_line_in(data: bytes | bytearray) -> re.Pattern[bytes]:
+def blank_line_pattern(data: bytes | bytearray) -> re.Pattern[bytes]:
     return BLANK_LINE if b"\r" in data else LF_BLANK_LINE
 
 
-def between_events(passed: bytes) -> bool:
+def at_event_boundary(sent_tail: bytes) -> bool:
     """Whether a stream that ends like this has no event open, so that another one may stand there."""
-    return not passed or passed.endswith(EVENT_ENDS)
+    return not sent_tail or sent_tail.endswith(EVENT_ENDS)
 
 
-def comment_after(passed: bytes) -> bytes:
+def keepalive_comment(sent_tail: bytes) -> bytes:
     """A sign of life for clients that skip comments, as the standard asks of them."""
-    return COMMENT if between_events(passed) else b""
+    return KEEPALIVE_COMMENT if at_event_boundary(sent_tail) else b""
 
 
 def name_of(event: bytes) -> bytes:
@@ -78,7 +78,7 @@ def name_of(event: bytes) -> bytes:
     return event.splitlines()[0][len(NAME) :].strip() if event.startswith(NAME) else b""
 
 
-def data_of(event: bytes) -> bytes:
+def event_data(event: bytes) -> bytes:
     """The event's data lines, joined; empty for a comment or an event without data. A byte order mark may stand before the first."""
     if event.startswith(b"data: ") and event.count(b"\n") == 2 and event.endswith(b"\n\n"):
         return event[6:-2]

@@ -16,40 +16,40 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from billing.prices import flat
+from billing.prices import simple_price
 from proxy.formats import openai_embeddings
 from proxy.formats.bounds import IMAGE_TOKENS, text_tokens
-from proxy.formats.openai_chat.relay import RelayedRequest, input_bound, request_path
-from proxy.upstream import UpstreamRefused
+from proxy.formats.openai_chat.relay import RequestFields, max_input_tokens, request_path
+from proxy.upstream import UpstreamConnectionError
 
 MODELS = ("demo/chat", "demo/embed")
-PRICE = flat("1", "2", "demo, play money")
-DEFAULT_TOKENS = 64
+PRICE = simple_price("1", "2", "demo, play money")
+DEFAULT_MAX_TOKENS = 64
 MAX_TOKENS = 32_768
-MAX_WHOLE_TOKENS = 65_536
+MAX_NONSTREAMING_TOKENS = 65_536
 """Of all choices together, in an answer that is not streamed."""
 DEFAULT_DIMENSIONS = 256
 MAX_DIMENSIONS = 3_072
 MAX_INPUTS = 2_048
-MAX_NUMBERS = 500_000
+MAX_VECTOR_VALUES = 500_000
 """Inputs times dimensions: they are computed in the process that serves everyone."""
-SENTENCE = "This answer comes from the demo model inside the gateway so that you can try keys and budgets before you add a provider."
-WORDS = SENTENCE.split()
+SAMPLE_TEXT = "This answer comes from the demo model inside the gateway so that you can try keys and budgets before you add a provider."
+SAMPLE_WORDS = SAMPLE_TEXT.split()
 
 encode = msgspec.json.Encoder().encode
 
 
-class Behaviour(msgspec.Struct):
+class DemoOptions(msgspec.Struct):
     delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 10
     status: Annotated[int, Meta(ge=400, le=599)] | None = None
     fail_after: Annotated[int, Meta(ge=0)] | None = None
 
 
-class Instructions(msgspec.Struct):
-    demo: Behaviour = msgspec.field(default_factory=Behaviour)
+class DemoBody(msgspec.Struct):
+    demo: DemoOptions = msgspec.field(default_factory=DemoOptions)
 
 
-class DemoReply:
+class DemoResponse:
     """Looks like an upstream's reply: status, headers, and a body whole or in chunks."""
 
     def __init__(self, status: int, body: bytes | Callable[[], AsyncIterator[bytes]]) -> None:
@@ -64,111 +64,113 @@ class DemoReply:
         assert not isinstance(self.body, bytes)
         return self.body()
 
-    async def __aenter__(self) -> "DemoReply":
+    async def __aenter__(self) -> "DemoResponse":
         return self
 
     async def __aexit__(self, *_: object) -> None:
         """There is no connection to close."""
 
 
-async def answer(path: str, body: bytes) -> DemoReply:
+async def respond(path: str, body: bytes) -> DemoResponse:
     """What a provider would answer at this path of the OpenAI API."""
     try:
-        behaviour = msgspec.json.decode(body, type=Instructions).demo
+        behaviour = msgspec.json.decode(body, type=DemoBody).demo
     except msgspec.ValidationError as error:
-        return failure(400, str(error))
+        return error_response(400, str(error))
     if behaviour.status is not None:
-        return failure(behaviour.status, "The demo provider was told to fail.")
+        return error_response(behaviour.status, "The demo provider was told to fail.")
     if path == openai_embeddings.PATH:
-        return embed(msgspec.json.decode(body, type=openai_embeddings.Request))
+        return embed_response(msgspec.json.decode(body, type=openai_embeddings.EmbeddingFields))
     if path != request_path(MODELS[0], False):
-        return failure(404, "The demo models answer chat completions and embeddings.")
-    return chat(msgspec.json.decode(body, type=RelayedRequest), behaviour)
+        return error_response(404, "The demo models answer chat completions and embeddings.")
+    return chat_response(msgspec.json.decode(body, type=RequestFields), behaviour)
 
 
-def failure(status: int, message: str) -> DemoReply:
-    return DemoReply(status, encode({"error": {"message": message, "type": "demo_error", "param": None, "code": None}}))
+def error_response(status: int, message: str) -> DemoResponse:
+    return DemoResponse(status, encode({"error": {"message": message, "type": "demo_error", "param": None, "code": None}}))
 
 
-def chat(request: RelayedRequest, behaviour: Behaviour) -> DemoReply:
+def chat_response(request: RequestFields, options: DemoOptions) -> DemoResponse:
     limit = request.max_completion_tokens or request.max_tokens
     if limit is not None and limit > MAX_TOKENS:
-        return failure(400, f"max_tokens is too large: {limit}. This model gives at most {MAX_TOKENS} tokens.")
-    count, choices = limit or DEFAULT_TOKENS, request.n or 1
-    if not request.stream and count * choices > MAX_WHOLE_TOKENS:
-        return failure(400, f"n x max_tokens is too large: {count * choices}. Without a stream it may be at most {MAX_WHOLE_TOKENS}.")
+        return error_response(400, f"max_tokens is too large: {limit}. This model gives at most {MAX_TOKENS} tokens.")
+    count, choices = limit or DEFAULT_MAX_TOKENS, request.n or 1
+    if not request.stream and count * choices > MAX_NONSTREAMING_TOKENS:
+        return error_response(
+            400, f"n x max_tokens is too large: {count * choices}. Without a stream it may be at most {MAX_NONSTREAMING_TOKENS}."
+        )
     head = {"id": f"chatcmpl-demo{time.time_ns():x}", "created": int(time.time()), "model": request.model}
-    usage = usage_of(input_bound(request), count * choices)
+    usage = build_usage(max_input_tokens(request), count * choices)
     finish = "stop" if limit is None else "length"
     if request.stream:
         wants_usage = bool((request.stream_options or {}).get("include_usage"))
-        return DemoReply(200, lambda: stream(head, count, choices, finish, usage if wants_usage else None, behaviour))
-    message = {"role": "assistant", "content": "".join(tokens(count)), "refusal": None}
+        return DemoResponse(200, lambda: stream_chat(head, count, choices, finish, usage if wants_usage else None, options))
+    message = {"role": "assistant", "content": "".join(sample_tokens(count)), "refusal": None}
     answers = [{"index": index, "message": message, "logprobs": None, "finish_reason": finish} for index in range(choices)]
-    return DemoReply(200, encode({**head, "object": "chat.completion", "choices": answers, "usage": usage}))
+    return DemoResponse(200, encode({**head, "object": "chat.completion", "choices": answers, "usage": usage}))
 
 
-async def stream(
-    head: dict[str, Any], count: int, choices: int, finish: str, usage: dict[str, Any] | None, behaviour: Behaviour
+async def stream_chat(
+    head: dict[str, Any], token_count: int, choices: int, finish_reason: str, usage: dict[str, Any] | None, options: DemoOptions
 ) -> AsyncIterator[bytes]:
     def event(index: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
         return b"data: " + encode({**head, "object": "chat.completion.chunk", "choices": [choice]}) + b"\n\n"
 
     yield b"".join(event(index, {"role": "assistant", "content": ""}) for index in range(choices))
-    for number, token in enumerate(tokens(count)):
-        if number == behaviour.fail_after:
-            raise UpstreamRefused("the demo provider was told to fail")
-        if behaviour.delay_ms:
-            await asyncio.sleep(behaviour.delay_ms / 1000)
+    for number, token in enumerate(sample_tokens(token_count)):
+        if number == options.fail_after:
+            raise UpstreamConnectionError("the demo provider was told to fail")
+        if options.delay_ms:
+            await asyncio.sleep(options.delay_ms / 1000)
         yield b"".join(event(index, {"content": token}) for index in range(choices))
-    yield b"".join(event(index, {}, finish) for index in range(choices))
+    yield b"".join(event(index, {}, finish_reason) for index in range(choices))
     if usage is not None:
         yield b"data: " + encode({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}) + b"\n\n"
     yield b"data: [DONE]\n\n"
 
 
-def tokens(count: int) -> Iterator[str]:
+def sample_tokens(count: int) -> Iterator[str]:
     for number in range(count):
-        yield ("" if number == 0 else " ") + WORDS[number % len(WORDS)]
+        yield ("" if number == 0 else " ") + SAMPLE_WORDS[number % len(SAMPLE_WORDS)]
 
 
-def usage_of(prompt: int, output: int) -> dict[str, Any]:
+def build_usage(prompt: int, output: int) -> dict[str, Any]:
     return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
 
 
-def embed(request: openai_embeddings.Request) -> DemoReply:
-    texts, size = inputs_of(request), request.dimensions or DEFAULT_DIMENSIONS
-    if excess := too_much(len(texts), size):
-        return failure(400, excess)
+def embed_response(request: openai_embeddings.EmbeddingFields) -> DemoResponse:
+    texts, size = split_inputs(request), request.dimensions or DEFAULT_DIMENSIONS
+    if excess := limit_error(len(texts), size):
+        return error_response(400, excess)
     data = [
-        {"object": "embedding", "index": index, "embedding": as_asked(vector(repr(text), size), request.encoding_format)}
+        {"object": "embedding", "index": index, "embedding": encode_vector(hash_vector(repr(text), size), request.encoding_format)}
         for index, text in enumerate(texts)
     ]
     used = text_tokens(request.input, IMAGE_TOKENS)
-    return DemoReply(
+    return DemoResponse(
         200, encode({"object": "list", "data": data, "model": request.model, "usage": {"prompt_tokens": used, "total_tokens": used}})
     )
 
 
-def inputs_of(request: openai_embeddings.Request) -> Sequence[object]:
+def split_inputs(request: openai_embeddings.EmbeddingFields) -> Sequence[object]:
     """What gets a vector each: a list of token ids is one input, as at OpenAI."""
     one = isinstance(request.input, str) or all(isinstance(part, int) for part in request.input)
     return [request.input] if one else request.input
 
 
-def too_much(inputs: int, size: int) -> str:
+def limit_error(inputs: int, size: int) -> str:
     """What is wrong with this many vectors of this size; empty where nothing is."""
     if inputs > MAX_INPUTS:
         return f"input has too many entries: {inputs}. This model takes at most {MAX_INPUTS}."
     if size > MAX_DIMENSIONS:
         return f"dimensions is too large: {size}. This model gives at most {MAX_DIMENSIONS}."
-    if inputs * size > MAX_NUMBERS:
-        return f"inputs x dimensions is too large: {inputs * size}. This model gives at most {MAX_NUMBERS} numbers at once."
+    if inputs * size > MAX_VECTOR_VALUES:
+        return f"inputs x dimensions is too large: {inputs * size}. This model gives at most {MAX_VECTOR_VALUES} numbers at once."
     return ""
 
 
-def vector(text: str, size: int) -> list[float]:
+def hash_vector(text: str, size: int) -> list[float]:
     """A unit vector drawn from the text's hash: equal texts are equal, others nearly orthogonal."""
     raw = hashlib.shake_256(text.encode("utf-8", "surrogatepass")).digest(size)
     values = [byte - 127.5 for byte in raw]
@@ -176,5 +178,5 @@ def vector(text: str, size: int) -> list[float]:
     return [value / length for value in values]
 
 
-def as_asked(values: list[float], encoding: str | None) -> list[float] | str:
+def encode_vector(values: list[float], encoding: str | None) -> list[float] | str:
     return base64.b64encode(array("f", values).tobytes()).decode() if encoding == "base64" else values

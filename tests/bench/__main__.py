@@ -25,13 +25,13 @@ from tests.services import postgresql, valkey
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 CONNECTIONS = 32
-PAIRS = 6400
+RESERVE_SETTLE_PAIRS = 6400
 MESSAGES = [{"role": "user", "content": "You are terse. " * 30 + "Capital of France?"}]
 BODY = {"model": "gpt-4o-mini", "messages": MESSAGES, "max_tokens": 64}
 SERVER_CORE, LOAD_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(0))
 
 
-async def ask(port: int, request: bytes, until: float) -> int:
+async def send_requests(port: int, request: bytes, until: float) -> int:
     """Sends requests one after the other on one connection; returns how many were answered with 200."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     answered = 0
@@ -65,7 +65,7 @@ async def load(port: int, token: str, scenario: Scenario, seconds: float) -> int
     body = json.dumps({**BODY, "stream": scenario.stream}).encode()
     head = f"POST {scenario.path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\ncontent-length: {len(body)}\r\n\r\n"
     until = time.monotonic() + seconds
-    return sum(await asyncio.gather(*(ask(port, head.encode() + body, until) for _ in range(CONNECTIONS))))
+    return sum(await asyncio.gather(*(send_requests(port, head.encode() + body, until) for _ in range(CONNECTIONS))))
 
 
 def cpu_seconds(pid: int) -> float:
@@ -108,7 +108,7 @@ def gateway(provider: str) -> Iterator[tuple[int, int, str]]:
         try:
             yield running.process.pid, running.port, token
         finally:
-            running.end()
+            running.stop()
 
 
 def main() -> None:
@@ -123,7 +123,7 @@ def main() -> None:
             print("CPU (us)                  bare relay    gateway    ratio    gateway per chunk")
             for scenario in SCENARIOS:
                 compare(scenario, relay, gate, options.rounds, options.seconds)
-    compare_books()
+    compare_ledgers()
 
 
 def compare(scenario: Scenario, relay: tuple[int, int], gate: tuple[int, int, str], rounds: int, seconds: float) -> None:
@@ -133,20 +133,20 @@ def compare(scenario: Scenario, relay: tuple[int, int], gate: tuple[int, int, st
     print(f"{scenario.name:24} {bare:10.0f} {ours:10.0f} {ours / bare:8.2f} {chunk:>12}", flush=True)
 
 
-def compare_books() -> None:
+def compare_ledgers() -> None:
     """What a reservation and its settlement cost on each store, without the rest of the gateway."""
     print("\nreserve and settle (us)        CPU, 32 at once    p50 alone    p99 alone")
     with postgresql() as database_url, valkey() as redis_url:
-        show_books("SQLite", {})
-        show_books("PostgreSQL", {"DATABASE_URL": database_url})
-        show_books("PostgreSQL and Redis", {"DATABASE_URL": database_url, "REDIS_URL": redis_url})
+        print_ledger_timings("SQLite", {})
+        print_ledger_timings("PostgreSQL", {"DATABASE_URL": database_url})
+        print_ledger_timings("PostgreSQL and Redis", {"DATABASE_URL": database_url, "REDIS_URL": redis_url})
 
 
-def show_books(name: str, servers: dict[str, str]) -> None:
+def print_ledger_timings(name: str, servers: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as data:
         kept = {"PATH": os.environ["PATH"], "HOME": data, "AI_GATEWAY_ENV_FILE": os.devnull, "GATEWAY_DATA_DIR": data, **servers}
         environment = {**kept, "DJANGO_SETTINGS_MODULE": "gateway_project.settings", "GATEWAY_REDIS_TIMEOUT_MS": "2000"}
-        command = [sys.executable, "-m", "tests.bench.books", str(PAIRS)]
+        command = [sys.executable, "-m", "tests.bench.books", str(RESERVE_SETTLE_PAIRS)]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     figures = json.loads(done.stdout.splitlines()[-1])
     print(f"{name:28} {figures['cpu']:17.0f} {figures['p50']:12.0f} {figures['p99']:12.0f}", flush=True)

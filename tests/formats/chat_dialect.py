@@ -17,7 +17,7 @@ from proxy.formats.neutral import (
     Text,
 )
 
-ASKED = Request(model="m", messages=(Message(role="user", parts=(Text(text="hi"),)),), stream=True)
+CHAT_REQUEST = Request(model="m", messages=(Message(role="user", parts=(Text(text="hi"),)),), stream=True)
 WEATHER = {"type": "function", "function": {"name": "weather", "description": "d", "parameters": {"type": "object", "properties": {}}}}
 
 
@@ -38,7 +38,7 @@ def chunk(delta: Any, finish: str | None = None, **fields: Any) -> bytes:
     return b"data: " + json.dumps({"id": "c1", "model": "m1", "choices": [choice], **fields}).encode() + b"\n\n"
 
 
-def fragment(**fields: Any) -> dict[str, Any]:
+def tool_call_fragment(**fields: Any) -> dict[str, Any]:
     return {"tool_calls": [fields]}
 
 
@@ -48,7 +48,7 @@ def decode(stream: bytes, cuts: list[int] | None = None) -> list[Event]:
     return [event for start, end in pairwise(edges) for event in decoder.feed(stream[start:end])] + decoder.finish()
 
 
-def encode(events: list[Event], request: Request = ASKED) -> list[Any]:
+def encode(events: list[Event], request: Request = CHAT_REQUEST) -> list[Any]:
     encoder = openai_chat.StreamEncoder(request)
     stream = b"".join(map(encoder.encode, events)) + encoder.finish()
     lines = [line.removeprefix("data: ") for line in stream.decode().split("\n\n") if line]
@@ -75,6 +75,6 @@ def parts_of(events: list[Event]) -> list[tuple[Any, str]]:
     return parts
 
 
-def answer(message: Any, finish: str | None = "stop", **fields: Any) -> Choice:
+def response(message: Any, finish: str | None = "stop", **fields: Any) -> Choice:
     body = {"id": "c", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": finish}], **fields}
     return openai_chat.parse_response(json.dumps(body).encode()).choices[0]

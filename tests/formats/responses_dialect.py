@@ -29,7 +29,7 @@ USAGE = {
     "output_tokens_details": {"reasoning_tokens": 5},
     "total_tokens": 120,
 }
-NEUTRAL_USAGE = Usage(input=50, cache_read=40, cache_write_5m=10, output=20, reasoning=5, tool_calls={"web_search": 1})
+NEUTRAL_USAGE = Usage(input=50, cache_read=40, cache_write_5m=10, output=20, reasoning=5, billable_extras={"web_search": 1})
 REASONING = {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}], "encrypted_content": "gAAA"}
 MESSAGE = {
     "id": "msg_1",
@@ -48,12 +48,12 @@ def event(kind: str, **fields: Any) -> bytes:
     return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields}, ensure_ascii=False)}\n\n".encode()
 
 
-def answer(status: str = "completed", **fields: Any) -> dict[str, Any]:
+def response(status: str = "completed", **fields: Any) -> dict[str, Any]:
     return {"id": "resp_1", "model": "gpt-x", "status": status, "output": OUTPUT, "usage": USAGE, **fields}
 
 
 CREATED = event("response.created", response={"id": "resp_1", "model": "gpt-x", "output": [], "usage": None})
-COMPLETED = event("response.completed", response=answer())
+COMPLETED = event("response.completed", response=response())
 DONE = [event("response.output_item.done", output_index=at, item=item) for at, item in enumerate(OUTPUT)]
 STREAM = b"".join(
     [
@@ -110,9 +110,9 @@ def render(neutral: Request, quirks: Quirks | None = None) -> dict[str, Any]:
     return responses.render_request(neutral, quirks or Quirks()).body
 
 
-def encode(events: list[Event], asked: Request | None = None) -> list[dict[str, Any]]:
+def encode(events: list[Event], neutral_request: Request | None = None) -> list[dict[str, Any]]:
     """The events that a client gets, each checked against the SDK's types, with numbers that count up."""
-    encoder = responses.StreamEncoder(asked or request())
+    encoder = responses.StreamEncoder(neutral_request or request())
     stream = b"".join(map(encoder.encode, events)) + encoder.finish()
     sent = []
     for number, block in enumerate(stream.decode().split("\n\n")[:-1]):
@@ -124,7 +124,7 @@ def encode(events: list[Event], asked: Request | None = None) -> list[dict[str, 
     return sent
 
 
-def kinds(sent: list[dict[str, Any]]) -> list[str]:
+def event_types(sent: list[dict[str, Any]]) -> list[str]:
     return [fields["type"].removeprefix("response.") for fields in sent]
 
 

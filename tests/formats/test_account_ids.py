@@ -7,41 +7,41 @@ import pytest
 
 from proxy.formats.account_ids import IdReader
 from proxy.formats.anthropic.account_ids import MessagesIdReader
-from proxy.formats.anthropic.relay import AnthropicCall
-from proxy.formats.anthropic.relay import CountTokensCall as CountMessages
-from proxy.formats.codec import Incoming
-from proxy.formats.completions import CompletionsCall
-from proxy.formats.gemini.embeddings import BatchEmbedCall, CountTokensCall, EmbedCall
-from proxy.formats.gemini.relay import GeminiCall
+from proxy.formats.anthropic.relay import CountTokensRequest as CountMessages
+from proxy.formats.anthropic.relay import MessagesRequest
+from proxy.formats.codec import ClientRequest
+from proxy.formats.completions import CreateCompletionRequest
+from proxy.formats.gemini.embeddings import BatchEmbedContentsRequest, CountTokensRequest, EmbedContentRequest
+from proxy.formats.gemini.relay import GenerateContentRequest
 from proxy.formats.openai_chat.account_ids import ChatIdReader
-from proxy.formats.openai_chat.relay import ChatCall
-from proxy.formats.openai_embeddings import EmbeddingsCall
+from proxy.formats.openai_chat.relay import ChatRequest
+from proxy.formats.openai_embeddings import CreateEmbeddingRequest
 from proxy.formats.openai_responses.account_ids import ResponsesIdReader
-from proxy.formats.openai_responses.relay import ResponsesCall
+from proxy.formats.openai_responses.relay import ResponsesRequest
 
 DEPTH = 900
 encode = msgspec.json.encode
 
 
-def named(incoming: Incoming) -> set[tuple[str, str]]:
+def named(incoming: ClientRequest) -> set[tuple[str, str]]:
     return {(reference.kind, reference.id) for reference in incoming.references()}
 
 
-def responses(**fields: Any) -> ResponsesCall:
-    return ResponsesCall(encode({"model": "gpt-5", "input": "Hi"} | fields))
+def responses(**fields: Any) -> ResponsesRequest:
+    return ResponsesRequest(encode({"model": "gpt-5", "input": "Hi"} | fields))
 
 
-def chat(*content: Any, **fields: Any) -> ChatCall:
-    return ChatCall(encode({"model": "gpt-5", "messages": [{"role": "user", "content": list(content)}]} | fields))
+def chat(*content: Any, **fields: Any) -> ChatRequest:
+    return ChatRequest(encode({"model": "gpt-5", "messages": [{"role": "user", "content": list(content)}]} | fields))
 
 
-def messages(*content: Any, **fields: Any) -> AnthropicCall:
+def messages(*content: Any, **fields: Any) -> MessagesRequest:
     asked = {"model": "claude", "max_tokens": 9, "messages": [{"role": "user", "content": list(content)}]}
-    return AnthropicCall(encode(asked | fields))
+    return MessagesRequest(encode(asked | fields))
 
 
-def gemini(*parts: Any, **fields: Any) -> GeminiCall:
-    return GeminiCall(encode({"contents": [{"role": "user", "parts": list(parts)}]} | fields), "gemini-3")
+def gemini(*parts: Any, **fields: Any) -> GenerateContentRequest:
+    return GenerateContentRequest(encode({"contents": [{"role": "user", "parts": list(parts)}]} | fields), "gemini-3")
 
 
 def part(**fields: Any) -> dict[str, Any]:
@@ -103,7 +103,7 @@ CALL = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "read", "
         (chat(tools=[{"type": "file_search", "vector_store_ids": ["vs_1"]}]), {("vector_store", "vs_1")}),
         (chat(tool_resources={"file_search": {"vector_store_ids": ["vs_1"]}}), {("vector_store", "vs_1")}),
         (chat(audio={"format": "mp3", "voice": {"id": "voice_1"}}), {("voice", "voice_1")}),
-        (ChatCall(encode({"model": "m", "messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]})), {("audio", "audio_1")}),
+        (ChatRequest(encode({"model": "m", "messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]})), {("audio", "audio_1")}),
         (messages({"type": "document", "source": {"type": "file", "file_id": "file_1"}}), {("file", "file_1")}),
         (messages({"type": "image", "source": {"type": "file", "file_id": "file_1"}}), {("file", "file_1")}),
         (messages({"type": "container_upload", "file_id": "file_1"}), {("file", "file_1")}),
@@ -134,15 +134,21 @@ CALL = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "read", "
         (gemini(tools={"file_search": {"file_search_store_names": ["s/1"]}}), {("file_search_store", "s/1")}),
         (gemini(tools=[{"retrieval": {"vertexAiSearch": {"datastore": "d"}}}]), {("data_store", "d")}),
         (gemini(tools=[{"retrieval": {"vertexRagStore": {"ragResources": [{"ragCorpus": "c"}]}}}]), {("rag_corpus", "c")}),
-        (CountTokensCall(encode({"generateContentRequest": {"cachedContent": "c/1", "contents": []}}), "m"), {("cached_content", "c/1")}),
-        (EmbedCall(encode({"content": {"parts": [{"fileData": {"fileUri": "files/abc"}}]}}), "m"), {("stored_file", "files/abc")}),
         (
-            BatchEmbedCall(encode({"requests": [{"content": {"parts": [{"fileData": {"fileUri": "files/abc"}}]}}]}), "m"),
+            CountTokensRequest(encode({"generateContentRequest": {"cachedContent": "c/1", "contents": []}}), "m"),
+            {("cached_content", "c/1")},
+        ),
+        (
+            EmbedContentRequest(encode({"content": {"parts": [{"fileData": {"fileUri": "files/abc"}}]}}), "m"),
+            {("stored_file", "files/abc")},
+        ),
+        (
+            BatchEmbedContentsRequest(encode({"requests": [{"content": {"parts": [{"fileData": {"fileUri": "files/abc"}}]}}]}), "m"),
             {("stored_file", "files/abc")},
         ),
     ],
 )
-def test_a_request_names_an_object(incoming: Incoming, expected: set[tuple[str, str]]) -> None:
+def test_a_request_names_an_object(incoming: ClientRequest, expected: set[tuple[str, str]]) -> None:
     assert named(incoming) == expected
 
 
@@ -161,11 +167,11 @@ def test_a_request_names_an_object(incoming: Incoming, expected: set[tuple[str, 
         gemini({"functionCall": {"name": "read", "args": {"fileUri": "files/mine"}}}),
         gemini({"functionResponse": {"name": "read", "response": {"fileUri": "files/mine"}}}),
         gemini({"text": "Hi"}, tools=[{"functionDeclarations": [{"name": "read", "parameters": OBJECT}]}]),
-        CompletionsCall(encode({"model": "m", "prompt": "resp_1"})),
-        EmbeddingsCall(encode({"model": "m", "input": "resp_1"})),
+        CreateCompletionRequest(encode({"model": "m", "prompt": "resp_1"})),
+        CreateEmbeddingRequest(encode({"model": "m", "input": "resp_1"})),
     ],
 )
-def test_other_fields_name_no_object(incoming: Incoming) -> None:
+def test_other_fields_name_no_object(incoming: ClientRequest) -> None:
     assert named(incoming) == set()
 
 
@@ -196,7 +202,7 @@ def test_only_what_anybody_could_fetch_is_no_file_of_the_account(uri: str, is_pu
 def test_json_of_any_depth_is_searched() -> None:
     deep = b'{"a":' * DEPTH + b'{"vector_store_ids":["vs_1"]}' + b"}" * DEPTH
     body = b'{"model":"m","input":"Hi","tools":[' + deep + b"]}"
-    assert named(ResponsesCall(body)) == {("vector_store", "vs_1")}
+    assert named(ResponsesRequest(body)) == {("vector_store", "vs_1")}
 
 
 # Answers ------------------------------------------------------------------------------------------------------------------

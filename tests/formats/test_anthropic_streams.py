@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.formats import anthropic
-from proxy.formats.anthropic import AnthropicCall, CountTokensCall, StreamDecoder, StreamEncoder
+from proxy.formats.anthropic import CountTokensRequest, MessagesRequest, StreamDecoder, StreamEncoder
 from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
-    BadAnswer,
-    BadRequest,
+    ApiError,
     Event,
     Failed,
-    Failure,
     Finished,
+    InvalidRequest,
+    InvalidUpstreamResponse,
     Opaque,
     PartDelta,
     PartEnded,
@@ -29,9 +29,9 @@ from proxy.formats.neutral import (
     Thinking,
     ToolCall,
     Usage,
-    UsageSeen,
+    UsageReported,
 )
-from tests.formats.test_anthropic import ASKED, COUNTED, OLDER, USAGE, answer, render, wire
+from tests.formats.test_anthropic import OLDER_MODEL, REQUEST_BODY, RESPONSE_USAGE, USAGE, render, response_body, wire
 
 # Streams ------------------------------------------------------------------------------------------------------------------
 
@@ -78,7 +78,7 @@ def texts(events: list[Event]) -> str:
 
 
 def encode(*events: Event) -> list[dict[str, Any]]:
-    encoder = StreamEncoder(ASKED)
+    encoder = StreamEncoder(REQUEST_BODY)
     stream = b"".join(map(encoder.encode, events)) + encoder.finish()
     return [json.loads(line[6:]) for line in stream.splitlines() if line.startswith(b"data: ")]
 
@@ -95,13 +95,13 @@ def test_a_stream_becomes_neutral_events() -> None:
         PartDelta(choice=0, index=1, text="Grü"),
         PartDelta(choice=0, index=1, text="ße"),
         PartEnded(choice=0, index=1),
-        PartStarted(choice=0, index=2, part=Opaque(origin="anthropic", what="server_tool_use", value=search)),
+        PartStarted(choice=0, index=2, part=Opaque(origin="anthropic", kind="server_tool_use", value=search)),
         PartEnded(choice=0, index=2),
         PartStarted(choice=0, index=3, part=ToolCall(id="t1", name="weather")),
         PartDelta(choice=0, index=3, text="{}"),
         PartEnded(choice=0, index=3),
-        UsageSeen(usage=COUNTED),
-        Finished(choice=0, finish="tool_calls"),
+        UsageReported(usage=RESPONSE_USAGE),
+        Finished(choice=0, finish_reason="tool_calls"),
     ]
 
 
@@ -127,10 +127,10 @@ def test_events_in_any_order_give_a_well_formed_stream(pieces: list[bytes], junk
                 assert open_part == event.index
                 open_part = None
             case _:
-                assert open_part is None or isinstance(event, UsageSeen)
+                assert open_part is None or isinstance(event, UsageReported)
 
 
-def test_blocks_that_overlap_come_whole_one_after_the_other() -> None:
+def test_overlapping_blocks_are_serialized() -> None:
     first, second = {"type": "text", "text": "A"}, {"type": "tool_use", "id": "t", "name": "n", "input": {"a": 1}}
     overlapping = (
         event("content_block_start", index=0, content_block=first)
@@ -141,40 +141,40 @@ def test_blocks_that_overlap_come_whole_one_after_the_other() -> None:
 
 
 def test_a_second_start_and_a_second_finish_change_nothing() -> None:
-    assert [event for event in decode(START + START + TEXT + END + TEXT + END) if not isinstance(event, UsageSeen)] == [
-        event for event in decode(START + TEXT + END) if not isinstance(event, UsageSeen)
+    assert [event for event in decode(START + START + TEXT + END + TEXT + END) if not isinstance(event, UsageReported)] == [
+        event for event in decode(START + TEXT + END) if not isinstance(event, UsageReported)
     ]
 
 
 @pytest.mark.parametrize("pieces", [["sig"], ["s", "ig"], ["s", "sig"]])
-def test_a_signature_is_told_whole(pieces: list[str]) -> None:
+def test_signature_is_emitted_once_complete(pieces: list[str]) -> None:
     block = event("content_block_start", index=0, content_block={"type": "thinking", "thinking": "", "signature": ""})
     deltas = [event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": piece}) for piece in pieces]
     seen = decode(START + block + b"".join(deltas) + event("content_block_stop", index=0) + END)
     assert [signed.signature for signed in seen if isinstance(signed, PartSigned)] == ["sig"]
 
 
-def test_an_answer_that_breaks_off_has_failed() -> None:
+def test_interrupted_stream_fails() -> None:
     events = decode(START + TEXT)
     assert isinstance(events[-1], Failed)
-    assert events[-1].failure.kind == "network"
-    assert not any(isinstance(event, UsageSeen) for event in events)
+    assert events[-1].error.kind == "network"
+    assert not any(isinstance(event, UsageReported) for event in events)
 
 
 def test_an_error_in_a_stream_ends_it() -> None:
     error = event("error", error={"type": "overloaded_error", "message": "busy"})
     events = decode(START + error + TEXT)
-    assert events[-1] == Failed(failure=Failure(kind="server_error", code="overloaded", message="busy", status=529))
+    assert events[-1] == Failed(error=ApiError(kind="server_error", code="overloaded", message="busy", status=529))
 
 
-def test_an_answer_that_is_no_stream_is_read_all_the_same() -> None:
-    assert texts(decode(answer(content=[{"type": "text", "text": "whole"}]))) == "whole"
+def test_non_streaming_body_is_parsed_as_a_response() -> None:
+    assert texts(decode(response_body(content=[{"type": "text", "text": "whole"}]))) == "whole"
     failed = decode(b"<html><body>Bad\n\nGateway</body></html>")[-1]
     assert isinstance(failed, Failed)
-    assert failed.failure.message == "Bad Gateway"
+    assert failed.error.message == "Bad Gateway"
 
 
-def test_the_encoder_speaks_the_formats_grammar() -> None:
+def test_encoder_follows_the_event_grammar() -> None:
     sent = encode(
         Started(id="chatcmpl-1", model="m"),
         PartStarted(choice=0, index=0, part=Text()),
@@ -183,8 +183,8 @@ def test_the_encoder_speaks_the_formats_grammar() -> None:
         PartSigned(choice=0, index=1, signature="proof"),
         PartDelta(choice=0, index=1, text='{"a":1}'),
         PartEnded(choice=0, index=1),
-        Finished(choice=0, finish="tool_calls"),
-        UsageSeen(usage=COUNTED),
+        Finished(choice=0, finish_reason="tool_calls"),
+        UsageReported(usage=RESPONSE_USAGE),
     )
     assert [(event["type"], event.get("index")) for event in sent] == [
         ("message_start", None),
@@ -202,15 +202,15 @@ def test_the_encoder_speaks_the_formats_grammar() -> None:
     assert {name: sent[7]["usage"][name] for name in USAGE} == USAGE
 
 
-def test_the_encoder_passes_on_what_the_decoder_read() -> None:
+def test_encoded_events_decode_to_the_same_events() -> None:
     events = [event for event in decode(STREAM) if not isinstance(event, Started)]
-    again = StreamEncoder(ASKED)
+    again = StreamEncoder(REQUEST_BODY)
     stream = b"".join(map(again.encode, decode(STREAM))) + again.finish()
     assert [event for event in decode(stream) if not isinstance(event, Started)] == events
 
 
 def test_a_failed_stream_ends_with_its_error() -> None:
-    sent = encode(Started(id="", model="m"), Failed(failure=Failure(kind="timeout", code="c", message="late", status=504)))
+    sent = encode(Started(id="", model="m"), Failed(error=ApiError(kind="timeout", code="c", message="late", status=504)))
     assert sent[-1] == {"type": "error", "error": {"type": "timeout_error", "message": "late"}}
 
 
@@ -219,15 +219,15 @@ def test_a_failed_stream_ends_with_its_error() -> None:
 
 def test_a_relayed_request_keeps_every_byte_but_model_and_limit() -> None:
     body = b'{"model":"a",  "new_field": [1.0],"messages":[{"role":"user","content":"x"}]}'
-    call = AnthropicCall(body)
+    call = MessagesRequest(body)
     assert call.upstream_body("a", None, Quirks()) is body
     sent = json.loads(call.upstream_body("b", 7, Quirks()))
     assert (sent["model"], sent["max_tokens"], sent["new_field"]) == ("b", 7, [1.0])
 
 
-def test_a_picture_counts_by_itself_and_text_by_its_bytes() -> None:
+def test_images_count_by_formula_and_text_by_bytes() -> None:
     def bound(content: Any) -> int:
-        return AnthropicCall(wire(messages=[{"role": "user", "content": content}])).call.input_bound
+        return MessagesRequest(wire(messages=[{"role": "user", "content": content}])).facts.max_input_tokens
 
     picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 1_000_000}}
     assert bound([picture]) < 20_000
@@ -236,31 +236,31 @@ def test_a_picture_counts_by_itself_and_text_by_its_bytes() -> None:
 
 @given(st.lists(st.integers(0, 10_000), max_size=20))
 def test_the_meter_passes_every_byte_and_reads_the_usage(cuts: list[int]) -> None:
-    meter = AnthropicCall(wire()).meter()
+    meter = MessagesRequest(wire()).meter()
     edges = [0, *sorted({cut % len(STREAM) for cut in cuts}), len(STREAM)]
     assert b"".join(meter.feed(STREAM[start:end]) for start, end in pairwise(edges)) + meter.finish() == STREAM
-    assert meter.usage == COUNTED
+    assert meter.usage == RESPONSE_USAGE
 
 
-def test_a_stream_that_breaks_off_is_charged_for_what_was_seen() -> None:
-    meter = AnthropicCall(wire()).meter()
+def test_interrupted_stream_is_metered_by_output_seen() -> None:
+    meter = MessagesRequest(wire()).meter()
     meter.feed(START + TEXT)
     assert meter.usage == Usage(input=3, output=2, estimated=True)
 
 
-def test_counting_tokens_sets_no_limit_and_estimates_where_it_must() -> None:
-    call = CountTokensCall(wire(messages=[{"role": "user", "content": "x" * 400}]))
+def test_count_tokens_request_has_no_max_tokens_and_can_estimate() -> None:
+    call = CountTokensRequest(wire(messages=[{"role": "user", "content": "x" * 400}]))
     assert call.path("m") == "/v1/messages/count_tokens"
-    assert call.upstream_body(OLDER, 50, Quirks()) == call.body
+    assert call.upstream_body(OLDER_MODEL, 50, Quirks()) == call.body
     assert json.loads(call.estimate())["input_tokens"] in range(100, 110)
 
 
 @pytest.mark.parametrize(
     "body", [b"", b"{}", wire(model=""), wire(model=7), wire(messages=[]), wire(messages=[1]), wire(max_tokens=0), wire(max_tokens=10**12)]
 )
-def test_a_request_that_is_certainly_wrong_is_refused(body: bytes) -> None:
-    with pytest.raises(BadRequest):
-        AnthropicCall(body)
+def test_invalid_request_is_rejected(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        MessagesRequest(body)
 
 
 # Anything at all -----------------------------------------------------------------------------------------------------
@@ -283,10 +283,10 @@ TURNS = st.lists(
 
 
 @given(TURNS, st.dictionaries(st.sampled_from(["system", "tools", "thinking", "tool_choice", "output_config", "extra"]), JSON))
-def test_whatever_comes_only_typed_errors_come_out(turns: list[Any], fields: dict[str, Any]) -> None:
+def test_arbitrary_input_raises_only_typed_errors(turns: list[Any], fields: dict[str, Any]) -> None:
     body = wire(messages=turns, **fields)
-    with contextlib.suppress(BadRequest):
+    with contextlib.suppress(InvalidRequest):
         json.dumps(render(anthropic.parse_request(body)).body)
-    with contextlib.suppress(BadAnswer):
-        anthropic.render_response(anthropic.parse_response(answer(content=turns[0]["content"], usage=fields)), ASKED)
+    with contextlib.suppress(InvalidUpstreamResponse):
+        anthropic.render_response(anthropic.parse_response(response_body(content=turns[0]["content"], usage=fields)), REQUEST_BODY)
     assert anthropic.parse_error(500, body).message

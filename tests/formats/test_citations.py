@@ -57,7 +57,7 @@ def events(parts: tuple[Part, ...]) -> list[Event]:
         if isinstance(part, Text):
             made += [PartCited(choice=0, index=index, citation=citation) for citation in part.citations]
         made.append(PartEnded(choice=0, index=index))
-    return [*made, Finished(choice=0, finish="stop")]
+    return [*made, Finished(choice=0, finish_reason="stop")]
 
 
 def streamed(codec: ModuleType, told: list[Event]) -> bytes:
@@ -249,7 +249,7 @@ def test_a_place_beyond_the_text_is_none(client: str) -> None:
     assert streamed(CODECS[client], events((LEAD, cited)))
 
 
-def test_sources_of_other_vendors_are_no_part_of_a_request_to_claude() -> None:
+def test_foreign_citations_are_left_out_of_anthropic_requests() -> None:
     asked = Request(model="m", messages=(Message(role="assistant", parts=(CITED,)), *CLIENT.messages), max_tokens=5)
     assert "oil.example" not in json.dumps(anthropic.render_request(asked, Quirks()).body)
 

@@ -26,19 +26,19 @@ SECOND_TURN = FIRST_TURN | {
     ]
 }
 CALL = ToolCall(id="call_1", name="apply_patch", arguments=json.dumps({"input": PATCH}, ensure_ascii=False))
-ANSWER = Response(id="a", model="m", choices=(Choice(parts=(CALL,), finish="tool_calls"),))
+ANSWER = Response(id="a", model="m", choices=(Choice(parts=(CALL,), finish_reason="tool_calls"),))
 PROVIDERS = ["anthropic", "gemini", "openai_chat"]
 responses = CODECS["openai_responses"]
 
 
-def asked(turn: dict[str, Any]) -> Request:
+def rendered_request(turn: dict[str, Any]) -> Request:
     request: Request = responses.parse_request(json.dumps(turn).encode(), "", False)
     return request
 
 
-def told(provider: str, turn: dict[str, Any]) -> dict[str, Any]:
+def streamed_response(provider: str, turn: dict[str, Any]) -> dict[str, Any]:
     """What the provider reads of a turn."""
-    rendered = CODECS[provider].render_request(asked(turn), Quirks())
+    rendered = CODECS[provider].render_request(rendered_request(turn), Quirks())
     assert "tools" not in rendered.dropped
     body: dict[str, Any] = rendered.body
     return body
@@ -58,19 +58,19 @@ def function_of(provider: str, body: dict[str, Any]) -> tuple[str, str, Any]:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_tool_is_a_function_with_one_text(provider: str) -> None:
-    name, description, schema = function_of(provider, told(provider, FIRST_TURN))
+    name, description, schema = function_of(provider, streamed_response(provider, FIRST_TURN))
     assert (name, description) == ("apply_patch", "Changes files")
     assert (schema["properties"], schema["required"]) == ({"input": {"type": "string"}}, ["input"])
 
 
 def test_openais_own_models_take_it_as_it_is() -> None:
-    body = told("openai_chat", FIRST_TURN | {"model": "gpt-5"})
+    body = streamed_response("openai_chat", FIRST_TURN | {"model": "gpt-5"})
     assert body["tools"] == [{"type": "custom", "custom": {"name": "apply_patch", "description": "Changes files"}}]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_the_call_and_its_result_go_back_with_the_history(provider: str) -> None:
-    match provider, told(provider, SECOND_TURN):
+    match provider, streamed_response(provider, SECOND_TURN):
         case "anthropic", {"messages": [_, {"content": [call]}, {"content": [result]}]}:
             assert (call["input"], result["tool_use_id"]) == ({"input": PATCH}, call["id"])
         case "gemini", {"contents": [_, {"parts": [{"functionCall": call}]}, {"parts": [{"functionResponse": result}]}]}:
@@ -86,7 +86,7 @@ def test_the_call_and_its_result_go_back_with_the_history(provider: str) -> None
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_whole_answer_calls_the_tool_with_its_text(provider: str) -> None:
     said = CODECS[provider].render_response(ANSWER, Request(model="m", messages=()))
-    heard = json.loads(responses.render_response(CODECS[provider].parse_response(said), asked(FIRST_TURN)))
+    heard = json.loads(responses.render_response(CODECS[provider].parse_response(said), rendered_request(FIRST_TURN)))
     assert [(item["type"], item["name"], item["input"]) for item in heard["output"]] == [("custom_tool_call", "apply_patch", PATCH)]
 
 
@@ -94,7 +94,7 @@ def test_a_whole_answer_calls_the_tool_with_its_text(provider: str) -> None:
 def test_a_streamed_answer_calls_the_tool_with_its_text(provider: str) -> None:
     speaker = CODECS[provider].StreamEncoder(Request(model="m", messages=(), stream=True))
     said = b"".join(speaker.encode(event) for event in events(ANSWER)) + speaker.finish()
-    decoder, encoder = CODECS[provider].StreamDecoder(), responses.StreamEncoder(asked(FIRST_TURN))
+    decoder, encoder = CODECS[provider].StreamDecoder(), responses.StreamEncoder(rendered_request(FIRST_TURN))
     heard = b"".join(encoder.encode(event) for event in [*decoder.feed(said), *decoder.finish()]) + encoder.finish()
     read = [json.loads(line[6:]) for line in heard.decode().splitlines() if line.startswith("data: ")]
     deltas = [event["delta"] for event in read if event["type"] == "response.custom_tool_call_input.delta"]

@@ -13,19 +13,19 @@ from google.genai import types
 from keys.models import ApiKey
 from projects.models import Project
 from proxy.formats import openai_embeddings
-from proxy.formats.gemini.embeddings import BatchEmbedCall, EmbedCall
-from proxy.formats.neutral import BadAnswer, BadRequest, Inexpressible, Usage
+from proxy.formats.gemini.embeddings import BatchEmbedContentsRequest, EmbedContentRequest
+from proxy.formats.neutral import InvalidRequest, InvalidUpstreamResponse, UnsupportedFeature, Usage
 from proxy.models import Credential
-from tests.live import LiveGateway, the_record
+from tests.live import LiveGateway, only_record
 from tests.upstream import LocalUpstream
 
 
 @pytest.fixture
 def key(demo_project: Project, upstream: LocalUpstream) -> str:
     credential = Credential(project=demo_project, slug="other", provider="compatible", base_url=upstream.url)
-    credential.store_secret("sk-provider-secret")
+    credential.set_secret("sk-provider-secret")
     credential.save()
-    return ApiKey.objects.mint(demo_project, "sdk")[1]
+    return ApiKey.objects.issue(demo_project, "sdk")[1]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def embeds(upstream: LocalUpstream) -> None:
         usage = {"prompt_tokens": 7, "total_tokens": 7}
         return web.json_response({"object": "list", "model": body["model"], "data": data[::-1], "usage": usage})
 
-    upstream.answer = answer
+    upstream.handler = answer
 
 
 def google(live_gateway: LiveGateway, key: str) -> genai.Client:
@@ -52,7 +52,7 @@ def gemini(live_gateway: LiveGateway, key: str) -> Iterator[genai.Client]:
 
 
 def sent(upstream: LocalUpstream) -> Any:
-    (call,) = upstream.calls
+    (call,) = upstream.requests
     assert call.path == "/v1/embeddings"
     return json.loads(call.body)
 
@@ -64,7 +64,7 @@ def test_googles_sdk_gets_vectors_of_an_openai_provider(gemini: genai.Client, up
     assert sent(upstream) == {"model": "m", "input": ["Hi", "Grüße"], "dimensions": 2}
     assert answer.sdk_http_response is not None and answer.sdk_http_response.headers is not None
     assert answer.sdk_http_response.headers["x-gateway-dropped"] == "taskType"
-    record = the_record()
+    record = only_record()
     assert (record.operation, record.outcome, record.prompt_tokens, record.output_tokens) == ("embed_batch", "ok", 7, 0)
     assert not record.estimated
 
@@ -76,48 +76,48 @@ def test_one_content_is_one_vector(live_gateway: LiveGateway, upstream: LocalUps
     assert answer.json() == {"embedding": {"values": [0.0, 0.5]}, "usageMetadata": {"promptTokenCount": 7}}
     assert sent(upstream) == {"model": "m", "input": ["Hi there"]}
     assert "x-gateway-dropped" not in answer.headers
-    assert the_record().operation == "embed"
+    assert only_record().operation == "embed"
 
 
-def test_an_error_comes_in_googles_words(gemini: genai.Client, upstream: LocalUpstream) -> None:
+def test_error_uses_google_error_format(gemini: genai.Client, upstream: LocalUpstream) -> None:
     async def answer(_asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.json_response({"error": {"message": "No such model.", "code": "model_not_found"}}, status=404)
 
-    upstream.answer = answer
+    upstream.handler = answer
     with pytest.raises(genai.errors.ClientError, match="NOT_FOUND") as refused:
         gemini.models.embed_content(model="other/m", contents="Hi")
     assert refused.value.message == "No such model."
-    assert the_record().outcome == "upstream_error"
+    assert only_record().outcome == "upstream_error"
 
 
-def test_what_is_no_text_is_refused_in_googles_words(gemini: genai.Client, upstream: LocalUpstream) -> None:
+def test_non_text_input_is_rejected_in_google_error_format(gemini: genai.Client, upstream: LocalUpstream) -> None:
     picture = types.Part.from_bytes(data=b"x", mime_type="image/png")
     with pytest.raises(genai.errors.ClientError, match="INVALID_ARGUMENT"):
         gemini.models.embed_content(model="other/m", contents=[types.Content(parts=[picture])])
-    assert upstream.calls == []
+    assert upstream.requests == []
 
 
-def test_the_demo_model_embeds_for_googles_sdk_within_what_was_held(live_gateway: LiveGateway, token: str) -> None:
+def test_demo_embeddings_for_google_sdk_stay_within_the_reservation(live_gateway: LiveGateway, token: str) -> None:
     with google(live_gateway, token) as client:
         answer = client.models.embed_content(model="demo/embed", contents=["Hi", "Hi", "Ho"])
         first, second, third = [embedding.values for embedding in answer.embeddings or []]
     assert first == second != third
-    record = the_record()
+    record = only_record()
     assert record.prompt_tokens == 6 and not record.estimated
 
 
-def test_fewer_vectors_than_texts_are_no_answer(gemini: genai.Client, upstream: LocalUpstream) -> None:
+def test_fewer_vectors_than_texts_is_an_invalid_response(gemini: genai.Client, upstream: LocalUpstream) -> None:
     async def answer(_asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.json_response({"data": [{"index": 0, "embedding": [0.5]}]})
 
-    upstream.answer = answer
+    upstream.handler = answer
     with pytest.raises(genai.errors.ServerError, match="1 embeddings for 2 texts"):
         gemini.models.embed_content(model="other/m", contents=["Hi", "Ho"])
 
 
 def test_settings_are_read_in_both_spellings() -> None:
-    call = EmbedCall(b'{"content": {"parts": [{"text": "x"}]}, "output_dimensionality": 8, "title": "T", "taskType": null}', "m")
-    assert (call.texts(), call.dimensions(), call.unsaid()) == (["x"], 8, ["title"])
+    call = EmbedContentRequest(b'{"content": {"parts": [{"text": "x"}]}, "output_dimensionality": 8, "title": "T", "taskType": null}', "m")
+    assert (call.texts(), call.dimensions(), call.unsupported_settings()) == (["x"], 8, ["title"])
 
 
 def one(text: str, **more: Any) -> dict[str, Any]:
@@ -127,25 +127,25 @@ def one(text: str, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("requests", "refusal"),
     [
-        ([one("x", outputDimensionality=8), one("y")], Inexpressible),
-        ([one("x", outputDimensionality=0)], BadRequest),
-        ([{"content": {"parts": []}}], Inexpressible),
-        ([{"content": {"parts": [{"text": 7}]}}], Inexpressible),
-        ([{"content": {}}], Inexpressible),
+        ([one("x", outputDimensionality=8), one("y")], UnsupportedFeature),
+        ([one("x", outputDimensionality=0)], InvalidRequest),
+        ([{"content": {"parts": []}}], UnsupportedFeature),
+        ([{"content": {"parts": [{"text": 7}]}}], UnsupportedFeature),
+        ([{"content": {}}], UnsupportedFeature),
     ],
 )
-def test_what_cannot_be_asked_of_another_provider_is_refused(requests: list[dict[str, Any]], refusal: type[BadRequest]) -> None:
-    call = BatchEmbedCall(json.dumps({"requests": requests}).encode(), "m")
+def test_unconvertible_embedding_settings_are_rejected(requests: list[dict[str, Any]], refusal: type[InvalidRequest]) -> None:
+    call = BatchEmbedContentsRequest(json.dumps({"requests": requests}).encode(), "m")
     with pytest.raises(refusal):
         call.texts(), call.dimensions()
 
 
-def test_vectors_in_base64_are_numbers_all_the_same() -> None:
+def test_base64_vectors_are_decoded() -> None:
     vectors, usage = openai_embeddings.parse_embed_response(b'{"data": [{"embedding": "AAAAPwAAgD8="}], "usage": {"prompt_tokens": 3}}')
     assert (vectors, usage) == ([[0.5, 1.0]], Usage(input=3))
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b'{"data": []}', b'{"data": [{"embedding": "A"}]}', b'{"data": [{"embedding": "AAAAAAAA"}]}'])
-def test_what_holds_no_vectors_is_no_answer(body: bytes) -> None:
-    with pytest.raises(BadAnswer):
+def test_response_without_vectors_is_invalid(body: bytes) -> None:
+    with pytest.raises(InvalidUpstreamResponse):
         openai_embeddings.parse_embed_response(body)

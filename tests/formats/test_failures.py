@@ -6,29 +6,29 @@ from typing import Any
 
 import pytest
 
-from proxy.conversion import CODECS, Conversion, ConversionMeter
-from proxy.formats.anthropic.relay import AnthropicCall
-from proxy.formats.codec import Incoming, Meter, Quirks
-from proxy.formats.completions import CompletionsCall
-from proxy.formats.gemini.relay import GeminiCall
+from proxy.conversion import CODECS, ConvertedRequest, ConvertedStreamMeter
+from proxy.formats.anthropic.relay import MessagesRequest
+from proxy.formats.codec import ClientRequest, Meter, Quirks
+from proxy.formats.completions import CreateCompletionRequest
+from proxy.formats.gemini.relay import GenerateContentRequest
 from proxy.formats.metering import INCOMPLETE
-from proxy.formats.neutral import Call, Failed, Failure, Message, Request, Text, Usage
-from proxy.formats.openai_chat.relay import ChatCall
-from proxy.formats.openai_embeddings import EmbeddingsCall
-from proxy.formats.openai_responses.relay import ResponsesCall
-from proxy.formats.sse import LONGEST_EVENT, EventSplitter, EventTooLong
-from proxy.relaying import answer_headers
-from tests.formats.scenarios import ANSWERS, events
+from proxy.formats.neutral import ApiError, Failed, Message, Request, RequestFacts, Text, Usage
+from proxy.formats.openai_chat.relay import ChatRequest
+from proxy.formats.openai_embeddings import CreateEmbeddingRequest
+from proxy.formats.openai_responses.relay import ResponsesRequest
+from proxy.formats.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLong
+from proxy.relaying import response_headers
+from tests.formats.scenarios import RESPONSES, events
 
 CLIENT = Request(model="m", messages=(Message(role="user", parts=(Text(text="Hi"),)),), stream=True)
-FAILURE = Failure(kind="server_error", code="overloaded", message="Too busy.", status=529)
-CALLS: dict[str, Incoming] = {
-    "openai_chat": ChatCall(b'{"model": "m", "messages": [{}], "stream": true}'),
-    "openai_responses": ResponsesCall(b'{"model": "m", "input": "x", "stream": true}'),
-    "anthropic": AnthropicCall(b'{"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "stream": true}'),
-    "gemini": GeminiCall(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True),
+FAILURE = ApiError(kind="server_error", code="overloaded", message="Too busy.", status=529)
+CLIENT_REQUESTS: dict[str, ClientRequest] = {
+    "openai_chat": ChatRequest(b'{"model": "m", "messages": [{}], "stream": true}'),
+    "openai_responses": ResponsesRequest(b'{"model": "m", "input": "x", "stream": true}'),
+    "anthropic": MessagesRequest(b'{"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "stream": true}'),
+    "gemini": GenerateContentRequest(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True),
 }
-ARRAY = GeminiCall(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True, array=True)
+ARRAY = GenerateContentRequest(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True, as_array=True)
 ERRORS = {
     "openai_chat": b'data: {"error": {"message": "Too busy."}}\n\n',
     "openai_responses": b'event: response.failed\ndata: {"type": "response.failed", "response": {"error": {"code": "x"}}}\n\n',
@@ -39,92 +39,92 @@ ERRORS = {
 
 def stream_of(name: str, scenario: str = "text") -> bytes:
     encoder = CODECS[name].StreamEncoder(CLIENT)
-    stream: bytes = b"".join(encoder.encode(event) for event in events(ANSWERS[scenario])) + encoder.finish()
+    stream: bytes = b"".join(encoder.encode(event) for event in events(RESPONSES[scenario])) + encoder.finish()
     return stream
 
 
-def metered(meter: Meter, stream: bytes) -> tuple[bytes, bool]:
+def meter_stream(meter: Meter, stream: bytes) -> tuple[bytes, bool]:
     return meter.feed(stream) + meter.finish(), meter.provider_failed
 
 
 # Errors in a stream -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", CLIENT_REQUESTS)
 @pytest.mark.parametrize("scenario", ["text", "parallel calls"])
-def test_a_sound_stream_is_no_failure(name: str, scenario: str) -> None:
+def test_complete_stream_is_not_a_failure(name: str, scenario: str) -> None:
     stream = stream_of(name, scenario)
-    meter = CALLS[name].meter()
-    passed, failed = metered(meter, stream)
-    assert not failed and meter.failure is None and passed
+    meter = CLIENT_REQUESTS[name].meter()
+    passed, failed = meter_stream(meter, stream)
+    assert not failed and meter.error is None and passed
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_words_about_errors_are_no_failure(name: str) -> None:
+@pytest.mark.parametrize("name", CLIENT_REQUESTS)
+def test_text_about_errors_is_not_a_failure(name: str) -> None:
     encoder = CODECS[name].StreamEncoder(CLIENT)
-    told = ANSWERS["text"].choices[0].parts[0]
+    told = RESPONSES["text"].choices[0].parts[0]
     assert isinstance(told, Text)
     text = 'event: error {"type": "error"} "response.failed" "error"'
-    stream = b"".join(encoder.encode(event) for event in events(ANSWERS["text"])) + encoder.finish()
+    stream = b"".join(encoder.encode(event) for event in events(RESPONSES["text"])) + encoder.finish()
     quoted = json.dumps(text)[1:-1].encode()
-    _, failed = metered(CALLS[name].meter(), stream.replace(b"quoted", quoted))
+    _, failed = meter_stream(CLIENT_REQUESTS[name].meter(), stream.replace(b"quoted", quoted))
     assert not failed
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_an_error_in_a_stream_passes_and_is_known(name: str) -> None:
+@pytest.mark.parametrize("name", CLIENT_REQUESTS)
+def test_error_in_stream_is_forwarded_and_detected(name: str) -> None:
     stream = stream_of(name)
     cut = stream.index(b"\n\n") + 2 if name != "gemini" else stream.index(b"\r\n\r\n") + 4
     broken = stream[:cut] + ERRORS[name]
-    assert metered(CALLS[name].meter(), broken) == (broken, True)
+    assert meter_stream(CLIENT_REQUESTS[name].meter(), broken) == (broken, True)
 
 
 @pytest.mark.parametrize("name", ["anthropic", "openai_responses"])
 def test_a_stream_without_its_last_event_is_a_failure(name: str) -> None:
     stream = stream_of(name)
     cut = stream[: stream[:-2].rindex(b"\n\n") + 2]
-    meter = CALLS[name].meter()
-    assert metered(meter, cut) == (cut, False)
-    assert meter.failure == INCOMPLETE
+    meter = CLIENT_REQUESTS[name].meter()
+    assert meter_stream(meter, cut) == (cut, False)
+    assert meter.error == INCOMPLETE
 
 
 # Failures told to the client ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_a_same_format_meter_tells_a_failure_in_its_own_dialect(name: str) -> None:
-    assert CALLS[name].meter().error_event(FAILURE, "req_1") == CODECS[name].error_event(FAILURE, "req_1")
+@pytest.mark.parametrize("name", CLIENT_REQUESTS)
+def test_passthrough_meter_renders_errors_in_the_client_format(name: str) -> None:
+    assert CLIENT_REQUESTS[name].meter().render_error_event(FAILURE, "req_1") == CODECS[name].render_error_event(FAILURE, "req_1")
 
 
-def converted(name: str, incoming: Incoming) -> tuple[ConversionMeter, bytes]:
+def converted_failure(name: str, incoming: ClientRequest) -> tuple[ConvertedStreamMeter, bytes]:
     """A meter whose provider has begun to answer and fails."""
-    meter = ConversionMeter(CODECS["anthropic"].StreamDecoder(), incoming.encoder(CLIENT))
+    meter = ConvertedStreamMeter(CODECS["anthropic"].StreamDecoder(), incoming.encoder(CLIENT))
     begun = stream_of("anthropic")
     passed = meter.feed(begun[: begun.index(b"event: content_block_stop")])
     passed += meter.feed(ERRORS["anthropic"]) + meter.finish()
-    assert meter.failure is not None and not meter.provider_failed
-    return meter, passed + meter.error_event(meter.failure, "req_1")
+    assert meter.error is not None and not meter.provider_failed
+    return meter, passed + meter.render_error_event(meter.error, "req_1")
 
 
-def test_a_responses_client_hears_of_the_failure_with_the_right_numbers() -> None:
-    _, heard = converted("openai_responses", CALLS["openai_responses"])
+def test_responses_error_event_continues_the_sequence_numbers() -> None:
+    _, heard = converted_failure("openai_responses", CLIENT_REQUESTS["openai_responses"])
     read = [json.loads(line[6:]) for line in heard.decode().splitlines() if line.startswith("data: ")]
     assert [event["sequence_number"] for event in read] == list(range(len(read)))
     assert [event["type"] for event in read[-2:]] == ["error", "response.failed"]
     assert read[-2]["error"]["request_id"] == "req_1"
 
 
-def test_an_array_that_fails_is_an_array_all_the_same() -> None:
-    _, heard = converted("gemini", ARRAY)
+def test_failed_array_stream_is_valid_json() -> None:
+    _, heard = converted_failure("gemini", ARRAY)
     assert json.loads(heard)[-1]["error"]["message"] == "Too busy."
     meter = ARRAY.meter()
-    relayed = meter.feed(stream_of("gemini")[: stream_of("gemini").index(b"\r\n\r\n") + 4]) + meter.error_event(FAILURE, "req_1")
+    relayed = meter.feed(stream_of("gemini")[: stream_of("gemini").index(b"\r\n\r\n") + 4]) + meter.render_error_event(FAILURE, "req_1")
     assert json.loads(relayed)[-1]["error"]["message"] == "Too busy."
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", CLIENT_REQUESTS)
 def test_a_converted_failure_names_the_request(name: str) -> None:
-    _, heard = converted(name, CALLS[name])
+    _, heard = converted_failure(name, CLIENT_REQUESTS[name])
     assert b"req_1" in heard and b"Too busy." in heard
 
 
@@ -134,7 +134,7 @@ class Reply:
 
 
 class Exchange:
-    def headers(self) -> dict[str, str]:
+    def gateway_headers(self) -> dict[str, str]:
         return {}
 
 
@@ -143,13 +143,18 @@ class Exchange:
     [
         (ARRAY, 200, "text/event-stream; charset=utf-8", "application/json"),
         (ARRAY, 400, "text/html", "text/html"),
-        (Conversion(CALLS["anthropic"], "anthropic", "openai_chat", Quirks()), 200, "application/json", "text/event-stream"),
-        (Conversion(ARRAY, "gemini", "anthropic", Quirks()), 200, "text/event-stream", "application/json"),
-        (Conversion(CALLS["anthropic"], "anthropic", "openai_chat", Quirks()), 503, "text/html", "application/json"),
+        (
+            ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks()),
+            200,
+            "application/json",
+            "text/event-stream",
+        ),
+        (ConvertedRequest(ARRAY, "gemini", "anthropic", Quirks()), 200, "text/event-stream", "application/json"),
+        (ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks()), 503, "text/html", "application/json"),
     ],
 )
-def test_a_stream_has_the_clients_content_type(incoming: Incoming, status: int, said: str, type: str) -> None:
-    headers: Any = answer_headers(Exchange(), incoming, Reply(status, said))  # type: ignore[arg-type]
+def test_a_stream_has_the_clients_content_type(incoming: ClientRequest, status: int, said: str, type: str) -> None:
+    headers: Any = response_headers(Exchange(), incoming, Reply(status, said))  # type: ignore[arg-type]
     assert headers["content-type"] == type
 
 
@@ -168,8 +173,8 @@ def test_a_stream_has_the_clients_content_type(incoming: Incoming, status: int, 
 def test_chat_usage_is_read_however_it_is_written(usage: dict[str, Any], text: bytes) -> None:
     stated = json.dumps(usage).encode()
     body = b'{"choices": [{"message": {"content": "%b"}, "delta": {"content": "%b"}}], "usage": %b}' % (text, text, stated)
-    assert CALLS["openai_chat"].measure(body) == (Usage(input=7, output=5), 0)
-    meter = CALLS["openai_chat"].meter()
+    assert CLIENT_REQUESTS["openai_chat"].measure(body) == (Usage(input=7, output=5), 0)
+    meter = CLIENT_REQUESTS["openai_chat"].meter()
     meter.feed(b"data: " + body + b"\n\n")
     assert meter.usage == Usage(input=7, output=5)
     assert CODECS["openai_chat"].StreamDecoder().feed(b"data: " + body.replace(b"\\ud800", b"x") + b"\n\n")
@@ -192,50 +197,50 @@ def test_chat_usage_is_read_however_it_is_written(usage: dict[str, Any], text: b
 )
 @pytest.mark.parametrize("text", ["hello", "\\ud800"])
 def test_usage_is_read_however_it_is_written(name: str, body: str, text: str) -> None:
-    assert CALLS[name].measure((body % text).encode()) == (Usage(input=7, output=5), 0)
+    assert CLIENT_REQUESTS[name].measure((body % text).encode()) == (Usage(input=7, output=5), 0)
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", CLIENT_REQUESTS)
 @pytest.mark.parametrize("body", [b"data: x\n\n" * 100, b'{"x": "' + b"y" * 891 + b'"}', b'{"choices": 5, "usage": 5}' + b" " * 900])
-def test_an_answer_that_cannot_be_read_counts_by_its_bytes(name: str, body: bytes) -> None:
-    usage, seen = CALLS[name].measure(body)
+def test_unreadable_response_is_counted_by_bytes(name: str, body: bytes) -> None:
+    usage, seen = CLIENT_REQUESTS[name].measure(body)
     assert usage is None and seen == -(-len(body) // 4)
 
 
 @pytest.mark.parametrize(
     "usage", [{"prompt_tokens": 7, "completion_tokens": "many"}, "many", {"prompt_tokens": 7, "completion_tokens": -1}]
 )
-def test_usage_that_cannot_be_read_does_not_hide_the_text(usage: Any) -> None:
+def test_unreadable_usage_does_not_hide_output_text(usage: Any) -> None:
     chat = {"choices": [{"message": {"content": "x" * 400}}], "usage": usage}
-    assert CALLS["openai_chat"].measure(json.dumps(chat).encode()) == (None, 100)
+    assert CLIENT_REQUESTS["openai_chat"].measure(json.dumps(chat).encode()) == (None, 100)
     text = {"choices": [{"text": "x" * 400}], "usage": usage}
-    assert CompletionsCall(b'{"model": "m", "prompt": "x"}').measure(json.dumps(text).encode()) == (None, 100)
+    assert CreateCompletionRequest(b'{"model": "m", "prompt": "x"}').measure(json.dumps(text).encode()) == (None, 100)
 
 
 def test_embeddings_without_usage_have_no_output_tokens() -> None:
-    assert EmbeddingsCall(b'{"model": "m", "input": "x"}').measure(b'{"data": [{"embedding": [1, 2]}]}') == (None, 0)
+    assert CreateEmbeddingRequest(b'{"model": "m", "input": "x"}').measure(b'{"data": [{"embedding": [1, 2]}]}') == (None, 0)
 
 
-def test_calls_count_in_a_converted_answer_without_usage() -> None:
-    plan = Conversion(CALLS["anthropic"], "anthropic", "openai_chat", Quirks())
+def test_tool_calls_count_as_output_without_usage() -> None:
+    plan = ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks())
     call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps({"a": "x" * 391})}}
     body = json.dumps({"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}).encode()
     assert plan.measure(body) == (None, 100)
 
 
-@pytest.mark.parametrize("name", CALLS)
+@pytest.mark.parametrize("name", CLIENT_REQUESTS)
 @pytest.mark.parametrize("scenario", ["text", "parallel calls"])
-def test_an_error_in_a_line_that_is_no_event_says_why_a_stream_ends(name: str, scenario: str) -> None:
+def test_error_outside_events_explains_the_end_of_the_stream(name: str, scenario: str) -> None:
     begun = stream_of(name, scenario).replace(b"\r\n", b"\n").split(b"\n\n")[:2]
     decoder = CODECS[name].StreamDecoder()
     seen = [*decoder.feed(b"\n\n".join([*begun, b'{"error": {"code": 503, "message": "Too busy."}}'])), *decoder.finish()]
-    assert isinstance(seen[-1], Failed) and seen[-1].failure.message == "Too busy."
+    assert isinstance(seen[-1], Failed) and seen[-1].error.message == "Too busy."
 
 
 # Events without bounds ----------------------------------------------------------------------------------------------------
 
 
-def test_an_event_that_never_ends_is_searched_once() -> None:
+def test_unterminated_event_is_scanned_once() -> None:
     splitter, begun = EventSplitter(), time.process_time()
     for _ in range(100_000):
         assert splitter.feed(b"0123456789") == []
@@ -244,24 +249,24 @@ def test_an_event_that_never_ends_is_searched_once() -> None:
     assert time.process_time() - begun < 3  # searching all of it each time takes minutes
 
 
-def test_an_event_beyond_all_bounds_is_an_error() -> None:
+def test_oversized_event_is_an_error() -> None:
     splitter = EventSplitter()
-    splitter.feed(b"x" * (LONGEST_EVENT + 1))
+    splitter.feed(b"x" * (MAX_EVENT_BYTES + 1))
     with pytest.raises(EventTooLong):
         splitter.feed(b"y")
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_a_decoder_fails_on_such_an_event_once(name: str) -> None:
+@pytest.mark.parametrize("name", CLIENT_REQUESTS)
+def test_decoder_fails_once_on_an_oversized_event(name: str) -> None:
     decoder = CODECS[name].StreamDecoder()
-    decoder.feed(b"x" * (LONGEST_EVENT + 1))
+    decoder.feed(b"x" * (MAX_EVENT_BYTES + 1))
     seen = [*decoder.feed(b"y"), *decoder.feed(b"\n\n"), *decoder.finish()]
-    assert [type(event) for event in seen] == [Failed] and "16 MiB" in seen[0].failure.message
+    assert [type(event) for event in seen] == [Failed] and "16 MiB" in seen[0].error.message
 
 
-@pytest.mark.parametrize("name", CALLS)
-def test_a_meter_passes_such_an_event_on(name: str) -> None:
-    meter, begun = CALLS[name].meter(), b"x" * (LONGEST_EVENT + 1)
+@pytest.mark.parametrize("name", CLIENT_REQUESTS)
+def test_meter_forwards_an_oversized_event(name: str) -> None:
+    meter, begun = CLIENT_REQUESTS[name].meter(), b"x" * (MAX_EVENT_BYTES + 1)
     passed = meter.feed(begun) + meter.feed(b"y" * 10) + meter.feed(b"z")
     assert (passed + meter.finish()).startswith(begun + b"y" * 10 + b"z")
 
@@ -270,7 +275,7 @@ def test_a_meter_passes_such_an_event_on(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["openai_responses", "anthropic", "gemini"])
-def test_what_is_held_for_a_converted_request_covers_what_the_demo_counts(name: str) -> None:
+def test_converted_reservation_covers_demo_token_count(name: str) -> None:
     tool: dict[str, Any] = {"name": "f", "description": "d" * 500}
     bodies: dict[str, dict[str, Any]] = {
         "openai_responses": {"model": "m", "input": [], "instructions": "x", "tools": [{"type": "custom", **tool}]},
@@ -291,7 +296,11 @@ def test_what_is_held_for_a_converted_request_covers_what_the_demo_counts(name: 
             case _:
                 body["contents"] += [{"role": "model" if last else "user", "parts": [{"text": "a"}]}]
     raw = json.dumps(body).encode()
-    parse: dict[str, Any] = {"openai_responses": ResponsesCall, "anthropic": AnthropicCall, "gemini": lambda raw: GeminiCall(raw, "m")}
-    plan = Conversion(parse[name](raw), name, "openai_chat", Quirks())
-    counted: Call = ChatCall(plan.upstream_body("m", None, Quirks())).call
-    assert plan.call.input_bound >= counted.input_bound
+    parse: dict[str, Any] = {
+        "openai_responses": ResponsesRequest,
+        "anthropic": MessagesRequest,
+        "gemini": lambda raw: GenerateContentRequest(raw, "m"),
+    }
+    plan = ConvertedRequest(parse[name](raw), name, "openai_chat", Quirks())
+    counted: RequestFacts = ChatRequest(plan.upstream_body("m", None, Quirks())).facts
+    assert plan.facts.max_input_tokens >= counted.max_input_tokens

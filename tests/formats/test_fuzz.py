@@ -9,29 +9,29 @@ from typing import Any
 
 import pytest
 
-from proxy.formats.anthropic import AnthropicCall
-from proxy.formats.codec import Incoming, Quirks
-from proxy.formats.gemini import GeminiCall
-from proxy.formats.neutral import BadAnswer, BadRequest, Failed, Finished
-from proxy.formats.openai_chat.relay import ChatCall
-from proxy.formats.openai_responses import ResponsesCall
-from tests.formats.golden.cells import ANSWERS, CLIENT, CODECS, REQUESTS
+from proxy.formats.anthropic import MessagesRequest
+from proxy.formats.codec import ClientRequest, Quirks
+from proxy.formats.gemini import GenerateContentRequest
+from proxy.formats.neutral import Failed, Finished, InvalidRequest, InvalidUpstreamResponse
+from proxy.formats.openai_chat.relay import ChatRequest
+from proxy.formats.openai_responses import ResponsesRequest
+from tests.formats.golden.cells import CLIENT_REQUEST, CODECS, REQUESTS, RESPONSES
 from tests.formats.golden.streams import stream_of
 from tests.formats.golden.words import FORMATS, Body
 
 ROUNDS = 600
 """For each format and kind: a second or less."""
 QUIRKS = Quirks()
-RELAYS: dict[str, Callable[[bytes], Incoming]] = {
-    "openai_chat": ChatCall,
-    "openai_responses": ResponsesCall,
-    "anthropic": AnthropicCall,
-    "gemini": lambda body: GeminiCall(body, "m", True),
+CLIENT_REQUEST_TYPES: dict[str, Callable[[bytes], ClientRequest]] = {
+    "openai_chat": ChatRequest,
+    "openai_responses": ResponsesRequest,
+    "anthropic": MessagesRequest,
+    "gemini": lambda body: GenerateContentRequest(body, "m", True),
 }
 NESTED: Any = json.loads("[" * 300 + "]" * 300)
-ODD: list[Any] = [None, True, -1, 0, 1e308, 10**400, 2**63, "", "x", "\ud800", "\x00", "tool_use"]
-ODD += [[], {}, [None], [[]], {"a": {}}, NESTED]
-DEEP = b"[" * 100_000
+ODD_VALUES: list[Any] = [None, True, -1, 0, 1e308, 10**400, 2**63, "", "x", "\ud800", "\x00", "tool_use"]
+ODD_VALUES += [[], {}, [None], [[]], {"a": {}}, NESTED]
+DEEP_VALUE = b"[" * 100_000
 DEEPEST_PLACE = 20
 formats = pytest.mark.parametrize("format", FORMATS)
 
@@ -47,11 +47,11 @@ def broken(format: str, scenarios: dict[str, Any]) -> Iterator[Body]:
     for _ in range(ROUNDS):
         body = copy.deepcopy(chance.choice(known))
         for _ in range(chance.randint(1, 4)):
-            spoil(body, chance)
+            mutate(body, chance)
         yield body
 
 
-def spoil(body: Any, chance: random.Random) -> None:
+def mutate(body: Any, chance: random.Random) -> None:
     """Breaks one place, which may be deep inside."""
     places = list(places_in(body))
     if not places:
@@ -61,7 +61,7 @@ def spoil(body: Any, chance: random.Random) -> None:
         case 0:
             del holder[key]
         case 1:
-            holder[key] = copy.deepcopy(chance.choice(ODD))
+            holder[key] = copy.deepcopy(chance.choice(ODD_VALUES))
         case 2:
             holder[key] = [holder[key]]
         case 3:
@@ -91,7 +91,7 @@ def texts_of(body: Body) -> Iterator[bytes]:
 
 
 @formats
-def test_a_broken_request_is_read_or_refused(format: str) -> None:
+def test_mutated_request_is_parsed_or_rejected(format: str) -> None:
     read = 0
     for body in broken(format, REQUESTS):
         for text in texts_of(body):
@@ -102,47 +102,56 @@ def test_a_broken_request_is_read_or_refused(format: str) -> None:
 def is_read(format: str, text: bytes) -> bool:
     try:
         request = CODECS[format].parse_request(text, "m", False)
-    except BadRequest as refusal:
+    except InvalidRequest as refusal:
         assert str(refusal)
         return False
     for codec in CODECS.values():
         try:
             json.dumps(codec.render_request(request, QUIRKS).body)
-        except BadRequest as refusal:
+        except InvalidRequest as refusal:
             assert str(refusal)
     return True
 
 
 @formats
-def test_a_broken_request_is_relayed_or_refused(format: str) -> None:
+def test_mutated_request_is_relayed_or_rejected(format: str) -> None:
     for body in broken(format, REQUESTS):
         for text in texts_of(body):
             try:
-                relayed = RELAYS[format](text)
-            except BadRequest as refusal:
+                relayed = CLIENT_REQUEST_TYPES[format](text)
+            except InvalidRequest as refusal:
                 assert str(refusal)
             else:
-                assert relayed.call.input_bound >= 0 and relayed.path("m")
+                assert relayed.facts.max_input_tokens >= 0 and relayed.path("m")
 
 
 @formats
 @pytest.mark.parametrize(
-    "text", [DEEP, b'{"messages":' + DEEP, b'{"contents":' + DEEP, b'{"input":' + DEEP, b"\x00", b"\xff{}", b"{" + b" " * 9]
+    "text",
+    [
+        DEEP_VALUE,
+        b'{"messages":' + DEEP_VALUE,
+        b'{"contents":' + DEEP_VALUE,
+        b'{"input":' + DEEP_VALUE,
+        b"\x00",
+        b"\xff{}",
+        b"{" + b" " * 9,
+    ],
 )
-def test_what_is_no_request_is_refused(format: str, text: bytes) -> None:
-    with pytest.raises(BadRequest):
+def test_non_request_body_is_rejected(format: str, text: bytes) -> None:
+    with pytest.raises(InvalidRequest):
         CODECS[format].parse_request(text, "m", False)
-    with pytest.raises(BadRequest):
-        RELAYS[format](text)
+    with pytest.raises(InvalidRequest):
+        CLIENT_REQUEST_TYPES[format](text)
 
 
 # Answers ------------------------------------------------------------------------------------------------------------------
 
 
 @formats
-def test_a_broken_answer_is_read_or_a_bad_answer(format: str) -> None:
+def test_mutated_response_is_parsed_or_invalid(format: str) -> None:
     read = 0
-    for body in broken(format, ANSWERS):
+    for body in broken(format, RESPONSES):
         for text in texts_of(body):
             read += is_answer(format, text)
     assert read > ROUNDS / 4
@@ -152,18 +161,18 @@ def is_answer(format: str, text: bytes) -> bool:
     assert CODECS[format].parse_error(500, text).message
     try:
         response = CODECS[format].parse_response(text)
-    except BadAnswer as refusal:
+    except InvalidUpstreamResponse as refusal:
         assert str(refusal)
         return False
     for codec in CODECS.values():
-        assert json.loads(codec.render_response(response, CLIENT))
+        assert json.loads(codec.render_response(response, CLIENT_REQUEST))
     return True
 
 
 @formats
-def test_a_broken_answer_is_measured(format: str) -> None:
-    relay = RELAYS[format](json.dumps(bodies(format, REQUESTS)[0]).encode())
-    for body in broken(format, ANSWERS):
+def test_mutated_response_is_measured(format: str) -> None:
+    relay = CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode())
+    for body in broken(format, RESPONSES):
         for text in texts_of(body):
             usage, seen = relay.measure(text)
             assert seen >= 0 and (usage is None or min(usage.prompt, usage.output) >= 0)
@@ -175,7 +184,7 @@ def test_a_broken_answer_is_measured(format: str) -> None:
 def broken_streams(format: str) -> Iterator[bytes]:
     """Events of a sound stream with something broken in one of them, one left out, doubled or cut."""
     chance = random.Random(format)
-    known = bodies(format, ANSWERS)
+    known = bodies(format, RESPONSES)
     for _ in range(ROUNDS):
         blank = b"\r\n\r\n" if format == "gemini" else b"\n\n"
         events = stream_of(format, chance.choice(known)).split(blank)[:-1]
@@ -195,37 +204,37 @@ def broken_event(event: bytes, chance: random.Random) -> list[bytes]:
             return [event[: len(event) // 2]]
         case _ if data.startswith(b"{"):
             body = json.loads(data)
-            spoil(body, chance)
+            mutate(body, chance)
             return [head + mark + json.dumps(body).encode()]
         case _:
             return [event + b"\x00"]
 
 
 @formats
-def test_a_broken_stream_is_told_to_its_end_in_every_dialect(format: str) -> None:
+def test_mutated_stream_is_encoded_to_its_end_in_every_format(format: str) -> None:
     for stream in broken_streams(format):
         decoder = CODECS[format].StreamDecoder()
         half = len(stream) // 2
         events = [*decoder.feed(stream[:half]), *decoder.feed(stream[half:]), *decoder.finish()]
         assert any(isinstance(event, Failed | Finished) for event in events)
         for codec in CODECS.values():
-            encoder = codec.StreamEncoder(CLIENT)
+            encoder = codec.StreamEncoder(CLIENT_REQUEST)
             assert b"".join(map(encoder.encode, events)) + encoder.finish()
 
 
 @formats
-def test_a_broken_stream_passes_a_meter_whole(format: str) -> None:
-    relay = RELAYS[format](json.dumps(bodies(format, REQUESTS)[0]).encode())
+def test_mutated_stream_passes_a_meter_unchanged(format: str) -> None:
+    relay = CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode())
     for stream in broken_streams(format):
         meter = relay.meter()
         half = len(stream) // 2
         passed = meter.feed(stream[:half]) + meter.feed(stream[half:]) + meter.finish()
-        assert meter.output_seen >= 0 and (passed.startswith(stream.rstrip()) or format == "openai_chat")
+        assert meter.output_tokens >= 0 and (passed.startswith(stream.rstrip()) or format == "openai_chat")
 
 
 @formats
-@pytest.mark.parametrize("stream", [b"data: " + DEEP + b"\n\n", b"data: {\x00}\n\n", b'data: {"type": "\\ud800"}\n\n', DEEP])
-def test_what_is_no_stream_fails_and_passes(format: str, stream: bytes) -> None:
-    decoder, meter = CODECS[format].StreamDecoder(), RELAYS[format](json.dumps(bodies(format, REQUESTS)[0]).encode()).meter()
+@pytest.mark.parametrize("stream", [b"data: " + DEEP_VALUE + b"\n\n", b"data: {\x00}\n\n", b'data: {"type": "\\ud800"}\n\n', DEEP_VALUE])
+def test_non_stream_body_fails_decoding_and_passes_the_meter(format: str, stream: bytes) -> None:
+    decoder, meter = CODECS[format].StreamDecoder(), CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode()).meter()
     assert isinstance([*decoder.feed(stream), *decoder.finish()][-1], Failed)
     assert (meter.feed(stream) + meter.finish()).startswith(stream)

@@ -12,15 +12,14 @@ from msgspec.structs import replace
 
 from proxy.formats import gemini
 from proxy.formats.codec import Quirks
-from proxy.formats.gemini.parts import seal, unseal
+from proxy.formats.gemini.parts import add_origin, split_origin
 from proxy.formats.neutral import (
-    BadAnswer,
-    BadRequest,
+    ApiError,
     Choice,
-    Failure,
     File,
     Image,
-    Inexpressible,
+    InvalidRequest,
+    InvalidUpstreamResponse,
     Message,
     Opaque,
     Reasoning,
@@ -35,6 +34,7 @@ from proxy.formats.neutral import (
     ToolCall,
     ToolChoice,
     ToolResult,
+    UnsupportedFeature,
     Usage,
 )
 
@@ -43,7 +43,7 @@ USER = Message(role="user", parts=(Text(text="Hi"),))
 WEATHER = Tool(name="weather", schema={"type": "object", "properties": {"city": {"type": "string"}}})
 
 
-def asked(*messages: Message, **more: Any) -> Request:
+def request_body(*messages: Message, **more: Any) -> Request:
     return Request(**{"model": MODEL, "messages": messages or (USER,)} | more)
 
 
@@ -56,7 +56,7 @@ def rendered(request: Request, quirks: Quirks | None = None) -> dict[str, Any]:
 
 
 def contents(*messages: Message, model: str = MODEL) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = rendered(asked(*messages, model=model))["contents"]
+    found: list[dict[str, Any]] = rendered(request_body(*messages, model=model))["contents"]
     return found
 
 
@@ -68,7 +68,7 @@ def results(*parts: Any) -> Message:
     return Message(role="user", parts=parts)
 
 
-def answered(*parts: dict[str, Any], **more: Any) -> dict[str, Any]:
+def parsed_response(*parts: dict[str, Any], **more: Any) -> dict[str, Any]:
     candidate = {"content": {"parts": list(parts), "role": "model"}, "finishReason": "STOP"} | more
     return {"candidates": [candidate], "responseId": "r1", "modelVersion": MODEL}
 
@@ -80,7 +80,7 @@ def choice_of(answer: dict[str, Any]) -> Choice:
 # Requests of clients ------------------------------------------------------------------------------------------------------
 
 
-def test_snake_case_and_camel_case_say_the_same() -> None:
+def test_snake_case_and_camel_case_are_equivalent() -> None:
     snake = {
         "contents": {"role": "user", "parts": {"inline_data": {"mime_type": "image/png", "data": "iVBO"}}},
         "system_instruction": {"parts": [{"text": "Be brief."}]},
@@ -145,7 +145,7 @@ def test_a_result_is_its_text(response: dict[str, Any], text: str, is_error: boo
     assert isinstance(part, ToolResult) and part.content == (Text(text=text),) and part.is_error is is_error
 
 
-def test_what_only_google_knows_is_kept_with_its_origin() -> None:
+def test_google_only_content_is_kept_as_opaque() -> None:
     code = {"executableCode": {"language": "PYTHON", "code": "1"}, "thoughtSignature": "c2ln"}
     request = parsed(
         contents=[{"role": "model", "parts": [code]}],
@@ -153,14 +153,14 @@ def test_what_only_google_knows_is_kept_with_its_origin() -> None:
         safetySettings=[],
         generationConfig={"speechConfig": {}},
     )
-    assert request.messages[0].parts == (Opaque(origin="gemini", what="executableCode", value=code),)
-    assert request.tools == (ServerTool(origin="gemini", what="googleSearch", value={"googleSearch": {}}),)
-    assert set(request.extras) == {"safetySettings", "speechConfig"}
+    assert request.messages[0].parts == (Opaque(origin="gemini", kind="executableCode", value=code),)
+    assert request.tools == (ServerTool(origin="gemini", kind="googleSearch", value={"googleSearch": {}}),)
+    assert set(request.unmapped_settings) == {"safetySettings", "speechConfig"}
     body = rendered(request)
     assert body["contents"][1]["parts"] == [code] and body["tools"] == [{"googleSearch": {}}]
 
 
-def test_a_cached_prefix_is_not_lost_in_silence() -> None:
+def test_cached_content_reference_is_not_dropped_silently() -> None:
     (tool,) = parsed(cachedContent="cachedContents/1").tools
     assert isinstance(tool, ServerTool) and tool.origin == "gemini"
     assert rendered(parsed(cachedContent="cachedContents/1"))["cachedContent"] == "cachedContents/1"
@@ -170,8 +170,8 @@ def test_a_cached_prefix_is_not_lost_in_silence() -> None:
     "body",
     [b"", b"[]", b"{}", b"nope", b'{"contents": 1}', b'{"contents": [{"role": "system", "parts": []}]}', b'{"contents": [{"parts": [1]}]}'],
 )
-def test_what_is_no_request_is_refused(body: bytes) -> None:
-    with pytest.raises(BadRequest):
+def test_non_request_body_is_rejected(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
         gemini.parse_request(body, MODEL)
 
 
@@ -184,7 +184,7 @@ def test_neighbours_of_a_role_merge_and_the_user_comes_first() -> None:
     assert turns[1]["parts"] == [{"text": "Hello"}, {"text": "!"}]
 
 
-def test_every_call_has_its_result_in_the_next_turn() -> None:
+def test_every_call_gets_a_result_in_the_next_turn() -> None:
     calls = assistant(ToolCall(id="a", name="f", arguments='{"x":1}'), ToolCall(id="b", name="g"))
     turns = contents(USER, calls, results(ToolResult(call_id="b", content=(Text(text="two"),)), Text(text="go on")))
     assert turns[2]["parts"] == [
@@ -200,12 +200,12 @@ def test_repeated_ids_are_linked_in_order_and_not_sent() -> None:
     assert [part["functionResponse"] for part in turns[2]["parts"]] == [{"name": "f", "response": {"result": text}} for text in "12"]
 
 
-def test_a_result_of_no_call_is_refused() -> None:
-    with pytest.raises(Inexpressible):
+def test_result_without_a_call_is_rejected() -> None:
+    with pytest.raises(UnsupportedFeature):
         contents(USER, assistant(Text(text="Hm")), results(ToolResult(call_id="x")))
 
 
-def test_arguments_that_are_no_object_are_kept() -> None:
+def test_non_object_arguments_are_preserved() -> None:
     turns = contents(USER, assistant(ToolCall(id="a", name="f", arguments="[1")))
     assert turns[1]["parts"] == [{"functionCall": {"id": "a", "name": "f", "args": {"_raw": "[1"}}}]
 
@@ -220,15 +220,15 @@ def test_gemini_3_gets_a_signature_on_the_first_call_of_a_turn() -> None:
 
 
 @pytest.mark.parametrize(("model", "inside"), [("gemini-3-flash", True), (MODEL, False)])
-def test_pictures_of_a_result_stand_in_it_from_gemini_3_on(model: str, inside: bool) -> None:
-    result = ToolResult(call_id="a", content=(Text(text="see"), Image(mime="image/png", data="iVBO")))
+def test_result_images_are_nested_from_gemini_3_on(model: str, inside: bool) -> None:
+    result = ToolResult(call_id="a", content=(Text(text="see"), Image(media_type="image/png", data="iVBO")))
     parts = contents(USER, assistant(ToolCall(id="a", name="f")), results(result), model=model)[2]["parts"]
     picture = {"inlineData": {"mimeType": "image/png", "data": "iVBO"}}
     assert parts[0]["functionResponse"].get("parts") == ([picture] if inside else None)
     assert parts[1:] == ([] if inside else [picture])
 
 
-def test_thoughts_of_others_are_left_out_and_own_ones_come_back_exactly() -> None:
+def test_foreign_thinking_is_dropped_and_own_thinking_round_trips() -> None:
     turn = assistant(
         Thinking(text="mine", origin="gemini"), Thinking(text="theirs", signature="s", origin="anthropic"),
         Thinking(signature="c2ln", origin="gemini"), Text(text="So"),
@@ -250,13 +250,13 @@ def test_thoughts_of_others_are_left_out_and_own_ones_come_back_exactly() -> Non
     ],
 )
 def test_effort_is_a_budget_or_a_level(model: str, reasoning: Reasoning, config: dict[str, Any]) -> None:
-    assert rendered(asked(model=model, reasoning=reasoning))["generationConfig"] == {"thinkingConfig": config}
+    assert rendered(request_body(model=model, reasoning=reasoning))["generationConfig"] == {"thinkingConfig": config}
 
 
-def test_settings_without_words_are_named() -> None:
-    request = asked(
+def test_unsupported_settings_are_reported_as_dropped() -> None:
+    request = request_body(
         stop=tuple("abcdef"), user="u", parallel_tool_calls=False, seed=1, top_p=0.5, tools=(replace(WEATHER, strict=True),),
-        extras={"logit_bias": {}},
+        unmapped_settings={"logit_bias": {}},
     )  # fmt: skip
     result = gemini.render_request(request, Quirks(unsupported=frozenset(("seed",))))
     assert sorted(result.dropped) == ["logit_bias", "parallel_tool_calls", "seed", "stop", "strict", "user"]
@@ -266,7 +266,7 @@ def test_settings_without_words_are_named() -> None:
 def test_tools_and_formats_go_as_json_schema() -> None:
     schema = {"type": "object", "additionalProperties": False}
     choice = ToolChoice(mode="required", names=("weather",))
-    body = rendered(asked(tools=(WEATHER,), tool_choice=choice, response_format=ResponseFormat(schema=schema)))
+    body = rendered(request_body(tools=(WEATHER,), tool_choice=choice, response_format=ResponseFormat(schema=schema)))
     assert body["tools"][0]["functionDeclarations"][0]["parametersJsonSchema"] == WEATHER.schema
     assert body["toolConfig"] == {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["weather"]}}
     assert body["generationConfig"] == {"responseMimeType": "application/json", "responseJsonSchema": schema}
@@ -276,13 +276,13 @@ def test_tools_and_formats_go_as_json_schema() -> None:
     "more",
     [
         {"tools": (Tool(name="1st"),)},
-        {"tools": (ServerTool(origin="anthropic", what="web_search", value={}),)},
+        {"tools": (ServerTool(origin="anthropic", kind="web_search", value={}),)},
         {"messages": (Message(role="user", parts=(File(file_id="file-1", origin="openai_chat"),)),)},
     ],
 )
-def test_what_gemini_has_no_words_for_is_refused(more: dict[str, Any]) -> None:
-    with pytest.raises(Inexpressible):
-        rendered(asked(**more))
+def test_unsupported_content_is_rejected(more: dict[str, Any]) -> None:
+    with pytest.raises(UnsupportedFeature):
+        rendered(request_body(**more))
 
 
 # Answers ------------------------------------------------------------------------------------------------------------------
@@ -290,12 +290,12 @@ def test_what_gemini_has_no_words_for_is_refused(more: dict[str, Any]) -> None:
 
 def test_calls_without_ids_get_them_and_stop_means_tool_calls() -> None:
     call = {"functionCall": {"name": "f", "args": {"a": 1}}}
-    choice = choice_of(answered(call | {"thoughtSignature": "c2ln"}, call))
+    choice = choice_of(parsed_response(call | {"thoughtSignature": "c2ln"}, call))
     first, second = choice.parts
     assert isinstance(first, ToolCall) and isinstance(second, ToolCall)
     assert first.id != second.id and first.id.startswith("call_")
     assert (first.signature, first.origin, first.arguments) == ("c2ln", "gemini", '{"a":1}')
-    assert choice.finish == "tool_calls"
+    assert choice.finish_reason == "tool_calls"
 
 
 @pytest.mark.parametrize(
@@ -308,8 +308,8 @@ def test_calls_without_ids_get_them_and_stop_means_tool_calls() -> None:
         ({"candidates": [{"content": {"parts": [{}, {"text": "Hi"}]}}]}, "stop"),
     ],
 )
-def test_answers_that_say_little(answer: dict[str, Any], finish: str) -> None:
-    assert choice_of(answer).finish == finish
+def test_minimal_responses(answer: dict[str, Any], finish: str) -> None:
+    assert choice_of(answer).finish_reason == finish
 
 
 @pytest.mark.parametrize(
@@ -333,19 +333,19 @@ def test_answers_that_say_little(answer: dict[str, Any], finish: str) -> None:
     ],
 )  # fmt: skip
 def test_usage_in_disjoint_buckets(metadata: Any, usage: Usage | None) -> None:
-    body = json.dumps(answered({"text": "Hi"}) | {"usageMetadata": metadata}).encode()
+    body = json.dumps(parsed_response({"text": "Hi"}) | {"usageMetadata": metadata}).encode()
     assert gemini.parse_response(body).usage == usage
-    assert gemini.GeminiCall(b'{"contents":[{}]}', MODEL).measure(body)[0] == usage
+    assert gemini.GenerateContentRequest(b'{"contents":[{}]}', MODEL).measure(body)[0] == usage
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", b"{}", b"[]", b'{"error": {"message": "no"}}', b'{"candidates": 1}'])
-def test_what_is_no_answer(body: bytes) -> None:
-    with pytest.raises(BadAnswer):
+def test_invalid_response_bodies(body: bytes) -> None:
+    with pytest.raises(InvalidUpstreamResponse):
         gemini.parse_response(body)
 
 
-def test_an_answer_comes_through_the_hub_unchanged() -> None:
-    answer = answered(
+def test_response_round_trips_through_neutral_types() -> None:
+    answer = parsed_response(
         {"text": "Hm", "thought": True},
         {"text": "So", "thoughtSignature": "c2ln"},
         {"functionCall": {"id": "1", "name": "f", "args": {"a": 1}}, "thoughtSignature": "c2ln"},
@@ -354,17 +354,17 @@ def test_an_answer_comes_through_the_hub_unchanged() -> None:
         groundingMetadata={"webSearchQueries": ["x"]},
     ) | {"usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2, "totalTokenCount": 7}}
     response = gemini.parse_response(json.dumps(answer).encode())
-    assert json.loads(gemini.render_response(response, asked())) == answer
+    assert json.loads(gemini.render_response(response, request_body())) == answer
 
 
 def test_an_answer_of_another_format() -> None:
     parts = (
         Refusal(text="No."),
         ToolCall(id="1", name="f", arguments="not json"),
-        Opaque(origin="anthropic", what="server_tool_use", value={"secret": 1}),
+        Opaque(origin="anthropic", kind="server_tool_use", value={"secret": 1}),
     )
-    response = Response(id="x", model="claude", choices=(Choice(parts=parts, finish="content_filter"),))
-    candidate = json.loads(gemini.render_response(response, asked()))["candidates"][0]
+    response = Response(id="x", model="claude", choices=(Choice(parts=parts, finish_reason="content_filter"),))
+    candidate = json.loads(gemini.render_response(response, request_body()))["candidates"][0]
     assert candidate["content"]["parts"] == [{"text": "No."}, {"functionCall": {"id": "1", "name": "f", "args": {"_raw": "not json"}}}]
     assert candidate["finishReason"] == "SAFETY"
 
@@ -373,18 +373,18 @@ def test_an_answer_of_another_format() -> None:
     "thought",
     [Thinking(text="Hm", signature="sig/+", origin="anthropic"), Thinking(redacted="blob", origin="anthropic")],
 )
-def test_a_foreign_signature_makes_the_round_through_the_client(thought: Thinking) -> None:
+def test_foreign_signature_round_trips_through_the_client(thought: Thinking) -> None:
     response = Response(id="x", model="m", choices=(Choice(parts=(thought,)),))
-    content = json.loads(gemini.render_response(response, asked()))["candidates"][0]["content"]
+    content = json.loads(gemini.render_response(response, request_body()))["candidates"][0]["content"]
     base64.b64decode(content["parts"][0]["thoughtSignature"], validate=True)
     assert parsed(contents=[content]).messages[0].parts == (thought,)
 
 
 @pytest.mark.parametrize("origin", ["openai_chat", "openai_responses", "anthropic"])
 def test_signatures_survive_the_url_safe_alphabet(origin: Any) -> None:
-    sealed = seal("??>>~~", origin).replace("+", "-").replace("/", "_").rstrip("=")
-    assert unseal(sealed) == ("??>>~~", origin)
-    assert unseal(seal("own", "gemini")) == ("own", "gemini")
+    sealed = add_origin("??>>~~", origin).replace("+", "-").replace("/", "_").rstrip("=")
+    assert split_origin(sealed) == ("??>>~~", origin)
+    assert split_origin(add_origin("own", "gemini")) == ("own", "gemini")
 
 
 # Errors -------------------------------------------------------------------------------------------------------------------
@@ -413,12 +413,12 @@ def test_errors_of_all_shapes(status: int, body: bytes, kind: str, now: int, mes
     assert (failure.kind, failure.status, failure.message) == (kind, now, message)
 
 
-def test_an_error_in_googles_words() -> None:
-    failure = Failure(kind="rate_limit", code="insufficient_quota", message="Spent.", param="model", status=429)
+def test_error_uses_google_error_format() -> None:
+    failure = ApiError(kind="rate_limit", code="insufficient_quota", message="Spent.", param="model", status=429)
     error = json.loads(gemini.render_error(failure, "req-1"))["error"]
     assert (error["code"], error["status"], error["message"]) == (429, "RESOURCE_EXHAUSTED", "Spent.")
     assert {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "req-1"} in error["details"]
-    assert gemini.error_event(failure, "req-1").startswith(b'data: {"error":')
+    assert gemini.render_error_event(failure, "req-1").startswith(b'data: {"error":')
 
 
 # Anything at all ----------------------------------------------------------------------------------------------------------
@@ -438,5 +438,5 @@ CONTENT: Any = st.fixed_dictionaries({"role": st.sampled_from(["user", "model", 
 
 @given(st.lists(CONTENT | JSON, max_size=3), JSON)
 def test_any_request_is_rendered_or_refused(turns: Any, settings: Any) -> None:
-    with suppress(BadRequest):
+    with suppress(InvalidRequest):
         json.dumps(rendered(gemini.parse_request(json.dumps({"contents": turns, "generationConfig": settings}).encode(), MODEL)))

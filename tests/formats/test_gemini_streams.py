@@ -12,14 +12,20 @@ from hypothesis import strategies as st
 
 from proxy.formats import gemini
 from proxy.formats.codec import Quirks
-from proxy.formats.gemini.embeddings import BatchEmbedCall, CountTokensCall, EmbedCall, parse_embed_response, render_embed_request
+from proxy.formats.gemini.embeddings import (
+    BatchEmbedContentsRequest,
+    CountTokensRequest,
+    EmbedContentRequest,
+    parse_embed_response,
+    render_embed_request,
+)
 from proxy.formats.neutral import (
-    BadAnswer,
-    BadRequest,
+    ApiError,
     Event,
     Failed,
-    Failure,
     Finished,
+    InvalidRequest,
+    InvalidUpstreamResponse,
     PartDelta,
     PartEnded,
     PartSigned,
@@ -29,9 +35,9 @@ from proxy.formats.neutral import (
     Thinking,
     ToolCall,
     Usage,
-    UsageSeen,
+    UsageReported,
 )
-from tests.formats.test_gemini import JSON, MODEL, PART, answered, asked
+from tests.formats.test_gemini import JSON, MODEL, PART, parsed_response, request_body
 
 
 def sse(*chunks: dict[str, Any]) -> bytes:
@@ -47,7 +53,7 @@ def decoded(stream: bytes, cuts: Iterable[int] = ()) -> list[Event]:
 
 
 def encoded(events: list[Event], array: bool = False) -> bytes:
-    encoder = gemini.StreamEncoder(asked(), array=array)
+    encoder = gemini.StreamEncoder(request_body(), as_array=array)
     return b"".join(map(encoder.encode, events)) + encoder.finish()
 
 
@@ -58,13 +64,13 @@ def chunks_in(stream: bytes) -> list[dict[str, Any]]:
 # Streams ------------------------------------------------------------------------------------------------------------------
 
 STREAM = sse(
-    answered({"text": "Let me ", "thought": True}, finishReason=None),
-    answered({"text": "see", "thought": True}, finishReason=None),
-    answered({"text": "Grüß"}, finishReason=None) | {"usageMetadata": {"promptTokenCount": 9, "cachedContentTokenCount": 2}},
-    answered(
+    parsed_response({"text": "Let me ", "thought": True}, finishReason=None),
+    parsed_response({"text": "see", "thought": True}, finishReason=None),
+    parsed_response({"text": "Grüß"}, finishReason=None) | {"usageMetadata": {"promptTokenCount": 9, "cachedContentTokenCount": 2}},
+    parsed_response(
         {"text": " Gott"}, {"functionCall": {"name": "f", "args": {"x": "ü"}, "id": "1"}, "thoughtSignature": "c2ln"}, finishReason=None
     ),
-    answered({"text": ""})
+    parsed_response({"text": ""})
     | {"usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 5, "thoughtsTokenCount": 3, "totalTokenCount": 17}},
 )
 EVENTS: list[Event] = [
@@ -75,16 +81,16 @@ EVENTS: list[Event] = [
     PartEnded(choice=0, index=0),
     PartStarted(choice=0, index=1, part=Text()),
     PartDelta(choice=0, index=1, text="Grüß"),
-    UsageSeen(usage=Usage(input=7, cache_read=2, output=3, estimated=True)),
+    UsageReported(usage=Usage(input=7, cache_read=2, output=3, estimated=True)),
     PartDelta(choice=0, index=1, text=" Gott"),
     PartEnded(choice=0, index=1),
     PartStarted(choice=0, index=2, part=ToolCall(id="1", name="f", origin="gemini")),
     PartSigned(choice=0, index=2, signature="c2ln"),
     PartDelta(choice=0, index=2, text='{"x":"ü"}'),
     PartEnded(choice=0, index=2),
-    UsageSeen(usage=Usage(input=7, cache_read=2, output=5, estimated=True)),
-    UsageSeen(usage=Usage(input=7, cache_read=2, output=8, reasoning=3)),
-    Finished(choice=0, finish="tool_calls"),
+    UsageReported(usage=Usage(input=7, cache_read=2, output=5, estimated=True)),
+    UsageReported(usage=Usage(input=7, cache_read=2, output=8, reasoning=3)),
+    Finished(choice=0, finish_reason="tool_calls"),
 ]
 
 
@@ -98,10 +104,12 @@ def test_line_ends_comments_and_junk_make_no_difference() -> None:
     assert decoded(noisy) == EVENTS
 
 
-def test_a_reason_in_every_chunk_ends_nothing() -> None:
-    events = decoded(sse(answered({"text": "a"}), answered({"text": "b"}), answered({"text": "c"}, finishReason="MAX_TOKENS")))
+def test_finish_reason_in_every_chunk_does_not_end_the_stream() -> None:
+    events = decoded(
+        sse(parsed_response({"text": "a"}), parsed_response({"text": "b"}), parsed_response({"text": "c"}, finishReason="MAX_TOKENS"))
+    )
     assert [event.text for event in events if isinstance(event, PartDelta)] == ["a", "b", "c"]
-    assert events[-1] == Finished(choice=0, finish="length")
+    assert events[-1] == Finished(choice=0, finish_reason="length")
 
 
 def test_arguments_in_pieces_are_put_together() -> None:
@@ -111,7 +119,7 @@ def test_arguments_in_pieces_are_put_together() -> None:
         {"partialArgs": [{"jsonPath": "$.a.b[1]", "stringValue": "y"}, {"jsonPath": "$['n']", "numberValue": 2}], "willContinue": True},
         {},
     ]
-    events = decoded(sse(*(answered({"functionCall": piece}) for piece in pieces), answered({"functionCall": {"name": "g"}})))
+    events = decoded(sse(*(parsed_response({"functionCall": piece}) for piece in pieces), parsed_response({"functionCall": {"name": "g"}})))
     assert [json.loads(event.text) for event in events if isinstance(event, PartDelta)] == [{"a": {"b": [None, "xy"]}, "n": 2}]
     assert [event.part.name for event in events if isinstance(event, PartStarted) and isinstance(event.part, ToolCall)] == ["f", "g"]
 
@@ -119,7 +127,7 @@ def test_arguments_in_pieces_are_put_together() -> None:
 @pytest.mark.parametrize(
     ("stream", "kind", "status"),
     [
-        (sse(answered({"text": "Hel"}, finishReason=None)), "network", 502),
+        (sse(parsed_response({"text": "Hel"}, finishReason=None)), "network", 502),
         (b"", "network", 502),
         (b"<html>\n\n<body>Bad gateway", "server_error", 502),
         (sse({"error": {"code": 503, "message": "Overloaded", "status": "UNAVAILABLE"}}), "server_error", 503),
@@ -128,12 +136,12 @@ def test_arguments_in_pieces_are_put_together() -> None:
 )
 def test_streams_that_fail(stream: bytes, kind: str, status: int) -> None:
     last = decoded(stream)[-1]
-    assert isinstance(last, Failed) and (last.failure.kind, last.failure.status) == (kind, status)
+    assert isinstance(last, Failed) and (last.error.kind, last.error.status) == (kind, status)
 
 
 def test_a_blocked_prompt_is_an_answer_in_a_stream_too() -> None:
     events = decoded(sse({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 3}}))
-    assert events[1:] == [UsageSeen(usage=Usage(input=3)), Finished(choice=0, finish="content_filter")]
+    assert events[1:] == [UsageReported(usage=Usage(input=3)), Finished(choice=0, finish_reason="content_filter")]
 
 
 def test_a_call_goes_out_whole_and_the_last_chunk_ends_the_answer() -> None:
@@ -145,15 +153,15 @@ def test_a_call_goes_out_whole_and_the_last_chunk_ends_the_answer() -> None:
     assert len({chunk["responseId"] for chunk in chunks}) == 1
 
 
-def test_what_is_encoded_reads_the_same_again() -> None:
-    again = [event for event in decoded(encoded(EVENTS)) if not isinstance(event, Started | UsageSeen)]
-    assert again == [event for event in EVENTS if not isinstance(event, Started | UsageSeen)]
+def test_encoded_events_decode_to_the_same_events() -> None:
+    again = [event for event in decoded(encoded(EVENTS)) if not isinstance(event, Started | UsageReported)]
+    assert again == [event for event in EVENTS if not isinstance(event, Started | UsageReported)]
 
 
 def test_an_array_stream_is_json() -> None:
     assert json.loads(encoded(EVENTS, array=True))[-1]["candidates"][0]["finishReason"] == "STOP"
-    failure = Failure(kind="timeout", code="timeout", message="Slow", status=504)
-    assert json.loads(encoded([*EVENTS[:6], Failed(failure=failure)], array=True))[-1]["error"]["status"] == "DEADLINE_EXCEEDED"
+    failure = ApiError(kind="timeout", code="timeout", message="Slow", status=504)
+    assert json.loads(encoded([*EVENTS[:6], Failed(error=failure)], array=True))[-1]["error"]["status"] == "DEADLINE_EXCEEDED"
 
 
 # Relaying -----------------------------------------------------------------------------------------------------------------
@@ -161,11 +169,11 @@ def test_an_array_stream_is_json() -> None:
 
 def test_a_request_is_relayed_byte_for_byte_but_for_the_limit() -> None:
     body = b'{ "contents":[{"parts":[{"text":"Hi"}]}], "generation_config": {"max_output_tokens": 9, "new": {"x": 1.50}}, "odd":1e2 }'
-    call = gemini.GeminiCall(body, "a/b", stream=True)
+    call = gemini.GenerateContentRequest(body, "a/b", stream=True)
     assert call.upstream_body("other", None, Quirks()) == body
     limited = call.upstream_body("other", 5, Quirks())
     assert json.loads(limited)["generation_config"] == {"new": {"x": 1.5}, "maxOutputTokens": 5} and b"1.50" in limited
-    assert call.call.output_limit == 9
+    assert call.facts.max_output_tokens == 9
     assert call.path("a/b") == "/v1beta/models/a%2Fb:streamGenerateContent?alt=sse"
     assert gemini.request_path("m", False) == "/v1beta/models/m:generateContent"
 
@@ -173,36 +181,39 @@ def test_a_request_is_relayed_byte_for_byte_but_for_the_limit() -> None:
 @pytest.mark.parametrize(
     "body", [b'{"contents": []}', b'{"contents": [{}], "generationConfig": {"maxOutputTokens": 0}}', b"{}", b'{"contents": "Hi"}']
 )
-def test_a_certainly_wrong_request_is_refused_before_it_costs_anything(body: bytes) -> None:
-    with pytest.raises(BadRequest):
-        gemini.GeminiCall(body, MODEL)
+def test_invalid_request_is_rejected(body: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        gemini.GenerateContentRequest(body, MODEL)
 
 
 def test_the_bound_counts_text_by_bytes_and_pictures_by_formula() -> None:
     picture = {"inline_data": {"mime_type": "image/png", "data": "A" * 90_000}}
-    calls = [gemini.GeminiCall(json.dumps({"contents": [{"parts": parts}]}).encode(), MODEL) for parts in ([{"text": "ü"}], [picture])]
-    assert [call.call.input_bound for call in calls] == [2 + 4 + 3, 12_000 + 4 + 3]
+    calls = [
+        gemini.GenerateContentRequest(json.dumps({"contents": [{"parts": parts}]}).encode(), MODEL)
+        for parts in ([{"text": "ü"}], [picture])
+    ]
+    assert [call.facts.max_input_tokens for call in calls] == [2 + 4 + 3, 12_000 + 4 + 3]
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
 def test_a_meter_passes_every_byte_but_comments(cuts: list[int]) -> None:
     stream = STREAM.replace(b"data", b": ping\n\ndata", 1)
     for array in (False, True):
-        meter = gemini.GeminiCall(b'{"contents":[{}]}', MODEL, True, array=array).meter()
+        meter = gemini.GenerateContentRequest(b'{"contents":[{}]}', MODEL, True, as_array=array).meter()
         edges = [0, *sorted(cuts), len(stream)]
         passed = b"".join(meter.feed(stream[start:end]) for start, end in pairwise(edges)) + meter.finish()
         assert meter.usage == Usage(input=7, cache_read=2, output=8, reasoning=3)
         assert json.loads(passed) == chunks_in(STREAM) if array else passed == STREAM
 
 
-def test_until_the_end_a_meter_counts_what_it_saw() -> None:
-    meter = gemini.GeminiCall(b'{"contents":[{}]}', MODEL, True).meter()
-    meter.feed(sse(answered({"text": "x" * 400}, finishReason=None) | {"usageMetadata": {"promptTokenCount": 9}}))
+def test_meter_counts_output_seen_until_the_end() -> None:
+    meter = gemini.GenerateContentRequest(b'{"contents":[{}]}', MODEL, True).meter()
+    meter.feed(sse(parsed_response({"text": "x" * 400}, finishReason=None) | {"usageMetadata": {"promptTokenCount": 9}}))
     assert meter.usage == Usage(input=9, output=100, estimated=True)
 
 
 def test_a_last_event_without_its_blank_line_gets_one() -> None:
-    meter = gemini.GeminiCall(b'{"contents":[{}]}', MODEL, True).meter()
+    meter = gemini.GenerateContentRequest(b'{"contents":[{}]}', MODEL, True).meter()
     assert chunks_in(meter.feed(STREAM[:-4]) + meter.finish()) == chunks_in(STREAM)
 
 
@@ -211,11 +222,14 @@ def test_a_last_event_without_its_blank_line_gets_one() -> None:
 
 def test_embedding_calls_name_the_providers_model() -> None:
     item = {"model": "models/alias", "content": {"parts": [{"text": "Hi"}]}, "taskType": "RETRIEVAL_QUERY"}
-    one, batch = EmbedCall(json.dumps(item).encode(), "alias"), BatchEmbedCall(json.dumps({"requests": [item]}).encode(), "alias")
+    one, batch = (
+        EmbedContentRequest(json.dumps(item).encode(), "alias"),
+        BatchEmbedContentsRequest(json.dumps({"requests": [item]}).encode(), "alias"),
+    )
     assert json.loads(one.upstream_body("real", None, Quirks())) == item | {"model": "models/real"}
     assert json.loads(batch.upstream_body("real", None, Quirks())) == {"requests": [item | {"model": "models/real"}]}
     assert batch.path("real") == "/v1beta/models/real:batchEmbedContents"
-    assert one.call.output_limit == 0 and one.call.input_bound == 2
+    assert one.facts.max_output_tokens == 0 and one.facts.max_input_tokens == 2
 
 
 def test_embeddings_for_other_clients() -> None:
@@ -223,13 +237,13 @@ def test_embeddings_for_other_clients() -> None:
     assert path == "/v1beta/models/e:batchEmbedContents"
     assert body["requests"][1] == {"model": "models/e", "content": {"parts": [{"text": "b"}]}, "outputDimensionality": 8}
     assert parse_embed_response(b'{"embeddings": [{"values": [1, 2.5]}]}') == ([[1.0, 2.5]], None)
-    with pytest.raises(BadAnswer):
+    with pytest.raises(InvalidUpstreamResponse):
         parse_embed_response(b'{"embeddings": []}')
 
 
-def test_counting_renames_the_model_inside_and_estimates_where_it_must() -> None:
+def test_count_tokens_renames_the_model_and_can_estimate() -> None:
     request = {"model": "models/alias", "contents": [{"parts": [{"text": "x" * 40}]}]}
-    call = CountTokensCall(json.dumps({"generateContentRequest": request}).encode(), "alias")
+    call = CountTokensRequest(json.dumps({"generateContentRequest": request}).encode(), "alias")
     assert json.loads(call.upstream_body("real", None, Quirks()))["generateContentRequest"]["model"] == "models/real"
     assert json.loads(call.estimate()) == {"totalTokens": 10}
 
@@ -238,13 +252,13 @@ def test_counting_renames_the_model_inside_and_estimates_where_it_must() -> None
 
 
 @given(st.lists(PART | JSON, max_size=3), JSON, JSON)
-def test_any_answer_is_read_or_told_to_be_bad(parts: Any, reason: Any, usage: Any) -> None:
+def test_any_response_is_parsed_or_invalid(parts: Any, reason: Any, usage: Any) -> None:
     answer = {"candidates": [{"content": {"parts": parts}, "finishReason": reason}], "usageMetadata": usage}
     events = decoded(sse(answer))
     assert isinstance(events[-1], Finished | Failed)
     encoded(events)
-    with suppress(BadAnswer):
-        json.loads(gemini.render_response(gemini.parse_response(json.dumps(answer).encode()), asked()))
+    with suppress(InvalidUpstreamResponse):
+        json.loads(gemini.render_response(gemini.parse_response(json.dumps(answer).encode()), request_body()))
 
 
 @given(st.binary(max_size=300))

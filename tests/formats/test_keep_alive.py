@@ -20,23 +20,23 @@ from proxy import downstream
 from proxy.conversion import CODECS
 from proxy.formats.neutral import Message, Request, Text
 from proxy.models import Credential
-from proxy.process import connections
-from tests.formats.scenarios import ANSWERS, events
-from tests.live import LiveGateway, the_record
+from proxy.process import upstream_client
+from tests.formats.scenarios import RESPONSES, events
+from tests.live import LiveGateway, only_record
 from tests.upstream import LocalUpstream
 
 KEEPALIVE_S, PAUSE_S = 0.05, 0.2
 PROVIDERS = {"anthropic": "anthropic", "gemini": "gemini", "openai_chat": "compatible", "openai_responses": "openai"}
 CLIENT_REQUEST = Request(model="m", messages=(Message(role="user", parts=(Text(text="Hi"),)),), stream=True)
-SAID = "".join(part.text for part in ANSWERS["text"].choices[0].parts if isinstance(part, Text))
+EXPECTED_TEXT = "".join(part.text for part in RESPONSES["text"].choices[0].parts if isinstance(part, Text))
 COMMENT = b": keep-alive\n\n"
-WORDS = {
+KEEPALIVES = {
     "openai_chat": COMMENT,
     "openai_responses": COMMENT,
     "anthropic": b'event: ping\ndata: {"type": "ping"}\n\n',
     "gemini": b'data: {"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"index":0}]}\r\n\r\n',
 }
-ASKED: dict[str, tuple[str, dict[str, Any]]] = {
+REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     "openai_chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "stream_options": {"include_usage": True}}),
     "openai_responses": ("/v1/responses", {"input": "Hi"}),
     "anthropic": ("/anthropic/v1/messages", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50}),
@@ -52,27 +52,27 @@ pairs = pytest.mark.parametrize(("client", "spoken"), PAIRS)
 
 
 @pytest.fixture(autouse=True)
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(downstream, "KEEPALIVE_S", KEEPALIVE_S)
+def short_keepalive_interval(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(downstream, "KEEPALIVE_INTERVAL_S", KEEPALIVE_S)
 
 
 @pytest.fixture
 def key(demo_project: Project, upstream: LocalUpstream, spoken: str) -> str:
     base = upstream.url if spoken.startswith("openai") else upstream.url.removesuffix("/v1")
     credential = Credential(project=demo_project, slug="other", provider=PROVIDERS[spoken], base_url=base)
-    credential.store_secret("sk-provider-secret")
+    credential.set_secret("sk-provider-secret")
     credential.save()
-    return ApiKey.objects.mint(demo_project, "sdk")[1]
+    return ApiKey.objects.issue(demo_project, "sdk")[1]
 
 
 def pieces(spoken: str) -> list[bytes]:
     """A provider's stream."""
     encoder = CODECS[spoken].StreamEncoder(CLIENT_REQUEST)
-    wire = [encoder.encode(event) for event in events(ANSWERS["text"])]
+    wire = [encoder.encode(event) for event in events(RESPONSES["text"])]
     return [piece for piece in (*wire, encoder.finish()) if piece]
 
 
-def plays(upstream: LocalUpstream, stream: list[bytes]) -> None:
+def plays_stream(upstream: LocalUpstream, stream: list[bytes]) -> None:
     """The provider sends these bytes, and is silent before each empty one."""
 
     async def answer(asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
@@ -82,7 +82,7 @@ def plays(upstream: LocalUpstream, stream: list[bytes]) -> None:
             await (response.write(piece) if piece else asyncio.sleep(PAUSE_S))
         return response
 
-    upstream.answer = answer
+    upstream.handler = answer
 
 
 def with_pauses(spoken: str) -> list[bytes]:
@@ -90,8 +90,8 @@ def with_pauses(spoken: str) -> list[bytes]:
     return [b"", first, b"", *rest]
 
 
-def heard(live_gateway: LiveGateway, key: str, client: str, path: str = "") -> bytes:
-    address, body = ASKED[client]
+def read_client_stream(live_gateway: LiveGateway, key: str, client: str, path: str = "") -> bytes:
+    address, body = REQUESTS[client]
     asked = {**body, "model": "other/m", "stream": True} if client != "gemini" else body
     answer = httpx.post(live_gateway.url + (path or address), json=asked, headers={"authorization": f"Bearer {key}"}, timeout=20)
     assert answer.status_code == 200
@@ -99,22 +99,20 @@ def heard(live_gateway: LiveGateway, key: str, client: str, path: str = "") -> b
 
 
 @pairs
-def test_a_silent_provider_does_not_make_the_stream_silent(
+def test_keepalives_are_sent_while_the_provider_is_silent(
     live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str
 ) -> None:
-    plays(upstream, with_pauses(spoken))
-    stream = heard(live_gateway, key, client)
-    assert stream.startswith(WORDS[client]), stream[:200]
-    assert stream.count(WORDS[client]) >= 3
-    assert the_record().outcome == "ok"
+    plays_stream(upstream, with_pauses(spoken))
+    stream = read_client_stream(live_gateway, key, client)
+    assert stream.startswith(KEEPALIVES[client]), stream[:200]
+    assert stream.count(KEEPALIVES[client]) >= 3
+    assert only_record().outcome == "ok"
 
 
 @pairs
-def test_official_sdks_read_the_stream_as_if_nothing_were_added(
-    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str
-) -> None:
-    plays(upstream, with_pauses(spoken))
-    assert READ[client](live_gateway.url, key) == SAID
+def test_official_sdks_ignore_keepalives(live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str) -> None:
+    plays_stream(upstream, with_pauses(spoken))
+    assert READERS[client](live_gateway.url, key) == EXPECTED_TEXT
 
 
 def read_messages(url: str, key: str) -> str:
@@ -150,29 +148,29 @@ def read_gemini(url: str, key: str) -> str:
     return text
 
 
-READ = {"anthropic": read_messages, "openai_chat": read_chat, "openai_responses": read_responses, "gemini": read_gemini}
+READERS = {"anthropic": read_messages, "openai_chat": read_chat, "openai_responses": read_responses, "gemini": read_gemini}
 
 
 @pytest.mark.parametrize(("client", "spoken"), [(format, format) for format in PROVIDERS])
-def test_an_event_is_not_torn(live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str) -> None:
+def test_keepalive_does_not_split_an_event(live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str) -> None:
     first, second, *rest = pieces(spoken)
-    plays(upstream, [first, second[:9], b"", second[9:-1], b"", second[-1:], b"", *rest])
-    stream = heard(live_gateway, key, client)
-    assert stream.replace(WORDS[client], b"") == b"".join((first, second, *rest))
-    assert stream.index(WORDS[client]) in (len(first), len(first + second))
+    plays_stream(upstream, [first, second[:9], b"", second[9:-1], b"", second[-1:], b"", *rest])
+    stream = read_client_stream(live_gateway, key, client)
+    assert stream.replace(KEEPALIVES[client], b"") == b"".join((first, second, *rest))
+    assert stream.index(KEEPALIVES[client]) in (len(first), len(first + second))
 
 
 @pytest.mark.parametrize(("client", "spoken"), [("gemini", "gemini"), ("gemini", "anthropic")])
-def test_a_json_array_stays_one(live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str) -> None:
-    plays(upstream, with_pauses(spoken))
-    stream = heard(live_gateway, key, client, "/gemini/v1beta/models/other/m:streamGenerateContent")
+def test_keepalives_keep_a_json_array_valid(live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str) -> None:
+    plays_stream(upstream, with_pauses(spoken))
+    stream = read_client_stream(live_gateway, key, client, "/gemini/v1beta/models/other/m:streamGenerateContent")
     assert stream.startswith(b"\r\n\r\n") and b"\r\n\r\n," in stream
     parts = [part for chunk in json.loads(stream) for part in chunk["candidates"][0]["content"]["parts"]]
-    assert "".join(part.get("text", "") for part in parts) == SAID
+    assert "".join(part.get("text", "") for part in parts) == EXPECTED_TEXT
 
 
 @pytest.mark.parametrize(("client", "spoken"), [("openai_chat", "openai_chat")])
-def test_an_answer_in_one_piece_gets_no_comments(
+def test_non_streaming_response_gets_no_keepalives(
     live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str
 ) -> None:
     async def answer(asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
@@ -182,13 +180,13 @@ def test_an_answer_in_one_piece_gets_no_comments(
         await response.write(b"{}")
         return response
 
-    upstream.answer = answer
-    assert heard(live_gateway, key, client).strip() == b"{}"
+    upstream.handler = answer
+    assert read_client_stream(live_gateway, key, client).strip() == b"{}"
 
 
 @pytest.fixture
 def short_timeout(live_gateway: LiveGateway) -> Iterator[None]:
-    session = connections().guarded
+    session = upstream_client().restricted
     before = session._timeout
     session._timeout = aiohttp.ClientTimeout(total=None, sock_read=5 * KEEPALIVE_S)
     yield
@@ -196,10 +194,10 @@ def short_timeout(live_gateway: LiveGateway) -> Iterator[None]:
 
 
 @pytest.mark.parametrize(("client", "spoken"), [("anthropic", "anthropic"), ("openai_chat", "gemini")])
-def test_signs_of_life_do_not_stand_for_the_provider(
+def test_keepalives_do_not_reset_the_provider_timeout(
     live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str, short_timeout: None
 ) -> None:
-    plays(upstream, [pieces(spoken)[0], *[b""] * 10])
-    stream = heard(live_gateway, key, client)
-    assert stream.count(WORDS[client]) >= 3 and b"error" in stream.splitlines()[-2]
-    assert the_record().outcome == "upstream_error"
+    plays_stream(upstream, [pieces(spoken)[0], *[b""] * 10])
+    stream = read_client_stream(live_gateway, key, client)
+    assert stream.count(KEEPALIVES[client]) >= 3 and b"error" in stream.splitlines()[-2]
+    assert only_record().outcome == "upstream_error"

@@ -5,18 +5,20 @@ from typing import Any
 
 import pytest
 
-from proxy.formats.codec import Quirks, Rendered
-from proxy.formats.neutral import Inexpressible
+from proxy.formats.codec import Quirks, RenderedRequest
+from proxy.formats.neutral import UnsupportedFeature
 from tests.formats.golden.cells import CODECS
 from tests.formats.golden.words import FORMATS
 
 
-def converted(client: str, provider: str, body: dict[str, Any]) -> Rendered:
-    rendered: Rendered = CODECS[provider].render_request(CODECS[client].parse_request(json.dumps(body).encode(), "m", False), Quirks())
+def convert_request(client: str, provider: str, body: dict[str, Any]) -> RenderedRequest:
+    rendered: RenderedRequest = CODECS[provider].render_request(
+        CODECS[client].parse_request(json.dumps(body).encode(), "m", False), Quirks()
+    )
     return rendered
 
 
-def asked(content: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
+def user_request(content: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
     return {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": content}], **fields}
 
 
@@ -29,16 +31,16 @@ def asked(content: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
         {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="},
     ],
 )
-def test_a_documents_context_is_read_and_the_wish_for_citations_named(provider: str, source: dict[str, Any]) -> None:
+def test_document_context_is_kept_and_citations_setting_is_dropped(provider: str, source: dict[str, Any]) -> None:
     document = {"type": "document", "source": source, "title": "T", "context": "From 2020.", "citations": {"enabled": True}}
-    rendered = converted("anthropic", provider, asked([document]))
+    rendered = convert_request("anthropic", provider, user_request([document]))
     assert "From 2020." in json.dumps(rendered.body) and "citations" in rendered.dropped
 
 
 @pytest.mark.parametrize("provider", [name for name in FORMATS if name != "anthropic"])
-def test_a_clients_own_search_results_are_text_to_others(provider: str) -> None:
+def test_search_results_become_text_in_other_formats(provider: str) -> None:
     result = {"type": "search_result", "source": "https://a.example", "title": "A", "content": [{"type": "text", "text": "Found."}]}
-    told = json.dumps(converted("anthropic", provider, asked([result])).body)
+    told = json.dumps(convert_request("anthropic", provider, user_request([result])).body)
     assert "https://a.example" in told and "Found." in told
 
 
@@ -47,7 +49,7 @@ def test_a_clients_own_search_results_are_text_to_others(provider: str) -> None:
     [
         (
             "anthropic",
-            asked(
+            user_request(
                 [{"type": "text", "text": "x"}],
                 tools=[{"name": "f", "input_schema": {}, "input_examples": [{"a": 1}], "defer_loading": True}],
             ),
@@ -55,7 +57,7 @@ def test_a_clients_own_search_results_are_text_to_others(provider: str) -> None:
         ),
         (
             "anthropic",
-            asked([{"type": "text", "text": "x"}], output_config={"task_budget": {"type": "tokens", "total": 9}}),
+            user_request([{"type": "text", "text": "x"}], output_config={"task_budget": {"type": "tokens", "total": 9}}),
             ["output_config.task_budget"],
         ),
         ("openai_chat", {"model": "m", "messages": [{"role": "user", "name": "Ann", "content": "x"}]}, ["messages.name"]),
@@ -71,22 +73,22 @@ def test_a_clients_own_search_results_are_text_to_others(provider: str) -> None:
 )
 def test_settings_without_a_counterpart_are_named(client: str, body: dict[str, Any], named: list[str]) -> None:
     for provider in set(FORMATS) - {client}:
-        assert set(named) <= set(converted(client, provider, body).dropped)
+        assert set(named) <= set(convert_request(client, provider, body).dropped)
 
 
-def test_settings_of_responses_inside_tools_and_files_are_named() -> None:
+def test_nested_responses_settings_are_reported_as_dropped() -> None:
     tools = [{"type": "function", "name": "f", "parameters": {}, "defer_loading": True, "allowed_callers": ["direct"]}]
     file = {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0=", "detail": "high"}
     body = {"model": "m", "input": [{"role": "user", "content": [file]}], "tools": tools}
     for provider in ("openai_chat", "anthropic", "gemini"):
-        dropped = converted("openai_responses", provider, body).dropped
+        dropped = convert_request("openai_responses", provider, body).dropped
         assert {"tools.defer_loading", "detail"} <= set(dropped) and "tools.allowed_callers" not in dropped
 
 
 @pytest.mark.parametrize(
     ("client", "body"),
     [
-        ("openai_chat", asked([{"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}}])),
+        ("openai_chat", user_request([{"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}}])),
         (
             "openai_responses",
             {
@@ -101,41 +103,41 @@ def test_settings_of_responses_inside_tools_and_files_are_named() -> None:
         ),
     ],
 )
-def test_openais_mark_for_its_cache_is_one_everywhere(client: str, body: dict[str, Any]) -> None:
-    (message,) = converted(client, "anthropic", body).body["messages"]
+def test_openai_cache_breakpoint_is_supported_everywhere(client: str, body: dict[str, Any]) -> None:
+    (message,) = convert_request(client, "anthropic", body).body["messages"]
     assert message["content"][0]["cache_control"] == {"type": "ephemeral", "ttl": "1h"}
-    assert "cache" in converted(client, "gemini", body).dropped
+    assert "cache" in convert_request(client, "gemini", body).dropped
 
 
 @pytest.mark.parametrize("provider", ["openai_responses", "anthropic", "gemini"])
-def test_an_earlier_answer_in_sound_is_refused_where_it_is_not_kept(provider: str) -> None:
+def test_stored_audio_response_is_rejected_by_other_formats(provider: str) -> None:
     spoken = {"role": "assistant", "audio": {"id": "audio_1"}}
     body = {"model": "m", "messages": [{"role": "user", "content": "x"}, spoken, {"role": "user", "content": "y"}]}
-    with pytest.raises(Inexpressible):
-        converted("openai_chat", provider, body)
-    assert converted("openai_chat", "openai_chat", body).body["messages"][1]["audio"] == {"id": "audio_1"}
+    with pytest.raises(UnsupportedFeature):
+        convert_request("openai_chat", provider, body)
+    assert convert_request("openai_chat", "openai_chat", body).body["messages"][1]["audio"] == {"id": "audio_1"}
 
 
 @pytest.mark.parametrize("provider", ["openai_chat", "openai_responses", "gemini"])
-def test_a_summary_of_what_was_said_before_is_text_to_others(provider: str) -> None:
+def test_compaction_summary_becomes_text_in_other_formats(provider: str) -> None:
     turns = [{"role": "assistant", "content": [{"type": "compaction", "content": "They met."}]}, {"role": "user", "content": "And?"}]
     body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}, *turns]}
-    assert "They met." in json.dumps(converted("anthropic", provider, body).body)
+    assert "They met." in json.dumps(convert_request("anthropic", provider, body).body)
 
 
 @pytest.mark.parametrize("provider", [name for name in FORMATS if name != "openai_responses"])
 @pytest.mark.parametrize("kind", ["computer_call_output", "mcp_approval_response", "local_shell_call_output", "additional_tools"])
-def test_what_a_client_of_responses_says_is_refused_where_it_has_no_words(provider: str, kind: str) -> None:
+def test_responses_client_items_are_rejected_by_other_formats(provider: str, kind: str) -> None:
     body = {"model": "m", "input": [{"role": "user", "content": "x"}, {"type": kind, "call_id": "c", "output": "y"}]}
-    with pytest.raises(Inexpressible, match=kind):
-        converted("openai_responses", provider, body)
-    assert {"type": kind, "call_id": "c", "output": "y"} in converted("openai_responses", "openai_responses", body).body["input"]
+    with pytest.raises(UnsupportedFeature, match=kind):
+        convert_request("openai_responses", provider, body)
+    assert {"type": kind, "call_id": "c", "output": "y"} in convert_request("openai_responses", "openai_responses", body).body["input"]
 
 
 @pytest.mark.parametrize(("provider", "named"), [("openai_responses", True), ("anthropic", False)])
-def test_the_name_of_a_linked_file_is_kept_or_named(provider: str, named: bool) -> None:
+def test_file_name_is_kept_or_reported_as_dropped(provider: str, named: bool) -> None:
     document = {"type": "document", "source": {"type": "url", "url": "https://a.example/x.pdf"}, "title": "Report"}
-    rendered = converted("anthropic", provider, asked([document]))
+    rendered = convert_request("anthropic", provider, user_request([document]))
     assert ("filename" in rendered.dropped) == named and ("Report" in json.dumps(rendered.body)) != named
 
 
@@ -148,8 +150,10 @@ def test_the_name_of_a_linked_file_is_kept_or_named(provider: str, named: bool) 
         ({"type": "disabled"}, False),
     ],
 )
-def test_clients_of_anthropic_see_thoughts_unless_they_do_not_want_to(thinking: dict[str, Any], shown: bool) -> None:
-    config = converted("anthropic", "gemini", asked([{"type": "text", "text": "x"}], thinking=thinking)).body["generationConfig"]
+def test_anthropic_clients_see_thinking_by_default(thinking: dict[str, Any], shown: bool) -> None:
+    config = convert_request("anthropic", "gemini", user_request([{"type": "text", "text": "x"}], thinking=thinking)).body[
+        "generationConfig"
+    ]
     assert bool(config["thinkingConfig"].get("includeThoughts")) == shown
 
 
@@ -158,10 +162,10 @@ def test_a_system_instruction_is_text() -> None:
         "contents": [{"parts": [{"text": "x"}]}],
         "systemInstruction": {"parts": [{"inlineData": {"mimeType": "image/png", "data": "aQ=="}}]},
     }
-    with pytest.raises(Inexpressible):
-        converted("gemini", "openai_chat", body)
+    with pytest.raises(UnsupportedFeature):
+        convert_request("gemini", "openai_chat", body)
 
 
-def test_the_detail_of_a_picture_is_named_where_it_has_no_place() -> None:
+def test_image_detail_is_reported_as_dropped() -> None:
     picture = {"type": "image_url", "image_url": {"url": "https://a.example/x.png", "detail": "low"}}
-    assert "detail" in converted("openai_chat", "anthropic", asked([picture])).dropped
+    assert "detail" in convert_request("openai_chat", "anthropic", user_request([picture])).dropped

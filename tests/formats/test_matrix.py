@@ -8,24 +8,24 @@ import pytest
 from proxy import conversion
 from proxy.formats.neutral import ToolCall
 from tests.formats.golden.cells import (
-    ANSWERS,
     CODECS,
     DIRECTORY,
     REQUESTS,
+    RESPONSES,
     Cell,
-    encoded,
+    comparable,
+    converted_response,
+    converted_stream,
+    encode_body,
     pairs,
     path_of,
     read,
     request_cell,
-    streamed,
-    told,
-    whole_answer,
 )
-from tests.formats.golden.heard import heard
+from tests.formats.golden.heard import read_stream
 from tests.formats.golden.words import FORMATS, Bodies, Body
 
-KINDS = {"requests": REQUESTS, "answers": ANSWERS}
+KINDS = {"requests": REQUESTS, "responses": RESPONSES}
 SCENARIOS = [(kind, scenario) for kind, scenarios in KINDS.items() for scenario in scenarios]
 
 
@@ -48,7 +48,7 @@ def test_every_format_has_its_row_and_column() -> None:
 
 
 @pytest.mark.parametrize(("kind", "scenario"), SCENARIOS)
-def test_every_scenario_is_said_in_every_format_or_has_no_words_there(kind: str, scenario: str) -> None:
+def test_every_scenario_covers_every_format(kind: str, scenario: str) -> None:
     assert tuple(KINDS[kind][scenario]) == FORMATS
 
 
@@ -57,7 +57,7 @@ def test_no_cell_is_missing(kind: str, scenario: str) -> None:
     assert set(read(kind, scenario)) == {(speaker, listener) for speaker, listener, _ in pairs(KINDS[kind][scenario])}
 
 
-def test_no_cell_is_of_a_scenario_that_is_gone() -> None:
+def test_no_cell_file_is_orphaned() -> None:
     assert set(DIRECTORY.rglob("*.json")) == {path_of(kind, scenario) for kind, scenario in SCENARIOS}
 
 
@@ -65,37 +65,37 @@ def test_no_cell_is_of_a_scenario_that_is_gone() -> None:
 
 
 @cells_of(REQUESTS)
-def test_a_provider_is_asked_in_its_own_words(scenario: str, speaker: str, listener: str, body: Body) -> None:
+def test_request_is_converted_as_recorded(scenario: str, speaker: str, listener: str, body: Body) -> None:
     assert request_cell(speaker, listener, body) == golden("requests", scenario, speaker, listener)
 
 
-@cells_of(ANSWERS)
-def test_a_client_hears_it_in_its_own_words(scenario: str, speaker: str, listener: str, body: Body) -> None:
-    assert told(whole_answer(listener, speaker, body)) == golden("answers", scenario, speaker, listener)["heard"]
+@cells_of(RESPONSES)
+def test_response_is_converted_as_recorded(scenario: str, speaker: str, listener: str, body: Body) -> None:
+    assert comparable(converted_response(listener, speaker, body)) == golden("responses", scenario, speaker, listener)["response"]
 
 
-@cells_of(ANSWERS)
-def test_a_client_hears_the_same_in_a_stream(scenario: str, speaker: str, listener: str, body: Body) -> None:
-    cell = golden("answers", scenario, speaker, listener)
-    assert told(heard(listener, streamed(listener, speaker, body))) == cell.get("streamed", cell["heard"])
+@cells_of(RESPONSES)
+def test_stream_is_converted_as_recorded(scenario: str, speaker: str, listener: str, body: Body) -> None:
+    cell = golden("responses", scenario, speaker, listener)
+    assert comparable(read_stream(listener, converted_stream(listener, speaker, body))) == cell.get("streamed_response", cell["response"])
 
 
 # What must hold in all of them ----------------------------------------------------------------------------------------------
 
 
-def test_only_the_place_of_geminis_proof_may_differ_in_a_stream() -> None:
+def test_only_gemini_signature_position_differs_in_streams() -> None:
     """It comes with the last piece of a text, when the pieces before have been passed on."""
     different = {
         (scenario, speaker)
-        for scenario in ANSWERS
-        for (speaker, listener), cell in read("answers", scenario).items()
-        if "streamed" in cell and speaker != listener
+        for scenario in RESPONSES
+        for (speaker, listener), cell in read("responses", scenario).items()
+        if "streamed_response" in cell and speaker != listener
     }
-    assert different == {("thoughts with a proof", "gemini"), ("thoughts that only their origin reads", "gemini")}
+    assert different == {("thinking with signature", "gemini"), ("redacted thinking", "gemini")}
 
 
-@cells_of({"sources": ANSWERS["sources"]})
-def test_what_a_tool_of_the_providers_did_is_no_call_for_the_client(scenario: str, speaker: str, listener: str, body: Body) -> None:
-    for answer in (whole_answer(listener, speaker, body), heard(listener, streamed(listener, speaker, body))):
-        (choice,) = CODECS[listener].parse_response(encoded(answer)).choices
-        assert choice.finish == "stop" and not any(isinstance(part, ToolCall) for part in choice.parts)
+@cells_of({"citations": RESPONSES["citations"]})
+def test_server_tool_use_is_not_a_client_tool_call(scenario: str, speaker: str, listener: str, body: Body) -> None:
+    for answer in (converted_response(listener, speaker, body), read_stream(listener, converted_stream(listener, speaker, body))):
+        (choice,) = CODECS[listener].parse_response(encode_body(answer)).choices
+        assert choice.finish_reason == "stop" and not any(isinstance(part, ToolCall) for part in choice.parts)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.conversion import CODECS
-from proxy.formats.neutral import BadAnswer, Failed
+from proxy.formats.neutral import Failed, InvalidUpstreamResponse
 
 FORMATS = ("openai_chat", "openai_responses", "anthropic", "gemini")
 WITHOUT_WORDS: list[Any] = [
@@ -70,12 +70,12 @@ def test_the_words_in_an_error_are_found_wherever_they_are(name: str, message: A
 @pytest.mark.parametrize("message", [value for value in WITHOUT_WORDS if value], ids=repr)
 def test_an_error_in_an_answer_or_a_stream_is_not_shown_as_python_text(name: str, message: Any) -> None:
     body = json.dumps({"type": "error", "error": {"message": message, "code": message, "type": message}}).encode()
-    with pytest.raises(BadAnswer) as refusal:
+    with pytest.raises(InvalidUpstreamResponse) as refusal:
         CODECS[name].parse_response(body)
     assert not looks_like_python(str(refusal.value))
     decoder = CODECS[name].StreamDecoder()
     seen = [*decoder.feed(b"event: error\ndata: " + body + b"\n\n"), *decoder.finish()]
-    (failure,) = [event.failure for event in seen if isinstance(event, Failed)]
+    (failure,) = [event.error for event in seen if isinstance(event, Failed)]
     assert failure.message and not looks_like_python(failure.message)
 
 

@@ -9,11 +9,11 @@ from openai.types.chat import ChatCompletion
 
 from proxy.formats import openai_chat
 from proxy.formats.neutral import (
-    BadAnswer,
+    ApiError,
     Choice,
     Citation,
-    Failure,
     Image,
+    InvalidUpstreamResponse,
     Opaque,
     PartDelta,
     PartEnded,
@@ -27,35 +27,35 @@ from proxy.formats.neutral import (
     ToolCall,
     Usage,
 )
-from tests.formats.chat_dialect import ASKED, answer, call, encode
+from tests.formats.chat_dialect import CHAT_REQUEST, call, encode, response
 
 # Answers ----------------------------------------------------------------------------------------------------------------
 
 
 def test_an_answer_is_read_in_full() -> None:
     message = {"role": "assistant", "content": "Yes.", "reasoning_content": "hm", "tool_calls": [call("a"), call("a")]}
-    choice = answer(message)
+    choice = response(message)
     thought, text, first, second = choice.parts
-    assert (thought, text, choice.finish) == (Thinking(text="hm", origin="openai_chat"), Text(text="Yes."), "tool_calls")
+    assert (thought, text, choice.finish_reason) == (Thinking(text="hm", origin="openai_chat"), Text(text="Yes."), "tool_calls")
     assert isinstance(first, ToolCall) and isinstance(second, ToolCall) and first.id == "a" != second.id
 
 
-def test_odd_answers_have_a_faithful_reading() -> None:
-    assert answer(None, "content_filter") == Choice(finish="content_filter")
-    assert answer({"content": None, "refusal": "no"}).parts == (Refusal(text="no"),)
-    assert answer({"content": [{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": "4"}]}, "eos") == Choice(
+def test_unusual_responses_are_parsed() -> None:
+    assert response(None, "content_filter") == Choice(finish_reason="content_filter")
+    assert response({"content": None, "refusal": "no"}).parts == (Refusal(text="no"),)
+    assert response({"content": [{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": "4"}]}, "eos") == Choice(
         parts=(Thinking(text="hm", origin="openai_chat"), Text(text="4"))
     )
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b"", b'{"choices": []}', b"[" * 10_000])
-def test_what_is_no_answer_is_a_bad_answer(body: bytes) -> None:
-    with pytest.raises(BadAnswer):
+def test_non_response_body_is_invalid(body: bytes) -> None:
+    with pytest.raises(InvalidUpstreamResponse):
         openai_chat.parse_response(body)
 
 
-def test_an_error_with_status_200_is_a_bad_answer_with_its_message() -> None:
-    with pytest.raises(BadAnswer, match="filtered"):
+def test_error_with_status_200_is_invalid_with_its_message() -> None:
+    with pytest.raises(InvalidUpstreamResponse, match="filtered"):
         openai_chat.parse_response(b'{"error": {"message": "filtered", "code": "content_filter"}}')
 
 
@@ -77,7 +77,7 @@ def test_reasoning_is_part_of_the_output_wherever_it_is_counted(wire: dict[str, 
 
 def test_usage_keeps_its_buckets_both_ways() -> None:
     usage = Usage(input=5, cache_read=3, cache_write_5m=2, output=7, reasoning=4)
-    body = openai_chat.render_response(Response(id="1", model="m", choices=(Choice(),), usage=usage), ASKED)
+    body = openai_chat.render_response(Response(id="1", model="m", choices=(Choice(),), usage=usage), CHAT_REQUEST)
     assert json.loads(body)["usage"]["prompt_tokens"] == 10
     assert openai_chat.parse_response(body).usage == usage
 
@@ -87,18 +87,20 @@ def test_an_answer_fits_the_official_types() -> None:
         Thinking(text="hm", signature="s", origin="anthropic"),
         Text(text="see", citations=(Citation(url="https://x"),)),
         ToolCall(id="a", name="f"),
-        Image(mime="image/png", data="AA"),
-        Opaque(origin="anthropic", what="a search", value={}),
+        Image(media_type="image/png", data="AA"),
+        Opaque(origin="anthropic", kind="a search", value={}),
     )
-    body = openai_chat.render_response(Response(id="msg_1", model="m", choices=(Choice(parts=parts, finish="tool_calls"),)), ASKED)
+    body = openai_chat.render_response(
+        Response(id="msg_1", model="m", choices=(Choice(parts=parts, finish_reason="tool_calls"),)), CHAT_REQUEST
+    )
     completion = ChatCompletion.model_validate_json(body)
     message = completion.choices[0].message
     assert message.annotations is not None and message.annotations[0].url_citation.end_index == 3
     assert message.tool_calls is not None and message.tool_calls[0].type == "function" and message.tool_calls[0].function.arguments == "{}"
 
 
-def test_a_custom_tool_gets_its_text_back_from_a_provider_that_knows_only_functions() -> None:
-    asked = replace(ASKED, tools=(Tool(name="sum", custom=True),))
+def test_custom_tool_text_is_unwrapped_from_a_function_call() -> None:
+    asked = replace(CHAT_REQUEST, tools=(Tool(name="sum", custom=True),))
     called = ToolCall(id="a", name="sum", arguments='{"input": "4 + 4"}')
     body = json.loads(openai_chat.render_response(Response(id="1", model="m", choices=(Choice(parts=(called,)),)), asked))
     expected = {"id": "a", "type": "custom", "custom": {"name": "sum", "input": "4 + 4"}}
@@ -110,9 +112,9 @@ def test_a_custom_tool_gets_its_text_back_from_a_provider_that_knows_only_functi
     assert "".join(inputs) == "4 + 4"
 
 
-def test_free_text_for_a_tool_that_is_not_custom_to_the_client_becomes_an_argument() -> None:
+def test_custom_call_for_a_function_tool_is_wrapped_in_arguments() -> None:
     called = ToolCall(id="a", name="sum", arguments='4 + "4"', custom=True)
-    wire = json.loads(openai_chat.render_response(Response(id="1", model="m", choices=(Choice(parts=(called,)),)), ASKED))
+    wire = json.loads(openai_chat.render_response(Response(id="1", model="m", choices=(Choice(parts=(called,)),)), CHAT_REQUEST))
     arguments = wire["choices"][0]["message"]["tool_calls"][0]["function"]["arguments"]
     started = PartStarted(choice=0, index=0, part=replace(called, arguments=""))
     deltas = [PartDelta(choice=0, index=0, text=text) for text in ("4 +", ' "4"')]
@@ -146,4 +148,4 @@ def test_free_text_for_a_tool_that_is_not_custom_to_the_client_becomes_an_argume
     ],
 )
 def test_errors_of_any_shape(status: int, body: bytes, kind: str, code: str, message: str) -> None:
-    assert openai_chat.parse_error(status, body) == Failure(kind=kind, code=code, message=message, status=status)
+    assert openai_chat.parse_error(status, body) == ApiError(kind=kind, code=code, message=message, status=status)

@@ -12,7 +12,6 @@ from proxy.formats.neutral import (
     Choice,
     File,
     Image,
-    Inexpressible,
     Message,
     Opaque,
     Reasoning,
@@ -26,8 +25,9 @@ from proxy.formats.neutral import (
     ToolCall,
     ToolChoice,
     ToolResult,
+    UnsupportedFeature,
 )
-from tests.formats.chat_dialect import ASKED, WEATHER, call, parse, render
+from tests.formats.chat_dialect import CHAT_REQUEST, WEATHER, call, parse, render
 
 
 def test_a_conversation_comes_back_as_it_went() -> None:
@@ -56,7 +56,7 @@ def test_settings_without_a_neutral_field_are_named_as_dropped() -> None:
     assert openai_chat.render_request(request, Quirks(unsupported=frozenset({"seed"}))).dropped == ["top_k", "seed", "logit_bias", "store"]
 
 
-def test_reasoning_models_are_spared_what_they_refuse() -> None:
+def test_reasoning_models_get_only_supported_settings() -> None:
     request = parse(max_tokens=9, temperature=0.5, top_p=1, stop="x", presence_penalty=1, logprobs=True, reasoning_effort="low")
     rendered = openai_chat.render_request(replace(request, model="o3-mini"), Quirks())
     assert rendered.dropped == ["temperature", "presence_penalty", "logprobs"] and rendered.body["stop"] == ["x"]
@@ -67,11 +67,11 @@ def test_reasoning_models_are_spared_what_they_refuse() -> None:
 
 
 @pytest.mark.parametrize(("budget", "effort"), [(-1, "medium"), (1024, "low"), (8192, "medium"), (8193, "high"), (0, "none")])
-def test_a_budget_of_thoughts_becomes_an_effort(budget: int, effort: str) -> None:
+def test_thinking_budget_becomes_an_effort(budget: int, effort: str) -> None:
     assert render(replace(parse(), reasoning=Reasoning(budget=budget)))["reasoning_effort"] == effort
 
 
-def test_results_answer_their_calls_by_order_where_ids_are_missing_or_repeated() -> None:
+def test_results_match_calls_in_order_without_usable_ids() -> None:
     history = [
         {"role": "user", "content": "x"},
         {"role": "assistant", "content": None, "tool_calls": [call("same", "a"), call("same", "b"), call("", "c")]},
@@ -86,14 +86,14 @@ def test_results_answer_their_calls_by_order_where_ids_are_missing_or_repeated()
 
 
 def test_results_stand_right_after_their_calls_and_their_pictures_follow() -> None:
-    picture = Image(mime="image/png", data="AAAA")
+    picture = Image(media_type="image/png", data="AAAA")
     results = (Text(text="look"), ToolResult(call_id="a", content=(Text(text="seen"), picture)))
     messages = (
         Message(role="assistant", parts=(ToolCall(id="a", name="f"),)),
         Message(role="system", parts=(Text(text="hurry"),)),
         Message(role="user", parts=results),
     )
-    body = render(replace(ASKED, messages=messages))
+    body = render(replace(CHAT_REQUEST, messages=messages))
     assert [message["role"] for message in body["messages"]] == ["assistant", "tool", "system", "user"]
     assert body["messages"][1]["content"] == "seen"
     assert [part["type"] for part in body["messages"][3]["content"]] == ["image_url", "text"]
@@ -110,7 +110,7 @@ def test_legacy_functions_are_tools() -> None:
     assert request.tools == (Tool(name="f", schema={}),) and request.tool_choice == ToolChoice(mode="required", names=("f",))
 
 
-def test_allowed_tools_are_a_choice_or_the_only_ones_there_are() -> None:
+def test_allowed_tools_become_a_choice_or_a_subset() -> None:
     tools = [{"type": "function", "function": {"name": name}} for name in "abc"]
 
     def choose(mode: str) -> Request:
@@ -131,29 +131,29 @@ def test_custom_tools_stay_custom_for_openai_alone() -> None:
     assert render(replace(request, messages=history))["messages"][0]["tool_calls"] == [call("a", "sum", '{"input":"4"}')]
 
 
-def test_what_the_format_has_no_words_for_is_refused() -> None:
+def test_unsupported_content_is_rejected() -> None:
     def refuses(**changes: Any) -> None:
-        with pytest.raises(Inexpressible):
-            render(replace(ASKED, **changes))
+        with pytest.raises(UnsupportedFeature):
+            render(replace(CHAT_REQUEST, **changes))
 
-    refuses(tools=(ServerTool(origin="anthropic", what="web_search", value={}),))
-    refuses(messages=(Message(role="user", parts=(Opaque(origin="gemini", what="a thing", value={}),)),))
-    refuses(messages=(Message(role="user", parts=(File(url="https://x/y.pdf", mime="application/pdf"),)),))
+    refuses(tools=(ServerTool(origin="anthropic", kind="web_search", value={}),))
+    refuses(messages=(Message(role="user", parts=(Opaque(origin="gemini", kind="a thing", value={}),)),))
+    refuses(messages=(Message(role="user", parts=(File(url="https://x/y.pdf", media_type="application/pdf"),)),))
     refuses(messages=(Message(role="assistant", parts=(Image(url="https://x/y.png"),)),))
 
 
-def test_records_of_other_providers_own_tools_and_thoughts_are_left_out_of_the_history() -> None:
+def test_foreign_server_tool_use_and_thinking_are_left_out_of_history() -> None:
     parts = (
         Thinking(text="hm", signature="s", origin="anthropic"),
-        Opaque(origin="anthropic", what="a search", value={}),
+        Opaque(origin="anthropic", kind="a search", value={}),
         Text(text="yes"),
     )
-    assert render(replace(ASKED, messages=(Message(role="assistant", parts=parts),)))["messages"] == [
+    assert render(replace(CHAT_REQUEST, messages=(Message(role="assistant", parts=parts),)))["messages"] == [
         {"role": "assistant", "content": "yes"}
     ]
 
 
-def test_own_thoughts_go_back_exactly() -> None:
+def test_own_thinking_round_trips() -> None:
     detail = {"type": "reasoning.text", "text": "hm", "signature": "sig", "format": "anthropic-claude-v1", "index": 0}
     sealed = {"type": "reasoning.encrypted", "data": "gAAA", "id": "rs_1"}
     message = {"role": "assistant", "content": "yes", "reasoning": "hm", "reasoning_details": [detail, sealed]}
@@ -164,20 +164,20 @@ def test_own_thoughts_go_back_exactly() -> None:
 def test_signatures_of_other_origins_survive_a_clients_tool_loop() -> None:
     thought = Thinking(text="hm", signature="sig==", origin="anthropic")
     called = ToolCall(id="a", name="f", arguments="{}", signature="proof", origin="gemini")
-    body = openai_chat.render_response(Response(id="1", model="m", choices=(Choice(parts=(thought, called)),)), ASKED)
+    body = openai_chat.render_response(Response(id="1", model="m", choices=(Choice(parts=(thought, called)),)), CHAT_REQUEST)
     message = json.loads(body)["choices"][0]["message"]
     assert message["reasoning_signature"] == "anthropic#sig=="
     assert message["tool_calls"][0]["extra_content"] == {"google": {"thought_signature": "proof"}}
     assert parse(messages=[message]).messages[0].parts == (thought, called)
 
 
-def test_several_thoughts_of_another_origin_survive_it_too() -> None:
+def test_multiple_foreign_thinking_parts_survive_a_tool_loop() -> None:
     parts = (Thinking(text="a", signature="1", origin="anthropic"), Thinking(redacted="xyz", origin="anthropic"), Text(text="b"))
-    body = openai_chat.render_response(Response(id="1", model="m", choices=(Choice(parts=parts),)), ASKED)
+    body = openai_chat.render_response(Response(id="1", model="m", choices=(Choice(parts=parts),)), CHAT_REQUEST)
     assert parse(messages=[json.loads(body)["choices"][0]["message"]]).messages[0].parts == parts
 
 
-def test_cache_marks_reach_only_those_who_read_them() -> None:
+def test_cache_breakpoints_are_sent_only_if_supported() -> None:
     request = parse(
         messages=[{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}]
     )
@@ -191,15 +191,18 @@ def test_cache_marks_reach_only_those_who_read_them() -> None:
 @pytest.mark.parametrize(
     ("part", "file"),
     [
-        ({"type": "input_audio", "input_audio": {"data": "AA", "format": "mp3"}}, File(mime="audio/mpeg", data="AA", origin="openai_chat")),
+        (
+            {"type": "input_audio", "input_audio": {"data": "AA", "format": "mp3"}},
+            File(media_type="audio/mpeg", data="AA", origin="openai_chat"),
+        ),
         (
             {"type": "file", "file": {"filename": "a.pdf", "file_data": "data:application/pdf;base64,AA"}},
-            File(mime="application/pdf", data="AA", name="a.pdf", origin="openai_chat"),
+            File(media_type="application/pdf", data="AA", name="a.pdf", origin="openai_chat"),
         ),
         ({"type": "file", "file": {"file_id": "file-1"}}, File(file_id="file-1", origin="openai_chat")),
         (
             {"type": "video_url", "video_url": {"url": "https://x/y.mp4"}},
-            File(mime="video/mp4", url="https://x/y.mp4", origin="openai_chat"),
+            File(media_type="video/mp4", url="https://x/y.mp4", origin="openai_chat"),
         ),
     ],
 )
@@ -209,10 +212,10 @@ def test_files_come_back_as_they_went(part: dict[str, Any], file: File) -> None:
     assert render(request)["messages"][0]["content"] == [part]
 
 
-def test_json_is_asked_for_in_a_way_that_no_server_refuses() -> None:
-    request = replace(ASKED, response_format=ResponseFormat())
+def test_json_mode_is_rendered_in_a_supported_way() -> None:
+    request = replace(CHAT_REQUEST, response_format=ResponseFormat())
     assert render(request)["response_format"]["type"] == "json_schema"
     told = replace(request, system=(Text(text="Answer in JSON."),))
     assert render(told)["response_format"] == {"type": "json_object"}
-    named = render(replace(ASKED, response_format=ResponseFormat(schema={"type": "object"}, name="my form")))
+    named = render(replace(CHAT_REQUEST, response_format=ResponseFormat(schema={"type": "object"}, name="my form")))
     assert named["response_format"]["json_schema"] == {"name": "my_form", "schema": {"type": "object"}}

@@ -10,16 +10,16 @@ from msgspec.structs import replace
 from openai.types.chat import ChatCompletionChunk
 
 from proxy.formats import openai_chat
-from proxy.formats.body import read_safely
+from proxy.formats.body import guard_recursion
 from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
-    BadAnswer,
-    BadRequest,
+    ApiError,
     Event,
     Failed,
-    Failure,
     Finished,
     FinishReason,
+    InvalidRequest,
+    InvalidUpstreamResponse,
     PartDelta,
     PartEnded,
     PartSigned,
@@ -29,11 +29,11 @@ from proxy.formats.neutral import (
     Thinking,
     ToolCall,
     Usage,
-    UsageSeen,
+    UsageReported,
 )
 from proxy.formats.openai_chat.history import WireMessage
 from proxy.formats.openai_chat.request import WireRequest
-from tests.formats.chat_dialect import ASKED, call, chunk, decode, encode, fragment, parts_of
+from tests.formats.chat_dialect import CHAT_REQUEST, call, chunk, decode, encode, parts_of, tool_call_fragment
 
 # Streams ----------------------------------------------------------------------------------------------------------------
 
@@ -58,25 +58,25 @@ def test_a_stream_becomes_events() -> None:
         PartStarted(choice=0, index=1, part=Text()),
         PartDelta(choice=0, index=1, text="Hel"),
         PartDelta(choice=0, index=1, text="lo"),
-        UsageSeen(usage=Usage(input=3, output=2)),
+        UsageReported(usage=Usage(input=3, output=2)),
         PartEnded(choice=0, index=1),
-        Finished(choice=0, finish="stop"),
+        Finished(choice=0, finish_reason="stop"),
     ]
 
 
 @pytest.mark.parametrize(
     ("reasons", "finish"), [(["stop", "stop"], "stop"), (["length", "stop"], "length"), (["stop", "length"], "length")]
 )
-def test_a_reason_in_every_chunk_cuts_nothing_off(reasons: list[str], finish: FinishReason) -> None:
+def test_finish_reason_in_every_chunk_does_not_end_the_stream(reasons: list[str], finish: FinishReason) -> None:
     stream = b"".join(chunk({"content": word}, reason) for word, reason in zip(("Hel", "lo"), reasons, strict=True))
     seen = decode(stream)
     assert "".join(event.text for event in seen if isinstance(event, PartDelta)) == "Hello"
-    assert seen[-1] == Finished(choice=0, finish=finish)
+    assert seen[-1] == Finished(choice=0, finish_reason=finish)
 
 
 def test_usage_may_stand_in_the_choice() -> None:
     data = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 3, "completion_tokens": 2}}]}
-    assert UsageSeen(usage=Usage(input=3, output=2)) in decode(b"data: " + json.dumps(data).encode() + b"\n\n")
+    assert UsageReported(usage=Usage(input=3, output=2)) in decode(b"data: " + json.dumps(data).encode() + b"\n\n")
 
 
 def test_a_name_may_come_after_the_id_of_its_call() -> None:
@@ -93,8 +93,8 @@ def test_a_name_may_come_after_the_id_of_its_call() -> None:
     ("word", "finish"),
     [("content_filter: PROHIBITED_CONTENT", "content_filter"), ("end_turn", "stop"), ("sensitive", "content_filter"), ("odd", "other")],
 )
-def test_other_words_for_the_end(word: str, finish: FinishReason) -> None:
-    assert decode(chunk({"content": "x"}, word))[-1] == Finished(choice=0, finish=finish)
+def test_finish_reason_aliases(word: str, finish: FinishReason) -> None:
+    assert decode(chunk({"content": "x"}, word))[-1] == Finished(choice=0, finish_reason=finish)
 
 
 @pytest.mark.parametrize(
@@ -110,32 +110,32 @@ def test_other_words_for_the_end(word: str, finish: FinishReason) -> None:
     ],
 )
 def test_a_call_in_the_shapes_that_servers_give_it(fragments: list[dict[str, Any]]) -> None:
-    events = decode(b"".join(chunk(fragment(**item)) for item in fragments) + chunk({}, "stop"))
+    events = decode(b"".join(chunk(tool_call_fragment(**item)) for item in fragments) + chunk({}, "stop"))
     assert parts_of(events) == [(ToolCall(id="a", name="f", origin="openai_chat"), '{"x":1}')]
-    assert events[-1] == Finished(choice=0, finish="tool_calls")
+    assert events[-1] == Finished(choice=0, finish_reason="tool_calls")
 
 
-def test_interleaved_calls_are_told_apart_and_given_out_one_at_a_time() -> None:
+def test_interleaved_tool_calls_are_serialized() -> None:
     stream = (
-        chunk(fragment(index=0, id="a", function={"name": "f", "arguments": '{"x":'}))
-        + chunk(fragment(index=1, id="b", function={"name": "g", "arguments": '{"y":'}))
-        + chunk(fragment(index=0, function={"arguments": "1}"}))
-        + chunk(fragment(index=1, function={"arguments": "2}"}), "tool_calls")
+        chunk(tool_call_fragment(index=0, id="a", function={"name": "f", "arguments": '{"x":'}))
+        + chunk(tool_call_fragment(index=1, id="b", function={"name": "g", "arguments": '{"y":'}))
+        + chunk(tool_call_fragment(index=0, function={"arguments": "1}"}))
+        + chunk(tool_call_fragment(index=1, function={"arguments": "2}"}), "tool_calls")
     )
     assert [(part.name, text) for part, text in parts_of(decode(stream))] == [("f", '{"x":1}'), ("g", '{"y":2}')]
 
 
-def test_a_new_id_or_name_begins_a_new_call_where_the_index_says_nothing() -> None:
-    stream = chunk(fragment(index=0, id="a", function={"name": "f", "arguments": "{}"})) + chunk(
-        fragment(index=0, id="b", function={"name": "f", "arguments": "{}"})
+def test_new_id_or_name_starts_a_call_without_usable_index() -> None:
+    stream = chunk(tool_call_fragment(index=0, id="a", function={"name": "f", "arguments": "{}"})) + chunk(
+        tool_call_fragment(index=0, id="b", function={"name": "f", "arguments": "{}"})
     )
     assert [part.id for part, _ in parts_of(decode(stream + b"data: [DONE]\n\n"))] == ["a", "b"]
 
 
 def test_parallel_calls_stream_as_they_come() -> None:
     decoder = openai_chat.StreamDecoder()
-    decoder.feed(chunk(fragment(index=0, id="a", function={"name": "f", "arguments": "{}"})))
-    events = decoder.feed(chunk(fragment(index=1, id="b", function={"name": "g", "arguments": '{"y'})))
+    decoder.feed(chunk(tool_call_fragment(index=0, id="a", function={"name": "f", "arguments": "{}"})))
+    events = decoder.feed(chunk(tool_call_fragment(index=1, id="b", function={"name": "g", "arguments": '{"y'})))
     assert [type(event) for event in events] == [PartEnded, PartStarted, PartDelta]
 
 
@@ -160,33 +160,35 @@ def test_legacy_function_calls_stream_too() -> None:
 )
 def test_a_stream_that_fails_says_why(stream: bytes, message: str) -> None:
     failed = decode(stream)[-1]
-    assert isinstance(failed, Failed) and message in failed.failure.message
+    assert isinstance(failed, Failed) and message in failed.error.message
 
 
-def test_a_missing_end_marker_or_finish_is_forgiven() -> None:
-    assert decode(chunk({"content": "x"}, "eos"))[-1] == Finished(choice=0, finish="stop")
-    assert decode(chunk({"content": "x"}) + b"data: [DONE]\n\n")[-1] == Finished(choice=0, finish="stop")
+def test_missing_done_marker_or_finish_reason_is_tolerated() -> None:
+    assert decode(chunk({"content": "x"}, "eos"))[-1] == Finished(choice=0, finish_reason="stop")
+    assert decode(chunk({"content": "x"}) + b"data: [DONE]\n\n")[-1] == Finished(choice=0, finish_reason="stop")
 
 
 @pytest.mark.parametrize("half", [rb"\ud83d", rb"\ude00", b"\xff"])
-def test_half_a_character_spoils_no_more_than_itself(half: bytes) -> None:
+def test_lone_surrogate_loses_only_itself(half: bytes) -> None:
     stream = chunk({"content": "a HALF b \U0001f600"}, "stop").replace(b"HALF", half)
     assert parts_of(decode(stream)) == [(Text(), "a \ufffd b \U0001f600")]
 
 
-def test_a_whole_answer_in_place_of_a_stream_is_read_all_the_same() -> None:
+def test_non_streaming_body_is_parsed_as_a_response() -> None:
     body = json.dumps({"id": "c", "model": "m", "choices": [{"message": {"content": "hi", "tool_calls": [call("a")]}}]}, indent=2)
     events = decode(body.encode())
     assert parts_of(events) == [(Text(), "hi"), (ToolCall(id="a", name="weather", origin="openai_chat"), "{}")]
-    assert events[-1] == Finished(choice=0, finish="tool_calls")
+    assert events[-1] == Finished(choice=0, finish_reason="tool_calls")
 
 
-def test_signed_calls_and_thoughts_keep_their_proof_in_a_stream() -> None:
+def test_signatures_are_kept_in_a_stream() -> None:
     detail = {"type": "reasoning.text", "signature": "sig", "format": "x"}
     stream = chunk({"reasoning": "hm", "reasoning_details": [{"type": "reasoning.text", "text": "hm"}]})
     stream += chunk({"reasoning_details": [detail]})
     stream += chunk(
-        fragment(index=0, id="a", function={"name": "f", "arguments": "{}"}, extra_content={"google": {"thought_signature": "proof"}}),
+        tool_call_fragment(
+            index=0, id="a", function={"name": "f", "arguments": "{}"}, extra_content={"google": {"thought_signature": "proof"}}
+        ),
         "stop",
     )
     events = decode(stream)
@@ -213,9 +215,9 @@ EVENTS: list[Event] = [
     PartStarted(choice=0, index=3, part=ToolCall(id="b", name="g")),
     PartDelta(choice=0, index=3, text='{"x":1}'),
     PartEnded(choice=0, index=3),
-    UsageSeen(usage=Usage(input=3, output=4)),
-    Finished(choice=0, finish="tool_calls"),
-    Finished(choice=0, finish="stop"),
+    UsageReported(usage=Usage(input=3, output=4)),
+    Finished(choice=0, finish_reason="tool_calls"),
+    Finished(choice=0, finish_reason="stop"),
 ]
 
 
@@ -243,12 +245,12 @@ def test_a_stream_for_the_client_has_the_exact_grammar() -> None:
 
 
 def test_usage_is_not_sent_to_a_client_that_did_not_ask() -> None:
-    chunks = encode(EVENTS, replace(ASKED, wants_usage=False))
+    chunks = encode(EVENTS, replace(CHAT_REQUEST, wants_usage=False))
     assert not any("usage" in chunk for chunk in chunks[:-1])
 
 
-def test_after_a_failure_there_is_no_end_marker() -> None:
-    chunks = encode([EVENTS[0], Failed(failure=Failure(kind="network", code="x", message="broke off"))])
+def test_failed_stream_has_no_done_marker() -> None:
+    chunks = encode([EVENTS[0], Failed(error=ApiError(kind="network", code="x", message="broke off"))])
     assert chunks[-1]["error"]["message"] == "broke off"
 
 
@@ -257,8 +259,8 @@ MIXED = (
     + chunk({"reasoning_content": "Gr\u00fc\u00dfe"})
     + b": ping\r\n\r\n"
     + chunk({"content": "\U0001f600 ok"})
-    + chunk(fragment(index=0, id="a", function={"name": "f", "arguments": '{"x'}))
-    + chunk(fragment(index=0, function={"arguments": '":1}'}), "tool_calls")
+    + chunk(tool_call_fragment(index=0, id="a", function={"name": "f", "arguments": '{"x'}))
+    + chunk(tool_call_fragment(index=0, function={"arguments": '":1}'}), "tool_calls")
     + b"data: not json\n\n"
     + chunk({}, usage={"prompt_tokens": 1, "completion_tokens": 2})
     + b"data: [DONE]\n\n"
@@ -289,9 +291,9 @@ message = st.fixed_dictionaries({"role": words}, optional=dict.fromkeys(("conten
 def test_any_json_is_a_request_or_a_bad_request(messages: list[Any], fields: dict[str, Any]) -> None:
     body = json.dumps({**fields, "model": "m", "messages": messages}).encode()
     try:
-        request = read_safely(openai_chat.parse_request, body)
+        request = guard_recursion(openai_chat.parse_request, body)
         json.dumps(openai_chat.render_request(request, Quirks()).body)
-    except BadRequest as refusal:
+    except InvalidRequest as refusal:
         assert str(refusal)
 
 
@@ -302,10 +304,10 @@ def test_any_json_is_an_answer_or_a_bad_answer(value: Any) -> None:
         assert openai_chat.parse_error(500, text).message
         try:
             response = openai_chat.parse_response(text)
-        except BadAnswer as refusal:
+        except InvalidUpstreamResponse as refusal:
             assert str(refusal)
         else:
-            json.loads(openai_chat.render_response(response, ASKED))
+            json.loads(openai_chat.render_response(response, CHAT_REQUEST))
 
 
 @given(st.lists(anything, max_size=6), st.binary(max_size=60))

@@ -7,12 +7,12 @@ import pytest
 
 from proxy.formats import openai_responses as responses
 from proxy.formats.neutral import (
-    BadAnswer,
+    ApiError,
     Choice,
-    Failure,
     Finished,
     FinishReason,
     Image,
+    InvalidUpstreamResponse,
     Opaque,
     Refusal,
     Response,
@@ -28,21 +28,21 @@ from tests.formats.responses_dialect import (
     SDK_RESPONSE,
     SEARCH,
     USAGE,
-    answer,
     decode,
     event,
     request,
+    response,
 )
 
 # Answers ----------------------------------------------------------------------------------------------------------------
 
 
 def test_a_whole_answer_is_read() -> None:
-    parsed = responses.parse_response(json.dumps(answer()).encode())
+    parsed = responses.parse_response(json.dumps(response()).encode())
     assert parsed.usage == NEUTRAL_USAGE
-    assert parsed.choices[0].finish == "tool_calls"
+    assert parsed.choices[0].finish_reason == "tool_calls"
     assert parsed.choices[0].parts == (
-        Opaque(origin="openai_responses", what="web_search_call", value=SEARCH),
+        Opaque(origin="openai_responses", kind="web_search_call", value=SEARCH),
         Thinking(text="Hm.", signature="gAAA", origin="openai_responses"),
         Text(text="Grüße 🎉"),
         ToolCall(id="call_1", name="f", arguments='{"a":1}'),
@@ -57,9 +57,9 @@ def test_a_whole_answer_fits_the_sdks_type_and_repeats_the_request() -> None:
         tools=[{"type": "function", "name": "f", "parameters": {"type": "object"}}, {"type": "custom", "name": "g"}],
         tool_choice={"type": "function", "name": "f"},
     )
-    parts = (Text(text="x"), Refusal(text="no"), Image(mime="image/png", data="AA=="), ToolCall(id="c", name="f"))
+    parts = (Text(text="x"), Refusal(text="no"), Image(media_type="image/png", data="AA=="), ToolCall(id="c", name="f"))
     entry = {"token": "x", "logprob": -0.1, "bytes": None, "top_logprobs": [{"token": "x", "logprob": -0.1, "bytes": None}]}
-    whole = Response(id="x", model="m-1", choices=(Choice(parts=parts, finish="length", logprobs=(entry,)),), usage=NEUTRAL_USAGE)
+    whole = Response(id="x", model="m-1", choices=(Choice(parts=parts, finish_reason="length", logprobs=(entry,)),), usage=NEUTRAL_USAGE)
     body = json.loads(responses.render_response(whole, asked))
     SDK_RESPONSE.validate_python(body)
     assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
@@ -69,8 +69,8 @@ def test_a_whole_answer_fits_the_sdks_type_and_repeats_the_request() -> None:
     assert body["output"][-1]["arguments"] == "{}"
 
 
-def test_what_another_providers_tools_did_is_no_call_for_the_client() -> None:
-    parts = (Opaque(origin="anthropic", what="server_tool_use", value={"name": "f"}), Text(text="x"))
+def test_foreign_server_tool_use_is_not_a_client_tool_call() -> None:
+    parts = (Opaque(origin="anthropic", kind="server_tool_use", value={"name": "f"}), Text(text="x"))
     whole = Response(id="x", model="m", choices=(Choice(parts=parts),))
     assert [item["type"] for item in json.loads(responses.render_response(whole, request()))["output"]] == ["message"]
 
@@ -86,26 +86,26 @@ def test_what_another_providers_tools_did_is_no_call_for_the_client() -> None:
     ],
 )
 def test_how_an_answer_ended(status: str, details: Any, finish: FinishReason) -> None:
-    body = answer(status, incomplete_details=details)
-    assert responses.parse_response(json.dumps(body).encode()).choices[0].finish == finish
-    assert Finished(choice=0, finish=finish) in decode(CREATED + event(f"response.{status}", response=body))
+    body = response(status, incomplete_details=details)
+    assert responses.parse_response(json.dumps(body).encode()).choices[0].finish_reason == finish
+    assert Finished(choice=0, finish_reason=finish) in decode(CREATED + event(f"response.{status}", response=body))
 
 
 @pytest.mark.parametrize("usage", [None, "many", {"input_tokens": -1}, {"input_tokens": 2**40}, {"input_tokens": 1, "output_tokens": 1e30}])
-def test_absurd_usage_is_no_usage(usage: Any) -> None:
-    assert responses.parse_response(json.dumps(answer(usage=usage)).encode()).usage is None
+def test_absurd_usage_is_ignored(usage: Any) -> None:
+    assert responses.parse_response(json.dumps(response(usage=usage)).encode()).usage is None
 
 
 def test_reasoning_that_was_not_counted_as_output_is() -> None:
     usage = {"input_tokens": 1, "output_tokens": 3, "output_tokens_details": {"reasoning_tokens": 10}}
-    assert responses.parse_response(json.dumps(answer(usage=usage)).encode()).usage == Usage(
-        input=1, output=13, reasoning=10, tool_calls={"web_search": 1}
+    assert responses.parse_response(json.dumps(response(usage=usage)).encode()).usage == Usage(
+        input=1, output=13, reasoning=10, billable_extras={"web_search": 1}
     )
 
 
 @pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"output": null}', b'{"error": {"message": "no"}}', b'{"status": "failed"}'])
-def test_an_answer_that_is_none(body: bytes) -> None:
-    with pytest.raises(BadAnswer):
+def test_invalid_response_bodies(body: bytes) -> None:
+    with pytest.raises(InvalidUpstreamResponse):
         responses.parse_response(body)
 
 
@@ -130,11 +130,11 @@ def test_errors_of_all_shapes(status: int, body: bytes, kind: str, message: str)
     assert (failure.status, failure.kind, failure.message) == (status, kind, message) and failure.code
 
 
-def test_an_error_in_the_dialect() -> None:
-    failure = Failure(kind="rate_limit", code="insufficient_quota", message="Spent.", status=429)
+def test_error_is_rendered_in_the_openai_format() -> None:
+    failure = ApiError(kind="rate_limit", code="insufficient_quota", message="Spent.", status=429)
     expected = {"message": "Spent.", "type": "rate_limit", "param": None, "code": "insufficient_quota", "request_id": "req_1"}
     assert json.loads(responses.render_error(failure, "req_1")) == {"error": expected}
-    name, data, *_ = responses.error_event(failure, "req_1").decode().split("\n")
+    name, data, *_ = responses.render_error_event(failure, "req_1").decode().split("\n")
     fields = json.loads(data.removeprefix("data: "))
     SDK_EVENT.validate_python(fields)
     assert name == "event: error" and fields["error"] == expected and fields["message"] == "Spent."

@@ -8,22 +8,22 @@ from hypothesis import strategies as st
 
 from proxy.formats import openai_responses as responses
 from proxy.formats.codec import Quirks
-from proxy.formats.completions import CompletionsCall
+from proxy.formats.completions import CreateCompletionRequest
 from proxy.formats.neutral import (
-    BadAnswer,
-    BadRequest,
+    InvalidRequest,
+    InvalidUpstreamResponse,
     Usage,
 )
 from tests.formats.responses_dialect import (
     NEUTRAL_USAGE,
     OUTPUT,
     STREAM,
-    answer,
     decode,
     event,
     parts_of,
     render,
     request,
+    response,
 )
 
 # Relaying ---------------------------------------------------------------------------------------------------------------
@@ -31,8 +31,12 @@ from tests.formats.responses_dialect import (
 
 def test_a_request_goes_on_byte_for_byte_but_for_model_and_limit() -> None:
     body = b'{ "model":"a", "input" : "Hi", "new_field": [1.0] , "max_output_tokens": 9}'
-    call = responses.ResponsesCall(body)
-    assert (call.call.output_limit, call.call.input_bound, call.path("x")) == (9, 2 + 4 + 3 + len(b"new_field[1.0]"), "/responses")
+    call = responses.ResponsesRequest(body)
+    assert (call.facts.max_output_tokens, call.facts.max_input_tokens, call.path("x")) == (
+        9,
+        2 + 4 + 3 + len(b"new_field[1.0]"),
+        "/responses",
+    )
     assert call.upstream_body("a", None, Quirks()) == body
     assert call.upstream_body("b", 5, Quirks()) == b'{"model":"b","input":"Hi","new_field":[1.0],"max_output_tokens":5}'.replace(
         b'"Hi"', b'"Hi"'
@@ -40,35 +44,35 @@ def test_a_request_goes_on_byte_for_byte_but_for_model_and_limit() -> None:
 
 
 def test_a_conversation_that_the_provider_keeps_may_be_long() -> None:
-    assert responses.ResponsesCall(b'{"model": "a", "input": "x", "previous_response_id": "r"}').call.input_bound > 1_000_000
+    assert responses.ResponsesRequest(b'{"model": "a", "input": "x", "previous_response_id": "r"}').facts.max_input_tokens > 1_000_000
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=40), st.booleans())
 def test_the_meter_reads_usage_and_text_and_passes_every_byte(cuts: list[int], crlf: bool) -> None:
     stream = STREAM.replace(b"\n", b"\r\n") if crlf else STREAM
-    meter, start, passed = responses.ResponsesCall(b'{"model": "a", "input": "x"}').meter(), 0, b""
+    meter, start, passed = responses.ResponsesRequest(b'{"model": "a", "input": "x"}').meter(), 0, b""
     for cut in [*sorted(cut % len(stream) for cut in cuts), len(stream)]:
         passed += meter.feed(stream[start:cut])
         start = cut
     assert passed + meter.finish() == stream
-    assert (meter.usage, meter.output_seen) == (NEUTRAL_USAGE, 6)
+    assert (meter.usage, meter.output_tokens) == (NEUTRAL_USAGE, 6)
 
 
 def test_without_usage_the_output_is_counted() -> None:
-    call = responses.ResponsesCall(b'{"model": "a", "input": "x"}')
-    assert call.measure(json.dumps(answer(usage=None)).encode()) == (None, 3)
-    assert call.measure(json.dumps(answer()).encode()) == (NEUTRAL_USAGE, 0)
+    call = responses.ResponsesRequest(b'{"model": "a", "input": "x"}')
+    assert call.measure(json.dumps(response(usage=None)).encode()) == (None, 3)
+    assert call.measure(json.dumps(response()).encode()) == (NEUTRAL_USAGE, 0)
     assert call.measure(b"<html>") == (None, 1)
 
 
 def test_text_completions_are_relayed_and_metered() -> None:
-    call = CompletionsCall(b'{"model": "a", "prompt": ["ab", "c"], "n": 2, "best_of": 3, "max_tokens": 10, "stream": true}')
-    assert (call.call.output_limit, call.call.choices, call.call.input_bound) == (60, 6, 3 + 2 * 4 + 3)
+    call = CreateCompletionRequest(b'{"model": "a", "prompt": ["ab", "c"], "n": 2, "best_of": 3, "max_tokens": 10, "stream": true}')
+    assert (call.facts.max_output_tokens, call.facts.n, call.facts.max_input_tokens) == (60, 6, 3 + 2 * 4 + 3)
     assert json.loads(call.upstream_body("a", None, Quirks()))["stream_options"] == {"include_usage": True}
     text, usage = b'data: {"choices":[{"text":"hello"}]}\n\n', b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
     meter = call.meter()
     assert meter.feed(text + usage) == text
-    assert (meter.usage, meter.output_seen) == (Usage(input=3, output=1), 1)
+    assert (meter.usage, meter.output_tokens) == (Usage(input=3, output=1), 1)
 
 
 # Anything at all --------------------------------------------------------------------------------------------------------
@@ -98,24 +102,24 @@ fields = {"input": json_values | st.lists(items), "tools": st.lists(items) | jso
 @given(st.fixed_dictionaries({}, optional=fields))
 def test_any_request_is_read_or_refused(value: dict[str, Any]) -> None:
     body = json.dumps(value).encode()
-    for parse in (responses.ResponsesCall, CompletionsCall):
+    for parse in (responses.ResponsesRequest, CreateCompletionRequest):
         try:
             parse(body)
-        except BadRequest as refusal:
+        except InvalidRequest as refusal:
             assert str(refusal)
     try:
         parsed = responses.parse_request(body)
         json.dumps(render(parsed))
-    except BadRequest as refusal:
+    except InvalidRequest as refusal:
         assert str(refusal)
 
 
 @given(st.lists(items | json_values), json_values)
 def test_any_answer_is_read_and_a_stream_says_the_same(output: list[Any], usage: Any) -> None:
-    body = json.dumps(answer(output=output, usage=usage, error=None)).encode()
+    body = json.dumps(response(output=output, usage=usage, error=None)).encode()
     try:
         whole = responses.parse_response(body)
-    except BadAnswer:
+    except InvalidUpstreamResponse:
         return
     responses.render_response(whole, request())
     events = decode(event("response.completed", response=json.loads(body)))

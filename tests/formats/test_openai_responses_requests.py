@@ -13,7 +13,6 @@ from proxy.formats.neutral import (
     File,
     Finished,
     Image,
-    Inexpressible,
     Message,
     Opaque,
     Reasoning,
@@ -28,6 +27,7 @@ from proxy.formats.neutral import (
     ToolCall,
     ToolChoice,
     ToolResult,
+    UnsupportedFeature,
 )
 from tests.formats.responses_dialect import (
     encode,
@@ -37,7 +37,7 @@ from tests.formats.responses_dialect import (
 )
 
 
-def test_a_conversation_is_read_and_said_again() -> None:
+def test_conversation_round_trips() -> None:
     history = [
         {"role": "developer", "content": "Be brief."},
         {
@@ -52,7 +52,7 @@ def test_a_conversation_is_read_and_said_again() -> None:
     parsed = request(input=history, instructions="You help.")
     assert parsed.system == (Text(text="You help."), Text(text="Be brief."))
     assert parsed.messages == (
-        Message(role="user", parts=(Text(text="Hi"), Image(mime="image/png", data="AA=="))),
+        Message(role="user", parts=(Text(text="Hi"), Image(media_type="image/png", data="AA=="))),
         Message(
             role="assistant",
             parts=(Thinking(signature="gAAA", origin="openai_responses"), ToolCall(id="c1", name="f", arguments="{}")),
@@ -73,7 +73,7 @@ def test_results_find_their_calls_where_ids_are_repeated_or_missing() -> None:
     assert [part.call_id for part in results.parts if isinstance(part, ToolResult)] == ["a", "a_1", "call_1"]
 
 
-def test_an_id_that_openai_would_refuse_is_made_fit_alike_for_call_and_result() -> None:
+def test_invalid_call_ids_are_rewritten_for_call_and_result() -> None:
     parts = (ToolCall(id="a:" * 50, name="f"), ToolResult(call_id="a:" * 50, content=(Text(text="x"),)))
     messages = (Message(role="assistant", parts=parts[:1]), Message(role="user", parts=parts[1:]))
     call, result = render(Request(model="m", messages=messages))["input"]
@@ -81,7 +81,7 @@ def test_an_id_that_openai_would_refuse_is_made_fit_alike_for_call_and_result() 
     assert call["arguments"] == "{}"
 
 
-def test_thoughts_of_another_provider_travel_with_the_client_and_not_to_openai() -> None:
+def test_foreign_thinking_stays_with_the_client() -> None:
     history = [
         {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}], "encrypted_content": "anthropic#sig=="},
         {"type": "reasoning", "summary": [], "encrypted_content": "anthropic#redacted#blob"},
@@ -104,13 +104,13 @@ def test_signatures_come_back_from_the_client_as_they_went_out() -> None:
         Thinking(text="Own.", signature="anthropic#nested", origin="openai_responses"),
         ToolCall(id="c", name="f", arguments="{}", signature="thought", origin="gemini"),
     )
-    whole = Response(id="x", model="m", choices=(Choice(parts=parts, finish="tool_calls"),))
+    whole = Response(id="x", model="m", choices=(Choice(parts=parts, finish_reason="tool_calls"),))
     output = json.loads(responses.render_response(whole, request()))["output"]
     assert request(input=output).messages[0].parts == parts
     streamed: list[Event] = [Started(id="x", model="m")]
     for part in parts:
         streamed += part_events(part)
-    sent = encode([*streamed, Finished(choice=0, finish="tool_calls")])
+    sent = encode([*streamed, Finished(choice=0, finish_reason="tool_calls")])
     assert request(input=sent[-1]["response"]["output"]).messages[0].parts == parts
 
 
@@ -124,14 +124,14 @@ def test_settings_without_a_neutral_name_are_kept_under_the_clients_own() -> Non
         top_logprobs=3,
         metadata={"a": "b"},
     )
-    assert parsed.extras == {"truncation": "auto", "text.verbosity": "low", "metadata": {"a": "b"}}
+    assert parsed.unmapped_settings == {"truncation": "auto", "text.verbosity": "low", "metadata": {"a": "b"}}
     assert parsed.reasoning == Reasoning(effort="low", visible=True) and parsed.logprobs == 3
     rendered = responses.render_request(parsed, Quirks(unsupported=frozenset({"reasoning"})))
     assert sorted(rendered.dropped) == ["metadata", "reasoning", "text.verbosity"]
     assert rendered.body["text"]["format"]["strict"] is True and rendered.body["store"] is False
 
 
-def test_what_the_provider_would_have_to_remember_is_named() -> None:
+def test_stateful_fields_are_reported() -> None:
     items = [{"type": "item_reference", "id": "msg_1"}, {"type": "compaction", "encrypted_content": "x"}]
     parsed = request(input=items, previous_response_id="resp_1", background=True)
     assert responses.stateful_fields(parsed) == ["previous_response_id", "background", "item_reference", "compaction"]
@@ -150,7 +150,7 @@ def test_what_the_provider_would_have_to_remember_is_named() -> None:
         ),
     ],
 )
-def test_tool_choices_are_read_and_said_again(given: Any, choice: ToolChoice) -> None:
+def test_tool_choices_round_trip(given: Any, choice: ToolChoice) -> None:
     tools = [{"type": "function", "name": "f", "parameters": {}}, {"type": "custom", "name": "g"}]
     parsed = request(tools=tools, tool_choice=given)
     assert parsed.tool_choice == choice and render(parsed)["tool_choice"] == given
@@ -162,7 +162,7 @@ def test_tools_that_are_not_allowed_are_not_given() -> None:
     assert [tool.name for tool in parsed.tools if isinstance(tool, Tool)] == ["g"] and parsed.tool_choice == ToolChoice()
 
 
-def test_a_custom_tools_grammar_is_told_in_words() -> None:
+def test_custom_tool_grammar_becomes_a_description() -> None:
     grammar = {"type": "grammar", "syntax": "lark", "definition": "start: X"}
     (tool,) = request(tools=[{"type": "custom", "name": "apply_patch", "description": "Patch.", "format": grammar}]).tools
     assert tool == Tool(name="apply_patch", description="Patch.\n\nThe input must follow this lark grammar:\nstart: X", custom=True)
@@ -171,25 +171,25 @@ def test_a_custom_tools_grammar_is_told_in_words() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": (ServerTool(origin="anthropic", what="web_search", value={}),)}, "tools"),
-        ({"messages": (Message(role="user", parts=(File(mime="audio/wav", data="AA=="),)),)}, "messages"),
+        ({"tools": (ServerTool(origin="anthropic", kind="web_search", value={}),)}, "tools"),
+        ({"messages": (Message(role="user", parts=(File(media_type="audio/wav", data="AA=="),)),)}, "messages"),
         ({"messages": (Message(role="user", parts=(File(file_id="f", origin="anthropic"),)),)}, "messages"),
-        ({"messages": (Message(role="user", parts=(Opaque(origin="gemini", what="video", value={}),)),)}, "messages"),
-        ({"choices": 2}, "n"),
+        ({"messages": (Message(role="user", parts=(Opaque(origin="gemini", kind="video", value={}),)),)}, "messages"),
+        ({"n": 2}, "n"),
     ],
 )
-def test_what_has_no_words_here_is_refused_by_its_field(fields: dict[str, Any], param: str) -> None:
-    with pytest.raises(Inexpressible) as refusal:
+def test_unsupported_content_is_rejected_by_field(fields: dict[str, Any], param: str) -> None:
+    with pytest.raises(UnsupportedFeature) as refusal:
         render(Request(**{"model": "m", "messages": (), **fields}))
     assert refusal.value.param == param
 
 
 def test_settings_that_openai_lacks_are_dropped_by_name() -> None:
-    asked = Request(model="m", messages=(), top_k=1, stop=("x",), seed=2, temperature=0.5, extras={"safetySettings": []})
+    asked = Request(model="m", messages=(), top_k=1, stop=("x",), seed=2, temperature=0.5, unmapped_settings={"safetySettings": []})
     rendered = responses.render_request(asked, Quirks())
     assert sorted(rendered.dropped) == ["safetySettings", "seed", "stop", "top_k"] and rendered.body["temperature"] == 0.5
 
 
-def test_json_mode_says_the_word_that_openai_wants_to_see() -> None:
+def test_json_mode_adds_the_word_json_to_the_input() -> None:
     assert render(request(text={"format": {"type": "json_object"}}))["input"][-1]["content"] == "Answer in JSON."
     assert len(render(request(input="As json, please", text={"format": {"type": "json_object"}}))["input"]) == 1

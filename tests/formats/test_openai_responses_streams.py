@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 
 from proxy.formats import openai_responses as responses
 from proxy.formats.neutral import (
+    ApiError,
     Choice,
     Event,
     Failed,
-    Failure,
     Finished,
     PartDelta,
     PartEnded,
@@ -23,7 +23,7 @@ from proxy.formats.neutral import (
     Started,
     Text,
     ToolCall,
-    UsageSeen,
+    UsageReported,
 )
 from tests.formats.responses_dialect import (
     APPLY_PATCH,
@@ -37,7 +37,7 @@ from tests.formats.responses_dialect import (
     decode,
     encode,
     event,
-    kinds,
+    event_types,
     part_events,
     parts_of,
 )
@@ -54,7 +54,7 @@ def test_a_stream_is_read_as_its_whole_answer_is() -> None:
         ("Text", "Grüße 🎉", None),
         ("ToolCall", '{"a":1}', None),
     ]
-    assert events[-2:] == [UsageSeen(usage=NEUTRAL_USAGE), Finished(choice=0, finish="tool_calls")]
+    assert events[-2:] == [UsageReported(usage=NEUTRAL_USAGE), Finished(choice=0, finish_reason="tool_calls")]
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=40), st.booleans())
@@ -65,13 +65,13 @@ def test_a_stream_cut_anywhere_gives_the_same_events(cuts: list[int], crlf: bool
 @pytest.mark.parametrize(
     "stream", [CREATED + b"".join(DONE) + COMPLETED, CREATED + COMPLETED, COMPLETED, COMPLETED.strip(), STREAM + STREAM]
 )
-def test_what_came_in_no_delta_is_made_up_from_the_whole_and_nothing_comes_twice(stream: bytes) -> None:
+def test_missing_deltas_are_completed_from_the_final_items(stream: bytes) -> None:
     events = decode(stream)
     assert parts_of(events) == parts_of(decode(STREAM))
     assert sum(isinstance(seen, Started) for seen in events) == sum(isinstance(seen, Finished) for seen in events) == 1
 
 
-def test_calls_that_come_interleaved_are_told_one_after_the_other() -> None:
+def test_interleaved_calls_are_serialized() -> None:
     def added(at: int) -> bytes:
         return event("response.output_item.added", output_index=at, item={"type": "function_call", "call_id": f"c{at}", "name": f"f{at}"})
 
@@ -86,7 +86,7 @@ def test_calls_that_come_interleaved_are_told_one_after_the_other() -> None:
     assert parts_of(events) == [("ToolCall", "{}", None), ("ToolCall", "[]", None)]
 
 
-def test_raw_thoughts_of_open_models_are_thoughts() -> None:
+def test_raw_reasoning_text_is_thinking() -> None:
     item = {"id": "r", "type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "We need 4."}]}
     deltas = [
         event("response.reasoning_text.delta", item_id="r", output_index=0, content_index=0, delta=text) for text in ("We ", "need 4.")
@@ -112,7 +112,7 @@ def test_raw_thoughts_of_open_models_are_thoughts() -> None:
 )
 def test_a_stream_that_fails(stream: bytes, kind: str, message: str) -> None:
     events = decode(stream + event("error", message="once more") if b"failed" in stream else stream)
-    assert [(seen.failure.kind, seen.failure.message) for seen in events if isinstance(seen, Failed)] == [(kind, message)]
+    assert [(seen.error.kind, seen.error.message) for seen in events if isinstance(seen, Failed)] == [(kind, message)]
 
 
 @given(
@@ -138,7 +138,7 @@ def test_events_in_any_order_keep_the_neutral_grammar(blocks: list[bytes]) -> No
                 is_open = False
             case Finished() | Failed():
                 assert not is_open
-            case UsageSeen():
+            case UsageReported():
                 pass
 
 
@@ -152,7 +152,7 @@ def test_any_bytes_are_a_stream_that_failed(junk: bytes) -> None:
 
 def test_a_stream_has_every_event_that_clients_wait_for() -> None:
     sent = encode(decode(STREAM))
-    assert kinds(sent) == [
+    assert event_types(sent) == [
         *("created", "in_progress"),
         *("output_item.added", "output_item.done"),
         *("output_item.added", "reasoning_summary_part.added", "reasoning_summary_text.delta", "reasoning_summary_text.delta"),
@@ -177,13 +177,13 @@ def test_texts_that_follow_on_one_another_are_one_message() -> None:
             *part_events(Text(), "a"),
             *part_events(Text()),
             *part_events(Refusal(), "b"),
-            Finished(choice=0, finish="length"),
+            Finished(choice=0, finish_reason="length"),
         ]
     )
     (message,) = sent[-1]["response"]["output"]
     assert [part["type"] for part in message["content"]] == ["output_text", "refusal"]
     assert sent[-1]["type"] == "response.incomplete" and message["status"] == "incomplete"
-    assert "refusal.done" in kinds(sent)
+    assert "refusal.done" in event_types(sent)
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_texts_that_follow_on_one_another_are_one_message() -> None:
 )
 def test_a_custom_tool_gets_its_text_without_the_json_around_it(call: ToolCall, deltas: tuple[str, ...]) -> None:
     asked = Request(model="m", messages=(), tools=(APPLY_PATCH,))
-    sent = encode([Started(id="x", model="m"), *part_events(call, *deltas), Finished(choice=0, finish="tool_calls")], asked)
+    sent = encode([Started(id="x", model="m"), *part_events(call, *deltas), Finished(choice=0, finish_reason="tool_calls")], asked)
     (item,) = sent[-1]["response"]["output"]
     assert (item["type"], item["call_id"], item["input"]) == ("custom_tool_call", "c", "*** Begin\nüber")
     assert "".join(fields["delta"] for fields in sent if fields["type"] == "response.custom_tool_call_input.delta") == item["input"]
@@ -206,11 +206,11 @@ def test_a_custom_tool_gets_its_text_without_the_json_around_it(call: ToolCall, 
 
 
 def test_a_call_without_arguments_is_an_empty_object() -> None:
-    sent = encode([Started(id="x", model="m"), *part_events(ToolCall(id="c", name="f")), Finished(choice=0, finish="tool_calls")])
+    sent = encode([Started(id="x", model="m"), *part_events(ToolCall(id="c", name="f")), Finished(choice=0, finish_reason="tool_calls")])
     assert [fields["delta"] for fields in sent if fields["type"].endswith("arguments.delta")] == ["{}"]
 
 
-@pytest.mark.parametrize("end", [[Failed(failure=Failure(kind="rate_limit", code="x", message="Slow down", status=429))], []])
-def test_a_failure_in_the_stream_is_told_as_openai_does(end: list[Event]) -> None:
+@pytest.mark.parametrize("end", [[Failed(error=ApiError(kind="rate_limit", code="x", message="Slow down", status=429))], []])
+def test_stream_failure_is_rendered_as_openai_does(end: list[Event]) -> None:
     sent = encode([Started(id="x", model="m"), PartStarted(choice=0, index=0, part=Text()), PartDelta(choice=0, index=0, text="a"), *end])
-    assert kinds(sent)[-2:] == ["error", "failed"] and sent[-1]["response"]["status"] == "failed"
+    assert event_types(sent)[-2:] == ["error", "failed"] and sent[-1]["response"]["status"] == "failed"

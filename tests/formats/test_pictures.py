@@ -12,13 +12,13 @@ from proxy.formats.neutral import Image, Message, Opaque, PartStarted, Request, 
 CLIENT = Request(model="m", messages=(Message(role="user", parts=(Text(text="A cat"),)),), stream=True)
 
 
-def answer(result: str) -> dict[str, Any]:
+def response(result: str) -> dict[str, Any]:
     made = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": result}
     return {"id": "resp_1", "model": "m", "status": "completed", "output": [made], "usage": None}
 
 
 def stream(result: str) -> bytes:
-    whole = answer(result)
+    whole = response(result)
     told = [
         {"type": "response.created", "response": {**whole, "output": []}},
         {"type": "response.output_item.done", "output_index": 0, "item": whole["output"][0]},
@@ -27,24 +27,24 @@ def stream(result: str) -> bytes:
     return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in told)
 
 
-def heard_by_gemini(result: str) -> list[GenerateContentResponse]:
+def read_by_gemini_sdk(result: str) -> list[GenerateContentResponse]:
     decoder, encoder = openai_responses.StreamDecoder(), gemini.StreamEncoder(CLIENT)
     wire = b"".join(encoder.encode(event) for event in [*decoder.feed(stream(result)), *decoder.finish()]) + encoder.finish()
     return [GenerateContentResponse.model_validate_json(event.removeprefix(b"data: ")) for event in wire.split(b"\r\n\r\n") if event]
 
 
 def test_a_picture_reaches_googles_sdk() -> None:
-    parts = [part for heard in heard_by_gemini("aW1n") for part in heard.candidates[0].content.parts or []]  # type: ignore[index, union-attr]
+    parts = [part for heard in read_by_gemini_sdk("aW1n") for part in heard.candidates[0].content.parts or []]  # type: ignore[index, union-attr]
     assert [part.inline_data.data for part in parts if part.inline_data] == [b"img"]
 
 
 @pytest.mark.parametrize("result", ["i", "aW1", "not base64", "<redacted>"])
-def test_what_is_no_picture_does_not_break_the_rest(result: str) -> None:
-    assert heard_by_gemini(result)[-1].candidates
-    (choice,) = openai_responses.parse_response(json.dumps(answer(result)).encode()).choices
+def test_invalid_image_does_not_break_the_response(result: str) -> None:
+    assert read_by_gemini_sdk(result)[-1].candidates
+    (choice,) = openai_responses.parse_response(json.dumps(response(result)).encode()).choices
     assert isinstance(choice.parts[0], Opaque) and choice.parts[0].value["result"] == result
 
 
 def test_pictures_begin_as_what_they_are() -> None:
     started = [event for event in openai_responses.StreamDecoder().feed(stream("aW1n")) if isinstance(event, PartStarted)]
-    assert started[0].part == Image(mime="image/png", data="aW1n")
+    assert started[0].part == Image(media_type="image/png", data="aW1n")

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.formats.codec import Quirks
-from proxy.formats.neutral import BadRequest, Usage
-from proxy.formats.openai_chat.relay import ChatCall, StreamMeter, input_bound, measure, tokens_in
-from proxy.formats.openai_embeddings import EmbeddingsCall
-from proxy.formats.sse import EventSplitter, data_of
+from proxy.formats.neutral import InvalidRequest, Usage
+from proxy.formats.openai_chat.relay import ChatRequest, StreamMeter, delta_tokens, max_input_tokens, measure
+from proxy.formats.openai_embeddings import CreateEmbeddingRequest
+from proxy.formats.sse import EventSplitter, event_data
 from tests.upstream import USAGE, chunk
 
 USAGE_EVENT = b'data: {"choices":[],"usage":' + json.dumps(USAGE).encode() + b"}\n\n"
@@ -38,11 +38,11 @@ def test_a_stream_cut_anywhere_gives_the_same_bytes_usage_and_count(cuts: list[i
     meter = StreamMeter(withhold_usage=withhold)
     assert feed(meter, stream, cuts) == (stream.replace(usage, b"") if withhold else stream)
     assert meter.usage == Usage(input=60, cache_read=40, output=20, reasoning=5)
-    assert meter.output_seen == 1
+    assert meter.output_tokens == 1
 
 
 @given(st.binary(max_size=200), st.lists(st.integers(0, 10_000), max_size=10))
-def test_a_meter_takes_any_bytes_and_loses_none(junk: bytes, cuts: list[int]) -> None:
+def test_meter_forwards_any_bytes(junk: bytes, cuts: list[int]) -> None:
     stream = junk + b"\n\n"
     assert feed(StreamMeter(withhold_usage=False), stream, cuts).startswith(stream)
 
@@ -52,7 +52,7 @@ def test_a_last_event_without_its_blank_line_gets_one() -> None:
     assert feed(StreamMeter(withhold_usage=True), b"data: {}\n\n" + USAGE_EVENT.rstrip(), []) == b"data: {}\n\n"
 
 
-def test_usage_that_a_server_sends_unasked_stays_in_the_stream() -> None:
+def test_unrequested_usage_stays_in_the_stream() -> None:
     together = b'data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":3,"reasoning_tokens":2}}\n\n'
     meter = StreamMeter(withhold_usage=True)
     assert meter.feed(together) == together
@@ -68,7 +68,7 @@ def test_usage_beside_content_is_counted_and_the_content_stays() -> None:
 @pytest.mark.parametrize(
     "wire", [None, {}, {"prompt_tokens": -1}, {"prompt_tokens": 1e30}, {"prompt_tokens": 1, "completion_tokens": -2}, "many", []]
 )
-def test_absurd_usage_is_no_usage(wire: Any) -> None:
+def test_absurd_usage_is_ignored(wire: Any) -> None:
     usage, _ = measure(json.dumps({"usage": wire}).encode())
     assert usage is None
 
@@ -90,47 +90,47 @@ def test_more_cached_than_prompt_is_capped() -> None:
     ],
 )
 def test_tokens_of_a_delta(delta: Any, tokens: int) -> None:
-    assert tokens_in(delta) == tokens
+    assert delta_tokens(delta) == tokens
 
 
 @given(st.text(max_size=200))
 def test_the_bound_of_a_text_is_its_bytes_and_the_markers(text: str) -> None:
     body = json.dumps({"model": "m", "messages": [{"content": text}]}).encode()
-    assert input_bound(ChatCall(body).request) == len(text.encode()) + 4 + 3
+    assert max_input_tokens(ChatRequest(body).request) == len(text.encode()) + 4 + 3
 
 
 def test_pictures_count_by_the_vendors_formula_and_not_by_their_bytes() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": [picture]}]}
-    assert input_bound(ChatCall(json.dumps(body).encode()).request) == 2833 + 8 * 5667 + len("user") + 4 + 3
+    assert max_input_tokens(ChatRequest(json.dumps(body).encode()).request) == 2833 + 8 * 5667 + len("user") + 4 + 3
 
 
 def test_tools_and_schemas_are_part_of_the_bound() -> None:
     plain = {"model": "m", "messages": [{"role": "user", "content": "x"}]}
     tools = [{"type": "function", "function": {"name": "f", "parameters": {}}}]
     bounds = [
-        ChatCall(json.dumps({**plain, **extra}).encode()).call.input_bound
+        ChatRequest(json.dumps({**plain, **extra}).encode()).facts.max_input_tokens
         for extra in ({}, {"tools": tools}, {"response_format": {"a": "b"}})
     ]
     assert bounds[0] < bounds[2] < bounds[1]
 
 
 def test_choices_multiply_the_output_limit() -> None:
-    call = ChatCall(b'{"model": "m", "messages": [{}], "n": 3, "max_tokens": 9, "max_completion_tokens": 10}').call
-    assert (call.output_limit, call.choices) == (30, 3)
+    call = ChatRequest(b'{"model": "m", "messages": [{}], "n": 3, "max_tokens": 9, "max_completion_tokens": 10}').facts
+    assert (call.max_output_tokens, call.n) == (30, 3)
 
 
 @pytest.mark.parametrize(("given", "tokens"), [("abc", 3), (["ab", "c"], 3), ([1, 2, 3], 3), ([[1, 2], [3]], 3)])
 def test_embeddings_count_bytes_or_ids(given: Any, tokens: int) -> None:
-    assert EmbeddingsCall(json.dumps({"model": "m", "input": given}).encode()).call.input_bound == tokens
+    assert CreateEmbeddingRequest(json.dumps({"model": "m", "input": given}).encode()).facts.max_input_tokens == tokens
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_a_request_or_a_bad_request(body: bytes) -> None:
-    for parse in (ChatCall, EmbeddingsCall):
+def test_any_bytes_are_parsed_or_invalid(body: bytes) -> None:
+    for parse in (ChatRequest, CreateEmbeddingRequest):
         try:
             parse(body)
-        except BadRequest as refusal:
+        except InvalidRequest as refusal:
             assert str(refusal)
 
 
@@ -145,10 +145,10 @@ json_values = st.recursive(
     )
 )
 def test_any_json_is_a_request_or_a_bad_request(value: dict[str, Any]) -> None:
-    for parse in (ChatCall, EmbeddingsCall):
+    for parse in (ChatRequest, CreateEmbeddingRequest):
         try:
             parsed = parse(json.dumps(value).encode())
-        except BadRequest:
+        except InvalidRequest:
             continue
         assert json.loads(parsed.upstream_body("other", 5, Quirks()))["model"] == "other"
 
@@ -164,5 +164,5 @@ def test_any_json_is_a_request_or_a_bad_request(value: dict[str, Any]) -> None:
     ],
 )
 def test_data_of_an_event(event: bytes, data: bytes) -> None:
-    assert data_of(event) == data
+    assert event_data(event) == data
     assert EventSplitter().feed(event) == [event]

@@ -8,19 +8,29 @@ from hypothesis import Phase, given, settings
 from msgspec.structs import replace
 
 from proxy.formats.codec import Quirks
-from proxy.formats.neutral import Inexpressible, Request, Response
-from tests.formats.golden.cells import CLIENT, CODECS
+from proxy.formats.neutral import Request, Response, UnsupportedFeature
+from tests.formats.golden.cells import CLIENT_REQUEST, CODECS
 from tests.formats.golden.words import FORMATS
-from tests.formats.scenarios import collected, events
-from tests.formats.words import ANSWER_WORDS, REFUSED, REQUEST_WORDS, SHOWN_ELSEWHERE, answered, answers, limited, requests, said
+from tests.formats.scenarios import collect_response, events
+from tests.formats.words import (
+    REFUSED,
+    REQUEST_CAPABILITIES,
+    RESPONSE_CAPABILITIES,
+    SHOWN_BY_DEFAULT_ELSEWHERE,
+    expected_subset,
+    normalize_request,
+    normalize_response,
+    requests,
+    responses,
+)
 
 QUIRKS = Quirks()
-FOUND_AND_TOLD = (Phase.explicit, Phase.reuse, Phase.generate)
+ROUND_TRIP_EXCEPTIONS = (Phase.explicit, Phase.reuse, Phase.generate)
 """A request that fails is told as it was found: making it smaller takes minutes."""
 PAIRS = pytest.mark.parametrize(("here", "there"), list(itertools.permutations(FORMATS, 2)))
 
 
-def sent(format: str, request: Request) -> Request:
+def render_and_parse(format: str, request: Request) -> Request:
     """A request as it is read after it was written."""
     body = CODECS[format].render_request(request, QUIRKS).body
     read: Request = CODECS[format].parse_request(json.dumps(body).encode(), "m", request.stream)
@@ -29,26 +39,28 @@ def sent(format: str, request: Request) -> Request:
 
 @pytest.mark.parametrize("format", FORMATS)
 @given(request=requests())
-@settings(max_examples=60, phases=FOUND_AND_TOLD)
+@settings(max_examples=60, phases=ROUND_TRIP_EXCEPTIONS)
 def test_a_request_is_read_as_it_was_written(format: str, request: Request) -> None:
-    words = REQUEST_WORDS[format]
-    written = limited(request, words)
-    assert said(sent(format, written), words) == said(written, words)
+    words = REQUEST_CAPABILITIES[format]
+    written = expected_subset(request, words)
+    assert normalize_request(render_and_parse(format, written), words) == normalize_request(written, words)
 
 
 @PAIRS
 @given(request=requests())
-@settings(max_examples=25, phases=FOUND_AND_TOLD)
+@settings(max_examples=25, phases=ROUND_TRIP_EXCEPTIONS)
 def test_a_request_comes_back_from_another_format(here: str, there: str, request: Request) -> None:
-    both = REQUEST_WORDS[here] & REQUEST_WORDS[there]
-    written = limited(without_thinking(request, here, there), REQUEST_WORDS[here] - (SHOWN_ELSEWHERE - REQUEST_WORDS[there]))
+    both = REQUEST_CAPABILITIES[here] & REQUEST_CAPABILITIES[there]
+    written = expected_subset(
+        without_thinking(request, here, there), REQUEST_CAPABILITIES[here] - (SHOWN_BY_DEFAULT_ELSEWHERE - REQUEST_CAPABILITIES[there])
+    )
     try:
-        arrived = sent(there, sent(here, written))
-    except Inexpressible:
-        assert REFUSED & REQUEST_WORDS[here] - REQUEST_WORDS[there]
+        arrived = render_and_parse(there, render_and_parse(here, written))
+    except UnsupportedFeature:
+        assert REFUSED & REQUEST_CAPABILITIES[here] - REQUEST_CAPABILITIES[there]
         return
-    assert said(arrived, both) == said(written, both)
-    assert said(sent(here, arrived), both) == said(written, both)
+    assert normalize_request(arrived, both) == normalize_request(written, both)
+    assert normalize_request(render_and_parse(here, arrived), both) == normalize_request(written, both)
 
 
 def without_thinking(request: Request, here: str, there: str) -> Request:
@@ -56,30 +68,30 @@ def without_thinking(request: Request, here: str, there: str) -> Request:
     return replace(request, reasoning=None) if "anthropic" in (here, there) else request
 
 
-def whole(format: str, response: Response) -> Response:
-    read: Response = CODECS[format].parse_response(CODECS[format].render_response(response, CLIENT))
+def response_round_trip(format: str, response: Response) -> Response:
+    read: Response = CODECS[format].parse_response(CODECS[format].render_response(response, CLIENT_REQUEST))
     return read
 
 
-def streamed(format: str, response: Response) -> Response:
-    encoder, decoder = CODECS[format].StreamEncoder(replace(CLIENT, stream=True)), CODECS[format].StreamDecoder()
+def stream_round_trip(format: str, response: Response) -> Response:
+    encoder, decoder = CODECS[format].StreamEncoder(replace(CLIENT_REQUEST, stream=True)), CODECS[format].StreamDecoder()
     stream = b"".join(encoder.encode(event) for event in events(response)) + encoder.finish()
-    return collected([*decoder.feed(stream), *decoder.finish()])
+    return collect_response([*decoder.feed(stream), *decoder.finish()])
 
 
 @pytest.mark.parametrize("format", FORMATS)
-@given(response=answers())
-@settings(max_examples=60, phases=FOUND_AND_TOLD)
+@given(response=responses())
+@settings(max_examples=60, phases=ROUND_TRIP_EXCEPTIONS)
 def test_an_answer_is_read_as_it_was_written_and_its_stream_says_the_same(format: str, response: Response) -> None:
-    words = ANSWER_WORDS[format]
-    assert answered(whole(format, response), words) == answered(response, words)
-    assert answered(streamed(format, response), words) == answered(response, words)
+    words = RESPONSE_CAPABILITIES[format]
+    assert normalize_response(response_round_trip(format, response), words) == normalize_response(response, words)
+    assert normalize_response(stream_round_trip(format, response), words) == normalize_response(response, words)
 
 
 @PAIRS
-@given(response=answers())
-@settings(max_examples=25, phases=FOUND_AND_TOLD)
+@given(response=responses())
+@settings(max_examples=25, phases=ROUND_TRIP_EXCEPTIONS)
 def test_an_answer_comes_back_from_another_format(here: str, there: str, response: Response) -> None:
-    both = ANSWER_WORDS[here] & ANSWER_WORDS[there]
-    for trip in (whole, streamed):
-        assert answered(trip(here, trip(there, trip(here, response))), both) == answered(response, both)
+    both = RESPONSE_CAPABILITIES[here] & RESPONSE_CAPABILITIES[there]
+    for trip in (response_round_trip, stream_round_trip):
+        assert normalize_response(trip(here, trip(there, trip(here, response))), both) == normalize_response(response, both)

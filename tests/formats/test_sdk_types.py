@@ -14,7 +14,7 @@ from openai.types.responses import Response, ResponseStreamEvent
 from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
 from pydantic import TypeAdapter
 
-from tests.formats.golden.cells import ANSWERS, REQUESTS, pairs, read, streamed, whole_answer
+from tests.formats.golden.cells import REQUESTS, RESPONSES, converted_response, converted_stream, pairs, read
 from tests.formats.golden.heard import events_of
 from tests.formats.golden.words import FORMATS, Body
 
@@ -25,44 +25,44 @@ def of(kind: Any) -> Check:
     return TypeAdapter(kind).validate_python
 
 
-WHOLE: dict[str, Check] = {
+RESPONSE_CHECKS: dict[str, Check] = {
     "openai_chat": of(ChatCompletion),
     "openai_responses": of(Response),
     "anthropic": of(Message),
     "gemini": of(GenerateContentResponse),
 }
-EVENTS: dict[str, Check] = {
+EVENT_CHECKS: dict[str, Check] = {
     "openai_chat": of(ChatCompletionChunk),
     "openai_responses": of(ResponseStreamEvent),
     "anthropic": of(RawMessageStreamEvent),
     "gemini": of(GenerateContentResponse),
 }
-UNTYPED = {("a call with free text", "openai_chat")}
+UNTYPED = {("custom tool call", "openai_chat")}
 """What the API says and the SDK has no type for: a custom tool's call in a stream of chat completions."""
-TALKS = [(scenario, provider, client, said) for scenario, bodies in ANSWERS.items() for provider, client, said in pairs(bodies)]
+TALKS = [(scenario, provider, client, said) for scenario, bodies in RESPONSES.items() for provider, client, said in pairs(bodies)]
 cells = pytest.mark.parametrize(("scenario", "provider", "client", "said"), TALKS, ids=[f"{name}: {p} > {c}" for name, p, c, _ in TALKS])
 
 
 def test_every_format_has_its_types() -> None:
-    assert tuple(WHOLE) == tuple(EVENTS) == FORMATS
+    assert tuple(RESPONSE_CHECKS) == tuple(EVENT_CHECKS) == FORMATS
 
 
 @cells
 def test_a_whole_answer_is_of_the_sdks_type(scenario: str, provider: str, client: str, said: Body) -> None:
-    WHOLE[client](whole_answer(client, provider, said))
+    RESPONSE_CHECKS[client](converted_response(client, provider, said))
 
 
 @cells
 def test_every_event_of_a_stream_is_of_the_sdks_type(scenario: str, provider: str, client: str, said: Body) -> None:
-    for event in events_of(streamed(client, provider, said)):
+    for event in events_of(converted_stream(client, provider, said)):
         if (scenario, client) not in UNTYPED:
-            EVENTS[client](event)
+            EVENT_CHECKS[client](event)
 
 
 # Requests -----------------------------------------------------------------------------------------------------------------
 
 
-CHAT, RESPONSES, CLAUDE = (
+CHAT_REQUEST_TYPE, RESPONSES_REQUEST_TYPE, MESSAGES_REQUEST_TYPE = (
     of(kind) for kind in (CompletionCreateParamsNonStreaming, ResponseCreateParamsNonStreaming, MessageCreateParamsNonStreaming)
 )
 
@@ -88,13 +88,13 @@ def check_responses(body: Body) -> None:
     """The SDK's types of the model's own messages and thoughts want ids, which a client that keeps its history itself has not; the API
     does not."""
     items = [item for item in body["input"] if item.get("role") != "assistant" and item["type"] != "reasoning"]
-    exhausted(RESPONSES(body | {"input": items}))
+    exhausted(RESPONSES_REQUEST_TYPE(body | {"input": items}))
 
 
-ASKED: dict[str, Check] = {
-    "openai_chat": lambda body: exhausted(CHAT(body)),
+REQUEST_CHECKS: dict[str, Check] = {
+    "openai_chat": lambda body: exhausted(CHAT_REQUEST_TYPE(body)),
     "openai_responses": check_responses,
-    "anthropic": lambda body: exhausted(CLAUDE(body)),
+    "anthropic": lambda body: exhausted(MESSAGES_REQUEST_TYPE(body)),
     "gemini": check_gemini,
 }
 
@@ -103,5 +103,5 @@ ASKED: dict[str, Check] = {
 @pytest.mark.parametrize("scenario", REQUESTS)
 def test_what_a_provider_is_asked_is_of_the_sdks_type(scenario: str, provider: str) -> None:
     for (_, listener), cell in read("requests", scenario).items():
-        if listener == provider and "asked" in cell:
-            ASKED[provider]({name: value for name, value in cell["asked"].items() if name not in ("stream", "stream_options")})
+        if listener == provider and "request" in cell:
+            REQUEST_CHECKS[provider]({name: value for name, value in cell["request"].items() if name not in ("stream", "stream_options")})

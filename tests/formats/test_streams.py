@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.formats.neutral import Event, Failed, Finished
-from tests.formats.golden.cells import ANSWERS, CLIENT, CODECS, lasting
-from tests.formats.golden.heard import heard
+from tests.formats.golden.cells import CLIENT_REQUEST, CODECS, RESPONSES, without_generated_values
+from tests.formats.golden.heard import read_stream
 from tests.formats.golden.streams import stream_of
 from tests.formats.golden.words import FORMATS
 
@@ -24,41 +24,43 @@ def decoded(format: str, stream: bytes, cuts: Sequence[int] = ()) -> list[Event]
     return [*seen, *decoder.finish()]
 
 
-def said(format: str, scenario: str) -> bytes:
-    body = ANSWERS[scenario][format]
+def encoded_stream(format: str, scenario: str) -> bytes:
+    body = RESPONSES[scenario][format]
     return b"" if body is None else stream_of(format, body)
 
 
 @formats
-@given(cuts=st.lists(st.integers(0, 5000), max_size=30), scenario=st.sampled_from(sorted(ANSWERS)), crlf=st.booleans())
+@given(cuts=st.lists(st.integers(0, 5000), max_size=30), scenario=st.sampled_from(sorted(RESPONSES)), crlf=st.booleans())
 @settings(max_examples=100)
 def test_a_stream_cut_anywhere_is_the_same_stream(format: str, cuts: list[int], scenario: str, crlf: bool) -> None:
-    stream = said(format, scenario)
+    stream = encoded_stream(format, scenario)
     stream = stream.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if crlf else stream
     for client in CODECS:
-        encoder = CODECS[client].StreamEncoder(CLIENT)
+        encoder = CODECS[client].StreamEncoder(CLIENT_REQUEST)
         whole = b"".join(encoder.encode(event) for event in decoded(format, stream, cuts)) + encoder.finish()
-        assert not stream or lasting(heard(client, whole)) == lasting(heard(client, unbroken(client, format, scenario)))
+        assert not stream or without_generated_values(read_stream(client, whole)) == without_generated_values(
+            read_stream(client, unbroken(client, format, scenario))
+        )
 
 
 def unbroken(client: str, format: str, scenario: str) -> bytes:
-    encoder = CODECS[client].StreamEncoder(CLIENT)
-    stream: bytes = b"".join(encoder.encode(event) for event in decoded(format, said(format, scenario))) + encoder.finish()
+    encoder = CODECS[client].StreamEncoder(CLIENT_REQUEST)
+    stream: bytes = b"".join(encoder.encode(event) for event in decoded(format, encoded_stream(format, scenario))) + encoder.finish()
     return stream
 
 
 @formats
 @given(st.binary(max_size=400))
 def test_any_bytes_are_a_stream_without_an_exception(format: str, junk: bytes) -> None:
-    encoder = CODECS[format].StreamEncoder(CLIENT)
+    encoder = CODECS[format].StreamEncoder(CLIENT_REQUEST)
     for event in decoded(format, junk):
         encoder.encode(event)
 
 
 @formats
 @pytest.mark.parametrize("cut", [0.3, 0.6, 0.9])
-def test_a_stream_that_breaks_off_is_never_taken_for_complete(format: str, cut: float) -> None:
-    stream = said(format, "two calls")
+def test_interrupted_stream_is_never_complete(format: str, cut: float) -> None:
+    stream = encoded_stream(format, "parallel tool calls")
     seen = decoded(format, stream[: int(len(stream) * cut)])
     assert isinstance(seen[-1], Failed) or any(isinstance(event, Finished) for event in seen)
     if cut < 0.5:
@@ -75,4 +77,4 @@ def test_any_error_body_is_an_error_in_every_dialect(format: str, body: bytes, s
     assert 400 <= failure.status <= 599 and failure.message
     for client in CODECS.values():
         assert json.loads(client.render_error(failure, "req_1"))
-        assert client.error_event(failure, "req_1")
+        assert client.render_error_event(failure, "req_1")

@@ -1,5 +1,5 @@
 """The ledger of several processes: counters, limits and reservations in Redis, records in PostgreSQL."""
 
-from billing.ledger.redis.ledger import Policy, RedisLedger
+from billing.ledger.redis.ledger import OutagePolicy, RedisLedger
 
-__all__ = ["Policy", "RedisLedger"]
+__all__ = ["OutagePolicy", "RedisLedger"]

@@ -2,22 +2,22 @@
 
 import time
 
-from billing.ledger.entry import Entry
-from billing.ledger.redis.posting import AGAIN_S, MARK_S, SETTLED
-from billing.ledger.redis.reader import answering
-from billing.ledger.redis.scripts import LATE, prefix
-from billing.ledger.steps import encode_draft
-from billing.models import Outbox, UsageRecord
+from billing.ledger.entry import UsageEntry
+from billing.ledger.redis.posting import DEDUP_TTL_S, RETRY_DELAY_S, SETTLED_MARKER
+from billing.ledger.redis.reader import redis_errors
+from billing.ledger.redis.scripts import WRITE_IF_ABSENT, key_prefix
+from billing.ledger.steps import encode_entry
+from billing.models import StreamCursor, UsageRecord
 
 
-def keep_correction(correction: Entry) -> None:
+def save_correction(correction: UsageEntry) -> None:
     """Posts it, unless it has been posted, and moves what the budgets have spent. Raises LedgerUnavailable."""
     while not UsageRecord.objects.filter(pk=correction.id).exists():
-        row = Outbox.objects.filter(project=correction.project_id).first()
-        drained = f"{row.drained_ms}-{row.drained_seq}" if row else "0-0"
-        arguments = (correction.id.hex, correction.cost_nano, correction.key_id, correction.day.isoformat(), encode_draft(correction))
-        with answering() as store:
-            reply = store.eval(LATE.text, 1, prefix(correction.project_id), *arguments, MARK_S, drained, SETTLED)
+        cursor = StreamCursor.objects.filter(project=correction.project_id).first()
+        last_id = f"{cursor.last_id_ms}-{cursor.last_id_seq}" if cursor else "0-0"
+        args = (correction.id.hex, correction.cost_nano, correction.key_id, correction.day.isoformat(), encode_entry(correction))
+        with redis_errors() as client:
+            reply = client.eval(WRITE_IF_ABSENT.text, 1, key_prefix(correction.project_id), *args, DEDUP_TTL_S, last_id, SETTLED_MARKER)
         if reply[0] != b"again":
             return
-        time.sleep(AGAIN_S)
+        time.sleep(RETRY_DELAY_S)

@@ -6,12 +6,12 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from billing.ledger.redis.books import Books
-from billing.ledger.redis.connection import StoreUnavailable
-from billing.ledger.redis.memory import Posting
-from billing.ledger.redis.posting import AT_ONCE, Postman, batched
-from billing.ledger.redis.scripts import alive
-from billing.ledger.steps import decode_draft
+from billing.ledger.redis.books import RecordStore
+from billing.ledger.redis.connection import RedisUnavailable
+from billing.ledger.redis.memory import PendingRecord
+from billing.ledger.redis.posting import AT_ONCE, OutboxWriter, batched
+from billing.ledger.redis.scripts import heartbeat_key
+from billing.ledger.steps import decode_entry
 
 PAGE = 500
 BEFORE_ALL = UUID(int=0)
@@ -22,7 +22,7 @@ log = structlog.get_logger()
 class Collector:
     """Two at once do no harm, nor does a process that brings its own record there at the same time: it is counted once."""
 
-    def __init__(self, books: Books, postman: Postman) -> None:
+    def __init__(self, books: RecordStore, postman: OutboxWriter) -> None:
         self.books = books
         self.postman = postman
         self.unreadable: set[UUID] = set()
@@ -31,37 +31,37 @@ class Collector:
         """Bring all records to Redis; with `estimates`, also what stands for requests of processes that have died. Raise one of
         DatabaseErrors if PostgreSQL does not answer, and StoreUnavailable if Redis does not."""
         after = BEFORE_ALL
-        while page := await self.books.owed(after, PAGE):
+        while page := await self.books.list_unsent(after, PAGE):
             after = page[-1][0]
             living = await self.living({owner for _, _, owner in page if owner}) if estimates else None
             rows = [row for row in page if not row[2] or (living is not None and row[2] not in living)]
             if not await self.bring(rows):
-                raise StoreUnavailable("records still wait in PostgreSQL")
+                raise RedisUnavailable("records still wait in PostgreSQL")
 
     async def living(self, processes: set[str]) -> set[str]:
-        return {process for process in processes if await self.postman.store.call("EXISTS", alive(process))}
+        return {process for process in processes if await self.postman.client.command_slow("EXISTS", heartbeat_key(process))}
 
     async def bring(self, rows: list[tuple[UUID, str, str]]) -> bool:
         """Return False if Redis or PostgreSQL does not answer."""
         postings = [posting for row in rows if (posting := self.posting_of(*row))]
         answers = True
-        for some in batched([posting for posting in postings if posting.posted is None], AT_ONCE):
-            answers = all(await asyncio.gather(*map(self.postman.post, some)))
+        for some in batched([posting for posting in postings if posting.stream_id is None], AT_ONCE):
+            answers = all(await asyncio.gather(*map(self.postman.write, some)))
             if not answers:
                 break
-        if posted := {posting.entry.id for posting in postings if posting.posted is not None}:
-            await self.books.pay(posted)
+        if posted := {posting.entry.id for posting in postings if posting.stream_id is not None}:
+            await self.books.delete_unsent(posted)
         return answers
 
-    def posting_of(self, id: UUID, text: str, owner: str) -> Posting | None:
+    def posting_of(self, id: UUID, text: str, owner: str) -> PendingRecord | None:
         """Return None for a record that cannot be read, and for one that this process tries to bring to Redis anyway."""
-        known = self.postman.memory.postings.get(id)
+        known = self.postman.pending.records.get(id)
         if known is not None:
             self.postman.spillover.note(id, is_record=not owner)
-            return known if known.posted is not None else None
+            return known if known.stream_id is not None else None
         try:
             # It may have a reservation that its process does not know of: Redis can execute a command long after it was given up.
-            return Posting(decode_draft(text), fresh=False, estimates=bool(owner), owner=owner)
+            return PendingRecord(decode_entry(text), never_sent=False, is_estimate=bool(owner), owner=owner)
         except (ValueError, msgspec.MsgspecError) as error:
             if id not in self.unreadable:
                 self.unreadable.add(id)

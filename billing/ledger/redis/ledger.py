@@ -8,190 +8,204 @@ from typing import Any
 
 import structlog
 
-from billing.ledger.entry import Entry
+from billing.ledger.entry import UsageEntry
 from billing.ledger.failpoints import failpoint
-from billing.ledger.limiter import Limiter
+from billing.ledger.limiter import RateLimiter
 from billing.ledger.redis import asking
-from billing.ledger.redis.books import Books, Waiting
-from billing.ledger.redis.connection import NotSent, StoreUnavailable
+from billing.ledger.redis.books import RecordStore, Waiting
+from billing.ledger.redis.connection import CommandNotSent, RedisUnavailable
 from billing.ledger.redis.drainer import Drainer
-from billing.ledger.redis.memory import Hold, Memory, Posting
-from billing.ledger.redis.opening import Opener
-from billing.ledger.redis.posting import MARK_S, Postman
-from billing.ledger.redis.projects import GRACE_S, Projects
+from billing.ledger.redis.memory import OpenReservation, PendingRecord, PendingState
+from billing.ledger.redis.opening import WindowOpener
+from billing.ledger.redis.posting import DEDUP_TTL_S, OutboxWriter
+from billing.ledger.redis.projects import REBUILD_GRACE_S, EpochTracker
 from billing.ledger.redis.reaper import Reaper
-from billing.ledger.redis.scripts import ASSERT, RESERVE, STANDING, VOID, alive
+from billing.ledger.redis.scripts import CANCEL, RATE_STATUS, RESERVE, RESTORE, heartbeat_key
 from billing.ledger.redis.spillover import Spillover
-from billing.ledger.redis.store import Rejected, Store
-from billing.ledger.redis.upkeep import Upkeep
-from billing.ledger.session import Connection, DatabaseErrors, connect
-from billing.ledger.steps import encode_draft
-from billing.ledger.terms import MOST_NANO, UNLIMITED, BudgetTerms, Demand, LedgerUnavailable, LimitTerms, Refused, Reservation, Standing
+from billing.ledger.redis.store import CommandRejected, RedisClient
+from billing.ledger.redis.upkeep import BackgroundTasks
+from billing.ledger.session import DatabaseErrors, LedgerConnection, connect
+from billing.ledger.steps import encode_entry
+from billing.ledger.terms import (
+    MAX_RESERVATION_NANO,
+    NO_LIMITS,
+    AdmissionDenied,
+    BudgetLimit,
+    LedgerUnavailable,
+    RateLimit,
+    RateLimitStatus,
+    ReservationGrant,
+    ReserveRequest,
+)
 from projects.ids import uuid7
 
-ATTEMPTS = 10
+MAX_ATTEMPTS = 10
 """An epoch may have to be learnt and windows opened, before a reservation is made."""
 TAKE_OVER_S = 1.0
 """How long a new process tries, beyond the time that it takes, to bring to Redis what waits in SQL."""
-STOP_S = 5.0
-BEGINNING_S = 0.3
+STOP_TIMEOUT_S = 5.0
+NEW_PROJECT_WAIT_S = 0.3
 """How long a new project may be taken for a lost one, because another process is just about to find out in SQL."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
+class OutagePolicy:
     """What happens while Redis does not answer, or not within `timeout_s`.
 
-    A request that only limits apply to is admitted by this process's own count (`limits_open`); one with a hard budget is
-    refused, unless `budgets_open`.
+    A request that only limits apply to is admitted by this process's own count (`allow_limited`); one with a hard budget is
+    refused, unless `allow_budgeted`.
     """
 
     timeout_s: float = 0.05
-    limits_open: bool = True
-    budgets_open: bool = False
+    allow_limited: bool = True
+    allow_budgeted: bool = False
 
 
-DEFAULTS = Policy()
+DEFAULT_POLICY = OutagePolicy()
 
 
 class RedisLedger:
     """One of several, each in a process with an event loop of its own."""
 
-    def __init__(self, url: str, policy: Policy = DEFAULTS, connect: Callable[[], Connection] = connect) -> None:
+    def __init__(self, url: str, policy: OutagePolicy = DEFAULT_POLICY, connect: Callable[[], LedgerConnection] = connect) -> None:
         self.policy = policy
-        self.process = uuid7().hex
-        self.store = Store(url, timeout_s=policy.timeout_s)
-        self.books, self.drained_books = Books(connect()), Books(connect())
-        self.limiter = Limiter()
-        self.memory = Memory()
-        self.projects = Projects(self.store, self.books, self.restore)
-        self.opener = Opener(self.store, self.books)
-        self.spillover = Spillover(self.books, self.memory, self.process, lambda project_id: self.projects.epochs.get(project_id, ""))
-        self.postman = Postman(self.store, self.books, self.memory, self.spillover)
-        self.drainer = Drainer(self.store, self.drained_books)
-        self.reaper = Reaper(self.store, self.drained_books, self.postman)
-        self.upkeep = Upkeep(self.process, self.store, self.drainer, self.reaper, self.beat, self.pay_debts, self.spill)
+        self.process_id = uuid7().hex
+        self.client = RedisClient(url, timeout_s=policy.timeout_s)
+        self.record_store, self.drain_store = RecordStore(connect()), RecordStore(connect())
+        self.rate_limiter = RateLimiter()
+        self.pending = PendingState()
+        self.epochs = EpochTracker(self.client, self.record_store, self.restore_project)
+        self.window_opener = WindowOpener(self.client, self.record_store)
+        self.spillover = Spillover(
+            self.record_store, self.pending, self.process_id, lambda project_id: self.epochs.by_project.get(project_id, "")
+        )
+        self.outbox_writer = OutboxWriter(self.client, self.record_store, self.pending, self.spillover)
+        self.drainer = Drainer(self.client, self.drain_store)
+        self.reaper = Reaper(self.client, self.drain_store, self.outbox_writer)
+        self.background_tasks = BackgroundTasks(
+            self.process_id, self.client, self.drainer, self.reaper, self.tick, self.retry_pending, self.spill
+        )
         self.times_connected = 0
-        self.loose: set[asyncio.Task[None]] = set()
+        self.spawned_tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
         """Waits until every project that Redis may have lost can be rebuilt. What dead processes held is resolved later, by whoever
         has seen Redis for long enough to tell."""
-        await self.store.open()
-        self.times_connected = self.store.quick.times_connected
-        await self.warn_of_forgetfulness()
-        await self.upkeep.show_life()
-        await self.upkeep.beat()
-        states = await asyncio.gather(*map(self.projects.enter, await self.books.projects()))
-        await asyncio.sleep(max((state.opens_in_s for state in states), default=0.0))
+        await self.client.open()
+        self.times_connected = self.client.fast.times_connected
+        await self.warn_if_no_aof()
+        await self.background_tasks.send_heartbeat()
+        await self.background_tasks.tick()
+        infos = await asyncio.gather(*map(self.epochs.ensure_epoch, await self.record_store.registered_projects()))
+        await asyncio.sleep(max((state.opens_in_s for state in infos), default=0.0))
         await self.take_over()
-        self.upkeep.start()
+        self.background_tasks.start()
         return 0
 
     async def take_over(self) -> None:
         """Count what was spent while Redis was away, before the first request is admitted."""
-        for _ in range(ATTEMPTS):
-            with suppress(StoreUnavailable):
-                await self.reaper.collect()
+        for _ in range(MAX_ATTEMPTS):
+            with suppress(RedisUnavailable):
+                await self.reaper.settle_unsent()
                 return
-            await asyncio.sleep(TAKE_OVER_S / ATTEMPTS)
+            await asyncio.sleep(TAKE_OVER_S / MAX_ATTEMPTS)
         log.warning("records that wait in the database are brought to redis later")
 
-    async def warn_of_forgetfulness(self) -> None:
-        with suppress(StoreUnavailable):  # some hosts forbid CONFIG
-            if await self.store.call("CONFIG", "GET", "appendonly") == [b"appendonly", b"no"]:
+    async def warn_if_no_aof(self) -> None:
+        with suppress(RedisUnavailable):  # some hosts forbid CONFIG
+            if await self.client.command_slow("CONFIG", "GET", "appendonly") == [b"appendonly", b"no"]:
                 log.warning("redis keeps no append-only file: after a crash, budgets are closed until they are rebuilt from the database")
 
     async def stop(self) -> None:
-        if self.loose:
-            _, late = await asyncio.wait(self.loose, timeout=STOP_S)
+        if self.spawned_tasks:
+            _, late = await asyncio.wait(self.spawned_tasks, timeout=STOP_TIMEOUT_S)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-        await self.upkeep.stop()
+        await self.background_tasks.stop()
         try:
-            async with asyncio.timeout(STOP_S):
-                await self.leave()
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self._flush_and_leave()
         except Exception as error:
             # Whatever it is, what is owed must still be written.
             log.warning("the ledger leaves without redis", error=str(error) or type(error).__name__)
-        await self.write_debts()
-        await self.store.close()
-        await self.books.close()
-        await self.drained_books.close()
+        await self.save_unsent_records()
+        await self.client.close()
+        await self.record_store.close()
+        await self.drain_store.close()
 
-    async def leave(self) -> None:
-        await self.pay_debts()
+    async def _flush_and_leave(self) -> None:
+        await self.retry_pending()
         await self.spillover.flush()
         await self.drainer.drain()
-        await self.upkeep.give_lease_back()
-        if not self.memory.holds:
-            await self.store.call("DEL", alive(self.process))
+        await self.background_tasks.release_lease()
+        if not self.pending.reservations:
+            await self.client.command_slow("DEL", heartbeat_key(self.process_id))
 
-    async def write_debts(self) -> None:
+    async def save_unsent_records(self) -> None:
         """The last resort for records that Redis does not take: SQL, from where another process brings them to Redis."""
         await self.spillover.close()
-        owed = [Waiting(posting.entry, posting.owner) for posting in self.memory.owed()]
-        if not owed:
+        unsent = [Waiting(posting.entry, posting.owner) for posting in self.pending.unsent_records()]
+        if not unsent:
             return
         try:
-            async with asyncio.timeout(STOP_S):
-                await self.books.owe(owed)
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await self.record_store.save_unsent(unsent)
         except DatabaseErrors as error:
-            log.error("records are lost", error=str(error) or type(error).__name__, entries=[each.entry for each in owed])
+            log.error("records are lost", error=str(error) or type(error).__name__, entries=[each.entry for each in unsent])
 
     def now(self) -> float:
-        return self.store.now()
+        return self.client.now()
 
-    async def reserve(self, demand: Demand) -> Reservation:
+    async def reserve(self, request: ReserveRequest) -> ReservationGrant:
         try:
-            return await self.ask_or_admit(demand)
-        except (Refused, LedgerUnavailable):
-            self.memory.note_refusal(demand)
+            return await self.ask_or_admit(request)
+        except (AdmissionDenied, LedgerUnavailable):
+            self.pending.note_refusal(request)
             raise
 
-    async def ask_or_admit(self, demand: Demand) -> Reservation:
+    async def ask_or_admit(self, demand: ReserveRequest) -> ReservationGrant:
         try:
-            return await self.ask(demand)
+            return await self._reserve_in_redis(demand)
         except asyncio.CancelledError:
-            self.withdraw(demand)
+            self.cancel(demand)
             raise
-        except StoreUnavailable as error:
-            reservation = self.admit_alone(demand, error)
+        except RedisUnavailable as error:
+            reservation = self._admit_locally(demand, error)
         except DatabaseErrors as error:
             raise LedgerUnavailable(str(error) or type(error).__name__) from error
         try:
-            await self.spillover.keep_hold(self.memory.holds[demand.id])
+            await self.spillover.keep_hold(self.pending.reservations[demand.id])
         except asyncio.CancelledError:
             self.give_up(demand)
             raise
         return reservation
 
-    async def ask(self, demand: Demand) -> Reservation:
-        budgets = demand.budgets
-        for _ in range(ATTEMPTS):
-            epoch = await self.epoch_for(demand)
+    async def _reserve_in_redis(self, request: ReserveRequest) -> ReservationGrant:
+        budgets = request.budgets
+        for _ in range(MAX_ATTEMPTS):
+            epoch = await self._epoch_for_request(request)
             failpoint("reserve.before")
-            reply = await self.store.run(RESERVE, demand.project_id, *asking.arguments(demand, budgets, epoch, self.process))
+            reply = await self.client.run_fast(RESERVE, request.project_id, *asking.encode_args(request, budgets, epoch, self.process_id))
             failpoint("reserve.after")
             match reply:
                 case [b"ok", amount, shadow, *numbers]:
-                    reservation = asking.granted(demand, amount, shadow, numbers)
-                    self.memory.holds[demand.id] = Hold(demand, reservation.amount, epoch)
+                    reservation = asking.decode_reservation(request, amount, shadow, numbers)
+                    self.pending.reservations[request.id] = OpenReservation(request, reservation.amount, epoch)
                     return reservation
                 case [b"rate", index, kind, retry_us, *numbers]:
-                    raise asking.rate_exceeded(demand, index, kind, retry_us, numbers)
-                case [b"budget", index, left, *numbers]:
-                    raise asking.budget_exceeded(demand, index, left, numbers)
+                    raise asking.decode_rate_limit_exceeded(request, index, kind, retry_us, numbers)
+                case [b"budget", index, remaining, *numbers]:
+                    raise asking.decode_budget_exceeded(request, index, remaining, numbers)
                 case [b"missing", *indexes]:
-                    budgets = await self.open_windows(demand, [budgets[index] for index in indexes], epoch)
+                    budgets = await self.open_windows(request, [budgets[index] for index in indexes], epoch)
                 case [b"epoch"]:
-                    self.projects.epochs.pop(demand.project_id, None)
-                case [b"opening", microseconds] if microseconds / 1e6 > GRACE_S - BEGINNING_S:
-                    await asyncio.sleep(BEGINNING_S / ATTEMPTS)
-                case [b"opening", microseconds] if has_hard(budgets):
+                    self.epochs.by_project.pop(request.project_id, None)
+                case [b"opening", microseconds] if microseconds / 1e6 > REBUILD_GRACE_S - NEW_PROJECT_WAIT_S:
+                    await asyncio.sleep(NEW_PROJECT_WAIT_S / MAX_ATTEMPTS)
+                case [b"opening", microseconds] if has_hard_budget(budgets):
                     raise LedgerUnavailable(f"budgets are rebuilt: {microseconds / 1e6:.1f} s left")
                 case [b"opening", _]:
                     budgets = ()
@@ -199,141 +213,147 @@ class RedisLedger:
                     raise LedgerUnavailable("the reservation was given up")
         raise LedgerUnavailable("the ledger's state changes too fast")
 
-    async def epoch_for(self, demand: Demand) -> str:
+    async def _epoch_for_request(self, request: ReserveRequest) -> str:
         """Empty where it cannot be learnt and no hard budget needs it."""
-        epoch = self.projects.epochs.get(demand.project_id)
+        epoch = self.epochs.by_project.get(request.project_id)
         if epoch is not None:
             return epoch
-        self.store.breaker.check(probe=False)
+        self.client.breaker.raise_if_open(is_probe=False)
         try:
-            return await self.projects.epoch(demand.project_id)
-        except Rejected:
+            return await self.epochs.epoch_for_request(request.project_id)
+        except CommandRejected:
             raise
-        except StoreUnavailable:
-            self.store.breaker.failed()
+        except RedisUnavailable:
+            self.client.breaker.record_failure()
             raise
         except DatabaseErrors:
-            if has_hard(demand.budgets):
+            if has_hard_budget(request.budgets):
                 raise
             return ""
 
-    async def open_windows(self, demand: Demand, missing: list[BudgetTerms], epoch: str) -> tuple[BudgetTerms, ...]:
+    async def open_windows(self, request: ReserveRequest, missing: list[BudgetLimit], epoch: str) -> tuple[BudgetLimit, ...]:
         """The budgets to ask with. Only hard ones are worth refusing a request for while SQL is away: a window that opens later
         takes in what is held by then."""
         try:
             for budget in missing:
-                await self.opener.open(budget, demand, epoch)
+                await self.window_opener.open(budget, request, epoch)
         except DatabaseErrors:
-            if has_hard(demand.budgets):
+            if has_hard_budget(request.budgets):
                 raise
             return ()
-        return demand.budgets
+        return request.budgets
 
-    def admit_alone(self, demand: Demand, error: StoreUnavailable) -> Reservation:
+    def _admit_locally(self, request: ReserveRequest, error: RedisUnavailable) -> ReservationGrant:
         """Redis does not answer."""
-        is_open = self.policy.budgets_open if has_hard(demand.budgets) else self.policy.limits_open or not demand.limits
+        is_allowed = (
+            self.policy.allow_budgeted if has_hard_budget(request.budgets) else self.policy.allow_limited or not request.rate_limits
+        )
         try:
-            if not is_open:
+            if not is_allowed:
                 raise LedgerUnavailable(str(error)) from error
-            standing = self.limiter.enter(demand)
-        except (LedgerUnavailable, Refused):
-            if not isinstance(error, NotSent):
-                self.void(demand)
+            rate_limit_status = self.rate_limiter.acquire(request)
+        except (LedgerUnavailable, AdmissionDenied):
+            if not isinstance(error, CommandNotSent):
+                self.cancel_unconfirmed(request)
             raise
-        demand.draft.unchecked = True
-        self.memory.holds[demand.id] = Hold(demand, demand.at_most, "")
-        return Reservation(demand.id, demand.at_most, standing)
+        request.estimate.unchecked = True
+        self.pending.reservations[request.id] = OpenReservation(request, request.max_nano, "")
+        return ReservationGrant(request.id, request.max_nano, rate_limit_status)
 
-    def give_up(self, demand: Demand) -> None:
+    def give_up(self, demand: ReserveRequest) -> None:
         """Undo what this process alone has admitted."""
-        self.memory.holds.pop(demand.id, None)
-        self.limiter.leave(demand.id, 0)
-        self.withdraw(demand)
+        self.pending.reservations.pop(demand.id, None)
+        self.rate_limiter.release(demand.id, 0)
+        self.cancel(demand)
 
-    def withdraw(self, demand: Demand) -> None:
+    def cancel(self, request: ReserveRequest) -> None:
         """Whoever asked was cancelled: nobody else would release what it may hold. A reservation that is yet to come will be refused."""
-        self.later(self.postman.post(Posting(demand.withdrawn(), must_be_written=bool(demand.budgets))))
+        self.spawn(self.outbox_writer.write(PendingRecord(request.cancelled_record(), must_be_written=bool(request.budgets))))
 
-    def void(self, demand: Demand) -> None:
+    def cancel_unconfirmed(self, request: ReserveRequest) -> None:
         """A refused request may have been admitted by Redis all the same, or yet be."""
-        self.memory.voids[demand.id] = demand.project_id
+        self.pending.pending_cancellations[request.id] = request.project_id
 
-    async def standing(self, project_id: int, limits: tuple[LimitTerms, ...]) -> Standing:
-        if not limits:
-            return UNLIMITED
+    async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
+        if not rate_limits:
+            return NO_LIMITS
         try:
-            return asking.standing_of(limits, await self.store.run(STANDING, project_id, *asking.terms_of_limits(limits)))
-        except StoreUnavailable as error:
+            return asking.decode_rate_status(
+                rate_limits, await self.client.run_fast(RATE_STATUS, project_id, *asking.rate_limit_args(rate_limits))
+            )
+        except RedisUnavailable as error:
             raise LedgerUnavailable(str(error)) from error
 
-    async def settle(self, reservation: Reservation, entry: Entry) -> None:
-        self.limiter.leave(reservation.id, entry.tokens.prompt + entry.tokens.output)
-        hold = self.memory.holds.pop(reservation.id, None)
-        entry.held_nano = reservation.amount
-        if hold is None:
+    async def settle(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
+        self.rate_limiter.release(reservation.id, entry.tokens.prompt + entry.tokens.output)
+        open_reservation = self.pending.reservations.pop(reservation.id, None)
+        entry.reserved_nano = reservation.amount
+        if open_reservation is None:
             # It was settled before, which Redis may have forgotten.
-            await self.postman.post(Posting(entry, fresh=False, must_be_written=True))
+            await self.outbox_writer.write(PendingRecord(entry, never_sent=False, must_be_written=True))
             return
-        entry.unchecked = hold.demand.draft.unchecked
-        await self.postman.post(Posting(entry, epoch=hold.epoch, must_be_written=bool(hold.demand.budgets)))
+        entry.unchecked = open_reservation.request.estimate.unchecked
+        await self.outbox_writer.write(
+            PendingRecord(entry, epoch=open_reservation.epoch, must_be_written=bool(open_reservation.request.budgets))
+        )
 
-    async def release(self, reservation: Reservation, entry: Entry) -> None:
+    async def release(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
         entry.cost_nano = 0
         await self.settle(reservation, entry)
 
-    async def record(self, entry: Entry) -> None:
-        must_be_written = self.memory.was_refused(entry.id) or entry.cost_nano != 0
-        await self.postman.post(Posting(entry, settles=entry.cost_nano != 0, must_be_written=must_be_written))
+    async def record(self, entry: UsageEntry) -> None:
+        must_be_written = self.pending.was_refused(entry.id) or entry.cost_nano != 0
+        await self.outbox_writer.write(PendingRecord(entry, ends_reservation=entry.cost_nano != 0, must_be_written=must_be_written))
 
-    async def beat(self) -> None:
-        self.limiter.forget_idle()
-        if self.times_connected != self.store.quick.times_connected:
-            self.times_connected = self.store.quick.times_connected
+    async def tick(self) -> None:
+        self.rate_limiter.drop_idle()
+        if self.times_connected != self.client.fast.times_connected:
+            self.times_connected = self.client.fast.times_connected
             # The end of the append-only file may be lost: what Redis still has is left as it is.
-            self.projects.epochs.clear()
-        drained = await self.projects.watch(self.memory.projects())
-        self.spillover.finish(self.memory.forget_drained(drained))
+            self.epochs.by_project.clear()
+        drained = await self.epochs.refresh_all(self.pending.project_ids())
+        self.spillover.finish(self.pending.drop_drained(drained))
 
     async def spill(self) -> None:
         """While Redis is away, PostgreSQL keeps what this process would take with it."""
-        if self.upkeep.redis_is_away:
+        if self.background_tasks.is_redis_down:
             self.spillover.remember_all()
         await self.spillover.flush()
 
-    async def pay_debts(self) -> None:
-        for id, project_id in list(self.memory.voids.items()):
+    async def retry_pending(self) -> None:
+        for id, project_id in list(self.pending.pending_cancellations.items()):
             try:
-                await self.store.run(VOID, project_id, id.hex, MARK_S)
-            except Rejected as error:
+                await self.client.run_fast(CANCEL, project_id, id.hex, DEDUP_TTL_S)
+            except CommandRejected as error:
                 log.error("a reservation cannot be undone", project_id=project_id, id=id.hex, error=str(error))
-            del self.memory.voids[id]
-        await self.postman.post_owed()
+            del self.pending.pending_cancellations[id]
+        await self.outbox_writer.retry_pending()
 
-    async def restore(self, project_id: int, epoch: str) -> None:
+    async def restore_project(self, project_id: int, epoch: str) -> None:
         """Puts back what Redis may have lost of a project."""
-        for hold in self.memory.holds_of(project_id):
-            if hold.demand.id in self.memory.holds:
-                await self.store.run_patiently(ASSERT, project_id, *assertion(hold, self.process))
-                hold.epoch = epoch
-        for posting in self.memory.postings_of(project_id):
-            if posting.posted is not None and not posting.busy:
-                posting.posted = None
-                await self.postman.post(posting)
+        for open_reservation in self.pending.reservations_of(project_id):
+            if open_reservation.request.id in self.pending.reservations:
+                await self.client.run_slow(RESTORE, project_id, *restore_args(open_reservation, self.process_id))
+                open_reservation.epoch = epoch
+        for record in self.pending.records_of(project_id):
+            if record.stream_id is not None and not record.in_progress:
+                record.stream_id = None
+                await self.outbox_writer.write(record)
 
-    def later(self, work: Any) -> None:
-        task = asyncio.ensure_future(work)
-        self.loose.add(task)
-        task.add_done_callback(self.loose.discard)
+    def spawn(self, coroutine: Any) -> None:
+        task = asyncio.ensure_future(coroutine)
+        self.spawned_tasks.add(task)
+        task.add_done_callback(self.spawned_tasks.discard)
 
 
-def has_hard(budgets: tuple[BudgetTerms, ...]) -> bool:
+def has_hard_budget(budgets: tuple[BudgetLimit, ...]) -> bool:
     return any(budget.is_hard for budget in budgets)
 
 
-def assertion(hold: Hold, process: str) -> tuple[str | int | bytes, ...]:
-    demand = hold.demand
-    owners = ",".join(terms.owner for terms in demand.limits) or "-"
-    concurrent = ",".join(terms.owner for terms in demand.limits if terms.concurrent is not None) or "-"
-    amount = min(hold.amount, MOST_NANO)
-    day, draft = demand.draft.day.isoformat(), encode_draft(demand.draft)
-    return demand.id.hex, amount, process, demand.key_id, day, demand.tokens, draft, owners, concurrent
+def restore_args(open_reservation: OpenReservation, process_id: str) -> tuple[str | int | bytes, ...]:
+    request = open_reservation.request
+    owners = ",".join(terms.owner for terms in request.rate_limits) or "-"
+    concurrent = ",".join(terms.owner for terms in request.rate_limits if terms.concurrent is not None) or "-"
+    amount = min(open_reservation.amount, MAX_RESERVATION_NANO)
+    day, estimate = request.estimate.day.isoformat(), encode_entry(request.estimate)
+    return request.id.hex, amount, process_id, request.key_id, day, request.tokens, estimate, owners, concurrent

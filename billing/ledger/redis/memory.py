@@ -4,10 +4,10 @@ import time
 from dataclasses import dataclass
 from uuid import UUID
 
-from billing.ledger.entry import Entry
-from billing.ledger.terms import Demand
+from billing.ledger.entry import UsageEntry
+from billing.ledger.terms import ReserveRequest
 
-REMEMBERED_S = 60
+RETENTION_S = 60
 """A record that Redis has taken is forgotten after this time, if it is not known to be in SQL before."""
 
 MOST_REFUSED = 10_000
@@ -15,50 +15,50 @@ MOST_REFUSED = 10_000
 
 
 @dataclass(slots=True)
-class Hold:
+class OpenReservation:
     """An open reservation of this process. `epoch`: the life of Redis that knows it; empty if it was made without Redis."""
 
-    demand: Demand
+    request: ReserveRequest
     amount: int
     epoch: str
 
 
 @dataclass(slots=True)
-class Posting:
+class PendingRecord:
     """A record on its way to the outbox.
 
-    `settles`: it ends a reservation, or costs something. `estimates`: that of a process that seems to be dead, whose own record
-    would correct this one. `fresh`: it was never sent before, so that it cannot be there.
+    `ends_reservation`: it ends a reservation, or costs something. `is_estimate`: that of a process that seems to be dead, whose own record
+    would correct this one. `never_sent`: it was never sent before, so that it cannot be there.
     `must_be_written`: a budget applies to it, so that its request does not end before a store has it. `owner`: the process that seems to
     be dead.
-    `posted` is its place in the outbox (`-`: it is there somewhere); None while it is owed.
+    `stream_id` is its place in the outbox (`-`: it is there somewhere); None while it is owed.
     """
 
-    entry: Entry
+    entry: UsageEntry
     epoch: str = ""
-    settles: bool = True
-    estimates: bool = False
-    fresh: bool = True
+    ends_reservation: bool = True
+    is_estimate: bool = False
+    never_sent: bool = True
     must_be_written: bool = False
     owner: str = ""
-    posted: str | None = None
-    posted_at: float = 0.0
-    busy: bool = False
+    stream_id: str | None = None
+    written_at: float = 0.0
+    in_progress: bool = False
 
-    def arrived(self, place: str) -> None:
-        self.posted, self.posted_at = place, time.monotonic()
+    def mark_written(self, stream_id: str) -> None:
+        self.stream_id, self.written_at = stream_id, time.monotonic()
 
 
-class Memory:
+class PendingState:
     def __init__(self) -> None:
-        self.holds: dict[UUID, Hold] = {}
-        self.postings: dict[UUID, Posting] = {}
-        self.voids: dict[UUID, int] = {}
+        self.reservations: dict[UUID, OpenReservation] = {}
+        self.records: dict[UUID, PendingRecord] = {}
+        self.pending_cancellations: dict[UUID, int] = {}
         """Reservations that may have been made, or may yet be, for requests that were refused; and their projects."""
         self.refused: set[UUID] = set()
         """Requests under a budget that were not admitted, and whose records are still to come."""
 
-    def note_refusal(self, demand: Demand) -> None:
+    def note_refusal(self, demand: ReserveRequest) -> None:
         if len(self.refused) >= MOST_REFUSED:
             self.refused.clear()
         if demand.budgets:
@@ -70,39 +70,39 @@ class Memory:
         self.refused.discard(id)
         return is_noted
 
-    def owed(self) -> list[Posting]:
-        return [posting for posting in self.postings.values() if posting.posted is None and not posting.busy]
+    def unsent_records(self) -> list[PendingRecord]:
+        return [posting for posting in self.records.values() if posting.stream_id is None and not posting.in_progress]
 
-    def projects(self) -> set[int]:
+    def project_ids(self) -> set[int]:
         """Those of which something would be lost with Redis."""
-        held = {hold.demand.project_id for hold in self.holds.values()}
-        return held | {posting.entry.project_id for posting in self.postings.values()}
+        held = {hold.request.project_id for hold in self.reservations.values()}
+        return held | {posting.entry.project_id for posting in self.records.values()}
 
-    def holds_of(self, project_id: int) -> list[Hold]:
-        return [hold for hold in self.holds.values() if hold.demand.project_id == project_id]
+    def reservations_of(self, project_id: int) -> list[OpenReservation]:
+        return [hold for hold in self.reservations.values() if hold.request.project_id == project_id]
 
-    def postings_of(self, project_id: int) -> list[Posting]:
-        return [posting for posting in self.postings.values() if posting.entry.project_id == project_id]
+    def records_of(self, project_id: int) -> list[PendingRecord]:
+        return [posting for posting in self.records.values() if posting.entry.project_id == project_id]
 
-    def forget_drained(self, drained: dict[int, str]) -> list[UUID]:
+    def drop_drained(self, drained: dict[int, str]) -> list[UUID]:
         """Drops records that SQL is known to have: up to a stream id, by project. Returns their ids."""
-        limit = time.monotonic() - REMEMBERED_S
+        limit = time.monotonic() - RETENTION_S
         known = [
             posting.entry.id
-            for posting in self.postings.values()
-            if posting.posted is not None and (posting.posted_at < limit or is_through(posting, drained))
+            for posting in self.records.values()
+            if posting.stream_id is not None and (posting.written_at < limit or is_drained(posting, drained))
         ]
         for id in known:
-            del self.postings[id]
+            del self.records[id]
         return known
 
 
-def is_through(posting: Posting, drained: dict[int, str]) -> bool:
-    assert posting.posted is not None
-    through = drained.get(posting.entry.project_id)
-    return through is not None and posting.posted != "-" and place(posting.posted) <= place(through)
+def is_drained(record: PendingRecord, drained: dict[int, str]) -> bool:
+    assert record.stream_id is not None
+    last_id = drained.get(record.entry.project_id)
+    return last_id is not None and record.stream_id != "-" and parse_stream_id(record.stream_id) <= parse_stream_id(last_id)
 
 
-def place(stream_id: str) -> tuple[int, int]:
+def parse_stream_id(stream_id: str) -> tuple[int, int]:
     milliseconds, _, number = stream_id.partition("-")
     return int(milliseconds), int(number)

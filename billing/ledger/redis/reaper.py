@@ -4,97 +4,99 @@ called for that is not known, so the whole amount counts as spent."""
 import msgspec
 import structlog
 
-from billing.ledger.entry import Entry
+from billing.ledger.entry import UsageEntry
 from billing.ledger.failpoints import failpoint
-from billing.ledger.redis.books import Books
+from billing.ledger.redis.books import RecordStore
 from billing.ledger.redis.collector import Collector
-from billing.ledger.redis.memory import Posting
-from billing.ledger.redis.posting import ESTIMATE_MARK_S, Postman
-from billing.ledger.redis.scripts import OWNERS, PROJECTS, SETTLE, alive
-from billing.ledger.redis.store import Rejected, Store
-from billing.ledger.steps import decode_draft, encode_draft
+from billing.ledger.redis.memory import PendingRecord
+from billing.ledger.redis.posting import ESTIMATE_TTL_S, OutboxWriter
+from billing.ledger.redis.scripts import PROJECTS_KEY, RESERVATIONS_BY_PROCESS, SETTLE, heartbeat_key
+from billing.ledger.redis.store import CommandRejected, RedisClient
+from billing.ledger.steps import decode_entry, encode_entry
 
-PAGE = 100
+PAGE_SIZE = 100
 
 log = structlog.get_logger()
 
 
 class Reaper:
-    def __init__(self, store: Store, books: Books, postman: Postman) -> None:
-        self.store = store
-        self.books = books
-        self.postman = postman
-        self.collector = Collector(books, postman)
+    def __init__(self, client: RedisClient, record_store: RecordStore, outbox_writer: OutboxWriter) -> None:
+        self.client = client
+        self.record_store = record_store
+        self.outbox_writer = outbox_writer
+        self.collector = Collector(record_store, outbox_writer)
 
     async def reap(self) -> int:
         """Resolves all reservations of processes that are not alive; returns how many."""
-        await self.collect(estimates=True)
-        resolved = 0
-        for project_id in [int(project_id) for project_id in await self.store.call("SMEMBERS", PROJECTS)]:
+        await self.settle_unsent(estimates=True)
+        settled = 0
+        for project_id in [int(project_id) for project_id in await self.client.command_slow("SMEMBERS", PROJECTS_KEY)]:
             try:
-                resolved += await self.reap_project(project_id)
-            except Rejected as error:
+                settled += await self.reap_project(project_id)
+            except CommandRejected as error:
                 log.error("reservations of a project cannot be read", project_id=project_id, error=str(error))
-        return resolved
+        return settled
 
     async def reap_project(self, project_id: int) -> int:
-        owners = [owner.decode() for owner in await self.store.run_patiently(OWNERS, project_id)]
-        dead = [owner for owner in owners if not await self.store.call("EXISTS", alive(owner))]
-        return sum([await self.resolve_all(project_id, owner) for owner in dead])
+        process_ids = [owner.decode() for owner in await self.client.run_slow(RESERVATIONS_BY_PROCESS, project_id)]
+        dead = [owner for owner in process_ids if not await self.client.command_slow("EXISTS", heartbeat_key(owner))]
+        return sum([await self.settle_orphans_of(project_id, owner) for owner in dead])
 
-    async def collect(self, *, estimates: bool = False) -> None:
+    async def settle_unsent(self, *, estimates: bool = False) -> None:
         """Posts what was owed in the end: before its reservation is taken for a dead process's, and corrected then."""
         await self.collector.collect(estimates=estimates)
 
-    async def resolve_all(self, project_id: int, owner: str) -> int:
+    async def settle_orphans_of(self, project_id: int, process_id: str) -> int:
         """Page by page. What could not be resolved stays in Redis, before what was not looked at yet: the next page is longer by as
         much, so that it keeps nothing else back."""
         tried: set[bytes] = set()
-        resolved, stuck, is_last = 0, 0, False
+        settled, stuck, is_last = 0, 0, False
         while not is_last:
-            page = await self.store.run_patiently(OWNERS, project_id, owner, PAGE + stuck)
-            is_last = len(page) < 2 * (PAGE + stuck)
-            held = dict(zip(page[::2], page[1::2], strict=True))
-            stuck = len(held.keys() & tried)
-            for id in held.keys() - tried:
-                resolved += await self.resolve_one(held[id], owner)
-            tried |= held.keys()
-        return resolved
+            page = await self.client.run_slow(RESERVATIONS_BY_PROCESS, project_id, process_id, PAGE_SIZE + stuck)
+            is_last = len(page) < 2 * (PAGE_SIZE + stuck)
+            reservations = dict(zip(page[::2], page[1::2], strict=True))
+            stuck = len(reservations.keys() & tried)
+            for id in reservations.keys() - tried:
+                settled += await self.settle_orphan_or_log(reservations[id], process_id)
+            tried |= reservations.keys()
+        return settled
 
-    async def resolve_one(self, text: bytes, owner: str) -> bool:
+    async def settle_orphan_or_log(self, text: bytes, process_id: str) -> bool:
         """One that cannot be resolved must not keep the others from it."""
         try:
-            await self.resolve(estimate_of(text), owner)
+            await self.settle_orphan(parse_reservation_as_estimate(text), process_id)
         except (ValueError, msgspec.MsgspecError) as error:
             log.error("reservation of a dead process could not be resolved", error=str(error), reservation=text)
             return False
         return True
 
-    async def resolve(self, estimate: Entry, owner: str) -> None:
+    async def settle_orphan(self, estimate: UsageEntry, process_id: str) -> None:
         """Posts the estimate. If the owner lives after all, it finds the mark and posts a correction."""
-        kept, _ = await self.books.find(estimate.project_id, estimate.id)
-        if kept is not None:
+        stored, _ = await self.record_store.find_record(estimate.project_id, estimate.id)
+        if stored is not None:
             # Redis lost the end of what it knew, its owner's settlement.
-            estimate.cost_nano, estimate.tokens = kept.cost_nano, kept.tokens
-        failpoint("resolve.before")
-        text = encode_draft(estimate)
+            estimate.cost_nano, estimate.tokens = stored.cost_nano, stored.tokens
+        failpoint("settle_orphan.before")
+        text = encode_entry(estimate)
         used = estimate.tokens.prompt + estimate.tokens.output
-        reply = await self.store.run_patiently(
+        reply = await self.client.run_slow(
             SETTLE, estimate.project_id, estimate.id.hex, estimate.cost_nano, used, estimate.key_id, estimate.day.isoformat(), text,
-            text, ESTIMATE_MARK_S, 0, "", owner,
+            text, ESTIMATE_TTL_S, 0, "", process_id,
         )  # fmt: skip
-        failpoint("resolve.after")
+        failpoint("settle_orphan.after")
         if reply[0] == b"ok":
-            posting = self.postman.memory.postings[estimate.id] = Posting(estimate, estimates=True, owner=owner, fresh=False)
-            posting.arrived(reply[1].decode())
+            record = self.outbox_writer.pending.records[estimate.id] = PendingRecord(
+                estimate, is_estimate=True, owner=process_id, never_sent=False
+            )
+            record.mark_written(reply[1].decode())
             log.warning("reservation of a dead process posted as an estimate", request_id=estimate.request_id, cost_nano=estimate.cost_nano)
 
 
-def estimate_of(text: bytes) -> Entry:
+def parse_reservation_as_estimate(text: bytes) -> UsageEntry:
     """The record that stands for an open reservation, from what Redis holds of it."""
     head, _, draft = text.partition(b"\n")
     amount, _owner, _key, _day, _since, _tokens, shadow, *_ = head.split(b" ")
-    entry = decode_draft(draft)
-    entry.cost_nano = entry.held_nano = int(amount)
-    entry.estimated, entry.refusing_budget_id = True, int(shadow) or None
+    entry = decode_entry(draft)
+    entry.cost_nano = entry.reserved_nano = int(amount)
+    entry.estimated, entry.blocking_budget_id = True, int(shadow) or None
     return entry

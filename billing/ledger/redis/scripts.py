@@ -7,8 +7,8 @@ from pathlib import Path
 
 from billing.ledger.redis.connection import Argument, Command
 
-FOLDER = Path(__file__).parent / "lua"
-COMMON = (FOLDER / "common.lua").read_text()
+LUA_FOLDER = Path(__file__).parent / "lua"
+COMMON = (LUA_FOLDER / "common.lua").read_text()
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,48 +16,62 @@ class Script:
     text: str
     digest: str
 
-    def on(self, project_id: int, arguments: tuple[Argument, ...]) -> Command:
-        return ("EVALSHA", self.digest, 1, prefix(project_id), *arguments)
+    def evalsha_command(self, project_id: int, arguments: tuple[Argument, ...]) -> Command:
+        return ("EVALSHA", self.digest, 1, key_prefix(project_id), *arguments)
 
-    def in_full(self, project_id: int, arguments: tuple[Argument, ...]) -> Command:
+    def eval_command(self, project_id: int, arguments: tuple[Argument, ...]) -> Command:
         """For a server that has forgotten its scripts."""
-        return ("EVAL", self.text, 1, prefix(project_id), *arguments)
+        return ("EVAL", self.text, 1, key_prefix(project_id), *arguments)
 
 
-def load(*names: str) -> Script:
-    text = COMMON + "".join((FOLDER / f"{name}.lua").read_text() for name in names)
+def load_script(*names: str) -> Script:
+    text = COMMON + "".join((LUA_FOLDER / f"{name}.lua").read_text() for name in names)
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 @lru_cache(maxsize=4096)
-def prefix(project_id: int) -> str:
+def key_prefix(project_id: int) -> str:
     """What the keys of a project begin with. The braces keep them in one slot of a cluster."""
     return f"gw:{{p{project_id}}}:"
 
 
-RESERVE = load("minutes", "reserve")
-STANDING = load("minutes", "standing")
-SETTLE = load("settle")
-LATE = load("late")
-CORRECT = load("correct")
-RECORD = load("record")
-VOID = load("void")
-ENTER = load("enter")
-BEGIN = load("begin")
-OPEN = load("open")
-ASSERT = load("assert")
-TRIM = load("trim")
-OWNERS = load("owners")
-SNAPSHOT = load("snapshot")
-ALL = (RESERVE, STANDING, SETTLE, LATE, CORRECT, RECORD, VOID, ENTER, BEGIN, OPEN, ASSERT, TRIM, OWNERS)
-GREETING: tuple[Command, ...] = tuple(("SCRIPT", "LOAD", script.text) for script in ALL)
+RESERVE = load_script("minutes", "reserve")
+RATE_STATUS = load_script("minutes", "standing")
+SETTLE = load_script("settle")
+WRITE_IF_ABSENT = load_script("late")
+WRITE_CORRECTION = load_script("correct")
+WRITE_RECORD = load_script("record")
+CANCEL = load_script("void")
+GET_OR_CREATE_EPOCH = load_script("enter")
+REGISTER_EPOCH = load_script("begin")
+OPEN_WINDOW = load_script("open")
+RESTORE = load_script("assert")
+TRIM = load_script("trim")
+RESERVATIONS_BY_PROCESS = load_script("owners")
+SNAPSHOT = load_script("snapshot")
+ALL_SCRIPTS = (
+    RESERVE,
+    RATE_STATUS,
+    SETTLE,
+    WRITE_IF_ABSENT,
+    WRITE_CORRECTION,
+    WRITE_RECORD,
+    CANCEL,
+    GET_OR_CREATE_EPOCH,
+    REGISTER_EPOCH,
+    OPEN_WINDOW,
+    RESTORE,
+    TRIM,
+    RESERVATIONS_BY_PROCESS,
+)
+LOAD_COMMANDS: tuple[Command, ...] = tuple(("SCRIPT", "LOAD", script.text) for script in ALL_SCRIPTS)
 
-PROJECTS = "gw:projects"
+PROJECTS_KEY = "gw:projects"
 """A set of the ids of all projects: whose outboxes are drained."""
-LEASE = "gw:lease"
+LEASE_KEY = "gw:lease"
 """The process that drains outboxes and looks for dead processes."""
 
 
-def alive(process: str) -> str:
+def heartbeat_key(process_id: str) -> str:
     """A key that a process keeps alive for as long as it lives."""
-    return f"gw:alive:{process}"
+    return f"gw:alive:{process_id}"

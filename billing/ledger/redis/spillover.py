@@ -9,8 +9,8 @@ from uuid import UUID
 
 from msgspec import structs
 
-from billing.ledger.redis.books import Books, Waiting
-from billing.ledger.redis.memory import Hold, Memory, Posting
+from billing.ledger.redis.books import RecordStore, Waiting
+from billing.ledger.redis.memory import OpenReservation, PendingRecord, PendingState
 
 BATCH = 500
 TRUSTED_S = 240
@@ -34,7 +34,7 @@ class Spillover:
     has died, an estimate. So from the first attempt to write a row on, nothing of that request may be taken for unknown to Redis.
     """
 
-    def __init__(self, books: Books, memory: Memory, process: str, epoch_of: Callable[[int], str]) -> None:
+    def __init__(self, books: RecordStore, memory: PendingState, process: str, epoch_of: Callable[[int], str]) -> None:
         self.books = books
         self.memory = memory
         self.process = process
@@ -47,7 +47,7 @@ class Spillover:
         self.lock = asyncio.Lock()
         self.writing: asyncio.Task[None] | None = None
 
-    async def keep(self, posting: Posting) -> None:
+    async def keep(self, posting: PendingRecord) -> None:
         """Write a record with the next batch. Wait until PostgreSQL has it, or has failed, if the request must not end before that."""
         id = posting.entry.id
         if not self.has_record(id):
@@ -72,11 +72,11 @@ class Spillover:
         row = self.rows.get(id)
         self.rows[id] = Row(is_record, epoch, time.monotonic()) if row is None else replace(row, is_record=is_record or row.is_record)
 
-    async def keep_hold(self, hold: Hold) -> None:
+    async def keep_hold(self, hold: OpenReservation) -> None:
         """Write the estimate for a request that was admitted without Redis. Wait for it if a budget applies."""
-        self.pending[hold.demand.id] = self.estimate(hold)
-        if hold.demand.budgets:
-            await self.written(hold.demand.id)
+        self.pending[hold.request.id] = self.estimate(hold)
+        if hold.request.budgets:
+            await self.written(hold.request.id)
 
     async def written(self, id: UUID) -> None:
         """Wait until a row is written, or PostgreSQL has failed."""
@@ -87,16 +87,16 @@ class Spillover:
             if writing.exception() is not None:
                 return
 
-    def estimate(self, hold: Hold) -> Waiting:
-        draft = structs.replace(hold.demand.draft, cost_nano=hold.amount, held_nano=hold.amount, estimated=True)
+    def estimate(self, hold: OpenReservation) -> Waiting:
+        draft = structs.replace(hold.request.estimate, cost_nano=hold.amount, reserved_nano=hold.amount, estimated=True)
         return Waiting(draft, self.process)
 
     def remember_all(self) -> None:
         """Add what only Redis and this process know: Redis may come back without it."""
-        for id, hold in self.memory.holds.items():
+        for id, hold in self.memory.reservations.items():
             if id not in self.rows and id not in self.pending:
                 self.pending[id] = self.estimate(hold)
-        for id, posting in self.memory.postings.items():
+        for id, posting in self.memory.records.items():
             if not self.has_record(id) and id not in self.pending:
                 self.pending[id] = Waiting(posting.entry, posting.owner)
 
@@ -128,7 +128,7 @@ class Spillover:
                 return
             for id, waiting in batch.items():
                 self.note(id, is_record=not waiting.owner, epoch=self.epoch_of(waiting.entry.project_id))
-            await self.books.owe(batch.values())
+            await self.books.save_unsent(batch.values())
             for id, waiting in batch.items():
                 # The request may have ended meanwhile: then its record is pending.
                 if self.pending.get(id) is waiting:
@@ -137,7 +137,7 @@ class Spillover:
     async def delete(self) -> None:
         async with self.lock:
             ids = set(islice(self.finished, BATCH))
-            await self.books.pay(ids)
+            await self.books.delete_unsent(ids)
             self.finished -= ids
             for id in ids:
                 self.rows.pop(id, None)

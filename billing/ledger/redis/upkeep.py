@@ -6,63 +6,63 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
-from billing.ledger.redis.connection import StoreUnavailable
+from billing.ledger.redis.connection import RedisUnavailable
 from billing.ledger.redis.drainer import Drainer
 from billing.ledger.redis.reaper import Reaper
-from billing.ledger.redis.scripts import LEASE, PROJECTS, alive
-from billing.ledger.redis.store import Store
+from billing.ledger.redis.scripts import LEASE_KEY, PROJECTS_KEY, heartbeat_key
+from billing.ledger.redis.store import RedisClient
 from billing.ledger.session import DatabaseErrors
 
-BEAT_S = 1.0
-SILENCE_S = 30
+TICK_S = 1.0
+DEAD_AFTER_S = 30
 """A process that has not shown itself for this long has died; it is found within REAP_S more, so within 45 s."""
-REAP_S = 5.0
+REAP_INTERVAL_S = 5.0
 FLUSH_S = 0.1
 """How long the record of a request without a budget may wait to be written to PostgreSQL, while Redis is away."""
 COLLECT_S = 1.0
 OWN_FIRST_S = 2.0
-STEADY_S = 10.0
+STABLE_FOR_S = 10.0
 """Redis must have answered for this long before silence means death: after a pause of Redis all are silent."""
-LEASE_S = 10
-DRAIN_S = 0.2
-REGISTER_S = 15.0
+LEASE_TTL_S = 10
+DRAIN_INTERVAL_S = 0.2
+REGISTER_INTERVAL_S = 15.0
 
 log = structlog.get_logger()
 
 
-class Upkeep:
+class BackgroundTasks:
     def __init__(
         self,
-        process: str,
-        store: Store,
+        process_id: str,
+        client: RedisClient,
         drainer: Drainer,
         reaper: Reaper,
-        beat: Callable[[], Awaitable[None]],
-        pay_debts: Callable[[], Awaitable[None]],
+        on_tick: Callable[[], Awaitable[None]],
+        retry_pending: Callable[[], Awaitable[None]],
         flush: Callable[[], Awaitable[None]],
     ) -> None:
-        self.process = process
-        self.store = store
+        self.process_id = process_id
+        self.client = client
         self.drainer = drainer
         self.reaper = reaper
-        self.on_beat = beat
-        self.pay_debts = pay_debts
+        self.on_tick = on_tick
+        self.retry_pending = retry_pending
         self.flush = flush
         self.tasks: list[asyncio.Task[None]] = []
-        self.steady_since: float | None = None
+        self.stable_since: float | None = None
 
     def start(self) -> None:
         loops = (
-            (BEAT_S, self.show_life),
-            (BEAT_S, self.beat),
-            (BEAT_S, self.pay_debts),
+            (TICK_S, self.send_heartbeat),
+            (TICK_S, self.tick),
+            (TICK_S, self.retry_pending),
             (FLUSH_S, self.flush),
             (COLLECT_S, self.collect),
-            (DRAIN_S, self.drain),
-            (REAP_S, self.reap),
-            (REGISTER_S, self.register),
+            (DRAIN_INTERVAL_S, self.drain),
+            (REAP_INTERVAL_S, self.reap),
+            (REGISTER_INTERVAL_S, self.register_projects),
         )
-        self.tasks = [asyncio.create_task(repeat(pause_s, step)) for pause_s, step in loops]
+        self.tasks = [asyncio.create_task(run_every(pause_s, step)) for pause_s, step in loops]
 
     async def stop(self) -> None:
         for task in self.tasks:
@@ -70,77 +70,77 @@ class Upkeep:
         await asyncio.gather(*self.tasks, return_exceptions=True)
 
     @property
-    def redis_is_away(self) -> bool:
+    def is_redis_down(self) -> bool:
         """Whether Redis answers neither requests nor the last beat."""
-        return self.steady_since is None or self.store.quick.wire is None or self.store.breaker.is_open
+        return self.stable_since is None or self.client.fast.protocol is None or self.client.breaker.is_open
 
     def has_answered_for(self, seconds: float) -> bool:
-        return self.steady_since is not None and time.monotonic() - self.steady_since > seconds
+        return self.stable_since is not None and time.monotonic() - self.stable_since > seconds
 
-    async def give_lease_back(self) -> None:
-        if await self.store.call("GET", LEASE) == self.process.encode():
-            await self.store.call("DEL", LEASE)
+    async def release_lease(self) -> None:
+        if await self.client.command_slow("GET", LEASE_KEY) == self.process_id.encode():
+            await self.client.command_slow("DEL", LEASE_KEY)
 
-    async def show_life(self) -> None:
+    async def send_heartbeat(self) -> None:
         """Waits for nothing else that a process does: however much that is, it is not taken for dead."""
         try:
-            await self.store.call("SET", alive(self.process), 1, "EX", SILENCE_S)
-        except StoreUnavailable:
-            self.steady_since = None
+            await self.client.command_slow("SET", heartbeat_key(self.process_id), 1, "EX", DEAD_AFTER_S)
+        except RedisUnavailable:
+            self.stable_since = None
             raise
-        self.steady_since = self.steady_since or time.monotonic()
+        self.stable_since = self.stable_since or time.monotonic()
 
-    async def beat(self) -> None:
-        await self.store.probe()
-        await self.store.set_clock()
-        await self.on_beat()
+    async def tick(self) -> None:
+        await self.client.probe_if_open()
+        await self.client.sync_clock()
+        await self.on_tick()
 
-    async def has_lease(self) -> bool:
+    async def acquire_lease(self) -> bool:
         """Whether the chores are this process's. Two that both think so do no harm."""
-        if await self.store.call("SET", LEASE, self.process, "NX", "EX", LEASE_S):
+        if await self.client.command_slow("SET", LEASE_KEY, self.process_id, "NX", "EX", LEASE_TTL_S):
             return True
-        if await self.store.call("GET", LEASE) != self.process.encode():
+        if await self.client.command_slow("GET", LEASE_KEY) != self.process_id.encode():
             return False
-        await self.store.call("EXPIRE", LEASE, LEASE_S)
+        await self.client.command_slow("EXPIRE", LEASE_KEY, LEASE_TTL_S)
         return True
 
     async def drain(self) -> None:
-        if await self.has_lease():
+        if await self.acquire_lease():
             while await self.drainer.drain():
-                await self.has_lease()
+                await self.acquire_lease()
 
-    async def register(self) -> None:
+    async def register_projects(self) -> None:
         """Puts projects back among those that are drained and reaped: Redis may have lost one alone, and its processes ask no more."""
-        if await self.has_lease():
-            async with self.drainer.books.transaction() as session:
-                rows = await session.run("SELECT project_id FROM billing_outbox")
+        if await self.acquire_lease():
+            async with self.drainer.record_store.transaction() as executor:
+                rows = await executor.run("SELECT project_id FROM billing_streamcursor")
             if rows:
-                await self.store.call("SADD", PROJECTS, *(project_id for (project_id,) in rows))
+                await self.client.command_slow("SADD", PROJECTS_KEY, *(project_id for (project_id,) in rows))
 
     async def collect(self) -> None:
         """Also of processes that live: one of them may not reach Redis. Those that do bring their own records there first."""
-        if self.has_answered_for(OWN_FIRST_S) and await self.has_lease():
-            await self.reaper.collect()
+        if self.has_answered_for(OWN_FIRST_S) and await self.acquire_lease():
+            await self.reaper.settle_unsent()
 
     async def reap(self) -> None:
-        if self.has_answered_for(STEADY_S) and await self.has_lease():
+        if self.has_answered_for(STABLE_FOR_S) and await self.acquire_lease():
             await self.reaper.reap()
 
 
-async def repeat(pause_s: float, step: Callable[[], Awaitable[None]]) -> None:
+async def run_every(interval_s: float, task: Callable[[], Awaitable[None]]) -> None:
     """Does it for ever; what fails is tried again, and told once. Whatever it is: a chore that ended would leave records lying, or
     a process that lives without a sign of life."""
-    failing = False
+    is_failing = False
     while True:
         try:
-            await step()
-            failing = False
-        except (StoreUnavailable, *DatabaseErrors) as error:
-            if not failing:
-                log.warning("the ledger waits", step=step.__name__, error=str(error) or type(error).__name__)
-            failing = True
+            await task()
+            is_failing = False
+        except (RedisUnavailable, *DatabaseErrors) as error:
+            if not is_failing:
+                log.warning("the ledger waits", step=task.__name__, error=str(error) or type(error).__name__)
+            is_failing = True
         except Exception as error:
-            if not failing:
-                log.error("a chore of the ledger fails", step=step.__name__, exc_info=error)
-            failing = True
-        await asyncio.sleep(pause_s * (5 if failing else 1))
+            if not is_failing:
+                log.error("a chore of the ledger fails", step=task.__name__, exc_info=error)
+            is_failing = True
+        await asyncio.sleep(interval_s * (5 if is_failing else 1))

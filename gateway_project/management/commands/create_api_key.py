@@ -7,12 +7,12 @@ from django.utils import timezone
 
 from billing.models import Budget, Period
 from billing.money import InvalidAmount, parse_usd
-from gateway_project.first_start import demo_project
+from gateway_project.first_start import get_or_create_demo_project
 from keys import scopes
 from keys.models import ApiKey
 from projects.models import DEMO_SLUG, Project
 
-MOST = {"rpm": 2**31 - 1, "tpm": 2**63 - 1, "concurrency": 2**31 - 1, "expires_in_days": 36_500}
+MAX_VALUES = {"rpm": 2**31 - 1, "tpm": 2**63 - 1, "concurrency": 2**31 - 1, "expires_in_days": 36_500}
 
 
 class Command(BaseCommand):
@@ -20,7 +20,7 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("owner", help="a label: who or what uses the key; no account is needed")
-        parser.add_argument("scopes", nargs="+", help=f"`all`, or a list of: {', '.join(scopes.KNOWN[1:])}")
+        parser.add_argument("scopes", nargs="+", help=f"`all`, or a list of: {', '.join(scopes.ALL_SCOPES[1:])}")
         parser.add_argument("--project", default=DEMO_SLUG, metavar="SLUG", help="default: the demo project")
         for period in Period:
             parser.add_argument(f"--{period.label}-budget", metavar="USD", help="decimal, up to nine places; refuses what would exceed it")
@@ -39,11 +39,11 @@ class Command(BaseCommand):
             }
         except (scopes.UnknownScope, InvalidAmount) as error:
             raise CommandError(str(error)) from None
-        for option, most in MOST.items():
-            if options[option] is not None and not 1 <= options[option] <= most:
-                raise CommandError(f"--{option.replace('_', '-')} is from 1 to {most}.")
+        for option, maximum in MAX_VALUES.items():
+            if options[option] is not None and not 1 <= options[option] <= maximum:
+                raise CommandError(f"--{option.replace('_', '-')} is from 1 to {maximum}.")
         days = options["expires_in_days"]
-        key, text = ApiKey.objects.mint(
+        key, token = ApiKey.objects.issue(
             self.project(options["project"]),
             options["owner"],
             scopes=granted,
@@ -55,11 +55,11 @@ class Command(BaseCommand):
         )
         for period, limit in budgets.items():
             Budget.objects.create(project=key.project, key=key, period=period, limit_nano=limit)
-        self.stdout.write(text)
+        self.stdout.write(token)
 
     def project(self, slug: str) -> Project:
         if slug == DEMO_SLUG:
-            return demo_project()
+            return get_or_create_demo_project()
         try:
             return Project.objects.get(slug=slug)
         except Project.DoesNotExist:

@@ -4,8 +4,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from billing.money import format_usd
-from projects.models import LAST_DAY, Project
-from proxy.repricing import Repricing, Summary
+from projects.models import MAX_DATE, Project
+from proxy.repricing import Repricer, RepriceSummary
 
 
 class Command(BaseCommand):
@@ -13,9 +13,9 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--since", required=True, type=day, metavar="DATE", help="the first day, in each project's timezone: 2026-11-20"
+            "--since", required=True, type=parse_date, metavar="DATE", help="the first day, in each project's timezone: 2026-11-20"
         )
-        parser.add_argument("--until", default=LAST_DAY, type=day, metavar="DATE", help="the last day; default: today")
+        parser.add_argument("--until", default=MAX_DATE, type=parse_date, metavar="DATE", help="the last day; default: today")
         parser.add_argument("--project", default="", metavar="SLUG", help="default: all projects")
         parser.add_argument("--model", default="", metavar="NAME", help="only this model, as its provider calls it")
         parser.add_argument("--dry-run", action="store_true", help="only say what would change")
@@ -29,21 +29,21 @@ class Command(BaseCommand):
             if not projects:
                 raise CommandError(f"There is no project {options['project']}.")
         for project in projects:
-            summary = Repricing(project).run(options["since"], options["until"], options["model"], keep=not options["dry_run"])
-            self.stdout.write(f"{project.slug}: {told(summary)}{' Nothing was written.' if options['dry_run'] else ''}")
+            summary = Repricer(project).run(options["since"], options["until"], options["model"], keep=not options["dry_run"])
+            self.stdout.write(f"{project.slug}: {format_summary(summary)}{' Nothing was written.' if options['dry_run'] else ''}")
 
 
-def day(text: str) -> dt.date:
+def parse_date(text: str) -> dt.date:
     """Raises ValueError, which argparse tells as it should."""
     return dt.date.fromisoformat(text)
 
 
-def told(summary: Summary) -> str:
-    sign = "+" if summary.difference_nano > 0 else ""
-    words = f"{summary.corrected} of {summary.records} charged requests corrected, {sign}{format_usd(summary.difference_nano)}"
+def format_summary(summary: RepriceSummary) -> str:
+    sign = "+" if summary.cost_change_nano > 0 else ""
+    sentence = f"{summary.corrected} of {summary.records} charged requests corrected, {sign}{format_usd(summary.cost_change_nano)}"
     notes = {
         "unpriced before": summary.newly_priced,
         "without a price still": summary.unpriced,
-        "left at what was held for them": summary.held,
+        "left at what was held for them": summary.left_at_reserved,
     }
-    return "; ".join([words, *(f"{count} {note}" for note, count in notes.items() if count)]) + "."
+    return "; ".join([sentence, *(f"{count} {note}" for note, count in notes.items() if count)]) + "."

@@ -15,17 +15,17 @@ class Command(BaseCommand):
         parser.add_argument("--since", metavar="DATE", help="also rebuilds every day from this one on, as 2026-11-01")
 
     def handle(self, *_: Any, since: str | None, **__: Any) -> None:
-        made = DailyUsage.objects.recompute_dirty() if since is None else DailyUsage.objects.rebuild(day_of(since))
-        for failure in made.failures:
+        result = DailyUsage.objects.recompute_stale() if since is None else DailyUsage.objects.rebuild(parse_date(since))
+        for failure in result.failures:
             self.stdout.write(f"Not summed: {failure}")
-        self.stdout.write(f"{made.days} days of projects recomputed.")
+        self.stdout.write(f"{result.days} days of projects recomputed.")
         for month, cost_nano, requests in DailyUsage.objects.totals_by_month():
             self.stdout.write(f"{month:%Y-%m}  {format_usd(cost_nano):>14}  {requests:>10,} requests")
-        if made.failures:
+        if result.failures:
             sys.exit(1)
 
 
-def day_of(text: str) -> dt.date:
+def parse_date(text: str) -> dt.date:
     try:
         return dt.date.fromisoformat(text)
     except ValueError:

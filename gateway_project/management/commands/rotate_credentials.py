@@ -5,26 +5,26 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError
 
 from billing.models import Webhook
-from projects.vault import Undecipherable
+from projects.vault import DecryptionError
 from proxy.models import Credential, IdempotentRequest
 
-Sealed = Credential | Webhook | IdempotentRequest
+EncryptedRow = Credential | Webhook | IdempotentRequest
 
 
 class Command(BaseCommand):
     help = "Encrypts secrets of providers and webhooks, and answers that are kept, anew under the first of GATEWAY_ENCRYPTION_KEYS."
 
     def handle(self, *_: Any, **__: Any) -> None:
-        answers = IdempotentRequest.objects.answered().iterator()
-        sealed: Iterable[Sealed] = chain(Credential.objects.all(), Webhook.objects.all(), answers)
-        failed = [each for each in sealed if not self.rotated(each)]
+        answers = IdempotentRequest.objects.completed().iterator()
+        rows: Iterable[EncryptedRow] = chain(Credential.objects.all(), Webhook.objects.all(), answers)
+        failed = [each for each in rows if not self.rotate(each)]
         if failed:
             raise CommandError(f"No key opens {len(failed)} of them: {', '.join(map(str, failed))}.")
         self.stdout.write("All secrets are encrypted under the first key.")
 
-    def rotated(self, sealed: Sealed) -> bool:
+    def rotate(self, sealed: EncryptedRow) -> bool:
         try:
-            sealed.rotate()
-        except Undecipherable:
+            sealed.rotate_encryption()
+        except DecryptionError:
             return False
         return True

@@ -15,13 +15,13 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **__: Any) -> None:
         host, port = settings.ENV.gateway_host, settings.ENV.port
         try:
-            operator_config.current()
+            operator_config.load()
             bound = server.bind(host, port)
-        except operator_config.BadConfiguration as error:
+        except operator_config.ConfigError as error:
             raise CommandError(f"configuration error: {error}") from None
         except OSError as error:
             raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-        with first_start.one_after_the_other():
+        with first_start.startup_lock():
             call_command("migrate", interactive=False, verbosity=0)
-            first = first_start.prepare()
-        server.build(first_start.banner(first)).run(sockets=[bound])
+            result = first_start.bootstrap()
+        server.build(first_start.banner(result)).run(sockets=[bound])

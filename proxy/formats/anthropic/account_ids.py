@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from proxy.formats.account_ids import CollectingReader, Vocabulary
-from proxy.formats.body import UNREADABLE, decode_repaired
-from proxy.formats.sse import data_of
+from proxy.formats.body import DECODE_ERRORS, decode_lenient
+from proxy.formats.sse import event_data
 
 KINDS = {
     "fileid": "file",
@@ -70,16 +70,16 @@ class MessagesIdReader(CollectingReader):
 
     def read_answer(self, body: bytes) -> None:
         try:
-            self.read(decode_repaired(decode_message, body))
-        except UNREADABLE:
+            self.read(decode_lenient(decode_message, body))
+        except DECODE_ERRORS:
             return
 
     def read_event(self, event: bytes) -> None:
         if not any(mark in event for mark in MARKS):
             return
         try:
-            parsed = decode_repaired(decode_event, data_of(event))
-        except UNREADABLE:
+            parsed = decode_lenient(decode_event, event_data(event))
+        except DECODE_ERRORS:
             return
         if parsed.message is not None:
             self.read(parsed.message)

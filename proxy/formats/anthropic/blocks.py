@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.content import NULL, ORIGIN, UNREADABLE, arguments_of, decode_any
+from proxy.formats.anthropic.content import DECODE_ERRORS, FORMAT, NULL, decode_any, parse_arguments
 from proxy.formats.neutral import (
     Citation,
     Event,
@@ -24,7 +24,7 @@ from proxy.formats.neutral import (
     Text,
     Thinking,
     ToolCall,
-    UsageSeen,
+    UsageReported,
 )
 
 
@@ -49,7 +49,7 @@ class Delta(msgspec.Struct):
     stop_sequence: str | None = None
 
 
-class StartedBlock(msgspec.Struct):
+class BlockStart(msgspec.Struct):
     type: str = ""
     id: str = ""
     name: str = ""
@@ -60,7 +60,7 @@ class StartedBlock(msgspec.Struct):
     input: Raw = NULL
 
     @property
-    def begins_with(self) -> str:
+    def initial_text(self) -> str:
         match self.type:
             case "text":
                 return self.text or ""
@@ -71,25 +71,25 @@ class StartedBlock(msgspec.Struct):
 
     @property
     def arguments(self) -> str:
-        return arguments_of(self.input)
+        return parse_arguments(self.input)
 
 
 decode_event = msgspec.json.Decoder(WireEvent).decode
 decode_delta = msgspec.json.Decoder(Delta).decode
-decode_started = msgspec.json.Decoder(StartedBlock).decode
+decode_block_start = msgspec.json.Decoder(BlockStart).decode
 
 
 class OpenBlock:
     """The block that is coming in. A part that only the provider understands is collected, since it is passed on whole."""
 
-    def __init__(self, index: int, block: StartedBlock, raw: Raw) -> None:
+    def __init__(self, index: int, block: BlockStart, raw: Raw) -> None:
         self.index, self.block, self.raw = index, block, raw
-        self.begun = False
-        self.written = False
+        self.is_started = False
+        self.has_content = False
         self.signature = ""
-        self.json: list[str] = []
+        self.json_pieces: list[str] = []
         self.citations: list[Citation] = []
-        self.collected: dict[str, Any] = {}
+        self.opaque_fields: dict[str, Any] = {}
 
     @property
     def is_opaque(self) -> bool:
@@ -101,44 +101,44 @@ class OpenBlock:
             case "text":
                 return Text()
             case "thinking":
-                return Thinking(origin=ORIGIN)
+                return Thinking(origin=FORMAT)
             case "redacted_thinking":
-                return Thinking(redacted=block.data, origin=ORIGIN)
+                return Thinking(redacted=block.data, origin=FORMAT)
             case "tool_use":
                 return ToolCall(id=id, name=block.name)
             case other:
-                return Opaque(origin=ORIGIN, what=other, value=self.whole())
+                return Opaque(origin=FORMAT, kind=other, value=self.complete_block())
 
-    def whole(self) -> dict[str, Any]:
+    def complete_block(self) -> dict[str, Any]:
         value: dict[str, Any] = decode_any(self.raw)
-        if self.json:
-            text = "".join(self.json)
+        if self.json_pieces:
+            text = "".join(self.json_pieces)
             try:
                 value["input"] = decode_any(text.encode())
-            except UNREADABLE:
+            except DECODE_ERRORS:
                 value["input"] = {"_raw": text}
-        return value | self.collected
+        return value | self.opaque_fields
 
 
-def text_in(raw: Raw) -> str:
+def decode_str(raw: Raw) -> str:
     try:
         return msgspec.json.decode(raw, type=str)
-    except UNREADABLE:
+    except DECODE_ERRORS:
         return ""
 
 
-def whole_answer(response: Response) -> list[Event]:
+def events_of_response(response: Response) -> list[Event]:
     """The events of an answer that came at once."""
     choice = response.choices[0]
     events: list[Event] = [Started(id=response.id, model=response.model)]
     for index, part in enumerate(choice.parts):
-        events += whole_part(index, part)
+        events += events_of_part(index, part)
     if response.usage is not None:
-        events.append(UsageSeen(usage=response.usage))
-    return [*events, Finished(choice=0, finish=choice.finish, stop_sequence=choice.stop_sequence)]
+        events.append(UsageReported(usage=response.usage))
+    return [*events, Finished(choice=0, finish_reason=choice.finish_reason, stop_sequence=choice.stop_sequence)]
 
 
-def whole_part(index: int, part: Part) -> list[Event]:
+def events_of_part(index: int, part: Part) -> list[Event]:
     text, signature = "", None
     citations: tuple[Citation, ...] = ()
     match part:

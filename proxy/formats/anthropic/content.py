@@ -10,14 +10,13 @@ from typing import Any, TypeVar, assert_never, get_args
 import msgspec
 from msgspec import Raw
 
-from proxy.formats.body import decode, decode_fields, encode
-from proxy.formats.custom_tools import call_as_function
+from proxy.formats.body import decode_body, decode_fields, encode
+from proxy.formats.custom_tools import as_function_call
 from proxy.formats.neutral import (
-    BadRequest,
     Citation,
     File,
     Image,
-    Inexpressible,
+    InvalidRequest,
     Opaque,
     Origin,
     Part,
@@ -26,22 +25,29 @@ from proxy.formats.neutral import (
     Thinking,
     ToolCall,
     ToolResult,
+    UnsupportedFeature,
 )
 
 T = TypeVar("T")
 NULL = Raw(b"null")
-ORIGIN: Origin = "anthropic"
+FORMAT: Origin = "anthropic"
 ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
-TOOL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
-OUTSIDE_TOOL_ID = re.compile(r"[^a-zA-Z0-9_-]")
+VALID_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+INVALID_CALL_ID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 IMAGE_TYPES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
-FIRST_BYTES = {"iVBORw": "image/png", "/9j/": "image/jpeg", "R0lGOD": "image/gif", "UklGR": "image/webp", "JVBERi": "application/pdf"}
+MEDIA_TYPE_BY_PREFIX = {
+    "iVBORw": "image/png",
+    "/9j/": "image/jpeg",
+    "R0lGOD": "image/gif",
+    "UklGR": "image/webp",
+    "JVBERi": "application/pdf",
+}
 """How the base64 of each type begins, for pictures and documents that come without it."""
-PDF = "application/pdf"
-ANY_IMAGE = "image/*"
-UNREADABLE = (msgspec.DecodeError, ValueError, RecursionError)
+PDF_TYPE = "application/pdf"
+ANY_IMAGE_TYPE = "image/*"
+DECODE_ERRORS = (msgspec.DecodeError, ValueError, RecursionError)
 """What decoding may raise: for bad JSON, numbers out of range and text that is not UTF-8, and what is nested too deeply."""
-ON_THE_WEB = ("http://", "https://")
+URL_PREFIXES = ("http://", "https://")
 DATA_URL = re.compile(r"data:([^;,]*)[^,]*;base64,(.*)", re.DOTALL)
 
 
@@ -123,22 +129,22 @@ def parse_content(content: str | list[Raw] | None) -> tuple[Part, ...]:
     """The parts that a message holds. Raises BadRequest."""
     if content is None or isinstance(content, str):
         return (Text(text=content),) if content else ()
-    return tuple(give_signatures_back([part for raw in content for part in parse_block(raw)]))
+    return tuple(restore_signatures([part for raw in content for part in parse_block(raw)]))
 
 
-def parse_answer(content: list[Raw]) -> tuple[Part, ...]:
+def parse_response_content(content: list[Raw]) -> tuple[Part, ...]:
     """The parts of an answer: of compatible servers, fields that are null count as absent. Raises BadRequest."""
-    return tuple(give_signatures_back([part for raw in content for part in parse_answer_block(raw)]))
+    return tuple(restore_signatures([part for raw in content for part in parse_response_block(raw)]))
 
 
-def parse_answer_block(raw: Raw) -> tuple[Part, ...]:
+def parse_response_block(raw: Raw) -> tuple[Part, ...]:
     try:
         return parse_block(raw)
-    except BadRequest:
+    except InvalidRequest:
         return parse_block(without_nulls(raw))
 
 
-def read_loosely(decoder: Callable[[Raw], T], raw: Raw) -> T:
+def decode_ignoring_nulls(decoder: Callable[[Raw], T], raw: Raw) -> T:
     """Raises one of UNREADABLE."""
     try:
         return decoder(raw)
@@ -154,28 +160,28 @@ def without_nulls(raw: Raw) -> Raw:
 def parse_block(raw: Raw) -> tuple[Part, ...]:
     """One block; a document that is made of blocks gives several parts. Raises BadRequest."""
     data = bytes(raw)
-    match decode(decode_block, data).type:
+    match decode_body(decode_block, data).type:
         case "text":
-            text = decode(decode_text, data)
+            text = decode_body(decode_text, data)
             return (Text(text=text.text, cache=text.cache, citations=tuple(parse_citations(text.citations))),)
         case "image":
-            return parse_image(decode(decode_source, data), data)
+            return parse_image(decode_body(decode_source, data), data)
         case "document":
-            return parse_document(decode(decode_source, data), data)
+            return parse_document(decode_body(decode_source, data), data)
         case "search_result":
-            return parse_search_result(decode(decode_search_result, data))
+            return parse_search_result(decode_body(decode_search_result, data))
         case "tool_use":
-            call = decode(decode_tool_use, data)
-            return (ToolCall(id=call.id, name=call.name, arguments=arguments_of(call.input), cache=call.cache),)
+            call = decode_body(decode_tool_use, data)
+            return (ToolCall(id=call.id, name=call.name, arguments=parse_arguments(call.input), cache=call.cache),)
         case "tool_result":
-            return (parse_result(decode(decode_tool_result, data)),)
+            return (parse_tool_result(decode_body(decode_tool_result, data)),)
         case "thinking":
-            return (parse_thinking(decode(decode_thinking, data)),)
+            return (parse_thinking(decode_body(decode_thinking, data)),)
         case "redacted_thinking":
-            origin, redacted = unsealed(decode(decode_redacted, data).data)
+            origin, redacted = split_origin(decode_body(decode_redacted, data).data)
             return (Thinking(redacted=redacted, origin=origin),)
         case other:
-            return (Opaque(origin=ORIGIN, what=other, value=decode(decode_any, data)),)
+            return (Opaque(origin=FORMAT, kind=other, value=decode_body(decode_any, data)),)
 
 
 def parse_citations(citations: Iterable[Any] | None) -> list[Citation]:
@@ -187,7 +193,7 @@ def parse_citation(wire: Any) -> Citation | None:
     match wire:
         case {"type": "web_search_result_location", "url": str(url)} | {"type": "search_result_location", "source": str(url)}:
             title, quote = (text if isinstance(text := wire.get(name), str) else "" for name in ("title", "cited_text"))
-            return Citation(url=url, title=title, quote=quote) if url.startswith(ON_THE_WEB) else None
+            return Citation(url=url, title=title, quote=quote) if url.startswith(URL_PREFIXES) else None
         case _:
             return None
 
@@ -196,47 +202,47 @@ def parse_image(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
     source = block.source
     match source.type:
         case "base64":
-            return (Image(mime=source.media_type, data=source.data, cache=block.cache),)
+            return (Image(media_type=source.media_type, data=source.data, cache=block.cache),)
         case "url":
             return (Image(url=source.url, cache=block.cache),)
         case "file":
-            return (File(mime=ANY_IMAGE, file_id=source.file_id, origin=ORIGIN, cache=block.cache),)
+            return (File(media_type=ANY_IMAGE_TYPE, file_id=source.file_id, origin=FORMAT, cache=block.cache),)
         case _:
-            return (Opaque(origin=ORIGIN, what="image", value=decode(decode_any, data)),)
+            return (Opaque(origin=FORMAT, kind="image", value=decode_body(decode_any, data)),)
 
 
 def parse_document(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
     """Plain text and documents made of blocks are text to every other provider: they stand under their title and context. The
     context of a file stands before it."""
-    source, context = block.source, heading(block.context)
+    source, context = block.source, as_heading(block.context)
     match source.type:
         case "base64":
-            return (*context, File(mime=source.media_type, data=source.data, name=block.title, cache=block.cache))
+            return (*context, File(media_type=source.media_type, data=source.data, name=block.title, cache=block.cache))
         case "url":
-            return (*context, File(mime=PDF, url=source.url, name=block.title, cache=block.cache))
+            return (*context, File(media_type=PDF_TYPE, url=source.url, name=block.title, cache=block.cache))
         case "file":
-            return (*context, File(file_id=source.file_id, name=block.title, origin=ORIGIN, cache=block.cache))
+            return (*context, File(file_id=source.file_id, name=block.title, origin=FORMAT, cache=block.cache))
         case "text":
-            head = "".join(part.text for part in heading(block.title, block.context))
+            head = "".join(part.text for part in as_heading(block.title, block.context))
             return (Text(text=head + (source.data or ""), cache=block.cache),)
         case "content":
-            return (*heading(block.title, block.context), *parse_content(source.content))
+            return (*as_heading(block.title, block.context), *parse_content(source.content))
         case _:
-            return (Opaque(origin=ORIGIN, what="document", value=decode(decode_any, data)),)
+            return (Opaque(origin=FORMAT, kind="document", value=decode_body(decode_any, data)),)
 
 
-def heading(*lines: str | None) -> tuple[Text, ...]:
+def as_heading(*lines: str | None) -> tuple[Text, ...]:
     return tuple(Text(text=f"{line}\n\n") for line in lines if line)
 
 
 def parse_search_result(block: SearchResultBlock) -> tuple[Part, ...]:
     """What the client itself has found: text under its title and address."""
     found = "".join(part.text for part in parse_content(block.content) if isinstance(part, Text))
-    head = "".join(part.text for part in heading(block.title, block.source))
+    head = "".join(part.text for part in as_heading(block.title, block.source))
     return (Text(text=head + found, cache=block.cache),)
 
 
-def parse_result(block: ToolResultBlock) -> ToolResult:
+def parse_tool_result(block: ToolResultBlock) -> ToolResult:
     content = tuple(part for part in parse_content(block.content) if isinstance(part, Text | Image | File | Opaque))
     return ToolResult(call_id=block.tool_use_id, content=content, is_error=bool(block.is_error), cache=block.cache)
 
@@ -245,25 +251,25 @@ def parse_thinking(block: ThinkingBlock) -> Thinking:
     """Thoughts without a signature are not Claude's: it signs all of its own."""
     if not block.signature:
         return Thinking(text=block.thinking)
-    origin, signature = unsealed(block.signature)
+    origin, signature = split_origin(block.signature)
     return Thinking(text=block.thinking, signature=signature, origin=origin)
 
 
-def arguments_of(raw: Raw) -> str:
+def parse_arguments(raw: Raw) -> str:
     return "{}" if raw == NULL else bytes(raw).decode(errors="replace")
 
 
-def unsealed(signature: str) -> tuple[Origin, str]:
+def split_origin(tagged: str) -> tuple[Origin, str]:
     """Whose signature it is: one of another provider went out under that provider's name."""
-    name, mark, rest = signature.partition("#")
-    return (ORIGINS[name], rest) if mark and name in ORIGINS else (ORIGIN, signature)
+    name, mark, rest = tagged.partition("#")
+    return (ORIGINS[name], rest) if mark and name in ORIGINS else (FORMAT, tagged)
 
 
-def sealed(signature: str, origin: Origin | None) -> str:
-    return signature if origin in (ORIGIN, None) else f"{origin}#{signature}"
+def add_origin(signature: str, origin: Origin | None) -> str:
+    return signature if origin in (FORMAT, None) else f"{origin}#{signature}"
 
 
-def give_signatures_back(parts: list[Part]) -> list[Part]:
+def restore_signatures(parts: list[Part]) -> list[Part]:
     """Gemini signs calls, for which this format has no place: such a signature travels in an empty thought before the call."""
     kept: list[Part] = []
     for part in parts:
@@ -284,13 +290,13 @@ def give_signatures_back(parts: list[Part]) -> list[Part]:
 # Writing ------------------------------------------------------------------------------------------------------------------
 
 
-def says_nothing(part: Part) -> bool:
+def is_empty_for_api(part: Part) -> bool:
     """Whether the API would refuse the part as empty, or it means nothing here: thoughts and server tools of another provider."""
     match part:
         case Text() | Refusal():
             return not part.text.strip()
         case Thinking():
-            return part.origin != ORIGIN or not (part.signature or part.redacted)
+            return part.origin != FORMAT or not (part.signature or part.redacted)
         case _:
             return False
 
@@ -299,29 +305,29 @@ def render_part(part: Part, param: str = "messages") -> dict[str, Any]:
     """A part of a request as a block. Raises Inexpressible."""
     match part:
         case Text():
-            return cached(render_text(part), part.cache)
+            return with_cache_control(render_text(part), part.cache)
         case Refusal():
             return {"type": "text", "text": part.text}
         case Image():
-            return cached(render_image(part, param), part.cache)
+            return with_cache_control(render_image(part, param), part.cache)
         case File():
-            return cached(render_file(part, param), part.cache)
+            return with_cache_control(render_file(part, param), part.cache)
         case ToolCall():
-            return cached(render_call(part), part.cache)
+            return with_cache_control(render_tool_call(part), part.cache)
         case ToolResult():
-            return cached(render_result(part, param), part.cache)
+            return with_cache_control(render_tool_result(part, param), part.cache)
         case Thinking():
             return render_thinking(part)
         case Opaque():
-            if part.origin != ORIGIN:
-                raise Inexpressible(f"Claude has no counterpart to {part.what}.", param)
+            if part.origin != FORMAT:
+                raise UnsupportedFeature(f"Claude has no counterpart to {part.kind}.", param)
             value: dict[str, Any] = part.value
             return value
         case _:
             assert_never(part)
 
 
-def cached(block: dict[str, Any], cache: str | None) -> dict[str, Any]:
+def with_cache_control(block: dict[str, Any], cache: str | None) -> dict[str, Any]:
     if cache:
         block["cache_control"] = {"type": "ephemeral", "ttl": cache} if cache == "1h" else {"type": "ephemeral"}
     return block
@@ -334,36 +340,36 @@ def render_text(part: Text) -> dict[str, Any]:
 
 def render_thinking(part: Thinking) -> dict[str, Any]:
     if part.redacted is not None:
-        return {"type": "redacted_thinking", "data": sealed(part.redacted, part.origin)}
-    return {"type": "thinking", "thinking": part.text, "signature": sealed(part.signature or "", part.origin)}
+        return {"type": "redacted_thinking", "data": add_origin(part.redacted, part.origin)}
+    return {"type": "thinking", "thinking": part.text, "signature": add_origin(part.signature or "", part.origin)}
 
 
-def render_call(part: ToolCall) -> dict[str, Any]:
-    return {"type": "tool_use", "id": tool_id(part.id), "name": part.name, "input": input_of(call_as_function(part).arguments)}
+def render_tool_call(part: ToolCall) -> dict[str, Any]:
+    return {"type": "tool_use", "id": render_call_id(part.id), "name": part.name, "input": render_input(as_function_call(part).arguments)}
 
 
-def input_of(arguments: str) -> dict[str, Any]:
+def render_input(arguments: str) -> dict[str, Any]:
     """The API takes objects only; what the model wrote otherwise is kept as it is."""
     if not arguments.strip():
         return {}
     try:
         value = decode_any(arguments.encode())
-    except UNREADABLE:
+    except DECODE_ERRORS:
         return {"_raw": arguments}
     return value if isinstance(value, dict) else {"_raw": arguments}
 
 
-def tool_id(given: str) -> str:
+def render_call_id(neutral_id: str) -> str:
     """The id where the API takes it as it is, else one that belongs to it alone."""
-    if TOOL_ID.fullmatch(given):
-        return given
-    digest = hashlib.sha256(given.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{OUTSIDE_TOOL_ID.sub('_', given)[:47]}_{digest}"
+    if VALID_CALL_ID.fullmatch(neutral_id):
+        return neutral_id
+    digest = hashlib.sha256(neutral_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{INVALID_CALL_ID_CHARACTER.sub('_', neutral_id)[:47]}_{digest}"
 
 
-def render_result(part: ToolResult, param: str) -> dict[str, Any]:
-    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": tool_id(part.call_id)}
-    content = [render_part(inner, param) for inner in part.content if not says_nothing(inner)]
+def render_tool_result(part: ToolResult, param: str) -> dict[str, Any]:
+    block: dict[str, Any] = {"type": "tool_result", "tool_use_id": render_call_id(part.call_id)}
+    content = [render_part(inner, param) for inner in part.content if not is_empty_for_api(inner)]
     if content:
         plain = len(content) == 1 and content[0].keys() == {"type", "text"}
         block["content"] = content[0]["text"] if plain else content
@@ -373,69 +379,69 @@ def render_result(part: ToolResult, param: str) -> dict[str, Any]:
 
 
 def render_image(part: Image, param: str) -> dict[str, Any]:
-    mime, data, url = part.mime, part.data, part.url
+    mime, data, url = part.media_type, part.data, part.url
     if data is None and url and (embedded := DATA_URL.fullmatch(url)):
         mime, data = embedded[1], embedded[2]
     if data is not None:
-        mime = picture_type(mime, data)
+        mime = image_media_type(mime, data)
         if mime not in IMAGE_TYPES:
-            raise Inexpressible(f"Claude reads JPEG, PNG, GIF and WebP pictures, not {mime or 'this type'}.", param)
+            raise UnsupportedFeature(f"Claude reads JPEG, PNG, GIF and WebP pictures, not {mime or 'this type'}.", param)
         return {"type": "image", "source": {"type": "base64", "media_type": mime, "data": data}}
-    return {"type": "image", "source": {"type": "url", "url": web_address(url, param)}}
+    return {"type": "image", "source": {"type": "url", "url": require_url(url, param)}}
 
 
-def picture_type(mime: str | None, data: str) -> str | None:
-    if mime == "image/jpg":
+def image_media_type(media_type: str | None, data: str) -> str | None:
+    if media_type == "image/jpg":
         return "image/jpeg"
-    return mime if mime in IMAGE_TYPES else type_of(data) or mime
+    return media_type if media_type in IMAGE_TYPES else detect_media_type(data) or media_type
 
 
-def type_of(data: str) -> str | None:
-    return next((mime for start, mime in FIRST_BYTES.items() if data.startswith(start)), None)
+def detect_media_type(data: str) -> str | None:
+    return next((mime for start, mime in MEDIA_TYPE_BY_PREFIX.items() if data.startswith(start)), None)
 
 
-def web_address(url: str | None, param: str) -> str:
+def require_url(url: str | None, param: str) -> str:
     if url and url.startswith(("https://", "http://")):
         return url
-    raise Inexpressible(f"Claude cannot open the address {(url or '')[:60]!r}.", param)
+    raise UnsupportedFeature(f"Claude cannot open the address {(url or '')[:60]!r}.", param)
 
 
 def render_file(part: File, param: str) -> dict[str, Any]:
     if part.file_id is not None and part.data is None and part.url is None:
         return render_stored_file(part, param)
-    mime = part.mime or (type_of(part.data) if part.data else None)
+    mime = part.media_type or (detect_media_type(part.data) if part.data else None)
     if mime and mime.startswith("image/"):
-        return render_image(Image(mime=mime, data=part.data, url=part.url), param)
-    return titled({"type": "document", "source": document_source(part, mime, param)}, part.name)
+        return render_image(Image(media_type=mime, data=part.data, url=part.url), param)
+    return with_title({"type": "document", "source": render_document_source(part, mime, param)}, part.name)
 
 
-def titled(block: dict[str, Any], name: str | None) -> dict[str, Any]:
+def with_title(block: dict[str, Any], name: str | None) -> dict[str, Any]:
     return block | {"title": name} if name else block
 
 
 def render_stored_file(part: File, param: str) -> dict[str, Any]:
-    if part.origin != ORIGIN:
-        raise Inexpressible(f"The file {part.file_id} is stored with another provider; send its content instead.", param)
+    if part.origin != FORMAT:
+        raise UnsupportedFeature(f"The file {part.file_id} is stored with another provider; send its content instead.", param)
     source = {"type": "file", "file_id": part.file_id}
-    if part.mime and part.mime.startswith("image/"):
+    if part.media_type and part.media_type.startswith("image/"):
         return {"type": "image", "source": source}
-    return titled({"type": "document", "source": source}, part.name)
+    return with_title({"type": "document", "source": source}, part.name)
 
 
-def document_source(part: File, mime: str | None, param: str) -> dict[str, Any]:
+def render_document_source(part: File, media_type: str | None, param: str) -> dict[str, Any]:
     """Claude reads PDF and plain text."""
     if part.data is not None:
-        if mime == PDF:
-            return {"type": "base64", "media_type": PDF, "data": part.data}
-        if mime and (mime.startswith("text/") or mime == "application/json"):
-            return {"type": "text", "media_type": "text/plain", "data": plain_text(part.data, param)}
-    elif mime in (PDF, None):
-        return {"type": "url", "url": web_address(part.url, param)}
-    raise Inexpressible(f"Claude reads PDF and plain text, not {mime or 'files of an unnamed type'}.", param)
+        if media_type == PDF_TYPE:
+            return {"type": "base64", "media_type": PDF_TYPE, "data": part.data}
+        if media_type and (media_type.startswith("text/") or media_type == "application/json"):
+            return {"type": "text", "media_type": "text/plain", "data": decode_base64_text(part.data, param)}
+    elif media_type in (PDF_TYPE, None):
+        return {"type": "url", "url": require_url(part.url, param)}
+    raise UnsupportedFeature(f"Claude reads PDF and plain text, not {media_type or 'files of an unnamed type'}.", param)
 
 
-def plain_text(data: str, param: str) -> str:
+def decode_base64_text(data: str, param: str) -> str:
     try:
         return base64.b64decode(data).decode()
     except (binascii.Error, ValueError):
-        raise Inexpressible("The text file is not UTF-8 in base64.", param) from None
+        raise UnsupportedFeature("The text file is not UTF-8 in base64.", param) from None

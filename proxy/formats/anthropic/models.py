@@ -9,42 +9,42 @@ from functools import lru_cache
 
 from proxy.formats.neutral import Frozen
 
-NAME = re.compile(r"claude-(?P<family>opus|sonnet|haiku|fable|mythos)-(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?!\d)")
-OLD_NAME = re.compile(r"claude-(?P<major>\d)(?:[-.](?P<minor>\d))?-(?P<family>opus|sonnet|haiku)")
+MODEL_NAME = re.compile(r"claude-(?P<family>opus|sonnet|haiku|fable|mythos)-(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?!\d)")
+LEGACY_MODEL_NAME = re.compile(r"claude-(?P<major>\d)(?:[-.](?P<minor>\d))?-(?P<family>opus|sonnet|haiku)")
 
 
-class Facts(Frozen, frozen=True):
-    """`adaptive`: thinks by effort only, a budget is an error. `always_thinks`: even `disabled` is one. `samples`: takes temperature,
-    top_p and top_k. `samples_twice`: takes temperature and top_p together. `structured`: holds itself to a schema. `system_turns`:
-    takes system messages among the others. `output`: the limit, in tokens, for clients of formats that need none: what every model
+class ModelCapabilities(Frozen, frozen=True):
+    """`adaptive_thinking`: thinks by effort only, a budget is an error. `thinking_always_on`: even `disabled` is one. `supports_sampling`: takes temperature,
+    top_p and top_k. `supports_temperature_with_top_p`: takes temperature and top_p together. `supports_structured_output`: holds itself to a schema. `supports_system_messages`:
+    takes system messages among the others. `default_max_tokens`: the limit, in tokens, for clients of formats that need none: what every model
     of the generation takes ("Models overview").
     """
 
-    adaptive: bool = False
-    always_thinks: bool = False
-    xhigh: bool = False
-    samples: bool = True
-    samples_twice: bool = True
-    structured: bool = True
-    system_turns: bool = False
-    output: int = 4096
+    adaptive_thinking: bool = False
+    thinking_always_on: bool = False
+    supports_xhigh_effort: bool = False
+    supports_sampling: bool = True
+    supports_temperature_with_top_p: bool = True
+    supports_structured_output: bool = True
+    supports_system_messages: bool = False
+    default_max_tokens: int = 4096
 
 
 @lru_cache(maxsize=1024)
-def facts(model: str) -> Facts:
+def model_capabilities(model: str) -> ModelCapabilities:
     """The date in a name such as claude-sonnet-4-20250514 is no minor version."""
-    named = NAME.search(model) or OLD_NAME.search(model)
+    named = MODEL_NAME.search(model) or LEGACY_MODEL_NAME.search(model)
     if not named:
-        return Facts()
+        return ModelCapabilities()
     family, generation = named["family"], (int(named["major"]), int(named["minor"] or 0))
     newest = generation >= (4, 7)
-    return Facts(
-        adaptive=newest,
-        always_thinks=family in ("fable", "mythos"),
-        xhigh=newest and family in ("opus", "fable", "mythos"),
-        samples=not newest,
-        samples_twice=generation < (4, 1),
-        structured=generation >= (4, 5),
-        system_turns=generation >= (4, 8),
-        output=32_000 if generation >= (3, 7) else 8192 if generation >= (3, 5) else 4096,
+    return ModelCapabilities(
+        adaptive_thinking=newest,
+        thinking_always_on=family in ("fable", "mythos"),
+        supports_xhigh_effort=newest and family in ("opus", "fable", "mythos"),
+        supports_sampling=not newest,
+        supports_temperature_with_top_p=generation < (4, 1),
+        supports_structured_output=generation >= (4, 5),
+        supports_system_messages=generation >= (4, 8),
+        default_max_tokens=32_000 if generation >= (3, 7) else 8192 if generation >= (3, 5) else 4096,
     )

@@ -5,16 +5,16 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.anthropic.models import Facts
-from proxy.formats.codec import Rendered
+from proxy.formats.anthropic.models import ModelCapabilities
+from proxy.formats.codec import RenderedRequest
 from proxy.formats.neutral import Reasoning, Request
 
 DEFAULT_MAX_TOKENS = 4096
 """The API demands a limit; most others answer without."""
 MIN_BUDGET = 1024
-BUDGETS = {"minimal": MIN_BUDGET, "low": MIN_BUDGET, "medium": 4096, "high": 8192, "xhigh": 16_384}
+BUDGET_BY_EFFORT = {"minimal": MIN_BUDGET, "low": MIN_BUDGET, "medium": 4096, "high": 8192, "xhigh": 16_384}
 DEFAULT_EFFORT = "medium"
-EFFORTS = {"minimal": "low", "max": "xhigh"}
+EFFORT_ALIASES = {"minimal": "low", "max": "xhigh"}
 """Efforts that only one side has a word for, by the nearest that both have."""
 
 
@@ -25,64 +25,64 @@ class WireThinking(msgspec.Struct):
 
 
 def parse_reasoning(thinking: WireThinking | None, effort: str | None) -> Reasoning | None:
-    effort = EFFORTS.get(effort, effort) if effort else None
+    effort = EFFORT_ALIASES.get(effort, effort) if effort else None
     if thinking is None:
         return Reasoning(effort=effort) if effort else None
     if thinking.type == "disabled":
         return Reasoning(effort="none")
     visible = None if thinking.display is None else thinking.display != "omitted"
     budget = thinking.budget_tokens if thinking.type == "enabled" else None
-    return Reasoning(effort=effort, budget=budget, visible=visible, shown=True)
+    return Reasoning(effort=effort, budget=budget, visible=visible, shown_by_default=True)
 
 
-def render_thinking(rendered: Rendered, request: Request, known: Facts, limit: int) -> int:
+def render_thinking(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities, limit: int) -> int:
     """Sets how the model thinks; gives the limit of output tokens, which thoughts count against."""
     reasoning = request.reasoning
     if reasoning is None:
         return limit
     if reasoning.effort == "none" or reasoning.budget == 0:
-        if known.always_thinks:
+        if capabilities.thinking_always_on:
             rendered.dropped.append("reasoning")
-        elif known.adaptive:
+        elif capabilities.adaptive_thinking:
             rendered.body["thinking"] = {"type": "disabled"}
         return limit
-    if known.adaptive:
-        render_adaptive(rendered, reasoning, known)
+    if capabilities.adaptive_thinking:
+        render_adaptive_thinking(rendered, reasoning, capabilities)
         return limit
-    if must_not_think(rendered.body["messages"]):
+    if thinking_not_allowed(rendered.body["messages"]):
         rendered.dropped.append("reasoning")
         return limit
-    budget, limit = fitted(budget_of(reasoning), request.max_tokens)
+    budget, limit = fit_budget(render_budget(reasoning), request.max_tokens)
     rendered.body["thinking"] = {"type": "enabled", "budget_tokens": budget}
     return limit
 
 
-def render_adaptive(rendered: Rendered, reasoning: Reasoning, known: Facts) -> None:
+def render_adaptive_thinking(rendered: RenderedRequest, reasoning: Reasoning, capabilities: ModelCapabilities) -> None:
     thinking = {"type": "adaptive"}
     if reasoning.visible is not None:
         thinking["display"] = "summarized" if reasoning.visible else "omitted"
     rendered.body["thinking"] = thinking
-    if effort := effort_of(reasoning, known):
+    if effort := render_effort(reasoning, capabilities):
         rendered.body["output_config"] = {"effort": effort}
 
 
-def effort_of(reasoning: Reasoning, known: Facts) -> str | None:
+def render_effort(reasoning: Reasoning, capabilities: ModelCapabilities) -> str | None:
     effort = reasoning.effort
     if effort is None and reasoning.budget is not None and reasoning.budget > 0:
         budget = reasoning.budget
-        effort = next((name for name in ("low", "medium", "high") if budget <= BUDGETS[name]), "xhigh")
-    if effort == "xhigh" and not known.xhigh:
+        effort = next((name for name in ("low", "medium", "high") if budget <= BUDGET_BY_EFFORT[name]), "xhigh")
+    if effort == "xhigh" and not capabilities.supports_xhigh_effort:
         return "high"
-    return EFFORTS.get(effort, effort) if effort else None
+    return EFFORT_ALIASES.get(effort, effort) if effort else None
 
 
-def budget_of(reasoning: Reasoning) -> int:
+def render_budget(reasoning: Reasoning) -> int:
     if reasoning.budget is not None and reasoning.budget > 0:
         return max(reasoning.budget, MIN_BUDGET)
-    return BUDGETS.get(reasoning.effort or DEFAULT_EFFORT, BUDGETS[DEFAULT_EFFORT])
+    return BUDGET_BY_EFFORT.get(reasoning.effort or DEFAULT_EFFORT, BUDGET_BY_EFFORT[DEFAULT_EFFORT])
 
 
-def fitted(budget: int, limit: int | None) -> tuple[int, int]:
+def fit_budget(budget: int, limit: int | None) -> tuple[int, int]:
     """A budget below the limit, as the API demands. The client's limit may be all that it can pay for: the budget gives way
     first, down to the least that the API takes."""
     if limit is None:
@@ -94,7 +94,7 @@ def fitted(budget: int, limit: int | None) -> tuple[int, int]:
     return MIN_BUDGET, MIN_BUDGET + limit
 
 
-def must_not_think(messages: list[dict[str, Any]]) -> bool:
+def thinking_not_allowed(messages: list[dict[str, Any]]) -> bool:
     """With a budget, an answer that is to be continued must begin with its signed thoughts; those of another provider, or of a
     client that does not keep them, are missing (docs, "Extended thinking with tool use")."""
     answers = [message["content"] for message in messages if message["role"] == "assistant"]
@@ -103,5 +103,5 @@ def must_not_think(messages: list[dict[str, Any]]) -> bool:
     return continued and bool(answers) and answers[-1][0]["type"] not in ("thinking", "redacted_thinking")
 
 
-def thinks(rendered: Rendered) -> bool:
+def is_thinking(rendered: RenderedRequest) -> bool:
     return rendered.body.get("thinking", {}).get("type") in ("enabled", "adaptive")

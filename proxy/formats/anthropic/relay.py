@@ -14,35 +14,35 @@ from proxy.formats.account_ids import AccountReference, IdReader, references_in,
 from proxy.formats.anthropic.account_ids import DIAGNOSTICS, VOCABULARY, MessagesIdReader
 from proxy.formats.anthropic.encoder import StreamEncoder
 from proxy.formats.anthropic.request import PATH
-from proxy.formats.anthropic.response import error_event
-from proxy.formats.anthropic.usage import WireUsage, merged, neutral_usage, states_output, whole_usage
-from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, read_safely, replace_fields
+from proxy.formats.anthropic.response import render_error_event
+from proxy.formats.anthropic.usage import WireUsage, merge_usage, states_output, usage_from_wire, whole_usage
+from proxy.formats.body import DECODE_ERRORS, decode_body, decode_lenient, encode, guard_recursion, replace_fields
 from proxy.formats.codec import Quirks
 from proxy.formats.letters import check_nested
 from proxy.formats.metering import EventMeter
-from proxy.formats.neutral import Call, Failure, Usage, stated
+from proxy.formats.neutral import ApiError, RequestFacts, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.server_tools import DEFAULT_CALLS, limit_of, objects, stated_calls
-from proxy.formats.sse import between_events, data_of, name_of
-from proxy.formats.tokens import tokens_in_size, tokens_in_text
-from proxy.formats.unread import advisers, of_other_models, unbounded, unread_fields
+from proxy.formats.server_tools import DEFAULT_MAX_CALLS, dict_items, reported_calls, tool_call_limit
+from proxy.formats.sse import at_event_boundary, event_data, name_of
+from proxy.formats.tokens import estimate_text_tokens, estimate_tokens
+from proxy.formats.unread import extract_unknown_fields, fields_allowing_other_models, model_calling_tools, unbounded_cost_fields
 
 MAX_TOKENS = 2**31 - 1
-TOKENS_PER_ESTIMATE = 4
+BYTES_PER_TOKEN = 4
 """Bytes of text in a token, for an estimate that is no bound."""
 TOOL_PROMPT_TOKENS = 600
 SERVER_TOOL_TOKENS = 3_000
 """What the API adds to the prompt where there are tools: up to 530 tokens, and for each tool with a schema of its own up to about
 2,500 (docs, "Tool use", "Pricing")."""
-SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
-SOURCE = ("type", "media_type", "data", "url", "file_id")
+SERVER_TOOL_TYPES = ("web_search", "web_fetch", "code_execution")
+SOURCE_FIELDS = ("type", "media_type", "data", "url", "file_id")
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
 
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-class Request(msgspec.Struct):
+class RequestFields(msgspec.Struct):
     model: ModelName
     messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
     max_tokens: TokenLimit | None = None
@@ -56,93 +56,93 @@ class Request(msgspec.Struct):
     thread: Any = None
 
 
-class Delta(msgspec.Struct):
+class DeltaFields(msgspec.Struct):
     text: str = ""
     thinking: str = ""
     partial_json: str = ""
 
 
-class StartedMessage(msgspec.Struct):
+class MessageStart(msgspec.Struct):
     usage: WireUsage | None = None
 
 
-class Block(msgspec.Struct):
+class BlockFields(msgspec.Struct):
     type: str = ""
     name: str = ""
 
 
-class Event(msgspec.Struct):
+class StreamEventFields(msgspec.Struct):
     type: str = ""
-    delta: Delta | None = None
-    content_block: Block | None = None
-    message: StartedMessage | None = None
+    delta: DeltaFields | None = None
+    content_block: BlockFields | None = None
+    message: MessageStart | None = None
     usage: WireUsage | None = None
     error: Any = None
 
 
-class Answer(msgspec.Struct):
+class ResponseFacts(msgspec.Struct):
     content: msgspec.Raw = msgspec.Raw()
     usage: msgspec.Raw = msgspec.Raw()
 
 
-FIELDS = frozenset(Request.__struct_fields__)
-COUNTED = FIELDS - {"mcp_servers"} | {"metadata"}
+FIELDS = frozenset(RequestFields.__struct_fields__)
+COUNTED_FIELDS = FIELDS - {"mcp_servers"} | {"metadata"}
 TOOL_FIELDS, THREAD_FIELDS = frozenset({"type", "max_uses"}), frozenset({"type"})
-WORDS = bounds.vocabulary("""
+KNOWN_FIELDS = bounds.field_names("""
     role content type text source media_type data url title context thinking signature id name tool_use_id is_error cache_control
     ttl
 """)
 
-READ = (b"_delta", b'"usage"', b'"error"', b'"server_tool_use"')
+DECODED_EVENT_MARKERS = (b"_delta", b'"usage"', b'"error"', b'"server_tool_use"')
 """What stands in the events of a stream that are decoded."""
 STOP = b"message_stop"
-SEARCH = Block("server_tool_use", "web_search")
+WEB_SEARCH_START = BlockFields("server_tool_use", "web_search")
 
-decode_request = msgspec.json.Decoder(Request).decode
-decode_event = msgspec.json.Decoder(Event).decode
+decode_request = msgspec.json.Decoder(RequestFields).decode
+decode_event = msgspec.json.Decoder(StreamEventFields).decode
 decode_usage = msgspec.json.Decoder(WireUsage).decode
 decode_content = msgspec.json.Decoder(list[dict[str, Any]]).decode
-decode_answer = msgspec.json.Decoder(Answer).decode
+decode_response = msgspec.json.Decoder(ResponseFacts).decode
 
 
-class AnthropicCall:
+class MessagesRequest:
     """One client request in this format, and how to relay it."""
 
-    stream_type = "text/event-stream"
+    stream_content_type = "text/event-stream"
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         self.body = body
-        self.request = request = decode(decode_request, body)
-        self.others = others = unread_fields(body, COUNTED, FIELDS)
+        self.request = request = decode_body(decode_request, body)
+        self.others = others = extract_unknown_fields(body, COUNTED_FIELDS, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_nested(request.thread, THREAD_FIELDS, "thread.")
-        bound = read_safely(lambda _: input_bound(request), body) + bounds.settings_tokens(others)
-        self.call = Call(
+        bound = guard_recursion(lambda _: max_input_tokens(request), body) + bounds.unknown_fields_tokens(others)
+        self.facts = RequestFacts(
             model=request.model,
-            input_bound=bound,
-            output_limit=request.max_tokens,
+            max_input_tokens=bound,
+            max_output_tokens=request.max_tokens,
             stream=bool(request.stream),
-            service_tier=tier_asked(request),
-            tool_limits=tool_limits(request),
-            unbounded=unbounded(others),
-            of_other_models=of_other_models(others) + advisers(request.tools),
+            service_tier=requested_tier(request),
+            max_billable_extras=max_billable_extras(request),
+            unbounded_cost_fields=unbounded_cost_fields(others),
+            other_model_fields=fields_allowing_other_models(others) + model_calling_tools(request.tools),
         )
 
     def path(self, model: str) -> str:
         return PATH
 
-    def upstream_body(self, model: str, output_limit: int | None, _quirks: Quirks) -> bytes:
+    def upstream_body(self, model: str, max_tokens: int | None, _quirks: Quirks) -> bytes:
         """What the provider gets: its own name for the model, and a limit if one is given."""
         fields: dict[str, Any] = {}
         if model != self.request.model:
             fields["model"] = model
-        if output_limit is not None:
-            fields["max_tokens"] = output_limit
+        if max_tokens is not None:
+            fields["max_tokens"] = max_tokens
         return replace_fields(self.body, fields) if fields else self.body
 
-    def keep_alive(self, passed: bytes) -> bytes:
-        return PING if between_events(passed) else b""
+    def render_keepalive(self, sent_tail: bytes) -> bytes:
+        return PING if at_event_boundary(sent_tail) else b""
 
     def meter(self) -> "StreamMeter":
         return StreamMeter()
@@ -161,13 +161,13 @@ class AnthropicCall:
         return MessagesIdReader(keeps_messages=self.request.thread is not None or DIAGNOSTICS in self.others)
 
 
-class CountTokensCall(AnthropicCall):
+class CountTokensRequest(MessagesRequest):
     """How many tokens a prompt has. It generates nothing, and costs nothing."""
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         super().__init__(body)
-        self.call = Call(model=self.call.model, input_bound=self.call.input_bound, output_limit=0)
+        self.facts = RequestFacts(model=self.facts.model, max_input_tokens=self.facts.max_input_tokens, max_output_tokens=0)
 
     def path(self, model: str) -> str:
         return f"{PATH}/count_tokens"
@@ -180,47 +180,47 @@ class CountTokensCall(AnthropicCall):
 
     def estimate(self) -> bytes:
         """The answer for providers that cannot count."""
-        return encode({"input_tokens": -(-self.call.input_bound // TOKENS_PER_ESTIMATE)})
+        return encode({"input_tokens": -(-self.facts.max_input_tokens // BYTES_PER_TOKEN)})
 
 
-def input_bound(request: Request) -> int:
+def max_input_tokens(request: RequestFields) -> int:
     """Tokens that the input cannot pass, but for what tools of the provider itself fetch."""
-    special = partial(special_part, bounds.image_tokens(request.model))
-    messages = sum(bounds.TOKENS_PER_MESSAGE + bounds.content_tokens(message, WORDS, special) for message in request.messages)
-    system = bounds.content_tokens(request.system or "", WORDS, special)
+    special = partial(count_special_part, bounds.max_image_tokens(request.model))
+    messages = sum(bounds.TOKENS_PER_MESSAGE + bounds.content_tokens(message, KNOWN_FIELDS, special) for message in request.messages)
+    system = bounds.content_tokens(request.system or "", KNOWN_FIELDS, special)
     tools = request.tools if isinstance(request.tools, list) else []
     own = sum(isinstance(tool, dict) and tool.get("type") not in (None, "custom") for tool in tools)
     extras = [extra for extra in (request.tools, request.output_config) if extra is not None]
-    kept = bounds.STORED_TOKENS if isinstance(request.thread, dict) and request.thread.get("type") != "create" else 0
+    kept = bounds.REFERENCED_CONTENT_TOKENS if isinstance(request.thread, dict) and request.thread.get("type") != "create" else 0
     added = kept + TOOL_PROMPT_TOKENS * bool(tools) + SERVER_TOOL_TOKENS * own + sum(len(encode(extra)) for extra in extras)
     return bounds.TOKENS_PER_REPLY + messages + system + added
 
 
-def tier_asked(request: Request) -> str:
+def requested_tier(request: RequestFields) -> str:
     """A workspace can be set to the US, which costs more; a request that says `global` is not (docs, "Data residency")."""
     tier = "fast" if request.speed == "fast" else "auto"
     return f"{tier}_global" if request.inference_geo == "global" else tier
 
 
-def tool_limits(request: Request) -> dict[str, int]:
+def max_billable_extras(request: RequestFields) -> dict[str, int]:
     """How often Anthropic's own tools may be called: as often as their `max_uses` says (docs, "Web search tool", "Max uses")."""
-    limits = {"mcp": DEFAULT_CALLS} if request.mcp_servers else {}
-    for tool in objects(request.tools):
-        kind = next((kind for kind in SERVER_TOOLS if str(tool.get("type")).startswith(kind)), None)
+    limits = {"mcp": DEFAULT_MAX_CALLS} if request.mcp_servers else {}
+    for tool in dict_items(request.tools):
+        kind = next((kind for kind in SERVER_TOOL_TYPES if str(tool.get("type")).startswith(kind)), None)
         if kind:
-            limits[kind] = limits.get(kind, 0) + limit_of(tool.get("max_uses"))
+            limits[kind] = limits.get(kind, 0) + tool_call_limit(tool.get("max_uses"))
     return limits
 
 
-def special_part(image: int, block: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
+def count_special_part(image_tokens: int, block: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
     """Pictures count by the vendor's formula; what only refers to something counts as the longest that it may be."""
     match block:
         case {"type": "image", "source": dict(source)}:
-            return image + bounds.beside(source, SOURCE), ("type", "source")
+            return image_tokens + bounds.other_fields_tokens(source, SOURCE_FIELDS), ("type", "source")
         case {"type": "document", "source": {"type": "url" | "file"} as source}:
-            return bounds.STORED_TOKENS + bounds.beside(source, SOURCE), ("source",)
+            return bounds.REFERENCED_CONTENT_TOKENS + bounds.other_fields_tokens(source, SOURCE_FIELDS), ("source",)
         case {"file_id": str()}:
-            return bounds.STORED_TOKENS, ()
+            return bounds.REFERENCED_CONTENT_TOKENS, ()
         case _:
             return None
 
@@ -229,16 +229,16 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
     """The usage that an answer states, if it states any, and our own count of its output tokens: by the bytes of what cannot be
     read. Each is read by itself, so that neither hides the other."""
     try:
-        answer = decode_repaired(decode_answer, body)
-    except UNREADABLE:
-        return None, tokens_in_size(len(body))
-    usage = stated(usage_in(answer.usage))
+        answer = decode_lenient(decode_response, body)
+    except DECODE_ERRORS:
+        return None, estimate_tokens(len(body))
+    usage = stated(parse_raw_usage(answer.usage))
     if usage is not None:
         return usage, 0
     try:
-        return None, sum(tokens_in_text(text_of(block)) for block in decode_content(answer.content))
-    except UNREADABLE:
-        return None, tokens_in_size(len(body))
+        return None, sum(estimate_text_tokens(block_text(block)) for block in decode_content(answer.content))
+    except DECODE_ERRORS:
+        return None, estimate_tokens(len(body))
 
 
 def is_stop(event: bytes) -> bool:
@@ -246,26 +246,26 @@ def is_stop(event: bytes) -> bool:
     if name_of(event) == STOP:
         return True
     try:
-        return decode_repaired(decode_event, data_of(event)).type == STOP.decode()
-    except UNREADABLE:
+        return decode_lenient(decode_event, event_data(event)).type == STOP.decode()
+    except DECODE_ERRORS:
         return False
 
 
-def usage_in(raw: msgspec.Raw) -> Usage | None:
+def parse_raw_usage(raw: msgspec.Raw) -> Usage | None:
     try:
         return whole_usage(decode_usage(raw))
-    except UNREADABLE:
+    except DECODE_ERRORS:
         return None
 
 
-def text_of(block: dict[str, Any]) -> str:
+def block_text(block: dict[str, Any]) -> str:
     given = [block.get(name) for name in ("text", "thinking")]
     inputs = encode(block["input"]).decode() if block.get("input") else ""
     return "".join(text for text in given if isinstance(text, str)) + inputs
 
 
 class StreamMeter(EventMeter):
-    """Reads a stream as it passes. `output_seen` is our own count of tokens.
+    """Reads a stream as it passes. `output_tokens` is our own count of tokens.
 
     The usage in the first event states the input, but not what will be generated: until one that states the output has come at the end,
     the output and the searches are what was seen.
@@ -275,38 +275,38 @@ class StreamMeter(EventMeter):
         super().__init__()
         self.reported: WireUsage | None = None
         self.searches = 0
-        self.final = False
+        self.has_final_usage = False
 
     @property
     def usage(self) -> Usage | None:
-        usage = stated(neutral_usage(self.reported)) if self.reported else None
-        if usage is None or self.final:
+        usage = stated(usage_from_wire(self.reported)) if self.reported else None
+        if usage is None or self.has_final_usage:
             return usage
-        searches = usage.tool_calls | stated_calls(web_search=self.searches)
-        output = max(usage.output, self.output_seen)
-        return msgspec.structs.replace(usage, output=output, tool_calls=searches, estimated=True)
+        searches = usage.billable_extras | reported_calls(web_search=self.searches)
+        output = max(usage.output, self.output_tokens)
+        return msgspec.structs.replace(usage, output=output, billable_extras=searches, estimated=True)
 
-    def read(self, event: bytes) -> None:
+    def on_event(self, event: bytes) -> None:
         """Most events are pieces of text; those without text or usage are not decoded. A quote in a text has a backslash before it."""
         if STOP in event:
-            self.ended = self.ended or is_stop(event)
-        if not any(mark in event for mark in READ):
+            self.saw_final_event = self.saw_final_event or is_stop(event)
+        if not any(mark in event for mark in DECODED_EVENT_MARKERS):
             return
         self.provider_failed = self.provider_failed or name_of(event) == b"error"
         try:
-            parsed = decode_repaired(decode_event, data_of(event))
-        except UNREADABLE:
+            parsed = decode_lenient(decode_event, event_data(event))
+        except DECODE_ERRORS:
             return
         self.provider_failed = self.provider_failed or parsed.type == "error" or parsed.error is not None
         if parsed.delta is not None:
             delta = parsed.delta
-            self.count(tokens_in_text(delta.text or delta.thinking or delta.partial_json))
-        if parsed.content_block == SEARCH:
+            self.add_tokens(estimate_text_tokens(delta.text or delta.thinking or delta.partial_json))
+        if parsed.content_block == WEB_SEARCH_START:
             self.searches += 1
         wire = parsed.message.usage if parsed.message else parsed.usage
-        if wire is not None and neutral_usage(merged(self.reported, wire)) is not None:
-            self.reported = merged(self.reported, wire)
-            self.final = parsed.type == "message_delta" and (self.final or states_output(wire))
+        if wire is not None and usage_from_wire(merge_usage(self.reported, wire)) is not None:
+            self.reported = merge_usage(self.reported, wire)
+            self.has_final_usage = parsed.type == "message_delta" and (self.has_final_usage or states_output(wire))
 
-    def own_error_event(self, failure: Failure, request_id: str) -> bytes:
-        return error_event(failure, request_id)
+    def render_own_error_event(self, failure: ApiError, request_id: str) -> bytes:
+        return render_error_event(failure, request_id)

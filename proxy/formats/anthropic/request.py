@@ -7,18 +7,17 @@ import msgspec
 from msgspec import Meta, Raw
 from msgspec.structs import fields, replace
 
-from proxy.formats.anthropic.calls import Calls
-from proxy.formats.anthropic.content import CacheControl, cached, decode_any, parse_content, render_text
+from proxy.formats.anthropic.calls import ToolCallLinker
+from proxy.formats.anthropic.content import CacheControl, decode_any, parse_content, render_text, with_cache_control
 from proxy.formats.anthropic.history import render_messages
-from proxy.formats.anthropic.models import Facts, facts
-from proxy.formats.anthropic.reasoning import WireThinking, parse_reasoning, render_thinking, thinks
-from proxy.formats.anthropic.schemas import answer_schema, input_schema
-from proxy.formats.body import decode, encode, read_safely
-from proxy.formats.codec import Quirks, Rendered
-from proxy.formats.custom_tools import tool_as_function
+from proxy.formats.anthropic.models import ModelCapabilities, model_capabilities
+from proxy.formats.anthropic.reasoning import WireThinking, is_thinking, parse_reasoning, render_thinking
+from proxy.formats.anthropic.schemas import input_schema, output_schema
+from proxy.formats.body import decode_body, encode, guard_recursion
+from proxy.formats.codec import Quirks, RenderedRequest
+from proxy.formats.custom_tools import as_function_tool
 from proxy.formats.neutral import (
     Image,
-    Inexpressible,
     Message,
     Opaque,
     Part,
@@ -29,15 +28,16 @@ from proxy.formats.neutral import (
     Tool,
     ToolCall,
     ToolChoice,
+    UnsupportedFeature,
 )
-from proxy.formats.server_tools import objects
+from proxy.formats.server_tools import dict_items
 
 PATH = "/v1/messages"
 MCP_SERVERS = "mcp_servers"
-LONGEST_USER = 256
-JSON_ONLY = "Answer with one valid JSON object and nothing else: no other text, no Markdown."
-TOOL_SETTINGS = ("allowed_callers", "defer_loading", "eager_input_streaming", "input_examples")
-NEEDLESS: dict[str, Any] = {"tools.allowed_callers": ["direct"], "tools.input_examples": []}
+MAX_USER_ID_LENGTH = 256
+JSON_INSTRUCTION = "Answer with one valid JSON object and nothing else: no other text, no Markdown."
+UNMAPPED_TOOL_FIELDS = ("allowed_callers", "defer_loading", "eager_input_streaming", "input_examples")
+DEFAULT_VALUES: dict[str, Any] = {"tools.allowed_callers": ["direct"], "tools.input_examples": []}
 """Settings that ask for what is so anyway."""
 TokenLimit = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
@@ -59,7 +59,7 @@ class WireTool(msgspec.Struct):
     cache_control: CacheControl | None = None
 
 
-class WireChoice(msgspec.Struct):
+class WireToolChoice(msgspec.Struct):
     type: Literal["auto", "any", "tool", "none"]
     name: str | None = None
     disable_parallel_tool_use: bool | None = None
@@ -86,7 +86,7 @@ class WireRequest(msgspec.Struct):
     system: str | list[Raw] | None = None
     tools: list[Raw] | None = None
     mcp_servers: list[dict[str, Any]] | None = None
-    tool_choice: WireChoice | None = None
+    tool_choice: WireToolChoice | None = None
     temperature: float | None = None
     top_p: float | None = None
     top_k: int | None = None
@@ -109,55 +109,55 @@ def request_path(model: str, stream: bool) -> str:
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
     """Raises BadRequest."""
-    return read_safely(read_request, body)
+    return guard_recursion(parse_wire_request, body)
 
 
-def read_request(body: bytes) -> Request:
-    wire = decode(decode_request, body)
+def parse_wire_request(body: bytes) -> Request:
+    wire = decode_body(decode_request, body)
     config = wire.output_config or OutputConfig()
     return Request(
         model=wire.model,
         messages=parse_messages(wire.messages),
         system=parse_system(wire.system),
         tools=parse_tools(wire),
-        tool_choice=parse_choice(wire.tool_choice),
-        parallel_tool_calls=parallel(wire.tool_choice),
+        tool_choice=parse_tool_choice(wire.tool_choice),
+        parallel_tool_calls=parse_parallel_tool_calls(wire.tool_choice),
         max_tokens=wire.max_tokens,
         temperature=wire.temperature,
         top_p=wire.top_p,
         top_k=wire.top_k,
         stop=tuple(wire.stop_sequences or ()),
-        response_format=parse_format(config.format or wire.output_format),
+        response_format=parse_response_format(config.format or wire.output_format),
         reasoning=parse_reasoning(wire.thinking, config.effort),
         user=wire.metadata.user_id if wire.metadata else None,
         stream=bool(wire.stream),
-        extras=extras(body),
+        unmapped_settings=parse_unmapped_settings(body),
     )
 
 
-def extras(body: bytes) -> dict[str, Any]:
+def parse_unmapped_settings(body: bytes) -> dict[str, Any]:
     """What has no neutral field, by the names of the fields that it stands in."""
     given: dict[str, Any] = decode_object(body)
     config: dict[str, Any] = given.get("output_config") or {}
-    tools = [tool for tool in objects(given.get("tools")) if tool.get("type") in (None, "custom")]
+    tools = [tool for tool in dict_items(given.get("tools")) if tool.get("type") in (None, "custom")]
     thinking: dict[str, Any] = given.get("thinking") or {}
-    named = {f"tools.{name}": tool[name] for tool in tools for name in TOOL_SETTINGS if name in tool}
+    named = {f"tools.{name}": tool[name] for tool in tools for name in UNMAPPED_TOOL_FIELDS if name in tool}
     named |= {f"output_config.{name}": value for name, value in config.items() if name not in OutputConfig.__struct_fields__}
     named |= {f"thinking.{name}": value for name, value in thinking.items() if name not in WireThinking.__struct_fields__}
-    named["citations"] = b'"citations"' in body and any(map(asks_for_citations, blocks_in(given["messages"])))
+    named["citations"] = b'"citations"' in body and any(map(wants_citations, blocks_in(given["messages"])))
     named |= {name: value for name, value in given.items() if name not in WireRequest.__struct_fields__}
-    return {name: value for name, value in named.items() if value not in (None, False) and value != NEEDLESS.get(name)}
+    return {name: value for name, value in named.items() if value not in (None, False) and value != DEFAULT_VALUES.get(name)}
 
 
 def blocks_in(messages: Any) -> Iterator[dict[str, Any]]:
     """The blocks of messages, and of the results of tools in them."""
-    for message in objects(messages):
-        for block in objects(message.get("content")):
+    for message in dict_items(messages):
+        for block in dict_items(message.get("content")):
             yield block
             yield from blocks_in([block])
 
 
-def asks_for_citations(block: dict[str, Any]) -> bool:
+def wants_citations(block: dict[str, Any]) -> bool:
     match block:
         case {"type": "document" | "search_result", "citations": {"enabled": True}}:
             return True
@@ -166,16 +166,17 @@ def asks_for_citations(block: dict[str, Any]) -> bool:
 
 
 def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
-    calls = Calls()
+    calls = ToolCallLinker()
     return tuple(
-        Message(role=message.role, parts=tuple(calls.linked(told(part)) for part in parse_content(message.content))) for message in wire
+        Message(role=message.role, parts=tuple(calls.link(compaction_as_text(part)) for part in parse_content(message.content)))
+        for message in wire
     )
 
 
-def told(part: Part) -> Part:
+def compaction_as_text(part: Part) -> Part:
     """The summary that stands for an earlier part of the conversation is text to every other provider (docs, "Compaction")."""
     match part:
-        case Opaque(what="compaction", value={"content": str(summary)}) if summary:
+        case Opaque(kind="compaction", value={"content": str(summary)}) if summary:
             return Text(text=summary)
         case _:
             return part
@@ -185,25 +186,25 @@ def parse_system(system: str | list[Raw] | None) -> tuple[Text, ...]:
     parts = parse_content(system)
     texts = tuple(part for part in parts if isinstance(part, Text))
     if len(texts) != len(parts):
-        raise Inexpressible("Only text can be in the system prompt.", "system")
+        raise UnsupportedFeature("Only text can be in the system prompt.", "system")
     return texts
 
 
 def parse_tools(wire: WireRequest) -> tuple[Tool | ServerTool, ...]:
-    servers = [ServerTool(origin="anthropic", what=MCP_SERVERS, value=server) for server in wire.mcp_servers or ()]
+    servers = [ServerTool(origin="anthropic", kind=MCP_SERVERS, value=server) for server in wire.mcp_servers or ()]
     return (*map(parse_tool, wire.tools or ()), *servers)
 
 
 def parse_tool(raw: Raw) -> Tool | ServerTool:
     """A tool without a type is the client's. Typed ones have the provider's own schemas, even where the client runs them."""
-    tool = decode(decode_tool, bytes(raw))
+    tool = decode_body(decode_tool, bytes(raw))
     if tool.type not in (None, "custom"):
-        return ServerTool(origin="anthropic", what=tool.type or "", value=decode(decode_any, bytes(raw)))
+        return ServerTool(origin="anthropic", kind=tool.type or "", value=decode_body(decode_any, bytes(raw)))
     cache = (tool.cache_control.ttl or "5m") if tool.cache_control else None
     return Tool(name=tool.name, description=tool.description or "", schema=tool.input_schema, strict=tool.strict, cache=cache)
 
 
-def parse_choice(choice: WireChoice | None) -> ToolChoice | None:
+def parse_tool_choice(choice: WireToolChoice | None) -> ToolChoice | None:
     if choice is None:
         return None
     match choice.type:
@@ -215,115 +216,115 @@ def parse_choice(choice: WireChoice | None) -> ToolChoice | None:
             return ToolChoice(mode=choice.type)
 
 
-def parallel(choice: WireChoice | None) -> bool | None:
+def parse_parallel_tool_calls(choice: WireToolChoice | None) -> bool | None:
     if choice is None or choice.disable_parallel_tool_use is None:
         return None
     return not choice.disable_parallel_tool_use
 
 
-def parse_format(format: WireFormat | None) -> ResponseFormat | None:
+def parse_response_format(format: WireFormat | None) -> ResponseFormat | None:
     return ResponseFormat(schema=format.schema, strict=True) if format else None
 
 
 # Writing ------------------------------------------------------------------------------------------------------------------
 
 
-def render_request(request: Request, quirks: Quirks) -> Rendered:
+def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     """Raises Inexpressible."""
     request, dropped = without_unsupported(request, quirks)
-    known = facts(request.model)
-    messages, moved = render_messages(request.messages, system_turns=known.system_turns)
-    rendered = Rendered({"model": request.model, "max_tokens": 0, "messages": messages}, dropped)
+    known = model_capabilities(request.model)
+    messages, moved = render_messages(request.messages, supports_system_messages=known.supports_system_messages)
+    rendered = RenderedRequest({"model": request.model, "max_tokens": 0, "messages": messages}, dropped)
     render_system(rendered, request, known, moved)
     render_tools(rendered, request, known)
-    limit = request.max_tokens or known.output
+    limit = request.max_tokens or known.default_max_tokens
     rendered.body["max_tokens"] = render_thinking(rendered, request, known, limit)
-    render_choice(rendered, request)
+    render_tool_choice(rendered, request)
     render_sampling(rendered, request, known)
-    render_format(rendered, request, known)
+    render_response_format(rendered, request, known)
     render_settings(rendered, request)
     return rendered
 
 
 def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list[str]]:
     """Without what this server rejects, and the names of it and of all that no other format has."""
-    rejected = quirks.rejected(request.model)
+    rejected = quirks.unsupported_for(request.model)
     unset = {
         field.name: field.default
         for field in fields(Request)
         if field.name in rejected and field.default is not msgspec.NODEFAULT and getattr(request, field.name) != field.default
     }
-    return replace(request, **unset), [*unset, *request.extras]
+    return replace(request, **unset), [*unset, *request.unmapped_settings]
 
 
-def render_system(rendered: Rendered, request: Request, known: Facts, moved: list[Text]) -> None:
-    told = told_format(request.response_format, known)
-    texts = [text for text in (*request.system, *moved) if text.text.strip()] + told
+def render_system(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities, moved_texts: list[Text]) -> None:
+    told = schema_instruction(request.response_format, capabilities)
+    texts = [text for text in (*request.system, *moved_texts) if text.text.strip()] + told
     if len(texts) == 1 and not texts[0].cache:
         rendered.body["system"] = texts[0].text
     elif texts:
-        rendered.body["system"] = [cached(render_text(text), text.cache) for text in texts]
+        rendered.body["system"] = [with_cache_control(render_text(text), text.cache) for text in texts]
 
 
-def told_format(format: ResponseFormat | None, known: Facts) -> list[Text]:
+def schema_instruction(format: ResponseFormat | None, capabilities: ModelCapabilities) -> list[Text]:
     """What the API has no setting for is asked for in words: JSON of any kind, and a schema where the model is older than those."""
-    if format is None or (format.schema is not None and known.structured):
+    if format is None or (format.schema is not None and capabilities.supports_structured_output):
         return []
     if format.schema is None:
-        return [Text(text=JSON_ONLY)]
-    return [Text(text=f"{JSON_ONLY} It must match this JSON Schema: {encode(format.schema).decode()}")]
+        return [Text(text=JSON_INSTRUCTION)]
+    return [Text(text=f"{JSON_INSTRUCTION} It must match this JSON Schema: {encode(format.schema).decode()}")]
 
 
-def render_format(rendered: Rendered, request: Request, known: Facts) -> None:
+def render_response_format(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:
     format = request.response_format
     if format is None or format.schema is None:
         return
-    if not known.structured:
+    if not capabilities.supports_structured_output:
         rendered.dropped.append("response_format")
         return
-    schema = answer_schema(format.schema)
+    schema = output_schema(format.schema)
     if format.description:
         schema.setdefault("description", format.description)
     config = rendered.body.get("output_config", {})
     rendered.body["output_config"] = {**config, "format": {"type": "json_schema", "schema": schema}}
 
 
-def render_tools(rendered: Rendered, request: Request, known: Facts) -> None:
+def render_tools(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:
     """A choice among some of the tools is a choice among all, where only those are declared."""
     names = request.tool_choice.names if request.tool_choice else ()
     some = names if len(names) > 1 else ()
     tools = [tool for tool in request.tools if not some or not isinstance(tool, Tool) or tool.name in some]
-    declared = [render_tool(tool, known) for tool in tools if not (isinstance(tool, ServerTool) and tool.what == MCP_SERVERS)]
-    servers = [render_tool(tool, known) for tool in tools if isinstance(tool, ServerTool) and tool.what == MCP_SERVERS]
+    declared = [render_tool(tool, capabilities) for tool in tools if not (isinstance(tool, ServerTool) and tool.kind == MCP_SERVERS)]
+    servers = [render_tool(tool, capabilities) for tool in tools if isinstance(tool, ServerTool) and tool.kind == MCP_SERVERS]
     if not declared:
-        declared = [{"name": name, "input_schema": input_schema(None, name)} for name in called(request)]
+        declared = [{"name": name, "input_schema": input_schema(None, name)} for name in called_tool_names(request)]
     if declared:
         rendered.body["tools"] = declared
     if servers:
         rendered.body[MCP_SERVERS] = servers
 
 
-def called(request: Request) -> list[str]:
+def called_tool_names(request: Request) -> list[str]:
     """Tools that the history calls: the API refuses calls where no tool is declared."""
     return list(dict.fromkeys(part.name for message in request.messages for part in message.parts if isinstance(part, ToolCall)))
 
 
-def render_tool(tool: Tool | ServerTool, known: Facts) -> dict[str, Any]:
+def render_tool(tool: Tool | ServerTool, capabilities: ModelCapabilities) -> dict[str, Any]:
     if isinstance(tool, ServerTool):
         if tool.origin != "anthropic":
-            raise Inexpressible(f"Claude has no counterpart to the tool {tool.what}.", "tools")
+            raise UnsupportedFeature(f"Claude has no counterpart to the tool {tool.kind}.", "tools")
         value: dict[str, Any] = tool.value
         return value
-    tool = tool_as_function(tool)
+    tool = as_function_tool(tool)
     rendered: dict[str, Any] = {"name": tool.name, "input_schema": input_schema(tool.schema, tool.name)}
     if tool.description:
         rendered["description"] = tool.description
-    if tool.strict and known.structured:
-        rendered |= {"strict": True, "input_schema": answer_schema(rendered["input_schema"])}
-    return cached(rendered, tool.cache)
+    if tool.strict and capabilities.supports_structured_output:
+        rendered |= {"strict": True, "input_schema": output_schema(rendered["input_schema"])}
+    return with_cache_control(rendered, tool.cache)
 
 
-def render_choice(rendered: Rendered, request: Request) -> None:
+def render_tool_choice(rendered: RenderedRequest, request: Request) -> None:
     """A model that thinks cannot be forced to call (docs, "Extended thinking with tool use")."""
     choice = request.tool_choice or ToolChoice()
     if "tools" not in rendered.body:
@@ -334,7 +335,7 @@ def render_choice(rendered: Rendered, request: Request) -> None:
         rendered.body["tool_choice"] = {"type": "none"}
         return
     wire: dict[str, Any] = {"type": "auto"}
-    if choice.mode == "required" and thinks(rendered):
+    if choice.mode == "required" and is_thinking(rendered):
         rendered.dropped.append("tool_choice")
     elif choice.mode == "required":
         wire = {"type": "tool", "name": choice.names[0]} if len(choice.names) == 1 else {"type": "any"}
@@ -344,13 +345,13 @@ def render_choice(rendered: Rendered, request: Request) -> None:
         rendered.body["tool_choice"] = wire
 
 
-def render_sampling(rendered: Rendered, request: Request, known: Facts) -> None:
+def render_sampling(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:
     """Models that think, and all of the newest, sample as they like; from 4.1 on, temperature and top_p exclude each other."""
     settings = {name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(request, name)) is not None}
-    if thinks(rendered) or not known.samples:
+    if is_thinking(rendered) or not capabilities.supports_sampling:
         rendered.dropped += [name for name, value in settings.items() if (name, value) != ("temperature", 1)]
-        settings = {"temperature": 1} if settings.get("temperature") == 1 and known.samples else {}
-    if "temperature" in settings and "top_p" in settings and not known.samples_twice:
+        settings = {"temperature": 1} if settings.get("temperature") == 1 and capabilities.supports_sampling else {}
+    if "temperature" in settings and "top_p" in settings and not capabilities.supports_temperature_with_top_p:
         rendered.dropped.append("top_p")
         del settings["top_p"]
     if "temperature" in settings:
@@ -359,22 +360,22 @@ def render_sampling(rendered: Rendered, request: Request, known: Facts) -> None:
     rendered.body |= settings
 
 
-def render_settings(rendered: Rendered, request: Request) -> None:
+def render_settings(rendered: RenderedRequest, request: Request) -> None:
     body, dropped = rendered.body, rendered.dropped
     stop = [sequence for sequence in request.stop if sequence.strip()]
     if stop:
         body["stop_sequences"] = stop
     if len(stop) < len(request.stop):
         dropped.append("stop")
-    if request.user and len(request.user) <= LONGEST_USER:
+    if request.user and len(request.user) <= MAX_USER_ID_LENGTH:
         body["metadata"] = {"user_id": request.user}
     elif request.user:
         dropped.append("user")
     if request.stream:
         body["stream"] = True
     dropped += [name for name in ("seed", "presence_penalty", "frequency_penalty", "logprobs") if getattr(request, name) is not None]
-    if request.choices > 1:
-        dropped.append("choices")
+    if request.n > 1:
+        dropped.append("n")
     parts = [part for message in request.messages for part in message.parts]
     if any(isinstance(part, Image) and part.detail not in (None, "auto") for part in parts):
         dropped.append("detail")

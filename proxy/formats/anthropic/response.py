@@ -9,27 +9,27 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from proxy.formats.anthropic.content import (
-    ORIGIN,
-    UNREADABLE,
+    DECODE_ERRORS,
+    FORMAT,
+    add_origin,
     decode_any,
-    parse_answer,
-    render_call,
+    parse_response_content,
     render_text,
     render_thinking,
-    sealed,
+    render_tool_call,
 )
 from proxy.formats.anthropic.usage import WireUsage, render_usage, whole_usage
-from proxy.formats.body import encode, mended
-from proxy.formats.call_ids import fresh_call_id
+from proxy.formats.body import encode, repair_json
+from proxy.formats.call_ids import unique_call_id
 from proxy.formats.neutral import (
-    BadAnswer,
-    BadRequest,
+    ApiError,
     Choice,
     Citation,
-    Failure,
     File,
     FinishReason,
     Image,
+    InvalidRequest,
+    InvalidUpstreamResponse,
     Opaque,
     Part,
     Refusal,
@@ -43,7 +43,7 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.provider_errors import message_of, text_of
 
-FINISHES: dict[str, FinishReason] = {
+FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
     "stop_sequence": "stop",
     "max_tokens": "length",
@@ -60,7 +60,7 @@ STOP_REASONS: dict[FinishReason, str] = {
     "pause": "pause_turn",
     "other": "end_turn",
 }
-KINDS = {
+ERROR_TYPES = {
     "invalid_request_error": ("invalid_request", "invalid_request_error", 400),
     "request_too_large": ("invalid_request", "request_too_large", 413),
     "authentication_error": ("auth", "invalid_api_key", 401),
@@ -73,7 +73,7 @@ KINDS = {
     "api_error": ("server_error", "server_error", 500),
 }
 """By the error's type: kind, code, and the status that it has where a stream has none of its own."""
-TYPES_BY_STATUS = {
+ERROR_TYPE_BY_STATUS = {
     401: "authentication_error",
     402: "billing_error",
     403: "permission_error",
@@ -84,11 +84,11 @@ TYPES_BY_STATUS = {
     504: "timeout_error",
     529: "overloaded_error",
 }
-TAG = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
-LONGEST_MESSAGE = 2000
+HTML_TAG = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+MAX_MESSAGE_LENGTH = 2000
 
 
-class WireAnswer(msgspec.Struct):
+class WireResponse(msgspec.Struct):
     id: str | None = None
     model: str | None = None
     content: list[Raw] | None = None
@@ -98,7 +98,7 @@ class WireAnswer(msgspec.Struct):
     error: Any = None
 
 
-decode_answer = msgspec.json.Decoder(WireAnswer).decode
+decode_response = msgspec.json.Decoder(WireResponse).decode
 decode_usage = msgspec.json.Decoder(WireUsage).decode
 
 
@@ -108,36 +108,38 @@ decode_usage = msgspec.json.Decoder(WireUsage).decode
 def parse_response(body: bytes) -> Response:
     """Raises BadAnswer."""
     try:
-        answer = decode_answer(mended(body))
+        answer = decode_response(repair_json(body))
         if answer.content is None or answer.error is not None:
-            raise BadAnswer(parse_error(502, body).message)
+            raise InvalidUpstreamResponse(parse_error(502, body).message)
         seen: set[str] = set()
-        parts = tuple(with_id(part, seen) for part in parse_answer(answer.content) if not (isinstance(part, Text) and not part.text))
-    except (*UNREADABLE, BadRequest) as error:
-        raise BadAnswer(f"The provider's answer cannot be read: {error}") from None
-    finish = finish_of(answer.stop_reason, called=any(isinstance(part, ToolCall) for part in parts))
-    choice = Choice(parts=parts, finish=finish, stop_sequence=answer.stop_sequence)
-    return Response(id=answer.id or "", model=answer.model or "", choices=(choice,), usage=parse_usage(answer.usage))
+        parts = tuple(
+            with_unique_id(part, seen) for part in parse_response_content(answer.content) if not (isinstance(part, Text) and not part.text)
+        )
+    except (*DECODE_ERRORS, InvalidRequest) as error:
+        raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}") from None
+    finish = parse_finish_reason(answer.stop_reason, has_calls=any(isinstance(part, ToolCall) for part in parts))
+    choice = Choice(parts=parts, finish_reason=finish, stop_sequence=answer.stop_sequence)
+    return Response(id=answer.id or "", model=answer.model or "", choices=(choice,), usage=parse_raw_usage(answer.usage))
 
 
-def with_id(part: Part, seen: set[str]) -> Part:
-    return replace(part, id=fresh_call_id(part.id, seen)) if isinstance(part, ToolCall) else part
+def with_unique_id(part: Part, used_ids: set[str]) -> Part:
+    return replace(part, id=unique_call_id(part.id, used_ids)) if isinstance(part, ToolCall) else part
 
 
-def finish_of(reason: str | None, *, called: bool) -> FinishReason:
-    finish = FINISHES.get(reason or "end_turn", "other")
-    return "tool_calls" if called and finish == "stop" else finish
+def parse_finish_reason(reason: str | None, *, has_calls: bool) -> FinishReason:
+    finish = FINISH_REASONS.get(reason or "end_turn", "other")
+    return "tool_calls" if has_calls and finish == "stop" else finish
 
 
-def parse_usage(raw: Raw) -> Usage | None:
-    usage = wire_usage(raw)
+def parse_raw_usage(raw: Raw) -> Usage | None:
+    usage = decode_wire_usage(raw)
     return whole_usage(usage) if usage else None
 
 
-def wire_usage(raw: Raw) -> WireUsage | None:
+def decode_wire_usage(raw: Raw) -> WireUsage | None:
     try:
         return decode_usage(raw)
-    except UNREADABLE:
+    except DECODE_ERRORS:
         return None
 
 
@@ -146,47 +148,47 @@ def render_response(response: Response, request: Request) -> bytes:
     choice = response.choices[0] if response.choices else Choice()
     return encode(
         {
-            **message_head(response.id, response.model or request.model),
-            "content": [block for part in choice.parts for block in answer_blocks(part)],
-            **stop_fields(choice.finish, choice.stop_sequence),
+            **render_message_head(response.id, response.model or request.model),
+            "content": [block for part in choice.parts for block in render_response_part(part)],
+            **render_stop_fields(choice.finish_reason, choice.stop_sequence),
             "usage": render_usage(response.usage),
         }
     )
 
 
-def message_head(id: str, model: str) -> dict[str, Any]:
+def render_message_head(id: str, model: str) -> dict[str, Any]:
     own = id if id.startswith("msg_") else f"msg_{uuid4().hex[:24]}"
     return {"id": own, "type": "message", "role": "assistant", "model": model}
 
 
-def stop_fields(finish: FinishReason, stop_sequence: str | None) -> dict[str, Any]:
-    at_sequence = finish == "stop" and stop_sequence is not None
-    return {"stop_reason": "stop_sequence" if at_sequence else STOP_REASONS[finish], "stop_sequence": stop_sequence}
+def render_stop_fields(finish_reason: FinishReason, stop_sequence: str | None) -> dict[str, Any]:
+    at_sequence = finish_reason == "stop" and stop_sequence is not None
+    return {"stop_reason": "stop_sequence" if at_sequence else STOP_REASONS[finish_reason], "stop_sequence": stop_sequence}
 
 
-def answer_blocks(part: Part) -> list[dict[str, Any]]:
+def render_response_part(part: Part) -> list[dict[str, Any]]:
     """A part of an answer in blocks that any client knows: none where there are no words for it."""
     match part:
         case Text():
-            return [cited_text(part)] if part.text else []
+            return [render_cited_text(part)] if part.text else []
         case Refusal():
             return [{"type": "text", "text": part.text}] if part.text else []
         case Thinking():
-            return thinking_blocks(part)
+            return render_thinking_blocks(part)
         case ToolCall():
-            signed = [signature_block(part.signature, part)] if part.signature else []
-            return [*signed, render_call(part)]
+            signed = [render_signature_block(part.signature, part)] if part.signature else []
+            return [*signed, render_tool_call(part)]
         case Image() | File():
-            return [{"type": "text", "text": text}] if (text := as_markdown(part)) else []
+            return [{"type": "text", "text": text}] if (text := render_markdown_link(part)) else []
         case Opaque():
-            return [part.value] if part.origin == ORIGIN else []
+            return [part.value] if part.origin == FORMAT else []
         case ToolResult():
             return []
         case _:
             assert_never(part)
 
 
-def cited_text(part: Text) -> dict[str, Any]:
+def render_cited_text(part: Text) -> dict[str, Any]:
     cited = {"citations": [render_citation(citation) for citation in part.citations]} if part.citations else {}
     return render_text(part) | cited
 
@@ -197,7 +199,7 @@ def render_citation(citation: Citation) -> dict[str, Any]:
     return source | {"cited_text": citation.quote, "encrypted_index": ""}
 
 
-def thinking_blocks(part: Thinking) -> list[dict[str, Any]]:
+def render_thinking_blocks(part: Thinking) -> list[dict[str, Any]]:
     """Thoughts that only their origin can read may come with a summary in words: a block each."""
     blocks = []
     if part.text or part.signature:
@@ -207,14 +209,14 @@ def thinking_blocks(part: Thinking) -> list[dict[str, Any]]:
     return blocks
 
 
-def signature_block(signature: str, call: ToolCall) -> dict[str, Any]:
+def render_signature_block(signature: str, call: ToolCall) -> dict[str, Any]:
     """An empty thought before a signed call: the client gives it back with the history, and with it the signature."""
-    return {"type": "thinking", "thinking": "", "signature": sealed(signature, call.origin)}
+    return {"type": "thinking", "thinking": "", "signature": add_origin(signature, call.origin)}
 
 
-def as_markdown(part: Image | File) -> str:
+def render_markdown_link(part: Image | File) -> str:
     """Claude answers in text alone, so its clients know no other media."""
-    address = part.url or (f"data:{part.mime or 'application/octet-stream'};base64,{part.data}" if part.data else "")
+    address = part.url or (f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}" if part.data else "")
     if not address:
         return ""
     return f"![image]({address})" if isinstance(part, Image) else f"[{part.name or 'file'}]({address})"
@@ -223,57 +225,61 @@ def as_markdown(part: Image | File) -> str:
 # Errors -------------------------------------------------------------------------------------------------------------------
 
 
-def parse_error(status: int, body: bytes) -> Failure:
+def parse_error(status: int, body: bytes) -> ApiError:
     """Whatever came: this API's error, another's, a proxy's page or nothing."""
     try:
         value = decode_any(body)
-    except UNREADABLE:
-        return failure_of(status, "", plain_words(body))
-    kind, message = described(value)
-    return failure_of(status, kind, message)
+    except DECODE_ERRORS:
+        return build_error(status, "", html_to_text(body))
+    kind, message = parse_error_fields(value)
+    return build_error(status, kind, message)
 
 
-def described(value: Any) -> tuple[str, str]:
+def parse_error_fields(value: Any) -> tuple[str, str]:
     """The error's type and message, as this API and those that imitate it nest them."""
     match value:
         case [first, *_]:
-            return described(first)
+            return parse_error_fields(first)
         case {"error": dict() as error}:
             return text_of(error.get("type")), message_of(error)
         case _:
             return "", message_of(value)
 
 
-def plain_words(body: bytes) -> str:
-    return " ".join(TAG.sub(" ", body.decode(errors="replace")).split())
+def html_to_text(body: bytes) -> str:
+    return " ".join(HTML_TAG.sub(" ", body.decode(errors="replace")).split())
 
 
-def failure_of(status: int, type: str, message: str) -> Failure:
-    known = type if type in KINDS else TYPES_BY_STATUS.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
-    kind, code, _ = KINDS[known]
+def build_error(status: int, type: str, message: str) -> ApiError:
+    known = (
+        type if type in ERROR_TYPES else ERROR_TYPE_BY_STATUS.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
+    )
+    kind, code, _ = ERROR_TYPES[known]
     if known == "not_found_error" and "model" not in message.lower():
         kind, code = "invalid_request", "not_found"
-    return Failure(kind=kind, code=code, message=message[:LONGEST_MESSAGE] or f"The provider answered with status {status}.", status=status)
+    return ApiError(
+        kind=kind, code=code, message=message[:MAX_MESSAGE_LENGTH] or f"The provider answered with status {status}.", status=status
+    )
 
 
-def stream_failure(error: Any, data: bytes) -> Failure:
+def parse_stream_error(error: Any, data: bytes) -> ApiError:
     """An error inside a stream, with the status that it would have had before it."""
     try:
-        type, message = described(decode_any(data))
-    except UNREADABLE:
-        type, message = described({"error": error})
-    status = KINDS[type][2] if type in KINDS else 500
-    return failure_of(status, type, message or "The provider reported an error in the middle of its answer.")
+        type, message = parse_error_fields(decode_any(data))
+    except DECODE_ERRORS:
+        type, message = parse_error_fields({"error": error})
+    status = ERROR_TYPES[type][2] if type in ERROR_TYPES else 500
+    return build_error(status, type, message or "The provider reported an error in the middle of its answer.")
 
 
-def render_error(failure: Failure, request_id: str) -> bytes:
-    error = {"type": "error", "error": {"type": error_type(failure), "message": failure.message}}
+def render_error(api_error: ApiError, request_id: str) -> bytes:
+    error = {"type": "error", "error": {"type": render_error_type(api_error), "message": api_error.message}}
     return encode(error | {"request_id": request_id} if request_id else error)
 
 
-def error_type(failure: Failure) -> str:
+def render_error_type(error: ApiError) -> str:
     """Anthropic's own word for it (docs, "Errors")."""
-    match failure.kind, failure.status:
+    match error.kind, error.status:
         case ("auth", 403):
             return "permission_error"
         case ("auth", _):
@@ -292,6 +298,6 @@ def error_type(failure: Failure) -> str:
             return "api_error"
 
 
-def error_event(failure: Failure, request_id: str) -> bytes:
+def render_error_event(api_error: ApiError, request_id: str) -> bytes:
     """The same as an event of a stream that has begun."""
-    return b"event: error\ndata: " + render_error(failure, request_id) + b"\n\n"
+    return b"event: error\ndata: " + render_error(api_error, request_id) + b"\n\n"

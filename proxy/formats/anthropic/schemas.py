@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from proxy.formats.neutral import Inexpressible
+from proxy.formats.neutral import UnsupportedFeature
 
-LIMITS = frozenset(
+UNSUPPORTED_KEYWORDS = frozenset(
     ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems", "uniqueItems")
 )
 """Keywords that structured output refuses (platform.claude.com/docs, "Structured outputs", "JSON Schema limitations"). As the
 vendor's SDKs do, they are told to the model in the description."""
 MAPS_OF_SCHEMAS = frozenset(("properties", "$defs", "definitions", "patternProperties"))
-VALUES = frozenset(("enum", "const", "default", "examples", "required"))
+LITERAL_KEYWORDS = frozenset(("enum", "const", "default", "examples", "required"))
 
 
 def input_schema(schema: dict[str, Any] | None, tool: str) -> dict[str, Any]:
@@ -25,33 +25,35 @@ def input_schema(schema: dict[str, Any] | None, tool: str) -> dict[str, Any]:
         case [*types] if "object" in types:
             return schema | {"type": "object"}
         case other:
-            raise Inexpressible(f"The parameters of the tool {tool} must be an object, not {other!r}.", "tools")
+            raise UnsupportedFeature(f"The parameters of the tool {tool} must be an object, not {other!r}.", "tools")
 
 
-def answer_schema(schema: Any) -> Any:
+def output_schema(schema: Any) -> Any:
     """A copy in which every object is closed: structured output demands `additionalProperties: false` on each."""
     match schema:
         case list():
-            return [answer_schema(item) for item in schema]
+            return [output_schema(item) for item in schema]
         case dict():
-            return closed({("anyOf" if name == "oneOf" else name): inner(name, value) for name, value in schema.items()})
+            return close_object({("anyOf" if name == "oneOf" else name): convert_keyword(name, value) for name, value in schema.items()})
         case _:
             return schema
 
 
-def inner(name: str, value: Any) -> Any:
-    if name in VALUES:
+def convert_keyword(name: str, value: Any) -> Any:
+    if name in LITERAL_KEYWORDS:
         return value
     if name in MAPS_OF_SCHEMAS and isinstance(value, dict):
-        return {key: answer_schema(item) for key, item in value.items()}
-    return answer_schema(value)
+        return {key: output_schema(item) for key, item in value.items()}
+    return output_schema(value)
 
 
-def closed(schema: dict[str, Any]) -> dict[str, Any]:
+def close_object(schema: dict[str, Any]) -> dict[str, Any]:
     kind = schema.get("type")
     if kind == "object" or (isinstance(kind, list) and "object" in kind) or (kind is None and "properties" in schema):
         schema["additionalProperties"] = False
-    told = {name: schema.pop(name) for name in [*schema] if name in LIMITS or (name == "minItems" and schema[name] not in (0, 1))}
+    told = {
+        name: schema.pop(name) for name in [*schema] if name in UNSUPPORTED_KEYWORDS or (name == "minItems" and schema[name] not in (0, 1))
+    }
     if told:
         limits = ", ".join(f"{name}: {value}" for name, value in told.items())
         schema["description"] = f"{schema.get('description') or ''} ({limits})".lstrip()

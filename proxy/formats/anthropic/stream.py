@@ -6,48 +6,48 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from proxy.formats.anthropic.blocks import (
+    BlockStart,
     Delta,
     OpenBlock,
-    StartedBlock,
     WireEvent,
+    decode_block_start,
     decode_delta,
     decode_event,
-    decode_started,
-    text_in,
-    whole_answer,
+    decode_str,
+    events_of_response,
 )
-from proxy.formats.anthropic.content import NULL, UNREADABLE, decode_any, parse_citations, read_loosely
+from proxy.formats.anthropic.content import DECODE_ERRORS, NULL, decode_any, decode_ignoring_nulls, parse_citations
 from proxy.formats.anthropic.response import (
-    finish_of,
+    decode_wire_usage,
     parse_error,
+    parse_finish_reason,
     parse_response,
-    stream_failure,
-    wire_usage,
+    parse_stream_error,
 )
-from proxy.formats.anthropic.usage import WireUsage, merged, neutral_usage, states_output
-from proxy.formats.body import mended
-from proxy.formats.call_ids import fresh_call_id
+from proxy.formats.anthropic.usage import WireUsage, merge_usage, states_output, usage_from_wire
+from proxy.formats.body import repair_json
+from proxy.formats.call_ids import unique_call_id
 from proxy.formats.neutral import (
-    BadAnswer,
+    ApiError,
     Event,
     Failed,
-    Failure,
     Finished,
+    InvalidUpstreamResponse,
     PartCited,
     PartDelta,
     PartEnded,
     PartSigned,
     PartStarted,
     Started,
-    UsageSeen,
+    UsageReported,
 )
-from proxy.formats.sse import TOO_LONG, EventSplitter, EventTooLong, data_of
+from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
 
-BROKEN_OFF = Failure(kind="network", code="upstream_unreachable", message="The answer broke off.", status=502)
-ERROR_NAMES = (b"event: error", b"event:error")
-BARE_ERROR = b'"error"'
+STREAM_INTERRUPTED = ApiError(kind="network", code="upstream_unreachable", message="The answer broke off.", status=502)
+ERROR_EVENT_PREFIXES = (b"event: error", b"event:error")
+ERROR_KEY = b'"error"'
 """In a line that is no event: a server's way to say why its stream ends."""
-NO_STREAM_KEPT = 1 << 20
+MAX_NON_EVENT_BYTES = 1 << 20
 
 
 class StreamDecoder:
@@ -57,254 +57,256 @@ class StreamDecoder:
     def __init__(self) -> None:
         self.splitter = EventSplitter()
         self.events: list[Event] = []
-        self.strange = b""
-        self.recognised = False
+        self.non_event_bytes = b""
+        self.saw_event = False
         self.started = False
         self.ended = False
         self.failed = False
-        self.open: OpenBlock | None = None
-        self.waiting: list[WireEvent] = []
+        self.open_block: OpenBlock | None = None
+        self.deferred_events: list[WireEvent] = []
         self.part_index = 0
         self.call_ids: set[str] = set()
-        self.called = False
+        self.has_tool_calls = False
         self.usage: WireUsage | None = None
         self.final = False
 
     def feed(self, data: bytes) -> list[Event]:
         try:
             for event in () if self.failed else self.splitter.feed(data):
-                self.read(event)
+                self.parse_event(event)
         except EventTooLong:
-            self.fail(TOO_LONG)
-        return self.take()
+            self.fail(EVENT_TOO_LONG)
+        return self.take_events()
 
     def finish(self) -> list[Event]:
         if rest := self.splitter.finish():
-            self.read(rest)
+            self.parse_event(rest)
         if not (self.ended or self.failed):
-            self.close_all()
-            self.break_off()
-        return self.take()
+            self.close_all_blocks()
+            self.on_disconnect()
+        return self.take_events()
 
-    def take(self) -> list[Event]:
+    def take_events(self) -> list[Event]:
         events, self.events = self.events, []
         return events
 
-    def read(self, event: bytes) -> None:
-        data = mended(data_of(event))
+    def parse_event(self, event: bytes) -> None:
+        data = repair_json(event_data(event))
         try:
-            parsed = read_loosely(decode_event, Raw(data)) if data else None
-        except UNREADABLE:
+            parsed = decode_ignoring_nulls(decode_event, Raw(data)) if data else None
+        except DECODE_ERRORS:
             parsed = None
         if parsed is None or self.failed:
-            self.keep_strange(event)
+            self.keep_non_event(event)
             return
-        if parsed.type == "error" or parsed.error is not None or event.startswith(ERROR_NAMES):
-            self.fail(stream_failure(parsed.error, data))
+        if parsed.type == "error" or parsed.error is not None or event.startswith(ERROR_EVENT_PREFIXES):
+            self.fail(parse_stream_error(parsed.error, data))
         elif parsed.type:
-            self.recognised = True
-            self.handle(parsed)
+            self.saw_event = True
+            self.on_event(parsed)
 
-    def handle(self, event: WireEvent) -> None:
+    def on_event(self, event: WireEvent) -> None:
         match event.type:
             case "message_start":
-                self.start(event.message or {})
+                self.on_message_start(event.message or {})
             case "content_block_start" | "content_block_delta" | "content_block_stop" if not self.ended:
-                self.block_event(event)
+                self.on_block_event(event)
             case "message_delta":
-                self.message_delta(event)
+                self.on_message_delta(event)
             case "message_stop" if not self.ended:
-                self.end(None, None)
+                self.finish_message(None, None)
             case _:
                 pass
 
-    def start(self, message: dict[str, Raw]) -> None:
+    def on_message_start(self, message: dict[str, Raw]) -> None:
         """A second start begins the blocks anew; what went out already stays."""
-        self.close_all()
-        self.see(message.get("usage", NULL))
-        self.announce(text_in(message.get("id", NULL)), text_in(message.get("model", NULL)))
+        self.close_all_blocks()
+        self.on_usage(message.get("usage", NULL))
+        self.emit_started(decode_str(message.get("id", NULL)), decode_str(message.get("model", NULL)))
 
-    def announce(self, id: str = "", model: str = "") -> None:
+    def emit_started(self, id: str = "", model: str = "") -> None:
         if not self.started:
             self.started = True
             self.events.append(Started(id=id, model=model))
 
-    def see(self, raw: Raw, *, last: bool = False) -> None:
+    def on_usage(self, raw: Raw, *, last: bool = False) -> None:
         """Counts that are absurd do not replace sound ones. `last`: they are those of the end."""
-        stated = wire_usage(raw)
+        stated = decode_wire_usage(raw)
         if stated is None:
             return
-        usage = merged(self.usage, stated)
-        if neutral_usage(usage) is not None:
+        usage = merge_usage(self.usage, stated)
+        if usage_from_wire(usage) is not None:
             self.usage = usage
             self.final = last and (self.final or states_output(stated))
 
-    def block_event(self, event: WireEvent) -> None:
-        if self.open is not None and self.open.index != event.index:
-            self.waiting.append(event)
+    def on_block_event(self, event: WireEvent) -> None:
+        if self.open_block is not None and self.open_block.index != event.index:
+            self.deferred_events.append(event)
         elif event.type == "content_block_start":
-            self.block_start(event)
+            self.on_block_start(event)
         elif event.type == "content_block_delta":
-            self.block_delta(event)
-        elif self.open is not None:
-            self.close()
-            self.resume()
+            self.on_block_delta(event)
+        elif self.open_block is not None:
+            self.close_block()
+            self.replay_deferred()
 
-    def resume(self) -> None:
-        waiting, self.waiting = self.waiting, []
+    def replay_deferred(self) -> None:
+        waiting, self.deferred_events = self.deferred_events, []
         for event in waiting:
-            self.block_event(event)
+            self.on_block_event(event)
 
-    def block_start(self, event: WireEvent) -> None:
+    def on_block_start(self, event: WireEvent) -> None:
         """The same start once more is no new block; another one with its index is."""
-        if self.open is not None and self.open.raw == event.content_block:
+        if self.open_block is not None and self.open_block.raw == event.content_block:
             return
-        if self.open is not None:
-            self.close()
+        if self.open_block is not None:
+            self.close_block()
         try:
-            block = read_loosely(decode_started, event.content_block)
+            block = decode_ignoring_nulls(decode_block_start, event.content_block)
             decode_any(event.content_block)
-        except UNREADABLE:
+        except DECODE_ERRORS:
             return
         if not block.type:
             return
-        self.open = OpenBlock(event.index, block, event.content_block)
-        if block.type != "text" and not self.open.is_opaque:
-            self.begin()
-        self.write(block.begins_with)
+        self.open_block = OpenBlock(event.index, block, event.content_block)
+        if block.type != "text" and not self.open_block.is_opaque:
+            self.start_part()
+        self.add_text(block.initial_text)
         if block.type == "thinking" and block.signature:
-            self.sign(block.signature)
+            self.add_signature(block.signature)
 
-    def block_delta(self, event: WireEvent) -> None:
+    def on_block_delta(self, event: WireEvent) -> None:
         try:
-            delta = read_loosely(decode_delta, event.delta)
-        except UNREADABLE:
+            delta = decode_ignoring_nulls(decode_delta, event.delta)
+        except DECODE_ERRORS:
             return
-        if self.open is None and delta.type == "text_delta" and delta.text:
-            self.open = OpenBlock(event.index, StartedBlock(type="text"), NULL)
-        if self.open is None:
+        if self.open_block is None and delta.type == "text_delta" and delta.text:
+            self.open_block = OpenBlock(event.index, BlockStart(type="text"), NULL)
+        if self.open_block is None:
             return
-        if self.open.is_opaque:
-            self.collect(self.open, delta, event.delta)
+        if self.open_block.is_opaque:
+            self.collect_opaque(self.open_block, delta, event.delta)
             return
-        match self.open.block.type, delta.type:
+        match self.open_block.block.type, delta.type:
             case ("text", "text_delta"):
-                self.write(delta.text)
+                self.add_text(delta.text)
             case ("text", "citations_delta"):
-                self.open.citations += parse_citations([delta.citation])
+                self.open_block.citations += parse_citations([delta.citation])
             case ("thinking", "thinking_delta"):
-                self.write(delta.thinking)
+                self.add_text(delta.thinking)
             case ("thinking", "signature_delta"):
-                self.sign(delta.signature)
+                self.add_signature(delta.signature)
             case ("tool_use", "input_json_delta"):
-                self.write(delta.partial_json)
+                self.add_text(delta.partial_json)
             case _:
                 pass
 
-    def collect(self, block: OpenBlock, delta: Delta, raw: Raw) -> None:
+    def collect_opaque(self, block: OpenBlock, delta: Delta, raw: Raw) -> None:
         if delta.type == "input_json_delta":
-            block.json += [delta.partial_json] if delta.partial_json else []
+            block.json_pieces += [delta.partial_json] if delta.partial_json else []
             return
         try:
             fields: dict[str, Any] = decode_any(raw)
-        except UNREADABLE:
+        except DECODE_ERRORS:
             return
-        block.collected |= {name: value for name, value in fields.items() if name != "type"}
+        block.opaque_fields |= {name: value for name, value in fields.items() if name != "type"}
 
-    def begin(self) -> None:
+    def start_part(self) -> None:
         """Text begins with its first word: blocks without any are no parts."""
-        assert self.open is not None
-        self.open.begun = True
-        self.announce()
-        self.events.append(PartStarted(choice=0, index=self.part_index, part=self.open.part(self.call_id())))
+        assert self.open_block is not None
+        self.open_block.is_started = True
+        self.emit_started()
+        self.events.append(PartStarted(choice=0, index=self.part_index, part=self.open_block.part(self.call_id())))
 
     def call_id(self) -> str:
         """An id of its own for each call, where the provider gives none or repeats one."""
-        assert self.open is not None
-        if self.open.block.type != "tool_use":
+        assert self.open_block is not None
+        if self.open_block.block.type != "tool_use":
             return ""
-        self.called = True
-        return fresh_call_id(self.open.block.id, self.call_ids)
+        self.has_tool_calls = True
+        return unique_call_id(self.open_block.block.id, self.call_ids)
 
-    def write(self, text: str) -> None:
-        if not text or self.open is None:
+    def add_text(self, text: str) -> None:
+        if not text or self.open_block is None:
             return
-        if not self.open.begun:
-            self.begin()
-        self.open.written = True
+        if not self.open_block.is_started:
+            self.start_part()
+        self.open_block.has_content = True
         self.events.append(PartDelta(choice=0, index=self.part_index, text=text))
 
-    def sign(self, signature: str) -> None:
+    def add_signature(self, signature: str) -> None:
         """Told at the end of its thought: servers send it in pieces, or again."""
-        assert self.open is not None
-        before = self.open.signature
-        self.open.signature = signature if signature.startswith(before) else before + signature
+        assert self.open_block is not None
+        before = self.open_block.signature
+        self.open_block.signature = signature if signature.startswith(before) else before + signature
 
-    def close(self) -> None:
+    def close_block(self) -> None:
         """The input of a call may stand in its start, or nowhere at all."""
-        block = self.open
+        block = self.open_block
         if block is None:
             return
-        if block.block.type == "tool_use" and not block.written:
-            self.write(block.block.arguments)
+        if block.block.type == "tool_use" and not block.has_content:
+            self.add_text(block.block.arguments)
         if block.is_opaque:
-            self.begin()
-        if block.begun:
+            self.start_part()
+        if block.is_started:
             self.events += [PartCited(choice=0, index=self.part_index, citation=citation) for citation in block.citations]
             if block.signature:
                 self.events.append(PartSigned(choice=0, index=self.part_index, signature=block.signature))
             self.events.append(PartEnded(choice=0, index=self.part_index))
             self.part_index += 1
-        self.open = None
+        self.open_block = None
 
-    def close_all(self) -> None:
+    def close_all_blocks(self) -> None:
         """At the end, blocks that were never ended give way to those that wait for it."""
-        while self.open is not None:
-            self.close()
-            self.resume()
+        while self.open_block is not None:
+            self.close_block()
+            self.replay_deferred()
 
-    def message_delta(self, event: WireEvent) -> None:
-        self.see(event.usage, last=True)
+    def on_message_delta(self, event: WireEvent) -> None:
+        self.on_usage(event.usage, last=True)
         try:
-            delta = read_loosely(decode_delta, event.delta) if event.delta != NULL else Delta()
-        except UNREADABLE:
+            delta = decode_ignoring_nulls(decode_delta, event.delta) if event.delta != NULL else Delta()
+        except DECODE_ERRORS:
             delta = Delta()
         if delta.stop_reason is not None and not self.ended:
-            self.end(delta.stop_reason, delta.stop_sequence)
+            self.finish_message(delta.stop_reason, delta.stop_sequence)
         elif self.ended:
-            self.tell_usage()
+            self.emit_usage()
 
-    def end(self, reason: str | None, stop_sequence: str | None) -> None:
-        self.close_all()
-        self.announce()
-        self.tell_usage()
+    def finish_message(self, reason: str | None, stop_sequence: str | None) -> None:
+        self.close_all_blocks()
+        self.emit_started()
+        self.emit_usage()
         self.ended = True
-        self.events.append(Finished(choice=0, finish=finish_of(reason, called=self.called), stop_sequence=stop_sequence))
+        self.events.append(
+            Finished(choice=0, finish_reason=parse_finish_reason(reason, has_calls=self.has_tool_calls), stop_sequence=stop_sequence)
+        )
 
-    def tell_usage(self) -> None:
+    def emit_usage(self) -> None:
         """Only with the end: what the start of a stream states of the output is a placeholder."""
-        if self.usage is not None and (usage := neutral_usage(self.usage)):
-            self.events.append(UsageSeen(usage=usage if self.final else replace(usage, estimated=True)))
+        if self.usage is not None and (usage := usage_from_wire(self.usage)):
+            self.events.append(UsageReported(usage=usage if self.final else replace(usage, estimated=True)))
 
-    def fail(self, failure: Failure) -> None:
+    def fail(self, error: ApiError) -> None:
         if not self.ended:
-            self.close_all()
+            self.close_all_blocks()
         self.failed = True
-        self.events.append(Failed(failure=failure))
+        self.events.append(Failed(error=error))
 
-    def keep_strange(self, event: bytes) -> None:
-        if len(self.strange) < NO_STREAM_KEPT and (not self.recognised or BARE_ERROR in event):
-            self.strange += event
+    def keep_non_event(self, event: bytes) -> None:
+        if len(self.non_event_bytes) < MAX_NON_EVENT_BYTES and (not self.saw_event or ERROR_KEY in event):
+            self.non_event_bytes += event
 
-    def break_off(self) -> None:
+    def on_disconnect(self) -> None:
         """Without an end, the answer is incomplete, unless what came is no stream but a whole answer, or another server's error."""
-        body = self.strange.strip()
-        if not body or self.recognised:
-            self.fail(parse_error(502, body) if body else BROKEN_OFF)
+        body = self.non_event_bytes.strip()
+        if not body or self.saw_event:
+            self.fail(parse_error(502, body) if body else STREAM_INTERRUPTED)
             return
         try:
             response = parse_response(body)
-        except BadAnswer:
+        except InvalidUpstreamResponse:
             self.fail(parse_error(502, body))
             return
-        self.events += whole_answer(response)
+        self.events += events_of_response(response)

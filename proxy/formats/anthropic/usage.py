@@ -6,15 +6,15 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.formats.neutral import Usage
-from proxy.formats.server_tools import LONGEST_TIER, stated_calls, tier_of
-from proxy.formats.tokens import count_of, counts_of, detail_in
+from proxy.formats.server_tools import MAX_TIER_LENGTH, normalize_tier, reported_calls
+from proxy.formats.tokens import as_count, as_counts, detail_count
 
 MAX_TOKENS = 2**31 - 1
-STANDARD, IN_THE_US = "standard", "_us"
-SUMMED = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
+STANDARD_TIER, US_SUFFIX = "standard", "_us"
+SUMMED_FIELDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 
 
-class Counts(msgspec.Struct):
+class TokenCounts(msgspec.Struct):
     """Loose in its fields: compatible servers are found to write counts as floats, and an empty list for no details."""
 
     input_tokens: Any = None
@@ -24,7 +24,7 @@ class Counts(msgspec.Struct):
     output_tokens: Any = None
 
 
-class WireUsage(Counts):
+class WireUsage(TokenCounts):
     output_tokens_details: Any = None
     iterations: Any = None
     server_tool_use: Any = None
@@ -33,7 +33,7 @@ class WireUsage(Counts):
     inference_geo: Any = None
 
 
-def merged(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
+def merge_usage(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
     """A stream states its usage twice: of each count the last one holds."""
     if earlier is None:
         return later
@@ -41,10 +41,12 @@ def merged(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
     return msgspec.structs.replace(earlier, **stated)
 
 
-def neutral_usage(wire: WireUsage) -> Usage | None:
+def usage_from_wire(wire: WireUsage) -> Usage | None:
     """None for counts that are absent or absurd."""
-    usage = buckets(wire, wire.output_tokens_details)
-    return usage and replace(billed_rounds(wire, usage), service_tier=tier_in(wire), tool_calls=calls_in(wire))
+    usage = parse_token_counts(wire, wire.output_tokens_details)
+    return usage and replace(
+        usage_over_iterations(wire, usage), service_tier=parse_service_tier(wire), billable_extras=parse_billable_extras(wire)
+    )
 
 
 def whole_usage(wire: WireUsage) -> Usage | None:
@@ -52,47 +54,47 @@ def whole_usage(wire: WireUsage) -> Usage | None:
 
     Only the start of a stream may leave the output out.
     """
-    return neutral_usage(wire) if states_output(wire) else None
+    return usage_from_wire(wire) if states_output(wire) else None
 
 
 def states_output(wire: WireUsage) -> bool:
-    return count_of(wire.output_tokens) is not None
+    return as_count(wire.output_tokens) is not None
 
 
-def tier_in(wire: WireUsage) -> str:
+def parse_service_tier(wire: WireUsage) -> str:
     """Fast mode has prices of its own, and is no tier in the vendor's words (docs, "Fast mode", "Pricing"); nor is the place of
     inference, which is billed where it is `us` (docs, "Data residency")."""
-    tier = "fast" if wire.speed == "fast" else tier_of(wire.service_tier)
-    return f"{(tier or STANDARD)[: LONGEST_TIER - len(IN_THE_US)]}{IN_THE_US}" if wire.inference_geo == "us" else tier
+    tier = "fast" if wire.speed == "fast" else normalize_tier(wire.service_tier)
+    return f"{(tier or STANDARD_TIER)[: MAX_TIER_LENGTH - len(US_SUFFIX)]}{US_SUFFIX}" if wire.inference_geo == "us" else tier
 
 
-def calls_in(wire: WireUsage) -> dict[str, int]:
+def parse_billable_extras(wire: WireUsage) -> dict[str, int]:
     used = wire.server_tool_use if isinstance(wire.server_tool_use, dict) else {}
-    return stated_calls(web_search=used.get("web_search_requests"), web_fetch=used.get("web_fetch_requests"))
+    return reported_calls(web_search=used.get("web_search_requests"), web_fetch=used.get("web_fetch_requests"))
 
 
-def billed_rounds(wire: WireUsage, usage: Usage) -> Usage:
+def usage_over_iterations(wire: WireUsage, usage: Usage) -> Usage:
     """Where the answer took several rounds (compaction, an adviser, a fallback), those are billed and the totals leave some of
     them out (docs, "Compaction", "Usage")."""
     if not isinstance(wire.iterations, list) or not wire.iterations:
         return usage
-    rounds = [buckets(msgspec.convert(counts, Counts)) for counts in wire.iterations if isinstance(counts, dict)]
+    rounds = [parse_token_counts(msgspec.convert(counts, TokenCounts)) for counts in wire.iterations if isinstance(counts, dict)]
     billed = Usage(
-        **{name: sum(getattr(counts, name) for counts in rounds if counts) for name in SUMMED},
+        **{name: sum(getattr(counts, name) for counts in rounds if counts) for name in SUMMED_FIELDS},
         reasoning=usage.reasoning,
     )
     return billed if billed.prompt >= usage.prompt and billed.output >= usage.output else usage
 
 
-def buckets(wire: Counts, details: Any = None) -> Usage | None:
+def parse_token_counts(wire: TokenCounts, details: Any = None) -> Usage | None:
     """The total of cache writes is surer than its parts, which the end of a stream leaves out."""
-    counts = counts_of(wire, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+    counts = as_counts(wire, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
     if wire.input_tokens is None or counts is None:
         return None
     fresh, written, read, output = counts
-    written_5m, written_1h = (detail_in(wire.cache_creation, f"ephemeral_{span}_input_tokens") for span in ("5m", "1h"))
+    written_5m, written_1h = (detail_count(wire.cache_creation, f"ephemeral_{span}_input_tokens") for span in ("5m", "1h"))
     written = written_5m + written_1h if wire.cache_creation_input_tokens is None else written
-    reasoning = detail_in(details, "thinking_tokens")
+    reasoning = detail_count(details, "thinking_tokens")
     if not all(0 <= count <= MAX_TOKENS for count in (fresh, written, written_1h, read, output)):
         return None
     long = min(written_1h, written)

@@ -4,75 +4,75 @@ import re
 from itertools import pairwise
 from typing import Any
 
-STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,4})\]|\[['\"]([^'\"]*)['\"]\]")
-DEEPEST = 64
-VALUES = ("stringValue", "numberValue", "boolValue", "nullValue")
+PATH_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d{1,4})\]|\[['\"]([^'\"]*)['\"]\]")
+MAX_DEPTH = 64
+VALUE_FIELDS = ("stringValue", "numberValue", "boolValue", "nullValue")
 
 
-def is_partial(item: dict[str, Any], waiting: "PartialCall | None") -> bool:
+def is_partial_call(item: dict[str, Any], open_call: "PartialFunctionCall | None") -> bool:
     """Whether a part begins, continues or ends such a call; its continuation has no name."""
     call = item.get("functionCall")
     if not isinstance(call, dict):
         return False
-    return "partialArgs" in call or "willContinue" in call or (waiting is not None and not call.get("name"))
+    return "partialArgs" in call or "willContinue" in call or (open_call is not None and not call.get("name"))
 
 
-class PartialCall:
+class PartialFunctionCall:
     def __init__(self, item: dict[str, Any]) -> None:
         named = {name: item["functionCall"].get(name) for name in ("id", "name")}
         self.call = {name: value for name, value in named.items() if isinstance(value, str)}
         self.signature = item.get("thoughtSignature")
         self.arguments: dict[str, Any] = {}
 
-    def add(self, call: dict[str, Any]) -> bool:
+    def add_pieces(self, call: dict[str, Any]) -> bool:
         """True when the call is complete."""
         pieces = call.get("partialArgs")
         for piece in pieces if isinstance(pieces, list) else ():
             if isinstance(piece, dict) and isinstance(piece.get("jsonPath"), str):
-                self.place(piece)
+                self.apply_piece(piece)
         whole = call.get("args")
         self.arguments |= whole if isinstance(whole, dict) else {}
         return not call.get("willContinue")
 
-    def place(self, piece: dict[str, Any]) -> None:
-        value = next((None if name == "nullValue" else piece[name] for name in VALUES if name in piece), None)
-        steps = [int(number) if number else name or quoted for name, number, quoted in STEP.findall(piece["jsonPath"])]
-        if 0 < len(steps) <= DEEPEST and isinstance(steps[0], str):
-            put(self.arguments, steps, value)
+    def apply_piece(self, piece: dict[str, Any]) -> None:
+        value = next((None if name == "nullValue" else piece[name] for name in VALUE_FIELDS if name in piece), None)
+        steps = [int(number) if number else name or quoted for name, number, quoted in PATH_STEP.findall(piece["jsonPath"])]
+        if 0 < len(steps) <= MAX_DEPTH and isinstance(steps[0], str):
+            set_path(self.arguments, steps, value)
 
-    def whole(self) -> dict[str, Any]:
+    def complete_call(self) -> dict[str, Any]:
         whole: dict[str, Any] = {"functionCall": self.call | {"args": self.arguments}}
         return whole | ({"thoughtSignature": self.signature} if isinstance(self.signature, str) else {})
 
 
-def put(target: Any, steps: list[int | str], value: Any) -> None:
+def set_path(target: Any, path: list[int | str], value: Any) -> None:
     """Sets what the steps lead to; text that is there already goes on."""
-    for step, following in pairwise(steps):
-        inner = member(target, step)
+    for step, following in pairwise(path):
+        inner = get_member(target, step)
         if not isinstance(inner, dict | list):
             inner = [] if isinstance(following, int) else {}
-            assign(target, step, inner)
+            set_member(target, step, inner)
         target = inner
-    before = member(target, steps[-1])
-    assign(target, steps[-1], before + value if isinstance(before, str) and isinstance(value, str) else value)
+    before = get_member(target, path[-1])
+    set_member(target, path[-1], before + value if isinstance(before, str) and isinstance(value, str) else value)
 
 
-def member(target: Any, step: int | str) -> Any:
-    match target, step:
+def get_member(target: Any, key: int | str) -> Any:
+    match target, key:
         case dict(), str():
-            return target.get(step)
-        case list(), int() if step < len(target):
-            return target[step]
+            return target.get(key)
+        case list(), int() if key < len(target):
+            return target[key]
         case _:
             return None
 
 
-def assign(target: Any, step: int | str, value: Any) -> None:
-    match target, step:
+def set_member(target: Any, key: int | str, value: Any) -> None:
+    match target, key:
         case dict(), str():
-            target[step] = value
+            target[key] = value
         case list(), int():
-            target.extend([None] * (step + 1 - len(target)))
-            target[step] = value
+            target.extend([None] * (key + 1 - len(target)))
+            target[key] = value
         case _:
             return

@@ -7,14 +7,14 @@ import msgspec
 from proxy.formats.body import encode
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.grounding import render_grounding
-from proxy.formats.gemini.parts import ANSWER_NOTES, ORIGIN, render_parts, seal
-from proxy.formats.gemini.response import content_of, finish_word, made_id, render_logprobs
+from proxy.formats.gemini.parts import FORMAT, METADATA_FIELDS, add_origin, render_parts
+from proxy.formats.gemini.response import new_id, render_content, render_finish_reason, render_logprobs
 from proxy.formats.gemini.usage import render_usage
 from proxy.formats.neutral import (
+    ApiError,
     Citation,
     Event,
     Failed,
-    Failure,
     File,
     Finished,
     FinishReason,
@@ -34,7 +34,7 @@ from proxy.formats.neutral import (
     ToolCall,
     ToolResult,
     Usage,
-    UsageSeen,
+    UsageReported,
 )
 
 
@@ -49,25 +49,25 @@ class OpenPart:
         self.has_text = False
         self.signature = part.signature if isinstance(part, ToolCall) else None
 
-    def whole_text(self) -> Text:
+    def complete_text(self) -> Text:
         return Text(text="".join(self.texts), citations=tuple(self.citations))
 
-    def whole_call(self, call: ToolCall) -> ToolCall:
+    def complete_call(self, call: ToolCall) -> ToolCall:
         return msgspec.structs.replace(call, arguments=call.arguments + "".join(self.arguments), signature=self.signature)
 
 
 class StreamEncoder:
-    """With `array`, the stream is one JSON array, as Google sends it to who does not ask for `alt=sse`."""
+    """With `as_array`, the stream is one JSON array, as Google sends it to who does not ask for `alt=sse`."""
 
-    def __init__(self, request: Request, array: bool = False) -> None:
-        self.id, self.model = made_id(), request.model
-        self.framing = ArrayFraming() if array else EventFraming()
-        self.open: dict[int, OpenPart] = {}
-        self.said: dict[int, list[Text]] = {}
-        self.finishes: dict[int, FinishReason] = {}
-        self.notes: dict[int, dict[str, Any]] = {}
+    def __init__(self, request: Request, as_array: bool = False) -> None:
+        self.id, self.model = new_id(), request.model
+        self.framing = ArrayFraming() if as_array else EventFraming()
+        self.open_parts: dict[int, OpenPart] = {}
+        self.sent_text: dict[int, list[Text]] = {}
+        self.finish_reasons: dict[int, FinishReason] = {}
+        self.metadata: dict[int, dict[str, Any]] = {}
         self.usage: Usage | None = None
-        self.failed = False
+        self.has_failed = False
 
     def encode(self, event: Event) -> bytes:
         match event:
@@ -75,65 +75,65 @@ class StreamEncoder:
                 self.id, self.model = id or self.id, model or self.model
                 return self.chunk(0, [{"text": ""}])
             case PartStarted(choice=choice, part=part):
-                return self.start(choice, part)
+                return self.start_part(choice, part)
             case PartDelta():
-                return self.extend(event)
+                return self.add_text(event)
             case PartSigned(choice=choice, signature=signature):
-                return self.sign(choice, signature)
+                return self.add_signature(choice, signature)
             case PartCited(choice=choice, citation=citation):
-                if choice in self.open:
-                    self.open[choice].citations.append(citation)
+                if choice in self.open_parts:
+                    self.open_parts[choice].citations.append(citation)
             case PartEnded(choice=choice):
-                return self.close(choice)
-            case UsageSeen(usage=usage):
+                return self.end_part(choice)
+            case UsageReported(usage=usage):
                 self.usage = usage
-            case Finished(choice=choice, finish=finish):
-                self.finishes.setdefault(choice, finish)
-            case Failed(failure=failure):
-                return self.error_event(failure, "")
+            case Finished(choice=choice, finish_reason=finish):
+                self.finish_reasons.setdefault(choice, finish)
+            case Failed(error=failure):
+                return self.render_error_event(failure, "")
             case _:
                 assert_never(event)
         return b""
 
     def finish(self) -> bytes:
         """The last chunk: why each choice ended, and the usage. A stream that nothing finished gets no such end."""
-        if self.failed:
+        if self.has_failed:
             return b""
-        last = self.framing.frame(encode(self.last_answer())) if self.finishes else b""
+        last = self.framing.frame(encode(self.final_chunk())) if self.finish_reasons else b""
         return last + self.framing.end()
 
-    def error_event(self, failure: Failure, request_id: str) -> bytes:
+    def render_error_event(self, error: ApiError, request_id: str) -> bytes:
         """An error in a stream that has begun, with what ends the stream."""
-        self.failed = True
-        return self.framing.frame(render_error(failure, request_id)) + self.framing.end()
+        self.has_failed = True
+        return self.framing.frame(render_error(error, request_id)) + self.framing.end()
 
-    def last_answer(self) -> dict[str, Any]:
+    def final_chunk(self) -> dict[str, Any]:
         candidates = [
-            {"content": content_of([{"text": ""}]), "finishReason": finish_word(finish), "index": choice}
-            | render_grounding(self.said.get(choice, ()))
-            | self.notes.get(choice, {})
-            for choice, finish in sorted(self.finishes.items())
+            {"content": render_content([{"text": ""}]), "finishReason": render_finish_reason(finish), "index": choice}
+            | render_grounding(self.sent_text.get(choice, ()))
+            | self.metadata.get(choice, {})
+            for choice, finish in sorted(self.finish_reasons.items())
         ]
         usage = {"usageMetadata": render_usage(self.usage)} if self.usage else {}
-        return {"candidates": candidates} | usage | self.identity()
+        return {"candidates": candidates} | usage | self.id_fields()
 
-    def identity(self) -> dict[str, Any]:
+    def id_fields(self) -> dict[str, Any]:
         return {"modelVersion": self.model, "responseId": self.id}
 
-    def chunk(self, choice: int, parts: list[dict[str, Any]], more: dict[str, Any] | None = None) -> bytes:
-        candidate = {"content": content_of(parts), "index": choice} | (more or {})
-        return self.framing.frame(encode({"candidates": [candidate]} | self.identity()))
+    def chunk(self, choice: int, parts: list[dict[str, Any]], candidate_fields: dict[str, Any] | None = None) -> bytes:
+        candidate = {"content": render_content(parts), "index": choice} | (candidate_fields or {})
+        return self.framing.frame(encode({"candidates": [candidate]} | self.id_fields()))
 
-    def start(self, choice: int, part: Part) -> bytes:
-        self.open[choice] = OpenPart(part)
+    def start_part(self, choice: int, part: Part) -> bytes:
+        self.open_parts[choice] = OpenPart(part)
         match part:
             case Text() | Refusal():
-                self.open[choice].texts.append(part.text)
+                self.open_parts[choice].texts.append(part.text)
                 return self.chunk(choice, [{"text": part.text}]) if part.text else b""
             case Thinking(text=text, redacted=redacted):
                 return self.chunk(choice, render_parts([part])) if text or redacted is not None else b""
-            case Opaque(what=what, value=value) if part.origin == ORIGIN and what in ANSWER_NOTES:
-                self.notes.setdefault(choice, {})[what] = value
+            case Opaque(kind=what, value=value) if part.origin == FORMAT and what in METADATA_FIELDS:
+                self.metadata.setdefault(choice, {})[what] = value
             case Image() | File() | Opaque():
                 rendered = render_parts([part])
                 return self.chunk(choice, rendered) if rendered else b""
@@ -143,8 +143,8 @@ class StreamEncoder:
                 assert_never(part)
         return b""
 
-    def extend(self, delta: PartDelta) -> bytes:
-        opened = self.open.get(delta.choice)
+    def add_text(self, delta: PartDelta) -> bytes:
+        opened = self.open_parts.get(delta.choice)
         if opened is None:
             return b""
         match opened.part:
@@ -159,30 +159,30 @@ class StreamEncoder:
                 opened.arguments.append(delta.text)
                 return b""
 
-    def sign(self, choice: int, signature: str) -> bytes:
-        opened = self.open.get(choice)
+    def add_signature(self, choice: int, signature: str) -> bytes:
+        opened = self.open_parts.get(choice)
         match opened and opened.part:
             case Thinking(origin=origin):
-                own = {"text": ""} if origin == ORIGIN and opened and not opened.has_text else {"text": "", "thought": True}
-                return self.chunk(choice, [own | {"thoughtSignature": seal(signature, origin)}])
+                own = {"text": ""} if origin == FORMAT and opened and not opened.has_text else {"text": "", "thought": True}
+                return self.chunk(choice, [own | {"thoughtSignature": add_origin(signature, origin)}])
             case ToolCall() if opened:
                 opened.signature = signature
         return b""
 
-    def close(self, choice: int) -> bytes:
-        opened = self.open.pop(choice, None)
+    def end_part(self, choice: int) -> bytes:
+        opened = self.open_parts.pop(choice, None)
         if opened is not None and isinstance(opened.part, ToolCall):
-            return self.chunk(choice, render_parts([opened.whole_call(opened.part)]))
+            return self.chunk(choice, render_parts([opened.complete_call(opened.part)]))
         if opened is not None and isinstance(opened.part, Text | Refusal):
-            self.said.setdefault(choice, []).append(opened.whole_text())
+            self.sent_text.setdefault(choice, []).append(opened.complete_text())
         return b""
 
 
 class EventFraming:
     """Server-sent events. No comments: Google's SDK fails on them."""
 
-    def frame(self, answer: bytes) -> bytes:
-        return b"data: " + answer + b"\r\n\r\n"
+    def frame(self, chunk: bytes) -> bytes:
+        return b"data: " + chunk + b"\r\n\r\n"
 
     def end(self) -> bytes:
         return b""
@@ -190,11 +190,11 @@ class EventFraming:
 
 class ArrayFraming:
     def __init__(self) -> None:
-        self.begun = False
+        self.is_started = False
 
-    def frame(self, answer: bytes) -> bytes:
-        lead, self.begun = b",\r\n" if self.begun else b"[", True
-        return lead + answer
+    def frame(self, chunk: bytes) -> bytes:
+        lead, self.is_started = b",\r\n" if self.is_started else b"[", True
+        return lead + chunk
 
     def end(self) -> bytes:
-        return b"]" if self.begun else b"[]"
+        return b"]" if self.is_started else b"[]"

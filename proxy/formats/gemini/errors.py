@@ -5,11 +5,11 @@ from typing import Any
 import msgspec
 
 from proxy.formats.body import encode
-from proxy.formats.neutral import Failure
+from proxy.formats.neutral import ApiError
 from proxy.formats.provider_errors import message_of
 
-TYPE = "type.googleapis.com/google.rpc."
-STATUSES = {
+TYPE_URL_PREFIX = "type.googleapis.com/google.rpc."
+STATUS_NAME_BY_HTTP = {
     400: "INVALID_ARGUMENT",
     401: "UNAUTHENTICATED",
     403: "PERMISSION_DENIED",
@@ -27,7 +27,7 @@ STATUSES = {
     504: "DEADLINE_EXCEEDED",
     529: "UNAVAILABLE",
 }
-CODES = {
+HTTP_BY_STATUS_NAME = {
     "INVALID_ARGUMENT": 400,
     "FAILED_PRECONDITION": 400,
     "OUT_OF_RANGE": 400,
@@ -45,34 +45,34 @@ CODES = {
     "UNAVAILABLE": 503,
     "DEADLINE_EXCEEDED": 504,
 }
-BAD_KEYS = ("API_KEY_INVALID", "API_KEY_EXPIRED", "API key not valid", "API key expired")
-LONGEST_MESSAGE = 2000
+INVALID_KEY_MARKERS = ("API_KEY_INVALID", "API_KEY_EXPIRED", "API key not valid", "API key expired")
+MAX_MESSAGE_LENGTH = 2000
 
 
-def parse_error(status: int, body: bytes) -> Failure:
+def parse_error(status: int, body: bytes) -> ApiError:
     """Whatever the body is, a failure with its message; a 200 that holds an error has the status that the error names."""
-    error = error_in(body)
+    error = find_error(body)
     if status < 400:
-        status = status_in(error)
-    message = message_in(error) or plain_text(body) or f"The provider answered with status {status}."
-    if any(mark in message or mark.encode() in body for mark in BAD_KEYS):
-        return Failure(kind="auth", code="invalid_api_key", message=message, status=401)
-    kind, code = kind_of(status, message)
-    return Failure(kind=kind, code=code, message=message, param=field_in(error), status=status)
+        status = reported_status(error)
+    message = error_message(error) or plain_text(body) or f"The provider answered with status {status}."
+    if any(mark in message or mark.encode() in body for mark in INVALID_KEY_MARKERS):
+        return ApiError(kind="auth", code="invalid_api_key", message=message, status=401)
+    kind, code = error_kind(status, message)
+    return ApiError(kind=kind, code=code, message=message, param=violated_field(error), status=status)
 
 
-def error_in(body: bytes) -> dict[str, Any]:
+def find_error(body: bytes) -> dict[str, Any]:
     """The error object: Google sends it bare, or in a list where the stream is one."""
     try:
-        return error_of(msgspec.json.decode(body))
+        return parse_error_object(msgspec.json.decode(body))
     except (msgspec.DecodeError, RecursionError, ValueError):
         return {}
 
 
-def error_of(value: Any) -> dict[str, Any]:
+def parse_error_object(value: Any) -> dict[str, Any]:
     match value:
         case [first, *_]:
-            return error_of(first)
+            return parse_error_object(first)
         case {"error": dict(error)}:
             return error
         case {"error": str() | list() as message} if message:
@@ -85,20 +85,20 @@ def error_of(value: Any) -> dict[str, Any]:
             return {}
 
 
-def status_in(error: dict[str, Any]) -> int:
+def reported_status(error: dict[str, Any]) -> int:
     code = error.get("code")
     if isinstance(code, int) and 400 <= code < 600:
         return code
-    return CODES.get(str(error.get("status")), 502)
+    return HTTP_BY_STATUS_NAME.get(str(error.get("status")), 502)
 
 
-def message_in(error: dict[str, Any]) -> str:
-    return message_of(error)[:LONGEST_MESSAGE]
+def error_message(error: dict[str, Any]) -> str:
+    return message_of(error)[:MAX_MESSAGE_LENGTH]
 
 
 def plain_text(body: bytes) -> str:
     """Return a body in plain text; a web page, or JSON that holds no message, has no words for a client."""
-    text = body[:LONGEST_MESSAGE].decode("utf-8", "replace").strip()
+    text = body[:MAX_MESSAGE_LENGTH].decode("utf-8", "replace").strip()
     return "" if text.startswith(("<", "{", "[")) or is_json(body) else text
 
 
@@ -110,7 +110,7 @@ def is_json(body: bytes) -> bool:
     return True
 
 
-def field_in(error: dict[str, Any]) -> str | None:
+def violated_field(error: dict[str, Any]) -> str | None:
     """The field that google.rpc.BadRequest names."""
     details = error.get("details")
     for detail in details if isinstance(details, list) else ():
@@ -122,7 +122,7 @@ def field_in(error: dict[str, Any]) -> str | None:
     return None
 
 
-def kind_of(status: int, message: str) -> tuple[str, str]:
+def error_kind(status: int, message: str) -> tuple[str, str]:
     """Our kind, and OpenAI's word, for a status."""
     match status:
         case 401:
@@ -141,21 +141,21 @@ def kind_of(status: int, message: str) -> tuple[str, str]:
             return "server_error", "server_error"
 
 
-def render_error(failure: Failure, request_id: str) -> bytes:
-    return encode({"error": error_object(failure, request_id)})
+def render_error(api_error: ApiError, request_id: str) -> bytes:
+    return encode({"error": render_error_object(api_error, request_id)})
 
 
-def error_object(failure: Failure, request_id: str) -> dict[str, Any]:
+def render_error_object(error: ApiError, request_id: str) -> dict[str, Any]:
     """The request's id stands where Google puts its own; `reason` is the vendor-neutral code in Google's spelling."""
-    details: list[dict[str, Any]] = [{"@type": f"{TYPE}ErrorInfo", "reason": failure.code.upper(), "domain": "gateway"}]
-    if failure.param:
-        details.append({"@type": f"{TYPE}BadRequest", "fieldViolations": [{"field": failure.param, "description": failure.message}]})
+    details: list[dict[str, Any]] = [{"@type": f"{TYPE_URL_PREFIX}ErrorInfo", "reason": error.code.upper(), "domain": "gateway"}]
+    if error.param:
+        details.append({"@type": f"{TYPE_URL_PREFIX}BadRequest", "fieldViolations": [{"field": error.param, "description": error.message}]})
     if request_id:
-        details.append({"@type": f"{TYPE}RequestInfo", "requestId": request_id})
-    status = STATUSES.get(failure.status, "INTERNAL" if failure.status >= 500 else "INVALID_ARGUMENT")
-    return {"code": failure.status, "message": failure.message, "status": status, "details": details}
+        details.append({"@type": f"{TYPE_URL_PREFIX}RequestInfo", "requestId": request_id})
+    status = STATUS_NAME_BY_HTTP.get(error.status, "INTERNAL" if error.status >= 500 else "INVALID_ARGUMENT")
+    return {"code": error.status, "message": error.message, "status": status, "details": details}
 
 
-def error_event(failure: Failure, request_id: str) -> bytes:
+def render_error_event(api_error: ApiError, request_id: str) -> bytes:
     """The same as an event of a stream that has begun."""
-    return b"data: " + render_error(failure, request_id) + b"\r\n\r\n"
+    return b"data: " + render_error(api_error, request_id) + b"\r\n\r\n"

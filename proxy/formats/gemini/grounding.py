@@ -8,16 +8,16 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.gemini.parts import Wire
+from proxy.formats.gemini.parts import WireStruct
 from proxy.formats.neutral import Citation, Part, Refusal, Text
-from proxy.formats.server_tools import objects, stated_calls
+from proxy.formats.server_tools import dict_items, reported_calls
 
-QUERIES = ("webSearchQueries", "imageSearchQueries")
-SOURCES = ("web", "image", "maps")
+QUERY_FIELDS = ("webSearchQueries", "imageSearchQueries")
+SOURCE_KINDS = ("web", "image", "maps")
 """Kinds of what Google has found."""
 
 
-class Source(Wire):
+class Source(WireStruct):
     """`text` is what a retrieval found; a search on the web does not say."""
 
     uri: str | None = None
@@ -25,27 +25,27 @@ class Source(Wire):
     text: str | None = None
 
 
-class Chunk(Wire):
+class Chunk(WireStruct):
     web: Source | None = None
     retrieved_context: Source | None = None
 
 
-class Segment(Wire):
+class Segment(WireStruct):
     start_index: int | None = None
     end_index: int | None = None
 
 
-class Support(Wire):
+class Support(WireStruct):
     segment: Segment | None = None
     grounding_chunk_indices: list[int] | None = None
 
 
-class Grounding(Wire):
+class Grounding(WireStruct):
     grounding_chunks: list[Chunk] | None = None
     grounding_supports: list[Support] | None = None
 
 
-class Grounded:
+class GroundingUsage:
     """What Google has searched for an answer, over all the candidates and chunks of it.
 
     Empty and repeated queries are not billed (ai.google.dev/gemini-api/docs/google-search, "Pricing"). Those to Google Maps stand
@@ -54,28 +54,28 @@ class Grounded:
 
     def __init__(self) -> None:
         self.queries: set[tuple[str, str]] = set()
-        self.sources: set[str] = set()
+        self.source_kinds: set[str] = set()
 
-    def read(self, metadata: Any) -> None:
+    def add(self, metadata: Any) -> None:
         if not isinstance(metadata, dict):
             return
-        for name in QUERIES:
+        for name in QUERY_FIELDS:
             queries = metadata.get(name)
             self.queries |= {(name, query) for query in queries if isinstance(query, str) and query} if isinstance(queries, list) else set()
-        self.sources |= {name for chunk in objects(metadata.get("groundingChunks")) for name in SOURCES if name in chunk}
+        self.source_kinds |= {name for chunk in dict_items(metadata.get("groundingChunks")) for name in SOURCE_KINDS if name in chunk}
 
     @property
-    def calls(self) -> dict[str, int]:
+    def billable_extras(self) -> dict[str, int]:
         """Searches and look-ups on the map."""
         count = len(self.queries)
-        if "maps" not in self.sources:
-            return stated_calls(web_search=count)
-        if self.sources == {"maps"}:
-            return stated_calls(google_maps=max(count, 1))
-        return stated_calls(google_maps=1, web_search=max(count - 1, 1))
+        if "maps" not in self.source_kinds:
+            return reported_calls(web_search=count)
+        if self.source_kinds == {"maps"}:
+            return reported_calls(google_maps=max(count, 1))
+        return reported_calls(google_maps=1, web_search=max(count - 1, 1))
 
 
-def read_citations(metadata: Any, texts: Sequence[str]) -> list[list[Citation]]:
+def parse_citations(metadata: Any, texts: Sequence[str]) -> list[list[Citation]]:
     """For each of an answer's texts, the pages on the web that words in it come from."""
     try:
         grounding = msgspec.convert(metadata, Grounding)
@@ -84,13 +84,13 @@ def read_citations(metadata: Any, texts: Sequence[str]) -> list[list[Citation]]:
     cited: list[list[Citation]] = [[] for _ in texts]
     for support in grounding.grounding_supports or ():
         segment = support.segment or Segment()
-        number, start, end = place(texts, segment.start_index or 0, segment.end_index or 0)
+        number, start, end = span_position(texts, segment.start_index or 0, segment.end_index or 0)
         if start < end:
-            cited[number] += sources(grounding.grounding_chunks or [], support, start, end)
+            cited[number] += chunk_citations(grounding.grounding_chunks or [], support, start, end)
     return cited
 
 
-def place(texts: Sequence[str], first: int, last: int) -> tuple[int, int, int]:
+def span_position(texts: Sequence[str], first: int, last: int) -> tuple[int, int, int]:
     """In which text these bytes of all of them begin, and which characters of it they are; none where they are in no text."""
     for number, text in enumerate(texts):
         data = text.encode()
@@ -101,7 +101,7 @@ def place(texts: Sequence[str], first: int, last: int) -> tuple[int, int, int]:
     return 0, 0, 0
 
 
-def sources(chunks: list[Chunk], support: Support, start: int, end: int) -> list[Citation]:
+def chunk_citations(chunks: list[Chunk], support: Support, start: int, end: int) -> list[Citation]:
     named = [chunks[index] for index in support.grounding_chunk_indices or () if 0 <= index < len(chunks)]
     found = [chunk.web or chunk.retrieved_context or Source() for chunk in named]
     return [
@@ -120,15 +120,15 @@ def render_grounding(parts: Iterable[Part]) -> dict[str, Any]:
             for citation in part.citations:
                 pages.setdefault(citation.url, {"web": {"uri": citation.url, "title": citation.title or citation.url}})
                 number = list(pages).index(citation.url)
-                supports.append({"segment": segment_of(part.text, citation, before), "groundingChunkIndices": [number]})
+                supports.append({"segment": render_segment(part.text, citation, before), "groundingChunkIndices": [number]})
         if isinstance(part, Text | Refusal):
             before += len(part.text.encode())
     return {"groundingMetadata": {"groundingChunks": list(pages.values()), "groundingSupports": supports}} if supports else {}
 
 
-def segment_of(text: str, citation: Citation, before: int) -> dict[str, Any]:
-    """`before`: bytes of the answer that come before this text."""
+def render_segment(text: str, citation: Citation, offset: int) -> dict[str, Any]:
+    """`offset`: bytes of the answer that come before this text."""
     start, end = citation.span(len(text))
     words = text[start:end]
-    first = before + len(text[:start].encode())
+    first = offset + len(text[:start].encode())
     return {"startIndex": first, "endIndex": first + len(words.encode()), "text": words}

@@ -4,18 +4,17 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.body import decode, read_safely
-from proxy.formats.codec import Quirks, Rendered, has_cache_marks
-from proxy.formats.gemini.parts import ORIGIN, SIDE_FIELDS, Wire, read_part
-from proxy.formats.gemini.schema import camelled
-from proxy.formats.gemini.settings import GenerationConfig, read_reasoning, read_response_format, render_settings
-from proxy.formats.gemini.tools import ToolConfig, allowed, read_choice, read_tools, render_tools
+from proxy.formats.body import decode_body, guard_recursion
+from proxy.formats.codec import Quirks, RenderedRequest, has_cache_control
+from proxy.formats.gemini.parts import FORMAT, PART_METADATA_FIELDS, WireStruct, parse_part
+from proxy.formats.gemini.schema import with_camel_case_fields
+from proxy.formats.gemini.settings import GenerationConfig, parse_reasoning, parse_response_format, render_settings
+from proxy.formats.gemini.tools import ToolConfig, apply_tool_choice, parse_tool_choice, parse_tools, render_tools
 from proxy.formats.gemini.turns import render_contents
 from proxy.formats.neutral import (
-    BadRequest,
     File,
     Image,
-    Inexpressible,
+    InvalidRequest,
     Message,
     Part,
     Request,
@@ -25,22 +24,23 @@ from proxy.formats.neutral import (
     Tool,
     ToolCall,
     ToolResult,
+    UnsupportedFeature,
 )
 
 CACHED_CONTENT = "cachedContent"
-TOP_LEVEL = frozenset(("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", CACHED_CONTENT, "model"))
-RESULT_FIELDS = ("willContinue", "scheduling")
+TOP_LEVEL_FIELDS = frozenset(("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", CACHED_CONTENT, "model"))
+UNMAPPED_RESULT_FIELDS = ("willContinue", "scheduling")
 ROLES = {"user": "user", "function": "user", "model": "assistant", "": "user"}
 
 
-class Content(Wire):
+class WireContent(WireStruct):
     role: str | None = None
     parts: list[dict[str, Any]] | dict[str, Any] | None = None
 
 
-class Body(Wire):
-    contents: list[Content] | Content
-    system_instruction: Content | str | None = None
+class WireRequest(WireStruct):
+    contents: list[WireContent] | WireContent
+    system_instruction: WireContent | str | None = None
     tools: list[dict[str, Any]] | dict[str, Any] | None = None
     tool_config: ToolConfig | None = None
     generation_config: dict[str, Any] | None = None
@@ -52,19 +52,22 @@ class Body(Wire):
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
     """Raises BadRequest. The model and whether to stream are in the address."""
-    return read_safely(lambda body: decode(lambda body: read_request(camelled(msgspec.json.decode(body)), model, stream), body), body)
+    return guard_recursion(
+        lambda body: decode_body(lambda body: parse_wire_request(with_camel_case_fields(msgspec.json.decode(body)), model, stream), body),
+        body,
+    )
 
 
-def read_request(fields: Any, model: str, stream: bool) -> Request:
-    body = msgspec.convert(fields, Body, strict=False)
+def parse_wire_request(fields: Any, model: str, stream: bool) -> Request:
+    body = msgspec.convert(fields, WireRequest, strict=False)
     config = msgspec.convert(body.generation_config or {}, GenerationConfig, strict=False)
-    declared, tool_extras = read_tools(body.tools)
-    tools, choice = allowed(declared, read_choice(body.tool_config))
+    declared, tool_extras = parse_tools(body.tools)
+    tools, choice = apply_tool_choice(declared, parse_tool_choice(body.tool_config))
     return Request(
         model=model,
-        messages=read_messages(body.contents),
-        system=read_system(body.system_instruction),
-        tools=(*tools, *cached_content(body)),
+        messages=parse_messages(body.contents),
+        system=parse_system(body.system_instruction),
+        tools=(*tools, *cached_content_tools(body)),
         tool_choice=choice,
         max_tokens=config.max_output_tokens,
         temperature=config.temperature,
@@ -74,31 +77,34 @@ def read_request(fields: Any, model: str, stream: bool) -> Request:
         seed=config.seed,
         presence_penalty=config.presence_penalty,
         frequency_penalty=config.frequency_penalty,
-        choices=config.candidate_count or 1,
-        response_format=read_response_format(config),
-        reasoning=read_reasoning(config.thinking_config),
+        n=config.candidate_count or 1,
+        response_format=parse_response_format(config),
+        reasoning=parse_reasoning(config.thinking_config),
         logprobs=(config.logprobs or 0) if config.response_logprobs else None,
         stream=stream,
-        extras=top_extras(fields) | config_extras(body.generation_config or {}) | part_extras(body.contents) | tool_extras,
+        unmapped_settings=unmapped_top_level(fields)
+        | unmapped_config(body.generation_config or {})
+        | unmapped_part_fields(body.contents)
+        | tool_extras,
     )
 
 
-def cached_content(body: Body) -> list[ServerTool]:
+def cached_content_tools(body: WireRequest) -> list[ServerTool]:
     """A cached prefix is content that lies at Google. As a tool of Google's it is refused, not lost, by every other format."""
     if body.cached_content is None:
         return []
-    return [ServerTool(origin=ORIGIN, what=CACHED_CONTENT, value=body.cached_content)]
+    return [ServerTool(origin=FORMAT, kind=CACHED_CONTENT, value=body.cached_content)]
 
 
-def top_extras(fields: dict[str, Any]) -> dict[str, Any]:
+def unmapped_top_level(fields: dict[str, Any]) -> dict[str, Any]:
     config = config if isinstance(config := fields.get("toolConfig"), dict) else {}
     calling = calling if isinstance(calling := config.get("functionCallingConfig"), dict) else {}
     more = {name: value for name, value in config.items() if name != "functionCallingConfig"}
     more |= {name: value for name, value in calling.items() if name == "streamFunctionCallArguments" and value}
-    return {name: value for name, value in fields.items() if name not in TOP_LEVEL} | more
+    return {name: value for name, value in fields.items() if name not in TOP_LEVEL_FIELDS} | more
 
 
-def config_extras(config: dict[str, Any]) -> dict[str, Any]:
+def unmapped_config(config: dict[str, Any]) -> dict[str, Any]:
     """What has no neutral field. Text alone is what every answer is anyway."""
     known = {field.encode_name for field in msgspec.structs.fields(GenerationConfig)}
     extras = {name: value for name, value in config.items() if name not in known}
@@ -109,18 +115,18 @@ def config_extras(config: dict[str, Any]) -> dict[str, Any]:
     return extras
 
 
-def part_extras(contents: list[Content] | Content) -> dict[str, Any]:
-    parts = [part for content in listed(contents) for part in parts_of(content)]
+def unmapped_part_fields(contents: list[WireContent] | WireContent) -> dict[str, Any]:
+    parts = [part for content in as_content_list(contents) for part in content_parts(content)]
     results = [result for part in parts if isinstance(result := part.get("functionResponse"), dict)]
-    told = {f"functionResponse.{name}": result[name] for result in results for name in RESULT_FIELDS if result.get(name)}
-    return told | {name: part[name] for part in parts for name in SIDE_FIELDS if part.get(name)}
+    told = {f"functionResponse.{name}": result[name] for result in results for name in UNMAPPED_RESULT_FIELDS if result.get(name)}
+    return told | {name: part[name] for part in parts for name in PART_METADATA_FIELDS if part.get(name)}
 
 
-def listed(contents: list[Content] | Content) -> list[Content]:
+def as_content_list(contents: list[WireContent] | WireContent) -> list[WireContent]:
     return contents if isinstance(contents, list) else [contents]
 
 
-def parts_of(content: Content) -> list[dict[str, Any]]:
+def content_parts(content: WireContent) -> list[dict[str, Any]]:
     match content.parts:
         case None:
             return []
@@ -130,40 +136,40 @@ def parts_of(content: Content) -> list[dict[str, Any]]:
             return content.parts
 
 
-def read_system(instruction: Content | str | None) -> tuple[Text, ...]:
+def parse_system(instruction: WireContent | str | None) -> tuple[Text, ...]:
     match instruction:
         case None:
             return ()
         case str():
             return (Text(text=instruction),)
         case _:
-            parts = [part for item in parts_of(instruction) for part in read_part(item)]
+            parts = [part for item in content_parts(instruction) for part in parse_part(item)]
             texts = tuple(part for part in parts if isinstance(part, Text))
             if len(texts) != len(parts):
-                raise Inexpressible("Only text can be in the system instruction.", "systemInstruction")
+                raise UnsupportedFeature("Only text can be in the system instruction.", "systemInstruction")
             return texts
 
 
-def read_messages(contents: list[Content] | Content) -> tuple[Message, ...]:
-    calls = CallIds()
+def parse_messages(contents: list[WireContent] | WireContent) -> tuple[Message, ...]:
+    calls = ToolCallLinker()
     messages = []
-    for position, content in enumerate(listed(contents)):
+    for position, content in enumerate(as_content_list(contents)):
         role = ROLES.get((content.role or "").lower())
         if role is None:
-            raise BadRequest(f"The role {content.role} is not known; use user or model.", f"contents[{position}].role")
-        parts = read_parts(content)
+            raise InvalidRequest(f"The role {content.role} is not known; use user or model.", f"contents[{position}].role")
+        parts = parse_parts(content)
         if any(isinstance(part, ToolCall) for part in parts):
             role = "assistant"
-        messages.append(Message(role="assistant" if role == "assistant" else "user", parts=tuple(calls.link(parts))))
+        messages.append(Message(role="assistant" if role == "assistant" else "user", parts=tuple(calls.link_turn(parts))))
     return tuple(messages)
 
 
-def read_parts(content: Content) -> list[Part]:
+def parse_parts(content: WireContent) -> list[Part]:
     """A client that kept a stream's chunks has a thought in pieces, of which the last carries the signature."""
     parts: list[Part] = []
     thought = False
-    for item in parts_of(content):
-        for part in read_part(item):
+    for item in content_parts(content):
+        for part in parse_part(item):
             last = parts[-1] if parts else None
             if isinstance(part, Thinking) and isinstance(last, Thinking) and thought and item.get("thought") and not is_signed(last):
                 parts[-1] = msgspec.structs.replace(part, text=last.text + part.text)
@@ -177,88 +183,88 @@ def is_signed(part: Thinking) -> bool:
     return part.signature is not None or part.redacted is not None
 
 
-class CallIds:
+class ToolCallLinker:
     """Gives every call an id of its own and every result that of its call: Gemini's clients leave ids out, and repeat them.
 
     The ids made here count up, so that the same history is the same prompt each time and providers can cache it.
     """
 
     def __init__(self) -> None:
-        self.taken: set[str] = set()
-        self.waiting: list[tuple[str, ToolCall]] = []
+        self.used_ids: set[str] = set()
+        self.unanswered: list[tuple[str, ToolCall]] = []
 
-    def link(self, parts: list[Part]) -> list[Part]:
+    def link_turn(self, parts: list[Part]) -> list[Part]:
         if any(isinstance(part, ToolCall) for part in parts):
-            self.waiting = []
-        return [self.linked(part) for part in parts]
+            self.unanswered = []
+        return [self.link(part) for part in parts]
 
-    def linked(self, part: Part) -> Part:
+    def link(self, part: Part) -> Part:
         match part:
             case ToolCall():
-                call = msgspec.structs.replace(part, id=self.unique(part.id))
-                self.waiting.append((part.id, call))
+                call = msgspec.structs.replace(part, id=self.unique_id(part.id))
+                self.unanswered.append((part.id, call))
                 return call
             case ToolResult():
-                call_id = self.answered(part)
+                call_id = self.match_result(part)
                 return msgspec.structs.replace(part, call_id=call_id)
             case _:
                 return part
 
-    def unique(self, given: str) -> str:
-        number, made = len(self.taken), given
-        while not made or made in self.taken:
+    def unique_id(self, given: str) -> str:
+        number, made = len(self.used_ids), given
+        while not made or made in self.used_ids:
             number, made = number + 1, f"call_{number:024d}"
-        self.taken.add(made)
+        self.used_ids.add(made)
         return made
 
-    def answered(self, result: ToolResult) -> str:
+    def match_result(self, result: ToolResult) -> str:
         """The call that a result answers: the one of its id, the first of its name, the first that waits."""
-        by_id = [pair for pair in self.waiting if result.call_id and pair[0] == result.call_id]
-        by_name = [pair for pair in self.waiting if pair[1].name == result.name]
-        for pair in (*by_id, *by_name, *self.waiting):
-            self.waiting.remove(pair)
+        by_id = [pair for pair in self.unanswered if result.call_id and pair[0] == result.call_id]
+        by_name = [pair for pair in self.unanswered if pair[1].name == result.name]
+        for pair in (*by_id, *by_name, *self.unanswered):
+            self.unanswered.remove(pair)
             return pair[1].id
-        return result.call_id or self.unique("")
+        return result.call_id or self.unique_id("")
 
 
 # Writing ------------------------------------------------------------------------------------------------------------------
 
 
-def render_request(request: Request, quirks: Quirks) -> Rendered:
+def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     """Raises Inexpressible. The model and whether to stream go into the address."""
     request, dropped = without_unsupported(request, quirks)
-    system = [text for text in (*request.system, *mid_system(request)) if text.text]
+    system = [text for text in (*request.system, *inline_system_text(request)) if text.text]
     body: dict[str, Any] = {"contents": render_contents(request)}
     if system:
         body["systemInstruction"] = {"parts": [{"text": text.text} for text in system]}
     body |= render_tools(request) | render_settings(request, dropped)
     for tool in request.tools:
-        if isinstance(tool, ServerTool) and tool.what == CACHED_CONTENT:
+        if isinstance(tool, ServerTool) and tool.kind == CACHED_CONTENT:
             body[CACHED_CONTENT] = tool.value
-    return Rendered(body, [*dropped, *left_out(request), *request.extras])
+    return RenderedRequest(body, [*dropped, *dropped_settings(request), *request.unmapped_settings])
 
 
 def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list[str]]:
     defaults = {field.name: field.default for field in msgspec.structs.fields(Request) if field.default is not msgspec.NODEFAULT}
-    names = quirks.rejected(request.model)
+    names = quirks.unsupported_for(request.model)
     rejected = {name: default for name, default in defaults.items() if name in names and getattr(request, name) != default}
     return msgspec.structs.replace(request, **rejected), list(rejected)
 
 
-def mid_system(request: Request) -> list[Text]:
+def inline_system_text(request: Request) -> list[Text]:
     """Gemini knows instructions at the start only."""
     messages = [message for message in request.messages if message.role == "system"]
     return [part for message in messages for part in message.parts if isinstance(part, Text)]
 
 
-def left_out(request: Request) -> list[str]:
+def dropped_settings(request: Request) -> list[str]:
     """Settings that Gemini has no words for, by their neutral names."""
     parts = [part for message in request.messages for part in message.parts]
     facts = {
         "parallel_tool_calls": request.parallel_tool_calls is False,
         "user": request.user is not None,
         "strict": any(isinstance(tool, Tool) and tool.strict for tool in request.tools),
-        "cache": has_cache_marks(request),
+        "cache": has_cache_control(request),
         "filename": any(isinstance(part, File) and part.name for part in parts),
         "detail": any(isinstance(part, Image) and part.detail not in (None, "auto") for part in parts),
     }

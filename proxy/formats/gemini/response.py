@@ -7,17 +7,17 @@ from uuid import uuid4
 
 import msgspec
 
-from proxy.formats.body import encode, mended
-from proxy.formats.call_ids import fresh_call_id
-from proxy.formats.gemini.errors import error_event, error_of, message_in, parse_error, render_error
-from proxy.formats.gemini.grounding import Grounded, read_citations, render_grounding
-from proxy.formats.gemini.parts import ANSWER_NOTES, ORIGIN, Wire, read_part, render_parts
-from proxy.formats.gemini.usage import counts_in, render_usage, shown_usage, with_services
-from proxy.formats.neutral import BadAnswer, Choice, FinishReason, Opaque, Part, Request, Response, Text, ToolCall, Usage
+from proxy.formats.body import encode, repair_json
+from proxy.formats.call_ids import unique_call_id
+from proxy.formats.gemini.errors import error_message, parse_error, parse_error_object, render_error, render_error_event
+from proxy.formats.gemini.grounding import GroundingUsage, parse_citations, render_grounding
+from proxy.formats.gemini.parts import FORMAT, METADATA_FIELDS, WireStruct, parse_part, render_parts
+from proxy.formats.gemini.usage import parse_counts, render_usage, shown_usage, with_billable_extras
+from proxy.formats.neutral import Choice, FinishReason, InvalidUpstreamResponse, Opaque, Part, Request, Response, Text, ToolCall, Usage
 
-__all__ = ["error_event", "parse_error", "parse_response", "render_error", "render_response"]
+__all__ = ["parse_error", "parse_response", "render_error", "render_error_event", "render_response"]
 
-FINISHES: dict[str, FinishReason] = {
+FINISH_REASONS: dict[str, FinishReason] = {
     "STOP": "stop",
     "MAX_TOKENS": "length",
     "SAFETY": "content_filter",
@@ -31,18 +31,18 @@ FINISHES: dict[str, FinishReason] = {
     "IMAGE_PROHIBITED_CONTENT": "content_filter",
     "IMAGE_RECITATION": "content_filter",
 }
-LATEST = 2**32
+MAX_TIMESTAMP = 2**32
 """A later time is one in other units than seconds."""
-FINISH_WORDS: dict[FinishReason, str] = {"length": "MAX_TOKENS", "content_filter": "SAFETY", "other": "OTHER"}
+WIRE_FINISH_REASONS: dict[FinishReason, str] = {"length": "MAX_TOKENS", "content_filter": "SAFETY", "other": "OTHER"}
 
 
-class Content(Wire):
+class WireContent(WireStruct):
     parts: list[dict[str, Any]] | None = None
 
 
-class Candidate(Wire):
+class WireCandidate(WireStruct):
     index: int | None = None
-    content: Content | None = None
+    content: WireContent | None = None
     finish_reason: str | None = None
     logprobs_result: Any = None
     grounding_metadata: Any = None
@@ -50,8 +50,8 @@ class Candidate(Wire):
     url_context_metadata: Any = None
 
 
-class Answer(Wire):
-    candidates: list[Candidate] | None = None
+class WireResponse(WireStruct):
+    candidates: list[WireCandidate] | None = None
     prompt_feedback: Any = None
     usage_metadata: Any = None
     model_version: str | None = None
@@ -64,8 +64,8 @@ class Answer(Wire):
         return isinstance(self.prompt_feedback, dict) and bool(self.prompt_feedback.get("blockReason"))
 
 
-decode_answer = msgspec.json.Decoder(Answer).decode
-decode_answers = msgspec.json.Decoder(list[Answer]).decode
+decode_response = msgspec.json.Decoder(WireResponse).decode
+decode_responses = msgspec.json.Decoder(list[WireResponse]).decode
 
 
 # Reading ------------------------------------------------------------------------------------------------------------------
@@ -74,57 +74,57 @@ decode_answers = msgspec.json.Decoder(list[Answer]).decode
 def parse_response(body: bytes) -> Response:
     """Raises BadAnswer."""
     try:
-        answers = read_answers(mended(body))
-        answer = answers[0] if answers else Answer()
-        choices = tuple(read_choice(candidate) for candidate in answer.candidates or ())
+        answers = parse_responses(repair_json(body))
+        answer = answers[0] if answers else WireResponse()
+        choices = tuple(parse_choice(candidate) for candidate in answer.candidates or ())
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise BadAnswer(f"The provider's answer cannot be read: {error}.") from None
+        raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}.") from None
     if answer.error:
-        raise BadAnswer(message_in(error_of({"error": answer.error})) or "The provider answered with an error.")
-    if answer == Answer():
-        raise BadAnswer("The provider's answer holds no candidates.")
+        raise InvalidUpstreamResponse(error_message(parse_error_object({"error": answer.error})) or "The provider answered with an error.")
+    if answer == WireResponse():
+        raise InvalidUpstreamResponse("The provider's answer holds no candidates.")
     return Response(
-        id=answer.response_id or made_id(),
+        id=answer.response_id or new_id(),
         model=answer.model_version or "",
-        choices=choices or (Choice(finish="content_filter" if answer.is_blocked else "other"),),
-        usage=usage_of(answer),
-        created=read_time(answer.create_time),
+        choices=choices or (Choice(finish_reason="content_filter" if answer.is_blocked else "other"),),
+        usage=parse_usage(answer),
+        created=parse_time(answer.create_time),
     )
 
 
-def usage_of(answer: Answer) -> Usage | None:
-    grounded = Grounded()
-    for candidate in answer.candidates or ():
-        grounded.read(candidate.grounding_metadata)
-    metadata = answer.usage_metadata
-    return with_services(shown_usage(counts_in(metadata), metadata, answer.is_blocked), metadata, grounded)
+def parse_usage(response: WireResponse) -> Usage | None:
+    grounded = GroundingUsage()
+    for candidate in response.candidates or ():
+        grounded.add(candidate.grounding_metadata)
+    metadata = response.usage_metadata
+    return with_billable_extras(shown_usage(parse_counts(metadata), metadata, response.is_blocked), metadata, grounded)
 
 
-def read_answers(data: bytes) -> list[Answer]:
+def parse_responses(data: bytes) -> list[WireResponse]:
     """One, or a list of them. Raises one of UNREADABLE."""
-    return decode_answers(data) if data.lstrip().startswith(b"[") else [decode_answer(data)]
+    return decode_responses(data) if data.lstrip().startswith(b"[") else [decode_response(data)]
 
 
-def made_id() -> str:
+def new_id() -> str:
     return uuid4().hex
 
 
-def read_choice(candidate: Candidate) -> Choice:
+def parse_choice(candidate: WireCandidate) -> Choice:
     content = candidate.content
     seen: set[str] = set()
-    parts = [with_id(part, seen) for item in (content and content.parts) or () for part in readable_parts(item)]
+    parts = [with_unique_id(part, seen) for item in (content and content.parts) or () for part in parse_valid_part(item)]
     has_calls = any(isinstance(part, ToolCall) for part in parts)
     return Choice(
-        parts=(*with_citations(parts, candidate.grounding_metadata), *notes_of(candidate)),
-        finish=read_finish(candidate.finish_reason, has_calls, bool(parts)),
-        logprobs=read_logprobs(candidate.logprobs_result),
+        parts=(*with_citations(parts, candidate.grounding_metadata), *parse_metadata(candidate)),
+        finish_reason=parse_finish_reason(candidate.finish_reason, has_calls, bool(parts)),
+        logprobs=parse_logprobs(candidate.logprobs_result),
     )
 
 
-def readable_parts(item: dict[str, Any]) -> list[Part]:
+def parse_valid_part(item: dict[str, Any]) -> list[Part]:
     """None for a part that is not what Google says it is: the others are an answer all the same."""
     try:
-        return read_part(item)
+        return parse_part(item)
     except msgspec.ValidationError:
         return []
 
@@ -132,38 +132,38 @@ def readable_parts(item: dict[str, Any]) -> list[Part]:
 def with_citations(parts: list[Part], metadata: Any) -> list[Part]:
     if not metadata:
         return parts
-    cited = iter(read_citations(metadata, [part.text for part in parts if isinstance(part, Text)]))
+    cited = iter(parse_citations(metadata, [part.text for part in parts if isinstance(part, Text)]))
     return [msgspec.structs.replace(part, citations=tuple(next(cited))) if isinstance(part, Text) else part for part in parts]
 
 
-def with_id(part: Part, seen: set[str]) -> Part:
+def with_unique_id(part: Part, used_ids: set[str]) -> Part:
     """Gemini's calls have ids from Gemini 3 on."""
-    return msgspec.structs.replace(part, id=fresh_call_id(part.id, seen)) if isinstance(part, ToolCall) else part
+    return msgspec.structs.replace(part, id=unique_call_id(part.id, used_ids)) if isinstance(part, ToolCall) else part
 
 
-def read_finish(reason: str | None, has_calls: bool, has_content: bool) -> FinishReason:
+def parse_finish_reason(reason: str | None, has_calls: bool, has_content: bool) -> FinishReason:
     """An answer with calls stops like any other; one without a reason but with content is taken for whole."""
     finish: FinishReason = "other"
     if reason:
-        finish = FINISHES.get(reason, "other")
+        finish = FINISH_REASONS.get(reason, "other")
     elif has_content:
         finish = "stop"
     return "tool_calls" if has_calls and finish == "stop" else finish
 
 
-def notes_of(candidate: Candidate) -> list[Opaque]:
+def parse_metadata(candidate: WireCandidate) -> list[Opaque]:
     notes = (candidate.grounding_metadata, candidate.citation_metadata, candidate.url_context_metadata)
-    return [Opaque(origin=ORIGIN, what=what, value=value) for what, value in zip(ANSWER_NOTES, notes, strict=True) if value]
+    return [Opaque(origin=FORMAT, kind=what, value=value) for what, value in zip(METADATA_FIELDS, notes, strict=True) if value]
 
 
-def read_time(text: str | None) -> int | None:
+def parse_time(text: str | None) -> int | None:
     try:
         return int(datetime.fromisoformat(text).timestamp()) if text else None
     except (ValueError, OverflowError):
         return None
 
 
-def read_logprobs(result: Any) -> tuple[Any, ...]:
+def parse_logprobs(result: Any) -> tuple[Any, ...]:
     """Google's logprobsResult as OpenAI's token entries."""
     if not isinstance(result, dict) or not isinstance(result.get("chosenCandidates"), list):
         return ()
@@ -198,44 +198,47 @@ def render_response(response: Response, request: Request) -> bytes:
     if response.usage is not None:
         answer["usageMetadata"] = render_usage(response.usage)
     answer["modelVersion"] = response.model or request.model
-    if response.created is not None and 0 <= response.created < LATEST:
+    if response.created is not None and 0 <= response.created < MAX_TIMESTAMP:
         answer["createTime"] = datetime.fromtimestamp(response.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
     answer["responseId"] = response.id
     return encode(answer)
 
 
 def render_choice(choice: Choice, index: int) -> dict[str, Any]:
-    candidate: dict[str, Any] = {"content": content_of(render_parts(choice.parts)), "finishReason": finish_word(choice.finish)}
+    candidate: dict[str, Any] = {
+        "content": render_content(render_parts(choice.parts)),
+        "finishReason": render_finish_reason(choice.finish_reason),
+    }
     candidate["index"] = index
     if choice.logprobs:
         candidate["logprobsResult"] = render_logprobs(choice.logprobs)
-    return candidate | render_grounding(choice.parts) | render_notes(choice.parts)
+    return candidate | render_grounding(choice.parts) | render_metadata(choice.parts)
 
 
-def content_of(parts: list[dict[str, Any]]) -> dict[str, Any]:
+def render_content(parts: list[dict[str, Any]]) -> dict[str, Any]:
     return ({"parts": parts} if parts else {}) | {"role": "model"}
 
 
-def finish_word(finish: FinishReason) -> str:
-    return FINISH_WORDS.get(finish, "STOP")
+def render_finish_reason(finish_reason: FinishReason) -> str:
+    return WIRE_FINISH_REASONS.get(finish_reason, "STOP")
 
 
-def render_notes(parts: Iterable[Part]) -> dict[str, Any]:
-    notes = (part for part in parts if isinstance(part, Opaque) and part.origin == ORIGIN and part.what in ANSWER_NOTES)
-    return {note.what: note.value for note in notes}
+def render_metadata(parts: Iterable[Part]) -> dict[str, Any]:
+    notes = (part for part in parts if isinstance(part, Opaque) and part.origin == FORMAT and part.kind in METADATA_FIELDS)
+    return {note.kind: note.value for note in notes}
 
 
 def render_logprobs(entries: tuple[Any, ...]) -> dict[str, Any]:
-    tokens = dicts_in(entries)
-    result: dict[str, Any] = {"chosenCandidates": [chosen(entry) for entry in tokens]}
+    tokens = dict_items(entries)
+    result: dict[str, Any] = {"chosenCandidates": [render_token(entry) for entry in tokens]}
     if any(entry.get("top_logprobs") for entry in tokens):
-        result["topCandidates"] = [{"candidates": [chosen(top) for top in dicts_in(entry.get("top_logprobs"))]} for entry in tokens]
+        result["topCandidates"] = [{"candidates": [render_token(top) for top in dict_items(entry.get("top_logprobs"))]} for entry in tokens]
     return result
 
 
-def dicts_in(values: Any) -> list[dict[str, Any]]:
+def dict_items(values: Any) -> list[dict[str, Any]]:
     return [value for value in values if isinstance(value, dict)] if isinstance(values, list | tuple) else []
 
 
-def chosen(entry: dict[str, Any]) -> dict[str, Any]:
+def render_token(entry: dict[str, Any]) -> dict[str, Any]:
     return {"token": entry.get("token", ""), "logProbability": entry.get("logprob", 0.0)}

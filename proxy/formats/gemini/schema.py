@@ -7,7 +7,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-VERBATIM = frozenset(
+VERBATIM_FIELDS = frozenset(
     (
         "args",
         "headers",
@@ -22,56 +22,56 @@ VERBATIM = frozenset(
     )
 )
 """Fields whose content is the client's own, names and all."""
-COUNTS = frozenset(["maxItems", "minItems", "maxLength", "minLength", "maxProperties", "minProperties"])
+INTEGER_KEYWORDS = frozenset(["maxItems", "minItems", "maxLength", "minLength", "maxProperties", "minProperties"])
 """64-bit integers, which protocol buffers write as strings."""
-NAMED_SCHEMAS = frozenset(("properties", "$defs", "definitions", "patternProperties"))
-DEFINITIONS = {"defs": "$defs", "ref": "$ref"}
+MAPS_OF_SCHEMAS = frozenset(("properties", "$defs", "definitions", "patternProperties"))
+JSON_SCHEMA_NAMES = {"defs": "$defs", "ref": "$ref"}
 
 
 @lru_cache(maxsize=1024)
-def camel(name: str) -> str:
+def to_camel_case(name: str) -> str:
     return re.sub(r"(?<=[a-z0-9])_([a-z])", lambda match: match[1].upper(), name)
 
 
-def camelled(value: Any) -> Any:
+def with_camel_case_fields(value: Any) -> Any:
     """The same JSON with its fields in camelCase, which is how this package reads it; what is the client's own stays as it is."""
     match value:
         case dict():
-            fields = ((camel(name), item) for name, item in value.items())
-            return {name: item if name in VERBATIM else camelled(item) for name, item in fields}
+            fields = ((to_camel_case(name), item) for name, item in value.items())
+            return {name: item if name in VERBATIM_FIELDS else with_camel_case_fields(item) for name, item in fields}
         case list():
-            return [camelled(item) for item in value]
+            return [with_camel_case_fields(item) for item in value]
         case _:
             return value
 
 
-def json_schema(schema: Any) -> Any:
+def to_json_schema(schema: Any) -> Any:
     """Lower-case types, null as a type, counts as numbers."""
     if isinstance(schema, list):
-        return [json_schema(item) for item in schema]
+        return [to_json_schema(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    fields = {DEFINITIONS.get(name, camel(name)): item for name, item in schema.items()}
+    fields = {JSON_SCHEMA_NAMES.get(name, to_camel_case(name)): item for name, item in schema.items()}
     fields.pop("propertyOrdering", None)
     nullable = fields.pop("nullable", False)
-    converted = {name: convert(name, item) for name, item in fields.items()}
+    converted = {name: convert_keyword(name, item) for name, item in fields.items()}
     if converted.get("type") == "type_unspecified":
         del converted["type"]
     return allow_null(converted) if nullable is True else converted
 
 
-def convert(name: str, item: Any) -> Any:
+def convert_keyword(name: str, item: Any) -> Any:
     match item:
         case str() if name == "type":
             return item.lower()
-        case str() if name in COUNTS and item.isdecimal() and len(item) < 20:
+        case str() if name in INTEGER_KEYWORDS and item.isdecimal() and len(item) < 20:
             return int(item)
-        case dict() if name in NAMED_SCHEMAS:
-            return {key: json_schema(value) for key, value in item.items()}
+        case dict() if name in MAPS_OF_SCHEMAS:
+            return {key: to_json_schema(value) for key, value in item.items()}
         case _ if name in ("enum", "default", "example", "required", "const"):
             return item
         case _:
-            return json_schema(item)
+            return to_json_schema(item)
 
 
 def allow_null(schema: dict[str, Any]) -> dict[str, Any]:

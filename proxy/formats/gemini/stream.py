@@ -6,28 +6,28 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from proxy.formats.body import mended
-from proxy.formats.call_ids import fresh_call_id
-from proxy.formats.gemini.arguments import PartialCall, is_partial
+from proxy.formats.body import repair_json
+from proxy.formats.call_ids import unique_call_id
+from proxy.formats.gemini.arguments import PartialFunctionCall, is_partial_call
 from proxy.formats.gemini.encoder import StreamEncoder
-from proxy.formats.gemini.errors import error_in, parse_error
-from proxy.formats.gemini.grounding import Grounded, read_citations
-from proxy.formats.gemini.parts import ORIGIN
+from proxy.formats.gemini.errors import find_error, parse_error
+from proxy.formats.gemini.grounding import GroundingUsage, parse_citations
+from proxy.formats.gemini.parts import FORMAT
 from proxy.formats.gemini.response import (
-    Answer,
-    Candidate,
-    made_id,
-    notes_of,
-    read_answers,
-    read_finish,
-    read_logprobs,
-    readable_parts,
+    WireCandidate,
+    WireResponse,
+    new_id,
+    parse_finish_reason,
+    parse_logprobs,
+    parse_metadata,
+    parse_responses,
+    parse_valid_part,
 )
-from proxy.formats.gemini.usage import counts_in, merged, shown_usage, with_services
+from proxy.formats.gemini.usage import merge_counts, parse_counts, shown_usage, with_billable_extras
 from proxy.formats.neutral import (
+    ApiError,
     Event,
     Failed,
-    Failure,
     Finished,
     Opaque,
     Part,
@@ -41,17 +41,17 @@ from proxy.formats.neutral import (
     Thinking,
     ToolCall,
     Usage,
-    UsageSeen,
+    UsageReported,
 )
-from proxy.formats.sse import TOO_LONG, EventSplitter, EventTooLong, data_of
-from proxy.formats.tokens import tokens_in_text
+from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
+from proxy.formats.tokens import estimate_text_tokens
 
 __all__ = ["StreamDecoder", "StreamEncoder"]
 
-LONGEST_STRAY = 1 << 20
+MAX_NON_EVENT_BYTES = 1 << 20
 BAD_GATEWAY = 502
-BROKEN_OFF = Failure(kind="network", code="upstream_unreachable", message="The provider's answer broke off.", status=BAD_GATEWAY)
-NO_STREAM = Failure(kind="server_error", code="bad_upstream_answer", message="The provider's answer is no stream.", status=BAD_GATEWAY)
+STREAM_INTERRUPTED = ApiError(kind="network", code="upstream_unreachable", message="The provider's answer broke off.", status=BAD_GATEWAY)
+NOT_A_STREAM = ApiError(kind="server_error", code="bad_upstream_answer", message="The provider's answer is no stream.", status=BAD_GATEWAY)
 
 
 class StreamDecoder:
@@ -60,229 +60,229 @@ class StreamDecoder:
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
-        self.choices: dict[int, ChoiceReader] = {}
+        self.choices: dict[int, ChoiceDecoder] = {}
         self.counts: dict[str, int] = {}
-        self.metadata: dict[str, Any] = {}
-        self.grounded = Grounded()
-        self.output_seen = 0
+        self.usage_metadata: dict[str, Any] = {}
+        self.grounding_usage = GroundingUsage()
+        self.output_tokens = 0
         self.usage: Usage | None = None
         self.final = False
         """The usage of the end has come."""
-        self.started = self.failed = self.judged = self.blocked = False
-        self.stray = b""
+        self.started = self.failed = self.has_feedback = self.is_blocked = False
+        self.non_event_bytes = b""
 
     def feed(self, data: bytes) -> list[Event]:
         try:
-            return [event for raw in self.splitter.feed(data) for event in self.read_event(raw)]
+            return [event for raw in self.splitter.feed(data) for event in self.parse_event(raw)]
         except EventTooLong:
-            return [] if self.failed else [self.fail(TOO_LONG)]
+            return [] if self.failed else [self.fail(EVENT_TOO_LONG)]
 
     def finish(self) -> list[Event]:
         rest = self.splitter.finish()
-        events = list(self.read_event(rest)) if rest else []
+        events = list(self.parse_event(rest)) if rest else []
         if not self.started and not self.failed:
-            events += self.read_stray()
-        return events if self.failed else [*events, *self.end()]
+            events += self.parse_non_event()
+        return events if self.failed else [*events, *self.finish_choices()]
 
-    def read_event(self, raw: bytes) -> Iterator[Event]:
-        data = mended(data_of(raw))
+    def parse_event(self, raw: bytes) -> Iterator[Event]:
+        data = repair_json(event_data(raw))
         if self.failed:
             return
         if not data:
-            self.keep_stray(raw)
+            self.keep_non_event(raw)
             return
         try:
-            answers = read_answers(data)
+            answers = parse_responses(data)
         except (msgspec.DecodeError, RecursionError, ValueError):
-            self.keep_stray(data)
+            self.keep_non_event(data)
             return
         for answer in answers:
-            yield from self.read_answer(answer, data)
+            yield from self.parse_chunk(answer, data)
 
-    def keep_stray(self, raw: bytes) -> None:
+    def keep_non_event(self, raw: bytes) -> None:
         """What is no event may be an error's body, told at the end if nothing else came."""
-        if not raw.startswith(b":") and len(self.stray) < LONGEST_STRAY:
-            self.stray += raw
+        if not raw.startswith(b":") and len(self.non_event_bytes) < MAX_NON_EVENT_BYTES:
+            self.non_event_bytes += raw
 
-    def read_stray(self) -> Iterator[Event]:
+    def parse_non_event(self) -> Iterator[Event]:
         """A body that is no stream: a JSON array of chunks, or an error."""
         try:
-            answers = read_answers(mended(self.stray))
+            answers = parse_responses(repair_json(self.non_event_bytes))
         except (msgspec.DecodeError, RecursionError, ValueError):
             answers = []
         for answer in answers:
-            yield from self.read_answer(answer, self.stray)
-        if not self.started and not self.failed and self.stray.strip():
-            yield self.fail(parse_error(BAD_GATEWAY, self.stray) if error_in(self.stray) else NO_STREAM)
+            yield from self.parse_chunk(answer, self.non_event_bytes)
+        if not self.started and not self.failed and self.non_event_bytes.strip():
+            yield self.fail(parse_error(BAD_GATEWAY, self.non_event_bytes) if find_error(self.non_event_bytes) else NOT_A_STREAM)
 
-    def read_answer(self, answer: Answer, data: bytes) -> Iterator[Event]:
+    def parse_chunk(self, chunk: WireResponse, data: bytes) -> Iterator[Event]:
         if self.failed:
             return
-        if answer.error:
+        if chunk.error:
             yield self.fail(parse_error(200, data))
             return
-        if answer == Answer():
-            self.keep_stray(data)
+        if chunk == WireResponse():
+            self.keep_non_event(data)
             return
         if not self.started:
             self.started = True
-            yield Started(id=answer.response_id or made_id(), model=answer.model_version or "")
-        self.judged = self.judged or answer.prompt_feedback is not None
-        self.blocked = self.blocked or answer.is_blocked
-        for candidate in answer.candidates or ():
+            yield Started(id=chunk.response_id or new_id(), model=chunk.model_version or "")
+        self.has_feedback = self.has_feedback or chunk.prompt_feedback is not None
+        self.is_blocked = self.is_blocked or chunk.is_blocked
+        for candidate in chunk.candidates or ():
             index = candidate.index or 0
-            self.grounded.read(candidate.grounding_metadata)
-            reader = self.choices.setdefault(index, ChoiceReader(index))
-            for event in reader.read(candidate):
-                self.output_seen += tokens_in_text(event.text) if isinstance(event, PartDelta) else 0
+            self.grounding_usage.add(candidate.grounding_metadata)
+            reader = self.choices.setdefault(index, ChoiceDecoder(index))
+            for event in reader.parse(candidate):
+                self.output_tokens += estimate_text_tokens(event.text) if isinstance(event, PartDelta) else 0
                 yield event
-        yield from self.read_usage(answer.usage_metadata)
+        yield from self.parse_usage(chunk.usage_metadata)
 
-    def read_usage(self, metadata: Any) -> Iterator[Event]:
+    def parse_usage(self, metadata: Any) -> Iterator[Event]:
         """Until the answer has finished, what is stated of the output may lag behind what has come."""
-        self.counts = merged(self.counts, metadata)
-        self.metadata |= metadata if isinstance(metadata, dict) else {}
+        self.counts = merge_counts(self.counts, metadata)
+        self.usage_metadata |= metadata if isinstance(metadata, dict) else {}
         if metadata is not None:
-            self.final = self.is_complete and bool(counts_in(metadata))
-        usage = with_services(shown_usage(self.counts, metadata, self.blocked), self.metadata, self.grounded)
+            self.final = self.is_complete and bool(parse_counts(metadata))
+        usage = with_billable_extras(shown_usage(self.counts, metadata, self.is_blocked), self.usage_metadata, self.grounding_usage)
         if usage is not None and not self.final:
-            usage = replace(usage, output=max(usage.output, self.output_seen), estimated=True)
+            usage = replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
         if usage is not None and usage != self.usage:
             self.usage = usage
-            yield UsageSeen(usage=usage)
+            yield UsageReported(usage=usage)
 
-    def fail(self, failure: Failure) -> Failed:
+    def fail(self, error: ApiError) -> Failed:
         self.failed = True
-        return Failed(failure=failure)
+        return Failed(error=error)
 
-    def end(self) -> Iterator[Event]:
+    def finish_choices(self) -> Iterator[Event]:
         for reader in self.choices.values():
-            yield from reader.close()
+            yield from reader.close_part()
         if not self.is_complete:
-            yield self.fail(parse_error(200, self.stray) if error_in(self.stray) else BROKEN_OFF)
+            yield self.fail(parse_error(200, self.non_event_bytes) if find_error(self.non_event_bytes) else STREAM_INTERRUPTED)
             return
-        for reader in self.choices.values() or (ChoiceReader(0),):
-            yield from reader.end(self.blocked)
+        for reader in self.choices.values() or (ChoiceDecoder(0),):
+            yield from reader.finish(self.is_blocked)
 
     @property
     def is_complete(self) -> bool:
         """A finish reason ends an answer. To a prompt that it blocks, or has judged and says nothing to, Gemini gives none."""
-        if self.choices and all(reader.reason for reader in self.choices.values()):
+        if self.choices and all(reader.finish_reason for reader in self.choices.values()):
             return True
-        return self.blocked or (self.judged and not any(reader.index >= 0 for reader in self.choices.values()))
+        return self.is_blocked or (self.has_feedback and not any(reader.index >= 0 for reader in self.choices.values()))
 
 
-class ChoiceReader:
+class ChoiceDecoder:
     """One candidate of a stream: which part is open, and what is to be said at its end."""
 
     def __init__(self, choice: int) -> None:
         self.choice = choice
         self.index = -1
-        self.open: Text | Thinking | None = None
-        self.partial: PartialCall | None = None
+        self.open_part: Text | Thinking | None = None
+        self.partial_call: PartialFunctionCall | None = None
         self.texts: list[list[str]] = []
-        self.reason: str | None = None
+        self.finish_reason: str | None = None
         self.has_calls = False
         self.call_ids: set[str] = set()
-        self.notes: dict[str, Opaque] = {}
+        self.metadata: dict[str, Opaque] = {}
 
-    def read(self, candidate: Candidate) -> Iterator[Event]:
-        logprobs = read_logprobs(candidate.logprobs_result)
-        self.notes |= {note.what: note for note in notes_of(candidate)}
+    def parse(self, candidate: WireCandidate) -> Iterator[Event]:
+        logprobs = parse_logprobs(candidate.logprobs_result)
+        self.metadata |= {note.kind: note for note in parse_metadata(candidate)}
         for item in (candidate.content and candidate.content.parts) or ():
-            yield from self.read_item(item, logprobs)
-        self.reason = candidate.finish_reason or self.reason
+            yield from self.parse_item(item, logprobs)
+        self.finish_reason = candidate.finish_reason or self.finish_reason
 
-    def read_item(self, item: dict[str, Any], logprobs: tuple[Any, ...]) -> Iterator[Event]:
-        if is_partial(item, self.partial):
-            yield from self.read_partial(item)
+    def parse_item(self, item: dict[str, Any], logprobs: tuple[Any, ...]) -> Iterator[Event]:
+        if is_partial_call(item, self.partial_call):
+            yield from self.parse_partial_call(item)
             return
-        parts = readable_parts(item)
-        if len(parts) == 2 and isinstance(parts[1], Text) and isinstance(self.open, Text):
+        parts = parse_valid_part(item)
+        if len(parts) == 2 and isinstance(parts[1], Text) and isinstance(self.open_part, Text):
             parts.reverse()
         for part in parts:
-            yield from self.read_part(part, logprobs)
+            yield from self.emit_part(part, logprobs)
 
-    def read_partial(self, item: dict[str, Any]) -> Iterator[Event]:
+    def parse_partial_call(self, item: dict[str, Any]) -> Iterator[Event]:
         """A call whose arguments come piece by piece is told when it is complete."""
         call = item["functionCall"]
-        if self.partial is None or call.get("name"):
-            yield from self.flush_partial()
-            self.partial = PartialCall(item)
-        if self.partial.add(call):
-            yield from self.flush_partial()
+        if self.partial_call is None or call.get("name"):
+            yield from self.flush_partial_call()
+            self.partial_call = PartialFunctionCall(item)
+        if self.partial_call.add_pieces(call):
+            yield from self.flush_partial_call()
 
-    def flush_partial(self) -> Iterator[Event]:
-        partial, self.partial = self.partial, None
+    def flush_partial_call(self) -> Iterator[Event]:
+        partial, self.partial_call = self.partial_call, None
         if partial is not None:
-            for part in readable_parts(partial.whole()):
-                yield from self.read_part(part, ())
+            for part in parse_valid_part(partial.complete_call()):
+                yield from self.emit_part(part, ())
 
-    def read_part(self, part: Part, logprobs: tuple[Any, ...]) -> Iterator[Event]:
-        yield from self.flush_partial()
+    def emit_part(self, part: Part, logprobs: tuple[Any, ...]) -> Iterator[Event]:
+        yield from self.flush_partial_call()
         match part:
             case Text():
-                yield from self.reopen(part, Text())
+                yield from self.continue_part(part, Text())
                 self.texts[-1].append(part.text)
                 yield PartDelta(choice=self.choice, index=self.index, text=part.text, logprobs=logprobs)
             case Thinking():
-                yield from self.reopen(part, Thinking(redacted=part.redacted, origin=part.origin))
-                yield from self.read_thought(part)
+                yield from self.continue_part(part, Thinking(redacted=part.redacted, origin=part.origin))
+                yield from self.emit_thinking(part)
             case ToolCall():
-                yield from self.read_call(part)
+                yield from self.emit_tool_call(part)
             case _:
-                yield from self.start(part)
+                yield from self.start_part(part)
                 yield PartEnded(choice=self.choice, index=self.index)
 
-    def reopen(self, part: Text | Thinking, empty: Text | Thinking) -> Iterator[Event]:
+    def continue_part(self, part: Text | Thinking, empty: Text | Thinking) -> Iterator[Event]:
         """Text goes on in the open text, a thought in the open thought; a signature that came alone is not of the thought before."""
-        if type(self.open) is type(part) and not (isinstance(part, Thinking) and not part.text and part.origin == ORIGIN):
+        if type(self.open_part) is type(part) and not (isinstance(part, Thinking) and not part.text and part.origin == FORMAT):
             return
-        yield from self.start(empty)
-        self.open = empty
+        yield from self.start_part(empty)
+        self.open_part = empty
         if isinstance(part, Text):
             self.texts.append([])
 
-    def read_thought(self, part: Thinking) -> Iterator[Event]:
+    def emit_thinking(self, part: Thinking) -> Iterator[Event]:
         if part.text:
             yield PartDelta(choice=self.choice, index=self.index, text=part.text)
         if part.signature:
             yield PartSigned(choice=self.choice, index=self.index, signature=part.signature)
         if part.signature or part.redacted is not None:
-            yield from self.close()
+            yield from self.close_part()
 
-    def read_call(self, call: ToolCall) -> Iterator[Event]:
+    def emit_tool_call(self, call: ToolCall) -> Iterator[Event]:
         self.has_calls = True
-        call_id = fresh_call_id(call.id, self.call_ids)
-        yield from self.start(msgspec.structs.replace(call, id=call_id, arguments="", signature=None))
+        call_id = unique_call_id(call.id, self.call_ids)
+        yield from self.start_part(msgspec.structs.replace(call, id=call_id, arguments="", signature=None))
         if call.signature:
             yield PartSigned(choice=self.choice, index=self.index, signature=call.signature)
         if call.arguments:
             yield PartDelta(choice=self.choice, index=self.index, text=call.arguments)
         yield PartEnded(choice=self.choice, index=self.index)
 
-    def start(self, part: Part) -> Iterator[Event]:
-        yield from self.close()
+    def start_part(self, part: Part) -> Iterator[Event]:
+        yield from self.close_part()
         self.index += 1
         yield PartStarted(choice=self.choice, index=self.index, part=part)
 
-    def close(self) -> Iterator[Event]:
-        yield from self.flush_partial()
-        if self.open is not None:
-            if isinstance(self.open, Text):
-                yield from self.cite()
-            self.open = None
+    def close_part(self) -> Iterator[Event]:
+        yield from self.flush_partial_call()
+        if self.open_part is not None:
+            if isinstance(self.open_part, Text):
+                yield from self.emit_citations()
+            self.open_part = None
             yield PartEnded(choice=self.choice, index=self.index)
 
-    def cite(self) -> Iterator[Event]:
+    def emit_citations(self) -> Iterator[Event]:
         """The sources known when a text ends: Google names them with the last words of an answer."""
-        if note := self.notes.get("groundingMetadata"):
-            for citation in read_citations(note.value, ["".join(pieces) for pieces in self.texts])[-1]:
+        if note := self.metadata.get("groundingMetadata"):
+            for citation in parse_citations(note.value, ["".join(pieces) for pieces in self.texts])[-1]:
                 yield PartCited(choice=self.choice, index=self.index, citation=citation)
 
-    def end(self, blocked: bool) -> Iterator[Event]:
-        for note in self.notes.values():
-            yield from self.start(note)
+    def finish(self, blocked: bool) -> Iterator[Event]:
+        for note in self.metadata.values():
+            yield from self.start_part(note)
             yield PartEnded(choice=self.choice, index=self.index)
-        finish = "content_filter" if blocked else read_finish(self.reason, self.has_calls, self.index >= 0)
-        yield Finished(choice=self.choice, finish=finish)
+        finish = "content_filter" if blocked else parse_finish_reason(self.finish_reason, self.has_calls, self.index >= 0)
+        yield Finished(choice=self.choice, finish_reason=finish)

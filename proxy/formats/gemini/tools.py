@@ -5,18 +5,18 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.custom_tools import tool_as_function
-from proxy.formats.gemini.parts import ORIGIN, Wire
-from proxy.formats.gemini.schema import json_schema
-from proxy.formats.neutral import Inexpressible, Request, ServerTool, Tool, ToolChoice
+from proxy.formats.custom_tools import as_function_tool
+from proxy.formats.gemini.parts import FORMAT, WireStruct
+from proxy.formats.gemini.schema import to_json_schema
+from proxy.formats.neutral import Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
 
-DECLARATIONS = "functionDeclarations"
-NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
-NO_PARAMETERS = {"type": "object", "properties": {}}
-NOT_A_TOOL = "cachedContent"
+FUNCTION_DECLARATIONS = "functionDeclarations"
+VALID_FUNCTION_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
+EMPTY_OBJECT_SCHEMA = {"type": "object", "properties": {}}
+CACHED_CONTENT = "cachedContent"
 
 
-class Declaration(Wire):
+class FunctionDeclaration(WireStruct):
     name: str
     description: str | None = None
     parameters: dict[str, Any] | None = None
@@ -26,45 +26,45 @@ class Declaration(Wire):
     behavior: Any = None
 
 
-class FunctionCalling(Wire):
+class FunctionCallingConfig(WireStruct):
     mode: str | None = None
     allowed_function_names: list[str] | None = None
 
 
-class ToolConfig(Wire):
-    function_calling_config: FunctionCalling | None = None
+class ToolConfig(WireStruct):
+    function_calling_config: FunctionCallingConfig | None = None
 
 
-def read_tools(tools: list[dict[str, Any]] | dict[str, Any] | None) -> tuple[list[Tool | ServerTool], dict[str, Any]]:
+def parse_tools(tools: list[dict[str, Any]] | dict[str, Any] | None) -> tuple[list[Tool | ServerTool], dict[str, Any]]:
     """The tools, and what Google says of functions that no other format does."""
     read: list[Tool | ServerTool] = []
     extras: dict[str, Any] = {}
     for tool in [tools] if isinstance(tools, dict) else tools or ():
         for what, value in tool.items():
-            if what == DECLARATIONS:
-                declarations = msgspec.convert(value or [], list[Declaration])
-                read += [read_declaration(declaration) for declaration in declarations]
-                extras |= {name: more for declaration in declarations for name, more in declaration_extras(declaration)}
+            if what == FUNCTION_DECLARATIONS:
+                declarations = msgspec.convert(value or [], list[FunctionDeclaration])
+                read += [parse_declaration(declaration) for declaration in declarations]
+                extras |= {name: more for declaration in declarations for name, more in unmapped_declaration_fields(declaration)}
             elif value is not None:
-                read.append(ServerTool(origin=ORIGIN, what=what, value={what: value}))
+                read.append(ServerTool(origin=FORMAT, kind=what, value={what: value}))
     return read, extras
 
 
-def read_declaration(declaration: Declaration) -> Tool:
-    schema = declaration.parameters_json_schema or json_schema(declaration.parameters) or NO_PARAMETERS
+def parse_declaration(declaration: FunctionDeclaration) -> Tool:
+    schema = declaration.parameters_json_schema or to_json_schema(declaration.parameters) or EMPTY_OBJECT_SCHEMA
     return Tool(name=declaration.name, description=declaration.description or "", schema=schema)
 
 
-def declaration_extras(declaration: Declaration) -> list[tuple[str, Any]]:
+def unmapped_declaration_fields(declaration: FunctionDeclaration) -> list[tuple[str, Any]]:
     more = {
         "response": declaration.response,
         "responseJsonSchema": declaration.response_json_schema,
         "behavior": declaration.behavior,
     }
-    return [(f"{DECLARATIONS}.{name}", value) for name, value in more.items() if value]
+    return [(f"{FUNCTION_DECLARATIONS}.{name}", value) for name, value in more.items() if value]
 
 
-def read_choice(config: ToolConfig | None) -> ToolChoice | None:
+def parse_tool_choice(config: ToolConfig | None) -> ToolChoice | None:
     calling = config.function_calling_config if config else None
     if calling is None:
         return None
@@ -80,7 +80,7 @@ def read_choice(config: ToolConfig | None) -> ToolChoice | None:
             return None
 
 
-def allowed(tools: list[Tool | ServerTool], choice: ToolChoice | None) -> tuple[list[Tool | ServerTool], ToolChoice | None]:
+def apply_tool_choice(tools: list[Tool | ServerTool], choice: ToolChoice | None) -> tuple[list[Tool | ServerTool], ToolChoice | None]:
     """A free choice among some of the functions means the same as declaring no others, and so it is said."""
     if choice is None or choice.mode != "auto" or not choice.names:
         return tools, choice
@@ -89,32 +89,32 @@ def allowed(tools: list[Tool | ServerTool], choice: ToolChoice | None) -> tuple[
 
 def render_tools(request: Request) -> dict[str, Any]:
     functions = [render_declaration(tool) for tool in request.tools if isinstance(tool, Tool)]
-    servers = [render_server_tool(tool) for tool in request.tools if isinstance(tool, ServerTool) and tool.what != NOT_A_TOOL]
-    tools = [{DECLARATIONS: functions}] if functions else []
+    servers = [render_server_tool(tool) for tool in request.tools if isinstance(tool, ServerTool) and tool.kind != CACHED_CONTENT]
+    tools = [{FUNCTION_DECLARATIONS: functions}] if functions else []
     body: dict[str, Any] = {"tools": [*tools, *servers]} if tools or servers else {}
     if functions and request.tool_choice is not None:
-        body["toolConfig"] = {"functionCallingConfig": render_choice(request.tool_choice)}
+        body["toolConfig"] = {"functionCallingConfig": render_tool_choice(request.tool_choice)}
     return body
 
 
 def render_declaration(tool: Tool) -> dict[str, Any]:
     """JSON Schema goes as it is. A name cannot be bent to Google's rules: the client would not know the call that comes back."""
-    tool = tool_as_function(tool)
-    if not NAME.fullmatch(tool.name):
-        raise Inexpressible(
+    tool = as_function_tool(tool)
+    if not VALID_FUNCTION_NAME.fullmatch(tool.name):
+        raise UnsupportedFeature(
             f"Gemini does not take {tool.name} as a function's name: a letter or _ comes first, then letters, digits and _.:-", "tools"
         )
-    schema = {"parametersJsonSchema": tool.schema} if tool.schema and tool.schema != NO_PARAMETERS else {}
+    schema = {"parametersJsonSchema": tool.schema} if tool.schema and tool.schema != EMPTY_OBJECT_SCHEMA else {}
     return {"name": tool.name, "description": tool.description} | schema
 
 
 def render_server_tool(tool: ServerTool) -> Any:
-    if tool.origin != ORIGIN:
-        raise Inexpressible(f"Gemini has no tool like {tool.what}.", "tools")
+    if tool.origin != FORMAT:
+        raise UnsupportedFeature(f"Gemini has no tool like {tool.kind}.", "tools")
     return tool.value
 
 
-def render_choice(choice: ToolChoice) -> dict[str, Any]:
+def render_tool_choice(choice: ToolChoice) -> dict[str, Any]:
     """Names may stand beside ANY and VALIDATED only (ai.google.dev/api/caching#FunctionCallingConfig)."""
     match choice.mode:
         case "required":

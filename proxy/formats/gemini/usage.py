@@ -4,10 +4,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.formats.gemini.grounding import Grounded
+from proxy.formats.gemini.grounding import GroundingUsage
 from proxy.formats.neutral import Usage
-from proxy.formats.server_tools import objects, stated_modalities, tier_of
-from proxy.formats.tokens import count_of
+from proxy.formats.server_tools import dict_items, normalize_tier, reported_modalities
+from proxy.formats.tokens import as_count
 
 MAX_TOKENS = 2**31 - 1
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"
@@ -18,46 +18,48 @@ MODALITIES = ("audio", "image", "video")
 COUNTS = (PROMPT, CACHED, TOOL_PROMPT, OUTPUT, THOUGHTS)
 
 
-def counts_in(metadata: Any) -> dict[str, int]:
+def parse_counts(metadata: Any) -> dict[str, int]:
     """Return the counts that stand in metadata: protocol buffers leave those out that are zero."""
     if not isinstance(metadata, dict):
         return {}
     given = {name: metadata[name] for name in COUNTS if metadata.get(name) is not None}
-    return {name: MISTYPED if (count := count_of(value)) is None else count for name, value in given.items()}
+    return {name: MISTYPED if (count := as_count(value)) is None else count for name, value in given.items()}
 
 
-def merged(before: dict[str, int], metadata: Any) -> dict[str, int]:
+def merge_counts(before: dict[str, int], metadata: Any) -> dict[str, int]:
     """A stream's counts are totals so far, and the last ones count. What a chunk leaves out of them stands, but for what was
     generated where it states a new total: Gemini starts over after a tool of its own."""
-    counts = counts_in(metadata)
+    counts = parse_counts(metadata)
     if isinstance(metadata, dict) and TOTAL in metadata:
         before = {name: count for name, count in before.items() if name in (PROMPT, CACHED)}
     return before | counts
 
 
-def with_services(usage: Usage | None, metadata: Any, grounded: Grounded) -> Usage | None:
+def with_billable_extras(usage: Usage | None, metadata: Any, grounding_usage: GroundingUsage) -> Usage | None:
     """What an answer is billed for beside its tokens of text."""
-    return usage and replace(usage, service_tier=tier_in(metadata), tool_calls=grounded.calls | modalities_in(metadata))
+    return usage and replace(
+        usage, service_tier=parse_service_tier(metadata), billable_extras=grounding_usage.billable_extras | parse_modalities(metadata)
+    )
 
 
-def modalities_in(metadata: Any) -> dict[str, int]:
+def parse_modalities(metadata: Any) -> dict[str, int]:
     """Tokens of sound, pictures and films, which the details tell apart from text. Those of the prompt count what was read from a
     cache as well, and not what Google's tools have found."""
     prompt, cached, found, made = (
         tokens_by_modality(metadata, f"{name}TokensDetails") for name in ("prompt", "cache", "toolUsePrompt", "candidates")
     )
     heard = {name: max(prompt.get(name, 0) - cached.get(name, 0), 0) + found.get(name, 0) for name in MODALITIES}
-    return stated_modalities("input", **heard) | stated_modalities("cached", **cached) | stated_modalities("output", **made)
+    return reported_modalities("input", **heard) | reported_modalities("cached", **cached) | reported_modalities("output", **made)
 
 
 def tokens_by_modality(metadata: Any, name: str) -> dict[str, int]:
-    details = objects(metadata.get(name)) if isinstance(metadata, dict) else []
-    counts = {str(detail.get("modality")).lower(): count_of(detail.get("tokenCount")) for detail in details}
+    details = dict_items(metadata.get(name)) if isinstance(metadata, dict) else []
+    counts = {str(detail.get("modality")).lower(): as_count(detail.get("tokenCount")) for detail in details}
     return {modality: count for modality in MODALITIES if (count := counts.get(modality)) and 0 < count <= MAX_TOKENS}
 
 
-def tier_in(metadata: Any) -> str:
-    return tier_of(metadata.get("serviceTier")) if isinstance(metadata, dict) else ""
+def parse_service_tier(metadata: Any) -> str:
+    return normalize_tier(metadata.get("serviceTier")) if isinstance(metadata, dict) else ""
 
 
 def shown_usage(counts: dict[str, int], metadata: Any, blocked: bool) -> Usage | None:
@@ -67,10 +69,10 @@ def shown_usage(counts: dict[str, int], metadata: Any, blocked: bool) -> Usage |
     """
     if not counts and blocked and isinstance(metadata, dict):
         return Usage()
-    return neutral_usage(counts)
+    return usage_from_counts(counts)
 
 
-def neutral_usage(counts: dict[str, int]) -> Usage | None:
+def usage_from_counts(counts: dict[str, int]) -> Usage | None:
     """Disjoint buckets: Google counts cached tokens inside the prompt, those of its tools' results outside it, and thoughts
     outside the output. None for counts that are absent, mistyped or absurd."""
     if not counts or not all(0 <= count <= MAX_TOKENS for count in counts.values()):

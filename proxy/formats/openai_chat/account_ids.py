@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 
 from proxy.formats.account_ids import CollectingReader, Vocabulary
-from proxy.formats.body import UNREADABLE, decode_repaired
-from proxy.formats.sse import data_of
+from proxy.formats.body import DECODE_ERRORS, decode_lenient
+from proxy.formats.sse import event_data
 
 OPENAI_KINDS = {
     "fileid": "file",
@@ -22,7 +22,7 @@ OPENAI_KINDS = {
     # docs.x.ai/docs/guides/using-collections
     "collectionids": "collection",
 }
-"""Fields of both of OpenAI's formats, in the types of the SDK `openai`. A `connector_id` is not among them:
+"""Fields of both of OpenAI's formats, in the types of the SDK `is_openai_model`. A `connector_id` is not among them:
 it names a service that everybody may use with a token of its own."""
 OPENAI_FREE = frozenset({"parameters", "schema", "jsonschema", "inputschema", "outputschema", "arguments"})
 OWN_SKILLS = "openai-"
@@ -74,8 +74,8 @@ class ChatIdReader(CollectingReader):
         if b'"audio"' not in body:
             return
         try:
-            answer = decode_repaired(decode_answer, body)
-        except UNREADABLE:
+            answer = decode_lenient(decode_answer, body)
+        except DECODE_ERRORS:
             return
         for position, choice in enumerate(answer.choices or ()):
             said = choice.message or choice.delta
@@ -88,4 +88,4 @@ class ChatIdReader(CollectingReader):
 
     def read_event(self, event: bytes) -> None:
         if b'"audio"' in event:
-            self.read_answer(data_of(event))
+            self.read_answer(event_data(event))

@@ -6,26 +6,26 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from proxy.formats.body import decode, encode
-from proxy.formats.codec import Quirks, Rendered, fitted, has_cache_marks
+from proxy.formats.body import decode_body, encode
+from proxy.formats.codec import Quirks, RenderedRequest, adapt_to_quirks, has_cache_control
 from proxy.formats.neutral import (
-    Inexpressible,
     Reasoning,
     Request,
     ResponseFormat,
     Text,
+    UnsupportedFeature,
 )
-from proxy.formats.openai_chat.history import WireMessage, Writer, read_conversation
-from proxy.formats.openai_chat.message import text_of
-from proxy.formats.openai_chat.models import PLAIN_MODEL, REASONING_MODEL, STOPLESS_MODEL, limit_field
-from proxy.formats.openai_chat.relay import MAX_CHOICES, ModelName, TokenLimit
-from proxy.formats.openai_chat.tools import ToolWriter, is_openai, read_choice, read_tools
+from proxy.formats.openai_chat.history import MessageRenderer, WireMessage, parse_conversation
+from proxy.formats.openai_chat.message import as_str
+from proxy.formats.openai_chat.models import NO_STOP_MODEL, NON_REASONING_MODEL, REASONING_MODEL, max_tokens_field
+from proxy.formats.openai_chat.relay import MAX_N, ModelName, TokenLimit
+from proxy.formats.openai_chat.tools import ToolRenderer, is_openai_model, parse_tool_choice, parse_tools
 
-READS_CACHE_MARKS = re.compile(r"claude")
+CACHE_CONTROL_MODEL = re.compile(r"claude")
 """Routers to Anthropic's models read its marks; OpenAI, Groq and others refuse what they do not know in a message."""
-MAX_STOPS = 4
-NAME = re.compile(r"[^a-zA-Z0-9_-]")
-EFFORTS = {"none": "none", "minimal": "minimal", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
+MAX_STOP_SEQUENCES = 4
+INVALID_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
+EFFORT_ALIASES = {"none": "none", "minimal": "minimal", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
 LOW_BUDGET, MEDIUM_BUDGET = 1024, 8192
 
 
@@ -40,7 +40,7 @@ class WireRequest(msgspec.Struct):
     messages: Annotated[list[WireMessage], Meta(min_length=1)]
     stream: bool | None = None
     stream_options: StreamOptions | None = None
-    n: Annotated[int, Meta(ge=1, le=MAX_CHOICES)] | None = None
+    n: Annotated[int, Meta(ge=1, le=MAX_N)] | None = None
     max_tokens: TokenLimit | None = None
     max_completion_tokens: TokenLimit | None = None
     tools: list[dict[str, Any]] | None = None
@@ -72,9 +72,9 @@ decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
     """Raises BadRequest. Model and stream stand in this format's body."""
-    wire, extras = decode(read_fields, body)
-    system, messages = read_conversation(wire.messages)
-    response_format = read_response_format(wire.response_format)
+    wire, extras = decode_body(parse_fields, body)
+    system, messages = parse_conversation(wire.messages)
+    response_format = parse_response_format(wire.response_format)
     if wire.response_format and response_format is None and wire.response_format.get("type") != "text":
         extras["response_format"] = wire.response_format
     if any(message.name and message.role not in ("tool", "function") for message in wire.messages):
@@ -84,8 +84,8 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
         model=wire.model,
         messages=messages,
         system=system,
-        tools=read_tools(wire.tools or [], wire.functions or [], choice),
-        tool_choice=read_choice(choice),
+        tools=parse_tools(wire.tools or [], wire.functions or [], choice),
+        tool_choice=parse_tool_choice(choice),
         parallel_tool_calls=wire.parallel_tool_calls,
         max_tokens=wire.max_completion_tokens or wire.max_tokens,
         temperature=wire.temperature,
@@ -95,32 +95,32 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
         seed=wire.seed,
         presence_penalty=wire.presence_penalty,
         frequency_penalty=wire.frequency_penalty,
-        choices=wire.n or 1,
+        n=wire.n or 1,
         response_format=response_format,
-        reasoning=read_reasoning(wire),
+        reasoning=parse_reasoning(wire),
         logprobs=(wire.top_logprobs or 0) if wire.logprobs else None,
         user=wire.user,
         stream=bool(wire.stream),
         wants_usage=not wire.stream or bool(wire.stream_options and wire.stream_options.include_usage),
-        extras=extras,
+        unmapped_settings=extras,
     )
 
 
-def read_fields(body: bytes) -> tuple[WireRequest, dict[str, Any]]:
+def parse_fields(body: bytes) -> tuple[WireRequest, dict[str, Any]]:
     """The known fields, checked, and the others as they are."""
     fields = decode_object(body)
     extras = {name: value for name, value in fields.items() if name not in WireRequest.__struct_fields__ and value is not None}
     return msgspec.convert(fields, WireRequest), extras
 
 
-def read_response_format(wire: dict[str, Any] | None) -> ResponseFormat | None:
+def parse_response_format(wire: dict[str, Any] | None) -> ResponseFormat | None:
     match wire:
         case {"type": "json_schema", "json_schema": {"schema": dict(schema), **rest}}:
             strict = rest.get("strict")
             return ResponseFormat(
                 schema=schema,
-                name=text_of(rest.get("name")) or "answer",
-                description=text_of(rest.get("description")) or None,
+                name=as_str(rest.get("name")) or "answer",
+                description=as_str(rest.get("description")) or None,
                 strict=strict if isinstance(strict, bool) else None,
             )
         case {"type": "json_object", "schema": dict(schema)}:
@@ -131,7 +131,7 @@ def read_response_format(wire: dict[str, Any] | None) -> ResponseFormat | None:
             return None
 
 
-def read_reasoning(wire: WireRequest) -> Reasoning | None:
+def parse_reasoning(wire: WireRequest) -> Reasoning | None:
     """OpenAI's effort; OpenRouter's `reasoning`; the `thinking` of DeepSeek, Z.AI and others, after Anthropic's."""
     match wire.reasoning or wire.thinking:
         case {"enabled": False} | {"type": "disabled"}:
@@ -149,120 +149,123 @@ def read_reasoning(wire: WireRequest) -> Reasoning | None:
 # Writing ------------------------------------------------------------------------------------------------------------------
 
 
-def render_request(request: Request, quirks: Quirks) -> Rendered:
+def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     """Raises Inexpressible for content and tools that this format has no words for."""
-    request = fitted(request, quirks)
-    settings = Settings(request, quirks)
-    rejected = settings.rejected
-    cached = bool(READS_CACHE_MARKS.search(request.model)) and "cache" not in rejected
-    custom = is_openai(request.model) and "custom_tools" not in rejected
-    writer = Writer(custom=custom, cached=cached, call_id_length=quirks.call_id_length)
-    messages = writer.write((*request.system, *told_schema(request.response_format, quirks)), request.messages)
+    request = adapt_to_quirks(request, quirks)
+    settings = BodyBuilder(request, quirks)
+    rejected = settings.unsupported
+    cached = bool(CACHE_CONTROL_MODEL.search(request.model)) and "cache" not in rejected
+    custom = is_openai_model(request.model) and "custom_tools" not in rejected
+    writer = MessageRenderer(supports_custom_tools=custom, supports_cache_control=cached, call_id_length=quirks.tool_call_id_length)
+    messages = writer.render((*request.system, *schema_instruction(request.response_format, quirks)), request.messages)
     if not messages:
-        raise Inexpressible("The conversation holds nothing that this model could read.", "messages")
+        raise UnsupportedFeature("The conversation holds nothing that this model could read.", "messages")
     settings.body |= {"model": request.model, "messages": messages}
     if request.stream:
         settings.body["stream"] = True
         if "wants_usage" not in rejected:
             settings.body["stream_options"] = {"include_usage": True}
-    settings.put_limits()
-    settings.put_sampling()
-    settings.put_tools(custom=custom, cached=cached)
-    settings.put_format()
-    if has_cache_marks(request) and not cached:
+    settings.render_limits()
+    settings.render_sampling()
+    settings.render_tools(custom=custom, cached=cached)
+    settings.render_response_format()
+    if has_cache_control(request) and not cached:
         settings.dropped.append("cache")
-    return Rendered(settings.body, [*settings.dropped, *request.extras])
+    return RenderedRequest(settings.body, [*settings.dropped, *request.unmapped_settings])
 
 
-def told_schema(wanted: ResponseFormat | None, quirks: Quirks) -> list[Text]:
+def schema_instruction(response_format: ResponseFormat | None, quirks: Quirks) -> list[Text]:
     """Where the server only knows JSON of any kind, the schema is asked for in words."""
-    if quirks.schemas or wanted is None:
+    if quirks.supports_json_schema or response_format is None:
         return []
-    schema = f" It must match this JSON Schema: {encode(wanted.schema).decode()}" if wanted.schema else ""
+    schema = f" It must match this JSON Schema: {encode(response_format.schema).decode()}" if response_format.schema else ""
     return [Text(text=f"Answer with one JSON object and nothing else.{schema}")]
 
 
-class Settings:
+class BodyBuilder:
     """A body in the making. What the server or the model does not take is dropped by name."""
 
     def __init__(self, request: Request, quirks: Quirks) -> None:
-        self.request, self.quirks, self.rejected = request, quirks, quirks.rejected(request.model)
+        self.request, self.quirks, self.unsupported = request, quirks, quirks.unsupported_for(request.model)
         self.body: dict[str, Any] = {}
         self.dropped: list[str] = []
-        self.reasons = bool(REASONING_MODEL.match(request.model))
+        self.is_reasoning_model = bool(REASONING_MODEL.match(request.model))
 
-    def put(self, name: str, value: Any, field: str = "", *, refused: bool = False) -> None:
+    def set_field(self, name: str, value: Any, field: str = "", *, unsupported: bool = False) -> None:
         """`name` is the neutral one, `field` the one on the wire where that is another."""
         if value is None:
             return
-        if refused or name in self.rejected:
+        if unsupported or name in self.unsupported:
             self.dropped.append(name)
         else:
-            self.body[field or self.quirks.renamed.get(name, name)] = value
+            self.body[field or self.quirks.renamed_settings.get(name, name)] = value
 
-    def put_limits(self) -> None:
+    def render_limits(self) -> None:
         request = self.request
-        self.put("max_tokens", request.max_tokens, limit_field(request.model, self.quirks))
-        if len(request.stop) > MAX_STOPS:
+        self.set_field("max_tokens", request.max_tokens, max_tokens_field(request.model, self.quirks))
+        if len(request.stop) > MAX_STOP_SEQUENCES:
             self.dropped.append("stop")
-        self.put("stop", list(request.stop[:MAX_STOPS]) or None, refused=bool(STOPLESS_MODEL.match(request.model)))
-        self.put("choices", request.choices if request.choices > 1 else None, "n")
+        self.set_field("stop", list(request.stop[:MAX_STOP_SEQUENCES]) or None, unsupported=bool(NO_STOP_MODEL.match(request.model)))
+        self.set_field("n", request.n if request.n > 1 else None)
 
-    def put_sampling(self) -> None:
+    def render_sampling(self) -> None:
         """Reasoning models of OpenAI refuse these (platform.openai.com/docs/guides/reasoning), unless they are told not to reason."""
         request = self.request
-        effort = self.effort()
-        thinks = self.reasons and effort != "none"
-        self.put("reasoning", effort, "reasoning_effort", refused=bool(PLAIN_MODEL.match(request.model)))
-        self.put("temperature", request.temperature, refused=thinks and request.temperature != 1)
-        self.put("top_p", request.top_p, refused=thinks and request.top_p != 1)
-        self.put("top_k", request.top_k, refused="top_k" not in self.quirks.extended)
-        self.put("seed", request.seed)
-        self.put("presence_penalty", request.presence_penalty, refused=self.reasons)
-        self.put("frequency_penalty", request.frequency_penalty, refused=self.reasons)
-        self.put("logprobs", None if request.logprobs is None else True, refused=thinks)
+        effort = self.render_effort()
+        thinks = self.is_reasoning_model and effort != "none"
+        self.set_field("reasoning", effort, "reasoning_effort", unsupported=bool(NON_REASONING_MODEL.match(request.model)))
+        self.set_field("temperature", request.temperature, unsupported=thinks and request.temperature != 1)
+        self.set_field("top_p", request.top_p, unsupported=thinks and request.top_p != 1)
+        self.set_field("top_k", request.top_k, unsupported="top_k" not in self.quirks.extra_settings)
+        self.set_field("seed", request.seed)
+        self.set_field("presence_penalty", request.presence_penalty, unsupported=self.is_reasoning_model)
+        self.set_field("frequency_penalty", request.frequency_penalty, unsupported=self.is_reasoning_model)
+        self.set_field("logprobs", None if request.logprobs is None else True, unsupported=thinks)
         if "logprobs" in self.body and request.logprobs:
             self.body["top_logprobs"] = request.logprobs
-        self.put("user", request.user)
+        self.set_field("user", request.user)
 
-    def effort(self) -> str | None:
+    def render_effort(self) -> str | None:
         reasoning = self.request.reasoning
         if reasoning is None:
             return None
-        effort = effort_at(self.request.model, reasoning.effort or effort_for(reasoning.budget))
-        return self.quirks.efforts.get(effort, effort)
+        effort = nearest_effort(self.request.model, reasoning.effort or effort_from_budget(reasoning.budget))
+        return self.quirks.effort_aliases.get(effort, effort)
 
-    def put_tools(self, *, custom: bool, cached: bool) -> None:
+    def render_tools(self, *, custom: bool, cached: bool) -> None:
         request = self.request
         if not request.tools:
             return
-        writer = ToolWriter(request.model, custom=custom, cached=cached)
-        for name, value in writer.write(request.tools, request.tool_choice).items():
-            self.put(name, value)
-        self.put("parallel_tool_calls", request.parallel_tool_calls)
+        writer = ToolRenderer(request.model, supports_custom_tools=custom, supports_cache_control=cached)
+        for name, value in writer.render(request.tools, request.tool_choice).items():
+            self.set_field(name, value)
+        self.set_field("parallel_tool_calls", request.parallel_tool_calls)
 
-    def put_format(self) -> None:
+    def render_response_format(self) -> None:
         wanted = self.request.response_format
         if wanted is None:
             return
-        if not self.quirks.schemas:
-            self.put("response_format", {"type": "json_object"})
+        if not self.quirks.supports_json_schema:
+            self.set_field("response_format", {"type": "json_object"})
             if wanted.schema is not None:
                 self.dropped.append("response_format")
             return
         if wanted.schema is None and "json" in repr(self.body["messages"]).lower():
-            self.put("response_format", {"type": "json_object"})
+            self.set_field("response_format", {"type": "json_object"})
             return
         # OpenAI refuses json_object where no message says the word JSON; any object by a schema is the same.
-        schema: dict[str, Any] = {"name": NAME.sub("_", wanted.name)[:64] or "answer", "schema": wanted.schema or {"type": "object"}}
+        schema: dict[str, Any] = {
+            "name": INVALID_NAME_CHARACTER.sub("_", wanted.name)[:64] or "answer",
+            "schema": wanted.schema or {"type": "object"},
+        }
         if wanted.description:
             schema["description"] = wanted.description
         if wanted.strict:
             schema["strict"] = True
-        self.put("response_format", {"type": "json_schema", "json_schema": schema})
+        self.set_field("response_format", {"type": "json_schema", "json_schema": schema})
 
 
-def effort_for(budget: int | None) -> str:
+def effort_from_budget(budget: int | None) -> str:
     if budget is None or budget < 0:
         return "medium"
     if budget == 0:
@@ -270,12 +273,12 @@ def effort_for(budget: int | None) -> str:
     return "low" if budget <= LOW_BUDGET else "medium" if budget <= MEDIUM_BUDGET else "high"
 
 
-def effort_at(model: str, effort: str) -> str:
+def nearest_effort(model: str, effort: str) -> str:
     """The nearest effort that a model knows: the older ones of OpenAI cannot stop reasoning, the newer have no `minimal`
     (platform.openai.com/docs/guides/latest-model)."""
     if re.match(r"gpt-5\.[2-9]", model):
         return {"minimal": "low", "max": "xhigh"}.get(effort, effort)
-    effort = EFFORTS.get(effort, effort)
+    effort = EFFORT_ALIASES.get(effort, effort)
     if re.match(r"gpt-5\.1", model):
         return "low" if effort == "minimal" else effort
     if re.match(r"gpt-5", model):

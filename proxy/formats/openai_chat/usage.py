@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.body import UNREADABLE
+from proxy.formats.body import DECODE_ERRORS
 from proxy.formats.neutral import Usage
-from proxy.formats.server_tools import stated_calls, stated_modalities, tier_of
-from proxy.formats.tokens import count_of, detail_in, input_and_output
+from proxy.formats.server_tools import normalize_tier, reported_calls, reported_modalities
+from proxy.formats.tokens import as_count, detail_count, input_and_output
 
 MAX_TOKENS = 2**31 - 1
 
@@ -33,18 +33,18 @@ class WireUsage(msgspec.Struct):
 decode_usage = msgspec.json.Decoder(WireUsage).decode
 
 
-def neutral_usage(wire: WireUsage, service_tier: Any = None) -> Usage | None:
+def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
     """Disjoint buckets: OpenAI counts cached tokens inside the prompt. None for counts that are absent, mistyped or absurd. The tier
     stands in the answer beside its usage."""
     counts = input_and_output(wire.prompt_tokens, wire.completion_tokens, wire.total_tokens)
     if counts is None:
         return None
-    (prompt, output), reasoning, details = counts, reasoning_of(wire), wire.prompt_tokens_details
-    cached = detail_in(details, "cached_tokens") or count_of(wire.prompt_cache_hit_tokens) or 0
-    written = detail_in(details, "cache_write_tokens")
+    (prompt, output), reasoning, details = counts, reasoning_tokens(wire), wire.prompt_tokens_details
+    cached = detail_count(details, "cached_tokens") or as_count(wire.prompt_cache_hit_tokens) or 0
+    written = detail_count(details, "cache_write_tokens")
     if not all(0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, reasoning)):
         return None
-    if reasoning > output and count_of(wire.total_tokens) != prompt + output:
+    if reasoning > output and as_count(wire.total_tokens) != prompt + output:
         # xAI leaves reasoning out of the completion and bills it all the same (docs.x.ai, "Reasoning": usage).
         output += reasoning
     cached = min(cached, prompt)
@@ -56,40 +56,40 @@ def neutral_usage(wire: WireUsage, service_tier: Any = None) -> Usage | None:
         cache_write_5m=written,
         output=output,
         reasoning=min(reasoning, output),
-        service_tier=tier_of(service_tier),
-        tool_calls=extras(wire),
+        service_tier=normalize_tier(service_tier),
+        billable_extras=billable_extras(wire),
     )
 
 
-def extras(wire: WireUsage) -> dict[str, int]:
+def billable_extras(wire: WireUsage) -> dict[str, int]:
     """Searches, and tokens of sound inside the prompt and the completion."""
-    heard = detail_in(wire.prompt_tokens_details, "audio_tokens")
-    spoken = detail_in(wire.completion_tokens_details, "audio_tokens")
-    searches = stated_calls(web_search=detail_in(wire.server_tool_use, "web_search_requests") or wire.num_search_queries)
-    return searches | stated_modalities("input", audio=heard) | stated_modalities("output", audio=spoken)
+    heard = detail_count(wire.prompt_tokens_details, "audio_tokens")
+    spoken = detail_count(wire.completion_tokens_details, "audio_tokens")
+    searches = reported_calls(web_search=detail_count(wire.server_tool_use, "web_search_requests") or wire.num_search_queries)
+    return searches | reported_modalities("input", audio=heard) | reported_modalities("output", audio=spoken)
 
 
-def reasoning_of(wire: WireUsage) -> int:
-    return detail_in(wire.completion_tokens_details, "reasoning_tokens") or count_of(wire.reasoning_tokens) or 0
+def reasoning_tokens(wire: WireUsage) -> int:
+    return detail_count(wire.completion_tokens_details, "reasoning_tokens") or as_count(wire.reasoning_tokens) or 0
 
 
-def usage_in(raw: msgspec.Raw, service_tier: Any = None) -> Usage | None:
+def parse_raw_usage(raw: msgspec.Raw, service_tier: Any = None) -> Usage | None:
     """The same from JSON as it came."""
     try:
-        return neutral_usage(decode_usage(raw), service_tier)
-    except UNREADABLE:
+        return usage_from_wire(decode_usage(raw), service_tier)
+    except DECODE_ERRORS:
         return None
 
 
-def read_usage(value: Any, service_tier: Any = None) -> Usage | None:
+def parse_usage(value: Any, service_tier: Any = None) -> Usage | None:
     """The same from JSON that may be anything."""
     try:
-        return neutral_usage(msgspec.convert(value, WireUsage), service_tier)
+        return usage_from_wire(msgspec.convert(value, WireUsage), service_tier)
     except msgspec.ValidationError:
         return None
 
 
-def wire_usage(usage: Usage) -> dict[str, Any]:
+def render_usage(usage: Usage) -> dict[str, Any]:
     """OpenAI's nesting; tokens written to a cache under OpenRouter's name, since OpenAI has none."""
     prompt_details = {"cached_tokens": usage.cache_read}
     if written := usage.cache_write_5m + usage.cache_write_1h:

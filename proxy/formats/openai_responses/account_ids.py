@@ -22,9 +22,9 @@ from proxy.formats.account_ids import (
     id_of,
     references_in,
 )
-from proxy.formats.body import UNREADABLE, decode_repaired
+from proxy.formats.body import DECODE_ERRORS, decode_lenient
 from proxy.formats.openai_chat.account_ids import OPENAI_FREE, OPENAI_KINDS, counts
-from proxy.formats.sse import data_of
+from proxy.formats.sse import event_data
 
 STORED_KINDS = {"previousresponseid": "response", "conversation": "conversation", "prompt": "prompt"}
 STORED = Vocabulary(STORED_KINDS, frozenset(), counts)
@@ -102,8 +102,8 @@ class ResponsesIdReader(CollectingReader):
 
     def read_answer(self, body: bytes) -> None:
         try:
-            self.read(decode_repaired(decode_answer, body))
-        except UNREADABLE:
+            self.read(decode_lenient(decode_answer, body))
+        except DECODE_ERRORS:
             return
 
     def read_event(self, event: bytes) -> None:
@@ -111,8 +111,8 @@ class ResponsesIdReader(CollectingReader):
         if b'.delta"' in event or not READ.search(event):
             return
         try:
-            parsed = decode_repaired(decode_event, data_of(event))
-        except UNREADABLE:
+            parsed = decode_lenient(decode_event, event_data(event))
+        except DECODE_ERRORS:
             return
         if parsed.response is not None:
             self.read(parsed.response)

@@ -7,18 +7,18 @@ from proxy.formats.neutral import Citation, Event, Part, PartCited, PartDelta, P
 
 
 @dataclass(slots=True, eq=False)
-class Growing:
-    """A part on its way to the client; `held` is what came while another part was open."""
+class QueuedPart:
+    """A part on its way to the client; `buffered` is what came while another part was open."""
 
     part: Part
-    held: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    buffered: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
     citations: list[Citation] = field(default_factory=list)
     signature: str | None = None
-    complete: bool = False
+    is_complete: bool = False
     index: int = -1
 
 
-class PartLine:
+class PartQueue:
     """Parts in the order in which they began; the first is open and streams.
 
     A tool call is waited for until it is complete, since its arguments cannot be continued in a second part. Any other part
@@ -26,63 +26,63 @@ class PartLine:
     """
 
     def __init__(self) -> None:
-        self.line: list[Growing] = []
-        self.begun = 0
+        self.queue: list[QueuedPart] = []
+        self.next_index = 0
         self.events: list[Event] = []
 
-    def take(self) -> list[Event]:
+    def take_events(self) -> list[Event]:
         events, self.events = self.events, []
         return events
 
-    def start(self, part: Part) -> Growing:
-        growing = Growing(part)
-        self.line.append(growing)
+    def add(self, part: Part) -> QueuedPart:
+        growing = QueuedPart(part)
+        self.queue.append(growing)
         self.advance()
         return growing
 
-    def write(self, growing: Growing, text: str, logprobs: tuple[Any, ...] = ()) -> Growing:
+    def append(self, queued: QueuedPart, text: str, logprobs: tuple[Any, ...] = ()) -> QueuedPart:
         """Gives back the part that took the text: a new one, if the first was closed."""
-        if growing not in self.line:
-            if isinstance(growing.part, ToolCall):
-                return growing
-            growing = self.start(growing.part)
-        if growing.index >= 0:
-            self.events.append(PartDelta(choice=0, index=growing.index, text=text, logprobs=logprobs))
+        if queued not in self.queue:
+            if isinstance(queued.part, ToolCall):
+                return queued
+            queued = self.add(queued.part)
+        if queued.index >= 0:
+            self.events.append(PartDelta(choice=0, index=queued.index, text=text, logprobs=logprobs))
         else:
-            growing.held.append((text, logprobs))
-        return growing
+            queued.buffered.append((text, logprobs))
+        return queued
 
-    def cite(self, growing: Growing, citation: Citation) -> None:
+    def add_citation(self, queued: QueuedPart, citation: Citation) -> None:
         """Told when the part ends, once: a source has an event of its own and stands in the whole item again."""
-        if citation not in growing.citations:
-            growing.citations.append(citation)
+        if citation not in queued.citations:
+            queued.citations.append(citation)
 
-    def end(self, growing: Growing, signature: str | None = None) -> None:
-        growing.signature, growing.complete = signature, True
+    def complete(self, queued: QueuedPart, signature: str | None = None) -> None:
+        queued.signature, queued.is_complete = signature, True
         self.advance()
 
     def flush(self) -> None:
-        for growing in self.line:
-            growing.complete = True
+        for growing in self.queue:
+            growing.is_complete = True
         self.advance()
 
     def advance(self) -> None:
-        while self.line:
-            first = self.line[0]
+        while self.queue:
+            first = self.queue[0]
             if first.index < 0:
                 self.open(first)
-            if not first.complete and (len(self.line) == 1 or isinstance(first.part, ToolCall)):
+            if not first.is_complete and (len(self.queue) == 1 or isinstance(first.part, ToolCall)):
                 return
-            self.close(self.line.pop(0))
+            self.close(self.queue.pop(0))
 
-    def open(self, growing: Growing) -> None:
-        growing.index = self.begun
-        self.begun += 1
-        self.events.append(PartStarted(choice=0, index=growing.index, part=growing.part))
-        self.events += [PartDelta(choice=0, index=growing.index, text=text, logprobs=logprobs) for text, logprobs in growing.held]
+    def open(self, queued: QueuedPart) -> None:
+        queued.index = self.next_index
+        self.next_index += 1
+        self.events.append(PartStarted(choice=0, index=queued.index, part=queued.part))
+        self.events += [PartDelta(choice=0, index=queued.index, text=text, logprobs=logprobs) for text, logprobs in queued.buffered]
 
-    def close(self, growing: Growing) -> None:
-        self.events += [PartCited(choice=0, index=growing.index, citation=citation) for citation in growing.citations]
-        if growing.signature:
-            self.events.append(PartSigned(choice=0, index=growing.index, signature=growing.signature))
-        self.events.append(PartEnded(choice=0, index=growing.index))
+    def close(self, queued: QueuedPart) -> None:
+        self.events += [PartCited(choice=0, index=queued.index, citation=citation) for citation in queued.citations]
+        if queued.signature:
+            self.events.append(PartSigned(choice=0, index=queued.index, signature=queued.signature))
+        self.events.append(PartEnded(choice=0, index=queued.index))

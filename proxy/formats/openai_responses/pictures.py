@@ -8,15 +8,15 @@ What it does not state is counted by the sizes and qualities that the guide give
 import re
 from typing import Any
 
-from proxy.formats.server_tools import ESTIMATED, objects, stated_tokens
-from proxy.formats.tokens import detail_in
+from proxy.formats.server_tools import ESTIMATED_PREFIX, dict_items, reported_tokens
+from proxy.formats.tokens import detail_count
 
-KIND = "image_generation"
-CALL = "image_generation_call"
+TOOL_TYPE = "image_generation"
+CALL_TYPE = "image_generation_call"
 DEFAULT_MODEL = "gpt-image-2.6-sunburst"
-NAME = re.compile(r"[a-zA-Z0-9._-]{1,60}")
+MODEL_NAME = re.compile(r"[a-zA-Z0-9._-]{1,60}")
 """What is kept on records."""
-OLDER = ("gpt-image-1", "chatgpt-image")
+OLDER_MODELS = ("gpt-image-1", "chatgpt-image")
 OLDER_SIZES = {"1024x1024": 4160, "1024x1536": 6240, "1536x1024": 6208}
 SIZES = {
     "1024x1024": 7024,
@@ -31,69 +31,75 @@ OLDER_QUALITIES = {"low": (272, 4160), "medium": (1056, 4160)}
 QUALITIES = {"low": (196, 7024), "medium": (1, 4), "xhigh": (2, 1), "max": (4, 1)}
 """Parts of the tokens in high quality. No document tells those of the two qualities beyond it, which are taken to double each time."""
 STANDARD_SIZES = tuple(OLDER_SIZES)
-PARTIAL_TOKENS = 100
+PARTIAL_IMAGE_TOKENS = 100
 """Of each picture that is streamed before it is complete."""
-TEXT_READ, PICTURES_READ = 2_000, 12_500
+MAX_TEXT_INPUT_TOKENS, MAX_IMAGE_INPUT_TOKENS = 2_000, 12_500
 """Tokens that a picture is taken to be made from at most: a prompt, and a picture that is changed (images-vision, "Calculating costs")."""
 
 
-def tool_in(tools: Any) -> dict[str, Any]:
+def find_tool(tools: Any) -> dict[str, Any]:
     """The image generation among an answer's or a request's tools."""
-    return next((tool for tool in objects(tools) if tool.get("type") == KIND), {})
+    return next((tool for tool in dict_items(tools) if tool.get("type") == TOOL_TYPE), {})
 
 
-def model_of(tool: dict[str, Any]) -> str:
+def image_model(tool: dict[str, Any]) -> str:
     model = tool.get("model")
-    return model if isinstance(model, str) and NAME.fullmatch(model) else DEFAULT_MODEL
+    return model if isinstance(model, str) and MODEL_NAME.fullmatch(model) else DEFAULT_MODEL
 
 
-def limits(tool: dict[str, Any], pictures: int) -> dict[str, int]:
+def max_usage(tool: dict[str, Any], image_count: int) -> dict[str, int]:
     """The tokens to hold for so many pictures."""
-    model, partial = model_of(tool), detail_in(tool, "partial_images") * PARTIAL_TOKENS
-    each = {"text_input": TEXT_READ, "image_input": PICTURES_READ, "image_output": drawn(model, tool) + max(partial, 0)}
-    return {f"{model}: {kind}": tokens * pictures for kind, tokens in each.items()}
+    model, partial = image_model(tool), detail_count(tool, "partial_images") * PARTIAL_IMAGE_TOKENS
+    each = {
+        "text_input": MAX_TEXT_INPUT_TOKENS,
+        "image_input": MAX_IMAGE_INPUT_TOKENS,
+        "image_output": image_tokens(model, tool) + max(partial, 0),
+    }
+    return {f"{model}: {kind}": tokens * image_count for kind, tokens in each.items()}
 
 
-def used(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
+def image_usage(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
     """The pictures of an answer, and the tokens that were used for them."""
-    tool = tool_in(tools)
-    model = model_of(tool)
-    made = [item for item in objects(output) if item.get("type") == CALL and item.get("status") != "failed"]
-    stated = stated_usage(model, tool_usage.get("image_gen")) if isinstance(tool_usage, dict) else {}
-    tokens = stated or stated_tokens(f"{model}: {ESTIMATED}", image_output=sum(drawn(model, {**tool, **told(item)}) for item in made))
-    return {KIND: len(made), **tokens} if made else tokens
+    tool = find_tool(tools)
+    model = image_model(tool)
+    made = [item for item in dict_items(output) if item.get("type") == CALL_TYPE and item.get("status") != "failed"]
+    stated = parse_image_usage(model, tool_usage.get("image_gen")) if isinstance(tool_usage, dict) else {}
+    tokens = stated or reported_tokens(
+        f"{model}: {ESTIMATED_PREFIX}", image_output=sum(image_tokens(model, {**tool, **image_settings(item)}) for item in made)
+    )
+    return {TOOL_TYPE: len(made), **tokens} if made else tokens
 
 
-def are_stated(tool_usage: Any) -> bool:
-    return isinstance(tool_usage, dict) and detail_in(tool_usage.get("image_gen"), "output_tokens") > 0
+def has_reported_usage(tool_usage: Any) -> bool:
+    return isinstance(tool_usage, dict) and detail_count(tool_usage.get("image_gen"), "output_tokens") > 0
 
 
-def told(item: dict[str, Any]) -> dict[str, Any]:
+def image_settings(item: dict[str, Any]) -> dict[str, Any]:
     """What a call says of the picture that it made."""
     return {name: value for name in ("size", "quality") if (value := item.get(name))}
 
 
-def stated_usage(model: str, image_gen: Any) -> dict[str, int]:
+def parse_image_usage(model: str, image_gen: Any) -> dict[str, int]:
     """Disjoint kinds. What is not told apart counts as what costs more: input as pictures, none of it cached; output as pictures."""
     usage = image_gen if isinstance(image_gen, dict) else {}
     read, cached, drew = (usage.get(f"{name}_tokens_details") for name in ("input", "cached", "output"))
-    cached_text, text = detail_in(cached, "cached_text_tokens"), detail_in(read, "text_tokens")
-    cached_image, written = detail_in(cached, "cached_image_tokens"), detail_in(drew, "text_tokens")
-    return stated_tokens(
+    cached_text, text = detail_count(cached, "cached_text_tokens"), detail_count(read, "text_tokens")
+    cached_image, written = detail_count(cached, "cached_image_tokens"), detail_count(drew, "text_tokens")
+    return reported_tokens(
         f"{model}: ",
         text_input=text - cached_text,
         cached_text_input=cached_text,
-        image_input=detail_in(usage, "input_tokens") - text - cached_image,
+        image_input=detail_count(usage, "input_tokens") - text - cached_image,
         cached_image_input=cached_image,
         text_output=written,
-        image_output=detail_in(usage, "output_tokens") - written,
+        image_output=detail_count(usage, "output_tokens") - written,
     )
 
 
-def drawn(model: str, picture: dict[str, Any]) -> int:
+def image_tokens(model: str, settings: dict[str, Any]) -> int:
     """Tokens of a picture of this `size` and `quality`: the most where one is left open, of the standard sizes."""
-    sizes, qualities = (OLDER_SIZES, OLDER_QUALITIES) if model.startswith(OLDER) else (SIZES, QUALITIES)
-    size, quality = picture.get("size"), picture.get("quality")
+    sizes, qualities = (OLDER_SIZES, OLDER_QUALITIES) if model.startswith(OLDER_MODELS) else (SIZES, QUALITIES)
+    size, quality = settings.get("size"), settings.get("quality")
     standard = max(sizes[name] for name in STANDARD_SIZES)
     most = standard if size in (None, "auto") else sizes.get(str(size), max(sizes.values()))
     part, whole = qualities.get(str(quality), (1, 1))

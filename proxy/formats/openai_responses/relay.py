@@ -13,11 +13,11 @@ from msgspec import Meta
 
 from proxy.formats import bounds, neutral
 from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
-from proxy.formats.body import UNREADABLE, decode, decode_repaired, encode, replace_fields
+from proxy.formats.body import DECODE_ERRORS, decode_body, decode_lenient, encode, replace_fields
 from proxy.formats.codec import Quirks
 from proxy.formats.letters import check_nested
 from proxy.formats.metering import EventMeter
-from proxy.formats.neutral import Call, Failure, Usage
+from proxy.formats.neutral import ApiError, RequestFacts, Usage
 from proxy.formats.openai_responses import pictures
 from proxy.formats.openai_responses.account_ids import (
     VOCABULARY,
@@ -25,13 +25,13 @@ from proxy.formats.openai_responses.account_ids import (
     item_references,
     stored_references,
 )
-from proxy.formats.openai_responses.response import WireUsage, error_event, neutral_usage
-from proxy.formats.openai_responses.server_tools import MARKS, billed_calls, tool_limits, with_services
+from proxy.formats.openai_responses.response import WireUsage, render_error_event, usage_from_wire
+from proxy.formats.openai_responses.server_tools import CALL_MARKERS, billable_calls, max_billable_extras, with_billable_extras
 from proxy.formats.openai_responses.stream import StreamEncoder
-from proxy.formats.server_tools import tier_of
-from proxy.formats.sse import comment_after, data_of, name_of
-from proxy.formats.tokens import tokens_in_size, tokens_in_text
-from proxy.formats.unread import advisers, of_other_models, unbounded, unread_fields
+from proxy.formats.server_tools import normalize_tier
+from proxy.formats.sse import event_data, keepalive_comment, name_of
+from proxy.formats.tokens import estimate_text_tokens, estimate_tokens
+from proxy.formats.unread import extract_unknown_fields, fields_allowing_other_models, model_calling_tools, unbounded_cost_fields
 
 PATH = "/responses"
 MAX_TOKENS = 2**31 - 1
@@ -40,7 +40,7 @@ TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
-class Request(msgspec.Struct):
+class RequestFields(msgspec.Struct):
     model: ModelName
     input: str | list[dict[str, Any] | str] | None = None
     instructions: str | list[dict[str, Any]] | None = None
@@ -56,7 +56,7 @@ class Request(msgspec.Struct):
     store: Any = None
 
 
-class Answer(msgspec.Struct):
+class ResponseFacts(msgspec.Struct):
     output: msgspec.Raw = msgspec.Raw()
     usage: msgspec.Raw = msgspec.Raw()
     tools: msgspec.Raw = msgspec.Raw(b"null")
@@ -64,92 +64,92 @@ class Answer(msgspec.Struct):
     tool_usage: Any = None
 
 
-class Closing(msgspec.Struct):
-    response: Answer | None = None
+class FinalEvent(msgspec.Struct):
+    response: ResponseFacts | None = None
 
 
-class Typed(msgspec.Struct):
+class EventType(msgspec.Struct):
     type: str = ""
     error: Any = None
 
 
-class Done(msgspec.Struct):
+class ItemDoneEvent(msgspec.Struct):
     item: dict[str, Any] = {}
 
 
-class Delta(msgspec.Struct):
+class DeltaEvent(msgspec.Struct):
     delta: str
 
 
-FIELDS = frozenset(Request.__struct_fields__)
-COUNTED = FIELDS - {"prompt"} | {"metadata"}
+FIELDS = frozenset(RequestFields.__struct_fields__)
+COUNTED_FIELDS = FIELDS - {"prompt"} | {"metadata"}
 TOOL_FIELDS = frozenset({"type", "model", "size", "quality", "partial_images", "svg", "container", "environment", "memory_limit"})
-WORDS = bounds.vocabulary("""
+KNOWN_FIELDS = bounds.field_names("""
     role content type text image_url detail call_id name arguments output id status summary encrypted_content input file_data
     filename refusal phase
 """)
-ENDS = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
+FINAL_EVENT_TYPES = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
 STORED_FIELDS = ("previous_response_id", "conversation", "prompt")
-TERMINAL = re.compile(rb'"(error|response\.(completed|incomplete|failed|cancelled))"')
-PICTURES = ("input_image", "computer_screenshot")
+FINAL_EVENT_PATTERN = re.compile(rb'"(error|response\.(completed|incomplete|failed|cancelled))"')
+IMAGE_PART_TYPES = ("input_image", "computer_screenshot")
 
-decode_request = msgspec.json.Decoder(Request).decode
-decode_answer = msgspec.json.Decoder(Answer).decode
+decode_request = msgspec.json.Decoder(RequestFields).decode
+decode_response = msgspec.json.Decoder(ResponseFacts).decode
 decode_usage = msgspec.json.Decoder(WireUsage).decode
 decode_output = msgspec.json.Decoder(list[dict[str, Any]]).decode
-decode_type = msgspec.json.Decoder(Typed).decode
-decode_closing = msgspec.json.Decoder(Closing).decode
-decode_done = msgspec.json.Decoder(Done).decode
+decode_type = msgspec.json.Decoder(EventType).decode
+decode_final_event = msgspec.json.Decoder(FinalEvent).decode
+decode_item_done = msgspec.json.Decoder(ItemDoneEvent).decode
 decode_any = msgspec.json.Decoder().decode
-decode_delta = msgspec.json.Decoder(Delta).decode
+decode_delta = msgspec.json.Decoder(DeltaEvent).decode
 
 
 def request_path(model: str, stream: bool) -> str:
     return PATH
 
 
-class ResponsesCall:
+class ResponsesRequest:
     """One client request in this format, and how to relay it."""
 
-    stream_type = "text/event-stream"
-    keep_alive = staticmethod(comment_after)
+    stream_content_type = "text/event-stream"
+    render_keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         self.body = body
-        self.request = request = decode(decode_request, body)
-        self.others = others = unread_fields(body, COUNTED, FIELDS)
+        self.request = request = decode_body(decode_request, body)
+        self.others = others = extract_unknown_fields(body, COUNTED_FIELDS, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
-        self.call = Call(
+        self.facts = RequestFacts(
             model=request.model,
-            input_bound=input_bound(request) + bounds.settings_tokens(others),
-            output_limit=request.max_output_tokens,
+            max_input_tokens=max_input_tokens(request) + bounds.unknown_fields_tokens(others),
+            max_output_tokens=request.max_output_tokens,
             stream=bool(request.stream),
-            service_tier=tier_of(request.service_tier) or "auto",
-            tool_limits=tool_limits(request.tools, request.max_tool_calls),
+            service_tier=normalize_tier(request.service_tier) or "auto",
+            max_billable_extras=max_billable_extras(request.tools, request.max_tool_calls),
             # A prompt that the provider keeps may bring tools of its own.
-            unbounded=unbounded(others, "prompt"),
-            of_other_models=of_other_models(others) + advisers(request.tools),
+            unbounded_cost_fields=unbounded_cost_fields(others, "prompt"),
+            other_model_fields=fields_allowing_other_models(others) + model_calling_tools(request.tools),
         )
 
     def path(self, model: str) -> str:
         return PATH
 
-    def upstream_body(self, model: str, output_limit: int | None, quirks: Quirks) -> bytes:
+    def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
         """What the provider gets: its own name for the model, and a limit if one is given, which has one name everywhere here."""
         fields: dict[str, Any] = {}
         if model != self.request.model:
             fields["model"] = model
-        if output_limit is not None:
-            fields["max_output_tokens"] = output_limit
+        if max_tokens is not None:
+            fields["max_output_tokens"] = max_tokens
         return replace_fields(self.body, fields) if fields else self.body
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         """The usage that a complete answer states, if it states any, and our own count of its output tokens."""
         try:
-            return measure(decode_repaired(decode_answer, body))
-        except UNREADABLE:
-            return None, tokens_in_size(len(body))
+            return measure(decode_lenient(decode_response, body))
+        except DECODE_ERRORS:
+            return None, estimate_tokens(len(body))
 
     def meter(self) -> "StreamMeter":
         return StreamMeter(self.request.tools)
@@ -171,111 +171,111 @@ class ResponsesCall:
         return ResponsesIdReader(keeps=self.request.store is not False or is_compared)
 
 
-def input_bound(request: Request) -> int:
+def max_input_tokens(request: RequestFields) -> int:
     """Tokens that the input cannot pass at any model."""
-    special = partial(special_part, bounds.image_tokens(request.model))
+    special = partial(count_special_part, bounds.max_image_tokens(request.model))
     items = [request.input] if isinstance(request.input, str) else request.input or []
-    messages = sum(bounds.TOKENS_PER_MESSAGE + bounds.content_tokens(item, WORDS, special) for item in items)
+    messages = sum(bounds.TOKENS_PER_MESSAGE + bounds.content_tokens(item, KNOWN_FIELDS, special) for item in items)
     if request.instructions:
-        messages += bounds.TOKENS_PER_MESSAGE + bounds.content_tokens(request.instructions, WORDS, special)
+        messages += bounds.TOKENS_PER_MESSAGE + bounds.content_tokens(request.instructions, KNOWN_FIELDS, special)
     if request.previous_response_id or request.conversation or request.prompt:
-        messages += bounds.STORED_TOKENS
+        messages += bounds.REFERENCED_CONTENT_TOKENS
     return bounds.TOKENS_PER_REPLY + messages + sum(len(encode(extra)) for extra in (request.tools, request.text) if extra is not None)
 
 
-def special_part(image: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
+def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
     """Pictures count by the vendor's formula; what only refers to something counts as the longest that it may be."""
     match part:
-        case {"type": str(kind), "image_url": str(url)} if kind in PICTURES:
-            return bounds.picture_tokens(url, image), ("type", "image_url", "detail")
-        case {"type": str(kind), "file_id": str()} if kind in PICTURES:
-            return image, ("type", "file_id", "detail")
+        case {"type": str(kind), "image_url": str(url)} if kind in IMAGE_PART_TYPES:
+            return bounds.image_tokens_for(url, image_tokens), ("type", "image_url", "detail")
+        case {"type": str(kind), "file_id": str()} if kind in IMAGE_PART_TYPES:
+            return image_tokens, ("type", "file_id", "detail")
         case {"type": "item_reference"} | {"file_id": str()} | {"file_url": str()}:
-            return bounds.STORED_TOKENS, ()
+            return bounds.REFERENCED_CONTENT_TOKENS, ()
         case _:
             return None
 
 
-def measure(answer: Answer) -> tuple[Usage | None, int]:
+def measure(response: ResponseFacts) -> tuple[Usage | None, int]:
     """Usage and output are read each by itself, so that neither hides the other. Raises one of UNREADABLE where neither can be."""
-    usage = neutral.stated(usage_in(answer.usage))
+    usage = neutral.stated(parse_raw_usage(response.usage))
     if usage is None:
-        return None, sum(map(tokens_in, decode_output(answer.output)))
-    told = called_tools(answer.output) or pictures.are_stated(answer.tool_usage)
-    output, tools = (decode_any(raw) for raw in (answer.output, answer.tools)) if told else (None, None)
-    return with_services(usage, answer.service_tier, output, tools, answer.tool_usage), 0
+        return None, sum(map(item_tokens, decode_output(response.output)))
+    told = has_server_tool_calls(response.output) or pictures.has_reported_usage(response.tool_usage)
+    output, tools = (decode_any(raw) for raw in (response.output, response.tools)) if told else (None, None)
+    return with_billable_extras(usage, response.service_tier, output, tools, response.tool_usage), 0
 
 
-def called_tools(output: msgspec.Raw) -> bool:
+def has_server_tool_calls(output: msgspec.Raw) -> bool:
     written = bytes(output)
-    return any(mark in written for mark in MARKS)
+    return any(mark in written for mark in CALL_MARKERS)
 
 
-def usage_in(raw: msgspec.Raw) -> Usage | None:
+def parse_raw_usage(raw: msgspec.Raw) -> Usage | None:
     try:
-        return neutral_usage(decode_usage(raw))
-    except UNREADABLE:
+        return usage_from_wire(decode_usage(raw))
+    except DECODE_ERRORS:
         return None
 
 
-def tokens_in(value: Any) -> int:
+def item_tokens(value: Any) -> int:
     """Our own count of what the model wrote in an item: its texts, arguments and thoughts, without ids and the like."""
     match value:
         case list():
-            return sum(map(tokens_in, value))
+            return sum(map(item_tokens, value))
         case dict():
             written = ("content", "summary", "text", "refusal", "arguments", "input", "code")
-            return sum(tokens_in(value[name]) for name in written if name in value)
+            return sum(item_tokens(value[name]) for name in written if name in value)
         case str():
-            return tokens_in_text(value)
+            return estimate_text_tokens(value)
         case _:
             return 0
 
 
 class StreamMeter(EventMeter):
-    """Reads a stream as it passes. `usage` is what the provider stated, `output_seen` our own count of tokens. `tools` are those that
+    """Reads a stream as it passes. `usage` is what the provider stated, `output_tokens` our own count of tokens. `tools` are those that
     were offered."""
 
     def __init__(self, tools: Any = None) -> None:
         super().__init__()
         self.tools = tools
-        self.called: list[dict[str, Any]] = []
+        self.server_tool_items: list[dict[str, Any]] = []
         self.usage: Usage | None = None
 
     @property
-    def calls_seen(self) -> Mapping[str, int]:
-        return billed_calls(self.called, self.tools, None)
+    def server_tool_calls(self) -> Mapping[str, int]:
+        return billable_calls(self.server_tool_items, self.tools, None)
 
-    def read(self, event: bytes) -> None:
+    def on_event(self, event: bytes) -> None:
         """Most events carry neither text nor usage, and are told by a search: a quote in a text has a backslash before it."""
         try:
             if b'.delta"' in event:
-                self.count(tokens_in_text(decode_repaired(decode_delta, data_of(event)).delta))
+                self.add_tokens(estimate_text_tokens(decode_lenient(decode_delta, event_data(event)).delta))
                 return
-            if b'"response.output_item.done"' in event and any(mark in event for mark in MARKS):
-                item = decode_repaired(decode_done, data_of(event)).item
-                self.called.append({name: value for name, value in item.items() if name != "result"})
+            if b'"response.output_item.done"' in event and any(mark in event for mark in CALL_MARKERS):
+                item = decode_lenient(decode_item_done, event_data(event)).item
+                self.server_tool_items.append({name: value for name, value in item.items() if name != "result"})
                 return
-            if (name := name_of(event).decode(errors="replace")) in ENDS:
-                self.end(name)
-            elif TERMINAL.search(event):
-                typed = decode_repaired(decode_type, data_of(event))
+            if (name := name_of(event).decode(errors="replace")) in FINAL_EVENT_TYPES:
+                self.on_final_event(name)
+            elif FINAL_EVENT_PATTERN.search(event):
+                typed = decode_lenient(decode_type, event_data(event))
                 # Compatible servers send an error without any type.
-                self.end(typed.type or "error" if typed.error is not None else typed.type)
-            if self.ended or b'"usage":' in event or b'"usage" :' in event:
-                self.close(decode_repaired(decode_closing, data_of(event)).response)
-        except UNREADABLE:
+                self.on_final_event(typed.type or "error" if typed.error is not None else typed.type)
+            if self.saw_final_event or b'"usage":' in event or b'"usage" :' in event:
+                self.on_usage(decode_lenient(decode_final_event, event_data(event)).response)
+        except DECODE_ERRORS:
             return
 
-    def end(self, kind: str) -> None:
+    def on_final_event(self, kind: str) -> None:
         """The search that led here may have met the same words elsewhere in an event."""
-        self.ended = self.ended or kind in ENDS
+        self.saw_final_event = self.saw_final_event or kind in FINAL_EVENT_TYPES
         self.provider_failed = self.provider_failed or kind in ("error", "response.failed")
 
-    def close(self, answer: Answer | None) -> None:
-        usage, counted = measure(answer) if answer else (None, 0)
+    def on_usage(self, response: ResponseFacts | None) -> None:
+        usage, counted = measure(response) if response else (None, 0)
         self.usage = usage or self.usage
-        self.output_seen = self.output_seen or counted
+        self.output_tokens = self.output_tokens or counted
 
-    def own_error_event(self, failure: Failure, request_id: str) -> bytes:
-        return error_event(failure, request_id)
+    def render_own_error_event(self, failure: ApiError, request_id: str) -> bytes:
+        return render_error_event(failure, request_id)

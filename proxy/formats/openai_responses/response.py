@@ -7,14 +7,14 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from proxy.formats.body import encode, mended
-from proxy.formats.call_ids import fresh_call_id
+from proxy.formats.body import encode, repair_json
+from proxy.formats.call_ids import unique_call_id
 from proxy.formats.neutral import (
-    BadAnswer,
+    ApiError,
     Choice,
-    Failure,
     FinishReason,
     Image,
+    InvalidUpstreamResponse,
     Opaque,
     Part,
     Refusal,
@@ -26,32 +26,32 @@ from proxy.formats.neutral import (
     Usage,
 )
 from proxy.formats.openai_responses.items import (
-    NAME,
-    PARAGRAPH,
-    call_item,
+    FORMAT,
+    PARAGRAPH_BREAK,
+    add_origin,
+    as_str,
+    dict_items,
     is_base64,
     new_id,
-    objects,
-    output_text,
-    parse_call,
     parse_content,
-    parse_reasoning,
-    reasoning_item,
-    seal,
-    text_of,
+    parse_reasoning_item,
+    parse_tool_call,
+    render_output_text,
+    render_reasoning_item,
+    render_tool_call,
 )
-from proxy.formats.openai_responses.request import render_format
-from proxy.formats.openai_responses.server_tools import with_services
-from proxy.formats.openai_responses.tools import custom_names, render_choice, render_tool
+from proxy.formats.openai_responses.request import render_response_format
+from proxy.formats.openai_responses.server_tools import with_billable_extras
+from proxy.formats.openai_responses.tools import custom_tool_names, render_tool, render_tool_choice
 from proxy.formats.provider_errors import message_of
-from proxy.formats.tokens import detail_in, input_and_output
+from proxy.formats.tokens import detail_count, input_and_output
 
 MAX_TOKENS = 2**31 - 1
-LAST = 2**31 - 1
+MAX_SEQUENCE_NUMBER = 2**31 - 1
 """An error that is added to a stream comes after everything in it, whatever number that had."""
-TITLE = re.compile(r"<title>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
-MESSAGE_LIMIT = 1000
-STATUS_OF_CODE = {
+HTML_TITLE = re.compile(r"<title>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
+MAX_MESSAGE_LENGTH = 1000
+STATUS_BY_CODE = {
     "insufficient_quota": 429,
     "rate_limit_exceeded": 429,
     "invalid_api_key": 401,
@@ -60,7 +60,7 @@ STATUS_OF_CODE = {
     "invalid_prompt": 400,
     "invalid_request_error": 400,
 }
-CODE_OF_KIND = {
+CODE_BY_KIND = {
     "unknown_model": "model_not_found",
     "auth": "invalid_api_key",
     "rate_limit": "rate_limit_exceeded",
@@ -87,59 +87,59 @@ class WireUsage(msgspec.Struct):
 def parse_response(body: bytes) -> Response:
     """Raises BadAnswer."""
     try:
-        answer = msgspec.json.decode(mended(body), type=dict[str, Any])
+        answer = msgspec.json.decode(repair_json(body), type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadAnswer("The provider's answer is not a JSON object.") from None
+        raise InvalidUpstreamResponse("The provider's answer is not a JSON object.") from None
     if answer.get("error") or answer.get("status") == "failed":
-        raise BadAnswer(failure_of(answer).message)
+        raise InvalidUpstreamResponse(parse_error_object(answer).message)
     if not isinstance(answer.get("output"), list):
-        raise BadAnswer("The provider's answer has no output.")
-    items = objects(answer["output"])
+        raise InvalidUpstreamResponse("The provider's answer has no output.")
+    items = dict_items(answer["output"])
     seen: set[str] = set()
-    parts = tuple(with_id(part, seen) for item in items for part in output_parts(item))
+    parts = tuple(with_unique_id(part, seen) for item in items for part in parse_output_item(item))
     return Response(
-        id=text_of(answer.get("id")),
-        model=text_of(answer.get("model")),
-        choices=(Choice(parts=parts, finish=finish_of(answer, called(parts)), logprobs=logprobs_of(items)),),
-        usage=usage_of(answer),
+        id=as_str(answer.get("id")),
+        model=as_str(answer.get("model")),
+        choices=(Choice(parts=parts, finish_reason=parse_finish_reason(answer, has_tool_calls(parts)), logprobs=parse_logprobs(items)),),
+        usage=parse_usage(answer),
         created=int(created) if isinstance(created := answer.get("created_at"), int | float) else None,
     )
 
 
-def output_parts(item: dict[str, Any]) -> tuple[Part, ...]:
+def parse_output_item(item: dict[str, Any]) -> tuple[Part, ...]:
     """What an item of the output gives the client. What a tool of the provider did is no call to the client's tools."""
     match item.get("type"):
         case "message":
             return tuple(part for part in parse_content(item.get("content")) if not isinstance(part, Text | Refusal) or part.text)
         case "function_call" | "custom_tool_call":
-            return (parse_call(item),)
+            return (parse_tool_call(item),)
         case "reasoning":
-            thinking = parse_reasoning(item)
+            thinking = parse_reasoning_item(item)
             return (thinking,) if thinking.text or thinking.signature or thinking.redacted else ()
-        case "image_generation_call" if is_base64(text_of(item.get("result"))):
-            return (Image(mime=f"image/{text_of(item.get('output_format')) or 'png'}", data=item["result"]),)
+        case "image_generation_call" if is_base64(as_str(item.get("result"))):
+            return (Image(media_type=f"image/{as_str(item.get('output_format')) or 'png'}", data=item["result"]),)
         case kind:
-            return (Opaque(origin=NAME, what=text_of(kind) or "item", value=item),)
+            return (Opaque(origin=FORMAT, kind=as_str(kind) or "item", value=item),)
 
 
-def with_id(part: Part, seen: set[str]) -> Part:
-    return replace(part, id=fresh_call_id(part.id, seen)) if isinstance(part, ToolCall) else part
+def with_unique_id(part: Part, used_ids: set[str]) -> Part:
+    return replace(part, id=unique_call_id(part.id, used_ids)) if isinstance(part, ToolCall) else part
 
 
-def called(parts: tuple[Part, ...]) -> bool:
+def has_tool_calls(parts: tuple[Part, ...]) -> bool:
     return any(isinstance(part, ToolCall) for part in parts)
 
 
-def logprobs_of(items: list[dict[str, Any]]) -> tuple[Any, ...]:
-    return tuple(entry for item in items for part in objects(item.get("content")) for entry in objects(part.get("logprobs")))
+def parse_logprobs(items: list[dict[str, Any]]) -> tuple[Any, ...]:
+    return tuple(entry for item in items for part in dict_items(item.get("content")) for entry in dict_items(part.get("logprobs")))
 
 
-def finish_of(answer: dict[str, Any], called: bool) -> FinishReason:
+def parse_finish_reason(answer: dict[str, Any], has_calls: bool) -> FinishReason:
     details = answer.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, dict) else None
     match answer.get("status"), reason:
         case "completed" | None, _:
-            return "tool_calls" if called else "stop"
+            return "tool_calls" if has_calls else "stop"
         case _, "max_output_tokens":
             return "length"
         case _, "content_filter":
@@ -148,23 +148,25 @@ def finish_of(answer: dict[str, Any], called: bool) -> FinishReason:
             return "other"
 
 
-def usage_of(answer: dict[str, Any]) -> Usage | None:
+def parse_usage(answer: dict[str, Any]) -> Usage | None:
     try:
-        usage = neutral_usage(msgspec.convert(answer.get("usage"), WireUsage))
+        usage = usage_from_wire(msgspec.convert(answer.get("usage"), WireUsage))
     except msgspec.ValidationError:
         return None
-    return usage and with_services(usage, answer.get("service_tier"), answer.get("output"), answer.get("tools"), answer.get("tool_usage"))
+    return usage and with_billable_extras(
+        usage, answer.get("service_tier"), answer.get("output"), answer.get("tools"), answer.get("tool_usage")
+    )
 
 
-def neutral_usage(wire: WireUsage) -> Usage | None:
+def usage_from_wire(wire: WireUsage) -> Usage | None:
     """Disjoint buckets: OpenAI counts what it read from and wrote to its cache inside the input. None for counts that are
     absent, mistyped or absurd."""
     counts = input_and_output(wire.input_tokens, wire.output_tokens, wire.total_tokens)
     if counts is None:
         return None
     (prompt, output), details = counts, wire.input_tokens_details
-    cached, written = detail_in(details, "cached_tokens"), detail_in(details, "cache_write_tokens")
-    reasoning = detail_in(wire.output_tokens_details, "reasoning_tokens")
+    cached, written = detail_count(details, "cached_tokens"), detail_count(details, "cache_write_tokens")
+    reasoning = detail_count(wire.output_tokens_details, "reasoning_tokens")
     if not all(0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, reasoning)):
         return None
     cached = min(cached, prompt)
@@ -174,38 +176,38 @@ def neutral_usage(wire: WireUsage) -> Usage | None:
     return Usage(input=prompt - cached - written, cache_read=cached, cache_write_5m=written, output=output, reasoning=reasoning)
 
 
-def parse_error(status: int, body: bytes) -> Failure:
+def parse_error(status: int, body: bytes) -> ApiError:
     """An error's body, whatever it is: OpenAI's, a flat one, a list of them, a page of HTML or nothing."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         text = body.decode(errors="replace").strip()
-        found = TITLE.search(text)
+        found = HTML_TITLE.search(text)
         value = {"message": found[1] if found else "" if text.startswith("<") else text}
     if isinstance(value, list):
         value = value[0] if value else {}
-    return failure_of(value if isinstance(value, dict) else {"message": text_of(value)}, status)
+    return parse_error_object(value if isinstance(value, dict) else {"message": as_str(value)}, status)
 
 
-def failure_of(answer: dict[str, Any], status: int | None = None) -> Failure:
+def parse_error_object(answer: dict[str, Any], status: int | None = None) -> ApiError:
     """The failure that an error's body, event or failed answer tells. `status` is what it came with, if it came with an error's."""
     error = answer.get("error")
     stated = error if isinstance(error, dict) else answer
     message = message_of(stated)
-    code = text_of(stated.get("code")) or text_of(stated.get("type") if stated is error else None)
+    code = as_str(stated.get("code")) or as_str(stated.get("type") if stated is error else None)
     if status is None or status < 400:
-        status = STATUS_OF_CODE.get(code, 400 if code.startswith("invalid_") or "image" in code else 500)
-    kind = kind_of(status, code)
-    return Failure(
+        status = STATUS_BY_CODE.get(code, 400 if code.startswith("invalid_") or "image" in code else 500)
+    kind = error_kind(status, code)
+    return ApiError(
         kind=kind,
-        code=code or CODE_OF_KIND[kind],
-        message=message[:MESSAGE_LIMIT] or f"The provider answered with status {status}.",
-        param=text_of(stated.get("param")) or None,
+        code=code or CODE_BY_KIND[kind],
+        message=message[:MAX_MESSAGE_LENGTH] or f"The provider answered with status {status}.",
+        param=as_str(stated.get("param")) or None,
         status=status,
     )
 
 
-def kind_of(status: int, code: str) -> str:
+def error_kind(status: int, code: str) -> str:
     if code == "model_not_found":
         return "unknown_model"
     match status:
@@ -224,20 +226,20 @@ def kind_of(status: int, code: str) -> str:
 
 def render_response(response: Response, request: Request) -> bytes:
     choice = response.choices[0] if response.choices else Choice()
-    status, details = status_of(choice.finish)
-    answer = frame(request, response.model, response.created) | {
+    status, details = render_status(choice.finish_reason)
+    answer = response_skeleton(request, response.model, response.created) | {
         "status": status,
         "incomplete_details": details,
-        "output": output_items(choice, custom_names(request), status),
+        "output": render_output(choice, custom_tool_names(request), status),
         "usage": render_usage(response.usage),
     }
     return encode(answer)
 
 
-def frame(request: Request, model: str, created: int | None) -> dict[str, Any]:
+def response_skeleton(request: Request, model: str, created: int | None) -> dict[str, Any]:
     """An answer as it begins: it repeats the request's settings, and states the vendor's defaults for the others."""
-    extras, reasoning = request.extras, request.reasoning
-    wanted = render_format(request.response_format) if request.response_format else {"format": {"type": "text"}}
+    extras, reasoning = request.unmapped_settings, request.reasoning
+    wanted = render_response_format(request.response_format) if request.response_format else {"format": {"type": "text"}}
     return {
         "id": new_id("resp"),
         "object": "response",
@@ -246,7 +248,7 @@ def frame(request: Request, model: str, created: int | None) -> dict[str, Any]:
         "background": False,
         "error": None,
         "incomplete_details": None,
-        "instructions": PARAGRAPH.join(text.text for text in request.system) or None,
+        "instructions": PARAGRAPH_BREAK.join(text.text for text in request.system) or None,
         "max_output_tokens": request.max_tokens,
         "max_tool_calls": extras.get("max_tool_calls"),
         "model": model or request.model,
@@ -260,7 +262,7 @@ def frame(request: Request, model: str, created: int | None) -> dict[str, Any]:
         "store": False,
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "text": {**wanted, "verbosity": extras.get("text.verbosity", "medium")},
-        "tool_choice": render_choice(request.tool_choice, custom_names(request)) if request.tool_choice else "auto",
+        "tool_choice": render_tool_choice(request.tool_choice, custom_tool_names(request)) if request.tool_choice else "auto",
         "tools": [render_tool(tool) for tool in request.tools],
         "top_logprobs": request.logprobs or 0,
         "top_p": 1.0 if request.top_p is None else request.top_p,
@@ -271,8 +273,8 @@ def frame(request: Request, model: str, created: int | None) -> dict[str, Any]:
     }
 
 
-def status_of(finish: FinishReason) -> tuple[Status, dict[str, str] | None]:
-    match finish:
+def render_status(finish_reason: FinishReason) -> tuple[Status, dict[str, str] | None]:
+    match finish_reason:
         case "length":
             return "incomplete", {"reason": "max_output_tokens"}
         case "content_filter":
@@ -283,7 +285,7 @@ def status_of(finish: FinishReason) -> tuple[Status, dict[str, str] | None]:
             return "completed", None
 
 
-def output_items(choice: Choice, custom: frozenset[str], status: Status) -> list[dict[str, Any]]:
+def render_output(choice: Choice, custom_tool_names: frozenset[str], status: Status) -> list[dict[str, Any]]:
     """Texts that stand together are one message's content; the answer's token probabilities stand at its first text."""
     items: list[dict[str, Any]] = []
     logprobs = choice.logprobs
@@ -291,46 +293,46 @@ def output_items(choice: Choice, custom: frozenset[str], status: Status) -> list
         match part:
             case Text() | Refusal():
                 if not items or items[-1].get("type") != "message":
-                    items.append(message_item(new_id("msg"), [], status))
-                items[-1]["content"].append(content_of(part, logprobs))
+                    items.append(render_message(new_id("msg"), [], status))
+                items[-1]["content"].append(render_content(part, logprobs))
                 logprobs = ()
             case ToolCall():
-                items += signed_call(part, custom)
+                items += render_signed_call(part, custom_tool_names)
             case _:
-                items += other_items(part)
+                items += render_other_items(part)
     return items
 
 
-def message_item(item_id: str, content: list[dict[str, Any]], status: Status) -> dict[str, Any]:
+def render_message(item_id: str, content: list[dict[str, Any]], status: Status) -> dict[str, Any]:
     return {"id": item_id, "type": "message", "status": status, "content": content, "role": "assistant"}
 
 
-def content_of(part: Text | Refusal, logprobs: tuple[Any, ...]) -> dict[str, Any]:
+def render_content(part: Text | Refusal, logprobs: tuple[Any, ...]) -> dict[str, Any]:
     match part:
         case Text():
-            return output_text(part.text, part.citations, logprobs)
+            return render_output_text(part.text, part.citations, logprobs)
         case Refusal():
             return {"type": "refusal", "refusal": part.text}
 
 
-def signed_call(call: ToolCall, custom: frozenset[str]) -> list[dict[str, Any]]:
-    items = [answer_item(call, custom)]
-    if sealed := seal(call.origin, call.signature):
-        items.insert(0, {"id": new_id("rs"), **reasoning_item("", sealed)})
+def render_signed_call(call: ToolCall, custom_tool_names: frozenset[str]) -> list[dict[str, Any]]:
+    items = [render_call_item(call, custom_tool_names)]
+    if sealed := add_origin(call.origin, call.signature):
+        items.insert(0, {"id": new_id("rs"), **render_reasoning_item("", sealed)})
     return items
 
 
-def answer_item(call: ToolCall, custom: frozenset[str], status: Status = "completed") -> dict[str, Any]:
-    free = call.custom or call.name in custom
-    return {"id": new_id("ctc" if free else "fc"), "status": status, **call_item(call, free)}
+def render_call_item(call: ToolCall, custom_tool_names: frozenset[str], status: Status = "completed") -> dict[str, Any]:
+    free = call.custom or call.name in custom_tool_names
+    return {"id": new_id("ctc" if free else "fc"), "status": status, **render_tool_call(call, free)}
 
 
-def other_items(part: Part) -> list[dict[str, Any]]:
+def render_other_items(part: Part) -> list[dict[str, Any]]:
     """What else an answer may hold; what another format's provider did with its own tools has no place here."""
     match part:
         case Thinking():
-            sealed = seal(part.origin, part.signature, part.redacted)
-            return [{"id": new_id("rs"), **reasoning_item(part.text, sealed)}] if part.text or sealed else []
+            sealed = add_origin(part.origin, part.signature, part.redacted)
+            return [{"id": new_id("rs"), **render_reasoning_item(part.text, sealed)}] if part.text or sealed else []
         case Image(data=str() as data):
             return [{"id": new_id("ig"), "type": "image_generation_call", "status": "completed", "result": data}]
         case Opaque(origin="openai_responses", value=dict() as value):
@@ -352,24 +354,24 @@ def render_usage(usage: Usage | None) -> dict[str, Any] | None:
     }
 
 
-def error_fields(failure: Failure, request_id: str) -> dict[str, Any]:
+def render_error_fields(error: ApiError, request_id: str) -> dict[str, Any]:
     """`type` is the kind that operators filter by, `code` the vendor's word."""
-    return {"message": failure.message, "type": failure.kind, "param": failure.param, "code": failure.code, "request_id": request_id}
+    return {"message": error.message, "type": error.kind, "param": error.param, "code": error.code, "request_id": request_id}
 
 
-def render_error(failure: Failure, request_id: str) -> bytes:
+def render_error(api_error: ApiError, request_id: str) -> bytes:
     """OpenAI's error body, with the request's id."""
-    return encode({"error": error_fields(failure, request_id)})
+    return encode({"error": render_error_fields(api_error, request_id)})
 
 
-def error_event(failure: Failure, request_id: str) -> bytes:
+def render_error_event(api_error: ApiError, request_id: str) -> bytes:
     """The same as an event of a stream that has begun."""
-    return b"event: error\ndata: " + encode(error_data(failure, request_id, LAST)) + b"\n\n"
+    return b"event: error\ndata: " + encode(render_error_data(api_error, request_id, MAX_SEQUENCE_NUMBER)) + b"\n\n"
 
 
-def error_data(failure: Failure, request_id: str, number: int) -> dict[str, Any]:
+def render_error_data(api_error: ApiError, request_id: str, sequence_number: int) -> dict[str, Any]:
     """The document has the fields in the event itself (docs/api-reference/responses-streaming/error); OpenAI sends them in `error`,
     which is where its clients look. Both are here."""
-    error = error_fields(failure, request_id)
-    flat = {"code": failure.code, "message": failure.message, "param": failure.param}
-    return {"type": "error", "sequence_number": number, **flat, "error": error}
+    error = render_error_fields(api_error, request_id)
+    flat = {"code": api_error.code, "message": api_error.message, "param": api_error.param}
+    return {"type": "error", "sequence_number": sequence_number, **flat, "error": error}

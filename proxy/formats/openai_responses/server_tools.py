@@ -12,37 +12,37 @@ from msgspec.structs import replace
 
 from proxy.formats.neutral import Usage
 from proxy.formats.openai_responses import pictures
-from proxy.formats.server_tools import counted, limit_of, objects, stated_calls, tier_of
+from proxy.formats.server_tools import count_kinds, dict_items, normalize_tier, reported_calls, tool_call_limit
 
-OF_THE_CLIENT = ("function", "custom", "namespace", "local_shell", "apply_patch", "computer", "computer_use_preview")
+CLIENT_TOOLS = ("function", "custom", "namespace", "local_shell", "apply_patch", "computer", "computer_use_preview")
 """Tools whose calls the client answers itself; so it does those of a shell that has no container at OpenAI."""
-MARKS = (b'"web_search_call"', b'"file_search_call"', b'"code_interpreter_call"', b'"shell_call"', b'"image_generation_call"')
+CALL_MARKERS = (b'"web_search_call"', b'"file_search_call"', b'"code_interpreter_call"', b'"shell_call"', b'"image_generation_call"')
 """What stands in the output of an answer that called one of these tools."""
-CONTAINERS = {"code_interpreter_call": "code_interpreter", "shell_call": "shell"}
+CONTAINER_TOOLS = {"code_interpreter_call": "code_interpreter", "shell_call": "shell"}
 """Tools that run in a container, which is billed and not each call, by the items of their calls."""
-DEFAULT_PICTURES = 4
+DEFAULT_MAX_IMAGES = 4
 """How many pictures a request is taken to ask for at most, where it sets no limit: each costs what a hundred searches do."""
 
 
-def kind_of(tool: dict[str, Any]) -> str:
+def billable_kind(tool: dict[str, Any]) -> str:
     """`web_search` or `web_search_preview` whatever their date; what has a container by its memory, if not 1 GB."""
     kind = tool.get("type")
     match kind:
         case str() if kind.startswith("web_search"):
             return "web_search_preview" if "preview" in kind else "web_search"
         case "code_interpreter":
-            return f"{kind}{memory_of(tool.get('container'))}"
+            return f"{kind}{memory_suffix(tool.get('container'))}"
         case "shell":
             place = tool.get("environment")
             hosted = isinstance(place, dict) and str(place.get("type")).startswith("container")
-            return f"{kind}{memory_of(place)}" if hosted else ""
+            return f"{kind}{memory_suffix(place)}" if hosted else ""
         case str():
             return kind
         case _:
             return ""
 
 
-def memory_of(container: Any) -> str:
+def memory_suffix(container: Any) -> str:
     match container:
         case {"memory_limit": "4g" | "16g" | "64g" as memory}:
             return f"_{memory}"
@@ -50,36 +50,36 @@ def memory_of(container: Any) -> str:
             return ""
 
 
-def tool_limits(tools: Any, most: Any) -> dict[str, int]:
+def max_billable_extras(tools: Any, max_tool_calls: Any) -> dict[str, int]:
     """How often each of the provider's tools may be called; `max_tool_calls` holds for all of them together."""
-    kinds = {kind_of(tool) for tool in objects(tools)} - set(OF_THE_CLIENT) - {""}
-    limits = dict.fromkeys(kinds, limit_of(most))
-    if pictures.KIND in limits:
-        limits[pictures.KIND] = DEFAULT_PICTURES if most is None else limits[pictures.KIND]
-        limits |= pictures.limits(pictures.tool_in(tools), limits[pictures.KIND])
+    kinds = {billable_kind(tool) for tool in dict_items(tools)} - set(CLIENT_TOOLS) - {""}
+    limits = dict.fromkeys(kinds, tool_call_limit(max_tool_calls))
+    if pictures.TOOL_TYPE in limits:
+        limits[pictures.TOOL_TYPE] = DEFAULT_MAX_IMAGES if max_tool_calls is None else limits[pictures.TOOL_TYPE]
+        limits |= pictures.max_usage(pictures.find_tool(tools), limits[pictures.TOOL_TYPE])
     return limits
 
 
-def billed_calls(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
+def billable_calls(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
     """The calls in an answer's output, by kind. `tools` are those that the answer repeats from its request."""
-    offered = {kind_of(tool) for tool in objects(tools)}
+    offered = {billable_kind(tool) for tool in dict_items(tools)}
     search = "web_search_preview" if "web_search_preview" in offered and "web_search" not in offered else "web_search"
-    items = objects(output)
-    kinds = [search if item.get("type") == "web_search_call" else "file_search" for item in items if is_search(item)]
-    counts = counted([*kinds, *containers(items, offered)]) | pictures.used(output, tools, tool_usage)
+    items = dict_items(output)
+    kinds = [search if item.get("type") == "web_search_call" else "file_search" for item in items if is_billed_search(item)]
+    counts = count_kinds([*kinds, *container_kinds(items, offered)]) | pictures.image_usage(output, tools, tool_usage)
     if isinstance(tool_usage, dict) and isinstance(web := tool_usage.get("web_search"), dict) and "num_requests" in web:
         counts.pop(search, None)
-        counts |= stated_calls(**{search: web["num_requests"]})
+        counts |= reported_calls(**{search: web["num_requests"]})
     return counts
 
 
-def containers(items: Iterable[dict[str, Any]], offered: set[str]) -> list[str]:
+def container_kinds(items: Iterable[dict[str, Any]], declared_kinds: set[str]) -> list[str]:
     """The containers that calls ran in: each once, however many there were, under the kind of the tool that was offered."""
-    found = {(tool, container_of(item)) for item in items if (tool := CONTAINERS.get(str(item.get("type"))))}
-    return [next((kind for kind in offered if kind.startswith(tool)), tool) for tool, container in found if container is not None]
+    found = {(tool, container_id(item)) for item in items if (tool := CONTAINER_TOOLS.get(str(item.get("type"))))}
+    return [next((kind for kind in declared_kinds if kind.startswith(tool)), tool) for tool, container in found if container is not None]
 
 
-def container_of(item: dict[str, Any]) -> str | None:
+def container_id(item: dict[str, Any]) -> str | None:
     """None for a shell of the client's."""
     match item:
         case {"type": "shell_call", "environment": {"container_id": container}}:
@@ -90,7 +90,7 @@ def container_of(item: dict[str, Any]) -> str | None:
             return str(item.get("container_id"))
 
 
-def is_search(item: dict[str, Any]) -> bool:
+def is_billed_search(item: dict[str, Any]) -> bool:
     match item:
         case {"type": "web_search_call", "action": {"type": str(action)}}:
             return action == "search"
@@ -100,6 +100,6 @@ def is_search(item: dict[str, Any]) -> bool:
             return False
 
 
-def with_services(usage: Usage, service_tier: Any, output: Any, tools: Any, tool_usage: Any) -> Usage:
+def with_billable_extras(usage: Usage, service_tier: Any, output: Any, tools: Any, tool_usage: Any) -> Usage:
     """What an answer is billed for beside its tokens."""
-    return replace(usage, service_tier=tier_of(service_tier), tool_calls=billed_calls(output, tools, tool_usage))
+    return replace(usage, service_tier=normalize_tier(service_tier), billable_extras=billable_calls(output, tools, tool_usage))

@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from proxy.formats.neutral import BadRequest, Inexpressible, Request, ServerTool, Tool, ToolChoice
-from proxy.formats.openai_responses.items import NAME, PARAGRAPH, objects, text_of
+from proxy.formats.neutral import InvalidRequest, Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
+from proxy.formats.openai_responses.items import FORMAT, PARAGRAPH_BREAK, as_str, dict_items
 
 Tools = tuple[Tool | ServerTool, ...]
 
@@ -22,27 +22,27 @@ class WireTool(msgspec.Struct):
 def parse_tool(tool: dict[str, Any], where: str) -> Tool | ServerTool:
     kind = tool.get("type")
     if kind not in ("function", "custom"):
-        return ServerTool(origin=NAME, what=text_of(kind) or "tool", value=tool)
+        return ServerTool(origin=FORMAT, kind=as_str(kind) or "tool", value=tool)
     try:
         wire = msgspec.convert(tool, WireTool)
     except msgspec.ValidationError as error:
-        raise BadRequest(f"{where}: {error}.", where) from None
+        raise InvalidRequest(f"{where}: {error}.", where) from None
     if kind == "custom":
-        return Tool(name=wire.name, description=described(wire), custom=True)
+        return Tool(name=wire.name, description=describe_custom_tool(wire), custom=True)
     return Tool(name=wire.name, description=wire.description or "", schema=wire.parameters, strict=wire.strict)
 
 
-def described(tool: WireTool) -> str:
+def describe_custom_tool(tool: WireTool) -> str:
     """A custom tool's grammar is told in its description: other formats cannot hold a model to one, but the model can follow it."""
     description = tool.description or ""
     match tool.format:
         case {"type": "grammar", "syntax": syntax, "definition": str() as definition}:
-            return f"{description}{PARAGRAPH}The input must follow this {syntax} grammar:\n{definition}".strip()
+            return f"{description}{PARAGRAPH_BREAK}The input must follow this {syntax} grammar:\n{definition}".strip()
         case _:
             return description
 
 
-def allowed(tools: Tools, choice: str | dict[str, Any] | None) -> tuple[Tools, ToolChoice | None]:
+def apply_tool_choice(tools: Tools, choice: str | dict[str, Any] | None) -> tuple[Tools, ToolChoice | None]:
     """`allowed_tools` in the mode auto means the same as giving no other tools, and so it is said."""
     match choice:
         case "auto" | "required" | "none":
@@ -50,30 +50,30 @@ def allowed(tools: Tools, choice: str | dict[str, Any] | None) -> tuple[Tools, T
         case {"type": "function" | "custom", "name": str() as name}:
             return tools, ToolChoice(mode="required", names=(name,))
         case {"type": "allowed_tools", **allowance}:
-            named = objects(allowance.get("tools"))
-            names, kinds = [text_of(tool.get("name")) for tool in named], [tool.get("type") for tool in named]
-            kept = tuple(tool for tool in tools if (tool.name in names if isinstance(tool, Tool) else tool.what in kinds))
+            named = dict_items(allowance.get("tools"))
+            names, kinds = [as_str(tool.get("name")) for tool in named], [tool.get("type") for tool in named]
+            kept = tuple(tool for tool in tools if (tool.name in names if isinstance(tool, Tool) else tool.kind in kinds))
             if allowance.get("mode") == "required":
                 return tools, ToolChoice(mode="required", names=tuple(name for name in names if name))
             return kept, ToolChoice(mode="auto")
         case str():
-            raise BadRequest("tool_choice must be auto, required, none or an object.", "tool_choice")
+            raise InvalidRequest("tool_choice must be auto, required, none or an object.", "tool_choice")
         case _:
             return tools, None
 
 
-def tool_settings(request: Request) -> dict[str, Any]:
+def render_tools(request: Request) -> dict[str, Any]:
     if not request.tools:
         return {}
     given: dict[str, Any] = {"tools": [render_tool(tool) for tool in request.tools]}
     if request.tool_choice:
-        given["tool_choice"] = render_choice(request.tool_choice, custom_names(request))
+        given["tool_choice"] = render_tool_choice(request.tool_choice, custom_tool_names(request))
     if request.parallel_tool_calls is not None:
         given["parallel_tool_calls"] = request.parallel_tool_calls
     return given
 
 
-def custom_names(request: Request) -> frozenset[str]:
+def custom_tool_names(request: Request) -> frozenset[str]:
     return frozenset(tool.name for tool in request.tools if isinstance(tool, Tool) and tool.custom)
 
 
@@ -83,7 +83,7 @@ def render_tool(tool: Tool | ServerTool) -> dict[str, Any]:
         case ServerTool(origin="openai_responses", value=dict() as value):
             return value
         case ServerTool():
-            raise Inexpressible(f"The tool {tool.what} runs at the provider that has it, and nowhere else.", "tools")
+            raise UnsupportedFeature(f"The tool {tool.kind} runs at the provider that has it, and nowhere else.", "tools")
         case Tool(custom=True):
             return {"type": "custom", "name": tool.name, "description": tool.description}
         case Tool():
@@ -97,8 +97,8 @@ def render_tool(tool: Tool | ServerTool) -> dict[str, Any]:
             }
 
 
-def render_choice(choice: ToolChoice, custom: frozenset[str]) -> str | dict[str, Any]:
-    named = [{"type": "custom" if name in custom else "function", "name": name} for name in choice.names]
+def render_tool_choice(choice: ToolChoice, custom_tool_names: frozenset[str]) -> str | dict[str, Any]:
+    named = [{"type": "custom" if name in custom_tool_names else "function", "name": name} for name in choice.names]
     if choice.mode != "required" or not named:
         return choice.mode
     return named[0] if len(named) == 1 else {"type": "allowed_tools", "mode": "required", "tools": named}

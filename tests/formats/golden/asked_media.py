@@ -3,98 +3,100 @@
 from typing import Any
 
 from tests.formats.golden.words import (
+    ANTHROPIC_TOOL,
     CHAT_TOOL,
-    CLAUDE_TOOL,
     GEMINI_TOOL,
-    PAPER,
-    PIXEL,
+    PDF_DOCUMENT,
+    PNG_PIXEL,
     RESPONSES_TOOL,
     USER,
     Bodies,
+    anthropic_request,
     assistant,
-    chat,
-    claude,
-    google,
-    responses,
+    gemini_request,
+    openai_chat_request,
+    openai_responses_request,
     turn,
     user,
 )
 
-LOOK: dict[str, Any] = {"type": "text", "text": "Look"}
-INPUT_LOOK: dict[str, Any] = {"type": "input_text", "text": "Look"}
-SUN: dict[str, Any] = {"type": "text", "text": "Sun"}
-PNG = {"type": "base64", "media_type": "image/png", "data": PIXEL}
-DATA_URL = f"data:image/png;base64,{PIXEL}"
-PAGE = "https://example.org/a.pdf"
-PHOTO = "https://example.org/a.png"
-MARK: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}
-LONG_MARK: dict[str, Any] = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+PROMPT: dict[str, Any] = {"type": "text", "text": "Look"}
+INPUT_PROMPT: dict[str, Any] = {"type": "input_text", "text": "Look"}
+IMAGE_DATA: dict[str, Any] = {"type": "text", "text": "Sun"}
+PNG = {"type": "base64", "media_type": "image/png", "data": PNG_PIXEL}
+DATA_URL = f"data:image/png;base64,{PNG_PIXEL}"
+DOCUMENT_URL = "https://example.org/a.pdf"
+PHOTO_URL = "https://example.org/a.png"
+CACHE_BREAKPOINT: dict[str, Any] = {"cache_control": {"type": "ephemeral"}}
+LONG_CACHE_BREAKPOINT: dict[str, Any] = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
 
 MEDIA: dict[str, Bodies] = {
-    "picture": {
-        "openai_chat": chat(user(LOOK, {"type": "image_url", "image_url": {"url": DATA_URL, "detail": "low"}})),
-        "openai_responses": responses(user(INPUT_LOOK, {"type": "input_image", "image_url": DATA_URL, "detail": "low"})),
-        "anthropic": claude(user(LOOK, {"type": "image", "source": PNG})),
-        "gemini": google(turn("user", {"text": "Look"}, {"inlineData": {"mimeType": "image/png", "data": PIXEL}})),
+    "image": {
+        "openai_chat": openai_chat_request(user(PROMPT, {"type": "image_url", "image_url": {"url": DATA_URL, "detail": "low"}})),
+        "openai_responses": openai_responses_request(user(INPUT_PROMPT, {"type": "input_image", "image_url": DATA_URL, "detail": "low"})),
+        "anthropic": anthropic_request(user(PROMPT, {"type": "image", "source": PNG})),
+        "gemini": gemini_request(turn("user", {"text": "Look"}, {"inlineData": {"mimeType": "image/png", "data": PNG_PIXEL}})),
     },
-    "picture in the alphabet for URLs": {
+    "image in URL-safe base64": {
         "openai_chat": None,
         "openai_responses": None,
         "anthropic": None,
-        "gemini": google(turn("user", {"inlineData": {"mimeType": "image/png", "data": PIXEL.replace("+", "-").replace("/", "_")}})),
+        "gemini": gemini_request(
+            turn("user", {"inlineData": {"mimeType": "image/png", "data": PNG_PIXEL.replace("+", "-").replace("/", "_")}})
+        ),
     },
-    "picture by address": {
-        "openai_chat": chat(user(LOOK, {"type": "image_url", "image_url": {"url": PHOTO}})),
-        "openai_responses": responses(user(INPUT_LOOK, {"type": "input_image", "image_url": PHOTO, "detail": "auto"})),
-        "anthropic": claude(user(LOOK, {"type": "image", "source": {"type": "url", "url": PHOTO}})),
-        "gemini": google(turn("user", {"text": "Look"}, {"fileData": {"mimeType": "image/png", "fileUri": PHOTO}})),
+    "image by URL": {
+        "openai_chat": openai_chat_request(user(PROMPT, {"type": "image_url", "image_url": {"url": PHOTO_URL}})),
+        "openai_responses": openai_responses_request(user(INPUT_PROMPT, {"type": "input_image", "image_url": PHOTO_URL, "detail": "auto"})),
+        "anthropic": anthropic_request(user(PROMPT, {"type": "image", "source": {"type": "url", "url": PHOTO_URL}})),
+        "gemini": gemini_request(turn("user", {"text": "Look"}, {"fileData": {"mimeType": "image/png", "fileUri": PHOTO_URL}})),
     },
     "document": {
-        "openai_chat": chat(
-            user(LOOK, {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{PAPER}"}})
+        "openai_chat": openai_chat_request(
+            user(PROMPT, {"type": "file", "file": {"filename": "a.pdf", "file_data": f"data:application/pdf;base64,{PDF_DOCUMENT}"}})
         ),
-        "openai_responses": responses(
-            user(INPUT_LOOK, {"type": "input_file", "filename": "a.pdf", "file_data": f"data:application/pdf;base64,{PAPER}"})
+        "openai_responses": openai_responses_request(
+            user(INPUT_PROMPT, {"type": "input_file", "filename": "a.pdf", "file_data": f"data:application/pdf;base64,{PDF_DOCUMENT}"})
         ),
-        "anthropic": claude(
+        "anthropic": anthropic_request(
             user(
-                LOOK,
-                {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PAPER}, "title": "a.pdf"},
+                PROMPT,
+                {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": PDF_DOCUMENT}, "title": "a.pdf"},
             )
         ),
-        "gemini": google(turn("user", {"text": "Look"}, {"inlineData": {"mimeType": "application/pdf", "data": PAPER}})),
+        "gemini": gemini_request(turn("user", {"text": "Look"}, {"inlineData": {"mimeType": "application/pdf", "data": PDF_DOCUMENT}})),
     },
-    "document by address": {
+    "document by URL": {
         "openai_chat": None,
-        "openai_responses": responses(user(INPUT_LOOK, {"type": "input_file", "file_url": PAGE})),
-        "anthropic": claude(user(LOOK, {"type": "document", "source": {"type": "url", "url": PAGE}})),
-        "gemini": google(turn("user", {"text": "Look"}, {"fileData": {"mimeType": "application/pdf", "fileUri": PAGE}})),
+        "openai_responses": openai_responses_request(user(INPUT_PROMPT, {"type": "input_file", "file_url": DOCUMENT_URL})),
+        "anthropic": anthropic_request(user(PROMPT, {"type": "document", "source": {"type": "url", "url": DOCUMENT_URL}})),
+        "gemini": gemini_request(turn("user", {"text": "Look"}, {"fileData": {"mimeType": "application/pdf", "fileUri": DOCUMENT_URL}})),
     },
-    "document stored with a vendor": {
-        "openai_chat": chat(user(LOOK, {"type": "file", "file": {"file_id": "file-1"}})),
-        "openai_responses": responses(user(INPUT_LOOK, {"type": "input_file", "file_id": "file-1"})),
-        "anthropic": claude(user(LOOK, {"type": "document", "source": {"type": "file", "file_id": "file_1"}})),
-        "gemini": google(turn("user", {"text": "Look"}, {"fileData": {"mimeType": "application/pdf", "fileUri": "files/1"}})),
+    "document by file id": {
+        "openai_chat": openai_chat_request(user(PROMPT, {"type": "file", "file": {"file_id": "file-1"}})),
+        "openai_responses": openai_responses_request(user(INPUT_PROMPT, {"type": "input_file", "file_id": "file-1"})),
+        "anthropic": anthropic_request(user(PROMPT, {"type": "document", "source": {"type": "file", "file_id": "file_1"}})),
+        "gemini": gemini_request(turn("user", {"text": "Look"}, {"fileData": {"mimeType": "application/pdf", "fileUri": "files/1"}})),
     },
-    "text as a document": {
+    "text document": {
         "openai_chat": None,
-        "openai_responses": responses(
-            user(INPUT_LOOK, {"type": "input_file", "filename": "a.txt", "file_data": "data:text/plain;base64,SGk="})
+        "openai_responses": openai_responses_request(
+            user(INPUT_PROMPT, {"type": "input_file", "filename": "a.txt", "file_data": "data:text/plain;base64,SGk="})
         ),
-        "anthropic": claude(
-            user(LOOK, {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Hi"}, "title": "a.txt"})
+        "anthropic": anthropic_request(
+            user(PROMPT, {"type": "document", "source": {"type": "text", "media_type": "text/plain", "data": "Hi"}, "title": "a.txt"})
         ),
-        "gemini": google(turn("user", {"text": "Look"}, {"inlineData": {"mimeType": "text/plain", "data": "SGk="}})),
+        "gemini": gemini_request(turn("user", {"text": "Look"}, {"inlineData": {"mimeType": "text/plain", "data": "SGk="}})),
     },
-    "sound": {
-        "openai_chat": chat(user(LOOK, {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}})),
+    "audio input": {
+        "openai_chat": openai_chat_request(user(PROMPT, {"type": "input_audio", "input_audio": {"data": "UklGRg==", "format": "wav"}})),
         "openai_responses": None,
         "anthropic": None,
-        "gemini": google(turn("user", {"text": "Look"}, {"inlineData": {"mimeType": "audio/wav", "data": "UklGRg=="}})),
+        "gemini": gemini_request(turn("user", {"text": "Look"}, {"inlineData": {"mimeType": "audio/wav", "data": "UklGRg=="}})),
     },
-    "picture in a result": {
+    "image in tool result": {
         "openai_chat": None,
-        "openai_responses": responses(
+        "openai_responses": openai_responses_request(
             USER,
             {"type": "function_call", "call_id": "call_1", "name": "get_weather", "arguments": '{"city":"Paris"}'},
             {
@@ -104,7 +106,7 @@ MEDIA: dict[str, Bodies] = {
             },
             tools=[RESPONSES_TOOL],
         ),
-        "anthropic": claude(
+        "anthropic": anthropic_request(
             USER,
             assistant({"type": "tool_use", "id": "call_1", "name": "get_weather", "input": {"city": "Paris"}}),
             user(
@@ -114,9 +116,9 @@ MEDIA: dict[str, Bodies] = {
                     "content": [{"type": "text", "text": "Sun"}, {"type": "image", "source": PNG}],
                 }
             ),
-            tools=[CLAUDE_TOOL],
+            tools=[ANTHROPIC_TOOL],
         ),
-        "gemini": google(
+        "gemini": gemini_request(
             turn("user", {"text": "Hi"}),
             turn("model", {"functionCall": {"id": "call_1", "name": "get_weather", "args": {"city": "Paris"}}}),
             turn(
@@ -126,31 +128,31 @@ MEDIA: dict[str, Bodies] = {
                         "id": "call_1",
                         "name": "get_weather",
                         "response": {"result": "Sun"},
-                        "parts": [{"inlineData": {"mimeType": "image/png", "data": PIXEL}}],
+                        "parts": [{"inlineData": {"mimeType": "image/png", "data": PNG_PIXEL}}],
                     }
                 },
             ),
             tools=[GEMINI_TOOL],
         ),
     },
-    "marks for a cache": {
-        "openai_chat": chat(
-            {"role": "system", "content": [{"type": "text", "text": "Be terse.", **LONG_MARK}]},
-            user({**LOOK, **MARK}, {"type": "image_url", "image_url": {"url": DATA_URL}, **MARK}),
-            tools=[{**CHAT_TOOL, **LONG_MARK}],
+    "prompt cache breakpoints": {
+        "openai_chat": openai_chat_request(
+            {"role": "system", "content": [{"type": "text", "text": "Be terse.", **LONG_CACHE_BREAKPOINT}]},
+            user({**PROMPT, **CACHE_BREAKPOINT}, {"type": "image_url", "image_url": {"url": DATA_URL}, **CACHE_BREAKPOINT}),
+            tools=[{**CHAT_TOOL, **LONG_CACHE_BREAKPOINT}],
         ),
         "openai_responses": None,
-        "anthropic": claude(
-            user({**LOOK, **MARK}, {"type": "image", "source": PNG, **MARK}),
-            system=[{"type": "text", "text": "Be terse.", **LONG_MARK}],
-            tools=[{**CLAUDE_TOOL, **LONG_MARK}],
+        "anthropic": anthropic_request(
+            user({**PROMPT, **CACHE_BREAKPOINT}, {"type": "image", "source": PNG, **CACHE_BREAKPOINT}),
+            system=[{"type": "text", "text": "Be terse.", **LONG_CACHE_BREAKPOINT}],
+            tools=[{**ANTHROPIC_TOOL, **LONG_CACHE_BREAKPOINT}],
         ),
         "gemini": None,
     },
-    "a prefix stored with a vendor": {
+    "cached content reference": {
         "openai_chat": None,
         "openai_responses": None,
         "anthropic": None,
-        "gemini": google(cachedContent="cachedContents/1"),
+        "gemini": gemini_request(cachedContent="cachedContents/1"),
     },
 }

@@ -3,44 +3,44 @@
 from typing import Any
 
 from tests.formats.golden.words import (
+    ANTHROPIC_TOOL,
     CHAT_TOOL,
-    CLAUDE_TOOL,
     GEMINI_TOOL,
     RESPONSES_TOOL,
     SCHEMA,
     USER,
     Bodies,
     Body,
+    anthropic_request,
     assistant,
-    chat,
-    claude,
     function,
-    google,
-    responses,
+    gemini_request,
+    openai_chat_request,
+    openai_responses_request,
     turn,
     user,
 )
 
-OTHERS = [{"name": "get_time", "description": "The time"}, {"name": "get_news", "description": "The news"}]
-ANY = {"type": "object", "properties": {}}
-CHAT_TOOLS = [CHAT_TOOL, *({"type": "function", "function": {**other, "parameters": ANY}} for other in OTHERS)]
-RESPONSES_TOOLS = [RESPONSES_TOOL, *({"type": "function", **other, "parameters": ANY, "strict": False} for other in OTHERS)]
-CLAUDE_TOOLS = [CLAUDE_TOOL, *({**other, "input_schema": ANY} for other in OTHERS)]
-GEMINI_TOOLS = [{"functionDeclarations": [function(parametersJsonSchema=SCHEMA), *OTHERS]}]
+OTHER_TOOLS = [{"name": "get_time", "description": "The time"}, {"name": "get_news", "description": "The news"}]
+ANY_OBJECT = {"type": "object", "properties": {}}
+CHAT_TOOLS = [CHAT_TOOL, *({"type": "function", "function": {**other, "parameters": ANY_OBJECT}} for other in OTHER_TOOLS)]
+RESPONSES_TOOLS = [RESPONSES_TOOL, *({"type": "function", **other, "parameters": ANY_OBJECT, "strict": False} for other in OTHER_TOOLS)]
+ANTHROPIC_TOOLS = [ANTHROPIC_TOOL, *({**other, "input_schema": ANY_OBJECT} for other in OTHER_TOOLS)]
+GEMINI_TOOLS = [{"functionDeclarations": [function(parametersJsonSchema=SCHEMA), *OTHER_TOOLS]}]
 
 
-def chosen(chat_choice: Any, responses_choice: Any, claude_choice: Any, mode: str | None, *names: str) -> Bodies:
+def tool_choice_bodies(chat_choice: Any, responses_choice: Any, claude_choice: Any, mode: str | None, *names: str) -> Bodies:
     """One choice among three tools, in the words of each format."""
     calling: Body = {"mode": mode, **({"allowedFunctionNames": list(names)} if names else {})}
     return {
-        "openai_chat": chat(tools=CHAT_TOOLS, tool_choice=chat_choice),
-        "openai_responses": responses(tools=RESPONSES_TOOLS, tool_choice=responses_choice),
-        "anthropic": claude_choice and claude(tools=CLAUDE_TOOLS, tool_choice=claude_choice),
-        "gemini": google(tools=GEMINI_TOOLS, toolConfig={"functionCallingConfig": calling}),
+        "openai_chat": openai_chat_request(tools=CHAT_TOOLS, tool_choice=chat_choice),
+        "openai_responses": openai_responses_request(tools=RESPONSES_TOOLS, tool_choice=responses_choice),
+        "anthropic": claude_choice and anthropic_request(tools=ANTHROPIC_TOOLS, tool_choice=claude_choice),
+        "gemini": gemini_request(tools=GEMINI_TOOLS, toolConfig={"functionCallingConfig": calling}),
     }
 
 
-def allowed(mode: str) -> tuple[Body, Body]:
+def allowed_tools_bodies(mode: str) -> tuple[Body, Body]:
     """The choice among some of the tools: nested in chat completions, flat in Responses."""
     nested = [{"type": "function", "function": {"name": name}} for name in ("get_time", "get_weather")]
     flat = [{"type": "function", "name": name} for name in ("get_time", "get_weather")]
@@ -53,44 +53,46 @@ def allowed(mode: str) -> tuple[Body, Body]:
 
 NAMED = {"type": "function", "function": {"name": "get_time"}}
 
-CHOICES: dict[str, Bodies] = {
-    "tools": {
-        "openai_chat": chat(tools=CHAT_TOOLS),
-        "openai_responses": responses(tools=RESPONSES_TOOLS),
-        "anthropic": claude(tools=CLAUDE_TOOLS),
-        "gemini": google(tools=GEMINI_TOOLS),
+TOOL_CHOICES: dict[str, Bodies] = {
+    "tool declarations": {
+        "openai_chat": openai_chat_request(tools=CHAT_TOOLS),
+        "openai_responses": openai_responses_request(tools=RESPONSES_TOOLS),
+        "anthropic": anthropic_request(tools=ANTHROPIC_TOOLS),
+        "gemini": gemini_request(tools=GEMINI_TOOLS),
     },
-    "any choice": chosen("auto", "auto", {"type": "auto"}, "AUTO"),
-    "a call is required": chosen("required", "required", {"type": "any"}, "ANY"),
-    "no call is allowed": chosen("none", "none", {"type": "none"}, "NONE"),
-    "this very tool": chosen(NAMED, {"type": "function", "name": "get_time"}, {"type": "tool", "name": "get_time"}, "ANY", "get_time"),
-    "one of these": chosen(*allowed("required"), None, "ANY", "get_time", "get_weather"),
-    "only these": chosen(*allowed("auto"), None, "VALIDATED", "get_time", "get_weather"),
-    "one call at a time": {
-        "openai_chat": chat(tools=CHAT_TOOLS, parallel_tool_calls=False),
-        "openai_responses": responses(tools=RESPONSES_TOOLS, parallel_tool_calls=False),
-        "anthropic": claude(tools=CLAUDE_TOOLS, tool_choice={"type": "auto", "disable_parallel_tool_use": True}),
+    "tool choice auto": tool_choice_bodies("auto", "auto", {"type": "auto"}, "AUTO"),
+    "tool choice required": tool_choice_bodies("required", "required", {"type": "any"}, "ANY"),
+    "tool choice none": tool_choice_bodies("none", "none", {"type": "none"}, "NONE"),
+    "tool choice named tool": tool_choice_bodies(
+        NAMED, {"type": "function", "name": "get_time"}, {"type": "tool", "name": "get_time"}, "ANY", "get_time"
+    ),
+    "tool choice required from subset": tool_choice_bodies(*allowed_tools_bodies("required"), None, "ANY", "get_time", "get_weather"),
+    "tool choice auto from subset": tool_choice_bodies(*allowed_tools_bodies("auto"), None, "VALIDATED", "get_time", "get_weather"),
+    "parallel tool calls disabled": {
+        "openai_chat": openai_chat_request(tools=CHAT_TOOLS, parallel_tool_calls=False),
+        "openai_responses": openai_responses_request(tools=RESPONSES_TOOLS, parallel_tool_calls=False),
+        "anthropic": anthropic_request(tools=ANTHROPIC_TOOLS, tool_choice={"type": "auto", "disable_parallel_tool_use": True}),
         "gemini": None,
     },
-    "a strict tool": {
-        "openai_chat": chat(tools=[{"type": "function", "function": function(parameters=SCHEMA, strict=True)}]),
-        "openai_responses": responses(tools=[{**RESPONSES_TOOL, "strict": True}]),
-        "anthropic": claude(tools=[{**CLAUDE_TOOL, "strict": True}]),
+    "strict tool": {
+        "openai_chat": openai_chat_request(tools=[{"type": "function", "function": function(parameters=SCHEMA, strict=True)}]),
+        "openai_responses": openai_responses_request(tools=[{**RESPONSES_TOOL, "strict": True}]),
+        "anthropic": anthropic_request(tools=[{**ANTHROPIC_TOOL, "strict": True}]),
         "gemini": None,
     },
-    "a tool that takes free text": {
-        "openai_chat": chat(tools=[{"type": "custom", "custom": {"name": "patch", "description": "Changes files"}}]),
-        "openai_responses": responses(
+    "custom tool declaration": {
+        "openai_chat": openai_chat_request(tools=[{"type": "custom", "custom": {"name": "patch", "description": "Changes files"}}]),
+        "openai_responses": openai_responses_request(
             tools=[{"type": "custom", "name": "patch", "description": "Changes files"}], tool_choice={"type": "custom", "name": "patch"}
         ),
         "anthropic": None,
         "gemini": None,
     },
-    "a tool of the provider's": {
-        "openai_chat": chat(web_search_options={}),
-        "openai_responses": responses(tools=[{"type": "web_search"}]),
-        "anthropic": claude(tools=[{"type": "web_search_20250305", "name": "web_search", "max_uses": 2}]),
-        "gemini": google(tools=[{"googleSearch": {}}]),
+    "server tool": {
+        "openai_chat": openai_chat_request(web_search_options={}),
+        "openai_responses": openai_responses_request(tools=[{"type": "web_search"}]),
+        "anthropic": anthropic_request(tools=[{"type": "web_search_20250305", "name": "web_search", "max_uses": 2}]),
+        "gemini": gemini_request(tools=[{"googleSearch": {}}]),
     },
 }
 
@@ -103,7 +105,7 @@ def responses_call(call_id: str, city: str) -> Body:
     return {"type": "function_call", "call_id": call_id, "name": "get_weather", "arguments": f'{{"city":"{city}"}}'}
 
 
-def claude_call(call_id: str, city: str) -> Body:
+def anthropic_call(call_id: str, city: str) -> Body:
     return {"type": "tool_use", "id": call_id, "name": "get_weather", "input": {"city": city}}
 
 
@@ -115,17 +117,17 @@ def gemini_result(call_id: str, response: Body) -> Body:
     return {"functionResponse": {**({"id": call_id} if call_id else {}), "name": "get_weather", "response": response}}
 
 
-def loop(first: str, second: str) -> Bodies:
+def tool_loop(first: str, second: str) -> Bodies:
     """Two calls with these ids in one turn, each with its result."""
     return {
-        "openai_chat": chat(
+        "openai_chat": openai_chat_request(
             USER,
             {"role": "assistant", "content": "Both.", "tool_calls": [chat_call(first, "Paris"), chat_call(second, "Zürich")]},
             {"role": "tool", "tool_call_id": first, "content": "Sun"},
             {"role": "tool", "tool_call_id": second, "content": '{"degrees": 20}'},
             tools=[CHAT_TOOL],
         ),
-        "openai_responses": responses(
+        "openai_responses": openai_responses_request(
             USER,
             assistant({"type": "output_text", "text": "Both."}),
             responses_call(first, "Paris"),
@@ -134,16 +136,16 @@ def loop(first: str, second: str) -> Bodies:
             {"type": "function_call_output", "call_id": second, "output": '{"degrees": 20}'},
             tools=[RESPONSES_TOOL],
         ),
-        "anthropic": claude(
+        "anthropic": anthropic_request(
             USER,
-            assistant({"type": "text", "text": "Both."}, claude_call(first, "Paris"), claude_call(second, "Zürich")),
+            assistant({"type": "text", "text": "Both."}, anthropic_call(first, "Paris"), anthropic_call(second, "Zürich")),
             user(
                 {"type": "tool_result", "tool_use_id": first, "content": "Sun"},
                 {"type": "tool_result", "tool_use_id": second, "content": '{"degrees": 20}'},
             ),
-            tools=[CLAUDE_TOOL],
+            tools=[ANTHROPIC_TOOL],
         ),
-        "gemini": google(
+        "gemini": gemini_request(
             turn("user", {"text": "Hi"}),
             turn("model", {"text": "Both."}, gemini_call(first, "Paris"), gemini_call(second, "Zürich")),
             turn("user", gemini_result(first, {"result": "Sun"}), gemini_result(second, {"degrees": 20})),
@@ -152,34 +154,34 @@ def loop(first: str, second: str) -> Bodies:
     }
 
 
-LOOPS: dict[str, Bodies] = {
-    "calls and results": loop("call_1", "call_2"),
-    "calls without ids": loop("", ""),
-    "calls with the same id": loop("call_1", "call_1"),
-    "a call that failed": {
+TOOL_LOOPS: dict[str, Bodies] = {
+    "tool calls and results": tool_loop("call_1", "call_2"),
+    "tool calls without ids": tool_loop("", ""),
+    "tool calls with duplicate ids": tool_loop("call_1", "call_1"),
+    "failed tool result": {
         "openai_chat": None,
         "openai_responses": None,
-        "anthropic": claude(
+        "anthropic": anthropic_request(
             USER,
-            assistant(claude_call("call_1", "Atlantis")),
+            assistant(anthropic_call("call_1", "Atlantis")),
             user({"type": "tool_result", "tool_use_id": "call_1", "content": "No such city", "is_error": True}),
-            tools=[CLAUDE_TOOL],
+            tools=[ANTHROPIC_TOOL],
         ),
-        "gemini": google(
+        "gemini": gemini_request(
             turn("user", {"text": "Hi"}),
             turn("model", gemini_call("call_1", "Atlantis")),
             turn("user", gemini_result("call_1", {"error": "No such city"})),
             tools=[GEMINI_TOOL],
         ),
     },
-    "a call with free text": {
-        "openai_chat": chat(
+    "custom tool call": {
+        "openai_chat": openai_chat_request(
             USER,
             {"role": "assistant", "tool_calls": [{"id": "call_1", "type": "custom", "custom": {"name": "patch", "input": '+"x"'}}]},
             {"role": "tool", "tool_call_id": "call_1", "content": "Done"},
             tools=[{"type": "custom", "custom": {"name": "patch"}}],
         ),
-        "openai_responses": responses(
+        "openai_responses": openai_responses_request(
             USER,
             {"type": "custom_tool_call", "call_id": "call_1", "name": "patch", "input": '+"x"'},
             {"type": "custom_tool_call_output", "call_id": "call_1", "output": "Done"},
@@ -188,15 +190,15 @@ LOOPS: dict[str, Bodies] = {
         "anthropic": None,
         "gemini": None,
     },
-    "a search of the provider's in the history": {
+    "server tool use in history": {
         "openai_chat": None,
-        "openai_responses": responses(
+        "openai_responses": openai_responses_request(
             USER,
             {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}},
             assistant({"type": "output_text", "text": "Found."}),
             {"role": "user", "content": "Go on"},
         ),
-        "anthropic": claude(
+        "anthropic": anthropic_request(
             USER,
             assistant(
                 {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}},
@@ -205,7 +207,7 @@ LOOPS: dict[str, Bodies] = {
             ),
             {"role": "user", "content": "Go on"},
         ),
-        "gemini": google(
+        "gemini": gemini_request(
             turn("user", {"text": "Hi"}),
             turn(
                 "model",

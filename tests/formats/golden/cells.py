@@ -16,87 +16,90 @@ from msgspec.structs import replace
 
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
 from proxy.formats.codec import Quirks
-from proxy.formats.neutral import Inexpressible, Message, Request, Text, Tool
+from proxy.formats.neutral import Message, Request, Text, Tool, UnsupportedFeature
 from tests.formats.golden.asked_conversations import CONVERSATIONS
 from tests.formats.golden.asked_media import MEDIA
 from tests.formats.golden.asked_thinking import THINKING
-from tests.formats.golden.asked_tools import CHOICES, LOOPS
-from tests.formats.golden.heard import heard
-from tests.formats.golden.said_calls import CALLS, THOUGHTS
-from tests.formats.golden.said_words import WORDS
+from tests.formats.golden.asked_tools import TOOL_CHOICES, TOOL_LOOPS
+from tests.formats.golden.heard import read_stream
+from tests.formats.golden.said_calls import THINKING_RESPONSES, TOOL_CALL_RESPONSES
+from tests.formats.golden.said_words import TEXT_RESPONSES
 from tests.formats.golden.streams import stream_of
 from tests.formats.golden.words import FORMATS, SCHEMA, Bodies, Body
 
-CODECS: dict[str, ModuleType] = {codec.NAME: codec for codec in (openai_chat, openai_responses, anthropic, gemini)}
+CODECS: dict[str, ModuleType] = {codec.FORMAT: codec for codec in (openai_chat, openai_responses, anthropic, gemini)}
 DIRECTORY = Path(__file__).parent / "cells"
-REQUESTS: dict[str, Bodies] = CONVERSATIONS | MEDIA | CHOICES | LOOPS | THINKING
-ANSWERS: dict[str, Bodies] = WORDS | CALLS | THOUGHTS
-CLIENT = Request(
+REQUESTS: dict[str, Bodies] = CONVERSATIONS | MEDIA | TOOL_CHOICES | TOOL_LOOPS | THINKING
+RESPONSES: dict[str, Bodies] = TEXT_RESPONSES | TOOL_CALL_RESPONSES | THINKING_RESPONSES
+CLIENT_REQUEST = Request(
     model="m",
     messages=(Message(role="user", parts=(Text(text="Hi"),)),),
     tools=(Tool(name="get_weather", schema=SCHEMA), Tool(name="patch", custom=True)),
 )
-MADE = re.compile(r"(resp|msg|fc|ctc|rs|ig|call)_(?:[0-9a-f]{32}|[0-9a-f]{24})|[0-9a-f]{32}")
-TIMES = ("created", "created_at", "completed_at", "createTime")
-TOLD = ("id", "object", "model", "status", "incomplete_details", "output", "usage")
+GENERATED_ID = re.compile(r"(resp|msg|fc|ctc|rs|ig|call)_(?:[0-9a-f]{32}|[0-9a-f]{24})|[0-9a-f]{32}")
+TIME_FIELDS = ("created", "created_at", "completed_at", "createTime")
+COMPARED_FIELDS = ("id", "object", "model", "status", "incomplete_details", "output", "usage")
 """Of an answer of Responses, what the provider said: the rest repeats the request."""
 
 Cell = dict[str, Any]
 
 
-def request_cell(client: str, provider: str, asked: Body) -> Cell:
+def request_cell(client: str, provider: str, body: Body) -> Cell:
     """What a provider is asked where a client asks this, or why it is not."""
-    parsed = CODECS[client].parse_request(encoded(asked), "m", False)
+    parsed = CODECS[client].parse_request(encode_body(body), "m", False)
     try:
         rendered = CODECS[provider].render_request(parsed, Quirks())
-    except Inexpressible as refusal:
-        return {"refused": refusal.param, "because": str(refusal)}
+    except UnsupportedFeature as refusal:
+        return {"unsupported_param": refusal.param, "reason": str(refusal)}
     dropped = {"dropped": rendered.dropped} if rendered.dropped else {}
-    return {"asked": json.loads(json.dumps(rendered.body)), **dropped}
+    return {"request": json.loads(json.dumps(rendered.body)), **dropped}
 
 
-def encoded(body: Body) -> bytes:
+def encode_body(body: Body) -> bytes:
     return json.dumps(body, ensure_ascii=False).encode()
 
 
-def answer_cell(client: str, provider: str, said: Body) -> Cell:
+def response_cell(client: str, provider: str, body: Body) -> Cell:
     """What a client hears where a provider says this, and what a stream comes to where that is something else."""
-    whole, stream = told(whole_answer(client, provider, said)), told(heard(client, streamed(client, provider, said)))
-    return {"heard": whole} | ({"streamed": stream} if stream != whole else {})
+    whole, stream = (
+        comparable(converted_response(client, provider, body)),
+        comparable(read_stream(client, converted_stream(client, provider, body))),
+    )
+    return {"response": whole} | ({"streamed_response": stream} if stream != whole else {})
 
 
-def whole_answer(client: str, provider: str, said: Body) -> Body:
-    answer: Body = json.loads(CODECS[client].render_response(CODECS[provider].parse_response(encoded(said)), CLIENT))
+def converted_response(client: str, provider: str, body: Body) -> Body:
+    answer: Body = json.loads(CODECS[client].render_response(CODECS[provider].parse_response(encode_body(body)), CLIENT_REQUEST))
     return answer
 
 
-def streamed(client: str, provider: str, said: Body) -> bytes:
+def converted_stream(client: str, provider: str, body: Body) -> bytes:
     """The stream that a client gets where a provider streams this."""
-    return passed_on(CODECS[client], CODECS[provider], stream_of(provider, said))
+    return convert_stream(CODECS[client], CODECS[provider], stream_of(provider, body))
 
 
-def passed_on(client: ModuleType, provider: ModuleType, stream: bytes) -> bytes:
-    decoder, encoder = provider.StreamDecoder(), client.StreamEncoder(replace(CLIENT, stream=True))
+def convert_stream(client: ModuleType, provider: ModuleType, stream: bytes) -> bytes:
+    decoder, encoder = provider.StreamDecoder(), client.StreamEncoder(replace(CLIENT_REQUEST, stream=True))
     events = [*decoder.feed(stream), *decoder.finish()]
     out: bytes = b"".join(encoder.encode(event) for event in events) + encoder.finish()
     return out
 
 
-def told(answer: Body) -> Body:
-    kept = {name: value for name, value in answer.items() if answer.get("object") != "response" or name in TOLD}
-    found: Body = lasting(kept)
+def comparable(response: Body) -> Body:
+    kept = {name: value for name, value in response.items() if response.get("object") != "response" or name in COMPARED_FIELDS}
+    found: Body = without_generated_values(kept)
     return found
 
 
-def lasting(value: Any) -> Any:
+def without_generated_values(value: Any) -> Any:
     """Without what is another each time: ids that we make, and times."""
     match value:
         case dict():
-            return {name: lasting(item) for name, item in value.items() if name not in TIMES}
+            return {name: without_generated_values(item) for name, item in value.items() if name not in TIME_FIELDS}
         case list():
-            return [lasting(item) for item in value]
+            return [without_generated_values(item) for item in value]
         case str():
-            return MADE.sub(lambda made: f"{made[1] or 'id'}_...", value)
+            return GENERATED_ID.sub(lambda made: f"{made[1] or 'id'}_...", value)
         case _:
             return value
 
@@ -127,13 +130,13 @@ def read(kind: str, scenario: str) -> dict[tuple[str, str], Cell]:
 
 def write(kind: str, scenario: str, cells: dict[tuple[str, str], Cell]) -> None:
     """For each listener, what it gets and from whom; who all cause the same stand together."""
-    rows = {listener: rows_of({speaker: cell for (speaker, to), cell in cells.items() if to == listener}) for listener in FORMATS}
-    lines = [f"{json.dumps(listener)}: [\n" + ",\n".join(map(written, found)) + "\n]" for listener, found in rows.items()]
+    rows = {listener: group_rows({speaker: cell for (speaker, to), cell in cells.items() if to == listener}) for listener in FORMATS}
+    lines = [f"{json.dumps(listener)}: [\n" + ",\n".join(map(encode_row, found)) + "\n]" for listener, found in rows.items()]
     path_of(kind, scenario).parent.mkdir(parents=True, exist_ok=True)
     path_of(kind, scenario).write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
 
-def rows_of(cells: dict[str, Cell]) -> list[Cell]:
+def group_rows(cells: dict[str, Cell]) -> list[Cell]:
     found: list[Cell] = []
     for speaker, cell in cells.items():
         same = next((row for row in found if row["cell"] == cell), None)
@@ -144,19 +147,23 @@ def rows_of(cells: dict[str, Cell]) -> list[Cell]:
     return found
 
 
-def written(row: Cell) -> str:
+def encode_row(row: Cell) -> str:
     return json.dumps(row, ensure_ascii=False)
 
 
 def main() -> None:
     """Clients speak in requests, providers in answers."""
     for scenario, bodies in REQUESTS.items():
-        keep("requests", scenario, {(client, provider): request_cell(client, provider, body) for client, provider, body in pairs(bodies)})
-    for scenario, bodies in ANSWERS.items():
-        keep("answers", scenario, {(provider, client): answer_cell(client, provider, body) for provider, client, body in pairs(bodies)})
+        write_if_missing(
+            "requests", scenario, {(client, provider): request_cell(client, provider, body) for client, provider, body in pairs(bodies)}
+        )
+    for scenario, bodies in RESPONSES.items():
+        write_if_missing(
+            "responses", scenario, {(provider, client): response_cell(client, provider, body) for provider, client, body in pairs(bodies)}
+        )
 
 
-def keep(kind: str, scenario: str, cells: dict[tuple[str, str], Cell]) -> None:
+def write_if_missing(kind: str, scenario: str, cells: dict[tuple[str, str], Cell]) -> None:
     if not path_of(kind, scenario).exists():
         write(kind, scenario, cells)
 

@@ -17,15 +17,15 @@ def events_of(stream: bytes) -> list[Body]:
 # Chat completions -----------------------------------------------------------------------------------------------------------
 
 
-def chat(events: list[Body]) -> Body:
+def openai_chat(events: list[Body]) -> Body:
     choices: dict[int, Body] = {}
     for event in events:
         for chunk in event["choices"]:
             choice = choices.setdefault(chunk["index"], {"index": chunk["index"], "message": {}, "logprobs": None})
             choice["finish_reason"] = chunk["finish_reason"]
-            join(choice["message"], chunk["delta"])
+            merge_delta(choice["message"], chunk["delta"])
             if chunk["logprobs"]:
-                choice["logprobs"] = join(choice["logprobs"] or {}, chunk["logprobs"])
+                choice["logprobs"] = merge_delta(choice["logprobs"] or {}, chunk["logprobs"])
     for choice in choices.values():
         if not choice["message"]["content"] and (choice["message"].get("tool_calls") or choice["message"]["refusal"]):
             choice["message"]["content"] = None  # the first chunk of each choice says an empty text, whatever comes
@@ -33,7 +33,7 @@ def chat(events: list[Body]) -> Body:
     return head | {"choices": [choices[index] for index in sorted(choices)], "usage": events[-1]["usage"]}
 
 
-def join(whole: Body, delta: Body) -> Body:
+def merge_delta(whole: Body, delta: Body) -> Body:
     """As OpenAI's SDK does: texts and lists grow, but for the entries of a list that name their place in it."""
     for name, value in delta.items():
         known = whole.get(name)
@@ -41,29 +41,29 @@ def join(whole: Body, delta: Body) -> Body:
             case str() if isinstance(known, str) and name not in ("id", "type"):
                 whole[name] = known + value
             case [{"index": int()}, *_] if name == "tool_calls":
-                whole[name] = join_calls(known or [], value)
+                whole[name] = merge_tool_calls(known or [], value)
             case list():
                 whole[name] = [*(known or []), *value]
             case dict():
-                whole[name] = join(known or {}, value)
+                whole[name] = merge_delta(known or {}, value)
             case _:
                 whole[name] = value if known is None else known
     return whole
 
 
-def join_calls(calls: list[Body], deltas: list[Body]) -> list[Body]:
+def merge_tool_calls(calls: list[Body], deltas: list[Body]) -> list[Body]:
     for delta in deltas:
         rest = {name: value for name, value in delta.items() if name != "index"}
         if delta["index"] == len(calls):
             calls.append({})
-        join(calls[delta["index"]], rest)
+        merge_delta(calls[delta["index"]], rest)
     return calls
 
 
 # Responses ------------------------------------------------------------------------------------------------------------------
 
 
-def responses(events: list[Body]) -> Body:
+def openai_responses(events: list[Body]) -> Body:
     """The last event holds the whole answer; what came before must have told the same."""
     answer: Body = events[-1]["response"]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
@@ -89,7 +89,7 @@ def texts_of(item: Body) -> list[tuple[str, str]]:
 # Messages -------------------------------------------------------------------------------------------------------------------
 
 
-def claude(events: list[Body]) -> Body:
+def anthropic(events: list[Body]) -> Body:
     answer: Body = {}
     for event in events:
         match event:
@@ -99,7 +99,7 @@ def claude(events: list[Body]) -> Body:
                 assert index == len(answer["content"])
                 answer["content"].append(block)
             case {"type": "content_block_delta", "index": index, "delta": delta}:
-                claude_delta(answer["content"][index], delta)
+                add_anthropic_delta(answer["content"][index], delta)
             case {"type": "content_block_stop", "index": index} if "partial" in answer["content"][index]:
                 block = answer["content"][index]
                 block["input"] = input_of(block.pop("partial"))
@@ -120,7 +120,7 @@ def input_of(text: str) -> Body:
     return value
 
 
-def claude_delta(block: Body, delta: Body) -> None:
+def add_anthropic_delta(block: Body, delta: Body) -> None:
     match delta:
         case {"type": "text_delta", "text": text}:
             block["text"] += text
@@ -139,14 +139,14 @@ def claude_delta(block: Body, delta: Body) -> None:
 # generateContent ------------------------------------------------------------------------------------------------------------
 
 
-def google(events: list[Body]) -> Body:
+def gemini(events: list[Body]) -> Body:
     candidates: dict[int, Body] = {}
     for event in events:
         for told in event["candidates"]:
             candidate = candidates.setdefault(told["index"], {"content": {"role": "model"}})
             for part in told["content"].get("parts", ()):
-                google_part(candidate["content"].setdefault("parts", []), part)
-            logprobs = join(candidate.get("logprobsResult") or {}, told.get("logprobsResult") or {})
+                add_gemini_part(candidate["content"].setdefault("parts", []), part)
+            logprobs = merge_delta(candidate.get("logprobsResult") or {}, told.get("logprobsResult") or {})
             candidate |= {name: value for name, value in told.items() if name != "content"}
             candidate |= {"logprobsResult": logprobs} if logprobs else {}
     for candidate in candidates.values():
@@ -155,7 +155,7 @@ def google(events: list[Body]) -> Body:
     return {**events[-1], "candidates": [candidates[index] for index in sorted(candidates)]}
 
 
-def google_part(parts: list[Body], part: Body) -> None:
+def add_gemini_part(parts: list[Body], part: Body) -> None:
     """Pieces of a text are one text, and the proof is that of the whole; a piece with nothing in it says nothing."""
     last = parts[-1] if parts else {}
     if part == {"text": ""}:
@@ -166,13 +166,13 @@ def google_part(parts: list[Body], part: Body) -> None:
         parts.append(part)
 
 
-COLLECTORS: dict[str, Callable[[list[Body]], Body]] = {
-    "openai_chat": chat,
-    "openai_responses": responses,
-    "anthropic": claude,
-    "gemini": google,
+READERS: dict[str, Callable[[list[Body]], Body]] = {
+    "openai_chat": openai_chat,
+    "openai_responses": openai_responses,
+    "anthropic": anthropic,
+    "gemini": gemini,
 }
 
 
-def heard(format: str, stream: bytes) -> Any:
-    return COLLECTORS[format](events_of(stream))
+def read_stream(format: str, stream: bytes) -> Any:
+    return READERS[format](events_of(stream))

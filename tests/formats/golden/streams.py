@@ -20,7 +20,7 @@ def event(data: Body, name: str = "") -> bytes:
 # Chat completions (platform.openai.com/docs/api-reference/chat-streaming) ---------------------------------------------------
 
 
-def chat(answer: Body) -> Iterator[bytes]:
+def openai_chat(answer: Body) -> Iterator[bytes]:
     head = {name: answer[name] for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
     for choice in answer["choices"]:
         for delta in chat_deltas(choice["message"], choice.get("logprobs")):
@@ -64,7 +64,7 @@ def chat_call(index: int, call: Body) -> Iterator[Body]:
 # Responses (platform.openai.com/docs/api-reference/responses-streaming) -----------------------------------------------------
 
 
-def responses(answer: Body) -> Iterator[bytes]:
+def openai_responses(answer: Body) -> Iterator[bytes]:
     begun = {**answer, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
     events: list[tuple[str, Body]] = [("created", {"response": begun}), ("in_progress", {"response": begun})]
     for index, item in enumerate(answer["output"]):
@@ -102,26 +102,26 @@ def responses_deltas(item: Body) -> Iterator[tuple[str, Body]]:
 # Messages (platform.claude.com/docs/en/build-with-claude/streaming) ---------------------------------------------------------
 
 
-def claude(answer: Body) -> Iterator[bytes]:
+def anthropic(answer: Body) -> Iterator[bytes]:
     begun = {**answer, "content": [], "stop_reason": None, "stop_sequence": None, "usage": {**answer["usage"], "output_tokens": 1}}
-    yield claude_event("message_start", message=begun)
-    yield claude_event("ping")
+    yield anthropic_event("message_start", message=begun)
+    yield anthropic_event("ping")
     for index, block in enumerate(answer["content"]):
-        start, deltas = claude_block(block)
-        yield claude_event("content_block_start", index=index, content_block=start)
+        start, deltas = anthropic_block(block)
+        yield anthropic_event("content_block_start", index=index, content_block=start)
         for delta in deltas:
-            yield claude_event("content_block_delta", index=index, delta=delta)
-        yield claude_event("content_block_stop", index=index)
+            yield anthropic_event("content_block_delta", index=index, delta=delta)
+        yield anthropic_event("content_block_stop", index=index)
     stop = {name: answer[name] for name in ("stop_reason", "stop_sequence")}
-    yield claude_event("message_delta", delta=stop, usage={"output_tokens": answer["usage"]["output_tokens"]})
-    yield claude_event("message_stop")
+    yield anthropic_event("message_delta", delta=stop, usage={"output_tokens": answer["usage"]["output_tokens"]})
+    yield anthropic_event("message_stop")
 
 
-def claude_event(name: str, **fields: Any) -> bytes:
+def anthropic_event(name: str, **fields: Any) -> bytes:
     return event({"type": name, **fields}, name)
 
 
-def claude_block(block: Body) -> tuple[Body, list[Body]]:
+def anthropic_block(block: Body) -> tuple[Body, list[Body]]:
     """A block as it begins, and what comes of it by and by."""
     match block["type"]:
         case "text":
@@ -144,33 +144,33 @@ def claude_block(block: Body) -> tuple[Body, list[Body]]:
 # streamGenerateContent (ai.google.dev/api/generate-content#method:-models.streamgeneratecontent) ----------------------------
 
 
-def google(answer: Body) -> Iterator[bytes]:
+def gemini(answer: Body) -> Iterator[bytes]:
     """A candidate's parts come one by one, texts in pieces; what stands beside them comes last."""
     head = {name: answer[name] for name in ("modelVersion", "responseId")}
     for candidate in answer.get("candidates", ()):
-        for part, beside in google_parts(candidate):
+        for part, beside in gemini_parts(candidate):
             content = {"role": "model", "parts": [part]}
-            yield google_event({"candidates": [{"content": content, "index": candidate["index"], **beside}], **head})
-    ends = [google_end(candidate) for candidate in answer.get("candidates", ())]
-    yield google_event({**answer, **({"candidates": ends} if ends else {})})
+            yield gemini_event({"candidates": [{"content": content, "index": candidate["index"], **beside}], **head})
+    ends = [gemini_end(candidate) for candidate in answer.get("candidates", ())]
+    yield gemini_event({**answer, **({"candidates": ends} if ends else {})})
 
 
-def google_parts(candidate: Body) -> Iterator[tuple[Body, Body]]:
+def gemini_parts(candidate: Body) -> Iterator[tuple[Body, Body]]:
     """Each piece, and the probabilities of the tokens in it."""
     parts, chosen = candidate["content"].get("parts", ()), candidate.get("logprobsResult", {}).get("chosenCandidates")
     if not chosen:
-        yield from ((piece, {}) for part in parts for piece in google_pieces(part))
+        yield from ((piece, {}) for part in parts for piece in gemini_pieces(part))
         return
     for token, top in zip(chosen, candidate["logprobsResult"]["topCandidates"], strict=True):
         yield {"text": token["token"]}, {"logprobsResult": {"chosenCandidates": [token], "topCandidates": [top]}}
 
 
-def google_end(candidate: Body) -> Body:
+def gemini_end(candidate: Body) -> Body:
     last = {"content": {"role": "model", "parts": [{"text": ""}]}}
     return {name: value for name, value in (candidate | last).items() if name != "logprobsResult"}
 
 
-def google_pieces(part: Body) -> Iterable[Body]:
+def gemini_pieces(part: Body) -> Iterable[Body]:
     """The proof of a text comes with its last piece."""
     if "text" not in part:
         return [part]
@@ -179,10 +179,10 @@ def google_pieces(part: Body) -> Iterable[Body]:
     return [*({"text": piece, **kind} for piece in begun), {**part, "text": last}]
 
 
-def google_event(data: Body) -> bytes:
+def gemini_event(data: Body) -> bytes:
     return event(data).replace(b"\n\n", b"\r\n\r\n")
 
 
 def stream_of(format: str, answer: Body) -> bytes:
-    spoken = {"openai_chat": chat, "openai_responses": responses, "anthropic": claude, "gemini": google}
+    spoken = {"openai_chat": openai_chat, "openai_responses": openai_responses, "anthropic": anthropic, "gemini": gemini}
     return b"".join(spoken[format](answer))

@@ -3,8 +3,8 @@
 from typing import Any
 
 FORMATS = ("openai_chat", "openai_responses", "anthropic", "gemini")
-PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-PAPER = "JVBERi0xLjEKMSAwIG9iago8PC9UeXBlL0NhdGFsb2c+PgplbmRvYmoKJSVFT0YK"
+PNG_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+PDF_DOCUMENT = "JVBERi0xLjEKMSAwIG9iago8PC9UeXBlL0NhdGFsb2c+PgplbmRvYmoKJSVFT0YK"
 SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}
 USER = {"role": "user", "content": "Hi"}
 GEMINI_USER = {"role": "user", "parts": [{"text": "Hi"}]}
@@ -17,19 +17,19 @@ Bodies = dict[str, Body | None]
 # Requests -----------------------------------------------------------------------------------------------------------------
 
 
-def chat(*messages: Body, **fields: Any) -> Body:
+def openai_chat_request(*messages: Body, **fields: Any) -> Body:
     return {"model": "m", "messages": list(messages or (USER,)), "max_tokens": 100, **fields}
 
 
-def responses(*items: Body, **fields: Any) -> Body:
+def openai_responses_request(*items: Body, **fields: Any) -> Body:
     return {"model": "m", "input": list(items or (USER,)), "max_output_tokens": 100, **fields}
 
 
-def claude(*messages: Body, **fields: Any) -> Body:
+def anthropic_request(*messages: Body, **fields: Any) -> Body:
     return {"model": "m", "max_tokens": 100, "messages": list(messages or (USER,)), **fields}
 
 
-def google(*contents: Body, config: Body | None = None, **fields: Any) -> Body:
+def gemini_request(*contents: Body, config: Body | None = None, **fields: Any) -> Body:
     return {"contents": list(contents or (GEMINI_USER,)), "generationConfig": {"maxOutputTokens": 100, **(config or {})}, **fields}
 
 
@@ -53,18 +53,18 @@ def function(name: str = "get_weather", **more: Any) -> Body:
 
 CHAT_TOOL: Body = {"type": "function", "function": function(parameters=SCHEMA)}
 RESPONSES_TOOL: Body = {"type": "function", **function(parameters=SCHEMA, strict=False)}
-CLAUDE_TOOL: Body = function(input_schema=SCHEMA)
+ANTHROPIC_TOOL: Body = function(input_schema=SCHEMA)
 GEMINI_TOOL: Body = {"functionDeclarations": [function(parametersJsonSchema=SCHEMA)]}
 
 
 # Answers ------------------------------------------------------------------------------------------------------------------
 
 
-def chat_answer(message: Body, finish: str = "stop", **choice: Any) -> Body:
-    return chat_answers({"index": 0, "message": {"role": "assistant", "content": None, **message}, "finish_reason": finish, **choice})
+def chat_response(message: Body, finish: str = "stop", **choice: Any) -> Body:
+    return chat_responses({"index": 0, "message": {"role": "assistant", "content": None, **message}, "finish_reason": finish, **choice})
 
 
-def chat_answers(*choices: Body) -> Body:
+def chat_responses(*choices: Body) -> Body:
     usage = {
         "prompt_tokens": 100,
         "completion_tokens": 20,
@@ -75,7 +75,7 @@ def chat_answers(*choices: Body) -> Body:
     return {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m-1", "choices": list(choices), "usage": usage}
 
 
-def responses_answer(*output: Body, status: str = "completed", **fields: Any) -> Body:
+def responses_response(*output: Body, status: str = "completed", **fields: Any) -> Body:
     usage = {
         "input_tokens": 100,
         "input_tokens_details": {"cached_tokens": 40},
@@ -95,18 +95,18 @@ def output_text(text: str, **more: Any) -> Body:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": [], **more}
 
 
-def claude_answer(*content: Body, stop: str = "end_turn", sequence: str | None = None, **usage: Any) -> Body:
+def anthropic_response(*content: Body, stop: str = "end_turn", sequence: str | None = None, **usage: Any) -> Body:
     counts = {"input_tokens": 60, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 40, "output_tokens": 20, **usage}
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m-1", "content": list(content)}
     return {**head, "stop_reason": stop, "stop_sequence": sequence, "usage": counts}
 
 
-def google_answer(*parts: Body, finish: str = "STOP", **candidate: Any) -> Body:
+def gemini_response(*parts: Body, finish: str = "STOP", **candidate: Any) -> Body:
     content = {"role": "model", "parts": list(parts)} if parts else {"role": "model"}
-    return google_answers({"content": content, "finishReason": finish, "index": 0, **candidate})
+    return gemini_responses({"content": content, "finishReason": finish, "index": 0, **candidate})
 
 
-def google_answers(*candidates: Body, **fields: Any) -> Body:
+def gemini_responses(*candidates: Body, **fields: Any) -> Body:
     usage = {
         "promptTokenCount": 100,
         "cachedContentTokenCount": 40,

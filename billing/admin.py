@@ -7,7 +7,7 @@ from django.contrib import admin
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from billing.forms import ThresholdsField, UsdField
+from billing.budgets.forms import ThresholdsField, UsdField
 from billing.models import (
     Alert,
     Budget,
@@ -23,7 +23,7 @@ from billing.models import (
     Webhook,
 )
 from billing.money import decimal_usd, format_usd
-from billing.price_forms import RATE_FIELDS, PriceForm
+from billing.pricing.forms import RATE_FIELDS, PriceForm
 from projects.admin import ReadOnlyAdmin
 
 

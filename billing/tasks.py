@@ -6,9 +6,9 @@ import structlog
 from celery import shared_task
 from django.core.cache import cache
 
-from billing.alerts import outbox, watch
-from billing.ledger.audit import LAST_AUDIT_KEY
-from billing.ledger.inspection import run_audit
+from billing.alerts import deliver, detect
+from billing.ledger.audit.checks import LAST_AUDIT_KEY
+from billing.ledger.audit.run import run_audit
 from billing.models import DailyUsage
 
 log = structlog.get_logger()
@@ -31,9 +31,9 @@ def audit_ledger() -> int:
 
 @shared_task
 def detect_alerts() -> int:
-    return watch.detect_alerts()
+    return detect.detect_alerts()
 
 
 @shared_task
 def deliver_alerts() -> int:
-    return outbox.deliver_due()
+    return deliver.deliver_due()

@@ -16,14 +16,17 @@ from django.db import DatabaseError
 from billing import ledger
 from billing.ledger import Ledger, SqlLedger
 from billing.ledger.redis import OutagePolicy, RedisLedger
-from billing.ledger.session import connect, lock_file_for
+from billing.ledger.sql.connection import connect, lock_file_for
 from gateway_project.celery import app as celery
-from projects import configcache, durability
-from projects.patience import abort_hung_queries_if
-from proxy import exchange, lean, operator_config, operator_routes, revocation
-from proxy.downstream import FINAL_WRITE_TIMEOUT_S
-from proxy.process import runtime
-from proxy.upstream import UpstreamClient
+from projects import config_cache
+from projects.db import durability
+from projects.db.hang_detection import abort_hung_queries_if
+from proxy.http import handler
+from proxy.pipeline import exchange, revocation
+from proxy.pipeline.client_stream import FINAL_WRITE_TIMEOUT_S
+from proxy.routing import config_file, operator_routes
+from proxy.runtime import runtime
+from proxy.upstream.client import UpstreamClient
 
 SETTLE_POLL_INTERVAL_S = 0.02
 
@@ -34,7 +37,7 @@ class DatabaseInUse(Exception):
     """Another gateway process uses this SQLite database; the embedded ledger allows one."""
 
 
-async def run(receive: lean.Receive, send: lean.Send) -> None:
+async def run(receive: handler.Receive, send: handler.Send) -> None:
     """The lifespan protocol around `running_services`."""
     await receive()
     try:
@@ -58,8 +61,8 @@ async def running_services() -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if not settings.ENV.database_url:
             stack.enter_context(sqlite_process_lock(settings.ENV.sqlite_path))
-        stack.enter_context(abort_hung_queries_if(lambda: configcache.database_health.is_down))
-        runtime.upstream = UpstreamClient(operator_config.load().timeout_s)
+        stack.enter_context(abort_hung_queries_if(lambda: config_cache.database_health.is_down))
+        runtime.upstream = UpstreamClient(config_file.load().timeout_s)
         stack.push_async_callback(runtime.upstream.close)
         process_ledger = open_ledger()
         settled = await process_ledger.start()
@@ -69,8 +72,8 @@ async def running_services() -> AsyncIterator[None]:
         if settled:
             log.warning("reservations of an earlier process were resolved", count=settled)
         with suppress(DatabaseError):
-            await configcache.run_query(durability.warn_of_unsafe_settings)
-        await stack.enter_async_context(running_task(configcache.poll_version()))
+            await config_cache.run_query(durability.warn_of_unsafe_settings)
+        await stack.enter_async_context(running_task(config_cache.poll_version()))
         await stack.enter_async_context(running_task(revocation.poll_revocations()))
         if settings.CELERY_TASK_ALWAYS_EAGER:
             await stack.enter_async_context(embedded_schedule())
@@ -81,7 +84,7 @@ def import_views_and_tasks() -> None:
     """Django would import the views at the first request, and Celery the tasks never: its beat sends those that it does not know to
     a broker, and here there is none."""
     celery.loader.import_default_modules()
-    lean.resolve_route("/health")
+    handler.resolve_route("/health")
 
 
 async def wait_until_settled() -> None:

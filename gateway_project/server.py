@@ -10,8 +10,8 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
-from proxy import metrics
-from proxy.process import runtime
+from proxy.pipeline import telemetry
+from proxy.runtime import runtime
 
 KEEPALIVE_S = 75
 """Longer than the 60 s of common load balancers, which must not reuse a connection that closes at that moment."""
@@ -113,7 +113,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Count the refusal, unless the request is in its view: then that counts it when the client is gone."""
         if not self.in_body:
-            metrics.refuse("http", 400)
+            telemetry.refuse("http", 400)
         super().send_400_response(self.refusal or msg)
 
 
@@ -123,13 +123,13 @@ class CountedWebSockets(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.response.status_code != SWITCHING_PROTOCOLS:
-            metrics.refuse("websocket", self.response.status_code)
+            telemetry.refuse("websocket", self.response.status_code)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             # The library has limits of its own for lines and fields. uvicorn would leave the client without an answer.
-            metrics.refuse("websocket", 400)
+            telemetry.refuse("websocket", 400)
             self.transport.write(BAD_HANDSHAKE)
             self.transport.close()
 

@@ -8,7 +8,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from gateway_project import env as environment
-from gateway_project import logs
+from gateway_project import logging
 
 # Lets forms, admins and managers name the model that they are for, as their types do.
 django_stubs_ext.monkeypatch()
@@ -46,6 +46,7 @@ INSTALLED_APPS = [
     "keys",
     "billing",
     "proxy",
+    "gateway_project.dashboard",
 ]
 
 MIDDLEWARE = [
@@ -72,7 +73,7 @@ TEMPLATES = [
                 "django.template.context_processors.request",
                 "django.contrib.auth.context_processors.auth",
                 "django.contrib.messages.context_processors.messages",
-                "projects.context.navigation",
+                "gateway_project.dashboard.context_processors.navigation",
             ]
         },
     }
@@ -120,7 +121,7 @@ DATABASES = {"default": postgresql_database(ENV.database_url) if ENV.database_ur
 if ENV.redis_url:
     CACHES = {
         "default": {
-            "BACKEND": "gateway_project.rediscache.PrefixedRedisCache",
+            "BACKEND": "gateway_project.cache.PrefixedRedisCache",
             "LOCATION": ENV.redis_url,
             "KEY_PREFIX": "cache",
             # A Redis that hangs holds up a page, or /metrics, no longer than this; the client's own defaults are 5 s and several tries.
@@ -200,7 +201,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
 }
 
-LOGGING = logs.django_logging(ENV.gateway_log_level)
+LOGGING = logging.django_logging(ENV.gateway_log_level)
 
 # Without a broker the schedule runs inside the gateway process, with the same tasks.
 CELERY_BROKER_URL = ENV.redis_url or "memory://"

@@ -3,13 +3,11 @@
 from django.contrib import admin
 from django.urls import include, path
 
-handler500 = "gateway_project.failures.server_error"
+handler500 = "gateway_project.dashboard.error_pages.server_error"
 
 urlpatterns = [
     path("", include("proxy.urls")),
     path("admin/", admin.site.urls),
     path("accounts/", include("allauth.account.urls")),
-    path("", include("projects.urls")),
-    path("", include("billing.urls")),
-    path("", include("proxy.page_urls")),
+    path("", include("gateway_project.dashboard.urls")),
 ]

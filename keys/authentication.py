@@ -8,9 +8,9 @@ from zoneinfo import ZoneInfo
 from django.db import Error as DatabaseError
 
 from keys import scopes, tokens
+from keys.auth_throttle import auth_failures
 from keys.models import ApiKey
-from keys.throttle import auth_failures
-from projects.configcache import ConfigCache
+from projects.config_cache import ConfigCache
 
 
 class AuthenticationFailed(Exception):

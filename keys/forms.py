@@ -30,7 +30,7 @@ SCOPE_LABELS = {
     "project:manage": ("Manage the project", "Change credentials, routes, budgets and settings over the REST interface."),
     ALL: ("Everything", "All of the above, and whatever is added later."),
 }
-CHOICE_HTML = '<span class="choice__body"><span class="choice__name">{}</span><span class="choice__help">{}</span></span>'
+CHOICE_HTML = '<span class="option__body"><span class="option__name">{}</span><span class="option__help">{}</span></span>'
 ADMIN_SCOPES = ("keys:manage", "project:manage", ALL)
 
 

@@ -151,7 +151,7 @@ class Membership(models.Model):
 
 
 class ConfigVersion(models.Model):
-    """One row. It moves whenever configuration that gateway processes cache has changed (`configcache.py`)."""
+    """One row. It moves whenever configuration that gateway processes cache has changed (`config_cache.py`)."""
 
     version = models.PositiveBigIntegerField(default=0)
 

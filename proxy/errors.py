@@ -10,16 +10,16 @@ from msgspec.structs import replace
 from redis import RedisError
 
 from billing.ledger import BudgetExceeded, LedgerUnavailable, RateLimitExceeded, RateLimitStatus
-from billing.ledger.redis.connection import RedisUnavailable
+from billing.ledger.redis.client.connection import RedisUnavailable
 from billing.models import Outcome, Period
 from billing.money import decimal_usd
-from keys.throttle import TooManyFailures
-from projects.addresses import BlockedURL
+from keys.auth_throttle import TooManyFailures
+from projects.outbound import BlockedURL
 from projects.redaction import redact
 from proxy.formats.account_ids import ISSUED_KINDS, UPLOADED_KINDS, AccountReference
 from proxy.formats.neutral import ApiError, InvalidRequest, InvalidUpstreamResponse
-from proxy.lean import BodyTooLarge, ClientDisconnected
-from proxy.upstream import UpstreamConnectionError, UpstreamTimeout
+from proxy.http.handler import BodyTooLarge, ClientDisconnected
+from proxy.upstream.client import UpstreamConnectionError, UpstreamTimeout
 
 log = structlog.get_logger()
 

@@ -9,19 +9,21 @@ from django.conf import settings
 
 from keys.authentication import AuthenticationFailed, authenticate
 from projects.redaction import contains_key
-from proxy import account_ids, conversion, errors, idempotency, routing
-from proxy.client_address import client_ip
-from proxy.conversion import ConvertedRequest
-from proxy.exchange import Exchange
-from proxy.formats.body import guard_recursion
+from proxy import errors
 from proxy.formats.codec import ClientRequest
+from proxy.formats.json_body import guard_recursion
 from proxy.formats.neutral import InvalidRequest, Usage
-from proxy.lean import GatewayRequest, GatewayResponse, StreamingResponse
-from proxy.process import upstream_client
+from proxy.http.client_ip import client_ip
+from proxy.http.handler import GatewayRequest, GatewayResponse, StreamingResponse
+from proxy.pipeline import account_ids, conversion, idempotency
+from proxy.pipeline.conversion import ConvertedRequest
+from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.relay import is_json_response, read_body, relay_complete, relay_stream, response_headers
 from proxy.providers import demo
-from proxy.relaying import is_json_response, read_body, relay_complete, relay_stream, response_headers
-from proxy.routing import Target
-from proxy.upstream import UpstreamConnectionError, UpstreamError, UpstreamResponse, UpstreamTimeout
+from proxy.routing import resolve
+from proxy.routing.resolve import Target
+from proxy.runtime import upstream_client
+from proxy.upstream.client import UpstreamConnectionError, UpstreamError, UpstreamResponse, UpstreamTimeout
 
 BEARER_PREFIX = "bearer "
 FORWARDED_REQUEST_HEADERS = {
@@ -93,7 +95,7 @@ async def route(exchange: Exchange, client_request: ClientRequest) -> Target:
         raise InvalidRequest(text, "model")
     if not exchange.principal.allows_model(client_request.facts.model):
         raise errors.model_not_allowed(client_request.facts.model)
-    target = await routing.resolve(exchange.principal, client_request.facts.model)
+    target = await resolve.resolve(exchange.principal, client_request.facts.model)
     exchange.set_target(target)
     return target
 

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
-from proxy.formats.anthropic.relay import CountTokensRequest
+from proxy.formats.anthropic.passthrough import CountTokensRequest
 from proxy.formats.codec import ClientRequest
-from proxy.formats.completions import CreateCompletionRequest
 from proxy.formats.gemini import embeddings as gemini_embeddings
-from proxy.formats.openai_embeddings import CreateEmbeddingRequest
+from proxy.formats.openai_chat.completions import CreateCompletionRequest
+from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
-from billing import pricelist
-from billing.ledger.adjust import lock_budget_windows, save_corrections
-from billing.ledger.entry import UsageEntry
+from billing.ledger.corrections import lock_budget_windows, save_corrections
+from billing.ledger.usage_entry import UsageEntry
 from billing.models import CorrectionReason, Outcome, UsageRecord
-from billing.prices import Price, Tokens
+from billing.pricing import Price, Tokens, price_list
 from projects.models import Project
 from proxy.models import Credential
-from proxy.providers import DEMO, PROVIDERS, demo
+from proxy.providers import demo
+from proxy.providers.catalog import DEMO, PROVIDERS
 
 BATCH_SIZE = 500
 """Records in one transaction: the gateway waits for its end."""
@@ -94,7 +94,7 @@ class Repricer:
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self.price_list = pricelist.load_price_list(project.pk)
+        self.price_list = price_list.load_price_list(project.pk)
         self.providers = dict(Credential.objects.for_project(project).values_list("slug", "provider"))
 
     def price(self, usage_entry: UsageEntry, at: dt.datetime | None = None) -> Price | None:

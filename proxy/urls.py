@@ -1,31 +1,31 @@
-"""Gateway routes: answered by `lean.py`, without Django's middleware."""
+"""Gateway routes: answered by `http/handler.py`, without Django's middleware."""
 
 from django.urls import URLPattern, path, re_path
 
-from proxy import operator_views, views
+from proxy.endpoints import generate, health
 
 OPENAI = [
-    path("chat/completions", views.chat_completions),
-    path("responses", views.responses),
-    path("completions", views.completions),
-    path("embeddings", views.embeddings),
-    path("models", views.openai_model_list),
-    path("models/<path:model>", views.openai_model_detail),
+    path("chat/completions", generate.chat_completions),
+    path("responses", generate.responses),
+    path("completions", generate.completions),
+    path("embeddings", generate.embeddings),
+    path("models", generate.openai_model_list),
+    path("models/<path:model>", generate.openai_model_detail),
 ]
 ANTHROPIC = [
-    path("messages", views.messages),
-    path("messages/count_tokens", views.count_anthropic_tokens),
-    path("models", views.anthropic_model_list),
-    path("models/<path:model>", views.anthropic_model_detail),
+    path("messages", generate.messages),
+    path("messages/count_tokens", generate.count_anthropic_tokens),
+    path("models", generate.anthropic_model_list),
+    path("models/<path:model>", generate.anthropic_model_detail),
 ]
 GEMINI_ACTIONS = [
-    path("models/<path:model>:generateContent", views.generate_content),
-    path("models/<path:model>:streamGenerateContent", views.stream_generate_content),
-    path("models/<path:model>:countTokens", views.count_gemini_tokens),
-    path("models/<path:model>:embedContent", views.embed_content),
-    path("models/<path:model>:batchEmbedContents", views.batch_embed_contents),
+    path("models/<path:model>:generateContent", generate.generate_content),
+    path("models/<path:model>:streamGenerateContent", generate.stream_generate_content),
+    path("models/<path:model>:countTokens", generate.count_gemini_tokens),
+    path("models/<path:model>:embedContent", generate.embed_content),
+    path("models/<path:model>:batchEmbedContents", generate.batch_embed_contents),
 ]
-GEMINI_MODELS = [path("models", views.gemini_model_list), path("models/<path:model>", views.gemini_model_detail)]
+GEMINI_MODELS = [path("models", generate.gemini_model_list), path("models/<path:model>", generate.gemini_model_detail)]
 
 
 def with_prefix(prefix: str, routes: list[URLPattern]) -> list[URLPattern]:
@@ -42,15 +42,15 @@ urlpatterns = [
     *with_prefix("openai/v1/", OPENAI),
     *with_prefix("anthropic/v1/", ANTHROPIC),
     *(route for prefix in ("v1beta/", "gemini/v1/", "gemini/v1beta/") for route in with_prefix(prefix, [*GEMINI_ACTIONS, *GEMINI_MODELS])),
-    re_path(r"^anthropic(?:/|$)", views.anthropic_not_found),
-    re_path(r"^(?:v1beta|gemini)(?:/|$)", views.gemini_not_found),
-    re_path(r"^(?:v1|openai)(?:/|$)", views.openai_not_found),
-    path("api/v1/usage/stats", views.usage_stats),
-    path("api/v1/usage/costs", views.usage_costs),
-    path("api/v1/usage/budget", views.usage_budget),
-    path("api/costs", views.costs_by_key),
-    path("api/costs/<str:public_id>", views.costs_for_key),
-    path("health", operator_views.health_view),
-    path("ready", operator_views.ready_view),
-    path("metrics", operator_views.metrics_view),
+    re_path(r"^anthropic(?:/|$)", generate.anthropic_not_found),
+    re_path(r"^(?:v1beta|gemini)(?:/|$)", generate.gemini_not_found),
+    re_path(r"^(?:v1|openai)(?:/|$)", generate.openai_not_found),
+    path("api/v1/usage/stats", generate.usage_stats),
+    path("api/v1/usage/costs", generate.usage_costs),
+    path("api/v1/usage/budget", generate.usage_budget),
+    path("api/costs", generate.costs_by_key),
+    path("api/costs/<str:public_id>", generate.costs_for_key),
+    path("health", health.health_view),
+    path("ready", health.ready_view),
+    path("metrics", health.metrics_view),
 ]

@@ -3,11 +3,11 @@
 Alice owns the project, Bob is a member, Charlie is an outsider.
 """
 
-from tests import environment
+from tests.support import environment
 
 DATA = environment.isolate()
 
-pytest_plugins = ["tests.live"]
+pytest_plugins = ["tests.support.live_gateway"]
 
 # isort: split
 from collections.abc import AsyncIterator, Iterator
@@ -23,12 +23,12 @@ from django.db.models.signals import post_migrate
 from pytest_django import Settings
 
 from billing.ledger import SqlLedger
-from billing.ledger.session import connect
+from billing.ledger.sql.connection import connect
+from keys.auth_throttle import auth_failures
 from keys.models import ApiKey
-from keys.throttle import auth_failures
-from projects import configcache
+from projects import config_cache
 from projects.models import ConfigVersion, Project, Role, User
-from tests import ledgers
+from tests.support import ledger_harness as ledgers
 
 # A slow machine is no failure.
 hypothesis.settings.register_profile("gateway", deadline=None)
@@ -81,7 +81,7 @@ def config_version_survives_flushes() -> None:
 def clear_caches() -> Iterator[None]:
     """What a process remembers, a test does not learn from the one before it."""
     yield
-    configcache.clear_all()
+    config_cache.clear_all()
     auth_failures.clear()
     cache.clear()
 

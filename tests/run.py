@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.services import postgresql, valkey
+from tests.support.databases import postgresql, valkey
 
 STOP_TIMEOUT_S = 30
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)

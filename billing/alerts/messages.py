@@ -7,7 +7,7 @@ from django.conf import settings
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from billing.ledger.windows import ends_at
+from billing.budgets.windows import ends_at
 from billing.models import Alert, Budget, Delivery, Mode
 from billing.money import decimal_usd
 
@@ -29,8 +29,8 @@ def render_email(alert: Alert) -> tuple[str, str]:
         "what_follows": MODE_EFFECT[Mode(budget.mode)],
         "link": settings.ENV.public_url + reverse("budget-list", args=[budget.project.slug]),
     }
-    subject = render_to_string("alerts/email_subject.txt", context)
-    return " ".join(subject.split()), render_to_string("alerts/email.txt", context)
+    subject = render_to_string("email/alert_subject.txt", context)
+    return " ".join(subject.split()), render_to_string("email/alert.txt", context)
 
 
 def message_id(delivery: Delivery) -> str:

@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import structlog
 
-from projects.addresses import BlockedURL, validate_ip
+from projects.outbound import BlockedURL, validate_ip
 
 CONNECT_TIMEOUT_S = 5.0
 RESPONSE_TIMEOUT_S = 10.0

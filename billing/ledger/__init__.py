@@ -1,8 +1,6 @@
 """The one door for spend: reserve before the upstream is called, settle or release after."""
 
-from billing.ledger.entry import UsageEntry
-from billing.ledger.sql import SqlLedger
-from billing.ledger.terms import (
+from billing.ledger.interface import (
     NO_LIMITS,
     AdmissionDenied,
     BudgetExceeded,
@@ -13,6 +11,8 @@ from billing.ledger.terms import (
     ReservationGrant,
     ReserveRequest,
 )
+from billing.ledger.sql.ledger import SqlLedger
+from billing.ledger.usage_entry import UsageEntry
 
 __all__ = [
     "NO_LIMITS",

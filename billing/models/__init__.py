@@ -2,8 +2,8 @@
 
 from billing.models.alerts import REFUSAL_THRESHOLD, Alert, Delivery, DeliveryStatus
 from billing.models.budgets import Budget, BudgetQuerySet, BudgetWindow, Mode, Period, Reservation
-from billing.models.outbox import StreamCursor, UnsentRecord
 from billing.models.prices import PriceOverride
+from billing.models.record_stream import StreamCursor, UnsentRecord
 from billing.models.usage import CorrectionReason, DailyUsage, Outcome, StaleDay, Totals, UsageRecord
 from billing.models.webhooks import Webhook
 

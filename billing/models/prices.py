@@ -10,7 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from billing.money import NANO, format_usd
-from billing.prices import Fee, Price, Rates
+from billing.pricing import Fee, Price, Rates
 from projects.models import Project, invalidates_config_cache
 
 MAX_RATE_NANO = 10**6 * NANO

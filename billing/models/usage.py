@@ -17,7 +17,7 @@ from django.db.models import Count, Exists, OuterRef, Q, Sum
 from django.db.models.functions import Coalesce, TruncMonth
 
 from billing.money import format_usd
-from billing.prices import CostLine, Price, Tokens, break_down
+from billing.pricing import CostLine, Price, Tokens, break_down
 from keys.models import ApiKey
 from projects.models import Project
 
@@ -85,7 +85,7 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
 
 
 class UsageRecord(models.Model):
-    """One request that carried a valid key. Append-only; the columns are written by the ledger (`ledger/entry.py`).
+    """One request that carried a valid key. Append-only; the columns are written by the ledger (`ledger/usage_entry.py`).
 
     A correction is a record of its own: it names the record that it `corrects`, and its figures are what is to be added to
     that one's, so that every sum over records is right as it stands. It is no request of its own.

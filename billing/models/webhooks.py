@@ -8,8 +8,8 @@ from django.core.exceptions import ValidationError
 from django.db import models
 
 from projects import vault
-from projects.addresses import BlockedURL, validate_host
 from projects.models import Project
+from projects.outbound import BlockedURL, validate_host
 
 SECRET_PREFIX = "whsec_"
 SECRET_BYTES = 32

@@ -11,8 +11,8 @@ import psycopg
 from django.conf import settings
 from django.db.backends.postgresql import base
 
-from projects.durability import SYNCHRONOUS_COMMIT
-from projects.patience import RECHECK_INTERVAL_S, outage_probe, rewait
+from projects.db.durability import SYNCHRONOUS_COMMIT
+from projects.db.hang_detection import RECHECK_INTERVAL_S, outage_probe, rewait
 
 POLL_INTERVAL_S = 0.1
 """How often a connection that waits looks whether its socket is still open."""

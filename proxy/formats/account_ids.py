@@ -1,6 +1,6 @@
 """Ids of objects in a provider's account: those that a request names, and those that an answer issues.
 
-Formats find both as data; `proxy/account_ids.py` decides what they mean. A request is searched generously:
+Formats find both as data; `proxy/pipeline/account_ids.py` decides what they mean. A request is searched generously:
 a name that looks like one of these fields counts wherever a provider might read it. An answer is read
 narrowly: only fields that the provider itself fills. A client may control other parts of an answer (through
 an MCP server of its own, for example) and could plant another project's id there.
@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import msgspec
 
-from proxy.formats.body import decode_body
+from proxy.formats.json_body import decode_body
 
 ISSUED_KINDS = {
     "response": "Previous response",

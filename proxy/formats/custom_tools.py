@@ -4,7 +4,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.formats.body import encode
+from proxy.formats.json_body import encode
 from proxy.formats.neutral import Tool, ToolCall
 
 FREE_TEXT_SCHEMA: dict[str, Any] = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}

@@ -2,7 +2,7 @@
 
 import re
 
-from proxy.formats.body import BOM
+from proxy.formats.json_body import BOM
 from proxy.formats.neutral import ApiError
 
 BLANK_LINE = re.compile(rb"\n\r?\n|\r\r")

@@ -16,11 +16,11 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from billing.prices import simple_price
-from proxy.formats import openai_embeddings
-from proxy.formats.bounds import IMAGE_TOKENS, text_tokens
-from proxy.formats.openai_chat.relay import RequestFields, max_input_tokens, request_path
-from proxy.upstream import UpstreamConnectionError
+from billing.pricing import simple_price
+from proxy.formats.metering.token_bounds import IMAGE_TOKENS, text_tokens
+from proxy.formats.openai_chat import embeddings
+from proxy.formats.openai_chat.passthrough import RequestFields, max_input_tokens, request_path
+from proxy.upstream.client import UpstreamConnectionError
 
 MODELS = ("demo/chat", "demo/embed")
 PRICE = simple_price("1", "2", "demo, play money")
@@ -79,8 +79,8 @@ async def respond(path: str, body: bytes) -> DemoResponse:
         return error_response(400, str(error))
     if behaviour.status is not None:
         return error_response(behaviour.status, "The demo provider was told to fail.")
-    if path == openai_embeddings.PATH:
-        return embed_response(msgspec.json.decode(body, type=openai_embeddings.EmbeddingFields))
+    if path == embeddings.PATH:
+        return embed_response(msgspec.json.decode(body, type=embeddings.EmbeddingFields))
     if path != request_path(MODELS[0], False):
         return error_response(404, "The demo models answer chat completions and embeddings.")
     return chat_response(msgspec.json.decode(body, type=RequestFields), behaviour)
@@ -139,7 +139,7 @@ def build_usage(prompt: int, output: int) -> dict[str, Any]:
     return {"prompt_tokens": prompt, "completion_tokens": output, "total_tokens": prompt + output}
 
 
-def embed_response(request: openai_embeddings.EmbeddingFields) -> DemoResponse:
+def embed_response(request: embeddings.EmbeddingFields) -> DemoResponse:
     texts, size = split_inputs(request), request.dimensions or DEFAULT_DIMENSIONS
     if excess := limit_error(len(texts), size):
         return error_response(400, excess)
@@ -153,7 +153,7 @@ def embed_response(request: openai_embeddings.EmbeddingFields) -> DemoResponse:
     )
 
 
-def split_inputs(request: openai_embeddings.EmbeddingFields) -> Sequence[object]:
+def split_inputs(request: embeddings.EmbeddingFields) -> Sequence[object]:
     """What gets a vector each: a list of token ids is one input, as at OpenAI."""
     one = isinstance(request.input, str) or all(isinstance(part, int) for part in request.input)
     return [request.input] if one else request.input

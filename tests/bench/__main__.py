@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.peers import CHUNKS
-from tests.process import ROOT, GatewayProcess, free_port
-from tests.services import postgresql, valkey
+from tests.support.databases import postgresql, valkey
+from tests.support.gateway_server import ROOT, GatewayProcess, free_port
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 CONNECTIONS = 32
@@ -146,7 +146,7 @@ def print_ledger_timings(name: str, servers: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as data:
         kept = {"PATH": os.environ["PATH"], "HOME": data, "AI_GATEWAY_ENV_FILE": os.devnull, "GATEWAY_DATA_DIR": data, **servers}
         environment = {**kept, "DJANGO_SETTINGS_MODULE": "gateway_project.settings", "GATEWAY_REDIS_TIMEOUT_MS": "2000"}
-        command = [sys.executable, "-m", "tests.bench.books", str(RESERVE_SETTLE_PAIRS)]
+        command = [sys.executable, "-m", "tests.bench.ledger", str(RESERVE_SETTLE_PAIRS)]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     figures = json.loads(done.stdout.splitlines()[-1])
     print(f"{name:28} {figures['cpu']:17.0f} {figures['p50']:12.0f} {figures['p99']:12.0f}", flush=True)

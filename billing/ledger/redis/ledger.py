@@ -8,25 +8,8 @@ from typing import Any
 
 import structlog
 
-from billing.ledger.entry import UsageEntry
 from billing.ledger.failpoints import failpoint
-from billing.ledger.limiter import RateLimiter
-from billing.ledger.redis import asking
-from billing.ledger.redis.books import RecordStore, Waiting
-from billing.ledger.redis.connection import CommandNotSent, RedisUnavailable
-from billing.ledger.redis.drainer import Drainer
-from billing.ledger.redis.memory import OpenReservation, PendingRecord, PendingState
-from billing.ledger.redis.opening import WindowOpener
-from billing.ledger.redis.posting import DEDUP_TTL_S, OutboxWriter
-from billing.ledger.redis.projects import REBUILD_GRACE_S, EpochTracker
-from billing.ledger.redis.reaper import Reaper
-from billing.ledger.redis.scripts import CANCEL, RATE_STATUS, RESERVE, RESTORE, heartbeat_key
-from billing.ledger.redis.spillover import Spillover
-from billing.ledger.redis.store import CommandRejected, RedisClient
-from billing.ledger.redis.upkeep import BackgroundTasks
-from billing.ledger.session import DatabaseErrors, LedgerConnection, connect
-from billing.ledger.steps import encode_entry
-from billing.ledger.terms import (
+from billing.ledger.interface import (
     MAX_RESERVATION_NANO,
     NO_LIMITS,
     AdmissionDenied,
@@ -37,6 +20,23 @@ from billing.ledger.terms import (
     ReservationGrant,
     ReserveRequest,
 )
+from billing.ledger.rate_limiter import RateLimiter
+from billing.ledger.redis import reserve_codec
+from billing.ledger.redis.background import BackgroundTasks
+from billing.ledger.redis.client.client import CommandRejected, RedisClient
+from billing.ledger.redis.client.connection import CommandNotSent, RedisUnavailable
+from billing.ledger.redis.client.scripts import CANCEL, RATE_STATUS, RESERVE, RESTORE, heartbeat_key
+from billing.ledger.redis.epochs import REBUILD_GRACE_S, EpochTracker
+from billing.ledger.redis.outbox.drainer import Drainer
+from billing.ledger.redis.outbox.pending import OpenReservation, PendingRecord, PendingState
+from billing.ledger.redis.outbox.spillover import Spillover
+from billing.ledger.redis.outbox.writer import DEDUP_TTL_S, OutboxWriter
+from billing.ledger.redis.reaper import Reaper
+from billing.ledger.redis.record_store import RecordStore, Waiting
+from billing.ledger.redis.windows import WindowOpener
+from billing.ledger.sql.connection import DatabaseErrors, LedgerConnection, connect
+from billing.ledger.sql.transactions import encode_entry
+from billing.ledger.usage_entry import UsageEntry
 from projects.ids import uuid7
 
 MAX_ATTEMPTS = 10
@@ -188,17 +188,19 @@ class RedisLedger:
         for _ in range(MAX_ATTEMPTS):
             epoch = await self._epoch_for_request(request)
             failpoint("reserve.before")
-            reply = await self.client.run_fast(RESERVE, request.project_id, *asking.encode_args(request, budgets, epoch, self.process_id))
+            reply = await self.client.run_fast(
+                RESERVE, request.project_id, *reserve_codec.encode_args(request, budgets, epoch, self.process_id)
+            )
             failpoint("reserve.after")
             match reply:
                 case [b"ok", amount, shadow, *numbers]:
-                    reservation = asking.decode_reservation(request, amount, shadow, numbers)
+                    reservation = reserve_codec.decode_reservation(request, amount, shadow, numbers)
                     self.pending.reservations[request.id] = OpenReservation(request, reservation.amount, epoch)
                     return reservation
                 case [b"rate", index, kind, retry_us, *numbers]:
-                    raise asking.decode_rate_limit_exceeded(request, index, kind, retry_us, numbers)
+                    raise reserve_codec.decode_rate_limit_exceeded(request, index, kind, retry_us, numbers)
                 case [b"budget", index, remaining, *numbers]:
-                    raise asking.decode_budget_exceeded(request, index, remaining, numbers)
+                    raise reserve_codec.decode_budget_exceeded(request, index, remaining, numbers)
                 case [b"missing", *indexes]:
                     budgets = await self.open_windows(request, [budgets[index] for index in indexes], epoch)
                 case [b"epoch"]:
@@ -278,8 +280,8 @@ class RedisLedger:
         if not rate_limits:
             return NO_LIMITS
         try:
-            return asking.decode_rate_status(
-                rate_limits, await self.client.run_fast(RATE_STATUS, project_id, *asking.rate_limit_args(rate_limits))
+            return reserve_codec.decode_rate_status(
+                rate_limits, await self.client.run_fast(RATE_STATUS, project_id, *reserve_codec.rate_limit_args(rate_limits))
             )
         except RedisUnavailable as error:
             raise LedgerUnavailable(str(error)) from error

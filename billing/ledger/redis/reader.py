@@ -14,10 +14,10 @@ from django.conf import settings
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from billing.ledger.entry import UsageEntry
-from billing.ledger.redis.drainer import entry_from_fields, stream_key
-from billing.ledger.redis.scripts import PROJECTS_KEY, SNAPSHOT, heartbeat_key, key_prefix
-from billing.ledger.terms import LedgerUnavailable, WindowBalance
+from billing.ledger.interface import LedgerUnavailable, WindowBalance
+from billing.ledger.redis.client.scripts import PROJECTS_KEY, SNAPSHOT, heartbeat_key, key_prefix
+from billing.ledger.redis.outbox.drainer import entry_from_fields, stream_key
+from billing.ledger.usage_entry import UsageEntry
 
 TIMEOUT_S = 1.0
 PAGE_SIZE = 500

@@ -4,15 +4,15 @@ called for that is not known, so the whole amount counts as spent."""
 import msgspec
 import structlog
 
-from billing.ledger.entry import UsageEntry
 from billing.ledger.failpoints import failpoint
-from billing.ledger.redis.books import RecordStore
-from billing.ledger.redis.collector import Collector
-from billing.ledger.redis.memory import PendingRecord
-from billing.ledger.redis.posting import ESTIMATE_TTL_S, OutboxWriter
-from billing.ledger.redis.scripts import PROJECTS_KEY, RESERVATIONS_BY_PROCESS, SETTLE, heartbeat_key
-from billing.ledger.redis.store import CommandRejected, RedisClient
-from billing.ledger.steps import decode_entry, encode_entry
+from billing.ledger.redis.client.client import CommandRejected, RedisClient
+from billing.ledger.redis.client.scripts import PROJECTS_KEY, RESERVATIONS_BY_PROCESS, SETTLE, heartbeat_key
+from billing.ledger.redis.outbox.collector import Collector
+from billing.ledger.redis.outbox.pending import PendingRecord
+from billing.ledger.redis.outbox.writer import ESTIMATE_TTL_S, OutboxWriter
+from billing.ledger.redis.record_store import RecordStore
+from billing.ledger.sql.transactions import decode_entry, encode_entry
+from billing.ledger.usage_entry import UsageEntry
 
 PAGE_SIZE = 100
 

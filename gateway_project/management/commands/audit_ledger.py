@@ -3,7 +3,7 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from billing.ledger.inspection import run_audit
+from billing.ledger.audit.run import run_audit
 
 
 class Command(BaseCommand):

@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from billing.models import Budget, Period
 from billing.money import InvalidAmount, parse_usd
-from gateway_project.first_start import get_or_create_demo_project
+from gateway_project.bootstrap import get_or_create_demo_project
 from keys import scopes
 from keys.models import ApiKey
 from projects.models import DEMO_SLUG, Project

@@ -4,8 +4,8 @@ from django.conf import settings
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
-from gateway_project import first_start, server
-from proxy import operator_config
+from gateway_project import bootstrap, server
+from proxy.routing import config_file
 
 
 class Command(BaseCommand):
@@ -15,13 +15,13 @@ class Command(BaseCommand):
     def handle(self, *_: Any, **__: Any) -> None:
         host, port = settings.ENV.gateway_host, settings.ENV.port
         try:
-            operator_config.load()
+            config_file.load()
             bound = server.bind(host, port)
-        except operator_config.ConfigError as error:
+        except config_file.ConfigError as error:
             raise CommandError(f"configuration error: {error}") from None
         except OSError as error:
             raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-        with first_start.startup_lock():
+        with bootstrap.startup_lock():
             call_command("migrate", interactive=False, verbosity=0)
-            result = first_start.bootstrap()
-        server.build(first_start.banner(result)).run(sockets=[bound])
+            result = bootstrap.bootstrap()
+        server.build(bootstrap.banner(result)).run(sockets=[bound])

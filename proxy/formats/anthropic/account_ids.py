@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from proxy.formats.account_ids import CollectingReader, Vocabulary
-from proxy.formats.body import DECODE_ERRORS, decode_lenient
+from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
 from proxy.formats.sse import event_data
 
 KINDS = {

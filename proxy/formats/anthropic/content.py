@@ -10,8 +10,8 @@ from typing import Any, TypeVar, assert_never, get_args
 import msgspec
 from msgspec import Raw
 
-from proxy.formats.body import decode_body, decode_fields, encode
 from proxy.formats.custom_tools import as_function_call
+from proxy.formats.json_body import decode_body, decode_fields, encode
 from proxy.formats.neutral import (
     Citation,
     File,

@@ -14,8 +14,8 @@ from proxy.formats.anthropic.response import (
     render_stop_fields,
 )
 from proxy.formats.anthropic.usage import render_usage
-from proxy.formats.body import encode
 from proxy.formats.custom_tools import as_function_call
+from proxy.formats.json_body import encode
 from proxy.formats.neutral import (
     ApiError,
     Citation,

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.anthropic.models import ModelCapabilities
+from proxy.formats.anthropic.capabilities import ModelCapabilities
 from proxy.formats.codec import RenderedRequest
 from proxy.formats.neutral import Reasoning, Request
 

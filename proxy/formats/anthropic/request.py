@@ -8,14 +8,15 @@ from msgspec import Meta, Raw
 from msgspec.structs import fields, replace
 
 from proxy.formats.anthropic.calls import ToolCallLinker
+from proxy.formats.anthropic.capabilities import ModelCapabilities, model_capabilities
 from proxy.formats.anthropic.content import CacheControl, decode_any, parse_content, render_text, with_cache_control
-from proxy.formats.anthropic.history import render_messages
-from proxy.formats.anthropic.models import ModelCapabilities, model_capabilities
+from proxy.formats.anthropic.json_schema import input_schema, output_schema
+from proxy.formats.anthropic.messages import render_messages
 from proxy.formats.anthropic.reasoning import WireThinking, is_thinking, parse_reasoning, render_thinking
-from proxy.formats.anthropic.schemas import input_schema, output_schema
-from proxy.formats.body import decode_body, encode, guard_recursion
 from proxy.formats.codec import Quirks, RenderedRequest
 from proxy.formats.custom_tools import as_function_tool
+from proxy.formats.json_body import decode_body, encode, guard_recursion
+from proxy.formats.metering.billable import dict_items
 from proxy.formats.neutral import (
     Image,
     Message,
@@ -30,7 +31,6 @@ from proxy.formats.neutral import (
     ToolChoice,
     UnsupportedFeature,
 )
-from proxy.formats.server_tools import dict_items
 
 PATH = "/v1/messages"
 MCP_SERVERS = "mcp_servers"

@@ -19,8 +19,7 @@ from proxy.formats.anthropic.content import (
     render_tool_call,
 )
 from proxy.formats.anthropic.usage import WireUsage, render_usage, whole_usage
-from proxy.formats.body import encode, repair_json
-from proxy.formats.call_ids import unique_call_id
+from proxy.formats.json_body import encode, repair_json
 from proxy.formats.neutral import (
     ApiError,
     Choice,
@@ -42,6 +41,7 @@ from proxy.formats.neutral import (
     Usage,
 )
 from proxy.formats.provider_errors import message_of, text_of
+from proxy.formats.tool_calls import unique_call_id
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",

@@ -5,9 +5,9 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from proxy.formats.metering.billable import MAX_TIER_LENGTH, normalize_tier, reported_calls
+from proxy.formats.metering.token_counts import as_count, as_counts, detail_count
 from proxy.formats.neutral import Usage
-from proxy.formats.server_tools import MAX_TIER_LENGTH, normalize_tier, reported_calls
-from proxy.formats.tokens import as_count, as_counts, detail_count
 
 MAX_TOKENS = 2**31 - 1
 STANDARD_TIER, US_SUFFIX = "standard", "_us"

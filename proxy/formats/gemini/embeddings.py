@@ -6,19 +6,20 @@ import msgspec
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from proxy.formats import bounds, neutral
+from proxy.formats import neutral
 from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in
-from proxy.formats.body import decode_body, encode, guard_recursion, replace_fields
 from proxy.formats.codec import Quirks
+from proxy.formats.field_case import check_letters
 from proxy.formats.gemini.account_ids import VOCABULARY
 from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.grounding import GroundingUsage
-from proxy.formats.gemini.relay import EVENT_STREAM_TYPE, MAX_MODEL_LENGTH, StreamMeter, model_path, prompt_tokens
+from proxy.formats.gemini.passthrough import EVENT_STREAM_TYPE, MAX_MODEL_LENGTH, StreamMeter, model_path, prompt_tokens
 from proxy.formats.gemini.usage import parse_counts, usage_from_counts, with_billable_extras
-from proxy.formats.letters import check_letters
+from proxy.formats.json_body import decode_body, encode, guard_recursion, replace_fields
+from proxy.formats.metering import token_bounds
+from proxy.formats.metering.billable import possible_modalities
 from proxy.formats.neutral import InvalidRequest, InvalidUpstreamResponse, RequestFacts, UnsupportedFeature, Usage
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.server_tools import possible_modalities
 from proxy.formats.sse import keepalive_comment
 
 MAX_BATCH = 10_000
@@ -208,7 +209,7 @@ class CountTokensRequest(NonGeneratingRequest):
         """Raises BadRequest."""
         self.request = request = decode_body(decode_count, body)
         check_letters(decode_raw(body), COUNT_FIELDS)
-        super().__init__(body, model, guard_recursion(lambda _: counted_prompt_tokens(request, bounds.max_image_tokens(model)), body))
+        super().__init__(body, model, guard_recursion(lambda _: counted_prompt_tokens(request, token_bounds.max_image_tokens(model)), body))
 
     def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
         fields = decode_raw(self.body)
@@ -236,7 +237,7 @@ def render_usage_metadata(usage: Usage | None) -> dict[str, Any]:
 
 
 def embedded_content_tokens(content: dict[str, Any]) -> int:
-    return prompt_tokens(content, bounds.IMAGE_TOKENS)
+    return prompt_tokens(content, token_bounds.IMAGE_TOKENS)
 
 
 def counted_prompt_tokens(request: CountTokensFields, image_tokens: int) -> int:

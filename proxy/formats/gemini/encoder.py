@@ -4,12 +4,12 @@ from typing import Any, assert_never
 
 import msgspec
 
-from proxy.formats.body import encode
+from proxy.formats.gemini.content import FORMAT, METADATA_FIELDS, add_origin, render_parts
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.grounding import render_grounding
-from proxy.formats.gemini.parts import FORMAT, METADATA_FIELDS, add_origin, render_parts
 from proxy.formats.gemini.response import new_id, render_content, render_finish_reason, render_logprobs
 from proxy.formats.gemini.usage import render_usage
+from proxy.formats.json_body import encode
 from proxy.formats.neutral import (
     ApiError,
     Citation,

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.body import encode
+from proxy.formats.json_body import encode
 from proxy.formats.neutral import ApiError
 from proxy.formats.provider_errors import message_of
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.gemini.parts import WireStruct
+from proxy.formats.gemini.content import WireStruct
+from proxy.formats.metering.billable import dict_items, reported_calls
 from proxy.formats.neutral import Citation, Part, Refusal, Text
-from proxy.formats.server_tools import dict_items, reported_calls
 
 QUERY_FIELDS = ("webSearchQueries", "imageSearchQueries")
 SOURCE_KINDS = ("web", "image", "maps")

@@ -4,13 +4,13 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.body import decode_body, guard_recursion
 from proxy.formats.codec import Quirks, RenderedRequest, has_cache_control
-from proxy.formats.gemini.parts import FORMAT, PART_METADATA_FIELDS, WireStruct, parse_part
-from proxy.formats.gemini.schema import with_camel_case_fields
-from proxy.formats.gemini.settings import GenerationConfig, parse_reasoning, parse_response_format, render_settings
+from proxy.formats.gemini.content import FORMAT, PART_METADATA_FIELDS, WireStruct, parse_part
+from proxy.formats.gemini.json_schema import with_camel_case_fields
+from proxy.formats.gemini.messages import render_contents
+from proxy.formats.gemini.reasoning import GenerationConfig, parse_reasoning, parse_response_format, render_settings
 from proxy.formats.gemini.tools import ToolConfig, apply_tool_choice, parse_tool_choice, parse_tools, render_tools
-from proxy.formats.gemini.turns import render_contents
+from proxy.formats.json_body import decode_body, guard_recursion
 from proxy.formats.neutral import (
     File,
     Image,

@@ -7,13 +7,13 @@ from uuid import uuid4
 
 import msgspec
 
-from proxy.formats.body import encode, repair_json
-from proxy.formats.call_ids import unique_call_id
+from proxy.formats.gemini.content import FORMAT, METADATA_FIELDS, WireStruct, parse_part, render_parts
 from proxy.formats.gemini.errors import error_message, parse_error, parse_error_object, render_error, render_error_event
 from proxy.formats.gemini.grounding import GroundingUsage, parse_citations, render_grounding
-from proxy.formats.gemini.parts import FORMAT, METADATA_FIELDS, WireStruct, parse_part, render_parts
 from proxy.formats.gemini.usage import parse_counts, render_usage, shown_usage, with_billable_extras
+from proxy.formats.json_body import encode, repair_json
 from proxy.formats.neutral import Choice, FinishReason, InvalidUpstreamResponse, Opaque, Part, Request, Response, Text, ToolCall, Usage
+from proxy.formats.tool_calls import unique_call_id
 
 __all__ = ["parse_error", "parse_response", "render_error", "render_error_event", "render_response"]
 

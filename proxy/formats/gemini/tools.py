@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from proxy.formats.custom_tools import as_function_tool
-from proxy.formats.gemini.parts import FORMAT, WireStruct
-from proxy.formats.gemini.schema import to_json_schema
+from proxy.formats.gemini.content import FORMAT, WireStruct
+from proxy.formats.gemini.json_schema import to_json_schema
 from proxy.formats.neutral import Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
 
 FUNCTION_DECLARATIONS = "functionDeclarations"

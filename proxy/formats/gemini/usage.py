@@ -5,9 +5,9 @@ from typing import Any
 from msgspec.structs import replace
 
 from proxy.formats.gemini.grounding import GroundingUsage
+from proxy.formats.metering.billable import dict_items, normalize_tier, reported_modalities
+from proxy.formats.metering.token_counts import as_count
 from proxy.formats.neutral import Usage
-from proxy.formats.server_tools import dict_items, normalize_tier, reported_modalities
-from proxy.formats.tokens import as_count
 
 MAX_TOKENS = 2**31 - 1
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"

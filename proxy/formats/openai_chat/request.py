@@ -6,8 +6,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from proxy.formats.body import decode_body, encode
 from proxy.formats.codec import Quirks, RenderedRequest, adapt_to_quirks, has_cache_control
+from proxy.formats.json_body import decode_body, encode
 from proxy.formats.neutral import (
     Reasoning,
     Request,
@@ -15,10 +15,10 @@ from proxy.formats.neutral import (
     Text,
     UnsupportedFeature,
 )
-from proxy.formats.openai_chat.history import MessageRenderer, WireMessage, parse_conversation
-from proxy.formats.openai_chat.message import as_str
-from proxy.formats.openai_chat.models import NO_STOP_MODEL, NON_REASONING_MODEL, REASONING_MODEL, max_tokens_field
-from proxy.formats.openai_chat.relay import MAX_N, ModelName, TokenLimit
+from proxy.formats.openai_chat.capabilities import NO_STOP_MODEL, NON_REASONING_MODEL, REASONING_MODEL, max_tokens_field
+from proxy.formats.openai_chat.content import as_str
+from proxy.formats.openai_chat.messages import MessageRenderer, WireMessage, parse_conversation
+from proxy.formats.openai_chat.passthrough import MAX_N, ModelName, TokenLimit
 from proxy.formats.openai_chat.tools import ToolRenderer, is_openai_model, parse_tool_choice, parse_tools
 
 CACHE_CONTROL_MODEL = re.compile(r"claude")

@@ -7,9 +7,8 @@ from uuid import uuid4
 
 import msgspec
 
-from proxy.formats.body import encode, repair_json
-from proxy.formats.call_ids import unique_call_id
 from proxy.formats.custom_tools import as_function_call
+from proxy.formats.json_body import encode, repair_json
 from proxy.formats.neutral import (
     ApiError,
     Choice,
@@ -27,7 +26,7 @@ from proxy.formats.neutral import (
     Tool,
     ToolCall,
 )
-from proxy.formats.openai_chat.message import (
+from proxy.formats.openai_chat.content import (
     as_dict,
     as_list,
     as_str,
@@ -38,9 +37,10 @@ from proxy.formats.openai_chat.message import (
     render_image,
     render_tool_call,
 )
-from proxy.formats.openai_chat.signatures import FORMAT, dict_items, parse_thinking, render_thinking
+from proxy.formats.openai_chat.reasoning import FORMAT, dict_items, parse_thinking, render_thinking
 from proxy.formats.openai_chat.usage import parse_usage, render_usage
 from proxy.formats.provider_errors import message_of
+from proxy.formats.tool_calls import unique_call_id
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",

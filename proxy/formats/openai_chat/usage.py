@@ -4,10 +4,10 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.body import DECODE_ERRORS
+from proxy.formats.json_body import DECODE_ERRORS
+from proxy.formats.metering.billable import normalize_tier, reported_calls, reported_modalities
+from proxy.formats.metering.token_counts import as_count, detail_count, input_and_output
 from proxy.formats.neutral import Usage
-from proxy.formats.server_tools import normalize_tier, reported_calls, reported_modalities
-from proxy.formats.tokens import as_count, detail_count, input_and_output
 
 MAX_TOKENS = 2**31 - 1
 

@@ -1,10 +1,10 @@
 """OpenAI Responses (platform.openai.com/docs/api-reference/responses)."""
 
-from proxy.formats.openai_responses.items import FORMAT
-from proxy.formats.openai_responses.relay import ResponsesRequest, request_path
+from proxy.formats.openai_responses.content import FORMAT
+from proxy.formats.openai_responses.decoder import StreamDecoder, StreamEncoder
+from proxy.formats.openai_responses.passthrough import ResponsesRequest, request_path
 from proxy.formats.openai_responses.request import parse_request, render_request, stateful_fields
 from proxy.formats.openai_responses.response import parse_error, parse_response, render_error, render_error_event, render_response
-from proxy.formats.openai_responses.stream import StreamDecoder, StreamEncoder
 
 __all__ = [
     "FORMAT",

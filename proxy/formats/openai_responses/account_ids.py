@@ -22,7 +22,7 @@ from proxy.formats.account_ids import (
     id_of,
     references_in,
 )
-from proxy.formats.body import DECODE_ERRORS, decode_lenient
+from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
 from proxy.formats.openai_chat.account_ids import OPENAI_FREE, OPENAI_KINDS, counts
 from proxy.formats.sse import event_data
 

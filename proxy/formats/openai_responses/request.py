@@ -8,11 +8,11 @@ import msgspec
 from msgspec import Meta
 from msgspec.structs import replace
 
-from proxy.formats.body import decode_body, encode
 from proxy.formats.codec import Quirks, RenderedRequest, adapt_to_quirks, has_cache_control
+from proxy.formats.json_body import decode_body, encode
 from proxy.formats.neutral import File, InvalidRequest, Opaque, Reasoning, Request, ResponseFormat, UnsupportedFeature
-from proxy.formats.openai_responses.history import MessageBuilder, render_message
-from proxy.formats.openai_responses.items import PARAGRAPH_BREAK, as_str, dict_items
+from proxy.formats.openai_responses.content import PARAGRAPH_BREAK, as_str, dict_items
+from proxy.formats.openai_responses.messages import MessageBuilder, render_message
 from proxy.formats.openai_responses.tools import apply_tool_choice, parse_tool, render_tools
 
 MAX_TOKENS = 2**31 - 1

@@ -7,8 +7,8 @@ from typing import Any, Literal
 import msgspec
 from msgspec.structs import replace
 
-from proxy.formats.body import encode, repair_json
-from proxy.formats.call_ids import unique_call_id
+from proxy.formats.json_body import encode, repair_json
+from proxy.formats.metering.token_counts import detail_count, input_and_output
 from proxy.formats.neutral import (
     ApiError,
     Choice,
@@ -25,7 +25,7 @@ from proxy.formats.neutral import (
     ToolCall,
     Usage,
 )
-from proxy.formats.openai_responses.items import (
+from proxy.formats.openai_responses.content import (
     FORMAT,
     PARAGRAPH_BREAK,
     add_origin,
@@ -44,7 +44,7 @@ from proxy.formats.openai_responses.request import render_response_format
 from proxy.formats.openai_responses.server_tools import with_billable_extras
 from proxy.formats.openai_responses.tools import custom_tool_names, render_tool, render_tool_choice
 from proxy.formats.provider_errors import message_of
-from proxy.formats.tokens import detail_count, input_and_output
+from proxy.formats.tool_calls import unique_call_id
 
 MAX_TOKENS = 2**31 - 1
 MAX_SEQUENCE_NUMBER = 2**31 - 1

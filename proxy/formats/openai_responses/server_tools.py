@@ -10,9 +10,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from proxy.formats.metering.billable import count_kinds, dict_items, normalize_tier, reported_calls, tool_call_limit
 from proxy.formats.neutral import Usage
-from proxy.formats.openai_responses import pictures
-from proxy.formats.server_tools import count_kinds, dict_items, normalize_tier, reported_calls, tool_call_limit
+from proxy.formats.openai_responses import image_generation
 
 CLIENT_TOOLS = ("function", "custom", "namespace", "local_shell", "apply_patch", "computer", "computer_use_preview")
 """Tools whose calls the client answers itself; so it does those of a shell that has no container at OpenAI."""
@@ -54,9 +54,9 @@ def max_billable_extras(tools: Any, max_tool_calls: Any) -> dict[str, int]:
     """How often each of the provider's tools may be called; `max_tool_calls` holds for all of them together."""
     kinds = {billable_kind(tool) for tool in dict_items(tools)} - set(CLIENT_TOOLS) - {""}
     limits = dict.fromkeys(kinds, tool_call_limit(max_tool_calls))
-    if pictures.TOOL_TYPE in limits:
-        limits[pictures.TOOL_TYPE] = DEFAULT_MAX_IMAGES if max_tool_calls is None else limits[pictures.TOOL_TYPE]
-        limits |= pictures.max_usage(pictures.find_tool(tools), limits[pictures.TOOL_TYPE])
+    if image_generation.TOOL_TYPE in limits:
+        limits[image_generation.TOOL_TYPE] = DEFAULT_MAX_IMAGES if max_tool_calls is None else limits[image_generation.TOOL_TYPE]
+        limits |= image_generation.max_usage(image_generation.find_tool(tools), limits[image_generation.TOOL_TYPE])
     return limits
 
 
@@ -66,7 +66,7 @@ def billable_calls(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
     search = "web_search_preview" if "web_search_preview" in offered and "web_search" not in offered else "web_search"
     items = dict_items(output)
     kinds = [search if item.get("type") == "web_search_call" else "file_search" for item in items if is_billed_search(item)]
-    counts = count_kinds([*kinds, *container_kinds(items, offered)]) | pictures.image_usage(output, tools, tool_usage)
+    counts = count_kinds([*kinds, *container_kinds(items, offered)]) | image_generation.image_usage(output, tools, tool_usage)
     if isinstance(tool_usage, dict) and isinstance(web := tool_usage.get("web_search"), dict) and "num_requests" in web:
         counts.pop(search, None)
         counts |= reported_calls(**{search: web["num_requests"]})

@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Meta
 
 from proxy.formats.neutral import InvalidRequest, Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
-from proxy.formats.openai_responses.items import FORMAT, PARAGRAPH_BREAK, as_str, dict_items
+from proxy.formats.openai_responses.content import FORMAT, PARAGRAPH_BREAK, as_str, dict_items
 
 Tools = tuple[Tool | ServerTool, ...]
 

@@ -1,0 +1,77 @@
+"""The ledger's Lua scripts: each is one atomic step on the keys of one project."""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha1
+from pathlib import Path
+
+from billing.ledger.redis.client.connection import Argument, Command
+
+LUA_FOLDER = Path(__file__).parent.parent / "lua"
+COMMON = (LUA_FOLDER / "common.lua").read_text()
+
+
+@dataclass(frozen=True, slots=True)
+class Script:
+    text: str
+    digest: str
+
+    def evalsha_command(self, project_id: int, arguments: tuple[Argument, ...]) -> Command:
+        return ("EVALSHA", self.digest, 1, key_prefix(project_id), *arguments)
+
+    def eval_command(self, project_id: int, arguments: tuple[Argument, ...]) -> Command:
+        """For a server that has forgotten its scripts."""
+        return ("EVAL", self.text, 1, key_prefix(project_id), *arguments)
+
+
+def load_script(*names: str) -> Script:
+    text = COMMON + "".join((LUA_FOLDER / f"{name}.lua").read_text() for name in names)
+    return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
+
+
+@lru_cache(maxsize=4096)
+def key_prefix(project_id: int) -> str:
+    """What the keys of a project begin with. The braces keep them in one slot of a cluster."""
+    return f"gw:{{p{project_id}}}:"
+
+
+RESERVE = load_script("minutes", "reserve")
+RATE_STATUS = load_script("minutes", "standing")
+SETTLE = load_script("settle")
+WRITE_IF_ABSENT = load_script("late")
+WRITE_CORRECTION = load_script("correct")
+WRITE_RECORD = load_script("record")
+CANCEL = load_script("void")
+GET_OR_CREATE_EPOCH = load_script("enter")
+REGISTER_EPOCH = load_script("begin")
+OPEN_WINDOW = load_script("open")
+RESTORE = load_script("assert")
+TRIM = load_script("trim")
+RESERVATIONS_BY_PROCESS = load_script("owners")
+SNAPSHOT = load_script("snapshot")
+ALL_SCRIPTS = (
+    RESERVE,
+    RATE_STATUS,
+    SETTLE,
+    WRITE_IF_ABSENT,
+    WRITE_CORRECTION,
+    WRITE_RECORD,
+    CANCEL,
+    GET_OR_CREATE_EPOCH,
+    REGISTER_EPOCH,
+    OPEN_WINDOW,
+    RESTORE,
+    TRIM,
+    RESERVATIONS_BY_PROCESS,
+)
+LOAD_COMMANDS: tuple[Command, ...] = tuple(("SCRIPT", "LOAD", script.text) for script in ALL_SCRIPTS)
+
+PROJECTS_KEY = "gw:projects"
+"""A set of the ids of all projects: whose outboxes are drained."""
+LEASE_KEY = "gw:lease"
+"""The process that drains outboxes and looks for dead processes."""
+
+
+def heartbeat_key(process_id: str) -> str:
+    """A key that a process keeps alive for as long as it lives."""
+    return f"gw:alive:{process_id}"

@@ -1,0 +1,74 @@
+"""Begins windows of budgets in Redis from what SQL has spent in them: on a new day, for a new budget, after a loss alike."""
+
+import asyncio
+import time
+from datetime import timedelta
+
+from billing.budgets.windows import ends_at, window_days, window_name
+from billing.ledger.failpoints import failpoint
+from billing.ledger.interface import BudgetLimit, ReserveRequest
+from billing.ledger.redis.client.client import RedisClient
+from billing.ledger.redis.client.connection import RedisUnavailable
+from billing.ledger.redis.client.scripts import OPEN_WINDOW
+from billing.ledger.redis.record_store import RecordStore
+
+RETENTION_AFTER_END = timedelta(days=2)
+"""Streams that began before the end are settled after it, and pages look back. By a clock that was set back, a window may have ended
+before it opens."""
+MAX_ATTEMPTS = 20
+RETRY_DELAY_S = 0.05
+MAX_REMEMBERED = 1000
+
+
+class WindowOpener:
+    def __init__(self, client: RedisClient, record_store: RecordStore) -> None:
+        self.client = client
+        self.record_store = record_store
+        self.lock = asyncio.Lock()
+        self.opened_at: dict[tuple[int, str], float] = {}
+        """When each window of today was opened by this process."""
+
+    async def open(self, budget: BudgetLimit, request: ReserveRequest, epoch: str) -> None:
+        """Raises StoreUnavailable, or one of DatabaseErrors. A window that is open is left as it is; one for which another request
+        waits is opened once."""
+        requested_at = time.monotonic()
+        window = (budget.id, window_name(budget.period, request.estimate.day))
+        async with self.lock:
+            if self.opened_at.get(window, 0.0) < requested_at:
+                await self._open(budget, request, epoch)
+                if len(self.opened_at) > MAX_REMEMBERED:
+                    self.opened_at.clear()
+                self.opened_at[window] = time.monotonic()
+
+    async def _open(self, budget: BudgetLimit, request: ReserveRequest, epoch: str) -> None:
+        name = window_name(budget.period, request.estimate.day)
+        owner_column, owner_id, owner = (
+            ("project_id", request.project_id, "p") if budget.is_project_wide else ("key_id", request.key_id, f"k{request.key_id}")
+        )
+        first, last = window_days(name)
+        end = ends_at(name, request.timezone)
+        expires_ms = 0 if end is None else int((max(end.timestamp(), self.client.now()) + RETENTION_AFTER_END.total_seconds()) * 1000)
+        trimmed_to: str | None = None
+        for attempt in range(MAX_ATTEMPTS):
+            failpoint("open_window.before")
+            spent, drained_id = await self.record_store.sum_spent(request.project_id, owner_column, owner_id, (first, last))
+            if attempt == MAX_ATTEMPTS - 1 and trimmed_to is not None:
+                # SQL was restored from a backup: it has forgotten events that Redis no longer has.
+                drained_id = trimmed_to
+            reply = await self.client.run_slow(
+                OPEN_WINDOW,
+                request.project_id,
+                f"{budget.id}/{name}",
+                owner,
+                first.isoformat(),
+                last.isoformat(),
+                spent,
+                drained_id,
+                expires_ms,
+                epoch,
+            )
+            if reply[0] != b"again":
+                return
+            trimmed_to = reply[1].decode()
+            await asyncio.sleep(RETRY_DELAY_S)
+        raise RedisUnavailable(f"window {name} of budget {budget.id} does not open")

@@ -1,0 +1,31 @@
+"""Whether a gateway process serves from a database: asked of the locks that it holds (`sql/connection.py`)."""
+
+import fcntl
+
+from django.conf import settings
+from django.db import connection
+
+from billing.ledger.sql.connection import ADVISORY_LOCK_CLASS, lock_file_for
+
+
+def is_sqlite_locked() -> bool:
+    """Whether a gateway process holds the lock beside its database."""
+    try:
+        with lock_file_for(settings.ENV.sqlite_path).open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        return True
+    return False
+
+
+def is_postgresql_locked() -> bool:
+    """Whether a gateway process holds the lock of the only one."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, 0)", (ADVISORY_LOCK_CLASS,))
+        row = cursor.fetchone()
+        if row and row[0]:
+            cursor.execute("SELECT pg_advisory_unlock(%s, 0)", (ADVISORY_LOCK_CLASS,))
+            return False
+    return True

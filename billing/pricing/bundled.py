@@ -1,0 +1,180 @@
+"""The prices that come bundled with genai-prices, and the few that it lacks. Nothing is fetched."""
+
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import lru_cache
+from importlib.metadata import version
+
+from genai_prices.data_snapshot import get_snapshot
+from genai_prices.types import ModelInfo, TieredPrices
+from msgspec.structs import asdict, replace
+
+from billing.money import NANO
+from billing.pricing.price import PER_MILLION, US_REGION, Fee, ImageModelRates, Price, PricingTiers, Rates, TierRates, nano_per_million
+from billing.pricing.tool_fees import AUDIO_PRICES, IMAGE_MODELS, SEARCH_BILLED_PER_PROMPT, fee_per_request, tool_fees_for
+
+SOURCE = f"genai-prices {version('genai-prices')}"
+CACHE_MINUTES = 15
+"""Minutes. Prices change at midnight or, where they follow the time of day, at a half hour."""
+SERVICE_TIER_KEYS = ("service_tier", "speed", "processing")
+"""By which genai-prices tells tiers apart: OpenAI's and Google's tiers, Anthropic's fast mode, batches."""
+STANDARD_TIERS = ("default", "standard")
+MODALITIES = ("audio", "image", "video")
+US_SURCHARGE_TENTHS = 11
+"""What inference in the US alone costs, in tenths: all categories of tokens, in fast mode too
+(platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing")."""
+SINGLE_REGION_PRICED = (
+    *("claude-v1", "claude-2", "claude-3", "claude-instant", "claude-4-", "claude-opus-4-0", "claude-opus-4-1", "claude-opus-4-2025"),
+    *("claude-opus-4-5", "claude-sonnet-4-0", "claude-sonnet-4-2025", "claude-sonnet-4-5", "claude-haiku-4-5"),
+)
+"""Models before 4.6 have one price wherever they run (same place)."""
+TOOL_PRICE_FIELDS = {"web_search": "web_searches_kcount", "file_search": "storage_searches_kcount"}
+Prices = dict[str, Decimal | TieredPrices | None]
+
+
+def bundled_price(provider_id: str, model: str, at: datetime | None = None) -> Price | None:
+    """The price that a model of one of genai-prices' providers has at a moment (default: now); None where it has none or zero."""
+    at = at or datetime.now(UTC)
+    return _bundled_price(provider_id, model, at.replace(minute=at.minute // CACHE_MINUTES * CACHE_MINUTES, second=0, microsecond=0))
+
+
+@lru_cache(maxsize=4096)
+def _bundled_price(provider_id: str, model: str, rounded_at: datetime) -> Price | None:
+    info = find_model(provider_id, model)
+    if info is None:
+        return None
+    at = rounded_at + timedelta(seconds=1)
+    prices: Prices = vars(info.get_prices(at))
+    standard = tier_rates_from(prices)
+    if not (standard.base.input or standard.base.output):
+        return None
+    per_request = nano_per_thousand(prices.get("requests_kcount")) or (fee_per_request(model) if provider_id == "openai" else 0)
+    tiers = tuple((name, schedule) for name, schedule in service_tiers(info, at) if schedule != standard)
+    if provider_id == "anthropic" and not model.replace(".", "-").startswith(SINGLE_REGION_PRICED):
+        tiers = (*tiers, *us_tiers(standard, tiers))
+    return Price(
+        base=standard.base,
+        tiers=standard.tiers,
+        source=SOURCE,
+        request_fee_nano=per_request,
+        extra_fees=(
+            *tool_fees(provider_id, model, prices),
+            *modality_surcharges({**prices, **audio_prices(provider_id, model)}, standard.base),
+        ),
+        service_tiers=tiers,
+        image_models=image_models_at(at) if provider_id == "openai" else (),
+    )
+
+
+def find_model(provider_id: str, model: str) -> ModelInfo | None:
+    """What genai-prices knows of a model at one of its providers."""
+    try:
+        _, info = get_snapshot().find_provider_model(model, None, provider_id, None)
+    except LookupError:
+        return None
+    return info
+
+
+def service_tiers(info: ModelInfo, at: datetime) -> Iterator[tuple[str, TierRates]]:
+    """The service tiers that a model is sold in beside the standard one."""
+    for variant in info.price_variants or ():
+        for key, name in variant.when.items():
+            if len(variant.when) == 1 and key in SERVICE_TIER_KEYS and name not in STANDARD_TIERS:
+                yield name, tier_rates_from(vars(info.get_prices(at, variant.when)))
+
+
+def us_tiers(standard: TierRates, tiers: Iterable[tuple[str, TierRates]]) -> Iterator[tuple[str, TierRates]]:
+    yield US_REGION, with_us_surcharge(standard)
+    for name, schedule in tiers:
+        yield f"{name}_{US_REGION}", with_us_surcharge(schedule)
+
+
+def with_us_surcharge(tier_rates: TierRates) -> TierRates:
+    return TierRates(us_rates(tier_rates.base), tuple((start, us_rates(rates)) for start, rates in tier_rates.tiers))
+
+
+def us_rates(rates: Rates) -> Rates:
+    surcharged = {name: -(-rate * US_SURCHARGE_TENTHS // 10) for name, rate in asdict(rates).items() if rate is not None}
+    return replace(rates, **surcharged)
+
+
+def tier_rates_from(prices: Prices) -> TierRates:
+    starts = sorted({tier.start for price in prices.values() if isinstance(price, TieredPrices) for tier in price.tiers})
+    steps: PricingTiers = tuple((start, rates_at(prices, start)) for start in starts)
+    return TierRates(rates_at(prices, 0), steps)
+
+
+def rates_at(prices: Prices, prompt_tokens: int) -> Rates:
+    def rate(name: str) -> int | None:
+        value = prices.get(name)
+        if isinstance(value, TieredPrices):
+            held = [step.price for step in value.tiers if step.start <= prompt_tokens]
+            value = held[-1] if held else value.base
+        return None if value is None else nano_per_million(value)
+
+    input_rate = rate("input_mtok") or 0
+    write = or_default(rate("cache_write_mtok"), input_rate)
+    return Rates(
+        input_rate,
+        or_default(rate("cache_read_mtok"), input_rate),
+        or_default(rate("cache_write_5m_mtok"), write),
+        or_default(rate("cache_write_1h_mtok"), write),
+        rate("output_mtok") or 0,
+        rate("output_reasoning_mtok"),
+    )
+
+
+def or_default(rate: int | None, default: int) -> int:
+    return default if rate is None else rate
+
+
+def tool_fees(provider_id: str, model: str, prices: Prices) -> tuple[Fee, ...]:
+    fees = tool_fees_for(provider_id, model)
+    for kind, name in TOOL_PRICE_FIELDS.items():
+        if nano := nano_per_thousand(prices.get(name)):
+            fees[kind] = Fee(kind, nano, per_request=model.startswith(SEARCH_BILLED_PER_PROMPT))
+    return tuple(fees.values())
+
+
+def modality_surcharges(prices: Prices, text: Rates) -> list[Fee]:
+    """What a million tokens of sound, pictures or films cost more than of text. Vendors count them inside the input and the output.
+    Without a rate of their own, those read from a cache cost what others do."""
+    found: dict[str, tuple[Decimal | TieredPrices | None, int]] = {}
+    for name in MODALITIES:
+        input_price, cached_price, output_price = (
+            prices.get(f"input_{name}_mtok"),
+            prices.get(f"cache_{name}_read_mtok"),
+            prices.get(f"output_{name}_mtok"),
+        )
+        found |= {f"input_{name}": (input_price, text.input), f"cached_{name}": (cached_price or input_price, text.cache_read)}
+        found[f"output_{name}"] = (output_price, text.output)
+    surcharges = {kind: nano_per_million(price) - rate for kind, (price, rate) in found.items() if isinstance(price, Decimal)}
+    return [Fee(kind, nano, per=PER_MILLION) for kind, nano in surcharges.items() if nano > 0]
+
+
+def audio_prices(provider_id: str, model: str) -> Prices:
+    names = [name for name in AUDIO_PRICES if provider_id == "openai" and model.startswith(name)]
+    return {f"{side}_audio_mtok": Decimal(usd) for name in names for side, usd in zip(("input", "output"), AUDIO_PRICES[name], strict=True)}
+
+
+def image_models_at(at: datetime) -> tuple[ImageModelRates, ...]:
+    """What the models cost with which OpenAI's tool makes pictures."""
+    return tuple(image_rates(name, vars(info.get_prices(at))) for name in IMAGE_MODELS if (info := find_model("openai", name)))
+
+
+def image_rates(name: str, prices: Prices) -> ImageModelRates:
+    text = rates_at(prices, 0)
+
+    def rate(key: str, default: int) -> int:
+        price = prices.get(key)
+        return nano_per_million(price) if isinstance(price, Decimal) else default
+
+    input_image = rate("input_image_mtok", text.input)
+    cached, output_image = rate("cache_image_read_mtok", input_image), rate("output_image_mtok", text.output)
+    return ImageModelRates(name, text.input, text.cache_read, input_image, cached, text.output, output_image)
+
+
+def nano_per_thousand(usd: Decimal | TieredPrices | None) -> int:
+    """Nano-USD each, from USD for a thousand."""
+    return int(usd * NANO / 1000) if isinstance(usd, Decimal) else 0

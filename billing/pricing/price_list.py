@@ -1,0 +1,72 @@
+"""Which price holds for a model: the project's own, else the operator's, else the bundled one."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from billing.models import PriceOverride
+from billing.pricing import Price, bundled_price
+from projects.config_cache import ConfigCache
+
+ANY_PROVIDER = ""
+WILDCARD = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class PricePeriod:
+    """A price as gateway processes remember it, with the moments at which it begins and was ended."""
+
+    starts_at: datetime
+    ends_at: datetime | None
+    price: Price
+
+
+class OverrideSet:
+    """The prices that one side has set. Of those for the same names the newest that has begun decides, even if it has ended since."""
+
+    def __init__(self, overrides: Iterable[PriceOverride]) -> None:
+        """Takes the newest first."""
+        self.periods: dict[tuple[str, str], list[PricePeriod]] = {}
+        for override in overrides:
+            period = PricePeriod(override.effective_from, override.ended_at, override.price())
+            self.periods.setdefault((override.provider, override.model), []).append(period)
+        wildcards = {model for _, model in self.periods if model.endswith(WILDCARD)}
+        self.prefixes = sorted(wildcards, key=len, reverse=True)
+
+    def find(self, providers: tuple[str, ...], model: str, at: datetime) -> Price | None:
+        """A whole name wins over the beginning of one, a longer beginning over a shorter, a named provider over any."""
+        patterns = (model, *(prefix for prefix in self.prefixes if model.startswith(prefix[:-1])))
+        for pattern in patterns:
+            for provider in (*providers, ANY_PROVIDER):
+                if price := self.active_at(provider, pattern, at):
+                    return price
+        return None
+
+    def active_at(self, provider: str, pattern: str, at: datetime) -> Price | None:
+        started = (term for term in self.periods.get((provider, pattern), ()) if term.starts_at <= at)
+        newest = next(started, None)
+        return newest.price if newest and (newest.ends_at is None or at < newest.ends_at) else None
+
+
+@dataclass(frozen=True, slots=True)
+class PriceList:
+    """All prices that are set for a project, its own before the operator's."""
+
+    override_sets: tuple[OverrideSet, ...]
+
+    def find(self, providers: tuple[str, ...], pricing_provider: str, model: str, at: datetime | None = None) -> Price | None:
+        """The price of a model at a moment (default: now). `providers`: the names that its account has; `pricing_provider`: its provider in
+        genai-prices, empty where it has none. None where nobody knows a price."""
+        at = at or datetime.now(UTC)
+        for override_set in self.override_sets:
+            if override_set.periods and (price := override_set.find(providers, model, at)):
+                return price
+        return bundled_price(pricing_provider, model, at) if pricing_provider else None
+
+
+def load_price_list(project_id: int) -> PriceList:
+    own = PriceOverride.objects.filter(project=project_id).order_by("-effective_from", "-pk")
+    return PriceList((OverrideSet(own), OverrideSet(PriceOverride.objects.for_operator())))
+
+
+price_lists: ConfigCache[int, PriceList] = ConfigCache(load_price_list)

@@ -1,0 +1,101 @@
+"""What a usage report is asked for, in the query of its address."""
+
+import datetime as dt
+import re
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import parse_qsl
+
+from billing.usage.reports import UsageReport
+from projects.models import Project
+from proxy.formats.neutral import InvalidRequest
+from proxy.http.handler import GatewayRequest
+
+DEFAULT_DAYS = 30
+MAX_DAYS = 3660
+DATE_PATTERN = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
+MIN_DATE = dt.date(2000, 1, 1)
+DIMENSIONS = {"model": "requested_model", "key": "key", "provider": "provider", "day": "day"}
+"""Names of breakdowns, with the columns that they go by."""
+FILTERS = {"model": "requested_model", "keyid": "key__public_id", "provider": "provider"}
+MAX_PARAMETERS = 100
+PARAMETERS = ("days", "from", "to", "groupby", "key", *FILTERS)
+
+
+@dataclass(frozen=True, slots=True)
+class UsageQuery:
+    report: UsageReport
+    group_by: tuple[str, ...]
+
+    @property
+    def period(self) -> dict[str, Any]:
+        first, last = self.report.first, self.report.last
+        return {"from": first, "to": last, "days": (last - first).days + 1, "timezone": self.report.project.timezone}
+
+
+def parse(request: GatewayRequest, project: Project) -> UsageQuery:
+    """Names may be written `groupBy` or `group_by`; `key` is the caller's own, for who sends it so. Raises BadRequest."""
+    pairs = parse_pairs(request.scope["query_string"].decode("latin-1"))
+    given = {name.replace("_", "").lower(): value for name, value in pairs}
+    if len(given) < len(pairs):
+        raise InvalidRequest("Give each parameter once.")
+    if unknown := set(given) - set(PARAMETERS):
+        raise InvalidRequest(f"{', '.join(sorted(unknown))} is not known here. Known: days, from, to, groupBy, model, keyId, provider.")
+    first, last = parse_date_range(given, project.today())
+    filters = {column: given[name] for name, column in FILTERS.items() if name in given}
+    return UsageQuery(UsageReport(project, first, last, filters), parse_group_by(given.get("groupby")))
+
+
+def parse_pairs(query: str) -> list[tuple[str, str]]:
+    """Raises BadRequest for what no name in a database can hold."""
+    try:
+        pairs = parse_qsl(query, keep_blank_values=False, max_num_fields=MAX_PARAMETERS)
+    except ValueError:
+        raise InvalidRequest(f"There are more than {MAX_PARAMETERS} parameters.") from None
+    for name, value in pairs:
+        if not (name + value).isprintable():
+            raise InvalidRequest("The parameters hold characters that no name has.")
+    return pairs
+
+
+def parse_date_range(parameters: dict[str, str], today: dt.date) -> tuple[dt.date, dt.date]:
+    """`days` counts back from today or from `to`; `from` says where to begin."""
+    last = parse_date("to", parameters["to"]) if "to" in parameters else today
+    if "from" in parameters and "days" in parameters:
+        raise InvalidRequest("Give either days or from.", "days")
+    first = (
+        parse_date("from", parameters["from"]) if "from" in parameters else last - dt.timedelta(days=parse_days(parameters.get("days")) - 1)
+    )
+    if first > last:
+        raise InvalidRequest(f"from ({first}) is later than to ({last}).", "from")
+    if (last - first).days >= MAX_DAYS:
+        raise InvalidRequest(f"From {first} to {last} are more than {MAX_DAYS} days.", "from")
+    return first, last
+
+
+def parse_date(name: str, text: str) -> dt.date:
+    if not DATE_PATTERN.fullmatch(text):
+        raise InvalidRequest(f"{name} must be a date such as 2026-11-01.", name)
+    try:
+        day = dt.date.fromisoformat(text)
+    except ValueError:
+        raise InvalidRequest(f"{name} must be a date such as 2026-11-01: there is no {text}.", name) from None
+    if day < MIN_DATE:
+        raise InvalidRequest(f"{name} is too early: {MIN_DATE} is as far back as reports go.", name)
+    return day
+
+
+def parse_days(text: str | None) -> int:
+    if text is None:
+        return DEFAULT_DAYS
+    if not (text.isascii() and text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= MAX_DAYS):
+        raise InvalidRequest(f"days must be a whole number from 1 to {MAX_DAYS}.", "days")
+    return int(text)
+
+
+def parse_group_by(text: str | None) -> tuple[str, ...]:
+    """All of them, unless some are named."""
+    names = tuple(DIMENSIONS) if text is None else tuple(dict.fromkeys(text.lower().split(",")))
+    if unknown := [name for name in names if name not in DIMENSIONS]:
+        raise InvalidRequest(f"groupBy knows {', '.join(DIMENSIONS)}, not {', '.join(unknown)}.", "groupBy")
+    return names

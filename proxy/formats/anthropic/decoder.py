@@ -1,0 +1,312 @@
+"""Streams of the Messages API, read here; encoder.py writes them (platform.claude.com/docs/en/build-with-claude/streaming)."""
+
+from typing import Any
+
+from msgspec import Raw
+from msgspec.structs import replace
+
+from proxy.formats.anthropic.content import DECODE_ERRORS, NULL, decode_any, decode_ignoring_nulls, parse_citations
+from proxy.formats.anthropic.response import (
+    decode_wire_usage,
+    parse_error,
+    parse_finish_reason,
+    parse_response,
+    parse_stream_error,
+)
+from proxy.formats.anthropic.usage import WireUsage, merge_usage, states_output, usage_from_wire
+from proxy.formats.anthropic.wire import (
+    BlockStart,
+    Delta,
+    OpenBlock,
+    WireEvent,
+    decode_block_start,
+    decode_delta,
+    decode_event,
+    decode_str,
+    events_of_response,
+)
+from proxy.formats.json_body import repair_json
+from proxy.formats.neutral import (
+    ApiError,
+    Event,
+    Failed,
+    Finished,
+    InvalidUpstreamResponse,
+    PartCited,
+    PartDelta,
+    PartEnded,
+    PartSigned,
+    PartStarted,
+    Started,
+    UsageReported,
+)
+from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
+from proxy.formats.tool_calls import unique_call_id
+
+STREAM_INTERRUPTED = ApiError(kind="network", code="upstream_unreachable", message="The answer broke off.", status=502)
+ERROR_EVENT_PREFIXES = (b"event: error", b"event:error")
+ERROR_KEY = b'"error"'
+"""In a line that is no event: a server's way to say why its stream ends."""
+MAX_NON_EVENT_BYTES = 1 << 20
+
+
+class StreamDecoder:
+    """Anthropic's blocks come one after the other. Events of a block that begins before the last one has ended wait for that end,
+    so that no part is torn."""
+
+    def __init__(self) -> None:
+        self.splitter = EventSplitter()
+        self.events: list[Event] = []
+        self.non_event_bytes = b""
+        self.saw_event = False
+        self.started = False
+        self.ended = False
+        self.failed = False
+        self.open_block: OpenBlock | None = None
+        self.deferred_events: list[WireEvent] = []
+        self.part_index = 0
+        self.call_ids: set[str] = set()
+        self.has_tool_calls = False
+        self.usage: WireUsage | None = None
+        self.final = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        try:
+            for event in () if self.failed else self.splitter.feed(data):
+                self.parse_event(event)
+        except EventTooLong:
+            self.fail(EVENT_TOO_LONG)
+        return self.take_events()
+
+    def finish(self) -> list[Event]:
+        if rest := self.splitter.finish():
+            self.parse_event(rest)
+        if not (self.ended or self.failed):
+            self.close_all_blocks()
+            self.on_disconnect()
+        return self.take_events()
+
+    def take_events(self) -> list[Event]:
+        events, self.events = self.events, []
+        return events
+
+    def parse_event(self, event: bytes) -> None:
+        data = repair_json(event_data(event))
+        try:
+            parsed = decode_ignoring_nulls(decode_event, Raw(data)) if data else None
+        except DECODE_ERRORS:
+            parsed = None
+        if parsed is None or self.failed:
+            self.keep_non_event(event)
+            return
+        if parsed.type == "error" or parsed.error is not None or event.startswith(ERROR_EVENT_PREFIXES):
+            self.fail(parse_stream_error(parsed.error, data))
+        elif parsed.type:
+            self.saw_event = True
+            self.on_event(parsed)
+
+    def on_event(self, event: WireEvent) -> None:
+        match event.type:
+            case "message_start":
+                self.on_message_start(event.message or {})
+            case "content_block_start" | "content_block_delta" | "content_block_stop" if not self.ended:
+                self.on_block_event(event)
+            case "message_delta":
+                self.on_message_delta(event)
+            case "message_stop" if not self.ended:
+                self.finish_message(None, None)
+            case _:
+                pass
+
+    def on_message_start(self, message: dict[str, Raw]) -> None:
+        """A second start begins the blocks anew; what went out already stays."""
+        self.close_all_blocks()
+        self.on_usage(message.get("usage", NULL))
+        self.emit_started(decode_str(message.get("id", NULL)), decode_str(message.get("model", NULL)))
+
+    def emit_started(self, id: str = "", model: str = "") -> None:
+        if not self.started:
+            self.started = True
+            self.events.append(Started(id=id, model=model))
+
+    def on_usage(self, raw: Raw, *, last: bool = False) -> None:
+        """Counts that are absurd do not replace sound ones. `last`: they are those of the end."""
+        stated = decode_wire_usage(raw)
+        if stated is None:
+            return
+        usage = merge_usage(self.usage, stated)
+        if usage_from_wire(usage) is not None:
+            self.usage = usage
+            self.final = last and (self.final or states_output(stated))
+
+    def on_block_event(self, event: WireEvent) -> None:
+        if self.open_block is not None and self.open_block.index != event.index:
+            self.deferred_events.append(event)
+        elif event.type == "content_block_start":
+            self.on_block_start(event)
+        elif event.type == "content_block_delta":
+            self.on_block_delta(event)
+        elif self.open_block is not None:
+            self.close_block()
+            self.replay_deferred()
+
+    def replay_deferred(self) -> None:
+        waiting, self.deferred_events = self.deferred_events, []
+        for event in waiting:
+            self.on_block_event(event)
+
+    def on_block_start(self, event: WireEvent) -> None:
+        """The same start once more is no new block; another one with its index is."""
+        if self.open_block is not None and self.open_block.raw == event.content_block:
+            return
+        if self.open_block is not None:
+            self.close_block()
+        try:
+            block = decode_ignoring_nulls(decode_block_start, event.content_block)
+            decode_any(event.content_block)
+        except DECODE_ERRORS:
+            return
+        if not block.type:
+            return
+        self.open_block = OpenBlock(event.index, block, event.content_block)
+        if block.type != "text" and not self.open_block.is_opaque:
+            self.start_part()
+        self.add_text(block.initial_text)
+        if block.type == "thinking" and block.signature:
+            self.add_signature(block.signature)
+
+    def on_block_delta(self, event: WireEvent) -> None:
+        try:
+            delta = decode_ignoring_nulls(decode_delta, event.delta)
+        except DECODE_ERRORS:
+            return
+        if self.open_block is None and delta.type == "text_delta" and delta.text:
+            self.open_block = OpenBlock(event.index, BlockStart(type="text"), NULL)
+        if self.open_block is None:
+            return
+        if self.open_block.is_opaque:
+            self.collect_opaque(self.open_block, delta, event.delta)
+            return
+        match self.open_block.block.type, delta.type:
+            case ("text", "text_delta"):
+                self.add_text(delta.text)
+            case ("text", "citations_delta"):
+                self.open_block.citations += parse_citations([delta.citation])
+            case ("thinking", "thinking_delta"):
+                self.add_text(delta.thinking)
+            case ("thinking", "signature_delta"):
+                self.add_signature(delta.signature)
+            case ("tool_use", "input_json_delta"):
+                self.add_text(delta.partial_json)
+            case _:
+                pass
+
+    def collect_opaque(self, block: OpenBlock, delta: Delta, raw: Raw) -> None:
+        if delta.type == "input_json_delta":
+            block.json_pieces += [delta.partial_json] if delta.partial_json else []
+            return
+        try:
+            fields: dict[str, Any] = decode_any(raw)
+        except DECODE_ERRORS:
+            return
+        block.opaque_fields |= {name: value for name, value in fields.items() if name != "type"}
+
+    def start_part(self) -> None:
+        """Text begins with its first word: blocks without any are no parts."""
+        assert self.open_block is not None
+        self.open_block.is_started = True
+        self.emit_started()
+        self.events.append(PartStarted(choice=0, index=self.part_index, part=self.open_block.part(self.call_id())))
+
+    def call_id(self) -> str:
+        """An id of its own for each call, where the provider gives none or repeats one."""
+        assert self.open_block is not None
+        if self.open_block.block.type != "tool_use":
+            return ""
+        self.has_tool_calls = True
+        return unique_call_id(self.open_block.block.id, self.call_ids)
+
+    def add_text(self, text: str) -> None:
+        if not text or self.open_block is None:
+            return
+        if not self.open_block.is_started:
+            self.start_part()
+        self.open_block.has_content = True
+        self.events.append(PartDelta(choice=0, index=self.part_index, text=text))
+
+    def add_signature(self, signature: str) -> None:
+        """Told at the end of its thought: servers send it in pieces, or again."""
+        assert self.open_block is not None
+        before = self.open_block.signature
+        self.open_block.signature = signature if signature.startswith(before) else before + signature
+
+    def close_block(self) -> None:
+        """The input of a call may stand in its start, or nowhere at all."""
+        block = self.open_block
+        if block is None:
+            return
+        if block.block.type == "tool_use" and not block.has_content:
+            self.add_text(block.block.arguments)
+        if block.is_opaque:
+            self.start_part()
+        if block.is_started:
+            self.events += [PartCited(choice=0, index=self.part_index, citation=citation) for citation in block.citations]
+            if block.signature:
+                self.events.append(PartSigned(choice=0, index=self.part_index, signature=block.signature))
+            self.events.append(PartEnded(choice=0, index=self.part_index))
+            self.part_index += 1
+        self.open_block = None
+
+    def close_all_blocks(self) -> None:
+        """At the end, blocks that were never ended give way to those that wait for it."""
+        while self.open_block is not None:
+            self.close_block()
+            self.replay_deferred()
+
+    def on_message_delta(self, event: WireEvent) -> None:
+        self.on_usage(event.usage, last=True)
+        try:
+            delta = decode_ignoring_nulls(decode_delta, event.delta) if event.delta != NULL else Delta()
+        except DECODE_ERRORS:
+            delta = Delta()
+        if delta.stop_reason is not None and not self.ended:
+            self.finish_message(delta.stop_reason, delta.stop_sequence)
+        elif self.ended:
+            self.emit_usage()
+
+    def finish_message(self, reason: str | None, stop_sequence: str | None) -> None:
+        self.close_all_blocks()
+        self.emit_started()
+        self.emit_usage()
+        self.ended = True
+        self.events.append(
+            Finished(choice=0, finish_reason=parse_finish_reason(reason, has_calls=self.has_tool_calls), stop_sequence=stop_sequence)
+        )
+
+    def emit_usage(self) -> None:
+        """Only with the end: what the start of a stream states of the output is a placeholder."""
+        if self.usage is not None and (usage := usage_from_wire(self.usage)):
+            self.events.append(UsageReported(usage=usage if self.final else replace(usage, estimated=True)))
+
+    def fail(self, error: ApiError) -> None:
+        if not self.ended:
+            self.close_all_blocks()
+        self.failed = True
+        self.events.append(Failed(error=error))
+
+    def keep_non_event(self, event: bytes) -> None:
+        if len(self.non_event_bytes) < MAX_NON_EVENT_BYTES and (not self.saw_event or ERROR_KEY in event):
+            self.non_event_bytes += event
+
+    def on_disconnect(self) -> None:
+        """Without an end, the answer is incomplete, unless what came is no stream but a whole answer, or another server's error."""
+        body = self.non_event_bytes.strip()
+        if not body or self.saw_event:
+            self.fail(parse_error(502, body) if body else STREAM_INTERRUPTED)
+            return
+        try:
+            response = parse_response(body)
+        except InvalidUpstreamResponse:
+            self.fail(parse_error(502, body))
+            return
+        self.events += events_of_response(response)

@@ -1,0 +1,147 @@
+"""A conversation in Gemini's order: user and model by turns, the user first, and right after calls a result for each
+(ai.google.dev/gemini-api/docs/function-calling)."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from proxy.formats.gemini.content import FORMAT, METADATA_FIELDS, parse_object, render_media, render_parts
+from proxy.formats.gemini.reasoning import is_gemini_3
+from proxy.formats.neutral import File, Image, Opaque, Part, Refusal, Request, Text, Thinking, ToolCall, ToolResult, UnsupportedFeature
+
+SKIP_SIGNATURE = "skip_thought_signature_validator"
+"""What Google documents for calls that Gemini 3 did not make itself (ai.google.dev/gemini-api/docs/thought-signatures)."""
+EMPTY_USER_TURN: dict[str, Any] = {"role": "user", "parts": [{"text": ""}]}
+"""A turn of the user's with nothing in it, which Gemini takes where one must stand."""
+MISSING_RESULT_TEXT = "The tool gave no result."
+
+Turn = tuple[str, list[Part]]
+
+
+def render_contents(request: Request) -> list[dict[str, Any]]:
+    """Raises Inexpressible for results that answer no call of the turn before."""
+    turns = merge_turns(request)
+    repeated = repeated_ids(turns)
+    contents: list[dict[str, Any]] = [] if turns and turns[0][0] == "user" else [EMPTY_USER_TURN]
+    asked: list[ToolCall] = []
+    ready: list[ToolCall] = []
+    for role, parts in turns:
+        if role == "model":
+            asked = [part for part in parts if isinstance(part, ToolCall)]
+            ready = prepare_calls(asked, request.model, repeated)
+            contents.append({"role": role, "parts": render_parts(with_calls(parts, ready))})
+        else:
+            contents.append({"role": role, "parts": render_user_turn(parts, asked, ready, is_gemini_3(request.model))})
+            asked, ready = [], []
+    return contents
+
+
+def merge_turns(request: Request) -> list[Turn]:
+    """Neighbours of one role become one turn, once what Gemini is not told has gone. Raises Inexpressible."""
+    turns: list[Turn] = []
+    for message in request.messages:
+        parts = [part for part in message.parts if is_supported(part)]
+        role = "model" if message.role == "assistant" else "user"
+        if role == "user":
+            reject_unsupported(message.parts)
+        if not parts or message.role == "system":
+            continue
+        if turns and turns[-1][0] == role:
+            turns[-1][1].extend(parts)
+        else:
+            turns.append((role, parts))
+    return turns
+
+
+def reject_unsupported(parts: Iterable[Part]) -> None:
+    """What a user says, or a tool, is not left out: only records of what another provider's model did."""
+    for part in parts:
+        if isinstance(part, ToolResult):
+            reject_unsupported(part.content)
+        elif isinstance(part, Opaque) and part.origin != FORMAT:
+            raise UnsupportedFeature(f"Gemini has no words for {part.kind}.", "messages")
+
+
+def is_supported(part: Part) -> bool:
+    """Thoughts and server-side records are known to their origin only."""
+    match part:
+        case Text(text=text) | Refusal(text=text):
+            return bool(text)
+        case Thinking(origin=origin):
+            return origin == FORMAT
+        case Opaque(origin=origin, kind=what):
+            return origin == FORMAT and what not in METADATA_FIELDS
+        case _:
+            return True
+
+
+def repeated_ids(turns: list[Turn]) -> set[str]:
+    counts = Counter(part.id for _, parts in turns for part in parts if isinstance(part, ToolCall))
+    return {call_id for call_id, count in counts.items() if count > 1}
+
+
+def prepare_calls(calls: list[ToolCall], model: str, repeated: set[str]) -> list[ToolCall]:
+    """The calls of a turn as Google takes them: its own signatures, the first one signed for Gemini 3, ids that are unique."""
+    ready = [msgspec.structs.replace(call, signature=call.signature if call.origin == FORMAT else None, origin=FORMAT) for call in calls]
+    if ready and is_gemini_3(model) and not ready[0].signature:
+        ready[0] = msgspec.structs.replace(ready[0], signature=SKIP_SIGNATURE)
+    return [msgspec.structs.replace(call, id="") if call.id in repeated else call for call in ready]
+
+
+def with_calls(parts: list[Part], calls: list[ToolCall]) -> list[Part]:
+    """The same parts with these calls in the places of the others."""
+    rest = iter(calls)
+    return [next(rest) if isinstance(part, ToolCall) else part for part in parts]
+
+
+def render_user_turn(parts: list[Part], calls: list[ToolCall], prepared: list[ToolCall], media_in_result: bool) -> list[dict[str, Any]]:
+    results = [part for part in parts if isinstance(part, ToolResult)]
+    others = [part for part in parts if not isinstance(part, ToolResult | ToolCall)]
+    answers = match_results(calls, results)
+    if results:
+        raise UnsupportedFeature(f"The result of {results[0].call_id} answers no call of the turn before it.", "messages")
+    responses = [render_tool_result(call, result, media_in_result) for call, result in zip(prepared, answers, strict=True)]
+    loose = [] if media_in_result else [render_media(item) for result in answers for item in result_media(result)]
+    return [*responses, *loose, *render_parts(others)]
+
+
+def match_results(calls: list[ToolCall], results: list[ToolResult]) -> list[ToolResult]:
+    """A result for each call, taken out of those at hand: that of its id, or else the next that has its name or none."""
+    answers: list[ToolResult | None] = []
+    for call in calls:
+        answers.append(next((result for result in results if result.call_id == call.id), None))
+        remove_by_identity(answers[-1], results)
+    for position, call in enumerate(calls):
+        if answers[position] is None:
+            answers[position] = next((result for result in results if result.name in (None, call.name)), None)
+            remove_by_identity(answers[position], results)
+    missing = ToolResult(call_id="", content=(Text(text=MISSING_RESULT_TEXT),), is_error=True)
+    return [answer or missing for answer in answers]
+
+
+def remove_by_identity(taken: ToolResult | None, results: list[ToolResult]) -> None:
+    """By identity: equal results may answer different calls."""
+    results[:] = [result for result in results if result is not taken]
+
+
+def result_media(result: ToolResult) -> list[Image | File]:
+    return [item for item in result.content if isinstance(item, Image | File)]
+
+
+def render_tool_result(call: ToolCall, result: ToolResult, media_in_result: bool) -> dict[str, Any]:
+    """Pictures stand inside a result from Gemini 3 on ("Multimodal function responses"), beside it before."""
+    media = [render_media(item) for item in result_media(result)]
+    response = ({"id": call.id} if call.id else {}) | {"name": call.name, "response": render_function_response(result)}
+    return {"functionResponse": response | ({"parts": media} if media and media_in_result else {})}
+
+
+def render_function_response(result: ToolResult) -> dict[str, Any]:
+    text = "".join(item.text for item in result.content if isinstance(item, Text))
+    value = parse_object(text)
+    if result.is_error:
+        return value if value is not None and "error" in value else {"error": text}
+    if value is not None:
+        return value
+    return {} if not text and result_media(result) else {"result": text}

@@ -1,0 +1,97 @@
+"""OpenAI's legacy text completions (platform.openai.com/docs/api-reference/completions). They are relayed, never converted."""
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from proxy.formats.account_ids import WithoutAccountIds
+from proxy.formats.codec import Quirks
+from proxy.formats.json_body import decode_body, replace_fields
+from proxy.formats.metering import token_bounds
+from proxy.formats.metering.unknown_fields import extract_unknown_fields, fields_allowing_other_models, unbounded_cost_fields
+from proxy.formats.neutral import InvalidRequest, Request, RequestFacts, Usage
+from proxy.formats.openai_chat.decoder import StreamEncoder
+from proxy.formats.openai_chat.passthrough import MAX_N, ModelName, StreamMeter, TokenLimit, measure
+from proxy.formats.sse import keepalive_comment
+
+ChoiceCount = Annotated[int, Meta(ge=1, le=MAX_N)]
+
+
+class CompletionFields(msgspec.Struct):
+    model: ModelName
+    prompt: str | list[str | int | list[int]] | None = None
+    suffix: str | None = None
+    stream: bool | None = None
+    stream_options: dict[str, Any] | None = None
+    n: ChoiceCount | None = None
+    best_of: ChoiceCount | None = None
+    max_tokens: TokenLimit | None = None
+
+
+COUNTED_FIELDS = frozenset(CompletionFields.__struct_fields__) | {"metadata", "logit_bias"}
+
+decode_request = msgspec.json.Decoder(CompletionFields).decode
+
+
+class CreateCompletionRequest(WithoutAccountIds):
+    """One client request in this format, and how to relay it."""
+
+    stream_content_type = "text/event-stream"
+    render_keepalive = staticmethod(keepalive_comment)
+
+    def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
+        """Raises BadRequest. Each of `best_of` answers to each prompt is billed, though only `n` of them are shown."""
+        self.body = body
+        self.request = request = decode_body(decode_request, body)
+        prompts = prompt_count(request.prompt)
+        others = extract_unknown_fields(body, COUNTED_FIELDS)
+        written = prompts * max(request.n or 1, request.best_of or 1)
+        self.facts = RequestFacts(
+            model=request.model,
+            max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(others),
+            max_output_tokens=request.max_tokens and request.max_tokens * written,
+            n=written,
+            stream=bool(request.stream),
+            unbounded_cost_fields=unbounded_cost_fields(others),
+            other_model_fields=fields_allowing_other_models(others),
+        )
+
+    def path(self, model: str) -> str:
+        return "/completions"
+
+    @property
+    def client_wants_usage(self) -> bool:
+        return bool(self.request.stream_options and self.request.stream_options.get("include_usage"))
+
+    def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
+        """What the provider gets: its own name for the model, usage at the end of a stream, and a limit if one is given, which
+        this older format calls `max_tokens` whatever the newer ones call it."""
+        fields: dict[str, Any] = {}
+        if model != self.request.model:
+            fields["model"] = model
+        if self.request.stream and not self.client_wants_usage and "wants_usage" not in quirks.unsupported:
+            fields["stream_options"] = {**(self.request.stream_options or {}), "include_usage": True}
+        if max_tokens is not None:
+            fields["max_tokens"] = max_tokens
+        return replace_fields(self.body, fields) if fields else self.body
+
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        return measure(body)
+
+    def meter(self) -> StreamMeter:
+        return StreamMeter(withhold_usage=not self.client_wants_usage)
+
+    def encoder(self, request: Request) -> StreamEncoder:
+        raise InvalidRequest("Text completions are served only by providers that speak them.", "model")
+
+
+def prompt_count(prompt: str | list[str | int | list[int]] | None) -> int:
+    """A list holds several prompts, unless it holds the token ids of one."""
+    return sum(not isinstance(item, int) for item in prompt) or 1 if isinstance(prompt, list) else 1
+
+
+def max_input_tokens(request: CompletionFields) -> int:
+    """Token ids stand for one token each; text has no more tokens than bytes."""
+    text = token_bounds.text_tokens(request.prompt or "") + token_bounds.text_tokens(request.suffix or "")
+    return token_bounds.TOKENS_PER_REPLY + token_bounds.TOKENS_PER_MESSAGE * prompt_count(request.prompt) + text

@@ -1,0 +1,252 @@
+"""Content and tool calls of a message, which requests and answers have in common."""
+
+import base64
+import hashlib
+import mimetypes
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import msgspec
+
+from proxy.formats.json_body import encode
+from proxy.formats.neutral import File, Image, Opaque, Part, Refusal, Text, Thinking, ToolCall, UnsupportedFeature
+from proxy.formats.openai_chat.reasoning import FORMAT, parse_google_signature, render_google_signature
+
+DATA_URL = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,(.*)", re.DOTALL)
+AUDIO_FORMATS = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"}
+AUDIO_MEDIA_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
+LINKED_FILE_TYPES = ("video_url", "document_url", "file_url")
+"""Parts of compatible servers: vLLM's and Alibaba's films, Mistral's documents, Perplexity's files."""
+TEXT_MEDIA_TYPES = ("application/json", "application/xml", "application/x-yaml")
+MAX_CALL_ID_LENGTH = 40
+"""OpenAI refuses longer ids of tool calls ("Expected a string with maximum length 40")."""
+
+
+def as_str(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+# Reading ------------------------------------------------------------------------------------------------------------------
+
+
+def parse_content(content: Any, cache: str | None = None) -> list[Part]:
+    """Content as text, as parts, or as nothing. `cache` is a mark on the whole message: it holds for its last part."""
+    if isinstance(content, str):
+        return [Text(text=content, cache=cache)] if content else []
+    parts = [parse_part(item) for item in as_list(content) if isinstance(item, str | dict)]
+    if cache and parts and isinstance(last := parts[-1], Text | Image | File):
+        parts[-1] = msgspec.structs.replace(last, cache=last.cache or cache)
+    return parts
+
+
+def parse_part(item: str | dict[str, Any]) -> Part:
+    """One part. What no other format could know is kept as it is."""
+    if isinstance(item, str):
+        return Text(text=item)
+    cache = parse_cache_control(item.get("cache_control")) or parse_cache_breakpoint(item)
+    match item.get("type"):
+        case "text" | "input_text" | "output_text":
+            return Text(text=as_str(item.get("text")), cache=cache)
+        case "image_url":
+            return parse_image(item["image_url"], cache) if "image_url" in item else Text()
+        case "refusal":
+            return Refusal(text=as_str(item.get("refusal")))
+        case "thinking":
+            return Thinking(text=parse_thinking_text(item.get("thinking")), origin=FORMAT)
+        case "input_audio" if isinstance(audio := item.get("input_audio"), dict):
+            name = as_str(audio.get("format"))
+            return File(
+                media_type=AUDIO_MEDIA_TYPES.get(name, f"audio/{name or 'wav'}"), data=as_str(audio.get("data")), cache=cache, origin=FORMAT
+            )
+        case "file" if isinstance(file := item.get("file"), dict):
+            return parse_file(file, cache)
+        case str(kind) if kind in LINKED_FILE_TYPES:
+            return parse_linked_file(item.get(kind), kind, cache)
+        case None if isinstance(item.get("text"), str):
+            return Text(text=item["text"], cache=cache)
+        case kind:
+            return Opaque(origin=FORMAT, kind=f"a part of the type {kind}", value=item)
+
+
+def parse_cache_control(wire: Any) -> str | None:
+    """Anthropic's mark, which routers to its models take on parts, messages and tools (openrouter.ai/docs/features/prompt-caching)."""
+    match wire:
+        case {"type": "ephemeral", **rest}:
+            return "1h" if rest.get("ttl") == "1h" else "5m"
+        case _:
+            return None
+
+
+def parse_cache_breakpoint(part: dict[str, Any]) -> str | None:
+    """OpenAI's own mark for its prompt cache (`prompt_cache_breakpoint`), which may say how long at least the cache is to last."""
+    mark = as_dict(part.get("prompt_cache_breakpoint"))
+    return ("1h" if mark.get("ttl") else "5m") if mark else None
+
+
+def parse_thinking_text(value: Any) -> str:
+    """Mistral's thoughts are a list of texts (docs.mistral.ai/capabilities/reasoning)."""
+    return value if isinstance(value, str) else "".join(as_str(as_dict(item).get("text")) for item in as_list(value))
+
+
+def parse_image(value: Any, cache: str | None = None) -> Image:
+    url = as_str(value.get("url")) if isinstance(value, dict) else as_str(value)
+    detail = as_str(as_dict(value).get("detail")) or None
+    if embedded := DATA_URL.match(url):
+        return Image(media_type=embedded[1] or None, data=embedded[2], detail=detail, cache=cache)
+    return Image(url=url, detail=detail, cache=cache)
+
+
+def parse_images(message: dict[str, Any]) -> list[Image]:
+    """Pictures that a model made, in OpenRouter's field (openrouter.ai/docs/features/multimodal/image-generation)."""
+    images = (as_dict(image) for image in as_list(message.get("images")))
+    return [parse_image(image["image_url"]) for image in images if "image_url" in image]
+
+
+def parse_file(file: dict[str, Any], cache: str | None) -> File:
+    data, name, file_id = as_str(file.get("file_data")), as_str(file.get("filename")) or None, as_str(file.get("file_id")) or None
+    if embedded := DATA_URL.match(data):
+        return File(media_type=embedded[1] or None, data=embedded[2], name=name, cache=cache, origin=FORMAT)
+    if data.startswith(("http://", "https://")):
+        return File(media_type=mimetypes.guess_type(data)[0], url=data, name=name, cache=cache, origin=FORMAT)
+    mime = as_str(file.get("format")) or mimetypes.guess_type(name or "")[0]
+    return File(media_type=mime if data else None, data=data or None, file_id=file_id, name=name, cache=cache, origin=FORMAT)
+
+
+def parse_linked_file(value: Any, kind: str, cache: str | None) -> File:
+    url = as_str(value.get("url")) if isinstance(value, dict) else as_str(value)
+    if embedded := DATA_URL.match(url):
+        return File(media_type=embedded[1] or None, data=embedded[2], cache=cache, origin=FORMAT)
+    if "://" not in url:
+        return File(data=url, cache=cache, origin=FORMAT)
+    guess = mimetypes.guess_type(url)[0]
+    return File(media_type=guess or ("video/mp4" if kind == "video_url" else "application/pdf"), url=url, cache=cache, origin=FORMAT)
+
+
+def parse_tool_call(wire: dict[str, Any], call_id: str) -> ToolCall:
+    """One entry of `tool_calls`; a server may leave out its type, and give arguments as an object (Ollama)."""
+    function, free = as_dict(wire.get("function")), as_dict(wire.get("custom"))
+    custom = bool(free) and not function.get("name")
+    body = free if custom else function
+    arguments = parse_arguments(body.get("input") if custom else body.get("arguments"))
+    origin, signature = parse_google_signature(wire) or (FORMAT, None)
+    return ToolCall(
+        id=call_id,
+        name=as_str(body.get("name")),
+        arguments=arguments,
+        custom=custom,
+        signature=signature,
+        origin=origin,
+        cache=parse_cache_control(wire.get("cache_control")),
+    )
+
+
+def parse_arguments(value: Any) -> str:
+    return value if isinstance(value, str) else "" if value is None else encode(value).decode()
+
+
+# Writing ------------------------------------------------------------------------------------------------------------------
+
+
+def render_tool_call(call: ToolCall) -> dict[str, Any]:
+    """One entry of `tool_calls`, but for the id. No arguments are an empty object: clients parse them as JSON."""
+    if call.custom:
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
+    wire: dict[str, Any] = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
+    if call.signature:
+        wire["extra_content"] = render_google_signature(call.origin, call.signature)
+    return wire
+
+
+def render_call_id(neutral_id: str, exact_length: int = 0) -> str:
+    """The same id, or one made from it, for call and result alike. `exact_length`: so many letters and digits, where a server insists."""
+    fits = re.fullmatch(f"[a-zA-Z0-9]{{{exact_length}}}", neutral_id) if exact_length else len(neutral_id) <= MAX_CALL_ID_LENGTH
+    if fits:
+        return neutral_id
+    made = hashlib.sha256(neutral_id.encode("utf-8", "surrogatepass")).hexdigest()
+    return made[:exact_length] if exact_length else f"call_{made[:24]}"
+
+
+def render_part(part: Text | Image | File | Opaque, *, with_cache_control: bool) -> dict[str, Any]:
+    """One part of a user's content. `with_cache_control`: whether this target reads marks for its prompt cache. Raises Inexpressible."""
+    if isinstance(part, Opaque):
+        if part.origin != FORMAT:
+            raise UnsupportedFeature(f"The model's API has no words for {part.kind} in a message.", "messages")
+        return dict(part.value)
+    wire = render_bare_part(part)
+    if with_cache_control and part.cache:
+        wire["cache_control"] = render_cache_control(part.cache)
+    return wire
+
+
+def render_bare_part(part: Text | Image | File) -> dict[str, Any]:
+    match part:
+        case Text():
+            return {"type": "text", "text": part.text}
+        case Image():
+            return {"type": "image_url", "image_url": render_image(part)}
+        case File():
+            return render_file(part)
+
+
+def render_cache_control(cache: str) -> dict[str, str]:
+    return {"type": "ephemeral", "ttl": "1h"} if cache == "1h" else {"type": "ephemeral"}
+
+
+def render_image(image: Image) -> dict[str, str]:
+    url = image.url or f"data:{image.media_type or 'image/png'};base64,{image.data or ''}"
+    return {"url": url, "detail": image.detail} if image.detail else {"url": url}
+
+
+def render_file(file: File) -> dict[str, Any]:
+    """Sound, film, text or document. OpenAI takes documents by value or by its own ids, and PDF only
+    (platform.openai.com/docs/guides/pdf-files)."""
+    mime = file.media_type or ""
+    if file.data is not None:
+        return render_embedded_file(file, mime, file.data)
+    if file.url and mime.startswith("video/"):
+        return {"type": "video_url", "video_url": {"url": file.url}}
+    if file.url and file.origin == FORMAT:
+        return {"type": "file", "file": with_filename(file, {"file_data": file.url})}
+    if file.file_id and file.origin in (FORMAT, "openai_responses"):
+        return {"type": "file", "file": {"file_id": file.file_id}}
+    by = "its URL" if file.url else "an id of another provider"
+    raise UnsupportedFeature(f"The model's API takes no file by {by}; send it by value, in base64.", "messages")
+
+
+def render_embedded_file(file: File, media_type: str, data: str) -> dict[str, Any]:
+    if media_type.startswith("audio/"):
+        return {
+            "type": "input_audio",
+            "input_audio": {"data": data, "format": AUDIO_FORMATS.get(media_type, media_type.removeprefix("audio/"))},
+        }
+    if media_type.startswith("video/"):
+        return {"type": "video_url", "video_url": {"url": f"data:{media_type};base64,{data}"}}
+    if (media_type.startswith("text/") or media_type in TEXT_MEDIA_TYPES) and (text := decode_base64_text(data)) is not None:
+        return {"type": "text", "text": f"{file.name}\n\n{text}" if file.name else text}
+    return {"type": "file", "file": with_filename(file, {"file_data": f"data:{media_type or 'application/pdf'};base64,{data}"})}
+
+
+def with_filename(file: File, wire: dict[str, Any]) -> dict[str, Any]:
+    """OpenAI wants a name with the data."""
+    return {"filename": file.name or "document.pdf", **wire}
+
+
+def decode_base64_text(data: str) -> str | None:
+    """A text that came as a file: the format has no text documents, but text it has."""
+    try:
+        return base64.b64decode(data).decode()
+    except ValueError:
+        return None
+
+
+def join_text(parts: Iterable[Part]) -> str:
+    return "".join(part.text for part in parts if isinstance(part, Text))

@@ -1,0 +1,153 @@
+"""OpenAI Embeddings (platform.openai.com/docs/api-reference/embeddings)."""
+
+import base64
+import struct
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+from msgspec.structs import replace
+
+from proxy.formats.account_ids import WithoutAccountIds
+from proxy.formats.codec import Quirks
+from proxy.formats.json_body import DECODE_ERRORS, decode_body, encode, replace_fields
+from proxy.formats.metering import token_bounds
+from proxy.formats.metering.unknown_fields import extract_unknown_fields, fields_allowing_other_models, unbounded_cost_fields
+from proxy.formats.neutral import InvalidRequest, InvalidUpstreamResponse, RequestFacts, UnsupportedFeature, Usage, stated
+from proxy.formats.neutral import Request as NeutralRequest
+from proxy.formats.openai_chat.decoder import StreamEncoder
+from proxy.formats.openai_chat.passthrough import ModelName, StreamMeter
+from proxy.formats.openai_chat.usage import WireUsage, usage_from_wire
+from proxy.formats.sse import keepalive_comment
+
+PATH = "/embeddings"
+MAX_DIMENSIONS = 65_536
+
+
+class EmbeddingFields(msgspec.Struct):
+    model: ModelName
+    input: str | list[str | int | list[int]]
+    dimensions: Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)] | None = None
+    encoding_format: str | None = None
+
+
+class Vector(msgspec.Struct):
+    embedding: list[float] | str
+    index: int | None = None
+
+    @property
+    def values(self) -> list[float]:
+        """Some servers send base64 unasked."""
+        if isinstance(self.embedding, list):
+            return self.embedding
+        data = base64.b64decode(self.embedding)
+        return list(struct.unpack(f"<{len(data) // 4}f", data))
+
+
+class EmbeddingResponse(msgspec.Struct):
+    data: list[Vector]
+
+
+class Counted(msgspec.Struct):
+    usage: WireUsage
+
+
+COUNTED_FIELDS = frozenset(EmbeddingFields.__struct_fields__)
+
+decode_request = msgspec.json.Decoder(EmbeddingFields).decode
+decode_response = msgspec.json.Decoder(EmbeddingResponse).decode
+decode_counted = msgspec.json.Decoder(Counted).decode
+
+
+class CreateEmbeddingRequest(WithoutAccountIds):
+    """One client request in this format, and how to relay it. It has no output tokens and no stream."""
+
+    stream_content_type = "text/event-stream"
+    render_keepalive = staticmethod(keepalive_comment)
+
+    def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
+        """Raises BadRequest."""
+        self.body = body
+        self.request = request = decode_body(decode_request, body)
+        others = extract_unknown_fields(body, COUNTED_FIELDS)
+        self.facts = RequestFacts(
+            model=request.model,
+            # Token ids stand for one token each; text has no more tokens than bytes.
+            max_input_tokens=token_bounds.text_tokens(request.input) + token_bounds.unknown_fields_tokens(others),
+            max_output_tokens=0,
+            unbounded_cost_fields=unbounded_cost_fields(others),
+            other_model_fields=fields_allowing_other_models(others),
+        )
+
+    def path(self, model: str) -> str:
+        return PATH
+
+    def texts(self) -> list[str]:
+        """The texts to embed; raises Inexpressible for token ids, which mean nothing to another vendor's model."""
+        given = [self.request.input] if isinstance(self.request.input, str) else self.request.input
+        texts = [text for text in given if isinstance(text, str)]
+        if len(texts) != len(given):
+            raise UnsupportedFeature("Token ids can be embedded by OpenAI's models only; send text.", "input")
+        return texts
+
+    def dimensions(self) -> int | None:
+        return self.request.dimensions
+
+    def unsupported_settings(self) -> list[str]:
+        return []
+
+    def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
+        """The answer to this request, made of another format's."""
+        data = [{"object": "embedding", "index": index, "embedding": self.encode_vector(vector)} for index, vector in enumerate(vectors)]
+        prompt = usage.prompt if usage else 0
+        counted = {"prompt_tokens": prompt, "total_tokens": prompt}
+        return encode({"object": "list", "data": data, "model": self.request.model, "usage": counted})
+
+    def encode_vector(self, vector: list[float]) -> list[float] | str:
+        """A vector as a list, or as base64 of little-endian 32-bit floats, which the official SDK asks for."""
+        if self.request.encoding_format != "base64":
+            return vector
+        return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
+
+    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
+        return self.body if model == self.request.model else replace_fields(self.body, {"model": model})
+
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        return usage_in(body), 0
+
+    def meter(self) -> StreamMeter:
+        return StreamMeter(withhold_usage=False)
+
+    def encoder(self, request: NeutralRequest) -> StreamEncoder:
+        raise InvalidRequest("Embeddings have no stream.", "model")
+
+
+# For clients of another format --------------------------------------------------------------------------------------------
+
+
+def render_embed_request(texts: list[str], model: str, dimensions: int | None) -> tuple[str, dict[str, Any]]:
+    """Path and body that embed these texts, each by itself."""
+    size = {"dimensions": dimensions} if dimensions is not None else {}
+    return PATH, {"model": model, "input": texts} | size
+
+
+def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
+    """The vectors in the order of the texts, and the usage where one is stated. Raises BadAnswer."""
+    try:
+        vectors = decode_response(body).data
+        ordered = sorted(vectors, key=lambda vector: vector.index or 0)
+        values = [vector.values for vector in ordered]
+    except (*DECODE_ERRORS, struct.error) as error:
+        raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}.") from None
+    if not values:
+        raise InvalidUpstreamResponse("The provider's answer holds no embeddings.")
+    return values, usage_in(body)
+
+
+def usage_in(body: bytes) -> Usage | None:
+    """Return the usage that vectors state: their input alone."""
+    try:
+        wire = decode_counted(body).usage
+    except DECODE_ERRORS:
+        return None
+    return stated(usage_from_wire(replace(wire, completion_tokens=wire.completion_tokens or 0)))

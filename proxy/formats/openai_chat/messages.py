@@ -1,0 +1,242 @@
+"""The messages of a request: what each role may hold, and which result belongs to which call."""
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+from typing import Any, Literal
+
+import msgspec
+
+from proxy.formats.custom_tools import as_function_call
+from proxy.formats.neutral import File, Image, Message, Opaque, Part, Refusal, Text, Thinking, ToolCall, ToolResult, UnsupportedFeature
+from proxy.formats.openai_chat.content import (
+    as_str,
+    parse_cache_control,
+    parse_content,
+    parse_images,
+    parse_tool_call,
+    render_call_id,
+    render_part,
+    render_tool_call,
+)
+from proxy.formats.openai_chat.reasoning import FORMAT, parse_thinking, render_thinking
+
+INSTRUCTION_ROLES = ("system", "developer")
+STORED_AUDIO_TYPE = "audio/*"
+"""Of an earlier answer in sound, which OpenAI keeps and knows by its id (platform.openai.com/docs/guides/audio)."""
+MediaPart = Image | File | Opaque
+
+
+class WireMessage(msgspec.Struct):
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: str | list[str | dict[str, Any]] | None = None
+    name: str | None = None
+    tool_call_id: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    function_call: dict[str, Any] | None = None
+    refusal: str | None = None
+    audio: dict[str, Any] | None = None
+    cache_control: dict[str, Any] | None = None
+    reasoning_content: Any = None
+    reasoning: Any = None
+    reasoning_details: Any = None
+    reasoning_signature: Any = None
+    images: Any = None
+
+
+# Reading ------------------------------------------------------------------------------------------------------------------
+
+
+def parse_conversation(wire: list[WireMessage]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
+    """The instructions that come first, and the rest in its order."""
+    first = next((index for index, message in enumerate(wire) if message.role not in INSTRUCTION_ROLES), len(wire))
+    system = tuple(text for message in wire[:first] for text in parse_instructions(message))
+    return system, tuple(parse_messages(wire[first:]))
+
+
+def parse_messages(wire: list[WireMessage]) -> Iterator[Message]:
+    calls = ToolCallLinker()
+    for answers, run in groupby(wire, key=lambda message: message.role in ("tool", "function")):
+        if answers:
+            yield Message(role="user", parts=tuple(calls.parse_result(message) for message in run))
+            continue
+        for message in run:
+            yield parse_message(message, calls)
+
+
+def parse_message(wire: WireMessage, linker: "ToolCallLinker") -> Message:
+    if wire.role in INSTRUCTION_ROLES:
+        return Message(role="system", parts=tuple(parse_instructions(wire)))
+    if wire.role == "assistant":
+        return Message(role="assistant", parts=tuple(parse_assistant_parts(wire, linker)))
+    return Message(role="user", parts=tuple(parse_content(wire.content, parse_cache_control(wire.cache_control))))
+
+
+def parse_instructions(wire: WireMessage) -> list[Text]:
+    parts = parse_content(wire.content, parse_cache_control(wire.cache_control))
+    return [part for part in parts if isinstance(part, Text) and part.text]
+
+
+def parse_assistant_parts(wire: WireMessage, linker: "ToolCallLinker") -> Iterator[Part]:
+    """What the model said in an earlier turn: its thoughts, its words, its calls."""
+    yield from parse_thinking(msgspec.structs.asdict(wire))
+    yield from parse_content(wire.content, parse_cache_control(wire.cache_control))
+    if wire.refusal:
+        yield Refusal(text=wire.refusal)
+    yield from parse_images({"images": wire.images})
+    if wire.audio:
+        yield File(media_type=STORED_AUDIO_TYPE, file_id=as_str(wire.audio.get("id")), origin=FORMAT)
+    linker.start_turn()
+    for call in wire.tool_calls or ():
+        yield linker.add_call(call)
+    if wire.function_call:
+        yield linker.add_call({"function": wire.function_call})
+
+
+def is_stored_audio(part: Image | File) -> bool:
+    return isinstance(part, File) and part.media_type == STORED_AUDIO_TYPE and part.origin == FORMAT
+
+
+class ToolCallLinker:
+    """The calls of the last turn that still wait for a result. Ids that clients leave out or repeat are made unique, so that
+    formats that insist on it can be served; results without a usable id answer the calls in their order."""
+
+    def __init__(self) -> None:
+        self.unanswered: list[tuple[str, ToolCall]] = []
+        self.used_ids: set[str] = set()
+
+    def start_turn(self) -> None:
+        self.unanswered.clear()
+
+    def add_call(self, wire: dict[str, Any]) -> ToolCall:
+        given = as_str(wire.get("id"))
+        call = parse_tool_call(wire, self.unique_id(given))
+        self.unanswered.append((given, call))
+        return call
+
+    def unique_id(self, given: str) -> str:
+        """The id itself, or one that is the same each time the same history is sent, for the sake of prompt caches."""
+        made, number = given, len(self.used_ids)
+        while not made or made in self.used_ids:
+            made, number = f"{given[:40] or 'call'}_{number}", number + 1
+        self.used_ids.add(made)
+        return made
+
+    def parse_result(self, wire: WireMessage) -> ToolResult:
+        call = self.match_call(wire)
+        parts = parse_content(wire.content, parse_cache_control(wire.cache_control))
+        content = tuple(part for part in parts if isinstance(part, Text | Image | File | Opaque))
+        given = wire.tool_call_id or wire.name or self.unique_id("")
+        name = wire.name or (call.name if call else None)
+        return ToolResult(call_id=call.id if call else given, content=content, name=name, custom=bool(call and call.custom))
+
+    def match_call(self, wire: WireMessage) -> ToolCall | None:
+        for index, (given, call) in enumerate(self.unanswered):
+            if wire.tool_call_id == given if wire.tool_call_id else wire.name in (None, call.name):
+                del self.unanswered[index]
+                return call
+        return None
+
+
+# Writing ------------------------------------------------------------------------------------------------------------------
+
+
+class MessageRenderer:
+    """Writes messages for one target. `supports_custom_tools`: whether it knows calls with free text. `supports_cache_control`: whether it reads marks for its
+    prompt cache. `call_id_length`: of ids of calls, where it insists on one."""
+
+    def __init__(self, *, supports_custom_tools: bool, supports_cache_control: bool, call_id_length: int = 0) -> None:
+        self.supports_custom_tools, self.supports_cache_control, self.call_id_length = (
+            supports_custom_tools,
+            supports_cache_control,
+            call_id_length,
+        )
+
+    def render(self, system: Iterable[Text], messages: Iterable[Message]) -> list[dict[str, Any]]:
+        """Raises Inexpressible."""
+        texts = [text for text in system if text.text]
+        wire = [{"role": "system", "content": self.render_texts(texts, "\n\n")}] if texts else []
+        for assistant, run in groupby(messages, key=lambda message: message.role == "assistant"):
+            turn = [message for message in run if message.parts]
+            wire += self.assistant_messages(turn) if assistant else self.user_messages(turn)
+        return wire
+
+    def render_texts(self, texts: list[Text], separator: str) -> str | list[dict[str, Any]]:
+        if self.supports_cache_control and any(text.cache for text in texts):
+            return [render_part(text, with_cache_control=True) for text in texts if text.text]
+        return separator.join(text.text for text in texts)
+
+    def user_messages(self, turn: list[Message]) -> Iterator[dict[str, Any]]:
+        """All that stands between two answers of the model. Results come first, for the calls before must be answered at once;
+        a `render_tool` message holds text alone, so that pictures in results follow in a message of the user."""
+        pictures: list[MediaPart] = []
+        for part in (part for message in turn for part in message.parts):
+            if isinstance(part, ToolResult):
+                yield self.render_tool_result(part)
+                pictures += [item for item in part.content if isinstance(item, MediaPart)]
+        for message in turn:
+            rest = [part for part in message.parts if not isinstance(part, ToolResult)]
+            if message.role == "system":
+                yield {"role": "system", "content": self.render_texts([part for part in rest if isinstance(part, Text)], "\n\n")}
+            elif content := self.user_content([*pictures, *rest]):
+                yield {"role": "user", "content": content}
+                pictures = []
+        if pictures:
+            yield {"role": "user", "content": self.user_content(pictures)}
+
+    def render_tool_result(self, result: ToolResult) -> dict[str, Any]:
+        texts = [item for item in result.content if isinstance(item, Text)]
+        content = self.render_texts(texts, "\n")
+        if isinstance(content, list) and result.cache and self.supports_cache_control:
+            content = [*content[:-1], {**content[-1], "cache_control": {"type": "ephemeral"}}]
+        return {"role": "tool", "tool_call_id": render_call_id(result.call_id, self.call_id_length), "content": content}
+
+    def user_content(self, parts: Iterable[Part]) -> str | list[dict[str, Any]]:
+        """A user's content: one text stands by itself, anything else is a list of parts."""
+        wire: list[dict[str, Any]] = []
+        for part in parts:
+            match part:
+                case Text() if not part.text:
+                    continue
+                case Text() | Image() | File() | Opaque():
+                    wire.append(render_part(part, with_cache_control=self.supports_cache_control))
+                case _:
+                    raise UnsupportedFeature("Only the model's own messages can hold thoughts, refusals and calls of tools.", "messages")
+        match wire:
+            case [{"type": "text", "text": str(text), **rest}] if not rest:
+                return text
+            case _:
+                return wire
+
+    def assistant_messages(self, turn: list[Message]) -> Iterator[dict[str, Any]]:
+        for message in turn:
+            wire = self.assistant_message(message)
+            if wire.keys() > {"role"}:
+                yield wire
+
+    def assistant_message(self, message: Message) -> dict[str, Any]:
+        """An earlier answer of the model: words and calls in one message. Thoughts are given back to their origin alone."""
+        for part in message.parts:
+            if isinstance(part, Image | File) and not is_stored_audio(part):
+                raise UnsupportedFeature("In this model's API an answer of the model holds no pictures or files.", "messages")
+        own = [part for part in message.parts if isinstance(part, Thinking) and part.origin == FORMAT]
+        calls = [part if self.supports_custom_tools else as_function_call(part) for part in message.parts if isinstance(part, ToolCall)]
+        wire: dict[str, Any] = {"role": "assistant"}
+        if content := self.assistant_content(message):
+            wire["content"] = content
+        wire |= render_thinking(own)
+        for part in message.parts:
+            if isinstance(part, File) and is_stored_audio(part):
+                wire["audio"] = {"id": part.file_id}
+        if calls:
+            made = [{**render_tool_call(call), "id": render_call_id(call.id, self.call_id_length)} for call in calls]
+            wire |= {"content": content or None, "tool_calls": made}
+        elif not content and wire.keys() > {"role"}:
+            wire["content"] = ""
+        return wire
+
+    def assistant_content(self, message: Message) -> str | list[dict[str, Any]]:
+        texts = [part for part in message.parts if isinstance(part, Text)]
+        refusals = [{"type": "refusal", "refusal": part.text} for part in message.parts if isinstance(part, Refusal) and part.text]
+        if refusals:
+            return [*(render_part(text, with_cache_control=self.supports_cache_control) for text in texts if text.text), *refusals]
+        return self.render_texts(texts, "")

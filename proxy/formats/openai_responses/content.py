@@ -1,0 +1,239 @@
+"""Items, of which this format's input and output alike are made, and the content parts inside them."""
+
+import binascii
+import mimetypes
+import re
+from collections.abc import Iterable
+from typing import Any, get_args
+from uuid import uuid4
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.formats.json_body import encode
+from proxy.formats.neutral import Citation, File, Image, Opaque, Origin, Part, Refusal, Text, Thinking, ToolCall, UnsupportedFeature
+
+FORMAT: Origin = "openai_responses"
+ORIGINS: tuple[Origin, ...] = get_args(Origin)
+REDACTED_PREFIX = "redacted#"
+PARAGRAPH_BREAK = "\n\n"
+DATA_URL = re.compile(r"data:([^;,]*)(?:;[^;,]*)*;base64,")
+DEFAULT_FILE_TYPE = "application/pdf"
+"""What a file is taken for whose type nothing tells: the only one that every model reads."""
+
+
+def new_id(prefix: str) -> str:
+    return f"{prefix}_{uuid4().hex}"
+
+
+def as_str(value: Any) -> str:
+    return value if isinstance(value, str) else ""
+
+
+def dict_items(value: Any) -> list[dict[str, Any]]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+# Thinking -----------------------------------------------------------------------------------------------------------------
+
+
+def parse_reasoning_item(item: dict[str, Any]) -> Thinking:
+    """The summary is what clients see; servers of open models state the raw thoughts instead."""
+    texts = parse_reasoning_texts(item, "summary") or parse_reasoning_texts(item, "content")
+    return Thinking(text=PARAGRAPH_BREAK.join(texts), signature=as_str(item.get("encrypted_content")) or None, origin=FORMAT)
+
+
+def parse_reasoning_texts(item: dict[str, Any], field: str) -> list[str]:
+    return [text for part in dict_items(item.get(field)) if (text := as_str(part.get("text")))]
+
+
+def add_origin(origin: Origin | None, signature: str | None, redacted: str | None = None) -> str | None:
+    """What a client gets as `encrypted_content`: our own as it is, that of another format with its origin before it, so that it
+    finds its way back when the client sends it with the history."""
+    secret = signature if redacted is None else REDACTED_PREFIX + redacted
+    if secret is None or (origin in (None, FORMAT) and secret.partition("#")[0] not in ORIGINS):
+        return secret
+    return f"{origin or FORMAT}#{secret}"
+
+
+def restore_origin(thinking: Thinking) -> Thinking:
+    prefix, mark, secret = (thinking.signature or "").partition("#")
+    origin = next((origin for origin in ORIGINS if mark and origin == prefix), None)
+    if origin is None:
+        return thinking
+    if secret.startswith(REDACTED_PREFIX):
+        return Thinking(redacted=secret.removeprefix(REDACTED_PREFIX), origin=origin)
+    return Thinking(text=thinking.text, signature=secret, origin=origin)
+
+
+def render_reasoning_item(text: str, encrypted_content: str | None) -> dict[str, Any]:
+    summary = [{"type": "summary_text", "text": text}] if text else []
+    item: dict[str, Any] = {"type": "reasoning", "summary": summary}
+    return item | {"encrypted_content": encrypted_content} if encrypted_content else item
+
+
+# Tool calls ---------------------------------------------------------------------------------------------------------------
+
+
+def parse_tool_call(item: dict[str, Any], call_id: str = "") -> ToolCall:
+    custom = item.get("type") == "custom_tool_call"
+    arguments = item.get("input" if custom else "arguments")
+    text = arguments if isinstance(arguments, str) else "" if arguments is None else encode(arguments).decode()
+    known_id = call_id or as_str(item.get("call_id")) or as_str(item.get("id")) or f"call_{uuid4().hex[:24]}"
+    return ToolCall(id=known_id, name=as_str(item.get("name")), arguments=text, custom=custom)
+
+
+def render_tool_call(call: ToolCall, custom: bool) -> dict[str, Any]:
+    if custom:
+        text = call.arguments if call.custom else unwrap_free_text(call.arguments)
+        return {"type": "custom_tool_call", "call_id": call.id, "name": call.name, "input": text}
+    return {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments or "{}"}
+
+
+def unwrap_free_text(arguments: str) -> str:
+    """A custom tool reached the model as a function with the one parameter `input`: that string, out of its JSON."""
+    try:
+        value = msgspec.json.decode(arguments)
+    except (msgspec.DecodeError, RecursionError):
+        return arguments
+    match value:
+        case {"input": str() as text}:
+            return text
+        case _:
+            return arguments
+
+
+# Content ------------------------------------------------------------------------------------------------------------------
+
+
+def parse_content(content: Any) -> tuple[Part, ...]:
+    match content:
+        case str():
+            return (Text(text=content),)
+        case list() | None:
+            return tuple(parse_part(part) for part in dict_items(content))
+        case _:
+            return (Text(text=encode(content).decode()),)
+
+
+def parse_part(part: dict[str, Any]) -> Part:
+    match part:
+        case {"type": "input_text" | "output_text" | "text", "text": str() as text}:
+            return Text(text=text, cache=parse_cache_breakpoint(part), citations=tuple(parse_citations(part.get("annotations"))))
+        case {"type": "output_text", "text": None}:
+            return Text()
+        case {"type": "refusal", "refusal": str() as text}:
+            return Refusal(text=text)
+        case {"type": "input_image"}:
+            return replace(parse_image(part), cache=parse_cache_breakpoint(part))
+        case {"type": "input_file"}:
+            return replace(parse_file(part), cache=parse_cache_breakpoint(part))
+        case {"type": "input_audio", "input_audio": {"data": str() as data, "format": str() as kind}}:
+            return File(media_type=f"audio/{kind}", data=data)
+        case _:
+            return Opaque(origin=FORMAT, kind=as_str(part.get("type")) or "content", value=part)
+
+
+def parse_citations(annotations: Any) -> list[Citation]:
+    return [citation for annotation in dict_items(annotations) if (citation := parse_citation(annotation))]
+
+
+def parse_citation(annotation: dict[str, Any]) -> Citation | None:
+    """Files are known to OpenAI alone; so what they are cited for stays behind."""
+    url, title = as_str(annotation.get("url")), as_str(annotation.get("title"))
+    start, end = (place if isinstance(place := annotation.get(name), int) else None for name in ("start_index", "end_index"))
+    return Citation(url=url, title=title, start=start, end=end) if url else None
+
+
+def is_base64(data: str) -> bool:
+    """Whether it can be a picture's data: clients of other formats read it as bytes, and fail on what is none."""
+    try:
+        return bool(binascii.a2b_base64(data, strict_mode=True))
+    except ValueError:
+        return False
+
+
+def parse_cache_breakpoint(part: dict[str, Any]) -> str | None:
+    """The mark for the prompt cache (`prompt_cache_breakpoint`), which may say how long at least the cache is to last."""
+    match part.get("prompt_cache_breakpoint"):
+        case {"ttl": str()}:
+            return "1h"
+        case dict():
+            return "5m"
+        case _:
+            return None
+
+
+def parse_image(part: dict[str, Any]) -> Image | File:
+    url, detail = as_str(part.get("image_url")), as_str(part.get("detail")) or None
+    if not url and (file_id := as_str(part.get("file_id"))):
+        return File(media_type="image/*", file_id=file_id, origin=FORMAT)
+    if found := DATA_URL.match(url):
+        return Image(media_type=found[1] or None, data=url[found.end() :], detail=detail)
+    return Image(url=url, detail=detail)
+
+
+def parse_file(part: dict[str, Any]) -> File:
+    name, data = as_str(part.get("filename")) or None, as_str(part.get("file_data"))
+    if found := DATA_URL.match(data):
+        return File(media_type=found[1] or None, data=data[found.end() :], name=name)
+    if data:
+        return File(media_type=mimetypes.guess_type(name or "")[0] or DEFAULT_FILE_TYPE, data=data, name=name)
+    if url := as_str(part.get("file_url")):
+        return File(url=url, name=name, media_type=mimetypes.guess_type(url)[0])
+    return File(file_id=as_str(part.get("file_id")), name=name, origin=FORMAT)
+
+
+def render_input_part(part: Part) -> dict[str, Any]:
+    """Raises Inexpressible for what cannot stand in a message to the model."""
+    match part:
+        case Text() | Refusal():
+            return {"type": "input_text", "text": part.text}
+        case Image():
+            url = part.url or f"data:{part.media_type or 'image/png'};base64,{part.data or ''}"
+            return {"type": "input_image", "image_url": url, "detail": part.detail or "auto"}
+        case File():
+            return render_input_file(part)
+        case Opaque(origin="openai_responses", value=dict() as value):
+            return value
+        case Opaque():
+            raise UnsupportedFeature(f"The Responses API has no counterpart to {part.kind}.", "messages")
+        case _:
+            raise UnsupportedFeature("A message to the model cannot hold what only its answers do.", "messages")
+
+
+def render_input_file(part: File) -> dict[str, Any]:
+    """A `file_id` is good in all of OpenAI's formats. Sound and film are not taken here (docs/guides/pdf-files, docs/guides/audio)."""
+    mime = part.media_type or mimetypes.guess_type(part.name or "")[0] or DEFAULT_FILE_TYPE
+    if mime.startswith(("audio/", "video/")):
+        raise UnsupportedFeature(f"The Responses API takes no files of the type {mime}.", "messages")
+    if part.file_id:
+        if part.origin not in (FORMAT, "openai_chat"):
+            raise UnsupportedFeature("A file kept at one provider is not known to another: send its content.", "messages")
+        return {"type": "input_image" if mime.startswith("image/") else "input_file", "file_id": part.file_id}
+    if mime.startswith("image/"):
+        return render_input_part(Image(media_type=mime, data=part.data, url=part.url))
+    if part.url and part.data is None:
+        return {"type": "input_file", "file_url": part.url}
+    name = part.name or "file" + (mimetypes.guess_extension(mime) or "")
+    return {"type": "input_file", "filename": name, "file_data": f"data:{mime};base64,{part.data or ''}"}
+
+
+def render_output_text(text: str, citations: Iterable[Citation] = (), logprobs: Iterable[Any] = ()) -> dict[str, Any]:
+    annotations = [render_annotation(citation, len(text)) for citation in citations]
+    return {"type": "output_text", "annotations": annotations, "logprobs": [render_logprob(entry) for entry in logprobs], "text": text}
+
+
+def render_annotation(citation: Citation, length: int) -> dict[str, Any]:
+    """A source of a text of this length."""
+    start, end = citation.span(length)
+    title = citation.title or citation.url
+    return {"type": "url_citation", "url": citation.url, "title": title, "start_index": start, "end_index": end}
+
+
+def render_logprob(entry: Any) -> Any:
+    """With the lists that this format demands and OpenAI chat may leave null."""
+    if not isinstance(entry, dict):
+        return {"token": "", "logprob": 0.0, "bytes": [], "top_logprobs": []}
+    others = [{**other, "bytes": other.get("bytes") or []} for other in dict_items(entry.get("top_logprobs"))]
+    return {**entry, "bytes": entry.get("bytes") or [], "top_logprobs": others}

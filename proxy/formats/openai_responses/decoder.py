@@ -1,0 +1,428 @@
+"""A provider's stream in this format as neutral events, and neutral events as a stream for a client.
+
+The grammar: platform.openai.com/docs/api-reference/responses-streaming. The last event holds the whole answer as it ended.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, assert_never
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.formats.json_body import repair_json
+from proxy.formats.neutral import (
+    ApiError,
+    Citation,
+    Event,
+    Failed,
+    File,
+    Finished,
+    FinishReason,
+    Image,
+    Opaque,
+    Part,
+    PartCited,
+    PartDelta,
+    PartEnded,
+    PartSigned,
+    PartStarted,
+    Refusal,
+    Request,
+    Started,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Usage,
+    UsageReported,
+)
+from proxy.formats.openai_responses.content import (
+    FORMAT,
+    PARAGRAPH_BREAK,
+    as_str,
+    dict_items,
+    parse_citations,
+    parse_content,
+    parse_tool_call,
+)
+from proxy.formats.openai_responses.encoder import EventWriter, TextEncoder, ThinkingEncoder, ToolCallEncoder
+from proxy.formats.openai_responses.response import (
+    parse_error,
+    parse_error_object,
+    parse_finish_reason,
+    parse_output_item,
+    parse_usage,
+    render_other_items,
+    response_skeleton,
+)
+from proxy.formats.openai_responses.tools import custom_tool_names
+from proxy.formats.part_queue import PartQueue, QueuedPart
+from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
+from proxy.formats.tool_calls import unique_call_id
+
+STREAM_INTERRUPTED = ApiError(kind="network", code="upstream_unreachable", message="The provider's answer broke off.", status=502)
+CALL_TYPES = ("function_call", "custom_tool_call")
+
+
+class WireEvent(msgspec.Struct):
+    """Loose in its fields: what is not as it should be counts as absent."""
+
+    type: str = ""
+    delta: Any = None
+    item: Any = None
+    item_id: Any = None
+    output_index: Any = None
+    content_index: Any = None
+    summary_index: Any = None
+    logprobs: Any = None
+    annotation: Any = None
+    response: Any = None
+
+
+decode_event = msgspec.json.Decoder(WireEvent).decode
+decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+
+
+@dataclass(slots=True, eq=False)
+class StreamedItem:
+    """An item of the output as far as it has come: its parts, and the texts passed on, by content or summary index."""
+
+    kind: str
+    id: str
+    index: Any
+    parts: dict[int, QueuedPart] = field(default_factory=dict)
+    texts: dict[int, list[str]] = field(default_factory=dict)
+    reasoning_field: str = ""
+    is_done: bool = False
+
+    def text(self) -> str:
+        return PARAGRAPH_BREAK.join("".join(pieces) for pieces in self.texts.values())
+
+
+class StreamDecoder:
+    """Streams by the deltas, and makes up from the items and from the whole answer for what came in no delta."""
+
+    def __init__(self) -> None:
+        self.splitter = EventSplitter()
+        self.queue = PartQueue()
+        self.items: list[StreamedItem] = []
+        self.call_ids: set[str] = set()
+        self.started = self.ended = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        try:
+            return [event for block in self.splitter.feed(data) for event in self.parse_event(block)]
+        except EventTooLong:
+            return [] if self.ended else self.fail(EVENT_TOO_LONG)
+
+    def finish(self) -> list[Event]:
+        rest = self.splitter.finish()
+        events = self.parse_event(rest)
+        if self.ended:
+            return events
+        self.queue.flush()
+        self.ended = True
+        told = rest.strip() and not event_data(rest) and (not self.started or b'"error"' in rest)
+        return [*events, *self.queue.take_events(), Failed(error=parse_error(502, rest) if told else STREAM_INTERRUPTED)]
+
+    def parse_event(self, block: bytes) -> list[Event]:
+        data = repair_json(event_data(block).strip())
+        if not data.startswith(b"{"):
+            return []
+        try:
+            event = decode_event(data)
+            return self.on_event(event, data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return []
+
+    def on_event(self, event: WireEvent, data: bytes) -> list[Event]:
+        response = event.response if isinstance(event.response, dict) else {}
+        if self.ended:
+            return [UsageReported(usage=usage)] if (usage := parse_usage(response)) else []
+        if event.type == "error" or (not event.type and b'"error"' in data):
+            return self.fail(parse_error_object(decode_object(data)))
+        events = self.emit_started(response) if event.type.startswith("response.") else []
+        match event.type:
+            case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
+                return events + self.on_final_event(response)
+            case "response.output_item.added":
+                self.on_item_added(event)
+            case "response.output_item.done":
+                self.on_item_done(event)
+            case "response.output_text.annotation.added":
+                self.add_citations(self.item_for(event, "message"), as_index(event.content_index), parse_citations([event.annotation]))
+            case _:
+                self.on_delta(event)
+        return events + self.queue.take_events()
+
+    def emit_started(self, response: dict[str, Any]) -> list[Event]:
+        if self.started:
+            return []
+        self.started = True
+        return [Started(id=as_str(response.get("id")), model=as_str(response.get("model")))]
+
+    def on_delta(self, event: WireEvent) -> None:
+        text = as_str(event.delta)
+        if not text:
+            return
+        match event.type:
+            case "response.output_text.delta":
+                self.add_text(
+                    self.item_for(event, "message"), Text(), as_index(event.content_index), text, tuple(dict_items(event.logprobs))
+                )
+            case "response.function_call_arguments.delta":
+                self.add_arguments(self.item_for(event, "function_call"), text)
+            case "response.custom_tool_call_input.delta":
+                self.add_arguments(self.item_for(event, "custom_tool_call"), text)
+            case "response.reasoning_summary_text.delta":
+                self.add_thinking(self.item_for(event, "reasoning"), "summary", as_index(event.summary_index), text)
+            case "response.reasoning_text.delta":
+                self.add_thinking(self.item_for(event, "reasoning"), "content", as_index(event.content_index), text)
+            case "response.refusal.delta":
+                self.add_text(self.item_for(event, "message"), Refusal(), as_index(event.content_index), text)
+            case _:
+                pass
+
+    # Items ----------------------------------------------------------------------------------------------------------------
+
+    def item_for(self, event: WireEvent, kind: str) -> StreamedItem:
+        """The item that a delta belongs to; one that was never announced begins with it."""
+        item_id, fitting = as_str(event.item_id), [item for item in self.items if item.kind == kind]
+        for item in reversed(fitting):
+            if item.index == event.output_index or (item_id and item.id == item_id):
+                return item
+        return self.add_item(kind, item_id, event.output_index)
+
+    def add_item(self, kind: str, item_id: str, index: Any) -> StreamedItem:
+        item = StreamedItem(kind, item_id, index)
+        self.items.append(item)
+        return item
+
+    def on_item_added(self, event: WireEvent) -> None:
+        """A tool call begins here, where its name is known; the others begin with their first text."""
+        told = event.item if isinstance(event.item, dict) else {}
+        kind, item_id = as_str(told.get("type")), as_str(told.get("id"))
+        if find_item(self.items, kind, item_id, event.output_index):
+            return
+        item = self.add_item(kind, item_id, event.output_index)
+        if kind in CALL_TYPES and told.get("name"):
+            item.parts[0] = self.start_call(parse_tool_call(told))
+
+    def start_call(self, call: ToolCall) -> QueuedPart:
+        return self.queue.add(replace(call, id=unique_call_id(call.id, self.call_ids), arguments=""))
+
+    def on_item_done(self, event: WireEvent) -> None:
+        if isinstance(event.item, dict):
+            kind, item_id = as_str(event.item.get("type")), as_str(event.item.get("id"))
+            at_index = [item for item in self.items if item.kind == kind and item.index == event.output_index]
+            item = find_item(self.items, kind, item_id, event.output_index) or (at_index[-1] if at_index else None)
+            self.finish_item(item or self.add_item(kind, item_id, event.output_index), event.item)
+
+    def finish_item(self, item: StreamedItem, wire: dict[str, Any]) -> None:
+        """What the whole item says beyond its deltas, and its end."""
+        if item.is_done:
+            return
+        item.is_done = True
+        match item.kind:
+            case "message":
+                for at, part in enumerate(parse_content(wire.get("content"))):
+                    self.add_missing_content(item, at, part)
+            case "function_call" | "custom_tool_call":
+                self.add_missing_arguments(item, parse_tool_call(wire))
+            case "reasoning":
+                self.add_missing_thinking(item, wire)
+            case _:
+                item.parts = {at: self.queue.add(part) for at, part in enumerate(parse_output_item(wire))}
+        for growing in item.parts.values():
+            self.queue.complete(growing, growing.signature)
+
+    def add_missing_content(self, item: StreamedItem, at: int, part: Part) -> None:
+        match part:
+            case Text() | Refusal():
+                self.add_text(item, type(part)(), at, remaining_text(part.text, item.texts.get(at)))
+                self.add_citations(item, at, part.citations if isinstance(part, Text) else ())
+            case _:
+                self.queue.complete(self.queue.add(part))
+
+    def add_missing_arguments(self, item: StreamedItem, call: ToolCall) -> None:
+        if 0 not in item.parts:
+            item.parts[0] = self.start_call(call)
+        self.add_arguments(item, remaining_text(call.arguments, item.texts.get(0)))
+
+    def add_missing_thinking(self, item: StreamedItem, wire: dict[str, Any]) -> None:
+        for name in ("summary", "content"):
+            for at, part in enumerate(dict_items(wire.get(name))):
+                self.add_thinking(item, name, at, remaining_text(as_str(part.get("text")), item.texts.get(at)))
+        if signature := as_str(wire.get("encrypted_content")):
+            if 0 not in item.parts:
+                item.parts[0] = self.queue.add(Thinking(origin=FORMAT))
+            item.parts[0].signature = signature
+
+    def add_text(self, item: StreamedItem, kind: Text | Refusal, at: int, text: str, logprobs: tuple[Any, ...] = ()) -> None:
+        if text:
+            growing = item.parts.get(at) or self.queue.add(kind)
+            item.parts[at] = self.queue.append(growing, text, logprobs)
+            item.texts.setdefault(at, []).append(text)
+
+    def add_citations(self, item: StreamedItem, at: int, citations: Iterable[Citation]) -> None:
+        for citation in citations:
+            if at in item.parts:
+                self.queue.add_citation(item.parts[at], citation)
+
+    def add_arguments(self, item: StreamedItem, text: str) -> None:
+        """Arguments of a call whose name is not known yet wait for its whole item."""
+        if text and 0 in item.parts:
+            self.queue.append(item.parts[0], text)
+            item.texts.setdefault(0, []).append(text)
+
+    def add_thinking(self, item: StreamedItem, name: str, at: int, text: str) -> None:
+        """A server that states both the raw thoughts and their summary is heard in whichever it began with."""
+        if not text or item.reasoning_field not in ("", name):
+            return
+        item.reasoning_field = name
+        between = PARAGRAPH_BREAK if item.texts and at not in item.texts else ""
+        growing = item.parts.get(0) or self.queue.add(Thinking(origin=FORMAT))
+        item.parts[0] = self.queue.append(growing, between + text)
+        item.texts.setdefault(at, []).append(text)
+
+    # The end --------------------------------------------------------------------------------------------------------------
+
+    def on_final_event(self, response: dict[str, Any]) -> list[Event]:
+        streamed = list(self.items)
+        for at, told in enumerate(dict_items(response.get("output"))):
+            item = match_item(streamed, told, at)
+            if item:
+                streamed.remove(item)
+            self.finish_item(item or self.add_item(as_str(told.get("type")), "", None), told)
+        self.queue.flush()
+        events = self.queue.take_events()
+        if usage := parse_usage(response):
+            events.append(UsageReported(usage=usage))
+        if response.get("status") == "failed" or response.get("error"):
+            return events + self.fail(parse_error_object(response))
+        self.ended = True
+        called = any(item.kind in CALL_TYPES and item.parts for item in self.items)
+        return [*events, Finished(choice=0, finish_reason=parse_finish_reason(response, called))]
+
+    def fail(self, error: ApiError) -> list[Event]:
+        self.ended = True
+        return [*self.queue.take_events(), Failed(error=error)]
+
+
+def find_item(items: list[StreamedItem], kind: str, item_id: str, index: Any) -> StreamedItem | None:
+    for item in items:
+        if item.kind == kind and ((item_id and item.id == item_id) or (item.index == index and not (item_id and item.id))):
+            return item
+    return None
+
+
+def match_item(items: list[StreamedItem], wire: dict[str, Any], at: int) -> StreamedItem | None:
+    """The item that streamed as what the whole answer states; servers are found to give it another id or place there."""
+    kind = as_str(wire.get("type"))
+    if found := find_item(items, kind, as_str(wire.get("id")), at):
+        return found
+    text = PARAGRAPH_BREAK.join(part.text for part in parse_output_item(wire) if isinstance(part, Text | Refusal | Thinking))
+    for item in items:
+        if item.kind == kind and (item.index == at or (text and item.text() == text)):
+            return item
+    return None
+
+
+def as_index(index: Any) -> int:
+    return index if isinstance(index, int) else 0
+
+
+def remaining_text(whole: str, sent: list[str] | None) -> str:
+    """What of a text was not passed on yet; nothing where the two disagree, since what was said cannot be taken back."""
+    so_far = "".join(sent or ())
+    return whole[len(so_far) :] if whole.startswith(so_far) else ""
+
+
+class StreamEncoder:
+    """One answer: the format has no place for a second."""
+
+    def __init__(self, request: Request) -> None:
+        self.request, self.custom_tool_names = request, custom_tool_names(request)
+        self.writer: EventWriter | None = None
+        self.part: TextEncoder | ThinkingEncoder | ToolCallEncoder | None = None
+        self.finish_reason: FinishReason | None = None
+        self.usage: Usage | None = None
+        self.failed = False
+
+    def encode(self, event: Event) -> bytes:
+        if self.failed:
+            return b""
+        match event:
+            case Started():
+                self.ensure_started(event.model)
+            case PartStarted() | PartDelta() | PartSigned() | PartCited() | PartEnded():
+                if event.choice == 0:
+                    self.on_part(event)
+            case UsageReported():
+                self.usage = event.usage
+            case Finished():
+                self.finish_reason = event.finish_reason if event.choice == 0 else self.finish_reason
+            case Failed():
+                return self.render_error_event(event.error, "")
+            case _:
+                assert_never(event)
+        return self.writer.take_bytes() if self.writer else b""
+
+    def finish(self) -> bytes:
+        if self.failed:
+            return b""
+        if self.finish_reason is None:
+            return self.encode(Failed(error=STREAM_INTERRUPTED))
+        writer = self.ensure_started()
+        self.end_part()
+        writer.finish(self.finish_reason, self.usage)
+        return writer.take_bytes()
+
+    def ensure_started(self, model: str = "") -> EventWriter:
+        if self.writer is None:
+            self.writer = EventWriter(response_skeleton(self.request, model, None))
+        return self.writer
+
+    def on_part(self, event: PartStarted | PartDelta | PartSigned | PartCited | PartEnded) -> None:
+        match event:
+            case PartDelta():
+                if self.part:
+                    self.part.write(event.text, event.logprobs)
+            case PartStarted():
+                self.start_part(event.part)
+            case PartSigned():
+                if self.part:
+                    self.part.add_signature(event.signature)
+            case PartCited():
+                if isinstance(self.part, TextEncoder):
+                    self.part.add_citation(event.citation)
+            case PartEnded():
+                self.end_part()
+
+    def start_part(self, part: Part) -> None:
+        writer = self.ensure_started()
+        self.end_part()
+        match part:
+            case Text() | Refusal():
+                self.part = TextEncoder(writer, part)
+            case Thinking():
+                self.part = ThinkingEncoder(writer, part)
+            case ToolCall():
+                self.part = ToolCallEncoder(writer, part, self.custom_tool_names)
+            case Image() | Opaque() | File() | ToolResult():
+                for item in render_other_items(part):
+                    writer.write_item(item)
+            case _:
+                assert_never(part)
+
+    def end_part(self) -> None:
+        if self.part:
+            self.part.end()
+        self.part = None
+
+    def render_error_event(self, error: ApiError, request_id: str) -> bytes:
+        writer = self.ensure_started()
+        writer.fail(error, self.usage, request_id)
+        self.failed = True
+        return writer.take_bytes()

@@ -1,0 +1,229 @@
+"""Writes the events of an answer to a client, each with its number, and the items that they make up."""
+
+import time
+from typing import Any
+
+from msgspec.structs import replace
+
+from proxy.formats.json_body import encode
+from proxy.formats.neutral import ApiError, Citation, FinishReason, Refusal, Text, Thinking, ToolCall, Usage
+from proxy.formats.openai_responses.content import (
+    add_origin,
+    new_id,
+    render_annotation,
+    render_logprob,
+    render_output_text,
+    render_reasoning_item,
+)
+from proxy.formats.openai_responses.response import (
+    Status,
+    render_call_item,
+    render_content,
+    render_error_data,
+    render_message,
+    render_signed_call,
+    render_status,
+    render_usage,
+)
+
+ERROR_CODE_BY_KIND = {"rate_limit": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
+"""The codes of a failed answer are few (docs/api-reference/responses/object, `error.code`); all others are `server_error`."""
+
+
+class EventWriter:
+    """`output` holds the items that are done; the one being written has the next index."""
+
+    def __init__(self, response: dict[str, Any]) -> None:
+        self.response = response
+        self.output: list[dict[str, Any]] = []
+        self.sequence_number = 0
+        self.pending: list[bytes] = []
+        self.message: dict[str, Any] | None = None
+        self.emit("response.created", {"response": response})
+        self.emit("response.in_progress", {"response": response})
+
+    def take_bytes(self) -> bytes:
+        data, self.pending = b"".join(self.pending), []
+        return data
+
+    def emit(self, kind: str, fields: dict[str, Any]) -> None:
+        data = encode({"type": kind, "sequence_number": self.sequence_number, **fields})
+        self.pending.append(b"event: %b\ndata: %b\n\n" % (kind.encode(), data))
+        self.sequence_number += 1
+
+    def item_position(self, item: dict[str, Any], **more: Any) -> dict[str, Any]:
+        return {"item_id": item["id"], "output_index": len(self.output), **more}
+
+    def start_item(self, item: dict[str, Any]) -> None:
+        self.close_message("completed")
+        self.emit("response.output_item.added", {"output_index": len(self.output), "item": item})
+
+    def finish_item(self, item: dict[str, Any]) -> None:
+        self.emit("response.output_item.done", {"output_index": len(self.output), "item": item})
+        self.output.append(item)
+
+    def write_item(self, item: dict[str, Any]) -> None:
+        self.start_item(item)
+        self.finish_item(item)
+
+    def open_message(self) -> dict[str, Any]:
+        """Texts that follow on one another are contents of one message, which stays open until something else comes."""
+        if self.message is None:
+            message = render_message(new_id("msg"), [], "in_progress")
+            self.start_item(message)
+            self.message = message
+        return self.message
+
+    def close_message(self, status: Status) -> None:
+        if self.message is not None:
+            message, self.message = self.message, None
+            self.finish_item({**message, "status": status})
+
+    def finish(self, finish_reason: FinishReason, usage: Usage | None) -> None:
+        status, details = render_status(finish_reason)
+        self.close_message(status)
+        self.emit_final_response(status, {"incomplete_details": details}, usage)
+
+    def fail(self, api_error: ApiError, usage: Usage | None, request_id: str) -> None:
+        """As OpenAI does it: the error, then the answer that failed."""
+        error = render_error_data(api_error, request_id, self.sequence_number)
+        self.pending.append(b"event: error\ndata: %b\n\n" % encode(error))
+        self.sequence_number += 1
+        told = {"code": ERROR_CODE_BY_KIND.get(api_error.kind, "server_error"), "message": api_error.message}
+        self.emit_final_response("failed", {"error": told}, usage)
+
+    def emit_final_response(self, status: Status, fields: dict[str, Any], usage: Usage | None) -> None:
+        ended = {"completed_at": int(time.time())} if status == "completed" else {}
+        answer = {**self.response, "status": status, **ended, "output": self.output, "usage": render_usage(usage), **fields}
+        self.emit(f"response.{status}", {"response": answer})
+
+
+class TextEncoder:
+    """A text or refusal: it begins with its first words, so that an empty one leaves no trace."""
+
+    def __init__(self, writer: EventWriter, part: Text | Refusal) -> None:
+        self.writer, self.empty_part = writer, part
+        self.name = "output_text" if isinstance(part, Text) else "refusal"
+        self.position: dict[str, Any] = {}
+        self.texts: list[str] = []
+        self.logprobs: list[Any] = []
+        self.citations: list[Citation] = []
+        if part.text:
+            self.write(part.text)
+
+    def write(self, text: str, logprobs: tuple[Any, ...] = ()) -> None:
+        if not text and not logprobs:
+            return
+        if not self.position:
+            message = self.writer.open_message()
+            self.position = self.writer.item_position(message, content_index=len(message["content"]))
+            self.writer.emit(
+                "response.content_part.added", {**self.position, "part": render_content(replace(self.empty_part, text=""), ())}
+            )
+        self.texts.append(text)
+        entries = [render_logprob(entry) for entry in logprobs]
+        self.logprobs += entries
+        more = {"logprobs": entries} if isinstance(self.empty_part, Text) else {}
+        self.writer.emit(f"response.{self.name}.delta", {**self.position, "delta": text, **more})
+
+    def add_citation(self, citation: Citation) -> None:
+        if self.position:
+            told = {"annotation_index": len(self.citations), "annotation": render_annotation(citation, sum(map(len, self.texts)))}
+            self.writer.emit("response.output_text.annotation.added", {**self.position, **told})
+            self.citations.append(citation)
+
+    def add_signature(self, signature: str) -> None:
+        """No provider signs its words."""
+
+    def end(self) -> None:
+        if not self.position:
+            return
+        whole = replace(self.empty_part, text="".join(self.texts))
+        content = render_content(whole, ())
+        more: dict[str, Any] = {"refusal": whole.text}
+        if isinstance(whole, Text):
+            content = render_output_text(whole.text, self.citations, self.logprobs)
+            more = {"text": whole.text, "logprobs": self.logprobs}
+        self.writer.emit(f"response.{self.name}.done", {**self.position, **more})
+        self.writer.emit("response.content_part.done", {**self.position, "part": content})
+        self.writer.open_message()["content"].append(content)
+
+
+class ThinkingEncoder:
+    """Thoughts, as the one paragraph of a summary: a client that sends them back must not change what is signed."""
+
+    def __init__(self, writer: EventWriter, part: Thinking) -> None:
+        self.writer, self.part = writer, part
+        self.item: dict[str, Any] | None = None
+        self.position: dict[str, Any] = {}
+        self.texts: list[str] = []
+        if part.text:
+            self.write(part.text)
+
+    def open(self) -> dict[str, Any]:
+        if self.item is None:
+            self.item = {"id": new_id("rs"), **render_reasoning_item("", None)}
+            self.writer.start_item(self.item)
+        return self.item
+
+    def write(self, text: str, _logprobs: tuple[Any, ...] = ()) -> None:
+        if not text:
+            return
+        if not self.position:
+            self.position = self.writer.item_position(self.open(), summary_index=0)
+            self.writer.emit("response.reasoning_summary_part.added", {**self.position, "part": {"type": "summary_text", "text": ""}})
+        self.texts.append(text)
+        self.writer.emit("response.reasoning_summary_text.delta", {**self.position, "delta": text})
+
+    def add_signature(self, signature: str) -> None:
+        self.part = replace(self.part, signature=(self.part.signature or "") + signature)
+
+    def end(self) -> None:
+        text, sealed = "".join(self.texts), add_origin(self.part.origin, self.part.signature, self.part.redacted)
+        if not text and not sealed:
+            return
+        item = self.open()
+        if text:
+            self.writer.emit("response.reasoning_summary_text.done", {**self.position, "text": text})
+            self.writer.emit("response.reasoning_summary_part.done", {**self.position, "part": {"type": "summary_text", "text": text}})
+        self.writer.finish_item({"id": item["id"], **render_reasoning_item(text, sealed)})
+
+
+class ToolCallEncoder:
+    """A call of the client's tool. It waits for its first argument, because a signature has to stand in an item before it."""
+
+    def __init__(self, writer: EventWriter, part: ToolCall, custom_tool_names: frozenset[str]) -> None:
+        self.writer, self.call, self.custom_tool_names = writer, replace(part, arguments=""), custom_tool_names
+        self.is_free_text = part.custom or part.name in custom_tool_names
+        self.field, self.name = ("input", "custom_tool_call_input") if self.is_free_text else ("arguments", "function_call_arguments")
+        self.item: dict[str, Any] | None = None
+        self.texts: list[str] = []
+        if part.arguments:
+            self.write(part.arguments)
+
+    def open(self) -> dict[str, Any]:
+        if self.item is None:
+            *before, item = render_signed_call(self.call, self.custom_tool_names)
+            for signature in before:
+                self.writer.write_item(signature)
+            self.item = {**item, "status": "in_progress", self.field: ""}
+            self.writer.start_item(self.item)
+        return self.item
+
+    def write(self, text: str, _logprobs: tuple[Any, ...] = ()) -> None:
+        """A custom tool's text that comes wrapped in JSON is unwrapped when all of it is there."""
+        self.texts.append(text)
+        if text and (self.call.custom or not self.is_free_text):
+            self.writer.emit(f"response.{self.name}.delta", {**self.writer.item_position(self.open()), "delta": text})
+
+    def add_signature(self, signature: str) -> None:
+        self.call = replace(self.call, signature=(self.call.signature or "") + signature)
+
+    def end(self) -> None:
+        item = self.open()
+        whole = render_call_item(replace(self.call, arguments="".join(self.texts)), self.custom_tool_names)
+        told, place = whole[self.field], self.writer.item_position(item)
+        if told and (not any(self.texts) or (self.is_free_text and not self.call.custom)):
+            self.writer.emit(f"response.{self.name}.delta", {**place, "delta": told})
+        self.writer.emit(f"response.{self.name}.done", {**place, self.field: told})
+        self.writer.finish_item({**whole, "id": item["id"]})

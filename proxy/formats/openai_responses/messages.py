@@ -1,0 +1,203 @@
+"""The conversation: a request's items as messages, and messages as items."""
+
+import hashlib
+import re
+from typing import Any, Literal
+
+from msgspec.structs import replace
+
+from proxy.formats.neutral import (
+    InvalidRequest,
+    Message,
+    Opaque,
+    Part,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    UnsupportedFeature,
+)
+from proxy.formats.openai_responses.content import (
+    FORMAT,
+    as_str,
+    parse_content,
+    parse_reasoning_item,
+    parse_tool_call,
+    render_input_part,
+    render_reasoning_item,
+    render_tool_call,
+    restore_origin,
+)
+
+CLIENT_ITEM_TYPES = frozenset(
+    (
+        "additional_tools",
+        "apply_patch_call_output",
+        "compaction_trigger",
+        "computer_call_output",
+        "configuration_update",
+        "local_shell_call_output",
+        "mcp_approval_response",
+    )
+)
+"""Items that the client says, not the model: they are refused where another format has no words for them, not left out."""
+VALID_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+
+
+class MessageBuilder:
+    """Collects items into messages: what the model did in one turn belongs together, and so do the results of its calls."""
+
+    def __init__(self, instructions: str | list[dict[str, Any]] | None) -> None:
+        self.system: list[Text] = [Text(text=instructions)] if isinstance(instructions, str) and instructions else []
+        self.turns: list[tuple[Literal["user", "assistant", "system"], list[Part]]] = []
+        self.linker = ToolCallLinker()
+        for at, item in enumerate(instructions if isinstance(instructions, list) else []):
+            self.add_item(item, f"instructions[{at}]")
+
+    def build(self) -> tuple[Message, ...]:
+        return tuple(Message(role=role, parts=tuple(parts)) for role, parts in self.turns)
+
+    def add_item(self, item: dict[str, Any], where: str) -> None:
+        """Raises BadRequest."""
+        kind = item.get("type") or ("message" if "role" in item else "item_reference" if "id" in item else None)
+        match kind:
+            case "message":
+                self.add_message(item, where)
+            case "function_call" | "custom_tool_call":
+                self.add_call(parse_tool_call(item, self.linker.add_call(as_str(item.get("call_id")), as_str(item.get("name")))), where)
+            case "function_call_output" | "custom_tool_call_output":
+                self.add_result(item, custom=kind.startswith("custom"))
+            case "reasoning":
+                self.add_assistant(restore_origin(parse_reasoning_item(item)))
+            case str() if kind in CLIENT_ITEM_TYPES:
+                self.turns.append(("user", [Opaque(origin=FORMAT, kind=kind, value=item)]))
+            case str():
+                self.add_assistant(Opaque(origin=FORMAT, kind=kind, value=item))
+            case _:
+                raise InvalidRequest(f"{where} has no type.", where)
+
+    def add_message(self, item: dict[str, Any], where: str) -> None:
+        content = item.get("content")
+        if content is not None and not isinstance(content, str | list):
+            raise InvalidRequest(f"{where}.content must be a string or a list.", f"{where}.content")
+        parts = parse_content(content)
+        match item.get("role"):
+            case "assistant":
+                self.add_assistant(*parts)
+            case "system" | "developer" if not self.turns and all(isinstance(part, Text) for part in parts):
+                self.system += [part for part in parts if isinstance(part, Text)]
+            case "system" | "developer":
+                self.turns.append(("system", list(parts)))
+            case "user":
+                self.turns.append(("user", list(parts)))
+            case role:
+                raise InvalidRequest(f"{where}.role is {role!r}; it must be user, assistant, system or developer.", f"{where}.role")
+
+    def add_assistant(self, *parts: Part) -> None:
+        if not self.turns or self.turns[-1][0] != "assistant":
+            self.turns.append(("assistant", []))
+        self.turns[-1][1].extend(parts)
+
+    def add_call(self, call: ToolCall, where: str) -> None:
+        """A Gemini call's signature travels in an empty reasoning item before it, and is given back to it here."""
+        if not call.name:
+            raise InvalidRequest(f"{where}.name must be a string.", f"{where}.name")
+        before = self.turns[-1][1] if self.turns and self.turns[-1][0] == "assistant" else []
+        match before[-1] if before else None:
+            case Thinking(text="", signature=str() as signature, origin="gemini"):
+                before[-1] = replace(call, signature=signature, origin="gemini")
+            case _:
+                self.add_assistant(call)
+
+    def add_result(self, item: dict[str, Any], *, custom: bool) -> None:
+        call_id, name = self.linker.match_result(as_str(item.get("call_id")))
+        content = tuple(
+            part for part in parse_content(item.get("output")) if not isinstance(part, ToolCall | ToolResult | Thinking | Refusal)
+        )
+        result = ToolResult(call_id=call_id, content=content, name=name, custom=custom)
+        if self.turns and self.turns[-1][0] == "user" and all(isinstance(part, ToolResult) for part in self.turns[-1][1]):
+            self.turns[-1][1].append(result)
+        else:
+            self.turns.append(("user", [result]))
+
+
+class ToolCallLinker:
+    """Links results to calls where ids are missing or repeated: in order."""
+
+    def __init__(self) -> None:
+        self.used_ids: set[str] = set()
+        self.unanswered: list[tuple[str, str, str]] = []
+
+    def add_call(self, given: str, name: str) -> str:
+        made, count = given, 0
+        while not made or made in self.used_ids:
+            count += 1
+            made = f"{given or 'call'}_{count}"
+        self.used_ids.add(made)
+        self.unanswered.append((given, made, name))
+        return made
+
+    def match_result(self, given: str) -> tuple[str, str | None]:
+        for entry in self.unanswered:
+            if not given or given == entry[0]:
+                self.unanswered.remove(entry)
+                return entry[1], entry[2]
+        return given or "call", None
+
+
+def render_message(message: Message) -> list[dict[str, Any]]:
+    """A message as items: its text and media together as far as they stand together, the rest each by itself."""
+    items: list[dict[str, Any]] = []
+    for part in message.parts:
+        if message.role == "assistant":
+            found = render_assistant_part(part)
+        elif isinstance(part, ToolResult):
+            found = render_tool_result(part)
+        elif isinstance(part, Opaque) and part.origin == FORMAT and part.kind in CLIENT_ITEM_TYPES:
+            found = dict(part.value)
+        else:
+            found = {"type": "message", "role": message.role, "content": [render_input_part(part)]}
+        if found and items and found.get("type") == items[-1].get("type") == "message":
+            items[-1]["content"] += found["content"]
+        elif found:
+            items.append(found)
+    return items
+
+
+def render_assistant_part(part: Part) -> dict[str, Any] | None:
+    """None for what is no content for this model: thoughts of another, records of tools that ran elsewhere."""
+    match part:
+        case Text():
+            return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": part.text}]}
+        case Refusal():
+            return {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": part.text}]}
+        case ToolCall():
+            return render_tool_call(replace(part, id=render_call_id(part.id)), part.custom)
+        case Thinking():
+            own = part.origin == FORMAT and part.signature
+            return render_reasoning_item(part.text, part.signature) if own else None
+        case Opaque(origin="openai_responses", value=dict() as value):
+            return value
+        case Opaque():
+            return None
+        case _:
+            raise UnsupportedFeature("The Responses API takes no media among the model's own messages.", "messages")
+
+
+def render_tool_result(result: ToolResult) -> dict[str, Any]:
+    """There is no mark for a failed call: its text says it. Media go beside the text in a list of parts."""
+    output: str | list[dict[str, Any]]
+    if all(isinstance(part, Text) for part in result.content):
+        output = "".join(part.text for part in result.content if isinstance(part, Text))
+    else:
+        output = [render_input_part(part) for part in result.content]
+    kind = "custom_tool_call_output" if result.custom else "function_call_output"
+    return {"type": kind, "call_id": render_call_id(result.call_id), "output": output}
+
+
+def render_call_id(call_id: str) -> str:
+    """OpenAI takes at most 64 characters; the same id of a call and its result stays the same."""
+    return (
+        call_id if VALID_CALL_ID.fullmatch(call_id) else "call_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+    )

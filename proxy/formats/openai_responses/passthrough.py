@@ -1,0 +1,289 @@
+"""Relaying between a client and a provider that both speak this format.
+
+A request is relayed as it came but for the fields that the gateway must set, so only what it must know is decoded here.
+"""
+
+import re
+from collections.abc import Mapping
+from functools import partial
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta
+
+from proxy.formats import neutral
+from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
+from proxy.formats.codec import Quirks
+from proxy.formats.field_case import check_nested
+from proxy.formats.json_body import DECODE_ERRORS, decode_body, decode_lenient, encode, replace_fields
+from proxy.formats.metering import token_bounds
+from proxy.formats.metering.billable import normalize_tier
+from proxy.formats.metering.stream_meter import EventMeter
+from proxy.formats.metering.token_counts import estimate_text_tokens, estimate_tokens
+from proxy.formats.metering.unknown_fields import (
+    extract_unknown_fields,
+    fields_allowing_other_models,
+    model_calling_tools,
+    unbounded_cost_fields,
+)
+from proxy.formats.neutral import ApiError, RequestFacts, Usage
+from proxy.formats.openai_responses import image_generation
+from proxy.formats.openai_responses.account_ids import (
+    VOCABULARY,
+    ResponsesIdReader,
+    item_references,
+    stored_references,
+)
+from proxy.formats.openai_responses.decoder import StreamEncoder
+from proxy.formats.openai_responses.response import WireUsage, render_error_event, usage_from_wire
+from proxy.formats.openai_responses.server_tools import CALL_MARKERS, billable_calls, max_billable_extras, with_billable_extras
+from proxy.formats.sse import event_data, keepalive_comment, name_of
+
+PATH = "/responses"
+MAX_TOKENS = 2**31 - 1
+
+TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
+ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class RequestFields(msgspec.Struct):
+    model: ModelName
+    input: str | list[dict[str, Any] | str] | None = None
+    instructions: str | list[dict[str, Any]] | None = None
+    stream: bool | None = None
+    max_output_tokens: TokenLimit | None = None
+    tools: Any = None
+    text: Any = None
+    previous_response_id: Any = None
+    conversation: Any = None
+    prompt: Any = None
+    service_tier: Any = None
+    max_tool_calls: Any = None
+    store: Any = None
+
+
+class ResponseFacts(msgspec.Struct):
+    output: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = msgspec.Raw()
+    tools: msgspec.Raw = msgspec.Raw(b"null")
+    service_tier: Any = None
+    tool_usage: Any = None
+
+
+class FinalEvent(msgspec.Struct):
+    response: ResponseFacts | None = None
+
+
+class EventType(msgspec.Struct):
+    type: str = ""
+    error: Any = None
+
+
+class ItemDoneEvent(msgspec.Struct):
+    item: dict[str, Any] = {}
+
+
+class DeltaEvent(msgspec.Struct):
+    delta: str
+
+
+FIELDS = frozenset(RequestFields.__struct_fields__)
+COUNTED_FIELDS = FIELDS - {"prompt"} | {"metadata"}
+TOOL_FIELDS = frozenset({"type", "model", "size", "quality", "partial_images", "svg", "container", "environment", "memory_limit"})
+KNOWN_FIELDS = token_bounds.field_names("""
+    role content type text image_url detail call_id name arguments output id status summary encrypted_content input file_data
+    filename refusal phase
+""")
+FINAL_EVENT_TYPES = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
+STORED_FIELDS = ("previous_response_id", "conversation", "prompt")
+FINAL_EVENT_PATTERN = re.compile(rb'"(error|response\.(completed|incomplete|failed|cancelled))"')
+IMAGE_PART_TYPES = ("input_image", "computer_screenshot")
+
+decode_request = msgspec.json.Decoder(RequestFields).decode
+decode_response = msgspec.json.Decoder(ResponseFacts).decode
+decode_usage = msgspec.json.Decoder(WireUsage).decode
+decode_output = msgspec.json.Decoder(list[dict[str, Any]]).decode
+decode_type = msgspec.json.Decoder(EventType).decode
+decode_final_event = msgspec.json.Decoder(FinalEvent).decode
+decode_item_done = msgspec.json.Decoder(ItemDoneEvent).decode
+decode_any = msgspec.json.Decoder().decode
+decode_delta = msgspec.json.Decoder(DeltaEvent).decode
+
+
+def request_path(model: str, stream: bool) -> str:
+    return PATH
+
+
+class ResponsesRequest:
+    """One client request in this format, and how to relay it."""
+
+    stream_content_type = "text/event-stream"
+    render_keepalive = staticmethod(keepalive_comment)
+
+    def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
+        """Raises BadRequest."""
+        self.body = body
+        self.request = request = decode_body(decode_request, body)
+        self.others = others = extract_unknown_fields(body, COUNTED_FIELDS, FIELDS)
+        check_nested(request.tools, TOOL_FIELDS, "tools.")
+        self.facts = RequestFacts(
+            model=request.model,
+            max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(others),
+            max_output_tokens=request.max_output_tokens,
+            stream=bool(request.stream),
+            service_tier=normalize_tier(request.service_tier) or "auto",
+            max_billable_extras=max_billable_extras(request.tools, request.max_tool_calls),
+            # A prompt that the provider keeps may bring tools of its own.
+            unbounded_cost_fields=unbounded_cost_fields(others, "prompt"),
+            other_model_fields=fields_allowing_other_models(others) + model_calling_tools(request.tools),
+        )
+
+    def path(self, model: str) -> str:
+        return PATH
+
+    def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
+        """What the provider gets: its own name for the model, and a limit if one is given, which has one name everywhere here."""
+        fields: dict[str, Any] = {}
+        if model != self.request.model:
+            fields["model"] = model
+        if max_tokens is not None:
+            fields["max_output_tokens"] = max_tokens
+        return replace_fields(self.body, fields) if fields else self.body
+
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        """The usage that a complete answer states, if it states any, and our own count of its output tokens."""
+        try:
+            return measure(decode_lenient(decode_response, body))
+        except DECODE_ERRORS:
+            return None, estimate_tokens(len(body))
+
+    def meter(self) -> "StreamMeter":
+        return StreamMeter(self.request.tools)
+
+    def encoder(self, request: neutral.Request) -> StreamEncoder:
+        return StreamEncoder(request)
+
+    def references(self) -> list[AccountReference]:
+        asked, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
+        stored = {name: value for name in STORED_FIELDS if (value := getattr(asked, name))}
+        found = stored_references(stored) if stored else []
+        found += item_references(asked.input)
+        values = [asked.input, asked.instructions, asked.tools, stored, others]
+        return found + references_in(values, VOCABULARY)
+
+    def id_reader(self) -> IdReader | None:
+        """Return a reader. A response that is not stored can still be named to compare the use of a cache."""
+        is_compared = "prompt_cache_options" in self.others
+        return ResponsesIdReader(keeps=self.request.store is not False or is_compared)
+
+
+def max_input_tokens(request: RequestFields) -> int:
+    """Tokens that the input cannot pass at any model."""
+    special = partial(count_special_part, token_bounds.max_image_tokens(request.model))
+    items = [request.input] if isinstance(request.input, str) else request.input or []
+    messages = sum(token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(item, KNOWN_FIELDS, special) for item in items)
+    if request.instructions:
+        messages += token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(request.instructions, KNOWN_FIELDS, special)
+    if request.previous_response_id or request.conversation or request.prompt:
+        messages += token_bounds.REFERENCED_CONTENT_TOKENS
+    return (
+        token_bounds.TOKENS_PER_REPLY + messages + sum(len(encode(extra)) for extra in (request.tools, request.text) if extra is not None)
+    )
+
+
+def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
+    """Pictures count by the vendor's formula; what only refers to something counts as the longest that it may be."""
+    match part:
+        case {"type": str(kind), "image_url": str(url)} if kind in IMAGE_PART_TYPES:
+            return token_bounds.image_tokens_for(url, image_tokens), ("type", "image_url", "detail")
+        case {"type": str(kind), "file_id": str()} if kind in IMAGE_PART_TYPES:
+            return image_tokens, ("type", "file_id", "detail")
+        case {"type": "item_reference"} | {"file_id": str()} | {"file_url": str()}:
+            return token_bounds.REFERENCED_CONTENT_TOKENS, ()
+        case _:
+            return None
+
+
+def measure(response: ResponseFacts) -> tuple[Usage | None, int]:
+    """Usage and output are read each by itself, so that neither hides the other. Raises one of UNREADABLE where neither can be."""
+    usage = neutral.stated(parse_raw_usage(response.usage))
+    if usage is None:
+        return None, sum(map(item_tokens, decode_output(response.output)))
+    told = has_server_tool_calls(response.output) or image_generation.has_reported_usage(response.tool_usage)
+    output, tools = (decode_any(raw) for raw in (response.output, response.tools)) if told else (None, None)
+    return with_billable_extras(usage, response.service_tier, output, tools, response.tool_usage), 0
+
+
+def has_server_tool_calls(output: msgspec.Raw) -> bool:
+    written = bytes(output)
+    return any(mark in written for mark in CALL_MARKERS)
+
+
+def parse_raw_usage(raw: msgspec.Raw) -> Usage | None:
+    try:
+        return usage_from_wire(decode_usage(raw))
+    except DECODE_ERRORS:
+        return None
+
+
+def item_tokens(value: Any) -> int:
+    """Our own count of what the model wrote in an item: its texts, arguments and thoughts, without ids and the like."""
+    match value:
+        case list():
+            return sum(map(item_tokens, value))
+        case dict():
+            written = ("content", "summary", "text", "refusal", "arguments", "input", "code")
+            return sum(item_tokens(value[name]) for name in written if name in value)
+        case str():
+            return estimate_text_tokens(value)
+        case _:
+            return 0
+
+
+class StreamMeter(EventMeter):
+    """Reads a stream as it passes. `usage` is what the provider stated, `output_tokens` our own count of tokens. `tools` are those that
+    were offered."""
+
+    def __init__(self, tools: Any = None) -> None:
+        super().__init__()
+        self.tools = tools
+        self.server_tool_items: list[dict[str, Any]] = []
+        self.usage: Usage | None = None
+
+    @property
+    def server_tool_calls(self) -> Mapping[str, int]:
+        return billable_calls(self.server_tool_items, self.tools, None)
+
+    def on_event(self, event: bytes) -> None:
+        """Most events carry neither text nor usage, and are told by a search: a quote in a text has a backslash before it."""
+        try:
+            if b'.delta"' in event:
+                self.add_tokens(estimate_text_tokens(decode_lenient(decode_delta, event_data(event)).delta))
+                return
+            if b'"response.output_item.done"' in event and any(mark in event for mark in CALL_MARKERS):
+                item = decode_lenient(decode_item_done, event_data(event)).item
+                self.server_tool_items.append({name: value for name, value in item.items() if name != "result"})
+                return
+            if (name := name_of(event).decode(errors="replace")) in FINAL_EVENT_TYPES:
+                self.on_final_event(name)
+            elif FINAL_EVENT_PATTERN.search(event):
+                typed = decode_lenient(decode_type, event_data(event))
+                # Compatible servers send an error without any type.
+                self.on_final_event(typed.type or "error" if typed.error is not None else typed.type)
+            if self.saw_final_event or b'"usage":' in event or b'"usage" :' in event:
+                self.on_usage(decode_lenient(decode_final_event, event_data(event)).response)
+        except DECODE_ERRORS:
+            return
+
+    def on_final_event(self, kind: str) -> None:
+        """The search that led here may have met the same words elsewhere in an event."""
+        self.saw_final_event = self.saw_final_event or kind in FINAL_EVENT_TYPES
+        self.provider_failed = self.provider_failed or kind in ("error", "response.failed")
+
+    def on_usage(self, response: ResponseFacts | None) -> None:
+        usage, counted = measure(response) if response else (None, 0)
+        self.usage = usage or self.usage
+        self.output_tokens = self.output_tokens or counted
+
+    def render_own_error_event(self, failure: ApiError, request_id: str) -> bytes:
+        return render_error_event(failure, request_id)

@@ -1,0 +1,121 @@
+"""The operator's routing: the YAML file named by AI_GATEWAY_CONFIG, and AI_GATEWAY_MODEL_ROUTES."""
+
+import re
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+from django.conf import settings
+
+from proxy.providers.catalog import DEMO, PROVIDERS
+from proxy.routing.operator_keys import DEFAULT_UPSTREAMS, default_upstream, origin_of
+
+DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
+SECONDS_PER_UNIT = {"ms": 0.001, "s": 1, "m": 60, "h": 3600}
+DEFAULT_TIMEOUT_S = 300.0
+
+
+class ConfigError(Exception):
+    """The file or variable cannot be used; the message says where and why."""
+
+
+class ModelRoute(msgspec.Struct, frozen=True):
+    name: str
+    provider: str
+    description: str = ""
+    api: Literal["chat", "responses"] = "chat"
+    """By which of OpenAI's formats clients of other formats reach the model."""
+    base_url: str = ""
+    """An address of the model's own, instead of that of the operator's account for the provider."""
+    send_operator_key: bool = False
+    """Whether `base_url` receives the operator's key although its host belongs to somebody else."""
+
+
+class OperatorConfig(msgspec.Struct, frozen=True):
+    """`timeout` is how long a provider may stay silent, as `90s` or `5m`."""
+
+    version: str | float | int = "1.0"
+    models: tuple[ModelRoute, ...] = ()
+    default_provider: str = ""
+    timeout: str | float | int = DEFAULT_TIMEOUT_S
+    model_urls: dict[str, str] = {}
+    models_by_name: dict[str, ModelRoute] = {}
+
+    @property
+    def timeout_s(self) -> float:
+        return parse_duration(self.timeout)
+
+
+@lru_cache(maxsize=1)
+def load() -> OperatorConfig:
+    """The configuration of this process, read once; raises BadConfiguration."""
+    env = settings.ENV
+    config = read_file(env.ai_gateway_config) if env.ai_gateway_config else OperatorConfig()
+    for name in [*(model.provider for model in config.models), config.default_provider]:
+        if name and name not in PROVIDERS:
+            raise ConfigError(f"{env.ai_gateway_config}: unknown provider {name!r}; known: {', '.join(PROVIDERS)}")
+    parse_duration(config.timeout)
+    check_default_upstreams()
+    for model in config.models:
+        check_route(model, str(env.ai_gateway_config))
+    routes = parse_model_urls(env.ai_gateway_model_routes)
+    if unknown := set(env.ai_gateway_send_operator_key) - routes.keys():
+        names = ", ".join(sorted(unknown))
+        raise ConfigError(f"AI_GATEWAY_SEND_OPERATOR_KEY: AI_GATEWAY_MODEL_ROUTES has no model {names}")
+    by_name = {model.name: model for model in config.models}
+    return msgspec.structs.replace(config, model_urls=routes, models_by_name=by_name)
+
+
+def check_default_upstreams() -> None:
+    for provider in DEFAULT_UPSTREAMS:
+        if base_url := default_upstream(provider):
+            check_base_url(base_url, f"the environment: {provider}: the base URL")
+
+
+def check_route(model: ModelRoute, file: str) -> None:
+    """Raise BadConfiguration for a route whose address or key setting cannot work."""
+    if model.base_url and model.provider == DEMO:
+        raise ConfigError(f"{file}: {model.name!r}: the demo has no base_url")
+    if model.base_url:
+        check_base_url(model.base_url, f"{file}: {model.name!r}: base_url")
+    if model.send_operator_key and not model.base_url:
+        raise ConfigError(f"{file}: {model.name!r}: send_operator_key needs a base_url")
+
+
+def check_base_url(base_url: str, where: str) -> None:
+    """The message leaves the address out: it may contain a password."""
+    try:
+        origin_of(base_url)
+    except ValueError:
+        raise ConfigError(f"{where} is not a valid http or https address") from None
+
+
+def read_file(path: Path) -> OperatorConfig:
+    try:
+        return msgspec.yaml.decode(path.read_bytes(), type=OperatorConfig)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except msgspec.DecodeError as error:
+        raise ConfigError(f"{path}: {error}") from None
+
+
+def parse_model_urls(text: str) -> dict[str, str]:
+    """`model:http://host/v1,model2:https://...`, split at the last `:http`, since names may hold colons."""
+    routes = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        name, colon, address = entry.rpartition(":http")
+        if not name or not colon:
+            raise ConfigError(f"AI_GATEWAY_MODEL_ROUTES: {entry!r} is not model:http(s)://address")
+        routes[name] = f"http{address}".rstrip("/")
+        check_base_url(routes[name], f"AI_GATEWAY_MODEL_ROUTES: the address of {name!r}")
+    return routes
+
+
+def parse_duration(value: str | float | int) -> float:
+    if not isinstance(value, str):
+        return float(value)
+    parts = DURATION_PART.findall(value)
+    if "".join(number + unit for number, unit in parts) != value or not parts:
+        raise ConfigError(f"timeout: {value!r} is not a duration such as 90s or 5m")
+    return sum(float(number) * SECONDS_PER_UNIT[unit] for number, unit in parts)

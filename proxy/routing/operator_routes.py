@@ -1,0 +1,94 @@
+"""The operator's routes: models at their own addresses, each with the key that its address receives."""
+
+from dataclasses import dataclass
+
+import structlog
+from django.conf import settings
+
+from proxy.providers.catalog import COMPATIBLE, OPENAI, PROVIDERS
+from proxy.routing import config_file
+from proxy.routing.config_file import OperatorConfig
+from proxy.routing.operator_keys import (
+    DEFAULT_UPSTREAMS,
+    OperatorKey,
+    configured_key,
+    default_upstream,
+    is_providers_own,
+    key_for,
+    origin_of,
+)
+
+FILE, VARIABLE = "AI_GATEWAY_CONFIG", "AI_GATEWAY_MODEL_ROUTES"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One model at an address, and the key that the address receives."""
+
+    model: str
+    provider: str
+    base_url: str
+    key: OperatorKey
+    source: str
+
+
+def yaml_routes(config: OperatorConfig) -> list[Route]:
+    return [
+        Route(
+            model.name,
+            model.provider,
+            model.base_url,
+            key_for(model.provider, model.base_url, requested=model.send_operator_key),
+            FILE,
+        )
+        for model in config.models
+        if model.base_url
+    ]
+
+
+def environment_routes(config: OperatorConfig) -> list[Route]:
+    """Return the entries of AI_GATEWAY_MODEL_ROUTES: each is one model at an OpenAI-compatible address."""
+    requested = settings.ENV.ai_gateway_send_operator_key
+    return [
+        Route(
+            model,
+            OPENAI if is_providers_own(OPENAI, base_url) else COMPATIBLE,
+            base_url,
+            key_for(OPENAI, base_url, requested=model in requested),
+            VARIABLE,
+        )
+        for model, base_url in config.model_urls.items()
+    ]
+
+
+def log_routes() -> None:
+    """Log where each of the operator's models leads and which key is sent there, never the key itself."""
+    config = config_file.load()
+    for provider in DEFAULT_UPSTREAMS:
+        if default_upstream(provider) or configured_key(provider)[1]:
+            log.info("operator_account", provider=provider, **default_destination(provider))
+    for model in config.models:
+        if not model.base_url:
+            found = default_destination(model.provider) if model.provider in DEFAULT_UPSTREAMS else {}
+            log.info("operator_route", model=model.name, provider=model.provider, source=FILE, **found)
+    for route in (*yaml_routes(config), *environment_routes(config)):
+        log.info(
+            "operator_route",
+            model=route.model,
+            provider=route.provider,
+            source=route.source,
+            host=origin_of(route.base_url),
+            key=route.key.variable or None,
+            reason=route.key.reason.value,
+        )
+
+
+def default_destination(provider: str) -> dict[str, str | None]:
+    """Return the host of the operator's account at a provider, and the name of the key that is sent there."""
+    variable, secret = configured_key(provider)
+    return {
+        "host": origin_of(default_upstream(provider) or PROVIDERS[provider].base_url),
+        "key": variable if secret else None,
+    }

@@ -1,0 +1,233 @@
+"""A round of messages: what one of them meets keeps no other back, and none is sent twice."""
+
+import datetime as dt
+import socket
+import time
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from aiohttp import web
+from django.core import mail
+from django.utils import timezone
+
+from billing.alerts import deliver, messages, webhook
+from billing.alerts.webhook import UNEXPECTED_ERROR
+from billing.models import Alert, Budget, Delivery, DeliveryStatus, Webhook
+from billing.models.alerts import CLAIM_TIMEOUT_S, MAX_REASON_LENGTH
+from billing.tasks import deliver_alerts, detect_alerts
+from projects.models import Role, User
+from tests.billing.alerts.test_alerts import budget, make_deliveries_due, pytestmark, receiver, spend, with_webhook
+from tests.support.factories import USD, webhook_at
+from tests.support.upstream_server import LocalUpstream
+
+__all__ = ["budget", "pytestmark", "receiver"]
+
+
+@pytest.fixture
+def two_webhooks(budget: Budget, receiver: LocalUpstream) -> Webhook:
+    """Alerts go to Alice, to a good address and to a first one, which is returned."""
+    first, _ = webhook_at(budget.project, f"{receiver.url}/first", "first")
+    budget.alert_webhooks.set([first, webhook_at(budget.project, f"{receiver.url}/good", "good")[0]])
+    spend(budget, 8 * USD)
+    detect_alerts()
+    return first
+
+
+def states() -> dict[str, str]:
+    """What became of each message, by its recipient."""
+    found = Delivery.objects.select_related("webhook", "member__user")
+    return {delivery.recipient: delivery.failure_reason or delivery.status for delivery in found}
+
+
+ALL_BUT_FIRST = {"alice@example.org": DeliveryStatus.DELIVERED, "good": DeliveryStatus.DELIVERED}
+
+
+@pytest.mark.parametrize("host", ["a..b", ".example.com", "a" * 64 + ".example", "example.com..", "b." * 200 + "example"])
+def test_unresolvable_name_fails_only_its_delivery(two_webhooks: Webhook, receiver: LocalUpstream, host: str) -> None:
+    Webhook.objects.filter(pk=two_webhooks.pk).update(url=f"https://{host}/hook")
+    deliver_alerts()
+    assert states() == {**ALL_BUT_FIRST, "first": f"no connection: {host} cannot be resolved"[:MAX_REASON_LENGTH]}
+    assert [call.path for call in receiver.requests] == ["/v1/good"]
+
+
+@pytest.mark.parametrize("url", ["https://☃.example/hook", "http://[::1/hook", "http://example.com:99999/hook", "nothing"])
+def test_invalid_address_fails_only_its_delivery(two_webhooks: Webhook, receiver: LocalUpstream, url: str) -> None:
+    Webhook.objects.filter(pk=two_webhooks.pk).update(url=url)
+    deliver_alerts()
+    assert states().items() > ALL_BUT_FIRST.items()
+    assert Delivery.objects.get(webhook=two_webhooks).status == DeliveryStatus.PENDING
+
+
+def failing_for(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
+    """The same, but for one webhook or member it meets what nobody has foreseen."""
+
+    def run(delivery: Delivery) -> Any:
+        if delivery.recipient.startswith(name):
+            raise RuntimeError("unforeseen")
+        return work(delivery)
+
+    return run
+
+
+def test_any_send_error_is_a_failed_attempt(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+    resolve = webhook.resolve
+
+    async def fail(host: str) -> list[str]:
+        if host == "broken.example":
+            raise RuntimeError("unforeseen")
+        return await resolve(host)
+
+    Webhook.objects.filter(pk=two_webhooks.pk).update(url="https://broken.example")
+    monkeypatch.setattr(webhook, "resolve", fail)
+    deliver_alerts()
+    assert states() == {**ALL_BUT_FIRST, "first": UNEXPECTED_ERROR}
+
+
+def test_error_in_building_a_webhook_does_not_block_others(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(messages, "webhook_payload", failing_for("first", messages.webhook_payload))
+    deliver_alerts()
+    assert states() == {**ALL_BUT_FIRST, "first": UNEXPECTED_ERROR}
+
+
+def test_email_error_does_not_block_others(two_webhooks: Webhook, bob: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    alert = Alert.objects.get(threshold=80)
+    Delivery.objects.create(project=two_webhooks.project, alert=alert, member=two_webhooks.project.memberships.get(user=bob))
+    monkeypatch.setattr(deliver, "send_email", failing_for("alice", deliver.send_email))
+    deliver_alerts()
+    everyone = {
+        "alice@example.org": UNEXPECTED_ERROR,
+        "bob@example.org": DeliveryStatus.DELIVERED,
+        "first": DeliveryStatus.DELIVERED,
+        "good": DeliveryStatus.DELIVERED,
+    }
+    assert states() == everyone
+
+
+def test_webhook_deleted_during_delivery_does_not_block_others(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+    sign = webhook.sign
+
+    def sign_and_delete(*message: Any) -> webhook.SignedWebhook:
+        Webhook.objects.filter(pk=two_webhooks.pk).delete()
+        return sign(*message)
+
+    monkeypatch.setattr(webhook, "sign", sign_and_delete)
+    deliver_alerts()
+    assert states() == ALL_BUT_FIRST
+
+
+def test_a_name_server_that_hangs_delays_no_round(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread that asks goes on; nobody waits for it."""
+    ask = socket.getaddrinfo
+
+    def hang(host: str, *rest: Any, **named: Any) -> Any:
+        if host == "slow.example":
+            time.sleep(6)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return ask(host, *rest, **named)
+
+    Webhook.objects.filter(pk=two_webhooks.pk).update(url="https://slow.example")
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    monkeypatch.setattr(webhook, "RESPONSE_TIMEOUT_S", 1)
+    begun = time.monotonic()
+    deliver_alerts()
+    assert time.monotonic() - begun < 4
+    assert states() == {**ALL_BUT_FIRST, "first": "it did not answer within 1 seconds"}
+
+
+class SlowServer:
+    """A mail server that takes a while for each message, on a clock that it moves itself."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, takes_s: float) -> None:
+        self.takes_s, self.passed_s, self.sent = takes_s, 0.0, list[str]()
+        self.meanwhile: Callable[[], object] = lambda: None
+        wall = timezone.now()
+        monkeypatch.setattr(timezone, "now", lambda: wall + dt.timedelta(seconds=self.passed_s))
+        monkeypatch.setattr(deliver, "time", SimpleNamespace(monotonic=lambda: self.passed_s))
+        monkeypatch.setattr(deliver, "send_email", self.take)
+
+    def take(self, delivery: Delivery) -> str:
+        self.sent.append(delivery.recipient)
+        self.passed_s += self.takes_s
+        meanwhile, self.meanwhile = self.meanwhile, lambda: None
+        meanwhile()
+        return ""
+
+
+@pytest.fixture
+def twelve_emails(budget: Budget) -> list[str]:
+    users = [User.objects.create_user(f"m{number}@example.org", "x" * 12) for number in range(12)]
+    budget.alert_members.set([budget.project.memberships.create(user=user, role=Role.MEMBER) for user in users])
+    spend(budget, 10 * USD)
+    detect_alerts()
+    return sorted(user.email for user in users)
+
+
+def test_a_slow_mail_server_makes_no_mail_go_out_twice(twelve_emails: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process begins its round while this one is under way, longer than a first claim used to last."""
+    monkeypatch.setattr(deliver, "EMAIL_BATCH_TIMEOUT_S", 1000)
+    server = SlowServer(monkeypatch, takes_s=40)
+    server.meanwhile = deliver.deliver_due
+    assert deliver.deliver_due() == 1
+    assert sorted(server.sent) == twelve_emails
+
+
+def test_slow_mail_server_delays_a_batch_for_seconds_only(twelve_emails: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    server = SlowServer(monkeypatch, takes_s=9)
+    assert deliver.deliver_due() == 2
+    assert server.passed_s == 18
+    while deliver.deliver_due():
+        pass
+    assert sorted(server.sent) == twelve_emails
+
+
+def test_slow_mail_server_does_not_delay_webhooks(
+    twelve_emails: list[str], budget: Budget, receiver: LocalUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deliver, "BATCH_SIZE", 3)
+    webhook_at(budget.project, receiver.url)[0].deliveries.create(project=budget.project)
+    SlowServer(monkeypatch, takes_s=9)
+    deliver_alerts()
+    assert len(receiver.requests) == 1
+
+
+def test_a_claim_lasts_longer_than_an_attempt(budget: Budget, receiver: LocalUpstream) -> None:
+    with_webhook(budget, receiver.url)
+    delivery = Delivery.objects.get()
+    assert delivery.claim()
+    assert (delivery.next_attempt_at - timezone.now()).total_seconds() > CLAIM_TIMEOUT_S - 10
+
+
+def test_attempt_of_a_killed_process_is_retried(budget: Budget) -> None:
+    spend(budget, 8 * USD)
+    detect_alerts()
+    assert Delivery.objects.get().claim()
+    make_deliveries_due()
+    deliver_alerts()
+    assert (len(mail.outbox), Delivery.objects.get().attempts) == (1, 2)
+
+
+def test_stalled_process_does_not_overwrite_a_later_delivery(budget: Budget) -> None:
+    spend(budget, 8 * USD)
+    detect_alerts()
+    late = Delivery.objects.get()
+    assert late.claim()
+    make_deliveries_due()
+    deliver_alerts()
+    late.finish_attempt("the mail server did not take it")
+    assert states() == {"alice@example.org": DeliveryStatus.DELIVERED}
+
+
+def test_a_failure_is_tried_again_at_its_usual_time(budget: Budget, receiver: LocalUpstream) -> None:
+    async def fail(_request: web.Request, _body: object) -> web.StreamResponse:
+        return web.Response(status=500)
+
+    receiver.handler = fail
+    with_webhook(budget, receiver.url)
+    waits = []
+    for _ in range(3):
+        deliver_alerts()
+        waits.append((Delivery.objects.get().next_attempt_at - timezone.now()).total_seconds())
+        make_deliveries_due()
+    assert all(usual * 0.7 < wait < usual * 1.3 for wait, usual in zip(waits, (30, 120, 480), strict=True))

@@ -1,0 +1,154 @@
+"""What happened while nobody looked for alerts alerts late, and not never; and what did not happen, never."""
+
+import datetime as dt
+
+import pytest
+from django.core.cache import cache
+from django.utils import timezone
+
+from billing.alerts import detect
+from billing.ledger import LedgerUnavailable
+from billing.models import REFUSAL_THRESHOLD, Alert, Budget, Mode, Outcome, Period, UsageRecord
+from billing.tasks import detect_alerts
+from keys.models import ApiKey
+from projects.ids import uuid7_floor
+from projects.models import Project, User
+from tests.billing.alerts.test_alerts import budget, pytestmark, refuse, spend, thresholds
+from tests.support.factories import USD
+
+__all__ = ["budget", "pytestmark"]
+
+HOUR = dt.timedelta(hours=1)
+DAY = dt.timedelta(days=1)
+
+
+class Clock:
+    """Stands until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = timezone.now().replace(hour=12, minute=0)
+
+    def __call__(self) -> dt.datetime:
+        return self.now
+
+
+@pytest.fixture
+def clock(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Noon, with a budget that has long been there, in a project at UTC."""
+    clock = Clock()
+    monkeypatch.setattr(timezone, "now", clock)
+    Budget.objects.update(changed_at=clock.now - 30 * DAY)
+    return clock
+
+
+def refuse_at(budget: Budget, moment: dt.datetime) -> None:
+    refuse(budget, moment.date())
+    UsageRecord.objects.filter(blocking_budget_id=budget.pk).update(id=uuid7_floor(moment))
+
+
+def spend_at(budget: Budget, moment: dt.datetime, nano: int = 6 * USD) -> None:
+    spend(budget, nano, moment.date())
+
+
+def windows(budget: Budget) -> list[tuple[str, int]]:
+    return sorted(Alert.objects.filter(budget=budget).values_list("window", "threshold"))
+
+
+def test_missed_events_alert_late(budget: Budget, clock: Clock) -> None:
+    detect_alerts()
+    refuse_at(budget, clock.now + HOUR)
+    spend_at(budget, clock.now)
+    day = clock.now.date().isoformat()
+    clock.now += DAY + 6 * HOUR
+    assert detect_alerts() == 2
+    assert windows(budget) == [(day, REFUSAL_THRESHOLD), (day, 50)]
+    assert detect_alerts() == 0
+
+
+def test_first_run_looks_back_over_retained_windows(budget: Budget, clock: Clock) -> None:
+    """Nobody knows when the last one was: the cache was emptied."""
+    refuse_at(budget, clock.now - 47 * HOUR)
+    spend_at(budget, clock.now - 47 * HOUR)
+    assert detect_alerts() == 2
+
+
+def test_what_is_older_than_that_never_alerts(budget: Budget, clock: Clock) -> None:
+    detect_alerts()
+    refuse_at(budget, clock.now)
+    spend_at(budget, clock.now)
+    clock.now += 3 * DAY
+    assert detect_alerts() == 0
+
+
+def test_regular_run_looks_back_one_hour(budget: Budget, clock: Clock) -> None:
+    detect_alerts()
+    refuse_at(budget, clock.now - 2 * HOUR)
+    spend_at(budget, clock.now - DAY)
+    assert detect_alerts() == 0
+
+
+def test_a_threshold_that_was_set_since_says_nothing_about_an_earlier_day(budget: Budget, clock: Clock) -> None:
+    spend_at(budget, clock.now - DAY)
+    Budget.objects.update(changed_at=clock.now - HOUR)
+    assert detect_alerts() == 0
+
+
+def test_clock_set_back_does_not_skip_events(budget: Budget, clock: Clock) -> None:
+    clock.now += 10 * DAY
+    detect_alerts()
+    clock.now -= 10 * DAY
+    refuse_at(budget, clock.now)
+    assert detect_alerts() == 1
+
+
+def test_failed_project_resumes_from_its_last_run(budget: Budget, clock: Clock, charlie: User, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Project.objects.create_with_owner("Other", owner=charlie)
+    key = ApiKey.objects.issue(other, "theirs")[0]
+    theirs = Budget.objects.create(project=other, key=key, period=Period.DAY, limit_nano=10 * USD)
+    detect_alerts()
+    for each in (budget, theirs):
+        refuse_at(each, clock.now + dt.timedelta(seconds=each.pk))
+    clock.now += 5 * HOUR
+    check = detect.detect_thresholds
+
+    def fail(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
+        if project == other:
+            raise RuntimeError("unforeseen")
+        return check(project, budgets, since)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(detect, "detect_thresholds", fail)
+        assert [detect_alerts(), detect_alerts()] == [1, 0]
+    assert detect_alerts() == 1
+    assert thresholds(theirs) == [REFUSAL_THRESHOLD]
+
+
+def test_interrupted_run_is_not_recorded(budget: Budget, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    detect_alerts()
+    before = cache.get(detect.LAST_RUN_KEY)
+
+    def fail(*_: object) -> int:
+        raise LedgerUnavailable("away")
+
+    clock.now += 5 * HOUR
+    monkeypatch.setattr(detect, "detect_thresholds", fail)
+    with pytest.raises(LedgerUnavailable):
+        detect_alerts()
+    assert cache.get(detect.LAST_RUN_KEY) == before
+
+
+@pytest.mark.parametrize("mode", [Mode.SHADOW, Mode.SOFT])
+def test_a_budget_that_refuses_nothing_does_not_alert_a_refusal(budget: Budget, mode: Mode) -> None:
+    """A hard budget cut a stream that a shadow budget would have refused when it came: the record names that one."""
+    refuse(budget)
+    assert UsageRecord.objects.filter(outcome=Outcome.BUDGET_EXCEEDED, blocking_budget_id=budget.pk).exists()
+    Budget.objects.update(mode=mode)
+    assert detect_alerts() == 0
+    Budget.objects.update(mode=Mode.HARD)
+    assert detect_alerts() == 1
+
+
+def test_a_budget_without_thresholds_alerts_no_refusal_either(budget: Budget) -> None:
+    Budget.objects.update(thresholds=[])
+    refuse(budget)
+    assert detect_alerts() == 0

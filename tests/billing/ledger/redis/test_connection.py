@@ -1,0 +1,30 @@
+"""The ledger's connection to Redis, as it is lost and found."""
+
+import asyncio
+
+import pytest
+
+from billing.ledger.redis.client.connection import CommandNotSent, RedisConnection, RedisUnavailable
+
+TIMEOUT_S = 20.0
+
+
+async def test_command_after_disconnect_fails_as_not_sent() -> None:
+    """Whoever asks in the very moment of the loss, too: what was not sent has no effect, and may be sent anew."""
+    ended = asyncio.Event()
+
+    async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        writer.close()
+        await ended.wait()
+
+    async with await asyncio.start_server(swallow, "127.0.0.1") as server:
+        connection = RedisConnection(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s=TIMEOUT_S)
+        await connection.open(TIMEOUT_S)
+        async with asyncio.timeout(TIMEOUT_S / 2):
+            with pytest.raises(RedisUnavailable, match="connection lost"):
+                await connection.call(("PING",))
+            with pytest.raises(CommandNotSent):
+                await connection.call(("PING",))
+        await connection.close()
+        ended.set()

@@ -1,0 +1,363 @@
+"""The ledger on Redis while its servers are killed, emptied, stopped and cut off: no overspend, nothing lost, nothing twice."""
+
+import asyncio
+import random
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+
+import psycopg
+import pytest
+import redis
+from asgiref.sync import sync_to_async
+from django.db import connection as django_connection
+
+from billing.ledger import AdmissionDenied, LedgerUnavailable, RateLimitExceeded
+from billing.ledger.interface import BudgetLimit, RateLimit, WindowBalance
+from billing.ledger.rate_limiter import BUCKET_S
+from billing.ledger.redis import RedisLedger, reader
+from billing.ledger.redis.background import run_every
+from billing.ledger.redis.client.scripts import key_prefix
+from billing.ledger.sql.connection import PostgresConnection
+from billing.models import StaleDay, UsageRecord
+from keys.models import ApiKey
+from tests.billing.ledger.redis.test_ledger import (  # fmt: skip
+    LONG_TIMEOUT,
+    PRICE,
+    PROCESSES,
+    WINDOW,
+    assert_ledger_consistent,
+    budget,
+    drain_all,
+    gateways,
+    pytestmark,
+    recorded_cost,
+    reserve,
+    reserve_request,
+    server,
+    settle,
+    window_total,
+)
+from tests.support.databases import Server
+from tests.support.ledger_harness import eventually
+
+__all__ = ["gateways", "pytestmark", "server"]
+
+
+@dataclass
+class Load:
+    """Requests that hold PRICE each and cost a part of it or all, through all gateways, for as long as it runs."""
+
+    gateways: list[RedisLedger]
+    key: ApiKey
+    budget_limit: tuple[BudgetLimit, ...] = ()
+    part: int = 1
+    admitted: int = 0
+    spent: int = 0
+    refused: int = 0
+    unavailable: int = 0
+    ended: bool = False
+    slowest_s: float = 0.0
+    ids: set[object] = field(default_factory=set)
+    reasons: set[str] = field(default_factory=set)
+    exhausted: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def worker(self, ledger: RedisLedger) -> None:
+        loop = asyncio.get_running_loop()
+        while not self.ended:
+            begun = loop.time()
+            answer = await reserve(ledger, reserve_request(self.key, *self.budget_limit))
+            self.slowest_s = max(self.slowest_s, loop.time() - begun)
+            match answer:
+                case AdmissionDenied():
+                    self.refused += 1
+                    self.exhausted.set()
+                    await asyncio.sleep(0.02)
+                case LedgerUnavailable():
+                    self.unavailable += 1
+                    self.reasons.add(str(answer))
+                    await asyncio.sleep(0.02)
+                case wanted, held:
+                    self.admitted += 1
+                    self.ids.add(wanted.id)
+                    await asyncio.sleep(random.random() * 0.03)
+                    await settle(ledger, wanted, held, cost=PRICE // self.part)
+                    self.spent += PRICE // self.part
+
+    @asynccontextmanager
+    async def running(self, workers: int = 8) -> AsyncIterator[None]:
+        tasks = [asyncio.create_task(self.worker(ledger)) for ledger in self.gateways for _ in range(workers)]
+        try:
+            yield
+        finally:
+            self.ended = True
+            await asyncio.gather(*tasks)
+
+    async def assert_no_loss(self) -> None:
+        await drain_all(self.gateways)
+        assert await recorded_cost() == self.spent
+        assert {id async for id in UsageRecord.objects.values_list("id", flat=True)} == self.ids
+
+
+def run_in_thread(call: partial[None]) -> asyncio.Future[None]:
+    return asyncio.get_running_loop().run_in_executor(None, call)
+
+
+async def test_redis_is_killed_under_load_and_finds_its_data_again(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    terms = await sync_to_async(budget)(key, 600)
+    load = Load(gateways, key, (terms,), part=2)
+    async with load.running():
+        for _ in range(5):
+            await asyncio.sleep(0.3)
+            await run_in_thread(partial(server.kill))
+            await asyncio.sleep(0.1)
+            await run_in_thread(partial(server.start))
+        await asyncio.sleep(1)
+    await load.assert_no_loss()
+    await assert_ledger_consistent(gateways, key, terms)
+    assert load.unavailable
+    assert load.spent <= terms.limit_nano
+
+
+async def test_redis_is_emptied_under_load_and_is_rebuilt_from_sql(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    terms = await sync_to_async(budget)(key, 1200)
+    load = Load(gateways, key, (terms,))
+    async with load.running():
+        with redis.Redis.from_url(server.url) as client:
+            for _ in range(2):
+                await asyncio.sleep(0.2)
+                client.flushall()
+                await asyncio.sleep(4)
+        async with asyncio.timeout(30):
+            await load.exhausted.wait()
+    await load.assert_no_loss()
+    await assert_ledger_consistent(gateways, key, terms)
+    assert load.unavailable
+    assert load.admitted == 1200
+    assert load.spent == terms.limit_nano
+
+
+async def test_a_request_that_redis_forgot_is_still_charged(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    terms = await sync_to_async(budget)(key, 9)
+    settled, flying = reserve_request(key, terms), reserve_request(key, terms)
+    held = [await gateways[0].reserve(wanted) for wanted in (settled, flying)]
+    await settle(gateways[0], settled, held[0], cost=30)
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+    await settle(gateways[0], flying, held[1], cost=4)
+    with pytest.raises(LedgerUnavailable):
+        await gateways[1].reserve(reserve_request(key, terms))
+    await asyncio.sleep(4)
+    await gateways[1].reserve(reserve_request(key, terms))
+    await assert_ledger_consistent(gateways, key, terms, reserved=PRICE)
+    assert await recorded_cost() == 34
+
+
+async def test_new_process_waits_until_others_restore_reservations(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    terms = await sync_to_async(budget)(key, 2)
+    wanted = reserve_request(key, terms)
+    held = await gateways[0].reserve(wanted)
+    with redis.Redis.from_url(server.url) as client:
+        client.flushall()
+    newcomer = RedisLedger(server.url, LONG_TIMEOUT)
+    await newcomer.start()
+    await newcomer.reserve(reserve_request(key, terms))
+    with pytest.raises(AdmissionDenied):
+        await newcomer.reserve(reserve_request(key, terms))
+    assert await window_total(key, terms) == WindowBalance(0, 2 * PRICE)
+    await settle(gateways[0], wanted, held, cost=5)
+    assert await window_total(key, terms) == WindowBalance(5, PRICE)
+    await newcomer.stop()
+
+
+async def test_redis_is_stopped_for_a_while(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    terms = await sync_to_async(budget)(key, 1000)
+    load = Load(gateways, key, (terms,))
+    free = Load(gateways, key)
+    async with load.running(), free.running(workers=2):
+        await asyncio.sleep(0.3)
+        server.pause()
+        before = free.admitted
+        await asyncio.sleep(4)
+        assert free.admitted > before + 100
+        server.resume()
+        await asyncio.sleep(2)
+    load.spent += free.spent
+    load.ids |= free.ids
+    assert free.refused == free.unavailable == 0
+    assert load.unavailable
+    assert max(load.slowest_s, free.slowest_s) < 3 * LONG_TIMEOUT.timeout_s
+    await load.assert_no_loss()
+    await assert_ledger_consistent(gateways, key, terms)
+
+
+async def test_without_redis_each_process_keeps_to_the_limits_itself(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    limits = (RateLimit(f"k{key.pk}", requests=5),)
+    await run_in_thread(partial(server.kill))
+    try:
+        answers = await asyncio.gather(*(reserve(gateways[0], reserve_request(key, limits=limits)) for _ in range(9)))
+    finally:
+        await run_in_thread(partial(server.start))
+    held = [answer for answer in answers if isinstance(answer, tuple)]
+    assert len(held) == 5
+    for wanted, reservation in held:
+        await settle(gateways[0], wanted, reservation, cost=1)
+    await drain_all(gateways)
+    assert await recorded_cost() == 5
+
+
+async def test_late_reservation_is_released(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    terms = await sync_to_async(budget)(key, 3)
+    await gateways[0].reserve(reserve_request(key, terms))
+    server.pause()
+    wanted = reserve_request(key, terms)
+    with pytest.raises(LedgerUnavailable):
+        await gateways[0].reserve(wanted)
+    wanted.estimate.cost_nano = 0
+    await gateways[0].record(wanted.estimate)
+    server.resume()
+    await asyncio.sleep(0.2)
+    await drain_all(gateways)
+    assert await window_total(key, terms) == WindowBalance(0, PRICE)
+    assert await UsageRecord.objects.filter(pk=wanted.id).acount() == 1
+
+
+class SimulatedCrash(Exception):
+    pass
+
+
+@pytest.mark.parametrize("point", ["drain.before_insert", "drain.before_commit", "drain.after_commit", "drain.after_trim"])
+async def test_crashed_drainer_neither_loses_nor_duplicates_records(
+    gateways: list[RedisLedger], key: ApiKey, point: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def die(name: str) -> None:
+        if name == point:
+            raise SimulatedCrash
+
+    for ledger in gateways:
+        for task in ledger.background_tasks.tasks:
+            task.cancel()
+    load = Load(gateways, key)
+    async with load.running():
+        await asyncio.sleep(0.2)
+    with monkeypatch.context() as patch:
+        patch.setattr("billing.ledger.redis.record_store.failpoint", die)
+        patch.setattr("billing.ledger.redis.outbox.drainer.failpoint", die)
+        with pytest.raises(SimulatedCrash):
+            await gateways[0].drainer.drain()
+    terms = await sync_to_async(budget)(key, 10**6)
+    held = await gateways[1].reserve(last := reserve_request(key, terms))
+    assert await window_total(key, terms) == WindowBalance(load.spent, PRICE)
+    await gateways[1].release(held, last.estimate)
+    load.ids.add(last.id)
+    await load.assert_no_loss()
+    await assert_ledger_consistent(gateways[1:], key, terms)
+    assert await StaleDay.objects.filter(project=key.project_id, day=WINDOW).aexists()
+
+
+class Outage:
+    """A way to PostgreSQL that can be cut."""
+
+    def __init__(self) -> None:
+        self.is_active = False
+
+    def connect(self) -> PostgresConnection:
+        return InterruptibleConnection(self)
+
+
+class InterruptibleConnection(PostgresConnection):
+    def __init__(self, outage: Outage) -> None:
+        given = django_connection.settings_dict
+        super().__init__(dbname=given["NAME"], user=given["USER"], host=given["HOST"], port=given["PORT"])
+        self.outage = outage
+
+    async def begin(self) -> None:
+        if self.outage.is_active:
+            await self.close()
+            raise psycopg.OperationalError("cut off")
+        await super().begin()
+
+
+async def test_postgresql_is_away_while_requests_go_on(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    outage = Outage()
+    for ledger in gateways:
+        await ledger.stop()
+    ledgers = [RedisLedger(server.url, LONG_TIMEOUT, connect=outage.connect) for _ in range(PROCESSES)]
+    for ledger in ledgers:
+        await ledger.start()
+    try:
+        terms = await sync_to_async(budget)(key, 10**6)
+        load = Load(ledgers, key, (terms,))
+        async with load.running():
+            await asyncio.sleep(0.5)
+            outage.is_active = True
+            await asyncio.sleep(3)
+            waiting = len(await sync_to_async(lambda: list(reader.undrained_records(key.project_id)))())
+            outage.is_active = False
+        assert load.unavailable == load.refused == 0, load.reasons
+        assert waiting > 100
+        await load.assert_no_loss()
+        await assert_ledger_consistent(ledgers, key, terms)
+    finally:
+        for ledger in ledgers:
+            await ledger.stop()
+
+
+async def test_background_tasks_survive_any_failure() -> None:
+    done = asyncio.Event()
+    failures = iter((KeyError("odd"), LedgerUnavailable("away"), OSError("refused")))
+
+    async def step() -> None:
+        for error in failures:
+            raise error
+        done.set()
+
+    chore = asyncio.create_task(run_every(0.001, step))
+    async with asyncio.timeout(5):
+        await done.wait()
+    chore.cancel()
+
+
+async def test_limits_work_after_redis_clock_was_set_back(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+    """What was counted in times that are yet to come would count for as long as requests come."""
+    limits = (RateLimit(f"k{key.pk}", requests=2, tokens=100),)
+    ahead = int((time.time() + 3600) / BUCKET_S)
+    with redis.Redis.from_url(server.url) as store:
+        for kind in "rt":
+            counted = {"total": 100, "oldest": ahead, "newest": ahead, str(ahead): 100}
+            store.hset(f"{key_prefix(key.project_id)}{kind}:k{key.pk}", mapping=counted)
+    answers = [await reserve(gateways[0], reserve_request(key, limits=limits)) for _ in range(3)]
+    assert [type(answer) for answer in answers] == [tuple, tuple, RateLimitExceeded]
+
+
+@pytest.mark.parametrize("is_open", [False, True])
+async def test_first_request_of_a_project_does_not_wait_for_hung_redis(
+    gateways: list[RedisLedger], key: ApiKey, server: Server, is_open: bool
+) -> None:
+    """Nor does its record. What was begun for it goes on when Redis does."""
+    ledger = RedisLedger(server.url)
+    await ledger.start()
+    assert key.project_id not in ledger.epochs.by_project
+    terms = (await sync_to_async(budget)(key, 10),) if not is_open else ()
+    server.pause()
+    loop = asyncio.get_running_loop()
+    wanted, begun = reserve_request(key, *terms), loop.time()
+    answer = await reserve(ledger, wanted)
+    wanted.estimate.cost_nano = 0
+    if isinstance(answer, tuple):
+        await ledger.release(answer[1], wanted.estimate)
+    else:
+        await ledger.record(wanted.estimate)
+    took_s = loop.time() - begun
+    server.resume()
+    assert isinstance(answer, tuple) == is_open and took_s < 0.3
+
+    async def has_learnt() -> bool:
+        return key.project_id in ledger.epochs.by_project and not ledger.pending.unsent_records()
+
+    await eventually(has_learnt)
+    await drain_all([ledger])
+    assert await UsageRecord.objects.filter(pk=wanted.id).acount() == 1
+    await ledger.stop()

@@ -1,0 +1,92 @@
+"""What a window starts with that no request has asked of yet, told while requests and their records move on."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from asgiref.sync import async_to_sync, sync_to_async
+
+from billing.ledger import Ledger, balances
+from billing.ledger.interface import WindowBalance
+from billing.ledger.redis import RedisLedger, reader
+from billing.models import Budget, UsageRecord
+from keys.models import ApiKey
+from tests.support.environment import ON_SERVERS
+from tests.support.ledger_harness import PRICE, TODAY, LedgerHarness, budget, reserve_request, settle
+
+pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
+
+moments = pytest.mark.parametrize("moment", ["before", "after"])
+
+
+def run_between(moment: str, read: Callable[..., Iterator[Any]], happens: Callable[[], object]) -> Callable[..., list[Any]]:
+    """Reads, and something happens right before or after that."""
+
+    def both(*arguments: Any) -> list[Any]:
+        if moment == "before":
+            happens()
+        found = list(read(*arguments))
+        if moment == "after":
+            happens()
+        return found
+
+    return both
+
+
+async def unopened_window_balance(key: ApiKey) -> WindowBalance:
+    """Of a budget that no request has asked of."""
+    terms = await budget(key, 10)
+    row = await Budget.objects.select_related("project").aget(pk=terms.id)
+    found = await sync_to_async(balances.window_balances)(row.project, [row], TODAY)
+    return found[row.pk]
+
+
+async def charge(ledger: Ledger, key: ApiKey) -> None:
+    wanted = reserve_request(key)
+    await settle(ledger, wanted, await ledger.reserve(wanted), cost=PRICE // 2)
+
+
+@moments
+@pytest.mark.skipif(not ON_SERVERS, reason="needs Redis and PostgreSQL")
+@pytest.mark.parametrize("ledger_harness", ["redis"], indirect=True)
+async def test_record_written_during_the_read_counts_once(
+    ledger_harness: LedgerHarness, key: ApiKey, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    ledger = await ledger_harness.start()
+    assert isinstance(ledger, RedisLedger)
+    await charge(ledger, key)
+    await ledger_harness.wait_until_written()
+    await ledger.background_tasks.stop()
+    await charge(ledger, key)
+    assert len(await sync_to_async(lambda: list(reader.undrained_records(key.project_id)))()) == 1
+    drain = async_to_sync(ledger.drainer.drain)
+    monkeypatch.setattr(reader, "undrained_records", run_between(moment, reader.undrained_records, drain))
+    assert await unopened_window_balance(key) == WindowBalance(2 * (PRICE // 2), 0)
+    assert await UsageRecord.objects.acount() == 2
+
+
+@moments
+async def test_request_finished_during_the_read_counts_once(
+    ledger_harness: LedgerHarness, key: ApiKey, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    ledger = await ledger_harness.start()
+    wanted = reserve_request(key)
+    held = await ledger.reserve(wanted)
+    await ledger.reserve(reserve_request(key))
+
+    async def end() -> None:
+        await settle(ledger, wanted, held, cost=PRICE // 2)
+        await ledger_harness.wait_until_written()
+
+    monkeypatch.setattr(balances, "open_reservations", run_between(moment, balances.open_reservations, async_to_sync(end)))
+    assert await unopened_window_balance(key) == WindowBalance(PRICE // 2, PRICE)
+    assert await UsageRecord.objects.acount() == 1
+
+
+async def test_backlog_and_open_reservations_count_from_the_start(ledger_harness: LedgerHarness, key: ApiKey) -> None:
+    ledger = await ledger_harness.start()
+    if isinstance(ledger, RedisLedger):
+        await ledger.background_tasks.stop()
+    await charge(ledger, key)
+    await ledger.reserve(reserve_request(key))
+    assert await unopened_window_balance(key) == WindowBalance(PRICE // 2, PRICE)

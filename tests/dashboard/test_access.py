@@ -1,0 +1,78 @@
+import pytest
+from django.test import Client
+from django.urls import URLPattern, get_resolver, reverse
+
+from keys.models import ApiKey
+from projects.models import Project, Role, User
+from proxy.models import Credential
+from tests.support.factories import credential, project_pages, signed_in
+
+__all__ = ["credential"]
+
+PAGES = [
+    "project-overview", "key-list", "key-new", "key-revoke", "credential-list", "credential-new", "credential-edit", "credential-delete",
+    "project-settings", "key-edit", "budget-list", "budget-new", "budget-edit", "budget-delete",
+    "alert-list", "webhook-new", "webhook-test", "webhook-delete",
+    "price-list", "price-new", "price-end", "request-detail",
+]  # fmt: skip
+
+
+def test_every_page_of_a_project_is_in_these_tests() -> None:
+    included = [pattern for resolver in get_resolver().url_patterns for pattern in getattr(resolver, "url_patterns", [])]
+    names = {page.name for page in included if isinstance(page, URLPattern) and "<slug:slug>" in str(page.pattern)}
+    assert names == set(PAGES)
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("role", Role)
+def test_a_page_opens_from_its_role_on_and_is_forbidden_below(
+    page: str, role: Role, project: Project, key: ApiKey, credential: Credential
+) -> None:
+    address, lowest = project_pages(project, key, credential)[page]
+    person = User.objects.create_user("dana@example.org")
+    project.memberships.create(user=person, role=role)
+    assert signed_in(person).get(address).status_code == (200 if role >= lowest else 403)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_project_is_a_404_for_outsiders(page: str, project: Project, key: ApiKey, credential: Credential, charlie: User) -> None:
+    address, _ = project_pages(project, key, credential)[page]
+    client = signed_in(charlie)
+    assert client.get(address).status_code == 404
+    assert client.post(address).status_code == 404
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_anonymous_users_are_redirected_to_sign_in(page: str, project: Project, key: ApiKey, credential: Credential) -> None:
+    address, _ = project_pages(project, key, credential)[page]
+    response = Client().get(address)
+    assert response.status_code == 302
+    assert response["Location"] == f"/accounts/login/?next={address}"
+
+
+def test_things_of_another_project_are_not_reached_through_ones_own(
+    project: Project, key: ApiKey, credential: Credential, charlie: User
+) -> None:
+    own = Project.objects.create_with_owner("Charlie's", owner=charlie)
+    client = signed_in(charlie)
+    assert client.post(reverse("key-revoke", args=[own.slug, key.public_id])).status_code == 404
+    assert client.post(reverse("credential-edit", args=[own.slug, credential.pk]), {"slug": "mine"}).status_code == 404
+    assert client.post(reverse("credential-delete", args=[own.slug, credential.pk])).status_code == 404
+    key.refresh_from_db()
+    assert key.is_active
+    assert Credential.objects.filter(pk=credential.pk).exists()
+
+
+def test_a_viewer_sees_no_way_to_make_or_revoke_keys(project: Project, key: ApiKey, charlie: User) -> None:
+    project.memberships.create(user=charlie, role=Role.VIEWER)
+    page = signed_in(charlie).get(reverse("key-list", args=[project.slug])).content.decode()
+    assert key.label in page
+    assert "Revoke" not in page
+    assert "New key" not in page
+
+
+def test_a_viewer_who_posts_a_revocation_changes_nothing(project: Project, key: ApiKey, charlie: User) -> None:
+    project.memberships.create(user=charlie, role=Role.VIEWER)
+    assert signed_in(charlie).post(reverse("key-revoke", args=[project.slug, key.public_id])).status_code == 403
+    key.refresh_from_db()
+    assert key.is_active

@@ -1,0 +1,139 @@
+from typing import Any
+
+import pytest
+from django.http import HttpResponse
+from django.urls import reverse
+
+from projects.models import Project, User
+from proxy.models import Credential
+from tests.support.factories import SECRET, credential, signed_in
+
+__all__ = ["credential"]
+
+FORM = {"slug": "openai", "provider": "openai", "base_url": "", "secret": SECRET, "model_names": "gpt-4o\ngpt-4o-mini"}
+
+
+def create(user: User, project: Project, **fields: Any) -> HttpResponse:
+    return signed_in(user).post(reverse("credential-new", args=[project.slug]), {**FORM, **fields})  # type: ignore[return-value]
+
+
+def edit(user: User, credential: Credential, **fields: Any) -> HttpResponse:
+    address = reverse("credential-edit", args=[credential.project.slug, credential.pk])
+    return signed_in(user).post(address, {**FORM, "secret": "", **fields})  # type: ignore[return-value]
+
+
+def test_credential_is_stored_encrypted(project: Project, alice: User) -> None:
+    assert create(alice, project).status_code == 302
+    stored = Credential.objects.get()
+    assert (stored.project, stored.slug, stored.model_names, stored.decrypt_secret()) == (
+        project,
+        "openai",
+        ["gpt-4o", "gpt-4o-mini"],
+        SECRET,
+    )
+    assert SECRET not in stored.sealed_secret
+
+
+@pytest.mark.parametrize("page", ["credential-list", "credential-edit", "credential-delete", "project-overview"])
+def test_no_page_contains_the_secret(page: str, credential: Credential, alice: User) -> None:
+    arguments = [credential.project.slug, credential.pk] if page in ("credential-edit", "credential-delete") else [credential.project.slug]
+    content = signed_in(alice).get(reverse(page, args=arguments)).content.decode()
+    assert SECRET not in content
+    assert credential.sealed_secret not in content
+
+
+def test_a_refused_form_does_not_give_the_secret_back(project: Project, alice: User) -> None:
+    response = create(alice, project, slug="not a slug")
+    assert response.status_code == 200
+    assert SECRET not in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("slug", "", "This field is required."),
+        ("slug", "two words", "valid “slug”"),
+        ("provider", "nobody", "Select a valid choice."),
+        ("provider", "demo", "Select a valid choice."),
+        ("base_url", "http://10.0.0.8/v1", "private address"),
+        ("base_url", "http://[fd00::1]/v1", "private address"),
+        ("base_url", "http://[fec0::1]/v1", "private address"),
+        ("base_url", "https://user:password@example.com/", "without a user name"),
+        ("base_url", "https://example.com/?key=1", "without a query"),
+        ("base_url", "ftp://example.com/", "http or https"),
+        ("base_url", "http://[", "http or https"),
+        ("base_url", "http://x:99999/", "http or https"),
+        ("base_url", "http://x:abc/", "http or https"),
+        ("base_url", "http://2130706433/", "no IP address"),
+        ("secret", "a b", "no spaces"),
+        ("model_names", "x" * 201, "at most 200 characters"),
+    ],
+)
+def test_invalid_entry_shows_a_field_error(project: Project, alice: User, field: str, value: str, message: str) -> None:
+    page = create(alice, project, **{field: value}).content.decode()
+    assert not Credential.objects.exists()
+    assert message in page.split(f'id="id_{field}_error"')[1].split("</div>")[0]
+
+
+def test_empty_list_explains_which_providers_can_be_connected(project: Project, alice: User) -> None:
+    page = signed_in(alice).get(reverse("credential-list", args=[project.slug])).content.decode()
+    assert "Connect OpenAI, Anthropic, Gemini or any OpenAI-compatible server" in page
+
+
+def test_a_compatible_server_needs_an_address(project: Project, alice: User) -> None:
+    page = create(alice, project, provider="compatible").content.decode()
+    assert "needs its address" in page.split('id="id_base_url_error"')[1].split("</div>")[0]
+
+
+def test_a_name_is_taken_once_per_project(project: Project, credential: Credential, alice: User) -> None:
+    assert "already" in create(alice, project).content.decode()
+    other = Project.objects.create_with_owner("Other", owner=alice)
+    assert create(alice, other).status_code == 302
+
+
+def test_an_empty_secret_keeps_the_old_one(credential: Credential, alice: User) -> None:
+    assert edit(alice, credential, slug="renamed").status_code == 302
+    credential.refresh_from_db()
+    assert (credential.slug, credential.decrypt_secret()) == ("renamed", SECRET)
+
+
+def test_a_new_secret_replaces_the_old_one(credential: Credential, alice: User) -> None:
+    edit(alice, credential, secret="sk-another-secret-0000")
+    credential.refresh_from_db()
+    assert credential.decrypt_secret() == "sk-another-secret-0000"
+
+
+@pytest.mark.parametrize("change", [{"base_url": "https://elsewhere.example/v1"}, {"provider": "anthropic"}])
+def test_the_stored_secret_is_not_sent_to_another_address(credential: Credential, alice: User, change: dict[str, str]) -> None:
+    assert "Enter the API key again" in edit(alice, credential, **change).content.decode()
+    credential.refresh_from_db()
+    assert (credential.provider, credential.base_url) == ("openai", "")
+    assert edit(alice, credential, secret=SECRET, **change).status_code == 302
+
+
+def test_fields_that_are_not_on_the_form_are_ignored(credential: Credential, project: Project, alice: User, charlie: User) -> None:
+    other = Project.objects.create_with_owner("Charlie's", owner=charlie)
+    edit(alice, credential, project=other.pk, sealed_secret="x", secret_hint="x")
+    credential.refresh_from_db()
+    assert (credential.project, credential.decrypt_secret()) == (project, SECRET)
+
+
+def test_deleting_asks_first(credential: Credential, alice: User) -> None:
+    client, address = signed_in(alice), reverse("credential-delete", args=[credential.project.slug, credential.pk])
+    assert "Delete credential" in client.get(address).content.decode()
+    assert Credential.objects.exists()
+    assert client.post(address).status_code == 302
+    assert not Credential.objects.exists()
+
+
+def test_a_member_sees_credentials_without_a_way_to_change_them(credential: Credential, bob: User) -> None:
+    page = signed_in(bob).get(reverse("credential-list", args=[credential.project.slug])).content.decode()
+    assert "openai/…" in page
+    assert "Edit" not in page
+    assert "New credential" not in page
+
+
+def test_a_member_who_posts_a_change_is_refused(credential: Credential, bob: User) -> None:
+    assert edit(bob, credential, slug="taken-over").status_code == 403
+    assert create(bob, credential.project, slug="new").status_code == 403
+    assert Credential.objects.get().slug == "openai"

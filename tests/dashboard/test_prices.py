@@ -1,0 +1,224 @@
+"""The pages of prices, and of one request with its cost explained."""
+
+import datetime as dt
+from uuid import uuid4
+
+import msgspec
+import pytest
+from django.urls import reverse
+from django.utils import timezone
+
+from billing.models import Budget, CorrectionReason, PriceOverride, UsageRecord
+from billing.pricing import simple_price
+from gateway_project.dashboard.templatetags.money import cost_label
+from keys.models import ApiKey
+from projects.models import Project, Role, User
+from tests.support.factories import USD, record, signed_in
+
+
+def listing(project: Project, user: User) -> str:
+    return signed_in(user).get(reverse("price-list", args=[project.slug])).content.decode()
+
+
+def submit(project: Project, user: User, **fields: str) -> tuple[int, str]:
+    form = {"model": "llama-*", "input_nano": "0.15", "output_nano": "0.60", **fields}
+    response = signed_in(user).post(reverse("price-new", args=[project.slug]), form)
+    return response.status_code, response.content.decode()
+
+
+def detail(project: Project, user: User, record: UsageRecord) -> str:
+    return signed_in(user).get(reverse("request-detail", args=[project.slug, record.pk])).content.decode()
+
+
+def test_price_set_by_an_admin_applies_at_once(project: Project, alice: User) -> None:
+    status, _ = submit(
+        project, alice, provider="local", cache_read_nano="0.075", request_nano="0.001", tool_fees="web_search 0.01\nmaps=0.02\n"
+    )
+    assert status == 302
+    price = PriceOverride.objects.get(project=project)
+    assert (price.pattern, price.input_nano, price.output_nano, price.cache_read_nano) == (
+        "local/llama-*",
+        150_000_000,
+        600_000_000,
+        75_000_000,
+    )
+    assert (price.request_nano, price.tool_fees, price.cache_write_5m_nano) == (1_000_000, {"web_search": 10**7, "maps": 2 * 10**7}, None)
+    assert price.effective_from <= timezone.now()
+    page = listing(project, alice)
+    assert "local/llama-*" in page and "$0.15 in, $0.60 out" in page and "$0.01 each web search" in page
+
+
+def test_the_moment_is_of_the_projects_timezone(project: Project, alice: User) -> None:
+    project.timezone = "Asia/Tokyo"
+    project.save()
+    assert submit(project, alice, effective_from="2027-01-01T00:00")[0] == 302
+    assert PriceOverride.objects.get().effective_from == dt.datetime(2026, 12, 31, 15, tzinfo=dt.UTC)
+    assert "planned" in listing(project, alice)
+
+
+@pytest.mark.parametrize("moment", ["2026-10-25T02:30", "2026-03-29T02:30"])
+def test_ambiguous_or_nonexistent_local_time_is_rejected(project: Project, alice: User, moment: str) -> None:
+    project.timezone = "Europe/Berlin"
+    project.save()
+    status, page = submit(project, alice, effective_from=moment)
+    assert status == 200 and "ambiguous" in page and not PriceOverride.objects.exists()
+
+
+def test_price_on_a_clock_change_day_starts_at_local_time(project: Project, alice: User) -> None:
+    project.timezone = "Europe/Berlin"
+    project.save()
+    for moment in ("2026-10-25T00:00", "2026-10-25T03:00"):
+        assert submit(project, alice, effective_from=moment)[0] == 302
+    begins = PriceOverride.objects.order_by("pk").values_list("effective_from", flat=True)
+    assert list(begins) == [dt.datetime(2026, 10, 24, 22, tzinfo=dt.UTC), dt.datetime(2026, 10, 25, 2, tzinfo=dt.UTC)]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"input_nano": "-1"}, "without a sign"),
+        ({"input_nano": ""}, "required"),
+        ({"output_nano": "1000001"}, "less than or equal"),
+        ({"model": "a*b"}, "only at the end"),
+        ({"model": ""}, "required"),
+        ({"tool_fees": "web_search"}, "after its name"),
+        ({"tool_fees": "web-search 1"}, "no kind of tool"),
+        ({"tool_fees": "web_search 2000000"}, "must lie between"),
+        ({"effective_from": "never"}, "valid date"),
+        ({"effective_from": "9999-12-31T00:00"}, "last day"),
+    ],
+)
+def test_absurd_prices_are_refused_with_a_reason(project: Project, alice: User, fields: dict[str, str], words: str) -> None:
+    status, page = submit(project, alice, **fields)
+    assert status == 200 and words in page and not PriceOverride.objects.exists()
+
+
+def test_a_price_is_ended_and_kept(project: Project, alice: User) -> None:
+    submit(project, alice)
+    price = PriceOverride.objects.get()
+    address = reverse("price-end", args=[project.slug, price.pk])
+    assert "End this price?" in signed_in(alice).get(address).content.decode()
+    assert signed_in(alice).post(address).status_code == 302
+    price.refresh_from_db()
+    assert price.ended_at is not None and "ended" in listing(project, alice)
+    assert signed_in(alice).post(address).status_code == 404
+
+
+def test_members_see_prices_and_only_admins_set_them(project: Project, bob: User) -> None:
+    PriceOverride.objects.create(project=project, model="mine", input_nano=0, output_nano=0)
+    page = listing(project, bob)
+    assert "mine" in page and "Set a price" not in page and "/end/" not in page
+    assert submit(project, bob)[0] == 403
+
+
+def test_the_operators_prices_are_shown_and_are_not_the_projects_to_end(project: Project, alice: User) -> None:
+    price = PriceOverride.objects.create(model="theirs", input_nano=0, output_nano=0)
+    assert "theirs" in listing(project, alice)
+    assert signed_in(alice).post(reverse("price-end", args=[project.slug, price.pk])).status_code == 404
+
+
+def test_an_operator_sets_a_price_for_all_projects_in_dollars(project: Project, alice: User) -> None:
+    alice.is_staff = alice.is_superuser = True
+    alice.save()
+    address = reverse("admin:billing_priceoverride_add")
+    assert "Nano" not in signed_in(alice).get(address).content.decode()
+    moment = {"effective_from_0": "2026-11-01", "effective_from_1": "00:00:00", "ended_at_0": "", "ended_at_1": ""}
+    form = {"model": "llama-*", "input_nano": "0.15", "output_nano": "0.60", "tool_fees": "web_search 0.01", **moment}
+    assert signed_in(alice).post(address, form).status_code == 302
+    price = PriceOverride.objects.get()
+    assert (price.project, price.input_nano, price.tool_fees) == (None, 150_000_000, {"web_search": 10**7})
+    change = reverse("admin:billing_priceoverride_change", args=[price.pk])
+    assert "0.15" in signed_in(alice).get(change).content.decode()
+    assert signed_in(alice).post(change, form | {"project": str(project.pk), "input_nano": "0.2"}).status_code == 302
+    price.refresh_from_db()
+    assert (price.project, price.input_nano) == (project, 200_000_000)
+
+
+def test_prices_of_other_projects_are_hidden(project: Project, alice: User) -> None:
+    other = Project.objects.create_with_owner("Another", owner=alice)
+    PriceOverride.objects.create(project=other, model="secret-model", input_nano=0, output_nano=0)
+    assert "secret-model" not in listing(project, alice)
+
+
+def test_used_models_are_listed_with_their_current_price(project: Project, key: ApiKey, alice: User) -> None:
+    record(key)
+    UsageRecord.objects.filter(pk=record(key, model="gpt-5").pk).update(provider="openai")
+    UsageRecord.objects.filter(pk=record(key, model="house").pk).update(provider="openai")
+    page = listing(project, alice)
+    assert "$1.25" in page and "genai-prices" in page and "play money" in page and "unpriced" in page
+    PriceOverride.objects.create(project=project, model="house", input_nano=33 * USD, output_nano=44 * USD)
+    page = listing(project, alice)
+    assert "$33" in page and "$44" in page and "unpriced" not in page
+
+
+def cost_lines_of(key: ApiKey) -> UsageRecord:
+    """1,234 tokens in at 1.5 USD and 56 out at 3 USD for a million, and two searches."""
+    made = record(key)
+    price = msgspec.structs.replace(simple_price("1.5", "3", "a list of ours"), request_fee_nano=1000)
+    cost = price.cost(made.tokens)
+    UsageRecord.objects.filter(pk=made.pk).update(cost_nano=cost, price=msgspec.to_builtins(price), service_tier="flex")
+    made.refresh_from_db()
+    return made
+
+
+def test_the_cost_of_a_request_is_explained_line_by_line(project: Project, key: ApiKey, bob: User) -> None:
+    page = detail(project, bob, cost_lines_of(key))
+    assert "a list of ours" in page and "flex" in page
+    for text in ("1,234 tokens", "$1.50 per million", "$0.001851", "56 tokens", "$0.000168", "Fee of each request", "$0.00202"):
+        assert text in page, text
+
+
+def test_corrections_are_shown_with_the_request_that_they_correct(project: Project, key: ApiKey, bob: User) -> None:
+    made = cost_lines_of(key)
+    correction = record(key, cost_nano=-1_000_000)
+    UsageRecord.objects.filter(pk=correction.pk).update(corrects=made.pk, correction_reason=CorrectionReason.REPRICED)
+    page = detail(project, bob, made)
+    assert "Repriced" in page and "-$0.001" in page and "$0.00102" in page
+    response = signed_in(bob).get(reverse("request-detail", args=[project.slug, correction.pk]))
+    assert response.headers["location"] == reverse("request-detail", args=[project.slug, made.pk])
+
+
+def test_requests_without_a_price_or_a_cost_say_so(project: Project, key: ApiKey, bob: User) -> None:
+    assert "was not known" in detail(project, bob, record(key))
+    made = record(key)
+    UsageRecord.objects.filter(pk=made.pk).update(input_tokens=0, output_tokens=0)
+    assert "Nothing was charged" in detail(project, bob, made)
+
+
+def test_a_request_that_a_shadow_budget_would_have_refused_says_so(project: Project, key: ApiKey, bob: User) -> None:
+    made = record(key)
+    assert "Would have been refused" not in detail(project, bob, made)
+    budget = Budget.objects.create(project=project, key=key, period="week", mode="shadow", limit_nano=5 * USD)
+    UsageRecord.objects.filter(pk=made.pk).update(blocking_budget_id=budget.pk)
+    assert "$5.00 weekly for app" in detail(project, bob, made)
+    budget.delete()
+    assert "a deleted budget" in detail(project, bob, made)
+
+
+def test_a_request_of_another_project_is_not_found(project: Project, key: ApiKey, charlie: User) -> None:
+    other = Project.objects.create_with_owner("Charlie's own", owner=charlie)
+    client = signed_in(charlie)
+    assert client.get(reverse("request-detail", args=[other.slug, record(key).pk])).status_code == 404
+    assert client.get(reverse("request-detail", args=[project.slug, record(key).pk])).status_code == 404
+    assert client.get(reverse("request-detail", args=[other.slug, uuid4()])).status_code == 404
+
+
+def test_a_viewer_reaches_a_request_from_the_overview(project: Project, key: ApiKey, charlie: User) -> None:
+    project.memberships.create(user=charlie, role=Role.VIEWER)
+    made = record(key)
+    overview = signed_in(charlie).get(reverse("project-overview", args=[project.slug])).content.decode()
+    assert reverse("request-detail", args=[project.slug, made.pk]) in overview
+    assert reverse("price-list", args=[project.slug]) in overview
+
+
+@pytest.mark.parametrize(
+    ("kind", "words"),
+    [
+        ("cache_read", "Input read from a cache"),
+        ("shell_4g", "Shell 4g"),
+        ("gpt-image-2: image_output", "gpt-image-2: pictures made"),
+        ("gpt-image-2: estimated_image_output", "gpt-image-2: pictures made, estimated"),
+    ],
+)
+def test_cost_lines_have_labels(kind: str, words: str) -> None:
+    assert cost_label(kind) == words

@@ -1,0 +1,214 @@
+"""The servers behind several gateway processes go away under load: who can be served is, nobody hears 401, and the books agree."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from keys.tokens import Token
+from tests.support.cluster import Cluster, cluster
+from tests.support.databases import Server, postgresql_server, valkey_server
+from tests.support.environment import ON_SERVERS
+
+pytestmark = [pytest.mark.databases, pytest.mark.skipif(not ON_SERVERS, reason="the embedded mode has no servers")]
+
+PROCESSES = 2
+WARM_KEYS = 40
+RECOVERY_S = 1
+"""Of load before a server goes away, and after it is back."""
+LONG_TIMEOUT = {"GATEWAY_REDIS_TIMEOUT_MS": "2000"}
+"""Where Redis is well, a slow machine is no failure."""
+SHORT_TIMEOUT = {"GATEWAY_DATABASE_TIMEOUT_S": "1"}
+BOUND_S = 8
+"""How long anybody may wait for a server that hangs: its timeout, and for a connection that is made anew."""
+SHORT_S, SHORT_RPS = 3, 20
+LONG_S, LONG_RPS = 30, 40
+RESTORED_WITHIN_S = 15
+
+
+@dataclass
+class Site:
+    gateways: Cluster
+    database: Server
+    store: Server
+
+    def offer(self, rate: float, meanwhile: Callable[[], None]) -> dict[str, Counter[int]]:
+        """What a key with a budget and one that only has a limit are answered while something happens."""
+        tokens = {"budget": self.gateways.new_key("--daily-budget", "1000"), "limit": self.gateways.new_key("--rpm", "100000")}
+        for token in tokens.values():
+            assert self.gateways.burst(token, WARM_KEYS) == {200: WARM_KEYS}
+        return asyncio.run(self.send_during(tokens, rate, meanwhile))
+
+    async def send_during(self, tokens: dict[str, str], rate: float, meanwhile: Callable[[], None]) -> dict[str, Counter[int]]:
+        happening = asyncio.create_task(asyncio.to_thread(meanwhile))
+        asking: dict[str, list[asyncio.Task[int]]] = {kind: [] for kind in tokens}
+        async with self.gateways.client() as client:
+            n = 0
+            while not happening.done():
+                for kind, token in tokens.items():
+                    asking[kind].append(asyncio.create_task(self.gateways.send_request(client, token, n)))
+                n += 1
+                await asyncio.sleep(1 / rate)
+            await happening
+            return {kind: Counter(await asyncio.gather(*tasks)) for kind, tasks in asking.items()}
+
+    def audit_mismatches(self) -> dict[str, tuple[int, Any]]:
+        """What a key that no process has seen, a signed-in person's page and a load balancer are answered, each in time."""
+        url, body = self.gateways.processes[0].url, {"model": "gpt-4o-mini", "messages": [], "max_tokens": 1}
+        with httpx.Client(base_url=url, timeout=BOUND_S + 4, cookies={"sessionid": "0" * 32}) as client:
+            unseen = client.post("/v1/chat/completions", json=body, headers={"x-api-key": str(Token.generate())})
+            page = client.get("/accounts/email/")
+            ready = client.get("/ready")
+        return {
+            "unseen": (unseen.status_code, unseen.headers.get("retry-after")),
+            "page": (page.status_code, page.headers.get("retry-after")),
+            "ready": (ready.status_code, ready.json().get("degraded", [])),
+        }
+
+    def assert_consistent(self) -> None:
+        """All of it comes back by itself, and nothing is lost or kept twice."""
+        token, deadline = self.gateways.new_key("--daily-budget", "1000"), time.monotonic() + RESTORED_WITHIN_S
+        while (answered := self.gateways.burst(token, WARM_KEYS)) != {200: WARM_KEYS}:
+            assert time.monotonic() < deadline, answered
+            time.sleep(0.5)
+        self.gateways.assert_consistent()
+
+
+@contextmanager
+def site(data: Path, **variables: str) -> Iterator[Site]:
+    with postgresql_server() as database, valkey_server(append_only=True) as store:
+        addresses = {"DATABASE_URL": database.url, "REDIS_URL": store.url, **variables}
+        with cluster(data, addresses, processes=PROCESSES) as gateways:
+            yield Site(gateways, database, store)
+
+
+def outage(seconds: float, go: Callable[[], None], come_back: Callable[[], None]) -> Callable[[], None]:
+    def happen() -> None:
+        time.sleep(RECOVERY_S)
+        go()
+        time.sleep(seconds)
+        come_back()
+        time.sleep(RECOVERY_S)
+
+    return happen
+
+
+def assert_served_without_postgresql(data: Path, seconds: float, rate: float) -> None:
+    """Keys that were seen lately: at least 999 of 1,000 requests."""
+    with site(data, **LONG_TIMEOUT) as place:
+        for answered in place.offer(rate, outage(seconds, place.database.stop, place.database.start)).values():
+            assert answered[401] == 0 and answered[200] >= 0.999 * answered.total(), answered
+        place.assert_consistent()
+
+
+def assert_served_while_postgresql_is_frozen(data: Path, seconds: float, rate: float) -> None:
+    with site(data, **LONG_TIMEOUT, **SHORT_TIMEOUT) as place:
+        seen: dict[str, tuple[int, Any]] = {}
+
+        def come_back() -> None:
+            seen.update(place.audit_mismatches())
+            place.database.resume()
+
+        for answered in place.offer(rate, outage(seconds, place.database.pause, come_back)).values():
+            assert answered[401] == 0 and answered[200] >= 0.999 * answered.total(), answered
+        assert seen == {"unseen": (503, "2"), "page": (503, "5"), "ready": (200, ["database"])}
+        place.assert_consistent()
+        assert place.audit_mismatches()["ready"] == (200, [])
+
+
+def assert_bounded_on_postgresql_alone(data: Path, seconds: float) -> None:
+    """One process. Nobody waits for a server that hangs, and what it may have done unseen is put right."""
+    with postgresql_server() as database, cluster(data, {"DATABASE_URL": database.url, **SHORT_TIMEOUT}, processes=1) as gateways:
+        token = gateways.new_key("--daily-budget", "1000")
+        assert gateways.burst(token, WARM_KEYS) == {200: WARM_KEYS}
+        answered, slowest_s = asyncio.run(send_while_frozen(gateways, token, database, seconds))
+        assert answered[503] > 10 and answered.keys() <= {200, 503}, answered
+        assert slowest_s < BOUND_S / 2
+        deadline = time.monotonic() + RESTORED_WITHIN_S
+        while (again := gateways.burst(token, WARM_KEYS)) != {200: WARM_KEYS}:
+            assert time.monotonic() < deadline, again
+        gateways.assert_consistent()
+
+
+async def send_while_frozen(gateways: Cluster, token: str, database: Server, seconds: float) -> tuple[Counter[int], float]:
+    """What they are answered, and how long the slowest took. Some are in the middle of a transaction when it freezes."""
+    loop = asyncio.get_running_loop()
+
+    async def ask(client: httpx.AsyncClient) -> tuple[int, float]:
+        begun = loop.time()
+        return await gateways.send_request(client, token, 1), loop.time() - begun
+
+    async with gateways.client() as client:
+        asking = []
+        freezing = asyncio.create_task(asyncio.to_thread(outage(seconds, database.pause, database.resume)))
+        while not freezing.done():
+            asking.append(asyncio.create_task(ask(client)))
+            await asyncio.sleep(1 / SHORT_RPS)
+        answers = await asyncio.gather(*asking)
+    return Counter(status for status, _ in answers), max(took for _, took in answers)
+
+
+def assert_safe_without_redis(data: Path, seconds: float, rate: float, *, frozen: bool) -> None:
+    """Budgets are closed meanwhile, limits are not."""
+    with site(data) as place:
+        store = place.store
+        leave, come_back = (store.pause, store.resume) if frozen else (store.kill, store.start)
+        degraded: list[Any] = []
+
+        def look_and_come_back() -> None:
+            degraded.extend(place.audit_mismatches()["ready"])
+            come_back()
+
+        answered = place.offer(rate, outage(seconds, leave, look_and_come_back))
+        assert degraded == [200, ["redis"]]
+        assert answered["limit"].keys() == {200}, answered
+        assert answered["budget"].keys() == {200, 503}, answered
+        place.assert_consistent()
+
+
+def test_while_postgresql_is_away_warm_keys_are_served(tmp_path: Path) -> None:
+    assert_served_without_postgresql(tmp_path / "data", SHORT_S, SHORT_RPS)
+
+
+def test_frozen_postgresql_serves_warm_keys_and_fails_others_fast(tmp_path: Path) -> None:
+    assert_served_while_postgresql_is_frozen(tmp_path / "data", SHORT_S, SHORT_RPS)
+
+
+def test_postgresql_only_requests_do_not_wait_for_a_hung_server(tmp_path: Path) -> None:
+    assert_bounded_on_postgresql_alone(tmp_path / "data", 2 * SHORT_S)
+
+
+def test_killed_redis_denies_budgeted_and_allows_limited_requests(tmp_path: Path) -> None:
+    assert_safe_without_redis(tmp_path / "data", SHORT_S, SHORT_RPS, frozen=False)
+
+
+def test_frozen_redis_denies_budgeted_and_allows_limited_requests(tmp_path: Path) -> None:
+    assert_safe_without_redis(tmp_path / "data", SHORT_S, SHORT_RPS, frozen=True)
+
+
+@pytest.mark.long
+def test_while_postgresql_is_away_for_half_a_minute_warm_keys_are_served(tmp_path: Path) -> None:
+    assert_served_without_postgresql(tmp_path / "data", LONG_S, LONG_RPS)
+
+
+@pytest.mark.long
+def test_while_postgresql_is_frozen_for_half_a_minute_warm_keys_are_served(tmp_path: Path) -> None:
+    assert_served_while_postgresql_is_frozen(tmp_path / "data", LONG_S, LONG_RPS)
+
+
+@pytest.mark.long
+def test_postgresql_only_requests_do_not_wait_during_a_long_hang(tmp_path: Path) -> None:
+    assert_bounded_on_postgresql_alone(tmp_path / "data", LONG_S)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("frozen", [False, True])
+def test_long_redis_outage_denies_budgeted_requests(tmp_path: Path, frozen: bool) -> None:
+    assert_safe_without_redis(tmp_path / "data", LONG_S, LONG_RPS, frozen=frozen)

@@ -1,0 +1,66 @@
+"""Pages take no body that is larger than any of their forms, and keep nothing of it."""
+
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from gateway_project.asgi import MAX_PAGE_BODY_BYTES, application
+from proxy.http import handler
+from tests.support.live_gateway import LiveGateway
+
+CHUNK = 2**16
+
+
+def pieces(size: int) -> Iterator[bytes]:
+    for start in range(0, size, CHUNK):
+        yield b"x" * min(CHUNK, size - start)
+
+
+async def post(headers: list[tuple[bytes, bytes]], chunks: int) -> tuple[list[handler.ASGIMessage], int]:
+    """What is answered to this many chunks, and how many of them were taken."""
+    sent: list[handler.ASGIMessage] = []
+    taken = itertools.count()
+
+    async def receive() -> handler.ASGIMessage:
+        if next(taken) < chunks:
+            return {"type": "http.request", "body": b"x" * CHUNK, "more_body": True}
+        return {"type": "http.disconnect"}
+
+    async def send(message: handler.ASGIMessage) -> None:
+        sent.append(message)
+
+    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/accounts/login/", "headers": headers, "query_string": b""}
+    await application(scope, receive, send)
+    return sent, next(taken)
+
+
+async def test_a_sized_body_over_the_cap_is_refused_before_any_of_it_is_taken() -> None:
+    sent, taken = await post([(b"content-length", str(MAX_PAGE_BODY_BYTES + 1).encode())], chunks=100)
+    assert (sent[0]["status"], taken) == (413, 0)
+
+
+async def test_a_chunked_body_is_taken_up_to_the_cap_only() -> None:
+    sent, taken = await post([(b"transfer-encoding", b"chunked")], chunks=1000)
+    assert (sent[0]["status"], len(sent)) == (413, 2)
+    assert taken == MAX_PAGE_BODY_BYTES // CHUNK + 1
+
+
+@pytest.mark.parametrize("path", ["/accounts/login/", "/admin/login/", "/nowhere/"])
+@pytest.mark.parametrize("sized", [True, False], ids=["sized", "chunked"])
+def test_a_page_answers_413_and_serves_on(live_gateway: LiveGateway, transactional_db: None, path: str, sized: bool) -> None:
+    size = 16 * 2**20
+    with httpx.Client(base_url=live_gateway.url, timeout=20) as client:
+        response = client.post(path, content=b"x" * size if sized else pieces(size))
+        assert (response.status_code, response.text) == (413, "The request body is too large.\n")
+        assert "connection" not in response.headers
+        assert client.get("/accounts/login/").status_code == 200
+
+
+@pytest.mark.parametrize("sized", [True, False], ids=["sized", "chunked"])
+def test_a_body_at_the_cap_reaches_the_page(live_gateway: LiveGateway, transactional_db: None, sized: bool) -> None:
+    content = b"x" * MAX_PAGE_BODY_BYTES if sized else pieces(MAX_PAGE_BODY_BYTES)
+    response = httpx.post(f"{live_gateway.url}/accounts/login/", content=content, timeout=20)
+    assert response.status_code == 403 and "This form has expired" in response.text

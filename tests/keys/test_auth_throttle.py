@@ -1,0 +1,217 @@
+"""Requests without a valid key are limited by where they come from; good keys from there are not."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from ipaddress import ip_network
+from typing import Any
+
+import httpx
+import pytest
+from django.conf import settings
+from prometheus_client import REGISTRY
+
+from keys import auth_throttle
+from keys.auth_throttle import AuthThrottle, TooManyFailures, auth_failures
+from keys.authentication import Principal, principals
+from keys.models import ApiKey
+from keys.tokens import Token
+from projects import config_cache
+from projects.models import Project
+from proxy.http.client_ip import client_ip
+from tests.support.live_gateway import LiveGateway
+from tests.support.upstream_server import LocalUpstream
+
+pytestmark = pytest.mark.databases
+
+CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
+PATH = "/v1/chat/completions"
+
+
+@pytest.fixture
+def environment() -> Iterator[Callable[..., None]]:
+    before = settings.ENV
+
+    def use(**changes: Any) -> None:
+        settings.ENV = settings.ENV.model_copy(update=changes)
+
+    yield use
+    settings.ENV = before
+
+
+@pytest.fixture(autouse=True)
+def window_begins_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    started = time.monotonic()
+    monkeypatch.setattr(auth_failures, "clock", lambda: time.monotonic() - started)
+
+
+def post(live: LiveGateway, key: str, path: str = PATH, **headers: str) -> httpx.Response:
+    return httpx.post(live.url + path, json=CHAT, headers={"x-api-key": key, "x-request-id": "r", **headers})
+
+
+def counted(outcome: str) -> float:
+    return REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": outcome}) or 0
+
+
+async def many(url: str, keys: list[str]) -> list[httpx.Response]:
+    """Twenty at a time."""
+    waiting = list(keys)
+    answers: list[httpx.Response] = []
+
+    async def send_in_turn() -> None:
+        while waiting:
+            headers = {"x-api-key": waiting.pop(), "x-request-id": "r"}
+            answers.append(await client.post(PATH, json=CHAT, headers=headers))
+
+    async with httpx.AsyncClient(base_url=url, timeout=30) as client:
+        await asyncio.gather(*(send_in_turn() for _ in range(20)))
+    return answers
+
+
+def test_many_invalid_keys_are_throttled_while_valid_keys_work(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
+    key, token = ApiKey.objects.issue(demo_project, "good")
+    revoked, stolen = ApiKey.objects.issue(demo_project, "revoked")
+    revoked.revoke()
+    before = counted("rate")
+    kinds = (lambda: str(Token.generate()), lambda: "sk-nonsense", lambda: stolen, lambda: str(Token(key.public_id, "x" * 32)))
+    answers = asyncio.run(many(live_gateway.url, [kinds[number % 4]() for number in range(1000)]))
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert sum(answer.status_code == 401 for answer in answers) == 300 and len(refused) == 700
+    assert counted("rate") == before + 700
+    assert len({answer.content for answer in refused}) == 1
+    assert len({answer.content for answer in answers}) == 2
+    assert all(0 < int(answer.headers["retry-after"]) <= 60 for answer in refused)
+    assert post(live_gateway, token).status_code == 200
+
+
+def test_each_dialect_says_that_there_were_too_many(
+    live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]
+) -> None:
+    environment(gateway_unauthenticated_rpm=1)
+    assert post(live_gateway, "bad").status_code == 401
+    assert post(live_gateway, "bad").json()["error"]["type"] == "rate_limit"
+    assert post(live_gateway, "", "/v1/messages").json()["error"]["type"] == "rate_limit_error"
+    assert post(live_gateway, "bad", "/v1beta/models/m:generateContent").json()["error"]["status"] == "RESOURCE_EXHAUSTED"
+    assert post(live_gateway, "bad", "/v1/nowhere").status_code == 429
+
+
+def test_zero_disables_the_limit(live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]) -> None:
+    environment(gateway_unauthenticated_rpm=0)
+    assert {answer.status_code for answer in asyncio.run(many(live_gateway.url, ["bad"] * 400))} == {401}
+
+
+def test_throttled_client_causes_few_queries_and_no_wait_for_known_keys(
+    live_gateway: LiveGateway, upstream: LocalUpstream, token: str, environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert post(live_gateway, token).status_code == 200
+    environment(gateway_unauthenticated_rpm=1)
+    asyncio.run(many(live_gateway.url, ["bad"] * 2))
+    looked_up: list[str] = []
+    load = principals.load
+
+    def noted(public_id: str) -> Principal:
+        looked_up.append(public_id)
+        return load(public_id)
+
+    monkeypatch.setattr(principals, "load", noted)
+    started = time.monotonic()
+    answers = asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(500)]))
+    assert {answer.status_code for answer in answers} == {429}
+    assert len(looked_up) <= auth_throttle.LOOKUPS_PER_S * (time.monotonic() - started + 2)
+    for _ in range(3):
+        config_cache.invalidate_all()
+        asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(20)]))
+        assert post(live_gateway, token).status_code == 200
+
+
+def test_a_new_key_from_a_throttled_address_is_not_locked_out(
+    live_gateway: LiveGateway, demo_project: Project, environment: Callable[..., None]
+) -> None:
+    environment(gateway_unauthenticated_rpm=1)
+    asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(100)]))
+    _, token = ApiKey.objects.issue(demo_project, "new")
+    deadline = time.monotonic() + 3
+    while post(live_gateway, token).status_code != 200:
+        assert time.monotonic() < deadline
+    assert post(live_gateway, "bad").status_code == 429
+
+
+def test_only_trusted_proxies_set_the_client_ip(
+    live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]
+) -> None:
+    environment(gateway_unauthenticated_rpm=1)
+    assert [post(live_gateway, "bad", **{"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(3)] == [401, 429, 429]
+    auth_failures.clear()
+    environment(gateway_trusted_proxies=(ip_network("127.0.0.0/8"),))
+    assert [post(live_gateway, "bad", **{"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(3)] == [401] * 3
+    assert [post(live_gateway, "bad", **{"x-forwarded-for": f"10.0.0.{n}, 192.0.2.9"}).status_code for n in range(3)] == [401, 429, 429]
+
+
+@pytest.mark.parametrize(
+    ("peer", "forwarded", "address"),
+    [
+        ("203.0.113.9", ["1.1.1.1"], "203.0.113.9"),
+        ("10.0.0.1", [], "10.0.0.1"),
+        ("10.0.0.1", ["192.0.2.1"], "192.0.2.1"),
+        ("10.0.0.1", ["6.6.6.6, 192.0.2.1, 10.0.0.2"], "192.0.2.1"),
+        ("10.0.0.1", ["6.6.6.6, 192.0.2.1", "10.0.0.2,10.0.0.3"], "192.0.2.1"),
+        ("10.0.0.1", ["10.0.0.9, 10.0.0.2"], "10.0.0.9"),
+        ("10.0.0.1", ["192.0.2.1, unknown"], "10.0.0.1"),
+        ("10.0.0.1", ["192.0.2.1, unknown, 10.0.0.2"], "10.0.0.2"),
+        ("10.0.0.1", ["192.0.2.1:1234"], "192.0.2.1"),
+        ("10.0.0.1", ["[2001:db8::1]:1234"], "2001:db8::1"),
+        ("10.0.0.1", ["2001:db8::1"], "2001:db8::1"),
+        ("::ffff:10.0.0.1", ["::ffff:192.0.2.1"], "192.0.2.1"),
+        ("2001:db8:ffff::1", ["192.0.2.1"], "192.0.2.1"),
+        ("10.0.0.1", ["\xff\x00, ,"], "10.0.0.1"),
+    ],
+)
+def test_client_ip_is_the_rightmost_untrusted_hop(peer: str, forwarded: list[str], address: str, environment: Callable[..., None]) -> None:
+    environment(gateway_trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("2001:db8:ffff::/48")))
+    headers = [(b"host", b"x"), *((b"x-forwarded-for", value.encode("latin-1")) for value in forwarded)]
+    assert client_ip({"client": (peer, 1), "headers": headers}) == address
+
+
+def test_without_a_peer_nothing_breaks(environment: Callable[..., None]) -> None:
+    assert client_ip({"client": None, "headers": []}) == ""
+
+
+def refused(limits: AuthThrottle, address: str) -> float:
+    try:
+        limits.record_failure(address)
+    except TooManyFailures as error:
+        return error.retry_after
+    return 0
+
+
+def test_the_window_slides(environment: Callable[..., None]) -> None:
+    environment(gateway_unauthenticated_rpm=60)
+    now = 1000.0 * 60
+    limits = AuthThrottle(lambda: now)
+    assert [refused(limits, "a") for _ in range(61)] == [0] * 60 + [60]
+    now += 59
+    assert refused(limits, "a") == 1
+    now += 1 + 30.5
+    assert sum(not refused(limits, "a") for _ in range(100)) == 31, "half of the minute before still counts"
+    assert 0 < refused(limits, "a") <= 1
+    now += 1
+    assert not refused(limits, "a")
+    now += 200
+    assert sum(not refused(limits, "a") for _ in range(100)) == 60
+
+
+def test_ipv6_is_counted_by_its_64_bits_of_network_and_memory_is_bounded(
+    environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    environment(gateway_unauthenticated_rpm=1)
+    limits = AuthThrottle()
+    assert not refused(limits, "2001:db8:0:1::1") and refused(limits, "2001:db8:0:1:ffff::2")
+    assert not refused(limits, "2001:db8:0:2::1")
+    assert not refused(limits, "192.0.2.1") and refused(limits, "::ffff:192.0.2.1")
+    monkeypatch.setattr(auth_throttle, "MAX_CLIENTS", 100)
+    for number in range(1000):
+        refused(limits, f"10.0.{number // 250}.{number % 250}")
+    assert len(limits.clients) == 100
+    assert refused(limits, "10.0.3.249") and not refused(limits, "10.0.0.0")

@@ -1,0 +1,137 @@
+"""Commits on PostgreSQL are durable whatever the server's default; the start names unsafe settings."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+from asgiref.sync import sync_to_async
+from django.db import connection
+
+from billing.ledger.sql.connection import PostgresConnection, connect
+from gateway_project.postgresql.base import DatabaseWrapper
+from projects.db import durability
+from tests.support.databases import DURABLE, NOT_DURABLE, Server, postgresql_server
+from tests.support.environment import ON_SERVERS
+from tests.support.gateway_server import GatewayProcess
+
+pytestmark = [pytest.mark.databases, pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")]
+
+LAZY = {**NOT_DURABLE, "wal_writer_delay": "10s", "wal_writer_flush_after": "1GB"}
+"""What is committed without waiting stays in the server's memory for long enough to kill it."""
+SHOW = "SHOW synchronous_commit"
+
+
+def setting_of_django(url: str) -> str:
+    django = django_connection(url)
+    with django.cursor() as cursor:
+        cursor.execute(SHOW)
+        (value,) = cursor.fetchone()
+    django.close()
+    return str(value)
+
+
+@pytest.fixture
+def lazy_server() -> Iterator[Server]:
+    with postgresql_server(LAZY) as server:
+        yield server
+
+
+def django_connection(url: str) -> DatabaseWrapper:
+    parts = psycopg.conninfo.conninfo_to_dict(url)
+    given = {"NAME": parts["dbname"], "USER": parts["user"], "HOST": parts["host"], "PORT": parts["port"]}
+    return DatabaseWrapper({**connection.settings_dict, "PASSWORD": "", **given}, "other")
+
+
+async def test_what_the_ledger_has_committed_survives_a_kill_of_a_server_that_commits_lazily(
+    lazy_server: Server,
+) -> None:
+    line = PostgresConnection(conninfo=lazy_server.url)
+    await line.begin()
+    await line.run("CREATE TABLE kept (n int)")
+    await line.commit()
+    await line.begin()
+    await line.run("INSERT INTO kept VALUES (1)")
+    await line.commit()
+    lazy_server.kill()
+    lazy_server.start()
+    await line.close()
+    with psycopg.connect(lazy_server.url) as other:
+        assert other.execute("SELECT n FROM kept").fetchall() == [(1,)]
+
+
+@pytest.mark.django_db
+def test_what_a_command_has_committed_survives_a_kill_of_a_server_that_commits_lazily(
+    lazy_server: Server,
+) -> None:
+    django = django_connection(lazy_server.url)
+    with django.cursor() as cursor:
+        cursor.execute("CREATE TABLE kept (n int)")
+        cursor.execute("INSERT INTO kept VALUES (1)")
+    lazy_server.kill()
+    lazy_server.start()
+    django.close()
+    with psycopg.connect(lazy_server.url) as other:
+        assert other.execute("SELECT n FROM kept").fetchall() == [(1,)]
+
+
+async def test_a_connection_commits_durably_after_it_was_made_again(lazy_server: Server) -> None:
+    line = PostgresConnection(conninfo=lazy_server.url)
+    for _ in range(2):
+        await line.begin()
+        assert await line.run(SHOW) == [("on",)]
+        await line.commit()
+        await line.close()
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("value", ["local", "remote_apply"])
+async def test_a_setting_that_is_safe_is_left_alone(value: str) -> None:
+    with postgresql_server({**DURABLE, "synchronous_commit": value}) as server:
+        line = PostgresConnection(conninfo=server.url)
+        await line.begin()
+        assert await line.run(SHOW) == [(value,)]
+        await line.close()
+        assert await sync_to_async(setting_of_django)(server.url) == value
+
+
+async def test_all_connections_of_the_gateway_commit_durably(transactional_db: None) -> None:
+    """The tests' shared server has synchronous_commit off."""
+    ledger = connect()
+    await ledger.begin()
+    assert await ledger.run(SHOW) == [("on",)]
+    await ledger.rollback()
+    await ledger.close()
+    with psycopg.connect(os.environ["GATEWAY_TEST_DATABASE_URL"]) as other:
+        assert other.execute(SHOW.encode()).fetchone() == ("off",)
+
+
+def test_the_start_names_each_setting_that_is_unsafe(tmp_path: Path) -> None:
+    (data := tmp_path / "data").mkdir()
+    with postgresql_server(NOT_DURABLE) as server:
+        gateway = GatewayProcess(data, DATABASE_URL=server.url).start()
+        gateway.stop()
+    lines = [line for line in gateway.log_lines() if line["message"] == "postgresql_setting_not_durable"]
+    assert [(line["level"], line["setting"]) for line in lines] == [
+        ("warning", "fsync"),
+        ("warning", "full_page_writes"),
+        ("warning", "synchronous_commit"),
+    ]
+    assert all(line["consequence"] for line in lines)
+
+
+@pytest.mark.django_db
+def test_a_setting_of_the_database_alone_is_found_and_safe_ones_are_not_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with postgresql_server() as server:
+        found = []
+        for statement in ("SELECT 1", "ALTER DATABASE postgres SET synchronous_commit = off"):
+            with psycopg.connect(server.url, autocommit=True) as other:
+                other.execute(statement.encode())
+            django = django_connection(server.url)
+            monkeypatch.setattr(durability, "connection", django)
+            found.append(durability.unsafe_settings())
+            django.close()
+    assert found == [[], ["synchronous_commit"]]

@@ -1,0 +1,97 @@
+"""From one format to another and back: what both can say is kept. What each can say is data, in words.py."""
+
+import itertools
+import json
+
+import pytest
+from hypothesis import Phase, given, settings
+from msgspec.structs import replace
+
+from proxy.formats.codec import Quirks
+from proxy.formats.neutral import Request, Response, UnsupportedFeature
+from tests.proxy.formats.conversion.capabilities import (
+    REFUSED,
+    REQUEST_CAPABILITIES,
+    RESPONSE_CAPABILITIES,
+    SHOWN_BY_DEFAULT_ELSEWHERE,
+    expected_subset,
+    normalize_request,
+    normalize_response,
+    requests,
+    responses,
+)
+from tests.proxy.formats.golden.builders import FORMATS
+from tests.proxy.formats.golden.cells import CLIENT_REQUEST, CODECS
+from tests.proxy.formats.scenarios import collect_response, events
+
+QUIRKS = Quirks()
+ROUND_TRIP_EXCEPTIONS = (Phase.explicit, Phase.reuse, Phase.generate)
+"""A request that fails is told as it was found: making it smaller takes minutes."""
+PAIRS = pytest.mark.parametrize(("here", "there"), list(itertools.permutations(FORMATS, 2)))
+
+
+def render_and_parse(format: str, request: Request) -> Request:
+    """A request as it is read after it was written."""
+    body = CODECS[format].render_request(request, QUIRKS).body
+    read: Request = CODECS[format].parse_request(json.dumps(body).encode(), "m", request.stream)
+    return read
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@given(request=requests())
+@settings(max_examples=60, phases=ROUND_TRIP_EXCEPTIONS)
+def test_a_request_is_read_as_it_was_written(format: str, request: Request) -> None:
+    words = REQUEST_CAPABILITIES[format]
+    written = expected_subset(request, words)
+    assert normalize_request(render_and_parse(format, written), words) == normalize_request(written, words)
+
+
+@PAIRS
+@given(request=requests())
+@settings(max_examples=25, phases=ROUND_TRIP_EXCEPTIONS)
+def test_a_request_comes_back_from_another_format(here: str, there: str, request: Request) -> None:
+    both = REQUEST_CAPABILITIES[here] & REQUEST_CAPABILITIES[there]
+    written = expected_subset(
+        without_thinking(request, here, there), REQUEST_CAPABILITIES[here] - (SHOWN_BY_DEFAULT_ELSEWHERE - REQUEST_CAPABILITIES[there])
+    )
+    try:
+        arrived = render_and_parse(there, render_and_parse(here, written))
+    except UnsupportedFeature:
+        assert REFUSED & REQUEST_CAPABILITIES[here] - REQUEST_CAPABILITIES[there]
+        return
+    assert normalize_request(arrived, both) == normalize_request(written, both)
+    assert normalize_request(render_and_parse(here, arrived), both) == normalize_request(written, both)
+
+
+def without_thinking(request: Request, here: str, there: str) -> Request:
+    """With Anthropic, a model that thinks takes neither a temperature nor a forced call, and room for its thoughts."""
+    return replace(request, reasoning=None) if "anthropic" in (here, there) else request
+
+
+def response_round_trip(format: str, response: Response) -> Response:
+    read: Response = CODECS[format].parse_response(CODECS[format].render_response(response, CLIENT_REQUEST))
+    return read
+
+
+def stream_round_trip(format: str, response: Response) -> Response:
+    encoder, decoder = CODECS[format].StreamEncoder(replace(CLIENT_REQUEST, stream=True)), CODECS[format].StreamDecoder()
+    stream = b"".join(encoder.encode(event) for event in events(response)) + encoder.finish()
+    return collect_response([*decoder.feed(stream), *decoder.finish()])
+
+
+@pytest.mark.parametrize("format", FORMATS)
+@given(response=responses())
+@settings(max_examples=60, phases=ROUND_TRIP_EXCEPTIONS)
+def test_an_answer_is_read_as_it_was_written_and_its_stream_says_the_same(format: str, response: Response) -> None:
+    words = RESPONSE_CAPABILITIES[format]
+    assert normalize_response(response_round_trip(format, response), words) == normalize_response(response, words)
+    assert normalize_response(stream_round_trip(format, response), words) == normalize_response(response, words)
+
+
+@PAIRS
+@given(response=responses())
+@settings(max_examples=25, phases=ROUND_TRIP_EXCEPTIONS)
+def test_an_answer_comes_back_from_another_format(here: str, there: str, response: Response) -> None:
+    both = RESPONSE_CAPABILITIES[here] & RESPONSE_CAPABILITIES[there]
+    for trip in (response_round_trip, stream_round_trip):
+        assert normalize_response(trip(here, trip(there, trip(here, response))), both) == normalize_response(response, both)

@@ -1,0 +1,240 @@
+"""Bodies as vendors and their clients write them, with something broken in them: every codec answers with its own errors and no other,
+decoders and meters never raise, and what is read can be written in every dialect."""
+
+import copy
+import json
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from proxy.formats.anthropic import MessagesRequest
+from proxy.formats.codec import ClientRequest, Quirks
+from proxy.formats.gemini import GenerateContentRequest
+from proxy.formats.neutral import Failed, Finished, InvalidRequest, InvalidUpstreamResponse
+from proxy.formats.openai_chat.passthrough import ChatRequest
+from proxy.formats.openai_responses import ResponsesRequest
+from tests.proxy.formats.golden.builders import FORMATS, Body
+from tests.proxy.formats.golden.cells import CLIENT_REQUEST, CODECS, REQUESTS, RESPONSES
+from tests.proxy.formats.golden.stream_writers import stream_of
+
+ROUNDS = 600
+"""For each format and kind: a second or less."""
+QUIRKS = Quirks()
+CLIENT_REQUEST_TYPES: dict[str, Callable[[bytes], ClientRequest]] = {
+    "openai_chat": ChatRequest,
+    "openai_responses": ResponsesRequest,
+    "anthropic": MessagesRequest,
+    "gemini": lambda body: GenerateContentRequest(body, "m", True),
+}
+NESTED: Any = json.loads("[" * 300 + "]" * 300)
+ODD_VALUES: list[Any] = [None, True, -1, 0, 1e308, 10**400, 2**63, "", "x", "\ud800", "\x00", "tool_use"]
+ODD_VALUES += [[], {}, [None], [[]], {"a": {}}, NESTED]
+DEEP_VALUE = b"[" * 100_000
+DEEPEST_PLACE = 20
+formats = pytest.mark.parametrize("format", FORMATS)
+
+
+def bodies(format: str, scenarios: dict[str, Any]) -> list[Body]:
+    return [found[format] for found in scenarios.values() if found[format] is not None]
+
+
+def broken(format: str, scenarios: dict[str, Any]) -> Iterator[Body]:
+    """The same ones in every run, so that what fails once fails again."""
+    chance = random.Random(format)
+    known = bodies(format, scenarios)
+    for _ in range(ROUNDS):
+        body = copy.deepcopy(chance.choice(known))
+        for _ in range(chance.randint(1, 4)):
+            mutate(body, chance)
+        yield body
+
+
+def mutate(body: Any, chance: random.Random) -> None:
+    """Breaks one place, which may be deep inside."""
+    places = list(places_in(body))
+    if not places:
+        return
+    holder, key = chance.choice(places)
+    match chance.randint(0, 5):
+        case 0:
+            del holder[key]
+        case 1:
+            holder[key] = copy.deepcopy(chance.choice(ODD_VALUES))
+        case 2:
+            holder[key] = [holder[key]]
+        case 3:
+            holder[key] = {"type": holder[key]}
+        case 4 if isinstance(holder[key], str):
+            holder[key] = holder[key][: len(holder[key]) // 2] + chance.choice(["", "\ud83d", "\x00", "é" * 50])
+        case _:
+            other, there = chance.choice(places)
+            holder[key] = copy.deepcopy(other.get(there) if isinstance(other, dict) else None)
+
+
+def places_in(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in list(items):
+        yield value, key
+        if depth < DEEPEST_PLACE:
+            yield from places_in(item, depth + 1)
+
+
+def texts_of(body: Body) -> Iterator[bytes]:
+    """With the halves of characters escaped; and raw, where the text has none."""
+    yield json.dumps(body).encode()
+    yield json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
+
+
+# Requests -----------------------------------------------------------------------------------------------------------------
+
+
+@formats
+def test_mutated_request_is_parsed_or_rejected(format: str) -> None:
+    read = 0
+    for body in broken(format, REQUESTS):
+        for text in texts_of(body):
+            read += is_read(format, text)
+    assert read > ROUNDS / 4, "most of them should be readable, or nothing behind the parsers is tried"
+
+
+def is_read(format: str, text: bytes) -> bool:
+    try:
+        request = CODECS[format].parse_request(text, "m", False)
+    except InvalidRequest as refusal:
+        assert str(refusal)
+        return False
+    for codec in CODECS.values():
+        try:
+            json.dumps(codec.render_request(request, QUIRKS).body)
+        except InvalidRequest as refusal:
+            assert str(refusal)
+    return True
+
+
+@formats
+def test_mutated_request_is_relayed_or_rejected(format: str) -> None:
+    for body in broken(format, REQUESTS):
+        for text in texts_of(body):
+            try:
+                relayed = CLIENT_REQUEST_TYPES[format](text)
+            except InvalidRequest as refusal:
+                assert str(refusal)
+            else:
+                assert relayed.facts.max_input_tokens >= 0 and relayed.path("m")
+
+
+@formats
+@pytest.mark.parametrize(
+    "text",
+    [
+        DEEP_VALUE,
+        b'{"messages":' + DEEP_VALUE,
+        b'{"contents":' + DEEP_VALUE,
+        b'{"input":' + DEEP_VALUE,
+        b"\x00",
+        b"\xff{}",
+        b"{" + b" " * 9,
+    ],
+)
+def test_non_request_body_is_rejected(format: str, text: bytes) -> None:
+    with pytest.raises(InvalidRequest):
+        CODECS[format].parse_request(text, "m", False)
+    with pytest.raises(InvalidRequest):
+        CLIENT_REQUEST_TYPES[format](text)
+
+
+# Answers ------------------------------------------------------------------------------------------------------------------
+
+
+@formats
+def test_mutated_response_is_parsed_or_invalid(format: str) -> None:
+    read = 0
+    for body in broken(format, RESPONSES):
+        for text in texts_of(body):
+            read += is_answer(format, text)
+    assert read > ROUNDS / 4
+
+
+def is_answer(format: str, text: bytes) -> bool:
+    assert CODECS[format].parse_error(500, text).message
+    try:
+        response = CODECS[format].parse_response(text)
+    except InvalidUpstreamResponse as refusal:
+        assert str(refusal)
+        return False
+    for codec in CODECS.values():
+        assert json.loads(codec.render_response(response, CLIENT_REQUEST))
+    return True
+
+
+@formats
+def test_mutated_response_is_measured(format: str) -> None:
+    relay = CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode())
+    for body in broken(format, RESPONSES):
+        for text in texts_of(body):
+            usage, seen = relay.measure(text)
+            assert seen >= 0 and (usage is None or min(usage.prompt, usage.output) >= 0)
+
+
+# Streams ------------------------------------------------------------------------------------------------------------------
+
+
+def broken_streams(format: str) -> Iterator[bytes]:
+    """Events of a sound stream with something broken in one of them, one left out, doubled or cut."""
+    chance = random.Random(format)
+    known = bodies(format, RESPONSES)
+    for _ in range(ROUNDS):
+        blank = b"\r\n\r\n" if format == "gemini" else b"\n\n"
+        events = stream_of(format, chance.choice(known)).split(blank)[:-1]
+        at = chance.randrange(len(events))
+        events[at : at + 1] = broken_event(events[at], chance)
+        yield blank.join([*events, b""])[: chance.choice([None, None, -7])]
+
+
+def broken_event(event: bytes, chance: random.Random) -> list[bytes]:
+    head, mark, data = event.partition(b"data: ")
+    match chance.randint(0, 4):
+        case 0:
+            return []
+        case 1:
+            return [event, event]
+        case 2:
+            return [event[: len(event) // 2]]
+        case _ if data.startswith(b"{"):
+            body = json.loads(data)
+            mutate(body, chance)
+            return [head + mark + json.dumps(body).encode()]
+        case _:
+            return [event + b"\x00"]
+
+
+@formats
+def test_mutated_stream_is_encoded_to_its_end_in_every_format(format: str) -> None:
+    for stream in broken_streams(format):
+        decoder = CODECS[format].StreamDecoder()
+        half = len(stream) // 2
+        events = [*decoder.feed(stream[:half]), *decoder.feed(stream[half:]), *decoder.finish()]
+        assert any(isinstance(event, Failed | Finished) for event in events)
+        for codec in CODECS.values():
+            encoder = codec.StreamEncoder(CLIENT_REQUEST)
+            assert b"".join(map(encoder.encode, events)) + encoder.finish()
+
+
+@formats
+def test_mutated_stream_passes_a_meter_unchanged(format: str) -> None:
+    relay = CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode())
+    for stream in broken_streams(format):
+        meter = relay.meter()
+        half = len(stream) // 2
+        passed = meter.feed(stream[:half]) + meter.feed(stream[half:]) + meter.finish()
+        assert meter.output_tokens >= 0 and (passed.startswith(stream.rstrip()) or format == "openai_chat")
+
+
+@formats
+@pytest.mark.parametrize("stream", [b"data: " + DEEP_VALUE + b"\n\n", b"data: {\x00}\n\n", b'data: {"type": "\\ud800"}\n\n', DEEP_VALUE])
+def test_non_stream_body_fails_decoding_and_passes_the_meter(format: str, stream: bytes) -> None:
+    decoder, meter = CODECS[format].StreamDecoder(), CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode()).meter()
+    assert isinstance([*decoder.feed(stream), *decoder.finish()][-1], Failed)
+    assert (meter.feed(stream) + meter.finish()).startswith(stream)

@@ -1,0 +1,80 @@
+"""A limit that a budget sets takes the place of the client's own, whichever name that has: a second one would still be obeyed."""
+
+import json
+from typing import Any
+
+import pytest
+
+from proxy.formats.anthropic.passthrough import MessagesRequest
+from proxy.formats.codec import Quirks
+from proxy.formats.gemini.passthrough import GenerateContentRequest
+from proxy.formats.neutral import InvalidRequest
+from proxy.formats.openai_chat.completions import CreateCompletionRequest
+from proxy.formats.openai_chat.passthrough import ChatRequest
+from proxy.formats.openai_responses.passthrough import ResponsesRequest
+
+GRANTED = 7
+MESSAGES = [{"role": "user", "content": "Hi"}]
+CONTENTS = [{"parts": [{"text": "Hi"}]}]
+OWN_LIMITS: list[tuple[type, str, dict[str, Any], dict[str, Any]]] = [
+    (ChatRequest, "gpt-4o-mini", {"messages": MESSAGES}, {"max_tokens": 900}),
+    (ChatRequest, "gpt-4o-mini", {"messages": MESSAGES}, {"max_completion_tokens": 900}),
+    (ChatRequest, "o3-mini", {"messages": MESSAGES}, {"max_tokens": 900}),
+    (ChatRequest, "gpt-4o-mini", {"messages": MESSAGES}, {"max_tokens": 900, "max_completion_tokens": 800}),
+    (ResponsesRequest, "gpt-4o-mini", {"input": "Hi"}, {"max_output_tokens": 900}),
+    (CreateCompletionRequest, "gpt-3.5-turbo-instruct", {"prompt": "Hi"}, {"max_tokens": 900}),
+    (MessagesRequest, "claude-3-5-haiku-latest", {"messages": MESSAGES}, {"max_tokens": 900}),
+    (GenerateContentRequest, "gemini-2.0-flash", {"contents": CONTENTS}, {"generationConfig": {"maxOutputTokens": 900, "topK": 3}}),
+    (GenerateContentRequest, "gemini-2.0-flash", {"contents": CONTENTS}, {"generationConfig": {"max_output_tokens": 900}}),
+    (GenerateContentRequest, "gemini-2.0-flash", {"contents": CONTENTS}, {"generation_config": {"max_output_tokens": 900}}),
+    (GenerateContentRequest, "gemini-2.0-flash", {"contents": CONTENTS}, {"generation_config": {"maxOutputTokens": 900}}),
+]
+
+
+@pytest.mark.parametrize(("call", "model", "asked", "limits"), OWN_LIMITS)
+def test_the_clients_own_limit_is_replaced(call: type, model: str, asked: dict[str, Any], limits: dict[str, Any]) -> None:
+    body = {**asked, **limits} if call is GenerateContentRequest else {"model": model, **asked, **limits}
+    incoming = call(json.dumps(body).encode(), model)
+    assert incoming.facts.max_output_tokens == 900
+    sent = json.loads(incoming.upstream_body(model, GRANTED, Quirks()))
+    assert limits_in(sent) and set(limits_in(sent)) == {GRANTED}
+    assert sent.keys() == body.keys()
+
+
+@pytest.mark.parametrize(("call", "model", "asked", "limits"), OWN_LIMITS)
+def test_without_one_it_is_put_in_once(call: type, model: str, asked: dict[str, Any], limits: dict[str, Any]) -> None:
+    body = asked if call is GenerateContentRequest else {"model": model, **asked}
+    incoming = call(json.dumps(body).encode(), model)
+    assert incoming.facts.max_output_tokens is None
+    assert limits_in(json.loads(incoming.upstream_body(model, GRANTED, Quirks()))) == [GRANTED]
+
+
+def test_every_answer_that_is_billed_is_counted_though_not_shown() -> None:
+    asked = CreateCompletionRequest(b'{"model": "a", "prompt": ["x", "y"], "best_of": 5}')
+    assert asked.facts.n == 10
+
+
+def limits_in(value: Any) -> list[int]:
+    """All numbers, at any depth, under a name that limits tokens."""
+    if not isinstance(value, dict):
+        return []
+    own = [each for name, each in value.items() if name.lower().startswith("max") and isinstance(each, int)]
+    return own + [each for inner in value.values() for each in limits_in(inner)]
+
+
+@pytest.mark.parametrize(
+    ("given", "field"),
+    [
+        ({"generationConfig": {"maxOutputTokens": 5, "max_output_tokens": 60_000}}, "maxOutputTokens"),
+        ({"generation_config": {"candidateCount": 1, "candidate_count": 8}}, "candidateCount"),
+        ({"generationConfig": {}, "generation_config": {"maxOutputTokens": 60_000}}, "generationConfig"),
+        ({"systemInstruction": "a", "system_instruction": "b" * 3000}, "systemInstruction"),
+        ({"cachedContent": "cachedContents/a", "cached_content": "cachedContents/b"}, "cachedContent"),
+        ({"serviceTier": "standard", "service_tier": "priority"}, "serviceTier"),
+    ],
+)
+def test_a_field_that_is_given_in_both_of_its_spellings_is_refused(given: dict[str, Any], field: str) -> None:
+    """What one of them allows would be held, and the other one might be obeyed."""
+    with pytest.raises(InvalidRequest) as refusal:
+        GenerateContentRequest(json.dumps({"contents": CONTENTS, **given}).encode(), "gemini-2.0-flash")
+    assert refusal.value.param == field

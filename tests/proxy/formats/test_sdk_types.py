@@ -1,0 +1,107 @@
+"""Every answer that a client gets, whole and each event of a stream, is of the types of the vendor's official SDK; and so is every
+request that a provider gets, where its SDK has a type for one."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from anthropic.types import Message, RawMessageStreamEvent
+from anthropic.types.message_create_params import MessageCreateParamsNonStreaming
+from google.genai.types import Content, GenerateContentResponse, GenerationConfig
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.chat.completion_create_params import CompletionCreateParamsNonStreaming
+from openai.types.responses import Response, ResponseStreamEvent
+from openai.types.responses.response_create_params import ResponseCreateParamsNonStreaming
+from pydantic import TypeAdapter
+
+from tests.proxy.formats.golden.builders import FORMATS, Body
+from tests.proxy.formats.golden.cells import REQUESTS, RESPONSES, converted_response, converted_stream, pairs, read
+from tests.proxy.formats.golden.stream_readers import events_of
+
+Check = Callable[[Any], Any]
+
+
+def of(kind: Any) -> Check:
+    return TypeAdapter(kind).validate_python
+
+
+RESPONSE_CHECKS: dict[str, Check] = {
+    "openai_chat": of(ChatCompletion),
+    "openai_responses": of(Response),
+    "anthropic": of(Message),
+    "gemini": of(GenerateContentResponse),
+}
+EVENT_CHECKS: dict[str, Check] = {
+    "openai_chat": of(ChatCompletionChunk),
+    "openai_responses": of(ResponseStreamEvent),
+    "anthropic": of(RawMessageStreamEvent),
+    "gemini": of(GenerateContentResponse),
+}
+UNTYPED = {("custom tool call", "openai_chat")}
+"""What the API says and the SDK has no type for: a custom tool's call in a stream of chat completions."""
+TALKS = [(scenario, provider, client, said) for scenario, bodies in RESPONSES.items() for provider, client, said in pairs(bodies)]
+cells = pytest.mark.parametrize(("scenario", "provider", "client", "said"), TALKS, ids=[f"{name}: {p} > {c}" for name, p, c, _ in TALKS])
+
+
+def test_every_format_has_its_types() -> None:
+    assert tuple(RESPONSE_CHECKS) == tuple(EVENT_CHECKS) == FORMATS
+
+
+@cells
+def test_a_whole_answer_is_of_the_sdks_type(scenario: str, provider: str, client: str, said: Body) -> None:
+    RESPONSE_CHECKS[client](converted_response(client, provider, said))
+
+
+@cells
+def test_every_event_of_a_stream_is_of_the_sdks_type(scenario: str, provider: str, client: str, said: Body) -> None:
+    for event in events_of(converted_stream(client, provider, said)):
+        if (scenario, client) not in UNTYPED:
+            EVENT_CHECKS[client](event)
+
+
+# Requests -----------------------------------------------------------------------------------------------------------------
+
+
+CHAT_REQUEST_TYPE, RESPONSES_REQUEST_TYPE, MESSAGES_REQUEST_TYPE = (
+    of(kind) for kind in (CompletionCreateParamsNonStreaming, ResponseCreateParamsNonStreaming, MessageCreateParamsNonStreaming)
+)
+
+
+def exhausted(value: Any) -> Any:
+    """Pydantic checks what is iterable only as it is read."""
+    match value:
+        case dict():
+            return {name: exhausted(item) for name, item in value.items()}
+        case str() | bytes() | int() | float() | None:
+            return value
+        case _:
+            return list(map(exhausted, value))
+
+
+def check_gemini(body: Body) -> None:
+    for content in body["contents"]:
+        Content.model_validate(content)
+    GenerationConfig.model_validate(body.get("generationConfig", {}))
+
+
+def check_responses(body: Body) -> None:
+    """The SDK's types of the model's own messages and thoughts want ids, which a client that keeps its history itself has not; the API
+    does not."""
+    items = [item for item in body["input"] if item.get("role") != "assistant" and item["type"] != "reasoning"]
+    exhausted(RESPONSES_REQUEST_TYPE(body | {"input": items}))
+
+
+REQUEST_CHECKS: dict[str, Check] = {
+    "openai_chat": lambda body: exhausted(CHAT_REQUEST_TYPE(body)),
+    "openai_responses": check_responses,
+    "anthropic": lambda body: exhausted(MESSAGES_REQUEST_TYPE(body)),
+    "gemini": check_gemini,
+}
+
+
+@pytest.mark.parametrize("provider", FORMATS)
+@pytest.mark.parametrize("scenario", REQUESTS)
+def test_what_a_provider_is_asked_is_of_the_sdks_type(scenario: str, provider: str) -> None:
+    for (_, listener), cell in read("requests", scenario).items():
+        if listener == provider and "request" in cell:
+            REQUEST_CHECKS[provider]({name: value for name, value in cell["request"].items() if name not in ("stream", "stream_options")})

@@ -1,0 +1,112 @@
+"""Models that are free, wholly or in part, under a hard budget: free output is neither limited nor cut."""
+
+import json
+from typing import Any
+
+import pytest
+
+from billing.ledger.balances import window_balances
+from billing.ledger.interface import WindowBalance
+from billing.models import Budget, Outcome, PriceOverride
+from keys.models import ApiKey
+from projects.models import Project
+from tests.support.api_calls import DIALECTS, WHOLE_USAGE, answering, ask, connect
+from tests.support.live_gateway import LiveGateway, only_record
+from tests.support.upstream_server import LocalUpstream
+
+pytestmark = pytest.mark.databases
+
+USD = 10**9
+LIMIT_NANO = 10 * USD
+PIECES = 60
+FREE_OUTPUT: dict[str, dict[str, int]] = {
+    "output free": {"input_nano": USD, "output_nano": 0},
+    "fee only": {"input_nano": 0, "output_nano": 0, "request_nano": 1_000},
+    "all free": {"input_nano": 0, "output_nano": 0},
+}
+PRICED_OUTPUT: dict[str, dict[str, int]] = {
+    "input free": {"input_nano": 0, "output_nano": USD},
+    "below a nano-dollar a token": {"input_nano": 300_000, "output_nano": 400_000},
+}
+
+
+def budgeted(project: Project, dialect: str, upstream: LocalUpstream, fields: dict[str, int]) -> tuple[Budget, str]:
+    """Return a hard budget of a new key and the key's token; every model of the project costs `fields`."""
+    connect(project, dialect, upstream)
+    PriceOverride.objects.create(project=project, model="*", **fields)
+    key, token = ApiKey.objects.issue(project, "app")
+    return Budget.objects.create(project=project, key=key, period="day", limit_nano=LIMIT_NANO), token
+
+
+def limits_in(body: bytes) -> dict[str, Any]:
+    sent = json.loads(body)
+    return {name: value for name, value in (sent | sent.get("generationConfig", {})).items() if name.lower().startswith("max")}
+
+
+@pytest.mark.parametrize("price", FREE_OUTPUT)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_stream_of_free_output_is_not_cut(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, dialect: str, price: str
+) -> None:
+    budget, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
+    upstream.handler = answering(dialect, "word ", WHOLE_USAGE[dialect], pieces=PIECES)
+    answer = ask(live_gateway, token, dialect, stream=True, limit=10)
+    assert "insufficient_quota" not in answer.text and "rate_limit" not in answer.text and "RESOURCE_EXHAUSTED" not in answer.text
+    record = only_record()
+    assert (record.outcome, record.output_tokens, record.estimated) == (Outcome.OK, 5, False)
+    cost = 7 * FREE_OUTPUT[price]["input_nano"] // 10**6 + FREE_OUTPUT[price].get("request_nano", 0)
+    assert record.cost_nano == cost
+    assert window_balances(demo_project, [budget]) == {budget.pk: WindowBalance(cost, 0)}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("price", FREE_OUTPUT)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_free_output_gets_no_limit_from_the_budget(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, dialect: str, price: str, stream: bool
+) -> None:
+    _, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
+    upstream.handler = answering(dialect, "word ", WHOLE_USAGE[dialect])
+    answer = ask(live_gateway, token, dialect, stream=stream)
+    assert answer.status_code == 200 and "x-gateway-max-tokens" not in answer.headers
+    assert limits_in(upstream.requests[0].body) == {}
+    assert only_record().outcome == Outcome.OK
+
+
+@pytest.mark.parametrize("price", PRICED_OUTPUT)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_output_with_a_price_is_limited_by_what_the_budget_pays_for(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, dialect: str, price: str
+) -> None:
+    budget, token = budgeted(demo_project, dialect, upstream, PRICED_OUTPUT[price])
+    upstream.handler = answering(dialect, "word ", WHOLE_USAGE[dialect], pieces=PIECES)
+    answer = ask(live_gateway, token, dialect, stream=True)
+    assert list(limits_in(upstream.requests[0].body).values()) == [4096] and answer.headers["x-gateway-max-tokens"] == "4096"
+    record = only_record()
+    assert (record.outcome, record.output_tokens) == (Outcome.OK, 5)
+    assert 0 < record.cost_nano <= (record.reserved_nano or 0)
+    assert window_balances(demo_project, [budget]) == {budget.pk: WindowBalance(record.cost_nano, 0)}
+
+
+@pytest.mark.parametrize(("left", "granted"), [(30 * 1_000, 30), (1_000, 1)])
+def test_free_input_leaves_all_of_the_budget_for_the_output(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, left: int, granted: int
+) -> None:
+    budget, token = budgeted(demo_project, "openai_chat", upstream, PRICED_OUTPUT["input free"])
+    budget.limit_nano = left
+    budget.save()
+    answer = ask(live_gateway, token, "openai_chat", stream=False)
+    assert (answer.status_code, answer.headers["x-gateway-max-tokens"]) == (200, str(granted))
+    only_record()
+
+
+@pytest.mark.parametrize("left", [0, 5])
+def test_what_costs_nothing_runs_under_a_budget_with_nothing_left(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, left: int
+) -> None:
+    budget, token = budgeted(demo_project, "openai_chat", upstream, FREE_OUTPUT["all free"])
+    budget.limit_nano = left
+    budget.save()
+    answer = ask(live_gateway, token, "openai_chat", stream=True)
+    assert answer.status_code == 200 and "insufficient_quota" not in answer.text
+    assert only_record().cost_nano == 0

@@ -1,0 +1,111 @@
+"""From a model's name to its provider, in the order that is documented."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+
+from proxy.errors import GatewayError
+from proxy.providers.catalog import PROVIDERS
+from proxy.routing import accounts, config_file, resolve
+from proxy.routing.accounts import Account
+from proxy.routing.config_file import ConfigError, parse_duration, parse_model_urls
+
+OPENAI = Account("openai", PROVIDERS["openai"], "https://api.openai.com/v1", "sk", trusted=True)
+ANTHROPIC = Account("anthropic", PROVIDERS["anthropic"], "https://api.anthropic.com", "sk", trusted=True)
+LOCAL = Account("local", PROVIDERS["compatible"], "http://127.0.0.1:1/v1", "", frozenset({"llama3", "gpt-4o-mini"}))
+
+
+@pytest.fixture
+def configure(tmp_path: Path) -> Iterator[Callable[..., None]]:
+    before = settings.ENV
+
+    def apply(yaml: str = "", **variables: object) -> None:
+        path = tmp_path / "routes.yaml"
+        path.write_text(yaml or "version: 1")
+        settings.ENV = before.model_copy(update={"ai_gateway_config": path, **variables})
+        config_file.load.cache_clear()
+        accounts.accounts_from_environment.cache_clear()
+
+    apply()
+    yield apply
+    settings.ENV = before
+    config_file.load.cache_clear()
+    accounts.accounts_from_environment.cache_clear()
+
+
+def test_a_projects_own_credential_comes_first(configure: Callable[..., None]) -> None:
+    configure("models: [{name: llama3, provider: openai}]")
+    assert resolve.resolve_account("llama3", (LOCAL,), (OPENAI,)) == (LOCAL, "llama3")
+    assert resolve.resolve_account("local/any/thing", (LOCAL,), (OPENAI,)) == (LOCAL, "any/thing")
+
+
+def test_yaml_comes_before_model_routes_and_an_exact_name_before_a_prefix(configure: Callable[..., None]) -> None:
+    configure("models: [{name: openai/odd, provider: anthropic}]", ai_gateway_model_routes="openai/odd:http://a/v1,llama:http://b/v1")
+    assert resolve.resolve_account("openai/odd", (), (OPENAI, ANTHROPIC)) == (ANTHROPIC, "openai/odd")
+    account, name = resolve.resolve_account("llama", (), (OPENAI, *accounts.accounts_from_environment()))
+    assert (account.base_url, account.provider.slug, name, account.trusted) == ("http://b/v1", "compatible", "llama", True)
+
+
+def test_bundled_catalog_resolves_the_provider(configure: Callable[..., None]) -> None:
+    assert resolve.resolve_account("gpt-4o-mini", (), (OPENAI, ANTHROPIC)) == (OPENAI, "gpt-4o-mini")
+    assert resolve.resolve_account("claude-sonnet-4-5", (), (OPENAI, ANTHROPIC))[0] is ANTHROPIC
+
+
+def test_unknown_names_go_to_the_default_provider_or_the_only_account(configure: Callable[..., None]) -> None:
+    assert resolve.resolve_account("homemade", (), (OPENAI,)) == (OPENAI, "homemade")
+    with pytest.raises(GatewayError, match="does not exist"):
+        resolve.resolve_account("homemade", (), (OPENAI, ANTHROPIC))
+    configure("default_provider: anthropic")
+    assert resolve.resolve_account("homemade", (), (OPENAI, ANTHROPIC))[0] is ANTHROPIC
+
+
+def test_a_provider_without_a_credential_is_named(configure: Callable[..., None]) -> None:
+    for model in ("gemini/pro", "claude"):
+        configure("models: [{name: claude, provider: gemini}]")
+        with pytest.raises(GatewayError, match="needs a credential for Google Gemini"):
+            resolve.resolve_account(model, (), (OPENAI,))
+
+
+def test_routes_are_split_at_the_last_http() -> None:
+    assert parse_model_urls("a:b:http://h:1/v1, gpt-4:https://api.openai.com/v1/") == {
+        "a:b": "http://h:1/v1",
+        "gpt-4": "https://api.openai.com/v1",
+    }
+    for wrong in ("a", "a:ftp://x", ":http://x"):
+        with pytest.raises(ConfigError):
+            parse_model_urls(wrong)
+
+
+@pytest.mark.parametrize(("text", "value"), [("5m", 300), ("1m30s", 90), ("250ms", 0.25), (7, 7), ("1h", 3600)])
+def test_durations(text: str | int, value: float) -> None:
+    assert parse_duration(text) == value
+
+
+@pytest.mark.parametrize(
+    "yaml", ["models: 5", "models: [{name: a}]", "models: [{name: a, provider: nobody}]", "timeout: soon", "default_provider: x", "{"]
+)
+def test_invalid_config_file_is_reported(configure: Callable[..., None], yaml: str) -> None:
+    configure(yaml)
+    with pytest.raises(ConfigError):
+        config_file.load()
+
+
+def test_a_route_says_by_which_format_other_clients_reach_openai(configure: Callable[..., None]) -> None:
+    configure("models: [{name: deep, provider: openai, api: responses}, {name: plain, provider: openai}]")
+    deep, plain = (resolve.resolve_account(name, (), (OPENAI,))[0] for name in ("deep", "plain"))
+    assert [deep.format_for(client) for client in ("anthropic", "gemini", "openai_responses", "openai_chat")] == [
+        "openai_responses",
+        "openai_responses",
+        "openai_responses",
+        "openai_chat",
+    ]
+    assert plain.format_for("anthropic") == "openai_chat"
+
+
+def test_azure_has_the_model_in_the_address() -> None:
+    azure = Account("azure", PROVIDERS["azure"], "https://acme.openai.azure.com", "key")
+    url = azure.url("openai_chat", "/chat/completions", "my gpt/4")
+    assert url == "https://acme.openai.azure.com/openai/deployments/my%20gpt%2F4/chat/completions?api-version=2024-10-21"
+    assert PROVIDERS["azure"].auth_headers("key") == {"api-key": "key"}

@@ -1,0 +1,163 @@
+"""The four formats as tests of the running gateway use them: a request, a provider's response, and its stream."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+from aiohttp import web
+
+from projects.models import Project
+from proxy.models import Credential
+from tests.support.live_gateway import LiveGateway
+from tests.support.upstream_server import LocalUpstream
+
+Json = dict[str, Any]
+DIALECTS = ("openai_chat", "openai_responses", "anthropic", "gemini")
+ACCOUNTS = {"openai_chat": "openai", "openai_responses": "openai", "anthropic": "other", "gemini": "other"}
+MODELS = {
+    "openai_chat": "gpt-4o-mini",
+    "openai_responses": "gpt-4o-mini",
+    "anthropic": "claude-haiku-4-5",
+    "gemini": "gemini-2.5-flash",
+}
+PATHS = {"openai_chat": "/v1/chat/completions", "openai_responses": "/v1/responses", "anthropic": "/v1/messages"}
+LIMITS = {"openai_chat": "max_tokens", "openai_responses": "max_output_tokens", "anthropic": "max_tokens", "gemini": "maxOutputTokens"}
+USAGE_FIELDS = dict.fromkeys(DIALECTS, "usage") | {"gemini": "usageMetadata"}
+WHOLE_USAGE: dict[str, Json] = {
+    "openai_chat": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
+    "openai_responses": {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12},
+    "anthropic": {"input_tokens": 7, "output_tokens": 5},
+    "gemini": {"promptTokenCount": 7, "candidatesTokenCount": 5, "totalTokenCount": 12},
+}
+ABSENT = object()
+"""Stands for a usage that a response does not have at all."""
+
+
+def connect(project: Project, dialect: str, upstream: LocalUpstream) -> None:
+    """Give the project an account at the local upstream for a format that the operator's account does not speak."""
+    if ACCOUNTS[dialect] == "other":
+        stored = Credential(project=project, slug="other", provider=dialect, base_url=upstream.url.removesuffix("/v1"))
+        stored.set_secret("sk-provider-secret")
+        stored.save()
+
+
+def ask(
+    gateway: LiveGateway, token: str, dialect: str, *, stream: bool, limit: int | None = None, served: str | None = None
+) -> httpx.Response:
+    """Send one prompt in a dialect, to a provider of the format `served` (default: the same one)."""
+    model = f"{ACCOUNTS[served or dialect]}/{MODELS[served or dialect]}"
+    limits = {} if limit is None else {LIMITS[dialect]: limit}
+    headers = {"authorization": f"Bearer {token}"}
+    if dialect == "gemini":
+        verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
+        contents: Json = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
+        given = contents | ({"generationConfig": limits} if limits else {})
+        return httpx.post(f"{gateway.url}/v1beta/models/{model}:{verb}", json=given, headers=headers, timeout=20)
+    prompt: Json = {"input": "Hi"} if dialect == "openai_responses" else {"messages": [{"role": "user", "content": "Hi"}]}
+    body: Json = {"model": model, "stream": stream, **prompt, **limits}
+    return httpx.post(f"{gateway.url}{PATHS[dialect]}", json=body, headers=headers, timeout=20)
+
+
+def answering(dialect: str, text: str, usage: Any = ABSENT, *, pieces: int = 1) -> Callable[..., Any]:
+    """Return what the local upstream answers with: `text`, streamed `pieces` times if the client asks for a stream."""
+
+    async def answer(request: web.Request, body: Json) -> web.StreamResponse:
+        if body.get("stream") or "streamGenerateContent" in request.path:
+            response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+            await response.prepare(request)
+            for piece in STREAMS[dialect](text, usage, pieces):
+                await response.write(piece)
+                await asyncio.sleep(0.001)
+            return response
+        return web.json_response(RESPONSES[dialect](text) | stated(dialect, usage))
+
+    return answer
+
+
+def stated(dialect: str, usage: Any) -> Json:
+    return {} if usage is ABSENT else {USAGE_FIELDS[dialect]: usage}
+
+
+def chat_response(text: str) -> Json:
+    message = {"role": "assistant", "content": text}
+    return {"id": "c", "object": "chat.completion", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+
+
+def responses_response(text: str) -> Json:
+    content = [{"type": "output_text", "text": text, "annotations": []}] if text else []
+    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": content}
+    return {"id": "resp_1", "object": "response", "status": "completed", "model": "m", "output": [item]}
+
+
+def anthropic_response(text: str) -> Json:
+    content = [{"type": "text", "text": text}] if text else []
+    return {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": content, "stop_reason": "end_turn"}
+
+
+def gemini_response(text: str) -> Json:
+    parts = {"parts": [{"text": text}]} if text else {}
+    return {"candidates": [{"index": 0, "content": {"role": "model", **parts}, "finishReason": "STOP"}], "modelVersion": "m"}
+
+
+def event(**fields: Any) -> bytes:
+    name = f"event: {fields['type']}\n" if "type" in fields else ""
+    return f"{name}data: {json.dumps(fields)}\n\n".encode()
+
+
+def chat_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
+    def chunk(delta: Json, finish: str | None = None) -> bytes:
+        choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
+        return event(id="c", object="chat.completion.chunk", model="m", choices=choices)
+
+    last = [event(id="c", object="chat.completion.chunk", model="m", choices=[], **stated("openai_chat", usage))]
+    return [*[chunk({"content": text})] * pieces, chunk({}, "stop"), *([] if usage is ABSENT else last), b"data: [DONE]\n\n"]
+
+
+def responses_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
+    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
+    part = {"type": "output_text", "text": "", "annotations": []}
+    at = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
+    deltas = [event(type="response.output_text.delta", delta=text, logprobs=[], **at)] * (pieces if text else 0)
+    return [
+        event(type="response.created", response=responses_response("") | {"status": "in_progress", "output": [], "usage": None}),
+        event(type="response.output_item.added", output_index=0, item=item),
+        event(type="response.content_part.added", part=part, **at),
+        *deltas,
+        event(type="response.completed", response=responses_response(text * pieces) | stated("openai_responses", usage)),
+    ]
+
+
+def anthropic_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
+    """The start states the input and a placeholder for the output, as Anthropic does; `usage` is that of the end."""
+    start = anthropic_response("") | {"stop_reason": None, "usage": {"input_tokens": 7, "output_tokens": 1}}
+    deltas = [event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": text})] * (pieces if text else 0)
+    return [
+        event(type="message_start", message=start),
+        event(type="content_block_start", index=0, content_block={"type": "text", "text": ""}),
+        *deltas,
+        event(type="content_block_stop", index=0),
+        event(type="message_delta", delta={"stop_reason": "end_turn"}, **stated("anthropic", usage)),
+        event(type="message_stop"),
+    ]
+
+
+def gemini_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
+    chunk: Json = gemini_response(text)
+    open_ended = {**chunk, "candidates": [{**chunk["candidates"][0], "finishReason": None}]}
+    return [*[event(**open_ended)] * (pieces if text else 0), event(**gemini_response(""), **stated("gemini", usage))]
+
+
+RESPONSES: dict[str, Callable[[str], Json]] = {
+    "openai_chat": chat_response,
+    "openai_responses": responses_response,
+    "anthropic": anthropic_response,
+    "gemini": gemini_response,
+}
+STREAMS: dict[str, Callable[[str, Any, int], list[bytes]]] = {
+    "openai_chat": chat_stream,
+    "openai_responses": responses_stream,
+    "anthropic": anthropic_stream,
+    "gemini": gemini_stream,
+}

@@ -1,0 +1,146 @@
+"""What tests of pages share: everyone signed in, a project with something of everything, and every address."""
+
+import datetime as dt
+from itertools import count
+from uuid import UUID
+
+import pytest
+from allauth.account.models import EmailAddress
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from billing.models import Budget, BudgetWindow, DailyUsage, Outcome, Period, PriceOverride, UsageRecord, Webhook
+from keys.models import ApiKey
+from projects.ids import uuid7
+from projects.models import Project, Role, User
+from proxy.models import Credential
+
+SECRET = "sk-proj-abcdefghijklmnopqrstuvwxyz-5678"
+USD = 10**9
+
+
+def signed_in(user: User) -> Client:
+    client = Client()
+    client.force_login(user, "allauth.account.auth_backends.AuthenticationBackend")
+    return client
+
+
+def verified(user: User) -> User:
+    EmailAddress.objects.create(user=user, email=user.email, verified=True, primary=True)
+    return user
+
+
+FIRST_ID = uuid7().int
+RECORD_IDS = (UUID(int=FIRST_ID + number) for number in count())
+"""Ids that keep the order in which records are made within a millisecond."""
+UNUSED_ID = dict.fromkeys(("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "reasoning_tokens"), 0)
+DEMO_CALL = {
+    "operation": "chat",
+    "format": "openai",
+    "provider": "demo",
+    "streamed": False,
+    "status_code": 200,
+    "error": "",
+    "estimated": False,
+}
+
+
+def record(
+    key: ApiKey, *, day: dt.date | None = None, cost_nano: int = 0, outcome: Outcome = Outcome.OK, model: str = "demo/chat"
+) -> UsageRecord:
+    return UsageRecord.objects.create(
+        id=next(RECORD_IDS),
+        project=key.project,
+        key=key,
+        day=day or key.project.today(),
+        created_at=timezone.now(),
+        request_id="req-1",
+        requested_model=model,
+        provider_model=model,
+        outcome=outcome,
+        input_tokens=1234,
+        output_tokens=56,
+        cost_nano=cost_nano,
+        latency_us=1_240_000,
+        **UNUSED_ID,
+        **DEMO_CALL,
+    )
+
+
+def daily(key: ApiKey, day: dt.date, cost_nano: int) -> DailyUsage:
+    sums = {"requests": 1, "failures": 0, "input_tokens": 1, "output_tokens": 1}
+    return DailyUsage.objects.create(
+        project=key.project, key=key, day=day, requested_model="demo/chat", provider="demo", cost_nano=cost_nano, **sums
+    )
+
+
+@pytest.fixture
+def credential(project: Project) -> Credential:
+    credential = Credential(project=project, slug="openai", provider="openai", model_names=["gpt-4o-mini"])
+    credential.set_secret(SECRET)
+    credential.save()
+    return credential
+
+
+@pytest.fixture
+def busy_project(project: Project, key: ApiKey, credential: Credential) -> Project:
+    """Records, a month's usage, budgets, a key of each state."""
+    today = project.today()
+    budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
+    BudgetWindow.objects.create(budget=budget, name=today.isoformat(), spent_nano=3 * USD, reserved_nano=1 * USD)
+    Budget.objects.create(project=project, period=Period.MONTH, limit_nano=0)
+    record(key, cost_nano=2 * USD)
+    record(key, outcome=Outcome.UPSTREAM_ERROR)
+    daily(key, today.replace(day=1), 40 * USD)
+    ApiKey.objects.issue(project, "old laptop", expires_at=timezone.now() - dt.timedelta(days=1))
+    ApiKey.objects.issue(project, "leaked")[0].revoke()
+    return project
+
+
+def key_in_other_project(owner: User) -> ApiKey:
+    return ApiKey.objects.issue(Project.objects.create_with_owner("Other", owner=owner), "theirs")[0]
+
+
+def webhook_at(project: Project, url: str, name: str = "pager") -> tuple[Webhook, str]:
+    """A webhook and its signing secret."""
+    webhook = Webhook(project=project, name=name, url=url)
+    secret = webhook.new_secret()
+    webhook.save()
+    return webhook, secret
+
+
+def project_objects(project: Project) -> dict[str, Budget | Webhook]:
+    """What pages of one budget or one webhook are about."""
+    budget, _ = Budget.objects.get_or_create(project=project, key=None, period=Period.TOTAL, defaults={"limit_nano": USD})
+    webhook = Webhook.objects.for_project(project).first() or webhook_at(project, "https://example.org/hook")[0]
+    return {"budget-edit": budget, "budget-delete": budget, "webhook-test": webhook, "webhook-delete": webhook}
+
+
+def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict[str, tuple[str, Role]]:
+    """Every page of a project: its address, and the lowest role that may see it."""
+    alone = {
+        "project-overview": Role.VIEWER,
+        "key-list": Role.VIEWER,
+        "key-new": Role.MEMBER,
+        "credential-list": Role.MEMBER,
+        "credential-new": Role.ADMIN,
+        "project-settings": Role.ADMIN,
+        "budget-list": Role.VIEWER,
+        "budget-new": Role.ADMIN,
+        "alert-list": Role.MEMBER,
+        "webhook-new": Role.ADMIN,
+        "price-list": Role.VIEWER,
+        "price-new": Role.ADMIN,
+    }
+    pages = {name: (reverse(name, args=[project.slug]), role) for name, role in alone.items()}
+    below = project_objects(project)
+    pages |= {name: (reverse(name, args=[project.slug, below[name].pk]), Role.ADMIN) for name in below}
+    price, _ = PriceOverride.objects.get_or_create(project=project, model="llama-*", defaults={"input_nano": 0, "output_nano": USD})
+    pages["price-end"] = (reverse("price-end", args=[project.slug, price.pk]), Role.ADMIN)
+    pages["request-detail"] = (reverse("request-detail", args=[project.slug, record(key).pk]), Role.VIEWER)
+    pages["key-edit"] = (reverse("key-edit", args=[project.slug, key.public_id]), Role.ADMIN)
+    pages["key-revoke"] = (reverse("key-revoke", args=[project.slug, key.public_id]), Role.MEMBER)
+    pages["credential-edit"] = (reverse("credential-edit", args=[project.slug, credential.pk]), Role.ADMIN)
+    pages["credential-delete"] = (reverse("credential-delete", args=[project.slug, credential.pk]), Role.ADMIN)
+    return pages

@@ -1,0 +1,115 @@
+"""The gateway as an operator starts it: a process of its own, with its own data and an empty environment."""
+
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psycopg
+
+START_S = 90
+"""A start on an empty database migrates it, which takes long on a machine that does much else."""
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class GatewayProcess:
+    def __init__(self, data: Path, **variables: str) -> None:
+        self.data, self.port = data, free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        kept = {"PATH": os.environ["PATH"], "HOME": str(data), "AI_GATEWAY_ENV_FILE": "/dev/null", "PYTHONPATH": str(ROOT)}
+        self.environment = {**kept, "GATEWAY_DATA_DIR": str(data), "PORT": str(self.port), **variables}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.output = data.parent / f"{data.name}.log"
+
+    def start(self, *arguments: str) -> "GatewayProcess":
+        with self.output.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "gateway_project.cli", *arguments],
+                env=self.environment,
+                cwd=self.data.parent,
+                stdout=output,
+                stderr=output,
+            )
+        deadline = time.monotonic() + START_S
+        while not self.ready():
+            assert self.process.poll() is None and time.monotonic() < deadline, self.output.read_text()
+            time.sleep(0.05)
+        return self
+
+    @property
+    def is_running(self) -> bool:
+        return self.process is not None and self.process.poll() is None
+
+    def ready(self) -> bool:
+        try:
+            return httpx.get(f"{self.url}/ready").status_code == 200
+        except httpx.TransportError:
+            return False
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
+        """Sends a signal to this very process; returns how long it took to go, in seconds."""
+        assert self.process is not None
+        started = time.monotonic()
+        self.process.send_signal(number)
+        self.process.wait(40)
+        return time.monotonic() - started
+
+    def manage(self, *arguments: str) -> str:
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, str(ROOT / "manage.py"), *arguments]
+        return subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        if url := self.environment.get("DATABASE_URL"):
+            with psycopg.connect(url) as postgres:
+                return postgres.execute(sql.encode()).fetchall()
+        with sqlite3.connect(self.data / "gateway.sqlite3") as connection:
+            rows = connection.execute(sql).fetchall()
+        connection.close()
+        return rows
+
+    def log_lines(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.output.read_text().splitlines() if line.startswith("{")]
+
+    def post(self, token: str, **body: Any) -> httpx.Response:
+        headers = {"authorization": f"Bearer {token}"}
+        return httpx.post(f"{self.url}/v1/chat/completions", json={**CHAT, **body}, headers=headers, timeout=30)
+
+    def open_stream(self, token: str, **body: Any) -> socket.socket:
+        """A streamed answer of which the first bytes have arrived."""
+        payload = json.dumps({**CHAT, "stream": True, **body}).encode()
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: {len(payload)}\r\n\r\n"
+        client = socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        client.sendall(head.encode() + payload)
+        while b"content" not in client.recv(65536):
+            pass
+        return client
+
+
+@contextmanager
+def silent_server() -> Iterator[int]:
+    """The port of a server that accepts connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        yield int(listener.getsockname()[1])
+
+
+CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}]}

@@ -29,7 +29,9 @@ from projects.admin import ReadOnlyAdmin
 
 class BudgetAdminForm(forms.ModelForm[Budget]):
     limit_nano = UsdField(label="Limit in USD", widget=UnfoldAdminTextInputWidget)
-    thresholds = ThresholdsField(required=False, label="Alert at", widget=UnfoldAdminTextInputWidget, help_text="Percent of the limit.")
+    thresholds = ThresholdsField(
+        required=False, label="Alert at", widget=UnfoldAdminTextInputWidget, help_text="Percent of the limit."
+    )
 
     class Meta:
         model = Budget
@@ -71,7 +73,11 @@ class BudgetAdmin(ModelAdmin):  # type: ignore[misc]
 class OperatorPriceForm(PriceForm):
     class Meta:
         model = PriceOverride
-        field_classes, labels, help_texts = PriceForm.Meta.field_classes, PriceForm.Meta.labels, PriceForm.Meta.help_texts
+        field_classes, labels, help_texts = (
+            PriceForm.Meta.field_classes,
+            PriceForm.Meta.labels,
+            PriceForm.Meta.help_texts,
+        )
         fields = ("project", *PriceForm.Meta.fields, "ended_at")
         widgets = dict.fromkeys(RATE_FIELDS, UnfoldAdminTextInputWidget)
 
@@ -125,7 +131,17 @@ class ReservationAdmin(ReadOnlyAdmin):
 
 @admin.register(UsageRecord)
 class UsageRecordAdmin(CostAdmin):
-    list_display = ("created_at", "project", "key", "requested_model", "outcome", "cost", "input_tokens", "output_tokens", "latency_us")
+    list_display = (
+        "created_at",
+        "project",
+        "key",
+        "requested_model",
+        "outcome",
+        "cost",
+        "input_tokens",
+        "output_tokens",
+        "latency_us",
+    )
     list_filter = ("outcome", "provider", "format", "estimated", "day")
     list_select_related = ("project", "key")
     search_fields = ("request_id", "requested_model", "project__slug", "key__public_id")
@@ -135,7 +151,18 @@ class UsageRecordAdmin(CostAdmin):
 
 @admin.register(DailyUsage)
 class DailyUsageAdmin(CostAdmin):
-    list_display = ("day", "project", "key", "requested_model", "provider", "requests", "failures", "input_tokens", "output_tokens", "cost")
+    list_display = (
+        "day",
+        "project",
+        "key",
+        "requested_model",
+        "provider",
+        "requests",
+        "failures",
+        "input_tokens",
+        "output_tokens",
+        "cost",
+    )
     list_filter = ("provider", "day")
     list_select_related = ("project", "key")
     search_fields = ("requested_model", "project__name", "project__slug", "key__label")
@@ -165,7 +192,15 @@ class AlertAdmin(ReadOnlyAdmin):
 
 @admin.register(Delivery)
 class DeliveryAdmin(ReadOnlyAdmin):
-    list_display = ("created_at", "project", "recipient", "status", "attempts", "next_attempt_at", "failure_reason")
+    list_display = (
+        "created_at",
+        "project",
+        "recipient",
+        "status",
+        "attempts",
+        "next_attempt_at",
+        "failure_reason",
+    )
     list_filter = ("status", "created_at")
     list_select_related = ("project", "member__user", "webhook")
     search_fields = ("project__slug", "member__user__email", "webhook__name", "failure_reason")

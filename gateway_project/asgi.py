@@ -44,7 +44,9 @@ async def serve_page(scope: dict[str, Any], receive: handler.Receive, send: hand
         except asyncio.CancelledError:
             await answer.stop()
     if body.too_large:
-        await handler.Response(413, {"content-type": "text/plain; charset=utf-8"}, b"The request body is too large.\n").send_to(send)
+        await handler.Response(
+            413, {"content-type": "text/plain; charset=utf-8"}, b"The request body is too large.\n"
+        ).send_to(send)
 
 
 class PageAnswer:
@@ -69,7 +71,9 @@ class PageAnswer:
 
 
 def content_length(scope: handler.Scope) -> int:
-    return next((int(value) for name, value in scope["headers"] if name == b"content-length" and value.isdigit()), 0)
+    return next(
+        (int(value) for name, value in scope["headers"] if name == b"content-length" and value.isdigit()), 0
+    )
 
 
 class LimitedBody:

@@ -28,7 +28,8 @@ class BootstrapResult:
 @contextmanager
 def startup_lock() -> Iterator[None]:
     """Of processes that start together on PostgreSQL, the first one brings the database up to date and the others find it so. On
-    SQLite there is one process."""
+    SQLite there is one process.
+    """
     if connection.vendor != "postgresql":
         yield
         return
@@ -55,7 +56,9 @@ def bootstrap() -> BootstrapResult | None:
 def get_or_create_demo_project(owner: User | None = None) -> Project:
     """The demo project, which may spend the operator's provider keys."""
     found = Project.objects.filter(slug=DEMO_SLUG).first()
-    return found or Project.objects.create_with_owner("Demo", owner, slug=DEMO_SLUG, uses_operator_credentials=True)
+    return found or Project.objects.create_with_owner(
+        "Demo", owner, slug=DEMO_SLUG, uses_operator_credentials=True
+    )
 
 
 def banner(result: BootstrapResult | None) -> str:

@@ -17,10 +17,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 def parse(arguments: list[str] | None) -> dict[str, str | None]:
     """Options as the environment variables that they stand for."""
-    parser = argparse.ArgumentParser(prog="ai-gateway", description="Serves the AI gateway. Every option is also an environment variable.")
+    parser = argparse.ArgumentParser(
+        prog="ai-gateway", description="Serves the AI gateway. Every option is also an environment variable."
+    )
     parser.add_argument("--config", metavar="FILE", help="YAML routing (AI_GATEWAY_CONFIG)")
-    parser.add_argument("--env-file", metavar="FILE", help="variables to read (AI_GATEWAY_ENV_FILE, default .env)")
-    parser.add_argument("--listen", metavar="[HOST]:PORT", help="address to listen on (GATEWAY_HOST and PORT)")
+    parser.add_argument(
+        "--env-file", metavar="FILE", help="variables to read (AI_GATEWAY_ENV_FILE, default .env)"
+    )
+    parser.add_argument(
+        "--listen", metavar="[HOST]:PORT", help="address to listen on (GATEWAY_HOST and PORT)"
+    )
     parser.add_argument("--verbose", action="store_true", help="log more (GATEWAY_LOG_LEVEL=debug)")
     options = parser.parse_args(arguments)
     host, colon, port = (options.listen or "").rpartition(":")

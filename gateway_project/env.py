@@ -32,7 +32,9 @@ class Environment(BaseSettings):
     where every field is right, and faults would come one after the other.
     """
 
-    model_config = SettingsConfigDict(env_file=os.environ.get("AI_GATEWAY_ENV_FILE", ".env"), extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        env_file=os.environ.get("AI_GATEWAY_ENV_FILE", ".env"), extra="ignore", env_ignore_empty=True
+    )
 
     port: int = Field(8080, ge=1, le=65535)
     gateway_host: str = "127.0.0.1"
@@ -106,12 +108,20 @@ class Environment(BaseSettings):
     )
     @classmethod
     def split_commas(cls, value: object) -> object:
-        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return (
+            tuple(part.strip() for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @field_validator("gateway_trusted_proxies", mode="before")
     @classmethod
     def parse_networks(cls, value: object) -> object:
-        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+        return (
+            tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+            if isinstance(value, str)
+            else value
+        )
 
     @field_validator("gateway_encryption_keys")
     @classmethod
@@ -136,8 +146,12 @@ class Environment(BaseSettings):
         parts = urlsplit(value)
         if value and parts.scheme not in ("redis", "rediss"):
             raise ValueError("it must begin with redis:// or rediss://")
-        if unknown := dict(parse_qsl(parts.query, keep_blank_values=True)).keys() - (TLS_FILES if parts.scheme == "rediss" else ()):
-            raise ValueError(f"unknown options: {', '.join(sorted(unknown))}; rediss:// has {', '.join(TLS_FILES)}")
+        if unknown := dict(parse_qsl(parts.query, keep_blank_values=True)).keys() - (
+            TLS_FILES if parts.scheme == "rediss" else ()
+        ):
+            raise ValueError(
+                f"unknown options: {', '.join(sorted(unknown))}; rediss:// has {', '.join(TLS_FILES)}"
+            )
         return value
 
     @field_validator("gateway_signup")

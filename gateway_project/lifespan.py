@@ -47,7 +47,9 @@ async def run(receive: handler.Receive, send: handler.Send) -> None:
             await receive()
             runtime.ready = False
     except Exception as error:
-        log.error("the gateway could not start or stop", reason=f"{type(error).__name__}: {error}", exc_info=error)
+        log.error(
+            "the gateway could not start or stop", reason=f"{type(error).__name__}: {error}", exc_info=error
+        )
         await send({"type": "lifespan.startup.failed", "message": str(error)})
     else:
         await send({"type": "lifespan.shutdown.complete"})
@@ -82,14 +84,16 @@ async def running_services() -> AsyncIterator[None]:
 
 def import_views_and_tasks() -> None:
     """Django would import the views at the first request, and Celery the tasks never: its beat sends those that it does not know to
-    a broker, and here there is none."""
+    a broker, and here there is none.
+    """
     celery.loader.import_default_modules()
     handler.resolve_route("/health")
 
 
 async def wait_until_settled() -> None:
-    """uvicorn ends what is still under way without waiting for it. A client that does not read has LAST_WORDS_S to hear why, and
-    only then is its request settled."""
+    """Uvicorn ends what is still under way without waiting for it. A client that does not read has LAST_WORDS_S to hear why, and
+    only then is its request settled.
+    """
     for _ in range(int((FINAL_WRITE_TIMEOUT_S + 1) / SETTLE_POLL_INTERVAL_S)):
         if not exchange.in_flight:
             return

@@ -18,8 +18,15 @@ def encode(event: structlog.typing.EventDict, **_: Any) -> bytes:
     return redact_bytes(JSON.encode(event))
 
 
-def rename_message(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    return {"timestamp": event.pop("timestamp"), "level": event.pop("level"), "message": event.pop("event"), **event}
+def rename_message(
+    _logger: Any, _method: str, event: structlog.typing.EventDict
+) -> structlog.typing.EventDict:
+    return {
+        "timestamp": event.pop("timestamp"),
+        "level": event.pop("level"),
+        "message": event.pop("event"),
+        **event,
+    }
 
 
 ADD_TIMESTAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
@@ -48,7 +55,9 @@ def django_logging(level: str) -> dict[str, object]:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"json": {"()": JsonFormatter}},
-        "handlers": {"stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}},
+        "handlers": {
+            "stdout": {"class": "logging.StreamHandler", "stream": "ext://sys.stdout", "formatter": "json"}
+        },
         "root": {"handlers": ["stdout"], "level": level.upper()},
         "loggers": {
             "uvicorn.access": {"propagate": False, "handlers": []},
@@ -61,7 +70,11 @@ def django_logging(level: str) -> dict[str, object]:
 
 class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        event: dict[str, Any] = {"level": record.levelname.lower(), "event": record.getMessage(), "logger": record.name}
+        event: dict[str, Any] = {
+            "level": record.levelname.lower(),
+            "event": record.getMessage(),
+            "logger": record.name,
+        }
         # Django adds the traceback of what it answers with 400 or 403 as well: anybody can cause those.
         if record.exc_info and getattr(record, "status_code", SERVER_ERROR) >= SERVER_ERROR:
             event["exception"] = self.formatException(record.exc_info)

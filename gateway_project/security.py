@@ -20,7 +20,9 @@ class ContentSecurityPolicy:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        response.headers.setdefault("Content-Security-Policy", ADMIN_POLICY if request.path.startswith("/admin/") else PAGE_POLICY)
+        response.headers.setdefault(
+            "Content-Security-Policy", ADMIN_POLICY if request.path.startswith("/admin/") else PAGE_POLICY
+        )
         return response
 
 

@@ -163,7 +163,8 @@ class GatewayServer(uvicorn.Server):
 
 def tune_gc() -> None:
     """What the start has loaded stays for good: Python's collector need not walk through it again and again under load,
-    which took half of the CPU time of a request."""
+    which took half of the CPU time of a request.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_GEN0_THRESHOLD, 20, 50)

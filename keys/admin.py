@@ -10,7 +10,16 @@ from keys.models import ApiKey
 
 @admin.register(ApiKey)
 class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
-    list_display = ("label", "masked", "project", "is_usable", "rpm_limit", "created_at", "expires_at", "revoked_at")
+    list_display = (
+        "label",
+        "masked",
+        "project",
+        "is_usable",
+        "rpm_limit",
+        "created_at",
+        "expires_at",
+        "revoked_at",
+    )
     list_filter = (("revoked_at", admin.EmptyFieldListFilter), "created_at", "expires_at")
     list_select_related = ("project",)
     search_fields = ("label", "public_id", "project__name", "project__slug")
@@ -28,7 +37,15 @@ class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
         "created_at",
         "created_by",
     )
-    readonly_fields = ("project", "masked", "scopes", "allowed_models", "revoked_at", "created_at", "created_by")
+    readonly_fields = (
+        "project",
+        "masked",
+        "scopes",
+        "allowed_models",
+        "revoked_at",
+        "created_at",
+        "created_by",
+    )
     actions = ("revoke_keys",)
 
     def has_add_permission(self, request: HttpRequest) -> bool:

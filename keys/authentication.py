@@ -71,7 +71,8 @@ principals: ConfigCache[str, Principal] = ConfigCache(load_principal)
 
 async def authenticate(text: str, client_ip: Callable[[], str]) -> Principal:
     """Raises NotAuthenticated, or TooManyFailures where `client_ip`, from which the key came, has sent too many that were not valid.
-    A database that does not answer is its own error, never a wrong key."""
+    A database that does not answer is its own error, never a wrong key.
+    """
     token = tokens.parse(text)
     principal = await lookup(token, client_ip) if token else None
     if token is None or principal is None or not principal.key.verify(token) or principal.has_expired:

@@ -17,17 +17,38 @@ MODEL_NAME_LENGTH = 200
 
 SCOPE_LABELS = {
     "inference": ("Call models", "Chat, responses and embeddings in every format, and the list of models."),
-    "post:/openai/v1/chat/completions": ("Chat only", "Chat completions under each of their addresses, nothing else."),
-    "post:/openai/v1/responses": ("Responses only", "OpenAI’s Responses under each of their addresses, nothing else."),
-    "post:/anthropic/v1/messages": ("Messages only", "Anthropic’s Messages and their token counts, nothing else."),
-    "post:/gemini/v1beta/models:generateContent": ("Gemini only", "Gemini’s generateContent, streams and token counts, nothing else."),
+    "post:/openai/v1/chat/completions": (
+        "Chat only",
+        "Chat completions under each of their addresses, nothing else.",
+    ),
+    "post:/openai/v1/responses": (
+        "Responses only",
+        "OpenAI’s Responses under each of their addresses, nothing else.",
+    ),
+    "post:/anthropic/v1/messages": (
+        "Messages only",
+        "Anthropic’s Messages and their token counts, nothing else.",
+    ),
+    "post:/gemini/v1beta/models:generateContent": (
+        "Gemini only",
+        "Gemini’s generateContent, streams and token counts, nothing else.",
+    ),
     "post:/openai/v1/completions": ("Legacy completions only", "OpenAI’s text completions, nothing else."),
-    "post:/openai/v1/embeddings": ("Embeddings only", "Embeddings under each of their addresses, nothing else."),
-    "post:/gemini/v1beta/models:embedContent": ("Gemini embeddings only", "embedContent and batchEmbedContents, nothing else."),
+    "post:/openai/v1/embeddings": (
+        "Embeddings only",
+        "Embeddings under each of their addresses, nothing else.",
+    ),
+    "post:/gemini/v1beta/models:embedContent": (
+        "Gemini embeddings only",
+        "embedContent and batchEmbedContents, nothing else.",
+    ),
     "get:/openai/v1/models": ("List models only", "The models that this key may use."),
     "usage:read": ("Read usage", "Spending, usage and logs of this project over the REST interface."),
     "keys:manage": ("Manage keys", "Create and revoke API keys of this project over the REST interface."),
-    "project:manage": ("Manage the project", "Change credentials, routes, budgets and settings over the REST interface."),
+    "project:manage": (
+        "Manage the project",
+        "Change credentials, routes, budgets and settings over the REST interface.",
+    ),
     ALL: ("Everything", "All of the above, and whatever is added later."),
 }
 CHOICE_HTML = '<span class="option__body"><span class="option__name">{}</span><span class="option__help">{}</span></span>'
@@ -40,7 +61,11 @@ def scope_choice(name: str, explanation: str) -> SafeString:
 
 def scope_choices_for(role: Role) -> list[tuple[str, SafeString]]:
     """A key never may more than the person who makes it."""
-    return [(scope, scope_choice(*text)) for scope, text in SCOPE_LABELS.items() if role >= Role.ADMIN or scope not in ADMIN_SCOPES]
+    return [
+        (scope, scope_choice(*text))
+        for scope, text in SCOPE_LABELS.items()
+        if role >= Role.ADMIN or scope not in ADMIN_SCOPES
+    ]
 
 
 def models_field() -> LinesField:
@@ -54,9 +79,13 @@ def models_field() -> LinesField:
 
 class KeyForm(RateLimitsForm):
     label = forms.CharField(label="Name", max_length=120, help_text="Who or what uses this key.")
-    scopes = forms.MultipleChoiceField(widget=forms.CheckboxSelectMultiple, initial=["inference"], help_text="What the key may do.")
+    scopes = forms.MultipleChoiceField(
+        widget=forms.CheckboxSelectMultiple, initial=["inference"], help_text="What the key may do."
+    )
     allowed_models = models_field()
-    expires_on = forms.DateField(required=False, label="Last day", widget=forms.DateInput(attrs={"type": "date"}))
+    expires_on = forms.DateField(
+        required=False, label="Last day", widget=forms.DateInput(attrs={"type": "date"})
+    )
 
     def __init__(self, *args: Any, project: Project, role: Role, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -64,7 +93,9 @@ class KeyForm(RateLimitsForm):
         scopes = self.fields["scopes"]
         assert isinstance(scopes, forms.MultipleChoiceField)
         scopes.choices = scope_choices_for(role)
-        self.fields["expires_on"].help_text = f"The key works until this day ends in {project.timezone}. Empty: it does not expire."
+        self.fields[
+            "expires_on"
+        ].help_text = f"The key works until this day ends in {project.timezone}. Empty: it does not expire."
 
     def clean_expires_on(self) -> dt.date | None:
         day: dt.date | None = self.cleaned_data["expires_on"]

@@ -16,11 +16,15 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         """A new key and its text, which is not stored and cannot be shown again."""
         token = tokens.Token.generate()
         digest = token.digest(settings.KEY_PEPPER)
-        return self.create(project=project, label=label, public_id=token.public_id, digest=digest, **fields), str(token)
+        return self.create(
+            project=project, label=label, public_id=token.public_id, digest=digest, **fields
+        ), str(token)
 
     def for_project(self, project: Project) -> "ApiKeyQuerySet":
         """Usable ones first, the newest of them at the top."""
-        return self.filter(project=project).order_by(models.F("revoked_at").asc(nulls_first=True), "-created_at")
+        return self.filter(project=project).order_by(
+            models.F("revoked_at").asc(nulls_first=True), "-created_at"
+        )
 
     def active(self) -> "ApiKeyQuerySet":
         return self.filter(revoked_at=None).exclude(expires_at__lte=timezone.now())
@@ -37,11 +41,15 @@ class ApiKey(RateLimits):
     public_id = models.CharField(max_length=tokens.PUBLIC_ID_LENGTH, unique=True, editable=False)
     digest = models.CharField(max_length=64, editable=False)
     scopes = models.JSONField(default=default_scopes)
-    allowed_models = models.JSONField("allowed models", default=list, blank=True, help_text="Empty: every model of the project.")
+    allowed_models = models.JSONField(
+        "allowed models", default=list, blank=True, help_text="Empty: every model of the project."
+    )
     expires_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
-    created_by = models.ForeignKey(User, models.SET_NULL, null=True, blank=True, editable=False, related_name="+")
+    created_by = models.ForeignKey(
+        User, models.SET_NULL, null=True, blank=True, editable=False, related_name="+"
+    )
 
     objects = ApiKeyQuerySet.as_manager()
 

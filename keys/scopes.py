@@ -30,7 +30,9 @@ def parse(text: str) -> list[str]:
     scopes = [canonical.get(word.lower(), word) for word in text.replace(",", " ").split()]
     unknown = [scope for scope in scopes if scope not in ALL_SCOPES]
     if unknown or not scopes:
-        raise UnknownScope(f"Unknown scope {', '.join(unknown) or '(none given)'}. Known: {', '.join(ALL_SCOPES)}.")
+        raise UnknownScope(
+            f"Unknown scope {', '.join(unknown) or '(none given)'}. Known: {', '.join(ALL_SCOPES)}."
+        )
     return sorted(set(scopes), key=ALL_SCOPES.index)
 
 

@@ -24,7 +24,11 @@ def project_view(role: Role) -> Callable[[View], View]:
         @wraps(view)
         @login_required
         def checked(request: HttpRequest, slug: str, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            membership = Membership.objects.select_related("project").filter(project__slug=slug, user=request.user.pk).first()
+            membership = (
+                Membership.objects.select_related("project")
+                .filter(project__slug=slug, user=request.user.pk)
+                .first()
+            )
             if membership is None:
                 raise Http404
             if membership.role < role:

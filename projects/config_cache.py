@@ -49,7 +49,9 @@ class DatabaseHealth:
 
     def mark_down(self, reason: BaseException) -> None:
         if not self.is_down:
-            log.error("the database is away: serving from memory", reason=f"{type(reason).__name__}: {reason}")
+            log.error(
+                "the database is away: serving from memory", reason=f"{type(reason).__name__}: {reason}"
+            )
         self.is_down = True
         if time.monotonic() - self.last_ok_at > settings.ENV.gateway_stale_config_s:
             clear_all()
@@ -131,7 +133,10 @@ class ConfigCache(Generic[K, V]):
             self.stale.pop(key, None)
             self.stale[key] = now, value
         self.values = {}
-        while self.stale and self.stale[oldest := next(iter(self.stale))][0] < now - settings.ENV.gateway_stale_config_s:
+        while (
+            self.stale
+            and self.stale[oldest := next(iter(self.stale))][0] < now - settings.ENV.gateway_stale_config_s
+        ):
             del self.stale[oldest]
 
     def clear(self) -> None:

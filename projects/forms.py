@@ -13,7 +13,9 @@ from projects.models import Project
 @lru_cache(maxsize=1)
 def timezone_choices() -> list[tuple[str, str]]:
     """Regions and cities, and UTC first; the old aliases without a region are left out."""
-    names = sorted(name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "SystemV/")))
+    names = sorted(
+        name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "SystemV/"))
+    )
     return [("UTC", "UTC"), *((name, name.replace("_", " ")) for name in names)]
 
 
@@ -28,7 +30,9 @@ class ProjectForm(forms.ModelForm[Project]):
         super().__init__(*args, **kwargs)
         known = timezone_choices()
         current = (self.instance.timezone, self.instance.timezone)
-        self.fields["timezone"].widget = forms.Select(choices=known if current[0] in dict(known) else [current, *known])
+        self.fields["timezone"].widget = forms.Select(
+            choices=known if current[0] in dict(known) else [current, *known]
+        )
         self.fields["timezone"].help_text = "Days and months of budgets and reports begin here."
 
 
@@ -50,7 +54,9 @@ class ProjectSettingsForm(ProjectForm, RateLimitsForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields["timezone"].help_text += " A change holds from now on: days that are over keep their records."
+        self.fields[
+            "timezone"
+        ].help_text += " A change holds from now on: days that are over keep their records."
 
 
 class LinesField(forms.CharField):

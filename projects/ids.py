@@ -13,7 +13,9 @@ RANDOM_MASK = RANDOM_BITS & ~((0xF << 76) | (0x3 << 62))
 def uuid7() -> UUID:
     """A UUID that sorts by its time of birth (RFC 9562, section 5.7): 48 bits of milliseconds, 74 random bits."""
     milliseconds = time.time_ns() // 1_000_000
-    return UUID(int=(milliseconds << 80) | (int.from_bytes(os.urandom(10), "big") & RANDOM_MASK) | VERSION_AND_VARIANT)
+    return UUID(
+        int=(milliseconds << 80) | (int.from_bytes(os.urandom(10), "big") & RANDOM_MASK) | VERSION_AND_VARIANT
+    )
 
 
 def uuid7_floor(created_at: datetime) -> UUID:

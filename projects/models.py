@@ -25,9 +25,15 @@ MAX_DATE = dt.date(9000, 12, 31)
 class RateLimits(models.Model):
     """How much may be asked in any 60 seconds, and at once. Empty: no limit."""
 
-    rpm_limit = models.PositiveIntegerField("requests per minute", null=True, blank=True, validators=[MinValueValidator(1)])
-    tpm_limit = models.PositiveBigIntegerField("tokens per minute", null=True, blank=True, validators=[MinValueValidator(1)])
-    concurrency_limit = models.PositiveIntegerField("requests at once", null=True, blank=True, validators=[MinValueValidator(1)])
+    rpm_limit = models.PositiveIntegerField(
+        "requests per minute", null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    tpm_limit = models.PositiveBigIntegerField(
+        "tokens per minute", null=True, blank=True, validators=[MinValueValidator(1)]
+    )
+    concurrency_limit = models.PositiveIntegerField(
+        "requests at once", null=True, blank=True, validators=[MinValueValidator(1)]
+    )
 
     class Meta:
         abstract = True
@@ -113,10 +119,14 @@ class Project(RateLimits):
     name = models.CharField(max_length=80)
     slug = models.SlugField(max_length=60, unique=True)
     timezone = models.CharField(
-        max_length=64, default="UTC", validators=[validate_timezone], help_text="Days and months of budgets and reports begin here."
+        max_length=64,
+        default="UTC",
+        validators=[validate_timezone],
+        help_text="Days and months of budgets and reports begin here.",
     )
     uses_operator_credentials = models.BooleanField(
-        default=False, help_text="May spend the operator's own provider keys, set in the environment. Only operators can allow this."
+        default=False,
+        help_text="May spend the operator's own provider keys, set in the environment. Only operators can allow this.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 

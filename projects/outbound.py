@@ -17,7 +17,9 @@ MAX_LABEL_LENGTH, MAX_HOSTNAME_LENGTH = 63, 253
 and at empty parts with a UnicodeError, which is no OSError."""
 NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
 """What the C library's inet_aton may take for an IPv4 address: 2130706433, 0x7f.1, 127.1."""
-IPV4_EMBEDDING_NETWORKS = tuple(map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96")))
+IPV4_EMBEDDING_NETWORKS = tuple(
+    map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
+)
 """Networks whose addresses end in the IPv4 address that they stand for (RFC 4291, section 2.5.5; RFC 7915, section 4.1; RFC 6052)."""
 LOCAL_NAT64_NETWORK = IPv6Network("64:ff9b:1::/48")
 """A translator of the operator's own, which may put an IPv4 address anywhere in them (RFC 8215)."""
@@ -31,11 +33,14 @@ class BlockedURL(Exception):
 def allowed_private_hosts() -> tuple[str, ...]:
     """Hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS. A gateway that listens on the loopback
     interface only and has no public name, as at a developer's desk, allows that interface by default; one that stands behind
-    a proxy has a public name."""
+    a proxy has a public name.
+    """
     env = settings.ENV
     if env.gateway_private_upstreams is not None:
         return tuple(env.gateway_private_upstreams)
-    return LOOPBACK_HOSTS if env.listens_on_loopback_only and URL(env.public_url).host in LOOPBACK_HOSTS else ()
+    return (
+        LOOPBACK_HOSTS if env.listens_on_loopback_only and URL(env.public_url).host in LOOPBACK_HOSTS else ()
+    )
 
 
 def validate_base_url(url: str) -> None:
@@ -52,7 +57,12 @@ def validate_host(url: str) -> None:
     except ValueError:
         raise BlockedURL(INVALID_URL) from None
     host = parts.raw_host
-    if parts.scheme not in ("http", "https") or not host or parts.user is not None or parts.password is not None:
+    if (
+        parts.scheme not in ("http", "https")
+        or not host
+        or parts.user is not None
+        or parts.password is not None
+    ):
         raise BlockedURL(INVALID_URL)
     try:
         ip_address(host)
@@ -68,15 +78,21 @@ def validate_hostname(host: str) -> None:
     if NUMERIC_HOST.fullmatch(host):
         raise BlockedURL(f"{host} is no IP address in its usual form")
     name = host.removesuffix(".")
-    if len(name) > MAX_HOSTNAME_LENGTH or not all(1 <= len(label) <= MAX_LABEL_LENGTH for label in name.split(".")):
-        raise BlockedURL(f"Give a host of at most {MAX_HOSTNAME_LENGTH} characters, with 1 to {MAX_LABEL_LENGTH} between dots")
+    if len(name) > MAX_HOSTNAME_LENGTH or not all(
+        1 <= len(label) <= MAX_LABEL_LENGTH for label in name.split(".")
+    ):
+        raise BlockedURL(
+            f"Give a host of at most {MAX_HOSTNAME_LENGTH} characters, with 1 to {MAX_LABEL_LENGTH} between dots"
+        )
 
 
 def validate_ip(host: str, address: str) -> None:
     ip = effective_ip(address)
     is_site_local = isinstance(ip, IPv6Address) and (ip.is_site_local or ip in LOCAL_NAT64_NETWORK)
     if (not ip.is_global or ip.is_multicast or is_site_local) and host not in allowed_private_hosts():
-        raise BlockedURL(f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS")
+        raise BlockedURL(
+            f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS"
+        )
 
 
 def effective_ip(address: str) -> IPv4Address | IPv6Address:

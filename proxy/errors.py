@@ -30,7 +30,12 @@ class GatewayError(Exception):
     def __init__(self, outcome: Outcome, api_error: ApiError, headers: dict[str, str] | None = None) -> None:
         api_error = without_keys(api_error)
         super().__init__(api_error.message)
-        self.status, self.outcome, self.api_error, self.headers = api_error.status, outcome, api_error, headers or {}
+        self.status, self.outcome, self.api_error, self.headers = (
+            api_error.status,
+            outcome,
+            api_error,
+            headers or {},
+        )
 
 
 def without_keys(failure: ApiError) -> ApiError:
@@ -40,26 +45,43 @@ def without_keys(failure: ApiError) -> ApiError:
 
 
 def gateway_error(
-    status: int, outcome: Outcome, kind: str, code: str, message: str, param: str | None = None, headers: dict[str, str] | None = None
+    status: int,
+    outcome: Outcome,
+    kind: str,
+    code: str,
+    message: str,
+    param: str | None = None,
+    headers: dict[str, str] | None = None,
 ) -> GatewayError:
-    return GatewayError(outcome, ApiError(kind=kind, code=code, message=message, param=param, status=status), headers)
+    return GatewayError(
+        outcome, ApiError(kind=kind, code=code, message=message, param=param, status=status), headers
+    )
 
 
 def missing_key() -> GatewayError:
     text = "No API key was given. Send it as “Authorization: Bearer sk-gw_...”."
-    return gateway_error(401, Outcome.UNAUTHENTICATED, "auth", "invalid_api_key", text, headers={"www-authenticate": "Bearer"})
+    return gateway_error(
+        401, Outcome.UNAUTHENTICATED, "auth", "invalid_api_key", text, headers={"www-authenticate": "Bearer"}
+    )
 
 
 def invalid_key() -> GatewayError:
     text = "The API key is not valid, has expired or was revoked."
-    return gateway_error(401, Outcome.UNAUTHENTICATED, "auth", "invalid_api_key", text, headers={"www-authenticate": "Bearer"})
+    return gateway_error(
+        401, Outcome.UNAUTHENTICATED, "auth", "invalid_api_key", text, headers={"www-authenticate": "Bearer"}
+    )
 
 
 def too_many_failures(denial: TooManyFailures) -> GatewayError:
     """The same for every kind of key: it does not say whether one of them was good."""
     text = "Too many requests without a valid API key came from this address. Try again later."
     return gateway_error(
-        429, Outcome.RATE_LIMITED, "rate_limit", "rate_limit_exceeded", text, headers={"retry-after": str(math.ceil(denial.retry_after))}
+        429,
+        Outcome.RATE_LIMITED,
+        "rate_limit",
+        "rate_limit_exceeded",
+        text,
+        headers={"retry-after": str(math.ceil(denial.retry_after))},
     )
 
 
@@ -111,7 +133,9 @@ def not_shared(reference: AccountReference) -> GatewayError:
 
 
 def unknown_route(path: str) -> GatewayError:
-    return gateway_error(404, Outcome.INVALID_REQUEST, "invalid_request", "unknown_url", f"There is nothing at {path[:200]}.")
+    return gateway_error(
+        404, Outcome.INVALID_REQUEST, "invalid_request", "unknown_url", f"There is nothing at {path[:200]}."
+    )
 
 
 def unknown_key() -> GatewayError:
@@ -121,11 +145,20 @@ def unknown_key() -> GatewayError:
 
 def method_not_allowed(method: str, allowed: str) -> GatewayError:
     text = f"{method[:20]} is not allowed here; use {allowed}."
-    return gateway_error(405, Outcome.INVALID_REQUEST, "invalid_request", "method_not_allowed", text, headers={"allow": allowed})
+    return gateway_error(
+        405,
+        Outcome.INVALID_REQUEST,
+        "invalid_request",
+        "method_not_allowed",
+        text,
+        headers={"allow": allowed},
+    )
 
 
 def invalid_request(error: InvalidRequest) -> GatewayError:
-    return gateway_error(400, Outcome.INVALID_REQUEST, "invalid_request", "invalid_request_error", str(error), error.param)
+    return gateway_error(
+        400, Outcome.INVALID_REQUEST, "invalid_request", "invalid_request_error", str(error), error.param
+    )
 
 
 def body_too_large(limit: int) -> GatewayError:
@@ -151,7 +184,9 @@ def budget_exceeded(denial: BudgetExceeded) -> GatewayError:
     else:
         text += f"It begins anew at {denial.resets_at:%Y-%m-%dT%H:%M:%SZ}."
         headers["retry-after"] = str(max(int(denial.resets_at.timestamp() - time.time()), 1))
-    return gateway_error(429, Outcome.BUDGET_EXCEEDED, "rate_limit", "insufficient_quota", text, headers=headers)
+    return gateway_error(
+        429, Outcome.BUDGET_EXCEEDED, "rate_limit", "insufficient_quota", text, headers=headers
+    )
 
 
 def budget_exhausted_midstream() -> GatewayError:
@@ -171,11 +206,23 @@ def rate_limit_exceeded(denial: RateLimitExceeded) -> GatewayError:
     text = f"This {owner} may {LIMIT_TEXT[denial.kind].format(denial.limit)}. "
     if denial.retry_after is None:
         text += "This request alone may use more: send less, or ask for less with max_tokens."
-        return gateway_error(429, Outcome.RATE_LIMITED, "rate_limit", "rate_limit_exceeded", text, headers={"x-should-retry": "false"})
+        return gateway_error(
+            429,
+            Outcome.RATE_LIMITED,
+            "rate_limit",
+            "rate_limit_exceeded",
+            text,
+            headers={"x-should-retry": "false"},
+        )
     wait = math.ceil(denial.retry_after)
     headers = {"retry-after": str(wait), "retry-after-ms": str(math.ceil(denial.retry_after * 1000))}
     return gateway_error(
-        429, Outcome.RATE_LIMITED, "rate_limit", "rate_limit_exceeded", f"{text}Try again in {wait} seconds.", headers=headers
+        429,
+        Outcome.RATE_LIMITED,
+        "rate_limit",
+        "rate_limit_exceeded",
+        f"{text}Try again in {wait} seconds.",
+        headers=headers,
     )
 
 
@@ -213,7 +260,9 @@ def service_unavailable(error: Exception) -> GatewayError:
         case _:
             what = "The gateway's database does not answer."
     text = f"{what} Try again in a moment."
-    return gateway_error(503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", text, headers={"retry-after": "2"})
+    return gateway_error(
+        503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", text, headers={"retry-after": "2"}
+    )
 
 
 def idempotency_key_malformed() -> GatewayError:
@@ -229,7 +278,14 @@ def idempotency_key_is_secret() -> GatewayError:
 
 def idempotency_key_in_use() -> GatewayError:
     text = "The first request with this Idempotency-Key has not ended yet. Try again in a moment."
-    return gateway_error(409, Outcome.INVALID_REQUEST, "invalid_request", "idempotency_key_in_use", text, headers={"retry-after": "1"})
+    return gateway_error(
+        409,
+        Outcome.INVALID_REQUEST,
+        "invalid_request",
+        "idempotency_key_in_use",
+        text,
+        headers={"retry-after": "1"},
+    )
 
 
 def idempotency_key_reused() -> GatewayError:
@@ -249,12 +305,22 @@ def credential_unreadable() -> GatewayError:
 
 
 def upstream_unreachable(provider: str, reason: str) -> GatewayError:
-    return gateway_error(502, Outcome.UPSTREAM_ERROR, "network", "upstream_unreachable", f"{provider} could not be reached: {reason}.")
+    return gateway_error(
+        502,
+        Outcome.UPSTREAM_ERROR,
+        "network",
+        "upstream_unreachable",
+        f"{provider} could not be reached: {reason}.",
+    )
 
 
 def invalid_upstream_response(provider: str, reason: str) -> GatewayError:
     return gateway_error(
-        502, Outcome.UPSTREAM_ERROR, "server_error", "bad_upstream_answer", f"{provider} gave an answer that cannot be read: {reason}"
+        502,
+        Outcome.UPSTREAM_ERROR,
+        "server_error",
+        "bad_upstream_answer",
+        f"{provider} gave an answer that cannot be read: {reason}",
     )
 
 
@@ -264,21 +330,29 @@ def upstream_error(error: ApiError) -> GatewayError:
 
 
 def upstream_timeout(provider: str) -> GatewayError:
-    return gateway_error(504, Outcome.UPSTREAM_ERROR, "timeout", "upstream_timeout", f"{provider} did not answer in time.")
+    return gateway_error(
+        504, Outcome.UPSTREAM_ERROR, "timeout", "upstream_timeout", f"{provider} did not answer in time."
+    )
 
 
 def client_closed() -> GatewayError:
     """Nobody reads this one; the record keeps it. 499 is nginx's word for a client that left before its answer."""
-    return gateway_error(499, Outcome.CLIENT_CLOSED, "network", "client_closed", "The client closed the connection.")
+    return gateway_error(
+        499, Outcome.CLIENT_CLOSED, "network", "client_closed", "The client closed the connection."
+    )
 
 
 def shutting_down() -> GatewayError:
     text = "The gateway was stopped before the answer ended. Try again in a moment."
-    return gateway_error(503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", text, headers={"retry-after": "2"})
+    return gateway_error(
+        503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", text, headers={"retry-after": "2"}
+    )
 
 
 def internal_error() -> GatewayError:
-    return gateway_error(500, Outcome.UNAVAILABLE, "server_error", "internal_error", "The gateway failed on this request.")
+    return gateway_error(
+        500, Outcome.UNAVAILABLE, "server_error", "internal_error", "The gateway failed on this request."
+    )
 
 
 def from_exception(error: Exception, provider: str = "The provider") -> GatewayError:

@@ -45,7 +45,9 @@ async def handle(exchange: Exchange, **url_params: Any) -> GatewayResponse:
     except Exception as error:
         return await exchange.render_error(errors.from_exception(error))
     if idempotency.is_requested(exchange.request):
-        return await idempotency.run_once(exchange, url_params, incoming.body, partial(reserve, exchange, plan, target))
+        return await idempotency.run_once(
+            exchange, url_params, incoming.body, partial(reserve, exchange, plan, target)
+        )
     return await reserve(exchange, plan, target)
 
 
@@ -126,7 +128,11 @@ async def call_upstream(exchange: Exchange, client_request: ClientRequest, targe
         raise
     except Exception as error:
         left = exchange.request.disconnect_watcher.abort_reason is not None and exchange.upstream_s
-        if left or (isinstance(error, UpstreamTimeout) and error.may_be_billed) or (reply is not None and reply.status < 400):
+        if (
+            left
+            or (isinstance(error, UpstreamTimeout) and error.may_be_billed)
+            or (reply is not None and reply.status < 400)
+        ):
             exchange.charge_disconnected(client_request.facts)
         elif reply is None and isinstance(error, UpstreamError) and error.may_be_billed:
             exchange.charge(Usage(input=target.estimated_input_tokens(client_request.facts)), estimated=True)
@@ -153,7 +159,9 @@ async def send(exchange: Exchange, client_request: ClientRequest, target: Target
         given = {name: exchange.request.header(name) for name in FORWARDED_REQUEST_HEADERS.get(format, ())}
         headers |= {name.decode(): value for name, value in given.items() if value}
     headers |= account.provider.auth_headers(account.secret or "")
-    reply = await upstream_client().post(account.url(format, path, target.model), body, headers, trusted=account.trusted)
+    reply = await upstream_client().post(
+        account.url(format, path, target.model), body, headers, trusted=account.trusted
+    )
     if not (200 <= reply.status <= 203 or 400 <= reply.status <= 599):
         raise UpstreamConnectionError(f"it answered with status {reply.status}")
     return reply

@@ -31,20 +31,47 @@ class Operation:
         return self.format.partition("_")[0]
 
 
-def generation_operation(name: str, scope: str, format: str, parse: Callable[..., ClientRequest]) -> Operation:
+def generation_operation(
+    name: str, scope: str, format: str, parse: Callable[..., ClientRequest]
+) -> Operation:
     return Operation(name, scope, "POST", format, parse, billable=True, convertible=True)
 
 
-CHAT_COMPLETIONS = generation_operation("chat", "post:/openai/v1/chat/completions", openai_chat.FORMAT, openai_chat.ChatRequest)
-RESPONSES = generation_operation("responses", "post:/openai/v1/responses", openai_responses.FORMAT, openai_responses.ResponsesRequest)
-MESSAGES = generation_operation("messages", "post:/anthropic/v1/messages", anthropic.FORMAT, anthropic.MessagesRequest)
+CHAT_COMPLETIONS = generation_operation(
+    "chat", "post:/openai/v1/chat/completions", openai_chat.FORMAT, openai_chat.ChatRequest
+)
+RESPONSES = generation_operation(
+    "responses", "post:/openai/v1/responses", openai_responses.FORMAT, openai_responses.ResponsesRequest
+)
+MESSAGES = generation_operation(
+    "messages", "post:/anthropic/v1/messages", anthropic.FORMAT, anthropic.MessagesRequest
+)
 GENERATE_CONTENT = generation_operation(
     "generate", "post:/gemini/v1beta/models:generateContent", gemini.FORMAT, gemini.GenerateContentRequest
 )
-EMBEDDINGS = Operation("embeddings", "post:/openai/v1/embeddings", "POST", openai_chat.FORMAT, CreateEmbeddingRequest, billable=True)
-COMPLETIONS = Operation("completions", "post:/openai/v1/completions", "POST", openai_chat.FORMAT, CreateCompletionRequest, billable=True)
+EMBEDDINGS = Operation(
+    "embeddings",
+    "post:/openai/v1/embeddings",
+    "POST",
+    openai_chat.FORMAT,
+    CreateEmbeddingRequest,
+    billable=True,
+)
+COMPLETIONS = Operation(
+    "completions",
+    "post:/openai/v1/completions",
+    "POST",
+    openai_chat.FORMAT,
+    CreateCompletionRequest,
+    billable=True,
+)
 EMBED_CONTENT = Operation(
-    "embed", "post:/gemini/v1beta/models:embedContent", "POST", gemini.FORMAT, gemini_embeddings.EmbedContentRequest, billable=True
+    "embed",
+    "post:/gemini/v1beta/models:embedContent",
+    "POST",
+    gemini.FORMAT,
+    gemini_embeddings.EmbedContentRequest,
+    billable=True,
 )
 BATCH_EMBED_CONTENTS = Operation(
     "embed_batch",
@@ -54,9 +81,15 @@ BATCH_EMBED_CONTENTS = Operation(
     gemini_embeddings.BatchEmbedContentsRequest,
     billable=True,
 )
-COUNT_ANTHROPIC_TOKENS = Operation("count_tokens", "post:/anthropic/v1/messages", "POST", anthropic.FORMAT, CountTokensRequest)
+COUNT_ANTHROPIC_TOKENS = Operation(
+    "count_tokens", "post:/anthropic/v1/messages", "POST", anthropic.FORMAT, CountTokensRequest
+)
 COUNT_GEMINI_TOKENS = Operation(
-    "count_tokens", "post:/gemini/v1beta/models:generateContent", "POST", gemini.FORMAT, gemini_embeddings.CountTokensRequest
+    "count_tokens",
+    "post:/gemini/v1beta/models:generateContent",
+    "POST",
+    gemini.FORMAT,
+    gemini_embeddings.CountTokensRequest,
 )
 MODELS = Operation("models", "get:/openai/v1/models", "GET", openai_chat.FORMAT)
 USAGE = Operation("usage", "usage:read", "GET", "gateway")

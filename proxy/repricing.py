@@ -33,7 +33,8 @@ UNBILLED_OUTCOMES = (
 @dataclass(slots=True)
 class RepriceSummary:
     """What has been done. `unpriced`: records whose price nobody knows even now; `left_at_reserved`: those of which it is not known what was
-    used, so that they go on counting as what was held for them."""
+    used, so that they go on counting as what was held for them.
+    """
 
     records: int = 0
     corrected: int = 0
@@ -66,7 +67,10 @@ class CorrectedRecord:
     @property
     def billing_record(self) -> UsageEntry:
         """The one that says which tier and tools were used: a late settlement knows better than the estimate that it corrects."""
-        return next((entry for entry in self.corrections if entry.correction_reason == CorrectionReason.LATE.value), self.record)
+        return next(
+            (entry for entry in self.corrections if entry.correction_reason == CorrectionReason.LATE.value),
+            self.record,
+        )
 
     @property
     def prices(self) -> list[Price]:
@@ -84,7 +88,9 @@ class CorrectedRecord:
         cost = tier_price.cost(self.tokens, self.billing_record.billable_extras)
         if cost == self.cost_nano and self.prices:
             return None
-        ordinal = sum(correction.correction_reason == CorrectionReason.REPRICED.value for correction in self.corrections)
+        ordinal = sum(
+            correction.correction_reason == CorrectionReason.REPRICED.value for correction in self.corrections
+        )
         current = replace(self.record, cost_nano=self.cost_nano, tokens=self.tokens, price=tier_price)
         return current.correction_to(cost, self.tokens, CorrectionReason.REPRICED, ordinal)
 
@@ -103,7 +109,9 @@ class Repricer:
             return demo.PRICE
         slug = self.providers.get(usage_entry.provider, usage_entry.provider)
         prices_id = PROVIDERS[slug].pricing_provider if slug in PROVIDERS else ""
-        return self.price_list.find((usage_entry.provider, slug), prices_id, usage_entry.provider_model, at or usage_entry.created_at)
+        return self.price_list.find(
+            (usage_entry.provider, slug), prices_id, usage_entry.provider_model, at or usage_entry.created_at
+        )
 
     def run(self, first: dt.date, last: dt.date, model: str = "", *, keep: bool = True) -> RepriceSummary:
         """Days in the project's timezone, both included. Without `keep`, nothing is written."""
@@ -116,7 +124,9 @@ class Repricer:
         return summary
 
     def batches(self, first: dt.date, last: dt.date, model: str) -> Iterator[Sequence[UUID]]:
-        records = UsageRecord.objects.for_project(self.project).filter(corrects=None, day__range=(first, last))
+        records = UsageRecord.objects.for_project(self.project).filter(
+            corrects=None, day__range=(first, last)
+        )
         records = records.exclude(outcome__in=UNBILLED_OUTCOMES).order_by("id")
         if model:
             records = records.filter(provider_model=model)
@@ -133,7 +143,11 @@ class Repricer:
             price = self.price(corrected.record)
             summary.unpriced += price is None
             summary.left_at_reserved += not corrected.has_computed_cost
-            if price is not None and corrected.has_computed_cost and (correction := corrected.correction_for(price)):
+            if (
+                price is not None
+                and corrected.has_computed_cost
+                and (correction := corrected.correction_for(price))
+            ):
                 summary.add(correction, was_unpriced=not corrected.prices)
                 yield correction
 
@@ -142,10 +156,15 @@ def load_corrected_records(ids: Sequence[UUID]) -> list[CorrectedRecord]:
     corrections: defaultdict[UUID, list[UsageEntry]] = defaultdict(list)
     for row in UsageRecord.objects.filter(corrects__in=ids):
         corrections[row.corrects].append(entry_from_record(row))  # type: ignore[index]
-    return [CorrectedRecord(entry_from_record(row), corrections[row.pk]) for row in UsageRecord.objects.filter(pk__in=ids).order_by("pk")]
+    return [
+        CorrectedRecord(entry_from_record(row), corrections[row.pk])
+        for row in UsageRecord.objects.filter(pk__in=ids).order_by("pk")
+    ]
 
 
 def entry_from_record(row: UsageRecord) -> UsageEntry:
     """A record as the ledger writes it."""
     names = [name for name in UsageEntry.__struct_fields__ if name not in ("tokens", "price")]
-    return UsageEntry(**{name: getattr(row, name) for name in names}, tokens=row.tokens, price=row.applied_price)
+    return UsageEntry(
+        **{name: getattr(row, name) for name in names}, tokens=row.tokens, price=row.applied_price
+    )

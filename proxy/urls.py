@@ -25,7 +25,10 @@ GEMINI_ACTIONS = [
     path("models/<path:model>:embedContent", generate.embed_content),
     path("models/<path:model>:batchEmbedContents", generate.batch_embed_contents),
 ]
-GEMINI_MODELS = [path("models", generate.gemini_model_list), path("models/<path:model>", generate.gemini_model_detail)]
+GEMINI_MODELS = [
+    path("models", generate.gemini_model_list),
+    path("models/<path:model>", generate.gemini_model_detail),
+]
 
 
 def with_prefix(prefix: str, routes: list[URLPattern]) -> list[URLPattern]:
@@ -41,7 +44,11 @@ urlpatterns = [
     *with_prefix("v1/v1/", ANTHROPIC[:2]),
     *with_prefix("openai/v1/", OPENAI),
     *with_prefix("anthropic/v1/", ANTHROPIC),
-    *(route for prefix in ("v1beta/", "gemini/v1/", "gemini/v1beta/") for route in with_prefix(prefix, [*GEMINI_ACTIONS, *GEMINI_MODELS])),
+    *(
+        route
+        for prefix in ("v1beta/", "gemini/v1/", "gemini/v1beta/")
+        for route in with_prefix(prefix, [*GEMINI_ACTIONS, *GEMINI_MODELS])
+    ),
     re_path(r"^anthropic(?:/|$)", generate.anthropic_not_found),
     re_path(r"^(?:v1beta|gemini)(?:/|$)", generate.gemini_not_found),
     re_path(r"^(?:v1|openai)(?:/|$)", generate.openai_not_found),

@@ -120,7 +120,9 @@ def counters_in_sql(settings: Settings) -> None:
 
 
 @pytest.fixture(params=ledgers.BACKENDS)
-async def ledger_harness(request: pytest.FixtureRequest, transactional_db: None) -> AsyncIterator[ledgers.LedgerHarness]:
+async def ledger_harness(
+    request: pytest.FixtureRequest, transactional_db: None
+) -> AsyncIterator[ledgers.LedgerHarness]:
     """The ledger on each store."""
     books = ledgers.ledger_harness_on(request.param)
     yield books

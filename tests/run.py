@@ -48,7 +48,9 @@ def needs_servers(arguments: Sequence[str]) -> bool:
     """Return whether the whole suite was asked for, or a path with tests that are marked `databases`."""
     paths = [Path(argument.partition("::")[0]) for argument in arguments if not argument.startswith("-")]
     paths = [path for path in paths if path.exists()]
-    return not paths or any("mark.databases" in file.read_text() for path in paths for file in test_files(path))
+    return not paths or any(
+        "mark.databases" in file.read_text() for path in paths for file in test_files(path)
+    )
 
 
 def test_files(path: Path) -> Iterator[Path]:
@@ -61,13 +63,17 @@ def run_embedded(arguments: Sequence[str], directory: Path, report: Path) -> int
         return embedded.wait()
 
 
-def run_both(arguments: Sequence[str], directory: Path, embedded_report: Path, databases_report: Path) -> tuple[int, ...]:
+def run_both(
+    arguments: Sequence[str], directory: Path, embedded_report: Path, databases_report: Path
+) -> tuple[int, ...]:
     """The exit statuses. The first one's output is shown as it comes, the other one's after it."""
     log = directory / "databases.log"
     with suite([*arguments, f"--junit-xml={embedded_report}"], directory) as embedded:
         with log.open("wb") as output, postgresql() as database_url, valkey() as redis_url:
             servers = {"GATEWAY_TEST_DATABASE_URL": database_url, "GATEWAY_TEST_REDIS_URL": redis_url}
-            with suite([*arguments, f"--junit-xml={databases_report}"], directory, servers, output) as databases:
+            with suite(
+                [*arguments, f"--junit-xml={databases_report}"], directory, servers, output
+            ) as databases:
                 statuses = embedded.wait(), databases.wait()
         print("\nOn PostgreSQL and Redis:", log.read_text(errors="replace"), sep="\n", flush=True)
     return statuses
@@ -75,13 +81,20 @@ def run_both(arguments: Sequence[str], directory: Path, embedded_report: Path, d
 
 @contextmanager
 def suite(
-    arguments: Sequence[str], directory: Path, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None
+    arguments: Sequence[str],
+    directory: Path,
+    environment: Mapping[str, str] | None = None,
+    output: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """pytest in a session of its own: an interrupt reaches this process alone, which then ends the tests in order."""
+    """Pytest in a session of its own: an interrupt reaches this process alone, which then ends the tests in order."""
     command = [sys.executable, "-m", "pytest", "-o", f"cache_dir={directory}/cache", *arguments]
     storage = {"TMPDIR": str(directory), "HYPOTHESIS_STORAGE_DIRECTORY": f"{directory}/hypothesis"}
     process = subprocess.Popen(
-        command, env={**os.environ, **storage, **(environment or {})}, stdout=output, stderr=output, start_new_session=True
+        command,
+        env={**os.environ, **storage, **(environment or {})},
+        stdout=output,
+        stderr=output,
+        start_new_session=True,
     )
     try:
         yield process

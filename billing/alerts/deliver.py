@@ -25,7 +25,9 @@ log = structlog.get_logger()
 def deliver_due() -> int:
     """Makes the attempts that are due; returns how many it made. Mails that wait for a slow server keep no webhook waiting."""
     due = Delivery.objects.due()
-    return deliver_webhooks(due.exclude(webhook=None)[:BATCH_SIZE]) + deliver_emails(due.filter(webhook=None)[:BATCH_SIZE])
+    return deliver_webhooks(due.exclude(webhook=None)[:BATCH_SIZE]) + deliver_emails(
+        due.filter(webhook=None)[:BATCH_SIZE]
+    )
 
 
 def deliver_webhooks(due: Iterable[Delivery]) -> int:
@@ -67,9 +69,16 @@ def sign_webhook(delivery: Delivery) -> SignedWebhook | None:
     assert delivery.webhook is not None
     with isolate_failures(delivery):
         try:
-            return webhook.sign(delivery.id, delivery.webhook.url, messages.webhook_payload(delivery), delivery.webhook.signing_key())
+            return webhook.sign(
+                delivery.id,
+                delivery.webhook.url,
+                messages.webhook_payload(delivery),
+                delivery.webhook.signing_key(),
+            )
         except DecryptionError:
-            delivery.finish_attempt("the signing secret cannot be decrypted; the operator must restore its encryption key")
+            delivery.finish_attempt(
+                "the signing secret cannot be decrypted; the operator must restore its encryption key"
+            )
     return None
 
 
@@ -78,7 +87,12 @@ def send_email(delivery: Delivery) -> str:
     assert delivery.alert is not None and delivery.member is not None
     subject, text = messages.render_email(delivery.alert)
     try:
-        EmailMessage(subject, text, to=[delivery.member.user.email], headers={"Message-ID": messages.message_id(delivery)}).send()
+        EmailMessage(
+            subject,
+            text,
+            to=[delivery.member.user.email],
+            headers={"Message-ID": messages.message_id(delivery)},
+        ).send()
     except (SMTPException, OSError) as error:
         return f"the mail server did not take it: {error}"
     return ""

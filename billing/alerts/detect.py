@@ -37,7 +37,9 @@ def detect_alerts() -> int:
     for project, group in groupby(budgets, key=attrgetter("project")):
         since = failed_since.get(project.pk, last_run_at)
         try:
-            created += detect_for_project(project, list(group), max(min(since, now) - LOOKBACK, now - MAX_LOOKBACK))
+            created += detect_for_project(
+                project, list(group), max(min(since, now) - LOOKBACK, now - MAX_LOOKBACK)
+            )
         except LedgerUnavailable:
             # A store that is away fails in all projects.
             raise
@@ -55,11 +57,15 @@ def detect_for_project(project: Project, budgets: list[Budget], since: dt.dateti
 
 def detect_thresholds(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
     now = timezone.now()
-    first, recent, today = (moment.astimezone(project.tzinfo).date() for moment in (since, now - LOOKBACK, now))
+    first, recent, today = (
+        moment.astimezone(project.tzinfo).date() for moment in (since, now - LOOKBACK, now)
+    )
     created = 0
     for day in (first + dt.timedelta(days=number) for number in range((today - first).days + 1)):
         # A threshold that was set since then says nothing about an earlier day.
-        applicable = [budget for budget in budgets if day >= recent or local_change_date(budget, project) <= day]
+        applicable = [
+            budget for budget in budgets if day >= recent or local_change_date(budget, project) <= day
+        ]
         created += detect_for_day(project, applicable, day, changed_since=now - LOOKBACK)
     return created
 
@@ -72,18 +78,28 @@ def detect_for_day(project: Project, budgets: list[Budget], day: dt.date, change
     names = {budget.pk: window_name(budget.period, day) for budget in budgets}
     windows = open_window_balances(project, names)
     # A window that is not open has been asked of by no request, unless its budget is younger than the requests.
-    recently_changed = [budget for budget in budgets if budget.pk not in windows and budget.changed_at > changed_since]
+    recently_changed = [
+        budget for budget in budgets if budget.pk not in windows and budget.changed_at > changed_since
+    ]
     windows |= window_balances(project, recently_changed, day)
-    return sum(create_threshold_alert(budget, names[budget.pk], windows[budget.pk].spent) for budget in budgets if budget.pk in windows)
+    return sum(
+        create_threshold_alert(budget, names[budget.pk], windows[budget.pk].spent)
+        for budget in budgets
+        if budget.pk in windows
+    )
 
 
 def detect_refusals(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
     """Hard budgets refuse. A stream that was cut may name a shadow budget, which would have refused it when it came."""
     # Read from an index of refused requests alone.
-    refused = UsageRecord.objects.for_project(project).filter(id__gte=uuid7_floor(since), outcome=Outcome.BUDGET_EXCEEDED)
+    refused = UsageRecord.objects.for_project(project).filter(
+        id__gte=uuid7_floor(since), outcome=Outcome.BUDGET_EXCEEDED
+    )
     days = set(refused.values_list("blocking_budget_id", "day").distinct())
     hard = [budget for budget in budgets if budget.mode == Mode.HARD]
-    refusals = {(budget, window_name(budget.period, day)) for budget in hard for id, day in days if id == budget.pk}
+    refusals = {
+        (budget, window_name(budget.period, day)) for budget in hard for id, day in days if id == budget.pk
+    }
     return sum(create_refusal_alert(project, budget, window) for budget, window in refusals)
 
 
@@ -99,7 +115,9 @@ def create_threshold_alert(budget: Budget, window: str, spent: int) -> bool:
 
     Only what is spent counts: what is held for requests in flight may come back.
     """
-    reached = [percent for percent in budget.thresholds if spent and spent * 100 >= percent * budget.limit_nano]
+    reached = [
+        percent for percent in budget.thresholds if spent and spent * 100 >= percent * budget.limit_nano
+    ]
     if not reached or Alert.objects.filter(budget=budget, window=window, threshold=reached[-1]).exists():
         return False
     return create_alert(budget, window, spent, reached)
@@ -117,9 +135,13 @@ def create_alert(budget: Budget, window: str, spent: int, reached: list[int]) ->
 def save_alert(budget: Budget, window: str, spent: int, reached: list[int]) -> bool:
     values = {"spent_nano": spent, "limit_nano": budget.limit_nano, "created_at": timezone.now()}
     # The unique constraint decides between processes that find the same threshold at once.
-    alert, is_new = Alert.objects.get_or_create(budget=budget, window=window, threshold=reached[-1], defaults=values)
+    alert, is_new = Alert.objects.get_or_create(
+        budget=budget, window=window, threshold=reached[-1], defaults=values
+    )
     if is_new:
-        lower_thresholds = [Alert(budget=budget, window=window, threshold=percent, **values) for percent in reached[:-1]]
+        lower_thresholds = [
+            Alert(budget=budget, window=window, threshold=percent, **values) for percent in reached[:-1]
+        ]
         Alert.objects.bulk_create(lower_thresholds, ignore_conflicts=True)
         alert.create_deliveries()
     return is_new

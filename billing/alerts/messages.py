@@ -52,7 +52,11 @@ def webhook_payload(delivery: Delivery) -> dict[str, Any]:
 
 def alert_data(alert: Alert) -> dict[str, Any]:
     return {
-        "budget": {**budget_data(alert.budget), "limit_usd": decimal_usd(alert.limit_nano), "limit_nano_usd": alert.limit_nano},
+        "budget": {
+            **budget_data(alert.budget),
+            "limit_usd": decimal_usd(alert.limit_nano),
+            "limit_nano_usd": alert.limit_nano,
+        },
         "window": alert.window,
         "resets_at": ends_at(alert.window, alert.budget.project.tzinfo),
         "threshold_percent": None if alert.is_refusal else alert.threshold,

@@ -67,14 +67,18 @@ def signature(key: bytes, message_id: str, timestamp: str, body: bytes) -> str:
 
 async def send_all(messages: list[SignedWebhook]) -> list[DeliveryResult]:
     timeout = httpx.Timeout(RESPONSE_TIMEOUT_S, connect=CONNECT_TIMEOUT_S)
-    async with httpx.AsyncClient(transport=SSRFSafeTransport(), timeout=timeout, trust_env=False, follow_redirects=False) as client:
+    async with httpx.AsyncClient(
+        transport=SSRFSafeTransport(), timeout=timeout, trust_env=False, follow_redirects=False
+    ) as client:
         return list(await asyncio.gather(*(send(client, message) for message in messages)))
 
 
 async def send(client: httpx.AsyncClient, message: SignedWebhook) -> DeliveryResult:
     try:
         async with asyncio.timeout(RESPONSE_TIMEOUT_S):
-            async with client.stream("POST", message.url, content=message.body, headers=message.headers) as response:
+            async with client.stream(
+                "POST", message.url, content=message.body, headers=message.headers
+            ) as response:
                 return result_for_status(response.status_code)
     except BlockedURL as error:
         return DeliveryResult(str(error))
@@ -104,7 +108,8 @@ def result_for_status(status: int) -> DeliveryResult:
 
 class SSRFSafeTransport(httpx.AsyncHTTPTransport):
     """Resolves, checks and connects in one step: the address that was checked is the one that is connected to, and the name
-    stays what the certificate must be for."""
+    stays what the certificate must be for.
+    """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         host = request.url.raw_host.decode("ascii").strip("[]")
@@ -112,7 +117,11 @@ class SSRFSafeTransport(httpx.AsyncHTTPTransport):
         failure: httpx.ConnectError | None = None
         for address in await resolve(host):
             pinned = httpx.Request(
-                request.method, request.url.copy_with(host=address), headers=request.headers, stream=request.stream, extensions=extensions
+                request.method,
+                request.url.copy_with(host=address),
+                headers=request.headers,
+                stream=request.stream,
+                extensions=extensions,
             )
             try:
                 return await super().handle_async_request(pinned)

@@ -47,16 +47,22 @@ class UsdField(forms.CharField):
 
 class BudgetedKeyForm(KeyForm):
     day_budget = UsdField(
-        required=False, label="Daily budget in USD", help_text=f"Requests are refused before they could exceed it. {PRICED_MODELS_HELP}"
+        required=False,
+        label="Daily budget in USD",
+        help_text=f"Requests are refused before they could exceed it. {PRICED_MODELS_HELP}",
     )
     month_budget = UsdField(
-        required=False, label="Monthly budget in USD", help_text=f"By calendar month. Empty: no limit of its own. {PRICED_MODELS_HELP}"
+        required=False,
+        label="Monthly budget in USD",
+        help_text=f"By calendar month. Empty: no limit of its own. {PRICED_MODELS_HELP}",
     )
 
     def clean_expires_on(self) -> dt.date | None:
         day = super().clean_expires_on()
         if day and day > MAX_DATE:
-            raise ValidationError(f"The last day can be {MAX_DATE.isoformat()}. Leave it empty for a key that does not expire.")
+            raise ValidationError(
+                f"The last day can be {MAX_DATE.isoformat()}. Leave it empty for a key that does not expire."
+            )
         return day
 
     @transaction.atomic
@@ -79,7 +85,9 @@ class ThresholdsField(forms.CharField):
         try:
             return [int(word) for word in words if word]
         except ValueError:
-            raise ValidationError("Write whole numbers of percent with commas between them, such as 50, 80, 100.") from None
+            raise ValidationError(
+                "Write whole numbers of percent with commas between them, such as 50, 80, 100."
+            ) from None
 
     def validate(self, value: Any) -> None:
         """An empty list is one without alerts."""
@@ -102,21 +110,33 @@ class MemberChoiceField(forms.ModelMultipleChoiceField[Membership]):
 class BudgetForm(forms.ModelForm[Budget]):
     limit_nano = UsdField(label="Limit in USD", help_text="0 refuses every request that costs something.")
     thresholds = ThresholdsField(
-        required=False, label="Alert at", help_text="Percent of the limit, once each in every period. Empty: no alerts."
+        required=False,
+        label="Alert at",
+        help_text="Percent of the limit, once each in every period. Empty: no alerts.",
     )
 
     class Meta:
         model = Budget
         fields = ("key", "period", "limit_nano", "mode", "thresholds", "alert_members", "alert_webhooks")
-        labels = {"key": "What it limits", "mode": "When it is used up", "alert_members": "E-mail to", "alert_webhooks": "Webhooks"}
+        labels = {
+            "key": "What it limits",
+            "mode": "When it is used up",
+            "alert_members": "E-mail to",
+            "alert_webhooks": "Webhooks",
+        }
         help_texts = {"key": None}
         field_classes = {"alert_members": MemberChoiceField}
-        widgets = {"alert_members": forms.CheckboxSelectMultiple, "alert_webhooks": forms.CheckboxSelectMultiple}
+        widgets = {
+            "alert_members": forms.CheckboxSelectMultiple,
+            "alert_webhooks": forms.CheckboxSelectMultiple,
+        }
 
     def __init__(self, *args: Any, project: Project, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.instance.project = project
-        self.fields["period"].help_text = f"Days, weeks and months of {project.timezone}; weeks begin on Monday."
+        self.fields[
+            "period"
+        ].help_text = f"Days, weeks and months of {project.timezone}; weeks begin on Monday."
         self.limit_choices_to(project)
         if self.instance.pk:
             # What was spent belongs to the key and the period that it was spent in.
@@ -131,7 +151,9 @@ class BudgetForm(forms.ModelForm[Budget]):
         assert isinstance(keys, forms.ModelChoiceField)
         assert isinstance(members, forms.ModelMultipleChoiceField)
         assert isinstance(webhooks, forms.ModelMultipleChoiceField)
-        keys.queryset = ApiKey.objects.for_project(project).filter(Q(revoked_at=None) | Q(pk=self.instance.key_id))
+        keys.queryset = ApiKey.objects.for_project(project).filter(
+            Q(revoked_at=None) | Q(pk=self.instance.key_id)
+        )
         keys.empty_label = "Whole project"
         members.queryset = project.memberships.select_related("user").order_by("user__email")
         webhooks.queryset = Webhook.objects.for_project(project)
@@ -142,7 +164,9 @@ class BudgetForm(forms.ModelForm[Budget]):
         cleaned = super().clean() or {}
         if cleaned.get("limit_nano") == 0 and cleaned.get("mode") not in (None, Mode.HARD):
             self.add_error("limit_nano", "A limit of 0 makes sense only for a budget that refuses requests.")
-        if {"key", "period", "mode"} <= set(cleaned) and self.has_duplicate(cleaned["key"], cleaned["period"], cleaned["mode"]):
+        if {"key", "period", "mode"} <= set(cleaned) and self.has_duplicate(
+            cleaned["key"], cleaned["period"], cleaned["mode"]
+        ):
             self.add_error(None, "There is a budget of this period and kind already. Change that one.")
         return cleaned
 
@@ -155,8 +179,14 @@ class WebhookForm(forms.ModelForm[Webhook]):
     class Meta:
         model = Webhook
         fields = ("name", "url")
-        help_texts = {"url": "Signed messages are posted here. Use https: what they say is signed, not encrypted."}
-        widgets = {"url": forms.TextInput(attrs={"placeholder": "https://example.org/hooks/budgets", "inputmode": "url"})}
+        help_texts = {
+            "url": "Signed messages are posted here. Use https: what they say is signed, not encrypted."
+        }
+        widgets = {
+            "url": forms.TextInput(
+                attrs={"placeholder": "https://example.org/hooks/budgets", "inputmode": "url"}
+            )
+        }
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

@@ -30,9 +30,16 @@ def load_spend_policy(key_id: int) -> SpendPolicy:
     if key is None:
         raise KeyDeleted
     rows = Budget.objects.filter(Q(key=key) | Q(key=None, project=key.project)).order_by("pk")
-    budgets = tuple(BudgetLimit(row.pk, row.period, row.limit_nano, row.key_id is None, row.mode) for row in rows)
-    owners = (rate_limit_for(f"k{key.pk}", key, settings.ENV.ai_gateway_rate_limit_rpm), rate_limit_for(f"p{key.project_id}", key.project))
-    return SpendPolicy(budgets, tuple(terms for terms in owners if terms), any(budget.is_hard for budget in budgets))
+    budgets = tuple(
+        BudgetLimit(row.pk, row.period, row.limit_nano, row.key_id is None, row.mode) for row in rows
+    )
+    owners = (
+        rate_limit_for(f"k{key.pk}", key, settings.ENV.ai_gateway_rate_limit_rpm),
+        rate_limit_for(f"p{key.project_id}", key.project),
+    )
+    return SpendPolicy(
+        budgets, tuple(terms for terms in owners if terms), any(budget.is_hard for budget in budgets)
+    )
 
 
 def rate_limit_for(owner: str, row: RateLimits, default_rpm: int | None = None) -> RateLimit | None:

@@ -36,7 +36,10 @@ def list_statuses(project: Project) -> list[BudgetStatus]:
     today = project.today()
     budgets = list(Budget.objects.for_project(project))
     balances = window_balances(project, budgets, today)
-    return [build_status(project, budget, today, balances[budget.pk].spent, balances[budget.pk].reserved) for budget in budgets]
+    return [
+        build_status(project, budget, today, balances[budget.pk].spent, balances[budget.pk].reserved)
+        for budget in budgets
+    ]
 
 
 def build_status(project: Project, budget: Budget, day: dt.date, spent: int, reserved: int) -> BudgetStatus:

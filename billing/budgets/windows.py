@@ -16,7 +16,8 @@ def local_day(timestamp: float, timezone: ZoneInfo) -> date:
 
 def window_name(period: str, day: date) -> str:
     """`2026-11-20`, `2026-W47` (ISO 8601: weeks begin on Monday), `2026-11` or `total`: the window of a budget that a local
-    date falls into."""
+    date falls into.
+    """
     match period:
         case Period.DAY:
             return day.isoformat()
@@ -51,7 +52,8 @@ def window_days(window: str) -> tuple[date, date]:
 
 def ends_at(window: str, timezone: ZoneInfo) -> datetime | None:
     """The moment, in UTC, at which a window ends; None for the one that never does. Days of 23 and 25 hours end at their
-    local midnight."""
+    local midnight.
+    """
     if window == TOTAL:
         return None
     next_day = window_days(window)[1] + timedelta(days=1)

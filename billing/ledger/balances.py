@@ -25,15 +25,21 @@ class Amount(NamedTuple):
     amount: int
 
 
-def window_balances(project: Project, budgets: Iterable[Budget], day: dt.date | None = None) -> dict[int, WindowBalance]:
+def window_balances(
+    project: Project, budgets: Iterable[Budget], day: dt.date | None = None
+) -> dict[int, WindowBalance]:
     """By budget, in the windows that a day (today, where none is given) falls into. Raises LedgerUnavailable."""
     day = day or project.today()
     names = {budget: window_name(budget.period, day) for budget in budgets}
     found = open_window_balances(project, {budget.pk: name for budget, name in names.items()})
     unopened_balances = {
-        name: compute_unopened_window(project, name) for name in {name for budget, name in names.items() if budget.pk not in found}
+        name: compute_unopened_window(project, name)
+        for name in {name for budget, name in names.items() if budget.pk not in found}
     }
-    return {budget.pk: found.get(budget.pk) or balance_for(unopened_balances[name], budget) for budget, name in names.items()}
+    return {
+        budget.pk: found.get(budget.pk) or balance_for(unopened_balances[name], budget)
+        for budget, name in names.items()
+    }
 
 
 def open_window_balances(project: Project, names: dict[int, str]) -> dict[int, WindowBalance]:
@@ -42,20 +48,30 @@ def open_window_balances(project: Project, names: dict[int, str]) -> dict[int, W
         windows = reader.window_balances(project.pk, list(names.items()))
         return {id: window for id, window in zip(names, windows, strict=True) if window is not None}
     rows = BudgetWindow.objects.filter(budget__in=names, name__in=set(names.values()))
-    return {row.budget_id: WindowBalance(row.spent_nano, row.reserved_nano) for row in rows if names[row.budget_id] == row.name}
+    return {
+        row.budget_id: WindowBalance(row.spent_nano, row.reserved_nano)
+        for row in rows
+        if names[row.budget_id] == row.name
+    }
 
 
 def compute_unopened_window(project: Project, window: str) -> dict[int | None, WindowBalance]:
     """What a window that no request has asked of yet will start with, by key: what the records of its days have cost, and
     what is held for requests under way. The latter is read first, then records that wait, then those that are kept: what moves on
-    meanwhile is met again further on, and each request counts once."""
+    meanwhile is met again further on, and each request counts once.
+    """
     first, last = window_days(window)
     reservations = {id: share for id, share in open_reservations(project) if first <= share.day <= last}
     settled = {id: share for id, share in undrained_records(project) if first <= share.day <= last}
     records = UsageRecord.objects.for_project(project).filter(day__range=(first, last))
     seen = reservations | settled
-    spent = Counter(dict(records.exclude(pk__in=seen).values_list("key").annotate(Sum("cost_nano")).order_by()))
-    settled |= {row.pk: Amount(row.key_id, row.day, row.cost_nano) for row in records.filter(pk__in=seen).only("key", "day", "cost_nano")}
+    spent = Counter(
+        dict(records.exclude(pk__in=seen).values_list("key").annotate(Sum("cost_nano")).order_by())
+    )
+    settled |= {
+        row.pk: Amount(row.key_id, row.day, row.cost_nano)
+        for row in records.filter(pk__in=seen).only("key", "day", "cost_nano")
+    }
     for share in settled.values():
         spent[share.key] += share.amount
     reserved: Counter[int | None] = Counter()
@@ -84,4 +100,6 @@ def open_reservations(project: Project) -> Iterator[tuple[UUID, Amount]]:
 def balance_for(by_key: dict[int | None, WindowBalance], budget: Budget) -> WindowBalance:
     if budget.key_id is not None:
         return by_key.get(budget.key_id, WindowBalance())
-    return WindowBalance(sum(each.spent for each in by_key.values()), sum(each.reserved for each in by_key.values()))
+    return WindowBalance(
+        sum(each.spent for each in by_key.values()), sum(each.reserved for each in by_key.values())
+    )

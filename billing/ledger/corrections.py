@@ -1,5 +1,6 @@
 """Corrections of records that were settled long ago, made by a command beside the gateway's processes: on SQL through Django, on
-Redis through the outbox."""
+Redis through the outbox.
+"""
 
 import time
 from collections import Counter
@@ -21,7 +22,8 @@ from billing.models import BudgetWindow, StaleDay
 @contextmanager
 def lock_budget_windows() -> Iterator[None]:
     """A transaction in which no budget's window begins or moves, so that none misses a correction or counts it twice: on SQLite it
-    has the only write lock; on PostgreSQL it locks the table of windows, and whoever settles waits for its end."""
+    has the only write lock; on PostgreSQL it locks the table of windows, and whoever settles waits for its end.
+    """
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("LOCK TABLE billing_budgetwindow IN SHARE ROW EXCLUSIVE MODE")
@@ -57,5 +59,9 @@ def adjust_windows(corrections: Sequence[UsageEntry]) -> None:
 
 def mark_days_stale(days: set[tuple[int, date]]) -> None:
     """Tells the roll-up which days of which projects have new records."""
-    stale_days = [StaleDay(project_id=project_id, day=day, version=time.time_ns()) for project_id, day in sorted(days)]
-    StaleDay.objects.bulk_create(stale_days, update_conflicts=True, unique_fields=["project", "day"], update_fields=["version"])
+    stale_days = [
+        StaleDay(project_id=project_id, day=day, version=time.time_ns()) for project_id, day in sorted(days)
+    ]
+    StaleDay.objects.bulk_create(
+        stale_days, update_conflicts=True, unique_fields=["project", "day"], update_fields=["version"]
+    )

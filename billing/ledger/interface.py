@@ -120,7 +120,8 @@ class AdmissionDenied(Exception):
 
 class BudgetExceeded(AdmissionDenied):
     """A hard budget has less left than the request needs; carries which one, in nano-USD, and when it begins anew (UTC; None:
-    never)."""
+    never).
+    """
 
     def __init__(self, budget: BudgetLimit, remaining: int, needed: int, resets_at: datetime | None) -> None:
         super().__init__(f"budget {budget.id} has {remaining} left of {budget.limit_nano}, {needed} needed")
@@ -164,14 +165,16 @@ class Ledger(Protocol):
 
     async def reserve(self, request: ReserveRequest) -> ReservationGrant:
         """Admits a request and holds its money, in one step; raises BudgetExceeded, RateExceeded or LedgerUnavailable, and has
-        then written nothing. Whoever is cancelled while it waits holds nothing, and the ledger keeps its record."""
+        then written nothing. Whoever is cancelled while it waits holds nothing, and the ledger keeps its record.
+        """
 
     async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
         """How far limits are used, without counting; raises LedgerUnavailable."""
 
     async def settle(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
         """Charges `entry.cost_nano` in place of what was held, and keeps the record. It does not fail: what cannot be written
-        now is written as soon as the store answers again."""
+        now is written as soon as the store answers again.
+        """
 
     async def release(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
         """Gives back what was held: nothing was spent. The record says why."""

@@ -11,7 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from billing.ledger.interface import NO_LIMITS, LimitStatus, RateLimit, RateLimitExceeded, RateLimitStatus, ReserveRequest
+from billing.ledger.interface import (
+    NO_LIMITS,
+    LimitStatus,
+    RateLimit,
+    RateLimitExceeded,
+    RateLimitStatus,
+    ReserveRequest,
+)
 
 WINDOW_S = 60
 BUCKET_S = 0.25
@@ -94,13 +101,19 @@ class RateLimiter:
         return self.status(request.rate_limits)
 
     def check_rate_limit(self, rate_limit: RateLimit, tokens: int, now: float) -> None:
-        if rate_limit.concurrent is not None and len(self.in_flight.get(rate_limit.owner, ())) >= rate_limit.concurrent:
+        if (
+            rate_limit.concurrent is not None
+            and len(self.in_flight.get(rate_limit.owner, ())) >= rate_limit.concurrent
+        ):
             raise self.limit_exceeded(rate_limit, "concurrent", rate_limit.concurrent, CONCURRENCY_RETRY_S)
         if rate_limit.requests is not None:
             window = self.window_for(self.requests, rate_limit.owner, now)
             if window.total + 1 > rate_limit.requests:
                 raise self.limit_exceeded(
-                    rate_limit, "requests", rate_limit.requests, window.seconds_until_room(window.total + 1 - rate_limit.requests, now)
+                    rate_limit,
+                    "requests",
+                    rate_limit.requests,
+                    window.seconds_until_room(window.total + 1 - rate_limit.requests, now),
                 )
         if rate_limit.tokens is not None:
             window = self.window_for(self.tokens, rate_limit.owner, now)
@@ -108,10 +121,15 @@ class RateLimiter:
                 raise self.limit_exceeded(rate_limit, "tokens", rate_limit.tokens, None)
             if window.total + tokens > rate_limit.tokens:
                 raise self.limit_exceeded(
-                    rate_limit, "tokens", rate_limit.tokens, window.seconds_until_room(window.total + tokens - rate_limit.tokens, now)
+                    rate_limit,
+                    "tokens",
+                    rate_limit.tokens,
+                    window.seconds_until_room(window.total + tokens - rate_limit.tokens, now),
                 )
 
-    def limit_exceeded(self, rate_limit: RateLimit, kind: str, limit: int, retry_after: float | None) -> RateLimitExceeded:
+    def limit_exceeded(
+        self, rate_limit: RateLimit, kind: str, limit: int, retry_after: float | None
+    ) -> RateLimitExceeded:
         denial = RateLimitExceeded(rate_limit, kind, limit, retry_after)
         denial.rate_limit_status = self.status((rate_limit,))
         return denial
@@ -131,7 +149,9 @@ class RateLimiter:
                 self.tokens[terms.owner].add(request.tokens, now)
             if terms.concurrent is not None:
                 self.in_flight.setdefault(terms.owner, set()).add(request.id)
-        return Slot(tuple(terms.owner for terms in request.rate_limits), math.floor(now / BUCKET_S), request.tokens)
+        return Slot(
+            tuple(terms.owner for terms in request.rate_limits), math.floor(now / BUCKET_S), request.tokens
+        )
 
     def release(self, id: UUID, tokens: int) -> None:
         """A request has ended, and used so many tokens."""
@@ -162,12 +182,20 @@ class RateLimiter:
     def status(self, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
         now = self.clock()
         requests = [
-            self.limit_status(self.requests, terms.owner, terms.requests, now) for terms in rate_limits if terms.requests is not None
+            self.limit_status(self.requests, terms.owner, terms.requests, now)
+            for terms in rate_limits
+            if terms.requests is not None
         ]
-        tokens = [self.limit_status(self.tokens, terms.owner, terms.tokens, now) for terms in rate_limits if terms.tokens is not None]
+        tokens = [
+            self.limit_status(self.tokens, terms.owner, terms.tokens, now)
+            for terms in rate_limits
+            if terms.tokens is not None
+        ]
         return RateLimitStatus(most_restrictive(requests), most_restrictive(tokens))
 
-    def limit_status(self, windows: dict[str, SlidingWindow], owner: str, limit: int, now: float) -> LimitStatus:
+    def limit_status(
+        self, windows: dict[str, SlidingWindow], owner: str, limit: int, now: float
+    ) -> LimitStatus:
         window = self.window_for(windows, owner, now)
         return LimitStatus(limit, max(limit - window.total, 0), window.seconds_until_empty(now))
 

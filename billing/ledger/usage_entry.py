@@ -48,10 +48,16 @@ class UsageEntry(msgspec.Struct, kw_only=True):
     corrects: UUID | None = None
     correction_reason: str = ""
 
-    def correction_to(self, cost_nano: int, tokens: Tokens, reason: CorrectionReason, ordinal: int = 0) -> "UsageEntry":
+    def correction_to(
+        self, cost_nano: int, tokens: Tokens, reason: CorrectionReason, ordinal: int = 0
+    ) -> "UsageEntry":
         """The record that turns this one, which has been kept as it is, into one of this cost and these tokens. Its id follows
-        from this one's, so that it cannot be kept twice, and sorts beside it. `ordinal` counts those for the same reason."""
-        name = uuid5(CORRECTION_ID_NAMESPACE, f"{self.id.hex} {reason.value} {ordinal}" if ordinal else f"{self.id.hex} {reason.value}")
+        from this one's, so that it cannot be kept twice, and sorts beside it. `ordinal` counts those for the same reason.
+        """
+        name = uuid5(
+            CORRECTION_ID_NAMESPACE,
+            f"{self.id.hex} {reason.value} {ordinal}" if ordinal else f"{self.id.hex} {reason.value}",
+        )
         return replace(
             self,
             id=UUID(bytes=self.id.bytes[:TIMESTAMP_BYTES] + name.bytes[TIMESTAMP_BYTES:]),
@@ -90,7 +96,8 @@ MAX_LENGTHS = tuple(getattr(UsageRecord._meta.get_field(name), "max_length", Non
 
 def clean_text(value: Any, max_length: int | None) -> Any:
     """What PostgreSQL's text takes: no NUL, and no more than its column does. A record must not be lost over what a client or provider
-    wrote."""
+    wrote.
+    """
     return value.replace("\0", "")[:max_length] if isinstance(value, str) else value
 
 

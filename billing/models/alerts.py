@@ -27,7 +27,9 @@ REFUSAL_THRESHOLD = 0
 class AlertQuerySet(models.QuerySet["Alert"]):
     def latest_for(self, project: Project, count: int) -> "AlertQuerySet":
         found = self.filter(budget__project=project).select_related("budget__key", "budget__project")
-        return found.prefetch_related("deliveries__webhook", "deliveries__member__user").order_by("-created_at", "-threshold")[:count]
+        return found.prefetch_related("deliveries__webhook", "deliveries__member__user").order_by(
+            "-created_at", "-threshold"
+        )[:count]
 
 
 class Alert(models.Model):
@@ -35,7 +37,9 @@ class Alert(models.Model):
 
     budget = models.ForeignKey(Budget, models.CASCADE, related_name="alerts")
     window = models.CharField(max_length=10)
-    threshold = models.PositiveSmallIntegerField(help_text=f"Percent of the limit; {REFUSAL_THRESHOLD}: a request was refused.")
+    threshold = models.PositiveSmallIntegerField(
+        help_text=f"Percent of the limit; {REFUSAL_THRESHOLD}: a request was refused."
+    )
     spent_nano = models.BigIntegerField()
     limit_nano = models.BigIntegerField()
     created_at = models.DateTimeField(default=timezone.now)
@@ -60,8 +64,14 @@ class Alert(models.Model):
 
     def create_deliveries(self) -> None:
         """Puts a message for each of the budget's recipients into the outbox."""
-        to_people = [Delivery(project_id=self.budget.project_id, alert=self, member=member) for member in self.budget.alert_members.all()]
-        to_systems = [Delivery(project_id=self.budget.project_id, alert=self, webhook=hook) for hook in self.budget.alert_webhooks.all()]
+        to_people = [
+            Delivery(project_id=self.budget.project_id, alert=self, member=member)
+            for member in self.budget.alert_members.all()
+        ]
+        to_systems = [
+            Delivery(project_id=self.budget.project_id, alert=self, webhook=hook)
+            for hook in self.budget.alert_webhooks.all()
+        ]
         Delivery.objects.bulk_create([*to_people, *to_systems])
 
 
@@ -73,8 +83,12 @@ class DeliveryStatus(models.TextChoices):
 
 class DeliveryQuerySet(models.QuerySet["Delivery"]):
     def due(self) -> "DeliveryQuerySet":
-        related = self.select_related("alert__budget__key", "alert__budget__project", "member__user", "webhook", "project")
-        return related.filter(status=DeliveryStatus.PENDING, next_attempt_at__lte=timezone.now()).order_by("next_attempt_at")
+        related = self.select_related(
+            "alert__budget__key", "alert__budget__project", "member__user", "webhook", "project"
+        )
+        return related.filter(status=DeliveryStatus.PENDING, next_attempt_at__lte=timezone.now()).order_by(
+            "next_attempt_at"
+        )
 
     def test_deliveries_for(self, project: Project, count: int) -> "DeliveryQuerySet":
         return self.filter(project=project, alert=None).select_related("webhook").order_by("-pk")[:count]
@@ -88,13 +102,17 @@ class Delivery(models.Model):
 
     id = models.UUIDField(primary_key=True, default=uuid7)
     project = models.ForeignKey(Project, models.CASCADE, related_name="+")
-    alert = models.ForeignKey(Alert, models.CASCADE, null=True, related_name="deliveries", help_text="Empty: a test.")
+    alert = models.ForeignKey(
+        Alert, models.CASCADE, null=True, related_name="deliveries", help_text="Empty: a test."
+    )
     member = models.ForeignKey(Membership, models.CASCADE, null=True, related_name="+")
     webhook = models.ForeignKey(Webhook, models.CASCADE, null=True, related_name="deliveries")
     status = models.CharField(max_length=10, choices=DeliveryStatus.choices, default=DeliveryStatus.PENDING)
     attempts = models.PositiveSmallIntegerField(default=0)
     next_attempt_at = models.DateTimeField(default=timezone.now)
-    failure_reason = models.CharField(max_length=MAX_REASON_LENGTH, blank=True, help_text="Why the last attempt failed.")
+    failure_reason = models.CharField(
+        max_length=MAX_REASON_LENGTH, blank=True, help_text="Why the last attempt failed."
+    )
     created_at = models.DateTimeField(default=timezone.now)
     finished_at = models.DateTimeField(null=True)
 
@@ -102,8 +120,18 @@ class Delivery(models.Model):
 
     class Meta:
         verbose_name_plural = "deliveries"
-        constraints = [models.CheckConstraint(condition=Q(member=None) ^ Q(webhook=None), name="delivery_has_one_recipient")]
-        indexes = [models.Index(fields=["next_attempt_at"], condition=Q(status=DeliveryStatus.PENDING), name="delivery_pending")]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(member=None) ^ Q(webhook=None), name="delivery_has_one_recipient"
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_attempt_at"],
+                condition=Q(status=DeliveryStatus.PENDING),
+                name="delivery_pending",
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.recipient}: {self.status}"
@@ -114,10 +142,15 @@ class Delivery(models.Model):
 
     def claim(self) -> bool:
         """Takes the next attempt for this process alone, until it is concluded. Should it die with it, the attempt after that comes when
-        no process can still be making this one."""
-        claimed = Delivery.objects.filter(pk=self.pk, status=DeliveryStatus.PENDING, next_attempt_at=self.next_attempt_at)
+        no process can still be making this one.
+        """
+        claimed = Delivery.objects.filter(
+            pk=self.pk, status=DeliveryStatus.PENDING, next_attempt_at=self.next_attempt_at
+        )
         self.attempts += 1
-        self.next_attempt_at = timezone.now() + max(retry_after(self.attempts), dt.timedelta(seconds=CLAIM_TIMEOUT_S))
+        self.next_attempt_at = timezone.now() + max(
+            retry_after(self.attempts), dt.timedelta(seconds=CLAIM_TIMEOUT_S)
+        )
         return claimed.update(attempts=self.attempts, next_attempt_at=self.next_attempt_at) == 1
 
     def finish_attempt(self, failure_reason: str, *, is_permanent: bool = False) -> None:
@@ -135,10 +168,17 @@ class Delivery(models.Model):
             self.next_attempt_at = timezone.now() + retry_after(self.attempts)
         else:
             self.finished_at = timezone.now()
-        values = {name: getattr(self, name) for name in ("failure_reason", "status", "next_attempt_at", "finished_at")}
+        values = {
+            name: getattr(self, name)
+            for name in ("failure_reason", "status", "next_attempt_at", "finished_at")
+        }
         Delivery.objects.filter(pk=self.pk, attempts=self.attempts).update(**values)
 
 
 def retry_after(attempts: int) -> dt.timedelta:
     """30 seconds, 2 minutes, 8, 32 and so on to some eight hours: jittered, so that what failed together is not repeated together."""
-    return dt.timedelta(seconds=FIRST_RETRY_S * RETRY_FACTOR ** (attempts - 1) * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER))
+    return dt.timedelta(
+        seconds=FIRST_RETRY_S
+        * RETRY_FACTOR ** (attempts - 1)
+        * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
+    )

@@ -36,7 +36,10 @@ class Mode(models.TextChoices):
 class BudgetQuerySet(models.QuerySet["Budget"]):
     def for_project(self, project: Project) -> "BudgetQuerySet":
         """Those of the whole project first; of one owner, the shortest period first."""
-        length = Case(*(When(period=period, then=n) for n, period in enumerate(Period)), output_field=SmallIntegerField())
+        length = Case(
+            *(When(period=period, then=n) for n, period in enumerate(Period)),
+            output_field=SmallIntegerField(),
+        )
         found = self.filter(project=project).select_related("key")
         return found.order_by(F("key__label").asc(nulls_first=True), "key", length, "mode")
 
@@ -60,24 +63,41 @@ class Budget(models.Model):
     """A limit on what a key, or a whole project, may spend in a calendar period of the project's timezone."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="budgets")
-    key = models.ForeignKey(ApiKey, models.CASCADE, null=True, blank=True, related_name="budgets", help_text="Empty: the whole project.")
+    key = models.ForeignKey(
+        ApiKey,
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="budgets",
+        help_text="Empty: the whole project.",
+    )
     period = models.CharField(max_length=8, choices=Period.choices)
     mode = models.CharField("when it is used up", max_length=8, choices=Mode.choices, default=Mode.HARD)
     limit_nano = models.BigIntegerField("limit (nano-USD)", validators=[MinValueValidator(0)])
     changed_at = models.DateTimeField(auto_now=True)
 
     thresholds = models.JSONField(
-        "alert at", default=default_thresholds, blank=True, validators=[validate_thresholds], help_text="Percent of the limit."
+        "alert at",
+        default=default_thresholds,
+        blank=True,
+        validators=[validate_thresholds],
+        help_text="Percent of the limit.",
     )
-    alert_members = models.ManyToManyField(Membership, blank=True, related_name="+", verbose_name="people to alert")
-    alert_webhooks = models.ManyToManyField(Webhook, blank=True, related_name="budgets", verbose_name="webhooks to alert")
+    alert_members = models.ManyToManyField(
+        Membership, blank=True, related_name="+", verbose_name="people to alert"
+    )
+    alert_webhooks = models.ManyToManyField(
+        Webhook, blank=True, related_name="budgets", verbose_name="webhooks to alert"
+    )
 
     objects = BudgetQuerySet.as_manager()
 
     class Meta:
         constraints = [
             models.UniqueConstraint(fields=["project", "key", "period", "mode"], name="unique_key_budget"),
-            models.UniqueConstraint(fields=["project", "period", "mode"], condition=Q(key=None), name="unique_project_budget"),
+            models.UniqueConstraint(
+                fields=["project", "period", "mode"], condition=Q(key=None), name="unique_project_budget"
+            ),
         ]
 
     def __str__(self) -> str:

@@ -63,9 +63,16 @@ class PriceOverride(models.Model):
     """
 
     project = models.ForeignKey(
-        Project, models.CASCADE, null=True, blank=True, related_name="price_overrides", help_text="Empty: all projects."
+        Project,
+        models.CASCADE,
+        null=True,
+        blank=True,
+        related_name="price_overrides",
+        help_text="Empty: all projects.",
     )
-    provider = models.CharField(max_length=60, blank=True, help_text="A provider, or the name of a credential. Empty: any.")
+    provider = models.CharField(
+        max_length=60, blank=True, help_text="A provider, or the name of a credential. Empty: any."
+    )
     model = models.CharField(
         max_length=200,
         validators=[validate_model_pattern],
@@ -81,7 +88,10 @@ class PriceOverride(models.Model):
     reasoning_nano = money_field("reasoning", **defaults_to("other output"))
     request_nano = money_field("each request", "Nano-USD.", default=0)
     tool_fees = models.JSONField(
-        default=dict, blank=True, validators=[validate_tool_fees], help_text="Nano-USD for a call, by kind of tool."
+        default=dict,
+        blank=True,
+        validators=[validate_tool_fees],
+        help_text="Nano-USD for a call, by kind of tool.",
     )
 
     objects = PriceOverrideQuerySet.as_manager()
@@ -89,7 +99,8 @@ class PriceOverride(models.Model):
     class Meta:
         constraints = [
             models.CheckConstraint(
-                name="prices_not_negative", condition=Q(input_nano__gte=0) & Q(output_nano__gte=0) & Q(request_nano__gte=0)
+                name="prices_not_negative",
+                condition=Q(input_nano__gte=0) & Q(output_nano__gte=0) & Q(request_nano__gte=0),
             )
         ]
 
@@ -120,7 +131,9 @@ class PriceOverride(models.Model):
             self.reasoning_nano,
         )
         tools = tuple(Fee(kind, nano) for kind, nano in sorted(self.tool_fees.items()))
-        return Price(base=rates, source=f"{source} #{self.pk}", request_fee_nano=self.request_nano, extra_fees=tools)
+        return Price(
+            base=rates, source=f"{source} #{self.pk}", request_fee_nano=self.request_nano, extra_fees=tools
+        )
 
     def or_input_rate(self, rate: int | None) -> int:
         return self.input_nano if rate is None else rate

@@ -11,10 +11,16 @@ class StreamCursor(models.Model):
     `is_registered` says that reservations of this project were made in Redis: if Redis knows nothing of it any more, it has been emptied.
     """
 
-    project = models.OneToOneField(Project, models.CASCADE, primary_key=True, related_name="+", db_constraint=False)
+    project = models.OneToOneField(
+        Project, models.CASCADE, primary_key=True, related_name="+", db_constraint=False
+    )
     is_registered = models.BooleanField(default=False)
-    last_id_ms = models.BigIntegerField(default=0, help_text="The id of the last event that is in the database: milliseconds,")
-    last_id_seq = models.BigIntegerField(default=0, help_text="and its number among those of that millisecond.")
+    last_id_ms = models.BigIntegerField(
+        default=0, help_text="The id of the last event that is in the database: milliseconds,"
+    )
+    last_id_seq = models.BigIntegerField(
+        default=0, help_text="and its number among those of that millisecond."
+    )
 
     def __str__(self) -> str:
         return f"{self.project} up to {self.last_id_ms}-{self.last_id_seq}"

@@ -56,7 +56,10 @@ FAILURE_COUNT = Count("id", filter=Q(corrects=None) & ~Q(outcome__in=(Outcome.OK
 ROLLUP_SUMS = {
     "requests": REQUEST_COUNT,
     "failures": FAILURE_COUNT,
-    "input_tokens": Sum("input_tokens") + Sum("cache_read_tokens") + Sum("cache_write_5m_tokens") + Sum("cache_write_1h_tokens"),
+    "input_tokens": Sum("input_tokens")
+    + Sum("cache_read_tokens")
+    + Sum("cache_write_5m_tokens")
+    + Sum("cache_write_1h_tokens"),
     "output_tokens": Sum("output_tokens"),
     "cost_nano": Sum("cost_nano"),
 }
@@ -71,7 +74,11 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         return self.filter(day=day)
 
     def totals(self) -> Totals:
-        return Totals(**self.aggregate(requests=REQUEST_COUNT, failures=FAILURE_COUNT, cost_nano=Coalesce(Sum("cost_nano"), 0)))
+        return Totals(
+            **self.aggregate(
+                requests=REQUEST_COUNT, failures=FAILURE_COUNT, cost_nano=Coalesce(Sum("cost_nano"), 0)
+            )
+        )
 
     def requests(self) -> "UsageRecordQuerySet":
         """Without the corrections of others."""
@@ -113,21 +120,36 @@ class UsageRecord(models.Model):
     output_tokens = models.BigIntegerField()
     reasoning_tokens = models.BigIntegerField()
     cost_nano = models.BigIntegerField()
-    price = models.JSONField(null=True, help_text="Rates in nano-USD per million tokens, and where they come from.")
-    estimated = models.BooleanField(help_text="The provider did not say what was used; these figures are our own.")
+    price = models.JSONField(
+        null=True, help_text="Rates in nano-USD per million tokens, and where they come from."
+    )
+    estimated = models.BooleanField(
+        help_text="The provider did not say what was used; these figures are our own."
+    )
     latency_us = models.BigIntegerField()
     first_token_us = models.BigIntegerField(null=True)
-    reserved_nano = models.BigIntegerField(null=True, help_text="What was reserved for it; empty where it was not admitted.")
-    service_tier = models.CharField(max_length=20, blank=True, default="", help_text="As the provider stated it.")
-    billable_extras = models.JSONField(null=True, help_text="Calls of the provider's own tools that it bills, by kind.")
+    reserved_nano = models.BigIntegerField(
+        null=True, help_text="What was reserved for it; empty where it was not admitted."
+    )
+    service_tier = models.CharField(
+        max_length=20, blank=True, default="", help_text="As the provider stated it."
+    )
+    billable_extras = models.JSONField(
+        null=True, help_text="Calls of the provider's own tools that it bills, by kind."
+    )
     blocking_budget_id = models.BigIntegerField(
-        null=True, help_text="The budget that refused it; of a request that was admitted, a shadow budget that would have."
+        null=True,
+        help_text="The budget that refused it; of a request that was admitted, a shadow budget that would have.",
     )
     unchecked = models.BooleanField(
-        default=False, db_default=False, help_text="It was admitted while Redis was away, so that no budget was checked."
+        default=False,
+        db_default=False,
+        help_text="It was admitted while Redis was away, so that no budget was checked.",
     )
     corrects = models.UUIDField(null=True)
-    correction_reason = models.CharField(max_length=16, choices=CorrectionReason.choices, blank=True, default="")
+    correction_reason = models.CharField(
+        max_length=16, choices=CorrectionReason.choices, blank=True, default=""
+    )
 
     objects = UsageRecordQuerySet.as_manager()
 
@@ -135,7 +157,11 @@ class UsageRecord(models.Model):
         indexes = [
             models.Index(fields=["project", "id"], name="usage_by_project_id"),
             models.Index(fields=["project", "day"], name="usage_by_project_day"),
-            models.Index(fields=["project", "id"], condition=Q(outcome=Outcome.BUDGET_EXCEEDED), name="usage_budget_denials"),
+            models.Index(
+                fields=["project", "id"],
+                condition=Q(outcome=Outcome.BUDGET_EXCEEDED),
+                name="usage_budget_denials",
+            ),
             models.Index(fields=["corrects"], condition=~Q(corrects=None), name="usage_corrections"),
         ]
 
@@ -144,7 +170,12 @@ class UsageRecord(models.Model):
 
     @property
     def prompt_tokens(self) -> int:
-        return self.input_tokens + self.cache_read_tokens + self.cache_write_5m_tokens + self.cache_write_1h_tokens
+        return (
+            self.input_tokens
+            + self.cache_read_tokens
+            + self.cache_write_5m_tokens
+            + self.cache_write_1h_tokens
+        )
 
     @property
     def tokens(self) -> Tokens:
@@ -206,7 +237,9 @@ class RollupResult:
 class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
     def total_cost(self, project: Project, first: dt.date, last: dt.date) -> int:
         """Nano-USD from `first` to `last`, both included."""
-        total: int | None = self.filter(project=project, day__range=(first, last)).aggregate(total=Sum("cost_nano"))["total"]
+        total: int | None = self.filter(project=project, day__range=(first, last)).aggregate(
+            total=Sum("cost_nano")
+        )["total"]
         return total or 0
 
     def month_to_date(self, project: Project, today: dt.date) -> dict[dt.date, int]:
@@ -219,12 +252,15 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
         """Sums of each month, key, model and provider: from some thirty rows each, so that no second table has to be kept right."""
         columns = ("month", "project", "key", "requested_model", "provider")
         sums: dict[str, Any] = {name: Sum(name) for name in ROLLUP_SUMS}
-        months: models.QuerySet[DailyUsage, dict[str, Any]] = self.annotate(month=TruncMonth("day")).values(*columns).annotate(**sums)
+        months: models.QuerySet[DailyUsage, dict[str, Any]] = (
+            self.annotate(month=TruncMonth("day")).values(*columns).annotate(**sums)
+        )
         return months.order_by(*columns)
 
     def totals_by_month(self) -> list[tuple[dt.date, int, int]]:
         """Months with their cost in nano-USD and their requests, over all projects. Summed here: the sum of a project's figures, however
-        absurd, must not overflow in a database."""
+        absurd, must not overflow in a database.
+        """
         costs, requests = Counter[dt.date](), Counter[dt.date]()
         for day, cost, count in self.values_list("day", "cost_nano", "requests").iterator():
             costs[day.replace(day=1)] += cost
@@ -239,7 +275,9 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
             .union(self.filter(day__gte=first).values_list("project", "day"))
         )
         stale_days = [StaleDay(project_id=project, day=day, version=time.time_ns()) for project, day in days]
-        StaleDay.objects.bulk_create(stale_days, update_conflicts=True, unique_fields=["project", "day"], update_fields=["version"])
+        StaleDay.objects.bulk_create(
+            stale_days, update_conflicts=True, unique_fields=["project", "day"], update_fields=["version"]
+        )
         return self.recompute_stale()
 
     def recompute_stale(self) -> RollupResult:
@@ -254,7 +292,12 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
             except Exception as error:
                 if StaleDay.objects.filter(pk=day.pk).delete_without_project():
                     continue  # Its project was deleted while the day was summed.
-                log.error("a day cannot be summed", project_id=day.project_id, day=day.day.isoformat(), exc_info=error)
+                log.error(
+                    "a day cannot be summed",
+                    project_id=day.project_id,
+                    day=day.day.isoformat(),
+                    exc_info=error,
+                )
                 failures.append(f"project {day.project_id}, {day.day}: {type(error).__name__}: {error}")
         return RollupResult(summed, failures)
 
@@ -266,7 +309,9 @@ class DailyUsageQuerySet(models.QuerySet["DailyUsage"]):
         """
         records = UsageRecord.objects.filter(project=stale_day.project, day=stale_day.day)
         # A request may have ended after its key was deleted.
-        records.exclude(key=None).exclude(Exists(ApiKey.objects.filter(pk=OuterRef("key_id")))).update(key=None)
+        records.exclude(key=None).exclude(Exists(ApiKey.objects.filter(pk=OuterRef("key_id")))).update(
+            key=None
+        )
         rows = [
             DailyUsage(project=stale_day.project, day=stale_day.day, **row)
             for row in records.values("key_id", "requested_model", "provider").annotate(**ROLLUP_SUMS)

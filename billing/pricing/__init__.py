@@ -2,7 +2,17 @@
 
 from billing.pricing.bundled import bundled_price, find_model
 from billing.pricing.cost_breakdown import CostLine, break_down
-from billing.pricing.price import PER_MILLION, Fee, ImageModelRates, MaxCost, Price, Rates, TierRates, Tokens, simple_price
+from billing.pricing.price import (
+    PER_MILLION,
+    Fee,
+    ImageModelRates,
+    MaxCost,
+    Price,
+    Rates,
+    TierRates,
+    Tokens,
+    simple_price,
+)
 
 __all__ = [
     "PER_MILLION",

@@ -11,8 +11,24 @@ from genai_prices.types import ModelInfo, TieredPrices
 from msgspec.structs import asdict, replace
 
 from billing.money import NANO
-from billing.pricing.price import PER_MILLION, US_REGION, Fee, ImageModelRates, Price, PricingTiers, Rates, TierRates, nano_per_million
-from billing.pricing.tool_fees import AUDIO_PRICES, IMAGE_MODELS, SEARCH_BILLED_PER_PROMPT, fee_per_request, tool_fees_for
+from billing.pricing.price import (
+    PER_MILLION,
+    US_REGION,
+    Fee,
+    ImageModelRates,
+    Price,
+    PricingTiers,
+    Rates,
+    TierRates,
+    nano_per_million,
+)
+from billing.pricing.tool_fees import (
+    AUDIO_PRICES,
+    IMAGE_MODELS,
+    SEARCH_BILLED_PER_PROMPT,
+    fee_per_request,
+    tool_fees_for,
+)
 
 SOURCE = f"genai-prices {version('genai-prices')}"
 CACHE_MINUTES = 15
@@ -25,8 +41,23 @@ US_SURCHARGE_TENTHS = 11
 """What inference in the US alone costs, in tenths: all categories of tokens, in fast mode too
 (platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing")."""
 SINGLE_REGION_PRICED = (
-    *("claude-v1", "claude-2", "claude-3", "claude-instant", "claude-4-", "claude-opus-4-0", "claude-opus-4-1", "claude-opus-4-2025"),
-    *("claude-opus-4-5", "claude-sonnet-4-0", "claude-sonnet-4-2025", "claude-sonnet-4-5", "claude-haiku-4-5"),
+    *(
+        "claude-v1",
+        "claude-2",
+        "claude-3",
+        "claude-instant",
+        "claude-4-",
+        "claude-opus-4-0",
+        "claude-opus-4-1",
+        "claude-opus-4-2025",
+    ),
+    *(
+        "claude-opus-4-5",
+        "claude-sonnet-4-0",
+        "claude-sonnet-4-2025",
+        "claude-sonnet-4-5",
+        "claude-haiku-4-5",
+    ),
 )
 """Models before 4.6 have one price wherever they run (same place)."""
 TOOL_PRICE_FIELDS = {"web_search": "web_searches_kcount", "file_search": "storage_searches_kcount"}
@@ -36,7 +67,11 @@ Prices = dict[str, Decimal | TieredPrices | None]
 def bundled_price(provider_id: str, model: str, at: datetime | None = None) -> Price | None:
     """The price that a model of one of genai-prices' providers has at a moment (default: now); None where it has none or zero."""
     at = at or datetime.now(UTC)
-    return _bundled_price(provider_id, model, at.replace(minute=at.minute // CACHE_MINUTES * CACHE_MINUTES, second=0, microsecond=0))
+    return _bundled_price(
+        provider_id,
+        model,
+        at.replace(minute=at.minute // CACHE_MINUTES * CACHE_MINUTES, second=0, microsecond=0),
+    )
 
 
 @lru_cache(maxsize=4096)
@@ -49,7 +84,9 @@ def _bundled_price(provider_id: str, model: str, rounded_at: datetime) -> Price 
     standard = tier_rates_from(prices)
     if not (standard.base.input or standard.base.output):
         return None
-    per_request = nano_per_thousand(prices.get("requests_kcount")) or (fee_per_request(model) if provider_id == "openai" else 0)
+    per_request = nano_per_thousand(prices.get("requests_kcount")) or (
+        fee_per_request(model) if provider_id == "openai" else 0
+    )
     tiers = tuple((name, schedule) for name, schedule in service_tiers(info, at) if schedule != standard)
     if provider_id == "anthropic" and not model.replace(".", "-").startswith(SINGLE_REGION_PRICED):
         tiers = (*tiers, *us_tiers(standard, tiers))
@@ -91,16 +128,22 @@ def us_tiers(standard: TierRates, tiers: Iterable[tuple[str, TierRates]]) -> Ite
 
 
 def with_us_surcharge(tier_rates: TierRates) -> TierRates:
-    return TierRates(us_rates(tier_rates.base), tuple((start, us_rates(rates)) for start, rates in tier_rates.tiers))
+    return TierRates(
+        us_rates(tier_rates.base), tuple((start, us_rates(rates)) for start, rates in tier_rates.tiers)
+    )
 
 
 def us_rates(rates: Rates) -> Rates:
-    surcharged = {name: -(-rate * US_SURCHARGE_TENTHS // 10) for name, rate in asdict(rates).items() if rate is not None}
+    surcharged = {
+        name: -(-rate * US_SURCHARGE_TENTHS // 10) for name, rate in asdict(rates).items() if rate is not None
+    }
     return replace(rates, **surcharged)
 
 
 def tier_rates_from(prices: Prices) -> TierRates:
-    starts = sorted({tier.start for price in prices.values() if isinstance(price, TieredPrices) for tier in price.tiers})
+    starts = sorted(
+        {tier.start for price in prices.values() if isinstance(price, TieredPrices) for tier in price.tiers}
+    )
     steps: PricingTiers = tuple((start, rates_at(prices, start)) for start in starts)
     return TierRates(rates_at(prices, 0), steps)
 
@@ -139,7 +182,8 @@ def tool_fees(provider_id: str, model: str, prices: Prices) -> tuple[Fee, ...]:
 
 def modality_surcharges(prices: Prices, text: Rates) -> list[Fee]:
     """What a million tokens of sound, pictures or films cost more than of text. Vendors count them inside the input and the output.
-    Without a rate of their own, those read from a cache cost what others do."""
+    Without a rate of their own, those read from a cache cost what others do.
+    """
     found: dict[str, tuple[Decimal | TieredPrices | None, int]] = {}
     for name in MODALITIES:
         input_price, cached_price, output_price = (
@@ -147,20 +191,35 @@ def modality_surcharges(prices: Prices, text: Rates) -> list[Fee]:
             prices.get(f"cache_{name}_read_mtok"),
             prices.get(f"output_{name}_mtok"),
         )
-        found |= {f"input_{name}": (input_price, text.input), f"cached_{name}": (cached_price or input_price, text.cache_read)}
+        found |= {
+            f"input_{name}": (input_price, text.input),
+            f"cached_{name}": (cached_price or input_price, text.cache_read),
+        }
         found[f"output_{name}"] = (output_price, text.output)
-    surcharges = {kind: nano_per_million(price) - rate for kind, (price, rate) in found.items() if isinstance(price, Decimal)}
+    surcharges = {
+        kind: nano_per_million(price) - rate
+        for kind, (price, rate) in found.items()
+        if isinstance(price, Decimal)
+    }
     return [Fee(kind, nano, per=PER_MILLION) for kind, nano in surcharges.items() if nano > 0]
 
 
 def audio_prices(provider_id: str, model: str) -> Prices:
     names = [name for name in AUDIO_PRICES if provider_id == "openai" and model.startswith(name)]
-    return {f"{side}_audio_mtok": Decimal(usd) for name in names for side, usd in zip(("input", "output"), AUDIO_PRICES[name], strict=True)}
+    return {
+        f"{side}_audio_mtok": Decimal(usd)
+        for name in names
+        for side, usd in zip(("input", "output"), AUDIO_PRICES[name], strict=True)
+    }
 
 
 def image_models_at(at: datetime) -> tuple[ImageModelRates, ...]:
     """What the models cost with which OpenAI's tool makes pictures."""
-    return tuple(image_rates(name, vars(info.get_prices(at))) for name in IMAGE_MODELS if (info := find_model("openai", name)))
+    return tuple(
+        image_rates(name, vars(info.get_prices(at)))
+        for name in IMAGE_MODELS
+        if (info := find_model("openai", name))
+    )
 
 
 def image_rates(name: str, prices: Prices) -> ImageModelRates:

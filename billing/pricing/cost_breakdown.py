@@ -24,7 +24,9 @@ class CostLine(msgspec.Struct, frozen=True):
     per: int = 1
 
 
-def break_down(price: Price | None, tokens: Tokens, extras: Mapping[str, int] | None, cost_nano: int) -> tuple[CostLine, ...]:
+def break_down(
+    price: Price | None, tokens: Tokens, extras: Mapping[str, int] | None, cost_nano: int
+) -> tuple[CostLine, ...]:
     """The lines whose amounts sum to `cost_nano` exactly; none for a request that was charged nothing, or has no price.
 
     `rounding` is what makes whole nano-USD. Any other difference is `held`: the whole amount of a reservation counts where what was
@@ -35,20 +37,35 @@ def break_down(price: Price | None, tokens: Tokens, extras: Mapping[str, int] | 
         lines = [*token_lines(price, tokens), *fee_lines(price, extras)]
     remainder = cost_nano * PER_MILLION - sum(line.amount_femto for line in lines)
     if remainder:
-        lines.append(CostLine("rounding" if lines and -HALF_NANO_FEMTO <= remainder <= HALF_NANO_FEMTO else "held", remainder))
+        lines.append(
+            CostLine(
+                "rounding" if lines and -HALF_NANO_FEMTO <= remainder <= HALF_NANO_FEMTO else "held",
+                remainder,
+            )
+        )
     return tuple(lines)
 
 
 def token_lines(price: Price, tokens: Tokens) -> list[CostLine]:
     buckets = price.rates(tokens.prompt).buckets(tokens)
-    return [CostLine(name, count * rate, count, "token", rate, PER_MILLION) for name, count, rate in buckets if count]
+    return [
+        CostLine(name, count * rate, count, "token", rate, PER_MILLION)
+        for name, count, rate in buckets
+        if count
+    ]
 
 
 def fee_lines(price: Price, extras: Mapping[str, int] | None) -> list[CostLine]:
     lines = (
-        [CostLine("request", price.request_fee_nano * PER_MILLION, 1, "request", price.request_fee_nano)] if price.request_fee_nano else []
+        [CostLine("request", price.request_fee_nano * PER_MILLION, 1, "request", price.request_fee_nano)]
+        if price.request_fee_nano
+        else []
     )
     for fee, count in price.applicable_fees(extras):
         unit = "request" if fee.per_request else "call" if fee.per == 1 else "token"
-        lines.append(CostLine(fee.kind, fee.femto(count), 1 if fee.per_request else count, unit, fee.amount_nano, fee.per))
+        lines.append(
+            CostLine(
+                fee.kind, fee.femto(count), 1 if fee.per_request else count, unit, fee.amount_nano, fee.per
+            )
+        )
     return lines

@@ -72,7 +72,11 @@ class ToolFeesField(forms.CharField):
         """The model has them."""
 
     def prepare_value(self, value: Any) -> Any:
-        return "\n".join(f"{kind} {decimal_usd(nano)}" for kind, nano in value.items()) if isinstance(value, dict) else value
+        return (
+            "\n".join(f"{kind} {decimal_usd(nano)}" for kind, nano in value.items())
+            if isinstance(value, dict)
+            else value
+        )
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         return super().has_changed(self.prepare_value(initial), data)
@@ -93,9 +97,20 @@ class PriceForm(forms.ModelForm[PriceOverride]):
         help_texts = dict.fromkeys(OPTIONAL_RATE_FIELDS, "Empty: as input.") | HELP_TEXTS
         widgets = {
             "effective_from": forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
-            "model": forms.TextInput(attrs={"placeholder": "llama-3.3-70b or llama-*", "autocapitalize": "none", "spellcheck": "false"}),
-            "provider": forms.TextInput(attrs={"placeholder": "openai", "autocapitalize": "none", "spellcheck": "false"}),
-        } | {name: forms.TextInput(attrs={"inputmode": "decimal"} | PLACEHOLDERS.get(name, {})) for name in RATE_FIELDS}
+            "model": forms.TextInput(
+                attrs={
+                    "placeholder": "llama-3.3-70b or llama-*",
+                    "autocapitalize": "none",
+                    "spellcheck": "false",
+                }
+            ),
+            "provider": forms.TextInput(
+                attrs={"placeholder": "openai", "autocapitalize": "none", "spellcheck": "false"}
+            ),
+        } | {
+            name: forms.TextInput(attrs={"inputmode": "decimal"} | PLACEHOLDERS.get(name, {}))
+            for name in RATE_FIELDS
+        }
 
     def __init__(self, *args: Any, project: Project | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -117,7 +132,10 @@ class PriceForm(forms.ModelForm[PriceOverride]):
         return model
 
     def clean_effective_from(self) -> Any:
-        effective_from = self.cleaned_data["effective_from"] or PriceOverride._meta.get_field("effective_from").get_default()
+        effective_from = (
+            self.cleaned_data["effective_from"]
+            or PriceOverride._meta.get_field("effective_from").get_default()
+        )
         if effective_from.date() > MAX_DATE:
             raise ValidationError(f"The last day can be {MAX_DATE.isoformat()}.")
         return effective_from

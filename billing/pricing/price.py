@@ -162,7 +162,8 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
 
     def for_tier(self, service_tier: str = "") -> "Price":
         """The price in the tier that the provider states; one without rates of its own costs what the standard one does, in the same
-        place: `priority_us` what `us` does."""
+        place: `priority_us` what `us` does.
+        """
         if not self.service_tiers:
             return self
         by_tier = dict(self.service_tiers)
@@ -173,7 +174,9 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
         """What a record keeps: the fees that it was charged, out of all that there are."""
         if not (self.extra_fees or self.image_models):
             return self
-        used = {self.image_rates_for(kind) for kind in extras if MODEL_SEPARATOR in kind and self.image_models}
+        used = {
+            self.image_rates_for(kind) for kind in extras if MODEL_SEPARATOR in kind and self.image_models
+        }
         return replace(
             self,
             extra_fees=tuple(fee for fee in self.extra_fees if extras.get(fee.kind)),
@@ -182,7 +185,9 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
 
     def cost(self, tokens: Tokens, extras: Mapping[str, int] | None = None) -> int:
         """Nano-USD for what was used, by the rates of this very tier."""
-        femto = self.rates(tokens.prompt).femto(tokens) + sum(fee.femto(count) for fee, count in self.applicable_fees(extras))
+        femto = self.rates(tokens.prompt).femto(tokens) + sum(
+            fee.femto(count) for fee, count in self.applicable_fees(extras)
+        )
         return self.request_fee_nano + (femto + PER_MILLION // 2) // PER_MILLION
 
     def applicable_fees(self, extras: Mapping[str, int] | None) -> list[tuple[Fee, int]]:
@@ -208,10 +213,15 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
     def max_cost(self, service_tier: str = "", limits: Mapping[str, int] | None = None) -> "MaxCost":
         """The most that a request can be charged: it asks for `service_tier`, and allows so much of each kind of extras."""
         tiers = possible_tiers(service_tier)
-        possible: Iterable[TierRates] = (self, *(schedule for name, schedule in self.service_tiers if name in tiers))
+        possible: Iterable[TierRates] = (
+            self,
+            *(schedule for name, schedule in self.service_tiers if name in tiers),
+        )
         femto = sum(fee.femto(count) for fee, count in self.applicable_fees(limits) if not fee.is_output)
         calls = sum(
-            count for kind, count in (limits or {}).items() if not kind.startswith(MODALITY_PREFIXES) and MODEL_SEPARATOR not in kind
+            count
+            for kind, count in (limits or {}).items()
+            if not kind.startswith(MODALITY_PREFIXES) and MODEL_SEPARATOR not in kind
         )
         return MaxCost(
             tiers=tuple(step for schedule in possible for step in schedule.all_tiers),
@@ -223,7 +233,8 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
 
 class MaxCost(msgspec.Struct, frozen=True):
     """The dearest that a request can meet: any of `tiers`, all of the `fees_nano` (nano-USD), `tool_input_tokens` tokens beside its own, and output that
-    costs `output_surcharge` more than text (nano-USD per million tokens)."""
+    costs `output_surcharge` more than text (nano-USD per million tokens).
+    """
 
     tiers: PricingTiers
     fees_nano: int = 0
@@ -233,7 +244,10 @@ class MaxCost(msgspec.Struct, frozen=True):
     def upper_bound(self, input_tokens: int, output_tokens: int) -> int:
         """Nano-USD that a request cannot pass, however its input turns out to be cached or tiered."""
         total = input_tokens + self.tool_input_tokens
-        femto = max(total * rates.max_input_rate + output_tokens * self._output_rate(rates) for rates in self._applicable_rates(total))
+        femto = max(
+            total * rates.max_input_rate + output_tokens * self._output_rate(rates)
+            for rates in self._applicable_rates(total)
+        )
         return self.fees_nano + (femto + PER_MILLION - 1) // PER_MILLION
 
     def max_output_for(self, amount_nano: int, input_tokens: int) -> int | None:
@@ -242,9 +256,20 @@ class MaxCost(msgspec.Struct, frozen=True):
         Fees and input come first: the result is 0 if `amount_nano` does not cover them. Free output has no limit,
         however little is left.
         """
-        total, remaining_femto = input_tokens + self.tool_input_tokens, (amount_nano - self.fees_nano) * PER_MILLION
-        charged = [(rates.max_input_rate, rate) for rates in self._applicable_rates(total) if (rate := self._output_rate(rates))]
-        return max(min((remaining_femto - total * dearest) // rate for dearest, rate in charged), 0) if charged else None
+        total, remaining_femto = (
+            input_tokens + self.tool_input_tokens,
+            (amount_nano - self.fees_nano) * PER_MILLION,
+        )
+        charged = [
+            (rates.max_input_rate, rate)
+            for rates in self._applicable_rates(total)
+            if (rate := self._output_rate(rates))
+        ]
+        return (
+            max(min((remaining_femto - total * dearest) // rate for dearest, rate in charged), 0)
+            if charged
+            else None
+        )
 
     def _output_rate(self, rates: Rates) -> int:
         return rates.max_output_rate + self.output_surcharge
@@ -258,7 +283,11 @@ def possible_tiers(requested_tier: str) -> frozenset[str]:
     """The tiers that a request for one may be billed as."""
     tier = requested_tier.removesuffix(GLOBAL_SUFFIX)
     names = frozenset(BILLED_AS.get(tier, (tier,)))
-    return names if requested_tier.endswith(GLOBAL_SUFFIX) else names | {US_REGION, *(f"{name}_{US_REGION}" for name in names)}
+    return (
+        names
+        if requested_tier.endswith(GLOBAL_SUFFIX)
+        else names | {US_REGION, *(f"{name}_{US_REGION}" for name in names)}
+    )
 
 
 def simple_price(input_usd: str, output_usd: str, source: str) -> Price:

@@ -54,9 +54,12 @@ class PriceList:
 
     override_sets: tuple[OverrideSet, ...]
 
-    def find(self, providers: tuple[str, ...], pricing_provider: str, model: str, at: datetime | None = None) -> Price | None:
+    def find(
+        self, providers: tuple[str, ...], pricing_provider: str, model: str, at: datetime | None = None
+    ) -> Price | None:
         """The price of a model at a moment (default: now). `providers`: the names that its account has; `pricing_provider`: its provider in
-        genai-prices, empty where it has none. None where nobody knows a price."""
+        genai-prices, empty where it has none. None where nobody knows a price.
+        """
         at = at or datetime.now(UTC)
         for override_set in self.override_sets:
             if override_set.periods and (price := override_set.find(providers, model, at)):

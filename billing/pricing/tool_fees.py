@@ -20,12 +20,20 @@ TOOL_FEES_USD: dict[str, dict[str, str]] = {
         "web_search": "0.01",
         "web_search_preview": "0.01",
         "file_search": "0.0025",
-        **{f"{tool}{memory}": usd for tool in ("code_interpreter", "shell") for memory, usd in CONTAINER_FEES_USD.items()},
+        **{
+            f"{tool}{memory}": usd
+            for tool in ("code_interpreter", "shell")
+            for memory, usd in CONTAINER_FEES_USD.items()
+        },
     },
 }
 NON_REASONING_PREVIEW_SEARCH_FEE = "0.025"
 NON_REASONING = ("gpt-4o", "gpt-4.1")
-SEARCH_MODEL_FEES: dict[str, str] = {"gpt-4o-search-preview": "0.025", "gpt-4o-mini-search-preview": "0.025", "gpt-5-search-api": "0.01"}
+SEARCH_MODEL_FEES: dict[str, str] = {
+    "gpt-4o-search-preview": "0.025",
+    "gpt-4o-mini-search-preview": "0.025",
+    "gpt-5-search-api": "0.01",
+}
 """Models that search at each request, which their answers do not count (same page, "Web search")."""
 SEARCH_BILLED_PER_PROMPT = ("gemini-2.", "gemini-1.")
 """Google bills a search by the query, but these models by the prompt, however many queries it took
@@ -36,7 +44,10 @@ MAPS_FEE_PER_PROMPT, MAPS_FEE_PER_QUERY = "0.025", "0.014"
 IMAGE_MODELS = ("gpt-image-1", "gpt-image-1-mini", "gpt-image-1.5", "chatgpt-image-latest", "gpt-image-2")
 """With which OpenAI's image generation makes pictures. All later ones begin as gpt-image-2 does and have its rates
 (developers.openai.com/api/docs/guides/image-generation, "Cost and latency")."""
-AUDIO_PRICES: dict[str, tuple[str, str]] = {"gpt-4o-audio-preview": ("40", "80"), "gpt-4o-mini-audio-preview": ("10", "20")}
+AUDIO_PRICES: dict[str, tuple[str, str]] = {
+    "gpt-4o-audio-preview": ("40", "80"),
+    "gpt-4o-mini-audio-preview": ("10", "20"),
+}
 """USD per million tokens of sound, heard and spoken, of models whose text alone genai-prices knows (the models' own pages at
 developers.openai.com/api/docs/models, "Audio tokens")."""
 
@@ -48,7 +59,11 @@ def tool_fees_for(provider_id: str, model: str) -> dict[str, Fee]:
         fees["web_search_preview"] = Fee("web_search_preview", usd_to_nano(NON_REASONING_PREVIEW_SEARCH_FEE))
     if provider_id == "google":
         by_prompt = model.startswith(SEARCH_BILLED_PER_PROMPT)
-        fees[MAPS_TOOL] = Fee(MAPS_TOOL, usd_to_nano(MAPS_FEE_PER_PROMPT if by_prompt else MAPS_FEE_PER_QUERY), per_request=by_prompt)
+        fees[MAPS_TOOL] = Fee(
+            MAPS_TOOL,
+            usd_to_nano(MAPS_FEE_PER_PROMPT if by_prompt else MAPS_FEE_PER_QUERY),
+            per_request=by_prompt,
+        )
     return fees
 
 

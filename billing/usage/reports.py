@@ -25,13 +25,16 @@ class UsageTotals:
     cost_nano: int = 0
 
     def __add__(self, other: "UsageTotals") -> "UsageTotals":
-        return UsageTotals(*(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True)))
+        return UsageTotals(
+            *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
     """A project's usage from `first` to `last`, both included, in its own timezone. `filters` are on columns that records and
-    the roll-up share."""
+    the roll-up share.
+    """
 
     project: Project
     first: dt.date
@@ -68,6 +71,8 @@ class UsageReport:
         return rows.filter(within, **self.filters).exclude(requested_model="").order_by()
 
 
-def group_totals(rows: "QuerySet[Any]", dimension: str, sums: Mapping[str, Any]) -> Iterable[tuple[Any, UsageTotals]]:
+def group_totals(
+    rows: "QuerySet[Any]", dimension: str, sums: Mapping[str, Any]
+) -> Iterable[tuple[Any, UsageTotals]]:
     for row in rows.values(dimension).annotate(**sums):
         yield row.pop(dimension), UsageTotals(**row)

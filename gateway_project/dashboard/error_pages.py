@@ -15,7 +15,10 @@ RETRY_AFTER_S = 5
 
 def server_error(_request: HttpRequest) -> HttpResponse:
     """503 where a server that the gateway needs is away; anything else is the gateway's own fault. No context processor runs: they
-    may fail as the page did."""
+    may fail as the page did.
+    """
     if isinstance(sys.exc_info()[1], OUTAGE_ERRORS):
-        return HttpResponse(loader.get_template("503.html").render(), status=503, headers={"retry-after": str(RETRY_AFTER_S)})
+        return HttpResponse(
+            loader.get_template("503.html").render(), status=503, headers={"retry-after": str(RETRY_AFTER_S)}
+        )
     return HttpResponse(loader.get_template("500.html").render(), status=500)

@@ -42,24 +42,37 @@ class CredentialForm(forms.ModelForm[Credential]):
         self.instance.project = project
         self.saved = Credential.objects.get(pk=self.instance.pk) if self.instance.pk else None
         if self.saved and self.saved.sealed_secret:
-            self.fields["secret"].help_text = f"Stored, ending in {self.saved.secret_suffix or '…'}. Leave it empty to keep it."
+            self.fields[
+                "secret"
+            ].help_text = f"Stored, ending in {self.saved.secret_suffix or '…'}. Leave it empty to keep it."
 
     def clean_slug(self) -> str:
         slug: str = self.cleaned_data["slug"]
-        if Credential.objects.for_project(self.instance.project).filter(slug=slug).exclude(pk=self.instance.pk).exists():
+        if (
+            Credential.objects.for_project(self.instance.project)
+            .filter(slug=slug)
+            .exclude(pk=self.instance.pk)
+            .exists()
+        ):
             raise ValidationError("This project has a credential of that name already.")
         return slug
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if self.sends_saved_secret_to_new_url(cleaned):
-            self.add_error("secret", "Enter the API key again: the stored one is sent only to the address it was stored for.")
+            self.add_error(
+                "secret",
+                "Enter the API key again: the stored one is sent only to the address it was stored for.",
+            )
         return cleaned
 
     def sends_saved_secret_to_new_url(self, cleaned: dict[str, Any]) -> bool:
         if self.saved is None or not self.saved.sealed_secret or cleaned.get("secret"):
             return False
-        return (cleaned.get("provider"), cleaned.get("base_url")) != (self.saved.provider, self.saved.base_url)
+        return (cleaned.get("provider"), cleaned.get("base_url")) != (
+            self.saved.provider,
+            self.saved.base_url,
+        )
 
     def save(self, commit: bool = True) -> Credential:
         if self.cleaned_data["secret"]:

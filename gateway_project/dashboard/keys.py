@@ -18,9 +18,14 @@ from projects.models import Project, Role
 
 @project_view(Role.VIEWER)
 def key_list(request: ProjectRequest, project: Project) -> HttpResponse:
-    budgets_by_key = {key: list(group) for key, group in groupby(list_statuses(project), key=lambda status: status.budget.key_id)}
+    budgets_by_key = {
+        key: list(group)
+        for key, group in groupby(list_statuses(project), key=lambda status: status.budget.key_id)
+    }
     keys = ApiKey.objects.for_project(project).select_related("created_by")
-    return render(request, "keys/list.html", {"rows": [(key, budgets_by_key.get(key.pk, [])) for key in keys]})
+    return render(
+        request, "keys/list.html", {"rows": [(key, budgets_by_key.get(key.pk, [])) for key in keys]}
+    )
 
 
 @project_view(Role.MEMBER)
@@ -28,7 +33,9 @@ def key_new(request: ProjectRequest, project: Project) -> HttpResponse:
     form = BudgetedKeyForm(request.POST or None, project=project, role=request.role)
     if form.is_valid():
         key, token = form.issue(created_by=request.user)
-        return render(request, "keys/created.html", {"key": key, "token": token, "base_url": settings.ENV.public_url})
+        return render(
+            request, "keys/created.html", {"key": key, "token": token, "base_url": settings.ENV.public_url}
+        )
     return render(request, "keys/new.html", {"form": form})
 
 

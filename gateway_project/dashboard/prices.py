@@ -29,10 +29,18 @@ class UsedModel:
 
 def used_models(project: Project) -> list[UsedModel]:
     """Models of the latest requests, with the prices that hold for them now."""
-    records = UsageRecord.objects.for_project(project).requests().exclude(provider="").order_by("-id")[:MAX_RECENT_RECORDS]
+    records = (
+        UsageRecord.objects.for_project(project)
+        .requests()
+        .exclude(provider="")
+        .order_by("-id")[:MAX_RECENT_RECORDS]
+    )
     latest = {(record.provider, record.provider_model): record for record in reversed(records)}
     price_lookup = Repricer(project)
-    return [UsedModel(*names, price_lookup.price(entry_from_record(record), timezone.now())) for names, record in sorted(latest.items())]
+    return [
+        UsedModel(*names, price_lookup.price(entry_from_record(record), timezone.now()))
+        for names, record in sorted(latest.items())
+    ]
 
 
 @project_view(Role.VIEWER)

@@ -32,7 +32,9 @@ def landing(request: HttpRequest) -> HttpResponse:
 
 @login_required
 def project_list(request: SignedInRequest) -> HttpResponse:
-    memberships = Membership.objects.filter(user=request.user).select_related("project").order_by("project__name")
+    memberships = (
+        Membership.objects.filter(user=request.user).select_related("project").order_by("project__name")
+    )
     return render(request, "projects/list.html", {"memberships": memberships})
 
 

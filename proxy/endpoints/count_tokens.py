@@ -19,7 +19,10 @@ async def count_tokens(exchange: Exchange, **url_params: Any) -> Response:
         incoming = await parse(exchange, url_params)
         target = await route(exchange, incoming)
         account = target.account
-        if account.provider.supports_count_tokens and account.format_for(exchange.operation.format) == exchange.operation.format:
+        if (
+            account.provider.supports_count_tokens
+            and account.format_for(exchange.operation.format) == exchange.operation.format
+        ):
             await account_ids.check(exchange, incoming, target)
             reply = await send(exchange, incoming, target)
             status, body = reply.status, await read_body(reply)

@@ -17,10 +17,13 @@ Handler = Callable[..., Awaitable[GatewayResponse]]
 
 
 def gateway_view(
-    operation: Operation, handler: Handler, url_params: Callable[[GatewayRequest], dict[str, Any]] | None = None
+    operation: Operation,
+    handler: Handler,
+    url_params: Callable[[GatewayRequest], dict[str, Any]] | None = None,
 ) -> GatewayView:
     """`url_params` reads from a request's address what is not in the path. A request that the stopping server
-    cancels gets an error in its own dialect and leaves its record."""
+    cancels gets an error in its own dialect and leaves its record.
+    """
 
     async def view(request: GatewayRequest, **captured: Any) -> GatewayResponse:
         exchange = Exchange(request, operation)

@@ -31,15 +31,27 @@ def keyless_view(operation: Operation, handler: GatewayView) -> GatewayView:
 
 async def get_health(_request: GatewayRequest) -> Response:
     models = len(config_file.load().models) + len(demo.MODELS)
-    return json_response(200, {"status": "healthy", "models": models, "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")})
+    return json_response(
+        200,
+        {
+            "status": "healthy",
+            "models": models,
+            "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        },
+    )
 
 
 async def get_readiness(_request: GatewayRequest) -> Response:
     """Without its database a gateway still serves the keys that it knows, and without Redis those that no budget closes: no reason to
-    take requests away from it."""
+    take requests away from it.
+    """
     if not runtime.ready:
         return json_response(503, {"status": "stopping"})
-    missing = [name for name, is_away in (("database", database_health.is_down), ("redis", is_redis_down())) if is_away]
+    missing = [
+        name
+        for name, is_away in (("database", database_health.is_down), ("redis", is_redis_down()))
+        if is_away
+    ]
     return json_response(200, {"status": "ready", "degraded": missing} if missing else {"status": "ready"})
 
 
@@ -50,13 +62,23 @@ def is_redis_down() -> bool:
 
 async def get_metrics(request: GatewayRequest) -> Response:
     token = settings.ENV.gateway_metrics_token
-    if token and not hmac.compare_digest(request.header(b"authorization").encode(), f"Bearer {token}".encode()):
-        return Response(401, {"www-authenticate": "Bearer", "content-type": "text/plain"}, b"A token is needed.\n")
-    return Response(200, {"content-type": "text/plain; version=0.0.4; charset=utf-8"}, await asyncio.to_thread(telemetry.render))
+    if token and not hmac.compare_digest(
+        request.header(b"authorization").encode(), f"Bearer {token}".encode()
+    ):
+        return Response(
+            401, {"www-authenticate": "Bearer", "content-type": "text/plain"}, b"A token is needed.\n"
+        )
+    return Response(
+        200,
+        {"content-type": "text/plain; version=0.0.4; charset=utf-8"},
+        await asyncio.to_thread(telemetry.render),
+    )
 
 
 def json_response(status: int, body: dict[str, Any]) -> Response:
-    return Response(status, {"content-type": "application/json", "cache-control": "no-store"}, msgspec.json.encode(body))
+    return Response(
+        status, {"content-type": "application/json", "cache-control": "no-store"}, msgspec.json.encode(body)
+    )
 
 
 health_view = keyless_view(HEALTH, get_health)

@@ -21,7 +21,10 @@ async def list_models(exchange: Exchange) -> Response:
     try:
         await authenticate_request(exchange)
         assert exchange.principal is not None
-        entries = [model_object(name, owner) for name, owner in (await resolve.available_models(exchange.principal)).items()]
+        entries = [
+            model_object(name, owner)
+            for name, owner in (await resolve.available_models(exchange.principal)).items()
+        ]
     except Exception as error:
         return await exchange.render_error(errors.from_exception(error))
     ids = [item["id"] for item in entries]
@@ -52,13 +55,16 @@ async def get_model(exchange: Exchange, model: str) -> Response:
 
 def is_specific(target: Target, model: str) -> bool:
     """Whether a name means more than that requests for any name go to this account: the catalogue has its price, or it names
-    the provider."""
+    the provider.
+    """
     return model != target.model or (target.price is not None and not target.is_demo)
 
 
 async def json_response(exchange: Exchange, body: dict[str, Any]) -> Response:
     await exchange.finish(Outcome.OK, 200)
-    return Response(200, {**exchange.gateway_headers(), "content-type": "application/json"}, msgspec.json.encode(body))
+    return Response(
+        200, {**exchange.gateway_headers(), "content-type": "application/json"}, msgspec.json.encode(body)
+    )
 
 
 def model_object(name: str, owner: str) -> dict[str, Any]:

@@ -33,11 +33,15 @@ report_slot = asyncio.Semaphore(1)
 
 
 async def stats(exchange: Exchange) -> Response:
-    return await respond(exchange, lambda key: envelope(build_stats(usage_query.parse(exchange.request, key.project))))
+    return await respond(
+        exchange, lambda key: envelope(build_stats(usage_query.parse(exchange.request, key.project)))
+    )
 
 
 async def costs(exchange: Exchange) -> Response:
-    return await respond(exchange, lambda key: envelope(build_costs(usage_query.parse(exchange.request, key.project))))
+    return await respond(
+        exchange, lambda key: envelope(build_costs(usage_query.parse(exchange.request, key.project)))
+    )
 
 
 async def budget(exchange: Exchange) -> Response:
@@ -45,7 +49,9 @@ async def budget(exchange: Exchange) -> Response:
 
 
 async def costs_by_key(exchange: Exchange) -> Response:
-    return await respond(exchange, lambda key: {each.public_id: usd(nano) for each, nano in cost_by_key(key).items()})
+    return await respond(
+        exchange, lambda key: {each.public_id: usd(nano) for each, nano in cost_by_key(key).items()}
+    )
 
 
 async def costs_for_key(exchange: Exchange, public_id: str) -> Response:
@@ -78,7 +84,12 @@ async def respond(exchange: Exchange, build_body: Callable[[ApiKey], dict[str, A
 async def error_response(exchange: Exchange, error: GatewayError) -> Response:
     await exchange.finish(error.outcome, error.status, error.api_error.code)
     failure = error.api_error
-    described = {"message": failure.message, "type": failure.kind, "code": failure.code, "request_id": exchange.request_id}
+    described = {
+        "message": failure.message,
+        "type": failure.kind,
+        "code": failure.code,
+        "request_id": exchange.request_id,
+    }
     reply = json_response(exchange, error.status, {"success": False, "error": described})
     reply.headers |= error.headers
     return reply
@@ -105,7 +116,10 @@ def build_stats(query: UsageQuery) -> dict[str, Any]:
         **token_fields(total),
         "totalCost": usd(total.cost_nano),
         "totalCostNanoUsd": total.cost_nano,
-        **breakdowns(query, lambda figures: {**request_fields(figures), **token_fields(figures), **cost_fields(figures)}),
+        **breakdowns(
+            query,
+            lambda figures: {**request_fields(figures), **token_fields(figures), **cost_fields(figures)},
+        ),
     }
 
 
@@ -129,7 +143,11 @@ def request_fields(totals: UsageTotals) -> dict[str, Any]:
 
 def token_fields(totals: UsageTotals) -> dict[str, Any]:
     total = totals.input_tokens + totals.output_tokens
-    return {"promptTokens": totals.input_tokens, "completionTokens": totals.output_tokens, "totalTokens": total}
+    return {
+        "promptTokens": totals.input_tokens,
+        "completionTokens": totals.output_tokens,
+        "totalTokens": total,
+    }
 
 
 def cost_fields(totals: UsageTotals) -> dict[str, Any]:
@@ -143,7 +161,9 @@ def breakdowns(query: UsageQuery, render_totals: Callable[[UsageTotals], dict[st
     for dimension in query.group_by:
         rows = query.report.by(DIMENSIONS[dimension])
         shown = {value: key_json(keys.get(value)) if dimension == "key" else value for value in rows}
-        found[f"by{dimension.capitalize()}"] = [{dimension: shown[value], **render_totals(figures)} for value, figures in rows.items()]
+        found[f"by{dimension.capitalize()}"] = [
+            {dimension: shown[value], **render_totals(figures)} for value, figures in rows.items()
+        ]
     return found
 
 
@@ -169,13 +189,22 @@ def most_restrictive(statuses_given: list[BudgetStatus], period: Period) -> dict
     """A hard budget before a soft one, and that before a shadow, which nobody is held to; of the same mode, the one with least left."""
     of_period = [status for status in statuses_given if status.budget.period == period]
     return (
-        budget_json(min(of_period, key=lambda status: (MODE_PRIORITY.index(status.budget.mode), status.remaining))) if of_period else None
+        budget_json(
+            min(of_period, key=lambda status: (MODE_PRIORITY.index(status.budget.mode), status.remaining))
+        )
+        if of_period
+        else None
     )
 
 
 def budget_json(status: BudgetStatus) -> dict[str, Any]:
     budget = status.budget
-    amounts = {"limit": budget.limit_nano, "spent": status.spent, "reserved": status.reserved, "remaining": status.remaining}
+    amounts = {
+        "limit": budget.limit_nano,
+        "spent": status.spent,
+        "reserved": status.reserved,
+        "remaining": status.remaining,
+    }
     return {
         "id": budget.pk,
         "owner": "key" if budget.key else "project",
@@ -192,4 +221,7 @@ def budget_json(status: BudgetStatus) -> dict[str, Any]:
 def cost_by_key(caller_key: ApiKey) -> dict[ApiKey, int]:
     """Everything that the project's keys have ever spent."""
     spent = UsageReport.all_time(caller_key.project).by("key")
-    return {key: spent.get(key.pk, UsageTotals()).cost_nano for key in ApiKey.objects.for_project(caller_key.project)}
+    return {
+        key: spent.get(key.pk, UsageTotals()).cost_nano
+        for key in ApiKey.objects.for_project(caller_key.project)
+    }

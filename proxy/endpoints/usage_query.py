@@ -30,7 +30,12 @@ class UsageQuery:
     @property
     def period(self) -> dict[str, Any]:
         first, last = self.report.first, self.report.last
-        return {"from": first, "to": last, "days": (last - first).days + 1, "timezone": self.report.project.timezone}
+        return {
+            "from": first,
+            "to": last,
+            "days": (last - first).days + 1,
+            "timezone": self.report.project.timezone,
+        }
 
 
 def parse(request: GatewayRequest, project: Project) -> UsageQuery:
@@ -40,7 +45,9 @@ def parse(request: GatewayRequest, project: Project) -> UsageQuery:
     if len(given) < len(pairs):
         raise InvalidRequest("Give each parameter once.")
     if unknown := set(given) - set(PARAMETERS):
-        raise InvalidRequest(f"{', '.join(sorted(unknown))} is not known here. Known: days, from, to, groupBy, model, keyId, provider.")
+        raise InvalidRequest(
+            f"{', '.join(sorted(unknown))} is not known here. Known: days, from, to, groupBy, model, keyId, provider."
+        )
     first, last = parse_date_range(given, project.today())
     filters = {column: given[name] for name, column in FILTERS.items() if name in given}
     return UsageQuery(UsageReport(project, first, last, filters), parse_group_by(given.get("groupby")))
@@ -64,7 +71,9 @@ def parse_date_range(parameters: dict[str, str], today: dt.date) -> tuple[dt.dat
     if "from" in parameters and "days" in parameters:
         raise InvalidRequest("Give either days or from.", "days")
     first = (
-        parse_date("from", parameters["from"]) if "from" in parameters else last - dt.timedelta(days=parse_days(parameters.get("days")) - 1)
+        parse_date("from", parameters["from"])
+        if "from" in parameters
+        else last - dt.timedelta(days=parse_days(parameters.get("days")) - 1)
     )
     if first > last:
         raise InvalidRequest(f"from ({first}) is later than to ({last}).", "from")

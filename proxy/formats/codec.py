@@ -59,7 +59,9 @@ class Quirks:
 
     def unsupported_for(self, model: str) -> frozenset[str]:
         """What this server does not take for this model."""
-        return self.unsupported.union(*(names for prefix, names in self.unsupported_by_model.items() if model.startswith(prefix)))
+        return self.unsupported.union(
+            *(names for prefix, names in self.unsupported_by_model.items() if model.startswith(prefix))
+        )
 
 
 def adapt_to_quirks(request: Request, quirks: Quirks) -> Request:
@@ -77,7 +79,12 @@ def tool_choice_as_tool_list(request: Request) -> Request:
     if choice.mode == "none":
         return replace(request, tools=(), tool_choice=None)
     names = choice.names
-    return replace(request, tools=tuple(tool for tool in request.tools if not names or isinstance(tool, ServerTool) or tool.name in names))
+    return replace(
+        request,
+        tools=tuple(
+            tool for tool in request.tools if not names or isinstance(tool, ServerTool) or tool.name in names
+        ),
+    )
 
 
 def without_thinking(request: Request) -> Request:
@@ -86,7 +93,10 @@ def without_thinking(request: Request) -> Request:
 
 
 def without_thinking_parts(message: Message) -> Message:
-    return replace(message, parts=tuple(without_signature(part) for part in message.parts if not isinstance(part, Thinking)))
+    return replace(
+        message,
+        parts=tuple(without_signature(part) for part in message.parts if not isinstance(part, Thinking)),
+    )
 
 
 def without_signature(part: Part) -> Part:
@@ -97,7 +107,9 @@ def has_cache_control(request: Request) -> bool:
     parts = [part for message in request.messages for part in message.parts]
     inner = [item for part in parts if isinstance(part, ToolResult) for item in part.content]
     marked = (*request.system, *parts, *inner, *request.tools)
-    return any(item.cache for item in marked if not isinstance(item, Thinking | Refusal | Opaque | ServerTool))
+    return any(
+        item.cache for item in marked if not isinstance(item, Thinking | Refusal | Opaque | ServerTool)
+    )
 
 
 @dataclass(slots=True)
@@ -204,7 +216,8 @@ class ClientRequest(Protocol):
 
     def render_keepalive(self, sent_tail: bytes) -> bytes:
         """What tells this client, while the provider is silent, that its stream goes on; nothing where that has no place. `sent_tail`
-        is the end of what the client has got."""
+        is the end of what the client has got.
+        """
 
     def encoder(self, request: Request) -> StreamEncoder:
         """For an answer that comes in another format: how this client wants its stream."""
@@ -229,7 +242,9 @@ class EmbeddingRequest(ClientRequest, Protocol):
 class EmbeddingCodec(Protocol):
     """A format in which providers embed texts, seen from outside."""
 
-    def render_embed_request(self, texts: list[str], model: str, dimensions: int | None) -> tuple[str, dict[str, Any]]:
+    def render_embed_request(
+        self, texts: list[str], model: str, dimensions: int | None
+    ) -> tuple[str, dict[str, Any]]:
         """Path and body that embed these texts, each by itself."""
 
     def parse_embed_response(self, body: bytes) -> tuple[list[list[float]], Usage | None]:

@@ -7,7 +7,11 @@ from msgspec.structs import replace
 from proxy.formats.json_body import encode
 from proxy.formats.neutral import Tool, ToolCall
 
-FREE_TEXT_SCHEMA: dict[str, Any] = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
+FREE_TEXT_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {"input": {"type": "string"}},
+    "required": ["input"],
+}
 
 
 def as_function_tool(tool: Tool) -> Tool:
@@ -15,4 +19,8 @@ def as_function_tool(tool: Tool) -> Tool:
 
 
 def as_function_call(call: ToolCall) -> ToolCall:
-    return replace(call, custom=False, arguments=encode({"input": call.arguments}).decode()) if call.custom else call
+    return (
+        replace(call, custom=False, arguments=encode({"input": call.arguments}).decode())
+        if call.custom
+        else call
+    )

@@ -14,7 +14,10 @@ DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding anything that a provider sent may raise: a lone surrogate in a text, or a number out of range, among others."""
 TOO_DEEP_MESSAGE = "The body is nested too deeply."
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
-JSON_ESCAPE = re.compile(rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.", re.DOTALL)
+JSON_ESCAPE = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
+    re.DOTALL,
+)
 """Of the escapes in JSON the group is half a character without its other half."""
 ESCAPED_ASCII_LETTER = re.compile(rb"\\u00[4-7]")
 BOM = b"\xef\xbb\xbf"
@@ -59,16 +62,20 @@ def contains_any(body: bytes, needles: Iterable[bytes]) -> bool:
 
 def decode_lenient(decoder: Callable[[bytes], T], body: bytes) -> T:
     """For counting only: what a provider sent, with the halves of characters and odd bytes in it put right where they stand in
-    the way. Raises one of UNREADABLE."""
+    the way. Raises one of UNREADABLE.
+    """
     try:
         return decoder(body)
     except DECODE_ERRORS:
-        return decoder(LONE_SURROGATE.sub(rb"\\ufffd", body.removeprefix(BOM).decode(errors="replace").encode()))
+        return decoder(
+            LONE_SURROGATE.sub(rb"\\ufffd", body.removeprefix(BOM).decode(errors="replace").encode())
+        )
 
 
 def repair_json(data: bytes) -> bytes:
     """JSON that a provider sent, such that it can be read: a server that cuts a character in two, between tokens, loses that
-    character and not the rest."""
+    character and not the rest.
+    """
     data = data.removeprefix(BOM)
     if not data.isascii():
         data = data.decode(errors="replace").encode()

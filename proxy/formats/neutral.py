@@ -37,7 +37,8 @@ class Frozen(msgspec.Struct, frozen=True, kw_only=True):
 
 class Citation(Frozen, frozen=True, kw_only=True):
     """A page on the web that words of an answer come from: the source that all formats can name. `quote` is what it says there;
-    `start` and `end` are characters of the part's text, None where the whole of it is meant."""
+    `start` and `end` are characters of the part's text, None where the whole of it is meant.
+    """
 
     url: str
     title: str = ""
@@ -182,7 +183,8 @@ class ResponseFormat(Frozen, frozen=True, kw_only=True):
 class Reasoning(Frozen, frozen=True, kw_only=True):
     """How much the model thinks: by `effort` (none, minimal, low, medium, high, xhigh), by `budget` in tokens (-1: as it likes), or
     both unset: on, as the model likes. `visible`: the client wants to see (a summary of) the thoughts; where that is None, `shown_by_default` tells
-    that its vendor shows them all the same."""
+    that its vendor shows them all the same.
+    """
 
     effort: str | None = None
     budget: int | None = None
@@ -271,7 +273,8 @@ class Response(Frozen, frozen=True, kw_only=True):
 
 class ApiError(Frozen, frozen=True, kw_only=True):
     """An error. `kind` is one of unknown_model, auth, rate_limit, timeout, invalid_request, server_error, network; `code` is the
-    word that the OpenAI API has for it; `status` the HTTP status that it has or would have had."""
+    word that the OpenAI API has for it; `status` the HTTP status that it has or would have had.
+    """
 
     kind: str
     code: str
@@ -344,7 +347,9 @@ class Failed(Frozen, tag="failed", frozen=True, kw_only=True):
     error: ApiError
 
 
-Event = Started | PartStarted | PartDelta | PartSigned | PartCited | PartEnded | UsageReported | Finished | Failed
+Event = (
+    Started | PartStarted | PartDelta | PartSigned | PartCited | PartEnded | UsageReported | Finished | Failed
+)
 
 
 class RequestFacts(Frozen, frozen=True, kw_only=True):

@@ -3,7 +3,17 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from proxy.formats.neutral import Citation, Event, Part, PartCited, PartDelta, PartEnded, PartSigned, PartStarted, ToolCall
+from proxy.formats.neutral import (
+    Citation,
+    Event,
+    Part,
+    PartCited,
+    PartDelta,
+    PartEnded,
+    PartSigned,
+    PartStarted,
+    ToolCall,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -79,10 +89,15 @@ class PartQueue:
         queued.index = self.next_index
         self.next_index += 1
         self.events.append(PartStarted(choice=0, index=queued.index, part=queued.part))
-        self.events += [PartDelta(choice=0, index=queued.index, text=text, logprobs=logprobs) for text, logprobs in queued.buffered]
+        self.events += [
+            PartDelta(choice=0, index=queued.index, text=text, logprobs=logprobs)
+            for text, logprobs in queued.buffered
+        ]
 
     def close(self, queued: QueuedPart) -> None:
-        self.events += [PartCited(choice=0, index=queued.index, citation=citation) for citation in queued.citations]
+        self.events += [
+            PartCited(choice=0, index=queued.index, citation=citation) for citation in queued.citations
+        ]
         if queued.signature:
             self.events.append(PartSigned(choice=0, index=queued.index, signature=queued.signature))
         self.events.append(PartEnded(choice=0, index=queued.index))

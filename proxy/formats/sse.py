@@ -30,7 +30,8 @@ class EventTooLong(Exception):
 
 class EventSplitter:
     """Collects bytes and gives back whole events, each with the blank line that ends it, byte for byte as they came. What has been
-    searched is not searched again."""
+    searched is not searched again.
+    """
 
     def __init__(self) -> None:
         self.buffer = bytearray()
@@ -82,5 +83,9 @@ def event_data(event: bytes) -> bytes:
     """The event's data lines, joined; empty for a comment or an event without data. A byte order mark may stand before the first."""
     if event.startswith(b"data: ") and event.count(b"\n") == 2 and event.endswith(b"\n\n"):
         return event[6:-2]
-    lines = [line[5:].removeprefix(b" ") for line in event.removeprefix(BOM).splitlines() if line.startswith(b"data:")]
+    lines = [
+        line[5:].removeprefix(b" ")
+        for line in event.removeprefix(BOM).splitlines()
+        if line.startswith(b"data:")
+    ]
     return b"\n".join(lines)

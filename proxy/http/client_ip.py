@@ -12,7 +12,8 @@ IPAddress = IPv4Address | IPv6Address
 
 def client_ip(scope: Scope) -> str:
     """The nearest address that is no proxy of GATEWAY_TRUSTED_PROXIES: each of those adds, at the right end of X-Forwarded-For, whom
-    it got the request from. What stands left of the first stranger is that stranger's own claim."""
+    it got the request from. What stands left of the first stranger is that stranger's own claim.
+    """
     peer: str = scope["client"][0] if scope.get("client") else ""
     address = parse_hop(peer)
     if address is None or not is_trusted_proxy(address):

@@ -82,7 +82,8 @@ class GatewayRequest(HttpRequest):
 
 class DisconnectWatcher:
     """The client's side of a request whose body has been read. `async with` it around what is of no use without a client: the block
-    is cancelled when the client goes, or when `abort` is called, and the reason comes out of it: ClientGone, or what `abort` was given."""
+    is cancelled when the client goes, or when `abort` is called, and the reason comes out of it: ClientGone, or what `abort` was given.
+    """
 
     def __init__(self, receive: Receive) -> None:
         self.receive = receive
@@ -109,7 +110,9 @@ class DisconnectWatcher:
             self.watch_task = asyncio.create_task(self._wait_for_disconnect())
         self.guarded_task = asyncio.current_task()
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         task, self.guarded_task = self.guarded_task, None
         if self.abort_reason is not None and kind is asyncio.CancelledError and task is not None:
             task.uncancel()
@@ -136,14 +139,21 @@ class Response:
 class StreamingResponse:
     """An answer that is written while it comes: `write` is called once, with a function that sends one chunk."""
 
-    def __init__(self, status: int, headers: Headers, write: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        status: int,
+        headers: Headers,
+        write: Callable[[Callable[[bytes], Awaitable[None]]], Awaitable[None]],
+    ) -> None:
         self.status, self.headers, self.write = status, headers, write
 
     async def send_to(self, send: Send) -> None:
         async def send_chunk(chunk: bytes) -> None:
             await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
-        await send({"type": "http.response.start", "status": self.status, "headers": encode_headers(self.headers)})
+        await send(
+            {"type": "http.response.start", "status": self.status, "headers": encode_headers(self.headers)}
+        )
         await self.write(send_chunk)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -167,7 +177,9 @@ async def dispatch(match: ResolverMatch, scope: Scope, receive: Receive, send: S
     request = GatewayRequest(scope, receive)
     try:
         response = await answer_of(match, request)
-        with suppress(ClientStalled, asyncio.CancelledError):  # The server closes a connection whose response has no end.
+        with suppress(
+            ClientStalled, asyncio.CancelledError
+        ):  # The server closes a connection whose response has no end.
             await response.send_to(send)
     finally:
         request.disconnect_watcher.close()
@@ -186,7 +198,9 @@ async def answer_of(match: ResolverMatch, request: GatewayRequest) -> GatewayRes
 def stopped() -> Response:
     """Return what a request gets that the stopping server could not wait for, if no format of a client applies."""
     headers = {"content-type": "text/plain; charset=utf-8", "retry-after": "2", "cache-control": "no-store"}
-    return Response(503, headers, b"The gateway was stopped before the answer ended. Try again in a moment.\n")
+    return Response(
+        503, headers, b"The gateway was stopped before the answer ended. Try again in a moment.\n"
+    )
 
 
 @contextmanager
@@ -206,4 +220,7 @@ def outlive_cancellation() -> None:
 
 def encode_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
     """Header values can hold what clients and providers sent: no control character leaves here."""
-    return [(name.encode("latin-1"), value.translate(CONTROL_CHARACTERS).encode("latin-1", "replace")) for name, value in headers.items()]
+    return [
+        (name.encode("latin-1"), value.translate(CONTROL_CHARACTERS).encode("latin-1", "replace"))
+        for name, value in headers.items()
+    ]

@@ -44,14 +44,22 @@ class Credential(models.Model):
     """A project's account at a provider. Models are reached as `slug/model`, and by the bare names listed in `models`."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="credentials")
-    slug = models.SlugField("name", max_length=60, help_text="The prefix of model names: “local” is called as local/llama3.")
+    slug = models.SlugField(
+        "name", max_length=60, help_text="The prefix of model names: “local” is called as local/llama3."
+    )
     provider = models.CharField(max_length=60, choices=provider_choices)
     base_url = models.CharField(
-        "base URL", max_length=300, blank=True, validators=[validate_credential_url], help_text="Empty: the provider's own address."
+        "base URL",
+        max_length=300,
+        blank=True,
+        validators=[validate_credential_url],
+        help_text="Empty: the provider's own address.",
     )
     sealed_secret = models.TextField(editable=False, blank=True)
     secret_suffix = models.CharField(max_length=SECRET_SUFFIX_LENGTH, editable=False, blank=True)
-    model_names = models.JSONField("models", default=list, blank=True, help_text="Names that reach this credential without its prefix.")
+    model_names = models.JSONField(
+        "models", default=list, blank=True, help_text="Names that reach this credential without its prefix."
+    )
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = CredentialQuerySet.as_manager()
@@ -84,11 +92,17 @@ class Credential(models.Model):
 
 
 class IdempotentRequestQuerySet(models.QuerySet["IdempotentRequest"]):
-    def claim(self, project_id: int, key: str, fingerprint: str, claim_id: UUID) -> "IdempotentRequest | None":
+    def claim(
+        self, project_id: int, key: str, fingerprint: str, claim_id: UUID
+    ) -> "IdempotentRequest | None":
         """Who holds this key: `claim_id`, if it was free, else the request that came first; None if that one ended at this moment."""
         self.filter(project=project_id, key=key, expires_at__lte=timezone.now()).delete()
         mine = self.model(
-            project_id=project_id, key=key, fingerprint=fingerprint, claim_id=claim_id, expires_at=timezone.now() + LEASE_DURATION
+            project_id=project_id,
+            key=key,
+            fingerprint=fingerprint,
+            claim_id=claim_id,
+            expires_at=timezone.now() + LEASE_DURATION,
         )
         self.bulk_create([mine], ignore_conflicts=True)
         return self.filter(project=project_id, key=key).first()
@@ -100,7 +114,9 @@ class IdempotentRequestQuerySet(models.QuerySet["IdempotentRequest"]):
         self.filter(claim_id=claim_id, sealed_response="").update(expires_at=timezone.now() + LEASE_DURATION)
 
     def complete(self, claim_id: UUID, sealed_response: str) -> None:
-        self.filter(claim_id=claim_id).update(sealed_response=sealed_response, expires_at=timezone.now() + RETENTION)
+        self.filter(claim_id=claim_id).update(
+            sealed_response=sealed_response, expires_at=timezone.now() + RETENTION
+        )
 
     def release(self, claim_id: UUID) -> None:
         self.filter(claim_id=claim_id).delete()
@@ -130,7 +146,9 @@ class IdempotentRequest(models.Model):
     def rotate_encryption(self) -> None:
         """Encrypts the answer anew under the first encryption key."""
         # Not saved: it may have been purged meanwhile.
-        IdempotentRequest.objects.filter(pk=self.pk).update(sealed_response=vault.rotate(self.sealed_response))
+        IdempotentRequest.objects.filter(pk=self.pk).update(
+            sealed_response=vault.rotate(self.sealed_response)
+        )
 
 
 class IssuedIdQuerySet(models.QuerySet["IssuedId"]):

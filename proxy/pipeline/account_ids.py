@@ -108,7 +108,9 @@ class Recorder:
 
 def row(project_id: int, account: Account, issued: IssuedAccountId) -> IssuedId:
     key, until = digest(account, issued.kind, issued.id), expiry(issued)
-    return IssuedId(project_id=project_id, account=account.slug, kind=issued.kind, digest=key, expires_at=until)
+    return IssuedId(
+        project_id=project_id, account=account.slug, kind=issued.kind, digest=key, expires_at=until
+    )
 
 
 def expiry(issued: IssuedAccountId) -> datetime | None:

@@ -9,7 +9,14 @@ from django.db import Error as DatabaseError
 
 from billing import ledger
 from billing.budgets.limits import KeyDeleted, SpendPolicy, spend_policies
-from billing.ledger import NO_LIMITS, LedgerUnavailable, RateLimitStatus, ReservationGrant, ReserveRequest, UsageEntry
+from billing.ledger import (
+    NO_LIMITS,
+    LedgerUnavailable,
+    RateLimitStatus,
+    ReservationGrant,
+    ReserveRequest,
+    UsageEntry,
+)
 from billing.ledger.interface import MAX_RESERVATION_NANO
 from billing.models import Outcome
 from billing.pricing import MaxCost, Price, Tokens
@@ -29,18 +36,23 @@ PREMIUM_TIERS = ("fast", "priority")
 @dataclass(frozen=True, slots=True)
 class Admitted:
     """Leave to call the provider. `max_tokens_to_send`: the limit to put into the request. `abort_after_tokens`: at how many output tokens
-    its cost reaches what is held, and the answer is cut; infinite if output is free, None if no hard budget applies."""
+    its cost reaches what is held, and the answer is cut; infinite if output is free, None if no hard budget applies.
+    """
 
     reservation: ReservationGrant
     max_tokens_to_send: int | None = None
     abort_after_tokens: float | None = None
 
 
-async def admit(usage_entry: UsageEntry, principal: Principal, policy: SpendPolicy, facts: RequestFacts, target: Target) -> Admitted:
+async def admit(
+    usage_entry: UsageEntry, principal: Principal, policy: SpendPolicy, facts: RequestFacts, target: Target
+) -> Admitted:
     """Holds the most that the request can cost; raises GatewayError, or what the ledger refuses with."""
     check_priceable(principal, policy, facts, target)
     limit = target.default_max_tokens(facts) if facts.max_output_tokens is None else facts.max_output_tokens
-    ceiling = None if target.price is None else target.price.max_cost(facts.service_tier, facts.max_billable_extras)
+    ceiling = (
+        None if target.price is None else target.price.max_cost(facts.service_tier, facts.max_billable_extras)
+    )
     demand = build_reserve_request(usage_entry, principal, facts, target, policy, limit, ceiling)
     reservation = await ledger.current().reserve(demand)
     if ceiling is None or not policy.has_hard_budget:
@@ -51,7 +63,9 @@ async def admit(usage_entry: UsageEntry, principal: Principal, policy: SpendPoli
     return Admitted(reservation, granted, math.inf if cap is None else cap)
 
 
-def granted_output(ceiling: MaxCost, reservation: ReservationGrant, call: RequestFacts, limit: int | None) -> int | None:
+def granted_output(
+    ceiling: MaxCost, reservation: ReservationGrant, call: RequestFacts, limit: int | None
+) -> int | None:
     """Return the output limit of each choice that the reservation pays for; None if output is free."""
     affordable = ceiling.max_output_for(reservation.amount, call.max_input_tokens)
     if affordable is None:
@@ -62,14 +76,19 @@ def granted_output(ceiling: MaxCost, reservation: ReservationGrant, call: Reques
 
 def check_priceable(principal: Principal, policy: SpendPolicy, facts: RequestFacts, target: Target) -> None:
     """Raises GatewayError where other models than the key's may answer, or a hard budget applies and what the request may cost is not
-    known."""
+    known.
+    """
     if principal.models and facts.other_model_fields:
         raise errors.may_use_other_models(facts.other_model_fields[0])
     if not policy.has_hard_budget or settings.ENV.gateway_unpriced != "closed":
         return
     if target.price is None:
         raise errors.unpriced_model(facts.model)
-    if fields := facts.other_model_fields + facts.unbounded_cost_fields + unpriced_tier_fields(facts, target.price):
+    if (
+        fields := facts.other_model_fields
+        + facts.unbounded_cost_fields
+        + unpriced_tier_fields(facts, target.price)
+    ):
         raise errors.unbounded_cost(fields[0])
 
 
@@ -91,7 +110,9 @@ def build_reserve_request(
 ) -> ReserveRequest:
     at_least = at_most = 0
     if max_cost is not None:
-        at_most = max_cost.upper_bound(facts.max_input_tokens, DEFAULT_MAX_OUTPUT * facts.n if output_limit is None else output_limit)
+        at_most = max_cost.upper_bound(
+            facts.max_input_tokens, DEFAULT_MAX_OUTPUT * facts.n if output_limit is None else output_limit
+        )
         negotiable = output_limit is None or settings.ENV.gateway_max_tokens == "clamp"
         at_least = max_cost.upper_bound(facts.max_input_tokens, facts.n) if negotiable else at_most
     tokens = target.estimated_input_tokens(facts) + (output_limit or 0)
@@ -114,8 +135,16 @@ def build_reserve_request(
 def worst_case_entry(usage_entry: UsageEntry, facts: RequestFacts, cost: int) -> UsageEntry:
     """The record that stands if this process dies: the bound counts as spent."""
     draft = copy(usage_entry)
-    draft.tokens, draft.cost_nano, draft.estimated = Tokens(input=facts.max_input_tokens, output=facts.max_output_tokens or 0), cost, True
-    draft.outcome, draft.status_code, draft.error = Outcome.UNAVAILABLE.value, 500, "the gateway process ended"
+    draft.tokens, draft.cost_nano, draft.estimated = (
+        Tokens(input=facts.max_input_tokens, output=facts.max_output_tokens or 0),
+        cost,
+        True,
+    )
+    draft.outcome, draft.status_code, draft.error = (
+        Outcome.UNAVAILABLE.value,
+        500,
+        "the gateway process ended",
+    )
     return draft
 
 

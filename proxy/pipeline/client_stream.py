@@ -17,7 +17,9 @@ class ClientStream:
     Nothing is sent while something else is: neither tears the other, and who does not read gets no more to read.
     """
 
-    def __init__(self, send: Callable[[bytes], Awaitable[None]], render_keepalive: Callable[[bytes], bytes]) -> None:
+    def __init__(
+        self, send: Callable[[bytes], Awaitable[None]], render_keepalive: Callable[[bytes], bytes]
+    ) -> None:
         self.loop = asyncio.get_running_loop()
         self.send_chunk, self.render_keepalive = send, render_keepalive
         self.sent_tail = b""

@@ -8,7 +8,14 @@ from msgspec.structs import replace
 from proxy import errors
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
 from proxy.formats.account_ids import FILE, AccountReference, WithoutAccountIds
-from proxy.formats.codec import ClientRequest, EmbeddingCodec, EmbeddingRequest, Quirks, StreamDecoder, StreamEncoder
+from proxy.formats.codec import (
+    ClientRequest,
+    EmbeddingCodec,
+    EmbeddingRequest,
+    Quirks,
+    StreamDecoder,
+    StreamEncoder,
+)
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.metering.stream_meter import OutputMeter
 from proxy.formats.metering.token_counts import estimate_text_tokens
@@ -36,7 +43,9 @@ from proxy.formats.openai_chat.passthrough import max_input_tokens as openai_cha
 from proxy.operations import Operation
 from proxy.routing.accounts import Account
 
-CODECS: dict[str, ModuleType] = {codec.FORMAT: codec for codec in (openai_chat, openai_responses, anthropic, gemini)}
+CODECS: dict[str, ModuleType] = {
+    codec.FORMAT: codec for codec in (openai_chat, openai_responses, anthropic, gemini)
+}
 EMBEDDING_CODECS: dict[str, EmbeddingCodec] = {
     openai_chat.FORMAT: embeddings,
     openai_responses.FORMAT: embeddings,
@@ -72,18 +81,34 @@ class ConvertedRequest(WithoutAccountIds):
     `dropped` names the settings that the target cannot express, once the provider's body has been made.
     """
 
-    def __init__(self, client_request: ClientRequest, client_format: str, provider_format: str, quirks: Quirks) -> None:
+    def __init__(
+        self, client_request: ClientRequest, client_format: str, provider_format: str, quirks: Quirks
+    ) -> None:
         """Raises BadRequest."""
         self.client_request, self.body = client_request, client_request.body
-        self.facts = replace(client_request.facts, unbounded_cost_fields=(), other_model_fields=())  # What no format reads ends here.
-        self.client_codec, self.provider_codec, self.quirks = CODECS[client_format], CODECS[provider_format], quirks
-        self.request = self.client_codec.parse_request(client_request.body, self.facts.model, self.facts.stream)
+        self.facts = replace(
+            client_request.facts, unbounded_cost_fields=(), other_model_fields=()
+        )  # What no format reads ends here.
+        self.client_codec, self.provider_codec, self.quirks = (
+            CODECS[client_format],
+            CODECS[provider_format],
+            quirks,
+        )
+        self.request = self.client_codec.parse_request(
+            client_request.body, self.facts.model, self.facts.stream
+        )
         self.dropped: list[str] = []
         self.parsed_response: Response | None = None
         if provider_format == openai_chat.FORMAT:
-            self.facts = replace(self.facts, max_input_tokens=max(self.facts.max_input_tokens, self.demo_input_bound()))
-        if client_format == openai_responses.FORMAT and (fields := openai_responses.stateful_fields(self.request)):
-            raise UnsupportedFeature(f"{fields[0]} works only with models that are served by the Responses API.", fields[0])
+            self.facts = replace(
+                self.facts, max_input_tokens=max(self.facts.max_input_tokens, self.demo_input_bound())
+            )
+        if client_format == openai_responses.FORMAT and (
+            fields := openai_responses.stateful_fields(self.request)
+        ):
+            raise UnsupportedFeature(
+                f"{fields[0]} works only with models that are served by the Responses API.", fields[0]
+            )
 
     def demo_input_bound(self) -> int:
         """What the provider's own relay would count: the demo model charges by that."""
@@ -96,8 +121,12 @@ class ConvertedRequest(WithoutAccountIds):
 
     def upstream_body(self, model: str, max_tokens: int | None, _quirks: Quirks) -> bytes:
         """Raises Inexpressible for content and tools that the target's format has no words for."""
-        limit = min((limit for limit in (self.request.max_tokens, max_tokens) if limit is not None), default=None)
-        rendered = self.provider_codec.render_request(replace(self.request, model=model, max_tokens=limit, wants_usage=True), self.quirks)
+        limit = min(
+            (limit for limit in (self.request.max_tokens, max_tokens) if limit is not None), default=None
+        )
+        rendered = self.provider_codec.render_request(
+            replace(self.request, model=model, max_tokens=limit, wants_usage=True), self.quirks
+        )
         self.dropped = rendered.dropped
         return encode(rendered.body)
 
@@ -106,7 +135,9 @@ class ConvertedRequest(WithoutAccountIds):
         self.parsed_response = response = self.provider_codec.parse_response(body)
         if usage := stated(response.usage):
             return usage, 0
-        return None, sum(estimate_text_tokens(generated_text(part)) for choice in response.choices for part in choice.parts)
+        return None, sum(
+            estimate_text_tokens(generated_text(part)) for choice in response.choices for part in choice.parts
+        )
 
     def render_response(self, body: bytes) -> bytes:
         """The answer that was measured, in the client's dialect."""
@@ -154,7 +185,11 @@ class ConvertedEmbeddingRequest(ConvertedRequest):
     def __init__(self, client_request: EmbeddingRequest, client_format: str, provider_format: str) -> None:
         """Raises BadRequest, and Inexpressible for what is no text."""
         self.client_request = self.embedding_request = client_request
-        self.facts, self.body, self.dropped = client_request.facts, client_request.body, client_request.unsupported_settings()
+        self.facts, self.body, self.dropped = (
+            client_request.facts,
+            client_request.body,
+            client_request.unsupported_settings(),
+        )
         self.client_codec, self.provider_codec, self.embedding_codec = (
             CODECS[client_format],
             CODECS[provider_format],
@@ -165,7 +200,9 @@ class ConvertedEmbeddingRequest(ConvertedRequest):
         self.usage: Usage | None = None
 
     def path(self, model: str) -> str:
-        path, self.upstream_json = self.embedding_codec.render_embed_request(self.texts, model, self.dimensions)
+        path, self.upstream_json = self.embedding_codec.render_embed_request(
+            self.texts, model, self.dimensions
+        )
         return path
 
     def upstream_body(self, _model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
@@ -175,7 +212,9 @@ class ConvertedEmbeddingRequest(ConvertedRequest):
         """Raises BadAnswer."""
         self.vectors, self.usage = self.embedding_codec.parse_embed_response(body)
         if len(self.vectors) != len(self.texts):
-            raise InvalidUpstreamResponse(f"The provider's answer holds {len(self.vectors)} embeddings for {len(self.texts)} texts.")
+            raise InvalidUpstreamResponse(
+                f"The provider's answer holds {len(self.vectors)} embeddings for {len(self.texts)} texts."
+            )
         return stated(self.usage), 0
 
     def render_response(self, body: bytes) -> bytes:
@@ -195,7 +234,11 @@ class ConvertedStreamMeter(OutputMeter):
     def usage(self) -> Usage | None:
         """What the provider stated; if it has not stated the final output, at least what was seen of it."""
         usage = stated(self.last_usage)
-        return replace(usage, output=max(usage.output, self.output_tokens)) if usage and usage.estimated else usage
+        return (
+            replace(usage, output=max(usage.output, self.output_tokens))
+            if usage and usage.estimated
+            else usage
+        )
 
     def feed(self, data: bytes) -> bytes:
         return b"".join(map(self.forward_event, self.decoder.feed(data)))

@@ -97,7 +97,9 @@ class Exchange:
             self.admitted = await admit(self.usage_entry, self.principal, terms, facts, target)
         except AdmissionDenied as refusal:
             self.rate_limit_status = refusal.rate_limit_status
-            self.usage_entry.blocking_budget_id = refusal.budget.id if isinstance(refusal, BudgetExceeded) else None
+            self.usage_entry.blocking_budget_id = (
+                refusal.budget.id if isinstance(refusal, BudgetExceeded) else None
+            )
             raise
         except asyncio.CancelledError:
             self.usage_entry = None  # The ledger keeps it.
@@ -109,10 +111,21 @@ class Exchange:
         """Puts what was used on the record, at the price of the tier that it was served in; returns its cost in nano-USD."""
         assert self.usage_entry is not None and self.target is not None
         entry, price = self.usage_entry, self.target.price
-        entry.tokens = Tokens(usage.input, usage.cache_read, usage.cache_write_5m, usage.cache_write_1h, usage.output, usage.reasoning)
+        entry.tokens = Tokens(
+            usage.input,
+            usage.cache_read,
+            usage.cache_write_5m,
+            usage.cache_write_1h,
+            usage.output,
+            usage.reasoning,
+        )
         entry.service_tier, entry.billable_extras = redact(usage.service_tier), usage.billable_extras or None
         entry.price = price and price.for_tier(usage.service_tier)
-        entry.cost_nano = min(entry.price.cost(entry.tokens, usage.billable_extras), MAX_RESERVATION_NANO) if entry.price else 0
+        entry.cost_nano = (
+            min(entry.price.cost(entry.tokens, usage.billable_extras), MAX_RESERVATION_NANO)
+            if entry.price
+            else 0
+        )
         entry.estimated, self.is_charged = estimated, True
         return entry.cost_nano
 
@@ -131,7 +144,11 @@ class Exchange:
                 await self.save(entry)
         in_flight.discard(self)
         self.log_and_count(outcome, status, seconds, error)
-        if self.principal is not None and self.rate_limit_status is None and outcome not in OUTCOMES_WITHOUT_RATE_LIMIT_STATUS:
+        if (
+            self.principal is not None
+            and self.rate_limit_status is None
+            and outcome not in OUTCOMES_WITHOUT_RATE_LIMIT_STATUS
+        ):
             with outliving_cancellation():
                 self.rate_limit_status = await rate_limit_status(self.principal)
 
@@ -182,11 +199,17 @@ class Exchange:
     def charge_disconnected(self, facts: RequestFacts) -> None:
         """Charges a call whose answer did not come, or that nobody waited for. A stream ends with its connection."""
         assert self.target is not None
-        self.charge(Usage(input=self.target.estimated_input_tokens(facts)) if facts.stream else self.assumed_usage(facts), estimated=True)
+        self.charge(
+            Usage(input=self.target.estimated_input_tokens(facts))
+            if facts.stream
+            else self.assumed_usage(facts),
+            estimated=True,
+        )
 
     def assumed_usage(self, facts: RequestFacts) -> Usage:
         """What an answer in one piece may have used that is not known. A provider may write it to its end, and bill it: a hard budget,
-        which must not be got around so, pays for all that was allowed."""
+        which must not be got around so, pays for all that was allowed.
+        """
         assert self.target is not None and self.admitted is not None
         output = 0
         if self.admitted.abort_after_tokens is not None:
@@ -210,7 +233,11 @@ class Exchange:
 
     def error_reply(self, error: GatewayError) -> Response:
         body = self.codec.render_error(error.api_error, self.request_id)
-        return Response(error.status, {**self.gateway_headers(), "content-type": "application/json", **error.headers}, body)
+        return Response(
+            error.status,
+            {**self.gateway_headers(), "content-type": "application/json", **error.headers},
+            body,
+        )
 
     def abort(self, error: GatewayError) -> None:
         """Ends the provider's call and the stream to the client, which pays for what came until now."""
@@ -223,7 +250,10 @@ class Exchange:
             return headers
         headers["cache-control"] = "private, no-store"
         if self.target is not None:
-            headers["x-gateway-provider"], headers["x-gateway-model"] = self.target.account.slug, self.target.model
+            headers["x-gateway-provider"], headers["x-gateway-model"] = (
+                self.target.account.slug,
+                self.target.model,
+            )
         if self.dropped_settings:
             headers["x-gateway-dropped"] = ", ".join(self.dropped_settings)
         if self.max_tokens_to_send is not None:

@@ -27,7 +27,14 @@ from projects import vault
 from projects.config_cache import run_query
 from projects.redaction import contains_key
 from proxy import errors
-from proxy.http.handler import GatewayRequest, GatewayResponse, Headers, Response, StreamingResponse, outliving_cancellation
+from proxy.http.handler import (
+    GatewayRequest,
+    GatewayResponse,
+    Headers,
+    Response,
+    StreamingResponse,
+    outliving_cancellation,
+)
 from proxy.models import IdempotentRequest
 from proxy.operations import Operation
 from proxy.pipeline.exchange import Exchange
@@ -63,12 +70,16 @@ class StoredResponse(msgspec.Struct):
     @classmethod
     def decrypt(cls, project_id: int, ciphertext: str) -> "StoredResponse":
         """Raises vault.Undecipherable."""
-        return msgspec.msgpack.decode(zlib.decompress(b64decode(vault.unseal(project_id, ciphertext))), type=cls)
+        return msgspec.msgpack.decode(
+            zlib.decompress(b64decode(vault.unseal(project_id, ciphertext))), type=cls
+        )
 
     def to_response(self, headers: Headers) -> GatewayResponse:
         headers = {**headers, **self.headers, "x-cost-usd": decimal_usd(0), "idempotent-replayed": "true"}
         return (
-            StreamingResponse(self.status, headers, self.write) if self.is_stream else Response(self.status, headers, b"".join(self.chunks))
+            StreamingResponse(self.status, headers, self.write)
+            if self.is_stream
+            else Response(self.status, headers, b"".join(self.chunks))
         )
 
     async def write(self, send: Send) -> None:
@@ -102,7 +113,8 @@ async def run_once(
 
 class Claim:
     """A request's right to run under its key. It is a lease, so that a killed process keeps no key: renewed while the request's task
-    lives, it lapses within 45 seconds."""
+    lives, it lapses within 45 seconds.
+    """
 
     def __init__(self, exchange: Exchange) -> None:
         assert exchange.principal is not None
@@ -123,7 +135,9 @@ class Claim:
             self.renew_task = asyncio.create_task(self._renew_lease(asyncio.current_task()))
         return stored
 
-    async def _find_or_claim_with_retries(self, key: str, url_params: dict[str, Any], body: bytes) -> StoredResponse | None:
+    async def _find_or_claim_with_retries(
+        self, key: str, url_params: dict[str, Any], body: bytes
+    ) -> StoredResponse | None:
         """An answer is stored when its last byte is out: a client that repeats itself at once is not told of a conflict."""
         for pause in RETRY_DELAYS_S:
             with suppress(KeyInUse):
@@ -156,7 +170,9 @@ class Claim:
     async def capture(self, response: GatewayResponse) -> GatewayResponse:
         """The same answer, which is stored as soon as it is whole."""
         if isinstance(response, StreamingResponse):
-            return StreamingResponse(response.status, response.headers, lambda send: self._capture_stream(response, send))
+            return StreamingResponse(
+                response.status, response.headers, lambda send: self._capture_stream(response, send)
+            )
         await self.complete(response, [response.body], len(response.body))
         return response
 
@@ -183,10 +199,16 @@ class Claim:
         if entry is None or entry.outcome != Outcome.OK.value or size > MAX_STORED_BYTES:
             await self.release()
             return
-        headers = {name: value for name, value in response.headers.items() if not name.startswith(PER_REQUEST_HEADERS)}
+        headers = {
+            name: value
+            for name, value in response.headers.items()
+            if not name.startswith(PER_REQUEST_HEADERS)
+        }
         headers["x-gateway-original-request"] = self.exchange.request_id
         stored = StoredResponse(response.status, headers, chunks, isinstance(response, StreamingResponse))
-        await self._write(lambda: IdempotentRequest.objects.complete(self.claim_id, stored.encrypt(self.project_id)))
+        await self._write(
+            lambda: IdempotentRequest.objects.complete(self.claim_id, stored.encrypt(self.project_id))
+        )
 
     async def release(self) -> None:
         await self._write(lambda: IdempotentRequest.objects.release(self.claim_id))
@@ -199,7 +221,11 @@ class Claim:
             with outliving_cancellation():
                 await run_query(query)
         except DatabaseError as error:
-            log.error("an idempotency key could not be written", request_id=self.exchange.request_id, reason=str(error))
+            log.error(
+                "an idempotency key could not be written",
+                request_id=self.exchange.request_id,
+                reason=str(error),
+            )
 
 
 def fingerprint(operation: Operation, url_params: dict[str, Any], body: bytes) -> str:

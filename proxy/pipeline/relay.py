@@ -41,7 +41,11 @@ async def read_body(upstream_response: UpstreamResponse) -> bytes:
 
 
 async def relay_complete(
-    exchange: Exchange, client_request: ClientRequest, target: Target, upstream_response: UpstreamResponse, body: bytes
+    exchange: Exchange,
+    client_request: ClientRequest,
+    target: Target,
+    upstream_response: UpstreamResponse,
+    body: bytes,
 ) -> Response:
     """An answer that came in one piece: charged by what it states, and passed on as it is or in the caller's format."""
     if upstream_response.status >= 400:
@@ -50,11 +54,16 @@ async def relay_complete(
         usage, output_seen = client_request.measure(body)
         used = usage or usage_when_unreported(exchange, client_request, output_seen, body)
         cost = charge(exchange, with_reported_tier(used, upstream_response))
-        answer = client_request.render_response(body) if isinstance(client_request, ConvertedRequest) else body
+        answer = (
+            client_request.render_response(body) if isinstance(client_request, ConvertedRequest) else body
+        )
     except Exception as error:
         if not exchange.is_charged:
             # The provider bills what it calls a success, whether or not it can be read here.
-            exchange.charge(usage_when_unreported(exchange, client_request, estimate_tokens(len(body)), body), estimated=True)
+            exchange.charge(
+                usage_when_unreported(exchange, client_request, estimate_tokens(len(body)), body),
+                estimated=True,
+            )
         return await exchange.render_error(errors.from_exception(error, target.account.provider.name))
     await Recorder(exchange, client_request, target).read_answer(body)
     headers = response_headers(exchange, client_request, upstream_response)
@@ -64,15 +73,22 @@ async def relay_complete(
     return Response(upstream_response.status, headers, answer)
 
 
-def usage_when_unreported(exchange: Exchange, client_request: ClientRequest, output_tokens: int, body: bytes) -> Usage:
+def usage_when_unreported(
+    exchange: Exchange, client_request: ClientRequest, output_tokens: int, body: bytes
+) -> Usage:
     """What an answer in one piece may have used that does not say so: the output that it shows. One that shows none, because it cannot be
-    read (it is counted by all its bytes then) or is still to be written, costs as much as one that did not come."""
+    read (it is counted by all its bytes then) or is still to be written, costs as much as one that did not come.
+    """
     unseen = exchange.assumed_usage(client_request.facts)
     shows_output = 0 < output_tokens < estimate_tokens(len(body))
-    return replace(unseen, output=output_tokens if shows_output else max(output_tokens, unseen.output), estimated=True)
+    return replace(
+        unseen, output=output_tokens if shows_output else max(output_tokens, unseen.output), estimated=True
+    )
 
 
-async def relay_error(exchange: Exchange, client_request: ClientRequest, upstream_response: UpstreamResponse, body: bytes) -> Response:
+async def relay_error(
+    exchange: Exchange, client_request: ClientRequest, upstream_response: UpstreamResponse, body: bytes
+) -> Response:
     """A provider's own error: as it is to a caller of the same format, translated to others."""
     headers = response_headers(exchange, client_request, upstream_response)
     if not isinstance(client_request, ConvertedRequest):
@@ -94,7 +110,10 @@ async def relay_stream(
     meter, recorder = client_request.meter(), Recorder(exchange, client_request, target)
     meter.ids = recorder.reader
     downstream = ClientStream(
-        send_chunk, client_request.render_keepalive if client_gets_stream(client_request, upstream_response) else no_keepalive
+        send_chunk,
+        client_request.render_keepalive
+        if client_gets_stream(client_request, upstream_response)
+        else no_keepalive,
     )
     error = await failure_of(pump(exchange, meter, recorder, downstream, upstream_response), exchange, target)
     # Who has the last event has all: OpenAI's SDK leaves with it, and does not wait for the end of the connection.
@@ -102,7 +121,9 @@ async def relay_stream(
     is_read = True
     try:
         if error is not None:
-            is_read = await downstream.send_final(meter.render_error_event(error.api_error, exchange.request_id))
+            is_read = await downstream.send_final(
+                meter.render_error_event(error.api_error, exchange.request_id)
+            )
     finally:
         downstream.close()
         await settle(exchange, client_request, target, upstream_response, meter, error)
@@ -117,7 +138,9 @@ async def failure_of(forwarding: Awaitable[None], exchange: Exchange, target: Ta
         await forwarding
     except asyncio.CancelledError:
         outlive_cancellation()
-        ended = exchange.request.disconnect_watcher.abort_reason  # The connection's own cancellation may come late.
+        ended = (
+            exchange.request.disconnect_watcher.abort_reason
+        )  # The connection's own cancellation may come late.
         return errors.shutting_down() if ended is None else errors.from_exception(ended)
     except Exception as failure:
         return errors.from_exception(failure, target.account.provider.name)
@@ -134,7 +157,9 @@ async def settle(
 ) -> None:
     """Charge what the meter saw, and finish the request with the outcome that its stream had."""
     has_ended_well = error is None and not meter.provider_failed
-    used = used_by_stream(exchange, incoming, target, meter, complete=is_json_response(reply) or has_ended_well)
+    used = used_by_stream(
+        exchange, incoming, target, meter, complete=is_json_response(reply) or has_ended_well
+    )
     charge(exchange, with_reported_tier(used, reply))
     if error is not None:
         await exchange.finish(error.outcome, error.status, error.api_error.code)
@@ -145,7 +170,11 @@ async def settle(
 
 
 async def pump(
-    exchange: Exchange, meter: Meter, recorder: Recorder, client_stream: ClientStream, upstream_response: UpstreamResponse
+    exchange: Exchange,
+    meter: Meter,
+    recorder: Recorder,
+    client_stream: ClientStream,
+    upstream_response: UpstreamResponse,
 ) -> None:
     """Raises GatewayError where the provider fails or the budget is used up, ClientGone, and what breaks the provider's connection."""
     async with upstream_response, exchange.request.disconnect_watcher:
@@ -170,7 +199,9 @@ async def pump(
         raise errors.upstream_error(meter.error)
 
 
-def used_by_stream(exchange: Exchange, incoming: ClientRequest, target: Target, meter: Meter, *, complete: bool) -> Usage:
+def used_by_stream(
+    exchange: Exchange, incoming: ClientRequest, target: Target, meter: Meter, *, complete: bool
+) -> Usage:
     """Return what the provider stated, or an estimate by what was seen.
 
     A complete stream that shows no output and does not state any costs as much as a response that did not come.
@@ -185,7 +216,9 @@ def used_by_stream(exchange: Exchange, incoming: ClientRequest, target: Target, 
     if usage is None:
         return replace(seen, billable_extras=dict(meter.server_tool_calls), estimated=True)
     # Servers that state the usage at the end may begin with zeros.
-    return replace(usage, input=usage.input if usage.prompt else seen.input, output=max(usage.output, seen.output))
+    return replace(
+        usage, input=usage.input if usage.prompt else seen.input, output=max(usage.output, seen.output)
+    )
 
 
 def charge(exchange: Exchange, usage: Usage) -> int:
@@ -203,7 +236,9 @@ def is_json_response(upstream_response: UpstreamResponse) -> bool:
 
 def client_gets_stream(client_request: ClientRequest, upstream_response: UpstreamResponse) -> bool:
     """Whether the client gets the stream that it asked for: some servers answer in one piece all the same."""
-    return isinstance(client_request, ConvertedRequest) or "event-stream" in upstream_response.headers.get("content-type", "")
+    return isinstance(client_request, ConvertedRequest) or "event-stream" in upstream_response.headers.get(
+        "content-type", ""
+    )
 
 
 def no_keepalive(_sent_tail: bytes) -> bytes:
@@ -216,9 +251,19 @@ def with_reported_tier(usage: Usage, upstream_response: UpstreamResponse) -> Usa
     return replace(usage, service_tier=tier) if tier and not usage.service_tier else usage
 
 
-def response_headers(exchange: Exchange, client_request: ClientRequest, upstream_response: UpstreamResponse) -> Headers:
-    relayed = {name: upstream_response.headers[name] for name in FORWARDED_RESPONSE_HEADERS if name in upstream_response.headers}
-    if client_request.facts.stream and upstream_response.status < 400 and client_gets_stream(client_request, upstream_response):
+def response_headers(
+    exchange: Exchange, client_request: ClientRequest, upstream_response: UpstreamResponse
+) -> Headers:
+    relayed = {
+        name: upstream_response.headers[name]
+        for name in FORWARDED_RESPONSE_HEADERS
+        if name in upstream_response.headers
+    }
+    if (
+        client_request.facts.stream
+        and upstream_response.status < 400
+        and client_gets_stream(client_request, upstream_response)
+    ):
         relayed["content-type"] = client_request.stream_content_type
     elif isinstance(client_request, ConvertedRequest):
         relayed["content-type"] = "application/json"

@@ -15,9 +15,14 @@ from billing.models import Outcome
 
 BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300)
 
-requests = Counter("proxy_requests", "Requests that were answered.", ["format", "model", "provider", "status"])
+requests = Counter(
+    "proxy_requests", "Requests that were answered.", ["format", "model", "provider", "status"]
+)
 durations = Histogram(
-    "proxy_request_duration_seconds", "From the first byte in to the last byte out.", ["format", "model", "provider"], buckets=BUCKETS
+    "proxy_request_duration_seconds",
+    "From the first byte in to the last byte out.",
+    ["format", "model", "provider"],
+    buckets=BUCKETS,
 )
 errors = Counter("proxy_errors", "Requests that failed.", ["format", "model", "provider", "error_type"])
 active = Gauge("proxy_active_requests", "Requests under way.", ["format"])
@@ -31,8 +36,12 @@ class LastAudit(Collector):
         with suppress(RedisError):
             if last := cache.get(LAST_AUDIT_KEY):
                 found, ended_at = last
-                yield GaugeMetricFamily("gateway_ledger_differences", "What the last audit of the ledger found.", found)
-                yield GaugeMetricFamily("gateway_ledger_audit_timestamp_seconds", "When it ended; one runs every hour.", ended_at)
+                yield GaugeMetricFamily(
+                    "gateway_ledger_differences", "What the last audit of the ledger found.", found
+                )
+                yield GaugeMetricFamily(
+                    "gateway_ledger_audit_timestamp_seconds", "When it ended; one runs every hour.", ended_at
+                )
 
     def describe(self) -> Iterator[Metric]:
         """Nothing: to register it asks no cache."""
@@ -67,7 +76,9 @@ def in_flight(api_family: str) -> Gauge:
 
 def refuse(protocol: str, status: int) -> None:
     """Count one request that reached no route: `protocol` is "http" or "websocket", so that labels stay few."""
-    answered, _, failed, ended = labelled_metrics(protocol, "other", "", status, Outcome.INVALID_REQUEST.value)
+    answered, _, failed, ended = labelled_metrics(
+        protocol, "other", "", status, Outcome.INVALID_REQUEST.value
+    )
     answered.inc()
     ended.inc()
     if failed is not None:
@@ -79,7 +90,9 @@ def request_started(api_family: str) -> None:
     in_flight(api_family).inc()
 
 
-def request_finished(api_family: str, model: str, provider: str, outcome: str, status: int, seconds: float) -> None:
+def request_finished(
+    api_family: str, model: str, provider: str, outcome: str, status: int, seconds: float
+) -> None:
     """One request that has ended."""
     answered, duration, failed, ended = labelled_metrics(api_family, model, provider, status, outcome)
     answered.inc()

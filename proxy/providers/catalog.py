@@ -119,11 +119,16 @@ CATALOG = (
         "ollama",
         "Ollama",
         "http://localhost:11434/v1",
-        quirks=Quirks(unsupported=frozenset({"n", "user", "tool_choice"}), effort_aliases=LOW_TO_HIGH_EFFORTS),
+        quirks=Quirks(
+            unsupported=frozenset({"n", "user", "tool_choice"}), effort_aliases=LOW_TO_HIGH_EFFORTS
+        ),
     ),
     # docs.vllm.ai, "OpenAI-Compatible Server": extra parameters; `user` is ignored.
     openai_compatible(
-        "vllm", "vLLM", "http://localhost:8000/v1", quirks=Quirks(unsupported=frozenset({"user"}), extra_settings=TOP_K_SETTING)
+        "vllm",
+        "vLLM",
+        "http://localhost:8000/v1",
+        quirks=Quirks(unsupported=frozenset({"user"}), extra_settings=TOP_K_SETTING),
     ),
     # lmstudio.ai/docs/developer/openai-compat/chat-completions: "Supported payload parameters".
     openai_compatible(
@@ -166,7 +171,9 @@ CATALOG = (
         "https://api.deepseek.com",
         "deepseek",
         messages="https://api.deepseek.com/anthropic",
-        quirks=Quirks(unsupported=frozenset({"n", "seed", "user", "parallel_tool_calls"}), supports_json_schema=False),
+        quirks=Quirks(
+            unsupported=frozenset({"n", "seed", "user", "parallel_tool_calls"}), supports_json_schema=False
+        ),
     ),
     # docs.together.ai: docs/inference/openai-compatibility, reference/chat-completions (`logprobs` is a number there).
     openai_compatible(
@@ -207,7 +214,8 @@ CATALOG = (
         responses=XAI_BASE_URL,
         quirks=Quirks(
             unsupported_by_model=dict.fromkeys(
-                ("grok-3-mini", "grok-4", "grok-build", "grok-code", "grok-latest"), PENALTY_SETTINGS | {"stop"}
+                ("grok-3-mini", "grok-4", "grok-build", "grok-code", "grok-latest"),
+                PENALTY_SETTINGS | {"stop"},
             ),
             effort_aliases=LOW_TO_HIGH_EFFORTS,
         ),
@@ -220,7 +228,9 @@ CATALOG = (
         "https://api.cerebras.ai/v1",
         "cerebras",
         quirks=Quirks(
-            max_tokens_field="max_completion_tokens", unsupported=PENALTY_SETTINGS | {"thinking"}, effort_aliases=LOW_TO_HIGH_EFFORTS
+            max_tokens_field="max_completion_tokens",
+            unsupported=PENALTY_SETTINGS | {"thinking"},
+            effort_aliases=LOW_TO_HIGH_EFFORTS,
         ),
     ),
     # docs.perplexity.ai: docs/agent-api/migrate-from-sonar (its chat completions have ended), api-reference/responses-post. It refuses
@@ -232,7 +242,16 @@ CATALOG = (
         "perplexity",
         quirks=Quirks(
             unsupported=frozenset(
-                {"temperature", "top_p", "tool_choice", "parallel_tool_calls", "response_format", "logprobs", "user", "thinking"}
+                {
+                    "temperature",
+                    "top_p",
+                    "tool_choice",
+                    "parallel_tool_calls",
+                    "response_format",
+                    "logprobs",
+                    "user",
+                    "thinking",
+                }
             ),
             effort_aliases={"none": "minimal"},
         ),

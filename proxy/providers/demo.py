@@ -55,7 +55,11 @@ class DemoResponse:
     def __init__(self, status: int, body: bytes | Callable[[], AsyncIterator[bytes]]) -> None:
         self.status = status
         self.body = body
-        self.headers = {"content-type": "application/json" if isinstance(body, bytes) else "text/event-stream; charset=utf-8"}
+        self.headers = {
+            "content-type": "application/json"
+            if isinstance(body, bytes)
+            else "text/event-stream; charset=utf-8"
+        }
 
     async def read(self) -> bytes:
         return self.body if isinstance(self.body, bytes) else b"".join([chunk async for chunk in self.body()])
@@ -87,31 +91,48 @@ async def respond(path: str, body: bytes) -> DemoResponse:
 
 
 def error_response(status: int, message: str) -> DemoResponse:
-    return DemoResponse(status, encode({"error": {"message": message, "type": "demo_error", "param": None, "code": None}}))
+    return DemoResponse(
+        status, encode({"error": {"message": message, "type": "demo_error", "param": None, "code": None}})
+    )
 
 
 def chat_response(request: RequestFields, options: DemoOptions) -> DemoResponse:
     limit = request.max_completion_tokens or request.max_tokens
     if limit is not None and limit > MAX_TOKENS:
-        return error_response(400, f"max_tokens is too large: {limit}. This model gives at most {MAX_TOKENS} tokens.")
+        return error_response(
+            400, f"max_tokens is too large: {limit}. This model gives at most {MAX_TOKENS} tokens."
+        )
     count, choices = limit or DEFAULT_MAX_TOKENS, request.n or 1
     if not request.stream and count * choices > MAX_NONSTREAMING_TOKENS:
         return error_response(
-            400, f"n x max_tokens is too large: {count * choices}. Without a stream it may be at most {MAX_NONSTREAMING_TOKENS}."
+            400,
+            f"n x max_tokens is too large: {count * choices}. Without a stream it may be at most {MAX_NONSTREAMING_TOKENS}.",
         )
     head = {"id": f"chatcmpl-demo{time.time_ns():x}", "created": int(time.time()), "model": request.model}
     usage = build_usage(max_input_tokens(request), count * choices)
     finish = "stop" if limit is None else "length"
     if request.stream:
         wants_usage = bool((request.stream_options or {}).get("include_usage"))
-        return DemoResponse(200, lambda: stream_chat(head, count, choices, finish, usage if wants_usage else None, options))
+        return DemoResponse(
+            200, lambda: stream_chat(head, count, choices, finish, usage if wants_usage else None, options)
+        )
     message = {"role": "assistant", "content": "".join(sample_tokens(count)), "refusal": None}
-    answers = [{"index": index, "message": message, "logprobs": None, "finish_reason": finish} for index in range(choices)]
-    return DemoResponse(200, encode({**head, "object": "chat.completion", "choices": answers, "usage": usage}))
+    answers = [
+        {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
+        for index in range(choices)
+    ]
+    return DemoResponse(
+        200, encode({**head, "object": "chat.completion", "choices": answers, "usage": usage})
+    )
 
 
 async def stream_chat(
-    head: dict[str, Any], token_count: int, choices: int, finish_reason: str, usage: dict[str, Any] | None, options: DemoOptions
+    head: dict[str, Any],
+    token_count: int,
+    choices: int,
+    finish_reason: str,
+    usage: dict[str, Any] | None,
+    options: DemoOptions,
 ) -> AsyncIterator[bytes]:
     def event(index: int, delta: dict[str, Any], finish: str | None = None) -> bytes:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
@@ -126,7 +147,11 @@ async def stream_chat(
         yield b"".join(event(index, {"content": token}) for index in range(choices))
     yield b"".join(event(index, {}, finish_reason) for index in range(choices))
     if usage is not None:
-        yield b"data: " + encode({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage}) + b"\n\n"
+        yield (
+            b"data: "
+            + encode({**head, "object": "chat.completion.chunk", "choices": [], "usage": usage})
+            + b"\n\n"
+        )
     yield b"data: [DONE]\n\n"
 
 
@@ -144,12 +169,24 @@ def embed_response(request: embeddings.EmbeddingFields) -> DemoResponse:
     if excess := limit_error(len(texts), size):
         return error_response(400, excess)
     data = [
-        {"object": "embedding", "index": index, "embedding": encode_vector(hash_vector(repr(text), size), request.encoding_format)}
+        {
+            "object": "embedding",
+            "index": index,
+            "embedding": encode_vector(hash_vector(repr(text), size), request.encoding_format),
+        }
         for index, text in enumerate(texts)
     ]
     used = text_tokens(request.input, IMAGE_TOKENS)
     return DemoResponse(
-        200, encode({"object": "list", "data": data, "model": request.model, "usage": {"prompt_tokens": used, "total_tokens": used}})
+        200,
+        encode(
+            {
+                "object": "list",
+                "data": data,
+                "model": request.model,
+                "usage": {"prompt_tokens": used, "total_tokens": used},
+            }
+        ),
     )
 
 

@@ -40,7 +40,8 @@ class Account:
     @property
     def formats(self) -> tuple[str, ...]:
         """Formats that are spoken at this address, the one that conversions prefer first. An address of the account's own stands
-        for the provider's main one; formats that the provider has elsewhere are then out of reach."""
+        for the provider's main one; formats that the provider has elsewhere are then out of reach.
+        """
         bases = self.provider.base_urls
         if self.base_url in ("", self.provider.base_url):
             return tuple(bases)
@@ -54,7 +55,9 @@ class Account:
     def url(self, format: str, path: str, model: str) -> str:
         own = self.base_url not in ("", self.provider.base_url)
         base = self.base_url if own else self.provider.base_urls[format]
-        query = f"{'&' if '?' in path else '?'}{self.provider.query_string}" if self.provider.query_string else ""
+        query = (
+            f"{'&' if '?' in path else '?'}{self.provider.query_string}" if self.provider.query_string else ""
+        )
         return f"{base}{self.provider.path_prefix.format(model=quote(model, safe=''))}{path}{query}"
 
 
@@ -62,7 +65,10 @@ DEMO_ACCOUNT = Account(DEMO, PROVIDERS[DEMO], "", "", trusted=True)
 
 
 def load_accounts(project_id: int) -> tuple[Account, ...]:
-    return tuple(account_from_credential(credential) for credential in Credential.objects.filter(project=project_id).order_by("pk"))
+    return tuple(
+        account_from_credential(credential)
+        for credential in Credential.objects.filter(project=project_id).order_by("pk")
+    )
 
 
 def account_from_credential(credential: Credential) -> Account:
@@ -89,7 +95,10 @@ def accounts_from_environment() -> tuple[Account, ...]:
     config = config_file.load()
     defaults = ((slug, default_upstream(slug), configured_key(slug)[1]) for slug in DEFAULT_UPSTREAMS)
     named = [operator_account(*default) for default in defaults if default[1] or default[2]]
-    return (*named, *(account_for_model_route(route) for route in (*yaml_routes(config), *environment_routes(config))))
+    return (
+        *named,
+        *(account_for_model_route(route) for route in (*yaml_routes(config), *environment_routes(config))),
+    )
 
 
 def operator_account(slug: str, base_url: str, secret: str, models: frozenset[str] = frozenset()) -> Account:

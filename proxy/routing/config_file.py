@@ -54,7 +54,9 @@ def load() -> OperatorConfig:
     config = read_file(env.ai_gateway_config) if env.ai_gateway_config else OperatorConfig()
     for name in [*(model.provider for model in config.models), config.default_provider]:
         if name and name not in PROVIDERS:
-            raise ConfigError(f"{env.ai_gateway_config}: unknown provider {name!r}; known: {', '.join(PROVIDERS)}")
+            raise ConfigError(
+                f"{env.ai_gateway_config}: unknown provider {name!r}; known: {', '.join(PROVIDERS)}"
+            )
     parse_duration(config.timeout)
     check_default_upstreams()
     for model in config.models:

@@ -52,7 +52,9 @@ async def resolve(principal: Principal, model: str) -> Target:
     return Target(account, name, price_for(account, name, await price_lists.get(principal.project_id)))
 
 
-def resolve_account(model: str, project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]) -> tuple[Account, str]:
+def resolve_account(
+    model: str, project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]
+) -> tuple[Account, str]:
     """The account that serves a model, and the model's name there."""
     if exact := explicit_route(model, project_accounts, operator_accounts):
         return exact, model
@@ -68,7 +70,9 @@ def resolve_account(model: str, project_accounts: tuple[Account, ...], operator_
     return default_account(model, by_name), model
 
 
-def explicit_route(model: str, project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]) -> Account | None:
+def explicit_route(
+    model: str, project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]
+) -> Account | None:
     """The account that someone has named for exactly this model."""
     config = config_file.load()
     for account in project_accounts:
@@ -79,7 +83,11 @@ def explicit_route(model: str, project_accounts: tuple[Account, ...], operator_a
         if route.provider not in by_name:
             raise missing_credential(model, route.provider)
         account = by_name[route.provider]
-        return replace(account, preferred_format=openai_responses.FORMAT) if route.api == "responses" else account
+        return (
+            replace(account, preferred_format=openai_responses.FORMAT)
+            if route.api == "responses"
+            else account
+        )
     for account in operator_accounts:
         if model in account.models:
             is_responses = route is not None and route.api == "responses"
@@ -89,7 +97,9 @@ def explicit_route(model: str, project_accounts: tuple[Account, ...], operator_a
     return DEMO_ACCOUNT if model in demo.MODELS else None
 
 
-def accounts_by_name(project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]) -> dict[str, Account]:
+def accounts_by_name(
+    project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]
+) -> dict[str, Account]:
     """Accounts by provider and by their own names; a project's own credential stands before the operator's."""
     general = [account for account in operator_accounts if not account.models]
     by_provider = {account.provider.slug: account for account in (*general, *reversed(project_accounts))}

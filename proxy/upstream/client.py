@@ -42,7 +42,9 @@ class UpstreamTimeout(UpstreamError):
 class Resolver(aiohttp.ThreadedResolver):
     """A name that Python cannot even ask for is one more that cannot be resolved: it has an empty part, or one that is too long."""
 
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
         try:
             return await super().resolve(host, port, family)
         except UnicodeError as error:
@@ -55,7 +57,9 @@ class SSRFSafeResolver(AbstractResolver):
     def __init__(self) -> None:
         self.inner = Resolver()
 
-    async def resolve(self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET) -> list[ResolveResult]:
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
         found = await self.inner.resolve(host, port, family)
         for result in found:
             validate_ip(host, result["host"])
@@ -88,7 +92,8 @@ class HttpUpstreamResponse:
 
     async def chunks(self) -> AsyncIterator[bytes]:
         """Bytes as they come. Raises UpstreamRefused where the stream breaks, UpstreamTimeout where it falls silent, or says no more
-        than that it lives."""
+        than that it lives.
+        """
         spoke_at = time.monotonic()
         with map_errors():
             async for chunk in self.response.content.iter_any():
@@ -102,7 +107,9 @@ class HttpUpstreamResponse:
     async def __aenter__(self) -> "HttpUpstreamResponse":
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         # close() drops the connection of an answer that was not read to its end; a finished one is back in the pool.
         self.response.close()
 
@@ -137,7 +144,9 @@ class UpstreamResponse(Protocol):
 
     async def __aenter__(self) -> Self: ...
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None: ...
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
 
 
 class UpstreamClient:
@@ -153,20 +162,29 @@ class UpstreamClient:
         }
         trusted = aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_KEEPALIVE_S, resolver=Resolver())
         self.trusted = aiohttp.ClientSession(connector=trusted, **common)
-        guarded = aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_KEEPALIVE_S, resolver=SSRFSafeResolver())
+        guarded = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=POOL_KEEPALIVE_S, resolver=SSRFSafeResolver()
+        )
         self.restricted = aiohttp.ClientSession(connector=guarded, **common)
 
-    async def post(self, url: str, body: bytes, headers: dict[str, str], *, trusted: bool) -> HttpUpstreamResponse:
+    async def post(
+        self, url: str, body: bytes, headers: dict[str, str], *, trusted: bool
+    ) -> HttpUpstreamResponse:
         """Sends a request; raises BadAddress, UpstreamRefused or UpstreamTimeout."""
         if not trusted:
             validate_host(url)
         session = self.trusted if trusted else self.restricted
         try:
-            return HttpUpstreamResponse(await session.post(url, data=body, headers=headers, allow_redirects=False), self.idle_timeout_s)
+            return HttpUpstreamResponse(
+                await session.post(url, data=body, headers=headers, allow_redirects=False),
+                self.idle_timeout_s,
+            )
         except aiohttp.InvalidURL:
             raise UpstreamConnectionError("its address is not valid", may_be_billed=False) from None
         except aiohttp.ClientConnectorError as error:
-            raise UpstreamConnectionError(f"no connection: {error.os_error.strerror or error.os_error}", may_be_billed=False) from error
+            raise UpstreamConnectionError(
+                f"no connection: {error.os_error.strerror or error.os_error}", may_be_billed=False
+            ) from error
         except aiohttp.ConnectionTimeoutError:
             raise UpstreamTimeout("no connection in time", may_be_billed=False) from None
         except TimeoutError:

@@ -65,7 +65,9 @@ async def load(port: int, token: str, scenario: Scenario, seconds: float) -> int
     body = json.dumps({**BODY, "stream": scenario.stream}).encode()
     head = f"POST {scenario.path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\ncontent-length: {len(body)}\r\n\r\n"
     until = time.monotonic() + seconds
-    return sum(await asyncio.gather(*(send_requests(port, head.encode() + body, until) for _ in range(CONNECTIONS))))
+    return sum(
+        await asyncio.gather(*(send_requests(port, head.encode() + body, until) for _ in range(CONNECTIONS)))
+    )
 
 
 def cpu_seconds(pid: int) -> float:
@@ -84,7 +86,18 @@ def measure(pid: int, port: int, token: str, scenario: Scenario, seconds: float)
 def uvicorn(app: str, core: int, **variables: str) -> Iterator[tuple[int, int]]:
     """A peer in a process of its own, on one core: its pid and port."""
     port = free_port()
-    command = [sys.executable, "-m", "uvicorn", f"tests.bench.peers:{app}", "--port", str(port), "--loop", "uvloop", "--http", "httptools"]
+    command = [
+        sys.executable,
+        "-m",
+        "uvicorn",
+        f"tests.bench.peers:{app}",
+        "--port",
+        str(port),
+        "--loop",
+        "uvloop",
+        "--http",
+        "httptools",
+    ]
     command += ["--no-access-log", "--log-level", "error", "--lifespan", "off"]
     process = subprocess.Popen(command, cwd=ROOT, env={**os.environ, **variables})
     os.sched_setaffinity(process.pid, {core})
@@ -101,10 +114,14 @@ def gateway(provider: str) -> Iterator[tuple[int, int, str]]:
     with tempfile.TemporaryDirectory() as directory:
         data = Path(directory) / "data"
         data.mkdir()
-        running = GatewayProcess(data, OPENAI_BASE_URL=provider, OPENAI_API_KEY="sk-bench", AI_GATEWAY_RATE_LIMIT_RPM="100000000").start()
+        running = GatewayProcess(
+            data, OPENAI_BASE_URL=provider, OPENAI_API_KEY="sk-bench", AI_GATEWAY_RATE_LIMIT_RPM="100000000"
+        ).start()
         assert running.process is not None
         os.sched_setaffinity(running.process.pid, {SERVER_CORE})
-        token = running.manage("create_api_key", "bench", "all", "--daily-budget", "1000000", "--monthly-budget", "10000000").split()[-1]
+        token = running.manage(
+            "create_api_key", "bench", "all", "--daily-budget", "1000000", "--monthly-budget", "10000000"
+        ).split()[-1]
         try:
             yield running.process.pid, running.port, token
         finally:
@@ -126,8 +143,12 @@ def main() -> None:
     compare_ledgers()
 
 
-def compare(scenario: Scenario, relay: tuple[int, int], gate: tuple[int, int, str], rounds: int, seconds: float) -> None:
-    pairs = [(measure(*relay, "none", scenario, seconds), measure(*gate, scenario, seconds)) for _ in range(rounds)]
+def compare(
+    scenario: Scenario, relay: tuple[int, int], gate: tuple[int, int, str], rounds: int, seconds: float
+) -> None:
+    pairs = [
+        (measure(*relay, "none", scenario, seconds), measure(*gate, scenario, seconds)) for _ in range(rounds)
+    ]
     bare, ours = (statistics.median(values) for values in zip(*pairs, strict=True))
     chunk = f"{ours / CHUNKS:10.1f}" if scenario.stream else ""
     print(f"{scenario.name:24} {bare:10.0f} {ours:10.0f} {ours / bare:8.2f} {chunk:>12}", flush=True)
@@ -144,8 +165,18 @@ def compare_ledgers() -> None:
 
 def print_ledger_timings(name: str, servers: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as data:
-        kept = {"PATH": os.environ["PATH"], "HOME": data, "AI_GATEWAY_ENV_FILE": os.devnull, "GATEWAY_DATA_DIR": data, **servers}
-        environment = {**kept, "DJANGO_SETTINGS_MODULE": "gateway_project.settings", "GATEWAY_REDIS_TIMEOUT_MS": "2000"}
+        kept = {
+            "PATH": os.environ["PATH"],
+            "HOME": data,
+            "AI_GATEWAY_ENV_FILE": os.devnull,
+            "GATEWAY_DATA_DIR": data,
+            **servers,
+        }
+        environment = {
+            **kept,
+            "DJANGO_SETTINGS_MODULE": "gateway_project.settings",
+            "GATEWAY_REDIS_TIMEOUT_MS": "2000",
+        }
         command = [sys.executable, "-m", "tests.bench.ledger", str(RESERVE_SETTLE_PAIRS)]
         done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     figures = json.loads(done.stdout.splitlines()[-1])

@@ -42,7 +42,18 @@ def reserve_request(key: ApiKey, policy: SpendPolicy) -> ReserveRequest:
         id=uuid7(), project_id=key.project_id, key_id=key.pk, day=now.date(), created_at=now, request_id="bench", operation="chat",
         format="openai", cost_nano=PRICE,
     )  # fmt: skip
-    return ReserveRequest(entry.id, key.project_id, key.pk, ZoneInfo("UTC"), PRICE, PRICE, policy.budgets, policy.rate_limits, 100, entry)
+    return ReserveRequest(
+        entry.id,
+        key.project_id,
+        key.pk,
+        ZoneInfo("UTC"),
+        PRICE,
+        PRICE,
+        policy.budgets,
+        policy.rate_limits,
+        100,
+        entry,
+    )
 
 
 async def run_pairs(ledger: Ledger, key: ApiKey, policy: SpendPolicy, count: int) -> list[float]:
@@ -67,7 +78,11 @@ async def measure(key: ApiKey, policy: SpendPolicy, count: int) -> dict[str, flo
     after = resource.getrusage(resource.RUSAGE_SELF)
     await ledger.stop()
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return {"cpu": cpu / count * 1e6, "p50": statistics.median(alone) * 1e6, "p99": statistics.quantiles(alone, n=100)[98] * 1e6}
+    return {
+        "cpu": cpu / count * 1e6,
+        "p50": statistics.median(alone) * 1e6,
+        "p99": statistics.quantiles(alone, n=100)[98] * 1e6,
+    }
 
 
 if __name__ == "__main__":

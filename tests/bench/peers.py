@@ -19,7 +19,13 @@ ANSWER = json.dumps(
         "object": "chat.completion",
         "created": 1,
         "model": "gpt-4o-mini",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "The capital of France is Paris."}, "finish_reason": "stop"}],
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": "The capital of France is Paris."},
+                "finish_reason": "stop",
+            }
+        ],
         "usage": USAGE,
     }
 ).encode()
@@ -28,13 +34,25 @@ ANSWER = json.dumps(
 def chunk(**fields: Any) -> bytes:
     return (
         b"data: "
-        + json.dumps({"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "gpt-4o-mini", **fields}).encode()
+        + json.dumps(
+            {
+                "id": "chatcmpl-1",
+                "object": "chat.completion.chunk",
+                "created": 1,
+                "model": "gpt-4o-mini",
+                **fields,
+            }
+        ).encode()
         + b"\n\n"
     )
 
 
 TOKEN = chunk(choices=[{"index": 0, "delta": {"content": " token"}, "finish_reason": None}])
-LAST = chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}]) + chunk(choices=[], usage=USAGE) + b"data: [DONE]\n\n"
+LAST = (
+    chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+    + chunk(choices=[], usage=USAGE)
+    + b"data: [DONE]\n\n"
+)
 
 
 async def body_of(receive: Receive) -> bytes:
@@ -71,7 +89,9 @@ class Relay:
         if self.session is None:
             self.session = aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0))
         url = os.environ["BENCH_PROVIDER"] + "/chat/completions"
-        async with self.session.post(url, data=await body_of(receive), headers={"content-type": "application/json"}) as reply:
+        async with self.session.post(
+            url, data=await body_of(receive), headers={"content-type": "application/json"}
+        ) as reply:
             await start(send, reply.headers["content-type"].encode())
             async for part in reply.content.iter_any():
                 await send({"type": "http.response.body", "body": part, "more_body": True})

@@ -13,7 +13,8 @@ def test_an_amount_survives_its_decimal_text(nano: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "nano"), [("12.50", 12_500_000_000), ("$0.000000001", 1), (" 3 ", 3 * NANO), ("1e-3", 1_000_000), ("-0", 0)]
+    ("text", "nano"),
+    [("12.50", 12_500_000_000), ("$0.000000001", 1), (" 3 ", 3 * NANO), ("1e-3", 1_000_000), ("-0", 0)],
 )
 def test_it_reads_dollars(text: str, nano: int) -> None:
     assert parse_usd(text) == nano

@@ -18,8 +18,14 @@ PAGES = [
 
 
 def test_every_page_of_a_project_is_in_these_tests() -> None:
-    included = [pattern for resolver in get_resolver().url_patterns for pattern in getattr(resolver, "url_patterns", [])]
-    names = {page.name for page in included if isinstance(page, URLPattern) and "<slug:slug>" in str(page.pattern)}
+    included = [
+        pattern
+        for resolver in get_resolver().url_patterns
+        for pattern in getattr(resolver, "url_patterns", [])
+    ]
+    names = {
+        page.name for page in included if isinstance(page, URLPattern) and "<slug:slug>" in str(page.pattern)
+    }
     assert names == set(PAGES)
 
 
@@ -35,7 +41,9 @@ def test_a_page_opens_from_its_role_on_and_is_forbidden_below(
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_project_is_a_404_for_outsiders(page: str, project: Project, key: ApiKey, credential: Credential, charlie: User) -> None:
+def test_project_is_a_404_for_outsiders(
+    page: str, project: Project, key: ApiKey, credential: Credential, charlie: User
+) -> None:
     address, _ = project_pages(project, key, credential)[page]
     client = signed_in(charlie)
     assert client.get(address).status_code == 404
@@ -43,7 +51,9 @@ def test_project_is_a_404_for_outsiders(page: str, project: Project, key: ApiKey
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_anonymous_users_are_redirected_to_sign_in(page: str, project: Project, key: ApiKey, credential: Credential) -> None:
+def test_anonymous_users_are_redirected_to_sign_in(
+    page: str, project: Project, key: ApiKey, credential: Credential
+) -> None:
     address, _ = project_pages(project, key, credential)[page]
     response = Client().get(address)
     assert response.status_code == 302
@@ -56,7 +66,10 @@ def test_things_of_another_project_are_not_reached_through_ones_own(
     own = Project.objects.create_with_owner("Charlie's", owner=charlie)
     client = signed_in(charlie)
     assert client.post(reverse("key-revoke", args=[own.slug, key.public_id])).status_code == 404
-    assert client.post(reverse("credential-edit", args=[own.slug, credential.pk]), {"slug": "mine"}).status_code == 404
+    assert (
+        client.post(reverse("credential-edit", args=[own.slug, credential.pk]), {"slug": "mine"}).status_code
+        == 404
+    )
     assert client.post(reverse("credential-delete", args=[own.slug, credential.pk])).status_code == 404
     key.refresh_from_db()
     assert key.is_active
@@ -71,8 +84,12 @@ def test_a_viewer_sees_no_way_to_make_or_revoke_keys(project: Project, key: ApiK
     assert "New key" not in page
 
 
-def test_a_viewer_who_posts_a_revocation_changes_nothing(project: Project, key: ApiKey, charlie: User) -> None:
+def test_a_viewer_who_posts_a_revocation_changes_nothing(
+    project: Project, key: ApiKey, charlie: User
+) -> None:
     project.memberships.create(user=charlie, role=Role.VIEWER)
-    assert signed_in(charlie).post(reverse("key-revoke", args=[project.slug, key.public_id])).status_code == 403
+    assert (
+        signed_in(charlie).post(reverse("key-revoke", args=[project.slug, key.public_id])).status_code == 403
+    )
     key.refresh_from_db()
     assert key.is_active

@@ -26,7 +26,9 @@ def link_in(message: EmailMessage) -> str:
     return found[0]
 
 
-def test_an_address_is_confirmed_by_the_link_in_the_message(client: Client, mailoutbox: list[EmailMessage]) -> None:
+def test_an_address_is_confirmed_by_the_link_in_the_message(
+    client: Client, mailoutbox: list[EmailMessage]
+) -> None:
     assert client.post("/accounts/signup/", SIGN_UP)["Location"] == reverse("account_email_verification_sent")
     assert client.get("/projects/").status_code == 302
     [message] = mailoutbox
@@ -43,16 +45,23 @@ def test_an_address_is_confirmed_by_the_link_in_the_message(client: Client, mail
 def test_unconfirmed_users_cannot_sign_in(client: Client) -> None:
     client.post("/accounts/signup/", SIGN_UP)
     other = Client()
-    assert other.post("/accounts/login/", {"login": "dana@example.org", "password": PASSWORD})["Location"] == "/accounts/confirm-email/"
+    assert (
+        other.post("/accounts/login/", {"login": "dana@example.org", "password": PASSWORD})["Location"]
+        == "/accounts/confirm-email/"
+    )
     assert other.get("/projects/").status_code == 302
 
 
 def test_a_broken_link_is_explained(client: Client) -> None:
     assert "This link does not work" in client.get("/accounts/confirm-email/nonsense/").content.decode()
-    assert "This link does not work" in client.get("/accounts/password/reset/key/1-nonsense/").content.decode()
+    assert (
+        "This link does not work" in client.get("/accounts/password/reset/key/1-nonsense/").content.decode()
+    )
 
 
-def test_a_known_address_is_not_revealed_by_signing_up(client: Client, alice: User, mailoutbox: list[EmailMessage]) -> None:
+def test_a_known_address_is_not_revealed_by_signing_up(
+    client: Client, alice: User, mailoutbox: list[EmailMessage]
+) -> None:
     verified(alice)
     response = client.post("/accounts/signup/", {**SIGN_UP, "email": alice.email})
     assert response["Location"] == reverse("account_email_verification_sent")
@@ -61,9 +70,15 @@ def test_a_known_address_is_not_revealed_by_signing_up(client: Client, alice: Us
 
 @pytest.mark.parametrize(
     ("field", "value", "message"),
-    [("email", "nope", "valid email"), ("password1", "123", "too short"), ("password2", "different", "same password")],
+    [
+        ("email", "nope", "valid email"),
+        ("password1", "123", "too short"),
+        ("password2", "different", "same password"),
+    ],
 )
-def test_a_wrong_entry_is_refused_beside_its_field(client: Client, field: str, value: str, message: str) -> None:
+def test_a_wrong_entry_is_refused_beside_its_field(
+    client: Client, field: str, value: str, message: str
+) -> None:
     page = client.post("/accounts/signup/", {**SIGN_UP, field: value}).content.decode()
     assert message in page.split(f'id="id_{field}_error"')[1].split("</div>")[0]
     assert not User.objects.exists()
@@ -93,9 +108,14 @@ def test_sign_up_can_be_limited_to_domains(client: Client, settings: Settings) -
     assert User.objects.get().email == "dana@acme.example"
 
 
-def test_a_forgotten_password_is_replaced_by_the_link_in_the_message(client: Client, alice: User, mailoutbox: list[EmailMessage]) -> None:
+def test_a_forgotten_password_is_replaced_by_the_link_in_the_message(
+    client: Client, alice: User, mailoutbox: list[EmailMessage]
+) -> None:
     verified(alice)
-    assert client.post("/accounts/password/reset/", {"email": alice.email})["Location"] == "/accounts/password/reset/done/"
+    assert (
+        client.post("/accounts/password/reset/", {"email": alice.email})["Location"]
+        == "/accounts/password/reset/done/"
+    )
     form = client.get(link_in(mailoutbox[0]), follow=True)
     assert "Choose a new password" in form.content.decode()
     address = form.redirect_chain[-1][0]
@@ -105,7 +125,9 @@ def test_a_forgotten_password_is_replaced_by_the_link_in_the_message(client: Cli
     assert alice.check_password(PASSWORD)
 
 
-def test_unknown_address_email_offers_sign_up_only_if_open(client: Client, settings: Settings, mailoutbox: list[EmailMessage]) -> None:
+def test_unknown_address_email_offers_sign_up_only_if_open(
+    client: Client, settings: Settings, mailoutbox: list[EmailMessage]
+) -> None:
     for mode in ("open", "closed"):
         set_signup(settings, mode)
         client.post("/accounts/password/reset/", {"email": "nobody@example.org"})
@@ -144,7 +166,10 @@ def test_an_address_is_added_and_made_primary(alice: User, mailoutbox: list[Emai
 
 def test_too_many_attempts_are_refused_kindly(client: Client) -> None:
     for number in range(20):
-        assert client.post("/accounts/password/reset/", {"email": f"nobody-{number}@example.org"}).status_code == 302
+        assert (
+            client.post("/accounts/password/reset/", {"email": f"nobody-{number}@example.org"}).status_code
+            == 302
+        )
     refused = client.post("/accounts/password/reset/", {"email": "nobody@example.org"})
     assert refused.status_code == 429
     assert "Too many attempts" in refused.content.decode()

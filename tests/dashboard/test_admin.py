@@ -14,8 +14,21 @@ from tests.support.factories import SECRET, USD, busy_project, credential, signe
 
 __all__ = ["busy_project", "credential"]
 
-LEDGER_WRITES = ["budgetwindow", "usagerecord", "dailyusage", "reservation", "staleday", "alert", "delivery", "webhook"]
-MODELS = [model for label in ("projects", "keys", "billing", "proxy") for model in apps.get_app_config(label).get_models()]
+LEDGER_WRITES = [
+    "budgetwindow",
+    "usagerecord",
+    "dailyusage",
+    "reservation",
+    "staleday",
+    "alert",
+    "delivery",
+    "webhook",
+]
+MODELS = [
+    model
+    for label in ("projects", "keys", "billing", "proxy")
+    for model in apps.get_app_config(label).get_models()
+]
 
 
 @pytest.fixture
@@ -31,7 +44,12 @@ def test_every_model_has_a_list_and_a_page(model: type, operator: Client, busy_p
     assert operator.get(listing, {"q": "a"}).status_code == 200
     row = model._default_manager.first()
     if row is not None:
-        assert operator.get(reverse(f"admin:{options.app_label}_{options.model_name}_change", args=[row.pk])).status_code == 200
+        assert (
+            operator.get(
+                reverse(f"admin:{options.app_label}_{options.model_name}_change", args=[row.pk])
+            ).status_code
+            == 200
+        )
 
 
 @pytest.mark.parametrize("model", LEDGER_WRITES)
@@ -41,15 +59,25 @@ def test_what_the_ledger_writes_is_read_only(model: str, operator: Client) -> No
 
 
 def test_a_key_is_revoked_and_never_deleted(operator: Client, key: ApiKey) -> None:
-    assert operator.post(reverse("admin:keys_apikey_delete", args=[key.pk]), {"post": "yes"}).status_code == 403
-    operator.post(reverse("admin:keys_apikey_changelist"), {"action": "delete_selected", "_selected_action": [key.pk], "post": "yes"})
+    assert (
+        operator.post(reverse("admin:keys_apikey_delete", args=[key.pk]), {"post": "yes"}).status_code == 403
+    )
+    operator.post(
+        reverse("admin:keys_apikey_changelist"),
+        {"action": "delete_selected", "_selected_action": [key.pk], "post": "yes"},
+    )
     assert ApiKey.objects.get() == key
-    operator.post(reverse("admin:keys_apikey_changelist"), {"action": "revoke_keys", "_selected_action": [key.pk]})
+    operator.post(
+        reverse("admin:keys_apikey_changelist"), {"action": "revoke_keys", "_selected_action": [key.pk]}
+    )
     assert not ApiKey.objects.get().is_active
 
 
 def test_neither_secrets_nor_digests_are_shown(operator: Client, key: ApiKey, credential: Credential) -> None:
-    pages = [reverse("admin:keys_apikey_change", args=[key.pk]), reverse("admin:proxy_credential_change", args=[credential.pk])]
+    pages = [
+        reverse("admin:keys_apikey_change", args=[key.pk]),
+        reverse("admin:proxy_credential_change", args=[credential.pk]),
+    ]
     content = "".join(operator.get(page).content.decode() for page in pages)
     assert key.public_id in content
     for hidden in (key.digest, SECRET, credential.sealed_secret):
@@ -60,7 +88,14 @@ def test_money_is_read_and_written_in_dollars(operator: Client, busy_project: Pr
     budget = Budget.objects.get(period=Period.DAY)
     page = operator.get(reverse("admin:billing_budget_change", args=[budget.pk])).content.decode()
     assert 'value="10"' in page
-    form = {"project": busy_project.pk, "key": budget.key_id, "period": "day", "mode": "hard", "limit_nano": "12.5", "thresholds": ""}
+    form = {
+        "project": busy_project.pk,
+        "key": budget.key_id,
+        "period": "day",
+        "mode": "hard",
+        "limit_nano": "12.5",
+        "thresholds": "",
+    }
     operator.post(reverse("admin:billing_budget_change", args=[budget.pk]), form)
     budget.refresh_from_db()
     assert (budget.limit_nano, budget.thresholds) == (12 * USD + USD // 2, [])
@@ -71,11 +106,16 @@ def test_money_is_read_and_written_in_dollars(operator: Client, busy_project: Pr
 def test_a_budget_is_for_a_key_of_its_own_project(operator: Client, key: ApiKey) -> None:
     other = Project.objects.create_with_owner("Other")
     form = {"project": other.pk, "key": key.pk, "period": "day", "mode": "hard", "limit_nano": "1"}
-    assert "belongs to another project" in operator.post(reverse("admin:billing_budget_add"), form).content.decode()
+    assert (
+        "belongs to another project"
+        in operator.post(reverse("admin:billing_budget_add"), form).content.decode()
+    )
     assert not Budget.objects.exists()
 
 
-def test_only_an_operator_marks_a_project_for_the_operators_credentials(operator: Client, project: Project) -> None:
+def test_only_an_operator_marks_a_project_for_the_operators_credentials(
+    operator: Client, project: Project
+) -> None:
     none = {"memberships-TOTAL_FORMS": "0", "memberships-INITIAL_FORMS": "0"}
     form = {"name": "Acme", "slug": "acme", "timezone": "UTC", "uses_operator_credentials": "on", **none}
     operator.post(reverse("admin:projects_project_change", args=[project.pk]), form)

@@ -43,17 +43,33 @@ def form_context(user: User, name: str, project: Project) -> str:
 
 def test_new_budget_applies_to_the_project_or_a_key(project: Project, key: ApiKey, alice: User) -> None:
     create(alice, project)
-    create(alice, project, key=key.pk, period="week", mode="soft", limit_nano="$1,000.50", thresholds="10 150%")
+    create(
+        alice, project, key=key.pk, period="week", mode="soft", limit_nano="$1,000.50", thresholds="10 150%"
+    )
     whole, own = Budget.objects.for_project(project)
-    assert (whole.key, whole.period, whole.mode, whole.limit_nano, whole.thresholds) == (None, "day", "hard", 25 * USD, [50, 80, 100])
-    assert (own.key, own.period, own.mode, own.limit_nano, own.thresholds) == (key, "week", "soft", 1000 * USD + USD // 2, [10, 150])
+    assert (whole.key, whole.period, whole.mode, whole.limit_nano, whole.thresholds) == (
+        None,
+        "day",
+        "hard",
+        25 * USD,
+        [50, 80, 100],
+    )
+    assert (own.key, own.period, own.mode, own.limit_nano, own.thresholds) == (
+        key,
+        "week",
+        "soft",
+        1000 * USD + USD // 2,
+        [10, 150],
+    )
 
 
 def test_several_budgets_apply_at_once(project: Project, alice: User) -> None:
     for period in Period:
         for mode in Mode:
             create(alice, project, period=period.value, mode=mode.value)
-    assert [budget.period for budget in Budget.objects.for_project(project)] == [period for period in Period for _ in Mode]
+    assert [budget.period for budget in Budget.objects.for_project(project)] == [
+        period for period in Period for _ in Mode
+    ]
 
 
 @pytest.mark.parametrize(
@@ -79,13 +95,17 @@ def test_several_budgets_apply_at_once(project: Project, alice: User) -> None:
         ("alert_members", "999999", "not one of the available choices"),
     ],
 )
-def test_invalid_entry_shows_a_field_error(project: Project, alice: User, field: str, value: str, message: str) -> None:
+def test_invalid_entry_shows_a_field_error(
+    project: Project, alice: User, field: str, value: str, message: str
+) -> None:
     assert message in field_error(create(alice, project, **{field: value}), field)
     assert not Budget.objects.exists()
 
 
 def test_zero_limit_requires_a_hard_budget(project: Project, alice: User) -> None:
-    assert "only for a budget that refuses" in field_error(create(alice, project, limit_nano="0", mode="soft"), "limit_nano")
+    assert "only for a budget that refuses" in field_error(
+        create(alice, project, limit_nano="0", mode="soft"), "limit_nano"
+    )
     create(alice, project, limit_nano="0")
     assert Budget.objects.get().limit_nano == 0
 
@@ -93,7 +113,9 @@ def test_zero_limit_requires_a_hard_budget(project: Project, alice: User) -> Non
 def test_a_second_budget_of_the_same_kind_is_refused(project: Project, key: ApiKey, alice: User) -> None:
     for owner in ("", key.pk):
         create(alice, project, key=owner)
-        assert "There is a budget of this period and kind already." in page_of(create(alice, project, key=owner, limit_nano="7"))
+        assert "There is a budget of this period and kind already." in page_of(
+            create(alice, project, key=owner, limit_nano="7")
+        )
     assert Budget.objects.count() == 2
 
 
@@ -103,7 +125,11 @@ def test_objects_of_other_projects_are_not_offered(project: Project, alice: User
     foreign_hook, _ = webhook_at(other, "https://example.org/theirs")
     webhook_at(project, "https://example.org/ours")
     member = other.memberships.get()
-    for field, value in (("key", foreign_key.pk), ("alert_members", member.pk), ("alert_webhooks", foreign_hook.pk)):
+    for field, value in (
+        ("key", foreign_key.pk),
+        ("alert_members", member.pk),
+        ("alert_webhooks", foreign_hook.pk),
+    ):
         field_error(create(alice, project, **{field: value}), field)
     signed_in(alice).post(reverse("budget-new", args=[project.slug]), {**FORM, "project": other.pk})
     assert Budget.objects.get().project == project
@@ -122,14 +148,22 @@ def test_creator_is_the_default_recipient(project: Project, alice: User, bob: Us
     assert list(budget.alert_webhooks.all()) == [hook]
 
 
-def test_a_change_moves_the_config_version_and_keeps_key_and_period(project: Project, key: ApiKey, alice: User) -> None:
+def test_a_change_moves_the_config_version_and_keeps_key_and_period(
+    project: Project, key: ApiKey, alice: User
+) -> None:
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=USD)
     before = ConfigVersion.current()
     address = reverse("budget-edit", args=[project.slug, budget.pk])
     forged = {"key": "", "period": "month", "limit_nano": "7", "mode": "soft", "thresholds": ""}
     assert signed_in(alice).post(address, forged)["Location"] == reverse("budget-list", args=[project.slug])
     budget.refresh_from_db()
-    assert (budget.key, budget.period, budget.limit_nano, budget.mode, budget.thresholds) == (key, "day", 7 * USD, "soft", [])
+    assert (budget.key, budget.period, budget.limit_nano, budget.mode, budget.thresholds) == (
+        key,
+        "day",
+        7 * USD,
+        "soft",
+        [],
+    )
     assert ConfigVersion.current() != before
 
 
@@ -146,15 +180,25 @@ def test_deleting_asks_first(project: Project, alice: User) -> None:
 def test_list_shows_spent_reserved_remaining_and_reset_time(project: Project, key: ApiKey, bob: User) -> None:
     Project.objects.update(timezone="Asia/Tokyo")
     project.refresh_from_db()
-    budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD, mode="shadow")
+    budget = Budget.objects.create(
+        project=project, key=key, period=Period.DAY, limit_nano=10 * USD, mode="shadow"
+    )
     today = project.today()
     BudgetWindow.objects.create(budget=budget, name=today.isoformat(), spent_nano=3 * USD, reserved_nano=USD)
-    BudgetWindow.objects.create(budget=budget, name=(today - dt.timedelta(days=1)).isoformat(), spent_nano=9 * USD)
+    BudgetWindow.objects.create(
+        budget=budget, name=(today - dt.timedelta(days=1)).isoformat(), spent_nano=9 * USD
+    )
     Budget.objects.create(project=project, period=Period.TOTAL, limit_nano=2 * USD)
     record(key, cost_nano=USD // 2)
     page = form_context(bob, "budget-list", project)
     tomorrow = today + dt.timedelta(days=1)
-    for text in ("$6.00 left", "$3.00 of $10.00 spent", "$1.00 reserved", "only records", f"{tomorrow:%b} {tomorrow.day}, 00:00"):
+    for text in (
+        "$6.00 left",
+        "$3.00 of $10.00 spent",
+        "$1.00 reserved",
+        "only records",
+        f"{tomorrow:%b} {tomorrow.day}, 00:00",
+    ):
         assert text in page
     for text in ("$1.50 left", "$0.50 of $2.00 spent", "Never begins anew", "refuses requests"):
         assert text in page
@@ -184,8 +228,18 @@ def edit_key(user: User, key: ApiKey, **fields: Any) -> HttpResponse:
     return signed_in(user).post(address, {"label": "app", **fields})  # type: ignore[return-value]
 
 
-def test_limits_and_models_of_a_key_are_changed_and_nothing_else(project: Project, key: ApiKey, alice: User) -> None:
-    edit_key(alice, key, rpm_limit="60", tpm_limit="90000", concurrency_limit="4", allowed_models="gpt-4o\ndemo/chat", scopes="inference")
+def test_limits_and_models_of_a_key_are_changed_and_nothing_else(
+    project: Project, key: ApiKey, alice: User
+) -> None:
+    edit_key(
+        alice,
+        key,
+        rpm_limit="60",
+        tpm_limit="90000",
+        concurrency_limit="4",
+        allowed_models="gpt-4o\ndemo/chat",
+        scopes="inference",
+    )
     key.refresh_from_db()
     assert (key.rpm_limit, key.tpm_limit, key.concurrency_limit) == (60, 90_000, 4)
     assert key.allowed_models == ["gpt-4o", "demo/chat"]
@@ -196,37 +250,62 @@ def test_limits_and_models_of_a_key_are_changed_and_nothing_else(project: Projec
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "9" * 30])
 @pytest.mark.parametrize("field", ["rpm_limit", "tpm_limit", "concurrency_limit"])
-def test_an_absurd_limit_is_refused_beside_its_field(project: Project, key: ApiKey, alice: User, field: str, value: str) -> None:
+def test_an_absurd_limit_is_refused_beside_its_field(
+    project: Project, key: ApiKey, alice: User, field: str, value: str
+) -> None:
     assert field_error(edit_key(alice, key, **{field: value}), field)
     settings = reverse("project-settings", args=[project.slug])
     refused = signed_in(alice).post(settings, {"name": "Acme", "timezone": "UTC", field: value})
     assert field_error(refused, field)  # type: ignore[arg-type]
 
 
-def test_a_key_that_is_revoked_while_it_is_edited_stays_revoked(key: ApiKey, alice: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_that_is_revoked_while_it_is_edited_stays_revoked(
+    key: ApiKey, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def revoke_first(form: Any, save: Any = None) -> None:
         ApiKey.objects.get().revoke()
 
     monkeypatch.setattr("keys.forms.KeyEditForm._post_clean", revoke_first)
     edit_key(alice, key, rpm_limit="60")
     assert not ApiKey.objects.get().is_active
-    assert signed_in(alice).get(reverse("key-edit", args=[key.project.slug, key.public_id])).status_code == 404
+    assert (
+        signed_in(alice).get(reverse("key-edit", args=[key.project.slug, key.public_id])).status_code == 404
+    )
 
 
 def test_limits_of_the_project_and_its_timezone_are_settings(project: Project, alice: User) -> None:
-    fields = {"name": "Acme", "timezone": "Asia/Kathmandu", "rpm_limit": "600", "tpm_limit": "", "concurrency_limit": "20"}
+    fields = {
+        "name": "Acme",
+        "timezone": "Asia/Kathmandu",
+        "rpm_limit": "600",
+        "tpm_limit": "",
+        "concurrency_limit": "20",
+    }
     signed_in(alice).post(reverse("project-settings", args=[project.slug]), fields)
     project.refresh_from_db()
-    assert (project.timezone, project.rpm_limit, project.tpm_limit, project.concurrency_limit) == ("Asia/Kathmandu", 600, None, 20)
+    assert (project.timezone, project.rpm_limit, project.tpm_limit, project.concurrency_limit) == (
+        "Asia/Kathmandu",
+        600,
+        None,
+        20,
+    )
 
 
 def test_unknown_timezone_is_rejected(project: Project, alice: User) -> None:
-    refused = signed_in(alice).post(reverse("project-settings", args=[project.slug]), {"name": "Acme", "timezone": "Mars/Olympus"})
+    refused = signed_in(alice).post(
+        reverse("project-settings", args=[project.slug]), {"name": "Acme", "timezone": "Mars/Olympus"}
+    )
     assert "Mars/Olympus is not an IANA timezone." in field_error(refused, "timezone")  # type: ignore[arg-type]
 
 
 def test_a_new_key_gets_limits_and_its_maker_the_alerts(project: Project, bob: User) -> None:
-    fields = {"label": "app", "scopes": ["inference"], "day_budget": "5", "tpm_limit": "1000", "concurrency_limit": "2"}
+    fields = {
+        "label": "app",
+        "scopes": ["inference"],
+        "day_budget": "5",
+        "tpm_limit": "1000",
+        "concurrency_limit": "2",
+    }
     signed_in(bob).post(reverse("key-new", args=[project.slug]), fields)
     key = ApiKey.objects.get()
     assert (key.tpm_limit, key.concurrency_limit) == (1000, 2)
@@ -262,7 +341,9 @@ def test_the_secret_of_a_webhook_is_shown_once_and_stored_encrypted(project: Pro
         ("https://example.org/" + "x" * 500, "at most 500 characters"),
     ],
 )
-def test_a_bad_address_is_refused_beside_its_field(project: Project, alice: User, url: str, message: str) -> None:
+def test_a_bad_address_is_refused_beside_its_field(
+    project: Project, alice: User, url: str, message: str
+) -> None:
     assert message in field_error(add_webhook(alice, project, url=url), "url")
     assert not Webhook.objects.exists()
 
@@ -275,7 +356,9 @@ def test_webhooks_have_names_of_their_own_and_are_not_too_many(project: Project,
     assert "of that name already" in field_error(add_webhook(alice, project, name="hook 0"), "name")
 
 
-def test_a_test_message_shows_how_it_went(transactional_db: None, project: Project, alice: User, upstream: LocalUpstream) -> None:
+def test_a_test_message_shows_how_it_went(
+    transactional_db: None, project: Project, alice: User, upstream: LocalUpstream
+) -> None:
     async def accept(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(status=204)
 
@@ -293,25 +376,42 @@ def test_a_test_message_shows_how_it_went(transactional_db: None, project: Proje
     assert b'"webhook.test"' in upstream.requests[0].body
 
 
-def test_the_page_lists_alerts_with_their_messages(project: Project, key: ApiKey, alice: User, bob: User) -> None:
+def test_the_page_lists_alerts_with_their_messages(
+    project: Project, key: ApiKey, alice: User, bob: User
+) -> None:
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
     hook, _ = webhook_at(project, "https://example.org/hook")
-    alert = Alert.objects.create(budget=budget, window="2026-11-20", threshold=80, spent_nano=8 * USD, limit_nano=10 * USD)
+    alert = Alert.objects.create(
+        budget=budget, window="2026-11-20", threshold=80, spent_nano=8 * USD, limit_nano=10 * USD
+    )
     Delivery.objects.create(
-        project=project, alert=alert, member=project.memberships.get(user=alice), status=DeliveryStatus.DELIVERED, attempts=1
+        project=project,
+        alert=alert,
+        member=project.memberships.get(user=alice),
+        status=DeliveryStatus.DELIVERED,
+        attempts=1,
     )
     later = timezone.now() + dt.timedelta(minutes=2)
     waiting = {"attempts": 2, "failure_reason": "it answered with status <500>", "next_attempt_at": later}
     Delivery.objects.create(project=project, alert=alert, webhook=hook, **waiting)
     page = form_context(bob, "alert-list", project)
-    for text in ("app daily 80 %", "$8.00 of $10.00 spent", "delivered alice@example.org", "pending pager", "Attempt 2:", "Next at"):
+    for text in (
+        "app daily 80 %",
+        "$8.00 of $10.00 spent",
+        "delivered alice@example.org",
+        "pending pager",
+        "Attempt 2:",
+        "Next at",
+    ):
         assert text in page
     assert "<500>" not in signed_in(bob).get(reverse("alert-list", args=[project.slug])).content.decode()
 
 
 def test_alerts_of_another_project_are_not_listed(project: Project, key: ApiKey, charlie: User) -> None:
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
-    Alert.objects.create(budget=budget, window="2026-11-20", threshold=80, spent_nano=8 * USD, limit_nano=10 * USD)
+    Alert.objects.create(
+        budget=budget, window="2026-11-20", threshold=80, spent_nano=8 * USD, limit_nano=10 * USD
+    )
     webhook_at(project, "https://example.org/hook")
     own = Project.objects.create_with_owner("Charlie's", owner=charlie)
     page = form_context(charlie, "alert-list", own)

@@ -10,7 +10,13 @@ from tests.support.factories import SECRET, credential, signed_in
 
 __all__ = ["credential"]
 
-FORM = {"slug": "openai", "provider": "openai", "base_url": "", "secret": SECRET, "model_names": "gpt-4o\ngpt-4o-mini"}
+FORM = {
+    "slug": "openai",
+    "provider": "openai",
+    "base_url": "",
+    "secret": SECRET,
+    "model_names": "gpt-4o\ngpt-4o-mini",
+}
 
 
 def create(user: User, project: Project, **fields: Any) -> HttpResponse:
@@ -34,9 +40,15 @@ def test_credential_is_stored_encrypted(project: Project, alice: User) -> None:
     assert SECRET not in stored.sealed_secret
 
 
-@pytest.mark.parametrize("page", ["credential-list", "credential-edit", "credential-delete", "project-overview"])
+@pytest.mark.parametrize(
+    "page", ["credential-list", "credential-edit", "credential-delete", "project-overview"]
+)
 def test_no_page_contains_the_secret(page: str, credential: Credential, alice: User) -> None:
-    arguments = [credential.project.slug, credential.pk] if page in ("credential-edit", "credential-delete") else [credential.project.slug]
+    arguments = (
+        [credential.project.slug, credential.pk]
+        if page in ("credential-edit", "credential-delete")
+        else [credential.project.slug]
+    )
     content = signed_in(alice).get(reverse(page, args=arguments)).content.decode()
     assert SECRET not in content
     assert credential.sealed_secret not in content
@@ -69,7 +81,9 @@ def test_a_refused_form_does_not_give_the_secret_back(project: Project, alice: U
         ("model_names", "x" * 201, "at most 200 characters"),
     ],
 )
-def test_invalid_entry_shows_a_field_error(project: Project, alice: User, field: str, value: str, message: str) -> None:
+def test_invalid_entry_shows_a_field_error(
+    project: Project, alice: User, field: str, value: str, message: str
+) -> None:
     page = create(alice, project, **{field: value}).content.decode()
     assert not Credential.objects.exists()
     assert message in page.split(f'id="id_{field}_error"')[1].split("</div>")[0]
@@ -104,14 +118,18 @@ def test_a_new_secret_replaces_the_old_one(credential: Credential, alice: User) 
 
 
 @pytest.mark.parametrize("change", [{"base_url": "https://elsewhere.example/v1"}, {"provider": "anthropic"}])
-def test_the_stored_secret_is_not_sent_to_another_address(credential: Credential, alice: User, change: dict[str, str]) -> None:
+def test_the_stored_secret_is_not_sent_to_another_address(
+    credential: Credential, alice: User, change: dict[str, str]
+) -> None:
     assert "Enter the API key again" in edit(alice, credential, **change).content.decode()
     credential.refresh_from_db()
     assert (credential.provider, credential.base_url) == ("openai", "")
     assert edit(alice, credential, secret=SECRET, **change).status_code == 302
 
 
-def test_fields_that_are_not_on_the_form_are_ignored(credential: Credential, project: Project, alice: User, charlie: User) -> None:
+def test_fields_that_are_not_on_the_form_are_ignored(
+    credential: Credential, project: Project, alice: User, charlie: User
+) -> None:
     other = Project.objects.create_with_owner("Charlie's", owner=charlie)
     edit(alice, credential, project=other.pk, sealed_secret="x", secret_hint="x")
     credential.refresh_from_db()
@@ -119,7 +137,10 @@ def test_fields_that_are_not_on_the_form_are_ignored(credential: Credential, pro
 
 
 def test_deleting_asks_first(credential: Credential, alice: User) -> None:
-    client, address = signed_in(alice), reverse("credential-delete", args=[credential.project.slug, credential.pk])
+    client, address = (
+        signed_in(alice),
+        reverse("credential-delete", args=[credential.project.slug, credential.pk]),
+    )
     assert "Delete credential" in client.get(address).content.decode()
     assert Credential.objects.exists()
     assert client.post(address).status_code == 302

@@ -38,7 +38,12 @@ def test_a_new_key_is_shown_once_and_works(project: Project, bob: User) -> None:
     assert page.count(token.secret) == 1
     assert "not be shown again" in page
     assert "no-store" in response["Cache-Control"]
-    assert (key.project, key.created_by, key.label, key.scopes) == (project, bob, "Chat widget", ["inference"])
+    assert (key.project, key.created_by, key.label, key.scopes) == (
+        project,
+        bob,
+        "Chat widget",
+        ["inference"],
+    )
 
 
 def test_the_new_key_is_kept_in_no_session_and_on_no_other_page(project: Project, bob: User) -> None:
@@ -72,7 +77,9 @@ def test_the_new_key_is_kept_in_no_session_and_on_no_other_page(project: Project
         ("allowed_models", "x" * 201, "at most 200 characters"),
     ],
 )
-def test_invalid_entry_shows_a_field_error(project: Project, bob: User, field: str, value: Any, message: str) -> None:
+def test_invalid_entry_shows_a_field_error(
+    project: Project, bob: User, field: str, value: Any, message: str
+) -> None:
     response = create(bob, project, **{field: value})
     page = response.content.decode()
     assert not ApiKey.objects.exists()
@@ -95,10 +102,15 @@ def test_limits_and_budgets_are_stored_with_the_key(project: Project, alice: Use
     assert key.allowed_models == ["gpt-4o", "demo/chat"]
     assert key.rpm_limit == 60
     assert key.expires_at == dt.datetime(2050, 7, 2, tzinfo=ZoneInfo("America/New_York"))
-    assert {budget.period: budget.limit_nano for budget in key.budgets.all()} == {Period.DAY: 1000 * USD + USD // 2, Period.MONTH: 0}
+    assert {budget.period: budget.limit_nano for budget in key.budgets.all()} == {
+        Period.DAY: 1000 * USD + USD // 2,
+        Period.MONTH: 0,
+    }
 
 
-@pytest.mark.parametrize(("text", "nano"), [("25", 25 * USD), ("1,234,567.5", 1_234_567 * USD + USD // 2), ("$1000", 1000 * USD)])
+@pytest.mark.parametrize(
+    ("text", "nano"), [("25", 25 * USD), ("1,234,567.5", 1_234_567 * USD + USD // 2), ("$1000", 1000 * USD)]
+)
 def test_dollars_are_read_as_people_write_them(project: Project, bob: User, text: str, nano: int) -> None:
     create(bob, project, day_budget=text)
     assert Budget.objects.get().limit_nano == nano
@@ -114,7 +126,10 @@ def test_the_last_day_of_all_is_stored(project: Project, bob: User, timezone: st
 def test_the_form_says_what_a_budget_means_for_models_without_a_price(project: Project, bob: User) -> None:
     page = signed_in(bob).get(reverse("key-new", args=[project.slug])).content.decode()
     for field in ("day_budget", "month_budget"):
-        assert "only models whose price is known" in page.split(f'id="id_{field}_helptext"')[1].split("</div>")[0]
+        assert (
+            "only models whose price is known"
+            in page.split(f'id="id_{field}_helptext"')[1].split("</div>")[0]
+        )
 
 
 def test_a_key_without_budgets_has_none(project: Project, alice: User) -> None:
@@ -127,7 +142,9 @@ def test_every_scope_is_explained_on_the_form() -> None:
 
 
 @pytest.mark.parametrize("scope", ["all", "keys:manage", "project:manage"])
-def test_a_member_cannot_grant_what_only_an_admin_may(project: Project, bob: User, alice: User, scope: str) -> None:
+def test_a_member_cannot_grant_what_only_an_admin_may(
+    project: Project, bob: User, alice: User, scope: str
+) -> None:
     assert "Select a valid choice." in create(bob, project, scopes=["inference", scope]).content.decode()
     assert not ApiKey.objects.exists()
     create(alice, project, scopes=[scope])
@@ -157,7 +174,9 @@ def test_list_shows_remaining_budget_of_the_current_window(project: Project, key
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
     today = project.today()
     BudgetWindow.objects.create(budget=budget, name=today.isoformat(), spent_nano=3 * USD, reserved_nano=USD)
-    BudgetWindow.objects.create(budget=budget, name=(today - dt.timedelta(days=1)).isoformat(), spent_nano=9 * USD)
+    BudgetWindow.objects.create(
+        budget=budget, name=(today - dt.timedelta(days=1)).isoformat(), spent_nano=9 * USD
+    )
     page = signed_in(bob).get(reverse("key-list", args=[project.slug])).content.decode()
     assert "<strong>$6.00</strong> left" in page
     assert "$1.00 reserved" in page

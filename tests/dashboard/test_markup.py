@@ -81,7 +81,11 @@ def test_pages_of_a_project_are_clean_with_and_without_errors(
 
 
 def test_the_page_of_a_new_key_is_clean(project: Project, bob: User) -> None:
-    assert_clean(signed_in(bob).post(reverse("key-new", args=[project.slug]), {"label": "app", "scopes": ["inference"]}).content.decode())
+    assert_clean(
+        signed_in(bob)
+        .post(reverse("key-new", args=[project.slug]), {"label": "app", "scopes": ["inference"]})
+        .content.decode()
+    )
 
 
 def test_an_unknown_address_is_answered_kindly_to_everyone(client: Client, alice: User) -> None:

@@ -32,7 +32,12 @@ def detail(project: Project, user: User, record: UsageRecord) -> str:
 
 def test_price_set_by_an_admin_applies_at_once(project: Project, alice: User) -> None:
     status, _ = submit(
-        project, alice, provider="local", cache_read_nano="0.075", request_nano="0.001", tool_fees="web_search 0.01\nmaps=0.02\n"
+        project,
+        alice,
+        provider="local",
+        cache_read_nano="0.075",
+        request_nano="0.001",
+        tool_fees="web_search 0.01\nmaps=0.02\n",
     )
     assert status == 302
     price = PriceOverride.objects.get(project=project)
@@ -42,7 +47,11 @@ def test_price_set_by_an_admin_applies_at_once(project: Project, alice: User) ->
         600_000_000,
         75_000_000,
     )
-    assert (price.request_nano, price.tool_fees, price.cache_write_5m_nano) == (1_000_000, {"web_search": 10**7, "maps": 2 * 10**7}, None)
+    assert (price.request_nano, price.tool_fees, price.cache_write_5m_nano) == (
+        1_000_000,
+        {"web_search": 10**7, "maps": 2 * 10**7},
+        None,
+    )
     assert price.effective_from <= timezone.now()
     page = listing(project, alice)
     assert "local/llama-*" in page and "$0.15 in, $0.60 out" in page and "$0.01 each web search" in page
@@ -70,7 +79,10 @@ def test_price_on_a_clock_change_day_starts_at_local_time(project: Project, alic
     for moment in ("2026-10-25T00:00", "2026-10-25T03:00"):
         assert submit(project, alice, effective_from=moment)[0] == 302
     begins = PriceOverride.objects.order_by("pk").values_list("effective_from", flat=True)
-    assert list(begins) == [dt.datetime(2026, 10, 24, 22, tzinfo=dt.UTC), dt.datetime(2026, 10, 25, 2, tzinfo=dt.UTC)]
+    assert list(begins) == [
+        dt.datetime(2026, 10, 24, 22, tzinfo=dt.UTC),
+        dt.datetime(2026, 10, 25, 2, tzinfo=dt.UTC),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -88,7 +100,9 @@ def test_price_on_a_clock_change_day_starts_at_local_time(project: Project, alic
         ({"effective_from": "9999-12-31T00:00"}, "last day"),
     ],
 )
-def test_absurd_prices_are_refused_with_a_reason(project: Project, alice: User, fields: dict[str, str], words: str) -> None:
+def test_absurd_prices_are_refused_with_a_reason(
+    project: Project, alice: User, fields: dict[str, str], words: str
+) -> None:
     status, page = submit(project, alice, **fields)
     assert status == 200 and words in page and not PriceOverride.objects.exists()
 
@@ -111,7 +125,9 @@ def test_members_see_prices_and_only_admins_set_them(project: Project, bob: User
     assert submit(project, bob)[0] == 403
 
 
-def test_the_operators_prices_are_shown_and_are_not_the_projects_to_end(project: Project, alice: User) -> None:
+def test_the_operators_prices_are_shown_and_are_not_the_projects_to_end(
+    project: Project, alice: User
+) -> None:
     price = PriceOverride.objects.create(model="theirs", input_nano=0, output_nano=0)
     assert "theirs" in listing(project, alice)
     assert signed_in(alice).post(reverse("price-end", args=[project.slug, price.pk])).status_code == 404
@@ -122,14 +138,28 @@ def test_an_operator_sets_a_price_for_all_projects_in_dollars(project: Project, 
     alice.save()
     address = reverse("admin:billing_priceoverride_add")
     assert "Nano" not in signed_in(alice).get(address).content.decode()
-    moment = {"effective_from_0": "2026-11-01", "effective_from_1": "00:00:00", "ended_at_0": "", "ended_at_1": ""}
-    form = {"model": "llama-*", "input_nano": "0.15", "output_nano": "0.60", "tool_fees": "web_search 0.01", **moment}
+    moment = {
+        "effective_from_0": "2026-11-01",
+        "effective_from_1": "00:00:00",
+        "ended_at_0": "",
+        "ended_at_1": "",
+    }
+    form = {
+        "model": "llama-*",
+        "input_nano": "0.15",
+        "output_nano": "0.60",
+        "tool_fees": "web_search 0.01",
+        **moment,
+    }
     assert signed_in(alice).post(address, form).status_code == 302
     price = PriceOverride.objects.get()
     assert (price.project, price.input_nano, price.tool_fees) == (None, 150_000_000, {"web_search": 10**7})
     change = reverse("admin:billing_priceoverride_change", args=[price.pk])
     assert "0.15" in signed_in(alice).get(change).content.decode()
-    assert signed_in(alice).post(change, form | {"project": str(project.pk), "input_nano": "0.2"}).status_code == 302
+    assert (
+        signed_in(alice).post(change, form | {"project": str(project.pk), "input_nano": "0.2"}).status_code
+        == 302
+    )
     price.refresh_from_db()
     assert (price.project, price.input_nano) == (project, 200_000_000)
 
@@ -156,7 +186,9 @@ def cost_lines_of(key: ApiKey) -> UsageRecord:
     made = record(key)
     price = msgspec.structs.replace(simple_price("1.5", "3", "a list of ours"), request_fee_nano=1000)
     cost = price.cost(made.tokens)
-    UsageRecord.objects.filter(pk=made.pk).update(cost_nano=cost, price=msgspec.to_builtins(price), service_tier="flex")
+    UsageRecord.objects.filter(pk=made.pk).update(
+        cost_nano=cost, price=msgspec.to_builtins(price), service_tier="flex"
+    )
     made.refresh_from_db()
     return made
 
@@ -164,14 +196,26 @@ def cost_lines_of(key: ApiKey) -> UsageRecord:
 def test_the_cost_of_a_request_is_explained_line_by_line(project: Project, key: ApiKey, bob: User) -> None:
     page = detail(project, bob, cost_lines_of(key))
     assert "a list of ours" in page and "flex" in page
-    for text in ("1,234 tokens", "$1.50 per million", "$0.001851", "56 tokens", "$0.000168", "Fee of each request", "$0.00202"):
+    for text in (
+        "1,234 tokens",
+        "$1.50 per million",
+        "$0.001851",
+        "56 tokens",
+        "$0.000168",
+        "Fee of each request",
+        "$0.00202",
+    ):
         assert text in page, text
 
 
-def test_corrections_are_shown_with_the_request_that_they_correct(project: Project, key: ApiKey, bob: User) -> None:
+def test_corrections_are_shown_with_the_request_that_they_correct(
+    project: Project, key: ApiKey, bob: User
+) -> None:
     made = cost_lines_of(key)
     correction = record(key, cost_nano=-1_000_000)
-    UsageRecord.objects.filter(pk=correction.pk).update(corrects=made.pk, correction_reason=CorrectionReason.REPRICED)
+    UsageRecord.objects.filter(pk=correction.pk).update(
+        corrects=made.pk, correction_reason=CorrectionReason.REPRICED
+    )
     page = detail(project, bob, made)
     assert "Repriced" in page and "-$0.001" in page and "$0.00102" in page
     response = signed_in(bob).get(reverse("request-detail", args=[project.slug, correction.pk]))
@@ -185,7 +229,9 @@ def test_requests_without_a_price_or_a_cost_say_so(project: Project, key: ApiKey
     assert "Nothing was charged" in detail(project, bob, made)
 
 
-def test_a_request_that_a_shadow_budget_would_have_refused_says_so(project: Project, key: ApiKey, bob: User) -> None:
+def test_a_request_that_a_shadow_budget_would_have_refused_says_so(
+    project: Project, key: ApiKey, bob: User
+) -> None:
     made = record(key)
     assert "Would have been refused" not in detail(project, bob, made)
     budget = Budget.objects.create(project=project, key=key, period="week", mode="shadow", limit_nano=5 * USD)

@@ -20,7 +20,9 @@ def stat(page: str, label: str) -> str:
     return page.split(f">{label}</dt>")[1].split('"stat__value">')[1].split("<", maxsplit=1)[0]
 
 
-def test_the_landing_page_sells_and_shows_the_gateways_own_address(client: Client, settings: Settings, db: None) -> None:
+def test_the_landing_page_sells_and_shows_the_gateways_own_address(
+    client: Client, settings: Settings, db: None
+) -> None:
     page = client.get("/").content.decode()
     assert "One base URL" in page
     assert all(format in page for format in ("Chat Completions", "Responses", "Anthropic", "Gemini"))
@@ -57,41 +59,66 @@ def test_no_project_takes_the_address_of_a_page(charlie: User) -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value"), [("name", ""), ("name", "x" * 81), ("timezone", "Mars/Olympus"), ("timezone", "localtime"), ("timezone", "")]
+    ("field", "value"),
+    [
+        ("name", ""),
+        ("name", "x" * 81),
+        ("timezone", "Mars/Olympus"),
+        ("timezone", "localtime"),
+        ("timezone", ""),
+    ],
 )
 def test_invalid_entry_shows_a_field_error(charlie: User, field: str, value: str) -> None:
-    page = signed_in(charlie).post("/projects/new/", {"name": "Robots", "timezone": "UTC", field: value}).content.decode()
+    page = (
+        signed_in(charlie)
+        .post("/projects/new/", {"name": "Robots", "timezone": "UTC", field: value})
+        .content.decode()
+    )
     assert f'id="id_{field}_error"' in page
     assert not Project.objects.filter(name="Robots").exists()
 
 
 @pytest.mark.parametrize("page", ["new", "settings"])
-def test_no_tenant_can_give_itself_the_operators_credentials(page: str, project: Project, alice: User) -> None:
+def test_no_tenant_can_give_itself_the_operators_credentials(
+    page: str, project: Project, alice: User
+) -> None:
     address = "/projects/new/" if page == "new" else reverse("project-settings", args=[project.slug])
-    signed_in(alice).post(address, {"name": "Robots", "timezone": "UTC", "uses_operator_credentials": "on", "slug": "taken"})
+    signed_in(alice).post(
+        address, {"name": "Robots", "timezone": "UTC", "uses_operator_credentials": "on", "slug": "taken"}
+    )
     changed = Project.objects.get(name="Robots")
     assert not changed.uses_operator_credentials
     assert changed.slug != "taken"
 
 
 def test_settings_are_saved(project: Project, alice: User) -> None:
-    signed_in(alice).post(reverse("project-settings", args=[project.slug]), {"name": "Acme Europe", "timezone": "Europe/Berlin"})
+    signed_in(alice).post(
+        reverse("project-settings", args=[project.slug]), {"name": "Acme Europe", "timezone": "Europe/Berlin"}
+    )
     project.refresh_from_db()
     assert (project.name, project.timezone) == ("Acme Europe", "Europe/Berlin")
 
 
 def test_a_refused_form_does_not_rename_the_project_on_its_page(project: Project, alice: User) -> None:
-    page = signed_in(alice).post(reverse("project-settings", args=[project.slug]), {"name": "Refused", "timezone": "Mars"}).content.decode()
+    page = (
+        signed_in(alice)
+        .post(reverse("project-settings", args=[project.slug]), {"name": "Refused", "timezone": "Mars"})
+        .content.decode()
+    )
     assert "<title>Settings · Acme · AI Gateway</title>" in page
 
 
-def test_the_overview_of_a_new_project_shows_how_to_begin(project: Project, bob: User, settings: Settings) -> None:
+def test_the_overview_of_a_new_project_shows_how_to_begin(
+    project: Project, bob: User, settings: Settings
+) -> None:
     page = signed_in(bob).get(reverse("project-overview", args=[project.slug])).content.decode()
     assert f"curl {settings.ENV.public_url}/v1/chat/completions" in page
     assert "Latest requests" not in page
 
 
-def test_overview_sums_today_from_records_and_month_from_rollup(busy_project: Project, key: ApiKey, bob: User) -> None:
+def test_overview_sums_today_from_records_and_month_from_rollup(
+    busy_project: Project, key: ApiKey, bob: User
+) -> None:
     today = busy_project.today()
     page = signed_in(bob).get(reverse("project-overview", args=[busy_project.slug])).content.decode()
     assert stat(page, "Spent today") == "$2.00"
@@ -124,7 +151,9 @@ def test_a_day_is_the_projects_own(project: Project, key: ApiKey, bob: User) -> 
     assert stat(page, "Spent today") == "$0.00"
 
 
-def test_the_table_shows_the_newest_requests_with_their_figures(project: Project, key: ApiKey, bob: User) -> None:
+def test_the_table_shows_the_newest_requests_with_their_figures(
+    project: Project, key: ApiKey, bob: User
+) -> None:
     for number in range(25):
         record(key, model=f"model-{number:02}", cost_nano=12_345)
     record(key, model="refused", outcome=Outcome.BUDGET_EXCEEDED)
@@ -167,6 +196,11 @@ def test_every_page_of_a_project_has_its_place_in_the_navigation(
     busy_project: Project, key: ApiKey, credential: Credential, alice: User
 ) -> None:
     client = signed_in(alice)
-    pages = {name: client.get(address).content.decode() for name, (address, _) in project_pages(busy_project, key, credential).items()}
-    assert {name: page.count('aria-current="page"') for name, page in pages.items()} == dict.fromkeys(pages, 1)
+    pages = {
+        name: client.get(address).content.decode()
+        for name, (address, _) in project_pages(busy_project, key, credential).items()
+    }
+    assert {name: page.count('aria-current="page"') for name, page in pages.items()} == dict.fromkeys(
+        pages, 1
+    )
     assert "Overview" in pages["request-detail"].split('aria-current="page"')[1].split("</a>")[0]

@@ -16,7 +16,12 @@ from tests.support.upstream_server import chunk
 
 pytestmark = pytest.mark.databases
 
-DEMO = {"model": "demo/chat", "max_tokens": 10, "stream": False, "messages": [{"role": "user", "content": "Hi"}]}
+DEMO = {
+    "model": "demo/chat",
+    "max_tokens": 10,
+    "stream": False,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
 DEMO_USD = 0.000_033
 """What each such request costs, to the last nano-dollar what is held for it."""
 DISCONNECTS = 100
@@ -88,7 +93,13 @@ async def disconnect_midstream(gateways: Cluster, token: str) -> None:
 
 async def read_some(gateways: Cluster, client: httpx.AsyncClient, token: str, n: int) -> None:
     id = uuid7().hex
-    body = {"model": MODEL, "max_tokens": 500, "user": id, "stream": True, "messages": [{"role": "user", "content": PROMPT}]}
+    body = {
+        "model": MODEL,
+        "max_tokens": 500,
+        "user": id,
+        "stream": True,
+        "messages": [{"role": "user", "content": PROMPT}],
+    }
     headers = {"authorization": f"Bearer {token}", "x-request-id": id}
     url = f"{gateways.processes[n % len(gateways.processes)].url}/v1/chat/completions"
     async with client.stream("POST", url, json=body, headers=headers) as response:

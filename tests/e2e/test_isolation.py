@@ -36,13 +36,17 @@ def normalize_path(address: str, entry: URLPattern) -> bool:
 
 
 PAGES = [(address, entry) for address, entry in walk() if normalize_path(address, entry)]
-GATEWAY = [(address, entry.callback.operation) for address, entry in walk() if hasattr(entry.callback, "operation")]
+GATEWAY = [
+    (address, entry.callback.operation) for address, entry in walk() if hasattr(entry.callback, "operation")
+]
 
 
 @pytest.fixture
 def objects(project: Project) -> dict[str, Any]:
     key, _ = ApiKey.objects.issue(project, "app")
-    credential = Credential.objects.create(project=project, slug="local", provider="compatible", base_url="http://127.0.0.1:1/v1")
+    credential = Credential.objects.create(
+        project=project, slug="local", provider="compatible", base_url="http://127.0.0.1:1/v1"
+    )
     webhook = Webhook(project=project, name="pager", url="https://example.org/hook")
     webhook.new_secret()
     webhook.save()
@@ -51,7 +55,9 @@ def objects(project: Project) -> dict[str, Any]:
         "public_id": key.public_id,
         "budget_id": project.budgets.create(period="day", limit_nano=1).pk,
         "webhook_id": webhook.pk,
-        "price_id": PriceOverride.objects.create(project=project, model="llama", input_nano=1, output_nano=1).pk,
+        "price_id": PriceOverride.objects.create(
+            project=project, model="llama", input_nano=1, output_nano=1
+        ).pk,
         "record_id": record(key).pk,
         "pk": credential.pk,
         "credential": credential.slug,
@@ -85,7 +91,9 @@ def test_project_is_a_404_for_non_members(
 
 
 @pytest.mark.parametrize(("address", "entry"), PAGES, ids=[address for address, _ in PAGES])
-def test_pages_require_sign_in(objects: dict[str, Any], client: Client, address: str, entry: URLPattern) -> None:
+def test_pages_require_sign_in(
+    objects: dict[str, Any], client: Client, address: str, entry: URLPattern
+) -> None:
     response = client.get(fill_path(entry, address, objects))
     if entry.name in PUBLIC:
         assert response.status_code == 200
@@ -96,7 +104,14 @@ def test_pages_require_sign_in(objects: dict[str, Any], client: Client, address:
 @pytest.mark.parametrize(("address", "entry"), PAGES, ids=[address for address, _ in PAGES])
 @pytest.mark.parametrize("role", Role)
 def test_a_role_opens_the_pages_that_it_may_see_and_no_others(
-    alice: User, charlie: User, project: Project, objects: dict[str, Any], client: Client, address: str, entry: URLPattern, role: Role
+    alice: User,
+    charlie: User,
+    project: Project,
+    objects: dict[str, Any],
+    client: Client,
+    address: str,
+    entry: URLPattern,
+    role: Role,
 ) -> None:
     if entry.name in PUBLIC | ANY_ACCOUNT:
         return
@@ -107,7 +122,9 @@ def test_a_role_opens_the_pages_that_it_may_see_and_no_others(
     assert status == 403 if role < needed else status in (200, 405)
 
 
-def test_an_object_of_another_project_is_not_found_below_ones_own(charlie: User, objects: dict[str, Any], client: Client) -> None:
+def test_an_object_of_another_project_is_not_found_below_ones_own(
+    charlie: User, objects: dict[str, Any], client: Client
+) -> None:
     mine = Project.objects.create_with_owner("Charlie's own", owner=charlie)
     client.force_login(charlie)
     for address, entry in PAGES:
@@ -150,7 +167,9 @@ def test_budget_is_enforced_on_every_billable_route(live_gateway: LiveGateway, d
     for address, operation in billable.items():
         path = "/" + address.replace("<path:model>", "demo/chat")
         assert resolve_route(path) is not None
-        answer = httpx.post(live_gateway.url + path, json=BODIES[operation.name], headers={"x-api-key": token})
+        answer = httpx.post(
+            live_gateway.url + path, json=BODIES[operation.name], headers={"x-api-key": token}
+        )
         assert answer.status_code == 429 and "budget" in answer.text, (address, answer.text)
 
 
@@ -163,5 +182,10 @@ def test_scope_is_enforced_on_every_gateway_route(live_gateway: LiveGateway, dem
         if operation.scope:
             token = caller if operation.scope == "usage:read" else reader
             path = "/" + address.replace("<path:model>", "demo/chat").replace("<str:public_id>", "some-key")
-            answer = httpx.request(operation.method, live_gateway.url + path, json=BODIES.get(operation.name), headers={"x-api-key": token})
+            answer = httpx.request(
+                operation.method,
+                live_gateway.url + path,
+                json=BODIES.get(operation.name),
+                headers={"x-api-key": token},
+            )
             assert answer.status_code == 403, (address, answer.text)

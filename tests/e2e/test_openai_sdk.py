@@ -14,7 +14,9 @@ pytestmark = pytest.mark.databases
 
 
 @pytest.fixture(params=["/v1", "/openai/v1"])
-def client(request: pytest.FixtureRequest, live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> Iterator[openai.OpenAI]:
+def client(
+    request: pytest.FixtureRequest, live_gateway: LiveGateway, upstream: LocalUpstream, token: str
+) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=live_gateway.url + request.param, api_key=token, max_retries=0) as client:
         yield client
 
@@ -26,7 +28,9 @@ def test_it_lists_models_with_demo_chat_first_among_the_demo(client: openai.Open
 
 @pytest.mark.parametrize("model", ["demo/chat", "gpt-4o-mini"])
 def test_it_completes(client: openai.OpenAI, model: str) -> None:
-    answer = client.chat.completions.create(model=model, messages=[{"role": "user", "content": "Hi"}], max_tokens=5)
+    answer = client.chat.completions.create(
+        model=model, messages=[{"role": "user", "content": "Hi"}], max_tokens=5
+    )
     assert answer.choices[0].message.content and answer.usage
     assert only_record().prompt_tokens == answer.usage.prompt_tokens
 
@@ -46,11 +50,17 @@ def test_it_streams_and_sees_usage_only_if_it_asks(client: openai.OpenAI, model:
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_it_embeds(client: openai.OpenAI, encoding: str) -> None:
-    answer = client.embeddings.create(model="demo/embed", input=["one", "two", "one"], encoding_format=encoding)  # type: ignore[arg-type]
+    answer = client.embeddings.create(
+        model="demo/embed", input=["one", "two", "one"], encoding_format=encoding
+    )  # type: ignore[arg-type]
     first, second, third = (item.embedding for item in answer.data)
     assert first == third != second
     record = only_record()
-    assert (record.operation, record.prompt_tokens, record.output_tokens) == ("embeddings", answer.usage.prompt_tokens, 0)
+    assert (record.operation, record.prompt_tokens, record.output_tokens) == (
+        "embeddings",
+        answer.usage.prompt_tokens,
+        0,
+    )
     assert record.cost_nano == record.prompt_tokens * 1000
 
 
@@ -71,7 +81,9 @@ def test_it_raises_its_own_errors(client: openai.OpenAI, live_gateway: LiveGatew
         )
 
 
-def test_it_does_not_retry_when_the_budget_is_exhausted(live_gateway: LiveGateway, demo_project: Project) -> None:
+def test_it_does_not_retry_when_the_budget_is_exhausted(
+    live_gateway: LiveGateway, demo_project: Project
+) -> None:
     key, token = ApiKey.objects.issue(demo_project, "app")
     demo_project.budgets.create(key=key, period="day", limit_nano=1)
     client = openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token, max_retries=3)

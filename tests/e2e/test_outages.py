@@ -17,7 +17,10 @@ from tests.support.cluster import Cluster, cluster
 from tests.support.databases import Server, postgresql_server, valkey_server
 from tests.support.environment import ON_SERVERS
 
-pytestmark = [pytest.mark.databases, pytest.mark.skipif(not ON_SERVERS, reason="the embedded mode has no servers")]
+pytestmark = [
+    pytest.mark.databases,
+    pytest.mark.skipif(not ON_SERVERS, reason="the embedded mode has no servers"),
+]
 
 PROCESSES = 2
 WARM_KEYS = 40
@@ -41,12 +44,17 @@ class Site:
 
     def offer(self, rate: float, meanwhile: Callable[[], None]) -> dict[str, Counter[int]]:
         """What a key with a budget and one that only has a limit are answered while something happens."""
-        tokens = {"budget": self.gateways.new_key("--daily-budget", "1000"), "limit": self.gateways.new_key("--rpm", "100000")}
+        tokens = {
+            "budget": self.gateways.new_key("--daily-budget", "1000"),
+            "limit": self.gateways.new_key("--rpm", "100000"),
+        }
         for token in tokens.values():
             assert self.gateways.burst(token, WARM_KEYS) == {200: WARM_KEYS}
         return asyncio.run(self.send_during(tokens, rate, meanwhile))
 
-    async def send_during(self, tokens: dict[str, str], rate: float, meanwhile: Callable[[], None]) -> dict[str, Counter[int]]:
+    async def send_during(
+        self, tokens: dict[str, str], rate: float, meanwhile: Callable[[], None]
+    ) -> dict[str, Counter[int]]:
         happening = asyncio.create_task(asyncio.to_thread(meanwhile))
         asking: dict[str, list[asyncio.Task[int]]] = {kind: [] for kind in tokens}
         async with self.gateways.client() as client:
@@ -63,7 +71,9 @@ class Site:
         """What a key that no process has seen, a signed-in person's page and a load balancer are answered, each in time."""
         url, body = self.gateways.processes[0].url, {"model": "gpt-4o-mini", "messages": [], "max_tokens": 1}
         with httpx.Client(base_url=url, timeout=BOUND_S + 4, cookies={"sessionid": "0" * 32}) as client:
-            unseen = client.post("/v1/chat/completions", json=body, headers={"x-api-key": str(Token.generate())})
+            unseen = client.post(
+                "/v1/chat/completions", json=body, headers={"x-api-key": str(Token.generate())}
+            )
             page = client.get("/accounts/email/")
             ready = client.get("/ready")
         return {
@@ -74,7 +84,10 @@ class Site:
 
     def assert_consistent(self) -> None:
         """All of it comes back by itself, and nothing is lost or kept twice."""
-        token, deadline = self.gateways.new_key("--daily-budget", "1000"), time.monotonic() + RESTORED_WITHIN_S
+        token, deadline = (
+            self.gateways.new_key("--daily-budget", "1000"),
+            time.monotonic() + RESTORED_WITHIN_S,
+        )
         while (answered := self.gateways.burst(token, WARM_KEYS)) != {200: WARM_KEYS}:
             assert time.monotonic() < deadline, answered
             time.sleep(0.5)
@@ -103,7 +116,9 @@ def outage(seconds: float, go: Callable[[], None], come_back: Callable[[], None]
 def assert_served_without_postgresql(data: Path, seconds: float, rate: float) -> None:
     """Keys that were seen lately: at least 999 of 1,000 requests."""
     with site(data, **LONG_TIMEOUT) as place:
-        for answered in place.offer(rate, outage(seconds, place.database.stop, place.database.start)).values():
+        for answered in place.offer(
+            rate, outage(seconds, place.database.stop, place.database.start)
+        ).values():
             assert answered[401] == 0 and answered[200] >= 0.999 * answered.total(), answered
         place.assert_consistent()
 
@@ -125,7 +140,10 @@ def assert_served_while_postgresql_is_frozen(data: Path, seconds: float, rate: f
 
 def assert_bounded_on_postgresql_alone(data: Path, seconds: float) -> None:
     """One process. Nobody waits for a server that hangs, and what it may have done unseen is put right."""
-    with postgresql_server() as database, cluster(data, {"DATABASE_URL": database.url, **SHORT_TIMEOUT}, processes=1) as gateways:
+    with (
+        postgresql_server() as database,
+        cluster(data, {"DATABASE_URL": database.url, **SHORT_TIMEOUT}, processes=1) as gateways,
+    ):
         token = gateways.new_key("--daily-budget", "1000")
         assert gateways.burst(token, WARM_KEYS) == {200: WARM_KEYS}
         answered, slowest_s = asyncio.run(send_while_frozen(gateways, token, database, seconds))
@@ -137,7 +155,9 @@ def assert_bounded_on_postgresql_alone(data: Path, seconds: float) -> None:
         gateways.assert_consistent()
 
 
-async def send_while_frozen(gateways: Cluster, token: str, database: Server, seconds: float) -> tuple[Counter[int], float]:
+async def send_while_frozen(
+    gateways: Cluster, token: str, database: Server, seconds: float
+) -> tuple[Counter[int], float]:
     """What they are answered, and how long the slowest took. Some are in the middle of a transaction when it freezes."""
     loop = asyncio.get_running_loop()
 

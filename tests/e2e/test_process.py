@@ -31,7 +31,9 @@ def test_first_start_prints_a_working_curl_command(gateway: GatewayProcess) -> N
     shown = gateway.output.read_text()
     assert f"http://localhost:{gateway.port}" in shown and "operator@localhost" in shown
     (line,) = re.findall(r"^ *(curl .*)$", shown, re.MULTILINE)
-    answer = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"}).stdout
+    answer = subprocess.run(
+        ["sh", "-c", line], capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"}
+    ).stdout
     assert '"object":"chat.completion"' in answer
     (token,) = set(re.findall(r"sk-gw_\w+", shown))
     gateway.stop()
@@ -48,18 +50,24 @@ def test_operator_can_sign_in_with_the_printed_password(gateway: GatewayProcess)
         page = browser.get("/accounts/login/")
         token = re.findall(r'name="csrfmiddlewaretoken" value="(\w+)"', page.text)[0]
         form = {"login": "operator@localhost", "password": password, "csrfmiddlewaretoken": token}
-        assert "Demo" in browser.post("/accounts/login/", data=form, headers={"referer": f"{gateway.url}/"}).text
+        assert (
+            "Demo" in browser.post("/accounts/login/", data=form, headers={"referer": f"{gateway.url}/"}).text
+        )
         assert browser.get("/admin/").status_code == 200
 
 
 def test_keys_created_and_revoked_by_command_apply_at_once(gateway: GatewayProcess) -> None:
     gateway.start()
-    printed = gateway.manage("create_api_key", "john.doe", "all", "--daily-budget", "0.000033000", "--rpm", "5")
+    printed = gateway.manage(
+        "create_api_key", "john.doe", "all", "--daily-budget", "0.000033000", "--rpm", "5"
+    )
     token = printed.splitlines()[-1]
     assert token.startswith("sk-gw_")
     assert gateway.post(token, max_tokens=10).status_code == 200
     assert gateway.post(token, max_tokens=10).json()["error"]["code"] == "insufficient_quota"
-    gateway.manage("shell", "-v0", "-c", "from keys.models import ApiKey; ApiKey.objects.get(label='john.doe').revoke()")
+    gateway.manage(
+        "shell", "-v0", "-c", "from keys.models import ApiKey; ApiKey.objects.get(label='john.doe').revoke()"
+    )
     time.sleep(1)
     assert gateway.post(token).status_code == 401
 
@@ -85,12 +93,18 @@ def test_kill_during_a_stream_leaves_one_estimate(gateway: GatewayProcess) -> No
     gateway.start()
     token = gateway.manage("create_api_key", "app", "all", "--daily-budget", "1").split()[-1]
     stream = gateway.open_stream(token, max_tokens=500)
-    assert gateway.query("SELECT spent_nano, reserved_nano FROM billing_budgetwindow") == [(0, OPEN_RESERVATIONS_SQL)]
+    assert gateway.query("SELECT spent_nano, reserved_nano FROM billing_budgetwindow") == [
+        (0, OPEN_RESERVATIONS_SQL)
+    ]
     gateway.stop(signal.SIGKILL)
     stream.close()
     gateway.start()
-    assert gateway.query("SELECT estimated, cost_nano, streamed FROM billing_usagerecord") == [(1, OPEN_RESERVATIONS_SQL, 1)]
-    assert gateway.query("SELECT spent_nano, reserved_nano FROM billing_budgetwindow") == [(OPEN_RESERVATIONS_SQL, 0)]
+    assert gateway.query("SELECT estimated, cost_nano, streamed FROM billing_usagerecord") == [
+        (1, OPEN_RESERVATIONS_SQL, 1)
+    ]
+    assert gateway.query("SELECT spent_nano, reserved_nano FROM billing_budgetwindow") == [
+        (OPEN_RESERVATIONS_SQL, 0)
+    ]
     assert gateway.query("SELECT * FROM billing_reservation") == []
 
 
@@ -103,7 +117,9 @@ def test_graceful_shutdown_finishes_and_settles_streams(gateway: GatewayProcess)
         while received := stream.recv(65536):
             rest += received
     assert b"[DONE]" in rest
-    assert gateway.query("SELECT outcome, output_tokens, estimated FROM billing_usagerecord") == [("ok", 100, 0)]
+    assert gateway.query("SELECT outcome, output_tokens, estimated FROM billing_usagerecord") == [
+        ("ok", 100, 0)
+    ]
     assert gateway.query("SELECT * FROM billing_reservation") == []
 
 
@@ -143,7 +159,14 @@ def test_log_is_json_without_keys_or_prompts(gateway: GatewayProcess) -> None:
     httpx.get(f"{gateway.url}/accounts/login/", params={"key": token})
     lines = [line for line in gateway.log_lines() if "request_id" in line]
     assert [line["status_code"] for line in lines] == [200, 200, 401]
-    expected = {"level": "info", "format": "openai", "model": "demo/chat", "provider": "demo", "streaming": False, "output_tokens": 3}
+    expected = {
+        "level": "info",
+        "format": "openai",
+        "model": "demo/chat",
+        "provider": "demo",
+        "streaming": False,
+        "output_tokens": 3,
+    }
     assert expected.items() <= lines[0].items() and {"timestamp", "message", "duration_ms"} <= lines[0].keys()
     logged = gateway.output.read_text()
     assert secret not in logged and token not in logged and token.split("_")[2] not in logged
@@ -166,7 +189,9 @@ def test_yaml_routes_and_timeout_are_read(tmp_path: Path) -> None:
         'version: "1.0"\nmodels:\n  - {name: house-model, provider: demo, description: x}\ndefault_provider: openai\ntimeout: 1s\n'
     )
     with silent_server() as port:
-        gateway = GatewayProcess(data, OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1").start("--config", str(config))
+        gateway = GatewayProcess(data, OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1").start(
+            "--config", str(config)
+        )
         token = gateway.manage("create_api_key", "app", "all").split()[-1]
         assert gateway.post(token, model="house-model").json()["model"] == "house-model"
         assert gateway.query("SELECT cost_nano > 0 FROM billing_usagerecord") == [(1,)]
@@ -191,7 +216,9 @@ def test_a_wrong_environment_stops_the_start_and_every_fault_is_named(
     data.mkdir()
     with pytest.raises(AssertionError) as failure:
         GatewayProcess(data, **variables).start()
-    assert all(complaint in str(failure.value) for complaint in complaints) and "Traceback" not in str(failure.value)
+    assert all(complaint in str(failure.value) for complaint in complaints) and "Traceback" not in str(
+        failure.value
+    )
 
 
 def test_stream_cut_by_shutdown_is_charged_and_gets_an_error(gateway: GatewayProcess) -> None:
@@ -204,7 +231,9 @@ def test_stream_cut_by_shutdown_is_charged_and_gets_an_error(gateway: GatewayPro
         while received := stream.recv(65536):
             rest += received
     assert b"was stopped" in rest and b"[DONE]" not in rest
-    ((outcome, status, tokens),) = gateway.query("SELECT outcome, status_code, output_tokens FROM billing_usagerecord")
+    ((outcome, status, tokens),) = gateway.query(
+        "SELECT outcome, status_code, output_tokens FROM billing_usagerecord"
+    )
     assert (outcome, status) == ("unavailable", 503) and tokens > 10
     assert gateway.query("SELECT * FROM billing_reservation") == []
 

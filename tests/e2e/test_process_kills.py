@@ -16,13 +16,24 @@ from tests.support.gateway_server import GatewayProcess
 
 pytestmark = pytest.mark.databases
 
-SQL_POINTS = ("reserve.before", "commit.before", "commit.after", "reserve.after", "settle.before", "settle.after")
+SQL_POINTS = (
+    "reserve.before",
+    "commit.before",
+    "commit.after",
+    "reserve.after",
+    "settle.before",
+    "settle.after",
+)
 REDIS_POINTS = (
     "reserve.before", "reserve.after", "settle.before", "settle.after",
     "drain.before_insert", "drain.before_commit", "drain.after_commit", "drain.after_trim",
 )  # fmt: skip
 POINTS = REDIS_POINTS if ON_SERVERS else SQL_POINTS
-SHORT_POINTS = ("reserve.after", "settle.after", "drain.before_commit", "drain.after_commit") if ON_SERVERS else SQL_POINTS
+SHORT_POINTS = (
+    ("reserve.after", "settle.after", "drain.before_commit", "drain.after_commit")
+    if ON_SERVERS
+    else SQL_POINTS
+)
 LONG_KILLS = 200
 REQUESTS = 24
 BUDGETS = ("--daily-budget", "1000", "--monthly-budget", "1000")
@@ -30,13 +41,18 @@ BUDGETS = ("--daily-budget", "1000", "--monthly-budget", "1000")
 
 @pytest.fixture
 def gateways(tmp_path: Path) -> Iterator[Cluster]:
-    with own_servers() as servers, cluster(tmp_path / "data", servers, processes=2 if ON_SERVERS else 1) as gateways:
+    with (
+        own_servers() as servers,
+        cluster(tmp_path / "data", servers, processes=2 if ON_SERVERS else 1) as gateways,
+    ):
         yield gateways
 
 
 def kill(gateways: Cluster, token: str, n: int, point: str, nth: int) -> None:
     """Starts one process anew so that it dies at the point, puts load on all of them, and starts it once more so that it lives."""
-    doomed, *others = gateways.processes[n % len(gateways.processes) :] + gateways.processes[: n % len(gateways.processes)]
+    doomed, *others = (
+        gateways.processes[n % len(gateways.processes) :] + gateways.processes[: n % len(gateways.processes)]
+    )
     doomed.stop()
     doomed.environment["GATEWAY_FAILPOINT"] = f"{point}:{nth}"
     with suppress(AssertionError):

@@ -15,7 +15,10 @@ from tests.support.cluster import BILLED, Cluster, cluster, price
 from tests.support.databases import Server, postgresql_server, valkey_server
 from tests.support.environment import ON_SERVERS
 
-pytestmark = [pytest.mark.databases, pytest.mark.skipif(not ON_SERVERS, reason="the embedded mode has no servers")]
+pytestmark = [
+    pytest.mark.databases,
+    pytest.mark.skipif(not ON_SERVERS, reason="the embedded mode has no servers"),
+]
 
 WARM = 3
 REQUESTS = 60
@@ -34,7 +37,9 @@ def site(data: Path, **variables: str) -> Iterator[tuple[Cluster, Server]]:
             yield gateways, store
 
 
-def kill_while_redis_is_away(gateways: Cluster, store: Server, ask: Callable[[], None], *, empty: bool) -> None:
+def kill_while_redis_is_away(
+    gateways: Cluster, store: Server, ask: Callable[[], None], *, empty: bool
+) -> None:
     """Start the process and Redis again afterwards. `empty`: Redis comes back without its data."""
     process = gateways.processes[0]
     store.kill()
@@ -62,7 +67,9 @@ SHORT_CASES = {(LARGE, "open", False), (LARGE, "closed", True), ((), "closed", F
 
 
 @pytest.mark.parametrize(("budget", "policy", "empty"), sorted(SHORT_CASES))
-def test_a_process_killed_while_redis_is_away_loses_no_record(tmp_path: Path, budget: tuple[str, ...], policy: str, empty: bool) -> None:
+def test_a_process_killed_while_redis_is_away_loses_no_record(
+    tmp_path: Path, budget: tuple[str, ...], policy: str, empty: bool
+) -> None:
     assert_no_record_lost(tmp_path, budget, policy, empty=empty)
 
 
@@ -93,7 +100,9 @@ def assert_no_record_lost(tmp_path: Path, budget: tuple[str, ...], policy: str, 
         assert_recorded(gateways, WARM + REQUESTS + 1)
 
 
-def test_spend_beyond_a_budget_that_was_admitted_while_redis_was_away_is_counted_and_not_a_difference(tmp_path: Path) -> None:
+def test_spend_beyond_a_budget_that_was_admitted_while_redis_was_away_is_counted_and_not_a_difference(
+    tmp_path: Path,
+) -> None:
     with site(tmp_path / "data", GATEWAY_REDIS_DOWN_BUDGETS="open") as (gateways, store):
         token = gateways.new_key(*SMALL)
         # What came before a limit was changed is not held against it.

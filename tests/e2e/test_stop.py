@@ -60,7 +60,9 @@ def send(gateway: GatewayProcess, data: bytes) -> socket.socket:
     return client
 
 
-def ask(gateway: GatewayProcess, token: str, format: str, model: str, *, stream: bool = False, **more: Any) -> socket.socket:
+def ask(
+    gateway: GatewayProcess, token: str, format: str, model: str, *, stream: bool = False, **more: Any
+) -> socket.socket:
     path, body = PATHS[format]
     if format == "gemini" and stream:
         path = path.replace("generateContent", "streamGenerateContent?alt=sse")
@@ -124,7 +126,8 @@ def test_a_stream_gets_its_error_event_and_its_body_gets_its_end(gateway: Gatewa
     }
     with ExitStack() as stack:
         clients = {
-            name: stack.enter_context(ask(gateway, token, name, "demo/chat", stream=True, **limit)) for name, limit in limits.items()
+            name: stack.enter_context(ask(gateway, token, name, "demo/chat", stream=True, **limit))
+            for name, limit in limits.items()
         }
         begun = {name: client.recv(65536) for name, client in clients.items()}
         assert gateway.stop(signal.SIGTERM) < 8
@@ -132,7 +135,9 @@ def test_a_stream_gets_its_error_event_and_its_body_gets_its_end(gateway: Gatewa
     for name, answer in answers.items():
         assert b"was stopped" in answer and b"[DONE]" not in answer, name
         assert answer.endswith(LAST_CHUNK), name
-    assert gateway.query("SELECT DISTINCT outcome, status_code FROM billing_usagerecord") == [("unavailable", 503)]
+    assert gateway.query("SELECT DISTINCT outcome, status_code FROM billing_usagerecord") == [
+        ("unavailable", 503)
+    ]
     assert len([line for line in gateway.log_lines() if "request_id" in line]) == len(PATHS)
     assert "Traceback" not in gateway.output.read_text()
 
@@ -142,7 +147,9 @@ def test_a_request_that_has_not_arrived_is_answered_too(gateway: GatewayProcess)
     token = gateway.manage("create_api_key", "app", "all").split()[-1]
     paths = ("/accounts/login/", "/nowhere/", "/v1/chat/completions", "/v1/embeddings", "/v1/nowhere")
     with ExitStack() as stack:
-        clients = [stack.enter_context(send(gateway, head(path, token, 100, "req_1") + b"{")) for path in paths]
+        clients = [
+            stack.enter_context(send(gateway, head(path, token, 100, "req_1") + b"{")) for path in paths
+        ]
         time.sleep(0.5)
         assert gateway.stop(signal.SIGTERM) < 8
         answers = {path: parsed(received(client)) for path, client in zip(paths, clients, strict=True)}

@@ -32,7 +32,13 @@ async def post(headers: list[tuple[bytes, bytes]], chunks: int) -> tuple[list[ha
     async def send(message: handler.ASGIMessage) -> None:
         sent.append(message)
 
-    scope: dict[str, Any] = {"type": "http", "method": "POST", "path": "/accounts/login/", "headers": headers, "query_string": b""}
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "POST",
+        "path": "/accounts/login/",
+        "headers": headers,
+        "query_string": b"",
+    }
     await application(scope, receive, send)
     return sent, next(taken)
 
@@ -50,7 +56,9 @@ async def test_a_chunked_body_is_taken_up_to_the_cap_only() -> None:
 
 @pytest.mark.parametrize("path", ["/accounts/login/", "/admin/login/", "/nowhere/"])
 @pytest.mark.parametrize("sized", [True, False], ids=["sized", "chunked"])
-def test_a_page_answers_413_and_serves_on(live_gateway: LiveGateway, transactional_db: None, path: str, sized: bool) -> None:
+def test_a_page_answers_413_and_serves_on(
+    live_gateway: LiveGateway, transactional_db: None, path: str, sized: bool
+) -> None:
     size = 16 * 2**20
     with httpx.Client(base_url=live_gateway.url, timeout=20) as client:
         response = client.post(path, content=b"x" * size if sized else pieces(size))
@@ -60,7 +68,9 @@ def test_a_page_answers_413_and_serves_on(live_gateway: LiveGateway, transaction
 
 
 @pytest.mark.parametrize("sized", [True, False], ids=["sized", "chunked"])
-def test_a_body_at_the_cap_reaches_the_page(live_gateway: LiveGateway, transactional_db: None, sized: bool) -> None:
+def test_a_body_at_the_cap_reaches_the_page(
+    live_gateway: LiveGateway, transactional_db: None, sized: bool
+) -> None:
     content = b"x" * MAX_PAGE_BODY_BYTES if sized else pieces(MAX_PAGE_BODY_BYTES)
     response = httpx.post(f"{live_gateway.url}/accounts/login/", content=content, timeout=20)
     assert response.status_code == 403 and "This form has expired" in response.text

@@ -38,7 +38,9 @@ def test_every_variable_is_described() -> None:
 
 def test_every_failpoint_is_named_and_no_other() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "billing" / "ledger").rglob("*.py"))
-    named = set(re.findall(r"`([a-z_]+\.[a-z_]+)`", text_of("ledger.md").split("## Failpoints")[1].split("\n## ")[0])) - {"settle.before:3"}
+    named = set(
+        re.findall(r"`([a-z_]+\.[a-z_]+)`", text_of("ledger.md").split("## Failpoints")[1].split("\n## ")[0])
+    ) - {"settle.before:3"}
     assert named == set(re.findall(r'failpoint\("([^"]+)"\)', sources))
 
 
@@ -49,7 +51,9 @@ def test_links_lead_somewhere(path: Path) -> None:
         assert target.exists(), name
         if anchor:
             headings = re.findall(r"^#+ (.+)$", target.read_text(), re.MULTILINE)
-            assert anchor in {re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings}, anchor
+            assert anchor in {
+                re.sub(r"[^\w -]", "", heading).lower().replace(" ", "-") for heading in headings
+            }, anchor
 
 
 def test_the_example_tells_genuine_messages_from_others() -> None:
@@ -64,5 +68,7 @@ def test_the_example_tells_genuine_messages_from_others() -> None:
     assert not is_genuine(secret, sent.headers, sent.body + b" ")
     assert not is_genuine(f"whsec_{base64.b64encode(b'x' * 32).decode()}", sent.headers, sent.body)
     late = {**sent.headers, "webhook-timestamp": str(int(time.time()) - 600)}
-    late["webhook-signature"] = webhook.signature(key, late["webhook-id"], late["webhook-timestamp"], sent.body)
+    late["webhook-signature"] = webhook.signature(
+        key, late["webhook-id"], late["webhook-timestamp"], sent.body
+    )
     assert not is_genuine(secret, late, sent.body)

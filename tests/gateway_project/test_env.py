@@ -5,7 +5,9 @@ import pytest
 from gateway_project import env
 
 
-def complaints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **variables: str) -> list[str]:
+def complaints(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **variables: str
+) -> list[str]:
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(SystemExit) as end:
@@ -14,10 +16,18 @@ def complaints(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[st
     return capsys.readouterr().err.splitlines()
 
 
-def test_wrong_combinations_are_named_beside_wrong_values(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    lines = complaints(monkeypatch, capsys, PORT="99999", DATABASE_URL="", REDIS_URL="redis://x", GATEWAY_SIGNUP="domains")
+def test_wrong_combinations_are_named_beside_wrong_values(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lines = complaints(
+        monkeypatch, capsys, PORT="99999", DATABASE_URL="", REDIS_URL="redis://x", GATEWAY_SIGNUP="domains"
+    )
     assert len(lines) == 3
-    for part in ("PORT: ", "REDIS_URL needs DATABASE_URL", "GATEWAY_SIGNUP=domains needs GATEWAY_SIGNUP_DOMAINS"):
+    for part in (
+        "PORT: ",
+        "REDIS_URL needs DATABASE_URL",
+        "GATEWAY_SIGNUP=domains needs GATEWAY_SIGNUP_DOMAINS",
+    ):
         assert any(part in line for line in lines)
 
 
@@ -31,7 +41,11 @@ def test_a_database_that_is_not_postgresql_is_a_fault(
 
 
 def test_right_combinations_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    variables = {"REDIS_URL": "redis://x", "GATEWAY_SIGNUP": "domains", "GATEWAY_SIGNUP_DOMAINS": "a.example, b.example"}
+    variables = {
+        "REDIS_URL": "redis://x",
+        "GATEWAY_SIGNUP": "domains",
+        "GATEWAY_SIGNUP_DOMAINS": "a.example, b.example",
+    }
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     for url in ("postgres://u:p@h/db", "postgresql://u:p@h/db"):

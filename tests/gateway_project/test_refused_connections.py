@@ -60,7 +60,9 @@ def assert_counted_once(protocol: str, status: int, before: tuple[float, float])
 
 
 @pytest.mark.parametrize("size", [MAX_HEADER_BYTES + 200, 100_000, 200_000])
-def test_a_head_over_the_cap_is_refused_also_if_it_comes_at_once(live_gateway: LiveGateway, size: int) -> None:
+def test_a_head_over_the_cap_is_refused_also_if_it_comes_at_once(
+    live_gateway: LiveGateway, size: int
+) -> None:
     before = counted("http", 400)
     answer = exchange(live_gateway, head(size))
     assert answer.startswith(b"HTTP/1.1 400 ") and b"Too many header bytes." in answer
@@ -117,13 +119,20 @@ def test_a_request_that_the_parser_refuses_is_counted(live_gateway: LiveGateway,
     assert_counted_once("http", 400, before)
 
 
-def test_a_body_that_the_parser_refuses_is_counted_once(live_gateway: LiveGateway, transactional_db: None) -> None:
+def test_a_body_that_the_parser_refuses_is_counted_once(
+    live_gateway: LiveGateway, transactional_db: None
+) -> None:
     """Its view has it already, and counts that the client is gone."""
     closed = REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "client_closed"}) or 0
     before = counted("http", 400)
     start = b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     exchange(live_gateway, start, b"no length\r\n")
-    wait_until(lambda: (REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "client_closed"}) or 0) == closed + 1)
+    wait_until(
+        lambda: (
+            (REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "client_closed"}) or 0)
+            == closed + 1
+        )
+    )
     assert counted("http", 400) == before
 
 
@@ -140,14 +149,20 @@ def test_a_refused_upgrade_is_counted(live_gateway: LiveGateway, path: bytes) ->
     [(b"", 400), (b"sec-websocket-version: 1\r\n", 400), (HANDSHAKE + b"a: %s\r\n" % (b"a" * 10_000), 400)],
     ids=["no key", "version", "long field"],
 )
-def test_a_handshake_that_is_wrong_is_answered_and_counted(live_gateway: LiveGateway, fields: bytes, status: int) -> None:
+def test_a_handshake_that_is_wrong_is_answered_and_counted(
+    live_gateway: LiveGateway, fields: bytes, status: int
+) -> None:
     before = counted("websocket", status)
     assert exchange(live_gateway, UPGRADE % b"" + fields + b"\r\n").startswith(b"HTTP/1.1 %d " % status)
     assert_counted_once("websocket", status, before)
 
 
 def test_an_upgrade_to_another_protocol_is_an_ordinary_request(live_gateway: LiveGateway) -> None:
-    headers = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABkAAQAAP__"}
+    headers = {
+        "connection": "Upgrade, HTTP2-Settings",
+        "upgrade": "h2c",
+        "http2-settings": "AAMAAABkAAQAAP__",
+    }
     assert httpx.get(f"{live_gateway.url}/health", headers=headers).status_code == 200
 
 
@@ -158,13 +173,17 @@ def line_of(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [JsonFormatter().format(record) for record in caplog.records if record.name.startswith("django")]
 
 
-def test_a_page_that_is_forbidden_is_one_short_log_line(project: Project, bob: User, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_page_that_is_forbidden_is_one_short_log_line(
+    project: Project, bob: User, caplog: pytest.LogCaptureFixture
+) -> None:
     assert signed_in(bob).get(reverse("credential-new", args=[project.slug])).status_code == 403
     (line,) = line_of(caplog)
     assert "exception" not in json.loads(line) and len(line) < 300
 
 
-def test_a_page_for_another_host_is_one_short_log_line(client: Client, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_page_for_another_host_is_one_short_log_line(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
     assert client.get("/accounts/login/", headers={"host": "evil.example"}).status_code == 400
     assert all("exception" not in json.loads(line) and len(line) < 400 for line in line_of(caplog))
 
@@ -173,6 +192,8 @@ def test_a_failure_of_the_gateway_keeps_its_traceback() -> None:
     try:
         raise RuntimeError("broken")
     except RuntimeError as error:
-        record = logging.LogRecord("django.request", logging.ERROR, "a.py", 1, "x", (), (RuntimeError, error, None))
+        record = logging.LogRecord(
+            "django.request", logging.ERROR, "a.py", 1, "x", (), (RuntimeError, error, None)
+        )
     record.status_code = 500
     assert "broken" in json.loads(JsonFormatter().format(record))["exception"]

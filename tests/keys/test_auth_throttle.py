@@ -75,7 +75,12 @@ def test_many_invalid_keys_are_throttled_while_valid_keys_work(
     revoked, stolen = ApiKey.objects.issue(demo_project, "revoked")
     revoked.revoke()
     before = counted("rate")
-    kinds = (lambda: str(Token.generate()), lambda: "sk-nonsense", lambda: stolen, lambda: str(Token(key.public_id, "x" * 32)))
+    kinds = (
+        lambda: str(Token.generate()),
+        lambda: "sk-nonsense",
+        lambda: stolen,
+        lambda: str(Token(key.public_id, "x" * 32)),
+    )
     answers = asyncio.run(many(live_gateway.url, [kinds[number % 4]() for number in range(1000)]))
     refused = [answer for answer in answers if answer.status_code == 429]
     assert sum(answer.status_code == 401 for answer in answers) == 300 and len(refused) == 700
@@ -93,17 +98,26 @@ def test_each_dialect_says_that_there_were_too_many(
     assert post(live_gateway, "bad").status_code == 401
     assert post(live_gateway, "bad").json()["error"]["type"] == "rate_limit"
     assert post(live_gateway, "", "/v1/messages").json()["error"]["type"] == "rate_limit_error"
-    assert post(live_gateway, "bad", "/v1beta/models/m:generateContent").json()["error"]["status"] == "RESOURCE_EXHAUSTED"
+    assert (
+        post(live_gateway, "bad", "/v1beta/models/m:generateContent").json()["error"]["status"]
+        == "RESOURCE_EXHAUSTED"
+    )
     assert post(live_gateway, "bad", "/v1/nowhere").status_code == 429
 
 
-def test_zero_disables_the_limit(live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]) -> None:
+def test_zero_disables_the_limit(
+    live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]
+) -> None:
     environment(gateway_unauthenticated_rpm=0)
     assert {answer.status_code for answer in asyncio.run(many(live_gateway.url, ["bad"] * 400))} == {401}
 
 
 def test_throttled_client_causes_few_queries_and_no_wait_for_known_keys(
-    live_gateway: LiveGateway, upstream: LocalUpstream, token: str, environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    token: str,
+    environment: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert post(live_gateway, token).status_code == 200
     environment(gateway_unauthenticated_rpm=1)
@@ -142,11 +156,18 @@ def test_only_trusted_proxies_set_the_client_ip(
     live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]
 ) -> None:
     environment(gateway_unauthenticated_rpm=1)
-    assert [post(live_gateway, "bad", **{"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(3)] == [401, 429, 429]
+    assert [
+        post(live_gateway, "bad", **{"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(3)
+    ] == [401, 429, 429]
     auth_failures.clear()
     environment(gateway_trusted_proxies=(ip_network("127.0.0.0/8"),))
-    assert [post(live_gateway, "bad", **{"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(3)] == [401] * 3
-    assert [post(live_gateway, "bad", **{"x-forwarded-for": f"10.0.0.{n}, 192.0.2.9"}).status_code for n in range(3)] == [401, 429, 429]
+    assert [
+        post(live_gateway, "bad", **{"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(3)
+    ] == [401] * 3
+    assert [
+        post(live_gateway, "bad", **{"x-forwarded-for": f"10.0.0.{n}, 192.0.2.9"}).status_code
+        for n in range(3)
+    ] == [401, 429, 429]
 
 
 @pytest.mark.parametrize(
@@ -168,7 +189,9 @@ def test_only_trusted_proxies_set_the_client_ip(
         ("10.0.0.1", ["\xff\x00, ,"], "10.0.0.1"),
     ],
 )
-def test_client_ip_is_the_rightmost_untrusted_hop(peer: str, forwarded: list[str], address: str, environment: Callable[..., None]) -> None:
+def test_client_ip_is_the_rightmost_untrusted_hop(
+    peer: str, forwarded: list[str], address: str, environment: Callable[..., None]
+) -> None:
     environment(gateway_trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("2001:db8:ffff::/48")))
     headers = [(b"host", b"x"), *((b"x-forwarded-for", value.encode("latin-1")) for value in forwarded)]
     assert client_ip({"client": (peer, 1), "headers": headers}) == address

@@ -7,7 +7,9 @@ from keys.scopes import ALL, ALL_SCOPES, GROUPS, OPERATIONS, UnknownScope, allow
 CHAT = "post:/openai/v1/chat/completions"
 
 
-@pytest.mark.parametrize("text", ["inference,usage:read", "usage:read inference", " INFERENCE,  usage:read,inference "])
+@pytest.mark.parametrize(
+    "text", ["inference,usage:read", "usage:read inference", " INFERENCE,  usage:read,inference "]
+)
 def test_it_reads_lists_in_any_order_and_case(text: str) -> None:
     assert parse(text) == ["inference", "usage:read"]
 

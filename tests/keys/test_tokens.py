@@ -34,7 +34,9 @@ def test_it_rejects_whatever_else_a_client_may_send(text: str) -> None:
     assert parse(text) is None
 
 
-@pytest.mark.parametrize("damage", [lambda text: text[:-1], lambda text: text + "0", str.upper, lambda text: f" {text[1:]}"])
+@pytest.mark.parametrize(
+    "damage", [lambda text: text[:-1], lambda text: text + "0", str.upper, lambda text: f" {text[1:]}"]
+)
 def test_it_rejects_a_key_that_was_cut_or_changed(damage: Callable[[str], str]) -> None:
     assert parse(damage(str(Token.generate()))) is None
 

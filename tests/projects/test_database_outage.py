@@ -70,18 +70,27 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
 
 
 @pytest.mark.databases
-def test_a_key_seen_lately_works_and_an_unknown_one_is_a_503(live_gateway: LiveGateway, demo_project: Project) -> None:
-    (known, seen), (_, unseen) = ApiKey.objects.issue(demo_project, "seen"), ApiKey.objects.issue(demo_project, "unseen")
+def test_a_key_seen_lately_works_and_an_unknown_one_is_a_503(
+    live_gateway: LiveGateway, demo_project: Project
+) -> None:
+    (known, seen), (_, unseen) = (
+        ApiKey.objects.issue(demo_project, "seen"),
+        ApiKey.objects.issue(demo_project, "unseen"),
+    )
     assert post(live_gateway, seen).status_code == 200
     config_cache.with_reconnect = database_down  # type: ignore[assignment]
     assert post(live_gateway, seen).status_code == 200
     config_cache.invalidate_all()
-    assert [post(live_gateway, seen).status_code for _ in range(3)] == [200] * 3, "what was dropped is remembered"
+    assert [post(live_gateway, seen).status_code for _ in range(3)] == [200] * 3, (
+        "what was dropped is remembered"
+    )
     for token in (unseen, str(Token.generate())):
         answer = post(live_gateway, token)
         assert (answer.status_code, answer.json()["error"]["code"]) == (503, "service_unavailable")
         assert answer.headers["retry-after"]
-    assert post(live_gateway, str(Token(known.public_id, "x" * 32))).status_code == 401, "it is known to be wrong"
+    assert post(live_gateway, str(Token(known.public_id, "x" * 32))).status_code == 401, (
+        "it is known to be wrong"
+    )
     wait_for(lambda: ready(live_gateway) == (200, {"status": "ready", "degraded": ["database"]}))
     config_cache.with_reconnect = original_run_query
     wait_for(lambda: ready(live_gateway) == (200, {"status": "ready"}))
@@ -148,7 +157,10 @@ class FlakyProxy:
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         back_reader, back_writer = await asyncio.open_connection(self.host, self.port)
         self.writers += [writer, back_writer]
-        self.tasks += [asyncio.create_task(self.forward(reader, back_writer)), asyncio.create_task(self.forward(back_reader, writer))]
+        self.tasks += [
+            asyncio.create_task(self.forward(reader, back_writer)),
+            asyncio.create_task(self.forward(back_reader, writer)),
+        ]
 
     async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """The end of a connection that was cut does not arrive either."""
@@ -196,9 +208,17 @@ async def flaky_proxy(transactional_db: None) -> AsyncIterator[FlakyProxy]:
 
 @pytest.mark.databases
 @pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
-async def test_a_reservation_that_is_committed_unseen_is_given_back(flaky_proxy: FlakyProxy, key: ApiKey) -> None:
+async def test_a_reservation_that_is_committed_unseen_is_given_back(
+    flaky_proxy: FlakyProxy, key: ApiKey
+) -> None:
     given = connection.settings_dict
-    address = {"dbname": given["NAME"], "user": given["USER"], "host": "127.0.0.1", "port": flaky_proxy.outside, "connect_timeout": 2}
+    address = {
+        "dbname": given["NAME"],
+        "user": given["USER"],
+        "host": "127.0.0.1",
+        "port": flaky_proxy.outside,
+        "connect_timeout": 2,
+    }
     network = DisconnectAtCommit(exclusive=True, query_timeout_s=0.3, **address)
     ledger = SqlLedger(network)
     await ledger.start()
@@ -255,13 +275,17 @@ async def test_ledger_waits_for_a_slow_statement_of_a_live_server(transactional_
 
 
 @pytest.mark.skipif(ON_SERVERS, reason="needs SQLite")
-async def test_sqlite_lock_does_not_queue_waiters(transactional_db: None, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_sqlite_lock_does_not_queue_waiters(
+    transactional_db: None, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(session, "BUSY_TIMEOUT_S", 0.3)
     ledger = SqlLedger(connect())
     writer = sqlite3.connect(str(connection.settings_dict["NAME"]), isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
     begun = time.monotonic()
-    refusals = await asyncio.gather(*(ledger.reserve(reserve_request(key)) for _ in range(20)), return_exceptions=True)
+    refusals = await asyncio.gather(
+        *(ledger.reserve(reserve_request(key)) for _ in range(20)), return_exceptions=True
+    )
     assert {type(refusal) for refusal in refusals} == {LedgerUnavailable}
     assert time.monotonic() - begun < 3 * 0.3
     writer.close()
@@ -270,13 +294,17 @@ async def test_sqlite_lock_does_not_queue_waiters(transactional_db: None, key: A
 
 @pytest.mark.databases
 @pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
-async def test_a_connection_that_the_server_has_ended_costs_no_request(transactional_db: None, key: ApiKey) -> None:
+async def test_a_connection_that_the_server_has_ended_costs_no_request(
+    transactional_db: None, key: ApiKey
+) -> None:
     """As after a restart of PostgreSQL."""
     ledger = SqlLedger(connect())
     await ledger.release(await ledger.reserve(warm := reserve_request(key)), warm.estimate)
     assert isinstance(ledger.connection, PostgresConnection) and ledger.connection.connection is not None
     with psycopg.connect(ledger.connection.connection.info.dsn, autocommit=True) as server:
-        server.execute("SELECT pg_terminate_backend(%s, 5000)", [ledger.connection.connection.info.backend_pid])
+        server.execute(
+            "SELECT pg_terminate_backend(%s, 5000)", [ledger.connection.connection.info.backend_pid]
+        )
     await ledger.release(await ledger.reserve(wanted := reserve_request(key)), wanted.estimate)
     await ledger.stop()
 
@@ -350,7 +378,9 @@ async def test_only_recent_values_are_served_stale(cache: ConfigCache[str, str])
     assert not cache.stale
 
 
-async def test_stale_value_is_served_sooner_than_a_missing_one(cache: ConfigCache[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_stale_value_is_served_sooner_than_a_missing_one(
+    cache: ConfigCache[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Before it is clear that the database is away."""
     back = threading.Event()
     monkeypatch.setattr(config_cache, "POLL_TIMEOUT_S", 0.1)

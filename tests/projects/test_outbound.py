@@ -94,7 +94,18 @@ def test_non_http_url_is_rejected(url: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", ["2130706433", "0x7f000001", "0X7F.1", "127.1", "0177.0.0.1", "127.0.0.1.", "8.8", "999.1.1.1", "1.2.3.4.5"]
+    "host",
+    [
+        "2130706433",
+        "0x7f000001",
+        "0X7F.1",
+        "127.1",
+        "0177.0.0.1",
+        "127.0.0.1.",
+        "8.8",
+        "999.1.1.1",
+        "1.2.3.4.5",
+    ],
 )
 def test_unusual_numeric_host_is_rejected(host: str) -> None:
     with pytest.raises(BlockedURL, match="no IP address in its usual form"):
@@ -122,7 +133,15 @@ def test_unresolvable_name_is_rejected(host: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "host", [LONGEST_NAME, f"{LONGEST_NAME}.", "example.com.", "a_b.example", "xn--bcher-kva.example", "ü" * 50 + ".de"]
+    "host",
+    [
+        LONGEST_NAME,
+        f"{LONGEST_NAME}.",
+        "example.com.",
+        "a_b.example",
+        "xn--bcher-kva.example",
+        "ü" * 50 + ".de",
+    ],
 )
 def test_a_name_as_long_as_names_can_be_passes(host: str) -> None:
     validate_base_url(f"http://{host}/v1")
@@ -140,9 +159,15 @@ async def test_stored_unresolvable_name_is_a_connection_error(
     assert errors.from_exception(refusal.value).status == 502
 
 
-@pytest.mark.parametrize(("path", "format"), [("/v1/chat/completions", "openai"), ("/anthropic/v1/messages", "anthropic")])
-def test_unresolvable_name_is_a_502_in_the_client_format(live_gateway: LiveGateway, demo_project: Project, path: str, format: str) -> None:
-    Credential.objects.create(project=demo_project, slug="lost", provider="compatible", base_url="https://a..b/v1")
+@pytest.mark.parametrize(
+    ("path", "format"), [("/v1/chat/completions", "openai"), ("/anthropic/v1/messages", "anthropic")]
+)
+def test_unresolvable_name_is_a_502_in_the_client_format(
+    live_gateway: LiveGateway, demo_project: Project, path: str, format: str
+) -> None:
+    Credential.objects.create(
+        project=demo_project, slug="lost", provider="compatible", base_url="https://a..b/v1"
+    )
     _, token = ApiKey.objects.issue(demo_project, "app")
     question = {"model": "lost/x", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
     answer = httpx.post(f"{live_gateway.url}{path}", json=question, headers={"x-api-key": token})
@@ -158,7 +183,9 @@ def test_the_reason_fits_into_a_sentence(no_private_hosts: None, url: str) -> No
     assert not errors.from_exception(refusal.value).api_error.message.endswith("..")
 
 
-@pytest.mark.parametrize("url", ["https://api.openai.com/v1", "http://ollama:11434/v1", "http://8.8.8.8", *PUBLIC])
+@pytest.mark.parametrize(
+    "url", ["https://api.openai.com/v1", "http://ollama:11434/v1", "http://8.8.8.8", *PUBLIC]
+)
 def test_public_addresses_and_names_pass(no_private_hosts: None, url: str) -> None:
     validate_base_url(url)
 
@@ -176,7 +203,9 @@ def test_loopback_is_allowed_only_without_a_public_url(host: str, public_url: st
     before = settings.ENV
     settings.ENV = before.model_copy(update={"gateway_host": host, "gateway_public_url": public_url})
     try:
-        assert [name in allowed_private_hosts() for name in ("localhost", "127.0.0.1", "::1")] == [allowed] * 3
+        assert [name in allowed_private_hosts() for name in ("localhost", "127.0.0.1", "::1")] == [
+            allowed
+        ] * 3
     finally:
         settings.ENV = before
 
@@ -197,7 +226,9 @@ def test_the_operator_can_allow_a_private_host() -> None:
         settings.ENV = before
 
 
-async def test_a_name_that_resolves_to_a_private_address_is_not_connected_to(no_private_hosts: None, connections: UpstreamClient) -> None:
+async def test_a_name_that_resolves_to_a_private_address_is_not_connected_to(
+    no_private_hosts: None, connections: UpstreamClient
+) -> None:
     with pytest.raises(BlockedURL):
         await SSRFSafeResolver().resolve("localhost", 80)
     with pytest.raises((BlockedURL, UpstreamConnectionError)):

@@ -31,7 +31,9 @@ SECRET_PARTS = {name: key[12:] for name, key in KEYS.items()}
 
 
 @pytest.mark.parametrize("name", KEYS)
-@pytest.mark.parametrize("around", ["{}", "openai/{}", "“{}”", "a\n{}\tb", "?key={}&a=b", "models/{}:generateContent"])
+@pytest.mark.parametrize(
+    "around", ["{}", "openai/{}", "“{}”", "a\n{}\tb", "?key={}&a=b", "models/{}:generateContent"]
+)
 def test_a_key_is_replaced_by_its_prefix(name: str, around: str) -> None:
     text = around.format(KEYS[name])
     assert contains_key(text)
@@ -56,7 +58,9 @@ def test_names_of_models_stay(name: str) -> None:
     assert redact(name) == name and not contains_key(name)
 
 
-def send(gateway: LiveGateway, token: str, path: str, body: Mapping[str, object], **headers: str) -> httpx.Response:
+def send(
+    gateway: LiveGateway, token: str, path: str, body: Mapping[str, object], **headers: str
+) -> httpx.Response:
     headers["authorization"] = f"Bearer {token}"
     return httpx.post(f"{gateway.url}{path}", json=body, headers=headers)
 
@@ -87,7 +91,9 @@ def test_a_key_as_a_models_name_is_refused_and_recorded_without_it(
     answer = send(live_gateway, token, path.format(key), written)
     assert answer.status_code == 400 and SECRET_PARTS[name] not in answer.text and "API key" in answer.text
     record = only_record()
-    assert record.requested_model.endswith("…") and SECRET_PARTS[name] not in str(UsageRecord.objects.values().get())
+    assert record.requested_model.endswith("…") and SECRET_PARTS[name] not in str(
+        UsageRecord.objects.values().get()
+    )
     assert not upstream.requests
 
 
@@ -113,7 +119,9 @@ def test_an_error_does_not_repeat_a_key(live_gateway: LiveGateway, token: str, n
     for path in (f"/v1/{key}", f"/v1/models/{key}", f"/v1beta/models/{key}"):
         answer = httpx.get(f"{live_gateway.url}{path}", headers=headers)
         assert SECRET_PARTS[name] not in answer.text or answer.status_code == 200
-    answer = send(live_gateway, token, "/v1/chat/completions", {**CHAT, "tools": {key: key}, key: 1, "max_tokens": "x"})
+    answer = send(
+        live_gateway, token, "/v1/chat/completions", {**CHAT, "tools": {key: key}, key: 1, "max_tokens": "x"}
+    )
     assert answer.status_code == 400 and SECRET_PARTS[name] not in answer.text
 
 

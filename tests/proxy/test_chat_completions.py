@@ -35,16 +35,30 @@ def test_body_reaches_the_provider_byte_for_byte(gateway: httpx.Client, upstream
     assert upstream.requests[0].path == "/v1/chat/completions"
 
 
-def test_provider_gets_the_operators_key_and_never_the_callers(gateway: httpx.Client, upstream: LocalUpstream, token: str) -> None:
-    gateway.post("/v1/chat/completions", json=CHAT, headers={"cookie": "session=1", "x-forwarded-for": "10.0.0.1"})
+def test_provider_gets_the_operators_key_and_never_the_callers(
+    gateway: httpx.Client, upstream: LocalUpstream, token: str
+) -> None:
+    gateway.post(
+        "/v1/chat/completions", json=CHAT, headers={"cookie": "session=1", "x-forwarded-for": "10.0.0.1"}
+    )
     headers = upstream.requests[0].headers
     assert headers["authorization"] == "Bearer sk-operator"
     assert token not in str(headers) and "cookie" not in headers and "x-forwarded-for" not in headers
 
 
-def test_prefix_of_the_model_name_is_taken_off_and_nothing_else_changes(gateway: httpx.Client, upstream: LocalUpstream) -> None:
-    gateway.post("/v1/chat/completions", json={**CHAT, "model": "openai/gpt-4o-mini", "seed": 7, "extra": {"deep": [1.5]}})
-    assert json.loads(upstream.requests[0].body) == {**CHAT, "model": "gpt-4o-mini", "seed": 7, "extra": {"deep": [1.5]}}
+def test_prefix_of_the_model_name_is_taken_off_and_nothing_else_changes(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
+    gateway.post(
+        "/v1/chat/completions",
+        json={**CHAT, "model": "openai/gpt-4o-mini", "seed": 7, "extra": {"deep": [1.5]}},
+    )
+    assert json.loads(upstream.requests[0].body) == {
+        **CHAT,
+        "model": "gpt-4o-mini",
+        "seed": 7,
+        "extra": {"deep": [1.5]},
+    }
 
 
 def test_answer_comes_back_as_it_was_with_its_cost(gateway: httpx.Client) -> None:
@@ -52,24 +66,54 @@ def test_answer_comes_back_as_it_was_with_its_cost(gateway: httpx.Client) -> Non
     assert response.json()["usage"] == USAGE
     assert response.headers["x-request-id"] == "my-own-id"
     assert response.headers["x-cost-usd"] == "0.000024"
-    assert response.headers["x-gateway-provider"] == "openai" and response.headers["x-gateway-model"] == "gpt-4o-mini"
+    assert (
+        response.headers["x-gateway-provider"] == "openai"
+        and response.headers["x-gateway-model"] == "gpt-4o-mini"
+    )
     assert response.headers["cache-control"] == "private, no-store"
 
 
 def test_record_has_disjoint_tokens_cost_and_applied_price(gateway: httpx.Client) -> None:
     gateway.post("/v1/chat/completions", json=CHAT, headers={"x-request-id": "my-own-id"})
     record = only_record()
-    assert (record.input_tokens, record.cache_read_tokens, record.output_tokens, record.reasoning_tokens) == (60, 40, 20, 5)
+    assert (record.input_tokens, record.cache_read_tokens, record.output_tokens, record.reasoning_tokens) == (
+        60,
+        40,
+        20,
+        5,
+    )
     assert record.cost_nano == COST_NANO
-    assert record.price is not None and record.price["base"]["output"] == 600_000_000 and record.price["source"].startswith("genai-prices")
-    assert (record.outcome, record.status_code, record.requested_model, record.provider_model) == ("ok", 200, "gpt-4o-mini", "gpt-4o-mini")
-    assert (record.request_id, record.provider, record.operation, record.streamed) == ("my-own-id", "openai", "chat", False)
+    assert (
+        record.price is not None
+        and record.price["base"]["output"] == 600_000_000
+        and record.price["source"].startswith("genai-prices")
+    )
+    assert (record.outcome, record.status_code, record.requested_model, record.provider_model) == (
+        "ok",
+        200,
+        "gpt-4o-mini",
+        "gpt-4o-mini",
+    )
+    assert (record.request_id, record.provider, record.operation, record.streamed) == (
+        "my-own-id",
+        "openai",
+        "chat",
+        False,
+    )
     assert record.id.version == 7 and record.latency_us > 0 and not record.estimated
 
 
-def test_stream_is_metered_though_the_client_never_sees_usage(gateway: httpx.Client, upstream: LocalUpstream) -> None:
-    response = gateway.post("/v1/chat/completions", json={**CHAT, "stream": True, "stream_options": {"include_obfuscation": False}})
-    assert json.loads(upstream.requests[0].body)["stream_options"] == {"include_obfuscation": False, "include_usage": True}
+def test_stream_is_metered_though_the_client_never_sees_usage(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
+    response = gateway.post(
+        "/v1/chat/completions",
+        json={**CHAT, "stream": True, "stream_options": {"include_obfuscation": False}},
+    )
+    assert json.loads(upstream.requests[0].body)["stream_options"] == {
+        "include_obfuscation": False,
+        "include_usage": True,
+    }
     assert "usage" not in response.text
     assert response.content == b"".join(event for event in events({"stream": True}))
     record = only_record()
@@ -77,7 +121,9 @@ def test_stream_is_metered_though_the_client_never_sees_usage(gateway: httpx.Cli
     assert record.first_token_us is not None and 0 < record.first_token_us <= record.latency_us
 
 
-def test_client_that_asks_for_usage_gets_it_and_its_body_is_untouched(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_client_that_asks_for_usage_gets_it_and_its_body_is_untouched(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     body = json.dumps({**CHAT, "stream": True, "stream_options": {"include_usage": True}}).encode()
     response = gateway.post("/v1/chat/completions", content=body)
     assert upstream.requests[0].body == body
@@ -85,7 +131,9 @@ def test_client_that_asks_for_usage_gets_it_and_its_body_is_untouched(gateway: h
     assert only_record().cost_nano == COST_NANO
 
 
-def test_each_chunk_is_forwarded_before_the_next_one_exists(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_each_chunk_is_forwarded_before_the_next_one_exists(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     arrived = threading.Event()
 
     async def one_then_wait(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
@@ -105,7 +153,9 @@ def test_each_chunk_is_forwarded_before_the_next_one_exists(gateway: httpx.Clien
         assert b"second" in b"".join(parts)
 
 
-def test_client_disconnect_aborts_upstream_and_charges_output_so_far(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_client_disconnect_aborts_upstream_and_charges_output_so_far(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     async def endless(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
@@ -127,7 +177,9 @@ def test_client_disconnect_aborts_upstream_and_charges_output_so_far(gateway: ht
     assert record.cost_nano == record.input_tokens * 150 + 10 * 600 and record.input_tokens > 0
 
 
-def test_client_disconnect_before_response_aborts_upstream(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_client_disconnect_before_response_aborts_upstream(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     async def slow(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         await asyncio.sleep(60)
         return web.Response()
@@ -153,15 +205,27 @@ def test_interrupted_stream_ends_with_an_error_event(gateway: httpx.Client, upst
     lines = data_lines(response.text)
     assert json.loads(lines[-1])["error"]["type"] == "network" and "[DONE]" not in lines
     record = only_record()
-    assert (record.outcome, record.status_code, record.output_tokens, record.estimated) == (Outcome.UPSTREAM_ERROR, 502, 1, True)
+    assert (record.outcome, record.status_code, record.output_tokens, record.estimated) == (
+        Outcome.UPSTREAM_ERROR,
+        502,
+        1,
+        True,
+    )
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 503])
-def test_providers_error_passes_through_and_costs_nothing(gateway: httpx.Client, upstream: LocalUpstream, status: int) -> None:
+def test_providers_error_passes_through_and_costs_nothing(
+    gateway: httpx.Client, upstream: LocalUpstream, status: int
+) -> None:
     body = b'{"error": {"message": "vendor says no", "type": "x", "extra": 1}}'
 
     async def failing(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
-        headers = {"retry-after": "7", "set-cookie": "a=b", "openai-organization": "acme", "content-type": "application/json"}
+        headers = {
+            "retry-after": "7",
+            "set-cookie": "a=b",
+            "openai-organization": "acme",
+            "content-type": "application/json",
+        }
         return web.Response(status=status, body=body, headers=headers)
 
     upstream.handler = failing
@@ -173,9 +237,16 @@ def test_providers_error_passes_through_and_costs_nothing(gateway: httpx.Client,
     assert (record.outcome, record.status_code, record.cost_nano) == (Outcome.UPSTREAM_ERROR, status, 0)
 
 
-def test_answer_without_usage_is_charged_by_our_own_count(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_answer_without_usage_is_charged_by_our_own_count(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     async def silent(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
-        return web.json_response({"choices": [{"message": {"role": "assistant", "content": "x" * 400}}], "usage": {"prompt_tokens": -5}})
+        return web.json_response(
+            {
+                "choices": [{"message": {"role": "assistant", "content": "x" * 400}}],
+                "usage": {"prompt_tokens": -5},
+            }
+        )
 
     upstream.handler = silent
     assert gateway.post("/v1/chat/completions", json=CHAT).status_code == 200
@@ -183,16 +254,22 @@ def test_answer_without_usage_is_charged_by_our_own_count(gateway: httpx.Client,
     assert record.estimated and record.output_tokens == 100 and record.input_tokens > 0
 
 
-def test_project_uses_its_own_encrypted_credential(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_project_uses_its_own_encrypted_credential(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     project = Project.objects.create_with_owner("Tenant")
     _, token = ApiKey.objects.issue(project, "app")
-    credential = Credential(project=project, slug="local", provider="compatible", base_url=upstream.url, model_names=["llama3"])
+    credential = Credential(
+        project=project, slug="local", provider="compatible", base_url=upstream.url, model_names=["llama3"]
+    )
     credential.set_secret("sk-tenants-own-secret")
     credential.save()
     assert "sk-tenants-own-secret" not in str(Credential.objects.filter(pk=credential.pk).values())
     for model in ("llama3", "local/llama3"):
         body = {**CHAT, "model": model}
-        response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json=body, headers={"x-api-key": token})
+        response = httpx.post(
+            f"{live_gateway.url}/v1/chat/completions", json=body, headers={"x-api-key": token}
+        )
         assert response.status_code == 200
         assert json.loads(upstream.requests[-1].body)["model"] == "llama3"
         assert upstream.requests[-1].headers["authorization"] == "Bearer sk-tenants-own-secret"
@@ -203,26 +280,48 @@ def test_unprivileged_project_cannot_use_operator_credentials(
 ) -> None:
     _, token = ApiKey.objects.issue(Project.objects.create_with_owner("Stranger"), "app")
     for model in ("gpt-4o-mini", "openai/gpt-4o-mini", "anything"):
-        response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json={**CHAT, "model": model}, headers={"x-api-key": token})
+        response = httpx.post(
+            f"{live_gateway.url}/v1/chat/completions",
+            json={**CHAT, "model": model},
+            headers={"x-api-key": token},
+        )
         assert (response.status_code, response.json()["error"]["type"]) == (404, "unknown_model")
     assert not upstream.requests
 
 
-def test_secret_moved_to_another_project_is_refused(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_secret_moved_to_another_project_is_refused(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     thief = Project.objects.create_with_owner("Thief")
     owned = Credential(project=demo_project, slug="mine", provider="compatible", base_url=upstream.url)
     owned.set_secret("sk-secret")
     owned.save()
-    Credential.objects.create(project=thief, slug="mine", provider="compatible", base_url=upstream.url, sealed_secret=owned.sealed_secret)
+    Credential.objects.create(
+        project=thief,
+        slug="mine",
+        provider="compatible",
+        base_url=upstream.url,
+        sealed_secret=owned.sealed_secret,
+    )
     _, token = ApiKey.objects.issue(thief, "app")
-    response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json={**CHAT, "model": "mine/x"}, headers={"x-api-key": token})
+    response = httpx.post(
+        f"{live_gateway.url}/v1/chat/completions",
+        json={**CHAT, "model": "mine/x"},
+        headers={"x-api-key": token},
+    )
     assert response.status_code == 503 and not upstream.requests
 
 
 def test_unreachable_provider_is_a_502(live_gateway: LiveGateway, demo_project: Project) -> None:
-    Credential.objects.create(project=demo_project, slug="dead", provider="compatible", base_url="http://127.0.0.1:9/v1")
+    Credential.objects.create(
+        project=demo_project, slug="dead", provider="compatible", base_url="http://127.0.0.1:9/v1"
+    )
     _, token = ApiKey.objects.issue(demo_project, "app")
-    response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json={**CHAT, "model": "dead/x"}, headers={"x-api-key": token})
+    response = httpx.post(
+        f"{live_gateway.url}/v1/chat/completions",
+        json={**CHAT, "model": "dead/x"},
+        headers={"x-api-key": token},
+    )
     assert (response.status_code, response.json()["error"]["type"]) == (502, "network")
     assert only_record().outcome == Outcome.UPSTREAM_ERROR
 
@@ -241,18 +340,26 @@ def test_demo_model_counts_exactly_what_it_emits(gateway: httpx.Client, path: st
     assert sum(1 for item in chunks if item["choices"] and item["choices"][0]["delta"].get("content")) == 7
     usage = chunks[-1]["usage"]
     record = only_record()
-    assert (record.prompt_tokens, record.output_tokens) == (usage["prompt_tokens"], usage["completion_tokens"]) == (record.prompt_tokens, 7)
+    assert (
+        (record.prompt_tokens, record.output_tokens)
+        == (usage["prompt_tokens"], usage["completion_tokens"])
+        == (record.prompt_tokens, 7)
+    )
     assert record.cost_nano == usage["prompt_tokens"] * 1000 + 7 * 2000
 
 
 def test_demo_stream_sends_a_token_every_ten_milliseconds(gateway: httpx.Client) -> None:
     started = time.monotonic()
-    gateway.post("/v1/chat/completions", json={**CHAT, "model": "demo/chat", "max_tokens": 30, "stream": True})
+    gateway.post(
+        "/v1/chat/completions", json={**CHAT, "model": "demo/chat", "max_tokens": 30, "stream": True}
+    )
     assert time.monotonic() - started >= 0.3
 
 
 def test_every_record_has_an_id_of_ours_even_if_the_clients_repeats(gateway: httpx.Client) -> None:
     for _ in range(2):
-        gateway.post("/v1/chat/completions", json={**CHAT, "model": "demo/chat"}, headers={"x-request-id": "same"})
+        gateway.post(
+            "/v1/chat/completions", json={**CHAT, "model": "demo/chat"}, headers={"x-request-id": "same"}
+        )
     only_record(2)
     assert UsageRecord.objects.filter(request_id="same").count() == 2

@@ -50,14 +50,18 @@ BODIES = {
     "max_tokens is zero": b'{"model": "gpt-4o-mini", "messages": [{}], "max_tokens": 0}',
     "max_tokens is huge": b'{"model": "gpt-4o-mini", "messages": [{}], "max_tokens": 1000000000000000000}',
     "max_tokens is a word": b'{"model": "gpt-4o-mini", "messages": [{}], "max_tokens": "many"}',
-    "max_tokens has a million digits": b'{"model": "gpt-4o-mini", "messages": [{}], "max_tokens": %s}' % (b"9" * 1_000_000),
+    "max_tokens has a million digits": b'{"model": "gpt-4o-mini", "messages": [{}], "max_tokens": %s}'
+    % (b"9" * 1_000_000),
     "n is a million": b'{"model": "gpt-4o-mini", "messages": [{}], "n": 1000000}',
     "not a number": b'{"model": "gpt-4o-mini", "messages": [{}], "max_tokens": NaN}',
     "bad UTF-8": b'{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "\xff\xfe"}]}',
     "a lone surrogate": b'{"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "\\ud800"}]}',
-    "nested too deeply": b'{"model": "gpt-4o-mini", "messages": [{"a": %s1%s}]}' % (b"[" * 100_000, b"]" * 100_000),
-    "nested deeply beside": b'{"model": "gpt-4o-mini", "messages": [{}], "x": %s1%s}' % (b"[" * 100_000, b"]" * 100_000),
-    "walks too deeply": b'{"model": "gpt-4o-mini", "messages": [{"content": %s1%s}]}' % (b"[" * 900, b"]" * 900),
+    "nested too deeply": b'{"model": "gpt-4o-mini", "messages": [{"a": %s1%s}]}'
+    % (b"[" * 100_000, b"]" * 100_000),
+    "nested deeply beside": b'{"model": "gpt-4o-mini", "messages": [{}], "x": %s1%s}'
+    % (b"[" * 100_000, b"]" * 100_000),
+    "walks too deeply": b'{"model": "gpt-4o-mini", "messages": [{"content": %s1%s}]}'
+    % (b"[" * 900, b"]" * 900),
 }
 
 
@@ -74,7 +78,9 @@ def test_the_field_at_fault_is_named(gateway: httpx.Client) -> None:
     assert error["param"] == "stream" and "stream" in error["message"]
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"model": "demo/embed"}', b'{"model": "demo/embed", "input": {"a": 1}}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"[]", b'{"model": "demo/embed"}', b'{"model": "demo/embed", "input": {"a": 1}}']
+)
 def test_embeddings_check_their_body_too(gateway: httpx.Client, body: bytes) -> None:
     assert_error(gateway.post("/v1/embeddings", content=body), 400, "invalid_request")
 
@@ -93,7 +99,9 @@ INVALID_TOKENS = [
 
 
 @pytest.mark.parametrize("token", INVALID_TOKENS, ids=range(len(INVALID_TOKENS)))
-def test_malformed_token_is_a_generic_401(live_gateway: LiveGateway, transactional_db: None, token: str) -> None:
+def test_malformed_token_is_a_generic_401(
+    live_gateway: LiveGateway, transactional_db: None, token: str
+) -> None:
     before = outcome_count("auth")
     headers = [(b"authorization", b"Bearer " + token.encode("latin-1"))]
     response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json=CHAT, headers=headers)
@@ -109,7 +117,9 @@ def test_a_key_is_taken_from_where_each_sdk_puts_it(live_gateway: LiveGateway, t
     assert httpx.get(f"{live_gateway.url}/v1/models", params={"key": token}).status_code == 200
 
 
-def test_missing_key_error_explains_how_to_send_one(live_gateway: LiveGateway, transactional_db: None) -> None:
+def test_missing_key_error_explains_how_to_send_one(
+    live_gateway: LiveGateway, transactional_db: None
+) -> None:
     response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json=CHAT)
     assert_error(response, 401, "auth")
     assert "Authorization: Bearer" in response.json()["error"]["message"]
@@ -138,7 +148,12 @@ def test_unknown_and_repeated_headers_do_no_harm(live_gateway: LiveGateway, toke
         ("content-type", "c"),
         ("accept", ""),
     ]
-    assert httpx.post(f"{live_gateway.url}/v1/chat/completions", json={**CHAT, "model": "demo/chat"}, headers=headers).status_code == 200
+    assert (
+        httpx.post(
+            f"{live_gateway.url}/v1/chat/completions", json={**CHAT, "model": "demo/chat"}, headers=headers
+        ).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize("given", ["x" * 129, "naïve", "a\tb", ""])
@@ -164,10 +179,14 @@ def pieces() -> Iterator[bytes]:
 
 @pytest.mark.parametrize("known", [True, False], ids=["with a key", "without"])
 @pytest.mark.parametrize("sized", [True, False], ids=["sized", "chunked"])
-def test_a_body_over_the_cap_is_a_413(live_gateway: LiveGateway, token: str, known: bool, sized: bool) -> None:
+def test_a_body_over_the_cap_is_a_413(
+    live_gateway: LiveGateway, token: str, known: bool, sized: bool
+) -> None:
     headers = {"authorization": f"Bearer {token}"} if known else {}
     content = b"x" * OVER if sized else pieces()
-    response = httpx.post(f"{live_gateway.url}/v1/chat/completions", content=content, headers=headers, timeout=30)
+    response = httpx.post(
+        f"{live_gateway.url}/v1/chat/completions", content=content, headers=headers, timeout=30
+    )
     assert_error(response, 413, "invalid_request")
     assert "connection" not in response.headers
     if known:
@@ -175,22 +194,31 @@ def test_a_body_over_the_cap_is_a_413(live_gateway: LiveGateway, token: str, kno
     assert UsageRecord.objects.count() == (1 if known else 0)
 
 
-@pytest.mark.parametrize("lines", [[f"h{n}: v" for n in range(300)], ["big: " + "x" * 70_000]], ids=["many", "large"])
+@pytest.mark.parametrize(
+    "lines", [[f"h{n}: v" for n in range(300)], ["big: " + "x" * 70_000]], ids=["many", "large"]
+)
 def test_headers_are_capped_while_they_arrive(live_gateway: LiveGateway, lines: list[str]) -> None:
     with socket.create_connection(("127.0.0.1", live_gateway.socket.getsockname()[1]), timeout=5) as client:
         client.sendall(("GET /v1/models HTTP/1.1\r\nhost: x\r\n" + "\r\n".join(lines)).encode())
         assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
 
 
-def test_scopes_and_allowed_models_are_enforced(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_scopes_and_allowed_models_are_enforced(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     _, embeddings_only = ApiKey.objects.issue(demo_project, "a", scopes=["post:/openai/v1/embeddings"])
     _, demo_only = ApiKey.objects.issue(demo_project, "b", scopes=["inference"], allowed_models=["demo/chat"])
     url = f"{live_gateway.url}/v1/chat/completions"
     assert_error(httpx.post(url, json=CHAT, headers={"x-api-key": embeddings_only}), 403, "auth")
     assert_error(httpx.post(url, json=CHAT, headers={"x-api-key": demo_only}), 403, "auth")
-    assert httpx.post(url, json={**CHAT, "model": "demo/chat"}, headers={"x-api-key": demo_only}).status_code == 200
+    assert (
+        httpx.post(url, json={**CHAT, "model": "demo/chat"}, headers={"x-api-key": demo_only}).status_code
+        == 200
+    )
     embedded = httpx.post(
-        f"{live_gateway.url}/v1/embeddings", json={"model": "demo/embed", "input": "x"}, headers={"x-api-key": embeddings_only}
+        f"{live_gateway.url}/v1/embeddings",
+        json={"model": "demo/embed", "input": "x"},
+        headers={"x-api-key": embeddings_only},
     )
     assert embedded.status_code == 200
     listed = httpx.get(f"{live_gateway.url}/v1/models", headers={"x-api-key": demo_only}).json()
@@ -200,7 +228,16 @@ def test_scopes_and_allowed_models_are_enforced(live_gateway: LiveGateway, upstr
 
 def test_an_unknown_model_is_a_404(live_gateway: LiveGateway, transactional_db: None) -> None:
     _, token = ApiKey.objects.issue(Project.objects.create_with_owner("Other"), "a")
-    response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json={**CHAT, "model": "no-such"}, headers={"x-api-key": token})
+    response = httpx.post(
+        f"{live_gateway.url}/v1/chat/completions",
+        json={**CHAT, "model": "no-such"},
+        headers={"x-api-key": token},
+    )
     assert_error(response, 404, "unknown_model")
     assert httpx.get(f"{live_gateway.url}/v1/models/no-such", headers={"x-api-key": token}).status_code == 404
-    assert json.loads(httpx.get(f"{live_gateway.url}/v1/models/demo/chat", headers={"x-api-key": token}).text)["id"] == "demo/chat"
+    assert (
+        json.loads(httpx.get(f"{live_gateway.url}/v1/models/demo/chat", headers={"x-api-key": token}).text)[
+            "id"
+        ]
+        == "demo/chat"
+    )

@@ -22,8 +22,17 @@ MODELS = {
     "anthropic": "claude-haiku-4-5",
     "gemini": "gemini-2.5-flash",
 }
-PATHS = {"openai_chat": "/v1/chat/completions", "openai_responses": "/v1/responses", "anthropic": "/v1/messages"}
-LIMITS = {"openai_chat": "max_tokens", "openai_responses": "max_output_tokens", "anthropic": "max_tokens", "gemini": "maxOutputTokens"}
+PATHS = {
+    "openai_chat": "/v1/chat/completions",
+    "openai_responses": "/v1/responses",
+    "anthropic": "/v1/messages",
+}
+LIMITS = {
+    "openai_chat": "max_tokens",
+    "openai_responses": "max_output_tokens",
+    "anthropic": "max_tokens",
+    "gemini": "maxOutputTokens",
+}
 USAGE_FIELDS = dict.fromkeys(DIALECTS, "usage") | {"gemini": "usageMetadata"}
 WHOLE_USAGE: dict[str, Json] = {
     "openai_chat": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
@@ -38,13 +47,21 @@ ABSENT = object()
 def connect(project: Project, dialect: str, upstream: LocalUpstream) -> None:
     """Give the project an account at the local upstream for a format that the operator's account does not speak."""
     if ACCOUNTS[dialect] == "other":
-        stored = Credential(project=project, slug="other", provider=dialect, base_url=upstream.url.removesuffix("/v1"))
+        stored = Credential(
+            project=project, slug="other", provider=dialect, base_url=upstream.url.removesuffix("/v1")
+        )
         stored.set_secret("sk-provider-secret")
         stored.save()
 
 
 def ask(
-    gateway: LiveGateway, token: str, dialect: str, *, stream: bool, limit: int | None = None, served: str | None = None
+    gateway: LiveGateway,
+    token: str,
+    dialect: str,
+    *,
+    stream: bool,
+    limit: int | None = None,
+    served: str | None = None,
 ) -> httpx.Response:
     """Send one prompt in a dialect, to a provider of the format `served` (default: the same one)."""
     model = f"{ACCOUNTS[served or dialect]}/{MODELS[served or dialect]}"
@@ -54,8 +71,14 @@ def ask(
         verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
         contents: Json = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
         given = contents | ({"generationConfig": limits} if limits else {})
-        return httpx.post(f"{gateway.url}/v1beta/models/{model}:{verb}", json=given, headers=headers, timeout=20)
-    prompt: Json = {"input": "Hi"} if dialect == "openai_responses" else {"messages": [{"role": "user", "content": "Hi"}]}
+        return httpx.post(
+            f"{gateway.url}/v1beta/models/{model}:{verb}", json=given, headers=headers, timeout=20
+        )
+    prompt: Json = (
+        {"input": "Hi"}
+        if dialect == "openai_responses"
+        else {"messages": [{"role": "user", "content": "Hi"}]}
+    )
     body: Json = {"model": model, "stream": stream, **prompt, **limits}
     return httpx.post(f"{gateway.url}{PATHS[dialect]}", json=body, headers=headers, timeout=20)
 
@@ -82,7 +105,12 @@ def stated(dialect: str, usage: Any) -> Json:
 
 def chat_response(text: str) -> Json:
     message = {"role": "assistant", "content": text}
-    return {"id": "c", "object": "chat.completion", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": "stop"}]}
+    return {
+        "id": "c",
+        "object": "chat.completion",
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": "stop"}],
+    }
 
 
 def responses_response(text: str) -> Json:
@@ -93,12 +121,22 @@ def responses_response(text: str) -> Json:
 
 def anthropic_response(text: str) -> Json:
     content = [{"type": "text", "text": text}] if text else []
-    return {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": content, "stop_reason": "end_turn"}
+    return {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": content,
+        "stop_reason": "end_turn",
+    }
 
 
 def gemini_response(text: str) -> Json:
     parts = {"parts": [{"text": text}]} if text else {}
-    return {"candidates": [{"index": 0, "content": {"role": "model", **parts}, "finishReason": "STOP"}], "modelVersion": "m"}
+    return {
+        "candidates": [{"index": 0, "content": {"role": "model", **parts}, "finishReason": "STOP"}],
+        "modelVersion": "m",
+    }
 
 
 def event(**fields: Any) -> bytes:
@@ -111,28 +149,45 @@ def chat_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
         choices = [{"index": 0, "delta": delta, "finish_reason": finish}]
         return event(id="c", object="chat.completion.chunk", model="m", choices=choices)
 
-    last = [event(id="c", object="chat.completion.chunk", model="m", choices=[], **stated("openai_chat", usage))]
-    return [*[chunk({"content": text})] * pieces, chunk({}, "stop"), *([] if usage is ABSENT else last), b"data: [DONE]\n\n"]
+    last = [
+        event(id="c", object="chat.completion.chunk", model="m", choices=[], **stated("openai_chat", usage))
+    ]
+    return [
+        *[chunk({"content": text})] * pieces,
+        chunk({}, "stop"),
+        *([] if usage is ABSENT else last),
+        b"data: [DONE]\n\n",
+    ]
 
 
 def responses_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
     item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "in_progress", "content": []}
     part = {"type": "output_text", "text": "", "annotations": []}
     at = {"item_id": "msg_1", "output_index": 0, "content_index": 0}
-    deltas = [event(type="response.output_text.delta", delta=text, logprobs=[], **at)] * (pieces if text else 0)
+    deltas = [event(type="response.output_text.delta", delta=text, logprobs=[], **at)] * (
+        pieces if text else 0
+    )
     return [
-        event(type="response.created", response=responses_response("") | {"status": "in_progress", "output": [], "usage": None}),
+        event(
+            type="response.created",
+            response=responses_response("") | {"status": "in_progress", "output": [], "usage": None},
+        ),
         event(type="response.output_item.added", output_index=0, item=item),
         event(type="response.content_part.added", part=part, **at),
         *deltas,
-        event(type="response.completed", response=responses_response(text * pieces) | stated("openai_responses", usage)),
+        event(
+            type="response.completed",
+            response=responses_response(text * pieces) | stated("openai_responses", usage),
+        ),
     ]
 
 
 def anthropic_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
     """The start states the input and a placeholder for the output, as Anthropic does; `usage` is that of the end."""
     start = anthropic_response("") | {"stop_reason": None, "usage": {"input_tokens": 7, "output_tokens": 1}}
-    deltas = [event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": text})] * (pieces if text else 0)
+    deltas = [event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": text})] * (
+        pieces if text else 0
+    )
     return [
         event(type="message_start", message=start),
         event(type="content_block_start", index=0, content_block={"type": "text", "text": ""}),
@@ -146,7 +201,10 @@ def anthropic_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
 def gemini_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
     chunk: Json = gemini_response(text)
     open_ended = {**chunk, "candidates": [{**chunk["candidates"][0], "finishReason": None}]}
-    return [*[event(**open_ended)] * (pieces if text else 0), event(**gemini_response(""), **stated("gemini", usage))]
+    return [
+        *[event(**open_ended)] * (pieces if text else 0),
+        event(**gemini_response(""), **stated("gemini", usage)),
+    ]
 
 
 RESPONSES: dict[str, Callable[[str], Json]] = {

@@ -52,7 +52,11 @@ class Cluster:
 
     async def burst_all(self, token: str, requests: int, **changes: Any) -> Counter[int]:
         async with self.client() as client:
-            return Counter(await asyncio.gather(*(self.send_request(client, token, n, **changes) for n in range(requests))))
+            return Counter(
+                await asyncio.gather(
+                    *(self.send_request(client, token, n, **changes) for n in range(requests))
+                )
+            )
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[httpx.AsyncClient]:
@@ -62,15 +66,27 @@ class Cluster:
     async def send_request(self, client: httpx.AsyncClient, token: str, n: int, **changes: Any) -> int:
         id = uuid7().hex
         messages = [{"role": "user", "content": PROMPT}]
-        body = {"model": MODEL, "max_tokens": 50, "user": id, "stream": n % 3 == 0, "messages": messages, **changes}
+        body = {
+            "model": MODEL,
+            "max_tokens": 50,
+            "user": id,
+            "stream": n % 3 == 0,
+            "messages": messages,
+            **changes,
+        }
         url = f"{self.processes[n % len(self.processes)].url}/v1/chat/completions"
         with suppress(httpx.TransportError):
-            return (await client.post(url, json=body, headers={"authorization": f"Bearer {token}", "x-request-id": id})).status_code
+            return (
+                await client.post(
+                    url, json=body, headers={"authorization": f"Bearer {token}", "x-request-id": id}
+                )
+            ).status_code
         return 0
 
     def assert_consistent(self) -> None:
         """Waits until all that was left open is resolved and all that was owed is written, then compares the books with the
-        provider's."""
+        provider's.
+        """
         deadline = time.monotonic() + ORPHANS_SETTLED_S
         while (audit := self.audit()).returncode != 0 or " 0 open reservations" not in audit.stdout:
             assert time.monotonic() < deadline, audit.stdout + audit.stderr
@@ -85,7 +101,9 @@ class Cluster:
         for id, _, cost in rows:
             costs[id] += cost
         billed = price().cost(BILLED)
-        assert [id for id, times in self.billed_ids.items() if costs[id] < times * billed] == [], "charged less than the provider billed"
+        assert [id for id, times in self.billed_ids.items() if costs[id] < times * billed] == [], (
+            "charged less than the provider billed"
+        )
 
     def records(self) -> list[tuple[str, object, int]]:
         """What the client called each request, what the record corrects, and its cost."""

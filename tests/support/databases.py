@@ -40,7 +40,11 @@ class Server:
     """One that runs: a test may end it in any way, and start it again on the same port and data."""
 
     def __init__(
-        self, url: str, start: Callable[[], subprocess.Popen[bytes]], answers: Callable[[], bool], stop_signal: signal.Signals
+        self,
+        url: str,
+        start: Callable[[], subprocess.Popen[bytes]],
+        answers: Callable[[], bool],
+        stop_signal: signal.Signals,
     ) -> None:
         self.url = url
         self.start_process = start
@@ -101,7 +105,9 @@ class Server:
 
 def children(pid: int) -> list[int]:
     """The processes that a process has started: PostgreSQL has one for each connection."""
-    rows = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = subprocess.run(
+        ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
+    ).stdout.splitlines()
     return [int(child) for child, parent in map(str.split, rows) if int(parent) == pid]
 
 
@@ -157,13 +163,25 @@ def valkey_server(*, append_only: bool = False, options: Sequence[str] = ()) -> 
     # It runs as whoever runs the tests: it has no quarrel with root.
     with (
         directory("gateway-valkey-", sandboxed=False) as home,
-        running_server(command, lambda port: f"redis://127.0.0.1:{port}/0", accepts_ping, home, sandboxed=False) as server,
+        running_server(
+            command, lambda port: f"redis://127.0.0.1:{port}/0", accepts_ping, home, sandboxed=False
+        ) as server,
     ):
         yield server
 
 
 def initialise(initdb: Path, data: Path, home: Path) -> None:
-    command = [str(initdb), "-D", str(data), "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C.UTF-8", "--no-sync"]
+    command = [
+        str(initdb),
+        "-D",
+        str(data),
+        "-U",
+        "postgres",
+        "--auth=trust",
+        "--encoding=UTF8",
+        "--locale=C.UTF-8",
+        "--no-sync",
+    ]
     log = home / "initdb.log"
     process = spawn(command, home, log)
     try:
@@ -209,7 +227,12 @@ def running_server(
     for attempt in range(ATTEMPTS):
         port, log = free_port(), home / f"server-{attempt}.log"
         url = address(port)
-        server = Server(url, partial(spawn, command(port), home, log, sandboxed=sandboxed), partial(answers, url), stop_signal)
+        server = Server(
+            url,
+            partial(spawn, command(port), home, log, sandboxed=sandboxed),
+            partial(answers, url),
+            stop_signal,
+        )
         try:
             if server.has_started():
                 yield server
@@ -220,7 +243,9 @@ def running_server(
     raise ServerStartError(log.read_text())
 
 
-def spawn(command: Sequence[str], home: Path, log: Path, *, sandboxed: bool = True) -> subprocess.Popen[bytes]:
+def spawn(
+    command: Sequence[str], home: Path, log: Path, *, sandboxed: bool = True
+) -> subprocess.Popen[bytes]:
     """In a session of its own, so that Ctrl-C reaches the tests first and they stop the server when they are done."""
     identity = sandbox() if sandboxed else None
     environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}

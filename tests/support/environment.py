@@ -6,7 +6,19 @@ import tempfile
 import django
 
 # What a process needs in order to run; no key, proxy, address or option of the caller.
-KEPT_VARIABLES = {"PATH", "HOME", "USER", "TMPDIR", "LANG", "TERM", "COLUMNS", "CI", "NO_COLOR", "FORCE_COLOR", "LD_LIBRARY_PATH"}
+KEPT_VARIABLES = {
+    "PATH",
+    "HOME",
+    "USER",
+    "TMPDIR",
+    "LANG",
+    "TERM",
+    "COLUMNS",
+    "CI",
+    "NO_COLOR",
+    "FORCE_COLOR",
+    "LD_LIBRARY_PATH",
+}
 KEPT_PREFIXES = ("PYTEST_", "PYTHON", "LC_", "HYPOTHESIS_", "PLAYWRIGHT_", "GATEWAY_TEST_")
 
 ON_SERVERS = "GATEWAY_TEST_DATABASE_URL" in os.environ

@@ -10,7 +10,16 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from billing.models import Budget, BudgetWindow, DailyUsage, Outcome, Period, PriceOverride, UsageRecord, Webhook
+from billing.models import (
+    Budget,
+    BudgetWindow,
+    DailyUsage,
+    Outcome,
+    Period,
+    PriceOverride,
+    UsageRecord,
+    Webhook,
+)
 from keys.models import ApiKey
 from projects.ids import uuid7
 from projects.models import Project, Role, User
@@ -34,7 +43,9 @@ def verified(user: User) -> User:
 FIRST_ID = uuid7().int
 RECORD_IDS = (UUID(int=FIRST_ID + number) for number in count())
 """Ids that keep the order in which records are made within a millisecond."""
-UNUSED_ID = dict.fromkeys(("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "reasoning_tokens"), 0)
+UNUSED_ID = dict.fromkeys(
+    ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "reasoning_tokens"), 0
+)
 DEMO_CALL = {
     "operation": "chat",
     "format": "openai",
@@ -47,7 +58,12 @@ DEMO_CALL = {
 
 
 def record(
-    key: ApiKey, *, day: dt.date | None = None, cost_nano: int = 0, outcome: Outcome = Outcome.OK, model: str = "demo/chat"
+    key: ApiKey,
+    *,
+    day: dt.date | None = None,
+    cost_nano: int = 0,
+    outcome: Outcome = Outcome.OK,
+    model: str = "demo/chat",
 ) -> UsageRecord:
     return UsageRecord.objects.create(
         id=next(RECORD_IDS),
@@ -71,7 +87,13 @@ def record(
 def daily(key: ApiKey, day: dt.date, cost_nano: int) -> DailyUsage:
     sums = {"requests": 1, "failures": 0, "input_tokens": 1, "output_tokens": 1}
     return DailyUsage.objects.create(
-        project=key.project, key=key, day=day, requested_model="demo/chat", provider="demo", cost_nano=cost_nano, **sums
+        project=key.project,
+        key=key,
+        day=day,
+        requested_model="demo/chat",
+        provider="demo",
+        cost_nano=cost_nano,
+        **sums,
     )
 
 
@@ -88,7 +110,9 @@ def busy_project(project: Project, key: ApiKey, credential: Credential) -> Proje
     """Records, a month's usage, budgets, a key of each state."""
     today = project.today()
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
-    BudgetWindow.objects.create(budget=budget, name=today.isoformat(), spent_nano=3 * USD, reserved_nano=1 * USD)
+    BudgetWindow.objects.create(
+        budget=budget, name=today.isoformat(), spent_nano=3 * USD, reserved_nano=1 * USD
+    )
     Budget.objects.create(project=project, period=Period.MONTH, limit_nano=0)
     record(key, cost_nano=2 * USD)
     record(key, outcome=Outcome.UPSTREAM_ERROR)
@@ -112,9 +136,18 @@ def webhook_at(project: Project, url: str, name: str = "pager") -> tuple[Webhook
 
 def project_objects(project: Project) -> dict[str, Budget | Webhook]:
     """What pages of one budget or one webhook are about."""
-    budget, _ = Budget.objects.get_or_create(project=project, key=None, period=Period.TOTAL, defaults={"limit_nano": USD})
-    webhook = Webhook.objects.for_project(project).first() or webhook_at(project, "https://example.org/hook")[0]
-    return {"budget-edit": budget, "budget-delete": budget, "webhook-test": webhook, "webhook-delete": webhook}
+    budget, _ = Budget.objects.get_or_create(
+        project=project, key=None, period=Period.TOTAL, defaults={"limit_nano": USD}
+    )
+    webhook = (
+        Webhook.objects.for_project(project).first() or webhook_at(project, "https://example.org/hook")[0]
+    )
+    return {
+        "budget-edit": budget,
+        "budget-delete": budget,
+        "webhook-test": webhook,
+        "webhook-delete": webhook,
+    }
 
 
 def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict[str, tuple[str, Role]]:
@@ -136,11 +169,16 @@ def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict
     pages = {name: (reverse(name, args=[project.slug]), role) for name, role in alone.items()}
     below = project_objects(project)
     pages |= {name: (reverse(name, args=[project.slug, below[name].pk]), Role.ADMIN) for name in below}
-    price, _ = PriceOverride.objects.get_or_create(project=project, model="llama-*", defaults={"input_nano": 0, "output_nano": USD})
+    price, _ = PriceOverride.objects.get_or_create(
+        project=project, model="llama-*", defaults={"input_nano": 0, "output_nano": USD}
+    )
     pages["price-end"] = (reverse("price-end", args=[project.slug, price.pk]), Role.ADMIN)
     pages["request-detail"] = (reverse("request-detail", args=[project.slug, record(key).pk]), Role.VIEWER)
     pages["key-edit"] = (reverse("key-edit", args=[project.slug, key.public_id]), Role.ADMIN)
     pages["key-revoke"] = (reverse("key-revoke", args=[project.slug, key.public_id]), Role.MEMBER)
     pages["credential-edit"] = (reverse("credential-edit", args=[project.slug, credential.pk]), Role.ADMIN)
-    pages["credential-delete"] = (reverse("credential-delete", args=[project.slug, credential.pk]), Role.ADMIN)
+    pages["credential-delete"] = (
+        reverse("credential-delete", args=[project.slug, credential.pk]),
+        Role.ADMIN,
+    )
     return pages

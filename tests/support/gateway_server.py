@@ -31,7 +31,12 @@ class GatewayProcess:
     def __init__(self, data: Path, **variables: str) -> None:
         self.data, self.port = data, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        kept = {"PATH": os.environ["PATH"], "HOME": str(data), "AI_GATEWAY_ENV_FILE": "/dev/null", "PYTHONPATH": str(ROOT)}
+        kept = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(data),
+            "AI_GATEWAY_ENV_FILE": "/dev/null",
+            "PYTHONPATH": str(ROOT),
+        }
         self.environment = {**kept, "GATEWAY_DATA_DIR": str(data), "PORT": str(self.port), **variables}
         self.process: subprocess.Popen[bytes] | None = None
         self.output = data.parent / f"{data.name}.log"
@@ -92,7 +97,9 @@ class GatewayProcess:
 
     def post(self, token: str, **body: Any) -> httpx.Response:
         headers = {"authorization": f"Bearer {token}"}
-        return httpx.post(f"{self.url}/v1/chat/completions", json={**CHAT, **body}, headers=headers, timeout=30)
+        return httpx.post(
+            f"{self.url}/v1/chat/completions", json={**CHAT, **body}, headers=headers, timeout=30
+        )
 
     def open_stream(self, token: str, **body: Any) -> socket.socket:
         """A streamed answer of which the first bytes have arrived."""

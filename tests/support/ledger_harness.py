@@ -88,7 +88,8 @@ class LedgerHarness:
 
     def adopt(self, frozen: Ledger, ledger: Ledger, id: UUID) -> None:
         """What a process that was taken for dead remembers of a request, another one remembers from now on: as if it had only been
-        frozen."""
+        frozen.
+        """
 
     async def wipe(self) -> None:
         """The store of the counters comes back empty, where that can be."""
@@ -164,11 +165,20 @@ def ledger_harness_on(backend: str) -> LedgerHarness:
 
 
 async def budget(
-    key: ApiKey, requests: int, period: Period = Period.DAY, mode: Mode = Mode.HARD, *, whole_project: bool = False
+    key: ApiKey,
+    requests: int,
+    period: Period = Period.DAY,
+    mode: Mode = Mode.HARD,
+    *,
+    whole_project: bool = False,
 ) -> BudgetLimit:
     """A budget that pays for so many requests."""
     row = await Budget.objects.acreate(
-        project_id=key.project_id, key=None if whole_project else key, period=period, mode=mode, limit_nano=requests * PRICE
+        project_id=key.project_id,
+        key=None if whole_project else key,
+        period=period,
+        mode=mode,
+        limit_nano=requests * PRICE,
     )
     return BudgetLimit(row.pk, row.period, row.limit_nano, whole_project, row.mode)
 
@@ -181,10 +191,14 @@ def reserve_request(
         id=uuid7(), project_id=key.project_id, key_id=key.pk, day=day, created_at=NOON, request_id="request", operation="chat",
         format="openai", cost_nano=max_nano, estimated=True,
     )  # fmt: skip
-    return ReserveRequest(draft.id, key.project_id, key.pk, timezone, min_nano, max_nano, budgets, limits, tokens, draft)
+    return ReserveRequest(
+        draft.id, key.project_id, key.pk, timezone, min_nano, max_nano, budgets, limits, tokens, draft
+    )
 
 
-async def reserve(ledger: Ledger, request: ReserveRequest) -> tuple[ReserveRequest, ReservationGrant] | AdmissionDenied:
+async def reserve(
+    ledger: Ledger, request: ReserveRequest
+) -> tuple[ReserveRequest, ReservationGrant] | AdmissionDenied:
     try:
         return request, await ledger.reserve(request)
     except AdmissionDenied as refusal:

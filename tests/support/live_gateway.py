@@ -48,10 +48,14 @@ def local_upstream() -> Iterator[LocalUpstream]:
 
 
 @pytest.fixture(scope="session")
-def live_gateway(django_db_setup: None, django_db_blocker: pytest.FixtureRequest, local_upstream: LocalUpstream) -> Iterator[LiveGateway]:
+def live_gateway(
+    django_db_setup: None, django_db_blocker: pytest.FixtureRequest, local_upstream: LocalUpstream
+) -> Iterator[LiveGateway]:
     """One server for the whole run. Its operator has an OpenAI account at the local upstream; its schedule is empty."""
     celery.conf.beat_schedule = {}
-    settings.ENV = settings.ENV.model_copy(update={"openai_api_key": "sk-operator", "openai_base_url": local_upstream.url})
+    settings.ENV = settings.ENV.model_copy(
+        update={"openai_api_key": "sk-operator", "openai_base_url": local_upstream.url}
+    )
     accounts.accounts_from_environment.cache_clear()
     gateway = LiveGateway()
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
@@ -88,7 +92,9 @@ def token(demo_project: Project) -> str:
 @pytest.fixture
 def gateway(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> Iterator[httpx.Client]:
     """A client of the running gateway, with a key of the demo project."""
-    with httpx.Client(base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
+    with httpx.Client(
+        base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}, timeout=20
+    ) as client:
         yield client
 
 
@@ -99,7 +105,11 @@ def wait_for_records(request: pytest.FixtureRequest) -> Iterator[None]:
         request.getfixturevalue("transactional_db")
         yield
         wait_until(lambda: not in_flight)
-        wait_until(lambda: not any(next(reader.undrained_records(project_id), None) for project_id in known_projects()))
+        wait_until(
+            lambda: (
+                not any(next(reader.undrained_records(project_id), None) for project_id in known_projects())
+            )
+        )
     else:
         yield
 
@@ -111,13 +121,17 @@ def known_projects() -> list[int]:
 
 def open_reservation_count() -> int:
     """How many reservations are open."""
-    return Reservation.objects.count() + sum(len(reader.reservations(project_id)) for project_id in known_projects())
+    return Reservation.objects.count() + sum(
+        len(reader.reservations(project_id)) for project_id in known_projects()
+    )
 
 
 def wait_until(done: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 5
     while not done():
-        assert time.monotonic() < deadline, f"{UsageRecord.objects.count()} records, {open_reservation_count()} reservations"
+        assert time.monotonic() < deadline, (
+            f"{UsageRecord.objects.count()} records, {open_reservation_count()} reservations"
+        )
         time.sleep(0.01)
 
 

@@ -57,7 +57,9 @@ class LocalUpstream:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        call = UpstreamRequest(request.path, {name.lower(): value for name, value in request.headers.items()}, body)
+        call = UpstreamRequest(
+            request.path, {name.lower(): value for name, value in request.headers.items()}, body
+        )
         self.requests.append(call)
         try:
             return await self.handler(request, await request.json() if body else {})
@@ -81,7 +83,13 @@ async def completion(_request: web.Request, body: dict[str, Any]) -> web.StreamR
         message = {"role": "assistant", "content": "Hello there"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
         return web.json_response(
-            {"id": "chatcmpl-1", "object": "chat.completion", "model": body["model"], "choices": [choice], "usage": USAGE}
+            {
+                "id": "chatcmpl-1",
+                "object": "chat.completion",
+                "model": body["model"],
+                "choices": [choice],
+                "usage": USAGE,
+            }
         )
     response = web.StreamResponse(headers={"content-type": "text/event-stream"})
     await response.prepare(_request)
@@ -93,11 +101,16 @@ async def completion(_request: web.Request, body: dict[str, Any]) -> web.StreamR
 def events(body: dict[str, Any]) -> list[bytes]:
     sent = [chunk({"content": "Hello"}), chunk({"content": " there"}), chunk({}, "stop")]
     if (body.get("stream_options") or {}).get("include_usage"):
-        sent.append(b'data: {"id":"c","object":"chat.completion.chunk","choices":[],"usage":%s}\n\n' % web.json_response(USAGE).body)
+        sent.append(
+            b'data: {"id":"c","object":"chat.completion.chunk","choices":[],"usage":%s}\n\n'
+            % web.json_response(USAGE).body
+        )
     return [*sent, b"data: [DONE]\n\n"]
 
 
 def chunk(delta: dict[str, Any], finish: str | None = None) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    data = web.json_response({"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}).body
+    data = web.json_response(
+        {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "m", "choices": [choice]}
+    ).body
     return b"data: %s\n\n" % data

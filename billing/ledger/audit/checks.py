@@ -45,7 +45,8 @@ class Mismatch:
 @dataclass(frozen=True, slots=True)
 class Overrun:
     """A hard budget of which more is spent or held than its limit, because requests were admitted while Redis was away. The operator
-    allows this with `GATEWAY_REDIS_DOWN_BUDGETS=open`. Amounts are nano-USD."""
+    allows this with `GATEWAY_REDIS_DOWN_BUDGETS=open`. Amounts are nano-USD.
+    """
 
     subject: str
     limit: int
@@ -78,7 +79,8 @@ class WindowSnapshot:
 @dataclass(frozen=True, slots=True)
 class ReservationSnapshot:
     """An open reservation, and the windows that it counts in. `is_orphaned`: its owner is dead, and it should be gone by now. `unchecked`: it
-    was admitted while Redis was away."""
+    was admitted while Redis was away.
+    """
 
     id: UUID
     key_id: int
@@ -93,7 +95,8 @@ class ReservationSnapshot:
 @dataclass(frozen=True, slots=True)
 class SpendRow:
     """What was spent by a key on a day: by its records, or by an event that is not in the database yet. `overrun` is by how much
-    requests that were checked cost more than was held for them."""
+    requests that were checked cost more than was held for them.
+    """
 
     key_id: int | None
     day: date
@@ -126,7 +129,8 @@ class RecordsSnapshot:
 @dataclass
 class LedgerSnapshot:
     """The books of a project, all as of one moment. `undrained_records` are records that the database does not have yet; `read_errors`, what is wrong
-    at first sight. `backlog`: where so many records wait to be written that nothing is compared this time, how many they are."""
+    at first sight. `backlog`: where so many records wait to be written that nothing is compared this time, how many they are.
+    """
 
     project_id: int
     budgets: dict[int, Budget] = field(default_factory=dict)
@@ -161,13 +165,24 @@ def overruns(state: LedgerSnapshot) -> Iterator[Overrun]:
 
 def counted_windows(state: LedgerSnapshot) -> Iterator[tuple[WindowSnapshot, list[SpendRow]]]:
     """Return each window with what was spent on its days by what its budget covers."""
-    spends = sorted([*state.records.spend_rows, *map(spend_from_entry, state.undrained_records)], key=attrgetter("day"))
+    spends = sorted(
+        [*state.records.spend_rows, *map(spend_from_entry, state.undrained_records)], key=attrgetter("day")
+    )
     for window in state.windows:
         budget = state.budgets[window.budget_id]
-        yield window, [spend for spend in spend_between(spends, *window_days(window.name)) if budget.key_id in (None, spend.key_id)]
+        yield (
+            window,
+            [
+                spend
+                for spend in spend_between(spends, *window_days(window.name))
+                if budget.key_id in (None, spend.key_id)
+            ],
+        )
 
 
-def window_covers(budget: Budget, window: str, entry_or_reservation: UsageEntry | ReservationSnapshot) -> bool:
+def window_covers(
+    budget: Budget, window: str, entry_or_reservation: UsageEntry | ReservationSnapshot
+) -> bool:
     """Whether what was spent or held belongs to a window."""
     first, last = window_days(window)
     return first <= entry_or_reservation.day <= last and budget.key_id in (None, entry_or_reservation.key_id)
@@ -175,10 +190,16 @@ def window_covers(budget: Budget, window: str, entry_or_reservation: UsageEntry 
 
 def spend_between(spend_rows: list[SpendRow], first: date, last: date) -> list[SpendRow]:
     """Out of those in the order of their days: there are as many windows as days, and each has few of them."""
-    return spend_rows[bisect_left(spend_rows, first, key=attrgetter("day")) : bisect_right(spend_rows, last, key=attrgetter("day"))]
+    return spend_rows[
+        bisect_left(spend_rows, first, key=attrgetter("day")) : bisect_right(
+            spend_rows, last, key=attrgetter("day")
+        )
+    ]
 
 
-def check_window_totals(snapshot: LedgerSnapshot, window: WindowSnapshot, spend_rows: list[SpendRow]) -> Iterator[Mismatch]:
+def check_window_totals(
+    snapshot: LedgerSnapshot, window: WindowSnapshot, spend_rows: list[SpendRow]
+) -> Iterator[Mismatch]:
     spent = sum(spend.cost for spend in spend_rows)
     if window.spent != spent:
         yield Mismatch("I5", f"{window}: spent", spent, window.spent)
@@ -204,14 +225,19 @@ def spend_from_entry(entry: UsageEntry) -> SpendRow:
 
 def used_before_change(snapshot: LedgerSnapshot, window: WindowSnapshot, budget: Budget) -> int:
     """What requests have spent, or hold, that came before the limit was changed. A limit that was set lower than that already admits
-    nothing more, and stays passed."""
+    nothing more, and stays passed.
+    """
     changed_at = budget.changed_at + CHANGE_PROPAGATION
     spent = (
         event.cost_nano
         for event in snapshot.undrained_records
         if event.created_at < changed_at and window_covers(budget, window.name, event)
     )
-    reserved = (each.amount for each in snapshot.reservations if each.created_at < changed_at and window.id in each.windows)
+    reserved = (
+        each.amount
+        for each in snapshot.reservations
+        if each.created_at < changed_at and window.id in each.windows
+    )
     return snapshot.records.spent_before_change.get(window.id, 0) + sum(spent) + sum(reserved)
 
 
@@ -262,7 +288,10 @@ def check_rollups(snapshot: LedgerSnapshot) -> Iterator[Mismatch]:
         day, key, model, provider = rollup_key
         name = f"project {snapshot.project_id}, {day}, key {key}, {model!r} of {provider!r}"
         for column, expected, actual in zip(
-            ROLLUP_COLUMNS, record_sums.get(rollup_key, zeros), rollup_sums.get(rollup_key, zeros), strict=True
+            ROLLUP_COLUMNS,
+            record_sums.get(rollup_key, zeros),
+            rollup_sums.get(rollup_key, zeros),
+            strict=True,
         ):
             if expected != actual:
                 yield Mismatch("roll-up", f"{name}: {column}", expected, actual)

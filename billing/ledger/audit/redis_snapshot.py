@@ -21,7 +21,8 @@ class SnapshotUnstable(Exception):
 def load_redis_snapshot(project_id: int) -> LedgerSnapshot:
     """The records up to an event of the outbox, and what Redis says with the events after that one; nothing of either where the outbox
     is too long to be read. Raises Unsettled where events left it, while it was read, at every attempt: nothing else is asked between
-    the two."""
+    the two.
+    """
     names = recent_window_names(load_budgets(project_id))
     for _ in range(MAX_ATTEMPTS):
         with consistent_read():
@@ -45,15 +46,21 @@ def to_ledger_snapshot(project_id: int, snapshot: reader.RedisSnapshot) -> Ledge
         load_budgets(project_id),
         undrained_records=[entry for entry in snapshot.undrained_records if entry.id not in stored_ids],
     )
-    ledger_snapshot.windows = [WindowSnapshot(*each) for each in snapshot.windows if each[0] in ledger_snapshot.budgets]
-    ledger_snapshot.reservations = [to_reservation_snapshot(each, snapshot.live_processes) for each in snapshot.reservations]
+    ledger_snapshot.windows = [
+        WindowSnapshot(*each) for each in snapshot.windows if each[0] in ledger_snapshot.budgets
+    ]
+    ledger_snapshot.reservations = [
+        to_reservation_snapshot(each, snapshot.live_processes) for each in snapshot.reservations
+    ]
     ledger_snapshot.read_errors = list(read_errors(project_id, snapshot))
     ledger_snapshot.records = load_records(ledger_snapshot)
     ledger_snapshot.records.settled_ids |= {entry.id for entry in snapshot.undrained_records}
     return ledger_snapshot
 
 
-def to_reservation_snapshot(reservation: reader.RedisReservation, live_processes: set[str]) -> ReservationSnapshot:
+def to_reservation_snapshot(
+    reservation: reader.RedisReservation, live_processes: set[str]
+) -> ReservationSnapshot:
     estimate = decode_entry(reservation.estimate)
     is_orphaned = reservation.process_id not in live_processes
     return ReservationSnapshot(
@@ -70,11 +77,15 @@ def to_reservation_snapshot(reservation: reader.RedisReservation, live_processes
 
 def read_errors(project_id: int, snapshot: reader.RedisSnapshot) -> Iterator[Mismatch]:
     for window, amounts in snapshot.unreadable_windows:
-        yield Mismatch("I5", f"budget {window.replace('/', ', window ')}: spent and reserved", "whole numbers", amounts)
+        yield Mismatch(
+            "I5", f"budget {window.replace('/', ', window ')}: spent and reserved", "whole numbers", amounts
+        )
     for window in snapshot.unindexed_windows:
         yield Mismatch("I5", f"budget {window.replace('/', ', window ')}: in the list of open windows", 1, 0)
     if not snapshot.is_drained:
-        yield Mismatch("I4", f"project {project_id}: among those whose records are taken to the database", 1, 0)
+        yield Mismatch(
+            "I4", f"project {project_id}: among those whose records are taken to the database", 1, 0
+        )
 
 
 def recent_window_names(budgets: dict[int, Budget]) -> list[str]:

@@ -49,7 +49,10 @@ def load_records(snapshot: LedgerSnapshot) -> RecordsSnapshot:
     records = UsageRecord.objects.filter(project=snapshot.project_id)
     corrections = records.exclude(corrects=None)
     late_corrections = (
-        corrections.filter(correction_reason=CorrectionReason.LATE).values_list("corrects").annotate(count=Count("id")).order_by()
+        corrections.filter(correction_reason=CorrectionReason.LATE)
+        .values_list("corrects")
+        .annotate(count=Count("id"))
+        .order_by()
     )
     orphans = corrections.filter(~Exists(UsageRecord.objects.filter(pk=OuterRef("corrects"))))
     stale_days = list(StaleDay.objects.filter(project=snapshot.project_id).values_list("day", flat=True))
@@ -60,7 +63,9 @@ def load_records(snapshot: LedgerSnapshot) -> RecordsSnapshot:
         unchecked=taken_unchecked(snapshot, records),
         settled_ids=existing_ids([each.id for each in snapshot.reservations]),
         duplicate_corrections=dict(late_corrections.filter(count__gt=1)),
-        orphan_corrections=[id for id in orphans.values_list("corrects", flat=True).distinct().order_by() if id],
+        orphan_corrections=[
+            id for id in orphans.values_list("corrects", flat=True).distinct().order_by() if id
+        ],
         wrong_costs=list(wrong_costs(records)),
         record_sums=sums_by_rollup_key(records.exclude(day__in=stale_days), ROLLUP_SUMS),
         rollup_sums=sums_by_rollup_key(rows, {name: Sum(name) for name in ROLLUP_COLUMNS}),
@@ -68,7 +73,9 @@ def load_records(snapshot: LedgerSnapshot) -> RecordsSnapshot:
 
 
 def load_budgets(project_id: int) -> dict[int, Budget]:
-    return {budget.pk: budget for budget in Budget.objects.filter(project=project_id).select_related("project")}
+    return {
+        budget.pk: budget for budget in Budget.objects.filter(project=project_id).select_related("project")
+    }
 
 
 def existing_ids(ids: list[UUID]) -> set[UUID]:
@@ -76,17 +83,23 @@ def existing_ids(ids: list[UUID]) -> set[UUID]:
 
 
 def spend_by_key_and_day(records: QuerySet[UsageRecord]) -> list[SpendRow]:
-    overrun = Case(When(unchecked=True, then=0), default=Greatest(F("cost_nano") - Coalesce("reserved_nano", 0), 0))
+    overrun = Case(
+        When(unchecked=True, then=0), default=Greatest(F("cost_nano") - Coalesce("reserved_nano", 0), 0)
+    )
     rows = records.values_list("key_id", "day").annotate(cost=Sum("cost_nano"), over=Sum(overrun)).order_by()
     return [SpendRow(*row) for row in rows]
 
 
-def spent_before_change(snapshot: LedgerSnapshot, records: QuerySet[UsageRecord]) -> dict[tuple[int, str], int]:
+def spent_before_change(
+    snapshot: LedgerSnapshot, records: QuerySet[UsageRecord]
+) -> dict[tuple[int, str], int]:
     """What records from before the last change of its budget have spent, of each window that is beyond its limit."""
     found = {}
     for window in beyond_limits(snapshot):
         changed_at = snapshot.budgets[window.budget_id].changed_at
-        earlier_records = covered(records, snapshot, window).filter(created_at__lt=changed_at + CHANGE_PROPAGATION)
+        earlier_records = covered(records, snapshot, window).filter(
+            created_at__lt=changed_at + CHANGE_PROPAGATION
+        )
         found[window.id] = earlier_records.aggregate(total=Sum("cost_nano", default=0))["total"]
     return found
 
@@ -99,18 +112,29 @@ def taken_unchecked(state: LedgerSnapshot, records: QuerySet[UsageRecord]) -> di
         events = [event for event in state.undrained_records if window_covers(budget, window.name, event)]
         held = [each for each in state.reservations if window.id in each.windows]
         since = counts_since(counted, events, held)
-        spent = counted.filter(unchecked=True, created_at__gte=since).aggregate(total=Sum("cost_nano", default=0))["total"]
+        spent = counted.filter(unchecked=True, created_at__gte=since).aggregate(
+            total=Sum("cost_nano", default=0)
+        )["total"]
         spent += sum(event.cost_nano for event in events if event.unchecked and event.created_at >= since)
-        found[window.id] = spent + sum(each.amount for each in held if each.unchecked and each.created_at >= since)
+        found[window.id] = spent + sum(
+            each.amount for each in held if each.unchecked and each.created_at >= since
+        )
     return found
 
 
-def counts_since(counted: QuerySet[UsageRecord], events: list[UsageEntry], held: list[ReservationSnapshot]) -> datetime:
+def counts_since(
+    counted: QuerySet[UsageRecord], events: list[UsageEntry], held: list[ReservationSnapshot]
+) -> datetime:
     """Return since when a request that was admitted while Redis was away may have taken a window beyond its limit. What came long before
-    the last request that was checked may not: that one was admitted beside it, within the limit."""
-    checked = [event.created_at for event in events if event.reserved_nano is not None and not event.unchecked]
+    the last request that was checked may not: that one was admitted beside it, within the limit.
+    """
+    checked = [
+        event.created_at for event in events if event.reserved_nano is not None and not event.unchecked
+    ]
     checked += [each.created_at for each in held if not each.unchecked]
-    if last := counted.filter(unchecked=False, reserved_nano__isnull=False).aggregate(last=Max("created_at"))["last"]:
+    if last := counted.filter(unchecked=False, reserved_nano__isnull=False).aggregate(last=Max("created_at"))[
+        "last"
+    ]:
         checked.append(last)
     return max(checked) - ARRIVED if checked else EVER
 
@@ -119,20 +143,31 @@ def beyond_limits(state: LedgerSnapshot) -> Iterator[WindowSnapshot]:
     return (window for window in state.windows if window.taken > state.budgets[window.budget_id].limit_nano)
 
 
-def covered(records: QuerySet[UsageRecord], state: LedgerSnapshot, window: WindowSnapshot) -> QuerySet[UsageRecord]:
+def covered(
+    records: QuerySet[UsageRecord], state: LedgerSnapshot, window: WindowSnapshot
+) -> QuerySet[UsageRecord]:
     """Return those that count in a window."""
-    inside, key_id = records.filter(day__range=window_days(window.name)), state.budgets[window.budget_id].key_id
+    inside, key_id = (
+        records.filter(day__range=window_days(window.name)),
+        state.budgets[window.budget_id].key_id,
+    )
     return inside if key_id is None else inside.filter(key=key_id)
 
 
 def wrong_costs(records: QuerySet[UsageRecord]) -> Iterator[tuple[UUID, int, int]]:
     """Records whose cost is not that of their tokens at the price that they keep. An estimate may be what was held, and a correction is
-    the difference of two; a request that was not charged has no tokens and no cost."""
+    the difference of two; a request that was not charged has no tokens and no cost.
+    """
     charged_records = records.filter(
-        pk__gte=uuid7_floor(timezone.now() - COST_CHECK_WINDOW), estimated=False, corrects=None, price__isnull=False
+        pk__gte=uuid7_floor(timezone.now() - COST_CHECK_WINDOW),
+        estimated=False,
+        corrects=None,
+        price__isnull=False,
     )
     columns = ("pk", "cost_nano", "billable_extras", *TOKEN_COLUMNS)
-    for price, id, cost, billable_extras, *counts in charged_records.values_list(Cast("price", TextField()), *columns).iterator():
+    for price, id, cost, billable_extras, *counts in charged_records.values_list(
+        Cast("price", TextField()), *columns
+    ).iterator():
         tokens = Tokens(*counts)
         if cost or tokens != Tokens():
             expected = min(decode_price(price).cost(tokens, billable_extras), MAX_RESERVATION_NANO)

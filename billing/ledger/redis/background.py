@@ -129,7 +129,8 @@ class BackgroundTasks:
 
 async def run_every(interval_s: float, task: Callable[[], Awaitable[None]]) -> None:
     """Does it for ever; what fails is tried again, and told once. Whatever it is: a chore that ended would leave records lying, or
-    a process that lives without a sign of life."""
+    a process that lives without a sign of life.
+    """
     is_failing = False
     while True:
         try:

@@ -15,9 +15,23 @@ def save_correction(correction: UsageEntry) -> None:
     while not UsageRecord.objects.filter(pk=correction.id).exists():
         cursor = StreamCursor.objects.filter(project=correction.project_id).first()
         last_id = f"{cursor.last_id_ms}-{cursor.last_id_seq}" if cursor else "0-0"
-        args = (correction.id.hex, correction.cost_nano, correction.key_id, correction.day.isoformat(), encode_entry(correction))
+        args = (
+            correction.id.hex,
+            correction.cost_nano,
+            correction.key_id,
+            correction.day.isoformat(),
+            encode_entry(correction),
+        )
         with redis_errors() as client:
-            reply = client.eval(WRITE_IF_ABSENT.text, 1, key_prefix(correction.project_id), *args, DEDUP_TTL_S, last_id, SETTLED_MARKER)
+            reply = client.eval(
+                WRITE_IF_ABSENT.text,
+                1,
+                key_prefix(correction.project_id),
+                *args,
+                DEDUP_TTL_S,
+                last_id,
+                SETTLED_MARKER,
+            )
         if reply[0] != b"again":
             return
         time.sleep(RETRY_DELAY_S)

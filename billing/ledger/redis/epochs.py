@@ -26,7 +26,8 @@ log = structlog.get_logger()
 @dataclass(frozen=True, slots=True)
 class EpochInfo:
     """What Redis says of a project: its epoch (none: it knows nothing), when its windows may open, how far its outbox is
-    drained, and whether SQL knows of the epoch."""
+    drained, and whether SQL knows of the epoch.
+    """
 
     epoch: str
     opens_in_s: float
@@ -35,7 +36,9 @@ class EpochInfo:
 
 
 class EpochTracker:
-    def __init__(self, client: RedisClient, record_store: RecordStore, restore: Callable[[int, str], Awaitable[None]]) -> None:
+    def __init__(
+        self, client: RedisClient, record_store: RecordStore, restore: Callable[[int, str], Awaitable[None]]
+    ) -> None:
         """`restore` puts back what this process has of a project, in an epoch."""
         self.client = client
         self.record_store = record_store
@@ -46,13 +49,15 @@ class EpochTracker:
 
     async def ensure_epoch(self, project_id: int) -> EpochInfo:
         """Learns the epoch of a project, and begins one where there is none. Raises StoreUnavailable, or one of
-        DatabaseErrors."""
+        DatabaseErrors.
+        """
         async with self.locks[project_id]:
             return await self._lookup(project_id)
 
     async def epoch_for_request(self, project_id: int) -> str:
         """The same for requests: it is learnt once for all of them, and however long that takes, none of them waits for a Redis
-        that does not answer. It is learnt to the end without them."""
+        that does not answer. It is learnt to the end without them.
+        """
         lookup = self.lookups.get(project_id) or self._start_lookup(project_id)
         while not (await asyncio.wait({lookup}, timeout=PING_INTERVAL_S))[0]:
             await self.client.ping()
@@ -82,7 +87,9 @@ class EpochTracker:
     async def register(self, project_id: int, epoch: str) -> None:
         was_known, drained_id = await self.record_store.register_project(project_id)
         if was_known:
-            log.warning("redis has lost a project: its budgets are closed for a moment", project_id=project_id)
+            log.warning(
+                "redis has lost a project: its budgets are closed for a moment", project_id=project_id
+            )
         await self.client.run_slow(REGISTER_EPOCH, project_id, epoch, int(not was_known), drained_id)
 
     async def fetch(self, project_id: int, epoch: str = "") -> EpochInfo:
@@ -92,7 +99,11 @@ class EpochTracker:
     async def refresh_all(self, project_ids: set[int]) -> dict[int, str]:
         """Notices where Redis was emptied; returns how far each outbox is drained."""
         infos = await asyncio.gather(*map(self.refresh, project_ids))
-        return {project_id: state.drained_id for project_id, state in zip(project_ids, infos, strict=True) if state is not None}
+        return {
+            project_id: state.drained_id
+            for project_id, state in zip(project_ids, infos, strict=True)
+            if state is not None
+        }
 
     async def refresh(self, project_id: int) -> EpochInfo | None:
         """None for one that Redis has no sound answer about: it keeps the others back in nothing."""

@@ -69,7 +69,12 @@ DEFAULT_POLICY = OutagePolicy()
 class RedisLedger:
     """One of several, each in a process with an event loop of its own."""
 
-    def __init__(self, url: str, policy: OutagePolicy = DEFAULT_POLICY, connect: Callable[[], LedgerConnection] = connect) -> None:
+    def __init__(
+        self,
+        url: str,
+        policy: OutagePolicy = DEFAULT_POLICY,
+        connect: Callable[[], LedgerConnection] = connect,
+    ) -> None:
         self.policy = policy
         self.process_id = uuid7().hex
         self.client = RedisClient(url, timeout_s=policy.timeout_s)
@@ -79,7 +84,10 @@ class RedisLedger:
         self.epochs = EpochTracker(self.client, self.record_store, self.restore_project)
         self.window_opener = WindowOpener(self.client, self.record_store)
         self.spillover = Spillover(
-            self.record_store, self.pending, self.process_id, lambda project_id: self.epochs.by_project.get(project_id, "")
+            self.record_store,
+            self.pending,
+            self.process_id,
+            lambda project_id: self.epochs.by_project.get(project_id, ""),
         )
         self.outbox_writer = OutboxWriter(self.client, self.record_store, self.pending, self.spillover)
         self.drainer = Drainer(self.client, self.drain_store)
@@ -92,13 +100,16 @@ class RedisLedger:
 
     async def start(self) -> int:
         """Waits until every project that Redis may have lost can be rebuilt. What dead processes held is resolved later, by whoever
-        has seen Redis for long enough to tell."""
+        has seen Redis for long enough to tell.
+        """
         await self.client.open()
         self.times_connected = self.client.fast.times_connected
         await self.warn_if_no_aof()
         await self.background_tasks.send_heartbeat()
         await self.background_tasks.tick()
-        infos = await asyncio.gather(*map(self.epochs.ensure_epoch, await self.record_store.registered_projects()))
+        infos = await asyncio.gather(
+            *map(self.epochs.ensure_epoch, await self.record_store.registered_projects())
+        )
         await asyncio.sleep(max((state.opens_in_s for state in infos), default=0.0))
         await self.take_over()
         self.background_tasks.start()
@@ -116,7 +127,9 @@ class RedisLedger:
     async def warn_if_no_aof(self) -> None:
         with suppress(RedisUnavailable):  # some hosts forbid CONFIG
             if await self.client.command_slow("CONFIG", "GET", "appendonly") == [b"appendonly", b"no"]:
-                log.warning("redis keeps no append-only file: after a crash, budgets are closed until they are rebuilt from the database")
+                log.warning(
+                    "redis keeps no append-only file: after a crash, budgets are closed until they are rebuilt from the database"
+                )
 
     async def stop(self) -> None:
         if self.spawned_tasks:
@@ -154,7 +167,11 @@ class RedisLedger:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self.record_store.save_unsent(unsent)
         except DatabaseErrors as error:
-            log.error("records are lost", error=str(error) or type(error).__name__, entries=[each.entry for each in unsent])
+            log.error(
+                "records are lost",
+                error=str(error) or type(error).__name__,
+                entries=[each.entry for each in unsent],
+            )
 
     def now(self) -> float:
         return self.client.now()
@@ -189,13 +206,17 @@ class RedisLedger:
             epoch = await self._epoch_for_request(request)
             failpoint("reserve.before")
             reply = await self.client.run_fast(
-                RESERVE, request.project_id, *reserve_codec.encode_args(request, budgets, epoch, self.process_id)
+                RESERVE,
+                request.project_id,
+                *reserve_codec.encode_args(request, budgets, epoch, self.process_id),
             )
             failpoint("reserve.after")
             match reply:
                 case [b"ok", amount, shadow, *numbers]:
                     reservation = reserve_codec.decode_reservation(request, amount, shadow, numbers)
-                    self.pending.reservations[request.id] = OpenReservation(request, reservation.amount, epoch)
+                    self.pending.reservations[request.id] = OpenReservation(
+                        request, reservation.amount, epoch
+                    )
                     return reservation
                 case [b"rate", index, kind, retry_us, *numbers]:
                     raise reserve_codec.decode_rate_limit_exceeded(request, index, kind, retry_us, numbers)
@@ -233,9 +254,12 @@ class RedisLedger:
                 raise
             return ""
 
-    async def open_windows(self, request: ReserveRequest, missing: list[BudgetLimit], epoch: str) -> tuple[BudgetLimit, ...]:
+    async def open_windows(
+        self, request: ReserveRequest, missing: list[BudgetLimit], epoch: str
+    ) -> tuple[BudgetLimit, ...]:
         """The budgets to ask with. Only hard ones are worth refusing a request for while SQL is away: a window that opens later
-        takes in what is held by then."""
+        takes in what is held by then.
+        """
         try:
             for budget in missing:
                 await self.window_opener.open(budget, request, epoch)
@@ -248,7 +272,9 @@ class RedisLedger:
     def _admit_locally(self, request: ReserveRequest, error: RedisUnavailable) -> ReservationGrant:
         """Redis does not answer."""
         is_allowed = (
-            self.policy.allow_budgeted if has_hard_budget(request.budgets) else self.policy.allow_limited or not request.rate_limits
+            self.policy.allow_budgeted
+            if has_hard_budget(request.budgets)
+            else self.policy.allow_limited or not request.rate_limits
         )
         try:
             if not is_allowed:
@@ -270,7 +296,11 @@ class RedisLedger:
 
     def cancel(self, request: ReserveRequest) -> None:
         """Whoever asked was cancelled: nobody else would release what it may hold. A reservation that is yet to come will be refused."""
-        self.spawn(self.outbox_writer.write(PendingRecord(request.cancelled_record(), must_be_written=bool(request.budgets))))
+        self.spawn(
+            self.outbox_writer.write(
+                PendingRecord(request.cancelled_record(), must_be_written=bool(request.budgets))
+            )
+        )
 
     def cancel_unconfirmed(self, request: ReserveRequest) -> None:
         """A refused request may have been admitted by Redis all the same, or yet be."""
@@ -281,7 +311,10 @@ class RedisLedger:
             return NO_LIMITS
         try:
             return reserve_codec.decode_rate_status(
-                rate_limits, await self.client.run_fast(RATE_STATUS, project_id, *reserve_codec.rate_limit_args(rate_limits))
+                rate_limits,
+                await self.client.run_fast(
+                    RATE_STATUS, project_id, *reserve_codec.rate_limit_args(rate_limits)
+                ),
             )
         except RedisUnavailable as error:
             raise LedgerUnavailable(str(error)) from error
@@ -296,7 +329,9 @@ class RedisLedger:
             return
         entry.unchecked = open_reservation.request.estimate.unchecked
         await self.outbox_writer.write(
-            PendingRecord(entry, epoch=open_reservation.epoch, must_be_written=bool(open_reservation.request.budgets))
+            PendingRecord(
+                entry, epoch=open_reservation.epoch, must_be_written=bool(open_reservation.request.budgets)
+            )
         )
 
     async def release(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
@@ -305,7 +340,9 @@ class RedisLedger:
 
     async def record(self, entry: UsageEntry) -> None:
         must_be_written = self.pending.was_refused(entry.id) or entry.cost_nano != 0
-        await self.outbox_writer.write(PendingRecord(entry, ends_reservation=entry.cost_nano != 0, must_be_written=must_be_written))
+        await self.outbox_writer.write(
+            PendingRecord(entry, ends_reservation=entry.cost_nano != 0, must_be_written=must_be_written)
+        )
 
     async def tick(self) -> None:
         self.rate_limiter.drop_idle()
@@ -327,7 +364,9 @@ class RedisLedger:
             try:
                 await self.client.run_fast(CANCEL, project_id, id.hex, DEDUP_TTL_S)
             except CommandRejected as error:
-                log.error("a reservation cannot be undone", project_id=project_id, id=id.hex, error=str(error))
+                log.error(
+                    "a reservation cannot be undone", project_id=project_id, id=id.hex, error=str(error)
+                )
             del self.pending.pending_cancellations[id]
         await self.outbox_writer.retry_pending()
 
@@ -335,7 +374,9 @@ class RedisLedger:
         """Puts back what Redis may have lost of a project."""
         for open_reservation in self.pending.reservations_of(project_id):
             if open_reservation.request.id in self.pending.reservations:
-                await self.client.run_slow(RESTORE, project_id, *restore_args(open_reservation, self.process_id))
+                await self.client.run_slow(
+                    RESTORE, project_id, *restore_args(open_reservation, self.process_id)
+                )
                 open_reservation.epoch = epoch
         for record in self.pending.records_of(project_id):
             if record.stream_id is not None and not record.in_progress:
@@ -358,4 +399,14 @@ def restore_args(open_reservation: OpenReservation, process_id: str) -> tuple[st
     concurrent = ",".join(terms.owner for terms in request.rate_limits if terms.concurrent is not None) or "-"
     amount = min(open_reservation.amount, MAX_RESERVATION_NANO)
     day, estimate = request.estimate.day.isoformat(), encode_entry(request.estimate)
-    return request.id.hex, amount, process_id, request.key_id, day, request.tokens, estimate, owners, concurrent
+    return (
+        request.id.hex,
+        amount,
+        process_id,
+        request.key_id,
+        day,
+        request.tokens,
+        estimate,
+        owners,
+        concurrent,
+    )

@@ -28,7 +28,8 @@ MAX_BACKLOG = 10_000
 @dataclass(frozen=True, slots=True)
 class RedisReservation:
     """An open reservation of a process. `windows` are those that hold its amount, as budget id and name; `estimate` is its record as an
-    estimate."""
+    estimate.
+    """
 
     id: UUID
     amount: int
@@ -68,7 +69,10 @@ class Backlog:
 @lru_cache(maxsize=1)
 def client() -> Any:
     return redis.Redis.from_url(
-        settings.ENV.redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, retry=Retry(NoBackoff(), 1)
+        settings.ENV.redis_url,
+        socket_timeout=TIMEOUT_S,
+        socket_connect_timeout=TIMEOUT_S,
+        retry=Retry(NoBackoff(), 1),
     )
 
 
@@ -86,7 +90,10 @@ def window_balances(project_id: int, windows: Sequence[tuple[int, str]]) -> list
     with redis_errors() as store, store.pipeline(transaction=False) as pipeline:
         for budget_id, name in windows:
             pipeline.hmget(f"{key_prefix(project_id)}w:{budget_id}/{name}", "spent", "reserved")
-        return [None if spent is None else WindowBalance(int(spent), int(reserved)) for spent, reserved in pipeline.execute()]
+        return [
+            None if spent is None else WindowBalance(int(spent), int(reserved))
+            for spent, reserved in pipeline.execute()
+        ]
 
 
 def project_ids() -> list[int]:
@@ -127,7 +134,8 @@ def undrained_records(project_id: int) -> Iterator[UsageEntry]:
 
 def snapshot(project_id: int, after_id: str, windows: Sequence[str]) -> RedisSnapshot | Backlog | None:
     """All of it, with the events after a stream id; None where later ones have left the outbox meanwhile. `windows` (as `5/2026-11`) are
-    looked for by name as well."""
+    looked for by name as well.
+    """
     with redis_errors() as store:
         if (waiting := store.xlen(stream_key(project_id))) > MAX_BACKLOG:
             return Backlog(waiting)
@@ -138,7 +146,15 @@ def snapshot(project_id: int, after_id: str, windows: Sequence[str]) -> RedisSna
         reserved = list(starmap(parse_reservation, open.items()))
         is_drained = not has_epoch or bool(store.sismember(PROJECTS_KEY, project_id))
         live = live_processes(store, {each.process_id for each in reserved})
-    result = RedisSnapshot([], [], [], reserved, [entry_from_fields(list(fields.values())) for _, fields in events], is_drained, live)
+    result = RedisSnapshot(
+        [],
+        [],
+        [],
+        reserved,
+        [entry_from_fields(list(fields.values())) for _, fields in events],
+        is_drained,
+        live,
+    )
     for window, is_listed, spent, amount in rows:
         add_window(result, window.decode(), spent, amount)
         if not is_listed:
@@ -148,7 +164,8 @@ def snapshot(project_id: int, after_id: str, windows: Sequence[str]) -> RedisSna
 
 def read_atomically(store: Any, project_id: int, after_id: str, windows: Sequence[str]) -> list[Any]:
     """What SNAPSHOT tells, the reservations and the events. A script would take more than twice as long for the latter two, and for as
-    long Redis answers nobody else."""
+    long Redis answers nobody else.
+    """
     with store.pipeline() as pipeline:
         pipeline.eval(SNAPSHOT.text, 1, key_prefix(project_id), after_id, *windows)
         pipeline.hgetall(f"{key_prefix(project_id)}open")

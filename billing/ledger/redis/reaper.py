@@ -1,5 +1,6 @@
 """Ends what processes that are gone have left: records that they owe, and what the dead among them held. Whether the upstream was
-called for that is not known, so the whole amount counts as spent."""
+called for that is not known, so the whole amount counts as spent.
+"""
 
 import msgspec
 import structlog
@@ -30,7 +31,9 @@ class Reaper:
         """Resolves all reservations of processes that are not alive; returns how many."""
         await self.settle_unsent(estimates=True)
         settled = 0
-        for project_id in [int(project_id) for project_id in await self.client.command_slow("SMEMBERS", PROJECTS_KEY)]:
+        for project_id in [
+            int(project_id) for project_id in await self.client.command_slow("SMEMBERS", PROJECTS_KEY)
+        ]:
             try:
                 settled += await self.reap_project(project_id)
             except CommandRejected as error:
@@ -38,8 +41,14 @@ class Reaper:
         return settled
 
     async def reap_project(self, project_id: int) -> int:
-        process_ids = [owner.decode() for owner in await self.client.run_slow(RESERVATIONS_BY_PROCESS, project_id)]
-        dead = [owner for owner in process_ids if not await self.client.command_slow("EXISTS", heartbeat_key(owner))]
+        process_ids = [
+            owner.decode() for owner in await self.client.run_slow(RESERVATIONS_BY_PROCESS, project_id)
+        ]
+        dead = [
+            owner
+            for owner in process_ids
+            if not await self.client.command_slow("EXISTS", heartbeat_key(owner))
+        ]
         return sum([await self.settle_orphans_of(project_id, owner) for owner in dead])
 
     async def settle_unsent(self, *, estimates: bool = False) -> None:
@@ -48,11 +57,14 @@ class Reaper:
 
     async def settle_orphans_of(self, project_id: int, process_id: str) -> int:
         """Page by page. What could not be resolved stays in Redis, before what was not looked at yet: the next page is longer by as
-        much, so that it keeps nothing else back."""
+        much, so that it keeps nothing else back.
+        """
         tried: set[bytes] = set()
         settled, stuck, is_last = 0, 0, False
         while not is_last:
-            page = await self.client.run_slow(RESERVATIONS_BY_PROCESS, project_id, process_id, PAGE_SIZE + stuck)
+            page = await self.client.run_slow(
+                RESERVATIONS_BY_PROCESS, project_id, process_id, PAGE_SIZE + stuck
+            )
             is_last = len(page) < 2 * (PAGE_SIZE + stuck)
             reservations = dict(zip(page[::2], page[1::2], strict=True))
             stuck = len(reservations.keys() & tried)
@@ -66,7 +78,9 @@ class Reaper:
         try:
             await self.settle_orphan(parse_reservation_as_estimate(text), process_id)
         except (ValueError, msgspec.MsgspecError) as error:
-            log.error("reservation of a dead process could not be resolved", error=str(error), reservation=text)
+            log.error(
+                "reservation of a dead process could not be resolved", error=str(error), reservation=text
+            )
             return False
         return True
 
@@ -89,7 +103,11 @@ class Reaper:
                 estimate, is_estimate=True, owner=process_id, never_sent=False
             )
             record.mark_written(reply[1].decode())
-            log.warning("reservation of a dead process posted as an estimate", request_id=estimate.request_id, cost_nano=estimate.cost_nano)
+            log.warning(
+                "reservation of a dead process posted as an estimate",
+                request_id=estimate.request_id,
+                cost_nano=estimate.cost_nano,
+            )
 
 
 def parse_reservation_as_estimate(text: bytes) -> UsageEntry:

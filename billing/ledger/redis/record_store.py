@@ -99,7 +99,9 @@ class Sought:
     def fail(self, error: BaseException) -> None:
         """Not with a cancellation, which would look like one of the task that waits."""
         if not self.found.done():
-            self.found.set_exception(error if isinstance(error, Exception) else OSError("the look-up was ended"))
+            self.found.set_exception(
+                error if isinstance(error, Exception) else OSError("the look-up was ended")
+            )
 
 
 class RecordStore:
@@ -139,19 +141,29 @@ class RecordStore:
 
     async def registered_projects(self) -> list[int]:
         async with self.transaction() as executor:
-            return [project_id for (project_id,) in await executor.run("SELECT project_id FROM billing_streamcursor WHERE is_registered")]
+            return [
+                project_id
+                for (project_id,) in await executor.run(
+                    "SELECT project_id FROM billing_streamcursor WHERE is_registered"
+                )
+            ]
 
-    async def sum_spent(self, project_id: int, owner_column: str, owner_id: int, days: tuple[date, date]) -> tuple[int, str]:
+    async def sum_spent(
+        self, project_id: int, owner_column: str, owner_id: int, days: tuple[date, date]
+    ) -> tuple[int, str]:
         """The cost of a project's or key's records (`owner_column` is the column), and which events of the outbox are among them."""
         first, last = days
         parameters = (owner_id, first.isoformat(), last.isoformat(), project_id, project_id)
         async with self.transaction() as executor:
-            ((spent, milliseconds, number),) = await executor.run(SUM_SPENT_SQL.format(scope=owner_column), parameters)
+            ((spent, milliseconds, number),) = await executor.run(
+                SUM_SPENT_SQL.format(scope=owner_column), parameters
+            )
         return int(spent), format_stream_id(milliseconds, number)
 
     async def find_record(self, project_id: int, id: UUID) -> Found:
         """A record, if SQL has it, and up to where the outbox was drained at that moment. Those that are asked for together are read
-        together: after an outage there are thousands."""
+        together: after an outage there are thousands.
+        """
         sought = Sought(project_id, id, asyncio.get_running_loop().create_future())
         self.sought.append(sought)
         if len(self.sought) == 1:
@@ -163,13 +175,20 @@ class RecordStore:
         wanted, self.sought = self.sought, []
         try:
             async with self.transaction() as session:
-                rows = await session.run(FIND_RECORD_SQL, ([each.project_id for each in wanted], [each.id.hex for each in wanted]))
+                rows = await session.run(
+                    FIND_RECORD_SQL, ([each.project_id for each in wanted], [each.id.hex for each in wanted])
+                )
         except BaseException as error:
             for each in wanted:
                 each.fail(error)
             raise
         for each, (milliseconds, number, cost, estimated, *tokens) in zip(wanted, rows, strict=True):
-            each.deliver((None if cost is None else StoredRecord(cost, estimated, Tokens(*tokens)), format_stream_id(milliseconds, number)))
+            each.deliver(
+                (
+                    None if cost is None else StoredRecord(cost, estimated, Tokens(*tokens)),
+                    format_stream_id(milliseconds, number),
+                )
+            )
 
     async def save_unsent(self, waiting: Iterable[Waiting]) -> None:
         """Write records that wait for Redis, no two of which have the same id."""

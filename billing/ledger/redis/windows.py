@@ -30,7 +30,8 @@ class WindowOpener:
 
     async def open(self, budget: BudgetLimit, request: ReserveRequest, epoch: str) -> None:
         """Raises StoreUnavailable, or one of DatabaseErrors. A window that is open is left as it is; one for which another request
-        waits is opened once."""
+        waits is opened once.
+        """
         requested_at = time.monotonic()
         window = (budget.id, window_name(budget.period, request.estimate.day))
         async with self.lock:
@@ -43,15 +44,23 @@ class WindowOpener:
     async def _open(self, budget: BudgetLimit, request: ReserveRequest, epoch: str) -> None:
         name = window_name(budget.period, request.estimate.day)
         owner_column, owner_id, owner = (
-            ("project_id", request.project_id, "p") if budget.is_project_wide else ("key_id", request.key_id, f"k{request.key_id}")
+            ("project_id", request.project_id, "p")
+            if budget.is_project_wide
+            else ("key_id", request.key_id, f"k{request.key_id}")
         )
         first, last = window_days(name)
         end = ends_at(name, request.timezone)
-        expires_ms = 0 if end is None else int((max(end.timestamp(), self.client.now()) + RETENTION_AFTER_END.total_seconds()) * 1000)
+        expires_ms = (
+            0
+            if end is None
+            else int((max(end.timestamp(), self.client.now()) + RETENTION_AFTER_END.total_seconds()) * 1000)
+        )
         trimmed_to: str | None = None
         for attempt in range(MAX_ATTEMPTS):
             failpoint("open_window.before")
-            spent, drained_id = await self.record_store.sum_spent(request.project_id, owner_column, owner_id, (first, last))
+            spent, drained_id = await self.record_store.sum_spent(
+                request.project_id, owner_column, owner_id, (first, last)
+            )
             if attempt == MAX_ATTEMPTS - 1 and trimmed_to is not None:
                 # SQL was restored from a backup: it has forgotten events that Redis no longer has.
                 drained_id = trimmed_to

@@ -72,7 +72,8 @@ def to_qmark(sql: str) -> str:
 class SqliteConnection:
     """Runs in the event loop's own thread: a statement takes microseconds, and another thread would wait for the
     interpreter lock at each one. A commit only appends to the write-ahead log (no fsync, synchronous=NORMAL), which
-    survives a killed process. Checkpoints are the pages' connections' business as well as this one's."""
+    survives a killed process. Checkpoints are the pages' connections' business as well as this one's.
+    """
 
     def __init__(self, path: str) -> None:
         self.connection = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
@@ -126,7 +127,8 @@ def _assume_down() -> bool:
 
 class HangDetectingConnection(psycopg.AsyncConnection[Any]):
     """Waits no longer than `query_timeout_s` for an answer to a statement of a server that answers nobody. One that hangs would not answer
-    a request to cancel it either, nor would any limit of its own count: the socket is closed."""
+    a request to cancel it either, nor would any limit of its own count: the socket is closed.
+    """
 
     query_timeout_s: float | None = None
     is_down: Callable[[], bool]
@@ -135,7 +137,9 @@ class HangDetectingConnection(psycopg.AsyncConnection[Any]):
         waiter, wait_timeout_s = gen, timeout or self.query_timeout_s
         while True:
             try:
-                return await waiting.wait_async(waiter, self.pgconn.socket, interval=interval, timeout=wait_timeout_s)
+                return await waiting.wait_async(
+                    waiter, self.pgconn.socket, interval=interval, timeout=wait_timeout_s
+                )
             except psycopg.errors._WaitTimeout:
                 if timeout is not None:
                     raise
@@ -151,7 +155,8 @@ class HangDetectingConnection(psycopg.AsyncConnection[Any]):
 
 class PostgresConnection:
     """Reconnects after a failure, at the next transaction. `exclusive`: no other exclusive connection may exist. `query_timeout_s`: how
-    long a statement may take before `is_down` is asked whether the server is just slow; how long a connection may take to be made."""
+    long a statement may take before `is_down` is asked whether the server is just slow; how long a connection may take to be made.
+    """
 
     def __init__(
         self,
@@ -205,7 +210,9 @@ class PostgresConnection:
             raise
 
     async def open(self) -> None:
-        connection = await HangDetectingConnection.connect(**self.parameters, autocommit=True, prepare_threshold=2)
+        connection = await HangDetectingConnection.connect(
+            **self.parameters, autocommit=True, prepare_threshold=2
+        )
         self.backend_pids.append(connection.info.backend_pid)
         try:
             connection.query_timeout_s, connection.is_down = self.query_timeout_s, self.is_down
@@ -221,10 +228,13 @@ class PostgresConnection:
     async def acquire_exclusive_lock(self, connection: HangDetectingConnection) -> None:
         """Holds a lock for as long as the connection lives. At the start, a process that is being replaced has the time that it needs
         to end. Later, who holds it is an earlier connection of this process that the server has not seen go: it is ended, and only
-        with its end it is decided whether what was sent on it is committed."""
+        with its end it is decided whether what was sent on it is committed.
+        """
         earlier_pids = self.backend_pids[:-1]
         lock_timeout_s, poll_interval_s = (
-            (TERMINATE_TIMEOUT_S, TERMINATE_POLL_INTERVAL_S) if earlier_pids else (LOCK_TIMEOUT_S, LOCK_POLL_INTERVAL_S)
+            (TERMINATE_TIMEOUT_S, TERMINATE_POLL_INTERVAL_S)
+            if earlier_pids
+            else (LOCK_TIMEOUT_S, LOCK_POLL_INTERVAL_S)
         )
         deadline = time.monotonic() + lock_timeout_s
         while True:
@@ -269,4 +279,6 @@ def connect(*, exclusive: bool = False) -> LedgerConnection:
     set_parameters = {name: value for name, value in parameters.items() if value}
     options: dict[str, Any] = {**set_parameters, **database["OPTIONS"]}
     query_timeout_s = settings.ENV.gateway_database_timeout_s
-    return PostgresConnection(exclusive=exclusive, query_timeout_s=query_timeout_s, is_down=outage_probe.is_down, **options)
+    return PostgresConnection(
+        exclusive=exclusive, query_timeout_s=query_timeout_s, is_down=outage_probe.is_down, **options
+    )

@@ -12,7 +12,14 @@ from typing import Any, TypeVar
 import structlog
 
 from billing.ledger.failpoints import failpoint
-from billing.ledger.interface import AdmissionDenied, LedgerUnavailable, RateLimit, RateLimitStatus, ReservationGrant, ReserveRequest
+from billing.ledger.interface import (
+    AdmissionDenied,
+    LedgerUnavailable,
+    RateLimit,
+    RateLimitStatus,
+    ReservationGrant,
+    ReserveRequest,
+)
 from billing.ledger.rate_limiter import RateLimiter
 from billing.ledger.sql import transactions
 from billing.ledger.sql.connection import DatabaseErrors, LedgerConnection
@@ -55,7 +62,10 @@ class SqlLedger:
         while self.flush_task is not None:
             await self.flush_task
         if self.retry_queue:
-            log.error("steps are lost: what they held is resolved as an estimate at the next start", count=len(self.retry_queue))
+            log.error(
+                "steps are lost: what they held is resolved as an estimate at the next start",
+                count=len(self.retry_queue),
+            )
         await self.connection.close()
 
     def now(self) -> float:
@@ -137,11 +147,18 @@ class SqlLedger:
 
     async def settle_orphans(self) -> int:
         orphans = await self.submit(transactions.list_open_reservations)
-        futures = (self.submit(partial(transactions.settle_orphan, estimate=draft, amount=amount)) for draft, amount in orphans)
+        futures = (
+            self.submit(partial(transactions.settle_orphan, estimate=draft, amount=amount))
+            for draft, amount in orphans
+        )
         results = await asyncio.gather(*futures, return_exceptions=True)
         for result in results:
             if isinstance(result, UsageEntry):
-                log.warning("reservation of a dead process posted as an estimate", request_id=result.request_id, cost_nano=result.cost_nano)
+                log.warning(
+                    "reservation of a dead process posted as an estimate",
+                    request_id=result.request_id,
+                    cost_nano=result.cost_nano,
+                )
             else:
                 # One that cannot be resolved must not keep the others, or the start, from going on.
                 log.error("reservation of a dead process could not be resolved", exc_info=result)

@@ -19,16 +19,19 @@ from billing.ledger.usage_entry import COLUMNS, UsageEntry
 from billing.models import CorrectionReason, Mode
 from billing.pricing import Tokens
 
-INSERT_RECORD_SQL = (
-    f"INSERT INTO billing_usagerecord ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))}) ON CONFLICT (id) DO NOTHING"
-)
-INSERT_RESERVATION_SQL = (
-    "INSERT INTO billing_reservation (id, project_id, key_id, amount_nano, windows, estimate) VALUES (%s, %s, %s, %s, %s, %s)"
-)
+INSERT_RECORD_SQL = f"INSERT INTO billing_usagerecord ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))}) ON CONFLICT (id) DO NOTHING"
+INSERT_RESERVATION_SQL = "INSERT INTO billing_reservation (id, project_id, key_id, amount_nano, windows, estimate) VALUES (%s, %s, %s, %s, %s, %s)"
 ADD_SPENT_SQL = "spent_nano = spent_nano + CASE WHEN spent_nano < %s THEN %s ELSE 0 END"
 COUNTER_CAP_NANO = 2**62
 """A window that has spent these 4.6 billion USD counts no further: the column ends at twice as much."""
-TOKEN_COLUMNS = ("input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens")
+TOKEN_COLUMNS = (
+    "input_tokens",
+    "cache_read_tokens",
+    "cache_write_5m_tokens",
+    "cache_write_1h_tokens",
+    "output_tokens",
+    "reasoning_tokens",
+)
 encode_entry = msgspec.json.Encoder().encode
 decode_entry = msgspec.json.Decoder(UsageEntry).decode
 
@@ -54,11 +57,15 @@ async def reserve(executor: Executor, request: ReserveRequest) -> ReservationGra
             amount_nano = min(amount_nano, remaining)
         windows.append(window_id)
     for window_id in windows:
-        await executor.run("UPDATE billing_budgetwindow SET reserved_nano = reserved_nano + %s WHERE id = %s", (amount_nano, window_id))
+        await executor.run(
+            "UPDATE billing_budgetwindow SET reserved_nano = reserved_nano + %s WHERE id = %s",
+            (amount_nano, window_id),
+        )
     request.estimate.blocking_budget_id = shadow_budget_id
     estimate = encode_entry(request.estimate).decode()
     await executor.run(
-        INSERT_RESERVATION_SQL, (request.id.hex, request.project_id, request.key_id, amount_nano, join_window_ids(windows), estimate)
+        INSERT_RESERVATION_SQL,
+        (request.id.hex, request.project_id, request.key_id, amount_nano, join_window_ids(windows), estimate),
     )
     return ReservationGrant(request.id, amount_nano, shadow_budget_id=shadow_budget_id)
 
@@ -68,27 +75,36 @@ def budget_exceeded(budget: BudgetLimit, remaining: int, request: ReserveRequest
     return BudgetExceeded(budget, max(remaining, 0), request.min_nano, ends_at(window, request.timezone))
 
 
-async def get_or_create_window(executor: Executor, budget: BudgetLimit, request: ReserveRequest) -> tuple[int, int]:
+async def get_or_create_window(
+    executor: Executor, budget: BudgetLimit, request: ReserveRequest
+) -> tuple[int, int]:
     """A budget's current window: its id, and what is left in it."""
     name = window_name(budget.period, request.estimate.day)
-    select_sql = "SELECT id, spent_nano + reserved_nano FROM billing_budgetwindow WHERE budget_id = %s AND name = %s"
+    select_sql = (
+        "SELECT id, spent_nano + reserved_nano FROM billing_budgetwindow WHERE budget_id = %s AND name = %s"
+    )
     rows = await executor.run(select_sql, (budget.id, name))
     window_id, used = rows[0] if rows else await create_window(executor, budget, name, request)
     return window_id, budget.limit_nano - used
 
 
-async def create_window(executor: Executor, budget: BudgetLimit, name: str, request: ReserveRequest) -> tuple[int, int]:
+async def create_window(
+    executor: Executor, budget: BudgetLimit, name: str, request: ReserveRequest
+) -> tuple[int, int]:
     """A window that had no row yet starts from the records: the budget may be younger than the day or the month.
 
     Requests in flight join it with what they hold, so that their settlement is counted here too. Gives the window's id and
     what is spent or held in it.
     """
-    owner_column, owner_id = ("project_id", request.project_id) if budget.is_project_wide else ("key_id", request.key_id)
+    owner_column, owner_id = (
+        ("project_id", request.project_id) if budget.is_project_wide else ("key_id", request.key_id)
+    )
     first, last = window_days(name)
     open_reservations = [
         (reservation_id, amount, f"{windows}," if windows else "")
         for reservation_id, amount, windows, draft in await executor.run(
-            f"SELECT id, amount_nano, windows, estimate FROM billing_reservation WHERE {owner_column} = %s", (owner_id,)
+            f"SELECT id, amount_nano, windows, estimate FROM billing_reservation WHERE {owner_column} = %s",
+            (owner_id,),
         )
         if first <= decode_entry(draft).day <= last
     ]
@@ -100,7 +116,10 @@ async def create_window(executor: Executor, budget: BudgetLimit, name: str, requ
     )
     window_id, used = rows[0]
     for reservation_id, _, windows in open_reservations:
-        await executor.run("UPDATE billing_reservation SET windows = %s WHERE id = %s", (f"{windows}{window_id}", reservation_id))
+        await executor.run(
+            "UPDATE billing_reservation SET windows = %s WHERE id = %s",
+            (f"{windows}{window_id}", reservation_id),
+        )
     return window_id, used
 
 
@@ -114,7 +133,9 @@ async def settle(executor: Executor, entry: UsageEntry) -> None:
 
 async def release(executor: Executor, id: UUID, cost_nano: int) -> bool:
     """Ends a reservation, with what was spent of it. False where there is none."""
-    rows = await executor.run("DELETE FROM billing_reservation WHERE id = %s RETURNING amount_nano, windows", (id.hex,))
+    rows = await executor.run(
+        "DELETE FROM billing_reservation WHERE id = %s RETURNING amount_nano, windows", (id.hex,)
+    )
     for amount, windows in rows:
         for window_id in split_window_ids(windows):
             await executor.run(
@@ -135,7 +156,9 @@ async def settle_after_estimate(executor: Executor, entry: UsageEntry) -> None:
     cost, estimated, *tokens = stored[0]
     if estimated and not entry.estimated:
         estimate = replace(entry, cost_nano=cost, tokens=Tokens(*tokens))
-        await save_correction(executor, estimate.correction_to(entry.cost_nano, entry.tokens, CorrectionReason.LATE))
+        await save_correction(
+            executor, estimate.correction_to(entry.cost_nano, entry.tokens, CorrectionReason.LATE)
+        )
 
 
 async def save_correction(executor: Executor, correction: UsageEntry) -> bool:

@@ -20,10 +20,16 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("owner", help="a label: who or what uses the key; no account is needed")
-        parser.add_argument("scopes", nargs="+", help=f"`all`, or a list of: {', '.join(scopes.ALL_SCOPES[1:])}")
+        parser.add_argument(
+            "scopes", nargs="+", help=f"`all`, or a list of: {', '.join(scopes.ALL_SCOPES[1:])}"
+        )
         parser.add_argument("--project", default=DEMO_SLUG, metavar="SLUG", help="default: the demo project")
         for period in Period:
-            parser.add_argument(f"--{period.label}-budget", metavar="USD", help="decimal, up to nine places; refuses what would exceed it")
+            parser.add_argument(
+                f"--{period.label}-budget",
+                metavar="USD",
+                help="decimal, up to nine places; refuses what would exceed it",
+            )
         parser.add_argument("--rpm", type=int, metavar="N", help="requests per minute")
         parser.add_argument("--tpm", type=int, metavar="N", help="tokens per minute")
         parser.add_argument("--concurrency", type=int, metavar="N", help="requests at once")
@@ -35,7 +41,9 @@ class Command(BaseCommand):
         try:
             granted = scopes.parse(" ".join(options["scopes"]))
             budgets = {
-                period: parse_usd(options[f"{period.label}_budget"]) for period in Period if options[f"{period.label}_budget"] is not None
+                period: parse_usd(options[f"{period.label}_budget"])
+                for period in Period
+                if options[f"{period.label}_budget"] is not None
             }
         except (scopes.UnknownScope, InvalidAmount) as error:
             raise CommandError(str(error)) from None

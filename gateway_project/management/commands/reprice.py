@@ -13,11 +13,19 @@ class Command(BaseCommand):
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--since", required=True, type=parse_date, metavar="DATE", help="the first day, in each project's timezone: 2026-11-20"
+            "--since",
+            required=True,
+            type=parse_date,
+            metavar="DATE",
+            help="the first day, in each project's timezone: 2026-11-20",
         )
-        parser.add_argument("--until", default=MAX_DATE, type=parse_date, metavar="DATE", help="the last day; default: today")
+        parser.add_argument(
+            "--until", default=MAX_DATE, type=parse_date, metavar="DATE", help="the last day; default: today"
+        )
         parser.add_argument("--project", default="", metavar="SLUG", help="default: all projects")
-        parser.add_argument("--model", default="", metavar="NAME", help="only this model, as its provider calls it")
+        parser.add_argument(
+            "--model", default="", metavar="NAME", help="only this model, as its provider calls it"
+        )
         parser.add_argument("--dry-run", action="store_true", help="only say what would change")
 
     def handle(self, *_: Any, **options: Any) -> None:
@@ -29,8 +37,12 @@ class Command(BaseCommand):
             if not projects:
                 raise CommandError(f"There is no project {options['project']}.")
         for project in projects:
-            summary = Repricer(project).run(options["since"], options["until"], options["model"], keep=not options["dry_run"])
-            self.stdout.write(f"{project.slug}: {format_summary(summary)}{' Nothing was written.' if options['dry_run'] else ''}")
+            summary = Repricer(project).run(
+                options["since"], options["until"], options["model"], keep=not options["dry_run"]
+            )
+            self.stdout.write(
+                f"{project.slug}: {format_summary(summary)}{' Nothing was written.' if options['dry_run'] else ''}"
+            )
 
 
 def parse_date(text: str) -> dt.date:

@@ -12,10 +12,16 @@ class Command(BaseCommand):
     help = "Brings the sums by day up to date with the records, also while the gateway serves. It can be repeated at will."
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--since", metavar="DATE", help="also rebuilds every day from this one on, as 2026-11-01")
+        parser.add_argument(
+            "--since", metavar="DATE", help="also rebuilds every day from this one on, as 2026-11-01"
+        )
 
     def handle(self, *_: Any, since: str | None, **__: Any) -> None:
-        result = DailyUsage.objects.recompute_stale() if since is None else DailyUsage.objects.rebuild(parse_date(since))
+        result = (
+            DailyUsage.objects.recompute_stale()
+            if since is None
+            else DailyUsage.objects.rebuild(parse_date(since))
+        )
         for failure in result.failures:
             self.stdout.write(f"Not summed: {failure}")
         self.stdout.write(f"{result.days} days of projects recomputed.")

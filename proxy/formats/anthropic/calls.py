@@ -7,7 +7,8 @@ from proxy.formats.neutral import Part, ToolCall, ToolResult
 
 class ToolCallLinker:
     """Gives every call an id of its own where a client leaves ids out or repeats them, and every result that of its call and the
-    name of its tool, which results do not say. The same history gets the same ids each time, for the sake of prompt caches."""
+    name of its tool, which results do not say. The same history gets the same ids each time, for the sake of prompt caches.
+    """
 
     def __init__(self) -> None:
         self.used_ids: set[str] = set()

@@ -172,7 +172,9 @@ def parse_block(raw: Raw) -> tuple[Part, ...]:
             return parse_search_result(decode_body(decode_search_result, data))
         case "tool_use":
             call = decode_body(decode_tool_use, data)
-            return (ToolCall(id=call.id, name=call.name, arguments=parse_arguments(call.input), cache=call.cache),)
+            return (
+                ToolCall(id=call.id, name=call.name, arguments=parse_arguments(call.input), cache=call.cache),
+            )
         case "tool_result":
             return (parse_tool_result(decode_body(decode_tool_result, data)),)
         case "thinking":
@@ -191,8 +193,13 @@ def parse_citations(citations: Iterable[Any] | None) -> list[Citation]:
 
 def parse_citation(wire: Any) -> Citation | None:
     match wire:
-        case {"type": "web_search_result_location", "url": str(url)} | {"type": "search_result_location", "source": str(url)}:
-            title, quote = (text if isinstance(text := wire.get(name), str) else "" for name in ("title", "cited_text"))
+        case {"type": "web_search_result_location", "url": str(url)} | {
+            "type": "search_result_location",
+            "source": str(url),
+        }:
+            title, quote = (
+                text if isinstance(text := wire.get(name), str) else "" for name in ("title", "cited_text")
+            )
             return Citation(url=url, title=title, quote=quote) if url.startswith(URL_PREFIXES) else None
         case _:
             return None
@@ -206,22 +213,31 @@ def parse_image(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
         case "url":
             return (Image(url=source.url, cache=block.cache),)
         case "file":
-            return (File(media_type=ANY_IMAGE_TYPE, file_id=source.file_id, origin=FORMAT, cache=block.cache),)
+            return (
+                File(media_type=ANY_IMAGE_TYPE, file_id=source.file_id, origin=FORMAT, cache=block.cache),
+            )
         case _:
             return (Opaque(origin=FORMAT, kind="image", value=decode_body(decode_any, data)),)
 
 
 def parse_document(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
     """Plain text and documents made of blocks are text to every other provider: they stand under their title and context. The
-    context of a file stands before it."""
+    context of a file stands before it.
+    """
     source, context = block.source, as_heading(block.context)
     match source.type:
         case "base64":
-            return (*context, File(media_type=source.media_type, data=source.data, name=block.title, cache=block.cache))
+            return (
+                *context,
+                File(media_type=source.media_type, data=source.data, name=block.title, cache=block.cache),
+            )
         case "url":
             return (*context, File(media_type=PDF_TYPE, url=source.url, name=block.title, cache=block.cache))
         case "file":
-            return (*context, File(file_id=source.file_id, name=block.title, origin=FORMAT, cache=block.cache))
+            return (
+                *context,
+                File(file_id=source.file_id, name=block.title, origin=FORMAT, cache=block.cache),
+            )
         case "text":
             head = "".join(part.text for part in as_heading(block.title, block.context))
             return (Text(text=head + (source.data or ""), cache=block.cache),)
@@ -243,8 +259,12 @@ def parse_search_result(block: SearchResultBlock) -> tuple[Part, ...]:
 
 
 def parse_tool_result(block: ToolResultBlock) -> ToolResult:
-    content = tuple(part for part in parse_content(block.content) if isinstance(part, Text | Image | File | Opaque))
-    return ToolResult(call_id=block.tool_use_id, content=content, is_error=bool(block.is_error), cache=block.cache)
+    content = tuple(
+        part for part in parse_content(block.content) if isinstance(part, Text | Image | File | Opaque)
+    )
+    return ToolResult(
+        call_id=block.tool_use_id, content=content, is_error=bool(block.is_error), cache=block.cache
+    )
 
 
 def parse_thinking(block: ThinkingBlock) -> Thinking:
@@ -329,7 +349,9 @@ def render_part(part: Part, param: str = "messages") -> dict[str, Any]:
 
 def with_cache_control(block: dict[str, Any], cache: str | None) -> dict[str, Any]:
     if cache:
-        block["cache_control"] = {"type": "ephemeral", "ttl": cache} if cache == "1h" else {"type": "ephemeral"}
+        block["cache_control"] = (
+            {"type": "ephemeral", "ttl": cache} if cache == "1h" else {"type": "ephemeral"}
+        )
     return block
 
 
@@ -341,11 +363,20 @@ def render_text(part: Text) -> dict[str, Any]:
 def render_thinking(part: Thinking) -> dict[str, Any]:
     if part.redacted is not None:
         return {"type": "redacted_thinking", "data": add_origin(part.redacted, part.origin)}
-    return {"type": "thinking", "thinking": part.text, "signature": add_origin(part.signature or "", part.origin)}
+    return {
+        "type": "thinking",
+        "thinking": part.text,
+        "signature": add_origin(part.signature or "", part.origin),
+    }
 
 
 def render_tool_call(part: ToolCall) -> dict[str, Any]:
-    return {"type": "tool_use", "id": render_call_id(part.id), "name": part.name, "input": render_input(as_function_call(part).arguments)}
+    return {
+        "type": "tool_use",
+        "id": render_call_id(part.id),
+        "name": part.name,
+        "input": render_input(as_function_call(part).arguments),
+    }
 
 
 def render_input(arguments: str) -> dict[str, Any]:
@@ -385,7 +416,9 @@ def render_image(part: Image, param: str) -> dict[str, Any]:
     if data is not None:
         mime = image_media_type(mime, data)
         if mime not in IMAGE_TYPES:
-            raise UnsupportedFeature(f"Claude reads JPEG, PNG, GIF and WebP pictures, not {mime or 'this type'}.", param)
+            raise UnsupportedFeature(
+                f"Claude reads JPEG, PNG, GIF and WebP pictures, not {mime or 'this type'}.", param
+            )
         return {"type": "image", "source": {"type": "base64", "media_type": mime, "data": data}}
     return {"type": "image", "source": {"type": "url", "url": require_url(url, param)}}
 
@@ -421,7 +454,9 @@ def with_title(block: dict[str, Any], name: str | None) -> dict[str, Any]:
 
 def render_stored_file(part: File, param: str) -> dict[str, Any]:
     if part.origin != FORMAT:
-        raise UnsupportedFeature(f"The file {part.file_id} is stored with another provider; send its content instead.", param)
+        raise UnsupportedFeature(
+            f"The file {part.file_id} is stored with another provider; send its content instead.", param
+        )
     source = {"type": "file", "file_id": part.file_id}
     if part.media_type and part.media_type.startswith("image/"):
         return {"type": "image", "source": source}
@@ -437,7 +472,9 @@ def render_document_source(part: File, media_type: str | None, param: str) -> di
             return {"type": "text", "media_type": "text/plain", "data": decode_base64_text(part.data, param)}
     elif media_type in (PDF_TYPE, None):
         return {"type": "url", "url": require_url(part.url, param)}
-    raise UnsupportedFeature(f"Claude reads PDF and plain text, not {media_type or 'files of an unnamed type'}.", param)
+    raise UnsupportedFeature(
+        f"Claude reads PDF and plain text, not {media_type or 'files of an unnamed type'}.", param
+    )
 
 
 def decode_base64_text(data: str, param: str) -> str:

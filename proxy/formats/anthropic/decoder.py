@@ -5,7 +5,13 @@ from typing import Any
 from msgspec import Raw
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.content import DECODE_ERRORS, NULL, decode_any, decode_ignoring_nulls, parse_citations
+from proxy.formats.anthropic.content import (
+    DECODE_ERRORS,
+    NULL,
+    decode_any,
+    decode_ignoring_nulls,
+    parse_citations,
+)
 from proxy.formats.anthropic.response import (
     decode_wire_usage,
     parse_error,
@@ -43,7 +49,9 @@ from proxy.formats.neutral import (
 from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
 from proxy.formats.tool_calls import unique_call_id
 
-STREAM_INTERRUPTED = ApiError(kind="network", code="upstream_unreachable", message="The answer broke off.", status=502)
+STREAM_INTERRUPTED = ApiError(
+    kind="network", code="upstream_unreachable", message="The answer broke off.", status=502
+)
 ERROR_EVENT_PREFIXES = (b"event: error", b"event:error")
 ERROR_KEY = b'"error"'
 """In a line that is no event: a server's way to say why its stream ends."""
@@ -52,7 +60,8 @@ MAX_NON_EVENT_BYTES = 1 << 20
 
 class StreamDecoder:
     """Anthropic's blocks come one after the other. Events of a block that begins before the last one has ended wait for that end,
-    so that no part is torn."""
+    so that no part is torn.
+    """
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
@@ -216,7 +225,9 @@ class StreamDecoder:
         assert self.open_block is not None
         self.open_block.is_started = True
         self.emit_started()
-        self.events.append(PartStarted(choice=0, index=self.part_index, part=self.open_block.part(self.call_id())))
+        self.events.append(
+            PartStarted(choice=0, index=self.part_index, part=self.open_block.part(self.call_id()))
+        )
 
     def call_id(self) -> str:
         """An id of its own for each call, where the provider gives none or repeats one."""
@@ -250,7 +261,9 @@ class StreamDecoder:
         if block.is_opaque:
             self.start_part()
         if block.is_started:
-            self.events += [PartCited(choice=0, index=self.part_index, citation=citation) for citation in block.citations]
+            self.events += [
+                PartCited(choice=0, index=self.part_index, citation=citation) for citation in block.citations
+            ]
             if block.signature:
                 self.events.append(PartSigned(choice=0, index=self.part_index, signature=block.signature))
             self.events.append(PartEnded(choice=0, index=self.part_index))
@@ -280,7 +293,11 @@ class StreamDecoder:
         self.emit_usage()
         self.ended = True
         self.events.append(
-            Finished(choice=0, finish_reason=parse_finish_reason(reason, has_calls=self.has_tool_calls), stop_sequence=stop_sequence)
+            Finished(
+                choice=0,
+                finish_reason=parse_finish_reason(reason, has_calls=self.has_tool_calls),
+                stop_sequence=stop_sequence,
+            )
         )
 
     def emit_usage(self) -> None:

@@ -104,7 +104,9 @@ class StreamEncoder:
         self.is_started = True
         usage = {"input_tokens": 0, "output_tokens": 0}
         fields: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
-        return render_event("message_start", message={**render_message_head(id, model or self.model), **fields})
+        return render_event(
+            "message_start", message={**render_message_head(id, model or self.model), **fields}
+        )
 
     def start_part(self, part: Part) -> bytes:
         before = self.end_part()
@@ -114,7 +116,11 @@ class StreamEncoder:
                 return before + self.add_text(part.text)
             case Thinking():
                 self.part = replace(part, text="", signature=None)
-                return before + self.add_text(part.text) + (self.add_signature(part.signature) if part.signature else b"")
+                return (
+                    before
+                    + self.add_text(part.text)
+                    + (self.add_signature(part.signature) if part.signature else b"")
+                )
             case ToolCall():
                 self.part = replace(part, arguments="", signature=None)
                 signed = self.add_signature(part.signature) if part.signature else b""
@@ -198,7 +204,10 @@ class StreamEncoder:
         if block["type"] == "text":
             start, delta = block | {"text": ""}, {"type": "text_delta", "text": block["text"]}
         elif block["type"] == "thinking":
-            start, delta = block | {"signature": ""}, {"type": "signature_delta", "signature": block["signature"]}
+            start, delta = (
+                block | {"signature": ""},
+                {"type": "signature_delta", "signature": block["signature"]},
+            )
         begun = render_event("content_block_start", index=self.index, content_block=start)
         if delta:
             begun += render_event("content_block_delta", index=self.index, delta=delta)

@@ -5,7 +5,17 @@ from typing import Any
 from proxy.formats.neutral import UnsupportedFeature
 
 UNSUPPORTED_KEYWORDS = frozenset(
-    ("minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "multipleOf", "minLength", "maxLength", "maxItems", "uniqueItems")
+    (
+        "minimum",
+        "maximum",
+        "exclusiveMinimum",
+        "exclusiveMaximum",
+        "multipleOf",
+        "minLength",
+        "maxLength",
+        "maxItems",
+        "uniqueItems",
+    )
 )
 """Keywords that structured output refuses (platform.claude.com/docs, "Structured outputs", "JSON Schema limitations"). As the
 vendor's SDKs do, they are told to the model in the description."""
@@ -25,7 +35,9 @@ def input_schema(schema: dict[str, Any] | None, tool: str) -> dict[str, Any]:
         case [*types] if "object" in types:
             return schema | {"type": "object"}
         case other:
-            raise UnsupportedFeature(f"The parameters of the tool {tool} must be an object, not {other!r}.", "tools")
+            raise UnsupportedFeature(
+                f"The parameters of the tool {tool} must be an object, not {other!r}.", "tools"
+            )
 
 
 def output_schema(schema: Any) -> Any:
@@ -34,7 +46,12 @@ def output_schema(schema: Any) -> Any:
         case list():
             return [output_schema(item) for item in schema]
         case dict():
-            return close_object({("anyOf" if name == "oneOf" else name): convert_keyword(name, value) for name, value in schema.items()})
+            return close_object(
+                {
+                    ("anyOf" if name == "oneOf" else name): convert_keyword(name, value)
+                    for name, value in schema.items()
+                }
+            )
         case _:
             return schema
 
@@ -49,10 +66,16 @@ def convert_keyword(name: str, value: Any) -> Any:
 
 def close_object(schema: dict[str, Any]) -> dict[str, Any]:
     kind = schema.get("type")
-    if kind == "object" or (isinstance(kind, list) and "object" in kind) or (kind is None and "properties" in schema):
+    if (
+        kind == "object"
+        or (isinstance(kind, list) and "object" in kind)
+        or (kind is None and "properties" in schema)
+    ):
         schema["additionalProperties"] = False
     told = {
-        name: schema.pop(name) for name in [*schema] if name in UNSUPPORTED_KEYWORDS or (name == "minItems" and schema[name] not in (0, 1))
+        name: schema.pop(name)
+        for name in [*schema]
+        if name in UNSUPPORTED_KEYWORDS or (name == "minItems" and schema[name] not in (0, 1))
     }
     if told:
         limits = ", ".join(f"{name}: {value}" for name, value in told.items())

@@ -20,9 +20,13 @@ class Turn(msgspec.Struct):
     parts: list[Part]
 
 
-def render_messages(messages: tuple[Message, ...], *, supports_system_messages: bool) -> tuple[list[dict[str, Any]], list[Text]]:
+def render_messages(
+    messages: tuple[Message, ...], *, supports_system_messages: bool
+) -> tuple[list[dict[str, Any]], list[Text]]:
     """The conversation, and instructions in its middle that have to go to its head. Raises Inexpressible."""
-    spoken = [Turn(message.role, parts) for message in messages if (parts := without_unsupported_parts(message))]
+    spoken = [
+        Turn(message.role, parts) for message in messages if (parts := without_unsupported_parts(message))
+    ]
     placed, moved = place_system_messages(spoken, supports_system_messages=supports_system_messages)
     turns = order_tool_results(merge_turns(link_tool_results(placed)))
     rendered = [{"role": turn.role, "content": [render_part(part) for part in turn.parts]} for turn in turns]
@@ -33,26 +37,36 @@ def render_messages(messages: tuple[Message, ...], *, supports_system_messages: 
 
 def without_unsupported_parts(message: Message) -> list[Part]:
     """What the API takes. Records of another provider's server-side tools are left out: what the assistant made of them stands beside."""
-    return [part for part in message.parts if not (is_empty_for_api(part) or (message.role == "assistant" and is_foreign_opaque(part)))]
+    return [
+        part
+        for part in message.parts
+        if not (is_empty_for_api(part) or (message.role == "assistant" and is_foreign_opaque(part)))
+    ]
 
 
 def is_foreign_opaque(part: Part) -> bool:
     return isinstance(part, Opaque) and part.origin != FORMAT
 
 
-def place_system_messages(turns: list[Turn], *, supports_system_messages: bool) -> tuple[list[Turn], list[Text]]:
+def place_system_messages(
+    turns: list[Turn], *, supports_system_messages: bool
+) -> tuple[list[Turn], list[Text]]:
     """Newer models take a system message right after a user's; anywhere else its text joins the system prompt."""
     placed: list[Turn] = []
     moved: list[Text] = []
     for turn, following in zip(turns, [*turns[1:], None], strict=False):
-        if turn.role != "system" or can_stay(turn, placed, following, supports_system_messages=supports_system_messages):
+        if turn.role != "system" or can_stay(
+            turn, placed, following, supports_system_messages=supports_system_messages
+        ):
             placed.append(turn)
         else:
             moved += [part for part in turn.parts if isinstance(part, Text)]
     return placed, moved
 
 
-def can_stay(turn: Turn, before: list[Turn], following: Turn | None, *, supports_system_messages: bool) -> bool:
+def can_stay(
+    turn: Turn, before: list[Turn], following: Turn | None, *, supports_system_messages: bool
+) -> bool:
     if any(isinstance(part, Opaque) for part in turn.parts):
         return True
     after_user = bool(before) and before[-1].role == "user"
@@ -83,7 +97,9 @@ class ToolCallLinker:
         known = self.ids_by_given_id.get(part.call_id, []) if part.call_id else []
         waiting = [own for own in known if own in self.unanswered]
         if not known:
-            waiting = [own for own, name in self.unanswered.items() if name == part.name] or list(self.unanswered)
+            waiting = [own for own, name in self.unanswered.items() if name == part.name] or list(
+                self.unanswered
+            )
         if waiting:
             self.unanswered.pop(waiting[0])
             return waiting[0]
@@ -93,7 +109,10 @@ class ToolCallLinker:
 def link_tool_results(turns: list[Turn]) -> list[Turn]:
     """The same turns; a result that answers no call becomes what it says."""
     links = ToolCallLinker()
-    return [Turn(turn.role, [other for part in turn.parts for other in link_part(part, turn.role, links)]) for turn in turns]
+    return [
+        Turn(turn.role, [other for part in turn.parts for other in link_part(part, turn.role, links)])
+        for turn in turns
+    ]
 
 
 def link_part(part: Part, role: Role, linker: ToolCallLinker) -> Iterator[Part]:
@@ -127,7 +146,9 @@ def order_tool_results(turns: list[Turn]) -> list[Turn]:
     results: dict[str, ToolResult] = {}
     for part in (part for turn in turns for part in turn.parts if isinstance(part, ToolResult)):
         earlier = results.get(part.call_id)
-        results[part.call_id] = msgspec.structs.replace(earlier, content=earlier.content + part.content) if earlier else part
+        results[part.call_id] = (
+            msgspec.structs.replace(earlier, content=earlier.content + part.content) if earlier else part
+        )
     for turn in turns:
         turn.parts = [part for part in turn.parts if not isinstance(part, ToolResult)]
     for index, turn in enumerate(turns):

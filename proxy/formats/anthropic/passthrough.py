@@ -17,7 +17,14 @@ from proxy.formats.anthropic.response import render_error_event
 from proxy.formats.anthropic.usage import WireUsage, merge_usage, states_output, usage_from_wire, whole_usage
 from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_nested
-from proxy.formats.json_body import DECODE_ERRORS, decode_body, decode_lenient, encode, guard_recursion, replace_fields
+from proxy.formats.json_body import (
+    DECODE_ERRORS,
+    decode_body,
+    decode_lenient,
+    encode,
+    guard_recursion,
+    replace_fields,
+)
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import DEFAULT_MAX_CALLS, dict_items, reported_calls, tool_call_limit
 from proxy.formats.metering.stream_meter import EventMeter
@@ -122,7 +129,9 @@ class MessagesRequest:
         self.others = others = extract_unknown_fields(body, COUNTED_FIELDS, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_nested(request.thread, THREAD_FIELDS, "thread.")
-        bound = guard_recursion(lambda _: max_input_tokens(request), body) + token_bounds.unknown_fields_tokens(others)
+        bound = guard_recursion(
+            lambda _: max_input_tokens(request), body
+        ) + token_bounds.unknown_fields_tokens(others)
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=bound,
@@ -172,7 +181,9 @@ class CountTokensRequest(MessagesRequest):
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         super().__init__(body)
-        self.facts = RequestFacts(model=self.facts.model, max_input_tokens=self.facts.max_input_tokens, max_output_tokens=0)
+        self.facts = RequestFacts(
+            model=self.facts.model, max_input_tokens=self.facts.max_input_tokens, max_output_tokens=0
+        )
 
     def path(self, model: str) -> str:
         return f"{PATH}/count_tokens"
@@ -192,14 +203,24 @@ def max_input_tokens(request: RequestFields) -> int:
     """Tokens that the input cannot pass, but for what tools of the provider itself fetch."""
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))
     messages = sum(
-        token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(message, KNOWN_FIELDS, special) for message in request.messages
+        token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(message, KNOWN_FIELDS, special)
+        for message in request.messages
     )
     system = token_bounds.content_tokens(request.system or "", KNOWN_FIELDS, special)
     tools = request.tools if isinstance(request.tools, list) else []
     own = sum(isinstance(tool, dict) and tool.get("type") not in (None, "custom") for tool in tools)
     extras = [extra for extra in (request.tools, request.output_config) if extra is not None]
-    kept = token_bounds.REFERENCED_CONTENT_TOKENS if isinstance(request.thread, dict) and request.thread.get("type") != "create" else 0
-    added = kept + TOOL_PROMPT_TOKENS * bool(tools) + SERVER_TOOL_TOKENS * own + sum(len(encode(extra)) for extra in extras)
+    kept = (
+        token_bounds.REFERENCED_CONTENT_TOKENS
+        if isinstance(request.thread, dict) and request.thread.get("type") != "create"
+        else 0
+    )
+    added = (
+        kept
+        + TOOL_PROMPT_TOKENS * bool(tools)
+        + SERVER_TOOL_TOKENS * own
+        + sum(len(encode(extra)) for extra in extras)
+    )
     return token_bounds.TOKENS_PER_REPLY + messages + system + added
 
 
@@ -225,7 +246,9 @@ def count_special_part(image_tokens: int, block: dict[str, Any]) -> tuple[int, t
         case {"type": "image", "source": dict(source)}:
             return image_tokens + token_bounds.other_fields_tokens(source, SOURCE_FIELDS), ("type", "source")
         case {"type": "document", "source": {"type": "url" | "file"} as source}:
-            return token_bounds.REFERENCED_CONTENT_TOKENS + token_bounds.other_fields_tokens(source, SOURCE_FIELDS), ("source",)
+            return token_bounds.REFERENCED_CONTENT_TOKENS + token_bounds.other_fields_tokens(
+                source, SOURCE_FIELDS
+            ), ("source",)
         case {"file_id": str()}:
             return token_bounds.REFERENCED_CONTENT_TOKENS, ()
         case _:
@@ -234,7 +257,8 @@ def count_special_part(image_tokens: int, block: dict[str, Any]) -> tuple[int, t
 
 def measure(body: bytes) -> tuple[Usage | None, int]:
     """The usage that an answer states, if it states any, and our own count of its output tokens: by the bytes of what cannot be
-    read. Each is read by itself, so that neither hides the other."""
+    read. Each is read by itself, so that neither hides the other.
+    """
     try:
         answer = decode_lenient(decode_response, body)
     except DECODE_ERRORS:
@@ -313,7 +337,9 @@ class StreamMeter(EventMeter):
         wire = parsed.message.usage if parsed.message else parsed.usage
         if wire is not None and usage_from_wire(merge_usage(self.reported, wire)) is not None:
             self.reported = merge_usage(self.reported, wire)
-            self.has_final_usage = parsed.type == "message_delta" and (self.has_final_usage or states_output(wire))
+            self.has_final_usage = parsed.type == "message_delta" and (
+                self.has_final_usage or states_output(wire)
+            )
 
     def render_own_error_event(self, failure: ApiError, request_id: str) -> bytes:
         return render_error_event(failure, request_id)

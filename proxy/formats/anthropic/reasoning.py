@@ -1,5 +1,6 @@
 """How much the model thinks: by a budget of tokens in older models, by effort in newer ones
-(platform.claude.com/docs, "Extended thinking", "Adaptive thinking")."""
+(platform.claude.com/docs, "Extended thinking", "Adaptive thinking").
+"""
 
 from typing import Any
 
@@ -35,7 +36,9 @@ def parse_reasoning(thinking: WireThinking | None, effort: str | None) -> Reason
     return Reasoning(effort=effort, budget=budget, visible=visible, shown_by_default=True)
 
 
-def render_thinking(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities, limit: int) -> int:
+def render_thinking(
+    rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities, limit: int
+) -> int:
     """Sets how the model thinks; gives the limit of output tokens, which thoughts count against."""
     reasoning = request.reasoning
     if reasoning is None:
@@ -57,7 +60,9 @@ def render_thinking(rendered: RenderedRequest, request: Request, capabilities: M
     return limit
 
 
-def render_adaptive_thinking(rendered: RenderedRequest, reasoning: Reasoning, capabilities: ModelCapabilities) -> None:
+def render_adaptive_thinking(
+    rendered: RenderedRequest, reasoning: Reasoning, capabilities: ModelCapabilities
+) -> None:
     thinking = {"type": "adaptive"}
     if reasoning.visible is not None:
         thinking["display"] = "summarized" if reasoning.visible else "omitted"
@@ -70,7 +75,9 @@ def render_effort(reasoning: Reasoning, capabilities: ModelCapabilities) -> str 
     effort = reasoning.effort
     if effort is None and reasoning.budget is not None and reasoning.budget > 0:
         budget = reasoning.budget
-        effort = next((name for name in ("low", "medium", "high") if budget <= BUDGET_BY_EFFORT[name]), "xhigh")
+        effort = next(
+            (name for name in ("low", "medium", "high") if budget <= BUDGET_BY_EFFORT[name]), "xhigh"
+        )
     if effort == "xhigh" and not capabilities.supports_xhigh_effort:
         return "high"
     return EFFORT_ALIASES.get(effort, effort) if effort else None
@@ -84,7 +91,8 @@ def render_budget(reasoning: Reasoning) -> int:
 
 def fit_budget(budget: int, limit: int | None) -> tuple[int, int]:
     """A budget below the limit, as the API demands. The client's limit may be all that it can pay for: the budget gives way
-    first, down to the least that the API takes."""
+    first, down to the least that the API takes.
+    """
     if limit is None:
         return budget, budget + DEFAULT_MAX_TOKENS
     if limit > budget:
@@ -96,10 +104,13 @@ def fit_budget(budget: int, limit: int | None) -> tuple[int, int]:
 
 def thinking_not_allowed(messages: list[dict[str, Any]]) -> bool:
     """With a budget, an answer that is to be continued must begin with its signed thoughts; those of another provider, or of a
-    client that does not keep them, are missing (docs, "Extended thinking with tool use")."""
+    client that does not keep them, are missing (docs, "Extended thinking with tool use").
+    """
     answers = [message["content"] for message in messages if message["role"] == "assistant"]
     last = messages[-1]
-    continued = last["role"] == "assistant" or any(block["type"] == "tool_result" for block in last["content"])
+    continued = last["role"] == "assistant" or any(
+        block["type"] == "tool_result" for block in last["content"]
+    )
     return continued and bool(answers) and answers[-1][0]["type"] not in ("thinking", "redacted_thinking")
 
 

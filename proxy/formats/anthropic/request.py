@@ -9,7 +9,13 @@ from msgspec.structs import fields, replace
 
 from proxy.formats.anthropic.calls import ToolCallLinker
 from proxy.formats.anthropic.capabilities import ModelCapabilities, model_capabilities
-from proxy.formats.anthropic.content import CacheControl, decode_any, parse_content, render_text, with_cache_control
+from proxy.formats.anthropic.content import (
+    CacheControl,
+    decode_any,
+    parse_content,
+    render_text,
+    with_cache_control,
+)
 from proxy.formats.anthropic.json_schema import input_schema, output_schema
 from proxy.formats.anthropic.messages import render_messages
 from proxy.formats.anthropic.reasoning import WireThinking, is_thinking, parse_reasoning, render_thinking
@@ -142,11 +148,23 @@ def parse_unmapped_settings(body: bytes) -> dict[str, Any]:
     tools = [tool for tool in dict_items(given.get("tools")) if tool.get("type") in (None, "custom")]
     thinking: dict[str, Any] = given.get("thinking") or {}
     named = {f"tools.{name}": tool[name] for tool in tools for name in UNMAPPED_TOOL_FIELDS if name in tool}
-    named |= {f"output_config.{name}": value for name, value in config.items() if name not in OutputConfig.__struct_fields__}
-    named |= {f"thinking.{name}": value for name, value in thinking.items() if name not in WireThinking.__struct_fields__}
+    named |= {
+        f"output_config.{name}": value
+        for name, value in config.items()
+        if name not in OutputConfig.__struct_fields__
+    }
+    named |= {
+        f"thinking.{name}": value
+        for name, value in thinking.items()
+        if name not in WireThinking.__struct_fields__
+    }
     named["citations"] = b'"citations"' in body and any(map(wants_citations, blocks_in(given["messages"])))
     named |= {name: value for name, value in given.items() if name not in WireRequest.__struct_fields__}
-    return {name: value for name, value in named.items() if value not in (None, False) and value != DEFAULT_VALUES.get(name)}
+    return {
+        name: value
+        for name, value in named.items()
+        if value not in (None, False) and value != DEFAULT_VALUES.get(name)
+    }
 
 
 def blocks_in(messages: Any) -> Iterator[dict[str, Any]]:
@@ -168,7 +186,10 @@ def wants_citations(block: dict[str, Any]) -> bool:
 def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
     calls = ToolCallLinker()
     return tuple(
-        Message(role=message.role, parts=tuple(calls.link(compaction_as_text(part)) for part in parse_content(message.content)))
+        Message(
+            role=message.role,
+            parts=tuple(calls.link(compaction_as_text(part)) for part in parse_content(message.content)),
+        )
         for message in wire
     )
 
@@ -191,7 +212,9 @@ def parse_system(system: str | list[Raw] | None) -> tuple[Text, ...]:
 
 
 def parse_tools(wire: WireRequest) -> tuple[Tool | ServerTool, ...]:
-    servers = [ServerTool(origin="anthropic", kind=MCP_SERVERS, value=server) for server in wire.mcp_servers or ()]
+    servers = [
+        ServerTool(origin="anthropic", kind=MCP_SERVERS, value=server) for server in wire.mcp_servers or ()
+    ]
     return (*map(parse_tool, wire.tools or ()), *servers)
 
 
@@ -201,7 +224,13 @@ def parse_tool(raw: Raw) -> Tool | ServerTool:
     if tool.type not in (None, "custom"):
         return ServerTool(origin="anthropic", kind=tool.type or "", value=decode_body(decode_any, bytes(raw)))
     cache = (tool.cache_control.ttl or "5m") if tool.cache_control else None
-    return Tool(name=tool.name, description=tool.description or "", schema=tool.input_schema, strict=tool.strict, cache=cache)
+    return Tool(
+        name=tool.name,
+        description=tool.description or "",
+        schema=tool.input_schema,
+        strict=tool.strict,
+        cache=cache,
+    )
 
 
 def parse_tool_choice(choice: WireToolChoice | None) -> ToolChoice | None:
@@ -233,7 +262,9 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     """Raises Inexpressible."""
     request, dropped = without_unsupported(request, quirks)
     known = model_capabilities(request.model)
-    messages, moved = render_messages(request.messages, supports_system_messages=known.supports_system_messages)
+    messages, moved = render_messages(
+        request.messages, supports_system_messages=known.supports_system_messages
+    )
     rendered = RenderedRequest({"model": request.model, "max_tokens": 0, "messages": messages}, dropped)
     render_system(rendered, request, known, moved)
     render_tools(rendered, request, known)
@@ -252,12 +283,16 @@ def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list
     unset = {
         field.name: field.default
         for field in fields(Request)
-        if field.name in rejected and field.default is not msgspec.NODEFAULT and getattr(request, field.name) != field.default
+        if field.name in rejected
+        and field.default is not msgspec.NODEFAULT
+        and getattr(request, field.name) != field.default
     }
     return replace(request, **unset), [*unset, *request.unmapped_settings]
 
 
-def render_system(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities, moved_texts: list[Text]) -> None:
+def render_system(
+    rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities, moved_texts: list[Text]
+) -> None:
     told = schema_instruction(request.response_format, capabilities)
     texts = [text for text in (*request.system, *moved_texts) if text.text.strip()] + told
     if len(texts) == 1 and not texts[0].cache:
@@ -275,7 +310,9 @@ def schema_instruction(format: ResponseFormat | None, capabilities: ModelCapabil
     return [Text(text=f"{JSON_INSTRUCTION} It must match this JSON Schema: {encode(format.schema).decode()}")]
 
 
-def render_response_format(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:
+def render_response_format(
+    rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities
+) -> None:
     format = request.response_format
     if format is None or format.schema is None:
         return
@@ -294,10 +331,20 @@ def render_tools(rendered: RenderedRequest, request: Request, capabilities: Mode
     names = request.tool_choice.names if request.tool_choice else ()
     some = names if len(names) > 1 else ()
     tools = [tool for tool in request.tools if not some or not isinstance(tool, Tool) or tool.name in some]
-    declared = [render_tool(tool, capabilities) for tool in tools if not (isinstance(tool, ServerTool) and tool.kind == MCP_SERVERS)]
-    servers = [render_tool(tool, capabilities) for tool in tools if isinstance(tool, ServerTool) and tool.kind == MCP_SERVERS]
+    declared = [
+        render_tool(tool, capabilities)
+        for tool in tools
+        if not (isinstance(tool, ServerTool) and tool.kind == MCP_SERVERS)
+    ]
+    servers = [
+        render_tool(tool, capabilities)
+        for tool in tools
+        if isinstance(tool, ServerTool) and tool.kind == MCP_SERVERS
+    ]
     if not declared:
-        declared = [{"name": name, "input_schema": input_schema(None, name)} for name in called_tool_names(request)]
+        declared = [
+            {"name": name, "input_schema": input_schema(None, name)} for name in called_tool_names(request)
+        ]
     if declared:
         rendered.body["tools"] = declared
     if servers:
@@ -306,7 +353,11 @@ def render_tools(rendered: RenderedRequest, request: Request, capabilities: Mode
 
 def called_tool_names(request: Request) -> list[str]:
     """Tools that the history calls: the API refuses calls where no tool is declared."""
-    return list(dict.fromkeys(part.name for message in request.messages for part in message.parts if isinstance(part, ToolCall)))
+    return list(
+        dict.fromkeys(
+            part.name for message in request.messages for part in message.parts if isinstance(part, ToolCall)
+        )
+    )
 
 
 def render_tool(tool: Tool | ServerTool, capabilities: ModelCapabilities) -> dict[str, Any]:
@@ -347,10 +398,16 @@ def render_tool_choice(rendered: RenderedRequest, request: Request) -> None:
 
 def render_sampling(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:
     """Models that think, and all of the newest, sample as they like; from 4.1 on, temperature and top_p exclude each other."""
-    settings = {name: value for name in ("temperature", "top_p", "top_k") if (value := getattr(request, name)) is not None}
+    settings = {
+        name: value
+        for name in ("temperature", "top_p", "top_k")
+        if (value := getattr(request, name)) is not None
+    }
     if is_thinking(rendered) or not capabilities.supports_sampling:
         rendered.dropped += [name for name, value in settings.items() if (name, value) != ("temperature", 1)]
-        settings = {"temperature": 1} if settings.get("temperature") == 1 and capabilities.supports_sampling else {}
+        settings = (
+            {"temperature": 1} if settings.get("temperature") == 1 and capabilities.supports_sampling else {}
+        )
     if "temperature" in settings and "top_p" in settings and not capabilities.supports_temperature_with_top_p:
         rendered.dropped.append("top_p")
         del settings["top_p"]
@@ -373,7 +430,11 @@ def render_settings(rendered: RenderedRequest, request: Request) -> None:
         dropped.append("user")
     if request.stream:
         body["stream"] = True
-    dropped += [name for name in ("seed", "presence_penalty", "frequency_penalty", "logprobs") if getattr(request, name) is not None]
+    dropped += [
+        name
+        for name in ("seed", "presence_penalty", "frequency_penalty", "logprobs")
+        if getattr(request, name) is not None
+    ]
     if request.n > 1:
         dropped.append("n")
     parts = [part for message in request.messages for part in message.parts]

@@ -113,13 +113,19 @@ def parse_response(body: bytes) -> Response:
             raise InvalidUpstreamResponse(parse_error(502, body).message)
         seen: set[str] = set()
         parts = tuple(
-            with_unique_id(part, seen) for part in parse_response_content(answer.content) if not (isinstance(part, Text) and not part.text)
+            with_unique_id(part, seen)
+            for part in parse_response_content(answer.content)
+            if not (isinstance(part, Text) and not part.text)
         )
     except (*DECODE_ERRORS, InvalidRequest) as error:
         raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}") from None
-    finish = parse_finish_reason(answer.stop_reason, has_calls=any(isinstance(part, ToolCall) for part in parts))
+    finish = parse_finish_reason(
+        answer.stop_reason, has_calls=any(isinstance(part, ToolCall) for part in parts)
+    )
     choice = Choice(parts=parts, finish_reason=finish, stop_sequence=answer.stop_sequence)
-    return Response(id=answer.id or "", model=answer.model or "", choices=(choice,), usage=parse_raw_usage(answer.usage))
+    return Response(
+        id=answer.id or "", model=answer.model or "", choices=(choice,), usage=parse_raw_usage(answer.usage)
+    )
 
 
 def with_unique_id(part: Part, used_ids: set[str]) -> Part:
@@ -163,7 +169,10 @@ def render_message_head(id: str, model: str) -> dict[str, Any]:
 
 def render_stop_fields(finish_reason: FinishReason, stop_sequence: str | None) -> dict[str, Any]:
     at_sequence = finish_reason == "stop" and stop_sequence is not None
-    return {"stop_reason": "stop_sequence" if at_sequence else STOP_REASONS[finish_reason], "stop_sequence": stop_sequence}
+    return {
+        "stop_reason": "stop_sequence" if at_sequence else STOP_REASONS[finish_reason],
+        "stop_sequence": stop_sequence,
+    }
 
 
 def render_response_part(part: Part) -> list[dict[str, Any]]:
@@ -189,7 +198,9 @@ def render_response_part(part: Part) -> list[dict[str, Any]]:
 
 
 def render_cited_text(part: Text) -> dict[str, Any]:
-    cited = {"citations": [render_citation(citation) for citation in part.citations]} if part.citations else {}
+    cited = (
+        {"citations": [render_citation(citation) for citation in part.citations]} if part.citations else {}
+    )
     return render_text(part) | cited
 
 
@@ -216,7 +227,9 @@ def render_signature_block(signature: str, call: ToolCall) -> dict[str, Any]:
 
 def render_markdown_link(part: Image | File) -> str:
     """Claude answers in text alone, so its clients know no other media."""
-    address = part.url or (f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}" if part.data else "")
+    address = part.url or (
+        f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}" if part.data else ""
+    )
     if not address:
         return ""
     return f"![image]({address})" if isinstance(part, Image) else f"[{part.name or 'file'}]({address})"
@@ -252,13 +265,18 @@ def html_to_text(body: bytes) -> str:
 
 def build_error(status: int, type: str, message: str) -> ApiError:
     known = (
-        type if type in ERROR_TYPES else ERROR_TYPE_BY_STATUS.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
+        type
+        if type in ERROR_TYPES
+        else ERROR_TYPE_BY_STATUS.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
     )
     kind, code, _ = ERROR_TYPES[known]
     if known == "not_found_error" and "model" not in message.lower():
         kind, code = "invalid_request", "not_found"
     return ApiError(
-        kind=kind, code=code, message=message[:MAX_MESSAGE_LENGTH] or f"The provider answered with status {status}.", status=status
+        kind=kind,
+        code=code,
+        message=message[:MAX_MESSAGE_LENGTH] or f"The provider answered with status {status}.",
+        status=status,
     )
 
 

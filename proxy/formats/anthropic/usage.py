@@ -37,7 +37,9 @@ def merge_usage(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
     """A stream states its usage twice: of each count the last one holds."""
     if earlier is None:
         return later
-    stated = {name: value for name in WireUsage.__struct_fields__ if (value := getattr(later, name)) is not None}
+    stated = {
+        name: value for name in WireUsage.__struct_fields__ if (value := getattr(later, name)) is not None
+    }
     return msgspec.structs.replace(earlier, **stated)
 
 
@@ -45,7 +47,9 @@ def usage_from_wire(wire: WireUsage) -> Usage | None:
     """None for counts that are absent or absurd."""
     usage = parse_token_counts(wire, wire.output_tokens_details)
     return usage and replace(
-        usage_over_iterations(wire, usage), service_tier=parse_service_tier(wire), billable_extras=parse_billable_extras(wire)
+        usage_over_iterations(wire, usage),
+        service_tier=parse_service_tier(wire),
+        billable_extras=parse_billable_extras(wire),
     )
 
 
@@ -63,22 +67,34 @@ def states_output(wire: WireUsage) -> bool:
 
 def parse_service_tier(wire: WireUsage) -> str:
     """Fast mode has prices of its own, and is no tier in the vendor's words (docs, "Fast mode", "Pricing"); nor is the place of
-    inference, which is billed where it is `us` (docs, "Data residency")."""
+    inference, which is billed where it is `us` (docs, "Data residency").
+    """
     tier = "fast" if wire.speed == "fast" else normalize_tier(wire.service_tier)
-    return f"{(tier or STANDARD_TIER)[: MAX_TIER_LENGTH - len(US_SUFFIX)]}{US_SUFFIX}" if wire.inference_geo == "us" else tier
+    return (
+        f"{(tier or STANDARD_TIER)[: MAX_TIER_LENGTH - len(US_SUFFIX)]}{US_SUFFIX}"
+        if wire.inference_geo == "us"
+        else tier
+    )
 
 
 def parse_billable_extras(wire: WireUsage) -> dict[str, int]:
     used = wire.server_tool_use if isinstance(wire.server_tool_use, dict) else {}
-    return reported_calls(web_search=used.get("web_search_requests"), web_fetch=used.get("web_fetch_requests"))
+    return reported_calls(
+        web_search=used.get("web_search_requests"), web_fetch=used.get("web_fetch_requests")
+    )
 
 
 def usage_over_iterations(wire: WireUsage, usage: Usage) -> Usage:
     """Where the answer took several rounds (compaction, an adviser, a fallback), those are billed and the totals leave some of
-    them out (docs, "Compaction", "Usage")."""
+    them out (docs, "Compaction", "Usage").
+    """
     if not isinstance(wire.iterations, list) or not wire.iterations:
         return usage
-    rounds = [parse_token_counts(msgspec.convert(counts, TokenCounts)) for counts in wire.iterations if isinstance(counts, dict)]
+    rounds = [
+        parse_token_counts(msgspec.convert(counts, TokenCounts))
+        for counts in wire.iterations
+        if isinstance(counts, dict)
+    ]
     billed = Usage(
         **{name: sum(getattr(counts, name) for counts in rounds if counts) for name in SUMMED_FIELDS},
         reasoning=usage.reasoning,
@@ -88,11 +104,15 @@ def usage_over_iterations(wire: WireUsage, usage: Usage) -> Usage:
 
 def parse_token_counts(wire: TokenCounts, details: Any = None) -> Usage | None:
     """The total of cache writes is surer than its parts, which the end of a stream leaves out."""
-    counts = as_counts(wire, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens")
+    counts = as_counts(
+        wire, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"
+    )
     if wire.input_tokens is None or counts is None:
         return None
     fresh, written, read, output = counts
-    written_5m, written_1h = (detail_count(wire.cache_creation, f"ephemeral_{span}_input_tokens") for span in ("5m", "1h"))
+    written_5m, written_1h = (
+        detail_count(wire.cache_creation, f"ephemeral_{span}_input_tokens") for span in ("5m", "1h")
+    )
     written = written_5m + written_1h if wire.cache_creation_input_tokens is None else written
     reasoning = detail_count(details, "thinking_tokens")
     if not all(0 <= count <= MAX_TOKENS for count in (fresh, written, written_1h, read, output)):

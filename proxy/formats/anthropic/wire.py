@@ -135,7 +135,10 @@ def events_of_response(response: Response) -> list[Event]:
         events += events_of_part(index, part)
     if response.usage is not None:
         events.append(UsageReported(usage=response.usage))
-    return [*events, Finished(choice=0, finish_reason=choice.finish_reason, stop_sequence=choice.stop_sequence)]
+    return [
+        *events,
+        Finished(choice=0, finish_reason=choice.finish_reason, stop_sequence=choice.stop_sequence),
+    ]
 
 
 def events_of_part(index: int, part: Part) -> list[Event]:
@@ -155,4 +158,10 @@ def events_of_part(index: int, part: Part) -> list[Event]:
     deltas: list[Event] = [PartDelta(choice=0, index=index, text=text)] if text else []
     signed: list[Event] = [PartSigned(choice=0, index=index, signature=signature)] if signature else []
     cited: list[Event] = [PartCited(choice=0, index=index, citation=citation) for citation in citations]
-    return [PartStarted(choice=0, index=index, part=part), *deltas, *signed, *cited, PartEnded(choice=0, index=index)]
+    return [
+        PartStarted(choice=0, index=index, part=part),
+        *deltas,
+        *signed,
+        *cited,
+        PartEnded(choice=0, index=index),
+    ]

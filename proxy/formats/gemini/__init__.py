@@ -7,7 +7,13 @@ address, and a stream is a row of whole answers, each with what is new.
 from proxy.formats.gemini.decoder import StreamDecoder, StreamEncoder
 from proxy.formats.gemini.passthrough import GenerateContentRequest, request_path
 from proxy.formats.gemini.request import parse_request, render_request
-from proxy.formats.gemini.response import parse_error, parse_response, render_error, render_error_event, render_response
+from proxy.formats.gemini.response import (
+    parse_error,
+    parse_response,
+    render_error,
+    render_error_event,
+    render_response,
+)
 
 FORMAT = "gemini"
 

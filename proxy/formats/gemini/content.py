@@ -10,7 +10,19 @@ import msgspec
 
 from proxy.formats.custom_tools import as_function_call
 from proxy.formats.json_body import encode
-from proxy.formats.neutral import File, Image, Opaque, Origin, Part, Refusal, Text, Thinking, ToolCall, ToolResult, UnsupportedFeature
+from proxy.formats.neutral import (
+    File,
+    Image,
+    Opaque,
+    Origin,
+    Part,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    UnsupportedFeature,
+)
 
 FORMAT: Origin = "gemini"
 ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
@@ -135,7 +147,9 @@ def parse_part(part: dict[str, Any]) -> list[Part]:
     """
     sealed = part.get("thoughtSignature") or None
     if sealed is not None and not isinstance(sealed, str):
-        raise msgspec.ValidationError("Expected `str`, got something else - at `$.contents[...].parts[...].thoughtSignature`")
+        raise msgspec.ValidationError(
+            "Expected `str`, got something else - at `$.contents[...].parts[...].thoughtSignature`"
+        )
     what = content_field(part)
     match what, part.get(what):
         case "", _ if sealed:
@@ -199,16 +213,21 @@ def parse_tool_call(call: FunctionCall, tagged: str | None) -> ToolCall:
 
 
 def parse_tool_result(result: FunctionResponse) -> ToolResult:
-    text, is_error = ("", False) if result.parts and not result.response else parse_function_response(result.response)
+    text, is_error = (
+        ("", False) if result.parts and not result.response else parse_function_response(result.response)
+    )
     content: list[Any] = [Text(text=text)] if text else []
     for part in result.parts or ():
         content += [item for item in parse_part(part) if isinstance(item, Text | Image | File)]
-    return ToolResult(call_id=result.id or "", name=result.name or None, content=tuple(content), is_error=is_error)
+    return ToolResult(
+        call_id=result.id or "", name=result.name or None, content=tuple(content), is_error=is_error
+    )
 
 
 def parse_function_response(response: Any) -> tuple[str, bool]:
     """A result's text, and whether it is an error: "output" and "error" are Google's words (FunctionResponse.response),
-    "result" is that of its SDK."""
+    "result" is that of its SDK.
+    """
     match response:
         case None:
             return "", False
@@ -225,7 +244,8 @@ def parse_function_response(response: Any) -> tuple[str, bool]:
 
 def render_parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
     """Google's parts. The signature of content that is no call stands on that content again; other formats' opaque parts are left
-    out, since the text that came of them stands beside them."""
+    out, since the text that came of them stands beside them.
+    """
     rendered: list[dict[str, Any]] = []
     waiting: str | None = None
     for part in parts:
@@ -270,7 +290,9 @@ def render_thinking(part: Thinking) -> dict[str, Any]:
 
 def render_tool_call(call: ToolCall) -> dict[str, Any]:
     function = ({"id": call.id} if call.id else {}) | {"name": call.name, "args": render_arguments(call)}
-    return {"functionCall": function} | ({"thoughtSignature": add_origin(call.signature, call.origin)} if call.signature else {})
+    return {"functionCall": function} | (
+        {"thoughtSignature": add_origin(call.signature, call.origin)} if call.signature else {}
+    )
 
 
 def render_arguments(call: ToolCall) -> dict[str, Any]:
@@ -311,7 +333,10 @@ def render_file_data(media_type: str | None, uri: str) -> dict[str, Any]:
 
 def require_google_file(file: File) -> str:
     if file.origin != FORMAT or file.file_id is None:
-        raise UnsupportedFeature("A file that was uploaded to another provider cannot be read by Gemini; send its content.", "messages")
+        raise UnsupportedFeature(
+            "A file that was uploaded to another provider cannot be read by Gemini; send its content.",
+            "messages",
+        )
     return file.file_id
 
 

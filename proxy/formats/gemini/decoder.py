@@ -50,13 +50,24 @@ __all__ = ["StreamDecoder", "StreamEncoder"]
 
 MAX_NON_EVENT_BYTES = 1 << 20
 BAD_GATEWAY = 502
-STREAM_INTERRUPTED = ApiError(kind="network", code="upstream_unreachable", message="The provider's answer broke off.", status=BAD_GATEWAY)
-NOT_A_STREAM = ApiError(kind="server_error", code="bad_upstream_answer", message="The provider's answer is no stream.", status=BAD_GATEWAY)
+STREAM_INTERRUPTED = ApiError(
+    kind="network",
+    code="upstream_unreachable",
+    message="The provider's answer broke off.",
+    status=BAD_GATEWAY,
+)
+NOT_A_STREAM = ApiError(
+    kind="server_error",
+    code="bad_upstream_answer",
+    message="The provider's answer is no stream.",
+    status=BAD_GATEWAY,
+)
 
 
 class StreamDecoder:
     """Google ends an answer with the connection, and older models name a finish reason in every chunk: what finished is known at
-    the end only."""
+    the end only.
+    """
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
@@ -113,7 +124,11 @@ class StreamDecoder:
         for answer in answers:
             yield from self.parse_chunk(answer, self.non_event_bytes)
         if not self.started and not self.failed and self.non_event_bytes.strip():
-            yield self.fail(parse_error(BAD_GATEWAY, self.non_event_bytes) if find_error(self.non_event_bytes) else NOT_A_STREAM)
+            yield self.fail(
+                parse_error(BAD_GATEWAY, self.non_event_bytes)
+                if find_error(self.non_event_bytes)
+                else NOT_A_STREAM
+            )
 
     def parse_chunk(self, chunk: WireResponse, data: bytes) -> Iterator[Event]:
         if self.failed:
@@ -144,7 +159,9 @@ class StreamDecoder:
         self.usage_metadata |= metadata if isinstance(metadata, dict) else {}
         if metadata is not None:
             self.final = self.is_complete and bool(parse_counts(metadata))
-        usage = with_billable_extras(shown_usage(self.counts, metadata, self.is_blocked), self.usage_metadata, self.grounding_usage)
+        usage = with_billable_extras(
+            shown_usage(self.counts, metadata, self.is_blocked), self.usage_metadata, self.grounding_usage
+        )
         if usage is not None and not self.final:
             usage = replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
         if usage is not None and usage != self.usage:
@@ -159,7 +176,11 @@ class StreamDecoder:
         for reader in self.choices.values():
             yield from reader.close_part()
         if not self.is_complete:
-            yield self.fail(parse_error(200, self.non_event_bytes) if find_error(self.non_event_bytes) else STREAM_INTERRUPTED)
+            yield self.fail(
+                parse_error(200, self.non_event_bytes)
+                if find_error(self.non_event_bytes)
+                else STREAM_INTERRUPTED
+            )
             return
         for reader in self.choices.values() or (ChoiceDecoder(0),):
             yield from reader.finish(self.is_blocked)
@@ -169,7 +190,9 @@ class StreamDecoder:
         """A finish reason ends an answer. To a prompt that it blocks, or has judged and says nothing to, Gemini gives none."""
         if self.choices and all(reader.finish_reason for reader in self.choices.values()):
             return True
-        return self.is_blocked or (self.has_feedback and not any(reader.index >= 0 for reader in self.choices.values()))
+        return self.is_blocked or (
+            self.has_feedback and not any(reader.index >= 0 for reader in self.choices.values())
+        )
 
 
 class ChoiceDecoder:
@@ -236,7 +259,9 @@ class ChoiceDecoder:
 
     def continue_part(self, part: Text | Thinking, empty: Text | Thinking) -> Iterator[Event]:
         """Text goes on in the open text, a thought in the open thought; a signature that came alone is not of the thought before."""
-        if type(self.open_part) is type(part) and not (isinstance(part, Thinking) and not part.text and part.origin == FORMAT):
+        if type(self.open_part) is type(part) and not (
+            isinstance(part, Thinking) and not part.text and part.origin == FORMAT
+        ):
             return
         yield from self.start_part(empty)
         self.open_part = empty
@@ -284,5 +309,9 @@ class ChoiceDecoder:
         for note in self.metadata.values():
             yield from self.start_part(note)
             yield PartEnded(choice=self.choice, index=self.index)
-        finish = "content_filter" if blocked else parse_finish_reason(self.finish_reason, self.has_calls, self.index >= 0)
+        finish = (
+            "content_filter"
+            if blocked
+            else parse_finish_reason(self.finish_reason, self.has_calls, self.index >= 0)
+        )
         yield Finished(choice=self.choice, finish_reason=finish)

@@ -13,12 +13,24 @@ from proxy.formats.field_case import check_letters
 from proxy.formats.gemini.account_ids import VOCABULARY
 from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.grounding import GroundingUsage
-from proxy.formats.gemini.passthrough import EVENT_STREAM_TYPE, MAX_MODEL_LENGTH, StreamMeter, model_path, prompt_tokens
+from proxy.formats.gemini.passthrough import (
+    EVENT_STREAM_TYPE,
+    MAX_MODEL_LENGTH,
+    StreamMeter,
+    model_path,
+    prompt_tokens,
+)
 from proxy.formats.gemini.usage import parse_counts, usage_from_counts, with_billable_extras
 from proxy.formats.json_body import decode_body, encode, guard_recursion, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import possible_modalities
-from proxy.formats.neutral import InvalidRequest, InvalidUpstreamResponse, RequestFacts, UnsupportedFeature, Usage
+from proxy.formats.neutral import (
+    InvalidRequest,
+    InvalidUpstreamResponse,
+    RequestFacts,
+    UnsupportedFeature,
+    Usage,
+)
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.sse import keepalive_comment
 
@@ -53,7 +65,11 @@ class ConvertibleEmbedFields(msgspec.Struct):
     def text(self) -> str:
         """All the parts, which make one vector. Raises Inexpressible."""
         parts = self.content.get("parts")
-        given = [part.get("text") for part in (parts if isinstance(parts, list) else [parts]) if isinstance(part, dict)]
+        given = [
+            part.get("text")
+            for part in (parts if isinstance(parts, list) else [parts])
+            if isinstance(part, dict)
+        ]
         texts = [text for text in given if isinstance(text, str)]
         if not texts or len(texts) != len(given):
             raise UnsupportedFeature("Only text can be embedded by this model.", "content")
@@ -136,7 +152,9 @@ class EmbeddingRequestBase(NonGeneratingRequest):
 
     def __init__(self, body: bytes, model: str, max_input_tokens: int) -> None:
         super().__init__(body, model, max_input_tokens)
-        self.facts = replace(self.facts, max_billable_extras=possible_modalities(body, MEDIA_MARKERS, max_input_tokens))
+        self.facts = replace(
+            self.facts, max_billable_extras=possible_modalities(body, MEDIA_MARKERS, max_input_tokens)
+        )
 
     @property
     def bodies(self) -> list[bytes]:
@@ -154,7 +172,12 @@ class EmbeddingRequestBase(NonGeneratingRequest):
 
     def unsupported_settings(self) -> list[str]:
         known = frozenset(field.encode_name for field in msgspec.structs.fields(ConvertibleEmbedFields))
-        given = (name for body in self.bodies for name, value in decode_raw(body).items() if bytes(value) != b"null")
+        given = (
+            name
+            for body in self.bodies
+            for name, value in decode_raw(body).items()
+            if bytes(value) != b"null"
+        )
         return [name for name in dict.fromkeys(given) if name not in known]
 
 
@@ -165,10 +188,16 @@ class EmbedContentRequest(EmbeddingRequestBase):
         """Raises BadRequest."""
         self.request = request = decode_body(decode_embed_content, body)
         check_letters(decode_raw(body), FIELDS)
-        super().__init__(body, model, guard_recursion(lambda _: embedded_content_tokens(request.content), body))
+        super().__init__(
+            body, model, guard_recursion(lambda _: embedded_content_tokens(request.content), body)
+        )
 
     def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
-        return self.body if self.request.model is None else replace_fields(self.body, {"model": f"models/{model}"})
+        return (
+            self.body
+            if self.request.model is None
+            else replace_fields(self.body, {"model": f"models/{model}"})
+        )
 
     def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
         return encode({"embedding": {"values": vectors[0]}} | render_usage_metadata(usage))
@@ -181,7 +210,11 @@ class BatchEmbedContentsRequest(EmbeddingRequestBase):
         """Raises BadRequest."""
         self.request = request = decode_body(decode_batch, body)
         super().__init__(
-            body, model, guard_recursion(lambda _: sum(embedded_content_tokens(item.content) for item in request.requests), body)
+            body,
+            model,
+            guard_recursion(
+                lambda _: sum(embedded_content_tokens(item.content) for item in request.requests), body
+            ),
         )
         check_letters(decode_raw(body), BATCH_FIELDS)
         for item in self.bodies:
@@ -197,7 +230,9 @@ class BatchEmbedContentsRequest(EmbeddingRequestBase):
         return list(map(bytes, decode_raws(decode_raw(self.body)["requests"])))
 
     def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
-        return encode({"embeddings": [{"values": vector} for vector in vectors]} | render_usage_metadata(usage))
+        return encode(
+            {"embeddings": [{"values": vector} for vector in vectors]} | render_usage_metadata(usage)
+        )
 
 
 class CountTokensRequest(NonGeneratingRequest):
@@ -209,12 +244,25 @@ class CountTokensRequest(NonGeneratingRequest):
         """Raises BadRequest."""
         self.request = request = decode_body(decode_count, body)
         check_letters(decode_raw(body), COUNT_FIELDS)
-        super().__init__(body, model, guard_recursion(lambda _: counted_prompt_tokens(request, token_bounds.max_image_tokens(model)), body))
+        super().__init__(
+            body,
+            model,
+            guard_recursion(
+                lambda _: counted_prompt_tokens(request, token_bounds.max_image_tokens(model)), body
+            ),
+        )
 
     def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
         fields = decode_raw(self.body)
-        names = [name for name in ("generateContentRequest", "generate_content_request") if fields.get(name, b"null") != b"null"]
-        renamed = {name: msgspec.Raw(replace_fields(bytes(fields[name]), {"model": f"models/{model}"})) for name in names}
+        names = [
+            name
+            for name in ("generateContentRequest", "generate_content_request")
+            if fields.get(name, b"null") != b"null"
+        ]
+        renamed = {
+            name: msgspec.Raw(replace_fields(bytes(fields[name]), {"model": f"models/{model}"}))
+            for name in names
+        }
         return replace_fields(self.body, renamed) if renamed else self.body
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
@@ -228,7 +276,9 @@ class CountTokensRequest(NonGeneratingRequest):
 def parse_usage(response: EmbedResponse) -> Usage | None:
     """Sound, pictures and films cost more than text (ai.google.dev/gemini-api/docs/pricing, "Gemini Embedding 2")."""
     return with_billable_extras(
-        neutral.stated(usage_from_counts(parse_counts(response.usage_metadata))), response.usage_metadata, GroundingUsage()
+        neutral.stated(usage_from_counts(parse_counts(response.usage_metadata))),
+        response.usage_metadata,
+        GroundingUsage(),
     )
 
 

@@ -53,7 +53,9 @@ class OpenPart:
         return Text(text="".join(self.texts), citations=tuple(self.citations))
 
     def complete_call(self, call: ToolCall) -> ToolCall:
-        return msgspec.structs.replace(call, arguments=call.arguments + "".join(self.arguments), signature=self.signature)
+        return msgspec.structs.replace(
+            call, arguments=call.arguments + "".join(self.arguments), signature=self.signature
+        )
 
 
 class StreamEncoder:
@@ -109,7 +111,11 @@ class StreamEncoder:
 
     def final_chunk(self) -> dict[str, Any]:
         candidates = [
-            {"content": render_content([{"text": ""}]), "finishReason": render_finish_reason(finish), "index": choice}
+            {
+                "content": render_content([{"text": ""}]),
+                "finishReason": render_finish_reason(finish),
+                "index": choice,
+            }
             | render_grounding(self.sent_text.get(choice, ()))
             | self.metadata.get(choice, {})
             for choice, finish in sorted(self.finish_reasons.items())
@@ -120,7 +126,9 @@ class StreamEncoder:
     def id_fields(self) -> dict[str, Any]:
         return {"modelVersion": self.model, "responseId": self.id}
 
-    def chunk(self, choice: int, parts: list[dict[str, Any]], candidate_fields: dict[str, Any] | None = None) -> bytes:
+    def chunk(
+        self, choice: int, parts: list[dict[str, Any]], candidate_fields: dict[str, Any] | None = None
+    ) -> bytes:
         candidate = {"content": render_content(parts), "index": choice} | (candidate_fields or {})
         return self.framing.frame(encode({"candidates": [candidate]} | self.id_fields()))
 
@@ -163,7 +171,11 @@ class StreamEncoder:
         opened = self.open_parts.get(choice)
         match opened and opened.part:
             case Thinking(origin=origin):
-                own = {"text": ""} if origin == FORMAT and opened and not opened.has_text else {"text": "", "thought": True}
+                own = (
+                    {"text": ""}
+                    if origin == FORMAT and opened and not opened.has_text
+                    else {"text": "", "thought": True}
+                )
                 return self.chunk(choice, [own | {"thoughtSignature": add_origin(signature, origin)}])
             case ToolCall() if opened:
                 opened.signature = signature

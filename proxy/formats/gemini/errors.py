@@ -147,9 +147,16 @@ def render_error(api_error: ApiError, request_id: str) -> bytes:
 
 def render_error_object(error: ApiError, request_id: str) -> dict[str, Any]:
     """The request's id stands where Google puts its own; `reason` is the vendor-neutral code in Google's spelling."""
-    details: list[dict[str, Any]] = [{"@type": f"{TYPE_URL_PREFIX}ErrorInfo", "reason": error.code.upper(), "domain": "gateway"}]
+    details: list[dict[str, Any]] = [
+        {"@type": f"{TYPE_URL_PREFIX}ErrorInfo", "reason": error.code.upper(), "domain": "gateway"}
+    ]
     if error.param:
-        details.append({"@type": f"{TYPE_URL_PREFIX}BadRequest", "fieldViolations": [{"field": error.param, "description": error.message}]})
+        details.append(
+            {
+                "@type": f"{TYPE_URL_PREFIX}BadRequest",
+                "fieldViolations": [{"field": error.param, "description": error.message}],
+            }
+        )
     if request_id:
         details.append({"@type": f"{TYPE_URL_PREFIX}RequestInfo", "requestId": request_id})
     status = STATUS_NAME_BY_HTTP.get(error.status, "INTERNAL" if error.status >= 500 else "INVALID_ARGUMENT")

@@ -61,8 +61,17 @@ class GroundingUsage:
             return
         for name in QUERY_FIELDS:
             queries = metadata.get(name)
-            self.queries |= {(name, query) for query in queries if isinstance(query, str) and query} if isinstance(queries, list) else set()
-        self.source_kinds |= {name for chunk in dict_items(metadata.get("groundingChunks")) for name in SOURCE_KINDS if name in chunk}
+            self.queries |= (
+                {(name, query) for query in queries if isinstance(query, str) and query}
+                if isinstance(queries, list)
+                else set()
+            )
+        self.source_kinds |= {
+            name
+            for chunk in dict_items(metadata.get("groundingChunks"))
+            for name in SOURCE_KINDS
+            if name in chunk
+        }
 
     @property
     def billable_extras(self) -> dict[str, int]:
@@ -118,12 +127,23 @@ def render_grounding(parts: Iterable[Part]) -> dict[str, Any]:
     for part in parts:
         if isinstance(part, Text):
             for citation in part.citations:
-                pages.setdefault(citation.url, {"web": {"uri": citation.url, "title": citation.title or citation.url}})
+                pages.setdefault(
+                    citation.url, {"web": {"uri": citation.url, "title": citation.title or citation.url}}
+                )
                 number = list(pages).index(citation.url)
-                supports.append({"segment": render_segment(part.text, citation, before), "groundingChunkIndices": [number]})
+                supports.append(
+                    {
+                        "segment": render_segment(part.text, citation, before),
+                        "groundingChunkIndices": [number],
+                    }
+                )
         if isinstance(part, Text | Refusal):
             before += len(part.text.encode())
-    return {"groundingMetadata": {"groundingChunks": list(pages.values()), "groundingSupports": supports}} if supports else {}
+    return (
+        {"groundingMetadata": {"groundingChunks": list(pages.values()), "groundingSupports": supports}}
+        if supports
+        else {}
+    )
 
 
 def render_segment(text: str, citation: Citation, offset: int) -> dict[str, Any]:

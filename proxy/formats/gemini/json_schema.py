@@ -22,7 +22,9 @@ VERBATIM_FIELDS = frozenset(
     )
 )
 """Fields whose content is the client's own, names and all."""
-INTEGER_KEYWORDS = frozenset(["maxItems", "minItems", "maxLength", "minLength", "maxProperties", "minProperties"])
+INTEGER_KEYWORDS = frozenset(
+    ["maxItems", "minItems", "maxLength", "minLength", "maxProperties", "minProperties"]
+)
 """64-bit integers, which protocol buffers write as strings."""
 MAPS_OF_SCHEMAS = frozenset(("properties", "$defs", "definitions", "patternProperties"))
 JSON_SCHEMA_NAMES = {"defs": "$defs", "ref": "$ref"}
@@ -38,7 +40,10 @@ def with_camel_case_fields(value: Any) -> Any:
     match value:
         case dict():
             fields = ((to_camel_case(name), item) for name, item in value.items())
-            return {name: item if name in VERBATIM_FIELDS else with_camel_case_fields(item) for name, item in fields}
+            return {
+                name: item if name in VERBATIM_FIELDS else with_camel_case_fields(item)
+                for name, item in fields
+            }
         case list():
             return [with_camel_case_fields(item) for item in value]
         case _:

@@ -1,5 +1,6 @@
 """A conversation in Gemini's order: user and model by turns, the user first, and right after calls a result for each
-(ai.google.dev/gemini-api/docs/function-calling)."""
+(ai.google.dev/gemini-api/docs/function-calling).
+"""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -9,7 +10,19 @@ import msgspec
 
 from proxy.formats.gemini.content import FORMAT, METADATA_FIELDS, parse_object, render_media, render_parts
 from proxy.formats.gemini.reasoning import is_gemini_3
-from proxy.formats.neutral import File, Image, Opaque, Part, Refusal, Request, Text, Thinking, ToolCall, ToolResult, UnsupportedFeature
+from proxy.formats.neutral import (
+    File,
+    Image,
+    Opaque,
+    Part,
+    Refusal,
+    Request,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    UnsupportedFeature,
+)
 
 SKIP_SIGNATURE = "skip_thought_signature_validator"
 """What Google documents for calls that Gemini 3 did not make itself (ai.google.dev/gemini-api/docs/thought-signatures)."""
@@ -33,7 +46,9 @@ def render_contents(request: Request) -> list[dict[str, Any]]:
             ready = prepare_calls(asked, request.model, repeated)
             contents.append({"role": role, "parts": render_parts(with_calls(parts, ready))})
         else:
-            contents.append({"role": role, "parts": render_user_turn(parts, asked, ready, is_gemini_3(request.model))})
+            contents.append(
+                {"role": role, "parts": render_user_turn(parts, asked, ready, is_gemini_3(request.model))}
+            )
             asked, ready = [], []
     return contents
 
@@ -84,7 +99,12 @@ def repeated_ids(turns: list[Turn]) -> set[str]:
 
 def prepare_calls(calls: list[ToolCall], model: str, repeated: set[str]) -> list[ToolCall]:
     """The calls of a turn as Google takes them: its own signatures, the first one signed for Gemini 3, ids that are unique."""
-    ready = [msgspec.structs.replace(call, signature=call.signature if call.origin == FORMAT else None, origin=FORMAT) for call in calls]
+    ready = [
+        msgspec.structs.replace(
+            call, signature=call.signature if call.origin == FORMAT else None, origin=FORMAT
+        )
+        for call in calls
+    ]
     if ready and is_gemini_3(model) and not ready[0].signature:
         ready[0] = msgspec.structs.replace(ready[0], signature=SKIP_SIGNATURE)
     return [msgspec.structs.replace(call, id="") if call.id in repeated else call for call in ready]
@@ -96,14 +116,23 @@ def with_calls(parts: list[Part], calls: list[ToolCall]) -> list[Part]:
     return [next(rest) if isinstance(part, ToolCall) else part for part in parts]
 
 
-def render_user_turn(parts: list[Part], calls: list[ToolCall], prepared: list[ToolCall], media_in_result: bool) -> list[dict[str, Any]]:
+def render_user_turn(
+    parts: list[Part], calls: list[ToolCall], prepared: list[ToolCall], media_in_result: bool
+) -> list[dict[str, Any]]:
     results = [part for part in parts if isinstance(part, ToolResult)]
     others = [part for part in parts if not isinstance(part, ToolResult | ToolCall)]
     answers = match_results(calls, results)
     if results:
-        raise UnsupportedFeature(f"The result of {results[0].call_id} answers no call of the turn before it.", "messages")
-    responses = [render_tool_result(call, result, media_in_result) for call, result in zip(prepared, answers, strict=True)]
-    loose = [] if media_in_result else [render_media(item) for result in answers for item in result_media(result)]
+        raise UnsupportedFeature(
+            f"The result of {results[0].call_id} answers no call of the turn before it.", "messages"
+        )
+    responses = [
+        render_tool_result(call, result, media_in_result)
+        for call, result in zip(prepared, answers, strict=True)
+    ]
+    loose = (
+        [] if media_in_result else [render_media(item) for result in answers for item in result_media(result)]
+    )
     return [*responses, *loose, *render_parts(others)]
 
 
@@ -133,7 +162,10 @@ def result_media(result: ToolResult) -> list[Image | File]:
 def render_tool_result(call: ToolCall, result: ToolResult, media_in_result: bool) -> dict[str, Any]:
     """Pictures stand inside a result from Gemini 3 on ("Multimodal function responses"), beside it before."""
     media = [render_media(item) for item in result_media(result)]
-    response = ({"id": call.id} if call.id else {}) | {"name": call.name, "response": render_function_response(result)}
+    response = ({"id": call.id} if call.id else {}) | {
+        "name": call.name,
+        "response": render_function_response(result),
+    }
     return {"functionResponse": response | ({"parts": media} if media and media_in_result else {})}
 
 

@@ -35,8 +35,13 @@ class PartialFunctionCall:
         return not call.get("willContinue")
 
     def apply_piece(self, piece: dict[str, Any]) -> None:
-        value = next((None if name == "nullValue" else piece[name] for name in VALUE_FIELDS if name in piece), None)
-        steps = [int(number) if number else name or quoted for name, number, quoted in PATH_STEP.findall(piece["jsonPath"])]
+        value = next(
+            (None if name == "nullValue" else piece[name] for name in VALUE_FIELDS if name in piece), None
+        )
+        steps = [
+            int(number) if number else name or quoted
+            for name, number, quoted in PATH_STEP.findall(piece["jsonPath"])
+        ]
         if 0 < len(steps) <= MAX_DEPTH and isinstance(steps[0], str):
             set_path(self.arguments, steps, value)
 
@@ -54,7 +59,9 @@ def set_path(target: Any, path: list[int | str], value: Any) -> None:
             set_member(target, step, inner)
         target = inner
     before = get_member(target, path[-1])
-    set_member(target, path[-1], before + value if isinstance(before, str) and isinstance(value, str) else value)
+    set_member(
+        target, path[-1], before + value if isinstance(before, str) and isinstance(value, str) else value
+    )
 
 
 def get_member(target: Any, key: int | str) -> Any:

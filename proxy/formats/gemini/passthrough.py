@@ -20,7 +20,15 @@ from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.grounding import GroundingUsage
 from proxy.formats.gemini.reasoning import MAX_N, TokenLimit
 from proxy.formats.gemini.usage import merge_counts, parse_counts, usage_from_counts, with_billable_extras
-from proxy.formats.json_body import DECODE_ERRORS, decode_body, decode_fields, decode_lenient, encode, guard_recursion, replace_fields
+from proxy.formats.json_body import (
+    DECODE_ERRORS,
+    decode_body,
+    decode_fields,
+    decode_lenient,
+    encode,
+    guard_recursion,
+    replace_fields,
+)
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import DEFAULT_MAX_CALLS, normalize_tier, possible_modalities
 from proxy.formats.metering.stream_meter import OutputMeter
@@ -36,15 +44,17 @@ SERVER_TOOL_TOKENS = 3_000
 """What a tool of Google's own may add to the prompt before it fetches anything."""
 AUDIO_MARKERS = (b"audio", b"video", b"fileUri", b"file_uri", b"cachedContent", b"cached_content")
 """What stands in a request that may hold sound, if only by reference."""
-BILLABLE_TOOLS = dict.fromkeys(("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"), "web_search") | {
-    "googleMaps": "google_maps"
-}
+BILLABLE_TOOLS = dict.fromkeys(
+    ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"), "web_search"
+) | {"googleMaps": "google_maps"}
 """Google's own tools that it bills by the call, under the names that all formats share."""
 NULL = msgspec.Raw(b"null")
 EVENT_END = b"\r\n\r\n"
 KEEPALIVE_JSON = b"\r\n"
 """Between the elements of a JSON array."""
-KEEPALIVE_EVENT = b'data: {"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"index":0}]}' + EVENT_END
+KEEPALIVE_EVENT = (
+    b'data: {"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"index":0}]}' + EVENT_END
+)
 """Google's Python SDK fails on comments, and its older one for JavaScript on a blank line: empty words are read by all."""
 
 
@@ -66,7 +76,12 @@ class GenerationFields(msgspec.Struct):
 
     @property
     def schemas(self) -> list[Any]:
-        given = (self.response_schema, self.snake_response_schema, self.response_json_schema, self.snake_response_json_schema)
+        given = (
+            self.response_schema,
+            self.snake_response_schema,
+            self.response_json_schema,
+            self.snake_response_json_schema,
+        )
         return [schema for schema in given if schema is not None]
 
 
@@ -142,7 +157,8 @@ decode_candidates = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 class GenerateContentRequest(WithoutAccountIds):
     """One client request in this format, and how to relay it. The model and whether to stream come from the address; with `as_array`,
-    the client wants its stream as one JSON array, as Google sends it without `alt=sse`."""
+    the client wants its stream as one JSON array, as Google sends it without `alt=sse`.
+    """
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False, *, as_array: bool = False) -> None:
         """Raises BadRequest."""
@@ -165,7 +181,8 @@ class GenerateContentRequest(WithoutAccountIds):
             n=choices,
             stream=stream,
             service_tier=normalize_tier(request.service_tier or request.snake_service_tier) or "auto",
-            max_billable_extras=max_billable_extras(request.tools) | possible_modalities(body, AUDIO_MARKERS, bound),
+            max_billable_extras=max_billable_extras(request.tools)
+            | possible_modalities(body, AUDIO_MARKERS, bound),
         )
 
     @property
@@ -209,7 +226,11 @@ class GenerateContentRequest(WithoutAccountIds):
 
 def request_path(model: str, stream: bool) -> str:
     """The gateway always asks for server-sent events: an array has no marks to cut it by."""
-    return f"{model_path(model)}:streamGenerateContent?alt=sse" if stream else f"{model_path(model)}:generateContent"
+    return (
+        f"{model_path(model)}:streamGenerateContent?alt=sse"
+        if stream
+        else f"{model_path(model)}:generateContent"
+    )
 
 
 def model_path(model: str) -> str:
@@ -237,13 +258,17 @@ def validate_request(request: RequestFields, model: str, n: int) -> None:
     if not request.messages:
         raise InvalidRequest("The field contents is empty.", "contents")
     if not 1 <= n <= MAX_N:
-        raise InvalidRequest(f"The field candidateCount is from 1 to {MAX_N}.", "generationConfig.candidateCount")
+        raise InvalidRequest(
+            f"The field candidateCount is from 1 to {MAX_N}.", "generationConfig.candidateCount"
+        )
 
 
 def max_input_tokens(request: RequestFields, settings: GenerationFields, model: str) -> int:
     """Tokens that the input cannot pass, but for what Google's own tools fetch."""
     image = token_bounds.max_image_tokens(model)
-    messages = sum(token_bounds.TOKENS_PER_MESSAGE + prompt_tokens(message, image) for message in request.messages)
+    messages = sum(
+        token_bounds.TOKENS_PER_MESSAGE + prompt_tokens(message, image) for message in request.messages
+    )
     system = prompt_tokens(request.system or request.snake_system, image)
     cached = token_bounds.REFERENCED_CONTENT_TOKENS if request.cached or request.snake_cached else 0
     return (
@@ -262,13 +287,20 @@ def tool_tokens(tools: Any) -> int:
 
 def server_tool_names(tools: Any) -> list[str]:
     """Google's own tools among those of a request, under the names that it has for them."""
-    kinds = [kind for tool in (tools if isinstance(tools, list) else [tools]) if isinstance(tool, dict) for kind in tool]
+    kinds = [
+        kind
+        for tool in (tools if isinstance(tools, list) else [tools])
+        if isinstance(tool, dict)
+        for kind in tool
+    ]
     return [kind for kind in kinds if kind not in ("functionDeclarations", "function_declarations")]
 
 
 def max_billable_extras(tools: Any) -> dict[str, int]:
     """Google sets no limit to the calls of its tools, and takes none."""
-    return dict.fromkeys((BILLABLE_TOOLS.get(kind, kind) for kind in server_tool_names(tools)), DEFAULT_MAX_CALLS)
+    return dict.fromkeys(
+        (BILLABLE_TOOLS.get(kind, kind) for kind in server_tool_names(tools)), DEFAULT_MAX_CALLS
+    )
 
 
 def prompt_tokens(value: Any, image_tokens: int) -> int:
@@ -279,7 +311,9 @@ def prompt_tokens(value: Any, image_tokens: int) -> int:
 def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
     """Embedded pictures count by a formula; what only refers to something counts as the longest that it may be."""
     match part:
-        case {"mimeType": str(mime), "data": str()} | {"mime_type": str(mime), "data": str()} if mime.startswith("image/"):
+        case {"mimeType": str(mime), "data": str()} | {"mime_type": str(mime), "data": str()} if (
+            mime.startswith("image/")
+        ):
             return image_tokens, ("mimeType", "mime_type", "data")
         case {"fileUri": _} | {"file_uri": _}:
             return token_bounds.REFERENCED_CONTENT_TOKENS, ()
@@ -289,7 +323,8 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
 
 def measure(body: bytes) -> tuple[Usage | None, int]:
     """The usage that an answer states, if it states any, and our own count of its output tokens: by the bytes of what cannot be
-    read."""
+    read.
+    """
     try:
         answer = decode_lenient(decode_response, body)
     except DECODE_ERRORS:
@@ -297,7 +332,9 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
     usage = stated(usage_from_counts(parse_counts(answer.usage_metadata)))
     if usage is None:
         is_answer = answer.candidates or answer.prompt_feedback
-        return None, sum(map(part_tokens, response_parts(answer))) if is_answer else estimate_tokens(len(body))
+        return None, sum(map(part_tokens, response_parts(answer))) if is_answer else estimate_tokens(
+            len(body)
+        )
     grounded = GroundingUsage()
     for candidate in answer.candidates or ():
         grounded.add(candidate.grounding_metadata)
@@ -310,12 +347,21 @@ def measure_lenient(body: bytes) -> tuple[Usage | None, int]:
         answer = decode_lenient(decode_raw, body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
-    usage = with_billable_extras(stated(usage_from_counts(parse_counts(answer.usage_metadata))), answer.usage_metadata, GroundingUsage())
+    usage = with_billable_extras(
+        stated(usage_from_counts(parse_counts(answer.usage_metadata))),
+        answer.usage_metadata,
+        GroundingUsage(),
+    )
     return usage, 0 if usage else estimate_tokens(len(bytes(answer.candidates)))
 
 
 def response_parts(response: ResponseFacts) -> list[PartFacts]:
-    return [part for candidate in response.candidates or () if candidate.content for part in candidate.content.parts or ()]
+    return [
+        part
+        for candidate in response.candidates or ()
+        if candidate.content
+        for part in candidate.content.parts or ()
+    ]
 
 
 def part_tokens(part: PartFacts) -> int:
@@ -353,7 +399,9 @@ class StreamMeter(OutputMeter):
 
     @property
     def usage(self) -> Usage | None:
-        usage = with_billable_extras(stated(usage_from_counts(self.counts)), self.usage_metadata, self.grounding_usage)
+        usage = with_billable_extras(
+            stated(usage_from_counts(self.counts)), self.usage_metadata, self.grounding_usage
+        )
         if usage is None or self.final:
             return usage
         return msgspec.structs.replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
@@ -378,7 +426,11 @@ class StreamMeter(OutputMeter):
         return last + EVENT_END if last else b""
 
     def forward_event(self, event: bytes) -> bytes:
-        data = event[6:-4] if event.startswith(b"data: ") and event.endswith(EVENT_END) and event.count(b"\n") == 2 else event_data(event)
+        data = (
+            event[6:-4]
+            if event.startswith(b"data: ") and event.endswith(EVENT_END) and event.count(b"\n") == 2
+            else event_data(event)
+        )
         self.on_event(data)
         if self.framing is not None:
             return self.framing.frame(data) if data else b""
@@ -423,7 +475,9 @@ class StreamMeter(OutputMeter):
             answer = decode_lenient(decode_raw, data)
         except DECODE_ERRORS:
             return
-        self.counts = merge_counts(self.counts, answer.usage_metadata) if answer.usage_metadata else self.counts
+        self.counts = (
+            merge_counts(self.counts, answer.usage_metadata) if answer.usage_metadata else self.counts
+        )
         self.add_tokens(estimate_tokens(len(bytes(answer.candidates))))
         with suppress(*DECODE_ERRORS):
             for candidate in decode_candidates(answer.candidates):

@@ -49,7 +49,9 @@ class GenerationConfig(WireStruct):
 def parse_response_format(config: GenerationConfig) -> ResponseFormat | None:
     if config.response_mime_type != JSON_TYPE:
         return None
-    return ResponseFormat(schema=config.response_json_schema or to_json_schema(config.response_schema) or None)
+    return ResponseFormat(
+        schema=config.response_json_schema or to_json_schema(config.response_schema) or None
+    )
 
 
 def parse_reasoning(config: ThinkingConfig | None) -> Reasoning | None:
@@ -83,19 +85,31 @@ def render_settings(request: Request, dropped: list[str]) -> dict[str, Any]:
         "logprobs": request.logprobs or None,
         "thinkingConfig": request.reasoning and render_reasoning(request.reasoning, request.model),
     }
-    config = {name: value for name, value in settings.items() if value is not None} | render_response_format(request.response_format)
+    config = {name: value for name, value in settings.items() if value is not None} | render_response_format(
+        request.response_format
+    )
     return {"generationConfig": config} if config else {}
 
 
 def render_response_format(response_format: ResponseFormat | None) -> dict[str, Any]:
     if response_format is None:
         return {}
-    return {"responseMimeType": JSON_TYPE} | ({"responseJsonSchema": response_format.schema} if response_format.schema else {})
+    return {"responseMimeType": JSON_TYPE} | (
+        {"responseJsonSchema": response_format.schema} if response_format.schema else {}
+    )
 
 
 def render_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
-    visible = {"includeThoughts": True} if reasoning.visible or (reasoning.shown_by_default and reasoning.visible is None) else {}
-    return visible | (render_thinking_level(reasoning, model) if is_gemini_3(model) else render_thinking_budget(reasoning, model))
+    visible = (
+        {"includeThoughts": True}
+        if reasoning.visible or (reasoning.shown_by_default and reasoning.visible is None)
+        else {}
+    )
+    return visible | (
+        render_thinking_level(reasoning, model)
+        if is_gemini_3(model)
+        else render_thinking_budget(reasoning, model)
+    )
 
 
 def is_gemini_3(model: str) -> bool:
@@ -116,5 +130,9 @@ def render_thinking_budget(reasoning: Reasoning, model: str) -> dict[str, Any]:
     is_pro = "-pro" in model
     if reasoning.effort == "none":
         return {"thinkingBudget": MIN_PRO_BUDGET if is_pro else 0}
-    budget = reasoning.budget if reasoning.budget is not None else BUDGET_BY_EFFORT.get(reasoning.effort or "", DYNAMIC_BUDGET)
+    budget = (
+        reasoning.budget
+        if reasoning.budget is not None
+        else BUDGET_BY_EFFORT.get(reasoning.effort or "", DYNAMIC_BUDGET)
+    )
     return {"thinkingBudget": min(budget, MAX_PRO_BUDGET if is_pro else MAX_BUDGET)}

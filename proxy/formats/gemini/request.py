@@ -8,8 +8,19 @@ from proxy.formats.codec import Quirks, RenderedRequest, has_cache_control
 from proxy.formats.gemini.content import FORMAT, PART_METADATA_FIELDS, WireStruct, parse_part
 from proxy.formats.gemini.json_schema import with_camel_case_fields
 from proxy.formats.gemini.messages import render_contents
-from proxy.formats.gemini.reasoning import GenerationConfig, parse_reasoning, parse_response_format, render_settings
-from proxy.formats.gemini.tools import ToolConfig, apply_tool_choice, parse_tool_choice, parse_tools, render_tools
+from proxy.formats.gemini.reasoning import (
+    GenerationConfig,
+    parse_reasoning,
+    parse_response_format,
+    render_settings,
+)
+from proxy.formats.gemini.tools import (
+    ToolConfig,
+    apply_tool_choice,
+    parse_tool_choice,
+    parse_tools,
+    render_tools,
+)
 from proxy.formats.json_body import decode_body, guard_recursion
 from proxy.formats.neutral import (
     File,
@@ -28,7 +39,9 @@ from proxy.formats.neutral import (
 )
 
 CACHED_CONTENT = "cachedContent"
-TOP_LEVEL_FIELDS = frozenset(("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", CACHED_CONTENT, "model"))
+TOP_LEVEL_FIELDS = frozenset(
+    ("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", CACHED_CONTENT, "model")
+)
 UNMAPPED_RESULT_FIELDS = ("willContinue", "scheduling")
 ROLES = {"user": "user", "function": "user", "model": "assistant", "": "user"}
 
@@ -53,7 +66,10 @@ class WireRequest(WireStruct):
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
     """Raises BadRequest. The model and whether to stream are in the address."""
     return guard_recursion(
-        lambda body: decode_body(lambda body: parse_wire_request(with_camel_case_fields(msgspec.json.decode(body)), model, stream), body),
+        lambda body: decode_body(
+            lambda body: parse_wire_request(with_camel_case_fields(msgspec.json.decode(body)), model, stream),
+            body,
+        ),
         body,
     )
 
@@ -100,7 +116,9 @@ def unmapped_top_level(fields: dict[str, Any]) -> dict[str, Any]:
     config = config if isinstance(config := fields.get("toolConfig"), dict) else {}
     calling = calling if isinstance(calling := config.get("functionCallingConfig"), dict) else {}
     more = {name: value for name, value in config.items() if name != "functionCallingConfig"}
-    more |= {name: value for name, value in calling.items() if name == "streamFunctionCallArguments" and value}
+    more |= {
+        name: value for name, value in calling.items() if name == "streamFunctionCallArguments" and value
+    }
     return {name: value for name, value in fields.items() if name not in TOP_LEVEL_FIELDS} | more
 
 
@@ -118,7 +136,12 @@ def unmapped_config(config: dict[str, Any]) -> dict[str, Any]:
 def unmapped_part_fields(contents: list[WireContent] | WireContent) -> dict[str, Any]:
     parts = [part for content in as_content_list(contents) for part in content_parts(content)]
     results = [result for part in parts if isinstance(result := part.get("functionResponse"), dict)]
-    told = {f"functionResponse.{name}": result[name] for result in results for name in UNMAPPED_RESULT_FIELDS if result.get(name)}
+    told = {
+        f"functionResponse.{name}": result[name]
+        for result in results
+        for name in UNMAPPED_RESULT_FIELDS
+        if result.get(name)
+    }
     return told | {name: part[name] for part in parts for name in PART_METADATA_FIELDS if part.get(name)}
 
 
@@ -156,11 +179,15 @@ def parse_messages(contents: list[WireContent] | WireContent) -> tuple[Message, 
     for position, content in enumerate(as_content_list(contents)):
         role = ROLES.get((content.role or "").lower())
         if role is None:
-            raise InvalidRequest(f"The role {content.role} is not known; use user or model.", f"contents[{position}].role")
+            raise InvalidRequest(
+                f"The role {content.role} is not known; use user or model.", f"contents[{position}].role"
+            )
         parts = parse_parts(content)
         if any(isinstance(part, ToolCall) for part in parts):
             role = "assistant"
-        messages.append(Message(role="assistant" if role == "assistant" else "user", parts=tuple(calls.link_turn(parts))))
+        messages.append(
+            Message(role="assistant" if role == "assistant" else "user", parts=tuple(calls.link_turn(parts)))
+        )
     return tuple(messages)
 
 
@@ -171,7 +198,13 @@ def parse_parts(content: WireContent) -> list[Part]:
     for item in content_parts(content):
         for part in parse_part(item):
             last = parts[-1] if parts else None
-            if isinstance(part, Thinking) and isinstance(last, Thinking) and thought and item.get("thought") and not is_signed(last):
+            if (
+                isinstance(part, Thinking)
+                and isinstance(last, Thinking)
+                and thought
+                and item.get("thought")
+                and not is_signed(last)
+            ):
                 parts[-1] = msgspec.structs.replace(part, text=last.text + part.text)
             else:
                 parts.append(part)
@@ -245,9 +278,17 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
 
 
 def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list[str]]:
-    defaults = {field.name: field.default for field in msgspec.structs.fields(Request) if field.default is not msgspec.NODEFAULT}
+    defaults = {
+        field.name: field.default
+        for field in msgspec.structs.fields(Request)
+        if field.default is not msgspec.NODEFAULT
+    }
     names = quirks.unsupported_for(request.model)
-    rejected = {name: default for name, default in defaults.items() if name in names and getattr(request, name) != default}
+    rejected = {
+        name: default
+        for name, default in defaults.items()
+        if name in names and getattr(request, name) != default
+    }
     return msgspec.structs.replace(request, **rejected), list(rejected)
 
 

@@ -8,11 +8,28 @@ from uuid import uuid4
 import msgspec
 
 from proxy.formats.gemini.content import FORMAT, METADATA_FIELDS, WireStruct, parse_part, render_parts
-from proxy.formats.gemini.errors import error_message, parse_error, parse_error_object, render_error, render_error_event
+from proxy.formats.gemini.errors import (
+    error_message,
+    parse_error,
+    parse_error_object,
+    render_error,
+    render_error_event,
+)
 from proxy.formats.gemini.grounding import GroundingUsage, parse_citations, render_grounding
 from proxy.formats.gemini.usage import parse_counts, render_usage, shown_usage, with_billable_extras
 from proxy.formats.json_body import encode, repair_json
-from proxy.formats.neutral import Choice, FinishReason, InvalidUpstreamResponse, Opaque, Part, Request, Response, Text, ToolCall, Usage
+from proxy.formats.neutral import (
+    Choice,
+    FinishReason,
+    InvalidUpstreamResponse,
+    Opaque,
+    Part,
+    Request,
+    Response,
+    Text,
+    ToolCall,
+    Usage,
+)
 from proxy.formats.tool_calls import unique_call_id
 
 __all__ = ["parse_error", "parse_response", "render_error", "render_error_event", "render_response"]
@@ -33,7 +50,11 @@ FINISH_REASONS: dict[str, FinishReason] = {
 }
 MAX_TIMESTAMP = 2**32
 """A later time is one in other units than seconds."""
-WIRE_FINISH_REASONS: dict[FinishReason, str] = {"length": "MAX_TOKENS", "content_filter": "SAFETY", "other": "OTHER"}
+WIRE_FINISH_REASONS: dict[FinishReason, str] = {
+    "length": "MAX_TOKENS",
+    "content_filter": "SAFETY",
+    "other": "OTHER",
+}
 
 
 class WireContent(WireStruct):
@@ -80,7 +101,10 @@ def parse_response(body: bytes) -> Response:
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}.") from None
     if answer.error:
-        raise InvalidUpstreamResponse(error_message(parse_error_object({"error": answer.error})) or "The provider answered with an error.")
+        raise InvalidUpstreamResponse(
+            error_message(parse_error_object({"error": answer.error}))
+            or "The provider answered with an error."
+        )
     if answer == WireResponse():
         raise InvalidUpstreamResponse("The provider's answer holds no candidates.")
     return Response(
@@ -97,7 +121,9 @@ def parse_usage(response: WireResponse) -> Usage | None:
     for candidate in response.candidates or ():
         grounded.add(candidate.grounding_metadata)
     metadata = response.usage_metadata
-    return with_billable_extras(shown_usage(parse_counts(metadata), metadata, response.is_blocked), metadata, grounded)
+    return with_billable_extras(
+        shown_usage(parse_counts(metadata), metadata, response.is_blocked), metadata, grounded
+    )
 
 
 def parse_responses(data: bytes) -> list[WireResponse]:
@@ -112,7 +138,11 @@ def new_id() -> str:
 def parse_choice(candidate: WireCandidate) -> Choice:
     content = candidate.content
     seen: set[str] = set()
-    parts = [with_unique_id(part, seen) for item in (content and content.parts) or () for part in parse_valid_part(item)]
+    parts = [
+        with_unique_id(part, seen)
+        for item in (content and content.parts) or ()
+        for part in parse_valid_part(item)
+    ]
     has_calls = any(isinstance(part, ToolCall) for part in parts)
     return Choice(
         parts=(*with_citations(parts, candidate.grounding_metadata), *parse_metadata(candidate)),
@@ -133,12 +163,19 @@ def with_citations(parts: list[Part], metadata: Any) -> list[Part]:
     if not metadata:
         return parts
     cited = iter(parse_citations(metadata, [part.text for part in parts if isinstance(part, Text)]))
-    return [msgspec.structs.replace(part, citations=tuple(next(cited))) if isinstance(part, Text) else part for part in parts]
+    return [
+        msgspec.structs.replace(part, citations=tuple(next(cited))) if isinstance(part, Text) else part
+        for part in parts
+    ]
 
 
 def with_unique_id(part: Part, used_ids: set[str]) -> Part:
     """Gemini's calls have ids from Gemini 3 on."""
-    return msgspec.structs.replace(part, id=unique_call_id(part.id, used_ids)) if isinstance(part, ToolCall) else part
+    return (
+        msgspec.structs.replace(part, id=unique_call_id(part.id, used_ids))
+        if isinstance(part, ToolCall)
+        else part
+    )
 
 
 def parse_finish_reason(reason: str | None, has_calls: bool, has_content: bool) -> FinishReason:
@@ -153,7 +190,11 @@ def parse_finish_reason(reason: str | None, has_calls: bool, has_content: bool) 
 
 def parse_metadata(candidate: WireCandidate) -> list[Opaque]:
     notes = (candidate.grounding_metadata, candidate.citation_metadata, candidate.url_context_metadata)
-    return [Opaque(origin=FORMAT, kind=what, value=value) for what, value in zip(METADATA_FIELDS, notes, strict=True) if value]
+    return [
+        Opaque(origin=FORMAT, kind=what, value=value)
+        for what, value in zip(METADATA_FIELDS, notes, strict=True)
+        if value
+    ]
 
 
 def parse_time(text: str | None) -> int | None:
@@ -187,14 +228,20 @@ def top_entries(top: Any) -> list[dict[str, Any]]:
 def token_entry(item: dict[str, Any]) -> dict[str, Any]:
     token = str(item.get("token") or "")
     logprob = item.get("logProbability")
-    return {"token": token, "logprob": logprob if isinstance(logprob, int | float) else 0.0, "bytes": list(token.encode())}
+    return {
+        "token": token,
+        "logprob": logprob if isinstance(logprob, int | float) else 0.0,
+        "bytes": list(token.encode()),
+    }
 
 
 # Writing ------------------------------------------------------------------------------------------------------------------
 
 
 def render_response(response: Response, request: Request) -> bytes:
-    answer: dict[str, Any] = {"candidates": [render_choice(choice, index) for index, choice in enumerate(response.choices)]}
+    answer: dict[str, Any] = {
+        "candidates": [render_choice(choice, index) for index, choice in enumerate(response.choices)]
+    }
     if response.usage is not None:
         answer["usageMetadata"] = render_usage(response.usage)
     answer["modelVersion"] = response.model or request.model
@@ -224,7 +271,11 @@ def render_finish_reason(finish_reason: FinishReason) -> str:
 
 
 def render_metadata(parts: Iterable[Part]) -> dict[str, Any]:
-    notes = (part for part in parts if isinstance(part, Opaque) and part.origin == FORMAT and part.kind in METADATA_FIELDS)
+    notes = (
+        part
+        for part in parts
+        if isinstance(part, Opaque) and part.origin == FORMAT and part.kind in METADATA_FIELDS
+    )
     return {note.kind: note.value for note in notes}
 
 
@@ -232,7 +283,10 @@ def render_logprobs(entries: tuple[Any, ...]) -> dict[str, Any]:
     tokens = dict_items(entries)
     result: dict[str, Any] = {"chosenCandidates": [render_token(entry) for entry in tokens]}
     if any(entry.get("top_logprobs") for entry in tokens):
-        result["topCandidates"] = [{"candidates": [render_token(top) for top in dict_items(entry.get("top_logprobs"))]} for entry in tokens]
+        result["topCandidates"] = [
+            {"candidates": [render_token(top) for top in dict_items(entry.get("top_logprobs"))]}
+            for entry in tokens
+        ]
     return result
 
 

@@ -35,7 +35,9 @@ class ToolConfig(WireStruct):
     function_calling_config: FunctionCallingConfig | None = None
 
 
-def parse_tools(tools: list[dict[str, Any]] | dict[str, Any] | None) -> tuple[list[Tool | ServerTool], dict[str, Any]]:
+def parse_tools(
+    tools: list[dict[str, Any]] | dict[str, Any] | None,
+) -> tuple[list[Tool | ServerTool], dict[str, Any]]:
     """The tools, and what Google says of functions that no other format does."""
     read: list[Tool | ServerTool] = []
     extras: dict[str, Any] = {}
@@ -44,14 +46,20 @@ def parse_tools(tools: list[dict[str, Any]] | dict[str, Any] | None) -> tuple[li
             if what == FUNCTION_DECLARATIONS:
                 declarations = msgspec.convert(value or [], list[FunctionDeclaration])
                 read += [parse_declaration(declaration) for declaration in declarations]
-                extras |= {name: more for declaration in declarations for name, more in unmapped_declaration_fields(declaration)}
+                extras |= {
+                    name: more
+                    for declaration in declarations
+                    for name, more in unmapped_declaration_fields(declaration)
+                }
             elif value is not None:
                 read.append(ServerTool(origin=FORMAT, kind=what, value={what: value}))
     return read, extras
 
 
 def parse_declaration(declaration: FunctionDeclaration) -> Tool:
-    schema = declaration.parameters_json_schema or to_json_schema(declaration.parameters) or EMPTY_OBJECT_SCHEMA
+    schema = (
+        declaration.parameters_json_schema or to_json_schema(declaration.parameters) or EMPTY_OBJECT_SCHEMA
+    )
     return Tool(name=declaration.name, description=declaration.description or "", schema=schema)
 
 
@@ -80,7 +88,9 @@ def parse_tool_choice(config: ToolConfig | None) -> ToolChoice | None:
             return None
 
 
-def apply_tool_choice(tools: list[Tool | ServerTool], choice: ToolChoice | None) -> tuple[list[Tool | ServerTool], ToolChoice | None]:
+def apply_tool_choice(
+    tools: list[Tool | ServerTool], choice: ToolChoice | None
+) -> tuple[list[Tool | ServerTool], ToolChoice | None]:
     """A free choice among some of the functions means the same as declaring no others, and so it is said."""
     if choice is None or choice.mode != "auto" or not choice.names:
         return tools, choice
@@ -89,7 +99,11 @@ def apply_tool_choice(tools: list[Tool | ServerTool], choice: ToolChoice | None)
 
 def render_tools(request: Request) -> dict[str, Any]:
     functions = [render_declaration(tool) for tool in request.tools if isinstance(tool, Tool)]
-    servers = [render_server_tool(tool) for tool in request.tools if isinstance(tool, ServerTool) and tool.kind != CACHED_CONTENT]
+    servers = [
+        render_server_tool(tool)
+        for tool in request.tools
+        if isinstance(tool, ServerTool) and tool.kind != CACHED_CONTENT
+    ]
     tools = [{FUNCTION_DECLARATIONS: functions}] if functions else []
     body: dict[str, Any] = {"tools": [*tools, *servers]} if tools or servers else {}
     if functions and request.tool_choice is not None:
@@ -102,9 +116,12 @@ def render_declaration(tool: Tool) -> dict[str, Any]:
     tool = as_function_tool(tool)
     if not VALID_FUNCTION_NAME.fullmatch(tool.name):
         raise UnsupportedFeature(
-            f"Gemini does not take {tool.name} as a function's name: a letter or _ comes first, then letters, digits and _.:-", "tools"
+            f"Gemini does not take {tool.name} as a function's name: a letter or _ comes first, then letters, digits and _.:-",
+            "tools",
         )
-    schema = {"parametersJsonSchema": tool.schema} if tool.schema and tool.schema != EMPTY_OBJECT_SCHEMA else {}
+    schema = (
+        {"parametersJsonSchema": tool.schema} if tool.schema and tool.schema != EMPTY_OBJECT_SCHEMA else {}
+    )
     return {"name": tool.name, "description": tool.description} | schema
 
 

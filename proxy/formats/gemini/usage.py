@@ -28,7 +28,8 @@ def parse_counts(metadata: Any) -> dict[str, int]:
 
 def merge_counts(before: dict[str, int], metadata: Any) -> dict[str, int]:
     """A stream's counts are totals so far, and the last ones count. What a chunk leaves out of them stands, but for what was
-    generated where it states a new total: Gemini starts over after a tool of its own."""
+    generated where it states a new total: Gemini starts over after a tool of its own.
+    """
     counts = parse_counts(metadata)
     if isinstance(metadata, dict) and TOTAL in metadata:
         before = {name: count for name, count in before.items() if name in (PROMPT, CACHED)}
@@ -38,24 +39,38 @@ def merge_counts(before: dict[str, int], metadata: Any) -> dict[str, int]:
 def with_billable_extras(usage: Usage | None, metadata: Any, grounding_usage: GroundingUsage) -> Usage | None:
     """What an answer is billed for beside its tokens of text."""
     return usage and replace(
-        usage, service_tier=parse_service_tier(metadata), billable_extras=grounding_usage.billable_extras | parse_modalities(metadata)
+        usage,
+        service_tier=parse_service_tier(metadata),
+        billable_extras=grounding_usage.billable_extras | parse_modalities(metadata),
     )
 
 
 def parse_modalities(metadata: Any) -> dict[str, int]:
     """Tokens of sound, pictures and films, which the details tell apart from text. Those of the prompt count what was read from a
-    cache as well, and not what Google's tools have found."""
+    cache as well, and not what Google's tools have found.
+    """
     prompt, cached, found, made = (
-        tokens_by_modality(metadata, f"{name}TokensDetails") for name in ("prompt", "cache", "toolUsePrompt", "candidates")
+        tokens_by_modality(metadata, f"{name}TokensDetails")
+        for name in ("prompt", "cache", "toolUsePrompt", "candidates")
     )
-    heard = {name: max(prompt.get(name, 0) - cached.get(name, 0), 0) + found.get(name, 0) for name in MODALITIES}
-    return reported_modalities("input", **heard) | reported_modalities("cached", **cached) | reported_modalities("output", **made)
+    heard = {
+        name: max(prompt.get(name, 0) - cached.get(name, 0), 0) + found.get(name, 0) for name in MODALITIES
+    }
+    return (
+        reported_modalities("input", **heard)
+        | reported_modalities("cached", **cached)
+        | reported_modalities("output", **made)
+    )
 
 
 def tokens_by_modality(metadata: Any, name: str) -> dict[str, int]:
     details = dict_items(metadata.get(name)) if isinstance(metadata, dict) else []
     counts = {str(detail.get("modality")).lower(): as_count(detail.get("tokenCount")) for detail in details}
-    return {modality: count for modality in MODALITIES if (count := counts.get(modality)) and 0 < count <= MAX_TOKENS}
+    return {
+        modality: count
+        for modality in MODALITIES
+        if (count := counts.get(modality)) and 0 < count <= MAX_TOKENS
+    }
 
 
 def parse_service_tier(metadata: Any) -> str:
@@ -74,7 +89,8 @@ def shown_usage(counts: dict[str, int], metadata: Any, blocked: bool) -> Usage |
 
 def usage_from_counts(counts: dict[str, int]) -> Usage | None:
     """Disjoint buckets: Google counts cached tokens inside the prompt, those of its tools' results outside it, and thoughts
-    outside the output. None for counts that are absent, mistyped or absurd."""
+    outside the output. None for counts that are absent, mistyped or absurd.
+    """
     if not counts or not all(0 <= count <= MAX_TOKENS for count in counts.values()):
         return None
     prompt, thoughts = counts.get(PROMPT, 0), counts.get(THOUGHTS, 0)
@@ -88,7 +104,11 @@ def usage_from_counts(counts: dict[str, int]) -> Usage | None:
 
 
 def render_usage(usage: Usage) -> dict[str, int]:
-    metadata = {PROMPT: usage.prompt, OUTPUT: usage.output - usage.reasoning, TOTAL: usage.prompt + usage.output}
+    metadata = {
+        PROMPT: usage.prompt,
+        OUTPUT: usage.output - usage.reasoning,
+        TOTAL: usage.prompt + usage.output,
+    }
     if usage.cache_read:
         metadata[CACHED] = usage.cache_read
     if usage.reasoning:

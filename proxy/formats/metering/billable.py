@@ -21,7 +21,11 @@ MAX_TIER_LENGTH = 20
 
 def normalize_tier(reported: Any) -> str:
     """A service tier as a vendor writes it, in requests and answers; empty where none is stated."""
-    return reported.strip().lower().removeprefix("service_tier_")[:MAX_TIER_LENGTH] if isinstance(reported, str) else ""
+    return (
+        reported.strip().lower().removeprefix("service_tier_")[:MAX_TIER_LENGTH]
+        if isinstance(reported, str)
+        else ""
+    )
 
 
 def tool_call_limit(requested: Any) -> int:
@@ -61,7 +65,11 @@ def has_estimated_kind(kinds: Iterable[str]) -> bool:
 
 def possible_modalities(body: bytes, markers: Iterable[bytes], max_input_tokens: int) -> dict[str, int]:
     """The limit of a request that may hold sound, pictures or films, which cost more than text: all of its input."""
-    return dict.fromkeys(("input_audio", "input_image", "input_video"), max_input_tokens) if contains_any(body, markers) else {}
+    return (
+        dict.fromkeys(("input_audio", "input_image", "input_video"), max_input_tokens)
+        if contains_any(body, markers)
+        else {}
+    )
 
 
 def dict_items(value: Any) -> list[dict[str, Any]]:

@@ -18,7 +18,8 @@ INCOMPLETE = ApiError(
 class OutputMeter:
     """Counts the tokens of a stream by what passes. `min_output_tokens` is what they are at least: of text that comes in large
     pieces the count is only known within a quarter. `server_tool_calls` are those of the provider's tools, by kind. `saw_final_event`: the last event
-    has passed, where the format has one."""
+    has passed, where the format has one.
+    """
 
     output_tokens = 0
     min_output_tokens = 0

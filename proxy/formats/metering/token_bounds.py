@@ -63,7 +63,8 @@ def json_tokens(value: Any) -> int:
 
 def content_tokens(value: Any, known_fields: frozenset[str], count_special: SpecialPart) -> int:
     """The bound for a message or a part of one. Of a format's own `known_fields` the fields count by what they hold; any others, in which
-    text could hide, by all their bytes. Raises BadRequest for one of the words in other letters."""
+    text could hide, by all their bytes. Raises BadRequest for one of the words in other letters.
+    """
     match value:
         case str():
             return byte_length(value)
@@ -87,7 +88,11 @@ def content_tokens(value: Any, known_fields: frozenset[str], count_special: Spec
 
 def image_tokens_for(url: Any, image_tokens: int) -> int:
     """A picture, linked or embedded; what only claims to be one counts by its bytes as well."""
-    return image_tokens if isinstance(url, str) and url.startswith(URL_PREFIXES) else image_tokens + json_tokens(url)
+    return (
+        image_tokens
+        if isinstance(url, str) and url.startswith(URL_PREFIXES)
+        else image_tokens + json_tokens(url)
+    )
 
 
 def other_fields_tokens(value: dict[str, Any], counted: Collection[str]) -> int:
@@ -98,5 +103,7 @@ def other_fields_tokens(value: dict[str, Any], counted: Collection[str]) -> int:
 def unknown_fields_tokens(unknown_fields: Mapping[str, bytes]) -> int:
     """The bound for the fields of a request that no one counts by name: any object or list may be put before the model."""
     return sum(
-        byte_length(name) + len(raw) for name, raw in unknown_fields.items() if raw[:1] in (b"{", b"[") or len(raw) > MAX_SETTING_BYTES
+        byte_length(name) + len(raw)
+        for name, raw in unknown_fields.items()
+        if raw[:1] in (b"{", b"[") or len(raw) > MAX_SETTING_BYTES
     )

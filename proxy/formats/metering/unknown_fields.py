@@ -11,9 +11,7 @@ from proxy.formats.json_body import contains_any, decode_fields
 from proxy.formats.metering.billable import dict_items
 from proxy.formats.neutral import InvalidRequest
 
-ASYNC_ERROR = (
-    "The field {} asks for an answer that is to be fetched later, which this gateway cannot do. Leave it out, and stream a long answer."
-)
+ASYNC_ERROR = "The field {} asks for an answer that is to be fetched later, which this gateway cannot do. Leave it out, and stream a long answer."
 MODEL_OVERRIDE_ERROR = "The field {} lets the provider answer with another model. Leave it out, and name the model to use in model."
 FORBIDDEN_FIELDS = {
     # developers.openai.com/api/docs/guides/background; docs.x.ai/docs/guides/deferred-chat-completions
@@ -47,9 +45,12 @@ NO_OP_VALUES = (b"null", b"false", b"[]", b"{}", b'""', b"0")
 """Values that ask for nothing."""
 
 
-def extract_unknown_fields(body: bytes, known_fields: frozenset[str], read: frozenset[str] = frozenset()) -> dict[str, bytes]:
+def extract_unknown_fields(
+    body: bytes, known_fields: frozenset[str], read: frozenset[str] = frozenset()
+) -> dict[str, bytes]:
     """What stands beside the fields that a format counts by name; it knows those in `read` as well. Raises BadRequest for what nobody
-    may send."""
+    may send.
+    """
     given = decode_fields(body)
     if not given.keys() - known_fields:
         return {}
@@ -64,14 +65,21 @@ def extract_unknown_fields(body: bytes, known_fields: frozenset[str], read: froz
 
 def fields_allowing_other_models(unknown_fields: Mapping[str, bytes]) -> tuple[str, ...]:
     """Those of them by which other models may answer too."""
-    return tuple(name for name, raw in unknown_fields.items() if name.casefold() in OTHER_MODEL_FIELDS and raw not in NO_OP_VALUES)
+    return tuple(
+        name
+        for name, raw in unknown_fields.items()
+        if name.casefold() in OTHER_MODEL_FIELDS and raw not in NO_OP_VALUES
+    )
 
 
 def model_calling_tools(tools: Any) -> tuple[str, ...]:
     """The field of the tools, where one of them brings in another model; OpenAI's for pictures may leave SVG to one."""
     return (
         ("tools",)
-        if any(str(tool.get("type")).startswith(MODEL_CALLING_TOOL_PREFIXES) or svg_model(tool) for tool in dict_items(tools))
+        if any(
+            str(tool.get("type")).startswith(MODEL_CALLING_TOOL_PREFIXES) or svg_model(tool)
+            for tool in dict_items(tools)
+        )
         else ()
     )
 
@@ -84,9 +92,15 @@ def svg_model(tool: dict[str, Any]) -> Any:
 def unbounded_cost_fields(unknown_fields: Mapping[str, bytes], *format_fields: str) -> tuple[str, ...]:
     """Those of them whose cost has no bound; `format_fields` are such fields of one format alone."""
     return tuple(
-        name for name, raw in unknown_fields.items() if has_unbounded_cost(name.casefold(), raw, format_fields) and raw not in NO_OP_VALUES
+        name
+        for name, raw in unknown_fields.items()
+        if has_unbounded_cost(name.casefold(), raw, format_fields) and raw not in NO_OP_VALUES
     )
 
 
 def has_unbounded_cost(name: str, raw: bytes, format_fields: Collection[str]) -> bool:
-    return name in UNBOUNDED_COST_FIELDS or name in format_fields or (name == COMPACTION_FIELD and contains_any(raw, (b"compact",)))
+    return (
+        name in UNBOUNDED_COST_FIELDS
+        or name in format_fields
+        or (name == COMPACTION_FIELD and contains_any(raw, (b"compact",)))
+    )

@@ -3,7 +3,13 @@
 from proxy.formats.openai_chat.decoder import StreamDecoder, StreamEncoder
 from proxy.formats.openai_chat.passthrough import ChatRequest, request_path
 from proxy.formats.openai_chat.request import parse_request, render_request
-from proxy.formats.openai_chat.response import parse_error, parse_response, render_error, render_error_event, render_response
+from proxy.formats.openai_chat.response import (
+    parse_error,
+    parse_response,
+    render_error,
+    render_error_event,
+    render_response,
+)
 
 FORMAT = "openai_chat"
 

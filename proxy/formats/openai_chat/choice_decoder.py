@@ -25,7 +25,13 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.openai_chat.content import as_dict, as_str, parse_content, parse_images, parse_tool_call
 from proxy.formats.openai_chat.reasoning import FORMAT, dict_items, parse_reasoning_detail
-from proxy.formats.openai_chat.response import AUDIO_KIND, parse_citations, parse_finish_reason, parse_logprobs, parse_stop_sequence
+from proxy.formats.openai_chat.response import (
+    AUDIO_KIND,
+    parse_citations,
+    parse_finish_reason,
+    parse_logprobs,
+    parse_stop_sequence,
+)
 from proxy.formats.tool_calls import unique_call_id
 
 TEXT, THINKING, REFUSAL = Text(), Thinking(origin=FORMAT), Refusal()
@@ -52,7 +58,8 @@ class QueuedPart:
     @property
     def can_end(self) -> bool:
         """Whether nothing more can belong to it once another part has begun. Servers may interleave calls: one with unfinished
-        arguments stays open, and the next waits."""
+        arguments stays open, and the next waits.
+        """
         return not isinstance(self.part, ToolCall) or self.part.custom or is_json(self.text)
 
 
@@ -113,7 +120,11 @@ class ChoiceDecoder:
         """Servers that say a thought twice, as `reasoning` and in `reasoning_details`, are read once."""
         if not delta.keys() & {"reasoning_content", "reasoning", "reasoning_details", "reasoning_signature"}:
             return
-        thoughts = [thought for detail in dict_items(delta.get("reasoning_details")) if (thought := parse_reasoning_detail(detail))]
+        thoughts = [
+            thought
+            for detail in dict_items(delta.get("reasoning_details"))
+            if (thought := parse_reasoning_detail(detail))
+        ]
         text = as_str(delta.get("reasoning_content")) or as_str(delta.get("reasoning"))
         self.add_text(THINKING, text or "".join(thought.text for thought in thoughts))
         for thought in thoughts:
@@ -133,7 +144,9 @@ class ChoiceDecoder:
         """Sound comes in pieces of base64 and of its transcript, and is given out whole at the end."""
         for name, value in audio.items():
             known = self.audio.get(name)
-            self.audio[name] = known + value if isinstance(known, str) and isinstance(value, str) and name != "id" else value
+            self.audio[name] = (
+                known + value if isinstance(known, str) and isinstance(value, str) and name != "id" else value
+            )
 
     def add_part(self, part: Part) -> None:
         """A part that is known at once."""
@@ -180,7 +193,12 @@ class ChoiceDecoder:
         call = self.find_call(wire, fragment.name)
         if call is None:
             call = QueuedPart(
-                replace(fragment, id=unique_call_id(as_str(wire.get("id")), self.call_ids), arguments="", signature=None),
+                replace(
+                    fragment,
+                    id=unique_call_id(as_str(wire.get("id")), self.call_ids),
+                    arguments="",
+                    signature=None,
+                ),
                 as_str(wire.get("id")),
                 wire.get("index"),
             )
@@ -243,7 +261,9 @@ class ChoiceDecoder:
     def close_first(self) -> None:
         part = self.parts.popleft()
         part.is_open = False
-        self.events += [PartCited(choice=self.choice, index=self.index, citation=citation) for citation in part.citations]
+        self.events += [
+            PartCited(choice=self.choice, index=self.index, citation=citation) for citation in part.citations
+        ]
         self.emit_signature(part)
         self.events.append(PartEnded(choice=self.choice, index=self.index))
         self.index += 1
@@ -262,7 +282,8 @@ class ChoiceDecoder:
 
     def finish(self, response_citations: list[Citation]) -> None:
         """At the end of the stream, with the reason that was given for it: some servers give one in every chunk. `response_citations` are those of
-        the whole answer."""
+        the whole answer.
+        """
         if response_citations and not self.citations and self.parts and self.parts[-1].part is TEXT:
             self.parts[-1].citations += response_citations
         wire = self.finish_wire or {}
@@ -275,7 +296,9 @@ class ChoiceDecoder:
             self.enqueue(QueuedPart(Opaque(origin=FORMAT, kind=AUDIO_KIND, value=self.audio)))
         self.flush()
         self.finished = True
-        self.events.append(Finished(choice=self.choice, finish_reason=finish_reason, stop_sequence=stop_sequence))
+        self.events.append(
+            Finished(choice=self.choice, finish_reason=finish_reason, stop_sequence=stop_sequence)
+        )
 
 
 def is_json(text: str) -> bool:

@@ -9,7 +9,11 @@ from proxy.formats.account_ids import WithoutAccountIds
 from proxy.formats.codec import Quirks
 from proxy.formats.json_body import decode_body, replace_fields
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.unknown_fields import extract_unknown_fields, fields_allowing_other_models, unbounded_cost_fields
+from proxy.formats.metering.unknown_fields import (
+    extract_unknown_fields,
+    fields_allowing_other_models,
+    unbounded_cost_fields,
+)
 from proxy.formats.neutral import InvalidRequest, Request, RequestFacts, Usage
 from proxy.formats.openai_chat.decoder import StreamEncoder
 from proxy.formats.openai_chat.passthrough import MAX_N, ModelName, StreamMeter, TokenLimit, measure
@@ -66,7 +70,8 @@ class CreateCompletionRequest(WithoutAccountIds):
 
     def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
         """What the provider gets: its own name for the model, usage at the end of a stream, and a limit if one is given, which
-        this older format calls `max_tokens` whatever the newer ones call it."""
+        this older format calls `max_tokens` whatever the newer ones call it.
+        """
         fields: dict[str, Any] = {}
         if model != self.request.model:
             fields["model"] = model
@@ -94,4 +99,6 @@ def prompt_count(prompt: str | list[str | int | list[int]] | None) -> int:
 def max_input_tokens(request: CompletionFields) -> int:
     """Token ids stand for one token each; text has no more tokens than bytes."""
     text = token_bounds.text_tokens(request.prompt or "") + token_bounds.text_tokens(request.suffix or "")
-    return token_bounds.TOKENS_PER_REPLY + token_bounds.TOKENS_PER_MESSAGE * prompt_count(request.prompt) + text
+    return (
+        token_bounds.TOKENS_PER_REPLY + token_bounds.TOKENS_PER_MESSAGE * prompt_count(request.prompt) + text
+    )

@@ -10,11 +10,27 @@ from typing import Any
 import msgspec
 
 from proxy.formats.json_body import encode
-from proxy.formats.neutral import File, Image, Opaque, Part, Refusal, Text, Thinking, ToolCall, UnsupportedFeature
+from proxy.formats.neutral import (
+    File,
+    Image,
+    Opaque,
+    Part,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    UnsupportedFeature,
+)
 from proxy.formats.openai_chat.reasoning import FORMAT, parse_google_signature, render_google_signature
 
 DATA_URL = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,(.*)", re.DOTALL)
-AUDIO_FORMATS = {"audio/mpeg": "mp3", "audio/mp3": "mp3", "audio/wav": "wav", "audio/x-wav": "wav", "audio/wave": "wav"}
+AUDIO_FORMATS = {
+    "audio/mpeg": "mp3",
+    "audio/mp3": "mp3",
+    "audio/wav": "wav",
+    "audio/x-wav": "wav",
+    "audio/wave": "wav",
+}
 AUDIO_MEDIA_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 LINKED_FILE_TYPES = ("video_url", "document_url", "file_url")
 """Parts of compatible servers: vLLM's and Alibaba's films, Mistral's documents, Perplexity's files."""
@@ -65,7 +81,10 @@ def parse_part(item: str | dict[str, Any]) -> Part:
         case "input_audio" if isinstance(audio := item.get("input_audio"), dict):
             name = as_str(audio.get("format"))
             return File(
-                media_type=AUDIO_MEDIA_TYPES.get(name, f"audio/{name or 'wav'}"), data=as_str(audio.get("data")), cache=cache, origin=FORMAT
+                media_type=AUDIO_MEDIA_TYPES.get(name, f"audio/{name or 'wav'}"),
+                data=as_str(audio.get("data")),
+                cache=cache,
+                origin=FORMAT,
             )
         case "file" if isinstance(file := item.get("file"), dict):
             return parse_file(file, cache)
@@ -94,7 +113,11 @@ def parse_cache_breakpoint(part: dict[str, Any]) -> str | None:
 
 def parse_thinking_text(value: Any) -> str:
     """Mistral's thoughts are a list of texts (docs.mistral.ai/capabilities/reasoning)."""
-    return value if isinstance(value, str) else "".join(as_str(as_dict(item).get("text")) for item in as_list(value))
+    return (
+        value
+        if isinstance(value, str)
+        else "".join(as_str(as_dict(item).get("text")) for item in as_list(value))
+    )
 
 
 def parse_image(value: Any, cache: str | None = None) -> Image:
@@ -112,13 +135,24 @@ def parse_images(message: dict[str, Any]) -> list[Image]:
 
 
 def parse_file(file: dict[str, Any], cache: str | None) -> File:
-    data, name, file_id = as_str(file.get("file_data")), as_str(file.get("filename")) or None, as_str(file.get("file_id")) or None
+    data, name, file_id = (
+        as_str(file.get("file_data")),
+        as_str(file.get("filename")) or None,
+        as_str(file.get("file_id")) or None,
+    )
     if embedded := DATA_URL.match(data):
         return File(media_type=embedded[1] or None, data=embedded[2], name=name, cache=cache, origin=FORMAT)
     if data.startswith(("http://", "https://")):
         return File(media_type=mimetypes.guess_type(data)[0], url=data, name=name, cache=cache, origin=FORMAT)
     mime = as_str(file.get("format")) or mimetypes.guess_type(name or "")[0]
-    return File(media_type=mime if data else None, data=data or None, file_id=file_id, name=name, cache=cache, origin=FORMAT)
+    return File(
+        media_type=mime if data else None,
+        data=data or None,
+        file_id=file_id,
+        name=name,
+        cache=cache,
+        origin=FORMAT,
+    )
 
 
 def parse_linked_file(value: Any, kind: str, cache: str | None) -> File:
@@ -128,7 +162,12 @@ def parse_linked_file(value: Any, kind: str, cache: str | None) -> File:
     if "://" not in url:
         return File(data=url, cache=cache, origin=FORMAT)
     guess = mimetypes.guess_type(url)[0]
-    return File(media_type=guess or ("video/mp4" if kind == "video_url" else "application/pdf"), url=url, cache=cache, origin=FORMAT)
+    return File(
+        media_type=guess or ("video/mp4" if kind == "video_url" else "application/pdf"),
+        url=url,
+        cache=cache,
+        origin=FORMAT,
+    )
 
 
 def parse_tool_call(wire: dict[str, Any], call_id: str) -> ToolCall:
@@ -160,7 +199,11 @@ def render_tool_call(call: ToolCall) -> dict[str, Any]:
     """One entry of `tool_calls`, but for the id. No arguments are an empty object: clients parse them as JSON."""
     if call.custom:
         return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
-    wire: dict[str, Any] = {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments or "{}"}}
+    wire: dict[str, Any] = {
+        "id": call.id,
+        "type": "function",
+        "function": {"name": call.name, "arguments": call.arguments or "{}"},
+    }
     if call.signature:
         wire["extra_content"] = render_google_signature(call.origin, call.signature)
     return wire
@@ -168,7 +211,11 @@ def render_tool_call(call: ToolCall) -> dict[str, Any]:
 
 def render_call_id(neutral_id: str, exact_length: int = 0) -> str:
     """The same id, or one made from it, for call and result alike. `exact_length`: so many letters and digits, where a server insists."""
-    fits = re.fullmatch(f"[a-zA-Z0-9]{{{exact_length}}}", neutral_id) if exact_length else len(neutral_id) <= MAX_CALL_ID_LENGTH
+    fits = (
+        re.fullmatch(f"[a-zA-Z0-9]{{{exact_length}}}", neutral_id)
+        if exact_length
+        else len(neutral_id) <= MAX_CALL_ID_LENGTH
+    )
     if fits:
         return neutral_id
     made = hashlib.sha256(neutral_id.encode("utf-8", "surrogatepass")).hexdigest()
@@ -179,7 +226,9 @@ def render_part(part: Text | Image | File | Opaque, *, with_cache_control: bool)
     """One part of a user's content. `with_cache_control`: whether this target reads marks for its prompt cache. Raises Inexpressible."""
     if isinstance(part, Opaque):
         if part.origin != FORMAT:
-            raise UnsupportedFeature(f"The model's API has no words for {part.kind} in a message.", "messages")
+            raise UnsupportedFeature(
+                f"The model's API has no words for {part.kind} in a message.", "messages"
+            )
         return dict(part.value)
     wire = render_bare_part(part)
     if with_cache_control and part.cache:
@@ -208,7 +257,8 @@ def render_image(image: Image) -> dict[str, str]:
 
 def render_file(file: File) -> dict[str, Any]:
     """Sound, film, text or document. OpenAI takes documents by value or by its own ids, and PDF only
-    (platform.openai.com/docs/guides/pdf-files)."""
+    (platform.openai.com/docs/guides/pdf-files).
+    """
     mime = file.media_type or ""
     if file.data is not None:
         return render_embedded_file(file, mime, file.data)
@@ -219,20 +269,30 @@ def render_file(file: File) -> dict[str, Any]:
     if file.file_id and file.origin in (FORMAT, "openai_responses"):
         return {"type": "file", "file": {"file_id": file.file_id}}
     by = "its URL" if file.url else "an id of another provider"
-    raise UnsupportedFeature(f"The model's API takes no file by {by}; send it by value, in base64.", "messages")
+    raise UnsupportedFeature(
+        f"The model's API takes no file by {by}; send it by value, in base64.", "messages"
+    )
 
 
 def render_embedded_file(file: File, media_type: str, data: str) -> dict[str, Any]:
     if media_type.startswith("audio/"):
         return {
             "type": "input_audio",
-            "input_audio": {"data": data, "format": AUDIO_FORMATS.get(media_type, media_type.removeprefix("audio/"))},
+            "input_audio": {
+                "data": data,
+                "format": AUDIO_FORMATS.get(media_type, media_type.removeprefix("audio/")),
+            },
         }
     if media_type.startswith("video/"):
         return {"type": "video_url", "video_url": {"url": f"data:{media_type};base64,{data}"}}
-    if (media_type.startswith("text/") or media_type in TEXT_MEDIA_TYPES) and (text := decode_base64_text(data)) is not None:
+    if (media_type.startswith("text/") or media_type in TEXT_MEDIA_TYPES) and (
+        text := decode_base64_text(data)
+    ) is not None:
         return {"type": "text", "text": f"{file.name}\n\n{text}" if file.name else text}
-    return {"type": "file", "file": with_filename(file, {"file_data": f"data:{media_type or 'application/pdf'};base64,{data}"})}
+    return {
+        "type": "file",
+        "file": with_filename(file, {"file_data": f"data:{media_type or 'application/pdf'};base64,{data}"}),
+    }
 
 
 def with_filename(file: File, wire: dict[str, Any]) -> dict[str, Any]:

@@ -30,7 +30,13 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.openai_chat.choice_decoder import ChoiceDecoder
 from proxy.formats.openai_chat.content import as_dict, as_str
-from proxy.formats.openai_chat.reasoning import FORMAT, add_origin, dict_items, render_google_signature, render_reasoning_detail
+from proxy.formats.openai_chat.reasoning import (
+    FORMAT,
+    add_origin,
+    dict_items,
+    render_google_signature,
+    render_reasoning_detail,
+)
 from proxy.formats.openai_chat.response import (
     AUDIO_KIND,
     custom_tool_names,
@@ -52,7 +58,10 @@ from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event
 DONE = b"[DONE]"
 MAX_NON_EVENT_BYTES = 1 << 20
 STREAM_INTERRUPTED = ApiError(
-    kind="network", code="upstream_unreachable", message="The provider's answer broke off before its end.", status=502
+    kind="network",
+    code="upstream_unreachable",
+    message="The provider's answer broke off before its end.",
+    status=502,
 )
 
 
@@ -196,7 +205,8 @@ def error_outside_events(data: bytes) -> ApiError | None:
 
 def reported_usage(chunk: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
     """The usage in a chunk. Groq has a place of its own for it in the last one (console.groq.com/docs/api-reference), and Moonshot
-    states it in the choice (platform.moonshot.ai/docs/api/chat)."""
+    states it in the choice (platform.moonshot.ai/docs/api/chat).
+    """
     stated = chunk.get("usage") or as_dict(chunk.get("x_groq")).get("usage")
     return stated or next((choice["usage"] for choice in choices if choice.get("usage")), None)
 
@@ -267,7 +277,13 @@ class StreamEncoder:
         self.tool_call_counts[choice] = 0
         return self.chunk(choice, {"role": "assistant", "content": "", "refusal": None})
 
-    def chunk(self, choice: int, delta: dict[str, Any], finish_reason: str | None = None, logprobs: tuple[Any, ...] = ()) -> bytes:
+    def chunk(
+        self,
+        choice: int,
+        delta: dict[str, Any],
+        finish_reason: str | None = None,
+        logprobs: tuple[Any, ...] = (),
+    ) -> bytes:
         wire = {
             "index": choice,
             "delta": delta,
@@ -360,7 +376,11 @@ class PartEncoder:
     def signature_delta(self, signature: str) -> dict[str, Any] | None:
         match self.part:
             case Thinking(origin=origin) if origin == FORMAT:
-                return {"reasoning_details": [render_reasoning_detail(Thinking(signature=signature, origin=FORMAT))]}
+                return {
+                    "reasoning_details": [
+                        render_reasoning_detail(Thinking(signature=signature, origin=FORMAT))
+                    ]
+                }
             case Thinking(origin=origin):
                 return {"reasoning_signature": add_origin(origin, signature)}
             case _:
@@ -372,7 +392,8 @@ class PartEncoder:
 
 class ToolCallEncoder(PartEncoder):
     """`index` counts the calls of the choice. `custom`: the client declared the tool as custom, whatever it is at the provider; a
-    function's arguments then become free text, and the other way round."""
+    function's arguments then become free text, and the other way round.
+    """
 
     def __init__(self, call: ToolCall, index: int, *, custom: bool) -> None:
         super().__init__(call)
@@ -393,7 +414,9 @@ class ToolCallEncoder(PartEncoder):
         return self.arguments_delta(escape_json(text) if self.wrap else text)
 
     def arguments_delta(self, text: str) -> dict[str, Any]:
-        return self.fragment({"custom": {"input": text}} if self.custom else {"function": {"arguments": text}})
+        return self.fragment(
+            {"custom": {"input": text}} if self.custom else {"function": {"arguments": text}}
+        )
 
     def fragment(self, fields: dict[str, Any]) -> dict[str, Any]:
         return {"tool_calls": [{"index": self.index, **fields}]}
@@ -401,7 +424,9 @@ class ToolCallEncoder(PartEncoder):
     def signature_delta(self, signature: str) -> dict[str, Any] | None:
         """OpenAI's SDK insists on a function in every fragment."""
         nothing = {"custom": {"input": ""}} if self.custom else {"function": {"arguments": ""}}
-        return self.fragment({**nothing, "extra_content": render_google_signature(self.call.origin, signature)})
+        return self.fragment(
+            {**nothing, "extra_content": render_google_signature(self.call.origin, signature)}
+        )
 
     def final(self) -> dict[str, Any] | None:
         """A function without arguments is called with none: clients parse them as JSON."""

@@ -12,8 +12,19 @@ from proxy.formats.account_ids import WithoutAccountIds
 from proxy.formats.codec import Quirks
 from proxy.formats.json_body import DECODE_ERRORS, decode_body, encode, replace_fields
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.unknown_fields import extract_unknown_fields, fields_allowing_other_models, unbounded_cost_fields
-from proxy.formats.neutral import InvalidRequest, InvalidUpstreamResponse, RequestFacts, UnsupportedFeature, Usage, stated
+from proxy.formats.metering.unknown_fields import (
+    extract_unknown_fields,
+    fields_allowing_other_models,
+    unbounded_cost_fields,
+)
+from proxy.formats.neutral import (
+    InvalidRequest,
+    InvalidUpstreamResponse,
+    RequestFacts,
+    UnsupportedFeature,
+    Usage,
+    stated,
+)
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.openai_chat.decoder import StreamEncoder
 from proxy.formats.openai_chat.passthrough import ModelName, StreamMeter
@@ -73,7 +84,8 @@ class CreateEmbeddingRequest(WithoutAccountIds):
         self.facts = RequestFacts(
             model=request.model,
             # Token ids stand for one token each; text has no more tokens than bytes.
-            max_input_tokens=token_bounds.text_tokens(request.input) + token_bounds.unknown_fields_tokens(others),
+            max_input_tokens=token_bounds.text_tokens(request.input)
+            + token_bounds.unknown_fields_tokens(others),
             max_output_tokens=0,
             unbounded_cost_fields=unbounded_cost_fields(others),
             other_model_fields=fields_allowing_other_models(others),
@@ -98,7 +110,10 @@ class CreateEmbeddingRequest(WithoutAccountIds):
 
     def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
         """The answer to this request, made of another format's."""
-        data = [{"object": "embedding", "index": index, "embedding": self.encode_vector(vector)} for index, vector in enumerate(vectors)]
+        data = [
+            {"object": "embedding", "index": index, "embedding": self.encode_vector(vector)}
+            for index, vector in enumerate(vectors)
+        ]
         prompt = usage.prompt if usage else 0
         counted = {"prompt_tokens": prompt, "total_tokens": prompt}
         return encode({"object": "list", "data": data, "model": self.request.model, "usage": counted})

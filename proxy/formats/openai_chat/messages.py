@@ -7,7 +7,19 @@ from typing import Any, Literal
 import msgspec
 
 from proxy.formats.custom_tools import as_function_call
-from proxy.formats.neutral import File, Image, Message, Opaque, Part, Refusal, Text, Thinking, ToolCall, ToolResult, UnsupportedFeature
+from proxy.formats.neutral import (
+    File,
+    Image,
+    Message,
+    Opaque,
+    Part,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    UnsupportedFeature,
+)
 from proxy.formats.openai_chat.content import (
     as_str,
     parse_cache_control,
@@ -48,7 +60,9 @@ class WireMessage(msgspec.Struct):
 
 def parse_conversation(wire: list[WireMessage]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
     """The instructions that come first, and the rest in its order."""
-    first = next((index for index, message in enumerate(wire) if message.role not in INSTRUCTION_ROLES), len(wire))
+    first = next(
+        (index for index, message in enumerate(wire) if message.role not in INSTRUCTION_ROLES), len(wire)
+    )
     system = tuple(text for message in wire[:first] for text in parse_instructions(message))
     return system, tuple(parse_messages(wire[first:]))
 
@@ -68,7 +82,9 @@ def parse_message(wire: WireMessage, linker: "ToolCallLinker") -> Message:
         return Message(role="system", parts=tuple(parse_instructions(wire)))
     if wire.role == "assistant":
         return Message(role="assistant", parts=tuple(parse_assistant_parts(wire, linker)))
-    return Message(role="user", parts=tuple(parse_content(wire.content, parse_cache_control(wire.cache_control))))
+    return Message(
+        role="user", parts=tuple(parse_content(wire.content, parse_cache_control(wire.cache_control)))
+    )
 
 
 def parse_instructions(wire: WireMessage) -> list[Text]:
@@ -98,7 +114,8 @@ def is_stored_audio(part: Image | File) -> bool:
 
 class ToolCallLinker:
     """The calls of the last turn that still wait for a result. Ids that clients leave out or repeat are made unique, so that
-    formats that insist on it can be served; results without a usable id answer the calls in their order."""
+    formats that insist on it can be served; results without a usable id answer the calls in their order.
+    """
 
     def __init__(self) -> None:
         self.unanswered: list[tuple[str, ToolCall]] = []
@@ -127,7 +144,9 @@ class ToolCallLinker:
         content = tuple(part for part in parts if isinstance(part, Text | Image | File | Opaque))
         given = wire.tool_call_id or wire.name or self.unique_id("")
         name = wire.name or (call.name if call else None)
-        return ToolResult(call_id=call.id if call else given, content=content, name=name, custom=bool(call and call.custom))
+        return ToolResult(
+            call_id=call.id if call else given, content=content, name=name, custom=bool(call and call.custom)
+        )
 
     def match_call(self, wire: WireMessage) -> ToolCall | None:
         for index, (given, call) in enumerate(self.unanswered):
@@ -142,9 +161,12 @@ class ToolCallLinker:
 
 class MessageRenderer:
     """Writes messages for one target. `supports_custom_tools`: whether it knows calls with free text. `supports_cache_control`: whether it reads marks for its
-    prompt cache. `call_id_length`: of ids of calls, where it insists on one."""
+    prompt cache. `call_id_length`: of ids of calls, where it insists on one.
+    """
 
-    def __init__(self, *, supports_custom_tools: bool, supports_cache_control: bool, call_id_length: int = 0) -> None:
+    def __init__(
+        self, *, supports_custom_tools: bool, supports_cache_control: bool, call_id_length: int = 0
+    ) -> None:
         self.supports_custom_tools, self.supports_cache_control, self.call_id_length = (
             supports_custom_tools,
             supports_cache_control,
@@ -167,7 +189,8 @@ class MessageRenderer:
 
     def user_messages(self, turn: list[Message]) -> Iterator[dict[str, Any]]:
         """All that stands between two answers of the model. Results come first, for the calls before must be answered at once;
-        a `render_tool` message holds text alone, so that pictures in results follow in a message of the user."""
+        a `render_tool` message holds text alone, so that pictures in results follow in a message of the user.
+        """
         pictures: list[MediaPart] = []
         for part in (part for message in turn for part in message.parts):
             if isinstance(part, ToolResult):
@@ -176,7 +199,10 @@ class MessageRenderer:
         for message in turn:
             rest = [part for part in message.parts if not isinstance(part, ToolResult)]
             if message.role == "system":
-                yield {"role": "system", "content": self.render_texts([part for part in rest if isinstance(part, Text)], "\n\n")}
+                yield {
+                    "role": "system",
+                    "content": self.render_texts([part for part in rest if isinstance(part, Text)], "\n\n"),
+                }
             elif content := self.user_content([*pictures, *rest]):
                 yield {"role": "user", "content": content}
                 pictures = []
@@ -188,7 +214,11 @@ class MessageRenderer:
         content = self.render_texts(texts, "\n")
         if isinstance(content, list) and result.cache and self.supports_cache_control:
             content = [*content[:-1], {**content[-1], "cache_control": {"type": "ephemeral"}}]
-        return {"role": "tool", "tool_call_id": render_call_id(result.call_id, self.call_id_length), "content": content}
+        return {
+            "role": "tool",
+            "tool_call_id": render_call_id(result.call_id, self.call_id_length),
+            "content": content,
+        }
 
     def user_content(self, parts: Iterable[Part]) -> str | list[dict[str, Any]]:
         """A user's content: one text stands by itself, anything else is a list of parts."""
@@ -200,7 +230,10 @@ class MessageRenderer:
                 case Text() | Image() | File() | Opaque():
                     wire.append(render_part(part, with_cache_control=self.supports_cache_control))
                 case _:
-                    raise UnsupportedFeature("Only the model's own messages can hold thoughts, refusals and calls of tools.", "messages")
+                    raise UnsupportedFeature(
+                        "Only the model's own messages can hold thoughts, refusals and calls of tools.",
+                        "messages",
+                    )
         match wire:
             case [{"type": "text", "text": str(text), **rest}] if not rest:
                 return text
@@ -217,9 +250,15 @@ class MessageRenderer:
         """An earlier answer of the model: words and calls in one message. Thoughts are given back to their origin alone."""
         for part in message.parts:
             if isinstance(part, Image | File) and not is_stored_audio(part):
-                raise UnsupportedFeature("In this model's API an answer of the model holds no pictures or files.", "messages")
+                raise UnsupportedFeature(
+                    "In this model's API an answer of the model holds no pictures or files.", "messages"
+                )
         own = [part for part in message.parts if isinstance(part, Thinking) and part.origin == FORMAT]
-        calls = [part if self.supports_custom_tools else as_function_call(part) for part in message.parts if isinstance(part, ToolCall)]
+        calls = [
+            part if self.supports_custom_tools else as_function_call(part)
+            for part in message.parts
+            if isinstance(part, ToolCall)
+        ]
         wire: dict[str, Any] = {"role": "assistant"}
         if content := self.assistant_content(message):
             wire["content"] = content
@@ -228,7 +267,10 @@ class MessageRenderer:
             if isinstance(part, File) and is_stored_audio(part):
                 wire["audio"] = {"id": part.file_id}
         if calls:
-            made = [{**render_tool_call(call), "id": render_call_id(call.id, self.call_id_length)} for call in calls]
+            made = [
+                {**render_tool_call(call), "id": render_call_id(call.id, self.call_id_length)}
+                for call in calls
+            ]
             wire |= {"content": content or None, "tool_calls": made}
         elif not content and wire.keys() > {"role"}:
             wire["content"] = ""
@@ -236,7 +278,18 @@ class MessageRenderer:
 
     def assistant_content(self, message: Message) -> str | list[dict[str, Any]]:
         texts = [part for part in message.parts if isinstance(part, Text)]
-        refusals = [{"type": "refusal", "refusal": part.text} for part in message.parts if isinstance(part, Refusal) and part.text]
+        refusals = [
+            {"type": "refusal", "refusal": part.text}
+            for part in message.parts
+            if isinstance(part, Refusal) and part.text
+        ]
         if refusals:
-            return [*(render_part(text, with_cache_control=self.supports_cache_control) for text in texts if text.text), *refusals]
+            return [
+                *(
+                    render_part(text, with_cache_control=self.supports_cache_control)
+                    for text in texts
+                    if text.text
+                ),
+                *refusals,
+            ]
         return self.render_texts(texts, "")

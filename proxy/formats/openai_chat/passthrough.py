@@ -19,7 +19,11 @@ from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import dict_items, normalize_tier, possible_modalities
 from proxy.formats.metering.stream_meter import OutputMeter, event_terminator
 from proxy.formats.metering.token_counts import estimate_tokens
-from proxy.formats.metering.unknown_fields import extract_unknown_fields, fields_allowing_other_models, unbounded_cost_fields
+from proxy.formats.metering.unknown_fields import (
+    extract_unknown_fields,
+    fields_allowing_other_models,
+    unbounded_cost_fields,
+)
 from proxy.formats.neutral import ApiError, Request, RequestFacts, Usage, stated
 from proxy.formats.openai_chat.account_ids import VOCABULARY, ChatIdReader
 from proxy.formats.openai_chat.capabilities import max_tokens_field
@@ -92,7 +96,10 @@ class ChatRequest:
         """Raises BadRequest."""
         self.body = body
         self.request = request = decode_body(decode_request, body)
-        limit, choices = max(request.max_completion_tokens or 0, request.max_tokens or 0) or None, request.n or 1
+        limit, choices = (
+            max(request.max_completion_tokens or 0, request.max_tokens or 0) or None,
+            request.n or 1,
+        )
         self.others = others = extract_unknown_fields(body, COUNTED_FIELDS, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_letters(request.stream_options or (), STREAM_FIELDS, "stream_options.")
@@ -120,7 +127,8 @@ class ChatRequest:
 
     def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
         """What the provider gets: its own name for the model, usage at the end of a stream unless it rejects the wish or states it
-        anyway, and a limit if one is given."""
+        anyway, and a limit if one is given.
+        """
         fields: dict[str, Any] = {}
         if model != self.request.model:
             fields["model"] = model
@@ -128,8 +136,14 @@ class ChatRequest:
             fields["stream_options"] = {**(self.request.stream_options or {}), "include_usage": True}
         if max_tokens is not None:
             # A client's own limit is lowered under the name that it has: beside another one it would still be there.
-            given = {name: limit for name in MAX_TOKENS_FIELDS if (limit := getattr(self.request, name)) is not None}
-            fields |= {name: min(limit, max_tokens) for name, limit in given.items()} or {max_tokens_field(model, quirks): max_tokens}
+            given = {
+                name: limit
+                for name in MAX_TOKENS_FIELDS
+                if (limit := getattr(self.request, name)) is not None
+            }
+            fields |= {name: min(limit, max_tokens) for name, limit in given.items()} or {
+                max_tokens_field(model, quirks): max_tokens
+            }
         return replace_fields(self.body, fields) if fields else self.body
 
     def meter(self) -> "StreamMeter":
@@ -157,9 +171,12 @@ def request_path(_model: str, _stream: bool) -> str:
 def max_input_tokens(request: RequestFields) -> int:
     """Tokens that messages, tools and answer's form cannot pass at any OpenAI-compatible model."""
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))
-    extras = [extra for extra in (request.tools, request.functions, request.response_format) if extra is not None]
+    extras = [
+        extra for extra in (request.tools, request.functions, request.response_format) if extra is not None
+    ]
     messages = sum(
-        text_message_tokens(message) or token_bounds.content_tokens(message, KNOWN_FIELDS, special) for message in request.messages
+        text_message_tokens(message) or token_bounds.content_tokens(message, KNOWN_FIELDS, special)
+        for message in request.messages
     )
     return (
         token_bounds.TOKENS_PER_REPLY
@@ -171,8 +188,13 @@ def max_input_tokens(request: RequestFields) -> int:
 
 def server_tool_fields(tools: Any) -> tuple[str, ...]:
     """The field of the tools, where some are no functions: servers that take such in this format (OpenRouter, Groq, xAI) bill them as
-    they like, and OpenRouter's advisers and subagents are other models."""
-    return ("tools",) if any(tool.get("type", "function") not in CLIENT_TOOLS for tool in dict_items(tools)) else ()
+    they like, and OpenRouter's advisers and subagents are other models.
+    """
+    return (
+        ("tools",)
+        if any(tool.get("type", "function") not in CLIENT_TOOLS for tool in dict_items(tools))
+        else ()
+    )
 
 
 def text_message_tokens(message: dict[str, Any]) -> int:
@@ -188,7 +210,9 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
     """Pictures count by the vendor's formula; what only refers to something counts as the longest that it may be."""
     match part:
         case {"type": "image_url", "image_url": {"url": str(url)} as picture}:
-            return token_bounds.image_tokens_for(url, image_tokens) + token_bounds.other_fields_tokens(picture, ("url", "detail")), (
+            return token_bounds.image_tokens_for(url, image_tokens) + token_bounds.other_fields_tokens(
+                picture, ("url", "detail")
+            ), (
                 "type",
                 "image_url",
             )
@@ -208,7 +232,8 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
 
 def measure(body: bytes) -> tuple[Usage | None, int]:
     """The usage that an answer states, if it states any, and our own count of its output tokens: by the bytes of what cannot be
-    read. Each is read by itself, so that neither hides the other."""
+    read. Each is read by itself, so that neither hides the other.
+    """
     try:
         answer = decode_lenient(decode_raw, body)
     except DECODE_ERRORS:
@@ -273,7 +298,8 @@ class StreamMeter(OutputMeter):
 
     def finish(self) -> bytes:
         """What is still to be sent when the provider has closed the stream: a last event that no blank line ended gets one,
-        since clients drop it otherwise."""
+        since clients drop it otherwise.
+        """
         rest = self.splitter.finish()
         passes = bool(rest) and self.on_event(rest)
         self.check_end()
@@ -328,7 +354,9 @@ def delta_tokens(delta: Any) -> int:
     """Tokens in one delta by our own count."""
     if not isinstance(delta, dict):
         return 0
-    return estimate_tokens(sum(text_bytes(value) for name, value in delta.items() if value and name not in ("role", "id")))
+    return estimate_tokens(
+        sum(text_bytes(value) for name, value in delta.items() if value and name not in ("role", "id"))
+    )
 
 
 def value_tokens(value: Any) -> int:

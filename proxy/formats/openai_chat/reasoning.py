@@ -38,19 +38,36 @@ def parse_google_signature(wire: dict[str, Any]) -> tuple[Origin, str] | None:
 
 
 def render_google_signature(origin: Origin | None, signature: str) -> dict[str, Any]:
-    return {"google": {"thought_signature": signature if origin == "gemini" else add_origin(origin, signature)}}
+    return {
+        "google": {"thought_signature": signature if origin == "gemini" else add_origin(origin, signature)}
+    }
 
 
 def parse_thinking(wire: dict[str, Any]) -> list[Thinking]:
     """The thoughts in a message, under whichever of the names that servers have for them."""
-    text = next((value for name in ("reasoning_content", "reasoning") if isinstance(value := wire.get(name), str) and value), "")
-    detailed = [thought for detail in dict_items(wire.get("reasoning_details")) if (thought := parse_reasoning_detail(detail))]
+    text = next(
+        (
+            value
+            for name in ("reasoning_content", "reasoning")
+            if isinstance(value := wire.get(name), str) and value
+        ),
+        "",
+    )
+    detailed = [
+        thought
+        for detail in dict_items(wire.get("reasoning_details"))
+        if (thought := parse_reasoning_detail(detail))
+    ]
     proof = wire.get("reasoning_signature")
     if isinstance(proof, str) and proof and not detailed:
         origin, signature = split_origin(proof)
         return [Thinking(text=text, signature=signature, origin=origin)]
     if any(thought.signature or thought.redacted for thought in detailed) or not text:
-        return detailed if any(thought.text for thought in detailed) or not text else [Thinking(text=text, origin=FORMAT), *detailed]
+        return (
+            detailed
+            if any(thought.text for thought in detailed) or not text
+            else [Thinking(text=text, origin=FORMAT), *detailed]
+        )
     return [Thinking(text=text, origin=FORMAT)]
 
 
@@ -85,7 +102,11 @@ def render_reasoning_detail(thinking: Thinking) -> dict[str, Any]:
         return {"type": "reasoning.text", "text": thinking.text}
     if thinking.origin == FORMAT and (own := original_detail(thinking.signature)):
         return {**own, detail_text_field(own): thinking.text}
-    return {"type": "reasoning.text", "text": thinking.text, "signature": add_origin(thinking.origin, thinking.signature)}
+    return {
+        "type": "reasoning.text",
+        "text": thinking.text,
+        "signature": add_origin(thinking.origin, thinking.signature),
+    }
 
 
 def original_detail(text: str) -> dict[str, Any] | None:

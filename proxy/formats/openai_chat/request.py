@@ -15,7 +15,12 @@ from proxy.formats.neutral import (
     Text,
     UnsupportedFeature,
 )
-from proxy.formats.openai_chat.capabilities import NO_STOP_MODEL, NON_REASONING_MODEL, REASONING_MODEL, max_tokens_field
+from proxy.formats.openai_chat.capabilities import (
+    NO_STOP_MODEL,
+    NON_REASONING_MODEL,
+    REASONING_MODEL,
+    max_tokens_field,
+)
 from proxy.formats.openai_chat.content import as_str
 from proxy.formats.openai_chat.messages import MessageRenderer, WireMessage, parse_conversation
 from proxy.formats.openai_chat.passthrough import MAX_N, ModelName, TokenLimit
@@ -25,7 +30,15 @@ CACHE_CONTROL_MODEL = re.compile(r"claude")
 """Routers to Anthropic's models read its marks; OpenAI, Groq and others refuse what they do not know in a message."""
 MAX_STOP_SEQUENCES = 4
 INVALID_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
-EFFORT_ALIASES = {"none": "none", "minimal": "minimal", "low": "low", "medium": "medium", "high": "high", "xhigh": "high", "max": "high"}
+EFFORT_ALIASES = {
+    "none": "none",
+    "minimal": "minimal",
+    "low": "low",
+    "medium": "medium",
+    "high": "high",
+    "xhigh": "high",
+    "max": "high",
+}
 LOW_BUDGET, MEDIUM_BUDGET = 1024, 8192
 
 
@@ -109,7 +122,11 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
 def parse_fields(body: bytes) -> tuple[WireRequest, dict[str, Any]]:
     """The known fields, checked, and the others as they are."""
     fields = decode_object(body)
-    extras = {name: value for name, value in fields.items() if name not in WireRequest.__struct_fields__ and value is not None}
+    extras = {
+        name: value
+        for name, value in fields.items()
+        if name not in WireRequest.__struct_fields__ and value is not None
+    }
     return msgspec.convert(fields, WireRequest), extras
 
 
@@ -139,7 +156,9 @@ def parse_reasoning(wire: WireRequest) -> Reasoning | None:
         case {"effort": str(effort), **rest}:
             return Reasoning(effort=effort, visible=not rest.get("exclude", False))
         case {"max_tokens": int(budget), **rest} | {"budget_tokens": int(budget), **rest}:
-            return Reasoning(budget=budget, effort=wire.reasoning_effort, visible=not rest.get("exclude", False))
+            return Reasoning(
+                budget=budget, effort=wire.reasoning_effort, visible=not rest.get("exclude", False)
+            )
         case {"enabled": True} | {"type": "enabled" | "adaptive" | "auto"}:
             return Reasoning(effort=wire.reasoning_effort)
         case _:
@@ -156,8 +175,12 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     rejected = settings.unsupported
     cached = bool(CACHE_CONTROL_MODEL.search(request.model)) and "cache" not in rejected
     custom = is_openai_model(request.model) and "custom_tools" not in rejected
-    writer = MessageRenderer(supports_custom_tools=custom, supports_cache_control=cached, call_id_length=quirks.tool_call_id_length)
-    messages = writer.render((*request.system, *schema_instruction(request.response_format, quirks)), request.messages)
+    writer = MessageRenderer(
+        supports_custom_tools=custom, supports_cache_control=cached, call_id_length=quirks.tool_call_id_length
+    )
+    messages = writer.render(
+        (*request.system, *schema_instruction(request.response_format, quirks)), request.messages
+    )
     if not messages:
         raise UnsupportedFeature("The conversation holds nothing that this model could read.", "messages")
     settings.body |= {"model": request.model, "messages": messages}
@@ -178,7 +201,11 @@ def schema_instruction(response_format: ResponseFormat | None, quirks: Quirks) -
     """Where the server only knows JSON of any kind, the schema is asked for in words."""
     if quirks.supports_json_schema or response_format is None:
         return []
-    schema = f" It must match this JSON Schema: {encode(response_format.schema).decode()}" if response_format.schema else ""
+    schema = (
+        f" It must match this JSON Schema: {encode(response_format.schema).decode()}"
+        if response_format.schema
+        else ""
+    )
     return [Text(text=f"Answer with one JSON object and nothing else.{schema}")]
 
 
@@ -205,7 +232,11 @@ class BodyBuilder:
         self.set_field("max_tokens", request.max_tokens, max_tokens_field(request.model, self.quirks))
         if len(request.stop) > MAX_STOP_SEQUENCES:
             self.dropped.append("stop")
-        self.set_field("stop", list(request.stop[:MAX_STOP_SEQUENCES]) or None, unsupported=bool(NO_STOP_MODEL.match(request.model)))
+        self.set_field(
+            "stop",
+            list(request.stop[:MAX_STOP_SEQUENCES]) or None,
+            unsupported=bool(NO_STOP_MODEL.match(request.model)),
+        )
         self.set_field("n", request.n if request.n > 1 else None)
 
     def render_sampling(self) -> None:
@@ -213,7 +244,12 @@ class BodyBuilder:
         request = self.request
         effort = self.render_effort()
         thinks = self.is_reasoning_model and effort != "none"
-        self.set_field("reasoning", effort, "reasoning_effort", unsupported=bool(NON_REASONING_MODEL.match(request.model)))
+        self.set_field(
+            "reasoning",
+            effort,
+            "reasoning_effort",
+            unsupported=bool(NON_REASONING_MODEL.match(request.model)),
+        )
         self.set_field("temperature", request.temperature, unsupported=thinks and request.temperature != 1)
         self.set_field("top_p", request.top_p, unsupported=thinks and request.top_p != 1)
         self.set_field("top_k", request.top_k, unsupported="top_k" not in self.quirks.extra_settings)
@@ -275,7 +311,8 @@ def effort_from_budget(budget: int | None) -> str:
 
 def nearest_effort(model: str, effort: str) -> str:
     """The nearest effort that a model knows: the older ones of OpenAI cannot stop reasoning, the newer have no `minimal`
-    (platform.openai.com/docs/guides/latest-model)."""
+    (platform.openai.com/docs/guides/latest-model).
+    """
     if re.match(r"gpt-5\.[2-9]", model):
         return {"minimal": "low", "max": "xhigh"}.get(effort, effort)
     effort = EFFORT_ALIASES.get(effort, effort)

@@ -63,7 +63,11 @@ FINISH_REASONS: dict[str, FinishReason] = {
 }
 CONTENT_FILTER_PREFIX = "content_filter:"
 """Google's OpenAI-compatible server says after it what its filter was."""
-WIRE_FINISH_REASONS: dict[FinishReason, str] = {"length": "length", "tool_calls": "tool_calls", "content_filter": "content_filter"}
+WIRE_FINISH_REASONS: dict[FinishReason, str] = {
+    "length": "length",
+    "tool_calls": "tool_calls",
+    "content_filter": "content_filter",
+}
 AUDIO_KIND = "an answer in sound"
 MAX_MESSAGE_LENGTH = 2000
 
@@ -105,7 +109,9 @@ def parse_response(body: bytes) -> Response:
     try:
         answer = decode_response(body)
     except (ValueError, RecursionError):
-        raise InvalidUpstreamResponse("The provider's answer is not the JSON object that its API promises.") from None
+        raise InvalidUpstreamResponse(
+            "The provider's answer is not the JSON object that its API promises."
+        ) from None
     if failure := find_error(answer):
         raise InvalidUpstreamResponse(failure.message)
     choices = dict_items(answer.get("choices"))
@@ -140,19 +146,28 @@ def with_response_citations(choice: Choice, citations: list[Citation]) -> Choice
     if not citations or not texts or any(text.citations for text in texts):
         return choice
     cited = msgspec.structs.replace(texts[-1], citations=tuple(citations))
-    return msgspec.structs.replace(choice, parts=tuple(cited if part is texts[-1] else part for part in choice.parts))
+    return msgspec.structs.replace(
+        choice, parts=tuple(cited if part is texts[-1] else part for part in choice.parts)
+    )
 
 
 def parse_response_citations(wire: dict[str, Any]) -> list[Citation]:
     """Pages beside an answer: with titles in Perplexity's `search_results` (docs.perplexity.ai/api-reference), else bare addresses,
-    as xAI's (docs.x.ai/docs/guides/live-search) and Perplexity's older field have them."""
-    pages = [citation for result in dict_items(wire.get("search_results")) if (citation := parse_citation(result))]
-    return pages or [Citation(url=url) for url in as_list(wire.get("citations")) if isinstance(url, str) and url]
+    as xAI's (docs.x.ai/docs/guides/live-search) and Perplexity's older field have them.
+    """
+    pages = [
+        citation for result in dict_items(wire.get("search_results")) if (citation := parse_citation(result))
+    ]
+    return pages or [
+        Citation(url=url) for url in as_list(wire.get("citations")) if isinstance(url, str) and url
+    ]
 
 
 def parse_parts(message: dict[str, Any]) -> list[Part]:
     citations = tuple(parse_citations(message))
-    words = [part for part in parse_content(message.get("content")) if not isinstance(part, Text) or part.text]
+    words = [
+        part for part in parse_content(message.get("content")) if not isinstance(part, Text) or part.text
+    ]
     parts: list[Part] = [*parse_thinking(message), *words]
     if citations and parts and isinstance(last := parts[-1], Text):
         parts[-1] = msgspec.structs.replace(last, citations=citations)
@@ -165,7 +180,11 @@ def parse_parts(message: dict[str, Any]) -> list[Part]:
 
 
 def parse_citations(message: dict[str, Any]) -> list[Citation]:
-    return [citation for annotation in dict_items(message.get("annotations")) if (citation := parse_citation(annotation))]
+    return [
+        citation
+        for annotation in dict_items(message.get("annotations"))
+        if (citation := parse_citation(annotation))
+    ]
 
 
 def parse_citation(annotation: dict[str, Any]) -> Citation | None:
@@ -173,8 +192,12 @@ def parse_citation(annotation: dict[str, Any]) -> Citation | None:
     source = as_dict(annotation.get("url_citation")) or annotation
     if not (url := as_str(source.get("url"))):
         return None
-    start, end = (place if isinstance(place := source.get(name), int) else None for name in ("start_index", "end_index"))
-    return Citation(url=url, title=as_str(source.get("title")), quote=as_str(source.get("content")), start=start, end=end)
+    start, end = (
+        place if isinstance(place := source.get(name), int) else None for name in ("start_index", "end_index")
+    )
+    return Citation(
+        url=url, title=as_str(source.get("title")), quote=as_str(source.get("content")), start=start, end=end
+    )
 
 
 def parse_tool_calls(message: dict[str, Any]) -> list[Part]:
@@ -187,14 +210,18 @@ def parse_tool_calls(message: dict[str, Any]) -> list[Part]:
 
 def parse_finish_reason(wire: dict[str, Any], *, has_calls: bool) -> FinishReason:
     """A model that was forced to call a tool ends with `stop`; `finish_details` is the form of the first vision models."""
-    reason = as_str(wire.get("finish_reason")) or as_str(as_dict(wire.get("finish_details")).get("type")) or "stop"
+    reason = (
+        as_str(wire.get("finish_reason")) or as_str(as_dict(wire.get("finish_details")).get("type")) or "stop"
+    )
     reason = reason.lower()
-    finish = "content_filter" if reason.startswith(CONTENT_FILTER_PREFIX) else FINISH_REASONS.get(reason, "other")
+    finish = (
+        "content_filter" if reason.startswith(CONTENT_FILTER_PREFIX) else FINISH_REASONS.get(reason, "other")
+    )
     return "tool_calls" if has_calls and finish == "stop" else finish
 
 
 def parse_stop_sequence(wire: dict[str, Any]) -> str | None:
-    """vLLM says which one (docs.vllm.ai, "OpenAI-Compatible Server")."""
+    """VLLM says which one (docs.vllm.ai, "OpenAI-Compatible Server")."""
     return as_str(wire.get("stop_reason")) or None if wire.get("finish_reason") == "stop" else None
 
 
@@ -232,7 +259,12 @@ def custom_tool_names(request: Request) -> frozenset[str]:
 def render_choice(index: int, choice: Choice, custom: frozenset[str]) -> dict[str, Any]:
     logprobs = {"content": list(choice.logprobs), "refusal": None} if choice.logprobs else None
     message = render_message(choice.parts, custom)
-    return {"index": index, "message": message, "logprobs": logprobs, "finish_reason": render_finish_reason(choice.finish_reason)}
+    return {
+        "index": index,
+        "message": message,
+        "logprobs": logprobs,
+        "finish_reason": render_finish_reason(choice.finish_reason),
+    }
 
 
 def render_finish_reason(finish_reason: FinishReason) -> str:
@@ -245,7 +277,11 @@ def render_message(parts: Iterable[Part], custom: frozenset[str]) -> dict[str, A
     calls = [render_tool_call(as_declared_tool(part, custom)) for part in parts if isinstance(part, ToolCall)]
     refusal = "".join(part.text for part in parts if isinstance(part, Refusal))
     text = join_text(parts)
-    message: dict[str, Any] = {"role": "assistant", "content": text or (None if calls or refusal else ""), "refusal": refusal or None}
+    message: dict[str, Any] = {
+        "role": "assistant",
+        "content": text or (None if calls or refusal else ""),
+        "refusal": refusal or None,
+    }
     message |= render_thinking([part for part in parts if isinstance(part, Thinking)])
     if annotations := render_annotations(parts):
         message["annotations"] = annotations
@@ -263,10 +299,15 @@ def render_image_part(image: Image) -> dict[str, Any]:
 
 def as_declared_tool(call: ToolCall, custom: frozenset[str]) -> ToolCall:
     """A custom tool that the provider knows as a function with one text gets that text back; and a call with free text becomes such
-    a function where the client declared no custom tool."""
+    a function where the client declared no custom tool.
+    """
     if call.name not in custom:
         return as_function_call(call)
-    return call if call.custom else msgspec.structs.replace(call, custom=True, arguments=unwrap_free_text(call.arguments))
+    return (
+        call
+        if call.custom
+        else msgspec.structs.replace(call, custom=True, arguments=unwrap_free_text(call.arguments))
+    )
 
 
 def unwrap_free_text(arguments: str) -> str:
@@ -285,7 +326,9 @@ def render_annotations(parts: Iterable[Part]) -> list[dict[str, Any]]:
     annotations, before = [], 0
     for part in parts:
         if isinstance(part, Text):
-            annotations += [render_annotation(citation, before, len(part.text)) for citation in part.citations]
+            annotations += [
+                render_annotation(citation, before, len(part.text)) for citation in part.citations
+            ]
             before += len(part.text)
     return annotations
 
@@ -294,7 +337,10 @@ def render_annotation(citation: Citation, offset: int, length: int) -> dict[str,
     """`offset`: characters of the message that come before the part, which has `length` of them."""
     start, end = citation.span(length)
     place = {"start_index": offset + start, "end_index": offset + end}
-    return {"type": "url_citation", "url_citation": {**place, "url": citation.url, "title": citation.title or citation.url}}
+    return {
+        "type": "url_citation",
+        "url_citation": {**place, "url": citation.url, "title": citation.title or citation.url},
+    }
 
 
 # Errors -------------------------------------------------------------------------------------------------------------------
@@ -309,7 +355,9 @@ def parse_error(status: int, body: bytes) -> ApiError:
     if isinstance(answer, list) and answer:
         answer = answer[0]
     fields = as_dict(answer)
-    return parse_error_object(next((fields[name] for name in ("error", "errors", "detail") if fields.get(name)), answer), status)
+    return parse_error_object(
+        next((fields[name] for name in ("error", "errors", "detail") if fields.get(name)), answer), status
+    )
 
 
 def find_error(wire: dict[str, Any]) -> ApiError | None:
@@ -333,7 +381,13 @@ def parse_error_object(error: Any, status: int) -> ApiError:
     if status == 404 and (code == "model_not_found" or (not code and "model" in message.lower())):
         kind, code = "unknown_model", "model_not_found"
     param = as_str(fields.get("param")) or None
-    return ApiError(kind=kind, code=code or code_for_status(status), message=message[:MAX_MESSAGE_LENGTH], param=param, status=status)
+    return ApiError(
+        kind=kind,
+        code=code or code_for_status(status),
+        message=message[:MAX_MESSAGE_LENGTH],
+        param=param,
+        status=status,
+    )
 
 
 def code_for_status(status: int) -> str:

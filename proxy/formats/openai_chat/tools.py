@@ -16,7 +16,9 @@ EMPTY_OBJECT_SCHEMA = {"type": "object", "properties": {}}
 # Reading ------------------------------------------------------------------------------------------------------------------
 
 
-def parse_tools(tools: list[dict[str, Any]], functions: list[dict[str, Any]], choice: Any) -> tuple[Tool | ServerTool, ...]:
+def parse_tools(
+    tools: list[dict[str, Any]], functions: list[dict[str, Any]], choice: Any
+) -> tuple[Tool | ServerTool, ...]:
     """Raises BadRequest. A free choice among some of the tools leaves the others out."""
     known = [parse_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
     known += [parse_function(function, f"functions[{index}]") for index, function in enumerate(functions)]
@@ -27,7 +29,9 @@ def parse_tools(tools: list[dict[str, Any]], functions: list[dict[str, Any]], ch
 
 
 def parse_tool(wire: dict[str, Any], where: str) -> Tool | ServerTool:
-    cache = parse_cache_control(wire.get("cache_control") or as_dict(wire.get("function")).get("cache_control"))
+    cache = parse_cache_control(
+        wire.get("cache_control") or as_dict(wire.get("function")).get("cache_control")
+    )
     match wire:
         case {"type": "custom", "custom": dict(custom)}:
             return parse_custom_tool(custom, where, cache)
@@ -60,7 +64,9 @@ def parse_custom_tool(wire: dict[str, Any], where: str, cache: str | None) -> To
             description = f"{description}\n\nThe input follows this grammar ({rest.get('syntax')}):\n{definition}".lstrip()
         case _:
             pass
-    return Tool(name=parse_tool_name(wire, f"{where}.custom"), description=description, custom=True, cache=cache)
+    return Tool(
+        name=parse_tool_name(wire, f"{where}.custom"), description=description, custom=True, cache=cache
+    )
 
 
 def parse_tool_name(wire: dict[str, Any], where: str) -> str:
@@ -80,7 +86,9 @@ def parse_tool_choice(choice: str | dict[str, Any] | None) -> ToolChoice | None:
             return ToolChoice(mode="required")  # Mistral's word
         case {"type": "allowed_tools"}:
             auto = allowed_tools_mode(choice) == "auto"
-            return ToolChoice() if auto else ToolChoice(mode="required", names=tuple(allowed_tool_names(choice)))
+            return (
+                ToolChoice() if auto else ToolChoice(mode="required", names=tuple(allowed_tool_names(choice)))
+            )
         case {"function": {"name": str(name)}} | {"custom": {"name": str(name)}} | {"name": str(name)}:
             return ToolChoice(mode="required", names=(name,))
         case _:
@@ -98,7 +106,9 @@ def allowed_tools_mode(choice: Any) -> str:
 def allowed_tool_names(choice: Any) -> list[str]:
     """The field is nested in the documents, and flat in the Responses API, whose shape clients mix it up with."""
     tools = as_dict(choice).get("tools") or as_dict(as_dict(choice).get("allowed_tools")).get("tools")
-    named = [as_dict(as_dict(tool).get("function") or as_dict(tool).get("custom") or tool) for tool in tools or ()]
+    named = [
+        as_dict(as_dict(tool).get("function") or as_dict(tool).get("custom") or tool) for tool in tools or ()
+    ]
     return [name for tool in named if (name := as_str(tool.get("name")))]
 
 
@@ -111,7 +121,8 @@ def is_openai_model(model: str) -> bool:
 
 class ToolRenderer:
     """Writes tools for one target. `supports_custom_tools`: whether it takes tools without a schema. `supports_cache_control`: whether it reads marks for its
-    prompt cache. Only OpenAI's own models take a choice among several tools."""
+    prompt cache. Only OpenAI's own models take a choice among several tools.
+    """
 
     def __init__(self, model: str, *, supports_custom_tools: bool, supports_cache_control: bool) -> None:
         self.is_openai_model, self.supports_custom_tools, self.supports_cache_control = (
@@ -124,7 +135,11 @@ class ToolRenderer:
         """The fields of the body; raises Inexpressible."""
         if choice is None:
             return {"tools": [self.render_tool(tool) for tool in tools]}
-        named = [self.render_named_tool(tool) for tool in tools if isinstance(tool, Tool) and tool.name in choice.names]
+        named = [
+            self.render_named_tool(tool)
+            for tool in tools
+            if isinstance(tool, Tool) and tool.name in choice.names
+        ]
         match named:
             case _ if choice.mode != "required":
                 wanted: str | dict[str, Any] = choice.mode
@@ -133,7 +148,10 @@ class ToolRenderer:
             case [_, *_] if self.is_openai_model:
                 wanted = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": named}}
             case [_, *_]:
-                tools, wanted = tuple(tool for tool in tools if isinstance(tool, Tool) and tool.name in choice.names), "required"
+                tools, wanted = (
+                    tuple(tool for tool in tools if isinstance(tool, Tool) and tool.name in choice.names),
+                    "required",
+                )
             case _:
                 wanted = "required"
         return {"tools": [self.render_tool(tool) for tool in tools], "tool_choice": wanted}
@@ -142,15 +160,25 @@ class ToolRenderer:
         if isinstance(tool, ServerTool):
             if tool.origin == FORMAT:
                 return dict(tool.value)
-            raise UnsupportedFeature(f"The tool {tool.kind} is run by another provider; this model does not have it.", "tools")
-        cache = {"cache_control": render_cache_control(tool.cache)} if self.supports_cache_control and tool.cache else {}
+            raise UnsupportedFeature(
+                f"The tool {tool.kind} is run by another provider; this model does not have it.", "tools"
+            )
+        cache = (
+            {"cache_control": render_cache_control(tool.cache)}
+            if self.supports_cache_control and tool.cache
+            else {}
+        )
         description = {"description": tool.description} if tool.description else {}
         if self.renders_as_custom(tool):
             return {"type": "custom", "custom": {"name": tool.name, **description}, **cache}
         schema = FREE_TEXT_SCHEMA if tool.custom else tool.schema or EMPTY_OBJECT_SCHEMA
         parameters = schema if "type" in schema else {"type": "object", **schema}
         strict = {"strict": True} if tool.strict else {}
-        return {"type": "function", "function": {"name": tool.name, **description, "parameters": parameters, **strict}, **cache}
+        return {
+            "type": "function",
+            "function": {"name": tool.name, **description, "parameters": parameters, **strict},
+            **cache,
+        }
 
     def renders_as_custom(self, tool: Tool) -> bool:
         return tool.custom and self.supports_custom_tools

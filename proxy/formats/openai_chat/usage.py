@@ -35,7 +35,8 @@ decode_usage = msgspec.json.Decoder(WireUsage).decode
 
 def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
     """Disjoint buckets: OpenAI counts cached tokens inside the prompt. None for counts that are absent, mistyped or absurd. The tier
-    stands in the answer beside its usage."""
+    stands in the answer beside its usage.
+    """
     counts = input_and_output(wire.prompt_tokens, wire.completion_tokens, wire.total_tokens)
     if counts is None:
         return None
@@ -65,12 +66,18 @@ def billable_extras(wire: WireUsage) -> dict[str, int]:
     """Searches, and tokens of sound inside the prompt and the completion."""
     heard = detail_count(wire.prompt_tokens_details, "audio_tokens")
     spoken = detail_count(wire.completion_tokens_details, "audio_tokens")
-    searches = reported_calls(web_search=detail_count(wire.server_tool_use, "web_search_requests") or wire.num_search_queries)
+    searches = reported_calls(
+        web_search=detail_count(wire.server_tool_use, "web_search_requests") or wire.num_search_queries
+    )
     return searches | reported_modalities("input", audio=heard) | reported_modalities("output", audio=spoken)
 
 
 def reasoning_tokens(wire: WireUsage) -> int:
-    return detail_count(wire.completion_tokens_details, "reasoning_tokens") or as_count(wire.reasoning_tokens) or 0
+    return (
+        detail_count(wire.completion_tokens_details, "reasoning_tokens")
+        or as_count(wire.reasoning_tokens)
+        or 0
+    )
 
 
 def parse_raw_usage(raw: msgspec.Raw, service_tier: Any = None) -> Usage | None:

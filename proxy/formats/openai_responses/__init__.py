@@ -4,7 +4,13 @@ from proxy.formats.openai_responses.content import FORMAT
 from proxy.formats.openai_responses.decoder import StreamDecoder, StreamEncoder
 from proxy.formats.openai_responses.passthrough import ResponsesRequest, request_path
 from proxy.formats.openai_responses.request import parse_request, render_request, stateful_fields
-from proxy.formats.openai_responses.response import parse_error, parse_response, render_error, render_error_event, render_response
+from proxy.formats.openai_responses.response import (
+    parse_error,
+    parse_response,
+    render_error,
+    render_error_event,
+    render_response,
+)
 
 __all__ = [
     "FORMAT",

@@ -11,7 +11,19 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.formats.json_body import encode
-from proxy.formats.neutral import Citation, File, Image, Opaque, Origin, Part, Refusal, Text, Thinking, ToolCall, UnsupportedFeature
+from proxy.formats.neutral import (
+    Citation,
+    File,
+    Image,
+    Opaque,
+    Origin,
+    Part,
+    Refusal,
+    Text,
+    Thinking,
+    ToolCall,
+    UnsupportedFeature,
+)
 
 FORMAT: Origin = "openai_responses"
 ORIGINS: tuple[Origin, ...] = get_args(Origin)
@@ -40,7 +52,11 @@ def dict_items(value: Any) -> list[dict[str, Any]]:
 def parse_reasoning_item(item: dict[str, Any]) -> Thinking:
     """The summary is what clients see; servers of open models state the raw thoughts instead."""
     texts = parse_reasoning_texts(item, "summary") or parse_reasoning_texts(item, "content")
-    return Thinking(text=PARAGRAPH_BREAK.join(texts), signature=as_str(item.get("encrypted_content")) or None, origin=FORMAT)
+    return Thinking(
+        text=PARAGRAPH_BREAK.join(texts),
+        signature=as_str(item.get("encrypted_content")) or None,
+        origin=FORMAT,
+    )
 
 
 def parse_reasoning_texts(item: dict[str, Any], field: str) -> list[str]:
@@ -49,7 +65,8 @@ def parse_reasoning_texts(item: dict[str, Any], field: str) -> list[str]:
 
 def add_origin(origin: Origin | None, signature: str | None, redacted: str | None = None) -> str | None:
     """What a client gets as `encrypted_content`: our own as it is, that of another format with its origin before it, so that it
-    finds its way back when the client sends it with the history."""
+    finds its way back when the client sends it with the history.
+    """
     secret = signature if redacted is None else REDACTED_PREFIX + redacted
     if secret is None or (origin in (None, FORMAT) and secret.partition("#")[0] not in ORIGINS):
         return secret
@@ -78,7 +95,9 @@ def render_reasoning_item(text: str, encrypted_content: str | None) -> dict[str,
 def parse_tool_call(item: dict[str, Any], call_id: str = "") -> ToolCall:
     custom = item.get("type") == "custom_tool_call"
     arguments = item.get("input" if custom else "arguments")
-    text = arguments if isinstance(arguments, str) else "" if arguments is None else encode(arguments).decode()
+    text = (
+        arguments if isinstance(arguments, str) else "" if arguments is None else encode(arguments).decode()
+    )
     known_id = call_id or as_str(item.get("call_id")) or as_str(item.get("id")) or f"call_{uuid4().hex[:24]}"
     return ToolCall(id=known_id, name=as_str(item.get("name")), arguments=text, custom=custom)
 
@@ -87,7 +106,12 @@ def render_tool_call(call: ToolCall, custom: bool) -> dict[str, Any]:
     if custom:
         text = call.arguments if call.custom else unwrap_free_text(call.arguments)
         return {"type": "custom_tool_call", "call_id": call.id, "name": call.name, "input": text}
-    return {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments or "{}"}
+    return {
+        "type": "function_call",
+        "call_id": call.id,
+        "name": call.name,
+        "arguments": call.arguments or "{}",
+    }
 
 
 def unwrap_free_text(arguments: str) -> str:
@@ -119,7 +143,11 @@ def parse_content(content: Any) -> tuple[Part, ...]:
 def parse_part(part: dict[str, Any]) -> Part:
     match part:
         case {"type": "input_text" | "output_text" | "text", "text": str() as text}:
-            return Text(text=text, cache=parse_cache_breakpoint(part), citations=tuple(parse_citations(part.get("annotations"))))
+            return Text(
+                text=text,
+                cache=parse_cache_breakpoint(part),
+                citations=tuple(parse_citations(part.get("annotations"))),
+            )
         case {"type": "output_text", "text": None}:
             return Text()
         case {"type": "refusal", "refusal": str() as text}:
@@ -141,7 +169,10 @@ def parse_citations(annotations: Any) -> list[Citation]:
 def parse_citation(annotation: dict[str, Any]) -> Citation | None:
     """Files are known to OpenAI alone; so what they are cited for stays behind."""
     url, title = as_str(annotation.get("url")), as_str(annotation.get("title"))
-    start, end = (place if isinstance(place := annotation.get(name), int) else None for name in ("start_index", "end_index"))
+    start, end = (
+        place if isinstance(place := annotation.get(name), int) else None
+        for name in ("start_index", "end_index")
+    )
     return Citation(url=url, title=title, start=start, end=end) if url else None
 
 
@@ -199,7 +230,9 @@ def render_input_part(part: Part) -> dict[str, Any]:
         case Opaque():
             raise UnsupportedFeature(f"The Responses API has no counterpart to {part.kind}.", "messages")
         case _:
-            raise UnsupportedFeature("A message to the model cannot hold what only its answers do.", "messages")
+            raise UnsupportedFeature(
+                "A message to the model cannot hold what only its answers do.", "messages"
+            )
 
 
 def render_input_file(part: File) -> dict[str, Any]:
@@ -209,7 +242,9 @@ def render_input_file(part: File) -> dict[str, Any]:
         raise UnsupportedFeature(f"The Responses API takes no files of the type {mime}.", "messages")
     if part.file_id:
         if part.origin not in (FORMAT, "openai_chat"):
-            raise UnsupportedFeature("A file kept at one provider is not known to another: send its content.", "messages")
+            raise UnsupportedFeature(
+                "A file kept at one provider is not known to another: send its content.", "messages"
+            )
         return {"type": "input_image" if mime.startswith("image/") else "input_file", "file_id": part.file_id}
     if mime.startswith("image/"):
         return render_input_part(Image(media_type=mime, data=part.data, url=part.url))
@@ -219,16 +254,29 @@ def render_input_file(part: File) -> dict[str, Any]:
     return {"type": "input_file", "filename": name, "file_data": f"data:{mime};base64,{part.data or ''}"}
 
 
-def render_output_text(text: str, citations: Iterable[Citation] = (), logprobs: Iterable[Any] = ()) -> dict[str, Any]:
+def render_output_text(
+    text: str, citations: Iterable[Citation] = (), logprobs: Iterable[Any] = ()
+) -> dict[str, Any]:
     annotations = [render_annotation(citation, len(text)) for citation in citations]
-    return {"type": "output_text", "annotations": annotations, "logprobs": [render_logprob(entry) for entry in logprobs], "text": text}
+    return {
+        "type": "output_text",
+        "annotations": annotations,
+        "logprobs": [render_logprob(entry) for entry in logprobs],
+        "text": text,
+    }
 
 
 def render_annotation(citation: Citation, length: int) -> dict[str, Any]:
     """A source of a text of this length."""
     start, end = citation.span(length)
     title = citation.title or citation.url
-    return {"type": "url_citation", "url": citation.url, "title": title, "start_index": start, "end_index": end}
+    return {
+        "type": "url_citation",
+        "url": citation.url,
+        "title": title,
+        "start_index": start,
+        "end_index": end,
+    }
 
 
 def render_logprob(entry: Any) -> Any:

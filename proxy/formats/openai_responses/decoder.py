@@ -61,7 +61,9 @@ from proxy.formats.part_queue import PartQueue, QueuedPart
 from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
 from proxy.formats.tool_calls import unique_call_id
 
-STREAM_INTERRUPTED = ApiError(kind="network", code="upstream_unreachable", message="The provider's answer broke off.", status=502)
+STREAM_INTERRUPTED = ApiError(
+    kind="network", code="upstream_unreachable", message="The provider's answer broke off.", status=502
+)
 CALL_TYPES = ("function_call", "custom_tool_call")
 
 
@@ -124,7 +126,11 @@ class StreamDecoder:
         self.queue.flush()
         self.ended = True
         told = rest.strip() and not event_data(rest) and (not self.started or b'"error"' in rest)
-        return [*events, *self.queue.take_events(), Failed(error=parse_error(502, rest) if told else STREAM_INTERRUPTED)]
+        return [
+            *events,
+            *self.queue.take_events(),
+            Failed(error=parse_error(502, rest) if told else STREAM_INTERRUPTED),
+        ]
 
     def parse_event(self, block: bytes) -> list[Event]:
         data = repair_json(event_data(block).strip())
@@ -151,7 +157,11 @@ class StreamDecoder:
             case "response.output_item.done":
                 self.on_item_done(event)
             case "response.output_text.annotation.added":
-                self.add_citations(self.item_for(event, "message"), as_index(event.content_index), parse_citations([event.annotation]))
+                self.add_citations(
+                    self.item_for(event, "message"),
+                    as_index(event.content_index),
+                    parse_citations([event.annotation]),
+                )
             case _:
                 self.on_delta(event)
         return events + self.queue.take_events()
@@ -169,16 +179,24 @@ class StreamDecoder:
         match event.type:
             case "response.output_text.delta":
                 self.add_text(
-                    self.item_for(event, "message"), Text(), as_index(event.content_index), text, tuple(dict_items(event.logprobs))
+                    self.item_for(event, "message"),
+                    Text(),
+                    as_index(event.content_index),
+                    text,
+                    tuple(dict_items(event.logprobs)),
                 )
             case "response.function_call_arguments.delta":
                 self.add_arguments(self.item_for(event, "function_call"), text)
             case "response.custom_tool_call_input.delta":
                 self.add_arguments(self.item_for(event, "custom_tool_call"), text)
             case "response.reasoning_summary_text.delta":
-                self.add_thinking(self.item_for(event, "reasoning"), "summary", as_index(event.summary_index), text)
+                self.add_thinking(
+                    self.item_for(event, "reasoning"), "summary", as_index(event.summary_index), text
+                )
             case "response.reasoning_text.delta":
-                self.add_thinking(self.item_for(event, "reasoning"), "content", as_index(event.content_index), text)
+                self.add_thinking(
+                    self.item_for(event, "reasoning"), "content", as_index(event.content_index), text
+                )
             case "response.refusal.delta":
                 self.add_text(self.item_for(event, "message"), Refusal(), as_index(event.content_index), text)
             case _:
@@ -216,7 +234,9 @@ class StreamDecoder:
         if isinstance(event.item, dict):
             kind, item_id = as_str(event.item.get("type")), as_str(event.item.get("id"))
             at_index = [item for item in self.items if item.kind == kind and item.index == event.output_index]
-            item = find_item(self.items, kind, item_id, event.output_index) or (at_index[-1] if at_index else None)
+            item = find_item(self.items, kind, item_id, event.output_index) or (
+                at_index[-1] if at_index else None
+            )
             self.finish_item(item or self.add_item(kind, item_id, event.output_index), event.item)
 
     def finish_item(self, item: StreamedItem, wire: dict[str, Any]) -> None:
@@ -253,13 +273,17 @@ class StreamDecoder:
     def add_missing_thinking(self, item: StreamedItem, wire: dict[str, Any]) -> None:
         for name in ("summary", "content"):
             for at, part in enumerate(dict_items(wire.get(name))):
-                self.add_thinking(item, name, at, remaining_text(as_str(part.get("text")), item.texts.get(at)))
+                self.add_thinking(
+                    item, name, at, remaining_text(as_str(part.get("text")), item.texts.get(at))
+                )
         if signature := as_str(wire.get("encrypted_content")):
             if 0 not in item.parts:
                 item.parts[0] = self.queue.add(Thinking(origin=FORMAT))
             item.parts[0].signature = signature
 
-    def add_text(self, item: StreamedItem, kind: Text | Refusal, at: int, text: str, logprobs: tuple[Any, ...] = ()) -> None:
+    def add_text(
+        self, item: StreamedItem, kind: Text | Refusal, at: int, text: str, logprobs: tuple[Any, ...] = ()
+    ) -> None:
         if text:
             growing = item.parts.get(at) or self.queue.add(kind)
             item.parts[at] = self.queue.append(growing, text, logprobs)
@@ -312,7 +336,9 @@ class StreamDecoder:
 
 def find_item(items: list[StreamedItem], kind: str, item_id: str, index: Any) -> StreamedItem | None:
     for item in items:
-        if item.kind == kind and ((item_id and item.id == item_id) or (item.index == index and not (item_id and item.id))):
+        if item.kind == kind and (
+            (item_id and item.id == item_id) or (item.index == index and not (item_id and item.id))
+        ):
             return item
     return None
 
@@ -322,7 +348,9 @@ def match_item(items: list[StreamedItem], wire: dict[str, Any], at: int) -> Stre
     kind = as_str(wire.get("type"))
     if found := find_item(items, kind, as_str(wire.get("id")), at):
         return found
-    text = PARAGRAPH_BREAK.join(part.text for part in parse_output_item(wire) if isinstance(part, Text | Refusal | Thinking))
+    text = PARAGRAPH_BREAK.join(
+        part.text for part in parse_output_item(wire) if isinstance(part, Text | Refusal | Thinking)
+    )
     for item in items:
         if item.kind == kind and (item.index == at or (text and item.text() == text)):
             return item

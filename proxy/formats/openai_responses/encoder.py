@@ -94,7 +94,14 @@ class EventWriter:
 
     def emit_final_response(self, status: Status, fields: dict[str, Any], usage: Usage | None) -> None:
         ended = {"completed_at": int(time.time())} if status == "completed" else {}
-        answer = {**self.response, "status": status, **ended, "output": self.output, "usage": render_usage(usage), **fields}
+        answer = {
+            **self.response,
+            "status": status,
+            **ended,
+            "output": self.output,
+            "usage": render_usage(usage),
+            **fields,
+        }
         self.emit(f"response.{status}", {"response": answer})
 
 
@@ -118,7 +125,8 @@ class TextEncoder:
             message = self.writer.open_message()
             self.position = self.writer.item_position(message, content_index=len(message["content"]))
             self.writer.emit(
-                "response.content_part.added", {**self.position, "part": render_content(replace(self.empty_part, text=""), ())}
+                "response.content_part.added",
+                {**self.position, "part": render_content(replace(self.empty_part, text=""), ())},
             )
         self.texts.append(text)
         entries = [render_logprob(entry) for entry in logprobs]
@@ -128,7 +136,10 @@ class TextEncoder:
 
     def add_citation(self, citation: Citation) -> None:
         if self.position:
-            told = {"annotation_index": len(self.citations), "annotation": render_annotation(citation, sum(map(len, self.texts)))}
+            told = {
+                "annotation_index": len(self.citations),
+                "annotation": render_annotation(citation, sum(map(len, self.texts))),
+            }
             self.writer.emit("response.output_text.annotation.added", {**self.position, **told})
             self.citations.append(citation)
 
@@ -171,7 +182,10 @@ class ThinkingEncoder:
             return
         if not self.position:
             self.position = self.writer.item_position(self.open(), summary_index=0)
-            self.writer.emit("response.reasoning_summary_part.added", {**self.position, "part": {"type": "summary_text", "text": ""}})
+            self.writer.emit(
+                "response.reasoning_summary_part.added",
+                {**self.position, "part": {"type": "summary_text", "text": ""}},
+            )
         self.texts.append(text)
         self.writer.emit("response.reasoning_summary_text.delta", {**self.position, "delta": text})
 
@@ -179,13 +193,19 @@ class ThinkingEncoder:
         self.part = replace(self.part, signature=(self.part.signature or "") + signature)
 
     def end(self) -> None:
-        text, sealed = "".join(self.texts), add_origin(self.part.origin, self.part.signature, self.part.redacted)
+        text, sealed = (
+            "".join(self.texts),
+            add_origin(self.part.origin, self.part.signature, self.part.redacted),
+        )
         if not text and not sealed:
             return
         item = self.open()
         if text:
             self.writer.emit("response.reasoning_summary_text.done", {**self.position, "text": text})
-            self.writer.emit("response.reasoning_summary_part.done", {**self.position, "part": {"type": "summary_text", "text": text}})
+            self.writer.emit(
+                "response.reasoning_summary_part.done",
+                {**self.position, "part": {"type": "summary_text", "text": text}},
+            )
         self.writer.finish_item({"id": item["id"], **render_reasoning_item(text, sealed)})
 
 
@@ -193,9 +213,17 @@ class ToolCallEncoder:
     """A call of the client's tool. It waits for its first argument, because a signature has to stand in an item before it."""
 
     def __init__(self, writer: EventWriter, part: ToolCall, custom_tool_names: frozenset[str]) -> None:
-        self.writer, self.call, self.custom_tool_names = writer, replace(part, arguments=""), custom_tool_names
+        self.writer, self.call, self.custom_tool_names = (
+            writer,
+            replace(part, arguments=""),
+            custom_tool_names,
+        )
         self.is_free_text = part.custom or part.name in custom_tool_names
-        self.field, self.name = ("input", "custom_tool_call_input") if self.is_free_text else ("arguments", "function_call_arguments")
+        self.field, self.name = (
+            ("input", "custom_tool_call_input")
+            if self.is_free_text
+            else ("arguments", "function_call_arguments")
+        )
         self.item: dict[str, Any] | None = None
         self.texts: list[str] = []
         if part.arguments:
@@ -214,7 +242,9 @@ class ToolCallEncoder:
         """A custom tool's text that comes wrapped in JSON is unwrapped when all of it is there."""
         self.texts.append(text)
         if text and (self.call.custom or not self.is_free_text):
-            self.writer.emit(f"response.{self.name}.delta", {**self.writer.item_position(self.open()), "delta": text})
+            self.writer.emit(
+                f"response.{self.name}.delta", {**self.writer.item_position(self.open()), "delta": text}
+            )
 
     def add_signature(self, signature: str) -> None:
         self.call = replace(self.call, signature=(self.call.signature or "") + signature)

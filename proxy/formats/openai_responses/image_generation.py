@@ -62,10 +62,15 @@ def image_usage(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
     """The pictures of an answer, and the tokens that were used for them."""
     tool = find_tool(tools)
     model = image_model(tool)
-    made = [item for item in dict_items(output) if item.get("type") == CALL_TYPE and item.get("status") != "failed"]
+    made = [
+        item
+        for item in dict_items(output)
+        if item.get("type") == CALL_TYPE and item.get("status") != "failed"
+    ]
     stated = parse_image_usage(model, tool_usage.get("image_gen")) if isinstance(tool_usage, dict) else {}
     tokens = stated or reported_tokens(
-        f"{model}: {ESTIMATED_PREFIX}", image_output=sum(image_tokens(model, {**tool, **image_settings(item)}) for item in made)
+        f"{model}: {ESTIMATED_PREFIX}",
+        image_output=sum(image_tokens(model, {**tool, **image_settings(item)}) for item in made),
     )
     return {TOOL_TYPE: len(made), **tokens} if made else tokens
 
@@ -98,7 +103,9 @@ def parse_image_usage(model: str, image_gen: Any) -> dict[str, int]:
 
 def image_tokens(model: str, settings: dict[str, Any]) -> int:
     """Tokens of a picture of this `size` and `quality`: the most where one is left open, of the standard sizes."""
-    sizes, qualities = (OLDER_SIZES, OLDER_QUALITIES) if model.startswith(OLDER_MODELS) else (SIZES, QUALITIES)
+    sizes, qualities = (
+        (OLDER_SIZES, OLDER_QUALITIES) if model.startswith(OLDER_MODELS) else (SIZES, QUALITIES)
+    )
     size, quality = settings.get("size"), settings.get("quality")
     standard = max(sizes[name] for name in STANDARD_SIZES)
     most = standard if size in (None, "auto") else sizes.get(str(size), max(sizes.values()))

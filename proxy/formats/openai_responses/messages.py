@@ -49,7 +49,9 @@ class MessageBuilder:
     """Collects items into messages: what the model did in one turn belongs together, and so do the results of its calls."""
 
     def __init__(self, instructions: str | list[dict[str, Any]] | None) -> None:
-        self.system: list[Text] = [Text(text=instructions)] if isinstance(instructions, str) and instructions else []
+        self.system: list[Text] = (
+            [Text(text=instructions)] if isinstance(instructions, str) and instructions else []
+        )
         self.turns: list[tuple[Literal["user", "assistant", "system"], list[Part]]] = []
         self.linker = ToolCallLinker()
         for at, item in enumerate(instructions if isinstance(instructions, list) else []):
@@ -60,12 +62,19 @@ class MessageBuilder:
 
     def add_item(self, item: dict[str, Any], where: str) -> None:
         """Raises BadRequest."""
-        kind = item.get("type") or ("message" if "role" in item else "item_reference" if "id" in item else None)
+        kind = item.get("type") or (
+            "message" if "role" in item else "item_reference" if "id" in item else None
+        )
         match kind:
             case "message":
                 self.add_message(item, where)
             case "function_call" | "custom_tool_call":
-                self.add_call(parse_tool_call(item, self.linker.add_call(as_str(item.get("call_id")), as_str(item.get("name")))), where)
+                self.add_call(
+                    parse_tool_call(
+                        item, self.linker.add_call(as_str(item.get("call_id")), as_str(item.get("name")))
+                    ),
+                    where,
+                )
             case "function_call_output" | "custom_tool_call_output":
                 self.add_result(item, custom=kind.startswith("custom"))
             case "reasoning":
@@ -92,7 +101,10 @@ class MessageBuilder:
             case "user":
                 self.turns.append(("user", list(parts)))
             case role:
-                raise InvalidRequest(f"{where}.role is {role!r}; it must be user, assistant, system or developer.", f"{where}.role")
+                raise InvalidRequest(
+                    f"{where}.role is {role!r}; it must be user, assistant, system or developer.",
+                    f"{where}.role",
+                )
 
     def add_assistant(self, *parts: Part) -> None:
         if not self.turns or self.turns[-1][0] != "assistant":
@@ -113,10 +125,16 @@ class MessageBuilder:
     def add_result(self, item: dict[str, Any], *, custom: bool) -> None:
         call_id, name = self.linker.match_result(as_str(item.get("call_id")))
         content = tuple(
-            part for part in parse_content(item.get("output")) if not isinstance(part, ToolCall | ToolResult | Thinking | Refusal)
+            part
+            for part in parse_content(item.get("output"))
+            if not isinstance(part, ToolCall | ToolResult | Thinking | Refusal)
         )
         result = ToolResult(call_id=call_id, content=content, name=name, custom=custom)
-        if self.turns and self.turns[-1][0] == "user" and all(isinstance(part, ToolResult) for part in self.turns[-1][1]):
+        if (
+            self.turns
+            and self.turns[-1][0] == "user"
+            and all(isinstance(part, ToolResult) for part in self.turns[-1][1])
+        ):
             self.turns[-1][1].append(result)
         else:
             self.turns.append(("user", [result]))
@@ -169,9 +187,17 @@ def render_assistant_part(part: Part) -> dict[str, Any] | None:
     """None for what is no content for this model: thoughts of another, records of tools that ran elsewhere."""
     match part:
         case Text():
-            return {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": part.text}]}
+            return {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "output_text", "text": part.text}],
+            }
         case Refusal():
-            return {"type": "message", "role": "assistant", "content": [{"type": "refusal", "refusal": part.text}]}
+            return {
+                "type": "message",
+                "role": "assistant",
+                "content": [{"type": "refusal", "refusal": part.text}],
+            }
         case ToolCall():
             return render_tool_call(replace(part, id=render_call_id(part.id)), part.custom)
         case Thinking():
@@ -182,7 +208,9 @@ def render_assistant_part(part: Part) -> dict[str, Any] | None:
         case Opaque():
             return None
         case _:
-            raise UnsupportedFeature("The Responses API takes no media among the model's own messages.", "messages")
+            raise UnsupportedFeature(
+                "The Responses API takes no media among the model's own messages.", "messages"
+            )
 
 
 def render_tool_result(result: ToolResult) -> dict[str, Any]:
@@ -199,5 +227,7 @@ def render_tool_result(result: ToolResult) -> dict[str, Any]:
 def render_call_id(call_id: str) -> str:
     """OpenAI takes at most 64 characters; the same id of a call and its result stays the same."""
     return (
-        call_id if VALID_CALL_ID.fullmatch(call_id) else "call_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
+        call_id
+        if VALID_CALL_ID.fullmatch(call_id)
+        else "call_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
     )

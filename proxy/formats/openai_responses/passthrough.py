@@ -36,7 +36,12 @@ from proxy.formats.openai_responses.account_ids import (
 )
 from proxy.formats.openai_responses.decoder import StreamEncoder
 from proxy.formats.openai_responses.response import WireUsage, render_error_event, usage_from_wire
-from proxy.formats.openai_responses.server_tools import CALL_MARKERS, billable_calls, max_billable_extras, with_billable_extras
+from proxy.formats.openai_responses.server_tools import (
+    CALL_MARKERS,
+    billable_calls,
+    max_billable_extras,
+    with_billable_extras,
+)
 from proxy.formats.sse import event_data, keepalive_comment, name_of
 
 PATH = "/responses"
@@ -89,12 +94,20 @@ class DeltaEvent(msgspec.Struct):
 
 FIELDS = frozenset(RequestFields.__struct_fields__)
 COUNTED_FIELDS = FIELDS - {"prompt"} | {"metadata"}
-TOOL_FIELDS = frozenset({"type", "model", "size", "quality", "partial_images", "svg", "container", "environment", "memory_limit"})
+TOOL_FIELDS = frozenset(
+    {"type", "model", "size", "quality", "partial_images", "svg", "container", "environment", "memory_limit"}
+)
 KNOWN_FIELDS = token_bounds.field_names("""
     role content type text image_url detail call_id name arguments output id status summary encrypted_content input file_data
     filename refusal phase
 """)
-FINAL_EVENT_TYPES = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "error")
+FINAL_EVENT_TYPES = (
+    "response.completed",
+    "response.incomplete",
+    "response.failed",
+    "response.cancelled",
+    "error",
+)
 STORED_FIELDS = ("previous_response_id", "conversation", "prompt")
 FINAL_EVENT_PATTERN = re.compile(rb'"(error|response\.(completed|incomplete|failed|cancelled))"')
 IMAGE_PART_TYPES = ("input_image", "computer_screenshot")
@@ -181,13 +194,20 @@ def max_input_tokens(request: RequestFields) -> int:
     """Tokens that the input cannot pass at any model."""
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))
     items = [request.input] if isinstance(request.input, str) else request.input or []
-    messages = sum(token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(item, KNOWN_FIELDS, special) for item in items)
+    messages = sum(
+        token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(item, KNOWN_FIELDS, special)
+        for item in items
+    )
     if request.instructions:
-        messages += token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(request.instructions, KNOWN_FIELDS, special)
+        messages += token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(
+            request.instructions, KNOWN_FIELDS, special
+        )
     if request.previous_response_id or request.conversation or request.prompt:
         messages += token_bounds.REFERENCED_CONTENT_TOKENS
     return (
-        token_bounds.TOKENS_PER_REPLY + messages + sum(len(encode(extra)) for extra in (request.tools, request.text) if extra is not None)
+        token_bounds.TOKENS_PER_REPLY
+        + messages
+        + sum(len(encode(extra)) for extra in (request.tools, request.text) if extra is not None)
     )
 
 
@@ -242,7 +262,8 @@ def item_tokens(value: Any) -> int:
 
 class StreamMeter(EventMeter):
     """Reads a stream as it passes. `usage` is what the provider stated, `output_tokens` our own count of tokens. `tools` are those that
-    were offered."""
+    were offered.
+    """
 
     def __init__(self, tools: Any = None) -> None:
         super().__init__()
@@ -262,7 +283,9 @@ class StreamMeter(EventMeter):
                 return
             if b'"response.output_item.done"' in event and any(mark in event for mark in CALL_MARKERS):
                 item = decode_lenient(decode_item_done, event_data(event)).item
-                self.server_tool_items.append({name: value for name, value in item.items() if name != "result"})
+                self.server_tool_items.append(
+                    {name: value for name, value in item.items() if name != "result"}
+                )
                 return
             if (name := name_of(event).decode(errors="replace")) in FINAL_EVENT_TYPES:
                 self.on_final_event(name)

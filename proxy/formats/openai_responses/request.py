@@ -10,7 +10,15 @@ from msgspec.structs import replace
 
 from proxy.formats.codec import Quirks, RenderedRequest, adapt_to_quirks, has_cache_control
 from proxy.formats.json_body import decode_body, encode
-from proxy.formats.neutral import File, InvalidRequest, Opaque, Reasoning, Request, ResponseFormat, UnsupportedFeature
+from proxy.formats.neutral import (
+    File,
+    InvalidRequest,
+    Opaque,
+    Reasoning,
+    Request,
+    ResponseFormat,
+    UnsupportedFeature,
+)
 from proxy.formats.openai_responses.content import PARAGRAPH_BREAK, as_str, dict_items
 from proxy.formats.openai_responses.messages import MessageBuilder, render_message
 from proxy.formats.openai_responses.tools import apply_tool_choice, parse_tool, render_tools
@@ -78,8 +86,12 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
     wire = decode_body(read, body)
     transcript = MessageBuilder(wire.instructions)
     for at, item in enumerate([wire.input] if isinstance(wire.input, str) else wire.input or []):
-        transcript.add_item({"role": "user", "content": item} if isinstance(item, str) else item, f"input[{at}]")
-    tools, choice = apply_tool_choice(tuple(parse_tool(tool, f"tools[{at}]") for at, tool in enumerate(wire.tools or [])), wire.tool_choice)
+        transcript.add_item(
+            {"role": "user", "content": item} if isinstance(item, str) else item, f"input[{at}]"
+        )
+    tools, choice = apply_tool_choice(
+        tuple(parse_tool(tool, f"tools[{at}]") for at, tool in enumerate(wire.tools or [])), wire.tool_choice
+    )
     return Request(
         model=wire.model or model,
         messages=transcript.build(),
@@ -102,29 +114,49 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
 def stateful_fields(request: Request) -> list[str]:
     """What of a request only the provider that keeps the conversation can answer."""
     items = {part.kind for message in request.messages for part in message.parts if isinstance(part, Opaque)}
-    return [name for name in STATEFUL_FIELDS if name in request.unmapped_settings] + [name for name in STATEFUL_ITEM_TYPES if name in items]
+    return [name for name in STATEFUL_FIELDS if name in request.unmapped_settings] + [
+        name for name in STATEFUL_ITEM_TYPES if name in items
+    ]
 
 
 def parse_unmapped_settings(raw: dict[str, Any], wire: WireRequest) -> dict[str, Any]:
     known = set(WireRequest.__struct_fields__)
     rest = {name: value for name, value in raw.items() if name not in known}
-    rest["include"] = [name for name in wire.include or () if name not in (INCLUDE_LOGPROBS, INCLUDE_ENCRYPTED_REASONING)]
+    rest["include"] = [
+        name for name in wire.include or () if name not in (INCLUDE_LOGPROBS, INCLUDE_ENCRYPTED_REASONING)
+    ]
     rest["top_logprobs"] = None if INCLUDE_LOGPROBS in (wire.include or ()) else wire.top_logprobs
     rest |= {f"text.{name}": value for name, value in (wire.text or {}).items() if name != "format"}
     spoken = ("effort", "summary", "generate_summary")
     own = [tool for tool in dict_items(wire.tools) if tool.get("type") in ("function", "custom")]
     rest |= {
-        f"tools.{name}": tool[name] for tool in own for name in UNMAPPED_TOOL_FIELDS if tool.get(name) not in (None, False, ["direct"])
+        f"tools.{name}": tool[name]
+        for tool in own
+        for name in UNMAPPED_TOOL_FIELDS
+        if tool.get(name) not in (None, False, ["direct"])
     }
     rest["detail"] = True if any(map(has_detail, input_files(wire.input))) else None
-    rest |= {f"reasoning.{name}": value for name, value in (wire.reasoning or {}).items() if name not in spoken}
-    if isinstance(wire.tool_choice, dict) and wire.tool_choice.get("type") not in ("function", "custom", "allowed_tools"):
+    rest |= {
+        f"reasoning.{name}": value for name, value in (wire.reasoning or {}).items() if name not in spoken
+    }
+    if isinstance(wire.tool_choice, dict) and wire.tool_choice.get("type") not in (
+        "function",
+        "custom",
+        "allowed_tools",
+    ):
         rest["tool_choice"] = wire.tool_choice
-    return {name: value for name, value in rest.items() if value is not None and value != DEFAULT_VALUES.get(name)}
+    return {
+        name: value for name, value in rest.items() if value is not None and value != DEFAULT_VALUES.get(name)
+    }
 
 
 def input_files(items: Any) -> list[dict[str, Any]]:
-    parts = [part for item in dict_items(items) for field in ("content", "output") for part in dict_items(item.get(field))]
+    parts = [
+        part
+        for item in dict_items(items)
+        for field in ("content", "output")
+        for part in dict_items(item.get(field))
+    ]
     return [part for part in parts if part.get("type") == "input_file"]
 
 
@@ -141,7 +173,9 @@ def parse_response_format(text: dict[str, Any]) -> ResponseFormat | None:
         raise InvalidRequest(f"text.format: {error}.", "text.format") from None
     match wire.type:
         case "json_schema":
-            return ResponseFormat(schema=wire.schema or {}, name=wire.name, description=wire.description, strict=wire.strict)
+            return ResponseFormat(
+                schema=wire.schema or {}, name=wire.name, description=wire.description, strict=wire.strict
+            )
         case "json_object":
             return ResponseFormat()
         case _:
@@ -164,12 +198,17 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     request, dropped = without_settings(adapt_to_quirks(request, quirks), rejected | UNSUPPORTED)
     if request.n != 1:
         raise UnsupportedFeature("The Responses API gives one answer to a request.", "n")
-    kept = {name: value for name, value in request.unmapped_settings.items() if name in RESPONSES_ONLY_SETTINGS}
+    kept = {
+        name: value for name, value in request.unmapped_settings.items() if name in RESPONSES_ONLY_SETTINGS
+    }
     dropped += ["cache"] if has_cache_control(request) else []
     dropped += ["filename"] if has_named_file_urls(request) else []
     dropped += [name for name in request.unmapped_settings if name not in kept]
     body: dict[str, Any] = {"model": request.model, **render_conversation(request)}
-    return RenderedRequest(body | render_tools(request) | render_settings(request) | render_reasoning(request, quirks) | kept, dropped)
+    return RenderedRequest(
+        body | render_tools(request) | render_settings(request) | render_reasoning(request, quirks) | kept,
+        dropped,
+    )
 
 
 def has_named_file_urls(request: Request) -> bool:
@@ -180,7 +219,8 @@ def has_named_file_urls(request: Request) -> bool:
 
 def render_conversation(request: Request) -> dict[str, Any]:
     """In JSON mode OpenAI looks for the word in the input, and refuses the request where it is missing or only in `instructions`
-    (docs/guides/structured-outputs, "JSON mode")."""
+    (docs/guides/structured-outputs, "JSON mode").
+    """
     items = [item for message in request.messages for item in render_message(message)]
     system = PARAGRAPH_BREAK.join(text.text for text in request.system)
     if request.response_format != ResponseFormat():
@@ -232,8 +272,13 @@ def render_reasoning(request: Request, quirks: Quirks) -> dict[str, Any]:
         shown = "thinking" not in quirks.unsupported_for(request.model)
         include += [INCLUDE_ENCRYPTED_REASONING] if shown else []
         effort = wanted.effort or effort_from_budget(wanted.budget) or ""
-        chosen = {"effort": quirks.effort_aliases.get(effort, effort), "summary": "auto" if wanted.visible and shown else None}
-        settings["reasoning"] = {name: value for name, value in chosen.items() if value} or {"effort": "medium"}
+        chosen = {
+            "effort": quirks.effort_aliases.get(effort, effort),
+            "summary": "auto" if wanted.visible and shown else None,
+        }
+        settings["reasoning"] = {name: value for name, value in chosen.items() if value} or {
+            "effort": "medium"
+        }
     include += request.unmapped_settings.get("include", [])
     return settings | {"include": include} if include else settings
 

@@ -100,7 +100,13 @@ def parse_response(body: bytes) -> Response:
     return Response(
         id=as_str(answer.get("id")),
         model=as_str(answer.get("model")),
-        choices=(Choice(parts=parts, finish_reason=parse_finish_reason(answer, has_tool_calls(parts)), logprobs=parse_logprobs(items)),),
+        choices=(
+            Choice(
+                parts=parts,
+                finish_reason=parse_finish_reason(answer, has_tool_calls(parts)),
+                logprobs=parse_logprobs(items),
+            ),
+        ),
         usage=parse_usage(answer),
         created=int(created) if isinstance(created := answer.get("created_at"), int | float) else None,
     )
@@ -110,14 +116,20 @@ def parse_output_item(item: dict[str, Any]) -> tuple[Part, ...]:
     """What an item of the output gives the client. What a tool of the provider did is no call to the client's tools."""
     match item.get("type"):
         case "message":
-            return tuple(part for part in parse_content(item.get("content")) if not isinstance(part, Text | Refusal) or part.text)
+            return tuple(
+                part
+                for part in parse_content(item.get("content"))
+                if not isinstance(part, Text | Refusal) or part.text
+            )
         case "function_call" | "custom_tool_call":
             return (parse_tool_call(item),)
         case "reasoning":
             thinking = parse_reasoning_item(item)
             return (thinking,) if thinking.text or thinking.signature or thinking.redacted else ()
         case "image_generation_call" if is_base64(as_str(item.get("result"))):
-            return (Image(media_type=f"image/{as_str(item.get('output_format')) or 'png'}", data=item["result"]),)
+            return (
+                Image(media_type=f"image/{as_str(item.get('output_format')) or 'png'}", data=item["result"]),
+            )
         case kind:
             return (Opaque(origin=FORMAT, kind=as_str(kind) or "item", value=item),)
 
@@ -131,7 +143,12 @@ def has_tool_calls(parts: tuple[Part, ...]) -> bool:
 
 
 def parse_logprobs(items: list[dict[str, Any]]) -> tuple[Any, ...]:
-    return tuple(entry for item in items for part in dict_items(item.get("content")) for entry in dict_items(part.get("logprobs")))
+    return tuple(
+        entry
+        for item in items
+        for part in dict_items(item.get("content"))
+        for entry in dict_items(part.get("logprobs"))
+    )
 
 
 def parse_finish_reason(answer: dict[str, Any], has_calls: bool) -> FinishReason:
@@ -160,7 +177,8 @@ def parse_usage(answer: dict[str, Any]) -> Usage | None:
 
 def usage_from_wire(wire: WireUsage) -> Usage | None:
     """Disjoint buckets: OpenAI counts what it read from and wrote to its cache inside the input. None for counts that are
-    absent, mistyped or absurd."""
+    absent, mistyped or absurd.
+    """
     counts = input_and_output(wire.input_tokens, wire.output_tokens, wire.total_tokens)
     if counts is None:
         return None
@@ -173,7 +191,13 @@ def usage_from_wire(wire: WireUsage) -> Usage | None:
     written = min(written, prompt - cached)
     # Compatible servers that state more reasoning than output did not count it there.
     output += reasoning if reasoning > output else 0
-    return Usage(input=prompt - cached - written, cache_read=cached, cache_write_5m=written, output=output, reasoning=reasoning)
+    return Usage(
+        input=prompt - cached - written,
+        cache_read=cached,
+        cache_write_5m=written,
+        output=output,
+        reasoning=reasoning,
+    )
 
 
 def parse_error(status: int, body: bytes) -> ApiError:
@@ -239,7 +263,11 @@ def render_response(response: Response, request: Request) -> bytes:
 def response_skeleton(request: Request, model: str, created: int | None) -> dict[str, Any]:
     """An answer as it begins: it repeats the request's settings, and states the vendor's defaults for the others."""
     extras, reasoning = request.unmapped_settings, request.reasoning
-    wanted = render_response_format(request.response_format) if request.response_format else {"format": {"type": "text"}}
+    wanted = (
+        render_response_format(request.response_format)
+        if request.response_format
+        else {"format": {"type": "text"}}
+    )
     return {
         "id": new_id("resp"),
         "object": "response",
@@ -256,13 +284,18 @@ def response_skeleton(request: Request, model: str, created: int | None) -> dict
         "parallel_tool_calls": request.parallel_tool_calls is not False,
         "previous_response_id": None,
         "prompt_cache_key": extras.get("prompt_cache_key"),
-        "reasoning": {"effort": reasoning and reasoning.effort, "summary": "auto" if reasoning and reasoning.visible else None},
+        "reasoning": {
+            "effort": reasoning and reasoning.effort,
+            "summary": "auto" if reasoning and reasoning.visible else None,
+        },
         "safety_identifier": extras.get("safety_identifier"),
         "service_tier": "default",
         "store": False,
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "text": {**wanted, "verbosity": extras.get("text.verbosity", "medium")},
-        "tool_choice": render_tool_choice(request.tool_choice, custom_tool_names(request)) if request.tool_choice else "auto",
+        "tool_choice": render_tool_choice(request.tool_choice, custom_tool_names(request))
+        if request.tool_choice
+        else "auto",
         "tools": [render_tool(tool) for tool in request.tools],
         "top_logprobs": request.logprobs or 0,
         "top_p": 1.0 if request.top_p is None else request.top_p,
@@ -322,7 +355,9 @@ def render_signed_call(call: ToolCall, custom_tool_names: frozenset[str]) -> lis
     return items
 
 
-def render_call_item(call: ToolCall, custom_tool_names: frozenset[str], status: Status = "completed") -> dict[str, Any]:
+def render_call_item(
+    call: ToolCall, custom_tool_names: frozenset[str], status: Status = "completed"
+) -> dict[str, Any]:
     free = call.custom or call.name in custom_tool_names
     return {"id": new_id("ctc" if free else "fc"), "status": status, **render_tool_call(call, free)}
 
@@ -332,9 +367,15 @@ def render_other_items(part: Part) -> list[dict[str, Any]]:
     match part:
         case Thinking():
             sealed = add_origin(part.origin, part.signature, part.redacted)
-            return [{"id": new_id("rs"), **render_reasoning_item(part.text, sealed)}] if part.text or sealed else []
+            return (
+                [{"id": new_id("rs"), **render_reasoning_item(part.text, sealed)}]
+                if part.text or sealed
+                else []
+            )
         case Image(data=str() as data):
-            return [{"id": new_id("ig"), "type": "image_generation_call", "status": "completed", "result": data}]
+            return [
+                {"id": new_id("ig"), "type": "image_generation_call", "status": "completed", "result": data}
+            ]
         case Opaque(origin="openai_responses", value=dict() as value):
             return [value]
         case _:
@@ -356,7 +397,13 @@ def render_usage(usage: Usage | None) -> dict[str, Any] | None:
 
 def render_error_fields(error: ApiError, request_id: str) -> dict[str, Any]:
     """`type` is the kind that operators filter by, `code` the vendor's word."""
-    return {"message": error.message, "type": error.kind, "param": error.param, "code": error.code, "request_id": request_id}
+    return {
+        "message": error.message,
+        "type": error.kind,
+        "param": error.param,
+        "code": error.code,
+        "request_id": request_id,
+    }
 
 
 def render_error(api_error: ApiError, request_id: str) -> bytes:
@@ -366,12 +413,17 @@ def render_error(api_error: ApiError, request_id: str) -> bytes:
 
 def render_error_event(api_error: ApiError, request_id: str) -> bytes:
     """The same as an event of a stream that has begun."""
-    return b"event: error\ndata: " + encode(render_error_data(api_error, request_id, MAX_SEQUENCE_NUMBER)) + b"\n\n"
+    return (
+        b"event: error\ndata: "
+        + encode(render_error_data(api_error, request_id, MAX_SEQUENCE_NUMBER))
+        + b"\n\n"
+    )
 
 
 def render_error_data(api_error: ApiError, request_id: str, sequence_number: int) -> dict[str, Any]:
     """The document has the fields in the event itself (docs/api-reference/responses-streaming/error); OpenAI sends them in `error`,
-    which is where its clients look. Both are here."""
+    which is where its clients look. Both are here.
+    """
     error = render_error_fields(api_error, request_id)
     flat = {"code": api_error.code, "message": api_error.message, "param": api_error.param}
     return {"type": "error", "sequence_number": sequence_number, **flat, "error": error}

@@ -10,13 +10,33 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.formats.metering.billable import count_kinds, dict_items, normalize_tier, reported_calls, tool_call_limit
+from proxy.formats.metering.billable import (
+    count_kinds,
+    dict_items,
+    normalize_tier,
+    reported_calls,
+    tool_call_limit,
+)
 from proxy.formats.neutral import Usage
 from proxy.formats.openai_responses import image_generation
 
-CLIENT_TOOLS = ("function", "custom", "namespace", "local_shell", "apply_patch", "computer", "computer_use_preview")
+CLIENT_TOOLS = (
+    "function",
+    "custom",
+    "namespace",
+    "local_shell",
+    "apply_patch",
+    "computer",
+    "computer_use_preview",
+)
 """Tools whose calls the client answers itself; so it does those of a shell that has no container at OpenAI."""
-CALL_MARKERS = (b'"web_search_call"', b'"file_search_call"', b'"code_interpreter_call"', b'"shell_call"', b'"image_generation_call"')
+CALL_MARKERS = (
+    b'"web_search_call"',
+    b'"file_search_call"',
+    b'"code_interpreter_call"',
+    b'"shell_call"',
+    b'"image_generation_call"',
+)
 """What stands in the output of an answer that called one of these tools."""
 CONTAINER_TOOLS = {"code_interpreter_call": "code_interpreter", "shell_call": "shell"}
 """Tools that run in a container, which is billed and not each call, by the items of their calls."""
@@ -55,19 +75,37 @@ def max_billable_extras(tools: Any, max_tool_calls: Any) -> dict[str, int]:
     kinds = {billable_kind(tool) for tool in dict_items(tools)} - set(CLIENT_TOOLS) - {""}
     limits = dict.fromkeys(kinds, tool_call_limit(max_tool_calls))
     if image_generation.TOOL_TYPE in limits:
-        limits[image_generation.TOOL_TYPE] = DEFAULT_MAX_IMAGES if max_tool_calls is None else limits[image_generation.TOOL_TYPE]
-        limits |= image_generation.max_usage(image_generation.find_tool(tools), limits[image_generation.TOOL_TYPE])
+        limits[image_generation.TOOL_TYPE] = (
+            DEFAULT_MAX_IMAGES if max_tool_calls is None else limits[image_generation.TOOL_TYPE]
+        )
+        limits |= image_generation.max_usage(
+            image_generation.find_tool(tools), limits[image_generation.TOOL_TYPE]
+        )
     return limits
 
 
 def billable_calls(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
     """The calls in an answer's output, by kind. `tools` are those that the answer repeats from its request."""
     offered = {billable_kind(tool) for tool in dict_items(tools)}
-    search = "web_search_preview" if "web_search_preview" in offered and "web_search" not in offered else "web_search"
+    search = (
+        "web_search_preview"
+        if "web_search_preview" in offered and "web_search" not in offered
+        else "web_search"
+    )
     items = dict_items(output)
-    kinds = [search if item.get("type") == "web_search_call" else "file_search" for item in items if is_billed_search(item)]
-    counts = count_kinds([*kinds, *container_kinds(items, offered)]) | image_generation.image_usage(output, tools, tool_usage)
-    if isinstance(tool_usage, dict) and isinstance(web := tool_usage.get("web_search"), dict) and "num_requests" in web:
+    kinds = [
+        search if item.get("type") == "web_search_call" else "file_search"
+        for item in items
+        if is_billed_search(item)
+    ]
+    counts = count_kinds([*kinds, *container_kinds(items, offered)]) | image_generation.image_usage(
+        output, tools, tool_usage
+    )
+    if (
+        isinstance(tool_usage, dict)
+        and isinstance(web := tool_usage.get("web_search"), dict)
+        and "num_requests" in web
+    ):
         counts.pop(search, None)
         counts |= reported_calls(**{search: web["num_requests"]})
     return counts
@@ -75,8 +113,14 @@ def billable_calls(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
 
 def container_kinds(items: Iterable[dict[str, Any]], declared_kinds: set[str]) -> list[str]:
     """The containers that calls ran in: each once, however many there were, under the kind of the tool that was offered."""
-    found = {(tool, container_id(item)) for item in items if (tool := CONTAINER_TOOLS.get(str(item.get("type"))))}
-    return [next((kind for kind in declared_kinds if kind.startswith(tool)), tool) for tool, container in found if container is not None]
+    found = {
+        (tool, container_id(item)) for item in items if (tool := CONTAINER_TOOLS.get(str(item.get("type"))))
+    }
+    return [
+        next((kind for kind in declared_kinds if kind.startswith(tool)), tool)
+        for tool, container in found
+        if container is not None
+    ]
 
 
 def container_id(item: dict[str, Any]) -> str | None:
@@ -102,4 +146,8 @@ def is_billed_search(item: dict[str, Any]) -> bool:
 
 def with_billable_extras(usage: Usage, service_tier: Any, output: Any, tools: Any, tool_usage: Any) -> Usage:
     """What an answer is billed for beside its tokens."""
-    return replace(usage, service_tier=normalize_tier(service_tier), billable_extras=billable_calls(output, tools, tool_usage))
+    return replace(
+        usage,
+        service_tier=normalize_tier(service_tier),
+        billable_extras=billable_calls(output, tools, tool_usage),
+    )

@@ -29,7 +29,9 @@ def parse_tool(tool: dict[str, Any], where: str) -> Tool | ServerTool:
         raise InvalidRequest(f"{where}: {error}.", where) from None
     if kind == "custom":
         return Tool(name=wire.name, description=describe_custom_tool(wire), custom=True)
-    return Tool(name=wire.name, description=wire.description or "", schema=wire.parameters, strict=wire.strict)
+    return Tool(
+        name=wire.name, description=wire.description or "", schema=wire.parameters, strict=wire.strict
+    )
 
 
 def describe_custom_tool(tool: WireTool) -> str:
@@ -52,7 +54,11 @@ def apply_tool_choice(tools: Tools, choice: str | dict[str, Any] | None) -> tupl
         case {"type": "allowed_tools", **allowance}:
             named = dict_items(allowance.get("tools"))
             names, kinds = [as_str(tool.get("name")) for tool in named], [tool.get("type") for tool in named]
-            kept = tuple(tool for tool in tools if (tool.name in names if isinstance(tool, Tool) else tool.kind in kinds))
+            kept = tuple(
+                tool
+                for tool in tools
+                if (tool.name in names if isinstance(tool, Tool) else tool.kind in kinds)
+            )
             if allowance.get("mode") == "required":
                 return tools, ToolChoice(mode="required", names=tuple(name for name in names if name))
             return kept, ToolChoice(mode="auto")
@@ -83,7 +89,9 @@ def render_tool(tool: Tool | ServerTool) -> dict[str, Any]:
         case ServerTool(origin="openai_responses", value=dict() as value):
             return value
         case ServerTool():
-            raise UnsupportedFeature(f"The tool {tool.kind} runs at the provider that has it, and nowhere else.", "tools")
+            raise UnsupportedFeature(
+                f"The tool {tool.kind} runs at the provider that has it, and nowhere else.", "tools"
+            )
         case Tool(custom=True):
             return {"type": "custom", "name": tool.name, "description": tool.description}
         case Tool():
@@ -98,7 +106,9 @@ def render_tool(tool: Tool | ServerTool) -> dict[str, Any]:
 
 
 def render_tool_choice(choice: ToolChoice, custom_tool_names: frozenset[str]) -> str | dict[str, Any]:
-    named = [{"type": "custom" if name in custom_tool_names else "function", "name": name} for name in choice.names]
+    named = [
+        {"type": "custom" if name in custom_tool_names else "function", "name": name} for name in choice.names
+    ]
     if choice.mode != "required" or not named:
         return choice.mode
     return named[0] if len(named) == 1 else {"type": "allowed_tools", "mode": "required", "tools": named}

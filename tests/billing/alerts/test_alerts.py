@@ -21,7 +21,18 @@ from django.db import connection
 from django.utils import timezone
 
 from billing.alerts import deliver, detect, webhook
-from billing.models import REFUSAL_THRESHOLD, Alert, Budget, BudgetWindow, Delivery, DeliveryStatus, Outcome, Period, UsageRecord, Webhook
+from billing.models import (
+    REFUSAL_THRESHOLD,
+    Alert,
+    Budget,
+    BudgetWindow,
+    Delivery,
+    DeliveryStatus,
+    Outcome,
+    Period,
+    UsageRecord,
+    Webhook,
+)
 from billing.models.alerts import MAX_ATTEMPTS
 from billing.tasks import deliver_alerts, detect_alerts
 from keys.models import ApiKey
@@ -84,7 +95,9 @@ def test_new_period_alerts_again(budget: Budget) -> None:
     assert detect_alerts() == 1
 
 
-def test_what_was_spent_just_before_midnight_still_alerts(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_spent_just_before_midnight_still_alerts(
+    budget: Budget, monkeypatch: pytest.MonkeyPatch
+) -> None:
     midnight = budget.project.end_of_day(budget.project.today())
     spend(budget, 9 * USD)
     monkeypatch.setattr(timezone, "now", lambda: midnight + dt.timedelta(minutes=5))
@@ -93,7 +106,9 @@ def test_what_was_spent_just_before_midnight_still_alerts(budget: Budget, monkey
 
 
 def test_reserved_amount_does_not_alert(budget: Budget) -> None:
-    BudgetWindow.objects.create(budget=budget, name=budget.project.today().isoformat(), spent_nano=1, reserved_nano=10 * USD)
+    BudgetWindow.objects.create(
+        budget=budget, name=budget.project.today().isoformat(), spent_nano=1, reserved_nano=10 * USD
+    )
     assert detect_alerts() == 0
 
 
@@ -139,7 +154,9 @@ def test_a_refusal_by_another_budget_or_long_ago_does_not_alert(budget: Budget) 
     refuse(budget)
     UsageRecord.objects.update(blocking_budget_id=budget.pk + 1)
     assert detect_alerts() == 0
-    UsageRecord.objects.update(blocking_budget_id=budget.pk, id=uuid7_floor(timezone.now() - dt.timedelta(hours=2)))
+    UsageRecord.objects.update(
+        blocking_budget_id=budget.pk, id=uuid7_floor(timezone.now() - dt.timedelta(hours=2))
+    )
     assert detect_alerts() == 0
 
 
@@ -210,7 +227,12 @@ def test_the_message_goes_to_the_chosen_people_and_says_what_matters(budget: Bud
     assert {message.to[0] for message in mail.outbox} == {"alice@example.org", "bob@example.org"}
     message = mail.outbox[0]
     assert message.subject == "[Ac me] 80 % of the daily budget of the key “app” is spent"
-    for text in ("$8.00 of $10.00 is spent (80 %)", "00:00 (America/New_York)", "Requests that could exceed it are refused.", "/budgets/"):
+    for text in (
+        "$8.00 of $10.00 is spent (80 %)",
+        "00:00 (America/New_York)",
+        "Requests that could exceed it are refused.",
+        "/budgets/",
+    ):
         assert text in message.body
     assert set(Delivery.objects.values_list("status", "attempts")) == {(DeliveryStatus.DELIVERED, 1)}
 
@@ -233,7 +255,10 @@ def test_a_mail_server_that_fails_is_asked_again(budget: Budget, monkeypatch: py
         broken.setattr("django.core.mail.EmailMessage.send", fail)
         deliver_alerts()
     delivery = Delivery.objects.get()
-    assert (delivery.status, delivery.failure_reason) == (DeliveryStatus.PENDING, "the mail server did not take it: please try later")
+    assert (delivery.status, delivery.failure_reason) == (
+        DeliveryStatus.PENDING,
+        "the mail server did not take it: please try later",
+    )
     make_deliveries_due()
     deliver_alerts()
     assert len(mail.outbox) == 1
@@ -285,7 +310,11 @@ def test_a_failure_is_repeated_later_under_the_same_id(budget: Budget, receiver:
     with_webhook(budget, receiver.url)
     deliver_alerts()
     delivery = Delivery.objects.get()
-    assert (delivery.status, delivery.attempts, delivery.failure_reason) == (DeliveryStatus.PENDING, 1, "it answered with status 500")
+    assert (delivery.status, delivery.attempts, delivery.failure_reason) == (
+        DeliveryStatus.PENDING,
+        1,
+        "it answered with status 500",
+    )
     assert 20 < (delivery.next_attempt_at - timezone.now()).total_seconds() < 40
     deliver_alerts()
     assert len(receiver.requests) == 1
@@ -363,7 +392,9 @@ def raw_server(answer: bytes | None) -> Iterator[str]:
         thread.join()
 
 
-@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 2x\r\n\r\n", b"\0\xff" * 5000, b""])
+@pytest.mark.parametrize(
+    "answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 2x\r\n\r\n", b"\0\xff" * 5000, b""]
+)
 def test_garbage_is_a_failed_attempt(budget: Budget, answer: bytes) -> None:
     with raw_server(answer) as url:
         with_webhook(budget, url)
@@ -371,7 +402,9 @@ def test_garbage_is_a_failed_attempt(budget: Budget, answer: bytes) -> None:
     assert Delivery.objects.get().failure_reason == "what it answered is not HTTP"
 
 
-def test_a_receiver_that_hangs_delays_no_other(budget: Budget, receiver: LocalUpstream, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_receiver_that_hangs_delays_no_other(
+    budget: Budget, receiver: LocalUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(webhook, "RESPONSE_TIMEOUT_S", 0.5)
     with raw_server(None) as url:
         other, _ = webhook_at(budget.project, receiver.url, "second")
@@ -402,7 +435,9 @@ def no_private_hosts() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "2130706433", "169.254.169.254"])
-def test_no_message_goes_into_the_operators_network(budget: Budget, receiver: LocalUpstream, no_private_hosts: None, host: str) -> None:
+def test_no_message_goes_into_the_operators_network(
+    budget: Budget, receiver: LocalUpstream, no_private_hosts: None, host: str
+) -> None:
     port = receiver.url.rpartition(":")[2]
     with_webhook(budget, f"http://{host}:{port}/hook")
     deliver_alerts()

@@ -18,7 +18,14 @@ from billing.models import Alert, Budget, Delivery, DeliveryStatus, Webhook
 from billing.models.alerts import CLAIM_TIMEOUT_S, MAX_REASON_LENGTH
 from billing.tasks import deliver_alerts, detect_alerts
 from projects.models import Role, User
-from tests.billing.alerts.test_alerts import budget, make_deliveries_due, pytestmark, receiver, spend, with_webhook
+from tests.billing.alerts.test_alerts import (
+    budget,
+    make_deliveries_due,
+    pytestmark,
+    receiver,
+    spend,
+    with_webhook,
+)
 from tests.support.factories import USD, webhook_at
 from tests.support.upstream_server import LocalUpstream
 
@@ -44,16 +51,27 @@ def states() -> dict[str, str]:
 ALL_BUT_FIRST = {"alice@example.org": DeliveryStatus.DELIVERED, "good": DeliveryStatus.DELIVERED}
 
 
-@pytest.mark.parametrize("host", ["a..b", ".example.com", "a" * 64 + ".example", "example.com..", "b." * 200 + "example"])
-def test_unresolvable_name_fails_only_its_delivery(two_webhooks: Webhook, receiver: LocalUpstream, host: str) -> None:
+@pytest.mark.parametrize(
+    "host", ["a..b", ".example.com", "a" * 64 + ".example", "example.com..", "b." * 200 + "example"]
+)
+def test_unresolvable_name_fails_only_its_delivery(
+    two_webhooks: Webhook, receiver: LocalUpstream, host: str
+) -> None:
     Webhook.objects.filter(pk=two_webhooks.pk).update(url=f"https://{host}/hook")
     deliver_alerts()
-    assert states() == {**ALL_BUT_FIRST, "first": f"no connection: {host} cannot be resolved"[:MAX_REASON_LENGTH]}
+    assert states() == {
+        **ALL_BUT_FIRST,
+        "first": f"no connection: {host} cannot be resolved"[:MAX_REASON_LENGTH],
+    }
     assert [call.path for call in receiver.requests] == ["/v1/good"]
 
 
-@pytest.mark.parametrize("url", ["https://☃.example/hook", "http://[::1/hook", "http://example.com:99999/hook", "nothing"])
-def test_invalid_address_fails_only_its_delivery(two_webhooks: Webhook, receiver: LocalUpstream, url: str) -> None:
+@pytest.mark.parametrize(
+    "url", ["https://☃.example/hook", "http://[::1/hook", "http://example.com:99999/hook", "nothing"]
+)
+def test_invalid_address_fails_only_its_delivery(
+    two_webhooks: Webhook, receiver: LocalUpstream, url: str
+) -> None:
     Webhook.objects.filter(pk=two_webhooks.pk).update(url=url)
     deliver_alerts()
     assert states().items() > ALL_BUT_FIRST.items()
@@ -85,15 +103,21 @@ def test_any_send_error_is_a_failed_attempt(two_webhooks: Webhook, monkeypatch: 
     assert states() == {**ALL_BUT_FIRST, "first": UNEXPECTED_ERROR}
 
 
-def test_error_in_building_a_webhook_does_not_block_others(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_error_in_building_a_webhook_does_not_block_others(
+    two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(messages, "webhook_payload", failing_for("first", messages.webhook_payload))
     deliver_alerts()
     assert states() == {**ALL_BUT_FIRST, "first": UNEXPECTED_ERROR}
 
 
-def test_email_error_does_not_block_others(two_webhooks: Webhook, bob: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_email_error_does_not_block_others(
+    two_webhooks: Webhook, bob: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     alert = Alert.objects.get(threshold=80)
-    Delivery.objects.create(project=two_webhooks.project, alert=alert, member=two_webhooks.project.memberships.get(user=bob))
+    Delivery.objects.create(
+        project=two_webhooks.project, alert=alert, member=two_webhooks.project.memberships.get(user=bob)
+    )
     monkeypatch.setattr(deliver, "send_email", failing_for("alice", deliver.send_email))
     deliver_alerts()
     everyone = {
@@ -105,7 +129,9 @@ def test_email_error_does_not_block_others(two_webhooks: Webhook, bob: User, mon
     assert states() == everyone
 
 
-def test_webhook_deleted_during_delivery_does_not_block_others(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_webhook_deleted_during_delivery_does_not_block_others(
+    two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sign = webhook.sign
 
     def sign_and_delete(*message: Any) -> webhook.SignedWebhook:
@@ -117,7 +143,9 @@ def test_webhook_deleted_during_delivery_does_not_block_others(two_webhooks: Web
     assert states() == ALL_BUT_FIRST
 
 
-def test_a_name_server_that_hangs_delays_no_round(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_server_that_hangs_delays_no_round(
+    two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The thread that asks goes on; nobody waits for it."""
     ask = socket.getaddrinfo
 
@@ -158,13 +186,17 @@ class SlowServer:
 @pytest.fixture
 def twelve_emails(budget: Budget) -> list[str]:
     users = [User.objects.create_user(f"m{number}@example.org", "x" * 12) for number in range(12)]
-    budget.alert_members.set([budget.project.memberships.create(user=user, role=Role.MEMBER) for user in users])
+    budget.alert_members.set(
+        [budget.project.memberships.create(user=user, role=Role.MEMBER) for user in users]
+    )
     spend(budget, 10 * USD)
     detect_alerts()
     return sorted(user.email for user in users)
 
 
-def test_a_slow_mail_server_makes_no_mail_go_out_twice(twelve_emails: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_slow_mail_server_makes_no_mail_go_out_twice(
+    twelve_emails: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Another process begins its round while this one is under way, longer than a first claim used to last."""
     monkeypatch.setattr(deliver, "EMAIL_BATCH_TIMEOUT_S", 1000)
     server = SlowServer(monkeypatch, takes_s=40)
@@ -173,7 +205,9 @@ def test_a_slow_mail_server_makes_no_mail_go_out_twice(twelve_emails: list[str],
     assert sorted(server.sent) == twelve_emails
 
 
-def test_slow_mail_server_delays_a_batch_for_seconds_only(twelve_emails: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_slow_mail_server_delays_a_batch_for_seconds_only(
+    twelve_emails: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     server = SlowServer(monkeypatch, takes_s=9)
     assert deliver.deliver_due() == 2
     assert server.passed_s == 18

@@ -87,7 +87,9 @@ def test_regular_run_looks_back_one_hour(budget: Budget, clock: Clock) -> None:
     assert detect_alerts() == 0
 
 
-def test_a_threshold_that_was_set_since_says_nothing_about_an_earlier_day(budget: Budget, clock: Clock) -> None:
+def test_a_threshold_that_was_set_since_says_nothing_about_an_earlier_day(
+    budget: Budget, clock: Clock
+) -> None:
     spend_at(budget, clock.now - DAY)
     Budget.objects.update(changed_at=clock.now - HOUR)
     assert detect_alerts() == 0
@@ -101,7 +103,9 @@ def test_clock_set_back_does_not_skip_events(budget: Budget, clock: Clock) -> No
     assert detect_alerts() == 1
 
 
-def test_failed_project_resumes_from_its_last_run(budget: Budget, clock: Clock, charlie: User, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_project_resumes_from_its_last_run(
+    budget: Budget, clock: Clock, charlie: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
     other = Project.objects.create_with_owner("Other", owner=charlie)
     key = ApiKey.objects.issue(other, "theirs")[0]
     theirs = Budget.objects.create(project=other, key=key, period=Period.DAY, limit_nano=10 * USD)
@@ -123,7 +127,9 @@ def test_failed_project_resumes_from_its_last_run(budget: Budget, clock: Clock, 
     assert thresholds(theirs) == [REFUSAL_THRESHOLD]
 
 
-def test_interrupted_run_is_not_recorded(budget: Budget, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_interrupted_run_is_not_recorded(
+    budget: Budget, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
     detect_alerts()
     before = cache.get(detect.LAST_RUN_KEY)
 

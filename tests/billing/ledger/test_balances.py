@@ -19,7 +19,9 @@ pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 moments = pytest.mark.parametrize("moment", ["before", "after"])
 
 
-def run_between(moment: str, read: Callable[..., Iterator[Any]], happens: Callable[[], object]) -> Callable[..., list[Any]]:
+def run_between(
+    moment: str, read: Callable[..., Iterator[Any]], happens: Callable[[], object]
+) -> Callable[..., list[Any]]:
     """Reads, and something happens right before or after that."""
 
     def both(*arguments: Any) -> list[Any]:
@@ -78,12 +80,16 @@ async def test_request_finished_during_the_read_counts_once(
         await settle(ledger, wanted, held, cost=PRICE // 2)
         await ledger_harness.wait_until_written()
 
-    monkeypatch.setattr(balances, "open_reservations", run_between(moment, balances.open_reservations, async_to_sync(end)))
+    monkeypatch.setattr(
+        balances, "open_reservations", run_between(moment, balances.open_reservations, async_to_sync(end))
+    )
     assert await unopened_window_balance(key) == WindowBalance(PRICE // 2, PRICE)
     assert await UsageRecord.objects.acount() == 1
 
 
-async def test_backlog_and_open_reservations_count_from_the_start(ledger_harness: LedgerHarness, key: ApiKey) -> None:
+async def test_backlog_and_open_reservations_count_from_the_start(
+    ledger_harness: LedgerHarness, key: ApiKey
+) -> None:
     ledger = await ledger_harness.start()
     if isinstance(ledger, RedisLedger):
         await ledger.background_tasks.stop()

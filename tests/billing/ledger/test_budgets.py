@@ -11,7 +11,17 @@ from billing.budgets.windows import ends_at, local_day, window_days, window_name
 from billing.ledger import AdmissionDenied, BudgetExceeded, Ledger
 from billing.models import Mode, Period, StaleDay, UsageRecord
 from keys.models import ApiKey
-from tests.support.ledger_harness import PRICE, TODAY, LedgerHarness, budget, eventually, recorded_cost, reserve, reserve_request, settle
+from tests.support.ledger_harness import (
+    PRICE,
+    TODAY,
+    LedgerHarness,
+    budget,
+    eventually,
+    recorded_cost,
+    reserve,
+    reserve_request,
+    settle,
+)
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 
@@ -19,7 +29,9 @@ pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 @pytest.fixture
 async def gateways(ledger_harness: LedgerHarness) -> list[Ledger]:
     """The ledgers of all gateway processes; one after the other, again and again."""
-    return [await ledger_harness.start() for _ in range(ledger_harness.processes)] * (200 // ledger_harness.processes)
+    return [await ledger_harness.start() for _ in range(ledger_harness.processes)] * (
+        200 // ledger_harness.processes
+    )
 
 
 @pytest.fixture
@@ -54,7 +66,9 @@ async def test_spent_equals_records_after_settling_and_releasing(
     assert await ledger_harness.open_reservations() == 0
 
 
-async def test_new_budget_counts_earlier_records_and_open_requests(ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey) -> None:
+async def test_new_budget_counts_earlier_records_and_open_requests(
+    ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
+) -> None:
     earlier, flying = reserve_request(key), reserve_request(key)
     await settle(ledger, earlier, await ledger.reserve(earlier), cost=PRICE)
     held = await ledger.reserve(flying)
@@ -67,14 +81,18 @@ async def test_new_budget_counts_earlier_records_and_open_requests(ledger_harnes
     assert await ledger_harness.window_total(terms) == (PRICE + 1, PRICE)
 
 
-async def test_records_count_only_in_their_own_windows(ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey) -> None:
+async def test_records_count_only_in_their_own_windows(
+    ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
+) -> None:
     days = [date(2026, 11, 19), date(2026, 11, 15), date(2026, 10, 31)]
     for day in days:
         earlier = reserve_request(key, day=day)
         await settle(ledger, earlier, await ledger.reserve(earlier), cost=PRICE)
     budgets = {period: await budget(key, 9, period) for period in Period}
     await ledger.reserve(reserve_request(key, *budgets.values()))
-    spent = {period: (await ledger_harness.window_total(terms))[0] // PRICE for period, terms in budgets.items()}
+    spent = {
+        period: (await ledger_harness.window_total(terms))[0] // PRICE for period, terms in budgets.items()
+    }
     assert spent == {Period.DAY: 0, Period.WEEK: 1, Period.MONTH: 2, Period.TOTAL: 3}
 
 
@@ -84,7 +102,11 @@ async def test_daily_key_budget_and_monthly_project_budget_both_apply(
     neighbour, _ = await sync_to_async(ApiKey.objects.issue)(key.project, "neighbour")
     month = await budget(key, 30, Period.MONTH, whole_project=True)
     days = [await budget(each, 20) for each in (key, neighbour)]
-    wanted = [reserve_request(each, day, month) for each, day in zip((key, neighbour), days, strict=True) for _ in range(40)]
+    wanted = [
+        reserve_request(each, day, month)
+        for each, day in zip((key, neighbour), days, strict=True)
+        for _ in range(40)
+    ]
     answers = await asyncio.gather(*(reserve(gateways[n], each) for n, each in enumerate(wanted)))
     assert sum(not isinstance(answer, AdmissionDenied) for answer in answers) == 30
     assert await ledger_harness.window_total(month) == (0, 30 * PRICE)
@@ -116,7 +138,9 @@ async def test_a_refusal_writes_nothing(ledger_harness: LedgerHarness, ledger: L
     assert await ledger_harness.open_reservations() == 0
 
 
-async def test_a_soft_budget_is_passed_and_counted(ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey) -> None:
+async def test_a_soft_budget_is_passed_and_counted(
+    ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
+) -> None:
     soft, hard = await budget(key, 1, mode=Mode.SOFT), await budget(key, 3)
     held = [await ledger.reserve(reserve_request(key, soft, hard)) for _ in range(3)]
     assert await ledger_harness.window_total(soft) == (0, 3 * PRICE)
@@ -126,7 +150,9 @@ async def test_a_soft_budget_is_passed_and_counted(ledger_harness: LedgerHarness
     assert refusal.value.budget == hard
 
 
-async def test_shadow_budget_only_records_what_it_would_deny(ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey) -> None:
+async def test_shadow_budget_only_records_what_it_would_deny(
+    ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
+) -> None:
     shadow = await budget(key, 1, mode=Mode.SHADOW)
     for _ in range(2):
         wanted = reserve_request(key, shadow)
@@ -139,9 +165,14 @@ async def test_shadow_budget_only_records_what_it_would_deny(ledger_harness: Led
     assert await ledger_harness.window_total(shadow) == (2 * PRICE, 0)
 
 
-async def test_what_a_budget_has_left_is_granted_between_the_least_and_the_most(ledger: Ledger, key: ApiKey) -> None:
+async def test_what_a_budget_has_left_is_granted_between_the_least_and_the_most(
+    ledger: Ledger, key: ApiKey
+) -> None:
     terms = await budget(key, 10)
-    grants = [(await ledger.reserve(reserve_request(key, terms, min_nano=2 * PRICE, max_nano=7 * PRICE))).amount for _ in range(2)]
+    grants = [
+        (await ledger.reserve(reserve_request(key, terms, min_nano=2 * PRICE, max_nano=7 * PRICE))).amount
+        for _ in range(2)
+    ]
     assert grants == [7 * PRICE, 3 * PRICE]
     with pytest.raises(BudgetExceeded) as refusal:
         await ledger.reserve(reserve_request(key, terms, min_nano=1, max_nano=PRICE))
@@ -150,7 +181,9 @@ async def test_what_a_budget_has_left_is_granted_between_the_least_and_the_most(
 
 async def test_a_soft_budget_does_not_make_the_grant_smaller(ledger: Ledger, key: ApiKey) -> None:
     soft = await budget(key, 3, mode=Mode.SOFT)
-    assert (await ledger.reserve(reserve_request(key, soft, min_nano=PRICE, max_nano=7 * PRICE))).amount == 7 * PRICE
+    assert (
+        await ledger.reserve(reserve_request(key, soft, min_nano=PRICE, max_nano=7 * PRICE))
+    ).amount == 7 * PRICE
 
 
 async def test_changed_limit_applies_from_the_next_request(ledger: Ledger, key: ApiKey) -> None:
@@ -163,15 +196,21 @@ async def test_changed_limit_applies_from_the_next_request(ledger: Ledger, key: 
     assert refusal.value.remaining == 0
 
 
-async def test_days_begin_at_midnight_of_the_projects_timezone(ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey) -> None:
+async def test_days_begin_at_midnight_of_the_projects_timezone(
+    ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
+) -> None:
     auckland = ZoneInfo("Pacific/Auckland")
     terms = await budget(key, 1)
-    before, after = (local_day(datetime(2026, 11, 20, hour, 30, tzinfo=UTC).timestamp(), auckland) for hour in (10, 11))
+    before, after = (
+        local_day(datetime(2026, 11, 20, hour, 30, tzinfo=UTC).timestamp(), auckland) for hour in (10, 11)
+    )
     for day in (before, after):
         await ledger.reserve(reserve_request(key, terms, day=day, timezone=auckland))
         with pytest.raises(BudgetExceeded) as refusal:
             await ledger.reserve(reserve_request(key, terms, day=day, timezone=auckland))
-    assert [await ledger_harness.window_total(terms, day) for day in (date(2026, 11, 20), date(2026, 11, 21))] == [(0, PRICE)] * 2
+    assert [
+        await ledger_harness.window_total(terms, day) for day in (date(2026, 11, 20), date(2026, 11, 21))
+    ] == [(0, PRICE)] * 2
     assert refusal.value.resets_at == datetime(2026, 11, 21, 11, tzinfo=UTC)
 
 
@@ -196,7 +235,9 @@ async def test_total_budget_never_resets(ledger: Ledger, key: ApiKey) -> None:
         ("2028-02", "UTC", datetime(2028, 3, 1, tzinfo=UTC)),
     ],
 )
-def test_a_window_ends_at_local_midnight_also_where_clocks_change(window: str, zone: str, end: datetime) -> None:
+def test_a_window_ends_at_local_midnight_also_where_clocks_change(
+    window: str, zone: str, end: datetime
+) -> None:
     assert ends_at(window, ZoneInfo(zone)) == end
 
 
@@ -211,7 +252,9 @@ def test_a_window_ends_at_local_midnight_also_where_clocks_change(window: str, z
         ("Australia/Sydney", date(2026, 4, 5), 25),
     ],
 )
-def test_every_hour_of_a_day_of_23_or_25_hours_falls_into_its_window(zone: str, day: date, hours: int) -> None:
+def test_every_hour_of_a_day_of_23_or_25_hours_falls_into_its_window(
+    zone: str, day: date, hours: int
+) -> None:
     local = ZoneInfo(zone)
     end = ends_at(day.isoformat(), local)
     assert end is not None
@@ -234,7 +277,9 @@ async def test_a_new_day_begins_while_requests_of_the_old_one_are_settled(
     flying = [reserve_request(key, *budgets) for _ in range(80)]
     held = await asyncio.gather(*(gateways[n].reserve(wanted) for n, wanted in enumerate(flying)))
     settling = [settle(gateways[n], *pair, cost=n) for n, pair in enumerate(zip(flying, held, strict=True))]
-    arriving = [gateways[n + 1].reserve(reserve_request(key, *budgets, day=date(2026, 11, 21))) for n in range(80)]
+    arriving = [
+        gateways[n + 1].reserve(reserve_request(key, *budgets, day=date(2026, 11, 21))) for n in range(80)
+    ]
     await asyncio.gather(*(step for pair in zip(settling, arriving, strict=True) for step in pair))
     await ledger_harness.wait_until_written()
     assert await ledger_harness.window_total(budgets[0]) == (await recorded_cost(), 80 * PRICE)
@@ -242,7 +287,9 @@ async def test_a_new_day_begins_while_requests_of_the_old_one_are_settled(
     assert await ledger_harness.window_total(budgets[1], date(2026, 11, 21)) == (0, 80 * PRICE)
 
 
-async def test_the_roll_up_learns_of_every_day_with_new_records(ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey) -> None:
+async def test_the_roll_up_learns_of_every_day_with_new_records(
+    ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
+) -> None:
     wanted = reserve_request(key)
     await settle(ledger, wanted, await ledger.reserve(wanted), cost=1)
     await ledger_harness.wait_until_written()

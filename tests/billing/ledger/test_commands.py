@@ -37,7 +37,12 @@ async def charge(ledger: Ledger, key: ApiKey, *budgets: object) -> None:
     assert PRICE_OF_MODEL is not None
     cost = PRICE_OF_MODEL.cost(USED)
     wanted = reserve_request(key, *budgets, min_nano=cost, max_nano=cost)  # type: ignore[arg-type]
-    wanted.estimate.provider, wanted.estimate.provider_model, wanted.estimate.price, wanted.estimate.tokens = (
+    (
+        wanted.estimate.provider,
+        wanted.estimate.provider_model,
+        wanted.estimate.price,
+        wanted.estimate.tokens,
+    ) = (
         "openai",
         "gpt-4o-mini",
         PRICE_OF_MODEL,
@@ -50,7 +55,9 @@ async def audit_mismatches() -> list[str]:
     def found() -> list[str]:
         roll_up_usage()
         states = redis_snapshots() if settings.ENV.redis_url else sql_snapshots(is_served=True)
-        return [str(difference).partition(":")[0] for state in states for difference in find_mismatches(state)]
+        return [
+            str(difference).partition(":")[0] for state in states for difference in find_mismatches(state)
+        ]
 
     return await sync_to_async(found)()
 
@@ -62,7 +69,12 @@ async def test_after_new_prices_the_counters_are_still_the_sums_of_the_records(
     for _ in range(3):
         await charge(ledger, key, day, total)
     await ledger_harness.wait_until_written()
-    override = {"model": "gpt-4o-mini", "input_nano": 10**9, "output_nano": 10**9, "effective_from": timezone.now() - timedelta(days=900)}
+    override = {
+        "model": "gpt-4o-mini",
+        "input_nano": 10**9,
+        "output_nano": 10**9,
+        "effective_from": timezone.now() - timedelta(days=900),
+    }
     await PriceOverride.objects.acreate(project_id=key.project_id, **override)
     for _ in range(2):
         out = StringIO()
@@ -70,12 +82,18 @@ async def test_after_new_prices_the_counters_are_still_the_sums_of_the_records(
         await ledger_harness.wait_until_written()
     assert "0 of 3" in out.getvalue()
     assert await recorded_cost() == 3 * 1100 * 1000
-    assert await ledger_harness.window_total(day, TODAY) == await ledger_harness.window_total(total, TODAY) == (await recorded_cost(), 0)
+    assert (
+        await ledger_harness.window_total(day, TODAY)
+        == await ledger_harness.window_total(total, TODAY)
+        == (await recorded_cost(), 0)
+    )
     assert await UsageRecord.objects.exclude(corrects=None).acount() == 3
     assert await audit_mismatches() == []
 
 
-async def test_audit_finds_no_mismatch_during_traffic(ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey) -> None:
+async def test_audit_finds_no_mismatch_during_traffic(
+    ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
+) -> None:
     terms = await budget(key, 10**6)
     for _ in range(5):
         await charge(ledger, key, terms)
@@ -85,7 +103,9 @@ async def test_audit_finds_no_mismatch_during_traffic(ledger_harness: LedgerHarn
 
 @pytest.mark.skipif(not ON_SERVERS, reason="needs Redis")
 @pytest.mark.parametrize("ledger_harness", ["redis"], indirect=True)
-async def test_the_audit_finds_what_is_wrong_in_redis(ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey) -> None:
+async def test_the_audit_finds_what_is_wrong_in_redis(
+    ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
+) -> None:
     terms = await budget(key, 1000)
     await charge(ledger, key)
     await Budget.objects.all().aupdate(changed_at=timezone.now() - timedelta(days=400))

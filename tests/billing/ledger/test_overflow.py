@@ -27,18 +27,29 @@ def overflowing_project(key: ApiKey, charlie: User, counters_in_sql: None) -> Ap
         record(absurd, cost_nano=HUGE_AMOUNT)
     record(key, cost_nano=USD)
     for each in (key, absurd):
-        Budget.objects.create(project=each.project, key=each, period=Period.DAY, mode=Mode.SOFT, limit_nano=USD, thresholds=[100])
+        Budget.objects.create(
+            project=each.project,
+            key=each,
+            period=Period.DAY,
+            mode=Mode.SOFT,
+            limit_nano=USD,
+            thresholds=[100],
+        )
         StaleDay.objects.create(project=each.project, day=each.project.today(), version=1)
     return absurd
 
 
-def test_overflow_in_one_project_does_not_block_other_rollups(overflowing_project: ApiKey, key: ApiKey) -> None:
+def test_overflow_in_one_project_does_not_block_other_rollups(
+    overflowing_project: ApiKey, key: ApiKey
+) -> None:
     out = StringIO()
     with pytest.raises(SystemExit) as ended:
         call_command("rollup", stdout=out)
     assert ended.value.code == 1
     failure, count, total = out.getvalue().splitlines()
-    assert failure.startswith(f"Not summed: project {overflowing_project.project_id}, {overflowing_project.project.today()}: ")
+    assert failure.startswith(
+        f"Not summed: project {overflowing_project.project_id}, {overflowing_project.project.today()}: "
+    )
     assert count == "1 days of projects recomputed."
     assert "$1.00" in total
     assert [day.project_id for day in StaleDay.objects.all()] == [overflowing_project.project_id]
@@ -55,7 +66,9 @@ def test_overflowing_month_totals_are_shown(overflowing_project: ApiKey, key: Ap
     assert [cost for _, cost, _ in DailyUsage.objects.totals_by_month()] == [3 * HUGE_AMOUNT]
 
 
-def test_overflow_in_one_project_does_not_hide_other_mismatches(overflowing_project: ApiKey, key: ApiKey) -> None:
+def test_overflow_in_one_project_does_not_hide_other_mismatches(
+    overflowing_project: ApiKey, key: ApiKey
+) -> None:
     row = Budget.objects.get(key=key)
     BudgetWindow.objects.create(budget=row, name=key.project.today().isoformat(), spent_nano=3)
     StaleDay.objects.all().delete()
@@ -69,5 +82,7 @@ def test_overflow_in_one_project_does_not_hide_other_mismatches(overflowing_proj
     assert audit_ledger() == len(lines) - 1
 
 
-def test_overflow_in_one_project_does_not_block_other_alerts(overflowing_project: ApiKey, key: ApiKey) -> None:
+def test_overflow_in_one_project_does_not_block_other_alerts(
+    overflowing_project: ApiKey, key: ApiKey
+) -> None:
     assert detect_alerts() == 1

@@ -28,22 +28,34 @@ async def ledger(ledger_harness: LedgerHarness) -> Ledger:
 
 
 @on_every_store
-async def test_a_limit_of_ten_requests_admits_ten_whichever_process_is_asked(ledger_harness: LedgerHarness, key: ApiKey) -> None:
+async def test_a_limit_of_ten_requests_admits_ten_whichever_process_is_asked(
+    ledger_harness: LedgerHarness, key: ApiKey
+) -> None:
     gateways = [await ledger_harness.start() for _ in range(ledger_harness.processes)]
     limits = (RateLimit(f"k{key.pk}", requests=10),)
-    answers = await asyncio.gather(*(reserve(gateways[n % len(gateways)], reserve_request(key, limits=limits)) for n in range(40)))
+    answers = await asyncio.gather(
+        *(reserve(gateways[n % len(gateways)], reserve_request(key, limits=limits)) for n in range(40))
+    )
     admitted = [answer[1] for answer in answers if not isinstance(answer, AdmissionDenied)]
-    left = sorted(each.rate_limit_status.requests.remaining for each in admitted if each.rate_limit_status.requests)
+    left = sorted(
+        each.rate_limit_status.requests.remaining for each in admitted if each.rate_limit_status.requests
+    )
     assert left == list(range(10))
     refusals = [answer for answer in answers if isinstance(answer, RateLimitExceeded)]
     assert len(refusals) == 30
-    assert all(refusal.kind == "requests" and 55 < (refusal.retry_after or 0) <= WINDOW_S + BUCKET_S for refusal in refusals)
+    assert all(
+        refusal.kind == "requests" and 55 < (refusal.retry_after or 0) <= WINDOW_S + BUCKET_S
+        for refusal in refusals
+    )
 
 
 @on_every_store
 async def test_most_restrictive_limit_applies_and_is_reported(ledger: Ledger, key: ApiKey) -> None:
     limits = (RateLimit(f"k{key.pk}", requests=5), RateLimit(f"p{key.project_id}", requests=2))
-    standings = [(await ledger.reserve(reserve_request(key, limits=limits))).rate_limit_status.requests for _ in range(2)]
+    standings = [
+        (await ledger.reserve(reserve_request(key, limits=limits))).rate_limit_status.requests
+        for _ in range(2)
+    ]
     assert [(each.limit, each.remaining) for each in standings if each] == [(2, 1), (2, 0)]
     with pytest.raises(RateLimitExceeded) as refusal:
         await ledger.reserve(reserve_request(key, limits=limits))
@@ -67,7 +79,10 @@ async def test_tokens_are_counted_as_estimated_and_then_as_used(ledger: Ledger, 
 
 @on_every_store
 async def test_rate_limit_status_is_read_without_counting(ledger: Ledger, key: ApiKey) -> None:
-    limits = (RateLimit(f"k{key.pk}", requests=5, tokens=100), RateLimit(f"p{key.project_id}", requests=9, tokens=50))
+    limits = (
+        RateLimit(f"k{key.pk}", requests=5, tokens=100),
+        RateLimit(f"p{key.project_id}", requests=9, tokens=50),
+    )
     assert await ledger.rate_limit_status(key.project_id, ()) == RateLimitStatus()
     fresh = await ledger.rate_limit_status(key.project_id, limits)
     assert fresh == RateLimitStatus(LimitStatus(5, 5, 0), LimitStatus(50, 50, 0))
@@ -76,7 +91,12 @@ async def test_rate_limit_status_is_read_without_counting(ledger: Ledger, key: A
         now = await ledger.rate_limit_status(key.project_id, limits)
         assert now.requests is not None and now.tokens is not None
         assert (now.requests.remaining, now.tokens.remaining) == (4, 20)
-        assert 0 < now.requests.resets_after <= (held.rate_limit_status.requests or now.requests).resets_after <= WINDOW_S + BUCKET_S
+        assert (
+            0
+            < now.requests.resets_after
+            <= (held.rate_limit_status.requests or now.requests).resets_after
+            <= WINDOW_S + BUCKET_S
+        )
 
 
 @on_every_store
@@ -110,13 +130,17 @@ async def test_so_many_requests_at_once_and_one_more_when_one_ends(ledger: Ledge
 
 
 @on_every_store
-async def test_a_request_that_a_budget_refuses_does_not_count_in_the_limits(ledger: Ledger, key: ApiKey) -> None:
+async def test_a_request_that_a_budget_refuses_does_not_count_in_the_limits(
+    ledger: Ledger, key: ApiKey
+) -> None:
     limits = (RateLimit(f"k{key.pk}", requests=2, tokens=100, concurrent=1),)
     nothing, plenty = await budget(key, 0), await budget(key, 5, whole_project=True)
     for _ in range(5):
         with pytest.raises(BudgetExceeded):
             await ledger.reserve(reserve_request(key, nothing, limits=limits, tokens=60))
-    standing = (await ledger.reserve(reserve_request(key, plenty, limits=limits, tokens=60))).rate_limit_status
+    standing = (
+        await ledger.reserve(reserve_request(key, plenty, limits=limits, tokens=60))
+    ).rate_limit_status
     assert standing.requests is not None and standing.tokens is not None
     assert (standing.requests.remaining, standing.tokens.remaining) == (1, 40)
 
@@ -139,7 +163,9 @@ class Clock:
 
 
 @given(st.lists(st.floats(0, 3), min_size=50, max_size=400), st.integers(1, 40), st.integers(0, 2**32))
-def test_limit_holds_in_every_60_seconds_and_retry_after_is_exact(steps: list[float], limit: int, seed: int) -> None:
+def test_limit_holds_in_every_60_seconds_and_retry_after_is_exact(
+    steps: list[float], limit: int, seed: int
+) -> None:
     clock, chance = Clock(), random.Random(seed)
     limiter, admitted, told = RateLimiter(clock), [], 0.0
     terms = (RateLimit("k1", requests=limit),)

@@ -45,11 +45,15 @@ async def test_a_request_that_comes_while_sqlite_is_locked_waits_no_longer_than_
     await ledger.stop()
 
 
-async def test_a_lock_that_begins_later_is_waited_for_again(transactional_db: None, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_lock_that_begins_later_is_waited_for_again(
+    transactional_db: None, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(session, "BUSY_TIMEOUT_S", 0.4)
     monkeypatch.setattr(session, "BUSY_GAP_S", 0.1)
     ledger = SqlLedger(connect())
-    writer = sqlite3.connect(str(connection.settings_dict["NAME"]), isolation_level=None, check_same_thread=False)
+    writer = sqlite3.connect(
+        str(connection.settings_dict["NAME"]), isolation_level=None, check_same_thread=False
+    )
     for _ in range(2):
         writer.execute("BEGIN IMMEDIATE")
         with pytest.raises(LedgerUnavailable):

@@ -10,7 +10,15 @@ from typing import Any, TypeVar
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, multiple, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    multiple,
+    rule,
+    run_state_machine_as_test,
+)
 
 from billing.budgets.windows import window_days, window_name
 from billing.ledger import BudgetExceeded, Ledger, RateLimitExceeded, ReservationGrant, ReserveRequest
@@ -61,7 +69,11 @@ class LedgerMachine(RuleBasedStateMachine):
     def run(self, doing: Coroutine[Any, Any, T]) -> T:
         return self.runner.run(doing)
 
-    @initialize(limits=st.lists(st.tuples(st.sampled_from(Period), st.sampled_from(Mode), st.integers(0, 300)), max_size=4))
+    @initialize(
+        limits=st.lists(
+            st.tuples(st.sampled_from(Period), st.sampled_from(Mode), st.integers(0, 300)), max_size=4
+        )
+    )
     def create_project(self, limits: list[tuple[Period, Mode, int]]) -> None:
         self.project = Project.objects.create_with_owner(f"Machine {next(numbers)}")
         self.key = ApiKey.objects.issue(self.project, "app")[0]
@@ -72,7 +84,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @rule(period=st.sampled_from(Period), mode=st.sampled_from(Mode), limit=st.integers(0, 300))
     def add_budget(self, period: Period, mode: Mode, limit: int) -> None:
         if all((row.period, row.mode) != (period, mode) for row in self.budgets):
-            self.budgets.append(Budget.objects.create(project=self.project, period=period, mode=mode, limit_nano=limit))
+            self.budgets.append(
+                Budget.objects.create(project=self.project, period=period, mode=mode, limit_nano=limit)
+            )
 
     @rule(pick=st.integers(0, 3), limit=st.integers(0, 300))
     def change_limit(self, pick: int, limit: int) -> None:
@@ -90,8 +104,13 @@ class LedgerMachine(RuleBasedStateMachine):
         ledger = self.harness.running[len(self.requests) % len(self.harness.running)]
         terms = [budget_limit_of(row) for row in self.budgets]
         limits = (RateLimit(f"k{self.key.pk}", concurrent=CONCURRENT),)
-        wanted = reserve_request(self.key, *terms, min_nano=least, max_nano=least + more, limits=limits, day=self.day)
-        room = min((each.limit_nano - sum(self.expected_total(each)) for each in terms if each.is_hard), default=least + more)
+        wanted = reserve_request(
+            self.key, *terms, min_nano=least, max_nano=least + more, limits=limits, day=self.day
+        )
+        room = min(
+            (each.limit_nano - sum(self.expected_total(each)) for each in terms if each.is_hard),
+            default=least + more,
+        )
         under_way = sum(flight.cost is None for flight in self.requests)
         try:
             held = self.run(ledger.reserve(wanted))
@@ -186,7 +205,13 @@ def run_machine(backend: str, examples: int, *, chance: bool = False) -> None:
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     # A history of thirty steps is short enough to read; to look for a shorter one takes minutes.
     phases = (Phase.explicit, Phase.reuse, Phase.generate)
-    options = settings(max_examples=examples, stateful_step_count=30, deadline=None, suppress_health_check=checks, phases=phases)
+    options = settings(
+        max_examples=examples,
+        stateful_step_count=30,
+        deadline=None,
+        suppress_health_check=checks,
+        phases=phases,
+    )
     options = settings(options, derandomize=not chance)
     run_state_machine_as_test(machine, settings=options)
 

@@ -7,11 +7,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from billing.pricing import PER_MILLION, Fee, ImageModelRates, Price, Rates, TierRates, Tokens, break_down, bundled_price, simple_price
+from billing.pricing import (
+    PER_MILLION,
+    Fee,
+    ImageModelRates,
+    Price,
+    Rates,
+    TierRates,
+    Tokens,
+    break_down,
+    bundled_price,
+    simple_price,
+)
 
 rate = st.integers(0, 10**12)
 rates = st.builds(Rates, rate, rate, rate, rate, rate, st.none() | rate)
-steps = st.dictionaries(st.integers(1, 10**6), rates, max_size=3).map(lambda found: tuple(sorted(found.items(), key=lambda tier: tier[0])))
+steps = st.dictionaries(st.integers(1, 10**6), rates, max_size=3).map(
+    lambda found: tuple(sorted(found.items(), key=lambda tier: tier[0]))
+)
 SERVICES = ("flex", "priority", "fast", "batch", "us", "fast_us", "priority_us")
 KINDS = ("web_search", "file_search", "code_interpreter")
 services = st.dictionaries(st.sampled_from(SERVICES), st.builds(TierRates, rates, steps), max_size=3)
@@ -29,7 +42,9 @@ prices = st.builds(
     request_fee_nano=rate,
     service_tiers=services.map(lambda found: tuple(found.items())),
     extra_fees=st.builds(lambda tools, tokens: (*tools, *tokens), tool_fees, token_fees),
-    image_models=st.lists(st.builds(ImageModelRates, st.sampled_from(("gpt-image-1", "gpt-image-2")), *[rate] * 6), max_size=2).map(tuple),
+    image_models=st.lists(
+        st.builds(ImageModelRates, st.sampled_from(("gpt-image-1", "gpt-image-2")), *[rate] * 6), max_size=2
+    ).map(tuple),
 )
 count = st.integers(0, 10**6)
 IMAGE_MODEL_KINDS = (
@@ -38,7 +53,9 @@ IMAGE_MODEL_KINDS = (
     "gpt-image-3: text_input",
     "gpt-image-2: estimated_image_output",
 )
-calls = st.dictionaries(st.sampled_from((*KINDS, *IMAGE_MODEL_KINDS, "web_fetch", "input_audio")), st.integers(0, 20))
+calls = st.dictionaries(
+    st.sampled_from((*KINDS, *IMAGE_MODEL_KINDS, "web_fetch", "input_audio")), st.integers(0, 20)
+)
 BILLED = {
     "": ("", "default", "standard", "on_demand", "standard_us"),
     "auto": ("", "default", "priority", "standard_us", "priority_us"),
@@ -69,7 +86,9 @@ def test_cost_never_exceeds_the_maximum(
     made = {kind: data.draw(st.integers(0, most)) for kind, most in limits.items()}
     made["output_image"] = data.draw(st.integers(0, tokens.output))
     made["output_audio"] = data.draw(st.integers(0, tokens.output - made["output_image"]))
-    assert price.for_tier(served).cost(tokens, made) <= price.max_cost(asked, limits).upper_bound(bound, tokens.output)
+    assert price.for_tier(served).cost(tokens, made) <= price.max_cost(asked, limits).upper_bound(
+        bound, tokens.output
+    )
 
 
 @given(prices, count, st.integers(0, 10**15), st.sampled_from(list(BILLED)), calls)
@@ -96,7 +115,16 @@ def test_affordable_output_does_not_cost_more_than_the_amount(
         (Rates(0, 0, 0, 0, 1), 7, 1, 10**6),
         (Rates(0, 0, 0, 0, 0, reasoning=10**9), 0, 1_000, 1),
     ],
-    ids=["free output", "fee only", "all free", "free input", "too little", "below a nano-dollar", "the least rate", "reasoning"],
+    ids=[
+        "free output",
+        "fee only",
+        "all free",
+        "free input",
+        "too little",
+        "below a nano-dollar",
+        "the least rate",
+        "reasoning",
+    ],
 )
 def test_free_output_is_unlimited_and_any_other_is_limited_by_what_is_left(
     rates: Rates, fee: int, left: int, affordable: int | None
@@ -109,26 +137,38 @@ def test_free_output_is_unlimited_and_any_other_is_limited_by_what_is_left(
 
 def test_a_tier_with_free_output_does_not_lift_the_limit_of_another() -> None:
     dear = Rates(0, 0, 0, 0, 10**9)
-    ceiling = Price(base=Rates(0, 0, 0, 0, 0), service_tiers=(("priority", TierRates(dear)),), source="test").max_cost("priority")
+    ceiling = Price(
+        base=Rates(0, 0, 0, 0, 0), service_tiers=(("priority", TierRates(dear)),), source="test"
+    ).max_cost("priority")
     assert ceiling.max_output_for(5_000, 100) == 5
 
 
 @given(prices, usages(), calls)
-def test_the_lines_of_an_explanation_sum_to_the_cost(price: Price, used: tuple[Tokens, int], made: dict[str, int]) -> None:
+def test_the_lines_of_an_explanation_sum_to_the_cost(
+    price: Price, used: tuple[Tokens, int], made: dict[str, int]
+) -> None:
     tokens, _ = used
     cost = price.cost(tokens, made)
     lines = break_down(price, tokens, made, cost)
     assert sum(line.amount_femto for line in lines) == cost * PER_MILLION
-    assert all(line.amount_femto == line.quantity * line.rate * PER_MILLION // line.per for line in lines if line.rate is not None)
+    assert all(
+        line.amount_femto == line.quantity * line.rate * PER_MILLION // line.per
+        for line in lines
+        if line.rate is not None
+    )
     assert "held" not in [line.kind for line in lines]
 
 
 @given(prices, usages(), calls)
-def test_what_a_record_keeps_of_a_price_makes_the_same_cost(price: Price, used: tuple[Tokens, int], made: dict[str, int]) -> None:
+def test_what_a_record_keeps_of_a_price_makes_the_same_cost(
+    price: Price, used: tuple[Tokens, int], made: dict[str, int]
+) -> None:
     tokens, _ = used
     kept = price.only_used_fees(made)
     assert kept.cost(tokens, made) == price.cost(tokens, made)
-    assert break_down(kept, tokens, made, price.cost(tokens, made)) == break_down(price, tokens, made, price.cost(tokens, made))
+    assert break_down(kept, tokens, made, price.cost(tokens, made)) == break_down(
+        price, tokens, made, price.cost(tokens, made)
+    )
     assert {fee.kind for fee in kept.extra_fees} <= {kind for kind, count in made.items() if count}
 
 
@@ -143,10 +183,17 @@ def test_a_price_that_was_kept_before_there_were_fees_is_read() -> None:
 
 
 def test_a_cost_is_rounded_once_over_all_buckets() -> None:
-    price = Price(base=Rates(input=400_000, cache_read=400_000, cache_write_5m=0, cache_write_1h=0, output=0), source="test")
+    price = Price(
+        base=Rates(input=400_000, cache_read=400_000, cache_write_5m=0, cache_write_1h=0, output=0),
+        source="test",
+    )
     assert price.cost(Tokens(input=1)) == 0
     assert price.cost(Tokens(input=1, cache_read=1)) == 1
-    assert [line.kind for line in break_down(price, Tokens(input=1, cache_read=1), None, 1)] == ["input", "cache_read", "rounding"]
+    assert [line.kind for line in break_down(price, Tokens(input=1, cache_read=1), None, 1)] == [
+        "input",
+        "cache_read",
+        "rounding",
+    ]
 
 
 def test_a_tier_applies_to_all_tokens_of_a_request_beyond_its_start() -> None:
@@ -225,10 +272,16 @@ def test_anthropic_is_billed_by_the_mode_that_it_served_in(tier: str, nano: int)
 def test_inference_in_the_us_costs_a_tenth_more(tier: str, nano: int) -> None:
     used = Tokens(1_000, 2_000, 3_000, 400, 500)
     assert priced("anthropic", "claude-opus-4-8").for_tier(tier).cost(used) == nano
-    assert priced("anthropic", "claude-opus-4-8").for_tier(tier).cost(Tokens(), {"web_search": 1}) == 10_000_000
+    assert (
+        priced("anthropic", "claude-opus-4-8").for_tier(tier).cost(Tokens(), {"web_search": 1}) == 10_000_000
+    )
     older = priced("anthropic", "claude-sonnet-4-5")
     assert older.for_tier("standard_us") == older.for_tier("standard")
-    assert not any(name.endswith("us") for model in ("claude-haiku-4-5-20251001", "claude-3-haiku") for name, _ in bundled_services(model))
+    assert not any(
+        name.endswith("us")
+        for model in ("claude-haiku-4-5-20251001", "claude-3-haiku")
+        for name, _ in bundled_services(model)
+    )
 
 
 def bundled_services(model: str) -> tuple[tuple[str, TierRates], ...]:
@@ -237,7 +290,12 @@ def bundled_services(model: str) -> tuple[tuple[str, TierRates], ...]:
 
 @pytest.mark.parametrize(
     ("asked", "nano"),
-    [("auto", 11_000_000_000), ("auto_global", 10_000_000_000), ("fast", 22_000_000_000), ("fast_global", 20_000_000_000)],
+    [
+        ("auto", 11_000_000_000),
+        ("auto_global", 10_000_000_000),
+        ("fast", 22_000_000_000),
+        ("fast_global", 20_000_000_000),
+    ],
 )
 def test_unspecified_region_reserves_at_us_price(asked: str, nano: int) -> None:
     """A million tokens, written to a cache for an hour."""
@@ -246,8 +304,13 @@ def test_unspecified_region_reserves_at_us_price(asked: str, nano: int) -> None:
 
 def test_tools_that_vendors_run_are_billed_by_the_call() -> None:
     # 10 USD for 1,000 searches at Anthropic; at OpenAI as well, and 2.50 for 1,000 file searches, 0.03 for a container of 1 GB.
-    assert priced("openai", "o3-mini").cost(Tokens(), {"web_search": 1, "file_search": 1, "shell_4g": 1}) == 132_500_000
-    assert priced("anthropic", "claude-opus-4-8").cost(Tokens(), {"web_search": 3, "web_fetch": 9}) == 30_000_000
+    assert (
+        priced("openai", "o3-mini").cost(Tokens(), {"web_search": 1, "file_search": 1, "shell_4g": 1})
+        == 132_500_000
+    )
+    assert (
+        priced("anthropic", "claude-opus-4-8").cost(Tokens(), {"web_search": 3, "web_fetch": 9}) == 30_000_000
+    )
     made = {"web_search": 2, "file_search": 4, "code_interpreter": 1}
     assert priced("openai", "gpt-5").cost(Tokens(), made) == 20_000_000 + 10_000_000 + 30_000_000
 
@@ -276,18 +339,34 @@ def test_perplexity_bills_requests_searches_and_reasoning_by_themselves() -> Non
     deep = priced("perplexity", "sonar-deep-research")
     used = Tokens(input=1_000, output=5_000, reasoning=4_000)
     assert deep.cost(used, {"web_search": 2}) == 2_000_000 + 8_000_000 + 12_000_000 + 10_000_000
-    assert [line.kind for line in break_down(deep, used, {"web_search": 2}, 32_000_000)] == ["input", "output", "reasoning", "web_search"]
+    assert [line.kind for line in break_down(deep, used, {"web_search": 2}, 32_000_000)] == [
+        "input",
+        "output",
+        "reasoning",
+        "web_search",
+    ]
 
 
 def test_audio_and_images_cost_more_than_text() -> None:
     # ai.google.dev/gemini-api/docs/pricing: gemini-2.5-flash 0.30, for sound 1; gemini-2.5-flash-image 30 out instead of 2.50.
     used = Tokens(input=10_000, output=2_000)
-    assert priced("google", "gemini-2.5-flash").cost(used, {"input_audio": 4_000}) == 6_000 * 300 + 4_000 * 1_000 + 2_000 * 2_500
-    assert priced("google", "gemini-2.5-flash-image").cost(used, {"output_image": 1_290}) == 3_000_000 + 710 * 2_500 + 1_290 * 30_000
+    assert (
+        priced("google", "gemini-2.5-flash").cost(used, {"input_audio": 4_000})
+        == 6_000 * 300 + 4_000 * 1_000 + 2_000 * 2_500
+    )
+    assert (
+        priced("google", "gemini-2.5-flash-image").cost(used, {"output_image": 1_290})
+        == 3_000_000 + 710 * 2_500 + 1_290 * 30_000
+    )
     # developers.openai.com/api/docs/pricing, gpt-audio: 2.50 and 10 for text, 32 and 64 for sound.
     spoken = priced("openai", "gpt-audio")
-    assert spoken.cost(used, {"input_audio": 10_000, "output_audio": 2_000}) == 10_000 * 32_000 + 2_000 * 64_000
-    assert spoken.max_cost("", {"input_audio": 10_000}).upper_bound(10_000, 2_000) == 10_000 * 32_000 + 2_000 * 64_000
+    assert (
+        spoken.cost(used, {"input_audio": 10_000, "output_audio": 2_000}) == 10_000 * 32_000 + 2_000 * 64_000
+    )
+    assert (
+        spoken.max_cost("", {"input_audio": 10_000}).upper_bound(10_000, 2_000)
+        == 10_000 * 32_000 + 2_000 * 64_000
+    )
 
 
 def test_sound_that_is_read_from_a_cache_costs_what_cached_sound_does() -> None:
@@ -301,7 +380,10 @@ def test_sound_that_is_read_from_a_cache_costs_what_cached_sound_does() -> None:
 def test_models_whose_sound_the_catalogue_leaves_out_have_its_price() -> None:
     # developers.openai.com/api/docs/models/gpt-4o-audio-preview: 2.50 and 10 for text, 40 and 80 for sound.
     spoken = priced("openai", "gpt-4o-audio-preview-2025-06-03")
-    assert spoken.cost(Tokens(input=10, output=20), {"input_audio": 10, "output_audio": 20}) == 10 * 40_000 + 20 * 80_000
+    assert (
+        spoken.cost(Tokens(input=10, output=20), {"input_audio": 10, "output_audio": 20})
+        == 10 * 40_000 + 20 * 80_000
+    )
     assert priced("openai", "gpt-4o-mini-audio-preview").cost(Tokens(output=1), {"output_audio": 1}) == 20_000
 
 
@@ -317,11 +399,20 @@ def test_tool_images_are_billed_at_the_image_model_rates() -> None:
         "gpt-image-2.6-sunburst: cached_image_input": 300,
         "gpt-image-2.6-sunburst: image_output": 7_024,
     }
-    assert chat.cost(Tokens(), used) == 100 * 5_000 + 40 * 1_250 + 1_000 * 8_000 + 300 * 2_000 + 7_024 * 30_000
-    assert chat.cost(Tokens(), {"gpt-image-1.5-2025-12-16: text_output": 10, "gpt-image-1.5: image_output": 10}) == 100_000 + 320_000
+    assert (
+        chat.cost(Tokens(), used) == 100 * 5_000 + 40 * 1_250 + 1_000 * 8_000 + 300 * 2_000 + 7_024 * 30_000
+    )
+    assert (
+        chat.cost(Tokens(), {"gpt-image-1.5-2025-12-16: text_output": 10, "gpt-image-1.5: image_output": 10})
+        == 100_000 + 320_000
+    )
     assert chat.cost(Tokens(), {"gpt-image-1-mini: estimated_image_output": 1_000}) == 8_000_000
     lines = break_down(chat, Tokens(), used, chat.cost(Tokens(), used))
-    assert [(line.kind, line.quantity, line.rate) for line in lines][-1] == ("gpt-image-2.6-sunburst: image_output", 7_024, 30 * 10**9)
+    assert [(line.kind, line.quantity, line.rate) for line in lines][-1] == (
+        "gpt-image-2.6-sunburst: image_output",
+        7_024,
+        30 * 10**9,
+    )
 
 
 def test_unknown_image_model_costs_the_highest_rate() -> None:
@@ -332,12 +423,18 @@ def test_known_image_models_resolve_to_their_own_rates() -> None:
     chat = priced("openai", "gpt-5")
     for model in ("gpt-image-2.5-flare", "gpt-image-2.5-sunburst", "gpt-image-2-2026-04-21"):
         own = priced("openai", model)
-        assert chat.cost(Tokens(), {f"{model}: image_output": 1_000}) == own.cost(Tokens(output=1_000), {"output_image": 1_000})
-        assert chat.cost(Tokens(), {f"{model}: image_input": 1_000}) == own.cost(Tokens(input=1_000), {"input_image": 1_000})
+        assert chat.cost(Tokens(), {f"{model}: image_output": 1_000}) == own.cost(
+            Tokens(output=1_000), {"output_image": 1_000}
+        )
+        assert chat.cost(Tokens(), {f"{model}: image_input": 1_000}) == own.cost(
+            Tokens(input=1_000), {"input_image": 1_000}
+        )
 
 
 def test_a_model_that_always_searches_costs_its_search() -> None:
-    assert priced("openai", "gpt-4o-search-preview").cost(Tokens(input=1_000_000)) == 2_500_000_000 + 25_000_000
+    assert (
+        priced("openai", "gpt-4o-search-preview").cost(Tokens(input=1_000_000)) == 2_500_000_000 + 25_000_000
+    )
 
 
 def test_auto_service_tier_reserves_at_the_highest_price() -> None:
@@ -349,13 +446,19 @@ def test_auto_service_tier_reserves_at_the_highest_price() -> None:
 
 def test_tool_input_tokens_are_reserved() -> None:
     price = priced("anthropic", "claude-opus-4-8")
-    assert price.max_cost("_global", {"web_search": 2}).upper_bound(0, 0) == 2 * 10_000_000 + 2 * 25_000 * 10_000
+    assert (
+        price.max_cost("_global", {"web_search": 2}).upper_bound(0, 0) == 2 * 10_000_000 + 2 * 25_000 * 10_000
+    )
 
 
 def test_known_models_have_prices() -> None:
     price = bundled_price("openai", "gpt-4o-mini")
     assert price is not None
-    assert (price.base.input, price.base.cache_read, price.base.output) == (150_000_000, 75_000_000, 600_000_000)
+    assert (price.base.input, price.base.cache_read, price.base.output) == (
+        150_000_000,
+        75_000_000,
+        600_000_000,
+    )
 
 
 def test_a_cache_that_lives_longer_costs_no_less_to_write() -> None:
@@ -365,7 +468,10 @@ def test_a_cache_that_lives_longer_costs_no_less_to_write() -> None:
 
 
 def test_a_price_follows_the_time_of_day_to_the_half_hour() -> None:
-    before, after = (bundled_price("deepseek", "deepseek-chat", datetime(2025, 6, 1, 0, minute, tzinfo=UTC)) for minute in (29, 31))
+    before, after = (
+        bundled_price("deepseek", "deepseek-chat", datetime(2025, 6, 1, 0, minute, tzinfo=UTC))
+        for minute in (29, 31)
+    )
     assert before is not None and after is not None and before.base.output != after.base.output
 
 

@@ -25,10 +25,18 @@ USD = 10**9
 
 
 def set_price(
-    project: Project | None, model: str, usd: int, *, provider: str = "", starts_at: datetime = NOON, **fields: Any
+    project: Project | None,
+    model: str,
+    usd: int,
+    *,
+    provider: str = "",
+    starts_at: datetime = NOON,
+    **fields: Any,
 ) -> PriceOverride:
     rates = {"input_nano": usd * USD, "output_nano": usd * USD}
-    return PriceOverride.objects.create(project=project, provider=provider, model=model, effective_from=starts_at, **rates | fields)
+    return PriceOverride.objects.create(
+        project=project, provider=provider, model=model, effective_from=starts_at, **rates | fields
+    )
 
 
 def find_price(project: Project, model: str = "gpt-5", moment: datetime = NOON + HOUR) -> Price | None:
@@ -109,10 +117,19 @@ def test_ended_future_price_never_applies(project: Project) -> None:
 
 def test_cache_rates_are_those_of_the_input_unless_they_are_given(project: Project) -> None:
     price = set_price(
-        project, "gpt-5", 2, cache_read_nano=USD, reasoning_nano=5 * USD, request_nano=7, tool_fees={"web_search": 11}
+        project,
+        "gpt-5",
+        2,
+        cache_read_nano=USD,
+        reasoning_nano=5 * USD,
+        request_nano=7,
+        tool_fees={"web_search": 11},
     ).price()
     million = 10**6
-    assert price.cost(Tokens(0, million, million, million, million, million), {"web_search": 2}) == (1 + 2 + 2 + 5) * USD + 7 + 22
+    assert (
+        price.cost(Tokens(0, million, million, million, million, million), {"web_search": 2})
+        == (1 + 2 + 2 + 5) * USD + 7 + 22
+    )
     assert price.for_tier("priority") == price
 
 
@@ -149,7 +166,9 @@ def test_setting_a_price_tells_the_gateways(project: Project) -> None:
 @pytest.mark.django_db(transaction=True)
 async def test_a_planned_price_begins_without_a_change_of_configuration(project: Project) -> None:
     soon = timezone.now() + timedelta(milliseconds=300)
-    await PriceOverride.objects.acreate(project=project, model="gpt-5", effective_from=soon, input_nano=2 * USD, output_nano=0)
+    await PriceOverride.objects.acreate(
+        project=project, model="gpt-5", effective_from=soon, input_nano=2 * USD, output_nano=0
+    )
     prices = await price_list.price_lists.get(project.pk)
     before = prices.find(("openai",), "openai", "gpt-5", soon - timedelta(microseconds=1))
     after = (await price_list.price_lists.get(project.pk)).find(("openai",), "openai", "gpt-5", soon)
@@ -166,10 +185,17 @@ def ask(gateway: LiveGateway, project: Project, model: str, **fields: Any) -> ht
     key, token = ApiKey.objects.issue(project, "budgeted")
     project.budgets.create(key=key, period="day", limit_nano=USD)
     body = {"model": model, "messages": MESSAGES, "max_tokens": 50, **fields}
-    return httpx.post(f"{gateway.url}/v1/chat/completions", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20)
+    return httpx.post(
+        f"{gateway.url}/v1/chat/completions",
+        json=body,
+        headers={"authorization": f"Bearer {token}"},
+        timeout=20,
+    )
 
 
-def test_a_free_model_is_open_to_keys_with_a_budget(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_a_free_model_is_open_to_keys_with_a_budget(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     assert ask(live_gateway, demo_project, "openai/house-model").status_code >= 400
     PriceOverride.objects.create(project=None, model="house-*", input_nano=0, output_nano=0)
     deadline = timezone.now() + timedelta(seconds=2)
@@ -190,7 +216,9 @@ def test_the_tier_that_the_provider_states_is_charged_and_kept(
         assert body["service_tier"] == "priority"
         message = {"role": "assistant", "content": "Hello"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}
-        return web.json_response({"id": "c", "model": "gpt-5", "choices": [choice], "usage": USAGE, "service_tier": "flex"})
+        return web.json_response(
+            {"id": "c", "model": "gpt-5", "choices": [choice], "usage": USAGE, "service_tier": "flex"}
+        )
 
     upstream.handler = served_flex
     assert ask(live_gateway, demo_project, "openai/gpt-5", service_tier="priority").status_code == 200
@@ -200,9 +228,13 @@ def test_the_tier_that_the_provider_states_is_charged_and_kept(
     assert record.reserved_nano is not None and record.reserved_nano >= 4 * record.cost_nano
 
 
-def test_a_price_that_is_set_is_charged_at_once(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_a_price_that_is_set_is_charged_at_once(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     assert ask(live_gateway, demo_project, "openai/gpt-5").status_code == 200
-    PriceOverride.objects.create(project=demo_project, model="gpt-5", input_nano=3 * USD, output_nano=4 * USD, request_nano=9)
+    PriceOverride.objects.create(
+        project=demo_project, model="gpt-5", input_nano=3 * USD, output_nano=4 * USD, request_nano=9
+    )
     deadline = timezone.now() + timedelta(seconds=2)
     while ask(live_gateway, demo_project, "openai/gpt-5").headers["x-cost-usd"] != "0.000380009":
         assert timezone.now() < deadline

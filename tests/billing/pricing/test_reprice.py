@@ -14,7 +14,16 @@ from django.db import connection
 from django.db.models import Sum
 from pytest_django import Settings
 
-from billing.models import Budget, BudgetWindow, CorrectionReason, Outcome, Period, PriceOverride, StaleDay, UsageRecord
+from billing.models import (
+    Budget,
+    BudgetWindow,
+    CorrectionReason,
+    Outcome,
+    Period,
+    PriceOverride,
+    StaleDay,
+    UsageRecord,
+)
 from billing.pricing import Price, Tokens, bundled_price
 from keys.models import ApiKey
 from projects.models import Project
@@ -36,13 +45,19 @@ def charged(key: ApiKey, price: Price | None, model: str = "gpt-5", **fields: An
     made = record(key, day=DAY, model=model)
     cost = price.cost(made.tokens) if price else 0
     kept = msgspec.to_builtins(price) if price else None
-    UsageRecord.objects.filter(pk=made.pk).update(**{"provider": "openai", "created_at": NOON, "cost_nano": cost, "price": kept} | fields)
+    UsageRecord.objects.filter(pk=made.pk).update(
+        **{"provider": "openai", "created_at": NOON, "cost_nano": cost, "price": kept} | fields
+    )
     made.refresh_from_db()
     return made
 
 
-def set_price(project: Project, model: str = "gpt-5", usd: int = 2, starts_at: dt.datetime = NOON) -> PriceOverride:
-    return PriceOverride.objects.create(project=project, model=model, effective_from=starts_at, input_nano=usd * USD, output_nano=usd * USD)
+def set_price(
+    project: Project, model: str = "gpt-5", usd: int = 2, starts_at: dt.datetime = NOON
+) -> PriceOverride:
+    return PriceOverride.objects.create(
+        project=project, model=model, effective_from=starts_at, input_nano=usd * USD, output_nano=usd * USD
+    )
 
 
 def reprice(*options: str) -> str:
@@ -69,13 +84,20 @@ def test_records_get_corrections_at_the_price_of_their_time(project: Project, ke
     correction = UsageRecord.objects.get(corrects=old.pk)
     assert UsageRecord.objects.values().get(pk=old.pk) == before
     assert old.cost_nano + correction.cost_nano == total(key) == TWO_USD_EACH
-    assert (correction.correction_reason, correction.day, correction.input_tokens, correction.output_tokens) == (
+    assert (
+        correction.correction_reason,
+        correction.day,
+        correction.input_tokens,
+        correction.output_tokens,
+    ) == (
         CorrectionReason.REPRICED,
         DAY,
         0,
         0,
     )
-    assert correction.applied_price is not None and correction.applied_price.source.startswith("the project's own price")
+    assert correction.applied_price is not None and correction.applied_price.source.startswith(
+        "the project's own price"
+    )
     assert f"{project.slug}: 1 of 1 charged requests corrected" in told
 
 
@@ -91,11 +113,18 @@ def test_repeated_run_writes_nothing_until_the_price_changes(project: Project, k
 
 @pytest.mark.databases
 @pytest.mark.django_db(transaction=True)
-def test_two_runs_at_the_same_time_correct_once(project: Project, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_runs_at_the_same_time_correct_once(
+    project: Project, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("proxy.repricing.BATCH_SIZE", 3)
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=USD)
     records = [charged(key, BUNDLED) for _ in range(20)]
-    BudgetWindow.objects.create(budget=budget, name=DAY.isoformat(), spent_nano=sum(made.cost_nano for made in records), reserved_nano=0)
+    BudgetWindow.objects.create(
+        budget=budget,
+        name=DAY.isoformat(),
+        spent_nano=sum(made.cost_nano for made in records),
+        reserved_nano=0,
+    )
     set_price(project)
 
     with ThreadPoolExecutor(3) as pool:
@@ -110,7 +139,12 @@ def test_clock_change_day_is_repriced_by_record_times(project: Project, key: Api
     Project.objects.filter(pk=project.pk).update(timezone="Europe/Berlin")
     day = dt.date(2026, 10, 25)
     for hour in (0, 1):
-        charged(key, bundled_price("openai", "gpt-5", NOON), day=day, created_at=dt.datetime(2026, 10, 25, hour, 30, tzinfo=dt.UTC))
+        charged(
+            key,
+            bundled_price("openai", "gpt-5", NOON),
+            day=day,
+            created_at=dt.datetime(2026, 10, 25, hour, 30, tzinfo=dt.UTC),
+        )
     set_price(project, starts_at=dt.datetime(2026, 10, 25, 1, 30, tzinfo=dt.UTC))
     out = StringIO()
     call_command("reprice", "--since", "2026-10-25", "--until", "2026-10-25", stdout=out)
@@ -123,11 +157,21 @@ def test_the_calls_of_tools_and_the_place_are_repriced_with_the_tokens(project: 
     assert price is not None
     served, calls = price.for_tier("standard_us").only_used_fees({"web_search": 2}), {"web_search": 2}
     cost = served.cost(Tokens(1234, 0, 0, 0, 56), calls)
-    fields = {"provider": "anthropic", "billable_extras": calls, "service_tier": "standard_us", "cost_nano": cost}
+    fields = {
+        "provider": "anthropic",
+        "billable_extras": calls,
+        "service_tier": "standard_us",
+        "cost_nano": cost,
+    }
     charged(key, served, "claude-opus-4-8", **fields)
     assert "0 of 1" in reprice()
     PriceOverride.objects.create(
-        project=project, model="claude-*", effective_from=NOON, input_nano=0, output_nano=0, tool_fees={"web_search": 9}
+        project=project,
+        model="claude-*",
+        effective_from=NOON,
+        input_nano=0,
+        output_nano=0,
+        tool_fees={"web_search": 9},
     )
     assert "1 of 1" in reprice() and total(key) == 18
 
@@ -144,8 +188,12 @@ def test_what_budgets_have_spent_stays_the_sum_of_the_records(project: Project, 
     for owner in (key, key, other):
         charged(owner, BUNDLED)
     windows: dict[tuple[ApiKey | None, str], Budget] = {
-        (key, "2026-11-10"): Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=USD),
-        (key, "2026-W46"): Budget.objects.create(project=project, key=key, period=Period.WEEK, limit_nano=USD),
+        (key, "2026-11-10"): Budget.objects.create(
+            project=project, key=key, period=Period.DAY, limit_nano=USD
+        ),
+        (key, "2026-W46"): Budget.objects.create(
+            project=project, key=key, period=Period.WEEK, limit_nano=USD
+        ),
         (None, "2026-11"): Budget.objects.create(project=project, period=Period.MONTH, limit_nano=USD),
         (None, "total"): Budget.objects.create(project=project, period=Period.TOTAL, limit_nano=USD),
         (None, "2026-11-11"): Budget.objects.create(project=project, period=Period.DAY, limit_nano=USD),
@@ -156,15 +204,26 @@ def test_what_budgets_have_spent_stays_the_sum_of_the_records(project: Project, 
     StaleDay.objects.all().delete()
     set_price(project)
     reprice()
-    spent = {name: BudgetWindow.objects.get(budget=owned, name=name).spent_nano for (_, name), owned in windows.items()}
+    spent = {
+        name: BudgetWindow.objects.get(budget=owned, name=name).spent_nano
+        for (_, name), owned in windows.items()
+    }
     both = total(key) + total(other)
     assert both == 3 * TWO_USD_EACH
-    assert spent == {"2026-11-10": total(key), "2026-W46": total(key), "2026-11": both, "total": both, "2026-11-11": 0}
+    assert spent == {
+        "2026-11-10": total(key),
+        "2026-W46": total(key),
+        "2026-11": both,
+        "total": both,
+        "2026-11-11": 0,
+    }
     assert list(BudgetWindow.objects.values_list("reserved_nano", flat=True).distinct()) == [7]
     assert list(StaleDay.objects.values_list("project", "day")) == [(project.pk, DAY)]
 
 
-def test_requests_whose_price_was_not_known_become_priced_even_at_nothing(project: Project, key: ApiKey) -> None:
+def test_requests_whose_price_was_not_known_become_priced_even_at_nothing(
+    project: Project, key: ApiKey
+) -> None:
     charged(key, None, model="house")
     free = charged(key, None, model="free")
     assert "2 without a price still" in reprice()
@@ -218,7 +277,9 @@ def test_only_the_named_project_is_repriced(project: Project, key: ApiKey) -> No
         call_command("reprice", "--since", "yesterday")
 
 
-def test_many_records_are_gone_through_in_batches(project: Project, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_records_are_gone_through_in_batches(
+    project: Project, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("proxy.repricing.BATCH_SIZE", 2)
     for _ in range(5):
         charged(key, BUNDLED)
@@ -233,11 +294,20 @@ async def test_runs_at_the_same_time_correct_once_on_every_store(key: ApiKey, ba
     """On Redis, corrections are on their way to the database while the other runs look there."""
     books = ledger_harness_on(backend)
     try:
-        ledger, window, price = await books.start(), await budget(key, 10**6), bundled_price("openai", "gpt-4o-mini")
+        ledger, window, price = (
+            await books.start(),
+            await budget(key, 10**6),
+            bundled_price("openai", "gpt-4o-mini"),
+        )
         assert price is not None
         for _ in range(5):
             wanted = reserve_request(key, window, min_nano=price.cost(USED), max_nano=price.cost(USED))
-            wanted.estimate.provider, wanted.estimate.provider_model, wanted.estimate.price, wanted.estimate.tokens = (
+            (
+                wanted.estimate.provider,
+                wanted.estimate.provider_model,
+                wanted.estimate.price,
+                wanted.estimate.tokens,
+            ) = (
                 "openai",
                 "gpt-4o-mini",
                 price,
@@ -246,7 +316,9 @@ async def test_runs_at_the_same_time_correct_once_on_every_store(key: ApiKey, ba
             await settle(ledger, wanted, await ledger.reserve(wanted), price.cost(USED))
         await books.wait_until_written()
         begins = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
-        await sync_to_async(set_price)(await Project.objects.aget(pk=key.project_id), "gpt-4o-mini", starts_at=begins)
+        await sync_to_async(set_price)(
+            await Project.objects.aget(pk=key.project_id), "gpt-4o-mini", starts_at=begins
+        )
         await asyncio.gather(*(asyncio.to_thread(reprice_in_thread) for _ in range(3)))
         await asyncio.to_thread(reprice_in_thread)
         await books.wait_until_written()

@@ -36,7 +36,9 @@ def test_a_rebuild_replaces_what_is_wrong_and_adds_what_is_missing(project: Proj
     ]
     assert rollup("--since", "2026-11-01") == output.replace("3 days", "2 days")
     assert not StaleDay.objects.exists()
-    assert DailyUsage.objects.aggregate(total=Sum("cost_nano")) == UsageRecord.objects.aggregate(total=Sum("cost_nano"))
+    assert DailyUsage.objects.aggregate(total=Sum("cost_nano")) == UsageRecord.objects.aggregate(
+        total=Sum("cost_nano")
+    )
 
 
 def test_a_rebuild_leaves_earlier_days_alone(project: Project, key: ApiKey) -> None:

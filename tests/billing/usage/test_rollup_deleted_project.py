@@ -23,7 +23,9 @@ def rollup(*arguments: str) -> str:
     return output.getvalue()
 
 
-async def test_a_request_that_ends_after_its_project_was_deleted_leaves_no_mark(ledger_harness: LedgerHarness, key: ApiKey) -> None:
+async def test_a_request_that_ends_after_its_project_was_deleted_leaves_no_mark(
+    ledger_harness: LedgerHarness, key: ApiKey
+) -> None:
     ledger = await ledger_harness.start()
     terms = await budget(key, 5)
     held = await ledger.reserve(wanted := reserve_request(key, terms))
@@ -38,19 +40,25 @@ async def test_a_request_that_ends_after_its_project_was_deleted_leaves_no_mark(
 
 
 @pytest.mark.parametrize("arguments", [(), ("--since", "2026-11-01")])
-def test_a_roll_up_takes_the_days_of_other_projects_beside_those_of_a_deleted_one(key: ApiKey, arguments: tuple[str, ...]) -> None:
+def test_a_roll_up_takes_the_days_of_other_projects_beside_those_of_a_deleted_one(
+    key: ApiKey, arguments: tuple[str, ...]
+) -> None:
     record(key, day=TODAY, cost_nano=USD)
     StaleDay.objects.create(project_id=key.project_id, day=TODAY, version=1)
     gone = 10**6
     StaleDay.objects.create(project_id=gone, day=TODAY, version=1)
     record(key, day=TODAY, cost_nano=USD)
-    UsageRecord.objects.filter(pk=UsageRecord.objects.order_by("-pk").values("pk")[:1]).update(project_id=gone)
+    UsageRecord.objects.filter(pk=UsageRecord.objects.order_by("-pk").values("pk")[:1]).update(
+        project_id=gone
+    )
     assert rollup(*arguments).startswith("1 days of projects recomputed.")
     assert not StaleDay.objects.exists()
     assert DailyUsage.objects.get().cost_nano == USD
 
 
-def test_a_project_that_is_deleted_while_its_day_is_summed_is_not_a_failure(key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_that_is_deleted_while_its_day_is_summed_is_not_a_failure(
+    key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     record(key, day=TODAY, cost_nano=USD)
     StaleDay.objects.create(project_id=key.project_id, day=TODAY, version=1)
 

@@ -13,7 +13,13 @@ def test_unknown_model_is_a_404_despite_a_default_account(gateway: httpx.Client,
 
 
 @pytest.mark.parametrize(
-    ("model", "owner"), [("demo/chat", "demo"), ("demo/embed", "demo"), ("gpt-4o-mini", "openai"), ("openai/my-own-model", "openai")]
+    ("model", "owner"),
+    [
+        ("demo/chat", "demo"),
+        ("demo/embed", "demo"),
+        ("gpt-4o-mini", "openai"),
+        ("openai/my-own-model", "openai"),
+    ],
 )
 def test_listed_priced_and_prefixed_names_are_known(gateway: httpx.Client, model: str, owner: str) -> None:
     answer = gateway.get(f"/v1/models/{model}").json()

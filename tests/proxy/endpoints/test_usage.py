@@ -49,7 +49,13 @@ def test_stats_count_the_request_just_made_and_not_themselves(gateway: httpx.Cli
         assert (stats["totalRequests"], stats["failedRequests"]) == (1, 0)
         assert stats["totalCostNanoUsd"] == PRICE and stats["totalCost"] == Decimal(PRICE) / USD
     assert stats["byModel"] == [
-        {"model": "demo/chat", "requests": 1, "failedRequests": 0, "cost": Decimal(PRICE) / USD, "costNanoUsd": PRICE}
+        {
+            "model": "demo/chat",
+            "requests": 1,
+            "failedRequests": 0,
+            "cost": Decimal(PRICE) / USD,
+            "costNanoUsd": PRICE,
+        }
         | {"promptTokens": 13, "completionTokens": 10, "totalTokens": 23}
     ]
     assert kept.key is not None
@@ -57,7 +63,9 @@ def test_stats_count_the_request_just_made_and_not_themselves(gateway: httpx.Cli
     assert [row["provider"] for row in stats["byProvider"]] == ["demo"]
 
 
-def test_today_comes_from_records_and_days_before_from_the_roll_up(gateway: httpx.Client, demo_project: Project) -> None:
+def test_today_comes_from_records_and_days_before_from_the_roll_up(
+    gateway: httpx.Client, demo_project: Project
+) -> None:
     key, today = demo_project.keys.get(), demo_project.today()
     daily(key, today, 1000 * USD)
     daily(key, today - dt.timedelta(days=1), 3)
@@ -68,7 +76,9 @@ def test_today_comes_from_records_and_days_before_from_the_roll_up(gateway: http
     assert costs["month"]["costNanoUsd"] == (2 * USD + 1 if today.day == 1 else 2 * USD + 4)
 
 
-def test_a_day_that_the_roll_up_has_not_finished_comes_from_its_records(gateway: httpx.Client, demo_project: Project) -> None:
+def test_a_day_that_the_roll_up_has_not_finished_comes_from_its_records(
+    gateway: httpx.Client, demo_project: Project
+) -> None:
     key, yesterday = demo_project.keys.get(), demo_project.today() - dt.timedelta(days=1)
     record(key, day=yesterday, cost_nano=5)
     record(key, day=yesterday, cost_nano=7, outcome=Outcome.UPSTREAM_ERROR)
@@ -139,7 +149,9 @@ def test_invalid_parameters_are_reported(gateway: httpx.Client, query: dict[str,
     assert message in error_of(answer)["message"]
 
 
-def test_the_budget_endpoint_is_exact(gateway: httpx.Client, demo_project: Project, counters_in_sql: None) -> None:
+def test_the_budget_endpoint_is_exact(
+    gateway: httpx.Client, demo_project: Project, counters_in_sql: None
+) -> None:
     Project.objects.update(timezone="Asia/Tokyo")
     key = ApiKey.objects.get()
     day = Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=5 * USD)
@@ -152,7 +164,9 @@ def test_the_budget_endpoint_is_exact(gateway: httpx.Client, demo_project: Proje
     budgets = data_of(gateway.get("/api/v1/usage/budget"))
     by_owner = {(each["key"] or {"name": None})["name"]: each for each in budgets["budgets"]}
     total, own, others = by_owner[None], by_owner["tests"], by_owner["other"]
-    midnight = dt.datetime.combine(today + dt.timedelta(days=1), dt.time(), dt.timezone(dt.timedelta(hours=9)))
+    midnight = dt.datetime.combine(
+        today + dt.timedelta(days=1), dt.time(), dt.timezone(dt.timedelta(hours=9))
+    )
     assert own == {
         "id": day.pk, "owner": "key", "key": {"id": key.public_id, "name": "tests"}, "period": "day", "mode": "hard",
         "window": today.isoformat(), "limit": 5, "spent": Decimal("1.000000001"), "reserved": Decimal("0.000000002"),
@@ -167,11 +181,15 @@ def test_the_budget_endpoint_is_exact(gateway: httpx.Client, demo_project: Proje
     assert budgets["monthly"] is None
 
 
-def budget_of(project: Project, key: ApiKey | None, mode: str, limit: int, period: Period = Period.DAY) -> Budget:
+def budget_of(
+    project: Project, key: ApiKey | None, mode: str, limit: int, period: Period = Period.DAY
+) -> Budget:
     return Budget.objects.create(project=project, key=key, period=period, mode=mode, limit_nano=limit)
 
 
-def test_a_hard_budget_is_shown_before_a_soft_one_and_a_shadow_only_alone(gateway: httpx.Client, demo_project: Project) -> None:
+def test_a_hard_budget_is_shown_before_a_soft_one_and_a_shadow_only_alone(
+    gateway: httpx.Client, demo_project: Project
+) -> None:
     key = demo_project.keys.get()
 
     def shown() -> Any:
@@ -210,7 +228,10 @@ def test_reserved_amount_of_an_open_request_is_exact(
     for mode in ("hard", "soft"):
         budget_of(demo_project, None, mode, limit)
     body = {**CHAT, "model": "openai/gpt-4o-mini"}
-    requests = [threading.Thread(target=gateway.post, args=("/v1/chat/completions",), kwargs={"json": body}) for _ in range(3)]
+    requests = [
+        threading.Thread(target=gateway.post, args=("/v1/chat/completions",), kwargs={"json": body})
+        for _ in range(3)
+    ]
     for request in requests:
         request.start()
     wait_until(lambda: len(upstream.requests) == 3)
@@ -220,24 +241,35 @@ def test_reserved_amount_of_an_open_request_is_exact(
     for request in requests:
         request.join(10)
     wait_until(lambda: UsageRecord.objects.exclude(requested_model="").count() == 3)
-    assert held == {sum(record.reserved_nano or 0 for record in UsageRecord.objects.exclude(requested_model=""))}
+    assert held == {
+        sum(record.reserved_nano or 0 for record in UsageRecord.objects.exclude(requested_model=""))
+    }
     for each in found:
         reserved = each["reservedNanoUsd"]
         assert (each["spentNanoUsd"], each["remainingNanoUsd"]) == (0, limit - reserved)
         assert (each["limit"], each["remaining"]) == (Decimal(limit) / USD, Decimal(limit - reserved) / USD)
     spent = sum(UsageRecord.objects.values_list("cost_nano", flat=True))
     after = data_of(gateway.get("/api/v1/usage/budget"))["budgets"]
-    assert {(each["spentNanoUsd"], each["reservedNanoUsd"], each["remainingNanoUsd"]) for each in after} == {(spent, 0, limit - spent)}
+    assert {(each["spentNanoUsd"], each["reservedNanoUsd"], each["remainingNanoUsd"]) for each in after} == {
+        (spent, 0, limit - spent)
+    }
 
 
-def test_a_key_for_reports_alone_sees_its_project_and_may_not_spend(live_gateway: LiveGateway, demo_project: Project) -> None:
+def test_a_key_for_reports_alone_sees_its_project_and_may_not_spend(
+    live_gateway: LiveGateway, demo_project: Project
+) -> None:
     reader, token = ApiKey.objects.issue(demo_project, "reader", scopes=["usage:read"])
     other, _ = ApiKey.objects.issue(demo_project, "other")
     budget_of(demo_project, other, "hard", USD)
     record(other, cost_nano=5)
-    with httpx.Client(base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}, timeout=20) as client:
+    with httpx.Client(
+        base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}, timeout=20
+    ) as client:
         budgets = data_of(client.get("/api/v1/usage/budget"))
-        assert (budgets["daily"], [each["appliesToThisKey"] for each in budgets["budgets"]]) == (None, [False])
+        assert (budgets["daily"], [each["appliesToThisKey"] for each in budgets["budgets"]]) == (
+            None,
+            [False],
+        )
         assert client.get("/api/costs").json() == {reader.public_id: 0, other.public_id: 0.000000005}
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 403
 
@@ -250,14 +282,18 @@ def test_what_a_request_has_just_cost_is_in_its_budgets(gateway: httpx.Client, d
     while not UsageRecord.objects.filter(cost_nano=PRICE).exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     found = data_of(gateway.get("/api/v1/usage/budget"))["budgets"]
-    assert {(each["spentNanoUsd"], each["reservedNanoUsd"], each["remainingNanoUsd"]) for each in found} == {(PRICE, 0, 9 * PRICE)}
+    assert {(each["spentNanoUsd"], each["reservedNanoUsd"], each["remainingNanoUsd"]) for each in found} == {
+        (PRICE, 0, 9 * PRICE)
+    }
     assert {each["period"] for each in found} == set(Period)
     assert detect_alerts() == 0
     Budget.objects.filter(period=Period.WEEK).update(limit_nano=PRICE)
     assert detect_alerts() == 1
 
 
-def test_legacy_cost_endpoints_keep_their_format(gateway: httpx.Client, demo_project: Project, token: str) -> None:
+def test_legacy_cost_endpoints_keep_their_format(
+    gateway: httpx.Client, demo_project: Project, token: str
+) -> None:
     key, other = demo_project.keys.get(), ApiKey.objects.issue(demo_project, "other")[0]
     record(key, cost_nano=1_500_000)
     daily(key, demo_project.today() - dt.timedelta(days=400), USD)
@@ -266,8 +302,12 @@ def test_legacy_cost_endpoints_keep_their_format(gateway: httpx.Client, demo_pro
         assert gateway.get(f"/api/costs/{name}").json() == {"key": key.public_id, "costUsd": 1.0015}
 
 
-@pytest.mark.parametrize("path", ["/api/v1/usage/stats", "/api/v1/usage/costs", "/api/v1/usage/budget", "/api/costs"])
-def test_a_key_sees_its_own_project_only(gateway: httpx.Client, demo_project: Project, charlie: User, path: str) -> None:
+@pytest.mark.parametrize(
+    "path", ["/api/v1/usage/stats", "/api/v1/usage/costs", "/api/v1/usage/budget", "/api/costs"]
+)
+def test_a_key_sees_its_own_project_only(
+    gateway: httpx.Client, demo_project: Project, charlie: User, path: str
+) -> None:
     theirs = Project.objects.create_with_owner("Charlie's", owner=charlie)
     foreign, _ = ApiKey.objects.issue(theirs, "their-key")
     Budget.objects.create(project=theirs, key=foreign, period=Period.DAY, limit_nano=12345)
@@ -282,7 +322,9 @@ def test_a_key_sees_its_own_project_only(gateway: httpx.Client, demo_project: Pr
     assert narrowed["totalCostNanoUsd"] == 0
 
 
-def test_errors_come_in_the_envelope(live_gateway: LiveGateway, gateway: httpx.Client, demo_project: Project) -> None:
+def test_errors_come_in_the_envelope(
+    live_gateway: LiveGateway, gateway: httpx.Client, demo_project: Project
+) -> None:
     path = "/api/v1/usage/budget"
     assert error_of(httpx.get(live_gateway.url + path))["code"] == "invalid_api_key"
     _, caller = ApiKey.objects.issue(demo_project, "caller", scopes=["inference"])
@@ -298,6 +340,8 @@ def test_a_changed_limit_shows_within_a_second(gateway: httpx.Client, demo_proje
     budget.limit_nano = PRICE
     budget.save()
     deadline = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=1)
-    while (status := gateway.post("/v1/chat/completions", json=CHAT).status_code) == 429 and dt.datetime.now(dt.UTC) < deadline:
+    while (status := gateway.post("/v1/chat/completions", json=CHAT).status_code) == 429 and dt.datetime.now(
+        dt.UTC
+    ) < deadline:
         pass
     assert status == 200

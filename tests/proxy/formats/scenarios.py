@@ -28,7 +28,12 @@ PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgG
 WEATHER = Tool(
     name="get_weather",
     description="Weather of a city",
-    schema={"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False},
+    schema={
+        "type": "object",
+        "properties": {"city": {"type": "string"}},
+        "required": ["city"],
+        "additionalProperties": False,
+    },
 )
 CALL = ToolCall(id="call_1", name="get_weather", arguments='{"city":"Paris"}')
 SECOND_CALL = ToolCall(id="call_2", name="get_weather", arguments='{"city":"Zürich"}')
@@ -49,7 +54,9 @@ RESPONSES: dict[str, Response] = {
     "call without arguments": response(ToolCall(id="call_1", name="now"), finish="tool_calls"),
     "thinking": response(Thinking(text="Hm.", signature="c2ln", origin="anthropic"), Text(text="Yes.")),
     "refusal": response(Refusal(text="I cannot."), finish="content_filter"),
-    "cache written": response(Text(text="x"), usage=Usage(input=5, cache_read=7, cache_write_5m=11, output=3)),
+    "cache written": response(
+        Text(text="x"), usage=Usage(input=5, cache_read=7, cache_write_5m=11, output=3)
+    ),
 }
 
 
@@ -59,7 +66,9 @@ def events(response: Response) -> list[Event]:
     for number, choice in enumerate(response.choices):
         for index, part in enumerate(choice.parts):
             made += part_events(number, index, part)
-        made.append(Finished(choice=number, finish_reason=choice.finish_reason, stop_sequence=choice.stop_sequence))
+        made.append(
+            Finished(choice=number, finish_reason=choice.finish_reason, stop_sequence=choice.stop_sequence)
+        )
     if response.usage is not None:
         made.append(UsageReported(usage=response.usage))
     return made
@@ -73,11 +82,17 @@ def part_events(choice: int, index: int, part: object) -> list[Event]:
             return part_opened(choice, index, Refusal(), part.text)
         case Thinking():
             start = Thinking(origin=part.origin)
-            signed = [PartSigned(choice=choice, index=index, signature=part.signature)] if part.signature else []
+            signed = (
+                [PartSigned(choice=choice, index=index, signature=part.signature)] if part.signature else []
+            )
             return part_opened(choice, index, start, part.text, *signed)
         case ToolCall():
-            begun, *rest = part_opened(choice, index, ToolCall(id=part.id, name=part.name, origin=part.origin), part.arguments)
-            proof = [PartSigned(choice=choice, index=index, signature=part.signature)] if part.signature else []
+            begun, *rest = part_opened(
+                choice, index, ToolCall(id=part.id, name=part.name, origin=part.origin), part.arguments
+            )
+            proof = (
+                [PartSigned(choice=choice, index=index, signature=part.signature)] if part.signature else []
+            )
             return [begun, *proof, *rest]
         case _:
             raise AssertionError(part)
@@ -85,8 +100,15 @@ def part_events(choice: int, index: int, part: object) -> list[Event]:
 
 def part_opened(choice: int, index: int, start: object, text: str, *more: Event) -> list[Event]:
     half = len(text) // 2
-    pieces = [PartDelta(choice=choice, index=index, text=piece) for piece in (text[:half], text[half:]) if piece]
-    return [PartStarted(choice=choice, index=index, part=start), *pieces, *more, PartEnded(choice=choice, index=index)]  # type: ignore[arg-type]
+    pieces = [
+        PartDelta(choice=choice, index=index, text=piece) for piece in (text[:half], text[half:]) if piece
+    ]
+    return [
+        PartStarted(choice=choice, index=index, part=start),
+        *pieces,
+        *more,
+        PartEnded(choice=choice, index=index),
+    ]  # type: ignore[arg-type]
 
 
 def collect_response(seen: list[Event]) -> Response:
@@ -110,11 +132,19 @@ def collect_response(seen: list[Event]) -> Response:
             case _:
                 pass
     found = [
-        Choice(parts=tuple(choices.get(index, ())), finish_reason=end.finish_reason, stop_sequence=end.stop_sequence)
+        Choice(
+            parts=tuple(choices.get(index, ())),
+            finish_reason=end.finish_reason,
+            stop_sequence=end.stop_sequence,
+        )
         for index, end in sorted(ends.items())
     ]
     return Response(id="x", model="m", choices=tuple(found), usage=usage)
 
 
 def extend_part(part: Any, text: str) -> Any:
-    return replace(part, arguments=part.arguments + text) if isinstance(part, ToolCall) else replace(part, text=part.text + text)
+    return (
+        replace(part, arguments=part.arguments + text)
+        if isinstance(part, ToolCall)
+        else replace(part, text=part.text + text)
+    )

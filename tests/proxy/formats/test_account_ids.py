@@ -32,7 +32,9 @@ def responses(**fields: Any) -> ResponsesRequest:
 
 
 def chat(*content: Any, **fields: Any) -> ChatRequest:
-    return ChatRequest(encode({"model": "gpt-5", "messages": [{"role": "user", "content": list(content)}]} | fields))
+    return ChatRequest(
+        encode({"model": "gpt-5", "messages": [{"role": "user", "content": list(content)}]} | fields)
+    )
 
 
 def messages(*content: Any, **fields: Any) -> MessagesRequest:
@@ -41,7 +43,9 @@ def messages(*content: Any, **fields: Any) -> MessagesRequest:
 
 
 def gemini(*parts: Any, **fields: Any) -> GenerateContentRequest:
-    return GenerateContentRequest(encode({"contents": [{"role": "user", "parts": list(parts)}]} | fields), "gemini-3")
+    return GenerateContentRequest(
+        encode({"contents": [{"role": "user", "parts": list(parts)}]} | fields), "gemini-3"
+    )
 
 
 def part(**fields: Any) -> dict[str, Any]:
@@ -52,7 +56,13 @@ OBJECT = {"type": "object", "properties": {"file_id": {"type": "string"}}, "file
 FUNCTION = {"type": "function", "name": "read", "parameters": OBJECT}
 CODE = {"type": "code_interpreter"}
 ENCRYPTED = {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA"}
-CALL = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "read", "arguments": '{"file_id": "x"}'}
+CALL = {
+    "type": "function_call",
+    "id": "fc_1",
+    "call_id": "c",
+    "name": "read",
+    "arguments": '{"file_id": "x"}',
+}
 
 
 @pytest.mark.parametrize(
@@ -63,7 +73,9 @@ CALL = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "read", "
         (responses(conversation={"id": "conv_1"}), {("conversation", "conv_1")}),
         (responses(prompt={"id": "pmpt_1", "version": "2"}), {("prompt", "pmpt_1")}),
         (
-            responses(prompt={"id": "pmpt_1", "variables": {"paper": {"type": "input_file", "file_id": "file-1"}}}),
+            responses(
+                prompt={"id": "pmpt_1", "variables": {"paper": {"type": "input_file", "file_id": "file-1"}}}
+            ),
             {("prompt", "pmpt_1"), ("file", "file-1")},
         ),
         (responses(prompt_cache_options={"comparison_response_id": "resp_1"}), {("response", "resp_1")}),
@@ -72,11 +84,24 @@ CALL = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "read", "
         (responses(input=[{"id": "msg_1", "type": None}]), {("item", "msg_1")}),
         (responses(input=[{"type": "reasoning", "id": "rs_1", "summary": []}]), {("item", "rs_1")}),
         (responses(input=[{"type": "image_generation_call", "id": "ig_1"}]), {("item", "ig_1")}),
-        (responses(input=[{"type": "mcp_approval_response", "approval_request_id": "m1", "approve": True}]), {("item", "m1")}),
+        (
+            responses(
+                input=[{"type": "mcp_approval_response", "approval_request_id": "m1", "approve": True}]
+            ),
+            {("item", "m1")},
+        ),
         (responses(input=[part(type="input_file", file_id="file-1")]), {("file", "file-1")}),
         (responses(input=[part(type="input_image", file_id="file-1")]), {("file", "file-1")}),
         (
-            responses(input=[{"type": "function_call_output", "call_id": "c", "output": [{"type": "input_file", "file_id": "file-1"}]}]),
+            responses(
+                input=[
+                    {
+                        "type": "function_call_output",
+                        "call_id": "c",
+                        "output": [{"type": "input_file", "file_id": "file-1"}],
+                    }
+                ]
+            ),
             {("file", "file-1")},
         ),
         (
@@ -84,32 +109,66 @@ CALL = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "read", "
             {("vector_store", "vs_1"), ("vector_store", "vs_2")},
         ),
         (responses(tools=[CODE | {"container": "cntr_1"}]), {("container", "cntr_1")}),
-        (responses(tools=[CODE | {"container": {"type": "auto", "file_ids": ["file-1"]}}]), {("file", "file-1")}),
         (
-            responses(tools=[{"type": "shell", "environment": {"type": "container_reference", "container_id": "cntr_1"}}]),
+            responses(tools=[CODE | {"container": {"type": "auto", "file_ids": ["file-1"]}}]),
+            {("file", "file-1")},
+        ),
+        (
+            responses(
+                tools=[
+                    {
+                        "type": "shell",
+                        "environment": {"type": "container_reference", "container_id": "cntr_1"},
+                    }
+                ]
+            ),
             {("container", "cntr_1")},
         ),
         (
             responses(
                 tools=[
-                    {"type": "shell", "environment": {"type": "container_auto", "skills": [{"type": "skill_reference", "skill_id": "s1"}]}}
+                    {
+                        "type": "shell",
+                        "environment": {
+                            "type": "container_auto",
+                            "skills": [{"type": "skill_reference", "skill_id": "s1"}],
+                        },
+                    }
                 ]
             ),
             {("skill", "s1")},
         ),
-        (responses(tools=[{"type": "mcp", "server_label": "a", "tunnel_id": "tun_1"}]), {("tunnel", "tun_1")}),
-        (responses(tools=[{"type": "image_generation", "input_image_mask": {"file_id": "file-1"}}]), {("file", "file-1")}),
+        (
+            responses(tools=[{"type": "mcp", "server_label": "a", "tunnel_id": "tun_1"}]),
+            {("tunnel", "tun_1")},
+        ),
+        (
+            responses(tools=[{"type": "image_generation", "input_image_mask": {"file_id": "file-1"}}]),
+            {("file", "file-1")},
+        ),
         (chat({"type": "file", "file": {"file_id": "file-1"}}), {("file", "file-1")}),
         (chat(tools=[{"type": "file_search", "vector_store_ids": ["vs_1"]}]), {("vector_store", "vs_1")}),
         (chat(tool_resources={"file_search": {"vector_store_ids": ["vs_1"]}}), {("vector_store", "vs_1")}),
         (chat(audio={"format": "mp3", "voice": {"id": "voice_1"}}), {("voice", "voice_1")}),
-        (ChatRequest(encode({"model": "m", "messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]})), {("audio", "audio_1")}),
-        (messages({"type": "document", "source": {"type": "file", "file_id": "file_1"}}), {("file", "file_1")}),
+        (
+            ChatRequest(
+                encode({"model": "m", "messages": [{"role": "assistant", "audio": {"id": "audio_1"}}]})
+            ),
+            {("audio", "audio_1")},
+        ),
+        (
+            messages({"type": "document", "source": {"type": "file", "file_id": "file_1"}}),
+            {("file", "file_1")},
+        ),
         (messages({"type": "image", "source": {"type": "file", "file_id": "file_1"}}), {("file", "file_1")}),
         (messages({"type": "container_upload", "file_id": "file_1"}), {("file", "file_1")}),
         (
             messages(
-                {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image", "source": {"type": "file", "file_id": "file_1"}}]}
+                {
+                    "type": "tool_result",
+                    "tool_use_id": "t",
+                    "content": [{"type": "image", "source": {"type": "file", "file_id": "file_1"}}],
+                }
             ),
             {("file", "file_1")},
         ),
@@ -126,24 +185,44 @@ CALL = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "read", "
         (gemini({"fileData": {"fileUri": "files/abc"}}), {("stored_file", "files/abc")}),
         (gemini({"file_data": {"file_uri": "files/abc"}}), {("stored_file", "files/abc")}),
         (
-            gemini({"functionResponse": {"name": "f", "response": {}, "parts": [{"fileData": {"fileUri": "files/abc"}}]}}),
+            gemini(
+                {
+                    "functionResponse": {
+                        "name": "f",
+                        "response": {},
+                        "parts": [{"fileData": {"fileUri": "files/abc"}}],
+                    }
+                }
+            ),
             {("stored_file", "files/abc")},
         ),
-        (gemini(systemInstruction={"parts": [{"fileData": {"fileUri": "files/abc"}}]}), {("stored_file", "files/abc")}),
+        (
+            gemini(systemInstruction={"parts": [{"fileData": {"fileUri": "files/abc"}}]}),
+            {("stored_file", "files/abc")},
+        ),
         (gemini(tools=[{"fileSearch": {"fileSearchStoreNames": ["s/1"]}}]), {("file_search_store", "s/1")}),
         (gemini(tools={"file_search": {"file_search_store_names": ["s/1"]}}), {("file_search_store", "s/1")}),
         (gemini(tools=[{"retrieval": {"vertexAiSearch": {"datastore": "d"}}}]), {("data_store", "d")}),
-        (gemini(tools=[{"retrieval": {"vertexRagStore": {"ragResources": [{"ragCorpus": "c"}]}}}]), {("rag_corpus", "c")}),
         (
-            CountTokensRequest(encode({"generateContentRequest": {"cachedContent": "c/1", "contents": []}}), "m"),
+            gemini(tools=[{"retrieval": {"vertexRagStore": {"ragResources": [{"ragCorpus": "c"}]}}}]),
+            {("rag_corpus", "c")},
+        ),
+        (
+            CountTokensRequest(
+                encode({"generateContentRequest": {"cachedContent": "c/1", "contents": []}}), "m"
+            ),
             {("cached_content", "c/1")},
         ),
         (
-            EmbedContentRequest(encode({"content": {"parts": [{"fileData": {"fileUri": "files/abc"}}]}}), "m"),
+            EmbedContentRequest(
+                encode({"content": {"parts": [{"fileData": {"fileUri": "files/abc"}}]}}), "m"
+            ),
             {("stored_file", "files/abc")},
         ),
         (
-            BatchEmbedContentsRequest(encode({"requests": [{"content": {"parts": [{"fileData": {"fileUri": "files/abc"}}]}}]}), "m"),
+            BatchEmbedContentsRequest(
+                encode({"requests": [{"content": {"parts": [{"fileData": {"fileUri": "files/abc"}}]}}]}), "m"
+            ),
             {("stored_file", "files/abc")},
         ),
     ],
@@ -156,14 +235,29 @@ def test_a_request_names_an_object(incoming: ClientRequest, expected: set[tuple[
     "incoming",
     [
         responses(previous_response_id=None, conversation=None, prompt=None, metadata={"file_id": "mine"}),
-        responses(tools=[FUNCTION], input=[CALL, ENCRYPTED, {"id": "msg_1", "role": "assistant", "content": "Hello"}]),
+        responses(
+            tools=[FUNCTION],
+            input=[CALL, ENCRYPTED, {"id": "msg_1", "role": "assistant", "content": "Hello"}],
+        ),
         responses(tools=[{"type": "mcp", "server_label": "mail", "connector_id": "connector_gmail"}]),
-        responses(tools=[{"type": "shell", "environment": {"skills": [{"skill_id": "openai-spreadsheets"}]}}]),
-        chat(tools=[{"type": "function", "function": {"name": "read", "parameters": OBJECT}}], functions=[OBJECT]),
-        chat({"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}}, audio={"voice": "alloy", "format": "wav"}),
+        responses(
+            tools=[{"type": "shell", "environment": {"skills": [{"skill_id": "openai-spreadsheets"}]}}]
+        ),
+        chat(
+            tools=[{"type": "function", "function": {"name": "read", "parameters": OBJECT}}],
+            functions=[OBJECT],
+        ),
+        chat(
+            {"type": "input_audio", "input_audio": {"data": "AAAA", "format": "wav"}},
+            audio={"voice": "alloy", "format": "wav"},
+        ),
         messages({"type": "text", "text": "Hi"}, tools=[{"name": "read", "input_schema": OBJECT}]),
-        messages({"type": "tool_use", "id": "t", "name": "read", "input": {"file_id": "mine", "container": "mine"}}),
-        messages(container={"skills": [{"type": "anthropic", "skill_id": "pptx"}]}, metadata={"user_id": "u"}),
+        messages(
+            {"type": "tool_use", "id": "t", "name": "read", "input": {"file_id": "mine", "container": "mine"}}
+        ),
+        messages(
+            container={"skills": [{"type": "anthropic", "skill_id": "pptx"}]}, metadata={"user_id": "u"}
+        ),
         gemini({"functionCall": {"name": "read", "args": {"fileUri": "files/mine"}}}),
         gemini({"functionResponse": {"name": "read", "response": {"fileUri": "files/mine"}}}),
         gemini({"text": "Hi"}, tools=[{"functionDeclarations": [{"name": "read", "parameters": OBJECT}]}]),
@@ -215,8 +309,16 @@ CITED = [
 OUTPUT = [
     {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "gAAAA"},
     {"type": "code_interpreter_call", "id": "ci_1", "code": "1", "container_id": "cntr_1"},
-    {"type": "mcp_list_tools", "id": "mcpl_1", "tools": [{"input_schema": VICTIM, "annotations": VICTIM} | VICTIM]},
-    {"type": "message", "id": "msg_1", "content": [{"type": "output_text", "text": "Hi", "annotations": CITED}]},
+    {
+        "type": "mcp_list_tools",
+        "id": "mcpl_1",
+        "tools": [{"input_schema": VICTIM, "annotations": VICTIM} | VICTIM],
+    },
+    {
+        "type": "message",
+        "id": "msg_1",
+        "content": [{"type": "output_text", "text": "Hi", "annotations": CITED}],
+    },
 ]
 RESPONSE = {"id": "resp_1", "object": "response", "output": OUTPUT}
 BY_CODE = {("container", "cntr_1"), ("container", "cntr_2"), ("file", "cfile_1")}
@@ -234,8 +336,12 @@ def issued(reader: IdReader, *events: bytes) -> set[tuple[str, str]]:
     return set(reader.issued)
 
 
-@pytest.mark.parametrize(("keeps", "expected"), [(True, BY_CODE | LOOKED_UP | STORED), (False, BY_CODE | LOOKED_UP)])
-def test_a_response_issues_its_ids_and_nothing_that_a_client_could_plant(keeps: bool, expected: set[tuple[str, str]]) -> None:
+@pytest.mark.parametrize(
+    ("keeps", "expected"), [(True, BY_CODE | LOOKED_UP | STORED), (False, BY_CODE | LOOKED_UP)]
+)
+def test_a_response_issues_its_ids_and_nothing_that_a_client_could_plant(
+    keeps: bool, expected: set[tuple[str, str]]
+) -> None:
     whole = ResponsesIdReader(keeps=keeps)
     whole.read_answer(encode(RESPONSE))
     assert set(whole.issued) == expected
@@ -248,13 +354,18 @@ def test_a_response_issues_its_ids_and_nothing_that_a_client_could_plant(keeps: 
 def test_items_of_a_conversation_are_kept_without_a_limit() -> None:
     reader = ResponsesIdReader(keeps=True)
     reader.read_answer(encode(RESPONSE | {"conversation": {"id": "conv_1"}}))
-    assert reader.issued["conversation", "conv_1"].kept_s is None and reader.issued["item", "msg_1"].kept_s is None
+    assert (
+        reader.issued["conversation", "conv_1"].kept_s is None
+        and reader.issued["item", "msg_1"].kept_s is None
+    )
     assert reader.issued["response", "resp_1"].kept_s == 30 * 24 * 3600
 
 
 def test_sound_is_kept_as_long_as_the_answer_says() -> None:
     whole, streamed = ChatIdReader(), ChatIdReader()
-    whole.read_answer(encode({"choices": [{"message": {"audio": {"id": "audio_1", "expires_at": 1_900_000_000}}}]}))
+    whole.read_answer(
+        encode({"choices": [{"message": {"audio": {"id": "audio_1", "expires_at": 1_900_000_000}}}]})
+    )
     for audio in ({"id": "audio_1"}, {"data": "AAAA"}, {"expires_at": 1_900_000_000}):
         streamed.read_event(b"data: %s\n\n" % encode({"choices": [{"delta": {"audio": audio}}]}))
     assert whole.issued == streamed.issued
@@ -262,28 +373,49 @@ def test_sound_is_kept_as_long_as_the_answer_says() -> None:
 
 
 BLOCKS = [
-    {"type": "bash_code_execution_tool_result", "content": {"content": [{"type": "bash_code_execution_output", "file_id": "file_1"}]}},
-    {"type": "mcp_tool_result", "content": {"content": [{"type": "code_execution_output", "file_id": "file_victim"}]}},
+    {
+        "type": "bash_code_execution_tool_result",
+        "content": {"content": [{"type": "bash_code_execution_output", "file_id": "file_1"}]},
+    },
+    {
+        "type": "mcp_tool_result",
+        "content": {"content": [{"type": "code_execution_output", "file_id": "file_victim"}]},
+    },
     {"type": "tool_use", "input": VICTIM},
 ]
-MESSAGE = {"id": "msg_1", "container": {"id": "container_1", "expires_at": "2027-01-01T00:00:00Z"}, "content": BLOCKS}
+MESSAGE = {
+    "id": "msg_1",
+    "container": {"id": "container_1", "expires_at": "2027-01-01T00:00:00Z"},
+    "content": BLOCKS,
+}
 
 
 @pytest.mark.parametrize("keeps", [True, False])
 def test_a_message_issues_its_container_and_files_of_code(keeps: bool) -> None:
-    expected = {("container", "container_1"), ("file", "file_1")} | ({("message", "msg_1")} if keeps else set())
+    expected = {("container", "container_1"), ("file", "file_1")} | (
+        {("message", "msg_1")} if keeps else set()
+    )
     whole = MessagesIdReader(keeps_messages=keeps)
     whole.read_answer(encode(MESSAGE))
     assert set(whole.issued) == expected
     started = event("message_start", message=MESSAGE | {"container": None, "content": []})
-    blocks = [event("content_block_start", index=index, content_block=block) for index, block in enumerate(BLOCKS)]
+    blocks = [
+        event("content_block_start", index=index, content_block=block) for index, block in enumerate(BLOCKS)
+    ]
     ended = event("message_delta", delta={"stop_reason": "end_turn", "container": MESSAGE["container"]})
     assert issued(MessagesIdReader(keeps_messages=keeps), started, *blocks, ended) == expected
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"[]", b"null", b'{"output":{},"id":[]}', b'{"output":[1,{"id":{}}]}', b'{"choices":1}'])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"{", b"[]", b"null", b'{"output":{},"id":[]}', b'{"output":[1,{"id":{}}]}', b'{"choices":1}'],
+)
 def test_an_answer_that_cannot_be_read_issues_nothing(body: bytes) -> None:
-    readers: list[IdReader] = [ResponsesIdReader(keeps=True), ChatIdReader(), MessagesIdReader(keeps_messages=True)]
+    readers: list[IdReader] = [
+        ResponsesIdReader(keeps=True),
+        ChatIdReader(),
+        MessagesIdReader(keeps_messages=True),
+    ]
     for reader in readers:
         reader.read_answer(body)
         reader.read_event(b"data: %s\n\n" % body)

@@ -92,13 +92,22 @@ def shown(part: dict[str, Any]) -> dict[str, Any]:
         (CountTokensRequest, {"System": "x"}, "System", "system"),
     ],
 )  # fmt: skip
-def test_a_field_in_other_letters_is_refused(kind: type, fields: dict[str, Any], param: str, own: str) -> None:
+def test_a_field_in_other_letters_is_refused(
+    kind: type, fields: dict[str, Any], param: str, own: str
+) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read(kind, fields)
     assert (refusal.value.param, str(refusal.value)) == (param, f"The field {param} is written {own}.")
 
 
-FREE: dict[str, Any] = {"Type": "x", "Text": "y", "File_ID": "z", "MaxOutputTokens": 1, "Parts": [], "Name": "n"}
+FREE: dict[str, Any] = {
+    "Type": "x",
+    "Text": "y",
+    "File_ID": "z",
+    "MaxOutputTokens": 1,
+    "Parts": [],
+    "Name": "n",
+}
 
 
 @pytest.mark.parametrize(
@@ -106,17 +115,71 @@ FREE: dict[str, Any] = {"Type": "x", "Text": "y", "File_ID": "z", "MaxOutputToke
     [
         (GenerateContentRequest, shown({"functionCall": {"name": "f", "args": FREE}})),
         (GenerateContentRequest, shown({"functionResponse": {"name": "f", "response": FREE}})),
-        (GenerateContentRequest, {"tools": [{"functionDeclarations": [{"name": "f", "parameters": {"properties": FREE}}]}]}),
-        (GenerateContentRequest, {"generationConfig": {"responseSchema": {"properties": FREE}, "Temperature": 1}}),
+        (
+            GenerateContentRequest,
+            {"tools": [{"functionDeclarations": [{"name": "f", "parameters": {"properties": FREE}}]}]},
+        ),
+        (
+            GenerateContentRequest,
+            {"generationConfig": {"responseSchema": {"properties": FREE}, "Temperature": 1}},
+        ),
         (GenerateContentRequest, {"labels": FREE}),
-        (ChatRequest, {"messages": [{"role": "assistant", "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": FREE}}]}]}),
-        (ChatRequest, {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"properties": FREE}}}], "metadata": FREE}),
-        (ChatRequest, {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": {"properties": FREE}}}}),
-        (ResponsesRequest, {"tools": [{"type": "function", "name": "f", "parameters": {"properties": FREE}}]}),
+        (
+            ChatRequest,
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "tool_calls": [{"id": "1", "function": {"name": "f", "arguments": FREE}}],
+                    }
+                ]
+            },
+        ),
+        (
+            ChatRequest,
+            {
+                "tools": [
+                    {"type": "function", "function": {"name": "f", "parameters": {"properties": FREE}}}
+                ],
+                "metadata": FREE,
+            },
+        ),
+        (
+            ChatRequest,
+            {
+                "response_format": {
+                    "type": "json_schema",
+                    "json_schema": {"name": "a", "schema": {"properties": FREE}},
+                }
+            },
+        ),
+        (
+            ResponsesRequest,
+            {"tools": [{"type": "function", "name": "f", "parameters": {"properties": FREE}}]},
+        ),
         (ResponsesRequest, {"tools": [{"type": "mcp", "server_url": "x", "headers": FREE}]}),
-        (ResponsesRequest, {"input": [{"type": "function_call", "name": "f", "call_id": "1", "arguments": FREE}]}),
-        (MessagesRequest, {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "1", "name": "f", "input": FREE}]}]}),
-        (MessagesRequest, {"tools": [{"name": "f", "input_schema": {"type": "object", "properties": FREE}}], "metadata": FREE}),
+        (
+            ResponsesRequest,
+            {"input": [{"type": "function_call", "name": "f", "call_id": "1", "arguments": FREE}]},
+        ),
+        (
+            MessagesRequest,
+            {
+                "messages": [
+                    {
+                        "role": "assistant",
+                        "content": [{"type": "tool_use", "id": "1", "name": "f", "input": FREE}],
+                    }
+                ]
+            },
+        ),
+        (
+            MessagesRequest,
+            {
+                "tools": [{"name": "f", "input_schema": {"type": "object", "properties": FREE}}],
+                "metadata": FREE,
+            },
+        ),
     ],
 )
 def test_names_of_the_clients_own_pass(kind: type, fields: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Bodies as vendors and their clients write them, with something broken in them: every codec answers with its own errors and no other,
-decoders and meters never raise, and what is read can be written in every dialect."""
+decoders and meters never raise, and what is read can be written in every dialect.
+"""
 
 import copy
 import json
@@ -67,7 +68,9 @@ def mutate(body: Any, chance: random.Random) -> None:
         case 3:
             holder[key] = {"type": holder[key]}
         case 4 if isinstance(holder[key], str):
-            holder[key] = holder[key][: len(holder[key]) // 2] + chance.choice(["", "\ud83d", "\x00", "é" * 50])
+            holder[key] = holder[key][: len(holder[key]) // 2] + chance.choice(
+                ["", "\ud83d", "\x00", "é" * 50]
+            )
         case _:
             other, there = chance.choice(places)
             holder[key] = copy.deepcopy(other.get(there) if isinstance(other, dict) else None)
@@ -233,8 +236,14 @@ def test_mutated_stream_passes_a_meter_unchanged(format: str) -> None:
 
 
 @formats
-@pytest.mark.parametrize("stream", [b"data: " + DEEP_VALUE + b"\n\n", b"data: {\x00}\n\n", b'data: {"type": "\\ud800"}\n\n', DEEP_VALUE])
+@pytest.mark.parametrize(
+    "stream",
+    [b"data: " + DEEP_VALUE + b"\n\n", b"data: {\x00}\n\n", b'data: {"type": "\\ud800"}\n\n', DEEP_VALUE],
+)
 def test_non_stream_body_fails_decoding_and_passes_the_meter(format: str, stream: bytes) -> None:
-    decoder, meter = CODECS[format].StreamDecoder(), CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode()).meter()
+    decoder, meter = (
+        CODECS[format].StreamDecoder(),
+        CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode()).meter(),
+    )
     assert isinstance([*decoder.feed(stream), *decoder.finish()][-1], Failed)
     assert (meter.feed(stream) + meter.finish()).startswith(stream)

@@ -15,32 +15,70 @@ formats = pytest.mark.parametrize("format", FORMATS)
 
 STREAMS: dict[str, list[dict[str, Any]]] = {
     "openai_chat": [
-        {"id": "c", "model": "m", "choices": [{"index": 0, "delta": {"role": "assistant", "content": "Say %s!"}, "finish_reason": "stop"}]}
+        {
+            "id": "c",
+            "model": "m",
+            "choices": [
+                {"index": 0, "delta": {"role": "assistant", "content": "Say %s!"}, "finish_reason": "stop"}
+            ],
+        }
     ],
     "openai_responses": [
-        {"type": "response.output_text.delta", "output_index": 0, "content_index": 0, "item_id": "i", "delta": "Say %s!"},
-        {"type": "response.completed", "response": {"id": "r", "model": "m", "status": "completed", "output": []}},
+        {
+            "type": "response.output_text.delta",
+            "output_index": 0,
+            "content_index": 0,
+            "item_id": "i",
+            "delta": "Say %s!",
+        },
+        {
+            "type": "response.completed",
+            "response": {"id": "r", "model": "m", "status": "completed", "output": []},
+        },
     ],
     "anthropic": [
-        {"type": "message_start", "message": {"id": "m", "model": "m", "content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}},
+        {
+            "type": "message_start",
+            "message": {
+                "id": "m",
+                "model": "m",
+                "content": [],
+                "usage": {"input_tokens": 1, "output_tokens": 1},
+            },
+        },
         {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Say %s!"}},
         {"type": "content_block_stop", "index": 0},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
         {"type": "message_stop"},
     ],
-    "gemini": [{"candidates": [{"content": {"parts": [{"text": "Say %s!"}], "role": "model"}, "finishReason": "STOP", "index": 0}]}],
+    "gemini": [
+        {
+            "candidates": [
+                {
+                    "content": {"parts": [{"text": "Say %s!"}], "role": "model"},
+                    "finishReason": "STOP",
+                    "index": 0,
+                }
+            ]
+        }
+    ],
 }
 BODIES: dict[str, dict[str, Any]] = {
     "openai_chat": {"choices": [{"message": {"content": "Say %s!"}, "finish_reason": "stop"}]},
-    "openai_responses": {"status": "completed", "output": [{"type": "message", "content": [{"type": "output_text", "text": "Say %s!"}]}]},
+    "openai_responses": {
+        "status": "completed",
+        "output": [{"type": "message", "content": [{"type": "output_text", "text": "Say %s!"}]}],
+    },
     "anthropic": {"content": [{"type": "text", "text": "Say %s!"}], "stop_reason": "end_turn"},
     "gemini": STREAMS["gemini"][0],
 }
 
 
 def stream_saying(format: str, text: str) -> bytes:
-    return b"".join(b"data: " + json.dumps(event).replace("%s", text).encode() + b"\n\n" for event in STREAMS[format])
+    return b"".join(
+        b"data: " + json.dumps(event).replace("%s", text).encode() + b"\n\n" for event in STREAMS[format]
+    )
 
 
 def streamed_text(format: str, stream: bytes) -> str:
@@ -78,7 +116,10 @@ def test_lone_surrogate_loses_only_itself(format: str, half: str) -> None:
 
 @formats
 def test_invalid_utf8_loses_only_itself(format: str) -> None:
-    assert streamed_text(format, stream_saying(format, "hi").replace(b"hi", b"h\xff")) == "Say h\N{REPLACEMENT CHARACTER}!"
+    assert (
+        streamed_text(format, stream_saying(format, "hi").replace(b"hi", b"h\xff"))
+        == "Say h\N{REPLACEMENT CHARACTER}!"
+    )
 
 
 @pytest.mark.parametrize("sound", [rb'"\ud83d\ude00"', rb'"\\ud83d"', rb'"\\\\ud83d \n"', '"😀"'.encode()])
@@ -92,36 +133,68 @@ def test_valid_json_is_unchanged(sound: bytes) -> None:
 def test_nulls_in_an_answer_of_a_server_that_follows_anthropic() -> None:
     call = {"type": "tool_use", "id": None, "name": "f", "input": None, "caller": None}
     text = {"type": "text", "text": None, "citations": None}
-    body = {"id": None, "content": [text, {"type": "thinking", "thinking": None, "signature": "s"}, call], "stop_reason": None}
+    body = {
+        "id": None,
+        "content": [text, {"type": "thinking", "thinking": None, "signature": "s"}, call],
+        "stop_reason": None,
+    }
     choice = CODECS["anthropic"].parse_response(json.dumps(body).encode()).choices[0]
-    assert [part.arguments for part in choice.parts if isinstance(part, ToolCall)] == ["{}"] and choice.finish_reason == "tool_calls"
+    assert [part.arguments for part in choice.parts if isinstance(part, ToolCall)] == [
+        "{}"
+    ] and choice.finish_reason == "tool_calls"
 
 
 def test_nulls_in_a_stream_of_a_server_that_follows_anthropic() -> None:
     events = [
         {"type": "message_start", "index": None, "message": None},
-        {"type": "content_block_start", "index": None, "content_block": {"type": "tool_use", "id": None, "name": "f", "input": None}},
-        {"type": "content_block_delta", "index": None, "delta": {"type": "input_json_delta", "partial_json": '{"a": null}', "text": None}},
+        {
+            "type": "content_block_start",
+            "index": None,
+            "content_block": {"type": "tool_use", "id": None, "name": "f", "input": None},
+        },
+        {
+            "type": "content_block_delta",
+            "index": None,
+            "delta": {"type": "input_json_delta", "partial_json": '{"a": null}', "text": None},
+        },
         {"type": "content_block_stop", "index": None},
         {"type": "message_delta", "delta": {"stop_reason": None}},
         {"type": "message_stop"},
     ]
-    seen = decoded("anthropic", b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events))
-    assert [event.part.name for event in seen if isinstance(event, PartStarted) and isinstance(event.part, ToolCall)] == ["f"]
+    seen = decoded(
+        "anthropic", b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+    )
+    assert [
+        event.part.name
+        for event in seen
+        if isinstance(event, PartStarted) and isinstance(event.part, ToolCall)
+    ] == ["f"]
     assert [event.text for event in seen if isinstance(event, PartDelta)] == ['{"a": null}']
     assert seen[-1] == Finished(choice=0, finish_reason="tool_calls")
 
 
 def test_an_item_without_its_text_adds_nothing() -> None:
-    item = {"type": "message", "id": "i", "content": [{"type": "output_text", "text": None, "annotations": []}]}
+    item = {
+        "type": "message",
+        "id": "i",
+        "content": [{"type": "output_text", "text": None, "annotations": []}],
+    }
     done = {"type": "response.output_item.done", "output_index": 0, "item": item}
-    stream = stream_saying("openai_responses", "hi").replace(b"\n\n", b"\n\ndata: " + json.dumps(done).encode() + b"\n\n", 1)
-    assert event_types("openai_responses", stream, ()) == event_types("openai_responses", stream_saying("openai_responses", "hi"), ())
+    stream = stream_saying("openai_responses", "hi").replace(
+        b"\n\n", b"\n\ndata: " + json.dumps(done).encode() + b"\n\n", 1
+    )
+    assert event_types("openai_responses", stream, ()) == event_types(
+        "openai_responses", stream_saying("openai_responses", "hi"), ()
+    )
 
 
 def test_keepalive_before_the_response_does_not_start_it() -> None:
     created = b'data: {"type": "response.created", "response": {"id": "r1", "model": "m1", "output": []}}\n\n'
-    stream = b'data: {"type": "keepalive", "sequence_number": 0}\n\n' + created + stream_saying("openai_responses", "hi")
+    stream = (
+        b'data: {"type": "keepalive", "sequence_number": 0}\n\n'
+        + created
+        + stream_saying("openai_responses", "hi")
+    )
     assert decoded("openai_responses", stream)[0] == Started(id="r1", model="m1")
 
 

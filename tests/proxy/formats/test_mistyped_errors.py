@@ -69,7 +69,9 @@ def test_the_words_in_an_error_are_found_wherever_they_are(name: str, message: A
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("message", [value for value in WITHOUT_WORDS if value], ids=repr)
 def test_an_error_in_an_answer_or_a_stream_is_not_shown_as_python_text(name: str, message: Any) -> None:
-    body = json.dumps({"type": "error", "error": {"message": message, "code": message, "type": message}}).encode()
+    body = json.dumps(
+        {"type": "error", "error": {"message": message, "code": message, "type": message}}
+    ).encode()
     with pytest.raises(InvalidUpstreamResponse) as refusal:
         CODECS[name].parse_response(body)
     assert not looks_like_python(str(refusal.value))

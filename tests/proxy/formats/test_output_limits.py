@@ -24,15 +24,37 @@ OWN_LIMITS: list[tuple[type, str, dict[str, Any], dict[str, Any]]] = [
     (ResponsesRequest, "gpt-4o-mini", {"input": "Hi"}, {"max_output_tokens": 900}),
     (CreateCompletionRequest, "gpt-3.5-turbo-instruct", {"prompt": "Hi"}, {"max_tokens": 900}),
     (MessagesRequest, "claude-3-5-haiku-latest", {"messages": MESSAGES}, {"max_tokens": 900}),
-    (GenerateContentRequest, "gemini-2.0-flash", {"contents": CONTENTS}, {"generationConfig": {"maxOutputTokens": 900, "topK": 3}}),
-    (GenerateContentRequest, "gemini-2.0-flash", {"contents": CONTENTS}, {"generationConfig": {"max_output_tokens": 900}}),
-    (GenerateContentRequest, "gemini-2.0-flash", {"contents": CONTENTS}, {"generation_config": {"max_output_tokens": 900}}),
-    (GenerateContentRequest, "gemini-2.0-flash", {"contents": CONTENTS}, {"generation_config": {"maxOutputTokens": 900}}),
+    (
+        GenerateContentRequest,
+        "gemini-2.0-flash",
+        {"contents": CONTENTS},
+        {"generationConfig": {"maxOutputTokens": 900, "topK": 3}},
+    ),
+    (
+        GenerateContentRequest,
+        "gemini-2.0-flash",
+        {"contents": CONTENTS},
+        {"generationConfig": {"max_output_tokens": 900}},
+    ),
+    (
+        GenerateContentRequest,
+        "gemini-2.0-flash",
+        {"contents": CONTENTS},
+        {"generation_config": {"max_output_tokens": 900}},
+    ),
+    (
+        GenerateContentRequest,
+        "gemini-2.0-flash",
+        {"contents": CONTENTS},
+        {"generation_config": {"maxOutputTokens": 900}},
+    ),
 ]
 
 
 @pytest.mark.parametrize(("call", "model", "asked", "limits"), OWN_LIMITS)
-def test_the_clients_own_limit_is_replaced(call: type, model: str, asked: dict[str, Any], limits: dict[str, Any]) -> None:
+def test_the_clients_own_limit_is_replaced(
+    call: type, model: str, asked: dict[str, Any], limits: dict[str, Any]
+) -> None:
     body = {**asked, **limits} if call is GenerateContentRequest else {"model": model, **asked, **limits}
     incoming = call(json.dumps(body).encode(), model)
     assert incoming.facts.max_output_tokens == 900
@@ -42,7 +64,9 @@ def test_the_clients_own_limit_is_replaced(call: type, model: str, asked: dict[s
 
 
 @pytest.mark.parametrize(("call", "model", "asked", "limits"), OWN_LIMITS)
-def test_without_one_it_is_put_in_once(call: type, model: str, asked: dict[str, Any], limits: dict[str, Any]) -> None:
+def test_without_one_it_is_put_in_once(
+    call: type, model: str, asked: dict[str, Any], limits: dict[str, Any]
+) -> None:
     body = asked if call is GenerateContentRequest else {"model": model, **asked}
     incoming = call(json.dumps(body).encode(), model)
     assert incoming.facts.max_output_tokens is None

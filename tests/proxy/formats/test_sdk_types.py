@@ -1,5 +1,6 @@
 """Every answer that a client gets, whole and each event of a stream, is of the types of the vendor's official SDK; and so is every
-request that a provider gets, where its SDK has a type for one."""
+request that a provider gets, where its SDK has a type for one.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +16,14 @@ from openai.types.responses.response_create_params import ResponseCreateParamsNo
 from pydantic import TypeAdapter
 
 from tests.proxy.formats.golden.builders import FORMATS, Body
-from tests.proxy.formats.golden.cells import REQUESTS, RESPONSES, converted_response, converted_stream, pairs, read
+from tests.proxy.formats.golden.cells import (
+    REQUESTS,
+    RESPONSES,
+    converted_response,
+    converted_stream,
+    pairs,
+    read,
+)
 from tests.proxy.formats.golden.stream_readers import events_of
 
 Check = Callable[[Any], Any]
@@ -39,8 +47,14 @@ EVENT_CHECKS: dict[str, Check] = {
 }
 UNTYPED = {("custom tool call", "openai_chat")}
 """What the API says and the SDK has no type for: a custom tool's call in a stream of chat completions."""
-TALKS = [(scenario, provider, client, said) for scenario, bodies in RESPONSES.items() for provider, client, said in pairs(bodies)]
-cells = pytest.mark.parametrize(("scenario", "provider", "client", "said"), TALKS, ids=[f"{name}: {p} > {c}" for name, p, c, _ in TALKS])
+TALKS = [
+    (scenario, provider, client, said)
+    for scenario, bodies in RESPONSES.items()
+    for provider, client, said in pairs(bodies)
+]
+cells = pytest.mark.parametrize(
+    ("scenario", "provider", "client", "said"), TALKS, ids=[f"{name}: {p} > {c}" for name, p, c, _ in TALKS]
+)
 
 
 def test_every_format_has_its_types() -> None:
@@ -53,7 +67,9 @@ def test_a_whole_answer_is_of_the_sdks_type(scenario: str, provider: str, client
 
 
 @cells
-def test_every_event_of_a_stream_is_of_the_sdks_type(scenario: str, provider: str, client: str, said: Body) -> None:
+def test_every_event_of_a_stream_is_of_the_sdks_type(
+    scenario: str, provider: str, client: str, said: Body
+) -> None:
     for event in events_of(converted_stream(client, provider, said)):
         if (scenario, client) not in UNTYPED:
             EVENT_CHECKS[client](event)
@@ -63,7 +79,12 @@ def test_every_event_of_a_stream_is_of_the_sdks_type(scenario: str, provider: st
 
 
 CHAT_REQUEST_TYPE, RESPONSES_REQUEST_TYPE, MESSAGES_REQUEST_TYPE = (
-    of(kind) for kind in (CompletionCreateParamsNonStreaming, ResponseCreateParamsNonStreaming, MessageCreateParamsNonStreaming)
+    of(kind)
+    for kind in (
+        CompletionCreateParamsNonStreaming,
+        ResponseCreateParamsNonStreaming,
+        MessageCreateParamsNonStreaming,
+    )
 )
 
 
@@ -86,8 +107,11 @@ def check_gemini(body: Body) -> None:
 
 def check_responses(body: Body) -> None:
     """The SDK's types of the model's own messages and thoughts want ids, which a client that keeps its history itself has not; the API
-    does not."""
-    items = [item for item in body["input"] if item.get("role") != "assistant" and item["type"] != "reasoning"]
+    does not.
+    """
+    items = [
+        item for item in body["input"] if item.get("role") != "assistant" and item["type"] != "reasoning"
+    ]
     exhausted(RESPONSES_REQUEST_TYPE(body | {"input": items}))
 
 
@@ -104,4 +128,10 @@ REQUEST_CHECKS: dict[str, Check] = {
 def test_what_a_provider_is_asked_is_of_the_sdks_type(scenario: str, provider: str) -> None:
     for (_, listener), cell in read("requests", scenario).items():
         if listener == provider and "request" in cell:
-            REQUEST_CHECKS[provider]({name: value for name, value in cell["request"].items() if name not in ("stream", "stream_options")})
+            REQUEST_CHECKS[provider](
+                {
+                    name: value
+                    for name, value in cell["request"].items()
+                    if name not in ("stream", "stream_options")
+                }
+            )

@@ -20,7 +20,9 @@ formats = pytest.mark.parametrize("format", FORMATS)
 def decoded(format: str, stream: bytes, cuts: Sequence[int] = ()) -> list[Event]:
     decoder = CODECS[format].StreamDecoder()
     edges = [0, *sorted({cut % max(len(stream), 1) for cut in cuts}), len(stream)]
-    seen: list[Event] = [event for start, end in itertools.pairwise(edges) for event in decoder.feed(stream[start:end])]
+    seen: list[Event] = [
+        event for start, end in itertools.pairwise(edges) for event in decoder.feed(stream[start:end])
+    ]
     return [*seen, *decoder.finish()]
 
 
@@ -30,9 +32,15 @@ def encoded_stream(format: str, scenario: str) -> bytes:
 
 
 @formats
-@given(cuts=st.lists(st.integers(0, 5000), max_size=30), scenario=st.sampled_from(sorted(RESPONSES)), crlf=st.booleans())
+@given(
+    cuts=st.lists(st.integers(0, 5000), max_size=30),
+    scenario=st.sampled_from(sorted(RESPONSES)),
+    crlf=st.booleans(),
+)
 @settings(max_examples=100)
-def test_a_stream_cut_anywhere_is_the_same_stream(format: str, cuts: list[int], scenario: str, crlf: bool) -> None:
+def test_a_stream_cut_anywhere_is_the_same_stream(
+    format: str, cuts: list[int], scenario: str, crlf: bool
+) -> None:
     stream = encoded_stream(format, scenario)
     stream = stream.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if crlf else stream
     for client in CODECS:
@@ -45,7 +53,10 @@ def test_a_stream_cut_anywhere_is_the_same_stream(format: str, cuts: list[int], 
 
 def unbroken(client: str, format: str, scenario: str) -> bytes:
     encoder = CODECS[client].StreamEncoder(CLIENT_REQUEST)
-    stream: bytes = b"".join(encoder.encode(event) for event in decoded(format, encoded_stream(format, scenario))) + encoder.finish()
+    stream: bytes = (
+        b"".join(encoder.encode(event) for event in decoded(format, encoded_stream(format, scenario)))
+        + encoder.finish()
+    )
     return stream
 
 
@@ -69,7 +80,17 @@ def test_interrupted_stream_is_never_complete(format: str, cut: float) -> None:
 
 @formats
 @pytest.mark.parametrize(
-    "body", [b"", b"<html>Bad gateway</html>", b"[]", b"null", b'"no"', b'{"error": "flat"}', b'{"message": "m"}', b"\xff\xfe"]
+    "body",
+    [
+        b"",
+        b"<html>Bad gateway</html>",
+        b"[]",
+        b"null",
+        b'"no"',
+        b'{"error": "flat"}',
+        b'{"message": "m"}',
+        b"\xff\xfe",
+    ],
 )
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 529])
 def test_any_error_body_is_an_error_in_every_dialect(format: str, body: bytes, status: int) -> None:

@@ -25,7 +25,9 @@ FAILURE = ApiError(kind="server_error", code="overloaded", message="Too busy.", 
 CLIENT_REQUESTS: dict[str, ClientRequest] = {
     "openai_chat": ChatRequest(b'{"model": "m", "messages": [{}], "stream": true}'),
     "openai_responses": ResponsesRequest(b'{"model": "m", "input": "x", "stream": true}'),
-    "anthropic": MessagesRequest(b'{"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "stream": true}'),
+    "anthropic": MessagesRequest(
+        b'{"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": "x"}], "stream": true}'
+    ),
     "gemini": GenerateContentRequest(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True),
 }
 ARRAY = GenerateContentRequest(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True, as_array=True)
@@ -39,7 +41,9 @@ ERRORS = {
 
 def stream_of(name: str, scenario: str = "text") -> bytes:
     encoder = CODECS[name].StreamEncoder(CLIENT)
-    stream: bytes = b"".join(encoder.encode(event) for event in events(RESPONSES[scenario])) + encoder.finish()
+    stream: bytes = (
+        b"".join(encoder.encode(event) for event in events(RESPONSES[scenario])) + encoder.finish()
+    )
     return stream
 
 
@@ -93,7 +97,9 @@ def test_a_stream_without_its_last_event_is_a_failure(name: str) -> None:
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
 def test_passthrough_meter_renders_errors_in_the_client_format(name: str) -> None:
-    assert CLIENT_REQUESTS[name].meter().render_error_event(FAILURE, "req_1") == CODECS[name].render_error_event(FAILURE, "req_1")
+    assert CLIENT_REQUESTS[name].meter().render_error_event(FAILURE, "req_1") == CODECS[
+        name
+    ].render_error_event(FAILURE, "req_1")
 
 
 def converted_failure(name: str, incoming: ClientRequest) -> tuple[ConvertedStreamMeter, bytes]:
@@ -118,7 +124,9 @@ def test_failed_array_stream_is_valid_json() -> None:
     _, heard = converted_failure("gemini", ARRAY)
     assert json.loads(heard)[-1]["error"]["message"] == "Too busy."
     meter = ARRAY.meter()
-    relayed = meter.feed(stream_of("gemini")[: stream_of("gemini").index(b"\r\n\r\n") + 4]) + meter.render_error_event(FAILURE, "req_1")
+    relayed = meter.feed(
+        stream_of("gemini")[: stream_of("gemini").index(b"\r\n\r\n") + 4]
+    ) + meter.render_error_event(FAILURE, "req_1")
     assert json.loads(relayed)[-1]["error"]["message"] == "Too busy."
 
 
@@ -149,11 +157,23 @@ class Exchange:
             "application/json",
             "text/event-stream",
         ),
-        (ConvertedRequest(ARRAY, "gemini", "anthropic", Quirks()), 200, "text/event-stream", "application/json"),
-        (ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks()), 503, "text/html", "application/json"),
+        (
+            ConvertedRequest(ARRAY, "gemini", "anthropic", Quirks()),
+            200,
+            "text/event-stream",
+            "application/json",
+        ),
+        (
+            ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks()),
+            503,
+            "text/html",
+            "application/json",
+        ),
     ],
 )
-def test_a_stream_has_the_clients_content_type(incoming: ClientRequest, status: int, said: str, type: str) -> None:
+def test_a_stream_has_the_clients_content_type(
+    incoming: ClientRequest, status: int, said: str, type: str
+) -> None:
     headers: Any = response_headers(Exchange(), incoming, Reply(status, said))  # type: ignore[arg-type]
     assert headers["content-type"] == type
 
@@ -166,13 +186,22 @@ def test_a_stream_has_the_clients_content_type(incoming: ClientRequest, status: 
     [
         {"prompt_tokens": 7, "completion_tokens": 5.0},
         {"prompt_tokens": "7", "completion_tokens": "5"},
-        {"prompt_tokens": 7, "completion_tokens": 5, "prompt_tokens_details": [], "completion_tokens_details": "none"},
+        {
+            "prompt_tokens": 7,
+            "completion_tokens": 5,
+            "prompt_tokens_details": [],
+            "completion_tokens_details": "none",
+        },
     ],
 )
 @pytest.mark.parametrize("text", [b"hello", b"\\ud800"])
 def test_chat_usage_is_read_however_it_is_written(usage: dict[str, Any], text: bytes) -> None:
     stated = json.dumps(usage).encode()
-    body = b'{"choices": [{"message": {"content": "%b"}, "delta": {"content": "%b"}}], "usage": %b}' % (text, text, stated)
+    body = b'{"choices": [{"message": {"content": "%b"}, "delta": {"content": "%b"}}], "usage": %b}' % (
+        text,
+        text,
+        stated,
+    )
     assert CLIENT_REQUESTS["openai_chat"].measure(body) == (Usage(input=7, output=5), 0)
     meter = CLIENT_REQUESTS["openai_chat"].meter()
     meter.feed(b"data: " + body + b"\n\n")
@@ -183,7 +212,10 @@ def test_chat_usage_is_read_however_it_is_written(usage: dict[str, Any], text: b
 @pytest.mark.parametrize(
     ("name", "body"),
     [
-        ("anthropic", '{"content": [{"text": "%s"}], "usage": {"input_tokens": 7.0, "output_tokens": "5", "cache_creation": []}}'),
+        (
+            "anthropic",
+            '{"content": [{"text": "%s"}], "usage": {"input_tokens": 7.0, "output_tokens": "5", "cache_creation": []}}',
+        ),
         (
             "openai_responses",
             '{"output": [{"text": "%s"}], "usage": {"input_tokens": 7.0, "output_tokens": "5", "input_tokens_details": []}}',
@@ -201,30 +233,49 @@ def test_usage_is_read_however_it_is_written(name: str, body: str, text: str) ->
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
-@pytest.mark.parametrize("body", [b"data: x\n\n" * 100, b'{"x": "' + b"y" * 891 + b'"}', b'{"choices": 5, "usage": 5}' + b" " * 900])
+@pytest.mark.parametrize(
+    "body",
+    [b"data: x\n\n" * 100, b'{"x": "' + b"y" * 891 + b'"}', b'{"choices": 5, "usage": 5}' + b" " * 900],
+)
 def test_unreadable_response_is_counted_by_bytes(name: str, body: bytes) -> None:
     usage, seen = CLIENT_REQUESTS[name].measure(body)
     assert usage is None and seen == -(-len(body) // 4)
 
 
 @pytest.mark.parametrize(
-    "usage", [{"prompt_tokens": 7, "completion_tokens": "many"}, "many", {"prompt_tokens": 7, "completion_tokens": -1}]
+    "usage",
+    [
+        {"prompt_tokens": 7, "completion_tokens": "many"},
+        "many",
+        {"prompt_tokens": 7, "completion_tokens": -1},
+    ],
 )
 def test_unreadable_usage_does_not_hide_output_text(usage: Any) -> None:
     chat = {"choices": [{"message": {"content": "x" * 400}}], "usage": usage}
     assert CLIENT_REQUESTS["openai_chat"].measure(json.dumps(chat).encode()) == (None, 100)
     text = {"choices": [{"text": "x" * 400}], "usage": usage}
-    assert CreateCompletionRequest(b'{"model": "m", "prompt": "x"}').measure(json.dumps(text).encode()) == (None, 100)
+    assert CreateCompletionRequest(b'{"model": "m", "prompt": "x"}').measure(json.dumps(text).encode()) == (
+        None,
+        100,
+    )
 
 
 def test_embeddings_without_usage_have_no_output_tokens() -> None:
-    assert CreateEmbeddingRequest(b'{"model": "m", "input": "x"}').measure(b'{"data": [{"embedding": [1, 2]}]}') == (None, 0)
+    assert CreateEmbeddingRequest(b'{"model": "m", "input": "x"}').measure(
+        b'{"data": [{"embedding": [1, 2]}]}'
+    ) == (None, 0)
 
 
 def test_tool_calls_count_as_output_without_usage() -> None:
     plan = ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks())
-    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": json.dumps({"a": "x" * 391})}}
-    body = json.dumps({"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}).encode()
+    call = {
+        "id": "c",
+        "type": "function",
+        "function": {"name": "f", "arguments": json.dumps({"a": "x" * 391})},
+    }
+    body = json.dumps(
+        {"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}
+    ).encode()
     assert plan.measure(body) == (None, 100)
 
 
@@ -233,7 +284,10 @@ def test_tool_calls_count_as_output_without_usage() -> None:
 def test_error_outside_events_explains_the_end_of_the_stream(name: str, scenario: str) -> None:
     begun = stream_of(name, scenario).replace(b"\r\n", b"\n").split(b"\n\n")[:2]
     decoder = CODECS[name].StreamDecoder()
-    seen = [*decoder.feed(b"\n\n".join([*begun, b'{"error": {"code": 503, "message": "Too busy."}}'])), *decoder.finish()]
+    seen = [
+        *decoder.feed(b"\n\n".join([*begun, b'{"error": {"code": 503, "message": "Too busy."}}'])),
+        *decoder.finish(),
+    ]
     assert isinstance(seen[-1], Failed) and seen[-1].error.message == "Too busy."
 
 
@@ -244,7 +298,11 @@ def test_unterminated_event_is_scanned_once() -> None:
     splitter, begun = EventSplitter(), time.process_time()
     for _ in range(100_000):
         assert splitter.feed(b"0123456789") == []
-    assert splitter.feed(b"\n") == [] and splitter.feed(b"\r") == [] and len(splitter.feed(b"\nx")[0]) == 1_000_003
+    assert (
+        splitter.feed(b"\n") == []
+        and splitter.feed(b"\r") == []
+        and len(splitter.feed(b"\nx")[0]) == 1_000_003
+    )
     assert splitter.finish() == b"x"
     assert time.process_time() - begun < 3  # searching all of it each time takes minutes
 
@@ -278,8 +336,18 @@ def test_meter_forwards_an_oversized_event(name: str) -> None:
 def test_converted_reservation_covers_demo_token_count(name: str) -> None:
     tool: dict[str, Any] = {"name": "f", "description": "d" * 500}
     bodies: dict[str, dict[str, Any]] = {
-        "openai_responses": {"model": "m", "input": [], "instructions": "x", "tools": [{"type": "custom", **tool}]},
-        "anthropic": {"model": "m", "max_tokens": 1, "messages": [], "system": [{"type": "text", "text": "x"}]},
+        "openai_responses": {
+            "model": "m",
+            "input": [],
+            "instructions": "x",
+            "tools": [{"type": "custom", **tool}],
+        },
+        "anthropic": {
+            "model": "m",
+            "max_tokens": 1,
+            "messages": [],
+            "system": [{"type": "text", "text": "x"}],
+        },
         "gemini": {"contents": []},
     }
     body = bodies[name]

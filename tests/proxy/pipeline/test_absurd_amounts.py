@@ -27,12 +27,16 @@ def client(live_gateway: LiveGateway, demo_project: Project) -> httpx.Client:
 
 @pytest.mark.parametrize("value", [-1, 0, "5", 1.5, True, [5], 10**18, 10**30])
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
-def test_absurd_output_limits_are_rejected_in_openai_format(client: httpx.Client, field: str, value: object) -> None:
+def test_absurd_output_limits_are_rejected_in_openai_format(
+    client: httpx.Client, field: str, value: object
+) -> None:
     with client:
         answer = client.post("/v1/chat/completions", json={**CHAT, field: value})
     assert answer.status_code in (400, 429)
     error = answer.json()["error"]
-    assert error["message"] and (answer.status_code == 429 or field in error["message"] or error["param"] == field)
+    assert error["message"] and (
+        answer.status_code == 429 or field in error["message"] or error["param"] == field
+    )
     assert_nothing_spent_or_reserved()
 
 

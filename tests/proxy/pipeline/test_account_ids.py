@@ -36,17 +36,41 @@ COUNT, GENERATE, STREAMED = (
     "/v1beta/models/{}:generateContent",
     "/v1beta/models/{}:streamGenerateContent?alt=sse",
 )
-MODELS = {RESPONSES: "gpt-4o", CHAT: "gpt-4o", MESSAGES: "claude-sonnet-4-5", COUNT: "claude-sonnet-4-5", GENERATE: "gemini-2.5-flash"}
+MODELS = {
+    RESPONSES: "gpt-4o",
+    CHAT: "gpt-4o",
+    MESSAGES: "claude-sonnet-4-5",
+    COUNT: "claude-sonnet-4-5",
+    GENERATE: "gemini-2.5-flash",
+}
 USAGE = {"input_tokens": 3, "output_tokens": 2}
 CITED = [{"type": "container_file_citation", "container_id": "cntr_1", "file_id": "cfile_1"}]
 OUTPUT: list[dict[str, Any]] = [
     {"type": "reasoning", "id": "rs_1", "summary": []},
     {"type": "image_generation_call", "id": "ig_1", "status": "completed"},
     {"type": "mcp_approval_request", "id": "mcpr_1", "name": "n", "arguments": "{}", "server_label": "s"},
-    {"type": "code_interpreter_call", "id": "ci_1", "container_id": "cntr_1", "code": "1", "status": "completed"},
-    {"type": "message", "id": "msg_1", "role": "assistant", "content": [{"type": "output_text", "text": "Hi", "annotations": CITED}]},
+    {
+        "type": "code_interpreter_call",
+        "id": "ci_1",
+        "container_id": "cntr_1",
+        "code": "1",
+        "status": "completed",
+    },
+    {
+        "type": "message",
+        "id": "msg_1",
+        "role": "assistant",
+        "content": [{"type": "output_text", "text": "Hi", "annotations": CITED}],
+    },
 ]
-RESPONSE = {"id": "resp_1", "object": "response", "status": "completed", "conversation": {"id": "conv_1"}, "output": OUTPUT, "usage": USAGE}
+RESPONSE = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "completed",
+    "conversation": {"id": "conv_1"},
+    "output": OUTPUT,
+    "usage": USAGE,
+}
 SOUND = {"id": "audio_1", "data": "AAAA", "transcript": "Hi"}
 MESSAGE = {
     "id": "msg_1",
@@ -79,30 +103,61 @@ ISSUED: dict[str, tuple[str, dict[str, Any]]] = {
     "item without a type": (RESPONSES, input_of({"id": "msg_1"})),
     "reasoning": (RESPONSES, input_of({"type": "reasoning", "id": "rs_1", "summary": []})),
     "picture": (RESPONSES, input_of({"type": "image_generation_call", "id": "ig_1"})),
-    "approval": (RESPONSES, input_of({"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True})),
+    "approval": (
+        RESPONSES,
+        input_of({"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}),
+    ),
     "code container": (RESPONSES, {"input": "Hi", "tools": [CODE | {"container": "cntr_1"}]}),
     "history of code": (RESPONSES, input_of(*OUTPUT)),
-    "audio": (CHAT, {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}, {"role": "user", "content": "Hi"}]}),
+    "audio": (
+        CHAT,
+        {"messages": [{"role": "assistant", "audio": {"id": "audio_1"}}, {"role": "user", "content": "Hi"}]},
+    ),
     "container": (MESSAGES, said({"type": "text", "text": "Hi"}, container="container_1")),
     "container object": (MESSAGES, said({"type": "text", "text": "Hi"}, container={"id": "container_1"})),
-    "thread": (MESSAGES, said({"type": "text", "text": "Hi"}, thread={"type": "continue", "previous_message_id": "msg_1"})),
+    "thread": (
+        MESSAGES,
+        said({"type": "text", "text": "Hi"}, thread={"type": "continue", "previous_message_id": "msg_1"}),
+    ),
 }
 """Requests that name what `answer` below issues."""
 FILE = {"type": "file", "file_id": "file_1"}
-STORED_FILE = {"fileData": {"fileUri": "https://generativelanguage.googleapis.com/v1beta/files/abc", "mimeType": "text/plain"}}
+STORED_FILE = {
+    "fileData": {
+        "fileUri": "https://generativelanguage.googleapis.com/v1beta/files/abc",
+        "mimeType": "text/plain",
+    }
+}
 UPLOADED: dict[str, tuple[str, dict[str, Any]]] = {
     "file": (RESPONSES, input_of({"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]})),
-    "picture": (RESPONSES, input_of({"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]})),
-    "vector store": (RESPONSES, {"input": "Hi", "tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]}),
-    "file for code": (RESPONSES, {"input": "Hi", "tools": [CODE | {"container": {"type": "auto", "file_ids": ["file-1"]}}]}),
+    "picture": (
+        RESPONSES,
+        input_of({"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}),
+    ),
+    "vector store": (
+        RESPONSES,
+        {"input": "Hi", "tools": [{"type": "file_search", "vector_store_ids": ["vs_1"]}]},
+    ),
+    "file for code": (
+        RESPONSES,
+        {"input": "Hi", "tools": [CODE | {"container": {"type": "auto", "file_ids": ["file-1"]}}]},
+    ),
     "prompt": (RESPONSES, {"input": "Hi", "prompt": {"id": "pmpt_1"}}),
     "chat file": (CHAT, said({"type": "file", "file": {"file_id": "file-1"}})),
-    "voice": (CHAT, said({"type": "text", "text": "Hi"}, audio={"format": "mp3", "voice": {"id": "voice_1"}})),
+    "voice": (
+        CHAT,
+        said({"type": "text", "text": "Hi"}, audio={"format": "mp3", "voice": {"id": "voice_1"}}),
+    ),
     "document": (MESSAGES, said({"type": "document", "source": FILE})),
     "image": (MESSAGES, said({"type": "image", "source": FILE})),
     "upload": (MESSAGES, said({"type": "container_upload", "file_id": "file_1"})),
     "counted document": (COUNT, said({"type": "document", "source": FILE})),
-    "skill": (MESSAGES, said({"type": "text", "text": "Hi"}, container={"skills": [{"type": "custom", "skill_id": "skill_1"}]})),
+    "skill": (
+        MESSAGES,
+        said(
+            {"type": "text", "text": "Hi"}, container={"skills": [{"type": "custom", "skill_id": "skill_1"}]}
+        ),
+    ),
     "cached content": (GENERATE, parts({"text": "Hi"}, cachedContent="cachedContents/1")),
     "cached_content": (GENERATE, parts({"text": "Hi"}, cached_content="cachedContents/1")),
     "Google's file": (GENERATE, parts(STORED_FILE)),
@@ -115,7 +170,12 @@ UPLOADED: dict[str, tuple[str, dict[str, Any]]] = {
         {"requests": [{"model": "models/gemini-2.5-flash", "content": {"parts": [STORED_FILE]}}]},
     ),
 }
-NOT_FOUND = {RESPONSES: "invalid_request", CHAT: "invalid_request", MESSAGES: "not_found_error", COUNT: "not_found_error"}
+NOT_FOUND = {
+    RESPONSES: "invalid_request",
+    CHAT: "invalid_request",
+    MESSAGES: "not_found_error",
+    COUNT: "not_found_error",
+}
 
 
 async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -130,7 +190,9 @@ async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespon
         audio = SOUND | {"expires_at": int(time.time()) + 3600}
         choice = {"index": 0, "message": {"role": "assistant", "audio": audio}, "finish_reason": "stop"}
         return web.json_response({"id": "c", "object": "chat.completion", "model": "m", "choices": [choice]})
-    return web.json_response({"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}]})
+    return web.json_response(
+        {"candidates": [{"content": {"parts": [{"text": "Hi"}]}, "finishReason": "STOP"}]}
+    )
 
 
 async def stream(request: web.Request, events: list[bytes]) -> web.StreamResponse:
@@ -154,7 +216,9 @@ def events_of(path: str) -> list[bytes]:
     if path.endswith("/messages"):
         started = event("message_start", message=MESSAGE | {"container": None, "content": []})
         text = event("content_block_delta", index=0, delta={"type": "text_delta", "text": "Hi"})
-        ended = event("message_delta", delta={"stop_reason": "end_turn", "container": MESSAGE["container"]}, usage=USAGE)
+        ended = event(
+            "message_delta", delta={"stop_reason": "end_turn", "container": MESSAGE["container"]}, usage=USAGE
+        )
         return [started, text, ended, event("message_stop")]
     sound = [{"id": "audio_1"}, {"data": "AAAA"}, {"expires_at": int(time.time()) + 3600}]
     return [*(chunk({"audio": piece}) for piece in sound), chunk({}, "stop"), b"data: [DONE]\n\n"]
@@ -173,7 +237,12 @@ def vendors(gateway: httpx.Client, upstream: LocalUpstream) -> Iterator[None]:
     """The operator has an account at each vendor; all of them are the local upstream."""
     before = settings.ENV
     root = upstream.url.removesuffix("/v1")
-    keys = {"anthropic_api_key": "k", "anthropic_base_url": root, "gemini_api_key": "k", "gemini_base_url": root}
+    keys = {
+        "anthropic_api_key": "k",
+        "anthropic_base_url": root,
+        "gemini_api_key": "k",
+        "gemini_base_url": root,
+    }
     configure(**keys)
     upstream.handler = answer
     yield
@@ -195,7 +264,9 @@ def other(live_gateway: LiveGateway, transactional_db: None) -> Iterator[httpx.C
 
 
 @pytest.fixture
-def owner(live_gateway: LiveGateway, upstream: LocalUpstream, transactional_db: None) -> Iterator[httpx.Client]:
+def owner(
+    live_gateway: LiveGateway, upstream: LocalUpstream, transactional_db: None
+) -> Iterator[httpx.Client]:
     """A client of a project with credentials of its own."""
     project = Project.objects.create_with_owner("Owner", slug="owner", uses_operator_credentials=True)
     root = upstream.url.removesuffix("/v1")
@@ -210,7 +281,9 @@ def client_of(live: LiveGateway, project: Project) -> Iterator[httpx.Client]:
         yield client
 
 
-def post(client: httpx.Client, path: str, body: dict[str, Any], model: str = "", **fields: Any) -> httpx.Response:
+def post(
+    client: httpx.Client, path: str, body: dict[str, Any], model: str = "", **fields: Any
+) -> httpx.Response:
     named = model or MODELS.get(path, MODELS[GENERATE])
     if "{}" in path:
         return client.post(path.format(named), json=body | fields)
@@ -244,7 +317,9 @@ def test_an_id_works_for_the_project_that_got_it_and_for_no_other(
     begin(gateway, path, stream=streamed)
     assert post(gateway, path, body).status_code == 200
     assert len(upstream.requests) == 2
-    assert error_of(post(other, path, body), path)["message"] == before["message"], "an id of another project is like any other"
+    assert error_of(post(other, path, body), path)["message"] == before["message"], (
+        "an id of another project is like any other"
+    )
     assert len(upstream.requests) == 2
 
 
@@ -268,7 +343,9 @@ def test_everything_passes_on_a_credential_of_the_projects_own(
     assert not IssuedId.objects.exists()
 
 
-def test_an_id_works_only_in_the_account_that_issued_it(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_an_id_works_only_in_the_account_that_issued_it(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     begin(gateway, RESPONSES)
     configure(openai_base_url=f"{upstream.url}/other")
     error_of(post(gateway, *ISSUED["previous_response_id"]), RESPONSES)
@@ -278,7 +355,9 @@ def test_accounts_of_routes_are_shared_too(gateway: httpx.Client, upstream: Loca
     configure(ai_gateway_model_routes=f"routed:{upstream.url}")
     path, body = UPLOADED["chat file"]
     error_of(post(gateway, path, body, model="routed"), path)
-    error_of(post(gateway, *UPLOADED["file"], model="routed"), RESPONSES)  # It is converted to chat, and the id would be passed on.
+    error_of(
+        post(gateway, *UPLOADED["file"], model="routed"), RESPONSES
+    )  # It is converted to chat, and the id would be passed on.
     path, body = ISSUED["audio"]
     error_of(post(gateway, path, body, model="routed"), path)
     begin(gateway, CHAT, model="routed")
@@ -294,20 +373,26 @@ def test_a_refusal_leaves_a_record_and_costs_nothing(gateway: httpx.Client) -> N
     assert record.error == "previous_response_not_found"
 
 
-def test_a_response_that_is_not_stored_cannot_be_gone_on_with_but_its_history_can_be_sent(gateway: httpx.Client) -> None:
+def test_a_response_that_is_not_stored_cannot_be_gone_on_with_but_its_history_can_be_sent(
+    gateway: httpx.Client,
+) -> None:
     begin(gateway, RESPONSES, store=False)
     error_of(post(gateway, *ISSUED["previous_response_id"]), RESPONSES)
     assert post(gateway, *ISSUED["history of code"]).status_code == 200
 
 
-def test_a_file_that_code_wrote_works_for_its_project(gateway: httpx.Client, other: httpx.Client, upstream: LocalUpstream) -> None:
+def test_a_file_that_code_wrote_works_for_its_project(
+    gateway: httpx.Client, other: httpx.Client, upstream: LocalUpstream
+) -> None:
     begin(gateway, RESPONSES)
     body = input_of({"role": "user", "content": [{"type": "input_file", "file_id": "cfile_1"}]})
     assert post(gateway, RESPONSES, body).status_code == 200
     error_of(post(other, RESPONSES, body), RESPONSES)
 
 
-@pytest.mark.parametrize("body", [{"input": "Hi", "store": False}, {"input": "Hi", "metadata": {"file_id": "x"}, "store": False}])
+@pytest.mark.parametrize(
+    "body", [{"input": "Hi", "store": False}, {"input": "Hi", "metadata": {"file_id": "x"}, "store": False}]
+)
 def test_a_request_that_names_nothing_is_not_looked_up(
     gateway: httpx.Client, upstream: LocalUpstream, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]
 ) -> None:
@@ -379,14 +464,18 @@ def test_an_answer_ends_when_its_ids_are_stored(gateway: httpx.Client, gate: thr
         assert waiting.result().json() == RESPONSE
 
 
-def test_a_stream_that_the_client_leaves_has_its_ids_stored(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_a_stream_that_the_client_leaves_has_its_ids_stored(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     async def endless(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = await stream(request, events_of(RESPONSES)[:-1])
         while True:
             await response.write(event("response.output_text.delta", item_id="msg_1", delta="Hi "))
 
     upstream.handler = endless
-    with gateway.stream("POST", RESPONSES, json={"model": "gpt-4o", "input": "Hi", "stream": True}) as streamed:
+    with gateway.stream(
+        "POST", RESPONSES, json={"model": "gpt-4o", "input": "Hi", "stream": True}
+    ) as streamed:
         received = b""
         for part in streamed.iter_raw():
             received += part
@@ -433,7 +522,9 @@ def test_a_database_that_hangs_makes_an_answer_late_for_a_bounded_time(
     assert post(gateway, *ISSUED["previous_response_id"]).status_code == 200
 
 
-def test_ids_beyond_a_bound_do_not_wait(gate: threading.Event, project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ids_beyond_a_bound_do_not_wait(
+    gate: threading.Event, project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(account_ids, "MAX_WAITING", 2)
     writer = account_ids.Writer()
     futures = [writer.submit([issued_id(project, number)]) for number in range(6)]
@@ -448,9 +539,13 @@ def issued_id(project: Project, number: int, **fields: Any) -> IssuedId:
     return IssuedId(project=project, account="openai", kind="response", digest=f"{number:064}", **fields)
 
 
-def test_ids_of_a_project_that_is_gone_do_not_take_others_with_them(gate: threading.Event, project: Project, demo_project: Project) -> None:
+def test_ids_of_a_project_that_is_gone_do_not_take_others_with_them(
+    gate: threading.Event, project: Project, demo_project: Project
+) -> None:
     writer = account_ids.Writer()
-    writer.submit([issued_id(project, 0)])  # It occupies the thread, so that the next two are written together.
+    writer.submit(
+        [issued_id(project, 0)]
+    )  # It occupies the thread, so that the next two are written together.
     time.sleep(0.1)
     gone = Project(pk=10**9)
     futures = [writer.submit([issued_id(gone, 1)]), writer.submit([issued_id(demo_project, 2)])]
@@ -460,7 +555,9 @@ def test_ids_of_a_project_that_is_gone_do_not_take_others_with_them(gate: thread
     assert set(IssuedId.objects.values_list("project", flat=True)) == {project.pk, demo_project.pk}
 
 
-def test_many_answers_at_once_store_their_ids(gateway: httpx.Client, other: httpx.Client, upstream: LocalUpstream) -> None:
+def test_many_answers_at_once_store_their_ids(
+    gateway: httpx.Client, other: httpx.Client, upstream: LocalUpstream
+) -> None:
     async def numbered(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         return web.json_response(RESPONSE | {"id": body["input"], "conversation": None})
 
@@ -477,7 +574,9 @@ def test_many_answers_at_once_store_their_ids(gateway: httpx.Client, other: http
     with ThreadPoolExecutor(10) as pool:
         assert set(pool.map(first, names)) == {200}
         assert set(pool.map(lambda name: later(name, clients[name[5]]), names)) == {200}
-        assert set(pool.map(lambda name: later(name, clients["a" if name[5] == "b" else "b"]), names)) == {404}
+        assert set(pool.map(lambda name: later(name, clients["a" if name[5] == "b" else "b"]), names)) == {
+            404
+        }
 
 
 # How long they are kept ---------------------------------------------------------------------------------------------------
@@ -487,7 +586,10 @@ def test_an_id_works_as_long_as_the_provider_keeps_the_object(gateway: httpx.Cli
     begin(gateway, RESPONSES)
     begin(gateway, CHAT)
     now = timezone.now()
-    expiries = {(row.kind, row.expires_at and round((row.expires_at - now) / timedelta(hours=1))) for row in IssuedId.objects.all()}
+    expiries = {
+        (row.kind, row.expires_at and round((row.expires_at - now) / timedelta(hours=1)))
+        for row in IssuedId.objects.all()
+    }
     month = 30 * 24
     assert expiries == {
         ("response", month),

@@ -29,7 +29,14 @@ BODIES: dict[str, dict[str, Any]] = {
     COMPLETIONS: {"prompt": "Hi", "max_tokens": 50},
     EMBEDDINGS: {"input": "Hi"},
 }
-QUEUED_RESPONSES: dict[str, Any] = {"id": "resp_1", "object": "response", "status": "queued", "output": [], "error": None, "usage": None}
+QUEUED_RESPONSES: dict[str, Any] = {
+    "id": "resp_1",
+    "object": "response",
+    "status": "queued",
+    "output": [],
+    "error": None,
+    "usage": None,
+}
 PRICE = bundled_price("openai", MODEL)
 
 
@@ -42,7 +49,9 @@ def token_of(project: Project, mode: str = "hard", limit: int = USD, models: tup
 
 def post(gateway: LiveGateway, token: str, path: str, model: str = MODEL, **fields: Any) -> httpx.Response:
     body = {"model": model, **BODIES[path], **fields}
-    return httpx.post(f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20)
+    return httpx.post(
+        f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20
+    )
 
 
 def respond_with(*, status: int = 200, text: str = "", content_type: str = "application/json") -> Any:
@@ -53,7 +62,9 @@ def respond_with(*, status: int = 200, text: str = "", content_type: str = "appl
 
 
 def credential(project: Project, provider: str, upstream: LocalUpstream) -> None:
-    stored = Credential(project=project, slug="other", provider=provider, base_url=upstream.url.removesuffix("/v1"))
+    stored = Credential(
+        project=project, slug="other", provider=provider, base_url=upstream.url.removesuffix("/v1")
+    )
     stored.set_secret("sk-provider-secret")
     stored.save()
 
@@ -72,7 +83,12 @@ def credential(project: Project, provider: str, upstream: LocalUpstream) -> None
     ],
 )
 def test_it_rejects_async_and_model_override_fields(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, field: str, value: Any
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    path: str,
+    field: str,
+    value: Any,
 ) -> None:
     answer = post(live_gateway, token_of(demo_project), path, **{field: value})
     error = answer.json()["error"]
@@ -81,11 +97,15 @@ def test_it_rejects_async_and_model_override_fields(
     assert (only_record().outcome, only_record().reserved_nano) == (Outcome.INVALID_REQUEST, None)
 
 
-def test_it_rejects_fallbacks_in_the_client_format(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> None:
+def test_it_rejects_fallbacks_in_the_client_format(
+    live_gateway: LiveGateway, upstream: LocalUpstream, token: str
+) -> None:
     """Whether the key has a budget or not: the cost would be that of another model."""
     answer = post(live_gateway, token, ANTHROPIC, fallbacks=[{"model": "dear"}])
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
-    assert "The field fallbacks lets the provider answer with another model" in answer.json()["error"]["message"]
+    assert (
+        "The field fallbacks lets the provider answer with another model" in answer.json()["error"]["message"]
+    )
     assert not upstream.requests
 
 
@@ -93,17 +113,26 @@ def test_it_rejects_fallbacks_in_the_client_format(live_gateway: LiveGateway, up
     ("fields", "name"),
     [
         ({"GenerationConfig": {"maxOutputTokens": 60_000}}, "GenerationConfig"),
-        ({"generationConfig": {"maxOutputTokens": 9, "MaxOutputTokens": 60_000}}, "generationConfig.MaxOutputTokens"),
+        (
+            {"generationConfig": {"maxOutputTokens": 9, "MaxOutputTokens": 60_000}},
+            "generationConfig.MaxOutputTokens",
+        ),
         ({"generationConfig": {"CandidateCount": 8}}, "generationConfig.CandidateCount"),
     ],
 )
 def test_a_limit_in_other_letters_is_not_passed_on_beside_the_gateways(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, fields: dict[str, Any], name: str
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    fields: dict[str, Any],
+    name: str,
 ) -> None:
     credential(demo_project, "gemini", upstream)
     body = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}], **fields}
     url = f"{live_gateway.url}/v1beta/models/other/gemini-2.5-flash:generateContent"
-    answer = httpx.post(url, json=body, headers={"authorization": f"Bearer {token_of(demo_project)}"}, timeout=20)
+    answer = httpx.post(
+        url, json=body, headers={"authorization": f"Bearer {token_of(demo_project)}"}, timeout=20
+    )
     assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
     assert f"The field {name} is written" in answer.json()["error"]["message"]
     assert not upstream.requests and only_record().outcome == Outcome.INVALID_REQUEST
@@ -111,9 +140,16 @@ def test_a_limit_in_other_letters_is_not_passed_on_beside_the_gateways(
 
 @pytest.mark.databases
 @pytest.mark.parametrize(("mode", "output"), [("hard", 50), ("soft", 0)])
-@pytest.mark.parametrize("body", [QUEUED_RESPONSES, QUEUED_RESPONSES | {"status": "in_progress"}], ids=["queued", "in progress"])
+@pytest.mark.parametrize(
+    "body", [QUEUED_RESPONSES, QUEUED_RESPONSES | {"status": "in_progress"}], ids=["queued", "in progress"]
+)
 def test_queued_response_costs_the_full_reservation(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, body: dict[str, Any], mode: str, output: int
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    body: dict[str, Any],
+    mode: str,
+    output: int,
 ) -> None:
     upstream.handler = respond_with(text=json.dumps(body))
     answer = post(live_gateway, token_of(demo_project, mode), RESPONSES)
@@ -136,35 +172,55 @@ def test_queued_response_costs_the_full_reservation(
     ids=["a bare id", "nothing", "no choices", "completions", "converted", "converted, unreadable"],
 )
 def test_response_without_output_costs_the_full_reservation(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, text: str, status: int
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    path: str,
+    text: str,
+    status: int,
 ) -> None:
     upstream.handler = respond_with(status=status, text=text)
     post(live_gateway, token_of(demo_project), path)
     assert (only_record().output_tokens, only_record().estimated) == (50, True)
 
 
-def test_response_with_visible_output_costs_that_output(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
-    upstream.handler = respond_with(text=json.dumps({"choices": [{"message": {"role": "assistant", "content": "Hello"}}]}))
+def test_response_with_visible_output_costs_that_output(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
+    upstream.handler = respond_with(
+        text=json.dumps({"choices": [{"message": {"role": "assistant", "content": "Hello"}}]})
+    )
     post(live_gateway, token_of(demo_project), CHAT)
     assert only_record().output_tokens == 1
 
 
-def test_embeddings_cost_no_output(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_embeddings_cost_no_output(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     upstream.handler = respond_with(text='{"data": [{"embedding": [0.1]}]}')
     assert post(live_gateway, token_of(demo_project), EMBEDDINGS, "text-embedding-3-small").status_code == 200
     assert only_record().output_tokens == 0
 
 
-@pytest.mark.parametrize(("text", "output", "estimated"), [(json.dumps({"usage": USAGE}), 20, False), ('{"id": "a"}', 50, True)])
+@pytest.mark.parametrize(
+    ("text", "output", "estimated"), [(json.dumps({"usage": USAGE}), 20, False), ('{"id": "a"}', 50, True)]
+)
 def test_non_streaming_answer_to_a_stream_request_is_charged(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, text: str, output: int, estimated: bool
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    text: str,
+    output: int,
+    estimated: bool,
 ) -> None:
     upstream.handler = respond_with(text=text)
     assert post(live_gateway, token_of(demo_project), CHAT, stream=True).text == text
     assert (only_record().output_tokens, only_record().estimated) == (output, estimated)
 
 
-def test_unconvertible_non_streaming_answer_is_charged(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_unconvertible_non_streaming_answer_is_charged(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     upstream.handler = respond_with(text='{"id": "a"}')
     post(live_gateway, token_of(demo_project), ANTHROPIC, stream=True)
     assert (only_record().output_tokens, only_record().estimated) == (50, True)
@@ -181,9 +237,15 @@ def test_unconvertible_non_streaming_answer_is_charged(live_gateway: LiveGateway
     ],
 )
 def test_unbounded_cost_is_rejected_only_with_a_hard_budget(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, fields: dict[str, Any]
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    path: str,
+    fields: dict[str, Any],
 ) -> None:
-    credential(demo_project, "openai", upstream)  # In an account that projects share, no stored prompt can be named.
+    credential(
+        demo_project, "openai", upstream
+    )  # In an account that projects share, no stored prompt can be named.
     answer = post(live_gateway, token_of(demo_project), path, **fields)
     error = answer.json()["error"]
     assert (answer.status_code, error["code"], error["param"]) == (400, "cost_not_bounded", *fields)
@@ -192,9 +254,13 @@ def test_unbounded_cost_is_rejected_only_with_a_hard_budget(
     assert set(fields) < json.loads(upstream.requests[0].body).keys()
 
 
-def test_what_a_conversion_leaves_out_costs_nothing(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_what_a_conversion_leaves_out_costs_nothing(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     credential(demo_project, "anthropic", upstream)
-    upstream.handler = respond_with(text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}))
+    upstream.handler = respond_with(
+        text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}})
+    )
     token = token_of(demo_project)
     fields = {"prediction": {"type": "content", "content": "x"}}
     assert post(live_gateway, token, CHAT, "other/claude-sonnet-4-6", **fields).status_code == 200
@@ -211,17 +277,27 @@ def test_operator_setting_allows_unbounded_and_unpriced(
 
 @pytest.mark.parametrize(
     ("path", "fields"),
-    [(CHAT, {"plugins": [{"id": "fusion"}]}), (ANTHROPIC, {"tools": [{"type": "advisor_20260301", "name": "advisor", "model": "dear"}]})],
+    [
+        (CHAT, {"plugins": [{"id": "fusion"}]}),
+        (ANTHROPIC, {"tools": [{"type": "advisor_20260301", "name": "advisor", "model": "dear"}]}),
+    ],
 )
 def test_a_key_for_some_models_asks_no_others(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, fields: dict[str, Any]
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    path: str,
+    fields: dict[str, Any],
 ) -> None:
     credential(demo_project, "anthropic", upstream)
     model = "other/claude-sonnet-4-6" if path == ANTHROPIC else MODEL
     _, held = ApiKey.objects.issue(demo_project, "held", allowed_models=[model])
     _, free = ApiKey.objects.issue(demo_project, "free")
     answer = post(live_gateway, held, path, model, **fields)
-    assert answer.status_code == 403 and f"the field {next(iter(fields))} may let others answer" in answer.json()["error"]["message"]
+    assert (
+        answer.status_code == 403
+        and f"the field {next(iter(fields))} may let others answer" in answer.json()["error"]["message"]
+    )
     assert not upstream.requests
     assert post(live_gateway, free, path, model, **fields).status_code == 200
 
@@ -231,19 +307,32 @@ def test_premium_tier_requires_a_price(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, model: str, status: int
 ) -> None:
     credential(demo_project, "anthropic", upstream)
-    upstream.handler = respond_with(text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}))
+    upstream.handler = respond_with(
+        text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}})
+    )
     answer = post(live_gateway, token_of(demo_project), ANTHROPIC, f"other/{model}", speed="fast")
     assert answer.status_code == status, answer.text
 
 
-def test_override_price_applies_in_every_tier(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_override_price_applies_in_every_tier(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     PriceOverride.objects.create(project=demo_project, model="house-model", input_nano=USD, output_nano=USD)
-    assert post(live_gateway, token_of(demo_project), CHAT, "openai/house-model", service_tier="priority").status_code == 200
+    assert (
+        post(
+            live_gateway, token_of(demo_project), CHAT, "openai/house-model", service_tier="priority"
+        ).status_code
+        == 200
+    )
 
 
 @pytest.mark.parametrize("path", [CHAT, ANTHROPIC])
 def test_a_budget_lowers_each_limit_and_raises_none(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, monkeypatch: pytest.MonkeyPatch, path: str
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
 ) -> None:
     """The larger one is held: a provider could obey either."""
     monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"gateway_max_tokens": "clamp"}))
@@ -253,7 +342,9 @@ def test_a_budget_lowers_each_limit_and_raises_none(
     if path == CHAT:
         answer = post(live_gateway, token, CHAT, service_tier="default", **limits)
     else:
-        upstream.handler = respond_with(text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}}))
+        upstream.handler = respond_with(
+            text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}})
+        )
         answer = post(live_gateway, token, CHAT, "other/claude-haiku-4-5", **limits)
     assert answer.status_code == 200, answer.text
     granted = int(answer.headers["x-gateway-max-tokens"])

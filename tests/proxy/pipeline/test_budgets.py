@@ -27,13 +27,21 @@ PRICE = 13 * 1000 + 10 * 2000
 
 
 def post(live: LiveGateway, token: str, **changes: object) -> httpx.Response:
-    return httpx.post(f"{live.url}/v1/chat/completions", json={**CHAT, **changes}, headers={"authorization": f"Bearer {token}"})
+    return httpx.post(
+        f"{live.url}/v1/chat/completions",
+        json={**CHAT, **changes},
+        headers={"authorization": f"Bearer {token}"},
+    )
 
 
 async def post_many(url: str, token: str, count: int) -> list[int]:
     limits = httpx.Limits(max_connections=count)
-    async with httpx.AsyncClient(limits=limits, timeout=30, headers={"authorization": f"Bearer {token}"}) as client:
-        answers = await asyncio.gather(*(client.post(f"{url}/v1/chat/completions", json=CHAT) for _ in range(count)))
+    async with httpx.AsyncClient(
+        limits=limits, timeout=30, headers={"authorization": f"Bearer {token}"}
+    ) as client:
+        answers = await asyncio.gather(
+            *(client.post(f"{url}/v1/chat/completions", json=CHAT) for _ in range(count))
+        )
     return [answer.status_code for answer in answers]
 
 
@@ -43,7 +51,9 @@ def test_a_budget_for_fifty_admits_exactly_fifty_of_two_hundred_at_once(
     live_gateway: LiveGateway, demo_project: Project, period: Period, whole_project: bool
 ) -> None:
     key, token = ApiKey.objects.issue(demo_project, "app")
-    budget = Budget.objects.create(project=demo_project, key=None if whole_project else key, period=period, limit_nano=50 * PRICE)
+    budget = Budget.objects.create(
+        project=demo_project, key=None if whole_project else key, period=period, limit_nano=50 * PRICE
+    )
     statuses = asyncio.run(post_many(live_gateway.url, token, 200))
     assert (statuses.count(200), statuses.count(429)) == (50, 150)
     only_record(200)
@@ -51,24 +61,37 @@ def test_a_budget_for_fifty_admits_exactly_fifty_of_two_hundred_at_once(
     assert sum(UsageRecord.objects.values_list("cost_nano", flat=True)) == 50 * PRICE
 
 
-def test_denial_names_budget_remaining_amount_and_reset_time(live_gateway: LiveGateway, demo_project: Project) -> None:
+def test_denial_names_budget_remaining_amount_and_reset_time(
+    live_gateway: LiveGateway, demo_project: Project
+) -> None:
     key, token = ApiKey.objects.issue(demo_project, "app")
     budget = Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=PRICE + 5)
     assert post(live_gateway, token).status_code == 200
     refused = post(live_gateway, token)
     error = refused.json()["error"]
     assert (refused.status_code, error["type"], error["code"]) == (429, "rate_limit", "insufficient_quota")
-    assert "key's daily budget of $0.000033005 has $0.000000005 left and this request may cost $0.000033" in error["message"]
+    assert (
+        "key's daily budget of $0.000033005 has $0.000000005 left and this request may cost $0.000033"
+        in error["message"]
+    )
     assert refused.headers["x-should-retry"] == "false" and 0 < int(refused.headers["retry-after"]) <= 86_400
     record = only_record(2)
-    assert (record.outcome, record.cost_nano, record.blocking_budget_id) == (Outcome.BUDGET_EXCEEDED, 0, budget.pk)
+    assert (record.outcome, record.cost_nano, record.blocking_budget_id) == (
+        Outcome.BUDGET_EXCEEDED,
+        0,
+        budget.pk,
+    )
 
 
 def test_a_request_without_a_limit_gets_what_the_budget_still_pays_for(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     key, token = ApiKey.objects.issue(demo_project, "app")
-    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "service_tier": "default"}
+    body = {
+        "model": "gpt-4o-mini",
+        "messages": [{"role": "user", "content": "Hi"}],
+        "service_tier": "default",
+    }
     Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=13 * 150 + 200 * 600)
     headers = {"authorization": f"Bearer {token}"}
     response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json=body, headers=headers)
@@ -77,8 +100,12 @@ def test_a_request_without_a_limit_gets_what_the_budget_still_pays_for(
     only_record()
 
 
-def test_without_a_budget_nothing_is_put_into_the_request(gateway: httpx.Client, upstream: LocalUpstream) -> None:
-    gateway.post("/v1/chat/completions", json={"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]})
+def test_without_a_budget_nothing_is_put_into_the_request(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
+    gateway.post(
+        "/v1/chat/completions", json={"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}
+    )
     assert b"max_completion_tokens" not in upstream.requests[0].body
 
 
@@ -90,19 +117,31 @@ def test_a_model_without_a_price_is_closed_to_keys_with_a_budget(
     record = only_record()
     assert record.price is None and record.cost_nano == 0
     Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=PRICE)
-    wait_for(lambda: post(live_gateway, token, model="openai/homemade").json().get("error", {}).get("code") == "model_not_priced")
+    wait_for(
+        lambda: (
+            post(live_gateway, token, model="openai/homemade").json().get("error", {}).get("code")
+            == "model_not_priced"
+        )
+    )
 
 
-def test_a_rate_limit_refuses_beyond_it_and_every_answer_says_what_is_left(live_gateway: LiveGateway, demo_project: Project) -> None:
+def test_a_rate_limit_refuses_beyond_it_and_every_answer_says_what_is_left(
+    live_gateway: LiveGateway, demo_project: Project
+) -> None:
     _, token = ApiKey.objects.issue(demo_project, "app", rpm_limit=2)
     answers = [post(live_gateway, token) for _ in range(3)]
     assert [answer.status_code for answer in answers] == [200, 200, 429]
     assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["1", "0", "0"]
-    assert answers[2].json()["error"]["code"] == "rate_limit_exceeded" and 1 <= int(answers[2].headers["retry-after"]) <= 61
+    assert (
+        answers[2].json()["error"]["code"] == "rate_limit_exceeded"
+        and 1 <= int(answers[2].headers["retry-after"]) <= 61
+    )
     assert only_record(3).outcome == Outcome.RATE_LIMITED
 
 
-def test_every_answer_of_a_limited_key_says_what_is_left(live_gateway: LiveGateway, demo_project: Project) -> None:
+def test_every_answer_of_a_limited_key_says_what_is_left(
+    live_gateway: LiveGateway, demo_project: Project
+) -> None:
     """Also where nothing was asked of a provider, which does not count."""
     _, token = ApiKey.objects.issue(demo_project, "app", rpm_limit=5, tpm_limit=1000)
     with httpx.Client(base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}) as client:
@@ -117,12 +156,17 @@ def test_every_answer_of_a_limited_key_says_what_is_left(live_gateway: LiveGatew
         ]
     assert [answer.status_code for answer in answers] == [400, 400, 200, 404, 200, 405]
     for answer in answers:
-        left = answer.headers["x-ratelimit-remaining-requests"], answer.headers["x-ratelimit-remaining-tokens"]
+        left = (
+            answer.headers["x-ratelimit-remaining-requests"],
+            answer.headers["x-ratelimit-remaining-tokens"],
+        )
         assert (*left, answer.headers["x-ratelimit-limit-requests"]) == ("4", "977", "5")
     only_record(7)
 
 
-def test_new_key_works_at_once_and_revoked_key_fails_within_a_second(live_gateway: LiveGateway, demo_project: Project) -> None:
+def test_new_key_works_at_once_and_revoked_key_fails_within_a_second(
+    live_gateway: LiveGateway, demo_project: Project
+) -> None:
     key, token = ApiKey.objects.issue(demo_project, "app")
     assert post(live_gateway, token).status_code == 200
     key.revoke()
@@ -143,14 +187,18 @@ def test_an_expired_key_is_refused(live_gateway: LiveGateway, demo_project: Proj
     assert post(live_gateway, token).status_code == 401
 
 
-def test_the_roll_up_equals_the_records_however_often_it_runs(live_gateway: LiveGateway, demo_project: Project) -> None:
+def test_the_roll_up_equals_the_records_however_often_it_runs(
+    live_gateway: LiveGateway, demo_project: Project
+) -> None:
     _, token = ApiKey.objects.issue(demo_project, "app")
     for model in ("demo/chat", "demo/chat", "nope"):
         post(live_gateway, token, model=model)
     only_record(3)
     for _ in range(2):
         roll_up_usage()
-        rows = DailyUsage.objects.filter(requested_model="demo/chat").values_list("requests", "failures", "cost_nano", "output_tokens")
+        rows = DailyUsage.objects.filter(requested_model="demo/chat").values_list(
+            "requests", "failures", "cost_nano", "output_tokens"
+        )
         assert list(rows) == [(2, 0, 2 * PRICE, 20)]
         assert not StaleDay.objects.exists()
 
@@ -173,7 +221,9 @@ def wait_for(condition: object, seconds: float = 2) -> None:
 def openai_key(project: Project, limit_nano: int = 10**9) -> tuple[Budget, dict[str, str]]:
     """Of the operator's account at the local upstream, with a hard budget."""
     key, token = ApiKey.objects.issue(project, "app")
-    return Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=limit_nano), {"authorization": f"Bearer {token}"}
+    return Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=limit_nano), {
+        "authorization": f"Bearer {token}"
+    }
 
 
 GPT = {"model": "gpt-4o-mini", "messages": CHAT["messages"], "max_tokens": 1000}
@@ -194,7 +244,12 @@ def test_disconnect_before_response_is_still_charged(
     upstream.handler = slow
     budget, headers = openai_key(demo_project)
     with pytest.raises(httpx.ReadTimeout):
-        httpx.post(f"{live_gateway.url}/v1/chat/completions", json={**GPT, "stream": streamed}, headers=headers, timeout=0.3)
+        httpx.post(
+            f"{live_gateway.url}/v1/chat/completions",
+            json={**GPT, "stream": streamed},
+            headers=headers,
+            timeout=0.3,
+        )
     record = only_record()
     assert record.estimated and record.output_tokens == (0 if streamed else 1000)
     assert (record.cost_nano > 1000 * GPT_OUTPUT_NANO) == (not streamed)
@@ -202,7 +257,9 @@ def test_disconnect_before_response_is_still_charged(
     assert window_balances(demo_project, [budget]) == {budget.pk: WindowBalance(record.cost_nano, 0)}
 
 
-def test_an_answer_that_cannot_be_converted_is_paid_for(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_an_answer_that_cannot_be_converted_is_paid_for(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     """The provider calls it a success, and bills it."""
 
     async def odd(_request: web.Request, _body: object) -> web.StreamResponse:
@@ -230,16 +287,25 @@ def test_limit_beyond_the_budget_is_clamped_if_configured(
     assert (only_record().reserved_nano or 0) <= 500 * GPT_OUTPUT_NANO
 
 
-def test_reservation_is_capped_at_the_ledger_maximum(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_reservation_is_capped_at_the_ledger_maximum(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     key, token = ApiKey.objects.issue(demo_project, "app")
     Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=1, mode="soft")
     body = {"model": "gpt-4o-mini", "prompt": ["x"] * 20_000, "n": 128, "max_tokens": 2**31 - 1}
-    answer = httpx.post(f"{live_gateway.url}/v1/completions", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20)
+    answer = httpx.post(
+        f"{live_gateway.url}/v1/completions",
+        json=body,
+        headers={"authorization": f"Bearer {token}"},
+        timeout=20,
+    )
     assert answer.status_code == 200, answer.text
     assert only_record().reserved_nano == MAX_RESERVATION_NANO
 
 
-@pytest.mark.parametrize(("path", "quota"), [("/v1/chat/completions", "insufficient_quota"), ("/v1/messages", "rate_limit_error")])
+@pytest.mark.parametrize(
+    ("path", "quota"), [("/v1/chat/completions", "insufficient_quota"), ("/v1/messages", "rate_limit_error")]
+)
 def test_stream_is_aborted_when_it_has_cost_its_reservation(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, quota: str
 ) -> None:

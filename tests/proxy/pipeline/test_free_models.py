@@ -30,7 +30,9 @@ PRICED_OUTPUT: dict[str, dict[str, int]] = {
 }
 
 
-def budgeted(project: Project, dialect: str, upstream: LocalUpstream, fields: dict[str, int]) -> tuple[Budget, str]:
+def budgeted(
+    project: Project, dialect: str, upstream: LocalUpstream, fields: dict[str, int]
+) -> tuple[Budget, str]:
     """Return a hard budget of a new key and the key's token; every model of the project costs `fields`."""
     connect(project, dialect, upstream)
     PriceOverride.objects.create(project=project, model="*", **fields)
@@ -40,7 +42,11 @@ def budgeted(project: Project, dialect: str, upstream: LocalUpstream, fields: di
 
 def limits_in(body: bytes) -> dict[str, Any]:
     sent = json.loads(body)
-    return {name: value for name, value in (sent | sent.get("generationConfig", {})).items() if name.lower().startswith("max")}
+    return {
+        name: value
+        for name, value in (sent | sent.get("generationConfig", {})).items()
+        if name.lower().startswith("max")
+    }
 
 
 @pytest.mark.parametrize("price", FREE_OUTPUT)
@@ -51,7 +57,11 @@ def test_a_stream_of_free_output_is_not_cut(
     budget, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
     upstream.handler = answering(dialect, "word ", WHOLE_USAGE[dialect], pieces=PIECES)
     answer = ask(live_gateway, token, dialect, stream=True, limit=10)
-    assert "insufficient_quota" not in answer.text and "rate_limit" not in answer.text and "RESOURCE_EXHAUSTED" not in answer.text
+    assert (
+        "insufficient_quota" not in answer.text
+        and "rate_limit" not in answer.text
+        and "RESOURCE_EXHAUSTED" not in answer.text
+    )
     record = only_record()
     assert (record.outcome, record.output_tokens, record.estimated) == (Outcome.OK, 5, False)
     cost = 7 * FREE_OUTPUT[price]["input_nano"] // 10**6 + FREE_OUTPUT[price].get("request_nano", 0)
@@ -63,7 +73,12 @@ def test_a_stream_of_free_output_is_not_cut(
 @pytest.mark.parametrize("price", FREE_OUTPUT)
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_free_output_gets_no_limit_from_the_budget(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, dialect: str, price: str, stream: bool
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    dialect: str,
+    price: str,
+    stream: bool,
 ) -> None:
     _, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
     upstream.handler = answering(dialect, "word ", WHOLE_USAGE[dialect])
@@ -81,7 +96,10 @@ def test_output_with_a_price_is_limited_by_what_the_budget_pays_for(
     budget, token = budgeted(demo_project, dialect, upstream, PRICED_OUTPUT[price])
     upstream.handler = answering(dialect, "word ", WHOLE_USAGE[dialect], pieces=PIECES)
     answer = ask(live_gateway, token, dialect, stream=True)
-    assert list(limits_in(upstream.requests[0].body).values()) == [4096] and answer.headers["x-gateway-max-tokens"] == "4096"
+    assert (
+        list(limits_in(upstream.requests[0].body).values()) == [4096]
+        and answer.headers["x-gateway-max-tokens"] == "4096"
+    )
     record = only_record()
     assert (record.outcome, record.output_tokens) == (Outcome.OK, 5)
     assert 0 < record.cost_nano <= (record.reserved_nano or 0)

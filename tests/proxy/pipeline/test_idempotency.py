@@ -46,7 +46,11 @@ PATHS = {
 
 
 def post(
-    client: httpx.Client, body: dict[str, Any] | None = None, key: str = "k1", path: str = PATHS["chat"], **headers: str
+    client: httpx.Client,
+    body: dict[str, Any] | None = None,
+    key: str = "k1",
+    path: str = PATHS["chat"],
+    **headers: str,
 ) -> httpx.Response:
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     return client.post(path, json=body or CHAT, headers={"idempotency-key": key, **named})
@@ -74,7 +78,9 @@ def gate(upstream: LocalUpstream) -> Iterator[threading.Event]:
     event.set()
 
 
-def start_request(client: httpx.Client, body: dict[str, Any], path: str, upstream: LocalUpstream) -> threading.Thread:
+def start_request(
+    client: httpx.Client, body: dict[str, Any], path: str, upstream: LocalUpstream
+) -> threading.Thread:
     """A first request that has reached the provider and waits there."""
     thread = threading.Thread(target=post, args=(client, body), kwargs={"path": path})
     thread.start()
@@ -89,17 +95,27 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
         time.sleep(0.01)
 
 
-def test_a_request_that_is_repeated_gets_the_first_answer_and_pays_nothing(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_a_request_that_is_repeated_gets_the_first_answer_and_pays_nothing(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     first, again = post(gateway), post(gateway, x_request_id="second")
     assert len(upstream.requests) == 1
     assert (again.status_code, again.content) == (200, first.content) and again.json()["usage"] == USAGE
     assert is_replayed(again) and not is_replayed(first)
     assert (first.headers["x-cost-usd"], again.headers["x-cost-usd"]) == ("0.000024", "0")
     assert again.headers["content-type"] == first.headers["content-type"]
-    assert again.headers["x-request-id"] == "second" and again.headers["x-gateway-original-request"] == first.headers["x-request-id"]
+    assert (
+        again.headers["x-request-id"] == "second"
+        and again.headers["x-gateway-original-request"] == first.headers["x-request-id"]
+    )
     assert "x-gateway-original-request" not in first.headers
     record = only_record(2)
-    assert (record.request_id, record.outcome, record.status_code, record.cost_nano) == ("second", Outcome.CACHED, 200, 0)
+    assert (record.request_id, record.outcome, record.status_code, record.cost_nano) == (
+        "second",
+        Outcome.CACHED,
+        200,
+        0,
+    )
     assert record.prompt_tokens == record.output_tokens == 0 and record.requested_model == "gpt-4o-mini"
 
 
@@ -107,7 +123,10 @@ def test_a_stream_is_repeated_as_a_stream(gateway: httpx.Client, upstream: Local
     first, again = post(gateway, STREAM), post(gateway, STREAM)
     assert len(upstream.requests) == 1 and is_replayed(again)
     assert again.content == first.content and again.content.endswith(b"data: [DONE]\n\n")
-    assert again.headers["content-type"].startswith("text/event-stream") and again.headers["transfer-encoding"] == "chunked"
+    assert (
+        again.headers["content-type"].startswith("text/event-stream")
+        and again.headers["transfer-encoding"] == "chunked"
+    )
     assert only_record(2).streamed and outcomes() == ["ok", "cached"]
 
 
@@ -157,14 +176,27 @@ def test_of_fifty_at_once_one_runs(live_gateway: LiveGateway, upstream: LocalUps
     [
         (PATHS["chat"], CHAT, lambda answer: answer["error"]["code"]),
         (PATHS["messages"], CHAT, lambda answer: answer["error"]["type"]),
-        ("/v1beta/models/gpt-4o-mini:generateContent", {"contents": CONTENTS}, lambda answer: answer["error"]["status"]),
+        (
+            "/v1beta/models/gpt-4o-mini:generateContent",
+            {"contents": CONTENTS},
+            lambda answer: answer["error"]["status"],
+        ),
     ],
 )
 def test_each_dialect_says_what_is_wrong_with_a_key(
-    gateway: httpx.Client, upstream: LocalUpstream, gate: threading.Event, path: str, body: dict[str, Any], error_of: Callable[[Any], str]
+    gateway: httpx.Client,
+    upstream: LocalUpstream,
+    gate: threading.Event,
+    path: str,
+    body: dict[str, Any],
+    error_of: Callable[[Any], str],
 ) -> None:
     first = start_request(gateway, body, path, upstream)
-    refused = [post(gateway, body, path=path), post(gateway, {**body, "extra": 1}, path=path), post(gateway, body, key="", path=path)]
+    refused = [
+        post(gateway, body, path=path),
+        post(gateway, {**body, "extra": 1}, path=path),
+        post(gateway, body, key="", path=path),
+    ]
     gate.set()
     first.join()
     assert [answer.status_code for answer in refused] == [409, 422, 400]
@@ -188,7 +220,9 @@ def test_unusual_valid_keys_are_accepted(gateway: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 429, 500])
-def test_what_failed_runs_again_under_the_same_key(gateway: httpx.Client, upstream: LocalUpstream, status: int) -> None:
+def test_what_failed_runs_again_under_the_same_key(
+    gateway: httpx.Client, upstream: LocalUpstream, status: int
+) -> None:
     async def failing(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.json_response({"error": {"message": "no"}}, status=status)
 
@@ -231,7 +265,9 @@ def test_disconnected_stream_is_not_stored(gateway: httpx.Client, upstream: Loca
 
 
 @pytest.mark.parametrize("breaks", [False, True])
-def test_stream_is_complete_after_its_final_event(gateway: httpx.Client, upstream: LocalUpstream, breaks: bool) -> None:
+def test_stream_is_complete_after_its_final_event(
+    gateway: httpx.Client, upstream: LocalUpstream, breaks: bool
+) -> None:
     """OpenAI's SDK leaves with it; and a provider may break the connection after it."""
     left = threading.Event()
 
@@ -280,10 +316,14 @@ def test_an_answer_too_large_to_keep_runs_again(
     assert len(upstream.requests) == 2 and not IdempotentRequest.objects.exists()
 
 
-def test_keys_belong_to_a_project_and_not_to_one_api_key(live_gateway: LiveGateway, gateway: httpx.Client, demo_project: Project) -> None:
+def test_keys_belong_to_a_project_and_not_to_one_api_key(
+    live_gateway: LiveGateway, gateway: httpx.Client, demo_project: Project
+) -> None:
     first = post(gateway)
     _, sister = ApiKey.objects.issue(demo_project, "sister")
-    _, stranger = ApiKey.objects.issue(Project.objects.create_with_owner("Other", uses_operator_credentials=True), "other")
+    _, stranger = ApiKey.objects.issue(
+        Project.objects.create_with_owner("Other", uses_operator_credentials=True), "other"
+    )
     assert is_replayed(post(gateway, authorization=f"Bearer {sister}"))
     elsewhere = post(gateway, authorization=f"Bearer {stranger}")
     assert elsewhere.status_code == first.status_code == 200 and not is_replayed(elsewhere)
@@ -298,11 +338,17 @@ def test_replay_requires_access_to_the_model(gateway: httpx.Client, demo_project
 def claimed_key(project: Project, expires_in: timedelta) -> IdempotentRequest:
     """A key whose request is under way in a process that says nothing more."""
     return IdempotentRequest.objects.create(
-        project=project, key="k1", fingerprint="another request's", claim_id=uuid7(), expires_at=timezone.now() + expires_in
+        project=project,
+        key="k1",
+        fingerprint="another request's",
+        claim_id=uuid7(),
+        expires_at=timezone.now() + expires_in,
     )
 
 
-def test_killed_process_loses_its_key_when_the_lease_expires(gateway: httpx.Client, demo_project: Project) -> None:
+def test_killed_process_loses_its_key_when_the_lease_expires(
+    gateway: httpx.Client, demo_project: Project
+) -> None:
     row = claimed_key(demo_project, timedelta(seconds=1))
     assert post(gateway).status_code == 422
     wait_for(lambda: timezone.now() > row.expires_at)
@@ -322,7 +368,9 @@ def test_a_lease_is_renewed_while_the_request_runs(
     assert IdempotentRequest.objects.get().expires_at > timezone.now() + timedelta(hours=23)
 
 
-def test_after_a_day_a_key_is_free_and_its_answer_is_purged(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_after_a_day_a_key_is_free_and_its_answer_is_purged(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     post(gateway)
     post(gateway, key="k2")
     assert purge_idempotent_requests() == 0
@@ -332,11 +380,15 @@ def test_after_a_day_a_key_is_free_and_its_answer_is_purged(gateway: httpx.Clien
     assert IdempotentRequest.objects.get().key == "k1"
 
 
-def test_what_is_kept_is_encrypted_and_goes_with_its_project(gateway: httpx.Client, demo_project: Project) -> None:
+def test_what_is_kept_is_encrypted_and_goes_with_its_project(
+    gateway: httpx.Client, demo_project: Project
+) -> None:
     post(gateway)
     (row,) = IdempotentRequest.objects.values()
     assert "Hello" not in str(row) and "Hi" not in str(row["fingerprint"])
-    assert b"Hello there" in b"".join(idempotency.StoredResponse.decrypt(demo_project.pk, row["sealed_response"]).chunks)
+    assert b"Hello there" in b"".join(
+        idempotency.StoredResponse.decrypt(demo_project.pk, row["sealed_response"]).chunks
+    )
     with pytest.raises(vault.DecryptionError):
         idempotency.StoredResponse.decrypt(demo_project.pk + 1, row["sealed_response"])
     demo_project.delete()
@@ -351,7 +403,9 @@ def test_undecryptable_stored_response_is_an_error_and_not_billed(
     assert post(gateway).status_code == 503 and len(upstream.requests) == 1
 
 
-def test_answers_outlive_the_rotation_of_encryption_keys(gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_outlive_the_rotation_of_encryption_keys(
+    gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
     post(gateway)
     new = Fernet(Fernet.generate_key())
     old = [Fernet(key) for key in settings.ENV.gateway_encryption_keys]
@@ -370,9 +424,15 @@ def test_without_the_header_nothing_is_kept(gateway: httpx.Client, upstream: Loc
 def test_openai_sdk_retry_is_replayed(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> None:
     with openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token, max_retries=0) as client:
         ask: dict[str, Any] = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}
-        whole, again = (client.chat.completions.create(**ask, extra_headers={"Idempotency-Key": "whole"}) for _ in range(2))
+        whole, again = (
+            client.chat.completions.create(**ask, extra_headers={"Idempotency-Key": "whole"})
+            for _ in range(2)
+        )
         assert whole == again and whole.choices[0].message.content == "Hello there"
-        streams = (client.chat.completions.create(**ask, stream=True, extra_headers={"Idempotency-Key": "stream"}) for _ in range(2))
+        streams = (
+            client.chat.completions.create(**ask, stream=True, extra_headers={"Idempotency-Key": "stream"})
+            for _ in range(2)
+        )
         first, second = (list(stream) for stream in streams)
         assert first == second and len(first) == 3
         with pytest.raises(openai.UnprocessableEntityError):
@@ -384,11 +444,16 @@ def test_an_sdk_that_retries_gets_the_first_answer(
     live_gateway: LiveGateway, upstream: LocalUpstream, gate: threading.Event, token: str
 ) -> None:
     """SDKs try again after a 409."""
-    with openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token, max_retries=5) as client, ThreadPoolExecutor() as threads:
+    with (
+        openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token, max_retries=5) as client,
+        ThreadPoolExecutor() as threads,
+    ):
 
         def ask() -> str:
             messages = [{"role": "user", "content": "Hi"}]
-            answer = client.chat.completions.create(model="m", messages=messages, extra_headers={"Idempotency-Key": "k1"})  # type: ignore[arg-type]
+            answer = client.chat.completions.create(
+                model="m", messages=messages, extra_headers={"Idempotency-Key": "k1"}
+            )  # type: ignore[arg-type]
             return answer.choices[0].message.content or ""
 
         answers = [threads.submit(ask) for _ in range(2)]

@@ -31,12 +31,16 @@ BODIES: dict[str, dict[str, Any]] = {
 PRICE = bundled_price("openai", "gpt-4o-mini")
 
 
-def ask(gateway: LiveGateway, project: Project, path: str, model: str = MODEL, mode: str = "hard", **fields: Any) -> httpx.Response:
+def ask(
+    gateway: LiveGateway, project: Project, path: str, model: str = MODEL, mode: str = "hard", **fields: Any
+) -> httpx.Response:
     """With a key that has a budget."""
     key, token = ApiKey.objects.issue(project, "budgeted")
     Budget.objects.create(project=project, key=key, period="day", limit_nano=USD, mode=mode)
     body = {"model": model, **BODIES[path], **fields}
-    return httpx.post(f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20)
+    return httpx.post(
+        f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20
+    )
 
 
 def interrupted_handler(chunks: list[bytes], status: int = 200, length: int | None = None) -> Any:
@@ -65,7 +69,9 @@ RESPONSES = [event(type="response.output_text.delta", delta=f"word{number}") for
 
 
 @pytest.mark.databases
-@pytest.mark.parametrize(("path", "chunks"), [("/v1/chat/completions", CHAT), ("/v1/messages", CHAT), ("/v1/responses", RESPONSES)])
+@pytest.mark.parametrize(
+    ("path", "chunks"), [("/v1/chat/completions", CHAT), ("/v1/messages", CHAT), ("/v1/responses", RESPONSES)]
+)
 def test_interrupted_stream_is_charged_for_relayed_output(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, chunks: list[bytes]
 ) -> None:
@@ -82,7 +88,7 @@ def test_interrupted_stream_is_charged_for_relayed_output(
 def test_what_a_stream_had_stated_before_it_broke_is_charged_exactly(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
-    """xAI and others state usage in every chunk."""
+    """XAI and others state usage in every chunk."""
     upstream.handler = interrupted_handler([*CHAT, event(id="c", choices=[], usage=USAGE)])
     ask(live_gateway, demo_project, "/v1/chat/completions", stream=True)
     record = only_record()
@@ -95,16 +101,27 @@ def test_streams_of_other_providers_are_charged_for_what_was_relayed_too(
 ) -> None:
     said = {
         "anthropic": [
-            event(type="message_start", message={"id": "m", "usage": {"input_tokens": 40, "output_tokens": 1}}),
+            event(
+                type="message_start", message={"id": "m", "usage": {"input_tokens": 40, "output_tokens": 1}}
+            ),
             event(type="content_block_start", index=0, content_block={"type": "text", "text": ""}),
-            *(event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": "word"}) for _ in range(TEXT)),
+            *(
+                event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": "word"})
+                for _ in range(TEXT)
+            ),
         ],
         "gemini": [
-            event(candidates=[{"content": {"parts": [{"text": "word"}]}}], usageMetadata={"promptTokenCount": 40}) for _ in range(TEXT)
+            event(
+                candidates=[{"content": {"parts": [{"text": "word"}]}}],
+                usageMetadata={"promptTokenCount": 40},
+            )
+            for _ in range(TEXT)
         ],
     }[speaker]
     upstream.handler = interrupted_handler(said)
-    credential = Credential(project=demo_project, slug="other", provider=speaker, base_url=upstream.url.removesuffix("/v1"))
+    credential = Credential(
+        project=demo_project, slug="other", provider=speaker, base_url=upstream.url.removesuffix("/v1")
+    )
     credential.set_secret("sk-provider-secret")
     credential.save()
     model = {"anthropic": "claude-opus-4-8", "gemini": "gemini-2.5-flash"}[speaker]
@@ -129,7 +146,9 @@ def test_interrupted_non_streaming_response_costs_the_reservation(
     assert record.cost_nano == PRICE.cost(record.tokens) > 0
 
 
-def test_an_error_that_breaks_costs_nothing(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_an_error_that_breaks_costs_nothing(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     upstream.handler = interrupted_handler([b'{"error": {"mess'], status=429, length=500)
     assert ask(live_gateway, demo_project, "/v1/chat/completions").status_code == 502
     assert only_record().cost_nano == 0
@@ -165,13 +184,19 @@ def test_a_request_costs_what_the_price_was_when_it_was_admitted(
 ) -> None:
     released = threading.Event()
     upstream.handler = blocking_handler(released)
-    old = PriceOverride.objects.create(project=demo_project, model="gpt-4o-mini", input_nano=USD, output_nano=2 * USD)
+    old = PriceOverride.objects.create(
+        project=demo_project, model="gpt-4o-mini", input_nano=USD, output_nano=2 * USD
+    )
     slow = threading.Thread(
-        target=ask, args=(live_gateway, demo_project, "/v1/chat/completions"), kwargs={"messages": [{"role": "user", "content": "Wait"}]}
+        target=ask,
+        args=(live_gateway, demo_project, "/v1/chat/completions"),
+        kwargs={"messages": [{"role": "user", "content": "Wait"}]},
     )
     slow.start()
     wait_until(lambda: len(upstream.requests) == 1)
-    PriceOverride.objects.create(project=demo_project, model="gpt-4o-mini", input_nano=30 * USD, output_nano=40 * USD)
+    PriceOverride.objects.create(
+        project=demo_project, model="gpt-4o-mini", input_nano=30 * USD, output_nano=40 * USD
+    )
     deadline = time.monotonic() + 2
     while ask(live_gateway, demo_project, "/v1/chat/completions").headers["x-cost-usd"] != "0.0038":
         assert time.monotonic() < deadline
@@ -179,4 +204,7 @@ def test_a_request_costs_what_the_price_was_when_it_was_admitted(
     slow.join(10)
     wait_until(lambda: UsageRecord.objects.filter(cost_nano=100 * 1_000 + 20 * 2_000).exists())
     newest = UsageRecord.objects.filter(cost_nano=140_000).order_by("pk")[0]
-    assert newest.applied_price is not None and newest.applied_price.source == f"the project's own price #{old.pk}"
+    assert (
+        newest.applied_price is not None
+        and newest.applied_price.source == f"the project's own price #{old.pk}"
+    )

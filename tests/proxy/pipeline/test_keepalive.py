@@ -26,7 +26,12 @@ from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
 
 KEEPALIVE_S, PAUSE_S = 0.05, 0.2
-PROVIDERS = {"anthropic": "anthropic", "gemini": "gemini", "openai_chat": "compatible", "openai_responses": "openai"}
+PROVIDERS = {
+    "anthropic": "anthropic",
+    "gemini": "gemini",
+    "openai_chat": "compatible",
+    "openai_responses": "openai",
+}
 CLIENT_REQUEST = Request(model="m", messages=(Message(role="user", parts=(Text(text="Hi"),)),), stream=True)
 EXPECTED_TEXT = "".join(part.text for part in RESPONSES["text"].choices[0].parts if isinstance(part, Text))
 COMMENT = b": keep-alive\n\n"
@@ -37,16 +42,26 @@ KEEPALIVES = {
     "gemini": b'data: {"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"index":0}]}\r\n\r\n',
 }
 REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
-    "openai_chat": ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Hi"}], "stream_options": {"include_usage": True}}),
+    "openai_chat": (
+        "/v1/chat/completions",
+        {"messages": [{"role": "user", "content": "Hi"}], "stream_options": {"include_usage": True}},
+    ),
     "openai_responses": ("/v1/responses", {"input": "Hi"}),
-    "anthropic": ("/anthropic/v1/messages", {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50}),
-    "gemini": ("/gemini/v1beta/models/other/m:streamGenerateContent?alt=sse", {"contents": [{"parts": [{"text": "Hi"}]}]}),
+    "anthropic": (
+        "/anthropic/v1/messages",
+        {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50},
+    ),
+    "gemini": (
+        "/gemini/v1beta/models/other/m:streamGenerateContent?alt=sse",
+        {"contents": [{"parts": [{"text": "Hi"}]}]},
+    ),
 }
 PAIRS = [
     (client, spoken)
     for client in PROVIDERS
     for spoken in PROVIDERS
-    if spoken != "openai_responses" or client == "openai_responses"  # OpenAI is reached by chat completions by all others
+    if spoken != "openai_responses"
+    or client == "openai_responses"  # OpenAI is reached by chat completions by all others
 ]
 pairs = pytest.mark.parametrize(("client", "spoken"), PAIRS)
 
@@ -93,7 +108,12 @@ def with_pauses(spoken: str) -> list[bytes]:
 def read_client_stream(live_gateway: LiveGateway, key: str, client: str, path: str = "") -> bytes:
     address, body = REQUESTS[client]
     asked = {**body, "model": "other/m", "stream": True} if client != "gemini" else body
-    answer = httpx.post(live_gateway.url + (path or address), json=asked, headers={"authorization": f"Bearer {key}"}, timeout=20)
+    answer = httpx.post(
+        live_gateway.url + (path or address),
+        json=asked,
+        headers={"authorization": f"Bearer {key}"},
+        timeout=20,
+    )
     assert answer.status_code == 200
     return answer.content
 
@@ -110,7 +130,9 @@ def test_keepalives_are_sent_while_the_provider_is_silent(
 
 
 @pairs
-def test_official_sdks_ignore_keepalives(live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str) -> None:
+def test_official_sdks_ignore_keepalives(
+    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str
+) -> None:
     plays_stream(upstream, with_pauses(spoken))
     assert READERS[client](live_gateway.url, key) == EXPECTED_TEXT
 
@@ -126,7 +148,10 @@ def read_messages(url: str, key: str) -> str:
 
 def read_chat(url: str, key: str) -> str:
     asked: Any = {"model": "other/m", "messages": [{"role": "user", "content": "Hi"}]}
-    with openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as sdk, sdk.chat.completions.stream(**asked) as running:
+    with (
+        openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as sdk,
+        sdk.chat.completions.stream(**asked) as running,
+    ):
         (choice,) = running.get_final_completion().choices
     assert choice.finish_reason == "stop"
     return choice.message.content or ""
@@ -140,7 +165,9 @@ def read_responses(url: str, key: str) -> str:
 
 
 def read_gemini(url: str, key: str) -> str:
-    options = types.HttpOptions(base_url=f"{url}/gemini", api_version="v1beta", retry_options=types.HttpRetryOptions(attempts=1))
+    options = types.HttpOptions(
+        base_url=f"{url}/gemini", api_version="v1beta", retry_options=types.HttpRetryOptions(attempts=1)
+    )
     with genai.Client(api_key=key, http_options=options) as sdk:
         chat = sdk.chats.create(model="other/m")
         text = "".join(chunk.text or "" for chunk in chat.send_message_stream("Hi"))
@@ -148,11 +175,18 @@ def read_gemini(url: str, key: str) -> str:
     return text
 
 
-READERS = {"anthropic": read_messages, "openai_chat": read_chat, "openai_responses": read_responses, "gemini": read_gemini}
+READERS = {
+    "anthropic": read_messages,
+    "openai_chat": read_chat,
+    "openai_responses": read_responses,
+    "gemini": read_gemini,
+}
 
 
 @pytest.mark.parametrize(("client", "spoken"), [(format, format) for format in PROVIDERS])
-def test_keepalive_does_not_split_an_event(live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str) -> None:
+def test_keepalive_does_not_split_an_event(
+    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str
+) -> None:
     first, second, *rest = pieces(spoken)
     plays_stream(upstream, [first, second[:9], b"", second[9:-1], b"", second[-1:], b"", *rest])
     stream = read_client_stream(live_gateway, key, client)
@@ -161,9 +195,13 @@ def test_keepalive_does_not_split_an_event(live_gateway: LiveGateway, upstream: 
 
 
 @pytest.mark.parametrize(("client", "spoken"), [("gemini", "gemini"), ("gemini", "anthropic")])
-def test_keepalives_keep_a_json_array_valid(live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str) -> None:
+def test_keepalives_keep_a_json_array_valid(
+    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str
+) -> None:
     plays_stream(upstream, with_pauses(spoken))
-    stream = read_client_stream(live_gateway, key, client, "/gemini/v1beta/models/other/m:streamGenerateContent")
+    stream = read_client_stream(
+        live_gateway, key, client, "/gemini/v1beta/models/other/m:streamGenerateContent"
+    )
     assert stream.startswith(b"\r\n\r\n") and b"\r\n\r\n," in stream
     parts = [part for chunk in json.loads(stream) for part in chunk["candidates"][0]["content"]["parts"]]
     assert "".join(part.get("text", "") for part in parts) == EXPECTED_TEXT
@@ -195,7 +233,12 @@ def short_timeout(live_gateway: LiveGateway) -> Iterator[None]:
 
 @pytest.mark.parametrize(("client", "spoken"), [("anthropic", "anthropic"), ("openai_chat", "gemini")])
 def test_keepalives_do_not_reset_the_provider_timeout(
-    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str, short_timeout: None
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    key: str,
+    client: str,
+    spoken: str,
+    short_timeout: None,
 ) -> None:
     plays_stream(upstream, [pieces(spoken)[0], *[b""] * 10])
     stream = read_client_stream(live_gateway, key, client)

@@ -21,7 +21,9 @@ USD = 10**9
 
 
 def account(project: Project, upstream: LocalUpstream, provider: str) -> None:
-    credential = Credential(project=project, slug=provider, provider=provider, base_url=upstream.url.removesuffix("/v1"))
+    credential = Credential(
+        project=project, slug=provider, provider=provider, base_url=upstream.url.removesuffix("/v1")
+    )
     credential.set_secret("sk-provider-secret")
     credential.save()
 
@@ -30,7 +32,9 @@ def charged(gateway: LiveGateway, project: Project, path: str, body: dict[str, A
     """With a key that has a budget."""
     key, token = ApiKey.objects.issue(project, "budgeted")
     Budget.objects.create(project=project, key=key, period="day", limit_nano=100 * USD)
-    answer = httpx.post(f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20)
+    answer = httpx.post(
+        f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20
+    )
     assert answer.status_code == 200, answer.text
     record = only_record()
     assert sum(line.amount_femto for line in record.cost_lines) == record.cost_nano * 10**6
@@ -40,9 +44,23 @@ def charged(gateway: LiveGateway, project: Project, path: str, body: dict[str, A
 
 def anthropic_response_in(place: str) -> Any:
     async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        usage = {"input_tokens": 1_000, "output_tokens": 100, "cache_creation_input_tokens": 0, "inference_geo": place}
+        usage = {
+            "input_tokens": 1_000,
+            "output_tokens": 100,
+            "cache_creation_input_tokens": 0,
+            "inference_geo": place,
+        }
         content = [{"type": "text", "text": "Hi"}]
-        return web.json_response({"id": "m", "type": "message", "role": "assistant", "model": "m", "content": content, "usage": usage})
+        return web.json_response(
+            {
+                "id": "m",
+                "type": "message",
+                "role": "assistant",
+                "model": "m",
+                "content": content,
+                "usage": usage,
+            }
+        )
 
     return answer
 
@@ -59,9 +77,15 @@ def test_inference_in_the_us_is_charged_by_what_anthropic_says(
     assert charged(live_gateway, demo_project, "/v1/chat/completions", asked).cost_nano == nano
 
 
-@pytest.mark.parametrize(("where", "held"), [({}, 11), ({"inference_geo": "us"}, 11), ({"inference_geo": "global"}, 10)])
+@pytest.mark.parametrize(
+    ("where", "held"), [({}, 11), ({"inference_geo": "us"}, 11), ({"inference_geo": "global"}, 10)]
+)
 def test_reservation_includes_us_surcharge_unless_excluded(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, where: dict[str, str], held: int
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    where: dict[str, str],
+    held: int,
 ) -> None:
     account(demo_project, upstream, "anthropic")
     upstream.handler = anthropic_response_in("global")
@@ -72,18 +96,36 @@ def test_reservation_includes_us_surcharge_unless_excluded(
     assert record.reserved_nano == (bound * 1_000 + 100 * 2_500) * held
 
 
-@pytest.mark.parametrize(("model", "fee"), [("gemini-2.5-flash", 25_000_000), ("gemini-3.5-flash", 2 * 14_000_000)])
+@pytest.mark.parametrize(
+    ("model", "fee"), [("gemini-2.5-flash", 25_000_000), ("gemini-3.5-flash", 2 * 14_000_000)]
+)
 @pytest.mark.parametrize("stream", [False, True])
 def test_maps_grounding_is_reserved_and_charged(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, model: str, fee: int, stream: bool
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    model: str,
+    fee: int,
+    stream: bool,
 ) -> None:
     account(demo_project, upstream, "gemini")
-    found = {"groundingChunks": [{"maps": {"title": "Café"}}], "webSearchQueries": ["cafés", "cafés near here"]}
-    candidate = {"content": {"parts": [{"text": "A café"}]}, "finishReason": "STOP", "groundingMetadata": found}
+    found = {
+        "groundingChunks": [{"maps": {"title": "Café"}}],
+        "webSearchQueries": ["cafés", "cafés near here"],
+    }
+    candidate = {
+        "content": {"parts": [{"text": "A café"}]},
+        "finishReason": "STOP",
+        "groundingMetadata": found,
+    }
     said = {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5}}
 
     async def answer(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
-        return web.Response(body=b"data: %s\r\n\r\n" % json.dumps(said).encode()) if stream else web.json_response(said)
+        return (
+            web.Response(body=b"data: %s\r\n\r\n" % json.dumps(said).encode())
+            if stream
+            else web.json_response(said)
+        )
 
     upstream.handler = answer
     asked = {"contents": [{"role": "user", "parts": [{"text": "Where?"}]}], "tools": [{"googleMaps": {}}]}

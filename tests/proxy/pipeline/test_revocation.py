@@ -28,8 +28,16 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 CHAT = {"model": "gpt-4o-mini", "messages": MESSAGES, "stream": True}
 CLIENT_FORMATS: list[tuple[str, dict[str, Any], Callable[[str], Any]]] = [
     ("/v1/chat/completions", CHAT, lambda text: last_event(text)["error"]["code"] == "invalid_api_key"),
-    ("/v1/responses", {"model": "gpt-4o-mini", "input": "Hi", "stream": True}, lambda text: last_event(text)["type"] == "error"),
-    ("/v1/messages", {**CHAT, "max_tokens": 9}, lambda text: last_event(text)["error"]["type"] == "authentication_error"),
+    (
+        "/v1/responses",
+        {"model": "gpt-4o-mini", "input": "Hi", "stream": True},
+        lambda text: last_event(text)["type"] == "error",
+    ),
+    (
+        "/v1/messages",
+        {**CHAT, "max_tokens": 9},
+        lambda text: last_event(text)["error"]["type"] == "authentication_error",
+    ),
     (
         "/v1beta/models/gpt-4o-mini:streamGenerateContent?alt=sse",
         {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]},
@@ -44,7 +52,9 @@ CLIENT_FORMATS: list[tuple[str, dict[str, Any], Callable[[str], Any]]] = [
 
 
 def last_event(text: str) -> Any:
-    return json.loads([line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")][-1])
+    return json.loads(
+        [line.removeprefix("data: ") for line in text.splitlines() if line.startswith("data: ")][-1]
+    )
 
 
 @pytest.fixture
@@ -68,10 +78,14 @@ def short_poll_interval(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(revocation, "POLL_INTERVAL_S", 0.1)
 
 
-def stream_until_aborted(live: LiveGateway, token: str, path: str, body: dict[str, Any], end_key: Callable[[], object]) -> str:
+def stream_until_aborted(
+    live: LiveGateway, token: str, path: str, body: dict[str, Any], end_key: Callable[[], object]
+) -> str:
     """The key ends once the stream flows; returns all that came."""
     text = ""
-    with httpx.stream("POST", live.url + path, json=body, headers={"x-api-key": token}, timeout=15) as response:
+    with httpx.stream(
+        "POST", live.url + path, json=body, headers={"x-api-key": token}, timeout=15
+    ) as response:
         for part in response.iter_text():
             if not text:
                 threading.Thread(target=end_key).start()
@@ -96,7 +110,9 @@ def let_expire(key: ApiKey) -> None:
     key.save()
 
 
-def test_open_stream_is_aborted_within_ten_seconds(live_gateway: LiveGateway, endless_stream: LocalUpstream, demo_project: Project) -> None:
+def test_open_stream_is_aborted_within_ten_seconds(
+    live_gateway: LiveGateway, endless_stream: LocalUpstream, demo_project: Project
+) -> None:
     key, token = ApiKey.objects.issue(demo_project, "app")
     started = time.monotonic()
     text = stream_until_aborted(live_gateway, token, "/v1/chat/completions", CHAT, key.revoke)
@@ -104,7 +120,11 @@ def test_open_stream_is_aborted_within_ten_seconds(live_gateway: LiveGateway, en
     assert last_event(text)["error"]["code"] == "invalid_api_key" and "[DONE]" not in text
     assert endless_stream.requests[0].closed.wait(1), "the provider was still being called"
     record = only_record()
-    assert (record.outcome, record.status_code, record.error) == (Outcome.UNAUTHENTICATED, 401, "invalid_api_key")
+    assert (record.outcome, record.status_code, record.error) == (
+        Outcome.UNAUTHENTICATED,
+        401,
+        "invalid_api_key",
+    )
     assert record.output_tokens == text.count(" word") and record.estimated
     assert record.cost_nano == record.input_tokens * 150 + record.output_tokens * 600
 
@@ -112,7 +132,10 @@ def test_open_stream_is_aborted_within_ten_seconds(live_gateway: LiveGateway, en
 @pytest.mark.usefixtures("short_poll_interval")
 @pytest.mark.parametrize("end", [revoke, delete, delete_project, let_expire])
 def test_streams_end_with_their_key(
-    live_gateway: LiveGateway, endless_stream: LocalUpstream, demo_project: Project, end: Callable[[ApiKey], None]
+    live_gateway: LiveGateway,
+    endless_stream: LocalUpstream,
+    demo_project: Project,
+    end: Callable[[ApiKey], None],
 ) -> None:
     key, token = ApiKey.objects.issue(demo_project, "app")
     text = stream_until_aborted(live_gateway, token, "/v1/chat/completions", CHAT, lambda: end(key))
@@ -136,7 +159,9 @@ def test_each_dialect_says_why_the_stream_ended(
 
 
 @pytest.mark.usefixtures("short_poll_interval")
-def test_a_call_that_waits_for_its_answer_is_cut_too(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_a_call_that_waits_for_its_answer_is_cut_too(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     async def slow(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         threading.Thread(target=key.revoke).start()
         await asyncio.sleep(60)
@@ -144,7 +169,12 @@ def test_a_call_that_waits_for_its_answer_is_cut_too(live_gateway: LiveGateway, 
 
     upstream.handler = slow
     key, token = ApiKey.objects.issue(demo_project, "app")
-    answer = httpx.post(f"{live_gateway.url}/v1/chat/completions", json={**CHAT, "stream": False}, headers={"x-api-key": token}, timeout=15)
+    answer = httpx.post(
+        f"{live_gateway.url}/v1/chat/completions",
+        json={**CHAT, "stream": False},
+        headers={"x-api-key": token},
+        timeout=15,
+    )
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
     assert upstream.requests[0].closed.wait(1)
     record = only_record()
@@ -175,7 +205,9 @@ def test_stalled_client_does_not_keep_its_reservation(
 
 
 @pytest.mark.usefixtures("short_poll_interval")
-def test_other_keys_streams_go_on(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_other_keys_streams_go_on(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     _, token = ApiKey.objects.issue(demo_project, "app")
     other, _ = ApiKey.objects.issue(demo_project, "other")
     body = {**CHAT, "model": "demo/chat", "max_tokens": 100}

@@ -47,14 +47,18 @@ CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}],
 
 
 @pytest.mark.parametrize("model", ["local/a\u0000b", "gpt\n4", "a\u2028b"])
-def test_a_model_name_with_control_characters_is_refused(gateway: httpx.Client, upstream: LocalUpstream, model: str) -> None:
+def test_a_model_name_with_control_characters_is_refused(
+    gateway: httpx.Client, upstream: LocalUpstream, model: str
+) -> None:
     answer = gateway.post("/v1/chat/completions", json={**CHAT, "model": model})
     assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
     assert only_record().outcome == Outcome.INVALID_REQUEST and not upstream.requests
 
 
 @pytest.mark.parametrize("status", [101, 204, 302, 304])
-def test_unexpected_upstream_status_is_a_502(gateway: httpx.Client, upstream: LocalUpstream, status: int) -> None:
+def test_unexpected_upstream_status_is_a_502(
+    gateway: httpx.Client, upstream: LocalUpstream, status: int
+) -> None:
     async def odd(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.Response(status=status)
 
@@ -63,7 +67,9 @@ def test_unexpected_upstream_status_is_a_502(gateway: httpx.Client, upstream: Lo
     assert only_record().status_code == 502
 
 
-def test_an_answer_that_breaks_in_the_middle_is_charged_as_an_estimate(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_an_answer_that_breaks_in_the_middle_is_charged_as_an_estimate(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     async def broken(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "application/json", "content-length": "1000"})
         await response.prepare(request)
@@ -78,11 +84,15 @@ def test_an_answer_that_breaks_in_the_middle_is_charged_as_an_estimate(gateway: 
     assert record.estimated and record.cost_nano > 0
 
 
-def test_a_key_that_is_deleted_in_the_middle_of_a_stream_still_pays(gateway: httpx.Client, demo_project: Project) -> None:
+def test_a_key_that_is_deleted_in_the_middle_of_a_stream_still_pays(
+    gateway: httpx.Client, demo_project: Project
+) -> None:
     key, token = ApiKey.objects.issue(demo_project, "short-lived")
     demo_project.budgets.create(period="day", limit_nano=10**9)
     body = {**CHAT, "model": "demo/chat", "stream": True, "max_tokens": 30}
-    with gateway.stream("POST", "/v1/chat/completions", json=body, headers={"authorization": f"Bearer {token}"}) as answer:
+    with gateway.stream(
+        "POST", "/v1/chat/completions", json=body, headers={"authorization": f"Bearer {token}"}
+    ) as answer:
         parts = answer.iter_raw()
         next(parts)
         key.delete()
@@ -123,16 +133,29 @@ async def test_a_request_that_is_stopped_before_it_has_arrived_leaves_its_record
         return await asyncio.Future()
 
     headers = [(b"authorization", f"Bearer {token}".encode())]
-    scope = {"path": "/v1/chat/completions", "method": "POST", "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1)}
+    scope = {
+        "path": "/v1/chat/completions",
+        "method": "POST",
+        "query_string": b"",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+    }
     answering = asyncio.create_task(chat_completions(GatewayRequest(scope, never)))
     async with asyncio.timeout(5):
         await asked.wait()
     answering.cancel()
     answer = await answering
     assert answer.status == 503 and json.loads(answer.body)["error"]["code"] == "service_unavailable"
-    assert answer.headers["retry-after"] and answer.headers["x-request-id"] == json.loads(answer.body)["error"]["request_id"]
+    assert (
+        answer.headers["retry-after"]
+        and answer.headers["x-request-id"] == json.loads(answer.body)["error"]["request_id"]
+    )
     record = await UsageRecord.objects.aget()
-    assert (record.outcome, record.status_code, record.error) == (Outcome.UNAVAILABLE, 503, "service_unavailable")
+    assert (record.outcome, record.status_code, record.error) == (
+        Outcome.UNAVAILABLE,
+        503,
+        "service_unavailable",
+    )
     assert not in_flight
 
 
@@ -150,7 +173,13 @@ async def test_a_stop_while_a_request_is_recorded_changes_neither_its_answer_nor
 
     monkeypatch.setattr(ledger.connection, "begin", slow)
     headers = [(b"authorization", f"Bearer {token}".encode())]
-    scope = {"path": "/v1/models", "method": "GET", "query_string": b"", "headers": headers, "client": ("127.0.0.1", 1)}
+    scope = {
+        "path": "/v1/models",
+        "method": "GET",
+        "query_string": b"",
+        "headers": headers,
+        "client": ("127.0.0.1", 1),
+    }
     before = REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "ok"}) or 0
     answering = asyncio.create_task(openai_model_list(GatewayRequest(scope, asyncio.Future)))
     async with asyncio.timeout(5):
@@ -166,7 +195,13 @@ async def test_a_stop_while_a_request_is_recorded_changes_neither_its_answer_nor
 
 def entry_of(key: ApiKey, **fields: Any) -> UsageEntry:
     now = datetime.now(UTC)
-    common: dict[str, Any] = {"id": uuid7(), "project_id": key.project_id, "key_id": key.pk, "day": now.date(), "created_at": now}
+    common: dict[str, Any] = {
+        "id": uuid7(),
+        "project_id": key.project_id,
+        "key_id": key.pk,
+        "day": now.date(),
+        "created_at": now,
+    }
     return UsageEntry(**common, request_id="r", operation="chat", format="openai_chat", **fields)
 
 
@@ -202,8 +237,12 @@ async def test_permanently_failing_transaction_does_not_block_records(ledger: Sq
 
 
 async def test_full_window_counter_is_capped_and_blocks_no_record(ledger: SqlLedger, key: ApiKey) -> None:
-    budget = await Budget.objects.acreate(project=key.project, key=key, period=Period.TOTAL, limit_nano=1, mode=Mode.SOFT)
-    window = await BudgetWindow.objects.acreate(budget=budget, name="total", spent_nano=transactions.COUNTER_CAP_NANO - 1)
+    budget = await Budget.objects.acreate(
+        project=key.project, key=key, period=Period.TOTAL, limit_nano=1, mode=Mode.SOFT
+    )
+    window = await BudgetWindow.objects.acreate(
+        budget=budget, name="total", spent_nano=transactions.COUNTER_CAP_NANO - 1
+    )
     for _ in range(3):
         entry = entry_of(key, cost_nano=MAX_RESERVATION_NANO)
         await ledger.settle(ReservationGrant(entry.id, MAX_RESERVATION_NANO), entry)
@@ -232,7 +271,9 @@ async def test_a_record_whose_writer_is_cancelled_is_written_all_the_same(
     assert await UsageRecord.objects.acount() == 1
 
 
-async def test_shutdown_during_retry_flush_loses_nothing(ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_shutdown_during_retry_flush_loses_nothing(
+    ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     begin = ledger.connection.begin
 
     async def slow() -> None:
@@ -250,7 +291,9 @@ async def test_shutdown_during_retry_flush_loses_nothing(ledger: SqlLedger, key:
     assert await UsageRecord.objects.acount() == 5
 
 
-async def test_waiters_get_the_error_even_if_rollback_fails(ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_waiters_get_the_error_even_if_rollback_fails(
+    ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def down() -> None:
         raise sqlite3.OperationalError("disk full")
 
@@ -265,7 +308,9 @@ async def test_waiters_get_the_error_even_if_rollback_fails(ledger: SqlLedger, k
 
 async def test_unreadable_orphan_does_not_block_others(transactional_db: None, key: ApiKey) -> None:
     for draft in ("garbage", json.dumps({})):
-        await StoredReservation.objects.acreate(id=uuid7(), project_id=key.project_id, key_id=key.pk, amount_nano=1, estimate=draft)
+        await StoredReservation.objects.acreate(
+            id=uuid7(), project_id=key.project_id, key_id=key.pk, amount_nano=1, estimate=draft
+        )
     heir = SqlLedger(connect())
     assert await heir.start() == 0
     await heir.stop()
@@ -312,15 +357,21 @@ def test_model_routes_need_no_provider_key(tmp_path: Path, upstream: LocalUpstre
         gateway.stop()
 
 
-def test_endless_request_headers_are_aborted(live_gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_endless_request_headers_are_aborted(
+    live_gateway: LiveGateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gateway_project.server.HEADER_TIMEOUT_S", 0.3)
     for sent in (b"", b"GET /v1/models HTTP/1.1\r\nhost:"):
-        with socket.create_connection(("127.0.0.1", live_gateway.socket.getsockname()[1]), timeout=5) as client:
+        with socket.create_connection(
+            ("127.0.0.1", live_gateway.socket.getsockname()[1]), timeout=5
+        ) as client:
             client.sendall(sent)
             assert client.recv(100) == b""
 
 
-def test_stalled_request_body_is_aborted(live_gateway: LiveGateway, token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stalled_request_body_is_aborted(
+    live_gateway: LiveGateway, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("gateway_project.server.BODY_IDLE_TIMEOUT_S", 0.3)
     head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: 100\r\n\r\n{{"
     with socket.create_connection(("127.0.0.1", live_gateway.socket.getsockname()[1]), timeout=5) as client:
@@ -333,6 +384,9 @@ def test_every_provider_of_the_table_can_be_called(demo_project: Project) -> Non
     for slug, provider in PROVIDERS.items():
         assert provider.base_urls and provider.name
         if slug != "demo":
-            Credential(project=demo_project, slug=slug, provider=slug, base_url=provider.base_url or "https://example.org/v1").full_clean(
-                exclude=["sealed_secret", "secret_suffix"]
-            )
+            Credential(
+                project=demo_project,
+                slug=slug,
+                provider=slug,
+                base_url=provider.base_url or "https://example.org/v1",
+            ).full_clean(exclude=["sealed_secret", "secret_suffix"])

@@ -20,7 +20,12 @@ pytestmark = pytest.mark.databases
 
 ENDLESS = 5000
 LIMIT = 40
-BODY = {"model": "gpt-4o-mini", "stream": True, "max_tokens": LIMIT, "messages": [{"role": "user", "content": "Hi"}]}
+BODY = {
+    "model": "gpt-4o-mini",
+    "stream": True,
+    "max_tokens": LIMIT,
+    "messages": [{"role": "user", "content": "Hi"}],
+}
 RATE = bundled_price("openai", "gpt-4o-mini")
 
 
@@ -47,15 +52,23 @@ def token(demo_project: Project) -> str:
 
 
 def ask(live_gateway: LiveGateway, token: str, path: str = "/v1/chat/completions") -> str:
-    return httpx.post(f"{live_gateway.url}{path}", json=BODY, headers={"authorization": f"Bearer {token}"}, timeout=20).text
+    return httpx.post(
+        f"{live_gateway.url}{path}", json=BODY, headers={"authorization": f"Bearer {token}"}, timeout=20
+    ).text
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
-def test_output_beyond_the_limit_is_aborted_and_charged(live_gateway: LiveGateway, upstream: LocalUpstream, token: str, path: str) -> None:
+def test_output_beyond_the_limit_is_aborted_and_charged(
+    live_gateway: LiveGateway, upstream: LocalUpstream, token: str, path: str
+) -> None:
     upstream.handler = text_stream("word ", ENDLESS)
     text = ask(live_gateway, token, path)
     assert "insufficient_quota" in text or "rate_limit_error" in text
-    assert '"stop_reason":"' not in text and '"finish_reason":"stop"' not in text and text.count("word") < 3 * LIMIT
+    assert (
+        '"stop_reason":"' not in text
+        and '"finish_reason":"stop"' not in text
+        and text.count("word") < 3 * LIMIT
+    )
     assert upstream.requests[0].closed.wait(2)
     record = only_record()
     assert RATE is not None and record.reserved_nano is not None
@@ -65,13 +78,17 @@ def test_output_beyond_the_limit_is_aborted_and_charged(live_gateway: LiveGatewa
     assert window_balances(budget.project, [budget])[budget.pk] == WindowBalance(record.cost_nano, 0)
 
 
-def test_overestimated_large_chunks_are_not_aborted(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> None:
+def test_overestimated_large_chunks_are_not_aborted(
+    live_gateway: LiveGateway, upstream: LocalUpstream, token: str
+) -> None:
     upstream.handler = text_stream("internationalisation, counterintuitively ", LIMIT // 9)
     assert '"finish_reason": "stop"' in ask(live_gateway, token)
     assert only_record().outcome == Outcome.OK
 
 
-def test_no_stream_is_aborted_without_a_hard_budget(live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project) -> None:
+def test_no_stream_is_aborted_without_a_hard_budget(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
     key, token = ApiKey.objects.issue(demo_project, "free")
     Budget.objects.create(project=demo_project, key=key, period="day", mode="soft", limit_nano=0)
     upstream.handler = text_stream("word ", 5 * LIMIT)

@@ -27,7 +27,10 @@ ASKED: dict[str, tuple[str, dict[str, Any]]] = {
     "openai_chat": ("/openai/v1/chat/completions", {"messages": MESSAGES}),
     "openai_responses": ("/openai/v1/responses", {"input": "Hi"}),
     "anthropic": ("/anthropic/v1/messages", {"messages": MESSAGES, "max_tokens": 50}),
-    "gemini": ("/v1beta/models/other/m:streamGenerateContent?alt=sse", {"contents": [{"parts": [{"text": "Hi"}]}]}),
+    "gemini": (
+        "/v1beta/models/other/m:streamGenerateContent?alt=sse",
+        {"contents": [{"parts": [{"text": "Hi"}]}]},
+    ),
 }
 SAME = [(name, name) for name in CODECS]
 CONVERTED = [

@@ -16,7 +16,17 @@ from proxy.formats.neutral import Usage
 from proxy.formats.openai_chat import ChatRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 from proxy.formats.openai_responses import ResponsesRequest
-from tests.support.api_calls import ABSENT, DIALECTS, RESPONSES, STREAMS, WHOLE_USAGE, answering, ask, connect, stated
+from tests.support.api_calls import (
+    ABSENT,
+    DIALECTS,
+    RESPONSES,
+    STREAMS,
+    WHOLE_USAGE,
+    answering,
+    ask,
+    connect,
+    stated,
+)
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
 
@@ -36,7 +46,15 @@ REQUESTS = {
     "gemini": b'{"contents": [{"parts": [{"text": "Hi"}]}]}',
 }
 INPUT_ONLY = {"openai_chat": "prompt_tokens", "openai_responses": "input_tokens", "anthropic": "input_tokens"}
-SAYS_NOTHING = {"absent": ABSENT, "null": None, "empty": {}, "a list": [], "a text": "many", "a number": 5, "true": True}
+SAYS_NOTHING = {
+    "absent": ABSENT,
+    "null": None,
+    "empty": {},
+    "a list": [],
+    "a text": "many",
+    "a number": 5,
+    "true": True,
+}
 
 
 def mistyped(dialect: str, value: Any) -> dict[str, Any]:
@@ -47,7 +65,11 @@ def mistyped(dialect: str, value: Any) -> dict[str, Any]:
 
 CASES = [
     *[(dialect, usage) for dialect in DIALECTS for usage in SAYS_NOTHING.values()],
-    *[(dialect, mistyped(dialect, value)) for dialect in DIALECTS for value in ("many", -1, 1.5, [5], True, 2**31)],
+    *[
+        (dialect, mistyped(dialect, value))
+        for dialect in DIALECTS
+        for value in ("many", -1, 1.5, [5], True, 2**31)
+    ],
     *[(dialect, dict.fromkeys(WHOLE_USAGE[dialect], 0)) for dialect in DIALECTS],
     *[(dialect, {name: 7}) for dialect, name in INPUT_ONLY.items()],
     ("gemini", {"trafficType": "ON_DEMAND"}),
@@ -97,14 +119,18 @@ def test_an_output_that_the_total_implies_is_stated() -> None:
     assert call_of("openai_chat").measure(body) == (Usage(input=7, output=5), 0)
 
 
-@pytest.mark.parametrize("usage", [None, {}, [], {"prompt_tokens": "many"}, {"prompt_tokens": 0}, {"total_tokens": 3}])
+@pytest.mark.parametrize(
+    "usage", [None, {}, [], {"prompt_tokens": "many"}, {"prompt_tokens": 0}, {"total_tokens": 3}]
+)
 def test_vectors_state_their_input_alone(usage: Any) -> None:
     call = CreateEmbeddingRequest(b'{"model": "m", "input": "Hi"}')
     assert call.measure(json.dumps({"data": [], "usage": usage}).encode()) == (None, 0)
     assert call.measure(b'{"data": [], "usage": {"prompt_tokens": 3}}') == (Usage(input=3), 0)
 
 
-@pytest.mark.parametrize("usage", [None, {}, [], "many", {"promptTokenCount": 7, "candidatesTokenCount": "many"}])
+@pytest.mark.parametrize(
+    "usage", [None, {}, [], "many", {"promptTokenCount": 7, "candidatesTokenCount": "many"}]
+)
 def test_counts_that_gemini_stated_before_the_end_do_not_stand_for_the_end(usage: Any) -> None:
     early = {"promptTokenCount": 7, "candidatesTokenCount": 2, "totalTokenCount": 9}
     first = {"candidates": [{"content": {"parts": [{"text": "word"}]}}], "usageMetadata": early}
@@ -119,7 +145,11 @@ def test_counts_that_gemini_stated_before_the_end_do_not_stand_for_the_end(usage
 @pytest.mark.parametrize("last", [{}, {"usage": None}, {"usage": {}}, {"usage": "many"}])
 def test_counts_so_far_do_not_stand_for_output_that_came_after_them(last: dict[str, Any]) -> None:
     def chunk(text: str, **fields: Any) -> bytes:
-        return b"data: " + json.dumps({"choices": [{"index": 0, "delta": {"content": text}}], **fields}).encode() + b"\n\n"
+        return (
+            b"data: "
+            + json.dumps({"choices": [{"index": 0, "delta": {"content": text}}], **fields}).encode()
+            + b"\n\n"
+        )
 
     meter = call_of("openai_chat", stream=True).meter()
     meter.feed(chunk("word", usage={"prompt_tokens": 7, "completion_tokens": 1}))
@@ -156,7 +186,13 @@ SERVED = [(dialect, dialect) for dialect in DIALECTS] + [
 @pytest.mark.parametrize("usage", ["absent", "null", "empty", "a list", "a text"])
 @pytest.mark.parametrize(("client", "served"), SERVED)
 def test_what_shows_no_output_costs_a_hard_budget_as_a_lost_response(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, client: str, served: str, usage: str, stream: bool
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    client: str,
+    served: str,
+    usage: str,
+    stream: bool,
 ) -> None:
     connect(demo_project, served, upstream)
     upstream.handler = answering(served, "", SAYS_NOTHING[usage])
@@ -170,11 +206,19 @@ def test_what_shows_no_output_costs_a_hard_budget_as_a_lost_response(
 @pytest.mark.parametrize("usage", ["absent", "null", "empty", "a list", "a text"])
 @pytest.mark.parametrize(("client", "served"), SERVED)
 def test_what_shows_its_output_costs_that(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, client: str, served: str, usage: str, stream: bool
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    client: str,
+    served: str,
+    usage: str,
+    stream: bool,
 ) -> None:
     connect(demo_project, served, upstream)
     upstream.handler = answering(served, WORDS, SAYS_NOTHING[usage])
-    answer = ask(live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=2 * TOKENS)
+    answer = ask(
+        live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=2 * TOKENS
+    )
     assert answer.status_code == 200
     record = only_record()
     assert (record.output_tokens, record.estimated) == (TOKENS, True)
@@ -184,7 +228,12 @@ def test_what_shows_its_output_costs_that(
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "streamed"])
 @pytest.mark.parametrize(("client", "served"), SERVED)
 def test_without_a_hard_budget_nothing_is_assumed(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, client: str, served: str, stream: bool
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    client: str,
+    served: str,
+    stream: bool,
 ) -> None:
     connect(demo_project, served, upstream)
     upstream.handler = answering(served, "", {})
@@ -196,7 +245,12 @@ def test_without_a_hard_budget_nothing_is_assumed(
 @pytest.mark.parametrize(("client", "served"), SERVED)
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "streamed"])
 def test_whole_usage_is_charged_exactly(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, client: str, served: str, stream: bool
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    client: str,
+    served: str,
+    stream: bool,
 ) -> None:
     connect(demo_project, served, upstream)
     upstream.handler = answering(served, WORDS, WHOLE_USAGE[served])

@@ -13,7 +13,14 @@ from proxy.pipeline.conversion import CODECS
 from proxy.providers.catalog import CATALOG, DEMO, PROVIDERS, Provider
 from proxy.routing.accounts import account_from_credential
 
-TUNING = {field.name for field in msgspec.structs.fields(Request)} - {"model", "messages", "system", "tools", "stream", "unmapped_settings"}
+TUNING = {field.name for field in msgspec.structs.fields(Request)} - {
+    "model",
+    "messages",
+    "system",
+    "tools",
+    "stream",
+    "unmapped_settings",
+}
 NON_SETTING_QUIRKS = {"wants_usage", "thinking", "cache", "custom_tools"}
 PRICED = {provider.id for provider in genai_prices.data.providers}
 REQUEST = Request(
@@ -52,11 +59,16 @@ def test_thinking_is_sent_only_to_servers_that_support_it(provider: Provider) ->
     sent = msgspec.json.encode(target.render_request(REQUEST, provider.quirks).body)
     assert b"look" in sent
     if "thinking" in provider.quirks.unsupported:
-        assert b"Hm" not in sent and b"proof" not in sent and b"encrypted" not in sent and b"summary" not in sent
+        assert (
+            b"Hm" not in sent and b"proof" not in sent and b"encrypted" not in sent and b"summary" not in sent
+        )
 
 
 def test_quirks_of_some_models_add_to_those_of_the_server() -> None:
-    quirks = Quirks(unsupported=frozenset({"seed"}), unsupported_by_model={"deep-": frozenset({"stop"}), "deep-2": frozenset({"user"})})
+    quirks = Quirks(
+        unsupported=frozenset({"seed"}),
+        unsupported_by_model={"deep-": frozenset({"stop"}), "deep-2": frozenset({"user"})},
+    )
     assert quirks.unsupported_for("plain") == {"seed"}
     assert quirks.unsupported_for("deep-1") == {"seed", "stop"}
     assert quirks.unsupported_for("deep-2-large") == {"seed", "stop", "user"}
@@ -68,9 +80,15 @@ def credential(project: Project, provider: str, base_url: str = "") -> Credentia
     return made
 
 
-@pytest.mark.parametrize("provider", [provider for provider in CATALOG if provider.slug != DEMO], ids=lambda provider: provider.slug)
+@pytest.mark.parametrize(
+    "provider",
+    [provider for provider in CATALOG if provider.slug != DEMO],
+    ids=lambda provider: provider.slug,
+)
 def test_a_credential_reaches_every_format_of_its_provider(project: Project, provider: Provider) -> None:
-    account = account_from_credential(credential(project, provider.slug, "" if provider.base_url else "https://llm.example.org/v1"))
+    account = account_from_credential(
+        credential(project, provider.slug, "" if provider.base_url else "https://llm.example.org/v1")
+    )
     assert account.formats == tuple(provider.base_urls)
     for format, base in provider.base_urls.items():
         assert account.url(format, "/path", "m").startswith(base or "https://llm.example.org/v1")
@@ -78,7 +96,9 @@ def test_a_credential_reaches_every_format_of_its_provider(project: Project, pro
 
 def test_a_compatible_server_is_called_at_its_own_address_with_its_own_key(project: Project) -> None:
     account = account_from_credential(credential(project, "compatible", "https://llm.example.org/v1/"))
-    assert account.url("openai_chat", "/chat/completions", "m") == "https://llm.example.org/v1/chat/completions"
+    assert (
+        account.url("openai_chat", "/chat/completions", "m") == "https://llm.example.org/v1/chat/completions"
+    )
     assert account.provider.auth_headers(account.secret or "") == {"authorization": "Bearer sk-mine"}
     assert [account.format_for(client) for client in CODECS] == ["openai_chat"] * len(CODECS)
     assert not account.trusted
@@ -93,7 +113,10 @@ def test_a_server_without_a_known_address_needs_one(project: Project, provider: 
 def test_an_own_address_stands_for_the_main_one_alone(project: Project) -> None:
     account = account_from_credential(credential(project, "deepseek", "https://proxy.example.org/v1"))
     assert account.format_for("anthropic") == "openai_chat"
-    assert account.url("openai_chat", "/chat/completions", "m") == "https://proxy.example.org/v1/chat/completions"
+    assert (
+        account.url("openai_chat", "/chat/completions", "m")
+        == "https://proxy.example.org/v1/chat/completions"
+    )
 
 
 @pytest.mark.parametrize(("model", "kind"), [("gpt-5", "custom"), ("gpt-oss:20b", "function")])

@@ -32,7 +32,9 @@ async def embed(**body: Any) -> tuple[int, Any]:
         (2_048, None, "inputs x dimensions is too large"),
     ],
 )
-async def test_embeddings_beyond_a_limit_are_refused_at_once(count: int, dimensions: int | None, fault: str) -> None:
+async def test_embeddings_beyond_a_limit_are_refused_at_once(
+    count: int, dimensions: int | None, fault: str
+) -> None:
     started = time.monotonic()
     status, answer = await embed(input=["a"] * count, dimensions=dimensions)
     assert status == 400 and fault in answer["error"]["message"]

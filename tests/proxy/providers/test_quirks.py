@@ -48,12 +48,16 @@ NINE_CHARACTER_ID = re.compile(r"[a-zA-Z0-9]{9}")
 
 
 @pytest.fixture
-def reach_provider(monkeypatch: pytest.MonkeyPatch, upstream: LocalUpstream, gateway: httpx.Client) -> Iterator[ReachProvider]:
+def reach_provider(
+    monkeypatch: pytest.MonkeyPatch, upstream: LocalUpstream, gateway: httpx.Client
+) -> Iterator[ReachProvider]:
     """Moves a provider to the local upstream, each of its formats to a path of its own."""
 
     def move(slug: str) -> None:
         provider = PROVIDERS[slug]
-        moved = replace(provider, base_urls={format: f"{upstream.url}/{format}" for format in provider.base_urls})
+        moved = replace(
+            provider, base_urls={format: f"{upstream.url}/{format}" for format in provider.base_urls}
+        )
         account = Account(slug, moved, "", "sk-provider", trusted=True)
         monkeypatch.setattr(resolve, "operator_accounts_for", lambda grant: (account,))
 
@@ -64,11 +68,29 @@ def reach_provider(monkeypatch: pytest.MonkeyPatch, upstream: LocalUpstream, gat
 async def handler(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
     usage = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
     if request.path.endswith("/responses"):
-        message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Hello", "annotations": []}]}
-        return web.json_response({"id": "resp_1", "model": body["model"], "status": "completed", "output": [message], "usage": usage})
+        message = {
+            "type": "message",
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Hello", "annotations": []}],
+        }
+        return web.json_response(
+            {
+                "id": "resp_1",
+                "model": body["model"],
+                "status": "completed",
+                "output": [message],
+                "usage": usage,
+            }
+        )
     if request.path.endswith("/messages"):
         content = [{"type": "text", "text": "Hello"}]
-        stated = {"id": "msg_1", "type": "message", "role": "assistant", "model": body["model"], "content": content}
+        stated = {
+            "id": "msg_1",
+            "type": "message",
+            "role": "assistant",
+            "model": body["model"],
+            "content": content,
+        }
         return web.json_response({**stated, "stop_reason": "end_turn", "stop_sequence": None, "usage": usage})
     return await completion(request, body)
 
@@ -84,7 +106,9 @@ def dropped(response: httpx.Response) -> set[str]:
 
 
 def generate(gateway: httpx.Client, model: str, config: dict[str, Any]) -> httpx.Response:
-    return gateway.post(f"/v1beta/models/{model}:generateContent", json={**CONTENTS, "generationConfig": config})
+    return gateway.post(
+        f"/v1beta/models/{model}:generateContent", json={**CONTENTS, "generationConfig": config}
+    )
 
 
 @pytest.mark.parametrize(
@@ -92,7 +116,10 @@ def generate(gateway: httpx.Client, model: str, config: dict[str, Any]) -> httpx
     [
         ("openai/gpt-4o", {"top_k"}),
         ("openai/o3-mini", {"top_k", "temperature", "presence_penalty", "frequency_penalty", "logprobs"}),
-        ("openai/gpt-5", {"top_k", "temperature", "presence_penalty", "frequency_penalty", "logprobs", "stop"}),
+        (
+            "openai/gpt-5",
+            {"top_k", "temperature", "presence_penalty", "frequency_penalty", "logprobs", "stop"},
+        ),
         ("azure/deployment", {"top_k"}),
         ("compatible/llama", {"top_k"}),
         ("ollama/llama", {"top_k", "n"}),
@@ -153,23 +180,37 @@ def test_the_output_limit_has_the_providers_name(
     ],
 )
 def test_reasoning_is_asked_for_in_efforts_that_the_provider_knows(
-    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, model: str, asked: str, effort: str
+    reach_provider: ReachProvider,
+    gateway: httpx.Client,
+    upstream: LocalUpstream,
+    model: str,
+    asked: str,
+    effort: str,
 ) -> None:
     reach_provider(model.partition("/")[0])
     assert dropped(generate(gateway, model, {"thinkingConfig": {"thinkingLevel": asked}})) == set()
     assert sent(upstream)["reasoning_effort"] == effort
 
 
-def test_a_renamed_setting_keeps_its_value(reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_a_renamed_setting_keeps_its_value(
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     reach_provider("mistral")
     generate(gateway, "mistral/mistral-large", {"seed": 7})
     assert sent(upstream)["random_seed"] == 7 and "seed" not in sent(upstream)
 
 
-@pytest.mark.parametrize(("slug", "asks"), [("mistral", False), ("groq", True), ("openai", True), ("compatible", True)])
+@pytest.mark.parametrize(
+    ("slug", "asks"), [("mistral", False), ("groq", True), ("openai", True), ("compatible", True)]
+)
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/completions"])
 def test_usage_is_asked_for_where_the_provider_takes_the_wish(
-    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, slug: str, asks: bool, path: str
+    reach_provider: ReachProvider,
+    gateway: httpx.Client,
+    upstream: LocalUpstream,
+    slug: str,
+    asks: bool,
+    path: str,
 ) -> None:
     reach_provider(slug)
     body = {"prompt": "Hi"} if path == "/v1/completions" else MESSAGES
@@ -181,7 +222,14 @@ def test_a_relayed_request_keeps_what_the_client_wrote(
     reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:
     reach_provider("mistral")
-    body = {"model": "mistral/m", **CHAT, "seed": 7, "logprobs": True, "stream": True, "stream_options": {"include_usage": True}}
+    body = {
+        "model": "mistral/m",
+        **CHAT,
+        "seed": 7,
+        "logprobs": True,
+        "stream": True,
+        "stream_options": {"include_usage": True},
+    }
     response = gateway.post("/v1/chat/completions", json=body)
     assert sent(upstream) == {**body, "model": "m"} and dropped(response) == set()
 
@@ -212,13 +260,19 @@ def test_ids_of_calls_take_the_form_that_mistral_insists_on(
     _, called, *answered = sent(upstream)["messages"]
     made = [call["id"] for call in called["tool_calls"]]
     assert len(set(made)) == 3 and all(map(NINE_CHARACTER_ID.fullmatch, made)) and made[2] == "AbCdEf123"
-    assert {result["content"]: result["tool_call_id"] for result in answered} == dict(zip(given, made, strict=True))
+    assert {result["content"]: result["tool_call_id"] for result in answered} == dict(
+        zip(given, made, strict=True)
+    )
 
 
-def test_unsupported_schema_becomes_an_instruction(reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_unsupported_schema_becomes_an_instruction(
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     reach_provider("deepseek")
     schema = {"type": "object", "properties": {"city": {"type": "string"}}}
-    response = generate(gateway, "deepseek/m", {"responseMimeType": "application/json", "responseJsonSchema": schema})
+    response = generate(
+        gateway, "deepseek/m", {"responseMimeType": "application/json", "responseJsonSchema": schema}
+    )
     assert dropped(response) == {"response_format"}
     assert sent(upstream)["response_format"] == {"type": "json_object"}
     assert json.dumps(schema, separators=(",", ":")) in sent(upstream)["messages"][0]["content"]
@@ -248,11 +302,26 @@ def test_unsupported_tool_choice_narrows_the_tool_list(
     assert "tool_choice" not in sent(upstream)
 
 
-def test_perplexity_gets_only_supported_fields(reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_perplexity_gets_only_supported_fields(
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     reach_provider("perplexity")
-    asked = {"temperature": 0.3, "user": "u", "tool_choice": "required", "parallel_tool_calls": False, "reasoning_effort": "high"}
-    tools = [{"type": "function", "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}}}]
-    response = gateway.post("/v1/chat/completions", json={"model": "perplexity/perplexity/sonar", **CHAT, **asked, "tools": tools})
+    asked = {
+        "temperature": 0.3,
+        "user": "u",
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+        "reasoning_effort": "high",
+    }
+    tools = [
+        {
+            "type": "function",
+            "function": {"name": "clock", "parameters": {"type": "object", "properties": {}}},
+        }
+    ]
+    response = gateway.post(
+        "/v1/chat/completions", json={"model": "perplexity/perplexity/sonar", **CHAT, **asked, "tools": tools}
+    )
     assert dropped(response) == {"temperature", "user", "tool_choice", "parallel_tool_calls"}
     assert sent(upstream).keys() == {"model", "input", "tools", "reasoning", "store"}
     assert sent(upstream)["model"] == "perplexity/sonar" and sent(upstream)["reasoning"] == {"effort": "high"}
@@ -278,7 +347,12 @@ def test_perplexity_gets_only_supported_fields(reach_provider: ReachProvider, ga
     ],
 )
 def test_a_provider_is_reached_in_the_format_nearest_to_the_clients(
-    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, slug: str, client: str, spoken: str
+    reach_provider: ReachProvider,
+    gateway: httpx.Client,
+    upstream: LocalUpstream,
+    slug: str,
+    client: str,
+    spoken: str,
 ) -> None:
     reach_provider(slug)
     body = {"model": f"{slug}/m", **({"input": "Hi"} if client == "responses" else MESSAGES)}
@@ -289,7 +363,9 @@ def test_a_provider_is_reached_in_the_format_nearest_to_the_clients(
     assert key.items() <= upstream.requests[0].headers.items()
 
 
-def test_azure_url_and_key_header(reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_azure_url_and_key_header(
+    reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
     queries = []
 
     async def note(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:

@@ -123,7 +123,10 @@ def test_a_yaml_route_with_an_address_follows_the_same_rule(configure: Configure
     configure("plain:http://later.example/v1", YAML, anthropic_api_key="sk-ant-key")
     secrets = {model: secret_of(model) for model in ("plain", "keyed", "claude", "sonnet", "hosted")}
     assert secrets == {"plain": "", "keyed": KEY, "claude": "", "sonnet": "sk-ant-key", "hosted": KEY}
-    assert resolve.resolve_account("plain", (), accounts.accounts_from_environment())[0].base_url == "http://llm.example/v1"
+    assert (
+        resolve.resolve_account("plain", (), accounts.accounts_from_environment())[0].base_url
+        == "http://llm.example/v1"
+    )
 
 
 def test_a_yaml_route_with_an_address_serves_only_projects_with_operator_credentials(
@@ -156,14 +159,20 @@ def test_a_default_upstream_that_is_not_an_address_stops_the_start(configure: Co
         config_file.load()
 
 
-def test_the_start_logs_each_route_with_its_host_and_the_name_of_its_key(configure: Configure, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_start_logs_each_route_with_its_host_and_the_name_of_its_key(
+    configure: Configure, monkeypatch: pytest.MonkeyPatch
+) -> None:
     configure("a:http://user:word@llm.example:8000/v1,b:https://api.openai.com/v1", YAML)
     captured = LogCapture()
     # A logger that has been used is cached, and would not be captured.
     monkeypatch.setattr(operator_routes, "log", structlog.wrap_logger(None, processors=[captured]))
     operator_routes.log_routes()
     lines = captured.entries
-    routes = {line["model"]: (line.get("host"), line.get("key")) for line in lines if line["event"] == "operator_route"}
+    routes = {
+        line["model"]: (line.get("host"), line.get("key"))
+        for line in lines
+        if line["event"] == "operator_route"
+    }
     assert routes == {
         "a": ("http://llm.example:8000", None),
         "b": ("https://api.openai.com", "OPENAI_API_KEY"),
@@ -190,7 +199,9 @@ def test_only_a_permitted_host_is_sent_an_authorization_header(tmp_path: Path) -
         token = gateway.manage("create_api_key", "app", "all").split()[-1]
         assert [gateway.post(token, model=model).status_code for model in ("plain", "keyed")] == [200, 200]
         assert [call.headers.get("authorization") for call in upstream.requests] == [None, f"Bearer {KEY}"]
-        logged = {line["model"]: line["key"] for line in gateway.log_lines() if line["message"] == "operator_route"}
+        logged = {
+            line["model"]: line["key"] for line in gateway.log_lines() if line["message"] == "operator_route"
+        }
         assert logged == {"plain": None, "keyed": "OPENAI_API_KEY"}
         assert KEY not in gateway.output.read_text()
     finally:

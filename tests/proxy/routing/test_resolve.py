@@ -14,7 +14,9 @@ from proxy.routing.config_file import ConfigError, parse_duration, parse_model_u
 
 OPENAI = Account("openai", PROVIDERS["openai"], "https://api.openai.com/v1", "sk", trusted=True)
 ANTHROPIC = Account("anthropic", PROVIDERS["anthropic"], "https://api.anthropic.com", "sk", trusted=True)
-LOCAL = Account("local", PROVIDERS["compatible"], "http://127.0.0.1:1/v1", "", frozenset({"llama3", "gpt-4o-mini"}))
+LOCAL = Account(
+    "local", PROVIDERS["compatible"], "http://127.0.0.1:1/v1", "", frozenset({"llama3", "gpt-4o-mini"})
+)
 
 
 @pytest.fixture
@@ -41,11 +43,21 @@ def test_a_projects_own_credential_comes_first(configure: Callable[..., None]) -
     assert resolve.resolve_account("local/any/thing", (LOCAL,), (OPENAI,)) == (LOCAL, "any/thing")
 
 
-def test_yaml_comes_before_model_routes_and_an_exact_name_before_a_prefix(configure: Callable[..., None]) -> None:
-    configure("models: [{name: openai/odd, provider: anthropic}]", ai_gateway_model_routes="openai/odd:http://a/v1,llama:http://b/v1")
+def test_yaml_comes_before_model_routes_and_an_exact_name_before_a_prefix(
+    configure: Callable[..., None],
+) -> None:
+    configure(
+        "models: [{name: openai/odd, provider: anthropic}]",
+        ai_gateway_model_routes="openai/odd:http://a/v1,llama:http://b/v1",
+    )
     assert resolve.resolve_account("openai/odd", (), (OPENAI, ANTHROPIC)) == (ANTHROPIC, "openai/odd")
     account, name = resolve.resolve_account("llama", (), (OPENAI, *accounts.accounts_from_environment()))
-    assert (account.base_url, account.provider.slug, name, account.trusted) == ("http://b/v1", "compatible", "llama", True)
+    assert (account.base_url, account.provider.slug, name, account.trusted) == (
+        "http://b/v1",
+        "compatible",
+        "llama",
+        True,
+    )
 
 
 def test_bundled_catalog_resolves_the_provider(configure: Callable[..., None]) -> None:
@@ -78,13 +90,23 @@ def test_routes_are_split_at_the_last_http() -> None:
             parse_model_urls(wrong)
 
 
-@pytest.mark.parametrize(("text", "value"), [("5m", 300), ("1m30s", 90), ("250ms", 0.25), (7, 7), ("1h", 3600)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("5m", 300), ("1m30s", 90), ("250ms", 0.25), (7, 7), ("1h", 3600)]
+)
 def test_durations(text: str | int, value: float) -> None:
     assert parse_duration(text) == value
 
 
 @pytest.mark.parametrize(
-    "yaml", ["models: 5", "models: [{name: a}]", "models: [{name: a, provider: nobody}]", "timeout: soon", "default_provider: x", "{"]
+    "yaml",
+    [
+        "models: 5",
+        "models: [{name: a}]",
+        "models: [{name: a, provider: nobody}]",
+        "timeout: soon",
+        "default_provider: x",
+        "{",
+    ],
 )
 def test_invalid_config_file_is_reported(configure: Callable[..., None], yaml: str) -> None:
     configure(yaml)
@@ -95,7 +117,9 @@ def test_invalid_config_file_is_reported(configure: Callable[..., None], yaml: s
 def test_a_route_says_by_which_format_other_clients_reach_openai(configure: Callable[..., None]) -> None:
     configure("models: [{name: deep, provider: openai, api: responses}, {name: plain, provider: openai}]")
     deep, plain = (resolve.resolve_account(name, (), (OPENAI,))[0] for name in ("deep", "plain"))
-    assert [deep.format_for(client) for client in ("anthropic", "gemini", "openai_responses", "openai_chat")] == [
+    assert [
+        deep.format_for(client) for client in ("anthropic", "gemini", "openai_responses", "openai_chat")
+    ] == [
         "openai_responses",
         "openai_responses",
         "openai_responses",
@@ -107,5 +131,8 @@ def test_a_route_says_by_which_format_other_clients_reach_openai(configure: Call
 def test_azure_has_the_model_in_the_address() -> None:
     azure = Account("azure", PROVIDERS["azure"], "https://acme.openai.azure.com", "key")
     url = azure.url("openai_chat", "/chat/completions", "my gpt/4")
-    assert url == "https://acme.openai.azure.com/openai/deployments/my%20gpt%2F4/chat/completions?api-version=2024-10-21"
+    assert (
+        url
+        == "https://acme.openai.azure.com/openai/deployments/my%20gpt%2F4/chat/completions?api-version=2024-10-21"
+    )
     assert PROVIDERS["azure"].auth_headers("key") == {"api-key": "key"}

@@ -8,7 +8,13 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from proxy.upstream.client import MAX_RESPONSE_BYTES, HttpUpstreamResponse, UpstreamClient, UpstreamConnectionError, UpstreamTimeout
+from proxy.upstream.client import (
+    MAX_RESPONSE_BYTES,
+    HttpUpstreamResponse,
+    UpstreamClient,
+    UpstreamConnectionError,
+    UpstreamTimeout,
+)
 from tests.support.upstream_server import LocalUpstream
 
 IDLE_S = 0.4
@@ -39,7 +45,9 @@ async def chunks_of(reply: HttpUpstreamResponse) -> int:
 
 
 @pytest.mark.parametrize("word", [b": keep-alive\n\n", b'event: ping\ndata: {"type": "ping"}\n\n'])
-async def test_keepalives_alone_do_not_prevent_a_timeout(upstream: LocalUpstream, post_request: Any, word: bytes) -> None:
+async def test_keepalives_alone_do_not_prevent_a_timeout(
+    upstream: LocalUpstream, post_request: Any, word: bytes
+) -> None:
     upstream.handler = repeating_handler(word, IDLE_S / 4, 40)
     begun = time.monotonic()
     with pytest.raises(UpstreamTimeout):
@@ -47,7 +55,9 @@ async def test_keepalives_alone_do_not_prevent_a_timeout(upstream: LocalUpstream
     assert time.monotonic() - begun < 4 * IDLE_S
 
 
-async def test_silence_is_a_timeout_with_and_without_streaming(upstream: LocalUpstream, post_request: Any) -> None:
+async def test_silence_is_a_timeout_with_and_without_streaming(
+    upstream: LocalUpstream, post_request: Any
+) -> None:
     upstream.handler = repeating_handler(b"data: {}\n\n", 3 * IDLE_S, 2)
     with pytest.raises(UpstreamTimeout):
         await chunks_of(await post_request())
@@ -62,9 +72,13 @@ async def test_slow_response_is_not_a_timeout(upstream: LocalUpstream, post_requ
 
 
 @pytest.mark.parametrize("sized", [True, False])
-async def test_non_streaming_response_size_is_limited(upstream: LocalUpstream, post_request: Any, sized: bool) -> None:
+async def test_non_streaming_response_size_is_limited(
+    upstream: LocalUpstream, post_request: Any, sized: bool
+) -> None:
     async def endless(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"content-length": str(MAX_RESPONSE_BYTES + 1)} if sized else {})
+        response = web.StreamResponse(
+            headers={"content-length": str(MAX_RESPONSE_BYTES + 1)} if sized else {}
+        )
         await response.prepare(request)
         for _ in range(MAX_RESPONSE_BYTES // 2**20 + 2):
             await response.write(b"x" * 2**20)

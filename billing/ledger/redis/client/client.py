@@ -40,7 +40,9 @@ class RedisClient:
         """A cluster's node answers for a part of the keys alone, and redirects for the others: half of the projects would fail."""
         with suppress(RedisUnavailable):  # some hosts forbid INFO
             if b"cluster_enabled:1" in await self.command_slow("INFO", "cluster"):
-                raise UnsupportedRedis("REDIS_URL names a node of a Redis Cluster, which the ledger cannot use: give it a single Redis")
+                raise UnsupportedRedis(
+                    "REDIS_URL names a node of a Redis Cluster, which the ledger cannot use: give it a single Redis"
+                )
 
     async def close(self) -> None:
         await asyncio.gather(self.fast.close(), self.slow.close())
@@ -103,7 +105,9 @@ class RedisClient:
         return time.time() + self.clock_offset_s
 
 
-async def evaluate(connection: RedisConnection, script: Script, project_id: int, arguments: tuple[Argument, ...]) -> Any:
+async def evaluate(
+    connection: RedisConnection, script: Script, project_id: int, arguments: tuple[Argument, ...]
+) -> Any:
     try:
         return await connection.call(script.evalsha_command(project_id, arguments))
     except hiredis.ReplyError as error:

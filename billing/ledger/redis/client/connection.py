@@ -52,7 +52,13 @@ class RedisAddress:
         parts = urlsplit(url)
         login = tuple(unquote(part) for part in (parts.username, parts.password) if part)
         tls = dict(parse_qsl(parts.query)) if parts.scheme == "rediss" else None
-        return cls(parts.hostname or "localhost", parts.port or DEFAULT_PORT, login, int(parts.path.strip("/") or 0), tls)
+        return cls(
+            parts.hostname or "localhost",
+            parts.port or DEFAULT_PORT,
+            login,
+            int(parts.path.strip("/") or 0),
+            tls,
+        )
 
     def ssl_context(self) -> ssl.SSLContext | None:
         """Certificates are checked always: by the authorities that the system trusts, and those that the URL names."""
@@ -151,7 +157,8 @@ class RedisProtocol(asyncio.Protocol):
 
     def check_timeouts(self) -> None:
         """Fails what has waited too long, once Redis has said nothing for as long: while it answers others, it is only busy. A
-        loop that was busy itself may not have read yet what was said: it gets a second look."""
+        loop that was busy itself may not have read yet what was said: it gets a second look.
+        """
         now = self.loop.time()
         idle_s = now - max(self.pending[0].sent_at, self.last_received_at) if self.pending else 0.0
         if idle_s >= self.timeout_s and not self.recheck_pending:
@@ -165,14 +172,18 @@ class RedisProtocol(asyncio.Protocol):
         elif self.pending:
             if idle_s >= self.timeout_s:
                 self.fail_expired(now)
-            self.loop.call_later(max(self.timeout_s - max(idle_s, 0.0), self.timeout_s / 4), self.check_timeouts)
+            self.loop.call_later(
+                max(self.timeout_s - max(idle_s, 0.0), self.timeout_s / 4), self.check_timeouts
+            )
 
     def fail_expired(self, now: float) -> None:
         for pending_command in self.pending:
             if now - pending_command.sent_at < self.timeout_s:
                 return
             if not pending_command.reply_future.done():
-                pending_command.reply_future.set_exception(RedisUnavailable(f"no answer within {self.timeout_s * 1000:.0f} ms"))
+                pending_command.reply_future.set_exception(
+                    RedisUnavailable(f"no answer within {self.timeout_s * 1000:.0f} ms")
+                )
 
     def close(self) -> None:
         if self.transport is not None:
@@ -199,7 +210,9 @@ class RedisConnection:
             await asyncio.wait_for(self.connected.wait(), timeout_s)
         except TimeoutError:
             address = f"{self.address.host}:{self.address.port}"
-            raise RedisUnavailable(f"no connection to {address} within {timeout_s:g} s: {self.last_error or 'no answer'}") from None
+            raise RedisUnavailable(
+                f"no connection to {address} within {timeout_s:g} s: {self.last_error or 'no answer'}"
+            ) from None
 
     async def close(self) -> None:
         if self.reconnect_task is not None:
@@ -238,7 +251,10 @@ class RedisConnection:
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(max(self.timeout_s, 1.0)):
             _, protocol = await loop.create_connection(
-                lambda: RedisProtocol(self.timeout_s, lost.set), self.address.host, self.address.port, ssl=self.address.ssl_context()
+                lambda: RedisProtocol(self.timeout_s, lost.set),
+                self.address.host,
+                self.address.port,
+                ssl=self.address.ssl_context(),
             )
             try:
                 await asyncio.gather(*(protocol.send(command) for command in self.setup))

@@ -29,7 +29,8 @@ class Collector:
 
     async def collect(self, *, estimates: bool = False) -> None:
         """Bring all records to Redis; with `estimates`, also what stands for requests of processes that have died. Raise one of
-        DatabaseErrors if PostgreSQL does not answer, and StoreUnavailable if Redis does not."""
+        DatabaseErrors if PostgreSQL does not answer, and StoreUnavailable if Redis does not.
+        """
         after = BEFORE_ALL
         while page := await self.books.list_unsent(after, PAGE):
             after = page[-1][0]
@@ -39,7 +40,11 @@ class Collector:
                 raise RedisUnavailable("records still wait in PostgreSQL")
 
     async def living(self, processes: set[str]) -> set[str]:
-        return {process for process in processes if await self.postman.client.command_slow("EXISTS", heartbeat_key(process))}
+        return {
+            process
+            for process in processes
+            if await self.postman.client.command_slow("EXISTS", heartbeat_key(process))
+        }
 
     async def bring(self, rows: list[tuple[UUID, str, str]]) -> bool:
         """Return False if Redis or PostgreSQL does not answer."""

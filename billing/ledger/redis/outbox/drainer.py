@@ -41,18 +41,28 @@ class Drainer:
             await self.save_one_by_one(pages)
         for page in pages:
             milliseconds, _, number = page.last_id.partition("-")
-            await self.client.run_slow(TRIM, page.project_id, page.last_id, f"{milliseconds}-{int(number) + 1}")
+            await self.client.run_slow(
+                TRIM, page.project_id, page.last_id, f"{milliseconds}-{int(number) + 1}"
+            )
         failpoint("drain.after_trim")
 
     async def read_pages(self) -> list[DrainedBatch]:
-        project_ids = [int(project_id) for project_id in await self.client.command_slow("SMEMBERS", PROJECTS_KEY)]
+        project_ids = [
+            int(project_id) for project_id in await self.client.command_slow("SMEMBERS", PROJECTS_KEY)
+        ]
         pages = await asyncio.gather(*map(self.read_page, project_ids))
         found = zip(project_ids, pages, strict=True)
-        return [DrainedBatch(project_id, page[-1][0].decode(), decode_page(page)) for project_id, page in found if page]
+        return [
+            DrainedBatch(project_id, page[-1][0].decode(), decode_page(page))
+            for project_id, page in found
+            if page
+        ]
 
     async def read_page(self, project_id: int) -> list[StreamEvent]:
         try:
-            page: list[StreamEvent] = await self.client.command_slow("XRANGE", stream_key(project_id), "-", "+", "COUNT", PAGE_SIZE)
+            page: list[StreamEvent] = await self.client.command_slow(
+                "XRANGE", stream_key(project_id), "-", "+", "COUNT", PAGE_SIZE
+            )
         except CommandRejected as error:
             log.error("the outbox of a project cannot be read", project_id=project_id, error=str(error))
             return []

@@ -71,7 +71,11 @@ class PendingState:
         return is_noted
 
     def unsent_records(self) -> list[PendingRecord]:
-        return [posting for posting in self.records.values() if posting.stream_id is None and not posting.in_progress]
+        return [
+            posting
+            for posting in self.records.values()
+            if posting.stream_id is None and not posting.in_progress
+        ]
 
     def project_ids(self) -> set[int]:
         """Those of which something would be lost with Redis."""
@@ -100,7 +104,11 @@ class PendingState:
 def is_drained(record: PendingRecord, drained: dict[int, str]) -> bool:
     assert record.stream_id is not None
     last_id = drained.get(record.entry.project_id)
-    return last_id is not None and record.stream_id != "-" and parse_stream_id(record.stream_id) <= parse_stream_id(last_id)
+    return (
+        last_id is not None
+        and record.stream_id != "-"
+        and parse_stream_id(record.stream_id) <= parse_stream_id(last_id)
+    )
 
 
 def parse_stream_id(stream_id: str) -> tuple[int, int]:

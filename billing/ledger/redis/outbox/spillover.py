@@ -20,7 +20,8 @@ TRUSTED_S = 240
 @dataclass(frozen=True, slots=True)
 class Row:
     """What the table has, or may have, of a request: its record, or an estimate. `epoch`: the life of Redis that was known when it was
-    first written, empty if none was; `since`: when that was."""
+    first written, empty if none was; `since`: when that was.
+    """
 
     is_record: bool
     epoch: str
@@ -34,7 +35,9 @@ class Spillover:
     has died, an estimate. So from the first attempt to write a row on, nothing of that request may be taken for unknown to Redis.
     """
 
-    def __init__(self, books: RecordStore, memory: PendingState, process: str, epoch_of: Callable[[int], str]) -> None:
+    def __init__(
+        self, books: RecordStore, memory: PendingState, process: str, epoch_of: Callable[[int], str]
+    ) -> None:
         self.books = books
         self.memory = memory
         self.process = process
@@ -60,7 +63,8 @@ class Spillover:
 
     def only_known_in(self, id: UUID, epoch: str) -> str | None:
         """Return the epoch in which a record that this process has not sent yet cannot be known to Redis without a mark; empty if in any.
-        None if it can: then the table of records and the record stream must be asked."""
+        None if it can: then the table of records and the record stream must be asked.
+        """
         row = self.rows.get(id)
         if row is None:
             return epoch
@@ -70,7 +74,11 @@ class Spillover:
     def note(self, id: UUID, *, is_record: bool, epoch: str = "") -> None:
         """Note that the table has a row, or may have it."""
         row = self.rows.get(id)
-        self.rows[id] = Row(is_record, epoch, time.monotonic()) if row is None else replace(row, is_record=is_record or row.is_record)
+        self.rows[id] = (
+            Row(is_record, epoch, time.monotonic())
+            if row is None
+            else replace(row, is_record=is_record or row.is_record)
+        )
 
     async def keep_hold(self, hold: OpenReservation) -> None:
         """Write the estimate for a request that was admitted without Redis. Wait for it if a budget applies."""
@@ -88,7 +96,9 @@ class Spillover:
                 return
 
     def estimate(self, hold: OpenReservation) -> Waiting:
-        draft = structs.replace(hold.request.estimate, cost_nano=hold.amount, reserved_nano=hold.amount, estimated=True)
+        draft = structs.replace(
+            hold.request.estimate, cost_nano=hold.amount, reserved_nano=hold.amount, estimated=True
+        )
         return Waiting(draft, self.process)
 
     def remember_all(self) -> None:

@@ -11,7 +11,13 @@ from msgspec.structs import replace
 from billing.ledger.failpoints import failpoint
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
 from billing.ledger.redis.client.connection import CommandNotSent, RedisUnavailable
-from billing.ledger.redis.client.scripts import PROJECTS_KEY, SETTLE, WRITE_CORRECTION, WRITE_IF_ABSENT, WRITE_RECORD
+from billing.ledger.redis.client.scripts import (
+    PROJECTS_KEY,
+    SETTLE,
+    WRITE_CORRECTION,
+    WRITE_IF_ABSENT,
+    WRITE_RECORD,
+)
 from billing.ledger.redis.outbox.pending import PendingRecord, PendingState
 from billing.ledger.redis.outbox.spillover import Spillover
 from billing.ledger.redis.record_store import RecordStore, StoredRecord
@@ -34,7 +40,9 @@ log = structlog.get_logger()
 
 
 class OutboxWriter:
-    def __init__(self, client: RedisClient, record_store: RecordStore, pending: PendingState, spillover: Spillover) -> None:
+    def __init__(
+        self, client: RedisClient, record_store: RecordStore, pending: PendingState, spillover: Spillover
+    ) -> None:
         self.client = client
         self.record_store = record_store
         self.pending = pending
@@ -43,7 +51,8 @@ class OutboxWriter:
 
     async def write(self, record: PendingRecord) -> bool:
         """Settles what the request held, if anything, and keeps its record. What fails is owed, and tried again by `retry_pending`; until
-        then PostgreSQL keeps it. False where that will help nobody now: Redis or the database does not answer."""
+        then PostgreSQL keeps it. False where that will help nobody now: Redis or the database does not answer.
+        """
         # One that fails goes to the end: it may be one that fails always, which keeps none of the others back.
         self.pending.records.pop(record.entry.id, None)
         self.pending.records[record.entry.id] = record
@@ -62,9 +71,17 @@ class OutboxWriter:
         except CommandRejected as error:
             log.error("a record is refused by redis", request_id=posting.entry.request_id, reason=str(error))
         except (ValueError, msgspec.MsgspecError) as error:
-            log.error("what redis knows of a record is damaged", request_id=posting.entry.request_id, reason=str(error))
+            log.error(
+                "what redis knows of a record is damaged",
+                request_id=posting.entry.request_id,
+                reason=str(error),
+            )
         except (RedisUnavailable, *DatabaseErrors) as error:
-            log.warning("a record waits", request_id=posting.entry.request_id, reason=str(error) or type(error).__name__)
+            log.warning(
+                "a record waits",
+                request_id=posting.entry.request_id,
+                reason=str(error) or type(error).__name__,
+            )
             return False
         finally:
             posting.in_progress = False
@@ -116,7 +133,14 @@ class OutboxWriter:
         try:
             if not record.ends_reservation:
                 reply = await self.client.run_fast(
-                    WRITE_RECORD, entry.project_id, entry.id.hex, entry.cost_nano, entry.key_id, day, text, DEDUP_TTL_S
+                    WRITE_RECORD,
+                    entry.project_id,
+                    entry.id.hex,
+                    entry.cost_nano,
+                    entry.key_id,
+                    day,
+                    text,
+                    DEDUP_TTL_S,
                 )
             else:
                 used = entry.tokens.prompt + entry.tokens.output
@@ -139,11 +163,15 @@ class OutboxWriter:
             return await self.write_if_absent(entry, last_id, *mark_of(record))
         if not stored.estimated or entry.estimated:
             return [b"done"]
-        correction = with_stored_values(entry, stored).correction_to(entry.cost_nano, entry.tokens, CorrectionReason.LATE)
+        correction = with_stored_values(entry, stored).correction_to(
+            entry.cost_nano, entry.tokens, CorrectionReason.LATE
+        )
         stored, last_id = await self.record_store.find_record(entry.project_id, correction.id)
         return [b"done"] if stored else await self.write_if_absent(correction, last_id)
 
-    async def write_if_absent(self, entry: UsageEntry, last_id: str, mark: str | bytes = SETTLED_MARKER, mark_s: int = DEDUP_TTL_S) -> Any:
+    async def write_if_absent(
+        self, entry: UsageEntry, last_id: str, mark: str | bytes = SETTLED_MARKER, mark_s: int = DEDUP_TTL_S
+    ) -> Any:
         return await self.client.run_slow(
             WRITE_IF_ABSENT, entry.project_id, entry.id.hex, entry.cost_nano, entry.key_id, entry.day.isoformat(), encode_entry(entry), mark_s,
             last_id, mark,
@@ -152,7 +180,9 @@ class OutboxWriter:
     async def write_correction(self, entry: UsageEntry, estimate: UsageEntry) -> Any:
         """Another process took this one for dead, and has posted an estimate."""
         correction = estimate.correction_to(entry.cost_nano, entry.tokens, CorrectionReason.LATE)
-        log.warning("an estimate is corrected", request_id=entry.request_id, difference_nano=correction.cost_nano)
+        log.warning(
+            "an estimate is corrected", request_id=entry.request_id, difference_nano=correction.cost_nano
+        )
         return await self.client.run_slow(
             WRITE_CORRECTION, entry.project_id, entry.id.hex, correction.id.hex, correction.cost_nano, entry.key_id, entry.day.isoformat(),
             encode_entry(correction), DEDUP_TTL_S,
@@ -165,7 +195,11 @@ def batched(postings: list[PendingRecord], size: int) -> Iterator[list[PendingRe
 
 def mark_of(posting: PendingRecord) -> tuple[str | bytes, int]:
     """Return what Redis shall remember of a request that has ended, and for how many seconds."""
-    return (encode_entry(posting.entry), ESTIMATE_TTL_S) if posting.is_estimate else (SETTLED_MARKER, DEDUP_TTL_S)
+    return (
+        (encode_entry(posting.entry), ESTIMATE_TTL_S)
+        if posting.is_estimate
+        else (SETTLED_MARKER, DEDUP_TTL_S)
+    )
 
 
 def with_stored_values(entry: UsageEntry, stored: StoredRecord) -> UsageEntry:

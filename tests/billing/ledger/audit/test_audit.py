@@ -30,7 +30,14 @@ from keys.models import ApiKey
 from projects.ids import uuid7
 from projects.models import Project
 from tests.support.factories import USD, record
-from tests.support.ledger_harness import PRICE, LedgerHarness, budget, ledger_harness_on, reserve_request, settle
+from tests.support.ledger_harness import (
+    PRICE,
+    LedgerHarness,
+    budget,
+    ledger_harness_on,
+    reserve_request,
+    settle,
+)
 from tests.support.live_gateway import LiveGateway
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
@@ -72,7 +79,9 @@ def sql_mismatches() -> list[str]:
 
 def mismatch_texts() -> list[str]:
     """What one look at the books says, of whichever ledger they are."""
-    return list(map(str, all_of(redis_snapshots() if configured.ENV.redis_url else sql_snapshots(is_served=True))))
+    return list(
+        map(str, all_of(redis_snapshots() if configured.ENV.redis_url else sql_snapshots(is_served=True)))
+    )
 
 
 async def mismatch_texts_async() -> list[str]:
@@ -95,7 +104,9 @@ async def test_money_that_was_spent_without_a_record_is_found(populated_ledger: 
 async def test_a_record_that_was_lost_is_found_in_every_window(populated_ledger: None) -> None:
     await UsageRecord.objects.filter(cost_nano=PRICE, estimated=False).adelete()
     await DailyUsage.objects.all().adelete()
-    assert [text for text in await sql_mismatches_async() if text.startswith("I5")] == [f"I5 {PRICE // 2} {PRICE + PRICE // 2}"] * 2
+    assert [text for text in await sql_mismatches_async() if text.startswith("I5")] == [
+        f"I5 {PRICE // 2} {PRICE + PRICE // 2}"
+    ] * 2
 
 
 async def test_a_budget_that_was_overspent_is_found(populated_ledger: None) -> None:
@@ -123,7 +134,9 @@ async def test_settled_request_with_open_reservation_is_found(populated_ledger: 
     assert await sql_mismatches_async() == [f"I3 0 {PRICE}"]
 
 
-async def test_a_correction_of_nothing_and_one_too_many_are_found(populated_ledger: None, key: ApiKey) -> None:
+async def test_a_correction_of_nothing_and_one_too_many_are_found(
+    populated_ledger: None, key: ApiKey
+) -> None:
     correction = await UsageRecord.objects.exclude(corrects=None).aget()
     correction.pk, correction.cost_nano = uuid7(), 0
     await correction.asave(force_insert=True)
@@ -166,7 +179,9 @@ async def test_concurrent_writes_cause_no_mismatches(ledger_harness: LedgerHarne
     ledgers = [await ledger_harness.start() for _ in range(min(ledger_harness.processes, 2))]
     budgets = await budget(key, 10**9), await budget(key, 10**9, Period.MONTH, whole_project=True)
     over = asyncio.Event()
-    serving = [asyncio.create_task(serve(ledger, key, budgets, over)) for ledger in ledgers for _ in range(24)]
+    serving = [
+        asyncio.create_task(serve(ledger, key, budgets, over)) for ledger in ledgers for _ in range(24)
+    ]
     differing: list[str] = []
     deadline = time.monotonic() + 3
     while time.monotonic() < deadline:
@@ -180,7 +195,9 @@ async def test_concurrent_writes_cause_no_mismatches(ledger_harness: LedgerHarne
     assert await UsageRecord.objects.acount() > 200
 
 
-async def test_only_confirmed_mismatches_are_reported(ledger_harness: LedgerHarness, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_only_confirmed_mismatches_are_reported(
+    ledger_harness: LedgerHarness, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await ledger_harness.start()
     row = await Budget.objects.acreate(project_id=key.project_id, period="day", limit_nano=5)
     lasting = Mismatch("I5", f"budget {row.pk}: spent", 1, 2)
@@ -189,7 +206,9 @@ async def test_only_confirmed_mismatches_are_reported(ledger_harness: LedgerHarn
     assert (await sync_to_async(run_audit)()).mismatches == [lasting]
 
 
-async def test_limit_lowered_mid_request_is_not_overspending(ledger_harness: LedgerHarness, key: ApiKey) -> None:
+async def test_limit_lowered_mid_request_is_not_overspending(
+    ledger_harness: LedgerHarness, key: ApiKey
+) -> None:
     ledger = await ledger_harness.start()
     day = await budget(key, 3)
     wanted = reserve_request(key, day)
@@ -255,21 +274,30 @@ async def delete_windows(books: LedgerHarness, key: ApiKey) -> None:
         client.hset(name, "reserved", 0)
 
 
-async def test_request_without_reservation_in_its_window_is_found(ledger_harness: LedgerHarness, key: ApiKey) -> None:
+async def test_request_without_reservation_in_its_window_is_found(
+    ledger_harness: LedgerHarness, key: ApiKey
+) -> None:
     other, _ = await sync_to_async(ApiKey.objects.issue)(await Project.objects.aget(), "other")
     ledger = await ledger_harness.start()
-    day, total, others = await budget(key, 10), await budget(key, 10, whole_project=True), await budget(other, 10)
+    day, total, others = (
+        await budget(key, 10),
+        await budget(key, 10, whole_project=True),
+        await budget(other, 10),
+    )
     wanted = reserve_request(key, day, total)
     await ledger.reserve(wanted)
     await ledger.reserve(reserve_request(other, others, min_nano=0, max_nano=0))
     assert await mismatch_texts_async() == []
     await delete_windows(ledger_harness, key)
     assert sorted(await mismatch_texts_async()) == [
-        f"I2: request {wanted.id}: held in budget {terms.id}, window 2026-11-20: expected {PRICE}, found 0" for terms in (day, total)
+        f"I2: request {wanted.id}: held in budget {terms.id}, window 2026-11-20: expected {PRICE}, found 0"
+        for terms in (day, total)
     ]
 
 
-async def test_a_cost_that_does_not_fit_its_tokens_and_its_price_is_found(ledger_harness: LedgerHarness, key: ApiKey) -> None:
+async def test_a_cost_that_does_not_fit_its_tokens_and_its_price_is_found(
+    ledger_harness: LedgerHarness, key: ApiKey
+) -> None:
     ledger, price = await ledger_harness.start(), bundled_price("openai", "gpt-4o-mini")
     assert price is not None
     wanted, tokens = reserve_request(key), Tokens(input=1000, output=100)
@@ -277,7 +305,10 @@ async def test_a_cost_that_does_not_fit_its_tokens_and_its_price_is_found(ledger
     held = await ledger.reserve(wanted)
     await settle(ledger, wanted, held, cost=price.cost(tokens))
     unused = reserve_request(key)
-    unused.estimate.estimated, unused.estimate.price = False, msgspec.structs.replace(price, request_fee_nano=5)
+    unused.estimate.estimated, unused.estimate.price = (
+        False,
+        msgspec.structs.replace(price, request_fee_nano=5),
+    )
     await ledger.release(await ledger.reserve(unused), unused.estimate)
     await ledger_harness.wait_until_written()
     await sync_to_async(roll_up_usage)()
@@ -306,7 +337,9 @@ def test_the_command_prints_each_difference_and_ends_with_status_one(key: ApiKey
     assert lines[-1].endswith("1 differences.")
 
 
-def test_the_metric_says_what_the_last_scheduled_audit_found(key: ApiKey, settings: Settings, live_gateway: LiveGateway) -> None:
+def test_the_metric_says_what_the_last_scheduled_audit_found(
+    key: ApiKey, settings: Settings, live_gateway: LiveGateway
+) -> None:
     settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
     row = Budget.objects.create(project=key.project, period="day", limit_nano=5)
     BudgetWindow.objects.create(budget=row, name="2026-11-20", spent_nano=3)
@@ -317,7 +350,9 @@ def test_the_metric_says_what_the_last_scheduled_audit_found(key: ApiKey, settin
     assert figures(live_gateway)["gateway_ledger_differences"] == 0
 
 
-def test_audit_metrics_appear_after_the_first_audit(db: None, settings: Settings, live_gateway: LiveGateway) -> None:
+def test_audit_metrics_appear_after_the_first_audit(
+    db: None, settings: Settings, live_gateway: LiveGateway
+) -> None:
     settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
     assert figures(live_gateway) == {}
     before = time.time()
@@ -328,4 +363,7 @@ def test_audit_metrics_appear_after_the_first_audit(db: None, settings: Settings
 def figures(live_gateway: LiveGateway) -> dict[str, float]:
     """Those of the last audit."""
     lines = httpx.get(f"{live_gateway.url}/metrics").text.splitlines()
-    return {name: float(value) for name, value in (line.split() for line in lines if line.startswith("gateway_ledger_"))}
+    return {
+        name: float(value)
+        for name, value in (line.split() for line in lines if line.startswith("gateway_ledger_"))
+    }

@@ -29,7 +29,17 @@ from projects.models import User
 from tests.billing.ledger.audit.test_audit import mismatch_texts_async, no_recheck_delay
 from tests.support.environment import ON_SERVERS
 from tests.support.factories import key_in_other_project
-from tests.support.ledger_harness import NOON, PRICE, LedgerHarness, budget, eventually, ledger_harness_on, reserve, reserve_request, settle
+from tests.support.ledger_harness import (
+    NOON,
+    PRICE,
+    LedgerHarness,
+    budget,
+    eventually,
+    ledger_harness_on,
+    reserve,
+    reserve_request,
+    settle,
+)
 
 __all__ = ["no_recheck_delay"]
 
@@ -57,7 +67,9 @@ async def test_dead_process_reservation_of_unknown_age_is_found(in_redis: Ledger
     assert await mismatch_texts_async() == []
     await in_redis.kill(ledger)
     assert not await sync_to_async(reader.client().exists)(heartbeat_key(ledger.process_id))
-    assert await mismatch_texts_async() == [f"I4: request {wanted.id} of a dead process: still held: expected 0, found {PRICE}"]
+    assert await mismatch_texts_async() == [
+        f"I4: request {wanted.id} of a dead process: still held: expected 0, found {PRICE}"
+    ]
 
 
 @needs_redis
@@ -87,12 +99,18 @@ async def test_unindexed_window_is_found(in_redis: LedgerHarness, key: ApiKey) -
     await ledger.reserve(reserve_request(key, total))
     assert await mismatch_texts_async() == []
     reader.client().hdel(f"{key_prefix(key.project_id)}state", f"w:k{key.pk}")
-    assert await mismatch_texts_async() == [f"I5: budget {total.id}, window total: in the list of open windows: expected 1, found 0"]
+    assert await mismatch_texts_async() == [
+        f"I5: budget {total.id}, window total: in the list of open windows: expected 1, found 0"
+    ]
 
 
 @needs_redis
-@pytest.mark.parametrize(("field", "shown"), [("spent", "b'abc' and b'0'"), ("reserved", f"b'{PRICE}' and b'abc'")])
-async def test_non_numeric_amount_is_a_mismatch(in_redis: LedgerHarness, key: ApiKey, field: str, shown: str) -> None:
+@pytest.mark.parametrize(
+    ("field", "shown"), [("spent", "b'abc' and b'0'"), ("reserved", f"b'{PRICE}' and b'abc'")]
+)
+async def test_non_numeric_amount_is_a_mismatch(
+    in_redis: LedgerHarness, key: ApiKey, field: str, shown: str
+) -> None:
     ledger = await in_redis.start()
     day, total = await budget(key, 10), await budget(key, 10, Period.TOTAL)
     wanted = reserve_request(key, day, total)
@@ -108,7 +126,9 @@ async def test_non_numeric_amount_is_a_mismatch(in_redis: LedgerHarness, key: Ap
 
 
 @needs_redis
-async def test_corrupt_project_does_not_hide_others(in_redis: LedgerHarness, key: ApiKey, charlie: User) -> None:
+async def test_corrupt_project_does_not_hide_others(
+    in_redis: LedgerHarness, key: ApiKey, charlie: User
+) -> None:
     other = await sync_to_async(key_in_other_project)(charlie)
     ledger = await in_redis.start()
     day, others = await budget(key, 10), await budget(other, 10)
@@ -117,7 +137,9 @@ async def test_corrupt_project_does_not_hide_others(in_redis: LedgerHarness, key
     reader.client().set(f"{key_prefix(key.project_id)}open", "nonsense")
     reader.client().hset(f"{key_prefix(other.project_id)}w:{others.id}/2026-11-20", "spent", 7)
     broken, spent = await mismatch_texts_async()
-    assert broken.startswith(f"unread: project {key.project_id}: expected books that can be read, found LedgerUnavailable: ")
+    assert broken.startswith(
+        f"unread: project {key.project_id}: expected books that can be read, found LedgerUnavailable: "
+    )
     assert spent == f"I5: budget {others.id}, window 2026-11-20: spent: expected 0, found 7"
 
 
@@ -141,7 +163,9 @@ async def test_project_with_large_backlog_is_reported_as_uncompared(
     await charge(ledger, key, day)
     reader.client().config_resetstat()
     assert await audited() == ([], {key.project_id: 3})
-    assert reader.client().info("commandstats")["cmdstat_xrange"]["calls"] == 1, "only the other's outbox is read"
+    assert reader.client().info("commandstats")["cmdstat_xrange"]["calls"] == 1, (
+        "only the other's outbox is read"
+    )
     assert await command() == [
         f"project {key.project_id}: 3 records wait to be written: not compared",
         "1 windows, 0 open reservations checked: 0 differences.",
@@ -149,7 +173,10 @@ async def test_project_with_large_backlog_is_reported_as_uncompared(
     assert await sync_to_async(audit_ledger)() == 0
     await in_redis.wait_until_written()
     await sync_to_async(roll_up_usage)()
-    assert await audited() == ([damage.replace(f"{2 * PRICE}", f"{3 * PRICE}").replace(f"{2 * PRICE + 7}", f"{3 * PRICE + 7}")], {})
+    assert await audited() == (
+        [damage.replace(f"{2 * PRICE}", f"{3 * PRICE}").replace(f"{2 * PRICE + 7}", f"{3 * PRICE + 7}")],
+        {},
+    )
 
 
 @needs_redis
@@ -191,13 +218,17 @@ async def test_audit_checks_each_process_once_and_pages_do_not(in_redis: LedgerH
 
 
 @needs_redis
-async def test_records_that_wait_are_read_to_their_end(in_redis: LedgerHarness, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_records_that_wait_are_read_to_their_end(
+    in_redis: LedgerHarness, key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(reader, "PAGE_SIZE", 2)
     ledger = await in_redis.start()
     assert isinstance(ledger, RedisLedger)
     await ledger.background_tasks.stop()
     ids = [await charge(ledger, key) for _ in range(5)]
-    assert [entry.id for entry in await sync_to_async(lambda: list(reader.undrained_records(key.project_id)))()] == ids
+    assert [
+        entry.id for entry in await sync_to_async(lambda: list(reader.undrained_records(key.project_id)))()
+    ] == ids
 
 
 @asynccontextmanager
@@ -246,7 +277,9 @@ async def test_what_was_admitted_while_redis_was_away_may_be_beyond_a_budget_and
 
 
 @needs_redis
-async def test_a_budget_that_is_overspent_after_redis_came_back_is_found(in_redis: LedgerHarness, key: ApiKey) -> None:
+async def test_a_budget_that_is_overspent_after_redis_came_back_is_found(
+    in_redis: LedgerHarness, key: ApiKey
+) -> None:
     """What was admitted without Redis an hour before had been counted when the next request was checked."""
     ledger = await in_redis.start()
     assert isinstance(ledger, RedisLedger)
@@ -255,7 +288,12 @@ async def test_a_budget_that_is_overspent_after_redis_came_back_is_found(in_redi
     await Budget.objects.aupdate(changed_at=NOON - timedelta(days=400))
     async with without_redis(ledger):
         for _ in range(2):
-            await settle(ledger, wanted := at(NOON - timedelta(hours=3), key, day), await ledger.reserve(wanted), cost=PRICE)
+            await settle(
+                ledger,
+                wanted := at(NOON - timedelta(hours=3), key, day),
+                await ledger.reserve(wanted),
+                cost=PRICE,
+            )
     await charge(ledger, key, day)
     assert await books_say() == ([], [])
     wanted = reserve_request(key, replace(day, limit_nano=9 * PRICE))
@@ -289,13 +327,18 @@ async def is_refused(ledger: RedisLedger, key: ApiKey, terms: BudgetLimit) -> bo
 
 
 @needs_redis
-async def test_a_record_that_stays_in_the_database_while_redis_answers_is_found(in_redis: LedgerHarness, key: ApiKey) -> None:
+async def test_a_record_that_stays_in_the_database_while_redis_answers_is_found(
+    in_redis: LedgerHarness, key: ApiKey
+) -> None:
     ledger = await in_redis.start()
     assert isinstance(ledger, RedisLedger)
     await ledger.background_tasks.stop()
     waiting = [Waiting(reserve_request(key).estimate) for _ in range(2)]
     await ledger.record_store.save_unsent(waiting)
-    findings = {f"I4: record {each.entry.id} that waits in the database: in Redis: expected 1, found 0" for each in waiting}
+    findings = {
+        f"I4: record {each.entry.id} that waits in the database: in Redis: expected 1, found 0"
+        for each in waiting
+    }
     assert set(await mismatch_texts_async()) == findings
     await ledger.reaper.settle_unsent()
     assert await mismatch_texts_async() == []

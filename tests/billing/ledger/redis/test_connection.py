@@ -19,7 +19,9 @@ async def test_command_after_disconnect_fails_as_not_sent() -> None:
         await ended.wait()
 
     async with await asyncio.start_server(swallow, "127.0.0.1") as server:
-        connection = RedisConnection(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s=TIMEOUT_S)
+        connection = RedisConnection(
+            f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}", timeout_s=TIMEOUT_S
+        )
         await connection.open(TIMEOUT_S)
         async with asyncio.timeout(TIMEOUT_S / 2):
             with pytest.raises(RedisUnavailable, match="connection lost"):

@@ -49,9 +49,13 @@ async def test_unsent_records_of_a_stopped_process_are_written_by_another(
     gateways: list[RedisLedger], key: ApiKey, server: Server, monkeypatch: pytest.MonkeyPatch, kept: float
 ) -> None:
     """Once, in a window that was open then as in one that opens before it is found; and whatever Redis has lost of its end: what it
-    answered may not have left its memory, if the disk is busy."""
+    answered may not have left its memory, if the disk is busy.
+    """
     monkeypatch.setattr(epochs, "REBUILD_GRACE_S", 0.5)
-    terms, younger = await sync_to_async(budget)(key, 9), await sync_to_async(budget)(key, 8, whole_project=True)
+    terms, younger = (
+        await sync_to_async(budget)(key, 9),
+        await sync_to_async(budget)(key, 8, whole_project=True),
+    )
     wanted, refused = reserve_request(key, terms), reserve_request(key, terms)
     file = append_only_file(server)
     before = file.stat().st_size
@@ -82,7 +86,9 @@ def append_only_file(server: Server) -> Path:
     return file
 
 
-async def test_unsent_record_ends_its_reservation(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_unsent_record_ends_its_reservation(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     """Redis takes a command that was given up long before, when the process that sent it has ended."""
     terms = await sync_to_async(budget)(key, 9)
     await gateways[1].release(await gateways[1].reserve(warm := reserve_request(key, terms)), warm.estimate)
@@ -111,7 +117,9 @@ async def test_unsent_record_ends_its_reservation(gateways: list[RedisLedger], k
     assert await recorded_cost() == 0
 
 
-async def test_unreadable_unsent_record_does_not_block_others(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_unreadable_unsent_record_does_not_block_others(
+    gateways: list[RedisLedger], key: ApiKey
+) -> None:
     entry = reserve_request(key).estimate
     await UnsentRecord.objects.acreate(id=uuid7(), entry="{")
     await gateways[0].drain_store.save_unsent([Waiting(entry)])
@@ -133,7 +141,9 @@ async def test_corrupt_project_does_not_block_others(
     wanted = reserve_request(other, others)
     held = await ledger.reserve(wanted)
     with redis.Redis.from_url(server.url) as store:
-        store.hset(key_prefix(key.project_id) + name, damage, "abc") if damage else store.set(key_prefix(key.project_id) + name, "abc")
+        store.hset(key_prefix(key.project_id) + name, damage, "abc") if damage else store.set(
+            key_prefix(key.project_id) + name, "abc"
+        )
     await reserve(ledger, reserve_request(key, terms))
     ledger.client.breaker.failures, ledger.client.breaker.open_until = FAILURE_THRESHOLD, math.inf
     await settle(ledger, wanted, held, cost=4)
@@ -162,7 +172,9 @@ async def test_corrupt_project_does_not_open_the_breaker(
         store.flushall()
 
 
-async def test_corrupt_dedup_marker_fails_no_request(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_corrupt_dedup_marker_fails_no_request(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     held = await gateways[0].reserve(wanted := reserve_request(key))
     with redis.Redis.from_url(server.url) as store:
         store.hdel(f"{key_prefix(key.project_id)}open", wanted.id.hex)
@@ -174,7 +186,9 @@ async def test_corrupt_dedup_marker_fails_no_request(gateways: list[RedisLedger]
     assert await recorded_cost() == 4
 
 
-async def test_record_rejected_by_sql_does_not_block_others(gateways: list[RedisLedger], key: ApiKey, alice: User) -> None:
+async def test_record_rejected_by_sql_does_not_block_others(
+    gateways: list[RedisLedger], key: ApiKey, alice: User
+) -> None:
     """Of whichever project: records of several are written together."""
     for ledger in gateways:
         await ledger.background_tasks.stop()
@@ -197,7 +211,9 @@ async def can_reserve(ledger: RedisLedger, request: ReserveRequest) -> bool:
     return True
 
 
-async def test_invalid_stream_entry_does_not_block_others(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_invalid_stream_entry_does_not_block_others(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     """Of whichever project: all outboxes are drained together."""
     outbox = f"{key_prefix(key.project_id)}out"
     with redis.Redis.from_url(server.url) as store:
@@ -226,7 +242,9 @@ async def test_a_window_that_redis_lost_alone_counts_each_reservation_once(
     await assert_ledger_consistent(gateways, key, terms)
 
 
-async def test_unsettleable_orphan_does_not_block_others(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_unsettleable_orphan_does_not_block_others(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     """Neither those on its own page, nor those after it."""
     terms = await sync_to_async(budget)(key, 1000)
     dying = RedisLedger(server.url, LONG_TIMEOUT)
@@ -242,7 +260,9 @@ async def test_unsettleable_orphan_does_not_block_others(gateways: list[RedisLed
             store.hset(name, id, head + b"\n{")
         dying.pending.reservations.clear()
         async with asyncio.timeout(30):
-            assert await gateways[0].reaper.settle_orphans_of(key.project_id, dying.process_id) == len(wanted) - len(broken)
+            assert await gateways[0].reaper.settle_orphans_of(key.project_id, dying.process_id) == len(
+                wanted
+            ) - len(broken)
         assert set(store.hkeys(name)) == set(broken)
         store.delete(name)
     await dying.stop()

@@ -61,7 +61,9 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-async def gateways(transactional_db: None, server: Server, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[list[RedisLedger]]:
+async def gateways(
+    transactional_db: None, server: Server, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[list[RedisLedger]]:
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
         monkeypatch.setattr(reader, "client", lambda: client)
@@ -73,21 +75,36 @@ async def gateways(transactional_db: None, server: Server, monkeypatch: pytest.M
             await ledger.stop()
 
 
-def budget(key: ApiKey, requests: int, *, period: Period = Period.DAY, whole_project: bool = False, mode: str = "hard") -> BudgetLimit:
+def budget(
+    key: ApiKey,
+    requests: int,
+    *,
+    period: Period = Period.DAY,
+    whole_project: bool = False,
+    mode: str = "hard",
+) -> BudgetLimit:
     """A budget that pays for so many requests."""
     owner = None if whole_project else key
-    row = Budget.objects.create(project=key.project, key=owner, period=period, limit_nano=requests * PRICE, mode=mode)
+    row = Budget.objects.create(
+        project=key.project, key=owner, period=period, limit_nano=requests * PRICE, mode=mode
+    )
     return BudgetLimit(row.pk, row.period, row.limit_nano, is_project_wide=whole_project, mode=mode)
 
 
 def reserve_request(
-    key: ApiKey, *budgets: BudgetLimit, limits: tuple[RateLimit, ...] = (), tokens: int = 10, day: date = TODAY
+    key: ApiKey,
+    *budgets: BudgetLimit,
+    limits: tuple[RateLimit, ...] = (),
+    tokens: int = 10,
+    day: date = TODAY,
 ) -> ReserveRequest:
     draft = UsageEntry(
         id=uuid7(), project_id=key.project_id, key_id=key.pk, day=day, created_at=NOON, request_id="request", operation="chat",
         format="openai", cost_nano=PRICE, estimated=True,
     )  # fmt: skip
-    return ReserveRequest(draft.id, key.project_id, key.pk, ZoneInfo("UTC"), PRICE, PRICE, budgets, limits, tokens, draft)
+    return ReserveRequest(
+        draft.id, key.project_id, key.pk, ZoneInfo("UTC"), PRICE, PRICE, budgets, limits, tokens, draft
+    )
 
 
 async def reserve(
@@ -99,7 +116,9 @@ async def reserve(
         return refusal
 
 
-async def settle(ledger: RedisLedger, request: ReserveRequest, reservation: ReservationGrant, cost: int) -> None:
+async def settle(
+    ledger: RedisLedger, request: ReserveRequest, reservation: ReservationGrant, cost: int
+) -> None:
     request.estimate.cost_nano, request.estimate.estimated = cost, False
     await ledger.settle(reservation, request.estimate)
 
@@ -123,22 +142,31 @@ async def drain_all(gateways: list[RedisLedger]) -> None:
                 for ledger in gateways:
                     await ledger.retry_pending()
                 if (
-                    not any(ledger.pending.unsent_records() or ledger.pending.pending_cancellations for ledger in gateways)
+                    not any(
+                        ledger.pending.unsent_records() or ledger.pending.pending_cancellations
+                        for ledger in gateways
+                    )
                     and not await gateways[0].drainer.drain()
                 ):
                     return
             await asyncio.sleep(0.05)
 
 
-async def assert_ledger_consistent(gateways: list[RedisLedger], key: ApiKey, budget_limit: BudgetLimit, reserved: int = 0) -> None:
+async def assert_ledger_consistent(
+    gateways: list[RedisLedger], key: ApiKey, budget_limit: BudgetLimit, reserved: int = 0
+) -> None:
     await drain_all(gateways)
     spent = await recorded_cost()
     assert await window_total(key, budget_limit) == WindowBalance(spent, reserved)
 
 
-async def test_budget_for_50_admits_exactly_50_across_4_processes(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_budget_for_50_admits_exactly_50_across_4_processes(
+    gateways: list[RedisLedger], key: ApiKey
+) -> None:
     terms = await sync_to_async(budget)(key, 50)
-    answers = await asyncio.gather(*(reserve(gateways[n % PROCESSES], reserve_request(key, terms)) for n in range(200 * PROCESSES)))
+    answers = await asyncio.gather(
+        *(reserve(gateways[n % PROCESSES], reserve_request(key, terms)) for n in range(200 * PROCESSES))
+    )
     refusals = [answer for answer in answers if isinstance(answer, AdmissionDenied)]
     assert len(answers) - len(refusals) == 50
     assert all(isinstance(refusal, BudgetExceeded) and refusal.remaining == 0 for refusal in refusals)
@@ -150,12 +178,19 @@ async def test_budget_for_50_admits_exactly_50_across_4_processes(gateways: list
 
 
 async def test_a_refusal_writes_nothing(gateways: list[RedisLedger], key: ApiKey) -> None:
-    enough, spent = await sync_to_async(budget)(key, 9), await sync_to_async(budget)(key, 0, period=Period.MONTH)
+    enough, spent = (
+        await sync_to_async(budget)(key, 9),
+        await sync_to_async(budget)(key, 0, period=Period.MONTH),
+    )
     limits = (RateLimit(f"k{key.pk}", requests=5, tokens=100, concurrent=3),)
     with pytest.raises(BudgetExceeded) as refusal:
         await gateways[0].reserve(reserve_request(key, enough, spent, limits=limits))
     assert refusal.value.budget == spent
-    assert (refusal.value.remaining, refusal.value.needed, refusal.value.resets_at) == (0, PRICE, datetime(2026, 12, 1, tzinfo=UTC))
+    assert (refusal.value.remaining, refusal.value.needed, refusal.value.resets_at) == (
+        0,
+        PRICE,
+        datetime(2026, 12, 1, tzinfo=UTC),
+    )
     assert await window_total(key, enough) == WindowBalance()
     assert not await sync_to_async(reader.reservations)(key.project_id)
     held = await gateways[1].reserve(reserve_request(key, enough, limits=limits))
@@ -163,7 +198,9 @@ async def test_a_refusal_writes_nothing(gateways: list[RedisLedger], key: ApiKey
     assert (held.rate_limit_status.requests.remaining, held.rate_limit_status.tokens.remaining) == (4, 90)
 
 
-async def test_only_hard_budgets_refuse_and_a_shadow_one_says_that_it_would(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_only_hard_budgets_refuse_and_a_shadow_one_says_that_it_would(
+    gateways: list[RedisLedger], key: ApiKey
+) -> None:
     soft = await sync_to_async(budget)(key, 0, mode="soft")
     shadow = await sync_to_async(budget)(key, 1, mode="shadow")
     held = [await ledger.reserve(reserve_request(key, soft, shadow)) for ledger in gateways[:2]]
@@ -171,21 +208,29 @@ async def test_only_hard_budgets_refuse_and_a_shadow_one_says_that_it_would(gate
     assert await window_total(key, shadow) == WindowBalance(0, 2 * PRICE)
 
 
-async def test_what_a_budget_has_left_is_granted_between_the_least_and_the_most(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_what_a_budget_has_left_is_granted_between_the_least_and_the_most(
+    gateways: list[RedisLedger], key: ApiKey
+) -> None:
     terms = await sync_to_async(budget)(key, 10)
     grants = [
-        (await ledger.reserve(replace(reserve_request(key, terms), min_nano=2 * PRICE, max_nano=7 * PRICE))).amount
+        (
+            await ledger.reserve(replace(reserve_request(key, terms), min_nano=2 * PRICE, max_nano=7 * PRICE))
+        ).amount
         for ledger in gateways[:2]
     ]
     assert grants == [7 * PRICE, 3 * PRICE]
 
 
 @pytest.mark.parametrize("left", [0, 1, 999_999_999, 10**15 + 7])
-async def test_amounts_are_exact_where_a_double_is_not(gateways: list[RedisLedger], key: ApiKey, left: int) -> None:
+async def test_amounts_are_exact_where_a_double_is_not(
+    gateways: list[RedisLedger], key: ApiKey, left: int
+) -> None:
     limit = 9 * 10**18 + 1
     row = await Budget.objects.acreate(project=key.project, key=key, period=Period.DAY, limit_nano=limit)
     terms = BudgetLimit(row.pk, row.period, limit, is_project_wide=False)
-    await settle(gateways[0], (wanted := reserve_request(key)), await gateways[0].reserve(wanted), cost=limit - left)
+    await settle(
+        gateways[0], (wanted := reserve_request(key)), await gateways[0].reserve(wanted), cost=limit - left
+    )
     if left:
         held = await gateways[1].reserve(replace(reserve_request(key, terms), min_nano=left, max_nano=2**60))
         assert held.amount == left
@@ -195,21 +240,31 @@ async def test_amounts_are_exact_where_a_double_is_not(gateways: list[RedisLedge
     assert await window_total(key, terms) == WindowBalance(limit - left, left)
 
 
-async def test_key_and_project_limits_apply_across_processes(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_key_and_project_limits_apply_across_processes(
+    gateways: list[RedisLedger], key: ApiKey
+) -> None:
     limits = (RateLimit(f"k{key.pk}", requests=7), RateLimit(f"p{key.project_id}", concurrent=5))
-    answers = await asyncio.gather(*(reserve(gateways[n % PROCESSES], reserve_request(key, limits=limits)) for n in range(40)))
+    answers = await asyncio.gather(
+        *(reserve(gateways[n % PROCESSES], reserve_request(key, limits=limits)) for n in range(40))
+    )
     held = [answer for answer in answers if isinstance(answer, tuple)]
     assert len(held) == 5
     assert {answer.kind for answer in answers if isinstance(answer, RateLimitExceeded)} == {"concurrent"}
     await asyncio.gather(*(settle(gateways[0], *pair, cost=1) for pair in held))
-    answers = await asyncio.gather(*(reserve(gateways[n % PROCESSES], reserve_request(key, limits=limits)) for n in range(40)))
+    answers = await asyncio.gather(
+        *(reserve(gateways[n % PROCESSES], reserve_request(key, limits=limits)) for n in range(40))
+    )
     assert sum(isinstance(answer, tuple) for answer in answers) == 2
     refusals = [answer for answer in answers if isinstance(answer, RateLimitExceeded)]
-    assert {(refusal.kind, refusal.limit, refusal.rate_limit) for refusal in refusals} == {("requests", 7, limits[0])}
+    assert {(refusal.kind, refusal.limit, refusal.rate_limit) for refusal in refusals} == {
+        ("requests", 7, limits[0])
+    }
     assert all(refusal.retry_after is not None and 55 < refusal.retry_after <= 60.25 for refusal in refusals)
 
 
-async def test_tokens_are_corrected_when_it_is_known_how_many_were_used(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_tokens_are_corrected_when_it_is_known_how_many_were_used(
+    gateways: list[RedisLedger], key: ApiKey
+) -> None:
     limits = (RateLimit(f"k{key.pk}", tokens=100),)
     wanted = reserve_request(key, limits=limits, tokens=90)
     held = await gateways[0].reserve(wanted)
@@ -223,7 +278,9 @@ async def test_tokens_are_corrected_when_it_is_known_how_many_were_used(gateways
     assert refusal.value.retry_after is None
 
 
-async def test_new_budget_counts_earlier_records_and_open_requests(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_new_budget_counts_earlier_records_and_open_requests(
+    gateways: list[RedisLedger], key: ApiKey
+) -> None:
     drained, waiting, flying = reserve_request(key), reserve_request(key), reserve_request(key)
     await settle(gateways[0], drained, await gateways[0].reserve(drained), cost=1)
     await gateways[0].drainer.drain()
@@ -269,7 +326,9 @@ async def test_a_settlement_that_is_repeated_counts_once(gateways: list[RedisLed
     await assert_ledger_consistent(gateways, key, terms)
 
 
-async def test_record_unknown_to_redis_is_written_once(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_record_unknown_to_redis_is_written_once(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     """Only the outbox tells, and later SQL: no reservation is left of it, and no mark."""
     terms = await sync_to_async(budget)(key, 10)
     held = await reserve(gateways[0], reserve_request(key, terms))
@@ -287,7 +346,9 @@ async def test_record_unknown_to_redis_is_written_once(gateways: list[RedisLedge
     assert await UsageRecord.objects.acount() == 2
 
 
-async def test_resettled_request_lost_by_redis_is_charged_once(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_resettled_request_lost_by_redis_is_charged_once(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     terms = await sync_to_async(budget)(key, 10)
     wanted = reserve_request(key, terms)
     held = await gateways[0].reserve(wanted)
@@ -334,7 +395,9 @@ async def test_cancelled_reservation_no_longer_counts(gateways: list[RedisLedger
     assert (standing.requests.remaining, standing.tokens.remaining) == (1, 1000)
 
 
-async def test_estimate_for_a_dead_process_is_corrected_once_if_it_returns(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_estimate_for_a_dead_process_is_corrected_once_if_it_returns(
+    gateways: list[RedisLedger], key: ApiKey
+) -> None:
     terms = await sync_to_async(budget)(key, 9)
     limits = (RateLimit(f"k{key.pk}", concurrent=1),)
     wanted = reserve_request(key, terms, limits=limits)
@@ -348,7 +411,9 @@ async def test_estimate_for_a_dead_process_is_corrected_once_if_it_returns(gatew
     assert await window_total(key, terms) == WindowBalance(PRICE, 0)
     await drain_all(gateways[1:])
     assert await UsageRecord.objects.filter(pk=wanted.id, cost_nano=PRICE, estimated=True).aexists()
-    await heir.release(await heir.reserve(another := reserve_request(key, terms, limits=limits)), another.estimate)
+    await heir.release(
+        await heir.reserve(another := reserve_request(key, terms, limits=limits)), another.estimate
+    )
     for _ in range(2):
         await settle(frozen, wanted, held, cost=PRICE // 4)
     await assert_ledger_consistent(gateways, key, terms)
@@ -361,7 +426,9 @@ async def test_a_warm_request_costs_two_scripts_and_no_sql(
     gateways: list[RedisLedger], key: ApiKey, server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     terms = await sync_to_async(budget)(key, 100)
-    await settle(gateways[0], (first := reserve_request(key, terms)), await gateways[0].reserve(first), cost=1)
+    await settle(
+        gateways[0], (first := reserve_request(key, terms)), await gateways[0].reserve(first), cost=1
+    )
     for ledger in gateways:
         for task in ledger.background_tasks.tasks:
             task.cancel()

@@ -105,7 +105,9 @@ def run_in_thread(call: partial[None]) -> asyncio.Future[None]:
     return asyncio.get_running_loop().run_in_executor(None, call)
 
 
-async def test_redis_is_killed_under_load_and_finds_its_data_again(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_redis_is_killed_under_load_and_finds_its_data_again(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     terms = await sync_to_async(budget)(key, 600)
     load = Load(gateways, key, (terms,), part=2)
     async with load.running():
@@ -121,7 +123,9 @@ async def test_redis_is_killed_under_load_and_finds_its_data_again(gateways: lis
     assert load.spent <= terms.limit_nano
 
 
-async def test_redis_is_emptied_under_load_and_is_rebuilt_from_sql(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_redis_is_emptied_under_load_and_is_rebuilt_from_sql(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     terms = await sync_to_async(budget)(key, 1200)
     load = Load(gateways, key, (terms,))
     async with load.running():
@@ -139,7 +143,9 @@ async def test_redis_is_emptied_under_load_and_is_rebuilt_from_sql(gateways: lis
     assert load.spent == terms.limit_nano
 
 
-async def test_a_request_that_redis_forgot_is_still_charged(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_a_request_that_redis_forgot_is_still_charged(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     terms = await sync_to_async(budget)(key, 9)
     settled, flying = reserve_request(key, terms), reserve_request(key, terms)
     held = [await gateways[0].reserve(wanted) for wanted in (settled, flying)]
@@ -155,7 +161,9 @@ async def test_a_request_that_redis_forgot_is_still_charged(gateways: list[Redis
     assert await recorded_cost() == 34
 
 
-async def test_new_process_waits_until_others_restore_reservations(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_new_process_waits_until_others_restore_reservations(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     terms = await sync_to_async(budget)(key, 2)
     wanted = reserve_request(key, terms)
     held = await gateways[0].reserve(wanted)
@@ -193,11 +201,15 @@ async def test_redis_is_stopped_for_a_while(gateways: list[RedisLedger], key: Ap
     await assert_ledger_consistent(gateways, key, terms)
 
 
-async def test_without_redis_each_process_keeps_to_the_limits_itself(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_without_redis_each_process_keeps_to_the_limits_itself(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     limits = (RateLimit(f"k{key.pk}", requests=5),)
     await run_in_thread(partial(server.kill))
     try:
-        answers = await asyncio.gather(*(reserve(gateways[0], reserve_request(key, limits=limits)) for _ in range(9)))
+        answers = await asyncio.gather(
+            *(reserve(gateways[0], reserve_request(key, limits=limits)) for _ in range(9))
+        )
     finally:
         await run_in_thread(partial(server.start))
     held = [answer for answer in answers if isinstance(answer, tuple)]
@@ -228,7 +240,9 @@ class SimulatedCrash(Exception):
     pass
 
 
-@pytest.mark.parametrize("point", ["drain.before_insert", "drain.before_commit", "drain.after_commit", "drain.after_trim"])
+@pytest.mark.parametrize(
+    "point", ["drain.before_insert", "drain.before_commit", "drain.after_commit", "drain.after_trim"]
+)
 async def test_crashed_drainer_neither_loses_nor_duplicates_records(
     gateways: list[RedisLedger], key: ApiKey, point: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,7 +294,9 @@ class InterruptibleConnection(PostgresConnection):
         await super().begin()
 
 
-async def test_postgresql_is_away_while_requests_go_on(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_postgresql_is_away_while_requests_go_on(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     outage = Outage()
     for ledger in gateways:
         await ledger.stop()
@@ -320,7 +336,9 @@ async def test_background_tasks_survive_any_failure() -> None:
     chore.cancel()
 
 
-async def test_limits_work_after_redis_clock_was_set_back(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_limits_work_after_redis_clock_was_set_back(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     """What was counted in times that are yet to come would count for as long as requests come."""
     limits = (RateLimit(f"k{key.pk}", requests=2, tokens=100),)
     ahead = int((time.time() + 3600) / BUCKET_S)

@@ -70,24 +70,37 @@ class Authority:
         self.home, self.name = home, name
         self.key = ec.generate_private_key(ec.SECP256R1())
         self.file = home / f"{name}.pem"
-        self.file.write_bytes(self.sign(name, self.key.public_key(), None).public_bytes(serialization.Encoding.PEM))
+        self.file.write_bytes(
+            self.sign(name, self.key.public_key(), None).public_bytes(serialization.Encoding.PEM)
+        )
 
     def sign(self, subject: str, key: ec.EllipticCurvePublicKey, host: str | None) -> x509.Certificate:
         """A certificate of an address, or of an authority where there is none."""
         now = dt.datetime.now(dt.UTC)
-        issuer, owner = (x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in (self.name, subject))
+        issuer, owner = (
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in (self.name, subject)
+        )
         begins, ends = now - dt.timedelta(1), now + dt.timedelta(1)
         builder = x509.CertificateBuilder(issuer, owner, key, x509.random_serial_number(), begins, ends)
-        builder = builder.add_extension(x509.BasicConstraints(ca=host is None, path_length=None), critical=True)
+        builder = builder.add_extension(
+            x509.BasicConstraints(ca=host is None, path_length=None), critical=True
+        )
         if host is not None:
-            builder = builder.add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False)
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False
+            )
         return builder.sign(self.key, hashes.SHA256())
 
     def issue(self, host: str) -> tuple[Path, Path]:
         """The files of a certificate and its key."""
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate_file, key_file = self.home / f"{self.name}-{host}.pem", self.home / f"{self.name}-{host}.key"
-        certificate_file.write_bytes(self.sign("server", key.public_key(), host).public_bytes(serialization.Encoding.PEM))
+        certificate_file, key_file = (
+            self.home / f"{self.name}-{host}.pem",
+            self.home / f"{self.name}-{host}.key",
+        )
+        certificate_file.write_bytes(
+            self.sign("server", key.public_key(), host).public_bytes(serialization.Encoding.PEM)
+        )
         form = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
         key_file.write_bytes(key.private_bytes(*form))
         return certificate_file, key_file
@@ -99,7 +112,9 @@ def authority(tmp_path: Path) -> Authority:
 
 
 @asynccontextmanager
-async def behind_tls(server: Server, authority: Authority, host: str = "127.0.0.1", clients: Authority | None = None) -> AsyncIterator[int]:
+async def behind_tls(
+    server: Server, authority: Authority, host: str = "127.0.0.1", clients: Authority | None = None
+) -> AsyncIterator[int]:
     """The port of a TLS server before the plain one, whose certificate is for `host`; it wants certificates of clients too, if told."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=clients.file if clients else None)
     context.load_cert_chain(*authority.issue(host))
@@ -107,8 +122,12 @@ async def behind_tls(server: Server, authority: Authority, host: str = "127.0.0.
     tasks: list[asyncio.Task[None]] = []
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back_reader, back_writer = await asyncio.open_connection("127.0.0.1", int(server.url.split(":")[2].split("/")[0]))
-        tasks.extend(asyncio.create_task(forward(*ends)) for ends in ((reader, back_writer), (back_reader, writer)))
+        back_reader, back_writer = await asyncio.open_connection(
+            "127.0.0.1", int(server.url.split(":")[2].split("/")[0])
+        )
+        tasks.extend(
+            asyncio.create_task(forward(*ends)) for ends in ((reader, back_writer), (back_reader, writer))
+        )
 
     listener = await asyncio.start_server(accept, "127.0.0.1", 0, ssl=context)
     yield listener.sockets[0].getsockname()[1]
@@ -144,7 +163,14 @@ async def users(url: str) -> dict[str, object]:
     }
     command = [sys.executable, "-W", "ignore", "-c", USERS]
     done = await asyncio.to_thread(
-        subprocess.run, command, env=variables, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+        subprocess.run,
+        command,
+        env=variables,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     answers: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
@@ -159,14 +185,18 @@ def short_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("billing.ledger.redis.client.client.CONNECT_TIMEOUT_S", 1)
 
 
-async def test_the_certificate_of_an_authority_that_the_url_names_is_trusted(server: Server, authority: Authority) -> None:
+async def test_the_certificate_of_an_authority_that_the_url_names_is_trusted(
+    server: Server, authority: Authority
+) -> None:
     async with behind_tls(server, authority) as port:
         url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.file}"
         assert await ping(url) == b"PONG"
         assert await users(url) == ALL
 
 
-async def test_certificate_of_an_unknown_authority_is_rejected(server: Server, authority: Authority, short_connect_timeout: None) -> None:
+async def test_certificate_of_an_unknown_authority_is_rejected(
+    server: Server, authority: Authority, short_connect_timeout: None
+) -> None:
     async with behind_tls(server, authority) as port:
         for options in ("", f"?ssl_ca_certs={Authority(authority.home, 'another').file}"):
             with pytest.raises(RedisUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
@@ -174,7 +204,9 @@ async def test_certificate_of_an_unknown_authority_is_rejected(server: Server, a
             assert True not in (await users(f"rediss://127.0.0.1:{port}/0{options}")).values()
 
 
-async def test_a_certificate_for_another_host_is_refused(server: Server, authority: Authority, short_connect_timeout: None) -> None:
+async def test_a_certificate_for_another_host_is_refused(
+    server: Server, authority: Authority, short_connect_timeout: None
+) -> None:
     async with behind_tls(server, authority, host="10.0.0.1") as port:
         url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.file}"
         with pytest.raises(RedisUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
@@ -191,7 +223,9 @@ async def test_a_server_that_wants_a_certificate_gets_it(server: Server, authori
         assert await users(url) == ALL
 
 
-async def test_a_user_and_a_password_of_any_letters_are_those_of_the_server(server: Server, short_connect_timeout: None) -> None:
+async def test_a_user_and_a_password_of_any_letters_are_those_of_the_server(
+    server: Server, short_connect_timeout: None
+) -> None:
     with redis.Redis.from_url(server.url) as client:
         client.execute_command("ACL", "SETUSER", "gate", "on", ">p@ss:w/rd?", "~*", "&*", "+@all")
         address = server.url.removeprefix("redis://")
@@ -216,7 +250,10 @@ async def test_user_without_info_permission_is_accepted(server: Server) -> None:
 
 
 async def test_a_cluster_is_refused_at_the_start() -> None:
-    with valkey_server(options=("--cluster-enabled", "yes")) as server, pytest.raises(UnsupportedRedis, match="Redis Cluster"):
+    with (
+        valkey_server(options=("--cluster-enabled", "yes")) as server,
+        pytest.raises(UnsupportedRedis, match="Redis Cluster"),
+    ):
         await ping(server.url)
 
 
@@ -228,7 +265,9 @@ async def test_a_cluster_is_refused_at_the_start() -> None:
         ("redis://127.0.0.1?ssl_ca_certs=/ca.pem", "unknown options: ssl_ca_certs"),
     ],
 )
-def test_unsupported_url_options_stop_the_start(url: str, fault: str, environment_of: Callable[[str], Environment]) -> None:
+def test_unsupported_url_options_stop_the_start(
+    url: str, fault: str, environment_of: Callable[[str], Environment]
+) -> None:
     with pytest.raises(ValueError, match=fault):
         environment_of(url)
 

@@ -90,7 +90,9 @@ async def start_open(server: Server) -> RedisLedger:
     return ledger
 
 
-async def admitted(ledger: RedisLedger, key: ApiKey, *terms: BudgetLimit) -> tuple[ReserveRequest, ReservationGrant]:
+async def admitted(
+    ledger: RedisLedger, key: ApiKey, *terms: BudgetLimit
+) -> tuple[ReserveRequest, ReservationGrant]:
     answer = await reserve(ledger, reserve_request(key, *terms))
     assert isinstance(answer, tuple), answer
     return answer
@@ -152,13 +154,18 @@ async def test_records_of_a_process_that_was_killed_are_counted_once_by_those_th
     await eventually(partial(is_admitted, gateways[0], key, terms))
     await give_up_on(doomed, gateways[0], server)
     await assert_ledger_consistent(gateways, key, terms)
-    assert await recorded_cost() == 4 and await UsageRecord.objects.filter(corrects=None, cost_nano=4).acount() == 1
+    assert (
+        await recorded_cost() == 4
+        and await UsageRecord.objects.filter(corrects=None, cost_nano=4).acount() == 1
+    )
 
 
 async def all_collected(gateways: list[RedisLedger]) -> bool:
     """All at once, as processes that notice the end of an outage together."""
     await asyncio.gather(*(ledger.client.probe_if_open() for ledger in gateways), return_exceptions=True)
-    collected = await asyncio.gather(*(ledger.reaper.settle_unsent() for ledger in gateways), return_exceptions=True)
+    collected = await asyncio.gather(
+        *(ledger.reaper.settle_unsent() for ledger in gateways), return_exceptions=True
+    )
     return collected == [None] * len(gateways) and await nothing_waits()
 
 
@@ -191,7 +198,9 @@ async def test_a_settlement_that_redis_executes_without_an_answer_counts_once(
     assert await recorded_cost() == 4 and await UsageRecord.objects.acount() == 1
 
 
-async def test_a_process_and_those_that_adopt_its_records_post_them_once(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_a_process_and_those_that_adopt_its_records_post_them_once(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     """The process lives and brings its own records to Redis while others do."""
     terms = await sync_to_async(budget)(key, 900)
     for ledger in gateways:
@@ -204,7 +213,11 @@ async def test_a_process_and_those_that_adopt_its_records_post_them_once(gateway
         assert await UnsentRecord.objects.filter(owner="").acount() == 40
     await eventually(partial(is_admitted, gateways[1], key, terms), seconds=20)
     while gateways[0].pending.unsent_records():
-        await asyncio.gather(*(ledger.reaper.settle_unsent() for ledger in gateways), gateways[0].retry_pending(), return_exceptions=True)
+        await asyncio.gather(
+            *(ledger.reaper.settle_unsent() for ledger in gateways),
+            gateways[0].retry_pending(),
+            return_exceptions=True,
+        )
         await asyncio.sleep(0.05)
     await gateways[0].spill()
     assert await nothing_waits()
@@ -261,7 +274,9 @@ async def test_a_request_that_was_admitted_without_redis_outlives_its_process(
     assert (record.cost_nano, record.estimated, record.unchecked) == (PRICE, True, True)
 
 
-async def test_a_request_that_ends_when_redis_is_back_leaves_no_row(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_a_request_that_ends_when_redis_is_back_leaves_no_row(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     terms = await sync_to_async(budget)(key, 9)
     ledger = await start_open(server)
     async with away(server):

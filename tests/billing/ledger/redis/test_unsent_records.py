@@ -50,7 +50,9 @@ async def test_process_with_a_large_backlog_still_sends_heartbeats(
     await busy.stop()
 
 
-async def test_redis_pause_does_not_mark_processes_dead(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
+async def test_redis_pause_does_not_mark_processes_dead(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
     """All have been silent then, the living as well."""
     terms = await sync_to_async(budget)(key, 9)
     await gateways[0].reserve(wanted := reserve_request(key, terms))
@@ -67,7 +69,9 @@ async def test_redis_pause_does_not_mark_processes_dead(gateways: list[RedisLedg
     assert wanted.id in other.pending.records
 
 
-async def test_unsent_records_of_cancelled_requests_are_collected_at_once(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_unsent_records_of_cancelled_requests_are_collected_at_once(
+    gateways: list[RedisLedger], key: ApiKey
+) -> None:
     owed = [reserve_request(key).estimate for _ in range(3)]
     for entry in owed:
         entry.cost_nano = 0
@@ -95,7 +99,9 @@ async def test_a_correction_that_waits_to_be_written_is_made_once(
     assert await recorded_cost() == 9 and await UsageRecord.objects.acount() == 2
 
 
-async def test_records_in_transit_at_shutdown_are_saved(gateways: list[RedisLedger], key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_records_in_transit_at_shutdown_are_saved(
+    gateways: list[RedisLedger], key: ApiKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(redis_ledger, "STOP_TIMEOUT_S", 0.2)
     for each in gateways:
         await each.background_tasks.stop()  # they would bring it to Redis at once
@@ -107,7 +113,9 @@ async def test_records_in_transit_at_shutdown_are_saved(gateways: list[RedisLedg
     assert [owed.pk async for owed in UnsentRecord.objects.all()] == [wanted.id]
 
 
-async def test_unsent_records_are_saved_at_shutdown_despite_failures(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_unsent_records_are_saved_at_shutdown_despite_failures(
+    gateways: list[RedisLedger], key: ApiKey
+) -> None:
     async def fail() -> None:
         raise KeyError("odd")
 
@@ -125,7 +133,9 @@ async def test_half_a_transaction_is_never_committed(gateways: list[RedisLedger]
     books = RecordStore(connect())
     with pytest.raises(KeyError):
         async with books.transaction() as session:
-            await session.run("INSERT INTO billing_unsentrecord (id, entry) VALUES (gen_random_uuid(), 'half')")
+            await session.run(
+                "INSERT INTO billing_unsentrecord (id, entry) VALUES (gen_random_uuid(), 'half')"
+            )
             raise KeyError("odd")
     async with books.transaction() as session:
         await session.run("SELECT 1")
@@ -133,7 +143,9 @@ async def test_half_a_transaction_is_never_committed(gateways: list[RedisLedger]
     await books.close()
 
 
-async def test_permanently_rejected_record_does_not_block_others(gateways: list[RedisLedger], key: ApiKey) -> None:
+async def test_permanently_rejected_record_does_not_block_others(
+    gateways: list[RedisLedger], key: ApiKey
+) -> None:
     """Those that are owed are tried in turn, and where Redis stops to answer the next round begins with another one."""
     ledger = gateways[0]
     first, second = reserve_request(key).estimate, reserve_request(key).estimate

@@ -41,7 +41,9 @@ PNG = "iVBORw0KGgo="
 
 
 def wire(**fields: Any) -> bytes:
-    return json.dumps({"model": OLDER_MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}], **fields}).encode()
+    return json.dumps(
+        {"model": OLDER_MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}], **fields}
+    ).encode()
 
 
 def render(request: Request, *unsupported: str) -> RenderedRequest:
@@ -53,7 +55,10 @@ def user_message(role: Any, *parts: Part) -> Message:
 
 
 def contents(*messages: Message) -> list[Any]:
-    return [(message["role"], message["content"]) for message in render(replace(REQUEST_BODY, messages=messages)).body["messages"]]
+    return [
+        (message["role"], message["content"])
+        for message in render(replace(REQUEST_BODY, messages=messages)).body["messages"]
+    ]
 
 
 # Requests -----------------------------------------------------------------------------------------------------------------
@@ -63,9 +68,16 @@ def test_request_round_trips_through_neutral_types() -> None:
     body = {
         "model": OLDER_MODEL,
         "max_tokens": 100,
-        "system": [{"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral", "ttl": "1h"}}],
+        "system": [
+            {"type": "text", "text": "Be brief.", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+        ],
         "messages": [
-            {"role": "user", "content": [{"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
+                ],
+            },
             {
                 "role": "assistant",
                 "content": [
@@ -74,9 +86,16 @@ def test_request_round_trips_through_neutral_types() -> None:
                     {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Bern"}},
                 ],
             },
-            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "toolu_1", "content": "cold", "is_error": True}]},
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "toolu_1", "content": "cold", "is_error": True}
+                ],
+            },
         ],
-        "tools": [{"name": "weather", "input_schema": WEATHER.schema, "cache_control": {"type": "ephemeral"}}],
+        "tools": [
+            {"name": "weather", "input_schema": WEATHER.schema, "cache_control": {"type": "ephemeral"}}
+        ],
         "tool_choice": {"type": "auto", "disable_parallel_tool_use": True},
         "stop_sequences": ["END"],
         "metadata": {"user_id": "u1"},
@@ -107,12 +126,27 @@ def test_roles_alternate_and_results_stand_first() -> None:
 def test_repeated_and_missing_ids_are_linked_in_order() -> None:
     turns = contents(
         user_message("user", Text(text="a")),
-        user_message("assistant", ToolCall(id="", name="one"), ToolCall(id="x", name="two"), ToolCall(id="x", name="three")),
-        user_message("user", *(ToolResult(call_id=id, content=(Text(text=text),)) for id, text in (("x", "2"), ("x", "3"), ("", "1")))),
+        user_message(
+            "assistant",
+            ToolCall(id="", name="one"),
+            ToolCall(id="x", name="two"),
+            ToolCall(id="x", name="three"),
+        ),
+        user_message(
+            "user",
+            *(
+                ToolResult(call_id=id, content=(Text(text=text),))
+                for id, text in (("x", "2"), ("x", "3"), ("", "1"))
+            ),
+        ),
     )
     calls = {block["id"]: block["name"] for block in turns[1][1]}
     assert len(calls) == 3
-    assert {calls[block["tool_use_id"]]: block["content"] for block in turns[2][1]} == {"one": "1", "two": "2", "three": "3"}
+    assert {calls[block["tool_use_id"]]: block["content"] for block in turns[2][1]} == {
+        "one": "1",
+        "two": "2",
+        "three": "3",
+    }
 
 
 def test_unmatched_tool_calls_and_results_are_repaired() -> None:
@@ -139,7 +173,9 @@ def test_invalid_tool_call_ids_are_rewritten() -> None:
 def test_non_object_arguments_are_preserved() -> None:
     turns = contents(
         user_message("user", Text(text="a")),
-        user_message("assistant", *(ToolCall(id=text, name="n", arguments=text) for text in ("", "[1", "[1]"))),
+        user_message(
+            "assistant", *(ToolCall(id=text, name="n", arguments=text) for text in ("", "[1", "[1]"))
+        ),
     )
     assert [block["input"] for block in turns[1][1]] == [{}, {"_raw": "[1"}, {"_raw": "[1]"}]
 
@@ -156,16 +192,25 @@ def test_mid_conversation_system_messages_stay_if_supported() -> None:
         user_message("system", Text(text="Now in French.")),
         user_message("assistant", Text(text="b")),
     )
-    older, newer = (render(replace(REQUEST_BODY, model=model, messages=messages)).body for model in (OLDER_MODEL, NEWER_MODEL))
-    assert (older["system"], [m["role"] for m in older["messages"]]) == ("Now in French.", ["user", "assistant"])
+    older, newer = (
+        render(replace(REQUEST_BODY, model=model, messages=messages)).body
+        for model in (OLDER_MODEL, NEWER_MODEL)
+    )
+    assert (older["system"], [m["role"] for m in older["messages"]]) == (
+        "Now in French.",
+        ["user", "assistant"],
+    )
     assert [message["role"] for message in newer["messages"]] == ["user", "system", "assistant"]
 
 
 def test_foreign_thinking_is_dropped_and_server_tools_rejected() -> None:
-    foreign = (Thinking(text="hm", signature="s", origin="gemini"), Opaque(origin="gemini", kind="executableCode", value={}))
-    assert contents(user_message("user", Text(text="a")), user_message("assistant", *foreign, Text(text="b")))[1][1] == [
-        {"type": "text", "text": "b"}
-    ]
+    foreign = (
+        Thinking(text="hm", signature="s", origin="gemini"),
+        Opaque(origin="gemini", kind="executableCode", value={}),
+    )
+    assert contents(
+        user_message("user", Text(text="a")), user_message("assistant", *foreign, Text(text="b"))
+    )[1][1] == [{"type": "text", "text": "b"}]
     with pytest.raises(UnsupportedFeature) as refused:
         render(replace(REQUEST_BODY, tools=(ServerTool(origin="gemini", kind="googleSearch", value={}),)))
     assert refused.value.param == "tools"
@@ -203,9 +248,18 @@ def test_foreign_signatures_round_trip_through_the_client() -> None:
         Thinking(redacted="enc", origin="openai_responses"),
         ToolCall(id="c1", name="weather", arguments="{}", signature="proof", origin="gemini"),
     )
-    answer = json.loads(anthropic.render_response(Response(id="r", model="m", choices=(Choice(parts=parts),)), REQUEST_BODY))
-    assert [block["type"] for block in answer["content"]] == ["thinking", "redacted_thinking", "thinking", "tool_use"]
-    history = wire(messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer["content"]}])
+    answer = json.loads(
+        anthropic.render_response(Response(id="r", model="m", choices=(Choice(parts=parts),)), REQUEST_BODY)
+    )
+    assert [block["type"] for block in answer["content"]] == [
+        "thinking",
+        "redacted_thinking",
+        "thinking",
+        "tool_use",
+    ]
+    history = wire(
+        messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer["content"]}]
+    )
     assert anthropic.parse_request(history).messages[1].parts == parts
 
 
@@ -221,16 +275,29 @@ def test_older_models_get_a_thinking_budget_below_max_tokens() -> None:
 
 
 def test_newer_models_get_adaptive_thinking_with_effort() -> None:
-    body = render(replace(REQUEST_BODY, model=NEWER_MODEL, reasoning=Reasoning(effort="minimal", visible=True))).body
+    body = render(
+        replace(REQUEST_BODY, model=NEWER_MODEL, reasoning=Reasoning(effort="minimal", visible=True))
+    ).body
     assert body["thinking"] == {"type": "adaptive", "display": "summarized"}
     assert body["output_config"] == {"effort": "low"}
-    assert render(replace(REQUEST_BODY, model=NEWER_MODEL, reasoning=Reasoning(effort="none"))).body["thinking"] == {"type": "disabled"}
+    assert render(replace(REQUEST_BODY, model=NEWER_MODEL, reasoning=Reasoning(effort="none"))).body[
+        "thinking"
+    ] == {"type": "disabled"}
     assert "thinking" not in render(replace(REQUEST_BODY, reasoning=Reasoning(effort="none"))).body
 
 
 def test_settings_that_conflict_with_thinking_are_reported_as_dropped() -> None:
     choice = ToolChoice(mode="required", names=("weather",))
-    rendered = render(replace(REQUEST_BODY, reasoning=Reasoning(), temperature=0.2, top_k=5, tools=(WEATHER,), tool_choice=choice))
+    rendered = render(
+        replace(
+            REQUEST_BODY,
+            reasoning=Reasoning(),
+            temperature=0.2,
+            top_k=5,
+            tools=(WEATHER,),
+            tool_choice=choice,
+        )
+    )
     assert rendered.dropped == ["tool_choice", "temperature", "top_k"]
     assert rendered.body["tool_choice"] == {"type": "auto"}
 
@@ -241,7 +308,9 @@ def test_tool_loop_without_signed_thinking_disables_thinking() -> None:
         user_message("assistant", ToolCall(id="c", name="weather")),
         user_message("user", ToolResult(call_id="c")),
     )
-    rendered = render(replace(REQUEST_BODY, messages=loop, tools=(WEATHER,), reasoning=Reasoning(effort="low")))
+    rendered = render(
+        replace(REQUEST_BODY, messages=loop, tools=(WEATHER,), reasoning=Reasoning(effort="low"))
+    )
     assert "thinking" not in rendered.body
     assert rendered.dropped == ["reasoning"]
 
@@ -249,13 +318,22 @@ def test_tool_loop_without_signed_thinking_disables_thinking() -> None:
 def test_sampling_is_limited_to_what_the_model_supports() -> None:
     assert render(replace(REQUEST_BODY, temperature=1.7)).body["temperature"] == 1
     assert render(replace(REQUEST_BODY, temperature=0.5, top_p=0.9)).dropped == ["top_p"]
-    assert render(replace(REQUEST_BODY, model=NEWER_MODEL, temperature=0.5, top_p=0.9)).dropped == ["temperature", "top_p"]
+    assert render(replace(REQUEST_BODY, model=NEWER_MODEL, temperature=0.5, top_p=0.9)).dropped == [
+        "temperature",
+        "top_p",
+    ]
     assert render(replace(REQUEST_BODY, seed=1, n=2, stop=(" ",)), "user").dropped == ["stop", "seed", "n"]
     assert render(replace(REQUEST_BODY, temperature=0.5), "temperature").dropped == ["temperature"]
 
 
 def test_output_schema_copy_closes_every_object() -> None:
-    schema = {"type": "object", "properties": {"a": {"type": "array", "items": {"type": "object", "properties": {}}}, "n": {"minimum": 1}}}
+    schema = {
+        "type": "object",
+        "properties": {
+            "a": {"type": "array", "items": {"type": "object", "properties": {}}},
+            "n": {"minimum": 1},
+        },
+    }
     body = render(replace(REQUEST_BODY, response_format=ResponseFormat(schema=schema))).body
     sent = body["output_config"]["format"]["schema"]
     assert sent["additionalProperties"] is sent["properties"]["a"]["items"]["additionalProperties"] is False
@@ -265,7 +343,13 @@ def test_output_schema_copy_closes_every_object() -> None:
 
 def test_unsupported_json_mode_becomes_an_instruction() -> None:
     assert "JSON" in render(replace(REQUEST_BODY, response_format=ResponseFormat())).body["system"]
-    old = render(replace(REQUEST_BODY, model="claude-3-haiku-20240307", response_format=ResponseFormat(schema={"type": "object"})))
+    old = render(
+        replace(
+            REQUEST_BODY,
+            model="claude-3-haiku-20240307",
+            response_format=ResponseFormat(schema={"type": "object"}),
+        )
+    )
     assert '{"type":"object"}' in old.body["system"]
     assert old.dropped == ["response_format"]
 
@@ -273,9 +357,17 @@ def test_unsupported_json_mode_becomes_an_instruction() -> None:
 def test_tool_choice_subset_declares_only_those_tools() -> None:
     tools = (Tool(name="a"), Tool(name="b", schema={"properties": {}}), WEATHER)
     body = render(
-        replace(REQUEST_BODY, tools=tools, tool_choice=ToolChoice(mode="required", names=("a", "b")), parallel_tool_calls=False)
+        replace(
+            REQUEST_BODY,
+            tools=tools,
+            tool_choice=ToolChoice(mode="required", names=("a", "b")),
+            parallel_tool_calls=False,
+        )
     ).body
-    assert [(tool["name"], tool["input_schema"]["type"]) for tool in body["tools"]] == [("a", "object"), ("b", "object")]
+    assert [(tool["name"], tool["input_schema"]["type"]) for tool in body["tools"]] == [
+        ("a", "object"),
+        ("b", "object"),
+    ]
     assert body["tool_choice"] == {"type": "any", "disable_parallel_tool_use": True}
 
 
@@ -320,12 +412,23 @@ RESPONSE_USAGE = Usage(input=3, cache_read=40, cache_write_5m=2, cache_write_1h=
 
 
 def response_body(**fields: Any) -> bytes:
-    body = {"id": "msg_1", "type": "message", "model": "m", "content": [], "stop_reason": "end_turn", "usage": USAGE, **fields}
+    body = {
+        "id": "msg_1",
+        "type": "message",
+        "model": "m",
+        "content": [],
+        "stop_reason": "end_turn",
+        "usage": USAGE,
+        **fields,
+    }
     return json.dumps(body).encode()
 
 
 def test_response_round_trips_through_neutral_types() -> None:
-    content = [{"type": "text", "text": "It is "}, {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Bern"}}]
+    content = [
+        {"type": "text", "text": "It is "},
+        {"type": "tool_use", "id": "t1", "name": "weather", "input": {"city": "Bern"}},
+    ]
     response = anthropic.parse_response(response_body(content=content))
     assert response.usage == RESPONSE_USAGE
     assert response.choices[0].finish_reason == "tool_calls"
@@ -335,31 +438,50 @@ def test_response_round_trips_through_neutral_types() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "finish"), [("refusal", "content_filter"), ("pause_turn", "pause"), ("max_tokens", "length"), ("new_reason", "other")]
+    ("reason", "finish"),
+    [
+        ("refusal", "content_filter"),
+        ("pause_turn", "pause"),
+        ("max_tokens", "length"),
+        ("new_reason", "other"),
+    ],
 )
 def test_stop_reasons_map_to_neutral_finish_reasons(reason: str, finish: str) -> None:
     assert anthropic.parse_response(response_body(stop_reason=reason)).choices[0].finish_reason == finish
 
 
 def test_usage_iterations_missing_from_totals_are_counted() -> None:
-    rounds = [{"type": "compaction", "input_tokens": 1000, "output_tokens": 50}, {"type": "message", "input_tokens": 3, "output_tokens": 9}]
-    response = anthropic.parse_response(response_body(usage={"input_tokens": 3, "output_tokens": 9, "iterations": rounds}))
+    rounds = [
+        {"type": "compaction", "input_tokens": 1000, "output_tokens": 50},
+        {"type": "message", "input_tokens": 3, "output_tokens": 9},
+    ]
+    response = anthropic.parse_response(
+        response_body(usage={"input_tokens": 3, "output_tokens": 9, "iterations": rounds})
+    )
     assert response.usage == Usage(input=1003, output=59)
 
 
-@pytest.mark.parametrize("usage", [None, {}, {"input_tokens": -1}, {"input_tokens": 2**31}, {"input_tokens": "many"}, 5])
+@pytest.mark.parametrize(
+    "usage", [None, {}, {"input_tokens": -1}, {"input_tokens": 2**31}, {"input_tokens": "many"}, 5]
+)
 def test_absurd_usage_is_none(usage: Any) -> None:
     assert anthropic.parse_response(response_body(usage=usage)).usage is None
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{}", b'{"content": [1]}', b'{"type":"error","error":{"message":"no"}}'])
+@pytest.mark.parametrize(
+    "body", [b"", b"<html>", b"{}", b'{"content": [1]}', b'{"type":"error","error":{"message":"no"}}']
+)
 def test_unreadable_response_is_invalid(body: bytes) -> None:
     with pytest.raises(InvalidUpstreamResponse):
         anthropic.parse_response(body)
 
 
 def test_image_in_response_becomes_markdown() -> None:
-    response = Response(id="r", model="m", choices=(Choice(parts=(Image(media_type="image/png", data=PNG), Refusal(text="No."))),))
+    response = Response(
+        id="r",
+        model="m",
+        choices=(Choice(parts=(Image(media_type="image/png", data=PNG), Refusal(text="No."))),),
+    )
     blocks = json.loads(anthropic.render_response(response, REQUEST_BODY))["content"]
     assert [block["text"] for block in blocks] == [f"![image](data:image/png;base64,{PNG})", "No."]
 
@@ -393,13 +515,20 @@ def test_any_error_body_is_parsed(status: int, body: bytes, kind: str, message: 
     ],
 )
 def test_errors_have_the_vendors_types(kind: str, status: int, type: str) -> None:
-    body = json.loads(anthropic.render_error(ApiError(kind=kind, code="c", message="m", status=status), "req_1"))
+    body = json.loads(
+        anthropic.render_error(ApiError(kind=kind, code="c", message="m", status=status), "req_1")
+    )
     assert body == {"type": "error", "error": {"type": type, "message": "m"}, "request_id": "req_1"}
 
 
 @pytest.mark.parametrize(
     ("model", "limit"),
-    [("claude-3-haiku-20240307", 4096), ("claude-3-5-haiku-latest", 8192), ("claude-sonnet-4-20250514", 32_000), ("house-model", 4096)],
+    [
+        ("claude-3-haiku-20240307", 4096),
+        ("claude-3-5-haiku-latest", 8192),
+        ("claude-sonnet-4-20250514", 32_000),
+        ("house-model", 4096),
+    ],
 )
 def test_missing_max_tokens_uses_the_model_default(model: str, limit: int) -> None:
     assert render(replace(REQUEST_BODY, model=model, max_tokens=None)).body["max_tokens"] == limit

@@ -31,7 +31,15 @@ from proxy.formats.neutral import (
     Usage,
     UsageReported,
 )
-from tests.proxy.formats.anthropic.test_messages import OLDER_MODEL, REQUEST_BODY, RESPONSE_USAGE, USAGE, render, response_body, wire
+from tests.proxy.formats.anthropic.test_messages import (
+    OLDER_MODEL,
+    REQUEST_BODY,
+    RESPONSE_USAGE,
+    USAGE,
+    render,
+    response_body,
+    wire,
+)
 
 # Streams ------------------------------------------------------------------------------------------------------------------
 
@@ -48,20 +56,36 @@ def block(index: int, start: dict[str, Any], *deltas: dict[str, Any]) -> bytes:
     )
 
 
-START = event("message_start", message={"id": "msg_1", "model": "m", "usage": {"input_tokens": 3, "output_tokens": 1}})
+START = event(
+    "message_start", message={"id": "msg_1", "model": "m", "usage": {"input_tokens": 3, "output_tokens": 1}}
+)
 END = event("message_delta", delta={"stop_reason": "tool_use"}, usage=USAGE) + event("message_stop")
-TEXT = block(1, {"type": "text", "text": ""}, {"type": "text_delta", "text": "Grü"}, {"type": "text_delta", "text": "ße"})
+TEXT = block(
+    1,
+    {"type": "text", "text": ""},
+    {"type": "text_delta", "text": "Grü"},
+    {"type": "text_delta", "text": "ße"},
+)
 STREAM = (
     START
     + block(
-        0, {"type": "thinking", "thinking": ""}, {"type": "thinking_delta", "thinking": "hm"}, {"type": "signature_delta", "signature": "s"}
+        0,
+        {"type": "thinking", "thinking": ""},
+        {"type": "thinking_delta", "thinking": "hm"},
+        {"type": "signature_delta", "signature": "s"},
     )
     + event("ping")
     + TEXT
     + block(
-        2, {"type": "server_tool_use", "id": "s1", "name": "search", "input": {}}, {"type": "input_json_delta", "partial_json": '{"q":1}'}
+        2,
+        {"type": "server_tool_use", "id": "s1", "name": "search", "input": {}},
+        {"type": "input_json_delta", "partial_json": '{"q":1}'},
     )
-    + block(3, {"type": "tool_use", "id": "t1", "name": "weather", "input": {}}, {"type": "input_json_delta", "partial_json": ""})
+    + block(
+        3,
+        {"type": "tool_use", "id": "t1", "name": "weather", "input": {}},
+        {"type": "input_json_delta", "partial_json": ""},
+    )
     + END
 )
 
@@ -115,7 +139,11 @@ def test_a_stream_cut_anywhere_gives_the_same_events(cuts: list[int], newline: b
 def test_events_in_any_order_give_a_well_formed_stream(pieces: list[bytes], junk: bytes) -> None:
     events = decode(b"\n\n".join([*pieces, junk]))
     open_part: int | None = None
-    assert sum(isinstance(event, Finished) for event in events) + sum(isinstance(event, Failed) for event in events) >= 1
+    assert (
+        sum(isinstance(event, Finished) for event in events)
+        + sum(isinstance(event, Failed) for event in events)
+        >= 1
+    )
     for event in events:
         match event:
             case PartStarted():
@@ -131,7 +159,10 @@ def test_events_in_any_order_give_a_well_formed_stream(pieces: list[bytes], junk
 
 
 def test_overlapping_blocks_are_serialized() -> None:
-    first, second = {"type": "text", "text": "A"}, {"type": "tool_use", "id": "t", "name": "n", "input": {"a": 1}}
+    first, second = (
+        {"type": "text", "text": "A"},
+        {"type": "tool_use", "id": "t", "name": "n", "input": {"a": 1}},
+    )
     overlapping = (
         event("content_block_start", index=0, content_block=first)
         + event("content_block_start", index=1, content_block=second)
@@ -141,15 +172,22 @@ def test_overlapping_blocks_are_serialized() -> None:
 
 
 def test_a_second_start_and_a_second_finish_change_nothing() -> None:
-    assert [event for event in decode(START + START + TEXT + END + TEXT + END) if not isinstance(event, UsageReported)] == [
-        event for event in decode(START + TEXT + END) if not isinstance(event, UsageReported)
-    ]
+    assert [
+        event
+        for event in decode(START + START + TEXT + END + TEXT + END)
+        if not isinstance(event, UsageReported)
+    ] == [event for event in decode(START + TEXT + END) if not isinstance(event, UsageReported)]
 
 
 @pytest.mark.parametrize("pieces", [["sig"], ["s", "ig"], ["s", "sig"]])
 def test_signature_is_emitted_once_complete(pieces: list[str]) -> None:
-    block = event("content_block_start", index=0, content_block={"type": "thinking", "thinking": "", "signature": ""})
-    deltas = [event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": piece}) for piece in pieces]
+    block = event(
+        "content_block_start", index=0, content_block={"type": "thinking", "thinking": "", "signature": ""}
+    )
+    deltas = [
+        event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": piece})
+        for piece in pieces
+    ]
     seen = decode(START + block + b"".join(deltas) + event("content_block_stop", index=0) + END)
     assert [signed.signature for signed in seen if isinstance(signed, PartSigned)] == ["sig"]
 
@@ -164,7 +202,9 @@ def test_interrupted_stream_fails() -> None:
 def test_an_error_in_a_stream_ends_it() -> None:
     error = event("error", error={"type": "overloaded_error", "message": "busy"})
     events = decode(START + error + TEXT)
-    assert events[-1] == Failed(error=ApiError(kind="server_error", code="overloaded", message="busy", status=529))
+    assert events[-1] == Failed(
+        error=ApiError(kind="server_error", code="overloaded", message="busy", status=529)
+    )
 
 
 def test_non_streaming_body_is_parsed_as_a_response() -> None:
@@ -210,7 +250,10 @@ def test_encoded_events_decode_to_the_same_events() -> None:
 
 
 def test_a_failed_stream_ends_with_its_error() -> None:
-    sent = encode(Started(id="", model="m"), Failed(error=ApiError(kind="timeout", code="c", message="late", status=504)))
+    sent = encode(
+        Started(id="", model="m"),
+        Failed(error=ApiError(kind="timeout", code="c", message="late", status=504)),
+    )
     assert sent[-1] == {"type": "error", "error": {"type": "timeout_error", "message": "late"}}
 
 
@@ -229,7 +272,10 @@ def test_images_count_by_formula_and_text_by_bytes() -> None:
     def bound(content: Any) -> int:
         return MessagesRequest(wire(messages=[{"role": "user", "content": content}])).facts.max_input_tokens
 
-    picture = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "A" * 1_000_000}}
+    picture = {
+        "type": "image",
+        "source": {"type": "base64", "media_type": "image/png", "data": "A" * 1_000_000},
+    }
     assert bound([picture]) < 20_000
     assert bound("ü" * 100) - bound("") == 200
 
@@ -238,7 +284,9 @@ def test_images_count_by_formula_and_text_by_bytes() -> None:
 def test_the_meter_passes_every_byte_and_reads_the_usage(cuts: list[int]) -> None:
     meter = MessagesRequest(wire()).meter()
     edges = [0, *sorted({cut % len(STREAM) for cut in cuts}), len(STREAM)]
-    assert b"".join(meter.feed(STREAM[start:end]) for start, end in pairwise(edges)) + meter.finish() == STREAM
+    assert (
+        b"".join(meter.feed(STREAM[start:end]) for start, end in pairwise(edges)) + meter.finish() == STREAM
+    )
     assert meter.usage == RESPONSE_USAGE
 
 
@@ -256,7 +304,17 @@ def test_count_tokens_request_has_no_max_tokens_and_can_estimate() -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{}", wire(model=""), wire(model=7), wire(messages=[]), wire(messages=[1]), wire(max_tokens=0), wire(max_tokens=10**12)]
+    "body",
+    [
+        b"",
+        b"{}",
+        wire(model=""),
+        wire(model=7),
+        wire(messages=[]),
+        wire(messages=[1]),
+        wire(max_tokens=0),
+        wire(max_tokens=10**12),
+    ],
 )
 def test_invalid_request_is_rejected(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
@@ -270,23 +328,37 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=6), inner, max_size=4),
     max_leaves=12,
 )
-TYPES = st.sampled_from(["text", "image", "document", "tool_use", "tool_result", "thinking", "redacted_thinking", "search_result"])
+TYPES = st.sampled_from(
+    ["text", "image", "document", "tool_use", "tool_result", "thinking", "redacted_thinking", "search_result"]
+)
 BLOCKS = st.lists(
     st.fixed_dictionaries(
-        {"type": TYPES}, optional=dict.fromkeys(("text", "source", "id", "input", "content", "citations", "signature", "data"), JSON)
+        {"type": TYPES},
+        optional=dict.fromkeys(
+            ("text", "source", "id", "input", "content", "citations", "signature", "data"), JSON
+        ),
     ),
     max_size=4,
 )
 TURNS = st.lists(
-    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system"]), "content": BLOCKS}), min_size=1, max_size=5
+    st.fixed_dictionaries({"role": st.sampled_from(["user", "assistant", "system"]), "content": BLOCKS}),
+    min_size=1,
+    max_size=5,
 )
 
 
-@given(TURNS, st.dictionaries(st.sampled_from(["system", "tools", "thinking", "tool_choice", "output_config", "extra"]), JSON))
+@given(
+    TURNS,
+    st.dictionaries(
+        st.sampled_from(["system", "tools", "thinking", "tool_choice", "output_config", "extra"]), JSON
+    ),
+)
 def test_arbitrary_input_raises_only_typed_errors(turns: list[Any], fields: dict[str, Any]) -> None:
     body = wire(messages=turns, **fields)
     with contextlib.suppress(InvalidRequest):
         json.dumps(render(anthropic.parse_request(body)).body)
     with contextlib.suppress(InvalidUpstreamResponse):
-        anthropic.render_response(anthropic.parse_response(response_body(content=turns[0]["content"], usage=fields)), REQUEST_BODY)
+        anthropic.render_response(
+            anthropic.parse_response(response_body(content=turns[0]["content"], usage=fields)), REQUEST_BODY
+        )
     assert anthropic.parse_error(500, body).message

@@ -42,16 +42,69 @@ SETTINGS = SUPPORTED_EVERYWHERE | {
 DYNAMIC_BUDGET = -1
 REQUEST_CAPABILITIES: dict[str, frozenset[str]] = {
     "openai_chat": SUPPORTED_EVERYWHERE
-    | {"parallel_tool_calls", "stop", "seed", "presence_penalty", "frequency_penalty", "n", "logprobs", "user"}
-    | {"effort", "names of formats", "strict tools", "detail", "names of files", "refusals", "instructions in the middle"},
+    | {
+        "parallel_tool_calls",
+        "stop",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+        "n",
+        "logprobs",
+        "user",
+    }
+    | {
+        "effort",
+        "names of formats",
+        "strict tools",
+        "detail",
+        "names of files",
+        "refusals",
+        "instructions in the middle",
+    },
     "openai_responses": SUPPORTED_EVERYWHERE
-    | {"parallel_tool_calls", "logprobs", "user", "effort", "visible thoughts", "names of formats", "strict tools", "detail"}
-    | {"names of files", "addresses of files", "media in results", "refusals", "instructions in the middle", "free text", "several names"},
+    | {
+        "parallel_tool_calls",
+        "logprobs",
+        "user",
+        "effort",
+        "visible thoughts",
+        "names of formats",
+        "strict tools",
+        "detail",
+    }
+    | {
+        "names of files",
+        "addresses of files",
+        "media in results",
+        "refusals",
+        "instructions in the middle",
+        "free text",
+        "several names",
+    },
     "anthropic": SUPPORTED_EVERYWHERE
-    | {"parallel_tool_calls", "top_k", "stop", "user", "strict tools", "names of files", "addresses of files", "media in results"}
+    | {
+        "parallel_tool_calls",
+        "top_k",
+        "stop",
+        "user",
+        "strict tools",
+        "names of files",
+        "addresses of files",
+        "media in results",
+    }
     | {"failed results", "cache"},
     "gemini": SUPPORTED_EVERYWHERE
-    | {"top_k", "stop", "seed", "presence_penalty", "frequency_penalty", "n", "logprobs", "budget", "visible thoughts"}
+    | {
+        "top_k",
+        "stop",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+        "n",
+        "logprobs",
+        "budget",
+        "visible thoughts",
+    }
     | {"addresses of files", "failed results", "several names"},
 }
 RESPONSE_CAPABILITIES: dict[str, frozenset[str]] = {
@@ -60,7 +113,9 @@ RESPONSE_CAPABILITIES: dict[str, frozenset[str]] = {
     "anthropic": frozenset({"stop sequences", "cache writes", "hours of cache writes"}),
     "gemini": frozenset({"several answers", "other ends"}),
 }
-SHOWN_BY_DEFAULT_ELSEWHERE = frozenset({"media in results", "instructions in the middle", "free text", "several names", "names of formats"})
+SHOWN_BY_DEFAULT_ELSEWHERE = frozenset(
+    {"media in results", "instructions in the middle", "free text", "several names", "names of formats"}
+)
 """Where a format lacks these, what they say is said in another place: a picture beside its result, an instruction at the head, what a
 schema is for in the schema itself."""
 REFUSED = frozenset({"addresses of files", "n"})
@@ -73,12 +128,21 @@ REFUSED = frozenset({"addresses of files", "n"})
 def expected_subset(request: Request, words: frozenset[str]) -> Request:
     """The same request without what these words cannot say."""
     defaults = {field.name: field.default for field in msgspec.structs.fields(Request)}
-    head = () if "instructions in the middle" in words else [message for message in request.messages if message.role == "system"]
+    head = (
+        ()
+        if "instructions in the middle" in words
+        else [message for message in request.messages if message.role == "system"]
+    )
     return replace(
         request,
         **{name: defaults[name] for name in SETTINGS - words},
-        messages=tuple(expected_message(message, words) for message in request.messages if message not in head),
-        system=tuple(expected_part(part, words) for part in (*request.system, *(part for message in head for part in message.parts))),
+        messages=tuple(
+            expected_message(message, words) for message in request.messages if message not in head
+        ),
+        system=tuple(
+            expected_part(part, words)
+            for part in (*request.system, *(part for message in head for part in message.parts))
+        ),
         tools=tuple(expected_tool(tool, words) for tool in request.tools if isinstance(tool, Tool)),
         tool_choice=expected_tool_choice(request.tool_choice, words),
         response_format=expected_response_format(request.response_format, words),
@@ -103,11 +167,23 @@ def expected_part(part: Any, words: frozenset[str]) -> Any:
             return replace(file, cache=cache, name=file.name if "names of files" in words else None)
         case ToolCall():
             free = part.custom and "free text" in words
-            return replace(part, cache=cache, custom=free, arguments=part.arguments if free == part.custom else "{}")
+            return replace(
+                part, cache=cache, custom=free, arguments=part.arguments if free == part.custom else "{}"
+            )
         case ToolResult():
-            content = [expected_part(item, words) for item in part.content if isinstance(item, Text) or "media in results" in words]
+            content = [
+                expected_part(item, words)
+                for item in part.content
+                if isinstance(item, Text) or "media in results" in words
+            ]
             failed = part.is_error and "failed results" in words
-            return replace(part, cache=cache, content=tuple(content), is_error=failed, custom=part.custom and "free text" in words)
+            return replace(
+                part,
+                cache=cache,
+                content=tuple(content),
+                is_error=failed,
+                custom=part.custom and "free text" in words,
+            )
         case Refusal():
             return part if "refusals" in words else Text(text=part.text)
         case _:
@@ -150,9 +226,18 @@ def normalize_request(request: Request, words: frozenset[str]) -> dict[str, Any]
         "system": "\n\n".join(text.text for text in request.system),
         "marks": [text.cache for text in request.system if text.cache],
         "turns": normalize_turns(request.messages),
-        "tools": [(tool.name, tool.description, tool.schema, tool.strict, tool.custom, tool.cache) for tool in neutral_tools(request)],
+        "tools": [
+            (tool.name, tool.description, tool.schema, tool.strict, tool.custom, tool.cache)
+            for tool in neutral_tools(request)
+        ],
         "choice": (choice.mode, choice.names),
-        "format": format and (format.schema, format.name, format.description, bool(format.strict and "names of formats" in words)),
+        "format": format
+        and (
+            format.schema,
+            format.name,
+            format.description,
+            bool(format.strict and "names of formats" in words),
+        ),
         "reasoning": request.reasoning,
     }
 
@@ -185,7 +270,11 @@ def normalize_part(part: Any) -> Any:
         case Text():
             return replace(part, citations=())
         case Image():
-            return replace(part, media_type=part.media_type if part.data else None, detail=None if part.detail == "auto" else part.detail)
+            return replace(
+                part,
+                media_type=part.media_type if part.data else None,
+                detail=None if part.detail == "auto" else part.detail,
+            )
         case File():
             return replace(part, origin=None)
         case ToolCall():
@@ -221,13 +310,21 @@ def value_of(text: str) -> Any:
 def normalize_response(response: Response, words: frozenset[str]) -> dict[str, Any]:
     """What an answer says in these words."""
     choices = response.choices if "several answers" in words else response.choices[:1]
-    return {"choices": [normalize_choice(choice, words) for choice in choices], "usage": normalize_usage(response.usage, words)}
+    return {
+        "choices": [normalize_choice(choice, words) for choice in choices],
+        "usage": normalize_usage(response.usage, words),
+    }
 
 
 def normalize_choice(choice: Choice, words: frozenset[str]) -> tuple[Any, ...]:
     parts: list[Any] = []
     for part in choice.parts:
-        add(parts, normalize_part(Text(text=part.text) if isinstance(part, Refusal) and "refusals" not in words else part))
+        add(
+            parts,
+            normalize_part(
+                Text(text=part.text) if isinstance(part, Refusal) and "refusals" not in words else part
+            ),
+        )
     finish = "stop" if choice.finish_reason == "other" and "other ends" not in words else choice.finish_reason
     called = any(isinstance(part, ToolCall) for part in choice.parts)
     finish = "tool_calls" if called and finish == "stop" else finish
@@ -236,31 +333,53 @@ def normalize_choice(choice: Choice, words: frozenset[str]) -> tuple[Any, ...]:
 
 def normalize_usage(usage: Usage | None, words: frozenset[str]) -> dict[str, int]:
     assert usage is not None
-    counts = {"prompt": usage.prompt, "read": usage.cache_read, "output": usage.output, "reasoning": usage.reasoning}
+    counts = {
+        "prompt": usage.prompt,
+        "read": usage.cache_read,
+        "output": usage.output,
+        "reasoning": usage.reasoning,
+    }
     written = {"written": usage.cache_write_5m + usage.cache_write_1h} if "cache writes" in words else {}
-    return counts | written | ({"for an hour": usage.cache_write_1h} if "hours of cache writes" in words else {})
+    return (
+        counts | written | ({"for an hour": usage.cache_write_1h} if "hours of cache writes" in words else {})
+    )
 
 
 # Anything -----------------------------------------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["get_weather", "find", "a_b-c"])
-TEXTS = st.text(st.sampled_from("abc XYZ.äß世🎉\"\\'<{\n"), min_size=1, max_size=12).map(lambda text: f"{text.strip()}.")
-OBJECTS = st.dictionaries(st.sampled_from(["a", "b c", "ü"]), TEXTS | st.integers(-9, 2**40) | st.booleans() | st.none(), max_size=3)
+TEXTS = st.text(st.sampled_from("abc XYZ.äß世🎉\"\\'<{\n"), min_size=1, max_size=12).map(
+    lambda text: f"{text.strip()}."
+)
+OBJECTS = st.dictionaries(
+    st.sampled_from(["a", "b c", "ü"]), TEXTS | st.integers(-9, 2**40) | st.booleans() | st.none(), max_size=3
+)
 CACHE_BREAKPOINTS = st.sampled_from([None, None, "5m", "1h"])
-IMAGES = st.sampled_from([Image(media_type="image/png", data=PNG_PIXEL), Image(url="https://example.org/a.png")])
+IMAGES = st.sampled_from(
+    [Image(media_type="image/png", data=PNG_PIXEL), Image(url="https://example.org/a.png")]
+)
 FILES = st.sampled_from(
     [
         File(media_type="application/pdf", data=PDF_DOCUMENT, name="a.pdf"),
         File(media_type="application/pdf", url="https://example.org/a.pdf"),
     ]
 )
-MEDIA = st.builds(replace, IMAGES, cache=CACHE_BREAKPOINTS, detail=st.sampled_from([None, "low"])) | st.builds(
-    replace, FILES, cache=CACHE_BREAKPOINTS
-)
+MEDIA = st.builds(
+    replace, IMAGES, cache=CACHE_BREAKPOINTS, detail=st.sampled_from([None, "low"])
+) | st.builds(replace, FILES, cache=CACHE_BREAKPOINTS)
 CONTENT = st.builds(Text, text=TEXTS, cache=CACHE_BREAKPOINTS) | MEDIA
-SCHEMAS = st.builds(ResponseFormat, schema=st.just(SCHEMA), name=NAMES, description=TEXTS, strict=st.just(True))
+SCHEMAS = st.builds(
+    ResponseFormat, schema=st.just(SCHEMA), name=NAMES, description=TEXTS, strict=st.just(True)
+)
 TOOLS = st.lists(
-    st.builds(Tool, name=NAMES, description=TEXTS, schema=st.just(SCHEMA), strict=st.booleans(), cache=CACHE_BREAKPOINTS)
+    st.builds(
+        Tool,
+        name=NAMES,
+        description=TEXTS,
+        schema=st.just(SCHEMA),
+        strict=st.booleans(),
+        cache=CACHE_BREAKPOINTS,
+    )
     | st.builds(Tool, name=NAMES, description=TEXTS, custom=st.just(True)),
     max_size=3,
     unique_by=lambda tool: tool.name,
@@ -270,7 +389,10 @@ TEXT_PARTS: st.SearchStrategy[tuple[Any, ...]] = st.tuples(st.builds(Text, text=
 )
 USAGE = st.builds(
     lambda output, reasoning, **counts: Usage(output=output + reasoning, reasoning=reasoning, **counts),
-    **dict.fromkeys(("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning"), st.integers(0, 999)),
+    **dict.fromkeys(
+        ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output", "reasoning"),
+        st.integers(0, 999),
+    ),
 )
 
 
@@ -278,10 +400,20 @@ USAGE = st.builds(
 def requests(draw: st.DrawFn) -> Request:
     """A conversation that any client could have had, and any settings."""
     tools = tuple(draw(TOOLS))
-    choice = draw(st.none() | st.builds(ToolChoice, mode=st.sampled_from(["auto", "required", "none"]))) if tools else None
+    choice = (
+        draw(st.none() | st.builds(ToolChoice, mode=st.sampled_from(["auto", "required", "none"])))
+        if tools
+        else None
+    )
     if choice and choice.mode == "required":
-        choice = replace(choice, names=tuple(draw(st.lists(st.sampled_from([tool.name for tool in tools]), unique=True))))
-    parallel = draw(st.sampled_from([None, True, False])) if tools and (choice is None or choice.mode != "none") else None
+        choice = replace(
+            choice, names=tuple(draw(st.lists(st.sampled_from([tool.name for tool in tools]), unique=True)))
+        )
+    parallel = (
+        draw(st.sampled_from([None, True, False]))
+        if tools and (choice is None or choice.mode != "none")
+        else None
+    )
     return draw(
         st.builds(
             Request,
@@ -301,8 +433,13 @@ def requests(draw: st.DrawFn) -> Request:
             frequency_penalty=st.none() | st.sampled_from([-1.0, 0.5]),
             n=st.integers(1, 3),
             response_format=st.none()
-            | st.builds(ResponseFormat, schema=st.just(SCHEMA), name=NAMES, description=TEXTS, strict=st.just(True)),
-            reasoning=st.none() | st.builds(Reasoning, effort=st.sampled_from(["low", "high"]), visible=st.sampled_from([None, True])),
+            | st.builds(
+                ResponseFormat, schema=st.just(SCHEMA), name=NAMES, description=TEXTS, strict=st.just(True)
+            ),
+            reasoning=st.none()
+            | st.builds(
+                Reasoning, effort=st.sampled_from(["low", "high"]), visible=st.sampled_from([None, True])
+            ),
             logprobs=st.none() | st.integers(0, 5),
             user=st.none() | st.just("user-1"),
             stream=st.booleans(),
@@ -322,7 +459,11 @@ def conversations(draw: st.DrawFn, tools: tuple[Tool, ...]) -> tuple[Message, ..
         called = draw(st.lists(st.sampled_from(tools), max_size=2)) if tools else []
         calls = [draw(tool_call_for(tool, f"call_{number}_{at}")) for at, tool in enumerate(called)]
         results = [draw(tool_result_for(call)) for call in calls]
-        messages.append(Message(role="assistant", parts=(*draw(TEXT_PARTS if not calls else TEXT_PARTS | st.just(())), *calls)))
+        messages.append(
+            Message(
+                role="assistant", parts=(*draw(TEXT_PARTS if not calls else TEXT_PARTS | st.just(())), *calls)
+            )
+        )
     return (*messages, user_messages(draw, results))
 
 
@@ -333,7 +474,12 @@ def user_messages(draw: st.DrawFn, results: list[ToolResult]) -> Message:
 def tool_call_for(tool: Tool, call_id: str) -> st.SearchStrategy[ToolCall]:
     arguments = TEXTS if tool.custom else OBJECTS.map(json.dumps)
     return st.builds(
-        ToolCall, id=st.just(call_id), name=st.just(tool.name), arguments=arguments, custom=st.just(tool.custom), cache=CACHE_BREAKPOINTS
+        ToolCall,
+        id=st.just(call_id),
+        name=st.just(tool.name),
+        arguments=arguments,
+        custom=st.just(tool.custom),
+        cache=CACHE_BREAKPOINTS,
     )
 
 
@@ -343,7 +489,8 @@ def tool_result_for(call: ToolCall) -> st.SearchStrategy[ToolResult]:
         ToolResult,
         call_id=st.just(call.id),
         name=st.just(call.name),
-        content=st.just(()) | st.builds(lambda text, media: (text, *media), texts, st.lists(IMAGES, max_size=1)),
+        content=st.just(())
+        | st.builds(lambda text, media: (text, *media), texts, st.lists(IMAGES, max_size=1)),
         is_error=st.booleans(),
         custom=st.just(call.custom),
         cache=CACHE_BREAKPOINTS,
@@ -359,7 +506,14 @@ def responses(draw: st.DrawFn) -> Response:
 @st.composite
 def response_choices(draw: st.DrawFn) -> Choice:
     thoughts = [Thinking(text=text) for text in draw(st.lists(TEXTS, max_size=1))]
-    calls = [ToolCall(id=f"call_{at}", name=draw(NAMES), arguments=json.dumps(draw(OBJECTS))) for at in range(draw(st.integers(0, 2)))]
+    calls = [
+        ToolCall(id=f"call_{at}", name=draw(NAMES), arguments=json.dumps(draw(OBJECTS)))
+        for at in range(draw(st.integers(0, 2)))
+    ]
     finish = draw(st.sampled_from(["tool_calls" if calls else "stop", "length", "content_filter", "other"]))
     sequence = draw(st.none() | TEXTS) if finish == "stop" else None
-    return Choice(parts=(*thoughts, *draw(TEXT_PARTS | st.just(())), *calls), finish_reason=finish, stop_sequence=sequence)  # type: ignore[arg-type]
+    return Choice(
+        parts=(*thoughts, *draw(TEXT_PARTS | st.just(())), *calls),
+        finish_reason=finish,
+        stop_sequence=sequence,
+    )  # type: ignore[arg-type]

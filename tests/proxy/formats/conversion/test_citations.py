@@ -53,7 +53,10 @@ def events(parts: tuple[Part, ...]) -> list[Event]:
     for index, part in enumerate(parts):
         assert isinstance(part, Text | Thinking)
         empty = Text() if isinstance(part, Text) else Thinking(origin=part.origin)
-        made += [PartStarted(choice=0, index=index, part=empty), PartDelta(choice=0, index=index, text=part.text)]
+        made += [
+            PartStarted(choice=0, index=index, part=empty),
+            PartDelta(choice=0, index=index, text=part.text),
+        ]
         if isinstance(part, Text):
             made += [PartCited(choice=0, index=index, citation=citation) for citation in part.citations]
         made.append(PartEnded(choice=0, index=index))
@@ -88,7 +91,9 @@ def collected(heard: list[Event]) -> list[Text]:
 
 def sources(texts: list[Text]) -> list[tuple[str, str, str]]:
     """Page, title, and the words that it is the source of."""
-    found = [(text.text[slice(*cited.span(len(text.text)))], cited) for text in texts for cited in text.citations]
+    found = [
+        (text.text[slice(*cited.span(len(text.text)))], cited) for text in texts for cited in text.citations
+    ]
     return [(cited.url, cited.title, words) for words, cited in found]
 
 
@@ -128,19 +133,37 @@ def test_places_count_from_the_beginning_of_what_the_client_gets(client: str) ->
 def read_chat(body: bytes) -> list[tuple[str, str, str]]:
     message = ChatCompletion.model_validate_json(body).choices[0].message
     found = [note.url_citation for note in message.annotations or []]
-    return [(cited.url, cited.title, (message.content or "")[cited.start_index : cited.end_index]) for cited in found]
+    return [
+        (cited.url, cited.title, (message.content or "")[cited.start_index : cited.end_index])
+        for cited in found
+    ]
 
 
 def read_responses(body: bytes) -> list[tuple[str, str, str]]:
     items = OpenAIResponse.model_validate_json(body).output
-    contents = [content for item in items if item.type == "message" for content in item.content if content.type == "output_text"]
-    cited = [(content, note) for content in contents for note in content.annotations if note.type == "url_citation"]
-    return [(note.url, note.title, content.text[note.start_index : note.end_index]) for content, note in cited]
+    contents = [
+        content
+        for item in items
+        if item.type == "message"
+        for content in item.content
+        if content.type == "output_text"
+    ]
+    cited = [
+        (content, note) for content in contents for note in content.annotations if note.type == "url_citation"
+    ]
+    return [
+        (note.url, note.title, content.text[note.start_index : note.end_index]) for content, note in cited
+    ]
 
 
 def read_messages(body: bytes) -> list[tuple[str, str, str]]:
     blocks = [block for block in ClaudeMessage.model_validate_json(body).content if block.type == "text"]
-    cited = [(block, note) for block in blocks for note in block.citations or [] if note.type == "web_search_result_location"]
+    cited = [
+        (block, note)
+        for block in blocks
+        for note in block.citations or []
+        if note.type == "web_search_result_location"
+    ]
     return [(note.url, note.title or "", block.text) for block, note in cited]
 
 
@@ -163,7 +186,12 @@ def read_grounding(answers: list[GenerateContentResponse]) -> list[tuple[str, st
     return found
 
 
-READ: dict[str, Any] = {"openai_chat": read_chat, "openai_responses": read_responses, "anthropic": read_messages, "gemini": read_gemini}
+READ: dict[str, Any] = {
+    "openai_chat": read_chat,
+    "openai_responses": read_responses,
+    "anthropic": read_messages,
+    "gemini": read_gemini,
+}
 
 
 def data_in(stream: bytes) -> list[dict[str, Any]]:
@@ -179,7 +207,9 @@ def chat_places(stream: bytes) -> list[tuple[str, str, str]]:
 
 def responses_places(stream: bytes) -> list[tuple[str, str, str]]:
     told = data_in(stream)
-    added = [event["annotation"] for event in told if event["type"] == "response.output_text.annotation.added"]
+    added = [
+        event["annotation"] for event in told if event["type"] == "response.output_text.annotation.added"
+    ]
     assert [note["url"] for note in added] == [citation.url for citation in CITED.citations]
     return read_responses(json.dumps(told[-1]["response"]).encode())
 
@@ -188,17 +218,41 @@ def gemini_places(stream: bytes) -> list[tuple[str, str, str]]:
     return read_grounding([GenerateContentResponse.model_validate(chunk) for chunk in data_in(stream)])
 
 
-PLACES: dict[str, Any] = {"openai_chat": chat_places, "openai_responses": responses_places, "gemini": gemini_places}
+PLACES: dict[str, Any] = {
+    "openai_chat": chat_places,
+    "openai_responses": responses_places,
+    "gemini": gemini_places,
+}
 
 
 def test_what_claude_quotes_comes_before_the_words_and_once() -> None:
-    quoted = {"type": "web_search_result_location", "url": "https://x.example", "title": None, "cited_text": "q", "encrypted_index": "e"}
-    inside = {"type": "char_location", "document_index": 0, "cited_text": "q", "start_char_index": 0, "end_char_index": 1}
+    quoted = {
+        "type": "web_search_result_location",
+        "url": "https://x.example",
+        "title": None,
+        "cited_text": "q",
+        "encrypted_index": "e",
+    }
+    inside = {
+        "type": "char_location",
+        "document_index": 0,
+        "cited_text": "q",
+        "start_char_index": 0,
+        "end_char_index": 1,
+    }
     told = [
         {"type": "message_start", "message": {"id": "msg_1", "model": "m"}},
-        {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": "", "citations": []}},
+        {
+            "type": "content_block_start",
+            "index": 0,
+            "content_block": {"type": "text", "text": "", "citations": []},
+        },
         *(
-            {"type": "content_block_delta", "index": 0, "delta": {"type": "citations_delta", "citation": note}}
+            {
+                "type": "content_block_delta",
+                "index": 0,
+                "delta": {"type": "citations_delta", "citation": note},
+            }
             for note in (quoted, inside, 7)
         ),
         {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Yes."}},
@@ -207,11 +261,15 @@ def test_what_claude_quotes_comes_before_the_words_and_once() -> None:
         {"type": "message_stop"},
     ]
     stream = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in told)
-    assert collected(decoded(anthropic, stream)) == [Text(text="Yes.", citations=(Citation(url="https://x.example", quote="q"),))]
+    assert collected(decoded(anthropic, stream)) == [
+        Text(text="Yes.", citations=(Citation(url="https://x.example", quote="q"),))
+    ]
 
 
 def test_a_claude_block_without_words_has_no_sources() -> None:
-    assert collected(decoded(anthropic, streamed(anthropic, events((Text(citations=CITED.citations),))))) == []
+    assert (
+        collected(decoded(anthropic, streamed(anthropic, events((Text(citations=CITED.citations),))))) == []
+    )
 
 
 def test_openai_names_a_source_in_its_own_event_and_again_in_the_item() -> None:
@@ -223,17 +281,27 @@ def test_openai_names_a_source_in_its_own_event_and_again_in_the_item() -> None:
 @pytest.mark.parametrize("early", [True, False])
 def test_a_server_may_name_sources_with_any_delta(early: bool) -> None:
     note = {"type": "url_citation", "url_citation": {"url": "https://x.example", "content": "quoted"}}
-    deltas: list[dict[str, Any]] = [{"content": "Yes."}, {"content": "", "annotations": [note]}, {"content": " No.", "annotations": [note]}]
+    deltas: list[dict[str, Any]] = [
+        {"content": "Yes."},
+        {"content": "", "annotations": [note]},
+        {"content": " No.", "annotations": [note]},
+    ]
     told = [{"annotations": [note]}, *deltas] if early else deltas
     chunks = [{"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta}]} for delta in told]
     chunks.append({"id": "c", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
-    stream = b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+    stream = (
+        b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
+    )
     cited = Text(text="Yes. No.", citations=(Citation(url="https://x.example", quote="quoted"),))
     assert collected(decoded(openai_chat, stream)) == [cited]
 
 
 @pytest.mark.parametrize(
-    "odd", [{"groundingSupports": 7}, {"groundingChunks": [{}], "groundingSupports": [{}, {"segment": {"endIndex": 9}}]}]
+    "odd",
+    [
+        {"groundingSupports": 7},
+        {"groundingChunks": [{}], "groundingSupports": [{}, {"segment": {"endIndex": 9}}]},
+    ],
 )
 def test_grounding_without_pages_names_none(odd: dict[str, Any]) -> None:
     candidate = {"content": {"parts": [{"text": "Yes."}]}, "finishReason": "STOP", "groundingMetadata": odd}
@@ -250,7 +318,9 @@ def test_a_place_beyond_the_text_is_none(client: str) -> None:
 
 
 def test_foreign_citations_are_left_out_of_anthropic_requests() -> None:
-    asked = Request(model="m", messages=(Message(role="assistant", parts=(CITED,)), *CLIENT.messages), max_tokens=5)
+    asked = Request(
+        model="m", messages=(Message(role="assistant", parts=(CITED,)), *CLIENT.messages), max_tokens=5
+    )
     assert "oil.example" not in json.dumps(anthropic.render_request(asked, Quirks()).body)
 
 
@@ -274,7 +344,11 @@ def test_pages_that_stand_beside_an_answer_are_its_sources(beside: dict[str, Any
     assert isinstance(text, Text) and [citation.title for citation in text.citations] == titles
     decoder = openai_chat.StreamDecoder()
     for words, reason in (("Oil ", None), ("burns.", "stop")):
-        chunk = {"id": "c", "choices": [{"index": 0, "delta": {"content": words}, "finish_reason": reason}], **beside}
+        chunk = {
+            "id": "c",
+            "choices": [{"index": 0, "delta": {"content": words}, "finish_reason": reason}],
+            **beside,
+        }
         decoder_events = decoder.feed(b"data: " + json.dumps(chunk).encode() + b"\n\n")
         assert not any(isinstance(event, PartCited) for event in decoder_events)
     assert [event.citation.title for event in decoder.finish() if isinstance(event, PartCited)] == titles

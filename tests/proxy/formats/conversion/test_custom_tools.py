@@ -48,9 +48,20 @@ def function_of(provider: str, body: dict[str, Any]) -> tuple[str, str, Any]:
     match provider, body["tools"]:
         case "anthropic", [{"name": str(name), "description": str(description), "input_schema": schema}]:
             return name, description, schema
-        case "gemini", [{"functionDeclarations": [{"name": str(name), "description": str(description), "parametersJsonSchema": schema}]}]:
+        case "gemini", [
+            {
+                "functionDeclarations": [
+                    {"name": str(name), "description": str(description), "parametersJsonSchema": schema}
+                ]
+            }
+        ]:
             return name, description, schema
-        case "openai_chat", [{"type": "function", "function": {"name": str(name), "description": str(description), "parameters": schema}}]:
+        case "openai_chat", [
+            {
+                "type": "function",
+                "function": {"name": str(name), "description": str(description), "parameters": schema},
+            }
+        ]:
             return name, description, schema
         case _:
             raise AssertionError(body["tools"])
@@ -65,7 +76,9 @@ def test_the_tool_is_a_function_with_one_text(provider: str) -> None:
 
 def test_openais_own_models_take_it_as_it_is() -> None:
     body = streamed_response("openai_chat", FIRST_TURN | {"model": "gpt-5"})
-    assert body["tools"] == [{"type": "custom", "custom": {"name": "apply_patch", "description": "Changes files"}}]
+    assert body["tools"] == [
+        {"type": "custom", "custom": {"name": "apply_patch", "description": "Changes files"}}
+    ]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -73,10 +86,16 @@ def test_the_call_and_its_result_go_back_with_the_history(provider: str) -> None
     match provider, streamed_response(provider, SECOND_TURN):
         case "anthropic", {"messages": [_, {"content": [call]}, {"content": [result]}]}:
             assert (call["input"], result["tool_use_id"]) == ({"input": PATCH}, call["id"])
-        case "gemini", {"contents": [_, {"parts": [{"functionCall": call}]}, {"parts": [{"functionResponse": result}]}]}:
+        case "gemini", {
+            "contents": [_, {"parts": [{"functionCall": call}]}, {"parts": [{"functionResponse": result}]}]
+        }:
             assert (call["args"], result["name"]) == ({"input": PATCH}, "apply_patch")
         case "openai_chat", {
-            "messages": [_, {"tool_calls": [{"type": "function", "function": call}]}, {"role": "tool", "content": result}]
+            "messages": [
+                _,
+                {"tool_calls": [{"type": "function", "function": call}]},
+                {"role": "tool", "content": result},
+            ]
         }:
             assert (json.loads(call["arguments"]), result) == ({"input": PATCH}, "Done")
         case _, body:
@@ -86,8 +105,12 @@ def test_the_call_and_its_result_go_back_with_the_history(provider: str) -> None
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_whole_answer_calls_the_tool_with_its_text(provider: str) -> None:
     said = CODECS[provider].render_response(ANSWER, Request(model="m", messages=()))
-    heard = json.loads(responses.render_response(CODECS[provider].parse_response(said), rendered_request(FIRST_TURN)))
-    assert [(item["type"], item["name"], item["input"]) for item in heard["output"]] == [("custom_tool_call", "apply_patch", PATCH)]
+    heard = json.loads(
+        responses.render_response(CODECS[provider].parse_response(said), rendered_request(FIRST_TURN))
+    )
+    assert [(item["type"], item["name"], item["input"]) for item in heard["output"]] == [
+        ("custom_tool_call", "apply_patch", PATCH)
+    ]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -95,7 +118,10 @@ def test_a_streamed_answer_calls_the_tool_with_its_text(provider: str) -> None:
     speaker = CODECS[provider].StreamEncoder(Request(model="m", messages=(), stream=True))
     said = b"".join(speaker.encode(event) for event in events(ANSWER)) + speaker.finish()
     decoder, encoder = CODECS[provider].StreamDecoder(), responses.StreamEncoder(rendered_request(FIRST_TURN))
-    heard = b"".join(encoder.encode(event) for event in [*decoder.feed(said), *decoder.finish()]) + encoder.finish()
+    heard = (
+        b"".join(encoder.encode(event) for event in [*decoder.feed(said), *decoder.finish()])
+        + encoder.finish()
+    )
     read = [json.loads(line[6:]) for line in heard.decode().splitlines() if line.startswith("data: ")]
     deltas = [event["delta"] for event in read if event["type"] == "response.custom_tool_call_input.delta"]
     (item,) = read[-1]["response"]["output"]

@@ -31,15 +31,28 @@ def user_request(content: list[dict[str, Any]], **fields: Any) -> dict[str, Any]
         {"type": "base64", "media_type": "application/pdf", "data": "JVBERi0="},
     ],
 )
-def test_document_context_is_kept_and_citations_setting_is_dropped(provider: str, source: dict[str, Any]) -> None:
-    document = {"type": "document", "source": source, "title": "T", "context": "From 2020.", "citations": {"enabled": True}}
+def test_document_context_is_kept_and_citations_setting_is_dropped(
+    provider: str, source: dict[str, Any]
+) -> None:
+    document = {
+        "type": "document",
+        "source": source,
+        "title": "T",
+        "context": "From 2020.",
+        "citations": {"enabled": True},
+    }
     rendered = convert_request("anthropic", provider, user_request([document]))
     assert "From 2020." in json.dumps(rendered.body) and "citations" in rendered.dropped
 
 
 @pytest.mark.parametrize("provider", [name for name in FORMATS if name != "anthropic"])
 def test_search_results_become_text_in_other_formats(provider: str) -> None:
-    result = {"type": "search_result", "source": "https://a.example", "title": "A", "content": [{"type": "text", "text": "Found."}]}
+    result = {
+        "type": "search_result",
+        "source": "https://a.example",
+        "title": "A",
+        "content": [{"type": "text", "text": "Found."}],
+    }
     told = json.dumps(convert_request("anthropic", provider, user_request([result])).body)
     assert "https://a.example" in told and "Found." in told
 
@@ -51,34 +64,59 @@ def test_search_results_become_text_in_other_formats(provider: str) -> None:
             "anthropic",
             user_request(
                 [{"type": "text", "text": "x"}],
-                tools=[{"name": "f", "input_schema": {}, "input_examples": [{"a": 1}], "defer_loading": True}],
+                tools=[
+                    {"name": "f", "input_schema": {}, "input_examples": [{"a": 1}], "defer_loading": True}
+                ],
             ),
             ["tools.input_examples", "tools.defer_loading"],
         ),
         (
             "anthropic",
-            user_request([{"type": "text", "text": "x"}], output_config={"task_budget": {"type": "tokens", "total": 9}}),
+            user_request(
+                [{"type": "text", "text": "x"}], output_config={"task_budget": {"type": "tokens", "total": 9}}
+            ),
             ["output_config.task_budget"],
         ),
-        ("openai_chat", {"model": "m", "messages": [{"role": "user", "name": "Ann", "content": "x"}]}, ["messages.name"]),
+        (
+            "openai_chat",
+            {"model": "m", "messages": [{"role": "user", "name": "Ann", "content": "x"}]},
+            ["messages.name"],
+        ),
         (
             "gemini",
             {
                 "contents": [{"role": "user", "parts": [{"text": "x", "partMetadata": {"a": 1}}]}],
-                "toolConfig": {"functionCallingConfig": {"mode": "AUTO", "streamFunctionCallArguments": True}},
+                "toolConfig": {
+                    "functionCallingConfig": {"mode": "AUTO", "streamFunctionCallArguments": True}
+                },
             },
             ["streamFunctionCallArguments", "partMetadata"],
         ),
     ],
 )
-def test_settings_without_a_counterpart_are_named(client: str, body: dict[str, Any], named: list[str]) -> None:
+def test_settings_without_a_counterpart_are_named(
+    client: str, body: dict[str, Any], named: list[str]
+) -> None:
     for provider in set(FORMATS) - {client}:
         assert set(named) <= set(convert_request(client, provider, body).dropped)
 
 
 def test_nested_responses_settings_are_reported_as_dropped() -> None:
-    tools = [{"type": "function", "name": "f", "parameters": {}, "defer_loading": True, "allowed_callers": ["direct"]}]
-    file = {"type": "input_file", "filename": "a.pdf", "file_data": "data:application/pdf;base64,JVBERi0=", "detail": "high"}
+    tools = [
+        {
+            "type": "function",
+            "name": "f",
+            "parameters": {},
+            "defer_loading": True,
+            "allowed_callers": ["direct"],
+        }
+    ]
+    file = {
+        "type": "input_file",
+        "filename": "a.pdf",
+        "file_data": "data:application/pdf;base64,JVBERi0=",
+        "detail": "high",
+    }
     body = {"model": "m", "input": [{"role": "user", "content": [file]}], "tools": tools}
     for provider in ("openai_chat", "anthropic", "gemini"):
         dropped = convert_request("openai_responses", provider, body).dropped
@@ -88,7 +126,12 @@ def test_nested_responses_settings_are_reported_as_dropped() -> None:
 @pytest.mark.parametrize(
     ("client", "body"),
     [
-        ("openai_chat", user_request([{"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}}])),
+        (
+            "openai_chat",
+            user_request(
+                [{"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}}]
+            ),
+        ),
         (
             "openai_responses",
             {
@@ -96,7 +139,13 @@ def test_nested_responses_settings_are_reported_as_dropped() -> None:
                 "input": [
                     {
                         "role": "user",
-                        "content": [{"type": "input_text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"}}],
+                        "content": [
+                            {
+                                "type": "input_text",
+                                "text": "x",
+                                "prompt_cache_breakpoint": {"mode": "explicit", "ttl": "12h"},
+                            }
+                        ],
                     }
                 ],
             },
@@ -112,31 +161,50 @@ def test_openai_cache_breakpoint_is_supported_everywhere(client: str, body: dict
 @pytest.mark.parametrize("provider", ["openai_responses", "anthropic", "gemini"])
 def test_stored_audio_response_is_rejected_by_other_formats(provider: str) -> None:
     spoken = {"role": "assistant", "audio": {"id": "audio_1"}}
-    body = {"model": "m", "messages": [{"role": "user", "content": "x"}, spoken, {"role": "user", "content": "y"}]}
+    body = {
+        "model": "m",
+        "messages": [{"role": "user", "content": "x"}, spoken, {"role": "user", "content": "y"}],
+    }
     with pytest.raises(UnsupportedFeature):
         convert_request("openai_chat", provider, body)
-    assert convert_request("openai_chat", "openai_chat", body).body["messages"][1]["audio"] == {"id": "audio_1"}
+    assert convert_request("openai_chat", "openai_chat", body).body["messages"][1]["audio"] == {
+        "id": "audio_1"
+    }
 
 
 @pytest.mark.parametrize("provider", ["openai_chat", "openai_responses", "gemini"])
 def test_compaction_summary_becomes_text_in_other_formats(provider: str) -> None:
-    turns = [{"role": "assistant", "content": [{"type": "compaction", "content": "They met."}]}, {"role": "user", "content": "And?"}]
+    turns = [
+        {"role": "assistant", "content": [{"type": "compaction", "content": "They met."}]},
+        {"role": "user", "content": "And?"},
+    ]
     body = {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}, *turns]}
     assert "They met." in json.dumps(convert_request("anthropic", provider, body).body)
 
 
 @pytest.mark.parametrize("provider", [name for name in FORMATS if name != "openai_responses"])
-@pytest.mark.parametrize("kind", ["computer_call_output", "mcp_approval_response", "local_shell_call_output", "additional_tools"])
+@pytest.mark.parametrize(
+    "kind", ["computer_call_output", "mcp_approval_response", "local_shell_call_output", "additional_tools"]
+)
 def test_responses_client_items_are_rejected_by_other_formats(provider: str, kind: str) -> None:
-    body = {"model": "m", "input": [{"role": "user", "content": "x"}, {"type": kind, "call_id": "c", "output": "y"}]}
+    body = {
+        "model": "m",
+        "input": [{"role": "user", "content": "x"}, {"type": kind, "call_id": "c", "output": "y"}],
+    }
     with pytest.raises(UnsupportedFeature, match=kind):
         convert_request("openai_responses", provider, body)
-    assert {"type": kind, "call_id": "c", "output": "y"} in convert_request("openai_responses", "openai_responses", body).body["input"]
+    assert {"type": kind, "call_id": "c", "output": "y"} in convert_request(
+        "openai_responses", "openai_responses", body
+    ).body["input"]
 
 
 @pytest.mark.parametrize(("provider", "named"), [("openai_responses", True), ("anthropic", False)])
 def test_file_name_is_kept_or_reported_as_dropped(provider: str, named: bool) -> None:
-    document = {"type": "document", "source": {"type": "url", "url": "https://a.example/x.pdf"}, "title": "Report"}
+    document = {
+        "type": "document",
+        "source": {"type": "url", "url": "https://a.example/x.pdf"},
+        "title": "Report",
+    }
     rendered = convert_request("anthropic", provider, user_request([document]))
     assert ("filename" in rendered.dropped) == named and ("Report" in json.dumps(rendered.body)) != named
 
@@ -151,9 +219,9 @@ def test_file_name_is_kept_or_reported_as_dropped(provider: str, named: bool) ->
     ],
 )
 def test_anthropic_clients_see_thinking_by_default(thinking: dict[str, Any], shown: bool) -> None:
-    config = convert_request("anthropic", "gemini", user_request([{"type": "text", "text": "x"}], thinking=thinking)).body[
-        "generationConfig"
-    ]
+    config = convert_request(
+        "anthropic", "gemini", user_request([{"type": "text", "text": "x"}], thinking=thinking)
+    ).body["generationConfig"]
     assert bool(config["thinkingConfig"].get("includeThoughts")) == shown
 
 

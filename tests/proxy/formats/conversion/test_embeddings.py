@@ -33,15 +33,22 @@ def embeds(upstream: LocalUpstream) -> None:
     """An OpenAI-compatible provider that answers out of order: the first text gets the vector [0.0, 0.5]."""
 
     async def answer(_asked: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        data = [{"object": "embedding", "index": index, "embedding": [float(index), 0.5]} for index in range(len(body["input"]))]
+        data = [
+            {"object": "embedding", "index": index, "embedding": [float(index), 0.5]}
+            for index in range(len(body["input"]))
+        ]
         usage = {"prompt_tokens": 7, "total_tokens": 7}
-        return web.json_response({"object": "list", "model": body["model"], "data": data[::-1], "usage": usage})
+        return web.json_response(
+            {"object": "list", "model": body["model"], "data": data[::-1], "usage": usage}
+        )
 
     upstream.handler = answer
 
 
 def google(live_gateway: LiveGateway, key: str) -> genai.Client:
-    options = types.HttpOptions(base_url=live_gateway.url, api_version="v1beta", retry_options=types.HttpRetryOptions(attempts=1))
+    options = types.HttpOptions(
+        base_url=live_gateway.url, api_version="v1beta", retry_options=types.HttpRetryOptions(attempts=1)
+    )
     return genai.Client(api_key=key, http_options=options)
 
 
@@ -57,7 +64,9 @@ def sent(upstream: LocalUpstream) -> Any:
     return json.loads(call.body)
 
 
-def test_googles_sdk_gets_vectors_of_an_openai_provider(gemini: genai.Client, upstream: LocalUpstream, embeds: None) -> None:
+def test_googles_sdk_gets_vectors_of_an_openai_provider(
+    gemini: genai.Client, upstream: LocalUpstream, embeds: None
+) -> None:
     config = types.EmbedContentConfig(output_dimensionality=2, task_type="RETRIEVAL_QUERY")
     answer = gemini.models.embed_content(model="other/m", contents=["Hi", "Grüße"], config=config)
     assert [embedding.values for embedding in answer.embeddings or []] == [[0.0, 0.5], [1.0, 0.5]]
@@ -65,11 +74,18 @@ def test_googles_sdk_gets_vectors_of_an_openai_provider(gemini: genai.Client, up
     assert answer.sdk_http_response is not None and answer.sdk_http_response.headers is not None
     assert answer.sdk_http_response.headers["x-gateway-dropped"] == "taskType"
     record = only_record()
-    assert (record.operation, record.outcome, record.prompt_tokens, record.output_tokens) == ("embed_batch", "ok", 7, 0)
+    assert (record.operation, record.outcome, record.prompt_tokens, record.output_tokens) == (
+        "embed_batch",
+        "ok",
+        7,
+        0,
+    )
     assert not record.estimated
 
 
-def test_one_content_is_one_vector(live_gateway: LiveGateway, upstream: LocalUpstream, key: str, embeds: None) -> None:
+def test_one_content_is_one_vector(
+    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, embeds: None
+) -> None:
     asked = {"content": {"parts": [{"text": "Hi "}, {"text": "there"}]}}
     url = f"{live_gateway.url}/gemini/v1beta/models/other/m:embedContent"
     answer = httpx.post(url, json=asked, headers={"x-goog-api-key": key})
@@ -81,7 +97,9 @@ def test_one_content_is_one_vector(live_gateway: LiveGateway, upstream: LocalUps
 
 def test_error_uses_google_error_format(gemini: genai.Client, upstream: LocalUpstream) -> None:
     async def answer(_asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
-        return web.json_response({"error": {"message": "No such model.", "code": "model_not_found"}}, status=404)
+        return web.json_response(
+            {"error": {"message": "No such model.", "code": "model_not_found"}}, status=404
+        )
 
     upstream.handler = answer
     with pytest.raises(genai.errors.ClientError, match="NOT_FOUND") as refused:
@@ -90,14 +108,18 @@ def test_error_uses_google_error_format(gemini: genai.Client, upstream: LocalUps
     assert only_record().outcome == "upstream_error"
 
 
-def test_non_text_input_is_rejected_in_google_error_format(gemini: genai.Client, upstream: LocalUpstream) -> None:
+def test_non_text_input_is_rejected_in_google_error_format(
+    gemini: genai.Client, upstream: LocalUpstream
+) -> None:
     picture = types.Part.from_bytes(data=b"x", mime_type="image/png")
     with pytest.raises(genai.errors.ClientError, match="INVALID_ARGUMENT"):
         gemini.models.embed_content(model="other/m", contents=[types.Content(parts=[picture])])
     assert upstream.requests == []
 
 
-def test_demo_embeddings_for_google_sdk_stay_within_the_reservation(live_gateway: LiveGateway, token: str) -> None:
+def test_demo_embeddings_for_google_sdk_stay_within_the_reservation(
+    live_gateway: LiveGateway, token: str
+) -> None:
     with google(live_gateway, token) as client:
         answer = client.models.embed_content(model="demo/embed", contents=["Hi", "Hi", "Ho"])
         first, second, third = [embedding.values for embedding in answer.embeddings or []]
@@ -106,7 +128,9 @@ def test_demo_embeddings_for_google_sdk_stay_within_the_reservation(live_gateway
     assert record.prompt_tokens == 6 and not record.estimated
 
 
-def test_fewer_vectors_than_texts_is_an_invalid_response(gemini: genai.Client, upstream: LocalUpstream) -> None:
+def test_fewer_vectors_than_texts_is_an_invalid_response(
+    gemini: genai.Client, upstream: LocalUpstream
+) -> None:
     async def answer(_asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.json_response({"data": [{"index": 0, "embedding": [0.5]}]})
 
@@ -116,7 +140,10 @@ def test_fewer_vectors_than_texts_is_an_invalid_response(gemini: genai.Client, u
 
 
 def test_settings_are_read_in_both_spellings() -> None:
-    call = EmbedContentRequest(b'{"content": {"parts": [{"text": "x"}]}, "output_dimensionality": 8, "title": "T", "taskType": null}', "m")
+    call = EmbedContentRequest(
+        b'{"content": {"parts": [{"text": "x"}]}, "output_dimensionality": 8, "title": "T", "taskType": null}',
+        "m",
+    )
     assert (call.texts(), call.dimensions(), call.unsupported_settings()) == (["x"], 8, ["title"])
 
 
@@ -134,18 +161,31 @@ def one(text: str, **more: Any) -> dict[str, Any]:
         ([{"content": {}}], UnsupportedFeature),
     ],
 )
-def test_unconvertible_embedding_settings_are_rejected(requests: list[dict[str, Any]], refusal: type[InvalidRequest]) -> None:
+def test_unconvertible_embedding_settings_are_rejected(
+    requests: list[dict[str, Any]], refusal: type[InvalidRequest]
+) -> None:
     call = BatchEmbedContentsRequest(json.dumps({"requests": requests}).encode(), "m")
     with pytest.raises(refusal):
         call.texts(), call.dimensions()
 
 
 def test_base64_vectors_are_decoded() -> None:
-    vectors, usage = embeddings.parse_embed_response(b'{"data": [{"embedding": "AAAAPwAAgD8="}], "usage": {"prompt_tokens": 3}}')
+    vectors, usage = embeddings.parse_embed_response(
+        b'{"data": [{"embedding": "AAAAPwAAgD8="}], "usage": {"prompt_tokens": 3}}'
+    )
     assert (vectors, usage) == ([[0.5, 1.0]], Usage(input=3))
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b'{"data": []}', b'{"data": [{"embedding": "A"}]}', b'{"data": [{"embedding": "AAAAAAAA"}]}'])
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b'{"data": []}',
+        b'{"data": [{"embedding": "A"}]}',
+        b'{"data": [{"embedding": "AAAAAAAA"}]}',
+    ],
+)
 def test_response_without_vectors_is_invalid(body: bytes) -> None:
     with pytest.raises(InvalidUpstreamResponse):
         embeddings.parse_embed_response(body)

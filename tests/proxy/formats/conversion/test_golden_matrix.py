@@ -54,7 +54,9 @@ def test_every_scenario_covers_every_format(kind: str, scenario: str) -> None:
 
 @pytest.mark.parametrize(("kind", "scenario"), SCENARIOS)
 def test_no_cell_is_missing(kind: str, scenario: str) -> None:
-    assert set(read(kind, scenario)) == {(speaker, listener) for speaker, listener, _ in pairs(KINDS[kind][scenario])}
+    assert set(read(kind, scenario)) == {
+        (speaker, listener) for speaker, listener, _ in pairs(KINDS[kind][scenario])
+    }
 
 
 def test_no_cell_file_is_orphaned() -> None:
@@ -71,13 +73,18 @@ def test_request_is_converted_as_recorded(scenario: str, speaker: str, listener:
 
 @cells_of(RESPONSES)
 def test_response_is_converted_as_recorded(scenario: str, speaker: str, listener: str, body: Body) -> None:
-    assert comparable(converted_response(listener, speaker, body)) == golden("responses", scenario, speaker, listener)["response"]
+    assert (
+        comparable(converted_response(listener, speaker, body))
+        == golden("responses", scenario, speaker, listener)["response"]
+    )
 
 
 @cells_of(RESPONSES)
 def test_stream_is_converted_as_recorded(scenario: str, speaker: str, listener: str, body: Body) -> None:
     cell = golden("responses", scenario, speaker, listener)
-    assert comparable(read_stream(listener, converted_stream(listener, speaker, body))) == cell.get("streamed_response", cell["response"])
+    assert comparable(read_stream(listener, converted_stream(listener, speaker, body))) == cell.get(
+        "streamed_response", cell["response"]
+    )
 
 
 # What must hold in all of them ----------------------------------------------------------------------------------------------
@@ -95,7 +102,12 @@ def test_only_gemini_signature_position_differs_in_streams() -> None:
 
 
 @cells_of({"citations": RESPONSES["citations"]})
-def test_server_tool_use_is_not_a_client_tool_call(scenario: str, speaker: str, listener: str, body: Body) -> None:
-    for answer in (converted_response(listener, speaker, body), read_stream(listener, converted_stream(listener, speaker, body))):
+def test_server_tool_use_is_not_a_client_tool_call(
+    scenario: str, speaker: str, listener: str, body: Body
+) -> None:
+    for answer in (
+        converted_response(listener, speaker, body),
+        read_stream(listener, converted_stream(listener, speaker, body)),
+    ):
         (choice,) = CODECS[listener].parse_response(encode_body(answer)).choices
         assert choice.finish_reason == "stop" and not any(isinstance(part, ToolCall) for part in choice.parts)

@@ -29,8 +29,15 @@ def stream(result: str) -> bytes:
 
 def read_by_gemini_sdk(result: str) -> list[GenerateContentResponse]:
     decoder, encoder = openai_responses.StreamDecoder(), gemini.StreamEncoder(CLIENT)
-    wire = b"".join(encoder.encode(event) for event in [*decoder.feed(stream(result)), *decoder.finish()]) + encoder.finish()
-    return [GenerateContentResponse.model_validate_json(event.removeprefix(b"data: ")) for event in wire.split(b"\r\n\r\n") if event]
+    wire = (
+        b"".join(encoder.encode(event) for event in [*decoder.feed(stream(result)), *decoder.finish()])
+        + encoder.finish()
+    )
+    return [
+        GenerateContentResponse.model_validate_json(event.removeprefix(b"data: "))
+        for event in wire.split(b"\r\n\r\n")
+        if event
+    ]
 
 
 def test_a_picture_reaches_googles_sdk() -> None:
@@ -46,5 +53,9 @@ def test_invalid_image_does_not_break_the_response(result: str) -> None:
 
 
 def test_pictures_begin_as_what_they_are() -> None:
-    started = [event for event in openai_responses.StreamDecoder().feed(stream("aW1n")) if isinstance(event, PartStarted)]
+    started = [
+        event
+        for event in openai_responses.StreamDecoder().feed(stream("aW1n"))
+        if isinstance(event, PartStarted)
+    ]
     assert started[0].part == Image(media_type="image/png", data="aW1n")

@@ -52,7 +52,8 @@ def test_a_request_is_read_as_it_was_written(format: str, request: Request) -> N
 def test_a_request_comes_back_from_another_format(here: str, there: str, request: Request) -> None:
     both = REQUEST_CAPABILITIES[here] & REQUEST_CAPABILITIES[there]
     written = expected_subset(
-        without_thinking(request, here, there), REQUEST_CAPABILITIES[here] - (SHOWN_BY_DEFAULT_ELSEWHERE - REQUEST_CAPABILITIES[there])
+        without_thinking(request, here, there),
+        REQUEST_CAPABILITIES[here] - (SHOWN_BY_DEFAULT_ELSEWHERE - REQUEST_CAPABILITIES[there]),
     )
     try:
         arrived = render_and_parse(there, render_and_parse(here, written))
@@ -74,7 +75,10 @@ def response_round_trip(format: str, response: Response) -> Response:
 
 
 def stream_round_trip(format: str, response: Response) -> Response:
-    encoder, decoder = CODECS[format].StreamEncoder(replace(CLIENT_REQUEST, stream=True)), CODECS[format].StreamDecoder()
+    encoder, decoder = (
+        CODECS[format].StreamEncoder(replace(CLIENT_REQUEST, stream=True)),
+        CODECS[format].StreamDecoder(),
+    )
     stream = b"".join(encoder.encode(event) for event in events(response)) + encoder.finish()
     return collect_response([*decoder.feed(stream), *decoder.finish()])
 
@@ -82,10 +86,16 @@ def stream_round_trip(format: str, response: Response) -> Response:
 @pytest.mark.parametrize("format", FORMATS)
 @given(response=responses())
 @settings(max_examples=60, phases=ROUND_TRIP_EXCEPTIONS)
-def test_an_answer_is_read_as_it_was_written_and_its_stream_says_the_same(format: str, response: Response) -> None:
+def test_an_answer_is_read_as_it_was_written_and_its_stream_says_the_same(
+    format: str, response: Response
+) -> None:
     words = RESPONSE_CAPABILITIES[format]
-    assert normalize_response(response_round_trip(format, response), words) == normalize_response(response, words)
-    assert normalize_response(stream_round_trip(format, response), words) == normalize_response(response, words)
+    assert normalize_response(response_round_trip(format, response), words) == normalize_response(
+        response, words
+    )
+    assert normalize_response(stream_round_trip(format, response), words) == normalize_response(
+        response, words
+    )
 
 
 @PAIRS
@@ -94,4 +104,6 @@ def test_an_answer_is_read_as_it_was_written_and_its_stream_says_the_same(format
 def test_an_answer_comes_back_from_another_format(here: str, there: str, response: Response) -> None:
     both = RESPONSE_CAPABILITIES[here] & RESPONSE_CAPABILITIES[there]
     for trip in (response_round_trip, stream_round_trip):
-        assert normalize_response(trip(here, trip(there, trip(here, response))), both) == normalize_response(response, both)
+        assert normalize_response(trip(here, trip(there, trip(here, response))), both) == normalize_response(
+            response, both
+        )

@@ -48,7 +48,9 @@ def request_body(*messages: Message, **more: Any) -> Request:
 
 
 def parsed(**body: Any) -> Request:
-    return gemini.parse_request(json.dumps({"contents": [{"parts": [{"text": "Hi"}]}]} | body).encode(), MODEL)
+    return gemini.parse_request(
+        json.dumps({"contents": [{"parts": [{"text": "Hi"}]}]} | body).encode(), MODEL
+    )
 
 
 def rendered(request: Request, quirks: Quirks | None = None) -> dict[str, Any]:
@@ -84,16 +86,24 @@ def test_snake_case_and_camel_case_are_equivalent() -> None:
     snake = {
         "contents": {"role": "user", "parts": {"inline_data": {"mime_type": "image/png", "data": "iVBO"}}},
         "system_instruction": {"parts": [{"text": "Be brief."}]},
-        "generation_config": {"max_output_tokens": "64", "top_k": 40.0, "thinking_config": {"include_thoughts": True}},
+        "generation_config": {
+            "max_output_tokens": "64",
+            "top_k": 40.0,
+            "thinking_config": {"include_thoughts": True},
+        },
         "tool_config": {"function_calling_config": {"mode": "any", "allowed_function_names": ["weather"]}},
-        "tools": [{"function_declarations": [{"name": "weather", "parameters_json_schema": {"type": "object"}}]}],
+        "tools": [
+            {"function_declarations": [{"name": "weather", "parameters_json_schema": {"type": "object"}}]}
+        ],
     }
     camel = {
         "contents": [{"role": "user", "parts": [{"inlineData": {"mimeType": "image/png", "data": "iVBO"}}]}],
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
         "generationConfig": {"maxOutputTokens": 64, "topK": 40, "thinkingConfig": {"includeThoughts": True}},
         "toolConfig": {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["weather"]}},
-        "tools": [{"functionDeclarations": [{"name": "weather", "parametersJsonSchema": {"type": "object"}}]}],
+        "tools": [
+            {"functionDeclarations": [{"name": "weather", "parametersJsonSchema": {"type": "object"}}]}
+        ],
     }
     assert parsed(**snake) == parsed(**camel)
     assert parsed(**camel).tool_choice == ToolChoice(mode="required", names=("weather",))
@@ -110,20 +120,28 @@ def test_arguments_and_schemas_keep_the_clients_own_names() -> None:
 def test_googles_schema_becomes_json_schema() -> None:
     schema = {
         "type": "OBJECT",
-        "properties": {"any_of": {"type": "STRING", "nullable": True, "enum": ["a"]}, "n": {"type": "ARRAY", "min_items": "2"}},
+        "properties": {
+            "any_of": {"type": "STRING", "nullable": True, "enum": ["a"]},
+            "n": {"type": "ARRAY", "min_items": "2"},
+        },
         "propertyOrdering": ["n"],
     }
     (tool,) = parsed(tools=[{"functionDeclarations": [{"name": "f", "parameters": schema}]}]).tools
     assert isinstance(tool, Tool) and tool.schema == {
         "type": "object",
-        "properties": {"any_of": {"type": ["string", "null"], "enum": ["a", None]}, "n": {"type": "array", "minItems": 2}},
+        "properties": {
+            "any_of": {"type": ["string", "null"], "enum": ["a", None]},
+            "n": {"type": "array", "minItems": 2},
+        },
     }
 
 
 def test_results_without_ids_belong_to_the_calls_in_order() -> None:
     call = {"functionCall": {"name": "topic", "args": {}}}
     result = {"functionResponse": {"name": "topic", "response": {"result": "x"}}}
-    request = parsed(contents=[{"role": "model", "parts": [call, call]}, {"role": "function", "parts": [result, result]}])
+    request = parsed(
+        contents=[{"role": "model", "parts": [call, call]}, {"role": "function", "parts": [result, result]}]
+    )
     calls, answers = request.messages[0].parts, request.messages[1].parts
     ids = [part.id for part in calls if isinstance(part, ToolCall)]
     assert len(set(ids)) == 2
@@ -137,7 +155,12 @@ def test_the_same_history_gets_the_same_ids() -> None:
 
 @pytest.mark.parametrize(
     ("response", "text", "is_error"),
-    [({"result": "ok"}, "ok", False), ({"output": "ok"}, "ok", False), ({"error": "no"}, "no", True), ({"a": 1}, '{"a":1}', False)],
+    [
+        ({"result": "ok"}, "ok", False),
+        ({"output": "ok"}, "ok", False),
+        ({"error": "no"}, "no", True),
+        ({"a": 1}, '{"a":1}', False),
+    ],
 )
 def test_a_result_is_its_text(response: dict[str, Any], text: str, is_error: bool) -> None:
     request = parsed(contents=[{"parts": [{"functionResponse": {"name": "f", "response": response}}]}])
@@ -168,7 +191,15 @@ def test_cached_content_reference_is_not_dropped_silently() -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"[]", b"{}", b"nope", b'{"contents": 1}', b'{"contents": [{"role": "system", "parts": []}]}', b'{"contents": [{"parts": [1]}]}'],
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"nope",
+        b'{"contents": 1}',
+        b'{"contents": [{"role": "system", "parts": []}]}',
+        b'{"contents": [{"parts": [1]}]}',
+    ],
 )
 def test_non_request_body_is_rejected(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
@@ -186,7 +217,9 @@ def test_neighbours_of_a_role_merge_and_the_user_comes_first() -> None:
 
 def test_every_call_gets_a_result_in_the_next_turn() -> None:
     calls = assistant(ToolCall(id="a", name="f", arguments='{"x":1}'), ToolCall(id="b", name="g"))
-    turns = contents(USER, calls, results(ToolResult(call_id="b", content=(Text(text="two"),)), Text(text="go on")))
+    turns = contents(
+        USER, calls, results(ToolResult(call_id="b", content=(Text(text="two"),)), Text(text="go on"))
+    )
     assert turns[2]["parts"] == [
         {"functionResponse": {"id": "a", "name": "f", "response": {"error": "The tool gave no result."}}},
         {"functionResponse": {"id": "b", "name": "g", "response": {"result": "two"}}},
@@ -196,8 +229,12 @@ def test_every_call_gets_a_result_in_the_next_turn() -> None:
 
 def test_repeated_ids_are_linked_in_order_and_not_sent() -> None:
     calls = assistant(ToolCall(id="x", name="f"), ToolCall(id="x", name="f"))
-    turns = contents(USER, calls, results(*(ToolResult(call_id="x", content=(Text(text=text),)) for text in "12")))
-    assert [part["functionResponse"] for part in turns[2]["parts"]] == [{"name": "f", "response": {"result": text}} for text in "12"]
+    turns = contents(
+        USER, calls, results(*(ToolResult(call_id="x", content=(Text(text=text),)) for text in "12"))
+    )
+    assert [part["functionResponse"] for part in turns[2]["parts"]] == [
+        {"name": "f", "response": {"result": text}} for text in "12"
+    ]
 
 
 def test_result_without_a_call_is_rejected() -> None:
@@ -211,9 +248,13 @@ def test_non_object_arguments_are_preserved() -> None:
 
 
 def test_gemini_3_gets_a_signature_on_the_first_call_of_a_turn() -> None:
-    calls = assistant(ToolCall(id="a", name="f", signature="theirs", origin="anthropic"), ToolCall(id="b", name="f"))
+    calls = assistant(
+        ToolCall(id="a", name="f", signature="theirs", origin="anthropic"), ToolCall(id="b", name="f")
+    )
     first, second = contents(USER, calls, model="gemini-3-pro-preview")[1]["parts"]
-    assert first["thoughtSignature"] == "skip_thought_signature_validator" and "thoughtSignature" not in second
+    assert (
+        first["thoughtSignature"] == "skip_thought_signature_validator" and "thoughtSignature" not in second
+    )
     own = assistant(ToolCall(id="a", name="f", signature="ours", origin="gemini"))
     assert contents(USER, own, model="gemini-3-pro-preview")[1]["parts"][0]["thoughtSignature"] == "ours"
     assert "thoughtSignature" not in contents(USER, calls)[1]["parts"][0]
@@ -233,7 +274,10 @@ def test_foreign_thinking_is_dropped_and_own_thinking_round_trips() -> None:
         Thinking(text="mine", origin="gemini"), Thinking(text="theirs", signature="s", origin="anthropic"),
         Thinking(signature="c2ln", origin="gemini"), Text(text="So"),
     )  # fmt: skip
-    assert contents(USER, turn)[1]["parts"] == [{"text": "mine", "thought": True}, {"text": "So", "thoughtSignature": "c2ln"}]
+    assert contents(USER, turn)[1]["parts"] == [
+        {"text": "mine", "thought": True},
+        {"text": "So", "thoughtSignature": "c2ln"},
+    ]
 
 
 @pytest.mark.parametrize(
@@ -250,7 +294,9 @@ def test_foreign_thinking_is_dropped_and_own_thinking_round_trips() -> None:
     ],
 )
 def test_effort_is_a_budget_or_a_level(model: str, reasoning: Reasoning, config: dict[str, Any]) -> None:
-    assert rendered(request_body(model=model, reasoning=reasoning))["generationConfig"] == {"thinkingConfig": config}
+    assert rendered(request_body(model=model, reasoning=reasoning))["generationConfig"] == {
+        "thinkingConfig": config
+    }
 
 
 def test_unsupported_settings_are_reported_as_dropped() -> None:
@@ -266,9 +312,13 @@ def test_unsupported_settings_are_reported_as_dropped() -> None:
 def test_tools_and_formats_go_as_json_schema() -> None:
     schema = {"type": "object", "additionalProperties": False}
     choice = ToolChoice(mode="required", names=("weather",))
-    body = rendered(request_body(tools=(WEATHER,), tool_choice=choice, response_format=ResponseFormat(schema=schema)))
+    body = rendered(
+        request_body(tools=(WEATHER,), tool_choice=choice, response_format=ResponseFormat(schema=schema))
+    )
     assert body["tools"][0]["functionDeclarations"][0]["parametersJsonSchema"] == WEATHER.schema
-    assert body["toolConfig"] == {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["weather"]}}
+    assert body["toolConfig"] == {
+        "functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["weather"]}
+    }
     assert body["generationConfig"] == {"responseMimeType": "application/json", "responseJsonSchema": schema}
 
 
@@ -338,7 +388,9 @@ def test_usage_in_disjoint_buckets(metadata: Any, usage: Usage | None) -> None:
     assert gemini.GenerateContentRequest(b'{"contents":[{}]}', MODEL).measure(body)[0] == usage
 
 
-@pytest.mark.parametrize("body", [b"<html>", b"", b"{}", b"[]", b'{"error": {"message": "no"}}', b'{"candidates": 1}'])
+@pytest.mark.parametrize(
+    "body", [b"<html>", b"", b"{}", b"[]", b'{"error": {"message": "no"}}', b'{"candidates": 1}']
+)
 def test_invalid_response_bodies(body: bytes) -> None:
     with pytest.raises(InvalidUpstreamResponse):
         gemini.parse_response(body)
@@ -363,15 +415,23 @@ def test_an_answer_of_another_format() -> None:
         ToolCall(id="1", name="f", arguments="not json"),
         Opaque(origin="anthropic", kind="server_tool_use", value={"secret": 1}),
     )
-    response = Response(id="x", model="claude", choices=(Choice(parts=parts, finish_reason="content_filter"),))
+    response = Response(
+        id="x", model="claude", choices=(Choice(parts=parts, finish_reason="content_filter"),)
+    )
     candidate = json.loads(gemini.render_response(response, request_body()))["candidates"][0]
-    assert candidate["content"]["parts"] == [{"text": "No."}, {"functionCall": {"id": "1", "name": "f", "args": {"_raw": "not json"}}}]
+    assert candidate["content"]["parts"] == [
+        {"text": "No."},
+        {"functionCall": {"id": "1", "name": "f", "args": {"_raw": "not json"}}},
+    ]
     assert candidate["finishReason"] == "SAFETY"
 
 
 @pytest.mark.parametrize(
     "thought",
-    [Thinking(text="Hm", signature="sig/+", origin="anthropic"), Thinking(redacted="blob", origin="anthropic")],
+    [
+        Thinking(text="Hm", signature="sig/+", origin="anthropic"),
+        Thinking(redacted="blob", origin="anthropic"),
+    ],
 )
 def test_foreign_signature_round_trips_through_the_client(thought: Thinking) -> None:
     response = Response(id="x", model="m", choices=(Choice(parts=(thought,)),))
@@ -400,7 +460,13 @@ def test_signatures_survive_the_url_safe_alphabet(origin: Any) -> None:
             401,
             "API key not valid.",
         ),
-        (404, b'{"error": {"message": "models/x is not found"}}', "unknown_model", 404, "models/x is not found"),
+        (
+            404,
+            b'{"error": {"message": "models/x is not found"}}',
+            "unknown_model",
+            404,
+            "models/x is not found",
+        ),
         (429, b'[{"error": {"message": "Quota"}}]', "rate_limit", 429, "Quota"),
         (503, b"<html>", "server_error", 503, "The provider answered with status 503."),
         (500, b"", "server_error", 500, "The provider answered with status 500."),
@@ -414,7 +480,9 @@ def test_errors_of_all_shapes(status: int, body: bytes, kind: str, now: int, mes
 
 
 def test_error_uses_google_error_format() -> None:
-    failure = ApiError(kind="rate_limit", code="insufficient_quota", message="Spent.", param="model", status=429)
+    failure = ApiError(
+        kind="rate_limit", code="insufficient_quota", message="Spent.", param="model", status=429
+    )
     error = json.loads(gemini.render_error(failure, "req-1"))["error"]
     assert (error["code"], error["status"], error["message"]) == (429, "RESOURCE_EXHAUSTED", "Spent.")
     assert {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "req-1"} in error["details"]
@@ -429,14 +497,38 @@ JSON: Any = st.recursive(
     max_leaves=8,
 )
 PART: Any = st.dictionaries(
-    st.sampled_from(["text", "thought", "thoughtSignature", "functionCall", "functionResponse", "inlineData", "fileData", "other"]),
-    JSON | st.dictionaries(st.sampled_from(["name", "id", "args", "response", "parts", "partialArgs", "willContinue"]), JSON, max_size=4),
+    st.sampled_from(
+        [
+            "text",
+            "thought",
+            "thoughtSignature",
+            "functionCall",
+            "functionResponse",
+            "inlineData",
+            "fileData",
+            "other",
+        ]
+    ),
+    JSON
+    | st.dictionaries(
+        st.sampled_from(["name", "id", "args", "response", "parts", "partialArgs", "willContinue"]),
+        JSON,
+        max_size=4,
+    ),
     max_size=3,
 )
-CONTENT: Any = st.fixed_dictionaries({"role": st.sampled_from(["user", "model", None]), "parts": st.lists(PART, max_size=3)})
+CONTENT: Any = st.fixed_dictionaries(
+    {"role": st.sampled_from(["user", "model", None]), "parts": st.lists(PART, max_size=3)}
+)
 
 
 @given(st.lists(CONTENT | JSON, max_size=3), JSON)
 def test_any_request_is_rendered_or_refused(turns: Any, settings: Any) -> None:
     with suppress(InvalidRequest):
-        json.dumps(rendered(gemini.parse_request(json.dumps({"contents": turns, "generationConfig": settings}).encode(), MODEL)))
+        json.dumps(
+            rendered(
+                gemini.parse_request(
+                    json.dumps({"contents": turns, "generationConfig": settings}).encode(), MODEL
+                )
+            )
+        )

@@ -66,12 +66,22 @@ def chunks_in(stream: bytes) -> list[dict[str, Any]]:
 STREAM = sse(
     parsed_response({"text": "Let me ", "thought": True}, finishReason=None),
     parsed_response({"text": "see", "thought": True}, finishReason=None),
-    parsed_response({"text": "Grüß"}, finishReason=None) | {"usageMetadata": {"promptTokenCount": 9, "cachedContentTokenCount": 2}},
+    parsed_response({"text": "Grüß"}, finishReason=None)
+    | {"usageMetadata": {"promptTokenCount": 9, "cachedContentTokenCount": 2}},
     parsed_response(
-        {"text": " Gott"}, {"functionCall": {"name": "f", "args": {"x": "ü"}, "id": "1"}, "thoughtSignature": "c2ln"}, finishReason=None
+        {"text": " Gott"},
+        {"functionCall": {"name": "f", "args": {"x": "ü"}, "id": "1"}, "thoughtSignature": "c2ln"},
+        finishReason=None,
     ),
     parsed_response({"text": ""})
-    | {"usageMetadata": {"promptTokenCount": 9, "candidatesTokenCount": 5, "thoughtsTokenCount": 3, "totalTokenCount": 17}},
+    | {
+        "usageMetadata": {
+            "promptTokenCount": 9,
+            "candidatesTokenCount": 5,
+            "thoughtsTokenCount": 3,
+            "totalTokenCount": 17,
+        }
+    },
 )
 EVENTS: list[Event] = [
     Started(id="r1", model=MODEL),
@@ -100,13 +110,19 @@ def test_a_stream_cut_anywhere_is_the_same_stream(cuts: list[int]) -> None:
 
 
 def test_line_ends_comments_and_junk_make_no_difference() -> None:
-    noisy = b": hello\n\n" + STREAM.replace(b"\r\n", b"\n").replace(b"\n\ndata", b"\n\n: ping\n\ndata: {junk\n\ndata", 2)
+    noisy = b": hello\n\n" + STREAM.replace(b"\r\n", b"\n").replace(
+        b"\n\ndata", b"\n\n: ping\n\ndata: {junk\n\ndata", 2
+    )
     assert decoded(noisy) == EVENTS
 
 
 def test_finish_reason_in_every_chunk_does_not_end_the_stream() -> None:
     events = decoded(
-        sse(parsed_response({"text": "a"}), parsed_response({"text": "b"}), parsed_response({"text": "c"}, finishReason="MAX_TOKENS"))
+        sse(
+            parsed_response({"text": "a"}),
+            parsed_response({"text": "b"}),
+            parsed_response({"text": "c"}, finishReason="MAX_TOKENS"),
+        )
     )
     assert [event.text for event in events if isinstance(event, PartDelta)] == ["a", "b", "c"]
     assert events[-1] == Finished(choice=0, finish_reason="length")
@@ -115,13 +131,33 @@ def test_finish_reason_in_every_chunk_does_not_end_the_stream() -> None:
 def test_arguments_in_pieces_are_put_together() -> None:
     pieces: list[dict[str, Any]] = [
         {"name": "f", "willContinue": True},
-        {"partialArgs": [{"jsonPath": "$.a.b[1]", "stringValue": "x", "willContinue": True}], "willContinue": True},
-        {"partialArgs": [{"jsonPath": "$.a.b[1]", "stringValue": "y"}, {"jsonPath": "$['n']", "numberValue": 2}], "willContinue": True},
+        {
+            "partialArgs": [{"jsonPath": "$.a.b[1]", "stringValue": "x", "willContinue": True}],
+            "willContinue": True,
+        },
+        {
+            "partialArgs": [
+                {"jsonPath": "$.a.b[1]", "stringValue": "y"},
+                {"jsonPath": "$['n']", "numberValue": 2},
+            ],
+            "willContinue": True,
+        },
         {},
     ]
-    events = decoded(sse(*(parsed_response({"functionCall": piece}) for piece in pieces), parsed_response({"functionCall": {"name": "g"}})))
-    assert [json.loads(event.text) for event in events if isinstance(event, PartDelta)] == [{"a": {"b": [None, "xy"]}, "n": 2}]
-    assert [event.part.name for event in events if isinstance(event, PartStarted) and isinstance(event.part, ToolCall)] == ["f", "g"]
+    events = decoded(
+        sse(
+            *(parsed_response({"functionCall": piece}) for piece in pieces),
+            parsed_response({"functionCall": {"name": "g"}}),
+        )
+    )
+    assert [json.loads(event.text) for event in events if isinstance(event, PartDelta)] == [
+        {"a": {"b": [None, "xy"]}, "n": 2}
+    ]
+    assert [
+        event.part.name
+        for event in events
+        if isinstance(event, PartStarted) and isinstance(event.part, ToolCall)
+    ] == ["f", "g"]
 
 
 @pytest.mark.parametrize(
@@ -130,7 +166,11 @@ def test_arguments_in_pieces_are_put_together() -> None:
         (sse(parsed_response({"text": "Hel"}, finishReason=None)), "network", 502),
         (b"", "network", 502),
         (b"<html>\n\n<body>Bad gateway", "server_error", 502),
-        (sse({"error": {"code": 503, "message": "Overloaded", "status": "UNAVAILABLE"}}), "server_error", 503),
+        (
+            sse({"error": {"code": 503, "message": "Overloaded", "status": "UNAVAILABLE"}}),
+            "server_error",
+            503,
+        ),
         (b'[{"error": {"code": 429, "message": "Slow down"}}]', "rate_limit", 429),
     ],
 )
@@ -140,15 +180,29 @@ def test_streams_that_fail(stream: bytes, kind: str, status: int) -> None:
 
 
 def test_a_blocked_prompt_is_an_answer_in_a_stream_too() -> None:
-    events = decoded(sse({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 3}}))
-    assert events[1:] == [UsageReported(usage=Usage(input=3)), Finished(choice=0, finish_reason="content_filter")]
+    events = decoded(
+        sse({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 3}})
+    )
+    assert events[1:] == [
+        UsageReported(usage=Usage(input=3)),
+        Finished(choice=0, finish_reason="content_filter"),
+    ]
 
 
 def test_a_call_goes_out_whole_and_the_last_chunk_ends_the_answer() -> None:
     chunks = chunks_in(encoded(EVENTS))
-    calls = [part for chunk in chunks for part in chunk["candidates"][0]["content"]["parts"] if "functionCall" in part]
-    assert calls == [{"functionCall": {"id": "1", "name": "f", "args": {"x": "ü"}}, "thoughtSignature": "c2ln"}]
-    assert [chunk["candidates"][0].get("finishReason") for chunk in chunks] == [None] * (len(chunks) - 1) + ["STOP"]
+    calls = [
+        part
+        for chunk in chunks
+        for part in chunk["candidates"][0]["content"]["parts"]
+        if "functionCall" in part
+    ]
+    assert calls == [
+        {"functionCall": {"id": "1", "name": "f", "args": {"x": "ü"}}, "thoughtSignature": "c2ln"}
+    ]
+    assert [chunk["candidates"][0].get("finishReason") for chunk in chunks] == [None] * (len(chunks) - 1) + [
+        "STOP"
+    ]
     assert chunks[-1]["usageMetadata"]["totalTokenCount"] == 17
     assert len({chunk["responseId"] for chunk in chunks}) == 1
 
@@ -161,7 +215,10 @@ def test_encoded_events_decode_to_the_same_events() -> None:
 def test_an_array_stream_is_json() -> None:
     assert json.loads(encoded(EVENTS, array=True))[-1]["candidates"][0]["finishReason"] == "STOP"
     failure = ApiError(kind="timeout", code="timeout", message="Slow", status=504)
-    assert json.loads(encoded([*EVENTS[:6], Failed(error=failure)], array=True))[-1]["error"]["status"] == "DEADLINE_EXCEEDED"
+    assert (
+        json.loads(encoded([*EVENTS[:6], Failed(error=failure)], array=True))[-1]["error"]["status"]
+        == "DEADLINE_EXCEEDED"
+    )
 
 
 # Relaying -----------------------------------------------------------------------------------------------------------------
@@ -172,14 +229,23 @@ def test_a_request_is_relayed_byte_for_byte_but_for_the_limit() -> None:
     call = gemini.GenerateContentRequest(body, "a/b", stream=True)
     assert call.upstream_body("other", None, Quirks()) == body
     limited = call.upstream_body("other", 5, Quirks())
-    assert json.loads(limited)["generation_config"] == {"new": {"x": 1.5}, "maxOutputTokens": 5} and b"1.50" in limited
+    assert (
+        json.loads(limited)["generation_config"] == {"new": {"x": 1.5}, "maxOutputTokens": 5}
+        and b"1.50" in limited
+    )
     assert call.facts.max_output_tokens == 9
     assert call.path("a/b") == "/v1beta/models/a%2Fb:streamGenerateContent?alt=sse"
     assert gemini.request_path("m", False) == "/v1beta/models/m:generateContent"
 
 
 @pytest.mark.parametrize(
-    "body", [b'{"contents": []}', b'{"contents": [{}], "generationConfig": {"maxOutputTokens": 0}}', b"{}", b'{"contents": "Hi"}']
+    "body",
+    [
+        b'{"contents": []}',
+        b'{"contents": [{}], "generationConfig": {"maxOutputTokens": 0}}',
+        b"{}",
+        b'{"contents": "Hi"}',
+    ],
 )
 def test_invalid_request_is_rejected(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
@@ -208,7 +274,12 @@ def test_a_meter_passes_every_byte_but_comments(cuts: list[int]) -> None:
 
 def test_meter_counts_output_seen_until_the_end() -> None:
     meter = gemini.GenerateContentRequest(b'{"contents":[{}]}', MODEL, True).meter()
-    meter.feed(sse(parsed_response({"text": "x" * 400}, finishReason=None) | {"usageMetadata": {"promptTokenCount": 9}}))
+    meter.feed(
+        sse(
+            parsed_response({"text": "x" * 400}, finishReason=None)
+            | {"usageMetadata": {"promptTokenCount": 9}}
+        )
+    )
     assert meter.usage == Usage(input=9, output=100, estimated=True)
 
 
@@ -227,7 +298,9 @@ def test_embedding_calls_name_the_providers_model() -> None:
         BatchEmbedContentsRequest(json.dumps({"requests": [item]}).encode(), "alias"),
     )
     assert json.loads(one.upstream_body("real", None, Quirks())) == item | {"model": "models/real"}
-    assert json.loads(batch.upstream_body("real", None, Quirks())) == {"requests": [item | {"model": "models/real"}]}
+    assert json.loads(batch.upstream_body("real", None, Quirks())) == {
+        "requests": [item | {"model": "models/real"}]
+    }
     assert batch.path("real") == "/v1beta/models/real:batchEmbedContents"
     assert one.facts.max_output_tokens == 0 and one.facts.max_input_tokens == 2
 
@@ -235,7 +308,11 @@ def test_embedding_calls_name_the_providers_model() -> None:
 def test_embeddings_for_other_clients() -> None:
     path, body = render_embed_request(["a", "b"], "e", 8)
     assert path == "/v1beta/models/e:batchEmbedContents"
-    assert body["requests"][1] == {"model": "models/e", "content": {"parts": [{"text": "b"}]}, "outputDimensionality": 8}
+    assert body["requests"][1] == {
+        "model": "models/e",
+        "content": {"parts": [{"text": "b"}]},
+        "outputDimensionality": 8,
+    }
     assert parse_embed_response(b'{"embeddings": [{"values": [1, 2.5]}]}') == ([[1.0, 2.5]], None)
     with pytest.raises(InvalidUpstreamResponse):
         parse_embed_response(b'{"embeddings": []}')
@@ -244,7 +321,10 @@ def test_embeddings_for_other_clients() -> None:
 def test_count_tokens_renames_the_model_and_can_estimate() -> None:
     request = {"model": "models/alias", "contents": [{"parts": [{"text": "x" * 40}]}]}
     call = CountTokensRequest(json.dumps({"generateContentRequest": request}).encode(), "alias")
-    assert json.loads(call.upstream_body("real", None, Quirks()))["generateContentRequest"]["model"] == "models/real"
+    assert (
+        json.loads(call.upstream_body("real", None, Quirks()))["generateContentRequest"]["model"]
+        == "models/real"
+    )
     assert json.loads(call.estimate()) == {"totalTokens": 10}
 
 

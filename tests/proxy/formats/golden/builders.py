@@ -5,7 +5,12 @@ from typing import Any
 FORMATS = ("openai_chat", "openai_responses", "anthropic", "gemini")
 PNG_PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
 PDF_DOCUMENT = "JVBERi0xLjEKMSAwIG9iago8PC9UeXBlL0NhdGFsb2c+PgplbmRvYmoKJSVFT0YK"
-SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"], "additionalProperties": False}
+SCHEMA = {
+    "type": "object",
+    "properties": {"city": {"type": "string"}},
+    "required": ["city"],
+    "additionalProperties": False,
+}
 USER = {"role": "user", "content": "Hi"}
 GEMINI_USER = {"role": "user", "parts": [{"text": "Hi"}]}
 
@@ -30,7 +35,11 @@ def anthropic_request(*messages: Body, **fields: Any) -> Body:
 
 
 def gemini_request(*contents: Body, config: Body | None = None, **fields: Any) -> Body:
-    return {"contents": list(contents or (GEMINI_USER,)), "generationConfig": {"maxOutputTokens": 100, **(config or {})}, **fields}
+    return {
+        "contents": list(contents or (GEMINI_USER,)),
+        "generationConfig": {"maxOutputTokens": 100, **(config or {})},
+        **fields,
+    }
 
 
 def user(*parts: Body) -> Body:
@@ -61,7 +70,14 @@ GEMINI_TOOL: Body = {"functionDeclarations": [function(parametersJsonSchema=SCHE
 
 
 def chat_response(message: Body, finish: str = "stop", **choice: Any) -> Body:
-    return chat_responses({"index": 0, "message": {"role": "assistant", "content": None, **message}, "finish_reason": finish, **choice})
+    return chat_responses(
+        {
+            "index": 0,
+            "message": {"role": "assistant", "content": None, **message},
+            "finish_reason": finish,
+            **choice,
+        }
+    )
 
 
 def chat_responses(*choices: Body) -> Body:
@@ -72,7 +88,14 @@ def chat_responses(*choices: Body) -> Body:
         "prompt_tokens_details": {"cached_tokens": 40},
         "completion_tokens_details": {"reasoning_tokens": 5},
     }
-    return {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": "m-1", "choices": list(choices), "usage": usage}
+    return {
+        "id": "chatcmpl-1",
+        "object": "chat.completion",
+        "created": 1,
+        "model": "m-1",
+        "choices": list(choices),
+        "usage": usage,
+    }
 
 
 def responses_response(*output: Body, status: str = "completed", **fields: Any) -> Body:
@@ -83,7 +106,14 @@ def responses_response(*output: Body, status: str = "completed", **fields: Any) 
         "output_tokens_details": {"reasoning_tokens": 5},
         "total_tokens": 120,
     }
-    known = {"id": "resp_1", "object": "response", "created_at": 1, "model": "m-1", "status": status, "error": None}
+    known = {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1,
+        "model": "m-1",
+        "status": status,
+        "error": None,
+    }
     return {**known, "incomplete_details": None, "output": list(output), "usage": usage, **fields}
 
 
@@ -95,8 +125,16 @@ def output_text(text: str, **more: Any) -> Body:
     return {"type": "output_text", "text": text, "annotations": [], "logprobs": [], **more}
 
 
-def anthropic_response(*content: Body, stop: str = "end_turn", sequence: str | None = None, **usage: Any) -> Body:
-    counts = {"input_tokens": 60, "cache_creation_input_tokens": 0, "cache_read_input_tokens": 40, "output_tokens": 20, **usage}
+def anthropic_response(
+    *content: Body, stop: str = "end_turn", sequence: str | None = None, **usage: Any
+) -> Body:
+    counts = {
+        "input_tokens": 60,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 40,
+        "output_tokens": 20,
+        **usage,
+    }
     head = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m-1", "content": list(content)}
     return {**head, "stop_reason": stop, "stop_sequence": sequence, "usage": counts}
 

@@ -27,7 +27,9 @@ from tests.proxy.formats.golden.response_tool_calls import THINKING_RESPONSES, T
 from tests.proxy.formats.golden.stream_readers import read_stream
 from tests.proxy.formats.golden.stream_writers import stream_of
 
-CODECS: dict[str, ModuleType] = {codec.FORMAT: codec for codec in (openai_chat, openai_responses, anthropic, gemini)}
+CODECS: dict[str, ModuleType] = {
+    codec.FORMAT: codec for codec in (openai_chat, openai_responses, anthropic, gemini)
+}
 DIRECTORY = Path(__file__).parent / "cells"
 REQUESTS: dict[str, Bodies] = CONVERSATIONS | MEDIA | TOOL_CHOICES | TOOL_LOOPS | THINKING
 RESPONSES: dict[str, Bodies] = TEXT_RESPONSES | TOOL_CALL_RESPONSES | THINKING_RESPONSES
@@ -69,7 +71,9 @@ def response_cell(client: str, provider: str, body: Body) -> Cell:
 
 
 def converted_response(client: str, provider: str, body: Body) -> Body:
-    answer: Body = json.loads(CODECS[client].render_response(CODECS[provider].parse_response(encode_body(body)), CLIENT_REQUEST))
+    answer: Body = json.loads(
+        CODECS[client].render_response(CODECS[provider].parse_response(encode_body(body)), CLIENT_REQUEST)
+    )
     return answer
 
 
@@ -86,7 +90,11 @@ def convert_stream(client: ModuleType, provider: ModuleType, stream: bytes) -> b
 
 
 def comparable(response: Body) -> Body:
-    kept = {name: value for name, value in response.items() if response.get("object") != "response" or name in COMPARED_FIELDS}
+    kept = {
+        name: value
+        for name, value in response.items()
+        if response.get("object") != "response" or name in COMPARED_FIELDS
+    }
     found: Body = without_generated_values(kept)
     return found
 
@@ -95,7 +103,11 @@ def without_generated_values(value: Any) -> Any:
     """Without what is another each time: ids that we make, and times."""
     match value:
         case dict():
-            return {name: without_generated_values(item) for name, item in value.items() if name not in TIME_FIELDS}
+            return {
+                name: without_generated_values(item)
+                for name, item in value.items()
+                if name not in TIME_FIELDS
+            }
         case list():
             return [without_generated_values(item) for item in value]
         case str():
@@ -125,13 +137,24 @@ def read(kind: str, scenario: str) -> dict[tuple[str, str], Cell]:
     """The cells of a scenario, by speaker and listener: empty where it has no file."""
     path = path_of(kind, scenario)
     rows = json.loads(path.read_text()) if path.exists() else {}
-    return {(speaker, listener): row["cell"] for listener, found in rows.items() for row in found for speaker in row["from"]}
+    return {
+        (speaker, listener): row["cell"]
+        for listener, found in rows.items()
+        for row in found
+        for speaker in row["from"]
+    }
 
 
 def write(kind: str, scenario: str, cells: dict[tuple[str, str], Cell]) -> None:
     """For each listener, what it gets and from whom; who all cause the same stand together."""
-    rows = {listener: group_rows({speaker: cell for (speaker, to), cell in cells.items() if to == listener}) for listener in FORMATS}
-    lines = [f"{json.dumps(listener)}: [\n" + ",\n".join(map(encode_row, found)) + "\n]" for listener, found in rows.items()]
+    rows = {
+        listener: group_rows({speaker: cell for (speaker, to), cell in cells.items() if to == listener})
+        for listener in FORMATS
+    }
+    lines = [
+        f"{json.dumps(listener)}: [\n" + ",\n".join(map(encode_row, found)) + "\n]"
+        for listener, found in rows.items()
+    ]
     path_of(kind, scenario).parent.mkdir(parents=True, exist_ok=True)
     path_of(kind, scenario).write_text("{\n" + ",\n".join(lines) + "\n}\n")
 
@@ -155,11 +178,21 @@ def main() -> None:
     """Clients speak in requests, providers in answers."""
     for scenario, bodies in REQUESTS.items():
         write_if_missing(
-            "requests", scenario, {(client, provider): request_cell(client, provider, body) for client, provider, body in pairs(bodies)}
+            "requests",
+            scenario,
+            {
+                (client, provider): request_cell(client, provider, body)
+                for client, provider, body in pairs(bodies)
+            },
         )
     for scenario, bodies in RESPONSES.items():
         write_if_missing(
-            "responses", scenario, {(provider, client): response_cell(client, provider, body) for provider, client, body in pairs(bodies)}
+            "responses",
+            scenario,
+            {
+                (provider, client): response_cell(client, provider, body)
+                for provider, client, body in pairs(bodies)
+            },
         )
 
 

@@ -17,7 +17,11 @@ from tests.proxy.formats.golden.builders import (
 
 HELLO: dict[str, Any] = {"role": "assistant", "content": "Hello!"}
 BYE: dict[str, Any] = {"role": "user", "content": "Bye"}
-GEMINI_TURNS = (turn("user", {"text": "Hi"}), turn("model", {"text": "Hello!"}), turn("user", {"text": "Bye"}))
+GEMINI_TURNS = (
+    turn("user", {"text": "Hi"}),
+    turn("model", {"text": "Hello!"}),
+    turn("user", {"text": "Bye"}),
+)
 FORMAT = {"name": "city", "schema": SCHEMA, "strict": True}
 
 CONVERSATIONS: dict[str, Bodies] = {
@@ -37,13 +41,21 @@ CONVERSATIONS: dict[str, Bodies] = {
         "openai_chat": openai_chat_request(
             {"role": "system", "content": "Be terse."}, {"role": "developer", "content": "In French."}, USER
         ),
-        "openai_responses": openai_responses_request({"role": "developer", "content": "In French."}, USER, instructions="Be terse."),
-        "anthropic": anthropic_request(system=[{"type": "text", "text": "Be terse."}, {"type": "text", "text": "In French."}]),
-        "gemini": gemini_request(systemInstruction={"parts": [{"text": "Be terse."}, {"text": "In French."}]}),
+        "openai_responses": openai_responses_request(
+            {"role": "developer", "content": "In French."}, USER, instructions="Be terse."
+        ),
+        "anthropic": anthropic_request(
+            system=[{"type": "text", "text": "Be terse."}, {"type": "text", "text": "In French."}]
+        ),
+        "gemini": gemini_request(
+            systemInstruction={"parts": [{"text": "Be terse."}, {"text": "In French."}]}
+        ),
     },
     "system message mid-conversation": {
         "openai_chat": openai_chat_request(USER, HELLO, {"role": "developer", "content": "Be terse."}, BYE),
-        "openai_responses": openai_responses_request(USER, HELLO, {"role": "developer", "content": "Be terse."}, BYE),
+        "openai_responses": openai_responses_request(
+            USER, HELLO, {"role": "developer", "content": "Be terse."}, BYE
+        ),
         "anthropic": anthropic_request(USER, HELLO, {"role": "system", "content": "Be terse."}, BYE),
         "gemini": None,
     },
@@ -60,8 +72,12 @@ CONVERSATIONS: dict[str, Bodies] = {
         "gemini": gemini_request(*GEMINI_TURNS[:2]),
     },
     "refusal in history": {
-        "openai_chat": openai_chat_request(USER, {"role": "assistant", "content": None, "refusal": "I cannot."}, BYE),
-        "openai_responses": openai_responses_request(USER, assistant({"type": "refusal", "refusal": "I cannot."}), BYE),
+        "openai_chat": openai_chat_request(
+            USER, {"role": "assistant", "content": None, "refusal": "I cannot."}, BYE
+        ),
+        "openai_responses": openai_responses_request(
+            USER, assistant({"type": "refusal", "refusal": "I cannot."}), BYE
+        ),
         "anthropic": None,
         "gemini": None,
     },
@@ -103,7 +119,9 @@ CONVERSATIONS: dict[str, Bodies] = {
     },
     "logprobs": {
         "openai_chat": openai_chat_request(logprobs=True, top_logprobs=2),
-        "openai_responses": openai_responses_request(include=["message.output_text.logprobs"], top_logprobs=2),
+        "openai_responses": openai_responses_request(
+            include=["message.output_text.logprobs"], top_logprobs=2
+        ),
         "anthropic": None,
         "gemini": gemini_request(config={"responseLogprobs": True, "logprobs": 2}),
     },
@@ -115,23 +133,33 @@ CONVERSATIONS: dict[str, Bodies] = {
     },
     "vendor-specific settings": {
         "openai_chat": openai_chat_request(logit_bias={"50256": -100}, service_tier="flex"),
-        "openai_responses": openai_responses_request(truncation="auto", metadata={"a": "b"}, text={"verbosity": "low"}),
+        "openai_responses": openai_responses_request(
+            truncation="auto", metadata={"a": "b"}, text={"verbosity": "low"}
+        ),
         "anthropic": anthropic_request(service_tier="auto", context_management={"edits": []}),
-        "gemini": gemini_request(safetySettings=[{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}]),
+        "gemini": gemini_request(
+            safetySettings=[{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}]
+        ),
     },
     "JSON mode": {
-        "openai_chat": openai_chat_request(user({"type": "text", "text": "As JSON"}), response_format={"type": "json_object"}),
+        "openai_chat": openai_chat_request(
+            user({"type": "text", "text": "As JSON"}), response_format={"type": "json_object"}
+        ),
         "openai_responses": openai_responses_request(
             user({"type": "input_text", "text": "As JSON"}), text={"format": {"type": "json_object"}}
         ),
         "anthropic": None,
-        "gemini": gemini_request(turn("user", {"text": "As JSON"}), config={"responseMimeType": "application/json"}),
+        "gemini": gemini_request(
+            turn("user", {"text": "As JSON"}), config={"responseMimeType": "application/json"}
+        ),
     },
     "structured output": {
         "openai_chat": openai_chat_request(response_format={"type": "json_schema", "json_schema": FORMAT}),
         "openai_responses": openai_responses_request(text={"format": {"type": "json_schema", **FORMAT}}),
         "anthropic": anthropic_request(output_config={"format": {"type": "json_schema", "schema": SCHEMA}}),
-        "gemini": gemini_request(config={"responseMimeType": "application/json", "responseJsonSchema": SCHEMA}),
+        "gemini": gemini_request(
+            config={"responseMimeType": "application/json", "responseJsonSchema": SCHEMA}
+        ),
     },
     "structured output with Google schema": {
         "openai_chat": None,
@@ -142,7 +170,10 @@ CONVERSATIONS: dict[str, Bodies] = {
                 "responseMimeType": "application/json",
                 "responseSchema": {
                     "type": "OBJECT",
-                    "properties": {"city": {"type": "STRING", "nullable": True}, "size": {"type": "INTEGER", "minimum": 0}},
+                    "properties": {
+                        "city": {"type": "STRING", "nullable": True},
+                        "size": {"type": "INTEGER", "minimum": 0},
+                    },
                     "required": ["city"],
                     "propertyOrdering": ["city", "size"],
                 },

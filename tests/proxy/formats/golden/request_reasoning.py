@@ -19,7 +19,13 @@ from tests.proxy.formats.golden.builders import (
     turn,
     user,
 )
-from tests.proxy.formats.golden.request_tools import anthropic_call, chat_call, gemini_call, gemini_result, responses_call
+from tests.proxy.formats.golden.request_tools import (
+    anthropic_call,
+    chat_call,
+    gemini_call,
+    gemini_result,
+    responses_call,
+)
 
 
 def tagged_signature(signature: str) -> str:
@@ -28,35 +34,58 @@ def tagged_signature(signature: str) -> str:
 
 
 def chat_loop(call: Body | None = None, **thoughts: Any) -> Body:
-    said = {"role": "assistant", "content": None, **thoughts, "tool_calls": [{**chat_call("call_1", "Paris"), **(call or {})}]}
-    return openai_chat_request(USER, said, {"role": "tool", "tool_call_id": "call_1", "content": "Sun"}, tools=[CHAT_TOOL])
+    said = {
+        "role": "assistant",
+        "content": None,
+        **thoughts,
+        "tool_calls": [{**chat_call("call_1", "Paris"), **(call or {})}],
+    }
+    return openai_chat_request(
+        USER, said, {"role": "tool", "tool_call_id": "call_1", "content": "Sun"}, tools=[CHAT_TOOL]
+    )
 
 
 def responses_loop(*items: Body) -> Body:
     result = {"type": "function_call_output", "call_id": "call_1", "output": "Sun"}
-    return openai_responses_request(USER, *items, responses_call("call_1", "Paris"), result, tools=[RESPONSES_TOOL])
+    return openai_responses_request(
+        USER, *items, responses_call("call_1", "Paris"), result, tools=[RESPONSES_TOOL]
+    )
 
 
 def anthropic_loop(*blocks: Body) -> Body:
     result = {"type": "tool_result", "tool_use_id": "call_1", "content": "Sun"}
-    return anthropic_request(USER, assistant(*blocks, anthropic_call("call_1", "Paris")), user(result), tools=[ANTHROPIC_TOOL])
+    return anthropic_request(
+        USER, assistant(*blocks, anthropic_call("call_1", "Paris")), user(result), tools=[ANTHROPIC_TOOL]
+    )
 
 
 def gemini_loop(*parts: Body, signed: str | None = None) -> Body:
     call = gemini_call("call_1", "Paris") | ({"thoughtSignature": signed} if signed else {})
     result = turn("user", gemini_result("call_1", {"result": "Sun"}))
-    return gemini_request(turn("user", {"text": "Hi"}), turn("model", *parts, call), result, tools=[GEMINI_TOOL])
+    return gemini_request(
+        turn("user", {"text": "Hi"}), turn("model", *parts, call), result, tools=[GEMINI_TOOL]
+    )
 
 
 def reasoning(text: str, signature: str) -> Body:
-    return {"type": "reasoning", "summary": [{"type": "summary_text", "text": text}] if text else [], "encrypted_content": signature}
+    return {
+        "type": "reasoning",
+        "summary": [{"type": "summary_text", "text": text}] if text else [],
+        "encrypted_content": signature,
+    }
 
 
 def thought(text: str, signature: str) -> Body:
     return {"text": text, "thought": True, "thoughtSignature": tagged_signature(signature)}
 
 
-ENCRYPTED = {"type": "reasoning.encrypted", "data": "gAAA", "id": "rs_1", "format": "openai-responses-v1", "index": 0}
+ENCRYPTED = {
+    "type": "reasoning.encrypted",
+    "data": "gAAA",
+    "id": "rs_1",
+    "format": "openai-responses-v1",
+    "index": 0,
+}
 
 THINKING: dict[str, Bodies] = {
     "high reasoning effort": {
@@ -65,13 +94,17 @@ THINKING: dict[str, Bodies] = {
             reasoning={"effort": "high", "summary": "auto"}, include=["reasoning.encrypted_content"]
         ),
         "anthropic": anthropic_request(thinking={"type": "adaptive"}, output_config={"effort": "high"}),
-        "gemini": gemini_request(config={"thinkingConfig": {"thinkingLevel": "HIGH", "includeThoughts": True}}),
+        "gemini": gemini_request(
+            config={"thinkingConfig": {"thinkingLevel": "HIGH", "includeThoughts": True}}
+        ),
     },
     "thinking budget": {
         "openai_chat": openai_chat_request(thinking={"type": "enabled", "budget_tokens": 2000}),
         "openai_responses": None,
         "anthropic": anthropic_request(thinking={"type": "enabled", "budget_tokens": 2000}, max_tokens=4000),
-        "gemini": gemini_request(config={"thinkingConfig": {"thinkingBudget": 2000, "includeThoughts": True}}),
+        "gemini": gemini_request(
+            config={"thinkingConfig": {"thinkingBudget": 2000, "includeThoughts": True}}
+        ),
     },
     "reasoning disabled": {
         "openai_chat": openai_chat_request(reasoning_effort="none"),
@@ -92,7 +125,9 @@ THINKING: dict[str, Bodies] = {
         "gemini": gemini_loop(thought("Hm.", "anthropic#c2ln")),
     },
     "tool loop with redacted thinking": {
-        "openai_chat": chat_loop(reasoning_details=[{"type": "reasoning.encrypted", "data": "anthropic#AAAA"}]),
+        "openai_chat": chat_loop(
+            reasoning_details=[{"type": "reasoning.encrypted", "data": "anthropic#AAAA"}]
+        ),
         "openai_responses": responses_loop(reasoning("", "anthropic#redacted#AAAA")),
         "anthropic": anthropic_loop({"type": "redacted_thinking", "data": "AAAA"}),
         "gemini": gemini_loop(thought("", "anthropic#redacted#AAAA")),
@@ -106,7 +141,9 @@ THINKING: dict[str, Bodies] = {
     "tool loop with Responses encrypted reasoning": {
         "openai_chat": chat_loop(reasoning_content="Hm.", reasoning_signature="openai_responses#gAAA"),
         "openai_responses": responses_loop(reasoning("Hm.", "gAAA")),
-        "anthropic": anthropic_loop({"type": "thinking", "thinking": "Hm.", "signature": "openai_responses#gAAA"}),
+        "anthropic": anthropic_loop(
+            {"type": "thinking", "thinking": "Hm.", "signature": "openai_responses#gAAA"}
+        ),
         "gemini": gemini_loop(thought("Hm.", "openai_responses#gAAA")),
     },
 }

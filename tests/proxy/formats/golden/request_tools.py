@@ -21,15 +21,26 @@ from tests.proxy.formats.golden.builders import (
     user,
 )
 
-OTHER_TOOLS = [{"name": "get_time", "description": "The time"}, {"name": "get_news", "description": "The news"}]
+OTHER_TOOLS = [
+    {"name": "get_time", "description": "The time"},
+    {"name": "get_news", "description": "The news"},
+]
 ANY_OBJECT = {"type": "object", "properties": {}}
-CHAT_TOOLS = [CHAT_TOOL, *({"type": "function", "function": {**other, "parameters": ANY_OBJECT}} for other in OTHER_TOOLS)]
-RESPONSES_TOOLS = [RESPONSES_TOOL, *({"type": "function", **other, "parameters": ANY_OBJECT, "strict": False} for other in OTHER_TOOLS)]
+CHAT_TOOLS = [
+    CHAT_TOOL,
+    *({"type": "function", "function": {**other, "parameters": ANY_OBJECT}} for other in OTHER_TOOLS),
+]
+RESPONSES_TOOLS = [
+    RESPONSES_TOOL,
+    *({"type": "function", **other, "parameters": ANY_OBJECT, "strict": False} for other in OTHER_TOOLS),
+]
 ANTHROPIC_TOOLS = [ANTHROPIC_TOOL, *({**other, "input_schema": ANY_OBJECT} for other in OTHER_TOOLS)]
 GEMINI_TOOLS = [{"functionDeclarations": [function(parametersJsonSchema=SCHEMA), *OTHER_TOOLS]}]
 
 
-def tool_choice_bodies(chat_choice: Any, responses_choice: Any, claude_choice: Any, mode: str | None, *names: str) -> Bodies:
+def tool_choice_bodies(
+    chat_choice: Any, responses_choice: Any, claude_choice: Any, mode: str | None, *names: str
+) -> Bodies:
     """One choice among three tools, in the words of each format."""
     calling: Body = {"mode": mode, **({"allowedFunctionNames": list(names)} if names else {})}
     return {
@@ -64,26 +75,41 @@ TOOL_CHOICES: dict[str, Bodies] = {
     "tool choice required": tool_choice_bodies("required", "required", {"type": "any"}, "ANY"),
     "tool choice none": tool_choice_bodies("none", "none", {"type": "none"}, "NONE"),
     "tool choice named tool": tool_choice_bodies(
-        NAMED, {"type": "function", "name": "get_time"}, {"type": "tool", "name": "get_time"}, "ANY", "get_time"
+        NAMED,
+        {"type": "function", "name": "get_time"},
+        {"type": "tool", "name": "get_time"},
+        "ANY",
+        "get_time",
     ),
-    "tool choice required from subset": tool_choice_bodies(*allowed_tools_bodies("required"), None, "ANY", "get_time", "get_weather"),
-    "tool choice auto from subset": tool_choice_bodies(*allowed_tools_bodies("auto"), None, "VALIDATED", "get_time", "get_weather"),
+    "tool choice required from subset": tool_choice_bodies(
+        *allowed_tools_bodies("required"), None, "ANY", "get_time", "get_weather"
+    ),
+    "tool choice auto from subset": tool_choice_bodies(
+        *allowed_tools_bodies("auto"), None, "VALIDATED", "get_time", "get_weather"
+    ),
     "parallel tool calls disabled": {
         "openai_chat": openai_chat_request(tools=CHAT_TOOLS, parallel_tool_calls=False),
         "openai_responses": openai_responses_request(tools=RESPONSES_TOOLS, parallel_tool_calls=False),
-        "anthropic": anthropic_request(tools=ANTHROPIC_TOOLS, tool_choice={"type": "auto", "disable_parallel_tool_use": True}),
+        "anthropic": anthropic_request(
+            tools=ANTHROPIC_TOOLS, tool_choice={"type": "auto", "disable_parallel_tool_use": True}
+        ),
         "gemini": None,
     },
     "strict tool": {
-        "openai_chat": openai_chat_request(tools=[{"type": "function", "function": function(parameters=SCHEMA, strict=True)}]),
+        "openai_chat": openai_chat_request(
+            tools=[{"type": "function", "function": function(parameters=SCHEMA, strict=True)}]
+        ),
         "openai_responses": openai_responses_request(tools=[{**RESPONSES_TOOL, "strict": True}]),
         "anthropic": anthropic_request(tools=[{**ANTHROPIC_TOOL, "strict": True}]),
         "gemini": None,
     },
     "custom tool declaration": {
-        "openai_chat": openai_chat_request(tools=[{"type": "custom", "custom": {"name": "patch", "description": "Changes files"}}]),
+        "openai_chat": openai_chat_request(
+            tools=[{"type": "custom", "custom": {"name": "patch", "description": "Changes files"}}]
+        ),
         "openai_responses": openai_responses_request(
-            tools=[{"type": "custom", "name": "patch", "description": "Changes files"}], tool_choice={"type": "custom", "name": "patch"}
+            tools=[{"type": "custom", "name": "patch", "description": "Changes files"}],
+            tool_choice={"type": "custom", "name": "patch"},
         ),
         "anthropic": None,
         "gemini": None,
@@ -91,18 +117,29 @@ TOOL_CHOICES: dict[str, Bodies] = {
     "server tool": {
         "openai_chat": openai_chat_request(web_search_options={}),
         "openai_responses": openai_responses_request(tools=[{"type": "web_search"}]),
-        "anthropic": anthropic_request(tools=[{"type": "web_search_20250305", "name": "web_search", "max_uses": 2}]),
+        "anthropic": anthropic_request(
+            tools=[{"type": "web_search_20250305", "name": "web_search", "max_uses": 2}]
+        ),
         "gemini": gemini_request(tools=[{"googleSearch": {}}]),
     },
 }
 
 
 def chat_call(call_id: str, city: str) -> Body:
-    return {"id": call_id, "type": "function", "function": {"name": "get_weather", "arguments": f'{{"city":"{city}"}}'}}
+    return {
+        "id": call_id,
+        "type": "function",
+        "function": {"name": "get_weather", "arguments": f'{{"city":"{city}"}}'},
+    }
 
 
 def responses_call(call_id: str, city: str) -> Body:
-    return {"type": "function_call", "call_id": call_id, "name": "get_weather", "arguments": f'{{"city":"{city}"}}'}
+    return {
+        "type": "function_call",
+        "call_id": call_id,
+        "name": "get_weather",
+        "arguments": f'{{"city":"{city}"}}',
+    }
 
 
 def anthropic_call(call_id: str, city: str) -> Body:
@@ -110,11 +147,23 @@ def anthropic_call(call_id: str, city: str) -> Body:
 
 
 def gemini_call(call_id: str, city: str) -> Body:
-    return {"functionCall": {**({"id": call_id} if call_id else {}), "name": "get_weather", "args": {"city": city}}}
+    return {
+        "functionCall": {
+            **({"id": call_id} if call_id else {}),
+            "name": "get_weather",
+            "args": {"city": city},
+        }
+    }
 
 
 def gemini_result(call_id: str, response: Body) -> Body:
-    return {"functionResponse": {**({"id": call_id} if call_id else {}), "name": "get_weather", "response": response}}
+    return {
+        "functionResponse": {
+            **({"id": call_id} if call_id else {}),
+            "name": "get_weather",
+            "response": response,
+        }
+    }
 
 
 def tool_loop(first: str, second: str) -> Bodies:
@@ -122,7 +171,11 @@ def tool_loop(first: str, second: str) -> Bodies:
     return {
         "openai_chat": openai_chat_request(
             USER,
-            {"role": "assistant", "content": "Both.", "tool_calls": [chat_call(first, "Paris"), chat_call(second, "Zürich")]},
+            {
+                "role": "assistant",
+                "content": "Both.",
+                "tool_calls": [chat_call(first, "Paris"), chat_call(second, "Zürich")],
+            },
             {"role": "tool", "tool_call_id": first, "content": "Sun"},
             {"role": "tool", "tool_call_id": second, "content": '{"degrees": 20}'},
             tools=[CHAT_TOOL],
@@ -138,7 +191,11 @@ def tool_loop(first: str, second: str) -> Bodies:
         ),
         "anthropic": anthropic_request(
             USER,
-            assistant({"type": "text", "text": "Both."}, anthropic_call(first, "Paris"), anthropic_call(second, "Zürich")),
+            assistant(
+                {"type": "text", "text": "Both."},
+                anthropic_call(first, "Paris"),
+                anthropic_call(second, "Zürich"),
+            ),
             user(
                 {"type": "tool_result", "tool_use_id": first, "content": "Sun"},
                 {"type": "tool_result", "tool_use_id": second, "content": '{"degrees": 20}'},
@@ -164,7 +221,9 @@ TOOL_LOOPS: dict[str, Bodies] = {
         "anthropic": anthropic_request(
             USER,
             assistant(anthropic_call("call_1", "Atlantis")),
-            user({"type": "tool_result", "tool_use_id": "call_1", "content": "No such city", "is_error": True}),
+            user(
+                {"type": "tool_result", "tool_use_id": "call_1", "content": "No such city", "is_error": True}
+            ),
             tools=[ANTHROPIC_TOOL],
         ),
         "gemini": gemini_request(
@@ -177,7 +236,12 @@ TOOL_LOOPS: dict[str, Bodies] = {
     "custom tool call": {
         "openai_chat": openai_chat_request(
             USER,
-            {"role": "assistant", "tool_calls": [{"id": "call_1", "type": "custom", "custom": {"name": "patch", "input": '+"x"'}}]},
+            {
+                "role": "assistant",
+                "tool_calls": [
+                    {"id": "call_1", "type": "custom", "custom": {"name": "patch", "input": '+"x"'}}
+                ],
+            },
             {"role": "tool", "tool_call_id": "call_1", "content": "Done"},
             tools=[{"type": "custom", "custom": {"name": "patch"}}],
         ),
@@ -194,14 +258,24 @@ TOOL_LOOPS: dict[str, Bodies] = {
         "openai_chat": None,
         "openai_responses": openai_responses_request(
             USER,
-            {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}},
+            {
+                "type": "web_search_call",
+                "id": "ws_1",
+                "status": "completed",
+                "action": {"type": "search", "query": "x"},
+            },
             assistant({"type": "output_text", "text": "Found."}),
             {"role": "user", "content": "Go on"},
         ),
         "anthropic": anthropic_request(
             USER,
             assistant(
-                {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}},
+                {
+                    "type": "server_tool_use",
+                    "id": "srvtoolu_1",
+                    "name": "web_search",
+                    "input": {"query": "x"},
+                },
                 {"type": "web_search_tool_result", "tool_use_id": "srvtoolu_1", "content": []},
                 {"type": "text", "text": "Found."},
             ),

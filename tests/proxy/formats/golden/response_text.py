@@ -21,18 +21,36 @@ ENTRIES: list[dict[str, Any]] = [
         "token": "Yes",
         "logprob": -0.1,
         "bytes": [89, 101, 115],
-        "top_logprobs": [{"token": "Yes", "logprob": -0.1, "bytes": [89, 101, 115]}, {"token": "No", "logprob": -2.5, "bytes": [78, 111]}],
+        "top_logprobs": [
+            {"token": "Yes", "logprob": -0.1, "bytes": [89, 101, 115]},
+            {"token": "No", "logprob": -2.5, "bytes": [78, 111]},
+        ],
     },
-    {"token": ".", "logprob": -0.2, "bytes": [46], "top_logprobs": [{"token": ".", "logprob": -0.2, "bytes": [46]}]},
+    {
+        "token": ".",
+        "logprob": -0.2,
+        "bytes": [46],
+        "top_logprobs": [{"token": ".", "logprob": -0.2, "bytes": [46]}],
+    },
 ]
 PAGE = {"url": "https://example.org/", "title": "Example"}
 SPAN = {"start_index": 0, "end_index": 6, **PAGE}
 CITATIONS: dict[str, Any] = {"type": "url_citation", **SPAN}
-SEARCH_CALL: dict[str, Any] = {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {"type": "search", "query": "x"}}
-GROUNDING: dict[str, Any] = {"webSearchQueries": ["x"], "groundingChunks": [{"web": {"uri": PAGE["url"], "title": PAGE["title"]}}]}
+SEARCH_CALL: dict[str, Any] = {
+    "type": "web_search_call",
+    "id": "ws_1",
+    "status": "completed",
+    "action": {"type": "search", "query": "x"},
+}
+GROUNDING: dict[str, Any] = {
+    "webSearchQueries": ["x"],
+    "groundingChunks": [{"web": {"uri": PAGE["url"], "title": PAGE["title"]}}],
+}
 
 
-def text(content: str, finish: tuple[str, str, str] = ("stop", "end_turn", "STOP"), **response: Any) -> Bodies:
+def text(
+    content: str, finish: tuple[str, str, str] = ("stop", "end_turn", "STOP"), **response: Any
+) -> Bodies:
     status = response.get("status", "completed")
     return {
         "openai_chat": chat_response({"content": content}, finish[0]),
@@ -45,10 +63,16 @@ def text(content: str, finish: tuple[str, str, str] = ("stop", "end_turn", "STOP
 TEXT_RESPONSES: dict[str, Bodies] = {
     "text": text(GREETING),
     "text truncated at max tokens": text(
-        "Once upon", ("length", "max_tokens", "MAX_TOKENS"), status="incomplete", incomplete_details={"reason": "max_output_tokens"}
+        "Once upon",
+        ("length", "max_tokens", "MAX_TOKENS"),
+        status="incomplete",
+        incomplete_details={"reason": "max_output_tokens"},
     ),
     "text stopped by content filter": text(
-        "Once upon", ("content_filter", "refusal", "SAFETY"), status="incomplete", incomplete_details={"reason": "content_filter"}
+        "Once upon",
+        ("content_filter", "refusal", "SAFETY"),
+        status="incomplete",
+        incomplete_details={"reason": "content_filter"},
     ),
     "empty response": {
         "openai_chat": chat_response({"content": ""}),
@@ -59,7 +83,9 @@ TEXT_RESPONSES: dict[str, Bodies] = {
     "stop sequence": {
         "openai_chat": chat_response({"content": "One"}, stop_reason="END"),
         "openai_responses": None,
-        "anthropic": anthropic_response({"type": "text", "text": "One"}, stop="stop_sequence", sequence="END"),
+        "anthropic": anthropic_response(
+            {"type": "text", "text": "One"}, stop="stop_sequence", sequence="END"
+        ),
         "gemini": gemini_response({"text": "One"}),
     },
     "refusal": {
@@ -70,13 +96,17 @@ TEXT_RESPONSES: dict[str, Bodies] = {
     },
     "blocked prompt": {
         "openai_chat": chat_response({}, "content_filter"),
-        "openai_responses": responses_response(status="incomplete", incomplete_details={"reason": "content_filter"}),
+        "openai_responses": responses_response(
+            status="incomplete", incomplete_details={"reason": "content_filter"}
+        ),
         "anthropic": anthropic_response(stop="refusal"),
         "gemini": gemini_responses(promptFeedback={"blockReason": "SAFETY"}),
     },
     "other finish reason": {
         "openai_chat": chat_response({"content": "Well"}, "insufficient_system_resource"),
-        "openai_responses": responses_response(message_item(output_text("Well"), status="incomplete"), status="cancelled"),
+        "openai_responses": responses_response(
+            message_item(output_text("Well"), status="incomplete"), status="cancelled"
+        ),
         "anthropic": anthropic_response({"type": "text", "text": "Well"}, stop="pause_turn"),
         "gemini": gemini_response({"text": "Well"}, finish="MALFORMED_FUNCTION_CALL"),
     },
@@ -89,7 +119,11 @@ TEXT_RESPONSES: dict[str, Bodies] = {
         "anthropic": None,
         "gemini": gemini_responses(
             {"content": {"role": "model", "parts": [{"text": "One"}]}, "finishReason": "STOP", "index": 0},
-            {"content": {"role": "model", "parts": [{"text": "Two and"}]}, "finishReason": "MAX_TOKENS", "index": 1},
+            {
+                "content": {"role": "model", "parts": [{"text": "Two and"}]},
+                "finishReason": "MAX_TOKENS",
+                "index": 1,
+            },
         ),
     },
     "logprobs": {
@@ -99,9 +133,17 @@ TEXT_RESPONSES: dict[str, Bodies] = {
         "gemini": gemini_response(
             {"text": "Yes."},
             logprobsResult={
-                "chosenCandidates": [{"token": "Yes", "logProbability": -0.1}, {"token": ".", "logProbability": -0.2}],
+                "chosenCandidates": [
+                    {"token": "Yes", "logProbability": -0.1},
+                    {"token": ".", "logProbability": -0.2},
+                ],
                 "topCandidates": [
-                    {"candidates": [{"token": "Yes", "logProbability": -0.1}, {"token": "No", "logProbability": -2.5}]},
+                    {
+                        "candidates": [
+                            {"token": "Yes", "logProbability": -0.1},
+                            {"token": "No", "logProbability": -2.5},
+                        ]
+                    },
                     {"candidates": [{"token": ".", "logProbability": -0.2}]},
                 ],
             },
@@ -114,32 +156,48 @@ TEXT_RESPONSES: dict[str, Bodies] = {
                 "annotations": [{"type": "url_citation", "url_citation": SPAN}],
             }
         ),
-        "openai_responses": responses_response(SEARCH_CALL, message_item(output_text("Found.", annotations=[CITATIONS]))),
+        "openai_responses": responses_response(
+            SEARCH_CALL, message_item(output_text("Found.", annotations=[CITATIONS]))
+        ),
         "anthropic": anthropic_response(
             {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search", "input": {"query": "x"}},
             {
                 "type": "web_search_tool_result",
                 "tool_use_id": "srvtoolu_1",
-                "content": [{"type": "web_search_result", "encrypted_content": "AAAA", "page_age": None, **PAGE}],
+                "content": [
+                    {"type": "web_search_result", "encrypted_content": "AAAA", "page_age": None, **PAGE}
+                ],
             },
             {
                 "type": "text",
                 "text": "Found.",
-                "citations": [{"type": "web_search_result_location", "cited_text": "Found", "encrypted_index": "AAAA", **PAGE}],
+                "citations": [
+                    {
+                        "type": "web_search_result_location",
+                        "cited_text": "Found",
+                        "encrypted_index": "AAAA",
+                        **PAGE,
+                    }
+                ],
             },
         ),
         "gemini": gemini_response({"text": "Found."}, groundingMetadata=GROUNDING),
     },
     "image": {
         "openai_chat": chat_response(
-            {"content": "Here:", "images": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG_PIXEL}"}}]}
+            {
+                "content": "Here:",
+                "images": [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PNG_PIXEL}"}}],
+            }
         ),
         "openai_responses": responses_response(
             message_item(output_text("Here:")),
             {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": PNG_PIXEL},
         ),
         "anthropic": None,
-        "gemini": gemini_response({"text": "Here:"}, {"inlineData": {"mimeType": "image/png", "data": PNG_PIXEL}}),
+        "gemini": gemini_response(
+            {"text": "Here:"}, {"inlineData": {"mimeType": "image/png", "data": PNG_PIXEL}}
+        ),
     },
     "cache write usage": {
         "openai_chat": None,

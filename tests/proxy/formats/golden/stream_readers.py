@@ -10,7 +10,12 @@ from tests.proxy.formats.golden.builders import Body
 def events_of(stream: bytes) -> list[Body]:
     """The data of each event; the end marker of chat completions is none."""
     blocks = stream.decode().replace("\r\n", "\n").split("\n\n")
-    data = [line.removeprefix("data: ") for block in blocks for line in block.split("\n") if line.startswith("data: ")]
+    data = [
+        line.removeprefix("data: ")
+        for block in blocks
+        for line in block.split("\n")
+        if line.startswith("data: ")
+    ]
     return [json.loads(text) for text in data if text != "[DONE]"]
 
 
@@ -21,15 +26,23 @@ def openai_chat(events: list[Body]) -> Body:
     choices: dict[int, Body] = {}
     for event in events:
         for chunk in event["choices"]:
-            choice = choices.setdefault(chunk["index"], {"index": chunk["index"], "message": {}, "logprobs": None})
+            choice = choices.setdefault(
+                chunk["index"], {"index": chunk["index"], "message": {}, "logprobs": None}
+            )
             choice["finish_reason"] = chunk["finish_reason"]
             merge_delta(choice["message"], chunk["delta"])
             if chunk["logprobs"]:
                 choice["logprobs"] = merge_delta(choice["logprobs"] or {}, chunk["logprobs"])
     for choice in choices.values():
-        if not choice["message"]["content"] and (choice["message"].get("tool_calls") or choice["message"]["refusal"]):
-            choice["message"]["content"] = None  # the first chunk of each choice says an empty text, whatever comes
-    head = {name: events[0][name] for name in ("id", "created", "model", "system_fingerprint")} | {"object": "chat.completion"}
+        if not choice["message"]["content"] and (
+            choice["message"].get("tool_calls") or choice["message"]["refusal"]
+        ):
+            choice["message"]["content"] = (
+                None  # the first chunk of each choice says an empty text, whatever comes
+            )
+    head = {name: events[0][name] for name in ("id", "created", "model", "system_fingerprint")} | {
+        "object": "chat.completion"
+    }
     return head | {"choices": [choices[index] for index in sorted(choices)], "usage": events[-1]["usage"]}
 
 
@@ -67,11 +80,15 @@ def openai_responses(events: list[Body]) -> Body:
     """The last event holds the whole answer; what came before must have told the same."""
     answer: Body = events[-1]["response"]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
-    assert [event["item"] for event in events if event["type"] == "response.output_item.done"] == answer["output"]
+    assert [event["item"] for event in events if event["type"] == "response.output_item.done"] == answer[
+        "output"
+    ]
     for index, item in enumerate(answer["output"]):
         told = [event for event in events if event.get("output_index") == index]
         for kind, text in texts_of(item):
-            assert "".join(event["delta"] for event in told if event["type"] == f"response.{kind}.delta") == text
+            assert (
+                "".join(event["delta"] for event in told if event["type"] == f"response.{kind}.delta") == text
+            )
     return answer
 
 
@@ -160,7 +177,12 @@ def add_gemini_part(parts: list[Body], part: Body) -> None:
     last = parts[-1] if parts else {}
     if part == {"text": ""}:
         return
-    if "text" in part and "text" in last and part.get("thought") == last.get("thought") and "thoughtSignature" not in last:
+    if (
+        "text" in part
+        and "text" in last
+        and part.get("thought") == last.get("thought")
+        and "thoughtSignature" not in last
+    ):
         parts[-1] = {**last, **part, "text": last["text"] + part["text"]}
     else:
         parts.append(part)

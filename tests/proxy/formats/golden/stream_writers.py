@@ -38,7 +38,9 @@ def chat_deltas(message: Body, logprobs: Body | None) -> Iterator[Body]:
     for name in ("reasoning", "reasoning_content"):
         yield from ({"delta": {name: piece}} for piece in halves(message.get(name) or ""))
     for detail in details:
-        yield {"delta": {"reasoning_details": [{key: value for key, value in detail.items() if key != "text"}]}}
+        yield {
+            "delta": {"reasoning_details": [{key: value for key, value in detail.items() if key != "text"}]}
+        }
     yield from chat_content(message.get("content") or "", (logprobs or {}).get("content"))
     yield from ({"delta": {"refusal": piece}} for piece in halves(message.get("refusal") or ""))
     yield from ({"delta": {name: message[name]}} for name in ("images", "annotations") if name in message)
@@ -48,7 +50,10 @@ def chat_deltas(message: Body, logprobs: Body | None) -> Iterator[Body]:
 
 def chat_content(text: str, entries: list[Body] | None) -> Iterator[Body]:
     if entries:
-        yield from ({"delta": {"content": entry["token"]}, "logprobs": {"content": [entry], "refusal": None}} for entry in entries)
+        yield from (
+            {"delta": {"content": entry["token"]}, "logprobs": {"content": [entry], "refusal": None}}
+            for entry in entries
+        )
     else:
         yield from ({"delta": {"content": piece}} for piece in halves(text))
 
@@ -76,7 +81,11 @@ def openai_responses(answer: Body) -> Iterator[bytes]:
 
 def responses_item(item: Body) -> Iterator[tuple[str, Body]]:
     empty = {"content": [], "summary": [], "arguments": "", "input": ""}
-    begun = {name: empty.get(name, value) for name, value in item.items() if name not in ("encrypted_content", "result")}
+    begun = {
+        name: empty.get(name, value)
+        for name, value in item.items()
+        if name not in ("encrypted_content", "result")
+    }
     yield "output_item.added", {"item": {**begun, **({"status": "in_progress"} if "status" in item else {})}}
     for name, fields in responses_deltas(item):
         yield name, {"item_id": item["id"], **fields}
@@ -103,7 +112,13 @@ def responses_deltas(item: Body) -> Iterator[tuple[str, Body]]:
 
 
 def anthropic(answer: Body) -> Iterator[bytes]:
-    begun = {**answer, "content": [], "stop_reason": None, "stop_sequence": None, "usage": {**answer["usage"], "output_tokens": 1}}
+    begun = {
+        **answer,
+        "content": [],
+        "stop_reason": None,
+        "stop_sequence": None,
+        "usage": {**answer["usage"], "output_tokens": 1},
+    }
     yield anthropic_event("message_start", message=begun)
     yield anthropic_event("ping")
     for index, block in enumerate(answer["content"]):
@@ -113,7 +128,9 @@ def anthropic(answer: Body) -> Iterator[bytes]:
             yield anthropic_event("content_block_delta", index=index, delta=delta)
         yield anthropic_event("content_block_stop", index=index)
     stop = {name: answer[name] for name in ("stop_reason", "stop_sequence")}
-    yield anthropic_event("message_delta", delta=stop, usage={"output_tokens": answer["usage"]["output_tokens"]})
+    yield anthropic_event(
+        "message_delta", delta=stop, usage={"output_tokens": answer["usage"]["output_tokens"]}
+    )
     yield anthropic_event("message_stop")
 
 
@@ -126,7 +143,9 @@ def anthropic_block(block: Body) -> tuple[Body, list[Body]]:
     match block["type"]:
         case "text":
             told = [{"type": "text_delta", "text": piece} for piece in halves(block["text"])]
-            cited = [{"type": "citations_delta", "citation": citation} for citation in block.get("citations", ())]
+            cited = [
+                {"type": "citations_delta", "citation": citation} for citation in block.get("citations", ())
+            ]
             return {"type": "text", "text": "", **({"citations": []} if cited else {})}, cited + told
         case "thinking":
             told = [{"type": "thinking_delta", "thinking": piece} for piece in halves(block["thinking"])]
@@ -136,7 +155,9 @@ def anthropic_block(block: Body) -> tuple[Body, list[Body]]:
             ]
         case "tool_use" | "server_tool_use":
             given = json.dumps(block["input"], ensure_ascii=False) if block["input"] else ""
-            return {**block, "input": {}}, [{"type": "input_json_delta", "partial_json": piece} for piece in ["", *halves(given)]]
+            return {**block, "input": {}}, [
+                {"type": "input_json_delta", "partial_json": piece} for piece in ["", *halves(given)]
+            ]
         case _:
             return block, []
 
@@ -150,19 +171,27 @@ def gemini(answer: Body) -> Iterator[bytes]:
     for candidate in answer.get("candidates", ()):
         for part, beside in gemini_parts(candidate):
             content = {"role": "model", "parts": [part]}
-            yield gemini_event({"candidates": [{"content": content, "index": candidate["index"], **beside}], **head})
+            yield gemini_event(
+                {"candidates": [{"content": content, "index": candidate["index"], **beside}], **head}
+            )
     ends = [gemini_end(candidate) for candidate in answer.get("candidates", ())]
     yield gemini_event({**answer, **({"candidates": ends} if ends else {})})
 
 
 def gemini_parts(candidate: Body) -> Iterator[tuple[Body, Body]]:
     """Each piece, and the probabilities of the tokens in it."""
-    parts, chosen = candidate["content"].get("parts", ()), candidate.get("logprobsResult", {}).get("chosenCandidates")
+    parts, chosen = (
+        candidate["content"].get("parts", ()),
+        candidate.get("logprobsResult", {}).get("chosenCandidates"),
+    )
     if not chosen:
         yield from ((piece, {}) for part in parts for piece in gemini_pieces(part))
         return
     for token, top in zip(chosen, candidate["logprobsResult"]["topCandidates"], strict=True):
-        yield {"text": token["token"]}, {"logprobsResult": {"chosenCandidates": [token], "topCandidates": [top]}}
+        yield (
+            {"text": token["token"]},
+            {"logprobsResult": {"chosenCandidates": [token], "topCandidates": [top]}},
+        )
 
 
 def gemini_end(candidate: Body) -> Body:
@@ -184,5 +213,10 @@ def gemini_event(data: Body) -> bytes:
 
 
 def stream_of(format: str, answer: Body) -> bytes:
-    spoken = {"openai_chat": openai_chat, "openai_responses": openai_responses, "anthropic": anthropic, "gemini": gemini}
+    spoken = {
+        "openai_chat": openai_chat,
+        "openai_responses": openai_responses,
+        "anthropic": anthropic,
+        "gemini": gemini,
+    }
     return b"".join(spoken[format](answer))

@@ -12,7 +12,11 @@ from proxy.formats.sse import MAX_EVENT_BYTES, event_data
 from proxy.pipeline.conversion import CODECS
 from tests.proxy.formats.test_upstream_failures import ARRAY, CLIENT_REQUESTS, meter_stream, stream_of
 
-WITH_USAGE = {"openai_chat": ChatRequest(b'{"model": "m", "messages": [{}], "stream": true, "stream_options": {"include_usage": true}}')}
+WITH_USAGE = {
+    "openai_chat": ChatRequest(
+        b'{"model": "m", "messages": [{}], "stream": true, "stream_options": {"include_usage": true}}'
+    )
+}
 """Of a request that asks for usage, all bytes pass as they come."""
 
 
@@ -66,7 +70,9 @@ def gemini_chunk(**fields: Any) -> bytes:
         (gemini_chunk(usageMetadata={"promptTokenCount": 3}), False),
     ],
 )
-def test_what_ends_a_gemini_stream_is_the_same_for_relaying_and_converting(chunk: bytes, complete: bool) -> None:
+def test_what_ends_a_gemini_stream_is_the_same_for_relaying_and_converting(
+    chunk: bytes, complete: bool
+) -> None:
     meter, decoder = CLIENT_REQUESTS["gemini"].meter(), CODECS["gemini"].StreamDecoder()
     meter_stream(meter, chunk)
     seen = [*decoder.feed(chunk), *decoder.finish()]
@@ -74,7 +80,11 @@ def test_what_ends_a_gemini_stream_is_the_same_for_relaying_and_converting(chunk
 
 
 def test_a_text_that_names_the_last_event_does_not_end_an_anthropic_stream() -> None:
-    delta = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "message_stop"}}
+    delta = {
+        "type": "content_block_delta",
+        "index": 0,
+        "delta": {"type": "text_delta", "text": "message_stop"},
+    }
     meter = CLIENT_REQUESTS["anthropic"].meter()
     meter_stream(meter, b"event: content_block_delta\ndata: " + json.dumps(delta).encode() + b"\n\n")
     assert meter.error == INCOMPLETE

@@ -62,18 +62,29 @@ CHAT_USAGE = {"prompt_tokens": 5, "completion_tokens": 7}
 def test_openai_chat_states_its_tier_beside_the_usage() -> None:
     answer = {"choices": [{"message": {"content": "x"}}], "usage": CHAT_USAGE, "service_tier": "flex"}
     assert measured_usage(chat_request(), answer) == Usage(input=5, output=7, service_tier="flex")
-    assert openai_chat.parse_response(json.dumps(answer).encode()).usage == Usage(input=5, output=7, service_tier="flex")
+    assert openai_chat.parse_response(json.dumps(answer).encode()).usage == Usage(
+        input=5, output=7, service_tier="flex"
+    )
     last = {"choices": [], "usage": CHAT_USAGE, "service_tier": "priority"}
-    assert metered_usage(chat_request(stream=True), events(last)) == Usage(input=5, output=7, service_tier="priority")
+    assert metered_usage(chat_request(stream=True), events(last)) == Usage(
+        input=5, output=7, service_tier="priority"
+    )
 
 
 def test_servers_of_openais_format_count_their_searches() -> None:
     counted = CHAT_USAGE | {"server_tool_use": {"web_search_requests": 2}}
-    assert measured_usage(chat_request(), {"choices": [], "usage": counted}).billable_extras == {"web_search": 2}
-    assert measured_usage(chat_request(), {"choices": [], "usage": CHAT_USAGE | {"num_search_queries": 3}}).billable_extras == {
-        "web_search": 3
+    assert measured_usage(chat_request(), {"choices": [], "usage": counted}).billable_extras == {
+        "web_search": 2
     }
-    assert measured_usage(chat_request(), {"choices": [], "usage": CHAT_USAGE | {"num_search_queries": -3}}).billable_extras == {}
+    assert measured_usage(
+        chat_request(), {"choices": [], "usage": CHAT_USAGE | {"num_search_queries": 3}}
+    ).billable_extras == {"web_search": 3}
+    assert (
+        measured_usage(
+            chat_request(), {"choices": [], "usage": CHAT_USAGE | {"num_search_queries": -3}}
+        ).billable_extras
+        == {}
+    )
 
 
 def test_audio_tokens_are_split_from_text() -> None:
@@ -82,15 +93,31 @@ def test_audio_tokens_are_split_from_text() -> None:
         "input_audio": 4,
         "output_audio": 6,
     }
-    sound = [{"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}}]}]
+    sound = [
+        {
+            "role": "user",
+            "content": [{"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}}],
+        }
+    ]
     heard = ChatRequest(body(model="m", messages=sound)).facts
     assert heard.max_billable_extras["input_audio"] == heard.max_input_tokens
 
 
 def test_gemini_details_split_audio_and_images() -> None:
-    prompt, made = [{"modality": "TEXT", "tokenCount": 1}, {"modality": "AUDIO", "tokenCount": 4}], [{"modality": "IMAGE", "tokenCount": 7}]
-    metadata = {"promptTokenCount": 5, "candidatesTokenCount": 7, "promptTokensDetails": prompt, "candidatesTokensDetails": made}
-    answer = {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}], "usageMetadata": metadata}
+    prompt, made = (
+        [{"modality": "TEXT", "tokenCount": 1}, {"modality": "AUDIO", "tokenCount": 4}],
+        [{"modality": "IMAGE", "tokenCount": 7}],
+    )
+    metadata = {
+        "promptTokenCount": 5,
+        "candidatesTokenCount": 7,
+        "promptTokensDetails": prompt,
+        "candidatesTokensDetails": made,
+    }
+    answer = {
+        "candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}],
+        "usageMetadata": metadata,
+    }
     assert (
         measured_usage(gemini_request(), answer).billable_extras
         == metered_usage(gemini_request(), events(answer)).billable_extras
@@ -112,34 +139,76 @@ OUTPUT = [
     ("more", "calls"),
     [
         ({}, {"web_search": 1, "file_search": 1, "code_interpreter": 1}),
-        ({"tool_usage": {"web_search": {"num_requests": 4}}}, {"web_search": 4, "file_search": 1, "code_interpreter": 1}),
+        (
+            {"tool_usage": {"web_search": {"num_requests": 4}}},
+            {"web_search": 4, "file_search": 1, "code_interpreter": 1},
+        ),
         ({"tool_usage": {"web_search": {"num_requests": 0}}}, {"file_search": 1, "code_interpreter": 1}),
         (
-            {"tools": [{"type": "web_search_preview"}, {"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}}]},
+            {
+                "tools": [
+                    {"type": "web_search_preview"},
+                    {"type": "code_interpreter", "container": {"type": "auto", "memory_limit": "4g"}},
+                ]
+            },
             {"web_search_preview": 1, "file_search": 1, "code_interpreter_4g": 1},
         ),
     ],
 )
-def test_openai_responses_shows_its_tools_calls_in_the_output(more: dict[str, Any], calls: dict[str, int]) -> None:
-    answer = {"output": OUTPUT, "usage": {"input_tokens": 5, "output_tokens": 7}, "service_tier": "default", **more}
+def test_openai_responses_shows_its_tools_calls_in_the_output(
+    more: dict[str, Any], calls: dict[str, int]
+) -> None:
+    answer = {
+        "output": OUTPUT,
+        "usage": {"input_tokens": 5, "output_tokens": 7},
+        "service_tier": "default",
+        **more,
+    }
     expected = Usage(input=5, output=7, service_tier="default", billable_extras=calls)
     assert measured_usage(responses_request(), answer) == expected
     assert openai_responses.parse_response(json.dumps(answer).encode()).usage == expected
-    assert metered_usage(responses_request(stream=True), events({"type": "response.completed", "response": answer})) == expected
+    assert (
+        metered_usage(
+            responses_request(stream=True), events({"type": "response.completed", "response": answer})
+        )
+        == expected
+    )
 
 
 def test_anthropic_counts_its_searches_and_names_its_mode() -> None:
-    usage = {"input_tokens": 5, "output_tokens": 7, "service_tier": "standard", "server_tool_use": {"web_search_requests": 2}}
+    usage = {
+        "input_tokens": 5,
+        "output_tokens": 7,
+        "service_tier": "standard",
+        "server_tool_use": {"web_search_requests": 2},
+    }
     expected = Usage(input=5, output=7, service_tier="standard", billable_extras={"web_search": 2})
     assert measured_usage(messages_request(), {"content": [], "usage": usage}) == expected
-    assert measured_usage(messages_request(), {"content": [], "usage": usage | {"speed": "fast"}}).service_tier == "fast"
-    answer = {"id": "msg_1", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": usage}
+    assert (
+        measured_usage(messages_request(), {"content": [], "usage": usage | {"speed": "fast"}}).service_tier
+        == "fast"
+    )
+    answer = {
+        "id": "msg_1",
+        "type": "message",
+        "role": "assistant",
+        "model": "m",
+        "content": [],
+        "usage": usage,
+    }
     assert anthropic.parse_response(json.dumps(answer).encode()).usage == expected
 
 
 def test_anthropic_states_the_tier_first_and_the_searches_last() -> None:
-    first = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1, "service_tier": "priority"}}}
-    last = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 7, "server_tool_use": {"web_search_requests": 1}}}
+    first = {
+        "type": "message_start",
+        "message": {"usage": {"input_tokens": 5, "output_tokens": 1, "service_tier": "priority"}},
+    }
+    last = {
+        "type": "message_delta",
+        "delta": {},
+        "usage": {"output_tokens": 7, "server_tool_use": {"web_search_requests": 1}},
+    }
     used = metered_usage(messages_request(stream=True), events(first, last))
     assert used == Usage(input=5, output=7, service_tier="priority", billable_extras={"web_search": 1})
 
@@ -149,19 +218,48 @@ def test_anthropic_says_where_it_ran_at_the_beginning_of_a_stream_too() -> None:
     first = {"type": "message_start", "message": {"usage": usage}}
     last = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 7}}
     assert metered_usage(messages_request(stream=True), events(first, last)).service_tier == "standard_us"
-    assert measured_usage(messages_request(), {"content": [], "usage": usage | {"speed": "fast"}}).service_tier == "fast_us"
-    assert measured_usage(messages_request(), {"content": [], "usage": usage | {"service_tier": "x" * 30}}).service_tier == "x" * 17 + "_us"
+    assert (
+        measured_usage(messages_request(), {"content": [], "usage": usage | {"speed": "fast"}}).service_tier
+        == "fast_us"
+    )
+    assert (
+        measured_usage(
+            messages_request(), {"content": [], "usage": usage | {"service_tier": "x" * 30}}
+        ).service_tier
+        == "x" * 17 + "_us"
+    )
     for elsewhere in ("global", "not_available", None, 7):
-        assert measured_usage(messages_request(), {"content": [], "usage": usage | {"inference_geo": elsewhere}}).service_tier == "standard"
+        assert (
+            measured_usage(
+                messages_request(), {"content": [], "usage": usage | {"inference_geo": elsewhere}}
+            ).service_tier
+            == "standard"
+        )
 
 
 def test_searches_of_a_stream_that_anthropic_breaks_off_are_billed() -> None:
     first = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}}
-    searched = {"type": "content_block_start", "index": 0, "content_block": {"type": "server_tool_use", "id": "s", "name": "web_search"}}
-    fetched = {"type": "content_block_start", "index": 1, "content_block": {"type": "server_tool_use", "id": "f", "name": "web_fetch"}}
-    assert metered_usage(messages_request(stream=True), events(first, searched, fetched, searched)).billable_extras == {"web_search": 2}
-    last = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 7, "server_tool_use": {"web_search_requests": 1}}}
-    assert metered_usage(messages_request(stream=True), events(first, searched, searched, last)).billable_extras == {"web_search": 1}
+    searched = {
+        "type": "content_block_start",
+        "index": 0,
+        "content_block": {"type": "server_tool_use", "id": "s", "name": "web_search"},
+    }
+    fetched = {
+        "type": "content_block_start",
+        "index": 1,
+        "content_block": {"type": "server_tool_use", "id": "f", "name": "web_fetch"},
+    }
+    assert metered_usage(
+        messages_request(stream=True), events(first, searched, fetched, searched)
+    ).billable_extras == {"web_search": 2}
+    last = {
+        "type": "message_delta",
+        "delta": {},
+        "usage": {"output_tokens": 7, "server_tool_use": {"web_search_requests": 1}},
+    }
+    assert metered_usage(
+        messages_request(stream=True), events(first, searched, searched, last)
+    ).billable_extras == {"web_search": 1}
 
 
 MAPS_SOURCE = {"maps": {"uri": "https://maps.google.com/?cid=1", "title": "Café"}}
@@ -173,7 +271,10 @@ WEB_SOURCE = {"web": {"uri": "https://example.org/", "title": "Page"}}
     [
         ({"groundingChunks": [MAPS_SOURCE]}, {"google_maps": 1}),
         ({"groundingChunks": [MAPS_SOURCE, MAPS_SOURCE], "webSearchQueries": ["a", "b"]}, {"google_maps": 2}),
-        ({"groundingChunks": [MAPS_SOURCE, WEB_SOURCE], "webSearchQueries": ["a", "b", "c"]}, {"google_maps": 1, "web_search": 2}),
+        (
+            {"groundingChunks": [MAPS_SOURCE, WEB_SOURCE], "webSearchQueries": ["a", "b", "c"]},
+            {"google_maps": 1, "web_search": 2},
+        ),
         ({"groundingChunks": [WEB_SOURCE], "webSearchQueries": ["a"]}, {"web_search": 1}),
         ({"webSearchQueries": ["a"], "imageSearchQueries": ["a", ""]}, {"web_search": 2}),
         ({"groundingChunks": "none", "webSearchQueries": {"a": 1}}, {}),
@@ -182,9 +283,14 @@ WEB_SOURCE = {"web": {"uri": "https://example.org/", "title": "Page"}}
 )
 def test_gemini_grounding_kind_follows_its_sources(grounding: Any, calls: dict[str, int]) -> None:
     metadata = {"promptTokenCount": 5, "candidatesTokenCount": 7}
-    answer = {"candidates": [{"content": {"parts": [{"text": "x"}]}, "groundingMetadata": grounding}], "usageMetadata": metadata}
+    answer = {
+        "candidates": [{"content": {"parts": [{"text": "x"}]}, "groundingMetadata": grounding}],
+        "usageMetadata": metadata,
+    }
     assert (
-        measured_usage(gemini_request(), answer).billable_extras == metered_usage(gemini_request(), events(answer)).billable_extras == calls
+        measured_usage(gemini_request(), answer).billable_extras
+        == metered_usage(gemini_request(), events(answer)).billable_extras
+        == calls
     )
     found = gemini.parse_response(body(**answer)).usage
     assert found is not None and found.billable_extras == calls
@@ -194,7 +300,9 @@ def test_queries_and_places_of_several_chunks_are_one_answers() -> None:
     usage = {"promptTokenCount": 5, "candidatesTokenCount": 7}
     first = {"candidates": [{"groundingMetadata": {"webSearchQueries": ["a"]}}], "usageMetadata": usage}
     last = {
-        "candidates": [{"groundingMetadata": {"webSearchQueries": ["a", "b"], "groundingChunks": [MAPS_SOURCE]}}],
+        "candidates": [
+            {"groundingMetadata": {"webSearchQueries": ["a", "b"], "groundingChunks": [MAPS_SOURCE]}}
+        ],
         "usageMetadata": usage,
     }
     assert metered_usage(gemini_request(), events(first, last)).billable_extras == {"google_maps": 2}
@@ -206,7 +314,10 @@ def test_gemini_cached_audio_is_split() -> None:
         "cachedContentTokenCount": 60,
         "toolUsePromptTokenCount": 9,
         "candidatesTokenCount": 7,
-        "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 70}, {"modality": "TEXT", "tokenCount": 30}],
+        "promptTokensDetails": [
+            {"modality": "AUDIO", "tokenCount": 70},
+            {"modality": "TEXT", "tokenCount": 30},
+        ],
         "cacheTokensDetails": [{"modality": "AUDIO", "tokenCount": 60}],
         "toolUsePromptTokensDetails": [{"modality": "IMAGE", "tokenCount": 4}],
     }
@@ -228,20 +339,43 @@ def test_audio_embeddings_are_reserved_and_billed_as_audio() -> None:
 
 
 def test_non_text_tokens_are_billed_in_converted_requests() -> None:
-    metadata = {"promptTokenCount": 5, "candidatesTokenCount": 7, "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 6}]}
-    answer = {"candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}], "usageMetadata": metadata}
+    metadata = {
+        "promptTokenCount": 5,
+        "candidatesTokenCount": 7,
+        "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 6}],
+    }
+    answer = {
+        "candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}],
+        "usageMetadata": metadata,
+    }
     whole = gemini.parse_response(body(**answer)).usage
     decoder = gemini.StreamDecoder()
-    streamed = [event.usage for event in [*decoder.feed(events(answer)), *decoder.finish()] if isinstance(event, UsageReported)]
+    streamed = [
+        event.usage
+        for event in [*decoder.feed(events(answer)), *decoder.finish()]
+        if isinstance(event, UsageReported)
+    ]
     assert whole is not None and whole.billable_extras == streamed[-1].billable_extras == {"output_image": 6}
 
 
 def test_google_is_billed_by_queries_that_are_neither_empty_nor_repeated() -> None:
-    metadata = {"promptTokenCount": 5, "candidatesTokenCount": 7, "totalTokenCount": 12, "serviceTier": "SERVICE_TIER_FLEX"}
-    found = {"content": {"parts": [{"text": "x"}]}, "groundingMetadata": {"webSearchQueries": ["a", "", "b", "a"]}}
+    metadata = {
+        "promptTokenCount": 5,
+        "candidatesTokenCount": 7,
+        "totalTokenCount": 12,
+        "serviceTier": "SERVICE_TIER_FLEX",
+    }
+    found = {
+        "content": {"parts": [{"text": "x"}]},
+        "groundingMetadata": {"webSearchQueries": ["a", "", "b", "a"]},
+    }
     expected = Usage(input=5, output=7, service_tier="flex", billable_extras={"web_search": 2})
     assert measured_usage(gemini_request(), {"candidates": [found], "usageMetadata": metadata}) == expected
-    more = {"content": {"parts": []}, "finishReason": "STOP", "groundingMetadata": {"webSearchQueries": ["b"]}}
+    more = {
+        "content": {"parts": []},
+        "finishReason": "STOP",
+        "groundingMetadata": {"webSearchQueries": ["b"]},
+    }
     chunks = ({"candidates": [found]}, {"candidates": [more], "usageMetadata": metadata})
     assert metered_usage(gemini_request(), events(*chunks)) == expected
     assert gemini.parse_response(body(candidates=[found], usageMetadata=metadata)).usage is not None
@@ -274,20 +408,47 @@ def test_a_request_asks_for_a_tier(call: ClientRequest, tier: str) -> None:
         (chat_request(), {}),
         (chat_request(web_search_options={}), {"web_search": 1}),
         (responses_request(tools=[{"type": "function", "name": "f"}]), {}),
-        (responses_request(tools=[{"type": "web_search"}, {"type": "file_search"}]), {"web_search": 10, "file_search": 10}),
-        (responses_request(tools=[{"type": "web_search_preview_2025_03_11"}], max_tool_calls=2), {"web_search_preview": 2}),
-        (messages_request(tools=[{"name": "f", "input_schema": {}}, {"type": "bash_20250124", "name": "bash"}]), {}),
-        (messages_request(tools=[{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]), {"web_search": 3}),
+        (
+            responses_request(tools=[{"type": "web_search"}, {"type": "file_search"}]),
+            {"web_search": 10, "file_search": 10},
+        ),
+        (
+            responses_request(tools=[{"type": "web_search_preview_2025_03_11"}], max_tool_calls=2),
+            {"web_search_preview": 2},
+        ),
+        (
+            messages_request(
+                tools=[{"name": "f", "input_schema": {}}, {"type": "bash_20250124", "name": "bash"}]
+            ),
+            {},
+        ),
+        (
+            messages_request(tools=[{"type": "web_search_20250305", "name": "web_search", "max_uses": 3}]),
+            {"web_search": 3},
+        ),
         (messages_request(tools=[{"type": "web_fetch_20250910", "name": "web_fetch"}]), {"web_fetch": 10}),
         (gemini_request(tools=[{"functionDeclarations": []}]), {}),
         (gemini_request(tools=[{"google_search": {}}]), {"web_search": 10}),
         (gemini_request(tools=[{"googleMaps": {}}]), {"google_maps": 10}),
-        (gemini_request(tools=[{"google_maps": {}, "googleSearch": {}}]), {"google_maps": 10, "web_search": 10}),
-        (responses_request(tools=[{"type": "shell"}, {"type": "shell", "environment": {"type": "local"}}]), {}),
-        (responses_request(tools=[{"type": "shell", "environment": {"type": "container_auto", "memory_limit": "4g"}}]), {"shell_4g": 10}),
+        (
+            gemini_request(tools=[{"google_maps": {}, "googleSearch": {}}]),
+            {"google_maps": 10, "web_search": 10},
+        ),
+        (
+            responses_request(tools=[{"type": "shell"}, {"type": "shell", "environment": {"type": "local"}}]),
+            {},
+        ),
+        (
+            responses_request(
+                tools=[{"type": "shell", "environment": {"type": "container_auto", "memory_limit": "4g"}}]
+            ),
+            {"shell_4g": 10},
+        ),
     ],
 )
-def test_a_request_limits_the_calls_of_the_providers_tools(call: ClientRequest, limits: dict[str, int]) -> None:
+def test_a_request_limits_the_calls_of_the_providers_tools(
+    call: ClientRequest, limits: dict[str, int]
+) -> None:
     assert call.facts.max_billable_extras == limits
 
 

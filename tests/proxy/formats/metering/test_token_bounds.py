@@ -20,7 +20,9 @@ IMAGE = "data:image/png;base64," + "A" * 100_000
 
 
 def chat(**fields: Any) -> int:
-    return max_input_tokens(ChatRequest, {"model": "m", "messages": [{"role": "user", "content": "x"}], **fields})
+    return max_input_tokens(
+        ChatRequest, {"model": "m", "messages": [{"role": "user", "content": "x"}], **fields}
+    )
 
 
 def responses(*items: Any, **fields: Any) -> int:
@@ -29,13 +31,15 @@ def responses(*items: Any, **fields: Any) -> int:
 
 def anthropic(*blocks: Any, **fields: Any) -> int:
     return max_input_tokens(
-        MessagesRequest, {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": list(blocks)}], **fields}
+        MessagesRequest,
+        {"model": "m", "max_tokens": 1, "messages": [{"role": "user", "content": list(blocks)}], **fields},
     )
 
 
 def gemini(*parts: Any, **fields: Any) -> int:
     return max_input_tokens(
-        lambda body: GenerateContentRequest(body, "m"), {"contents": [{"role": "user", "parts": list(parts)}], **fields}
+        lambda body: GenerateContentRequest(body, "m"),
+        {"contents": [{"role": "user", "parts": list(parts)}], **fields},
     )
 
 
@@ -77,7 +81,9 @@ SCHEMA_IMAGE = {"type": "image_url", "image_url": {"url": IMAGE}}
         lambda: anthropic({"type": "image", "source": {"type": "base64", "data": "A"}, "text": BIG}),
         lambda: anthropic({"type": "image", "source": {"type": "base64", "data": "A", "text": BIG}}),
         lambda: anthropic({"type": "tool_use", "id": "i", "name": "n", "input": {BIG: 1}}),
-        lambda: anthropic({"type": "tool_use", "id": "i", "name": "n", "input": {"type": "image", "source": {"data": BIG}}}),
+        lambda: anthropic(
+            {"type": "tool_use", "id": "i", "name": "n", "input": {"type": "image", "source": {"data": BIG}}}
+        ),
         lambda: anthropic({"type": "tool_use", "id": "i", "name": "n", "input": [123456789] * 10_000}),
         lambda: anthropic({"type": "text", "text": "x"}, unknown={"a": BIG}),
         lambda: anthropic({"type": "text", "text": "x"}, system=DISGUISED_IMAGE),
@@ -86,7 +92,9 @@ SCHEMA_IMAGE = {"type": "image_url", "image_url": {"url": IMAGE}}
         lambda: gemini({"inlineData": {"mimeType": "image/png", "data": "A", "text": BIG}}),
         lambda: gemini({"inline_data": {"mime_type": "text/plain", "data": BIG}}),
         lambda: gemini({"functionResponse": {"name": "n", "response": {BIG: 1}}}),
-        lambda: gemini({"functionCall": {"name": "n", "args": {"inlineData": {"mimeType": "image/png", "data": BIG}}}}),
+        lambda: gemini(
+            {"functionCall": {"name": "n", "args": {"inlineData": {"mimeType": "image/png", "data": BIG}}}}
+        ),
         lambda: gemini({"text": "x"}, unknown=[BIG]),
         lambda: max_input_tokens(CreateEmbeddingRequest, {"model": "m", "input": [DISGUISED_IMAGE]}),
         lambda: max_input_tokens(CreateCompletionRequest, {"model": "m", "prompt": DISGUISED_IMAGE}),
@@ -103,13 +111,25 @@ def test_text_counts_in_every_field(tokens: Callable[[], int]) -> None:
         lambda: text_part({"type": "image_url", "image_url": IMAGE}),
         lambda: responses({"role": "user", "content": [{"type": "input_image", "image_url": IMAGE}]}),
         lambda: responses({"role": "user", "content": [{"type": "input_image", "file_id": "file-1"}]}),
-        lambda: anthropic({"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": BIG}}),
         lambda: anthropic(
-            {"type": "tool_result", "tool_use_id": "i", "content": [{"type": "image", "source": {"type": "file", "file_id": "f"}}]}
+            {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": BIG}}
+        ),
+        lambda: anthropic(
+            {
+                "type": "tool_result",
+                "tool_use_id": "i",
+                "content": [{"type": "image", "source": {"type": "file", "file_id": "f"}}],
+            }
         ),
         lambda: gemini({"inlineData": {"mimeType": "image/png", "data": BIG}}),
         lambda: gemini(
-            {"functionResponse": {"name": "n", "response": {}, "parts": [{"inline_data": {"mime_type": "image/png", "data": BIG}}]}}
+            {
+                "functionResponse": {
+                    "name": "n",
+                    "response": {},
+                    "parts": [{"inline_data": {"mime_type": "image/png", "data": BIG}}],
+                }
+            }
         ),
     ],
 )
@@ -121,16 +141,22 @@ def test_pictures_count_by_a_formula_where_the_format_has_them(tokens: Callable[
     "tokens",
     [
         lambda: text_part({"type": "file", "file": {"file_id": "file-1"}}),
-        lambda: text_part({"type": "file", "file": {"filename": "a.pdf", "file_data": "https://example.com/a.pdf"}}),
+        lambda: text_part(
+            {"type": "file", "file": {"filename": "a.pdf", "file_data": "https://example.com/a.pdf"}}
+        ),
         lambda: text_part({"type": "document_url", "document_url": "https://example.com/a.pdf"}),
         lambda: chat(messages=[{"role": "assistant", "audio": {"id": "audio_1"}}]),
         lambda: responses({"role": "user", "content": [{"type": "input_file", "file_id": "file-1"}]}),
-        lambda: responses({"role": "user", "content": [{"type": "input_file", "file_url": "https://example.com/a.pdf"}]}),
+        lambda: responses(
+            {"role": "user", "content": [{"type": "input_file", "file_url": "https://example.com/a.pdf"}]}
+        ),
         lambda: responses({"type": "item_reference", "id": "msg_1"}),
         lambda: responses("x", previous_response_id="resp_1"),
         lambda: responses("x", conversation={"id": "conv_1"}),
         lambda: anthropic({"type": "document", "source": {"type": "file", "file_id": "f"}}),
-        lambda: anthropic({"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}),
+        lambda: anthropic(
+            {"type": "document", "source": {"type": "url", "url": "https://example.com/a.pdf"}}
+        ),
         lambda: anthropic({"type": "container_upload", "file_id": "f"}),
         lambda: gemini({"fileData": {"mimeType": "image/png", "fileUri": "https://example.com/a"}}),
         lambda: gemini({"file_data": {"file_uri": "files/abc"}}),
@@ -142,7 +168,8 @@ def test_referenced_content_counts_as_a_full_context_window(tokens: Callable[[],
 
 
 @pytest.mark.parametrize(
-    ("given", "limit"), [({"max_tokens": 9, "max_completion_tokens": 4}, 9), ({"max_tokens": 4, "max_completion_tokens": 9}, 9)]
+    ("given", "limit"),
+    [({"max_tokens": 9, "max_completion_tokens": 4}, 9), ({"max_tokens": 4, "max_completion_tokens": 9}, 9)],
 )
 def test_larger_of_two_output_limits_applies(given: dict[str, int], limit: int) -> None:
     call = ChatRequest(json.dumps({"model": "m", "messages": [{}], **given}).encode()).facts
@@ -150,4 +177,10 @@ def test_larger_of_two_output_limits_applies(given: dict[str, int], limit: int) 
 
 
 def test_plain_settings_cost_no_tokens() -> None:
-    assert chat() == chat(temperature=0.5, user="u", metadata={"a": BIG}, stream_options={"include_usage": True}, reasoning_effort="high")
+    assert chat() == chat(
+        temperature=0.5,
+        user="u",
+        metadata={"a": BIG},
+        stream_options={"include_usage": True},
+        reasoning_effort="high",
+    )

@@ -64,7 +64,9 @@ def test_field_names_are_matched_case_insensitively(written: str) -> None:
     assert refusal.value.param == written
 
 
-@pytest.mark.parametrize(("kind", "field", "value"), [(ChatRequest, "Model", "dear"), (MessagesRequest, "Max_tokens", 60_000)])
+@pytest.mark.parametrize(
+    ("kind", "field", "value"), [(ChatRequest, "Model", "dear"), (MessagesRequest, "Max_tokens", 60_000)]
+)
 def test_known_field_in_another_case_is_rejected(kind: type, field: str, value: Any) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         parse_facts(kind, **{field: value})
@@ -80,8 +82,16 @@ def test_known_field_in_another_case_is_rejected(kind: type, field: str, value: 
         (ChatRequest, {"best_of": 5}, "best_of"),
         (ChatRequest, {"search_parameters": {"mode": "on"}}, "search_parameters"),
         (ResponsesRequest, {"prompt": {"id": "pmpt_1"}}, "prompt"),
-        (ResponsesRequest, {"context_management": [{"type": "compaction", "compact_threshold": 1000}]}, "context_management"),
-        (MessagesRequest, {"context_management": {"edits": [{"type": "compact_20260112"}]}}, "context_management"),
+        (
+            ResponsesRequest,
+            {"context_management": [{"type": "compaction", "compact_threshold": 1000}]},
+            "context_management",
+        ),
+        (
+            MessagesRequest,
+            {"context_management": {"edits": [{"type": "compact_20260112"}]}},
+            "context_management",
+        ),
         (MessagesRequest, {"compaction": {"type": "summarize"}}, "compaction"),
         (CreateCompletionRequest, {"provider": {"order": ["dear"]}}, "provider"),
         (CreateEmbeddingRequest, {"provider": {"order": ["dear"]}}, "provider"),
@@ -113,11 +123,39 @@ def test_other_model_fields_are_reported(kind: type, fields: dict[str, Any], fie
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (ChatRequest, {"tools": [{"type": "function", "function": {"name": "f"}}, {"type": "custom", "custom": {"name": "c"}}]}),
-        (ChatRequest, {"tools": [{"function": {"name": "f"}}], "store": True, "reasoning": {"effort": "low"}}),
-        (ResponsesRequest, {"tools": [{"type": "image_generation", "model": "gpt-image-2"}], "previous_response_id": "resp_1"}),
-        (MessagesRequest, {"tools": [{"type": "web_search_20260209", "name": "web_search"}, {"name": "own", "input_schema": {}}]}),
-        (MessagesRequest, {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}, "speed": "fast"}),
+        (
+            ChatRequest,
+            {
+                "tools": [
+                    {"type": "function", "function": {"name": "f"}},
+                    {"type": "custom", "custom": {"name": "c"}},
+                ]
+            },
+        ),
+        (
+            ChatRequest,
+            {"tools": [{"function": {"name": "f"}}], "store": True, "reasoning": {"effort": "low"}},
+        ),
+        (
+            ResponsesRequest,
+            {
+                "tools": [{"type": "image_generation", "model": "gpt-image-2"}],
+                "previous_response_id": "resp_1",
+            },
+        ),
+        (
+            MessagesRequest,
+            {
+                "tools": [
+                    {"type": "web_search_20260209", "name": "web_search"},
+                    {"name": "own", "input_schema": {}},
+                ]
+            },
+        ),
+        (
+            MessagesRequest,
+            {"context_management": {"edits": [{"type": "clear_tool_uses_20250919"}]}, "speed": "fast"},
+        ),
     ],
 )
 def test_priced_and_free_fields_are_not_reported(kind: type, fields: dict[str, Any]) -> None:
@@ -129,7 +167,9 @@ def test_stored_conversation_counts_as_input() -> None:
     begun = parse_facts(MessagesRequest, thread={"type": "create"}).facts.max_input_tokens
     assert begun < 1000
     assert (
-        parse_facts(MessagesRequest, thread={"type": "continue", "previous_message_id": "msg_1"}).facts.max_input_tokens
+        parse_facts(
+            MessagesRequest, thread={"type": "continue", "previous_message_id": "msg_1"}
+        ).facts.max_input_tokens
         > REFERENCED_CONTENT_TOKENS
     )
 
@@ -148,4 +188,6 @@ def test_embeddings_count_unknown_fields() -> None:
 )
 def test_escaped_letters_are_found(body: bytes) -> None:
     call = ChatRequest(body).facts
-    assert "input_audio" in call.max_billable_extras and (b"context" not in body or call.unbounded_cost_fields == ("context_management",))
+    assert "input_audio" in call.max_billable_extras and (
+        b"context" not in body or call.unbounded_cost_fields == ("context_management",)
+    )

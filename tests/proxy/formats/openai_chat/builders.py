@@ -18,11 +18,16 @@ from proxy.formats.neutral import (
 )
 
 CHAT_REQUEST = Request(model="m", messages=(Message(role="user", parts=(Text(text="hi"),)),), stream=True)
-WEATHER = {"type": "function", "function": {"name": "weather", "description": "d", "parameters": {"type": "object", "properties": {}}}}
+WEATHER = {
+    "type": "function",
+    "function": {"name": "weather", "description": "d", "parameters": {"type": "object", "properties": {}}},
+}
 
 
 def parse(**fields: Any) -> Request:
-    return openai_chat.parse_request(json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}).encode())
+    return openai_chat.parse_request(
+        json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}).encode()
+    )
 
 
 def render(request: Request, **quirks: Any) -> dict[str, Any]:
@@ -35,7 +40,9 @@ def call(call_id: str, name: str = "weather", arguments: str = "{}") -> dict[str
 
 def chunk(delta: Any, finish: str | None = None, **fields: Any) -> bytes:
     choice = {"index": 0, "delta": delta, "finish_reason": finish}
-    return b"data: " + json.dumps({"id": "c1", "model": "m1", "choices": [choice], **fields}).encode() + b"\n\n"
+    return (
+        b"data: " + json.dumps({"id": "c1", "model": "m1", "choices": [choice], **fields}).encode() + b"\n\n"
+    )
 
 
 def tool_call_fragment(**fields: Any) -> dict[str, Any]:
@@ -45,7 +52,9 @@ def tool_call_fragment(**fields: Any) -> dict[str, Any]:
 def decode(stream: bytes, cuts: list[int] | None = None) -> list[Event]:
     decoder = openai_chat.StreamDecoder()
     edges = [0, *sorted({cut % (len(stream) or 1) for cut in cuts or ()}), len(stream)]
-    return [event for start, end in pairwise(edges) for event in decoder.feed(stream[start:end])] + decoder.finish()
+    return [
+        event for start, end in pairwise(edges) for event in decoder.feed(stream[start:end])
+    ] + decoder.finish()
 
 
 def encode(events: list[Event], request: Request = CHAT_REQUEST) -> list[Any]:
@@ -76,5 +85,10 @@ def parts_of(events: list[Event]) -> list[tuple[Any, str]]:
 
 
 def response(message: Any, finish: str | None = "stop", **fields: Any) -> Choice:
-    body = {"id": "c", "model": "m", "choices": [{"index": 0, "message": message, "finish_reason": finish}], **fields}
+    body = {
+        "id": "c",
+        "model": "m",
+        "choices": [{"index": 0, "message": message, "finish_reason": finish}],
+        **fields,
+    }
     return openai_chat.parse_response(json.dumps(body).encode()).choices[0]

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 from proxy.formats.codec import Quirks
 from proxy.formats.neutral import InvalidRequest, Usage
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
-from proxy.formats.openai_chat.passthrough import ChatRequest, StreamMeter, delta_tokens, max_input_tokens, measure
+from proxy.formats.openai_chat.passthrough import (
+    ChatRequest,
+    StreamMeter,
+    delta_tokens,
+    max_input_tokens,
+    measure,
+)
 from proxy.formats.sse import EventSplitter, event_data
 from tests.support.upstream_server import USAGE, chunk
 
@@ -32,7 +38,9 @@ def feed(meter: StreamMeter, stream: bytes, cuts: list[int]) -> bytes:
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=40), st.booleans(), st.booleans())
-def test_a_stream_cut_anywhere_gives_the_same_bytes_usage_and_count(cuts: list[int], withhold: bool, crlf: bool) -> None:
+def test_a_stream_cut_anywhere_gives_the_same_bytes_usage_and_count(
+    cuts: list[int], withhold: bool, crlf: bool
+) -> None:
     stream = STREAM.replace(b"\n", b"\r\n") if crlf else STREAM
     usage = USAGE_EVENT.replace(b"\n", b"\r\n") if crlf else USAGE_EVENT
     meter = StreamMeter(withhold_usage=withhold)
@@ -48,25 +56,43 @@ def test_meter_forwards_any_bytes(junk: bytes, cuts: list[int]) -> None:
 
 
 def test_a_last_event_without_its_blank_line_gets_one() -> None:
-    assert feed(StreamMeter(withhold_usage=False), b"data: {}\n\ndata: [DONE]", []) == b"data: {}\n\ndata: [DONE]\n\n"
-    assert feed(StreamMeter(withhold_usage=True), b"data: {}\n\n" + USAGE_EVENT.rstrip(), []) == b"data: {}\n\n"
+    assert (
+        feed(StreamMeter(withhold_usage=False), b"data: {}\n\ndata: [DONE]", [])
+        == b"data: {}\n\ndata: [DONE]\n\n"
+    )
+    assert (
+        feed(StreamMeter(withhold_usage=True), b"data: {}\n\n" + USAGE_EVENT.rstrip(), []) == b"data: {}\n\n"
+    )
 
 
 def test_unrequested_usage_stays_in_the_stream() -> None:
-    together = b'data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":3,"reasoning_tokens":2}}\n\n'
+    together = (
+        b'data: {"choices":[],"usage":{"prompt_tokens":4,"completion_tokens":3,"reasoning_tokens":2}}\n\n'
+    )
     meter = StreamMeter(withhold_usage=True)
     assert meter.feed(together) == together
     assert meter.usage == Usage(input=4, output=3, reasoning=2)
 
 
 def test_usage_beside_content_is_counted_and_the_content_stays() -> None:
-    event = chunk({"content": "x"}).replace(b'"choices"', b'"usage": {"prompt_tokens": 1, "completion_tokens": 2}, "choices"')
+    event = chunk({"content": "x"}).replace(
+        b'"choices"', b'"usage": {"prompt_tokens": 1, "completion_tokens": 2}, "choices"'
+    )
     meter = StreamMeter(withhold_usage=True)
     assert meter.feed(event) == event and meter.usage == Usage(input=1, output=2)
 
 
 @pytest.mark.parametrize(
-    "wire", [None, {}, {"prompt_tokens": -1}, {"prompt_tokens": 1e30}, {"prompt_tokens": 1, "completion_tokens": -2}, "many", []]
+    "wire",
+    [
+        None,
+        {},
+        {"prompt_tokens": -1},
+        {"prompt_tokens": 1e30},
+        {"prompt_tokens": 1, "completion_tokens": -2},
+        "many",
+        [],
+    ],
 )
 def test_absurd_usage_is_ignored(wire: Any) -> None:
     usage, _ = measure(json.dumps({"usage": wire}).encode())
@@ -74,7 +100,9 @@ def test_absurd_usage_is_ignored(wire: Any) -> None:
 
 
 def test_more_cached_than_prompt_is_capped() -> None:
-    usage, _ = measure(b'{"usage": {"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 9}}}')
+    usage, _ = measure(
+        b'{"usage": {"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 9}}}'
+    )
     assert usage == Usage(input=0, cache_read=5, output=1)
 
 
@@ -102,7 +130,10 @@ def test_the_bound_of_a_text_is_its_bytes_and_the_markers(text: str) -> None:
 def test_pictures_count_by_the_vendors_formula_and_not_by_their_bytes() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": [picture]}]}
-    assert max_input_tokens(ChatRequest(json.dumps(body).encode()).request) == 2833 + 8 * 5667 + len("user") + 4 + 3
+    assert (
+        max_input_tokens(ChatRequest(json.dumps(body).encode()).request)
+        == 2833 + 8 * 5667 + len("user") + 4 + 3
+    )
 
 
 def test_tools_and_schemas_are_part_of_the_bound() -> None:
@@ -116,13 +147,20 @@ def test_tools_and_schemas_are_part_of_the_bound() -> None:
 
 
 def test_choices_multiply_the_output_limit() -> None:
-    call = ChatRequest(b'{"model": "m", "messages": [{}], "n": 3, "max_tokens": 9, "max_completion_tokens": 10}').facts
+    call = ChatRequest(
+        b'{"model": "m", "messages": [{}], "n": 3, "max_tokens": 9, "max_completion_tokens": 10}'
+    ).facts
     assert (call.max_output_tokens, call.n) == (30, 3)
 
 
-@pytest.mark.parametrize(("given", "tokens"), [("abc", 3), (["ab", "c"], 3), ([1, 2, 3], 3), ([[1, 2], [3]], 3)])
+@pytest.mark.parametrize(
+    ("given", "tokens"), [("abc", 3), (["ab", "c"], 3), ([1, 2, 3], 3), ([[1, 2], [3]], 3)]
+)
 def test_embeddings_count_bytes_or_ids(given: Any, tokens: int) -> None:
-    assert CreateEmbeddingRequest(json.dumps({"model": "m", "input": given}).encode()).facts.max_input_tokens == tokens
+    assert (
+        CreateEmbeddingRequest(json.dumps({"model": "m", "input": given}).encode()).facts.max_input_tokens
+        == tokens
+    )
 
 
 @given(st.binary(max_size=300))
@@ -135,13 +173,18 @@ def test_any_bytes_are_parsed_or_invalid(body: bytes) -> None:
 
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
 
 
 @given(
     st.fixed_dictionaries(
-        {}, optional=dict.fromkeys(("model", "messages", "stream", "n", "max_tokens", "tools", "stream_options", "input"), json_values)
+        {},
+        optional=dict.fromkeys(
+            ("model", "messages", "stream", "n", "max_tokens", "tools", "stream_options", "input"),
+            json_values,
+        ),
     )
 )
 def test_any_json_is_a_request_or_a_bad_request(value: dict[str, Any]) -> None:

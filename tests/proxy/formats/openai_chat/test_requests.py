@@ -35,38 +35,70 @@ def test_a_conversation_comes_back_as_it_went() -> None:
         {"role": "system", "content": "Be brief."},
         {
             "role": "user",
-            "content": [{"type": "text", "text": "What is it?"}, {"type": "image_url", "image_url": {"url": "https://x/y.png"}}],
+            "content": [
+                {"type": "text", "text": "What is it?"},
+                {"type": "image_url", "image_url": {"url": "https://x/y.png"}},
+            ],
         },
-        {"role": "assistant", "content": "Let me look.", "tool_calls": [call("a"), call("b", arguments='{"x": 1}')]},
+        {
+            "role": "assistant",
+            "content": "Let me look.",
+            "tool_calls": [call("a"), call("b", arguments='{"x": 1}')],
+        },
         {"role": "tool", "tool_call_id": "a", "content": "sun"},
         {"role": "tool", "tool_call_id": "b", "content": "rain"},
         {"role": "system", "content": "Now in French."},
         {"role": "user", "content": "Well?"},
     ]
     body = render(
-        parse(messages=messages, tools=[WEATHER], tool_choice={"type": "function", "function": {"name": "weather"}}, max_tokens=5)
+        parse(
+            messages=messages,
+            tools=[WEATHER],
+            tool_choice={"type": "function", "function": {"name": "weather"}},
+            max_tokens=5,
+        )
     )
     assert body["messages"] == messages
-    assert body["tools"] == [WEATHER] and body["tool_choice"] == {"type": "function", "function": {"name": "weather"}}
+    assert body["tools"] == [WEATHER] and body["tool_choice"] == {
+        "type": "function",
+        "function": {"name": "weather"},
+    }
     assert body["max_tokens"] == 5
 
 
 def test_settings_without_a_neutral_field_are_named_as_dropped() -> None:
     request = parse(logit_bias={"1": 2}, store=True, metadata=None, top_k=4, seed=7)
-    assert openai_chat.render_request(request, Quirks(unsupported=frozenset({"seed"}))).dropped == ["top_k", "seed", "logit_bias", "store"]
+    assert openai_chat.render_request(request, Quirks(unsupported=frozenset({"seed"}))).dropped == [
+        "top_k",
+        "seed",
+        "logit_bias",
+        "store",
+    ]
 
 
 def test_reasoning_models_get_only_supported_settings() -> None:
-    request = parse(max_tokens=9, temperature=0.5, top_p=1, stop="x", presence_penalty=1, logprobs=True, reasoning_effort="low")
+    request = parse(
+        max_tokens=9,
+        temperature=0.5,
+        top_p=1,
+        stop="x",
+        presence_penalty=1,
+        logprobs=True,
+        reasoning_effort="low",
+    )
     rendered = openai_chat.render_request(replace(request, model="o3-mini"), Quirks())
-    assert rendered.dropped == ["temperature", "presence_penalty", "logprobs"] and rendered.body["stop"] == ["x"]
+    assert rendered.dropped == ["temperature", "presence_penalty", "logprobs"] and rendered.body["stop"] == [
+        "x"
+    ]
     assert openai_chat.render_request(replace(request, model="gpt-5"), Quirks()).dropped[0] == "stop"
     assert rendered.body["max_completion_tokens"] == 9 and "max_tokens" not in rendered.body
     assert rendered.body["reasoning_effort"] == "low" and rendered.body["top_p"] == 1
     assert openai_chat.render_request(replace(request, model="gpt-4o"), Quirks()).dropped == ["reasoning"]
 
 
-@pytest.mark.parametrize(("budget", "effort"), [(-1, "medium"), (1024, "low"), (8192, "medium"), (8193, "high"), (0, "none")])
+@pytest.mark.parametrize(
+    ("budget", "effort"), [(-1, "medium"), (1024, "low"), (8192, "medium"), (8193, "high"), (0, "none")]
+)
 def test_thinking_budget_becomes_an_effort(budget: int, effort: str) -> None:
     assert render(replace(parse(), reasoning=Reasoning(budget=budget)))["reasoning_effort"] == effort
 
@@ -74,7 +106,11 @@ def test_thinking_budget_becomes_an_effort(budget: int, effort: str) -> None:
 def test_results_match_calls_in_order_without_usable_ids() -> None:
     history = [
         {"role": "user", "content": "x"},
-        {"role": "assistant", "content": None, "tool_calls": [call("same", "a"), call("same", "b"), call("", "c")]},
+        {
+            "role": "assistant",
+            "content": None,
+            "tool_calls": [call("same", "a"), call("same", "b"), call("", "c")],
+        },
         {"role": "tool", "tool_call_id": "same", "content": "1"},
         {"role": "tool", "tool_call_id": "same", "content": "2"},
         {"role": "tool", "content": "3"},
@@ -82,7 +118,9 @@ def test_results_match_calls_in_order_without_usable_ids() -> None:
     _, said, results = parse(messages=history).messages
     ids = [part.id for part in said.parts if isinstance(part, ToolCall)]
     assert len(set(ids)) == 3 and all(ids)
-    assert [(part.call_id, part.name) for part in results.parts if isinstance(part, ToolResult)] == list(zip(ids, "abc", strict=True))
+    assert [(part.call_id, part.name) for part in results.parts if isinstance(part, ToolResult)] == list(
+        zip(ids, "abc", strict=True)
+    )
 
 
 def test_results_stand_right_after_their_calls_and_their_pictures_follow() -> None:
@@ -104,17 +142,24 @@ def test_legacy_functions_are_tools() -> None:
         {"role": "assistant", "content": None, "function_call": {"name": "f", "arguments": "{}"}},
         {"role": "function", "name": "f", "content": "42"},
     ]
-    request = parse(messages=history, functions=[{"name": "f", "parameters": {}}], function_call={"name": "f"})
+    request = parse(
+        messages=history, functions=[{"name": "f", "parameters": {}}], function_call={"name": "f"}
+    )
     called, result = (message.parts[0] for message in request.messages)
     assert isinstance(called, ToolCall) and isinstance(result, ToolResult) and result.call_id == called.id
-    assert request.tools == (Tool(name="f", schema={}),) and request.tool_choice == ToolChoice(mode="required", names=("f",))
+    assert request.tools == (Tool(name="f", schema={}),) and request.tool_choice == ToolChoice(
+        mode="required", names=("f",)
+    )
 
 
 def test_allowed_tools_become_a_choice_or_a_subset() -> None:
     tools = [{"type": "function", "function": {"name": name}} for name in "abc"]
 
     def choose(mode: str) -> Request:
-        return parse(tools=tools, tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools[:2]}})
+        return parse(
+            tools=tools,
+            tool_choice={"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": tools[:2]}},
+        )
 
     assert [tool.name for tool in choose("auto").tools if isinstance(tool, Tool)] == ["a", "b"]
     required = choose("required")
@@ -125,10 +170,16 @@ def test_allowed_tools_become_a_choice_or_a_subset() -> None:
 
 def test_custom_tools_stay_custom_for_openai_alone() -> None:
     request = parse(tools=[{"type": "custom", "custom": {"name": "sum", "description": "adds"}}])
-    assert render(replace(request, model="gpt-5"))["tools"] == [{"type": "custom", "custom": {"name": "sum", "description": "adds"}}]
-    assert render(request)["tools"][0]["function"]["parameters"]["properties"] == {"input": {"type": "string"}}
+    assert render(replace(request, model="gpt-5"))["tools"] == [
+        {"type": "custom", "custom": {"name": "sum", "description": "adds"}}
+    ]
+    assert render(request)["tools"][0]["function"]["parameters"]["properties"] == {
+        "input": {"type": "string"}
+    }
     history = (Message(role="assistant", parts=(ToolCall(id="a", name="sum", arguments="4", custom=True),)),)
-    assert render(replace(request, messages=history))["messages"][0]["tool_calls"] == [call("a", "sum", '{"input":"4"}')]
+    assert render(replace(request, messages=history))["messages"][0]["tool_calls"] == [
+        call("a", "sum", '{"input":"4"}')
+    ]
 
 
 def test_unsupported_content_is_rejected() -> None:
@@ -138,7 +189,9 @@ def test_unsupported_content_is_rejected() -> None:
 
     refuses(tools=(ServerTool(origin="anthropic", kind="web_search", value={}),))
     refuses(messages=(Message(role="user", parts=(Opaque(origin="gemini", kind="a thing", value={}),)),))
-    refuses(messages=(Message(role="user", parts=(File(url="https://x/y.pdf", media_type="application/pdf"),)),))
+    refuses(
+        messages=(Message(role="user", parts=(File(url="https://x/y.pdf", media_type="application/pdf"),)),)
+    )
     refuses(messages=(Message(role="assistant", parts=(Image(url="https://x/y.png"),)),))
 
 
@@ -154,17 +207,35 @@ def test_foreign_server_tool_use_and_thinking_are_left_out_of_history() -> None:
 
 
 def test_own_thinking_round_trips() -> None:
-    detail = {"type": "reasoning.text", "text": "hm", "signature": "sig", "format": "anthropic-claude-v1", "index": 0}
+    detail = {
+        "type": "reasoning.text",
+        "text": "hm",
+        "signature": "sig",
+        "format": "anthropic-claude-v1",
+        "index": 0,
+    }
     sealed = {"type": "reasoning.encrypted", "data": "gAAA", "id": "rs_1"}
-    message = {"role": "assistant", "content": "yes", "reasoning": "hm", "reasoning_details": [detail, sealed]}
+    message = {
+        "role": "assistant",
+        "content": "yes",
+        "reasoning": "hm",
+        "reasoning_details": [detail, sealed],
+    }
     (back,) = render(parse(messages=[message]))["messages"]
-    assert back == {"role": "assistant", "content": "yes", "reasoning_content": "hm", "reasoning_details": [detail, sealed]}
+    assert back == {
+        "role": "assistant",
+        "content": "yes",
+        "reasoning_content": "hm",
+        "reasoning_details": [detail, sealed],
+    }
 
 
 def test_signatures_of_other_origins_survive_a_clients_tool_loop() -> None:
     thought = Thinking(text="hm", signature="sig==", origin="anthropic")
     called = ToolCall(id="a", name="f", arguments="{}", signature="proof", origin="gemini")
-    body = openai_chat.render_response(Response(id="1", model="m", choices=(Choice(parts=(thought, called)),)), CHAT_REQUEST)
+    body = openai_chat.render_response(
+        Response(id="1", model="m", choices=(Choice(parts=(thought, called)),)), CHAT_REQUEST
+    )
     message = json.loads(body)["choices"][0]["message"]
     assert message["reasoning_signature"] == "anthropic#sig=="
     assert message["tool_calls"][0]["extra_content"] == {"google": {"thought_signature": "proof"}}
@@ -172,14 +243,27 @@ def test_signatures_of_other_origins_survive_a_clients_tool_loop() -> None:
 
 
 def test_multiple_foreign_thinking_parts_survive_a_tool_loop() -> None:
-    parts = (Thinking(text="a", signature="1", origin="anthropic"), Thinking(redacted="xyz", origin="anthropic"), Text(text="b"))
-    body = openai_chat.render_response(Response(id="1", model="m", choices=(Choice(parts=parts),)), CHAT_REQUEST)
+    parts = (
+        Thinking(text="a", signature="1", origin="anthropic"),
+        Thinking(redacted="xyz", origin="anthropic"),
+        Text(text="b"),
+    )
+    body = openai_chat.render_response(
+        Response(id="1", model="m", choices=(Choice(parts=parts),)), CHAT_REQUEST
+    )
     assert parse(messages=[json.loads(body)["choices"][0]["message"]]).messages[0].parts == parts
 
 
 def test_cache_breakpoints_are_sent_only_if_supported() -> None:
     request = parse(
-        messages=[{"role": "user", "content": [{"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}]}]
+        messages=[
+            {
+                "role": "user",
+                "content": [
+                    {"type": "text", "text": "x", "cache_control": {"type": "ephemeral", "ttl": "1h"}}
+                ],
+            }
+        ]
     )
     assert request.messages[0].parts == (Text(text="x", cache="1h"),)
     rendered = openai_chat.render_request(request, Quirks())
@@ -217,5 +301,7 @@ def test_json_mode_is_rendered_in_a_supported_way() -> None:
     assert render(request)["response_format"]["type"] == "json_schema"
     told = replace(request, system=(Text(text="Answer in JSON."),))
     assert render(told)["response_format"] == {"type": "json_object"}
-    named = render(replace(CHAT_REQUEST, response_format=ResponseFormat(schema={"type": "object"}, name="my form")))
+    named = render(
+        replace(CHAT_REQUEST, response_format=ResponseFormat(schema={"type": "object"}, name="my form"))
+    )
     assert named["response_format"]["json_schema"] == {"name": "my_form", "schema": {"type": "object"}}

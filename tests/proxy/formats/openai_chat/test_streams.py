@@ -33,7 +33,15 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.openai_chat.messages import WireMessage
 from proxy.formats.openai_chat.request import WireRequest
-from tests.proxy.formats.openai_chat.builders import CHAT_REQUEST, call, chunk, decode, encode, parts_of, tool_call_fragment
+from tests.proxy.formats.openai_chat.builders import (
+    CHAT_REQUEST,
+    call,
+    chunk,
+    decode,
+    encode,
+    parts_of,
+    tool_call_fragment,
+)
 
 # Streams ----------------------------------------------------------------------------------------------------------------
 
@@ -65,33 +73,59 @@ def test_a_stream_becomes_events() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reasons", "finish"), [(["stop", "stop"], "stop"), (["length", "stop"], "length"), (["stop", "length"], "length")]
+    ("reasons", "finish"),
+    [(["stop", "stop"], "stop"), (["length", "stop"], "length"), (["stop", "length"], "length")],
 )
-def test_finish_reason_in_every_chunk_does_not_end_the_stream(reasons: list[str], finish: FinishReason) -> None:
-    stream = b"".join(chunk({"content": word}, reason) for word, reason in zip(("Hel", "lo"), reasons, strict=True))
+def test_finish_reason_in_every_chunk_does_not_end_the_stream(
+    reasons: list[str], finish: FinishReason
+) -> None:
+    stream = b"".join(
+        chunk({"content": word}, reason) for word, reason in zip(("Hel", "lo"), reasons, strict=True)
+    )
     seen = decode(stream)
     assert "".join(event.text for event in seen if isinstance(event, PartDelta)) == "Hello"
     assert seen[-1] == Finished(choice=0, finish_reason=finish)
 
 
 def test_usage_may_stand_in_the_choice() -> None:
-    data = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop", "usage": {"prompt_tokens": 3, "completion_tokens": 2}}]}
-    assert UsageReported(usage=Usage(input=3, output=2)) in decode(b"data: " + json.dumps(data).encode() + b"\n\n")
+    data = {
+        "choices": [
+            {
+                "index": 0,
+                "delta": {},
+                "finish_reason": "stop",
+                "usage": {"prompt_tokens": 3, "completion_tokens": 2},
+            }
+        ]
+    }
+    assert UsageReported(usage=Usage(input=3, output=2)) in decode(
+        b"data: " + json.dumps(data).encode() + b"\n\n"
+    )
 
 
 def test_a_name_may_come_after_the_id_of_its_call() -> None:
     stream = (
         chunk({"tool_calls": [{"index": 0, "id": "a", "type": "function"}]})
         + chunk({"tool_calls": [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}}]})
-        + chunk({"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": '{"x":1}'}}]}, "tool_calls")
+        + chunk(
+            {"tool_calls": [{"index": 0, "function": {"name": "f", "arguments": '{"x":1}'}}]}, "tool_calls"
+        )
     )
     started = [event.part for event in decode(stream) if isinstance(event, PartStarted)]
-    assert [(part.id, part.name) for part in started if isinstance(part, ToolCall)] == [("a", "f"), ("b", "g")]
+    assert [(part.id, part.name) for part in started if isinstance(part, ToolCall)] == [
+        ("a", "f"),
+        ("b", "g"),
+    ]
 
 
 @pytest.mark.parametrize(
     ("word", "finish"),
-    [("content_filter: PROHIBITED_CONTENT", "content_filter"), ("end_turn", "stop"), ("sensitive", "content_filter"), ("odd", "other")],
+    [
+        ("content_filter: PROHIBITED_CONTENT", "content_filter"),
+        ("end_turn", "stop"),
+        ("sensitive", "content_filter"),
+        ("odd", "other"),
+    ],
 )
 def test_finish_reason_aliases(word: str, finish: FinishReason) -> None:
     assert decode(chunk({"content": "x"}, word))[-1] == Finished(choice=0, finish_reason=finish)
@@ -100,7 +134,10 @@ def test_finish_reason_aliases(word: str, finish: FinishReason) -> None:
 @pytest.mark.parametrize(
     "fragments",
     [
-        [{"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}}, {"index": 0, "id": "", "function": {"arguments": '{"x":1}'}}],
+        [
+            {"index": 0, "id": "a", "function": {"name": "f", "arguments": ""}},
+            {"index": 0, "id": "", "function": {"arguments": '{"x":1}'}},
+        ],
         [{"id": "a", "function": {"name": "f", "arguments": '{"x":'}}, {"function": {"arguments": "1}"}}],
         [
             {"index": 0, "id": "a", "function": {"name": "f", "arguments": '{"x":'}},
@@ -122,7 +159,10 @@ def test_interleaved_tool_calls_are_serialized() -> None:
         + chunk(tool_call_fragment(index=0, function={"arguments": "1}"}))
         + chunk(tool_call_fragment(index=1, function={"arguments": "2}"}), "tool_calls")
     )
-    assert [(part.name, text) for part, text in parts_of(decode(stream))] == [("f", '{"x":1}'), ("g", '{"y":2}')]
+    assert [(part.name, text) for part, text in parts_of(decode(stream))] == [
+        ("f", '{"x":1}'),
+        ("g", '{"y":2}'),
+    ]
 
 
 def test_new_id_or_name_starts_a_call_without_usable_index() -> None:
@@ -135,12 +175,16 @@ def test_new_id_or_name_starts_a_call_without_usable_index() -> None:
 def test_parallel_calls_stream_as_they_come() -> None:
     decoder = openai_chat.StreamDecoder()
     decoder.feed(chunk(tool_call_fragment(index=0, id="a", function={"name": "f", "arguments": "{}"})))
-    events = decoder.feed(chunk(tool_call_fragment(index=1, id="b", function={"name": "g", "arguments": '{"y'})))
+    events = decoder.feed(
+        chunk(tool_call_fragment(index=1, id="b", function={"name": "g", "arguments": '{"y'}))
+    )
     assert [type(event) for event in events] == [PartEnded, PartStarted, PartDelta]
 
 
 def test_legacy_function_calls_stream_too() -> None:
-    stream = chunk({"function_call": {"name": "f", "arguments": ""}}) + chunk({"function_call": {"arguments": "{}"}}, "function_call")
+    stream = chunk({"function_call": {"name": "f", "arguments": ""}}) + chunk(
+        {"function_call": {"arguments": "{}"}}, "function_call"
+    )
     ((part, text),) = parts_of(decode(stream))
     assert part.name == "f" and text == "{}" and part.id.startswith("call_")
 
@@ -149,7 +193,11 @@ def test_legacy_function_calls_stream_too() -> None:
     ("stream", "message"),
     [
         (b'event: error\ndata: {"error": {"message": "too long"}}\n\n', "too long"),
-        (chunk({"content": "x"}) + b'data: {"error": {"message": "too long"}, "choices": []}\n\ndata: [DONE]\n\n', "too long"),
+        (
+            chunk({"content": "x"})
+            + b'data: {"error": {"message": "too long"}, "choices": []}\n\ndata: [DONE]\n\n',
+            "too long",
+        ),
         (b'{"error": {"message": "too long"}}', "too long"),
         (b"event: error\ndata: too long\n\n", "too long"),
         (chunk({"content": "x"}), "broke off"),
@@ -165,7 +213,9 @@ def test_a_stream_that_fails_says_why(stream: bytes, message: str) -> None:
 
 def test_missing_done_marker_or_finish_reason_is_tolerated() -> None:
     assert decode(chunk({"content": "x"}, "eos"))[-1] == Finished(choice=0, finish_reason="stop")
-    assert decode(chunk({"content": "x"}) + b"data: [DONE]\n\n")[-1] == Finished(choice=0, finish_reason="stop")
+    assert decode(chunk({"content": "x"}) + b"data: [DONE]\n\n")[-1] == Finished(
+        choice=0, finish_reason="stop"
+    )
 
 
 @pytest.mark.parametrize("half", [rb"\ud83d", rb"\ude00", b"\xff"])
@@ -175,9 +225,15 @@ def test_lone_surrogate_loses_only_itself(half: bytes) -> None:
 
 
 def test_non_streaming_body_is_parsed_as_a_response() -> None:
-    body = json.dumps({"id": "c", "model": "m", "choices": [{"message": {"content": "hi", "tool_calls": [call("a")]}}]}, indent=2)
+    body = json.dumps(
+        {"id": "c", "model": "m", "choices": [{"message": {"content": "hi", "tool_calls": [call("a")]}}]},
+        indent=2,
+    )
     events = decode(body.encode())
-    assert parts_of(events) == [(Text(), "hi"), (ToolCall(id="a", name="weather", origin="openai_chat"), "{}")]
+    assert parts_of(events) == [
+        (Text(), "hi"),
+        (ToolCall(id="a", name="weather", origin="openai_chat"), "{}"),
+    ]
     assert events[-1] == Finished(choice=0, finish_reason="tool_calls")
 
 
@@ -187,7 +243,10 @@ def test_signatures_are_kept_in_a_stream() -> None:
     stream += chunk({"reasoning_details": [detail]})
     stream += chunk(
         tool_call_fragment(
-            index=0, id="a", function={"name": "f", "arguments": "{}"}, extra_content={"google": {"thought_signature": "proof"}}
+            index=0,
+            id="a",
+            function={"name": "f", "arguments": "{}"},
+            extra_content={"google": {"thought_signature": "proof"}},
         ),
         "stop",
     )
@@ -196,9 +255,13 @@ def test_signatures_are_kept_in_a_stream() -> None:
     assert [json.loads(signed[0]), signed[1]] == [detail, "proof"]
     deltas = [choice["delta"] for chunk in encode(events)[:-1] for choice in chunk["choices"]]
     assert [detail] == [
-        {name: value for name, value in entry.items() if name != "text"} for d in deltas for entry in d.get("reasoning_details", ())
+        {name: value for name, value in entry.items() if name != "text"}
+        for d in deltas
+        for entry in d.get("reasoning_details", ())
     ]
-    assert {"google": {"thought_signature": "proof"}} in [c.get("extra_content") for d in deltas for c in d.get("tool_calls", ())]
+    assert {"google": {"thought_signature": "proof"}} in [
+        c.get("extra_content") for d in deltas for c in d.get("tool_calls", ())
+    ]
 
 
 EVENTS: list[Event] = [
@@ -235,9 +298,17 @@ def test_a_stream_for_the_client_has_the_exact_grammar() -> None:
         {"reasoning_content": "hm"},
         {"reasoning_signature": "anthropic#sig"},
         {"content": "Hi"},
-        {"tool_calls": [{"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}]},
+        {
+            "tool_calls": [
+                {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": ""}}
+            ]
+        },
         {"tool_calls": [{"index": 0, "function": {"arguments": "{}"}}]},
-        {"tool_calls": [{"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": ""}}]},
+        {
+            "tool_calls": [
+                {"index": 1, "id": "b", "type": "function", "function": {"name": "g", "arguments": ""}}
+            ]
+        },
         {"tool_calls": [{"index": 1, "function": {"arguments": '{"x":1}'}}]},
         {},
     ]
@@ -275,16 +346,57 @@ def test_a_stream_cut_anywhere_gives_the_same_events(cuts: list[int], crlf: bool
 
 # Anything at all --------------------------------------------------------------------------------------------------------
 
-NESTED = ("type", "text", "function", "id", "index", "delta", "message", "choices", "error", "arguments", "image_url", "url", "file")
+NESTED = (
+    "type",
+    "text",
+    "function",
+    "id",
+    "index",
+    "delta",
+    "message",
+    "choices",
+    "error",
+    "arguments",
+    "image_url",
+    "url",
+    "file",
+)
 names = st.sampled_from(
-    [*WireRequest.__struct_fields__, *WireMessage.__struct_fields__, *NESTED, "parameters", "custom", "schema", "usage"]
+    [
+        *WireRequest.__struct_fields__,
+        *WireMessage.__struct_fields__,
+        *NESTED,
+        "parameters",
+        "custom",
+        "schema",
+        "usage",
+    ]
 )
 words = st.sampled_from(
-    ["text", "function", "tool", "assistant", "user", "system", "image_url", "custom", "", "a", "{", "data:a/b;base64,AA"]
+    [
+        "text",
+        "function",
+        "tool",
+        "assistant",
+        "user",
+        "system",
+        "image_url",
+        "custom",
+        "",
+        "a",
+        "{",
+        "data:a/b;base64,AA",
+    ]
 )
 scalars = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | words
-anything = st.recursive(scalars, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=6), max_leaves=30)
-message = st.fixed_dictionaries({"role": words}, optional=dict.fromkeys(("content", "tool_calls", "reasoning_details", "name"), anything))
+anything = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(names, inner, max_size=6),
+    max_leaves=30,
+)
+message = st.fixed_dictionaries(
+    {"role": words}, optional=dict.fromkeys(("content", "tool_calls", "reasoning_details", "name"), anything)
+)
 
 
 @given(st.lists(message, min_size=1, max_size=4), st.dictionaries(names, anything))
@@ -312,7 +424,12 @@ def test_any_json_is_an_answer_or_a_bad_answer(value: Any) -> None:
 
 @given(st.lists(anything, max_size=6), st.binary(max_size=60))
 def test_any_stream_keeps_the_grammar_and_ends(values: list[Any], junk: bytes) -> None:
-    stream = b"".join(b"data: " + json.dumps({"choices": [{"delta": value}]}).encode() + b"\n\n" for value in values) + junk
+    stream = (
+        b"".join(
+            b"data: " + json.dumps({"choices": [{"delta": value}]}).encode() + b"\n\n" for value in values
+        )
+        + junk
+    )
     for ending in (b"", b"\n\ndata: [DONE]\n\n"):
         events = decode(stream + ending)
         parts_of(events)

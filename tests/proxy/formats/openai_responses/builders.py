@@ -29,8 +29,15 @@ USAGE = {
     "output_tokens_details": {"reasoning_tokens": 5},
     "total_tokens": 120,
 }
-NEUTRAL_USAGE = Usage(input=50, cache_read=40, cache_write_5m=10, output=20, reasoning=5, billable_extras={"web_search": 1})
-REASONING = {"id": "rs_1", "type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}], "encrypted_content": "gAAA"}
+NEUTRAL_USAGE = Usage(
+    input=50, cache_read=40, cache_write_5m=10, output=20, reasoning=5, billable_extras={"web_search": 1}
+)
+REASONING = {
+    "id": "rs_1",
+    "type": "reasoning",
+    "summary": [{"type": "summary_text", "text": "Hm."}],
+    "encrypted_content": "gAAA",
+}
 MESSAGE = {
     "id": "msg_1",
     "type": "message",
@@ -38,8 +45,20 @@ MESSAGE = {
     "role": "assistant",
     "content": [{"type": "output_text", "text": "Grüße 🎉", "annotations": [], "logprobs": []}],
 }
-CALL = {"id": "fc_1", "type": "function_call", "status": "completed", "call_id": "call_1", "name": "f", "arguments": '{"a":1}'}
-SEARCH = {"id": "ws_1", "type": "web_search_call", "status": "completed", "action": {"type": "search", "query": "x"}}
+CALL = {
+    "id": "fc_1",
+    "type": "function_call",
+    "status": "completed",
+    "call_id": "call_1",
+    "name": "f",
+    "arguments": '{"a":1}',
+}
+SEARCH = {
+    "id": "ws_1",
+    "type": "web_search_call",
+    "status": "completed",
+    "action": {"type": "search", "query": "x"},
+}
 OUTPUT: list[dict[str, Any]] = [SEARCH, REASONING, MESSAGE, CALL]
 APPLY_PATCH = Tool(name="apply_patch", custom=True)
 
@@ -61,13 +80,43 @@ STREAM = b"".join(
         event("keepalive", sequence_number=1),
         b": a comment\n\ndata: junk\n\n",
         DONE[0],
-        event("response.output_item.added", output_index=1, item={**REASONING, "summary": [], "encrypted_content": "early"}),
-        event("response.reasoning_summary_text.delta", item_id="rs_1", output_index=1, summary_index=0, delta="Hm"),
-        event("response.reasoning_summary_text.delta", item_id="rs_1", output_index=1, summary_index=0, delta="."),
+        event(
+            "response.output_item.added",
+            output_index=1,
+            item={**REASONING, "summary": [], "encrypted_content": "early"},
+        ),
+        event(
+            "response.reasoning_summary_text.delta",
+            item_id="rs_1",
+            output_index=1,
+            summary_index=0,
+            delta="Hm",
+        ),
+        event(
+            "response.reasoning_summary_text.delta",
+            item_id="rs_1",
+            output_index=1,
+            summary_index=0,
+            delta=".",
+        ),
         DONE[1],
         event("response.output_item.added", output_index=2, item={**MESSAGE, "content": []}),
-        event("response.output_text.delta", item_id="msg_1", output_index=2, content_index=0, delta="Grüße ", logprobs=[]),
-        event("response.output_text.delta", item_id="msg_1", output_index=2, content_index=0, delta="🎉", logprobs=[]),
+        event(
+            "response.output_text.delta",
+            item_id="msg_1",
+            output_index=2,
+            content_index=0,
+            delta="Grüße ",
+            logprobs=[],
+        ),
+        event(
+            "response.output_text.delta",
+            item_id="msg_1",
+            output_index=2,
+            content_index=0,
+            delta="🎉",
+            logprobs=[],
+        ),
         DONE[2],
         event("response.output_item.added", output_index=3, item={**CALL, "arguments": ""}),
         event("response.function_call_arguments.delta", item_id="fc_1", output_index=3, delta='{"a":'),

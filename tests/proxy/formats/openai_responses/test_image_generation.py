@@ -19,7 +19,14 @@ from tests.support.upstream_server import LocalUpstream
 
 USD = 10**9
 MINI = {"type": "image_generation", "model": "gpt-image-1-mini", "size": "1024x1024", "quality": "low"}
-IMAGE_DATA = {"type": "image_generation_call", "id": "ig_1", "status": "completed", "result": "aW1n", "size": "1024x1024", "quality": "low"}
+IMAGE_DATA = {
+    "type": "image_generation_call",
+    "id": "ig_1",
+    "status": "completed",
+    "result": "aW1n",
+    "size": "1024x1024",
+    "quality": "low",
+}
 TEXT = {"type": "message", "content": [{"type": "output_text", "text": "Done"}]}
 REPORTED_USAGE = {
     "input_tokens": 1_140,
@@ -29,17 +36,36 @@ REPORTED_USAGE = {
     "output_tokens": 282,
     "output_tokens_details": {"image_tokens": 272, "text_tokens": 10},
 }
-KINDS = {"text_input": 100, "cached_text_input": 40, "image_input": 700, "cached_image_input": 300, "text_output": 10, "image_output": 272}
+KINDS = {
+    "text_input": 100,
+    "cached_text_input": 40,
+    "image_input": 700,
+    "cached_image_input": 300,
+    "text_output": 10,
+    "image_output": 272,
+}
 
 
 def request_limits(**fields: Any) -> ResponsesRequest:
     return ResponsesRequest(json.dumps({"model": "gpt-5", "input": "Draw", **fields}).encode())
 
 
-def response_usage(*output: dict[str, Any], tool: dict[str, Any] | None = None, image_gen: Any = None) -> dict[str, Any]:
+def response_usage(
+    *output: dict[str, Any], tool: dict[str, Any] | None = None, image_gen: Any = None
+) -> dict[str, Any]:
     usage = {"input_tokens": 50, "output_tokens": 20}
-    told = {} if image_gen is None else {"tool_usage": {"image_gen": image_gen, "web_search": {"num_requests": 0}}}
-    answer = {"id": "resp_1", "status": "completed", "model": "gpt-5", "output": list(output), "tools": [tool or MINI]}
+    told = (
+        {}
+        if image_gen is None
+        else {"tool_usage": {"image_gen": image_gen, "web_search": {"num_requests": 0}}}
+    )
+    answer = {
+        "id": "resp_1",
+        "status": "completed",
+        "model": "gpt-5",
+        "output": list(output),
+        "tools": [tool or MINI],
+    }
     return {**answer, "usage": usage, **told}
 
 
@@ -70,7 +96,11 @@ def test_reported_image_usage_is_split_by_rate() -> None:
 
 def test_unsplit_image_usage_counts_at_the_higher_rate() -> None:
     flat = {"input_tokens": 30, "output_tokens": 272, "cached_tokens": 20}
-    expected = {"image_generation": 1, "gpt-image-1-mini: image_input": 30, "gpt-image-1-mini: image_output": 272}
+    expected = {
+        "image_generation": 1,
+        "gpt-image-1-mini: image_input": 30,
+        "gpt-image-1-mini: image_output": 272,
+    }
     assert calls_in(response_usage(IMAGE_DATA, image_gen=flat)) == expected
 
 
@@ -86,8 +116,16 @@ def test_unsplit_image_usage_counts_at_the_higher_rate() -> None:
         # Its calculator for gpt-image-2: 196, 1,756 and 7,024 for a square, 5,488 for a portrait in high quality.
         ({"type": "image_generation", "model": "gpt-image-2"}, {}, 196),
         ({"type": "image_generation", "model": "gpt-image-2"}, {"quality": "medium"}, 1756),
-        ({"type": "image_generation", "model": "gpt-image-2"}, {"quality": "high", "size": "1024x1536"}, 5488),
-        ({"type": "image_generation", "model": "gpt-image-2"}, {"quality": "high", "size": "1600x1600"}, 14_272),
+        (
+            {"type": "image_generation", "model": "gpt-image-2"},
+            {"quality": "high", "size": "1024x1536"},
+            5488,
+        ),
+        (
+            {"type": "image_generation", "model": "gpt-image-2"},
+            {"quality": "high", "size": "1600x1600"},
+            14_272,
+        ),
         ({"type": "image_generation"}, {"quality": "max"}, 4 * 7024),
     ],
 )
@@ -105,7 +143,12 @@ def test_pictures_that_failed_cost_nothing() -> None:
 
 
 def test_a_name_that_no_model_has_is_not_kept() -> None:
-    assert calls_in(response_usage(IMAGE_DATA, tool={**MINI, "model": "m\0" * 90}))["gpt-image-2.6-sunburst: estimated_image_output"] == 196
+    assert (
+        calls_in(response_usage(IMAGE_DATA, tool={**MINI, "model": "m\0" * 90}))[
+            "gpt-image-2.6-sunburst: estimated_image_output"
+        ]
+        == 196
+    )
 
 
 def test_hosted_shell_containers_are_counted_once_each() -> None:
@@ -113,7 +156,14 @@ def test_hosted_shell_containers_are_counted_once_each() -> None:
     other = {"type": "shell_call", "environment": {"type": "container_reference", "container_id": "c2"}}
     offered = {"type": "shell", "environment": {"type": "container_auto", "memory_limit": "16g"}}
     assert calls_in(response_usage(hosted, hosted, other, tool=offered)) == {"shell_16g": 2}
-    assert calls_in(response_usage({"type": "shell_call", "environment": {"type": "local"}}, {"type": "shell_call"}, tool=offered)) == {}
+    assert (
+        calls_in(
+            response_usage(
+                {"type": "shell_call", "environment": {"type": "local"}}, {"type": "shell_call"}, tool=offered
+            )
+        )
+        == {}
+    )
 
 
 def test_reservation_covers_the_requested_images() -> None:
@@ -122,7 +172,10 @@ def test_reservation_covers_the_requested_images() -> None:
     assert request_limits(tools=[MINI]).facts.max_billable_extras["image_generation"] == 4
     price = bundled_price("openai", "gpt-5")
     assert price is not None
-    used = {"image_generation": 2, **{kind: 2 * count for kind, count in kinds_of_model("gpt-image-1-mini", KINDS).items()}}
+    used = {
+        "image_generation": 2,
+        **{kind: 2 * count for kind, count in kinds_of_model("gpt-image-1-mini", KINDS).items()},
+    }
     used["gpt-image-1-mini: image_input"] = 2 * 12_500
     most = price.max_cost("default", limits)
     assert most.fees_nano >= price.cost(Tokens(), used)
@@ -133,8 +186,17 @@ def ask(gateway: LiveGateway, project: Project, **fields: Any) -> httpx.Response
     """With a key that has a budget."""
     key, token = ApiKey.objects.issue(project, "budgeted")
     Budget.objects.create(project=project, key=key, period="day", limit_nano=10 * USD)
-    sent = {"model": "openai/gpt-5", "input": "Draw", "max_output_tokens": 50, "service_tier": "default", "tools": [MINI], **fields}
-    return httpx.post(f"{gateway.url}/v1/responses", json=sent, headers={"authorization": f"Bearer {token}"}, timeout=20)
+    sent = {
+        "model": "openai/gpt-5",
+        "input": "Draw",
+        "max_output_tokens": 50,
+        "service_tier": "default",
+        "tools": [MINI],
+        **fields,
+    }
+    return httpx.post(
+        f"{gateway.url}/v1/responses", json=sent, headers={"authorization": f"Bearer {token}"}, timeout=20
+    )
 
 
 def answering(answer: dict[str, Any]) -> Any:
@@ -158,9 +220,15 @@ def test_a_picture_is_charged_beside_the_words_and_explained(
     drawn = 100 * 2_000 + 40 * 200 + 700 * 2_500 + 300 * 250 + (10 + 272) * 8_000
     assert (record.cost_nano, record.estimated) == (MESSAGE_TEXT + drawn, False)
     assert sum(line.amount_femto for line in record.cost_lines) == record.cost_nano * 10**6
-    assert {line.kind for line in record.cost_lines} == {"input", "output", *kinds_of_model("gpt-image-1-mini", KINDS)}
+    assert {line.kind for line in record.cost_lines} == {
+        "input",
+        "output",
+        *kinds_of_model("gpt-image-1-mini", KINDS),
+    }
     assert record.reserved_nano is not None and record.reserved_nano > 4 * (272 * 8_000 + 12_500 * 2_500)
-    assert record.applied_price is not None and [rates.model_prefix for rates in record.applied_price.image_models] == ["gpt-image-1-mini"]
+    assert record.applied_price is not None and [
+        rates.model_prefix for rates in record.applied_price.image_models
+    ] == ["gpt-image-1-mini"]
 
 
 @pytest.mark.databases
@@ -170,7 +238,11 @@ def test_unreported_image_tokens_make_the_record_an_estimate(
     upstream.handler = answering(response_usage(IMAGE_DATA, TEXT))
     assert ask(live_gateway, demo_project).headers["x-cost-usd"] == "0.0024385"
     record = only_record()
-    assert (record.cost_nano, record.estimated, record.output_tokens) == (MESSAGE_TEXT + 272 * 8_000, True, 20)
+    assert (record.cost_nano, record.estimated, record.output_tokens) == (
+        MESSAGE_TEXT + 272 * 8_000,
+        True,
+        20,
+    )
 
 
 @pytest.mark.databases
@@ -198,7 +270,11 @@ def test_a_picture_of_a_stream_that_breaks_off_is_charged(
 def test_a_price_of_the_projects_own_names_the_fee_of_a_picture(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
-    PriceOverride.objects.create(project=demo_project, model="gpt-5", input_nano=0, output_nano=0, tool_fees={"image_generation": 7})
-    upstream.handler = answering(response_usage(IMAGE_DATA, {**IMAGE_DATA, "id": "ig_2"}, image_gen=REPORTED_USAGE))
+    PriceOverride.objects.create(
+        project=demo_project, model="gpt-5", input_nano=0, output_nano=0, tool_fees={"image_generation": 7}
+    )
+    upstream.handler = answering(
+        response_usage(IMAGE_DATA, {**IMAGE_DATA, "id": "ig_2"}, image_gen=REPORTED_USAGE)
+    )
     assert ask(live_gateway, demo_project).headers["x-cost-usd"] == "0.000000014"
     assert only_record().cost_nano == 14

@@ -14,7 +14,17 @@ from proxy.formats.neutral import (
     Usage,
 )
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
-from tests.proxy.formats.openai_responses.builders import NEUTRAL_USAGE, OUTPUT, STREAM, decode, event, parts_of, render, request, response
+from tests.proxy.formats.openai_responses.builders import (
+    NEUTRAL_USAGE,
+    OUTPUT,
+    STREAM,
+    decode,
+    event,
+    parts_of,
+    render,
+    request,
+    response,
+)
 
 # Relaying ---------------------------------------------------------------------------------------------------------------
 
@@ -28,13 +38,18 @@ def test_a_request_goes_on_byte_for_byte_but_for_model_and_limit() -> None:
         "/responses",
     )
     assert call.upstream_body("a", None, Quirks()) == body
-    assert call.upstream_body("b", 5, Quirks()) == b'{"model":"b","input":"Hi","new_field":[1.0],"max_output_tokens":5}'.replace(
-        b'"Hi"', b'"Hi"'
-    )
+    assert call.upstream_body(
+        "b", 5, Quirks()
+    ) == b'{"model":"b","input":"Hi","new_field":[1.0],"max_output_tokens":5}'.replace(b'"Hi"', b'"Hi"')
 
 
 def test_a_conversation_that_the_provider_keeps_may_be_long() -> None:
-    assert responses.ResponsesRequest(b'{"model": "a", "input": "x", "previous_response_id": "r"}').facts.max_input_tokens > 1_000_000
+    assert (
+        responses.ResponsesRequest(
+            b'{"model": "a", "input": "x", "previous_response_id": "r"}'
+        ).facts.max_input_tokens
+        > 1_000_000
+    )
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=40), st.booleans())
@@ -56,10 +71,15 @@ def test_without_usage_the_output_is_counted() -> None:
 
 
 def test_text_completions_are_relayed_and_metered() -> None:
-    call = CreateCompletionRequest(b'{"model": "a", "prompt": ["ab", "c"], "n": 2, "best_of": 3, "max_tokens": 10, "stream": true}')
+    call = CreateCompletionRequest(
+        b'{"model": "a", "prompt": ["ab", "c"], "n": 2, "best_of": 3, "max_tokens": 10, "stream": true}'
+    )
     assert (call.facts.max_output_tokens, call.facts.n, call.facts.max_input_tokens) == (60, 6, 3 + 2 * 4 + 3)
     assert json.loads(call.upstream_body("a", None, Quirks()))["stream_options"] == {"include_usage": True}
-    text, usage = b'data: {"choices":[{"text":"hello"}]}\n\n', b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n'
+    text, usage = (
+        b'data: {"choices":[{"text":"hello"}]}\n\n',
+        b'data: {"choices":[],"usage":{"prompt_tokens":3,"completion_tokens":1}}\n\n',
+    )
     meter = call.meter()
     assert meter.feed(text + usage) == text
     assert (meter.usage, meter.output_tokens) == (Usage(input=3, output=1), 1)
@@ -76,16 +96,40 @@ items = st.fixed_dictionaries(
     {},
     optional={
         "type": st.sampled_from(
-            [item["type"] for item in OUTPUT] + ["function_call_output", "custom_tool_call", "input_image", "output_text"]
+            [item["type"] for item in OUTPUT]
+            + ["function_call_output", "custom_tool_call", "input_image", "output_text"]
         )
         | json_values,
         **dict.fromkeys(
-            ("role", "content", "call_id", "name", "arguments", "output", "summary", "encrypted_content", "text", "id"), json_values
+            (
+                "role",
+                "content",
+                "call_id",
+                "name",
+                "arguments",
+                "output",
+                "summary",
+                "encrypted_content",
+                "text",
+                "id",
+            ),
+            json_values,
         ),
     },
 )
 fields = {"input": json_values | st.lists(items), "tools": st.lists(items) | json_values} | dict.fromkeys(
-    ("model", "instructions", "tool_choice", "text", "reasoning", "include", "top_logprobs", "max_output_tokens", "metadata"), json_values
+    (
+        "model",
+        "instructions",
+        "tool_choice",
+        "text",
+        "reasoning",
+        "include",
+        "top_logprobs",
+        "max_output_tokens",
+        "metadata",
+    ),
+    json_values,
 )
 
 

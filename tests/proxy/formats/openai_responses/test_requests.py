@@ -37,12 +37,18 @@ def test_conversation_round_trips() -> None:
         {"role": "developer", "content": "Be brief."},
         {
             "role": "user",
-            "content": [{"type": "input_text", "text": "Hi"}, {"type": "input_image", "image_url": "data:image/png;base64,AA=="}],
+            "content": [
+                {"type": "input_text", "text": "Hi"},
+                {"type": "input_image", "image_url": "data:image/png;base64,AA=="},
+            ],
         },
         {"type": "reasoning", "summary": [], "encrypted_content": "gAAA"},
         {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"},
         {"type": "function_call_output", "call_id": "c1", "output": [{"type": "input_text", "text": "42"}]},
-        {"role": "assistant", "content": [{"type": "output_text", "text": "Yes"}, {"type": "refusal", "refusal": "No"}]},
+        {
+            "role": "assistant",
+            "content": [{"type": "output_text", "text": "Yes"}, {"type": "refusal", "refusal": "No"}],
+        },
     ]
     parsed = request(input=history, instructions="You help.")
     assert parsed.system == (Text(text="You help."), Text(text="Be brief."))
@@ -50,7 +56,10 @@ def test_conversation_round_trips() -> None:
         Message(role="user", parts=(Text(text="Hi"), Image(media_type="image/png", data="AA=="))),
         Message(
             role="assistant",
-            parts=(Thinking(signature="gAAA", origin="openai_responses"), ToolCall(id="c1", name="f", arguments="{}")),
+            parts=(
+                Thinking(signature="gAAA", origin="openai_responses"),
+                ToolCall(id="c1", name="f", arguments="{}"),
+            ),
         ),
         Message(role="user", parts=(ToolResult(call_id="c1", name="f", content=(Text(text="42"),)),)),
         Message(role="assistant", parts=(Text(text="Yes"), Refusal(text="No"))),
@@ -61,8 +70,19 @@ def test_conversation_round_trips() -> None:
 
 
 def test_results_find_their_calls_where_ids_are_repeated_or_missing() -> None:
-    call, result = {"type": "function_call", "name": "f", "arguments": ""}, {"type": "function_call_output", "output": "x"}
-    parsed = request(input=[call | {"call_id": "a"}, call | {"call_id": "a"}, call, *[result | {"call_id": "a"}] * 2, result])
+    call, result = (
+        {"type": "function_call", "name": "f", "arguments": ""},
+        {"type": "function_call_output", "output": "x"},
+    )
+    parsed = request(
+        input=[
+            call | {"call_id": "a"},
+            call | {"call_id": "a"},
+            call,
+            *[result | {"call_id": "a"}] * 2,
+            result,
+        ]
+    )
     calls, results = parsed.messages
     assert [part.id for part in calls.parts if isinstance(part, ToolCall)] == ["a", "a_1", "call_1"]
     assert [part.call_id for part in results.parts if isinstance(part, ToolResult)] == ["a", "a_1", "call_1"]
@@ -78,7 +98,11 @@ def test_invalid_call_ids_are_rewritten_for_call_and_result() -> None:
 
 def test_foreign_thinking_stays_with_the_client() -> None:
     history = [
-        {"type": "reasoning", "summary": [{"type": "summary_text", "text": "Hm."}], "encrypted_content": "anthropic#sig=="},
+        {
+            "type": "reasoning",
+            "summary": [{"type": "summary_text", "text": "Hm."}],
+            "encrypted_content": "anthropic#sig==",
+        },
         {"type": "reasoning", "summary": [], "encrypted_content": "anthropic#redacted#blob"},
         {"type": "reasoning", "summary": [], "encrypted_content": "gemini#thought"},
         {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
@@ -113,7 +137,10 @@ def test_settings_without_a_neutral_name_are_kept_under_the_clients_own() -> Non
     parsed = request(
         store=False,
         truncation="auto",
-        text={"verbosity": "low", "format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True}},
+        text={
+            "verbosity": "low",
+            "format": {"type": "json_schema", "name": "n", "schema": {"type": "object"}, "strict": True},
+        },
         reasoning={"effort": "low", "summary": "auto"},
         include=["reasoning.encrypted_content", "message.output_text.logprobs"],
         top_logprobs=3,
@@ -129,7 +156,12 @@ def test_settings_without_a_neutral_name_are_kept_under_the_clients_own() -> Non
 def test_stateful_fields_are_reported() -> None:
     items = [{"type": "item_reference", "id": "msg_1"}, {"type": "compaction", "encrypted_content": "x"}]
     parsed = request(input=items, previous_response_id="resp_1", background=True)
-    assert responses.stateful_fields(parsed) == ["previous_response_id", "background", "item_reference", "compaction"]
+    assert responses.stateful_fields(parsed) == [
+        "previous_response_id",
+        "background",
+        "item_reference",
+        "compaction",
+    ]
     assert render(parsed)["previous_response_id"] == "resp_1"
     assert responses.stateful_fields(request(background=False, store=True)) == []
 
@@ -140,7 +172,11 @@ def test_stateful_fields_are_reported() -> None:
         ("none", ToolChoice(mode="none")),
         ({"type": "function", "name": "f"}, ToolChoice(mode="required", names=("f",))),
         (
-            {"type": "allowed_tools", "mode": "required", "tools": [{"type": "function", "name": "f"}, {"type": "custom", "name": "g"}]},
+            {
+                "type": "allowed_tools",
+                "mode": "required",
+                "tools": [{"type": "function", "name": "f"}, {"type": "custom", "name": "g"}],
+            },
             ToolChoice(mode="required", names=("f", "g")),
         ),
     ],
@@ -153,23 +189,40 @@ def test_tool_choices_round_trip(given: Any, choice: ToolChoice) -> None:
 
 def test_tools_that_are_not_allowed_are_not_given() -> None:
     tools = [{"type": "function", "name": name, "parameters": {}} for name in "fg"]
-    parsed = request(tools=tools, tool_choice={"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "g"}]})
-    assert [tool.name for tool in parsed.tools if isinstance(tool, Tool)] == ["g"] and parsed.tool_choice == ToolChoice()
+    parsed = request(
+        tools=tools,
+        tool_choice={"type": "allowed_tools", "mode": "auto", "tools": [{"type": "function", "name": "g"}]},
+    )
+    assert [tool.name for tool in parsed.tools if isinstance(tool, Tool)] == [
+        "g"
+    ] and parsed.tool_choice == ToolChoice()
 
 
 def test_custom_tool_grammar_becomes_a_description() -> None:
     grammar = {"type": "grammar", "syntax": "lark", "definition": "start: X"}
-    (tool,) = request(tools=[{"type": "custom", "name": "apply_patch", "description": "Patch.", "format": grammar}]).tools
-    assert tool == Tool(name="apply_patch", description="Patch.\n\nThe input must follow this lark grammar:\nstart: X", custom=True)
+    (tool,) = request(
+        tools=[{"type": "custom", "name": "apply_patch", "description": "Patch.", "format": grammar}]
+    ).tools
+    assert tool == Tool(
+        name="apply_patch",
+        description="Patch.\n\nThe input must follow this lark grammar:\nstart: X",
+        custom=True,
+    )
 
 
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
         ({"tools": (ServerTool(origin="anthropic", kind="web_search", value={}),)}, "tools"),
-        ({"messages": (Message(role="user", parts=(File(media_type="audio/wav", data="AA=="),)),)}, "messages"),
+        (
+            {"messages": (Message(role="user", parts=(File(media_type="audio/wav", data="AA=="),)),)},
+            "messages",
+        ),
         ({"messages": (Message(role="user", parts=(File(file_id="f", origin="anthropic"),)),)}, "messages"),
-        ({"messages": (Message(role="user", parts=(Opaque(origin="gemini", kind="video", value={}),)),)}, "messages"),
+        (
+            {"messages": (Message(role="user", parts=(Opaque(origin="gemini", kind="video", value={}),)),)},
+            "messages",
+        ),
         ({"n": 2}, "n"),
     ],
 )
@@ -180,11 +233,26 @@ def test_unsupported_content_is_rejected_by_field(fields: dict[str, Any], param:
 
 
 def test_settings_that_openai_lacks_are_dropped_by_name() -> None:
-    asked = Request(model="m", messages=(), top_k=1, stop=("x",), seed=2, temperature=0.5, unmapped_settings={"safetySettings": []})
+    asked = Request(
+        model="m",
+        messages=(),
+        top_k=1,
+        stop=("x",),
+        seed=2,
+        temperature=0.5,
+        unmapped_settings={"safetySettings": []},
+    )
     rendered = responses.render_request(asked, Quirks())
-    assert sorted(rendered.dropped) == ["safetySettings", "seed", "stop", "top_k"] and rendered.body["temperature"] == 0.5
+    assert (
+        sorted(rendered.dropped) == ["safetySettings", "seed", "stop", "top_k"]
+        and rendered.body["temperature"] == 0.5
+    )
 
 
 def test_json_mode_adds_the_word_json_to_the_input() -> None:
-    assert render(request(text={"format": {"type": "json_object"}}))["input"][-1]["content"] == "Answer in JSON."
-    assert len(render(request(input="As json, please", text={"format": {"type": "json_object"}}))["input"]) == 1
+    assert (
+        render(request(text={"format": {"type": "json_object"}}))["input"][-1]["content"] == "Answer in JSON."
+    )
+    assert (
+        len(render(request(input="As json, please", text={"format": {"type": "json_object"}}))["input"]) == 1
+    )

@@ -54,16 +54,39 @@ def test_a_whole_answer_fits_the_sdks_type_and_repeats_the_request() -> None:
         instructions="Be brief.",
         temperature=0.5,
         metadata={"a": "b"},
-        tools=[{"type": "function", "name": "f", "parameters": {"type": "object"}}, {"type": "custom", "name": "g"}],
+        tools=[
+            {"type": "function", "name": "f", "parameters": {"type": "object"}},
+            {"type": "custom", "name": "g"},
+        ],
         tool_choice={"type": "function", "name": "f"},
     )
-    parts = (Text(text="x"), Refusal(text="no"), Image(media_type="image/png", data="AA=="), ToolCall(id="c", name="f"))
-    entry = {"token": "x", "logprob": -0.1, "bytes": None, "top_logprobs": [{"token": "x", "logprob": -0.1, "bytes": None}]}
-    whole = Response(id="x", model="m-1", choices=(Choice(parts=parts, finish_reason="length", logprobs=(entry,)),), usage=NEUTRAL_USAGE)
+    parts = (
+        Text(text="x"),
+        Refusal(text="no"),
+        Image(media_type="image/png", data="AA=="),
+        ToolCall(id="c", name="f"),
+    )
+    entry = {
+        "token": "x",
+        "logprob": -0.1,
+        "bytes": None,
+        "top_logprobs": [{"token": "x", "logprob": -0.1, "bytes": None}],
+    }
+    whole = Response(
+        id="x",
+        model="m-1",
+        choices=(Choice(parts=parts, finish_reason="length", logprobs=(entry,)),),
+        usage=NEUTRAL_USAGE,
+    )
     body = json.loads(responses.render_response(whole, asked))
     SDK_RESPONSE.validate_python(body)
     assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
-    assert (body["model"], body["temperature"], body["instructions"], body["metadata"]) == ("m-1", 0.5, "Be brief.", {"a": "b"})
+    assert (body["model"], body["temperature"], body["instructions"], body["metadata"]) == (
+        "m-1",
+        0.5,
+        "Be brief.",
+        {"a": "b"},
+    )
     assert body["usage"] == USAGE
     assert [item["type"] for item in body["output"]] == ["message", "image_generation_call", "function_call"]
     assert body["output"][-1]["arguments"] == "{}"
@@ -72,7 +95,9 @@ def test_a_whole_answer_fits_the_sdks_type_and_repeats_the_request() -> None:
 def test_foreign_server_tool_use_is_not_a_client_tool_call() -> None:
     parts = (Opaque(origin="anthropic", kind="server_tool_use", value={"name": "f"}), Text(text="x"))
     whole = Response(id="x", model="m", choices=(Choice(parts=parts),))
-    assert [item["type"] for item in json.loads(responses.render_response(whole, request()))["output"]] == ["message"]
+    assert [item["type"] for item in json.loads(responses.render_response(whole, request()))["output"]] == [
+        "message"
+    ]
 
 
 @pytest.mark.parametrize(
@@ -88,10 +113,15 @@ def test_foreign_server_tool_use_is_not_a_client_tool_call() -> None:
 def test_how_an_answer_ended(status: str, details: Any, finish: FinishReason) -> None:
     body = response(status, incomplete_details=details)
     assert responses.parse_response(json.dumps(body).encode()).choices[0].finish_reason == finish
-    assert Finished(choice=0, finish_reason=finish) in decode(CREATED + event(f"response.{status}", response=body))
+    assert Finished(choice=0, finish_reason=finish) in decode(
+        CREATED + event(f"response.{status}", response=body)
+    )
 
 
-@pytest.mark.parametrize("usage", [None, "many", {"input_tokens": -1}, {"input_tokens": 2**40}, {"input_tokens": 1, "output_tokens": 1e30}])
+@pytest.mark.parametrize(
+    "usage",
+    [None, "many", {"input_tokens": -1}, {"input_tokens": 2**40}, {"input_tokens": 1, "output_tokens": 1e30}],
+)
 def test_absurd_usage_is_ignored(usage: Any) -> None:
     assert responses.parse_response(json.dumps(response(usage=usage)).encode()).usage is None
 
@@ -103,7 +133,10 @@ def test_reasoning_that_was_not_counted_as_output_is() -> None:
     )
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"<html>", b'{"output": null}', b'{"error": {"message": "no"}}', b'{"status": "failed"}'])
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"[]", b"<html>", b'{"output": null}', b'{"error": {"message": "no"}}', b'{"status": "failed"}'],
+)
 def test_invalid_response_bodies(body: bytes) -> None:
     with pytest.raises(InvalidUpstreamResponse):
         responses.parse_response(body)
@@ -115,7 +148,12 @@ def test_invalid_response_bodies(body: bytes) -> None:
 @pytest.mark.parametrize(
     ("status", "body", "kind", "message"),
     [
-        (401, b'{"error": {"message": "Bad key", "type": "invalid_request_error", "code": "invalid_api_key"}}', "auth", "Bad key"),
+        (
+            401,
+            b'{"error": {"message": "Bad key", "type": "invalid_request_error", "code": "invalid_api_key"}}',
+            "auth",
+            "Bad key",
+        ),
         (400, b'{"error": {"message": "No model", "code": "model_not_found"}}', "unknown_model", "No model"),
         (400, b'{"code": "invalid-argument", "error": "Flat"}', "invalid_request", "Flat"),
         (429, b'[{"error": {"message": "Listed", "code": 429}}]', "rate_limit", "Listed"),
@@ -132,7 +170,13 @@ def test_errors_of_all_shapes(status: int, body: bytes, kind: str, message: str)
 
 def test_error_is_rendered_in_the_openai_format() -> None:
     failure = ApiError(kind="rate_limit", code="insufficient_quota", message="Spent.", status=429)
-    expected = {"message": "Spent.", "type": "rate_limit", "param": None, "code": "insufficient_quota", "request_id": "req_1"}
+    expected = {
+        "message": "Spent.",
+        "type": "rate_limit",
+        "param": None,
+        "code": "insufficient_quota",
+        "request_id": "req_1",
+    }
     assert json.loads(responses.render_error(failure, "req_1")) == {"error": expected}
     name, data, *_ = responses.render_error_event(failure, "req_1").decode().split("\n")
     fields = json.loads(data.removeprefix("data: "))

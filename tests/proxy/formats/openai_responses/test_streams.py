@@ -63,33 +63,67 @@ def test_a_stream_cut_anywhere_gives_the_same_events(cuts: list[int], crlf: bool
 
 
 @pytest.mark.parametrize(
-    "stream", [CREATED + b"".join(DONE) + COMPLETED, CREATED + COMPLETED, COMPLETED, COMPLETED.strip(), STREAM + STREAM]
+    "stream",
+    [
+        CREATED + b"".join(DONE) + COMPLETED,
+        CREATED + COMPLETED,
+        COMPLETED,
+        COMPLETED.strip(),
+        STREAM + STREAM,
+    ],
 )
 def test_missing_deltas_are_completed_from_the_final_items(stream: bytes) -> None:
     events = decode(stream)
     assert parts_of(events) == parts_of(decode(STREAM))
-    assert sum(isinstance(seen, Started) for seen in events) == sum(isinstance(seen, Finished) for seen in events) == 1
+    assert (
+        sum(isinstance(seen, Started) for seen in events)
+        == sum(isinstance(seen, Finished) for seen in events)
+        == 1
+    )
 
 
 def test_interleaved_calls_are_serialized() -> None:
     def added(at: int) -> bytes:
-        return event("response.output_item.added", output_index=at, item={"type": "function_call", "call_id": f"c{at}", "name": f"f{at}"})
+        return event(
+            "response.output_item.added",
+            output_index=at,
+            item={"type": "function_call", "call_id": f"c{at}", "name": f"f{at}"},
+        )
 
     def delta(at: int, text: str) -> bytes:
         return event("response.function_call_arguments.delta", output_index=at, delta=text)
 
     done = [
-        event("response.output_item.done", output_index=at, item={"type": "function_call", "call_id": f"c{at}", "name": f"f{at}"})
+        event(
+            "response.output_item.done",
+            output_index=at,
+            item={"type": "function_call", "call_id": f"c{at}", "name": f"f{at}"},
+        )
         for at in (1, 0)
     ]
-    events = decode(CREATED + added(0) + added(1) + delta(0, "{") + delta(1, "[") + delta(0, "}") + delta(1, "]") + b"".join(done))
+    events = decode(
+        CREATED
+        + added(0)
+        + added(1)
+        + delta(0, "{")
+        + delta(1, "[")
+        + delta(0, "}")
+        + delta(1, "]")
+        + b"".join(done)
+    )
     assert parts_of(events) == [("ToolCall", "{}", None), ("ToolCall", "[]", None)]
 
 
 def test_raw_reasoning_text_is_thinking() -> None:
-    item = {"id": "r", "type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "We need 4."}]}
+    item = {
+        "id": "r",
+        "type": "reasoning",
+        "summary": [],
+        "content": [{"type": "reasoning_text", "text": "We need 4."}],
+    }
     deltas = [
-        event("response.reasoning_text.delta", item_id="r", output_index=0, content_index=0, delta=text) for text in ("We ", "need 4.")
+        event("response.reasoning_text.delta", item_id="r", output_index=0, content_index=0, delta=text)
+        for text in ("We ", "need 4.")
     ]
     done = event("response.output_item.done", output_index=0, item=item)
     assert parts_of(decode(CREATED + b"".join(deltas) + done)) == [("Thinking", "We need 4.", None)]
@@ -101,10 +135,18 @@ def test_raw_reasoning_text_is_thinking() -> None:
         (STREAM[: len(STREAM) // 2], "network", "The provider's answer broke off."),
         (b"", "network", "The provider's answer broke off."),
         (b'{"error": {"message": "Overloaded", "code": "server_error"}}', "server_error", "Overloaded"),
-        (CREATED + event("error", error={"code": "insufficient_quota", "message": "Spent"}), "rate_limit", "Spent"),
+        (
+            CREATED + event("error", error={"code": "insufficient_quota", "message": "Spent"}),
+            "rate_limit",
+            "Spent",
+        ),
         (CREATED + event("error", code="server_error", message="Flat"), "server_error", "Flat"),
         (
-            CREATED + event("response.failed", response={"status": "failed", "error": {"code": "server_error", "message": "Oh"}}),
+            CREATED
+            + event(
+                "response.failed",
+                response={"status": "failed", "error": {"code": "server_error", "message": "Oh"}},
+            ),
             "server_error",
             "Oh",
         ),
@@ -112,12 +154,23 @@ def test_raw_reasoning_text_is_thinking() -> None:
 )
 def test_a_stream_that_fails(stream: bytes, kind: str, message: str) -> None:
     events = decode(stream + event("error", message="once more") if b"failed" in stream else stream)
-    assert [(seen.error.kind, seen.error.message) for seen in events if isinstance(seen, Failed)] == [(kind, message)]
+    assert [(seen.error.kind, seen.error.message) for seen in events if isinstance(seen, Failed)] == [
+        (kind, message)
+    ]
 
 
 @given(
     st.lists(
-        st.sampled_from([CREATED, *DONE, *STREAM.split(b"\n\n"), b"data: {\n\n", b"data: [DONE]\n\n", b'data: {"type": 1}\n\n']),
+        st.sampled_from(
+            [
+                CREATED,
+                *DONE,
+                *STREAM.split(b"\n\n"),
+                b"data: {\n\n",
+                b"data: [DONE]\n\n",
+                b'data: {"type": 1}\n\n',
+            ]
+        ),
         max_size=12,
     )
 )
@@ -155,7 +208,12 @@ def test_a_stream_has_every_event_that_clients_wait_for() -> None:
     assert event_types(sent) == [
         *("created", "in_progress"),
         *("output_item.added", "output_item.done"),
-        *("output_item.added", "reasoning_summary_part.added", "reasoning_summary_text.delta", "reasoning_summary_text.delta"),
+        *(
+            "output_item.added",
+            "reasoning_summary_part.added",
+            "reasoning_summary_text.delta",
+            "reasoning_summary_text.delta",
+        ),
         *("reasoning_summary_text.done", "reasoning_summary_part.done", "output_item.done"),
         *("output_item.added", "content_part.added", "output_text.delta", "output_text.delta"),
         *("output_text.done", "content_part.done", "output_item.done"),
@@ -163,11 +221,15 @@ def test_a_stream_has_every_event_that_clients_wait_for() -> None:
         *("function_call_arguments.done", "output_item.done", "completed"),
     ]
     final = sent[-1]["response"]
-    assert final["usage"] == USAGE and [item["type"] for item in final["output"]] == [item["type"] for item in OUTPUT]
+    assert final["usage"] == USAGE and [item["type"] for item in final["output"]] == [
+        item["type"] for item in OUTPUT
+    ]
     assert {fields["response"]["id"] for fields in sent if "response" in fields} == {final["id"]}
     items = [fields["item"] for fields in sent if fields["type"] == "response.output_item.done"]
     assert items == final["output"]
-    assert all(fields["item_id"] == items[fields["output_index"]]["id"] for fields in sent if "item_id" in fields)
+    assert all(
+        fields["item_id"] == items[fields["output_index"]]["id"] for fields in sent if "item_id" in fields
+    )
 
 
 def test_texts_that_follow_on_one_another_are_one_message() -> None:
@@ -193,24 +255,59 @@ def test_texts_that_follow_on_one_another_are_one_message() -> None:
         (ToolCall(id="c", name="apply_patch", custom=True), ("*** Begin\n", "über")),
     ],
 )
-def test_a_custom_tool_gets_its_text_without_the_json_around_it(call: ToolCall, deltas: tuple[str, ...]) -> None:
+def test_a_custom_tool_gets_its_text_without_the_json_around_it(
+    call: ToolCall, deltas: tuple[str, ...]
+) -> None:
     asked = Request(model="m", messages=(), tools=(APPLY_PATCH,))
-    sent = encode([Started(id="x", model="m"), *part_events(call, *deltas), Finished(choice=0, finish_reason="tool_calls")], asked)
+    sent = encode(
+        [
+            Started(id="x", model="m"),
+            *part_events(call, *deltas),
+            Finished(choice=0, finish_reason="tool_calls"),
+        ],
+        asked,
+    )
     (item,) = sent[-1]["response"]["output"]
     assert (item["type"], item["call_id"], item["input"]) == ("custom_tool_call", "c", "*** Begin\nüber")
-    assert "".join(fields["delta"] for fields in sent if fields["type"] == "response.custom_tool_call_input.delta") == item["input"]
+    assert (
+        "".join(
+            fields["delta"] for fields in sent if fields["type"] == "response.custom_tool_call_input.delta"
+        )
+        == item["input"]
+    )
     whole = Response(
-        id="x", model="m", choices=(Choice(parts=(ToolCall(id="c", name="apply_patch", custom=call.custom, arguments="".join(deltas)),)),)
+        id="x",
+        model="m",
+        choices=(
+            Choice(
+                parts=(ToolCall(id="c", name="apply_patch", custom=call.custom, arguments="".join(deltas)),)
+            ),
+        ),
     )
     assert json.loads(responses.render_response(whole, asked))["output"][0]["input"] == item["input"]
 
 
 def test_a_call_without_arguments_is_an_empty_object() -> None:
-    sent = encode([Started(id="x", model="m"), *part_events(ToolCall(id="c", name="f")), Finished(choice=0, finish_reason="tool_calls")])
+    sent = encode(
+        [
+            Started(id="x", model="m"),
+            *part_events(ToolCall(id="c", name="f")),
+            Finished(choice=0, finish_reason="tool_calls"),
+        ]
+    )
     assert [fields["delta"] for fields in sent if fields["type"].endswith("arguments.delta")] == ["{}"]
 
 
-@pytest.mark.parametrize("end", [[Failed(error=ApiError(kind="rate_limit", code="x", message="Slow down", status=429))], []])
+@pytest.mark.parametrize(
+    "end", [[Failed(error=ApiError(kind="rate_limit", code="x", message="Slow down", status=429))], []]
+)
 def test_stream_failure_is_rendered_as_openai_does(end: list[Event]) -> None:
-    sent = encode([Started(id="x", model="m"), PartStarted(choice=0, index=0, part=Text()), PartDelta(choice=0, index=0, text="a"), *end])
+    sent = encode(
+        [
+            Started(id="x", model="m"),
+            PartStarted(choice=0, index=0, part=Text()),
+            PartDelta(choice=0, index=0, text="a"),
+            *end,
+        ]
+    )
     assert event_types(sent)[-2:] == ["error", "failed"] and sent[-1]["response"]["status"] == "failed"

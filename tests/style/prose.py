@@ -1,0 +1,51 @@
+"""Banned phrases in docstrings, comments, messages, templates and Markdown."""
+
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.style.finding import Finding
+from tests.style.vocabulary import banned_phrases
+
+TEXT_SUFFIXES = (".md", ".html", ".txt", ".lua", ".css", ".js", ".sh", ".toml", ".yml", ".yaml")
+SKIPPED = ("static/vendor/", "LICENSE", "NOTICE")
+FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def check(path: Path) -> Iterator[Finding]:
+    if str(path).startswith(SKIPPED):
+        return
+    if path.suffix == ".py":
+        fragments = python_fragments(path)
+    elif path.suffix in TEXT_SUFFIXES or path.parent.name == "script":
+        fragments = iter([(1, without_code(path.read_text()))])
+    else:
+        return
+    for line, text in fragments:
+        for offset, phrase, instead in banned_phrases(text):
+            yield Finding(
+                path, line + text.count("\n", 0, offset), f'"{phrase}" is not used here; write "{instead}"'
+            )
+
+
+def without_code(text: str) -> str:
+    """Return Markdown without its fenced code, with the same number of lines."""
+    return FENCE.sub(lambda match: "\n" * match.group().count("\n"), text)
+
+
+def python_fragments(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the first line and the text of each comment and of each string that is a sentence.
+
+    Tests send and receive texts of every kind, so only their comments and docstrings count.
+    """
+    previous = tokenize.NEWLINE
+    for token in tokenize.tokenize(io.BytesIO(path.read_bytes()).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+        elif token.type == tokenize.STRING and " " in token.string:
+            is_docstring = previous in (tokenize.NEWLINE, tokenize.INDENT, tokenize.NL, tokenize.ENCODING)
+            if is_docstring or path.parts[0] != "tests":
+                yield token.start[0], token.string
+        previous = token.type

@@ -51,8 +51,10 @@ def test_it_streams_and_sees_usage_only_if_it_asks(client: openai.OpenAI, model:
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_it_embeds(client: openai.OpenAI, encoding: str) -> None:
     answer = client.embeddings.create(
-        model="demo/embed", input=["one", "two", "one"], encoding_format=encoding
-    )  # type: ignore[arg-type]
+        model="demo/embed",
+        input=["one", "two", "one"],
+        encoding_format=encoding,  # type: ignore[arg-type]
+    )
     first, second, third = (item.embedding for item in answer.data)
     assert first == third != second
     record = only_record()

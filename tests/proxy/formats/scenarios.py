@@ -104,11 +104,11 @@ def part_opened(choice: int, index: int, start: object, text: str, *more: Event)
         PartDelta(choice=choice, index=index, text=piece) for piece in (text[:half], text[half:]) if piece
     ]
     return [
-        PartStarted(choice=choice, index=index, part=start),
+        PartStarted(choice=choice, index=index, part=start),  # type: ignore[arg-type]
         *pieces,
         *more,
         PartEnded(choice=choice, index=index),
-    ]  # type: ignore[arg-type]
+    ]
 
 
 def collect_response(seen: list[Event]) -> Response:

@@ -452,8 +452,10 @@ def test_an_sdk_that_retries_gets_the_first_answer(
         def ask() -> str:
             messages = [{"role": "user", "content": "Hi"}]
             answer = client.chat.completions.create(
-                model="m", messages=messages, extra_headers={"Idempotency-Key": "k1"}
-            )  # type: ignore[arg-type]
+                model="m",
+                messages=messages,
+                extra_headers={"Idempotency-Key": "k1"},  # type: ignore[arg-type]
+            )
             return answer.choices[0].message.content or ""
 
         answers = [threads.submit(ask) for _ in range(2)]

@@ -514,6 +514,6 @@ def response_choices(draw: st.DrawFn) -> Choice:
     sequence = draw(st.none() | TEXTS) if finish == "stop" else None
     return Choice(
         parts=(*thoughts, *draw(TEXT_PARTS | st.just(())), *calls),
-        finish_reason=finish,
+        finish_reason=finish,  # type: ignore[arg-type]
         stop_sequence=sequence,
-    )  # type: ignore[arg-type]
+    )

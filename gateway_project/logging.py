@@ -1,4 +1,4 @@
-"""JSON log lines on standard output: one object a line, fields named as operators of AI gateways know them."""
+"""JSON log lines on standard output: one object a line, with the fields that AI gateways usually log."""
 
 import logging
 import sys
@@ -14,17 +14,22 @@ SERVER_ERROR = 500
 
 
 def encode(event: structlog.typing.EventDict, **_: Any) -> bytes:
-    """One line. Keys that clients put where they do not belong, as in an address or a model's name, do not reach it."""
+    """Render one line, without the API keys that clients put into addresses or model names."""
     return redact_bytes(JSON.encode(event))
 
 
-def rename_message(
-    _logger: Any, _method: str, event: structlog.typing.EventDict
-) -> structlog.typing.EventDict:
+def order_fields(_logger: Any, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Put time, level, message and event first.
+
+    The first argument of a log call is the stable snake_case name that operators search for. `message` is a
+    sentence for people; an event without one has its name as its message.
+    """
+    name = event.pop("event")
     return {
         "timestamp": event.pop("timestamp"),
         "level": event.pop("level"),
-        "message": event.pop("event"),
+        "message": event.pop("message", name),
+        "event": name,
         **event,
     }
 
@@ -33,13 +38,13 @@ ADD_TIMESTAMP = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 
 def configure(level: str) -> None:
-    """Sends structlog's events to standard output; the request log's hot path goes through here."""
+    """Send structlog's events to standard output."""
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             ADD_TIMESTAMP,
             structlog.processors.format_exc_info,
-            rename_message,
+            order_fields,
             structlog.processors.JSONRenderer(encode),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -49,7 +54,7 @@ def configure(level: str) -> None:
 
 
 def django_logging(level: str) -> dict[str, object]:
-    """The LOGGING setting: what libraries log through the standard library comes out in the same shape."""
+    """Return Django's LOGGING setting, which gives the lines of libraries the same shape."""
     configure(level)
     return {
         "version": 1,
@@ -69,13 +74,16 @@ def django_logging(level: str) -> dict[str, object]:
 
 
 class JsonFormatter(logging.Formatter):
+    """Render what libraries log through the standard library. Such lines have no `event`."""
+
     def format(self, record: logging.LogRecord) -> str:
-        event: dict[str, Any] = {
+        entry: dict[str, Any] = {
+            **ADD_TIMESTAMP(None, "", {}),
             "level": record.levelname.lower(),
-            "event": record.getMessage(),
+            "message": record.getMessage(),
             "logger": record.name,
         }
         # Django adds the traceback of what it answers with 400 or 403 as well: anybody can cause those.
         if record.exc_info and getattr(record, "status_code", SERVER_ERROR) >= SERVER_ERROR:
-            event["exception"] = self.formatException(record.exc_info)
-        return encode(rename_message(None, "", ADD_TIMESTAMP(None, "", event))).decode()
+            entry["exception"] = self.formatException(record.exc_info)
+        return encode(entry).decode()

@@ -166,7 +166,8 @@ class Exchange:
         provider = target.account.provider.slug if target else ""
         telemetry.request_finished(self.operation.api_family, model, provider, outcome.value, status, seconds)
         log.info(
-            "request completed successfully" if status < 400 else "request failed",
+            "request_completed" if status < 400 else "request_failed",
+            message="request completed successfully" if status < 400 else "request failed",
             request_id=self.request_id,
             duration_ms=round(seconds * 1000, 3),
             status_code=status,

@@ -35,3 +35,25 @@ def test_what_stands_around_a_key_stays() -> None:
 def test_lines_of_libraries_are_redacted_too() -> None:
     record = logging.LogRecord("celery", logging.ERROR, "a.py", 1, "refused %s", (KEY,), None)
     assert json.loads(logs.JsonFormatter().format(record))["message"] == "refused sk-gw_…"
+
+
+def test_an_event_has_a_stable_name_beside_its_message() -> None:
+    fields = {
+        "timestamp": "t",
+        "level": "info",
+        "event": "key_revoked",
+        "message": "The key was revoked.",
+        "key": "a",
+    }
+    assert logs.order_fields(None, "", fields) == {
+        "timestamp": "t",
+        "level": "info",
+        "message": "The key was revoked.",
+        "event": "key_revoked",
+        "key": "a",
+    }
+
+
+def test_an_event_without_a_message_has_its_name_as_message() -> None:
+    entry = logs.order_fields(None, "", {"timestamp": "t", "level": "info", "event": "operator_route"})
+    assert entry["message"] == entry["event"] == "operator_route"

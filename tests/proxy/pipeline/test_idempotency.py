@@ -453,8 +453,8 @@ def test_an_sdk_that_retries_gets_the_first_answer(
             messages = [{"role": "user", "content": "Hi"}]
             answer = client.chat.completions.create(
                 model="m",
-                messages=messages,
-                extra_headers={"Idempotency-Key": "k1"},  # type: ignore[arg-type]
+                messages=messages,  # type: ignore[arg-type]
+                extra_headers={"Idempotency-Key": "k1"},
             )
             return answer.choices[0].message.content or ""
 

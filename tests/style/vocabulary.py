@@ -14,7 +14,7 @@ PHRASES = {
     r"told|hears?|heard": "reported, received, or sent",
     r"(?:held|holds|hold|keeps|kept) back": "delays, withholds or blocks",
     r"in one piece": "non-streaming, or complete",
-    r"as (?:it|they) came": "unchanged",
+    r"(?<!far )as (?:it|they) came": "unchanged",
     r"signs? of life": "keep-alive, or heartbeat",
     r"strangers?": "unauthenticated client",
     r"dearest|dearer": "highest, or more expensive",

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from tests.style import docstrings, layout, names, prose
+from tests.style import docstrings, layout, log_events, names, prose
 from tests.style.finding import Finding
 
 SOURCES = ("projects", "keys", "billing", "proxy", "gateway_project", "tests")
@@ -35,6 +35,7 @@ def check(paths: Sequence[Path]) -> Iterator[Finding]:
         if path.suffix == ".py" and path.parts[0] in SOURCES and "migrations" not in path.parts:
             yield from names.check(path)
             yield from docstrings.check(path)
+            yield from log_events.check(path)
     yield from layout.check(present)
 
 

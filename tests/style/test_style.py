@@ -128,6 +128,17 @@ def test_a_bad_docstring_is_found(text: str, line: int, problem: str) -> None:
     assert problem in finding
 
 
+def test_a_log_event_that_is_a_sentence_is_found() -> None:
+    [finding] = findings_in("keys/tokens.py", 'log.error("Redis failed", error="timeout")\n')
+    assert 'the log event "Redis failed" is not a snake_case name' in finding
+    assert len(findings_in("keys/tokens.py", 'log.info("key_issued" if ok else "failed")\n')) == 1
+
+
+def test_a_log_event_with_a_message_has_no_finding() -> None:
+    text = 'log.warning("redis_timed_out", message="Redis timed out. The command is sent again.")\n'
+    assert findings_in("keys/tokens.py", text) == []
+
+
 @pytest.mark.parametrize("name", ["utils", "helpers", "relaying"])
 def test_a_module_that_is_not_named_after_a_thing_is_found(name: str) -> None:
     [finding] = findings_in(f"proxy/{name}.py", "")

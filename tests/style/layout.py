@@ -27,7 +27,7 @@ CODEC_MODULES = frozenset(
 CATCH_ALL_NAMES = frozenset("utils util helpers helper common misc stuff tools_misc base_utils".split())
 NOUNS_IN_ING = frozenset(
     """
-    billing routing pricing metering logging coding reasoning grounding embedding streaming grouping
+    billing routing pricing metering logging coding reasoning grounding embedding streaming grouping landing
     finding pending
     """.split()
 )

@@ -1,4 +1,4 @@
-"""The documentation names what there is, and its example works."""
+"""The documentation names every variable and failpoint, its links work, and so does its example."""
 
 import base64
 import re
@@ -23,7 +23,7 @@ def text_of(name: str) -> str:
 
 
 def variables() -> set[str]:
-    """Every name under which a variable is read."""
+    """Return every name of every variable."""
     names = set()
     for name, field in Environment.model_fields.items():
         alias = field.validation_alias
@@ -36,7 +36,7 @@ def test_every_variable_is_described() -> None:
     assert {name for name in variables() if f"`{name}`" not in text} == set()
 
 
-def test_every_failpoint_is_named_and_no_other() -> None:
+def test_the_failpoints_are_described() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "billing" / "ledger").rglob("*.py"))
     named = set(
         re.findall(r"`([a-z_]+\.[a-z_]+)`", text_of("ledger.md").split("## Failpoints")[1].split("\n## ")[0])
@@ -45,7 +45,7 @@ def test_every_failpoint_is_named_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_have_a_target(path: Path) -> None:
     for name, anchor in LINK.findall(path.read_text()):
         target = (path.parent / name).resolve() if name else path
         assert target.exists(), name
@@ -56,7 +56,7 @@ def test_links_lead_somewhere(path: Path) -> None:
             }, anchor
 
 
-def test_the_example_tells_genuine_messages_from_others() -> None:
+def test_the_example_detects_forged_messages() -> None:
     names: dict[str, object] = {}
     exec(text_of("alerts.md").split("```python\n")[1].split("```")[0], names)
     is_genuine = names["is_genuine"]

@@ -32,6 +32,6 @@ def save_correction(correction: UsageEntry) -> None:
                 last_id,
                 SETTLED_MARKER,
             )
-        if reply[0] != b"again":
+        if reply[0] != b"retry":
             return
         time.sleep(RETRY_DELAY_S)

@@ -226,11 +226,11 @@ class RedisLedger:
                     budgets = await self.open_windows(request, [budgets[index] for index in indexes], epoch)
                 case [b"epoch"]:
                     self.epochs.by_project.pop(request.project_id, None)
-                case [b"opening", microseconds] if microseconds / 1e6 > REBUILD_GRACE_S - NEW_PROJECT_WAIT_S:
+                case [b"rebuilding", microseconds] if microseconds / 1e6 > REBUILD_GRACE_S - NEW_PROJECT_WAIT_S:
                     await asyncio.sleep(NEW_PROJECT_WAIT_S / MAX_ATTEMPTS)
-                case [b"opening", microseconds] if has_hard_budget(budgets):
+                case [b"rebuilding", microseconds] if has_hard_budget(budgets):
                     raise LedgerUnavailable(f"budgets are rebuilt: {microseconds / 1e6:.1f} s left")
-                case [b"opening", _]:
+                case [b"rebuilding", _]:
                     budgets = ()
                 case _:
                     raise LedgerUnavailable("the reservation was given up")

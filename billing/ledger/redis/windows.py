@@ -76,7 +76,7 @@ class WindowOpener:
                 expires_ms,
                 epoch,
             )
-            if reply[0] != b"again":
+            if reply[0] != b"retry":
                 return
             trimmed_to = reply[1].decode()
             await asyncio.sleep(RETRY_DELAY_S)

@@ -35,19 +35,19 @@ def key_prefix(project_id: int) -> str:
     return f"gw:{{p{project_id}}}:"
 
 
-RESERVE = load_script("minutes", "reserve")
-RATE_STATUS = load_script("minutes", "standing")
+RESERVE = load_script("sliding_window", "reserve")
+RATE_STATUS = load_script("sliding_window", "rate_status")
 SETTLE = load_script("settle")
-WRITE_IF_ABSENT = load_script("late")
-WRITE_CORRECTION = load_script("correct")
-WRITE_RECORD = load_script("record")
-CANCEL = load_script("void")
-GET_OR_CREATE_EPOCH = load_script("enter")
-REGISTER_EPOCH = load_script("begin")
-OPEN_WINDOW = load_script("open")
-RESTORE = load_script("assert")
+WRITE_IF_ABSENT = load_script("write_if_absent")
+WRITE_CORRECTION = load_script("write_correction")
+WRITE_RECORD = load_script("write_record")
+CANCEL = load_script("cancel")
+GET_OR_CREATE_EPOCH = load_script("get_or_create_epoch")
+REGISTER_EPOCH = load_script("register_epoch")
+OPEN_WINDOW = load_script("open_window")
+RESTORE = load_script("restore")
 TRIM = load_script("trim")
-RESERVATIONS_BY_PROCESS = load_script("owners")
+RESERVATIONS_BY_PROCESS = load_script("reservations_by_process")
 SNAPSHOT = load_script("snapshot")
 ALL_SCRIPTS = (
     RESERVE,

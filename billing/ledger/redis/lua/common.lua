@@ -9,8 +9,8 @@
 --   c:<owner>  SET     ids of the reservations under way
 --
 -- Amounts are decimal text. Redis adds them (HINCRBY, 64 bits); Lua's numbers are doubles and hold 53.
-local P = KEYS[1]
-local STATE, OPEN, OUT = P .. 'state', P .. 'open', P .. 'out'
+local PREFIX = KEYS[1]
+local STATE, RESERVATIONS, STREAM = PREFIX .. 'state', PREFIX .. 'open', PREFIX .. 'out'
 local BUCKET_US = 250000
 local BILLION = 1000000000
 
@@ -24,7 +24,7 @@ local function add(key, field, amount)
   if amount ~= '0' then redis.pcall('HINCRBY', key, field, amount) end
 end
 
-local function take(key, field, amount)
+local function subtract(key, field, amount)
   if string.sub(amount, 1, 1) == '-' then
     add(key, field, string.sub(amount, 2))
   elseif amount ~= '0' then
@@ -33,7 +33,7 @@ local function take(key, field, amount)
 end
 
 -- Billions and the rest of a decimal text, as two doubles that are exact.
-local function halves(text)
+local function split_high_low(text)
   local negative = string.sub(text, 1, 1) == '-'
   local digits = negative and string.sub(text, 2) or text
   local high, low = tonumber(string.sub(digits, 1, -10)) or 0, tonumber(string.sub(digits, -9))
@@ -42,17 +42,17 @@ local function halves(text)
 end
 
 -- limit - spent - reserved: exact where the result fits 53 bits, whatever the size of the three.
-local function difference(limit, spent, reserved)
-  local limit_high, limit_low = halves(limit)
-  local spent_high, spent_low = halves(spent)
-  local reserved_high, reserved_low = halves(reserved)
+local function remaining_in(limit, spent, reserved)
+  local limit_high, limit_low = split_high_low(limit)
+  local spent_high, spent_low = split_high_low(spent)
+  local reserved_high, reserved_low = split_high_low(reserved)
   return (limit_high - spent_high - reserved_high) * BILLION + (limit_low - spent_low - reserved_low)
 end
 
-local function window_key(window) return P .. 'w:' .. window end
+local function window_key(window) return PREFIX .. 'w:' .. window end
 
 -- The open windows, of one scope, that a day falls into.
-local function covering(list, day, found)
+local function windows_covering(list, day, found)
   for window, first, last in string.gmatch(list or '', '([^;]+);([^;]+);([^;]+);') do
     if first <= day and day <= last then found[#found + 1] = window end
   end
@@ -60,10 +60,10 @@ local function covering(list, day, found)
 end
 
 -- Those windows of the project and of a key that exist.
-local function windows_of(key, day)
+local function open_windows_of(key, day)
   local lists = redis.call('HMGET', STATE, 'w:p', 'w:k' .. key)
   local found = {}
-  for _, window in ipairs(covering(lists[2], day, covering(lists[1], day, {}))) do
+  for _, window in ipairs(windows_covering(lists[2], day, windows_covering(lists[1], day, {}))) do
     if redis.call('EXISTS', window_key(window)) == 1 then found[#found + 1] = window end
   end
   return found
@@ -72,22 +72,22 @@ end
 local function join(parts) return #parts > 0 and table.concat(parts, ',') or '-' end
 
 -- Stores a reservation and holds its amount in the windows given.
-local function hold(r)
-  local head = { r.amount, r.owner, r.key, r.day, r.since, r.tokens, r.shadow, join(r.windows), r.owners }
-  redis.call('HSET', OPEN, r.id, table.concat(head, ' ') .. '\n' .. r.draft)
+local function store_reservation(r)
+  local head = { r.amount, r.process_id, r.key, r.day, r.since, r.tokens, r.shadow, join(r.windows), r.owners }
+  redis.call('HSET', RESERVATIONS, r.id, table.concat(head, ' ') .. '\n' .. r.estimate)
   for _, window in ipairs(r.windows) do add(window_key(window), 'reserved', r.amount) end
 end
 
-local HEAD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)\n'
-local function parse(text)
-  local amount, owner, key, day, since, tokens, shadow, windows, owners = string.match(text, HEAD)
-  return { amount = amount, owner = owner, key = key, day = day, since = since, tokens = tokens, shadow = shadow,
+local RESERVATION_HEAD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)\n'
+local function parse_reservation(text)
+  local amount, process_id, key, day, since, tokens, shadow, windows, owners = string.match(text, RESERVATION_HEAD)
+  return { amount = amount, process_id = process_id, key = key, day = day, since = since, tokens = tokens, shadow = shadow,
     windows = windows, owners = owners }
 end
 
 -- Changes what was counted of a request (`r:` or `t:`), if it still counts.
-local function correct(kind, owner, since, change)
-  local key = P .. kind .. owner
+local function adjust_counter(kind, owner, since, change)
+  local key = PREFIX .. kind .. owner
   local bucket = math.floor(since / BUCKET_US)
   if change ~= 0 and redis.call('HEXISTS', key, bucket) == 1 then
     redis.call('HINCRBY', key, bucket, change)
@@ -96,27 +96,27 @@ local function correct(kind, owner, since, change)
 end
 
 -- Ends a reservation: what it held becomes what was spent, and its places are free.
-local function let_go(id, held, cost, tokens)
-  redis.call('HDEL', OPEN, id)
-  for window in string.gmatch(held.windows, '[^,-][^,]*') do
+local function release(id, reservation, cost, tokens)
+  redis.call('HDEL', RESERVATIONS, id)
+  for window in string.gmatch(reservation.windows, '[^,-][^,]*') do
     local key = window_key(window)
     if redis.call('EXISTS', key) == 1 then
-      take(key, 'reserved', held.amount)
+      subtract(key, 'reserved', reservation.amount)
       add(key, 'spent', cost)
     end
   end
-  for owner in string.gmatch(held.owners, '[^,-]+') do
-    redis.call('SREM', P .. 'c:' .. owner, id)
-    correct('t:', owner, tonumber(held.since), tokens - held.tokens)
+  for owner in string.gmatch(reservation.owners, '[^,-]+') do
+    redis.call('SREM', PREFIX .. 'c:' .. owner, id)
+    adjust_counter('t:', owner, tonumber(reservation.since), tokens - reservation.tokens)
   end
 end
 
-local function post(id, key, day, cost, entry)
-  return redis.call('XADD', OUT, '*', 'id', id, 'key', key, 'day', day, 'cost', cost, 'entry', entry)
+local function append_record(id, key, day, cost, entry)
+  return redis.call('XADD', STREAM, '*', 'id', id, 'key', key, 'day', day, 'cost', cost, 'entry', entry)
 end
 
 -- Whether stream id `a` is after `b`.
-local function after(a, b)
+local function is_after(a, b)
   local a_ms, a_seq = string.match(a, '(%d+)-(%d+)')
   local b_ms, b_seq = string.match(b, '(%d+)-(%d+)')
   a_ms, b_ms = tonumber(a_ms), tonumber(b_ms)
@@ -124,9 +124,9 @@ local function after(a, b)
 end
 
 -- Calls visit(fields) for every event after a stream id.
-local function each_event(since, visit)
+local function each_record(since, visit)
   repeat
-    local page = redis.call('XRANGE', OUT, '(' .. since, '+', 'COUNT', 500)
+    local page = redis.call('XRANGE', STREAM, '(' .. since, '+', 'COUNT', 500)
     for _, event in ipairs(page) do
       local fields = {}
       for i = 1, #event[2], 2 do fields[event[2][i]] = event[2][i + 1] end

@@ -22,13 +22,13 @@ local function slide(name)
   return total, first, newest
 end
 
-local function ends_in(b) return (b + 1 + BUCKETS) * BUCKET_US - now end
+local function us_until_expiry(b) return (b + 1 + BUCKETS) * BUCKET_US - now end
 
 -- Four numbers for each limit: requests and the microseconds until none count, tokens and theirs.
-local standing = {}
-local function stand(requests, newest_request, used, newest_token)
-  local n = #standing
-  standing[n + 1], standing[n + 2] = requests, math.max(ends_in(newest_request), 0)
-  standing[n + 3], standing[n + 4] = used, math.max(ends_in(newest_token), 0)
+local status = {}
+local function push_status(requests, newest_request, used, newest_token)
+  local n = #status
+  status[n + 1], status[n + 2] = requests, math.max(us_until_expiry(newest_request), 0)
+  status[n + 3], status[n + 4] = used, math.max(us_until_expiry(newest_token), 0)
 end
 

@@ -4,10 +4,10 @@ local epoch, is_new, drained = unpack(ARGV)
 if redis.call('HGET', STATE, 'epoch') ~= epoch then return 0 end
 redis.call('HSET', STATE, 'registered', 1)
 if is_new == '1' then redis.call('HSET', STATE, 'opens', 0) end
-if redis.call('EXISTS', OUT) == 1 then
-  local last = redis.call('XREVRANGE', OUT, '+', '-', 'COUNT', 1)
-  if not last[1] or after(drained, last[1][1]) then redis.pcall('XSETID', OUT, drained) end
+if redis.call('EXISTS', STREAM) == 1 then
+  local last = redis.call('XREVRANGE', STREAM, '+', '-', 'COUNT', 1)
+  if not last[1] or is_after(drained, last[1][1]) then redis.pcall('XSETID', STREAM, drained) end
 elseif drained ~= '0-0' then
-  redis.call('XADD', OUT, 'MAXLEN', '=', '0', drained, 'id', '')
+  redis.call('XADD', STREAM, 'MAXLEN', '=', '0', drained, 'id', '')
 end
 return 1

@@ -12,7 +12,7 @@ from django.db.models import Sum
 from billing.budgets.windows import window_days, window_name
 from billing.ledger.interface import WindowBalance
 from billing.ledger.redis import reader
-from billing.ledger.sql.transactions import decode_entry
+from billing.ledger.usage_entry import decode_entry
 from billing.models import Budget, BudgetWindow, Reservation, UsageRecord
 from projects.models import Project
 

@@ -91,6 +91,9 @@ COLUMNS = (
 )  # fmt: skip
 
 
+encode_entry = msgspec.json.Encoder().encode
+decode_entry = msgspec.json.Decoder(UsageEntry).decode
+
 MAX_LENGTHS = tuple(getattr(UsageRecord._meta.get_field(name), "max_length", None) for name in COLUMNS)
 
 

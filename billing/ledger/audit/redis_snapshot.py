@@ -8,7 +8,7 @@ from billing.ledger.audit.checks import LedgerSnapshot, Mismatch, ReservationSna
 from billing.ledger.audit.sql_snapshot import consistent_read, existing_ids, load_budgets, load_records
 from billing.ledger.redis import reader
 from billing.ledger.redis.windows import RETENTION_AFTER_END
-from billing.ledger.sql.transactions import decode_entry
+from billing.ledger.usage_entry import decode_entry
 from billing.models import Budget, StreamCursor
 
 MAX_ATTEMPTS = 20

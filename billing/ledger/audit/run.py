@@ -21,7 +21,8 @@ from billing.ledger.audit.redis_snapshot import load_redis_snapshot
 from billing.ledger.audit.sql_snapshot import consistent_read, load_budgets, load_records
 from billing.ledger.redis import reader
 from billing.ledger.sql.process_lock import is_postgresql_locked, is_sqlite_locked
-from billing.ledger.sql.transactions import decode_entry, split_window_ids
+from billing.ledger.sql.transactions import split_window_ids
+from billing.ledger.usage_entry import decode_entry
 from billing.models import BudgetWindow, Reservation, StreamCursor, UnsentRecord
 from projects.models import Project
 

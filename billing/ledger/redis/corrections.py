@@ -5,8 +5,7 @@ import time
 from billing.ledger.redis.client.scripts import WRITE_IF_ABSENT, key_prefix
 from billing.ledger.redis.outbox.writer import DEDUP_TTL_S, RETRY_DELAY_S, SETTLED_MARKER
 from billing.ledger.redis.reader import redis_errors
-from billing.ledger.sql.transactions import encode_entry
-from billing.ledger.usage_entry import UsageEntry
+from billing.ledger.usage_entry import UsageEntry, encode_entry
 from billing.models import StreamCursor, UsageRecord
 
 

@@ -35,8 +35,7 @@ from billing.ledger.redis.reaper import Reaper
 from billing.ledger.redis.record_store import RecordStore, Waiting
 from billing.ledger.redis.windows import WindowOpener
 from billing.ledger.sql.connection import DatabaseErrors, LedgerConnection, connect
-from billing.ledger.sql.transactions import encode_entry
-from billing.ledger.usage_entry import UsageEntry
+from billing.ledger.usage_entry import UsageEntry, encode_entry
 from projects.ids import uuid7
 
 MAX_ATTEMPTS = 10

@@ -12,8 +12,7 @@ from billing.ledger.redis.outbox.collector import Collector
 from billing.ledger.redis.outbox.pending import PendingRecord
 from billing.ledger.redis.outbox.writer import ESTIMATE_TTL_S, OutboxWriter
 from billing.ledger.redis.record_store import RecordStore
-from billing.ledger.sql.transactions import decode_entry, encode_entry
-from billing.ledger.usage_entry import UsageEntry
+from billing.ledger.usage_entry import UsageEntry, decode_entry, encode_entry
 
 PAGE_SIZE = 100
 

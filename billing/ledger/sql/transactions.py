@@ -10,12 +10,11 @@ from datetime import date
 from typing import Any, Protocol
 from uuid import UUID
 
-import msgspec
 from msgspec.structs import replace
 
 from billing.budgets.windows import ends_at, window_days, window_name, window_names
 from billing.ledger.interface import BudgetExceeded, BudgetLimit, ReservationGrant, ReserveRequest
-from billing.ledger.usage_entry import COLUMNS, UsageEntry
+from billing.ledger.usage_entry import COLUMNS, UsageEntry, decode_entry, encode_entry
 from billing.models import CorrectionReason, Mode
 from billing.pricing import Tokens
 
@@ -32,8 +31,6 @@ TOKEN_COLUMNS = (
     "output_tokens",
     "reasoning_tokens",
 )
-encode_entry = msgspec.json.Encoder().encode
-decode_entry = msgspec.json.Decoder(UsageEntry).decode
 
 
 class Executor(Protocol):

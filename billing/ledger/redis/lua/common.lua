@@ -71,10 +71,16 @@ end
 
 local function join(parts) return #parts > 0 and table.concat(parts, ',') or '-' end
 
--- Stores a reservation and holds its amount in the windows given.
-local function store_reservation(r)
+-- The text of a reservation: its head of nine words, a line feed, its record as an estimate (JSON).
+-- `parse_reservation` below and `RedisReservation.parse` in Python read it.
+local function encode_reservation(r)
   local head = { r.amount, r.process_id, r.key, r.day, r.since, r.tokens, r.shadow, join(r.windows), r.owners }
-  redis.call('HSET', RESERVATIONS, r.id, table.concat(head, ' ') .. '\n' .. r.estimate)
+  return table.concat(head, ' ') .. '\n' .. r.estimate
+end
+
+-- Stores a reservation and adds its amount to `reserved` of its windows.
+local function store_reservation(r)
+  redis.call('HSET', RESERVATIONS, r.id, encode_reservation(r))
   for _, window in ipairs(r.windows) do add(window_key(window), 'reserved', r.amount) end
 end
 

@@ -24,7 +24,8 @@ for i = 1, #open, 2 do
     end
     add(key, 'reserved', r.amount)
     windows[#windows + 1] = window
-    redis.call('HSET', RESERVATIONS, r.id, table.concat({ r.amount, r.process_id, r.key, r.day, r.since, r.tokens, r.shadow, join(windows), r.owners }, ' ') .. '\n' .. r.estimate)
+    r.windows = windows
+    redis.call('HSET', RESERVATIONS, r.id, encode_reservation(r))
   end
 end
 if ends_ms ~= '0' then redis.call('PEXPIREAT', key, ends_ms) end

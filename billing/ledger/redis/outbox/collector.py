@@ -11,7 +11,7 @@ from billing.ledger.redis.client.scripts import heartbeat_key
 from billing.ledger.redis.outbox.pending import PendingRecord
 from billing.ledger.redis.outbox.writer import AT_ONCE, OutboxWriter, batched
 from billing.ledger.redis.record_store import RecordStore
-from billing.ledger.sql.transactions import decode_entry
+from billing.ledger.usage_entry import decode_entry
 
 PAGE = 500
 BEFORE_ALL = UUID(int=0)

@@ -10,8 +10,7 @@ from billing.ledger.failpoints import failpoint
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
 from billing.ledger.redis.client.scripts import PROJECTS_KEY, TRIM, key_prefix
 from billing.ledger.redis.record_store import START_ID, DrainedBatch, RecordStore, decode_entries
-from billing.ledger.sql.transactions import decode_entry
-from billing.ledger.usage_entry import UsageEntry
+from billing.ledger.usage_entry import UsageEntry, decode_entry
 
 PAGE_SIZE = 500
 MAX_BATCH_RECORDS = 2000

@@ -22,8 +22,7 @@ from billing.ledger.redis.outbox.pending import PendingRecord, PendingState
 from billing.ledger.redis.outbox.spillover import Spillover
 from billing.ledger.redis.record_store import RecordStore, StoredRecord
 from billing.ledger.sql.connection import DatabaseErrors
-from billing.ledger.sql.transactions import decode_entry, encode_entry
-from billing.ledger.usage_entry import UsageEntry
+from billing.ledger.usage_entry import UsageEntry, decode_entry, encode_entry
 from billing.models import CorrectionReason
 
 DEDUP_TTL_S = 300

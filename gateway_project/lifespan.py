@@ -16,7 +16,8 @@ from django.db import DatabaseError
 from billing import ledger
 from billing.ledger import Ledger, SqlLedger
 from billing.ledger.redis import OutagePolicy, RedisLedger
-from billing.ledger.sql.connection import connect, lock_file_for
+from billing.ledger.sql.connection import connect
+from billing.ledger.sql.process_lock import lock_file_for
 from gateway_project.celery import app as celery
 from projects import config_cache
 from projects.db import durability

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from redis import RedisError
 
 from billing.ledger import BudgetExceeded, LedgerUnavailable, RateLimitExceeded, RateLimitStatus
-from billing.ledger.redis.client.connection import RedisUnavailable
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from billing.models import Outcome, Period
 from billing.money import decimal_usd
 from keys.auth_throttle import TooManyFailures

@@ -24,7 +24,7 @@ from billing.ledger.rate_limiter import RateLimiter
 from billing.ledger.redis import reserve_codec
 from billing.ledger.redis.background import BackgroundTasks
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
-from billing.ledger.redis.client.connection import CommandNotSent, RedisUnavailable
+from billing.ledger.redis.client.protocol import CommandNotSent, RedisUnavailable
 from billing.ledger.redis.client.scripts import CANCEL, RATE_STATUS, RESERVE, RESTORE, heartbeat_key
 from billing.ledger.redis.epochs import REBUILD_GRACE_S, EpochTracker
 from billing.ledger.redis.outbox.drainer import Drainer
@@ -225,7 +225,9 @@ class RedisLedger:
                     budgets = await self.open_windows(request, [budgets[index] for index in indexes], epoch)
                 case [b"epoch"]:
                     self.epochs.by_project.pop(request.project_id, None)
-                case [b"rebuilding", microseconds] if microseconds / 1e6 > REBUILD_GRACE_S - NEW_PROJECT_WAIT_S:
+                case [b"rebuilding", microseconds] if (
+                    microseconds / 1e6 > REBUILD_GRACE_S - NEW_PROJECT_WAIT_S
+                ):
                     await asyncio.sleep(NEW_PROJECT_WAIT_S / MAX_ATTEMPTS)
                 case [b"rebuilding", microseconds] if has_hard_budget(budgets):
                     raise LedgerUnavailable(f"budgets are rebuilt: {microseconds / 1e6:.1f} s left")

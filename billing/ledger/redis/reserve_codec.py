@@ -18,7 +18,7 @@ from billing.ledger.interface import (
     ReserveRequest,
 )
 from billing.ledger.rate_limiter import most_restrictive
-from billing.ledger.redis.client.connection import Argument
+from billing.ledger.redis.client.protocol import Argument
 from billing.ledger.usage_entry import encode_entry
 
 MAX_TOKENS = 2**40

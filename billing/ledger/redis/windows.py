@@ -8,7 +8,7 @@ from billing.budgets.windows import ends_at, window_days, window_name
 from billing.ledger.failpoints import failpoint
 from billing.ledger.interface import BudgetLimit, ReserveRequest
 from billing.ledger.redis.client.client import RedisClient
-from billing.ledger.redis.client.connection import RedisUnavailable
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from billing.ledger.redis.client.scripts import OPEN_WINDOW
 from billing.ledger.redis.record_store import RecordStore
 

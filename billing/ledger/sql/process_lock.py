@@ -1,11 +1,18 @@
 """Whether a gateway process serves from a database: asked of the locks that it holds (`sql/connection.py`)."""
 
 import fcntl
+from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
 
-from billing.ledger.sql.connection import ADVISORY_LOCK_CLASS, lock_file_for
+ADVISORY_LOCK_CLASS = 0x1ED6
+"""The first number of our PostgreSQL advisory locks, which keeps them apart from anyone else's in the same database."""
+
+
+def lock_file_for(database: Path) -> Path:
+    """The file that the only process on a SQLite database locks."""
+    return database.with_suffix(".lock")
 
 
 def is_sqlite_locked() -> bool:

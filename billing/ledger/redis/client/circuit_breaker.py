@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable
 
-from billing.ledger.redis.client.connection import CommandNotSent
+from billing.ledger.redis.client.protocol import CommandNotSent
 
 FAILURE_THRESHOLD = 5
 COOLDOWN_S = 1.0

@@ -8,7 +8,8 @@ from typing import Any
 import hiredis
 
 from billing.ledger.redis.client.circuit_breaker import CircuitBreaker
-from billing.ledger.redis.client.connection import Argument, CommandNotSent, RedisConnection, RedisUnavailable
+from billing.ledger.redis.client.connection import RedisConnection
+from billing.ledger.redis.client.protocol import Argument, CommandNotSent, RedisUnavailable
 from billing.ledger.redis.client.scripts import LOAD_COMMANDS, Script
 
 CONNECT_TIMEOUT_S = 5.0

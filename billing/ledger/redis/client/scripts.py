@@ -5,7 +5,7 @@ from functools import lru_cache
 from hashlib import sha1
 from pathlib import Path
 
-from billing.ledger.redis.client.connection import Argument, Command
+from billing.ledger.redis.client.protocol import Argument, Command
 
 LUA_FOLDER = Path(__file__).parent.parent / "lua"
 COMMON = (LUA_FOLDER / "common.lua").read_text()

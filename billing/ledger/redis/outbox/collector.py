@@ -6,7 +6,7 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from billing.ledger.redis.client.connection import RedisUnavailable
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from billing.ledger.redis.client.scripts import heartbeat_key
 from billing.ledger.redis.outbox.pending import PendingRecord
 from billing.ledger.redis.outbox.writer import AT_ONCE, OutboxWriter, batched

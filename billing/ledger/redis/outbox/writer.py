@@ -10,7 +10,7 @@ from msgspec.structs import replace
 
 from billing.ledger.failpoints import failpoint
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
-from billing.ledger.redis.client.connection import CommandNotSent, RedisUnavailable
+from billing.ledger.redis.client.protocol import CommandNotSent, RedisUnavailable
 from billing.ledger.redis.client.scripts import (
     PROJECTS_KEY,
     SETTLE,

@@ -27,7 +27,7 @@ from billing.ledger import (
 from billing.ledger.interface import BudgetLimit, RateLimit, WindowBalance
 from billing.ledger.redis import OutagePolicy, RedisLedger, reader
 from billing.ledger.redis.client.circuit_breaker import FAILURE_THRESHOLD
-from billing.ledger.redis.client.connection import RedisUnavailable
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from billing.ledger.redis.client.scripts import key_prefix
 from billing.ledger.redis.outbox.pending import PendingRecord
 from billing.ledger.redis.record_store import START_ID

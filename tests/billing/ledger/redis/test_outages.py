@@ -20,7 +20,7 @@ from billing.ledger.rate_limiter import BUCKET_S
 from billing.ledger.redis import RedisLedger, reader
 from billing.ledger.redis.background import run_every
 from billing.ledger.redis.client.scripts import key_prefix
-from billing.ledger.sql.connection import PostgresConnection
+from billing.ledger.sql.postgresql import PostgresConnection
 from billing.models import StaleDay, UsageRecord
 from keys.models import ApiKey
 from tests.billing.ledger.redis.test_ledger import (  # fmt: skip

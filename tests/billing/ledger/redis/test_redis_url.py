@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from billing.ledger.redis.client.client import RedisClient, UnsupportedRedis
-from billing.ledger.redis.client.connection import RedisUnavailable
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from gateway_project.env import Environment
 from tests.support.databases import Server, valkey_server
 from tests.support.gateway_server import ROOT

@@ -2,9 +2,10 @@
 
 import time
 
-from billing.ledger.redis.client.scripts import WRITE_IF_ABSENT, key_prefix
+from billing.ledger.redis.client.blocking import redis_errors
+from billing.ledger.redis.client.keys import key_prefix
+from billing.ledger.redis.client.scripts import WRITE_IF_ABSENT
 from billing.ledger.redis.outbox.writer import DEDUP_TTL_S, RETRY_DELAY_S, SETTLED_MARKER
-from billing.ledger.redis.reader import redis_errors
 from billing.ledger.usage_entry import UsageEntry, encode_entry
 from billing.models import StreamCursor, UsageRecord
 

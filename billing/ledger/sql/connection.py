@@ -1,4 +1,4 @@
-"""The ledger's own database connection, beside Django's: SQLite or PostgreSQL behind the same two verbs."""
+"""The ledger's own database connection, beside Django's: one interface for SQLite and PostgreSQL."""
 
 import sqlite3
 from typing import Any, Protocol
@@ -12,6 +12,7 @@ from billing.ledger.sql.transactions import Executor
 from projects.db.hang_detection import outage_probe
 
 DatabaseErrors = (sqlite3.Error, psycopg.Error, OSError)
+"""The exceptions that a LedgerConnection raises."""
 
 
 class LedgerConnection(Executor, Protocol):
@@ -22,7 +23,10 @@ class LedgerConnection(Executor, Protocol):
 
 
 def connect(*, exclusive: bool = False) -> LedgerConnection:
-    """A connection of its own to the database that Django uses; on PostgreSQL, perhaps the only one of its kind."""
+    """Connect to the database that Django uses.
+
+    `exclusive`: no other exclusive connection may exist (PostgreSQL; on SQLite a lock file ensures this).
+    """
     database: dict[str, Any] = settings.DATABASES["default"]
     if database["ENGINE"].endswith("sqlite3"):
         return SqliteConnection(str(database["NAME"]))

@@ -13,6 +13,7 @@ import structlog
 
 from billing.ledger.failpoints import failpoint
 from billing.ledger.interface import (
+    DATABASE,
     AdmissionDenied,
     LedgerUnavailable,
     RateLimit,
@@ -70,6 +71,10 @@ class SqlLedger:
 
     def now(self) -> float:
         return time.time()
+
+    def degraded(self) -> tuple[str, ...]:
+        """Nothing: without its database this ledger admits nothing."""
+        return ()
 
     async def reserve(self, request: ReserveRequest) -> ReservationGrant:
         failpoint("reserve.before")
@@ -236,7 +241,7 @@ async def result_or_denial(transaction: Transaction, executor: Executor) -> Any:
 def as_ledger_error(error: Exception) -> Exception:
     if not isinstance(error, DatabaseErrors):
         return error
-    ledger_error = LedgerUnavailable(str(error))
+    ledger_error = LedgerUnavailable(str(error), component=DATABASE)
     ledger_error.__cause__ = error
     return ledger_error
 

@@ -38,6 +38,11 @@ def sqlite_process_lock(database: Path) -> Iterator[None]:
         yield
 
 
+def is_locked() -> bool:
+    """Return whether a gateway process with a ledger in SQL alone uses the database."""
+    return is_postgresql_locked() if settings.ENV.database_url else is_sqlite_locked()
+
+
 def is_sqlite_locked() -> bool:
     """Return whether a gateway process holds the lock of the SQLite database."""
     try:

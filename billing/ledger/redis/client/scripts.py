@@ -1,10 +1,10 @@
 """The ledger's Lua scripts: each is one atomic step on the keys of one project."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha1
 from pathlib import Path
 
+from billing.ledger.redis.client.keys import key_prefix
 from billing.ledger.redis.client.protocol import Argument, Command
 
 LUA_FOLDER = Path(__file__).parent.parent / "lua"
@@ -27,12 +27,6 @@ class Script:
 def load_script(*names: str) -> Script:
     text = COMMON + "".join((LUA_FOLDER / f"{name}.lua").read_text() for name in names)
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
-
-
-@lru_cache(maxsize=4096)
-def key_prefix(project_id: int) -> str:
-    """What the keys of a project begin with. The braces keep them in one slot of a cluster."""
-    return f"gw:{{p{project_id}}}:"
 
 
 RESERVE = load_script("sliding_window", "reserve")
@@ -65,13 +59,3 @@ ALL_SCRIPTS = (
     RESERVATIONS_BY_PROCESS,
 )
 LOAD_COMMANDS: tuple[Command, ...] = tuple(("SCRIPT", "LOAD", script.text) for script in ALL_SCRIPTS)
-
-PROJECTS_KEY = "gw:projects"
-"""A set of the ids of all projects: whose outboxes are drained."""
-LEASE_KEY = "gw:lease"
-"""The process that drains outboxes and looks for dead processes."""
-
-
-def heartbeat_key(process_id: str) -> str:
-    """A key that a process keeps alive for as long as it lives."""
-    return f"gw:alive:{process_id}"

@@ -6,8 +6,8 @@ from uuid import UUID
 import msgspec
 import structlog
 
+from billing.ledger.redis.client.keys import heartbeat_key
 from billing.ledger.redis.client.protocol import RedisUnavailable
-from billing.ledger.redis.client.scripts import heartbeat_key
 from billing.ledger.redis.outbox.pending import PendingRecord
 from billing.ledger.redis.outbox.writer import AT_ONCE, OutboxWriter, batched
 from billing.ledger.redis.record_store import RecordStore

@@ -30,7 +30,7 @@ from tests.support import environment
 environment.isolate()
 from channels.layers import get_channel_layer
 from django.core.cache import cache
-from billing.ledger.redis import reader
+from billing.ledger.redis import queries
 from gateway_project.celery import app
 
 async def channel():
@@ -47,7 +47,7 @@ def cached():
     cache.set("a", "b")
     return cache.get("a") == "b"
 
-users = {"ledger": lambda: reader.project_ids() == [], "cache": cached, "channels": lambda: asyncio.run(channel()), "celery": celery}
+users = {"ledger": lambda: queries.project_ids() == [], "cache": cached, "channels": lambda: asyncio.run(channel()), "celery": celery}
 answers = {}
 for name, ask in users.items():
     try:

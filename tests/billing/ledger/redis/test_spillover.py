@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 from billing.ledger import LedgerUnavailable, ReservationGrant, ReserveRequest
 from billing.ledger.interface import BudgetLimit, WindowBalance
 from billing.ledger.redis import OutagePolicy, RedisLedger, epochs
-from billing.ledger.redis.client.scripts import heartbeat_key
+from billing.ledger.redis.client.keys import heartbeat_key
 from billing.ledger.redis.record_store import RecordStore, Waiting
 from billing.models import UnsentRecord, UsageRecord
 from keys.models import ApiKey

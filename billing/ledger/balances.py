@@ -1,4 +1,4 @@
-"""What is spent and reserved in the windows of budgets, for pages, endpoints and alerts."""
+"""Spent and reserved amounts of budget windows, for pages, endpoints and alerts."""
 
 import datetime as dt
 from collections import Counter
@@ -32,9 +32,9 @@ def window_balances(
 
 
 def open_window_balances(project: Project, names: Mapping[int, str]) -> dict[int, WindowBalance]:
-    """Return the balances of the windows that requests have opened, by budget id. Raises LedgerUnavailable.
+    """Return the balances of the windows that requests have opened, by budget id.
 
-    `names` maps budget ids to names of windows.
+    `names` maps budget ids to names of windows. Raises LedgerUnavailable.
     """
     return current_reader().window_balances(project.pk, names)
 
@@ -42,9 +42,9 @@ def open_window_balances(project: Project, names: Mapping[int, str]) -> dict[int
 def compute_unopened_window(project: Project, window: str) -> dict[int | None, WindowBalance]:
     """Return, by key, the balances that a window starts with when the first request opens it.
 
-    Spent are the records of the window's days, reserved the reservations of its requests in flight. A request moves
-    from reservation to undrained record to record, and the three are read in that order: a request that moves on
-    meanwhile is met again further on, and counts once, in its last state.
+    Spent are the records of the window's days, reserved the reservations of its requests in flight. A request
+    moves from reservation to undrained record to record, and the three are read in that order: a request that
+    moves on meanwhile is met again further on, and counts once, in its last state.
     """
     first, last = window_days(window)
     reader = current_reader()

@@ -70,9 +70,10 @@ class RateLimit:
 class ReserveRequest:
     """A request to reserve money, and to count in the rate limits.
 
-    `max_nano` is what the request can cost at most, `min_nano` the smallest amount that is of use to it. If the hard
-    budgets have less left than `max_nano`, but at least `min_nano`, the rest is granted. `tokens` is an estimate of
-    the tokens that the request will use. `estimate` is the record to write if the process dies.
+    `max_nano` is what the request can cost at most, `min_nano` the smallest amount that is of use to it. If
+    the hard budgets have less left than `max_nano`, but at least `min_nano`, the rest is granted. `tokens` is
+    an estimate of the tokens that the request will use. `estimate` is the record to write if the process
+    dies.
     """
 
     id: UUID
@@ -155,7 +156,8 @@ class BudgetExceeded(AdmissionDenied):
 class RateLimitExceeded(AdmissionDenied):
     """A rate limit of a kind (`requests`, `tokens` or `concurrent`) is used up.
 
-    `retry_after` is the seconds until there is room, None for a request that needs more tokens than the limit.
+    `retry_after` is the seconds until there is room, None for a request that needs more tokens than the
+    limit.
     """
 
     def __init__(self, rate_limit: RateLimit, kind: str, limit: int, retry_after: float | None) -> None:
@@ -176,14 +178,14 @@ class LedgerUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WindowBalance:
-    """What is spent and reserved in a window of a budget."""
+    """The spent and reserved amounts of a budget's window."""
 
     spent: int = 0
     reserved: int = 0
 
 
 class Amount(NamedTuple):
-    """What a request has cost or has reserved. `day` is the day in which it started."""
+    """The cost or the reserved amount of a request that started on a day."""
 
     key_id: int | None
     day: date
@@ -208,8 +210,9 @@ class Ledger(Protocol):
     async def reserve(self, request: ReserveRequest) -> ReservationGrant:
         """Admit a request and reserve its money, atomically.
 
-        Raises BudgetExceeded, RateLimitExceeded or LedgerUnavailable, and has then reserved nothing. A caller that is
-        cancelled while it waits has reserved nothing either, and the ledger writes the request's record.
+        Raises BudgetExceeded, RateLimitExceeded or LedgerUnavailable, and has then reserved nothing. A caller
+        that is cancelled while it waits has reserved nothing either, and the ledger writes the request's
+        record.
         """
 
     async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:

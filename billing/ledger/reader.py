@@ -1,4 +1,7 @@
-"""Access to the ledger's store from outside the gateway's event loop: pages, alerts, commands, the audit."""
+"""Access to the ledger's store for pages, alerts, commands and the audit.
+
+They run in threads or processes of their own, outside the gateway's event loop.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Protocol
@@ -14,7 +17,10 @@ from billing.ledger.usage_entry import UsageEntry
 
 
 class LedgerReader(Protocol):
-    """Blocking reads of a ledger's store. Every method raises LedgerUnavailable if the store does not answer."""
+    """Blocking access to a ledger's store.
+
+    Every method raises LedgerUnavailable if Redis does not answer, or one of Django's database errors.
+    """
 
     orphan_recheck_delay_s: float
     """After this many seconds, the reservations of a process that died are settled."""

@@ -25,7 +25,10 @@ from billing.models import Budget, Mode
 from billing.usage.reports import ROLLUP_SUMS
 
 LAST_AUDIT_KEY = "ledger-audit"
-"""Cache key of the last scheduled audit, for the metrics: the number of mismatches and the Unix time of its end."""
+"""Cache key of the last scheduled audit, for the metrics.
+
+The value is the number of mismatches and the Unix time of its end.
+"""
 CHANGE_PROPAGATION = timedelta(seconds=2)
 """How long processes may still admit requests under the old limit after a budget has changed."""
 ROLLUP_COLUMNS = tuple(ROLLUP_SUMS)
@@ -45,7 +48,7 @@ def find_mismatches(snapshot: LedgerSnapshot) -> Iterator[Mismatch]:
 
 
 def find_overruns(snapshot: LedgerSnapshot) -> Iterator[Overrun]:
-    """Yield the windows that are beyond their limit, but not beyond what was admitted while Redis was down."""
+    """Yield the windows beyond their limit, but not beyond what was admitted while Redis was down."""
     for window, rows in rows_by_window(snapshot):
         limit = effective_limit(snapshot, window, rows)
         if limit is None:
@@ -97,8 +100,8 @@ def check_window_totals(
 def effective_limit(snapshot: LedgerSnapshot, window: WindowSnapshot, rows: list[SpendRow]) -> int | None:
     """Return the most that requests whose budgets were checked may have spent and reserved in a window.
 
-    That is the limit, and what they cost beyond their reservations. If the limit was lowered, it is at least what
-    was used before. Returns None for a budget that denies nothing.
+    That is the limit, and what they cost beyond their reservations. If the limit was lowered, it is at least
+    what was used before. Returns None for a budget that denies nothing.
     """
     budget = snapshot.budgets[window.budget_id]
     if budget.mode != Mode.HARD:

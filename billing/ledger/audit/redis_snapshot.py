@@ -1,4 +1,4 @@
-"""What Redis says about a project, with what the database says as of the same moment, for the audit."""
+"""Snapshots of the ledger on Redis, with what the database says as of the same moment."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -40,10 +40,10 @@ def redis_snapshots() -> Iterator[LedgerSnapshot]:
 def load_redis_snapshot(project_id: int) -> LedgerSnapshot:
     """Read the drained records from SQL and all others from Redis, as of the same moment.
 
-    The cursor in SQL says up to which record the stream is drained. If the stream was trimmed beyond the cursor
-    before Redis was read, the read is repeated; SnapshotUnstable is raised if that never succeeds. Nothing else is
-    queried between the two, so that this is rare. If the stream is too long to be read, only its length is
-    returned.
+    The cursor in SQL says up to which record the stream is drained. If the stream was trimmed beyond the
+    cursor before Redis was read, the read is repeated; SnapshotUnstable is raised if that never succeeds.
+    Nothing else is queried between the two, so that this is rare. If the stream is too long to be read, only
+    its length is returned.
     """
     names = recent_window_names(load_budgets(project_id))
     for _ in range(MAX_ATTEMPTS):

@@ -10,17 +10,21 @@ from billing.ledger.audit.snapshot import Mismatch, Overrun
 from billing.ledger.reader import current_reader
 
 RECHECK_DELAY_S = 1.0
-"""SQL and Redis are not read atomically, and a gateway may just be starting: the second pass drops what these cause."""
+"""How long after the first pass the second one starts.
+
+SQL and Redis are not read atomically, and a gateway may just be starting. The second pass drops mismatches
+that were caused by this.
+"""
 
 log = structlog.get_logger()
 
 
 @dataclass
 class AuditReport:
-    """What the audit read and found.
+    """The result of an audit.
 
-    `overruns`: windows that are beyond their limit and may be. `skipped_backlogs`: projects that were not compared
-    because too many of their records wait in Redis, with the number of those records.
+    `overruns`: windows that are beyond their limit and may be. `skipped_backlogs`: projects that were not
+    compared because too many of their records wait in Redis, with the number of those records.
     """
 
     windows: int = 0
@@ -44,7 +48,10 @@ def run_audit() -> AuditReport:
 
 
 def recheck_delay_s(report: AuditReport) -> float:
-    """Return the seconds until the second pass: if a process may have died, until its reservations are settled."""
+    """Return the seconds until the second pass.
+
+    If a process may have died, its reservations are settled by then.
+    """
     has_orphans = any(each.rule == "I4" for each in report.mismatches)
     return current_reader().orphan_recheck_delay_s if has_orphans else RECHECK_DELAY_S
 

@@ -1,4 +1,4 @@
-"""What the audit compares: the state of one project, read as of one moment. Amounts are nano-USD."""
+"""The state of one project, read as of one moment, which the audit checks. Amounts are nano-USD."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +20,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A violated rule: `expected` and `actual` are amounts or counts, or text if there is no number to show."""
+    """A violated rule.
+
+    `expected` and `actual` are amounts or counts, or text if there is no number to show.
+    """
 
     rule: str
     subject: str
@@ -91,7 +94,7 @@ class ReservationSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class SpendRow:
-    """The spend of a key on a day: the sum over its records, or one record that is not in the database yet.
+    """The spend of a key on a day: the sum over its records, or one record that is not drained yet.
 
     `overrun` is how much requests that were checked against their budgets cost beyond their reservations.
     """
@@ -104,14 +107,15 @@ class SpendRow:
 
 @dataclass
 class RecordsSnapshot:
-    """What the database says about a project's requests.
+    """The database's view of a project's requests.
 
-    `spent_before_change`: for each window beyond its limit, the cost of records from before the last change of
-    its budget. `unchecked`: for each window beyond its limit, what requests that were admitted while Redis was
-    down have spent or reserved. `settled_ids`: the open reservations that have a record. `duplicate_corrections`:
-    the number of late corrections of each record that has several. `orphan_corrections`: corrected records that
-    do not exist. `wrong_costs`: id, cost by tokens and price, and stored cost of records whose two costs differ.
-    `record_sums` and `rollup_sums`: what the records of each roll-up row add up to, and what the row says.
+    `spent_before_change`: for each window beyond its limit, the cost of records from before the last change
+    of its budget. `unchecked`: for each window beyond its limit, what requests that were admitted while Redis
+    was down have spent or reserved. `settled_ids`: the open reservations that have a record.
+    `duplicate_corrections`: the number of late corrections of each record that has several.
+    `orphan_corrections`: corrected records that do not exist. `wrong_costs`: id, cost by tokens and price,
+    and stored cost of records whose two costs differ. `record_sums` and `rollup_sums`: what the records of
+    each roll-up row add up to, and what the row says.
     """
 
     spend_rows: list[SpendRow] = field(default_factory=list)
@@ -129,8 +133,9 @@ class RecordsSnapshot:
 class LedgerSnapshot:
     """The ledger of one project, as of one moment.
 
-    `undrained_records`: records that the database does not have yet. `read_errors`: mismatches that were found
-    while reading. `backlog`: the number of records that wait in Redis, if there are too many to compare anything.
+    `undrained_records`: records that the database does not have yet. `read_errors`: mismatches that were
+    found while reading. `backlog`: the number of records that wait in Redis, if there are too many to compare
+    anything.
     """
 
     project_id: int

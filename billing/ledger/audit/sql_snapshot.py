@@ -1,4 +1,4 @@
-"""What the database says about a project's requests, for the audit."""
+"""Snapshots of the ledger on SQL, and what the database says about the requests of any ledger."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -171,8 +171,8 @@ def unchecked_since(
 ) -> datetime:
     """Return since when an unchecked request may have taken a window beyond its limit.
 
-    A request that came long before the last checked one cannot have: its cost was counted by then, and the checked
-    request was admitted within the limit beside it.
+    A request that came long before the last checked one cannot have: its cost was counted by then, and the
+    checked request was admitted within the limit beside it.
     """
     checked = [
         entry.created_at for entry in entries if entry.reserved_nano is not None and not entry.unchecked

@@ -14,16 +14,25 @@ from projects.db.durability import SYNCHRONOUS_COMMIT
 from projects.db.hang_detection import POLL_INTERVAL_S, wait_attempts
 
 LOCK_TIMEOUT_S = 40
+"""How long a new process waits for the one that it replaces to finish its requests."""
 LOCK_POLL_INTERVAL_S = 0.5
 TERMINATE_TIMEOUT_S = 1.0
+"""How long to wait until the server has ended an earlier connection of this process."""
 TERMINATE_POLL_INTERVAL_S = 0.02
 BACKOFF_S = 1.0
-"""After PostgreSQL has kept one waiting in vain, the others that stand in line are told so at once, and not one after the other."""
-SESSION_SETUP = "SET timezone = 'UTC'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
-"""The server, too, notices within half a minute that the network between us is cut. It would keep our lock for hours."""
+"""After a timeout, all transactions fail at once for this long, instead of timing out one after the other."""
+SESSION_SETUP = (
+    "SET timezone = 'UTC'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; "
+    "SET tcp_keepalives_count = 3"
+)
+"""With these keepalives the server notices within half a minute that the network between us is cut.
+
+By default it would hold our lock for hours.
+"""
 TERMINATE_BACKENDS = (
-    "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE pid = ANY(%s) AND locktype = 'advisory' AND granted "
-    "AND classid = %s AND objid = 0 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+    "SELECT pg_terminate_backend(pid) FROM pg_locks "
+    "WHERE pid = ANY(%s) AND locktype = 'advisory' AND granted AND classid = %s AND objid = 0 "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
 )
 
 
@@ -32,7 +41,7 @@ class PostgresInUse(psycopg.OperationalError, DatabaseInUse):
 
 
 class ServerUnresponsive(psycopg.OperationalError):
-    """PostgreSQL neither answers nor refuses: what was sent may have been done, or may yet be."""
+    """PostgreSQL does not answer. It may have executed what was sent, or may still do so."""
 
 
 def _assume_down() -> bool:
@@ -40,8 +49,10 @@ def _assume_down() -> bool:
 
 
 class HangDetectingConnection(psycopg.AsyncConnection[Any]):
-    """Waits no longer than `query_timeout_s` for an answer to a statement of a server that answers nobody. One that hangs would not answer
-    a request to cancel it either, nor would any limit of its own count: the socket is closed.
+    """Aborts a statement after `query_timeout_s` if `is_down` reports that the server answers nobody.
+
+    A hung server would not react to a cancel request, nor does its own statement timeout apply: the socket is
+    closed.
     """
 
     query_timeout_s: float | None = None
@@ -68,8 +79,10 @@ class HangDetectingConnection(psycopg.AsyncConnection[Any]):
 
 
 class PostgresConnection:
-    """Reconnects after a failure, at the next transaction. `exclusive`: no other exclusive connection may exist. `query_timeout_s`: how
-    long a statement may take before `is_down` is asked whether the server is just slow; how long a connection may take to be made.
+    """A connection that is opened by the first transaction, and again by the next one after a failure.
+
+    `exclusive`: no other exclusive connection to the database may exist. `query_timeout_s`: how long a
+    statement may take before `is_down` is asked whether the server hangs or is just slow.
     """
 
     def __init__(
@@ -96,7 +109,7 @@ class PostgresConnection:
 
     async def begin(self) -> None:
         if time.monotonic() < self.unresponsive_until:
-            raise ServerUnresponsive("PostgreSQL did not answer a moment ago")
+            raise ServerUnresponsive(f"PostgreSQL is unresponsive; retrying in {BACKOFF_S:g} s")
         with self.track_hangs():
             if self.connection is not None and await self.begin_on_existing():
                 return
@@ -104,7 +117,7 @@ class PostgresConnection:
             await self.run("BEGIN")
 
     async def begin_on_existing(self) -> bool:
-        """Begins on the connection that is there; False where the server has ended it meanwhile."""
+        """Begin on the open connection; close it and return False if the server has ended it meanwhile."""
         try:
             await self.run("BEGIN")
         except ServerUnresponsive:
@@ -116,7 +129,7 @@ class PostgresConnection:
 
     @contextmanager
     def track_hangs(self) -> Iterator[None]:
-        """Notes when the server says nothing."""
+        """Note that the server is unresponsive if the block fails for that reason."""
         try:
             yield
         except (ServerUnresponsive, PostgresInUse, psycopg.errors.ConnectionTimeout):
@@ -140,9 +153,12 @@ class PostgresConnection:
         self.connection, self.backend_pids = connection, self.backend_pids[-1:]
 
     async def acquire_exclusive_lock(self, connection: HangDetectingConnection) -> None:
-        """Holds a lock for as long as the connection lives. At the start, a process that is being replaced has the time that it needs
-        to end. Later, who holds it is an earlier connection of this process that the server has not seen go: it is ended, and only
-        with its end it is decided whether what was sent on it is committed.
+        """Acquire a lock that lasts as long as the connection.
+
+        At the start of the process, the lock may be held by the process that this one replaces, which gets
+        the time that it needs to end. Later it is held by an earlier connection of this process that the
+        server has not seen closed. That backend is terminated: until it has ended, it may still commit what
+        was sent on it.
         """
         earlier_pids = self.backend_pids[:-1]
         lock_timeout_s, poll_interval_s = (

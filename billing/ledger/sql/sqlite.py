@@ -23,9 +23,9 @@ def to_qmark(sql: str) -> str:
 class SqliteConnection:
     """Runs statements in the event loop's own thread.
 
-    A statement takes microseconds, and another thread would wait for the interpreter lock at each one. A commit only
-    appends to the write-ahead log (no fsync, synchronous=NORMAL), which survives a killed process. Any connection
-    to the database may have to checkpoint that log, Django's as well as this one.
+    A statement takes microseconds, and another thread would wait for the interpreter lock at each one. A
+    commit only appends to the write-ahead log (no fsync, synchronous=NORMAL), which survives a killed
+    process. Any connection to the database may have to checkpoint that log, Django's as well as this one.
     """
 
     def __init__(self, path: str) -> None:
@@ -41,8 +41,8 @@ class SqliteConnection:
     async def begin(self) -> None:
         """Wait for another writer without blocking the event loop.
 
-        BUSY_TIMEOUT_S counts from the moment at which the lock was first found held. Transactions follow each other
-        here: if each waited that long, the last request would wait for a multiple of it.
+        BUSY_TIMEOUT_S counts from the moment at which the lock was first found held. Transactions follow each
+        other here: if each waited that long, the last request would wait for a multiple of it.
         """
         while True:
             try:

@@ -1,7 +1,7 @@
 """The ledger's transactions, in SQL that SQLite and PostgreSQL share.
 
-Each function runs inside a transaction that its caller began, and checks before it writes: one that raises has
-written nothing. They never overlap, because this ledger has one process and one connection.
+Each function runs inside a transaction that its caller began, and checks before it writes: one that raises
+has written nothing. They never overlap, because this ledger has one process and one connection.
 """
 
 from collections.abc import Iterable, Sequence
@@ -18,7 +18,10 @@ from billing.models import CorrectionReason, Mode, StaleDay
 from billing.pricing import Tokens
 
 COUNTER_CAP_NANO = 2**62
-"""A window that has spent this much (4.6 billion USD) counts no further: the column overflows at twice as much."""
+"""A window that has spent this much (4.6 billion USD) counts no further.
+
+The column overflows at twice as much.
+"""
 
 INSERT_RECORD_SQL = (
     f"INSERT INTO billing_usagerecord ({', '.join(COLUMNS)}) VALUES ({', '.join(['%s'] * len(COLUMNS))}) "
@@ -55,7 +58,7 @@ TOKEN_COLUMNS = (
 
 
 class Executor(Protocol):
-    """One database connection inside a transaction."""
+    """A database connection inside a transaction."""
 
     async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Execute one statement with `%s` placeholders; return the rows that it returns, if any."""
@@ -108,8 +111,8 @@ async def create_window(
 ) -> tuple[int, int]:
     """Create a window from the records of its days; return its id and what is spent or reserved in it.
 
-    The records are summed because the budget may be younger than the day or the month. Requests in flight join the
-    window with their reservations, so that their settlement is counted here too.
+    The records are summed because the budget may be younger than the day or the month. Requests in flight
+    join the window with their reservations, so that their settlement is counted here too.
     """
     owner_column, owner_id = (
         ("project_id", request.project_id) if budget.is_project_wide else ("key_id", request.key_id)

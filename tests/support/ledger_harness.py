@@ -17,7 +17,7 @@ from billing.ledger import AdmissionDenied, Ledger, ReservationGrant, ReserveReq
 from billing.ledger.balances import window_balances
 from billing.ledger.interface import BudgetLimit, RateLimit
 from billing.ledger.redis import OutagePolicy, RedisLedger, epochs, queries
-from billing.ledger.redis.client.blocking import blocking_client
+from billing.ledger.redis.client.blocking_client import blocking_client
 from billing.ledger.redis.client.keys import heartbeat_key
 from billing.ledger.sql.connection import connect
 from billing.models import Budget, Mode, Period, UsageRecord

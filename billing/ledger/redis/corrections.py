@@ -2,7 +2,7 @@
 
 import time
 
-from billing.ledger.redis.client.blocking import redis_errors
+from billing.ledger.redis.client.blocking_client import redis_errors
 from billing.ledger.redis.client.keys import key_prefix
 from billing.ledger.redis.client.scripts import WRITE_IF_ABSENT
 from billing.ledger.redis.outbox.writer import DEDUP_TTL_S, RETRY_DELAY_S, SETTLED_MARKER

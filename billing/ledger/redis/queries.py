@@ -6,7 +6,7 @@ from itertools import starmap
 from typing import Any
 
 from billing.ledger.interface import WindowBalance
-from billing.ledger.redis.client.blocking import redis_errors
+from billing.ledger.redis.client.blocking_client import redis_errors
 from billing.ledger.redis.client.keys import (
     PROJECTS_KEY,
     heartbeat_key,

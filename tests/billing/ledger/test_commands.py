@@ -13,7 +13,7 @@ from billing.ledger import Ledger
 from billing.ledger.audit.checks import find_mismatches
 from billing.ledger.audit.redis_snapshot import redis_snapshots
 from billing.ledger.audit.sql_snapshot import sql_snapshots
-from billing.ledger.redis.client.blocking import blocking_client
+from billing.ledger.redis.client.blocking_client import blocking_client
 from billing.ledger.redis.client.keys import key_prefix
 from billing.models import Budget, PriceOverride, UsageRecord
 from billing.pricing import Tokens, bundled_price

@@ -11,7 +11,11 @@ DEFAULT_PORT = 6379
 
 @dataclass(frozen=True, slots=True)
 class RedisAddress:
-    """`tls`: None, or the files that the URL names, by redis-py's words for them."""
+    """A parsed `REDIS_URL`.
+
+    `tls` is None, or the URL's parameters that name certificate files, with the names that redis-py gives
+    them.
+    """
 
     host: str
     port: int
@@ -21,20 +25,22 @@ class RedisAddress:
 
     @classmethod
     def parse(cls, url: str) -> "RedisAddress":
-        """From `redis://user:password@host:port/database`; `rediss` means TLS."""
+        """Parse `redis://user:password@host:port/database`. The scheme `rediss` means TLS."""
         parts = urlsplit(url)
-        login = tuple(unquote(part) for part in (parts.username, parts.password) if part)
-        tls = dict(parse_qsl(parts.query)) if parts.scheme == "rediss" else None
         return cls(
             parts.hostname or "localhost",
             parts.port or DEFAULT_PORT,
-            login,
+            tuple(unquote(part) for part in (parts.username, parts.password) if part),
             int(parts.path.strip("/") or 0),
-            tls,
+            dict(parse_qsl(parts.query)) if parts.scheme == "rediss" else None,
         )
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """Certificates are checked always: by the authorities that the system trusts, and those that the URL names."""
+        """Return the TLS settings, None without TLS.
+
+        Certificates are always verified: by the authorities that the system trusts, and those that the URL
+        names.
+        """
         if self.tls is None:
             return None
         context = ssl.create_default_context()
@@ -45,7 +51,7 @@ class RedisAddress:
         return context
 
     def setup_commands(self) -> list[Command]:
-        """What a new connection says first."""
+        """Return the commands that a new connection sends first."""
         commands: list[Command] = []
         if self.credentials:
             commands.append(("AUTH", *self.credentials))

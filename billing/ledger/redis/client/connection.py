@@ -1,4 +1,4 @@
-"""One connection to Redis for a whole process, which it restores for as long as it is open."""
+"""A connection to Redis that reconnects until it is closed."""
 
 import asyncio
 from collections.abc import Sequence
@@ -17,7 +17,10 @@ log = structlog.get_logger()
 
 
 class RedisConnection:
-    """Stays connected, or tries to, from `open` to `close`. `setup` is sent first on every new connection."""
+    """Stays connected from `open` to `close`, or tries to.
+
+    Every new connection sends `setup` first.
+    """
 
     def __init__(self, url: str, *, timeout_s: float, setup: Sequence[Command] = ()) -> None:
         self.address = RedisAddress.parse(url)
@@ -30,14 +33,14 @@ class RedisConnection:
         self.last_error = ""
 
     async def open(self, timeout_s: float) -> None:
-        """Waits for the first connection, but no longer than this; raises StoreUnavailable then, and goes on trying."""
+        """Connect; raise RedisUnavailable after `timeout_s`, and go on trying in the background."""
         self.reconnect_task = asyncio.create_task(self.reconnect_loop())
         try:
             await asyncio.wait_for(self.connected.wait(), timeout_s)
         except TimeoutError:
             address = f"{self.address.host}:{self.address.port}"
             raise RedisUnavailable(
-                f"no connection to {address} within {timeout_s:g} s: {self.last_error or 'no answer'}"
+                f"no connection to {address} within {timeout_s:g} s: {self.last_error or 'no reply'}"
             ) from None
 
     async def close(self) -> None:
@@ -50,7 +53,10 @@ class RedisConnection:
             self.protocol = None
 
     async def call(self, command: Command) -> Any:
-        """The reply to a command; raises StoreUnavailable, or hiredis.ReplyError where Redis refuses it."""
+        """Return the reply to a command.
+
+        Raises RedisUnavailable, or hiredis.ReplyError if Redis rejects the command.
+        """
         if self.protocol is None or self.protocol.transport is None:
             raise CommandNotSent("not connected")
         return await self.protocol.send(command)
@@ -64,7 +70,11 @@ class RedisConnection:
             except (OSError, TimeoutError, RedisUnavailable, hiredis.ReplyError) as error:
                 self.last_error = str(error) or type(error).__name__
                 if failures == 0:
-                    log.warning("redis does not answer", error=self.last_error)
+                    log.warning(
+                        "redis_connection_failed",
+                        message="Redis cannot be reached. The connection is tried again.",
+                        error=self.last_error,
+                    )
                 await asyncio.sleep(RECONNECT_DELAYS_S[min(failures, len(RECONNECT_DELAYS_S) - 1)])
                 failures += 1
                 continue

@@ -1,6 +1,7 @@
-"""One TCP connection to Redis: commands of one turn of the event loop leave in one write.
+"""The Redis protocol on a TCP connection: commands of one turn of the event loop leave in one write.
 
-redis-py's asyncio client costs 60 us of CPU for a round trip, this 5 to 10: no pool, no task and no timer for each command.
+redis-py's asyncio client costs 60 us of CPU for a round trip, this one 5 to 10: there is no pool, and no task
+or timer for each command.
 """
 
 import asyncio
@@ -17,23 +18,24 @@ Argument = str | bytes | int
 Command = tuple[Argument, ...]
 
 CLOSE_AFTER_S = 2.0
-"""A connection on which nothing was answered for this long beyond its timeout is closed."""
+"""A connection without any reply for this long beyond its timeout is closed."""
 RECHECK_DELAY_S = 0.005
+"""How long a busy event loop gets to read replies that have arrived, before commands are failed."""
 
 log = structlog.get_logger()
 
 
 class RedisUnavailable(Exception):
-    """Redis did not answer: the command may have been executed, or may yet be."""
+    """Redis did not answer. It may have executed the command, or may still do so."""
 
 
 class CommandNotSent(RedisUnavailable):
-    """Redis is not connected: the command was not sent, and has no effect."""
+    """The command was not sent: Redis is not connected, or the circuit breaker is open."""
 
 
 @dataclass(slots=True)
 class PendingCommand:
-    """A command that was sent."""
+    """A command that waits for its reply; `sent_at` is infinite until it is written to the socket."""
 
     reply_future: asyncio.Future[Any]
     sent_at: float
@@ -48,7 +50,7 @@ class PendingCommand:
 
 
 class RedisProtocol(asyncio.Protocol):
-    """One TCP connection: commands out, replies in, in the same order."""
+    """A TCP connection: commands out, replies in, in the same order."""
 
     def __init__(self, timeout_s: float, on_lost: Callable[[], None]) -> None:
         self.timeout_s = timeout_s
@@ -64,19 +66,22 @@ class RedisProtocol(asyncio.Protocol):
         self.recheck_pending = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)  # uvloop's is one, but no subclass
+        self.transport = cast(asyncio.Transport, transport)  # uvloop's transport is not a subclass
 
     def send(self, command: Command) -> asyncio.Future[Any]:
         pending_command = PendingCommand(self.loop.create_future(), math.inf)
         if not self.write_buffer:
             self.loop.call_soon(self.flush)
-        self.write_buffer.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its type says a tuple of one
+        self.write_buffer.append(hiredis.pack_command(command))  # type: ignore[arg-type]  # its type declares a tuple of one
         self.pending.append(pending_command)
         self.unsent.append(pending_command)
         return pending_command.reply_future
 
     def flush(self) -> None:
-        """The clock of a command starts here: how long our own loop took until now is no fault of Redis."""
+        """Write the buffered commands, and start their timeouts.
+
+        Time that our own event loop took before this does not count against Redis.
+        """
         write_buffer, self.write_buffer = self.write_buffer, []
         unsent, self.unsent = self.unsent, []
         if self.transport is not None:
@@ -95,7 +100,11 @@ class RedisProtocol(asyncio.Protocol):
             while (reply := self.reader.gets()) is not False:
                 self.pending.popleft().resolve(reply)
         except (hiredis.ProtocolError, IndexError) as error:
-            log.error("redis sent what is no reply", error=str(error))
+            log.error(
+                "redis_protocol_error",
+                message="Redis sent something that is not a reply. The connection is reopened.",
+                error=str(error),
+            )
             self.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -106,8 +115,11 @@ class RedisProtocol(asyncio.Protocol):
         self.on_lost()
 
     def check_timeouts(self) -> None:
-        """Fails what has waited too long, once Redis has said nothing for as long: while it answers others, it is only busy. A
-        loop that was busy itself may not have read yet what was said: it gets a second look.
+        """Fail the commands that have waited for the timeout, if Redis has sent nothing for as long.
+
+        While Redis replies to other commands, it is only busy. If our own event loop was busy, replies may
+        have arrived that it has not read yet: so the check is repeated after RECHECK_DELAY_S before anything
+        fails.
         """
         now = self.loop.time()
         idle_s = now - max(self.pending[0].sent_at, self.last_received_at) if self.pending else 0.0
@@ -132,7 +144,7 @@ class RedisProtocol(asyncio.Protocol):
                 return
             if not pending_command.reply_future.done():
                 pending_command.reply_future.set_exception(
-                    RedisUnavailable(f"no answer within {self.timeout_s * 1000:.0f} ms")
+                    RedisUnavailable(f"no reply within {self.timeout_s * 1000:.0f} ms")
                 )
 
     def close(self) -> None:

@@ -1,4 +1,6 @@
--- Opens a window: what SQL has spent in it, and events that SQL does not have yet, and reservations that fall into it.
+-- Opens a window. It starts with what SQL has spent in it (drained up to `last_id`), the records of the
+-- stream after that, and the open reservations of its days, which join it. If the stream was trimmed beyond
+-- `last_id` since, the records in between would be missed, and SQL must be asked again ('retry').
 local window, window_owner, first, last, spent, last_id, ends_ms, epoch = unpack(ARGV)
 local key, list = window_key(window), 'w:' .. window_owner
 if redis.call('EXISTS', key) == 1 then return { 'ok' } end
@@ -6,7 +8,9 @@ local state = redis.call('HMGET', STATE, 'epoch', 'opens', 'drained', list)
 if state[1] ~= epoch or now_us() < tonumber(state[2]) then return { 'epoch' } end
 if is_after(state[3] or '0-0', last_id) then return { 'retry', state[3] } end
 
-local function in_window(owner, day) return (window_owner == 'p' or window_owner == 'k' .. owner) and first <= day and day <= last end
+local function in_window(key_id, day)
+  return (window_owner == 'p' or window_owner == 'k' .. key_id) and first <= day and day <= last
+end
 
 redis.call('HSET', key, 'spent', spent, 'reserved', '0')
 each_record(last_id, function(fields)
@@ -18,7 +22,7 @@ for i = 1, #open, 2 do
   if in_window(r.key, r.day) then
     r.id, r.estimate = open[i], string.match(open[i + 1], '\n(.*)$')
     local windows = {}
-    -- It may name this very window, if that was lost and the reservation was not.
+    -- The reservation may name this window already, if Redis has lost the window but not the reservation.
     for name in string.gmatch(r.windows, '[^,-][^,]*') do
       if name ~= window then windows[#windows + 1] = name end
     end
@@ -32,7 +36,9 @@ if ends_ms ~= '0' then redis.call('PEXPIREAT', key, ends_ms) end
 
 local windows = {}
 for name, begins, ends in string.gmatch(state[4] or '', '([^;]+);([^;]+);([^;]+);') do
-  if name ~= window and redis.call('EXISTS', window_key(name)) == 1 then windows[#windows + 1] = name .. ';' .. begins .. ';' .. ends .. ';' end
+  if name ~= window and redis.call('EXISTS', window_key(name)) == 1 then
+    windows[#windows + 1] = name .. ';' .. begins .. ';' .. ends .. ';'
+  end
 end
 windows[#windows + 1] = window .. ';' .. first .. ';' .. last .. ';'
 redis.call('HSET', STATE, list, table.concat(windows))

@@ -1,4 +1,4 @@
--- How far limits are used: four arguments for each as `reserve` has them, and its four numbers.
+-- Returns how far limits are used: for each owner four arguments and four numbers, as in `reserve`.
 for i = 1, #ARGV, 4 do
   local requested, newest, used, t_newest, _ = 0, 0, 0, 0
   if ARGV[i + 1] ~= '' then requested, _, newest = slide(PREFIX .. 'r:' .. ARGV[i]) end

@@ -1,5 +1,6 @@
--- An epoch that SQL knows of: a project that is new has nothing to wait for. No event may come before those that SQL has: ids
--- go on from there, whatever this server's clock says.
+-- Notes that SQL knows an epoch. The windows of a new project may open at once: no process has anything to
+-- restore. The ids of the record stream continue after the last one that SQL has drained, even if this
+-- server's clock is behind: a record with a lower id would never be drained.
 local epoch, is_new, drained = unpack(ARGV)
 if redis.call('HGET', STATE, 'epoch') ~= epoch then return 0 end
 redis.call('HSET', STATE, 'registered', 1)

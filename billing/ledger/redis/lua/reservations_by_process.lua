@@ -1,4 +1,5 @@
--- The processes that hold something; with one of them given, up to `count` of its reservations, each as its id and its text.
+-- Returns the ids of the processes with open reservations. If a process is given, returns up to `count` of
+-- its reservations instead, each as id and text.
 local process_id, count = ARGV[1], tonumber(ARGV[2])
 local open = redis.call('HGETALL', RESERVATIONS)
 local seen, found = {}, {}

@@ -1,4 +1,4 @@
--- Admits a request and holds its money, or says why not and has then changed nothing that counts.
+-- Admits a request and reserves its money, or returns why not. A denial changes no counter.
 local id, epoch, min_nano, max_nano, process_id, key, day, tokens, estimate, budgets = unpack(ARGV, 1, 10)
 local FIRST_BUDGET = 11
 local first_limit = FIRST_BUDGET + 3 * budgets
@@ -20,7 +20,7 @@ for i = FIRST_BUDGET, first_limit - 1, 3 do
 end
 if #missing > 1 then return missing end
 
--- Microseconds until `excess` has fallen out of a minute.
+-- Microseconds until `excess` has expired.
 local function us_until_room(name, oldest, newest, excess)
   local buckets = {}
   if oldest > newest then return BUCKETS * BUCKET_US end
@@ -45,7 +45,9 @@ for i = first_limit, #ARGV, 4 do
   if requests then requested, oldest, newest = slide(r) end
   if tokens_limit then used, t_oldest, t_newest = slide(t) end
   push_status(requested, newest, used, t_newest)
-  if concurrent and redis.call('SCARD', PREFIX .. 'c:' .. name) >= concurrent then return deny_rate(i, 'concurrent', 1000000) end
+  if concurrent and redis.call('SCARD', PREFIX .. 'c:' .. name) >= concurrent then
+    return deny_rate(i, 'concurrent', 1000000)
+  end
   if requests and requested + 1 > requests then
     return deny_rate(i, 'requests', us_until_room(r, oldest, newest, requested + 1 - requests))
   end
@@ -53,7 +55,9 @@ for i = first_limit, #ARGV, 4 do
   if tokens_limit and used + tokens > tokens_limit then
     return deny_rate(i, 'tokens', us_until_room(t, t_oldest, t_newest, used + tokens - tokens_limit))
   end
-  counters[#counters + 1] = { name = name, r = requests and r, t = tokens_limit and t, c = concurrent and PREFIX .. 'c:' .. name }
+  counters[#counters + 1] = {
+    name = name, r = requests and r, t = tokens_limit and t, c = concurrent and PREFIX .. 'c:' .. name
+  }
 end
 
 local minimum, maximum = tonumber(min_nano), tonumber(max_nano)
@@ -62,13 +66,15 @@ for i = FIRST_BUDGET, first_limit - 1, 3 do
   local window, mode, limit = ARGV[i], ARGV[i + 1], ARGV[i + 2]
   local remaining = remaining_in(limit, amounts_by_window[window][1], amounts_by_window[window][2])
   if remaining < minimum then
-    if mode == 'hard' then return { 'budget', (i - FIRST_BUDGET) / 3, string.format('%.0f', math.max(remaining, 0)), unpack(status) } end
+    if mode == 'hard' then
+      return { 'budget', (i - FIRST_BUDGET) / 3, string.format('%.0f', math.max(remaining, 0)), unpack(status) }
+    end
     if mode == 'shadow' and shadow == '0' then shadow = string.match(window, '^%d+') end
   end
   if mode == 'hard' and remaining < granted then granted, amount = remaining, string.format('%.0f', remaining) end
 end
 
--- Windows that the asking process has not heard of count too.
+-- Open windows of budgets that the requesting process does not know yet count the reservation too.
 for _, window in ipairs(windows_covering(state[4], day, windows_covering(state[3], day, {}))) do
   if not is_requested[window] and redis.call('EXISTS', window_key(window)) == 1 then windows[#windows + 1] = window end
 end
@@ -91,6 +97,7 @@ for i, each in ipairs(counters) do
   status[n + 3], status[n + 4] = status[n + 3] + tokens, us_until_expiry(bucket)
   if each.c then redis.call('SADD', each.c, id) end
 end
-store_reservation({ id = id, amount = amount, process_id = process_id, key = key, day = day, since = string.format('%.0f', now), tokens = tokens,
-  shadow = shadow, windows = windows, owners = join(owners), estimate = estimate })
+store_reservation({ id = id, amount = amount, process_id = process_id, key = key, day = day,
+  since = string.format('%.0f', now), tokens = tokens, shadow = shadow, windows = windows, owners = join(owners),
+  estimate = estimate })
 return { 'ok', amount, tonumber(shadow), unpack(status) }

@@ -1,5 +1,8 @@
--- Ends a reservation and keeps its record; once. `mark` is what a later settlement of the same request will find.
--- A request that is not known here is posted where the caller says that it cannot have been before (`fresh`).
+-- Ends a reservation and writes its record; once. `marker` is what a later settlement of the same request
+-- finds. If Redis does not know the request, its record is written only if the caller knows that it was not
+-- sent before (`never_sent`) and Redis is still in the epoch in which the caller knows that. Otherwise SQL
+-- must be asked ('unknown'). The reaper passes the dead process: a reservation that belongs to another
+-- process by now stays as it is.
 local id, cost, tokens, key, day, entry, marker, marker_ttl_s, never_sent, epoch, process_id = unpack(ARGV)
 local done = PREFIX .. 'done:' .. id
 local text = redis.call('HGET', RESERVATIONS, id)

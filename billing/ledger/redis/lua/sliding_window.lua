@@ -1,30 +1,32 @@
--- What `reserve` and `standing` know of the last minute.
+-- The sliding windows of the last minute, for `reserve` and `rate_status`.
 local BUCKETS = 240
 local now = now_us()
 local bucket = math.floor(now / BUCKET_US)
 
--- Drops the buckets that have fallen out of the minute: its total, its oldest and its newest bucket.
+-- Drops the buckets that have left the minute; returns the total, the oldest and the newest bucket.
 local function slide(name)
   local head = redis.call('HMGET', name, 'total', 'oldest', 'newest')
   local total, oldest, newest = tonumber(head[1] or 0), tonumber(head[2] or bucket), tonumber(head[3] or 0)
   local first = bucket - BUCKETS
   if oldest > bucket then
-    -- The clock was set back: what it counted would never fall out.
+    -- The clock was set back: the buckets would not expire for a long time.
     redis.call('DEL', name)
     return 0, bucket, 0
   end
   if oldest >= first then return total, oldest, newest end
-  local fallen = {}
-  for b = oldest, first - 1 do fallen[#fallen + 1] = b end
-  for _, amount in ipairs(redis.call('HMGET', name, unpack(fallen))) do total = total - (amount or 0) end
-  redis.call('HDEL', name, unpack(fallen))
+  local expired = {}
+  for b = oldest, first - 1 do expired[#expired + 1] = b end
+  for _, amount in ipairs(redis.call('HMGET', name, unpack(expired))) do total = total - (amount or 0) end
+  redis.call('HDEL', name, unpack(expired))
   redis.call('HSET', name, 'total', total, 'oldest', first)
   return total, first, newest
 end
 
+-- Microseconds until a bucket has left the minute.
 local function us_until_expiry(b) return (b + 1 + BUCKETS) * BUCKET_US - now end
 
--- Four numbers for each limit: requests and the microseconds until none count, tokens and theirs.
+-- Four numbers for each owner: requests, the microseconds until all of them have expired, tokens, and
+-- likewise.
 local status = {}
 local function push_status(requests, newest_request, used, newest_token)
   local n = #status

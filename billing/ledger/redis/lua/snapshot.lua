@@ -1,5 +1,5 @@
--- The windows of a project, where the events after the one up to which SQL was read are all in the outbox. Those named from ARGV[2] on are
--- told of also where no list of open windows has them.
+-- Returns the windows of a project, unless the stream was trimmed beyond the record up to which SQL was read
+-- ('retry'). Windows named from ARGV[2] on are returned even if no list of open windows names them.
 local drained = redis.call('HGET', STATE, 'drained') or '0-0'
 if is_after(drained, ARGV[1]) then return { 'retry' } end
 local windows, seen = {}, {}

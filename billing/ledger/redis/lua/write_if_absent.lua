@@ -1,5 +1,7 @@
--- Posts a record of a request that neither a reservation nor a mark is left of, unless the outbox has it.
--- `mark` is what a later settlement of the same request will find. `drained` is up to where SQL, which does not have it, had taken the outbox.
+-- Writes the record of a request of which neither a reservation nor a marker is left, unless the stream has
+-- the record. `marker` is what a later settlement of the request finds. SQL did not have the record when the
+-- stream was drained up to `last_id`. If the stream was trimmed beyond that since, SQL must be asked again
+-- ('retry').
 local id, cost, key, day, entry, marker_ttl_s, last_id, marker = unpack(ARGV)
 if redis.call('HEXISTS', RESERVATIONS, id) == 1 then return { 'retry' } end
 local ended = redis.call('GET', PREFIX .. 'done:' .. id)

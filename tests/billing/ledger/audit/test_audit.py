@@ -24,7 +24,7 @@ from billing.ledger.audit.run import run_audit
 from billing.ledger.audit.snapshot import LedgerSnapshot, Mismatch
 from billing.ledger.audit.sql_snapshot import sql_snapshots
 from billing.ledger.interface import BudgetLimit
-from billing.ledger.redis.client.blocking import blocking_client
+from billing.ledger.redis.client.blocking_client import blocking_client
 from billing.ledger.redis.client.keys import key_prefix
 from billing.ledger.redis.reader import RedisReader
 from billing.ledger.sql.reader import SqlReader

@@ -19,7 +19,7 @@ from billing.ledger.audit import run
 from billing.ledger.audit.run import run_audit
 from billing.ledger.interface import BudgetLimit
 from billing.ledger.redis import OutagePolicy, RedisLedger, queries
-from billing.ledger.redis.client.blocking import blocking_client
+from billing.ledger.redis.client.blocking_client import blocking_client
 from billing.ledger.redis.client.circuit_breaker import FAILURE_THRESHOLD
 from billing.ledger.redis.client.keys import PROJECTS_KEY, heartbeat_key, key_prefix
 from billing.ledger.redis.record_store import Waiting

@@ -26,7 +26,7 @@ from billing.ledger import (
 )
 from billing.ledger.interface import BudgetLimit, RateLimit, WindowBalance
 from billing.ledger.redis import OutagePolicy, RedisLedger, queries
-from billing.ledger.redis.client import blocking
+from billing.ledger.redis.client import blocking_client
 from billing.ledger.redis.client.circuit_breaker import FAILURE_THRESHOLD
 from billing.ledger.redis.client.keys import key_prefix
 from billing.ledger.redis.client.protocol import RedisUnavailable
@@ -67,7 +67,7 @@ async def gateways(
 ) -> AsyncIterator[list[RedisLedger]]:
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
-        monkeypatch.setattr(blocking, "blocking_client", lambda: client)
+        monkeypatch.setattr(blocking_client, "blocking_client", lambda: client)
         ledgers = [RedisLedger(server.url, LONG_TIMEOUT) for _ in range(PROCESSES)]
         for ledger in ledgers:
             await ledger.start()

@@ -1,4 +1,4 @@
-"""A blocking Redis client for pages, commands and the audit. They run in threads, outside the event loop."""
+"""A blocking Redis client for pages, commands and the audit, which run outside the event loop."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -29,7 +29,7 @@ Reading them takes Redis up to 40 ms, in which it serves nobody else. Requests w
 
 @dataclass(frozen=True, slots=True)
 class RedisSnapshot:
-    """What Redis holds of a project at one moment.
+    """The state of a project in Redis at one moment.
 
     `windows`: budget id, name, spent and reserved amount (nano-USD) of each window.
     `unindexed_windows`: windows that no list of open windows names. Redis does not count new spend in them.
@@ -95,8 +95,8 @@ def undrained_records(project_id: int) -> Iterator[UsageEntry]:
 def read_snapshot(project_id: int, after_id: str, windows: Sequence[str]) -> RedisSnapshot | Backlog | None:
     """Read a project's data as of one moment, with the records of the stream after a stream id.
 
-    `windows` (`5/2026-11`) are read even if no list of open windows names them. Returns None if the stream was
-    trimmed beyond `after_id` in the meantime.
+    `windows` (`5/2026-11`) are read even if no list of open windows names them. Returns None if the stream
+    was trimmed beyond `after_id` in the meantime.
     """
     with redis_errors() as redis:
         if (count := redis.xlen(stream_key(project_id))) > MAX_BACKLOG:

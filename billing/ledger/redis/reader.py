@@ -15,7 +15,7 @@ class RedisReader:
     """Implements `LedgerReader`. Counters and reservations are in Redis, drained records in PostgreSQL."""
 
     orphan_recheck_delay_s = 15.0
-    """A process without a heartbeat for 30 s is dead, and its reservations are settled within 45 s of its death."""
+    """A process without a heartbeat for 30 s is dead. Its reservations are settled 45 s after its death."""
 
     def window_balances(self, project_id: int, windows: Mapping[int, str]) -> dict[int, WindowBalance]:
         return queries.window_balances(project_id, windows)

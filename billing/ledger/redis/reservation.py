@@ -12,8 +12,8 @@ class RedisReservation:
     """An open reservation of a process.
 
     `windows` are the budget windows that count `amount` (nano-USD) as reserved, each as budget id and name.
-    `shadow_budget_id` is the shadow budget that would have denied the request. `estimate` is the record that is
-    written if the process dies, as JSON.
+    `shadow_budget_id` is the shadow budget that would have denied the request. `estimate` is the record that
+    is written if the process dies, as JSON.
     """
 
     id: UUID

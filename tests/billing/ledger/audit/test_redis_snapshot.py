@@ -22,7 +22,7 @@ from billing.ledger.redis import OutagePolicy, RedisLedger, queries
 from billing.ledger.redis.client.blocking_client import blocking_client
 from billing.ledger.redis.client.circuit_breaker import FAILURE_THRESHOLD
 from billing.ledger.redis.client.keys import PROJECTS_KEY, heartbeat_key, key_prefix
-from billing.ledger.redis.record_store import Waiting
+from billing.ledger.redis.record_store import UnsentRow
 from billing.models import Budget, Period, UsageRecord
 from billing.tasks import audit_ledger, roll_up_usage
 from keys.models import ApiKey
@@ -334,7 +334,7 @@ async def test_a_record_that_stays_in_the_database_while_redis_answers_is_found(
     ledger = await in_redis.start()
     assert isinstance(ledger, RedisLedger)
     await ledger.background_tasks.stop()
-    waiting = [Waiting(reserve_request(key).estimate) for _ in range(2)]
+    waiting = [UnsentRow(reserve_request(key).estimate) for _ in range(2)]
     await ledger.record_store.save_unsent(waiting)
     findings = {
         f"I4: record {each.entry.id} that waits in the database: in Redis: expected 1, found 0"

@@ -15,7 +15,7 @@ from billing.ledger.interface import WindowBalance
 from billing.ledger.redis import RedisLedger, epochs, reaper
 from billing.ledger.redis.client.circuit_breaker import FAILURE_THRESHOLD, FAILURE_WINDOW_S
 from billing.ledger.redis.client.keys import heartbeat_key, key_prefix
-from billing.ledger.redis.record_store import Waiting
+from billing.ledger.redis.record_store import UnsentRow
 from billing.models import Outcome, UnsentRecord, UsageRecord
 from keys.models import ApiKey
 from projects.ids import uuid7
@@ -122,7 +122,7 @@ async def test_unreadable_unsent_record_does_not_block_others(
 ) -> None:
     entry = reserve_request(key).estimate
     await UnsentRecord.objects.acreate(id=uuid7(), entry="{")
-    await gateways[0].drain_store.save_unsent([Waiting(entry)])
+    await gateways[0].drain_store.save_unsent([UnsentRow(entry)])
     await gateways[0].reaper.reap()
     await drain_all(gateways)
     assert await UsageRecord.objects.filter(pk=entry.id).aexists()

@@ -30,7 +30,7 @@ from billing.ledger.redis.client import blocking_client
 from billing.ledger.redis.client.circuit_breaker import FAILURE_THRESHOLD
 from billing.ledger.redis.client.keys import key_prefix
 from billing.ledger.redis.client.protocol import RedisUnavailable
-from billing.ledger.redis.outbox.pending import PendingRecord
+from billing.ledger.redis.outbox.pending_state import PendingRecord
 from billing.ledger.redis.record_store import START_ID
 from billing.ledger.sql.connection import DatabaseErrors
 from billing.models import Budget, CorrectionReason, Period, UsageRecord

@@ -13,7 +13,7 @@ from billing.ledger import LedgerUnavailable, ReservationGrant, ReserveRequest
 from billing.ledger.interface import BudgetLimit, WindowBalance
 from billing.ledger.redis import OutagePolicy, RedisLedger, epochs
 from billing.ledger.redis.client.keys import heartbeat_key
-from billing.ledger.redis.record_store import RecordStore, Waiting
+from billing.ledger.redis.record_store import RecordStore, UnsentRow
 from billing.models import UnsentRecord, UsageRecord
 from keys.models import ApiKey
 from tests.billing.ledger.redis.test_ledger import (  # fmt: skip
@@ -350,7 +350,7 @@ async def test_a_request_that_is_cancelled_before_it_is_admitted_without_redis_c
 ) -> None:
     terms, go_on, owe = await sync_to_async(budget)(key, 9), asyncio.Event(), RecordStore.save_unsent
 
-    async def slowly(self: RecordStore, rows: Iterable[Waiting]) -> None:
+    async def slowly(self: RecordStore, rows: Iterable[UnsentRow]) -> None:
         await go_on.wait()
         await owe(self, rows)
 

@@ -13,8 +13,8 @@ from billing.ledger.redis import ledger as redis_ledger
 from billing.ledger.redis.background import STABLE_FOR_S
 from billing.ledger.redis.client.keys import LEASE_KEY, heartbeat_key
 from billing.ledger.redis.client.scripts import CANCEL
-from billing.ledger.redis.outbox.pending import RETENTION_S, PendingRecord, PendingState
-from billing.ledger.redis.record_store import RecordStore, Waiting
+from billing.ledger.redis.outbox.pending_state import RETENTION_S, PendingRecord, PendingState
+from billing.ledger.redis.record_store import RecordStore, UnsentRow
 from billing.ledger.sql.connection import connect
 from billing.models import CorrectionReason, UnsentRecord, UsageRecord
 from billing.pricing import Tokens
@@ -77,7 +77,7 @@ async def test_unsent_records_of_cancelled_requests_are_collected_at_once(
     for entry in owed:
         entry.cost_nano = 0
         await gateways[0].client.run_fast(CANCEL, key.project_id, entry.id.hex, 300)
-    await gateways[0].drain_store.save_unsent(map(Waiting, owed))
+    await gateways[0].drain_store.save_unsent(map(UnsentRow, owed))
     await gateways[0].reaper.settle_unsent()
     assert not await UnsentRecord.objects.aexists()
     await drain_all(gateways)

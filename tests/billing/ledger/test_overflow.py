@@ -1,4 +1,4 @@
-"""One tenant's figures, however absurd, keep nobody else's books, sums and alerts back."""
+"""Amounts of one tenant that overflow affect no other tenant's counters, sums and alerts."""
 
 from io import StringIO
 
@@ -21,17 +21,17 @@ __all__ = ["no_recheck_delay"]
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 HUGE_AMOUNT = 2**62
-"""Nano-USD: the sum of three is beyond 64 bits."""
+"""In nano-USD. The sum of three overflows 64 bits."""
 
 
 @pytest.fixture
 def overflowing_project(key: ApiKey, charlie: User, counters_in_sql: None) -> ApiKey:
-    """A key of another project than `key`, which has spent more than a column holds; both have a budget that should alert."""
-    absurd = key_in_other_project(charlie)
+    """A key of another project that has spent more than a column holds; both have a budget that alerts."""
+    overflowing = key_in_other_project(charlie)
     for _ in range(3):
-        record(absurd, cost_nano=HUGE_AMOUNT)
+        record(overflowing, cost_nano=HUGE_AMOUNT)
     record(key, cost_nano=USD)
-    for each in (key, absurd):
+    for each in (key, overflowing):
         Budget.objects.create(
             project=each.project,
             key=each,
@@ -41,7 +41,7 @@ def overflowing_project(key: ApiKey, charlie: User, counters_in_sql: None) -> Ap
             thresholds=[100],
         )
         StaleDay.objects.create(project=each.project, day=each.project.today(), version=1)
-    return absurd
+    return overflowing
 
 
 def test_overflow_in_one_project_does_not_block_other_rollups(
@@ -65,8 +65,9 @@ def test_overflow_in_one_project_does_not_block_other_rollups(
 def test_overflowing_month_totals_are_shown(overflowing_project: ApiKey, key: ApiKey) -> None:
     for day in range(3):
         DailyUsage.objects.create(
-            project=overflowing_project.project, key=overflowing_project, day=f"2026-11-0{day + 1}", requested_model="m", provider="p", cost_nano=HUGE_AMOUNT, requests=1,
-            failures=0, input_tokens=1, output_tokens=1,
+            project=overflowing_project.project, key=overflowing_project, day=f"2026-11-0{day + 1}",
+            requested_model="m", provider="p", cost_nano=HUGE_AMOUNT, requests=1, failures=0,
+            input_tokens=1, output_tokens=1,
         )  # fmt: skip
     assert [totals.cost_nano for totals in totals_by_month().values()] == [3 * HUGE_AMOUNT]
 

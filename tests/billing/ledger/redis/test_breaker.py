@@ -1,4 +1,4 @@
-"""A Redis that does not answer is given a moment; one that paused once is not."""
+"""The circuit breaker opens for a Redis that keeps failing, not for one that paused once."""
 
 import pytest
 

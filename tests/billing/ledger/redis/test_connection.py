@@ -1,4 +1,4 @@
-"""The ledger's connection to Redis, as it is lost and found."""
+"""The ledger's connection to Redis, lost and restored."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ TIMEOUT_S = 20.0
 
 
 async def test_command_after_disconnect_fails_as_not_sent() -> None:
-    """Whoever asks in the very moment of the loss, too: what was not sent has no effect, and may be sent anew."""
+    """This includes a command in the moment of the loss: it has no effect, and may be sent again."""
     ended = asyncio.Event()
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

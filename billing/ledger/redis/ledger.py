@@ -11,7 +11,6 @@ import structlog
 from billing.ledger.failpoints import failpoint
 from billing.ledger.interface import (
     DATABASE,
-    MAX_RESERVATION_NANO,
     NO_LIMITS,
     REDIS,
     AdmissionDenied,
@@ -35,10 +34,10 @@ from billing.ledger.redis.outbox.pending_state import OpenReservation, PendingRe
 from billing.ledger.redis.outbox.spillover import Spillover
 from billing.ledger.redis.outbox.writer import DEDUP_TTL_S, OutboxWriter
 from billing.ledger.redis.reaper import Reaper
-from billing.ledger.redis.record_store import RecordStore, UnsentRow
+from billing.ledger.redis.record_store import RecordStore
 from billing.ledger.redis.windows import WindowOpener
 from billing.ledger.sql.connection import DatabaseErrors, LedgerConnection, connect
-from billing.ledger.usage_entry import UsageEntry, encode_entry
+from billing.ledger.usage_entry import UsageEntry
 from projects.ids import uuid7
 
 MAX_ATTEMPTS = 10
@@ -108,7 +107,7 @@ class RedisLedger:
         """
         await self.client.open()
         self.times_connected = self.client.fast.times_connected
-        await self.warn_if_no_aof()
+        await self.client.warn_if_no_aof()
         await self.background_tasks.send_heartbeat()
         await self.background_tasks.tick()
         infos = await asyncio.gather(
@@ -131,15 +130,6 @@ class RedisLedger:
             message="Records that wait in the database could not be sent to Redis yet. They are sent later.",
         )
 
-    async def warn_if_no_aof(self) -> None:
-        with suppress(RedisUnavailable):  # Some hosts forbid CONFIG.
-            if await self.client.command_slow("CONFIG", "GET", "appendonly") == [b"appendonly", b"no"]:
-                log.warning(
-                    "redis_appendonly_disabled",
-                    message="Redis keeps no append-only file. After a crash, requests under hard budgets are "
-                    "denied until the budgets are rebuilt from the database. Set appendonly to yes.",
-                )
-
     async def stop(self) -> None:
         if self.spawned_tasks:
             _, late = await asyncio.wait(self.spawned_tasks, timeout=STOP_TIMEOUT_S)
@@ -158,7 +148,7 @@ class RedisLedger:
                 "Its records are saved in the database; another process sends them.",
                 error=str(error) or type(error).__name__,
             )
-        await self.save_unsent_records()
+        await self.spillover.save_at_exit(STOP_TIMEOUT_S)
         await self.client.close()
         await self.record_store.close()
         await self.drain_store.close()
@@ -170,24 +160,6 @@ class RedisLedger:
         await self.background_tasks.release_lease()
         if not self.pending.reservations:
             await self.client.command_slow("DEL", heartbeat_key(self.process_id))
-
-    async def save_unsent_records(self) -> None:
-        """Save records that Redis does not accept in SQL, from where another process sends them."""
-        await self.spillover.close()
-        unsent = [UnsentRow(record.entry, record.process_id) for record in self.pending.unsent_records()]
-        if not unsent:
-            return
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await self.record_store.save_unsent(unsent)
-        except DatabaseErrors as error:
-            log.error(
-                "records_lost",
-                message="Records could be written neither to Redis nor to the database. "
-                "They are only in this line of the log.",
-                error=str(error) or type(error).__name__,
-                entries=[row.entry for row in unsent],
-            )
 
     def now(self) -> float:
         return self.client.now()
@@ -248,7 +220,7 @@ class RedisLedger:
                     microseconds / 1e6 > REBUILD_GRACE_S - NEW_PROJECT_WAIT_S
                 ):
                     await asyncio.sleep(NEW_PROJECT_WAIT_S / MAX_ATTEMPTS)
-                case [b"rebuilding", microseconds] if has_hard_budget(budgets):
+                case [b"rebuilding", microseconds] if reserve_codec.has_hard_budget(budgets):
                     raise LedgerUnavailable(f"budgets are being rebuilt: {microseconds / 1e6:.1f} s left")
                 case [b"rebuilding", _]:
                     budgets = ()
@@ -270,7 +242,7 @@ class RedisLedger:
             self.client.breaker.record_failure()
             raise
         except DatabaseErrors:
-            if has_hard_budget(request.budgets):
+            if reserve_codec.has_hard_budget(request.budgets):
                 raise
             return ""
 
@@ -286,7 +258,7 @@ class RedisLedger:
             for budget in missing:
                 await self.window_opener.open(budget, request, epoch)
         except DatabaseErrors:
-            if has_hard_budget(request.budgets):
+            if reserve_codec.has_hard_budget(request.budgets):
                 raise
             return ()
         return request.budgets
@@ -295,7 +267,7 @@ class RedisLedger:
         """Admit a request without Redis, if the policy allows it and this process's own rate limits do."""
         is_allowed = (
             self.policy.allow_budgeted
-            if has_hard_budget(request.budgets)
+            if reserve_codec.has_hard_budget(request.budgets)
             else self.policy.allow_limited or not request.rate_limits
         )
         try:
@@ -404,7 +376,11 @@ class RedisLedger:
         for open_reservation in self.pending.reservations_of(project_id):
             if open_reservation.request.id in self.pending.reservations:
                 await self.client.run_slow(
-                    RESTORE, project_id, *restore_args(open_reservation, self.process_id)
+                    RESTORE,
+                    project_id,
+                    *reserve_codec.encode_restore_args(
+                        open_reservation.request, open_reservation.amount, self.process_id
+                    ),
                 )
                 open_reservation.epoch = epoch
         for record in self.pending.records_of(project_id):
@@ -416,26 +392,3 @@ class RedisLedger:
         task = asyncio.ensure_future(coroutine)
         self.spawned_tasks.add(task)
         task.add_done_callback(self.spawned_tasks.discard)
-
-
-def has_hard_budget(budgets: tuple[BudgetLimit, ...]) -> bool:
-    return any(budget.is_hard for budget in budgets)
-
-
-def restore_args(open_reservation: OpenReservation, process_id: str) -> tuple[str | int | bytes, ...]:
-    request = open_reservation.request
-    owners = ",".join(limit.owner for limit in request.rate_limits) or "-"
-    concurrent = ",".join(limit.owner for limit in request.rate_limits if limit.concurrent is not None) or "-"
-    amount = min(open_reservation.amount, MAX_RESERVATION_NANO)
-    day, estimate = request.estimate.day.isoformat(), encode_entry(request.estimate)
-    return (
-        request.id.hex,
-        amount,
-        process_id,
-        request.key_id,
-        day,
-        request.tokens,
-        estimate,
-        owners,
-        concurrent,
-    )

@@ -1,6 +1,6 @@
 """Encodes requests as arguments of the reserve script, and decodes its replies. There is no IO here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import lru_cache
 
@@ -37,6 +37,24 @@ def encode_args(
         encode_entry(estimate), len(budgets),
         *limit_args(budgets, request.rate_limits, estimate.day),
     )  # fmt: skip
+
+
+def encode_restore_args(request: ReserveRequest, amount: int, process_id: str) -> tuple[Argument, ...]:
+    """Return the arguments of the restore script. Lists of owners are joined; `-` is the empty list."""
+    concurrent = (limit for limit in request.rate_limits if limit.concurrent is not None)
+    return (
+        request.id.hex, min(amount, MAX_RESERVATION_NANO), process_id, request.key_id,
+        request.estimate.day.isoformat(), request.tokens, encode_entry(request.estimate),
+        join_owners(request.rate_limits), join_owners(concurrent),
+    )  # fmt: skip
+
+
+def join_owners(rate_limits: Iterable[RateLimit]) -> str:
+    return ",".join(limit.owner for limit in rate_limits) or "-"
+
+
+def has_hard_budget(budgets: tuple[BudgetLimit, ...]) -> bool:
+    return any(budget.is_hard for budget in budgets)
 
 
 @lru_cache(maxsize=4096)

@@ -1,7 +1,7 @@
 """Locks that allow one gateway process per database, if the ledger lives in SQL alone.
 
 On SQLite it is a lock on a file beside the database; on PostgreSQL an advisory lock, which the ledger's
-connection acquires (`sql/connection.py`).
+connection acquires (`sql/postgresql.py`).
 """
 
 import fcntl

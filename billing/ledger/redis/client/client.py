@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import Any
 
 import hiredis
+import structlog
 
 from billing.ledger.redis.client.circuit_breaker import CircuitBreaker
 from billing.ledger.redis.client.connection import RedisConnection
@@ -14,6 +15,8 @@ from billing.ledger.redis.client.scripts import LOAD_COMMANDS, Script
 
 CONNECT_TIMEOUT_S = 5.0
 SLOW_TIMEOUT_S = 2.0
+
+log = structlog.get_logger()
 
 
 class UnsupportedRedis(Exception):
@@ -51,6 +54,16 @@ class RedisClient:
                 raise UnsupportedRedis(
                     "REDIS_URL names a node of a Redis Cluster, which is not supported. "
                     "Use a single Redis server."
+                )
+
+    async def warn_if_no_aof(self) -> None:
+        """Log a warning if Redis keeps no append-only file."""
+        with suppress(RedisUnavailable):  # Some hosts forbid CONFIG.
+            if await self.command_slow("CONFIG", "GET", "appendonly") == [b"appendonly", b"no"]:
+                log.warning(
+                    "redis_appendonly_disabled",
+                    message="Redis keeps no append-only file. After a crash, requests under hard budgets are "
+                    "denied until the budgets are rebuilt from the database. Set appendonly to yes.",
                 )
 
     async def close(self) -> None:

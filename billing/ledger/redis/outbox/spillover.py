@@ -7,10 +7,12 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from uuid import UUID
 
+import structlog
 from msgspec import structs
 
 from billing.ledger.redis.outbox.pending_state import OpenReservation, PendingRecord, PendingState
 from billing.ledger.redis.record_store import RecordStore, UnsentRow
+from billing.ledger.sql.connection import DatabaseErrors
 
 BATCH_SIZE = 500
 TRUSTED_S = 240
@@ -18,6 +20,9 @@ TRUSTED_S = 240
 
 The marker that Redis keeps of a sent record lasts longer (`writer.DEDUP_TTL_S`).
 """
+
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +181,23 @@ class Spillover:
             for id in ids:
                 self.rows.pop(id, None)
 
-    async def close(self) -> None:
-        """Wait for the batch that is being written."""
+    async def save_at_exit(self, timeout_s: float) -> None:
+        """Save the records that Redis has not accepted, so that another process can send them."""
         if self.write_task is not None:
             await asyncio.wait({self.write_task})
+        records = self.process_state.unsent_records()
+        if not records:
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self.record_store.save_unsent(
+                    UnsentRow(record.entry, record.process_id) for record in records
+                )
+        except DatabaseErrors as error:
+            log.error(
+                "records_lost",
+                message="Records could be written neither to Redis nor to the database. "
+                "They are only in this line of the log.",
+                error=str(error) or type(error).__name__,
+                entries=[record.entry for record in records],
+            )

@@ -266,7 +266,10 @@ async def test_only_spend_from_an_outage_may_exceed_a_budget(
     if drained:
         await in_redis.wait_until_written()
     window = f"budget {day.id}, window 2026-11-20"
-    allowed = f"allowed: {window}: {2 * PRICE} of the {5 * PRICE} spent and reserved was admitted while Redis was down"
+    allowed = (
+        f"allowed: {window}: {2 * PRICE} of the {5 * PRICE} spent and reserved "
+        "was admitted while Redis was down"
+    )
     assert await confirmed_findings() == ([], [allowed])
     blocking_client().hincrby(f"{key_prefix(key.project_id)}w:{day.id}/2026-11-20", "spent", 3 * PRICE)
     found, overruns = await confirmed_findings()

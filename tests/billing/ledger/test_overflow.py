@@ -13,11 +13,8 @@ from billing.tasks import audit_ledger, detect_alerts, roll_up_usage
 from billing.usage.reports import totals_by_month
 from keys.models import ApiKey
 from projects.models import User
-from tests.billing.ledger.audit.test_audit import no_recheck_delay
 from tests.support.factories import USD, key_in_other_project, record
 from tests.support.ledger_harness import TODAY, reserve_request
-
-__all__ = ["no_recheck_delay"]
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 HUGE_AMOUNT = 2**62

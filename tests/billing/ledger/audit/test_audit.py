@@ -26,8 +26,6 @@ from billing.ledger.audit.sql_snapshot import sql_snapshots
 from billing.ledger.interface import BudgetLimit
 from billing.ledger.redis.client.blocking_client import blocking_client
 from billing.ledger.redis.client.keys import key_prefix
-from billing.ledger.redis.reader import RedisReader
-from billing.ledger.sql.reader import SqlReader
 from billing.models import Budget, BudgetWindow, DailyUsage, Period, Reservation, UsageRecord
 from billing.pricing import Tokens, bundled_price
 from billing.tasks import audit_ledger, roll_up_usage
@@ -47,13 +45,6 @@ from tests.support.ledger_harness import (
 from tests.support.live_gateway import LiveGateway
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
-
-
-@pytest.fixture(autouse=True)
-def no_recheck_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "RECHECK_DELAY_S", 0.0)
-    for reader in (RedisReader, SqlReader):
-        monkeypatch.setattr(reader, "orphan_recheck_delay_s", 0.0)
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from billing.models import Budget, Period, UsageRecord
 from billing.tasks import audit_ledger, roll_up_usage
 from keys.models import ApiKey
 from projects.models import User
-from tests.billing.ledger.audit.test_audit import mismatch_texts_async, no_recheck_delay
+from tests.billing.ledger.audit.test_audit import mismatch_texts_async
 from tests.support.environment import ON_SERVERS
 from tests.support.factories import key_in_other_project
 from tests.support.ledger_harness import (
@@ -41,8 +41,6 @@ from tests.support.ledger_harness import (
     reserve_request,
     settle,
 )
-
-__all__ = ["no_recheck_delay"]
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 needs_redis = pytest.mark.skipif(not ON_SERVERS, reason="needs Redis and PostgreSQL")

@@ -20,7 +20,9 @@ from billing.models import Outcome, UnsentRecord, UsageRecord
 from keys.models import ApiKey
 from projects.ids import uuid7
 from projects.models import Project, User
-from tests.billing.ledger.redis.test_ledger import (  # fmt: skip
+from tests.support.databases import Server
+from tests.support.ledger_harness import eventually
+from tests.support.redis_gateways import (
     LONG_TIMEOUT,
     PRICE,
     TODAY,
@@ -28,20 +30,16 @@ from tests.billing.ledger.redis.test_ledger import (  # fmt: skip
     assert_ledger_consistent,
     budget,
     drain_all,
-    gateways,
-    pytestmark,
+    needs_servers,
     recorded_cost,
     reserve,
     reserve_request,
-    server,
+    run_in_thread,
     settle,
     window_total,
 )
-from tests.billing.ledger.redis.test_outages import run_in_thread
-from tests.support.databases import Server
-from tests.support.ledger_harness import eventually
 
-__all__ = ["gateways", "pytestmark", "server"]
+pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True), needs_servers]
 
 
 @pytest.mark.parametrize("kept_share", [0.0, 0.2, 0.4, 0.6, 0.8, 1.0])

@@ -1,164 +1,47 @@
 """The ledger on Redis: budgets hold across processes, and nothing is lost or counted twice."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import pytest
 import redis
 from asgiref.sync import sync_to_async
 from django.conf import settings
 from django.core.cache import cache
-from django.db.models import Sum
 
 from billing.ledger import (
     AdmissionDenied,
     BudgetExceeded,
     LedgerUnavailable,
     RateLimitExceeded,
-    ReservationGrant,
-    ReserveRequest,
     UsageEntry,
 )
 from billing.ledger.interface import BudgetLimit, RateLimit, WindowBalance
-from billing.ledger.redis import OutagePolicy, RedisLedger, queries
-from billing.ledger.redis.client import blocking_client
+from billing.ledger.redis import RedisLedger, queries
 from billing.ledger.redis.client.circuit_breaker import FAILURE_THRESHOLD
 from billing.ledger.redis.client.keys import key_prefix
-from billing.ledger.redis.client.protocol import RedisUnavailable
 from billing.ledger.redis.outbox.pending_state import PendingRecord
 from billing.ledger.redis.record_store import START_ID
-from billing.ledger.sql.connection import DatabaseErrors
 from billing.models import Budget, CorrectionReason, Period, UsageRecord
 from keys.models import ApiKey
-from projects.ids import uuid7
-from tests.support.databases import Server, valkey_server
-from tests.support.environment import ON_SERVERS
+from tests.support.databases import Server
+from tests.support.redis_gateways import (
+    PRICE,
+    PROCESSES,
+    assert_ledger_consistent,
+    budget,
+    drain_all,
+    needs_servers,
+    recorded_cost,
+    reserve,
+    reserve_request,
+    settle,
+    window_total,
+)
 
-pytestmark = [
-    pytest.mark.databases,
-    pytest.mark.django_db(transaction=True),
-    pytest.mark.skipif(not ON_SERVERS, reason="needs Redis and PostgreSQL"),
-]
-
-PRICE = 1_000
-TODAY = date(2026, 11, 20)
-WINDOW = "2026-11-20"
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
-PROCESSES = 4
-LONG_TIMEOUT = OutagePolicy(timeout_s=0.3)
-"""Redis shares its two cores with the tests."""
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A Valkey server with an append-only file, for these tests alone: they kill it."""
-    with valkey_server(append_only=True) as server:
-        yield server
-
-
-@pytest.fixture
-async def gateways(
-    transactional_db: None, server: Server, monkeypatch: pytest.MonkeyPatch
-) -> AsyncIterator[list[RedisLedger]]:
-    with redis.Redis.from_url(server.url) as client:
-        client.flushall()
-        monkeypatch.setattr(blocking_client, "blocking_client", lambda: client)
-        ledgers = [RedisLedger(server.url, LONG_TIMEOUT) for _ in range(PROCESSES)]
-        for ledger in ledgers:
-            await ledger.start()
-        yield ledgers
-        for ledger in ledgers:
-            await ledger.stop()
-
-
-def budget(
-    key: ApiKey,
-    requests: int,
-    *,
-    period: Period = Period.DAY,
-    whole_project: bool = False,
-    mode: str = "hard",
-) -> BudgetLimit:
-    """Create a budget that pays for so many requests."""
-    owner = None if whole_project else key
-    row = Budget.objects.create(
-        project=key.project, key=owner, period=period, limit_nano=requests * PRICE, mode=mode
-    )
-    return BudgetLimit(row.pk, row.period, row.limit_nano, is_project_wide=whole_project, mode=mode)
-
-
-def reserve_request(
-    key: ApiKey,
-    *budgets: BudgetLimit,
-    limits: tuple[RateLimit, ...] = (),
-    tokens: int = 10,
-    day: date = TODAY,
-) -> ReserveRequest:
-    draft = UsageEntry(
-        id=uuid7(), project_id=key.project_id, key_id=key.pk, day=day, created_at=NOON,
-        request_id="request", operation="chat", format="openai", cost_nano=PRICE, estimated=True,
-    )  # fmt: skip
-    return ReserveRequest(
-        draft.id, key.project_id, key.pk, ZoneInfo("UTC"), PRICE, PRICE, budgets, limits, tokens, draft
-    )
-
-
-async def reserve(
-    ledger: RedisLedger, request: ReserveRequest
-) -> tuple[ReserveRequest, ReservationGrant] | AdmissionDenied | LedgerUnavailable:
-    try:
-        return request, await ledger.reserve(request)
-    except (AdmissionDenied, LedgerUnavailable) as denial:
-        return denial
-
-
-async def settle(
-    ledger: RedisLedger, request: ReserveRequest, reservation: ReservationGrant, cost: int
-) -> None:
-    request.estimate.cost_nano, request.estimate.estimated = cost, False
-    await ledger.settle(reservation, request.estimate)
-
-
-async def window_total(key: ApiKey, budget_limit: BudgetLimit, window: str = WINDOW) -> WindowBalance | None:
-    """Return the balance of a budget's window, None if it is not open."""
-    windows = {budget_limit.id: window}
-    return (await sync_to_async(queries.window_balances)(key.project_id, windows)).get(budget_limit.id)
-
-
-async def recorded_cost() -> int:
-    total: int = (await UsageRecord.objects.aaggregate(total=Sum("cost_nano", default=0)))["total"]
-    return total
-
-
-async def drain_all(gateways: list[RedisLedger]) -> None:
-    """Retry until SQL has every record."""
-    async with asyncio.timeout(30):
-        while True:
-            with suppress(RedisUnavailable, *DatabaseErrors):
-                for ledger in gateways:
-                    await ledger.retry_pending()
-                if (
-                    not any(
-                        ledger.pending.unsent_records() or ledger.pending.pending_cancellations
-                        for ledger in gateways
-                    )
-                    and not await gateways[0].drainer.drain()
-                ):
-                    return
-            await asyncio.sleep(0.05)
-
-
-async def assert_ledger_consistent(
-    gateways: list[RedisLedger], key: ApiKey, budget_limit: BudgetLimit, reserved: int = 0
-) -> None:
-    await drain_all(gateways)
-    spent = await recorded_cost()
-    assert await window_total(key, budget_limit) == WindowBalance(spent, reserved)
+pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True), needs_servers]
 
 
 async def test_budget_for_50_admits_exactly_50_across_4_processes(
@@ -383,11 +266,6 @@ async def test_corrupt_or_full_counter_affects_no_record_or_project(
     assert not gateways[0].client.breaker.failures
 
 
-def delete_dedup_marker(server: Server, entry: UsageEntry) -> None:
-    with redis.Redis.from_url(server.url) as store:
-        assert store.delete(f"{key_prefix(entry.project_id)}done:{entry.id.hex}") == 1
-
-
 async def test_cancelled_reservation_no_longer_counts(gateways: list[RedisLedger], key: ApiKey) -> None:
     limits = (RateLimit(f"k{key.pk}", requests=1, tokens=1000, concurrent=1),)
     for _ in range(3):
@@ -460,3 +338,8 @@ def test_clearing_djangos_cache_leaves_the_ledger_alone(db: None) -> None:
         cache.clear()
         assert cache.get("greeting") is None
         assert client.delete("gw:probe") == 1
+
+
+def delete_dedup_marker(server: Server, entry: UsageEntry) -> None:
+    with redis.Redis.from_url(server.url) as store:
+        assert store.delete(f"{key_prefix(entry.project_id)}done:{entry.id.hex}") == 1

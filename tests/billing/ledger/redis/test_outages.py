@@ -23,7 +23,9 @@ from billing.ledger.redis.client.keys import key_prefix
 from billing.ledger.sql.postgresql import PostgresConnection
 from billing.models import StaleDay, UsageRecord
 from keys.models import ApiKey
-from tests.billing.ledger.redis.test_ledger import (  # fmt: skip
+from tests.support.databases import Server
+from tests.support.ledger_harness import eventually
+from tests.support.redis_gateways import (
     LONG_TIMEOUT,
     PRICE,
     PROCESSES,
@@ -31,19 +33,16 @@ from tests.billing.ledger.redis.test_ledger import (  # fmt: skip
     assert_ledger_consistent,
     budget,
     drain_all,
-    gateways,
-    pytestmark,
+    needs_servers,
     recorded_cost,
     reserve,
     reserve_request,
-    server,
+    run_in_thread,
     settle,
     window_total,
 )
-from tests.support.databases import Server
-from tests.support.ledger_harness import eventually
 
-__all__ = ["gateways", "pytestmark", "server"]
+pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True), needs_servers]
 
 
 @dataclass
@@ -99,10 +98,6 @@ class Load:
         await drain_all(self.gateways)
         assert await recorded_cost() == self.spent
         assert {id async for id in UsageRecord.objects.values_list("id", flat=True)} == self.ids
-
-
-def run_in_thread(call: partial[None]) -> asyncio.Future[None]:
-    return asyncio.get_running_loop().run_in_executor(None, call)
 
 
 async def test_redis_killed_under_load_recovers_its_data(

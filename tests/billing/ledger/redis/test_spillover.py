@@ -16,25 +16,23 @@ from billing.ledger.redis.client.keys import heartbeat_key
 from billing.ledger.redis.record_store import RecordStore, UnsentRow
 from billing.models import UnsentRecord, UsageRecord
 from keys.models import ApiKey
-from tests.billing.ledger.redis.test_ledger import (  # fmt: skip
+from tests.support.databases import Server
+from tests.support.ledger_harness import eventually
+from tests.support.redis_gateways import (
     PRICE,
     assert_ledger_consistent,
     budget,
     drain_all,
-    gateways,
-    pytestmark,
+    needs_servers,
     recorded_cost,
     reserve,
     reserve_request,
-    server,
+    run_in_thread,
     settle,
     window_total,
 )
-from tests.billing.ledger.redis.test_outages import run_in_thread
-from tests.support.databases import Server
-from tests.support.ledger_harness import eventually
 
-__all__ = ["gateways", "pytestmark", "server"]
+pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True), needs_servers]
 
 ALLOW_BUDGETED = OutagePolicy(timeout_s=0.3, allow_budgeted=True)
 BATCH_DELAY_S = 0.25

@@ -19,21 +19,19 @@ from billing.ledger.sql.connection import connect
 from billing.models import CorrectionReason, UnsentRecord, UsageRecord
 from billing.pricing import Tokens
 from keys.models import ApiKey
-from tests.billing.ledger.redis.test_ledger import (
+from tests.support.databases import Server
+from tests.support.ledger_harness import eventually
+from tests.support.redis_gateways import (
     LONG_TIMEOUT,
     budget,
     drain_all,
-    gateways,
-    pytestmark,
+    needs_servers,
     recorded_cost,
     reserve_request,
-    server,
     settle,
 )
-from tests.support.databases import Server
-from tests.support.ledger_harness import eventually
 
-__all__ = ["gateways", "pytestmark", "server"]
+pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True), needs_servers]
 
 
 async def test_process_with_a_large_backlog_still_sends_heartbeats(

@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from billing.budgets.forms import ThresholdsField, UsdField
+from billing.budgets.forms import BudgetFieldsForm
 from billing.models import (
     Alert,
     Budget,
@@ -27,15 +26,15 @@ from billing.pricing.forms import RATE_FIELDS, PriceForm
 from projects.admin import ReadOnlyAdmin
 
 
-class BudgetAdminForm(forms.ModelForm[Budget]):
-    limit_nano = UsdField(label="Limit in USD", widget=UnfoldAdminTextInputWidget)
-    thresholds = ThresholdsField(
-        required=False, label="Alert at", widget=UnfoldAdminTextInputWidget, help_text="Percent of the limit."
-    )
-
+class BudgetAdminForm(BudgetFieldsForm):
     class Meta:
         model = Budget
         fields = ("project", "key", "period", "mode", "limit_nano", "thresholds")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in BudgetFieldsForm.declared_fields:
+            self.fields[name].widget = UnfoldAdminTextInputWidget()
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}

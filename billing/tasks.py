@@ -9,14 +9,14 @@ from django.core.cache import cache
 from billing.alerts import deliver, detect
 from billing.ledger.audit.checks import LAST_AUDIT_KEY
 from billing.ledger.audit.run import run_audit
-from billing.models import DailyUsage
+from billing.usage.rollup import roll_up_stale_days
 
 log = structlog.get_logger()
 
 
 @shared_task
 def roll_up_usage() -> int:
-    return DailyUsage.objects.recompute_stale().days
+    return roll_up_stale_days().days
 
 
 @shared_task

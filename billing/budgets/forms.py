@@ -9,40 +9,14 @@ from django.core.exceptions import ValidationError
 from django.db import transaction
 from django.db.models import Q
 
+from billing.form_fields import UsdField
 from billing.models import Budget, Mode, Period, Webhook
 from billing.models.budgets import default_thresholds, validate_thresholds
-from billing.money import InvalidAmount, decimal_usd, parse_usd
 from keys.forms import KeyForm
 from keys.models import ApiKey
 from projects.models import MAX_DATE, Membership, Project, User
 
-USD_PATTERN = re.compile(r"\$?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
-"""Commas between thousands only: `1,5` may mean one and a half or fifteen."""
-MAX_WEBHOOKS = 10
 PRICED_MODELS_HELP = "A key with a budget can call only models whose price is known."
-
-
-class UsdField(forms.CharField):
-    """Dollars as people write them; cleaned to nano-USD, None where empty."""
-
-    widget = forms.TextInput(attrs={"inputmode": "decimal", "placeholder": "25.00"})
-
-    def to_python(self, value: Any) -> Any:
-        text = super().to_python(value)
-        if not text:
-            return None
-        if not USD_PATTERN.fullmatch(text):
-            raise ValidationError("Write US dollars as 1250.50 or 1,250.50, without a sign.")
-        try:
-            return parse_usd(text.replace(",", ""))
-        except InvalidAmount as error:
-            raise ValidationError(str(error)) from None
-
-    def run_validators(self, value: Any) -> None:
-        """The parser has checked all there is to check; the inherited validators are for text."""
-
-    def prepare_value(self, value: Any) -> Any:
-        return decimal_usd(value) if isinstance(value, int) else value
 
 
 class BudgetedKeyForm(KeyForm):
@@ -107,7 +81,9 @@ class MemberChoiceField(forms.ModelMultipleChoiceField[Membership]):
         return member.user.email
 
 
-class BudgetForm(forms.ModelForm[Budget]):
+class BudgetFieldsForm(forms.ModelForm[Budget]):
+    """The fields of a budget that are written as text."""
+
     limit_nano = UsdField(label="Limit in USD", help_text="0 refuses every request that costs something.")
     thresholds = ThresholdsField(
         required=False,
@@ -115,6 +91,8 @@ class BudgetForm(forms.ModelForm[Budget]):
         help_text="Percent of the limit, once each in every period. Empty: no alerts.",
     )
 
+
+class BudgetForm(BudgetFieldsForm):
     class Meta:
         model = Budget
         fields = ("key", "period", "limit_nano", "mode", "thresholds", "alert_members", "alert_webhooks")
@@ -173,37 +151,3 @@ class BudgetForm(forms.ModelForm[Budget]):
     def has_duplicate(self, key: ApiKey | None, period: str, mode: str) -> bool:
         same_budget = Budget.objects.filter(project=self.instance.project, key=key, period=period, mode=mode)
         return same_budget.exclude(pk=self.instance.pk).exists()
-
-
-class WebhookForm(forms.ModelForm[Webhook]):
-    class Meta:
-        model = Webhook
-        fields = ("name", "url")
-        help_texts = {
-            "url": "Signed messages are posted here. Use https: what they say is signed, not encrypted."
-        }
-        widgets = {
-            "url": forms.TextInput(
-                attrs={"placeholder": "https://example.org/hooks/budgets", "inputmode": "url"}
-            )
-        }
-
-    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.instance.project = project
-
-    def clean_name(self) -> str:
-        name: str = self.cleaned_data["name"]
-        if Webhook.objects.for_project(self.instance.project).filter(name=name).exists():
-            raise ValidationError("This project has a webhook of that name already.")
-        return name
-
-    def clean(self) -> dict[str, Any]:
-        if Webhook.objects.for_project(self.instance.project).count() >= MAX_WEBHOOKS:
-            raise ValidationError(f"A project can have at most {MAX_WEBHOOKS} webhooks.")
-        return super().clean() or {}
-
-    def create_with_secret(self) -> tuple[Webhook, str]:
-        """The new webhook and its signing secret."""
-        secret = self.instance.new_secret()
-        return self.save(), secret

@@ -4,7 +4,7 @@ from billing.models.alerts import REFUSAL_THRESHOLD, Alert, Delivery, DeliverySt
 from billing.models.budgets import Budget, BudgetQuerySet, BudgetWindow, Mode, Period, Reservation
 from billing.models.prices import PriceOverride
 from billing.models.record_stream import StreamCursor, UnsentRecord
-from billing.models.usage import CorrectionReason, DailyUsage, Outcome, StaleDay, Totals, UsageRecord
+from billing.models.usage import CorrectionReason, DailyUsage, Outcome, StaleDay, UsageRecord
 from billing.models.webhooks import Webhook
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Reservation",
     "StaleDay",
     "StreamCursor",
-    "Totals",
     "UnsentRecord",
     "UsageRecord",
     "Webhook",

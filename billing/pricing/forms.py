@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from billing.budgets.forms import UsdField
+from billing.form_fields import UsdField
 from billing.models import PriceOverride
 from billing.money import decimal_usd
 from projects.models import MAX_DATE, Project

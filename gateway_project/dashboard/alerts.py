@@ -5,7 +5,7 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
-from billing.budgets.forms import WebhookForm
+from billing.alerts.forms import WebhookForm
 from billing.models import Alert, Delivery, Webhook
 from billing.tasks import deliver_alerts
 from projects.access import ProjectRequest, project_view

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 import redis
 
-from billing.ledger.redis.client.scripts import LEASE_KEY
+from billing.ledger.redis.client.keys import LEASE_KEY
 from tests.support.cluster import Cluster
 from tests.support.environment import ON_SERVERS
 from tests.support.gateway_server import GatewayProcess

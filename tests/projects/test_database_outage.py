@@ -18,9 +18,10 @@ from django.conf import settings
 from django.db import OperationalError, connection
 
 from billing.ledger import LedgerUnavailable, SqlLedger
-from billing.ledger.redis.client.connection import RedisUnavailable
-from billing.ledger.sql import connection as session
-from billing.ledger.sql.connection import BACKOFF_S, PostgresConnection, ServerUnresponsive, connect
+from billing.ledger.redis.client.protocol import RedisUnavailable
+from billing.ledger.sql import sqlite
+from billing.ledger.sql.connection import connect
+from billing.ledger.sql.postgresql import BACKOFF_S, PostgresConnection, ServerUnresponsive
 from billing.models import BudgetWindow, Reservation
 from gateway_project.postgresql.base import HangDetectingConnection
 from keys.models import ApiKey
@@ -227,7 +228,7 @@ async def test_ledger_waits_for_a_slow_statement_of_a_live_server(transactional_
 async def test_sqlite_lock_does_not_queue_waiters(
     transactional_db: None, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "BUSY_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.3)
     ledger = SqlLedger(connect())
     writer = sqlite3.connect(str(connection.settings_dict["NAME"]), isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from billing.ledger.sql.connection import PostgresConnection
+from billing.ledger.sql.postgresql import PostgresConnection
 
 
 class FlakyProxy:

@@ -1,4 +1,4 @@
-"""Test harness of the ledger on each store: processes that start, serve, are killed and return."""
+"""Test harness for the ledger on each store: processes that start, serve, die and return."""
 
 import asyncio
 import os
@@ -16,8 +16,9 @@ from django.db.models import Sum
 from billing.ledger import AdmissionDenied, Ledger, ReservationGrant, ReserveRequest, SqlLedger, UsageEntry
 from billing.ledger.balances import window_balances
 from billing.ledger.interface import BudgetLimit, RateLimit
-from billing.ledger.redis import OutagePolicy, RedisLedger, epochs, reader
-from billing.ledger.redis.client.scripts import heartbeat_key
+from billing.ledger.redis import OutagePolicy, RedisLedger, epochs, queries
+from billing.ledger.redis.client.blocking_client import blocking_client
+from billing.ledger.redis.client.keys import heartbeat_key
 from billing.ledger.sql.connection import connect
 from billing.models import Budget, Mode, Period, UsageRecord
 from billing.models import Reservation as StoredReservation
@@ -36,7 +37,7 @@ BACKENDS = ("postgresql", "redis") if ON_SERVERS else ("sqlite",)
 
 @dataclass
 class LedgerHarness:
-    """Ledger in SQL. `processes` is the number of processes that may serve at once."""
+    """The ledger on SQL. `processes` is how many may serve at once."""
 
     processes: int = 1
     running: list[Ledger] = field(default_factory=list)
@@ -60,14 +61,14 @@ class LedgerHarness:
         await ledger.stop()
 
     async def kill(self, ledger: Ledger) -> None:
-        """End a process before it can settle: close only its connections, as the kernel does."""
+        """Kill a process without a chance to settle: only its connections are closed, as by the kernel."""
         assert isinstance(ledger, SqlLedger) and ledger.background_task is not None
         self.running.remove(ledger)
         ledger.background_task.cancel()
         await ledger.connection.close()
 
     async def recover_dead(self) -> None:
-        """Settle the reservations of killed processes, as the next process does when it starts."""
+        """Settle the reservations of dead processes. On SQL, the next process does so when it starts."""
         for ledger in list(self.running):
             await self.stop(ledger)
         await self.start()
@@ -81,7 +82,7 @@ class LedgerHarness:
         """Wait until all records are in the database."""
 
     async def window_total(self, budget_limit: BudgetLimit, day: date = TODAY) -> tuple[int, int]:
-        """Return the spent and the reserved amount of a budget's window."""
+        """Return what is spent and reserved in a budget's window."""
         budget = await Budget.objects.select_related("project").aget(pk=budget_limit.id)
         found = await sync_to_async(window_balances)(budget.project, [budget], day)
         return found[budget.pk].spent, found[budget.pk].reserved
@@ -89,11 +90,11 @@ class LedgerHarness:
     def adopt(self, frozen: Ledger, ledger: Ledger, id: UUID) -> None:
         """Move a reservation from the memory of a killed process to another one.
 
-        The killed process then looks as if it had only been frozen.
+        The latter then settles it as if the killed process had only been frozen.
         """
 
     async def wipe(self) -> None:
-        """Empty the store of the counters, if it can lose its data."""
+        """Empty the store of the counters, if it is not the database."""
 
     async def open_reservations(self) -> int:
         """Return the number of open reservations."""
@@ -101,24 +102,24 @@ class LedgerHarness:
 
 
 class RedisLedgerHarness(LedgerHarness):
-    """Ledger on Redis, in an empty database of the tests' server."""
+    """The ledger on Redis, in an empty database of the server that the tests run on."""
 
     def __init__(self) -> None:
         super().__init__(processes=4, url=os.environ["GATEWAY_TEST_REDIS_URL"].removesuffix("/0") + "/3")
-        reader.client.cache_clear()
-        reader.client().flushdb()
+        blocking_client.cache_clear()
+        blocking_client().flushdb()
 
     def make(self) -> Ledger:
         return RedisLedger(self.url, OutagePolicy(timeout_s=5))
 
     async def kill(self, ledger: Ledger) -> None:
-        """End a process before it can settle, and delete its heartbeat, which would expire after seconds."""
+        """Kill a process and delete its heartbeat, which would expire after some seconds."""
         assert isinstance(ledger, RedisLedger)
         self.running.remove(ledger)
         await ledger.background_tasks.stop()
         for close in (ledger.client.close, ledger.record_store.close, ledger.drain_store.close):
             await close()
-        reader.client().delete(heartbeat_key(ledger.process_id))
+        blocking_client().delete(heartbeat_key(ledger.process_id))
 
     async def recover_dead(self) -> None:
         ledger = await self.start()
@@ -127,8 +128,8 @@ class RedisLedgerHarness(LedgerHarness):
 
     async def close(self) -> None:
         await super().close()
-        reader.client().close()
-        reader.client.cache_clear()
+        blocking_client().close()
+        blocking_client.cache_clear()
 
     async def wait_until_written(self) -> None:
         async with asyncio.timeout(20):
@@ -146,8 +147,8 @@ class RedisLedgerHarness(LedgerHarness):
             ledger.pending.reservations[id] = reservation
 
     async def wipe(self) -> None:
-        """Empty Redis. Every process notices it at its next heartbeat, before budgets are available again."""
-        reader.client().flushdb()
+        """Empty Redis. Every process notices at its next tick, before windows may open again."""
+        blocking_client().flushdb()
         with patch.object(epochs, "REBUILD_GRACE_S", REBUILD_TIMEOUT_S):
             for ledger in self.running:
                 assert isinstance(ledger, RedisLedger)
@@ -158,7 +159,7 @@ class RedisLedgerHarness(LedgerHarness):
         await asyncio.sleep(2 * REBUILD_TIMEOUT_S)
 
     async def open_reservations(self) -> int:
-        return sum(len(reader.reservations(project_id)) for project_id in reader.project_ids())
+        return sum(len(queries.reservations(project_id)) for project_id in queries.project_ids())
 
 
 def ledger_harness_on(backend: str) -> LedgerHarness:
@@ -173,7 +174,7 @@ async def budget(
     *,
     whole_project: bool = False,
 ) -> BudgetLimit:
-    """Create a budget that covers this number of requests."""
+    """Create a budget that pays for so many requests."""
     row = await Budget.objects.acreate(
         project_id=key.project_id,
         key=None if whole_project else key,
@@ -189,8 +190,8 @@ def reserve_request(
     limits: tuple[RateLimit, ...] = (), tokens: int = 0, day: date = TODAY, timezone: ZoneInfo = UTC_ZONE,
 ) -> ReserveRequest:  # fmt: skip
     estimate = UsageEntry(
-        id=uuid7(), project_id=key.project_id, key_id=key.pk, day=day, created_at=NOON, request_id="request",
-        operation="chat", format="openai", cost_nano=max_nano, estimated=True,
+        id=uuid7(), project_id=key.project_id, key_id=key.pk, day=day, created_at=NOON,
+        request_id="request", operation="chat", format="openai", cost_nano=max_nano, estimated=True,
     )  # fmt: skip
     return ReserveRequest(
         estimate.id, key.project_id, key.pk, timezone, min_nano, max_nano, budgets, limits, tokens, estimate
@@ -213,7 +214,7 @@ async def settle(ledger: Ledger, request: ReserveRequest, reservation: Reservati
 
 
 async def recorded_cost(project: Project | None = None) -> int:
-    """Return the total cost of all records."""
+    """Return the sum of all records' costs."""
     records = UsageRecord.objects.all() if project is None else UsageRecord.objects.for_project(project)
     total: int = (await records.aaggregate(total=Sum("cost_nano", default=0)))["total"]
     return total
@@ -222,5 +223,5 @@ async def recorded_cost(project: Project | None = None) -> int:
 async def eventually(condition: object, seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not await condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "the condition did not become true in time"
+        assert time.monotonic() < deadline, "it did not come true in time"
         await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What a process does beside its requests: it shows that it lives, notices a loss, retries, and takes its turn at the chores."""
+"""Background tasks of a process: heartbeat, clock, retries; one process at a time drains and reaps."""
 
 import asyncio
 import time
@@ -7,25 +7,34 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from billing.ledger.redis.client.client import RedisClient
-from billing.ledger.redis.client.connection import RedisUnavailable
-from billing.ledger.redis.client.scripts import LEASE_KEY, PROJECTS_KEY, heartbeat_key
+from billing.ledger.redis.client.keys import LEASE_KEY, PROJECTS_KEY, heartbeat_key
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from billing.ledger.redis.outbox.drainer import Drainer
 from billing.ledger.redis.reaper import Reaper
 from billing.ledger.sql.connection import DatabaseErrors
 
 TICK_S = 1.0
 DEAD_AFTER_S = 30
-"""A process that has not shown itself for this long has died; it is found within REAP_S more, so within 45 s."""
+"""A process without a heartbeat for this long is dead. It is noticed within REAP_INTERVAL_S more."""
 REAP_INTERVAL_S = 5.0
-FLUSH_S = 0.1
-"""How long the record of a request without a budget may wait to be written to PostgreSQL, while Redis is away."""
-COLLECT_S = 1.0
-OWN_FIRST_S = 2.0
+SPILL_INTERVAL_S = 0.1
+"""How often records are written to PostgreSQL while Redis is down."""
+COLLECT_INTERVAL_S = 1.0
+OWN_RECORDS_FIRST_S = 2.0
+"""How long Redis must have answered before records of other processes are sent.
+
+Most processes send their own.
+"""
 STABLE_FOR_S = 10.0
-"""Redis must have answered for this long before silence means death: after a pause of Redis all are silent."""
+"""How long Redis must have answered before a missing heartbeat means that a process is dead.
+
+After an outage, all heartbeats are missing.
+"""
 LEASE_TTL_S = 10
 DRAIN_INTERVAL_S = 0.2
 REGISTER_INTERVAL_S = 15.0
+FAILURE_BACKOFF = 5
+"""A task that fails runs this many times less often."""
 
 log = structlog.get_logger()
 
@@ -39,7 +48,7 @@ class BackgroundTasks:
         reaper: Reaper,
         on_tick: Callable[[], Awaitable[None]],
         retry_pending: Callable[[], Awaitable[None]],
-        flush: Callable[[], Awaitable[None]],
+        spill: Callable[[], Awaitable[None]],
     ) -> None:
         self.process_id = process_id
         self.client = client
@@ -47,22 +56,23 @@ class BackgroundTasks:
         self.reaper = reaper
         self.on_tick = on_tick
         self.retry_pending = retry_pending
-        self.flush = flush
+        self.spill = spill
         self.tasks: list[asyncio.Task[None]] = []
         self.stable_since: float | None = None
+        """Since when Redis answers every heartbeat (monotonic clock); None if it did not answer the last."""
 
     def start(self) -> None:
         loops = (
             (TICK_S, self.send_heartbeat),
             (TICK_S, self.tick),
             (TICK_S, self.retry_pending),
-            (FLUSH_S, self.flush),
-            (COLLECT_S, self.collect),
+            (SPILL_INTERVAL_S, self.spill),
+            (COLLECT_INTERVAL_S, self.collect),
             (DRAIN_INTERVAL_S, self.drain),
             (REAP_INTERVAL_S, self.reap),
             (REGISTER_INTERVAL_S, self.register_projects),
         )
-        self.tasks = [asyncio.create_task(run_every(pause_s, step)) for pause_s, step in loops]
+        self.tasks = [asyncio.create_task(run_every(interval_s, task)) for interval_s, task in loops]
 
     async def stop(self) -> None:
         for task in self.tasks:
@@ -71,7 +81,7 @@ class BackgroundTasks:
 
     @property
     def is_redis_down(self) -> bool:
-        """Whether Redis answers neither requests nor the last beat."""
+        """Return whether Redis answers neither requests nor the last heartbeat."""
         return self.stable_since is None or self.client.fast.protocol is None or self.client.breaker.is_open
 
     def has_answered_for(self, seconds: float) -> bool:
@@ -82,7 +92,10 @@ class BackgroundTasks:
             await self.client.command_slow("DEL", LEASE_KEY)
 
     async def send_heartbeat(self) -> None:
-        """Waits for nothing else that a process does: however much that is, it is not taken for dead."""
+        """Show that this process is alive.
+
+        This is a task of its own, so that no other work delays it: the process would be taken for dead.
+        """
         try:
             await self.client.command_slow("SET", heartbeat_key(self.process_id), 1, "EX", DEAD_AFTER_S)
         except RedisUnavailable:
@@ -96,7 +109,7 @@ class BackgroundTasks:
         await self.on_tick()
 
     async def acquire_lease(self) -> bool:
-        """Whether the chores are this process's. Two that both think so do no harm."""
+        """Return whether this process drains and reaps. Two that both believe so do no harm."""
         if await self.client.command_slow("SET", LEASE_KEY, self.process_id, "NX", "EX", LEASE_TTL_S):
             return True
         if await self.client.command_slow("GET", LEASE_KEY) != self.process_id.encode():
@@ -110,7 +123,10 @@ class BackgroundTasks:
                 await self.acquire_lease()
 
     async def register_projects(self) -> None:
-        """Puts projects back among those that are drained and reaped: Redis may have lost one alone, and its processes ask no more."""
+        """Add all projects to the set of those that are drained and reaped.
+
+        Redis may have lost that key alone, and processes register a project only once.
+        """
         if await self.acquire_lease():
             async with self.drainer.record_store.transaction() as executor:
                 rows = await executor.run("SELECT project_id FROM billing_streamcursor")
@@ -118,8 +134,8 @@ class BackgroundTasks:
                 await self.client.command_slow("SADD", PROJECTS_KEY, *(project_id for (project_id,) in rows))
 
     async def collect(self) -> None:
-        """Also of processes that live: one of them may not reach Redis. Those that do bring their own records there first."""
-        if self.has_answered_for(OWN_FIRST_S) and await self.acquire_lease():
+        """Send records that wait in PostgreSQL, also those of live processes that cannot reach Redis."""
+        if self.has_answered_for(OWN_RECORDS_FIRST_S) and await self.acquire_lease():
             await self.reaper.settle_unsent()
 
     async def reap(self) -> None:
@@ -128,20 +144,34 @@ class BackgroundTasks:
 
 
 async def run_every(interval_s: float, task: Callable[[], Awaitable[None]]) -> None:
-    """Does it for ever; what fails is tried again, and told once. Whatever it is: a chore that ended would leave records lying, or
-    a process that lives without a sign of life.
+    """Run `task` every `interval_s` seconds, forever; log the first failure of a streak.
+
+    Any exception is caught: if this loop ended, records would pile up, or the heartbeat would stop.
     """
     is_failing = False
     while True:
         try:
             await task()
             is_failing = False
-        except (RedisUnavailable, *DatabaseErrors) as error:
-            if not is_failing:
-                log.warning("the ledger waits", step=task.__name__, error=str(error) or type(error).__name__)
-            is_failing = True
         except Exception as error:
             if not is_failing:
-                log.error("a chore of the ledger fails", step=task.__name__, exc_info=error)
+                log_failure(task.__name__, error)
             is_failing = True
-        await asyncio.sleep(interval_s * (5 if is_failing else 1))
+        await asyncio.sleep(interval_s * (FAILURE_BACKOFF if is_failing else 1))
+
+
+def log_failure(task: str, error: Exception) -> None:
+    if isinstance(error, (RedisUnavailable, *DatabaseErrors)):
+        log.warning(
+            "ledger_background_task_delayed",
+            message="A background task waits for Redis or the database. It is tried again.",
+            task=task,
+            error=str(error) or type(error).__name__,
+        )
+    else:
+        log.error(
+            "ledger_background_task_failed",
+            message="A background task of the ledger failed. It is tried again.",
+            task=task,
+            exc_info=error,
+        )

@@ -1,7 +1,8 @@
-"""The life of Redis, project by project: an epoch begins where Redis knows nothing of a project.
+"""Epochs of projects: an epoch begins if Redis knows nothing of a project, new or lost.
 
-Redis may come back empty. Whoever notices first begins an epoch whose windows stay closed for GRACE_S: in that time every living
-process notices too, and puts back what it holds and what it has posted. A project that SQL does not know either is new.
+Redis may come back empty. The process that notices first begins an epoch in which no window opens for
+REBUILD_GRACE_S. In that time every living process notices the epoch too, and restores its open reservations
+and the records that it has sent. A project that SQL does not know either is new, and does not have to wait.
 """
 
 import asyncio
@@ -12,21 +13,24 @@ from dataclasses import dataclass
 import structlog
 
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
-from billing.ledger.redis.client.scripts import GET_OR_CREATE_EPOCH, PROJECTS_KEY, REGISTER_EPOCH
+from billing.ledger.redis.client.keys import PROJECTS_KEY
+from billing.ledger.redis.client.scripts import GET_OR_CREATE_EPOCH, REGISTER_EPOCH
 from billing.ledger.redis.record_store import RecordStore
 from projects.ids import uuid7
 
 REBUILD_GRACE_S = 3.0
 PING_INTERVAL_S = 0.05
-"""How often a request that waits for an epoch looks whether Redis is there at all."""
+"""How often a request that waits for an epoch checks that Redis answers at all."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class EpochInfo:
-    """What Redis says of a project: its epoch (none: it knows nothing), when its windows may open, how far its outbox is
-    drained, and whether SQL knows of the epoch.
+    """The state of a project in Redis.
+
+    `epoch` is empty if Redis knows nothing. `opens_in_s`: the seconds until windows may open. `drained_id`:
+    the stream id up to which the record stream is drained. `is_registered`: SQL knows the epoch.
     """
 
     epoch: str
@@ -39,7 +43,7 @@ class EpochTracker:
     def __init__(
         self, client: RedisClient, record_store: RecordStore, restore: Callable[[int, str], Awaitable[None]]
     ) -> None:
-        """`restore` puts back what this process has of a project, in an epoch."""
+        """`restore` writes what this process knows of a project to Redis, in a new epoch."""
         self.client = client
         self.record_store = record_store
         self.restore = restore
@@ -48,15 +52,18 @@ class EpochTracker:
         self.lookups: dict[int, asyncio.Task[EpochInfo]] = {}
 
     async def ensure_epoch(self, project_id: int) -> EpochInfo:
-        """Learns the epoch of a project, and begins one where there is none. Raises StoreUnavailable, or one of
-        DatabaseErrors.
+        """Look up the epoch of a project, and begin one if there is none.
+
+        Raises RedisUnavailable, or one of DatabaseErrors.
         """
         async with self.locks[project_id]:
             return await self._lookup(project_id)
 
     async def epoch_for_request(self, project_id: int) -> str:
-        """The same for requests: it is learnt once for all of them, and however long that takes, none of them waits for a Redis
-        that does not answer. It is learnt to the end without them.
+        """Return the epoch of a project, from one lookup for all requests that wait for it.
+
+        The lookup may take long. A request stops waiting as soon as Redis does not answer; the lookup goes
+        on.
         """
         lookup = self.lookups.get(project_id) or self._start_lookup(project_id)
         while not (await asyncio.wait({lookup}, timeout=PING_INTERVAL_S))[0]:
@@ -67,7 +74,7 @@ class EpochTracker:
         def on_done(task: asyncio.Task[EpochInfo]) -> None:
             del self.lookups[project_id]
             if not task.cancelled():
-                task.exception()  # everybody who waited may have left
+                task.exception()  # Mark it as retrieved: maybe no request waits any longer.
 
         lookup = self.lookups[project_id] = asyncio.create_task(self.ensure_epoch(project_id))
         lookup.add_done_callback(on_done)
@@ -88,30 +95,40 @@ class EpochTracker:
         was_known, drained_id = await self.record_store.register_project(project_id)
         if was_known:
             log.warning(
-                "redis has lost a project: its budgets are closed for a moment", project_id=project_id
+                "redis_data_lost",
+                message="Redis has lost the counters of a project. Requests under hard budgets are denied "
+                f"for {REBUILD_GRACE_S:g} s, until they are rebuilt.",
+                project_id=project_id,
             )
         await self.client.run_slow(REGISTER_EPOCH, project_id, epoch, int(not was_known), drained_id)
 
     async def fetch(self, project_id: int, epoch: str = "") -> EpochInfo:
+        """Fetch what Redis knows of a project; begin `epoch` if Redis knows nothing."""
         reply = await self.client.run_slow(GET_OR_CREATE_EPOCH, project_id, epoch, int(REBUILD_GRACE_S * 1e6))
         return EpochInfo(reply[0].decode(), reply[1] / 1e6, reply[2].decode(), bool(reply[3]))
 
     async def refresh_all(self, project_ids: set[int]) -> dict[int, str]:
-        """Notices where Redis was emptied; returns how far each outbox is drained."""
+        """Notice whether Redis was emptied; return up to which stream id each project is drained."""
         infos = await asyncio.gather(*map(self.refresh, project_ids))
         return {
-            project_id: state.drained_id
-            for project_id, state in zip(project_ids, infos, strict=True)
-            if state is not None
+            project_id: info.drained_id
+            for project_id, info in zip(project_ids, infos, strict=True)
+            if info is not None
         }
 
     async def refresh(self, project_id: int) -> EpochInfo | None:
-        """None for one that Redis has no sound answer about: it keeps the others back in nothing."""
+        """Return None if this project's data in Redis is damaged; other projects are unaffected."""
         try:
             info = await self.fetch(project_id)
             if not info.epoch or info.epoch != self.by_project.get(project_id):
                 await self.ensure_epoch(project_id)
         except CommandRejected as error:
-            log.error("what redis knows of a project is damaged", project_id=project_id, error=str(error))
+            log.error(
+                "redis_data_damaged",
+                message="The data of a project in Redis is damaged. Inspect the keys with its prefix. "
+                "Other projects are unaffected.",
+                project_id=project_id,
+                error=str(error),
+            )
             return None
         return info

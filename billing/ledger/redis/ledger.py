@@ -1,4 +1,4 @@
-"""The ledger on Redis: one script to reserve and one to settle, in any number of processes."""
+"""The ledger on Redis, for any number of processes: one script to reserve and one to settle."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,8 +10,9 @@ import structlog
 
 from billing.ledger.failpoints import failpoint
 from billing.ledger.interface import (
-    MAX_RESERVATION_NANO,
+    DATABASE,
     NO_LIMITS,
+    REDIS,
     AdmissionDenied,
     BudgetLimit,
     LedgerUnavailable,
@@ -24,38 +25,38 @@ from billing.ledger.rate_limiter import RateLimiter
 from billing.ledger.redis import reserve_codec
 from billing.ledger.redis.background import BackgroundTasks
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
-from billing.ledger.redis.client.connection import CommandNotSent, RedisUnavailable
-from billing.ledger.redis.client.scripts import CANCEL, RATE_STATUS, RESERVE, RESTORE, heartbeat_key
+from billing.ledger.redis.client.keys import heartbeat_key
+from billing.ledger.redis.client.protocol import CommandNotSent, RedisUnavailable
+from billing.ledger.redis.client.scripts import CANCEL, RATE_STATUS, RESERVE, RESTORE
 from billing.ledger.redis.epochs import REBUILD_GRACE_S, EpochTracker
 from billing.ledger.redis.outbox.drainer import Drainer
-from billing.ledger.redis.outbox.pending import OpenReservation, PendingRecord, PendingState
+from billing.ledger.redis.outbox.pending_state import OpenReservation, PendingRecord, PendingState
 from billing.ledger.redis.outbox.spillover import Spillover
 from billing.ledger.redis.outbox.writer import DEDUP_TTL_S, OutboxWriter
 from billing.ledger.redis.reaper import Reaper
-from billing.ledger.redis.record_store import RecordStore, Waiting
+from billing.ledger.redis.record_store import RecordStore
 from billing.ledger.redis.windows import WindowOpener
 from billing.ledger.sql.connection import DatabaseErrors, LedgerConnection, connect
-from billing.ledger.sql.transactions import encode_entry
 from billing.ledger.usage_entry import UsageEntry
 from projects.ids import uuid7
 
 MAX_ATTEMPTS = 10
-"""An epoch may have to be learnt and windows opened, before a reservation is made."""
-TAKE_OVER_S = 1.0
-"""How long a new process tries, beyond the time that it takes, to bring to Redis what waits in SQL."""
+"""A reservation may need several calls: to learn the epoch, and to open windows."""
+RECOVERY_TIMEOUT_S = 1.0
+"""How long a new process waits between its attempts to send the records that wait in SQL, in total."""
 STOP_TIMEOUT_S = 5.0
 NEW_PROJECT_WAIT_S = 0.3
-"""How long a new project may be taken for a lost one, because another process is just about to find out in SQL."""
+"""How long a new project may look like a lost one: another process is about to find out in SQL."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class OutagePolicy:
-    """What happens while Redis does not answer, or not within `timeout_s`.
+    """The policy for requests if Redis does not answer within `timeout_s`.
 
-    A request that only limits apply to is admitted by this process's own count (`allow_limited`); one with a hard budget is
-    refused, unless `allow_budgeted`.
+    A request with rate limits but no hard budget is admitted if `allow_limited`; this process then counts the
+    limits alone. A request with a hard budget is admitted if `allow_budgeted`.
     """
 
     timeout_s: float = 0.05
@@ -67,7 +68,7 @@ DEFAULT_POLICY = OutagePolicy()
 
 
 class RedisLedger:
-    """One of several, each in a process with an event loop of its own."""
+    """The ledger of one of several processes, each with its own event loop."""
 
     def __init__(
         self,
@@ -99,37 +100,35 @@ class RedisLedger:
         self.spawned_tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
-        """Waits until every project that Redis may have lost can be rebuilt. What dead processes held is resolved later, by whoever
-        has seen Redis for long enough to tell.
+        """Wait until every project that Redis may have lost is rebuilt, and send unsent records.
+
+        Returns 0: the reservations of dead processes are settled later, by a process that has been connected
+        to Redis long enough to tell that they are dead.
         """
         await self.client.open()
         self.times_connected = self.client.fast.times_connected
-        await self.warn_if_no_aof()
+        await self.client.warn_if_no_aof()
         await self.background_tasks.send_heartbeat()
         await self.background_tasks.tick()
         infos = await asyncio.gather(
             *map(self.epochs.ensure_epoch, await self.record_store.registered_projects())
         )
-        await asyncio.sleep(max((state.opens_in_s for state in infos), default=0.0))
-        await self.take_over()
+        await asyncio.sleep(max((info.opens_in_s for info in infos), default=0.0))
+        await self.recover_unsent_records()
         self.background_tasks.start()
         return 0
 
-    async def take_over(self) -> None:
-        """Count what was spent while Redis was away, before the first request is admitted."""
+    async def recover_unsent_records(self) -> None:
+        """Count what was spent while Redis was down, before the first request is admitted."""
         for _ in range(MAX_ATTEMPTS):
             with suppress(RedisUnavailable):
                 await self.reaper.settle_unsent()
                 return
-            await asyncio.sleep(TAKE_OVER_S / MAX_ATTEMPTS)
-        log.warning("records that wait in the database are brought to redis later")
-
-    async def warn_if_no_aof(self) -> None:
-        with suppress(RedisUnavailable):  # some hosts forbid CONFIG
-            if await self.client.command_slow("CONFIG", "GET", "appendonly") == [b"appendonly", b"no"]:
-                log.warning(
-                    "redis keeps no append-only file: after a crash, budgets are closed until they are rebuilt from the database"
-                )
+            await asyncio.sleep(RECOVERY_TIMEOUT_S / MAX_ATTEMPTS)
+        log.warning(
+            "unsent_records_delayed",
+            message="Records that wait in the database could not be sent to Redis yet. They are sent later.",
+        )
 
     async def stop(self) -> None:
         if self.spawned_tasks:
@@ -142,9 +141,14 @@ class RedisLedger:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._flush_and_leave()
         except Exception as error:
-            # Whatever it is, what is owed must still be written.
-            log.warning("the ledger leaves without redis", error=str(error) or type(error).__name__)
-        await self.save_unsent_records()
+            # Any failure is caught: the unsent records must still be saved.
+            log.warning(
+                "ledger_stopped_without_redis",
+                message="The ledger could not finish its work in Redis before it stopped. "
+                "Its records are saved in the database; another process sends them.",
+                error=str(error) or type(error).__name__,
+            )
+        await self.spillover.save_at_exit(STOP_TIMEOUT_S)
         await self.client.close()
         await self.record_store.close()
         await self.drain_store.close()
@@ -157,48 +161,36 @@ class RedisLedger:
         if not self.pending.reservations:
             await self.client.command_slow("DEL", heartbeat_key(self.process_id))
 
-    async def save_unsent_records(self) -> None:
-        """The last resort for records that Redis does not take: SQL, from where another process brings them to Redis."""
-        await self.spillover.close()
-        unsent = [Waiting(posting.entry, posting.owner) for posting in self.pending.unsent_records()]
-        if not unsent:
-            return
-        try:
-            async with asyncio.timeout(STOP_TIMEOUT_S):
-                await self.record_store.save_unsent(unsent)
-        except DatabaseErrors as error:
-            log.error(
-                "records are lost",
-                error=str(error) or type(error).__name__,
-                entries=[each.entry for each in unsent],
-            )
-
     def now(self) -> float:
         return self.client.now()
 
+    def degraded(self) -> tuple[str, ...]:
+        return (REDIS,) if self.background_tasks.is_redis_down else ()
+
     async def reserve(self, request: ReserveRequest) -> ReservationGrant:
         try:
-            return await self.ask_or_admit(request)
+            return await self.reserve_or_admit(request)
         except (AdmissionDenied, LedgerUnavailable):
-            self.pending.note_refusal(request)
+            self.pending.note_denial(request)
             raise
 
-    async def ask_or_admit(self, demand: ReserveRequest) -> ReservationGrant:
+    async def reserve_or_admit(self, request: ReserveRequest) -> ReservationGrant:
+        """Reserve in Redis; if Redis is down, admit the request locally if the policy allows it."""
         try:
-            return await self._reserve_in_redis(demand)
+            return await self._reserve_in_redis(request)
         except asyncio.CancelledError:
-            self.cancel(demand)
+            self.cancel(request)
             raise
         except RedisUnavailable as error:
-            reservation = self._admit_locally(demand, error)
+            grant = self._admit_locally(request, error)
         except DatabaseErrors as error:
-            raise LedgerUnavailable(str(error) or type(error).__name__) from error
+            raise LedgerUnavailable(str(error) or type(error).__name__, component=DATABASE) from error
         try:
-            await self.spillover.keep_hold(self.pending.reservations[demand.id])
+            await self.spillover.save_estimate(self.pending.reservations[request.id])
         except asyncio.CancelledError:
-            self.give_up(demand)
+            self._undo_local_admission(request)
             raise
-        return reservation
+        return grant
 
     async def _reserve_in_redis(self, request: ReserveRequest) -> ReservationGrant:
         budgets = request.budgets
@@ -213,11 +205,9 @@ class RedisLedger:
             failpoint("reserve.after")
             match reply:
                 case [b"ok", amount, shadow, *numbers]:
-                    reservation = reserve_codec.decode_reservation(request, amount, shadow, numbers)
-                    self.pending.reservations[request.id] = OpenReservation(
-                        request, reservation.amount, epoch
-                    )
-                    return reservation
+                    grant = reserve_codec.decode_reservation(request, amount, shadow, numbers)
+                    self.pending.reservations[request.id] = OpenReservation(request, grant.amount, epoch)
+                    return grant
                 case [b"rate", index, kind, retry_us, *numbers]:
                     raise reserve_codec.decode_rate_limit_exceeded(request, index, kind, retry_us, numbers)
                 case [b"budget", index, remaining, *numbers]:
@@ -226,18 +216,20 @@ class RedisLedger:
                     budgets = await self.open_windows(request, [budgets[index] for index in indexes], epoch)
                 case [b"epoch"]:
                     self.epochs.by_project.pop(request.project_id, None)
-                case [b"opening", microseconds] if microseconds / 1e6 > REBUILD_GRACE_S - NEW_PROJECT_WAIT_S:
+                case [b"rebuilding", microseconds] if (
+                    microseconds / 1e6 > REBUILD_GRACE_S - NEW_PROJECT_WAIT_S
+                ):
                     await asyncio.sleep(NEW_PROJECT_WAIT_S / MAX_ATTEMPTS)
-                case [b"opening", microseconds] if has_hard_budget(budgets):
-                    raise LedgerUnavailable(f"budgets are rebuilt: {microseconds / 1e6:.1f} s left")
-                case [b"opening", _]:
+                case [b"rebuilding", microseconds] if reserve_codec.has_hard_budget(budgets):
+                    raise LedgerUnavailable(f"budgets are being rebuilt: {microseconds / 1e6:.1f} s left")
+                case [b"rebuilding", _]:
                     budgets = ()
                 case _:
-                    raise LedgerUnavailable("the reservation was given up")
-        raise LedgerUnavailable("the ledger's state changes too fast")
+                    raise LedgerUnavailable("the reservation was cancelled")
+        raise LedgerUnavailable(f"no reservation after {MAX_ATTEMPTS} attempts")
 
     async def _epoch_for_request(self, request: ReserveRequest) -> str:
-        """Empty where it cannot be learnt and no hard budget needs it."""
+        """Return the epoch of the project; empty if SQL is down and no hard budget needs the epoch."""
         epoch = self.epochs.by_project.get(request.project_id)
         if epoch is not None:
             return epoch
@@ -250,35 +242,37 @@ class RedisLedger:
             self.client.breaker.record_failure()
             raise
         except DatabaseErrors:
-            if has_hard_budget(request.budgets):
+            if reserve_codec.has_hard_budget(request.budgets):
                 raise
             return ""
 
     async def open_windows(
         self, request: ReserveRequest, missing: list[BudgetLimit], epoch: str
     ) -> tuple[BudgetLimit, ...]:
-        """The budgets to ask with. Only hard ones are worth refusing a request for while SQL is away: a window that opens later
-        takes in what is held by then.
+        """Open the missing windows; return the budgets to reserve with.
+
+        If SQL is down, a request without a hard budget goes on without its budgets: a window that is opened
+        later counts the reservations that are open by then.
         """
         try:
             for budget in missing:
                 await self.window_opener.open(budget, request, epoch)
         except DatabaseErrors:
-            if has_hard_budget(request.budgets):
+            if reserve_codec.has_hard_budget(request.budgets):
                 raise
             return ()
         return request.budgets
 
     def _admit_locally(self, request: ReserveRequest, error: RedisUnavailable) -> ReservationGrant:
-        """Redis does not answer."""
+        """Admit a request without Redis, if the policy allows it and this process's own rate limits do."""
         is_allowed = (
             self.policy.allow_budgeted
-            if has_hard_budget(request.budgets)
+            if reserve_codec.has_hard_budget(request.budgets)
             else self.policy.allow_limited or not request.rate_limits
         )
         try:
             if not is_allowed:
-                raise LedgerUnavailable(str(error)) from error
+                raise LedgerUnavailable(str(error), component=REDIS) from error
             rate_limit_status = self.rate_limiter.acquire(request)
         except (LedgerUnavailable, AdmissionDenied):
             if not isinstance(error, CommandNotSent):
@@ -288,14 +282,16 @@ class RedisLedger:
         self.pending.reservations[request.id] = OpenReservation(request, request.max_nano, "")
         return ReservationGrant(request.id, request.max_nano, rate_limit_status)
 
-    def give_up(self, demand: ReserveRequest) -> None:
-        """Undo what this process alone has admitted."""
-        self.pending.reservations.pop(demand.id, None)
-        self.rate_limiter.release(demand.id, 0)
-        self.cancel(demand)
+    def _undo_local_admission(self, request: ReserveRequest) -> None:
+        self.pending.reservations.pop(request.id, None)
+        self.rate_limiter.release(request.id, 0)
+        self.cancel(request)
 
     def cancel(self, request: ReserveRequest) -> None:
-        """Whoever asked was cancelled: nobody else would release what it may hold. A reservation that is yet to come will be refused."""
+        """Settle a reservation whose caller was cancelled: nobody else would release it.
+
+        If Redis executes the reservation only later, it finds the marker of the settlement and rejects it.
+        """
         self.spawn(
             self.outbox_writer.write(
                 PendingRecord(request.cancelled_record(), must_be_written=bool(request.budgets))
@@ -303,7 +299,7 @@ class RedisLedger:
         )
 
     def cancel_unconfirmed(self, request: ReserveRequest) -> None:
-        """A refused request may have been admitted by Redis all the same, or yet be."""
+        """Cancel the reservation of a denied request, which Redis may have made, or may still make."""
         self.pending.pending_cancellations[request.id] = request.project_id
 
     async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
@@ -317,14 +313,14 @@ class RedisLedger:
                 ),
             )
         except RedisUnavailable as error:
-            raise LedgerUnavailable(str(error)) from error
+            raise LedgerUnavailable(str(error), component=REDIS) from error
 
     async def settle(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
         self.rate_limiter.release(reservation.id, entry.tokens.prompt + entry.tokens.output)
         open_reservation = self.pending.reservations.pop(reservation.id, None)
         entry.reserved_nano = reservation.amount
         if open_reservation is None:
-            # It was settled before, which Redis may have forgotten.
+            # It was settled before, and the marker of that may have expired in Redis.
             await self.outbox_writer.write(PendingRecord(entry, never_sent=False, must_be_written=True))
             return
         entry.unchecked = open_reservation.request.estimate.unchecked
@@ -339,7 +335,7 @@ class RedisLedger:
         await self.settle(reservation, entry)
 
     async def record(self, entry: UsageEntry) -> None:
-        must_be_written = self.pending.was_refused(entry.id) or entry.cost_nano != 0
+        must_be_written = self.pending.was_denied(entry.id) or entry.cost_nano != 0
         await self.outbox_writer.write(
             PendingRecord(entry, ends_reservation=entry.cost_nano != 0, must_be_written=must_be_written)
         )
@@ -348,15 +344,16 @@ class RedisLedger:
         self.rate_limiter.drop_idle()
         if self.times_connected != self.client.fast.times_connected:
             self.times_connected = self.client.fast.times_connected
-            # The end of the append-only file may be lost: what Redis still has is left as it is.
+            # Redis may have restarted without the end of its append-only file: restore all projects. What it
+            # still has stays as it is.
             self.epochs.by_project.clear()
         drained = await self.epochs.refresh_all(self.pending.project_ids())
         self.spillover.finish(self.pending.drop_drained(drained))
 
     async def spill(self) -> None:
-        """While Redis is away, PostgreSQL keeps what this process would take with it."""
+        """While Redis is down, save in PostgreSQL what would be lost with this process."""
         if self.background_tasks.is_redis_down:
-            self.spillover.remember_all()
+            self.spillover.add_process_state()
         await self.spillover.flush()
 
     async def retry_pending(self) -> None:
@@ -365,17 +362,25 @@ class RedisLedger:
                 await self.client.run_fast(CANCEL, project_id, id.hex, DEDUP_TTL_S)
             except CommandRejected as error:
                 log.error(
-                    "a reservation cannot be undone", project_id=project_id, id=id.hex, error=str(error)
+                    "reservation_cancellation_failed",
+                    message="Redis rejects the cancellation of a reservation. It may stay open.",
+                    project_id=project_id,
+                    id=id.hex,
+                    error=str(error),
                 )
             del self.pending.pending_cancellations[id]
         await self.outbox_writer.retry_pending()
 
     async def restore_project(self, project_id: int, epoch: str) -> None:
-        """Puts back what Redis may have lost of a project."""
+        """Restore what Redis may have lost of a project: open reservations and accepted records."""
         for open_reservation in self.pending.reservations_of(project_id):
             if open_reservation.request.id in self.pending.reservations:
                 await self.client.run_slow(
-                    RESTORE, project_id, *restore_args(open_reservation, self.process_id)
+                    RESTORE,
+                    project_id,
+                    *reserve_codec.encode_restore_args(
+                        open_reservation.request, open_reservation.amount, self.process_id
+                    ),
                 )
                 open_reservation.epoch = epoch
         for record in self.pending.records_of(project_id):
@@ -387,26 +392,3 @@ class RedisLedger:
         task = asyncio.ensure_future(coroutine)
         self.spawned_tasks.add(task)
         task.add_done_callback(self.spawned_tasks.discard)
-
-
-def has_hard_budget(budgets: tuple[BudgetLimit, ...]) -> bool:
-    return any(budget.is_hard for budget in budgets)
-
-
-def restore_args(open_reservation: OpenReservation, process_id: str) -> tuple[str | int | bytes, ...]:
-    request = open_reservation.request
-    owners = ",".join(terms.owner for terms in request.rate_limits) or "-"
-    concurrent = ",".join(terms.owner for terms in request.rate_limits if terms.concurrent is not None) or "-"
-    amount = min(open_reservation.amount, MAX_RESERVATION_NANO)
-    day, estimate = request.estimate.day.isoformat(), encode_entry(request.estimate)
-    return (
-        request.id.hex,
-        amount,
-        process_id,
-        request.key_id,
-        day,
-        request.tokens,
-        estimate,
-        owners,
-        concurrent,
-    )

@@ -1,5 +1,6 @@
-"""Ends what processes that are gone have left: records that they owe, and what the dead among them held. Whether the upstream was
-called for that is not known, so the whole amount counts as spent.
+"""Settles what dead processes have left: the records that they could not send, and their reservations.
+
+It is not known whether the upstream was called for such a reservation, so its whole amount counts as spent.
 """
 
 import msgspec
@@ -7,13 +8,14 @@ import structlog
 
 from billing.ledger.failpoints import failpoint
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
-from billing.ledger.redis.client.scripts import PROJECTS_KEY, RESERVATIONS_BY_PROCESS, SETTLE, heartbeat_key
+from billing.ledger.redis.client.keys import PROJECTS_KEY, heartbeat_key
+from billing.ledger.redis.client.scripts import RESERVATIONS_BY_PROCESS, SETTLE
 from billing.ledger.redis.outbox.collector import Collector
-from billing.ledger.redis.outbox.pending import PendingRecord
+from billing.ledger.redis.outbox.pending_state import PendingRecord
 from billing.ledger.redis.outbox.writer import ESTIMATE_TTL_S, OutboxWriter
 from billing.ledger.redis.record_store import RecordStore
-from billing.ledger.sql.transactions import decode_entry, encode_entry
-from billing.ledger.usage_entry import UsageEntry
+from billing.ledger.redis.reservation import RedisReservation
+from billing.ledger.usage_entry import UsageEntry, encode_entry
 
 PAGE_SIZE = 100
 
@@ -28,36 +30,42 @@ class Reaper:
         self.collector = Collector(record_store, outbox_writer)
 
     async def reap(self) -> int:
-        """Resolves all reservations of processes that are not alive; returns how many."""
+        """Settle all reservations of dead processes by estimates; return how many."""
         await self.settle_unsent(estimates=True)
         settled = 0
-        for project_id in [
-            int(project_id) for project_id in await self.client.command_slow("SMEMBERS", PROJECTS_KEY)
-        ]:
+        for project_id in map(int, await self.client.command_slow("SMEMBERS", PROJECTS_KEY)):
             try:
                 settled += await self.reap_project(project_id)
             except CommandRejected as error:
-                log.error("reservations of a project cannot be read", project_id=project_id, error=str(error))
+                log.error(
+                    "reservations_unreadable",
+                    message="The reservations of a project cannot be read. Other projects are unaffected.",
+                    project_id=project_id,
+                    error=str(error),
+                )
         return settled
 
     async def reap_project(self, project_id: int) -> int:
         process_ids = [
-            owner.decode() for owner in await self.client.run_slow(RESERVATIONS_BY_PROCESS, project_id)
+            process_id.decode()
+            for process_id in await self.client.run_slow(RESERVATIONS_BY_PROCESS, project_id)
         ]
         dead = [
-            owner
-            for owner in process_ids
-            if not await self.client.command_slow("EXISTS", heartbeat_key(owner))
+            process_id
+            for process_id in process_ids
+            if not await self.client.command_slow("EXISTS", heartbeat_key(process_id))
         ]
-        return sum([await self.settle_orphans_of(project_id, owner) for owner in dead])
+        return sum([await self.settle_orphans_of(project_id, process_id) for process_id in dead])
 
     async def settle_unsent(self, *, estimates: bool = False) -> None:
-        """Posts what was owed in the end: before its reservation is taken for a dead process's, and corrected then."""
+        """Send the records that wait in PostgreSQL, before their reservations are settled by estimates."""
         await self.collector.collect(estimates=estimates)
 
     async def settle_orphans_of(self, project_id: int, process_id: str) -> int:
-        """Page by page. What could not be resolved stays in Redis, before what was not looked at yet: the next page is longer by as
-        much, so that it keeps nothing else back.
+        """Settle the reservations of a dead process page by page; return how many.
+
+        Those that cannot be settled stay in Redis, in front of those that were not read yet. Each page is
+        longer by their number, so that they do not block the others.
         """
         tried: set[bytes] = set()
         settled, stuck, is_last = 0, 0, False
@@ -66,55 +74,53 @@ class Reaper:
                 RESERVATIONS_BY_PROCESS, project_id, process_id, PAGE_SIZE + stuck
             )
             is_last = len(page) < 2 * (PAGE_SIZE + stuck)
-            reservations = dict(zip(page[::2], page[1::2], strict=True))
-            stuck = len(reservations.keys() & tried)
-            for id in reservations.keys() - tried:
-                settled += await self.settle_orphan_or_log(reservations[id], process_id)
-            tried |= reservations.keys()
+            texts = dict(zip(page[::2], page[1::2], strict=True))
+            stuck = len(texts.keys() & tried)
+            for id in texts.keys() - tried:
+                settled += await self.settle_orphan_or_log(id, texts[id])
+            tried |= texts.keys()
         return settled
 
-    async def settle_orphan_or_log(self, text: bytes, process_id: str) -> bool:
-        """One that cannot be resolved must not keep the others from it."""
+    async def settle_orphan_or_log(self, id: bytes, text: bytes) -> bool:
+        """Return False for a reservation that cannot be settled; it must not block the others."""
         try:
-            await self.settle_orphan(parse_reservation_as_estimate(text), process_id)
+            reservation = RedisReservation.parse(id, text)
+            await self.settle_orphan(reservation.as_estimate(), reservation.process_id)
         except (ValueError, msgspec.MsgspecError) as error:
             log.error(
-                "reservation of a dead process could not be resolved", error=str(error), reservation=text
+                "orphan_settlement_failed",
+                message="A reservation of a dead process cannot be read. It stays open.",
+                error=str(error),
+                reservation=text,
             )
             return False
         return True
 
     async def settle_orphan(self, estimate: UsageEntry, process_id: str) -> None:
-        """Posts the estimate. If the owner lives after all, it finds the mark and posts a correction."""
+        """Write an estimate.
+
+        If its process is alive after all, it finds the marker of the estimate and writes a correction.
+        """
         stored, _ = await self.record_store.find_record(estimate.project_id, estimate.id)
         if stored is not None:
-            # Redis lost the end of what it knew, its owner's settlement.
+            # Redis has lost its last writes, the settlement of this request among them.
             estimate.cost_nano, estimate.tokens = stored.cost_nano, stored.tokens
         failpoint("settle_orphan.before")
         text = encode_entry(estimate)
         used = estimate.tokens.prompt + estimate.tokens.output
         reply = await self.client.run_slow(
-            SETTLE, estimate.project_id, estimate.id.hex, estimate.cost_nano, used, estimate.key_id, estimate.day.isoformat(), text,
-            text, ESTIMATE_TTL_S, 0, "", process_id,
+            SETTLE, estimate.project_id, estimate.id.hex, estimate.cost_nano, used, estimate.key_id,
+            estimate.day.isoformat(), text, text, ESTIMATE_TTL_S, 0, "", process_id,
         )  # fmt: skip
         failpoint("settle_orphan.after")
         if reply[0] == b"ok":
             record = self.outbox_writer.pending.records[estimate.id] = PendingRecord(
-                estimate, is_estimate=True, owner=process_id, never_sent=False
+                estimate, is_estimate=True, process_id=process_id, never_sent=False
             )
             record.mark_written(reply[1].decode())
             log.warning(
-                "reservation of a dead process posted as an estimate",
+                "orphan_settled",
+                message="A reservation of a dead process was settled by an estimate: its whole amount.",
                 request_id=estimate.request_id,
                 cost_nano=estimate.cost_nano,
             )
-
-
-def parse_reservation_as_estimate(text: bytes) -> UsageEntry:
-    """The record that stands for an open reservation, from what Redis holds of it."""
-    head, _, draft = text.partition(b"\n")
-    amount, _owner, _key, _day, _since, _tokens, shadow, *_ = head.split(b" ")
-    entry = decode_entry(draft)
-    entry.cost_nano = entry.reserved_nano = int(amount)
-    entry.estimated, entry.blocking_budget_id = True, int(shadow) or None
-    return entry

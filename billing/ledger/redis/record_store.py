@@ -1,4 +1,4 @@
-"""What the ledger on Redis asks of SQL: sums to begin windows from, and the records to keep."""
+"""The SQL side of the ledger on Redis: sums for new windows, drained records, unsent records."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -11,13 +11,12 @@ from uuid import UUID
 import msgspec
 import structlog
 from django.db import connection as django_connection
-from msgspec.structs import fields
 
 from billing.ledger.failpoints import failpoint
 from billing.ledger.sql import transactions
 from billing.ledger.sql.connection import DatabaseErrors, LedgerConnection
-from billing.ledger.sql.transactions import decode_entry, encode_entry
-from billing.ledger.usage_entry import COLUMNS, UsageEntry
+from billing.ledger.sql.transactions import TOKEN_COLUMNS
+from billing.ledger.usage_entry import COLUMNS, UsageEntry, decode_entry, encode_entry
 from billing.models import UsageRecord
 from billing.pricing import Tokens
 
@@ -26,38 +25,48 @@ log = structlog.get_logger()
 START_ID = "0-0"
 
 SUM_SPENT_SQL = (
-    "SELECT COALESCE((SELECT SUM(cost_nano) FROM billing_usagerecord WHERE {scope} = %s AND day BETWEEN %s AND %s), 0), "
-    "(SELECT last_id_ms FROM billing_streamcursor WHERE project_id = %s), (SELECT last_id_seq FROM billing_streamcursor WHERE project_id = %s)"
+    "SELECT COALESCE((SELECT SUM(cost_nano) FROM billing_usagerecord "
+    "WHERE {owner_column} = %s AND day BETWEEN %s AND %s), 0), "
+    "(SELECT last_id_ms FROM billing_streamcursor WHERE project_id = %s), "
+    "(SELECT last_id_seq FROM billing_streamcursor WHERE project_id = %s)"
 )
+LIST_REGISTERED_SQL = "SELECT project_id FROM billing_streamcursor WHERE is_registered"
 REGISTER_PROJECT_SQL = (
-    "INSERT INTO billing_streamcursor (project_id, is_registered, last_id_ms, last_id_seq) VALUES (%s, true, 0, 0) "
-    "ON CONFLICT (project_id) DO UPDATE SET is_registered = true WHERE NOT billing_streamcursor.is_registered RETURNING project_id"
+    "INSERT INTO billing_streamcursor (project_id, is_registered, last_id_ms, last_id_seq) "
+    "VALUES (%s, true, 0, 0) ON CONFLICT (project_id) DO UPDATE SET is_registered = true "
+    "WHERE NOT billing_streamcursor.is_registered RETURNING project_id"
 )
 CURSOR_SQL = "SELECT last_id_ms, last_id_seq FROM billing_streamcursor WHERE project_id = %s"
 ADVANCE_CURSOR_SQL = (
-    "INSERT INTO billing_streamcursor (project_id, is_registered, last_id_ms, last_id_seq) VALUES (%s, false, %s, %s) "
-    "ON CONFLICT (project_id) DO UPDATE SET last_id_ms = excluded.last_id_ms, last_id_seq = excluded.last_id_seq "
-    "WHERE (excluded.last_id_ms, excluded.last_id_seq) > (billing_streamcursor.last_id_ms, billing_streamcursor.last_id_seq)"
+    "INSERT INTO billing_streamcursor (project_id, is_registered, last_id_ms, last_id_seq) "
+    "VALUES (%s, false, %s, %s) ON CONFLICT (project_id) "
+    "DO UPDATE SET last_id_ms = excluded.last_id_ms, last_id_seq = excluded.last_id_seq "
+    "WHERE (excluded.last_id_ms, excluded.last_id_seq) "
+    "> (billing_streamcursor.last_id_ms, billing_streamcursor.last_id_seq)"
 )
 INSERT_UNSENT_SQL = (
-    "INSERT INTO billing_unsentrecord (id, entry, owner) SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[]) ON CONFLICT (id) "
+    "INSERT INTO billing_unsentrecord (id, entry, owner) "
+    "SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[]) ON CONFLICT (id) "
     "DO UPDATE SET entry = excluded.entry, owner = excluded.owner WHERE excluded.owner = ''"
 )
-"""An estimate replaces no record."""
-OWED = "SELECT id, entry, owner FROM billing_unsentrecord WHERE id > %s ORDER BY id LIMIT %s"
-PAID = "DELETE FROM billing_unsentrecord WHERE id IN (SELECT id FROM billing_unsentrecord WHERE id = ANY(%s) ORDER BY id FOR UPDATE)"
-"""Locked in the order of their ids, so that two processes that delete the same rows do not wait for each other."""
-TOKEN_COLUMN_LIST = ", ".join(f"{field.name}_tokens" for field in fields(Tokens))
-FIND_RECORD_SQL = (
-    f"SELECT o.last_id_ms, o.last_id_seq, r.cost_nano, r.estimated, {TOKEN_COLUMN_LIST} "
-    "FROM unnest(%s::bigint[], %s::uuid[]) WITH ORDINALITY AS sought (project_id, id, n) "
-    "LEFT JOIN billing_streamcursor o ON o.project_id = sought.project_id LEFT JOIN billing_usagerecord r ON r.id = sought.id ORDER BY n"
+"""A record replaces the estimate of its request; an estimate replaces nothing."""
+LIST_UNSENT_SQL = "SELECT id, entry, owner FROM billing_unsentrecord WHERE id > %s ORDER BY id LIMIT %s"
+DELETE_UNSENT_SQL = (
+    "DELETE FROM billing_unsentrecord WHERE id IN "
+    "(SELECT id FROM billing_unsentrecord WHERE id = ANY(%s) ORDER BY id FOR UPDATE)"
+)
+"""Rows are locked in the order of their ids, so that two processes that delete the same do not deadlock."""
+FIND_RECORDS_SQL = (
+    f"SELECT c.last_id_ms, c.last_id_seq, r.cost_nano, r.estimated, {', '.join(TOKEN_COLUMNS)} "
+    "FROM unnest(%s::bigint[], %s::uuid[]) WITH ORDINALITY AS lookup (project_id, id, ordinal) "
+    "LEFT JOIN billing_streamcursor c ON c.project_id = lookup.project_id "
+    "LEFT JOIN billing_usagerecord r ON r.id = lookup.id ORDER BY ordinal"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
-    """What the record of a request says in SQL."""
+    """The part of a record in SQL that decides whether it must be corrected."""
 
     cost_nano: int
     estimated: bool
@@ -65,60 +74,63 @@ class StoredRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """A record that waits in SQL for Redis. With an `owner`, it is the estimate for a request of that process that was under way."""
+class UnsentRow:
+    """A row of the table of unsent records.
+
+    With a `process_id` it is the estimate of a request that was in flight in that process; otherwise it is a
+    record.
+    """
 
     entry: UsageEntry
-    owner: str = ""
+    process_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class DrainedBatch:
-    """Events of one project's outbox, up to a stream id."""
+    """Records of one project's stream, up to a stream id."""
 
     project_id: int
     last_id: str
     entries: list[UsageEntry]
 
 
-Found = tuple[StoredRecord | None, str]
+LookupResult = tuple[StoredRecord | None, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
+class Lookup:
     """A record that a task waits for."""
 
     project_id: int
     id: UUID
-    found: asyncio.Future[Found]
+    future: asyncio.Future[LookupResult]
 
-    def deliver(self, found: Found) -> None:
-        if not self.found.done():
-            self.found.set_result(found)
+    def resolve(self, result: LookupResult) -> None:
+        if not self.future.done():
+            self.future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
-        """Not with a cancellation, which would look like one of the task that waits."""
-        if not self.found.done():
-            self.found.set_exception(
-                error if isinstance(error, Exception) else OSError("the look-up was ended")
+        """Fail with the error, but not with a cancellation: it would look like one of the task that waits."""
+        if not self.future.done():
+            self.future.set_exception(
+                error if isinstance(error, Exception) else OSError("the lookup was cancelled")
             )
 
 
 class RecordStore:
-    """One connection, one transaction at a time."""
+    """SQL on one connection, one transaction at a time. Every method raises one of DatabaseErrors."""
 
     def __init__(self, connection: LedgerConnection) -> None:
         self.connection = connection
         self.lock = asyncio.Lock()
-        self.sought: list[Sought] = []
-        self.finding: asyncio.Task[None] | None = None
+        self.lookups: list[Lookup] = []
+        self.lookup_task: asyncio.Task[None] | None = None
 
     async def close(self) -> None:
         await self.connection.close()
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[LedgerConnection]:
-        """Raises one of DatabaseErrors."""
         async with self.lock:
             try:
                 await self.connection.begin()
@@ -128,12 +140,15 @@ class RecordStore:
                 await self.connection.rollback()
                 raise
             except BaseException:
-                # It may be in the middle of a statement.
+                # A statement may still be running, so the connection cannot be used again.
                 await self.connection.close()
                 raise
 
     async def register_project(self, project_id: int) -> tuple[bool, str]:
-        """Whether reservations of the project were made in Redis before, and up to where its outbox is drained."""
+        """Note that Redis knows a project.
+
+        Returns whether Redis knew it before, and up to which stream id its stream is drained.
+        """
         async with self.transaction() as executor:
             is_new = await executor.run(REGISTER_PROJECT_SQL, (project_id,))
             rows = await executor.run(CURSOR_SQL, (project_id,))
@@ -141,92 +156,93 @@ class RecordStore:
 
     async def registered_projects(self) -> list[int]:
         async with self.transaction() as executor:
-            return [
-                project_id
-                for (project_id,) in await executor.run(
-                    "SELECT project_id FROM billing_streamcursor WHERE is_registered"
-                )
-            ]
+            return [project_id for (project_id,) in await executor.run(LIST_REGISTERED_SQL)]
 
     async def sum_spent(
         self, project_id: int, owner_column: str, owner_id: int, days: tuple[date, date]
     ) -> tuple[int, str]:
-        """The cost of a project's or key's records (`owner_column` is the column), and which events of the outbox are among them."""
+        """Return the cost of a project's or a key's records, and the stream id up to which it includes them.
+
+        `owner_column` is the column that `owner_id` is compared with.
+        """
         first, last = days
         parameters = (owner_id, first.isoformat(), last.isoformat(), project_id, project_id)
         async with self.transaction() as executor:
             ((spent, milliseconds, number),) = await executor.run(
-                SUM_SPENT_SQL.format(scope=owner_column), parameters
+                SUM_SPENT_SQL.format(owner_column=owner_column), parameters
             )
         return int(spent), format_stream_id(milliseconds, number)
 
-    async def find_record(self, project_id: int, id: UUID) -> Found:
-        """A record, if SQL has it, and up to where the outbox was drained at that moment. Those that are asked for together are read
-        together: after an outage there are thousands.
+    async def find_record(self, project_id: int, id: UUID) -> LookupResult:
+        """Return a record if SQL has it, and up to which stream id the stream was drained at that moment.
+
+        Lookups that are made together share a query: after an outage there are thousands.
         """
-        sought = Sought(project_id, id, asyncio.get_running_loop().create_future())
-        self.sought.append(sought)
-        if len(self.sought) == 1:
-            self.finding = asyncio.create_task(self.find_together())
-        return await sought.found
+        lookup = Lookup(project_id, id, asyncio.get_running_loop().create_future())
+        self.lookups.append(lookup)
+        if len(self.lookups) == 1:
+            self.lookup_task = asyncio.create_task(self.run_lookups())
+        return await lookup.future
 
-    async def find_together(self) -> None:
+    async def run_lookups(self) -> None:
         await asyncio.sleep(0)
-        wanted, self.sought = self.sought, []
+        lookups, self.lookups = self.lookups, []
+        parameters = [each.project_id for each in lookups], [each.id.hex for each in lookups]
         try:
-            async with self.transaction() as session:
-                rows = await session.run(
-                    FIND_RECORD_SQL, ([each.project_id for each in wanted], [each.id.hex for each in wanted])
-                )
+            async with self.transaction() as executor:
+                rows = await executor.run(FIND_RECORDS_SQL, parameters)
         except BaseException as error:
-            for each in wanted:
-                each.fail(error)
+            for lookup in lookups:
+                lookup.fail(error)
             raise
-        for each, (milliseconds, number, cost, estimated, *tokens) in zip(wanted, rows, strict=True):
-            each.deliver(
-                (
-                    None if cost is None else StoredRecord(cost, estimated, Tokens(*tokens)),
-                    format_stream_id(milliseconds, number),
-                )
-            )
+        for lookup, (milliseconds, number, cost, estimated, *tokens) in zip(lookups, rows, strict=True):
+            stored = None if cost is None else StoredRecord(cost, estimated, Tokens(*tokens))
+            lookup.resolve((stored, format_stream_id(milliseconds, number)))
 
-    async def save_unsent(self, waiting: Iterable[Waiting]) -> None:
-        """Write records that wait for Redis, no two of which have the same id."""
-        rows = sorted((each.entry.id.hex, encode_entry(each.entry).decode(), each.owner) for each in waiting)
+    async def save_unsent(self, unsent: Iterable[UnsentRow]) -> None:
+        """Write rows of the table of unsent records. No two may have the same id."""
+        rows = sorted((row.entry.id.hex, encode_entry(row.entry).decode(), row.process_id) for row in unsent)
         async with self.transaction() as executor:
             await executor.run(INSERT_UNSENT_SQL, [list(column) for column in zip(*rows, strict=True)])
 
     async def list_unsent(self, after: UUID, count: int) -> list[tuple[UUID, str, str]]:
-        """Return up to `count` records that wait for Redis, as id, text and owner, in the order of their ids."""
+        """Return up to `count` unsent rows as id, entry and process id, in the order of their ids."""
         async with self.transaction() as executor:
-            return [(id, text, owner) for id, text, owner in await executor.run(OWED, (after, count))]
+            rows = await executor.run(LIST_UNSENT_SQL, (after, count))
+            return [(id, text, process_id) for id, text, process_id in rows]
 
     async def delete_unsent(self, ids: Iterable[UUID]) -> None:
-        """Delete records that wait for Redis no longer."""
+        """Delete unsent rows that Redis or the table of records has."""
         async with self.transaction() as executor:
-            await executor.run(PAID, (sorted(ids),))
+            await executor.run(DELETE_UNSENT_SQL, (sorted(ids),))
 
     async def insert_batches(self, batches: Sequence[DrainedBatch]) -> None:
-        """Keeps the records of several outboxes, and up to where each is drained, in one transaction."""
-        entries = [entry for each in batches for entry in each.entries]
+        """Insert records of several streams and advance the cursors, in one transaction."""
+        entries = [entry for batch in batches for entry in batch.entries]
         async with self.transaction() as executor:
             failpoint("drain.before_insert")
             if entries:
                 await executor.run(insert_records_sql(), as_columns(entries))
             await transactions.mark_days_stale(executor, {(entry.project_id, entry.day) for entry in entries})
-            for each in sorted(batches, key=lambda each: each.project_id):
-                await executor.run(ADVANCE_CURSOR_SQL, (each.project_id, *map(int, each.last_id.split("-"))))
+            for batch in sorted(batches, key=lambda batch: batch.project_id):
+                last_id = map(int, batch.last_id.split("-"))
+                await executor.run(ADVANCE_CURSOR_SQL, (batch.project_id, *last_id))
             failpoint("drain.before_commit")
         failpoint("drain.after_commit")
 
 
 def decode_entries(texts: Iterable[str | bytes]) -> Iterator[UsageEntry]:
-    """A text that is no record must not keep back the others: it goes to the log, whole."""
+    """Decode entries, and log those that cannot be decoded, so that they do not block the others."""
     for text in texts:
         try:
             yield decode_entry(text)
         except (ValueError, msgspec.MsgspecError) as error:
-            log.error("a record cannot be read", error=str(error), record=text)
+            log.error(
+                "record_unreadable",
+                message="A record in Redis cannot be read. It is only in this line of the log.",
+                error=str(error),
+                record=text,
+            )
 
 
 def format_stream_id(milliseconds: int | None, number: int | None) -> str:
@@ -234,10 +250,16 @@ def format_stream_id(milliseconds: int | None, number: int | None) -> str:
 
 
 def insert_records_sql() -> str:
-    """One statement for any number of rows, an array for each column. The casts cut text that is longer than its column."""
+    """Return a statement that inserts any number of rows, with an array for each column.
+
+    The casts cut text that is longer than its column.
+    """
     types = [UsageRecord._meta.get_field(name).db_type(django_connection) for name in COLUMNS]
     arrays = ", ".join(f"%s::{type}[]" for type in types)
-    return f"INSERT INTO billing_usagerecord ({', '.join(COLUMNS)}) SELECT * FROM unnest({arrays}) ON CONFLICT (id) DO NOTHING"
+    return (
+        f"INSERT INTO billing_usagerecord ({', '.join(COLUMNS)}) SELECT * FROM unnest({arrays}) "
+        "ON CONFLICT (id) DO NOTHING"
+    )
 
 
 def as_columns(entries: Iterable[UsageEntry]) -> list[list[Any]]:

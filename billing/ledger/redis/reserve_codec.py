@@ -1,6 +1,6 @@
-"""A demand as the arguments of the reserve script, and the script's answer as a reservation or a refusal. No IO."""
+"""Encodes requests as arguments of the reserve script, and decodes its replies. There is no IO here."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from functools import lru_cache
 
@@ -18,10 +18,11 @@ from billing.ledger.interface import (
     ReserveRequest,
 )
 from billing.ledger.rate_limiter import most_restrictive
-from billing.ledger.redis.client.connection import Argument
-from billing.ledger.sql.transactions import encode_entry
+from billing.ledger.redis.client.protocol import Argument
+from billing.ledger.usage_entry import encode_entry
 
 MAX_TOKENS = 2**40
+"""More tokens than any rate limit: Lua adds numbers of this size exactly."""
 MICROSECONDS = 1e6
 
 
@@ -30,17 +31,37 @@ def encode_args(
 ) -> tuple[Argument, ...]:
     estimate = request.estimate
     return (
-        request.id.hex, epoch, min(request.min_nano, MAX_RESERVATION_NANO), min(request.max_nano, MAX_RESERVATION_NANO), process_id, request.key_id,
-        estimate.day.isoformat(), min(request.tokens, MAX_TOKENS), encode_entry(estimate), len(budgets),
+        request.id.hex, epoch,
+        min(request.min_nano, MAX_RESERVATION_NANO), min(request.max_nano, MAX_RESERVATION_NANO),
+        process_id, request.key_id, estimate.day.isoformat(), min(request.tokens, MAX_TOKENS),
+        encode_entry(estimate), len(budgets),
         *limit_args(budgets, request.rate_limits, estimate.day),
     )  # fmt: skip
+
+
+def encode_restore_args(request: ReserveRequest, amount: int, process_id: str) -> tuple[Argument, ...]:
+    """Return the arguments of the restore script. Lists of owners are joined; `-` is the empty list."""
+    concurrent = (limit for limit in request.rate_limits if limit.concurrent is not None)
+    return (
+        request.id.hex, min(amount, MAX_RESERVATION_NANO), process_id, request.key_id,
+        request.estimate.day.isoformat(), request.tokens, encode_entry(request.estimate),
+        join_owners(request.rate_limits), join_owners(concurrent),
+    )  # fmt: skip
+
+
+def join_owners(rate_limits: Iterable[RateLimit]) -> str:
+    return ",".join(limit.owner for limit in rate_limits) or "-"
+
+
+def has_hard_budget(budgets: tuple[BudgetLimit, ...]) -> bool:
+    return any(budget.is_hard for budget in budgets)
 
 
 @lru_cache(maxsize=4096)
 def limit_args(
     budgets: tuple[BudgetLimit, ...], rate_limits: tuple[RateLimit, ...], day: date
 ) -> tuple[Argument, ...]:
-    """Three arguments for each budget, then those of the limits."""
+    """Return three arguments for each budget, then those of the rate limits."""
     budget_args = (
         argument
         for budget in budgets
@@ -51,11 +72,11 @@ def limit_args(
 
 @lru_cache(maxsize=4096)
 def rate_limit_args(rate_limits: tuple[RateLimit, ...]) -> tuple[Argument, ...]:
-    """Four arguments for each: whose it is, and how much of each kind; empty where there is no limit of a kind."""
+    """Return four arguments for each: its owner and the limit of each kind, empty for no limit."""
     return tuple(
         argument
-        for terms in rate_limits
-        for argument in (terms.owner, *map(or_empty, (terms.requests, terms.tokens, terms.concurrent)))
+        for limit in rate_limits
+        for argument in (limit.owner, *map(or_empty, (limit.requests, limit.tokens, limit.concurrent)))
     )
 
 
@@ -104,19 +125,19 @@ def decode_budget_exceeded(
 
 
 def decode_rate_status(rate_limits: tuple[RateLimit, ...], numbers: Sequence[int]) -> RateLimitStatus:
-    """From four numbers for each limit: how many requests count and for how long, then the same of tokens."""
+    """Decode four numbers for each owner: requests, microseconds until they expire, likewise tokens."""
     if not rate_limits:
         return NO_LIMITS
     quads = [numbers[n : n + 4] for n in range(0, len(numbers), 4)]
     requests = [
-        limit_status(terms.requests, *quad[:2])
-        for terms, quad in zip(rate_limits, quads, strict=False)
-        if terms.requests is not None
+        limit_status(limit.requests, *quad[:2])
+        for limit, quad in zip(rate_limits, quads, strict=False)
+        if limit.requests is not None
     ]
     tokens = [
-        limit_status(terms.tokens, *quad[2:])
-        for terms, quad in zip(rate_limits, quads, strict=False)
-        if terms.tokens is not None
+        limit_status(limit.tokens, *quad[2:])
+        for limit, quad in zip(rate_limits, quads, strict=False)
+        if limit.tokens is not None
     ]
     return RateLimitStatus(most_restrictive(requests), most_restrictive(tokens))
 

@@ -1,20 +1,19 @@
-"""Begins windows of budgets in Redis from what SQL has spent in them: on a new day, for a new budget, after a loss alike."""
+"""Opens windows of budgets in Redis with the sum of their records in SQL.
+
+A window is opened on a new day, for a new budget, or because Redis has lost it.
+"""
 
 import asyncio
 import time
-from datetime import timedelta
 
 from billing.budgets.windows import ends_at, window_days, window_name
 from billing.ledger.failpoints import failpoint
-from billing.ledger.interface import BudgetLimit, ReserveRequest
+from billing.ledger.interface import WINDOW_RETENTION, BudgetLimit, ReserveRequest
 from billing.ledger.redis.client.client import RedisClient
-from billing.ledger.redis.client.connection import RedisUnavailable
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from billing.ledger.redis.client.scripts import OPEN_WINDOW
 from billing.ledger.redis.record_store import RecordStore
 
-RETENTION_AFTER_END = timedelta(days=2)
-"""Streams that began before the end are settled after it, and pages look back. By a clock that was set back, a window may have ended
-before it opens."""
 MAX_ATTEMPTS = 20
 RETRY_DELAY_S = 0.05
 MAX_REMEMBERED = 1000
@@ -26,11 +25,12 @@ class WindowOpener:
         self.record_store = record_store
         self.lock = asyncio.Lock()
         self.opened_at: dict[tuple[int, str], float] = {}
-        """When each window of today was opened by this process."""
+        """When this process last opened a window, by budget id and name."""
 
     async def open(self, budget: BudgetLimit, request: ReserveRequest, epoch: str) -> None:
-        """Raises StoreUnavailable, or one of DatabaseErrors. A window that is open is left as it is; one for which another request
-        waits is opened once.
+        """Open a window, once for all requests that wait for it. An open window stays as it is.
+
+        Raises RedisUnavailable, or one of DatabaseErrors.
         """
         requested_at = time.monotonic()
         window = (budget.id, window_name(budget.period, request.estimate.day))
@@ -49,12 +49,7 @@ class WindowOpener:
             else ("key_id", request.key_id, f"k{request.key_id}")
         )
         first, last = window_days(name)
-        end = ends_at(name, request.timezone)
-        expires_ms = (
-            0
-            if end is None
-            else int((max(end.timestamp(), self.client.now()) + RETENTION_AFTER_END.total_seconds()) * 1000)
-        )
+        expires_ms = self.expires_ms(name, request)
         trimmed_to: str | None = None
         for attempt in range(MAX_ATTEMPTS):
             failpoint("open_window.before")
@@ -62,7 +57,8 @@ class WindowOpener:
                 request.project_id, owner_column, owner_id, (first, last)
             )
             if attempt == MAX_ATTEMPTS - 1 and trimmed_to is not None:
-                # SQL was restored from a backup: it has forgotten events that Redis no longer has.
+                # SQL was restored from a backup: it lacks records that Redis has trimmed. They cannot be
+                # counted.
                 drained_id = trimmed_to
             reply = await self.client.run_slow(
                 OPEN_WINDOW,
@@ -76,8 +72,18 @@ class WindowOpener:
                 expires_ms,
                 epoch,
             )
-            if reply[0] != b"again":
+            if reply[0] != b"retry":
                 return
             trimmed_to = reply[1].decode()
             await asyncio.sleep(RETRY_DELAY_S)
-        raise RedisUnavailable(f"window {name} of budget {budget.id} does not open")
+        raise RedisUnavailable(f"window {name} of budget {budget.id} cannot be opened")
+
+    def expires_ms(self, name: str, request: ReserveRequest) -> int:
+        """Return when Redis drops a window, as Unix time in milliseconds; 0 for never.
+
+        If the clock was set back, the window may have ended before it is opened: it is kept from now on.
+        """
+        end = ends_at(name, request.timezone)
+        if end is None:
+            return 0
+        return int((max(end.timestamp(), self.client.now()) + WINDOW_RETENTION.total_seconds()) * 1000)

@@ -1,7 +1,7 @@
 """Locks that allow one gateway process per database, if the ledger lives in SQL alone.
 
 On SQLite it is a lock on a file beside the database; on PostgreSQL an advisory lock, which the ledger's
-connection acquires (`sql/connection.py`).
+connection acquires (`sql/postgresql.py`).
 """
 
 import fcntl
@@ -36,6 +36,11 @@ def sqlite_process_lock(database: Path) -> Iterator[None]:
             raise DatabaseInUse(f"another gateway process uses {database}") from None
         lock.write(str(os.getpid()))
         yield
+
+
+def is_locked() -> bool:
+    """Return whether a gateway process with a ledger in SQL alone uses the database."""
+    return is_postgresql_locked() if settings.ENV.database_url else is_sqlite_locked()
 
 
 def is_sqlite_locked() -> bool:

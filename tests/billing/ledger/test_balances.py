@@ -1,4 +1,4 @@
-"""What a window starts with that no request has asked of yet, told while requests and their records move on."""
+"""The balance of an unopened window, read while requests and their records move on."""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -8,7 +8,8 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from billing.ledger import Ledger, balances
 from billing.ledger.interface import WindowBalance
-from billing.ledger.redis import RedisLedger, reader
+from billing.ledger.reader import current_reader
+from billing.ledger.redis import RedisLedger, queries
 from billing.models import Budget, UsageRecord
 from keys.models import ApiKey
 from tests.support.environment import ON_SERVERS
@@ -16,43 +17,43 @@ from tests.support.ledger_harness import PRICE, TODAY, LedgerHarness, budget, re
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 
-moments = pytest.mark.parametrize("moment", ["before", "after"])
+both_orders = pytest.mark.parametrize("when", ["before", "after"])
 
 
 def run_between(
-    moment: str, read: Callable[..., Iterator[Any]], happens: Callable[[], object]
+    when: str, read: Callable[..., Iterator[Any]], action: Callable[[], object]
 ) -> Callable[..., list[Any]]:
-    """Reads, and something happens right before or after that."""
+    """Return a reader that performs an action right before or after it reads."""
 
-    def both(*arguments: Any) -> list[Any]:
-        if moment == "before":
-            happens()
+    def read_and_act(*arguments: Any) -> list[Any]:
+        if when == "before":
+            action()
         found = list(read(*arguments))
-        if moment == "after":
-            happens()
+        if when == "after":
+            action()
         return found
 
-    return both
+    return read_and_act
 
 
 async def unopened_window_balance(key: ApiKey) -> WindowBalance:
-    """Of a budget that no request has asked of."""
-    terms = await budget(key, 10)
-    row = await Budget.objects.select_related("project").aget(pk=terms.id)
+    """Return the balance of a new budget without requests."""
+    budget_limit = await budget(key, 10)
+    row = await Budget.objects.select_related("project").aget(pk=budget_limit.id)
     found = await sync_to_async(balances.window_balances)(row.project, [row], TODAY)
     return found[row.pk]
 
 
 async def charge(ledger: Ledger, key: ApiKey) -> None:
-    wanted = reserve_request(key)
-    await settle(ledger, wanted, await ledger.reserve(wanted), cost=PRICE // 2)
+    request = reserve_request(key)
+    await settle(ledger, request, await ledger.reserve(request), cost=PRICE // 2)
 
 
-@moments
+@both_orders
 @pytest.mark.skipif(not ON_SERVERS, reason="needs Redis and PostgreSQL")
 @pytest.mark.parametrize("ledger_harness", ["redis"], indirect=True)
 async def test_record_written_during_the_read_counts_once(
-    ledger_harness: LedgerHarness, key: ApiKey, monkeypatch: pytest.MonkeyPatch, moment: str
+    ledger_harness: LedgerHarness, key: ApiKey, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     ledger = await ledger_harness.start()
     assert isinstance(ledger, RedisLedger)
@@ -60,28 +61,29 @@ async def test_record_written_during_the_read_counts_once(
     await ledger_harness.wait_until_written()
     await ledger.background_tasks.stop()
     await charge(ledger, key)
-    assert len(await sync_to_async(lambda: list(reader.undrained_records(key.project_id)))()) == 1
+    assert len(await sync_to_async(lambda: list(queries.undrained_records(key.project_id)))()) == 1
     drain = async_to_sync(ledger.drainer.drain)
-    monkeypatch.setattr(reader, "undrained_records", run_between(moment, reader.undrained_records, drain))
+    monkeypatch.setattr(queries, "undrained_records", run_between(when, queries.undrained_records, drain))
     assert await unopened_window_balance(key) == WindowBalance(2 * (PRICE // 2), 0)
     assert await UsageRecord.objects.acount() == 2
 
 
-@moments
+@both_orders
 async def test_request_finished_during_the_read_counts_once(
-    ledger_harness: LedgerHarness, key: ApiKey, monkeypatch: pytest.MonkeyPatch, moment: str
+    ledger_harness: LedgerHarness, key: ApiKey, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     ledger = await ledger_harness.start()
-    wanted = reserve_request(key)
-    held = await ledger.reserve(wanted)
+    request = reserve_request(key)
+    grant = await ledger.reserve(request)
     await ledger.reserve(reserve_request(key))
 
     async def end() -> None:
-        await settle(ledger, wanted, held, cost=PRICE // 2)
+        await settle(ledger, request, grant, cost=PRICE // 2)
         await ledger_harness.wait_until_written()
 
+    reader = type(current_reader())
     monkeypatch.setattr(
-        balances, "open_reservations", run_between(moment, balances.open_reservations, async_to_sync(end))
+        reader, "open_reservations", run_between(when, reader.open_reservations, async_to_sync(end))
     )
     assert await unopened_window_balance(key) == WindowBalance(PRICE // 2, PRICE)
     assert await UsageRecord.objects.acount() == 1

@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 
 @pytest.fixture
 async def gateways(ledger_harness: LedgerHarness) -> list[Ledger]:
-    """The ledgers of all gateway processes; one after the other, again and again."""
+    """The ledgers of all gateway processes, repeated up to 200 items."""
     return [await ledger_harness.start() for _ in range(ledger_harness.processes)] * (
         200 // ledger_harness.processes
     )
@@ -42,25 +42,29 @@ async def ledger(ledger_harness: LedgerHarness) -> Ledger:
 async def test_budget_for_50_admits_exactly_50_of_200_concurrent_requests(
     ledger_harness: LedgerHarness, gateways: list[Ledger], key: ApiKey
 ) -> None:
-    terms = await budget(key, 50)
-    answers = await asyncio.gather(*(reserve(gateways[n], reserve_request(key, terms)) for n in range(200)))
-    refusals = [answer for answer in answers if isinstance(answer, AdmissionDenied)]
-    assert len(answers) - len(refusals) == 50
-    assert all(isinstance(refusal, BudgetExceeded) and refusal.remaining == 0 for refusal in refusals)
-    assert await ledger_harness.window_total(terms) == (0, 50 * PRICE)
+    budget_limit = await budget(key, 50)
+    results = await asyncio.gather(
+        *(reserve(gateways[n], reserve_request(key, budget_limit)) for n in range(200))
+    )
+    denials = [result for result in results if isinstance(result, AdmissionDenied)]
+    assert len(results) - len(denials) == 50
+    assert all(isinstance(denial, BudgetExceeded) and denial.remaining == 0 for denial in denials)
+    assert await ledger_harness.window_total(budget_limit) == (0, 50 * PRICE)
 
 
 async def test_spent_equals_records_after_settling_and_releasing(
     ledger_harness: LedgerHarness, gateways: list[Ledger], key: ApiKey
 ) -> None:
-    terms = await budget(key, 50)
-    answers = await asyncio.gather(*(reserve(gateways[n], reserve_request(key, terms)) for n in range(50)))
-    held = [answer for answer in answers if not isinstance(answer, AdmissionDenied)]
-    finishing = [settle(gateways[n], *pair, cost=n * 7) for n, pair in enumerate(held[:30])]
-    abandoned = [gateways[n].release(pair[1], pair[0].estimate) for n, pair in enumerate(held[30:])]
+    budget_limit = await budget(key, 50)
+    results = await asyncio.gather(
+        *(reserve(gateways[n], reserve_request(key, budget_limit)) for n in range(50))
+    )
+    grants = [result for result in results if not isinstance(result, AdmissionDenied)]
+    finishing = [settle(gateways[n], *pair, cost=n * 7) for n, pair in enumerate(grants[:30])]
+    abandoned = [gateways[n].release(pair[1], pair[0].estimate) for n, pair in enumerate(grants[30:])]
     await asyncio.gather(*finishing, *abandoned)
     await ledger_harness.wait_until_written()
-    assert await ledger_harness.window_total(terms) == (await recorded_cost(), 0)
+    assert await ledger_harness.window_total(budget_limit) == (await recorded_cost(), 0)
     assert await recorded_cost() == sum(n * 7 for n in range(30))
     assert await UsageRecord.objects.acount() == 50
     assert await ledger_harness.open_reservations() == 0
@@ -69,16 +73,16 @@ async def test_spent_equals_records_after_settling_and_releasing(
 async def test_new_budget_counts_earlier_records_and_open_requests(
     ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
 ) -> None:
-    earlier, flying = reserve_request(key), reserve_request(key)
+    earlier, in_flight = reserve_request(key), reserve_request(key)
     await settle(ledger, earlier, await ledger.reserve(earlier), cost=PRICE)
-    held = await ledger.reserve(flying)
-    terms = await budget(key, 3)
-    await ledger.reserve(reserve_request(key, terms))
-    assert await ledger_harness.window_total(terms) == (PRICE, 2 * PRICE)
+    grant = await ledger.reserve(in_flight)
+    budget_limit = await budget(key, 3)
+    await ledger.reserve(reserve_request(key, budget_limit))
+    assert await ledger_harness.window_total(budget_limit) == (PRICE, 2 * PRICE)
     with pytest.raises(BudgetExceeded):
-        await ledger.reserve(reserve_request(key, terms))
-    await settle(ledger, flying, held, cost=1)
-    assert await ledger_harness.window_total(terms) == (PRICE + 1, PRICE)
+        await ledger.reserve(reserve_request(key, budget_limit))
+    await settle(ledger, in_flight, grant, cost=1)
+    assert await ledger_harness.window_total(budget_limit) == (PRICE + 1, PRICE)
 
 
 async def test_records_count_only_in_their_own_windows(
@@ -91,7 +95,8 @@ async def test_records_count_only_in_their_own_windows(
     budgets = {period: await budget(key, 9, period) for period in Period}
     await ledger.reserve(reserve_request(key, *budgets.values()))
     spent = {
-        period: (await ledger_harness.window_total(terms))[0] // PRICE for period, terms in budgets.items()
+        period: (await ledger_harness.window_total(budget_limit))[0] // PRICE
+        for period, budget_limit in budgets.items()
     }
     assert spent == {Period.DAY: 0, Period.WEEK: 1, Period.MONTH: 2, Period.TOTAL: 3}
 
@@ -102,13 +107,13 @@ async def test_daily_key_budget_and_monthly_project_budget_both_apply(
     neighbour, _ = await sync_to_async(ApiKey.objects.issue)(key.project, "neighbour")
     month = await budget(key, 30, Period.MONTH, whole_project=True)
     days = [await budget(each, 20) for each in (key, neighbour)]
-    wanted = [
+    requests = [
         reserve_request(each, day, month)
         for each, day in zip((key, neighbour), days, strict=True)
         for _ in range(40)
     ]
-    answers = await asyncio.gather(*(reserve(gateways[n], each) for n, each in enumerate(wanted)))
-    assert sum(not isinstance(answer, AdmissionDenied) for answer in answers) == 30
+    results = await asyncio.gather(*(reserve(gateways[n], each) for n, each in enumerate(requests)))
+    assert sum(not isinstance(result, AdmissionDenied) for result in results) == 30
     assert await ledger_harness.window_total(month) == (0, 30 * PRICE)
     reserved = [(await ledger_harness.window_total(day))[1] for day in days]
     assert max(reserved) <= 20 * PRICE
@@ -116,38 +121,38 @@ async def test_daily_key_budget_and_monthly_project_budget_both_apply(
 
 
 @pytest.mark.parametrize("field", ["requested_model", "error", "service_tier"])
-async def test_long_foreign_transaction_does_not_block_records(
+async def test_long_text_with_nul_is_cut_to_its_column(
     ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey, field: str
 ) -> None:
-    terms = await budget(key, 5)
-    held = await ledger.reserve(wanted := reserve_request(key, terms))
-    setattr(wanted.estimate, field, "x" * 5000 + "\0")
-    await settle(ledger, wanted, held, cost=3)
+    budget_limit = await budget(key, 5)
+    grant = await ledger.reserve(request := reserve_request(key, budget_limit))
+    setattr(request.estimate, field, "x" * 5000 + "\0")
+    await settle(ledger, request, grant, cost=3)
     await ledger_harness.wait_until_written()
-    assert await ledger_harness.window_total(terms) == (3, 0)
-    kept = await UsageRecord.objects.aget()
-    assert set(getattr(kept, field)) == {"x"} and len(getattr(kept, field)) < 5000
+    assert await ledger_harness.window_total(budget_limit) == (3, 0)
+    stored = await UsageRecord.objects.aget()
+    assert set(getattr(stored, field)) == {"x"} and len(getattr(stored, field)) < 5000
 
 
-async def test_a_refusal_writes_nothing(ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey) -> None:
+async def test_denial_writes_nothing(ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey) -> None:
     enough, spent = await budget(key, 9), await budget(key, 0, Period.MONTH)
-    with pytest.raises(BudgetExceeded) as refusal:
+    with pytest.raises(BudgetExceeded) as denial:
         await ledger.reserve(reserve_request(key, enough, spent))
-    assert refusal.value.budget == spent
+    assert denial.value.budget == spent
     assert await ledger_harness.window_total(enough) == await ledger_harness.window_total(spent) == (0, 0)
     assert await ledger_harness.open_reservations() == 0
 
 
-async def test_a_soft_budget_is_passed_and_counted(
+async def test_soft_budget_is_counted_but_denies_nothing(
     ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
 ) -> None:
     soft, hard = await budget(key, 1, mode=Mode.SOFT), await budget(key, 3)
-    held = [await ledger.reserve(reserve_request(key, soft, hard)) for _ in range(3)]
+    grants = [await ledger.reserve(reserve_request(key, soft, hard)) for _ in range(3)]
     assert await ledger_harness.window_total(soft) == (0, 3 * PRICE)
-    assert [each.shadow_budget_id for each in held] == [None] * 3
-    with pytest.raises(BudgetExceeded) as refusal:
+    assert [each.shadow_budget_id for each in grants] == [None] * 3
+    with pytest.raises(BudgetExceeded) as denial:
         await ledger.reserve(reserve_request(key, soft, hard))
-    assert refusal.value.budget == hard
+    assert denial.value.budget == hard
 
 
 async def test_shadow_budget_only_records_what_it_would_deny(
@@ -155,31 +160,31 @@ async def test_shadow_budget_only_records_what_it_would_deny(
 ) -> None:
     shadow = await budget(key, 1, mode=Mode.SHADOW)
     for _ in range(2):
-        wanted = reserve_request(key, shadow)
-        held = await ledger.reserve(wanted)
-        wanted.estimate.blocking_budget_id = held.shadow_budget_id
-        await settle(ledger, wanted, held, cost=PRICE)
+        request = reserve_request(key, shadow)
+        grant = await ledger.reserve(request)
+        request.estimate.blocking_budget_id = grant.shadow_budget_id
+        await settle(ledger, request, grant, cost=PRICE)
     await ledger_harness.wait_until_written()
-    told = {record.blocking_budget_id async for record in UsageRecord.objects.all()}
-    assert told == {None, shadow.id} and await UsageRecord.objects.acount() == 2
+    blocking_ids = {record.blocking_budget_id async for record in UsageRecord.objects.all()}
+    assert blocking_ids == {None, shadow.id} and await UsageRecord.objects.acount() == 2
     assert await ledger_harness.window_total(shadow) == (2 * PRICE, 0)
 
 
-async def test_what_a_budget_has_left_is_granted_between_the_least_and_the_most(
-    ledger: Ledger, key: ApiKey
-) -> None:
-    terms = await budget(key, 10)
+async def test_remaining_budget_between_minimum_and_maximum_is_granted(ledger: Ledger, key: ApiKey) -> None:
+    budget_limit = await budget(key, 10)
     grants = [
-        (await ledger.reserve(reserve_request(key, terms, min_nano=2 * PRICE, max_nano=7 * PRICE))).amount
+        (
+            await ledger.reserve(reserve_request(key, budget_limit, min_nano=2 * PRICE, max_nano=7 * PRICE))
+        ).amount
         for _ in range(2)
     ]
     assert grants == [7 * PRICE, 3 * PRICE]
-    with pytest.raises(BudgetExceeded) as refusal:
-        await ledger.reserve(reserve_request(key, terms, min_nano=1, max_nano=PRICE))
-    assert (refusal.value.remaining, refusal.value.needed) == (0, 1)
+    with pytest.raises(BudgetExceeded) as denial:
+        await ledger.reserve(reserve_request(key, budget_limit, min_nano=1, max_nano=PRICE))
+    assert (denial.value.remaining, denial.value.needed) == (0, 1)
 
 
-async def test_a_soft_budget_does_not_make_the_grant_smaller(ledger: Ledger, key: ApiKey) -> None:
+async def test_soft_budget_does_not_reduce_the_grant(ledger: Ledger, key: ApiKey) -> None:
     soft = await budget(key, 3, mode=Mode.SOFT)
     assert (
         await ledger.reserve(reserve_request(key, soft, min_nano=PRICE, max_nano=7 * PRICE))
@@ -187,39 +192,40 @@ async def test_a_soft_budget_does_not_make_the_grant_smaller(ledger: Ledger, key
 
 
 async def test_changed_limit_applies_from_the_next_request(ledger: Ledger, key: ApiKey) -> None:
-    terms = await budget(key, 1)
-    await ledger.reserve(reserve_request(key, terms))
-    raised = type(terms)(terms.id, terms.period, 2 * PRICE, terms.is_project_wide)
+    budget_limit = await budget(key, 1)
+    await ledger.reserve(reserve_request(key, budget_limit))
+    raised = type(budget_limit)(budget_limit.id, budget_limit.period, 2 * PRICE, budget_limit.is_project_wide)
     await ledger.reserve(reserve_request(key, raised))
-    with pytest.raises(BudgetExceeded) as refusal:
-        await ledger.reserve(reserve_request(key, terms))
-    assert refusal.value.remaining == 0
+    with pytest.raises(BudgetExceeded) as denial:
+        await ledger.reserve(reserve_request(key, budget_limit))
+    assert denial.value.remaining == 0
 
 
 async def test_days_begin_at_midnight_of_the_projects_timezone(
     ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
 ) -> None:
     auckland = ZoneInfo("Pacific/Auckland")
-    terms = await budget(key, 1)
+    budget_limit = await budget(key, 1)
     before, after = (
         local_day(datetime(2026, 11, 20, hour, 30, tzinfo=UTC).timestamp(), auckland) for hour in (10, 11)
     )
     for day in (before, after):
-        await ledger.reserve(reserve_request(key, terms, day=day, timezone=auckland))
-        with pytest.raises(BudgetExceeded) as refusal:
-            await ledger.reserve(reserve_request(key, terms, day=day, timezone=auckland))
+        await ledger.reserve(reserve_request(key, budget_limit, day=day, timezone=auckland))
+        with pytest.raises(BudgetExceeded) as denial:
+            await ledger.reserve(reserve_request(key, budget_limit, day=day, timezone=auckland))
     assert [
-        await ledger_harness.window_total(terms, day) for day in (date(2026, 11, 20), date(2026, 11, 21))
+        await ledger_harness.window_total(budget_limit, day)
+        for day in (date(2026, 11, 20), date(2026, 11, 21))
     ] == [(0, PRICE)] * 2
-    assert refusal.value.resets_at == datetime(2026, 11, 21, 11, tzinfo=UTC)
+    assert denial.value.resets_at == datetime(2026, 11, 21, 11, tzinfo=UTC)
 
 
 async def test_total_budget_never_resets(ledger: Ledger, key: ApiKey) -> None:
-    terms = await budget(key, 1, Period.TOTAL)
-    await ledger.reserve(reserve_request(key, terms, day=date(2026, 1, 1)))
-    with pytest.raises(BudgetExceeded) as refusal:
-        await ledger.reserve(reserve_request(key, terms, day=date(2031, 1, 1)))
-    assert refusal.value.resets_at is None
+    budget_limit = await budget(key, 1, Period.TOTAL)
+    await ledger.reserve(reserve_request(key, budget_limit, day=date(2026, 1, 1)))
+    with pytest.raises(BudgetExceeded) as denial:
+        await ledger.reserve(reserve_request(key, budget_limit, day=date(2031, 1, 1)))
+    assert denial.value.resets_at is None
 
 
 @pytest.mark.parametrize(
@@ -235,9 +241,7 @@ async def test_total_budget_never_resets(ledger: Ledger, key: ApiKey) -> None:
         ("2028-02", "UTC", datetime(2028, 3, 1, tzinfo=UTC)),
     ],
 )
-def test_a_window_ends_at_local_midnight_also_where_clocks_change(
-    window: str, zone: str, end: datetime
-) -> None:
+def test_window_ends_at_local_midnight_despite_dst(window: str, zone: str, end: datetime) -> None:
     assert ends_at(window, ZoneInfo(zone)) == end
 
 
@@ -252,9 +256,7 @@ def test_a_window_ends_at_local_midnight_also_where_clocks_change(
         ("Australia/Sydney", date(2026, 4, 5), 25),
     ],
 )
-def test_every_hour_of_a_day_of_23_or_25_hours_falls_into_its_window(
-    zone: str, day: date, hours: int
-) -> None:
+def test_every_hour_of_a_dst_day_is_within_its_window(zone: str, day: date, hours: int) -> None:
     local = ZoneInfo(zone)
     end = ends_at(day.isoformat(), local)
     assert end is not None
@@ -264,19 +266,21 @@ def test_every_hour_of_a_day_of_23_or_25_hours_falls_into_its_window(
 
 @pytest.mark.parametrize("day", [date(2026, 1, 1), date(2027, 1, 3), date(2024, 12, 30), date(2026, 2, 28)])
 @pytest.mark.parametrize("period", Period)
-def test_a_day_lies_in_each_of_its_windows(day: date, period: Period) -> None:
+def test_day_is_within_each_of_its_windows(day: date, period: Period) -> None:
     first, last = window_days(window_name(period, day))
     assert first <= day <= last
 
 
-async def test_a_new_day_begins_while_requests_of_the_old_one_are_settled(
+async def test_new_day_starts_while_requests_of_the_old_day_settle(
     ledger_harness: LedgerHarness, gateways: list[Ledger], key: ApiKey
 ) -> None:
-    """A new window joins the requests in flight, which are settled meanwhile, each in the day in which it began."""
+    """Requests in flight join the new windows, and are settled in the day in which they started."""
     budgets = [await budget(key, 10_000, period) for period in (Period.MONTH, Period.DAY)]
-    flying = [reserve_request(key, *budgets) for _ in range(80)]
-    held = await asyncio.gather(*(gateways[n].reserve(wanted) for n, wanted in enumerate(flying)))
-    settling = [settle(gateways[n], *pair, cost=n) for n, pair in enumerate(zip(flying, held, strict=True))]
+    in_flight = [reserve_request(key, *budgets) for _ in range(80)]
+    grants = await asyncio.gather(*(gateways[n].reserve(request) for n, request in enumerate(in_flight)))
+    settling = [
+        settle(gateways[n], *pair, cost=n) for n, pair in enumerate(zip(in_flight, grants, strict=True))
+    ]
     arriving = [
         gateways[n + 1].reserve(reserve_request(key, *budgets, day=date(2026, 11, 21))) for n in range(80)
     ]
@@ -287,10 +291,10 @@ async def test_a_new_day_begins_while_requests_of_the_old_one_are_settled(
     assert await ledger_harness.window_total(budgets[1], date(2026, 11, 21)) == (0, 80 * PRICE)
 
 
-async def test_the_roll_up_learns_of_every_day_with_new_records(
+async def test_days_with_new_records_are_marked_stale(
     ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
 ) -> None:
-    wanted = reserve_request(key)
-    await settle(ledger, wanted, await ledger.reserve(wanted), cost=1)
+    request = reserve_request(key)
+    await settle(ledger, request, await ledger.reserve(request), cost=1)
     await ledger_harness.wait_until_written()
     await eventually(StaleDay.objects.filter(project=key.project_id, day=TODAY).aexists)

@@ -1,4 +1,4 @@
-"""What operators do to the books with commands leaves them right, on every store."""
+"""Commands of operators leave the ledger consistent, on every store."""
 
 from datetime import timedelta
 from io import StringIO
@@ -11,9 +11,10 @@ from django.utils import timezone
 
 from billing.ledger import Ledger
 from billing.ledger.audit.checks import find_mismatches
-from billing.ledger.audit.run import redis_snapshots, sql_snapshots
-from billing.ledger.redis import reader
-from billing.ledger.redis.client.scripts import key_prefix
+from billing.ledger.audit.redis_snapshot import redis_snapshots
+from billing.ledger.audit.sql_snapshot import sql_snapshots
+from billing.ledger.redis.client.blocking_client import blocking_client
+from billing.ledger.redis.client.keys import key_prefix
 from billing.models import Budget, PriceOverride, UsageRecord
 from billing.pricing import Tokens, bundled_price
 from billing.tasks import roll_up_usage
@@ -33,36 +34,34 @@ async def ledger(ledger_harness: LedgerHarness) -> Ledger:
 
 
 async def charge(ledger: Ledger, key: ApiKey, *budgets: object) -> None:
-    """A request to a model with a price."""
+    """Settle a request to a model with a price."""
     assert PRICE_OF_MODEL is not None
     cost = PRICE_OF_MODEL.cost(USED)
-    wanted = reserve_request(key, *budgets, min_nano=cost, max_nano=cost)  # type: ignore[arg-type]
+    request = reserve_request(key, *budgets, min_nano=cost, max_nano=cost)  # type: ignore[arg-type]
     (
-        wanted.estimate.provider,
-        wanted.estimate.provider_model,
-        wanted.estimate.price,
-        wanted.estimate.tokens,
+        request.estimate.provider,
+        request.estimate.provider_model,
+        request.estimate.price,
+        request.estimate.tokens,
     ) = (
         "openai",
         "gpt-4o-mini",
         PRICE_OF_MODEL,
         USED,
     )
-    await settle(ledger, wanted, await ledger.reserve(wanted), cost)
+    await settle(ledger, request, await ledger.reserve(request), cost)
 
 
 async def audit_mismatches() -> list[str]:
     def found() -> list[str]:
         roll_up_usage()
-        states = redis_snapshots() if settings.ENV.redis_url else sql_snapshots(is_served=True)
-        return [
-            str(difference).partition(":")[0] for state in states for difference in find_mismatches(state)
-        ]
+        snapshots = redis_snapshots() if settings.ENV.redis_url else sql_snapshots(is_served=True)
+        return [str(mismatch).partition(":")[0] for state in snapshots for mismatch in find_mismatches(state)]
 
     return await sync_to_async(found)()
 
 
-async def test_after_new_prices_the_counters_are_still_the_sums_of_the_records(
+async def test_counters_equal_records_after_repricing(
     ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
 ) -> None:
     day, total = await budget(key, 10**6), await budget(key, 10**6, whole_project=True)
@@ -94,29 +93,29 @@ async def test_after_new_prices_the_counters_are_still_the_sums_of_the_records(
 async def test_audit_finds_no_mismatch_during_traffic(
     ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
 ) -> None:
-    terms = await budget(key, 10**6)
+    budget_limit = await budget(key, 10**6)
     for _ in range(5):
-        await charge(ledger, key, terms)
-    await ledger.reserve(reserve_request(key, terms))
+        await charge(ledger, key, budget_limit)
+    await ledger.reserve(reserve_request(key, budget_limit))
     assert await audit_mismatches() == []
 
 
 @pytest.mark.skipif(not ON_SERVERS, reason="needs Redis")
 @pytest.mark.parametrize("ledger_harness", ["redis"], indirect=True)
-async def test_the_audit_finds_what_is_wrong_in_redis(
+async def test_audit_finds_mismatches_in_redis(
     ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
 ) -> None:
-    terms = await budget(key, 1000)
+    budget_limit = await budget(key, 1000)
     await charge(ledger, key)
     await Budget.objects.all().aupdate(changed_at=timezone.now() - timedelta(days=400))
-    held = await ledger.reserve(reserve_request(key, terms))
-    store, keys = reader.client(), key_prefix(key.project_id)
-    window = f"{keys}w:{terms.id}/{TODAY.isoformat()}"
+    grant = await ledger.reserve(reserve_request(key, budget_limit))
+    client, prefix = blocking_client(), key_prefix(key.project_id)
+    window = f"{prefix}w:{budget_limit.id}/{TODAY.isoformat()}"
     assert await audit_mismatches() == []
-    store.hincrby(window, "spent", 7)
+    client.hincrby(window, "spent", 7)
     assert await audit_mismatches() == ["I5"]
-    store.hincrby(window, "spent", 10**9)
+    client.hincrby(window, "spent", 10**9)
     assert await audit_mismatches() == ["I5", "I1"]
-    store.hincrby(window, "spent", -7 - 10**9)
-    store.hdel(f"{keys}open", held.id.hex)
+    client.hincrby(window, "spent", -7 - 10**9)
+    client.hdel(f"{prefix}open", grant.id.hex)
     assert await audit_mismatches() == ["I2"]

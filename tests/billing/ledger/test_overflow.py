@@ -1,32 +1,34 @@
-"""One tenant's figures, however absurd, keep nobody else's books, sums and alerts back."""
+"""Amounts of one tenant that overflow affect no other tenant's counters, sums and alerts."""
 
 from io import StringIO
 
 import pytest
 from django.core.management import call_command
 
-from billing.models import Budget, BudgetWindow, DailyUsage, Mode, Period, StaleDay
+from billing.budgets.windows import window_name
+from billing.ledger.corrections import lock_budget_windows, save_corrections
+from billing.ledger.sql.transactions import COUNTER_CAP_NANO
+from billing.models import Budget, BudgetWindow, CorrectionReason, DailyUsage, Mode, Period, StaleDay
 from billing.tasks import audit_ledger, detect_alerts, roll_up_usage
+from billing.usage.reports import totals_by_month
 from keys.models import ApiKey
 from projects.models import User
-from tests.billing.ledger.audit.test_audit import no_recheck_delay
 from tests.support.factories import USD, key_in_other_project, record
-
-__all__ = ["no_recheck_delay"]
+from tests.support.ledger_harness import TODAY, reserve_request
 
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 HUGE_AMOUNT = 2**62
-"""Nano-USD: the sum of three is beyond 64 bits."""
+"""In nano-USD. The sum of three overflows 64 bits."""
 
 
 @pytest.fixture
 def overflowing_project(key: ApiKey, charlie: User, counters_in_sql: None) -> ApiKey:
-    """A key of another project than `key`, which has spent more than a column holds; both have a budget that should alert."""
-    absurd = key_in_other_project(charlie)
+    """A key of another project that has spent more than a column holds; both have a budget that alerts."""
+    overflowing = key_in_other_project(charlie)
     for _ in range(3):
-        record(absurd, cost_nano=HUGE_AMOUNT)
+        record(overflowing, cost_nano=HUGE_AMOUNT)
     record(key, cost_nano=USD)
-    for each in (key, absurd):
+    for each in (key, overflowing):
         Budget.objects.create(
             project=each.project,
             key=each,
@@ -36,7 +38,7 @@ def overflowing_project(key: ApiKey, charlie: User, counters_in_sql: None) -> Ap
             thresholds=[100],
         )
         StaleDay.objects.create(project=each.project, day=each.project.today(), version=1)
-    return absurd
+    return overflowing
 
 
 def test_overflow_in_one_project_does_not_block_other_rollups(
@@ -60,10 +62,11 @@ def test_overflow_in_one_project_does_not_block_other_rollups(
 def test_overflowing_month_totals_are_shown(overflowing_project: ApiKey, key: ApiKey) -> None:
     for day in range(3):
         DailyUsage.objects.create(
-            project=overflowing_project.project, key=overflowing_project, day=f"2026-11-0{day + 1}", requested_model="m", provider="p", cost_nano=HUGE_AMOUNT, requests=1,
-            failures=0, input_tokens=1, output_tokens=1,
+            project=overflowing_project.project, key=overflowing_project, day=f"2026-11-0{day + 1}",
+            requested_model="m", provider="p", cost_nano=HUGE_AMOUNT, requests=1, failures=0,
+            input_tokens=1, output_tokens=1,
         )  # fmt: skip
-    assert [cost for _, cost, _ in DailyUsage.objects.totals_by_month()] == [3 * HUGE_AMOUNT]
+    assert [totals.cost_nano for totals in totals_by_month().values()] == [3 * HUGE_AMOUNT]
 
 
 def test_overflow_in_one_project_does_not_hide_other_mismatches(
@@ -86,3 +89,22 @@ def test_overflow_in_one_project_does_not_block_other_alerts(
     overflowing_project: ApiKey, key: ApiKey
 ) -> None:
     assert detect_alerts() == 1
+
+
+def test_corrections_leave_a_full_counter_as_it_is(key: ApiKey, counters_in_sql: None) -> None:
+    entry = reserve_request(key).estimate
+    full, filling, other = (
+        open_window(key, period, spent_nano)
+        for period, spent_nano in ((Period.DAY, COUNTER_CAP_NANO), (Period.MONTH, 7), (Period.TOTAL, 0))
+    )
+    correction = entry.correction_to(entry.cost_nano + 5, entry.tokens, CorrectionReason.REPRICED)
+    with lock_budget_windows():
+        save_corrections([correction])
+    for window in (full, filling, other):
+        window.refresh_from_db()
+    assert [window.spent_nano for window in (full, filling, other)] == [COUNTER_CAP_NANO, 12, 5]
+
+
+def open_window(key: ApiKey, period: Period, spent_nano: int) -> BudgetWindow:
+    budget = Budget.objects.create(project=key.project, key=key, period=period, limit_nano=USD)
+    return BudgetWindow.objects.create(budget=budget, name=window_name(period, TODAY), spent_nano=spent_nano)

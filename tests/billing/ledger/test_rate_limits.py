@@ -1,4 +1,4 @@
-"""Limits on requests, tokens and requests at once hold exactly, on every store."""
+"""Limits on requests, tokens and concurrent requests are exact, on every store."""
 
 import asyncio
 import random
@@ -28,53 +28,53 @@ async def ledger(ledger_harness: LedgerHarness) -> Ledger:
 
 
 @on_every_store
-async def test_a_limit_of_ten_requests_admits_ten_whichever_process_is_asked(
+async def test_limit_of_ten_requests_admits_ten_across_processes(
     ledger_harness: LedgerHarness, key: ApiKey
 ) -> None:
     gateways = [await ledger_harness.start() for _ in range(ledger_harness.processes)]
     limits = (RateLimit(f"k{key.pk}", requests=10),)
-    answers = await asyncio.gather(
+    results = await asyncio.gather(
         *(reserve(gateways[n % len(gateways)], reserve_request(key, limits=limits)) for n in range(40))
     )
-    admitted = [answer[1] for answer in answers if not isinstance(answer, AdmissionDenied)]
-    left = sorted(
+    admitted = [result[1] for result in results if not isinstance(result, AdmissionDenied)]
+    remaining = sorted(
         each.rate_limit_status.requests.remaining for each in admitted if each.rate_limit_status.requests
     )
-    assert left == list(range(10))
-    refusals = [answer for answer in answers if isinstance(answer, RateLimitExceeded)]
-    assert len(refusals) == 30
+    assert remaining == list(range(10))
+    denials = [result for result in results if isinstance(result, RateLimitExceeded)]
+    assert len(denials) == 30
     assert all(
-        refusal.kind == "requests" and 55 < (refusal.retry_after or 0) <= WINDOW_S + BUCKET_S
-        for refusal in refusals
+        denial.kind == "requests" and 55 < (denial.retry_after or 0) <= WINDOW_S + BUCKET_S
+        for denial in denials
     )
 
 
 @on_every_store
 async def test_most_restrictive_limit_applies_and_is_reported(ledger: Ledger, key: ApiKey) -> None:
     limits = (RateLimit(f"k{key.pk}", requests=5), RateLimit(f"p{key.project_id}", requests=2))
-    standings = [
+    statuses = [
         (await ledger.reserve(reserve_request(key, limits=limits))).rate_limit_status.requests
         for _ in range(2)
     ]
-    assert [(each.limit, each.remaining) for each in standings if each] == [(2, 1), (2, 0)]
-    with pytest.raises(RateLimitExceeded) as refusal:
+    assert [(each.limit, each.remaining) for each in statuses if each] == [(2, 1), (2, 0)]
+    with pytest.raises(RateLimitExceeded) as denial:
         await ledger.reserve(reserve_request(key, limits=limits))
-    assert refusal.value.rate_limit.is_project_wide and refusal.value.limit == 2
+    assert denial.value.rate_limit.is_project_wide and denial.value.limit == 2
 
 
 @on_every_store
-async def test_tokens_are_counted_as_estimated_and_then_as_used(ledger: Ledger, key: ApiKey) -> None:
+async def test_estimated_tokens_are_replaced_by_actual_use(ledger: Ledger, key: ApiKey) -> None:
     limits = (RateLimit(f"k{key.pk}", tokens=100),)
     first = reserve_request(key, limits=limits, tokens=80)
-    held = await ledger.reserve(first)
-    assert held.rate_limit_status.tokens is not None and held.rate_limit_status.tokens.remaining == 20
-    with pytest.raises(RateLimitExceeded) as refusal:
+    grant = await ledger.reserve(first)
+    assert grant.rate_limit_status.tokens is not None and grant.rate_limit_status.tokens.remaining == 20
+    with pytest.raises(RateLimitExceeded) as denial:
         await ledger.reserve(reserve_request(key, limits=limits, tokens=30))
-    assert refusal.value.kind == "tokens"
+    assert denial.value.kind == "tokens"
     first.estimate.tokens = type(first.estimate.tokens)(input=6, output=4)
-    await settle(ledger, first, held, cost=0)
-    standing = (await ledger.reserve(reserve_request(key, limits=limits, tokens=30))).rate_limit_status.tokens
-    assert standing is not None and standing.remaining == 60
+    await settle(ledger, first, grant, cost=0)
+    status = (await ledger.reserve(reserve_request(key, limits=limits, tokens=30))).rate_limit_status.tokens
+    assert status is not None and status.remaining == 60
 
 
 @on_every_store
@@ -86,7 +86,7 @@ async def test_rate_limit_status_is_read_without_counting(ledger: Ledger, key: A
     assert await ledger.rate_limit_status(key.project_id, ()) == RateLimitStatus()
     fresh = await ledger.rate_limit_status(key.project_id, limits)
     assert fresh == RateLimitStatus(LimitStatus(5, 5, 0), LimitStatus(50, 50, 0))
-    held = await ledger.reserve(reserve_request(key, limits=limits, tokens=30))
+    grant = await ledger.reserve(reserve_request(key, limits=limits, tokens=30))
     for _ in range(2):
         now = await ledger.rate_limit_status(key.project_id, limits)
         assert now.requests is not None and now.tokens is not None
@@ -94,55 +94,52 @@ async def test_rate_limit_status_is_read_without_counting(ledger: Ledger, key: A
         assert (
             0
             < now.requests.resets_after
-            <= (held.rate_limit_status.requests or now.requests).resets_after
+            <= (grant.rate_limit_status.requests or now.requests).resets_after
             <= WINDOW_S + BUCKET_S
         )
 
 
 @on_every_store
-async def test_a_request_that_a_budget_refuses_counts_in_no_limit(ledger: Ledger, key: ApiKey) -> None:
-    limits, terms = (RateLimit(f"k{key.pk}", requests=5, tokens=100),), await budget(key, 0)
+async def test_rate_limit_status_of_a_budget_denial_is_unchanged(ledger: Ledger, key: ApiKey) -> None:
+    limits = (RateLimit(f"k{key.pk}", requests=5, tokens=100),)
+    empty_budget = await budget(key, 0)
     for _ in range(2):
-        with pytest.raises(BudgetExceeded) as refusal:
-            await ledger.reserve(reserve_request(key, terms, limits=limits, tokens=30))
-        standing = refusal.value.rate_limit_status
-        assert standing.requests is not None and standing.tokens is not None
-        assert (standing.requests.remaining, standing.tokens.remaining) == (5, 100)
+        with pytest.raises(BudgetExceeded) as denial:
+            await ledger.reserve(reserve_request(key, empty_budget, limits=limits, tokens=30))
+        status = denial.value.rate_limit_status
+        assert status.requests is not None and status.tokens is not None
+        assert (status.requests.remaining, status.tokens.remaining) == (5, 100)
 
 
 @on_every_store
 async def test_request_larger_than_the_token_limit_gets_a_clear_error(ledger: Ledger, key: ApiKey) -> None:
-    with pytest.raises(RateLimitExceeded) as refusal:
+    with pytest.raises(RateLimitExceeded) as denial:
         await ledger.reserve(reserve_request(key, limits=(RateLimit(f"k{key.pk}", tokens=100),), tokens=101))
-    assert refusal.value.retry_after is None
+    assert denial.value.retry_after is None
 
 
 @on_every_store
-async def test_so_many_requests_at_once_and_one_more_when_one_ends(ledger: Ledger, key: ApiKey) -> None:
+async def test_concurrency_limit_admits_one_more_when_one_ends(ledger: Ledger, key: ApiKey) -> None:
     limits = (RateLimit(f"k{key.pk}", concurrent=2),)
-    wanted = [reserve_request(key, limits=limits) for _ in range(3)]
-    held = [await ledger.reserve(each) for each in wanted[:2]]
-    with pytest.raises(RateLimitExceeded) as refusal:
-        await ledger.reserve(wanted[2])
-    assert refusal.value.kind == "concurrent"
-    await settle(ledger, wanted[0], held[0], cost=0)
-    await ledger.reserve(wanted[2])
+    requests = [reserve_request(key, limits=limits) for _ in range(3)]
+    grants = [await ledger.reserve(each) for each in requests[:2]]
+    with pytest.raises(RateLimitExceeded) as denial:
+        await ledger.reserve(requests[2])
+    assert denial.value.kind == "concurrent"
+    await settle(ledger, requests[0], grants[0], cost=0)
+    await ledger.reserve(requests[2])
 
 
 @on_every_store
-async def test_a_request_that_a_budget_refuses_does_not_count_in_the_limits(
-    ledger: Ledger, key: ApiKey
-) -> None:
+async def test_request_denied_by_a_budget_counts_in_no_rate_limit(ledger: Ledger, key: ApiKey) -> None:
     limits = (RateLimit(f"k{key.pk}", requests=2, tokens=100, concurrent=1),)
     nothing, plenty = await budget(key, 0), await budget(key, 5, whole_project=True)
     for _ in range(5):
         with pytest.raises(BudgetExceeded):
             await ledger.reserve(reserve_request(key, nothing, limits=limits, tokens=60))
-    standing = (
-        await ledger.reserve(reserve_request(key, plenty, limits=limits, tokens=60))
-    ).rate_limit_status
-    assert standing.requests is not None and standing.tokens is not None
-    assert (standing.requests.remaining, standing.tokens.remaining) == (1, 40)
+    status = (await ledger.reserve(reserve_request(key, plenty, limits=limits, tokens=60))).rate_limit_status
+    assert status.requests is not None and status.tokens is not None
+    assert (status.requests.remaining, status.tokens.remaining) == (1, 40)
 
 
 @on_every_store
@@ -167,32 +164,33 @@ def test_limit_holds_in_every_60_seconds_and_retry_after_is_exact(
     steps: list[float], limit: int, seed: int
 ) -> None:
     clock, chance = Clock(), random.Random(seed)
-    limiter, admitted, told = RateLimiter(clock), [], 0.0
-    terms = (RateLimit("k1", requests=limit),)
+    limiter, admitted, retry_at = RateLimiter(clock), [], 0.0
+    rate_limits = (RateLimit("k1", requests=limit),)
     for step in steps:
         clock.now += step * chance.random()
         try:
-            limiter.acquire(rate_limited_request(terms))
-        except RateLimitExceeded as refusal:
-            assert refusal.retry_after is not None and 0 < refusal.retry_after <= WINDOW_S + BUCKET_S
-            told = clock.now + refusal.retry_after
+            limiter.acquire(rate_limited_request(rate_limits))
+        except RateLimitExceeded as denial:
+            assert denial.retry_after is not None and 0 < denial.retry_after <= WINDOW_S + BUCKET_S
+            retry_at = clock.now + denial.retry_after
         else:
             admitted.append(clock.now)
-            told = 0.0
+            retry_at = 0.0
     for n, moment in enumerate(admitted[limit:]):
         assert moment - admitted[n] >= WINDOW_S
-    if told:
-        clock.now = max(told, clock.now)
-        limiter.acquire(rate_limited_request(terms))
+    if retry_at:
+        clock.now = max(retry_at, clock.now)
+        limiter.acquire(rate_limited_request(rate_limits))
 
 
-def test_admits_its_rate_for_ten_minutes_under_triple_load() -> None:
+def test_limiter_admits_its_rate_under_triple_load() -> None:
     clock = Clock()
-    limiter, admitted, terms = RateLimiter(clock), 0, (RateLimit("k1", requests=600),)
+    limiter, admitted = RateLimiter(clock), 0
+    rate_limits = (RateLimit("k1", requests=600),)
     for _ in range(10 * 3 * 600):
         clock.now += 60 / 1800
         try:
-            limiter.acquire(rate_limited_request(terms))
+            limiter.acquire(rate_limited_request(rate_limits))
             admitted += 1
         except RateLimitExceeded:
             pass

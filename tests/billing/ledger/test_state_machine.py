@@ -1,4 +1,4 @@
-"""Whatever happens in whatever order, the books agree with a model that is too simple to be wrong."""
+"""Random histories of operations and crashes: the ledger agrees with a simple model of it."""
 
 import asyncio
 import datetime as dt
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 CONCURRENT = 6
 SHORT = {"sqlite": 30, "postgresql": 15, "redis": 8}
 LONG = {"sqlite": 8000, "postgresql": 1000, "redis": 1000}
-"""Histories; a crash costs new connections to servers, which is what takes the time."""
+"""Numbers of histories. Servers get fewer because each crash costs new connections."""
 AMOUNTS = st.integers(0, 50)
 T = TypeVar("T")
 numbers = itertools.count()
@@ -42,10 +42,10 @@ numbers = itertools.count()
 
 @dataclass(eq=False)
 class InFlightRequest:
-    """A request as the model knows it: what it holds until it ends, and what it cost then."""
+    """A request in the model: its reservation while it is in flight, then its cost."""
 
     request: ReserveRequest
-    owner: Ledger
+    ledger: Ledger
     reservation: ReservationGrant
     day: dt.date
     cost: int | None = None
@@ -59,15 +59,15 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.runner = asyncio.Runner()
-        # The projects of earlier histories would be looked after in each of these.
+        # Otherwise the ledger would register the projects of earlier histories in each later one.
         StreamCursor.objects.all().delete()
         self.harness: LedgerHarness = ledger_harness_on(self.backend)
         self.day = TODAY
         self.requests: list[InFlightRequest] = []
         self.budgets: list[Budget] = []
 
-    def run(self, doing: Coroutine[Any, Any, T]) -> T:
-        return self.runner.run(doing)
+    def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        return self.runner.run(coroutine)
 
     @initialize(
         limits=st.lists(
@@ -99,40 +99,40 @@ class LedgerMachine(RuleBasedStateMachine):
     def advance_day(self, days: int) -> None:
         self.day += dt.timedelta(days=days)
 
-    @rule(target=in_flight, least=AMOUNTS, more=AMOUNTS)
-    def reserve(self, least: int, more: int) -> Any:
+    @rule(target=in_flight, minimum=AMOUNTS, extra=AMOUNTS)
+    def reserve(self, minimum: int, extra: int) -> Any:
         ledger = self.harness.running[len(self.requests) % len(self.harness.running)]
-        terms = [budget_limit_of(row) for row in self.budgets]
+        budget_limits = [budget_limit_of(row) for row in self.budgets]
         limits = (RateLimit(f"k{self.key.pk}", concurrent=CONCURRENT),)
-        wanted = reserve_request(
-            self.key, *terms, min_nano=least, max_nano=least + more, limits=limits, day=self.day
+        request = reserve_request(
+            self.key, *budget_limits, min_nano=minimum, max_nano=minimum + extra, limits=limits, day=self.day
         )
         room = min(
-            (each.limit_nano - sum(self.expected_total(each)) for each in terms if each.is_hard),
-            default=least + more,
+            (each.limit_nano - sum(self.expected_total(each)) for each in budget_limits if each.is_hard),
+            default=minimum + extra,
         )
-        under_way = sum(flight.cost is None for flight in self.requests)
+        open_count = sum(flight.cost is None for flight in self.requests)
         try:
-            held = self.run(ledger.reserve(wanted))
+            grant = self.run(ledger.reserve(request))
         except BudgetExceeded:
-            assert room < least
+            assert room < minimum
             return multiple()
         except RateLimitExceeded:
-            assert under_way >= CONCURRENT
+            assert open_count >= CONCURRENT
             return multiple()
-        assert room >= least and under_way < CONCURRENT
-        assert held.amount == min(room, least + more)
-        flight = InFlightRequest(wanted, ledger, held, self.day)
+        assert room >= minimum and open_count < CONCURRENT
+        assert grant.amount == min(room, minimum + extra)
+        flight = InFlightRequest(request, ledger, grant, self.day)
         self.requests.append(flight)
         return flight
 
     @rule(flight=in_flight, cost=st.integers(0, 120))
     def settle(self, flight: InFlightRequest, cost: int) -> None:
-        """Also a second time, and also after the request was given up for an estimate."""
-        ledger = flight.owner
+        """Settle a request, perhaps again, perhaps after it was settled by an estimate."""
+        ledger = flight.ledger
         if ledger not in self.harness.running:
             ledger = self.harness.running[0]
-            self.harness.adopt(flight.owner, ledger, flight.reservation.id)
+            self.harness.adopt(flight.ledger, ledger, flight.reservation.id)
         entry = flight.request.estimate
         if flight.cost is None or flight.is_orphaned:
             entry.cost_nano, entry.estimated = cost, False
@@ -141,10 +141,10 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(flight=in_flight)
     def release(self, flight: InFlightRequest) -> None:
-        if flight.cost is None and flight.owner in self.harness.running:
+        if flight.cost is None and flight.ledger in self.harness.running:
             flight.cost = 0
             flight.request.estimate.estimated = False
-            self.run(flight.owner.release(flight.reservation, flight.request.estimate))
+            self.run(flight.ledger.release(flight.reservation, flight.request.estimate))
 
     @rule()
     def crash(self) -> None:
@@ -152,7 +152,7 @@ class LedgerMachine(RuleBasedStateMachine):
         self.run(self.harness.kill(dying))
         self.run(self.harness.recover_dead())
         for flight in self.requests:
-            if flight.cost is None and flight.owner not in self.harness.running:
+            if flight.cost is None and flight.ledger not in self.harness.running:
                 flight.cost, flight.is_orphaned = flight.reservation.amount, True
 
     @rule()
@@ -166,8 +166,8 @@ class LedgerMachine(RuleBasedStateMachine):
                 self.run(self.harness.stop(ledger))
             self.run(self.harness.start())
 
-    def expected_total(self, terms: BudgetLimit) -> tuple[int, int]:
-        first, last = window_days(window_name(terms.period, self.day))
+    def expected_total(self, budget_limit: BudgetLimit) -> tuple[int, int]:
+        first, last = window_days(window_name(budget_limit.period, self.day))
         inside = [flight for flight in self.requests if first <= flight.day <= last]
         spent = sum(flight.cost for flight in inside if flight.cost is not None)
         return spent, sum(flight.reservation.amount for flight in inside if flight.cost is None)
@@ -188,7 +188,7 @@ class LedgerMachine(RuleBasedStateMachine):
         records = UsageRecord.objects.for_project(self.project)
         ended = [flight for flight in self.requests if flight.cost is not None]
         assert records.filter(corrects=None).count() == len(ended)
-        assert records.totals().cost_nano == sum(flight.cost or 0 for flight in ended)
+        assert sum(records.values_list("cost_nano", flat=True)) == sum(flight.cost or 0 for flight in ended)
 
     def teardown(self) -> None:
         self.run(self.harness.close())
@@ -200,10 +200,10 @@ def budget_limit_of(row: Budget) -> BudgetLimit:
 
 
 def run_machine(backend: str, examples: int, *, chance: bool = False) -> None:
-    """With `chance`, other histories each time."""
+    """Run the machine. With `chance`, the histories differ each time."""
     machine = type("Machine", (LedgerMachine,), {"backend": backend})
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-    # A history of thirty steps is short enough to read; to look for a shorter one takes minutes.
+    # A history of thirty steps is short enough to read. Shrinking it would take minutes.
     phases = (Phase.explicit, Phase.reuse, Phase.generate)
     options = settings(
         max_examples=examples,

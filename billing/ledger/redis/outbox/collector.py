@@ -1,4 +1,4 @@
-"""Brings records that wait in PostgreSQL to Redis: those of processes that ended, or that do not reach Redis."""
+"""Sends records that wait in PostgreSQL to Redis, if their process has died or cannot reach Redis."""
 
 import asyncio
 from uuid import UUID
@@ -6,69 +6,89 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from billing.ledger.redis.client.connection import RedisUnavailable
-from billing.ledger.redis.client.scripts import heartbeat_key
-from billing.ledger.redis.outbox.pending import PendingRecord
-from billing.ledger.redis.outbox.writer import AT_ONCE, OutboxWriter, batched
+from billing.ledger.redis.client.keys import heartbeat_key
+from billing.ledger.redis.client.protocol import RedisUnavailable
+from billing.ledger.redis.outbox.pending_state import PendingRecord
+from billing.ledger.redis.outbox.writer import MAX_CONCURRENT, OutboxWriter, batched
 from billing.ledger.redis.record_store import RecordStore
-from billing.ledger.sql.transactions import decode_entry
+from billing.ledger.usage_entry import decode_entry
 
-PAGE = 500
+PAGE_SIZE = 500
 BEFORE_ALL = UUID(int=0)
 
 log = structlog.get_logger()
 
 
 class Collector:
-    """Two at once do no harm, nor does a process that brings its own record there at the same time: it is counted once."""
+    """Sends the rows of the table of unsent records.
 
-    def __init__(self, books: RecordStore, postman: OutboxWriter) -> None:
-        self.books = books
-        self.postman = postman
+    Two collectors may run at once, and the process of a record may send it at the same time: a record is
+    counted once.
+    """
+
+    def __init__(self, record_store: RecordStore, outbox_writer: OutboxWriter) -> None:
+        self.record_store = record_store
+        self.outbox_writer = outbox_writer
         self.unreadable: set[UUID] = set()
 
     async def collect(self, *, estimates: bool = False) -> None:
-        """Bring all records to Redis; with `estimates`, also what stands for requests of processes that have died. Raise one of
-        DatabaseErrors if PostgreSQL does not answer, and StoreUnavailable if Redis does not.
+        """Send all records; with `estimates`, also the estimates of requests whose processes have died.
+
+        Raises one of DatabaseErrors if PostgreSQL does not answer, and RedisUnavailable if Redis does not.
         """
         after = BEFORE_ALL
-        while page := await self.books.list_unsent(after, PAGE):
+        while page := await self.record_store.list_unsent(after, PAGE_SIZE):
             after = page[-1][0]
-            living = await self.living({owner for _, _, owner in page if owner}) if estimates else None
-            rows = [row for row in page if not row[2] or (living is not None and row[2] not in living)]
-            if not await self.bring(rows):
+            processes = {process_id for _, _, process_id in page if process_id}
+            dead = await self.dead_processes(processes) if estimates else set()
+            if not await self.send([row for row in page if not row[2] or row[2] in dead]):
                 raise RedisUnavailable("records still wait in PostgreSQL")
 
-    async def living(self, processes: set[str]) -> set[str]:
+    async def dead_processes(self, process_ids: set[str]) -> set[str]:
+        client = self.outbox_writer.client
         return {
-            process
-            for process in processes
-            if await self.postman.client.command_slow("EXISTS", heartbeat_key(process))
+            process_id
+            for process_id in process_ids
+            if not await client.command_slow("EXISTS", heartbeat_key(process_id))
         }
 
-    async def bring(self, rows: list[tuple[UUID, str, str]]) -> bool:
-        """Return False if Redis or PostgreSQL does not answer."""
-        postings = [posting for row in rows if (posting := self.posting_of(*row))]
+    async def send(self, rows: list[tuple[UUID, str, str]]) -> bool:
+        """Send rows, and delete those that Redis has; return False if Redis or PostgreSQL does not answer."""
+        records = [record for row in rows if (record := self.record_from_row(*row))]
+        unsent = [record for record in records if record.stream_id is None]
         answers = True
-        for some in batched([posting for posting in postings if posting.stream_id is None], AT_ONCE):
-            answers = all(await asyncio.gather(*map(self.postman.write, some)))
+        for batch in batched(unsent, MAX_CONCURRENT):
+            answers = all(await asyncio.gather(*map(self.outbox_writer.write, batch)))
             if not answers:
                 break
-        if posted := {posting.entry.id for posting in postings if posting.stream_id is not None}:
-            await self.books.delete_unsent(posted)
+        if sent := {record.entry.id for record in records if record.stream_id is not None}:
+            await self.record_store.delete_unsent(sent)
         return answers
 
-    def posting_of(self, id: UUID, text: str, owner: str) -> PendingRecord | None:
-        """Return None for a record that cannot be read, and for one that this process tries to bring to Redis anyway."""
-        known = self.postman.pending.records.get(id)
-        if known is not None:
-            self.postman.spillover.note(id, is_record=not owner)
-            return known if known.stream_id is not None else None
+    def record_from_row(self, id: UUID, text: str, process_id: str) -> PendingRecord | None:
+        """Return None for a record that cannot be read, and for one that this process sends itself."""
+        own = self.outbox_writer.pending.records.get(id)
+        if own is not None:
+            self.outbox_writer.spillover.note_row(id, is_record=not process_id)
+            return own if own.stream_id is not None else None
         try:
-            # It may have a reservation that its process does not know of: Redis can execute a command long after it was given up.
-            return PendingRecord(decode_entry(text), never_sent=False, is_estimate=bool(owner), owner=owner)
+            # `never_sent` is False because Redis may have a reservation, or a record, that the process does
+            # not know of: it can execute a command long after the process has timed out.
+            return PendingRecord(
+                decode_entry(text), never_sent=False, is_estimate=bool(process_id), process_id=process_id
+            )
         except (ValueError, msgspec.MsgspecError) as error:
-            if id not in self.unreadable:
-                self.unreadable.add(id)
-                log.error("a record cannot be read", error=str(error), record=text)
+            self.log_unreadable(id, text, error)
             return None
+
+    def log_unreadable(self, id: UUID, text: str, error: Exception) -> None:
+        """Log a record that cannot be read, once."""
+        if id in self.unreadable:
+            return
+        self.unreadable.add(id)
+        log.error(
+            "unsent_record_unreadable",
+            message="A record in the table of unsent records cannot be read. It is not counted.",
+            error=str(error),
+            record=text,
+        )

@@ -1,4 +1,4 @@
-"""Takes records from the outboxes in Redis to SQL: inserted in bulk, and dropped from Redis when they are committed."""
+"""Moves records from the streams in Redis to SQL: inserts them in bulk, and trims what is committed."""
 
 import asyncio
 from collections.abc import Iterator
@@ -8,27 +8,31 @@ from psycopg import DataError, IntegrityError
 
 from billing.ledger.failpoints import failpoint
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
-from billing.ledger.redis.client.scripts import PROJECTS_KEY, TRIM, key_prefix
+from billing.ledger.redis.client.keys import PROJECTS_KEY, stream_key
+from billing.ledger.redis.client.scripts import TRIM
 from billing.ledger.redis.record_store import START_ID, DrainedBatch, RecordStore, decode_entries
-from billing.ledger.sql.transactions import decode_entry
 from billing.ledger.usage_entry import UsageEntry
 
 PAGE_SIZE = 500
 MAX_BATCH_RECORDS = 2000
-"""Records of one transaction: those of many projects at once would hold their locks, and the connection, for seconds."""
+"""Records of one transaction. Those of many projects would hold locks, and the connection, for seconds."""
 StreamEvent = tuple[bytes, list[bytes]]
+
 log = structlog.get_logger()
 
 
 class Drainer:
-    """Two at once do no harm: what one inserts, the other does not insert again."""
+    """Drains the record streams of all projects. Two drainers may run at once: a record is inserted once."""
 
     def __init__(self, client: RedisClient, record_store: RecordStore) -> None:
         self.client = client
         self.record_store = record_store
 
     async def drain(self) -> int:
-        """One page of each outbox; returns how many records that were. Raises StoreUnavailable, or one of DatabaseErrors."""
+        """Drain one page of each stream; return the number of records.
+
+        Raises RedisUnavailable, or one of DatabaseErrors.
+        """
         pages = await self.read_pages()
         for batch in batched(pages):
             await self.save_pages(batch)
@@ -51,10 +55,9 @@ class Drainer:
             int(project_id) for project_id in await self.client.command_slow("SMEMBERS", PROJECTS_KEY)
         ]
         pages = await asyncio.gather(*map(self.read_page, project_ids))
-        found = zip(project_ids, pages, strict=True)
         return [
             DrainedBatch(project_id, page[-1][0].decode(), decode_page(page))
-            for project_id, page in found
+            for project_id, page in zip(project_ids, pages, strict=True)
             if page
         ]
 
@@ -64,23 +67,33 @@ class Drainer:
                 "XRANGE", stream_key(project_id), "-", "+", "COUNT", PAGE_SIZE
             )
         except CommandRejected as error:
-            log.error("the outbox of a project cannot be read", project_id=project_id, error=str(error))
+            log.error(
+                "record_stream_unreadable",
+                message="The record stream of a project cannot be read. Other projects are drained.",
+                project_id=project_id,
+                error=str(error),
+            )
             return []
         return page
 
     async def save_one_by_one(self, pages: list[DrainedBatch]) -> None:
-        """One record that SQL does not take must not keep back the others: it goes to the log, whole."""
+        """Insert records one by one, and log those that SQL rejects, so that they do not block the others."""
         for page in pages:
             for entry in page.entries:
                 try:
                     await self.record_store.insert_batches([DrainedBatch(page.project_id, START_ID, [entry])])
                 except (DataError, IntegrityError) as error:
-                    log.error("SQL refuses a record", error=str(error), entry=entry)
+                    log.error(
+                        "record_rejected_by_sql",
+                        message="The database rejects a record. It is only in this line of the log.",
+                        error=str(error),
+                        entry=entry,
+                    )
             await self.record_store.insert_batches([DrainedBatch(page.project_id, page.last_id, [])])
 
 
 def batched(pages: list[DrainedBatch]) -> Iterator[list[DrainedBatch]]:
-    """What goes in one transaction."""
+    """Group pages into transactions of about MAX_BATCH_RECORDS records."""
     batch: list[DrainedBatch] = []
     for page in pages:
         batch.append(page)
@@ -93,12 +106,3 @@ def batched(pages: list[DrainedBatch]) -> Iterator[list[DrainedBatch]]:
 
 def decode_page(page: list[StreamEvent]) -> list[UsageEntry]:
     return list(decode_entries(fields[-1] if fields else b"" for _, fields in page))
-
-
-def stream_key(project_id: int) -> str:
-    return f"{key_prefix(project_id)}out"
-
-
-def entry_from_fields(fields: list[bytes]) -> UsageEntry:
-    """From the fields of an event, of which the entry is the last."""
-    return decode_entry(fields[-1])

@@ -1,4 +1,4 @@
-"""Brings records to a project's outbox: each once, and none never, whatever Redis and this process have forgotten."""
+"""Writes records to the stream of a project: each exactly once, even if Redis loses its memory."""
 
 import asyncio
 from collections.abc import Iterator
@@ -10,36 +10,32 @@ from msgspec.structs import replace
 
 from billing.ledger.failpoints import failpoint
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
-from billing.ledger.redis.client.connection import CommandNotSent, RedisUnavailable
-from billing.ledger.redis.client.scripts import (
-    PROJECTS_KEY,
-    SETTLE,
-    WRITE_CORRECTION,
-    WRITE_IF_ABSENT,
-    WRITE_RECORD,
-)
-from billing.ledger.redis.outbox.pending import PendingRecord, PendingState
+from billing.ledger.redis.client.keys import PROJECTS_KEY
+from billing.ledger.redis.client.protocol import CommandNotSent, RedisUnavailable
+from billing.ledger.redis.client.scripts import SETTLE, WRITE_CORRECTION, WRITE_IF_ABSENT, WRITE_RECORD
+from billing.ledger.redis.outbox.pending_state import PendingRecord, PendingState
 from billing.ledger.redis.outbox.spillover import Spillover
 from billing.ledger.redis.record_store import RecordStore, StoredRecord
 from billing.ledger.sql.connection import DatabaseErrors
-from billing.ledger.sql.transactions import decode_entry, encode_entry
-from billing.ledger.usage_entry import UsageEntry
+from billing.ledger.usage_entry import UsageEntry, decode_entry, encode_entry
 from billing.models import CorrectionReason
 
 DEDUP_TTL_S = 300
-"""How long Redis itself knows that a request is settled. Later, SQL is asked."""
+"""How long Redis keeps the marker of a settled request. Afterwards, SQL is searched for the record."""
 ESTIMATE_TTL_S = 24 * 3600
-"""For how long a process may be frozen and still find the estimate to correct in Redis."""
+"""How long a process may be frozen and still find the marker of the estimate that it corrects."""
 MAX_ATTEMPTS = 20
 RETRY_DELAY_S = 0.05
-AT_ONCE = 20
-"""Records that are brought to Redis together, once it answers again: more would keep requests waiting."""
+MAX_CONCURRENT = 20
+"""How many records are sent at once when Redis answers again. More would delay requests."""
 SETTLED_MARKER = "s"
 
 log = structlog.get_logger()
 
 
 class OutboxWriter:
+    """Sends the records of this process to Redis. PostgreSQL keeps those that Redis does not accept now."""
+
     def __init__(
         self, client: RedisClient, record_store: RecordStore, pending: PendingState, spillover: Spillover
     ) -> None:
@@ -50,52 +46,61 @@ class OutboxWriter:
         self.registered: set[int] = set()
 
     async def write(self, record: PendingRecord) -> bool:
-        """Settles what the request held, if anything, and keeps its record. What fails is owed, and tried again by `retry_pending`; until
-        then PostgreSQL keeps it. False where that will help nobody now: Redis or the database does not answer.
+        """Settle the reservation of a record, if it has one, and write the record.
+
+        If that fails, `retry_pending` tries it again, and PostgreSQL keeps the record until then. Returns
+        False if Redis or the database does not answer, so that other records would fail as well.
         """
-        # One that fails goes to the end: it may be one that fails always, which keeps none of the others back.
+        # Re-insert at the end, so that a record that always fails does not block the others.
         self.pending.records.pop(record.entry.id, None)
         self.pending.records[record.entry.id] = record
-        answers = await self.try_to_deliver(record)
+        answers = await self.write_or_log(record)
         if record.stream_id is None:
-            await self.spillover.keep(record)
+            await self.spillover.save_record(record)
         else:
             self.spillover.finish([record.entry.id])
         return answers
 
-    async def try_to_deliver(self, posting: PendingRecord) -> bool:
+    async def write_or_log(self, record: PendingRecord) -> bool:
         """Return False if Redis or the database does not answer."""
-        posting.in_progress = True
+        record.in_progress = True
         try:
-            await self.write_until_final(posting)
+            await self.write_until_final(record)
         except CommandRejected as error:
-            log.error("a record is refused by redis", request_id=posting.entry.request_id, reason=str(error))
+            log.error(
+                "record_rejected_by_redis",
+                message="Redis rejects a record. It waits in the database and is tried again.",
+                request_id=record.entry.request_id,
+                reason=str(error),
+            )
         except (ValueError, msgspec.MsgspecError) as error:
             log.error(
-                "what redis knows of a record is damaged",
-                request_id=posting.entry.request_id,
+                "record_marker_unreadable",
+                message="What Redis holds about a request cannot be read. Its record waits in the database.",
+                request_id=record.entry.request_id,
                 reason=str(error),
             )
         except (RedisUnavailable, *DatabaseErrors) as error:
             log.warning(
-                "a record waits",
-                request_id=posting.entry.request_id,
+                "record_write_delayed",
+                message="A record could not be written. It is tried again when Redis answers.",
+                request_id=record.entry.request_id,
                 reason=str(error) or type(error).__name__,
             )
             return False
         finally:
-            posting.in_progress = False
+            record.in_progress = False
         return True
 
     async def retry_pending(self) -> None:
-        """The first one alone shows whether Redis answers."""
-        owed = self.pending.unsent_records()
-        for some in (owed[:1], *batched(owed[1:], AT_ONCE)):
-            if not all(await asyncio.gather(*map(self.write, some))):
+        """Send the unsent records. The first one alone shows whether Redis answers."""
+        unsent = self.pending.unsent_records()
+        for batch in (unsent[:1], *batched(unsent[1:], MAX_CONCURRENT)):
+            if not all(await asyncio.gather(*map(self.write, batch))):
                 return
 
     async def register_project(self, project_id: int) -> None:
-        """Sees to it that the project's outbox is drained, before there is anything in it."""
+        """Add a project to those that are drained, before its stream has a record."""
         if project_id not in self.registered:
             await self.client.command_fast("SADD", PROJECTS_KEY, project_id)
             self.registered.add(project_id)
@@ -120,13 +125,13 @@ class OutboxWriter:
                 case _:
                     await asyncio.sleep(RETRY_DELAY_S)
                     reply = await self.send_once(record)
-        raise RedisUnavailable("the outbox is drained faster than it can be read")
+        raise RedisUnavailable("the record stream is drained faster than SQL can be searched")
 
     async def send_once(self, record: PendingRecord) -> Any:
-        entry, was_fresh = record.entry, record.never_sent
-        # Another process may have brought to Redis what PostgreSQL has of it.
-        epoch = self.spillover.only_known_in(entry.id, record.epoch)
-        never_sent = was_fresh and epoch is not None
+        entry, was_never_sent = record.entry, record.never_sent
+        # If PostgreSQL has the record or its estimate, another process may have sent it.
+        epoch = self.spillover.epoch_without_marker(entry.id, record.epoch)
+        never_sent = was_never_sent and epoch is not None
         record.never_sent = False
         day, text = entry.day.isoformat(), encode_entry(entry)
         failpoint("settle.before")
@@ -144,23 +149,26 @@ class OutboxWriter:
                 )
             else:
                 used = entry.tokens.prompt + entry.tokens.output
-                marker, marker_ttl_s = mark_of(record)
+                marker, marker_ttl_s = marker_for(record)
                 reply = await self.client.run_fast(
                     SETTLE, entry.project_id, entry.id.hex, entry.cost_nano, used, entry.key_id, day, text,
                     marker, marker_ttl_s, int(never_sent), epoch or "",
                 )  # fmt: skip
         except CommandNotSent:
-            record.never_sent = was_fresh
+            record.never_sent = was_never_sent
             raise
         failpoint("settle.after")
         return reply
 
     async def write_if_unknown(self, record: PendingRecord) -> Any:
-        """Neither a reservation nor a mark is left of the request, and it may have been posted: SQL and the outbox know."""
+        """Write a record unless SQL or the stream has it.
+
+        Redis has neither a reservation nor a marker of the request, and the record may have been sent before.
+        """
         entry = record.entry
         stored, last_id = await self.record_store.find_record(entry.project_id, entry.id)
         if stored is None:
-            return await self.write_if_absent(entry, last_id, *mark_of(record))
+            return await self.write_if_absent(entry, last_id, *marker_for(record))
         if not stored.estimated or entry.estimated:
             return [b"done"]
         correction = with_stored_values(entry, stored).correction_to(
@@ -170,36 +178,42 @@ class OutboxWriter:
         return [b"done"] if stored else await self.write_if_absent(correction, last_id)
 
     async def write_if_absent(
-        self, entry: UsageEntry, last_id: str, mark: str | bytes = SETTLED_MARKER, mark_s: int = DEDUP_TTL_S
+        self,
+        entry: UsageEntry,
+        last_id: str,
+        marker: str | bytes = SETTLED_MARKER,
+        marker_ttl_s: int = DEDUP_TTL_S,
     ) -> Any:
         return await self.client.run_slow(
-            WRITE_IF_ABSENT, entry.project_id, entry.id.hex, entry.cost_nano, entry.key_id, entry.day.isoformat(), encode_entry(entry), mark_s,
-            last_id, mark,
+            WRITE_IF_ABSENT, entry.project_id, entry.id.hex, entry.cost_nano, entry.key_id,
+            entry.day.isoformat(), encode_entry(entry), marker_ttl_s, last_id, marker,
         )  # fmt: skip
 
     async def write_correction(self, entry: UsageEntry, estimate: UsageEntry) -> Any:
-        """Another process took this one for dead, and has posted an estimate."""
+        """Correct the estimate that another process wrote because it took this one for dead."""
         correction = estimate.correction_to(entry.cost_nano, entry.tokens, CorrectionReason.LATE)
         log.warning(
-            "an estimate is corrected", request_id=entry.request_id, difference_nano=correction.cost_nano
+            "estimate_corrected",
+            message="A request was settled by an estimate because its process seemed dead. "
+            "The estimate is corrected.",
+            request_id=entry.request_id,
+            difference_nano=correction.cost_nano,
         )
         return await self.client.run_slow(
-            WRITE_CORRECTION, entry.project_id, entry.id.hex, correction.id.hex, correction.cost_nano, entry.key_id, entry.day.isoformat(),
-            encode_entry(correction), DEDUP_TTL_S,
+            WRITE_CORRECTION, entry.project_id, entry.id.hex, correction.id.hex, correction.cost_nano,
+            entry.key_id, entry.day.isoformat(), encode_entry(correction), DEDUP_TTL_S,
         )  # fmt: skip
 
 
-def batched(postings: list[PendingRecord], size: int) -> Iterator[list[PendingRecord]]:
-    return (postings[start : start + size] for start in range(0, len(postings), size))
+def batched(records: list[PendingRecord], size: int) -> Iterator[list[PendingRecord]]:
+    return (records[start : start + size] for start in range(0, len(records), size))
 
 
-def mark_of(posting: PendingRecord) -> tuple[str | bytes, int]:
-    """Return what Redis shall remember of a request that has ended, and for how many seconds."""
-    return (
-        (encode_entry(posting.entry), ESTIMATE_TTL_S)
-        if posting.is_estimate
-        else (SETTLED_MARKER, DEDUP_TTL_S)
-    )
+def marker_for(record: PendingRecord) -> tuple[str | bytes, int]:
+    """Return the marker that Redis keeps of the ended request, and its lifetime in seconds."""
+    if record.is_estimate:
+        return encode_entry(record.entry), ESTIMATE_TTL_S
+    return SETTLED_MARKER, DEDUP_TTL_S
 
 
 def with_stored_values(entry: UsageEntry, stored: StoredRecord) -> UsageEntry:

@@ -1,4 +1,4 @@
-"""The audit finds every way in which books can be wrong, and finds nothing in books that are right."""
+"""The audit finds every kind of mismatch, and none in a consistent ledger."""
 
 import asyncio
 import time
@@ -18,14 +18,18 @@ from pytest_django import Settings
 
 from billing.ledger import Ledger
 from billing.ledger.audit import run
-from billing.ledger.audit.checks import LedgerSnapshot, Mismatch, find_mismatches
-from billing.ledger.audit.run import redis_snapshots, run_audit, sql_snapshots
+from billing.ledger.audit.checks import find_mismatches
+from billing.ledger.audit.redis_snapshot import redis_snapshots
+from billing.ledger.audit.run import run_audit
+from billing.ledger.audit.snapshot import LedgerSnapshot, Mismatch
+from billing.ledger.audit.sql_snapshot import sql_snapshots
 from billing.ledger.interface import BudgetLimit
-from billing.ledger.redis import reader
-from billing.ledger.redis.client.scripts import key_prefix
+from billing.ledger.redis.client.blocking_client import blocking_client
+from billing.ledger.redis.client.keys import key_prefix
 from billing.models import Budget, BudgetWindow, DailyUsage, Period, Reservation, UsageRecord
 from billing.pricing import Tokens, bundled_price
 from billing.tasks import audit_ledger, roll_up_usage
+from billing.usage.rollup import rebuild_from
 from keys.models import ApiKey
 from projects.ids import uuid7
 from projects.models import Project
@@ -43,33 +47,27 @@ from tests.support.live_gateway import LiveGateway
 pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 
 
-@pytest.fixture(autouse=True)
-def no_recheck_delay(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(run, "RECHECK_DELAY_S", 0.0)
-    monkeypatch.setattr(run, "ORPHAN_RECHECK_DELAY_S", 0.0)
-
-
 @pytest.fixture
 async def populated_ledger(transactional_db: None, key: ApiKey) -> AsyncIterator[None]:
-    """Books with something of everything: two budgets, records of two days, a correction, and a request under way."""
-    books = ledger_harness_on("sql")
+    """A ledger with two budgets, an estimate, its correction, a record and a request in flight."""
+    harness = ledger_harness_on("sql")
     day, total = await budget(key, 100), await budget(key, 100, whole_project=True)
-    ledger = await books.start()
-    late = reserve_request(key, day, total)
-    held = await ledger.reserve(late)
-    await books.kill(ledger)
-    ledger = await books.start()
-    await settle(ledger, late, held, cost=PRICE // 2)
+    ledger = await harness.start()
+    orphaned = reserve_request(key, day, total)
+    grant = await ledger.reserve(orphaned)
+    await harness.kill(ledger)
+    ledger = await harness.start()
+    await settle(ledger, orphaned, grant, cost=PRICE // 2)
     ended = reserve_request(key, day, total)
     await settle(ledger, ended, await ledger.reserve(ended), cost=PRICE)
     await ledger.reserve(reserve_request(key, day, total))
     await sync_to_async(Budget.objects.update)(changed_at=timezone.now() - timedelta(days=400))
     yield
-    await books.close()
+    await harness.close()
 
 
-def all_of(states: Iterable[LedgerSnapshot]) -> list[Mismatch]:
-    return [difference for state in states for difference in find_mismatches(state)]
+def all_of(snapshots: Iterable[LedgerSnapshot]) -> list[Mismatch]:
+    return [mismatch for state in snapshots for mismatch in find_mismatches(state)]
 
 
 def sql_mismatches() -> list[str]:
@@ -78,7 +76,7 @@ def sql_mismatches() -> list[str]:
 
 
 def mismatch_texts() -> list[str]:
-    """What one look at the books says, of whichever ledger they are."""
+    """Return the mismatches of one pass over the current store."""
     return list(
         map(str, all_of(redis_snapshots() if configured.ENV.redis_url else sql_snapshots(is_served=True)))
     )
@@ -96,12 +94,12 @@ async def test_consistent_ledger_has_no_mismatches(populated_ledger: None) -> No
     assert await sql_mismatches_async() == []
 
 
-async def test_money_that_was_spent_without_a_record_is_found(populated_ledger: None) -> None:
+async def test_spend_without_a_record_is_found(populated_ledger: None) -> None:
     await BudgetWindow.objects.filter(budget__key=None).aupdate(spent_nano=7)
     assert await sql_mismatches_async() == [f"I5 {PRICE + PRICE // 2} 7"]
 
 
-async def test_a_record_that_was_lost_is_found_in_every_window(populated_ledger: None) -> None:
+async def test_lost_record_is_found_in_every_window(populated_ledger: None) -> None:
     await UsageRecord.objects.filter(cost_nano=PRICE, estimated=False).adelete()
     await DailyUsage.objects.all().adelete()
     assert [text for text in await sql_mismatches_async() if text.startswith("I5")] == [
@@ -109,7 +107,7 @@ async def test_a_record_that_was_lost_is_found_in_every_window(populated_ledger:
     ] * 2
 
 
-async def test_a_budget_that_was_overspent_is_found(populated_ledger: None) -> None:
+async def test_overspent_budget_is_found(populated_ledger: None) -> None:
     await Budget.objects.filter(key=None).aupdate(limit_nano=2 * PRICE)
     assert await sql_mismatches_async() == [f"I1 {2 * PRICE} {2 * PRICE + PRICE // 2}"]
 
@@ -134,9 +132,7 @@ async def test_settled_request_with_open_reservation_is_found(populated_ledger: 
     assert await sql_mismatches_async() == [f"I3 0 {PRICE}"]
 
 
-async def test_a_correction_of_nothing_and_one_too_many_are_found(
-    populated_ledger: None, key: ApiKey
-) -> None:
+async def test_orphan_and_duplicate_corrections_are_found(populated_ledger: None, key: ApiKey) -> None:
     correction = await UsageRecord.objects.exclude(corrects=None).aget()
     correction.pk, correction.cost_nano = uuid7(), 0
     await correction.asave(force_insert=True)
@@ -146,26 +142,26 @@ async def test_a_correction_of_nothing_and_one_too_many_are_found(
 
 
 async def test_reservation_of_a_dead_process_is_found_without_servers(populated_ledger: None) -> None:
-    differing = await sync_to_async(lambda: all_of(sql_snapshots(is_served=False)))()
-    assert [each.rule for each in differing if each.rule != "roll-up"] == ["I4"]
+    mismatches = await sync_to_async(lambda: all_of(sql_snapshots(is_served=False)))()
+    assert [each.rule for each in mismatches if each.rule != "roll-up"] == ["I4"]
 
 
-async def test_a_sum_that_is_not_that_of_its_records_is_found(populated_ledger: None) -> None:
+async def test_wrong_rollup_sum_is_found(populated_ledger: None) -> None:
     assert await sql_mismatches_async() == []
     await DailyUsage.objects.all().aupdate(cost_nano=1)
     assert await sql_mismatches_async() == [f"roll-up {PRICE + PRICE // 2} 1"]
 
 
-async def serve(ledger: Ledger, key: ApiKey, budgets: tuple[BudgetLimit, ...], over: asyncio.Event) -> None:
-    while not over.is_set():
-        wanted = reserve_request(key, *budgets)
-        held = await ledger.reserve(wanted)
+async def serve(ledger: Ledger, key: ApiKey, budgets: tuple[BudgetLimit, ...], stop: asyncio.Event) -> None:
+    while not stop.is_set():
+        request = reserve_request(key, *budgets)
+        grant = await ledger.reserve(request)
         await asyncio.sleep(0.001)
-        await settle(ledger, wanted, held, cost=PRICE // 2)
+        await settle(ledger, request, grant, cost=PRICE // 2)
 
 
 def mismatch_texts_slowly() -> list[str]:
-    """By a database that takes its time, in which the ledger goes on."""
+    """Return them from a slow database, while the ledger goes on."""
 
     def slowly(execute: Callable[..., object], *arguments: object) -> object:
         time.sleep(0.005)
@@ -178,18 +174,18 @@ def mismatch_texts_slowly() -> list[str]:
 async def test_concurrent_writes_cause_no_mismatches(ledger_harness: LedgerHarness, key: ApiKey) -> None:
     ledgers = [await ledger_harness.start() for _ in range(min(ledger_harness.processes, 2))]
     budgets = await budget(key, 10**9), await budget(key, 10**9, Period.MONTH, whole_project=True)
-    over = asyncio.Event()
+    stop = asyncio.Event()
     serving = [
-        asyncio.create_task(serve(ledger, key, budgets, over)) for ledger in ledgers for _ in range(24)
+        asyncio.create_task(serve(ledger, key, budgets, stop)) for ledger in ledgers for _ in range(24)
     ]
-    differing: list[str] = []
+    mismatches: list[str] = []
     deadline = time.monotonic() + 3
     while time.monotonic() < deadline:
         await sync_to_async(roll_up_usage)()
-        differing += await sync_to_async(mismatch_texts_slowly)()
-    over.set()
+        mismatches += await sync_to_async(mismatch_texts_slowly)()
+    stop.set()
     await asyncio.gather(*serving)
-    assert differing == []
+    assert mismatches == []
     await ledger_harness.wait_until_written()
     assert await mismatch_texts_async() == []
     assert await UsageRecord.objects.acount() > 200
@@ -211,13 +207,13 @@ async def test_limit_lowered_mid_request_is_not_overspending(
 ) -> None:
     ledger = await ledger_harness.start()
     day = await budget(key, 3)
-    wanted = reserve_request(key, day)
-    held = await ledger.reserve(wanted)
+    request = reserve_request(key, day)
+    grant = await ledger.reserve(request)
     row = await Budget.objects.aget()
     row.limit_nano = 1
     await row.asave()
     assert await mismatch_texts_async() == []
-    await settle(ledger, wanted, held, cost=PRICE)
+    await settle(ledger, request, grant, cost=PRICE)
     assert [text for text in await mismatch_texts_async() if text.startswith("I")] == []
     await Budget.objects.aupdate(changed_at=timezone.now() - timedelta(days=400))
     assert [text.partition(":")[0] for text in await mismatch_texts_async() if text.startswith("I")] == ["I1"]
@@ -228,44 +224,44 @@ def test_each_column_of_a_roll_up_is_compared(key: ApiKey, column: str) -> None:
     record(key, cost_nano=USD)
     record(key, cost_nano=USD, model="other")
     day = key.project.today()
-    DailyUsage.objects.rebuild(day)
+    rebuild_from(day)
     assert all_of(sql_snapshots(is_served=True)) == []
     row = DailyUsage.objects.get(requested_model="other")
     DailyUsage.objects.filter(pk=row.pk).update(**{column: 77})
-    (difference,) = map(str, all_of(sql_snapshots(is_served=True)))
+    (mismatch,) = map(str, all_of(sql_snapshots(is_served=True)))
     name = f"roll-up: project {key.project_id}, {day}, key {key.pk}, 'other' of 'demo': {column}"
-    assert difference == f"{name}: expected {getattr(row, column)}, found 77"
+    assert mismatch == f"{name}: expected {getattr(row, column)}, found 77"
 
 
-def test_a_roll_up_that_gives_costs_to_another_key_or_model_is_found(key: ApiKey) -> None:
-    made = record(key, cost_nano=USD)
-    DailyUsage.objects.rebuild(made.day)
+def test_rollup_that_charges_another_key_or_model_is_found(key: ApiKey) -> None:
+    usage_record = record(key, cost_nano=USD)
+    rebuild_from(usage_record.day)
     DailyUsage.objects.update(requested_model="other")
     assert len(all_of(sql_snapshots(is_served=True))) == 2 * 4
-    DailyUsage.objects.update(requested_model=made.requested_model, key=None)
+    DailyUsage.objects.update(requested_model=usage_record.requested_model, key=None)
     assert len(all_of(sql_snapshots(is_served=True))) == 2 * 4
     DailyUsage.objects.all().delete()
     assert len(all_of(sql_snapshots(is_served=True))) == 4
 
 
-def test_sums_of_keys_that_were_deleted_are_taken_together(key: ApiKey) -> None:
+def test_sums_of_deleted_keys_are_combined(key: ApiKey) -> None:
     other, _ = ApiKey.objects.issue(key.project, "other")
-    made = record(key, cost_nano=USD)
+    usage_record = record(key, cost_nano=USD)
     record(other, cost_nano=USD)
-    DailyUsage.objects.rebuild(made.day)
+    rebuild_from(usage_record.day)
     key.delete()
     other.delete()
     assert DailyUsage.objects.filter(key=None).count() == 2
     assert all_of(sql_snapshots(is_served=True)) == []
 
 
-async def delete_windows(books: LedgerHarness, key: ApiKey) -> None:
-    """Reservations name no window any more, and none holds their amount."""
+async def forget_windows(harness: LedgerHarness, key: ApiKey) -> None:
+    """Remove all windows from the reservations, and their amounts from the windows."""
     if not configured.ENV.redis_url:
         await Reservation.objects.aupdate(windows="")
         await BudgetWindow.objects.aupdate(reserved_nano=0)
         return
-    client, place = reader.client(), key_prefix(key.project_id)
+    client, place = blocking_client(), key_prefix(key.project_id)
     for id, text in client.hgetall(f"{place}open").items():
         head, _, draft = text.partition(b"\n")
         parts = head.split(b" ")
@@ -284,26 +280,27 @@ async def test_request_without_reservation_in_its_window_is_found(
         await budget(key, 10, whole_project=True),
         await budget(other, 10),
     )
-    wanted = reserve_request(key, day, total)
-    await ledger.reserve(wanted)
+    request = reserve_request(key, day, total)
+    await ledger.reserve(request)
     await ledger.reserve(reserve_request(other, others, min_nano=0, max_nano=0))
     assert await mismatch_texts_async() == []
-    await delete_windows(ledger_harness, key)
+    await forget_windows(ledger_harness, key)
     assert sorted(await mismatch_texts_async()) == [
-        f"I2: request {wanted.id}: held in budget {terms.id}, window 2026-11-20: expected {PRICE}, found 0"
-        for terms in (day, total)
+        f"I2: request {request.id}: reserved in budget {budget_limit.id}, window 2026-11-20: "
+        f"expected {PRICE}, found 0"
+        for budget_limit in (day, total)
     ]
 
 
-async def test_a_cost_that_does_not_fit_its_tokens_and_its_price_is_found(
+async def test_cost_that_does_not_match_tokens_and_price_is_found(
     ledger_harness: LedgerHarness, key: ApiKey
 ) -> None:
     ledger, price = await ledger_harness.start(), bundled_price("openai", "gpt-4o-mini")
     assert price is not None
-    wanted, tokens = reserve_request(key), Tokens(input=1000, output=100)
-    wanted.estimate.price, wanted.estimate.tokens = price, tokens
-    held = await ledger.reserve(wanted)
-    await settle(ledger, wanted, held, cost=price.cost(tokens))
+    request, tokens = reserve_request(key), Tokens(input=1000, output=100)
+    request.estimate.price, request.estimate.tokens = price, tokens
+    grant = await ledger.reserve(request)
+    await settle(ledger, request, grant, cost=price.cost(tokens))
     unused = reserve_request(key)
     unused.estimate.estimated, unused.estimate.price = (
         False,
@@ -313,15 +310,16 @@ async def test_a_cost_that_does_not_fit_its_tokens_and_its_price_is_found(
     await ledger_harness.wait_until_written()
     await sync_to_async(roll_up_usage)()
     assert await mismatch_texts_async() == []
-    await UsageRecord.objects.filter(pk=wanted.id).aupdate(output_tokens=90, input_tokens=1010)
+    await UsageRecord.objects.filter(pk=request.id).aupdate(output_tokens=90, input_tokens=1010)
     assert [text for text in await mismatch_texts_async() if text.startswith("price")] == [
-        f"price: record {wanted.id}: cost of its tokens: expected {price.cost(Tokens(1010, output=90))}, found {price.cost(tokens)}"
+        f"price: record {request.id}: cost of its tokens: "
+        f"expected {price.cost(Tokens(1010, output=90))}, found {price.cost(tokens)}"
     ]
-    await UsageRecord.objects.filter(pk=wanted.id).aupdate(estimated=True)
+    await UsageRecord.objects.filter(pk=request.id).aupdate(estimated=True)
     assert not [text for text in await mismatch_texts_async() if text.startswith("price")]
 
 
-def test_the_command_prints_each_difference_and_ends_with_status_one(key: ApiKey, settings: Settings) -> None:
+def test_command_prints_mismatches_and_exits_with_status_1(key: ApiKey, settings: Settings) -> None:
     settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
     out = StringIO()
     call_command("audit_ledger", stdout=out)
@@ -337,7 +335,7 @@ def test_the_command_prints_each_difference_and_ends_with_status_one(key: ApiKey
     assert lines[-1].endswith("1 differences.")
 
 
-def test_the_metric_says_what_the_last_scheduled_audit_found(
+def test_metric_reports_the_last_scheduled_audit(
     key: ApiKey, settings: Settings, live_gateway: LiveGateway
 ) -> None:
     settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
@@ -361,7 +359,7 @@ def test_audit_metrics_appear_after_the_first_audit(
 
 
 def figures(live_gateway: LiveGateway) -> dict[str, float]:
-    """Those of the last audit."""
+    """Return the metrics of the last audit."""
     lines = httpx.get(f"{live_gateway.url}/metrics").text.splitlines()
     return {
         name: float(value)

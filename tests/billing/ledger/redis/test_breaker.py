@@ -1,9 +1,9 @@
-"""A Redis that does not answer is given a moment; one that paused once is not."""
+"""The circuit breaker opens for a Redis that keeps failing, not for one that paused once."""
 
 import pytest
 
 from billing.ledger.redis.client.circuit_breaker import COOLDOWN_S, FAILURE_THRESHOLD, CircuitBreaker
-from billing.ledger.redis.client.connection import CommandNotSent
+from billing.ledger.redis.client.protocol import CommandNotSent
 
 
 class Clock:

@@ -1,16 +1,17 @@
-"""The ledger's connection to Redis, as it is lost and found."""
+"""The ledger's connection to Redis, lost and restored."""
 
 import asyncio
 
 import pytest
 
-from billing.ledger.redis.client.connection import CommandNotSent, RedisConnection, RedisUnavailable
+from billing.ledger.redis.client.connection import RedisConnection
+from billing.ledger.redis.client.protocol import CommandNotSent, RedisUnavailable
 
 TIMEOUT_S = 20.0
 
 
 async def test_command_after_disconnect_fails_as_not_sent() -> None:
-    """Whoever asks in the very moment of the loss, too: what was not sent has no effect, and may be sent anew."""
+    """This includes a command in the moment of the loss: it has no effect, and may be sent again."""
     ended = asyncio.Event()
 
     async def swallow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""The ledger on Redis while its servers are killed, emptied, stopped and cut off: no overspend, nothing lost, nothing twice."""
+"""The ledger on Redis while servers are killed, emptied, paused and cut off: nothing lost or doubled."""
 
 import asyncio
 import random
@@ -17,13 +17,15 @@ from django.db import connection as django_connection
 from billing.ledger import AdmissionDenied, LedgerUnavailable, RateLimitExceeded
 from billing.ledger.interface import BudgetLimit, RateLimit, WindowBalance
 from billing.ledger.rate_limiter import BUCKET_S
-from billing.ledger.redis import RedisLedger, reader
+from billing.ledger.redis import RedisLedger, queries
 from billing.ledger.redis.background import run_every
-from billing.ledger.redis.client.scripts import key_prefix
-from billing.ledger.sql.connection import PostgresConnection
+from billing.ledger.redis.client.keys import key_prefix
+from billing.ledger.sql.postgresql import PostgresConnection
 from billing.models import StaleDay, UsageRecord
 from keys.models import ApiKey
-from tests.billing.ledger.redis.test_ledger import (  # fmt: skip
+from tests.support.databases import Server
+from tests.support.ledger_harness import eventually
+from tests.support.redis_gateways import (
     LONG_TIMEOUT,
     PRICE,
     PROCESSES,
@@ -31,24 +33,21 @@ from tests.billing.ledger.redis.test_ledger import (  # fmt: skip
     assert_ledger_consistent,
     budget,
     drain_all,
-    gateways,
-    pytestmark,
+    needs_servers,
     recorded_cost,
     reserve,
     reserve_request,
-    server,
+    run_in_thread,
     settle,
     window_total,
 )
-from tests.support.databases import Server
-from tests.support.ledger_harness import eventually
 
-__all__ = ["gateways", "pytestmark", "server"]
+pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True), needs_servers]
 
 
 @dataclass
 class Load:
-    """Requests that hold PRICE each and cost a part of it or all, through all gateways, for as long as it runs."""
+    """Requests through all gateways. Each reserves PRICE, and costs a part of it or all."""
 
     gateways: list[RedisLedger]
     key: ApiKey
@@ -56,9 +55,9 @@ class Load:
     part: int = 1
     admitted: int = 0
     spent: int = 0
-    refused: int = 0
+    denied: int = 0
     unavailable: int = 0
-    ended: bool = False
+    is_over: bool = False
     slowest_s: float = 0.0
     ids: set[object] = field(default_factory=set)
     reasons: set[str] = field(default_factory=set)
@@ -66,24 +65,24 @@ class Load:
 
     async def worker(self, ledger: RedisLedger) -> None:
         loop = asyncio.get_running_loop()
-        while not self.ended:
-            begun = loop.time()
-            answer = await reserve(ledger, reserve_request(self.key, *self.budget_limit))
-            self.slowest_s = max(self.slowest_s, loop.time() - begun)
-            match answer:
+        while not self.is_over:
+            started_at = loop.time()
+            result = await reserve(ledger, reserve_request(self.key, *self.budget_limit))
+            self.slowest_s = max(self.slowest_s, loop.time() - started_at)
+            match result:
                 case AdmissionDenied():
-                    self.refused += 1
+                    self.denied += 1
                     self.exhausted.set()
                     await asyncio.sleep(0.02)
                 case LedgerUnavailable():
                     self.unavailable += 1
-                    self.reasons.add(str(answer))
+                    self.reasons.add(str(result))
                     await asyncio.sleep(0.02)
-                case wanted, held:
+                case request, grant:
                     self.admitted += 1
-                    self.ids.add(wanted.id)
+                    self.ids.add(request.id)
                     await asyncio.sleep(random.random() * 0.03)
-                    await settle(ledger, wanted, held, cost=PRICE // self.part)
+                    await settle(ledger, request, grant, cost=PRICE // self.part)
                     self.spent += PRICE // self.part
 
     @asynccontextmanager
@@ -92,7 +91,7 @@ class Load:
         try:
             yield
         finally:
-            self.ended = True
+            self.is_over = True
             await asyncio.gather(*tasks)
 
     async def assert_no_loss(self) -> None:
@@ -101,15 +100,11 @@ class Load:
         assert {id async for id in UsageRecord.objects.values_list("id", flat=True)} == self.ids
 
 
-def run_in_thread(call: partial[None]) -> asyncio.Future[None]:
-    return asyncio.get_running_loop().run_in_executor(None, call)
-
-
-async def test_redis_is_killed_under_load_and_finds_its_data_again(
+async def test_redis_killed_under_load_recovers_its_data(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
-    terms = await sync_to_async(budget)(key, 600)
-    load = Load(gateways, key, (terms,), part=2)
+    budget_limit = await sync_to_async(budget)(key, 600)
+    load = Load(gateways, key, (budget_limit,), part=2)
     async with load.running():
         for _ in range(5):
             await asyncio.sleep(0.3)
@@ -118,16 +113,16 @@ async def test_redis_is_killed_under_load_and_finds_its_data_again(
             await run_in_thread(partial(server.start))
         await asyncio.sleep(1)
     await load.assert_no_loss()
-    await assert_ledger_consistent(gateways, key, terms)
+    await assert_ledger_consistent(gateways, key, budget_limit)
     assert load.unavailable
-    assert load.spent <= terms.limit_nano
+    assert load.spent <= budget_limit.limit_nano
 
 
-async def test_redis_is_emptied_under_load_and_is_rebuilt_from_sql(
+async def test_redis_emptied_under_load_is_rebuilt_from_sql(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
-    terms = await sync_to_async(budget)(key, 1200)
-    load = Load(gateways, key, (terms,))
+    budget_limit = await sync_to_async(budget)(key, 1200)
+    load = Load(gateways, key, (budget_limit,))
     async with load.running():
         with redis.Redis.from_url(server.url) as client:
             for _ in range(2):
@@ -137,52 +132,54 @@ async def test_redis_is_emptied_under_load_and_is_rebuilt_from_sql(
         async with asyncio.timeout(30):
             await load.exhausted.wait()
     await load.assert_no_loss()
-    await assert_ledger_consistent(gateways, key, terms)
+    await assert_ledger_consistent(gateways, key, budget_limit)
     assert load.unavailable
     assert load.admitted == 1200
-    assert load.spent == terms.limit_nano
+    assert load.spent == budget_limit.limit_nano
 
 
-async def test_a_request_that_redis_forgot_is_still_charged(
+async def test_request_lost_by_redis_is_still_charged(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
-    terms = await sync_to_async(budget)(key, 9)
-    settled, flying = reserve_request(key, terms), reserve_request(key, terms)
-    held = [await gateways[0].reserve(wanted) for wanted in (settled, flying)]
-    await settle(gateways[0], settled, held[0], cost=30)
+    budget_limit = await sync_to_async(budget)(key, 9)
+    settled, in_flight = reserve_request(key, budget_limit), reserve_request(key, budget_limit)
+    grants = [await gateways[0].reserve(request) for request in (settled, in_flight)]
+    await settle(gateways[0], settled, grants[0], cost=30)
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
-    await settle(gateways[0], flying, held[1], cost=4)
+    await settle(gateways[0], in_flight, grants[1], cost=4)
     with pytest.raises(LedgerUnavailable):
-        await gateways[1].reserve(reserve_request(key, terms))
+        await gateways[1].reserve(reserve_request(key, budget_limit))
     await asyncio.sleep(4)
-    await gateways[1].reserve(reserve_request(key, terms))
-    await assert_ledger_consistent(gateways, key, terms, reserved=PRICE)
+    await gateways[1].reserve(reserve_request(key, budget_limit))
+    await assert_ledger_consistent(gateways, key, budget_limit, reserved=PRICE)
     assert await recorded_cost() == 34
 
 
 async def test_new_process_waits_until_others_restore_reservations(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
-    terms = await sync_to_async(budget)(key, 2)
-    wanted = reserve_request(key, terms)
-    held = await gateways[0].reserve(wanted)
+    budget_limit = await sync_to_async(budget)(key, 2)
+    request = reserve_request(key, budget_limit)
+    grant = await gateways[0].reserve(request)
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
-    newcomer = RedisLedger(server.url, LONG_TIMEOUT)
-    await newcomer.start()
-    await newcomer.reserve(reserve_request(key, terms))
+    new_process = RedisLedger(server.url, LONG_TIMEOUT)
+    await new_process.start()
+    await new_process.reserve(reserve_request(key, budget_limit))
     with pytest.raises(AdmissionDenied):
-        await newcomer.reserve(reserve_request(key, terms))
-    assert await window_total(key, terms) == WindowBalance(0, 2 * PRICE)
-    await settle(gateways[0], wanted, held, cost=5)
-    assert await window_total(key, terms) == WindowBalance(5, PRICE)
-    await newcomer.stop()
+        await new_process.reserve(reserve_request(key, budget_limit))
+    assert await window_total(key, budget_limit) == WindowBalance(0, 2 * PRICE)
+    await settle(gateways[0], request, grant, cost=5)
+    assert await window_total(key, budget_limit) == WindowBalance(5, PRICE)
+    await new_process.stop()
 
 
-async def test_redis_is_stopped_for_a_while(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
-    terms = await sync_to_async(budget)(key, 1000)
-    load = Load(gateways, key, (terms,))
+async def test_requests_without_budget_go_on_while_redis_is_paused(
+    gateways: list[RedisLedger], key: ApiKey, server: Server
+) -> None:
+    budget_limit = await sync_to_async(budget)(key, 1000)
+    load = Load(gateways, key, (budget_limit,))
     free = Load(gateways, key)
     async with load.running(), free.running(workers=2):
         await asyncio.sleep(0.3)
@@ -194,46 +191,46 @@ async def test_redis_is_stopped_for_a_while(gateways: list[RedisLedger], key: Ap
         await asyncio.sleep(2)
     load.spent += free.spent
     load.ids |= free.ids
-    assert free.refused == free.unavailable == 0
+    assert free.denied == free.unavailable == 0
     assert load.unavailable
     assert max(load.slowest_s, free.slowest_s) < 3 * LONG_TIMEOUT.timeout_s
     await load.assert_no_loss()
-    await assert_ledger_consistent(gateways, key, terms)
+    await assert_ledger_consistent(gateways, key, budget_limit)
 
 
-async def test_without_redis_each_process_keeps_to_the_limits_itself(
+async def test_each_process_applies_rate_limits_without_redis(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
     limits = (RateLimit(f"k{key.pk}", requests=5),)
     await run_in_thread(partial(server.kill))
     try:
-        answers = await asyncio.gather(
+        results = await asyncio.gather(
             *(reserve(gateways[0], reserve_request(key, limits=limits)) for _ in range(9))
         )
     finally:
         await run_in_thread(partial(server.start))
-    held = [answer for answer in answers if isinstance(answer, tuple)]
-    assert len(held) == 5
-    for wanted, reservation in held:
-        await settle(gateways[0], wanted, reservation, cost=1)
+    grants = [result for result in results if isinstance(result, tuple)]
+    assert len(grants) == 5
+    for request, reservation in grants:
+        await settle(gateways[0], request, reservation, cost=1)
     await drain_all(gateways)
     assert await recorded_cost() == 5
 
 
 async def test_late_reservation_is_released(gateways: list[RedisLedger], key: ApiKey, server: Server) -> None:
-    terms = await sync_to_async(budget)(key, 3)
-    await gateways[0].reserve(reserve_request(key, terms))
+    budget_limit = await sync_to_async(budget)(key, 3)
+    await gateways[0].reserve(reserve_request(key, budget_limit))
     server.pause()
-    wanted = reserve_request(key, terms)
+    request = reserve_request(key, budget_limit)
     with pytest.raises(LedgerUnavailable):
-        await gateways[0].reserve(wanted)
-    wanted.estimate.cost_nano = 0
-    await gateways[0].record(wanted.estimate)
+        await gateways[0].reserve(request)
+    request.estimate.cost_nano = 0
+    await gateways[0].record(request.estimate)
     server.resume()
     await asyncio.sleep(0.2)
     await drain_all(gateways)
-    assert await window_total(key, terms) == WindowBalance(0, PRICE)
-    assert await UsageRecord.objects.filter(pk=wanted.id).acount() == 1
+    assert await window_total(key, budget_limit) == WindowBalance(0, PRICE)
+    assert await UsageRecord.objects.filter(pk=request.id).acount() == 1
 
 
 class SimulatedCrash(Exception):
@@ -261,18 +258,18 @@ async def test_crashed_drainer_neither_loses_nor_duplicates_records(
         patch.setattr("billing.ledger.redis.outbox.drainer.failpoint", die)
         with pytest.raises(SimulatedCrash):
             await gateways[0].drainer.drain()
-    terms = await sync_to_async(budget)(key, 10**6)
-    held = await gateways[1].reserve(last := reserve_request(key, terms))
-    assert await window_total(key, terms) == WindowBalance(load.spent, PRICE)
-    await gateways[1].release(held, last.estimate)
+    budget_limit = await sync_to_async(budget)(key, 10**6)
+    grant = await gateways[1].reserve(last := reserve_request(key, budget_limit))
+    assert await window_total(key, budget_limit) == WindowBalance(load.spent, PRICE)
+    await gateways[1].release(grant, last.estimate)
     load.ids.add(last.id)
     await load.assert_no_loss()
-    await assert_ledger_consistent(gateways[1:], key, terms)
+    await assert_ledger_consistent(gateways[1:], key, budget_limit)
     assert await StaleDay.objects.filter(project=key.project_id, day=WINDOW).aexists()
 
 
 class Outage:
-    """A way to PostgreSQL that can be cut."""
+    """A switch that cuts connections to PostgreSQL."""
 
     def __init__(self) -> None:
         self.is_active = False
@@ -294,7 +291,7 @@ class InterruptibleConnection(PostgresConnection):
         await super().begin()
 
 
-async def test_postgresql_is_away_while_requests_go_on(
+async def test_requests_go_on_while_postgresql_is_down(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
     outage = Outage()
@@ -304,18 +301,18 @@ async def test_postgresql_is_away_while_requests_go_on(
     for ledger in ledgers:
         await ledger.start()
     try:
-        terms = await sync_to_async(budget)(key, 10**6)
-        load = Load(ledgers, key, (terms,))
+        budget_limit = await sync_to_async(budget)(key, 10**6)
+        load = Load(ledgers, key, (budget_limit,))
         async with load.running():
             await asyncio.sleep(0.5)
             outage.is_active = True
             await asyncio.sleep(3)
-            waiting = len(await sync_to_async(lambda: list(reader.undrained_records(key.project_id)))())
+            waiting = len(await sync_to_async(lambda: list(queries.undrained_records(key.project_id)))())
             outage.is_active = False
-        assert load.unavailable == load.refused == 0, load.reasons
+        assert load.unavailable == load.denied == 0, load.reasons
         assert waiting > 100
         await load.assert_no_loss()
-        await assert_ledger_consistent(ledgers, key, terms)
+        await assert_ledger_consistent(ledgers, key, budget_limit)
     finally:
         for ledger in ledgers:
             await ledger.stop()
@@ -330,52 +327,52 @@ async def test_background_tasks_survive_any_failure() -> None:
             raise error
         done.set()
 
-    chore = asyncio.create_task(run_every(0.001, step))
+    task = asyncio.create_task(run_every(0.001, step))
     async with asyncio.timeout(5):
         await done.wait()
-    chore.cancel()
+    task.cancel()
 
 
 async def test_limits_work_after_redis_clock_was_set_back(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
-    """What was counted in times that are yet to come would count for as long as requests come."""
+    """Counts in future buckets would stay for as long as requests come."""
     limits = (RateLimit(f"k{key.pk}", requests=2, tokens=100),)
     ahead = int((time.time() + 3600) / BUCKET_S)
     with redis.Redis.from_url(server.url) as store:
         for kind in "rt":
             counted = {"total": 100, "oldest": ahead, "newest": ahead, str(ahead): 100}
             store.hset(f"{key_prefix(key.project_id)}{kind}:k{key.pk}", mapping=counted)
-    answers = [await reserve(gateways[0], reserve_request(key, limits=limits)) for _ in range(3)]
-    assert [type(answer) for answer in answers] == [tuple, tuple, RateLimitExceeded]
+    results = [await reserve(gateways[0], reserve_request(key, limits=limits)) for _ in range(3)]
+    assert [type(result) for result in results] == [tuple, tuple, RateLimitExceeded]
 
 
 @pytest.mark.parametrize("is_open", [False, True])
 async def test_first_request_of_a_project_does_not_wait_for_hung_redis(
     gateways: list[RedisLedger], key: ApiKey, server: Server, is_open: bool
 ) -> None:
-    """Nor does its record. What was begun for it goes on when Redis does."""
+    """Its record does not wait either. The lookup of the epoch goes on when Redis resumes."""
     ledger = RedisLedger(server.url)
     await ledger.start()
     assert key.project_id not in ledger.epochs.by_project
-    terms = (await sync_to_async(budget)(key, 10),) if not is_open else ()
+    budget_limit = (await sync_to_async(budget)(key, 10),) if not is_open else ()
     server.pause()
     loop = asyncio.get_running_loop()
-    wanted, begun = reserve_request(key, *terms), loop.time()
-    answer = await reserve(ledger, wanted)
-    wanted.estimate.cost_nano = 0
-    if isinstance(answer, tuple):
-        await ledger.release(answer[1], wanted.estimate)
+    request, started_at = reserve_request(key, *budget_limit), loop.time()
+    result = await reserve(ledger, request)
+    request.estimate.cost_nano = 0
+    if isinstance(result, tuple):
+        await ledger.release(result[1], request.estimate)
     else:
-        await ledger.record(wanted.estimate)
-    took_s = loop.time() - begun
+        await ledger.record(request.estimate)
+    took_s = loop.time() - started_at
     server.resume()
-    assert isinstance(answer, tuple) == is_open and took_s < 0.3
+    assert isinstance(result, tuple) == is_open and took_s < 0.3
 
-    async def has_learnt() -> bool:
+    async def has_epoch() -> bool:
         return key.project_id in ledger.epochs.by_project and not ledger.pending.unsent_records()
 
-    await eventually(has_learnt)
+    await eventually(has_epoch)
     await drain_all([ledger])
-    assert await UsageRecord.objects.filter(pk=wanted.id).acount() == 1
+    assert await UsageRecord.objects.filter(pk=request.id).acount() == 1
     await ledger.stop()

@@ -1,4 +1,4 @@
-"""What REDIS_URL may name: a server with accounts, one behind TLS, and no cluster. All that speak to Redis read it alike."""
+"""REDIS_URL may name a server with accounts or TLS, but no cluster. All Redis clients read it alike."""
 
 import asyncio
 import datetime as dt
@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from billing.ledger.redis.client.client import RedisClient, UnsupportedRedis
-from billing.ledger.redis.client.connection import RedisUnavailable
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from gateway_project.env import Environment
 from tests.support.databases import Server, valkey_server
 from tests.support.gateway_server import ROOT
@@ -30,7 +30,7 @@ from tests.support import environment
 environment.isolate()
 from channels.layers import get_channel_layer
 from django.core.cache import cache
-from billing.ledger.redis import reader
+from billing.ledger.redis import queries
 from gateway_project.celery import app
 
 async def channel():
@@ -47,7 +47,12 @@ def cached():
     cache.set("a", "b")
     return cache.get("a") == "b"
 
-users = {"ledger": lambda: reader.project_ids() == [], "cache": cached, "channels": lambda: asyncio.run(channel()), "celery": celery}
+users = {
+    "ledger": lambda: queries.project_ids() == [],
+    "cache": cached,
+    "channels": lambda: asyncio.run(channel()),
+    "celery": celery,
+}
 answers = {}
 for name, ask in users.items():
     try:
@@ -56,7 +61,7 @@ for name, ask in users.items():
         answers[name] = type(error).__name__
 print(json.dumps(answers))
 """
-"""All of redis-py's users, each in the gateway's settings."""
+"""Calls every user of redis-py, with the gateway's settings."""
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +80,7 @@ class Authority:
         )
 
     def sign(self, subject: str, key: ec.EllipticCurvePublicKey, host: str | None) -> x509.Certificate:
-        """A certificate of an address, or of an authority where there is none."""
+        """Sign a certificate for an address, or for an authority if `host` is None."""
         now = dt.datetime.now(dt.UTC)
         issuer, owner = (
             x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]) for name in (self.name, subject)
@@ -92,7 +97,7 @@ class Authority:
         return builder.sign(self.key, hashes.SHA256())
 
     def issue(self, host: str) -> tuple[Path, Path]:
-        """The files of a certificate and its key."""
+        """Issue a certificate; return its file and that of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         certificate_file, key_file = (
             self.home / f"{self.name}-{host}.pem",
@@ -115,7 +120,10 @@ def authority(tmp_path: Path) -> Authority:
 async def behind_tls(
     server: Server, authority: Authority, host: str = "127.0.0.1", clients: Authority | None = None
 ) -> AsyncIterator[int]:
-    """The port of a TLS server before the plain one, whose certificate is for `host`; it wants certificates of clients too, if told."""
+    """Yield the port of a TLS proxy with a certificate for `host`.
+
+    With `clients`, it requires client certificates of that authority.
+    """
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=clients.file if clients else None)
     context.load_cert_chain(*authority.issue(host))
     context.verify_mode = ssl.CERT_REQUIRED if clients else ssl.CERT_NONE
@@ -144,18 +152,18 @@ async def forward(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 async def ping(url: str) -> bytes:
-    """What the ledger's own connection is answered."""
+    """Return the reply to a PING of the ledger's own client."""
     store = RedisClient(url, timeout_s=2)
     try:
         await store.open()
-        answer: bytes = await store.command_slow("PING")
-        return answer
+        result: bytes = await store.command_slow("PING")
+        return result
     finally:
         await store.close()
 
 
 async def users(url: str) -> dict[str, object]:
-    """What becomes of everything else that speaks to Redis."""
+    """Return the results of everything else that uses Redis, by its name."""
     variables = {
         "GATEWAY_TEST_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none",
         "GATEWAY_TEST_REDIS_URL": url,
@@ -173,8 +181,8 @@ async def users(url: str) -> dict[str, object]:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    answers: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
-    return answers
+    results: dict[str, object] = json.loads(done.stdout.splitlines()[-1])
+    return results
 
 
 ALL = {"ledger": True, "cache": True, "channels": True, "celery": True}
@@ -185,9 +193,7 @@ def short_connect_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("billing.ledger.redis.client.client.CONNECT_TIMEOUT_S", 1)
 
 
-async def test_the_certificate_of_an_authority_that_the_url_names_is_trusted(
-    server: Server, authority: Authority
-) -> None:
+async def test_authority_named_by_the_url_is_trusted(server: Server, authority: Authority) -> None:
     async with behind_tls(server, authority) as port:
         url = f"rediss://127.0.0.1:{port}/0?ssl_ca_certs={authority.file}"
         assert await ping(url) == b"PONG"
@@ -204,7 +210,7 @@ async def test_certificate_of_an_unknown_authority_is_rejected(
             assert True not in (await users(f"rediss://127.0.0.1:{port}/0{options}")).values()
 
 
-async def test_a_certificate_for_another_host_is_refused(
+async def test_certificate_for_another_host_is_rejected(
     server: Server, authority: Authority, short_connect_timeout: None
 ) -> None:
     async with behind_tls(server, authority, host="10.0.0.1") as port:
@@ -214,7 +220,7 @@ async def test_a_certificate_for_another_host_is_refused(
         assert True not in (await users(url)).values()
 
 
-async def test_a_server_that_wants_a_certificate_gets_it(server: Server, authority: Authority) -> None:
+async def test_client_certificate_is_presented(server: Server, authority: Authority) -> None:
     clients = Authority(authority.home, "clients")
     certificate, key = clients.issue("127.0.0.2")
     async with behind_tls(server, authority, clients=clients) as port:
@@ -223,9 +229,7 @@ async def test_a_server_that_wants_a_certificate_gets_it(server: Server, authori
         assert await users(url) == ALL
 
 
-async def test_a_user_and_a_password_of_any_letters_are_those_of_the_server(
-    server: Server, short_connect_timeout: None
-) -> None:
+async def test_url_encoded_user_and_password_are_decoded(server: Server, short_connect_timeout: None) -> None:
     with redis.Redis.from_url(server.url) as client:
         client.execute_command("ACL", "SETUSER", "gate", "on", ">p@ss:w/rd?", "~*", "&*", "+@all")
         address = server.url.removeprefix("redis://")
@@ -249,7 +253,7 @@ async def test_user_without_info_permission_is_accepted(server: Server) -> None:
     assert await ping(server.url.replace("redis://", "redis://few:few@")) == b"PONG"
 
 
-async def test_a_cluster_is_refused_at_the_start() -> None:
+async def test_cluster_is_rejected_at_start() -> None:
     with (
         valkey_server(options=("--cluster-enabled", "yes")) as server,
         pytest.raises(UnsupportedRedis, match="Redis Cluster"),

@@ -1,4 +1,4 @@
-"""What a process owes to the ledger on Redis: nothing keeps it from being paid or written down, nor its process from living."""
+"""Unsent records of a process: nothing stops them from being sent or saved, or its heartbeat."""
 
 import asyncio
 import math
@@ -11,28 +11,27 @@ from asgiref.sync import sync_to_async
 from billing.ledger.redis import RedisLedger, corrections
 from billing.ledger.redis import ledger as redis_ledger
 from billing.ledger.redis.background import STABLE_FOR_S
-from billing.ledger.redis.client.scripts import CANCEL, LEASE_KEY, heartbeat_key
-from billing.ledger.redis.outbox.pending import RETENTION_S, PendingRecord, PendingState
-from billing.ledger.redis.record_store import RecordStore, Waiting
+from billing.ledger.redis.client.keys import LEASE_KEY, heartbeat_key
+from billing.ledger.redis.client.scripts import CANCEL
+from billing.ledger.redis.outbox.pending_state import RETENTION_S, PendingRecord, PendingState
+from billing.ledger.redis.record_store import RecordStore, UnsentRow
 from billing.ledger.sql.connection import connect
 from billing.models import CorrectionReason, UnsentRecord, UsageRecord
 from billing.pricing import Tokens
 from keys.models import ApiKey
-from tests.billing.ledger.redis.test_ledger import (
+from tests.support.databases import Server
+from tests.support.ledger_harness import eventually
+from tests.support.redis_gateways import (
     LONG_TIMEOUT,
     budget,
     drain_all,
-    gateways,
-    pytestmark,
+    needs_servers,
     recorded_cost,
     reserve_request,
-    server,
     settle,
 )
-from tests.support.databases import Server
-from tests.support.ledger_harness import eventually
 
-__all__ = ["gateways", "pytestmark", "server"]
+pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True), needs_servers]
 
 
 async def test_process_with_a_large_backlog_still_sends_heartbeats(
@@ -53,9 +52,9 @@ async def test_process_with_a_large_backlog_still_sends_heartbeats(
 async def test_redis_pause_does_not_mark_processes_dead(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
-    """All have been silent then, the living as well."""
-    terms = await sync_to_async(budget)(key, 9)
-    await gateways[0].reserve(wanted := reserve_request(key, terms))
+    """After a pause, the heartbeats of live processes are missing too."""
+    budget_limit = await sync_to_async(budget)(key, 9)
+    await gateways[0].reserve(request := reserve_request(key, budget_limit))
     with redis.Redis.from_url(server.url) as store:
         for ledger in gateways:
             await ledger.background_tasks.stop()
@@ -66,33 +65,33 @@ async def test_redis_pause_does_not_mark_processes_dead(
     assert await UsageRecord.objects.acount() == 0 and not other.pending.records
     other.background_tasks.stable_since = time.monotonic() - 2 * STABLE_FOR_S
     await other.background_tasks.reap()
-    assert wanted.id in other.pending.records
+    assert request.id in other.pending.records
 
 
 async def test_unsent_records_of_cancelled_requests_are_collected_at_once(
     gateways: list[RedisLedger], key: ApiKey
 ) -> None:
-    owed = [reserve_request(key).estimate for _ in range(3)]
-    for entry in owed:
+    unsent = [reserve_request(key).estimate for _ in range(3)]
+    for entry in unsent:
         entry.cost_nano = 0
         await gateways[0].client.run_fast(CANCEL, key.project_id, entry.id.hex, 300)
-    await gateways[0].drain_store.save_unsent(map(Waiting, owed))
+    await gateways[0].drain_store.save_unsent(map(UnsentRow, unsent))
     await gateways[0].reaper.settle_unsent()
     assert not await UnsentRecord.objects.aexists()
     await drain_all(gateways)
     assert await UsageRecord.objects.acount() == 3
 
 
-async def test_a_correction_that_waits_to_be_written_is_made_once(
+async def test_pending_correction_is_written_once(
     gateways: list[RedisLedger], key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(corrections, "RETRY_DELAY_S", math.nan)  # to wait for nobody is an error
-    held = await gateways[0].reserve(wanted := reserve_request(key))
-    await settle(gateways[0], wanted, held, cost=5)
+    grant = await gateways[0].reserve(request := reserve_request(key))
+    await settle(gateways[0], request, grant, cost=5)
     await drain_all(gateways)
     for ledger in gateways:
         await ledger.background_tasks.stop()
-    correction = wanted.estimate.correction_to(9, Tokens(), CorrectionReason.REPRICED)
+    correction = request.estimate.correction_to(9, Tokens(), CorrectionReason.REPRICED)
     for _ in range(2):
         await sync_to_async(corrections.save_correction)(correction)
     await drain_all(gateways)
@@ -107,10 +106,10 @@ async def test_records_in_transit_at_shutdown_are_saved(
         await each.background_tasks.stop()  # they would bring it to Redis at once
     ledger = gateways.pop(0)
     monkeypatch.setattr(ledger.client, "run_fast", lambda *_: asyncio.sleep(60))
-    ledger.cancel(wanted := reserve_request(key))
+    ledger.cancel(request := reserve_request(key))
     await asyncio.sleep(0)
     await ledger.stop()
-    assert [owed.pk async for owed in UnsentRecord.objects.all()] == [wanted.id]
+    assert [unsent.pk async for unsent in UnsentRecord.objects.all()] == [request.id]
 
 
 async def test_unsent_records_are_saved_at_shutdown_despite_failures(
@@ -126,27 +125,27 @@ async def test_unsent_records_are_saved_at_shutdown_despite_failures(
     ledger.pending.records[entry.id] = PendingRecord(entry)
     ledger._flush_and_leave = fail  # type: ignore[method-assign]
     await ledger.stop()
-    assert [owed.pk async for owed in UnsentRecord.objects.all()] == [entry.id]
+    assert [unsent.pk async for unsent in UnsentRecord.objects.all()] == [entry.id]
 
 
-async def test_half_a_transaction_is_never_committed(gateways: list[RedisLedger]) -> None:
-    books = RecordStore(connect())
+async def test_failed_transaction_is_not_committed(gateways: list[RedisLedger]) -> None:
+    record_store = RecordStore(connect())
     with pytest.raises(KeyError):
-        async with books.transaction() as session:
-            await session.run(
+        async with record_store.transaction() as executor:
+            await executor.run(
                 "INSERT INTO billing_unsentrecord (id, entry) VALUES (gen_random_uuid(), 'half')"
             )
             raise KeyError("odd")
-    async with books.transaction() as session:
-        await session.run("SELECT 1")
+    async with record_store.transaction() as executor:
+        await executor.run("SELECT 1")
     assert not await UnsentRecord.objects.aexists()
-    await books.close()
+    await record_store.close()
 
 
 async def test_permanently_rejected_record_does_not_block_others(
     gateways: list[RedisLedger], key: ApiKey
 ) -> None:
-    """Those that are owed are tried in turn, and where Redis stops to answer the next round begins with another one."""
+    """Unsent records are tried in turn. If Redis stops answering, the next round begins with another one."""
     ledger = gateways[0]
     first, second = reserve_request(key).estimate, reserve_request(key).estimate
     for entry in (first, second):
@@ -154,17 +153,17 @@ async def test_permanently_rejected_record_does_not_block_others(
     await ledger.background_tasks.stop()
     ledger.client.breaker.failures, ledger.client.breaker.open_until = 99, float("inf")
     await ledger.outbox_writer.retry_pending()
-    assert [posting.entry.id for posting in ledger.pending.unsent_records()] == [second.id, first.id]
+    assert [record.entry.id for record in ledger.pending.unsent_records()] == [second.id, first.id]
     ledger.client.breaker.record_success()
     await drain_all(gateways)
 
 
 def test_confirmed_records_are_dropped_from_memory(monkeypatch: pytest.MonkeyPatch, key: ApiKey) -> None:
-    memory = PendingState()
+    state = PendingState()
     for age in (RETENTION_S + 1, RETENTION_S - 1):
         entry = reserve_request(key).estimate
-        memory.records[entry.id] = posting = PendingRecord(entry)
-        posting.mark_written("1-0")
-        posting.written_at -= age
-    memory.drop_drained({})
-    assert list(memory.records) == [entry.id]
+        state.records[entry.id] = record = PendingRecord(entry)
+        record.mark_written("1-0")
+        record.written_at -= age
+    state.drop_drained({})
+    assert list(state.records) == [entry.id]

@@ -1,0 +1,119 @@
+"""State that a process keeps in case Redis loses it: open reservations, records until SQL has them."""
+
+import time
+from dataclasses import dataclass
+from uuid import UUID
+
+from billing.ledger.interface import ReserveRequest
+from billing.ledger.usage_entry import UsageEntry
+
+RETENTION_S = 60
+"""A record that Redis has accepted is dropped after this time, even if it is not known to be in SQL."""
+
+MAX_DENIED = 10_000
+"""Bounds the memory for denied requests, each of which is normally recorded within milliseconds."""
+
+
+@dataclass(slots=True)
+class OpenReservation:
+    """An open reservation of this process.
+
+    `epoch` is the epoch of Redis in which it was made; empty if it was made without Redis.
+    """
+
+    request: ReserveRequest
+    amount: int
+    epoch: str
+
+
+@dataclass(slots=True)
+class PendingRecord:
+    """A record on its way to the record stream.
+
+    `epoch`: the epoch in which the reservation was made; empty if Redis does not know it.
+    `ends_reservation`: it ends a reservation, or has a cost.
+    `is_estimate`: it settles a request of the dead process `process_id`; that process may still correct it.
+    `never_sent`: it was never sent to Redis, so the stream cannot have it.
+    `must_be_written`: a budget applies, so the request may not end before Redis or SQL has the record.
+    `stream_id`: its place in the stream, `-` if that is not known; None until Redis has accepted it.
+    """
+
+    entry: UsageEntry
+    epoch: str = ""
+    ends_reservation: bool = True
+    is_estimate: bool = False
+    never_sent: bool = True
+    must_be_written: bool = False
+    process_id: str = ""
+    stream_id: str | None = None
+    written_at: float = 0.0
+    in_progress: bool = False
+
+    def mark_written(self, stream_id: str) -> None:
+        self.stream_id, self.written_at = stream_id, time.monotonic()
+
+
+class PendingState:
+    """The reservations and records of one process, by the id of their request."""
+
+    def __init__(self) -> None:
+        self.reservations: dict[UUID, OpenReservation] = {}
+        self.records: dict[UUID, PendingRecord] = {}
+        self.pending_cancellations: dict[UUID, int] = {}
+        """Denied requests, with their projects, whose reservation Redis may have made, or may still make."""
+        self.denied: set[UUID] = set()
+        """Denied requests under a budget whose records are not written yet."""
+
+    def note_denial(self, request: ReserveRequest) -> None:
+        if len(self.denied) >= MAX_DENIED:
+            self.denied.clear()
+        if request.budgets:
+            self.denied.add(request.id)
+
+    def was_denied(self, id: UUID) -> bool:
+        """Return whether a request under a budget was denied, and forget it."""
+        is_noted = id in self.denied
+        self.denied.discard(id)
+        return is_noted
+
+    def unsent_records(self) -> list[PendingRecord]:
+        return [
+            record for record in self.records.values() if record.stream_id is None and not record.in_progress
+        ]
+
+    def project_ids(self) -> set[int]:
+        """Return the projects that have a reservation or a record here."""
+        reserving = {reservation.request.project_id for reservation in self.reservations.values()}
+        return reserving | {record.entry.project_id for record in self.records.values()}
+
+    def reservations_of(self, project_id: int) -> list[OpenReservation]:
+        return [each for each in self.reservations.values() if each.request.project_id == project_id]
+
+    def records_of(self, project_id: int) -> list[PendingRecord]:
+        return [record for record in self.records.values() if record.entry.project_id == project_id]
+
+    def drop_drained(self, drained: dict[int, str]) -> list[UUID]:
+        """Drop the records that SQL has, and return their ids.
+
+        `drained` maps projects to the stream ids up to which their streams are drained.
+        """
+        expired_at = time.monotonic() - RETENTION_S
+        dropped = [
+            record.entry.id
+            for record in self.records.values()
+            if record.stream_id is not None
+            and (record.written_at < expired_at or is_drained(record, record.stream_id, drained))
+        ]
+        for id in dropped:
+            del self.records[id]
+        return dropped
+
+
+def is_drained(record: PendingRecord, stream_id: str, drained: dict[int, str]) -> bool:
+    last_id = drained.get(record.entry.project_id)
+    return last_id is not None and stream_id != "-" and parse_stream_id(stream_id) <= parse_stream_id(last_id)
+
+
+def parse_stream_id(stream_id: str) -> tuple[int, int]:
+    milliseconds, _, number = stream_id.partition("-")
+    return int(milliseconds), int(number)

@@ -7,27 +7,21 @@ answer nothing but its status is read.
 import asyncio
 import base64
 import hmac
-import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import httpx
 import msgspec
 import structlog
 
-from projects.outbound import BlockedURL, validate_ip
+from projects.outbound import BlockedURL, resolve_public
 
 CONNECT_TIMEOUT_S = 5.0
 RESPONSE_TIMEOUT_S = 10.0
 HTTP_GONE = 410
 USER_AGENT = "ai-gateway-webhooks/1"
 UNEXPECTED_ERROR = "the gateway could not send it; its log says why"
-DNS_EXECUTOR = ThreadPoolExecutor(100, "webhook-names")
-"""Threads that ask for names: the end of an event loop waits for those of its own, and a name server that hangs would hold up the round
-for longer than any answer is waited for."""
 
 log = structlog.get_logger()
 
@@ -114,11 +108,15 @@ class SSRFSafeTransport(httpx.AsyncHTTPTransport):
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         host = request.url.raw_host.decode("ascii").strip("[]")
         extensions = {**request.extensions, "sni_hostname": host}
+        try:
+            addresses = await resolve_public(host)
+        except OSError as error:
+            raise httpx.ConnectError(f"{host} cannot be resolved") from error
         failure: httpx.ConnectError | None = None
-        for address in await resolve(host):
+        for address in addresses:
             pinned = httpx.Request(
                 request.method,
-                request.url.copy_with(host=address),
+                request.url.copy_with(host=address.ip),
                 headers=request.headers,
                 stream=request.stream,
                 extensions=extensions,
@@ -128,19 +126,3 @@ class SSRFSafeTransport(httpx.AsyncHTTPTransport):
             except httpx.ConnectError as error:
                 failure = error
         raise failure or httpx.ConnectError("the name has no address")
-
-
-async def resolve(host: str) -> list[str]:
-    """All addresses of a name, each of them one that tenants may send requests to; raises BadAddress."""
-    try:
-        addrinfo = await asyncio.get_running_loop().run_in_executor(DNS_EXECUTOR, getaddrinfo, host)
-    except (OSError, UnicodeError) as error:
-        raise httpx.ConnectError(f"{host} cannot be resolved") from error
-    addresses = list(dict.fromkeys(str(address[0]) for *_, address in addrinfo))
-    for address in addresses:
-        validate_ip(host, address.partition("%")[0])
-    return addresses
-
-
-def getaddrinfo(host: str) -> list[tuple[Any, ...]]:
-    return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)

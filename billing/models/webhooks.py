@@ -22,7 +22,7 @@ def validate_webhook_url(url: str) -> None:
     except BlockedURL as error:
         raise ValidationError(f"{error}.") from None
     if "#" in url:
-        raise ValidationError("Give an address without a fragment.")
+        raise ValidationError("Enter a URL without a fragment.")
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):

@@ -331,13 +331,13 @@ def test_the_secret_of_a_webhook_is_shown_once_and_stored_encrypted(project: Pro
     ("url", "message"),
     [
         ("", "This field is required."),
-        ("example.org/hook", "Give an http or https address"),
-        ("ftp://example.org/", "Give an http or https address"),
-        ("https://user:pw@example.org/", "Give an http or https address"),
+        ("example.org/hook", "Enter an http or https URL"),
+        ("ftp://example.org/", "Enter an http or https URL"),
+        ("https://user:pw@example.org/", "Enter an http or https URL"),
         ("https://example.org/?token=x#part", "without a fragment"),
         ("http://10.1.2.3/hook", "is a private address"),
         ("http://169.254.169.254/latest/meta-data", "is a private address"),
-        ("http://2130706433/", "no IP address in its usual form"),
+        ("http://2130706433/", "is not a valid IP address"),
         ("https://example.org/" + "x" * 500, "at most 500 characters"),
     ],
 )

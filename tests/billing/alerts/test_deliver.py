@@ -18,6 +18,7 @@ from billing.models import Alert, Budget, Delivery, DeliveryStatus, Webhook
 from billing.models.alerts import CLAIM_TIMEOUT_S, MAX_REASON_LENGTH
 from billing.tasks import deliver_alerts, detect_alerts
 from projects.models import Role, User
+from projects.outbound import ResolvedAddress, resolve_public
 from tests.billing.alerts.test_alerts import (
     budget,
     make_deliveries_due,
@@ -90,15 +91,13 @@ def failing_for(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def test_any_send_error_is_a_failed_attempt(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
-    resolve = webhook.resolve
-
-    async def fail(host: str) -> list[str]:
+    async def fail(host: str) -> list[ResolvedAddress]:
         if host == "broken.example":
             raise RuntimeError("unforeseen")
-        return await resolve(host)
+        return await resolve_public(host)
 
     Webhook.objects.filter(pk=two_webhooks.pk).update(url="https://broken.example")
-    monkeypatch.setattr(webhook, "resolve", fail)
+    monkeypatch.setattr(webhook, "resolve_public", fail)
     deliver_alerts()
     assert states() == {**ALL_BUT_FIRST, "first": UNEXPECTED_ERROR}
 

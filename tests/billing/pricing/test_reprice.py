@@ -116,7 +116,7 @@ def test_repeated_run_writes_nothing_until_the_price_changes(project: Project, k
 def test_two_runs_at_the_same_time_correct_once(
     project: Project, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.repricing.BATCH_SIZE", 3)
+    monkeypatch.setattr("billing.pricing.reprice.BATCH_SIZE", 3)
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=USD)
     records = [charged(key, BUNDLED) for _ in range(20)]
     BudgetWindow.objects.create(
@@ -280,7 +280,7 @@ def test_only_the_named_project_is_repriced(project: Project, key: ApiKey) -> No
 def test_many_records_are_gone_through_in_batches(
     project: Project, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.repricing.BATCH_SIZE", 2)
+    monkeypatch.setattr("billing.pricing.reprice.BATCH_SIZE", 2)
     for _ in range(5):
         charged(key, BUNDLED)
     set_price(project)

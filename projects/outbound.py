@@ -1,8 +1,8 @@
-"""SSRF guard: URLs that tenants choose may lead to the public internet, never into the operator's network.
+"""SSRF guard: tenants' URLs may lead to the public internet, never into the operator's network.
 
-A URL is checked when it is stored, as far as that is possible without resolving its host. An HTTP client resolves the
-host with `resolve_public` for each connection and connects to one of the addresses returned: an address that was
-checked earlier could have changed since (DNS rebinding).
+A URL is checked when it is stored, as far as that is possible without resolving its host. An HTTP client
+resolves the host with `resolve_public` for each connection and connects to one of the addresses returned: an
+address that was checked earlier could have changed since (DNS rebinding).
 """
 
 import asyncio
@@ -27,15 +27,15 @@ NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", r
 IPV4_EMBEDDING_NETWORKS = tuple(
     map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
 )
-"""Networks whose addresses end in an IPv4 address (RFC 4291, section 2.5.5; RFC 7915, section 4.1; RFC 6052)."""
+"""Networks whose addresses end in an IPv4 address (RFC 4291, section 2.5.5; RFC 7915, 4.1; RFC 6052)."""
 LOCAL_NAT64_NETWORK = IPv6Network("64:ff9b:1::/48")
 """Addresses of a NAT64 translator of the operator; the position of the IPv4 address varies (RFC 8215)."""
 INVALID_URL = "Enter an http or https URL without a user name or password"
 DNS_EXECUTOR = ThreadPoolExecutor(100, "dns")
 """Threads for DNS look-ups.
 
-An event loop that ends waits for the threads of its own executor. A name server that hangs must not delay that end,
-or fill the few threads that other blocking calls need.
+An event loop that ends waits for the threads of its own executor. A name server that hangs must not delay
+that end, or fill the few threads that other blocking calls need.
 """
 
 
@@ -53,8 +53,8 @@ class ResolvedAddress(NamedTuple):
 def allowed_private_hosts() -> tuple[str, ...]:
     """Return the hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS.
 
-    By default, a gateway that listens on the loopback interface only allows that interface, so that a developer can
-    use a local model. A public URL shows that it runs behind a proxy; then nothing is allowed.
+    By default, a gateway that listens on the loopback interface only allows that interface, so that a
+    developer can use a local model. A public URL shows that it runs behind a proxy; then nothing is allowed.
     """
     env = settings.ENV
     if env.gateway_private_upstreams is not None:

@@ -1,7 +1,7 @@
-"""Signed messages over HTTP, after the Standard Webhooks specification 1.0 (github.com/standard-webhooks).
+"""Sign and send webhooks by the Standard Webhooks specification 1.0.
 
-The signature is an HMAC-SHA256 over `id.timestamp.body`. An answer of 2xx is success; redirects are failures, and of the
-answer nothing but its status is read.
+Source: github.com/standard-webhooks. The signature is an HMAC-SHA256 over `id.timestamp.body`. A status of
+2xx is success. Redirects are failures, and the body of the response is not read.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ CONNECT_TIMEOUT_S = 5.0
 RESPONSE_TIMEOUT_S = 10.0
 HTTP_GONE = 410
 USER_AGENT = "ai-gateway-webhooks/1"
-UNEXPECTED_ERROR = "the gateway could not send it; its log says why"
+UNEXPECTED_ERROR = "an unexpected error in the gateway; the operator finds it in the log"
 
 log = structlog.get_logger()
 
@@ -35,14 +35,14 @@ class SignedWebhook:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """Why an attempt failed, in words that fit into a sentence; empty where it did not. `is_permanent`: no other will do better."""
+    """The result of an attempt. An empty `failure_reason` is success; a permanent failure is not retried."""
 
     failure_reason: str = ""
     is_permanent: bool = False
 
 
 def sign(id: UUID, url: str, payload: object, key: bytes) -> SignedWebhook:
-    """The timestamp is that of the attempt: receivers refuse old ones."""
+    """Sign a message. Its timestamp is the time of the attempt, because receivers reject old timestamps."""
     message_id, timestamp, body = f"msg_{id.hex}", str(int(time.time())), msgspec.json.encode(payload)
     headers = {
         "content-type": "application/json",
@@ -77,18 +77,23 @@ async def send(client: httpx.AsyncClient, message: SignedWebhook) -> DeliveryRes
     except BlockedURL as error:
         return DeliveryResult(str(error))
     except (TimeoutError, httpx.TimeoutException):
-        return DeliveryResult(f"it did not answer within {RESPONSE_TIMEOUT_S:.0f} seconds")
+        return DeliveryResult(f"no response within {RESPONSE_TIMEOUT_S:.0f} seconds")
     except httpx.ConnectError as error:
-        return DeliveryResult(f"no connection: {error}")
+        return DeliveryResult(f"connection failed: {error}")
     except httpx.RemoteProtocolError:
-        return DeliveryResult("what it answered is not HTTP")
+        return DeliveryResult("the response is not valid HTTP")
     except httpx.InvalidURL:
-        return DeliveryResult("its address is not valid")
+        return DeliveryResult("the URL is not valid")
     except httpx.HTTPError as error:
-        return DeliveryResult(f"the connection broke: {type(error).__name__}")
+        return DeliveryResult(f"the connection was interrupted: {type(error).__name__}")
     except Exception as error:
-        # One address must not keep back the messages to all others.
-        log.error("a webhook cannot be called", message_id=message.headers["webhook-id"], exc_info=error)
+        # An error of one receiver must not stop the messages to the others.
+        log.error(
+            "webhook_delivery_failed",
+            message="A webhook could not be sent because of an unexpected error. It is tried again.",
+            message_id=message.headers["webhook-id"],
+            exc_info=error,
+        )
         return DeliveryResult(UNEXPECTED_ERROR)
 
 
@@ -96,13 +101,14 @@ def result_for_status(status: int) -> DeliveryResult:
     if 200 <= status < 300:
         return DeliveryResult()
     if 300 <= status < 400:
-        return DeliveryResult(f"it answered with a redirect (status {status}), which is not followed")
-    return DeliveryResult(f"it answered with status {status}", is_permanent=status == HTTP_GONE)
+        return DeliveryResult(f"the response was a redirect (status {status}), which is not followed")
+    return DeliveryResult(f"the response had status {status}", is_permanent=status == HTTP_GONE)
 
 
 class SSRFSafeTransport(httpx.AsyncHTTPTransport):
-    """Resolves, checks and connects in one step: the address that was checked is the one that is connected to, and the name
-    stays what the certificate must be for.
+    """Connects to the addresses that the SSRF guard has checked.
+
+    TLS still verifies the certificate for the host name of the URL.
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -125,4 +131,4 @@ class SSRFSafeTransport(httpx.AsyncHTTPTransport):
                 return await super().handle_async_request(pinned)
             except httpx.ConnectError as error:
                 failure = error
-        raise failure or httpx.ConnectError("the name has no address")
+        raise failure or httpx.ConnectError(f"{host} has no address")

@@ -37,8 +37,8 @@ PriceLookup = Callable[[str, str, dt.datetime], Price | None]
 class RepriceSummary:
     """Counts of the records that were checked and changed.
 
-    `unpriced` records have no known price even now. `left_at_reserved` records keep the amount that was reserved for
-    them, because their usage is not known. Money is nano-USD.
+    `unpriced` records have no known price even now. `left_at_reserved` records keep the amount that was
+    reserved for them, because their usage is not known. Money is nano-USD.
     """
 
     records: int = 0
@@ -77,7 +77,8 @@ class CorrectedRecord:
     def billing_record(self) -> UsageEntry:
         """The entry whose service tier and tool calls are billed.
 
-        This is a late settlement if there is one: it has reported usage, where the record has only an estimate.
+        This is a late settlement if there is one: it has reported usage, where the record has only an
+        estimate.
         """
         late = CorrectionReason.LATE.value
         return next((entry for entry in self.corrections if entry.correction_reason == late), self.record)

@@ -61,19 +61,19 @@ def test_the_new_key_is_kept_in_no_session_and_on_no_other_page(project: Project
         ("label", "", "This field is required."),
         ("scopes", [], "This field is required."),
         ("scopes", ["everything"], "Select a valid choice."),
-        ("day_budget", "many", "Write US dollars as"),
-        ("day_budget", "-1", "Write US dollars as"),
-        ("day_budget", "1,5", "Write US dollars as"),
-        ("day_budget", "1,0000", "Write US dollars as"),
-        ("month_budget", "1.000,50", "Write US dollars as"),
-        ("month_budget", "٥", "Write US dollars as"),
-        ("month_budget", "1e3", "Write US dollars as"),
-        ("day_budget", "1,000,000,001", "must lie between"),
-        ("month_budget", "0.0000000001", "more than nine decimal places"),
+        ("day_budget", "many", "Enter US dollars as"),
+        ("day_budget", "-1", "Enter US dollars as"),
+        ("day_budget", "1,5", "Enter US dollars as"),
+        ("day_budget", "1,0000", "Enter US dollars as"),
+        ("month_budget", "1.000,50", "Enter US dollars as"),
+        ("month_budget", "٥", "Enter US dollars as"),
+        ("month_budget", "1e3", "Enter US dollars as"),
+        ("day_budget", "1,000,000,001", "must be between"),
+        ("month_budget", "0.0000000001", "at most nine decimal places"),
         ("rpm_limit", "0", "greater than or equal to 1"),
         ("expires_on", "2020-01-01", "This day has passed."),
-        ("expires_on", "9001-01-01", "The last day can be 9000-12-31."),
-        ("expires_on", "9999-12-31", "The last day can be 9000-12-31."),
+        ("expires_on", "9001-01-01", "The last day must not be after 9000-12-31."),
+        ("expires_on", "9999-12-31", "The last day must not be after 9000-12-31."),
         ("allowed_models", "x" * 201, "at most 200 characters"),
     ],
 )
@@ -127,7 +127,7 @@ def test_the_form_says_what_a_budget_means_for_models_without_a_price(project: P
     page = signed_in(bob).get(reverse("key-new", args=[project.slug])).content.decode()
     for field in ("day_budget", "month_budget"):
         assert (
-            "only models whose price is known"
+            "only models with a known price"
             in page.split(f'id="id_{field}_helptext"')[1].split("</div>")[0]
         )
 

@@ -25,7 +25,7 @@ COST_LABELS = {
     "google_maps": "Google Maps",
     "image_generation": "Pictures made",
     "rounding": "Rounding to a thousand-millionth of a dollar",
-    "held": "What was held for it counts: what was used is not known",
+    "reserved": "Reserved amount, charged because the usage is not known",
 }
 OTHER_MODEL_LABELS = {
     "text_input": "text read",

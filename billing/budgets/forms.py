@@ -1,25 +1,21 @@
-"""Forms that set what may be spent: budgets, and a new API key together with its own."""
+"""The form of a budget, and the fields that forms about money share."""
 
-import datetime as dt
 import re
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.db.models import Q
 
-from billing.models import Budget, Mode, Period, Webhook
+from billing.models import Budget, Mode, Webhook
 from billing.models.budgets import default_thresholds, validate_thresholds
 from billing.money import InvalidAmount, decimal_usd, parse_usd
-from keys.forms import KeyForm
 from keys.models import ApiKey
-from projects.models import MAX_DATE, Membership, Project, User
+from projects.models import Membership, Project, User
 
 USD_PATTERN = re.compile(r"\$?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
 """Commas between thousands only: `1,5` may mean one and a half or fifteen."""
 MAX_WEBHOOKS = 10
-PRICED_MODELS_HELP = "A key with a budget can call only models whose price is known."
 
 
 class UsdField(forms.CharField):
@@ -43,38 +39,6 @@ class UsdField(forms.CharField):
 
     def prepare_value(self, value: Any) -> Any:
         return decimal_usd(value) if isinstance(value, int) else value
-
-
-class BudgetedKeyForm(KeyForm):
-    day_budget = UsdField(
-        required=False,
-        label="Daily budget in USD",
-        help_text=f"Requests are refused before they could exceed it. {PRICED_MODELS_HELP}",
-    )
-    month_budget = UsdField(
-        required=False,
-        label="Monthly budget in USD",
-        help_text=f"By calendar month. Empty: no limit of its own. {PRICED_MODELS_HELP}",
-    )
-
-    def clean_expires_on(self) -> dt.date | None:
-        day = super().clean_expires_on()
-        if day and day > MAX_DATE:
-            raise ValidationError(
-                f"The last day can be {MAX_DATE.isoformat()}. Leave it empty for a key that does not expire."
-            )
-        return day
-
-    @transaction.atomic
-    def issue(self, created_by: User) -> tuple[ApiKey, str]:
-        """The new key and its text. Who makes it hears of its budgets."""
-        key, token = super().issue(created_by)
-        for period in (Period.DAY, Period.MONTH):
-            limit: int | None = self.cleaned_data[f"{period.value}_budget"]
-            if limit is not None:
-                budget = Budget.objects.create(project=key.project, key=key, period=period, limit_nano=limit)
-                budget.alert_members.set(key.project.memberships.filter(user=created_by))
-        return key, token
 
 
 class ThresholdsField(forms.CharField):

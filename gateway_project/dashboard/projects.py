@@ -1,13 +1,12 @@
-"""The landing page, and the pages on which projects are listed, made and changed."""
+"""The pages that list projects, create one and change its settings."""
 
-from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
+from gateway_project.dashboard.forms import ProjectForm, ProjectSettingsForm
 from projects.access import project_view
-from projects.forms import ProjectForm, ProjectSettingsForm
 from projects.models import Membership, Project, Role, User
 
 
@@ -22,12 +21,6 @@ class ProjectRequest(SignedInRequest):
 
     role: Role
     project: Project
-
-
-def landing(request: HttpRequest) -> HttpResponse:
-    if request.user.is_authenticated:
-        return redirect("project-list")
-    return render(request, "landing/page.html", {"base_url": settings.ENV.public_url})
 
 
 @login_required

@@ -4,6 +4,7 @@ import ssl
 from urllib.parse import unquote, urlsplit
 
 import django_stubs_ext
+from django.templatetags.static import static
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -201,11 +202,13 @@ LANGUAGE_CODE = "en-us"
 STATIC_URL = "/static/"
 STATIC_ROOT = ENV.gateway_data_dir / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+# Source files are served until the collected ones exist, which are the only ones with hashed names.
 SERVESTATIC_USE_FINDERS = True
+SERVESTATIC_KEEP_ONLY_HASHED_FILES = True
 SERVESTATIC_AUTOREFRESH = DEBUG
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "staticfiles": {"BACKEND": "gateway_project.dashboard.static_files.StaticFilesStorage"},
 }
 
 LOGGING = logging.django_logging(ENV.gateway_log_level)
@@ -231,9 +234,9 @@ UNFOLD = {
     "SITE_TITLE": "AI gateway",
     "SITE_HEADER": "AI gateway",
     "SITE_URL": "/",
-    "SITE_ICON": lambda _request: f"{STATIC_URL}img/logo.svg",
+    "SITE_ICON": lambda _request: static("img/logo.svg"),
     "SITE_FAVICONS": [
-        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: f"{STATIC_URL}img/logo.svg"}
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("img/logo.svg")}
     ],
     # The blues of static/css/tokens.css.
     "COLORS": {

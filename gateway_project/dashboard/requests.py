@@ -24,8 +24,6 @@ def request_detail(request: ProjectRequest, project: Project, record_id: UUID) -
         "record": record,
         "corrections": corrections,
         "total_nano": record.cost_nano + sum(correction.cost_nano for correction in corrections),
-        "blocking_budget": Budget.objects.for_project(project)
-        .filter(pk=record.blocking_budget_id or 0)
-        .first(),
+        "blocking_budget": budgets.first(),
     }
     return render(request, "requests/detail.html", page)

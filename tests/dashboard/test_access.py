@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from django.test import Client
 from django.urls import get_resolver, reverse
@@ -18,8 +20,8 @@ PAGES = [
 
 
 def test_every_page_of_a_project_is_in_these_tests() -> None:
-    routes = get_resolver().reverse_dict.items()
-    names = {name for name, (*_, converters) in routes if isinstance(name, str) and "slug" in converters}
+    routes: dict[Any, Any] = get_resolver().reverse_dict
+    names = {name for name, route in routes.items() if isinstance(name, str) and "slug" in route[3]}
     assert names == set(PAGES)
 
 

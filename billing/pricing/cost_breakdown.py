@@ -39,7 +39,7 @@ def break_down(
     if remainder:
         lines.append(
             CostLine(
-                "rounding" if lines and -HALF_NANO_FEMTO <= remainder <= HALF_NANO_FEMTO else "held",
+                "rounding" if lines and -HALF_NANO_FEMTO <= remainder <= HALF_NANO_FEMTO else "reserved",
                 remainder,
             )
         )

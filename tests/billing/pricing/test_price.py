@@ -156,7 +156,7 @@ def test_the_lines_of_an_explanation_sum_to_the_cost(
         for line in lines
         if line.rate is not None
     )
-    assert "held" not in [line.kind for line in lines]
+    assert "reserved" not in [line.kind for line in lines]
 
 
 @given(prices, usages(), calls)
@@ -209,7 +209,7 @@ def test_reasoning_is_part_of_the_output_and_not_charged_twice() -> None:
 
 def test_charge_of_a_reservation_is_labelled_reserved() -> None:
     lines = break_down(simple_price("1", "2", "test"), Tokens(input=1_000_000), None, 5_000_000_000)
-    assert [(line.kind, line.amount_femto) for line in lines] == [("input", 10**15), ("held", 4 * 10**15)]
+    assert [(line.kind, line.amount_femto) for line in lines] == [("input", 10**15), ("reserved", 4 * 10**15)]
 
 
 def test_a_request_that_was_charged_nothing_has_no_lines() -> None:

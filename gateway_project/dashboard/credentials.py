@@ -33,7 +33,7 @@ def credential_edit(request: ProjectRequest, project: Project, credential_id: in
     form = CredentialForm(request.POST or None, instance=credential, project=project)
     if form.is_valid():
         form.save()
-        messages.success(request, "Saved.")
+        messages.success(request, "Credential saved.")
         return redirect("credential-list", project.slug)
     return render(request, "credentials/form.html", {"form": form, "credential": credential})
 

@@ -1,4 +1,4 @@
-"""The pages of API keys: they show what each key may spend."""
+"""The pages of API keys, which list each key with its budgets."""
 
 from itertools import groupby
 
@@ -33,9 +33,9 @@ def key_list(request: ProjectRequest, project: Project) -> HttpResponse:
 def key_new(request: ProjectRequest, project: Project) -> HttpResponse:
     form = BudgetedKeyForm(request.POST or None, project=project, role=request.role)
     if form.is_valid():
-        key, token = form.issue(created_by=request.user)
+        key, secret = form.issue(created_by=request.user)
         return render(
-            request, "keys/created.html", {"key": key, "secret": token, "base_url": settings.ENV.public_url}
+            request, "keys/created.html", {"key": key, "secret": secret, "base_url": settings.ENV.public_url}
         )
     return render(request, "keys/new.html", {"form": form})
 

@@ -17,18 +17,20 @@ from projects.models import Project, Role
 from proxy.repricing import Repricer, entry_from_record
 
 MAX_RECENT_RECORDS = 500
-"""How far back a model counts as used."""
+"""The number of latest requests whose models count as used."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsedModel:
+    """A model of recent requests. The price is None if it is not known."""
+
     provider: str
     model: str
     price: Price | None
 
 
 def used_models(project: Project) -> list[UsedModel]:
-    """Models of the latest requests, with the prices that hold for them now."""
+    """Return the models of the latest requests with their current prices."""
     records = (
         UsageRecord.objects.for_project(project)
         .requests()
@@ -59,7 +61,7 @@ def price_new(request: ProjectRequest, project: Project) -> HttpResponse:
         form = PriceForm(request.POST or None, project=project)
         if form.is_valid():
             price = form.save()
-            messages.success(request, f"The price of {price.pattern} is set.")
+            messages.success(request, f"Price of {price.pattern} saved.")
             return redirect("price-list", project.slug)
         return render(request, "prices/form.html", {"form": form})
 

@@ -1,4 +1,4 @@
-"""Static files: collected when the gateway starts, named by a hash of their content, and cached for years.
+"""Static files: collected at the start, named by a hash of their content and cached for years.
 
 Pages link one style sheet, `css/app.css`. Its source imports the parts in order; the collected file holds the
 content of the parts. Without collected files, as in tests and development, the source files are served.

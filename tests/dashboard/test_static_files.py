@@ -1,4 +1,4 @@
-"""Pages link one style sheet; collected static files carry a hash in their names and are cached for years."""
+"""Static files: one style sheet for all pages, and hashed names that are cached for years."""
 
 import re
 from pathlib import Path

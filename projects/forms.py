@@ -1,39 +1,9 @@
-"""Forms of projects, and the fields that forms of other apps share."""
+"""Form fields that several apps share: rate limits, and lists of lines."""
 
-from functools import lru_cache
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.core.exceptions import ValidationError
-
-from projects.models import Project
-
-
-@lru_cache(maxsize=1)
-def timezone_choices() -> list[tuple[str, str]]:
-    """Regions and cities, and UTC first; the old aliases without a region are left out."""
-    names = sorted(
-        name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "SystemV/"))
-    )
-    return [("UTC", "UTC"), *((name, name.replace("_", " ")) for name in names)]
-
-
-class ProjectForm(forms.ModelForm[Project]):
-    class Meta:
-        model = Project
-        fields: tuple[str, ...] = ("name", "timezone")
-        widgets = {"timezone": forms.Select}
-        help_texts = {"name": "A team, a product or an environment: whatever shares keys and budgets."}
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        known = timezone_choices()
-        current = (self.instance.timezone, self.instance.timezone)
-        self.fields["timezone"].widget = forms.Select(
-            choices=known if current[0] in dict(known) else [current, *known]
-        )
-        self.fields["timezone"].help_text = "Days and months of budgets and reports begin here."
 
 
 def rate_limit_field(label: str, maximum: int) -> forms.IntegerField:
@@ -46,17 +16,6 @@ class RateLimitsForm(forms.Form):
     rpm_limit = rate_limit_field("Requests per minute", 1_000_000)
     tpm_limit = rate_limit_field("Tokens per minute", 10_000_000_000)
     concurrency_limit = rate_limit_field("Requests at once", 100_000)
-
-
-class ProjectSettingsForm(ProjectForm, RateLimitsForm):
-    class Meta(ProjectForm.Meta):
-        fields = ("name", "timezone", "rpm_limit", "tpm_limit", "concurrency_limit")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields[
-            "timezone"
-        ].help_text += " A change holds from now on: days that are over keep their records."
 
 
 class LinesField(forms.CharField):

@@ -1,55 +1,17 @@
-"""Forms of budgets, and of a new API key with budgets of its own."""
+"""Form of a budget."""
 
-import datetime as dt
 import re
 from typing import Any
 
 from django import forms
 from django.core.exceptions import ValidationError
-from django.db import transaction
 from django.db.models import Q
 
 from billing.form_fields import UsdField
-from billing.models import Budget, Mode, Period, Webhook
+from billing.models import Budget, Mode, Webhook
 from billing.models.budgets import default_thresholds, validate_thresholds
-from keys.forms import KeyForm
 from keys.models import ApiKey
-from projects.models import MAX_DATE, Membership, Project, User
-
-PRICED_MODELS_HELP = "A key with a budget can call only models with a known price."
-
-
-class BudgetedKeyForm(KeyForm):
-    day_budget = UsdField(
-        required=False,
-        label="Daily budget in USD",
-        help_text=f"Requests that could exceed it are refused. {PRICED_MODELS_HELP}",
-    )
-    month_budget = UsdField(
-        required=False,
-        label="Monthly budget in USD",
-        help_text=f"Per calendar month. Empty: no monthly limit for this key. {PRICED_MODELS_HELP}",
-    )
-
-    def clean_expires_on(self) -> dt.date | None:
-        day = super().clean_expires_on()
-        if day and day > MAX_DATE:
-            raise ValidationError(
-                f"The last day must not be after {MAX_DATE.isoformat()}. Leave it empty for a key that "
-                "does not expire."
-            )
-        return day
-
-    @transaction.atomic
-    def issue(self, created_by: User) -> tuple[ApiKey, str]:
-        """Create the key with its budgets. Their alerts go to the person who creates the key."""
-        key, token = super().issue(created_by)
-        for period in (Period.DAY, Period.MONTH):
-            limit: int | None = self.cleaned_data[f"{period.value}_budget"]
-            if limit is not None:
-                budget = Budget.objects.create(project=key.project, key=key, period=period, limit_nano=limit)
-                budget.alert_members.set(key.project.memberships.filter(user=created_by))
-        return key, token
+from projects.models import Membership, Project, User
 
 
 class ThresholdsField(forms.CharField):

@@ -86,9 +86,9 @@ class PriceOverride(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     input_nano = money_field("input", PER_MILLION_HELP)
     output_nano = money_field("output", PER_MILLION_HELP)
-    cache_read_nano = money_field("input read from a cache", **defaults_to("input"))
-    cache_write_5m_nano = money_field("input written to a cache for 5 minutes", **defaults_to("input"))
-    cache_write_1h_nano = money_field("input written to a cache for an hour", **defaults_to("input"))
+    cache_read_nano = money_field("cached input", **defaults_to("input"))
+    cache_write_5m_nano = money_field("input written to a 5-minute cache", **defaults_to("input"))
+    cache_write_1h_nano = money_field("input written to a 1-hour cache", **defaults_to("input"))
     reasoning_nano = money_field("reasoning", **defaults_to("other output"))
     request_nano = money_field("each request", "Nano-USD.", default=0)
     tool_fees = models.JSONField(

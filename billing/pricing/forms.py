@@ -25,9 +25,9 @@ PLACEHOLDERS = {"input_nano": {"placeholder": "0.15"}, "output_nano": {"placehol
 LABELS = {
     "input_nano": "Input",
     "output_nano": "Output",
-    "cache_read_nano": "Input read from a cache",
-    "cache_write_5m_nano": "Input written to a cache for 5 minutes",
-    "cache_write_1h_nano": "Input written to a cache for an hour",
+    "cache_read_nano": "Cached input",
+    "cache_write_5m_nano": "Input written to a 5-minute cache",
+    "cache_write_1h_nano": "Input written to a 1-hour cache",
     "reasoning_nano": "Reasoning",
     "request_nano": "Fee per request",
 }
@@ -137,7 +137,7 @@ class PriceForm(forms.ModelForm[PriceOverride]):
             or PriceOverride._meta.get_field("effective_from").get_default()
         )
         if effective_from.date() > MAX_DATE:
-            raise ValidationError(f"The date must not be after {MAX_DATE.isoformat()}.")
+            raise ValidationError(f"Choose a date until {MAX_DATE.isoformat()}.")
         return effective_from
 
     def clean_request_nano(self) -> int:

@@ -52,6 +52,7 @@ NOUNS_IN_ING = frozenset(
         "embedding",
         "streaming",
         "grouping",
+        "landing",
     ]
 )
 

@@ -5,6 +5,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from gateway_project import bootstrap, server
+from gateway_project.dashboard import static_files
 from proxy.routing import config_file
 
 
@@ -23,5 +24,6 @@ class Command(BaseCommand):
             raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from None
         with bootstrap.startup_lock():
             call_command("migrate", interactive=False, verbosity=0)
+            static_files.collect_if_changed()
             result = bootstrap.bootstrap()
         server.build(bootstrap.banner(result)).run(sockets=[bound])

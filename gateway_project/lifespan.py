@@ -1,11 +1,8 @@
 """What starts before the first request and ends after the last: the ledger, the connections, the schedule."""
 
 import asyncio
-import fcntl
-import os
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -16,11 +13,13 @@ from django.db import DatabaseError
 from billing import ledger
 from billing.ledger import Ledger, SqlLedger
 from billing.ledger.redis import OutagePolicy, RedisLedger
-from billing.ledger.sql.connection import connect, lock_file_for
+from billing.ledger.sql.connection import connect
+from billing.ledger.sql.process_lock import sqlite_process_lock
 from gateway_project.celery import app as celery
 from projects import config_cache
-from projects.db import durability
+from projects.db import durability, executor
 from projects.db.hang_detection import abort_hung_queries_if
+from projects.db.health import database_health
 from proxy.http import handler
 from proxy.pipeline import exchange, revocation
 from proxy.pipeline.client_stream import FINAL_WRITE_TIMEOUT_S
@@ -31,10 +30,6 @@ from proxy.upstream.client import UpstreamClient
 SETTLE_POLL_INTERVAL_S = 0.02
 
 log = structlog.get_logger()
-
-
-class DatabaseInUse(Exception):
-    """Another gateway process uses this SQLite database; the embedded ledger allows one."""
 
 
 async def run(receive: handler.Receive, send: handler.Send) -> None:
@@ -63,7 +58,7 @@ async def running_services() -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if not settings.ENV.database_url:
             stack.enter_context(sqlite_process_lock(settings.ENV.sqlite_path))
-        stack.enter_context(abort_hung_queries_if(lambda: config_cache.database_health.is_down))
+        stack.enter_context(abort_hung_queries_if(lambda: database_health.is_down))
         runtime.upstream = UpstreamClient(config_file.load().timeout_s)
         stack.push_async_callback(runtime.upstream.close)
         process_ledger = open_ledger()
@@ -74,7 +69,7 @@ async def running_services() -> AsyncIterator[None]:
         if settled:
             log.warning("reservations of an earlier process were resolved", count=settled)
         with suppress(DatabaseError):
-            await config_cache.run_query(durability.warn_of_unsafe_settings)
+            await executor.run_query(durability.warn_of_unsafe_settings)
         await stack.enter_async_context(running_task(config_cache.poll_version()))
         await stack.enter_async_context(running_task(revocation.poll_revocations()))
         if settings.CELERY_TASK_ALWAYS_EAGER:
@@ -111,17 +106,6 @@ def open_ledger() -> Ledger:
         allow_budgeted=env.gateway_redis_down_budgets == "open",
     )
     return RedisLedger(env.redis_url, policy)
-
-
-@contextmanager
-def sqlite_process_lock(database: Path) -> Iterator[None]:
-    with lock_file_for(database).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DatabaseInUse(f"another gateway process uses {database}") from None
-        lock.write(str(os.getpid()))
-        yield
 
 
 @asynccontextmanager

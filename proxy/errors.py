@@ -7,10 +7,9 @@ import structlog
 from django.conf import settings
 from django.db import Error as DatabaseError
 from msgspec.structs import replace
-from redis import RedisError
 
 from billing.ledger import BudgetExceeded, LedgerUnavailable, RateLimitExceeded, RateLimitStatus
-from billing.ledger.redis.client.connection import RedisUnavailable
+from billing.ledger.interface import DATABASE
 from billing.models import Outcome, Period
 from billing.money import decimal_usd
 from keys.auth_throttle import TooManyFailures
@@ -251,9 +250,9 @@ def unbounded_cost(field: str) -> GatewayError:
 
 
 def service_unavailable(error: Exception) -> GatewayError:
-    """What is missing, by what lies behind a ledger's failure; of the rest it says nothing."""
-    match error.__cause__ if isinstance(error, LedgerUnavailable) else error:
-        case RedisUnavailable() | RedisError():
+    """Say which component is down. The failure's own text may name hosts, so it is not repeated."""
+    match error.component if isinstance(error, LedgerUnavailable) else DATABASE:
+        case "redis":
             what = "The store of the gateway's budgets and limits does not answer."
         case None:
             what = "The gateway's budgets are being brought up to date."

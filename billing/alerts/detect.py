@@ -11,15 +11,14 @@ from django.utils import timezone
 
 from billing.budgets.windows import window_days, window_name
 from billing.ledger.balances import open_window_balances, window_balances
-from billing.ledger.interface import LedgerUnavailable
-from billing.ledger.redis.windows import RETENTION_AFTER_END
+from billing.ledger.interface import WINDOW_RETENTION, LedgerUnavailable
 from billing.models import REFUSAL_THRESHOLD, Alert, Budget, Mode, Outcome, UsageRecord
 from projects.ids import uuid7_floor
 from projects.models import Project
 
 LOOKBACK = dt.timedelta(hours=1)
 """Every run also covers this time before the last one, for requests that were settled just after midnight."""
-MAX_LOOKBACK = RETENTION_AFTER_END
+MAX_LOOKBACK = WINDOW_RETENTION
 """A run covers at most this time, however long ago the last one was: Redis deletes older windows."""
 LAST_RUN_KEY = "alert-detection-last-run"
 

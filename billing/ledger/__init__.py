@@ -1,4 +1,4 @@
-"""The one door for spend: reserve before the upstream is called, settle or release after."""
+"""The ledger: reserve money before the upstream is called, settle or release it after."""
 
 from billing.ledger.interface import (
     NO_LIMITS,
@@ -34,10 +34,10 @@ _current: list[Ledger] = []
 
 
 def install(ledger: Ledger) -> None:
-    """Makes this the ledger of the process: called once, when the server starts."""
+    """Set the ledger of this process. Called once, when the server starts."""
     _current[:] = [ledger]
 
 
 def current() -> Ledger:
-    """The ledger of this process."""
+    """Return the ledger of this process."""
     return _current[0]

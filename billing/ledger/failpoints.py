@@ -1,7 +1,7 @@
-"""Named places at which a test lets this process die, as a power cut would, to show that nothing is lost.
+"""Failpoints: named places at which a test kills this process, to show that nothing is lost.
 
-Off unless `GATEWAY_FAILPOINT` names one: `commit.before`, or `commit.before:3` for the third time that it is
-passed. The names are listed in `docs/ledger.md`.
+They are off unless `GATEWAY_FAILPOINT` names one: `commit.before`, or `commit.before:3` for the third time
+that the process reaches it. `docs/ledger.md` lists the names.
 """
 
 import os
@@ -16,7 +16,7 @@ passed: Counter[str] = Counter()
 
 
 def failpoint(name: str) -> None:
-    """Kills the process if this is the one that the environment names."""
+    """Kill the process with SIGKILL if the environment names this failpoint."""
     if name != armed:
         return
     passed[name] += 1

@@ -1,8 +1,11 @@
-"""What the ledger is asked, what it grants, and how it refuses."""
+"""The ledger's interface: what a request reserves, what it is granted, and how it is denied.
+
+Amounts are nano-USD.
+"""
 
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import date, datetime, timedelta
+from typing import NamedTuple, Protocol
 from uuid import UUID
 from zoneinfo import ZoneInfo
 
@@ -13,15 +16,27 @@ from billing.models import Mode, Outcome
 from billing.pricing import Tokens
 
 MAX_RESERVATION_NANO = 2**53
-"""No request holds more than these 9 million USD: Redis' Lua counts exactly up to here, and SQL can still add many of them."""
+"""No request reserves more than these 9 million USD.
+
+Redis' Lua counts exactly up to this number, and SQL's 64 bits can add many of them.
+"""
+
+WINDOW_RETENTION = timedelta(days=2)
+"""How long a window is kept after its end.
+
+Streams that started before the end are settled after it, and pages and alerts look back.
+"""
 
 SHUTDOWN_ERROR = "service_unavailable"
-"""The error of a request that was stopped."""
+"""The error code on the record of a request that its process stopped."""
+
+DATABASE, REDIS = "database", "redis"
+"""The components that a ledger depends on, as `LedgerUnavailable` and `Ledger.degraded` name them."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetLimit:
-    """A budget as gateway processes remember it."""
+    """A budget as gateway processes cache it."""
 
     id: int
     period: str
@@ -36,7 +51,10 @@ class BudgetLimit:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """What a key (`k12`) or a project (`p3`) may ask in any minute, and at once; None where it has no such limit."""
+    """The limits of a key (`owner` is `k12`) or a project (`p3`): per minute, and concurrent requests.
+
+    None means that there is no limit of that kind.
+    """
 
     owner: str
     requests: int | None = None
@@ -50,11 +68,12 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class ReserveRequest:
-    """A request for money and for places in the limits' windows.
+    """A request to reserve money, and to count in the rate limits.
 
-    `min_nano` is the least amount in nano-USD that is of use, `max_nano` what the request could cost without a limit: where
-    they differ, what the hard budgets have left between the two is granted. `tokens` is an estimate of the tokens that it
-    will use. `estimate` is the record to keep should the process die.
+    `max_nano` is what the request can cost at most, `min_nano` the smallest amount that is of use to it. If
+    the hard budgets have less left than `max_nano`, but at least `min_nano`, the rest is granted. `tokens` is
+    an estimate of the tokens that the request will use. `estimate` is the record to write if the process
+    dies.
     """
 
     id: UUID
@@ -69,10 +88,9 @@ class ReserveRequest:
     estimate: UsageEntry
 
     def cancelled_record(self) -> UsageEntry:
-        """The record of a request that its process stopped before anything was sent: it has cost nothing."""
-        estimate = self.estimate
+        """Return the free record of a request that its process stopped before anything was sent upstream."""
         return replace(
-            estimate,
+            self.estimate,
             tokens=Tokens(),
             cost_nano=0,
             estimated=False,
@@ -84,7 +102,7 @@ class ReserveRequest:
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """How far a limit is used: what is left of it, and in how many seconds all of it will be there again."""
+    """The status of one rate limit: what remains of it, and the seconds until it is fully available again."""
 
     limit: int
     remaining: int
@@ -93,7 +111,7 @@ class LimitStatus:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitStatus:
-    """The tightest limits that apply to a request, after it was counted; None where there is none of a kind."""
+    """The most restrictive limits of a request, after it was counted; None if there is no limit of a kind."""
 
     requests: LimitStatus | None = None
     tokens: LimitStatus | None = None
@@ -104,7 +122,10 @@ NO_LIMITS = RateLimitStatus()
 
 @dataclass(frozen=True, slots=True)
 class ReservationGrant:
-    """Money held: `amount` nano-USD until it is settled or released. `shadow_budget_id`: a budget that would have refused."""
+    """A reserved `amount`, until it is settled or released.
+
+    `shadow_budget_id` is the shadow budget that would have denied the request.
+    """
 
     id: UUID
     amount: int
@@ -113,14 +134,18 @@ class ReservationGrant:
 
 
 class AdmissionDenied(Exception):
-    """The ledger did not admit the request and wrote nothing. `rate_limit_status` is that of the limits, where they were asked."""
+    """The ledger did not admit a request, and wrote nothing.
+
+    `rate_limit_status` is that of the request's rate limits, or NO_LIMITS if they were not checked.
+    """
 
     rate_limit_status: RateLimitStatus = NO_LIMITS
 
 
 class BudgetExceeded(AdmissionDenied):
-    """A hard budget has less left than the request needs; carries which one, in nano-USD, and when it begins anew (UTC; None:
-    never).
+    """A hard budget has less left than a request needs.
+
+    `resets_at` is when the budget resets (UTC), None if it does not reset.
     """
 
     def __init__(self, budget: BudgetLimit, remaining: int, needed: int, resets_at: datetime | None) -> None:
@@ -129,9 +154,10 @@ class BudgetExceeded(AdmissionDenied):
 
 
 class RateLimitExceeded(AdmissionDenied):
-    """A limit is used up; carries whose, of what (`requests`, `tokens` or `concurrent`), and the seconds until there is room.
+    """A rate limit of a kind (`requests`, `tokens` or `concurrent`) is used up.
 
-    `retry_after` is None for a request that alone needs more tokens than the limit: it never fits.
+    `retry_after` is the seconds until there is room, None for a request that needs more tokens than the
+    limit.
     """
 
     def __init__(self, rate_limit: RateLimit, kind: str, limit: int, retry_after: float | None) -> None:
@@ -140,44 +166,66 @@ class RateLimitExceeded(AdmissionDenied):
 
 
 class LedgerUnavailable(Exception):
-    """The ledger's store does not answer: nothing may be spent."""
+    """The ledger cannot check a budget now, so nothing may be spent.
+
+    `component` is what does not answer, DATABASE or REDIS; None while the ledger rebuilds its counters.
+    """
+
+    def __init__(self, message: str = "", *, component: str | None = None) -> None:
+        super().__init__(message)
+        self.component = component
 
 
 @dataclass(frozen=True, slots=True)
 class WindowBalance:
-    """What is spent and held in a budget's current window, in nano-USD."""
+    """The spent and reserved amounts of a budget's window."""
 
     spent: int = 0
     reserved: int = 0
 
 
+class Amount(NamedTuple):
+    """The cost or the reserved amount of a request that started on a day."""
+
+    key_id: int | None
+    day: date
+    nano: int
+
+
 class Ledger(Protocol):
-    """The books of a process, in SQL or in Redis. Whoever reserved must settle or release, whatever happens between."""
+    """The ledger of a process, in SQL or in Redis. Every reservation must be settled or released."""
 
     async def start(self) -> int:
-        """Makes it ready to admit; returns how many reservations of dead processes were resolved."""
+        """Get ready to admit requests; return how many reservations of dead processes were settled."""
 
     async def stop(self) -> None:
-        """Writes all that was submitted, then lets go."""
+        """Write everything that was submitted, then close the connections."""
 
     def now(self) -> float:
-        """The store's clock, in seconds since the epoch: days and minutes are counted by it."""
+        """Return the store's clock as Unix time in seconds. Days and minutes are counted by it."""
+
+    def degraded(self) -> tuple[str, ...]:
+        """Return the components that are down while the ledger goes on without them."""
 
     async def reserve(self, request: ReserveRequest) -> ReservationGrant:
-        """Admits a request and holds its money, in one step; raises BudgetExceeded, RateExceeded or LedgerUnavailable, and has
-        then written nothing. Whoever is cancelled while it waits holds nothing, and the ledger keeps its record.
+        """Admit a request and reserve its money, atomically.
+
+        Raises BudgetExceeded, RateLimitExceeded or LedgerUnavailable, and has then reserved nothing. A caller
+        that is cancelled while it waits has reserved nothing either, and the ledger writes the request's
+        record.
         """
 
     async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
-        """How far limits are used, without counting; raises LedgerUnavailable."""
+        """Return how far limits are used, without counting a request; raise LedgerUnavailable."""
 
     async def settle(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
-        """Charges `entry.cost_nano` in place of what was held, and keeps the record. It does not fail: what cannot be written
-        now is written as soon as the store answers again.
+        """Charge `entry.cost_nano` instead of the reserved amount, and write the record.
+
+        This does not fail: what cannot be written now is written as soon as the store answers again.
         """
 
     async def release(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
-        """Gives back what was held: nothing was spent. The record says why."""
+        """Return the reserved amount: nothing was spent. Write the record, which says why."""
 
     async def record(self, entry: UsageEntry) -> None:
-        """Keeps the record of a request that was never admitted."""
+        """Write the record of a request that was not admitted."""

@@ -1,8 +1,8 @@
-"""Requests and tokens of the last minute, and requests under way, in the memory of one process.
+"""Rate limits in the memory of one process: requests and tokens per minute, requests in flight.
 
-A window slides: 60 seconds in buckets of a quarter of a second, with a running total. In no 60 seconds is more admitted than
-the limit, and each bucket is visited once when it falls out. A place among the requests under way is held under the request's
-own id, so that it is freed once, whatever happens.
+A window slides: 60 seconds in buckets of a quarter of a second, with a running total. In no 60 seconds is
+more admitted than the limit, and each bucket is visited once, when it expires. A concurrency slot is held
+under the request's own id, so that it is released exactly once.
 """
 
 import math
@@ -24,11 +24,11 @@ WINDOW_S = 60
 BUCKET_S = 0.25
 BUCKETS = int(WINDOW_S / BUCKET_S)
 CONCURRENCY_RETRY_S = 1.0
-"""When a place among the requests under way becomes free is not known."""
+"""The `retry_after` of a full concurrency limit: it is not known when a request in flight ends."""
 
 
 class SlidingWindow:
-    """How much was counted in the last minute."""
+    """An amount that is counted over the last minute."""
 
     __slots__ = ("buckets", "total")
 
@@ -37,26 +37,26 @@ class SlidingWindow:
         self.total = 0
 
     def expire(self, now: float) -> None:
-        """A bucket counts until all that it holds is 60 seconds old."""
+        """Drop the buckets whose whole content is older than 60 seconds."""
         oldest = math.floor(now / BUCKET_S) - BUCKETS
         while self.buckets and (first := next(iter(self.buckets))) < oldest:
             self.total -= self.buckets.pop(first)
 
     def add(self, amount: int, now: float) -> int:
-        """Counts, and returns the bucket in which."""
+        """Count an amount, and return the bucket that counts it."""
         bucket = math.floor(now / BUCKET_S)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + amount
         self.total += amount
         return bucket
 
     def adjust(self, bucket: int, difference: int) -> None:
-        """Changes what was counted earlier, if it still counts."""
+        """Change what was counted earlier, unless it has expired."""
         if bucket in self.buckets:
             self.buckets[bucket] += difference
             self.total += difference
 
     def seconds_until_room(self, excess: int, now: float) -> float:
-        """Seconds until `excess` has fallen out."""
+        """Return the seconds until `excess` has expired."""
         for bucket, amount in self.buckets.items():
             excess -= amount
             if excess <= 0:
@@ -74,7 +74,7 @@ def _bucket_expires_at(bucket: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """What a request under way occupies: whose limits, and where its tokens were counted."""
+    """The place of a request in flight: the owners of its limits, the bucket that counts its tokens."""
 
     owners: tuple[str, ...]
     bucket: int
@@ -82,6 +82,8 @@ class Slot:
 
 
 class RateLimiter:
+    """The rate limits of all keys and projects, each under the name of its owner (`k12`, `p3`)."""
+
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
         self.requests: dict[str, SlidingWindow] = {}
@@ -90,42 +92,39 @@ class RateLimiter:
         self.slots: dict[UUID, Slot] = {}
 
     def acquire(self, request: ReserveRequest) -> RateLimitStatus:
-        """Checks all limits, then counts the request in each; raises RateExceeded and has then counted nothing."""
+        """Check all limits, then count the request in each.
+
+        Raises RateLimitExceeded, and has then counted nothing.
+        """
         if not request.rate_limits:
             return NO_LIMITS
         if request.id not in self.slots:
             now = self.clock()
-            for terms in request.rate_limits:
-                self.check_rate_limit(terms, request.tokens, now)
+            for rate_limit in request.rate_limits:
+                self.check_rate_limit(rate_limit, request.tokens, now)
             self.slots[request.id] = self.count_request(request, now)
         return self.status(request.rate_limits)
 
     def check_rate_limit(self, rate_limit: RateLimit, tokens: int, now: float) -> None:
-        if (
-            rate_limit.concurrent is not None
-            and len(self.in_flight.get(rate_limit.owner, ())) >= rate_limit.concurrent
-        ):
-            raise self.limit_exceeded(rate_limit, "concurrent", rate_limit.concurrent, CONCURRENCY_RETRY_S)
+        owner = rate_limit.owner
+        concurrent = rate_limit.concurrent
+        if concurrent is not None and len(self.in_flight.get(owner, ())) >= concurrent:
+            raise self.limit_exceeded(rate_limit, "concurrent", concurrent, CONCURRENCY_RETRY_S)
         if rate_limit.requests is not None:
-            window = self.window_for(self.requests, rate_limit.owner, now)
-            if window.total + 1 > rate_limit.requests:
-                raise self.limit_exceeded(
-                    rate_limit,
-                    "requests",
-                    rate_limit.requests,
-                    window.seconds_until_room(window.total + 1 - rate_limit.requests, now),
-                )
+            window = self.window_for(self.requests, owner, now)
+            self.check_window(rate_limit, "requests", rate_limit.requests, window, 1, now)
         if rate_limit.tokens is not None:
-            window = self.window_for(self.tokens, rate_limit.owner, now)
+            window = self.window_for(self.tokens, owner, now)
             if tokens > rate_limit.tokens:
                 raise self.limit_exceeded(rate_limit, "tokens", rate_limit.tokens, None)
-            if window.total + tokens > rate_limit.tokens:
-                raise self.limit_exceeded(
-                    rate_limit,
-                    "tokens",
-                    rate_limit.tokens,
-                    window.seconds_until_room(window.total + tokens - rate_limit.tokens, now),
-                )
+            self.check_window(rate_limit, "tokens", rate_limit.tokens, window, tokens, now)
+
+    def check_window(
+        self, rate_limit: RateLimit, kind: str, limit: int, window: SlidingWindow, amount: int, now: float
+    ) -> None:
+        excess = window.total + amount - limit
+        if excess > 0:
+            raise self.limit_exceeded(rate_limit, kind, limit, window.seconds_until_room(excess, now))
 
     def limit_exceeded(
         self, rate_limit: RateLimit, kind: str, limit: int, retry_after: float | None
@@ -142,19 +141,18 @@ class RateLimiter:
         return window
 
     def count_request(self, request: ReserveRequest, now: float) -> Slot:
-        for terms in request.rate_limits:
-            if terms.requests is not None:
-                self.requests[terms.owner].add(1, now)
-            if terms.tokens is not None:
-                self.tokens[terms.owner].add(request.tokens, now)
-            if terms.concurrent is not None:
-                self.in_flight.setdefault(terms.owner, set()).add(request.id)
-        return Slot(
-            tuple(terms.owner for terms in request.rate_limits), math.floor(now / BUCKET_S), request.tokens
-        )
+        for rate_limit in request.rate_limits:
+            if rate_limit.requests is not None:
+                self.requests[rate_limit.owner].add(1, now)
+            if rate_limit.tokens is not None:
+                self.tokens[rate_limit.owner].add(request.tokens, now)
+            if rate_limit.concurrent is not None:
+                self.in_flight.setdefault(rate_limit.owner, set()).add(request.id)
+        owners = tuple(rate_limit.owner for rate_limit in request.rate_limits)
+        return Slot(owners, math.floor(now / BUCKET_S), request.tokens)
 
     def release(self, id: UUID, tokens: int) -> None:
-        """A request has ended, and used so many tokens."""
+        """Release the slot of a request that has ended, and count the tokens that it used."""
         slot = self.slots.pop(id, None)
         if slot is None:
             return
@@ -164,7 +162,7 @@ class RateLimiter:
                 window.adjust(slot.bucket, tokens - slot.tokens)
 
     def cancel(self, id: UUID) -> None:
-        """A request was counted but not admitted after all."""
+        """Undo `acquire` for a request that was not admitted after all."""
         slot = self.slots.get(id)
         if slot is None:
             return
@@ -180,16 +178,17 @@ class RateLimiter:
                 del self.in_flight[owner]
 
     def status(self, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
+        """Return the most restrictive of the limits on requests and of those on tokens."""
         now = self.clock()
         requests = [
-            self.limit_status(self.requests, terms.owner, terms.requests, now)
-            for terms in rate_limits
-            if terms.requests is not None
+            self.limit_status(self.requests, rate_limit.owner, rate_limit.requests, now)
+            for rate_limit in rate_limits
+            if rate_limit.requests is not None
         ]
         tokens = [
-            self.limit_status(self.tokens, terms.owner, terms.tokens, now)
-            for terms in rate_limits
-            if terms.tokens is not None
+            self.limit_status(self.tokens, rate_limit.owner, rate_limit.tokens, now)
+            for rate_limit in rate_limits
+            if rate_limit.tokens is not None
         ]
         return RateLimitStatus(most_restrictive(requests), most_restrictive(tokens))
 
@@ -200,7 +199,7 @@ class RateLimiter:
         return LimitStatus(limit, max(limit - window.total, 0), window.seconds_until_empty(now))
 
     def drop_idle(self) -> None:
-        """Drops the windows of keys that have not asked for a minute."""
+        """Drop the windows of owners without requests in the last minute, to free their memory."""
         now = self.clock()
         for windows in (self.requests, self.tokens):
             for owner, window in list(windows.items()):
@@ -210,4 +209,5 @@ class RateLimiter:
 
 
 def most_restrictive(statuses: list[LimitStatus]) -> LimitStatus | None:
-    return min(statuses, key=lambda allowance: allowance.remaining, default=None)
+    """Return the limit with the least remaining, None if there is no limit."""
+    return min(statuses, key=lambda status: status.remaining, default=None)

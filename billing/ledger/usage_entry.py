@@ -1,4 +1,4 @@
-"""A usage record on its way to the database."""
+"""A usage record before it is in the database, and its JSON form."""
 
 from datetime import UTC, date, datetime
 from typing import Any
@@ -12,12 +12,15 @@ from billing.pricing import Price, Tokens
 
 CORRECTION_ID_NAMESPACE = UUID("5b0e7c1e-8f5a-4c53-9a53-0c2d0a6f8f11")
 TIMESTAMP_BYTES = 6
-"""A UUIDv7 begins with its moment."""
+"""A UUIDv7 begins with its time. A correction keeps these bytes, so that it sorts beside its record."""
 encode_json = msgspec.json.encode
 
 
 class UsageEntry(msgspec.Struct, kw_only=True):
-    """The columns of `UsageRecord`, filled in as a request goes its way. Money is nano-USD, times are microseconds."""
+    """The columns of `UsageRecord`, filled in while a request is processed.
+
+    Money is nano-USD, durations are microseconds.
+    """
 
     id: UUID
     project_id: int
@@ -51,16 +54,16 @@ class UsageEntry(msgspec.Struct, kw_only=True):
     def correction_to(
         self, cost_nano: int, tokens: Tokens, reason: CorrectionReason, ordinal: int = 0
     ) -> "UsageEntry":
-        """The record that turns this one, which has been kept as it is, into one of this cost and these tokens. Its id follows
-        from this one's, so that it cannot be kept twice, and sorts beside it. `ordinal` counts those for the same reason.
+        """Return the record that corrects this one, which stays as it is, to a cost and tokens.
+
+        Its id is derived from this record's, so a correction that is written twice is stored once. `ordinal`
+        tells corrections for the same reason apart.
         """
-        name = uuid5(
-            CORRECTION_ID_NAMESPACE,
-            f"{self.id.hex} {reason.value} {ordinal}" if ordinal else f"{self.id.hex} {reason.value}",
-        )
+        name = f"{self.id.hex} {reason.value}" + (f" {ordinal}" if ordinal else "")
+        digest = uuid5(CORRECTION_ID_NAMESPACE, name)
         return replace(
             self,
-            id=UUID(bytes=self.id.bytes[:TIMESTAMP_BYTES] + name.bytes[TIMESTAMP_BYTES:]),
+            id=UUID(bytes=self.id.bytes[:TIMESTAMP_BYTES] + digest.bytes[TIMESTAMP_BYTES:]),
             cost_nano=cost_nano - self.cost_nano,
             tokens=tokens - self.tokens,
             reserved_nano=None,
@@ -69,34 +72,44 @@ class UsageEntry(msgspec.Struct, kw_only=True):
         )
 
     def as_row(self) -> tuple[Any, ...]:
-        """Values in the order of COLUMNS, in forms that SQLite and PostgreSQL both take."""
+        """Return the values in the order of COLUMNS, in forms that SQLite and PostgreSQL both accept."""
         tokens = self.tokens
         return tuple(map(clean_text, (
             self.id.hex, self.project_id, self.key_id, self.day.isoformat(), sql_time(self.created_at),
             self.request_id, self.operation, self.format,
-            self.requested_model, self.provider_model, self.provider, self.streamed, self.outcome, self.status_code, self.error,
-            tokens.input, tokens.cache_read, tokens.cache_write_5m, tokens.cache_write_1h, tokens.output, tokens.reasoning,
+            self.requested_model, self.provider_model, self.provider, self.streamed,
+            self.outcome, self.status_code, self.error,
+            tokens.input, tokens.cache_read, tokens.cache_write_5m, tokens.cache_write_1h,
+            tokens.output, tokens.reasoning,
             self.cost_nano, price_json(self.price), self.estimated, self.latency_us, self.first_token_us,
-            self.reserved_nano, self.service_tier, self.billable_extras and encode_json(self.billable_extras).decode(), self.blocking_budget_id,
-            self.unchecked, self.corrects and self.corrects.hex, self.correction_reason,
+            self.reserved_nano, self.service_tier,
+            self.billable_extras and encode_json(self.billable_extras).decode(),
+            self.blocking_budget_id, self.unchecked,
+            self.corrects and self.corrects.hex, self.correction_reason,
         ), MAX_LENGTHS))  # fmt: skip
 
 
 COLUMNS = (
     "id", "project_id", "key_id", "day", "created_at", "request_id", "operation", "format",
     "requested_model", "provider_model", "provider", "streamed", "outcome", "status_code", "error",
-    "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "output_tokens", "reasoning_tokens",
+    "input_tokens", "cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens",
+    "output_tokens", "reasoning_tokens",
     "cost_nano", "price", "estimated", "latency_us", "first_token_us",
-    "reserved_nano", "service_tier", "billable_extras", "blocking_budget_id", "unchecked", "corrects", "correction_reason",
+    "reserved_nano", "service_tier", "billable_extras",
+    "blocking_budget_id", "unchecked", "corrects", "correction_reason",
 )  # fmt: skip
 
+
+encode_entry = msgspec.json.Encoder().encode
+decode_entry = msgspec.json.Decoder(UsageEntry).decode
 
 MAX_LENGTHS = tuple(getattr(UsageRecord._meta.get_field(name), "max_length", None) for name in COLUMNS)
 
 
 def clean_text(value: Any, max_length: int | None) -> Any:
-    """What PostgreSQL's text takes: no NUL, and no more than its column does. A record must not be lost over what a client or provider
-    wrote.
+    """Remove NULs from text, which PostgreSQL rejects, and cut it to the width of its column.
+
+    No record may be lost because of text that a client or a provider sent.
     """
     return value.replace("\0", "")[:max_length] if isinstance(value, str) else value
 
@@ -105,7 +118,7 @@ _price_json: dict[Price, str] = {}
 
 
 def price_json(price: Price | None) -> str | None:
-    """A price as the JSON kept on each record; encoded once, since few prices serve many records."""
+    """Encode a price as the JSON of its records; cached because few prices serve many records."""
     if price is None:
         return None
     text = _price_json.get(price)
@@ -115,5 +128,9 @@ def price_json(price: Price | None) -> str | None:
 
 
 def sql_time(value: datetime) -> str:
-    """UTC without an offset: what Django keeps in SQLite, and what PostgreSQL reads in a session whose timezone is UTC."""
+    """Format a time in UTC without an offset.
+
+    Django stores times like this in SQLite, and PostgreSQL reads them as UTC in a session whose timezone is
+    UTC.
+    """
     return value.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")

@@ -9,8 +9,7 @@ import msgspec
 from django.conf import settings
 
 from billing import ledger
-from billing.ledger.redis import RedisLedger
-from projects.config_cache import database_health
+from projects.db.health import database_health
 from proxy.http.handler import GatewayRequest, GatewayView, Response
 from proxy.operations import HEALTH, METRICS, READY, Operation
 from proxy.pipeline import telemetry
@@ -47,17 +46,8 @@ async def get_readiness(_request: GatewayRequest) -> Response:
     """
     if not runtime.ready:
         return json_response(503, {"status": "stopping"})
-    missing = [
-        name
-        for name, is_away in (("database", database_health.is_down), ("redis", is_redis_down()))
-        if is_away
-    ]
-    return json_response(200, {"status": "ready", "degraded": missing} if missing else {"status": "ready"})
-
-
-def is_redis_down() -> bool:
-    book = ledger.current()
-    return isinstance(book, RedisLedger) and book.background_tasks.is_redis_down
+    degraded = [*(("database",) if database_health.is_down else ()), *ledger.current().degraded()]
+    return json_response(200, {"status": "ready", "degraded": degraded} if degraded else {"status": "ready"})
 
 
 async def get_metrics(request: GatewayRequest) -> Response:

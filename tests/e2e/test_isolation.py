@@ -59,7 +59,7 @@ def objects(project: Project) -> dict[str, Any]:
             project=project, model="llama", input_nano=1, output_nano=1
         ).pk,
         "record_id": record(key).pk,
-        "pk": credential.pk,
+        "credential_id": credential.pk,
         "credential": credential.slug,
         "credential_slug": credential.slug,
     }

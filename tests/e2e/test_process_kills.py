@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from billing.ledger.redis.client.scripts import LEASE_KEY
+from billing.ledger.redis.client.keys import LEASE_KEY
 from tests.support.cluster import Cluster, cluster, own_servers
 from tests.support.environment import ON_SERVERS
 from tests.support.gateway_server import GatewayProcess

@@ -9,7 +9,8 @@ import pytest
 from asgiref.sync import sync_to_async
 from django.db import connection
 
-from billing.ledger.sql.connection import PostgresConnection, connect
+from billing.ledger.sql.connection import connect
+from billing.ledger.sql.postgresql import PostgresConnection
 from gateway_project.postgresql.base import DatabaseWrapper
 from projects.db import durability
 from tests.support.databases import DURABLE, NOT_DURABLE, Server, postgresql_server

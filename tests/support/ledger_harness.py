@@ -16,8 +16,9 @@ from django.db.models import Sum
 from billing.ledger import AdmissionDenied, Ledger, ReservationGrant, ReserveRequest, SqlLedger, UsageEntry
 from billing.ledger.balances import window_balances
 from billing.ledger.interface import BudgetLimit, RateLimit
-from billing.ledger.redis import OutagePolicy, RedisLedger, epochs, reader
-from billing.ledger.redis.client.scripts import heartbeat_key
+from billing.ledger.redis import OutagePolicy, RedisLedger, epochs, queries
+from billing.ledger.redis.client.blocking_client import blocking_client
+from billing.ledger.redis.client.keys import heartbeat_key
 from billing.ledger.sql.connection import connect
 from billing.models import Budget, Mode, Period, UsageRecord
 from billing.models import Reservation as StoredReservation
@@ -104,8 +105,8 @@ class RedisLedgerHarness(LedgerHarness):
 
     def __init__(self) -> None:
         super().__init__(processes=4, url=os.environ["GATEWAY_TEST_REDIS_URL"].removesuffix("/0") + "/3")
-        reader.client.cache_clear()
-        reader.client().flushdb()
+        blocking_client.cache_clear()
+        blocking_client().flushdb()
 
     def make(self) -> Ledger:
         return RedisLedger(self.url, OutagePolicy(timeout_s=5))
@@ -117,7 +118,7 @@ class RedisLedgerHarness(LedgerHarness):
         await ledger.background_tasks.stop()
         for closing in (ledger.client.close, ledger.record_store.close, ledger.drain_store.close):
             await closing()
-        reader.client().delete(heartbeat_key(ledger.process_id))
+        blocking_client().delete(heartbeat_key(ledger.process_id))
 
     async def recover_dead(self) -> None:
         ledger = await self.start()
@@ -126,8 +127,8 @@ class RedisLedgerHarness(LedgerHarness):
 
     async def close(self) -> None:
         await super().close()
-        reader.client().close()
-        reader.client.cache_clear()
+        blocking_client().close()
+        blocking_client.cache_clear()
 
     async def wait_until_written(self) -> None:
         async with asyncio.timeout(20):
@@ -146,7 +147,7 @@ class RedisLedgerHarness(LedgerHarness):
 
     async def wipe(self) -> None:
         """Every process notices at its next beat, before budgets are open again."""
-        reader.client().flushdb()
+        blocking_client().flushdb()
         with patch.object(epochs, "REBUILD_GRACE_S", REBUILD_TIMEOUT_S):
             for ledger in self.running:
                 assert isinstance(ledger, RedisLedger)
@@ -157,7 +158,7 @@ class RedisLedgerHarness(LedgerHarness):
         await asyncio.sleep(2 * REBUILD_TIMEOUT_S)
 
     async def open_reservations(self) -> int:
-        return sum(len(reader.reservations(project_id)) for project_id in reader.project_ids())
+        return sum(len(queries.reservations(project_id)) for project_id in queries.project_ids())
 
 
 def ledger_harness_on(backend: str) -> LedgerHarness:

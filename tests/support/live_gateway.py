@@ -9,7 +9,7 @@ import pytest
 from django.conf import settings
 
 from billing import ledger
-from billing.ledger.redis import RedisLedger, reader
+from billing.ledger.redis import RedisLedger, queries
 from billing.models import Reservation, UsageRecord
 from gateway_project import server
 from gateway_project.celery import app as celery
@@ -107,7 +107,7 @@ def wait_for_records(request: pytest.FixtureRequest) -> Iterator[None]:
         wait_until(lambda: not in_flight)
         wait_until(
             lambda: (
-                not any(next(reader.undrained_records(project_id), None) for project_id in known_projects())
+                not any(next(queries.undrained_records(project_id), None) for project_id in known_projects())
             )
         )
     else:
@@ -116,13 +116,13 @@ def wait_for_records(request: pytest.FixtureRequest) -> Iterator[None]:
 
 def known_projects() -> list[int]:
     """Those whose reservations and records pass through Redis."""
-    return reader.project_ids() if settings.ENV.redis_url else []
+    return queries.project_ids() if settings.ENV.redis_url else []
 
 
 def open_reservation_count() -> int:
     """How many reservations are open."""
     return Reservation.objects.count() + sum(
-        len(reader.reservations(project_id)) for project_id in known_projects()
+        len(queries.reservations(project_id)) for project_id in known_projects()
     )
 
 

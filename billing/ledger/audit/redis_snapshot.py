@@ -1,68 +1,87 @@
-"""What Redis says of a project, with what the database says as of the same moment, for the audit."""
+"""Snapshots of the ledger on Redis, with what the database says as of the same moment."""
 
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 
 from billing.budgets.windows import window_name
-from billing.ledger.audit.checks import LedgerSnapshot, Mismatch, ReservationSnapshot, WindowSnapshot
+from billing.ledger.audit.snapshot import (
+    LedgerSnapshot,
+    Mismatch,
+    ReservationSnapshot,
+    WindowSnapshot,
+    read_or_report,
+)
 from billing.ledger.audit.sql_snapshot import consistent_read, existing_ids, load_budgets, load_records
-from billing.ledger.redis import reader
-from billing.ledger.redis.windows import RETENTION_AFTER_END
-from billing.ledger.sql.transactions import decode_entry
-from billing.models import Budget, StreamCursor
+from billing.ledger.interface import WINDOW_RETENTION
+from billing.ledger.redis import queries
+from billing.ledger.redis.reservation import RedisReservation
+from billing.ledger.usage_entry import decode_entry
+from billing.models import Budget, StreamCursor, UnsentRecord
 
 MAX_ATTEMPTS = 20
+MAX_REPORTED_UNSENT = 1000
+"""More unsent records than these follow an outage, and are sent later than the audit's second pass."""
+NO_PROJECT = 0
 
 
 class SnapshotUnstable(Exception):
-    """The books moved on at every look."""
+    """The record stream was trimmed during every attempt to read a snapshot."""
+
+
+def redis_snapshots() -> Iterator[LedgerSnapshot]:
+    """Yield a snapshot of the Redis ledger of each project that Redis or the database knows."""
+    drained_projects = StreamCursor.objects.values_list("project_id", flat=True)
+    for project_id in sorted({*queries.project_ids(), *drained_projects}):
+        yield read_or_report(project_id, partial(load_redis_snapshot, project_id))
+    yield LedgerSnapshot(NO_PROJECT, read_errors=list(unsent_records()))
 
 
 def load_redis_snapshot(project_id: int) -> LedgerSnapshot:
-    """The records up to an event of the outbox, and what Redis says with the events after that one; nothing of either where the outbox
-    is too long to be read. Raises Unsettled where events left it, while it was read, at every attempt: nothing else is asked between
-    the two.
+    """Read the drained records from SQL and all others from Redis, as of the same moment.
+
+    The cursor in SQL says up to which record the stream is drained. If the stream was trimmed beyond the
+    cursor before Redis was read, the read is repeated; SnapshotUnstable is raised if that never succeeds.
+    Nothing else is queried between the two, so that this is rare. If the stream is too long to be read, only
+    its length is returned.
     """
     names = recent_window_names(load_budgets(project_id))
     for _ in range(MAX_ATTEMPTS):
         with consistent_read():
             cursor = StreamCursor.objects.filter(project=project_id).first()
             last_id = f"{cursor.last_id_ms}-{cursor.last_id_seq}" if cursor else "0-0"
-            match reader.snapshot(project_id, last_id, names):
-                case reader.RedisSnapshot() as snapshot:
+            match queries.read_snapshot(project_id, last_id, names):
+                case queries.RedisSnapshot() as snapshot:
                     return to_ledger_snapshot(project_id, snapshot)
-                case reader.Backlog(backlog):
-                    return LedgerSnapshot(project_id, backlog=backlog)
+                case queries.Backlog(count):
+                    return LedgerSnapshot(project_id, backlog=count)
                 case None:
                     continue
     raise SnapshotUnstable(f"project {project_id}")
 
 
-def to_ledger_snapshot(project_id: int, snapshot: reader.RedisSnapshot) -> LedgerSnapshot:
-    """An event may be in the database before it is noted there how far its outbox was taken."""
-    stored_ids = existing_ids([entry.id for entry in snapshot.undrained_records])
-    ledger_snapshot = LedgerSnapshot(
+def to_ledger_snapshot(project_id: int, redis_snapshot: queries.RedisSnapshot) -> LedgerSnapshot:
+    # A record can be in the database before the cursor says so.
+    stored_ids = existing_ids([entry.id for entry in redis_snapshot.undrained_records])
+    snapshot = LedgerSnapshot(
         project_id,
         load_budgets(project_id),
-        undrained_records=[entry for entry in snapshot.undrained_records if entry.id not in stored_ids],
+        undrained_records=[entry for entry in redis_snapshot.undrained_records if entry.id not in stored_ids],
     )
-    ledger_snapshot.windows = [
-        WindowSnapshot(*each) for each in snapshot.windows if each[0] in ledger_snapshot.budgets
+    snapshot.windows = [
+        WindowSnapshot(*window) for window in redis_snapshot.windows if window[0] in snapshot.budgets
     ]
-    ledger_snapshot.reservations = [
-        to_reservation_snapshot(each, snapshot.live_processes) for each in snapshot.reservations
+    snapshot.reservations = [
+        to_reservation_snapshot(each, redis_snapshot.live_processes) for each in redis_snapshot.reservations
     ]
-    ledger_snapshot.read_errors = list(read_errors(project_id, snapshot))
-    ledger_snapshot.records = load_records(ledger_snapshot)
-    ledger_snapshot.records.settled_ids |= {entry.id for entry in snapshot.undrained_records}
-    return ledger_snapshot
+    snapshot.read_errors = list(read_errors(project_id, redis_snapshot))
+    snapshot.records = load_records(snapshot)
+    snapshot.records.settled_ids |= {entry.id for entry in redis_snapshot.undrained_records}
+    return snapshot
 
 
-def to_reservation_snapshot(
-    reservation: reader.RedisReservation, live_processes: set[str]
-) -> ReservationSnapshot:
+def to_reservation_snapshot(reservation: RedisReservation, live_processes: set[str]) -> ReservationSnapshot:
     estimate = decode_entry(reservation.estimate)
-    is_orphaned = reservation.process_id not in live_processes
     return ReservationSnapshot(
         reservation.id,
         reservation.key_id,
@@ -70,27 +89,33 @@ def to_reservation_snapshot(
         estimate.created_at,
         reservation.amount,
         frozenset(reservation.windows),
-        is_orphaned,
-        estimate.unchecked,
+        is_orphaned=reservation.process_id not in live_processes,
+        unchecked=estimate.unchecked,
     )
 
 
-def read_errors(project_id: int, snapshot: reader.RedisSnapshot) -> Iterator[Mismatch]:
+def read_errors(project_id: int, snapshot: queries.RedisSnapshot) -> Iterator[Mismatch]:
     for window, amounts in snapshot.unreadable_windows:
-        yield Mismatch(
-            "I5", f"budget {window.replace('/', ', window ')}: spent and reserved", "whole numbers", amounts
-        )
+        subject = f"budget {window.replace('/', ', window ')}: spent and reserved"
+        yield Mismatch("I5", subject, "whole numbers", amounts)
     for window in snapshot.unindexed_windows:
         yield Mismatch("I5", f"budget {window.replace('/', ', window ')}: in the list of open windows", 1, 0)
     if not snapshot.is_drained:
-        yield Mismatch(
-            "I4", f"project {project_id}: among those whose records are taken to the database", 1, 0
-        )
+        yield Mismatch("I4", f"project {project_id}: in the set of projects that are drained", 1, 0)
+
+
+def unsent_records() -> Iterator[Mismatch]:
+    """Yield the records that wait in the database: while Redis answers, they should have been sent to it."""
+    unsent = UnsentRecord.objects.filter(owner="").order_by("pk").values_list("pk", flat=True)
+    ids = unsent[: MAX_REPORTED_UNSENT + 1]
+    if len(ids) <= MAX_REPORTED_UNSENT:
+        for id in ids:
+            yield Mismatch("I4", f"record {id} that waits in the database: in Redis", 1, 0)
 
 
 def recent_window_names(budgets: dict[int, Budget]) -> list[str]:
-    """Those that Redis keeps if any request has asked of them."""
-    days = range(RETENTION_AFTER_END.days + 1)
+    """Return the names of all windows that Redis still holds if any request has opened them."""
+    days = range(WINDOW_RETENTION.days + 1)
     names = {
         f"{budget.pk}/{window_name(budget.period, budget.project.today() - timedelta(days=ago))}"
         for budget in budgets.values()

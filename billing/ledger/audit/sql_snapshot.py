@@ -1,9 +1,9 @@
-"""What the database says of a project's requests, for the audit."""
+"""Snapshots of the ledger on SQL, and what the database says about the requests of any ledger."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 from uuid import UUID
 
@@ -14,9 +14,8 @@ from django.db.models.functions import Cast, Coalesce, Greatest
 from django.utils import timezone
 
 from billing.budgets.windows import window_days
-from billing.ledger.audit.checks import (
-    CHANGE_PROPAGATION,
-    ROLLUP_COLUMNS,
+from billing.ledger.audit.checks import CHANGE_PROPAGATION, ROLLUP_COLUMNS, window_covers
+from billing.ledger.audit.snapshot import (
     LedgerSnapshot,
     RecordsSnapshot,
     ReservationSnapshot,
@@ -24,28 +23,84 @@ from billing.ledger.audit.checks import (
     RollupSums,
     SpendRow,
     WindowSnapshot,
-    window_covers,
+    read_or_report,
 )
 from billing.ledger.interface import MAX_RESERVATION_NANO
-from billing.ledger.sql.transactions import TOKEN_COLUMNS
-from billing.ledger.usage_entry import UsageEntry
-from billing.models import Budget, CorrectionReason, DailyUsage, StaleDay, UsageRecord
+from billing.ledger.sql.transactions import TOKEN_COLUMNS, split_window_ids
+from billing.ledger.usage_entry import UsageEntry, decode_entry
+from billing.models import (
+    Budget,
+    BudgetWindow,
+    CorrectionReason,
+    DailyUsage,
+    Reservation,
+    StaleDay,
+    UsageRecord,
+)
 from billing.pricing import Price, Tokens
 from billing.usage.reports import ROLLUP_SUMS
 from projects.ids import uuid7_floor
+from projects.models import Project
 
 COST_CHECK_WINDOW = timedelta(days=2)
-"""Each cost is held against its tokens for this long. Later, the roll-ups tell when a record was changed; and a cost is not held against
-the rules by which another version of the gateway charges."""
-ARRIVED = timedelta(hours=1)
-"""A request that was admitted while Redis was away counts in its windows within this time from its beginning: it may run for minutes, and
-its record may wait in a process that reaches neither store."""
+"""How long after a request the audit compares its cost with its tokens.
+
+Later, a changed record shows up in the roll-ups. Older costs are not compared because another version of the
+gateway may have charged them by other rules.
+"""
+SETTLEMENT_DELAY = timedelta(hours=1)
+"""A request that was admitted while Redis was down counts in its windows within this time of its start.
+
+It may run for minutes, and its record may wait in a process that reaches neither store.
+"""
 EVER = datetime.min.replace(tzinfo=UTC)
 ROLLUP_KEY_COLUMNS = ("day", "key_id", "requested_model", "provider")
 
 
+def sql_snapshots(*, is_served: bool) -> Iterator[LedgerSnapshot]:
+    """Yield a snapshot of the SQL ledger of each project.
+
+    `is_served` tells whether a gateway process uses this database. If not, no process will settle the open
+    reservations, so they are orphans.
+    """
+    reserving_projects = Reservation.objects.values_list("project_id")
+    for (project_id,) in Project.objects.values_list("pk").union(reserving_projects):
+        yield read_or_report(project_id, partial(load_sql_snapshot, project_id, is_served=is_served))
+
+
+def load_sql_snapshot(project_id: int, *, is_served: bool) -> LedgerSnapshot:
+    with consistent_read():
+        snapshot = LedgerSnapshot(project_id, load_budgets(project_id))
+        rows = BudgetWindow.objects.filter(budget__project=project_id)
+        windows = {
+            row.pk: WindowSnapshot(row.budget_id, row.name, row.spent_nano, row.reserved_nano) for row in rows
+        }
+        snapshot.windows = list(windows.values())
+        reservations = Reservation.objects.filter(project=project_id)
+        snapshot.reservations = [
+            reservation_from_row(row, windows, is_orphaned=not is_served) for row in reservations
+        ]
+        snapshot.records = load_records(snapshot)
+        return snapshot
+
+
+def reservation_from_row(
+    row: Reservation, windows: dict[int, WindowSnapshot], *, is_orphaned: bool
+) -> ReservationSnapshot:
+    estimate = decode_entry(row.estimate)
+    names = frozenset(windows[id].id for id in split_window_ids(row.windows) if id in windows)
+    return ReservationSnapshot(
+        row.pk, estimate.key_id, estimate.day, estimate.created_at, row.amount_nano, names, is_orphaned
+    )
+
+
+def load_budgets(project_id: int) -> dict[int, Budget]:
+    budgets = Budget.objects.filter(project=project_id).select_related("project")
+    return {budget.pk: budget for budget in budgets}
+
+
 def load_records(snapshot: LedgerSnapshot) -> RecordsSnapshot:
-    """What the database says, beside the windows and reservations that were found."""
+    """Read everything but windows and reservations, which `snapshot` holds already."""
     records = UsageRecord.objects.filter(project=snapshot.project_id)
     corrections = records.exclude(corrects=None)
     late_corrections = (
@@ -60,7 +115,7 @@ def load_records(snapshot: LedgerSnapshot) -> RecordsSnapshot:
     return RecordsSnapshot(
         spend_rows=spend_by_key_and_day(records),
         spent_before_change=spent_before_change(snapshot, records),
-        unchecked=taken_unchecked(snapshot, records),
+        unchecked=used_unchecked(snapshot, records),
         settled_ids=existing_ids([each.id for each in snapshot.reservations]),
         duplicate_corrections=dict(late_corrections.filter(count__gt=1)),
         orphan_corrections=[
@@ -72,12 +127,6 @@ def load_records(snapshot: LedgerSnapshot) -> RecordsSnapshot:
     )
 
 
-def load_budgets(project_id: int) -> dict[int, Budget]:
-    return {
-        budget.pk: budget for budget in Budget.objects.filter(project=project_id).select_related("project")
-    }
-
-
 def existing_ids(ids: list[UUID]) -> set[UUID]:
     return set(UsageRecord.objects.filter(pk__in=ids).values_list("pk", flat=True))
 
@@ -86,77 +135,79 @@ def spend_by_key_and_day(records: QuerySet[UsageRecord]) -> list[SpendRow]:
     overrun = Case(
         When(unchecked=True, then=0), default=Greatest(F("cost_nano") - Coalesce("reserved_nano", 0), 0)
     )
-    rows = records.values_list("key_id", "day").annotate(cost=Sum("cost_nano"), over=Sum(overrun)).order_by()
-    return [SpendRow(*row) for row in rows]
+    sums = {"cost": Sum("cost_nano"), "overrun": Sum(overrun)}
+    return [SpendRow(*row) for row in records.values_list("key_id", "day").annotate(**sums).order_by()]
 
 
 def spent_before_change(
     snapshot: LedgerSnapshot, records: QuerySet[UsageRecord]
 ) -> dict[tuple[int, str], int]:
-    """What records from before the last change of its budget have spent, of each window that is beyond its limit."""
+    """Return, for each window beyond its limit, the cost of records from before its budget's last change."""
     found = {}
-    for window in beyond_limits(snapshot):
-        changed_at = snapshot.budgets[window.budget_id].changed_at
-        earlier_records = covered(records, snapshot, window).filter(
-            created_at__lt=changed_at + CHANGE_PROPAGATION
-        )
-        found[window.id] = earlier_records.aggregate(total=Sum("cost_nano", default=0))["total"]
+    for window in windows_beyond_limit(snapshot):
+        changed_at = snapshot.budgets[window.budget_id].changed_at + CHANGE_PROPAGATION
+        earlier = records_in_window(records, snapshot, window).filter(created_at__lt=changed_at)
+        found[window.id] = total_cost(earlier)
     return found
 
 
-def taken_unchecked(state: LedgerSnapshot, records: QuerySet[UsageRecord]) -> dict[tuple[int, str], int]:
-    """Return what requests that were admitted while Redis was away have spent or hold, of each window that is beyond its limit."""
+def used_unchecked(snapshot: LedgerSnapshot, records: QuerySet[UsageRecord]) -> dict[tuple[int, str], int]:
+    """Return what requests that were admitted while Redis was down use of each window beyond its limit."""
     found = {}
-    for window in beyond_limits(state):
-        counted, budget = covered(records, state, window), state.budgets[window.budget_id]
-        events = [event for event in state.undrained_records if window_covers(budget, window.name, event)]
-        held = [each for each in state.reservations if window.id in each.windows]
-        since = counts_since(counted, events, held)
-        spent = counted.filter(unchecked=True, created_at__gte=since).aggregate(
-            total=Sum("cost_nano", default=0)
-        )["total"]
-        spent += sum(event.cost_nano for event in events if event.unchecked and event.created_at >= since)
-        found[window.id] = spent + sum(
-            each.amount for each in held if each.unchecked and each.created_at >= since
-        )
+    for window in windows_beyond_limit(snapshot):
+        in_window, budget = records_in_window(records, snapshot, window), snapshot.budgets[window.budget_id]
+        entries = [entry for entry in snapshot.undrained_records if window_covers(budget, window.name, entry)]
+        reservations = [each for each in snapshot.reservations if window.id in each.windows]
+        since = unchecked_since(in_window, entries, reservations)
+        spent = total_cost(in_window.filter(unchecked=True, created_at__gte=since))
+        undrained = sum(entry.cost_nano for entry in entries if entry.unchecked and entry.created_at >= since)
+        reserved = sum(each.amount for each in reservations if each.unchecked and each.created_at >= since)
+        found[window.id] = spent + undrained + reserved
     return found
 
 
-def counts_since(
-    counted: QuerySet[UsageRecord], events: list[UsageEntry], held: list[ReservationSnapshot]
+def unchecked_since(
+    in_window: QuerySet[UsageRecord], entries: list[UsageEntry], reservations: list[ReservationSnapshot]
 ) -> datetime:
-    """Return since when a request that was admitted while Redis was away may have taken a window beyond its limit. What came long before
-    the last request that was checked may not: that one was admitted beside it, within the limit.
+    """Return since when an unchecked request may have taken a window beyond its limit.
+
+    A request that came long before the last checked one cannot have: its cost was counted by then, and the
+    checked request was admitted within the limit beside it.
     """
     checked = [
-        event.created_at for event in events if event.reserved_nano is not None and not event.unchecked
+        entry.created_at for entry in entries if entry.reserved_nano is not None and not entry.unchecked
     ]
-    checked += [each.created_at for each in held if not each.unchecked]
-    if last := counted.filter(unchecked=False, reserved_nano__isnull=False).aggregate(last=Max("created_at"))[
-        "last"
-    ]:
+    checked += [each.created_at for each in reservations if not each.unchecked]
+    records = in_window.filter(unchecked=False, reserved_nano__isnull=False)
+    if last := records.aggregate(last=Max("created_at"))["last"]:
         checked.append(last)
-    return max(checked) - ARRIVED if checked else EVER
+    return max(checked) - SETTLEMENT_DELAY if checked else EVER
 
 
-def beyond_limits(state: LedgerSnapshot) -> Iterator[WindowSnapshot]:
-    return (window for window in state.windows if window.taken > state.budgets[window.budget_id].limit_nano)
+def windows_beyond_limit(snapshot: LedgerSnapshot) -> Iterator[WindowSnapshot]:
+    for window in snapshot.windows:
+        if window.used > snapshot.budgets[window.budget_id].limit_nano:
+            yield window
 
 
-def covered(
-    records: QuerySet[UsageRecord], state: LedgerSnapshot, window: WindowSnapshot
+def records_in_window(
+    records: QuerySet[UsageRecord], snapshot: LedgerSnapshot, window: WindowSnapshot
 ) -> QuerySet[UsageRecord]:
-    """Return those that count in a window."""
-    inside, key_id = (
-        records.filter(day__range=window_days(window.name)),
-        state.budgets[window.budget_id].key_id,
-    )
-    return inside if key_id is None else inside.filter(key=key_id)
+    on_days = records.filter(day__range=window_days(window.name))
+    key_id = snapshot.budgets[window.budget_id].key_id
+    return on_days if key_id is None else on_days.filter(key=key_id)
+
+
+def total_cost(records: QuerySet[UsageRecord]) -> int:
+    total: int = records.aggregate(total=Sum("cost_nano", default=0))["total"]
+    return total
 
 
 def wrong_costs(records: QuerySet[UsageRecord]) -> Iterator[tuple[UUID, int, int]]:
-    """Records whose cost is not that of their tokens at the price that they keep. An estimate may be what was held, and a correction is
-    the difference of two; a request that was not charged has no tokens and no cost.
+    """Yield id, expected and stored cost of records whose cost is not that of their tokens at their price.
+
+    Estimates are left out because they may charge the whole reservation, corrections because they are the
+    difference of two costs. A request that was not charged has neither tokens nor a cost.
     """
     charged_records = records.filter(
         pk__gte=uuid7_floor(timezone.now() - COST_CHECK_WINDOW),
@@ -177,19 +228,22 @@ def wrong_costs(records: QuerySet[UsageRecord]) -> Iterator[tuple[UUID, int, int
 
 @lru_cache(maxsize=256)
 def decode_price(text: str) -> Price:
-    """Few prices serve many records."""
+    """Decode a price; cached because few prices serve many records."""
     return msgspec.json.decode(text, type=Price)
 
 
 def sums_by_rollup_key(rows: QuerySet[Any], sums: dict[str, Any]) -> dict[RollupKey, RollupSums]:
-    """In the order of SUMMED. Rows of keys that were deleted since are of one group."""
+    """Sum rows by key, in the order of ROLLUP_COLUMNS. All deleted keys are one key: None."""
     found = rows.values_list(*ROLLUP_KEY_COLUMNS).annotate(**sums).order_by()
     return {row[: len(ROLLUP_KEY_COLUMNS)]: tuple(map(int, row[len(ROLLUP_KEY_COLUMNS) :])) for row in found}
 
 
 @contextmanager
 def consistent_read() -> Iterator[None]:
-    """All queries inside see the same rows. Nobody waits for them: Django's own transactions would keep SQLite's write lock for as long."""
+    """Let all queries of the block see the same rows, without blocking any writer.
+
+    Django's own transactions on SQLite take the write lock at their begin, so a deferred one is begun here.
+    """
     if connection.vendor == "sqlite" and not connection.in_atomic_block:
         with connection.cursor() as cursor:
             cursor.execute("BEGIN")

@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from billing.ledger.redis.client.client import RedisClient
-from billing.ledger.redis.client.connection import RedisUnavailable
-from billing.ledger.redis.client.scripts import LEASE_KEY, PROJECTS_KEY, heartbeat_key
+from billing.ledger.redis.client.keys import LEASE_KEY, PROJECTS_KEY, heartbeat_key
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from billing.ledger.redis.outbox.drainer import Drainer
 from billing.ledger.redis.reaper import Reaper
 from billing.ledger.sql.connection import DatabaseErrors

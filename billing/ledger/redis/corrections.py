@@ -2,11 +2,11 @@
 
 import time
 
-from billing.ledger.redis.client.scripts import WRITE_IF_ABSENT, key_prefix
+from billing.ledger.redis.client.blocking_client import redis_errors
+from billing.ledger.redis.client.keys import key_prefix
+from billing.ledger.redis.client.scripts import WRITE_IF_ABSENT
 from billing.ledger.redis.outbox.writer import DEDUP_TTL_S, RETRY_DELAY_S, SETTLED_MARKER
-from billing.ledger.redis.reader import redis_errors
-from billing.ledger.sql.transactions import encode_entry
-from billing.ledger.usage_entry import UsageEntry
+from billing.ledger.usage_entry import UsageEntry, encode_entry
 from billing.models import StreamCursor, UsageRecord
 
 
@@ -32,6 +32,6 @@ def save_correction(correction: UsageEntry) -> None:
                 last_id,
                 SETTLED_MARKER,
             )
-        if reply[0] != b"again":
+        if reply[0] != b"retry":
             return
         time.sleep(RETRY_DELAY_S)

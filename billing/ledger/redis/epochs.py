@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import structlog
 
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
-from billing.ledger.redis.client.scripts import GET_OR_CREATE_EPOCH, PROJECTS_KEY, REGISTER_EPOCH
+from billing.ledger.redis.client.keys import PROJECTS_KEY
+from billing.ledger.redis.client.scripts import GET_OR_CREATE_EPOCH, REGISTER_EPOCH
 from billing.ledger.redis.record_store import RecordStore
 from projects.ids import uuid7
 

@@ -10,8 +10,10 @@ import structlog
 
 from billing.ledger.failpoints import failpoint
 from billing.ledger.interface import (
+    DATABASE,
     MAX_RESERVATION_NANO,
     NO_LIMITS,
+    REDIS,
     AdmissionDenied,
     BudgetLimit,
     LedgerUnavailable,
@@ -24,8 +26,9 @@ from billing.ledger.rate_limiter import RateLimiter
 from billing.ledger.redis import reserve_codec
 from billing.ledger.redis.background import BackgroundTasks
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
-from billing.ledger.redis.client.connection import CommandNotSent, RedisUnavailable
-from billing.ledger.redis.client.scripts import CANCEL, RATE_STATUS, RESERVE, RESTORE, heartbeat_key
+from billing.ledger.redis.client.keys import heartbeat_key
+from billing.ledger.redis.client.protocol import CommandNotSent, RedisUnavailable
+from billing.ledger.redis.client.scripts import CANCEL, RATE_STATUS, RESERVE, RESTORE
 from billing.ledger.redis.epochs import REBUILD_GRACE_S, EpochTracker
 from billing.ledger.redis.outbox.drainer import Drainer
 from billing.ledger.redis.outbox.pending import OpenReservation, PendingRecord, PendingState
@@ -35,8 +38,7 @@ from billing.ledger.redis.reaper import Reaper
 from billing.ledger.redis.record_store import RecordStore, Waiting
 from billing.ledger.redis.windows import WindowOpener
 from billing.ledger.sql.connection import DatabaseErrors, LedgerConnection, connect
-from billing.ledger.sql.transactions import encode_entry
-from billing.ledger.usage_entry import UsageEntry
+from billing.ledger.usage_entry import UsageEntry, encode_entry
 from projects.ids import uuid7
 
 MAX_ATTEMPTS = 10
@@ -176,6 +178,9 @@ class RedisLedger:
     def now(self) -> float:
         return self.client.now()
 
+    def degraded(self) -> tuple[str, ...]:
+        return (REDIS,) if self.background_tasks.is_redis_down else ()
+
     async def reserve(self, request: ReserveRequest) -> ReservationGrant:
         try:
             return await self.ask_or_admit(request)
@@ -192,7 +197,7 @@ class RedisLedger:
         except RedisUnavailable as error:
             reservation = self._admit_locally(demand, error)
         except DatabaseErrors as error:
-            raise LedgerUnavailable(str(error) or type(error).__name__) from error
+            raise LedgerUnavailable(str(error) or type(error).__name__, component=DATABASE) from error
         try:
             await self.spillover.keep_hold(self.pending.reservations[demand.id])
         except asyncio.CancelledError:
@@ -226,11 +231,13 @@ class RedisLedger:
                     budgets = await self.open_windows(request, [budgets[index] for index in indexes], epoch)
                 case [b"epoch"]:
                     self.epochs.by_project.pop(request.project_id, None)
-                case [b"opening", microseconds] if microseconds / 1e6 > REBUILD_GRACE_S - NEW_PROJECT_WAIT_S:
+                case [b"rebuilding", microseconds] if (
+                    microseconds / 1e6 > REBUILD_GRACE_S - NEW_PROJECT_WAIT_S
+                ):
                     await asyncio.sleep(NEW_PROJECT_WAIT_S / MAX_ATTEMPTS)
-                case [b"opening", microseconds] if has_hard_budget(budgets):
+                case [b"rebuilding", microseconds] if has_hard_budget(budgets):
                     raise LedgerUnavailable(f"budgets are rebuilt: {microseconds / 1e6:.1f} s left")
-                case [b"opening", _]:
+                case [b"rebuilding", _]:
                     budgets = ()
                 case _:
                     raise LedgerUnavailable("the reservation was given up")
@@ -278,7 +285,7 @@ class RedisLedger:
         )
         try:
             if not is_allowed:
-                raise LedgerUnavailable(str(error)) from error
+                raise LedgerUnavailable(str(error), component=REDIS) from error
             rate_limit_status = self.rate_limiter.acquire(request)
         except (LedgerUnavailable, AdmissionDenied):
             if not isinstance(error, CommandNotSent):
@@ -317,7 +324,7 @@ class RedisLedger:
                 ),
             )
         except RedisUnavailable as error:
-            raise LedgerUnavailable(str(error)) from error
+            raise LedgerUnavailable(str(error), component=REDIS) from error
 
     async def settle(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
         self.rate_limiter.release(reservation.id, entry.tokens.prompt + entry.tokens.output)

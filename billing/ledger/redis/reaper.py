@@ -7,13 +7,14 @@ import structlog
 
 from billing.ledger.failpoints import failpoint
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
-from billing.ledger.redis.client.scripts import PROJECTS_KEY, RESERVATIONS_BY_PROCESS, SETTLE, heartbeat_key
+from billing.ledger.redis.client.keys import PROJECTS_KEY, heartbeat_key
+from billing.ledger.redis.client.scripts import RESERVATIONS_BY_PROCESS, SETTLE
 from billing.ledger.redis.outbox.collector import Collector
 from billing.ledger.redis.outbox.pending import PendingRecord
 from billing.ledger.redis.outbox.writer import ESTIMATE_TTL_S, OutboxWriter
 from billing.ledger.redis.record_store import RecordStore
-from billing.ledger.sql.transactions import decode_entry, encode_entry
-from billing.ledger.usage_entry import UsageEntry
+from billing.ledger.redis.reservation import RedisReservation
+from billing.ledger.usage_entry import UsageEntry, encode_entry
 
 PAGE_SIZE = 100
 
@@ -69,14 +70,15 @@ class Reaper:
             reservations = dict(zip(page[::2], page[1::2], strict=True))
             stuck = len(reservations.keys() & tried)
             for id in reservations.keys() - tried:
-                settled += await self.settle_orphan_or_log(reservations[id], process_id)
+                settled += await self.settle_orphan_or_log(id, reservations[id])
             tried |= reservations.keys()
         return settled
 
-    async def settle_orphan_or_log(self, text: bytes, process_id: str) -> bool:
+    async def settle_orphan_or_log(self, id: bytes, text: bytes) -> bool:
         """One that cannot be resolved must not keep the others from it."""
         try:
-            await self.settle_orphan(parse_reservation_as_estimate(text), process_id)
+            reservation = RedisReservation.parse(id, text)
+            await self.settle_orphan(reservation.as_estimate(), reservation.process_id)
         except (ValueError, msgspec.MsgspecError) as error:
             log.error(
                 "reservation of a dead process could not be resolved", error=str(error), reservation=text
@@ -108,13 +110,3 @@ class Reaper:
                 request_id=estimate.request_id,
                 cost_nano=estimate.cost_nano,
             )
-
-
-def parse_reservation_as_estimate(text: bytes) -> UsageEntry:
-    """The record that stands for an open reservation, from what Redis holds of it."""
-    head, _, draft = text.partition(b"\n")
-    amount, _owner, _key, _day, _since, _tokens, shadow, *_ = head.split(b" ")
-    entry = decode_entry(draft)
-    entry.cost_nano = entry.reserved_nano = int(amount)
-    entry.estimated, entry.blocking_budget_id = True, int(shadow) or None
-    return entry

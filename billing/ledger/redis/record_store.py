@@ -16,8 +16,7 @@ from msgspec.structs import fields
 from billing.ledger.failpoints import failpoint
 from billing.ledger.sql import transactions
 from billing.ledger.sql.connection import DatabaseErrors, LedgerConnection
-from billing.ledger.sql.transactions import decode_entry, encode_entry
-from billing.ledger.usage_entry import COLUMNS, UsageEntry
+from billing.ledger.usage_entry import COLUMNS, UsageEntry, decode_entry, encode_entry
 from billing.models import UsageRecord
 from billing.pricing import Tokens
 

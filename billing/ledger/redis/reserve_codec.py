@@ -18,8 +18,8 @@ from billing.ledger.interface import (
     ReserveRequest,
 )
 from billing.ledger.rate_limiter import most_restrictive
-from billing.ledger.redis.client.connection import Argument
-from billing.ledger.sql.transactions import encode_entry
+from billing.ledger.redis.client.protocol import Argument
+from billing.ledger.usage_entry import encode_entry
 
 MAX_TOKENS = 2**40
 MICROSECONDS = 1e6

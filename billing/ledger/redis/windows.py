@@ -2,19 +2,15 @@
 
 import asyncio
 import time
-from datetime import timedelta
 
 from billing.budgets.windows import ends_at, window_days, window_name
 from billing.ledger.failpoints import failpoint
-from billing.ledger.interface import BudgetLimit, ReserveRequest
+from billing.ledger.interface import WINDOW_RETENTION, BudgetLimit, ReserveRequest
 from billing.ledger.redis.client.client import RedisClient
-from billing.ledger.redis.client.connection import RedisUnavailable
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from billing.ledger.redis.client.scripts import OPEN_WINDOW
 from billing.ledger.redis.record_store import RecordStore
 
-RETENTION_AFTER_END = timedelta(days=2)
-"""Streams that began before the end are settled after it, and pages look back. By a clock that was set back, a window may have ended
-before it opens."""
 MAX_ATTEMPTS = 20
 RETRY_DELAY_S = 0.05
 MAX_REMEMBERED = 1000
@@ -53,7 +49,7 @@ class WindowOpener:
         expires_ms = (
             0
             if end is None
-            else int((max(end.timestamp(), self.client.now()) + RETENTION_AFTER_END.total_seconds()) * 1000)
+            else int((max(end.timestamp(), self.client.now()) + WINDOW_RETENTION.total_seconds()) * 1000)
         )
         trimmed_to: str | None = None
         for attempt in range(MAX_ATTEMPTS):
@@ -76,7 +72,7 @@ class WindowOpener:
                 expires_ms,
                 epoch,
             )
-            if reply[0] != b"again":
+            if reply[0] != b"retry":
                 return
             trimmed_to = reply[1].decode()
             await asyncio.sleep(RETRY_DELAY_S)

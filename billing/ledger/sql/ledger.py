@@ -1,4 +1,4 @@
-"""The ledger on SQL: steps that arrive together are committed together."""
+"""The ledger on SQL: transactions that arrive together are committed together."""
 
 import asyncio
 import time
@@ -13,6 +13,7 @@ import structlog
 
 from billing.ledger.failpoints import failpoint
 from billing.ledger.interface import (
+    DATABASE,
     AdmissionDenied,
     LedgerUnavailable,
     RateLimit,
@@ -34,9 +35,10 @@ log = structlog.get_logger()
 
 
 class SqlLedger:
-    """For one process alone, in one event loop: whatever reservations are there at the start are orphans.
+    """The ledger of the only process on a database, in one event loop.
 
-    Money is in the database. The limits of the last minute are in memory: they are forgiven when the process ends.
+    Money is in the database: reservations that exist at the start belong to a dead process. Rate limits are
+    in memory, and start from zero with the process.
     """
 
     def __init__(self, connection: LedgerConnection) -> None:
@@ -49,7 +51,7 @@ class SqlLedger:
         self.background_task: asyncio.Task[None] | None = None
 
     async def start(self) -> int:
-        """Resolves what the process before left; returns how many reservations that were."""
+        """Settle the reservations that the process before left open; return how many those were."""
         settled = await self.settle_orphans()
         self.background_task = asyncio.create_task(self.run_background())
         return settled
@@ -63,7 +65,9 @@ class SqlLedger:
             await self.flush_task
         if self.retry_queue:
             log.error(
-                "steps are lost: what they held is resolved as an estimate at the next start",
+                "ledger_transactions_lost",
+                message="Settlements could not be written before the process stopped. "
+                "The next start settles their reservations by estimates.",
                 count=len(self.retry_queue),
             )
         await self.connection.close()
@@ -71,10 +75,14 @@ class SqlLedger:
     def now(self) -> float:
         return time.time()
 
+    def degraded(self) -> tuple[str, ...]:
+        """Return nothing: without its database this ledger admits no request."""
+        return ()
+
     async def reserve(self, request: ReserveRequest) -> ReservationGrant:
         failpoint("reserve.before")
         rate_limit_status = self.rate_limiter.acquire(request)
-        future = self.submit(lambda session: transactions.reserve(session, request))
+        future = self.submit(lambda executor: transactions.reserve(executor, request))
         try:
             reservation = await asyncio.shield(future)
         except asyncio.CancelledError:
@@ -92,13 +100,16 @@ class SqlLedger:
         return replace(reservation, rate_limit_status=rate_limit_status)
 
     def cancel(self, request: ReserveRequest) -> None:
-        """Whoever asked was cancelled: nobody else would release what it may hold. Steps are taken in order."""
+        """Settle a reservation whose caller was cancelled: nobody else would release it.
+
+        Transactions run in order, so the settlement comes after the reservation.
+        """
         self.rate_limiter.release(request.id, 0)
         self.stale_days.add((request.project_id, request.estimate.day))
         self.submit_with_retry(partial(transactions.settle, entry=request.cancelled_record()))
 
     def cancel_unconfirmed(self, request: ReserveRequest) -> None:
-        """The database went away during a reservation: whether it was committed is not known."""
+        """Release a reservation that may have been committed before the database failed."""
         self.retry_queue.append(partial(transactions.release, id=request.id, cost_nano=0))
 
     async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
@@ -119,15 +130,20 @@ class SqlLedger:
         await self.write_record(partial(transactions.insert_record, entry=entry), entry)
 
     async def write_record(self, transaction: Transaction, entry: UsageEntry) -> None:
-        """Writes a record, now or as soon as the database answers again: what was spent is never given up."""
+        """Write a record now, or as soon as the database answers again: no spend is ever dropped."""
         self.stale_days.add((entry.project_id, entry.day))
         try:
             await asyncio.shield(self.submit_with_retry(transaction))
         except Exception as error:
-            log.error("a record waits for the database", request_id=entry.request_id, reason=str(error))
+            log.error(
+                "record_write_delayed",
+                message="A record could not be written. It waits in memory and is tried again.",
+                request_id=entry.request_id,
+                reason=str(error),
+            )
 
     def submit_with_retry(self, transaction: Transaction) -> asyncio.Future[Any]:
-        """Whoever waits for it may be cancelled: a step that fails is tried again all the same."""
+        """Submit a transaction that is retried if it fails, even if the caller was cancelled."""
 
         def enqueue_retry(done: asyncio.Future[Any]) -> None:
             if done.exception() is not None:
@@ -138,7 +154,11 @@ class SqlLedger:
         return future
 
     async def flush_retries(self) -> None:
-        """As they came. One that fails is owed again: it may be one that fails always, which keeps none of the others back."""
+        """Try failed transactions again, in order; raise the first error.
+
+        One that fails is appended to the queue again, so a transaction that always fails does not block the
+        others.
+        """
         retries, self.retry_queue = self.retry_queue, []
         if futures := list(map(self.submit_with_retry, retries)):
             await asyncio.wait(futures)
@@ -148,21 +168,26 @@ class SqlLedger:
     async def settle_orphans(self) -> int:
         orphans = await self.submit(transactions.list_open_reservations)
         futures = (
-            self.submit(partial(transactions.settle_orphan, estimate=draft, amount=amount))
-            for draft, amount in orphans
+            self.submit(partial(transactions.settle_orphan, estimate=estimate, amount=amount))
+            for estimate, amount in orphans
         )
         results = await asyncio.gather(*futures, return_exceptions=True)
         for result in results:
             if isinstance(result, UsageEntry):
                 log.warning(
-                    "reservation of a dead process posted as an estimate",
+                    "orphan_settled",
+                    message="A reservation of a dead process was settled by an estimate: its whole amount.",
                     request_id=result.request_id,
                     cost_nano=result.cost_nano,
                 )
             else:
-                # One that cannot be resolved must not keep the others, or the start, from going on.
-                log.error("reservation of a dead process could not be resolved", exc_info=result)
-        return sum(isinstance(outcome, UsageEntry) for outcome in results)
+                # One that cannot be settled must not stop the others, or the start.
+                log.error(
+                    "orphan_settlement_failed",
+                    message="A reservation of a dead process cannot be settled. The next start tries again.",
+                    exc_info=result,
+                )
+        return sum(isinstance(result, UsageEntry) for result in results)
 
     async def run_background(self) -> None:
         while True:
@@ -171,10 +196,15 @@ class SqlLedger:
             try:
                 await self.flush_retries()
             except Exception as error:
-                log.warning("ledger unavailable", owed=len(self.retry_queue), error=str(error))
+                log.warning(
+                    "ledger_unavailable",
+                    message="The ledger's database does not answer. Settlements wait in memory.",
+                    pending=len(self.retry_queue),
+                    error=str(error),
+                )
 
     def submit(self, transaction: Callable[[Executor], Awaitable[T]]) -> asyncio.Future[T]:
-        """The outcome of a step that will be committed together with those that wait with it."""
+        """Return the future result of a transaction, which is committed together with all that wait."""
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self.pending.append((transaction, future))
         if self.flush_task is None:
@@ -190,18 +220,21 @@ class SqlLedger:
         self.flush_task = None
 
     async def commit(self, batch: list[tuple[Transaction, asyncio.Future[Any]]]) -> bool:
-        """One transaction; returns whether every step of the batch has its outcome. Where not, none of them is done."""
+        """Run a batch in one transaction; return whether all of its futures are resolved.
+
+        If not, nothing of the batch was written.
+        """
         try:
             await self.connection.begin()
         except Exception as error:
-            # Nobody of them would fare better alone, and each would wait as long.
+            # The connection itself failed: trying the transactions one by one would time out once for each.
             await self.roll_back()
             for _, future in batch:
                 resolve_future(future, as_ledger_error(error))
             return True
         stale_days, self.stale_days = self.stale_days, set()
         try:
-            results = [await result_or_denial(step, self.connection) for step, _ in batch]
+            results = [await result_or_denial(transaction, self.connection) for transaction, _ in batch]
             if stale_days:
                 await transactions.mark_days_stale(self.connection, stale_days)
             failpoint("commit.before")
@@ -218,25 +251,29 @@ class SqlLedger:
         return True
 
     async def roll_back(self) -> None:
-        """Whoever waits for a step must hear of it, also where not even this works."""
+        """Roll back, and log a failure instead of raising it: the callers still wait for their results."""
         try:
             await self.connection.rollback()
         except DatabaseErrors as error:
-            log.error("a transaction could not be rolled back", error=str(error))
+            log.error(
+                "ledger_rollback_failed",
+                message="A transaction could not be rolled back. If this repeats, restart the process.",
+                error=str(error),
+            )
 
 
 async def result_or_denial(transaction: Transaction, executor: Executor) -> Any:
-    """A refusal is a result like any other: it has written nothing, and its neighbours in the batch go on."""
+    """Return a denial like any other result: it has written nothing, and the batch goes on."""
     try:
         return await transaction(executor)
-    except AdmissionDenied as refusal:
-        return refusal
+    except AdmissionDenied as denial:
+        return denial
 
 
 def as_ledger_error(error: Exception) -> Exception:
     if not isinstance(error, DatabaseErrors):
         return error
-    ledger_error = LedgerUnavailable(str(error))
+    ledger_error = LedgerUnavailable(str(error), component=DATABASE)
     ledger_error.__cause__ = error
     return ledger_error
 

@@ -8,7 +8,8 @@ from asgiref.sync import async_to_sync, sync_to_async
 
 from billing.ledger import Ledger, balances
 from billing.ledger.interface import WindowBalance
-from billing.ledger.redis import RedisLedger, reader
+from billing.ledger.reader import current_reader
+from billing.ledger.redis import RedisLedger, queries
 from billing.models import Budget, UsageRecord
 from keys.models import ApiKey
 from tests.support.environment import ON_SERVERS
@@ -60,9 +61,9 @@ async def test_record_written_during_the_read_counts_once(
     await ledger_harness.wait_until_written()
     await ledger.background_tasks.stop()
     await charge(ledger, key)
-    assert len(await sync_to_async(lambda: list(reader.undrained_records(key.project_id)))()) == 1
+    assert len(await sync_to_async(lambda: list(queries.undrained_records(key.project_id)))()) == 1
     drain = async_to_sync(ledger.drainer.drain)
-    monkeypatch.setattr(reader, "undrained_records", run_between(moment, reader.undrained_records, drain))
+    monkeypatch.setattr(queries, "undrained_records", run_between(moment, queries.undrained_records, drain))
     assert await unopened_window_balance(key) == WindowBalance(2 * (PRICE // 2), 0)
     assert await UsageRecord.objects.acount() == 2
 
@@ -80,8 +81,9 @@ async def test_request_finished_during_the_read_counts_once(
         await settle(ledger, wanted, held, cost=PRICE // 2)
         await ledger_harness.wait_until_written()
 
+    reader = type(current_reader())
     monkeypatch.setattr(
-        balances, "open_reservations", run_between(moment, balances.open_reservations, async_to_sync(end))
+        reader, "open_reservations", run_between(moment, reader.open_reservations, async_to_sync(end))
     )
     assert await unopened_window_balance(key) == WindowBalance(PRICE // 2, PRICE)
     assert await UsageRecord.objects.acount() == 1

@@ -11,9 +11,10 @@ from django.utils import timezone
 
 from billing.ledger import Ledger
 from billing.ledger.audit.checks import find_mismatches
-from billing.ledger.audit.run import redis_snapshots, sql_snapshots
-from billing.ledger.redis import reader
-from billing.ledger.redis.client.scripts import key_prefix
+from billing.ledger.audit.redis_snapshot import redis_snapshots
+from billing.ledger.audit.sql_snapshot import sql_snapshots
+from billing.ledger.redis.client.blocking_client import blocking_client
+from billing.ledger.redis.client.keys import key_prefix
 from billing.models import Budget, PriceOverride, UsageRecord
 from billing.pricing import Tokens, bundled_price
 from billing.tasks import roll_up_usage
@@ -110,7 +111,7 @@ async def test_the_audit_finds_what_is_wrong_in_redis(
     await charge(ledger, key)
     await Budget.objects.all().aupdate(changed_at=timezone.now() - timedelta(days=400))
     held = await ledger.reserve(reserve_request(key, terms))
-    store, keys = reader.client(), key_prefix(key.project_id)
+    store, keys = blocking_client(), key_prefix(key.project_id)
     window = f"{keys}w:{terms.id}/{TODAY.isoformat()}"
     assert await audit_mismatches() == []
     store.hincrby(window, "spent", 7)

@@ -5,13 +5,17 @@ from io import StringIO
 import pytest
 from django.core.management import call_command
 
-from billing.models import Budget, BudgetWindow, DailyUsage, Mode, Period, StaleDay
+from billing.budgets.windows import window_name
+from billing.ledger.corrections import lock_budget_windows, save_corrections
+from billing.ledger.sql.transactions import COUNTER_CAP_NANO
+from billing.models import Budget, BudgetWindow, CorrectionReason, DailyUsage, Mode, Period, StaleDay
 from billing.tasks import audit_ledger, detect_alerts, roll_up_usage
 from billing.usage.reports import totals_by_month
 from keys.models import ApiKey
 from projects.models import User
 from tests.billing.ledger.audit.test_audit import no_recheck_delay
 from tests.support.factories import USD, key_in_other_project, record
+from tests.support.ledger_harness import TODAY, reserve_request
 
 __all__ = ["no_recheck_delay"]
 
@@ -87,3 +91,22 @@ def test_overflow_in_one_project_does_not_block_other_alerts(
     overflowing_project: ApiKey, key: ApiKey
 ) -> None:
     assert detect_alerts() == 1
+
+
+def test_corrections_leave_a_full_counter_as_it_is(key: ApiKey, counters_in_sql: None) -> None:
+    entry = reserve_request(key).estimate
+    full, filling, other = (
+        open_window(key, period, spent_nano)
+        for period, spent_nano in ((Period.DAY, COUNTER_CAP_NANO), (Period.MONTH, 7), (Period.TOTAL, 0))
+    )
+    correction = entry.correction_to(entry.cost_nano + 5, entry.tokens, CorrectionReason.REPRICED)
+    with lock_budget_windows():
+        save_corrections([correction])
+    for window in (full, filling, other):
+        window.refresh_from_db()
+    assert [window.spent_nano for window in (full, filling, other)] == [COUNTER_CAP_NANO, 12, 5]
+
+
+def open_window(key: ApiKey, period: Period, spent_nano: int) -> BudgetWindow:
+    budget = Budget.objects.create(project=key.project, key=key, period=period, limit_nano=USD)
+    return BudgetWindow.objects.create(budget=budget, name=window_name(period, TODAY), spent_nano=spent_nano)

@@ -9,7 +9,7 @@ import pytest
 from django.db import connection
 
 from billing.ledger import LedgerUnavailable, SqlLedger
-from billing.ledger.sql import connection as session
+from billing.ledger.sql import sqlite
 from billing.ledger.sql.connection import connect
 from billing.models import UsageRecord
 from keys.models import ApiKey
@@ -23,7 +23,7 @@ async def test_a_request_that_comes_while_sqlite_is_locked_waits_no_longer_than_
     transactional_db: None, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither behind a request that came before it, nor again for the record of its refusal."""
-    monkeypatch.setattr(session, "BUSY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.5)
     ledger = SqlLedger(connect())
     writer = sqlite3.connect(str(connection.settings_dict["NAME"]), isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
@@ -48,8 +48,8 @@ async def test_a_request_that_comes_while_sqlite_is_locked_waits_no_longer_than_
 async def test_a_lock_that_begins_later_is_waited_for_again(
     transactional_db: None, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(session, "BUSY_TIMEOUT_S", 0.4)
-    monkeypatch.setattr(session, "BUSY_GAP_S", 0.1)
+    monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_S", 0.4)
+    monkeypatch.setattr(sqlite, "BUSY_GAP_S", 0.1)
     ledger = SqlLedger(connect())
     writer = sqlite3.connect(
         str(connection.settings_dict["NAME"]), isolation_level=None, check_same_thread=False

@@ -22,7 +22,8 @@ from prometheus_client import REGISTRY
 from billing.ledger import LedgerUnavailable, ReservationGrant, SqlLedger, UsageEntry
 from billing.ledger.interface import MAX_RESERVATION_NANO
 from billing.ledger.sql import transactions
-from billing.ledger.sql.connection import SqliteConnection, connect
+from billing.ledger.sql.connection import connect
+from billing.ledger.sql.sqlite import SqliteConnection
 from billing.ledger.sql.transactions import Executor
 from billing.models import Budget, BudgetWindow, Mode, Outcome, Period, UsageRecord
 from billing.models import Reservation as StoredReservation

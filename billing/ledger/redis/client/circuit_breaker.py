@@ -1,18 +1,22 @@
-"""Keeps requests from waiting for a Redis that does not answer."""
+"""The circuit breaker: requests do not wait for a Redis that does not answer."""
 
 import time
 from collections.abc import Callable
 
-from billing.ledger.redis.client.connection import CommandNotSent
+from billing.ledger.redis.client.protocol import CommandNotSent
 
 FAILURE_THRESHOLD = 5
 COOLDOWN_S = 1.0
 FAILURE_WINDOW_S = 0.05
-"""Commands that fail together, because Redis paused once, are one failure."""
+"""Commands that fail within this time count as one failure: Redis paused once."""
 
 
 class CircuitBreaker:
-    """After FAILURES in a row nothing is let through for PAUSE_S; then one command is, and its outcome decides."""
+    """Opens after FAILURE_THRESHOLD failures in a row.
+
+    While it is open, one command every COOLDOWN_S is let through as a probe. The first success closes the
+    breaker.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -22,16 +26,19 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether requests are told at once that Redis does not answer."""
+        """Return whether commands of requests fail without being sent."""
         return self.failures >= FAILURE_THRESHOLD
 
     def raise_if_open(self, *, is_probe: bool = True) -> None:
-        """Raises NotSent unless the command may go. `is_probe`: it is one whose outcome is told."""
+        """Raise CommandNotSent unless the command may be sent.
+
+        `is_probe`: the caller reports the outcome, so the command may serve as the probe.
+        """
         if not self.is_open:
             return
         now = self.clock()
         if now < self.open_until or not is_probe:
-            raise CommandNotSent("redis has failed several times: it is given a moment")
+            raise CommandNotSent("circuit breaker open: Redis has failed several times in a row")
         self.open_until = now + COOLDOWN_S
 
     def record_failure(self) -> None:

@@ -1,4 +1,4 @@
-"""Redis as the ledger sees it: scripts on one connection for requests, and on one for everything that may take longer."""
+"""The ledger's Redis client: one connection for requests, one for everything that may take longer."""
 
 import asyncio
 import time
@@ -8,7 +8,8 @@ from typing import Any
 import hiredis
 
 from billing.ledger.redis.client.circuit_breaker import CircuitBreaker
-from billing.ledger.redis.client.connection import Argument, CommandNotSent, RedisConnection, RedisUnavailable
+from billing.ledger.redis.client.connection import RedisConnection
+from billing.ledger.redis.client.protocol import Argument, CommandNotSent, RedisUnavailable
 from billing.ledger.redis.client.scripts import LOAD_COMMANDS, Script
 
 CONNECT_TIMEOUT_S = 5.0
@@ -16,15 +17,22 @@ SLOW_TIMEOUT_S = 2.0
 
 
 class UnsupportedRedis(Exception):
-    """A Redis that the ledger cannot keep its books in."""
+    """The ledger cannot use this kind of Redis server."""
 
 
 class CommandRejected(RedisUnavailable):
-    """Redis answers, but not this command: a project's counter is damaged, which is no other project's affair."""
+    """Redis rejected a command, usually because a key is damaged.
+
+    Only the project of that key is affected.
+    """
 
 
 class RedisClient:
-    """`fast` commands are requests': they fail after `timeout_s`, and at once while the breaker is open."""
+    """Runs scripts and commands on two connections.
+
+    `fast` is for requests: its commands fail after `timeout_s`, and at once while the circuit breaker is
+    open. `slow` is for background tasks.
+    """
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self.fast = RedisConnection(url, timeout_s=timeout_s, setup=LOAD_COMMANDS)
@@ -37,18 +45,19 @@ class RedisClient:
         await self.reject_cluster()
 
     async def reject_cluster(self) -> None:
-        """A cluster's node answers for a part of the keys alone, and redirects for the others: half of the projects would fail."""
-        with suppress(RedisUnavailable):  # some hosts forbid INFO
+        """Raise UnsupportedRedis for a node of a cluster: it redirects commands on keys of other nodes."""
+        with suppress(RedisUnavailable):  # Some hosts forbid INFO.
             if b"cluster_enabled:1" in await self.command_slow("INFO", "cluster"):
                 raise UnsupportedRedis(
-                    "REDIS_URL names a node of a Redis Cluster, which the ledger cannot use: give it a single Redis"
+                    "REDIS_URL names a node of a Redis Cluster, which is not supported. "
+                    "Use a single Redis server."
                 )
 
     async def close(self) -> None:
         await asyncio.gather(self.fast.close(), self.slow.close())
 
     async def run_fast(self, script: Script, project_id: int, *arguments: Argument) -> Any:
-        """One script for a request; raises StoreUnavailable."""
+        """Run a script for a request; raise RedisUnavailable."""
         self.breaker.raise_if_open()
         try:
             reply = await evaluate(self.fast, script, project_id, arguments)
@@ -62,7 +71,7 @@ class RedisClient:
         return reply
 
     async def command_fast(self, *command: Argument) -> Any:
-        """For a request, as `run_fast`; the command is a plain one."""
+        """Run a plain command for a request; raise RedisUnavailable."""
         self.breaker.raise_if_open(is_probe=False)
         try:
             return await self.fast.call(command)
@@ -73,7 +82,11 @@ class RedisClient:
             raise RedisUnavailable(str(error)) from error
 
     async def ping(self) -> None:
-        """For a request that waits for something other than a command of its own; raises NotSent where Redis does not answer."""
+        """Check that Redis answers in a request's time; raise CommandNotSent if it does not.
+
+        This is for a request that waits for something else than a command of its own: nothing was sent for
+        it.
+        """
         try:
             await self.command_fast("PING")
         except RedisUnavailable as error:
@@ -89,13 +102,13 @@ class RedisClient:
             raise CommandRejected(str(error)) from error
 
     async def probe_if_open(self) -> None:
-        """Lets requests through again as soon as Redis answers in their time."""
+        """Close the circuit breaker as soon as Redis answers within the timeout of requests."""
         if self.breaker.failures:
             await self.fast.call(("PING",))
             self.breaker.record_success()
 
     async def sync_clock(self) -> None:
-        """Learns how far Redis' clock is ahead of ours."""
+        """Measure how far the clock of Redis is ahead of ours."""
         sent_at = time.time()
         seconds, microseconds = await self.command_slow("TIME")
         received_at = time.time()

@@ -1,11 +1,11 @@
-"""The ledger's Lua scripts: each is one atomic step on the keys of one project."""
+"""The ledger's Lua scripts. Each runs atomically, on the keys of one project."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from hashlib import sha1
 from pathlib import Path
 
-from billing.ledger.redis.client.connection import Argument, Command
+from billing.ledger.redis.client.keys import key_prefix
+from billing.ledger.redis.client.protocol import Argument, Command
 
 LUA_FOLDER = Path(__file__).parent.parent / "lua"
 COMMON = (LUA_FOLDER / "common.lua").read_text()
@@ -13,6 +13,8 @@ COMMON = (LUA_FOLDER / "common.lua").read_text()
 
 @dataclass(frozen=True, slots=True)
 class Script:
+    """The text of a script and its SHA-1 digest, by which Redis knows it once it is loaded."""
+
     text: str
     digest: str
 
@@ -20,7 +22,7 @@ class Script:
         return ("EVALSHA", self.digest, 1, key_prefix(project_id), *arguments)
 
     def eval_command(self, project_id: int, arguments: tuple[Argument, ...]) -> Command:
-        """For a server that has forgotten its scripts."""
+        """Return the command with the whole text, for a restarted server that has lost its scripts."""
         return ("EVAL", self.text, 1, key_prefix(project_id), *arguments)
 
 
@@ -29,25 +31,19 @@ def load_script(*names: str) -> Script:
     return Script(text, sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
-@lru_cache(maxsize=4096)
-def key_prefix(project_id: int) -> str:
-    """What the keys of a project begin with. The braces keep them in one slot of a cluster."""
-    return f"gw:{{p{project_id}}}:"
-
-
-RESERVE = load_script("minutes", "reserve")
-RATE_STATUS = load_script("minutes", "standing")
+RESERVE = load_script("sliding_window", "reserve")
+RATE_STATUS = load_script("sliding_window", "rate_status")
 SETTLE = load_script("settle")
-WRITE_IF_ABSENT = load_script("late")
-WRITE_CORRECTION = load_script("correct")
-WRITE_RECORD = load_script("record")
-CANCEL = load_script("void")
-GET_OR_CREATE_EPOCH = load_script("enter")
-REGISTER_EPOCH = load_script("begin")
-OPEN_WINDOW = load_script("open")
-RESTORE = load_script("assert")
+WRITE_IF_ABSENT = load_script("write_if_absent")
+WRITE_CORRECTION = load_script("write_correction")
+WRITE_RECORD = load_script("write_record")
+CANCEL = load_script("cancel")
+GET_OR_CREATE_EPOCH = load_script("get_or_create_epoch")
+REGISTER_EPOCH = load_script("register_epoch")
+OPEN_WINDOW = load_script("open_window")
+RESTORE = load_script("restore")
 TRIM = load_script("trim")
-RESERVATIONS_BY_PROCESS = load_script("owners")
+RESERVATIONS_BY_PROCESS = load_script("reservations_by_process")
 SNAPSHOT = load_script("snapshot")
 ALL_SCRIPTS = (
     RESERVE,
@@ -65,13 +61,3 @@ ALL_SCRIPTS = (
     RESERVATIONS_BY_PROCESS,
 )
 LOAD_COMMANDS: tuple[Command, ...] = tuple(("SCRIPT", "LOAD", script.text) for script in ALL_SCRIPTS)
-
-PROJECTS_KEY = "gw:projects"
-"""A set of the ids of all projects: whose outboxes are drained."""
-LEASE_KEY = "gw:lease"
-"""The process that drains outboxes and looks for dead processes."""
-
-
-def heartbeat_key(process_id: str) -> str:
-    """A key that a process keeps alive for as long as it lives."""
-    return f"gw:alive:{process_id}"

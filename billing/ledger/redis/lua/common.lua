@@ -1,16 +1,21 @@
--- What every script begins with. KEYS[1] is the project's prefix, `gw:{p7}:`: all keys of a script are in one slot.
+-- The beginning of every script. KEYS[1] is the project's prefix, `gw:{p7}:`. The braces keep all keys of a
+-- script in one slot.
 --
---   state      HASH    epoch, opens (us), drained (stream id), and by scope (p, k5) the windows that are open
---   w:<b>/<w>  HASH    spent and reserved of window <w> of budget <b>, in nano-USD
---   open       HASH    reservation id -> its head (see `hold`), a line feed, its record as an estimate
---   done:<id>  STRING  s: settled, v: void, {...}: the record that was posted as an estimate
---   out        STREAM  records that SQL does not have yet: id, key, day, cost and the whole as JSON
---   r:<owner>  t:<owner>  HASH  requests and tokens of the last minute: total, oldest and newest bucket, and each bucket
---   c:<owner>  SET     ids of the reservations under way
+--   state      HASH    epoch; opens: when windows may be opened (us); drained: the stream id up to which the
+--                      record stream was trimmed; registered: whether SQL knows the epoch; w:p and w:k<key>: the
+--                      open windows of the project's and of a key's budgets
+--   w:<b>/<w>  HASH    spent and reserved amount of window <w> of budget <b>, in nano-USD
+--   open       HASH    open reservations: id -> text (see `encode_reservation`)
+--   done:<id>  STRING  marker of an ended request. s: settled; v: cancelled; {...}: settled by this estimate (JSON)
+--   out        STREAM  the record stream: records that SQL does not have yet, as id, key, day, cost, entry (JSON)
+--   r:<owner>  HASH    requests of the last minute: total, oldest and newest bucket, and each bucket
+--   t:<owner>  HASH    tokens of the last minute, likewise
+--   c:<owner>  SET     ids of the requests in flight
 --
--- Amounts are decimal text. Redis adds them (HINCRBY, 64 bits); Lua's numbers are doubles and hold 53.
-local P = KEYS[1]
-local STATE, OPEN, OUT = P .. 'state', P .. 'open', P .. 'out'
+-- An owner is the project (p7) or a key (k5). Amounts are decimal text: Redis adds them exactly (HINCRBY, 64
+-- bits), while Lua's numbers are doubles, exact up to 53 bits.
+local PREFIX = KEYS[1]
+local STATE, RESERVATIONS, STREAM = PREFIX .. 'state', PREFIX .. 'open', PREFIX .. 'out'
 local BUCKET_US = 250000
 local BILLION = 1000000000
 
@@ -19,12 +24,14 @@ local function now_us()
   return time[1] * 1000000 + time[2]
 end
 
--- Adds a decimal text, or takes it away. A counter that is full or damaged keeps no record from being written: the audit finds it.
+-- Adds a decimal text to a counter. If the counter overflows or is damaged, the error is ignored, so that the
+-- record is written all the same; the audit finds the counter.
 local function add(key, field, amount)
   if amount ~= '0' then redis.pcall('HINCRBY', key, field, amount) end
 end
 
-local function take(key, field, amount)
+-- Subtracts a decimal text, likewise.
+local function subtract(key, field, amount)
   if string.sub(amount, 1, 1) == '-' then
     add(key, field, string.sub(amount, 2))
   elseif amount ~= '0' then
@@ -32,8 +39,8 @@ local function take(key, field, amount)
   end
 end
 
--- Billions and the rest of a decimal text, as two doubles that are exact.
-local function halves(text)
+-- Splits a decimal text into billions and the rest: two exact doubles.
+local function split_high_low(text)
   local negative = string.sub(text, 1, 1) == '-'
   local digits = negative and string.sub(text, 2) or text
   local high, low = tonumber(string.sub(digits, 1, -10)) or 0, tonumber(string.sub(digits, -9))
@@ -41,29 +48,29 @@ local function halves(text)
   return high, low
 end
 
--- limit - spent - reserved: exact where the result fits 53 bits, whatever the size of the three.
-local function difference(limit, spent, reserved)
-  local limit_high, limit_low = halves(limit)
-  local spent_high, spent_low = halves(spent)
-  local reserved_high, reserved_low = halves(reserved)
+-- Returns limit - spent - reserved, exact if the result fits in 53 bits, even if the three do not.
+local function remaining_in(limit, spent, reserved)
+  local limit_high, limit_low = split_high_low(limit)
+  local spent_high, spent_low = split_high_low(spent)
+  local reserved_high, reserved_low = split_high_low(reserved)
   return (limit_high - spent_high - reserved_high) * BILLION + (limit_low - spent_low - reserved_low)
 end
 
-local function window_key(window) return P .. 'w:' .. window end
+local function window_key(window) return PREFIX .. 'w:' .. window end
 
--- The open windows, of one scope, that a day falls into.
-local function covering(list, day, found)
+-- Appends to `found` the windows of a list of open windows that a day belongs to.
+local function windows_covering(list, day, found)
   for window, first, last in string.gmatch(list or '', '([^;]+);([^;]+);([^;]+);') do
     if first <= day and day <= last then found[#found + 1] = window end
   end
   return found
 end
 
--- Those windows of the project and of a key that exist.
-local function windows_of(key, day)
+-- Returns the open windows of the project and of a key that a day belongs to.
+local function open_windows_of(key, day)
   local lists = redis.call('HMGET', STATE, 'w:p', 'w:k' .. key)
   local found = {}
-  for _, window in ipairs(covering(lists[2], day, covering(lists[1], day, {}))) do
+  for _, window in ipairs(windows_covering(lists[2], day, windows_covering(lists[1], day, {}))) do
     if redis.call('EXISTS', window_key(window)) == 1 then found[#found + 1] = window end
   end
   return found
@@ -71,23 +78,32 @@ end
 
 local function join(parts) return #parts > 0 and table.concat(parts, ',') or '-' end
 
--- Stores a reservation and holds its amount in the windows given.
-local function hold(r)
-  local head = { r.amount, r.owner, r.key, r.day, r.since, r.tokens, r.shadow, join(r.windows), r.owners }
-  redis.call('HSET', OPEN, r.id, table.concat(head, ' ') .. '\n' .. r.draft)
+-- The text of a reservation: a head of nine words, a line feed, and its record as an estimate (JSON).
+-- `parse_reservation` below and `RedisReservation.parse` in Python read it. `since` is when it was admitted
+-- (us), `shadow` the id of the shadow budget that would have denied it, or 0.
+local function encode_reservation(r)
+  local windows = join(r.windows)
+  local head = { r.amount, r.process_id, r.key, r.day, r.since, r.tokens, r.shadow, windows, r.owners }
+  return table.concat(head, ' ') .. '\n' .. r.estimate
+end
+
+-- Stores a reservation and adds its amount to `reserved` of its windows.
+local function store_reservation(r)
+  redis.call('HSET', RESERVATIONS, r.id, encode_reservation(r))
   for _, window in ipairs(r.windows) do add(window_key(window), 'reserved', r.amount) end
 end
 
-local HEAD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)\n'
-local function parse(text)
-  local amount, owner, key, day, since, tokens, shadow, windows, owners = string.match(text, HEAD)
-  return { amount = amount, owner = owner, key = key, day = day, since = since, tokens = tokens, shadow = shadow,
-    windows = windows, owners = owners }
+local RESERVATION_HEAD = '^(%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+) (%S+)\n'
+local function parse_reservation(text)
+  local amount, process_id, key, day, since, tokens, shadow, windows, owners =
+    string.match(text, RESERVATION_HEAD)
+  return { amount = amount, process_id = process_id, key = key, day = day, since = since, tokens = tokens,
+    shadow = shadow, windows = windows, owners = owners }
 end
 
--- Changes what was counted of a request (`r:` or `t:`), if it still counts.
-local function correct(kind, owner, since, change)
-  local key = P .. kind .. owner
+-- Changes what was counted for a request (`r:` or `t:`), unless its bucket has expired.
+local function adjust_counter(kind, owner, since, change)
+  local key = PREFIX .. kind .. owner
   local bucket = math.floor(since / BUCKET_US)
   if change ~= 0 and redis.call('HEXISTS', key, bucket) == 1 then
     redis.call('HINCRBY', key, bucket, change)
@@ -95,43 +111,45 @@ local function correct(kind, owner, since, change)
   end
 end
 
--- Ends a reservation: what it held becomes what was spent, and its places are free.
-local function let_go(id, held, cost, tokens)
-  redis.call('HDEL', OPEN, id)
-  for window in string.gmatch(held.windows, '[^,-][^,]*') do
+-- Ends a reservation: its windows count `cost` as spent instead of the reserved amount, and its slots are
+-- free.
+local function release(id, reservation, cost, tokens)
+  redis.call('HDEL', RESERVATIONS, id)
+  for window in string.gmatch(reservation.windows, '[^,-][^,]*') do
     local key = window_key(window)
     if redis.call('EXISTS', key) == 1 then
-      take(key, 'reserved', held.amount)
+      subtract(key, 'reserved', reservation.amount)
       add(key, 'spent', cost)
     end
   end
-  for owner in string.gmatch(held.owners, '[^,-]+') do
-    redis.call('SREM', P .. 'c:' .. owner, id)
-    correct('t:', owner, tonumber(held.since), tokens - held.tokens)
+  for owner in string.gmatch(reservation.owners, '[^,-]+') do
+    redis.call('SREM', PREFIX .. 'c:' .. owner, id)
+    adjust_counter('t:', owner, tonumber(reservation.since), tokens - reservation.tokens)
   end
 end
 
-local function post(id, key, day, cost, entry)
-  return redis.call('XADD', OUT, '*', 'id', id, 'key', key, 'day', day, 'cost', cost, 'entry', entry)
+-- Appends a record to the stream; returns its stream id.
+local function append_record(id, key, day, cost, entry)
+  return redis.call('XADD', STREAM, '*', 'id', id, 'key', key, 'day', day, 'cost', cost, 'entry', entry)
 end
 
--- Whether stream id `a` is after `b`.
-local function after(a, b)
+-- Returns whether stream id `a` is after `b`.
+local function is_after(a, b)
   local a_ms, a_seq = string.match(a, '(%d+)-(%d+)')
   local b_ms, b_seq = string.match(b, '(%d+)-(%d+)')
   a_ms, b_ms = tonumber(a_ms), tonumber(b_ms)
   return a_ms > b_ms or (a_ms == b_ms and tonumber(a_seq) > tonumber(b_seq))
 end
 
--- Calls visit(fields) for every event after a stream id.
-local function each_event(since, visit)
+-- Calls visit(fields) for every record after a stream id.
+local function each_record(since, visit)
   repeat
-    local page = redis.call('XRANGE', OUT, '(' .. since, '+', 'COUNT', 500)
-    for _, event in ipairs(page) do
+    local page = redis.call('XRANGE', STREAM, '(' .. since, '+', 'COUNT', 500)
+    for _, record in ipairs(page) do
       local fields = {}
-      for i = 1, #event[2], 2 do fields[event[2][i]] = event[2][i + 1] end
+      for i = 1, #record[2], 2 do fields[record[2][i]] = record[2][i + 1] end
       visit(fields)
-      since = event[1]
+      since = record[1]
     end
   until #page < 500
 end

@@ -1,18 +1,18 @@
--- The windows of a project, where the events after the one up to which SQL was read are all in the outbox. Those named from ARGV[2] on are
--- told of also where no list of open windows has them.
+-- Returns the windows of a project, unless the stream was trimmed beyond the record up to which SQL was read
+-- ('retry'). Windows named from ARGV[2] on are returned even if no list of open windows names them.
 local drained = redis.call('HGET', STATE, 'drained') or '0-0'
-if after(drained, ARGV[1]) then return { 'again' } end
-local windows, listed = {}, {}
-local function tell(window, is_listed)
-  if listed[window] or redis.call('EXISTS', window_key(window)) == 0 then return end
+if is_after(drained, ARGV[1]) then return { 'retry' } end
+local windows, seen = {}, {}
+local function add_window(window, is_indexed)
+  if seen[window] or redis.call('EXISTS', window_key(window)) == 0 then return end
   local amounts = redis.call('HMGET', window_key(window), 'spent', 'reserved')
-  windows[#windows + 1], listed[window] = { window, is_listed, amounts[1] or '', amounts[2] or '' }, true
+  windows[#windows + 1], seen[window] = { window, is_indexed, amounts[1] or '', amounts[2] or '' }, true
 end
 local state = redis.call('HGETALL', STATE)
 for i = 1, #state, 2 do
   if string.sub(state[i], 1, 2) == 'w:' then
-    for window in string.gmatch(state[i + 1], '([^;]+);[^;]+;[^;]+;') do tell(window, 1) end
+    for window in string.gmatch(state[i + 1], '([^;]+);[^;]+;[^;]+;') do add_window(window, 1) end
   end
 end
-for i = 2, #ARGV do tell(ARGV[i], 0) end
+for i = 2, #ARGV do add_window(ARGV[i], 0) end
 return { 'ok', redis.call('HEXISTS', STATE, 'epoch'), windows }

@@ -6,12 +6,12 @@ from uuid import UUID
 import msgspec
 import structlog
 
-from billing.ledger.redis.client.connection import RedisUnavailable
-from billing.ledger.redis.client.scripts import heartbeat_key
+from billing.ledger.redis.client.keys import heartbeat_key
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from billing.ledger.redis.outbox.pending import PendingRecord
 from billing.ledger.redis.outbox.writer import AT_ONCE, OutboxWriter, batched
 from billing.ledger.redis.record_store import RecordStore
-from billing.ledger.sql.transactions import decode_entry
+from billing.ledger.usage_entry import decode_entry
 
 PAGE = 500
 BEFORE_ALL = UUID(int=0)

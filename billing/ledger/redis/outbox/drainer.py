@@ -8,9 +8,9 @@ from psycopg import DataError, IntegrityError
 
 from billing.ledger.failpoints import failpoint
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
-from billing.ledger.redis.client.scripts import PROJECTS_KEY, TRIM, key_prefix
+from billing.ledger.redis.client.keys import PROJECTS_KEY, stream_key
+from billing.ledger.redis.client.scripts import TRIM
 from billing.ledger.redis.record_store import START_ID, DrainedBatch, RecordStore, decode_entries
-from billing.ledger.sql.transactions import decode_entry
 from billing.ledger.usage_entry import UsageEntry
 
 PAGE_SIZE = 500
@@ -93,12 +93,3 @@ def batched(pages: list[DrainedBatch]) -> Iterator[list[DrainedBatch]]:
 
 def decode_page(page: list[StreamEvent]) -> list[UsageEntry]:
     return list(decode_entries(fields[-1] if fields else b"" for _, fields in page))
-
-
-def stream_key(project_id: int) -> str:
-    return f"{key_prefix(project_id)}out"
-
-
-def entry_from_fields(fields: list[bytes]) -> UsageEntry:
-    """From the fields of an event, of which the entry is the last."""
-    return decode_entry(fields[-1])

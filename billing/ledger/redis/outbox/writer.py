@@ -10,20 +10,14 @@ from msgspec.structs import replace
 
 from billing.ledger.failpoints import failpoint
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
-from billing.ledger.redis.client.connection import CommandNotSent, RedisUnavailable
-from billing.ledger.redis.client.scripts import (
-    PROJECTS_KEY,
-    SETTLE,
-    WRITE_CORRECTION,
-    WRITE_IF_ABSENT,
-    WRITE_RECORD,
-)
+from billing.ledger.redis.client.keys import PROJECTS_KEY
+from billing.ledger.redis.client.protocol import CommandNotSent, RedisUnavailable
+from billing.ledger.redis.client.scripts import SETTLE, WRITE_CORRECTION, WRITE_IF_ABSENT, WRITE_RECORD
 from billing.ledger.redis.outbox.pending import PendingRecord, PendingState
 from billing.ledger.redis.outbox.spillover import Spillover
 from billing.ledger.redis.record_store import RecordStore, StoredRecord
 from billing.ledger.sql.connection import DatabaseErrors
-from billing.ledger.sql.transactions import decode_entry, encode_entry
-from billing.ledger.usage_entry import UsageEntry
+from billing.ledger.usage_entry import UsageEntry, decode_entry, encode_entry
 from billing.models import CorrectionReason
 
 DEDUP_TTL_S = 300

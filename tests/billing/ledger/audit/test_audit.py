@@ -18,11 +18,16 @@ from pytest_django import Settings
 
 from billing.ledger import Ledger
 from billing.ledger.audit import run
-from billing.ledger.audit.checks import LedgerSnapshot, Mismatch, find_mismatches
-from billing.ledger.audit.run import redis_snapshots, run_audit, sql_snapshots
+from billing.ledger.audit.checks import find_mismatches
+from billing.ledger.audit.redis_snapshot import redis_snapshots
+from billing.ledger.audit.run import run_audit
+from billing.ledger.audit.snapshot import LedgerSnapshot, Mismatch
+from billing.ledger.audit.sql_snapshot import sql_snapshots
 from billing.ledger.interface import BudgetLimit
-from billing.ledger.redis import reader
-from billing.ledger.redis.client.scripts import key_prefix
+from billing.ledger.redis.client.blocking_client import blocking_client
+from billing.ledger.redis.client.keys import key_prefix
+from billing.ledger.redis.reader import RedisReader
+from billing.ledger.sql.reader import SqlReader
 from billing.models import Budget, BudgetWindow, DailyUsage, Period, Reservation, UsageRecord
 from billing.pricing import Tokens, bundled_price
 from billing.tasks import audit_ledger, roll_up_usage
@@ -47,7 +52,8 @@ pytestmark = [pytest.mark.databases, pytest.mark.django_db(transaction=True)]
 @pytest.fixture(autouse=True)
 def no_recheck_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run, "RECHECK_DELAY_S", 0.0)
-    monkeypatch.setattr(run, "ORPHAN_RECHECK_DELAY_S", 0.0)
+    for reader in (RedisReader, SqlReader):
+        monkeypatch.setattr(reader, "orphan_recheck_delay_s", 0.0)
 
 
 @pytest.fixture
@@ -266,7 +272,7 @@ async def delete_windows(books: LedgerHarness, key: ApiKey) -> None:
         await Reservation.objects.aupdate(windows="")
         await BudgetWindow.objects.aupdate(reserved_nano=0)
         return
-    client, place = reader.client(), key_prefix(key.project_id)
+    client, place = blocking_client(), key_prefix(key.project_id)
     for id, text in client.hgetall(f"{place}open").items():
         head, _, draft = text.partition(b"\n")
         parts = head.split(b" ")
@@ -291,7 +297,7 @@ async def test_request_without_reservation_in_its_window_is_found(
     assert await mismatch_texts_async() == []
     await delete_windows(ledger_harness, key)
     assert sorted(await mismatch_texts_async()) == [
-        f"I2: request {wanted.id}: held in budget {terms.id}, window 2026-11-20: expected {PRICE}, found 0"
+        f"I2: request {wanted.id}: reserved in budget {terms.id}, window 2026-11-20: expected {PRICE}, found 0"
         for terms in (day, total)
     ]
 

@@ -18,9 +18,10 @@ from billing.ledger import BudgetExceeded, LedgerUnavailable, ReserveRequest
 from billing.ledger.audit import run
 from billing.ledger.audit.run import run_audit
 from billing.ledger.interface import BudgetLimit
-from billing.ledger.redis import OutagePolicy, RedisLedger, reader
+from billing.ledger.redis import OutagePolicy, RedisLedger, queries
+from billing.ledger.redis.client.blocking_client import blocking_client
 from billing.ledger.redis.client.circuit_breaker import FAILURE_THRESHOLD
-from billing.ledger.redis.client.scripts import PROJECTS_KEY, heartbeat_key, key_prefix
+from billing.ledger.redis.client.keys import PROJECTS_KEY, heartbeat_key, key_prefix
 from billing.ledger.redis.record_store import Waiting
 from billing.models import Budget, Period, UsageRecord
 from billing.tasks import audit_ledger, roll_up_usage
@@ -62,13 +63,13 @@ async def test_dead_process_reservation_of_unknown_age_is_found(in_redis: Ledger
     await ledger.reserve(wanted)
     await in_redis.wipe()
     await ledger.background_tasks.tick()
-    (text,) = await sync_to_async(reader.client().hvals)(f"{key_prefix(key.project_id)}open")
+    (text,) = await sync_to_async(blocking_client().hvals)(f"{key_prefix(key.project_id)}open")
     assert text.split(b" ")[4] == b"0"
     assert await mismatch_texts_async() == []
     await in_redis.kill(ledger)
-    assert not await sync_to_async(reader.client().exists)(heartbeat_key(ledger.process_id))
+    assert not await sync_to_async(blocking_client().exists)(heartbeat_key(ledger.process_id))
     assert await mismatch_texts_async() == [
-        f"I4: request {wanted.id} of a dead process: still held: expected 0, found {PRICE}"
+        f"I4: request {wanted.id} of a dead process: still reserved: expected 0, found {PRICE}"
     ]
 
 
@@ -81,9 +82,9 @@ async def test_unlisted_project_is_found_and_drained_again(in_redis: LedgerHarne
         wanted = reserve_request(key, day)
         await settle(ledger, wanted, await ledger.reserve(wanted), cost=PRICE)
         await in_redis.wait_until_written()
-        reader.client().srem(PROJECTS_KEY, key.project_id)
+        blocking_client().srem(PROJECTS_KEY, key.project_id)
     assert await UsageRecord.objects.acount() == 1
-    missing = f"I4: project {key.project_id}: among those whose records are taken to the database: expected 1, found 0"
+    missing = f"I4: project {key.project_id}: in the set of projects that are drained: expected 1, found 0"
     assert [text for text in await mismatch_texts_async() if text.startswith("I")] == [missing]
     await ledger.background_tasks.register_projects()
     await in_redis.wait_until_written()
@@ -98,7 +99,7 @@ async def test_unindexed_window_is_found(in_redis: LedgerHarness, key: ApiKey) -
     total = await budget(key, 10, Period.TOTAL)
     await ledger.reserve(reserve_request(key, total))
     assert await mismatch_texts_async() == []
-    reader.client().hdel(f"{key_prefix(key.project_id)}state", f"w:k{key.pk}")
+    blocking_client().hdel(f"{key_prefix(key.project_id)}state", f"w:k{key.pk}")
     assert await mismatch_texts_async() == [
         f"I5: budget {total.id}, window total: in the list of open windows: expected 1, found 0"
     ]
@@ -117,8 +118,8 @@ async def test_non_numeric_amount_is_a_mismatch(
     await settle(ledger, wanted, await ledger.reserve(wanted), cost=PRICE)
     await in_redis.wait_until_written()
     await sync_to_async(roll_up_usage)()
-    reader.client().hset(f"{key_prefix(key.project_id)}w:{day.id}/2026-11-20", field, "abc")
-    reader.client().hset(f"{key_prefix(key.project_id)}w:{total.id}/total", "spent", 7)
+    blocking_client().hset(f"{key_prefix(key.project_id)}w:{day.id}/2026-11-20", field, "abc")
+    blocking_client().hset(f"{key_prefix(key.project_id)}w:{total.id}/total", "spent", 7)
     assert await mismatch_texts_async() == [
         f"I5: budget {day.id}, window 2026-11-20: spent and reserved: expected whole numbers, found {shown}",
         f"I5: budget {total.id}, window total: spent: expected {PRICE}, found 7",
@@ -134,11 +135,11 @@ async def test_corrupt_project_does_not_hide_others(
     day, others = await budget(key, 10), await budget(other, 10)
     for one, terms in ((key, day), (other, others)):
         await ledger.reserve(reserve_request(one, terms))
-    reader.client().set(f"{key_prefix(key.project_id)}open", "nonsense")
-    reader.client().hset(f"{key_prefix(other.project_id)}w:{others.id}/2026-11-20", "spent", 7)
+    blocking_client().set(f"{key_prefix(key.project_id)}open", "nonsense")
+    blocking_client().hset(f"{key_prefix(other.project_id)}w:{others.id}/2026-11-20", "spent", 7)
     broken, spent = await mismatch_texts_async()
     assert broken.startswith(
-        f"unread: project {key.project_id}: expected books that can be read, found LedgerUnavailable: "
+        f"unread: project {key.project_id}: expected a ledger that can be read, found LedgerUnavailable: "
     )
     assert spent == f"I5: budget {others.id}, window 2026-11-20: spent: expected 0, found 7"
 
@@ -147,7 +148,7 @@ async def test_corrupt_project_does_not_hide_others(
 async def test_project_with_large_backlog_is_reported_as_uncompared(
     in_redis: LedgerHarness, key: ApiKey, charlie: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "MAX_BACKLOG", 2)
+    monkeypatch.setattr(queries, "MAX_BACKLOG", 2)
     other = await sync_to_async(key_in_other_project)(charlie)
     ledger = await in_redis.start()
     assert isinstance(ledger, RedisLedger)
@@ -157,13 +158,13 @@ async def test_project_with_large_backlog_is_reported_as_uncompared(
         await charge(ledger, key, day)
         assert await audited() == ([], {})
     await charge(ledger, other, others)
-    reader.client().hincrby(f"{key_prefix(key.project_id)}w:{day.id}/2026-11-20", "spent", 7)
+    blocking_client().hincrby(f"{key_prefix(key.project_id)}w:{day.id}/2026-11-20", "spent", 7)
     damage = f"I5: budget {day.id}, window 2026-11-20: spent: expected {2 * PRICE}, found {2 * PRICE + 7}"
     assert await audited() == ([damage], {})
     await charge(ledger, key, day)
-    reader.client().config_resetstat()
+    blocking_client().config_resetstat()
     assert await audited() == ([], {key.project_id: 3})
-    assert reader.client().info("commandstats")["cmdstat_xrange"]["calls"] == 1, (
+    assert blocking_client().info("commandstats")["cmdstat_xrange"]["calls"] == 1, (
         "only the other's outbox is read"
     )
     assert await command() == [
@@ -183,7 +184,7 @@ async def test_project_with_large_backlog_is_reported_as_uncompared(
 async def test_project_uncompared_in_one_pass_is_reported(
     in_redis: LedgerHarness, key: ApiKey, charlie: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "MAX_BACKLOG", 0)
+    monkeypatch.setattr(queries, "MAX_BACKLOG", 0)
     other = await sync_to_async(key_in_other_project)(charlie)
     ledger = await in_redis.start()
     assert isinstance(ledger, RedisLedger)
@@ -191,14 +192,14 @@ async def test_project_uncompared_in_one_pass_is_reported(
     others = await budget(other, 10)
     await ledger.reserve(reserve_request(other, others))
     await charge(ledger, key)
-    reader.client().hincrby(f"{key_prefix(other.project_id)}w:{others.id}/2026-11-20", "spent", 7)
+    blocking_client().hincrby(f"{key_prefix(other.project_id)}w:{others.id}/2026-11-20", "spent", 7)
     drain = async_to_sync(ledger.drainer.drain)
     monkeypatch.setattr(time, "sleep", lambda _: drain())
     warnings: list[dict[str, object]] = []
-    monkeypatch.setattr(run.log, "warning", lambda event, **fields: warnings.append(fields))
+    monkeypatch.setattr(run.log, "warning", lambda event, message, **fields: warnings.append(fields))
     found, uncompared = await audited()
     assert len(found) == 1 and uncompared == {key.project_id: 1}
-    assert warnings == [{"project_id": key.project_id, "waiting": 1}]
+    assert warnings == [{"project_id": key.project_id, "backlog": 1}]
     assert await UsageRecord.objects.acount() == 1
 
 
@@ -209,9 +210,9 @@ async def test_audit_checks_each_process_once_and_pages_do_not(in_redis: LedgerH
     await ledger.background_tasks.stop()
     for _ in range(5):
         await ledger.reserve(reserve_request(key))
-    commands = partial(reader.client().info, "commandstats")
-    reader.client().config_resetstat()
-    assert len(await sync_to_async(reader.reservations)(key.project_id)) == 5
+    commands = partial(blocking_client().info, "commandstats")
+    blocking_client().config_resetstat()
+    assert len(await sync_to_async(queries.reservations)(key.project_id)) == 5
     assert "cmdstat_exists" not in commands()
     assert await audited() == ([], {})
     assert commands()["cmdstat_exists"]["calls"] == 1
@@ -221,13 +222,13 @@ async def test_audit_checks_each_process_once_and_pages_do_not(in_redis: LedgerH
 async def test_records_that_wait_are_read_to_their_end(
     in_redis: LedgerHarness, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "PAGE_SIZE", 2)
+    monkeypatch.setattr(queries, "PAGE_SIZE", 2)
     ledger = await in_redis.start()
     assert isinstance(ledger, RedisLedger)
     await ledger.background_tasks.stop()
     ids = [await charge(ledger, key) for _ in range(5)]
     assert [
-        entry.id for entry in await sync_to_async(lambda: list(reader.undrained_records(key.project_id)))()
+        entry.id for entry in await sync_to_async(lambda: list(queries.undrained_records(key.project_id)))()
     ] == ids
 
 
@@ -265,9 +266,9 @@ async def test_what_was_admitted_while_redis_was_away_may_be_beyond_a_budget_and
     if drained:
         await in_redis.wait_until_written()
     window = f"budget {day.id}, window 2026-11-20"
-    allowed = f"allowed: {window}: {2 * PRICE} of the {5 * PRICE} spent and reserved was admitted while Redis was away"
+    allowed = f"allowed: {window}: {2 * PRICE} of the {5 * PRICE} spent and reserved was admitted while Redis was down"
     assert await books_say() == ([], [allowed])
-    reader.client().hincrby(f"{key_prefix(key.project_id)}w:{day.id}/2026-11-20", "spent", 3 * PRICE)
+    blocking_client().hincrby(f"{key_prefix(key.project_id)}w:{day.id}/2026-11-20", "spent", 3 * PRICE)
     found, overruns = await books_say()
     assert found == [
         f"I5: {window}: spent: expected {5 * PRICE}, found {8 * PRICE}",

@@ -3,7 +3,7 @@
 import pytest
 
 from billing.ledger.redis.client.circuit_breaker import COOLDOWN_S, FAILURE_THRESHOLD, CircuitBreaker
-from billing.ledger.redis.client.connection import CommandNotSent
+from billing.ledger.redis.client.protocol import CommandNotSent
 
 
 class Clock:

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from billing.ledger.redis.client.connection import CommandNotSent, RedisConnection, RedisUnavailable
+from billing.ledger.redis.client.connection import RedisConnection
+from billing.ledger.redis.client.protocol import CommandNotSent, RedisUnavailable
 
 TIMEOUT_S = 20.0
 

@@ -14,7 +14,7 @@ from billing.ledger import LedgerUnavailable, ReserveRequest
 from billing.ledger.interface import WindowBalance
 from billing.ledger.redis import RedisLedger, epochs, reaper
 from billing.ledger.redis.client.circuit_breaker import FAILURE_THRESHOLD, FAILURE_WINDOW_S
-from billing.ledger.redis.client.scripts import heartbeat_key, key_prefix
+from billing.ledger.redis.client.keys import heartbeat_key, key_prefix
 from billing.ledger.redis.record_store import Waiting
 from billing.models import Outcome, UnsentRecord, UsageRecord
 from keys.models import ApiKey

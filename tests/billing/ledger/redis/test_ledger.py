@@ -25,10 +25,11 @@ from billing.ledger import (
     UsageEntry,
 )
 from billing.ledger.interface import BudgetLimit, RateLimit, WindowBalance
-from billing.ledger.redis import OutagePolicy, RedisLedger, reader
+from billing.ledger.redis import OutagePolicy, RedisLedger, queries
+from billing.ledger.redis.client import blocking_client
 from billing.ledger.redis.client.circuit_breaker import FAILURE_THRESHOLD
-from billing.ledger.redis.client.connection import RedisUnavailable
-from billing.ledger.redis.client.scripts import key_prefix
+from billing.ledger.redis.client.keys import key_prefix
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from billing.ledger.redis.outbox.pending import PendingRecord
 from billing.ledger.redis.record_store import START_ID
 from billing.ledger.sql.connection import DatabaseErrors
@@ -66,7 +67,7 @@ async def gateways(
 ) -> AsyncIterator[list[RedisLedger]]:
     with redis.Redis.from_url(server.url) as client:
         client.flushall()
-        monkeypatch.setattr(reader, "client", lambda: client)
+        monkeypatch.setattr(blocking_client, "blocking_client", lambda: client)
         ledgers = [RedisLedger(server.url, LONG_TIMEOUT) for _ in range(PROCESSES)]
         for ledger in ledgers:
             await ledger.start()
@@ -125,8 +126,8 @@ async def settle(
 
 async def window_total(key: ApiKey, budget_limit: BudgetLimit, window: str = WINDOW) -> WindowBalance | None:
     """What is spent and reserved in a budget's window."""
-    (spending,) = await sync_to_async(reader.window_balances)(key.project_id, [(budget_limit.id, window)])
-    return spending
+    windows = {budget_limit.id: window}
+    return (await sync_to_async(queries.window_balances)(key.project_id, windows)).get(budget_limit.id)
 
 
 async def recorded_cost() -> int:
@@ -192,7 +193,7 @@ async def test_a_refusal_writes_nothing(gateways: list[RedisLedger], key: ApiKey
         datetime(2026, 12, 1, tzinfo=UTC),
     )
     assert await window_total(key, enough) == WindowBalance()
-    assert not await sync_to_async(reader.reservations)(key.project_id)
+    assert not await sync_to_async(queries.reservations)(key.project_id)
     held = await gateways[1].reserve(reserve_request(key, enough, limits=limits))
     assert held.rate_limit_status.requests is not None and held.rate_limit_status.tokens is not None
     assert (held.rate_limit_status.requests.remaining, held.rate_limit_status.tokens.remaining) == (4, 90)

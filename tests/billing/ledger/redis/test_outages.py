@@ -17,10 +17,10 @@ from django.db import connection as django_connection
 from billing.ledger import AdmissionDenied, LedgerUnavailable, RateLimitExceeded
 from billing.ledger.interface import BudgetLimit, RateLimit, WindowBalance
 from billing.ledger.rate_limiter import BUCKET_S
-from billing.ledger.redis import RedisLedger, reader
+from billing.ledger.redis import RedisLedger, queries
 from billing.ledger.redis.background import run_every
-from billing.ledger.redis.client.scripts import key_prefix
-from billing.ledger.sql.connection import PostgresConnection
+from billing.ledger.redis.client.keys import key_prefix
+from billing.ledger.sql.postgresql import PostgresConnection
 from billing.models import StaleDay, UsageRecord
 from keys.models import ApiKey
 from tests.billing.ledger.redis.test_ledger import (  # fmt: skip
@@ -310,7 +310,7 @@ async def test_postgresql_is_away_while_requests_go_on(
             await asyncio.sleep(0.5)
             outage.is_active = True
             await asyncio.sleep(3)
-            waiting = len(await sync_to_async(lambda: list(reader.undrained_records(key.project_id)))())
+            waiting = len(await sync_to_async(lambda: list(queries.undrained_records(key.project_id)))())
             outage.is_active = False
         assert load.unavailable == load.refused == 0, load.reasons
         assert waiting > 100

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from billing.ledger.redis.client.client import RedisClient, UnsupportedRedis
-from billing.ledger.redis.client.connection import RedisUnavailable
+from billing.ledger.redis.client.protocol import RedisUnavailable
 from gateway_project.env import Environment
 from tests.support.databases import Server, valkey_server
 from tests.support.gateway_server import ROOT
@@ -30,7 +30,7 @@ from tests.support import environment
 environment.isolate()
 from channels.layers import get_channel_layer
 from django.core.cache import cache
-from billing.ledger.redis import reader
+from billing.ledger.redis import queries
 from gateway_project.celery import app
 
 async def channel():
@@ -47,7 +47,7 @@ def cached():
     cache.set("a", "b")
     return cache.get("a") == "b"
 
-users = {"ledger": lambda: reader.project_ids() == [], "cache": cached, "channels": lambda: asyncio.run(channel()), "celery": celery}
+users = {"ledger": lambda: queries.project_ids() == [], "cache": cached, "channels": lambda: asyncio.run(channel()), "celery": celery}
 answers = {}
 for name, ask in users.items():
     try:

@@ -11,7 +11,8 @@ from asgiref.sync import sync_to_async
 from billing.ledger.redis import RedisLedger, corrections
 from billing.ledger.redis import ledger as redis_ledger
 from billing.ledger.redis.background import STABLE_FOR_S
-from billing.ledger.redis.client.scripts import CANCEL, LEASE_KEY, heartbeat_key
+from billing.ledger.redis.client.keys import LEASE_KEY, heartbeat_key
+from billing.ledger.redis.client.scripts import CANCEL
 from billing.ledger.redis.outbox.pending import RETENTION_S, PendingRecord, PendingState
 from billing.ledger.redis.record_store import RecordStore, Waiting
 from billing.ledger.sql.connection import connect

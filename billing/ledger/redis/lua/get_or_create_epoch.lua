@@ -1,5 +1,6 @@
--- What Redis knows of a project: its epoch, the microseconds until its windows may open, up to which event its outbox was
--- trimmed, and whether SQL knows of the epoch. Where it knows nothing, an epoch begins, if one is given.
+-- Returns the epoch of a project, the microseconds until its windows may open, the stream id up to which its
+-- record stream was trimmed, and whether SQL knows the epoch. If there is no epoch, the given one begins
+-- (unless it is empty).
 local epoch, grace_us = unpack(ARGV)
 local state = redis.call('HMGET', STATE, 'epoch', 'opens', 'drained', 'registered')
 local now = now_us()

@@ -1,0 +1,8 @@
+-- Returns how far limits are used: for each owner four arguments and four numbers, as in `reserve`.
+for i = 1, #ARGV, 4 do
+  local requested, newest, used, t_newest, _ = 0, 0, 0, 0
+  if ARGV[i + 1] ~= '' then requested, _, newest = slide(PREFIX .. 'r:' .. ARGV[i]) end
+  if ARGV[i + 2] ~= '' then used, _, t_newest = slide(PREFIX .. 't:' .. ARGV[i]) end
+  push_status(requested, newest, used, t_newest)
+end
+return status

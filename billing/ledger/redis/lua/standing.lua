@@ -1,8 +1,0 @@
--- How far limits are used: four arguments for each as `reserve` has them, and its four numbers.
-for i = 1, #ARGV, 4 do
-  local asked, newest, used, t_newest, _ = 0, 0, 0, 0
-  if ARGV[i + 1] ~= '' then asked, _, newest = slide(P .. 'r:' .. ARGV[i]) end
-  if ARGV[i + 2] ~= '' then used, _, t_newest = slide(P .. 't:' .. ARGV[i]) end
-  stand(asked, newest, used, t_newest)
-end
-return standing

@@ -1,0 +1,152 @@
+"""Blocking queries of what Redis holds of a project, for pages, endpoints and the audit."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import starmap
+from typing import Any
+
+from billing.ledger.interface import WindowBalance
+from billing.ledger.redis.client.blocking_client import redis_errors
+from billing.ledger.redis.client.keys import (
+    PROJECTS_KEY,
+    heartbeat_key,
+    key_prefix,
+    reservations_key,
+    stream_key,
+    window_key,
+)
+from billing.ledger.redis.client.scripts import SNAPSHOT
+from billing.ledger.redis.reservation import RedisReservation
+from billing.ledger.usage_entry import UsageEntry, decode_entry
+
+PAGE_SIZE = 500
+MAX_BACKLOG = 10_000
+"""Most records that one snapshot reads.
+
+Reading them takes Redis up to 40 ms, in which it serves nobody else. Requests wait 50 ms for it by default.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class RedisSnapshot:
+    """What Redis holds of a project at one moment.
+
+    `windows`: budget id, name, spent and reserved amount (nano-USD) of each window.
+    `unindexed_windows`: windows that no list of open windows names. Redis does not count new spend in them.
+    `unreadable_windows`: windows with amounts that are not numbers, with those amounts as text.
+    `undrained_records`: records of the stream after the id that was asked for.
+    `is_drained`: the project is among those that are drained, or has no epoch yet.
+    `live_processes`: the processes with reservations whose heartbeat has not expired.
+    """
+
+    windows: list[tuple[int, str, int, int]]
+    unindexed_windows: list[str]
+    unreadable_windows: list[tuple[str, str]]
+    reservations: list[RedisReservation]
+    undrained_records: list[UsageEntry]
+    is_drained: bool
+    live_processes: set[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """A record stream of more than MAX_BACKLOG records, which is not read."""
+
+    count: int
+
+
+def project_ids() -> list[int]:
+    """Return the ids of all projects that Redis knows."""
+    with redis_errors() as redis:
+        return sorted(int(project_id) for project_id in redis.smembers(PROJECTS_KEY))
+
+
+def window_balances(project_id: int, windows: Mapping[int, str]) -> dict[int, WindowBalance]:
+    """Return the balances of windows by budget id, without those that no request has opened yet.
+
+    `windows` maps budget ids to names of windows.
+    """
+    with redis_errors() as redis, redis.pipeline(transaction=False) as pipeline:
+        for budget_id, name in windows.items():
+            pipeline.hmget(window_key(project_id, budget_id, name), "spent", "reserved")
+        return {
+            budget_id: WindowBalance(int(spent), int(reserved))
+            for budget_id, (spent, reserved) in zip(windows, pipeline.execute(), strict=True)
+            if spent is not None
+        }
+
+
+def reservations(project_id: int) -> list[RedisReservation]:
+    """Return all open reservations of a project."""
+    with redis_errors() as redis:
+        texts = redis.hgetall(reservations_key(project_id))
+    return list(starmap(RedisReservation.parse, texts.items()))
+
+
+def undrained_records(project_id: int) -> Iterator[UsageEntry]:
+    """Yield the records of the stream. SQL may have some of them already: the stream is trimmed later."""
+    start = "-"
+    with redis_errors() as redis:
+        while page := redis.xrange(stream_key(project_id), start, "+", PAGE_SIZE):
+            yield from (entry_from_fields(list(fields.values())) for _, fields in page)
+            start = f"({page[-1][0].decode()}"
+
+
+def read_snapshot(project_id: int, after_id: str, windows: Sequence[str]) -> RedisSnapshot | Backlog | None:
+    """Read a project's data as of one moment, with the records of the stream after a stream id.
+
+    `windows` (`5/2026-11`) are read even if no list of open windows names them. Returns None if the stream was
+    trimmed beyond `after_id` in the meantime.
+    """
+    with redis_errors() as redis:
+        if (count := redis.xlen(stream_key(project_id))) > MAX_BACKLOG:
+            return Backlog(count)
+        (reply, *found), open, records = read_atomically(redis, project_id, after_id, windows)
+        if reply != b"ok":
+            return None
+        has_epoch, rows = found
+        reserved = list(starmap(RedisReservation.parse, open.items()))
+        is_drained = not has_epoch or bool(redis.sismember(PROJECTS_KEY, project_id))
+        live = live_processes(redis, {each.process_id for each in reserved})
+    entries = [entry_from_fields(list(fields.values())) for _, fields in records]
+    snapshot = RedisSnapshot([], [], [], reserved, entries, is_drained, live)
+    for window, is_indexed, spent, amount in rows:
+        add_window(snapshot, window.decode(), spent, amount)
+        if not is_indexed:
+            snapshot.unindexed_windows.append(window.decode())
+    return snapshot
+
+
+def read_atomically(redis: Any, project_id: int, after_id: str, windows: Sequence[str]) -> list[Any]:
+    """Return the reply of SNAPSHOT, the reservations and the records, read in one transaction.
+
+    One script for all three would take more than twice as long, and Redis serves nobody else meanwhile.
+    """
+    with redis.pipeline() as pipeline:
+        pipeline.eval(SNAPSHOT.text, 1, key_prefix(project_id), after_id, *windows)
+        pipeline.hgetall(reservations_key(project_id))
+        pipeline.xrange(stream_key(project_id), f"({after_id}", "+")
+        replies: list[Any] = pipeline.execute()
+    return replies
+
+
+def live_processes(redis: Any, process_ids: set[str]) -> set[str]:
+    """Return the processes whose heartbeat has not expired."""
+    with redis.pipeline(transaction=False) as pipeline:
+        for process_id in process_ids:
+            pipeline.exists(heartbeat_key(process_id))
+        replies = zip(process_ids, pipeline.execute(), strict=True)
+    return {process_id for process_id, is_alive in replies if is_alive}
+
+
+def add_window(snapshot: RedisSnapshot, window: str, spent: bytes, reserved: bytes) -> None:
+    budget_id, _, name = window.partition("/")
+    try:
+        snapshot.windows.append((int(budget_id), name, int(spent), int(reserved)))
+    except ValueError:
+        snapshot.unreadable_windows.append((window, f"{spent!r} and {reserved!r}"))
+
+
+def entry_from_fields(fields: list[bytes]) -> UsageEntry:
+    """Decode a record of the stream. Its last field is the whole entry as JSON."""
+    return decode_entry(fields[-1])

@@ -1,0 +1,194 @@
+"""The ledger's connection to PostgreSQL, beside Django's."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import psycopg
+from psycopg import waiting
+
+from billing.ledger.sql.process_lock import ADVISORY_LOCK_CLASS, DatabaseInUse
+from projects.db.durability import SYNCHRONOUS_COMMIT
+from projects.db.hang_detection import POLL_INTERVAL_S, wait_attempts
+
+LOCK_TIMEOUT_S = 40
+"""How long a new process waits for the one that it replaces to finish its requests."""
+LOCK_POLL_INTERVAL_S = 0.5
+TERMINATE_TIMEOUT_S = 1.0
+"""How long to wait until the server has ended an earlier connection of this process."""
+TERMINATE_POLL_INTERVAL_S = 0.02
+BACKOFF_S = 1.0
+"""After a timeout, all transactions fail at once for this long, instead of timing out one after the other."""
+SESSION_SETUP = (
+    "SET timezone = 'UTC'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; "
+    "SET tcp_keepalives_count = 3"
+)
+"""With these keepalives the server notices within half a minute that the network between us is cut.
+
+By default it would hold our lock for hours.
+"""
+TERMINATE_BACKENDS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks "
+    "WHERE pid = ANY(%s) AND locktype = 'advisory' AND granted AND classid = %s AND objid = 0 "
+    "AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+)
+
+
+class PostgresInUse(psycopg.OperationalError, DatabaseInUse):
+    """Another process holds the exclusive lock of this PostgreSQL database."""
+
+
+class ServerUnresponsive(psycopg.OperationalError):
+    """PostgreSQL does not answer. It may have executed what was sent, or may still do so."""
+
+
+def _assume_down() -> bool:
+    return True
+
+
+class HangDetectingConnection(psycopg.AsyncConnection[Any]):
+    """Aborts a statement after `query_timeout_s` if `is_down` reports that the server answers nobody.
+
+    A hung server would not react to a cancel request, nor does its own statement timeout apply: the socket is
+    closed.
+    """
+
+    query_timeout_s: float | None = None
+    is_down: Callable[[], bool]
+
+    async def wait(self, gen: Any, interval: float = POLL_INTERVAL_S, timeout: float | None = None) -> Any:  # noqa: ASYNC109
+        if timeout is not None:
+            return await self.wait_once(gen, interval, timeout)
+        for operation, timeout_s in wait_attempts(gen, self.query_timeout_s, self.is_down):
+            with suppress(psycopg.errors._WaitTimeout):
+                return await self.wait_once(operation, interval, timeout_s)
+        self.pgconn.finish()
+        raise ServerUnresponsive("PostgreSQL is unresponsive")
+
+    async def wait_once(self, operation: Any, interval: float, timeout_s: float | None) -> Any:
+        try:
+            return await waiting.wait_async(
+                operation, self.pgconn.socket, interval=interval, timeout=timeout_s
+            )
+        except asyncio.CancelledError:
+            # The statement may still be running: nothing else can be sent on this connection.
+            self.pgconn.finish()
+            raise
+
+
+class PostgresConnection:
+    """A connection that is opened by the first transaction, and again by the next one after a failure.
+
+    `exclusive`: no other exclusive connection to the database may exist. `query_timeout_s`: how long a
+    statement may take before `is_down` is asked whether the server hangs or is just slow.
+    """
+
+    def __init__(
+        self,
+        *,
+        exclusive: bool = False,
+        query_timeout_s: float | None = None,
+        is_down: Callable[[], bool] = _assume_down,
+        **parameters: Any,
+    ) -> None:
+        self.exclusive = exclusive
+        self.query_timeout_s = query_timeout_s
+        self.is_down = is_down
+        self.parameters = parameters
+        self.connection: HangDetectingConnection | None = None
+        self.backend_pids: list[int] = []
+        self.unresponsive_until = 0.0
+
+    async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        assert self.connection is not None
+        with self.track_hangs():
+            cursor = await self.connection.execute(sql, params)
+            return await cursor.fetchall() if cursor.description else []
+
+    async def begin(self) -> None:
+        if time.monotonic() < self.unresponsive_until:
+            raise ServerUnresponsive(f"PostgreSQL is unresponsive; retrying in {BACKOFF_S:g} s")
+        with self.track_hangs():
+            if self.connection is not None and await self.begin_on_existing():
+                return
+            await self.open()
+            await self.run("BEGIN")
+
+    async def begin_on_existing(self) -> bool:
+        """Begin on the open connection; close it and return False if the server has ended it meanwhile."""
+        try:
+            await self.run("BEGIN")
+        except ServerUnresponsive:
+            raise
+        except psycopg.OperationalError:
+            await self.close()
+            return False
+        return True
+
+    @contextmanager
+    def track_hangs(self) -> Iterator[None]:
+        """Note that the server is unresponsive if the block fails for that reason."""
+        try:
+            yield
+        except (ServerUnresponsive, PostgresInUse, psycopg.errors.ConnectionTimeout):
+            self.unresponsive_until = time.monotonic() + BACKOFF_S
+            raise
+
+    async def open(self) -> None:
+        connection = await HangDetectingConnection.connect(
+            **self.parameters, autocommit=True, prepare_threshold=2
+        )
+        self.backend_pids.append(connection.info.backend_pid)
+        try:
+            connection.query_timeout_s, connection.is_down = self.query_timeout_s, self.is_down
+            await connection.execute(SESSION_SETUP)
+            await connection.execute(SYNCHRONOUS_COMMIT)
+            if self.exclusive:
+                await self.acquire_exclusive_lock(connection)
+        except BaseException:
+            await connection.close()
+            raise
+        self.connection, self.backend_pids = connection, self.backend_pids[-1:]
+
+    async def acquire_exclusive_lock(self, connection: HangDetectingConnection) -> None:
+        """Acquire a lock that lasts as long as the connection.
+
+        At the start of the process, the lock may be held by the process that this one replaces, which gets
+        the time that it needs to end. Later it is held by an earlier connection of this process that the
+        server has not seen closed. That backend is terminated: until it has ended, it may still commit what
+        was sent on it.
+        """
+        earlier_pids = self.backend_pids[:-1]
+        lock_timeout_s, poll_interval_s = (
+            (TERMINATE_TIMEOUT_S, TERMINATE_POLL_INTERVAL_S)
+            if earlier_pids
+            else (LOCK_TIMEOUT_S, LOCK_POLL_INTERVAL_S)
+        )
+        deadline = time.monotonic() + lock_timeout_s
+        while True:
+            cursor = await connection.execute("SELECT pg_try_advisory_lock(%s, 0)", (ADVISORY_LOCK_CLASS,))
+            row = await cursor.fetchone()
+            if row and row[0]:
+                return
+            if time.monotonic() > deadline:
+                raise PostgresInUse("another gateway process uses this database: several need REDIS_URL")
+            await connection.execute(TERMINATE_BACKENDS, (earlier_pids, ADVISORY_LOCK_CLASS))
+            await asyncio.sleep(poll_interval_s)
+
+    async def commit(self) -> None:
+        await self.run("COMMIT")
+
+    async def rollback(self) -> None:
+        if self.connection is None:
+            return
+        with suppress(psycopg.Error):
+            await self.run("ROLLBACK")
+            return
+        await self.close()
+
+    async def close(self) -> None:
+        if self.connection is not None:
+            await self.connection.close()
+            self.connection = None

@@ -1,0 +1,74 @@
+"""The ledger's connection to SQLite, beside Django's."""
+
+import asyncio
+import math
+import sqlite3
+import time
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any
+
+BUSY_TIMEOUT_S = 10
+"""How long another writer, such as a page that saves a form, may block the ledger."""
+BUSY_POLL_INTERVAL_S = 0.01
+BUSY_GAP_S = 1.0
+"""Longest time between two attempts that count as blocked by the same lock."""
+
+
+@lru_cache(maxsize=64)
+def to_qmark(sql: str) -> str:
+    return sql.replace("%s", "?")
+
+
+class SqliteConnection:
+    """Runs statements in the event loop's own thread.
+
+    A statement takes microseconds, and another thread would wait for the interpreter lock at each one. A
+    commit only appends to the write-ahead log (no fsync, synchronous=NORMAL), which survives a killed
+    process. Any connection to the database may have to checkpoint that log, Django's as well as this one.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.connection = sqlite3.connect(path, timeout=0, isolation_level=None, cached_statements=256)
+        self.connection.execute("PRAGMA journal_mode=WAL")
+        self.connection.execute("PRAGMA synchronous=NORMAL")
+        self.cursor = self.connection.cursor()
+        self.busy_since = self.last_busy_at = -math.inf
+
+    async def run(self, sql: str, params: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        return self.cursor.execute(to_qmark(sql), params).fetchall()
+
+    async def begin(self) -> None:
+        """Wait for another writer without blocking the event loop.
+
+        BUSY_TIMEOUT_S counts from the moment at which the lock was first found held. Transactions follow each
+        other here: if each waited that long, the last request would wait for a multiple of it.
+        """
+        while True:
+            try:
+                self.cursor.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or self.has_waited_enough():
+                    raise
+            else:
+                self.busy_since = self.last_busy_at = -math.inf
+                return
+            await asyncio.sleep(BUSY_POLL_INTERVAL_S)
+
+    def has_waited_enough(self) -> bool:
+        """Note that the lock is held; return whether it has been held for BUSY_TIMEOUT_S."""
+        now = time.monotonic()
+        if now - self.last_busy_at > BUSY_GAP_S:
+            self.busy_since = now
+        self.last_busy_at = now
+        return now - self.busy_since > BUSY_TIMEOUT_S
+
+    async def commit(self) -> None:
+        self.cursor.execute("COMMIT")
+
+    async def rollback(self) -> None:
+        if self.connection.in_transaction:
+            self.cursor.execute("ROLLBACK")
+
+    async def close(self) -> None:
+        self.connection.close()

@@ -43,9 +43,7 @@ class BudgetAdminForm(BudgetFieldsForm):
         cleaned = super().clean() or {}
         key, project = cleaned.get("key"), cleaned.get("project")
         if key and project and key.project_id != project.pk:
-            self.add_error(
-                "key", ("This key belongs to another project. Choose a key of the budget's project.")
-            )
+            self.add_error("key", "This key belongs to another project. Choose one of the budget's project.")
         return cleaned
 
 

@@ -8,14 +8,12 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from smtplib import SMTPServerDisconnected
 from typing import Any
 
 import pytest
 from aiohttp import web
-from django.conf import settings
 from django.core import mail
 from django.db import connection
 from django.utils import timezone
@@ -28,48 +26,20 @@ from billing.models import (
     BudgetWindow,
     Delivery,
     DeliveryStatus,
-    Outcome,
-    Period,
     UsageRecord,
     Webhook,
 )
 from billing.models.alerts import MAX_ATTEMPTS
 from billing.tasks import deliver_alerts, detect_alerts
 from keys.models import ApiKey
-from projects.ids import uuid7, uuid7_floor
+from projects.ids import uuid7_floor
 from projects.models import Project, User
 from projects.outbound import ResolvedAddress
+from tests.support.alerts import make_deliveries_due, raw_server, refuse, spend, thresholds, with_webhook
 from tests.support.factories import USD, record, webhook_at
 from tests.support.upstream_server import LocalUpstream
 
 pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("counters_in_sql")]
-
-
-async def accept(_request: web.Request, _body: object) -> web.StreamResponse:
-    return web.Response(status=204)
-
-
-@pytest.fixture
-def receiver(upstream: LocalUpstream) -> LocalUpstream:
-    upstream.handler = accept
-    return upstream
-
-
-@pytest.fixture
-def budget(project: Project, key: ApiKey, alice: User) -> Budget:
-    """A daily budget of 10 dollars whose alerts go to Alice."""
-    budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
-    budget.alert_members.set(project.memberships.filter(user=alice))
-    return budget
-
-
-def spend(budget: Budget, nano: int, day: dt.date | None = None) -> None:
-    name = (day or budget.project.today()).isoformat()
-    BudgetWindow.objects.update_or_create(budget=budget, name=name, defaults={"spent_nano": nano})
-
-
-def thresholds(budget: Budget) -> list[int]:
-    return sorted(Alert.objects.filter(budget=budget).values_list("threshold", flat=True))
 
 
 def test_each_threshold_alerts_once_in_a_period(budget: Budget) -> None:
@@ -127,12 +97,6 @@ def test_budget_without_thresholds_never_alerts(budget: Budget) -> None:
     Budget.objects.update(thresholds=[])
     spend(budget, 20 * USD)
     assert detect_alerts() == 0
-
-
-def refuse(budget: Budget, day: dt.date | None = None) -> None:
-    assert budget.key is not None
-    made = record(budget.key, outcome=Outcome.BUDGET_EXCEEDED, day=day)
-    UsageRecord.objects.filter(pk=made.pk).update(id=uuid7(), blocking_budget_id=budget.pk)
 
 
 def test_first_refusal_of_a_period_alerts_once(budget: Budget) -> None:
@@ -263,20 +227,6 @@ def test_failed_email_is_retried(budget: Budget, monkeypatch: pytest.MonkeyPatch
     assert len(mail.outbox) == 1
 
 
-def make_deliveries_due() -> None:
-    Delivery.objects.update(next_attempt_at=timezone.now() - dt.timedelta(seconds=1))
-
-
-def with_webhook(budget: Budget, url: str) -> tuple[Webhook, str]:
-    """Send the alerts to this URL only, and create one."""
-    hook, secret = webhook_at(budget.project, url)
-    budget.alert_members.clear()
-    budget.alert_webhooks.add(hook)
-    spend(budget, 8 * USD)
-    detect_alerts()
-    return hook, secret
-
-
 def test_webhook_is_signed_as_specified(budget: Budget, receiver: LocalUpstream) -> None:
     _, secret = with_webhook(budget, f"{receiver.url}/hook?token=a")
     deliver_alerts()
@@ -370,27 +320,6 @@ def test_endless_response_is_not_read(budget: Budget, receiver: LocalUpstream) -
     assert Delivery.objects.get().status == DeliveryStatus.DELIVERED
 
 
-@contextmanager
-def raw_server(answer: bytes | None) -> Iterator[str]:
-    """A server that does not speak HTTP: it sends these bytes to any request, or nothing at all."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        server.settimeout(5)
-
-        def serve() -> None:
-            client, _ = server.accept()
-            with client:
-                client.settimeout(5 if answer is None else 0.2)
-                with suppress(TimeoutError):
-                    while client.recv(65536):
-                        pass
-                client.sendall(answer or b"")
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        yield f"http://127.0.0.1:{server.getsockname()[1]}/hook"
-        thread.join()
-
-
 @pytest.mark.parametrize(
     "answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 2x\r\n\r\n", b"\0\xff" * 5000, b""]
 )
@@ -423,14 +352,6 @@ def test_refused_connection_is_a_failed_attempt(budget: Budget) -> None:
     with_webhook(budget, "http://127.0.0.1:1/hook")
     deliver_alerts()
     assert "connection failed" in Delivery.objects.get().failure_reason
-
-
-@pytest.fixture
-def no_private_hosts() -> Iterator[None]:
-    before = settings.ENV
-    settings.ENV = before.model_copy(update={"gateway_private_upstreams": ()})
-    yield
-    settings.ENV = before
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "2130706433", "169.254.169.254"])

@@ -19,18 +19,11 @@ from billing.models.alerts import CLAIM_TIMEOUT_S, MAX_REASON_LENGTH
 from billing.tasks import deliver_alerts, detect_alerts
 from projects.models import Role, User
 from projects.outbound import ResolvedAddress, resolve_public
-from tests.billing.alerts.test_alerts import (
-    budget,
-    make_deliveries_due,
-    pytestmark,
-    receiver,
-    spend,
-    with_webhook,
-)
+from tests.support.alerts import make_deliveries_due, spend, with_webhook
 from tests.support.factories import USD, webhook_at
 from tests.support.upstream_server import LocalUpstream
 
-__all__ = ["budget", "pytestmark", "receiver"]
+pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("counters_in_sql")]
 
 
 @pytest.fixture

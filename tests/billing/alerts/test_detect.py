@@ -13,10 +13,10 @@ from billing.tasks import detect_alerts
 from keys.models import ApiKey
 from projects.ids import uuid7_floor
 from projects.models import Project, User
-from tests.billing.alerts.test_alerts import budget, pytestmark, refuse, spend, thresholds
+from tests.support.alerts import refuse, spend, thresholds
 from tests.support.factories import USD
 
-__all__ = ["budget", "pytestmark"]
+pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("counters_in_sql")]
 
 HOUR = dt.timedelta(hours=1)
 DAY = dt.timedelta(days=1)

@@ -1,4 +1,7 @@
-"""Operators' view of money: budgets can be changed, what the gateway itself writes can only be read."""
+"""Admin pages of billing.
+
+Operators can change budgets and prices; rows that the gateway writes are read-only.
+"""
 
 from typing import Any
 
@@ -40,12 +43,12 @@ class BudgetAdminForm(BudgetFieldsForm):
         cleaned = super().clean() or {}
         key, project = cleaned.get("key"), cleaned.get("project")
         if key and project and key.project_id != project.pk:
-            self.add_error("key", "This key belongs to another project.")
+            self.add_error("key", "This key belongs to another project. Choose one of the budget's project.")
         return cleaned
 
 
 class CostAdmin(ReadOnlyAdmin):
-    """Rows with a cost, shown in dollars."""
+    """Shows the cost of a row in dollars."""
 
     exclude = ("cost_nano",)
     readonly_fields = ("cost",)
@@ -72,11 +75,9 @@ class BudgetAdmin(ModelAdmin):  # type: ignore[misc]
 class OperatorPriceForm(PriceForm):
     class Meta:
         model = PriceOverride
-        field_classes, labels, help_texts = (
-            PriceForm.Meta.field_classes,
-            PriceForm.Meta.labels,
-            PriceForm.Meta.help_texts,
-        )
+        field_classes = PriceForm.Meta.field_classes
+        labels = PriceForm.Meta.labels
+        help_texts = PriceForm.Meta.help_texts
         fields = ("project", *PriceForm.Meta.fields, "ended_at")
         widgets = dict.fromkeys(RATE_FIELDS, UnfoldAdminTextInputWidget)
 

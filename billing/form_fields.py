@@ -13,7 +13,7 @@ USD_PATTERN = re.compile(r"\$?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
 
 
 class UsdField(forms.CharField):
-    """Dollars as people write them; cleaned to nano-USD, None where empty."""
+    """An amount in US dollars, as people write it. It is cleaned to nano-USD, or None if it is empty."""
 
     widget = forms.TextInput(attrs={"inputmode": "decimal", "placeholder": "25.00"})
 
@@ -22,14 +22,14 @@ class UsdField(forms.CharField):
         if not text:
             return None
         if not USD_PATTERN.fullmatch(text):
-            raise ValidationError("Write US dollars as 1250.50 or 1,250.50, without a sign.")
+            raise ValidationError("Enter US dollars as 1250.50 or 1,250.50, without a sign.")
         try:
             return parse_usd(text.replace(",", ""))
         except InvalidAmount as error:
             raise ValidationError(str(error)) from None
 
     def run_validators(self, value: Any) -> None:
-        """The parser has checked all there is to check; the inherited validators are for text."""
+        """Skip the inherited validators: they are for text, and `parse_usd` has validated the amount."""
 
     def prepare_value(self, value: Any) -> Any:
         return decimal_usd(value) if isinstance(value, int) else value

@@ -4,6 +4,7 @@ import ssl
 from urllib.parse import unquote, urlsplit
 
 import django_stubs_ext
+from django.templatetags.static import static
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -150,6 +151,14 @@ ACCOUNT_ADAPTER = "projects.signup.AccountAdapter"
 ACCOUNT_LOGIN_METHODS = {"email"}
 ACCOUNT_SIGNUP_FIELDS = ["email*", "password1*", "password2*"]
 ACCOUNT_USER_MODEL_USERNAME_FIELD = None
+ACCOUNT_FORMS = {
+    "add_email": "gateway_project.dashboard.account_forms.AddEmailForm",
+    "change_password": "gateway_project.dashboard.account_forms.ChangePasswordForm",
+    "login": "gateway_project.dashboard.account_forms.LoginForm",
+    "reset_password": "gateway_project.dashboard.account_forms.ResetPasswordForm",
+    "reset_password_from_key": "gateway_project.dashboard.account_forms.ResetPasswordKeyForm",
+    "signup": "gateway_project.dashboard.account_forms.SignupForm",
+}
 ACCOUNT_EMAIL_VERIFICATION = "mandatory"
 ACCOUNT_EMAIL_SUBJECT_PREFIX = ""
 ACCOUNT_DEFAULT_HTTP_PROTOCOL = PUBLIC_URL.scheme
@@ -201,11 +210,14 @@ LANGUAGE_CODE = "en-us"
 STATIC_URL = "/static/"
 STATIC_ROOT = ENV.gateway_data_dir / "static"
 STATICFILES_DIRS = [BASE_DIR / "static"]
+# Files with hashed names exist once they are collected (dashboard/static_files.py); until then, and in
+# development, the source files are served.
 SERVESTATIC_USE_FINDERS = True
+SERVESTATIC_KEEP_ONLY_HASHED_FILES = True
 SERVESTATIC_AUTOREFRESH = DEBUG
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
-    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "staticfiles": {"BACKEND": "gateway_project.dashboard.static_files.StaticFilesStorage"},
 }
 
 LOGGING = logging.django_logging(ENV.gateway_log_level)
@@ -229,12 +241,12 @@ CELERY_BEAT_SCHEDULE = {
 }
 
 UNFOLD = {
-    "SITE_TITLE": "AI gateway",
-    "SITE_HEADER": "AI gateway",
+    "SITE_TITLE": "AI Gateway",
+    "SITE_HEADER": "AI Gateway",
     "SITE_URL": "/",
-    "SITE_ICON": lambda _request: f"{STATIC_URL}img/logo.svg",
+    "SITE_ICON": lambda _request: static("img/logo.svg"),
     "SITE_FAVICONS": [
-        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: f"{STATIC_URL}img/logo.svg"}
+        {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("img/logo.svg")}
     ],
     # The same blues as in static/css/tokens.css.
     "COLORS": {

@@ -1,38 +1,9 @@
-"""Forms of projects, and fields that forms of other apps share."""
+"""Form fields that several apps share: rate limits, and lists of lines."""
 
-from functools import lru_cache
 from typing import Any
-from zoneinfo import available_timezones
 
 from django import forms
 from django.core.exceptions import ValidationError
-
-from projects.models import Project
-
-
-@lru_cache(maxsize=1)
-def timezone_choices() -> list[tuple[str, str]]:
-    """Return UTC and all timezones named `Region/City`, without the old aliases that name no region."""
-    names = sorted(
-        name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "SystemV/"))
-    )
-    return [("UTC", "UTC"), *((name, name.replace("_", " ")) for name in names)]
-
-
-class ProjectForm(forms.ModelForm[Project]):
-    class Meta:
-        model = Project
-        fields: tuple[str, ...] = ("name", "timezone")
-        widgets = {"timezone": forms.Select}
-        help_texts = {"name": "A team, a product or an environment that shares keys and budgets."}
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        known = timezone_choices()
-        current = (self.instance.timezone, self.instance.timezone)
-        self.fields["timezone"].widget = forms.Select(
-            choices=known if current[0] in dict(known) else [current, *known]
-        )
 
 
 def rate_limit_field(label: str, maximum: int) -> forms.IntegerField:
@@ -40,24 +11,15 @@ def rate_limit_field(label: str, maximum: int) -> forms.IntegerField:
 
 
 class RateLimitsForm(forms.Form):
-    """Fields of `RateLimits`. Their maxima only catch typing errors."""
+    """The fields of `RateLimits`. Their maxima only keep typing errors out."""
 
     rpm_limit = rate_limit_field("Requests per minute", 1_000_000)
     tpm_limit = rate_limit_field("Tokens per minute", 10_000_000_000)
     concurrency_limit = rate_limit_field("Requests at once", 100_000)
 
 
-class ProjectSettingsForm(ProjectForm, RateLimitsForm):
-    class Meta(ProjectForm.Meta):
-        fields = ("name", "timezone", "rpm_limit", "tpm_limit", "concurrency_limit")
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.fields["timezone"].help_text += " A change applies from now on: past days keep their records."
-
-
 class LinesField(forms.CharField):
-    """Several values, one per line. Blank and repeated lines are dropped."""
+    """Several values, one per line. Blank lines and repetitions are dropped."""
 
     widget = forms.Textarea
 

@@ -16,7 +16,10 @@ class WebhookForm(forms.ModelForm[Webhook]):
         model = Webhook
         fields = ("name", "url")
         help_texts = {
-            "url": "Signed messages are posted here. Use https: what they say is signed, not encrypted."
+            "url": (
+                "The gateway posts signed messages to this URL. Use https: the signature does not encrypt "
+                "them."
+            )
         }
         widgets = {
             "url": forms.TextInput(
@@ -31,15 +34,17 @@ class WebhookForm(forms.ModelForm[Webhook]):
     def clean_name(self) -> str:
         name: str = self.cleaned_data["name"]
         if Webhook.objects.for_project(self.instance.project).filter(name=name).exists():
-            raise ValidationError("This project has a webhook of that name already.")
+            raise ValidationError("This project already has a webhook of this name. Choose another name.")
         return name
 
     def clean(self) -> dict[str, Any]:
         if Webhook.objects.for_project(self.instance.project).count() >= MAX_WEBHOOKS:
-            raise ValidationError(f"A project can have at most {MAX_WEBHOOKS} webhooks.")
+            raise ValidationError(
+                (f"A project can have at most {MAX_WEBHOOKS} webhooks. Delete one to add another.")
+            )
         return super().clean() or {}
 
     def create_with_secret(self) -> tuple[Webhook, str]:
-        """The new webhook and its signing secret."""
+        """Save the webhook, and return it with its signing secret, which is shown once."""
         secret = self.instance.new_secret()
         return self.save(), secret

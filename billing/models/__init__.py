@@ -1,4 +1,4 @@
-"""Budgets, what is spent against them, and who is told; prices; the record of every request; the sums over records."""
+"""Models of billing: budgets, alerts and webhooks, prices, usage records and their daily sums."""
 
 from billing.models.alerts import REFUSAL_THRESHOLD, Alert, Delivery, DeliveryStatus
 from billing.models.budgets import Budget, BudgetQuerySet, BudgetWindow, Mode, Period, Reservation

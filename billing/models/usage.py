@@ -1,7 +1,7 @@
-"""The record of every request, and the sums over records.
+"""Usage records, one for each request, and the daily sums over them.
 
-Tables that the ledger writes have no foreign key constraints in the database: a record is never lost because its key or
-project was deleted in the meantime.
+Tables that the ledger writes have no foreign key constraints in the database: a record must not be lost
+because its key or project was deleted while the request was in flight.
 """
 
 import datetime as dt
@@ -32,9 +32,9 @@ class Outcome(models.TextChoices):
 
 
 class CorrectionReason(models.TextChoices):
-    """Why a record corrects another."""
+    """Reasons for which a record corrects another."""
 
-    LATE = "late", "settled after it had been given up for an estimate"
+    LATE = "late", "settled after an estimate was recorded"
     REPRICED = "repriced"
 
 
@@ -43,7 +43,7 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         return self.filter(project=project)
 
     def requests(self) -> "UsageRecordQuerySet":
-        """Without the corrections of others."""
+        """Leave out corrections, which are records of no request of their own."""
         return self.filter(corrects=None)
 
     def corrections_of(self, record: "UsageRecord") -> "UsageRecordQuerySet":
@@ -54,10 +54,13 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
 
 
 class UsageRecord(models.Model):
-    """One request that carried a valid key. Append-only; the columns are written by the ledger (`ledger/usage_entry.py`).
+    """The record of one request with a valid key.
 
-    A correction is a record of its own: it names the record that it `corrects`, and its figures are what is to be added to
-    that one's, so that every sum over records is right as it stands. It is no request of its own.
+    Append-only, written by the ledger (`ledger/usage_entry.py`).
+
+    A correction is a record as well. Its `corrects` is the id of the record that it adjusts, and its amounts
+    are the differences, which may be negative. A sum over records is therefore correct without special cases;
+    only a count of requests must leave corrections out.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -82,31 +85,35 @@ class UsageRecord(models.Model):
     output_tokens = models.BigIntegerField()
     reasoning_tokens = models.BigIntegerField()
     cost_nano = models.BigIntegerField()
-    price = models.JSONField(
-        null=True, help_text="Rates in nano-USD per million tokens, and where they come from."
-    )
+    price = models.JSONField(null=True, help_text="Rates in nano-USD per million tokens, with their source.")
     estimated = models.BooleanField(
-        help_text="The provider did not say what was used; these figures are our own."
+        help_text="The provider reported no usage; the token counts are the gateway's estimate."
     )
     latency_us = models.BigIntegerField()
     first_token_us = models.BigIntegerField(null=True)
     reserved_nano = models.BigIntegerField(
-        null=True, help_text="What was reserved for it; empty where it was not admitted."
+        null=True, help_text="The amount reserved for the request. Empty: it was not admitted."
     )
     service_tier = models.CharField(
-        max_length=20, blank=True, default="", help_text="As the provider stated it."
+        max_length=20, blank=True, default="", help_text="As reported by the provider."
     )
     billable_extras = models.JSONField(
-        null=True, help_text="Calls of the provider's own tools that it bills, by kind."
+        null=True,
+        help_text=(
+            "Counts that the provider bills beside text tokens, such as calls of its own tools, by kind."
+        ),
     )
     blocking_budget_id = models.BigIntegerField(
         null=True,
-        help_text="The budget that refused it; of a request that was admitted, a shadow budget that would have.",
+        help_text=(
+            "The budget that denied the request. If it was admitted: a shadow budget that would have "
+            "denied it."
+        ),
     )
     unchecked = models.BooleanField(
         default=False,
         db_default=False,
-        help_text="It was admitted while Redis was away, so that no budget was checked.",
+        help_text="The request was admitted while Redis was down, so no budget was checked.",
     )
     corrects = models.UUIDField(null=True)
     correction_reason = models.CharField(
@@ -152,27 +159,30 @@ class UsageRecord(models.Model):
 
     @property
     def applied_price(self) -> Price | None:
-        """The price that it was charged at."""
+        """The price that the request was charged at."""
         return None if self.price is None else msgspec.convert(self.price, Price)
 
     @property
     def cost_lines(self) -> tuple[CostLine, ...]:
-        """Its cost explained: what it was charged for, to the last digit."""
+        """The lines that add up to the cost exactly."""
         return break_down(self.applied_price, self.tokens, self.billable_extras, self.cost_nano)
 
 
 class StaleDayQuerySet(models.QuerySet["StaleDay"]):
     def mark(self, days: Iterable[tuple[int, dt.date]]) -> None:
-        """Mark days of projects, given by their ids, as stale. A day that is stale already gets a new version."""
+        """Mark days of projects, given by their ids, as stale.
+
+        A day that is stale already gets a new version.
+        """
         rows = [StaleDay.mark_parameters(project_id, day) for project_id, day in sorted(days)]
         with transaction.atomic(using=self.db), connections[self.db].cursor() as cursor:
             cursor.executemany(StaleDay.MARK_SQL, rows)
 
     def delete_without_project(self) -> int:
-        """Delete the marks of deleted projects, and return how many those were.
+        """Delete the stale days of deleted projects, and return how many there were.
 
-        A request that ends after its project was deleted leaves a record and marks its day. No roll-up can take
-        such a day: its sums belong to a project.
+        A request that ends after its project was deleted still stores a record and marks its day as stale.
+        The roll-up cannot sum such a day: its sums would belong to a project that does not exist.
         """
         deleted, _ = self.exclude(Exists(Project.objects.filter(pk=OuterRef("project_id")))).delete()
         return deleted
@@ -208,7 +218,10 @@ class StaleDay(models.Model):
 
 
 class DailyUsage(models.Model):
-    """Sums over the records of one day, never incremented."""
+    """Sums over the records of one day, by key, model and provider.
+
+    Recomputed as a whole, never incremented.
+    """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="daily_usage")
     day = models.DateField()

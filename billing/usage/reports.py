@@ -1,6 +1,7 @@
 """Sum usage over days. Pages, the usage API and the roll-up take their sums from here.
 
-A report is exact at any moment: it reads the daily sums, and the records of those days whose sums are out of date.
+A report is exact at any moment: it reads the daily sums, and the records of those days whose sums are out of
+date.
 """
 
 import datetime as dt
@@ -32,7 +33,8 @@ DAILY_SUMS = {name: Sum(name) for name in ROLLUP_SUMS}
 class UsageTotals:
     """Sums over requests. Money is nano-USD.
 
-    Reports leave out requests that name no model, such as requests for the list of models: they use no tokens.
+    Reports leave out requests that name no model, such as requests for the list of models: they use no
+    tokens.
     """
 
     requests: int = 0
@@ -111,7 +113,8 @@ def group_totals(
 def totals_by_month() -> dict[dt.date, UsageTotals]:
     """Return the totals of each month over all projects, from the daily sums.
 
-    They are added in Python, whose integers do not overflow: one project with absurd amounts must not hide the others.
+    They are added in Python, whose integers do not overflow: one project with absurd amounts must not hide
+    the others.
     """
     by_month: defaultdict[dt.date, UsageTotals] = defaultdict(UsageTotals)
     names = [each.name for each in fields(UsageTotals)]

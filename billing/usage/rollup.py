@@ -47,8 +47,9 @@ def roll_up_stale_days() -> RollupResult:
 def roll_up_day(stale_day: StaleDay) -> None:
     """Replace the sums of a day by those over its records.
 
-    The records are summed before the write lock is taken. The sums are stored only if the version of the stale day
-    has not changed since: otherwise a record was added in the meantime, and the next run sums the day again.
+    The records are summed before the write lock is taken. The sums are stored only if the version of the
+    stale day has not changed since: otherwise a record was added in the meantime, and the next run sums the
+    day again.
     """
     rows = sum_records(stale_day)
     with transaction.atomic():

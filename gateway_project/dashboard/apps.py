@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class DashboardConfig(AppConfig):
-    """Makes the template tags of the pages known to Django."""
+    """Registers the template tags of the pages."""
 
     name = "gateway_project.dashboard"
     label = "dashboard"

@@ -7,6 +7,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from billing.budgets.forms import BudgetForm
 from billing.budgets.status import list_statuses
 from billing.models import Budget
+from gateway_project.dashboard.confirm import confirm
 from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 
@@ -21,7 +22,7 @@ def budget_new(request: ProjectRequest, project: Project) -> HttpResponse:
     form = BudgetForm(request.POST or None, project=project, user=request.user)
     if form.is_valid():
         form.save()
-        messages.success(request, "The budget holds within a second.")
+        messages.success(request, "Budget saved. It takes effect within a second.")
         return redirect("budget-list", project.slug)
     return render(request, "budgets/form.html", {"form": form})
 
@@ -32,7 +33,7 @@ def budget_edit(request: ProjectRequest, project: Project, budget_id: int) -> Ht
     form = BudgetForm(request.POST or None, instance=budget, project=project, user=request.user)
     if form.is_valid():
         form.save()
-        messages.success(request, "Saved. It holds within a second.")
+        messages.success(request, "Budget saved. It takes effect within a second.")
         return redirect("budget-list", project.slug)
     return render(request, "budgets/form.html", {"form": form, "budget": budget})
 
@@ -40,8 +41,11 @@ def budget_edit(request: ProjectRequest, project: Project, budget_id: int) -> Ht
 @project_view(Role.ADMIN)
 def budget_delete(request: ProjectRequest, project: Project, budget_id: int) -> HttpResponse:
     budget = get_object_or_404(Budget.objects.for_project(project), pk=budget_id)
-    if request.method == "POST":
-        budget.delete()
-        messages.success(request, "The budget is deleted. Nothing that was spent is forgotten.")
-        return redirect("budget-list", project.slug)
-    return render(request, "budgets/delete.html", {"budget": budget})
+    return confirm(
+        request,
+        "budgets/delete.html",
+        {"budget": budget},
+        act=budget.delete,
+        message="Budget deleted. The usage records stay.",
+        to="budget-list",
+    )

@@ -1,4 +1,4 @@
-"""What the base template needs on every page."""
+"""Template variables that every page has."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from projects.models import Project
 
 
 def navigation(request: HttpRequest) -> dict[str, Any]:
-    """The signed-in person's projects for the switcher, and the project that the page belongs to."""
+    """Return the user's projects for the menu, and the project of the page with the user's role."""
     user = getattr(request, "user", None)
     if user is None or not user.is_authenticated:
         return {}

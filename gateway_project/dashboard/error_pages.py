@@ -1,4 +1,4 @@
-"""The page in place of one that failed."""
+"""The page that replaces a page that failed."""
 
 import sys
 
@@ -14,8 +14,9 @@ RETRY_AFTER_S = 5
 
 
 def server_error(_request: HttpRequest) -> HttpResponse:
-    """503 where a server that the gateway needs is away; anything else is the gateway's own fault. No context processor runs: they
-    may fail as the page did.
+    """Return 503 if a database or Redis is down, else 500.
+
+    No context processor runs, because it could fail as the page did.
     """
     if isinstance(sys.exc_info()[1], OUTAGE_ERRORS):
         return HttpResponse(

@@ -1,19 +1,97 @@
-"""The form of a provider credential."""
+"""Forms of the pages: projects, a new API key with its budgets, and provider credentials."""
 
+import datetime as dt
+from functools import lru_cache
 from typing import Any
+from zoneinfo import available_timezones
 
 from django import forms
 from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
+from django.db import transaction
 
-from projects.forms import LinesField
-from projects.models import Project
+from billing.form_fields import UsdField
+from billing.models import Budget, Period
+from keys.forms import KeyForm
+from keys.models import ApiKey
+from projects.forms import LinesField, RateLimitsForm
+from projects.models import MAX_DATE, Project, User
 from proxy.models import Credential
 
+PRICED_MODELS_HELP = "A key with a budget can call only models with a known price."
 MAX_MODEL_NAME_LENGTH = 200
 MAX_SECRET_LENGTH = 2000
-# The secret travels in a header.
-visible_ascii = RegexValidator(r"^[\x21-\x7e]*$", "An API key has no spaces and no special characters.")
+# The secret is sent in an HTTP header.
+visible_ascii = RegexValidator(r"^[\x21-\x7e]*$", "Enter the API key without spaces and special characters.")
+
+
+@lru_cache(maxsize=1)
+def timezone_choices() -> list[tuple[str, str]]:
+    """Return UTC, then the time zones of regions and cities, without old aliases such as `Japan`."""
+    names = sorted(
+        name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "SystemV/"))
+    )
+    return [("UTC", "UTC"), *((name, name.replace("_", " ")) for name in names)]
+
+
+class ProjectForm(forms.ModelForm[Project]):
+    class Meta:
+        model = Project
+        fields: tuple[str, ...] = ("name", "timezone")
+        widgets = {"timezone": forms.Select}
+        labels = {"timezone": "Time zone"}
+        help_texts = {"name": "A team, a product or an environment that shares keys and budgets."}
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        choices, current = timezone_choices(), self.instance.timezone
+        if current not in dict(choices):
+            choices = [(current, current), *choices]
+        self.fields["timezone"].widget = forms.Select(choices=choices)
+        self.fields["timezone"].help_text = "Budgets and reports use the days and months of this time zone."
+
+
+class ProjectSettingsForm(ProjectForm, RateLimitsForm):
+    class Meta(ProjectForm.Meta):
+        fields = ("name", "timezone", "rpm_limit", "tpm_limit", "concurrency_limit")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.fields["timezone"].help_text += " A change applies from now on; past days keep their records."
+
+
+class BudgetedKeyForm(KeyForm):
+    """A new API key together with its daily and monthly budget."""
+
+    day_budget = UsdField(
+        required=False,
+        label="Daily budget in USD",
+        help_text=f"A request that could exceed the budget is refused. {PRICED_MODELS_HELP}",
+    )
+    month_budget = UsdField(
+        required=False,
+        label="Monthly budget in USD",
+        help_text=f"Per calendar month. Leave it empty for no limit on this key. {PRICED_MODELS_HELP}",
+    )
+
+    def clean_expires_on(self) -> dt.date | None:
+        day = super().clean_expires_on()
+        if day and day > MAX_DATE:
+            raise ValidationError(
+                f"Choose a day until {MAX_DATE.isoformat()}, or leave it empty for a key without expiry."
+            )
+        return day
+
+    @transaction.atomic
+    def issue(self, created_by: User) -> tuple[ApiKey, str]:
+        """Create the key with its budgets; return it and its secret. Its budgets alert the creator."""
+        key, token = super().issue(created_by)
+        for period in (Period.DAY, Period.MONTH):
+            limit: int | None = self.cleaned_data[f"{period.value}_budget"]
+            if limit is not None:
+                budget = Budget.objects.create(project=key.project, key=key, period=period, limit_nano=limit)
+                budget.alert_members.set(key.project.memberships.filter(user=created_by))
+        return key, token
 
 
 class CredentialForm(forms.ModelForm[Credential]):
@@ -22,7 +100,7 @@ class CredentialForm(forms.ModelForm[Credential]):
         required=False,
         label="Models",
         widget=forms.Textarea(attrs={"rows": 4}),
-        help_text="One name per line: models that are reached without the prefix.",
+        help_text="One name per line. These models are also called without the prefix.",
     )
     secret = forms.CharField(
         required=False,
@@ -30,31 +108,27 @@ class CredentialForm(forms.ModelForm[Credential]):
         max_length=MAX_SECRET_LENGTH,
         validators=[visible_ascii],
         widget=forms.PasswordInput(attrs={"autocomplete": "new-password"}),
-        help_text="Stored encrypted and not shown again.",
+        help_text="It is stored encrypted and not shown again.",
     )
 
     class Meta:
         model = Credential
         fields = ("slug", "provider", "base_url", "secret", "model_names")
+        error_messages = {"slug": {"invalid": "Use only letters, digits, hyphens and underscores."}}
 
     def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.instance.project = project
         self.saved = Credential.objects.get(pk=self.instance.pk) if self.instance.pk else None
         if self.saved and self.saved.sealed_secret:
-            self.fields[
-                "secret"
-            ].help_text = f"Stored, ending in {self.saved.secret_suffix or '…'}. Leave it empty to keep it."
+            suffix = self.saved.secret_suffix or "…"
+            self.fields["secret"].help_text = f"Leave it empty to keep the stored key, ending in {suffix}."
 
     def clean_slug(self) -> str:
         slug: str = self.cleaned_data["slug"]
-        if (
-            Credential.objects.for_project(self.instance.project)
-            .filter(slug=slug)
-            .exclude(pk=self.instance.pk)
-            .exists()
-        ):
-            raise ValidationError("This project has a credential of that name already.")
+        others = Credential.objects.for_project(self.instance.project).exclude(pk=self.instance.pk)
+        if others.filter(slug=slug).exists():
+            raise ValidationError("This project already has a credential with this name.")
         return slug
 
     def clean(self) -> dict[str, Any]:
@@ -62,17 +136,16 @@ class CredentialForm(forms.ModelForm[Credential]):
         if self.sends_saved_secret_to_new_url(cleaned):
             self.add_error(
                 "secret",
-                "Enter the API key again: the stored one is sent only to the address it was stored for.",
+                "Enter the API key again. The stored key is sent only to the URL for which it was stored.",
             )
         return cleaned
 
     def sends_saved_secret_to_new_url(self, cleaned: dict[str, Any]) -> bool:
-        if self.saved is None or not self.saved.sealed_secret or cleaned.get("secret"):
+        """Return whether the stored secret would be sent to a URL that it was not entered for."""
+        saved = self.saved
+        if saved is None or not saved.sealed_secret or cleaned.get("secret"):
             return False
-        return (cleaned.get("provider"), cleaned.get("base_url")) != (
-            self.saved.provider,
-            self.saved.base_url,
-        )
+        return (cleaned.get("provider"), cleaned.get("base_url")) != (saved.provider, saved.base_url)
 
     def save(self, commit: bool = True) -> Credential:
         if self.cleaned_data["secret"]:

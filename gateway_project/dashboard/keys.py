@@ -1,4 +1,4 @@
-"""The pages of API keys: they show what each key may spend."""
+"""The pages of API keys, which list each key with its budgets."""
 
 from itertools import groupby
 
@@ -7,8 +7,9 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 
-from billing.budgets.forms import BudgetedKeyForm
 from billing.budgets.status import list_statuses
+from gateway_project.dashboard.confirm import confirm
+from gateway_project.dashboard.forms import BudgetedKeyForm
 from keys.forms import KeyEditForm
 from keys.models import ApiKey
 from projects.access import ProjectRequest, project_view
@@ -31,9 +32,9 @@ def key_list(request: ProjectRequest, project: Project) -> HttpResponse:
 def key_new(request: ProjectRequest, project: Project) -> HttpResponse:
     form = BudgetedKeyForm(request.POST or None, project=project, role=request.role)
     if form.is_valid():
-        key, token = form.issue(created_by=request.user)
+        key, secret = form.issue(created_by=request.user)
         return render(
-            request, "keys/created.html", {"key": key, "token": token, "base_url": settings.ENV.public_url}
+            request, "keys/created.html", {"key": key, "secret": secret, "base_url": settings.ENV.public_url}
         )
     return render(request, "keys/new.html", {"form": form})
 
@@ -44,7 +45,7 @@ def key_edit(request: ProjectRequest, project: Project, public_id: str) -> HttpR
     form = KeyEditForm(request.POST or None, instance=key)
     if form.is_valid():
         form.save()
-        messages.success(request, "Saved. It holds within a second.")
+        messages.success(request, "Key saved. Changes take effect within a second.")
         return redirect("key-list", project.slug)
     return render(request, "keys/edit.html", {"form": form, "public_id": public_id})
 
@@ -52,8 +53,11 @@ def key_edit(request: ProjectRequest, project: Project, public_id: str) -> HttpR
 @project_view(Role.MEMBER)
 def key_revoke(request: ProjectRequest, project: Project, public_id: str) -> HttpResponse:
     key = get_object_or_404(ApiKey.objects.for_project(project), public_id=public_id)
-    if request.method == "POST":
-        key.revoke()
-        messages.success(request, f"{key.label} is revoked.")
-        return redirect("key-list", project.slug)
-    return render(request, "keys/revoke.html", {"key": key})
+    return confirm(
+        request,
+        "keys/revoke.html",
+        {"key": key},
+        act=key.revoke,
+        message=f"Key {key.label} revoked.",
+        to="key-list",
+    )

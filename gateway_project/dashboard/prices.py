@@ -1,45 +1,44 @@
-"""Pages of prices: what models cost and why, the prices that a project sets, and the cost of one request explained."""
+"""The pages of prices: what models cost a project, and the prices that it sets."""
 
 from dataclasses import dataclass
-from uuid import UUID
 
 from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 
-from billing.models import Budget, PriceOverride, UsageRecord
+from billing.models import PriceOverride, UsageRecord
 from billing.pricing import Price
 from billing.pricing.forms import PriceForm
+from gateway_project.dashboard.confirm import confirm
 from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
-from proxy.repricing import Repricer, entry_from_record
+from proxy.providers.prices import ProviderPrices
 
 MAX_RECENT_RECORDS = 500
-"""How far back a model counts as used."""
+"""The number of latest requests whose models count as used."""
 
 
 @dataclass(frozen=True, slots=True)
 class UsedModel:
+    """A model of recent requests. The price is None if it is not known."""
+
     provider: str
     model: str
     price: Price | None
 
 
 def used_models(project: Project) -> list[UsedModel]:
-    """Models of the latest requests, with the prices that hold for them now."""
+    """Return the models of the latest requests with their current prices."""
     records = (
         UsageRecord.objects.for_project(project)
         .requests()
         .exclude(provider="")
         .order_by("-id")[:MAX_RECENT_RECORDS]
     )
-    latest = {(record.provider, record.provider_model): record for record in reversed(records)}
-    price_lookup = Repricer(project)
-    return [
-        UsedModel(*names, price_lookup.price(entry_from_record(record), timezone.now()))
-        for names, record in sorted(latest.items())
-    ]
+    names = set(records.values_list("provider", "provider_model"))
+    prices, now = ProviderPrices(project), timezone.now()
+    return [UsedModel(*name, prices.price_at(*name, now)) for name in sorted(names)]
 
 
 @project_view(Role.VIEWER)
@@ -53,12 +52,12 @@ def price_list(request: ProjectRequest, project: Project) -> HttpResponse:
 
 
 @project_view(Role.ADMIN)
-def price_create(request: ProjectRequest, project: Project) -> HttpResponse:
+def price_new(request: ProjectRequest, project: Project) -> HttpResponse:
     with timezone.override(project.tzinfo):
         form = PriceForm(request.POST or None, project=project)
         if form.is_valid():
             price = form.save()
-            messages.success(request, f"The price of {price.pattern} is set.")
+            messages.success(request, f"Price of {price.pattern} saved.")
             return redirect("price-list", project.slug)
         return render(request, "prices/form.html", {"form": form})
 
@@ -66,22 +65,11 @@ def price_create(request: ProjectRequest, project: Project) -> HttpResponse:
 @project_view(Role.ADMIN)
 def price_end(request: ProjectRequest, project: Project, price_id: int) -> HttpResponse:
     price = get_object_or_404(PriceOverride.objects.for_project(project).filter(ended_at=None), pk=price_id)
-    if request.method == "POST":
-        price.end_now()
-        messages.success(request, f"The price of {price.pattern} holds no more.")
-        return redirect("price-list", project.slug)
-    return render(request, "prices/end.html", {"price": price})
-
-
-@project_view(Role.VIEWER)
-def request_detail(request: ProjectRequest, project: Project, record_id: UUID) -> HttpResponse:
-    """One request: its timing, its tokens, and its cost line by line. A correction is shown with the record that it corrects."""
-    records = UsageRecord.objects.for_project(project).select_related("key")
-    record = get_object_or_404(records, pk=record_id)
-    if record.corrects is not None:
-        return redirect("request-detail", project.slug, record.corrects)
-    corrections = list(records.corrections_of(record))
-    total = record.cost_nano + sum(correction.cost_nano for correction in corrections)
-    refused_by = Budget.objects.for_project(project).filter(pk=record.blocking_budget_id or 0).first()
-    page = {"record": record, "corrections": corrections, "total_nano": total, "refused_by": refused_by}
-    return render(request, "requests/detail.html", page)
+    return confirm(
+        request,
+        "prices/end.html",
+        {"price": price},
+        act=price.end_now,
+        message=f"The price of {price.pattern} has ended.",
+        to="price-list",
+    )

@@ -26,9 +26,7 @@ def link_in(message: EmailMessage) -> str:
     return found[0]
 
 
-def test_an_address_is_confirmed_by_the_link_in_the_message(
-    client: Client, mailoutbox: list[EmailMessage]
-) -> None:
+def test_the_link_in_the_message_confirms_the_address(client: Client, mailoutbox: list[EmailMessage]) -> None:
     assert client.post("/accounts/signup/", SIGN_UP)["Location"] == reverse("account_email_verification_sent")
     assert client.get("/projects/").status_code == 302
     [message] = mailoutbox
@@ -52,14 +50,14 @@ def test_unconfirmed_users_cannot_sign_in(client: Client) -> None:
     assert other.get("/projects/").status_code == 302
 
 
-def test_a_broken_link_is_explained(client: Client) -> None:
+def test_invalid_links_are_explained(client: Client) -> None:
     assert "This link does not work" in client.get("/accounts/confirm-email/nonsense/").content.decode()
     assert (
         "This link does not work" in client.get("/accounts/password/reset/key/1-nonsense/").content.decode()
     )
 
 
-def test_a_known_address_is_not_revealed_by_signing_up(
+def test_sign_up_does_not_reveal_known_addresses(
     client: Client, alice: User, mailoutbox: list[EmailMessage]
 ) -> None:
     verified(alice)
@@ -76,9 +74,7 @@ def test_a_known_address_is_not_revealed_by_signing_up(
         ("password2", "different", "same password"),
     ],
 )
-def test_a_wrong_entry_is_refused_beside_its_field(
-    client: Client, field: str, value: str, message: str
-) -> None:
+def test_invalid_entry_shows_a_field_error(client: Client, field: str, value: str, message: str) -> None:
     page = client.post("/accounts/signup/", {**SIGN_UP, field: value}).content.decode()
     assert message in page.split(f'id="id_{field}_error"')[1].split("</div>")[0]
     assert not User.objects.exists()
@@ -94,7 +90,7 @@ def test_closed_sign_up_is_not_offered(client: Client, settings: Settings, mode:
         assert "/accounts/signup/" not in client.get(address).content.decode()
 
 
-def test_where_sign_up_is_open_it_is_offered(client: Client, settings: Settings) -> None:
+def test_open_sign_up_is_offered(client: Client, settings: Settings) -> None:
     set_signup(settings, "open")
     for address in ("/", "/accounts/login/"):
         assert "/accounts/signup/" in client.get(address).content.decode()
@@ -108,7 +104,7 @@ def test_sign_up_can_be_limited_to_domains(client: Client, settings: Settings) -
     assert User.objects.get().email == "dana@acme.example"
 
 
-def test_a_forgotten_password_is_replaced_by_the_link_in_the_message(
+def test_the_link_in_the_message_resets_the_password(
     client: Client, alice: User, mailoutbox: list[EmailMessage]
 ) -> None:
     verified(alice)
@@ -134,7 +130,7 @@ def test_unknown_address_email_offers_sign_up_only_if_open(
     assert ["/accounts/signup/" in str(message.body) for message in mailoutbox] == [True, False]
 
 
-def test_signing_out_asks_first(alice: User) -> None:
+def test_sign_out_asks_for_confirmation(alice: User) -> None:
     client = signed_in(alice)
     assert "Sign out?" in client.get("/accounts/logout/").content.decode()
     assert client.get("/projects/").status_code == 200
@@ -142,7 +138,7 @@ def test_signing_out_asks_first(alice: User) -> None:
     assert client.get("/projects/").status_code == 302
 
 
-def test_the_password_is_changed_with_the_old_one_only(alice: User) -> None:
+def test_password_change_requires_the_old_password(alice: User) -> None:
     verified(alice)
     client = signed_in(alice)
     new = {"password1": PASSWORD, "password2": PASSWORD}
@@ -153,7 +149,7 @@ def test_the_password_is_changed_with_the_old_one_only(alice: User) -> None:
     assert alice.check_password(PASSWORD)
 
 
-def test_an_address_is_added_and_made_primary(alice: User, mailoutbox: list[EmailMessage]) -> None:
+def test_a_new_address_can_become_primary(alice: User, mailoutbox: list[EmailMessage]) -> None:
     verified(alice)
     client = Client()
     client.post("/accounts/login/", {"login": alice.email, "password": "alice-password"})
@@ -164,7 +160,7 @@ def test_an_address_is_added_and_made_primary(alice: User, mailoutbox: list[Emai
     assert 'value="alice@home.example" checked' in client.get("/accounts/email/").content.decode()
 
 
-def test_too_many_attempts_are_refused_kindly(client: Client) -> None:
+def test_too_many_attempts_get_an_error_page(client: Client) -> None:
     for number in range(20):
         assert (
             client.post("/accounts/password/reset/", {"email": f"nobody-{number}@example.org"}).status_code

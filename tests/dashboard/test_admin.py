@@ -53,7 +53,7 @@ def test_every_model_has_a_list_and_a_page(model: type, operator: Client, busy_p
 
 
 @pytest.mark.parametrize("model", LEDGER_WRITES)
-def test_what_the_ledger_writes_is_read_only(model: str, operator: Client) -> None:
+def test_ledger_tables_are_read_only(model: str, operator: Client) -> None:
     assert operator.get(reverse(f"admin:billing_{model}_add")).status_code == 403
     assert operator.post(reverse(f"admin:billing_{model}_change", args=["1"])).status_code in (302, 403)
 
@@ -73,7 +73,7 @@ def test_a_key_is_revoked_and_never_deleted(operator: Client, key: ApiKey) -> No
     assert not ApiKey.objects.get().is_active
 
 
-def test_neither_secrets_nor_digests_are_shown(operator: Client, key: ApiKey, credential: Credential) -> None:
+def test_secrets_and_digests_are_hidden(operator: Client, key: ApiKey, credential: Credential) -> None:
     pages = [
         reverse("admin:keys_apikey_change", args=[key.pk]),
         reverse("admin:proxy_credential_change", args=[credential.pk]),
@@ -84,7 +84,7 @@ def test_neither_secrets_nor_digests_are_shown(operator: Client, key: ApiKey, cr
         assert hidden not in content
 
 
-def test_money_is_read_and_written_in_dollars(operator: Client, busy_project: Project) -> None:
+def test_money_is_shown_and_entered_in_dollars(operator: Client, busy_project: Project) -> None:
     budget = Budget.objects.get(period=Period.DAY)
     page = operator.get(reverse("admin:billing_budget_change", args=[budget.pk])).content.decode()
     assert 'value="10"' in page
@@ -103,7 +103,7 @@ def test_money_is_read_and_written_in_dollars(operator: Client, busy_project: Pr
     assert "$2.00" in operator.get(reverse("admin:billing_usagerecord_changelist")).content.decode()
 
 
-def test_a_budget_is_for_a_key_of_its_own_project(operator: Client, key: ApiKey) -> None:
+def test_a_budget_cannot_limit_a_key_of_another_project(operator: Client, key: ApiKey) -> None:
     other = Project.objects.create_with_owner("Other")
     form = {"project": other.pk, "key": key.pk, "period": "day", "mode": "hard", "limit_nano": "1"}
     assert (
@@ -113,9 +113,7 @@ def test_a_budget_is_for_a_key_of_its_own_project(operator: Client, key: ApiKey)
     assert not Budget.objects.exists()
 
 
-def test_only_an_operator_marks_a_project_for_the_operators_credentials(
-    operator: Client, project: Project
-) -> None:
+def test_only_operators_allow_use_of_operator_credentials(operator: Client, project: Project) -> None:
     none = {"memberships-TOTAL_FORMS": "0", "memberships-INITIAL_FORMS": "0"}
     form = {"name": "Acme", "slug": "acme", "timezone": "UTC", "uses_operator_credentials": "on", **none}
     operator.post(reverse("admin:projects_project_change", args=[project.pk]), form)
@@ -123,7 +121,7 @@ def test_only_an_operator_marks_a_project_for_the_operators_credentials(
     assert project.uses_operator_credentials
 
 
-def test_an_operator_adds_a_person(operator: Client) -> None:
+def test_an_operator_adds_a_user(operator: Client) -> None:
     form = {
         "email": "dana@example.org",
         "password1": "correct horse battery",

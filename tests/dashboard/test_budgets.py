@@ -31,7 +31,7 @@ def create(user: User, project: Project, **fields: Any) -> HttpResponse:
 
 
 def field_error(response: HttpResponse, field: str) -> str:
-    """The error that stands beside a field."""
+    """Return the error shown at a field."""
     page = response.content.decode()
     assert f'id="id_{field}_error"' in page, page_of(response)
     return page.split(f'id="id_{field}_error"')[1].split("</div>")[0].replace("&#x27;", "'")
@@ -77,11 +77,11 @@ def test_several_budgets_apply_at_once(project: Project, alice: User) -> None:
     [
         ("limit_nano", "", "This field is required."),
         ("limit_nano", "-5", "without a sign"),
-        ("limit_nano", "many", "Write US dollars as"),
-        ("limit_nano", "1e3", "Write US dollars as"),
-        ("limit_nano", "1,000,000,001", "must lie between 0 and 1,000,000,000"),
-        ("limit_nano", "9" * 400, "must lie between"),
-        ("limit_nano", "0.0000000001", "more than nine decimal places"),
+        ("limit_nano", "many", "Enter US dollars as"),
+        ("limit_nano", "1e3", "Enter US dollars as"),
+        ("limit_nano", "1,000,000,001", "must be between 0 and 1,000,000,000"),
+        ("limit_nano", "9" * 400, "must be between"),
+        ("limit_nano", "0.0000000001", "at most nine decimal places"),
         ("period", "year", "Select a valid choice."),
         ("mode", "gentle", "Select a valid choice."),
         ("key", "999999", "Select a valid choice."),
@@ -103,17 +103,17 @@ def test_invalid_entry_shows_a_field_error(
 
 
 def test_zero_limit_requires_a_hard_budget(project: Project, alice: User) -> None:
-    assert "only for a budget that refuses" in field_error(
+    assert "only possible for a budget that refuses" in field_error(
         create(alice, project, limit_nano="0", mode="soft"), "limit_nano"
     )
     create(alice, project, limit_nano="0")
     assert Budget.objects.get().limit_nano == 0
 
 
-def test_a_second_budget_of_the_same_kind_is_refused(project: Project, key: ApiKey, alice: User) -> None:
+def test_a_duplicate_budget_is_rejected(project: Project, key: ApiKey, alice: User) -> None:
     for owner in ("", key.pk):
         create(alice, project, key=owner)
-        assert "There is a budget of this period and kind already." in page_of(
+        assert "A budget with this period and mode already exists." in page_of(
             create(alice, project, key=owner, limit_nano="7")
         )
     assert Budget.objects.count() == 2
@@ -148,7 +148,7 @@ def test_creator_is_the_default_recipient(project: Project, alice: User, bob: Us
     assert list(budget.alert_webhooks.all()) == [hook]
 
 
-def test_a_change_moves_the_config_version_and_keeps_key_and_period(
+def test_edit_bumps_config_version_and_keeps_key_and_period(
     project: Project, key: ApiKey, alice: User
 ) -> None:
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=USD)
@@ -167,7 +167,7 @@ def test_a_change_moves_the_config_version_and_keeps_key_and_period(
     assert ConfigVersion.current() != before
 
 
-def test_deleting_asks_first(project: Project, alice: User) -> None:
+def test_delete_asks_for_confirmation(project: Project, alice: User) -> None:
     budget = Budget.objects.create(project=project, period=Period.DAY, limit_nano=USD)
     client, address = signed_in(alice), reverse("budget-delete", args=[project.slug, budget.pk])
     assert "Delete budget" in page_of(client.get(address))  # type: ignore[arg-type]
@@ -200,11 +200,11 @@ def test_list_shows_spent_reserved_remaining_and_reset_time(project: Project, ke
         f"{tomorrow:%b} {tomorrow.day}, 00:00",
     ):
         assert text in page
-    for text in ("$1.50 left", "$0.50 of $2.00 spent", "Never begins anew", "refuses requests"):
+    for text in ("$1.50 left", "$0.50 of $2.00 spent", "Does not reset", "refuses requests"):
         assert text in page
 
 
-def test_the_list_takes_as_many_queries_for_many_budgets_as_for_one(
+def test_query_count_does_not_grow_with_budgets(
     project: Project, alice: User, django_assert_max_num_queries: DjangoAssertNumQueries
 ) -> None:
     for number in range(5):
@@ -215,7 +215,7 @@ def test_the_list_takes_as_many_queries_for_many_budgets_as_for_one(
         client.get(reverse("budget-list", args=[project.slug]))
 
 
-def test_a_viewer_sees_budgets_and_no_way_to_change_them(project: Project, charlie: User) -> None:
+def test_viewers_see_budgets_without_edit_links(project: Project, charlie: User) -> None:
     project.memberships.create(user=charlie, role=Role.VIEWER)
     Budget.objects.create(project=project, period=Period.DAY, limit_nano=USD)
     page = form_context(charlie, "budget-list", project)
@@ -228,9 +228,7 @@ def edit_key(user: User, key: ApiKey, **fields: Any) -> HttpResponse:
     return signed_in(user).post(address, {"label": "app", **fields})  # type: ignore[return-value]
 
 
-def test_limits_and_models_of_a_key_are_changed_and_nothing_else(
-    project: Project, key: ApiKey, alice: User
-) -> None:
+def test_key_edit_changes_only_name_models_and_limits(project: Project, key: ApiKey, alice: User) -> None:
     edit_key(
         alice,
         key,
@@ -250,7 +248,7 @@ def test_limits_and_models_of_a_key_are_changed_and_nothing_else(
 
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "9" * 30])
 @pytest.mark.parametrize("field", ["rpm_limit", "tpm_limit", "concurrency_limit"])
-def test_an_absurd_limit_is_refused_beside_its_field(
+def test_out_of_range_limit_shows_a_field_error(
     project: Project, key: ApiKey, alice: User, field: str, value: str
 ) -> None:
     assert field_error(edit_key(alice, key, **{field: value}), field)
@@ -259,7 +257,7 @@ def test_an_absurd_limit_is_refused_beside_its_field(
     assert field_error(refused, field)  # type: ignore[arg-type]
 
 
-def test_a_key_that_is_revoked_while_it_is_edited_stays_revoked(
+def test_a_key_revoked_during_an_edit_stays_revoked(
     key: ApiKey, alice: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def revoke_first(form: Any, save: Any = None) -> None:
@@ -273,7 +271,7 @@ def test_a_key_that_is_revoked_while_it_is_edited_stays_revoked(
     )
 
 
-def test_limits_of_the_project_and_its_timezone_are_settings(project: Project, alice: User) -> None:
+def test_settings_include_rate_limits_and_timezone(project: Project, alice: User) -> None:
     fields = {
         "name": "Acme",
         "timezone": "Asia/Kathmandu",
@@ -298,7 +296,7 @@ def test_unknown_timezone_is_rejected(project: Project, alice: User) -> None:
     assert "Mars/Olympus is not an IANA timezone." in field_error(refused, "timezone")  # type: ignore[arg-type]
 
 
-def test_a_new_key_gets_limits_and_its_maker_the_alerts(project: Project, bob: User) -> None:
+def test_a_new_key_has_limits_and_alerts_its_creator(project: Project, bob: User) -> None:
     fields = {
         "label": "app",
         "scopes": ["inference"],
@@ -317,7 +315,7 @@ def add_webhook(user: User, project: Project, **fields: str) -> HttpResponse:
     return signed_in(user).post(reverse("webhook-new", args=[project.slug]), form)  # type: ignore[return-value]
 
 
-def test_the_secret_of_a_webhook_is_shown_once_and_stored_encrypted(project: Project, alice: User) -> None:
+def test_webhook_secret_is_shown_once_and_stored_encrypted(project: Project, alice: User) -> None:
     page = add_webhook(alice, project).content.decode()
     webhook = Webhook.objects.get()
     secret = unseal(project.pk, webhook.sealed_secret)
@@ -331,32 +329,32 @@ def test_the_secret_of_a_webhook_is_shown_once_and_stored_encrypted(project: Pro
     ("url", "message"),
     [
         ("", "This field is required."),
-        ("example.org/hook", "Give an http or https address"),
-        ("ftp://example.org/", "Give an http or https address"),
-        ("https://user:pw@example.org/", "Give an http or https address"),
+        ("example.org/hook", "Enter an http or https URL"),
+        ("ftp://example.org/", "Enter an http or https URL"),
+        ("https://user:pw@example.org/", "Enter an http or https URL"),
         ("https://example.org/?token=x#part", "without a fragment"),
         ("http://10.1.2.3/hook", "is a private address"),
         ("http://169.254.169.254/latest/meta-data", "is a private address"),
-        ("http://2130706433/", "no IP address in its usual form"),
+        ("http://2130706433/", "is not a valid IP address"),
         ("https://example.org/" + "x" * 500, "at most 500 characters"),
     ],
 )
-def test_a_bad_address_is_refused_beside_its_field(
-    project: Project, alice: User, url: str, message: str
-) -> None:
+def test_invalid_url_shows_a_field_error(project: Project, alice: User, url: str, message: str) -> None:
     assert message in field_error(add_webhook(alice, project, url=url), "url")
     assert not Webhook.objects.exists()
 
 
-def test_webhooks_have_names_of_their_own_and_are_not_too_many(project: Project, alice: User) -> None:
+def test_webhook_names_are_unique_and_their_number_is_limited(project: Project, alice: User) -> None:
     for number in range(10):
         add_webhook(alice, project, name=f"hook {number}")
     assert "at most 10 webhooks" in page_of(add_webhook(alice, project, name="one more"))
     Webhook.objects.exclude(name="hook 0").delete()
-    assert "of that name already" in field_error(add_webhook(alice, project, name="hook 0"), "name")
+    assert "already has a webhook of this name" in field_error(
+        add_webhook(alice, project, name="hook 0"), "name"
+    )
 
 
-def test_a_test_message_shows_how_it_went(
+def test_result_of_a_test_message_is_shown(
     transactional_db: None, project: Project, alice: User, upstream: LocalUpstream
 ) -> None:
     async def accept(_request: web.Request, _body: object) -> web.StreamResponse:
@@ -372,13 +370,11 @@ def test_a_test_message_shows_how_it_went(
         "fails": DeliveryStatus.FAILED,
     }
     page = form_context(alice, "alert-list", project)
-    assert "delivered works" in page and "failed fails Attempt 1: no connection" in page
+    assert "delivered works" in page and "failed fails Attempt 1: connection failed" in page
     assert b'"webhook.test"' in upstream.requests[0].body
 
 
-def test_the_page_lists_alerts_with_their_messages(
-    project: Project, key: ApiKey, alice: User, bob: User
-) -> None:
+def test_alerts_are_listed_with_their_messages(project: Project, key: ApiKey, alice: User, bob: User) -> None:
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
     hook, _ = webhook_at(project, "https://example.org/hook")
     alert = Alert.objects.create(
@@ -392,7 +388,7 @@ def test_the_page_lists_alerts_with_their_messages(
         attempts=1,
     )
     later = timezone.now() + dt.timedelta(minutes=2)
-    waiting = {"attempts": 2, "failure_reason": "it answered with status <500>", "next_attempt_at": later}
+    waiting = {"attempts": 2, "failure_reason": "the response had status <500>", "next_attempt_at": later}
     Delivery.objects.create(project=project, alert=alert, webhook=hook, **waiting)
     page = form_context(bob, "alert-list", project)
     for text in (

@@ -54,7 +54,7 @@ def test_no_page_contains_the_secret(page: str, credential: Credential, alice: U
     assert credential.sealed_secret not in content
 
 
-def test_a_refused_form_does_not_give_the_secret_back(project: Project, alice: User) -> None:
+def test_an_invalid_form_does_not_return_the_secret(project: Project, alice: User) -> None:
     response = create(alice, project, slug="not a slug")
     assert response.status_code == 200
     assert SECRET not in response.content.decode()
@@ -64,7 +64,7 @@ def test_a_refused_form_does_not_give_the_secret_back(project: Project, alice: U
     ("field", "value", "message"),
     [
         ("slug", "", "This field is required."),
-        ("slug", "two words", "valid “slug”"),
+        ("slug", "two words", "only letters, digits, hyphens"),
         ("provider", "nobody", "Select a valid choice."),
         ("provider", "demo", "Select a valid choice."),
         ("base_url", "http://10.0.0.8/v1", "private address"),
@@ -76,8 +76,8 @@ def test_a_refused_form_does_not_give_the_secret_back(project: Project, alice: U
         ("base_url", "http://[", "http or https"),
         ("base_url", "http://x:99999/", "http or https"),
         ("base_url", "http://x:abc/", "http or https"),
-        ("base_url", "http://2130706433/", "no IP address"),
-        ("secret", "a b", "no spaces"),
+        ("base_url", "http://2130706433/", "not a valid IP address"),
+        ("secret", "a b", "without spaces"),
         ("model_names", "x" * 201, "at most 200 characters"),
     ],
 )
@@ -99,7 +99,7 @@ def test_a_compatible_server_needs_an_address(project: Project, alice: User) -> 
     assert "needs its address" in page.split('id="id_base_url_error"')[1].split("</div>")[0]
 
 
-def test_a_name_is_taken_once_per_project(project: Project, credential: Credential, alice: User) -> None:
+def test_names_are_unique_per_project(project: Project, credential: Credential, alice: User) -> None:
     assert "already" in create(alice, project).content.decode()
     other = Project.objects.create_with_owner("Other", owner=alice)
     assert create(alice, other).status_code == 302
@@ -118,7 +118,7 @@ def test_a_new_secret_replaces_the_old_one(credential: Credential, alice: User) 
 
 
 @pytest.mark.parametrize("change", [{"base_url": "https://elsewhere.example/v1"}, {"provider": "anthropic"}])
-def test_the_stored_secret_is_not_sent_to_another_address(
+def test_stored_secret_is_not_sent_to_another_url(
     credential: Credential, alice: User, change: dict[str, str]
 ) -> None:
     assert "Enter the API key again" in edit(alice, credential, **change).content.decode()
@@ -127,7 +127,7 @@ def test_the_stored_secret_is_not_sent_to_another_address(
     assert edit(alice, credential, secret=SECRET, **change).status_code == 302
 
 
-def test_fields_that_are_not_on_the_form_are_ignored(
+def test_fields_not_on_the_form_are_ignored(
     credential: Credential, project: Project, alice: User, charlie: User
 ) -> None:
     other = Project.objects.create_with_owner("Charlie's", owner=charlie)
@@ -136,7 +136,7 @@ def test_fields_that_are_not_on_the_form_are_ignored(
     assert (credential.project, credential.decrypt_secret()) == (project, SECRET)
 
 
-def test_deleting_asks_first(credential: Credential, alice: User) -> None:
+def test_delete_asks_for_confirmation(credential: Credential, alice: User) -> None:
     client, address = (
         signed_in(alice),
         reverse("credential-delete", args=[credential.project.slug, credential.pk]),
@@ -147,14 +147,14 @@ def test_deleting_asks_first(credential: Credential, alice: User) -> None:
     assert not Credential.objects.exists()
 
 
-def test_a_member_sees_credentials_without_a_way_to_change_them(credential: Credential, bob: User) -> None:
+def test_members_see_credentials_without_edit_links(credential: Credential, bob: User) -> None:
     page = signed_in(bob).get(reverse("credential-list", args=[credential.project.slug])).content.decode()
     assert "openai/…" in page
     assert "Edit" not in page
     assert "New credential" not in page
 
 
-def test_a_member_who_posts_a_change_is_refused(credential: Credential, bob: User) -> None:
+def test_members_cannot_change_credentials(credential: Credential, bob: User) -> None:
     assert edit(bob, credential, slug="taken-over").status_code == 403
     assert create(bob, credential.project, slug="new").status_code == 403
     assert Credential.objects.get().slug == "openai"

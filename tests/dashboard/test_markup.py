@@ -1,4 +1,4 @@
-"""Every page keeps to the content security policy, and to what assistive technology needs."""
+"""Every page complies with the content security policy and has the markup that screen readers need."""
 
 import re
 
@@ -70,7 +70,7 @@ def test_pages_of_an_account_are_clean(address: str, alice: User) -> None:
     assert_clean(signed_in(alice).post(address, {"action_add": ""}, follow=True).content.decode())
 
 
-def test_pages_of_a_project_are_clean_with_and_without_errors(
+def test_project_pages_are_clean_with_and_without_errors(
     busy_project: Project, key: ApiKey, credential: Credential, alice: User
 ) -> None:
     client = signed_in(alice)
@@ -88,14 +88,14 @@ def test_the_page_of_a_new_key_is_clean(project: Project, bob: User) -> None:
     )
 
 
-def test_an_unknown_address_is_answered_kindly_to_everyone(client: Client, alice: User) -> None:
+def test_unknown_addresses_get_a_404_page(client: Client, alice: User) -> None:
     for visitor in (client, signed_in(alice)):
         response = visitor.get("/nowhere/")
         assert response.status_code == 404
-        assert "There is nothing here" in response.content.decode()
+        assert "Page not found" in response.content.decode()
 
 
-def test_a_form_without_its_token_is_refused_kindly(alice: User) -> None:
+def test_a_form_without_csrf_token_gets_an_error_page(alice: User) -> None:
     client = Client(enforce_csrf_checks=True)
     response = client.post("/accounts/login/", {})
     assert response.status_code == 403
@@ -103,7 +103,7 @@ def test_a_form_without_its_token_is_refused_kindly(alice: User) -> None:
     assert_clean(response.content.decode())
 
 
-def test_the_remaining_error_pages_need_no_database(rf: RequestFactory) -> None:
+def test_error_pages_need_no_database(rf: RequestFactory) -> None:
     request: HttpRequest = rf.get("/")
     assert_clean(server_error(request).content.decode())
     assert "higher role" in permission_denied(request, PermissionError()).content.decode()

@@ -1,4 +1,4 @@
-"""The pages of prices, and of one request with its cost explained."""
+"""Pages of prices and of one request with its cost breakdown."""
 
 import datetime as dt
 from uuid import uuid4
@@ -54,10 +54,10 @@ def test_price_set_by_an_admin_applies_at_once(project: Project, alice: User) ->
     )
     assert price.effective_from <= timezone.now()
     page = listing(project, alice)
-    assert "local/llama-*" in page and "$0.15 in, $0.60 out" in page and "$0.01 each web search" in page
+    assert "local/llama-*" in page and "$0.15 input, $0.60 output" in page and "$0.01 per web search" in page
 
 
-def test_the_moment_is_of_the_projects_timezone(project: Project, alice: User) -> None:
+def test_effective_date_uses_the_project_timezone(project: Project, alice: User) -> None:
     project.timezone = "Asia/Tokyo"
     project.save()
     assert submit(project, alice, effective_from="2027-01-01T00:00")[0] == 302
@@ -91,23 +91,23 @@ def test_price_on_a_clock_change_day_starts_at_local_time(project: Project, alic
         ({"input_nano": "-1"}, "without a sign"),
         ({"input_nano": ""}, "required"),
         ({"output_nano": "1000001"}, "less than or equal"),
-        ({"model": "a*b"}, "only at the end"),
+        ({"model": "a*b"}, "only allowed at the end"),
         ({"model": ""}, "required"),
         ({"tool_fees": "web_search"}, "after its name"),
-        ({"tool_fees": "web-search 1"}, "no kind of tool"),
-        ({"tool_fees": "web_search 2000000"}, "must lie between"),
+        ({"tool_fees": "web-search 1"}, "not a valid tool kind"),
+        ({"tool_fees": "web_search 2000000"}, "must be between"),
         ({"effective_from": "never"}, "valid date"),
-        ({"effective_from": "9999-12-31T00:00"}, "last day"),
+        ({"effective_from": "9999-12-31T00:00"}, "Choose a date until"),
     ],
 )
-def test_absurd_prices_are_refused_with_a_reason(
+def test_invalid_prices_are_rejected_with_a_reason(
     project: Project, alice: User, fields: dict[str, str], words: str
 ) -> None:
     status, page = submit(project, alice, **fields)
     assert status == 200 and words in page and not PriceOverride.objects.exists()
 
 
-def test_a_price_is_ended_and_kept(project: Project, alice: User) -> None:
+def test_an_ended_price_stays_listed(project: Project, alice: User) -> None:
     submit(project, alice)
     price = PriceOverride.objects.get()
     address = reverse("price-end", args=[project.slug, price.pk])
@@ -118,22 +118,20 @@ def test_a_price_is_ended_and_kept(project: Project, alice: User) -> None:
     assert signed_in(alice).post(address).status_code == 404
 
 
-def test_members_see_prices_and_only_admins_set_them(project: Project, bob: User) -> None:
+def test_members_see_prices_but_cannot_set_them(project: Project, bob: User) -> None:
     PriceOverride.objects.create(project=project, model="mine", input_nano=0, output_nano=0)
     page = listing(project, bob)
     assert "mine" in page and "Set a price" not in page and "/end/" not in page
     assert submit(project, bob)[0] == 403
 
 
-def test_the_operators_prices_are_shown_and_are_not_the_projects_to_end(
-    project: Project, alice: User
-) -> None:
+def test_operator_prices_are_listed_but_cannot_be_ended(project: Project, alice: User) -> None:
     price = PriceOverride.objects.create(model="theirs", input_nano=0, output_nano=0)
     assert "theirs" in listing(project, alice)
     assert signed_in(alice).post(reverse("price-end", args=[project.slug, price.pk])).status_code == 404
 
 
-def test_an_operator_sets_a_price_for_all_projects_in_dollars(project: Project, alice: User) -> None:
+def test_an_operator_sets_a_price_for_all_projects(project: Project, alice: User) -> None:
     alice.is_staff = alice.is_superuser = True
     alice.save()
     address = reverse("admin:billing_priceoverride_add")
@@ -182,7 +180,7 @@ def test_used_models_are_listed_with_their_current_price(project: Project, key: 
 
 
 def cost_lines_of(key: ApiKey) -> UsageRecord:
-    """1,234 tokens in at 1.5 USD and 56 out at 3 USD for a million, and two searches."""
+    """Return a record of 1,234 input tokens at $1.50 per million and 56 output tokens at $3."""
     made = record(key)
     price = msgspec.structs.replace(simple_price("1.5", "3", "a list of ours"), request_fee_nano=1000)
     cost = price.cost(made.tokens)
@@ -193,7 +191,7 @@ def cost_lines_of(key: ApiKey) -> UsageRecord:
     return made
 
 
-def test_the_cost_of_a_request_is_explained_line_by_line(project: Project, key: ApiKey, bob: User) -> None:
+def test_cost_is_broken_down_by_line(project: Project, key: ApiKey, bob: User) -> None:
     page = detail(project, bob, cost_lines_of(key))
     assert "a list of ours" in page and "flex" in page
     for text in (
@@ -202,15 +200,13 @@ def test_the_cost_of_a_request_is_explained_line_by_line(project: Project, key: 
         "$0.001851",
         "56 tokens",
         "$0.000168",
-        "Fee of each request",
+        "Fee per request",
         "$0.00202",
     ):
         assert text in page, text
 
 
-def test_corrections_are_shown_with_the_request_that_they_correct(
-    project: Project, key: ApiKey, bob: User
-) -> None:
+def test_corrections_are_shown_with_their_request(project: Project, key: ApiKey, bob: User) -> None:
     made = cost_lines_of(key)
     correction = record(key, cost_nano=-1_000_000)
     UsageRecord.objects.filter(pk=correction.pk).update(
@@ -222,16 +218,14 @@ def test_corrections_are_shown_with_the_request_that_they_correct(
     assert response.headers["location"] == reverse("request-detail", args=[project.slug, made.pk])
 
 
-def test_requests_without_a_price_or_a_cost_say_so(project: Project, key: ApiKey, bob: User) -> None:
+def test_missing_prices_and_zero_costs_are_stated(project: Project, key: ApiKey, bob: User) -> None:
     assert "was not known" in detail(project, bob, record(key))
     made = record(key)
     UsageRecord.objects.filter(pk=made.pk).update(input_tokens=0, output_tokens=0)
     assert "Nothing was charged" in detail(project, bob, made)
 
 
-def test_a_request_that_a_shadow_budget_would_have_refused_says_so(
-    project: Project, key: ApiKey, bob: User
-) -> None:
+def test_shadow_budget_that_would_refuse_is_named(project: Project, key: ApiKey, bob: User) -> None:
     made = record(key)
     assert "Would have been refused" not in detail(project, bob, made)
     budget = Budget.objects.create(project=project, key=key, period="week", mode="shadow", limit_nano=5 * USD)
@@ -241,7 +235,7 @@ def test_a_request_that_a_shadow_budget_would_have_refused_says_so(
     assert "a deleted budget" in detail(project, bob, made)
 
 
-def test_a_request_of_another_project_is_not_found(project: Project, key: ApiKey, charlie: User) -> None:
+def test_requests_of_other_projects_are_a_404(project: Project, key: ApiKey, charlie: User) -> None:
     other = Project.objects.create_with_owner("Charlie's own", owner=charlie)
     client = signed_in(charlie)
     assert client.get(reverse("request-detail", args=[other.slug, record(key).pk])).status_code == 404
@@ -249,7 +243,7 @@ def test_a_request_of_another_project_is_not_found(project: Project, key: ApiKey
     assert client.get(reverse("request-detail", args=[other.slug, uuid4()])).status_code == 404
 
 
-def test_a_viewer_reaches_a_request_from_the_overview(project: Project, key: ApiKey, charlie: User) -> None:
+def test_overview_links_to_requests_for_viewers(project: Project, key: ApiKey, charlie: User) -> None:
     project.memberships.create(user=charlie, role=Role.VIEWER)
     made = record(key)
     overview = signed_in(charlie).get(reverse("project-overview", args=[project.slug])).content.decode()
@@ -260,10 +254,10 @@ def test_a_viewer_reaches_a_request_from_the_overview(project: Project, key: Api
 @pytest.mark.parametrize(
     ("kind", "words"),
     [
-        ("cache_read", "Input read from a cache"),
+        ("cache_read", "Cached input"),
         ("shell_4g", "Shell 4g"),
-        ("gpt-image-2: image_output", "gpt-image-2: pictures made"),
-        ("gpt-image-2: estimated_image_output", "gpt-image-2: pictures made, estimated"),
+        ("gpt-image-2: image_output", "gpt-image-2: generated images"),
+        ("gpt-image-2: estimated_image_output", "gpt-image-2: generated images, estimated"),
     ],
 )
 def test_cost_lines_have_labels(kind: str, words: str) -> None:

@@ -17,13 +17,11 @@ __all__ = ["busy_project", "credential"]
 
 
 def stat(page: str, label: str) -> str:
-    """What stands in the tile of this label."""
+    """Return the value in the tile with this label."""
     return page.split(f">{label}</dt>")[1].split('"stat__value">')[1].split("<", maxsplit=1)[0]
 
 
-def test_the_landing_page_sells_and_shows_the_gateways_own_address(
-    client: Client, settings: Settings, db: None
-) -> None:
+def test_landing_page_shows_formats_and_base_url(client: Client, settings: Settings, db: None) -> None:
     page = client.get("/").content.decode()
     assert "One base URL" in page
     assert all(format in page for format in ("Chat Completions", "Responses", "Anthropic", "Gemini"))
@@ -34,11 +32,11 @@ def test_signed_in_users_are_redirected_to_projects(alice: User) -> None:
     assert signed_in(alice).get("/")["Location"] == reverse("project-list")
 
 
-def test_the_list_invites_to_make_the_first_project(charlie: User) -> None:
+def test_empty_list_links_to_a_new_project(charlie: User) -> None:
     assert "Create a project" in signed_in(charlie).get("/projects/").content.decode()
 
 
-def test_the_list_shows_only_ones_own_projects(project: Project, bob: User, charlie: User) -> None:
+def test_list_shows_only_the_users_projects(project: Project, bob: User, charlie: User) -> None:
     Project.objects.create_with_owner("Charlie's", owner=charlie)
     page = signed_in(bob).get("/projects/").content.decode()
     assert "Acme" in page
@@ -54,7 +52,7 @@ def test_creator_owns_the_project(charlie: User) -> None:
     assert project.memberships.get().user == charlie
 
 
-def test_no_project_takes_the_address_of_a_page(charlie: User) -> None:
+def test_project_slugs_do_not_hide_pages(charlie: User) -> None:
     signed_in(charlie).post("/projects/new/", {"name": "New", "timezone": "UTC"})
     assert Project.objects.get(name="New").slug != "new"
 
@@ -80,9 +78,7 @@ def test_invalid_entry_shows_a_field_error(charlie: User, field: str, value: str
 
 
 @pytest.mark.parametrize("page", ["new", "settings"])
-def test_no_tenant_can_give_itself_the_operators_credentials(
-    page: str, project: Project, alice: User
-) -> None:
+def test_tenants_cannot_enable_operator_credentials(page: str, project: Project, alice: User) -> None:
     address = "/projects/new/" if page == "new" else reverse("project-settings", args=[project.slug])
     signed_in(alice).post(
         address, {"name": "Robots", "timezone": "UTC", "uses_operator_credentials": "on", "slug": "taken"}
@@ -100,7 +96,7 @@ def test_settings_are_saved(project: Project, alice: User) -> None:
     assert (project.name, project.timezone) == ("Acme Europe", "Europe/Berlin")
 
 
-def test_a_refused_form_does_not_rename_the_project_on_its_page(project: Project, alice: User) -> None:
+def test_an_invalid_form_does_not_change_the_page_title(project: Project, alice: User) -> None:
     page = (
         signed_in(alice)
         .post(reverse("project-settings", args=[project.slug]), {"name": "Refused", "timezone": "Mars"})
@@ -109,9 +105,7 @@ def test_a_refused_form_does_not_rename_the_project_on_its_page(project: Project
     assert "<title>Settings · Acme · AI Gateway</title>" in page
 
 
-def test_the_overview_of_a_new_project_shows_how_to_begin(
-    project: Project, bob: User, settings: Settings
-) -> None:
+def test_overview_of_a_new_project_shows_first_steps(project: Project, bob: User, settings: Settings) -> None:
     page = signed_in(bob).get(reverse("project-overview", args=[project.slug])).content.decode()
     assert f"curl {settings.ENV.public_url}/v1/chat/completions" in page
     assert "Latest requests" not in page
@@ -143,7 +137,7 @@ def test_month_total_excludes_other_months_and_projects(project: Project, key: A
     assert UsageReport.month_to_date(project, march).cost_by_day() == {yesterday: 1, march: 7}
 
 
-def test_a_day_is_the_projects_own(project: Project, key: ApiKey, bob: User) -> None:
+def test_today_uses_the_project_timezone(project: Project, key: ApiKey, bob: User) -> None:
     Project.objects.update(timezone="Pacific/Kiritimati")
     project.refresh_from_db()
     key.refresh_from_db()
@@ -153,9 +147,7 @@ def test_a_day_is_the_projects_own(project: Project, key: ApiKey, bob: User) -> 
     assert stat(page, "Spent today") == "$0.00"
 
 
-def test_the_table_shows_the_newest_requests_with_their_figures(
-    project: Project, key: ApiKey, bob: User
-) -> None:
+def test_overview_lists_the_latest_requests(project: Project, key: ApiKey, bob: User) -> None:
     for number in range(25):
         record(key, model=f"model-{number:02}", cost_nano=12_345)
     record(key, model="refused", outcome=Outcome.BUDGET_EXCEEDED)
@@ -167,7 +159,7 @@ def test_the_table_shows_the_newest_requests_with_their_figures(
     assert all(text in rows for text in ("1,234", "$0.000012345", "1.24 s", "200 budget", key.label))
 
 
-def test_a_request_without_a_price_is_not_shown_as_free(project: Project, key: ApiKey, bob: User) -> None:
+def test_unpriced_requests_are_not_shown_as_free(project: Project, key: ApiKey, bob: User) -> None:
     def costs() -> list[str]:
         page = signed_in(bob).get(reverse("project-overview", args=[project.slug])).content.decode()
         rows = page.split("<tbody>")[1].split("</tbody>")[0].split("</tr>")[:-1]
@@ -182,7 +174,7 @@ def test_a_request_without_a_price_is_not_shown_as_free(project: Project, key: A
     assert costs() == ["$0.00"] * 3
 
 
-def test_names_that_people_type_are_escaped(project: Project, alice: User) -> None:
+def test_user_input_is_escaped(project: Project, alice: User) -> None:
     Project.objects.update(name="<script>alert(1)</script>")
     key, _ = ApiKey.objects.issue(project, "<img src=x onerror=alert(1)>")
     record(key, model="<b>bold</b>")
@@ -194,7 +186,7 @@ def test_names_that_people_type_are_escaped(project: Project, alice: User) -> No
         assert "<b>bold" not in page
 
 
-def test_every_page_of_a_project_has_its_place_in_the_navigation(
+def test_every_project_page_is_marked_in_the_navigation(
     busy_project: Project, key: ApiKey, credential: Credential, alice: User
 ) -> None:
     client = signed_in(alice)

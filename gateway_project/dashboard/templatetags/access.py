@@ -1,4 +1,4 @@
-"""What the person at the page may do."""
+"""Template tags about permissions."""
 
 from django import template
 from django.http import HttpRequest
@@ -11,7 +11,10 @@ register = template.Library()
 
 @register.filter
 def at_least(role: Role | None, name: str) -> bool:
-    """`{% if role|at_least:"ADMIN" %}`; nobody is at least anything."""
+    """Return whether a role includes the role `name`: `{% if role|at_least:"ADMIN" %}`.
+
+    None includes no role.
+    """
     return role is not None and role >= Role[name]
 
 

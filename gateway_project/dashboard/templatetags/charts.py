@@ -1,4 +1,4 @@
-"""Drawings that the server makes: the geometry is computed here, in whole units of the drawing."""
+"""Charts drawn as SVG on the server. All lengths are whole units of the drawing."""
 
 import calendar
 import datetime as dt
@@ -19,6 +19,7 @@ GAP = 4
 MIN_BAR_HEIGHT = 2
 METER_WIDTH = 1000
 WARN_AT = 800
+"""Permille of a limit from which on the meter warns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def bar(day: dt.date, today: dt.date, nano: int, highest: int) -> Bar:
 
 @register.inclusion_tag("ui/month_chart.html")
 def month_chart(spending: Mapping[dt.date, int], today: dt.date) -> dict[str, Any]:
-    """One bar for each day of the month of `today`; days to come are drawn as empty."""
+    """Draw one bar for each day of the month of `today`. Later days are drawn as empty."""
     length = calendar.monthrange(today.year, today.month)[1]
     days = [today.replace(day=number) for number in range(1, length + 1)]
     highest = max(spending.values(), default=0)
@@ -62,13 +63,13 @@ def month_chart(spending: Mapping[dt.date, int], today: dt.date) -> dict[str, An
 
 
 def permille(part: int, limit: int) -> int:
-    """Thousandths, at most all of it. Of a budget of nothing, everything is used."""
+    """Return the used share in permille, capped at 1000. A limit of zero counts as fully used."""
     return min(part * METER_WIDTH // limit, METER_WIDTH) if limit else METER_WIDTH
 
 
 @register.inclusion_tag("ui/budget_meter.html")
 def budget_meter(label: str, status: BudgetStatus) -> dict[str, Any]:
-    """What is spent, held for requests in flight, and left."""
+    """Draw how much of a budget is spent, reserved by requests in flight, and remaining."""
     limit = status.budget.limit_nano
     spent_width = permille(status.spent, limit)
     used_width = permille(status.spent + status.reserved, limit)

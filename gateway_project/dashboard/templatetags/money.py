@@ -1,39 +1,39 @@
-"""Money and durations as people read them."""
+"""Template filters that format money and durations."""
 
 from django import template
 
 from billing import money
 from billing.pricing.price import ESTIMATED_PREFIX, MODEL_SEPARATOR
 
-MILLISECOND = 1_000
-SECOND = 1_000_000
+MILLISECOND_US = 1_000
+SECOND_US = 1_000_000
 COST_LABELS = {
     "input": "Input",
-    "cache_read": "Input read from a cache",
-    "cache_write_5m": "Input written to a cache for 5 minutes",
-    "cache_write_1h": "Input written to a cache for an hour",
-    "request": "Fee of each request",
-    "input_audio": "Sound in the input, above the rate of text",
-    "input_image": "Pictures in the input, above the rate of text",
-    "input_video": "Films in the input, above the rate of text",
-    "cached_audio": "Sound read from a cache, above the rate of text",
-    "cached_image": "Pictures read from a cache, above the rate of text",
-    "cached_video": "Films read from a cache, above the rate of text",
-    "output_audio": "Sound in the output, above the rate of text",
-    "output_image": "Pictures in the output, above the rate of text",
-    "output_video": "Films in the output, above the rate of text",
+    "cache_read": "Cached input",
+    "cache_write_5m": "Input written to a 5-minute cache",
+    "cache_write_1h": "Input written to a 1-hour cache",
+    "request": "Fee per request",
+    "input_audio": "Audio input, in addition to the text rate",
+    "input_image": "Image input, in addition to the text rate",
+    "input_video": "Video input, in addition to the text rate",
+    "cached_audio": "Cached audio input, in addition to the text rate",
+    "cached_image": "Cached image input, in addition to the text rate",
+    "cached_video": "Cached video input, in addition to the text rate",
+    "output_audio": "Audio output, in addition to the text rate",
+    "output_image": "Image output, in addition to the text rate",
+    "output_video": "Video output, in addition to the text rate",
     "google_maps": "Google Maps",
-    "image_generation": "Pictures made",
-    "rounding": "Rounding to a thousand-millionth of a dollar",
-    "held": "What was held for it counts: what was used is not known",
+    "image_generation": "Generated images",
+    "rounding": "Rounding to a nano-dollar",
+    "reserved": "Reserved amount, because the usage is not known",
 }
 OTHER_MODEL_LABELS = {
-    "text_input": "text read",
-    "cached_text_input": "text read from a cache",
-    "image_input": "pictures read",
-    "cached_image_input": "pictures read from a cache",
-    "text_output": "text written",
-    "image_output": "pictures made",
+    "text_input": "text input",
+    "cached_text_input": "cached text input",
+    "image_input": "image input",
+    "cached_image_input": "cached image input",
+    "text_output": "text output",
+    "image_output": "generated images",
 }
 register = template.Library()
 
@@ -45,7 +45,7 @@ def usd(nano: int | None) -> str:
 
 @register.filter
 def rate(nano: int) -> str:
-    """To the last digit: `$0.075`."""
+    """Format a rate to its last digit: `$0.075`."""
     return money.exact_usd(nano * 10**6).removesuffix(".00")
 
 
@@ -56,22 +56,23 @@ def usd_exact(femto: int) -> str:
 
 @register.filter
 def cost_label(kind: str) -> str:
-    """What a line of a cost is for."""
+    """Return a label for a kind of cost line, such as `cache_read` or `gpt-image-2: image_output`."""
     model, is_other_model, tokens = kind.partition(MODEL_SEPARATOR)
     if is_other_model:
         reported = tokens.removeprefix(ESTIMATED_PREFIX)
-        return f"{model}: {OTHER_MODEL_LABELS.get(reported, reported)}{'' if tokens == reported else ', estimated'}"
+        note = "" if tokens == reported else ", estimated"
+        return f"{model}: {OTHER_MODEL_LABELS.get(reported, reported)}{note}"
     return COST_LABELS.get(kind) or kind.replace("_", " ").capitalize()
 
 
 @register.filter
 def duration(microseconds: int) -> str:
-    """`820 µs`, `340 ms`, `1.24 s`, `2 min 5 s`."""
-    if microseconds < MILLISECOND:
+    """Format a duration: `820 µs`, `340 ms`, `1.24 s`, `2 min 5 s`."""
+    if microseconds < MILLISECOND_US:
         return f"{microseconds} µs"
-    if microseconds < SECOND:
-        return f"{microseconds // MILLISECOND} ms"
-    if microseconds < 60 * SECOND:
-        return f"{microseconds / SECOND:.2f} s"
-    minutes, seconds = divmod(microseconds // SECOND, 60)
+    if microseconds < SECOND_US:
+        return f"{microseconds // MILLISECOND_US} ms"
+    if microseconds < 60 * SECOND_US:
+        return f"{microseconds / SECOND_US:.2f} s"
+    minutes, seconds = divmod(microseconds // SECOND_US, 60)
     return f"{minutes} min {seconds} s"

@@ -4,6 +4,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
 from gateway_project import bootstrap, server
+from gateway_project.dashboard import static_files
 from proxy.routing import config_file
 
 
@@ -21,4 +22,5 @@ class Command(BaseCommand):
         except OSError as error:
             raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from None
         result = bootstrap.prepare_database()
+        static_files.collect_if_changed()
         server.build(bootstrap.banner(result)).run(sockets=[bound])

@@ -1,0 +1,47 @@
+"""Forms of accounts: those of allauth, with labels worded like the other pages."""
+
+from typing import Any
+
+from allauth.account import forms
+
+LABELS = {
+    "Email": "E-mail address",
+    "Current Password": "Current password",
+    "New Password": "New password",
+    "New Password (again)": "New password (again)",
+}
+
+
+class Relabelled:
+    """Mixin that replaces the labels of allauth."""
+
+    fields: dict[str, Any]
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for field in self.fields.values():
+            field.label = LABELS.get(str(field.label), field.label)
+
+
+class AddEmailForm(Relabelled, forms.AddEmailForm):  # type: ignore[misc]
+    pass
+
+
+class ChangePasswordForm(Relabelled, forms.ChangePasswordForm):  # type: ignore[misc]
+    pass
+
+
+class LoginForm(Relabelled, forms.LoginForm):  # type: ignore[misc]
+    pass
+
+
+class ResetPasswordForm(Relabelled, forms.ResetPasswordForm):  # type: ignore[misc]
+    pass
+
+
+class ResetPasswordKeyForm(Relabelled, forms.ResetPasswordKeyForm):  # type: ignore[misc]
+    pass
+
+
+class SignupForm(Relabelled, forms.SignupForm):  # type: ignore[misc]
+    pass

@@ -1,0 +1,111 @@
+"""Static files: collected at the start, named by a hash of their content and cached for years.
+
+Pages link one style sheet, `css/app.css`. Its source imports the parts in order; the collected file holds the
+content of the parts. Without collected files, as in tests and development, the source files are served.
+"""
+
+import fcntl
+import hashlib
+import posixpath
+import re
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import structlog
+from django.conf import settings
+from django.contrib.staticfiles.finders import get_finders
+from django.core.files.base import ContentFile
+from django.core.files.storage import Storage
+from django.core.management import call_command
+from servestatic.storage import CompressedManifestStaticFilesStorage
+
+STYLESHEET = "css/app.css"
+IMPORT = re.compile(r'^@import url\("([^"]+)"\);$', re.MULTILINE)
+
+log = structlog.get_logger()
+
+
+class StaticFilesStorage(CompressedManifestStaticFilesStorage):  # type: ignore[misc]
+    """Stores files under hashed names. Names the source files if the collected files are out of date."""
+
+    def load_manifest(self) -> tuple[dict[str, str], str]:
+        return super().load_manifest() if is_collected() else ({}, "")
+
+    def stored_name(self, name: str) -> str:
+        stored: str = super().stored_name(name) if self.hashed_files else name
+        return stored
+
+    def post_process(self, paths: dict[str, tuple[Storage, str]], **options: Any) -> Iterator[Any]:
+        self.delete(STYLESHEET)
+        self.save(STYLESHEET, ContentFile(inline_imports(*paths[STYLESHEET]).encode()))
+        yield from super().post_process({**paths, STYLESHEET: (self, STYLESHEET)}, **options)
+
+
+def inline_imports(storage: Storage, path: str) -> str:
+    """Return a style sheet with the content of each imported style sheet in place of its import."""
+
+    def imported(match: re.Match[str]) -> str:
+        return read_text(storage, posixpath.join(posixpath.dirname(path), match[1]))
+
+    return IMPORT.sub(imported, read_text(storage, path))
+
+
+def read_text(storage: Storage, path: str) -> str:
+    with storage.open(path) as file:
+        content: bytes = file.read()
+    return content.decode()
+
+
+def collect_if_changed() -> None:
+    """Collect static files if a source file has changed since they were collected.
+
+    A lock keeps processes with the same data directory from collecting at the same time. If the directory
+    cannot be written, the source files are served, under their own names.
+    """
+    if settings.DEBUG or is_collected():
+        return
+    try:
+        settings.STATIC_ROOT.mkdir(parents=True, exist_ok=True)
+        with (settings.STATIC_ROOT / ".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not is_collected():
+                collect()
+    except OSError as error:
+        log.warning(
+            "static_files_not_collected",
+            message="Static files cannot be collected. The source files are served, without long caching.",
+            error=str(error),
+        )
+
+
+def collect() -> None:
+    """Collect static files, and note the sources last: an interrupted collection is repeated."""
+    fingerprint_file().unlink(missing_ok=True)
+    call_command("collectstatic", interactive=False, verbosity=0)
+    fingerprint_file().write_text(source_fingerprint())
+
+
+def is_collected() -> bool:
+    """Return whether the collected files were made of the present source files."""
+    try:
+        return fingerprint_file().read_text() == source_fingerprint()
+    except OSError:
+        return False
+
+
+def fingerprint_file() -> Path:
+    root: Path = settings.STATIC_ROOT
+    return root / ".fingerprint"
+
+
+@lru_cache(maxsize=1)
+def source_fingerprint() -> str:
+    """Return a digest of all source files and of this module, computed once in each process (about 10 ms)."""
+    digest = hashlib.blake2b(Path(__file__).read_bytes())
+    for finder in get_finders():
+        for path, storage in finder.list([]):
+            digest.update(f"\n{path}\n".encode())
+            digest.update(Path(storage.path(path)).read_bytes())
+    return digest.hexdigest()

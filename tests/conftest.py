@@ -10,6 +10,7 @@ DATA = environment.isolate()
 pytest_plugins = ["tests.support.live_gateway"]
 
 # isort: split
+import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -48,6 +49,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
     config.hook.pytest_deselected(items=[item for item in items if not chosen(item)])
     items[:] = [item for item in items if chosen(item)]
+    if (marker := os.environ.get("GATEWAY_TEST_SERVERS_WANTED")) and any(
+        item.get_closest_marker("databases") for item in items
+    ):
+        Path(marker).touch()
 
 
 def pytest_unconfigure() -> None:

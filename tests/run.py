@@ -1,8 +1,8 @@
 """Run all tests on SQLite and, at the same time, those marked `databases` on PostgreSQL and Redis.
 
 Django reads the address of its database when it is imported, so each of the two runs is its own pytest
-process. If the arguments name paths, and no test there is marked `databases`, only the first run takes place:
-it needs no servers and is done in seconds.
+process. If the arguments name paths, the second run follows the first one, and only if a test of these paths
+is marked `databases`: other paths need no servers and are done in seconds.
 """
 
 import os
@@ -31,10 +31,10 @@ def main(arguments: Sequence[str]) -> int:
     with run_directory() as directory:
         reports = [directory / "embedded.xml", directory / "databases.xml"]
         statuses: tuple[int, ...]
-        if needs_servers(arguments):
-            statuses = run_both(arguments, directory, *reports)
+        if names_paths(arguments):
+            statuses = run_in_turn(arguments, directory, *reports)
         else:
-            statuses = (run_embedded(arguments, directory, reports[0]),)
+            statuses = run_both(arguments, directory, *reports)
         counts = sum(map(count, reports), Counter[str]())
     broken = not set(statuses) <= {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
     # A run that breaks down leaves no report of its failures, but must not count as a success.
@@ -44,23 +44,32 @@ def main(arguments: Sequence[str]) -> int:
     return 1 if failed or not passed else 0
 
 
-def needs_servers(arguments: Sequence[str]) -> bool:
-    """Return whether the whole suite was asked for, or a path with tests that are marked `databases`."""
-    paths = [Path(argument.partition("::")[0]) for argument in arguments if not argument.startswith("-")]
-    paths = [path for path in paths if path.exists()]
-    return not paths or any(
-        "mark.databases" in file.read_text() for path in paths for file in test_files(path)
-    )
+def names_paths(arguments: Sequence[str]) -> bool:
+    """Return whether an argument is a path of tests."""
+    paths = (Path(argument.partition("::")[0]) for argument in arguments if not argument.startswith("-"))
+    return any(path.exists() for path in paths)
 
 
-def test_files(path: Path) -> Iterator[Path]:
-    """Yield the test modules at or below `path`."""
-    return path.rglob("test_*.py") if path.is_dir() else iter([path])
+def run_in_turn(
+    arguments: Sequence[str], directory: Path, embedded_report: Path, databases_report: Path
+) -> tuple[int, ...]:
+    """Run the tests on SQLite, then those marked `databases` on servers; return the exit statuses."""
+    marker = directory / "has-tests-for-servers"
+    note = {"GATEWAY_TEST_SERVERS_WANTED": str(marker)}
+    with suite([*arguments, f"--junit-xml={embedded_report}"], directory, note) as embedded:
+        status = embedded.wait()
+    if not marker.exists():
+        return (status,)
+    arguments = [*arguments, f"--junit-xml={databases_report}"]
+    with servers() as environment, suite(arguments, directory, environment) as databases:
+        return status, databases.wait()
 
 
-def run_embedded(arguments: Sequence[str], directory: Path, report: Path) -> int:
-    with suite([*arguments, f"--junit-xml={report}"], directory) as embedded:
-        return embedded.wait()
+@contextmanager
+def servers() -> Iterator[dict[str, str]]:
+    """Run PostgreSQL and Valkey; yield the environment of tests that use them."""
+    with postgresql() as database_url, valkey() as redis_url:
+        yield {"GATEWAY_TEST_DATABASE_URL": database_url, "GATEWAY_TEST_REDIS_URL": redis_url}
 
 
 def run_both(
@@ -72,11 +81,9 @@ def run_both(
     """
     log = directory / "databases.log"
     with suite([*arguments, f"--junit-xml={embedded_report}"], directory) as embedded:
-        with log.open("wb") as output, postgresql() as database_url, valkey() as redis_url:
-            servers = {"GATEWAY_TEST_DATABASE_URL": database_url, "GATEWAY_TEST_REDIS_URL": redis_url}
-            with suite(
-                [*arguments, f"--junit-xml={databases_report}"], directory, servers, output
-            ) as databases:
+        with log.open("wb") as output, servers() as environment:
+            arguments = [*arguments, f"--junit-xml={databases_report}"]
+            with suite(arguments, directory, environment, output) as databases:
                 statuses = embedded.wait(), databases.wait()
         print("\nOn PostgreSQL and Redis:", log.read_text(errors="replace"), sep="\n", flush=True)
     return statuses

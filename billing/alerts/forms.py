@@ -40,7 +40,7 @@ class WebhookForm(forms.ModelForm[Webhook]):
     def clean(self) -> dict[str, Any]:
         if Webhook.objects.for_project(self.instance.project).count() >= MAX_WEBHOOKS:
             raise ValidationError(
-                (f"A project can have at most {MAX_WEBHOOKS} webhooks. Delete one to add another.")
+                f"A project can have at most {MAX_WEBHOOKS} webhooks. Delete one to add another."
             )
         return super().clean() or {}
 

@@ -5,7 +5,6 @@ operator's network; redirects are not followed.
 """
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,10 +12,9 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 import aiohttp
-from aiohttp.abc import AbstractResolver, ResolveResult
 
-from projects import outbound
 from projects.outbound import validate_host
+from proxy.upstream.resolver import Resolver, SSRFSafeResolver
 
 CONNECT_TIMEOUT_S = 10
 POOL_KEEPALIVE_S = 60
@@ -38,36 +36,6 @@ class UpstreamConnectionError(UpstreamError):
 
 class UpstreamTimeout(UpstreamError):
     """The provider did not connect or did not send anything for too long."""
-
-
-class Resolver(AbstractResolver):
-    """Resolves the hosts that the operator configured."""
-
-    lookup = staticmethod(outbound.resolve)
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        return [
-            ResolveResult(
-                hostname=host,
-                host=address.ip,
-                port=port,
-                family=address.family,
-                proto=0,
-                flags=socket.AI_NUMERICHOST,
-            )
-            for address in await self.lookup(host, family)
-        ]
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
-class SSRFSafeResolver(Resolver):
-    """Resolves the hosts of tenants' base URLs. aiohttp connects to the addresses that were checked."""
-
-    lookup = staticmethod(outbound.resolve_public)
 
 
 class HttpUpstreamResponse:

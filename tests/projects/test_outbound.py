@@ -13,7 +13,8 @@ from projects.models import Project
 from projects.outbound import BlockedURL, allowed_private_hosts, validate_base_url
 from proxy import errors
 from proxy.models import Credential
-from proxy.upstream.client import SSRFSafeResolver, UpstreamClient, UpstreamConnectionError
+from proxy.upstream.client import UpstreamClient, UpstreamConnectionError
+from proxy.upstream.resolver import SSRFSafeResolver
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
 

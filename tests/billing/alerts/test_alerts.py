@@ -321,10 +321,10 @@ def test_endless_response_is_not_read(budget: Budget, receiver: LocalUpstream) -
 
 
 @pytest.mark.parametrize(
-    "answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 2x\r\n\r\n", b"\0\xff" * 5000, b""]
+    "response", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 2x\r\n\r\n", b"\0\xff" * 5000, b""]
 )
-def test_invalid_http_is_a_failed_attempt(budget: Budget, answer: bytes) -> None:
-    with raw_server(answer) as url:
+def test_invalid_http_is_a_failed_attempt(budget: Budget, response: bytes) -> None:
+    with raw_server(response) as url:
         with_webhook(budget, url)
         deliver_alerts()
     assert Delivery.objects.get().failure_reason == "the response is not valid HTTP"
@@ -369,17 +369,17 @@ def test_host_is_resolved_once_and_that_address_is_used(
     budget: Budget, receiver: LocalUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A name server that changes its answer (DNS rebinding) cannot redirect the connection."""
-    asked: list[str] = []
+    resolved_hosts: list[str] = []
 
     async def resolve_once(host: str) -> list[ResolvedAddress]:
-        asked.append(host)
+        resolved_hosts.append(host)
         return [ResolvedAddress(socket.AF_INET, "127.0.0.1")]
 
     monkeypatch.setattr(webhook, "resolve_public", resolve_once)
     port = receiver.url.rpartition(":")[2].removesuffix("/v1")
     with_webhook(budget, f"http://hooks.example:{port}/hook")
     deliver_alerts()
-    assert asked == ["hooks.example"]
+    assert resolved_hosts == ["hooks.example"]
     assert receiver.requests[0].headers["host"] == f"hooks.example:{port}"
 
 

@@ -144,7 +144,7 @@ def test_hanging_name_server_does_not_delay_a_run(
     def hang(host: str, *rest: Any, **named: Any) -> Any:
         if host == "slow.example":
             time.sleep(6)
-            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+            raise socket.gaierror(socket.EAI_AGAIN, "no response")
         return getaddrinfo(host, *rest, **named)
 
     Webhook.objects.filter(pk=two_webhooks.pk).update(url="https://slow.example")

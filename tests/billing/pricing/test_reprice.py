@@ -196,16 +196,16 @@ def test_budget_counters_stay_equal_to_the_sum_of_records(project: Project, key:
         (None, "total"): Budget.objects.create(project=project, period=Period.TOTAL, limit_nano=USD),
         (None, "2026-11-11"): Budget.objects.create(project=project, period=Period.DAY, limit_nano=USD),
     }
-    for (limited_key, name), budget in windows.items():
+    for (limited_key, name), limit in windows.items():
         before = total(limited_key) if limited_key else total(key) + total(other)
         spent_nano = 0 if name == "2026-11-11" else before
-        BudgetWindow.objects.create(budget=budget, name=name, spent_nano=spent_nano, reserved_nano=7)
+        BudgetWindow.objects.create(budget=limit, name=name, spent_nano=spent_nano, reserved_nano=7)
     StaleDay.objects.all().delete()
     set_price(project)
     reprice()
     spent = {
-        name: BudgetWindow.objects.get(budget=budget, name=name).spent_nano
-        for (_, name), budget in windows.items()
+        name: BudgetWindow.objects.get(budget=limit, name=name).spent_nano
+        for (_, name), limit in windows.items()
     }
     both = total(key) + total(other)
     assert both == 3 * TWO_USD_EACH

@@ -85,8 +85,8 @@ def test_invalid_date_is_reported(db: None, text: str) -> None:
 
 @pytest.mark.django_db(transaction=True)
 def test_record_of_a_deleted_key_is_summed(project: Project, key: ApiKey) -> None:
-    made = record(key, day=NOVEMBER, cost_nano=USD)
+    orphan = record(key, day=NOVEMBER, cost_nano=USD)
     key.delete()
-    UsageRecord.objects.filter(pk=made.pk).update(key_id=key.pk or 10**6)
+    UsageRecord.objects.filter(pk=orphan.pk).update(key_id=key.pk or 10**6)
     assert rollup("--since", "2026-11-01").startswith("1 days")
     assert DailyUsage.objects.get().cost_nano == USD

@@ -351,7 +351,7 @@ class RedisLedger:
         self.spillover.finish(self.pending.drop_drained(drained))
 
     async def spill(self) -> None:
-        """While Redis is down, save in PostgreSQL what would be lost with this process."""
+        """Save in PostgreSQL what would be lost with this process while Redis is down."""
         if self.background_tasks.is_redis_down:
             self.spillover.add_process_state()
         await self.spillover.flush()

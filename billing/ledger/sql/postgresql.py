@@ -37,7 +37,7 @@ TERMINATE_BACKENDS = (
 
 
 class PostgresInUse(psycopg.OperationalError, DatabaseInUse):
-    """Another process holds the exclusive lock of this PostgreSQL database."""
+    """The exclusive lock of this PostgreSQL database is held by another process."""
 
 
 class ServerUnresponsive(psycopg.OperationalError):
@@ -49,7 +49,7 @@ def _assume_down() -> bool:
 
 
 class HangDetectingConnection(psycopg.AsyncConnection[Any]):
-    """Aborts a statement after `query_timeout_s` if `is_down` reports that the server answers nobody.
+    """Aborts a statement after `query_timeout_s` if `is_down` reports that the server answers no query.
 
     A hung server would not react to a cancel request, nor does its own statement timeout apply: the socket is
     closed.

@@ -18,7 +18,7 @@ ADVISORY_LOCK_CLASS = 0x1ED6
 
 
 class DatabaseInUse(Exception):
-    """Another gateway process uses this database; without Redis, only one is allowed."""
+    """The database is used by another gateway process; without Redis, only one is allowed."""
 
 
 def lock_file_for(database: Path) -> Path:

@@ -1,4 +1,4 @@
-"""While another program locks SQLite, a request waits no longer than documented."""
+"""A request waits no longer than documented while another program locks SQLite."""
 
 import asyncio
 import sqlite3

@@ -6,7 +6,8 @@
 --                      open windows of the project's and of a key's budgets
 --   w:<b>/<w>  HASH    spent and reserved amount of window <w> of budget <b>, in nano-USD
 --   open       HASH    open reservations: id -> text (see `encode_reservation`)
---   done:<id>  STRING  marker of an ended request. s: settled; v: cancelled; {...}: settled by this estimate (JSON)
+--   done:<id>  STRING  dedup marker of an ended request. s: settled; v: cancelled; {...}: settled by this
+--                      estimate (JSON)
 --   out        STREAM  the record stream: records that SQL does not have yet, as id, key, day, cost, entry (JSON)
 --   r:<owner>  HASH    requests of the last minute: total, oldest and newest bucket, and each bucket
 --   t:<owner>  HASH    tokens of the last minute, likewise

@@ -21,7 +21,7 @@ from billing.ledger.usage_entry import UsageEntry, decode_entry, encode_entry
 from billing.models import CorrectionReason
 
 DEDUP_TTL_S = 300
-"""How long Redis keeps the marker of a settled request. Afterwards, SQL is searched for the record."""
+"""How long Redis keeps the dedup marker of a settled request. Afterwards, SQL is searched for the record."""
 ESTIMATE_TTL_S = 24 * 3600
 """How long a process may be frozen and still find the marker of the estimate that it corrects."""
 MAX_ATTEMPTS = 20
@@ -210,7 +210,7 @@ def batched(records: list[PendingRecord], size: int) -> Iterator[list[PendingRec
 
 
 def marker_for(record: PendingRecord) -> tuple[str | bytes, int]:
-    """Return the marker that Redis keeps of the ended request, and its lifetime in seconds."""
+    """Return the dedup marker that Redis keeps of the ended request, and its lifetime in seconds."""
     if record.is_estimate:
         return encode_entry(record.entry), ESTIMATE_TTL_S
     return SETTLED_MARKER, DEDUP_TTL_S

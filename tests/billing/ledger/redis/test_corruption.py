@@ -197,17 +197,17 @@ async def test_corrupt_dedup_marker_fails_no_request(
 async def test_record_rejected_by_sql_does_not_block_others(
     gateways: list[RedisLedger], key: ApiKey, alice: User
 ) -> None:
-    """This includes records of other projects, which are written in the same transaction."""
+    """Records of other projects are written in the same transaction."""
     for ledger in gateways:
         await ledger.background_tasks.stop()
     project = await sync_to_async(Project.objects.create_with_owner)("Other", owner=alice)
     other = (await sync_to_async(ApiKey.objects.issue)(project, "app"))[0]
-    damaged, sound = reserve_request(key).estimate, reserve_request(other).estimate
-    damaged.status_code, damaged.cost_nano, sound.cost_nano = -1, 0, 0
-    for entry in (damaged, sound):
+    damaged, valid = reserve_request(key).estimate, reserve_request(other).estimate
+    damaged.status_code, damaged.cost_nano, valid.cost_nano = -1, 0, 0
+    for entry in (damaged, valid):
         await gateways[0].record(entry)
     await gateways[0].drainer.drain()
-    assert [record.pk async for record in UsageRecord.objects.all()] == [sound.id]
+    assert [record.pk async for record in UsageRecord.objects.all()] == [valid.id]
     assert await gateways[0].drainer.drain() == 0
 
 
@@ -253,7 +253,7 @@ async def test_lost_window_counts_each_reservation_once(
 async def test_unsettleable_orphan_does_not_block_others(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
-    """This includes orphans on the same page and those after it."""
+    """Orphans on the same page and after it are settled."""
     budget_limit = await sync_to_async(budget)(key, 1000)
     dying = RedisLedger(server.url, LONG_TIMEOUT)
     await dying.start()

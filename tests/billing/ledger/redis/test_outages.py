@@ -351,7 +351,7 @@ async def test_limits_work_after_redis_clock_was_set_back(
 async def test_first_request_of_a_project_does_not_wait_for_hung_redis(
     gateways: list[RedisLedger], key: ApiKey, server: Server, is_open: bool
 ) -> None:
-    """Its record does not wait either. The lookup of the epoch goes on when Redis resumes."""
+    """Check its record too. The lookup of the epoch goes on when Redis resumes."""
     ledger = RedisLedger(server.url)
     await ledger.start()
     assert key.project_id not in ledger.epochs.by_project

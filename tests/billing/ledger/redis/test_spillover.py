@@ -231,7 +231,7 @@ async def test_records_sent_by_several_processes_count_once(
 async def test_reservation_of_a_process_killed_in_an_outage_is_estimated(
     gateways: list[RedisLedger], key: ApiKey, server: Server, monkeypatch: pytest.MonkeyPatch, empty: bool
 ) -> None:
-    """This holds if Redis comes back without the reservation. A process that only seemed dead corrects it."""
+    """Redis may come back without the reservation. A process that only seemed dead corrects the estimate."""
     monkeypatch.setattr(epochs, "REBUILD_GRACE_S", 0.5)
     budget_limit, frozen = await sync_to_async(budget)(key, 9), gateways[0]
     grant = await admit(frozen, key, budget_limit)

@@ -52,7 +52,7 @@ async def test_process_with_a_large_backlog_still_sends_heartbeats(
 async def test_redis_pause_does_not_mark_processes_dead(
     gateways: list[RedisLedger], key: ApiKey, server: Server
 ) -> None:
-    """After a pause, the heartbeats of live processes are missing too."""
+    """Heartbeats of live processes are missing too after a pause."""
     budget_limit = await sync_to_async(budget)(key, 9)
     await gateways[0].reserve(request := reserve_request(key, budget_limit))
     with redis.Redis.from_url(server.url) as store:

@@ -4,8 +4,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 
 from billing.models import Alert, Delivery, Webhook
-from gateway_project.dashboard.projects import ProjectRequest
-from projects.access import project_view
+from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 
 MAX_RECENT_ALERTS = 50

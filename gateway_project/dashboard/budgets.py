@@ -8,8 +8,7 @@ from billing.budgets.forms import BudgetForm
 from billing.budgets.status import list_statuses
 from billing.models import Budget
 from gateway_project.dashboard.confirm import confirm
-from gateway_project.dashboard.projects import ProjectRequest
-from projects.access import project_view
+from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 
 

@@ -7,7 +7,7 @@ from django.contrib import messages
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
-from gateway_project.dashboard.projects import ProjectRequest
+from projects.access import ProjectRequest
 
 
 def confirm(

@@ -6,8 +6,7 @@ from django.shortcuts import render
 
 from billing.budgets.status import list_statuses, most_used
 from billing.models import DailyUsage, UsageRecord
-from gateway_project.dashboard.projects import ProjectRequest
-from projects.access import project_view
+from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 
 MAX_RECENT_REQUESTS = 20

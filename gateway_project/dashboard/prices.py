@@ -11,8 +11,7 @@ from billing.models import PriceOverride, UsageRecord
 from billing.pricing import Price
 from billing.pricing.forms import PriceForm
 from gateway_project.dashboard.confirm import confirm
-from gateway_project.dashboard.projects import ProjectRequest
-from projects.access import project_view
+from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 from proxy.repricing import Repricer, entry_from_record
 

@@ -2,25 +2,12 @@
 
 from django.contrib import messages
 from django.contrib.auth.decorators import login_required
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 
 from gateway_project.dashboard.forms import ProjectForm, ProjectSettingsForm
-from projects.access import project_view
-from projects.models import Membership, Project, Role, User
-
-
-class SignedInRequest(HttpRequest):
-    """The request of a view behind `login_required`."""
-
-    user: User
-
-
-class ProjectRequest(SignedInRequest):
-    """The request of a view behind `project_view`."""
-
-    role: Role
-    project: Project
+from projects.access import ProjectRequest, SignedInRequest, project_view
+from projects.models import Membership, Project, Role
 
 
 @login_required

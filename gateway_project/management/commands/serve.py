@@ -24,6 +24,6 @@ class Command(BaseCommand):
             raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from None
         with bootstrap.startup_lock():
             call_command("migrate", interactive=False, verbosity=0)
-            static_files.collect_if_changed()
             result = bootstrap.bootstrap()
+        static_files.collect_if_changed()
         server.build(bootstrap.banner(result)).run(sockets=[bound])

@@ -47,7 +47,7 @@ class ProjectForm(forms.ModelForm[Project]):
         choices, current = timezone_choices(), self.instance.timezone
         if current not in dict(choices):
             choices = [(current, current), *choices]
-        self.fields["timezone"].widget = forms.Select(choices=choices)
+        self.fields["timezone"].widget = forms.Select({"data-guess-timezone": ""}, choices)
         self.fields["timezone"].help_text = "Budgets and reports use the days and months of this time zone."
 
 

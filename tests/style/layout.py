@@ -52,7 +52,6 @@ NOUNS_IN_ING = frozenset(
         "embedding",
         "streaming",
         "grouping",
-        "landing",
     ]
 )
 

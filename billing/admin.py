@@ -1,13 +1,15 @@
-"""Operators' view of money: budgets can be changed, what the gateway itself writes can only be read."""
+"""Admin pages of billing.
+
+Operators can change budgets and prices; rows that the gateway writes are read-only.
+"""
 
 from typing import Any
 
-from django import forms
 from django.contrib import admin
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
-from billing.budgets.forms import ThresholdsField, UsdField
+from billing.budgets.forms import BudgetFieldsForm
 from billing.models import (
     Alert,
     Budget,
@@ -27,26 +29,28 @@ from billing.pricing.forms import RATE_FIELDS, PriceForm
 from projects.admin import ReadOnlyAdmin
 
 
-class BudgetAdminForm(forms.ModelForm[Budget]):
-    limit_nano = UsdField(label="Limit in USD", widget=UnfoldAdminTextInputWidget)
-    thresholds = ThresholdsField(
-        required=False, label="Alert at", widget=UnfoldAdminTextInputWidget, help_text="Percent of the limit."
-    )
-
+class BudgetAdminForm(BudgetFieldsForm):
     class Meta:
         model = Budget
         fields = ("project", "key", "period", "mode", "limit_nano", "thresholds")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        for name in BudgetFieldsForm.declared_fields:
+            self.fields[name].widget = UnfoldAdminTextInputWidget()
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         key, project = cleaned.get("key"), cleaned.get("project")
         if key and project and key.project_id != project.pk:
-            self.add_error("key", "This key belongs to another project.")
+            self.add_error(
+                "key", ("This key belongs to another project. Choose a key of the budget's project.")
+            )
         return cleaned
 
 
 class CostAdmin(ReadOnlyAdmin):
-    """Rows with a cost, shown in dollars."""
+    """Shows the cost of a row in dollars."""
 
     exclude = ("cost_nano",)
     readonly_fields = ("cost",)
@@ -73,11 +77,9 @@ class BudgetAdmin(ModelAdmin):  # type: ignore[misc]
 class OperatorPriceForm(PriceForm):
     class Meta:
         model = PriceOverride
-        field_classes, labels, help_texts = (
-            PriceForm.Meta.field_classes,
-            PriceForm.Meta.labels,
-            PriceForm.Meta.help_texts,
-        )
+        field_classes = PriceForm.Meta.field_classes
+        labels = PriceForm.Meta.labels
+        help_texts = PriceForm.Meta.help_texts
         fields = ("project", *PriceForm.Meta.fields, "ended_at")
         widgets = dict.fromkeys(RATE_FIELDS, UnfoldAdminTextInputWidget)
 

@@ -1,31 +1,31 @@
-"""Money is an integer number of nano-USD; this is the only place where it meets text."""
+"""Money is an integer number of nano-USD. This module alone converts it to and from text."""
 
 from decimal import Decimal, InvalidOperation
 
 NANO = 10**9
 MAX_AMOUNT_NANO = 10**18
-"""One thousand million dollars: what fits a 64-bit column with room for sums."""
+"""One billion dollars. Sums of a few such amounts still fit a 64-bit column."""
 
 
 class InvalidAmount(ValueError):
-    """The text is no amount of dollars that the gateway can hold; the message says why."""
+    """The text is not an amount of dollars that the gateway can store. The message says why."""
 
 
 def parse_usd(text: str) -> int:
-    """Nano-USD from decimal dollars with at most nine places; raises InvalidAmount."""
+    """Parse decimal dollars with at most nine decimal places into nano-USD. Raises InvalidAmount."""
     try:
         nano = Decimal(text.strip().removeprefix("$")) * NANO
     except InvalidOperation:
-        raise InvalidAmount(f"{text!r} is not an amount in US dollars.") from None
+        raise InvalidAmount(f"{text!r} is not an amount in US dollars. Write it as 1250.50.") from None
     if not nano.is_finite() or not 0 <= nano <= MAX_AMOUNT_NANO:
-        raise InvalidAmount("The amount must lie between 0 and 1,000,000,000 dollars.")
+        raise InvalidAmount("The amount must be between 0 and 1,000,000,000 dollars.")
     if nano != int(nano):
-        raise InvalidAmount("The amount has more than nine decimal places.")
+        raise InvalidAmount("The amount can have at most nine decimal places.")
     return int(nano)
 
 
 def decimal_usd(nano: int) -> str:
-    """Plain decimal dollars, exact: `0.000012` for headers and machines."""
+    """Render exact decimal dollars for headers and programs: `0.000012`."""
     sign, nano = ("-", -nano) if nano < 0 else ("", nano)
     whole, fraction = divmod(nano, NANO)
     digits = f"{fraction:09d}".rstrip("0")
@@ -33,7 +33,7 @@ def decimal_usd(nano: int) -> str:
 
 
 def exact_usd(femto: int) -> str:
-    """Decimal dollars from millionths of a nano-USD, to the last digit: `$0.0000001375`."""
+    """Render femto-USD (millionths of a nano-USD) exactly: `$0.0000001375`."""
     sign, femto = ("-", -femto) if femto < 0 else ("", femto)
     whole, fraction = divmod(femto, NANO * 10**6)
     digits = f"{fraction:015d}".rstrip("0")
@@ -41,7 +41,7 @@ def exact_usd(femto: int) -> str:
 
 
 def format_usd(nano: int) -> str:
-    """For people: `$1,234.50`; below one cent, every digit that is not zero."""
+    """Render an amount for people: `$1,234.50`. Below one cent, all digits are shown."""
     if nano and abs(nano) < NANO // 100:
         return f"-${decimal_usd(-nano)}" if nano < 0 else f"${decimal_usd(nano)}"
     cents = (abs(nano) + NANO // 200) // (NANO // 100)

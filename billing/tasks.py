@@ -1,4 +1,4 @@
-"""Scheduled work; each task is a shell around one verb."""
+"""Celery tasks of billing. Each one calls a single function."""
 
 import time
 
@@ -9,24 +9,28 @@ from django.core.cache import cache
 from billing.alerts import deliver, detect
 from billing.ledger.audit.checks import LAST_AUDIT_KEY
 from billing.ledger.audit.run import run_audit
-from billing.models import DailyUsage
+from billing.usage.rollup import roll_up_stale_days
 
 log = structlog.get_logger()
 
 
 @shared_task
 def roll_up_usage() -> int:
-    return DailyUsage.objects.recompute_stale().days
+    return roll_up_stale_days().days
 
 
 @shared_task
 def audit_ledger() -> int:
-    """Its figures are metrics: nobody reads what a scheduled audit prints."""
-    found = run_audit().mismatches
-    for difference in found:
-        log.error("the books do not agree", difference=str(difference))
-    cache.set(LAST_AUDIT_KEY, (len(found), time.time()), timeout=None)
-    return len(found)
+    """Audit the ledger, log the mismatches, and store their number and the time for the metrics."""
+    mismatches = run_audit().mismatches
+    for mismatch in mismatches:
+        log.error(
+            "ledger_audit_mismatch",
+            message="The audit of the ledger found amounts that do not agree.",
+            mismatch=str(mismatch),
+        )
+    cache.set(LAST_AUDIT_KEY, (len(mismatches), time.time()), timeout=None)
+    return len(mismatches)
 
 
 @shared_task

@@ -1,11 +1,16 @@
-"""Where requests may go whose addresses tenants choose: to the open internet, and not into the operator's network.
+"""SSRF guard: tenants' URLs may lead to the public internet, never into the operator's network.
 
-An address is checked when it is stored, as far as it can be without resolving its name, and what a name resolves to is
-checked again by whoever connects, in the same step (`validate_ip`).
+A URL is checked when it is stored, as far as that is possible without resolving its host. An HTTP client
+resolves the host with `resolve_public` for each connection and connects to one of the addresses returned: an
+address that was checked earlier could have changed since (DNS rebinding).
 """
 
+import asyncio
 import re
+import socket
+from concurrent.futures import ThreadPoolExecutor
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from typing import Any, NamedTuple
 
 from django.conf import settings
 from yarl import URL
@@ -13,56 +18,70 @@ from yarl import URL
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 HOSTNAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
 MAX_LABEL_LENGTH, MAX_HOSTNAME_LENGTH = 63, 253
-"""The longest part of a name between dots, and the longest name as it is written (RFC 1035, section 2.3.4). Python fails at longer
-and at empty parts with a UnicodeError, which is no OSError."""
+"""Limits of a label (the part between two dots) and of a whole name (RFC 1035, section 2.3.4).
+
+Python raises UnicodeError, which is not an OSError, for labels that are longer or empty.
+"""
 NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
-"""What the C library's inet_aton may take for an IPv4 address: 2130706433, 0x7f.1, 127.1."""
+"""Spellings that the C library's inet_aton may accept as an IPv4 address: 2130706433, 0x7f.1, 127.1."""
 IPV4_EMBEDDING_NETWORKS = tuple(
     map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
 )
-"""Networks whose addresses end in the IPv4 address that they stand for (RFC 4291, section 2.5.5; RFC 7915, section 4.1; RFC 6052)."""
+"""Networks whose addresses end in an IPv4 address (RFC 4291, section 2.5.5; RFC 7915, 4.1; RFC 6052)."""
 LOCAL_NAT64_NETWORK = IPv6Network("64:ff9b:1::/48")
-"""A translator of the operator's own, which may put an IPv4 address anywhere in them (RFC 8215)."""
-INVALID_URL = "Give an http or https address without a user name"
+"""Addresses of a NAT64 translator of the operator; the position of the IPv4 address varies (RFC 8215)."""
+INVALID_URL = "Enter an http or https URL without a user name or password"
+DNS_EXECUTOR = ThreadPoolExecutor(100, "dns")
+"""Threads for DNS look-ups.
+
+An event loop that ends waits for the threads of its own executor. A name server that hangs must not delay
+that end, or fill the few threads that other blocking calls need.
+"""
 
 
 class BlockedURL(Exception):
-    """It is no http(s) address, or points where tenants may not send requests; the message says which."""
+    """The URL is not valid, or leads where tenants may not send requests. The message says which."""
+
+
+class ResolvedAddress(NamedTuple):
+    """An address of a host. `ip` includes the zone of a link-local address, as in `fe80::1%2`."""
+
+    family: socket.AddressFamily
+    ip: str
 
 
 def allowed_private_hosts() -> tuple[str, ...]:
-    """Hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS. A gateway that listens on the loopback
-    interface only and has no public name, as at a developer's desk, allows that interface by default; one that stands behind
-    a proxy has a public name.
+    """Return the hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS.
+
+    By default, a gateway that listens on the loopback interface only allows that interface, so that a
+    developer can use a local model. A public URL shows that it runs behind a proxy; then nothing is allowed.
     """
     env = settings.ENV
     if env.gateway_private_upstreams is not None:
         return tuple(env.gateway_private_upstreams)
-    return (
-        LOOPBACK_HOSTS if env.listens_on_loopback_only and URL(env.public_url).host in LOOPBACK_HOSTS else ()
-    )
+    is_local = env.listens_on_loopback_only and URL(env.public_url).host in LOOPBACK_HOSTS
+    return LOOPBACK_HOSTS if is_local else ()
 
 
 def validate_base_url(url: str) -> None:
-    """Checks a base URL; raises BadAddress for what can be seen without resolving its name."""
+    """Raise BlockedURL for a base URL that can be rejected without resolving its host."""
     validate_host(url)
     if "?" in url or "#" in url:
-        raise BlockedURL("Give an address without a query or fragment")
+        raise BlockedURL("Enter a URL without a query or fragment")
 
 
 def validate_host(url: str) -> None:
-    """Checks where a URL leads, read as the client reads it that will connect: wide digits and dots are plain ones there."""
+    """Raise BlockedURL if the host of a URL is not valid, or is a private address.
+
+    The URL is parsed as the HTTP client parses it, which normalizes full-width digits and dots.
+    """
     try:
         parts = URL(url)
     except ValueError:
         raise BlockedURL(INVALID_URL) from None
     host = parts.raw_host
-    if (
-        parts.scheme not in ("http", "https")
-        or not host
-        or parts.user is not None
-        or parts.password is not None
-    ):
+    has_credentials = parts.user is not None or parts.password is not None
+    if parts.scheme not in ("http", "https") or not host or has_credentials:
         raise BlockedURL(INVALID_URL)
     try:
         ip_address(host)
@@ -76,30 +95,67 @@ def validate_hostname(host: str) -> None:
     if not HOSTNAME.fullmatch(host):
         raise BlockedURL(INVALID_URL)
     if NUMERIC_HOST.fullmatch(host):
-        raise BlockedURL(f"{host} is no IP address in its usual form")
+        raise BlockedURL(f"{host} is not a valid IP address; write it as 192.0.2.1")
     name = host.removesuffix(".")
-    if len(name) > MAX_HOSTNAME_LENGTH or not all(
-        1 <= len(label) <= MAX_LABEL_LENGTH for label in name.split(".")
-    ):
+    label_lengths = [len(label) for label in name.split(".")]
+    if len(name) > MAX_HOSTNAME_LENGTH or min(label_lengths) < 1 or max(label_lengths) > MAX_LABEL_LENGTH:
         raise BlockedURL(
-            f"Give a host of at most {MAX_HOSTNAME_LENGTH} characters, with 1 to {MAX_LABEL_LENGTH} between dots"
+            f"Enter a host name of at most {MAX_HOSTNAME_LENGTH} characters, "
+            f"with 1 to {MAX_LABEL_LENGTH} characters between dots"
         )
 
 
 def validate_ip(host: str, address: str) -> None:
+    """Raise BlockedURL if an address of `host` is not public and the operator has not allowed the host."""
     ip = effective_ip(address)
     is_site_local = isinstance(ip, IPv6Address) and (ip.is_site_local or ip in LOCAL_NAT64_NETWORK)
-    if (not ip.is_global or ip.is_multicast or is_site_local) and host not in allowed_private_hosts():
+    is_private = not ip.is_global or ip.is_multicast or is_site_local
+    if is_private and host not in allowed_private_hosts():
         raise BlockedURL(
             f"{host} is a private address; the operator can allow it in GATEWAY_PRIVATE_UPSTREAMS"
         )
 
 
 def effective_ip(address: str) -> IPv4Address | IPv6Address:
-    """The address, or the IPv4 address that it embeds: translators and tunnels (NAT64, 6to4, Teredo) deliver to that one."""
-    ip = ip_address(address)
+    """Return the address, or the IPv4 address inside it that NAT64, 6to4 and Teredo deliver to."""
+    ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv4Address):
         return ip
     if any(ip in network for network in IPV4_EMBEDDING_NETWORKS):
         return IPv4Address(int(ip) % 2**32)
     return ip.sixtofour or (ip.teredo[1] if ip.teredo else ip)
+
+
+async def resolve_public(host: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolvedAddress]:
+    """Resolve a host that a tenant chose.
+
+    Raises:
+        BlockedURL: One of its addresses is private and not allowed.
+        OSError: The host cannot be resolved.
+    """
+    addresses = await resolve(host, family)
+    for address in addresses:
+        validate_ip(host, address.ip)
+    return addresses
+
+
+async def resolve(host: str, family: socket.AddressFamily = socket.AF_UNSPEC) -> list[ResolvedAddress]:
+    """Resolve a host that the operator chose. Raises OSError if it cannot be resolved."""
+    loop = asyncio.get_running_loop()
+    try:
+        infos = await loop.run_in_executor(DNS_EXECUTOR, getaddrinfo, host, family)
+    except UnicodeError as error:
+        raise socket.gaierror(socket.EAI_NONAME, "the name is not valid") from error
+    addresses = [ResolvedAddress(found, with_zone(sockaddr)) for found, *_, sockaddr in infos]
+    return list(dict.fromkeys(addresses))
+
+
+def getaddrinfo(host: str, family: socket.AddressFamily) -> list[tuple[Any, ...]]:
+    """Look a host up, without addresses of an IP version that this machine does not have."""
+    return socket.getaddrinfo(host, None, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+
+
+def with_zone(sockaddr: tuple[Any, ...]) -> str:
+    """Return the address of a socket name; of IPv6, the fourth element is the zone."""
+    zone = sockaddr[3] if len(sockaddr) > 3 else 0
+    return f"{sockaddr[0]}%{zone}" if zone else str(sockaddr[0])

@@ -1,1 +1,1 @@
-"""Alerts on budgets: `watch` finds what has reached a threshold, `stream_key` delivers the messages that follow from it."""
+"""Alerts on budgets: `detect` finds the ones that are due, `deliver` sends their messages."""

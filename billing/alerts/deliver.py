@@ -1,4 +1,7 @@
-"""Delivers the messages that wait: each attempt is claimed first, so that two processes never make the same one."""
+"""Deliver pending messages of alerts by e-mail and webhook.
+
+Each attempt is claimed first, so that two processes never make the same attempt.
+"""
 
 import asyncio
 import time
@@ -15,23 +18,29 @@ from billing.models import Delivery
 from projects.vault import DecryptionError
 
 BATCH_SIZE = 50
-"""Messages of one round: those to webhooks go out together, so that one that hangs delays no other."""
+"""Deliveries of each kind in one run.
+
+Webhooks are sent together, so that a slow one does not delay the others.
+"""
 EMAIL_BATCH_TIMEOUT_S = 10.0
-"""No further mail of a round is begun after this time: where the mail server is slow, it must not hold up what else is scheduled."""
+"""Time after which a run starts no further e-mail: a slow mail server must not block other scheduled tasks.
+"""
 
 log = structlog.get_logger()
 
 
 def deliver_due() -> int:
-    """Makes the attempts that are due; returns how many it made. Mails that wait for a slow server keep no webhook waiting."""
+    """Attempt the deliveries that are due, and return the number of attempts.
+
+    Webhooks come first, so that a slow mail server does not delay them.
+    """
     due = Delivery.objects.due()
-    return deliver_webhooks(due.exclude(webhook=None)[:BATCH_SIZE]) + deliver_emails(
-        due.filter(webhook=None)[:BATCH_SIZE]
-    )
+    webhooks, emails = due.exclude(webhook=None), due.filter(webhook=None)
+    return deliver_webhooks(webhooks[:BATCH_SIZE]) + deliver_emails(emails[:BATCH_SIZE])
 
 
 def deliver_webhooks(due: Iterable[Delivery]) -> int:
-    """They go out together, and are claimed together."""
+    """Send webhooks concurrently, after all of them were claimed. Return the number of attempts."""
     claimed = [delivery for delivery in due if delivery.claim()]
     signed_webhooks = {delivery: signed for delivery in claimed if (signed := sign_webhook(delivery))}
     results = asyncio.run(webhook.send_all(list(signed_webhooks.values()))) if signed_webhooks else []
@@ -42,30 +51,39 @@ def deliver_webhooks(due: Iterable[Delivery]) -> int:
 
 
 def deliver_emails(due: Iterable[Delivery]) -> int:
-    """One after the other, each claimed when its turn comes: the claim is over before the last of many would be begun."""
-    ends_at, sent = time.monotonic() + EMAIL_BATCH_TIMEOUT_S, 0
+    """Send e-mails one after the other, and return the number of attempts.
+
+    Each one is claimed just before it is sent: if all were claimed first, the claims of the last ones could
+    expire while the first ones are sent.
+    """
+    ends_at, attempts = time.monotonic() + EMAIL_BATCH_TIMEOUT_S, 0
     for delivery in due:
         if time.monotonic() >= ends_at:
             break
         if delivery.claim():
-            sent += 1
+            attempts += 1
             with isolate_failures(delivery):
                 delivery.finish_attempt(send_email(delivery))
-    return sent
+    return attempts
 
 
 @contextmanager
 def isolate_failures(delivery: Delivery) -> Iterator[None]:
-    """Whatever one message meets is a failed attempt of its own, and keeps no other back."""
+    """Turn any error into a failed attempt of this delivery, so that the others go on."""
     try:
         yield
     except Exception as error:
-        log.error("a message cannot be delivered", delivery_id=str(delivery.pk), exc_info=error)
+        log.error(
+            "alert_delivery_failed",
+            message="A message could not be built or sent because of an unexpected error. It is tried again.",
+            delivery_id=str(delivery.pk),
+            exc_info=error,
+        )
         delivery.finish_attempt(UNEXPECTED_ERROR)
 
 
 def sign_webhook(delivery: Delivery) -> SignedWebhook | None:
-    """The message as it goes out now; None, and noted, where it cannot be made, or its secret cannot be read."""
+    """Build and sign the message. If that fails, record a failed attempt and return None."""
     assert delivery.webhook is not None
     with isolate_failures(delivery):
         try:
@@ -83,16 +101,12 @@ def sign_webhook(delivery: Delivery) -> SignedWebhook | None:
 
 
 def send_email(delivery: Delivery) -> str:
-    """Why the message could not be handed over to the mail server; empty when it was."""
+    """Send the message of a delivery to a member. Return the reason if it failed, else an empty text."""
     assert delivery.alert is not None and delivery.member is not None
     subject, text = messages.render_email(delivery.alert)
+    headers = {"Message-ID": messages.message_id(delivery)}
     try:
-        EmailMessage(
-            subject,
-            text,
-            to=[delivery.member.user.email],
-            headers={"Message-ID": messages.message_id(delivery)},
-        ).send()
+        EmailMessage(subject, text, to=[delivery.member.user.email], headers=headers).send()
     except (SMTPException, OSError) as error:
-        return f"the mail server did not take it: {error}"
+        return f"the mail server did not accept it: {error}"
     return ""

@@ -1,4 +1,4 @@
-"""Finds budgets that have reached a threshold, or have begun to refuse requests."""
+"""Detect budgets that have reached a threshold or refused a request, and create their alerts."""
 
 import datetime as dt
 from itertools import groupby
@@ -18,18 +18,20 @@ from projects.ids import uuid7_floor
 from projects.models import Project
 
 LOOKBACK = dt.timedelta(hours=1)
-"""What was spent just before midnight, or settled after it, still alerts."""
+"""Every run also covers this time before the last one, for requests that were settled just after midnight."""
 MAX_LOOKBACK = RETENTION_AFTER_END
-"""No look goes back further, however long ago the last one was: Redis has windows no longer than this."""
-LAST_RUN_KEY = "last-look-for-alerts"
+"""A run covers at most this time, however long ago the last one was: Redis deletes older windows."""
+LAST_RUN_KEY = "alert-detection-last-run"
 
 log = structlog.get_logger()
 
 
 def detect_alerts() -> int:
-    """Raises the alerts that are due in all projects; returns how many thresholds called for a message.
+    """Create the alerts that are due in all projects, and return how many of them send messages.
 
-    A look goes back to the last one that was completed, so that what happened while nobody looked alerts late, and not never.
+    A run covers the time since the last completed run, so that an outage delays alerts and loses none. A
+    project whose alerts could not be detected is covered from the same time again by the next run. Raises
+    LedgerUnavailable.
     """
     now, created, failed = timezone.now(), 0, {}
     last_run_at, failed_since = cache.get(LAST_RUN_KEY, (now - MAX_LOOKBACK, {}))
@@ -37,18 +39,25 @@ def detect_alerts() -> int:
     for project, group in groupby(budgets, key=attrgetter("project")):
         since = failed_since.get(project.pk, last_run_at)
         try:
-            created += detect_for_project(
-                project, list(group), max(min(since, now) - LOOKBACK, now - MAX_LOOKBACK)
-            )
+            lookback_start = max(min(since, now) - LOOKBACK, now - MAX_LOOKBACK)
+            created += detect_for_project(project, list(group), lookback_start)
         except LedgerUnavailable:
-            # A store that is away fails in all projects.
+            # The ledger would fail for every other project as well.
             raise
         except Exception as error:
-            # What fails in one project keeps nothing back in the others.
-            log.error("the alerts of a project cannot be raised", project_id=project.pk, exc_info=error)
+            log_failure(project, error)
             failed[project.pk] = since
     cache.set(LAST_RUN_KEY, (now, failed), timeout=MAX_LOOKBACK.total_seconds())
     return created
+
+
+def log_failure(project: Project, error: Exception) -> None:
+    log.error(
+        "alert_detection_failed",
+        message="The alerts of a project could not be detected. The next run tries them again.",
+        project_id=project.pk,
+        exc_info=error,
+    )
 
 
 def detect_for_project(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
@@ -62,7 +71,7 @@ def detect_thresholds(project: Project, budgets: list[Budget], since: dt.datetim
     )
     created = 0
     for day in (first + dt.timedelta(days=number) for number in range((today - first).days + 1)):
-        # A threshold that was set since then says nothing about an earlier day.
+        # A budget that was changed after a day ended does not alert for that day.
         applicable = [
             budget for budget in budgets if day >= recent or local_change_date(budget, project) <= day
         ]
@@ -77,7 +86,8 @@ def local_change_date(budget: Budget, project: Project) -> dt.date:
 def detect_for_day(project: Project, budgets: list[Budget], day: dt.date, changed_since: dt.datetime) -> int:
     names = {budget.pk: window_name(budget.period, day) for budget in budgets}
     windows = open_window_balances(project, names)
-    # A window that is not open has been asked of by no request, unless its budget is younger than the requests.
+    # A window is opened by its first request. It can have spending without being open only if its budget was
+    # created or changed after the requests; such a window is summed from the records.
     recently_changed = [
         budget for budget in budgets if budget.pk not in windows and budget.changed_at > changed_since
     ]
@@ -90,15 +100,21 @@ def detect_for_day(project: Project, budgets: list[Budget], day: dt.date, change
 
 
 def detect_refusals(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
-    """Hard budgets refuse. A stream that was cut may name a shadow budget, which would have refused it when it came."""
-    # Read from an index of refused requests alone.
+    """Create an alert for the first refusal of each hard budget in each window.
+
+    Records of refused requests can name a shadow budget as well: a stream that was cut names the shadow
+    budget that would have denied the request. Those create no alert.
+    """
+    # A partial index holds the records of refused requests.
     refused = UsageRecord.objects.for_project(project).filter(
         id__gte=uuid7_floor(since), outcome=Outcome.BUDGET_EXCEEDED
     )
     days = set(refused.values_list("blocking_budget_id", "day").distinct())
-    hard = [budget for budget in budgets if budget.mode == Mode.HARD]
+    hard = {budget.pk: budget for budget in budgets if budget.mode == Mode.HARD}
     refusals = {
-        (budget, window_name(budget.period, day)) for budget in hard for id, day in days if id == budget.pk
+        (hard[budget_id], window_name(hard[budget_id].period, day))
+        for budget_id, day in days
+        if budget_id in hard
     }
     return sum(create_refusal_alert(project, budget, window) for budget, window in refusals)
 
@@ -111,9 +127,9 @@ def create_refusal_alert(project: Project, budget: Budget, window: str) -> bool:
 
 
 def create_threshold_alert(budget: Budget, window: str, spent: int) -> bool:
-    """Keeps a row for each threshold that is reached, and tells the recipients of the highest alone, if it is new.
+    """Create an alert for each threshold reached, and return whether the highest one is new.
 
-    Only what is spent counts: what is held for requests in flight may come back.
+    Only the highest one sends messages. Reserved amounts do not count, because they may be released.
     """
     reached = [
         percent for percent in budget.thresholds if spent and spent * 100 >= percent * budget.limit_nano
@@ -134,7 +150,7 @@ def create_alert(budget: Budget, window: str, spent: int, reached: list[int]) ->
 @transaction.atomic
 def save_alert(budget: Budget, window: str, spent: int, reached: list[int]) -> bool:
     values = {"spent_nano": spent, "limit_nano": budget.limit_nano, "created_at": timezone.now()}
-    # The unique constraint decides between processes that find the same threshold at once.
+    # If several processes detect the same threshold, the unique constraint lets one of them create the alert.
     alert, is_new = Alert.objects.get_or_create(
         budget=budget, window=window, threshold=reached[-1], defaults=values
     )

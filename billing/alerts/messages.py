@@ -1,4 +1,4 @@
-"""What alerts say: an e-mail for people, a JSON event for systems."""
+"""Messages of alerts: an e-mail for people, a JSON event for webhooks."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -14,19 +14,19 @@ from billing.money import decimal_usd
 MODE_EFFECT = {
     Mode.HARD: "Requests that could exceed it are refused.",
     Mode.SOFT: "Requests are not refused: this budget only warns.",
-    Mode.SHADOW: "Requests are not refused: this budget only records what it would have refused.",
+    Mode.SHADOW: "Requests are not refused: this budget only records which ones it would have refused.",
 }
 
 
 def render_email(alert: Alert) -> tuple[str, str]:
-    """Subject and text. The subject is a header: names are brought onto one line."""
+    """Return the subject and the text. The subject is one line, whatever the names in it contain."""
     budget = alert.budget
     context = {
         "alert": alert,
         "budget": budget,
         "project": budget.project,
         "resets_at": ends_at(alert.window, budget.project.tzinfo),
-        "what_follows": MODE_EFFECT[Mode(budget.mode)],
+        "mode_effect": MODE_EFFECT[Mode(budget.mode)],
         "link": settings.ENV.public_url + reverse("budget-list", args=[budget.project.slug]),
     }
     subject = render_to_string("email/alert_subject.txt", context)
@@ -34,12 +34,12 @@ def render_email(alert: Alert) -> tuple[str, str]:
 
 
 def message_id(delivery: Delivery) -> str:
-    """The same at every attempt, so that mail programs can tell a repetition."""
+    """Return the Message-ID, the same at every attempt, so that mail programs detect a repetition."""
     return f"<{delivery.id.hex}@{urlsplit(settings.ENV.public_url).hostname}>"
 
 
 def webhook_payload(delivery: Delivery) -> dict[str, Any]:
-    """The body of a webhook: `type`, `timestamp` and `data`, as the Standard Webhooks specification recommends."""
+    """Return the body of a webhook, with the members that the Standard Webhooks specification recommends."""
     project = {"slug": delivery.project.slug, "name": delivery.project.name}
     if delivery.alert is None:
         return {"type": "webhook.test", "timestamp": delivery.created_at, "data": {"project": project}}

@@ -1,33 +1,27 @@
-"""Signed messages over HTTP, after the Standard Webhooks specification 1.0 (github.com/standard-webhooks).
+"""Sign and send webhooks by the Standard Webhooks specification 1.0.
 
-The signature is an HMAC-SHA256 over `id.timestamp.body`. An answer of 2xx is success; redirects are failures, and of the
-answer nothing but its status is read.
+Source: github.com/standard-webhooks. The signature is an HMAC-SHA256 over `id.timestamp.body`. A status of
+2xx is success. Redirects are failures, and the body of the response is not read.
 """
 
 import asyncio
 import base64
 import hmac
-import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
 from uuid import UUID
 
 import httpx
 import msgspec
 import structlog
 
-from projects.outbound import BlockedURL, validate_ip
+from projects.outbound import BlockedURL, resolve_public
 
 CONNECT_TIMEOUT_S = 5.0
 RESPONSE_TIMEOUT_S = 10.0
 HTTP_GONE = 410
 USER_AGENT = "ai-gateway-webhooks/1"
-UNEXPECTED_ERROR = "the gateway could not send it; its log says why"
-DNS_EXECUTOR = ThreadPoolExecutor(100, "webhook-names")
-"""Threads that ask for names: the end of an event loop waits for those of its own, and a name server that hangs would hold up the round
-for longer than any answer is waited for."""
+UNEXPECTED_ERROR = "an unexpected error in the gateway; the operator finds it in the log"
 
 log = structlog.get_logger()
 
@@ -41,14 +35,14 @@ class SignedWebhook:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """Why an attempt failed, in words that fit into a sentence; empty where it did not. `is_permanent`: no other will do better."""
+    """The result of an attempt. An empty `failure_reason` is success; a permanent failure is not retried."""
 
     failure_reason: str = ""
     is_permanent: bool = False
 
 
 def sign(id: UUID, url: str, payload: object, key: bytes) -> SignedWebhook:
-    """The timestamp is that of the attempt: receivers refuse old ones."""
+    """Sign a message. Its timestamp is the time of the attempt, because receivers reject old timestamps."""
     message_id, timestamp, body = f"msg_{id.hex}", str(int(time.time())), msgspec.json.encode(payload)
     headers = {
         "content-type": "application/json",
@@ -83,18 +77,23 @@ async def send(client: httpx.AsyncClient, message: SignedWebhook) -> DeliveryRes
     except BlockedURL as error:
         return DeliveryResult(str(error))
     except (TimeoutError, httpx.TimeoutException):
-        return DeliveryResult(f"it did not answer within {RESPONSE_TIMEOUT_S:.0f} seconds")
+        return DeliveryResult(f"no response within {RESPONSE_TIMEOUT_S:.0f} seconds")
     except httpx.ConnectError as error:
-        return DeliveryResult(f"no connection: {error}")
+        return DeliveryResult(f"connection failed: {error}")
     except httpx.RemoteProtocolError:
-        return DeliveryResult("what it answered is not HTTP")
+        return DeliveryResult("the response is not valid HTTP")
     except httpx.InvalidURL:
-        return DeliveryResult("its address is not valid")
+        return DeliveryResult("the URL is not valid")
     except httpx.HTTPError as error:
-        return DeliveryResult(f"the connection broke: {type(error).__name__}")
+        return DeliveryResult(f"the connection was interrupted: {type(error).__name__}")
     except Exception as error:
-        # One address must not keep back the messages to all others.
-        log.error("a webhook cannot be called", message_id=message.headers["webhook-id"], exc_info=error)
+        # An error of one receiver must not stop the messages to the others.
+        log.error(
+            "webhook_delivery_failed",
+            message="A webhook could not be sent because of an unexpected error. It is tried again.",
+            message_id=message.headers["webhook-id"],
+            exc_info=error,
+        )
         return DeliveryResult(UNEXPECTED_ERROR)
 
 
@@ -102,23 +101,28 @@ def result_for_status(status: int) -> DeliveryResult:
     if 200 <= status < 300:
         return DeliveryResult()
     if 300 <= status < 400:
-        return DeliveryResult(f"it answered with a redirect (status {status}), which is not followed")
-    return DeliveryResult(f"it answered with status {status}", is_permanent=status == HTTP_GONE)
+        return DeliveryResult(f"the response was a redirect (status {status}), which is not followed")
+    return DeliveryResult(f"the response had status {status}", is_permanent=status == HTTP_GONE)
 
 
 class SSRFSafeTransport(httpx.AsyncHTTPTransport):
-    """Resolves, checks and connects in one step: the address that was checked is the one that is connected to, and the name
-    stays what the certificate must be for.
+    """Connects to the addresses that the SSRF guard has checked.
+
+    TLS still verifies the certificate for the host name of the URL.
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         host = request.url.raw_host.decode("ascii").strip("[]")
         extensions = {**request.extensions, "sni_hostname": host}
+        try:
+            addresses = await resolve_public(host)
+        except OSError as error:
+            raise httpx.ConnectError(f"{host} cannot be resolved") from error
         failure: httpx.ConnectError | None = None
-        for address in await resolve(host):
+        for address in addresses:
             pinned = httpx.Request(
                 request.method,
-                request.url.copy_with(host=address),
+                request.url.copy_with(host=address.ip),
                 headers=request.headers,
                 stream=request.stream,
                 extensions=extensions,
@@ -127,20 +131,4 @@ class SSRFSafeTransport(httpx.AsyncHTTPTransport):
                 return await super().handle_async_request(pinned)
             except httpx.ConnectError as error:
                 failure = error
-        raise failure or httpx.ConnectError("the name has no address")
-
-
-async def resolve(host: str) -> list[str]:
-    """All addresses of a name, each of them one that tenants may send requests to; raises BadAddress."""
-    try:
-        addrinfo = await asyncio.get_running_loop().run_in_executor(DNS_EXECUTOR, getaddrinfo, host)
-    except (OSError, UnicodeError) as error:
-        raise httpx.ConnectError(f"{host} cannot be resolved") from error
-    addresses = list(dict.fromkeys(str(address[0]) for *_, address in addrinfo))
-    for address in addresses:
-        validate_ip(host, address.partition("%")[0])
-    return addresses
-
-
-def getaddrinfo(host: str) -> list[tuple[Any, ...]]:
-    return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+        raise failure or httpx.ConnectError(f"{host} has no address")

@@ -1,4 +1,4 @@
-"""The form of a budget, and the fields that forms about money share."""
+"""Form of a budget."""
 
 import re
 from typing import Any
@@ -7,54 +7,27 @@ from django import forms
 from django.core.exceptions import ValidationError
 from django.db.models import Q
 
+from billing.form_fields import UsdField
 from billing.models import Budget, Mode, Webhook
 from billing.models.budgets import default_thresholds, validate_thresholds
-from billing.money import InvalidAmount, decimal_usd, parse_usd
 from keys.models import ApiKey
 from projects.models import Membership, Project, User
 
-USD_PATTERN = re.compile(r"\$?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
-"""Commas between thousands only: `1,5` may mean one and a half or fifteen."""
-MAX_WEBHOOKS = 10
-
-
-class UsdField(forms.CharField):
-    """Dollars as people write them; cleaned to nano-USD, None where empty."""
-
-    widget = forms.TextInput(attrs={"inputmode": "decimal", "placeholder": "25.00"})
-
-    def to_python(self, value: Any) -> Any:
-        text = super().to_python(value)
-        if not text:
-            return None
-        if not USD_PATTERN.fullmatch(text):
-            raise ValidationError("Write US dollars as 1250.50 or 1,250.50, without a sign.")
-        try:
-            return parse_usd(text.replace(",", ""))
-        except InvalidAmount as error:
-            raise ValidationError(str(error)) from None
-
-    def run_validators(self, value: Any) -> None:
-        """The parser has checked all there is to check; the inherited validators are for text."""
-
-    def prepare_value(self, value: Any) -> Any:
-        return decimal_usd(value) if isinstance(value, int) else value
-
 
 class ThresholdsField(forms.CharField):
-    """Percentages as people list them: `50, 80, 100`."""
+    """A list of percentages, as people write it: `50, 80, 100`."""
 
     def to_python(self, value: Any) -> Any:
-        words = re.split(r"[\s,;%]+", super().to_python(value) or "")
+        numbers = re.split(r"[\s,;%]+", super().to_python(value) or "")
         try:
-            return [int(word) for word in words if word]
+            return [int(number) for number in numbers if number]
         except ValueError:
             raise ValidationError(
-                "Write whole numbers of percent with commas between them, such as 50, 80, 100."
+                "Enter whole numbers of percent, separated by commas, such as 50, 80, 100."
             ) from None
 
     def validate(self, value: Any) -> None:
-        """An empty list is one without alerts."""
+        """Accept an empty list: the budget then has no alerts."""
 
     def run_validators(self, value: Any) -> None:
         validate_thresholds(value)
@@ -71,14 +44,18 @@ class MemberChoiceField(forms.ModelMultipleChoiceField[Membership]):
         return member.user.email
 
 
-class BudgetForm(forms.ModelForm[Budget]):
-    limit_nano = UsdField(label="Limit in USD", help_text="0 refuses every request that costs something.")
+class BudgetFieldsForm(forms.ModelForm[Budget]):
+    """The fields of a budget that need parsing. Pages and the admin share them."""
+
+    limit_nano = UsdField(label="Limit in USD", help_text="0 refuses every request that has a cost.")
     thresholds = ThresholdsField(
         required=False,
         label="Alert at",
-        help_text="Percent of the limit, once each in every period. Empty: no alerts.",
+        help_text="Percent of the limit. Each alerts once per period. Empty: no alerts.",
     )
 
+
+class BudgetForm(BudgetFieldsForm):
     class Meta:
         model = Budget
         fields = ("key", "period", "limit_nano", "mode", "thresholds", "alert_members", "alert_webhooks")
@@ -98,19 +75,18 @@ class BudgetForm(forms.ModelForm[Budget]):
     def __init__(self, *args: Any, project: Project, user: User, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.instance.project = project
-        self.fields[
-            "period"
-        ].help_text = f"Days, weeks and months of {project.timezone}; weeks begin on Monday."
+        period_help = f"Days, weeks and months start at midnight in {project.timezone}, weeks on Monday."
+        self.fields["period"].help_text = period_help
         self.limit_choices_to(project)
         if self.instance.pk:
-            # What was spent belongs to the key and the period that it was spent in.
+            # The amounts that the ledger has counted belong to this key and this period.
             self.fields["key"].disabled = self.fields["period"].disabled = True
         else:
             self.initial["thresholds"] = default_thresholds()
             self.initial["alert_members"] = project.memberships.filter(user=user)
 
     def limit_choices_to(self, project: Project) -> None:
-        """The project's own keys, members and webhooks, and nobody else's."""
+        """Offer the keys, members and webhooks of this project only."""
         keys, members, webhooks = (self.fields[name] for name in ("key", "alert_members", "alert_webhooks"))
         assert isinstance(keys, forms.ModelChoiceField)
         assert isinstance(members, forms.ModelMultipleChoiceField)
@@ -127,47 +103,13 @@ class BudgetForm(forms.ModelForm[Budget]):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if cleaned.get("limit_nano") == 0 and cleaned.get("mode") not in (None, Mode.HARD):
-            self.add_error("limit_nano", "A limit of 0 makes sense only for a budget that refuses requests.")
+            self.add_error("limit_nano", "A limit of 0 is only possible for a budget that refuses requests.")
         if {"key", "period", "mode"} <= set(cleaned) and self.has_duplicate(
             cleaned["key"], cleaned["period"], cleaned["mode"]
         ):
-            self.add_error(None, "There is a budget of this period and kind already. Change that one.")
+            self.add_error(None, "A budget with this period and mode already exists. Change that budget.")
         return cleaned
 
     def has_duplicate(self, key: ApiKey | None, period: str, mode: str) -> bool:
         same_budget = Budget.objects.filter(project=self.instance.project, key=key, period=period, mode=mode)
         return same_budget.exclude(pk=self.instance.pk).exists()
-
-
-class WebhookForm(forms.ModelForm[Webhook]):
-    class Meta:
-        model = Webhook
-        fields = ("name", "url")
-        help_texts = {
-            "url": "Signed messages are posted here. Use https: what they say is signed, not encrypted."
-        }
-        widgets = {
-            "url": forms.TextInput(
-                attrs={"placeholder": "https://example.org/hooks/budgets", "inputmode": "url"}
-            )
-        }
-
-    def __init__(self, *args: Any, project: Project, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.instance.project = project
-
-    def clean_name(self) -> str:
-        name: str = self.cleaned_data["name"]
-        if Webhook.objects.for_project(self.instance.project).filter(name=name).exists():
-            raise ValidationError("This project has a webhook of that name already.")
-        return name
-
-    def clean(self) -> dict[str, Any]:
-        if Webhook.objects.for_project(self.instance.project).count() >= MAX_WEBHOOKS:
-            raise ValidationError(f"A project can have at most {MAX_WEBHOOKS} webhooks.")
-        return super().clean() or {}
-
-    def create_with_secret(self) -> tuple[Webhook, str]:
-        """The new webhook and its signing secret."""
-        secret = self.instance.new_secret()
-        return self.save(), secret

@@ -1,4 +1,4 @@
-"""The budgets and limits of a key, as gateway processes remember them."""
+"""Spend policies: the budgets and rate limits of a key, cached in gateway processes."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from projects.models import RateLimits
 
 @dataclass(frozen=True, slots=True)
 class SpendPolicy:
-    """What applies to every request of a key: its own budgets and limits, and those of its project."""
+    """The budgets and rate limits that apply to a key: its own ones and those of its project."""
 
     budgets: tuple[BudgetLimit, ...]
     rate_limits: tuple[RateLimit, ...]
@@ -26,6 +26,7 @@ class KeyDeleted(LookupError):
 
 
 def load_spend_policy(key_id: int) -> SpendPolicy:
+    """Read the policy of a key from the database. Raises KeyDeleted."""
     key = ApiKey.objects.select_related("project").filter(pk=key_id).first()
     if key is None:
         raise KeyDeleted
@@ -33,16 +34,16 @@ def load_spend_policy(key_id: int) -> SpendPolicy:
     budgets = tuple(
         BudgetLimit(row.pk, row.period, row.limit_nano, row.key_id is None, row.mode) for row in rows
     )
-    owners = (
+    limits = (
         rate_limit_for(f"k{key.pk}", key, settings.ENV.ai_gateway_rate_limit_rpm),
         rate_limit_for(f"p{key.project_id}", key.project),
     )
-    return SpendPolicy(
-        budgets, tuple(terms for terms in owners if terms), any(budget.is_hard for budget in budgets)
-    )
+    rate_limits = tuple(limit for limit in limits if limit)
+    return SpendPolicy(budgets, rate_limits, any(budget.is_hard for budget in budgets))
 
 
 def rate_limit_for(owner: str, row: RateLimits, default_rpm: int | None = None) -> RateLimit | None:
+    """Return the rate limit of a key or project, or None if it has none."""
     rate_limit = RateLimit(owner, row.rpm_limit or default_rpm, row.tpm_limit, row.concurrency_limit)
     return None if rate_limit == RateLimit(owner) else rate_limit
 

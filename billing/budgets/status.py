@@ -1,4 +1,4 @@
-"""Budgets as people and programs read them: what is spent, held and left of each right now, and when it begins anew."""
+"""Budget status: the amounts spent, reserved and remaining now, and the time of the next reset."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from projects.models import Project
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus:
-    """A budget in its current window. Money is nano-USD; `resets_at` is UTC, None where the window never ends."""
+    """A budget in its current window. Money is nano-USD; `resets_at` is UTC, None if it does not reset."""
 
     budget: Budget
     window: str
@@ -22,17 +22,17 @@ class BudgetStatus:
 
     @property
     def remaining(self) -> int:
-        """Never less than nothing: budgets that only warn may be overdrawn."""
+        """The unused part of the limit, at least 0: a budget that only warns can be exceeded."""
         return max(self.budget.limit_nano - self.spent - self.reserved, 0)
 
     @property
     def used_fraction(self) -> float:
-        """Of a limit of nothing, everything is used."""
+        """The used part of the limit. A limit of 0 counts as fully used."""
         return (self.spent + self.reserved) / self.budget.limit_nano if self.budget.limit_nano else 1.0
 
 
 def list_statuses(project: Project) -> list[BudgetStatus]:
-    """Those of the whole project first, then key by key."""
+    """List the budgets of a project: those of the whole project first, then key by key."""
     today = project.today()
     budgets = list(Budget.objects.for_project(project))
     balances = window_balances(project, budgets, today)

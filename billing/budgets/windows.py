@@ -1,4 +1,7 @@
-"""Windows of budgets are computed from the clock, never reset by a job: a window's name is its date, week, month or `total`."""
+"""Budget windows, computed from the clock.
+
+No job resets budgets: a new period is a window of another name.
+"""
 
 from collections.abc import Iterable
 from datetime import UTC, date, datetime, timedelta
@@ -10,13 +13,14 @@ TOTAL = "total"
 
 
 def local_day(timestamp: float, timezone: ZoneInfo) -> date:
-    """The calendar date of a moment (seconds since the epoch) in a timezone."""
+    """Return the calendar date of a Unix timestamp (seconds) in a timezone."""
     return datetime.fromtimestamp(timestamp, timezone).date()
 
 
 def window_name(period: str, day: date) -> str:
-    """`2026-11-20`, `2026-W47` (ISO 8601: weeks begin on Monday), `2026-11` or `total`: the window of a budget that a local
-    date falls into.
+    """Return the name of the window that contains a local date.
+
+    It is `2026-11-20`, `2026-W47` (ISO 8601: weeks start on Monday), `2026-11` or `total`.
     """
     match period:
         case Period.DAY:
@@ -31,12 +35,12 @@ def window_name(period: str, day: date) -> str:
 
 
 def window_names(day: date) -> Iterable[str]:
-    """The windows of all periods that a local date falls into."""
+    """Return the names of the windows of all periods that contain a local date."""
     return (window_name(period, day) for period in Period)
 
 
 def window_days(window: str) -> tuple[date, date]:
-    """The first and the last local date of a window."""
+    """Return the first and the last local date of a window."""
     if window == TOTAL:
         return date.min, date.max
     if "W" in window:
@@ -51,8 +55,9 @@ def window_days(window: str) -> tuple[date, date]:
 
 
 def ends_at(window: str, timezone: ZoneInfo) -> datetime | None:
-    """The moment, in UTC, at which a window ends; None for the one that never does. Days of 23 and 25 hours end at their
-    local midnight.
+    """Return the UTC time at which a window ends; None for `total`, which does not end.
+
+    Days of 23 and 25 hours end at local midnight as well.
     """
     if window == TOTAL:
         return None

@@ -1,10 +1,10 @@
-"""Budgets, what is spent against them, and who is told; prices; the record of every request; the sums over records."""
+"""Models of billing: budgets, alerts and webhooks, prices, usage records and their daily sums."""
 
 from billing.models.alerts import REFUSAL_THRESHOLD, Alert, Delivery, DeliveryStatus
 from billing.models.budgets import Budget, BudgetQuerySet, BudgetWindow, Mode, Period, Reservation
 from billing.models.prices import PriceOverride
 from billing.models.record_stream import StreamCursor, UnsentRecord
-from billing.models.usage import CorrectionReason, DailyUsage, Outcome, StaleDay, Totals, UsageRecord
+from billing.models.usage import CorrectionReason, DailyUsage, Outcome, StaleDay, UsageRecord
 from billing.models.webhooks import Webhook
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Reservation",
     "StaleDay",
     "StreamCursor",
-    "Totals",
     "UnsentRecord",
     "UsageRecord",
     "Webhook",

@@ -1,4 +1,4 @@
-"""Alerts: a budget's window has reached a threshold, or has refused a request; and the messages that tell people and systems so."""
+"""Alerts about budgets that reached a threshold or refused a request, and their deliveries."""
 
 import datetime as dt
 import random
@@ -18,22 +18,28 @@ RETRY_FACTOR = 4
 RETRY_JITTER = 0.2
 MAX_ATTEMPTS = 7
 CLAIM_TIMEOUT_S = 300
-"""Longer than an attempt takes: a mail server may use up its timeout at each of a dozen steps."""
+"""Longer than an attempt can take: a mail server may take its whole timeout for each of a dozen commands."""
 MAX_REASON_LENGTH = 200
 REFUSAL_THRESHOLD = 0
-"""In place of a threshold: a request was refused. A hard budget stops before the last of it is spent, where no request fits."""
+"""Stored as the threshold of an alert about a refused request.
+
+A hard budget refuses requests before the limit is reached: as soon as the remainder is too small for a
+request.
+"""
 
 
 class AlertQuerySet(models.QuerySet["Alert"]):
     def latest_for(self, project: Project, count: int) -> "AlertQuerySet":
-        found = self.filter(budget__project=project).select_related("budget__key", "budget__project")
-        return found.prefetch_related("deliveries__webhook", "deliveries__member__user").order_by(
-            "-created_at", "-threshold"
-        )[:count]
+        alerts = self.filter(budget__project=project).select_related("budget__key", "budget__project")
+        related = alerts.prefetch_related("deliveries__webhook", "deliveries__member__user")
+        return related.order_by("-created_at", "-threshold")[:count]
 
 
 class Alert(models.Model):
-    """One threshold of one budget, reached in one of its windows, or its first refusal there: once, whoever finds it first."""
+    """A threshold that a budget reached in one of its windows, or the first refusal in the window.
+
+    The unique constraint ensures that only one process creates an alert, and sends its messages.
+    """
 
     budget = models.ForeignKey(Budget, models.CASCADE, related_name="alerts")
     window = models.CharField(max_length=10)
@@ -50,8 +56,8 @@ class Alert(models.Model):
         constraints = [models.UniqueConstraint(fields=["budget", "window", "threshold"], name="unique_alert")]
 
     def __str__(self) -> str:
-        what = "refusal by" if self.is_refusal else f"{self.threshold} % of"
-        return f"{what} {self.budget} in {self.window}: {format_usd(self.spent_nano)}"
+        event = "refusal by" if self.is_refusal else f"{self.threshold} % of"
+        return f"{event} {self.budget} in {self.window}: {format_usd(self.spent_nano)}"
 
     @property
     def is_refusal(self) -> bool:
@@ -59,20 +65,20 @@ class Alert(models.Model):
 
     @property
     def percent(self) -> int | None:
-        """How much of the limit was spent, rounded down; None of a limit of nothing."""
+        """The spent part of the limit in percent, rounded down; None if the limit is 0."""
         return self.spent_nano * 100 // self.limit_nano if self.limit_nano else None
 
     def create_deliveries(self) -> None:
-        """Puts a message for each of the budget's recipients into the outbox."""
-        to_people = [
+        """Create a pending delivery for each recipient of the budget's alerts."""
+        to_members = [
             Delivery(project_id=self.budget.project_id, alert=self, member=member)
             for member in self.budget.alert_members.all()
         ]
-        to_systems = [
-            Delivery(project_id=self.budget.project_id, alert=self, webhook=hook)
-            for hook in self.budget.alert_webhooks.all()
+        to_webhooks = [
+            Delivery(project_id=self.budget.project_id, alert=self, webhook=webhook)
+            for webhook in self.budget.alert_webhooks.all()
         ]
-        Delivery.objects.bulk_create([*to_people, *to_systems])
+        Delivery.objects.bulk_create([*to_members, *to_webhooks])
 
 
 class DeliveryStatus(models.TextChoices):
@@ -86,24 +92,24 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
         related = self.select_related(
             "alert__budget__key", "alert__budget__project", "member__user", "webhook", "project"
         )
-        return related.filter(status=DeliveryStatus.PENDING, next_attempt_at__lte=timezone.now()).order_by(
-            "next_attempt_at"
-        )
+        due = related.filter(status=DeliveryStatus.PENDING, next_attempt_at__lte=timezone.now())
+        return due.order_by("next_attempt_at")
 
     def test_deliveries_for(self, project: Project, count: int) -> "DeliveryQuerySet":
         return self.filter(project=project, alert=None).select_related("webhook").order_by("-pk")[:count]
 
 
 class Delivery(models.Model):
-    """One message to one recipient, tried until it arrives or has been tried often enough.
+    """A message to one recipient, attempted until it is delivered or the attempts are used up.
 
-    Its id is the message's, the same at every attempt, so that a receiver can tell a repetition.
+    The id is sent with the message and is the same at every attempt, so that a receiver can detect a
+    repetition.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7)
     project = models.ForeignKey(Project, models.CASCADE, related_name="+")
     alert = models.ForeignKey(
-        Alert, models.CASCADE, null=True, related_name="deliveries", help_text="Empty: a test."
+        Alert, models.CASCADE, null=True, related_name="deliveries", help_text="Empty: a test message."
     )
     member = models.ForeignKey(Membership, models.CASCADE, null=True, related_name="+")
     webhook = models.ForeignKey(Webhook, models.CASCADE, null=True, related_name="deliveries")
@@ -141,23 +147,24 @@ class Delivery(models.Model):
         return self.webhook.name if self.webhook else self.member.user.email if self.member else ""
 
     def claim(self) -> bool:
-        """Takes the next attempt for this process alone, until it is concluded. Should it die with it, the attempt after that comes when
-        no process can still be making this one.
+        """Claim the next attempt with a compare-and-set, and return whether this process has it.
+
+        If this process dies, the delivery becomes due again after CLAIM_TIMEOUT_S.
         """
-        claimed = Delivery.objects.filter(
+        unclaimed = Delivery.objects.filter(
             pk=self.pk, status=DeliveryStatus.PENDING, next_attempt_at=self.next_attempt_at
         )
         self.attempts += 1
-        self.next_attempt_at = timezone.now() + max(
-            retry_after(self.attempts), dt.timedelta(seconds=CLAIM_TIMEOUT_S)
-        )
-        return claimed.update(attempts=self.attempts, next_attempt_at=self.next_attempt_at) == 1
+        claim_timeout = dt.timedelta(seconds=CLAIM_TIMEOUT_S)
+        self.next_attempt_at = timezone.now() + max(retry_after(self.attempts), claim_timeout)
+        return unclaimed.update(attempts=self.attempts, next_attempt_at=self.next_attempt_at) == 1
 
     def finish_attempt(self, failure_reason: str, *, is_permanent: bool = False) -> None:
-        """Notes how an attempt went; an empty reason is success. A `is_permanent` failure is not tried again, and a test never is.
+        """Record the result of an attempt. An empty reason means that the message was delivered.
 
-        The message may be gone by now, with the webhook that was deleted or the member who left; or, where this process stood still for
-        longer than its claim, another may have made the next attempt, and says how that went. Then there is nothing to note.
+        A permanent failure is not retried, and neither is a test message. Nothing is recorded if the delivery
+        was deleted with its webhook or member in the meantime, or if this process was suspended for longer
+        than its claim and another one has made the next attempt.
         """
         self.failure_reason = failure_reason[:MAX_REASON_LENGTH]
         if not failure_reason:
@@ -168,17 +175,15 @@ class Delivery(models.Model):
             self.next_attempt_at = timezone.now() + retry_after(self.attempts)
         else:
             self.finished_at = timezone.now()
-        values = {
-            name: getattr(self, name)
-            for name in ("failure_reason", "status", "next_attempt_at", "finished_at")
-        }
+        columns = ("failure_reason", "status", "next_attempt_at", "finished_at")
+        values = {name: getattr(self, name) for name in columns}
         Delivery.objects.filter(pk=self.pk, attempts=self.attempts).update(**values)
 
 
 def retry_after(attempts: int) -> dt.timedelta:
-    """30 seconds, 2 minutes, 8, 32 and so on to some eight hours: jittered, so that what failed together is not repeated together."""
-    return dt.timedelta(
-        seconds=FIRST_RETRY_S
-        * RETRY_FACTOR ** (attempts - 1)
-        * random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
-    )
+    """Return the delay before the next attempt: 30 seconds, 2 minutes, 8 minutes, up to about eight hours.
+
+    The jitter keeps deliveries that failed together from being retried together.
+    """
+    jitter = random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
+    return dt.timedelta(seconds=FIRST_RETRY_S * RETRY_FACTOR ** (attempts - 1) * jitter)

@@ -1,7 +1,7 @@
-"""Budgets, what is spent and held against them, and the requests in flight.
+"""Budgets, their windows, and the reservations of requests in flight.
 
-Tables that the ledger writes have no foreign key constraints in the database: what was spent is never lost because its key or
-project was deleted in the meantime.
+Tables that the ledger writes have no foreign key constraints in the database: amounts must not be lost
+because their key or project was deleted in the meantime.
 """
 
 from django.core.exceptions import ValidationError
@@ -26,16 +26,16 @@ class Period(models.TextChoices):
 
 
 class Mode(models.TextChoices):
-    """What happens to a request that does not fit."""
+    """The action of a budget on a request that would exceed it."""
 
     HARD = "hard", "refuse requests"
     SOFT = "soft", "only warn"
-    SHADOW = "shadow", "only record what it would have refused"
+    SHADOW = "shadow", "only record which requests it would have refused"
 
 
 class BudgetQuerySet(models.QuerySet["Budget"]):
     def for_project(self, project: Project) -> "BudgetQuerySet":
-        """Those of the whole project first; of one owner, the shortest period first."""
+        """Select budgets, those of the whole project first, and short periods before long ones."""
         length = Case(
             *(When(period=period, then=n) for n, period in enumerate(Period)),
             output_field=SmallIntegerField(),
@@ -49,18 +49,18 @@ def default_thresholds() -> list[int]:
 
 
 def validate_thresholds(thresholds: list[int]) -> None:
-    """Percent of the limit: beyond 100 for budgets that only warn."""
+    """Reject thresholds that are not ascending percentages. Budgets that only warn can pass 100 percent."""
     if any(type(percent) is not int or not 1 <= percent <= MAX_THRESHOLD for percent in thresholds):
-        raise ValidationError(f"A threshold is a whole number of percent from 1 to {MAX_THRESHOLD}.")
+        raise ValidationError(f"A threshold must be a whole number of percent from 1 to {MAX_THRESHOLD}.")
     if sorted(set(thresholds)) != thresholds:
-        raise ValidationError("Write the thresholds in ascending order, each of them once.")
+        raise ValidationError("Enter the thresholds in ascending order, each of them once.")
     if len(thresholds) > MAX_THRESHOLDS:
         raise ValidationError(f"A budget can have at most {MAX_THRESHOLDS} thresholds.")
 
 
 @invalidates_config_cache
 class Budget(models.Model):
-    """A limit on what a key, or a whole project, may spend in a calendar period of the project's timezone."""
+    """A limit on the cost of a key or of a whole project, for each calendar period in its timezone."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="budgets")
     key = models.ForeignKey(
@@ -109,10 +109,10 @@ class Budget(models.Model):
 
 
 class BudgetWindow(models.Model):
-    """One calendar period of one budget. Written by the ledger alone."""
+    """The amounts of one budget in one calendar period. Only the ledger writes them."""
 
     budget = models.ForeignKey(Budget, models.CASCADE, related_name="windows", db_constraint=False)
-    name = models.CharField(max_length=10, help_text="2026-11-20, 2026-W47, 2026-11 or total")
+    name = models.CharField(max_length=10, help_text="2026-11-20, 2026-W47, 2026-11 or total.")
     spent_nano = models.BigIntegerField(default=0)
     reserved_nano = models.BigIntegerField(default=0)
 
@@ -124,14 +124,16 @@ class BudgetWindow(models.Model):
 
 
 class Reservation(models.Model):
-    """Money held for a request in flight. Written by the ledger alone; gone when the request is settled."""
+    """An amount reserved for a request in flight. Only the ledger writes it, and deletes it on settlement."""
 
     id = models.UUIDField(primary_key=True)
     project = models.ForeignKey(Project, models.DO_NOTHING, db_constraint=False)
     key = models.ForeignKey(ApiKey, models.DO_NOTHING, db_constraint=False)
     amount_nano = models.BigIntegerField()
-    windows = models.TextField(blank=True, help_text="Ids of the budget windows that it counts in.")
-    estimate = models.TextField(help_text="The usage record as an estimate, should the process die.")
+    windows = models.TextField(blank=True, help_text="Ids of the budget windows that hold the amount.")
+    estimate = models.TextField(
+        help_text="The usage record that is stored if the process dies before it settles the request."
+    )
 
     def __str__(self) -> str:
         return f"{self.id}: {format_usd(self.amount_nano)}"

@@ -1,4 +1,4 @@
-"""How far the records that wait in Redis have been taken into the database, and those that could not be brought to Redis."""
+"""Per-project cursor of the Redis record stream, and records that did not reach the stream."""
 
 from django.db import models
 
@@ -6,9 +6,10 @@ from projects.models import Project
 
 
 class StreamCursor(models.Model):
-    """One project's stream of records in Redis. Written by the ledger alone, in the transaction that inserts the records.
+    """The position up to which a project's record stream in Redis is stored in the database.
 
-    `is_registered` says that reservations of this project were made in Redis: if Redis knows nothing of it any more, it has been emptied.
+    Only the ledger writes it, in the transaction that inserts the records. `is_registered` means that the
+    project has had reservations in Redis: if Redis then has no data of the project, Redis has lost it.
     """
 
     project = models.OneToOneField(
@@ -16,10 +17,10 @@ class StreamCursor(models.Model):
     )
     is_registered = models.BooleanField(default=False)
     last_id_ms = models.BigIntegerField(
-        default=0, help_text="The id of the last event that is in the database: milliseconds,"
+        default=0, help_text="First part of the id of the last stored stream entry: milliseconds."
     )
     last_id_seq = models.BigIntegerField(
-        default=0, help_text="and its number among those of that millisecond."
+        default=0, help_text="Second part of that id: the sequence number within the millisecond."
     )
 
     def __str__(self) -> str:
@@ -27,19 +28,25 @@ class StreamCursor(models.Model):
 
 
 class UnsentRecord(models.Model):
-    """A record that its process could not bring to Redis. That process or another one brings it there and then deletes the row.
+    """A usage record that a process could not write to Redis.
 
-    A row may outlive its purpose: Redis may have the record, or the database may. Bringing it there again changes nothing.
+    Any process writes it later and deletes this row.
+
+    The row may remain although Redis or the database has the record already. Writing the record again changes
+    nothing.
     """
 
     id = models.UUIDField(primary_key=True)
-    entry = models.TextField(help_text="The record as it goes to the outbox.")
+    entry = models.TextField(help_text="The record, encoded as in the record stream.")
     owner = models.CharField(
         max_length=32,
         blank=True,
         default="",
         db_default="",
-        help_text="The process of a request that was still under way: the record is an estimate, and counts if that process has died.",
+        help_text=(
+            "The process whose request was still in flight: the record is an estimate, which counts only "
+            "if that process has died."
+        ),
     )
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""Addresses of a project's own systems, which are told when budgets run low."""
+"""Webhooks: URLs of a project's own systems that receive alerts."""
 
 import base64
 import secrets
@@ -16,13 +16,16 @@ SECRET_BYTES = 32
 
 
 def validate_webhook_url(url: str) -> None:
-    """Other than a provider's base URL, the address of a webhook may have a query: many receivers expect a token there."""
+    """Reject URLs that are not valid or lead into private networks.
+
+    Unlike a provider's base URL, a webhook's URL may have a query: many receivers expect a token there.
+    """
     try:
         validate_host(url)
     except BlockedURL as error:
         raise ValidationError(f"{error}.") from None
     if "#" in url:
-        raise ValidationError("Give an address without a fragment.")
+        raise ValidationError("Enter a URL without a fragment.")
 
 
 class WebhookQuerySet(models.QuerySet["Webhook"]):
@@ -31,7 +34,10 @@ class WebhookQuerySet(models.QuerySet["Webhook"]):
 
 
 class Webhook(models.Model):
-    """Where signed messages go. The secret is kept encrypted: each message is signed with it (`alerts/webhook.py`)."""
+    """A receiver of signed messages.
+
+    Its secret is stored encrypted and signs each message (`alerts/webhook.py`).
+    """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="webhooks")
     name = models.CharField(max_length=80)
@@ -49,20 +55,23 @@ class Webhook(models.Model):
 
     @property
     def host(self) -> str:
-        """As much of the address as may be shown: the rest of it can hold a token."""
+        """The part of the URL that may be shown: the rest can contain a token."""
         return urlsplit(self.url).netloc
 
     def new_secret(self) -> str:
-        """A secret in the form of the Standard Webhooks specification, stored encrypted; the caller saves it and shows it once."""
+        """Generate a secret, seal it into this webhook and return it, to be shown once. The caller saves.
+
+        Its form is that of the Standard Webhooks specification: `whsec_` and base64.
+        """
         secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
         self.sealed_secret = vault.seal(self.project_id, secret)
         return secret
 
     def signing_key(self) -> bytes:
-        """The bytes to sign with; raises vault.Undecipherable."""
+        """Return the bytes that sign messages. Raises vault.DecryptionError."""
         return base64.b64decode(vault.unseal(self.project_id, self.sealed_secret).removeprefix(SECRET_PREFIX))
 
     def rotate_encryption(self) -> None:
-        """Encrypts the secret anew under the first encryption key."""
+        """Encrypt the secret again, with the first encryption key."""
         self.sealed_secret = vault.rotate(self.sealed_secret)
         self.save(update_fields=["sealed_secret"])

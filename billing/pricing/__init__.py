@@ -1,4 +1,8 @@
-"""Prices of models, and what a request costs. Nothing here knows Django."""
+"""Prices of models, and the cost of a request.
+
+This package imports no Django: models import it. `forms`, `price_list` and `reprice` do, and are imported by
+name.
+"""
 
 from billing.pricing.bundled import bundled_price, find_model
 from billing.pricing.cost_breakdown import CostLine, break_down

@@ -1,4 +1,4 @@
-"""The prices that come bundled with genai-prices, and the few that it lacks. Nothing is fetched."""
+"""Bundled prices: those of the package genai-prices, and the few that it lacks. Nothing is fetched."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -32,14 +32,21 @@ from billing.pricing.tool_fees import (
 
 SOURCE = f"genai-prices {version('genai-prices')}"
 CACHE_MINUTES = 15
-"""Minutes. Prices change at midnight or, where they follow the time of day, at a half hour."""
+"""Minutes for which a price is cached.
+
+Prices change at midnight, or at a half hour if they depend on the time of day.
+"""
 SERVICE_TIER_KEYS = ("service_tier", "speed", "processing")
-"""By which genai-prices tells tiers apart: OpenAI's and Google's tiers, Anthropic's fast mode, batches."""
+"""Keys of service tiers in genai-prices: tiers of OpenAI and Google, Anthropic's fast mode, batches."""
 STANDARD_TIERS = ("default", "standard")
 MODALITIES = ("audio", "image", "video")
 US_SURCHARGE_TENTHS = 11
-"""What inference in the US alone costs, in tenths: all categories of tokens, in fast mode too
-(platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing")."""
+"""Price of inference in the US only, in tenths of the global price.
+
+It applies to all tokens, also in fast mode.
+
+Source: platform.claude.com/docs/en/about-claude/pricing, "Data residency pricing".
+"""
 SINGLE_REGION_PRICED = (
     *(
         "claude-v1",
@@ -59,19 +66,19 @@ SINGLE_REGION_PRICED = (
         "claude-haiku-4-5",
     ),
 )
-"""Models before 4.6 have one price wherever they run (same place)."""
+"""Prefixes of the models before 4.6, whose price does not depend on the region (same source)."""
 TOOL_PRICE_FIELDS = {"web_search": "web_searches_kcount", "file_search": "storage_searches_kcount"}
 Prices = dict[str, Decimal | TieredPrices | None]
 
 
 def bundled_price(provider_id: str, model: str, at: datetime | None = None) -> Price | None:
-    """The price that a model of one of genai-prices' providers has at a moment (default: now); None where it has none or zero."""
+    """Return the price of a model at a moment (default: now), or None if it is unknown or zero.
+
+    `provider_id` is the provider's name in genai-prices.
+    """
     at = at or datetime.now(UTC)
-    return _bundled_price(
-        provider_id,
-        model,
-        at.replace(minute=at.minute // CACHE_MINUTES * CACHE_MINUTES, second=0, microsecond=0),
-    )
+    rounded_minute = at.minute // CACHE_MINUTES * CACHE_MINUTES
+    return _bundled_price(provider_id, model, at.replace(minute=rounded_minute, second=0, microsecond=0))
 
 
 @lru_cache(maxsize=4096)
@@ -84,17 +91,15 @@ def _bundled_price(provider_id: str, model: str, rounded_at: datetime) -> Price 
     standard = tier_rates_from(prices)
     if not (standard.base.input or standard.base.output):
         return None
-    per_request = nano_per_thousand(prices.get("requests_kcount")) or (
-        fee_per_request(model) if provider_id == "openai" else 0
-    )
-    tiers = tuple((name, schedule) for name, schedule in service_tiers(info, at) if schedule != standard)
+    search_fee = fee_per_request(model) if provider_id == "openai" else 0
+    tiers = tuple((name, rates) for name, rates in service_tiers(info, at) if rates != standard)
     if provider_id == "anthropic" and not model.replace(".", "-").startswith(SINGLE_REGION_PRICED):
         tiers = (*tiers, *us_tiers(standard, tiers))
     return Price(
         base=standard.base,
         tiers=standard.tiers,
         source=SOURCE,
-        request_fee_nano=per_request,
+        request_fee_nano=nano_per_thousand(prices.get("requests_kcount")) or search_fee,
         extra_fees=(
             *tool_fees(provider_id, model, prices),
             *modality_surcharges({**prices, **audio_prices(provider_id, model)}, standard.base),
@@ -105,7 +110,7 @@ def _bundled_price(provider_id: str, model: str, rounded_at: datetime) -> Price 
 
 
 def find_model(provider_id: str, model: str) -> ModelInfo | None:
-    """What genai-prices knows of a model at one of its providers."""
+    """Return the entry of a model in genai-prices, or None."""
     try:
         _, info = get_snapshot().find_provider_model(model, None, provider_id, None)
     except LookupError:
@@ -114,7 +119,7 @@ def find_model(provider_id: str, model: str) -> ModelInfo | None:
 
 
 def service_tiers(info: ModelInfo, at: datetime) -> Iterator[tuple[str, TierRates]]:
-    """The service tiers that a model is sold in beside the standard one."""
+    """Yield the name and the rates of each service tier of a model beside the standard one."""
     for variant in info.price_variants or ():
         for key, name in variant.when.items():
             if len(variant.when) == 1 and key in SERVICE_TIER_KEYS and name not in STANDARD_TIERS:
@@ -123,8 +128,8 @@ def service_tiers(info: ModelInfo, at: datetime) -> Iterator[tuple[str, TierRate
 
 def us_tiers(standard: TierRates, tiers: Iterable[tuple[str, TierRates]]) -> Iterator[tuple[str, TierRates]]:
     yield US_REGION, with_us_surcharge(standard)
-    for name, schedule in tiers:
-        yield f"{name}_{US_REGION}", with_us_surcharge(schedule)
+    for name, tier_rates in tiers:
+        yield f"{name}_{US_REGION}", with_us_surcharge(tier_rates)
 
 
 def with_us_surcharge(tier_rates: TierRates) -> TierRates:
@@ -144,16 +149,16 @@ def tier_rates_from(prices: Prices) -> TierRates:
     starts = sorted(
         {tier.start for price in prices.values() if isinstance(price, TieredPrices) for tier in price.tiers}
     )
-    steps: PricingTiers = tuple((start, rates_at(prices, start)) for start in starts)
-    return TierRates(rates_at(prices, 0), steps)
+    tiers: PricingTiers = tuple((start, rates_at(prices, start)) for start in starts)
+    return TierRates(rates_at(prices, 0), tiers)
 
 
 def rates_at(prices: Prices, prompt_tokens: int) -> Rates:
     def rate(name: str) -> int | None:
         value = prices.get(name)
         if isinstance(value, TieredPrices):
-            held = [step.price for step in value.tiers if step.start <= prompt_tokens]
-            value = held[-1] if held else value.base
+            reached = [tier.price for tier in value.tiers if tier.start <= prompt_tokens]
+            value = reached[-1] if reached else value.base
         return None if value is None else nano_per_million(value)
 
     input_rate = rate("input_mtok") or 0
@@ -181,24 +186,26 @@ def tool_fees(provider_id: str, model: str, prices: Prices) -> tuple[Fee, ...]:
 
 
 def modality_surcharges(prices: Prices, text: Rates) -> list[Fee]:
-    """What a million tokens of sound, pictures or films cost more than of text. Vendors count them inside the input and the output.
-    Without a rate of their own, those read from a cache cost what others do.
+    """Return what a million tokens of audio, images and video cost more than text.
+
+    Vendors include these tokens in the counts of input and output. If cached tokens of a modality have no
+    price, they are billed as other tokens of that modality.
     """
-    found: dict[str, tuple[Decimal | TieredPrices | None, int]] = {}
+    price_and_text_rate: dict[str, tuple[Decimal | TieredPrices | None, int]] = {}
     for name in MODALITIES:
         input_price, cached_price, output_price = (
             prices.get(f"input_{name}_mtok"),
             prices.get(f"cache_{name}_read_mtok"),
             prices.get(f"output_{name}_mtok"),
         )
-        found |= {
+        price_and_text_rate |= {
             f"input_{name}": (input_price, text.input),
             f"cached_{name}": (cached_price or input_price, text.cache_read),
+            f"output_{name}": (output_price, text.output),
         }
-        found[f"output_{name}"] = (output_price, text.output)
     surcharges = {
         kind: nano_per_million(price) - rate
-        for kind, (price, rate) in found.items()
+        for kind, (price, rate) in price_and_text_rate.items()
         if isinstance(price, Decimal)
     }
     return [Fee(kind, nano, per=PER_MILLION) for kind, nano in surcharges.items() if nano > 0]
@@ -214,7 +221,7 @@ def audio_prices(provider_id: str, model: str) -> Prices:
 
 
 def image_models_at(at: datetime) -> tuple[ImageModelRates, ...]:
-    """What the models cost with which OpenAI's tool makes pictures."""
+    """Return the rates of the models that OpenAI's image generation tool uses."""
     return tuple(
         image_rates(name, vars(info.get_prices(at)))
         for name in IMAGE_MODELS
@@ -235,5 +242,5 @@ def image_rates(name: str, prices: Prices) -> ImageModelRates:
 
 
 def nano_per_thousand(usd: Decimal | TieredPrices | None) -> int:
-    """Nano-USD each, from USD for a thousand."""
+    """Convert USD per thousand units to nano-USD per unit."""
     return int(usd * NANO / 1000) if isinstance(usd, Decimal) else 0

@@ -1,4 +1,4 @@
-"""The cost of a record, line by line: quantity times rate makes each amount, and together they make the cost to the last digit."""
+"""Break the cost of a record down into lines of quantity and rate that add up to it exactly."""
 
 from collections.abc import Mapping
 
@@ -10,10 +10,11 @@ HALF_NANO_FEMTO = PER_MILLION // 2
 
 
 class CostLine(msgspec.Struct, frozen=True):
-    """One line of an explanation.
+    """A line of a cost breakdown.
 
-    `kind` is a bucket of tokens, the kind of an extra, `request`, `rounding` or `held`. `rate` is nano-USD per `per` of `unit`
-    (None where there is none). `amount_femto` is in femto-USD (a millionth of a nano-USD), so that it is exact.
+    `kind` is a bucket of tokens, the kind of an extra, `request`, `rounding` or `reserved`. `rate` is
+    nano-USD per `per` units, or None if the line has no rate. `amount_femto` is in femto-USD (millionths of a
+    nano-USD), and exact.
     """
 
     kind: str
@@ -27,22 +28,19 @@ class CostLine(msgspec.Struct, frozen=True):
 def break_down(
     price: Price | None, tokens: Tokens, extras: Mapping[str, int] | None, cost_nano: int
 ) -> tuple[CostLine, ...]:
-    """The lines whose amounts sum to `cost_nano` exactly; none for a request that was charged nothing, or has no price.
+    """Return lines whose amounts add up to `cost_nano` exactly.
 
-    `rounding` is what makes whole nano-USD. Any other difference is `held`: the whole amount of a reservation counts where what was
-    used is not known.
+    There are no lines if nothing was used and charged. The line `rounding` is the difference to whole
+    nano-USD. A larger difference is the line `reserved`: the reserved amount is charged if the usage is not
+    known.
     """
-    lines = []
+    lines: list[CostLine] = []
     if price is not None and (cost_nano or tokens != Tokens()):
         lines = [*token_lines(price, tokens), *fee_lines(price, extras)]
     remainder = cost_nano * PER_MILLION - sum(line.amount_femto for line in lines)
     if remainder:
-        lines.append(
-            CostLine(
-                "rounding" if lines and -HALF_NANO_FEMTO <= remainder <= HALF_NANO_FEMTO else "reserved",
-                remainder,
-            )
-        )
+        is_rounding = bool(lines) and abs(remainder) <= HALF_NANO_FEMTO
+        lines.append(CostLine("rounding" if is_rounding else "reserved", remainder))
     return tuple(lines)
 
 
@@ -56,16 +54,10 @@ def token_lines(price: Price, tokens: Tokens) -> list[CostLine]:
 
 
 def fee_lines(price: Price, extras: Mapping[str, int] | None) -> list[CostLine]:
-    lines = (
-        [CostLine("request", price.request_fee_nano * PER_MILLION, 1, "request", price.request_fee_nano)]
-        if price.request_fee_nano
-        else []
-    )
+    nano = price.request_fee_nano
+    lines = [CostLine("request", nano * PER_MILLION, 1, "request", nano)] if nano else []
     for fee, count in price.applicable_fees(extras):
         unit = "request" if fee.per_request else "call" if fee.per == 1 else "token"
-        lines.append(
-            CostLine(
-                fee.kind, fee.femto(count), 1 if fee.per_request else count, unit, fee.amount_nano, fee.per
-            )
-        )
+        quantity = 1 if fee.per_request else count
+        lines.append(CostLine(fee.kind, fee.femto(count), quantity, unit, fee.amount_nano, fee.per))
     return lines

@@ -1,4 +1,4 @@
-"""The form of a price that a project or the operator sets."""
+"""Form of a price override."""
 
 import re
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from django import forms
 from django.core.exceptions import ValidationError
 
-from billing.budgets.forms import UsdField
+from billing.form_fields import UsdField
 from billing.models import PriceOverride
 from billing.money import decimal_usd
 from projects.models import MAX_DATE, Project
@@ -25,29 +25,29 @@ PLACEHOLDERS = {"input_nano": {"placeholder": "0.15"}, "output_nano": {"placehol
 LABELS = {
     "input_nano": "Input",
     "output_nano": "Output",
-    "cache_read_nano": "Input read from a cache",
-    "cache_write_5m_nano": "Input written to a cache for 5 minutes",
-    "cache_write_1h_nano": "Input written to a cache for an hour",
+    "cache_read_nano": "Cached input",
+    "cache_write_5m_nano": "Input written to a 5-minute cache",
+    "cache_write_1h_nano": "Input written to a 1-hour cache",
     "reasoning_nano": "Reasoning",
-    "request_nano": "Fee of each request",
+    "request_nano": "Fee per request",
 }
 HELP_TEXTS = {
-    "input_nano": "US dollars for a million tokens. 0: free.",
-    "output_nano": "US dollars for a million tokens. 0: free.",
-    "reasoning_nano": "Empty: as other output.",
+    "input_nano": "US dollars per million tokens. 0: free.",
+    "output_nano": "US dollars per million tokens. 0: free.",
+    "reasoning_nano": "Empty: same as other output.",
     "request_nano": "US dollars.",
 }
 
 
 class RateField(UsdField):
-    """Dollars for a column of whole nano-USD, whose bounds are the model's to check."""
+    """An amount in dollars for an integer column. The validators of the column check its bounds."""
 
     def __init__(self, *, min_value: int | None = None, max_value: int | None = None, **options: Any) -> None:
         super().__init__(**options)
 
 
 class ToolFeesField(forms.CharField):
-    """A line for each kind of tool, its fee in US dollars after it: `web_search 0.01`."""
+    """Fees in US dollars per call, one kind of tool per line: `web_search 0.01`."""
 
     widget = forms.Textarea(attrs={"rows": 3, "placeholder": "web_search 0.01"})
 
@@ -62,14 +62,14 @@ class ToolFeesField(forms.CharField):
     def parse_fee(self, kind: str, amount: str) -> int:
         nano: int | None = UsdField(required=False).to_python(amount)
         if nano is None:
-            raise ValidationError(f"Write the fee of {kind} after its name, such as web_search 0.01.")
+            raise ValidationError(f"Enter the fee of {kind} after its name, such as web_search 0.01.")
         return nano
 
     def validate(self, value: Any) -> None:
-        """None is a valid list of fees."""
+        """Accept an empty list of fees."""
 
     def run_validators(self, value: Any) -> None:
-        """The model has them."""
+        """Leave validation to the validators of the model's field."""
 
     def prepare_value(self, value: Any) -> Any:
         return (
@@ -85,8 +85,8 @@ class ToolFeesField(forms.CharField):
 class PriceForm(forms.ModelForm[PriceOverride]):
     tool_fees = ToolFeesField(
         required=False,
-        label="Fees of the provider’s own tools",
-        help_text="US dollars for each call: a line for each kind of tool, such as web_search 0.01. Others are free.",
+        label="Fees of the provider’s tools",
+        help_text="US dollars per call, one kind of tool per line, such as web_search 0.01. Others are free.",
     )
 
     class Meta:
@@ -94,7 +94,7 @@ class PriceForm(forms.ModelForm[PriceOverride]):
         fields = ("provider", "model", "effective_from", *RATE_FIELDS, "tool_fees")
         field_classes = dict.fromkeys(RATE_FIELDS, RateField)
         labels = LABELS
-        help_texts = dict.fromkeys(OPTIONAL_RATE_FIELDS, "Empty: as input.") | HELP_TEXTS
+        help_texts = dict.fromkeys(OPTIONAL_RATE_FIELDS, "Empty: same as input.") | HELP_TEXTS
         widgets = {
             "effective_from": forms.DateTimeInput(attrs={"type": "datetime-local"}, format="%Y-%m-%dT%H:%M"),
             "model": forms.TextInput(
@@ -118,7 +118,7 @@ class PriceForm(forms.ModelForm[PriceOverride]):
             self.instance.project = project
         effective_from = self.fields["effective_from"]
         effective_from.required = self.fields["request_nano"].required = False
-        effective_from.label, effective_from.initial = "Holds from", None
+        effective_from.label, effective_from.initial = "Effective from", None
         effective_from.help_text = f"In {project.timezone}. Empty: now." if project else "In UTC. Empty: now."
         self.fields["request_nano"].initial = None
 
@@ -128,7 +128,7 @@ class PriceForm(forms.ModelForm[PriceOverride]):
     def clean_model(self) -> str:
         model = re.sub(r"\s", "", self.cleaned_data["model"])
         if not model.isprintable():
-            raise ValidationError("A model's name has no such characters.")
+            raise ValidationError("The model name contains unprintable characters.")
         return model
 
     def clean_effective_from(self) -> Any:
@@ -137,7 +137,7 @@ class PriceForm(forms.ModelForm[PriceOverride]):
             or PriceOverride._meta.get_field("effective_from").get_default()
         )
         if effective_from.date() > MAX_DATE:
-            raise ValidationError(f"The last day can be {MAX_DATE.isoformat()}.")
+            raise ValidationError(f"Choose a date until {MAX_DATE.isoformat()}.")
         return effective_from
 
     def clean_request_nano(self) -> int:

@@ -1,7 +1,7 @@
-"""A price and what it makes of a request: pure arithmetic in whole numbers.
+"""Prices, and the cost of a request: pure arithmetic on integers.
 
-Rates are integers: nano-USD per million tokens, so that 0.15 USD per million is 150,000,000. Fees are nano-USD each. A cost is
-summed exactly over the buckets and rounded once, half up, to whole nano-USD.
+Rates are nano-USD per million tokens: 0.15 USD per million is 150,000,000. Fees are nano-USD each. A cost is
+summed exactly over the token buckets, and rounded once, half up, to whole nano-USD.
 """
 
 from collections.abc import Iterable, Mapping
@@ -15,24 +15,37 @@ from billing.money import NANO
 
 PER_MILLION = 10**6
 TOKENS_PER_TOOL_CALL = 25_000
-"""What one call of a provider's own tool is taken to add to the input: a long page, as Anthropic counts it ("Web fetch tool",
-"Usage and pricing"). No vendor sets a limit, so this is no bound; a stream is cut at what is held for it all the same."""
+"""Input tokens that are reserved for one call of a provider's own tool: a long page, as Anthropic estimates
+it ("Web fetch tool", "Usage and pricing").
+
+No vendor limits them, so a call can add more. A stream is cut when its cost reaches the reserved amount
+anyway.
+"""
 MODALITY_PREFIXES = ("input_", "cached_", "output_")
-"""How kinds of tokens begin, as opposed to kinds of tools."""
+"""Prefixes of kinds of tokens. Kinds of tools have none of them."""
 MODEL_SEPARATOR = ": "
-"""Stands in kinds of tokens that another model than the one asked has used: `gpt-image-2: image_output`."""
+"""Separates the model from the kind, for tokens that another model than the requested one used.
+
+For example `gpt-image-2: image_output`.
+"""
 ESTIMATED_PREFIX = "estimated_"
-"""Before kinds of tokens that no provider has stated."""
+"""Prefix of kinds of tokens that the gateway estimated because the provider reported none."""
 BILLED_AS = {"auto": ("priority",), "fast": ("fast", "priority"), "priority": ("priority", "fast")}
-"""Service tiers that a request may turn out to be billed as. `auto` is what the provider's project is set to, `fast` another word for
-`priority` (platform.openai.com/docs/api-reference/chat/create, `service_tier`)."""
+"""Service tiers that a requested tier may be billed as.
+
+`auto` is the tier set in the provider's project; `fast` is another name of `priority`
+(platform.openai.com/docs/api-reference/chat/create, `service_tier`).
+"""
 GLOBAL_SUFFIX, US_REGION = "_global", "us"
-"""Anthropic bills a tier by the place as well. A request that does not say `global` runs where its workspace is set to
-(platform.claude.com/docs/en/manage-claude/data-residency)."""
+"""Anthropic's prices also depend on the region of inference.
+
+A request that does not ask for `global` runs in the region that its workspace is set to
+(platform.claude.com/docs/en/manage-claude/data-residency).
+"""
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """Disjoint buckets: no token is in two of them. `reasoning` is that part of `output` that the client never saw."""
+    """Token counts in disjoint buckets. `reasoning` is the part of `output` that the client did not see."""
 
     input: int = 0
     cache_read: int = 0
@@ -42,10 +55,10 @@ class Tokens(msgspec.Struct, frozen=True):
     reasoning: int = 0
 
     def __add__(self, other: "Tokens") -> "Tokens":
-        return Tokens(*(mine + its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+        return Tokens(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def __sub__(self, other: "Tokens") -> "Tokens":
-        return Tokens(*(mine - its for mine, its in zip(astuple(self), astuple(other), strict=True)))
+        return Tokens(*(a - b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     @property
     def prompt(self) -> int:
@@ -53,7 +66,10 @@ class Tokens(msgspec.Struct, frozen=True):
 
 
 class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Nano-USD per million tokens of each bucket. Reasoning costs what other output costs, unless it has a rate of its own."""
+    """Nano-USD per million tokens of each bucket.
+
+    Without a rate of its own, reasoning is billed as output.
+    """
 
     input: int
     cache_read: int
@@ -63,7 +79,7 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
     reasoning: int | None = None
 
     def buckets(self, tokens: Tokens) -> tuple[tuple[str, int, int], ...]:
-        """Name, tokens and rate of everything that is billed; each token is in one of them."""
+        """Return the name, tokens and rate of each bucket. Every token is in exactly one of them."""
         reasoning = 0 if self.reasoning is None else min(tokens.reasoning, tokens.output)
         return (
             ("input", tokens.input, self.input),
@@ -75,7 +91,7 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
         )
 
     def femto(self, tokens: Tokens) -> int:
-        """Millionths of a nano-USD."""
+        """Return the cost in femto-USD (millionths of a nano-USD)."""
         return sum(count * rate for _, count, rate in self.buckets(tokens))
 
     @property
@@ -88,14 +104,15 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 PricingTiers = tuple[tuple[int, Rates], ...]
-"""Rates by the prompt tokens beyond which they hold, ascending."""
+"""Pairs of a prompt length in tokens and the rates of longer prompts, in ascending order."""
 
 
 class Fee(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What is paid beside the rates: `amount_nano` for `per` of a kind; with `per_request`, for all of it in one request together.
+    """A fee beside the token rates: `amount_nano` for every `per` units of a kind.
 
-    A kind is a tool that the provider runs, counted by calls; or tokens of sound or pictures (`input_audio`, `output_image`), which are
-    in the buckets as well: for those it is what they cost more than text.
+    With `per_request`, it is charged once per request, however many units the request used. A kind is either
+    a tool that the provider runs, counted by calls; or tokens of audio, images or video, such as
+    `input_audio`. Those tokens are in the buckets as well, and the fee is the surcharge over text.
     """
 
     kind: str
@@ -104,7 +121,7 @@ class Fee(msgspec.Struct, frozen=True, omit_defaults=True):
     per: int = 1
 
     def femto(self, count: int) -> int:
-        """Millionths of a nano-USD."""
+        """Return the fee for `count` units in femto-USD."""
         return self.amount_nano * (min(count, 1) if self.per_request else count) * (PER_MILLION // self.per)
 
     @property
@@ -113,7 +130,10 @@ class Fee(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class ImageModelRates(msgspec.Struct, frozen=True, array_like=True):
-    """What a model costs that a tool makes pictures with: nano-USD per million tokens of each kind. `model_prefix` is how its name begins."""
+    """Rates of the image models whose names start with `model_prefix`. Image generation tools use them.
+
+    Nano-USD per million tokens of each kind.
+    """
 
     model_prefix: str
     text_input: int
@@ -124,13 +144,16 @@ class ImageModelRates(msgspec.Struct, frozen=True, array_like=True):
     image_output: int
 
     def rate_for(self, kind: str) -> int:
-        """For tokens of a kind such as `gpt-image-2: image_output`; 0 for what it does not bill."""
+        """Return the rate of a kind such as `gpt-image-2: image_output`; 0 if the kind is not billed."""
         rates: dict[str, int] = dict(zip(self.__struct_fields__[1:], astuple(self)[1:], strict=True))
         return rates.get(kind.partition(MODEL_SEPARATOR)[2].removeprefix(ESTIMATED_PREFIX), 0)
 
 
 class TierRates(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The rates of one service tier. A step applies to all tokens of a request with a longer prompt."""
+    """The rates of one service tier.
+
+    A pricing tier applies to all tokens of a request with a longer prompt.
+    """
 
     base: Rates
     tiers: PricingTiers = ()
@@ -148,10 +171,10 @@ class TierRates(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
-    """What a model costs: its standard rates, what other service tiers cost, and what is paid beside the tokens.
+    """The price of a model: standard rates, rates of other service tiers, and fees.
 
-    `source` says where it comes from. `request_fee_nano` is nano-USD for each request that is answered. `extra_fees` are fees by kind.
-    `image_models` are the rates of other models, which its tools may use.
+    `source` names the origin of the price. `request_fee_nano` is charged for each request that is answered.
+    `image_models` are the rates of the models that its image tool may use.
     """
 
     source: str
@@ -161,8 +184,9 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
     image_models: tuple[ImageModelRates, ...] = ()
 
     def for_tier(self, service_tier: str = "") -> "Price":
-        """The price in the tier that the provider states; one without rates of its own costs what the standard one does, in the same
-        place: `priority_us` what `us` does.
+        """Return the price in the tier that the provider reported.
+
+        A tier without rates of its own has the standard rates of its region: `priority_us` has those of `us`.
         """
         if not self.service_tiers:
             return self
@@ -171,7 +195,7 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
         return replace(self, base=tier_rates.base, tiers=tier_rates.tiers, service_tiers=())
 
     def only_used_fees(self, extras: Mapping[str, int]) -> "Price":
-        """What a record keeps: the fees that it was charged, out of all that there are."""
+        """Return the price with the fees that these extras were charged, as a record stores it."""
         if not (self.extra_fees or self.image_models):
             return self
         used = {
@@ -184,38 +208,38 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
         )
 
     def cost(self, tokens: Tokens, extras: Mapping[str, int] | None = None) -> int:
-        """Nano-USD for what was used, by the rates of this very tier."""
+        """Return nano-USD for this usage in the standard tier. For another tier, use `for_tier` first."""
         femto = self.rates(tokens.prompt).femto(tokens) + sum(
             fee.femto(count) for fee, count in self.applicable_fees(extras)
         )
         return self.request_fee_nano + (femto + PER_MILLION // 2) // PER_MILLION
 
     def applicable_fees(self, extras: Mapping[str, int] | None) -> list[tuple[Fee, int]]:
-        """The fees to pay for these counts by kind, each with its count. Other kinds are free."""
+        """Return the fees for these counts by kind, each with its count. Kinds without a fee are free."""
         counts = extras or {}
-        found = [(fee, counts[fee.kind]) for fee in self.extra_fees if counts.get(fee.kind)]
+        fees = [(fee, counts[fee.kind]) for fee in self.extra_fees if counts.get(fee.kind)]
         if not self.image_models:
-            return found
+            return fees
         image_fees = [
             (Fee(kind, self.image_rates_for(kind).rate_for(kind), per=PER_MILLION), count)
             for kind, count in counts.items()
             if MODEL_SEPARATOR in kind
         ]
-        return found + [(fee, count) for fee, count in image_fees if count and fee.amount_nano]
+        return fees + [(fee, count) for fee, count in image_fees if count and fee.amount_nano]
 
     def image_rates_for(self, kind: str) -> ImageModelRates:
-        """What the model costs that a kind of tokens begins with; one that is not known costs what the dearest does."""
+        """Return the rates of the model that a kind of tokens names; the highest ones if it is not known."""
         matching = [rates for rates in self.image_models if kind.startswith(rates.model_prefix)]
         if matching:
             return max(matching, key=lambda rates: len(rates.model_prefix))
         return max(self.image_models, key=lambda rates: rates.image_output)
 
     def max_cost(self, service_tier: str = "", limits: Mapping[str, int] | None = None) -> "MaxCost":
-        """The most that a request can be charged: it asks for `service_tier`, and allows so much of each kind of extras."""
+        """Return the maximum cost of a request for a service tier, with at most `limits` extras per kind."""
         tiers = possible_tiers(service_tier)
         possible: Iterable[TierRates] = (
             self,
-            *(schedule for name, schedule in self.service_tiers if name in tiers),
+            *(tier_rates for name, tier_rates in self.service_tiers if name in tiers),
         )
         femto = sum(fee.femto(count) for fee, count in self.applicable_fees(limits) if not fee.is_output)
         calls = sum(
@@ -224,7 +248,7 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
             if not kind.startswith(MODALITY_PREFIXES) and MODEL_SEPARATOR not in kind
         )
         return MaxCost(
-            tiers=tuple(step for schedule in possible for step in schedule.all_tiers),
+            tiers=tuple(tier for tier_rates in possible for tier in tier_rates.all_tiers),
             fees_nano=self.request_fee_nano + (femto + PER_MILLION - 1) // PER_MILLION,
             tool_input_tokens=TOKENS_PER_TOOL_CALL * calls,
             output_surcharge=max((fee.amount_nano for fee in self.extra_fees if fee.is_output), default=0),
@@ -232,8 +256,10 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
 
 
 class MaxCost(msgspec.Struct, frozen=True):
-    """The dearest that a request can meet: any of `tiers`, all of the `fees_nano` (nano-USD), `tool_input_tokens` tokens beside its own, and output that
-    costs `output_surcharge` more than text (nano-USD per million tokens).
+    """The highest cost that a request can have.
+
+    It may be billed at any of `tiers`, with all of `fees_nano` (nano-USD) and `tool_input_tokens` beside its
+    own tokens. Its output may cost `output_surcharge` more than text (nano-USD per million tokens).
     """
 
     tiers: PricingTiers
@@ -242,7 +268,7 @@ class MaxCost(msgspec.Struct, frozen=True):
     output_surcharge: int = 0
 
     def upper_bound(self, input_tokens: int, output_tokens: int) -> int:
-        """Nano-USD that a request cannot pass, however its input turns out to be cached or tiered."""
+        """Return the nano-USD that a request cannot exceed, however its input is cached or tiered."""
         total = input_tokens + self.tool_input_tokens
         femto = max(
             total * rates.max_input_rate + output_tokens * self._output_rate(rates)
@@ -253,23 +279,17 @@ class MaxCost(msgspec.Struct, frozen=True):
     def max_output_for(self, amount_nano: int, input_tokens: int) -> int | None:
         """Return the output tokens that `amount_nano` nano-USD pays for; None if output is free.
 
-        Fees and input come first: the result is 0 if `amount_nano` does not cover them. Free output has no limit,
-        however little is left.
+        Fees and input come first: the result is 0 if `amount_nano` does not cover them. Free output has no
+        limit, however little is left.
         """
-        total, remaining_femto = (
-            input_tokens + self.tool_input_tokens,
-            (amount_nano - self.fees_nano) * PER_MILLION,
-        )
-        charged = [
-            (rates.max_input_rate, rate)
+        total = input_tokens + self.tool_input_tokens
+        remaining_femto = (amount_nano - self.fees_nano) * PER_MILLION
+        affordable = [
+            (remaining_femto - total * rates.max_input_rate) // output_rate
             for rates in self._applicable_rates(total)
-            if (rate := self._output_rate(rates))
+            if (output_rate := self._output_rate(rates))
         ]
-        return (
-            max(min((remaining_femto - total * dearest) // rate for dearest, rate in charged), 0)
-            if charged
-            else None
-        )
+        return max(min(affordable), 0) if affordable else None
 
     def _output_rate(self, rates: Rates) -> int:
         return rates.max_output_rate + self.output_surcharge
@@ -280,18 +300,16 @@ class MaxCost(msgspec.Struct, frozen=True):
 
 @lru_cache(maxsize=64)
 def possible_tiers(requested_tier: str) -> frozenset[str]:
-    """The tiers that a request for one may be billed as."""
+    """Return the service tiers that a request for one may be billed as."""
     tier = requested_tier.removesuffix(GLOBAL_SUFFIX)
     names = frozenset(BILLED_AS.get(tier, (tier,)))
-    return (
-        names
-        if requested_tier.endswith(GLOBAL_SUFFIX)
-        else names | {US_REGION, *(f"{name}_{US_REGION}" for name in names)}
-    )
+    if requested_tier.endswith(GLOBAL_SUFFIX):
+        return names
+    return names | {US_REGION, *(f"{name}_{US_REGION}" for name in names)}
 
 
 def simple_price(input_usd: str, output_usd: str, source: str) -> Price:
-    """A price without cache rates or tiers, from USD per million tokens."""
+    """Build a price without cache rates or tiers, from USD per million tokens."""
     input_rate, output_rate = nano_per_million(Decimal(input_usd)), nano_per_million(Decimal(output_usd))
     return Price(base=Rates(input_rate, input_rate, input_rate, input_rate, output_rate), source=source)
 

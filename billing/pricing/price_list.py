@@ -1,4 +1,4 @@
-"""Which price holds for a model: the project's own, else the operator's, else the bundled one."""
+"""Find the price of a model: the project's own, else the operator's, else the bundled one."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ WILDCARD = "*"
 
 @dataclass(frozen=True, slots=True)
 class PricePeriod:
-    """A price as gateway processes remember it, with the moments at which it begins and was ended."""
+    """A cached price, with the times at which it starts and ends."""
 
     starts_at: datetime
     ends_at: datetime | None
@@ -22,10 +22,14 @@ class PricePeriod:
 
 
 class OverrideSet:
-    """The prices that one side has set. Of those for the same names the newest that has begun decides, even if it has ended since."""
+    """The price overrides of one owner, a project or the operator.
+
+    Of the overrides with the same pattern, only the newest one that has started counts, even if it has ended
+    since.
+    """
 
     def __init__(self, overrides: Iterable[PriceOverride]) -> None:
-        """Takes the newest first."""
+        """Index the overrides, which must be given with the newest first."""
         self.periods: dict[tuple[str, str], list[PricePeriod]] = {}
         for override in overrides:
             period = PricePeriod(override.effective_from, override.ended_at, override.price())
@@ -34,7 +38,11 @@ class OverrideSet:
         self.prefixes = sorted(wildcards, key=len, reverse=True)
 
     def find(self, providers: tuple[str, ...], model: str, at: datetime) -> Price | None:
-        """A whole name wins over the beginning of one, a longer beginning over a shorter, a named provider over any."""
+        """Return the price of the best match.
+
+        A full name wins over a wildcard, a longer wildcard over a shorter one, and then a provider over any
+        provider.
+        """
         patterns = (model, *(prefix for prefix in self.prefixes if model.startswith(prefix[:-1])))
         for pattern in patterns:
             for provider in (*providers, ANY_PROVIDER):
@@ -43,22 +51,25 @@ class OverrideSet:
         return None
 
     def active_at(self, provider: str, pattern: str, at: datetime) -> Price | None:
-        started = (term for term in self.periods.get((provider, pattern), ()) if term.starts_at <= at)
+        periods = self.periods.get((provider, pattern), ())
+        started = (period for period in periods if period.starts_at <= at)
         newest = next(started, None)
         return newest.price if newest and (newest.ends_at is None or at < newest.ends_at) else None
 
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """All prices that are set for a project, its own before the operator's."""
+    """The overrides that apply to a project, its own before the operator's."""
 
     override_sets: tuple[OverrideSet, ...]
 
     def find(
         self, providers: tuple[str, ...], pricing_provider: str, model: str, at: datetime | None = None
     ) -> Price | None:
-        """The price of a model at a moment (default: now). `providers`: the names that its account has; `pricing_provider`: its provider in
-        genai-prices, empty where it has none. None where nobody knows a price.
+        """Return the price of a model at a moment (default: now), or None if no price is known.
+
+        `providers` are the names of the account in overrides. `pricing_provider` is the provider's name in
+        genai-prices, or empty if it has none there.
         """
         at = at or datetime.now(UTC)
         for override_set in self.override_sets:

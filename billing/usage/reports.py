@@ -1,22 +1,41 @@
-"""Usage between two days, exact at any moment: from the roll-up, and from the records of days that it has not seen all of."""
+"""Sum usage over days. Pages, the usage API and the roll-up take their sums from here.
+
+A report is exact at any moment: it reads the daily sums, and the records of those days whose sums are out of
+date.
+"""
 
 import datetime as dt
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass
-from typing import Any
+from dataclasses import astuple, dataclass, field, fields
+from typing import Any, Self
 
-from django.db.models import Q, QuerySet, Sum
+from django.db.models import Count, Q, QuerySet, Sum
 
-from billing.models import DailyUsage, StaleDay, UsageRecord
-from billing.models.usage import ROLLUP_SUMS
+from billing.models import DailyUsage, Outcome, StaleDay, UsageRecord
 from projects.models import Project
 
-Filters = Mapping[str, Any]
+ROLLUP_SUMS = {
+    "requests": Count("id", filter=Q(corrects=None)),
+    "failures": Count("id", filter=Q(corrects=None) & ~Q(outcome__in=(Outcome.OK, Outcome.CACHED))),
+    "input_tokens": Sum("input_tokens")
+    + Sum("cache_read_tokens")
+    + Sum("cache_write_5m_tokens")
+    + Sum("cache_write_1h_tokens"),
+    "output_tokens": Sum("output_tokens"),
+    "cost_nano": Sum("cost_nano"),
+}
+"""Aggregates over usage records, named as the columns of `DailyUsage`. A correction is not a request."""
+DAILY_SUMS = {name: Sum(name) for name in ROLLUP_SUMS}
 
 
 @dataclass(frozen=True, slots=True)
 class UsageTotals:
-    """Money is nano-USD. Only requests that asked for a model count: lists of models and reports like this one are not usage."""
+    """Sums over requests. Money is nano-USD.
+
+    Reports leave out requests that name no model, such as requests for the list of models: they use no
+    tokens.
+    """
 
     requests: int = 0
     failures: int = 0
@@ -25,46 +44,59 @@ class UsageTotals:
     cost_nano: int = 0
 
     def __add__(self, other: "UsageTotals") -> "UsageTotals":
-        return UsageTotals(
-            *(mine + theirs for mine, theirs in zip(astuple(self), astuple(other), strict=True))
-        )
+        return UsageTotals(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """A project's usage from `first` to `last`, both included, in its own timezone. `filters` are on columns that records and
-    the roll-up share.
+    """The usage of a project from `first` to `last`, both included, in the project's timezone.
+
+    `filters` are look-ups on columns that `UsageRecord` and `DailyUsage` share.
     """
 
     project: Project
     first: dt.date
     last: dt.date
-    filters: Filters
+    filters: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def all_time(cls, project: Project) -> "UsageReport":
-        return cls(project, dt.date.min, dt.date.max, {})
+    def all_time(cls, project: Project) -> Self:
+        return cls(project, dt.date.min, dt.date.max)
+
+    @classmethod
+    def for_day(cls, project: Project, day: dt.date, filters: Mapping[str, Any] | None = None) -> Self:
+        return cls(project, day, day, filters or {})
+
+    @classmethod
+    def month_to_date(
+        cls, project: Project, today: dt.date, filters: Mapping[str, Any] | None = None
+    ) -> Self:
+        return cls(project, today.replace(day=1), today, filters or {})
 
     def total(self) -> UsageTotals:
         return sum(self.by("project").values(), UsageTotals())
 
+    def cost_by_day(self) -> dict[dt.date, int]:
+        """Return nano-USD for each day that has usage."""
+        return {day: totals.cost_nano for day, totals in self.by("day").items()}
+
     def by(self, dimension: str) -> dict[Any, UsageTotals]:
-        """Figures for each value of a column, those that cost most first."""
+        """Return the totals for each value of a column, the most expensive first."""
         days_from_records = self.days_read_from_records()
-        rollup_rows = self._filter_rows(DailyUsage.objects.all()).exclude(day__in=days_from_records)
+        daily_usage = self._filter_rows(DailyUsage.objects.all()).exclude(day__in=days_from_records)
         records = self._filter_rows(UsageRecord.objects.all()).filter(day__in=days_from_records)
-        by_value: dict[Any, UsageTotals] = {}
+        by_value: defaultdict[Any, UsageTotals] = defaultdict(UsageTotals)
         for value, totals in [
-            *group_totals(rollup_rows, dimension, {name: Sum(name) for name in ROLLUP_SUMS}),
+            *group_totals(daily_usage, dimension, DAILY_SUMS),
             *group_totals(records, dimension, ROLLUP_SUMS),
         ]:
-            by_value[value] = by_value.get(value, UsageTotals()) + totals
+            by_value[value] += totals
         return dict(sorted(by_value.items(), key=lambda item: -item[1].cost_nano))
 
     def days_read_from_records(self) -> set[dt.date]:
-        """Today, and days with a mark: the roll-up has not seen all of their records."""
-        marked = StaleDay.objects.filter(project=self.project, day__range=(self.first, self.last))
-        return {self.project.today(), *marked.values_list("day", flat=True)}
+        """Return today and the stale days: their daily sums may lack records."""
+        stale_days = StaleDay.objects.filter(project=self.project, day__range=(self.first, self.last))
+        return {self.project.today(), *stale_days.values_list("day", flat=True)}
 
     def _filter_rows(self, rows: "QuerySet[Any]") -> "QuerySet[Any]":
         within = Q(project=self.project, day__range=(self.first, self.last))
@@ -76,3 +108,16 @@ def group_totals(
 ) -> Iterable[tuple[Any, UsageTotals]]:
     for row in rows.values(dimension).annotate(**sums):
         yield row.pop(dimension), UsageTotals(**row)
+
+
+def totals_by_month() -> dict[dt.date, UsageTotals]:
+    """Return the totals of each month over all projects, from the daily sums.
+
+    They are added in Python, whose integers do not overflow: one project with absurd amounts must not hide
+    the others.
+    """
+    by_month: defaultdict[dt.date, UsageTotals] = defaultdict(UsageTotals)
+    names = [each.name for each in fields(UsageTotals)]
+    for day, *totals in DailyUsage.objects.values_list("day", *names).iterator():
+        by_month[day.replace(day=1)] += UsageTotals(*totals)
+    return dict(sorted(by_month.items()))

@@ -10,7 +10,7 @@ from django.core.exceptions import ValidationError
 from django.core.validators import RegexValidator
 from django.db import transaction
 
-from billing.budgets.forms import UsdField
+from billing.form_fields import UsdField
 from billing.models import Budget, Period
 from keys.forms import KeyForm
 from keys.models import ApiKey
@@ -18,7 +18,7 @@ from projects.forms import LinesField, RateLimitsForm
 from projects.models import MAX_DATE, Project, User
 from proxy.models import Credential, provider_choices
 
-PRICED_MODELS_HELP = "A key with a budget can call only models whose price is known."
+PRICED_MODELS_HELP = "A key with a budget can call only models with a known price."
 MAX_MODEL_NAME_LENGTH = 200
 MAX_SECRET_LENGTH = 2000
 # The secret is sent in an HTTP header.

@@ -5,7 +5,8 @@ from django.http import HttpResponse
 from django.shortcuts import render
 
 from billing.budgets.status import list_statuses, most_used
-from billing.models import DailyUsage, UsageRecord
+from billing.models import UsageRecord
+from billing.usage.reports import UsageReport
 from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 
@@ -17,10 +18,10 @@ MAX_BUDGETS = 6
 def overview(request: ProjectRequest, project: Project) -> HttpResponse:
     today = project.today()
     records = UsageRecord.objects.for_project(project)
-    spending = DailyUsage.objects.month_to_date(project, today)
+    spending = UsageReport.month_to_date(project, today).cost_by_day()
     page = {
         "day": today,
-        "totals": records.for_day(today).totals(),
+        "totals": UsageReport.for_day(project, today).total(),
         "spending": spending,
         "month_nano": sum(spending.values()),
         "budgets": most_used(list_statuses(project), MAX_BUDGETS),

@@ -13,7 +13,7 @@ from billing.pricing.forms import PriceForm
 from gateway_project.dashboard.confirm import confirm
 from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
-from proxy.repricing import Repricer, entry_from_record
+from proxy.providers.prices import ProviderPrices
 
 MAX_RECENT_RECORDS = 500
 """The number of latest requests whose models count as used."""
@@ -36,12 +36,9 @@ def used_models(project: Project) -> list[UsedModel]:
         .exclude(provider="")
         .order_by("-id")[:MAX_RECENT_RECORDS]
     )
-    latest = {(record.provider, record.provider_model): record for record in reversed(records)}
-    price_lookup = Repricer(project)
-    return [
-        UsedModel(*names, price_lookup.price(entry_from_record(record), timezone.now()))
-        for names, record in sorted(latest.items())
-    ]
+    names = set(records.values_list("provider", "provider_model"))
+    prices, now = ProviderPrices(project), timezone.now()
+    return [UsedModel(*name, prices.price_at(*name, now)) for name in sorted(names)]
 
 
 @project_view(Role.VIEWER)

@@ -4,7 +4,7 @@ from django.db import transaction
 from django.http import HttpResponse
 from django.shortcuts import get_object_or_404, render
 
-from billing.budgets.forms import WebhookForm
+from billing.alerts.forms import WebhookForm
 from billing.models import Webhook
 from billing.tasks import deliver_alerts
 from gateway_project.dashboard.confirm import confirm

@@ -131,8 +131,8 @@ def build_costs(query: UsageQuery) -> dict[str, Any]:
         "period": query.period,
         "totalCost": usd(total),
         "totalCostNanoUsd": total,
-        "today": cost_fields(UsageReport(project, today, today, filters).total()),
-        "month": cost_fields(UsageReport(project, today.replace(day=1), today, filters).total()),
+        "today": cost_fields(UsageReport.for_day(project, today, filters).total()),
+        "month": cost_fields(UsageReport.month_to_date(project, today, filters).total()),
         **breakdowns(query, lambda figures: {"requests": figures.requests, **cost_fields(figures)}),
     }
 

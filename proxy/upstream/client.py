@@ -15,7 +15,8 @@ from typing import Any, Protocol, Self
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from projects.outbound import validate_host, validate_ip
+from projects import outbound
+from projects.outbound import validate_host
 
 CONNECT_TIMEOUT_S = 10
 POOL_KEEPALIVE_S = 60
@@ -39,34 +40,34 @@ class UpstreamTimeout(UpstreamError):
     """The provider did not connect or did not send anything for too long."""
 
 
-class Resolver(aiohttp.ThreadedResolver):
-    """A name that Python cannot even ask for is one more that cannot be resolved: it has an empty part, or one that is too long."""
+class Resolver(AbstractResolver):
+    """Resolves the hosts that the operator configured."""
+
+    lookup = staticmethod(outbound.resolve)
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
     ) -> list[ResolveResult]:
-        try:
-            return await super().resolve(host, port, family)
-        except UnicodeError as error:
-            raise socket.gaierror(socket.EAI_NONAME, "the name cannot be resolved") from error
-
-
-class SSRFSafeResolver(AbstractResolver):
-    """Resolves names for tenants' base URLs; what it returns is what is connected to."""
-
-    def __init__(self) -> None:
-        self.inner = Resolver()
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        found = await self.inner.resolve(host, port, family)
-        for result in found:
-            validate_ip(host, result["host"])
-        return found
+        return [
+            ResolveResult(
+                hostname=host,
+                host=address.ip,
+                port=port,
+                family=address.family,
+                proto=0,
+                flags=socket.AI_NUMERICHOST,
+            )
+            for address in await self.lookup(host, family)
+        ]
 
     async def close(self) -> None:
-        await self.inner.close()
+        """Nothing is open."""
+
+
+class SSRFSafeResolver(Resolver):
+    """Resolves the hosts of tenants' base URLs. aiohttp connects to the addresses that were checked."""
+
+    lookup = staticmethod(outbound.resolve_public)
 
 
 class HttpUpstreamResponse:

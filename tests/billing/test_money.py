@@ -1,4 +1,4 @@
-"""Amounts in text and back, exactly."""
+"""Amounts are converted to text and back exactly."""
 
 import pytest
 from hypothesis import given
@@ -8,7 +8,7 @@ from billing.money import MAX_AMOUNT_NANO, NANO, InvalidAmount, decimal_usd, for
 
 
 @given(st.integers(0, MAX_AMOUNT_NANO))
-def test_an_amount_survives_its_decimal_text(nano: int) -> None:
+def test_amount_survives_its_decimal_text(nano: int) -> None:
     assert parse_usd(decimal_usd(nano)) == nano
 
 
@@ -16,7 +16,7 @@ def test_an_amount_survives_its_decimal_text(nano: int) -> None:
     ("text", "nano"),
     [("12.50", 12_500_000_000), ("$0.000000001", 1), (" 3 ", 3 * NANO), ("1e-3", 1_000_000), ("-0", 0)],
 )
-def test_it_reads_dollars(text: str, nano: int) -> None:
+def test_it_parses_dollars(text: str, nano: int) -> None:
     assert parse_usd(text) == nano
 
 

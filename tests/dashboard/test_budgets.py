@@ -77,11 +77,11 @@ def test_several_budgets_apply_at_once(project: Project, alice: User) -> None:
     [
         ("limit_nano", "", "This field is required."),
         ("limit_nano", "-5", "without a sign"),
-        ("limit_nano", "many", "Write US dollars as"),
-        ("limit_nano", "1e3", "Write US dollars as"),
-        ("limit_nano", "1,000,000,001", "must lie between 0 and 1,000,000,000"),
-        ("limit_nano", "9" * 400, "must lie between"),
-        ("limit_nano", "0.0000000001", "more than nine decimal places"),
+        ("limit_nano", "many", "Enter US dollars as"),
+        ("limit_nano", "1e3", "Enter US dollars as"),
+        ("limit_nano", "1,000,000,001", "must be between 0 and 1,000,000,000"),
+        ("limit_nano", "9" * 400, "must be between"),
+        ("limit_nano", "0.0000000001", "at most nine decimal places"),
         ("period", "year", "Select a valid choice."),
         ("mode", "gentle", "Select a valid choice."),
         ("key", "999999", "Select a valid choice."),
@@ -103,7 +103,7 @@ def test_invalid_entry_shows_a_field_error(
 
 
 def test_zero_limit_requires_a_hard_budget(project: Project, alice: User) -> None:
-    assert "only for a budget that refuses" in field_error(
+    assert "only possible for a budget that refuses" in field_error(
         create(alice, project, limit_nano="0", mode="soft"), "limit_nano"
     )
     create(alice, project, limit_nano="0")
@@ -113,7 +113,7 @@ def test_zero_limit_requires_a_hard_budget(project: Project, alice: User) -> Non
 def test_a_duplicate_budget_is_rejected(project: Project, key: ApiKey, alice: User) -> None:
     for owner in ("", key.pk):
         create(alice, project, key=owner)
-        assert "There is a budget of this period and kind already." in page_of(
+        assert "A budget with this period and mode already exists." in page_of(
             create(alice, project, key=owner, limit_nano="7")
         )
     assert Budget.objects.count() == 2
@@ -329,13 +329,13 @@ def test_webhook_secret_is_shown_once_and_stored_encrypted(project: Project, ali
     ("url", "message"),
     [
         ("", "This field is required."),
-        ("example.org/hook", "Give an http or https address"),
-        ("ftp://example.org/", "Give an http or https address"),
-        ("https://user:pw@example.org/", "Give an http or https address"),
+        ("example.org/hook", "Enter an http or https URL"),
+        ("ftp://example.org/", "Enter an http or https URL"),
+        ("https://user:pw@example.org/", "Enter an http or https URL"),
         ("https://example.org/?token=x#part", "without a fragment"),
         ("http://10.1.2.3/hook", "is a private address"),
         ("http://169.254.169.254/latest/meta-data", "is a private address"),
-        ("http://2130706433/", "no IP address in its usual form"),
+        ("http://2130706433/", "is not a valid IP address"),
         ("https://example.org/" + "x" * 500, "at most 500 characters"),
     ],
 )
@@ -349,7 +349,9 @@ def test_webhook_names_are_unique_and_their_number_is_limited(project: Project, 
         add_webhook(alice, project, name=f"hook {number}")
     assert "at most 10 webhooks" in page_of(add_webhook(alice, project, name="one more"))
     Webhook.objects.exclude(name="hook 0").delete()
-    assert "of that name already" in field_error(add_webhook(alice, project, name="hook 0"), "name")
+    assert "already has a webhook of this name" in field_error(
+        add_webhook(alice, project, name="hook 0"), "name"
+    )
 
 
 def test_result_of_a_test_message_is_shown(
@@ -368,7 +370,7 @@ def test_result_of_a_test_message_is_shown(
         "fails": DeliveryStatus.FAILED,
     }
     page = form_context(alice, "alert-list", project)
-    assert "delivered works" in page and "failed fails Attempt 1: no connection" in page
+    assert "delivered works" in page and "failed fails Attempt 1: connection failed" in page
     assert b'"webhook.test"' in upstream.requests[0].body
 
 
@@ -386,7 +388,7 @@ def test_alerts_are_listed_with_their_messages(project: Project, key: ApiKey, al
         attempts=1,
     )
     later = timezone.now() + dt.timedelta(minutes=2)
-    waiting = {"attempts": 2, "failure_reason": "it answered with status <500>", "next_attempt_at": later}
+    waiting = {"attempts": 2, "failure_reason": "the response had status <500>", "next_attempt_at": later}
     Delivery.objects.create(project=project, alert=alert, webhook=hook, **waiting)
     page = form_context(bob, "alert-list", project)
     for text in (

@@ -76,7 +76,7 @@ def test_an_invalid_form_does_not_return_the_secret(project: Project, alice: Use
         ("base_url", "http://[", "http or https"),
         ("base_url", "http://x:99999/", "http or https"),
         ("base_url", "http://x:abc/", "http or https"),
-        ("base_url", "http://2130706433/", "no IP address"),
+        ("base_url", "http://2130706433/", "not a valid IP address"),
         ("secret", "a b", "without spaces"),
         ("model_names", "x" * 201, "at most 200 characters"),
     ],

@@ -61,15 +61,15 @@ def test_a_new_key_is_not_in_the_session_or_on_other_pages(project: Project, bob
         ("label", "", "This field is required."),
         ("scopes", [], "This field is required."),
         ("scopes", ["everything"], "Select a valid choice."),
-        ("day_budget", "many", "Write US dollars as"),
-        ("day_budget", "-1", "Write US dollars as"),
-        ("day_budget", "1,5", "Write US dollars as"),
-        ("day_budget", "1,0000", "Write US dollars as"),
-        ("month_budget", "1.000,50", "Write US dollars as"),
-        ("month_budget", "٥", "Write US dollars as"),
-        ("month_budget", "1e3", "Write US dollars as"),
-        ("day_budget", "1,000,000,001", "must lie between"),
-        ("month_budget", "0.0000000001", "more than nine decimal places"),
+        ("day_budget", "many", "Enter US dollars as"),
+        ("day_budget", "-1", "Enter US dollars as"),
+        ("day_budget", "1,5", "Enter US dollars as"),
+        ("day_budget", "1,0000", "Enter US dollars as"),
+        ("month_budget", "1.000,50", "Enter US dollars as"),
+        ("month_budget", "٥", "Enter US dollars as"),
+        ("month_budget", "1e3", "Enter US dollars as"),
+        ("day_budget", "1,000,000,001", "must be between"),
+        ("month_budget", "0.0000000001", "at most nine decimal places"),
         ("rpm_limit", "0", "greater than or equal to 1"),
         ("expires_on", "2020-01-01", "This day has passed."),
         ("expires_on", "9001-01-01", "Choose a day until 9000-12-31"),
@@ -127,8 +127,7 @@ def test_form_explains_budgets_and_unpriced_models(project: Project, bob: User) 
     page = signed_in(bob).get(reverse("key-new", args=[project.slug])).content.decode()
     for field in ("day_budget", "month_budget"):
         assert (
-            "only models whose price is known"
-            in page.split(f'id="id_{field}_helptext"')[1].split("</div>")[0]
+            "only models with a known price" in page.split(f'id="id_{field}_helptext"')[1].split("</div>")[0]
         )
 
 

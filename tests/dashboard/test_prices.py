@@ -91,13 +91,13 @@ def test_price_on_a_clock_change_day_starts_at_local_time(project: Project, alic
         ({"input_nano": "-1"}, "without a sign"),
         ({"input_nano": ""}, "required"),
         ({"output_nano": "1000001"}, "less than or equal"),
-        ({"model": "a*b"}, "only at the end"),
+        ({"model": "a*b"}, "only allowed at the end"),
         ({"model": ""}, "required"),
         ({"tool_fees": "web_search"}, "after its name"),
-        ({"tool_fees": "web-search 1"}, "no kind of tool"),
-        ({"tool_fees": "web_search 2000000"}, "must lie between"),
+        ({"tool_fees": "web-search 1"}, "not a valid tool kind"),
+        ({"tool_fees": "web_search 2000000"}, "must be between"),
         ({"effective_from": "never"}, "valid date"),
-        ({"effective_from": "9999-12-31T00:00"}, "last day"),
+        ({"effective_from": "9999-12-31T00:00"}, "Choose a date until"),
     ],
 )
 def test_invalid_prices_are_rejected_with_a_reason(

@@ -6,7 +6,8 @@ from django.urls import reverse
 from django.utils.html import strip_tags
 from pytest_django import Settings
 
-from billing.models import DailyUsage, Outcome, UsageRecord
+from billing.models import Outcome, StaleDay, UsageRecord
+from billing.usage.reports import UsageReport
 from keys.models import ApiKey
 from projects.models import Project, Role, User
 from proxy.models import Credential
@@ -130,9 +131,10 @@ def test_month_total_excludes_other_months_and_projects(project: Project, key: A
     daily(key, dt.date(2026, 2, 28), 10)
     daily(other, yesterday, 100)
     daily(key, march, 1000)
+    StaleDay.objects.mark([(project.pk, march)])
     record(key, day=march, cost_nano=7)
     record(other, day=march, cost_nano=10_000)
-    assert DailyUsage.objects.month_to_date(project, march) == {yesterday: 1, march: 7}
+    assert UsageReport.month_to_date(project, march).cost_by_day() == {yesterday: 1, march: 7}
 
 
 def test_today_uses_the_project_timezone(project: Project, key: ApiKey, bob: User) -> None:

@@ -15,7 +15,7 @@ from uuid import UUID
 from billing.budgets.windows import window_days
 from billing.ledger.usage_entry import UsageEntry
 from billing.models import Budget, Mode
-from billing.models.usage import ROLLUP_SUMS
+from billing.usage.reports import ROLLUP_SUMS
 
 LAST_AUDIT_KEY = "ledger-audit"
 """Where the last scheduled audit has left the number of differences, and when it ended in seconds since the epoch, for the metrics."""

@@ -30,8 +30,8 @@ from billing.ledger.interface import MAX_RESERVATION_NANO
 from billing.ledger.sql.transactions import TOKEN_COLUMNS
 from billing.ledger.usage_entry import UsageEntry
 from billing.models import Budget, CorrectionReason, DailyUsage, StaleDay, UsageRecord
-from billing.models.usage import ROLLUP_SUMS
 from billing.pricing import Price, Tokens
+from billing.usage.reports import ROLLUP_SUMS
 from projects.ids import uuid7_floor
 
 COST_CHECK_WINDOW = timedelta(days=2)

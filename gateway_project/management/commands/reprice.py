@@ -4,8 +4,9 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from billing.money import format_usd
+from billing.pricing.reprice import Repricer, RepriceSummary
 from projects.models import MAX_DATE, Project
-from proxy.repricing import Repricer, RepriceSummary
+from proxy.providers.prices import ProviderPrices
 
 
 class Command(BaseCommand):
@@ -37,8 +38,8 @@ class Command(BaseCommand):
             if not projects:
                 raise CommandError(f"There is no project {options['project']}.")
         for project in projects:
-            summary = Repricer(project).run(
-                options["since"], options["until"], options["model"], keep=not options["dry_run"]
+            summary = Repricer(project, ProviderPrices(project).price_at).run(
+                options["since"], options["until"], options["model"], dry_run=options["dry_run"]
             )
             self.stdout.write(
                 f"{project.slug}: {format_summary(summary)}{' Nothing was written.' if options['dry_run'] else ''}"

@@ -4,8 +4,9 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from billing.models import DailyUsage
 from billing.money import format_usd
+from billing.usage.reports import totals_by_month
+from billing.usage.rollup import rebuild_from, roll_up_stale_days
 
 
 class Command(BaseCommand):
@@ -17,16 +18,14 @@ class Command(BaseCommand):
         )
 
     def handle(self, *_: Any, since: str | None, **__: Any) -> None:
-        result = (
-            DailyUsage.objects.recompute_stale()
-            if since is None
-            else DailyUsage.objects.rebuild(parse_date(since))
-        )
+        result = roll_up_stale_days() if since is None else rebuild_from(parse_date(since))
         for failure in result.failures:
             self.stdout.write(f"Not summed: {failure}")
         self.stdout.write(f"{result.days} days of projects recomputed.")
-        for month, cost_nano, requests in DailyUsage.objects.totals_by_month():
-            self.stdout.write(f"{month:%Y-%m}  {format_usd(cost_nano):>14}  {requests:>10,} requests")
+        for month, totals in totals_by_month().items():
+            self.stdout.write(
+                f"{month:%Y-%m}  {format_usd(totals.cost_nano):>14}  {totals.requests:>10,} requests"
+            )
         if result.failures:
             sys.exit(1)
 

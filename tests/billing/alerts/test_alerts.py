@@ -1,4 +1,4 @@
-"""Alerts on budgets: raised once, and delivered by e-mail and signed webhooks, whatever a receiver does."""
+"""Alerts are created once, and delivered by e-mail and signed webhooks whatever a receiver does."""
 
 import base64
 import datetime as dt
@@ -38,6 +38,7 @@ from billing.tasks import deliver_alerts, detect_alerts
 from keys.models import ApiKey
 from projects.ids import uuid7, uuid7_floor
 from projects.models import Project, User
+from projects.outbound import ResolvedAddress
 from tests.support.factories import USD, record, webhook_at
 from tests.support.upstream_server import LocalUpstream
 
@@ -56,7 +57,7 @@ def receiver(upstream: LocalUpstream) -> LocalUpstream:
 
 @pytest.fixture
 def budget(project: Project, key: ApiKey, alice: User) -> Budget:
-    """Alerts go to Alice."""
+    """A daily budget of 10 dollars whose alerts go to Alice."""
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
     budget.alert_members.set(project.memberships.filter(user=alice))
     return budget
@@ -82,7 +83,7 @@ def test_each_threshold_alerts_once_in_a_period(budget: Budget) -> None:
     assert Delivery.objects.count() == 3
 
 
-def test_several_thresholds_at_once_are_one_message_about_the_highest(budget: Budget) -> None:
+def test_several_thresholds_at_once_send_one_message_for_the_highest(budget: Budget) -> None:
     spend(budget, 10 * USD)
     assert detect_alerts() == 1
     assert thresholds(budget) == [50, 80, 100]
@@ -95,9 +96,7 @@ def test_new_period_alerts_again(budget: Budget) -> None:
     assert detect_alerts() == 1
 
 
-def test_what_was_spent_just_before_midnight_still_alerts(
-    budget: Budget, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_spending_just_before_midnight_alerts(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
     midnight = budget.project.end_of_day(budget.project.today())
     spend(budget, 9 * USD)
     monkeypatch.setattr(timezone, "now", lambda: midnight + dt.timedelta(minutes=5))
@@ -112,19 +111,19 @@ def test_reserved_amount_does_not_alert(budget: Budget) -> None:
     assert detect_alerts() == 0
 
 
-def test_a_limit_of_nothing_alerts_only_when_something_was_spent(budget: Budget) -> None:
+def test_limit_of_zero_alerts_only_after_spending(budget: Budget) -> None:
     Budget.objects.update(limit_nano=0)
     assert detect_alerts() == 0
     spend(budget, 1)
     assert detect_alerts() == 1
 
 
-def test_records_count_before_the_first_request_of_a_new_budget(budget: Budget, key: ApiKey) -> None:
+def test_new_budget_counts_earlier_records(budget: Budget, key: ApiKey) -> None:
     record(key, cost_nano=6 * USD)
     assert detect_alerts() == 1
 
 
-def test_a_budget_without_thresholds_never_alerts(budget: Budget) -> None:
+def test_budget_without_thresholds_never_alerts(budget: Budget) -> None:
     Budget.objects.update(thresholds=[])
     spend(budget, 20 * USD)
     assert detect_alerts() == 0
@@ -136,8 +135,8 @@ def refuse(budget: Budget, day: dt.date | None = None) -> None:
     UsageRecord.objects.filter(pk=made.pk).update(id=uuid7(), blocking_budget_id=budget.pk)
 
 
-def test_the_first_refusal_of_a_period_alerts_once_below_every_threshold(budget: Budget) -> None:
-    """A hard budget stops where no request fits any more, which may be before the last threshold."""
+def test_first_refusal_of_a_period_alerts_once(budget: Budget) -> None:
+    """A hard budget refuses requests as soon as none fits, which may be before the last threshold."""
     spend(budget, 4 * USD)
     for _ in range(2):
         refuse(budget)
@@ -150,7 +149,7 @@ def test_the_first_refusal_of_a_period_alerts_once_below_every_threshold(budget:
     assert detect_alerts() == 1
 
 
-def test_a_refusal_by_another_budget_or_long_ago_does_not_alert(budget: Budget) -> None:
+def test_refusal_by_another_budget_or_long_ago_does_not_alert(budget: Budget) -> None:
     refuse(budget)
     UsageRecord.objects.update(blocking_budget_id=budget.pk + 1)
     assert detect_alerts() == 0
@@ -160,7 +159,7 @@ def test_a_refusal_by_another_budget_or_long_ago_does_not_alert(budget: Budget) 
     assert detect_alerts() == 0
 
 
-def test_an_alert_about_a_refusal_says_so(budget: Budget, receiver: LocalUpstream) -> None:
+def test_message_about_a_refusal_says_so(budget: Budget, receiver: LocalUpstream) -> None:
     budget.alert_webhooks.set([webhook_at(budget.project, receiver.url)[0]])
     spend(budget, 9 * USD + 1)
     Budget.objects.update(thresholds=[100])
@@ -169,7 +168,7 @@ def test_an_alert_about_a_refusal_says_so(budget: Budget, receiver: LocalUpstrea
     deliver_alerts()
     message = mail.outbox[0]
     assert "Requests are refused by the" in message.subject and "% of" not in message.subject
-    assert "A request was refused: what is left may not pay for it." in message.body
+    assert "A request was refused because it could have exceeded this budget." in message.body
     sent = receiver.requests[0].body if isinstance(receiver.requests[0].body, bytes) else b""
     event = json.loads(sent)
     assert event["type"] == "budget.request_refused" and event["data"]["threshold_percent"] is None
@@ -177,7 +176,7 @@ def test_an_alert_about_a_refusal_says_so(budget: Budget, receiver: LocalUpstrea
 
 
 def run_concurrently(count: int, work: Callable[[], Any]) -> list[Any]:
-    """Calls from as many threads that begin together."""
+    """Call `work` from several threads that start at the same time."""
     barrier, results = threading.Barrier(count), []
 
     def run() -> None:
@@ -195,21 +194,21 @@ def run_concurrently(count: int, work: Callable[[], Any]) -> list[Any]:
     return results
 
 
-def test_two_processes_at_once_raise_one_alert(transactional_db: None, budget: Budget) -> None:
+def test_concurrent_processes_create_one_alert(transactional_db: None, budget: Budget) -> None:
     spend(budget, 10 * USD)
     assert sum(run_concurrently(6, detect.detect_alerts)) == 1
     assert thresholds(budget) == [50, 80, 100]
     assert Delivery.objects.count() == 1
 
 
-def test_two_processes_at_once_send_one_message(transactional_db: None, budget: Budget) -> None:
+def test_concurrent_processes_send_one_message(transactional_db: None, budget: Budget) -> None:
     spend(budget, 10 * USD)
     detect_alerts()
     assert sum(run_concurrently(4, deliver.deliver_due)) == 1
     assert len(mail.outbox) == 1
 
 
-def test_an_attempt_is_claimed_once(budget: Budget) -> None:
+def test_attempt_is_claimed_once(budget: Budget) -> None:
     spend(budget, 10 * USD)
     detect_alerts()
     mine, theirs = Delivery.objects.due().get(), Delivery.objects.due().get()
@@ -218,7 +217,7 @@ def test_an_attempt_is_claimed_once(budget: Budget) -> None:
     assert not Delivery.objects.due().exists()
 
 
-def test_the_message_goes_to_the_chosen_people_and_says_what_matters(budget: Budget, bob: User) -> None:
+def test_email_goes_to_the_recipients_with_the_main_facts(budget: Budget, bob: User) -> None:
     Project.objects.update(name="Ac\nme", timezone="America/New_York")
     budget.alert_members.add(budget.project.memberships.get(user=bob))
     spend(budget, 8 * USD, dt.datetime.now(Project.objects.get().tzinfo).date())
@@ -245,7 +244,7 @@ def test_former_members_get_no_messages(budget: Budget, alice: User) -> None:
     assert mail.outbox == []
 
 
-def test_a_mail_server_that_fails_is_asked_again(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_email_is_retried(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(_self: object, **_: object) -> int:
         raise SMTPServerDisconnected("please try later")
 
@@ -257,7 +256,7 @@ def test_a_mail_server_that_fails_is_asked_again(budget: Budget, monkeypatch: py
     delivery = Delivery.objects.get()
     assert (delivery.status, delivery.failure_reason) == (
         DeliveryStatus.PENDING,
-        "the mail server did not take it: please try later",
+        "the mail server did not accept it: please try later",
     )
     make_deliveries_due()
     deliver_alerts()
@@ -269,7 +268,7 @@ def make_deliveries_due() -> None:
 
 
 def with_webhook(budget: Budget, url: str) -> tuple[Webhook, str]:
-    """Alerts go to this address alone, and one is waiting."""
+    """Send the alerts to this URL only, and create one."""
     hook, secret = webhook_at(budget.project, url)
     budget.alert_members.clear()
     budget.alert_webhooks.add(hook)
@@ -278,7 +277,7 @@ def with_webhook(budget: Budget, url: str) -> tuple[Webhook, str]:
     return hook, secret
 
 
-def test_a_webhook_is_signed_as_the_specification_says(budget: Budget, receiver: LocalUpstream) -> None:
+def test_webhook_is_signed_as_specified(budget: Budget, receiver: LocalUpstream) -> None:
     _, secret = with_webhook(budget, f"{receiver.url}/hook?token=a")
     deliver_alerts()
     call = receiver.requests[0]
@@ -294,13 +293,13 @@ def test_a_webhook_is_signed_as_the_specification_says(budget: Budget, receiver:
     assert Delivery.objects.get().status == DeliveryStatus.DELIVERED
 
 
-def test_the_signature_agrees_with_the_specifications_own_libraries() -> None:
+def test_signature_matches_the_reference_libraries() -> None:
     key = base64.b64decode("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
     signature = webhook.signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", "1614265330", b'{"test": 2432232314}')
     assert signature == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
-def test_a_failure_is_repeated_later_under_the_same_id(budget: Budget, receiver: LocalUpstream) -> None:
+def test_failed_webhook_is_retried_later_with_the_same_id(budget: Budget, receiver: LocalUpstream) -> None:
     statuses = iter((500, 204))
 
     async def recover(_request: web.Request, _body: object) -> web.StreamResponse:
@@ -313,7 +312,7 @@ def test_a_failure_is_repeated_later_under_the_same_id(budget: Budget, receiver:
     assert (delivery.status, delivery.attempts, delivery.failure_reason) == (
         DeliveryStatus.PENDING,
         1,
-        "it answered with status 500",
+        "the response had status 500",
     )
     assert 20 < (delivery.next_attempt_at - timezone.now()).total_seconds() < 40
     deliver_alerts()
@@ -337,7 +336,7 @@ def test_delivery_stops_after_the_last_attempt(budget: Budget, receiver: LocalUp
     assert (Delivery.objects.get().status, len(receiver.requests)) == (DeliveryStatus.FAILED, MAX_ATTEMPTS)
 
 
-def test_a_receiver_that_is_gone_is_not_asked_again(budget: Budget, receiver: LocalUpstream) -> None:
+def test_status_410_is_not_retried(budget: Budget, receiver: LocalUpstream) -> None:
     async def gone(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(status=410)
 
@@ -347,7 +346,7 @@ def test_a_receiver_that_is_gone_is_not_asked_again(budget: Budget, receiver: Lo
     assert Delivery.objects.get().status == DeliveryStatus.FAILED
 
 
-def test_a_redirect_is_not_followed(budget: Budget, receiver: LocalUpstream) -> None:
+def test_redirect_is_not_followed(budget: Budget, receiver: LocalUpstream) -> None:
     async def redirect(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(status=307, headers={"location": "/elsewhere"})
 
@@ -358,7 +357,7 @@ def test_a_redirect_is_not_followed(budget: Budget, receiver: LocalUpstream) -> 
     assert [call.path for call in receiver.requests] == ["/v1"]
 
 
-def test_an_endless_answer_is_not_read(budget: Budget, receiver: LocalUpstream) -> None:
+def test_endless_response_is_not_read(budget: Budget, receiver: LocalUpstream) -> None:
     async def pour(request: web.Request, _body: object) -> web.StreamResponse:
         response = web.StreamResponse()
         await response.prepare(request)
@@ -373,7 +372,7 @@ def test_an_endless_answer_is_not_read(budget: Budget, receiver: LocalUpstream) 
 
 @contextmanager
 def raw_server(answer: bytes | None) -> Iterator[str]:
-    """A server that is no HTTP server: it answers these bytes to whatever comes, or nothing at all."""
+    """A server that does not speak HTTP: it sends these bytes to any request, or nothing at all."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         server.settimeout(5)
 
@@ -395,14 +394,14 @@ def raw_server(answer: bytes | None) -> Iterator[str]:
 @pytest.mark.parametrize(
     "answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 2x\r\n\r\n", b"\0\xff" * 5000, b""]
 )
-def test_garbage_is_a_failed_attempt(budget: Budget, answer: bytes) -> None:
+def test_invalid_http_is_a_failed_attempt(budget: Budget, answer: bytes) -> None:
     with raw_server(answer) as url:
         with_webhook(budget, url)
         deliver_alerts()
-    assert Delivery.objects.get().failure_reason == "what it answered is not HTTP"
+    assert Delivery.objects.get().failure_reason == "the response is not valid HTTP"
 
 
-def test_a_receiver_that_hangs_delays_no_other(
+def test_hanging_receiver_does_not_delay_others(
     budget: Budget, receiver: LocalUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webhook, "RESPONSE_TIMEOUT_S", 0.5)
@@ -410,20 +409,20 @@ def test_a_receiver_that_hangs_delays_no_other(
         other, _ = webhook_at(budget.project, receiver.url, "second")
         budget.alert_webhooks.add(other)
         with_webhook(budget, url)
-        begun = time.monotonic()
+        started_at = time.monotonic()
         deliver_alerts()
-    assert time.monotonic() - begun < 4
+    assert time.monotonic() - started_at < 4
     assert set(Delivery.objects.values_list("webhook__name", "status")) == {
         ("pager", DeliveryStatus.PENDING),
         ("second", DeliveryStatus.DELIVERED),
     }
-    assert "did not answer within" in Delivery.objects.get(status=DeliveryStatus.PENDING).failure_reason
+    assert "no response within" in Delivery.objects.get(status=DeliveryStatus.PENDING).failure_reason
 
 
 def test_refused_connection_is_a_failed_attempt(budget: Budget) -> None:
     with_webhook(budget, "http://127.0.0.1:1/hook")
     deliver_alerts()
-    assert "no connection" in Delivery.objects.get().failure_reason
+    assert "connection failed" in Delivery.objects.get().failure_reason
 
 
 @pytest.fixture
@@ -435,7 +434,7 @@ def no_private_hosts() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "[::1]", "2130706433", "169.254.169.254"])
-def test_no_message_goes_into_the_operators_network(
+def test_webhooks_cannot_reach_the_operators_network(
     budget: Budget, receiver: LocalUpstream, no_private_hosts: None, host: str
 ) -> None:
     port = receiver.url.rpartition(":")[2]
@@ -445,17 +444,17 @@ def test_no_message_goes_into_the_operators_network(
     assert receiver.requests == []
 
 
-def test_a_name_is_resolved_once_and_that_address_connected_to(
+def test_host_is_resolved_once_and_that_address_is_used(
     budget: Budget, receiver: LocalUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The second answer of a name server that changes its mind has no say."""
+    """A name server that changes its answer (DNS rebinding) cannot redirect the connection."""
     asked: list[str] = []
 
-    async def resolve(host: str) -> list[str]:
+    async def resolve_once(host: str) -> list[ResolvedAddress]:
         asked.append(host)
-        return ["127.0.0.1"]
+        return [ResolvedAddress(socket.AF_INET, "127.0.0.1")]
 
-    monkeypatch.setattr(webhook, "resolve", resolve)
+    monkeypatch.setattr(webhook, "resolve_public", resolve_once)
     port = receiver.url.rpartition(":")[2].removesuffix("/v1")
     with_webhook(budget, f"http://hooks.example:{port}/hook")
     deliver_alerts()

@@ -1,4 +1,4 @@
-"""A round of messages: what one of them meets keeps no other back, and none is sent twice."""
+"""A failing message does not block the other messages, and none is sent twice."""
 
 import datetime as dt
 import socket
@@ -18,6 +18,7 @@ from billing.models import Alert, Budget, Delivery, DeliveryStatus, Webhook
 from billing.models.alerts import CLAIM_TIMEOUT_S, MAX_REASON_LENGTH
 from billing.tasks import deliver_alerts, detect_alerts
 from projects.models import Role, User
+from projects.outbound import ResolvedAddress, resolve_public
 from tests.billing.alerts.test_alerts import (
     budget,
     make_deliveries_due,
@@ -34,7 +35,7 @@ __all__ = ["budget", "pytestmark", "receiver"]
 
 @pytest.fixture
 def two_webhooks(budget: Budget, receiver: LocalUpstream) -> Webhook:
-    """Alerts go to Alice, to a good address and to a first one, which is returned."""
+    """Send alerts to Alice and to the webhooks "good" and "first", and return the webhook "first"."""
     first, _ = webhook_at(budget.project, f"{receiver.url}/first", "first")
     budget.alert_webhooks.set([first, webhook_at(budget.project, f"{receiver.url}/good", "good")[0]])
     spend(budget, 8 * USD)
@@ -42,10 +43,10 @@ def two_webhooks(budget: Budget, receiver: LocalUpstream) -> Webhook:
     return first
 
 
-def states() -> dict[str, str]:
-    """What became of each message, by its recipient."""
-    found = Delivery.objects.select_related("webhook", "member__user")
-    return {delivery.recipient: delivery.failure_reason or delivery.status for delivery in found}
+def results() -> dict[str, str]:
+    """Return the status of each delivery, or its failure reason, by recipient."""
+    deliveries = Delivery.objects.select_related("webhook", "member__user")
+    return {delivery.recipient: delivery.failure_reason or delivery.status for delivery in deliveries}
 
 
 ALL_BUT_FIRST = {"alice@example.org": DeliveryStatus.DELIVERED, "good": DeliveryStatus.DELIVERED}
@@ -59,9 +60,9 @@ def test_unresolvable_name_fails_only_its_delivery(
 ) -> None:
     Webhook.objects.filter(pk=two_webhooks.pk).update(url=f"https://{host}/hook")
     deliver_alerts()
-    assert states() == {
+    assert results() == {
         **ALL_BUT_FIRST,
-        "first": f"no connection: {host} cannot be resolved"[:MAX_REASON_LENGTH],
+        "first": f"connection failed: {host} cannot be resolved"[:MAX_REASON_LENGTH],
     }
     assert [call.path for call in receiver.requests] == ["/v1/good"]
 
@@ -74,33 +75,31 @@ def test_invalid_address_fails_only_its_delivery(
 ) -> None:
     Webhook.objects.filter(pk=two_webhooks.pk).update(url=url)
     deliver_alerts()
-    assert states().items() > ALL_BUT_FIRST.items()
+    assert results().items() > ALL_BUT_FIRST.items()
     assert Delivery.objects.get(webhook=two_webhooks).status == DeliveryStatus.PENDING
 
 
 def failing_for(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
-    """The same, but for one webhook or member it meets what nobody has foreseen."""
+    """Wrap `work` so that it raises an unexpected error for one recipient."""
 
     def run(delivery: Delivery) -> Any:
         if delivery.recipient.startswith(name):
-            raise RuntimeError("unforeseen")
+            raise RuntimeError("unexpected")
         return work(delivery)
 
     return run
 
 
 def test_any_send_error_is_a_failed_attempt(two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch) -> None:
-    resolve = webhook.resolve
-
-    async def fail(host: str) -> list[str]:
+    async def fail(host: str) -> list[ResolvedAddress]:
         if host == "broken.example":
-            raise RuntimeError("unforeseen")
-        return await resolve(host)
+            raise RuntimeError("unexpected")
+        return await resolve_public(host)
 
     Webhook.objects.filter(pk=two_webhooks.pk).update(url="https://broken.example")
-    monkeypatch.setattr(webhook, "resolve", fail)
+    monkeypatch.setattr(webhook, "resolve_public", fail)
     deliver_alerts()
-    assert states() == {**ALL_BUT_FIRST, "first": UNEXPECTED_ERROR}
+    assert results() == {**ALL_BUT_FIRST, "first": UNEXPECTED_ERROR}
 
 
 def test_error_in_building_a_webhook_does_not_block_others(
@@ -108,7 +107,7 @@ def test_error_in_building_a_webhook_does_not_block_others(
 ) -> None:
     monkeypatch.setattr(messages, "webhook_payload", failing_for("first", messages.webhook_payload))
     deliver_alerts()
-    assert states() == {**ALL_BUT_FIRST, "first": UNEXPECTED_ERROR}
+    assert results() == {**ALL_BUT_FIRST, "first": UNEXPECTED_ERROR}
 
 
 def test_email_error_does_not_block_others(
@@ -120,13 +119,13 @@ def test_email_error_does_not_block_others(
     )
     monkeypatch.setattr(deliver, "send_email", failing_for("alice", deliver.send_email))
     deliver_alerts()
-    everyone = {
+    all_results = {
         "alice@example.org": UNEXPECTED_ERROR,
         "bob@example.org": DeliveryStatus.DELIVERED,
         "first": DeliveryStatus.DELIVERED,
         "good": DeliveryStatus.DELIVERED,
     }
-    assert states() == everyone
+    assert results() == all_results
 
 
 def test_webhook_deleted_during_delivery_does_not_block_others(
@@ -140,44 +139,44 @@ def test_webhook_deleted_during_delivery_does_not_block_others(
 
     monkeypatch.setattr(webhook, "sign", sign_and_delete)
     deliver_alerts()
-    assert states() == ALL_BUT_FIRST
+    assert results() == ALL_BUT_FIRST
 
 
-def test_a_name_server_that_hangs_delays_no_round(
+def test_hanging_name_server_does_not_delay_a_run(
     two_webhooks: Webhook, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The thread that asks goes on; nobody waits for it."""
-    ask = socket.getaddrinfo
+    """The thread of the look-up continues, and nothing waits for it."""
+    getaddrinfo = socket.getaddrinfo
 
     def hang(host: str, *rest: Any, **named: Any) -> Any:
         if host == "slow.example":
             time.sleep(6)
             raise socket.gaierror(socket.EAI_AGAIN, "no answer")
-        return ask(host, *rest, **named)
+        return getaddrinfo(host, *rest, **named)
 
     Webhook.objects.filter(pk=two_webhooks.pk).update(url="https://slow.example")
     monkeypatch.setattr(socket, "getaddrinfo", hang)
     monkeypatch.setattr(webhook, "RESPONSE_TIMEOUT_S", 1)
-    begun = time.monotonic()
+    started_at = time.monotonic()
     deliver_alerts()
-    assert time.monotonic() - begun < 4
-    assert states() == {**ALL_BUT_FIRST, "first": "it did not answer within 1 seconds"}
+    assert time.monotonic() - started_at < 4
+    assert results() == {**ALL_BUT_FIRST, "first": "no response within 1 seconds"}
 
 
 class SlowServer:
-    """A mail server that takes a while for each message, on a clock that it moves itself."""
+    """A mail server that takes a while for each message, and moves the clock by that time."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch, takes_s: float) -> None:
-        self.takes_s, self.passed_s, self.sent = takes_s, 0.0, list[str]()
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, seconds_per_message: float) -> None:
+        self.seconds_per_message, self.elapsed_s, self.sent = seconds_per_message, 0.0, list[str]()
         self.meanwhile: Callable[[], object] = lambda: None
         wall = timezone.now()
-        monkeypatch.setattr(timezone, "now", lambda: wall + dt.timedelta(seconds=self.passed_s))
-        monkeypatch.setattr(deliver, "time", SimpleNamespace(monotonic=lambda: self.passed_s))
-        monkeypatch.setattr(deliver, "send_email", self.take)
+        monkeypatch.setattr(timezone, "now", lambda: wall + dt.timedelta(seconds=self.elapsed_s))
+        monkeypatch.setattr(deliver, "time", SimpleNamespace(monotonic=lambda: self.elapsed_s))
+        monkeypatch.setattr(deliver, "send_email", self.send)
 
-    def take(self, delivery: Delivery) -> str:
+    def send(self, delivery: Delivery) -> str:
         self.sent.append(delivery.recipient)
-        self.passed_s += self.takes_s
+        self.elapsed_s += self.seconds_per_message
         meanwhile, self.meanwhile = self.meanwhile, lambda: None
         meanwhile()
         return ""
@@ -194,12 +193,12 @@ def twelve_emails(budget: Budget) -> list[str]:
     return sorted(user.email for user in users)
 
 
-def test_a_slow_mail_server_makes_no_mail_go_out_twice(
+def test_slow_mail_server_does_not_send_emails_twice(
     twelve_emails: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process begins its round while this one is under way, longer than a first claim used to last."""
+    """Another process starts a run during this one, which lasts longer than the first retry delay."""
     monkeypatch.setattr(deliver, "EMAIL_BATCH_TIMEOUT_S", 1000)
-    server = SlowServer(monkeypatch, takes_s=40)
+    server = SlowServer(monkeypatch, seconds_per_message=40)
     server.meanwhile = deliver.deliver_due
     assert deliver.deliver_due() == 1
     assert sorted(server.sent) == twelve_emails
@@ -208,9 +207,9 @@ def test_a_slow_mail_server_makes_no_mail_go_out_twice(
 def test_slow_mail_server_delays_a_batch_for_seconds_only(
     twelve_emails: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    server = SlowServer(monkeypatch, takes_s=9)
+    server = SlowServer(monkeypatch, seconds_per_message=9)
     assert deliver.deliver_due() == 2
-    assert server.passed_s == 18
+    assert server.elapsed_s == 18
     while deliver.deliver_due():
         pass
     assert sorted(server.sent) == twelve_emails
@@ -221,12 +220,12 @@ def test_slow_mail_server_does_not_delay_webhooks(
 ) -> None:
     monkeypatch.setattr(deliver, "BATCH_SIZE", 3)
     webhook_at(budget.project, receiver.url)[0].deliveries.create(project=budget.project)
-    SlowServer(monkeypatch, takes_s=9)
+    SlowServer(monkeypatch, seconds_per_message=9)
     deliver_alerts()
     assert len(receiver.requests) == 1
 
 
-def test_a_claim_lasts_longer_than_an_attempt(budget: Budget, receiver: LocalUpstream) -> None:
+def test_claim_outlasts_an_attempt(budget: Budget, receiver: LocalUpstream) -> None:
     with_webhook(budget, receiver.url)
     delivery = Delivery.objects.get()
     assert delivery.claim()
@@ -245,15 +244,15 @@ def test_attempt_of_a_killed_process_is_retried(budget: Budget) -> None:
 def test_stalled_process_does_not_overwrite_a_later_delivery(budget: Budget) -> None:
     spend(budget, 8 * USD)
     detect_alerts()
-    late = Delivery.objects.get()
-    assert late.claim()
+    stalled = Delivery.objects.get()
+    assert stalled.claim()
     make_deliveries_due()
     deliver_alerts()
-    late.finish_attempt("the mail server did not take it")
-    assert states() == {"alice@example.org": DeliveryStatus.DELIVERED}
+    stalled.finish_attempt("the mail server did not accept it")
+    assert results() == {"alice@example.org": DeliveryStatus.DELIVERED}
 
 
-def test_a_failure_is_tried_again_at_its_usual_time(budget: Budget, receiver: LocalUpstream) -> None:
+def test_failed_attempts_are_retried_with_growing_delays(budget: Budget, receiver: LocalUpstream) -> None:
     async def fail(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(status=500)
 
@@ -264,4 +263,6 @@ def test_a_failure_is_tried_again_at_its_usual_time(budget: Budget, receiver: Lo
         deliver_alerts()
         waits.append((Delivery.objects.get().next_attempt_at - timezone.now()).total_seconds())
         make_deliveries_due()
-    assert all(usual * 0.7 < wait < usual * 1.3 for wait, usual in zip(waits, (30, 120, 480), strict=True))
+    assert all(
+        expected * 0.7 < wait < expected * 1.3 for wait, expected in zip(waits, (30, 120, 480), strict=True)
+    )

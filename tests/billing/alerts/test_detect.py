@@ -1,4 +1,4 @@
-"""What happened while nobody looked for alerts alerts late, and not never; and what did not happen, never."""
+"""Events during an outage of the detection alert late; events that did not happen never alert."""
 
 import datetime as dt
 
@@ -23,7 +23,7 @@ DAY = dt.timedelta(days=1)
 
 
 class Clock:
-    """Stands until it is moved."""
+    """A clock that stands still until a test moves it."""
 
     def __init__(self) -> None:
         self.now = timezone.now().replace(hour=12, minute=0)
@@ -34,7 +34,7 @@ class Clock:
 
 @pytest.fixture
 def clock(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """Noon, with a budget that has long been there, in a project at UTC."""
+    """The clock at noon, with a budget of 30 days ago, in a project whose timezone is UTC."""
     clock = Clock()
     monkeypatch.setattr(timezone, "now", clock)
     Budget.objects.update(changed_at=clock.now - 30 * DAY)
@@ -66,13 +66,13 @@ def test_missed_events_alert_late(budget: Budget, clock: Clock) -> None:
 
 
 def test_first_run_looks_back_over_retained_windows(budget: Budget, clock: Clock) -> None:
-    """Nobody knows when the last one was: the cache was emptied."""
+    """An emptied cache loses the time of the last run."""
     refuse_at(budget, clock.now - 47 * HOUR)
     spend_at(budget, clock.now - 47 * HOUR)
     assert detect_alerts() == 2
 
 
-def test_what_is_older_than_that_never_alerts(budget: Budget, clock: Clock) -> None:
+def test_events_older_than_the_lookback_never_alert(budget: Budget, clock: Clock) -> None:
     detect_alerts()
     refuse_at(budget, clock.now)
     spend_at(budget, clock.now)
@@ -87,9 +87,7 @@ def test_regular_run_looks_back_one_hour(budget: Budget, clock: Clock) -> None:
     assert detect_alerts() == 0
 
 
-def test_a_threshold_that_was_set_since_says_nothing_about_an_earlier_day(
-    budget: Budget, clock: Clock
-) -> None:
+def test_changed_budget_does_not_alert_for_earlier_days(budget: Budget, clock: Clock) -> None:
     spend_at(budget, clock.now - DAY)
     Budget.objects.update(changed_at=clock.now - HOUR)
     assert detect_alerts() == 0
@@ -113,12 +111,12 @@ def test_failed_project_resumes_from_its_last_run(
     for each in (budget, theirs):
         refuse_at(each, clock.now + dt.timedelta(seconds=each.pk))
     clock.now += 5 * HOUR
-    check = detect.detect_thresholds
+    detect_thresholds = detect.detect_thresholds
 
     def fail(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
         if project == other:
-            raise RuntimeError("unforeseen")
-        return check(project, budgets, since)
+            raise RuntimeError("unexpected")
+        return detect_thresholds(project, budgets, since)
 
     with monkeypatch.context() as broken:
         broken.setattr(detect, "detect_thresholds", fail)
@@ -134,7 +132,7 @@ def test_interrupted_run_is_not_recorded(
     before = cache.get(detect.LAST_RUN_KEY)
 
     def fail(*_: object) -> int:
-        raise LedgerUnavailable("away")
+        raise LedgerUnavailable("down")
 
     clock.now += 5 * HOUR
     monkeypatch.setattr(detect, "detect_thresholds", fail)
@@ -144,8 +142,8 @@ def test_interrupted_run_is_not_recorded(
 
 
 @pytest.mark.parametrize("mode", [Mode.SHADOW, Mode.SOFT])
-def test_a_budget_that_refuses_nothing_does_not_alert_a_refusal(budget: Budget, mode: Mode) -> None:
-    """A hard budget cut a stream that a shadow budget would have refused when it came: the record names that one."""
+def test_only_hard_budgets_alert_refusals(budget: Budget, mode: Mode) -> None:
+    """A record can name a shadow budget if a hard budget cut the stream that the shadow would have denied."""
     refuse(budget)
     assert UsageRecord.objects.filter(outcome=Outcome.BUDGET_EXCEEDED, blocking_budget_id=budget.pk).exists()
     Budget.objects.update(mode=mode)
@@ -154,7 +152,7 @@ def test_a_budget_that_refuses_nothing_does_not_alert_a_refusal(budget: Budget, 
     assert detect_alerts() == 1
 
 
-def test_a_budget_without_thresholds_alerts_no_refusal_either(budget: Budget) -> None:
+def test_budget_without_thresholds_does_not_alert_refusals(budget: Budget) -> None:
     Budget.objects.update(thresholds=[])
     refuse(budget)
     assert detect_alerts() == 0

@@ -7,6 +7,7 @@ from django.core.management import call_command
 
 from billing.models import Budget, BudgetWindow, DailyUsage, Mode, Period, StaleDay
 from billing.tasks import audit_ledger, detect_alerts, roll_up_usage
+from billing.usage.reports import totals_by_month
 from keys.models import ApiKey
 from projects.models import User
 from tests.billing.ledger.audit.test_audit import no_recheck_delay
@@ -63,7 +64,7 @@ def test_overflowing_month_totals_are_shown(overflowing_project: ApiKey, key: Ap
             project=overflowing_project.project, key=overflowing_project, day=f"2026-11-0{day + 1}", requested_model="m", provider="p", cost_nano=HUGE_AMOUNT, requests=1,
             failures=0, input_tokens=1, output_tokens=1,
         )  # fmt: skip
-    assert [cost for _, cost, _ in DailyUsage.objects.totals_by_month()] == [3 * HUGE_AMOUNT]
+    assert [totals.cost_nano for totals in totals_by_month().values()] == [3 * HUGE_AMOUNT]
 
 
 def test_overflow_in_one_project_does_not_hide_other_mismatches(

@@ -1,4 +1,4 @@
-"""Prices that a project or the operator sets: whose holds, for which names, from when, and what the gateway makes of them."""
+"""Price overrides: which one applies to a model at a moment, and how the gateway charges it."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -78,7 +78,7 @@ def test_latest_started_price_applies(project: Project) -> None:
     assert [input_usd(project, moment=moment) for moment in moments] == [1.25, 2, 2, 3]
 
 
-def test_ended_price_falls_back_to_the_next_level(project: Project) -> None:
+def test_ended_price_falls_back_to_the_next_price(project: Project) -> None:
     set_price(project, "gpt-5", 2, starts_at=NOON - 2 * HOUR)
     set_price(project, "gpt-5", 3, starts_at=NOON - HOUR, ended_at=NOON)
     moments = [NOON - 2 * HOUR, NOON - HOUR, NOON]
@@ -99,13 +99,13 @@ def test_backdated_price_applies_between_its_neighbours(project: Project) -> Non
     assert [input_usd(project, moment=moment) for moment in moments] == [1.25, 2, 3, 4, 4]
 
 
-def test_the_hour_that_comes_twice_has_two_moments_for_a_price(project: Project) -> None:
-    """In Berlin, 2026-10-25 02:30 is 00:30 and 01:30 UTC: a price holds from one of them on."""
+def test_repeated_hour_of_a_clock_change_has_two_start_times(project: Project) -> None:
+    """In Berlin, 2026-10-25 02:30 is both 00:30 and 01:30 UTC. The price applies from the second on."""
     berlin = ZoneInfo("Europe/Berlin")
     first, second = (datetime(2026, 10, 25, 2, 30, tzinfo=berlin, fold=fold) for fold in (0, 1))
     set_price(project, "gpt-5", 2, starts_at=second)
-    found = [input_usd(project, moment=moment.astimezone(UTC)) for moment in (first, second)]
-    assert found == [1.25, 2]
+    prices = [input_usd(project, moment=moment.astimezone(UTC)) for moment in (first, second)]
+    assert prices == [1.25, 2]
     assert second.astimezone(UTC) - first.astimezone(UTC) == HOUR
 
 
@@ -115,7 +115,7 @@ def test_ended_future_price_never_applies(project: Project) -> None:
     assert input_usd(project, moment=timezone.now() + 2 * HOUR) == 1.25
 
 
-def test_cache_rates_are_those_of_the_input_unless_they_are_given(project: Project) -> None:
+def test_cache_rates_default_to_the_input_rate(project: Project) -> None:
     price = set_price(
         project,
         "gpt-5",
@@ -134,7 +134,7 @@ def test_cache_rates_are_those_of_the_input_unless_they_are_given(project: Proje
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    "invalid_field",
     [
         {"input_nano": -1},
         {"output_nano": 10**15 + 1},
@@ -146,25 +146,25 @@ def test_cache_rates_are_those_of_the_input_unless_they_are_given(project: Proje
         {"tool_fees": {"web_search": 0.01}},
     ],
 )
-def test_absurd_prices_are_refused(project: Project, wrong: dict[str, Any]) -> None:
-    fields: dict[str, Any] = {"model": "m", "input_nano": 1, "output_nano": 1} | wrong
+def test_invalid_prices_are_rejected(project: Project, invalid_field: dict[str, Any]) -> None:
+    fields: dict[str, Any] = {"model": "m", "input_nano": 1, "output_nano": 1} | invalid_field
     with pytest.raises(ValidationError):
         PriceOverride(project=project, **fields).full_clean()
 
 
-def test_the_database_refuses_negative_prices_too(project: Project) -> None:
+def test_database_rejects_negative_prices(project: Project) -> None:
     with pytest.raises(IntegrityError):
         PriceOverride.objects.create(project=project, model="m", input_nano=-1, output_nano=0)
 
 
-def test_setting_a_price_tells_the_gateways(project: Project) -> None:
+def test_setting_a_price_invalidates_the_config_cache(project: Project) -> None:
     before = ConfigVersion.current()
     set_price(project, "gpt-5", 2)
     assert ConfigVersion.current() != before
 
 
 @pytest.mark.django_db(transaction=True)
-async def test_a_planned_price_begins_without_a_change_of_configuration(project: Project) -> None:
+async def test_planned_price_starts_without_a_cache_invalidation(project: Project) -> None:
     soon = timezone.now() + timedelta(milliseconds=300)
     await PriceOverride.objects.acreate(
         project=project, model="gpt-5", effective_from=soon, input_nano=2 * USD, output_nano=0
@@ -180,8 +180,8 @@ async def test_a_planned_price_begins_without_a_change_of_configuration(project:
 MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
-def ask(gateway: LiveGateway, project: Project, model: str, **fields: Any) -> httpx.Response:
-    """With a key that has a budget."""
+def send(gateway: LiveGateway, project: Project, model: str, **fields: Any) -> httpx.Response:
+    """Send a request with a key that has a budget."""
     key, token = ApiKey.objects.issue(project, "budgeted")
     project.budgets.create(key=key, period="day", limit_nano=USD)
     body = {"model": model, "messages": MESSAGES, "max_tokens": 50, **fields}
@@ -193,24 +193,27 @@ def ask(gateway: LiveGateway, project: Project, model: str, **fields: Any) -> ht
     )
 
 
-def test_a_free_model_is_open_to_keys_with_a_budget(
+def test_key_with_a_budget_may_use_a_free_model(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
-    assert ask(live_gateway, demo_project, "openai/house-model").status_code >= 400
+    assert send(live_gateway, demo_project, "openai/house-model").status_code >= 400
     PriceOverride.objects.create(project=None, model="house-*", input_nano=0, output_nano=0)
     deadline = timezone.now() + timedelta(seconds=2)
-    while (answer := ask(live_gateway, demo_project, "openai/house-model")).status_code != 200:
+    while (response := send(live_gateway, demo_project, "openai/house-model")).status_code != 200:
         assert timezone.now() < deadline
     record = UsageRecord.objects.get(outcome="ok")
-    assert answer.headers["x-cost-usd"] == "0"
+    assert response.headers["x-cost-usd"] == "0"
     assert record.applied_price is not None
     assert (record.cost_nano, record.applied_price.source.startswith("the operator's price")) == (0, True)
 
 
-def test_the_tier_that_the_provider_states_is_charged_and_kept(
+def test_reported_service_tier_is_charged_and_stored(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
-    """100 tokens in, 40 of them cached, 20 out, asked for as priority and served as flex: half the price of gpt-5."""
+    """A request for `priority` that was served as `flex` costs half the price of gpt-5.
+
+    Its usage is 100 input tokens, 40 of them cached, and 20 output tokens.
+    """
 
     async def served_flex(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         assert body["service_tier"] == "priority"
@@ -221,20 +224,20 @@ def test_the_tier_that_the_provider_states_is_charged_and_kept(
         )
 
     upstream.handler = served_flex
-    assert ask(live_gateway, demo_project, "openai/gpt-5", service_tier="priority").status_code == 200
+    assert send(live_gateway, demo_project, "openai/gpt-5", service_tier="priority").status_code == 200
     record = only_record()
     assert (record.service_tier, record.cost_nano) == ("flex", 60 * 625 + 40 * 62 + 20 + 20 * 5_000)
     assert sum(line.amount_femto for line in record.cost_lines) == record.cost_nano * 10**6
     assert record.reserved_nano is not None and record.reserved_nano >= 4 * record.cost_nano
 
 
-def test_a_price_that_is_set_is_charged_at_once(
+def test_new_price_is_charged_at_once(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
-    assert ask(live_gateway, demo_project, "openai/gpt-5").status_code == 200
+    assert send(live_gateway, demo_project, "openai/gpt-5").status_code == 200
     PriceOverride.objects.create(
         project=demo_project, model="gpt-5", input_nano=3 * USD, output_nano=4 * USD, request_nano=9
     )
     deadline = timezone.now() + timedelta(seconds=2)
-    while ask(live_gateway, demo_project, "openai/gpt-5").headers["x-cost-usd"] != "0.000380009":
+    while send(live_gateway, demo_project, "openai/gpt-5").headers["x-cost-usd"] != "0.000380009":
         assert timezone.now() < deadline

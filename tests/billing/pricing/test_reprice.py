@@ -1,4 +1,4 @@
-"""`manage.py reprice`: corrections beside the records, counters that stay equal to the sums, and nothing twice."""
+"""`manage.py reprice` adds corrections once, and keeps the counters of budgets equal to the sums."""
 
 import asyncio
 import datetime as dt
@@ -41,15 +41,15 @@ def ledger_in_sql(settings: Settings) -> None:
 
 
 def charged(key: ApiKey, price: Price | None, model: str = "gpt-5", **fields: Any) -> UsageRecord:
-    """A request of 1,234 tokens in and 56 out."""
-    made = record(key, day=DAY, model=model)
-    cost = price.cost(made.tokens) if price else 0
-    kept = msgspec.to_builtins(price) if price else None
-    UsageRecord.objects.filter(pk=made.pk).update(
-        **{"provider": "openai", "created_at": NOON, "cost_nano": cost, "price": kept} | fields
+    """Create a record of 1,234 input tokens and 56 output tokens, charged at a price."""
+    row = record(key, day=DAY, model=model)
+    cost = price.cost(row.tokens) if price else 0
+    stored_price = msgspec.to_builtins(price) if price else None
+    UsageRecord.objects.filter(pk=row.pk).update(
+        **{"provider": "openai", "created_at": NOON, "cost_nano": cost, "price": stored_price} | fields
     )
-    made.refresh_from_db()
-    return made
+    row.refresh_from_db()
+    return row
 
 
 def set_price(
@@ -77,13 +77,13 @@ TWO_USD_EACH = (1234 + 56) * 2_000
 
 @pytest.mark.databases
 def test_records_get_corrections_at_the_price_of_their_time(project: Project, key: ApiKey) -> None:
-    old = charged(key, BUNDLED)
-    before = UsageRecord.objects.values().get(pk=old.pk)
+    original = charged(key, BUNDLED)
+    before = UsageRecord.objects.values().get(pk=original.pk)
     set_price(project)
-    told = reprice()
-    correction = UsageRecord.objects.get(corrects=old.pk)
-    assert UsageRecord.objects.values().get(pk=old.pk) == before
-    assert old.cost_nano + correction.cost_nano == total(key) == TWO_USD_EACH
+    output = reprice()
+    correction = UsageRecord.objects.get(corrects=original.pk)
+    assert UsageRecord.objects.values().get(pk=original.pk) == before
+    assert original.cost_nano + correction.cost_nano == total(key) == TWO_USD_EACH
     assert (
         correction.correction_reason,
         correction.day,
@@ -98,7 +98,7 @@ def test_records_get_corrections_at_the_price_of_their_time(project: Project, ke
     assert correction.applied_price is not None and correction.applied_price.source.startswith(
         "the project's own price"
     )
-    assert f"{project.slug}: 1 of 1 charged requests corrected" in told
+    assert f"{project.slug}: 1 of 1 charged requests corrected" in output
 
 
 @pytest.mark.databases
@@ -113,16 +113,14 @@ def test_repeated_run_writes_nothing_until_the_price_changes(project: Project, k
 
 @pytest.mark.databases
 @pytest.mark.django_db(transaction=True)
-def test_two_runs_at_the_same_time_correct_once(
-    project: Project, key: ApiKey, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("proxy.repricing.BATCH_SIZE", 3)
+def test_concurrent_runs_correct_once(project: Project, key: ApiKey, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("billing.pricing.reprice.BATCH_SIZE", 3)
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=USD)
     records = [charged(key, BUNDLED) for _ in range(20)]
     BudgetWindow.objects.create(
         budget=budget,
         name=DAY.isoformat(),
-        spent_nano=sum(made.cost_nano for made in records),
+        spent_nano=sum(row.cost_nano for row in records),
         reserved_nano=0,
     )
     set_price(project)
@@ -135,7 +133,7 @@ def test_two_runs_at_the_same_time_correct_once(
 
 
 def test_clock_change_day_is_repriced_by_record_times(project: Project, key: ApiKey) -> None:
-    """2026-10-25 in Berlin has 25 hours; a price from its second 02:30 on leaves the first one alone."""
+    """In Berlin, 2026-10-25 has 25 hours. A price from the second 02:30 on does not change the first one."""
     Project.objects.filter(pk=project.pk).update(timezone="Europe/Berlin")
     day = dt.date(2026, 10, 25)
     for hour in (0, 1):
@@ -152,18 +150,18 @@ def test_clock_change_day_is_repriced_by_record_times(project: Project, key: Api
     assert UsageRecord.objects.get(correction_reason=CorrectionReason.REPRICED).created_at.hour == 1
 
 
-def test_the_calls_of_tools_and_the_place_are_repriced_with_the_tokens(project: Project, key: ApiKey) -> None:
+def test_tool_calls_and_region_are_repriced_with_the_tokens(project: Project, key: ApiKey) -> None:
     price = bundled_price("anthropic", "claude-opus-4-8", NOON)
     assert price is not None
-    served, calls = price.for_tier("standard_us").only_used_fees({"web_search": 2}), {"web_search": 2}
-    cost = served.cost(Tokens(1234, 0, 0, 0, 56), calls)
+    tier_price, extras = price.for_tier("standard_us").only_used_fees({"web_search": 2}), {"web_search": 2}
+    cost = tier_price.cost(Tokens(1234, 0, 0, 0, 56), extras)
     fields = {
         "provider": "anthropic",
-        "billable_extras": calls,
+        "billable_extras": extras,
         "service_tier": "standard_us",
         "cost_nano": cost,
     }
-    charged(key, served, "claude-opus-4-8", **fields)
+    charged(key, tier_price, "claude-opus-4-8", **fields)
     assert "0 of 1" in reprice()
     PriceOverride.objects.create(
         project=project,
@@ -176,14 +174,14 @@ def test_the_calls_of_tools_and_the_place_are_repriced_with_the_tokens(project: 
     assert "1 of 1" in reprice() and total(key) == 18
 
 
-def test_a_record_of_a_time_before_the_price_keeps_its_cost(project: Project, key: ApiKey) -> None:
+def test_record_from_before_the_price_keeps_its_cost(project: Project, key: ApiKey) -> None:
     charged(key, BUNDLED)
     set_price(project, starts_at=NOON + dt.timedelta(seconds=1))
     assert "0 of 1" in reprice() and UsageRecord.objects.count() == 1
 
 
 @pytest.mark.databases
-def test_what_budgets_have_spent_stays_the_sum_of_the_records(project: Project, key: ApiKey) -> None:
+def test_budget_counters_stay_equal_to_the_sum_of_records(project: Project, key: ApiKey) -> None:
     other, _ = ApiKey.objects.issue(project, "other")
     for owner in (key, key, other):
         charged(owner, BUNDLED)
@@ -198,15 +196,16 @@ def test_what_budgets_have_spent_stays_the_sum_of_the_records(project: Project, 
         (None, "total"): Budget.objects.create(project=project, period=Period.TOTAL, limit_nano=USD),
         (None, "2026-11-11"): Budget.objects.create(project=project, period=Period.DAY, limit_nano=USD),
     }
-    for (of, name), owned in windows.items():
-        begun = 0 if name == "2026-11-11" else total(of) if of else total(key) + total(other)
-        BudgetWindow.objects.create(budget=owned, name=name, spent_nano=begun, reserved_nano=7)
+    for (limited_key, name), budget in windows.items():
+        before = total(limited_key) if limited_key else total(key) + total(other)
+        spent_nano = 0 if name == "2026-11-11" else before
+        BudgetWindow.objects.create(budget=budget, name=name, spent_nano=spent_nano, reserved_nano=7)
     StaleDay.objects.all().delete()
     set_price(project)
     reprice()
     spent = {
-        name: BudgetWindow.objects.get(budget=owned, name=name).spent_nano
-        for (_, name), owned in windows.items()
+        name: BudgetWindow.objects.get(budget=budget, name=name).spent_nano
+        for (_, name), budget in windows.items()
     }
     both = total(key) + total(other)
     assert both == 3 * TWO_USD_EACH
@@ -221,9 +220,7 @@ def test_what_budgets_have_spent_stays_the_sum_of_the_records(project: Project, 
     assert list(StaleDay.objects.values_list("project", "day")) == [(project.pk, DAY)]
 
 
-def test_requests_whose_price_was_not_known_become_priced_even_at_nothing(
-    project: Project, key: ApiKey
-) -> None:
+def test_unpriced_requests_become_priced_even_at_zero(project: Project, key: ApiKey) -> None:
     charged(key, None, model="house")
     free = charged(key, None, model="free")
     assert "2 without a price still" in reprice()
@@ -241,7 +238,7 @@ def test_charge_of_a_reservation_is_not_repriced(project: Project, key: ApiKey) 
     assert "1 left at what was held" in reprice() and total(key) == USD
 
 
-def test_a_late_settlement_is_repriced_by_what_it_says_was_used(project: Project, key: ApiKey) -> None:
+def test_late_settlement_is_repriced_by_its_reported_usage(project: Project, key: ApiKey) -> None:
     estimate = charged(key, BUNDLED, cost_nano=USD, reserved_nano=USD, estimated=True)
     assert BUNDLED is not None
     late = UsageRecord.objects.get(pk=estimate.pk)
@@ -254,7 +251,7 @@ def test_a_late_settlement_is_repriced_by_what_it_says_was_used(project: Project
     assert total(key) == 1000 * 2_000
 
 
-def test_requests_that_cost_nothing_or_are_out_of_range_are_left(project: Project, key: ApiKey) -> None:
+def test_free_and_out_of_range_requests_are_skipped(project: Project, key: ApiKey) -> None:
     charged(key, BUNDLED, outcome=Outcome.CACHED, cost_nano=0)
     charged(key, BUNDLED, outcome=Outcome.BUDGET_EXCEEDED, cost_nano=0)
     charged(key, BUNDLED)
@@ -277,10 +274,10 @@ def test_only_the_named_project_is_repriced(project: Project, key: ApiKey) -> No
         call_command("reprice", "--since", "yesterday")
 
 
-def test_many_records_are_gone_through_in_batches(
+def test_many_records_are_repriced_in_batches(
     project: Project, key: ApiKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("proxy.repricing.BATCH_SIZE", 2)
+    monkeypatch.setattr("billing.pricing.reprice.BATCH_SIZE", 2)
     for _ in range(5):
         charged(key, BUNDLED)
     set_price(project)
@@ -290,12 +287,12 @@ def test_many_records_are_gone_through_in_batches(
 @pytest.mark.databases
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("backend", BACKENDS)
-async def test_runs_at_the_same_time_correct_once_on_every_store(key: ApiKey, backend: str) -> None:
-    """On Redis, corrections are on their way to the database while the other runs look there."""
-    books = ledger_harness_on(backend)
+async def test_concurrent_runs_correct_once_on_every_ledger(key: ApiKey, backend: str) -> None:
+    """On Redis, corrections may not have reached the database when another run reads its records."""
+    harness = ledger_harness_on(backend)
     try:
         ledger, window, price = (
-            await books.start(),
+            await harness.start(),
             await budget(key, 10**6),
             bundled_price("openai", "gpt-4o-mini"),
         )
@@ -314,22 +311,22 @@ async def test_runs_at_the_same_time_correct_once_on_every_store(key: ApiKey, ba
                 USED,
             )
             await settle(ledger, wanted, await ledger.reserve(wanted), price.cost(USED))
-        await books.wait_until_written()
-        begins = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
+        await harness.wait_until_written()
+        start = dt.datetime(2024, 1, 1, tzinfo=dt.UTC)
         await sync_to_async(set_price)(
-            await Project.objects.aget(pk=key.project_id), "gpt-4o-mini", starts_at=begins
+            await Project.objects.aget(pk=key.project_id), "gpt-4o-mini", starts_at=start
         )
         await asyncio.gather(*(asyncio.to_thread(reprice_in_thread) for _ in range(3)))
         await asyncio.to_thread(reprice_in_thread)
-        await books.wait_until_written()
+        await harness.wait_until_written()
         assert await UsageRecord.objects.filter(correction_reason=CorrectionReason.REPRICED).acount() == 5
-        assert await books.window_total(window, TODAY) == (5 * 1_100 * 2_000, 0)
+        assert await harness.window_total(window, TODAY) == (5 * 1_100 * 2_000, 0)
     finally:
-        await books.close()
+        await harness.close()
 
 
 def reprice_in_thread() -> None:
-    """In a thread of its own."""
+    """Reprice in the current thread, and close its database connection."""
     try:
         reprice()
     finally:

@@ -1,4 +1,4 @@
-"""Sums by day and month: what they say is what the records say, however often they are made."""
+"""`manage.py rollup`: the daily sums equal the sums over the records, however often it runs."""
 
 import datetime as dt
 import io
@@ -8,12 +8,15 @@ from django.core.management import CommandError, call_command
 from django.db.models import Sum
 
 from billing.models import DailyUsage, StaleDay, UsageRecord
+from billing.usage.reports import UsageReport
 from keys.models import ApiKey
 from projects.models import Project
 from tests.support.factories import USD, daily, record
 
 pytestmark = pytest.mark.databases
 NOVEMBER, DECEMBER = dt.date(2026, 11, 30), dt.date(2026, 12, 1)
+PAST_DAY = dt.date(2026, 3, 9)
+"""A day that cannot be today: today is always read from records."""
 
 
 def rollup(*arguments: str) -> str:
@@ -22,7 +25,7 @@ def rollup(*arguments: str) -> str:
     return output.getvalue()
 
 
-def test_a_rebuild_replaces_what_is_wrong_and_adds_what_is_missing(project: Project, key: ApiKey) -> None:
+def test_rebuild_replaces_wrong_sums_and_adds_missing_ones(project: Project, key: ApiKey) -> None:
     record(key, day=NOVEMBER, cost_nano=USD)
     record(key, day=DECEMBER, cost_nano=2 * USD)
     record(key, day=DECEMBER, cost_nano=3 * USD, model="gpt-4o")
@@ -41,31 +44,37 @@ def test_a_rebuild_replaces_what_is_wrong_and_adds_what_is_missing(project: Proj
     )
 
 
-def test_a_rebuild_leaves_earlier_days_alone(project: Project, key: ApiKey) -> None:
+def test_rebuild_leaves_earlier_days_alone(project: Project, key: ApiKey) -> None:
     daily(key, NOVEMBER, 7)
     rollup("--since", "2026-12-01")
     assert DailyUsage.objects.get().cost_nano == 7
 
 
-def test_without_a_date_only_marked_days_are_recomputed(project: Project, key: ApiKey) -> None:
+def test_only_stale_days_are_recomputed_without_a_date(project: Project, key: ApiKey) -> None:
     record(key, day=NOVEMBER, cost_nano=USD)
     record(key, day=DECEMBER, cost_nano=USD)
-    StaleDay.objects.create(project=project, day=DECEMBER, version=1)
+    StaleDay.objects.mark([(project.pk, DECEMBER)])
     assert rollup().startswith("1 days")
     assert DailyUsage.objects.get().day == DECEMBER
 
 
-def test_months_are_summed_by_project_key_model_and_provider(project: Project, key: ApiKey) -> None:
-    for day in (1, 2, 30):
-        record(key, day=dt.date(2026, 11, day), cost_nano=day)
-    record(key, day=DECEMBER, cost_nano=1000)
-    rollup("--since", "2026-11-01")
-    november, december = DailyUsage.objects.by_month()
-    assert november == {
-        "month": dt.date(2026, 11, 1), "project": project.pk, "key": key.pk, "requested_model": "demo/chat", "provider": "demo",
-        "requests": 3, "failures": 0, "input_tokens": 3 * 1234, "output_tokens": 3 * 56, "cost_nano": 33,
-    }  # fmt: skip
-    assert december["cost_nano"] == 1000
+def test_marking_a_stale_day_again_changes_its_version(project: Project) -> None:
+    StaleDay.objects.mark([(project.pk, DECEMBER)])
+    before = StaleDay.objects.get()
+    StaleDay.objects.mark([(project.pk, DECEMBER), (project.pk, NOVEMBER)])
+    again = StaleDay.objects.get(day=DECEMBER)
+    assert again.pk == before.pk and again.version > before.version
+    assert StaleDay.objects.count() == 2
+
+
+def test_report_reads_a_stale_day_from_its_records(project: Project, key: ApiKey) -> None:
+    daily(key, PAST_DAY, 99 * USD)
+    record(key, day=PAST_DAY, cost_nano=USD)
+    month = UsageReport.month_to_date(project, PAST_DAY)
+    assert month.cost_by_day() == {PAST_DAY: 99 * USD}
+    StaleDay.objects.mark([(project.pk, PAST_DAY)])
+    assert month.cost_by_day() == {PAST_DAY: USD}
+    assert month.total().cost_nano == USD
 
 
 @pytest.mark.parametrize("text", ["yesterday", "2026-13-01", ""])
@@ -75,7 +84,7 @@ def test_invalid_date_is_reported(db: None, text: str) -> None:
 
 
 @pytest.mark.django_db(transaction=True)
-def test_a_request_that_ends_after_its_key_was_deleted_is_summed(project: Project, key: ApiKey) -> None:
+def test_record_of_a_deleted_key_is_summed(project: Project, key: ApiKey) -> None:
     made = record(key, day=NOVEMBER, cost_nano=USD)
     key.delete()
     UsageRecord.objects.filter(pk=made.pk).update(key_id=key.pk or 10**6)

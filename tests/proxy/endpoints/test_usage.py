@@ -12,8 +12,9 @@ import httpx
 import pytest
 from aiohttp import web
 
-from billing.models import Budget, BudgetWindow, DailyUsage, Outcome, Period, UsageRecord
+from billing.models import Budget, BudgetWindow, Outcome, Period, UsageRecord
 from billing.tasks import detect_alerts
+from billing.usage.rollup import rebuild_from, roll_up_stale_days
 from keys.models import ApiKey
 from projects.models import Project, User
 from tests.support.factories import USD, daily, record
@@ -82,13 +83,13 @@ def test_a_day_that_the_roll_up_has_not_finished_comes_from_its_records(
     key, yesterday = demo_project.keys.get(), demo_project.today() - dt.timedelta(days=1)
     record(key, day=yesterday, cost_nano=5)
     record(key, day=yesterday, cost_nano=7, outcome=Outcome.UPSTREAM_ERROR)
-    DailyUsage.objects.rebuild(yesterday)
+    rebuild_from(yesterday)
     record(key, day=yesterday, cost_nano=11)
     demo_project.staleday_set.create(day=yesterday, version=1)
     query = {"from": yesterday.isoformat(), "to": yesterday.isoformat()}
     before = data_of(gateway.get("/api/v1/usage/stats", params=query))
     assert (before["totalCostNanoUsd"], before["totalRequests"], before["failedRequests"]) == (23, 3, 1)
-    DailyUsage.objects.recompute_stale()
+    roll_up_stale_days()
     assert data_of(gateway.get("/api/v1/usage/stats", params=query)) == before
 
 
@@ -98,7 +99,7 @@ def test_reports_are_narrowed_and_grouped(gateway: httpx.Client, demo_project: P
     record(key, cost_nano=1)
     record(other, cost_nano=10, model="gpt-4o")
     record(other, cost_nano=100, day=today - dt.timedelta(days=3))
-    DailyUsage.objects.rebuild(today - dt.timedelta(days=9))
+    rebuild_from(today - dt.timedelta(days=9))
 
     def total(**query: str) -> int:
         return int(data_of(gateway.get("/api/v1/usage/costs", params=query))["totalCostNanoUsd"])

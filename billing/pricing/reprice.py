@@ -1,8 +1,11 @@
-"""What records would cost at the prices that hold for their moments by now. Records stay as they are: corrections are added."""
+"""Bring the cost of past requests to the prices that apply to their time.
+
+Records stay unchanged: each difference is added as a correction, a record of its own.
+"""
 
 import datetime as dt
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from uuid import UUID
 
@@ -11,14 +14,11 @@ from msgspec.structs import replace
 from billing.ledger.corrections import lock_budget_windows, save_corrections
 from billing.ledger.usage_entry import UsageEntry
 from billing.models import CorrectionReason, Outcome, UsageRecord
-from billing.pricing import Price, Tokens, price_list
+from billing.pricing import Price, Tokens
 from projects.models import Project
-from proxy.models import Credential
-from proxy.providers import demo
-from proxy.providers.catalog import DEMO, PROVIDERS
 
 BATCH_SIZE = 500
-"""Records in one transaction: the gateway waits for its end."""
+"""Records in one transaction. The gateway cannot settle requests until the transaction ends."""
 UNBILLED_OUTCOMES = (
     Outcome.CACHED,
     Outcome.UNAUTHENTICATED,
@@ -27,13 +27,18 @@ UNBILLED_OUTCOMES = (
     Outcome.RATE_LIMITED,
     Outcome.INVALID_REQUEST,
 )
-"""Outcomes of requests that no provider has seen."""
+"""Outcomes of requests that were not sent to a provider."""
+
+PriceLookup = Callable[[str, str, dt.datetime], Price | None]
+"""Takes the provider and the model of a record, and a moment; returns None if no price is known."""
 
 
 @dataclass(slots=True)
 class RepriceSummary:
-    """What has been done. `unpriced`: records whose price nobody knows even now; `left_at_reserved`: those of which it is not known what was
-    used, so that they go on counting as what was held for them.
+    """Counts of the records that were checked and changed.
+
+    `unpriced` records have no known price even now. `left_at_reserved` records keep the amount that was
+    reserved for them, because their usage is not known. Money is nano-USD.
     """
 
     records: int = 0
@@ -43,7 +48,7 @@ class RepriceSummary:
     left_at_reserved: int = 0
     cost_change_nano: int = 0
 
-    def add(self, correction: UsageEntry, *, was_unpriced: bool) -> None:
+    def add_correction(self, correction: UsageEntry, *, was_unpriced: bool) -> None:
         self.corrected += 1
         self.newly_priced += was_unpriced
         self.cost_change_nano += correction.cost_nano
@@ -51,7 +56,7 @@ class RepriceSummary:
 
 @dataclass(slots=True)
 class CorrectedRecord:
-    """A record with its corrections so far."""
+    """A record with the corrections that were made to it."""
 
     record: UsageEntry
     corrections: list[UsageEntry] = field(default_factory=list)
@@ -65,12 +70,18 @@ class CorrectedRecord:
         return self.record.cost_nano + sum(correction.cost_nano for correction in self.corrections)
 
     @property
+    def has_usage(self) -> bool:
+        return bool(self.cost_nano) or self.tokens != Tokens()
+
+    @property
     def billing_record(self) -> UsageEntry:
-        """The one that says which tier and tools were used: a late settlement knows better than the estimate that it corrects."""
-        return next(
-            (entry for entry in self.corrections if entry.correction_reason == CorrectionReason.LATE.value),
-            self.record,
-        )
+        """The entry whose service tier and tool calls are billed.
+
+        This is a late settlement if there is one: it has reported usage, where the record has only an
+        estimate.
+        """
+        late = CorrectionReason.LATE.value
+        return next((entry for entry in self.corrections if entry.correction_reason == late), self.record)
 
     @property
     def prices(self) -> list[Price]:
@@ -78,78 +89,70 @@ class CorrectedRecord:
 
     @property
     def has_computed_cost(self) -> bool:
-        """Whether its cost is that of its tokens, and not what was held for it."""
+        """Return whether the cost was computed from tokens, and is not a reserved amount."""
         costs = [price.cost(self.tokens, self.billing_record.billable_extras) for price in self.prices] or [0]
         return self.cost_nano in costs
 
     def correction_for(self, price: Price) -> UsageEntry | None:
-        """The correction that brings it to this price; None where it has that already."""
+        """Return the correction that brings the record to this price; None if it has that cost already."""
         tier_price = price.for_tier(self.billing_record.service_tier)
         cost = tier_price.cost(self.tokens, self.billing_record.billable_extras)
         if cost == self.cost_nano and self.prices:
             return None
-        ordinal = sum(
-            correction.correction_reason == CorrectionReason.REPRICED.value for correction in self.corrections
-        )
+        repriced = CorrectionReason.REPRICED.value
+        ordinal = sum(correction.correction_reason == repriced for correction in self.corrections)
         current = replace(self.record, cost_nano=self.cost_nano, tokens=self.tokens, price=tier_price)
         return current.correction_to(cost, self.tokens, CorrectionReason.REPRICED, ordinal)
 
 
 class Repricer:
-    """Of one project."""
+    """Reprices the records of one project."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, price_at: PriceLookup) -> None:
         self.project = project
-        self.price_list = price_list.load_price_list(project.pk)
-        self.providers = dict(Credential.objects.for_project(project).values_list("slug", "provider"))
+        self.price_at = price_at
 
-    def price(self, usage_entry: UsageEntry, at: dt.datetime | None = None) -> Price | None:
-        """What its model costs at a moment (default: the record's)."""
-        if usage_entry.provider == DEMO:
-            return demo.PRICE
-        slug = self.providers.get(usage_entry.provider, usage_entry.provider)
-        prices_id = PROVIDERS[slug].pricing_provider if slug in PROVIDERS else ""
-        return self.price_list.find(
-            (usage_entry.provider, slug), prices_id, usage_entry.provider_model, at or usage_entry.created_at
-        )
+    def run(self, first: dt.date, last: dt.date, model: str = "", *, dry_run: bool = False) -> RepriceSummary:
+        """Reprice the days from `first` to `last`, both included, in the project's timezone.
 
-    def run(self, first: dt.date, last: dt.date, model: str = "", *, keep: bool = True) -> RepriceSummary:
-        """Days in the project's timezone, both included. Without `keep`, nothing is written."""
+        A dry run counts the corrections and writes none. Raises LedgerUnavailable.
+        """
         summary = RepriceSummary()
         for ids in self.batches(first, last, model):
             with lock_budget_windows():
                 corrections = list(self.corrections(ids, summary))
-                if keep and corrections:
+                if corrections and not dry_run:
                     save_corrections(corrections)
         return summary
 
     def batches(self, first: dt.date, last: dt.date, model: str) -> Iterator[Sequence[UUID]]:
-        records = UsageRecord.objects.for_project(self.project).filter(
-            corrects=None, day__range=(first, last)
-        )
-        records = records.exclude(outcome__in=UNBILLED_OUTCOMES).order_by("id")
+        """Yield the ids of the records that may be repriced, in order."""
+        records = UsageRecord.objects.for_project(self.project).requests()
+        records = records.filter(day__range=(first, last)).exclude(outcome__in=UNBILLED_OUTCOMES)
         if model:
             records = records.filter(provider_model=model)
-        seen = list(records.values_list("pk", flat=True)[:BATCH_SIZE])
-        while seen:
-            yield seen
-            seen = list(records.filter(pk__gt=seen[-1]).values_list("pk", flat=True)[:BATCH_SIZE])
+        ids = records.order_by("id").values_list("pk", flat=True)
+        batch = list(ids[:BATCH_SIZE])
+        while batch:
+            yield batch
+            batch = list(ids.filter(pk__gt=batch[-1])[:BATCH_SIZE])
 
     def corrections(self, ids: Sequence[UUID], summary: RepriceSummary) -> Iterator[UsageEntry]:
         for corrected in load_corrected_records(ids):
-            if not (corrected.cost_nano or corrected.tokens != Tokens()):
-                continue
-            summary.records += 1
-            price = self.price(corrected.record)
-            summary.unpriced += price is None
-            summary.left_at_reserved += not corrected.has_computed_cost
-            if (
-                price is not None
-                and corrected.has_computed_cost
-                and (correction := corrected.correction_for(price))
-            ):
-                summary.add(correction, was_unpriced=not corrected.prices)
+            if corrected.has_usage and (correction := self.reprice(corrected, summary)):
+                summary.add_correction(correction, was_unpriced=not corrected.prices)
                 yield correction
+
+    def reprice(self, corrected: CorrectedRecord, summary: RepriceSummary) -> UsageEntry | None:
+        """Return the correction that a record needs, and count why a record cannot be repriced."""
+        record = corrected.record
+        price = self.price_at(record.provider, record.provider_model, record.created_at)
+        summary.records += 1
+        summary.unpriced += price is None
+        summary.left_at_reserved += not corrected.has_computed_cost
+        if price is None or not corrected.has_computed_cost:
+            return None
+        return corrected.correction_for(price)
 
 
 def load_corrected_records(ids: Sequence[UUID]) -> list[CorrectedRecord]:
@@ -163,7 +166,7 @@ def load_corrected_records(ids: Sequence[UUID]) -> list[CorrectedRecord]:
 
 
 def entry_from_record(row: UsageRecord) -> UsageEntry:
-    """A record as the ledger writes it."""
+    """Return a stored record as the ledger writes it."""
     names = [name for name in UsageEntry.__struct_fields__ if name not in ("tokens", "price")]
     return UsageEntry(
         **{name: getattr(row, name) for name in names}, tokens=row.tokens, price=row.applied_price

@@ -1,0 +1,35 @@
+"""Form field for an amount in US dollars."""
+
+import re
+from typing import Any
+
+from django import forms
+from django.core.exceptions import ValidationError
+
+from billing.money import InvalidAmount, decimal_usd, parse_usd
+
+USD_PATTERN = re.compile(r"\$?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
+"""Commas are allowed between thousands only: `1,5` could mean one and a half, or fifteen."""
+
+
+class UsdField(forms.CharField):
+    """An amount in US dollars, as people write it. It is cleaned to nano-USD, or None if it is empty."""
+
+    widget = forms.TextInput(attrs={"inputmode": "decimal", "placeholder": "25.00"})
+
+    def to_python(self, value: Any) -> Any:
+        text = super().to_python(value)
+        if not text:
+            return None
+        if not USD_PATTERN.fullmatch(text):
+            raise ValidationError("Enter US dollars as 1250.50 or 1,250.50, without a sign.")
+        try:
+            return parse_usd(text.replace(",", ""))
+        except InvalidAmount as error:
+            raise ValidationError(str(error)) from None
+
+    def run_validators(self, value: Any) -> None:
+        """Skip the inherited validators: they are for text, and `parse_usd` has validated the amount."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return decimal_usd(value) if isinstance(value, int) else value

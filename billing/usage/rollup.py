@@ -1,0 +1,83 @@
+"""Roll-up: recompute the daily sums of usage from its records."""
+
+from dataclasses import dataclass
+from datetime import date
+
+import structlog
+from django.db import transaction
+from django.db.models import Exists, OuterRef
+
+from billing.models import DailyUsage, StaleDay, UsageRecord
+from billing.usage.reports import ROLLUP_SUMS
+from keys.models import ApiKey
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RollupResult:
+    """The number of days that were recomputed, and a message for each day that failed and stays stale."""
+
+    days: int
+    failures: list[str]
+
+
+def rebuild_from(first: date) -> RollupResult:
+    """Recompute every day from `first` on that has records or sums, in all projects."""
+    records = UsageRecord.objects.filter(day__gte=first).values_list("project", "day")
+    sums = DailyUsage.objects.filter(day__gte=first).values_list("project", "day")
+    StaleDay.objects.mark(records.union(sums))
+    return roll_up_stale_days()
+
+
+def roll_up_stale_days() -> RollupResult:
+    """Recompute every stale day. A day that fails stays stale and does not stop the others."""
+    StaleDay.objects.delete_without_project()
+    recomputed, failures = 0, []
+    for stale_day in StaleDay.objects.select_related("project"):
+        try:
+            roll_up_day(stale_day)
+            recomputed += 1
+        except Exception as error:
+            if not was_project_deleted(stale_day):
+                failures.append(report_failure(stale_day, error))
+    return RollupResult(recomputed, failures)
+
+
+def roll_up_day(stale_day: StaleDay) -> None:
+    """Replace the sums of a day by those over its records.
+
+    The records are summed before the write lock is taken. The sums are stored only if the version of the
+    stale day has not changed since: otherwise a record was added in the meantime, and the next run sums the
+    day again.
+    """
+    rows = sum_records(stale_day)
+    with transaction.atomic():
+        deleted, _ = StaleDay.objects.filter(pk=stale_day.pk, version=stale_day.version).delete()
+        if deleted:
+            DailyUsage.objects.filter(project=stale_day.project, day=stale_day.day).delete()
+            DailyUsage.objects.bulk_create(rows)
+
+
+def sum_records(stale_day: StaleDay) -> list[DailyUsage]:
+    records = UsageRecord.objects.filter(project=stale_day.project, day=stale_day.day)
+    # A request may end after its key was deleted. Its record then names a key that does not exist.
+    records.exclude(key=None).exclude(Exists(ApiKey.objects.filter(pk=OuterRef("key_id")))).update(key=None)
+    groups = records.values("key_id", "requested_model", "provider").annotate(**ROLLUP_SUMS)
+    return [DailyUsage(project=stale_day.project, day=stale_day.day, **group) for group in groups]
+
+
+def was_project_deleted(stale_day: StaleDay) -> bool:
+    """Delete the stale day if its project was deleted while the day was summed, and return whether it was."""
+    return StaleDay.objects.filter(pk=stale_day.pk).delete_without_project() > 0
+
+
+def report_failure(stale_day: StaleDay, error: Exception) -> str:
+    log.error(
+        "usage_rollup_failed",
+        message="The usage of a day could not be summed. The next roll-up tries it again.",
+        project_id=stale_day.project_id,
+        day=stale_day.day.isoformat(),
+        exc_info=error,
+    )
+    return f"project {stale_day.project_id}, {stale_day.day}: {type(error).__name__}: {error}"

@@ -75,7 +75,7 @@ def isolate_failures(delivery: Delivery) -> Iterator[None]:
     except Exception as error:
         log.error(
             "alert_delivery_failed",
-            message="A message could not be built or sent because of an unexpected error. It is tried again.",
+            message="An alert message could not be sent. It is retried unless this was its last attempt.",
             delivery_id=str(delivery.pk),
             exc_info=error,
         )

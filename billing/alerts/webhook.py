@@ -90,7 +90,7 @@ async def send(client: httpx.AsyncClient, message: SignedWebhook) -> DeliveryRes
         # An error of one receiver must not stop the messages to the others.
         log.error(
             "webhook_delivery_failed",
-            message="A webhook could not be sent because of an unexpected error. It is tried again.",
+            message="A webhook could not be sent. It is retried unless this was its last attempt.",
             message_id=message.headers["webhook-id"],
             exc_info=error,
         )

@@ -1,10 +1,9 @@
-"""What tests of pages share: everyone signed in, a project with something of everything, and every address."""
+"""Factories for tests of pages: signed-in clients, records, usage, webhooks, and the URL of every page."""
 
 import datetime as dt
 from itertools import count
 from uuid import UUID
 
-import pytest
 from allauth.account.models import EmailAddress
 from django.test import Client
 from django.urls import reverse
@@ -12,7 +11,6 @@ from django.utils import timezone
 
 from billing.models import (
     Budget,
-    BudgetWindow,
     DailyUsage,
     Outcome,
     Period,
@@ -42,8 +40,8 @@ def verified(user: User) -> User:
 
 FIRST_ID = uuid7().int
 RECORD_IDS = (UUID(int=FIRST_ID + number) for number in count())
-"""Ids that keep the order in which records are made within a millisecond."""
-UNUSED_ID = dict.fromkeys(
+"""Ids in the order in which records are created, even within a millisecond."""
+UNUSED_TOKENS = dict.fromkeys(
     ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "reasoning_tokens"), 0
 )
 DEMO_CALL = {
@@ -79,7 +77,7 @@ def record(
         output_tokens=56,
         cost_nano=cost_nano,
         latency_us=1_240_000,
-        **UNUSED_ID,
+        **UNUSED_TOKENS,
         **DEMO_CALL,
     )
 
@@ -97,37 +95,12 @@ def daily(key: ApiKey, day: dt.date, cost_nano: int) -> DailyUsage:
     )
 
 
-@pytest.fixture
-def credential(project: Project) -> Credential:
-    credential = Credential(project=project, slug="openai", provider="openai", model_names=["gpt-4o-mini"])
-    credential.set_secret(SECRET)
-    credential.save()
-    return credential
-
-
-@pytest.fixture
-def busy_project(project: Project, key: ApiKey, credential: Credential) -> Project:
-    """Records, a month's usage, budgets, a key of each state."""
-    today = project.today()
-    budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
-    BudgetWindow.objects.create(
-        budget=budget, name=today.isoformat(), spent_nano=3 * USD, reserved_nano=1 * USD
-    )
-    Budget.objects.create(project=project, period=Period.MONTH, limit_nano=0)
-    record(key, cost_nano=2 * USD)
-    record(key, outcome=Outcome.UPSTREAM_ERROR)
-    daily(key, today.replace(day=1), 40 * USD)
-    ApiKey.objects.issue(project, "old laptop", expires_at=timezone.now() - dt.timedelta(days=1))
-    ApiKey.objects.issue(project, "leaked")[0].revoke()
-    return project
-
-
 def key_in_other_project(owner: User) -> ApiKey:
     return ApiKey.objects.issue(Project.objects.create_with_owner("Other", owner=owner), "theirs")[0]
 
 
 def webhook_at(project: Project, url: str, name: str = "pager") -> tuple[Webhook, str]:
-    """A webhook and its signing secret."""
+    """Create a webhook; return it and its signing secret."""
     webhook = Webhook(project=project, name=name, url=url)
     secret = webhook.new_secret()
     webhook.save()
@@ -135,7 +108,7 @@ def webhook_at(project: Project, url: str, name: str = "pager") -> tuple[Webhook
 
 
 def project_objects(project: Project) -> dict[str, Budget | Webhook]:
-    """What pages of one budget or one webhook are about."""
+    """Return the budget or webhook of each page about one of them, by the page's name."""
     budget, _ = Budget.objects.get_or_create(
         project=project, key=None, period=Period.TOTAL, defaults={"limit_nano": USD}
     )
@@ -151,8 +124,8 @@ def project_objects(project: Project) -> dict[str, Budget | Webhook]:
 
 
 def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict[str, tuple[str, Role]]:
-    """Every page of a project: its address, and the lowest role that may see it."""
-    alone = {
+    """Return the URL of every page of a project, and the lowest role that may see it."""
+    roles = {
         "project-overview": Role.VIEWER,
         "key-list": Role.VIEWER,
         "key-new": Role.MEMBER,
@@ -166,9 +139,9 @@ def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict
         "price-list": Role.VIEWER,
         "price-new": Role.ADMIN,
     }
-    pages = {name: (reverse(name, args=[project.slug]), role) for name, role in alone.items()}
-    below = project_objects(project)
-    pages |= {name: (reverse(name, args=[project.slug, below[name].pk]), Role.ADMIN) for name in below}
+    pages = {name: (reverse(name, args=[project.slug]), role) for name, role in roles.items()}
+    objects = project_objects(project)
+    pages |= {name: (reverse(name, args=[project.slug, objects[name].pk]), Role.ADMIN) for name in objects}
     price, _ = PriceOverride.objects.get_or_create(
         project=project, model="llama-*", defaults={"input_nano": 0, "output_nano": USD}
     )

@@ -2,17 +2,17 @@
 
 import datetime as dt
 import secrets
-import time
-from typing import Any, ClassVar, TypeVar
+from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
-from django.contrib.auth.models import AbstractUser, BaseUserManager
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
 from django.db import models, transaction
-from django.db.models.signals import post_delete, post_save
 from django.utils import timezone
 from django.utils.text import slugify
+
+from projects.models.config_version import invalidates_config_cache
+from projects.models.rate_limits import RateLimits
+from projects.models.users import User
 
 SLUG_SUFFIX_BYTES = 3
 DEMO_SLUG = "demo"
@@ -20,59 +20,6 @@ RESERVED_SLUGS = ("new",)
 """Words that stand where a slug could in the addresses of pages."""
 MAX_DATE = dt.date(9000, 12, 31)
 """Days are not counted to the end of the calendar: a midnight near it is in no year at all in some timezones."""
-
-
-class RateLimits(models.Model):
-    """How much may be asked in any 60 seconds, and at once. Empty: no limit."""
-
-    rpm_limit = models.PositiveIntegerField(
-        "requests per minute", null=True, blank=True, validators=[MinValueValidator(1)]
-    )
-    tpm_limit = models.PositiveBigIntegerField(
-        "tokens per minute", null=True, blank=True, validators=[MinValueValidator(1)]
-    )
-    concurrency_limit = models.PositiveIntegerField(
-        "requests at once", null=True, blank=True, validators=[MinValueValidator(1)]
-    )
-
-    class Meta:
-        abstract = True
-
-
-ModelT = TypeVar("ModelT", bound=type[models.Model])
-
-
-def invalidates_config_cache(model: ModelT) -> ModelT:
-    """Marks a model that gateway processes keep in memory: saving or deleting a row moves the config version."""
-
-    def bump(**_: Any) -> None:
-        ConfigVersion.bump()
-
-    post_save.connect(bump, sender=model, weak=False)
-    post_delete.connect(bump, sender=model, weak=False)
-    return model
-
-
-class UserManager(BaseUserManager["User"]):
-    """People sign in with their e-mail address; there is no user name."""
-
-    def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
-        user = self.model(email=self.normalize_email(email).lower(), **fields)
-        user.set_password(password)
-        user.save(using=self._db)
-        return user
-
-    def create_superuser(self, email: str, password: str | None = None, **fields: Any) -> "User":
-        return self.create_user(email, password, is_staff=True, is_superuser=True, **fields)
-
-
-class User(AbstractUser):
-    username = None  # type: ignore[assignment]
-    email = models.EmailField("e-mail address", unique=True)
-
-    USERNAME_FIELD = "email"
-    REQUIRED_FIELDS: ClassVar[list[str]] = []
-    objects: ClassVar[UserManager] = UserManager()  # type: ignore[assignment]
 
 
 class Role(models.IntegerChoices):
@@ -158,22 +105,3 @@ class Membership(models.Model):
 
     def __str__(self) -> str:
         return f"{self.user} in {self.project} as {self.get_role_display()}"
-
-
-class ConfigVersion(models.Model):
-    """One row. It moves whenever configuration that gateway processes cache has changed (`config_cache.py`)."""
-
-    version = models.PositiveBigIntegerField(default=0)
-
-    def __str__(self) -> str:
-        return str(self.version)
-
-    @classmethod
-    def bump(cls) -> None:
-        """Tells every gateway process; part of the caller's transaction, so that it shows with the change itself."""
-        # A moment rather than a count: a database that is restored or emptied never shows an earlier number again.
-        cls.objects.filter(pk=1).update(version=time.time_ns())
-
-    @classmethod
-    def current(cls) -> int | None:
-        return cls.objects.filter(pk=1).values_list("version", flat=True).first()

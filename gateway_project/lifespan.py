@@ -19,8 +19,9 @@ from billing.ledger.redis import OutagePolicy, RedisLedger
 from billing.ledger.sql.connection import connect, lock_file_for
 from gateway_project.celery import app as celery
 from projects import config_cache
-from projects.db import durability
+from projects.db import durability, executor
 from projects.db.hang_detection import abort_hung_queries_if
+from projects.db.health import database_health
 from proxy.http import handler
 from proxy.pipeline import exchange, revocation
 from proxy.pipeline.client_stream import FINAL_WRITE_TIMEOUT_S
@@ -63,7 +64,7 @@ async def running_services() -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         if not settings.ENV.database_url:
             stack.enter_context(sqlite_process_lock(settings.ENV.sqlite_path))
-        stack.enter_context(abort_hung_queries_if(lambda: config_cache.database_health.is_down))
+        stack.enter_context(abort_hung_queries_if(lambda: database_health.is_down))
         runtime.upstream = UpstreamClient(config_file.load().timeout_s)
         stack.push_async_callback(runtime.upstream.close)
         process_ledger = open_ledger()
@@ -74,7 +75,7 @@ async def running_services() -> AsyncIterator[None]:
         if settled:
             log.warning("reservations of an earlier process were resolved", count=settled)
         with suppress(DatabaseError):
-            await config_cache.run_query(durability.warn_of_unsafe_settings)
+            await executor.run_query(durability.warn_of_unsafe_settings)
         await stack.enter_async_context(running_task(config_cache.poll_version()))
         await stack.enter_async_context(running_task(revocation.poll_revocations()))
         if settings.CELERY_TASK_ALWAYS_EAGER:

@@ -83,7 +83,7 @@ async def authenticate(text: str, client_ip: Callable[[], str]) -> Principal:
 
 async def lookup(token: tokens.Token, client_ip: Callable[[], str]) -> Principal | None:
     """Only a key that is not known here, nor was lately, can be denied its query."""
-    if not principals.holds(token.public_id):
+    if token.public_id not in principals:
         stale_principal = principals.get_stale(token.public_id)
         if stale_principal is None or not stale_principal.key.verify(token):
             auth_failures.check_lookup(client_ip())

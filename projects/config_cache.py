@@ -11,71 +11,20 @@ it had been dropped and not been read again. After that it is forgotten, and eve
 import asyncio
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError
 
+from projects.db.executor import run_query
+from projects.db.health import database_health
 from projects.models import ConfigVersion
 
 POLL_INTERVAL_S = 0.3
 POLL_TIMEOUT_S = 2
-QUERY_TIMEOUT_S = 10
-"""A database that neither answers nor refuses must not keep callers waiting for as long as TCP does."""
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-T = TypeVar("T")
-
-log = structlog.get_logger()
-
-# Cold reads leave the event loop through these threads; each keeps its database connection between reads.
-db_executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="config-reader")
-
-
-class DatabaseHealth:
-    """Whether the database answers, as the last poll found it. `last_ok_at` is in seconds of the monotonic clock."""
-
-    def __init__(self) -> None:
-        self.is_down = False
-        self.last_ok_at = time.monotonic()
-
-    def mark_up(self) -> None:
-        if self.is_down:
-            log.info("the database is back")
-        self.is_down, self.last_ok_at = False, time.monotonic()
-
-    def mark_down(self, reason: BaseException) -> None:
-        if not self.is_down:
-            log.error(
-                "the database is away: serving from memory", reason=f"{type(reason).__name__}: {reason}"
-            )
-        self.is_down = True
-        if time.monotonic() - self.last_ok_at > settings.ENV.gateway_stale_config_s:
-            clear_all()
-
-
-database_health = DatabaseHealth()
-
-
-def with_reconnect(query: Callable[..., T], *args: Any) -> T:
-    """No signal closes connections in these threads: one that has died is replaced once."""
-    try:
-        return query(*args)
-    except (OperationalError, InterfaceError):
-        connection.close()
-        return query(*args)
-
-
-async def run_query(query: Callable[..., T], *args: Any) -> T:
-    """Runs an ORM query off the event loop; raises OperationalError also where no answer comes."""
-    try:
-        async with asyncio.timeout(QUERY_TIMEOUT_S):
-            return await asyncio.get_running_loop().run_in_executor(db_executor, with_reconnect, query, *args)
-    except TimeoutError:
-        raise OperationalError("no answer in time") from None
 
 
 class ConfigCache(Generic[K, V]):
@@ -116,7 +65,7 @@ class ConfigCache(Generic[K, V]):
             self.stale[key] = time.monotonic(), value
         return value
 
-    def holds(self, key: K) -> bool:
+    def __contains__(self, key: K) -> bool:
         """Whether `get` answers without a query."""
         return key in self.values
 
@@ -164,6 +113,8 @@ async def poll_version() -> None:
         except Exception as error:
             # Whatever it is: a process that stopped polling would serve revoked keys for ever.
             database_health.mark_down(error)
+            if database_health.down_for_s() > settings.ENV.gateway_stale_config_s:
+                clear_all()
         else:
             database_health.mark_up()
             if version != last_version:

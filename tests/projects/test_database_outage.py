@@ -23,8 +23,10 @@ from gateway_project.postgresql.base import HangDetectingConnection
 from keys.models import ApiKey
 from keys.tokens import Token
 from projects import config_cache
-from projects.config_cache import ConfigCache, database_health
+from projects.config_cache import ConfigCache
+from projects.db import executor
 from projects.db.hang_detection import _assume_up, abort_hung_queries_if
+from projects.db.health import database_health
 from projects.models import Project
 from proxy import errors
 from tests.support.databases import postgresql_server
@@ -33,7 +35,7 @@ from tests.support.ledger_harness import PRICE, budget, reserve_request
 from tests.support.live_gateway import LiveGateway
 
 CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
-original_run_query = config_cache.with_reconnect
+original_run_query = executor.with_reconnect
 
 
 def database_down(*_: Any) -> None:
@@ -45,7 +47,7 @@ def restore_database() -> Iterator[None]:
     before = settings.ENV
     yield
     settings.ENV = before
-    config_cache.with_reconnect = original_run_query
+    executor.with_reconnect = original_run_query
     database_health.is_down = False
 
 
@@ -78,7 +80,7 @@ def test_a_key_seen_lately_works_and_an_unknown_one_is_a_503(
         ApiKey.objects.issue(demo_project, "unseen"),
     )
     assert post(live_gateway, seen).status_code == 200
-    config_cache.with_reconnect = database_down  # type: ignore[assignment]
+    executor.with_reconnect = database_down  # type: ignore[assignment]
     assert post(live_gateway, seen).status_code == 200
     config_cache.invalidate_all()
     assert [post(live_gateway, seen).status_code for _ in range(3)] == [200] * 3, (
@@ -92,7 +94,7 @@ def test_a_key_seen_lately_works_and_an_unknown_one_is_a_503(
         "it is known to be wrong"
     )
     wait_for(lambda: ready(live_gateway) == (200, {"status": "ready", "degraded": ["database"]}))
-    config_cache.with_reconnect = original_run_query
+    executor.with_reconnect = original_run_query
     wait_for(lambda: ready(live_gateway) == (200, {"status": "ready"}))
     assert post(live_gateway, unseen).status_code == 200
 
@@ -102,10 +104,10 @@ def test_cached_keys_expire_during_an_outage(live_gateway: LiveGateway, demo_pro
     _, token = ApiKey.objects.issue(demo_project, "app")
     assert post(live_gateway, token).status_code == 200
     stale_after(4)
-    config_cache.with_reconnect = database_down  # type: ignore[assignment]
+    executor.with_reconnect = database_down  # type: ignore[assignment]
     assert post(live_gateway, token).status_code == 200
     wait_for(lambda: post(live_gateway, token).status_code == 503, seconds=15)
-    config_cache.with_reconnect = original_run_query
+    executor.with_reconnect = original_run_query
     wait_for(lambda: post(live_gateway, token).status_code == 200)
 
 
@@ -115,10 +117,10 @@ def test_hung_database_does_not_affect_cached_keys(
 ) -> None:
     back = threading.Event()
     monkeypatch.setattr(config_cache, "POLL_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(config_cache, "QUERY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(executor, "QUERY_TIMEOUT_S", 0.5)
     _, token = ApiKey.objects.issue(demo_project, "app")
     assert post(live_gateway, token).status_code == 200
-    config_cache.with_reconnect = lambda query, *args: back.wait(20) and original_run_query(query, *args)  # type: ignore[assignment]
+    executor.with_reconnect = lambda query, *args: back.wait(20) and original_run_query(query, *args)  # type: ignore[assignment]
     wait_for(lambda: database_health.is_down)
     config_cache.invalidate_all()
     started = time.monotonic()
@@ -360,7 +362,7 @@ async def test_deleted_value_is_not_served_stale(cache: ConfigCache[str, str], r
     cache.invalidate()
     with pytest.raises(LookupError):
         await cache.get("a")
-    config_cache.with_reconnect = database_down  # type: ignore[assignment]
+    executor.with_reconnect = database_down  # type: ignore[assignment]
     with pytest.raises(OperationalError):
         await cache.get("a")
 
@@ -369,7 +371,7 @@ async def test_only_recent_values_are_served_stale(cache: ConfigCache[str, str])
     await cache.get("a")
     cache.invalidate()
     cache.invalidate()
-    config_cache.with_reconnect = database_down  # type: ignore[assignment]
+    executor.with_reconnect = database_down  # type: ignore[assignment]
     assert await cache.get("a") == "1"
     stale_after(-1)
     with pytest.raises(OperationalError):
@@ -386,7 +388,7 @@ async def test_stale_value_is_served_sooner_than_a_missing_one(
     monkeypatch.setattr(config_cache, "POLL_TIMEOUT_S", 0.1)
     await cache.get("a")
     cache.invalidate()
-    config_cache.with_reconnect = lambda *_: back.wait(5)  # type: ignore[assignment]
+    executor.with_reconnect = lambda *_: back.wait(5)  # type: ignore[assignment]
     begun = time.monotonic()
     assert await cache.get("a") == "1" and time.monotonic() - begun < 1
     back.set()
@@ -405,5 +407,5 @@ async def test_value_read_during_invalidation_is_served_stale_later() -> None:
     await asyncio.to_thread(reading.wait, 5)
     cache.invalidate()
     go_on.set()
-    assert await asking == "A" and not cache.holds("a")
+    assert await asking == "A" and "a" not in cache
     assert cache.get_stale("a") == "A"

@@ -9,7 +9,7 @@ from allauth.account.models import EmailAddress
 from django.conf import settings
 from django.db import connection, transaction
 
-from billing.ledger.sql.connection import ADVISORY_LOCK_CLASS
+from billing.ledger.sql.process_lock import ADVISORY_LOCK_CLASS
 from keys.models import ApiKey
 from projects.models import DEMO_SLUG, Project, User
 

@@ -1,11 +1,8 @@
 """What starts before the first request and ends after the last: the ledger, the connections, the schedule."""
 
 import asyncio
-import fcntl
-import os
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from pathlib import Path
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -16,7 +13,8 @@ from django.db import DatabaseError
 from billing import ledger
 from billing.ledger import Ledger, SqlLedger
 from billing.ledger.redis import OutagePolicy, RedisLedger
-from billing.ledger.sql.connection import connect, lock_file_for
+from billing.ledger.sql.connection import connect
+from billing.ledger.sql.process_lock import sqlite_process_lock
 from gateway_project.celery import app as celery
 from projects import config_cache
 from projects.db import durability, executor
@@ -32,10 +30,6 @@ from proxy.upstream.client import UpstreamClient
 SETTLE_POLL_INTERVAL_S = 0.02
 
 log = structlog.get_logger()
-
-
-class DatabaseInUse(Exception):
-    """Another gateway process uses this SQLite database; the embedded ledger allows one."""
 
 
 async def run(receive: handler.Receive, send: handler.Send) -> None:
@@ -112,17 +106,6 @@ def open_ledger() -> Ledger:
         allow_budgeted=env.gateway_redis_down_budgets == "open",
     )
     return RedisLedger(env.redis_url, policy)
-
-
-@contextmanager
-def sqlite_process_lock(database: Path) -> Iterator[None]:
-    with lock_file_for(database).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DatabaseInUse(f"another gateway process uses {database}") from None
-        lock.write(str(os.getpid()))
-        yield
 
 
 @asynccontextmanager

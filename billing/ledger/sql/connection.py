@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
 from django.conf import settings
 from psycopg import waiting
 
+from billing.ledger.sql.process_lock import ADVISORY_LOCK_CLASS, DatabaseInUse
 from billing.ledger.sql.transactions import Executor
 from projects.db.durability import SYNCHRONOUS_COMMIT
 from projects.db.hang_detection import POLL_INTERVAL_S, outage_probe, wait_attempts
@@ -23,8 +23,6 @@ BUSY_TIMEOUT_S = 10
 BUSY_POLL_INTERVAL_S = 0.01
 BUSY_GAP_S = 1.0
 """Longest time between two attempts that count as having found the same lock."""
-ADVISORY_LOCK_CLASS = 0x1ED6
-"""The first number of our PostgreSQL advisory locks, which keeps them apart from anyone else's in the same database."""
 LOCK_TIMEOUT_S = 40
 LOCK_POLL_INTERVAL_S = 0.5
 TERMINATE_TIMEOUT_S = 1.0
@@ -39,13 +37,8 @@ TERMINATE_BACKENDS = (
 )
 
 
-def lock_file_for(database: Path) -> Path:
-    """The file that the only process on a SQLite database locks."""
-    return database.with_suffix(".lock")
-
-
-class DatabaseInUse(psycopg.OperationalError):
-    """Another gateway process uses this database alone."""
+class PostgresInUse(psycopg.OperationalError, DatabaseInUse):
+    """Another process holds the exclusive lock of this PostgreSQL database."""
 
 
 class ServerUnresponsive(psycopg.OperationalError):
@@ -203,7 +196,7 @@ class PostgresConnection:
         """Notes when the server says nothing."""
         try:
             yield
-        except (ServerUnresponsive, DatabaseInUse, psycopg.errors.ConnectionTimeout):
+        except (ServerUnresponsive, PostgresInUse, psycopg.errors.ConnectionTimeout):
             self.unresponsive_until = time.monotonic() + BACKOFF_S
             raise
 
@@ -241,7 +234,7 @@ class PostgresConnection:
             if row and row[0]:
                 return
             if time.monotonic() > deadline:
-                raise DatabaseInUse("another gateway process uses this database: several need REDIS_URL")
+                raise PostgresInUse("another gateway process uses this database: several need REDIS_URL")
             await connection.execute(TERMINATE_BACKENDS, (earlier_pids, ADVISORY_LOCK_CLASS))
             await asyncio.sleep(poll_interval_s)
 

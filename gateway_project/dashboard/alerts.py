@@ -8,8 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from billing.budgets.forms import WebhookForm
 from billing.models import Alert, Delivery, Webhook
 from billing.tasks import deliver_alerts
-from gateway_project.dashboard.projects import ProjectRequest
-from projects.access import project_view
+from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 
 MAX_RECENT_ALERTS = 50

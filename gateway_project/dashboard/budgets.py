@@ -7,8 +7,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from billing.budgets.forms import BudgetForm
 from billing.budgets.status import list_statuses
 from billing.models import Budget
-from gateway_project.dashboard.projects import ProjectRequest
-from projects.access import project_view
+from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 
 

@@ -9,10 +9,9 @@ from django.shortcuts import get_object_or_404, redirect, render
 
 from billing.budgets.forms import BudgetedKeyForm
 from billing.budgets.status import list_statuses
-from gateway_project.dashboard.projects import ProjectRequest
 from keys.forms import KeyEditForm
 from keys.models import ApiKey
-from projects.access import project_view
+from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 
 

@@ -8,8 +8,7 @@ from django.shortcuts import get_object_or_404, redirect, render
 from billing.budgets.status import list_statuses, most_used
 from billing.models import DailyUsage, UsageRecord
 from gateway_project.dashboard.forms import CredentialForm
-from gateway_project.dashboard.projects import ProjectRequest
-from projects.access import project_view
+from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 from proxy.models import Credential
 

@@ -11,8 +11,7 @@ from django.utils import timezone
 from billing.models import Budget, PriceOverride, UsageRecord
 from billing.pricing import Price
 from billing.pricing.forms import PriceForm
-from gateway_project.dashboard.projects import ProjectRequest
-from projects.access import project_view
+from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
 from proxy.repricing import Repricer, entry_from_record
 

@@ -6,22 +6,9 @@ from django.contrib.auth.decorators import login_required
 from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 
-from projects.access import project_view
+from projects.access import ProjectRequest, SignedInRequest, project_view
 from projects.forms import ProjectForm, ProjectSettingsForm
-from projects.models import Membership, Project, Role, User
-
-
-class SignedInRequest(HttpRequest):
-    """What a view behind `login_required` receives."""
-
-    user: User
-
-
-class ProjectRequest(SignedInRequest):
-    """What a view behind `project_view` receives."""
-
-    role: Role
-    project: Project
+from projects.models import Membership, Project, Role
 
 
 def landing(request: HttpRequest) -> HttpResponse:

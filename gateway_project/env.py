@@ -44,7 +44,11 @@ class Environment(BaseSettings):
     gateway_debug: bool = False
     gateway_log_level: Literal["debug", "info", "warning", "error"] = "info"
     gateway_drain_s: float = Field(0, ge=0)
-    gateway_shutdown_timeout_s: int = Field(25, ge=1)
+    gateway_shutdown_timeout_s: int = Field(
+        25,
+        ge=1,
+        validation_alias=AliasChoices("gateway_shutdown_timeout_s", "gateway_streams_finish_s"),
+    )
 
     database_url: str = ""
     database_path: Path | None = Field(None, validation_alias=AliasChoices("database_path", "db_path"))

@@ -51,3 +51,9 @@ def test_right_combinations_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     for url in ("postgres://u:p@h/db", "postgresql://u:p@h/db"):
         monkeypatch.setenv("DATABASE_URL", url)
         assert env.Environment().gateway_signup_domains == ("a.example", "b.example")
+
+
+@pytest.mark.parametrize("name", ["GATEWAY_SHUTDOWN_TIMEOUT_S", "GATEWAY_STREAMS_FINISH_S"])
+def test_the_shutdown_timeout_has_an_older_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "7")
+    assert env.Environment().gateway_shutdown_timeout_s == 7

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
+from django.core.management import call_command
 from django.db import connection, transaction
 
 from billing.ledger.sql.process_lock import ADVISORY_LOCK_CLASS
@@ -37,6 +38,13 @@ def startup_lock() -> Iterator[None]:
         cursor.execute("SELECT pg_advisory_lock(%s, 1)", (ADVISORY_LOCK_CLASS,))
         yield
         cursor.execute("SELECT pg_advisory_unlock(%s, 1)", (ADVISORY_LOCK_CLASS,))
+
+
+def prepare_database() -> BootstrapResult | None:
+    """Migrate the database and make the first account; of processes that start together, one does it."""
+    with startup_lock():
+        call_command("migrate", interactive=False, verbosity=0)
+        return bootstrap()
 
 
 @transaction.atomic

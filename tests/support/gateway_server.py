@@ -28,6 +28,11 @@ def free_port() -> int:
 
 
 class GatewayProcess:
+    """A gateway on a free port. `command` is what Python runs."""
+
+    command: tuple[str, ...] = ("-m", "gateway_project.cli")
+    leads_process_group = False
+
     def __init__(self, data: Path, **variables: str) -> None:
         self.data, self.port = data, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
@@ -44,11 +49,12 @@ class GatewayProcess:
     def start(self, *arguments: str) -> "GatewayProcess":
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway_project.cli", *arguments],
+                [sys.executable, *self.command, *arguments],
                 env=self.environment,
                 cwd=self.data.parent,
                 stdout=output,
                 stderr=output,
+                start_new_session=self.leads_process_group,
             )
         deadline = time.monotonic() + START_S
         while not self.ready():
@@ -73,6 +79,12 @@ class GatewayProcess:
         self.process.send_signal(number)
         self.process.wait(40)
         return time.monotonic() - started
+
+    def press_ctrl_c(self) -> None:
+        """Send SIGINT to the process group, as a terminal does; this process must lead a group of its own."""
+        assert self.process is not None and self.leads_process_group
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.process.wait(40)
 
     def manage(self, *arguments: str) -> str:
         done = self.run(*arguments)

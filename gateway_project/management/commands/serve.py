@@ -1,7 +1,6 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from gateway_project import bootstrap, server
@@ -21,7 +20,5 @@ class Command(BaseCommand):
             raise CommandError(f"configuration error: {error}") from None
         except OSError as error:
             raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-        with bootstrap.startup_lock():
-            call_command("migrate", interactive=False, verbosity=0)
-            result = bootstrap.bootstrap()
+        result = bootstrap.prepare_database()
         server.build(bootstrap.banner(result)).run(sockets=[bound])

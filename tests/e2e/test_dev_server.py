@@ -1,0 +1,85 @@
+"""`script/dev`: daphne serves what the gateway serves, reloads on save, and settles requests at its stop."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support.gateway_server import ROOT, GatewayProcess
+
+RELOAD_TIMEOUT_S = 60
+WATCHED_MODULE = "sitecustomize.py"
+"""Python imports it at each start, so that the reloader watches it."""
+
+
+@pytest.fixture
+def dev_server(tmp_path: Path) -> Iterator[GatewayProcess]:
+    modules, data = tmp_path / "modules", tmp_path / "data"
+    modules.mkdir()
+    (modules / WATCHED_MODULE).touch()
+    server = GatewayProcess(data, GATEWAY_DEBUG="true", PYTHONPATH=f"{ROOT}:{modules}", PYTHONUNBUFFERED="1")
+    server.command = (str(ROOT / "manage.py"), "runserver")
+    server.leads_process_group = True
+    server.start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def token(dev_server: GatewayProcess) -> str:
+    return dev_server.manage("create_api_key", "app", "all").split()[-1]
+
+
+def test_pages_and_gateway_routes_are_served(dev_server: GatewayProcess, token: str) -> None:
+    assert dev_server.post(token).json()["usage"]["completion_tokens"] == 64
+    stream = dev_server.post(token, stream=True)
+    assert stream.text.endswith("data: [DONE]\n\n") and stream.headers["server"] == "daphne"
+    assert httpx.get(f"{dev_server.url}/accounts/login/").status_code == 200
+    assert httpx.get(f"{dev_server.url}/static/css/tokens.css").status_code == 200
+
+
+def test_a_websocket_handshake_reaches_the_application(dev_server: GatewayProcess) -> None:
+    headers = {
+        "connection": "Upgrade",
+        "upgrade": "websocket",
+        "sec-websocket-version": "13",
+        "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }
+    assert httpx.get(f"{dev_server.url}/unknown/", headers=headers).status_code == 403
+
+
+def test_requests_are_settled_when_the_server_reloads(
+    dev_server: GatewayProcess, token: str, tmp_path: Path
+) -> None:
+    with dev_server.open_stream(token, max_tokens=30_000) as stream:
+        os.utime(tmp_path / "modules" / WATCHED_MODULE)
+        received = b"".join(iter(lambda: stream.recv(65536), b""))
+    assert b'"code":"service_unavailable"' in received
+    wait_until_ready_again(dev_server)
+    assert dev_server.query("SELECT count(*) FROM billing_reservation") == [(0,)]
+    assert not any(line.get("event") == "orphaned_reservations_settled" for line in dev_server.log_lines())
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
+def test_requests_are_settled_when_the_server_stops(
+    dev_server: GatewayProcess, token: str, number: signal.Signals
+) -> None:
+    with dev_server.open_stream(token, max_tokens=30_000):
+        if number == signal.SIGINT:
+            dev_server.press_ctrl_c()
+        else:
+            dev_server.stop(number)
+    ((status, outcome),) = dev_server.query("SELECT status_code, outcome FROM billing_usagerecord")
+    assert (status, outcome) == (503, "unavailable")
+    assert dev_server.query("SELECT count(*) FROM billing_reservation") == [(0,)]
+
+
+def wait_until_ready_again(server: GatewayProcess) -> None:
+    deadline = time.monotonic() + RELOAD_TIMEOUT_S
+    while server.output.read_text().count("Starting ASGI/Daphne") < 2 or not server.ready():
+        assert time.monotonic() < deadline, server.output.read_text()
+        time.sleep(0.1)

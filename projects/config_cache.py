@@ -1,11 +1,12 @@
-"""Configuration in memory: what the gateway needs on every request, read from the database once.
+"""Configuration in memory: what the gateway needs for every request is read from the database once.
 
-Every process polls one version number. When it moves, all caches are dropped, so that a change made anywhere holds
-everywhere within POLL_S and one request. A value that is not cached is read from the database at once: a new key works
-on the very next request.
+Every process polls one version number. When it changes, all caches are invalidated, so a change made anywhere
+takes effect everywhere within POLL_INTERVAL_S and one request. A value that is not cached is read from the
+database at once: a new key works on the very next request.
 
-While the database is away, what was known when it last answered goes on being served for GATEWAY_STALE_CONFIG_S, also where
-it had been dropped and not been read again. After that it is forgotten, and every request fails until the database is back.
+While the database is down, the values of its last response are served for GATEWAY_STALE_CONFIG_S, even those
+that were invalidated and not read since. After that they are cleared, and every request fails until the
+database is up again.
 """
 
 import asyncio
@@ -28,7 +29,10 @@ V = TypeVar("V")
 
 
 class ConfigCache(Generic[K, V]):
-    """Values by key, loaded on demand; `load` raises LookupError where there is none (and that is not remembered)."""
+    """Values by key, loaded on demand.
+
+    `load` raises LookupError if there is no value for a key; that is not cached.
+    """
 
     instances: "WeakSet[ConfigCache[Any, Any]]" = WeakSet()
 
@@ -39,6 +43,10 @@ class ConfigCache(Generic[K, V]):
         self.instances.add(self)
 
     async def get(self, key: K) -> V:
+        """Return the value; raise what `load` raises.
+
+        A database error is raised only if no stale value can take the value's place.
+        """
         value = self.values.get(key)
         return await self.fetch(key) if value is None else value
 
@@ -48,7 +56,7 @@ class ConfigCache(Generic[K, V]):
             return stale_value
         values = self.values
         try:
-            # Who can be answered from memory does not wait until it is clear that the database is away.
+            # With a stale value at hand, a request need not wait until the outage is certain.
             async with asyncio.timeout(None if stale_value is None else POLL_TIMEOUT_S):
                 value = await run_query(self.load, key)
         except LookupError:
@@ -61,24 +69,24 @@ class ConfigCache(Generic[K, V]):
         if values is self.values:
             values[key] = value
         else:
-            # Read before a drop, it may be out of date already.
+            # The cache was invalidated during the query, so the value may be out of date already.
             self.stale[key] = time.monotonic(), value
         return value
 
     def __contains__(self, key: K) -> bool:
-        """Whether `get` answers without a query."""
+        """Return whether `get` needs no query for this key."""
         return key in self.values
 
     def get_stale(self, key: K) -> V | None:
-        """What was known before the last drop; None where that is too long ago."""
+        """Return the value of before the last invalidation; None if that was too long ago."""
         invalidated_at, value = self.stale.get(key, (0.0, None))
         return value if time.monotonic() - invalidated_at <= settings.ENV.gateway_stale_config_s else None
 
     def invalidate(self) -> None:
-        """Every value is read anew at its next use."""
+        """Make every value stale: the next `get` reads it again."""
         now = time.monotonic()
         for key, value in self.values.items():
-            # The end is where the youngest are: what is too old is found at the front.
+            # Insert at the end, so that the oldest values are at the front.
             self.stale.pop(key, None)
             self.stale[key] = now, value
         self.values = {}
@@ -89,6 +97,7 @@ class ConfigCache(Generic[K, V]):
             del self.stale[oldest]
 
     def clear(self) -> None:
+        """Drop every value, stale ones too."""
         self.values, self.stale = {}, {}
 
 
@@ -98,20 +107,19 @@ def invalidate_all() -> None:
 
 
 def clear_all() -> None:
-    """As `invalidate_all`, but nothing is kept for the case that the database is away."""
     for cache in ConfigCache.instances:
         cache.clear()
 
 
 async def poll_version() -> None:
-    """Polls the version for as long as the process serves."""
+    """Poll the config version for as long as the process serves."""
     last_version = None
     while True:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
                 version = await run_query(ConfigVersion.current)
         except Exception as error:
-            # Whatever it is: a process that stopped polling would serve revoked keys for ever.
+            # Every error is caught: a process that stopped polling would accept revoked keys forever.
             database_health.mark_down(error)
             if database_health.down_for_s() > settings.ENV.gateway_stale_config_s:
                 clear_all()

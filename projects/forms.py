@@ -1,4 +1,4 @@
-"""Forms of projects, and the fields that forms of other apps share."""
+"""Forms of projects, and fields that forms of other apps share."""
 
 from functools import lru_cache
 from typing import Any
@@ -12,7 +12,7 @@ from projects.models import Project
 
 @lru_cache(maxsize=1)
 def timezone_choices() -> list[tuple[str, str]]:
-    """Regions and cities, and UTC first; the old aliases without a region are left out."""
+    """Return UTC and all timezones named `Region/City`, without the old aliases that name no region."""
     names = sorted(
         name for name in available_timezones() if "/" in name and not name.startswith(("Etc/", "SystemV/"))
     )
@@ -24,7 +24,7 @@ class ProjectForm(forms.ModelForm[Project]):
         model = Project
         fields: tuple[str, ...] = ("name", "timezone")
         widgets = {"timezone": forms.Select}
-        help_texts = {"name": "A team, a product or an environment: whatever shares keys and budgets."}
+        help_texts = {"name": "A team, a product or an environment that shares keys and budgets."}
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -33,7 +33,6 @@ class ProjectForm(forms.ModelForm[Project]):
         self.fields["timezone"].widget = forms.Select(
             choices=known if current[0] in dict(known) else [current, *known]
         )
-        self.fields["timezone"].help_text = "Days and months of budgets and reports begin here."
 
 
 def rate_limit_field(label: str, maximum: int) -> forms.IntegerField:
@@ -41,7 +40,7 @@ def rate_limit_field(label: str, maximum: int) -> forms.IntegerField:
 
 
 class RateLimitsForm(forms.Form):
-    """The fields of `RateLimits`. Their maxima only keep typing errors out."""
+    """Fields of `RateLimits`. Their maxima only catch typing errors."""
 
     rpm_limit = rate_limit_field("Requests per minute", 1_000_000)
     tpm_limit = rate_limit_field("Tokens per minute", 10_000_000_000)
@@ -54,13 +53,11 @@ class ProjectSettingsForm(ProjectForm, RateLimitsForm):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.fields[
-            "timezone"
-        ].help_text += " A change holds from now on: days that are over keep their records."
+        self.fields["timezone"].help_text += " A change applies from now on: past days keep their records."
 
 
 class LinesField(forms.CharField):
-    """Several values, one per line. Blank lines and repetitions are dropped."""
+    """Several values, one per line. Blank and repeated lines are dropped."""
 
     widget = forms.Textarea
 

@@ -1,7 +1,7 @@
-"""Where requests may go whose addresses tenants choose: to the open internet, and not into the operator's network.
+"""SSRF guard: tenant-supplied URLs may reach the public internet, never the operator's network.
 
-An address is checked when it is stored, as far as it can be without resolving its name, and what a name resolves to is
-checked again by whoever connects, in the same step (`validate_ip`).
+A URL is checked when it is stored, as far as that is possible without resolving its host name. The addresses
+that the name resolves to are checked when a connection is opened, in the same step (`validate_ip`).
 """
 
 import re
@@ -13,27 +13,36 @@ from yarl import URL
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 HOSTNAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
 MAX_LABEL_LENGTH, MAX_HOSTNAME_LENGTH = 63, 253
-"""The longest part of a name between dots, and the longest name as it is written (RFC 1035, section 2.3.4). Python fails at longer
-and at empty parts with a UnicodeError, which is no OSError."""
+"""Longest label between dots, and longest name in its written form (RFC 1035, section 2.3.4).
+
+Python raises UnicodeError for longer and for empty labels, which is not an OSError.
+"""
 NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
-"""What the C library's inet_aton may take for an IPv4 address: 2130706433, 0x7f.1, 127.1."""
+"""Hosts that the C library's inet_aton may read as an IPv4 address: 2130706433, 0x7f.1, 127.1."""
 IPV4_EMBEDDING_NETWORKS = tuple(
     map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
 )
-"""Networks whose addresses end in the IPv4 address that they stand for (RFC 4291, section 2.5.5; RFC 7915, section 4.1; RFC 6052)."""
+"""Networks whose addresses end in an embedded IPv4 address.
+
+RFC 4291, section 2.5.5; RFC 7915, section 4.1; RFC 6052.
+"""
 LOCAL_NAT64_NETWORK = IPv6Network("64:ff9b:1::/48")
-"""A translator of the operator's own, which may put an IPv4 address anywhere in them (RFC 8215)."""
+"""Addresses of an operator's own translator, which may embed an IPv4 address anywhere (RFC 8215)."""
 INVALID_URL = "Give an http or https address without a user name"
 
 
 class BlockedURL(Exception):
-    """It is no http(s) address, or points where tenants may not send requests; the message says which."""
+    """Raised for a URL that is not http(s), or that tenants may not send requests to.
+
+    The message says which of the two applies.
+    """
 
 
 def allowed_private_hosts() -> tuple[str, ...]:
-    """Hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS. A gateway that listens on the loopback
-    interface only and has no public name, as at a developer's desk, allows that interface by default; one that stands behind
-    a proxy has a public name.
+    """Return the hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS.
+
+    By default, the loopback interface is allowed if the gateway listens on it alone and has no public name,
+    as on a developer's machine. A gateway behind a proxy has a public name.
     """
     env = settings.ENV
     if env.gateway_private_upstreams is not None:
@@ -44,14 +53,17 @@ def allowed_private_hosts() -> tuple[str, ...]:
 
 
 def validate_base_url(url: str) -> None:
-    """Checks a base URL; raises BadAddress for what can be seen without resolving its name."""
+    """Check a base URL without resolving its host name; raise BlockedURL."""
     validate_host(url)
     if "?" in url or "#" in url:
         raise BlockedURL("Give an address without a query or fragment")
 
 
 def validate_host(url: str) -> None:
-    """Checks where a URL leads, read as the client reads it that will connect: wide digits and dots are plain ones there."""
+    """Check the host of a URL without resolving it; raise BlockedURL.
+
+    yarl parses the URL, as in the HTTP client that will connect: it maps fullwidth digits and dots to ASCII.
+    """
     try:
         parts = URL(url)
     except ValueError:
@@ -76,13 +88,14 @@ def validate_hostname(host: str) -> None:
     if not HOSTNAME.fullmatch(host):
         raise BlockedURL(INVALID_URL)
     if NUMERIC_HOST.fullmatch(host):
-        raise BlockedURL(f"{host} is no IP address in its usual form")
+        raise BlockedURL(f"{host} is not an IP address in its usual form")
     name = host.removesuffix(".")
     if len(name) > MAX_HOSTNAME_LENGTH or not all(
         1 <= len(label) <= MAX_LABEL_LENGTH for label in name.split(".")
     ):
         raise BlockedURL(
-            f"Give a host of at most {MAX_HOSTNAME_LENGTH} characters, with 1 to {MAX_LABEL_LENGTH} between dots"
+            f"Give a host of at most {MAX_HOSTNAME_LENGTH} characters, "
+            f"with 1 to {MAX_LABEL_LENGTH} between dots"
         )
 
 
@@ -96,7 +109,10 @@ def validate_ip(host: str, address: str) -> None:
 
 
 def effective_ip(address: str) -> IPv4Address | IPv6Address:
-    """The address, or the IPv4 address that it embeds: translators and tunnels (NAT64, 6to4, Teredo) deliver to that one."""
+    """Return the address, or the IPv4 address that it embeds.
+
+    Translators and tunnels (NAT64, 6to4, Teredo) deliver to the embedded address.
+    """
     ip = ip_address(address)
     if isinstance(ip, IPv4Address):
         return ip

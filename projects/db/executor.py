@@ -1,4 +1,4 @@
-"""ORM queries off the event loop."""
+"""Executor for ORM queries, which must not run on the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,15 +8,18 @@ from typing import Any, TypeVar
 from django.db import InterfaceError, OperationalError, connection
 
 QUERY_TIMEOUT_S = 10
-"""A database that neither answers nor refuses must not keep callers waiting for as long as TCP does."""
+"""Longest time that a caller waits for a database that hangs. TCP alone would wait for minutes."""
 T = TypeVar("T")
 
-# Cold reads leave the event loop through these threads; each keeps its database connection between reads.
+# Each thread keeps its database connection between queries.
 db_executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="config-reader")
 
 
 def with_reconnect(query: Callable[..., T], *args: Any) -> T:
-    """No signal closes connections in these threads: one that has died is replaced once."""
+    """Run the query, and once more on a new connection if the old one is dead.
+
+    Django closes dead connections at the end of a request; these threads serve none.
+    """
     try:
         return query(*args)
     except (OperationalError, InterfaceError):
@@ -25,9 +28,9 @@ def with_reconnect(query: Callable[..., T], *args: Any) -> T:
 
 
 async def run_query(query: Callable[..., T], *args: Any) -> T:
-    """Runs an ORM query off the event loop; raises OperationalError also where no answer comes."""
+    """Run an ORM query off the event loop; raise OperationalError after QUERY_TIMEOUT_S."""
     try:
         async with asyncio.timeout(QUERY_TIMEOUT_S):
             return await asyncio.get_running_loop().run_in_executor(db_executor, with_reconnect, query, *args)
     except TimeoutError:
-        raise OperationalError("no answer in time") from None
+        raise OperationalError("the database did not answer in time") from None

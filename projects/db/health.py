@@ -1,4 +1,4 @@
-"""Whether the database answers."""
+"""Health of the database, as the last poll of the config version found it."""
 
 import time
 
@@ -8,7 +8,7 @@ log = structlog.get_logger()
 
 
 class DatabaseHealth:
-    """Whether the database answers, as the last poll found it. `last_ok_at` is in seconds of the monotonic clock."""
+    """State of the database. `last_ok_at` is in seconds of the monotonic clock."""
 
     def __init__(self) -> None:
         self.is_down = False
@@ -16,14 +16,13 @@ class DatabaseHealth:
 
     def mark_up(self) -> None:
         if self.is_down:
-            log.info("the database is back")
+            log.info("database_up", message="The database is up again.")
         self.is_down, self.last_ok_at = False, time.monotonic()
 
     def mark_down(self, reason: BaseException) -> None:
         if not self.is_down:
-            log.error(
-                "the database is away: serving from memory", reason=f"{type(reason).__name__}: {reason}"
-            )
+            message = "The database is down. The gateway serves from memory and polls until it is up again."
+            log.error("database_down", message=message, reason=f"{type(reason).__name__}: {reason}")
         self.is_down = True
 
     def down_for_s(self) -> float:

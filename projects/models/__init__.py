@@ -1,4 +1,4 @@
-"""Tenancy: people, projects, and who belongs to which project in which role."""
+"""Tenancy: users, projects, memberships, and the version of their configuration."""
 
 from projects.models.config_version import ConfigVersion, invalidates_config_cache
 from projects.models.projects import (

@@ -10,7 +10,10 @@ ModelT = TypeVar("ModelT", bound=type[models.Model])
 
 
 class ConfigVersion(models.Model):
-    """One row. It moves whenever configuration that gateway processes cache has changed (`config_cache.py`)."""
+    """Version number in a single row, which changes with every change of cached configuration.
+
+    Gateway processes poll it (`projects/config_cache.py`).
+    """
 
     version = models.PositiveBigIntegerField(default=0)
 
@@ -19,8 +22,8 @@ class ConfigVersion(models.Model):
 
     @classmethod
     def bump(cls) -> None:
-        """Tells every gateway process; part of the caller's transaction, so that it shows with the change itself."""
-        # A moment rather than a count: a database that is restored or emptied never shows an earlier number again.
+        """Change the version in the caller's transaction, so that it is visible with the change itself."""
+        # A timestamp, because a count would repeat after the database is restored or emptied.
         cls.objects.filter(pk=1).update(version=time.time_ns())
 
     @classmethod
@@ -29,7 +32,7 @@ class ConfigVersion(models.Model):
 
 
 def invalidates_config_cache(model: ModelT) -> ModelT:
-    """Marks a model that gateway processes keep in memory: saving or deleting a row moves the config version."""
+    """Change the config version whenever a row of this model is saved or deleted."""
 
     def bump(**_: Any) -> None:
         ConfigVersion.bump()

@@ -1,4 +1,4 @@
-"""Tenancy: who belongs to which project, in which role."""
+"""Projects, which are the tenants, and the roles of their members."""
 
 import datetime as dt
 import secrets
@@ -17,13 +17,13 @@ from projects.models.users import User
 SLUG_SUFFIX_BYTES = 3
 DEMO_SLUG = "demo"
 RESERVED_SLUGS = ("new",)
-"""Words that stand where a slug could in the addresses of pages."""
+"""Path segments of our own pages, which a slug would hide."""
 MAX_DATE = dt.date(9000, 12, 31)
-"""Days are not counted to the end of the calendar: a midnight near it is in no year at all in some timezones."""
+"""The last date that is accepted. Midnights of years near 9999 do not exist in some timezones."""
 
 
 class Role(models.IntegerChoices):
-    """Ordered: a role may do all that a lower one may."""
+    """Roles in ascending order: each includes the rights of the lower ones."""
 
     VIEWER = 10
     MEMBER = 20
@@ -32,7 +32,7 @@ class Role(models.IntegerChoices):
 
 
 NON_GEOGRAPHIC_TIMEZONES = {"localtime", "Factory"}
-"""What the machine is set to, and what it is before it is set to anything: another one may take them for another time."""
+"""The machine's own setting and its placeholder: on another machine they may mean another time."""
 
 
 def validate_timezone(name: str) -> None:
@@ -46,7 +46,7 @@ class ProjectQuerySet(models.QuerySet["Project"]):
 
     @transaction.atomic
     def create_with_owner(self, name: str, owner: User | None = None, **fields: Any) -> "Project":
-        """A new project under a slug of its own, with its owner."""
+        """Create a project with a unique slug, and make `owner` its owner."""
         project = self.create(name=name, slug=fields.pop("slug", None) or self.unique_slug(name), **fields)
         if owner is not None:
             project.memberships.create(user=owner, role=Role.OWNER)
@@ -61,7 +61,7 @@ class ProjectQuerySet(models.QuerySet["Project"]):
 
 @invalidates_config_cache
 class Project(RateLimits):
-    """A tenant: keys, credentials, budgets and records belong to exactly one."""
+    """Tenant. Every key, credential, budget and record belongs to exactly one project."""
 
     name = models.CharField(max_length=80)
     slug = models.SlugField(max_length=60, unique=True)
@@ -69,11 +69,12 @@ class Project(RateLimits):
         max_length=64,
         default="UTC",
         validators=[validate_timezone],
-        help_text="Days and months of budgets and reports begin here.",
+        help_text="Days and months of budgets and reports start at midnight in this timezone.",
     )
     uses_operator_credentials = models.BooleanField(
         default=False,
-        help_text="May spend the operator's own provider keys, set in the environment. Only operators can allow this.",
+        help_text="May use the operator's own provider keys, set in the environment. "
+        "Only operators can allow this.",
     )
     created_at = models.DateTimeField(auto_now_add=True)
 
@@ -90,7 +91,7 @@ class Project(RateLimits):
         return timezone.localdate(timezone=self.tzinfo)
 
     def end_of_day(self, day: dt.date) -> dt.datetime:
-        """The moment at which a day of this project ends."""
+        """Return the moment at which this day ends in the project's timezone."""
         return dt.datetime.combine(day + dt.timedelta(days=1), dt.time.min, tzinfo=self.tzinfo)
 
 

@@ -1,11 +1,11 @@
-"""Rate limits as columns, for the models that have them."""
+"""Rate limits as columns, shared by projects and API keys."""
 
 from django.core.validators import MinValueValidator
 from django.db import models
 
 
 class RateLimits(models.Model):
-    """How much may be asked in any 60 seconds, and at once. Empty: no limit."""
+    """Limits within any 60 seconds, and of concurrent requests. Empty: no limit."""
 
     rpm_limit = models.PositiveIntegerField(
         "requests per minute", null=True, blank=True, validators=[MinValueValidator(1)]

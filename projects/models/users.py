@@ -1,4 +1,4 @@
-"""People, who sign in with their e-mail address."""
+"""User accounts, identified by e-mail address."""
 
 from typing import Any, ClassVar
 
@@ -7,7 +7,7 @@ from django.db import models
 
 
 class UserManager(BaseUserManager["User"]):
-    """People sign in with their e-mail address; there is no user name."""
+    """Creates users that have an e-mail address and no user name."""
 
     def create_user(self, email: str, password: str | None = None, **fields: Any) -> "User":
         user = self.model(email=self.normalize_email(email).lower(), **fields)

@@ -71,7 +71,7 @@ def test_the_new_key_is_kept_in_no_session_and_on_no_other_page(project: Project
         ("day_budget", "1,000,000,001", "must lie between"),
         ("month_budget", "0.0000000001", "more than nine decimal places"),
         ("rpm_limit", "0", "greater than or equal to 1"),
-        ("expires_on", "2020-01-01", "This day has passed."),
+        ("expires_on", "2020-01-01", "This day has passed. Choose today or a later day."),
         ("expires_on", "9001-01-01", "The last day can be 9000-12-31."),
         ("expires_on", "9999-12-31", "The last day can be 9000-12-31."),
         ("allowed_models", "x" * 201, "at most 200 characters"),

@@ -74,8 +74,8 @@ class Services:
     def stop_on_demand(self) -> None:
         """Stop what `start_on_demand` has started, if anything, on its event loop.
 
-        Call it in the thread of the loop, after the loop has ended. If it is closed, or runs in another thread,
-        nothing can be stopped; the next start settles what this process leaves, as after a kill.
+        Call it in the thread of the loop, after the loop has ended. If the loop is closed, or runs in another
+        thread, nothing can be stopped; the next start settles what this process leaves, as after a kill.
         """
         loop = self._loop
         if loop is not None and not loop.is_closed() and not loop.is_running():

@@ -41,7 +41,7 @@ def test_rotation_moves_every_secret_to_the_first_key(keys: Callable[..., None],
     keys(OLD)
     with pytest.raises(vault.DecryptionError):
         credential.decrypt_secret()
-    with pytest.raises(CommandError, match="No key opens 1"):
+    with pytest.raises(CommandError, match="decrypts 1 of them"):
         call_command("rotate_credentials")
 
 

@@ -8,7 +8,7 @@ from proxy.routing import config_file
 
 
 class Command(BaseCommand):
-    help = "Brings the database up to date, makes the first account if there is none, and serves."
+    help = "Migrates the database, creates the first account if there is none, and serves."
     requires_system_checks: tuple[str, ...] = ()
 
     def handle(self, *_: Any, **__: Any) -> None:

@@ -226,7 +226,7 @@ def test_requests_whose_price_was_not_known_become_priced_even_at_nothing(
 ) -> None:
     charged(key, None, model="house")
     free = charged(key, None, model="free")
-    assert "2 without a price still" in reprice()
+    assert "2 still without a price" in reprice()
     set_price(project, "house")
     set_price(project, "free", usd=0)
     assert "2 unpriced before" in reprice()

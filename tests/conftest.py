@@ -10,7 +10,7 @@ DATA = environment.isolate()
 pytest_plugins = ["tests.support.live_gateway"]
 
 # isort: split
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -111,6 +111,16 @@ def project(alice: User, bob: User) -> Project:
 @pytest.fixture
 def key(project: Project) -> ApiKey:
     return ApiKey.objects.issue(project, "app")[0]
+
+
+@pytest.fixture
+def change_environment(settings: Settings) -> Callable[..., None]:
+    """Return a function that changes variables of the environment until the test ends."""
+
+    def change(**variables: object) -> None:
+        settings.ENV = settings.ENV.model_copy(update=variables)
+
+    return change
 
 
 @pytest.fixture

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from projects.ids import uuid7
-from tests.support.cluster import MODEL, PROMPT, Cluster, cluster, own_servers
+from tests.support.cluster import MODEL, PROMPT, Cluster
 from tests.support.upstream_server import chunk
 
 pytestmark = pytest.mark.databases
@@ -26,12 +25,6 @@ DEMO_USD = 0.000_033
 """What each such request costs, to the last nano-dollar what is held for it."""
 DISCONNECTS = 100
 RPM = 600
-
-
-@pytest.fixture(scope="module")
-def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with own_servers() as servers, cluster(tmp_path_factory.mktemp("fleet") / "data", servers) as gateways:
-        yield gateways
 
 
 def assert_exactly_fifty(gateways: Cluster) -> None:

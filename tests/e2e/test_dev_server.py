@@ -3,46 +3,18 @@
 import os
 import signal
 import time
-from collections.abc import Iterator
 
 import httpx
 import pytest
 
-from tests.support.gateway_server import ROOT, GatewayProcess
+from tests.support.gateway_server import GatewayProcess
 
 RELOAD_TIMEOUT_S = 60
-WATCHED_MODULE = "sitecustomize.py"
-"""Python imports it at each start, so that the reloader watches it."""
 
 
-@pytest.fixture(scope="module")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GatewayProcess]:
-    directory = tmp_path_factory.mktemp("dev")
-    modules = directory / "modules"
-    modules.mkdir()
-    (modules / WATCHED_MODULE).touch()
-    search_path = f"{ROOT}:{modules}"
-    server = GatewayProcess(directory / "data", GATEWAY_DEBUG="true", PYTHONPATH=search_path)
-    server.command = ("-u", str(ROOT / "manage.py"), "runserver")
-    server.leads_process_group = True
-    yield server
-    if server.is_running:
-        server.stop()
-
-
-@pytest.fixture
-def dev_server(shared_server: GatewayProcess) -> GatewayProcess:
-    return shared_server if shared_server.is_running else shared_server.start()
-
-
-@pytest.fixture
-def token(dev_server: GatewayProcess) -> str:
-    return dev_server.manage("create_api_key", "app", "all").split()[-1]
-
-
-def test_pages_and_gateway_routes_are_served(dev_server: GatewayProcess, token: str) -> None:
-    assert dev_server.post(token).json()["usage"]["completion_tokens"] == 64
-    stream = dev_server.post(token, stream=True)
+def test_pages_and_gateway_routes_are_served(dev_server: GatewayProcess, dev_token: str) -> None:
+    assert dev_server.post(dev_token).json()["usage"]["completion_tokens"] == 64
+    stream = dev_server.post(dev_token, stream=True)
     assert stream.text.endswith("data: [DONE]\n\n") and stream.headers["server"] == "daphne"
     assert httpx.get(f"{dev_server.url}/accounts/login/").status_code == 200
     assert httpx.get(f"{dev_server.url}/static/css/tokens.css").status_code == 200
@@ -58,10 +30,10 @@ def test_a_websocket_handshake_reaches_the_application(dev_server: GatewayProces
     assert httpx.get(f"{dev_server.url}/unknown/", headers=headers).status_code == 403
 
 
-def test_requests_are_settled_when_the_server_reloads(dev_server: GatewayProcess, token: str) -> None:
+def test_requests_are_settled_when_the_server_reloads(dev_server: GatewayProcess, dev_token: str) -> None:
     starts = count_starts(dev_server)
-    with dev_server.open_stream(token, max_tokens=30_000) as stream:
-        os.utime(dev_server.data.parent / "modules" / WATCHED_MODULE)
+    with dev_server.open_stream(dev_token, max_tokens=30_000) as stream:
+        os.utime(dev_server.data.parent / "modules" / "sitecustomize.py")
         received = b"".join(iter(lambda: stream.recv(65536), b""))
     assert b'"code":"service_unavailable"' in received
     deadline = time.monotonic() + RELOAD_TIMEOUT_S
@@ -73,9 +45,9 @@ def test_requests_are_settled_when_the_server_reloads(dev_server: GatewayProcess
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "Ctrl-C"])
 def test_requests_are_settled_when_the_server_stops(
-    dev_server: GatewayProcess, token: str, number: signal.Signals
+    dev_server: GatewayProcess, dev_token: str, number: signal.Signals
 ) -> None:
-    with dev_server.open_stream(token, max_tokens=30_000):
+    with dev_server.open_stream(dev_token, max_tokens=30_000):
         if number == signal.SIGINT:
             dev_server.press_ctrl_c()
         else:

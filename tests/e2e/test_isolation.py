@@ -8,13 +8,10 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from billing.models import PriceOverride, Webhook
 from keys.models import ApiKey
 from projects.models import Membership, Project, Role, User
 from proxy.http.handler import resolve_route
-from proxy.models import Credential
 from proxy.operations import Operation
-from tests.support.factories import record
 from tests.support.live_gateway import LiveGateway
 
 PUBLIC = {"landing"}
@@ -41,30 +38,6 @@ GATEWAY = [
 ]
 
 
-@pytest.fixture
-def objects(project: Project) -> dict[str, Any]:
-    key, _ = ApiKey.objects.issue(project, "app")
-    credential = Credential.objects.create(
-        project=project, slug="local", provider="compatible", base_url="http://127.0.0.1:1/v1"
-    )
-    webhook = Webhook(project=project, name="pager", url="https://example.org/hook")
-    webhook.new_secret()
-    webhook.save()
-    return {
-        "slug": project.slug,
-        "public_id": key.public_id,
-        "budget_id": project.budgets.create(period="day", limit_nano=1).pk,
-        "webhook_id": webhook.pk,
-        "price_id": PriceOverride.objects.create(
-            project=project, model="llama", input_nano=1, output_nano=1
-        ).pk,
-        "record_id": record(key).pk,
-        "credential_id": credential.pk,
-        "credential": credential.slug,
-        "credential_slug": credential.slug,
-    }
-
-
 def fill_path(entry: URLPattern, address: str, objects: dict[str, Any]) -> str:
     for name, converter in entry.pattern.converters.items():
         assert name in objects, f"{address}: say in this test which object {name} stands for"
@@ -80,21 +53,21 @@ def type_name(address: str, name: str) -> str:
 @pytest.mark.parametrize(("address", "entry"), PAGES, ids=[address for address, _ in PAGES])
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_project_is_a_404_for_non_members(
-    charlie: User, objects: dict[str, Any], client: Client, address: str, entry: URLPattern, method: str
+    charlie: User, path_values: dict[str, Any], client: Client, address: str, entry: URLPattern, method: str
 ) -> None:
     if entry.name in PUBLIC | ANY_ACCOUNT:
         return
     client.force_login(charlie)
     Project.objects.create_with_owner("Charlie's own", owner=charlie)
     assert "<slug:slug>" in address, f"{address} is no page of a project: name it in PUBLIC or ANY_ACCOUNT"
-    assert getattr(client, method)(fill_path(entry, address, objects)).status_code == 404
+    assert getattr(client, method)(fill_path(entry, address, path_values)).status_code == 404
 
 
 @pytest.mark.parametrize(("address", "entry"), PAGES, ids=[address for address, _ in PAGES])
 def test_pages_require_sign_in(
-    objects: dict[str, Any], client: Client, address: str, entry: URLPattern
+    path_values: dict[str, Any], client: Client, address: str, entry: URLPattern
 ) -> None:
-    response = client.get(fill_path(entry, address, objects))
+    response = client.get(fill_path(entry, address, path_values))
     if entry.name in PUBLIC:
         assert response.status_code == 200
     else:
@@ -107,7 +80,7 @@ def test_a_role_opens_the_pages_that_it_may_see_and_no_others(
     alice: User,
     charlie: User,
     project: Project,
-    objects: dict[str, Any],
+    path_values: dict[str, Any],
     client: Client,
     address: str,
     entry: URLPattern,
@@ -118,18 +91,18 @@ def test_a_role_opens_the_pages_that_it_may_see_and_no_others(
     Membership.objects.create(project=project, user=charlie, role=role)
     client.force_login(charlie)
     needed = entry.callback.required_role  # type: ignore[attr-defined]
-    status = client.get(fill_path(entry, address, objects)).status_code
+    status = client.get(fill_path(entry, address, path_values)).status_code
     assert status == 403 if role < needed else status in (200, 405)
 
 
 def test_an_object_of_another_project_is_not_found_below_ones_own(
-    charlie: User, objects: dict[str, Any], client: Client
+    charlie: User, path_values: dict[str, Any], client: Client
 ) -> None:
     mine = Project.objects.create_with_owner("Charlie's own", owner=charlie)
     client.force_login(charlie)
     for address, entry in PAGES:
         if len(entry.pattern.converters) > 1 or address.count("<") > 1:
-            mixed = fill_path(entry, address, {**objects, "slug": mine.slug})
+            mixed = fill_path(entry, address, {**path_values, "slug": mine.slug})
             assert client.get(mixed).status_code == 404, mixed
             assert client.post(mixed).status_code == 404, mixed
 

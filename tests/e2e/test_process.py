@@ -4,7 +4,6 @@ import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -14,16 +13,6 @@ from tests.support.gateway_server import GatewayProcess, silent_server
 
 OPEN_RESERVATIONS_SQL = 13 * 1000 + 500 * 2000
 """What the demo model's request in these tests is admitted for: 13 tokens in, 500 out."""
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
-    data = tmp_path / "data with a space"
-    data.mkdir()
-    gateway = GatewayProcess(data)
-    yield gateway
-    if gateway.process is not None and gateway.process.poll() is None:
-        gateway.stop(signal.SIGKILL)
 
 
 def test_first_start_prints_a_working_curl_command(gateway: GatewayProcess) -> None:

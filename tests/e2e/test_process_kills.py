@@ -2,15 +2,13 @@
 
 import random
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import redis
 
 from billing.ledger.redis.client.scripts import LEASE_KEY
-from tests.support.cluster import Cluster, cluster, own_servers
+from tests.support.cluster import Cluster
 from tests.support.environment import ON_SERVERS
 from tests.support.gateway_server import GatewayProcess
 
@@ -37,15 +35,6 @@ SHORT_POINTS = (
 LONG_KILLS = 200
 REQUESTS = 24
 BUDGETS = ("--daily-budget", "1000", "--monthly-budget", "1000")
-
-
-@pytest.fixture
-def gateways(tmp_path: Path) -> Iterator[Cluster]:
-    with (
-        own_servers() as servers,
-        cluster(tmp_path / "data", servers, processes=2 if ON_SERVERS else 1) as gateways,
-    ):
-        yield gateways
 
 
 def kill(gateways: Cluster, token: str, n: int, point: str, nth: int) -> None:
@@ -83,16 +72,16 @@ def stop_draining_in(one: GatewayProcess, others: list[GatewayProcess]) -> None:
         other.start()
 
 
-def test_ledger_matches_provider_after_a_kill_at_any_failpoint(gateways: Cluster) -> None:
-    token = gateways.new_key(*BUDGETS)
+def test_ledger_matches_provider_after_a_kill_at_any_failpoint(small_cluster: Cluster) -> None:
+    token = small_cluster.new_key(*BUDGETS)
     for n, point in enumerate(SHORT_POINTS):
-        kill(gateways, token, n, point, nth=n + 1)
-    gateways.assert_consistent()
+        kill(small_cluster, token, n, point, nth=n + 1)
+    small_cluster.assert_consistent()
 
 
 @pytest.mark.long
-def test_ledger_matches_provider_after_two_hundred_kills(gateways: Cluster) -> None:
-    token = gateways.new_key(*BUDGETS)
+def test_ledger_matches_provider_after_two_hundred_kills(small_cluster: Cluster) -> None:
+    token = small_cluster.new_key(*BUDGETS)
     for n in range(LONG_KILLS):
-        kill(gateways, token, n, POINTS[n % len(POINTS)], random.randint(1, 15))
-    gateways.assert_consistent()
+        kill(small_cluster, token, n, POINTS[n % len(POINTS)], random.randint(1, 15))
+    small_cluster.assert_consistent()

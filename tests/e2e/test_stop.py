@@ -4,14 +4,10 @@ import json
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.support.gateway_server import GatewayProcess, silent_server
+from tests.support.gateway_server import GatewayProcess
 
 MESSAGES: list[dict[str, str]] = [{"role": "user", "content": "Hi"}]
 PATHS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -27,19 +23,6 @@ ERROR_TYPES = {
     "gemini": ("status", "UNAVAILABLE"),
 }
 LAST_CHUNK = b"0\r\n\r\n"
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
-    """A gateway that gives requests one second to end, and whose provider accepts requests and never answers."""
-    data = tmp_path / "data"
-    data.mkdir()
-    with silent_server() as port:
-        base = f"http://127.0.0.1:{port}/v1"
-        gateway = GatewayProcess(data, GATEWAY_SHUTDOWN_TIMEOUT_S="1", OPENAI_BASE_URL=base).start()
-        yield gateway
-        if gateway.is_running:
-            gateway.stop(signal.SIGKILL)
 
 
 def head(path: str, token: str, length: int, request_id: str) -> bytes:
@@ -95,12 +78,16 @@ def wait_for_calls(gateway: GatewayProcess, count: int) -> None:
     raise AssertionError("the requests did not reach the provider")
 
 
-def test_an_answer_that_is_still_pending_is_an_error_in_the_callers_dialect(gateway: GatewayProcess) -> None:
-    token = gateway.manage("create_api_key", "app", "all", "--daily-budget", "10").split()[-1]
+def test_an_answer_that_is_still_pending_is_an_error_in_the_callers_dialect(
+    stuck_gateway: GatewayProcess,
+) -> None:
+    token = stuck_gateway.manage("create_api_key", "app", "all", "--daily-budget", "10").split()[-1]
     with ExitStack() as stack:
-        clients = {name: stack.enter_context(ask(gateway, token, name, "gpt-4o-mini")) for name in PATHS}
-        wait_for_calls(gateway, len(PATHS))
-        assert gateway.stop(signal.SIGTERM) < 8
+        clients = {
+            name: stack.enter_context(ask(stuck_gateway, token, name, "gpt-4o-mini")) for name in PATHS
+        }
+        wait_for_calls(stuck_gateway, len(PATHS))
+        assert stuck_gateway.stop(signal.SIGTERM) < 8
         answers = {name: parsed(received(client)) for name, client in clients.items()}
     for name, (status, headers, body) in answers.items():
         field, kind = ERROR_TYPES[name]
@@ -109,15 +96,15 @@ def test_an_answer_that_is_still_pending_is_an_error_in_the_callers_dialect(gate
         assert headers["x-request-id"] == f"req_{name}" and int(headers["retry-after"]) > 0
     query = "SELECT request_id, outcome, status_code, error FROM billing_usagerecord ORDER BY request_id"
     ended = ("unavailable", 503, "service_unavailable")
-    assert gateway.query(query) == [(f"req_{name}", *ended) for name in sorted(PATHS)]
-    assert gateway.query("SELECT * FROM billing_reservation") == []
-    lines: list[str] = [line["request_id"] for line in gateway.log_lines() if "request_id" in line]
+    assert stuck_gateway.query(query) == [(f"req_{name}", *ended) for name in sorted(PATHS)]
+    assert stuck_gateway.query("SELECT * FROM billing_reservation") == []
+    lines: list[str] = [line["request_id"] for line in stuck_gateway.log_lines() if "request_id" in line]
     assert sorted(lines) == [f"req_{name}" for name in sorted(PATHS)]
-    assert "Traceback" not in gateway.output.read_text()
+    assert "Traceback" not in stuck_gateway.output.read_text()
 
 
-def test_a_stream_gets_its_error_event_and_its_body_gets_its_end(gateway: GatewayProcess) -> None:
-    token = gateway.manage("create_api_key", "app", "all").split()[-1]
+def test_a_stream_gets_its_error_event_and_its_body_gets_its_end(stuck_gateway: GatewayProcess) -> None:
+    token = stuck_gateway.manage("create_api_key", "app", "all").split()[-1]
     limits: dict[str, dict[str, Any]] = {
         "openai_chat": {"max_tokens": 5000},
         "openai_responses": {"max_output_tokens": 5000},
@@ -126,36 +113,36 @@ def test_a_stream_gets_its_error_event_and_its_body_gets_its_end(gateway: Gatewa
     }
     with ExitStack() as stack:
         clients = {
-            name: stack.enter_context(ask(gateway, token, name, "demo/chat", stream=True, **limit))
+            name: stack.enter_context(ask(stuck_gateway, token, name, "demo/chat", stream=True, **limit))
             for name, limit in limits.items()
         }
         begun = {name: client.recv(65536) for name, client in clients.items()}
-        assert gateway.stop(signal.SIGTERM) < 8
+        assert stuck_gateway.stop(signal.SIGTERM) < 8
         answers = {name: begun[name] + received(client) for name, client in clients.items()}
     for name, answer in answers.items():
         assert b"was stopped" in answer and b"[DONE]" not in answer, name
         assert answer.endswith(LAST_CHUNK), name
-    assert gateway.query("SELECT DISTINCT outcome, status_code FROM billing_usagerecord") == [
+    assert stuck_gateway.query("SELECT DISTINCT outcome, status_code FROM billing_usagerecord") == [
         ("unavailable", 503)
     ]
-    assert len([line for line in gateway.log_lines() if "request_id" in line]) == len(PATHS)
-    assert "Traceback" not in gateway.output.read_text()
+    assert len([line for line in stuck_gateway.log_lines() if "request_id" in line]) == len(PATHS)
+    assert "Traceback" not in stuck_gateway.output.read_text()
 
 
-def test_a_request_that_has_not_arrived_is_answered_too(gateway: GatewayProcess) -> None:
+def test_a_request_that_has_not_arrived_is_answered_too(stuck_gateway: GatewayProcess) -> None:
     """Also one for a page, which Django reads before it looks for a view."""
-    token = gateway.manage("create_api_key", "app", "all").split()[-1]
+    token = stuck_gateway.manage("create_api_key", "app", "all").split()[-1]
     paths = ("/accounts/login/", "/nowhere/", "/v1/chat/completions", "/v1/embeddings", "/v1/nowhere")
     with ExitStack() as stack:
         clients = [
-            stack.enter_context(send(gateway, head(path, token, 100, "req_1") + b"{")) for path in paths
+            stack.enter_context(send(stuck_gateway, head(path, token, 100, "req_1") + b"{")) for path in paths
         ]
         time.sleep(0.5)
-        assert gateway.stop(signal.SIGTERM) < 8
+        assert stuck_gateway.stop(signal.SIGTERM) < 8
         answers = {path: parsed(received(client)) for path, client in zip(paths, clients, strict=True)}
     for path, (status, headers, body) in answers.items():
         if path == "/v1/nowhere":
             assert status == 404, "it is answered before its body"
             continue
         assert (status, int(headers["retry-after"]) > 0) == (503, True) and b"was stopped" in body, path
-    assert "Traceback" not in gateway.output.read_text()
+    assert "Traceback" not in stuck_gateway.output.read_text()

@@ -7,18 +7,13 @@ from typing import Any
 import httpx
 import pytest
 
-from gateway_project import lifespan
 from gateway_project.asgi import MAX_PAGE_BODY_BYTES, application
 from proxy.http import handler
 from tests.support.live_gateway import LiveGateway
 
+pytestmark = pytest.mark.usefixtures("services_have_started")
+
 CHUNK = 2**16
-
-
-@pytest.fixture(autouse=True)
-def services_have_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages need none of them."""
-    monkeypatch.setattr(lifespan.services, "have_started", True)
 
 
 def pieces(size: int) -> Iterator[bytes]:

@@ -1,9 +1,6 @@
 """The services of a process start once: with the server, or with the first request."""
 
 import asyncio
-import atexit
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -12,37 +9,10 @@ from gateway_project import lifespan
 from gateway_project.asgi import application
 from proxy.http import handler
 from proxy.runtime import runtime
+from tests.support.fake_services import FakeServices
 from tests.support.gateway_server import GatewayProcess
 
 HEALTH = {"type": "http", "method": "GET", "path": "/health", "headers": [], "query_string": b""}
-
-
-class FakeServices:
-    """Stands in for `running_services` and notes what happens to it."""
-
-    def __init__(self) -> None:
-        self.events: list[str] = []
-        self.failures = 0
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        await asyncio.sleep(0)
-        if self.failures:
-            self.failures -= 1
-            raise OSError("no connection")
-        self.events.append("start")
-        yield
-        self.events.append("stop")
-
-
-@pytest.fixture
-def fake(monkeypatch: pytest.MonkeyPatch) -> FakeServices:
-    fake = FakeServices()
-    monkeypatch.setattr(lifespan, "running_services", fake.running)
-    monkeypatch.setattr(lifespan, "services", lifespan.Services())
-    monkeypatch.setattr(atexit, "register", lambda _: None)
-    monkeypatch.setattr(runtime, "ready", runtime.ready)
-    return fake
 
 
 async def request_health() -> int:
@@ -76,37 +46,41 @@ async def announce(*types: str) -> list[handler.ASGIMessage]:
     return sent
 
 
-async def test_a_server_without_lifespan_events_starts_them_at_its_first_request(fake: FakeServices) -> None:
+async def test_a_server_without_lifespan_events_starts_them_at_its_first_request(
+    fake_services: FakeServices,
+) -> None:
     assert list(await asyncio.gather(request_health(), request_health())) == [200, 200]
     assert await request_health() == 200
-    assert fake.events == ["start"] and runtime.ready
+    assert fake_services.events == ["start"] and runtime.ready
 
 
-async def test_a_server_with_lifespan_events_starts_and_stops_them_once(fake: FakeServices) -> None:
+async def test_a_server_with_lifespan_events_starts_and_stops_them_once(fake_services: FakeServices) -> None:
     replies = await announce("lifespan.startup", "lifespan.shutdown")
     assert [reply["type"] for reply in replies] == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
-    assert fake.events == ["start", "stop"] and not runtime.ready
+    assert fake_services.events == ["start", "stop"] and not runtime.ready
 
 
-async def test_a_failed_start_is_tried_again_by_the_next_request(fake: FakeServices) -> None:
-    fake.failures = 1
+async def test_a_failed_start_is_tried_again_by_the_next_request(fake_services: FakeServices) -> None:
+    fake_services.failures = 1
     with pytest.raises(OSError, match="no connection"):
         await request_health()
-    assert await request_health() == 200 and fake.events == ["start"]
+    assert await request_health() == 200 and fake_services.events == ["start"]
 
 
-async def test_a_failed_start_is_reported_to_a_server_with_lifespan_events(fake: FakeServices) -> None:
-    fake.failures = 1
+async def test_a_failed_start_is_reported_to_a_server_with_lifespan_events(
+    fake_services: FakeServices,
+) -> None:
+    fake_services.failures = 1
     (reply,) = await announce("lifespan.startup")
     assert reply == {"type": "lifespan.startup.failed", "message": "no connection"}
 
 
-def test_they_stop_once_after_the_event_loop_has_ended(fake: FakeServices) -> None:
+def test_they_stop_once_after_the_event_loop_has_ended(fake_services: FakeServices) -> None:
     loop = asyncio.new_event_loop()
     loop.run_until_complete(request_health())
     lifespan.services.stop_on_demand()
     lifespan.services.stop_on_demand()
-    assert fake.events == ["start", "stop"] and not runtime.ready
+    assert fake_services.events == ["start", "stop"] and not runtime.ready
     loop.close()
 
 

@@ -2,13 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_network
-from typing import Any
 
 import httpx
 import pytest
-from django.conf import settings
 from prometheus_client import REGISTRY
 
 from keys import auth_throttle
@@ -22,27 +20,10 @@ from proxy.http.client_ip import client_ip
 from tests.support.live_gateway import LiveGateway
 from tests.support.upstream_server import LocalUpstream
 
-pytestmark = pytest.mark.databases
+pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("new_window")]
 
 CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
 PATH = "/v1/chat/completions"
-
-
-@pytest.fixture
-def environment() -> Iterator[Callable[..., None]]:
-    before = settings.ENV
-
-    def use(**changes: Any) -> None:
-        settings.ENV = settings.ENV.model_copy(update=changes)
-
-    yield use
-    settings.ENV = before
-
-
-@pytest.fixture(autouse=True)
-def window_begins_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = time.monotonic()
-    monkeypatch.setattr(auth_failures, "clock", lambda: time.monotonic() - started)
 
 
 def post(live: LiveGateway, key: str, path: str = PATH, **headers: str) -> httpx.Response:
@@ -92,9 +73,9 @@ def test_many_invalid_keys_are_throttled_while_valid_keys_work(
 
 
 def test_each_dialect_says_that_there_were_too_many(
-    live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]
+    live_gateway: LiveGateway, transactional_db: None, change_environment: Callable[..., None]
 ) -> None:
-    environment(gateway_unauthenticated_rpm=1)
+    change_environment(gateway_unauthenticated_rpm=1)
     assert post(live_gateway, "bad").status_code == 401
     assert post(live_gateway, "bad").json()["error"]["type"] == "rate_limit"
     assert post(live_gateway, "", "/v1/messages").json()["error"]["type"] == "rate_limit_error"
@@ -106,9 +87,9 @@ def test_each_dialect_says_that_there_were_too_many(
 
 
 def test_zero_disables_the_limit(
-    live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]
+    live_gateway: LiveGateway, transactional_db: None, change_environment: Callable[..., None]
 ) -> None:
-    environment(gateway_unauthenticated_rpm=0)
+    change_environment(gateway_unauthenticated_rpm=0)
     assert {answer.status_code for answer in asyncio.run(many(live_gateway.url, ["bad"] * 400))} == {401}
 
 
@@ -116,11 +97,11 @@ def test_throttled_client_causes_few_queries_and_no_wait_for_known_keys(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     token: str,
-    environment: Callable[..., None],
+    change_environment: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert post(live_gateway, token).status_code == 200
-    environment(gateway_unauthenticated_rpm=1)
+    change_environment(gateway_unauthenticated_rpm=1)
     asyncio.run(many(live_gateway.url, ["bad"] * 2))
     looked_up: list[str] = []
     load = principals.load
@@ -141,9 +122,9 @@ def test_throttled_client_causes_few_queries_and_no_wait_for_known_keys(
 
 
 def test_a_new_key_from_a_throttled_address_is_not_locked_out(
-    live_gateway: LiveGateway, demo_project: Project, environment: Callable[..., None]
+    live_gateway: LiveGateway, demo_project: Project, change_environment: Callable[..., None]
 ) -> None:
-    environment(gateway_unauthenticated_rpm=1)
+    change_environment(gateway_unauthenticated_rpm=1)
     asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(100)]))
     _, token = ApiKey.objects.issue(demo_project, "new")
     deadline = time.monotonic() + 3
@@ -153,14 +134,14 @@ def test_a_new_key_from_a_throttled_address_is_not_locked_out(
 
 
 def test_only_trusted_proxies_set_the_client_ip(
-    live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]
+    live_gateway: LiveGateway, transactional_db: None, change_environment: Callable[..., None]
 ) -> None:
-    environment(gateway_unauthenticated_rpm=1)
+    change_environment(gateway_unauthenticated_rpm=1)
     assert [
         post(live_gateway, "bad", **{"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(3)
     ] == [401, 429, 429]
     auth_failures.clear()
-    environment(gateway_trusted_proxies=(ip_network("127.0.0.0/8"),))
+    change_environment(gateway_trusted_proxies=(ip_network("127.0.0.0/8"),))
     assert [
         post(live_gateway, "bad", **{"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(3)
     ] == [401] * 3
@@ -190,14 +171,14 @@ def test_only_trusted_proxies_set_the_client_ip(
     ],
 )
 def test_client_ip_is_the_rightmost_untrusted_hop(
-    peer: str, forwarded: list[str], address: str, environment: Callable[..., None]
+    peer: str, forwarded: list[str], address: str, change_environment: Callable[..., None]
 ) -> None:
-    environment(gateway_trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("2001:db8:ffff::/48")))
+    change_environment(gateway_trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("2001:db8:ffff::/48")))
     headers = [(b"host", b"x"), *((b"x-forwarded-for", value.encode("latin-1")) for value in forwarded)]
     assert client_ip({"client": (peer, 1), "headers": headers}) == address
 
 
-def test_without_a_peer_nothing_breaks(environment: Callable[..., None]) -> None:
+def test_without_a_peer_nothing_breaks(change_environment: Callable[..., None]) -> None:
     assert client_ip({"client": None, "headers": []}) == ""
 
 
@@ -209,8 +190,8 @@ def refused(limits: AuthThrottle, address: str) -> float:
     return 0
 
 
-def test_the_window_slides(environment: Callable[..., None]) -> None:
-    environment(gateway_unauthenticated_rpm=60)
+def test_the_window_slides(change_environment: Callable[..., None]) -> None:
+    change_environment(gateway_unauthenticated_rpm=60)
     now = 1000.0 * 60
     limits = AuthThrottle(lambda: now)
     assert [refused(limits, "a") for _ in range(61)] == [0] * 60 + [60]
@@ -226,9 +207,9 @@ def test_the_window_slides(environment: Callable[..., None]) -> None:
 
 
 def test_ipv6_is_counted_by_its_64_bits_of_network_and_memory_is_bounded(
-    environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+    change_environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment(gateway_unauthenticated_rpm=1)
+    change_environment(gateway_unauthenticated_rpm=1)
     limits = AuthThrottle()
     assert not refused(limits, "2001:db8:0:1::1") and refused(limits, "2001:db8:0:1:ffff::2")
     assert not refused(limits, "2001:db8:0:2::1")

@@ -4,7 +4,7 @@ import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -31,24 +31,20 @@ from projects.models import Project
 from proxy import errors
 from tests.support.databases import postgresql_server
 from tests.support.environment import ON_SERVERS
+from tests.support.flaky_network import DisconnectAtCommit, FlakyProxy
 from tests.support.ledger_harness import PRICE, budget, reserve_request
 from tests.support.live_gateway import LiveGateway
 
+pytestmark = pytest.mark.usefixtures("restore_database")
+
 CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
-original_run_query = executor.with_reconnect
+
+
+original_with_reconnect = executor.with_reconnect
 
 
 def database_down(*_: Any) -> None:
     raise OperationalError("connection refused")
-
-
-@pytest.fixture(autouse=True)
-def restore_database() -> Iterator[None]:
-    before = settings.ENV
-    yield
-    settings.ENV = before
-    executor.with_reconnect = original_run_query
-    database_health.is_down = False
 
 
 def stale_after(seconds: float) -> None:
@@ -94,7 +90,7 @@ def test_a_key_seen_lately_works_and_an_unknown_one_is_a_503(
         "it is known to be wrong"
     )
     wait_for(lambda: ready(live_gateway) == (200, {"status": "ready", "degraded": ["database"]}))
-    executor.with_reconnect = original_run_query
+    executor.with_reconnect = original_with_reconnect
     wait_for(lambda: ready(live_gateway) == (200, {"status": "ready"}))
     assert post(live_gateway, unseen).status_code == 200
 
@@ -107,7 +103,7 @@ def test_cached_keys_expire_during_an_outage(live_gateway: LiveGateway, demo_pro
     executor.with_reconnect = database_down  # type: ignore[assignment]
     assert post(live_gateway, token).status_code == 200
     wait_for(lambda: post(live_gateway, token).status_code == 503, seconds=15)
-    executor.with_reconnect = original_run_query
+    executor.with_reconnect = original_with_reconnect
     wait_for(lambda: post(live_gateway, token).status_code == 200)
 
 
@@ -120,7 +116,7 @@ def test_hung_database_does_not_affect_cached_keys(
     monkeypatch.setattr(executor, "QUERY_TIMEOUT_S", 0.5)
     _, token = ApiKey.objects.issue(demo_project, "app")
     assert post(live_gateway, token).status_code == 200
-    executor.with_reconnect = lambda query, *args: back.wait(20) and original_run_query(query, *args)  # type: ignore[assignment]
+    executor.with_reconnect = lambda query, *args: back.wait(20) and original_with_reconnect(query, *args)  # type: ignore[assignment]
     wait_for(lambda: database_health.is_down)
     config_cache.invalidate_all()
     started = time.monotonic()
@@ -143,69 +139,6 @@ def test_error_names_the_unavailable_component() -> None:
     store = "The store of the gateway's budgets and limits does not answer. Try again in a moment."
     assert told(RedisUnavailable("no answer")) == told(redis.ConnectionError("refused")) == store
     assert told(None) == "The gateway's budgets are being brought up to date. Try again in a moment."
-
-
-class FlakyProxy:
-    """A network before PostgreSQL that can swallow what it is given, and deliver it much later."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.host, self.port = host, port
-        self.outside = 0
-        self.is_swallowing = False
-        self.swallowed_bytes: list[tuple[asyncio.StreamWriter, bytes]] = []
-        self.writers: list[asyncio.StreamWriter] = []
-        self.tasks: list[asyncio.Task[None]] = []
-
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back_reader, back_writer = await asyncio.open_connection(self.host, self.port)
-        self.writers += [writer, back_writer]
-        self.tasks += [
-            asyncio.create_task(self.forward(reader, back_writer)),
-            asyncio.create_task(self.forward(back_reader, writer)),
-        ]
-
-    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """The end of a connection that was cut does not arrive either."""
-        lost = False
-        while data := await reader.read(65536):
-            lost = lost or self.is_swallowing
-            if lost:
-                self.swallowed_bytes.append((writer, data))
-            else:
-                writer.write(data)
-
-    def flush_swallowed(self) -> None:
-        for writer, data in self.swallowed_bytes:
-            writer.write(data)
-
-    async def close(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        for writer in self.writers:
-            writer.close()
-        await asyncio.gather(*(writer.wait_closed() for writer in self.writers), return_exceptions=True)
-
-
-class DisconnectAtCommit(PostgresConnection):
-    """The network swallows everything from a COMMIT on, if it is told to."""
-
-    has_disconnected: FlakyProxy | None = None
-
-    async def commit(self) -> None:
-        if self.has_disconnected is not None:
-            self.has_disconnected.is_swallowing, self.has_disconnected = True, None
-        await super().commit()
-
-
-@pytest.fixture
-async def flaky_proxy(transactional_db: None) -> AsyncIterator[FlakyProxy]:
-    given = connection.settings_dict
-    cut = FlakyProxy(given["HOST"], int(given["PORT"]))
-    async with await asyncio.start_server(cut.accept, "127.0.0.1", 0) as server:
-        cut.outside = server.sockets[0].getsockname()[1]
-        yield cut
-        await cut.close()
 
 
 @pytest.mark.databases
@@ -338,59 +271,53 @@ def test_a_large_statement_may_be_sent_slowly() -> None:
         assert line.execute("SELECT length(%s)", ("x" * 50_000_000,)).fetchall() == [(50_000_000,)]
 
 
-@pytest.fixture
-def rows() -> dict[str, str]:
-    return {"a": "1"}
+async def test_invalidated_value_is_reloaded(
+    value_cache: ConfigCache[str, str], stored_values: dict[str, str]
+) -> None:
+    assert await value_cache.get("a") == "1"
+    stored_values["a"] = "2"
+    assert await value_cache.get("a") == "1"
+    value_cache.invalidate()
+    assert await value_cache.get("a") == "2"
 
 
-@pytest.fixture
-def cache(rows: dict[str, str]) -> ConfigCache[str, str]:
-    return ConfigCache(rows.__getitem__)
-
-
-async def test_invalidated_value_is_reloaded(cache: ConfigCache[str, str], rows: dict[str, str]) -> None:
-    assert await cache.get("a") == "1"
-    rows["a"] = "2"
-    assert await cache.get("a") == "1"
-    cache.invalidate()
-    assert await cache.get("a") == "2"
-
-
-async def test_deleted_value_is_not_served_stale(cache: ConfigCache[str, str], rows: dict[str, str]) -> None:
-    await cache.get("a")
-    del rows["a"]
-    cache.invalidate()
+async def test_deleted_value_is_not_served_stale(
+    value_cache: ConfigCache[str, str], stored_values: dict[str, str]
+) -> None:
+    await value_cache.get("a")
+    del stored_values["a"]
+    value_cache.invalidate()
     with pytest.raises(LookupError):
-        await cache.get("a")
+        await value_cache.get("a")
     executor.with_reconnect = database_down  # type: ignore[assignment]
     with pytest.raises(OperationalError):
-        await cache.get("a")
+        await value_cache.get("a")
 
 
-async def test_only_recent_values_are_served_stale(cache: ConfigCache[str, str]) -> None:
-    await cache.get("a")
-    cache.invalidate()
-    cache.invalidate()
+async def test_only_recent_values_are_served_stale(value_cache: ConfigCache[str, str]) -> None:
+    await value_cache.get("a")
+    value_cache.invalidate()
+    value_cache.invalidate()
     executor.with_reconnect = database_down  # type: ignore[assignment]
-    assert await cache.get("a") == "1"
+    assert await value_cache.get("a") == "1"
     stale_after(-1)
     with pytest.raises(OperationalError):
-        await cache.get("a")
-    cache.invalidate()
-    assert not cache.stale
+        await value_cache.get("a")
+    value_cache.invalidate()
+    assert not value_cache.stale
 
 
 async def test_stale_value_is_served_sooner_than_a_missing_one(
-    cache: ConfigCache[str, str], monkeypatch: pytest.MonkeyPatch
+    value_cache: ConfigCache[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before it is clear that the database is away."""
     back = threading.Event()
     monkeypatch.setattr(config_cache, "POLL_TIMEOUT_S", 0.1)
-    await cache.get("a")
-    cache.invalidate()
+    await value_cache.get("a")
+    value_cache.invalidate()
     executor.with_reconnect = lambda *_: back.wait(5)  # type: ignore[assignment]
     begun = time.monotonic()
-    assert await cache.get("a") == "1" and time.monotonic() - begun < 1
+    assert await value_cache.get("a") == "1" and time.monotonic() - begun < 1
     back.set()
 
 

@@ -1,7 +1,6 @@
 """Commits on PostgreSQL are durable whatever the server's default; the start names unsafe settings."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -18,8 +17,6 @@ from tests.support.gateway_server import GatewayProcess
 
 pytestmark = [pytest.mark.databases, pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")]
 
-LAZY = {**NOT_DURABLE, "wal_writer_delay": "10s", "wal_writer_flush_after": "1GB"}
-"""What is committed without waiting stays in the server's memory for long enough to kill it."""
 SHOW = "SHOW synchronous_commit"
 
 
@@ -30,12 +27,6 @@ def setting_of_django(url: str) -> str:
         (value,) = cursor.fetchone()
     django.close()
     return str(value)
-
-
-@pytest.fixture
-def lazy_server() -> Iterator[Server]:
-    with postgresql_server(LAZY) as server:
-        yield server
 
 
 def django_connection(url: str) -> DatabaseWrapper:

@@ -15,7 +15,7 @@ from keys.models import ApiKey
 from projects.models import Project
 from proxy.models import Credential
 from proxy.pipeline.conversion import CODECS
-from tests.e2e.test_sdks import CLIENT_REQUEST, FORMATS
+from tests.support.sdks import CLIENT_REQUEST, FORMATS
 from tests.proxy.formats.scenarios import RESPONSES, events
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream

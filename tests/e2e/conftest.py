@@ -33,21 +33,21 @@ from tests.support.live_gateway import LiveGateway
 from tests.support.sdks import (
     CLIENT_REQUEST,
     FORMATS,
-    INTERRUPTED_STREAMS,
     SCENARIOS,
     SIGNATURE,
+    STREAM_ERROR,
     gemini_sdk,
     respond_with,
 )
 from tests.support.upstream_server import LocalUpstream
 
 WATCHED_MODULE = "sitecustomize.py"
-"""Python imports it at each start, so that the reloader watches it."""
+"""Module that Python imports at each start, so that the reloader watches it."""
 
 
 @pytest.fixture(scope="module")
 def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with own_servers() as servers, cluster(tmp_path_factory.mktemp("fleet") / "data", servers) as gateways:
+    with own_servers() as servers, cluster(tmp_path_factory.mktemp("cluster") / "data", servers) as gateways:
         yield gateways
 
 
@@ -72,7 +72,7 @@ def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
 
 @pytest.fixture
 def stuck_gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
-    """A gateway that gives requests one second to end, and whose provider accepts requests and never answers."""
+    """Gateway with a shutdown timeout of one second, whose provider never responds."""
     data = tmp_path / "data"
     data.mkdir()
     with silent_server() as port:
@@ -142,7 +142,7 @@ def dev_token(dev_server: GatewayProcess) -> str:
 
 @pytest.fixture
 def provider_format(request: pytest.FixtureRequest) -> str:
-    """The format of the provider."""
+    """Return the format of the provider."""
     format: str = request.param
     return format
 
@@ -156,7 +156,7 @@ def scenario(request: pytest.FixtureRequest, upstream: LocalUpstream, provider_f
 
 @pytest.fixture
 def provider_model(provider_format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A model of the provider; of OpenAI's, one that the operator has by the Responses API."""
+    """Return a model of the provider. OpenAI's is one that the operator configures for the Responses API."""
     config = tmp_path / "gateway.yaml"
     config.write_text("models: [{name: deep, provider: openai, api: responses}]")
     monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"ai_gateway_config": config}))
@@ -196,9 +196,13 @@ def openai_client(live_gateway: LiveGateway, provider_key: str) -> Iterator[open
 
 @pytest.fixture
 def thinking_upstream(upstream: LocalUpstream, provider_format: str) -> LocalUpstream:
-    """A provider that thinks, calls, and wants its proof back: Gemini that of the call, the others that of the thought."""
+    """Provider that thinks, calls a tool and needs its signature back.
+
+    Gemini signs the call, the other formats sign the thinking.
+    """
     signed = provider_format == "gemini"
-    thought = Thinking(text="Hm.", signature=None if signed else SIGNATURE, origin=provider_format)  # type: ignore[arg-type]
+    thinking_signature = None if signed else SIGNATURE
+    thought = Thinking(text="Hm.", signature=thinking_signature, origin=provider_format)  # type: ignore[arg-type]
     call = replace(CALL, signature=SIGNATURE, origin="gemini") if signed else CALL
     upstream.handler = respond_with(
         CODECS[provider_format],
@@ -215,17 +219,15 @@ def image_upstream(upstream: LocalUpstream, provider_format: str) -> LocalUpstre
 
 @pytest.fixture
 def interrupted_upstream(upstream: LocalUpstream) -> bytes:
-    """An Anthropic stream that begins and fails; what came of it."""
+    """Provider with an Anthropic stream that starts and fails; return the bytes that it sends."""
     encoder = CODECS["anthropic"].StreamEncoder(CLIENT_REQUEST)
-    begun: bytes = (
-        b"".join(encoder.encode(event) for event in events(RESPONSES["text"])[:3]) + INTERRUPTED_STREAMS
-    )
+    sent: bytes = b"".join(encoder.encode(event) for event in events(RESPONSES["text"])[:3]) + STREAM_ERROR
 
-    async def answer(asked: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    async def respond(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream; charset=utf-8"})
-        await response.prepare(asked)
-        await response.write(begun)
+        await response.prepare(request)
+        await response.write(sent)
         return response
 
-    upstream.handler = answer
-    return begun
+    upstream.handler = respond
+    return sent

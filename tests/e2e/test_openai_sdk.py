@@ -1,4 +1,4 @@
-"""The official `openai` SDK against the running gateway: all that an application changes is the base URL."""
+"""The official `openai` SDK against the running gateway: only the base URL changes."""
 
 import openai
 import pytest
@@ -10,52 +10,52 @@ from tests.support.live_gateway import LiveGateway, only_record
 pytestmark = pytest.mark.databases
 
 
-def test_it_lists_models_with_demo_chat_first_among_the_demo(sdk_client: openai.OpenAI) -> None:
+def test_it_lists_models(sdk_client: openai.OpenAI) -> None:
     assert [model.id for model in sdk_client.models.list()] == ["demo/chat", "demo/embed"]
     assert sdk_client.models.retrieve("demo/chat").owned_by == "demo"
 
 
 @pytest.mark.parametrize("model", ["demo/chat", "gpt-4o-mini"])
 def test_it_completes(sdk_client: openai.OpenAI, model: str) -> None:
-    answer = sdk_client.chat.completions.create(
+    response = sdk_client.chat.completions.create(
         model=model, messages=[{"role": "user", "content": "Hi"}], max_tokens=5
     )
-    assert answer.choices[0].message.content and answer.usage
-    assert only_record().prompt_tokens == answer.usage.prompt_tokens
+    assert response.choices[0].message.content and response.usage
+    assert only_record().prompt_tokens == response.usage.prompt_tokens
 
 
 @pytest.mark.parametrize("model", ["demo/chat", "gpt-4o-mini"])
-def test_it_streams_and_sees_usage_only_if_it_asks(sdk_client: openai.OpenAI, model: str) -> None:
-    for asked in (False, True):
-        options = {"stream_options": {"include_usage": True}} if asked else {}
+def test_it_streams_and_reports_usage_only_if_requested(sdk_client: openai.OpenAI, model: str) -> None:
+    for include_usage in (False, True):
+        options = {"stream_options": {"include_usage": True}} if include_usage else {}
         stream = sdk_client.chat.completions.create(  # type: ignore[call-overload]
             model=model, messages=[{"role": "user", "content": "Hi"}], max_tokens=5, stream=True, **options
         )
         chunks = list(stream)
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
-        assert bool(chunks[-1].usage) == asked
+        assert bool(chunks[-1].usage) == include_usage
     assert only_record(2).cost_nano > 0
 
 
 @pytest.mark.parametrize("encoding", ["float", "base64"])
 def test_it_embeds(sdk_client: openai.OpenAI, encoding: str) -> None:
-    answer = sdk_client.embeddings.create(
+    response = sdk_client.embeddings.create(
         model="demo/embed",
         input=["one", "two", "one"],
         encoding_format=encoding,  # type: ignore[arg-type]
     )
-    first, second, third = (item.embedding for item in answer.data)
+    first, second, third = (item.embedding for item in response.data)
     assert first == third != second
     record = only_record()
     assert (record.operation, record.prompt_tokens, record.output_tokens) == (
         "embeddings",
-        answer.usage.prompt_tokens,
+        response.usage.prompt_tokens,
         0,
     )
     assert record.cost_nano == record.prompt_tokens * 1000
 
 
-def test_it_raises_its_own_errors(sdk_client: openai.OpenAI, live_gateway: LiveGateway) -> None:
+def test_it_raises_its_own_error_classes(sdk_client: openai.OpenAI, live_gateway: LiveGateway) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         sdk_client.chat.completions.create(model="gemini/none", messages=[{"role": "user", "content": "Hi"}])
     assert missing.value.type == "unknown_model"

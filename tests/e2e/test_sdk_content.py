@@ -37,14 +37,14 @@ pytestmark = pytest.mark.databases
 QUESTION: Any = {"role": "user", "content": "Hi"}
 
 
-def request_parts(upstream: LocalUpstream, spoken: str) -> list[Part]:
-    """What the provider was told last."""
-    request: Request = CODECS[spoken].parse_request(upstream.requests[-1].body, "m", False)
+def request_parts(upstream: LocalUpstream, format: str) -> list[Part]:
+    """Return the parts of the last request that the provider received."""
+    request: Request = CODECS[format].parse_request(upstream.requests[-1].body, "m", False)
     return [part for message in request.messages for part in message.parts]
 
 
-def assert_signature_returned(upstream: LocalUpstream, spoken: str) -> None:
-    parts = request_parts(upstream, spoken)
+def assert_signature_returned(upstream: LocalUpstream, format: str) -> None:
+    parts = request_parts(upstream, format)
     assert [part.signature for part in parts if isinstance(part, Thinking | ToolCall) and part.signature] == [
         SIGNATURE
     ]
@@ -60,19 +60,19 @@ def test_anthropic_round_trips_a_signature(
     provider_model: str,
     stream: bool,
 ) -> None:
-    asked: Any = {"model": provider_model, "max_tokens": 200, "tools": [TOOL]}
+    arguments: Any = {"model": provider_model, "max_tokens": 200, "tools": [TOOL]}
     if stream:
-        with anthropic_client.messages.stream(**asked, messages=[QUESTION]) as running:
+        with anthropic_client.messages.stream(**arguments, messages=[QUESTION]) as running:
             message = running.get_final_message()
     else:
-        message = anthropic_client.messages.create(**asked, messages=[QUESTION])
+        message = anthropic_client.messages.create(**arguments, messages=[QUESTION])
     assert "Hm." in [block.thinking for block in message.content if block.type == "thinking"]
     result: Any = {
         "role": "user",
         "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": "Sun"}],
     }
     anthropic_client.messages.create(
-        **asked, messages=[QUESTION, {"role": "assistant", "content": message.content}, result]
+        **arguments, messages=[QUESTION, {"role": "assistant", "content": message.content}, result]
     )
     assert_signature_returned(thinking_upstream, provider_format)
 
@@ -86,12 +86,12 @@ def test_gemini_round_trips_a_signature(
     provider_model: str,
     stream: bool,
 ) -> None:
-    asked: Any = {"model": provider_model, "config": CONFIG}
+    arguments: Any = {"model": provider_model, "config": CONFIG}
     models = gemini_client.models
     answers = (
-        list(models.generate_content_stream(**asked, contents="Hi"))
+        list(models.generate_content_stream(**arguments, contents="Hi"))
         if stream
-        else [models.generate_content(**asked, contents="Hi")]
+        else [models.generate_content(**arguments, contents="Hi")]
     )
     contents = [
         candidate.content for answer in answers for candidate in answer.candidates or [] if candidate.content
@@ -101,7 +101,9 @@ def test_gemini_round_trips_a_signature(
     question = types.Content(role="user", parts=[types.Part(text="Hi")])
     response = types.FunctionResponse(id="call_1", name=CALL.name, response={"result": "Sun"})
     result = types.Content(role="user", parts=[types.Part(function_response=response)])
-    models.generate_content(**asked, contents=[question, types.Content(role="model", parts=parts), result])
+    models.generate_content(
+        **arguments, contents=[question, types.Content(role="model", parts=parts), result]
+    )
     assert_signature_returned(thinking_upstream, provider_format)
 
 
@@ -114,17 +116,17 @@ def test_openai_responses_round_trips_a_signature(
     provider_model: str,
     stream: bool,
 ) -> None:
-    asked: Any = {"model": provider_model, "tools": [RESPONSES_TOOL], "max_output_tokens": 200}
+    arguments: Any = {"model": provider_model, "tools": [RESPONSES_TOOL], "max_output_tokens": 200}
     if stream:
-        *_, last = openai_client.responses.create(**asked, input="Hi", stream=True)
+        *_, last = openai_client.responses.create(**arguments, input="Hi", stream=True)
         response = last.response
     else:
-        response = openai_client.responses.create(**asked, input="Hi")
+        response = openai_client.responses.create(**arguments, input="Hi")
     assert "Hm." in [
         text.text for item in response.output if item.type == "reasoning" for text in item.summary
     ]
     result: Any = {"type": "function_call_output", "call_id": "call_1", "output": "Sun"}
-    openai_client.responses.create(**asked, input=[QUESTION, *response.output, result])
+    openai_client.responses.create(**arguments, input=[QUESTION, *response.output, result])
     assert_signature_returned(thinking_upstream, provider_format)
 
 
@@ -133,22 +135,22 @@ def test_openai_responses_round_trips_a_signature(
 def test_openai_chat_round_trips_a_signature(
     openai_client: openai.OpenAI, thinking_upstream: LocalUpstream, provider_format: str, stream: bool
 ) -> None:
-    asked: Any = {"model": "other/m", "tools": [CHAT_TOOL]}
+    arguments: Any = {"model": "other/m", "tools": [CHAT_TOOL]}
     if stream:
-        with openai_client.chat.completions.stream(**asked, messages=[QUESTION]) as running:
+        with openai_client.chat.completions.stream(**arguments, messages=[QUESTION]) as running:
             message: Any = running.get_final_completion().choices[0].message
     else:
-        message = openai_client.chat.completions.create(**asked, messages=[QUESTION]).choices[0].message
+        message = openai_client.chat.completions.create(**arguments, messages=[QUESTION]).choices[0].message
     assert message.reasoning_content == "Hm."
     result: Any = {"role": "tool", "tool_call_id": "call_1", "content": "Sun"}
     openai_client.chat.completions.create(
-        **asked, messages=[QUESTION, message.model_dump(exclude_none=True), result]
+        **arguments, messages=[QUESTION, message.model_dump(exclude_none=True), result]
     )
     assert_signature_returned(thinking_upstream, provider_format)
 
 
-def assert_image_received(upstream: LocalUpstream, spoken: str) -> None:
-    assert [part.data for part in request_parts(upstream, spoken) if isinstance(part, Image)] == [PIXEL]
+def assert_image_received(upstream: LocalUpstream, format: str) -> None:
+    assert [part.data for part in request_parts(upstream, format) if isinstance(part, Image)] == [PIXEL]
 
 
 @everywhere
@@ -182,8 +184,8 @@ def test_gemini_sends_an_image(
 def test_openai_responses_sends_an_image(
     openai_client: openai.OpenAI, image_upstream: LocalUpstream, provider_format: str, provider_model: str
 ) -> None:
-    picture: Any = {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}", "detail": "auto"}
-    openai_client.responses.create(model=provider_model, input=[{"role": "user", "content": [picture]}])
+    image: Any = {"type": "input_image", "image_url": f"data:image/png;base64,{PIXEL}", "detail": "auto"}
+    openai_client.responses.create(model=provider_model, input=[{"role": "user", "content": [image]}])
     assert_image_received(image_upstream, provider_format)
 
 
@@ -191,6 +193,6 @@ def test_openai_responses_sends_an_image(
 def test_openai_chat_sends_an_image(
     openai_client: openai.OpenAI, image_upstream: LocalUpstream, provider_format: str
 ) -> None:
-    picture: Any = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
-    openai_client.chat.completions.create(model="other/m", messages=[{"role": "user", "content": [picture]}])
+    image: Any = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{PIXEL}"}}
+    openai_client.chat.completions.create(model="other/m", messages=[{"role": "user", "content": [image]}])
     assert_image_received(image_upstream, provider_format)

@@ -1,7 +1,6 @@
 """The official SDKs, each in its own format, against the running gateway, to providers of each format.
 
-The demo model is the provider of OpenAI's format; providers of the other formats are played by a local upstream that answers in
-Anthropic's or Gemini's words.
+A local upstream is the provider of each format; the demo model is tested with each SDK too.
 """
 
 import json
@@ -38,17 +37,17 @@ pytestmark = pytest.mark.databases
 def test_anthropic(
     anthropic_client: anthropic.Anthropic, scenario: str, provider_model: str, stream: bool
 ) -> None:
-    asked: Any = {
+    arguments: Any = {
         "model": provider_model,
         "max_tokens": 200,
         "messages": [{"role": "user", "content": "Hi"}],
         "tools": [TOOL],
     }
     if stream:
-        with anthropic_client.messages.stream(**asked) as running:
+        with anthropic_client.messages.stream(**arguments) as running:
             message = running.get_final_message()
     else:
-        message = anthropic_client.messages.create(**asked)
+        message = anthropic_client.messages.create(**arguments)
     text = "".join(block.text for block in message.content if block.type == "text")
     calls = [(block.name, block.input) for block in message.content if block.type == "tool_use"]
     assert (text, calls) == expected(scenario)
@@ -64,11 +63,11 @@ def test_anthropic(
 @everywhere
 @both_ways
 def test_gemini(gemini_client: genai.Client, scenario: str, provider_model: str, stream: bool) -> None:
-    asked: Any = {"model": provider_model, "contents": "Hi", "config": CONFIG}
+    arguments: Any = {"model": provider_model, "contents": "Hi", "config": CONFIG}
     answers = (
-        list(gemini_client.models.generate_content_stream(**asked))
+        list(gemini_client.models.generate_content_stream(**arguments))
         if stream
-        else [gemini_client.models.generate_content(**asked)]
+        else [gemini_client.models.generate_content(**arguments)]
     )
     candidates = [candidate for answer in answers for candidate in answer.candidates or []]
     parts = [part for candidate in candidates if candidate.content for part in candidate.content.parts or []]
@@ -85,12 +84,17 @@ def test_gemini(gemini_client: genai.Client, scenario: str, provider_model: str,
 def test_openai_responses(
     openai_client: openai.OpenAI, scenario: str, provider_model: str, stream: bool
 ) -> None:
-    asked: Any = {"model": provider_model, "input": "Hi", "tools": [RESPONSES_TOOL], "max_output_tokens": 200}
+    arguments: Any = {
+        "model": provider_model,
+        "input": "Hi",
+        "tools": [RESPONSES_TOOL],
+        "max_output_tokens": 200,
+    }
     if stream:
-        *_, last = openai_client.responses.create(**asked, stream=True)
+        *_, last = openai_client.responses.create(**arguments, stream=True)
         response = last.response
     else:
-        response = openai_client.responses.create(**asked)
+        response = openai_client.responses.create(**arguments)
     calls = [
         (item.name, json.loads(item.arguments)) for item in response.output if item.type == "function_call"
     ]
@@ -106,18 +110,18 @@ def test_openai_responses(
 @but_responses
 @both_ways
 def test_openai_chat(openai_client: openai.OpenAI, scenario: str, stream: bool) -> None:
-    asked: Any = {
+    arguments: Any = {
         "model": "other/m",
         "messages": [{"role": "user", "content": "Hi"}],
         "tools": [CHAT_TOOL],
     }
     if stream:
         with openai_client.chat.completions.stream(
-            **asked, stream_options={"include_usage": True}
+            **arguments, stream_options={"include_usage": True}
         ) as running:
             completion = running.get_final_completion()
     else:
-        completion = openai_client.chat.completions.create(**asked)
+        completion = openai_client.chat.completions.create(**arguments)
     message = completion.choices[0].message
     calls = [(call.function.name, json.loads(call.function.arguments)) for call in message.tool_calls or []]
     assert (message.content or "", calls) == expected(scenario)
@@ -130,16 +134,16 @@ def test_openai_chat(openai_client: openai.OpenAI, scenario: str, stream: bool) 
 def test_error_in_passthrough_stream_is_forwarded_and_recorded(
     live_gateway: LiveGateway, interrupted_upstream: bytes, provider_key: str
 ) -> None:
-    asked = {
+    body = {
         "model": "other/m",
         "max_tokens": 9,
         "messages": [{"role": "user", "content": "Hi"}],
         "stream": True,
     }
-    heard = httpx.post(
-        f"{live_gateway.url}/anthropic/v1/messages", json=asked, headers={"x-api-key": provider_key}
+    response = httpx.post(
+        f"{live_gateway.url}/anthropic/v1/messages", json=body, headers={"x-api-key": provider_key}
     )
-    assert (heard.status_code, heard.headers["content-type"], heard.content) == (
+    assert (response.status_code, response.headers["content-type"], response.content) == (
         200,
         "text/event-stream",
         interrupted_upstream,
@@ -152,22 +156,25 @@ def test_error_in_passthrough_stream_is_forwarded_and_recorded(
 def test_error_in_converted_stream_uses_the_client_format(
     live_gateway: LiveGateway, interrupted_upstream: bytes, provider_key: str
 ) -> None:
-    asked = {"model": "other/m", "input": "Hi", "stream": True}
+    body = {"model": "other/m", "input": "Hi", "stream": True}
     headers = {"authorization": f"Bearer {provider_key}", "x-request-id": "req_mine"}
-    heard = httpx.post(f"{live_gateway.url}/openai/v1/responses", json=asked, headers=headers)
-    read = [json.loads(line[6:]) for line in heard.text.splitlines() if line.startswith("data: ")]
-    assert [event["type"] for event in read[-2:]] == ["error", "response.failed"]
-    assert [event["sequence_number"] for event in read] == list(range(len(read)))
-    assert (read[-2]["error"]["message"], read[-2]["error"]["request_id"]) == ("Too busy.", "req_mine")
+    response = httpx.post(f"{live_gateway.url}/openai/v1/responses", json=body, headers=headers)
+    received = [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: ")]
+    assert [event["type"] for event in received[-2:]] == ["error", "response.failed"]
+    assert [event["sequence_number"] for event in received] == list(range(len(received)))
+    assert (received[-2]["error"]["message"], received[-2]["error"]["request_id"]) == (
+        "Too busy.",
+        "req_mine",
+    )
     assert only_record().outcome == "upstream_error"
 
 
 def test_the_demo_model_answers_an_anthropic_client(live_gateway: LiveGateway, token: str) -> None:
     with anthropic.Anthropic(base_url=live_gateway.url, api_key=token) as client:
-        answer = client.messages.create(
+        response = client.messages.create(
             model="demo/chat", max_tokens=5, messages=[{"role": "user", "content": "Hi"}]
         )
-        assert answer.usage.output_tokens == 5
+        assert response.usage.output_tokens == 5
         assert (
             client.messages.count_tokens(
                 model="demo/chat", messages=[{"role": "user", "content": "Hi"}]
@@ -178,10 +185,10 @@ def test_the_demo_model_answers_an_anthropic_client(live_gateway: LiveGateway, t
 
 def test_the_demo_model_answers_a_gemini_client(live_gateway: LiveGateway, token: str) -> None:
     with gemini_sdk(live_gateway, token) as client:
-        said = client.models.generate_content(
+        response = client.models.generate_content(
             model="demo/chat", contents="Hi", config=types.GenerateContentConfig(max_output_tokens=5)
         )
-        assert said.usage_metadata is not None and said.usage_metadata.candidates_token_count == 5
+        assert response.usage_metadata is not None and response.usage_metadata.candidates_token_count == 5
         assert (client.models.count_tokens(model="demo/chat", contents="Hi").total_tokens or 0) > 0
 
 
@@ -204,13 +211,13 @@ def test_every_sdk_lists_the_models(live_gateway: LiveGateway, token: str) -> No
         assert [model.name for model in client.models.list()][:2] == ["models/demo/chat", "models/demo/embed"]
 
 
-def test_errors_come_in_each_dialect(live_gateway: LiveGateway, transactional_db: None) -> None:
+def test_errors_have_the_format_of_each_sdk(live_gateway: LiveGateway, transactional_db: None) -> None:
     with (
         anthropic.Anthropic(base_url=live_gateway.url, api_key="wrong", max_retries=0) as claude,
-        pytest.raises(anthropic.AuthenticationError, match="not valid") as refused,
+        pytest.raises(anthropic.AuthenticationError, match="not valid") as error,
     ):
         claude.models.list()
-    assert refused.value.status_code == 401
+    assert error.value.status_code == 401
     with (
         gemini_sdk(live_gateway, "wrong") as client,
         pytest.raises(genai.errors.ClientError, match="UNAUTHENTICATED"),

@@ -1,4 +1,4 @@
-"""What requests get that are still under way when the time of a stop is up."""
+"""Responses to requests that are in flight at the shutdown timeout."""
 
 import json
 import signal
@@ -56,21 +56,21 @@ def ask(
 
 
 def received(client: socket.socket) -> bytes:
-    """Return all that comes until the server closes the connection."""
+    """Return everything that the server sends until it closes the connection."""
     parts = []
     while part := client.recv(65536):
         parts.append(part)
     return b"".join(parts)
 
 
-def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
-    top, _, body = answer.partition(b"\r\n\r\n")
+def parse_response(response: bytes) -> tuple[int, dict[str, str], bytes]:
+    top, _, body = response.partition(b"\r\n\r\n")
     first, *lines = top.decode().split("\r\n")
     return int(first.split()[1]), dict(line.split(": ", 1) for line in lines), body
 
 
 def wait_for_calls(gateway: GatewayProcess, count: int) -> None:
-    """Wait until this many requests hold a reservation."""
+    """Wait until this many requests have a reservation."""
     for _ in range(300):
         if len(gateway.query("SELECT 1 FROM billing_reservation")) == count:
             return
@@ -78,7 +78,7 @@ def wait_for_calls(gateway: GatewayProcess, count: int) -> None:
     raise AssertionError("the requests did not reach the provider")
 
 
-def test_an_answer_that_is_still_pending_is_an_error_in_the_callers_dialect(
+def test_a_pending_response_is_an_error_in_the_client_format(
     stuck_gateway: GatewayProcess,
 ) -> None:
     token = stuck_gateway.manage("create_api_key", "app", "all", "--daily-budget", "10").split()[-1]
@@ -88,22 +88,22 @@ def test_an_answer_that_is_still_pending_is_an_error_in_the_callers_dialect(
         }
         wait_for_calls(stuck_gateway, len(PATHS))
         assert stuck_gateway.stop(signal.SIGTERM) < 8
-        answers = {name: parsed(received(client)) for name, client in clients.items()}
-    for name, (status, headers, body) in answers.items():
+        responses = {name: parse_response(received(client)) for name, client in clients.items()}
+    for name, (status, headers, body) in responses.items():
         field, kind = ERROR_TYPES[name]
         assert (status, headers["content-type"]) == (503, "application/json"), body
         assert json.loads(body)["error"][field] == kind and f"req_{name}" in body.decode()
         assert headers["x-request-id"] == f"req_{name}" and int(headers["retry-after"]) > 0
     query = "SELECT request_id, outcome, status_code, error FROM billing_usagerecord ORDER BY request_id"
-    ended = ("unavailable", 503, "service_unavailable")
-    assert stuck_gateway.query(query) == [(f"req_{name}", *ended) for name in sorted(PATHS)]
+    outcome = ("unavailable", 503, "service_unavailable")
+    assert stuck_gateway.query(query) == [(f"req_{name}", *outcome) for name in sorted(PATHS)]
     assert stuck_gateway.query("SELECT * FROM billing_reservation") == []
     lines: list[str] = [line["request_id"] for line in stuck_gateway.log_lines() if "request_id" in line]
     assert sorted(lines) == [f"req_{name}" for name in sorted(PATHS)]
     assert "Traceback" not in stuck_gateway.output.read_text()
 
 
-def test_a_stream_gets_its_error_event_and_its_body_gets_its_end(stuck_gateway: GatewayProcess) -> None:
+def test_a_stream_gets_an_error_event_and_its_body_ends(stuck_gateway: GatewayProcess) -> None:
     token = stuck_gateway.manage("create_api_key", "app", "all").split()[-1]
     limits: dict[str, dict[str, Any]] = {
         "openai_chat": {"max_tokens": 5000},
@@ -116,12 +116,12 @@ def test_a_stream_gets_its_error_event_and_its_body_gets_its_end(stuck_gateway: 
             name: stack.enter_context(ask(stuck_gateway, token, name, "demo/chat", stream=True, **limit))
             for name, limit in limits.items()
         }
-        begun = {name: client.recv(65536) for name, client in clients.items()}
+        first_bytes = {name: client.recv(65536) for name, client in clients.items()}
         assert stuck_gateway.stop(signal.SIGTERM) < 8
-        answers = {name: begun[name] + received(client) for name, client in clients.items()}
-    for name, answer in answers.items():
-        assert b"was stopped" in answer and b"[DONE]" not in answer, name
-        assert answer.endswith(LAST_CHUNK), name
+        responses = {name: first_bytes[name] + received(client) for name, client in clients.items()}
+    for name, response in responses.items():
+        assert b"was stopped" in response and b"[DONE]" not in response, name
+        assert response.endswith(LAST_CHUNK), name
     assert stuck_gateway.query("SELECT DISTINCT outcome, status_code FROM billing_usagerecord") == [
         ("unavailable", 503)
     ]
@@ -129,8 +129,8 @@ def test_a_stream_gets_its_error_event_and_its_body_gets_its_end(stuck_gateway: 
     assert "Traceback" not in stuck_gateway.output.read_text()
 
 
-def test_a_request_that_has_not_arrived_is_answered_too(stuck_gateway: GatewayProcess) -> None:
-    """Also one for a page, which Django reads before it looks for a view."""
+def test_an_incomplete_request_gets_a_response(stuck_gateway: GatewayProcess) -> None:
+    """Pages are included: Django reads their body before it looks for a view."""
     token = stuck_gateway.manage("create_api_key", "app", "all").split()[-1]
     paths = ("/accounts/login/", "/nowhere/", "/v1/chat/completions", "/v1/embeddings", "/v1/nowhere")
     with ExitStack() as stack:
@@ -139,10 +139,12 @@ def test_a_request_that_has_not_arrived_is_answered_too(stuck_gateway: GatewayPr
         ]
         time.sleep(0.5)
         assert stuck_gateway.stop(signal.SIGTERM) < 8
-        answers = {path: parsed(received(client)) for path, client in zip(paths, clients, strict=True)}
-    for path, (status, headers, body) in answers.items():
+        responses = {
+            path: parse_response(received(client)) for path, client in zip(paths, clients, strict=True)
+        }
+    for path, (status, headers, body) in responses.items():
         if path == "/v1/nowhere":
-            assert status == 404, "it is answered before its body"
+            assert status == 404, "it needs no body"
             continue
         assert (status, int(headers["retry-after"]) > 0) == (503, True) and b"was stopped" in body, path
     assert "Traceback" not in stuck_gateway.output.read_text()

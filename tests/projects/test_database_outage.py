@@ -158,7 +158,7 @@ async def test_a_reservation_that_is_committed_unseen_is_given_back(
     ledger = SqlLedger(network)
     await ledger.start()
     terms = await budget(key, 3)
-    network.has_disconnected = flaky_proxy
+    network.proxy_to_cut = flaky_proxy
     wanted = reserve_request(key, terms)
     begun = time.monotonic()
     with pytest.raises(LedgerUnavailable):

@@ -1,4 +1,4 @@
-"""The four formats as tests of the running gateway use them: a request, a provider's response, and its stream."""
+"""Requests, responses and streams in each of the four formats, for tests of the running gateway."""
 
 import asyncio
 import json
@@ -34,18 +34,18 @@ LIMITS = {
     "gemini": "maxOutputTokens",
 }
 USAGE_FIELDS = dict.fromkeys(DIALECTS, "usage") | {"gemini": "usageMetadata"}
-WHOLE_USAGE: dict[str, Json] = {
+COMPLETE_USAGE: dict[str, Json] = {
     "openai_chat": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
     "openai_responses": {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12},
     "anthropic": {"input_tokens": 7, "output_tokens": 5},
     "gemini": {"promptTokenCount": 7, "candidatesTokenCount": 5, "totalTokenCount": 12},
 }
 ABSENT = object()
-"""Stands for a usage that a response does not have at all."""
+"""Usage of a response that reports none."""
 
 
 def connect(project: Project, dialect: str, upstream: LocalUpstream) -> None:
-    """Give the project an account at the local upstream for a format that the operator's account does not speak."""
+    """Give the project an account at the local upstream if the operator's account has another format."""
     if ACCOUNTS[dialect] == "other":
         stored = Credential(
             project=project, slug="other", provider=dialect, base_url=upstream.url.removesuffix("/v1")
@@ -63,30 +63,30 @@ def ask(
     limit: int | None = None,
     served: str | None = None,
 ) -> httpx.Response:
-    """Send one prompt in a dialect, to a provider of the format `served` (default: the same one)."""
+    """Send one prompt in a format, to a provider of the format `served` (default: the same format)."""
     model = f"{ACCOUNTS[served or dialect]}/{MODELS[served or dialect]}"
     limits = {} if limit is None else {LIMITS[dialect]: limit}
     headers = {"authorization": f"Bearer {token}"}
     if dialect == "gemini":
         verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
         contents: Json = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
-        given = contents | ({"generationConfig": limits} if limits else {})
+        body = contents | ({"generationConfig": limits} if limits else {})
         return httpx.post(
-            f"{gateway.url}/v1beta/models/{model}:{verb}", json=given, headers=headers, timeout=20
+            f"{gateway.url}/v1beta/models/{model}:{verb}", json=body, headers=headers, timeout=20
         )
     prompt: Json = (
         {"input": "Hi"}
         if dialect == "openai_responses"
         else {"messages": [{"role": "user", "content": "Hi"}]}
     )
-    body: Json = {"model": model, "stream": stream, **prompt, **limits}
-    return httpx.post(f"{gateway.url}{PATHS[dialect]}", json=body, headers=headers, timeout=20)
+    payload: Json = {"model": model, "stream": stream, **prompt, **limits}
+    return httpx.post(f"{gateway.url}{PATHS[dialect]}", json=payload, headers=headers, timeout=20)
 
 
 def answering(dialect: str, text: str, usage: Any = ABSENT, *, pieces: int = 1) -> Callable[..., Any]:
-    """Return what the local upstream answers with: `text`, streamed `pieces` times if the client asks for a stream."""
+    """Return a handler that responds with `text`; a stream repeats it `pieces` times."""
 
-    async def answer(request: web.Request, body: Json) -> web.StreamResponse:
+    async def respond(request: web.Request, body: Json) -> web.StreamResponse:
         if body.get("stream") or "streamGenerateContent" in request.path:
             response = web.StreamResponse(headers={"content-type": "text/event-stream"})
             await response.prepare(request)
@@ -94,12 +94,12 @@ def answering(dialect: str, text: str, usage: Any = ABSENT, *, pieces: int = 1) 
                 await response.write(piece)
                 await asyncio.sleep(0.001)
             return response
-        return web.json_response(RESPONSES[dialect](text) | stated(dialect, usage))
+        return web.json_response(RESPONSES[dialect](text) | usage_field(dialect, usage))
 
-    return answer
+    return respond
 
 
-def stated(dialect: str, usage: Any) -> Json:
+def usage_field(dialect: str, usage: Any) -> Json:
     return {} if usage is ABSENT else {USAGE_FIELDS[dialect]: usage}
 
 
@@ -150,7 +150,9 @@ def chat_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
         return event(id="c", object="chat.completion.chunk", model="m", choices=choices)
 
     last = [
-        event(id="c", object="chat.completion.chunk", model="m", choices=[], **stated("openai_chat", usage))
+        event(
+            id="c", object="chat.completion.chunk", model="m", choices=[], **usage_field("openai_chat", usage)
+        )
     ]
     return [
         *[chunk({"content": text})] * pieces,
@@ -177,13 +179,13 @@ def responses_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
         *deltas,
         event(
             type="response.completed",
-            response=responses_response(text * pieces) | stated("openai_responses", usage),
+            response=responses_response(text * pieces) | usage_field("openai_responses", usage),
         ),
     ]
 
 
 def anthropic_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
-    """The start states the input and a placeholder for the output, as Anthropic does; `usage` is that of the end."""
+    """Return a stream that reports the input at its start, as Anthropic's do, and `usage` at its end."""
     start = anthropic_response("") | {"stop_reason": None, "usage": {"input_tokens": 7, "output_tokens": 1}}
     deltas = [event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": text})] * (
         pieces if text else 0
@@ -193,7 +195,7 @@ def anthropic_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
         event(type="content_block_start", index=0, content_block={"type": "text", "text": ""}),
         *deltas,
         event(type="content_block_stop", index=0),
-        event(type="message_delta", delta={"stop_reason": "end_turn"}, **stated("anthropic", usage)),
+        event(type="message_delta", delta={"stop_reason": "end_turn"}, **usage_field("anthropic", usage)),
         event(type="message_stop"),
     ]
 
@@ -203,7 +205,7 @@ def gemini_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
     open_ended = {**chunk, "candidates": [{**chunk["candidates"][0], "finishReason": None}]}
     return [
         *[event(**open_ended)] * (pieces if text else 0),
-        event(**gemini_response(""), **stated("gemini", usage)),
+        event(**gemini_response(""), **usage_field("gemini", usage)),
     ]
 
 

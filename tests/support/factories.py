@@ -1,4 +1,4 @@
-"""What tests of pages share: everyone signed in, a project with something of everything, and every address."""
+"""Factories for tests of pages: signed-in clients, a project with rows of every kind, and every URL."""
 
 import datetime as dt
 from itertools import count
@@ -42,8 +42,8 @@ def verified(user: User) -> User:
 
 FIRST_ID = uuid7().int
 RECORD_IDS = (UUID(int=FIRST_ID + number) for number in count())
-"""Ids that keep the order in which records are made within a millisecond."""
-UNUSED_ID = dict.fromkeys(
+"""Ids in the order in which records are created, even within a millisecond."""
+UNUSED_TOKENS = dict.fromkeys(
     ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "reasoning_tokens"), 0
 )
 DEMO_CALL = {
@@ -79,7 +79,7 @@ def record(
         output_tokens=56,
         cost_nano=cost_nano,
         latency_us=1_240_000,
-        **UNUSED_ID,
+        **UNUSED_TOKENS,
         **DEMO_CALL,
     )
 
@@ -107,7 +107,7 @@ def credential(project: Project) -> Credential:
 
 @pytest.fixture
 def busy_project(project: Project, key: ApiKey, credential: Credential) -> Project:
-    """Records, a month's usage, budgets, a key of each state."""
+    """Project with records, usage of the month, budgets, and a key in each state."""
     today = project.today()
     budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
     BudgetWindow.objects.create(
@@ -127,7 +127,7 @@ def key_in_other_project(owner: User) -> ApiKey:
 
 
 def webhook_at(project: Project, url: str, name: str = "pager") -> tuple[Webhook, str]:
-    """A webhook and its signing secret."""
+    """Create a webhook; return it and its signing secret."""
     webhook = Webhook(project=project, name=name, url=url)
     secret = webhook.new_secret()
     webhook.save()
@@ -135,7 +135,7 @@ def webhook_at(project: Project, url: str, name: str = "pager") -> tuple[Webhook
 
 
 def project_objects(project: Project) -> dict[str, Budget | Webhook]:
-    """What pages of one budget or one webhook are about."""
+    """Return the budget or webhook of each page about one of them, by the page's name."""
     budget, _ = Budget.objects.get_or_create(
         project=project, key=None, period=Period.TOTAL, defaults={"limit_nano": USD}
     )
@@ -151,8 +151,8 @@ def project_objects(project: Project) -> dict[str, Budget | Webhook]:
 
 
 def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict[str, tuple[str, Role]]:
-    """Every page of a project: its address, and the lowest role that may see it."""
-    alone = {
+    """Return the URL of every page of a project, and the lowest role that may see it."""
+    roles = {
         "project-overview": Role.VIEWER,
         "key-list": Role.VIEWER,
         "key-new": Role.MEMBER,
@@ -166,9 +166,9 @@ def project_pages(project: Project, key: ApiKey, credential: Credential) -> dict
         "price-list": Role.VIEWER,
         "price-new": Role.ADMIN,
     }
-    pages = {name: (reverse(name, args=[project.slug]), role) for name, role in alone.items()}
-    below = project_objects(project)
-    pages |= {name: (reverse(name, args=[project.slug, below[name].pk]), Role.ADMIN) for name in below}
+    pages = {name: (reverse(name, args=[project.slug]), role) for name, role in roles.items()}
+    objects = project_objects(project)
+    pages |= {name: (reverse(name, args=[project.slug, objects[name].pk]), Role.ADMIN) for name in objects}
     price, _ = PriceOverride.objects.get_or_create(
         project=project, model="llama-*", defaults={"input_nano": 0, "output_nano": USD}
     )

@@ -1,4 +1,4 @@
-"""Stand-in for the services of a gateway process."""
+"""Fake services of a gateway process."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 
 
 class FakeServices:
-    """Stands in for `running_services` and notes what happens to it."""
+    """Replacement of `running_services` that records start and stop. The next `failures` starts fail."""
 
     def __init__(self) -> None:
         self.events: list[str] = []

@@ -1,4 +1,4 @@
-"""A network before PostgreSQL that loses what it is given, or delivers it late."""
+"""Proxy in front of PostgreSQL that loses data, or delivers them late."""
 
 import asyncio
 
@@ -6,7 +6,7 @@ from billing.ledger.sql.connection import PostgresConnection
 
 
 class FlakyProxy:
-    """A network before PostgreSQL that can swallow what it is given, and deliver it much later."""
+    """Proxy that can swallow what it receives, and deliver it much later."""
 
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
@@ -25,7 +25,7 @@ class FlakyProxy:
         ]
 
     async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """The end of a connection that was cut does not arrive either."""
+        """Forward data. Once any are lost, all later data of the connection are, and its end too."""
         lost = False
         while data := await reader.read(65536):
             lost = lost or self.is_swallowing
@@ -48,11 +48,11 @@ class FlakyProxy:
 
 
 class DisconnectAtCommit(PostgresConnection):
-    """The network swallows everything from a COMMIT on, if it is told to."""
+    """Connection whose proxy swallows everything from the next COMMIT on, if `proxy_to_cut` is set."""
 
-    has_disconnected: FlakyProxy | None = None
+    proxy_to_cut: FlakyProxy | None = None
 
     async def commit(self) -> None:
-        if self.has_disconnected is not None:
-            self.has_disconnected.is_swallowing, self.has_disconnected = True, None
+        if self.proxy_to_cut is not None:
+            self.proxy_to_cut.is_swallowing, self.proxy_to_cut = True, None
         await super().commit()

@@ -37,7 +37,10 @@ SIGNATURE = "c2lnbmVk"
 signing_formats = pytest.mark.parametrize(
     "provider_format", ["anthropic", "gemini", "openai_responses"], indirect=True
 )
-INTERRUPTED_STREAMS = b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}}\n\n'
+STREAM_ERROR = (
+    b"event: error\n"
+    b'data: {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}}\n\n'
+)
 TOOL: Any = {"name": WEATHER.name, "description": WEATHER.description, "input_schema": WEATHER.schema}
 FUNCTION: Any = {"name": WEATHER.name, "description": WEATHER.description, "parameters": WEATHER.schema}
 CHAT_TOOL: Any = {"type": "function", "function": FUNCTION}
@@ -53,22 +56,22 @@ CONFIG = types.GenerateContentConfig(
 
 
 def respond_with(codec: Any, neutral_response: Response) -> Handler:
-    """A provider that says this, whole or streamed, in its own words."""
+    """Return a provider that responds with this in its own format, streamed or not."""
 
-    async def answer(asked: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        if not (body.get("stream") or "streamGenerateContent" in asked.path):
+    async def respond(upstream_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if not (body.get("stream") or "streamGenerateContent" in upstream_request.path):
             return web.Response(
                 body=codec.render_response(neutral_response, CLIENT_REQUEST), content_type="application/json"
             )
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(asked)
+        await response.prepare(upstream_request)
         encoder = codec.StreamEncoder(CLIENT_REQUEST)
         for event in events(neutral_response):
             await response.write(encoder.encode(event))
         await response.write(encoder.finish())
         return response
 
-    return answer
+    return respond
 
 
 def gemini_sdk(live_gateway: LiveGateway, key: str) -> genai.Client:

@@ -1,4 +1,4 @@
-"""`script/dev`: daphne serves what the gateway serves, reloads on save, and settles requests at its stop."""
+"""`script/dev`: daphne serves everything, reloads on save, and settles requests when it stops."""
 
 import os
 import signal

@@ -171,7 +171,8 @@ def test_yaml_routes_and_timeout_are_read(tmp_path: Path) -> None:
     data.mkdir()
     config = tmp_path / "routes.yaml"
     config.write_text(
-        'version: "1.0"\nmodels:\n  - {name: house-model, provider: demo, description: x}\ndefault_provider: openai\ntimeout: 1s\n'
+        'version: "1.0"\nmodels:\n  - {name: house-model, provider: demo, description: x}\n'
+        "default_provider: openai\ntimeout: 1s\n"
     )
     with silent_server() as port:
         gateway = GatewayProcess(data, OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1").start(

@@ -1,4 +1,4 @@
-"""Fixtures of the tests of the assembly."""
+"""Fixtures of the tests of the ASGI application."""
 
 import atexit
 
@@ -11,7 +11,7 @@ from tests.support.fake_services import FakeServices
 
 @pytest.fixture
 def services_have_started(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages need none of them."""
+    """Do not start the services: pages need none of them."""
     monkeypatch.setattr(lifespan.services, "have_started", True)
 
 

@@ -30,7 +30,7 @@ async def request_health() -> int:
 
 
 async def announce(*types: str) -> list[handler.ASGIMessage]:
-    """Send lifespan events of these types, with a request before the last one; return the replies."""
+    """Send lifespan events of these types, and a request before the last one; return the replies."""
     sent: list[handler.ASGIMessage] = []
     events = iter(types)
 

@@ -1,4 +1,4 @@
-"""Requests without a valid key are limited by where they come from; good keys from there are not."""
+"""Requests without a valid key are limited by client address; valid keys from there are not."""
 
 import asyncio
 import time
@@ -30,23 +30,23 @@ def post(live: LiveGateway, key: str, path: str = PATH, **headers: str) -> httpx
     return httpx.post(live.url + path, json=CHAT, headers={"x-api-key": key, "x-request-id": "r", **headers})
 
 
-def counted(outcome: str) -> float:
+def outcome_count(outcome: str) -> float:
     return REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": outcome}) or 0
 
 
-async def many(url: str, keys: list[str]) -> list[httpx.Response]:
-    """Twenty at a time."""
-    waiting = list(keys)
-    answers: list[httpx.Response] = []
+async def send_many(url: str, keys: list[str]) -> list[httpx.Response]:
+    """Send one request with each key, twenty at a time."""
+    unsent = list(keys)
+    responses: list[httpx.Response] = []
 
     async def send_in_turn() -> None:
-        while waiting:
-            headers = {"x-api-key": waiting.pop(), "x-request-id": "r"}
-            answers.append(await client.post(PATH, json=CHAT, headers=headers))
+        while unsent:
+            headers = {"x-api-key": unsent.pop(), "x-request-id": "r"}
+            responses.append(await client.post(PATH, json=CHAT, headers=headers))
 
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
         await asyncio.gather(*(send_in_turn() for _ in range(20)))
-    return answers
+    return responses
 
 
 def test_many_invalid_keys_are_throttled_while_valid_keys_work(
@@ -55,24 +55,24 @@ def test_many_invalid_keys_are_throttled_while_valid_keys_work(
     key, token = ApiKey.objects.issue(demo_project, "good")
     revoked, stolen = ApiKey.objects.issue(demo_project, "revoked")
     revoked.revoke()
-    before = counted("rate")
+    before = outcome_count("rate")
     kinds = (
         lambda: str(Token.generate()),
         lambda: "sk-nonsense",
         lambda: stolen,
         lambda: str(Token(key.public_id, "x" * 32)),
     )
-    answers = asyncio.run(many(live_gateway.url, [kinds[number % 4]() for number in range(1000)]))
-    refused = [answer for answer in answers if answer.status_code == 429]
-    assert sum(answer.status_code == 401 for answer in answers) == 300 and len(refused) == 700
-    assert counted("rate") == before + 700
-    assert len({answer.content for answer in refused}) == 1
-    assert len({answer.content for answer in answers}) == 2
-    assert all(0 < int(answer.headers["retry-after"]) <= 60 for answer in refused)
+    responses = asyncio.run(send_many(live_gateway.url, [kinds[number % 4]() for number in range(1000)]))
+    refused = [response for response in responses if response.status_code == 429]
+    assert sum(response.status_code == 401 for response in responses) == 300 and len(refused) == 700
+    assert outcome_count("rate") == before + 700
+    assert len({response.content for response in refused}) == 1
+    assert len({response.content for response in responses}) == 2
+    assert all(0 < int(response.headers["retry-after"]) <= 60 for response in refused)
     assert post(live_gateway, token).status_code == 200
 
 
-def test_each_dialect_says_that_there_were_too_many(
+def test_the_error_has_the_client_format(
     live_gateway: LiveGateway, transactional_db: None, change_environment: Callable[..., None]
 ) -> None:
     change_environment(gateway_unauthenticated_rpm=1)
@@ -90,7 +90,9 @@ def test_zero_disables_the_limit(
     live_gateway: LiveGateway, transactional_db: None, change_environment: Callable[..., None]
 ) -> None:
     change_environment(gateway_unauthenticated_rpm=0)
-    assert {answer.status_code for answer in asyncio.run(many(live_gateway.url, ["bad"] * 400))} == {401}
+    assert {response.status_code for response in asyncio.run(send_many(live_gateway.url, ["bad"] * 400))} == {
+        401
+    }
 
 
 def test_throttled_client_causes_few_queries_and_no_wait_for_known_keys(
@@ -102,22 +104,22 @@ def test_throttled_client_causes_few_queries_and_no_wait_for_known_keys(
 ) -> None:
     assert post(live_gateway, token).status_code == 200
     change_environment(gateway_unauthenticated_rpm=1)
-    asyncio.run(many(live_gateway.url, ["bad"] * 2))
+    asyncio.run(send_many(live_gateway.url, ["bad"] * 2))
     looked_up: list[str] = []
     load = principals.load
 
-    def noted(public_id: str) -> Principal:
+    def load_and_note(public_id: str) -> Principal:
         looked_up.append(public_id)
         return load(public_id)
 
-    monkeypatch.setattr(principals, "load", noted)
+    monkeypatch.setattr(principals, "load", load_and_note)
     started = time.monotonic()
-    answers = asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(500)]))
-    assert {answer.status_code for answer in answers} == {429}
+    responses = asyncio.run(send_many(live_gateway.url, [str(Token.generate()) for _ in range(500)]))
+    assert {response.status_code for response in responses} == {429}
     assert len(looked_up) <= auth_throttle.LOOKUPS_PER_S * (time.monotonic() - started + 2)
     for _ in range(3):
         config_cache.invalidate_all()
-        asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(20)]))
+        asyncio.run(send_many(live_gateway.url, [str(Token.generate()) for _ in range(20)]))
         assert post(live_gateway, token).status_code == 200
 
 
@@ -125,7 +127,7 @@ def test_a_new_key_from_a_throttled_address_is_not_locked_out(
     live_gateway: LiveGateway, demo_project: Project, change_environment: Callable[..., None]
 ) -> None:
     change_environment(gateway_unauthenticated_rpm=1)
-    asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(100)]))
+    asyncio.run(send_many(live_gateway.url, [str(Token.generate()) for _ in range(100)]))
     _, token = ApiKey.objects.issue(demo_project, "new")
     deadline = time.monotonic() + 3
     while post(live_gateway, token).status_code != 200:
@@ -178,11 +180,11 @@ def test_client_ip_is_the_rightmost_untrusted_hop(
     assert client_ip({"client": (peer, 1), "headers": headers}) == address
 
 
-def test_without_a_peer_nothing_breaks(change_environment: Callable[..., None]) -> None:
+def test_client_ip_is_empty_without_a_peer(change_environment: Callable[..., None]) -> None:
     assert client_ip({"client": None, "headers": []}) == ""
 
 
-def refused(limits: AuthThrottle, address: str) -> float:
+def retry_after(limits: AuthThrottle, address: str) -> float:
     try:
         limits.record_failure(address)
     except TooManyFailures as error:
@@ -194,28 +196,30 @@ def test_the_window_slides(change_environment: Callable[..., None]) -> None:
     change_environment(gateway_unauthenticated_rpm=60)
     now = 1000.0 * 60
     limits = AuthThrottle(lambda: now)
-    assert [refused(limits, "a") for _ in range(61)] == [0] * 60 + [60]
+    assert [retry_after(limits, "a") for _ in range(61)] == [0] * 60 + [60]
     now += 59
-    assert refused(limits, "a") == 1
+    assert retry_after(limits, "a") == 1
     now += 1 + 30.5
-    assert sum(not refused(limits, "a") for _ in range(100)) == 31, "half of the minute before still counts"
-    assert 0 < refused(limits, "a") <= 1
+    assert sum(not retry_after(limits, "a") for _ in range(100)) == 31, (
+        "half of the previous minute still counts"
+    )
+    assert 0 < retry_after(limits, "a") <= 1
     now += 1
-    assert not refused(limits, "a")
+    assert not retry_after(limits, "a")
     now += 200
-    assert sum(not refused(limits, "a") for _ in range(100)) == 60
+    assert sum(not retry_after(limits, "a") for _ in range(100)) == 60
 
 
-def test_ipv6_is_counted_by_its_64_bits_of_network_and_memory_is_bounded(
+def test_ipv6_counts_by_64_bits_and_memory_is_bounded(
     change_environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     change_environment(gateway_unauthenticated_rpm=1)
     limits = AuthThrottle()
-    assert not refused(limits, "2001:db8:0:1::1") and refused(limits, "2001:db8:0:1:ffff::2")
-    assert not refused(limits, "2001:db8:0:2::1")
-    assert not refused(limits, "192.0.2.1") and refused(limits, "::ffff:192.0.2.1")
+    assert not retry_after(limits, "2001:db8:0:1::1") and retry_after(limits, "2001:db8:0:1:ffff::2")
+    assert not retry_after(limits, "2001:db8:0:2::1")
+    assert not retry_after(limits, "192.0.2.1") and retry_after(limits, "::ffff:192.0.2.1")
     monkeypatch.setattr(auth_throttle, "MAX_CLIENTS", 100)
     for number in range(1000):
-        refused(limits, f"10.0.{number // 250}.{number % 250}")
+        retry_after(limits, f"10.0.{number // 250}.{number % 250}")
     assert len(limits.clients) == 100
-    assert refused(limits, "10.0.3.249") and not refused(limits, "10.0.0.0")
+    assert retry_after(limits, "10.0.3.249") and not retry_after(limits, "10.0.0.0")

@@ -17,7 +17,7 @@ from tests.support.flaky_network import FlakyProxy
 
 original_with_reconnect = executor.with_reconnect
 LAZY = {**NOT_DURABLE, "wal_writer_delay": "10s", "wal_writer_flush_after": "1GB"}
-"""What is committed without waiting stays in the server's memory for long enough to kill it."""
+"""Settings with which commits stay in memory long enough for a test to kill the server."""
 
 
 @pytest.fixture
@@ -31,12 +31,12 @@ def restore_database() -> Iterator[None]:
 
 @pytest.fixture
 async def flaky_proxy(transactional_db: None) -> AsyncIterator[FlakyProxy]:
-    given = connection.settings_dict
-    cut = FlakyProxy(given["HOST"], int(given["PORT"]))
-    async with await asyncio.start_server(cut.accept, "127.0.0.1", 0) as server:
-        cut.outside = server.sockets[0].getsockname()[1]
-        yield cut
-        await cut.close()
+    database = connection.settings_dict
+    proxy = FlakyProxy(database["HOST"], int(database["PORT"]))
+    async with await asyncio.start_server(proxy.accept, "127.0.0.1", 0) as server:
+        proxy.port = server.sockets[0].getsockname()[1]
+        yield proxy
+        await proxy.close()
 
 
 @pytest.fixture
@@ -71,8 +71,8 @@ async def upstream_client() -> AsyncIterator[UpstreamClient]:
 def use_encryption_keys() -> Iterator[Callable[..., None]]:
     before = settings.ENV
 
-    def use(*chosen: str) -> None:
-        settings.ENV = before.model_copy(update={"gateway_encryption_keys": chosen})
+    def use(*encryption_keys: str) -> None:
+        settings.ENV = before.model_copy(update={"gateway_encryption_keys": encryption_keys})
         vault.fernet.cache_clear()
 
     yield use

@@ -1,4 +1,4 @@
-"""Where requests may go: tenants' addresses are checked when they are stored and again when they are connected to."""
+"""SSRF guard: tenant-supplied URLs are checked when they are stored and when they are connected to."""
 
 import httpx
 import pytest
@@ -125,7 +125,7 @@ def test_unresolvable_name_is_rejected(host: str) -> None:
         "ü" * 50 + ".de",
     ],
 )
-def test_a_name_as_long_as_names_can_be_passes(host: str) -> None:
+def test_a_name_of_maximum_length_passes(host: str) -> None:
     validate_base_url(f"http://{host}/v1")
 
 
@@ -135,10 +135,10 @@ async def test_stored_unresolvable_name_is_a_connection_error(
     upstream_client: UpstreamClient, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
 ) -> None:
     monkeypatch.setattr("proxy.upstream.client.validate_host", lambda _url: None)
-    with pytest.raises(UpstreamConnectionError) as refusal:
+    with pytest.raises(UpstreamConnectionError) as error:
         await upstream_client.post(f"http://{host}/v1", b"{}", {}, trusted=trusted)
-    assert not refusal.value.may_be_billed
-    assert errors.from_exception(refusal.value).status == 502
+    assert not error.value.may_be_billed
+    assert errors.from_exception(error.value).status == 502
 
 
 @pytest.mark.parametrize(
@@ -151,24 +151,24 @@ def test_unresolvable_name_is_a_502_in_the_client_format(
         project=demo_project, slug="lost", provider="compatible", base_url="https://a..b/v1"
     )
     _, token = ApiKey.objects.issue(demo_project, "app")
-    question = {"model": "lost/x", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
-    answer = httpx.post(f"{live_gateway.url}{path}", json=question, headers={"x-api-key": token})
-    assert answer.status_code == 502
-    assert answer.json().get("type") == ("error" if format == "anthropic" else None)
+    body = {"model": "lost/x", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 5}
+    response = httpx.post(f"{live_gateway.url}{path}", json=body, headers={"x-api-key": token})
+    assert response.status_code == 502
+    assert response.json().get("type") == ("error" if format == "anthropic" else None)
     assert (only_record().outcome, only_record().cost_nano) == (Outcome.UPSTREAM_ERROR, 0)
 
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1/", "http://127.1/", "ftp://x", "http://a..b"])
-def test_the_reason_fits_into_a_sentence(no_private_hosts: None, url: str) -> None:
-    with pytest.raises(BlockedURL) as refusal:
+def test_the_message_is_one_sentence(no_private_hosts: None, url: str) -> None:
+    with pytest.raises(BlockedURL) as error:
         validate_base_url(url)
-    assert not errors.from_exception(refusal.value).api_error.message.endswith("..")
+    assert not errors.from_exception(error.value).api_error.message.endswith("..")
 
 
 @pytest.mark.parametrize(
     "url", ["https://api.openai.com/v1", "http://ollama:11434/v1", "http://8.8.8.8", *PUBLIC]
 )
-def test_public_addresses_and_names_pass(no_private_hosts: None, url: str) -> None:
+def test_public_urls_pass(no_private_hosts: None, url: str) -> None:
     validate_base_url(url)
 
 
@@ -208,7 +208,7 @@ def test_the_operator_can_allow_a_private_host() -> None:
         settings.ENV = before
 
 
-async def test_a_name_that_resolves_to_a_private_address_is_not_connected_to(
+async def test_a_name_of_a_private_address_is_not_connected_to(
     no_private_hosts: None, upstream_client: UpstreamClient
 ) -> None:
     with pytest.raises(BlockedURL):
@@ -224,6 +224,6 @@ async def test_a_redirect_is_not_followed(upstream_client: UpstreamClient, upstr
     upstream.handler = redirect
     async with await upstream_client.post(
         f"{upstream.url}/chat/completions", b"{}", {}, trusted=True
-    ) as reply:
-        assert reply.status == 307
+    ) as response:
+        assert response.status == 307
     assert [call.path for call in upstream.requests] == ["/v1/chat/completions"]

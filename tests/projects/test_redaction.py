@@ -1,4 +1,4 @@
-"""Keys that clients put where they do not belong are in no record, log line or error."""
+"""Keys that clients send in the wrong place are in no record, log line or error."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Secrets at rest: readable with our keys alone, bound to their project, and moved to a new key without a break."""
+"""Secrets at rest: encrypted, bound to their project, and readable during a rotation of keys."""
 
 import io
 from collections.abc import Callable

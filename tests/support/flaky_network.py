@@ -9,15 +9,15 @@ class FlakyProxy:
     """Proxy that can swallow what it receives, and deliver it much later."""
 
     def __init__(self, host: str, port: int) -> None:
-        self.host, self.port = host, port
-        self.outside = 0
+        self.server = (host, port)
+        self.port = 0
         self.is_swallowing = False
         self.swallowed_bytes: list[tuple[asyncio.StreamWriter, bytes]] = []
         self.writers: list[asyncio.StreamWriter] = []
         self.tasks: list[asyncio.Task[None]] = []
 
     async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back_reader, back_writer = await asyncio.open_connection(self.host, self.port)
+        back_reader, back_writer = await asyncio.open_connection(*self.server)
         self.writers += [writer, back_writer]
         self.tasks += [
             asyncio.create_task(self.forward(reader, back_writer)),

@@ -58,7 +58,7 @@ class Environment(BaseSettings):
     gateway_redis_timeout_ms: int = Field(50, gt=0)
     """How long a request waits for Redis before Redis is treated as down."""
     gateway_redis_down_budgets: Literal["closed", "open"] = "closed"
-    """Requests under a hard budget while Redis is down: `closed` answers 503, `open` counts later."""
+    """Requests under a hard budget while Redis is down: `closed` returns 503, `open` counts later."""
     gateway_redis_down_limits: Literal["closed", "open"] = "open"
     """Requests that only rate limits apply to while Redis is down: `open` counts them in each process."""
 

@@ -34,16 +34,16 @@ SERVER_CORE, LOAD_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(
 async def send_requests(port: int, request: bytes, until: float) -> int:
     """Send requests one after the other on one connection; return the number of responses with 200."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    answered = 0
+    responses = 0
     while time.monotonic() < until:
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200"), head
         length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
         await (reader.readexactly(int(length)) if length else reader.readuntil(b"\r\n0\r\n\r\n"))
-        answered += 1
+        responses += 1
     writer.close()
-    return answered
+    return responses
 
 
 @dataclass(frozen=True)
@@ -81,8 +81,8 @@ def cpu_seconds(pid: int) -> float:
 def measure(pid: int, port: int, token: str, scenario: Scenario, seconds: float) -> float:
     """Return the microseconds of CPU per request."""
     before = cpu_seconds(pid)
-    answered = asyncio.run(load(port, token, scenario, seconds))
-    return (cpu_seconds(pid) - before) / answered * 1e6
+    responses = asyncio.run(load(port, token, scenario, seconds))
+    return (cpu_seconds(pid) - before) / responses * 1e6
 
 
 @contextmanager

@@ -32,7 +32,7 @@ from tests.support.gateway_server import ROOT, GatewayProcess, silent_server
 from tests.support.live_gateway import LiveGateway
 from tests.support.sdks import (
     CLIENT_REQUEST,
-    FORMATS,
+    PROVIDERS,
     SCENARIOS,
     SIGNATURE,
     STREAM_ERROR,
@@ -169,7 +169,7 @@ def provider_model(provider_format: str, tmp_path: Path, monkeypatch: pytest.Mon
 def provider_key(demo_project: Project, upstream: LocalUpstream, provider_format: str) -> str:
     base = upstream.url if provider_format.startswith("openai") else upstream.url.removesuffix("/v1")
     credential = Credential(
-        project=demo_project, slug="other", provider=FORMATS[provider_format], base_url=base
+        project=demo_project, slug="other", provider=PROVIDERS[provider_format], base_url=base
     )
     credential.set_secret("sk-provider-secret")
     credential.save()

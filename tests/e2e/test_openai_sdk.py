@@ -78,7 +78,7 @@ def test_it_does_not_retry_when_the_budget_is_exhausted(
     key, token = ApiKey.objects.issue(demo_project, "app")
     demo_project.budgets.create(key=key, period="day", limit_nano=1)
     sdk_client = openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token, max_retries=3)
-    with sdk_client, pytest.raises(openai.RateLimitError) as refused:
+    with sdk_client, pytest.raises(openai.RateLimitError) as error:
         sdk_client.chat.completions.create(model="demo/chat", messages=[{"role": "user", "content": "Hi"}])
-    assert refused.value.code == "insufficient_quota"
+    assert error.value.code == "insufficient_quota"
     only_record(1)

@@ -76,13 +76,13 @@ class Site:
         with httpx.Client(
             base_url=url, timeout=MAX_RESPONSE_S + 4, cookies={"sessionid": "0" * 32}
         ) as client:
-            unseen = client.post(
+            uncached = client.post(
                 "/v1/chat/completions", json=body, headers={"x-api-key": str(Token.generate())}
             )
             page = client.get("/accounts/email/")
             ready = client.get("/ready")
         return {
-            "unseen": (unseen.status_code, unseen.headers.get("retry-after")),
+            "uncached": (uncached.status_code, uncached.headers.get("retry-after")),
             "page": (page.status_code, page.headers.get("retry-after")),
             "ready": (ready.status_code, ready.json().get("degraded", [])),
         }
@@ -93,8 +93,8 @@ class Site:
             self.gateways.new_key("--daily-budget", "1000"),
             time.monotonic() + RECOVERY_TIMEOUT_S,
         )
-        while (answered := self.gateways.burst(token, WARM_KEYS)) != {200: WARM_KEYS}:
-            assert time.monotonic() < deadline, answered
+        while (statuses := self.gateways.burst(token, WARM_KEYS)) != {200: WARM_KEYS}:
+            assert time.monotonic() < deadline, statuses
             time.sleep(0.5)
         self.gateways.assert_consistent()
 
@@ -121,24 +121,26 @@ def outage(seconds: float, start: Callable[[], None], end: Callable[[], None]) -
 def assert_served_without_postgresql(data: Path, seconds: float, rate: float) -> None:
     """Assert that cached keys get at least 999 of 1,000 requests served."""
     with site(data, **LONG_TIMEOUT) as place:
-        for answered in place.send_load(
+        for statuses in place.send_load(
             rate, outage(seconds, place.database.stop, place.database.start)
         ).values():
-            assert answered[401] == 0 and answered[200] >= 0.999 * answered.total(), answered
+            assert statuses[401] == 0 and statuses[200] >= 0.999 * statuses.total(), statuses
         place.assert_consistent()
 
 
 def assert_served_while_postgresql_is_frozen(data: Path, seconds: float, rate: float) -> None:
     with site(data, **LONG_TIMEOUT, **SHORT_TIMEOUT) as place:
-        seen: dict[str, tuple[int, Any]] = {}
+        during: dict[str, tuple[int, Any]] = {}
 
-        def come_back() -> None:
-            seen.update(place.probe())
+        def probe_and_resume() -> None:
+            during.update(place.probe())
             place.database.resume()
 
-        for answered in place.send_load(rate, outage(seconds, place.database.pause, come_back)).values():
-            assert answered[401] == 0 and answered[200] >= 0.999 * answered.total(), answered
-        assert seen == {"unseen": (503, "2"), "page": (503, "5"), "ready": (200, ["database"])}
+        for statuses in place.send_load(
+            rate, outage(seconds, place.database.pause, probe_and_resume)
+        ).values():
+            assert statuses[401] == 0 and statuses[200] >= 0.999 * statuses.total(), statuses
+        assert during == {"uncached": (503, "2"), "page": (503, "5"), "ready": (200, ["database"])}
         place.assert_consistent()
         assert place.probe()["ready"] == (200, [])
 
@@ -151,8 +153,8 @@ def assert_bounded_on_postgresql_alone(data: Path, seconds: float) -> None:
     ):
         token = gateways.new_key("--daily-budget", "1000")
         assert gateways.burst(token, WARM_KEYS) == {200: WARM_KEYS}
-        answered, slowest_s = asyncio.run(send_while_frozen(gateways, token, database, seconds))
-        assert answered[503] > 10 and answered.keys() <= {200, 503}, answered
+        statuses, slowest_s = asyncio.run(send_while_frozen(gateways, token, database, seconds))
+        assert statuses[503] > 10 and statuses.keys() <= {200, 503}, statuses
         assert slowest_s < MAX_RESPONSE_S / 2
         deadline = time.monotonic() + RECOVERY_TIMEOUT_S
         while (again := gateways.burst(token, WARM_KEYS)) != {200: WARM_KEYS}:
@@ -194,10 +196,10 @@ def assert_safe_without_redis(data: Path, seconds: float, rate: float, *, frozen
             degraded.extend(place.probe()["ready"])
             resume()
 
-        answered = place.send_load(rate, outage(seconds, stop, probe_and_resume))
+        statuses = place.send_load(rate, outage(seconds, stop, probe_and_resume))
         assert degraded == [200, ["redis"]]
-        assert answered["limit"].keys() == {200}, answered
-        assert answered["budget"].keys() == {200, 503}, answered
+        assert statuses["limit"].keys() == {200}, statuses
+        assert statuses["budget"].keys() == {200, 503}, statuses
         place.assert_consistent()
 
 

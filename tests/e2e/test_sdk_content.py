@@ -88,13 +88,16 @@ def test_gemini_round_trips_a_signature(
 ) -> None:
     arguments: Any = {"model": provider_model, "config": CONFIG}
     models = gemini_client.models
-    answers = (
+    responses = (
         list(models.generate_content_stream(**arguments, contents="Hi"))
         if stream
         else [models.generate_content(**arguments, contents="Hi")]
     )
     contents = [
-        candidate.content for answer in answers for candidate in answer.candidates or [] if candidate.content
+        candidate.content
+        for response in responses
+        for candidate in response.candidates or []
+        if candidate.content
     ]
     parts = [part for content in contents for part in content.parts or []]
     assert "".join(part.text or "" for part in parts if part.thought) == "Hm."

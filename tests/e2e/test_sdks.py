@@ -64,16 +64,16 @@ def test_anthropic(
 @both_ways
 def test_gemini(gemini_client: genai.Client, scenario: str, provider_model: str, stream: bool) -> None:
     arguments: Any = {"model": provider_model, "contents": "Hi", "config": CONFIG}
-    answers = (
+    responses = (
         list(gemini_client.models.generate_content_stream(**arguments))
         if stream
         else [gemini_client.models.generate_content(**arguments)]
     )
-    candidates = [candidate for answer in answers for candidate in answer.candidates or []]
+    candidates = [candidate for response in responses for candidate in response.candidates or []]
     parts = [part for candidate in candidates if candidate.content for part in candidate.content.parts or []]
     calls = [(part.function_call.name, part.function_call.args) for part in parts if part.function_call]
     assert ("".join(part.text or "" for part in parts), calls) == expected(scenario)
-    usage = answers[-1].usage_metadata
+    usage = responses[-1].usage_metadata
     assert usage is not None
     assert (usage.prompt_token_count, usage.cached_content_token_count) == (100, 40)
     assert_charged(stream)

@@ -86,12 +86,12 @@ def test_bytes_of_an_earlier_body_are_not_header_bytes(live_gateway: LiveGateway
         client.sendall(first)
         client.sendall(body + b"GET /health HTTP/1.1\r\nhost:")
         client.sendall(b" x\r\n\r\n")
-        answers = b""
-        while b'"healthy"' not in answers:
+        received = b""
+        while b'"healthy"' not in received:
             part = client.recv(65536)
-            assert part, answers
-            answers += part
-    assert answers.startswith(b"HTTP/1.1 405 ") and b"400 Bad" not in answers
+            assert part, received
+            received += part
+    assert received.startswith(b"HTTP/1.1 405 ") and b"400 Bad" not in received
 
 
 @pytest.mark.parametrize(

@@ -63,12 +63,12 @@ def test_many_invalid_keys_are_throttled_while_valid_keys_work(
         lambda: str(Token(key.public_id, "x" * 32)),
     )
     responses = asyncio.run(send_many(live_gateway.url, [kinds[number % 4]() for number in range(1000)]))
-    refused = [response for response in responses if response.status_code == 429]
-    assert sum(response.status_code == 401 for response in responses) == 300 and len(refused) == 700
+    throttled = [response for response in responses if response.status_code == 429]
+    assert sum(response.status_code == 401 for response in responses) == 300 and len(throttled) == 700
     assert outcome_count("rate") == before + 700
-    assert len({response.content for response in refused}) == 1
+    assert len({response.content for response in throttled}) == 1
     assert len({response.content for response in responses}) == 2
-    assert all(0 < int(response.headers["retry-after"]) <= 60 for response in refused)
+    assert all(0 < int(response.headers["retry-after"]) <= 60 for response in throttled)
     assert post(live_gateway, token).status_code == 200
 
 

@@ -1,9 +1,10 @@
 """SSRF guard: tenant-supplied URLs are checked when they are stored and when they are connected to."""
 
+from collections.abc import Callable
+
 import httpx
 import pytest
 from aiohttp import web
-from django.conf import settings
 
 from billing.models import Outcome
 from keys.models import ApiKey
@@ -181,15 +182,12 @@ def test_public_urls_pass(no_private_hosts: None, url: str) -> None:
         ("0.0.0.0", "", False),
     ],
 )
-def test_loopback_is_allowed_only_without_a_public_url(host: str, public_url: str, allowed: bool) -> None:
-    before = settings.ENV
-    settings.ENV = before.model_copy(update={"gateway_host": host, "gateway_public_url": public_url})
-    try:
-        assert [name in allowed_private_hosts() for name in ("localhost", "127.0.0.1", "::1")] == [
-            allowed
-        ] * 3
-    finally:
-        settings.ENV = before
+def test_loopback_is_allowed_only_without_a_public_url(
+    change_environment: Callable[..., None], host: str, public_url: str, allowed: bool
+) -> None:
+    change_environment(gateway_host=host, gateway_public_url=public_url)
+    loopback = ("localhost", "127.0.0.1", "::1")
+    assert [name in allowed_private_hosts() for name in loopback] == [allowed] * 3
 
 
 async def test_base_url_may_have_a_query(upstream_client: UpstreamClient) -> None:
@@ -197,15 +195,11 @@ async def test_base_url_may_have_a_query(upstream_client: UpstreamClient) -> Non
         await upstream_client.post("http://127.0.0.1:1/v1?api-version=1", b"{}", {}, trusted=False)
 
 
-def test_the_operator_can_allow_a_private_host() -> None:
-    before = settings.ENV
-    settings.ENV = before.model_copy(update={"gateway_private_upstreams": ("10.1.2.3",)})
-    try:
-        validate_base_url("http://10.1.2.3:8000/v1")
-        with pytest.raises(BlockedURL):
-            validate_base_url("http://10.1.2.4:8000/v1")
-    finally:
-        settings.ENV = before
+def test_the_operator_can_allow_a_private_host(change_environment: Callable[..., None]) -> None:
+    change_environment(gateway_private_upstreams=("10.1.2.3",))
+    validate_base_url("http://10.1.2.3:8000/v1")
+    with pytest.raises(BlockedURL):
+        validate_base_url("http://10.1.2.4:8000/v1")
 
 
 async def test_a_name_of_a_private_address_is_not_connected_to(

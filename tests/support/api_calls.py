@@ -14,7 +14,7 @@ from tests.support.live_gateway import LiveGateway
 from tests.support.upstream_server import LocalUpstream
 
 Json = dict[str, Any]
-DIALECTS = ("openai_chat", "openai_responses", "anthropic", "gemini")
+FORMATS = ("openai_chat", "openai_responses", "anthropic", "gemini")
 ACCOUNTS = {"openai_chat": "openai", "openai_responses": "openai", "anthropic": "other", "gemini": "other"}
 MODELS = {
     "openai_chat": "gpt-4o-mini",
@@ -33,7 +33,7 @@ LIMITS = {
     "anthropic": "max_tokens",
     "gemini": "maxOutputTokens",
 }
-USAGE_FIELDS = dict.fromkeys(DIALECTS, "usage") | {"gemini": "usageMetadata"}
+USAGE_FIELDS = dict.fromkeys(FORMATS, "usage") | {"gemini": "usageMetadata"}
 COMPLETE_USAGE: dict[str, Json] = {
     "openai_chat": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
     "openai_responses": {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12},
@@ -44,11 +44,11 @@ ABSENT = object()
 """Usage of a response that reports none."""
 
 
-def connect(project: Project, dialect: str, upstream: LocalUpstream) -> None:
+def connect(project: Project, format: str, upstream: LocalUpstream) -> None:
     """Give the project an account at the local upstream if the operator's account has another format."""
-    if ACCOUNTS[dialect] == "other":
+    if ACCOUNTS[format] == "other":
         stored = Credential(
-            project=project, slug="other", provider=dialect, base_url=upstream.url.removesuffix("/v1")
+            project=project, slug="other", provider=format, base_url=upstream.url.removesuffix("/v1")
         )
         stored.set_secret("sk-provider-secret")
         stored.save()
@@ -57,17 +57,17 @@ def connect(project: Project, dialect: str, upstream: LocalUpstream) -> None:
 def ask(
     gateway: LiveGateway,
     token: str,
-    dialect: str,
+    format: str,
     *,
     stream: bool,
     limit: int | None = None,
-    served: str | None = None,
+    provider_format: str | None = None,
 ) -> httpx.Response:
-    """Send one prompt in a format, to a provider of the format `served` (default: the same format)."""
-    model = f"{ACCOUNTS[served or dialect]}/{MODELS[served or dialect]}"
-    limits = {} if limit is None else {LIMITS[dialect]: limit}
+    """Send one prompt in a format, to a provider of `provider_format` (default: the same format)."""
+    model = f"{ACCOUNTS[provider_format or format]}/{MODELS[provider_format or format]}"
+    limits = {} if limit is None else {LIMITS[format]: limit}
     headers = {"authorization": f"Bearer {token}"}
-    if dialect == "gemini":
+    if format == "gemini":
         verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
         contents: Json = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
         body = contents | ({"generationConfig": limits} if limits else {})
@@ -75,32 +75,30 @@ def ask(
             f"{gateway.url}/v1beta/models/{model}:{verb}", json=body, headers=headers, timeout=20
         )
     prompt: Json = (
-        {"input": "Hi"}
-        if dialect == "openai_responses"
-        else {"messages": [{"role": "user", "content": "Hi"}]}
+        {"input": "Hi"} if format == "openai_responses" else {"messages": [{"role": "user", "content": "Hi"}]}
     )
     payload: Json = {"model": model, "stream": stream, **prompt, **limits}
-    return httpx.post(f"{gateway.url}{PATHS[dialect]}", json=payload, headers=headers, timeout=20)
+    return httpx.post(f"{gateway.url}{PATHS[format]}", json=payload, headers=headers, timeout=20)
 
 
-def answering(dialect: str, text: str, usage: Any = ABSENT, *, pieces: int = 1) -> Callable[..., Any]:
+def respond_with_text(format: str, text: str, usage: Any = ABSENT, *, pieces: int = 1) -> Callable[..., Any]:
     """Return a handler that responds with `text`; a stream repeats it `pieces` times."""
 
     async def respond(request: web.Request, body: Json) -> web.StreamResponse:
         if body.get("stream") or "streamGenerateContent" in request.path:
             response = web.StreamResponse(headers={"content-type": "text/event-stream"})
             await response.prepare(request)
-            for piece in STREAMS[dialect](text, usage, pieces):
+            for piece in STREAMS[format](text, usage, pieces):
                 await response.write(piece)
                 await asyncio.sleep(0.001)
             return response
-        return web.json_response(RESPONSES[dialect](text) | usage_field(dialect, usage))
+        return web.json_response(RESPONSES[format](text) | usage_field(format, usage))
 
     return respond
 
 
-def usage_field(dialect: str, usage: Any) -> Json:
-    return {} if usage is ABSENT else {USAGE_FIELDS[dialect]: usage}
+def usage_field(format: str, usage: Any) -> Json:
+    return {} if usage is ABSENT else {USAGE_FIELDS[format]: usage}
 
 
 def chat_response(text: str) -> Json:

@@ -43,12 +43,12 @@ class Server:
         self,
         url: str,
         start: Callable[[], subprocess.Popen[bytes]],
-        answers: Callable[[], bool],
+        accepts_connections: Callable[[], bool],
         stop_signal: signal.Signals,
     ) -> None:
         self.url = url
         self.start_process = start
-        self.is_up = answers
+        self.is_up = accepts_connections
         self.stop_signal = stop_signal
         self.process = start()
 
@@ -221,7 +221,7 @@ def accepts_ping(url: str) -> bool:
 def running_server(
     command: Callable[[int], Sequence[str]],
     address: Callable[[int], str],
-    answers: Callable[[str], bool],
+    accepts_connections: Callable[[str], bool],
     home: Path,
     *,
     stop_signal: signal.Signals = signal.SIGTERM,
@@ -234,7 +234,7 @@ def running_server(
         server = Server(
             url,
             partial(spawn, command(port), home, log, sandboxed=sandboxed),
-            partial(answers, url),
+            partial(accepts_connections, url),
             stop_signal,
         )
         try:

@@ -26,7 +26,7 @@ but_responses = pytest.mark.parametrize(
 )
 both_ways = pytest.mark.parametrize("stream", [False, True])
 SCENARIOS = ("text", "parallel calls")
-FORMATS = {
+PROVIDERS = {
     "anthropic": "anthropic",
     "gemini": "gemini",
     "openai_chat": "compatible",

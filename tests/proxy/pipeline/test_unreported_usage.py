@@ -19,12 +19,12 @@ from proxy.formats.openai_responses import ResponsesRequest
 from tests.support.api_calls import (
     ABSENT,
     COMPLETE_USAGE,
-    DIALECTS,
+    FORMATS,
     RESPONSES,
     STREAMS,
-    answering,
     ask,
     connect,
+    respond_with_text,
     usage_field,
 )
 from tests.support.live_gateway import LiveGateway, only_record
@@ -64,13 +64,13 @@ def mistyped(dialect: str, value: Any) -> dict[str, Any]:
 
 
 CASES = [
-    *[(dialect, usage) for dialect in DIALECTS for usage in SAYS_NOTHING.values()],
+    *[(dialect, usage) for dialect in FORMATS for usage in SAYS_NOTHING.values()],
     *[
         (dialect, mistyped(dialect, value))
-        for dialect in DIALECTS
+        for dialect in FORMATS
         for value in ("many", -1, 1.5, [5], True, 2**31)
     ],
-    *[(dialect, dict.fromkeys(COMPLETE_USAGE[dialect], 0)) for dialect in DIALECTS],
+    *[(dialect, dict.fromkeys(COMPLETE_USAGE[dialect], 0)) for dialect in FORMATS],
     *[(dialect, {name: 7}) for dialect, name in INPUT_ONLY.items()],
     ("gemini", {"trafficType": "ON_DEMAND"}),
 ]
@@ -103,7 +103,7 @@ def test_a_stream_that_does_not_state_its_usage_is_counted_by_its_text(dialect: 
     assert meter.usage == (Usage(input=7, output=TOKENS, estimated=True) if starts_with_input else None)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", FORMATS)
 def test_whole_usage_is_taken_as_it_is(dialect: str) -> None:
     body = json.dumps(RESPONSES[dialect](WORDS) | usage_field(dialect, COMPLETE_USAGE[dialect])).encode()
     assert call_of(dialect).measure(body) == (Usage(input=7, output=5), 0)
@@ -171,7 +171,7 @@ def budgeted(project: Project, mode: str) -> str:
     return token
 
 
-SERVED = [(dialect, dialect) for dialect in DIALECTS] + [
+SERVED = [(dialect, dialect) for dialect in FORMATS] + [
     ("openai_chat", "anthropic"),
     ("openai_chat", "gemini"),
     ("anthropic", "openai_chat"),
@@ -195,8 +195,15 @@ def test_what_shows_no_output_costs_a_hard_budget_as_a_lost_response(
     stream: bool,
 ) -> None:
     connect(demo_project, served, upstream)
-    upstream.handler = answering(served, "", SAYS_NOTHING[usage])
-    ask(live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=LIMIT)
+    upstream.handler = respond_with_text(served, "", SAYS_NOTHING[usage])
+    ask(
+        live_gateway,
+        budgeted(demo_project, "hard"),
+        client,
+        provider_format=served,
+        stream=stream,
+        limit=LIMIT,
+    )
     record = only_record()
     assert (record.output_tokens, record.estimated) == (LIMIT, True)
     assert 0 < record.cost_nano <= (record.reserved_nano or 0)
@@ -215,9 +222,14 @@ def test_what_shows_its_output_costs_that(
     stream: bool,
 ) -> None:
     connect(demo_project, served, upstream)
-    upstream.handler = answering(served, WORDS, SAYS_NOTHING[usage])
+    upstream.handler = respond_with_text(served, WORDS, SAYS_NOTHING[usage])
     answer = ask(
-        live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=2 * TOKENS
+        live_gateway,
+        budgeted(demo_project, "hard"),
+        client,
+        provider_format=served,
+        stream=stream,
+        limit=2 * TOKENS,
     )
     assert answer.status_code == 200
     record = only_record()
@@ -236,8 +248,15 @@ def test_without_a_hard_budget_nothing_is_assumed(
     stream: bool,
 ) -> None:
     connect(demo_project, served, upstream)
-    upstream.handler = answering(served, "", {})
-    ask(live_gateway, budgeted(demo_project, "soft"), client, served=served, stream=stream, limit=LIMIT)
+    upstream.handler = respond_with_text(served, "", {})
+    ask(
+        live_gateway,
+        budgeted(demo_project, "soft"),
+        client,
+        provider_format=served,
+        stream=stream,
+        limit=LIMIT,
+    )
     record = only_record()
     assert record.output_tokens <= 1 and record.estimated and record.cost_nano > 0
 
@@ -253,7 +272,14 @@ def test_whole_usage_is_charged_exactly(
     stream: bool,
 ) -> None:
     connect(demo_project, served, upstream)
-    upstream.handler = answering(served, WORDS, COMPLETE_USAGE[served])
-    ask(live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=2 * TOKENS)
+    upstream.handler = respond_with_text(served, WORDS, COMPLETE_USAGE[served])
+    ask(
+        live_gateway,
+        budgeted(demo_project, "hard"),
+        client,
+        provider_format=served,
+        stream=stream,
+        limit=2 * TOKENS,
+    )
     record = only_record()
     assert (record.prompt_tokens, record.output_tokens, record.estimated) == (7, 5, False)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python
-"""Django's command line, in the project's environment: `script/manage` calls this."""
+"""Run Django's management commands. `script/manage` calls this in the project's environment."""
 
 import os
 import sys

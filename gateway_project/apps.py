@@ -2,7 +2,7 @@ from django.apps import AppConfig
 
 
 class GatewayProjectConfig(AppConfig):
-    """Carries the management commands that belong to no single app."""
+    """App of the management commands that need several apps."""
 
     name = "gateway_project"
     default_auto_field = "django.db.models.BigAutoField"

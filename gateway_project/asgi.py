@@ -1,4 +1,4 @@
-"""The ASGI application: gateway routes on the lean path, everything else through Django."""
+"""ASGI application: gateway routes go to the lean handler, everything else through Django."""
 
 import asyncio
 import os
@@ -15,59 +15,65 @@ from proxy.http import handler
 from proxy.pipeline import telemetry
 
 MAX_PAGE_BODY_BYTES = 2_621_440
-"""2.5 MiB: no page has a larger form. Django would store a body of any size before it looks at who sent it."""
+"""2.5 MiB, more than any form of a page. Django would store a body of any size before it authenticates."""
 
 
 async def application(scope: dict[str, Any], receive: handler.Receive, send: handler.Send) -> None:
-    match scope["type"]:
-        case "http":
-            match = handler.resolve_route(scope["path"])
-            if match is None:
-                await serve_page(scope, receive, send)
-            else:
-                await handler.dispatch(match, scope, receive, send)
-        case "lifespan":
-            await lifespan.run(receive, send)
-        case _:
-            telemetry.refuse("websocket", 403)
-            await send({"type": "websocket.close", "code": 4404})
+    if scope["type"] == "lifespan":
+        await lifespan.run(receive, send)
+        return
+    if not lifespan.services.have_started:
+        await lifespan.services.start_on_demand()
+    if scope["type"] == "http":
+        await serve_request(scope, receive, send)
+    else:
+        telemetry.refuse("websocket", 403)
+        await send({"type": "websocket.close", "code": 4404})
+
+
+async def serve_request(scope: dict[str, Any], receive: handler.Receive, send: handler.Send) -> None:
+    match = handler.resolve_route(scope["path"])
+    if match is None:
+        await serve_page(scope, receive, send)
+    else:
+        await handler.dispatch(match, scope, receive, send)
 
 
 async def serve_page(scope: dict[str, Any], receive: handler.Receive, send: handler.Send) -> None:
-    """Django's answer, or a 413 in its place."""
-    body, answer = LimitedBody(receive), PageAnswer(send)
+    """Send Django's response, or a 413 if the request body is too large."""
+    body, response = LimitedBody(receive), PageResponse(send)
     if content_length(scope) > MAX_PAGE_BODY_BYTES:
         body.too_large = True
     else:
         try:
-            await django_application(scope, body.receive, answer.send)
+            await django_application(scope, body.receive, response.send)
         except asyncio.CancelledError:
-            await answer.stop()
+            await response.stop()
     if body.too_large:
         await handler.Response(
             413, {"content-type": "text/plain; charset=utf-8"}, b"The request body is too large.\n"
         ).send_to(send)
 
 
-class PageAnswer:
-    """Django's answer on its way to the client, or a 503 in its place if the server stops before it starts."""
+class PageResponse:
+    """Django's response on its way to the client; a 503 if the server stops before the response starts."""
 
     def __init__(self, send: handler.Send) -> None:
-        self.wire = send
+        self.server_send = send
         self.has_started = self.is_stopped = False
 
     async def send(self, message: handler.ASGIMessage) -> None:
-        # A view in a thread cannot be cancelled: what it still answers has no place any more.
+        # A view in a thread cannot be cancelled. What it sends after the stop is dropped.
         if not self.is_stopped:
             self.has_started = True
-            await self.wire(message)
+            await self.server_send(message)
 
     async def stop(self) -> None:
-        """End the answer. One that has started is cut: a proper end would make a part of it look like the whole."""
+        """End the response. One that has started is cut off: a proper end would make a part look complete."""
         handler.outlive_cancellation()
         self.is_stopped = True
         if not self.has_started:
-            await handler.stopped().send_to(self.wire)
+            await handler.stopped().send_to(self.server_send)
 
 
 def content_length(scope: handler.Scope) -> int:
@@ -77,15 +83,18 @@ def content_length(scope: handler.Scope) -> int:
 
 
 class LimitedBody:
-    """A body on its way to Django. Beyond the cap Django is told that the client has gone: it drops what it has and says nothing."""
+    """A request body on its way to Django, up to MAX_PAGE_BODY_BYTES.
+
+    Beyond the limit Django receives a client disconnect: it drops what it has, and sends no response.
+    """
 
     def __init__(self, receive: handler.Receive) -> None:
-        self.inner_receive = receive
+        self.server_receive = receive
         self.size = 0
         self.too_large = False
 
     async def receive(self) -> handler.ASGIMessage:
-        message = await self.inner_receive()
+        message = await self.server_receive()
         self.size += len(message.get("body", b""))
         self.too_large = self.too_large or self.size > MAX_PAGE_BODY_BYTES
         return {"type": "http.disconnect"} if self.too_large else message

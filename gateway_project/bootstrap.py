@@ -1,4 +1,4 @@
-"""The first start: an operator's account and a demo project with a key, shown once."""
+"""Bootstrap of an installation: migrations, the operator's account and a demo project with a key."""
 
 import secrets
 from collections.abc import Iterator
@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from allauth.account.models import EmailAddress
 from django.conf import settings
+from django.core.management import call_command
 from django.db import connection, transaction
 
-from billing.ledger.sql.connection import ADVISORY_LOCK_CLASS
+from billing.ledger.sql.process_lock import ADVISORY_LOCK_CLASS
 from keys.models import ApiKey
 from projects.models import DEMO_SLUG, Project, User
 
@@ -18,7 +19,7 @@ PASSWORD_BYTES = 12
 
 @dataclass(frozen=True)
 class BootstrapResult:
-    """What is to be told to the person who started the gateway: the password is None where they chose it themselves."""
+    """Credentials to show once. `password` is None if GATEWAY_OPERATOR_PASSWORD sets it."""
 
     email: str
     password: str | None
@@ -27,8 +28,9 @@ class BootstrapResult:
 
 @contextmanager
 def startup_lock() -> Iterator[None]:
-    """Of processes that start together on PostgreSQL, the first one brings the database up to date and the others find it so. On
-    SQLite there is one process.
+    """Hold the lock that lets one of several processes that start together prepare PostgreSQL.
+
+    SQLite needs none: only one process uses it.
     """
     if connection.vendor != "postgresql":
         yield
@@ -39,9 +41,16 @@ def startup_lock() -> Iterator[None]:
         cursor.execute("SELECT pg_advisory_unlock(%s, 1)", (ADVISORY_LOCK_CLASS,))
 
 
+def prepare_database() -> BootstrapResult | None:
+    """Migrate the database and create the first account; of processes that start together, one does it."""
+    with startup_lock():
+        call_command("migrate", interactive=False, verbosity=0)
+        return bootstrap()
+
+
 @transaction.atomic
 def bootstrap() -> BootstrapResult | None:
-    """Makes operator, demo project and key in an empty installation; None where there is one already."""
+    """Create the operator, the demo project and its key; return None if there is an operator already."""
     if User.objects.filter(is_superuser=True).exists():
         return None
     env = settings.ENV
@@ -54,7 +63,7 @@ def bootstrap() -> BootstrapResult | None:
 
 
 def get_or_create_demo_project(owner: User | None = None) -> Project:
-    """The demo project, which may spend the operator's provider keys."""
+    """Return the demo project, which may use the operator's provider keys."""
     found = Project.objects.filter(slug=DEMO_SLUG).first()
     return found or Project.objects.create_with_owner(
         "Demo", owner, slug=DEMO_SLUG, uses_operator_credentials=True
@@ -73,9 +82,10 @@ def banner(result: BootstrapResult | None) -> str:
         f"  password      {result.password or '(GATEWAY_OPERATOR_PASSWORD)'}",
         f"  demo API key  {result.demo_key}",
         "",
-        "  Password and key are shown this once. Try:",
+        "  Password and key are shown only now. Try:",
         "",
-        f"  curl {local_url}/v1/chat/completions -H 'Authorization: Bearer {result.demo_key}' -H 'Content-Type: application/json' "
+        f"  curl {local_url}/v1/chat/completions -H 'Authorization: Bearer {result.demo_key}' "
+        """-H 'Content-Type: application/json' """
         """-d '{"model": "demo/chat", "messages": [{"role": "user", "content": "Hello!"}]}'""",
         "",
     ]

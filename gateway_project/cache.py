@@ -1,4 +1,4 @@
-"""Django's cache in the Redis that the ledger lives in."""
+"""Django's cache, in the Redis database of the ledger."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,10 @@ SCAN_COUNT = 1000
 
 
 class PrefixedRedisCache(RedisCache):
-    """Clears its own keys alone. Django's own backend empties the whole database, and reservations and budgets with it."""
+    """Redis cache that clears only its own keys.
+
+    Django's backend would empty the whole database, with reservations and budgets.
+    """
 
     def clear(self) -> None:
         client: Any = self._cache.get_client(None, write=True)

@@ -1,4 +1,4 @@
-"""Celery: a worker and beat of their own where there is Redis, a thread of the gateway process where there is none."""
+"""Celery: a worker and beat of their own with Redis, a thread of the gateway process without."""
 
 import os
 

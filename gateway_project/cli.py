@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def parse(arguments: list[str] | None) -> dict[str, str | None]:
-    """Options as the environment variables that they stand for."""
+    """Return the options as the environment variables that they set."""
     parser = argparse.ArgumentParser(
         prog="ai-gateway", description="Serves the AI gateway. Every option is also an environment variable."
     )
@@ -31,7 +31,7 @@ def parse(arguments: list[str] | None) -> dict[str, str | None]:
     options = parser.parse_args(arguments)
     host, colon, port = (options.listen or "").rpartition(":")
     if options.listen and not (colon and port.isdecimal()):
-        parser.error("--listen wants HOST:PORT or :PORT")
+        parser.error("--listen needs HOST:PORT or :PORT")
     return {
         "AI_GATEWAY_CONFIG": options.config,
         "AI_GATEWAY_ENV_FILE": options.env_file,

@@ -1,6 +1,6 @@
-"""The environment, typed. Every variable that the gateway reads is a field here, but the one that names a file of variables.
+"""Typed environment: every variable that the gateway reads, except AI_GATEWAY_ENV_FILE, is a field.
 
-A variable that is wrong stops the start, and all that are wrong are reported at once.
+An invalid variable stops the start, and all invalid variables are reported at once.
 """
 
 import json
@@ -20,16 +20,16 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 BASE_DIR = Path(__file__).resolve().parent.parent
 PRIVATE_FILE_MODE = 0o600
 TLS_FILES = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
-"""Options of a `rediss://` URL, which redis-py, Celery and the ledger understand alike."""
+"""Options of a `rediss://` URL that redis-py, Celery and the ledger all support."""
 
 CommaList = Annotated[tuple[str, ...], NoDecode]
 
 
 class Environment(BaseSettings):
-    """Field names are variable names in lower case; other accepted names stand in the alias.
+    """Environment variables. A field's name is the variable's in lower case; an alias lists further names.
 
-    A field that is checked against another stands below it: fields are read in this order. A check of the whole would run only
-    where every field is right, and faults would come one after the other.
+    Fields are validated in this order, so a field that depends on another stands below it. A validator of the
+    whole model would run only if every field is valid, and report errors one after the other.
     """
 
     model_config = SettingsConfigDict(
@@ -44,19 +44,23 @@ class Environment(BaseSettings):
     gateway_debug: bool = False
     gateway_log_level: Literal["debug", "info", "warning", "error"] = "info"
     gateway_drain_s: float = Field(0, ge=0)
-    gateway_shutdown_timeout_s: int = Field(25, ge=1)
+    gateway_shutdown_timeout_s: int = Field(
+        25,
+        ge=1,
+        validation_alias=AliasChoices("gateway_shutdown_timeout_s", "gateway_streams_finish_s"),
+    )
 
     database_url: str = ""
     database_path: Path | None = Field(None, validation_alias=AliasChoices("database_path", "db_path"))
     gateway_database_timeout_s: float = Field(5, gt=0)
-    """How long PostgreSQL may say nothing before it is treated as down."""
+    """How long PostgreSQL may be unresponsive before it is treated as down."""
     redis_url: str = ""
     gateway_redis_timeout_ms: int = Field(50, gt=0)
-    """How long a request waits for Redis before it is treated as down."""
+    """How long a request waits for Redis before Redis is treated as down."""
     gateway_redis_down_budgets: Literal["closed", "open"] = "closed"
-    """What becomes of requests under a hard budget while Redis is down: refused with 503, or served and counted later."""
+    """Requests under a hard budget while Redis is down: `closed` returns 503, `open` counts later."""
     gateway_redis_down_limits: Literal["closed", "open"] = "open"
-    """What becomes of requests that only limits apply to while Redis is down: `open` counts them in each process."""
+    """Requests that only rate limits apply to while Redis is down: `open` counts them in each process."""
 
     gateway_secret_key: str = ""
     gateway_key_pepper: str = ""
@@ -79,16 +83,16 @@ class Environment(BaseSettings):
     gateway_metrics_token: str = ""
 
     gateway_unpriced: Literal["closed", "open"] = "closed"
-    """What happens where a hard budget applies and the model has no known price: a clear error, or a record without a cost."""
+    """Requests under a hard budget for a model without a price: an error, or a record without a cost."""
     gateway_max_tokens: Literal["refuse", "clamp"] = "refuse"
-    """What happens to an explicit `max_tokens` that a budget cannot pay for: an error, or what the budget still pays for."""
+    """Explicit `max_tokens` above a budget: `refuse` the request, or `clamp` it to the budget."""
     gateway_failpoint: str = ""
-    """For tests alone: the place at which the process kills itself (`billing/ledger/failpoints.py`)."""
+    """For tests only: where the process kills itself (`billing/ledger/failpoints.py`)."""
 
     ai_gateway_config: Path | None = None
     ai_gateway_model_routes: str = ""
     ai_gateway_send_operator_key: CommaList = ()
-    """Models of AI_GATEWAY_MODEL_ROUTES whose addresses receive OPENAI_API_KEY whatever their host."""
+    """Models of AI_GATEWAY_MODEL_ROUTES whose URLs receive OPENAI_API_KEY regardless of their host."""
     ai_gateway_upstream: str = ""
     ai_gateway_rate_limit_rpm: int | None = Field(None, gt=0)
 
@@ -140,7 +144,7 @@ class Environment(BaseSettings):
     @field_validator("redis_url")
     @classmethod
     def check_redis(cls, value: str, info: ValidationInfo) -> str:
-        # A database address that is wrong is missing here, and reported itself.
+        # An invalid DATABASE_URL is absent from `info.data`; it is reported itself.
         if value and info.data.get("database_url") == "":
             raise ValueError("REDIS_URL needs DATABASE_URL: Redis without PostgreSQL would lose records")
         parts = urlsplit(value)
@@ -163,7 +167,7 @@ class Environment(BaseSettings):
 
     @property
     def public_url(self) -> str:
-        """The address that people and clients use, without a trailing slash."""
+        """URL that people and clients use, without a trailing slash."""
         return (self.gateway_public_url or f"http://localhost:{self.port}").rstrip("/")
 
     @property
@@ -177,22 +181,23 @@ class Environment(BaseSettings):
 
 @lru_cache(maxsize=1)
 def load() -> Environment:
-    """The environment of this process; prints every fault and exits with status 2 where it is wrong."""
+    """Return the environment of this process; print every error and exit with status 2 if it is invalid."""
     try:
         env = Environment()
     except ValidationError as error:
-        for fault in error.errors():
-            name = "_".join(str(part) for part in fault["loc"]).upper()
-            print(f"configuration error: {name or 'environment'}: {fault['msg']}", file=sys.stderr)
+        for details in error.errors():
+            name = "_".join(str(part) for part in details["loc"]).upper()
+            print(f"configuration error: {name or 'environment'}: {details['msg']}", file=sys.stderr)
         raise SystemExit(2) from None
     env.gateway_data_dir.mkdir(parents=True, exist_ok=True)
     return with_secrets(env)
 
 
 def with_secrets(env: Environment) -> Environment:
-    """Fills the secrets that the environment leaves out from the data directory, made at the first start.
+    """Fill in secrets that the environment does not set from a file in the data directory.
 
-    Several machines must share them: set GATEWAY_SECRET_KEY, GATEWAY_KEY_PEPPER and GATEWAY_ENCRYPTION_KEYS there.
+    The file is created at the first start. Several machines must share the secrets: set GATEWAY_SECRET_KEY,
+    GATEWAY_KEY_PEPPER and GATEWAY_ENCRYPTION_KEYS on them.
     """
     if env.gateway_secret_key and env.gateway_key_pepper and env.gateway_encryption_keys:
         return env
@@ -218,7 +223,7 @@ def new_secrets() -> dict[str, str | list[str]]:
 
 
 def create_private_file(path: Path, text: str) -> None:
-    """Writes a private file whole or not at all; where two processes race, the first one's stays."""
+    """Create a file with PRIVATE_FILE_MODE, complete or not at all. Of two processes, the first one wins."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, PRIVATE_FILE_MODE)
     with os.fdopen(descriptor, "w") as file:

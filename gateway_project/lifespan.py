@@ -1,11 +1,9 @@
-"""What starts before the first request and ends after the last: the ledger, the connections, the schedule."""
+"""Start and stop the services of a gateway process: the ledger, connections, pollers and the schedule."""
 
 import asyncio
-import fcntl
-import os
-from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from pathlib import Path
+import atexit
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 import structlog
@@ -16,11 +14,13 @@ from django.db import DatabaseError
 from billing import ledger
 from billing.ledger import Ledger, SqlLedger
 from billing.ledger.redis import OutagePolicy, RedisLedger
-from billing.ledger.sql.connection import connect, lock_file_for
+from billing.ledger.sql.connection import connect
+from billing.ledger.sql.process_lock import sqlite_process_lock
 from gateway_project.celery import app as celery
 from projects import config_cache
-from projects.db import durability
+from projects.db import durability, executor
 from projects.db.hang_detection import abort_hung_queries_if
+from projects.db.health import database_health
 from proxy.http import handler
 from proxy.pipeline import exchange, revocation
 from proxy.pipeline.client_stream import FINAL_WRITE_TIMEOUT_S
@@ -29,27 +29,73 @@ from proxy.runtime import runtime
 from proxy.upstream.client import UpstreamClient
 
 SETTLE_POLL_INTERVAL_S = 0.02
+SCHEDULE_POLL_INTERVAL_S = 0.05
 
 log = structlog.get_logger()
 
 
-class DatabaseInUse(Exception):
-    """Another gateway process uses this SQLite database; the embedded ledger allows one."""
+class Services:
+    """The services of this process, which start once: with the server, or with the first request.
+
+    uvicorn, hypercorn and granian announce start and stop in lifespan events (`run`). daphne does not: the
+    services then start with the first request and stop when the process exits.
+    """
+
+    def __init__(self) -> None:
+        self.have_started = False
+        self._start: asyncio.Task[None] | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._started_on_demand = AsyncExitStack()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the services while the block runs. The process is ready for requests during that time."""
+        async with running_services():
+            self.have_started = runtime.ready = True
+            try:
+                yield
+            finally:
+                runtime.ready = False
+
+    async def start_on_demand(self) -> None:
+        """Start the services, or wait for the start that another request has begun.
+
+        A failed start raises its error in every request that waits for it; the next request tries again.
+        """
+        if self._start is None or self._start.done():
+            self._start = asyncio.create_task(self._start_until_exit())
+        await asyncio.shield(self._start)
+
+    async def _start_until_exit(self) -> None:
+        await self._started_on_demand.enter_async_context(self.running())
+        self._loop = asyncio.get_running_loop()
+        atexit.register(self.stop_on_demand)
+
+    def stop_on_demand(self) -> None:
+        """Stop what `start_on_demand` has started, if anything, on its event loop.
+
+        Call it in the thread of the loop, after the loop has ended. If the loop is closed, or runs in another
+        thread, nothing can be stopped; the next start settles what this process leaves, as after a kill.
+        """
+        loop = self._loop
+        if loop is not None and not loop.is_closed() and not loop.is_running():
+            loop.run_until_complete(self._started_on_demand.aclose())
+
+
+services = Services()
 
 
 async def run(receive: handler.Receive, send: handler.Send) -> None:
-    """The lifespan protocol around `running_services`."""
+    """Start and stop the services as the server's lifespan events ask for it."""
     await receive()
     try:
-        async with running_services():
+        async with services.running():
             await send({"type": "lifespan.startup.complete"})
-            runtime.ready = True
             await receive()
-            runtime.ready = False
     except Exception as error:
-        log.error(
-            "the gateway could not start or stop", reason=f"{type(error).__name__}: {error}", exc_info=error
-        )
+        reason = f"{type(error).__name__}: {error}"
+        message = "The gateway could not start or stop."
+        log.error("gateway_start_or_stop_failed", message=message, reason=reason, exc_info=error)
         await send({"type": "lifespan.startup.failed", "message": str(error)})
     else:
         await send({"type": "lifespan.shutdown.complete"})
@@ -57,51 +103,50 @@ async def run(receive: handler.Receive, send: handler.Send) -> None:
 
 @asynccontextmanager
 async def running_services() -> AsyncIterator[None]:
-    """Starts in the order in which things need each other, and stops in the reverse."""
+    """Start the services in the order in which they need each other, and stop them in the reverse order."""
     import_views_and_tasks()
     operator_routes.log_routes()
     async with AsyncExitStack() as stack:
         if not settings.ENV.database_url:
             stack.enter_context(sqlite_process_lock(settings.ENV.sqlite_path))
-        stack.enter_context(abort_hung_queries_if(lambda: config_cache.database_health.is_down))
+        stack.enter_context(abort_hung_queries_if(lambda: database_health.is_down))
         runtime.upstream = UpstreamClient(config_file.load().timeout_s)
         stack.push_async_callback(runtime.upstream.close)
-        process_ledger = open_ledger()
-        settled = await process_ledger.start()
+        process_ledger = await start_ledger()
         stack.push_async_callback(process_ledger.stop)
         stack.push_async_callback(wait_until_settled)
-        ledger.install(process_ledger)
-        if settled:
-            log.warning("reservations of an earlier process were resolved", count=settled)
         with suppress(DatabaseError):
-            await config_cache.run_query(durability.warn_of_unsafe_settings)
-        await stack.enter_async_context(running_task(config_cache.poll_version()))
-        await stack.enter_async_context(running_task(revocation.poll_revocations()))
+            await executor.run_query(durability.warn_of_unsafe_settings)
         if settings.CELERY_TASK_ALWAYS_EAGER:
             await stack.enter_async_context(embedded_schedule())
+        await stack.enter_async_context(running_task(config_cache.poll_version()))
+        await stack.enter_async_context(running_task(revocation.poll_revocations()))
         yield
 
 
 def import_views_and_tasks() -> None:
-    """Django would import the views at the first request, and Celery the tasks never: its beat sends those that it does not know to
-    a broker, and here there is none.
+    """Import what Django and Celery would import too late.
+
+    Django would import the views at the first request, and Celery would never import the tasks: its beat
+    sends tasks that it does not know to a broker, and the embedded mode has none.
     """
     celery.loader.import_default_modules()
     handler.resolve_route("/health")
 
 
-async def wait_until_settled() -> None:
-    """Uvicorn ends what is still under way without waiting for it. A client that does not read has LAST_WORDS_S to hear why, and
-    only then is its request settled.
-    """
-    for _ in range(int((FINAL_WRITE_TIMEOUT_S + 1) / SETTLE_POLL_INTERVAL_S)):
-        if not exchange.in_flight:
-            return
-        await asyncio.sleep(SETTLE_POLL_INTERVAL_S)
+async def start_ledger() -> Ledger:
+    """Start the ledger and make it the one that requests use."""
+    process_ledger = open_ledger()
+    settled = await process_ledger.start()
+    ledger.install(process_ledger)
+    if settled:
+        message = "The reservations that an earlier process left were settled."
+        log.warning("orphaned_reservations_settled", message=message, count=settled)
+    return process_ledger
 
 
 def open_ledger() -> Ledger:
-    """Redis serves any number of processes; SQL alone serves one."""
+    """Return the ledger on Redis, which any number of processes share, or in SQL, for one process."""
     env = settings.ENV
     if not env.redis_url:
         return SqlLedger(connect(exclusive=True))
@@ -113,15 +158,16 @@ def open_ledger() -> Ledger:
     return RedisLedger(env.redis_url, policy)
 
 
-@contextmanager
-def sqlite_process_lock(database: Path) -> Iterator[None]:
-    with lock_file_for(database).open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise DatabaseInUse(f"another gateway process uses {database}") from None
-        lock.write(str(os.getpid()))
-        yield
+async def wait_until_settled() -> None:
+    """Wait until no request is in flight, at most FINAL_WRITE_TIMEOUT_S and a second.
+
+    uvicorn cancels requests at the shutdown timeout and does not wait for them. Each still sends its client
+    an error, which may take FINAL_WRITE_TIMEOUT_S, and is settled after that.
+    """
+    for _ in range(int((FINAL_WRITE_TIMEOUT_S + 1) / SETTLE_POLL_INTERVAL_S)):
+        if not exchange.in_flight:
+            return
+        await asyncio.sleep(SETTLE_POLL_INTERVAL_S)
 
 
 @asynccontextmanager
@@ -137,10 +183,16 @@ async def running_task(coroutine: Coroutine[Any, Any, None]) -> AsyncIterator[No
 
 @asynccontextmanager
 async def embedded_schedule() -> AsyncIterator[None]:
-    """Celery's beat in a thread of this process, running the tasks itself: the same tasks and times as with workers."""
-    service = EmbeddedService(celery, thread=True, scheduler_cls="celery.beat:Scheduler")
-    service.start()
+    """Run Celery's beat in a thread of this process, which also runs the tasks.
+
+    The tasks and their times are the same as with workers.
+    """
+    beat = EmbeddedService(celery, thread=True, scheduler_cls="celery.beat:Scheduler")
+    beat.start()
     try:
         yield
     finally:
-        await asyncio.to_thread(service.stop)
+        beat.service.stop()
+        # Polled, because the interpreter may be exiting: then no worker thread could join this one.
+        while beat.is_alive():  # noqa: ASYNC110
+            await asyncio.sleep(SCHEDULE_POLL_INTERVAL_S)

@@ -65,6 +65,7 @@ def django_logging(level: str) -> dict[str, object]:
         },
         "root": {"handlers": ["stdout"], "level": level.upper()},
         "loggers": {
+            "django": {"handlers": []},  # Django's own handler would print them twice in debug mode
             "uvicorn.access": {"propagate": False, "handlers": []},
             "uvicorn.error": {"level": "WARNING"},
             "celery": {"level": "WARNING"},

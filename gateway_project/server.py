@@ -1,4 +1,4 @@
-"""uvicorn, with what a gateway needs of it: capped headers, and an end that loses no request."""
+"""uvicorn with limits for headers and bodies, and a shutdown that loses no request."""
 
 import asyncio
 import gc
@@ -14,34 +14,35 @@ from proxy.pipeline import telemetry
 from proxy.runtime import runtime
 
 KEEPALIVE_S = 75
-"""Longer than the 60 s of common load balancers, which must not reuse a connection that closes at that moment."""
+"""Longer than the 60 s of common load balancers: they must not reuse a connection that is closing."""
 SHUTDOWN_TIMEOUT_S = settings.ENV.gateway_shutdown_timeout_s
 HEADER_TIMEOUT_S = 30
-"""How long the head of a request may take, also the first one of a new connection."""
+"""How long the headers of a request may take, also those of the first request of a connection."""
 BODY_IDLE_TIMEOUT_S = 30
-"""How long a body that trickles may pause: who has no key must not hold a connection for ever."""
+"""Longest pause within a request body: unauthenticated clients must not hold a connection forever."""
 MAX_HEADER_BYTES = settings.ENV.gateway_max_header_bytes
 MAX_HEADER_COUNT = settings.ENV.gateway_max_header_count
 TOO_MANY_BYTES = "Too many header bytes."
 SWITCHING_PROTOCOLS = 101
 BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 GC_GEN0_THRESHOLD = 10_000
-ERRORS_OUT_S = 1
-"""How long a stopping process waits for clients to take their last bytes, after all requests are settled."""
-ERRORS_OUT_POLL_S = 0.02
+FLUSH_TIMEOUT_S = 1
+"""How long a stopping process waits until clients have their last bytes, after everything is settled."""
+FLUSH_POLL_INTERVAL_S = 0.02
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """Refuses requests with too many header fields or bytes while they still arrive.
+    """Rejects requests with too many header fields or bytes while they still arrive.
 
     httptools has no limit of its own. It reports a field only when it is complete, and many at once if they
-    arrive together: `header_bytes` counts what it reported, `head_bytes` what arrived of a head that has no end yet.
+    arrive together. `header_bytes` counts the fields that it reported, `received_bytes` what has arrived of
+    headers that are not complete yet.
     """
 
-    header_bytes = head_bytes = 0
-    heads_begun = 0
+    header_bytes = received_bytes = 0
+    messages_begun = 0
     in_headers = in_body = False
-    refusal = ""
+    rejection_reason = ""
     deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
@@ -53,32 +54,32 @@ class LimitedProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
 
     def set_deadline(self, seconds: float | None) -> None:
-        """Closes the connection if nothing more arrives in time; None: nothing is expected."""
+        """Close the connection if nothing more arrives in time; None expects nothing."""
         if self.deadline is not None:
             self.deadline.cancel()
         self.deadline = None if seconds is None else self.loop.call_later(seconds, self.transport.close)
 
     def data_received(self, data: bytes) -> None:
-        heads = None if self.in_body else 0 if self.in_headers else 1
-        self.heads_begun = 0
+        expected_begins = None if self.in_body else 0 if self.in_headers else 1
+        self.messages_begun = 0
         super().data_received(data)
         if self.in_headers:
-            # An earlier request may end in the same bytes: those do not count, and the parser reports the fields.
-            self.on_header_bytes(len(data) if self.heads_begun == heads else 0)
+            # An earlier request may end in the same bytes. Those do not count; the parser reports the fields.
+            self.on_header_bytes(len(data) if self.messages_begun == expected_begins else 0)
         elif self.in_body:
             self.set_deadline(BODY_IDLE_TIMEOUT_S)
 
     def on_header_bytes(self, size: int) -> None:
         if self.deadline is None:
             self.set_deadline(HEADER_TIMEOUT_S)
-        self.head_bytes += size
-        if self.head_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
+        self.received_bytes += size
+        if self.received_bytes > MAX_HEADER_BYTES and not self.transport.is_closing():
             self.send_400_response(TOO_MANY_BYTES)
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self.header_bytes, self.head_bytes, self.in_headers = 0, 0, True
-        self.heads_begun += 1
+        self.header_bytes, self.received_bytes, self.in_headers = 0, 0, True
+        self.messages_begun += 1
 
     def on_message_complete(self) -> None:
         self.in_body = False
@@ -100,10 +101,10 @@ class LimitedProtocol(HttpToolsProtocol):
         if self.header_bytes > MAX_HEADER_BYTES:
             self.stop_parsing(TOO_MANY_BYTES)
 
-    def stop_parsing(self, refusal: str) -> None:
-        """Raise what the parser turns into an error of its own, which uvicorn answers with 400 and the end."""
-        self.refusal = refusal
-        raise ValueError(refusal)
+    def stop_parsing(self, reason: str) -> None:
+        """Raise an error that makes uvicorn respond with 400 and close the connection."""
+        self.rejection_reason = reason
+        raise ValueError(reason)
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
@@ -111,14 +112,14 @@ class LimitedProtocol(HttpToolsProtocol):
         self.set_deadline(None)
 
     def send_400_response(self, msg: str) -> None:
-        """Count the refusal, unless the request is in its view: then that counts it when the client is gone."""
+        """Count the rejection, unless a view has the request: it counts the request after the disconnect."""
         if not self.in_body:
             telemetry.refuse("http", 400)
-        super().send_400_response(self.refusal or msg)
+        super().send_400_response(self.rejection_reason or msg)
 
 
 class CountedWebSockets(WebSocketsSansIOProtocol):
-    """Counts handshakes that are refused before the application sees them."""
+    """Counts handshakes that are rejected before the application receives them."""
 
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
@@ -128,14 +129,18 @@ class CountedWebSockets(WebSocketsSansIOProtocol):
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
-            # The library has limits of its own for lines and fields. uvicorn would leave the client without an answer.
+            # The library has its own limits for lines and fields. uvicorn would not respond to the client.
             telemetry.refuse("websocket", 400)
             self.transport.write(BAD_HANDSHAKE)
             self.transport.close()
 
 
 class GatewayServer(uvicorn.Server):
-    """On SIGTERM: unready at once, still serving for GATEWAY_DRAIN_S, then closed, streams finishing, all settled."""
+    """Shuts down on SIGTERM without losing a request.
+
+    /ready responds with 503 at once, and new connections are accepted for another GATEWAY_DRAIN_S. Requests
+    in flight then have GATEWAY_SHUTDOWN_TIMEOUT_S to finish; the rest is cancelled and settled.
+    """
 
     def __init__(self, config: uvicorn.Config, banner: str) -> None:
         super().__init__(config)
@@ -151,19 +156,20 @@ class GatewayServer(uvicorn.Server):
         runtime.ready = False
         await asyncio.sleep(settings.ENV.gateway_drain_s)
         await super().shutdown(sockets=sockets)
-        await self.let_errors_out()
+        await self.wait_for_last_writes()
 
-    async def let_errors_out(self) -> None:
-        """Wait until requests that were cancelled have answered so, and their connections are closed."""
-        for _ in range(int(ERRORS_OUT_S / ERRORS_OUT_POLL_S)):
+    async def wait_for_last_writes(self) -> None:
+        """Wait until cancelled requests have sent their errors and their connections are closed."""
+        for _ in range(int(FLUSH_TIMEOUT_S / FLUSH_POLL_INTERVAL_S)):
             if not self.server_state.connections:
                 return
-            await asyncio.sleep(ERRORS_OUT_POLL_S)
+            await asyncio.sleep(FLUSH_POLL_INTERVAL_S)
 
 
 def tune_gc() -> None:
-    """What the start has loaded stays for good: Python's collector need not walk through it again and again under load,
-    which took half of the CPU time of a request.
+    """Exclude the objects of the start from garbage collection.
+
+    They are never freed, and traversing them again and again took half of the CPU time of a request.
     """
     gc.collect()
     gc.freeze()
@@ -171,7 +177,7 @@ def tune_gc() -> None:
 
 
 def build(banner: str = "") -> GatewayServer:
-    """A server that is not listening yet."""
+    """Return a server that is not listening yet."""
     config = uvicorn.Config(
         "gateway_project.asgi:application",
         http=LimitedProtocol,
@@ -191,7 +197,7 @@ def build(banner: str = "") -> GatewayServer:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A listening address, taken before anything else is done; raises OSError where it is in use."""
+    """Bind the address before anything else is done; raise OSError if it is in use."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Django's settings. All that differs between installations comes from `env.py`."""
+"""Django settings. Everything that differs between installations comes from `env.py`."""
 
 import ssl
 from urllib.parse import unquote, urlsplit
@@ -11,7 +11,7 @@ from redis.retry import Retry
 from gateway_project import env as environment
 from gateway_project import logging
 
-# Lets forms, admins and managers name the model that they are for, as their types do.
+# Makes forms, admins and managers generic over their model at run time, as the type stubs declare them.
 django_stubs_ext.monkeypatch()
 
 ENV = environment.load()
@@ -53,7 +53,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
     "servestatic.middleware.ServeStaticMiddleware",
-    "gateway_project.security.ContentSecurityPolicy",
+    "gateway_project.dashboard.security.ContentSecurityPolicy",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
@@ -61,7 +61,7 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "allauth.account.middleware.AccountMiddleware",
-    "gateway_project.security.NoStoreForSignedIn",
+    "gateway_project.dashboard.security.NoStoreForSignedIn",
 ]
 
 TEMPLATES = [
@@ -82,8 +82,8 @@ TEMPLATES = [
 
 
 def sqlite_database() -> dict[str, object]:
-    # WAL lets pages read while the ledger writes. IMMEDIATE takes the write lock at BEGIN, where SQLite waits for it;
-    # a lock upgrade in the middle of a transaction fails at once instead.
+    # WAL lets pages read while the ledger writes. IMMEDIATE takes the write lock at BEGIN, where SQLite waits
+    # for it. A lock upgrade in the middle of a transaction would fail at once.
     return {
         "ENGINE": "django.db.backends.sqlite3",
         "NAME": ENV.sqlite_path,
@@ -105,7 +105,7 @@ def postgresql_database(url: str) -> dict[str, object]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": unquote(query.pop("host", parts.hostname or "")),
         "PORT": str(parts.port or ""),
-        # A server that is gone without a word is noticed within half a minute, not when TCP gives up.
+        # Detects a server that disappeared within half a minute. TCP alone would take many minutes.
         "OPTIONS": {
             "connect_timeout": max(round(ENV.gateway_database_timeout_s), 2),
             "keepalives_idle": 10,
@@ -125,7 +125,7 @@ if ENV.redis_url:
             "BACKEND": "gateway_project.cache.PrefixedRedisCache",
             "LOCATION": ENV.redis_url,
             "KEY_PREFIX": "cache",
-            # A Redis that hangs holds up a page, or /metrics, no longer than this; the client's own defaults are 5 s and several tries.
+            # A hung Redis delays a page or /metrics by at most 1 s. redis-py's default is 5 s with retries.
             "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1, "retry": Retry(NoBackoff(), 0)},
         },
     }
@@ -136,7 +136,7 @@ else:
     CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
     CHANNEL_LAYERS = {"default": {"BACKEND": "channels.layers.InMemoryChannelLayer"}}
 
-# Accounts: e-mail address and password. The address must be verified before the first sign-in.
+# Accounts: e-mail and password. The address is verified before the first sign-in.
 AUTHENTICATION_BACKENDS = ["allauth.account.auth_backends.AuthenticationBackend"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -180,7 +180,7 @@ X_FRAME_OPTIONS = "DENY"
 
 
 def email_settings(url: str) -> dict[str, object]:
-    """`console://`, or `smtp://user:password@host:587` (STARTTLS), or `smtps://...` (TLS from the start)."""
+    """Parse `console://`, `smtp://user:password@host:587` (STARTTLS) or `smtps://...` (implicit TLS)."""
     parts = urlsplit(url)
     if parts.scheme == "console":
         return {"EMAIL_BACKEND": "django.core.mail.backends.console.EmailBackend"}
@@ -199,7 +199,7 @@ def email_settings(url: str) -> dict[str, object]:
 globals().update(email_settings(ENV.gateway_email_url))
 DEFAULT_FROM_EMAIL = SERVER_EMAIL = ENV.gateway_email_from
 
-# What the gateway path reads on every request.
+# Read for every request: an attribute of the settings is faster than one of ENV.
 KEY_PEPPER = ENV.gateway_key_pepper
 MAX_BODY_BYTES = ENV.gateway_max_body_bytes
 
@@ -222,9 +222,10 @@ STORAGES = {
 
 LOGGING = logging.django_logging(ENV.gateway_log_level)
 
-# Without a broker the schedule runs inside the gateway process, with the same tasks.
+# Without a broker, the same schedule runs inside the gateway process.
 CELERY_BROKER_URL = ENV.redis_url or "memory://"
-# Celery checks no certificate by itself; options of the URL take the place of these, and leave this one at its strict default.
+# Celery does not verify certificates by default. Options of the URL replace this dictionary; its strict
+# default for certificates then applies.
 CELERY_BROKER_USE_SSL = {"ssl_cert_reqs": ssl.CERT_REQUIRED} if ENV.redis_url.startswith("rediss:") else None
 CELERY_TASK_ALWAYS_EAGER = not ENV.redis_url
 CELERY_TIMEZONE = "UTC"
@@ -233,7 +234,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(ENV.gateway_data_dir / "celerybeat-schedule"
 CELERY_BEAT_SCHEDULE = {
     "roll-up-usage": {"task": "billing.tasks.roll_up_usage", "schedule": 30.0},
     "audit-ledger": {"task": "billing.tasks.audit_ledger", "schedule": 3600.0},
-    "raise-alerts": {"task": "billing.tasks.detect_alerts", "schedule": 15.0},
+    "detect-alerts": {"task": "billing.tasks.detect_alerts", "schedule": 15.0},
     "deliver-alerts": {"task": "billing.tasks.deliver_alerts", "schedule": 15.0},
     "purge-issued-ids": {"task": "proxy.tasks.purge_issued_ids", "schedule": 600.0},
     "purge-idempotent-requests": {"task": "proxy.tasks.purge_idempotent_requests", "schedule": 600.0},
@@ -247,7 +248,7 @@ UNFOLD = {
     "SITE_FAVICONS": [
         {"rel": "icon", "type": "image/svg+xml", "href": lambda _request: static("img/logo.svg")}
     ],
-    # The blue palette of static/css/tokens.css.
+    # The same blues as in static/css/tokens.css.
     "COLORS": {
         "primary": {
             "50": "#eef1ff",

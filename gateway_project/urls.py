@@ -1,4 +1,4 @@
-"""All addresses. Gateway routes come first; `asgi.py` answers them without Django's middleware."""
+"""All routes. Gateway routes come first; `asgi.py` serves them without Django's middleware."""
 
 from django.contrib import admin
 from django.urls import include, path

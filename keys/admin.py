@@ -1,4 +1,4 @@
-"""Operators' view of API keys: they are made on the pages of a project, and revoked here in an emergency."""
+"""Operators' admin of API keys, where they can revoke one. Keys are created on a project's pages."""
 
 from django.contrib import admin
 from django.db.models import QuerySet
@@ -62,4 +62,4 @@ class ApiKeyAdmin(ModelAdmin):  # type: ignore[misc]
     def revoke_keys(self, request: HttpRequest, keys: QuerySet[ApiKey]) -> None:
         for key in keys:
             key.revoke()
-        self.message_user(request, f"{len(keys)} revoked.")
+        self.message_user(request, f"{len(keys)} keys revoked.")

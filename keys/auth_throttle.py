@@ -1,9 +1,10 @@
-"""How often requests without a valid key may come from one address: GATEWAY_UNAUTHENTICATED_RPM, in the memory of each process.
+"""Rate limit of requests without a valid key, by client address (GATEWAY_UNAUTHENTICATED_RPM).
 
-Only failures are counted and only failures are refused: behind an address that many people share, good keys go on working.
-What must stay bounded is the work that strangers cause. A well-formed key that this process does not know costs a query; from an
-address over its limit, all such keys together get LOOKUPS_PER_S of them. So a new key that comes from there may be asked to
-try again, as SDKs do, but is not locked out, and keys that were in use lately are read anew without any limit.
+Every process counts for itself. Only failures are counted and only failures are refused: valid keys keep
+working behind an address that many people share. The throttle bounds the work that unauthenticated clients
+cause. A well-formed key that this process does not know costs a query. Clients over their limit get
+LOOKUPS_PER_S such queries, all of them together. So a new key from there may get a 429, which SDKs retry, but
+it is not locked out. Keys that were used recently are read again without a limit.
 """
 
 import time
@@ -16,14 +17,17 @@ from django.conf import settings
 
 WINDOW_S = 60
 MAX_CLIENTS = 20_000
-"""Those that have failed longest ago are forgotten first: memory is bounded, whoever attacks from wherever."""
+"""Bounds memory: the least recently failing clients are evicted first."""
 LOOKUPS_PER_S = 10
 MIN_WAIT_S = 0.001
 IPV6_HOST_BITS = 64
 
 
 class TooManyFailures(Exception):
-    """`retry_after` is in seconds."""
+    """Raised if a client has sent too many requests without a valid key.
+
+    `retry_after` is in seconds.
+    """
 
     def __init__(self, retry_after: float) -> None:
         super().__init__("too many requests without a valid key")
@@ -32,7 +36,7 @@ class TooManyFailures(Exception):
 
 @dataclass(slots=True)
 class FailureWindow:
-    """Of one address, in the window that is running and in the one before it."""
+    """Failures of one client in the current window and in the one before it."""
 
     window: int
     count: int = 0
@@ -40,7 +44,10 @@ class FailureWindow:
 
 
 class AuthThrottle:
-    """A sliding window by two counts: the one before weighs as much as it still reaches into the last WINDOW_S seconds."""
+    """Counts failures in a sliding window of WINDOW_S seconds, from the counts of two fixed windows.
+
+    The previous window counts in proportion to its overlap with the last WINDOW_S seconds.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -48,7 +55,7 @@ class AuthThrottle:
         self.lookups = FailureWindow(0)
 
     def record_failure(self, client_ip: str) -> None:
-        """Counts a failure of this address; raises TooManyFailures, and counts nothing, where it has had too many."""
+        """Count a failure of this client, or raise TooManyFailures if it is over its limit."""
         limit = settings.ENV.gateway_unauthenticated_rpm
         if not limit:
             return
@@ -58,7 +65,7 @@ class AuthThrottle:
             self.clients.popitem(last=False)
 
     def check_lookup(self, client_ip: str) -> None:
-        """Before a query for a key that is not known here; raises TooManyFailures in its place."""
+        """Allow a query for an unknown key, or raise TooManyFailures."""
         if not self.retry_after(client_ip):
             return
         second = int(self.clock())
@@ -73,7 +80,7 @@ class AuthThrottle:
             raise TooManyFailures(wait)
 
     def retry_after(self, client_ip: str) -> float:
-        """Seconds until this address may fail again; 0 where it may do so now."""
+        """Return the seconds until this client may fail again; 0 if it may now."""
         limit, client = settings.ENV.gateway_unauthenticated_rpm, client_network(client_ip)
         if not limit or client not in self.clients:
             return 0
@@ -99,7 +106,7 @@ class AuthThrottle:
 
 
 def client_network(client_ip: str) -> str:
-    """What one subscriber has: an IPv4 address, or a /64 of IPv6."""
+    """Return the network that one subscriber usually has: an IPv4 address, or an IPv6 /64."""
     try:
         ip = ip_address(client_ip)
     except ValueError:

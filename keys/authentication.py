@@ -1,4 +1,4 @@
-"""From the text of a key to what it grants, without a query on the warm path."""
+"""Authentication by API key, without a query if the key is cached."""
 
 import time
 from collections.abc import Callable
@@ -14,12 +14,15 @@ from projects.config_cache import ConfigCache
 
 
 class AuthenticationFailed(Exception):
-    """The key is missing, malformed, unknown, wrong, revoked or expired; the answer is the same for all but a missing one."""
+    """Raised for a key that is missing, malformed, unknown, wrong, revoked or expired.
+
+    The response is the same for all of these but a missing key.
+    """
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """What a key allows, as gateway processes remember it. Times are seconds since the epoch."""
+    """Key and its rights, as gateway processes cache them. Times are seconds since the epoch."""
 
     key: ApiKey
     key_id: int
@@ -70,8 +73,10 @@ principals: ConfigCache[str, Principal] = ConfigCache(load_principal)
 
 
 async def authenticate(text: str, client_ip: Callable[[], str]) -> Principal:
-    """Raises NotAuthenticated, or TooManyFailures where `client_ip`, from which the key came, has sent too many that were not valid.
-    A database that does not answer is its own error, never a wrong key.
+    """Return the principal of a key.
+
+    Raise AuthenticationFailed if the key is not valid, and TooManyFailures if its client has sent too many
+    invalid keys. If the database is down, its own error is raised: an outage never looks like a wrong key.
     """
     token = tokens.parse(text)
     principal = await lookup(token, client_ip) if token else None
@@ -82,8 +87,11 @@ async def authenticate(text: str, client_ip: Callable[[], str]) -> Principal:
 
 
 async def lookup(token: tokens.Token, client_ip: Callable[[], str]) -> Principal | None:
-    """Only a key that is not known here, nor was lately, can be denied its query."""
-    if not principals.holds(token.public_id):
+    """Return the principal of a key id, or None. Raise TooManyFailures if the query is not allowed.
+
+    Only a key that is neither cached nor stale can be refused its query.
+    """
+    if token.public_id not in principals:
         stale_principal = principals.get_stale(token.public_id)
         if stale_principal is None or not stale_principal.key.verify(token):
             auth_failures.check_lookup(client_ip())
@@ -94,7 +102,10 @@ async def lookup(token: tokens.Token, client_ip: Callable[[], str]) -> Principal
 
 
 async def is_still_valid(principal: Principal) -> bool:
-    """Whether a key that was good when its request came is so now; with the database away, as far as is remembered."""
+    """Return whether a key that was valid when its request began is still valid.
+
+    While the database is down, the cached state of the key decides.
+    """
     try:
         current = await principals.get(principal.public_id)
     except LookupError:

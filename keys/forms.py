@@ -1,4 +1,4 @@
-"""The forms of an API key: a new one, and what can be changed later."""
+"""Forms to create and to edit an API key."""
 
 import datetime as dt
 from typing import Any
@@ -19,39 +19,42 @@ SCOPE_LABELS = {
     "inference": ("Call models", "Chat, responses and embeddings in every format, and the list of models."),
     "post:/openai/v1/chat/completions": (
         "Chat only",
-        "Chat completions under each of their addresses, nothing else.",
+        "Chat completions at each of their URLs, nothing else.",
     ),
     "post:/openai/v1/responses": (
         "Responses only",
-        "OpenAI’s Responses under each of their addresses, nothing else.",
+        "OpenAI’s Responses API at each of its URLs, nothing else.",
     ),
     "post:/anthropic/v1/messages": (
         "Messages only",
-        "Anthropic’s Messages and their token counts, nothing else.",
+        "Anthropic’s Messages API with token counting, nothing else.",
     ),
     "post:/gemini/v1beta/models:generateContent": (
         "Gemini only",
-        "Gemini’s generateContent, streams and token counts, nothing else.",
+        "Gemini’s generateContent with streaming and token counting, nothing else.",
     ),
     "post:/openai/v1/completions": ("Legacy completions only", "OpenAI’s text completions, nothing else."),
     "post:/openai/v1/embeddings": (
         "Embeddings only",
-        "Embeddings under each of their addresses, nothing else.",
+        "Embeddings at each of their URLs, nothing else.",
     ),
     "post:/gemini/v1beta/models:embedContent": (
         "Gemini embeddings only",
         "embedContent and batchEmbedContents, nothing else.",
     ),
     "get:/openai/v1/models": ("List models only", "The models that this key may use."),
-    "usage:read": ("Read usage", "Spending, usage and logs of this project over the REST interface."),
-    "keys:manage": ("Manage keys", "Create and revoke API keys of this project over the REST interface."),
+    "usage:read": ("Read usage", "Spending, usage and logs of this project over the REST API."),
+    "keys:manage": ("Manage keys", "Create and revoke API keys of this project over the REST API."),
     "project:manage": (
         "Manage the project",
-        "Change credentials, routes, budgets and settings over the REST interface.",
+        "Change credentials, routes, budgets and settings over the REST API.",
     ),
-    ALL: ("Everything", "All of the above, and whatever is added later."),
+    ALL: ("Everything", "All of the above, and scopes that are added later."),
 }
-CHOICE_HTML = '<span class="option__body"><span class="option__name">{}</span><span class="option__help">{}</span></span>'
+CHOICE_HTML = (
+    '<span class="option__body"><span class="option__name">{}</span>'
+    '<span class="option__help">{}</span></span>'
+)
 ADMIN_SCOPES = ("keys:manage", "project:manage", ALL)
 
 
@@ -60,7 +63,7 @@ def scope_choice(name: str, explanation: str) -> SafeString:
 
 
 def scope_choices_for(role: Role) -> list[tuple[str, SafeString]]:
-    """A key never may more than the person who makes it."""
+    """Return the scopes that a person with this role can give to a key: never more than their own."""
     return [
         (scope, scope_choice(*text))
         for scope, text in SCOPE_LABELS.items()
@@ -95,16 +98,18 @@ class KeyForm(RateLimitsForm):
         scopes.choices = scope_choices_for(role)
         self.fields[
             "expires_on"
-        ].help_text = f"The key works until this day ends in {project.timezone}. Empty: it does not expire."
+        ].help_text = (
+            f"The key works until the end of this day in {project.timezone}. Empty: it does not expire."
+        )
 
     def clean_expires_on(self) -> dt.date | None:
         day: dt.date | None = self.cleaned_data["expires_on"]
         if day and day < self.project.today():
-            raise ValidationError("This day has passed.")
+            raise ValidationError("This day has passed. Choose today or a later day.")
         return day
 
     def issue(self, created_by: User) -> tuple[ApiKey, str]:
-        """The new key and its text."""
+        """Create the key; return it and its text."""
         expiry_date: dt.date | None = self.cleaned_data["expires_on"]
         return ApiKey.objects.issue(
             self.project,
@@ -118,7 +123,7 @@ class KeyForm(RateLimitsForm):
 
 
 class KeyEditForm(forms.ModelForm[ApiKey], RateLimitsForm):
-    """What may change while applications use the key. Its scopes may not: who made it vouched for them."""
+    """Edits a key that is in use. Its scopes stay as its creator was allowed to grant them."""
 
     allowed_models = models_field()
 
@@ -127,6 +132,6 @@ class KeyEditForm(forms.ModelForm[ApiKey], RateLimitsForm):
         fields = ("label", "allowed_models", *RateLimitsForm.base_fields)
 
     def save(self, commit: bool = True) -> ApiKey:
-        """Writes the form's own columns alone: a key that is revoked in the meantime stays so."""
+        """Save only the form's own columns: a key that is revoked in the meantime stays revoked."""
         self.instance.save(update_fields=self._meta.fields)
         return self.instance

@@ -1,4 +1,4 @@
-"""API keys: the credentials with which applications call the gateway."""
+"""API keys, with which applications authenticate."""
 
 import hmac
 from typing import Any
@@ -13,7 +13,7 @@ from projects.models import Project, RateLimits, User, invalidates_config_cache
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def issue(self, project: Project, label: str, **fields: Any) -> tuple["ApiKey", str]:
-        """A new key and its text, which is not stored and cannot be shown again."""
+        """Create a key; return it and its text, which is not stored and cannot be shown again."""
         token = tokens.Token.generate()
         digest = token.digest(settings.KEY_PEPPER)
         return self.create(
@@ -21,7 +21,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         ), str(token)
 
     def for_project(self, project: Project) -> "ApiKeyQuerySet":
-        """Usable ones first, the newest of them at the top."""
+        """Return the keys of a project: those that are not revoked first, the newest at the top."""
         return self.filter(project=project).order_by(
             models.F("revoked_at").asc(nulls_first=True), "-created_at"
         )
@@ -61,7 +61,7 @@ class ApiKey(RateLimits):
 
     @property
     def masked(self) -> str:
-        """Enough of the key to recognise it by."""
+        """Return the part of the key that identifies it without granting anything."""
         return f"{tokens.PREFIX}{self.public_id}_…"
 
     @property
@@ -69,7 +69,7 @@ class ApiKey(RateLimits):
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
 
     def revoke(self) -> None:
-        """Refused from now on; gateway processes learn of it within a second."""
+        """Revoke the key. Gateway processes reject it within a second."""
         if self.revoked_at is None:
             self.revoked_at = timezone.now()
             self.save(update_fields=["revoked_at"])

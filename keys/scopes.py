@@ -1,6 +1,7 @@
-"""What a key may do. A scope is `all`, a group, or one operation in the form `post:/openai/v1/chat/completions`.
+"""Scopes, which say what a key may do.
 
-An operation's scope names its canonical path and covers every alias of it.
+A scope is `all`, a group, or one operation in the form `post:/openai/v1/chat/completions`. The scope of an
+operation names its canonical path and covers every alias of it.
 """
 
 from collections.abc import Collection
@@ -21,11 +22,11 @@ ALL_SCOPES = (ALL, *GROUPS, *OPERATIONS)
 
 
 class UnknownScope(ValueError):
-    """A scope that does not exist; the message names it and lists those that do."""
+    """Raised for a scope that does not exist. The message names it and lists those that exist."""
 
 
 def parse(text: str) -> list[str]:
-    """Scopes from a comma or space separated list, in whatever case; raises UnknownScope."""
+    """Parse a list separated by commas or spaces, in any case; raise UnknownScope."""
     canonical = {scope.lower(): scope for scope in ALL_SCOPES}
     scopes = [canonical.get(word.lower(), word) for word in text.replace(",", " ").split()]
     unknown = [scope for scope in scopes if scope not in ALL_SCOPES]
@@ -37,5 +38,5 @@ def parse(text: str) -> list[str]:
 
 
 def allows(granted: Collection[str], operation: str) -> bool:
-    """Whether scopes that a key holds cover an operation such as `post:/openai/v1/embeddings`."""
+    """Return whether the granted scopes cover an operation such as `post:/openai/v1/embeddings`."""
     return ALL in granted or operation in granted or OPERATIONS.get(operation, ALL) in granted

@@ -1,7 +1,7 @@
-"""The text of an API key: `sk-gw_<public id>_<secret><crc>`.
+"""Text of an API key: `sk-gw_<public id>_<secret><crc>`.
 
-The public id finds the row, the secret proves it, the checksum rejects typing errors and made-up keys without a query.
-Only an HMAC of the secret is stored, under a pepper that no database dump contains.
+The public id finds the row and the secret authenticates it. The checksum rejects typing errors and invented
+keys without a query. Only an HMAC of the secret is stored, with a pepper that is not in the database.
 """
 
 import hmac
@@ -36,7 +36,7 @@ class Token:
 
 
 def parse(text: str) -> Token | None:
-    """The parts of a well-formed key; None for anything else, whatever a client may send."""
+    """Return the parts of a well-formed key, and None for any other text."""
     if len(text) != TOKEN_LENGTH or not text.startswith(PREFIX) or not text.isascii():
         return None
     body = text[:-CHECKSUM_LENGTH]
@@ -51,7 +51,7 @@ def random_text(length: int) -> str:
 
 
 def checksum(body: str) -> str:
-    """CRC-32 in base 62, padded to a fixed length."""
+    """Return the CRC-32 in base 62, padded to a fixed length."""
     number, text = crc32(body.encode()), ""
     while len(text) < CHECKSUM_LENGTH:
         number, digit = divmod(number, len(ALPHABET))

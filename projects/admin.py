@@ -1,4 +1,4 @@
-"""Operators' view of people and projects."""
+"""Operators' admin of users, projects and memberships."""
 
 from django.contrib import admin
 from django.contrib.auth.admin import UserAdmin as DjangoUserAdmin
@@ -11,7 +11,7 @@ from projects.models import ConfigVersion, Membership, Project, User
 
 
 class ReadOnlyAdmin(ModelAdmin):  # type: ignore[misc]
-    """For rows that the gateway alone writes."""
+    """Admin of rows that only the gateway writes."""
 
     def has_add_permission(self, request: HttpRequest) -> bool:
         return False

@@ -1,85 +1,38 @@
-"""Configuration in memory: what the gateway needs on every request, read from the database once.
+"""Configuration in memory: what the gateway needs for every request is read from the database once.
 
-Every process polls one version number. When it moves, all caches are dropped, so that a change made anywhere holds
-everywhere within POLL_S and one request. A value that is not cached is read from the database at once: a new key works
-on the very next request.
+Every process polls one version number. When it changes, all caches are invalidated, so a change made anywhere
+takes effect everywhere within POLL_INTERVAL_S and one request. A value that is not cached is read from the
+database at once: a new key works on the very next request.
 
-While the database is away, what was known when it last answered goes on being served for GATEWAY_STALE_CONFIG_S, also where
-it had been dropped and not been read again. After that it is forgotten, and every request fails until the database is back.
+While the database is down, the values of its last response are served for GATEWAY_STALE_CONFIG_S, even those
+that were invalidated and not read since. After that they are cleared, and every request fails until the
+database is up again.
 """
 
 import asyncio
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 from weakref import WeakSet
 
-import structlog
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, connection
+from django.db import InterfaceError, OperationalError
 
+from projects.db.executor import run_query
+from projects.db.health import database_health
 from projects.models import ConfigVersion
 
 POLL_INTERVAL_S = 0.3
 POLL_TIMEOUT_S = 2
-QUERY_TIMEOUT_S = 10
-"""A database that neither answers nor refuses must not keep callers waiting for as long as TCP does."""
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
-T = TypeVar("T")
-
-log = structlog.get_logger()
-
-# Cold reads leave the event loop through these threads; each keeps its database connection between reads.
-db_executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="config-reader")
-
-
-class DatabaseHealth:
-    """Whether the database answers, as the last poll found it. `last_ok_at` is in seconds of the monotonic clock."""
-
-    def __init__(self) -> None:
-        self.is_down = False
-        self.last_ok_at = time.monotonic()
-
-    def mark_up(self) -> None:
-        if self.is_down:
-            log.info("the database is back")
-        self.is_down, self.last_ok_at = False, time.monotonic()
-
-    def mark_down(self, reason: BaseException) -> None:
-        if not self.is_down:
-            log.error(
-                "the database is away: serving from memory", reason=f"{type(reason).__name__}: {reason}"
-            )
-        self.is_down = True
-        if time.monotonic() - self.last_ok_at > settings.ENV.gateway_stale_config_s:
-            clear_all()
-
-
-database_health = DatabaseHealth()
-
-
-def with_reconnect(query: Callable[..., T], *args: Any) -> T:
-    """No signal closes connections in these threads: one that has died is replaced once."""
-    try:
-        return query(*args)
-    except (OperationalError, InterfaceError):
-        connection.close()
-        return query(*args)
-
-
-async def run_query(query: Callable[..., T], *args: Any) -> T:
-    """Runs an ORM query off the event loop; raises OperationalError also where no answer comes."""
-    try:
-        async with asyncio.timeout(QUERY_TIMEOUT_S):
-            return await asyncio.get_running_loop().run_in_executor(db_executor, with_reconnect, query, *args)
-    except TimeoutError:
-        raise OperationalError("no answer in time") from None
 
 
 class ConfigCache(Generic[K, V]):
-    """Values by key, loaded on demand; `load` raises LookupError where there is none (and that is not remembered)."""
+    """Values by key, loaded on demand.
+
+    `load` raises LookupError if there is no value for a key; that is not cached.
+    """
 
     instances: "WeakSet[ConfigCache[Any, Any]]" = WeakSet()
 
@@ -90,6 +43,10 @@ class ConfigCache(Generic[K, V]):
         self.instances.add(self)
 
     async def get(self, key: K) -> V:
+        """Return the value; raise what `load` raises.
+
+        A database error is raised only if no stale value can take the value's place.
+        """
         value = self.values.get(key)
         return await self.fetch(key) if value is None else value
 
@@ -99,7 +56,7 @@ class ConfigCache(Generic[K, V]):
             return stale_value
         values = self.values
         try:
-            # Who can be answered from memory does not wait until it is clear that the database is away.
+            # With a stale value at hand, a request need not wait until the outage is certain.
             async with asyncio.timeout(None if stale_value is None else POLL_TIMEOUT_S):
                 value = await run_query(self.load, key)
         except LookupError:
@@ -112,24 +69,24 @@ class ConfigCache(Generic[K, V]):
         if values is self.values:
             values[key] = value
         else:
-            # Read before a drop, it may be out of date already.
+            # The cache was invalidated during the query, so the value may be out of date already.
             self.stale[key] = time.monotonic(), value
         return value
 
-    def holds(self, key: K) -> bool:
-        """Whether `get` answers without a query."""
+    def __contains__(self, key: K) -> bool:
+        """Return whether `get` needs no query for this key."""
         return key in self.values
 
     def get_stale(self, key: K) -> V | None:
-        """What was known before the last drop; None where that is too long ago."""
+        """Return the value of before the last invalidation; None if that was too long ago."""
         invalidated_at, value = self.stale.get(key, (0.0, None))
         return value if time.monotonic() - invalidated_at <= settings.ENV.gateway_stale_config_s else None
 
     def invalidate(self) -> None:
-        """Every value is read anew at its next use."""
+        """Make every value stale: the next `get` reads it again."""
         now = time.monotonic()
         for key, value in self.values.items():
-            # The end is where the youngest are: what is too old is found at the front.
+            # Insert at the end, so that the oldest values are at the front.
             self.stale.pop(key, None)
             self.stale[key] = now, value
         self.values = {}
@@ -140,6 +97,7 @@ class ConfigCache(Generic[K, V]):
             del self.stale[oldest]
 
     def clear(self) -> None:
+        """Drop every value, stale ones too."""
         self.values, self.stale = {}, {}
 
 
@@ -149,21 +107,22 @@ def invalidate_all() -> None:
 
 
 def clear_all() -> None:
-    """As `invalidate_all`, but nothing is kept for the case that the database is away."""
     for cache in ConfigCache.instances:
         cache.clear()
 
 
 async def poll_version() -> None:
-    """Polls the version for as long as the process serves."""
+    """Poll the config version for as long as the process serves."""
     last_version = None
     while True:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
                 version = await run_query(ConfigVersion.current)
         except Exception as error:
-            # Whatever it is: a process that stopped polling would serve revoked keys for ever.
+            # Every error is caught: a process that stopped polling would accept revoked keys forever.
             database_health.mark_down(error)
+            if database_health.down_for_s() > settings.ENV.gateway_stale_config_s:
+                clear_all()
         else:
             database_health.mark_up()
             if version != last_version:

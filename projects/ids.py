@@ -1,4 +1,4 @@
-"""Identifiers that we make ourselves, so that no client's or vendor's id is ever a primary key."""
+"""Our own identifiers, so that the id of a client or vendor is never a primary key."""
 
 import os
 import time
@@ -11,7 +11,10 @@ RANDOM_MASK = RANDOM_BITS & ~((0xF << 76) | (0x3 << 62))
 
 
 def uuid7() -> UUID:
-    """A UUID that sorts by its time of birth (RFC 9562, section 5.7): 48 bits of milliseconds, 74 random bits."""
+    """Return a UUID that sorts by its creation time (RFC 9562, section 5.7).
+
+    It has 48 bits of milliseconds and 74 random bits.
+    """
     milliseconds = time.time_ns() // 1_000_000
     return UUID(
         int=(milliseconds << 80) | (int.from_bytes(os.urandom(10), "big") & RANDOM_MASK) | VERSION_AND_VARIANT
@@ -19,5 +22,5 @@ def uuid7() -> UUID:
 
 
 def uuid7_floor(created_at: datetime) -> UUID:
-    """No id that was made later sorts before it."""
+    """Return a lower bound of the ids created at this time or later."""
     return UUID(int=int(created_at.timestamp() * 1000) << 80)

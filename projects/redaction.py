@@ -1,4 +1,4 @@
-"""Redaction: names, paths, ids and messages that clients and providers write may contain a key by mistake.
+"""Redaction of API keys that clients and providers put into names, paths and messages by mistake.
 
 A key is replaced by its prefix and an ellipsis before the text is recorded, logged or repeated in an error.
 """
@@ -7,7 +7,7 @@ import re
 from typing import AnyStr
 
 PREFIXES = ("sk-", "AIza", "AQ.", "xai-", "gsk_", "csk-", "pplx-", "fw_", "hf_", "tgp_v1_", "nvapi-", "r8_")
-"""How keys begin: ours and those of OpenAI, Anthropic, DeepSeek and OpenRouter; Google (two); xAI; Groq;
+"""Prefixes of keys: ours and those of OpenAI, Anthropic, DeepSeek and OpenRouter; Google (two); xAI; Groq;
 Cerebras; Perplexity; Fireworks; Hugging Face; Together; NVIDIA; Replicate. Keys without a prefix, such as
 Mistral's, are not found.
 """
@@ -36,7 +36,10 @@ def contains_key(text: str) -> bool:
 
 
 def contains_mark(text: AnyStr, marks: tuple[AnyStr, ...]) -> bool:
-    """Looking for fixed texts costs a tenth of what the pattern costs, and runs on each line of the log."""
+    """Return whether the text may contain a key.
+
+    It runs on each log line, and looking for fixed strings costs a tenth of what the pattern costs.
+    """
     for mark in marks:  # noqa: SIM110
         if mark in text:
             return True

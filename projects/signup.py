@@ -1,4 +1,4 @@
-"""Who may sign up: GATEWAY_SIGNUP."""
+"""Sign-up rules, set by GATEWAY_SIGNUP and GATEWAY_SIGNUP_DOMAINS."""
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings

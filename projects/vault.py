@@ -1,7 +1,8 @@
 """Encryption at rest of secrets that must be read again: those of providers and of webhooks.
 
-The first key of GATEWAY_ENCRYPTION_KEYS encrypts, all of them decrypt, so that keys are rotated by putting a new one in
-front and running `rotate_credentials`. The project's id is inside the ciphertext: moved to another project, it is refused.
+The first key of GATEWAY_ENCRYPTION_KEYS encrypts, and all of them decrypt. To rotate keys, put a new one in
+front and run `rotate_credentials`. The ciphertext contains the project's id, so it cannot be used in another
+project.
 """
 
 from functools import lru_cache
@@ -17,7 +18,7 @@ class SealedSecret(msgspec.Struct, frozen=True):
 
 
 class DecryptionError(Exception):
-    """No key of ours opens this secret, or it was sealed for another project."""
+    """Raised if no encryption key opens a secret, or if it belongs to another project."""
 
 
 @lru_cache(maxsize=1)
@@ -30,7 +31,7 @@ def seal(project_id: int, secret: str) -> str:
 
 
 def unseal(project_id: int, ciphertext: str) -> str:
-    """The secret; raises Undecipherable."""
+    """Return the secret; raise DecryptionError."""
     try:
         sealed = msgspec.json.decode(fernet().decrypt(ciphertext.encode()), type=SealedSecret)
     except InvalidToken:
@@ -41,7 +42,7 @@ def unseal(project_id: int, ciphertext: str) -> str:
 
 
 def rotate(ciphertext: str) -> str:
-    """The same secret under the first key; raises Undecipherable."""
+    """Return the same secret encrypted with the first key; raise DecryptionError."""
     try:
         return fernet().rotate(ciphertext.encode()).decode()
     except InvalidToken:

@@ -1,6 +1,6 @@
-"""What every test stands on: an environment of its own, a database in a file, and a fixed cast.
+"""Fixtures of all tests: an isolated environment, a database in a file, and users of a project.
 
-Alice owns the project, Bob is a member, Charlie is an outsider.
+Alice owns the project, Bob is a member, Charlie is not a member.
 """
 
 from tests.support import environment
@@ -10,7 +10,7 @@ DATA = environment.isolate()
 pytest_plugins = ["tests.support.live_gateway"]
 
 # isort: split
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -30,7 +30,7 @@ from projects import config_cache
 from projects.models import ConfigVersion, Project, Role, User
 from tests.support import ledger_harness as ledgers
 
-# A slow machine is no failure.
+# A slow machine must not fail the tests.
 hypothesis.settings.register_profile("gateway", deadline=None)
 hypothesis.settings.load_profile("gateway")
 settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
@@ -56,30 +56,33 @@ def pytest_unconfigure() -> None:
 
 @pytest.fixture(scope="session")
 def django_db_modify_db_settings(django_db_modify_db_settings_parallel_suffix: None) -> None:
-    """SQLite's test database is a file: the ledger opens a connection of its own to it."""
+    """Put SQLite's test database into a file, because the ledger opens its own connection to it."""
     if not environment.ON_SERVERS:
         connection.settings_dict["TEST"]["NAME"] = str(Path(DATA.name) / "test.sqlite3")
 
 
 @pytest.fixture(scope="session")
 def django_db_keepdb() -> bool:
-    """It goes away with the server or the directory that holds it, whichever connections are still open."""
+    """Keep the test database: it is deleted with its server or directory, even if connections are open."""
     return True
 
 
 @pytest.fixture(scope="session", autouse=True)
 def config_version_survives_flushes() -> None:
-    """A migration makes this row. Tests with transactions empty all tables; Django then announces a migration."""
+    """Create the row of the config version again after a test that empties all tables.
 
-    def begin(using: str, **_: object) -> None:
+    A migration creates it at first. Django announces a migration after it has emptied the tables.
+    """
+
+    def create_row(using: str, **_: object) -> None:
         ConfigVersion.objects.using(using).get_or_create(pk=1)
 
-    post_migrate.connect(begin, sender=apps.get_app_config("projects"), weak=False)
+    post_migrate.connect(create_row, sender=apps.get_app_config("projects"), weak=False)
 
 
 @pytest.fixture(autouse=True)
 def clear_caches() -> Iterator[None]:
-    """What a process remembers, a test does not learn from the one before it."""
+    """Clear what one process caches, so that tests do not affect each other."""
     yield
     config_cache.clear_all()
     auth_failures.clear()
@@ -114,8 +117,18 @@ def key(project: Project) -> ApiKey:
 
 
 @pytest.fixture
+def change_environment(settings: Settings) -> Callable[..., None]:
+    """Return a function that changes variables of the environment until the test ends."""
+
+    def change(**variables: object) -> None:
+        settings.ENV = settings.ENV.model_copy(update=variables)
+
+    return change
+
+
+@pytest.fixture
 def counters_in_sql(settings: Settings) -> None:
-    """For tests that write budgets' counters themselves: they are read from the database, also where there is Redis."""
+    """Read the counters of budgets from the database even with Redis, for tests that write them there."""
     settings.ENV = settings.ENV.model_copy(update={"redis_url": ""})
 
 
@@ -123,10 +136,10 @@ def counters_in_sql(settings: Settings) -> None:
 async def ledger_harness(
     request: pytest.FixtureRequest, transactional_db: None
 ) -> AsyncIterator[ledgers.LedgerHarness]:
-    """The ledger on each store."""
-    books = ledgers.ledger_harness_on(request.param)
-    yield books
-    await books.close()
+    """Ledger on each store."""
+    harness = ledgers.ledger_harness_on(request.param)
+    yield harness
+    await harness.close()
 
 
 @pytest.fixture

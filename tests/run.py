@@ -1,8 +1,8 @@
-"""Run the test suite twice at once: all tests on SQLite, and those marked `databases` on PostgreSQL and Redis.
+"""Run all tests on SQLite and, at the same time, those marked `databases` on PostgreSQL and Redis.
 
-Django reads its database's address when it is imported, so each of the two runs is a pytest process of its own.
-If the arguments name paths, and no test there is marked `databases`, only the first run takes place: it needs no
-servers and is done in seconds.
+Django reads the address of its database when it is imported, so each of the two runs is its own pytest
+process. If the arguments name paths, and no test there is marked `databases`, only the first run takes place:
+it needs no servers and is done in seconds.
 """
 
 import os
@@ -27,7 +27,7 @@ SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def main(arguments: Sequence[str]) -> int:
-    end_tidily_on_signals()
+    clean_up_on_signals()
     with run_directory() as directory:
         reports = [directory / "embedded.xml", directory / "databases.xml"]
         statuses: tuple[int, ...]
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str]) -> int:
             statuses = (run_embedded(arguments, directory, reports[0]),)
         counts = sum(map(count, reports), Counter[str]())
     broken = not set(statuses) <= {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
-    # A run that breaks down leaves no report of its failures, and no line may call it a success.
+    # A run that breaks down leaves no report of its failures, but must not count as a success.
     failed = max(counts["failures"] + counts["errors"], int(broken))
     passed = counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
     print(f"{passed} passed, {failed} failed", flush=True)
@@ -66,7 +66,10 @@ def run_embedded(arguments: Sequence[str], directory: Path, report: Path) -> int
 def run_both(
     arguments: Sequence[str], directory: Path, embedded_report: Path, databases_report: Path
 ) -> tuple[int, ...]:
-    """The exit statuses. The first one's output is shown as it comes, the other one's after it."""
+    """Run both suites; return their exit statuses.
+
+    The output of the embedded run is shown as it comes, the output of the other one after it.
+    """
     log = directory / "databases.log"
     with suite([*arguments, f"--junit-xml={embedded_report}"], directory) as embedded:
         with log.open("wb") as output, postgresql() as database_url, valkey() as redis_url:
@@ -86,7 +89,7 @@ def suite(
     environment: Mapping[str, str] | None = None,
     output: IO[bytes] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Pytest in a session of its own: an interrupt reaches this process alone, which then ends the tests in order."""
+    """Run pytest in its own session: an interrupt reaches only this process, which then ends pytest."""
     command = [sys.executable, "-m", "pytest", "-o", f"cache_dir={directory}/cache", *arguments]
     storage = {"TMPDIR": str(directory), "HYPOTHESIS_STORAGE_DIRECTORY": f"{directory}/hypothesis"}
     process = subprocess.Popen(
@@ -103,7 +106,7 @@ def suite(
 
 
 def interrupt(process: subprocess.Popen[bytes]) -> None:
-    """Lets pytest tear its fixtures down, so that servers started by a test end with it."""
+    """Let pytest tear down its fixtures, so that the servers of tests end with it."""
     if process.poll() is None:
         process.send_signal(signal.SIGINT)
     try:
@@ -114,7 +117,7 @@ def interrupt(process: subprocess.Popen[bytes]) -> None:
 
 
 def count(report: Path) -> Counter[str]:
-    """Tests, failures, errors and skips, from a report in JUnit's format; nothing where there is none."""
+    """Count tests, failures, errors and skips in a JUnit report; return zeros if there is no report."""
     total = Counter[str]()
     if report.exists():
         for run in ElementTree.parse(report).getroot().iter("testsuite"):
@@ -126,13 +129,13 @@ def count(report: Path) -> Counter[str]:
 def run_directory() -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="gateway-tests-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
-        # PostgreSQL may run under another account, in a directory below this one.
+        # PostgreSQL may run under another account in a directory below this one.
         directory.chmod(0o711)
         yield directory
 
 
-def end_tidily_on_signals() -> None:
-    """The first signal unwinds the stack, and with it servers and files; later ones do not disturb that."""
+def clean_up_on_signals() -> None:
+    """Unwind the stack at the first signal, which ends servers and deletes files; ignore later ones."""
 
     def end(number: int, _frame: FrameType | None) -> None:
         for each in SIGNALS:

@@ -1,1 +1,1 @@
-"""Django's PostgreSQL, without waiting for ever for a server that hangs."""
+"""PostgreSQL backend for Django that detects a server that hangs."""

@@ -15,7 +15,7 @@ UNSAFE = """
 CONSEQUENCES = {
     "fsync": "A power cut can lose billed requests and damage the database. Set it to on.",
     "full_page_writes": "A power cut can damage the database. Set it to on.",
-    "synchronous_commit": "The gateway uses on for its own connections. Commits of other programs can be lost.",
+    "synchronous_commit": "The gateway uses on for its own connections. Other programs can lose commits.",
 }
 
 log = structlog.get_logger()

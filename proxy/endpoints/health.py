@@ -10,7 +10,7 @@ from django.conf import settings
 
 from billing import ledger
 from billing.ledger.redis import RedisLedger
-from projects.config_cache import database_health
+from projects.db.health import database_health
 from proxy.http.handler import GatewayRequest, GatewayView, Response
 from proxy.operations import HEALTH, METRICS, READY, Operation
 from proxy.pipeline import telemetry

@@ -16,7 +16,7 @@ from billing.money import decimal_usd
 from billing.usage.reports import UsageReport, UsageTotals
 from keys import tokens
 from keys.models import ApiKey
-from projects import config_cache
+from projects.db.executor import run_query
 from proxy import errors
 from proxy.endpoints import usage_query
 from proxy.endpoints.usage_query import DIMENSIONS, UsageQuery
@@ -74,7 +74,7 @@ async def respond(exchange: Exchange, build_body: Callable[[ApiKey], dict[str, A
         await authenticate_request(exchange)
         assert exchange.principal is not None
         async with report_slot:
-            body = await config_cache.run_query(build_body, exchange.principal.key)
+            body = await run_query(build_body, exchange.principal.key)
     except Exception as error:
         return await error_response(exchange, errors.from_exception(error))
     await exchange.finish(Outcome.OK, 200)

@@ -21,7 +21,8 @@ import structlog
 from django.db import IntegrityError
 from django.utils import timezone
 
-from projects.config_cache import database_health, run_query, with_reconnect
+from projects.db.executor import run_query, with_reconnect
+from projects.db.health import database_health
 from proxy import errors
 from proxy.formats.account_ids import FILE, ISSUED_KINDS, IdReader, IssuedAccountId
 from proxy.formats.codec import ClientRequest

@@ -24,7 +24,7 @@ from django.utils.crypto import salted_hmac
 from billing.models import Outcome
 from billing.money import decimal_usd
 from projects import vault
-from projects.config_cache import run_query
+from projects.db.executor import run_query
 from projects.redaction import contains_key
 from proxy import errors
 from proxy.http.handler import (

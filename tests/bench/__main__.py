@@ -1,8 +1,8 @@
-"""CPU per request of the gateway, with key, budgets and metering, against a bare relay in the same run.
+"""Measure the CPU per request of the gateway, with key, budgets and metering, against a bare relay.
 
-One server process on one core, the load and the provider on the other; what the server's process used (user and system
-time) is divided by the requests that it answered. Rounds alternate, and the median of each is kept: machines are noisy, so
-quote ratios.
+The server process has one core, the load and the provider the other. The server's user and system time is
+divided by the number of requests that it answered. Rounds of gateway and relay alternate, and the median of
+each is reported. Machines are noisy, so quote ratios.
 """
 
 import argparse
@@ -32,18 +32,18 @@ SERVER_CORE, LOAD_CORE = min(os.sched_getaffinity(0)), max(os.sched_getaffinity(
 
 
 async def send_requests(port: int, request: bytes, until: float) -> int:
-    """Sends requests one after the other on one connection; returns how many were answered with 200."""
+    """Send requests one after the other on one connection; return the number of responses with 200."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    answered = 0
+    responses = 0
     while time.monotonic() < until:
         writer.write(request)
         head = await reader.readuntil(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200"), head
         length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
         await (reader.readexactly(int(length)) if length else reader.readuntil(b"\r\n0\r\n\r\n"))
-        answered += 1
+        responses += 1
     writer.close()
-    return answered
+    return responses
 
 
 @dataclass(frozen=True)
@@ -54,8 +54,8 @@ class Scenario:
 
 
 SCENARIOS = (
-    Scenario("one piece", "/v1/chat/completions", stream=False),
-    Scenario("one piece, converted", "/v1/messages", stream=False),
+    Scenario("non-streaming", "/v1/chat/completions", stream=False),
+    Scenario("non-streaming, converted", "/v1/messages", stream=False),
     Scenario("stream", "/v1/chat/completions", stream=True),
     Scenario("stream, converted", "/v1/messages", stream=True),
 )
@@ -63,7 +63,10 @@ SCENARIOS = (
 
 async def load(port: int, token: str, scenario: Scenario, seconds: float) -> int:
     body = json.dumps({**BODY, "stream": scenario.stream}).encode()
-    head = f"POST {scenario.path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {scenario.path} HTTP/1.1\r\nhost: bench\r\nauthorization: Bearer {token}\r\n"
+        f"content-length: {len(body)}\r\n\r\n"
+    )
     until = time.monotonic() + seconds
     return sum(
         await asyncio.gather(*(send_requests(port, head.encode() + body, until) for _ in range(CONNECTIONS)))
@@ -76,15 +79,15 @@ def cpu_seconds(pid: int) -> float:
 
 
 def measure(pid: int, port: int, token: str, scenario: Scenario, seconds: float) -> float:
-    """Microseconds of CPU per request."""
+    """Return the microseconds of CPU per request."""
     before = cpu_seconds(pid)
-    answered = asyncio.run(load(port, token, scenario, seconds))
-    return (cpu_seconds(pid) - before) / answered * 1e6
+    responses = asyncio.run(load(port, token, scenario, seconds))
+    return (cpu_seconds(pid) - before) / responses * 1e6
 
 
 @contextmanager
 def uvicorn(app: str, core: int, **variables: str) -> Iterator[tuple[int, int]]:
-    """A peer in a process of its own, on one core: its pid and port."""
+    """Run an app of `peers` in its own process on one core; yield its process id and port."""
     port = free_port()
     command = [
         sys.executable,
@@ -130,7 +133,7 @@ def gateway(provider: str) -> Iterator[tuple[int, int, str]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="script/bench", description=__doc__)
-    parser.add_argument("--seconds", type=float, default=4, help="of each measurement")
+    parser.add_argument("--seconds", type=float, default=4, help="seconds of each measurement")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     os.sched_setaffinity(0, {LOAD_CORE})
@@ -155,7 +158,7 @@ def compare(
 
 
 def compare_ledgers() -> None:
-    """What a reservation and its settlement cost on each store, without the rest of the gateway."""
+    """Measure a reservation and its settlement on each store, without the rest of the gateway."""
     print("\nreserve and settle (us)        CPU, 32 at once    p50 alone    p99 alone")
     with postgresql() as database_url, valkey() as redis_url:
         print_ledger_timings("SQLite", {})
@@ -165,7 +168,7 @@ def compare_ledgers() -> None:
 
 def print_ledger_timings(name: str, servers: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as data:
-        kept = {
+        base = {
             "PATH": os.environ["PATH"],
             "HOME": data,
             "AI_GATEWAY_ENV_FILE": os.devnull,
@@ -173,7 +176,7 @@ def print_ledger_timings(name: str, servers: dict[str, str]) -> None:
             **servers,
         }
         environment = {
-            **kept,
+            **base,
             "DJANGO_SETTINGS_MODULE": "gateway_project.settings",
             "GATEWAY_REDIS_TIMEOUT_MS": "2000",
         }

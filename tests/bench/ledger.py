@@ -1,4 +1,4 @@
-"""CPU and latency of a reservation and its settlement, on the store that the environment names: run by `tests/bench`."""
+"""Measure a reservation and its settlement on the store of the environment; `tests.bench` runs this."""
 
 import asyncio
 import json
@@ -28,7 +28,7 @@ PRICE = 1_000
 
 
 def create_key() -> tuple[ApiKey, SpendPolicy]:
-    """A key with a rate limit, and a daily and a monthly budget."""
+    """Create a key with a rate limit, a daily and a monthly budget."""
     call_command("migrate", verbosity=0)
     key = ApiKey.objects.issue(Project.objects.create_with_owner("Bench"), "bench", rpm_limit=10**8)[0]
     for period in (Period.DAY, Period.MONTH):
@@ -39,8 +39,8 @@ def create_key() -> tuple[ApiKey, SpendPolicy]:
 def reserve_request(key: ApiKey, policy: SpendPolicy) -> ReserveRequest:
     now = datetime.now(UTC)
     entry = UsageEntry(
-        id=uuid7(), project_id=key.project_id, key_id=key.pk, day=now.date(), created_at=now, request_id="bench", operation="chat",
-        format="openai", cost_nano=PRICE,
+        id=uuid7(), project_id=key.project_id, key_id=key.pk, day=now.date(), created_at=now,
+        request_id="bench", operation="chat", format="openai", cost_nano=PRICE,
     )  # fmt: skip
     return ReserveRequest(
         entry.id,
@@ -57,22 +57,22 @@ def reserve_request(key: ApiKey, policy: SpendPolicy) -> ReserveRequest:
 
 
 async def run_pairs(ledger: Ledger, key: ApiKey, policy: SpendPolicy, count: int) -> list[float]:
-    """Requests one after the other; how long the ledger took for each, in seconds."""
-    taken = []
+    """Reserve and settle requests one after the other; return the seconds of each pair."""
+    durations = []
     for _ in range(count):
-        wanted = reserve_request(key, policy)
-        begun = time.perf_counter()
-        held = await ledger.reserve(wanted)
-        await ledger.settle(held, wanted.estimate)
-        taken.append(time.perf_counter() - begun)
-    return taken
+        request = reserve_request(key, policy)
+        started = time.perf_counter()
+        reservation = await ledger.reserve(request)
+        await ledger.settle(reservation, request.estimate)
+        durations.append(time.perf_counter() - started)
+    return durations
 
 
 async def measure(key: ApiKey, policy: SpendPolicy, count: int) -> dict[str, float]:
-    """Microseconds of CPU of this process for each pair under load, and latencies of a pair alone."""
+    """Return the microseconds of CPU per pair under load, and the latencies of a pair alone."""
     ledger = open_ledger()
     await ledger.start()
-    alone = await run_pairs(ledger, key, policy, count // 20)
+    unloaded = await run_pairs(ledger, key, policy, count // 20)
     before = resource.getrusage(resource.RUSAGE_SELF)
     await asyncio.gather(*(run_pairs(ledger, key, policy, count // CONNECTIONS) for _ in range(CONNECTIONS)))
     after = resource.getrusage(resource.RUSAGE_SELF)
@@ -80,8 +80,8 @@ async def measure(key: ApiKey, policy: SpendPolicy, count: int) -> dict[str, flo
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return {
         "cpu": cpu / count * 1e6,
-        "p50": statistics.median(alone) * 1e6,
-        "p99": statistics.quantiles(alone, n=100)[98] * 1e6,
+        "p50": statistics.median(unloaded) * 1e6,
+        "p99": statistics.quantiles(unloaded, n=100)[98] * 1e6,
     }
 
 

@@ -1,4 +1,4 @@
-"""What the gateway is measured against and with: a provider that answers at once, and a relay that does nothing else."""
+"""Peers of the benchmark: a provider that responds at once, and a relay without any other work."""
 
 import json
 import os
@@ -13,7 +13,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 CHUNKS = 50
 USAGE = {"prompt_tokens": 128, "completion_tokens": CHUNKS, "total_tokens": 128 + CHUNKS}
-ANSWER = json.dumps(
+RESPONSE = json.dumps(
     {
         "id": "chatcmpl-1",
         "object": "chat.completion",
@@ -68,11 +68,11 @@ async def start(send: Send, content_type: bytes) -> None:
 
 
 async def provider(scope: Scope, receive: Receive, send: Send) -> None:
-    """Streams a token in each chunk, or answers in one piece."""
+    """Stream one token per chunk, or send a non-streaming response."""
     body = await body_of(receive)
     if b'"stream": true' not in body and b'"stream":true' not in body:
         await start(send, b"application/json")
-        await send({"type": "http.response.body", "body": ANSWER})
+        await send({"type": "http.response.body", "body": RESPONSE})
         return
     await start(send, b"text/event-stream")
     for _ in range(CHUNKS):
@@ -81,7 +81,7 @@ async def provider(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Relay:
-    """A bare ASGI relay: no key, no budget, no metering."""
+    """Bare ASGI relay without keys, budgets and metering."""
 
     session: aiohttp.ClientSession | None = None
 

@@ -1,9 +1,8 @@
-"""Several processes on PostgreSQL and Redis behave as one; in the embedded mode the one does."""
+"""Several processes on PostgreSQL and Redis behave like one; the embedded mode has only one."""
 
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -11,7 +10,7 @@ import pytest
 from aiohttp import web
 
 from projects.ids import uuid7
-from tests.support.cluster import MODEL, PROMPT, Cluster, cluster, own_servers
+from tests.support.cluster import MODEL, PROMPT, Cluster
 from tests.support.upstream_server import chunk
 
 pytestmark = pytest.mark.databases
@@ -23,40 +22,34 @@ DEMO = {
     "messages": [{"role": "user", "content": "Hi"}],
 }
 DEMO_USD = 0.000_033
-"""What each such request costs, to the last nano-dollar what is held for it."""
+"""Exact cost of each such request, which is also its reservation."""
 DISCONNECTS = 100
 RPM = 600
 
 
-@pytest.fixture(scope="module")
-def gateways(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with own_servers() as servers, cluster(tmp_path_factory.mktemp("fleet") / "data", servers) as gateways:
-        yield gateways
-
-
-def assert_exactly_fifty(gateways: Cluster) -> None:
+def assert_fifty_admitted(gateways: Cluster) -> None:
     token = gateways.new_key("--daily-budget", f"{50 * DEMO_USD:.9f}")
     assert gateways.burst(token, 200, **DEMO) == Counter({429: 150, 200: 50})
 
 
-def test_a_budget_for_fifty_admits_exactly_fifty_of_two_hundred_at_once(gateways: Cluster) -> None:
+def test_budget_for_fifty_admits_fifty_of_two_hundred_at_once(gateways: Cluster) -> None:
     for _ in range(2):
-        assert_exactly_fifty(gateways)
+        assert_fifty_admitted(gateways)
     gateways.assert_consistent()
 
 
 @pytest.mark.long
-def test_a_budget_for_fifty_admits_exactly_fifty_twenty_times_in_a_row(gateways: Cluster) -> None:
+def test_budget_for_fifty_admits_fifty_twenty_times_in_a_row(gateways: Cluster) -> None:
     for _ in range(20):
-        assert_exactly_fifty(gateways)
+        assert_fifty_admitted(gateways)
     gateways.assert_consistent()
 
 
 def test_disconnecting_clients_pay_for_the_output_sent(gateways: Cluster) -> None:
-    """One record each; what they cost in all is what the provider counted, within two in a hundred."""
+    """Each client has one record. Their total output is within 2 % of what the provider sent."""
     sent: Counter[str] = Counter()
 
-    async def trickle(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    async def stream_slowly(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         while True:
@@ -64,7 +57,7 @@ def test_disconnecting_clients_pay_for_the_output_sent(gateways: Cluster) -> Non
             sent[body["user"]] += 1
             await asyncio.sleep(0.25)
 
-    before, gateways.upstream.handler = gateways.upstream.handler, trickle
+    before, gateways.upstream.handler = gateways.upstream.handler, stream_slowly
     token = gateways.new_key("--daily-budget", "100")
     try:
         asyncio.run(disconnect_midstream(gateways, token))
@@ -118,9 +111,9 @@ def test_rate_limit_admits_its_rate_under_triple_load(gateways: Cluster) -> None
 
 async def offer_load(gateways: Cluster, token: str, per_second: float, minutes: float) -> Counter[int]:
     async with gateways.client() as client:
-        asking = []
-        begun = time.monotonic()
+        tasks = []
+        started = time.monotonic()
         for n in range(int(per_second * 60 * minutes)):
-            await asyncio.sleep(max(begun + n / per_second - time.monotonic(), 0))
-            asking.append(asyncio.create_task(gateways.send_request(client, token, n, **DEMO)))
-        return Counter(await asyncio.gather(*asking))
+            await asyncio.sleep(max(started + n / per_second - time.monotonic(), 0))
+            tasks.append(asyncio.create_task(gateways.send_request(client, token, n, **DEMO)))
+        return Counter(await asyncio.gather(*tasks))

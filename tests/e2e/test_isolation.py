@@ -1,4 +1,4 @@
-"""Every address of the URLconf, walked: whose it is, who may see it, and whether it costs money."""
+"""Access to every route of the URLconf: by project, by role, by scope, and within budgets."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,19 +8,16 @@ import pytest
 from django.test import Client
 from django.urls import URLPattern, URLResolver, get_resolver
 
-from billing.models import PriceOverride, Webhook
 from keys.models import ApiKey
 from projects.models import Membership, Project, Role, User
 from proxy.http.handler import resolve_route
-from proxy.models import Credential
 from proxy.operations import Operation
-from tests.support.factories import record
 from tests.support.live_gateway import LiveGateway
 
 PUBLIC = {"landing"}
-"""Names of pages that people see without an account. Sign-in pages and the operators' admin are their libraries' own."""
+"""Pages that need no account. Sign-in pages and the operators' admin belong to their libraries."""
 ANY_ACCOUNT = {"project-list", "project-new"}
-"""Pages that show a person what is theirs, and nothing of a project."""
+"""Pages of a user that belong to no project."""
 
 
 def walk(resolver: URLResolver | None = None, prefix: str = "") -> Iterator[tuple[str, URLPattern]]:
@@ -31,43 +28,19 @@ def walk(resolver: URLResolver | None = None, prefix: str = "") -> Iterator[tupl
             yield prefix + str(entry.pattern), entry
 
 
-def normalize_path(address: str, entry: URLPattern) -> bool:
+def is_page(address: str, entry: URLPattern) -> bool:
     return not address.startswith(("admin/", "accounts/")) and not hasattr(entry.callback, "operation")
 
 
-PAGES = [(address, entry) for address, entry in walk() if normalize_path(address, entry)]
+PAGES = [(address, entry) for address, entry in walk() if is_page(address, entry)]
 GATEWAY = [
     (address, entry.callback.operation) for address, entry in walk() if hasattr(entry.callback, "operation")
 ]
 
 
-@pytest.fixture
-def objects(project: Project) -> dict[str, Any]:
-    key, _ = ApiKey.objects.issue(project, "app")
-    credential = Credential.objects.create(
-        project=project, slug="local", provider="compatible", base_url="http://127.0.0.1:1/v1"
-    )
-    webhook = Webhook(project=project, name="pager", url="https://example.org/hook")
-    webhook.new_secret()
-    webhook.save()
-    return {
-        "slug": project.slug,
-        "public_id": key.public_id,
-        "budget_id": project.budgets.create(period="day", limit_nano=1).pk,
-        "webhook_id": webhook.pk,
-        "price_id": PriceOverride.objects.create(
-            project=project, model="llama", input_nano=1, output_nano=1
-        ).pk,
-        "record_id": record(key).pk,
-        "pk": credential.pk,
-        "credential": credential.slug,
-        "credential_slug": credential.slug,
-    }
-
-
 def fill_path(entry: URLPattern, address: str, objects: dict[str, Any]) -> str:
     for name, converter in entry.pattern.converters.items():
-        assert name in objects, f"{address}: say in this test which object {name} stands for"
+        assert name in objects, f"{address}: add {name} to the fixture path_values"
         address = address.replace(f"<{type_name(address, name)}{name}>", str(converter.to_url(objects[name])))
     return f"/{address}"
 
@@ -80,21 +53,21 @@ def type_name(address: str, name: str) -> str:
 @pytest.mark.parametrize(("address", "entry"), PAGES, ids=[address for address, _ in PAGES])
 @pytest.mark.parametrize("method", ["get", "post"])
 def test_project_is_a_404_for_non_members(
-    charlie: User, objects: dict[str, Any], client: Client, address: str, entry: URLPattern, method: str
+    charlie: User, path_values: dict[str, Any], client: Client, address: str, entry: URLPattern, method: str
 ) -> None:
     if entry.name in PUBLIC | ANY_ACCOUNT:
         return
     client.force_login(charlie)
     Project.objects.create_with_owner("Charlie's own", owner=charlie)
-    assert "<slug:slug>" in address, f"{address} is no page of a project: name it in PUBLIC or ANY_ACCOUNT"
-    assert getattr(client, method)(fill_path(entry, address, objects)).status_code == 404
+    assert "<slug:slug>" in address, f"{address} is not a page of a project: add it to PUBLIC or ANY_ACCOUNT"
+    assert getattr(client, method)(fill_path(entry, address, path_values)).status_code == 404
 
 
 @pytest.mark.parametrize(("address", "entry"), PAGES, ids=[address for address, _ in PAGES])
 def test_pages_require_sign_in(
-    objects: dict[str, Any], client: Client, address: str, entry: URLPattern
+    path_values: dict[str, Any], client: Client, address: str, entry: URLPattern
 ) -> None:
-    response = client.get(fill_path(entry, address, objects))
+    response = client.get(fill_path(entry, address, path_values))
     if entry.name in PUBLIC:
         assert response.status_code == 200
     else:
@@ -103,11 +76,11 @@ def test_pages_require_sign_in(
 
 @pytest.mark.parametrize(("address", "entry"), PAGES, ids=[address for address, _ in PAGES])
 @pytest.mark.parametrize("role", Role)
-def test_a_role_opens_the_pages_that_it_may_see_and_no_others(
+def test_a_role_opens_only_the_pages_it_may_see(
     alice: User,
     charlie: User,
     project: Project,
-    objects: dict[str, Any],
+    path_values: dict[str, Any],
     client: Client,
     address: str,
     entry: URLPattern,
@@ -117,21 +90,21 @@ def test_a_role_opens_the_pages_that_it_may_see_and_no_others(
         return
     Membership.objects.create(project=project, user=charlie, role=role)
     client.force_login(charlie)
-    needed = entry.callback.required_role  # type: ignore[attr-defined]
-    status = client.get(fill_path(entry, address, objects)).status_code
-    assert status == 403 if role < needed else status in (200, 405)
+    required_role = entry.callback.required_role  # type: ignore[attr-defined]
+    status = client.get(fill_path(entry, address, path_values)).status_code
+    assert status == 403 if role < required_role else status in (200, 405)
 
 
-def test_an_object_of_another_project_is_not_found_below_ones_own(
-    charlie: User, objects: dict[str, Any], client: Client
+def test_an_object_of_another_project_is_a_404(
+    charlie: User, path_values: dict[str, Any], client: Client
 ) -> None:
-    mine = Project.objects.create_with_owner("Charlie's own", owner=charlie)
+    own_project = Project.objects.create_with_owner("Charlie's own", owner=charlie)
     client.force_login(charlie)
     for address, entry in PAGES:
         if len(entry.pattern.converters) > 1 or address.count("<") > 1:
-            mixed = fill_path(entry, address, {**objects, "slug": mine.slug})
-            assert client.get(mixed).status_code == 404, mixed
-            assert client.post(mixed).status_code == 404, mixed
+            path = fill_path(entry, address, {**path_values, "slug": own_project.slug})
+            assert client.get(path).status_code == 404, path
+            assert client.post(path).status_code == 404, path
 
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -146,7 +119,7 @@ BODIES: dict[str, dict[str, Any]] = {
     "embed": {"content": CONTENTS[0]},
     "embed_batch": {"requests": [{"model": "models/demo/embed", "content": CONTENTS[0]}]},
 }
-"""A request to each billable operation that costs something. A new operation has to be named here."""
+"""Request with a cost for each billable operation. Add new operations here."""
 FREE = {"models", "usage", "count_tokens", "unknown", "health", "ready", "metrics"}
 WITHOUT_SCOPE = {"unknown", "health", "ready", "metrics"}
 
@@ -167,25 +140,25 @@ def test_budget_is_enforced_on_every_billable_route(live_gateway: LiveGateway, d
     for address, operation in billable.items():
         path = "/" + address.replace("<path:model>", "demo/chat")
         assert resolve_route(path) is not None
-        answer = httpx.post(
+        response = httpx.post(
             live_gateway.url + path, json=BODIES[operation.name], headers={"x-api-key": token}
         )
-        assert answer.status_code == 429 and "budget" in answer.text, (address, answer.text)
+        assert response.status_code == 429 and "budget" in response.text, (address, response.text)
 
 
 @pytest.mark.databases
 def test_scope_is_enforced_on_every_gateway_route(live_gateway: LiveGateway, demo_project: Project) -> None:
-    """A key that may do something else gets nowhere."""
+    """A key with another scope gets a 403."""
     _, reader = ApiKey.objects.issue(demo_project, "app", scopes=["usage:read"])
     _, caller = ApiKey.objects.issue(demo_project, "app", scopes=["inference"])
     for address, operation in GATEWAY:
         if operation.scope:
             token = caller if operation.scope == "usage:read" else reader
             path = "/" + address.replace("<path:model>", "demo/chat").replace("<str:public_id>", "some-key")
-            answer = httpx.request(
+            response = httpx.request(
                 operation.method,
                 live_gateway.url + path,
                 json=BODIES.get(operation.name),
                 headers={"x-api-key": token},
             )
-            assert answer.status_code == 403, (address, answer.text)
+            assert response.status_code == 403, (address, response.text)

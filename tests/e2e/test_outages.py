@@ -1,4 +1,7 @@
-"""The servers behind several gateway processes go away under load: who can be served is, nobody hears 401, and the books agree."""
+"""Outages of PostgreSQL and Redis under load.
+
+Requests that can be served are served, no key gets a 401, and the ledger is consistent afterwards.
+"""
 
 import asyncio
 import time
@@ -25,15 +28,15 @@ pytestmark = [
 PROCESSES = 2
 WARM_KEYS = 40
 RECOVERY_S = 1
-"""Of load before a server goes away, and after it is back."""
+"""Seconds of load before an outage and after it."""
 LONG_TIMEOUT = {"GATEWAY_REDIS_TIMEOUT_MS": "2000"}
-"""Where Redis is well, a slow machine is no failure."""
+"""While Redis is up, a slow machine must not fail the tests."""
 SHORT_TIMEOUT = {"GATEWAY_DATABASE_TIMEOUT_S": "1"}
-BOUND_S = 8
-"""How long anybody may wait for a server that hangs: its timeout, and for a connection that is made anew."""
+MAX_RESPONSE_S = 8
+"""Longest response time while a server hangs: its timeout, and the time for a new connection."""
 SHORT_S, SHORT_RPS = 3, 20
 LONG_S, LONG_RPS = 30, 40
-RESTORED_WITHIN_S = 15
+RECOVERY_TIMEOUT_S = 15
 
 
 @dataclass
@@ -42,8 +45,8 @@ class Site:
     database: Server
     store: Server
 
-    def offer(self, rate: float, meanwhile: Callable[[], None]) -> dict[str, Counter[int]]:
-        """What a key with a budget and one that only has a limit are answered while something happens."""
+    def send_load(self, rate: float, meanwhile: Callable[[], None]) -> dict[str, Counter[int]]:
+        """Count the statuses of a key with a budget and of one with a limit while `meanwhile` runs."""
         tokens = {
             "budget": self.gateways.new_key("--daily-budget", "1000"),
             "limit": self.gateways.new_key("--rpm", "100000"),
@@ -55,41 +58,43 @@ class Site:
     async def send_during(
         self, tokens: dict[str, str], rate: float, meanwhile: Callable[[], None]
     ) -> dict[str, Counter[int]]:
-        happening = asyncio.create_task(asyncio.to_thread(meanwhile))
-        asking: dict[str, list[asyncio.Task[int]]] = {kind: [] for kind in tokens}
+        outage_task = asyncio.create_task(asyncio.to_thread(meanwhile))
+        tasks: dict[str, list[asyncio.Task[int]]] = {kind: [] for kind in tokens}
         async with self.gateways.client() as client:
             n = 0
-            while not happening.done():
+            while not outage_task.done():
                 for kind, token in tokens.items():
-                    asking[kind].append(asyncio.create_task(self.gateways.send_request(client, token, n)))
+                    tasks[kind].append(asyncio.create_task(self.gateways.send_request(client, token, n)))
                 n += 1
                 await asyncio.sleep(1 / rate)
-            await happening
-            return {kind: Counter(await asyncio.gather(*tasks)) for kind, tasks in asking.items()}
+            await outage_task
+            return {kind: Counter(await asyncio.gather(*sent)) for kind, sent in tasks.items()}
 
-    def audit_mismatches(self) -> dict[str, tuple[int, Any]]:
-        """What a key that no process has seen, a signed-in person's page and a load balancer are answered, each in time."""
+    def probe(self) -> dict[str, tuple[int, Any]]:
+        """Return the responses to a key that is not cached, a page of a signed-in user and /ready."""
         url, body = self.gateways.processes[0].url, {"model": "gpt-4o-mini", "messages": [], "max_tokens": 1}
-        with httpx.Client(base_url=url, timeout=BOUND_S + 4, cookies={"sessionid": "0" * 32}) as client:
-            unseen = client.post(
+        with httpx.Client(
+            base_url=url, timeout=MAX_RESPONSE_S + 4, cookies={"sessionid": "0" * 32}
+        ) as client:
+            uncached = client.post(
                 "/v1/chat/completions", json=body, headers={"x-api-key": str(Token.generate())}
             )
             page = client.get("/accounts/email/")
             ready = client.get("/ready")
         return {
-            "unseen": (unseen.status_code, unseen.headers.get("retry-after")),
+            "uncached": (uncached.status_code, uncached.headers.get("retry-after")),
             "page": (page.status_code, page.headers.get("retry-after")),
             "ready": (ready.status_code, ready.json().get("degraded", [])),
         }
 
     def assert_consistent(self) -> None:
-        """All of it comes back by itself, and nothing is lost or kept twice."""
+        """Assert that the gateway recovers by itself, and that no record is lost or doubled."""
         token, deadline = (
             self.gateways.new_key("--daily-budget", "1000"),
-            time.monotonic() + RESTORED_WITHIN_S,
+            time.monotonic() + RECOVERY_TIMEOUT_S,
         )
-        while (answered := self.gateways.burst(token, WARM_KEYS)) != {200: WARM_KEYS}:
-            assert time.monotonic() < deadline, answered
+        while (statuses := self.gateways.burst(token, WARM_KEYS)) != {200: WARM_KEYS}:
+            assert time.monotonic() < deadline, statuses
             time.sleep(0.5)
         self.gateways.assert_consistent()
 
@@ -102,54 +107,56 @@ def site(data: Path, **variables: str) -> Iterator[Site]:
             yield Site(gateways, database, store)
 
 
-def outage(seconds: float, go: Callable[[], None], come_back: Callable[[], None]) -> Callable[[], None]:
-    def happen() -> None:
+def outage(seconds: float, start: Callable[[], None], end: Callable[[], None]) -> Callable[[], None]:
+    def run() -> None:
         time.sleep(RECOVERY_S)
-        go()
+        start()
         time.sleep(seconds)
-        come_back()
+        end()
         time.sleep(RECOVERY_S)
 
-    return happen
+    return run
 
 
 def assert_served_without_postgresql(data: Path, seconds: float, rate: float) -> None:
-    """Keys that were seen lately: at least 999 of 1,000 requests."""
+    """Assert that cached keys get at least 999 of 1,000 requests served."""
     with site(data, **LONG_TIMEOUT) as place:
-        for answered in place.offer(
+        for statuses in place.send_load(
             rate, outage(seconds, place.database.stop, place.database.start)
         ).values():
-            assert answered[401] == 0 and answered[200] >= 0.999 * answered.total(), answered
+            assert statuses[401] == 0 and statuses[200] >= 0.999 * statuses.total(), statuses
         place.assert_consistent()
 
 
 def assert_served_while_postgresql_is_frozen(data: Path, seconds: float, rate: float) -> None:
     with site(data, **LONG_TIMEOUT, **SHORT_TIMEOUT) as place:
-        seen: dict[str, tuple[int, Any]] = {}
+        during: dict[str, tuple[int, Any]] = {}
 
-        def come_back() -> None:
-            seen.update(place.audit_mismatches())
+        def probe_and_resume() -> None:
+            during.update(place.probe())
             place.database.resume()
 
-        for answered in place.offer(rate, outage(seconds, place.database.pause, come_back)).values():
-            assert answered[401] == 0 and answered[200] >= 0.999 * answered.total(), answered
-        assert seen == {"unseen": (503, "2"), "page": (503, "5"), "ready": (200, ["database"])}
+        for statuses in place.send_load(
+            rate, outage(seconds, place.database.pause, probe_and_resume)
+        ).values():
+            assert statuses[401] == 0 and statuses[200] >= 0.999 * statuses.total(), statuses
+        assert during == {"uncached": (503, "2"), "page": (503, "5"), "ready": (200, ["database"])}
         place.assert_consistent()
-        assert place.audit_mismatches()["ready"] == (200, [])
+        assert place.probe()["ready"] == (200, [])
 
 
 def assert_bounded_on_postgresql_alone(data: Path, seconds: float) -> None:
-    """One process. Nobody waits for a server that hangs, and what it may have done unseen is put right."""
+    """Assert that no request of one process waits for a hung server, and that the ledger recovers."""
     with (
         postgresql_server() as database,
         cluster(data, {"DATABASE_URL": database.url, **SHORT_TIMEOUT}, processes=1) as gateways,
     ):
         token = gateways.new_key("--daily-budget", "1000")
         assert gateways.burst(token, WARM_KEYS) == {200: WARM_KEYS}
-        answered, slowest_s = asyncio.run(send_while_frozen(gateways, token, database, seconds))
-        assert answered[503] > 10 and answered.keys() <= {200, 503}, answered
-        assert slowest_s < BOUND_S / 2
-        deadline = time.monotonic() + RESTORED_WITHIN_S
+        statuses, slowest_s = asyncio.run(send_while_frozen(gateways, token, database, seconds))
+        assert statuses[503] > 10 and statuses.keys() <= {200, 503}, statuses
+        assert slowest_s < MAX_RESPONSE_S / 2
+        deadline = time.monotonic() + RECOVERY_TIMEOUT_S
         while (again := gateways.burst(token, WARM_KEYS)) != {200: WARM_KEYS}:
             assert time.monotonic() < deadline, again
         gateways.assert_consistent()
@@ -158,46 +165,49 @@ def assert_bounded_on_postgresql_alone(data: Path, seconds: float) -> None:
 async def send_while_frozen(
     gateways: Cluster, token: str, database: Server, seconds: float
 ) -> tuple[Counter[int], float]:
-    """What they are answered, and how long the slowest took. Some are in the middle of a transaction when it freezes."""
+    """Send requests while the server freezes, some within a transaction.
+
+    Return the counts of their statuses, and the seconds of the slowest one.
+    """
     loop = asyncio.get_running_loop()
 
     async def ask(client: httpx.AsyncClient) -> tuple[int, float]:
-        begun = loop.time()
-        return await gateways.send_request(client, token, 1), loop.time() - begun
+        started = loop.time()
+        return await gateways.send_request(client, token, 1), loop.time() - started
 
     async with gateways.client() as client:
-        asking = []
+        tasks = []
         freezing = asyncio.create_task(asyncio.to_thread(outage(seconds, database.pause, database.resume)))
         while not freezing.done():
-            asking.append(asyncio.create_task(ask(client)))
+            tasks.append(asyncio.create_task(ask(client)))
             await asyncio.sleep(1 / SHORT_RPS)
-        answers = await asyncio.gather(*asking)
-    return Counter(status for status, _ in answers), max(took for _, took in answers)
+        results = await asyncio.gather(*tasks)
+    return Counter(status for status, _ in results), max(took for _, took in results)
 
 
 def assert_safe_without_redis(data: Path, seconds: float, rate: float, *, frozen: bool) -> None:
-    """Budgets are closed meanwhile, limits are not."""
+    """Assert that keys with a budget are denied during the outage, and others are served."""
     with site(data) as place:
         store = place.store
-        leave, come_back = (store.pause, store.resume) if frozen else (store.kill, store.start)
+        stop, resume = (store.pause, store.resume) if frozen else (store.kill, store.start)
         degraded: list[Any] = []
 
-        def look_and_come_back() -> None:
-            degraded.extend(place.audit_mismatches()["ready"])
-            come_back()
+        def probe_and_resume() -> None:
+            degraded.extend(place.probe()["ready"])
+            resume()
 
-        answered = place.offer(rate, outage(seconds, leave, look_and_come_back))
+        statuses = place.send_load(rate, outage(seconds, stop, probe_and_resume))
         assert degraded == [200, ["redis"]]
-        assert answered["limit"].keys() == {200}, answered
-        assert answered["budget"].keys() == {200, 503}, answered
+        assert statuses["limit"].keys() == {200}, statuses
+        assert statuses["budget"].keys() == {200, 503}, statuses
         place.assert_consistent()
 
 
-def test_while_postgresql_is_away_warm_keys_are_served(tmp_path: Path) -> None:
+def test_postgresql_outage_does_not_affect_cached_keys(tmp_path: Path) -> None:
     assert_served_without_postgresql(tmp_path / "data", SHORT_S, SHORT_RPS)
 
 
-def test_frozen_postgresql_serves_warm_keys_and_fails_others_fast(tmp_path: Path) -> None:
+def test_frozen_postgresql_serves_cached_keys_and_fails_others_fast(tmp_path: Path) -> None:
     assert_served_while_postgresql_is_frozen(tmp_path / "data", SHORT_S, SHORT_RPS)
 
 
@@ -214,12 +224,12 @@ def test_frozen_redis_denies_budgeted_and_allows_limited_requests(tmp_path: Path
 
 
 @pytest.mark.long
-def test_while_postgresql_is_away_for_half_a_minute_warm_keys_are_served(tmp_path: Path) -> None:
+def test_long_postgresql_outage_does_not_affect_cached_keys(tmp_path: Path) -> None:
     assert_served_without_postgresql(tmp_path / "data", LONG_S, LONG_RPS)
 
 
 @pytest.mark.long
-def test_while_postgresql_is_frozen_for_half_a_minute_warm_keys_are_served(tmp_path: Path) -> None:
+def test_long_freeze_of_postgresql_does_not_affect_cached_keys(tmp_path: Path) -> None:
     assert_served_while_postgresql_is_frozen(tmp_path / "data", LONG_S, LONG_RPS)
 
 

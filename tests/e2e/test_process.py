@@ -1,10 +1,9 @@
-"""Starting, serving, being killed and being told to stop: the gateway as a process."""
+"""The gateway as a process: its start, its signals, its logs and its commands."""
 
 import re
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
@@ -12,34 +11,24 @@ import pytest
 
 from tests.support.gateway_server import GatewayProcess, silent_server
 
-OPEN_RESERVATIONS_SQL = 13 * 1000 + 500 * 2000
-"""What the demo model's request in these tests is admitted for: 13 tokens in, 500 out."""
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
-    data = tmp_path / "data with a space"
-    data.mkdir()
-    gateway = GatewayProcess(data)
-    yield gateway
-    if gateway.process is not None and gateway.process.poll() is None:
-        gateway.stop(signal.SIGKILL)
+RESERVED_NANO = 13 * 1000 + 500 * 2000
+"""Reservation of the demo model's request in these tests: 13 input and 500 output tokens."""
 
 
 def test_first_start_prints_a_working_curl_command(gateway: GatewayProcess) -> None:
     gateway.start()
-    shown = gateway.output.read_text()
-    assert f"http://localhost:{gateway.port}" in shown and "operator@localhost" in shown
-    (line,) = re.findall(r"^ *(curl .*)$", shown, re.MULTILINE)
-    answer = subprocess.run(
+    output = gateway.output.read_text()
+    assert f"http://localhost:{gateway.port}" in output and "operator@localhost" in output
+    (line,) = re.findall(r"^ *(curl .*)$", output, re.MULTILINE)
+    response = subprocess.run(
         ["sh", "-c", line], capture_output=True, text=True, check=True, env={"PATH": "/usr/bin:/bin"}
     ).stdout
-    assert '"object":"chat.completion"' in answer
-    (token,) = set(re.findall(r"sk-gw_\w+", shown))
+    assert '"object":"chat.completion"' in response
+    (token,) = set(re.findall(r"sk-gw_\w+", output))
     gateway.stop()
     gateway.start()
     assert gateway.post(token).status_code == 200
-    assert gateway.output.read_text().count(token) == 2, "the key is shown at the first start alone"
+    assert gateway.output.read_text().count(token) == 2, "the key is shown only at the first start"
     assert len(gateway.query("SELECT 1 FROM billing_usagerecord")) == 2
 
 
@@ -93,18 +82,14 @@ def test_kill_during_a_stream_leaves_one_estimate(gateway: GatewayProcess) -> No
     gateway.start()
     token = gateway.manage("create_api_key", "app", "all", "--daily-budget", "1").split()[-1]
     stream = gateway.open_stream(token, max_tokens=500)
-    assert gateway.query("SELECT spent_nano, reserved_nano FROM billing_budgetwindow") == [
-        (0, OPEN_RESERVATIONS_SQL)
-    ]
+    assert gateway.query("SELECT spent_nano, reserved_nano FROM billing_budgetwindow") == [(0, RESERVED_NANO)]
     gateway.stop(signal.SIGKILL)
     stream.close()
     gateway.start()
     assert gateway.query("SELECT estimated, cost_nano, streamed FROM billing_usagerecord") == [
-        (1, OPEN_RESERVATIONS_SQL, 1)
+        (1, RESERVED_NANO, 1)
     ]
-    assert gateway.query("SELECT spent_nano, reserved_nano FROM billing_budgetwindow") == [
-        (OPEN_RESERVATIONS_SQL, 0)
-    ]
+    assert gateway.query("SELECT spent_nano, reserved_nano FROM billing_budgetwindow") == [(RESERVED_NANO, 0)]
     assert gateway.query("SELECT * FROM billing_reservation") == []
 
 
@@ -144,7 +129,7 @@ asyncio.run(start())
 """
 
 
-def test_before_its_first_request_it_knows_every_task_of_the_schedule(gateway: GatewayProcess) -> None:
+def test_the_tasks_of_the_schedule_are_imported_at_the_start(gateway: GatewayProcess) -> None:
     gateway.manage("migrate", "-v0")
     assert gateway.manage("shell", "-v0", "-c", START_AND_LIST).splitlines()[-1] == "set()"
 
@@ -186,7 +171,8 @@ def test_yaml_routes_and_timeout_are_read(tmp_path: Path) -> None:
     data.mkdir()
     config = tmp_path / "routes.yaml"
     config.write_text(
-        'version: "1.0"\nmodels:\n  - {name: house-model, provider: demo, description: x}\ndefault_provider: openai\ntimeout: 1s\n'
+        'version: "1.0"\nmodels:\n  - {name: house-model, provider: demo, description: x}\n'
+        "default_provider: openai\ntimeout: 1s\n"
     )
     with silent_server() as port:
         gateway = GatewayProcess(data, OPENAI_BASE_URL=f"http://127.0.0.1:{port}/v1").start(
@@ -195,13 +181,13 @@ def test_yaml_routes_and_timeout_are_read(tmp_path: Path) -> None:
         token = gateway.manage("create_api_key", "app", "all").split()[-1]
         assert gateway.post(token, model="house-model").json()["model"] == "house-model"
         assert gateway.query("SELECT cost_nano > 0 FROM billing_usagerecord") == [(1,)]
-        answer = gateway.post(token, model="whatever")
-        assert (answer.status_code, answer.json()["error"]["type"]) == (504, "timeout")
+        response = gateway.post(token, model="whatever")
+        assert (response.status_code, response.json()["error"]["type"]) == (504, "timeout")
         gateway.stop()
 
 
 @pytest.mark.parametrize(
-    ("variables", "complaints"),
+    ("variables", "errors"),
     [
         ({"PORT": "99999", "GATEWAY_SIGNUP": "maybe"}, ["PORT", "GATEWAY_SIGNUP"]),
         ({"REDIS_URL": "redis://127.0.0.1:1"}, ["REDIS_URL needs DATABASE_URL"]),
@@ -209,16 +195,14 @@ def test_yaml_routes_and_timeout_are_read(tmp_path: Path) -> None:
         ({"AI_GATEWAY_CONFIG": "/nowhere.yaml"}, ["/nowhere.yaml"]),
     ],
 )
-def test_a_wrong_environment_stops_the_start_and_every_fault_is_named(
-    tmp_path: Path, variables: dict[str, str], complaints: list[str]
+def test_an_invalid_environment_stops_the_start_and_names_every_error(
+    tmp_path: Path, variables: dict[str, str], errors: list[str]
 ) -> None:
     data = tmp_path / "data"
     data.mkdir()
     with pytest.raises(AssertionError) as failure:
         GatewayProcess(data, **variables).start()
-    assert all(complaint in str(failure.value) for complaint in complaints) and "Traceback" not in str(
-        failure.value
-    )
+    assert all(error in str(failure.value) for error in errors) and "Traceback" not in str(failure.value)
 
 
 def test_stream_cut_by_shutdown_is_charged_and_gets_an_error(gateway: GatewayProcess) -> None:

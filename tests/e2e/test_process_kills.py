@@ -1,16 +1,14 @@
-"""Gateway processes are killed at every named point while a provider counts what it bills: nothing is lost, nothing is doubled."""
+"""Kills at every failpoint, while a provider counts what it bills: no record is lost or doubled."""
 
 import random
 import time
-from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
 
 import pytest
 import redis
 
 from billing.ledger.redis.client.scripts import LEASE_KEY
-from tests.support.cluster import Cluster, cluster, own_servers
+from tests.support.cluster import Cluster
 from tests.support.environment import ON_SERVERS
 from tests.support.gateway_server import GatewayProcess
 
@@ -39,60 +37,54 @@ REQUESTS = 24
 BUDGETS = ("--daily-budget", "1000", "--monthly-budget", "1000")
 
 
-@pytest.fixture
-def gateways(tmp_path: Path) -> Iterator[Cluster]:
-    with (
-        own_servers() as servers,
-        cluster(tmp_path / "data", servers, processes=2 if ON_SERVERS else 1) as gateways,
-    ):
-        yield gateways
-
-
-def kill(gateways: Cluster, token: str, n: int, point: str, nth: int) -> None:
-    """Starts one process anew so that it dies at the point, puts load on all of them, and starts it once more so that it lives."""
-    doomed, *others = (
+def kill_at_failpoint(gateways: Cluster, token: str, n: int, point: str, nth: int) -> None:
+    """Restart one process with a failpoint, send requests to all until it is killed, and start it again."""
+    victim, *others = (
         gateways.processes[n % len(gateways.processes) :] + gateways.processes[: n % len(gateways.processes)]
     )
-    doomed.stop()
-    doomed.environment["GATEWAY_FAILPOINT"] = f"{point}:{nth}"
+    victim.stop()
+    victim.environment["GATEWAY_FAILPOINT"] = f"{point}:{nth}"
     with suppress(AssertionError):
-        # It may pass the point while it starts: that counts.
-        doomed.start()
+        # It may reach the failpoint during its start, which counts.
+        victim.start()
     if point.startswith("drain."):
-        stop_draining_in(doomed, others)
+        stop_draining_in(victim, others)
     deadline = time.monotonic() + 30
-    while doomed.is_running:
-        assert time.monotonic() < deadline, f"{point} was not passed {nth} times"
+    while victim.is_running:
+        assert time.monotonic() < deadline, f"{point} was not reached {nth} times"
         gateways.burst(token, REQUESTS)
-    assert doomed.process is not None and doomed.process.returncode == -9, doomed.output.read_text()
-    del doomed.environment["GATEWAY_FAILPOINT"]
-    doomed.start()
+    assert victim.process is not None and victim.process.returncode == -9, victim.output.read_text()
+    del victim.environment["GATEWAY_FAILPOINT"]
+    victim.start()
 
 
 def stop_draining_in(one: GatewayProcess, others: list[GatewayProcess]) -> None:
-    """One process drains at a time: the others give that up when they end, but for one that was killed."""
+    """Make this process the one that drains records.
+
+    One process drains at a time. A process that stops releases the lease; a killed one does not.
+    """
     for other in others:
         other.stop()
     with redis.Redis.from_url(one.environment["REDIS_URL"]) as store:
         store.delete(LEASE_KEY)
         deadline = time.monotonic() + 10
         while one.is_running and not store.exists(LEASE_KEY):
-            assert time.monotonic() < deadline, "nobody drains"
+            assert time.monotonic() < deadline, "no process drains"
             time.sleep(0.05)
     for other in others:
         other.start()
 
 
-def test_ledger_matches_provider_after_a_kill_at_any_failpoint(gateways: Cluster) -> None:
-    token = gateways.new_key(*BUDGETS)
+def test_ledger_matches_provider_after_a_kill_at_any_failpoint(small_cluster: Cluster) -> None:
+    token = small_cluster.new_key(*BUDGETS)
     for n, point in enumerate(SHORT_POINTS):
-        kill(gateways, token, n, point, nth=n + 1)
-    gateways.assert_consistent()
+        kill_at_failpoint(small_cluster, token, n, point, nth=n + 1)
+    small_cluster.assert_consistent()
 
 
 @pytest.mark.long
-def test_ledger_matches_provider_after_two_hundred_kills(gateways: Cluster) -> None:
-    token = gateways.new_key(*BUDGETS)
+def test_ledger_matches_provider_after_two_hundred_kills(small_cluster: Cluster) -> None:
+    token = small_cluster.new_key(*BUDGETS)
     for n in range(LONG_KILLS):
-        kill(gateways, token, n, POINTS[n % len(POINTS)], random.randint(1, 15))
-    gateways.assert_consistent()
+        kill_at_failpoint(small_cluster, token, n, POINTS[n % len(POINTS)], random.randint(1, 15))
+    small_cluster.assert_consistent()

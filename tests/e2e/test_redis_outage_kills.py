@@ -1,4 +1,4 @@
-"""A process is killed while Redis is away and PostgreSQL is up: every request that it answered keeps its record."""
+"""A process is killed while Redis is down and PostgreSQL is up: no request loses its record."""
 
 import signal
 import time
@@ -23,27 +23,30 @@ pytestmark = [
 WARM = 3
 REQUESTS = 60
 BATCH_WAIT_S = 0.5
-"""Records of keys without a budget are written in batches: at least two of them fit in this time."""
-RECORDED_S = 15
+"""Long enough for two batches of records, in which those of keys without a budget are written."""
+RECORD_TIMEOUT_S = 15
 LARGE, SMALL = ("--daily-budget", "1000"), ("--daily-budget", "0.0005")
 
 
 @contextmanager
 def site(data: Path, **variables: str) -> Iterator[tuple[Cluster, Server]]:
-    """One gateway process on servers of its own."""
+    """Run one gateway process on its own servers."""
     with postgresql_server() as database, valkey_server(append_only=True) as store:
         addresses = {"DATABASE_URL": database.url, "REDIS_URL": store.url, **variables}
         with cluster(data, addresses, processes=1) as gateways:
             yield gateways, store
 
 
-def kill_while_redis_is_away(
-    gateways: Cluster, store: Server, ask: Callable[[], None], *, empty: bool
+def kill_while_redis_is_down(
+    gateways: Cluster, store: Server, send_requests: Callable[[], None], *, empty: bool
 ) -> None:
-    """Start the process and Redis again afterwards. `empty`: Redis comes back without its data."""
+    """Kill the process during an outage of Redis, and start both again.
+
+    With `empty`, Redis returns without its data.
+    """
     process = gateways.processes[0]
     store.kill()
-    ask()
+    send_requests()
     process.stop(signal.SIGKILL)
     store.start()
     if empty:
@@ -53,7 +56,7 @@ def kill_while_redis_is_away(
 
 
 def assert_recorded(gateways: Cluster, requests: int) -> None:
-    deadline = time.monotonic() + RECORDED_S
+    deadline = time.monotonic() + RECORD_TIMEOUT_S
     while len(gateways.records()) < requests:
         assert time.monotonic() < deadline, f"{len(gateways.records())} of {requests} requests are recorded"
         time.sleep(0.2)
@@ -67,7 +70,7 @@ SHORT_CASES = {(LARGE, "open", False), (LARGE, "closed", True), ((), "closed", F
 
 
 @pytest.mark.parametrize(("budget", "policy", "empty"), sorted(SHORT_CASES))
-def test_a_process_killed_while_redis_is_away_loses_no_record(
+def test_kill_during_a_redis_outage_loses_no_record(
     tmp_path: Path, budget: tuple[str, ...], policy: str, empty: bool
 ) -> None:
     assert_no_record_lost(tmp_path, budget, policy, empty=empty)
@@ -75,7 +78,7 @@ def test_a_process_killed_while_redis_is_away_loses_no_record(
 
 @pytest.mark.long
 @pytest.mark.parametrize(("budget", "policy", "empty"), sorted(CASES - SHORT_CASES))
-def test_a_process_killed_while_redis_is_away_loses_no_record_in_any_case(
+def test_kill_during_a_redis_outage_loses_no_record_in_any_case(
     tmp_path: Path, budget: tuple[str, ...], policy: str, empty: bool
 ) -> None:
     assert_no_record_lost(tmp_path, budget, policy, empty=empty)
@@ -87,12 +90,12 @@ def assert_no_record_lost(tmp_path: Path, budget: tuple[str, ...], policy: str, 
         token = gateways.new_key(*budget)
         assert gateways.burst(token, WARM) == {200: WARM}
 
-        def ask() -> None:
+        def send_requests() -> None:
             assert gateways.burst(token, REQUESTS) == {200 if served else 503: REQUESTS}
             if not budget:
                 time.sleep(BATCH_WAIT_S)
 
-        kill_while_redis_is_away(gateways, store, ask, empty=empty)
+        kill_while_redis_is_down(gateways, store, send_requests, empty=empty)
         assert_recorded(gateways, WARM + REQUESTS)
         spent = (WARM + REQUESTS * served) * price().cost(BILLED)
         assert sum(cost for _, _, cost in gateways.records()) == spent
@@ -100,19 +103,19 @@ def assert_no_record_lost(tmp_path: Path, budget: tuple[str, ...], policy: str, 
         assert_recorded(gateways, WARM + REQUESTS + 1)
 
 
-def test_spend_beyond_a_budget_that_was_admitted_while_redis_was_away_is_counted_and_not_a_difference(
+def test_overspend_admitted_during_a_redis_outage_is_not_a_mismatch(
     tmp_path: Path,
 ) -> None:
     with site(tmp_path / "data", GATEWAY_REDIS_DOWN_BUDGETS="open") as (gateways, store):
         token = gateways.new_key(*SMALL)
-        # What came before a limit was changed is not held against it.
+        # The audit ignores requests from before the last change of a limit.
         time.sleep(CHANGE_PROPAGATION.total_seconds() + 0.5)
         assert gateways.burst(token, WARM) == {200: WARM}
 
-        def ask() -> None:
+        def send_requests() -> None:
             assert gateways.burst(token, REQUESTS) == {200: REQUESTS}
 
-        kill_while_redis_is_away(gateways, store, ask, empty=False)
+        kill_while_redis_is_down(gateways, store, send_requests, empty=False)
         assert gateways.burst(token, 1) == {429: 1}
         assert_recorded(gateways, WARM + REQUESTS + 1)
         audit = gateways.audit()

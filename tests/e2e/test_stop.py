@@ -1,17 +1,13 @@
-"""What requests get that are still under way when the time of a stop is up."""
+"""Responses to requests that are in flight at the shutdown timeout."""
 
 import json
 import signal
 import socket
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
-import pytest
-
-from tests.support.gateway_server import GatewayProcess, silent_server
+from tests.support.gateway_server import GatewayProcess
 
 MESSAGES: list[dict[str, str]] = [{"role": "user", "content": "Hi"}]
 PATHS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -27,19 +23,6 @@ ERROR_TYPES = {
     "gemini": ("status", "UNAVAILABLE"),
 }
 LAST_CHUNK = b"0\r\n\r\n"
-
-
-@pytest.fixture
-def gateway(tmp_path: Path) -> Iterator[GatewayProcess]:
-    """A gateway that gives requests one second to end, and whose provider accepts requests and never answers."""
-    data = tmp_path / "data"
-    data.mkdir()
-    with silent_server() as port:
-        base = f"http://127.0.0.1:{port}/v1"
-        gateway = GatewayProcess(data, GATEWAY_SHUTDOWN_TIMEOUT_S="1", OPENAI_BASE_URL=base).start()
-        yield gateway
-        if gateway.is_running:
-            gateway.stop(signal.SIGKILL)
 
 
 def head(path: str, token: str, length: int, request_id: str) -> bytes:
@@ -73,21 +56,21 @@ def ask(
 
 
 def received(client: socket.socket) -> bytes:
-    """Return all that comes until the server closes the connection."""
+    """Return everything that the server sends until it closes the connection."""
     parts = []
     while part := client.recv(65536):
         parts.append(part)
     return b"".join(parts)
 
 
-def parsed(answer: bytes) -> tuple[int, dict[str, str], bytes]:
-    top, _, body = answer.partition(b"\r\n\r\n")
+def parse_response(response: bytes) -> tuple[int, dict[str, str], bytes]:
+    top, _, body = response.partition(b"\r\n\r\n")
     first, *lines = top.decode().split("\r\n")
     return int(first.split()[1]), dict(line.split(": ", 1) for line in lines), body
 
 
 def wait_for_calls(gateway: GatewayProcess, count: int) -> None:
-    """Wait until this many requests hold a reservation."""
+    """Wait until this many requests have a reservation."""
     for _ in range(300):
         if len(gateway.query("SELECT 1 FROM billing_reservation")) == count:
             return
@@ -95,29 +78,33 @@ def wait_for_calls(gateway: GatewayProcess, count: int) -> None:
     raise AssertionError("the requests did not reach the provider")
 
 
-def test_an_answer_that_is_still_pending_is_an_error_in_the_callers_dialect(gateway: GatewayProcess) -> None:
-    token = gateway.manage("create_api_key", "app", "all", "--daily-budget", "10").split()[-1]
+def test_a_pending_response_is_an_error_in_the_client_format(
+    stuck_gateway: GatewayProcess,
+) -> None:
+    token = stuck_gateway.manage("create_api_key", "app", "all", "--daily-budget", "10").split()[-1]
     with ExitStack() as stack:
-        clients = {name: stack.enter_context(ask(gateway, token, name, "gpt-4o-mini")) for name in PATHS}
-        wait_for_calls(gateway, len(PATHS))
-        assert gateway.stop(signal.SIGTERM) < 8
-        answers = {name: parsed(received(client)) for name, client in clients.items()}
-    for name, (status, headers, body) in answers.items():
+        clients = {
+            name: stack.enter_context(ask(stuck_gateway, token, name, "gpt-4o-mini")) for name in PATHS
+        }
+        wait_for_calls(stuck_gateway, len(PATHS))
+        assert stuck_gateway.stop(signal.SIGTERM) < 8
+        responses = {name: parse_response(received(client)) for name, client in clients.items()}
+    for name, (status, headers, body) in responses.items():
         field, kind = ERROR_TYPES[name]
         assert (status, headers["content-type"]) == (503, "application/json"), body
         assert json.loads(body)["error"][field] == kind and f"req_{name}" in body.decode()
         assert headers["x-request-id"] == f"req_{name}" and int(headers["retry-after"]) > 0
     query = "SELECT request_id, outcome, status_code, error FROM billing_usagerecord ORDER BY request_id"
-    ended = ("unavailable", 503, "service_unavailable")
-    assert gateway.query(query) == [(f"req_{name}", *ended) for name in sorted(PATHS)]
-    assert gateway.query("SELECT * FROM billing_reservation") == []
-    lines: list[str] = [line["request_id"] for line in gateway.log_lines() if "request_id" in line]
+    outcome = ("unavailable", 503, "service_unavailable")
+    assert stuck_gateway.query(query) == [(f"req_{name}", *outcome) for name in sorted(PATHS)]
+    assert stuck_gateway.query("SELECT * FROM billing_reservation") == []
+    lines: list[str] = [line["request_id"] for line in stuck_gateway.log_lines() if "request_id" in line]
     assert sorted(lines) == [f"req_{name}" for name in sorted(PATHS)]
-    assert "Traceback" not in gateway.output.read_text()
+    assert "Traceback" not in stuck_gateway.output.read_text()
 
 
-def test_a_stream_gets_its_error_event_and_its_body_gets_its_end(gateway: GatewayProcess) -> None:
-    token = gateway.manage("create_api_key", "app", "all").split()[-1]
+def test_a_stream_gets_an_error_event_and_its_body_ends(stuck_gateway: GatewayProcess) -> None:
+    token = stuck_gateway.manage("create_api_key", "app", "all").split()[-1]
     limits: dict[str, dict[str, Any]] = {
         "openai_chat": {"max_tokens": 5000},
         "openai_responses": {"max_output_tokens": 5000},
@@ -126,36 +113,38 @@ def test_a_stream_gets_its_error_event_and_its_body_gets_its_end(gateway: Gatewa
     }
     with ExitStack() as stack:
         clients = {
-            name: stack.enter_context(ask(gateway, token, name, "demo/chat", stream=True, **limit))
+            name: stack.enter_context(ask(stuck_gateway, token, name, "demo/chat", stream=True, **limit))
             for name, limit in limits.items()
         }
-        begun = {name: client.recv(65536) for name, client in clients.items()}
-        assert gateway.stop(signal.SIGTERM) < 8
-        answers = {name: begun[name] + received(client) for name, client in clients.items()}
-    for name, answer in answers.items():
-        assert b"was stopped" in answer and b"[DONE]" not in answer, name
-        assert answer.endswith(LAST_CHUNK), name
-    assert gateway.query("SELECT DISTINCT outcome, status_code FROM billing_usagerecord") == [
+        first_bytes = {name: client.recv(65536) for name, client in clients.items()}
+        assert stuck_gateway.stop(signal.SIGTERM) < 8
+        responses = {name: first_bytes[name] + received(client) for name, client in clients.items()}
+    for name, response in responses.items():
+        assert b"was stopped" in response and b"[DONE]" not in response, name
+        assert response.endswith(LAST_CHUNK), name
+    assert stuck_gateway.query("SELECT DISTINCT outcome, status_code FROM billing_usagerecord") == [
         ("unavailable", 503)
     ]
-    assert len([line for line in gateway.log_lines() if "request_id" in line]) == len(PATHS)
-    assert "Traceback" not in gateway.output.read_text()
+    assert len([line for line in stuck_gateway.log_lines() if "request_id" in line]) == len(PATHS)
+    assert "Traceback" not in stuck_gateway.output.read_text()
 
 
-def test_a_request_that_has_not_arrived_is_answered_too(gateway: GatewayProcess) -> None:
-    """Also one for a page, which Django reads before it looks for a view."""
-    token = gateway.manage("create_api_key", "app", "all").split()[-1]
+def test_an_incomplete_request_gets_a_response(stuck_gateway: GatewayProcess) -> None:
+    """Pages are included: Django reads their body before it looks for a view."""
+    token = stuck_gateway.manage("create_api_key", "app", "all").split()[-1]
     paths = ("/accounts/login/", "/nowhere/", "/v1/chat/completions", "/v1/embeddings", "/v1/nowhere")
     with ExitStack() as stack:
         clients = [
-            stack.enter_context(send(gateway, head(path, token, 100, "req_1") + b"{")) for path in paths
+            stack.enter_context(send(stuck_gateway, head(path, token, 100, "req_1") + b"{")) for path in paths
         ]
         time.sleep(0.5)
-        assert gateway.stop(signal.SIGTERM) < 8
-        answers = {path: parsed(received(client)) for path, client in zip(paths, clients, strict=True)}
-    for path, (status, headers, body) in answers.items():
+        assert stuck_gateway.stop(signal.SIGTERM) < 8
+        responses = {
+            path: parse_response(received(client)) for path, client in zip(paths, clients, strict=True)
+        }
+    for path, (status, headers, body) in responses.items():
         if path == "/v1/nowhere":
-            assert status == 404, "it is answered before its body"
+            assert status == 404, "it needs no body"
             continue
         assert (status, int(headers["retry-after"]) > 0) == (503, True) and b"was stopped" in body, path
-    assert "Traceback" not in gateway.output.read_text()
+    assert "Traceback" not in stuck_gateway.output.read_text()

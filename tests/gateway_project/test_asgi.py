@@ -1,4 +1,4 @@
-"""Pages take no body that is larger than any of their forms, and keep nothing of it."""
+"""Bodies of pages are limited to the size of their largest form."""
 
 import itertools
 from collections.abc import Iterator
@@ -11,6 +11,8 @@ from gateway_project.asgi import MAX_PAGE_BODY_BYTES, application
 from proxy.http import handler
 from tests.support.live_gateway import LiveGateway
 
+pytestmark = pytest.mark.usefixtures("services_have_started")
+
 CHUNK = 2**16
 
 
@@ -20,12 +22,12 @@ def pieces(size: int) -> Iterator[bytes]:
 
 
 async def post(headers: list[tuple[bytes, bytes]], chunks: int) -> tuple[list[handler.ASGIMessage], int]:
-    """What is answered to this many chunks, and how many of them were taken."""
+    """Send a body of this many chunks; return the response and the number of chunks that were read."""
     sent: list[handler.ASGIMessage] = []
-    taken = itertools.count()
+    chunk_numbers = itertools.count()
 
     async def receive() -> handler.ASGIMessage:
-        if next(taken) < chunks:
+        if next(chunk_numbers) < chunks:
             return {"type": "http.request", "body": b"x" * CHUNK, "more_body": True}
         return {"type": "http.disconnect"}
 
@@ -40,23 +42,23 @@ async def post(headers: list[tuple[bytes, bytes]], chunks: int) -> tuple[list[ha
         "query_string": b"",
     }
     await application(scope, receive, send)
-    return sent, next(taken)
+    return sent, next(chunk_numbers)
 
 
-async def test_a_sized_body_over_the_cap_is_refused_before_any_of_it_is_taken() -> None:
-    sent, taken = await post([(b"content-length", str(MAX_PAGE_BODY_BYTES + 1).encode())], chunks=100)
-    assert (sent[0]["status"], taken) == (413, 0)
+async def test_a_sized_body_over_the_limit_is_rejected_unread() -> None:
+    sent, chunks_read = await post([(b"content-length", str(MAX_PAGE_BODY_BYTES + 1).encode())], chunks=100)
+    assert (sent[0]["status"], chunks_read) == (413, 0)
 
 
-async def test_a_chunked_body_is_taken_up_to_the_cap_only() -> None:
-    sent, taken = await post([(b"transfer-encoding", b"chunked")], chunks=1000)
+async def test_a_chunked_body_is_read_up_to_the_limit() -> None:
+    sent, chunks_read = await post([(b"transfer-encoding", b"chunked")], chunks=1000)
     assert (sent[0]["status"], len(sent)) == (413, 2)
-    assert taken == MAX_PAGE_BODY_BYTES // CHUNK + 1
+    assert chunks_read == MAX_PAGE_BODY_BYTES // CHUNK + 1
 
 
 @pytest.mark.parametrize("path", ["/accounts/login/", "/admin/login/", "/nowhere/"])
 @pytest.mark.parametrize("sized", [True, False], ids=["sized", "chunked"])
-def test_a_page_answers_413_and_serves_on(
+def test_a_page_responds_with_413_and_keeps_serving(
     live_gateway: LiveGateway, transactional_db: None, path: str, sized: bool
 ) -> None:
     size = 16 * 2**20
@@ -68,7 +70,7 @@ def test_a_page_answers_413_and_serves_on(
 
 
 @pytest.mark.parametrize("sized", [True, False], ids=["sized", "chunked"])
-def test_a_body_at_the_cap_reaches_the_page(
+def test_a_body_at_the_limit_reaches_the_page(
     live_gateway: LiveGateway, transactional_db: None, sized: bool
 ) -> None:
     content = b"x" * MAX_PAGE_BODY_BYTES if sized else pieces(MAX_PAGE_BODY_BYTES)

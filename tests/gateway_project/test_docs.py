@@ -1,8 +1,10 @@
-"""The documentation names what there is, and its example works."""
+"""The documentation names what exists, its links work, and its example verifies messages."""
 
 import base64
 import re
 import time
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
@@ -13,17 +15,26 @@ from billing.alerts import webhook
 from gateway_project.env import Environment
 from tests.support.gateway_server import ROOT
 
-DOCS = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
+DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+SOURCES = ("projects", "keys", "billing", "proxy", "gateway_project", "tests", "templates", "static", "docs")
 LINK = re.compile(r"\]\((?!https?:)([^)#]*)(?:#([^)]+))?\)")
-UNDESCRIBED = {"__init__.py", "apps.py", "admin.py", "urls.py"}
+CODE = re.compile(r"`([^`\n]+)`")
+FILE = re.compile(r"[\w.-]+/[\w./-]+\.(?:py|lua|md|html|css|js)")
+MAX_LINES = {"README.md": 70, "CONTRIBUTING.md": 120}
 
 
 def text_of(name: str) -> str:
     return (ROOT / "docs" / name).read_text()
 
 
+def glossary() -> list[list[str]]:
+    """Return the cells of each row of the glossary."""
+    rows = [line for line in text_of("glossary.md").splitlines() if line.startswith("| ")]
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows[1:]]
+
+
 def variables() -> set[str]:
-    """Every name under which a variable is read."""
+    """Return every name under which a variable is read."""
     names = set()
     for name, field in Environment.model_fields.items():
         alias = field.validation_alias
@@ -36,7 +47,7 @@ def test_every_variable_is_described() -> None:
     assert {name for name in variables() if f"`{name}`" not in text} == set()
 
 
-def test_every_failpoint_is_named_and_no_other() -> None:
+def test_exactly_the_failpoints_that_exist_are_listed() -> None:
     sources = "".join(path.read_text() for path in (ROOT / "billing" / "ledger").rglob("*.py"))
     named = set(
         re.findall(r"`([a-z_]+\.[a-z_]+)`", text_of("ledger.md").split("## Failpoints")[1].split("\n## ")[0])
@@ -45,7 +56,7 @@ def test_every_failpoint_is_named_and_no_other() -> None:
 
 
 @pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
-def test_links_lead_somewhere(path: Path) -> None:
+def test_links_lead_to_a_file_and_a_heading(path: Path) -> None:
     for name, anchor in LINK.findall(path.read_text()):
         target = (path.parent / name).resolve() if name else path
         assert target.exists(), name
@@ -56,7 +67,43 @@ def test_links_lead_somewhere(path: Path) -> None:
             }, anchor
 
 
-def test_the_example_tells_genuine_messages_from_others() -> None:
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_exist(path: Path) -> None:
+    """A file may be named by the end of its path: `sql/ledger.py`."""
+    named = {code for code in CODE.findall(path.read_text()) if FILE.fullmatch(code)}
+    assert {
+        name for name in named if not any(file.endswith(f"/{name}") for file in existing_files())
+    } == set()
+
+
+@cache
+def existing_files() -> tuple[str, ...]:
+    return tuple(f"/{file}" for folder in (".", *SOURCES) for file in files_in(folder))
+
+
+def files_in(folder: str) -> Iterator[Path]:
+    found = ROOT.glob("*") if folder == "." else (ROOT / folder).rglob("*")
+    return (file.relative_to(ROOT) for file in found)
+
+
+@pytest.mark.parametrize(("name", "most"), MAX_LINES.items())
+def test_the_first_pages_stay_short(name: str, most: int) -> None:
+    assert len((ROOT / name).read_text().splitlines()) <= most
+
+
+def test_the_glossary_lists_each_term_once_in_alphabetical_order() -> None:
+    terms = [row[0].lower().replace("-", " ") for row in glossary()]
+    assert terms == sorted(set(terms))
+    assert {len(row) for row in glossary()} == {3}
+
+
+def test_code_that_the_glossary_names_exists() -> None:
+    named = {word for row in glossary() for code in CODE.findall(row[1]) for word in re.findall(r"\w+", code)}
+    sources = " ".join(path.read_text() for folder in SOURCES[:5] for path in (ROOT / folder).rglob("*.py"))
+    assert named - set(re.findall(r"\w+", sources)) == set()
+
+
+def test_the_example_verifies_genuine_messages_only() -> None:
     names: dict[str, object] = {}
     exec(text_of("alerts.md").split("```python\n")[1].split("```")[0], names)
     is_genuine = names["is_genuine"]

@@ -1,11 +1,11 @@
-"""Everything that is wrong with the environment is reported at once."""
+"""All errors of the environment are reported at once."""
 
 import pytest
 
 from gateway_project import env
 
 
-def complaints(
+def reported_errors(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], **variables: str
 ) -> list[str]:
     for name, value in variables.items():
@@ -16,10 +16,10 @@ def complaints(
     return capsys.readouterr().err.splitlines()
 
 
-def test_wrong_combinations_are_named_beside_wrong_values(
+def test_invalid_values_and_combinations_are_reported_together(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lines = complaints(
+    lines = reported_errors(
         monkeypatch, capsys, PORT="99999", DATABASE_URL="", REDIS_URL="redis://x", GATEWAY_SIGNUP="domains"
     )
     assert len(lines) == 3
@@ -32,15 +32,15 @@ def test_wrong_combinations_are_named_beside_wrong_values(
 
 
 @pytest.mark.parametrize("url", ["mysql://u:a-password@h/db", "sqlite:///x", "host:5432/db", "postgres:/u"])
-def test_a_database_that_is_not_postgresql_is_a_fault(
+def test_a_database_url_must_be_of_postgresql(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
 ) -> None:
-    (line,) = complaints(monkeypatch, capsys, DATABASE_URL=url, REDIS_URL="redis://x")
+    (line,) = reported_errors(monkeypatch, capsys, DATABASE_URL=url, REDIS_URL="redis://x")
     assert "DATABASE_URL" in line and "postgres://" in line
     assert "a-password" not in line
 
 
-def test_right_combinations_pass(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_valid_combinations_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     variables = {
         "REDIS_URL": "redis://x",
         "GATEWAY_SIGNUP": "domains",
@@ -51,3 +51,9 @@ def test_right_combinations_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     for url in ("postgres://u:p@h/db", "postgresql://u:p@h/db"):
         monkeypatch.setenv("DATABASE_URL", url)
         assert env.Environment().gateway_signup_domains == ("a.example", "b.example")
+
+
+@pytest.mark.parametrize("name", ["GATEWAY_SHUTDOWN_TIMEOUT_S", "GATEWAY_STREAMS_FINISH_S"])
+def test_the_shutdown_timeout_has_a_second_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setenv(name, "7")
+    assert env.Environment().gateway_shutdown_timeout_s == 7

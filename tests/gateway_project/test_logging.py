@@ -22,13 +22,13 @@ KEY = f"{tokens.PREFIX}abcdefghijkl_0123456789"
         {"object": ValueError(KEY)},
     ],
 )
-def test_a_key_is_redacted_wherever_it_stands(event: dict[str, object]) -> None:
+def test_a_key_is_redacted_in_every_field(event: dict[str, object]) -> None:
     line = logs.encode(event).decode()
     assert "abcdefghijkl" not in line and "0123456789" not in line
     assert "sk-gw_…" in line and json.loads(line)
 
 
-def test_what_stands_around_a_key_stays() -> None:
+def test_text_around_a_key_stays() -> None:
     assert json.loads(logs.encode({"a": f"x {KEY}, y", "b": 5})) == {"a": "x sk-gw_…, y", "b": 5}
 
 

@@ -1,6 +1,6 @@
-"""What never reaches a route: requests that are too large in their head, unreadable, or ask for an upgrade.
+"""Requests that never reach a route: too many header bytes, invalid HTTP, or an upgrade.
 
-Whoever sends them needs no key, so each has a counter and no traceback.
+They need no key, so each one is counted and none of them logs a traceback.
 """
 
 import json
@@ -24,7 +24,7 @@ HANDSHAKE = b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub2
 
 
 def head(size: int, path: bytes = b"/health") -> bytes:
-    """The head of a request that has this many bytes in all, in fields of 8 KiB at most."""
+    """Return the headers of a request with this total size, in fields of at most 8 KiB."""
     start, end = b"GET %s HTTP/1.1\r\nhost: x\r\n" % path, b"\r\n"
     fields: list[bytes] = []
     while (left := size - len(start) - len(end) - sum(map(len, fields))) > 0:
@@ -34,7 +34,7 @@ def head(size: int, path: bytes = b"/health") -> bytes:
 
 
 def exchange(gateway: LiveGateway, *parts: bytes) -> bytes:
-    """Send each part in one call, and return what comes until the server closes or has answered."""
+    """Send each part in its own call; return the first bytes that the server sends."""
     with socket.create_connection(("127.0.0.1", gateway.socket.getsockname()[1]), timeout=5) as client:
         for part in parts:
             client.sendall(part)
@@ -44,7 +44,7 @@ def exchange(gateway: LiveGateway, *parts: bytes) -> bytes:
             return b""
 
 
-def counted(protocol: str, status: int) -> tuple[float, float]:
+def refusal_counts(protocol: str, status: int) -> tuple[float, float]:
     labels = {"format": protocol, "model": "other", "provider": "", "status": str(status)}
     requests = REGISTRY.get_sample_value("proxy_requests_total", labels) or 0
     return requests, REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "invalid"}) or 0
@@ -52,54 +52,46 @@ def counted(protocol: str, status: int) -> tuple[float, float]:
 
 def assert_counted_once(protocol: str, status: int, before: tuple[float, float]) -> None:
     requests, invalid = before
-    wait_until(lambda: counted(protocol, status)[0] > requests)
-    assert counted(protocol, status) == (requests + 1, invalid + 1)
-
-
-# Heads --------------------------------------------------------------------------------------------------------------
+    wait_until(lambda: refusal_counts(protocol, status)[0] > requests)
+    assert refusal_counts(protocol, status) == (requests + 1, invalid + 1)
 
 
 @pytest.mark.parametrize("size", [MAX_HEADER_BYTES + 200, 100_000, 200_000])
-def test_a_head_over_the_cap_is_refused_also_if_it_comes_at_once(
-    live_gateway: LiveGateway, size: int
-) -> None:
-    before = counted("http", 400)
+def test_headers_over_the_limit_are_rejected_even_in_one_packet(live_gateway: LiveGateway, size: int) -> None:
+    before = refusal_counts("http", 400)
     answer = exchange(live_gateway, head(size))
     assert answer.startswith(b"HTTP/1.1 400 ") and b"Too many header bytes." in answer
     assert_counted_once("http", 400, before)
 
 
-def test_an_address_over_the_cap_is_refused(live_gateway: LiveGateway) -> None:
+def test_a_url_over_the_limit_is_rejected(live_gateway: LiveGateway) -> None:
     answer = exchange(live_gateway, b"GET /%s HTTP/1.1\r\nhost: x\r\n\r\n" % (b"a" * 100_000))
     assert answer.startswith(b"HTTP/1.1 400 ")
 
 
 @pytest.mark.parametrize("pieces", [1, 2, 7])
-def test_a_head_at_the_cap_is_taken(live_gateway: LiveGateway, pieces: int) -> None:
-    whole = head(MAX_HEADER_BYTES)
-    assert len(whole) == MAX_HEADER_BYTES
-    length = -(-len(whole) // pieces)
-    parts = [whole[start : start + length] for start in range(0, len(whole), length)]
+def test_headers_at_the_limit_are_accepted(live_gateway: LiveGateway, pieces: int) -> None:
+    headers = head(MAX_HEADER_BYTES)
+    assert len(headers) == MAX_HEADER_BYTES
+    length = -(-len(headers) // pieces)
+    parts = [headers[start : start + length] for start in range(0, len(headers), length)]
     assert exchange(live_gateway, *parts).startswith(b"HTTP/1.1 200 ")
 
 
-def test_the_bytes_of_an_earlier_body_are_no_header_bytes(live_gateway: LiveGateway) -> None:
-    """A request, and the beginning of the next one right behind its body."""
+def test_bytes_of_an_earlier_body_are_not_header_bytes(live_gateway: LiveGateway) -> None:
+    """The next request may begin in the packet that ends the body."""
     body = b"x" * (MAX_HEADER_BYTES * 2)
     first = b"POST /health HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % len(body)
     with socket.create_connection(("127.0.0.1", live_gateway.socket.getsockname()[1]), timeout=5) as client:
         client.sendall(first)
         client.sendall(body + b"GET /health HTTP/1.1\r\nhost:")
         client.sendall(b" x\r\n\r\n")
-        answers = b""
-        while b'"healthy"' not in answers:
+        received = b""
+        while b'"healthy"' not in received:
             part = client.recv(65536)
-            assert part, answers
-            answers += part
-    assert answers.startswith(b"HTTP/1.1 405 ") and b"400 Bad" not in answers
-
-
-# Counters -----------------------------------------------------------------------------------------------------------
+            assert part, received
+            received += part
+    assert received.startswith(b"HTTP/1.1 405 ") and b"400 Bad" not in received
 
 
 @pytest.mark.parametrize(
@@ -113,18 +105,16 @@ def test_the_bytes_of_an_earlier_body_are_no_header_bytes(live_gateway: LiveGate
     ],
     ids=["TLS", "version", "field", "fields", "lengths"],
 )
-def test_a_request_that_the_parser_refuses_is_counted(live_gateway: LiveGateway, sent: bytes) -> None:
-    before = counted("http", 400)
+def test_an_invalid_request_is_counted(live_gateway: LiveGateway, sent: bytes) -> None:
+    before = refusal_counts("http", 400)
     assert exchange(live_gateway, sent).startswith(b"HTTP/1.1 400 ")
     assert_counted_once("http", 400, before)
 
 
-def test_a_body_that_the_parser_refuses_is_counted_once(
-    live_gateway: LiveGateway, transactional_db: None
-) -> None:
-    """Its view has it already, and counts that the client is gone."""
+def test_an_invalid_body_is_counted_once(live_gateway: LiveGateway, transactional_db: None) -> None:
+    """The view has the request already, and counts the disconnect."""
     closed = REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "client_closed"}) or 0
-    before = counted("http", 400)
+    before = refusal_counts("http", 400)
     start = b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     exchange(live_gateway, start, b"no length\r\n")
     wait_until(
@@ -133,12 +123,12 @@ def test_a_body_that_the_parser_refuses_is_counted_once(
             == closed + 1
         )
     )
-    assert counted("http", 400) == before
+    assert refusal_counts("http", 400) == before
 
 
 @pytest.mark.parametrize("path", [b"", b"v1/chat/completions", b"live/"])
-def test_a_refused_upgrade_is_counted(live_gateway: LiveGateway, path: bytes) -> None:
-    before = counted("websocket", 403)
+def test_a_rejected_upgrade_is_counted(live_gateway: LiveGateway, path: bytes) -> None:
+    before = refusal_counts("websocket", 403)
     answer = exchange(live_gateway, UPGRADE % path + HANDSHAKE + b"\r\n")
     assert answer.startswith(b"HTTP/1.1 403 ")
     assert_counted_once("websocket", 403, before)
@@ -149,10 +139,10 @@ def test_a_refused_upgrade_is_counted(live_gateway: LiveGateway, path: bytes) ->
     [(b"", 400), (b"sec-websocket-version: 1\r\n", 400), (HANDSHAKE + b"a: %s\r\n" % (b"a" * 10_000), 400)],
     ids=["no key", "version", "long field"],
 )
-def test_a_handshake_that_is_wrong_is_answered_and_counted(
+def test_an_invalid_handshake_is_answered_and_counted(
     live_gateway: LiveGateway, fields: bytes, status: int
 ) -> None:
-    before = counted("websocket", status)
+    before = refusal_counts("websocket", status)
     assert exchange(live_gateway, UPGRADE % b"" + fields + b"\r\n").startswith(b"HTTP/1.1 %d " % status)
     assert_counted_once("websocket", status, before)
 
@@ -166,18 +156,15 @@ def test_an_upgrade_to_another_protocol_is_an_ordinary_request(live_gateway: Liv
     assert httpx.get(f"{live_gateway.url}/health", headers=headers).status_code == 200
 
 
-# Log lines ----------------------------------------------------------------------------------------------------------
-
-
-def line_of(caplog: pytest.LogCaptureFixture) -> list[str]:
+def log_lines(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [JsonFormatter().format(record) for record in caplog.records if record.name.startswith("django")]
 
 
-def test_a_page_that_is_forbidden_is_one_short_log_line(
+def test_a_forbidden_page_is_one_short_log_line(
     project: Project, bob: User, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert signed_in(bob).get(reverse("credential-new", args=[project.slug])).status_code == 403
-    (line,) = line_of(caplog)
+    (line,) = log_lines(caplog)
     assert "exception" not in json.loads(line) and len(line) < 300
 
 
@@ -185,10 +172,10 @@ def test_a_page_for_another_host_is_one_short_log_line(
     client: Client, caplog: pytest.LogCaptureFixture
 ) -> None:
     assert client.get("/accounts/login/", headers={"host": "evil.example"}).status_code == 400
-    assert all("exception" not in json.loads(line) and len(line) < 400 for line in line_of(caplog))
+    assert all("exception" not in json.loads(line) and len(line) < 400 for line in log_lines(caplog))
 
 
-def test_a_failure_of_the_gateway_keeps_its_traceback() -> None:
+def test_a_server_error_is_logged_with_its_traceback() -> None:
     try:
         raise RuntimeError("broken")
     except RuntimeError as error:

@@ -1,14 +1,12 @@
-"""Requests without a valid key are limited by where they come from; good keys from there are not."""
+"""Requests without a valid key are limited by client address; valid keys from there are not."""
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_network
-from typing import Any
 
 import httpx
 import pytest
-from django.conf import settings
 from prometheus_client import REGISTRY
 
 from keys import auth_throttle
@@ -22,50 +20,33 @@ from proxy.http.client_ip import client_ip
 from tests.support.live_gateway import LiveGateway
 from tests.support.upstream_server import LocalUpstream
 
-pytestmark = pytest.mark.databases
+pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("new_window")]
 
 CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
 PATH = "/v1/chat/completions"
-
-
-@pytest.fixture
-def environment() -> Iterator[Callable[..., None]]:
-    before = settings.ENV
-
-    def use(**changes: Any) -> None:
-        settings.ENV = settings.ENV.model_copy(update=changes)
-
-    yield use
-    settings.ENV = before
-
-
-@pytest.fixture(autouse=True)
-def window_begins_now(monkeypatch: pytest.MonkeyPatch) -> None:
-    started = time.monotonic()
-    monkeypatch.setattr(auth_failures, "clock", lambda: time.monotonic() - started)
 
 
 def post(live: LiveGateway, key: str, path: str = PATH, **headers: str) -> httpx.Response:
     return httpx.post(live.url + path, json=CHAT, headers={"x-api-key": key, "x-request-id": "r", **headers})
 
 
-def counted(outcome: str) -> float:
+def outcome_count(outcome: str) -> float:
     return REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": outcome}) or 0
 
 
-async def many(url: str, keys: list[str]) -> list[httpx.Response]:
-    """Twenty at a time."""
-    waiting = list(keys)
-    answers: list[httpx.Response] = []
+async def send_many(url: str, keys: list[str]) -> list[httpx.Response]:
+    """Send one request with each key, twenty at a time."""
+    unsent = list(keys)
+    responses: list[httpx.Response] = []
 
     async def send_in_turn() -> None:
-        while waiting:
-            headers = {"x-api-key": waiting.pop(), "x-request-id": "r"}
-            answers.append(await client.post(PATH, json=CHAT, headers=headers))
+        while unsent:
+            headers = {"x-api-key": unsent.pop(), "x-request-id": "r"}
+            responses.append(await client.post(PATH, json=CHAT, headers=headers))
 
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
         await asyncio.gather(*(send_in_turn() for _ in range(20)))
-    return answers
+    return responses
 
 
 def test_many_invalid_keys_are_throttled_while_valid_keys_work(
@@ -74,27 +55,27 @@ def test_many_invalid_keys_are_throttled_while_valid_keys_work(
     key, token = ApiKey.objects.issue(demo_project, "good")
     revoked, stolen = ApiKey.objects.issue(demo_project, "revoked")
     revoked.revoke()
-    before = counted("rate")
+    before = outcome_count("rate")
     kinds = (
         lambda: str(Token.generate()),
         lambda: "sk-nonsense",
         lambda: stolen,
         lambda: str(Token(key.public_id, "x" * 32)),
     )
-    answers = asyncio.run(many(live_gateway.url, [kinds[number % 4]() for number in range(1000)]))
-    refused = [answer for answer in answers if answer.status_code == 429]
-    assert sum(answer.status_code == 401 for answer in answers) == 300 and len(refused) == 700
-    assert counted("rate") == before + 700
-    assert len({answer.content for answer in refused}) == 1
-    assert len({answer.content for answer in answers}) == 2
-    assert all(0 < int(answer.headers["retry-after"]) <= 60 for answer in refused)
+    responses = asyncio.run(send_many(live_gateway.url, [kinds[number % 4]() for number in range(1000)]))
+    throttled = [response for response in responses if response.status_code == 429]
+    assert sum(response.status_code == 401 for response in responses) == 300 and len(throttled) == 700
+    assert outcome_count("rate") == before + 700
+    assert len({response.content for response in throttled}) == 1
+    assert len({response.content for response in responses}) == 2
+    assert all(0 < int(response.headers["retry-after"]) <= 60 for response in throttled)
     assert post(live_gateway, token).status_code == 200
 
 
-def test_each_dialect_says_that_there_were_too_many(
-    live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]
+def test_the_error_has_the_client_format(
+    live_gateway: LiveGateway, transactional_db: None, change_environment: Callable[..., None]
 ) -> None:
-    environment(gateway_unauthenticated_rpm=1)
+    change_environment(gateway_unauthenticated_rpm=1)
     assert post(live_gateway, "bad").status_code == 401
     assert post(live_gateway, "bad").json()["error"]["type"] == "rate_limit"
     assert post(live_gateway, "", "/v1/messages").json()["error"]["type"] == "rate_limit_error"
@@ -106,45 +87,47 @@ def test_each_dialect_says_that_there_were_too_many(
 
 
 def test_zero_disables_the_limit(
-    live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]
+    live_gateway: LiveGateway, transactional_db: None, change_environment: Callable[..., None]
 ) -> None:
-    environment(gateway_unauthenticated_rpm=0)
-    assert {answer.status_code for answer in asyncio.run(many(live_gateway.url, ["bad"] * 400))} == {401}
+    change_environment(gateway_unauthenticated_rpm=0)
+    assert {response.status_code for response in asyncio.run(send_many(live_gateway.url, ["bad"] * 400))} == {
+        401
+    }
 
 
 def test_throttled_client_causes_few_queries_and_no_wait_for_known_keys(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     token: str,
-    environment: Callable[..., None],
+    change_environment: Callable[..., None],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert post(live_gateway, token).status_code == 200
-    environment(gateway_unauthenticated_rpm=1)
-    asyncio.run(many(live_gateway.url, ["bad"] * 2))
+    change_environment(gateway_unauthenticated_rpm=1)
+    asyncio.run(send_many(live_gateway.url, ["bad"] * 2))
     looked_up: list[str] = []
     load = principals.load
 
-    def noted(public_id: str) -> Principal:
+    def load_and_note(public_id: str) -> Principal:
         looked_up.append(public_id)
         return load(public_id)
 
-    monkeypatch.setattr(principals, "load", noted)
+    monkeypatch.setattr(principals, "load", load_and_note)
     started = time.monotonic()
-    answers = asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(500)]))
-    assert {answer.status_code for answer in answers} == {429}
+    responses = asyncio.run(send_many(live_gateway.url, [str(Token.generate()) for _ in range(500)]))
+    assert {response.status_code for response in responses} == {429}
     assert len(looked_up) <= auth_throttle.LOOKUPS_PER_S * (time.monotonic() - started + 2)
     for _ in range(3):
         config_cache.invalidate_all()
-        asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(20)]))
+        asyncio.run(send_many(live_gateway.url, [str(Token.generate()) for _ in range(20)]))
         assert post(live_gateway, token).status_code == 200
 
 
 def test_a_new_key_from_a_throttled_address_is_not_locked_out(
-    live_gateway: LiveGateway, demo_project: Project, environment: Callable[..., None]
+    live_gateway: LiveGateway, demo_project: Project, change_environment: Callable[..., None]
 ) -> None:
-    environment(gateway_unauthenticated_rpm=1)
-    asyncio.run(many(live_gateway.url, [str(Token.generate()) for _ in range(100)]))
+    change_environment(gateway_unauthenticated_rpm=1)
+    asyncio.run(send_many(live_gateway.url, [str(Token.generate()) for _ in range(100)]))
     _, token = ApiKey.objects.issue(demo_project, "new")
     deadline = time.monotonic() + 3
     while post(live_gateway, token).status_code != 200:
@@ -153,14 +136,14 @@ def test_a_new_key_from_a_throttled_address_is_not_locked_out(
 
 
 def test_only_trusted_proxies_set_the_client_ip(
-    live_gateway: LiveGateway, transactional_db: None, environment: Callable[..., None]
+    live_gateway: LiveGateway, transactional_db: None, change_environment: Callable[..., None]
 ) -> None:
-    environment(gateway_unauthenticated_rpm=1)
+    change_environment(gateway_unauthenticated_rpm=1)
     assert [
         post(live_gateway, "bad", **{"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(3)
     ] == [401, 429, 429]
     auth_failures.clear()
-    environment(gateway_trusted_proxies=(ip_network("127.0.0.0/8"),))
+    change_environment(gateway_trusted_proxies=(ip_network("127.0.0.0/8"),))
     assert [
         post(live_gateway, "bad", **{"x-forwarded-for": f"192.0.2.{n}"}).status_code for n in range(3)
     ] == [401] * 3
@@ -190,18 +173,18 @@ def test_only_trusted_proxies_set_the_client_ip(
     ],
 )
 def test_client_ip_is_the_rightmost_untrusted_hop(
-    peer: str, forwarded: list[str], address: str, environment: Callable[..., None]
+    peer: str, forwarded: list[str], address: str, change_environment: Callable[..., None]
 ) -> None:
-    environment(gateway_trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("2001:db8:ffff::/48")))
+    change_environment(gateway_trusted_proxies=(ip_network("10.0.0.0/8"), ip_network("2001:db8:ffff::/48")))
     headers = [(b"host", b"x"), *((b"x-forwarded-for", value.encode("latin-1")) for value in forwarded)]
     assert client_ip({"client": (peer, 1), "headers": headers}) == address
 
 
-def test_without_a_peer_nothing_breaks(environment: Callable[..., None]) -> None:
+def test_client_ip_is_empty_without_a_peer(change_environment: Callable[..., None]) -> None:
     assert client_ip({"client": None, "headers": []}) == ""
 
 
-def refused(limits: AuthThrottle, address: str) -> float:
+def retry_after(limits: AuthThrottle, address: str) -> float:
     try:
         limits.record_failure(address)
     except TooManyFailures as error:
@@ -209,32 +192,34 @@ def refused(limits: AuthThrottle, address: str) -> float:
     return 0
 
 
-def test_the_window_slides(environment: Callable[..., None]) -> None:
-    environment(gateway_unauthenticated_rpm=60)
+def test_the_window_slides(change_environment: Callable[..., None]) -> None:
+    change_environment(gateway_unauthenticated_rpm=60)
     now = 1000.0 * 60
     limits = AuthThrottle(lambda: now)
-    assert [refused(limits, "a") for _ in range(61)] == [0] * 60 + [60]
+    assert [retry_after(limits, "a") for _ in range(61)] == [0] * 60 + [60]
     now += 59
-    assert refused(limits, "a") == 1
+    assert retry_after(limits, "a") == 1
     now += 1 + 30.5
-    assert sum(not refused(limits, "a") for _ in range(100)) == 31, "half of the minute before still counts"
-    assert 0 < refused(limits, "a") <= 1
+    assert sum(not retry_after(limits, "a") for _ in range(100)) == 31, (
+        "half of the previous minute still counts"
+    )
+    assert 0 < retry_after(limits, "a") <= 1
     now += 1
-    assert not refused(limits, "a")
+    assert not retry_after(limits, "a")
     now += 200
-    assert sum(not refused(limits, "a") for _ in range(100)) == 60
+    assert sum(not retry_after(limits, "a") for _ in range(100)) == 60
 
 
-def test_ipv6_is_counted_by_its_64_bits_of_network_and_memory_is_bounded(
-    environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+def test_ipv6_counts_by_64_bits_and_memory_is_bounded(
+    change_environment: Callable[..., None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    environment(gateway_unauthenticated_rpm=1)
+    change_environment(gateway_unauthenticated_rpm=1)
     limits = AuthThrottle()
-    assert not refused(limits, "2001:db8:0:1::1") and refused(limits, "2001:db8:0:1:ffff::2")
-    assert not refused(limits, "2001:db8:0:2::1")
-    assert not refused(limits, "192.0.2.1") and refused(limits, "::ffff:192.0.2.1")
+    assert not retry_after(limits, "2001:db8:0:1::1") and retry_after(limits, "2001:db8:0:1:ffff::2")
+    assert not retry_after(limits, "2001:db8:0:2::1")
+    assert not retry_after(limits, "192.0.2.1") and retry_after(limits, "::ffff:192.0.2.1")
     monkeypatch.setattr(auth_throttle, "MAX_CLIENTS", 100)
     for number in range(1000):
-        refused(limits, f"10.0.{number // 250}.{number % 250}")
+        retry_after(limits, f"10.0.{number // 250}.{number % 250}")
     assert len(limits.clients) == 100
-    assert refused(limits, "10.0.3.249") and not refused(limits, "10.0.0.0")
+    assert retry_after(limits, "10.0.3.249") and not retry_after(limits, "10.0.0.0")

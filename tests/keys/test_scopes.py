@@ -1,4 +1,4 @@
-"""What a key may do."""
+"""Scopes: how they are parsed and what they allow."""
 
 import pytest
 
@@ -10,16 +10,16 @@ CHAT = "post:/openai/v1/chat/completions"
 @pytest.mark.parametrize(
     "text", ["inference,usage:read", "usage:read inference", " INFERENCE,  usage:read,inference "]
 )
-def test_it_reads_lists_in_any_order_and_case(text: str) -> None:
+def test_it_parses_lists_in_any_order_and_case(text: str) -> None:
     assert parse(text) == ["inference", "usage:read"]
 
 
-def test_every_known_scope_is_read_back() -> None:
+def test_every_scope_is_parsed() -> None:
     assert parse(", ".join(ALL_SCOPES)) == list(ALL_SCOPES)
 
 
 @pytest.mark.parametrize("text", ["", " , ", "everything", "all,everything", "post:/openai/v1/images"])
-def test_it_rejects_unknown_and_empty_scopes_and_names_the_known_ones(text: str) -> None:
+def test_it_rejects_unknown_scopes_and_names_the_known_ones(text: str) -> None:
     with pytest.raises(UnknownScope, match="inference"):
         parse(text)
 
@@ -35,13 +35,13 @@ def test_a_group_covers_its_operations_and_no_others() -> None:
     assert not allows(["inference"], "keys:manage")
 
 
-def test_one_operation_covers_itself_alone() -> None:
+def test_an_operation_covers_only_itself() -> None:
     assert allows([CHAT], CHAT)
     assert not allows([CHAT], "post:/openai/v1/embeddings")
     assert not allows([CHAT], "inference")
 
 
-@pytest.mark.parametrize("held", [[], ["al"], ["post:/openai/v1/chat"]])
-def test_nothing_is_allowed_by_accident(held: list[str]) -> None:
-    assert not allows(held, CHAT)
-    assert not allows(held, "post:/no/such/operation")
+@pytest.mark.parametrize("granted", [[], ["al"], ["post:/openai/v1/chat"]])
+def test_unknown_scopes_allow_nothing(granted: list[str]) -> None:
+    assert not allows(granted, CHAT)
+    assert not allows(granted, "post:/no/such/operation")

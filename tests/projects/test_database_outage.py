@@ -1,10 +1,13 @@
-"""While the database is away, keys that were seen lately keep working from memory, and nobody is told that their key is wrong."""
+"""Database outages: cached keys keep working, and no valid key gets a 401.
+
+Hung servers are detected, and the ledger recovers from commits whose reply was lost.
+"""
 
 import asyncio
 import sqlite3
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -23,30 +26,28 @@ from gateway_project.postgresql.base import HangDetectingConnection
 from keys.models import ApiKey
 from keys.tokens import Token
 from projects import config_cache
-from projects.config_cache import ConfigCache, database_health
+from projects.config_cache import ConfigCache
+from projects.db import executor
 from projects.db.hang_detection import _assume_up, abort_hung_queries_if
+from projects.db.health import database_health
 from projects.models import Project
 from proxy import errors
 from tests.support.databases import postgresql_server
 from tests.support.environment import ON_SERVERS
+from tests.support.flaky_network import DisconnectAtCommit, FlakyProxy
 from tests.support.ledger_harness import PRICE, budget, reserve_request
 from tests.support.live_gateway import LiveGateway
 
+pytestmark = pytest.mark.usefixtures("restore_database")
+
 CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 3}
-original_run_query = config_cache.with_reconnect
+
+
+original_with_reconnect = executor.with_reconnect
 
 
 def database_down(*_: Any) -> None:
     raise OperationalError("connection refused")
-
-
-@pytest.fixture(autouse=True)
-def restore_database() -> Iterator[None]:
-    before = settings.ENV
-    yield
-    settings.ENV = before
-    config_cache.with_reconnect = original_run_query
-    database_health.is_down = False
 
 
 def stale_after(seconds: float) -> None:
@@ -58,43 +59,43 @@ def post(live: LiveGateway, token: str) -> httpx.Response:
 
 
 def ready(live: LiveGateway) -> tuple[int, Any]:
-    answer = httpx.get(f"{live.url}/ready")
-    return answer.status_code, answer.json()
+    response = httpx.get(f"{live.url}/ready")
+    return response.status_code, response.json()
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "it did not come true in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         time.sleep(0.02)
 
 
 @pytest.mark.databases
-def test_a_key_seen_lately_works_and_an_unknown_one_is_a_503(
+def test_a_cached_key_works_and_an_unknown_key_gets_a_503(
     live_gateway: LiveGateway, demo_project: Project
 ) -> None:
-    (known, seen), (_, unseen) = (
-        ApiKey.objects.issue(demo_project, "seen"),
-        ApiKey.objects.issue(demo_project, "unseen"),
+    (cached_key, cached), (_, unknown) = (
+        ApiKey.objects.issue(demo_project, "cached"),
+        ApiKey.objects.issue(demo_project, "unknown"),
     )
-    assert post(live_gateway, seen).status_code == 200
-    config_cache.with_reconnect = database_down  # type: ignore[assignment]
-    assert post(live_gateway, seen).status_code == 200
+    assert post(live_gateway, cached).status_code == 200
+    executor.with_reconnect = database_down  # type: ignore[assignment]
+    assert post(live_gateway, cached).status_code == 200
     config_cache.invalidate_all()
-    assert [post(live_gateway, seen).status_code for _ in range(3)] == [200] * 3, (
-        "what was dropped is remembered"
+    assert [post(live_gateway, cached).status_code for _ in range(3)] == [200] * 3, (
+        "invalidated keys are served stale"
     )
-    for token in (unseen, str(Token.generate())):
-        answer = post(live_gateway, token)
-        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "service_unavailable")
-        assert answer.headers["retry-after"]
-    assert post(live_gateway, str(Token(known.public_id, "x" * 32))).status_code == 401, (
-        "it is known to be wrong"
+    for token in (unknown, str(Token.generate())):
+        response = post(live_gateway, token)
+        assert (response.status_code, response.json()["error"]["code"]) == (503, "service_unavailable")
+        assert response.headers["retry-after"]
+    assert post(live_gateway, str(Token(cached_key.public_id, "x" * 32))).status_code == 401, (
+        "the key id is cached, so the secret is known to be wrong"
     )
     wait_for(lambda: ready(live_gateway) == (200, {"status": "ready", "degraded": ["database"]}))
-    config_cache.with_reconnect = original_run_query
+    executor.with_reconnect = original_with_reconnect
     wait_for(lambda: ready(live_gateway) == (200, {"status": "ready"}))
-    assert post(live_gateway, unseen).status_code == 200
+    assert post(live_gateway, unknown).status_code == 200
 
 
 @pytest.mark.databases
@@ -102,10 +103,10 @@ def test_cached_keys_expire_during_an_outage(live_gateway: LiveGateway, demo_pro
     _, token = ApiKey.objects.issue(demo_project, "app")
     assert post(live_gateway, token).status_code == 200
     stale_after(4)
-    config_cache.with_reconnect = database_down  # type: ignore[assignment]
+    executor.with_reconnect = database_down  # type: ignore[assignment]
     assert post(live_gateway, token).status_code == 200
     wait_for(lambda: post(live_gateway, token).status_code == 503, seconds=15)
-    config_cache.with_reconnect = original_run_query
+    executor.with_reconnect = original_with_reconnect
     wait_for(lambda: post(live_gateway, token).status_code == 200)
 
 
@@ -115,10 +116,10 @@ def test_hung_database_does_not_affect_cached_keys(
 ) -> None:
     back = threading.Event()
     monkeypatch.setattr(config_cache, "POLL_TIMEOUT_S", 0.2)
-    monkeypatch.setattr(config_cache, "QUERY_TIMEOUT_S", 0.5)
+    monkeypatch.setattr(executor, "QUERY_TIMEOUT_S", 0.5)
     _, token = ApiKey.objects.issue(demo_project, "app")
     assert post(live_gateway, token).status_code == 200
-    config_cache.with_reconnect = lambda query, *args: back.wait(20) and original_run_query(query, *args)  # type: ignore[assignment]
+    executor.with_reconnect = lambda query, *args: back.wait(20) and original_with_reconnect(query, *args)  # type: ignore[assignment]
     wait_for(lambda: database_health.is_down)
     config_cache.invalidate_all()
     started = time.monotonic()
@@ -130,144 +131,92 @@ def test_hung_database_does_not_affect_cached_keys(
 
 @pytest.mark.databases
 def test_error_names_the_unavailable_component() -> None:
-    def told(cause: Exception | None) -> str:
+    def error_message(cause: Exception | None) -> str:
         failure = LedgerUnavailable("FATAL: password of db-7.internal")
         failure.__cause__ = cause
         return errors.from_exception(failure).api_error.message
 
     database = "The gateway's database does not answer. Try again in a moment."
-    assert told(psycopg.OperationalError("refused")) == told(sqlite3.OperationalError("locked")) == database
+    assert (
+        error_message(psycopg.OperationalError("refused"))
+        == error_message(sqlite3.OperationalError("locked"))
+        == database
+    )
     assert errors.from_exception(OperationalError("refused")).api_error.message == database
     store = "The store of the gateway's budgets and limits does not answer. Try again in a moment."
-    assert told(RedisUnavailable("no answer")) == told(redis.ConnectionError("refused")) == store
-    assert told(None) == "The gateway's budgets are being brought up to date. Try again in a moment."
-
-
-class FlakyProxy:
-    """A network before PostgreSQL that can swallow what it is given, and deliver it much later."""
-
-    def __init__(self, host: str, port: int) -> None:
-        self.host, self.port = host, port
-        self.outside = 0
-        self.is_swallowing = False
-        self.swallowed_bytes: list[tuple[asyncio.StreamWriter, bytes]] = []
-        self.writers: list[asyncio.StreamWriter] = []
-        self.tasks: list[asyncio.Task[None]] = []
-
-    async def accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        back_reader, back_writer = await asyncio.open_connection(self.host, self.port)
-        self.writers += [writer, back_writer]
-        self.tasks += [
-            asyncio.create_task(self.forward(reader, back_writer)),
-            asyncio.create_task(self.forward(back_reader, writer)),
-        ]
-
-    async def forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """The end of a connection that was cut does not arrive either."""
-        lost = False
-        while data := await reader.read(65536):
-            lost = lost or self.is_swallowing
-            if lost:
-                self.swallowed_bytes.append((writer, data))
-            else:
-                writer.write(data)
-
-    def flush_swallowed(self) -> None:
-        for writer, data in self.swallowed_bytes:
-            writer.write(data)
-
-    async def close(self) -> None:
-        for task in self.tasks:
-            task.cancel()
-        await asyncio.gather(*self.tasks, return_exceptions=True)
-        for writer in self.writers:
-            writer.close()
-        await asyncio.gather(*(writer.wait_closed() for writer in self.writers), return_exceptions=True)
-
-
-class DisconnectAtCommit(PostgresConnection):
-    """The network swallows everything from a COMMIT on, if it is told to."""
-
-    has_disconnected: FlakyProxy | None = None
-
-    async def commit(self) -> None:
-        if self.has_disconnected is not None:
-            self.has_disconnected.is_swallowing, self.has_disconnected = True, None
-        await super().commit()
-
-
-@pytest.fixture
-async def flaky_proxy(transactional_db: None) -> AsyncIterator[FlakyProxy]:
-    given = connection.settings_dict
-    cut = FlakyProxy(given["HOST"], int(given["PORT"]))
-    async with await asyncio.start_server(cut.accept, "127.0.0.1", 0) as server:
-        cut.outside = server.sockets[0].getsockname()[1]
-        yield cut
-        await cut.close()
+    assert (
+        error_message(RedisUnavailable("no response"))
+        == error_message(redis.ConnectionError("refused"))
+        == store
+    )
+    assert error_message(None) == "The gateway's budgets are being brought up to date. Try again in a moment."
 
 
 @pytest.mark.databases
 @pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
-async def test_a_reservation_that_is_committed_unseen_is_given_back(
-    flaky_proxy: FlakyProxy, key: ApiKey
-) -> None:
-    given = connection.settings_dict
+async def test_a_reservation_with_a_lost_reply_is_released(flaky_proxy: FlakyProxy, key: ApiKey) -> None:
+    database = connection.settings_dict
     address = {
-        "dbname": given["NAME"],
-        "user": given["USER"],
+        "dbname": database["NAME"],
+        "user": database["USER"],
         "host": "127.0.0.1",
-        "port": flaky_proxy.outside,
+        "port": flaky_proxy.port,
         "connect_timeout": 2,
     }
     network = DisconnectAtCommit(exclusive=True, query_timeout_s=0.3, **address)
     ledger = SqlLedger(network)
     await ledger.start()
-    terms = await budget(key, 3)
-    network.has_disconnected = flaky_proxy
-    wanted = reserve_request(key, terms)
-    begun = time.monotonic()
+    limit = await budget(key, 3)
+    network.proxy_to_cut = flaky_proxy
+    request = reserve_request(key, limit)
+    started = time.monotonic()
     with pytest.raises(LedgerUnavailable):
-        await ledger.reserve(wanted)
-    assert time.monotonic() - begun < 1
+        await ledger.reserve(request)
+    assert time.monotonic() - started < 1
     with pytest.raises(LedgerUnavailable):
-        await ledger.reserve(reserve_request(key, terms))
+        await ledger.reserve(reserve_request(key, limit))
     flaky_proxy.is_swallowing = False
     await asyncio.sleep(BACKOFF_S)
     await ledger.flush_retries()
     flaky_proxy.flush_swallowed()
     await asyncio.sleep(0.2)
-    held = await ledger.reserve(other := reserve_request(key, terms))
+    reservation = await ledger.reserve(other := reserve_request(key, limit))
     assert await Reservation.objects.acount() == 1
     assert (await BudgetWindow.objects.aget()).reserved_nano == PRICE
-    await ledger.release(held, other.estimate)
+    await ledger.release(reservation, other.estimate)
     await ledger.stop()
 
 
 @pytest.mark.databases
 @pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
-def test_a_page_waits_for_a_slow_statement_and_not_for_a_server_that_hangs() -> None:
+def test_a_page_waits_for_a_slow_statement_but_not_a_hung_server() -> None:
     settings.ENV = settings.ENV.model_copy(update={"gateway_database_timeout_s": 0.3})
-    is_away = False
+    is_down = False
     with (
         postgresql_server() as server,
-        HangDetectingConnection.connect(server.url, autocommit=True) as line,
-        abort_hung_queries_if(lambda: is_away),
+        HangDetectingConnection.connect(server.url, autocommit=True) as conn,
+        abort_hung_queries_if(lambda: is_down),
     ):
-        assert line.execute("SELECT 1 FROM pg_sleep(1)").fetchall() == [(1,)]
+        assert conn.execute("SELECT 1 FROM pg_sleep(1)").fetchall() == [(1,)]
         server.pause()
         threading.Timer(1, server.resume).start()
-        is_away, begun = True, time.monotonic()
+        is_down, started = True, time.monotonic()
         with pytest.raises(psycopg.OperationalError):
-            line.execute("SELECT 1")
-        assert time.monotonic() - begun < 0.8
+            conn.execute("SELECT 1")
+        assert time.monotonic() - started < 0.8
         time.sleep(1)
 
 
 @pytest.mark.databases
 @pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
 async def test_ledger_waits_for_a_slow_statement_of_a_live_server(transactional_db: None) -> None:
-    given = connection.settings_dict
-    address = {"dbname": given["NAME"], "user": given["USER"], "host": given["HOST"], "port": given["PORT"]}
+    database = connection.settings_dict
+    address = {
+        "dbname": database["NAME"],
+        "user": database["USER"],
+        "host": database["HOST"],
+        "port": database["PORT"],
+    }
     ledgers = PostgresConnection(query_timeout_s=0.1, is_down=_assume_up, **address)
     await ledgers.begin()
     assert await ledgers.run("SELECT 1 FROM pg_sleep(%s)", (0.5,)) == [(1,)]
@@ -282,22 +231,20 @@ async def test_sqlite_lock_does_not_queue_waiters(
     ledger = SqlLedger(connect())
     writer = sqlite3.connect(str(connection.settings_dict["NAME"]), isolation_level=None)
     writer.execute("BEGIN IMMEDIATE")
-    begun = time.monotonic()
-    refusals = await asyncio.gather(
+    started = time.monotonic()
+    errors_raised = await asyncio.gather(
         *(ledger.reserve(reserve_request(key)) for _ in range(20)), return_exceptions=True
     )
-    assert {type(refusal) for refusal in refusals} == {LedgerUnavailable}
-    assert time.monotonic() - begun < 3 * 0.3
+    assert {type(error) for error in errors_raised} == {LedgerUnavailable}
+    assert time.monotonic() - started < 3 * 0.3
     writer.close()
     await ledger.stop()
 
 
 @pytest.mark.databases
 @pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
-async def test_a_connection_that_the_server_has_ended_costs_no_request(
-    transactional_db: None, key: ApiKey
-) -> None:
-    """As after a restart of PostgreSQL."""
+async def test_a_closed_connection_fails_no_request(transactional_db: None, key: ApiKey) -> None:
+    """A restart of PostgreSQL closes all connections."""
     ledger = SqlLedger(connect())
     await ledger.release(await ledger.reserve(warm := reserve_request(key)), warm.estimate)
     assert isinstance(ledger.connection, PostgresConnection) and ledger.connection.connection is not None
@@ -305,7 +252,7 @@ async def test_a_connection_that_the_server_has_ended_costs_no_request(
         server.execute(
             "SELECT pg_terminate_backend(%s, 5000)", [ledger.connection.connection.info.backend_pid]
         )
-    await ledger.release(await ledger.reserve(wanted := reserve_request(key)), wanted.estimate)
+    await ledger.release(await ledger.reserve(request := reserve_request(key)), request.estimate)
     await ledger.stop()
 
 
@@ -313,97 +260,91 @@ async def test_a_connection_that_the_server_has_ended_costs_no_request(
 @pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
 async def test_queued_statement_fails_fast_behind_a_hung_one() -> None:
     with postgresql_server() as server:
-        line = PostgresConnection(query_timeout_s=0.3, conninfo=server.url)
-        await line.begin()
+        conn = PostgresConnection(query_timeout_s=0.3, conninfo=server.url)
+        await conn.begin()
         server.pause()
         with pytest.raises(ServerUnresponsive):
-            await line.run("SELECT 1")
-        begun = time.monotonic()
+            await conn.run("SELECT 1")
+        started = time.monotonic()
         with pytest.raises(ServerUnresponsive):
-            await line.begin()
-        assert time.monotonic() - begun < 0.2
+            await conn.begin()
+        assert time.monotonic() - started < 0.2
         server.resume()
-        await line.close()
+        await conn.close()
 
 
 @pytest.mark.databases
 @pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
 def test_a_large_statement_may_be_sent_slowly() -> None:
     settings.ENV = settings.ENV.model_copy(update={"gateway_database_timeout_s": 0.2})
-    with postgresql_server() as server, HangDetectingConnection.connect(server.url, autocommit=True) as line:
+    with postgresql_server() as server, HangDetectingConnection.connect(server.url, autocommit=True) as conn:
         server.pause()
         threading.Timer(1, server.resume).start()
-        assert line.execute("SELECT length(%s)", ("x" * 50_000_000,)).fetchall() == [(50_000_000,)]
+        assert conn.execute("SELECT length(%s)", ("x" * 50_000_000,)).fetchall() == [(50_000_000,)]
 
 
-@pytest.fixture
-def rows() -> dict[str, str]:
-    return {"a": "1"}
+async def test_invalidated_value_is_reloaded(
+    value_cache: ConfigCache[str, str], stored_values: dict[str, str]
+) -> None:
+    assert await value_cache.get("a") == "1"
+    stored_values["a"] = "2"
+    assert await value_cache.get("a") == "1"
+    value_cache.invalidate()
+    assert await value_cache.get("a") == "2"
 
 
-@pytest.fixture
-def cache(rows: dict[str, str]) -> ConfigCache[str, str]:
-    return ConfigCache(rows.__getitem__)
-
-
-async def test_invalidated_value_is_reloaded(cache: ConfigCache[str, str], rows: dict[str, str]) -> None:
-    assert await cache.get("a") == "1"
-    rows["a"] = "2"
-    assert await cache.get("a") == "1"
-    cache.invalidate()
-    assert await cache.get("a") == "2"
-
-
-async def test_deleted_value_is_not_served_stale(cache: ConfigCache[str, str], rows: dict[str, str]) -> None:
-    await cache.get("a")
-    del rows["a"]
-    cache.invalidate()
+async def test_deleted_value_is_not_served_stale(
+    value_cache: ConfigCache[str, str], stored_values: dict[str, str]
+) -> None:
+    await value_cache.get("a")
+    del stored_values["a"]
+    value_cache.invalidate()
     with pytest.raises(LookupError):
-        await cache.get("a")
-    config_cache.with_reconnect = database_down  # type: ignore[assignment]
+        await value_cache.get("a")
+    executor.with_reconnect = database_down  # type: ignore[assignment]
     with pytest.raises(OperationalError):
-        await cache.get("a")
+        await value_cache.get("a")
 
 
-async def test_only_recent_values_are_served_stale(cache: ConfigCache[str, str]) -> None:
-    await cache.get("a")
-    cache.invalidate()
-    cache.invalidate()
-    config_cache.with_reconnect = database_down  # type: ignore[assignment]
-    assert await cache.get("a") == "1"
+async def test_only_recent_values_are_served_stale(value_cache: ConfigCache[str, str]) -> None:
+    await value_cache.get("a")
+    value_cache.invalidate()
+    value_cache.invalidate()
+    executor.with_reconnect = database_down  # type: ignore[assignment]
+    assert await value_cache.get("a") == "1"
     stale_after(-1)
     with pytest.raises(OperationalError):
-        await cache.get("a")
-    cache.invalidate()
-    assert not cache.stale
+        await value_cache.get("a")
+    value_cache.invalidate()
+    assert not value_cache.stale
 
 
 async def test_stale_value_is_served_sooner_than_a_missing_one(
-    cache: ConfigCache[str, str], monkeypatch: pytest.MonkeyPatch
+    value_cache: ConfigCache[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before it is clear that the database is away."""
+    """The outage is not certain yet."""
     back = threading.Event()
     monkeypatch.setattr(config_cache, "POLL_TIMEOUT_S", 0.1)
-    await cache.get("a")
-    cache.invalidate()
-    config_cache.with_reconnect = lambda *_: back.wait(5)  # type: ignore[assignment]
-    begun = time.monotonic()
-    assert await cache.get("a") == "1" and time.monotonic() - begun < 1
+    await value_cache.get("a")
+    value_cache.invalidate()
+    executor.with_reconnect = lambda *_: back.wait(5)  # type: ignore[assignment]
+    started = time.monotonic()
+    assert await value_cache.get("a") == "1" and time.monotonic() - started < 1
     back.set()
 
 
 async def test_value_read_during_invalidation_is_served_stale_later() -> None:
-    reading, go_on = threading.Event(), threading.Event()
+    reading, may_finish = threading.Event(), threading.Event()
 
     def load(key: str) -> str:
         reading.set()
-        assert go_on.wait(5)
+        assert may_finish.wait(5)
         return key.upper()
 
     cache = config_cache.ConfigCache(load)
-    asking = asyncio.create_task(cache.get("a"))
+    task = asyncio.create_task(cache.get("a"))
     await asyncio.to_thread(reading.wait, 5)
     cache.invalidate()
-    go_on.set()
-    assert await asking == "A" and not cache.holds("a")
+    may_finish.set()
+    assert await task == "A" and "a" not in cache
     assert cache.get_stale("a") == "A"

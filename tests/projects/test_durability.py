@@ -1,7 +1,6 @@
-"""Commits on PostgreSQL are durable whatever the server's default; the start names unsafe settings."""
+"""Commits on PostgreSQL are durable with any default of the server; the start names unsafe settings."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import psycopg
@@ -18,8 +17,6 @@ from tests.support.gateway_server import GatewayProcess
 
 pytestmark = [pytest.mark.databases, pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")]
 
-LAZY = {**NOT_DURABLE, "wal_writer_delay": "10s", "wal_writer_flush_after": "1GB"}
-"""What is committed without waiting stays in the server's memory for long enough to kill it."""
 SHOW = "SHOW synchronous_commit"
 
 
@@ -32,72 +29,66 @@ def setting_of_django(url: str) -> str:
     return str(value)
 
 
-@pytest.fixture
-def lazy_server() -> Iterator[Server]:
-    with postgresql_server(LAZY) as server:
-        yield server
-
-
 def django_connection(url: str) -> DatabaseWrapper:
     parts = psycopg.conninfo.conninfo_to_dict(url)
-    given = {"NAME": parts["dbname"], "USER": parts["user"], "HOST": parts["host"], "PORT": parts["port"]}
-    return DatabaseWrapper({**connection.settings_dict, "PASSWORD": "", **given}, "other")
+    address = {"NAME": parts["dbname"], "USER": parts["user"], "HOST": parts["host"], "PORT": parts["port"]}
+    return DatabaseWrapper({**connection.settings_dict, "PASSWORD": "", **address}, "other")
 
 
-async def test_what_the_ledger_has_committed_survives_a_kill_of_a_server_that_commits_lazily(
+async def test_commits_of_the_ledger_survive_a_kill_of_a_lazy_server(
     lazy_server: Server,
 ) -> None:
-    line = PostgresConnection(conninfo=lazy_server.url)
-    await line.begin()
-    await line.run("CREATE TABLE kept (n int)")
-    await line.commit()
-    await line.begin()
-    await line.run("INSERT INTO kept VALUES (1)")
-    await line.commit()
+    conn = PostgresConnection(conninfo=lazy_server.url)
+    await conn.begin()
+    await conn.run("CREATE TABLE rows (n int)")
+    await conn.commit()
+    await conn.begin()
+    await conn.run("INSERT INTO rows VALUES (1)")
+    await conn.commit()
     lazy_server.kill()
     lazy_server.start()
-    await line.close()
+    await conn.close()
     with psycopg.connect(lazy_server.url) as other:
-        assert other.execute("SELECT n FROM kept").fetchall() == [(1,)]
+        assert other.execute("SELECT n FROM rows").fetchall() == [(1,)]
 
 
 @pytest.mark.django_db
-def test_what_a_command_has_committed_survives_a_kill_of_a_server_that_commits_lazily(
+def test_commits_of_a_command_survive_a_kill_of_a_lazy_server(
     lazy_server: Server,
 ) -> None:
     django = django_connection(lazy_server.url)
     with django.cursor() as cursor:
-        cursor.execute("CREATE TABLE kept (n int)")
-        cursor.execute("INSERT INTO kept VALUES (1)")
+        cursor.execute("CREATE TABLE rows (n int)")
+        cursor.execute("INSERT INTO rows VALUES (1)")
     lazy_server.kill()
     lazy_server.start()
     django.close()
     with psycopg.connect(lazy_server.url) as other:
-        assert other.execute("SELECT n FROM kept").fetchall() == [(1,)]
+        assert other.execute("SELECT n FROM rows").fetchall() == [(1,)]
 
 
-async def test_a_connection_commits_durably_after_it_was_made_again(lazy_server: Server) -> None:
-    line = PostgresConnection(conninfo=lazy_server.url)
+async def test_a_new_connection_commits_durably(lazy_server: Server) -> None:
+    conn = PostgresConnection(conninfo=lazy_server.url)
     for _ in range(2):
-        await line.begin()
-        assert await line.run(SHOW) == [("on",)]
-        await line.commit()
-        await line.close()
+        await conn.begin()
+        assert await conn.run(SHOW) == [("on",)]
+        await conn.commit()
+        await conn.close()
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("value", ["local", "remote_apply"])
-async def test_a_setting_that_is_safe_is_left_alone(value: str) -> None:
+async def test_a_safe_setting_is_not_changed(value: str) -> None:
     with postgresql_server({**DURABLE, "synchronous_commit": value}) as server:
-        line = PostgresConnection(conninfo=server.url)
-        await line.begin()
-        assert await line.run(SHOW) == [(value,)]
-        await line.close()
+        conn = PostgresConnection(conninfo=server.url)
+        await conn.begin()
+        assert await conn.run(SHOW) == [(value,)]
+        await conn.close()
         assert await sync_to_async(setting_of_django)(server.url) == value
 
 
 async def test_all_connections_of_the_gateway_commit_durably(transactional_db: None) -> None:
-    """The tests' shared server has synchronous_commit off."""
+    """The shared server of the tests has synchronous_commit off."""
     ledger = connect()
     await ledger.begin()
     assert await ledger.run(SHOW) == [("on",)]
@@ -107,7 +98,7 @@ async def test_all_connections_of_the_gateway_commit_durably(transactional_db: N
         assert other.execute(SHOW.encode()).fetchone() == ("off",)
 
 
-def test_the_start_names_each_setting_that_is_unsafe(tmp_path: Path) -> None:
+def test_the_start_names_each_unsafe_setting(tmp_path: Path) -> None:
     (data := tmp_path / "data").mkdir()
     with postgresql_server(NOT_DURABLE) as server:
         gateway = GatewayProcess(data, DATABASE_URL=server.url).start()
@@ -122,7 +113,7 @@ def test_the_start_names_each_setting_that_is_unsafe(tmp_path: Path) -> None:
 
 
 @pytest.mark.django_db
-def test_a_setting_of_the_database_alone_is_found_and_safe_ones_are_not_reported(
+def test_only_unsafe_settings_are_reported_also_of_a_database(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with postgresql_server() as server:

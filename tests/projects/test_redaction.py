@@ -1,4 +1,4 @@
-"""Keys that clients put where they do not belong are in no record, log line or error."""
+"""Keys that clients send in the wrong place are in no record, log line or error."""
 
 import json
 from collections.abc import Mapping
@@ -78,7 +78,7 @@ def send(
         ("/v1/embeddings", {"model": "{}", "input": "Hi"}),
     ],
 )
-def test_a_key_as_a_models_name_is_refused_and_recorded_without_it(
+def test_a_key_as_model_name_is_rejected_and_redacted(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     token: str,
@@ -106,7 +106,7 @@ def test_a_key_as_a_requests_id_is_not_used(live_gateway: LiveGateway, token: st
 
 
 @pytest.mark.databases
-def test_a_key_as_an_idempotency_key_is_refused(live_gateway: LiveGateway, token: str) -> None:
+def test_a_key_as_idempotency_key_is_rejected(live_gateway: LiveGateway, token: str) -> None:
     answer = send(live_gateway, token, "/v1/chat/completions", CHAT, **{"idempotency-key": GATEWAY_KEY})
     assert answer.status_code == 400 and answer.json()["error"]["code"] == "idempotency_key_malformed"
     assert GATEWAY_KEY not in answer.text

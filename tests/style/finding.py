@@ -1,4 +1,4 @@
-"""One place where a rule of writing is not kept."""
+"""Finding: a place in a file that breaks a rule of writing."""
 
 from dataclasses import dataclass
 from pathlib import Path

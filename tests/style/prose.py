@@ -11,23 +11,32 @@ from tests.style.vocabulary import banned_phrases
 
 TEXT_SUFFIXES = (".md", ".html", ".txt", ".lua", ".css", ".js", ".sh", ".toml", ".yml", ".yaml")
 SKIPPED = ("static/vendor/", "LICENSE", "NOTICE")
+GLOSSARY = Path("docs/glossary.md")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+LAST_CELL = re.compile(r"\|[^|\n]*\|$", re.MULTILINE)
+STRING_TOKENS = (tokenize.STRING, getattr(tokenize, "FSTRING_MIDDLE", tokenize.STRING))
+"""Since Python 3.12, the text of an f-string is a token of its own."""
+DOCSTRING_FOLLOWS = (tokenize.NEWLINE, tokenize.INDENT, tokenize.NL, tokenize.ENCODING)
 
 
 def check(path: Path) -> Iterator[Finding]:
     if str(path).startswith(SKIPPED):
         return
-    if path.suffix == ".py":
-        fragments = python_fragments(path)
-    elif path.suffix in TEXT_SUFFIXES or path.parent.name == "script":
-        fragments = iter([(1, without_code(path.read_text()))])
-    else:
-        return
-    for line, text in fragments:
+    for line, text in fragments(path):
         for offset, phrase, instead in banned_phrases(text):
-            yield Finding(
-                path, line + text.count("\n", 0, offset), f'"{phrase}" is not used here; write "{instead}"'
-            )
+            message = f'"{phrase}" is not used here; write "{instead}"'
+            yield Finding(path, line + text.count("\n", 0, offset), message)
+
+
+def fragments(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield the first line and the text of everything in a file that people read as sentences."""
+    if path.suffix == ".py":
+        yield from python_fragments(path)
+    elif path == GLOSSARY:
+        # Its last column lists the words that are not used.
+        yield 1, LAST_CELL.sub("", path.read_text())
+    elif path.suffix in TEXT_SUFFIXES or path.parent.name == "script":
+        yield 1, without_code(path.read_text())
 
 
 def without_code(text: str) -> str:
@@ -44,8 +53,8 @@ def python_fragments(path: Path) -> Iterator[tuple[int, str]]:
     for token in tokenize.tokenize(io.BytesIO(path.read_bytes()).readline):
         if token.type == tokenize.COMMENT:
             yield token.start[0], token.string
-        elif token.type == tokenize.STRING and " " in token.string:
-            is_docstring = previous in (tokenize.NEWLINE, tokenize.INDENT, tokenize.NL, tokenize.ENCODING)
+        elif token.type in STRING_TOKENS and " " in token.string:
+            is_docstring = previous in DOCSTRING_FOLLOWS
             if is_docstring or path.parts[0] != "tests":
                 yield token.start[0], token.string
         previous = token.type

@@ -1,4 +1,4 @@
-"""The four formats as tests of the running gateway use them: a request, a provider's response, and its stream."""
+"""Requests, responses and streams in each of the four formats, for tests of the running gateway."""
 
 import asyncio
 import json
@@ -14,7 +14,7 @@ from tests.support.live_gateway import LiveGateway
 from tests.support.upstream_server import LocalUpstream
 
 Json = dict[str, Any]
-DIALECTS = ("openai_chat", "openai_responses", "anthropic", "gemini")
+FORMATS = ("openai_chat", "openai_responses", "anthropic", "gemini")
 ACCOUNTS = {"openai_chat": "openai", "openai_responses": "openai", "anthropic": "other", "gemini": "other"}
 MODELS = {
     "openai_chat": "gpt-4o-mini",
@@ -33,22 +33,22 @@ LIMITS = {
     "anthropic": "max_tokens",
     "gemini": "maxOutputTokens",
 }
-USAGE_FIELDS = dict.fromkeys(DIALECTS, "usage") | {"gemini": "usageMetadata"}
-WHOLE_USAGE: dict[str, Json] = {
+USAGE_FIELDS = dict.fromkeys(FORMATS, "usage") | {"gemini": "usageMetadata"}
+COMPLETE_USAGE: dict[str, Json] = {
     "openai_chat": {"prompt_tokens": 7, "completion_tokens": 5, "total_tokens": 12},
     "openai_responses": {"input_tokens": 7, "output_tokens": 5, "total_tokens": 12},
     "anthropic": {"input_tokens": 7, "output_tokens": 5},
     "gemini": {"promptTokenCount": 7, "candidatesTokenCount": 5, "totalTokenCount": 12},
 }
 ABSENT = object()
-"""Stands for a usage that a response does not have at all."""
+"""Usage of a response that reports none."""
 
 
-def connect(project: Project, dialect: str, upstream: LocalUpstream) -> None:
-    """Give the project an account at the local upstream for a format that the operator's account does not speak."""
-    if ACCOUNTS[dialect] == "other":
+def connect(project: Project, format: str, upstream: LocalUpstream) -> None:
+    """Give the project an account at the local upstream if the operator's account has another format."""
+    if ACCOUNTS[format] == "other":
         stored = Credential(
-            project=project, slug="other", provider=dialect, base_url=upstream.url.removesuffix("/v1")
+            project=project, slug="other", provider=format, base_url=upstream.url.removesuffix("/v1")
         )
         stored.set_secret("sk-provider-secret")
         stored.save()
@@ -57,50 +57,48 @@ def connect(project: Project, dialect: str, upstream: LocalUpstream) -> None:
 def ask(
     gateway: LiveGateway,
     token: str,
-    dialect: str,
+    format: str,
     *,
     stream: bool,
     limit: int | None = None,
-    served: str | None = None,
+    provider_format: str | None = None,
 ) -> httpx.Response:
-    """Send one prompt in a dialect, to a provider of the format `served` (default: the same one)."""
-    model = f"{ACCOUNTS[served or dialect]}/{MODELS[served or dialect]}"
-    limits = {} if limit is None else {LIMITS[dialect]: limit}
+    """Send one prompt in a format, to a provider of `provider_format` (default: the same format)."""
+    model = f"{ACCOUNTS[provider_format or format]}/{MODELS[provider_format or format]}"
+    limits = {} if limit is None else {LIMITS[format]: limit}
     headers = {"authorization": f"Bearer {token}"}
-    if dialect == "gemini":
+    if format == "gemini":
         verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
         contents: Json = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}]}
-        given = contents | ({"generationConfig": limits} if limits else {})
+        body = contents | ({"generationConfig": limits} if limits else {})
         return httpx.post(
-            f"{gateway.url}/v1beta/models/{model}:{verb}", json=given, headers=headers, timeout=20
+            f"{gateway.url}/v1beta/models/{model}:{verb}", json=body, headers=headers, timeout=20
         )
     prompt: Json = (
-        {"input": "Hi"}
-        if dialect == "openai_responses"
-        else {"messages": [{"role": "user", "content": "Hi"}]}
+        {"input": "Hi"} if format == "openai_responses" else {"messages": [{"role": "user", "content": "Hi"}]}
     )
-    body: Json = {"model": model, "stream": stream, **prompt, **limits}
-    return httpx.post(f"{gateway.url}{PATHS[dialect]}", json=body, headers=headers, timeout=20)
+    payload: Json = {"model": model, "stream": stream, **prompt, **limits}
+    return httpx.post(f"{gateway.url}{PATHS[format]}", json=payload, headers=headers, timeout=20)
 
 
-def answering(dialect: str, text: str, usage: Any = ABSENT, *, pieces: int = 1) -> Callable[..., Any]:
-    """Return what the local upstream answers with: `text`, streamed `pieces` times if the client asks for a stream."""
+def respond_with_text(format: str, text: str, usage: Any = ABSENT, *, pieces: int = 1) -> Callable[..., Any]:
+    """Return a handler that responds with `text`; a stream repeats it `pieces` times."""
 
-    async def answer(request: web.Request, body: Json) -> web.StreamResponse:
+    async def respond(request: web.Request, body: Json) -> web.StreamResponse:
         if body.get("stream") or "streamGenerateContent" in request.path:
             response = web.StreamResponse(headers={"content-type": "text/event-stream"})
             await response.prepare(request)
-            for piece in STREAMS[dialect](text, usage, pieces):
+            for piece in STREAMS[format](text, usage, pieces):
                 await response.write(piece)
                 await asyncio.sleep(0.001)
             return response
-        return web.json_response(RESPONSES[dialect](text) | stated(dialect, usage))
+        return web.json_response(RESPONSES[format](text) | usage_field(format, usage))
 
-    return answer
+    return respond
 
 
-def stated(dialect: str, usage: Any) -> Json:
-    return {} if usage is ABSENT else {USAGE_FIELDS[dialect]: usage}
+def usage_field(format: str, usage: Any) -> Json:
+    return {} if usage is ABSENT else {USAGE_FIELDS[format]: usage}
 
 
 def chat_response(text: str) -> Json:
@@ -150,7 +148,9 @@ def chat_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
         return event(id="c", object="chat.completion.chunk", model="m", choices=choices)
 
     last = [
-        event(id="c", object="chat.completion.chunk", model="m", choices=[], **stated("openai_chat", usage))
+        event(
+            id="c", object="chat.completion.chunk", model="m", choices=[], **usage_field("openai_chat", usage)
+        )
     ]
     return [
         *[chunk({"content": text})] * pieces,
@@ -177,13 +177,13 @@ def responses_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
         *deltas,
         event(
             type="response.completed",
-            response=responses_response(text * pieces) | stated("openai_responses", usage),
+            response=responses_response(text * pieces) | usage_field("openai_responses", usage),
         ),
     ]
 
 
 def anthropic_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
-    """The start states the input and a placeholder for the output, as Anthropic does; `usage` is that of the end."""
+    """Return a stream that reports the input at its start, as Anthropic's do, and `usage` at its end."""
     start = anthropic_response("") | {"stop_reason": None, "usage": {"input_tokens": 7, "output_tokens": 1}}
     deltas = [event(type="content_block_delta", index=0, delta={"type": "text_delta", "text": text})] * (
         pieces if text else 0
@@ -193,7 +193,7 @@ def anthropic_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
         event(type="content_block_start", index=0, content_block={"type": "text", "text": ""}),
         *deltas,
         event(type="content_block_stop", index=0),
-        event(type="message_delta", delta={"stop_reason": "end_turn"}, **stated("anthropic", usage)),
+        event(type="message_delta", delta={"stop_reason": "end_turn"}, **usage_field("anthropic", usage)),
         event(type="message_stop"),
     ]
 
@@ -203,7 +203,7 @@ def gemini_stream(text: str, usage: Any, pieces: int) -> list[bytes]:
     open_ended = {**chunk, "candidates": [{**chunk["candidates"][0], "finishReason": None}]}
     return [
         *[event(**open_ended)] * (pieces if text else 0),
-        event(**gemini_response(""), **stated("gemini", usage)),
+        event(**gemini_response(""), **usage_field("gemini", usage)),
     ]
 
 

@@ -1,4 +1,4 @@
-"""Several gateway processes before one provider that counts what it bills, as a deployment has them."""
+"""Several gateway processes in front of one provider that counts what it bills."""
 
 import asyncio
 import os
@@ -26,7 +26,7 @@ from tests.support.upstream_server import LocalUpstream, completion
 MODEL = "gpt-4o-mini"
 PROMPT = "What is the capital of France? " * 6
 BILLED = Tokens(input=60, cache_read=40, output=20)
-"""What the provider states for each answer (`tests/support/upstream_server.py`)."""
+"""Usage that the provider reports for each response (`tests/support/upstream_server.py`)."""
 PROCESSES = 4 if ON_SERVERS else 1
 ORPHANS_SETTLED_S = 45
 
@@ -36,10 +36,10 @@ class Cluster:
     processes: list[GatewayProcess]
     upstream: LocalUpstream
     billed_ids: Counter[str] = field(default_factory=Counter)
-    """How often the provider has billed each request, by the client's id of it."""
+    """Number of times that the provider has billed each request, by the client's request id."""
 
     async def handle(self, request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        """The provider bills what it has begun to answer, whether or not anybody is there to read it."""
+        """Respond as the provider, and bill the request even if nobody reads the response."""
         self.billed_ids[body["user"]] += 1
         return await completion(request, body)
 
@@ -47,7 +47,10 @@ class Cluster:
         return self.processes[0].manage("create_api_key", "app", "all", *arguments).split()[-1]
 
     def burst(self, token: str, requests: int, **changes: Any) -> Counter[int]:
-        """So many requests at once, spread over all processes; what they were answered, 0 for those that died with a process."""
+        """Send requests at once, spread over all processes, and count their statuses.
+
+        The status is 0 for a request whose process was killed.
+        """
         return asyncio.run(self.burst_all(token, requests, **changes))
 
     async def burst_all(self, token: str, requests: int, **changes: Any) -> Counter[int]:
@@ -84,19 +87,20 @@ class Cluster:
         return 0
 
     def assert_consistent(self) -> None:
-        """Waits until all that was left open is resolved and all that was owed is written, then compares the books with the
-        provider's.
+        """Compare the records with what the provider has billed.
+
+        Wait for it until no reservation is open and every record is written.
         """
         deadline = time.monotonic() + ORPHANS_SETTLED_S
         while (audit := self.audit()).returncode != 0 or " 0 open reservations" not in audit.stdout:
             assert time.monotonic() < deadline, audit.stdout + audit.stderr
             time.sleep(0.5)
         while self.billed_ids.keys() - {id for id, _, _ in self.records()}:
-            assert time.monotonic() < deadline, "billed by the provider, and not recorded"
+            assert time.monotonic() < deadline, "billed by the provider but not recorded"
             time.sleep(0.5)
         rows = self.records()
-        kept = Counter(id for id, corrects, _ in rows if corrects is None)
-        assert [id for id, count in kept.items() if count > 1] == [], "recorded twice"
+        record_counts = Counter(id for id, corrects, _ in rows if corrects is None)
+        assert [id for id, count in record_counts.items() if count > 1] == [], "recorded twice"
         costs: Counter[str] = Counter()
         for id, _, cost in rows:
             costs[id] += cost
@@ -106,7 +110,7 @@ class Cluster:
         )
 
     def records(self) -> list[tuple[str, object, int]]:
-        """What the client called each request, what the record corrects, and its cost."""
+        """Return the request id, the corrected record and the cost of each record."""
         rows = self.query("SELECT request_id, corrects, cost_nano FROM billing_usagerecord")
         return [(id, corrects, cost) for id, corrects, cost in rows]
 
@@ -118,9 +122,9 @@ class Cluster:
 
 
 def price() -> Price:
-    found = bundled_price("openai", MODEL)
-    assert found is not None
-    return found
+    bundled = bundled_price("openai", MODEL)
+    assert bundled is not None
+    return bundled
 
 
 @contextmanager
@@ -128,15 +132,15 @@ def cluster(data: Path, servers: dict[str, str], processes: int = PROCESSES) -> 
     upstream = LocalUpstream().start()
     data.mkdir()
     variables = {"OPENAI_BASE_URL": upstream.url, "OPENAI_API_KEY": "sk-upstream", **servers}
-    fleet = Cluster([GatewayProcess(data, **variables) for _ in range(processes)], upstream)
-    upstream.handler = fleet.handle
+    gateways = Cluster([GatewayProcess(data, **variables) for _ in range(processes)], upstream)
+    upstream.handler = gateways.handle
     with ThreadPoolExecutor() as pool:
-        # All at once, as a deployment does, also on an empty database.
-        list(pool.map(GatewayProcess.start, fleet.processes))
+        # All start at once, as in a deployment, even on an empty database.
+        list(pool.map(GatewayProcess.start, gateways.processes))
     try:
-        yield fleet
+        yield gateways
     finally:
-        for process in fleet.processes:
+        for process in gateways.processes:
             process.stop()
         upstream.stop()
 

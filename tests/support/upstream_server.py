@@ -1,4 +1,4 @@
-"""A provider on loopback that tests tell what to answer, and that remembers what it was asked."""
+"""Provider on loopback. A test sets its responses and reads the requests that it received."""
 
 import asyncio
 import threading
@@ -20,7 +20,7 @@ class UpstreamRequest:
 
 
 class LocalUpstream:
-    """Runs in a thread of its own; `handler` is replaced by each test, `requests` is emptied before it."""
+    """Server in its own thread. Each test sets `handler`; `requests` is emptied before each test."""
 
     def __init__(self) -> None:
         self.requests: list[UpstreamRequest] = []
@@ -57,14 +57,14 @@ class LocalUpstream:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
-        call = UpstreamRequest(
+        received = UpstreamRequest(
             request.path, {name.lower(): value for name, value in request.headers.items()}, body
         )
-        self.requests.append(call)
+        self.requests.append(received)
         try:
             return await self.handler(request, await request.json() if body else {})
         except (asyncio.CancelledError, ConnectionResetError):
-            call.closed.set()
+            received.closed.set()
             raise
 
 
@@ -78,7 +78,7 @@ USAGE = {
 
 
 async def completion(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    """A short answer, streamed if asked, with usage as OpenAI states it."""
+    """Respond with a short text and usage in OpenAI's format, as a stream if the request asks for one."""
     if not body.get("stream"):
         message = {"role": "assistant", "content": "Hello there"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}

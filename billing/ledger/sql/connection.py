@@ -7,30 +7,26 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
-from pathlib import Path
 from typing import Any, Protocol
 
 import psycopg
 from django.conf import settings
 from psycopg import waiting
 
+from billing.ledger.sql.process_lock import ADVISORY_LOCK_CLASS, DatabaseInUse
 from billing.ledger.sql.transactions import Executor
 from projects.db.durability import SYNCHRONOUS_COMMIT
-from projects.db.hang_detection import RECHECK_INTERVAL_S, outage_probe, rewait
+from projects.db.hang_detection import POLL_INTERVAL_S, outage_probe, wait_attempts
 
 BUSY_TIMEOUT_S = 10
 """How long another writer, such as a page that saves a form, may keep the ledger waiting."""
 BUSY_POLL_INTERVAL_S = 0.01
 BUSY_GAP_S = 1.0
 """Longest time between two attempts that count as having found the same lock."""
-ADVISORY_LOCK_CLASS = 0x1ED6
-"""The first number of our PostgreSQL advisory locks, which keeps them apart from anyone else's in the same database."""
 LOCK_TIMEOUT_S = 40
 LOCK_POLL_INTERVAL_S = 0.5
 TERMINATE_TIMEOUT_S = 1.0
 TERMINATE_POLL_INTERVAL_S = 0.02
-POLL_INTERVAL_S = 0.1
-"""How often a connection that waits looks whether its socket is still open."""
 BACKOFF_S = 1.0
 """After PostgreSQL has kept one waiting in vain, the others that stand in line are told so at once, and not one after the other."""
 SESSION_SETUP = "SET timezone = 'UTC'; SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
@@ -41,13 +37,8 @@ TERMINATE_BACKENDS = (
 )
 
 
-def lock_file_for(database: Path) -> Path:
-    """The file that the only process on a SQLite database locks."""
-    return database.with_suffix(".lock")
-
-
-class DatabaseInUse(psycopg.OperationalError):
-    """Another gateway process uses this database alone."""
+class PostgresInUse(psycopg.OperationalError, DatabaseInUse):
+    """Another process holds the exclusive lock of this PostgreSQL database."""
 
 
 class ServerUnresponsive(psycopg.OperationalError):
@@ -134,23 +125,23 @@ class HangDetectingConnection(psycopg.AsyncConnection[Any]):
     is_down: Callable[[], bool]
 
     async def wait(self, gen: Any, interval: float = POLL_INTERVAL_S, timeout: float | None = None) -> Any:  # noqa: ASYNC109
-        waiter, wait_timeout_s = gen, timeout or self.query_timeout_s
-        while True:
-            try:
-                return await waiting.wait_async(
-                    waiter, self.pgconn.socket, interval=interval, timeout=wait_timeout_s
-                )
-            except psycopg.errors._WaitTimeout:
-                if timeout is not None:
-                    raise
-                if self.is_down():
-                    self.pgconn.finish()
-                    raise ServerUnresponsive("PostgreSQL does not answer") from None
-                waiter, wait_timeout_s = rewait(gen) if waiter is gen else waiter, RECHECK_INTERVAL_S
-            except asyncio.CancelledError:
-                # Whoever waited was cancelled: what the server is at is not known.
-                self.pgconn.finish()
-                raise
+        if timeout is not None:
+            return await self.wait_once(gen, interval, timeout)
+        for operation, timeout_s in wait_attempts(gen, self.query_timeout_s, self.is_down):
+            with suppress(psycopg.errors._WaitTimeout):
+                return await self.wait_once(operation, interval, timeout_s)
+        self.pgconn.finish()
+        raise ServerUnresponsive("PostgreSQL is unresponsive")
+
+    async def wait_once(self, operation: Any, interval: float, timeout_s: float | None) -> Any:
+        try:
+            return await waiting.wait_async(
+                operation, self.pgconn.socket, interval=interval, timeout=timeout_s
+            )
+        except asyncio.CancelledError:
+            # The statement may still be running: nothing else can be sent on this connection.
+            self.pgconn.finish()
+            raise
 
 
 class PostgresConnection:
@@ -205,7 +196,7 @@ class PostgresConnection:
         """Notes when the server says nothing."""
         try:
             yield
-        except (ServerUnresponsive, DatabaseInUse, psycopg.errors.ConnectionTimeout):
+        except (ServerUnresponsive, PostgresInUse, psycopg.errors.ConnectionTimeout):
             self.unresponsive_until = time.monotonic() + BACKOFF_S
             raise
 
@@ -243,7 +234,7 @@ class PostgresConnection:
             if row and row[0]:
                 return
             if time.monotonic() > deadline:
-                raise DatabaseInUse("another gateway process uses this database: several need REDIS_URL")
+                raise PostgresInUse("another gateway process uses this database: several need REDIS_URL")
             await connection.execute(TERMINATE_BACKENDS, (earlier_pids, ADVISORY_LOCK_CLASS))
             await asyncio.sleep(poll_interval_s)
 

@@ -1,15 +1,45 @@
-"""Whether a gateway process serves from a database: asked of the locks that it holds (`sql/connection.py`)."""
+"""Locks that allow one gateway process per database, if the ledger lives in SQL alone.
+
+On SQLite it is a lock on a file beside the database; on PostgreSQL an advisory lock, which the ledger's
+connection acquires (`sql/connection.py`).
+"""
 
 import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from django.conf import settings
 from django.db import connection
 
-from billing.ledger.sql.connection import ADVISORY_LOCK_CLASS, lock_file_for
+ADVISORY_LOCK_CLASS = 0x1ED6
+"""First number of our PostgreSQL advisory locks. It separates them from those of other programs."""
+
+
+class DatabaseInUse(Exception):
+    """Another gateway process uses this database; without Redis, only one is allowed."""
+
+
+def lock_file_for(database: Path) -> Path:
+    """Return the file that the only gateway process on a SQLite database locks."""
+    return database.with_suffix(".lock")
+
+
+@contextmanager
+def sqlite_process_lock(database: Path) -> Iterator[None]:
+    """Hold the lock of a SQLite database; raise DatabaseInUse if another process holds it."""
+    with lock_file_for(database).open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise DatabaseInUse(f"another gateway process uses {database}") from None
+        lock.write(str(os.getpid()))
+        yield
 
 
 def is_sqlite_locked() -> bool:
-    """Whether a gateway process holds the lock beside its database."""
+    """Return whether a gateway process holds the lock of the SQLite database."""
     try:
         with lock_file_for(settings.ENV.sqlite_path).open() as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -21,7 +51,7 @@ def is_sqlite_locked() -> bool:
 
 
 def is_postgresql_locked() -> bool:
-    """Whether a gateway process holds the lock of the only one."""
+    """Return whether a gateway process holds the advisory lock of the PostgreSQL database."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s, 0)", (ADVISORY_LOCK_CLASS,))
         row = cursor.fetchone()

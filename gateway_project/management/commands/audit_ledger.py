@@ -7,7 +7,10 @@ from billing.ledger.audit.run import run_audit
 
 
 class Command(BaseCommand):
-    help = "Checks that budgets, reservations, records and sums agree, also while the gateway serves. Exit status 1 if they do not."
+    help = (
+        "Checks that budgets, reservations, records and daily totals agree, also while the gateway serves. "
+        "Exit status 1 if they do not."
+    )
 
     def handle(self, *_: Any, **__: Any) -> None:
         audit = run_audit()
@@ -18,7 +21,8 @@ class Command(BaseCommand):
         for project_id, waiting in audit.skipped_backlogs.items():
             self.stdout.write(f"project {project_id}: {waiting} records wait to be written: not compared")
         self.stdout.write(
-            f"{audit.windows} windows, {audit.open_reservations} open reservations checked: {len(audit.mismatches)} differences."
+            f"{audit.windows} windows, {audit.open_reservations} open reservations checked: "
+            f"{len(audit.mismatches)} differences."
         )
         if audit.mismatches:
             sys.exit(1)

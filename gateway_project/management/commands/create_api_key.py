@@ -16,7 +16,10 @@ MAX_VALUES = {"rpm": 2**31 - 1, "tpm": 2**63 - 1, "concurrency": 2**31 - 1, "exp
 
 
 class Command(BaseCommand):
-    help = "Makes an API key and prints it, alone on the last line. It is good at once, also while the gateway serves."
+    help = (
+        "Creates an API key and prints it alone on the last line. The key is valid at once, also while "
+        "the gateway serves."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("owner", help="a label: who or what uses the key; no account is needed")
@@ -28,7 +31,7 @@ class Command(BaseCommand):
             parser.add_argument(
                 f"--{period.label}-budget",
                 metavar="USD",
-                help="decimal, up to nine places; refuses what would exceed it",
+                help="hard budget: a decimal with up to nine places",
             )
         parser.add_argument("--rpm", type=int, metavar="N", help="requests per minute")
         parser.add_argument("--tpm", type=int, metavar="N", help="tokens per minute")
@@ -49,7 +52,7 @@ class Command(BaseCommand):
             raise CommandError(str(error)) from None
         for option, maximum in MAX_VALUES.items():
             if options[option] is not None and not 1 <= options[option] <= maximum:
-                raise CommandError(f"--{option.replace('_', '-')} is from 1 to {maximum}.")
+                raise CommandError(f"--{option.replace('_', '-')} must be from 1 to {maximum}.")
         days = options["expires_in_days"]
         key, token = ApiKey.objects.issue(
             self.project(options["project"]),

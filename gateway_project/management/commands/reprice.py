@@ -10,7 +10,10 @@ from proxy.providers.prices import ProviderPrices
 
 
 class Command(BaseCommand):
-    help = "Brings the cost of past requests to the prices that hold for their time. It adds corrections; no record is changed."
+    help = (
+        "Recomputes the cost of past requests from the prices of their time. It adds corrections; records "
+        "are never changed."
+    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
@@ -25,9 +28,9 @@ class Command(BaseCommand):
         )
         parser.add_argument("--project", default="", metavar="SLUG", help="default: all projects")
         parser.add_argument(
-            "--model", default="", metavar="NAME", help="only this model, as its provider calls it"
+            "--model", default="", metavar="NAME", help="only this model, by its provider's name"
         )
-        parser.add_argument("--dry-run", action="store_true", help="only say what would change")
+        parser.add_argument("--dry-run", action="store_true", help="only print what would change")
 
     def handle(self, *_: Any, **options: Any) -> None:
         if options["since"] > options["until"]:
@@ -42,21 +45,25 @@ class Command(BaseCommand):
                 options["since"], options["until"], options["model"], dry_run=options["dry_run"]
             )
             self.stdout.write(
-                f"{project.slug}: {format_summary(summary)}{' Nothing was written.' if options['dry_run'] else ''}"
+                f"{project.slug}: {format_summary(summary)}"
+                + (" Nothing was written." if options["dry_run"] else "")
             )
 
 
 def parse_date(text: str) -> dt.date:
-    """Raises ValueError, which argparse tells as it should."""
+    """Parse a date; argparse reports the ValueError of an invalid one."""
     return dt.date.fromisoformat(text)
 
 
 def format_summary(summary: RepriceSummary) -> str:
     sign = "+" if summary.cost_change_nano > 0 else ""
-    sentence = f"{summary.corrected} of {summary.records} charged requests corrected, {sign}{format_usd(summary.cost_change_nano)}"
+    sentence = (
+        f"{summary.corrected} of {summary.records} charged requests corrected, "
+        f"{sign}{format_usd(summary.cost_change_nano)}"
+    )
     notes = {
         "unpriced before": summary.newly_priced,
-        "without a price still": summary.unpriced,
-        "left at what was held for them": summary.left_at_reserved,
+        "still without a price": summary.unpriced,
+        "left at their reserved amount": summary.left_at_reserved,
     }
     return "; ".join([sentence, *(f"{count} {note}" for note, count in notes.items() if count)]) + "."

@@ -10,11 +10,11 @@ from billing.usage.rollup import rebuild_from, roll_up_stale_days
 
 
 class Command(BaseCommand):
-    help = "Brings the sums by day up to date with the records, also while the gateway serves. It can be repeated at will."
+    help = "Updates the daily totals from the records, also while the gateway serves. Repeating it is safe."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
-            "--since", metavar="DATE", help="also rebuilds every day from this one on, as 2026-11-01"
+            "--since", metavar="DATE", help="also rebuild every day from this one on, as 2026-11-01"
         )
 
     def handle(self, *_: Any, since: str | None, **__: Any) -> None:
@@ -34,4 +34,4 @@ def parse_date(text: str) -> dt.date:
     try:
         return dt.date.fromisoformat(text)
     except ValueError:
-        raise CommandError(f"{text!r} is no date; write it as 2026-11-01.") from None
+        raise CommandError(f"{text!r} is not a date; write it as 2026-11-01.") from None

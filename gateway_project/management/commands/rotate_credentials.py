@@ -12,15 +12,21 @@ EncryptedRow = Credential | Webhook | IdempotentRequest
 
 
 class Command(BaseCommand):
-    help = "Encrypts secrets of providers and webhooks, and answers that are kept, anew under the first of GATEWAY_ENCRYPTION_KEYS."
+    help = (
+        "Encrypts the secrets of providers and webhooks, and stored responses, again with the first key of "
+        "GATEWAY_ENCRYPTION_KEYS."
+    )
 
     def handle(self, *_: Any, **__: Any) -> None:
-        answers = IdempotentRequest.objects.completed().iterator()
-        rows: Iterable[EncryptedRow] = chain(Credential.objects.all(), Webhook.objects.all(), answers)
+        responses = IdempotentRequest.objects.completed().iterator()
+        rows: Iterable[EncryptedRow] = chain(Credential.objects.all(), Webhook.objects.all(), responses)
         failed = [each for each in rows if not self.rotate(each)]
         if failed:
-            raise CommandError(f"No key opens {len(failed)} of them: {', '.join(map(str, failed))}.")
-        self.stdout.write("All secrets are encrypted under the first key.")
+            raise CommandError(
+                f"No key of GATEWAY_ENCRYPTION_KEYS decrypts {len(failed)} of them: "
+                f"{', '.join(map(str, failed))}."
+            )
+        self.stdout.write("All secrets are encrypted with the first key.")
 
     def rotate(self, sealed: EncryptedRow) -> bool:
         try:

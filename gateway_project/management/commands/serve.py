@@ -1,7 +1,6 @@
 from typing import Any
 
 from django.conf import settings
-from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError
 
 from gateway_project import bootstrap, server
@@ -10,7 +9,7 @@ from proxy.routing import config_file
 
 
 class Command(BaseCommand):
-    help = "Brings the database up to date, makes the first account if there is none, and serves."
+    help = "Migrates the database, creates the first account if there is none, and serves."
     requires_system_checks: tuple[str, ...] = ()
 
     def handle(self, *_: Any, **__: Any) -> None:
@@ -22,8 +21,6 @@ class Command(BaseCommand):
             raise CommandError(f"configuration error: {error}") from None
         except OSError as error:
             raise CommandError(f"cannot listen on {host}:{port}: {error.strerror}") from None
-        with bootstrap.startup_lock():
-            call_command("migrate", interactive=False, verbosity=0)
-            result = bootstrap.bootstrap()
+        result = bootstrap.prepare_database()
         static_files.collect_if_changed()
         server.build(bootstrap.banner(result)).run(sockets=[bound])

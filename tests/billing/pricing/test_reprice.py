@@ -223,7 +223,7 @@ def test_budget_counters_stay_equal_to_the_sum_of_records(project: Project, key:
 def test_unpriced_requests_become_priced_even_at_zero(project: Project, key: ApiKey) -> None:
     charged(key, None, model="house")
     free = charged(key, None, model="free")
-    assert "2 without a price still" in reprice()
+    assert "2 still without a price" in reprice()
     set_price(project, "house")
     set_price(project, "free", usd=0)
     assert "2 unpriced before" in reprice()

@@ -18,7 +18,7 @@ from django.utils import timezone
 
 from billing.models import Outcome
 from keys.models import ApiKey
-from projects import config_cache
+from projects.db.health import database_health
 from projects.models import Project
 from proxy.formats.account_ids import IssuedAccountId
 from proxy.models import Credential, IssuedId, IssuedIdQuerySet
@@ -512,11 +512,11 @@ def test_a_database_that_hangs_makes_an_answer_late_for_a_bounded_time(
     begin(gateway, RESPONSES)
     assert 0.3 <= time.monotonic() - begun < 3
     monkeypatch.setattr(account_ids, "STORE_TIMEOUT_S", 20)
-    monkeypatch.setattr(config_cache.database_health, "is_down", True)
+    monkeypatch.setattr(database_health, "is_down", True)
     begun = time.monotonic()
     begin(gateway, RESPONSES)
     assert time.monotonic() - begun < 3, "nobody waits for a database that is known to be away"
-    monkeypatch.setattr(config_cache.database_health, "is_down", False)
+    monkeypatch.setattr(database_health, "is_down", False)
     gate.set()
     begin(gateway, RESPONSES)
     assert post(gateway, *ISSUED["previous_response_id"]).status_code == 200

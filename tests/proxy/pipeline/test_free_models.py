@@ -10,7 +10,7 @@ from billing.ledger.interface import WindowBalance
 from billing.models import Budget, Outcome, PriceOverride
 from keys.models import ApiKey
 from projects.models import Project
-from tests.support.api_calls import DIALECTS, WHOLE_USAGE, answering, ask, connect
+from tests.support.api_calls import COMPLETE_USAGE, FORMATS, ask, connect, respond_with_text
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
 
@@ -50,12 +50,12 @@ def limits_in(body: bytes) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("price", FREE_OUTPUT)
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", FORMATS)
 def test_a_stream_of_free_output_is_not_cut(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, dialect: str, price: str
 ) -> None:
     budget, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
-    upstream.handler = answering(dialect, "word ", WHOLE_USAGE[dialect], pieces=PIECES)
+    upstream.handler = respond_with_text(dialect, "word ", COMPLETE_USAGE[dialect], pieces=PIECES)
     answer = ask(live_gateway, token, dialect, stream=True, limit=10)
     assert (
         "insufficient_quota" not in answer.text
@@ -71,7 +71,7 @@ def test_a_stream_of_free_output_is_not_cut(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("price", FREE_OUTPUT)
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", FORMATS)
 def test_free_output_gets_no_limit_from_the_budget(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
@@ -81,7 +81,7 @@ def test_free_output_gets_no_limit_from_the_budget(
     stream: bool,
 ) -> None:
     _, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
-    upstream.handler = answering(dialect, "word ", WHOLE_USAGE[dialect])
+    upstream.handler = respond_with_text(dialect, "word ", COMPLETE_USAGE[dialect])
     answer = ask(live_gateway, token, dialect, stream=stream)
     assert answer.status_code == 200 and "x-gateway-max-tokens" not in answer.headers
     assert limits_in(upstream.requests[0].body) == {}
@@ -89,12 +89,12 @@ def test_free_output_gets_no_limit_from_the_budget(
 
 
 @pytest.mark.parametrize("price", PRICED_OUTPUT)
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", FORMATS)
 def test_output_with_a_price_is_limited_by_what_the_budget_pays_for(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, dialect: str, price: str
 ) -> None:
     budget, token = budgeted(demo_project, dialect, upstream, PRICED_OUTPUT[price])
-    upstream.handler = answering(dialect, "word ", WHOLE_USAGE[dialect], pieces=PIECES)
+    upstream.handler = respond_with_text(dialect, "word ", COMPLETE_USAGE[dialect], pieces=PIECES)
     answer = ask(live_gateway, token, dialect, stream=True)
     assert (
         list(limits_in(upstream.requests[0].body).values()) == [4096]

@@ -15,9 +15,9 @@ from keys.models import ApiKey
 from projects.models import Project
 from proxy.models import Credential
 from proxy.pipeline.conversion import CODECS
-from tests.e2e.test_sdks import CLIENT_REQUEST, FORMATS
 from tests.proxy.formats.scenarios import RESPONSES, events
 from tests.support.live_gateway import LiveGateway, only_record
+from tests.support.sdks import CLIENT_REQUEST, PROVIDERS
 from tests.support.upstream_server import LocalUpstream
 
 pytestmark = pytest.mark.databases
@@ -60,7 +60,7 @@ def ending_after(upstream: LocalUpstream, provider: str, count: int, rest: bytes
 
 def key_of(project: Project, provider: str, base: str) -> str:
     base = base if provider.startswith("openai") else base.removesuffix("/v1")
-    credential = Credential(project=project, slug="other", provider=FORMATS[provider], base_url=base)
+    credential = Credential(project=project, slug="other", provider=PROVIDERS[provider], base_url=base)
     credential.set_secret("sk-provider-secret")
     credential.save()
     return ApiKey.objects.issue(project, "app")[1]

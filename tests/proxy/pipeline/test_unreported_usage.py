@@ -18,14 +18,14 @@ from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 from proxy.formats.openai_responses import ResponsesRequest
 from tests.support.api_calls import (
     ABSENT,
-    DIALECTS,
+    COMPLETE_USAGE,
+    FORMATS,
     RESPONSES,
     STREAMS,
-    WHOLE_USAGE,
-    answering,
     ask,
     connect,
-    stated,
+    respond_with_text,
+    usage_field,
 )
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
@@ -60,17 +60,17 @@ SAYS_NOTHING = {
 def mistyped(dialect: str, value: Any) -> dict[str, Any]:
     """Return a usage whose output count, or one like it, is `value`."""
     return {name: value if ("output" in name or "completion" in name or "candidates" in name) else count
-            for name, count in WHOLE_USAGE[dialect].items()}  # fmt: skip
+            for name, count in COMPLETE_USAGE[dialect].items()}  # fmt: skip
 
 
 CASES = [
-    *[(dialect, usage) for dialect in DIALECTS for usage in SAYS_NOTHING.values()],
+    *[(dialect, usage) for dialect in FORMATS for usage in SAYS_NOTHING.values()],
     *[
         (dialect, mistyped(dialect, value))
-        for dialect in DIALECTS
+        for dialect in FORMATS
         for value in ("many", -1, 1.5, [5], True, 2**31)
     ],
-    *[(dialect, dict.fromkeys(WHOLE_USAGE[dialect], 0)) for dialect in DIALECTS],
+    *[(dialect, dict.fromkeys(COMPLETE_USAGE[dialect], 0)) for dialect in FORMATS],
     *[(dialect, {name: 7}) for dialect, name in INPUT_ONLY.items()],
     ("gemini", {"trafficType": "ON_DEMAND"}),
 ]
@@ -83,13 +83,13 @@ def call_of(dialect: str, stream: bool = False) -> ClientRequest:
 
 @pytest.mark.parametrize(("dialect", "usage"), CASES)
 def test_a_response_that_does_not_state_its_usage_is_counted_by_its_text(dialect: str, usage: Any) -> None:
-    body = json.dumps(RESPONSES[dialect](WORDS) | stated(dialect, usage)).encode()
+    body = json.dumps(RESPONSES[dialect](WORDS) | usage_field(dialect, usage)).encode()
     assert call_of(dialect).measure(body) == (None, TOKENS)
 
 
 @pytest.mark.parametrize(("dialect", "usage"), CASES)
 def test_a_response_without_text_shows_no_output_either(dialect: str, usage: Any) -> None:
-    body = json.dumps(RESPONSES[dialect]("") | stated(dialect, usage)).encode()
+    body = json.dumps(RESPONSES[dialect]("") | usage_field(dialect, usage)).encode()
     assert call_of(dialect).measure(body) == (None, 0)
 
 
@@ -99,16 +99,16 @@ def test_a_stream_that_does_not_state_its_usage_is_counted_by_its_text(dialect: 
     meter.feed(b"".join(STREAMS[dialect](WORDS, usage, 1)))
     meter.finish()
     assert meter.output_tokens == TOKENS
-    starts_with_input = dialect == "anthropic" and usage != dict.fromkeys(WHOLE_USAGE[dialect], 0)
+    starts_with_input = dialect == "anthropic" and usage != dict.fromkeys(COMPLETE_USAGE[dialect], 0)
     assert meter.usage == (Usage(input=7, output=TOKENS, estimated=True) if starts_with_input else None)
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", FORMATS)
 def test_whole_usage_is_taken_as_it_is(dialect: str) -> None:
-    body = json.dumps(RESPONSES[dialect](WORDS) | stated(dialect, WHOLE_USAGE[dialect])).encode()
+    body = json.dumps(RESPONSES[dialect](WORDS) | usage_field(dialect, COMPLETE_USAGE[dialect])).encode()
     assert call_of(dialect).measure(body) == (Usage(input=7, output=5), 0)
     meter = call_of(dialect, stream=True).meter()
-    meter.feed(b"".join(STREAMS[dialect](WORDS, WHOLE_USAGE[dialect], 1)))
+    meter.feed(b"".join(STREAMS[dialect](WORDS, COMPLETE_USAGE[dialect], 1)))
     meter.finish()
     assert meter.usage == Usage(input=7, output=5)
 
@@ -171,7 +171,7 @@ def budgeted(project: Project, mode: str) -> str:
     return token
 
 
-SERVED = [(dialect, dialect) for dialect in DIALECTS] + [
+SERVED = [(dialect, dialect) for dialect in FORMATS] + [
     ("openai_chat", "anthropic"),
     ("openai_chat", "gemini"),
     ("anthropic", "openai_chat"),
@@ -195,8 +195,15 @@ def test_what_shows_no_output_costs_a_hard_budget_as_a_lost_response(
     stream: bool,
 ) -> None:
     connect(demo_project, served, upstream)
-    upstream.handler = answering(served, "", SAYS_NOTHING[usage])
-    ask(live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=LIMIT)
+    upstream.handler = respond_with_text(served, "", SAYS_NOTHING[usage])
+    ask(
+        live_gateway,
+        budgeted(demo_project, "hard"),
+        client,
+        provider_format=served,
+        stream=stream,
+        limit=LIMIT,
+    )
     record = only_record()
     assert (record.output_tokens, record.estimated) == (LIMIT, True)
     assert 0 < record.cost_nano <= (record.reserved_nano or 0)
@@ -215,9 +222,14 @@ def test_what_shows_its_output_costs_that(
     stream: bool,
 ) -> None:
     connect(demo_project, served, upstream)
-    upstream.handler = answering(served, WORDS, SAYS_NOTHING[usage])
+    upstream.handler = respond_with_text(served, WORDS, SAYS_NOTHING[usage])
     answer = ask(
-        live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=2 * TOKENS
+        live_gateway,
+        budgeted(demo_project, "hard"),
+        client,
+        provider_format=served,
+        stream=stream,
+        limit=2 * TOKENS,
     )
     assert answer.status_code == 200
     record = only_record()
@@ -236,8 +248,15 @@ def test_without_a_hard_budget_nothing_is_assumed(
     stream: bool,
 ) -> None:
     connect(demo_project, served, upstream)
-    upstream.handler = answering(served, "", {})
-    ask(live_gateway, budgeted(demo_project, "soft"), client, served=served, stream=stream, limit=LIMIT)
+    upstream.handler = respond_with_text(served, "", {})
+    ask(
+        live_gateway,
+        budgeted(demo_project, "soft"),
+        client,
+        provider_format=served,
+        stream=stream,
+        limit=LIMIT,
+    )
     record = only_record()
     assert record.output_tokens <= 1 and record.estimated and record.cost_nano > 0
 
@@ -253,7 +272,14 @@ def test_whole_usage_is_charged_exactly(
     stream: bool,
 ) -> None:
     connect(demo_project, served, upstream)
-    upstream.handler = answering(served, WORDS, WHOLE_USAGE[served])
-    ask(live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=2 * TOKENS)
+    upstream.handler = respond_with_text(served, WORDS, COMPLETE_USAGE[served])
+    ask(
+        live_gateway,
+        budgeted(demo_project, "hard"),
+        client,
+        provider_format=served,
+        stream=stream,
+        limit=2 * TOKENS,
+    )
     record = only_record()
     assert (record.prompt_tokens, record.output_tokens, record.estimated) == (7, 5, False)

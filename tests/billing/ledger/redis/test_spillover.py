@@ -161,8 +161,12 @@ async def test_records_of_a_process_that_was_killed_are_counted_once_by_those_th
 
 
 async def all_collected(gateways: list[RedisLedger]) -> bool:
-    """All at once, as processes that notice the end of an outage together."""
+    """Collect in all processes at once, as they do when they notice the end of an outage together."""
     await asyncio.gather(*(ledger.client.probe_if_open() for ledger in gateways), return_exceptions=True)
+    # A process that read a row but did not reach Redis retries that record on its own.
+    await asyncio.gather(
+        *(ledger.background_tasks.retry_pending() for ledger in gateways), return_exceptions=True
+    )
     collected = await asyncio.gather(
         *(ledger.reaper.settle_unsent() for ledger in gateways), return_exceptions=True
     )

@@ -1,4 +1,4 @@
-"""Headers that every page carries."""
+"""Middleware that sets security and cache headers on pages."""
 
 from collections.abc import Callable
 
@@ -6,8 +6,11 @@ from django.http import HttpRequest, HttpResponse
 
 GetResponse = Callable[[HttpRequest], HttpResponse]
 
-PAGE_POLICY = "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-# The operators' admin evaluates Alpine expressions and carries inline styles.
+PAGE_POLICY = (
+    "default-src 'self'; img-src 'self' data:; object-src 'none'; base-uri 'none'; form-action 'self'; "
+    "frame-ancestors 'none'"
+)
+# The operators' admin evaluates Alpine expressions and has inline styles.
 ADMIN_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; object-src 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -27,14 +30,14 @@ class ContentSecurityPolicy:
 
 
 class NoStoreForSignedIn:
-    """What a signed-in person sees is not kept by browsers or proxies."""
+    """Forbids browsers and proxies to store pages of signed-in users."""
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response = get_response
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
-        # A page of an error says nothing personal, and who asks for it is not known where the database is away.
+        # Error pages contain nothing personal, and the user is unknown while the database is down.
         if response.status_code < 500 and request.user.is_authenticated:
             response.headers.setdefault("Cache-Control", "private, no-store")
         return response

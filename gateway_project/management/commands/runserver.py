@@ -1,0 +1,82 @@
+"""The development server: daphne, which serves everything that the gateway serves and reloads on save.
+
+No other module imports daphne, so a serving process loads neither daphne nor Twisted's reactor
+(docs/adr/0004-daphne-for-development.md).
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from functools import partial
+from types import FrameType
+from typing import Any
+
+from daphne.management.commands import runserver
+from django.conf import settings
+from django.utils import autoreload
+from twisted.internet import reactor
+
+from gateway_project import bootstrap
+from gateway_project.lifespan import services
+
+RELOAD_STATUS = 3
+"""Exit status with which Django's reloader asks for a new process."""
+STOP_TIMEOUT_S = 10
+"""How long the main thread waits for daphne and the services to stop."""
+
+
+class Command(runserver.Command):  # type: ignore[misc]
+    """Prepare the database as `serve` does, then run daphne and stop the services after it."""
+
+    default_addr = settings.ENV.gateway_host
+    default_port = str(settings.ENV.port)
+    ended = threading.Event()
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not is_reloaded_process():
+            print(bootstrap.banner(bootstrap.prepare_database()), flush=True)
+        super().handle(*args, **options)
+
+    def run(self, **options: Any) -> None:
+        if options["use_reloader"] and not is_reloaded_process():
+            sys.exit(restart_on_reload())
+        try:
+            super().run(**options)
+        finally:
+            # With the reloader, daphne runs in another thread, and nobody else would stop it.
+            reactor.callFromThread(reactor.stop)  # type: ignore[misc]  # An interface of zope.
+            self.ended.wait(STOP_TIMEOUT_S)
+
+    def inner_run(self, *args: Any, **options: Any) -> None:
+        try:
+            super().inner_run(*args, **options)
+        finally:
+            services.stop_on_demand()
+            self.ended.set()
+
+
+def is_reloaded_process() -> bool:
+    """Return whether this is the process that serves, a child of the one that restarts it."""
+    return os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) == "true"
+
+
+def restart_on_reload() -> int:
+    """Run the serving process, and again whenever it exits to be reloaded; return its last exit status.
+
+    Django's own loop kills the process 0.25 s after Ctrl-C, before its requests are settled. A terminal sends
+    Ctrl-C to both processes; SIGTERM reaches this one alone and is passed on.
+    """
+    signal.signal(signal.SIGINT, lambda *_: None)
+    environment = {**os.environ, autoreload.DJANGO_AUTORELOAD_ENV: "true"}
+    status = RELOAD_STATUS
+    while status == RELOAD_STATUS:
+        child = subprocess.Popen(autoreload.get_child_arguments(), env=environment)
+        signal.signal(signal.SIGTERM, partial(forward, child))
+        status = child.wait()
+    return status
+
+
+def forward(child: subprocess.Popen[bytes], number: int, _frame: FrameType | None) -> None:
+    child.send_signal(number)

@@ -1,0 +1,33 @@
+"""Tenancy: users, projects, memberships, and the version of their configuration."""
+
+from projects.models.config_version import ConfigVersion, invalidates_config_cache
+from projects.models.projects import (
+    DEMO_SLUG,
+    MAX_DATE,
+    NON_GEOGRAPHIC_TIMEZONES,
+    RESERVED_SLUGS,
+    Membership,
+    Project,
+    ProjectQuerySet,
+    Role,
+    validate_timezone,
+)
+from projects.models.rate_limits import RateLimits
+from projects.models.users import User, UserManager
+
+__all__ = [
+    "DEMO_SLUG",
+    "MAX_DATE",
+    "NON_GEOGRAPHIC_TIMEZONES",
+    "RESERVED_SLUGS",
+    "ConfigVersion",
+    "Membership",
+    "Project",
+    "ProjectQuerySet",
+    "RateLimits",
+    "Role",
+    "User",
+    "UserManager",
+    "invalidates_config_cache",
+    "validate_timezone",
+]

@@ -1,0 +1,108 @@
+"""Projects, which are the tenants, and the roles of their members."""
+
+import datetime as dt
+import secrets
+from typing import Any
+from zoneinfo import ZoneInfo, available_timezones
+
+from django.core.exceptions import ValidationError
+from django.db import models, transaction
+from django.utils import timezone
+from django.utils.text import slugify
+
+from projects.models.config_version import invalidates_config_cache
+from projects.models.rate_limits import RateLimits
+from projects.models.users import User
+
+SLUG_SUFFIX_BYTES = 3
+DEMO_SLUG = "demo"
+RESERVED_SLUGS = ("new",)
+"""Path segments of our own pages, which a slug would hide."""
+MAX_DATE = dt.date(9000, 12, 31)
+"""The last date that is accepted. Midnights of years near 9999 do not exist in some timezones."""
+
+
+class Role(models.IntegerChoices):
+    """Roles in ascending order: each includes the rights of the lower ones."""
+
+    VIEWER = 10
+    MEMBER = 20
+    ADMIN = 30
+    OWNER = 40
+
+
+NON_GEOGRAPHIC_TIMEZONES = {"localtime", "Factory"}
+"""The machine's own setting and its placeholder: on another machine they may mean another time."""
+
+
+def validate_timezone(name: str) -> None:
+    if name not in available_timezones() - NON_GEOGRAPHIC_TIMEZONES:
+        raise ValidationError(f"{name} is not an IANA timezone.")
+
+
+class ProjectQuerySet(models.QuerySet["Project"]):
+    def for_user(self, user: User) -> "ProjectQuerySet":
+        return self.filter(memberships__user=user).order_by("name", "pk")
+
+    @transaction.atomic
+    def create_with_owner(self, name: str, owner: User | None = None, **fields: Any) -> "Project":
+        """Create a project with a unique slug, and make `owner` its owner."""
+        project = self.create(name=name, slug=fields.pop("slug", None) or self.unique_slug(name), **fields)
+        if owner is not None:
+            project.memberships.create(user=owner, role=Role.OWNER)
+        return project
+
+    def unique_slug(self, name: str) -> str:
+        slug = slugify(name)[:40] or "project"
+        while slug in RESERVED_SLUGS or self.filter(slug=slug).exists():
+            slug = f"{slugify(name)[:40] or 'project'}-{secrets.token_hex(SLUG_SUFFIX_BYTES)}"
+        return slug
+
+
+@invalidates_config_cache
+class Project(RateLimits):
+    """Tenant. Every key, credential, budget and record belongs to exactly one project."""
+
+    name = models.CharField(max_length=80)
+    slug = models.SlugField(max_length=60, unique=True)
+    timezone = models.CharField(
+        max_length=64,
+        default="UTC",
+        validators=[validate_timezone],
+        help_text="Days and months of budgets and reports start at midnight in this timezone.",
+    )
+    uses_operator_credentials = models.BooleanField(
+        default=False,
+        help_text="May use the operator's own provider keys, set in the environment. "
+        "Only operators can allow this.",
+    )
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ProjectQuerySet.as_manager()
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def tzinfo(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    def today(self) -> dt.date:
+        return timezone.localdate(timezone=self.tzinfo)
+
+    def end_of_day(self, day: dt.date) -> dt.datetime:
+        """Return the moment at which this day ends in the project's timezone."""
+        return dt.datetime.combine(day + dt.timedelta(days=1), dt.time.min, tzinfo=self.tzinfo)
+
+
+class Membership(models.Model):
+    project = models.ForeignKey(Project, models.CASCADE, related_name="memberships")
+    user = models.ForeignKey(User, models.CASCADE, related_name="memberships")
+    role = models.PositiveSmallIntegerField(choices=Role.choices)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "user"], name="unique_membership")]
+
+    def __str__(self) -> str:
+        return f"{self.user} in {self.project} as {self.get_role_display()}"

@@ -234,7 +234,7 @@ CELERY_BEAT_SCHEDULE_FILENAME = str(ENV.gateway_data_dir / "celerybeat-schedule"
 CELERY_BEAT_SCHEDULE = {
     "roll-up-usage": {"task": "billing.tasks.roll_up_usage", "schedule": 30.0},
     "audit-ledger": {"task": "billing.tasks.audit_ledger", "schedule": 3600.0},
-    "raise-alerts": {"task": "billing.tasks.detect_alerts", "schedule": 15.0},
+    "detect-alerts": {"task": "billing.tasks.detect_alerts", "schedule": 15.0},
     "deliver-alerts": {"task": "billing.tasks.deliver_alerts", "schedule": 15.0},
     "purge-issued-ids": {"task": "proxy.tasks.purge_issued_ids", "schedule": 600.0},
     "purge-idempotent-requests": {"task": "proxy.tasks.purge_idempotent_requests", "schedule": 600.0},

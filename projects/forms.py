@@ -11,7 +11,7 @@ def rate_limit_field(label: str, maximum: int) -> forms.IntegerField:
 
 
 class RateLimitsForm(forms.Form):
-    """The fields of `RateLimits`. Their maxima only keep typing errors out."""
+    """Fields of `RateLimits`. Their maxima only catch typing errors."""
 
     rpm_limit = rate_limit_field("Requests per minute", 1_000_000)
     tpm_limit = rate_limit_field("Tokens per minute", 10_000_000_000)
@@ -19,7 +19,7 @@ class RateLimitsForm(forms.Form):
 
 
 class LinesField(forms.CharField):
-    """Several values, one per line. Blank lines and repetitions are dropped."""
+    """Several values, one per line. Blank and repeated lines are dropped."""
 
     widget = forms.Textarea
 

@@ -7,6 +7,16 @@ from django.http import HttpRequest
 
 
 class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
+    error_messages = DefaultAccountAdapter.error_messages | {
+        "cannot_remove_primary_email": "You cannot remove your primary address.",
+        "duplicate_email": "Your account already has this address.",
+        "email_password_mismatch": "The e-mail address or the password is wrong.",
+        "email_taken": "An account with this address already exists.",
+        "max_email_addresses": "An account can have at most %d addresses.",
+        "too_many_login_attempts": "Too many failed attempts to sign in. Try again later.",
+        "unverified_primary_email": "Confirm the address before you make it the primary one.",
+    }
+
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return bool(settings.ENV.gateway_signup in ("open", "domains"))
 

@@ -16,7 +16,7 @@ from keys.forms import KeyForm
 from keys.models import ApiKey
 from projects.forms import LinesField, RateLimitsForm
 from projects.models import MAX_DATE, Project, User
-from proxy.models import Credential
+from proxy.models import Credential, provider_choices
 
 PRICED_MODELS_HELP = "A key with a budget can call only models with a known price."
 MAX_MODEL_NAME_LENGTH = 200
@@ -47,7 +47,7 @@ class ProjectForm(forms.ModelForm[Project]):
         choices, current = timezone_choices(), self.instance.timezone
         if current not in dict(choices):
             choices = [(current, current), *choices]
-        self.fields["timezone"].widget = forms.Select(choices=choices)
+        self.fields["timezone"].widget = forms.Select({"data-guess-timezone": ""}, choices)
         self.fields["timezone"].help_text = "Budgets and reports use the days and months of this time zone."
 
 
@@ -94,7 +94,12 @@ class BudgetedKeyForm(KeyForm):
         return key, token
 
 
+def provider_options() -> list[tuple[str, str]]:
+    return [("", "Choose a provider"), *provider_choices()]
+
+
 class CredentialForm(forms.ModelForm[Credential]):
+    provider = forms.ChoiceField(choices=provider_options)
     model_names = LinesField(
         max_line_length=MAX_MODEL_NAME_LENGTH,
         required=False,

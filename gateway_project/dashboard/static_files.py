@@ -1,6 +1,6 @@
 """Static files: collected at the start, named by a hash of their content and cached for years.
 
-Pages link one style sheet, `css/app.css`. Its source imports the parts in order; the collected file holds the
+Pages link one stylesheet, `css/app.css`. Its source imports the parts in order; the collected file holds the
 content of the parts. Without collected files, as in tests and development, the source files are served.
 """
 
@@ -38,13 +38,18 @@ class StaticFilesStorage(CompressedManifestStaticFilesStorage):  # type: ignore[
         return stored
 
     def post_process(self, paths: dict[str, tuple[Storage, str]], **options: Any) -> Iterator[Any]:
+        """Join the stylesheet, hash all files, and note the sources last, so that an interruption shows."""
+        if options.get("dry_run"):
+            return
+        fingerprint_file().unlink(missing_ok=True)
         self.delete(STYLESHEET)
         self.save(STYLESHEET, ContentFile(inline_imports(*paths[STYLESHEET]).encode()))
         yield from super().post_process({**paths, STYLESHEET: (self, STYLESHEET)}, **options)
+        fingerprint_file().write_text(source_fingerprint())
 
 
 def inline_imports(storage: Storage, path: str) -> str:
-    """Return a style sheet with the content of each imported style sheet in place of its import."""
+    """Return a stylesheet with the content of each imported stylesheet in place of its import."""
 
     def imported(match: re.Match[str]) -> str:
         return read_text(storage, posixpath.join(posixpath.dirname(path), match[1]))
@@ -71,20 +76,13 @@ def collect_if_changed() -> None:
         with (settings.STATIC_ROOT / ".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not is_collected():
-                collect()
+                call_command("collectstatic", interactive=False, verbosity=0)
     except OSError as error:
         log.warning(
             "static_files_not_collected",
             message="Static files cannot be collected. The source files are served, without long caching.",
             error=str(error),
         )
-
-
-def collect() -> None:
-    """Collect static files, and note the sources last: an interrupted collection is repeated."""
-    fingerprint_file().unlink(missing_ok=True)
-    call_command("collectstatic", interactive=False, verbosity=0)
-    fingerprint_file().write_text(source_fingerprint())
 
 
 def is_collected() -> bool:

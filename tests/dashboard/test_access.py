@@ -7,9 +7,7 @@ from django.urls import get_resolver, reverse
 from keys.models import ApiKey
 from projects.models import Project, Role, User
 from proxy.models import Credential
-from tests.support.factories import credential, project_pages, signed_in
-
-__all__ = ["credential"]
+from tests.support.factories import project_pages, signed_in
 
 PAGES = [
     "project-overview", "project-settings", "request-detail",

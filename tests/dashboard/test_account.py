@@ -50,6 +50,12 @@ def test_unconfirmed_users_cannot_sign_in(client: Client) -> None:
     assert other.get("/projects/").status_code == 302
 
 
+def test_a_wrong_password_is_explained(client: Client, alice: User) -> None:
+    page = client.post("/accounts/login/", {"login": alice.email, "password": "wrong"}).content.decode()
+    assert "E-mail address" in page
+    assert "The e-mail address or the password is wrong." in page
+
+
 def test_invalid_links_are_explained(client: Client) -> None:
     assert "This link does not work" in client.get("/accounts/confirm-email/nonsense/").content.decode()
     assert (

@@ -10,9 +10,7 @@ from billing.models import Budget, Period
 from keys.models import ApiKey
 from projects.models import Project, User
 from proxy.models import Credential
-from tests.support.factories import SECRET, USD, busy_project, credential, signed_in
-
-__all__ = ["busy_project", "credential"]
+from tests.support.factories import SECRET, USD, signed_in
 
 LEDGER_WRITES = [
     "budgetwindow",

@@ -6,9 +6,7 @@ from django.urls import reverse
 
 from projects.models import Project, User
 from proxy.models import Credential
-from tests.support.factories import SECRET, credential, signed_in
-
-__all__ = ["credential"]
+from tests.support.factories import SECRET, signed_in
 
 FORM = {
     "slug": "openai",

@@ -9,12 +9,13 @@ from django.urls import reverse
 from pytest_django import DjangoAssertNumQueries
 
 from billing.models import Budget, BudgetWindow, Period
-from keys import tokens
+from keys import scopes, tokens
 from keys.forms import SCOPE_LABELS
 from keys.models import ApiKey
 from keys.scopes import ALL_SCOPES
 from projects.models import Project, User
 from tests.support.factories import USD, signed_in
+from tests.support.pages import field_error, open_page
 
 FORM = {"label": "Chat widget", "scopes": ["inference"]}
 
@@ -188,3 +189,65 @@ def test_query_count_does_not_grow_with_keys(
     client = signed_in(bob)
     with django_assert_max_num_queries(9):
         client.get(reverse("key-list", args=[project.slug]))
+
+
+def edit_key(user: User, key: ApiKey, **fields: Any) -> HttpResponse:
+    address = reverse("key-edit", args=[key.project.slug, key.public_id])
+    return signed_in(user).post(address, {"label": "app", **fields})  # type: ignore[return-value]
+
+
+def test_key_edit_changes_only_name_models_and_limits(project: Project, key: ApiKey, alice: User) -> None:
+    edit_key(
+        alice,
+        key,
+        rpm_limit="60",
+        tpm_limit="90000",
+        concurrency_limit="4",
+        allowed_models="gpt-4o\ndemo/chat",
+        scopes="inference",
+    )
+    key.refresh_from_db()
+    assert (key.rpm_limit, key.tpm_limit, key.concurrency_limit) == (60, 90_000, 4)
+    assert key.allowed_models == ["gpt-4o", "demo/chat"]
+    assert key.scopes == [scopes.ALL]
+    page = open_page(alice, "key-list", project)
+    assert "60 requests/min" in page and "90,000 tokens/min" in page and "4 at once" in page
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "many", "9" * 30])
+@pytest.mark.parametrize("field", ["rpm_limit", "tpm_limit", "concurrency_limit"])
+def test_out_of_range_limit_shows_a_field_error(
+    project: Project, key: ApiKey, alice: User, field: str, value: str
+) -> None:
+    assert field_error(edit_key(alice, key, **{field: value}), field)
+    settings = reverse("project-settings", args=[project.slug])
+    refused = signed_in(alice).post(settings, {"name": "Acme", "timezone": "UTC", field: value})
+    assert field_error(refused, field)
+
+
+def test_a_key_revoked_during_an_edit_stays_revoked(
+    key: ApiKey, alice: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def revoke_first(form: Any, save: Any = None) -> None:
+        ApiKey.objects.get().revoke()
+
+    monkeypatch.setattr("keys.forms.KeyEditForm._post_clean", revoke_first)
+    edit_key(alice, key, rpm_limit="60")
+    assert not ApiKey.objects.get().is_active
+    assert (
+        signed_in(alice).get(reverse("key-edit", args=[key.project.slug, key.public_id])).status_code == 404
+    )
+
+
+def test_a_new_key_has_limits_and_alerts_its_creator(project: Project, bob: User) -> None:
+    fields = {
+        "label": "app",
+        "scopes": ["inference"],
+        "day_budget": "5",
+        "tpm_limit": "1000",
+        "concurrency_limit": "2",
+    }
+    signed_in(bob).post(reverse("key-new", args=[project.slug]), fields)
+    key = ApiKey.objects.get()
+    assert (key.tpm_limit, key.concurrency_limit) == (1000, 2)
+    assert [member.user for member in key.budgets.get().alert_members.all()] == [bob]

@@ -11,9 +11,7 @@ from django.views.defaults import permission_denied, server_error
 from keys.models import ApiKey
 from projects.models import Project, User
 from proxy.models import Credential
-from tests.support.factories import busy_project, credential, project_pages, signed_in, verified
-
-__all__ = ["busy_project", "credential"]
+from tests.support.factories import project_pages, signed_in, verified
 
 SIGNED_OUT = [
     "/",

@@ -1,4 +1,4 @@
-"""Static files: one style sheet for all pages, and hashed names that are cached for years."""
+"""Static files: one stylesheet for all pages, and hashed names that are cached for years."""
 
 import re
 from pathlib import Path
@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from django.conf import settings as django_settings
+from django.core.management import call_command
 from django.templatetags.static import static
 from django.test import Client
 from pytest_django import Settings
@@ -62,6 +63,12 @@ def test_hashed_files_are_immutable(static_root: Path) -> None:
         assert response.status_code == 200
         found = re.fullmatch(r"max-age=(\d+), public, immutable", response["Cache-Control"])
         assert found and int(found[1]) >= 31_536_000
+
+
+def test_the_collectstatic_command_collects_as_the_start_does(static_root: Path) -> None:
+    call_command("collectstatic", interactive=False, verbosity=0)
+    assert static_files.is_collected()
+    assert HASHED_STYLESHEET.fullmatch(static("css/app.css"))
 
 
 def test_files_are_collected_again_only_after_a_change(

@@ -1,10 +1,9 @@
-"""Factories for tests of pages: signed-in clients, a project with rows of every kind, and every URL."""
+"""Factories for tests of pages: signed-in clients, records, usage, webhooks, and the URL of every page."""
 
 import datetime as dt
 from itertools import count
 from uuid import UUID
 
-import pytest
 from allauth.account.models import EmailAddress
 from django.test import Client
 from django.urls import reverse
@@ -12,7 +11,6 @@ from django.utils import timezone
 
 from billing.models import (
     Budget,
-    BudgetWindow,
     DailyUsage,
     Outcome,
     Period,
@@ -95,31 +93,6 @@ def daily(key: ApiKey, day: dt.date, cost_nano: int) -> DailyUsage:
         cost_nano=cost_nano,
         **sums,
     )
-
-
-@pytest.fixture
-def credential(project: Project) -> Credential:
-    credential = Credential(project=project, slug="openai", provider="openai", model_names=["gpt-4o-mini"])
-    credential.set_secret(SECRET)
-    credential.save()
-    return credential
-
-
-@pytest.fixture
-def busy_project(project: Project, key: ApiKey, credential: Credential) -> Project:
-    """Project with records, usage of the month, budgets, and a key in each state."""
-    today = project.today()
-    budget = Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=10 * USD)
-    BudgetWindow.objects.create(
-        budget=budget, name=today.isoformat(), spent_nano=3 * USD, reserved_nano=1 * USD
-    )
-    Budget.objects.create(project=project, period=Period.MONTH, limit_nano=0)
-    record(key, cost_nano=2 * USD)
-    record(key, outcome=Outcome.UPSTREAM_ERROR)
-    daily(key, today.replace(day=1), 40 * USD)
-    ApiKey.objects.issue(project, "old laptop", expires_at=timezone.now() - dt.timedelta(days=1))
-    ApiKey.objects.issue(project, "leaked")[0].revoke()
-    return project
 
 
 def key_in_other_project(owner: User) -> ApiKey:

@@ -1,6 +1,6 @@
 """The development server: daphne, which serves everything that the gateway serves and reloads on save.
 
-Nothing else imports daphne, so neither it nor Twisted is loaded in production
+No other module imports daphne, so a serving process loads neither daphne nor Twisted's reactor
 (docs/adr/0004-daphne-for-development.md).
 """
 
@@ -24,6 +24,7 @@ from gateway_project.lifespan import services
 RELOAD_STATUS = 3
 """Exit status with which Django's reloader asks for a new process."""
 STOP_TIMEOUT_S = 10
+"""How long the main thread waits for daphne and the services to stop."""
 
 
 class Command(runserver.Command):  # type: ignore[misc]

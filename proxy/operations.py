@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
-from proxy.formats.anthropic.passthrough import CountTokensRequest
+from proxy.formats.anthropic.count_tokens import CountTokensRequest
 from proxy.formats.codec import ClientRequest
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.openai_chat.completions import CreateCompletionRequest

@@ -9,6 +9,11 @@ from functools import lru_cache
 
 from proxy.formats.neutral import Frozen
 
+TOOL_PROMPT_TOKENS = 600
+SERVER_TOOL_TOKENS = 3_000
+"""What the API adds to the prompt where there are tools: up to 530 tokens, and for each tool with a schema of its own up to about
+2,500 (docs, "Tool use", "Pricing")."""
+SERVER_TOOL_TYPES = ("web_search", "web_fetch", "code_execution")
 MODEL_NAME = re.compile(
     r"claude-(?P<family>opus|sonnet|haiku|fable|mythos)-(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?!\d)"
 )

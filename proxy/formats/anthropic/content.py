@@ -4,14 +4,31 @@ import base64
 import binascii
 import hashlib
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, assert_never, get_args
+from collections.abc import Iterable
+from typing import Any, assert_never, get_args
 
 import msgspec
 from msgspec import Raw
 
+from proxy.formats.anthropic.wire import (
+    NULL,
+    SearchResultBlock,
+    SourceBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    decode_any,
+    decode_block,
+    decode_redacted_block,
+    decode_search_result_block,
+    decode_source_block,
+    decode_text_block,
+    decode_thinking_block,
+    decode_tool_result_block,
+    decode_tool_use_block,
+    without_nulls,
+)
 from proxy.formats.custom_tools import as_function_call
-from proxy.formats.json_body import decode_body, decode_fields, encode
+from proxy.formats.json_body import DECODE_ERRORS, decode_body
 from proxy.formats.neutral import (
     Citation,
     File,
@@ -28,8 +45,6 @@ from proxy.formats.neutral import (
     UnsupportedFeature,
 )
 
-T = TypeVar("T")
-NULL = Raw(b"null")
 FORMAT: Origin = "anthropic"
 ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
 VALID_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -45,84 +60,8 @@ MEDIA_TYPE_BY_PREFIX = {
 """How the base64 of each type begins, for pictures and documents that come without it."""
 PDF_TYPE = "application/pdf"
 ANY_IMAGE_TYPE = "image/*"
-DECODE_ERRORS = (msgspec.DecodeError, ValueError, RecursionError)
-"""What decoding may raise: for bad JSON, numbers out of range and text that is not UTF-8, and what is nested too deeply."""
 URL_PREFIXES = ("http://", "https://")
 DATA_URL = re.compile(r"data:([^;,]*)[^,]*;base64,(.*)", re.DOTALL)
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
-
-
-class CacheControl(msgspec.Struct):
-    ttl: str | None = None
-
-
-class Source(msgspec.Struct):
-    type: str = ""
-    media_type: str | None = None
-    data: str | None = None
-    url: str | None = None
-    file_id: str | None = None
-    content: str | list[Raw] | None = None
-
-
-class Block(msgspec.Struct):
-    type: str
-    cache_control: CacheControl | None = None
-
-    @property
-    def cache(self) -> str | None:
-        return (self.cache_control.ttl or "5m") if self.cache_control else None
-
-
-class TextBlock(Block):
-    text: str = ""
-    citations: list[Any] | None = None
-
-
-class SourceBlock(Block):
-    source: Source = msgspec.field(default_factory=Source)
-    title: str | None = None
-    context: str | None = None
-
-
-class SearchResultBlock(Block):
-    source: str = ""
-    title: str = ""
-    content: list[Raw] | None = None
-
-
-class ToolUseBlock(Block):
-    id: str = ""
-    name: str = ""
-    input: Raw = Raw(b"{}")
-
-
-class ToolResultBlock(Block):
-    tool_use_id: str = ""
-    content: str | list[Raw] | None = None
-    is_error: bool | None = None
-
-
-class ThinkingBlock(Block):
-    thinking: str = ""
-    signature: str | None = None
-
-
-class RedactedBlock(Block):
-    data: str = ""
-
-
-decode_block = msgspec.json.Decoder(Block).decode
-decode_any = msgspec.json.Decoder().decode
-decode_text = msgspec.json.Decoder(TextBlock).decode
-decode_source = msgspec.json.Decoder(SourceBlock).decode
-decode_search_result = msgspec.json.Decoder(SearchResultBlock).decode
-decode_tool_use = msgspec.json.Decoder(ToolUseBlock).decode
-decode_tool_result = msgspec.json.Decoder(ToolResultBlock).decode
-decode_thinking = msgspec.json.Decoder(ThinkingBlock).decode
-decode_redacted = msgspec.json.Decoder(RedactedBlock).decode
 
 
 def parse_content(content: str | list[Raw] | None) -> tuple[Part, ...]:
@@ -144,43 +83,30 @@ def parse_response_block(raw: Raw) -> tuple[Part, ...]:
         return parse_block(without_nulls(raw))
 
 
-def decode_ignoring_nulls(decoder: Callable[[Raw], T], raw: Raw) -> T:
-    """Raises one of UNREADABLE."""
-    try:
-        return decoder(raw)
-    except msgspec.ValidationError:
-        return decoder(without_nulls(raw))
-
-
-def without_nulls(raw: Raw) -> Raw:
-    fields = decode_fields(raw)
-    return Raw(encode({name: value for name, value in fields.items() if value != NULL}))
-
-
 def parse_block(raw: Raw) -> tuple[Part, ...]:
     """One block; a document that is made of blocks gives several parts. Raises BadRequest."""
     data = bytes(raw)
     match decode_body(decode_block, data).type:
         case "text":
-            text = decode_body(decode_text, data)
+            text = decode_body(decode_text_block, data)
             return (Text(text=text.text, cache=text.cache, citations=tuple(parse_citations(text.citations))),)
         case "image":
-            return parse_image(decode_body(decode_source, data), data)
+            return parse_image(decode_body(decode_source_block, data), data)
         case "document":
-            return parse_document(decode_body(decode_source, data), data)
+            return parse_document(decode_body(decode_source_block, data), data)
         case "search_result":
-            return parse_search_result(decode_body(decode_search_result, data))
+            return parse_search_result(decode_body(decode_search_result_block, data))
         case "tool_use":
-            call = decode_body(decode_tool_use, data)
+            call = decode_body(decode_tool_use_block, data)
             return (
                 ToolCall(id=call.id, name=call.name, arguments=parse_arguments(call.input), cache=call.cache),
             )
         case "tool_result":
-            return (parse_tool_result(decode_body(decode_tool_result, data)),)
+            return (parse_tool_result(decode_body(decode_tool_result_block, data)),)
         case "thinking":
-            return (parse_thinking(decode_body(decode_thinking, data)),)
+            return (parse_thinking(decode_body(decode_thinking_block, data)),)
         case "redacted_thinking":
-            origin, redacted = split_origin(decode_body(decode_redacted, data).data)
+            origin, redacted = split_origin(decode_body(decode_redacted_block, data).data)
             return (Thinking(redacted=redacted, origin=origin),)
         case other:
             return (Opaque(origin=FORMAT, kind=other, value=decode_body(decode_any, data)),)
@@ -305,9 +231,6 @@ def restore_signatures(parts: list[Part]) -> list[Part]:
         else:
             kept.append(part)
     return kept
-
-
-# Writing ------------------------------------------------------------------------------------------------------------------
 
 
 def is_empty_for_api(part: Part) -> bool:

@@ -2,48 +2,47 @@
 
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.content import (
-    DECODE_ERRORS,
-    NULL,
-    decode_any,
-    decode_ignoring_nulls,
-    parse_citations,
-)
-from proxy.formats.anthropic.response import (
-    decode_wire_usage,
-    parse_error,
-    parse_finish_reason,
-    parse_response,
-    parse_stream_error,
-)
-from proxy.formats.anthropic.usage import WireUsage, merge_usage, states_output, usage_from_wire
+from proxy.formats.anthropic.content import FORMAT, parse_arguments, parse_citations
+from proxy.formats.anthropic.errors import parse_error, parse_stream_error
+from proxy.formats.anthropic.response import parse_finish_reason, parse_response
+from proxy.formats.anthropic.usage import decode_wire_usage, merge_usage, states_output, usage_from_wire
 from proxy.formats.anthropic.wire import (
+    NULL,
     BlockStart,
     Delta,
-    OpenBlock,
     WireEvent,
+    WireUsage,
+    decode_any,
     decode_block_start,
     decode_delta,
     decode_event,
-    decode_str,
-    events_of_response,
+    decode_ignoring_nulls,
 )
-from proxy.formats.json_body import repair_json
+from proxy.formats.json_body import DECODE_ERRORS, repair_json
 from proxy.formats.neutral import (
     ApiError,
+    Citation,
     Event,
     Failed,
     Finished,
     InvalidUpstreamResponse,
+    Opaque,
+    Part,
     PartCited,
     PartDelta,
     PartEnded,
     PartSigned,
     PartStarted,
+    Refusal,
+    Response,
     Started,
+    Text,
+    Thinking,
+    ToolCall,
     UsageReported,
 )
 from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
@@ -56,6 +55,47 @@ ERROR_EVENT_PREFIXES = (b"event: error", b"event:error")
 ERROR_KEY = b'"error"'
 """In a line that is no event: a server's way to say why its stream ends."""
 MAX_NON_EVENT_BYTES = 1 << 20
+
+
+class OpenBlock:
+    """The block that is coming in. A part that only the provider understands is collected, since it is passed on whole."""
+
+    def __init__(self, index: int, block: BlockStart, raw: Raw) -> None:
+        self.index, self.block, self.raw = index, block, raw
+        self.is_started = False
+        self.has_content = False
+        self.signature = ""
+        self.json_pieces: list[str] = []
+        self.citations: list[Citation] = []
+        self.opaque_fields: dict[str, Any] = {}
+
+    @property
+    def is_opaque(self) -> bool:
+        return self.block.type not in ("text", "thinking", "redacted_thinking", "tool_use")
+
+    def part(self, id: str) -> Part:
+        block = self.block
+        match block.type:
+            case "text":
+                return Text()
+            case "thinking":
+                return Thinking(origin=FORMAT)
+            case "redacted_thinking":
+                return Thinking(redacted=block.data, origin=FORMAT)
+            case "tool_use":
+                return ToolCall(id=id, name=block.name)
+            case other:
+                return Opaque(origin=FORMAT, kind=other, value=self.complete_block())
+
+    def complete_block(self) -> dict[str, Any]:
+        value: dict[str, Any] = decode_any(self.raw)
+        if self.json_pieces:
+            text = "".join(self.json_pieces)
+            try:
+                value["input"] = decode_any(text.encode())
+            except DECODE_ERRORS:
+                value["input"] = {"_raw": text}
+        return value | self.opaque_fields
 
 
 class StreamDecoder:
@@ -257,7 +297,7 @@ class StreamDecoder:
         if block is None:
             return
         if block.block.type == "tool_use" and not block.has_content:
-            self.add_text(block.block.arguments)
+            self.add_text(parse_arguments(block.block.input))
         if block.is_opaque:
             self.start_part()
         if block.is_started:
@@ -327,3 +367,50 @@ class StreamDecoder:
             self.fail(parse_error(502, body))
             return
         self.events += events_of_response(response)
+
+
+def decode_str(raw: Raw) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except DECODE_ERRORS:
+        return ""
+
+
+def events_of_response(response: Response) -> list[Event]:
+    """The events of an answer that came at once."""
+    choice = response.choices[0]
+    events: list[Event] = [Started(id=response.id, model=response.model)]
+    for index, part in enumerate(choice.parts):
+        events += events_of_part(index, part)
+    if response.usage is not None:
+        events.append(UsageReported(usage=response.usage))
+    return [
+        *events,
+        Finished(choice=0, finish_reason=choice.finish_reason, stop_sequence=choice.stop_sequence),
+    ]
+
+
+def events_of_part(index: int, part: Part) -> list[Event]:
+    text, signature = "", None
+    citations: tuple[Citation, ...] = ()
+    match part:
+        case Text():
+            text, citations, part = part.text, part.citations, Text()
+        case Refusal():
+            text, part = part.text, Refusal()
+        case Thinking():
+            text, signature, part = part.text, part.signature, replace(part, text="", signature=None)
+        case ToolCall():
+            text, part = part.arguments, replace(part, arguments="")
+        case _:
+            pass
+    deltas: list[Event] = [PartDelta(choice=0, index=index, text=text)] if text else []
+    signed: list[Event] = [PartSigned(choice=0, index=index, signature=signature)] if signature else []
+    cited: list[Event] = [PartCited(choice=0, index=index, citation=citation) for citation in citations]
+    return [
+        PartStarted(choice=0, index=index, part=part),
+        *deltas,
+        *signed,
+        *cited,
+        PartEnded(choice=0, index=index),
+    ]

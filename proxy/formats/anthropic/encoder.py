@@ -5,9 +5,9 @@ from typing import Any, assert_never
 from msgspec.structs import replace
 
 from proxy.formats.anthropic.content import add_origin, render_thinking, render_tool_call
+from proxy.formats.anthropic.errors import render_error_event
 from proxy.formats.anthropic.response import (
     render_citation,
-    render_error_event,
     render_message_head,
     render_response_part,
     render_signature_block,

@@ -6,7 +6,15 @@ from typing import Any, Literal
 
 import msgspec
 
-from proxy.formats.anthropic.content import FORMAT, is_empty_for_api, render_call_id, render_part
+from proxy.formats.anthropic.calls import ToolCallLinker
+from proxy.formats.anthropic.content import (
+    FORMAT,
+    is_empty_for_api,
+    parse_content,
+    render_call_id,
+    render_part,
+)
+from proxy.formats.anthropic.wire import WireMessage
 from proxy.formats.neutral import Message, Opaque, Part, Text, ToolCall, ToolResult
 
 Role = Literal["user", "assistant", "system"]
@@ -73,7 +81,7 @@ def can_stay(
     return supports_system_messages and after_user and (following is None or following.role == "assistant")
 
 
-class ToolCallLinker:
+class ToolCallOrder:
     """Gives every call an id of its own, and finds the call that a result answers: by id, else by name, else the first one open."""
 
     def __init__(self) -> None:
@@ -108,14 +116,14 @@ class ToolCallLinker:
 
 def link_tool_results(turns: list[Turn]) -> list[Turn]:
     """The same turns; a result that answers no call becomes what it says."""
-    links = ToolCallLinker()
+    links = ToolCallOrder()
     return [
         Turn(turn.role, [other for part in turn.parts for other in link_part(part, turn.role, links)])
         for turn in turns
     ]
 
 
-def link_part(part: Part, role: Role, linker: ToolCallLinker) -> Iterator[Part]:
+def link_part(part: Part, role: Role, linker: ToolCallOrder) -> Iterator[Part]:
     match part:
         case ToolCall() if role == "assistant":
             yield linker.add_call(part)
@@ -169,3 +177,23 @@ def without_trailing_space(messages: list[dict[str, Any]]) -> list[dict[str, Any
     if messages[-1]["role"] == "assistant" and last.get("type") == "text":
         last["text"] = last["text"].rstrip()
     return messages
+
+
+def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
+    calls = ToolCallLinker()
+    return tuple(
+        Message(
+            role=message.role,
+            parts=tuple(calls.link(compaction_as_text(part)) for part in parse_content(message.content)),
+        )
+        for message in wire
+    )
+
+
+def compaction_as_text(part: Part) -> Part:
+    """The summary that stands for an earlier part of the conversation is text to every other provider (docs, "Compaction")."""
+    match part:
+        case Opaque(kind="compaction", value={"content": str(summary)}) if summary:
+            return Text(text=summary)
+        case _:
+            return part

@@ -4,17 +4,26 @@ A request is relayed as it came but for the fields that the gateway must set, so
 """
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
 from proxy.formats.anthropic.account_ids import DIAGNOSTICS, VOCABULARY, MessagesIdReader
+from proxy.formats.anthropic.capabilities import SERVER_TOOL_TOKENS, SERVER_TOOL_TYPES, TOOL_PROMPT_TOKENS
 from proxy.formats.anthropic.encoder import StreamEncoder
+from proxy.formats.anthropic.errors import render_error_event
 from proxy.formats.anthropic.request import PATH
-from proxy.formats.anthropic.response import render_error_event
-from proxy.formats.anthropic.usage import WireUsage, merge_usage, states_output, usage_from_wire, whole_usage
+from proxy.formats.anthropic.usage import merge_usage, parse_raw_usage, states_output, usage_from_wire
+from proxy.formats.anthropic.wire import (
+    BlockFields,
+    RequestFields,
+    WireUsage,
+    decode_blocks,
+    decode_event_fields,
+    decode_request_fields,
+    decode_response_facts,
+)
 from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_nested
 from proxy.formats.json_body import (
@@ -39,64 +48,8 @@ from proxy.formats.neutral import ApiError, RequestFacts, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.sse import at_event_boundary, event_data, name_of
 
-MAX_TOKENS = 2**31 - 1
-BYTES_PER_TOKEN = 4
-"""Bytes of text in a token, for an estimate that is no bound."""
-TOOL_PROMPT_TOKENS = 600
-SERVER_TOOL_TOKENS = 3_000
-"""What the API adds to the prompt where there are tools: up to 530 tokens, and for each tool with a schema of its own up to about
-2,500 (docs, "Tool use", "Pricing")."""
-SERVER_TOOL_TYPES = ("web_search", "web_fetch", "code_execution")
 SOURCE_FIELDS = ("type", "media_type", "data", "url", "file_id")
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-
-TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
-ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
-
-
-class RequestFields(msgspec.Struct):
-    model: ModelName
-    messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
-    max_tokens: TokenLimit | None = None
-    stream: bool | None = None
-    system: Any = None
-    tools: Any = None
-    output_config: Any = None
-    speed: Any = None
-    inference_geo: Any = None
-    mcp_servers: Any = None
-    thread: Any = None
-
-
-class DeltaFields(msgspec.Struct):
-    text: str = ""
-    thinking: str = ""
-    partial_json: str = ""
-
-
-class MessageStart(msgspec.Struct):
-    usage: WireUsage | None = None
-
-
-class BlockFields(msgspec.Struct):
-    type: str = ""
-    name: str = ""
-
-
-class StreamEventFields(msgspec.Struct):
-    type: str = ""
-    delta: DeltaFields | None = None
-    content_block: BlockFields | None = None
-    message: MessageStart | None = None
-    usage: WireUsage | None = None
-    error: Any = None
-
-
-class ResponseFacts(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw()
-    usage: msgspec.Raw = msgspec.Raw()
-
-
 FIELDS = frozenset(RequestFields.__struct_fields__)
 COUNTED_FIELDS = FIELDS - {"mcp_servers"} | {"metadata"}
 TOOL_FIELDS, THREAD_FIELDS = frozenset({"type", "max_uses"}), frozenset({"type"})
@@ -104,17 +57,10 @@ KNOWN_FIELDS = token_bounds.field_names("""
     role content type text source media_type data url title context thinking signature id name tool_use_id is_error cache_control
     ttl
 """)
-
 DECODED_EVENT_MARKERS = (b"_delta", b'"usage"', b'"error"', b'"server_tool_use"')
 """What stands in the events of a stream that are decoded."""
 STOP = b"message_stop"
 WEB_SEARCH_START = BlockFields("server_tool_use", "web_search")
-
-decode_request = msgspec.json.Decoder(RequestFields).decode
-decode_event = msgspec.json.Decoder(StreamEventFields).decode
-decode_usage = msgspec.json.Decoder(WireUsage).decode
-decode_content = msgspec.json.Decoder(list[dict[str, Any]]).decode
-decode_response = msgspec.json.Decoder(ResponseFacts).decode
 
 
 class MessagesRequest:
@@ -125,7 +71,7 @@ class MessagesRequest:
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         self.body = body
-        self.request = request = decode_body(decode_request, body)
+        self.request = request = decode_body(decode_request_fields, body)
         self.others = others = extract_unknown_fields(body, COUNTED_FIELDS, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_nested(request.thread, THREAD_FIELDS, "thread.")
@@ -173,30 +119,6 @@ class MessagesRequest:
 
     def id_reader(self) -> IdReader | None:
         return MessagesIdReader(keeps_messages=self.request.thread is not None or DIAGNOSTICS in self.others)
-
-
-class CountTokensRequest(MessagesRequest):
-    """How many tokens a prompt has. It generates nothing, and costs nothing."""
-
-    def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
-        super().__init__(body)
-        self.facts = RequestFacts(
-            model=self.facts.model, max_input_tokens=self.facts.max_input_tokens, max_output_tokens=0
-        )
-
-    def path(self, model: str) -> str:
-        return f"{PATH}/count_tokens"
-
-    def upstream_body(self, model: str, _output_limit: int | None, quirks: Quirks) -> bytes:
-        return super().upstream_body(model, None, quirks)
-
-    def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        return None, 0
-
-    def estimate(self) -> bytes:
-        """The answer for providers that cannot count."""
-        return encode({"input_tokens": -(-self.facts.max_input_tokens // BYTES_PER_TOKEN)})
 
 
 def max_input_tokens(request: RequestFields) -> int:
@@ -260,14 +182,14 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
     read. Each is read by itself, so that neither hides the other.
     """
     try:
-        answer = decode_lenient(decode_response, body)
+        answer = decode_lenient(decode_response_facts, body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
     usage = stated(parse_raw_usage(answer.usage))
     if usage is not None:
         return usage, 0
     try:
-        return None, sum(estimate_text_tokens(block_text(block)) for block in decode_content(answer.content))
+        return None, sum(estimate_text_tokens(block_text(block)) for block in decode_blocks(answer.content))
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
 
@@ -277,16 +199,9 @@ def is_stop(event: bytes) -> bool:
     if name_of(event) == STOP:
         return True
     try:
-        return decode_lenient(decode_event, event_data(event)).type == STOP.decode()
+        return decode_lenient(decode_event_fields, event_data(event)).type == STOP.decode()
     except DECODE_ERRORS:
         return False
-
-
-def parse_raw_usage(raw: msgspec.Raw) -> Usage | None:
-    try:
-        return whole_usage(decode_usage(raw))
-    except DECODE_ERRORS:
-        return None
 
 
 def block_text(block: dict[str, Any]) -> str:
@@ -325,7 +240,7 @@ class StreamMeter(EventMeter):
             return
         self.provider_failed = self.provider_failed or name_of(event) == b"error"
         try:
-            parsed = decode_lenient(decode_event, event_data(event))
+            parsed = decode_lenient(decode_event_fields, event_data(event))
         except DECODE_ERRORS:
             return
         self.provider_failed = self.provider_failed or parsed.type == "error" or parsed.error is not None

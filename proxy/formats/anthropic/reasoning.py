@@ -4,9 +4,8 @@
 
 from typing import Any
 
-import msgspec
-
 from proxy.formats.anthropic.capabilities import ModelCapabilities
+from proxy.formats.anthropic.wire import WireThinking
 from proxy.formats.codec import RenderedRequest
 from proxy.formats.neutral import Reasoning, Request
 
@@ -17,12 +16,6 @@ BUDGET_BY_EFFORT = {"minimal": MIN_BUDGET, "low": MIN_BUDGET, "medium": 4096, "h
 DEFAULT_EFFORT = "medium"
 EFFORT_ALIASES = {"minimal": "low", "max": "xhigh"}
 """Efforts that only one side has a word for, by the nearest that both have."""
-
-
-class WireThinking(msgspec.Struct):
-    type: str
-    budget_tokens: int | None = None
-    display: str | None = None
 
 
 def parse_reasoning(thinking: WireThinking | None, effort: str | None) -> Reasoning | None:
@@ -36,7 +29,7 @@ def parse_reasoning(thinking: WireThinking | None, effort: str | None) -> Reason
     return Reasoning(effort=effort, budget=budget, visible=visible, shown_by_default=True)
 
 
-def render_thinking(
+def render_reasoning(
     rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities, limit: int
 ) -> int:
     """Sets how the model thinks; gives the limit of output tokens, which thoughts count against."""

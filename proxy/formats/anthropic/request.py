@@ -1,112 +1,43 @@
 """Requests of the Messages API, both ways (platform.claude.com/docs/en/api/messages)."""
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import Any
 
 import msgspec
-from msgspec import Meta, Raw
+from msgspec import Raw
 from msgspec.structs import fields, replace
 
-from proxy.formats.anthropic.calls import ToolCallLinker
 from proxy.formats.anthropic.capabilities import ModelCapabilities, model_capabilities
-from proxy.formats.anthropic.content import (
-    CacheControl,
-    decode_any,
-    parse_content,
-    render_text,
-    with_cache_control,
+from proxy.formats.anthropic.content import parse_content, render_text, with_cache_control
+from proxy.formats.anthropic.json_schema import output_schema
+from proxy.formats.anthropic.messages import parse_messages, render_messages
+from proxy.formats.anthropic.reasoning import is_thinking, parse_reasoning, render_reasoning
+from proxy.formats.anthropic.tools import (
+    parse_parallel_tool_calls,
+    parse_tool_choice,
+    parse_tools,
+    render_tool_choice,
+    render_tools,
 )
-from proxy.formats.anthropic.json_schema import input_schema, output_schema
-from proxy.formats.anthropic.messages import render_messages
-from proxy.formats.anthropic.reasoning import WireThinking, is_thinking, parse_reasoning, render_thinking
+from proxy.formats.anthropic.wire import (
+    OutputConfig,
+    WireFormat,
+    WireRequest,
+    WireThinking,
+    decode_object,
+    decode_request,
+)
 from proxy.formats.codec import Quirks, RenderedRequest
-from proxy.formats.custom_tools import as_function_tool
 from proxy.formats.json_body import decode_body, encode, guard_recursion
 from proxy.formats.metering.billable import dict_items
-from proxy.formats.neutral import (
-    Image,
-    Message,
-    Opaque,
-    Part,
-    Request,
-    ResponseFormat,
-    ServerTool,
-    Text,
-    Tool,
-    ToolCall,
-    ToolChoice,
-    UnsupportedFeature,
-)
+from proxy.formats.neutral import Image, Request, ResponseFormat, Text, UnsupportedFeature
 
 PATH = "/v1/messages"
-MCP_SERVERS = "mcp_servers"
 MAX_USER_ID_LENGTH = 256
 JSON_INSTRUCTION = "Answer with one valid JSON object and nothing else: no other text, no Markdown."
 UNMAPPED_TOOL_FIELDS = ("allowed_callers", "defer_loading", "eager_input_streaming", "input_examples")
 DEFAULT_VALUES: dict[str, Any] = {"tools.allowed_callers": ["direct"], "tools.input_examples": []}
 """Settings that ask for what is so anyway."""
-TokenLimit = Annotated[int, Meta(ge=1, le=2**31 - 1)]
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
-
-
-class WireMessage(msgspec.Struct):
-    role: Literal["user", "assistant", "system"]
-    content: str | list[Raw] | None = None
-
-
-class WireTool(msgspec.Struct):
-    type: str | None = None
-    name: str = ""
-    description: str | None = None
-    input_schema: dict[str, Any] | None = None
-    strict: bool | None = None
-    cache_control: CacheControl | None = None
-
-
-class WireToolChoice(msgspec.Struct):
-    type: Literal["auto", "any", "tool", "none"]
-    name: str | None = None
-    disable_parallel_tool_use: bool | None = None
-
-
-class WireFormat(msgspec.Struct):
-    type: str
-    schema: dict[str, Any] | None = None
-
-
-class OutputConfig(msgspec.Struct):
-    effort: str | None = None
-    format: WireFormat | None = None
-
-
-class Metadata(msgspec.Struct):
-    user_id: str | None = None
-
-
-class WireRequest(msgspec.Struct):
-    model: Annotated[str, Meta(min_length=1, max_length=200)]
-    messages: Annotated[list[WireMessage], Meta(min_length=1)]
-    max_tokens: TokenLimit | None = None
-    system: str | list[Raw] | None = None
-    tools: list[Raw] | None = None
-    mcp_servers: list[dict[str, Any]] | None = None
-    tool_choice: WireToolChoice | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    stop_sequences: list[str] | None = None
-    thinking: WireThinking | None = None
-    output_config: OutputConfig | None = None
-    output_format: WireFormat | None = None
-    metadata: Metadata | None = None
-    stream: bool | None = None
-
-
-decode_request = msgspec.json.Decoder(WireRequest).decode
-decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-decode_tool = msgspec.json.Decoder(WireTool).decode
 
 
 def request_path(model: str, stream: bool) -> str:
@@ -183,26 +114,6 @@ def wants_citations(block: dict[str, Any]) -> bool:
             return False
 
 
-def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
-    calls = ToolCallLinker()
-    return tuple(
-        Message(
-            role=message.role,
-            parts=tuple(calls.link(compaction_as_text(part)) for part in parse_content(message.content)),
-        )
-        for message in wire
-    )
-
-
-def compaction_as_text(part: Part) -> Part:
-    """The summary that stands for an earlier part of the conversation is text to every other provider (docs, "Compaction")."""
-    match part:
-        case Opaque(kind="compaction", value={"content": str(summary)}) if summary:
-            return Text(text=summary)
-        case _:
-            return part
-
-
 def parse_system(system: str | list[Raw] | None) -> tuple[Text, ...]:
     parts = parse_content(system)
     texts = tuple(part for part in parts if isinstance(part, Text))
@@ -211,51 +122,8 @@ def parse_system(system: str | list[Raw] | None) -> tuple[Text, ...]:
     return texts
 
 
-def parse_tools(wire: WireRequest) -> tuple[Tool | ServerTool, ...]:
-    servers = [
-        ServerTool(origin="anthropic", kind=MCP_SERVERS, value=server) for server in wire.mcp_servers or ()
-    ]
-    return (*map(parse_tool, wire.tools or ()), *servers)
-
-
-def parse_tool(raw: Raw) -> Tool | ServerTool:
-    """A tool without a type is the client's. Typed ones have the provider's own schemas, even where the client runs them."""
-    tool = decode_body(decode_tool, bytes(raw))
-    if tool.type not in (None, "custom"):
-        return ServerTool(origin="anthropic", kind=tool.type or "", value=decode_body(decode_any, bytes(raw)))
-    cache = (tool.cache_control.ttl or "5m") if tool.cache_control else None
-    return Tool(
-        name=tool.name,
-        description=tool.description or "",
-        schema=tool.input_schema,
-        strict=tool.strict,
-        cache=cache,
-    )
-
-
-def parse_tool_choice(choice: WireToolChoice | None) -> ToolChoice | None:
-    if choice is None:
-        return None
-    match choice.type:
-        case "any":
-            return ToolChoice(mode="required")
-        case "tool":
-            return ToolChoice(mode="required", names=(choice.name or "",))
-        case "auto" | "none":
-            return ToolChoice(mode=choice.type)
-
-
-def parse_parallel_tool_calls(choice: WireToolChoice | None) -> bool | None:
-    if choice is None or choice.disable_parallel_tool_use is None:
-        return None
-    return not choice.disable_parallel_tool_use
-
-
 def parse_response_format(format: WireFormat | None) -> ResponseFormat | None:
     return ResponseFormat(schema=format.schema, strict=True) if format else None
-
-
-# Writing ------------------------------------------------------------------------------------------------------------------
 
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
@@ -269,7 +137,7 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     render_system(rendered, request, known, moved)
     render_tools(rendered, request, known)
     limit = request.max_tokens or known.default_max_tokens
-    rendered.body["max_tokens"] = render_thinking(rendered, request, known, limit)
+    rendered.body["max_tokens"] = render_reasoning(rendered, request, known, limit)
     render_tool_choice(rendered, request)
     render_sampling(rendered, request, known)
     render_response_format(rendered, request, known)
@@ -324,76 +192,6 @@ def render_response_format(
         schema.setdefault("description", format.description)
     config = rendered.body.get("output_config", {})
     rendered.body["output_config"] = {**config, "format": {"type": "json_schema", "schema": schema}}
-
-
-def render_tools(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:
-    """A choice among some of the tools is a choice among all, where only those are declared."""
-    names = request.tool_choice.names if request.tool_choice else ()
-    some = names if len(names) > 1 else ()
-    tools = [tool for tool in request.tools if not some or not isinstance(tool, Tool) or tool.name in some]
-    declared = [
-        render_tool(tool, capabilities)
-        for tool in tools
-        if not (isinstance(tool, ServerTool) and tool.kind == MCP_SERVERS)
-    ]
-    servers = [
-        render_tool(tool, capabilities)
-        for tool in tools
-        if isinstance(tool, ServerTool) and tool.kind == MCP_SERVERS
-    ]
-    if not declared:
-        declared = [
-            {"name": name, "input_schema": input_schema(None, name)} for name in called_tool_names(request)
-        ]
-    if declared:
-        rendered.body["tools"] = declared
-    if servers:
-        rendered.body[MCP_SERVERS] = servers
-
-
-def called_tool_names(request: Request) -> list[str]:
-    """Tools that the history calls: the API refuses calls where no tool is declared."""
-    return list(
-        dict.fromkeys(
-            part.name for message in request.messages for part in message.parts if isinstance(part, ToolCall)
-        )
-    )
-
-
-def render_tool(tool: Tool | ServerTool, capabilities: ModelCapabilities) -> dict[str, Any]:
-    if isinstance(tool, ServerTool):
-        if tool.origin != "anthropic":
-            raise UnsupportedFeature(f"Claude has no counterpart to the tool {tool.kind}.", "tools")
-        value: dict[str, Any] = tool.value
-        return value
-    tool = as_function_tool(tool)
-    rendered: dict[str, Any] = {"name": tool.name, "input_schema": input_schema(tool.schema, tool.name)}
-    if tool.description:
-        rendered["description"] = tool.description
-    if tool.strict and capabilities.supports_structured_output:
-        rendered |= {"strict": True, "input_schema": output_schema(rendered["input_schema"])}
-    return with_cache_control(rendered, tool.cache)
-
-
-def render_tool_choice(rendered: RenderedRequest, request: Request) -> None:
-    """A model that thinks cannot be forced to call (docs, "Extended thinking with tool use")."""
-    choice = request.tool_choice or ToolChoice()
-    if "tools" not in rendered.body:
-        if choice.mode == "required":
-            rendered.dropped.append("tool_choice")
-        return
-    if not request.tools or choice.mode == "none":
-        rendered.body["tool_choice"] = {"type": "none"}
-        return
-    wire: dict[str, Any] = {"type": "auto"}
-    if choice.mode == "required" and is_thinking(rendered):
-        rendered.dropped.append("tool_choice")
-    elif choice.mode == "required":
-        wire = {"type": "tool", "name": choice.names[0]} if len(choice.names) == 1 else {"type": "any"}
-    if request.parallel_tool_calls is not None:
-        wire["disable_parallel_tool_use"] = not request.parallel_tool_calls
-    if request.tool_choice is not None or len(wire) > 1:
-        rendered.body["tool_choice"] = wire
 
 
 def render_sampling(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:

@@ -3,34 +3,29 @@
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 from msgspec.structs import replace
 
+from proxy.formats.anthropic.wire import MAX_TOKENS, TokenCounts, WireUsage, decode_usage
+from proxy.formats.json_body import DECODE_ERRORS
 from proxy.formats.metering.billable import MAX_TIER_LENGTH, normalize_tier, reported_calls
 from proxy.formats.metering.token_counts import as_count, as_counts, detail_count
 from proxy.formats.neutral import Usage
 
-MAX_TOKENS = 2**31 - 1
 STANDARD_TIER, US_SUFFIX = "standard", "_us"
 SUMMED_FIELDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 
 
-class TokenCounts(msgspec.Struct):
-    """Loose in its fields: compatible servers are found to write counts as floats, and an empty list for no details."""
-
-    input_tokens: Any = None
-    cache_read_input_tokens: Any = None
-    cache_creation_input_tokens: Any = None
-    cache_creation: Any = None
-    output_tokens: Any = None
+def parse_raw_usage(raw: Raw) -> Usage | None:
+    usage = decode_wire_usage(raw)
+    return whole_usage(usage) if usage else None
 
 
-class WireUsage(TokenCounts):
-    output_tokens_details: Any = None
-    iterations: Any = None
-    server_tool_use: Any = None
-    service_tier: Any = None
-    speed: Any = None
-    inference_geo: Any = None
+def decode_wire_usage(raw: Raw) -> WireUsage | None:
+    try:
+        return decode_usage(raw)
+    except DECODE_ERRORS:
+        return None
 
 
 def merge_usage(earlier: WireUsage | None, later: WireUsage) -> WireUsage:

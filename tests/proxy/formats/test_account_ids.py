@@ -7,7 +7,7 @@ import pytest
 
 from proxy.formats.account_ids import IdReader
 from proxy.formats.anthropic.account_ids import MessagesIdReader
-from proxy.formats.anthropic.passthrough import CountTokensRequest as CountMessages
+from proxy.formats.anthropic.count_tokens import CountTokensRequest as CountMessages
 from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.codec import ClientRequest
 from proxy.formats.gemini.embeddings import BatchEmbedContentsRequest, CountTokensRequest, EmbedContentRequest

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from proxy.formats.anthropic.passthrough import CountTokensRequest, MessagesRequest
+from proxy.formats.anthropic.count_tokens import CountTokensRequest
+from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.gemini import GenerateContentRequest
 from proxy.formats.gemini.embeddings import BatchEmbedContentsRequest, EmbedContentRequest
 from proxy.formats.gemini.embeddings import CountTokensRequest as GeminiCountTokensCall

@@ -4,18 +4,13 @@ Google's JSON is that of protocol buffers: clients write camelCase or snake_case
 address, and a stream is a row of whole answers, each with what is new.
 """
 
-from proxy.formats.gemini.decoder import StreamDecoder, StreamEncoder
-from proxy.formats.gemini.passthrough import GenerateContentRequest, request_path
-from proxy.formats.gemini.request import parse_request, render_request
-from proxy.formats.gemini.response import (
-    parse_error,
-    parse_response,
-    render_error,
-    render_error_event,
-    render_response,
-)
-
-FORMAT = "gemini"
+from proxy.formats.gemini.decoder import StreamDecoder
+from proxy.formats.gemini.encoder import StreamEncoder
+from proxy.formats.gemini.errors import parse_error, render_error, render_error_event
+from proxy.formats.gemini.passthrough import GenerateContentRequest
+from proxy.formats.gemini.request import parse_request, render_request, request_path
+from proxy.formats.gemini.response import parse_response, render_response
+from proxy.formats.gemini.wire import FORMAT
 
 __all__ = [
     "FORMAT",

@@ -1,20 +1,32 @@
 """The parts of Gemini's contents (ai.google.dev/api/caching#Part), both ways, for requests and answers alike."""
 
-import base64
-import binascii
 import mimetypes
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
 from proxy.formats.custom_tools import as_function_call
+from proxy.formats.gemini.reasoning import (
+    add_origin,
+    is_content_signature,
+    parse_thinking,
+    render_thinking,
+    split_origin,
+)
+from proxy.formats.gemini.wire import (
+    FORMAT,
+    TO_STANDARD_BASE64,
+    Blob,
+    FileData,
+    FunctionCall,
+    FunctionResponse,
+)
 from proxy.formats.json_body import encode
 from proxy.formats.neutral import (
     File,
     Image,
     Opaque,
-    Origin,
     Part,
     Refusal,
     Text,
@@ -24,10 +36,6 @@ from proxy.formats.neutral import (
     UnsupportedFeature,
 )
 
-FORMAT: Origin = "gemini"
-ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
-REDACTED_PREFIX = "redacted#"
-MAX_ORIGIN_LENGTH = 24
 METADATA_FIELDS = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 """What stands beside an answer's content and is opaque elsewhere."""
 PART_METADATA_FIELDS = (
@@ -56,88 +64,7 @@ CONTENT_FIELDS = (
 )
 """Of these a part has one; what other fields it has is said of that one."""
 GOOGLE_FILE_PREFIXES = ("https://generativelanguage.googleapis.com/", "gs://", "files/")
-TO_STANDARD_BASE64 = str.maketrans("-_", "+/")
 DEFAULT_IMAGE_TYPE, DEFAULT_FILE_TYPE = "image/jpeg", "application/octet-stream"
-
-
-class WireStruct(msgspec.Struct, rename="camel"):
-    """Base of Google's types; unknown fields are ignored."""
-
-
-class Blob(WireStruct):
-    mime_type: str = ""
-    data: str = ""
-    display_name: str | None = None
-
-
-class FileData(WireStruct):
-    file_uri: str
-    mime_type: str | None = None
-    display_name: str | None = None
-
-
-class FunctionCall(WireStruct):
-    name: str = ""
-    args: Any = None
-    id: str | None = None
-
-
-class FunctionResponse(WireStruct):
-    name: str = ""
-    response: Any = None
-    id: str | None = None
-    parts: list[dict[str, Any]] | None = None
-
-
-# Signatures ---------------------------------------------------------------------------------------------------------------
-#
-# google-genai types `thoughtSignature` as bytes, so what stands there must be base64 and comes back in its URL-safe alphabet.
-
-
-def add_origin(signature: str, origin: Origin | None) -> str:
-    """A signature in this format's field; one of another origin carries its name, so that it finds the way back."""
-    if origin in (None, FORMAT):
-        return signature
-    return base64.b64encode(f"{origin}#{signature}".encode()).decode()
-
-
-def split_origin(tagged: str) -> tuple[str, Origin]:
-    for text in (tagged, decode_tagged_signature(tagged)):
-        name, mark, rest = text.partition("#")
-        if mark and name in ORIGINS:
-            return rest, ORIGINS[name]
-    return tagged, FORMAT
-
-
-def decode_tagged_signature(text: str) -> str:
-    """The text behind a sealed signature; empty for Google's own, which are long and no text."""
-    standard = text.translate(TO_STANDARD_BASE64)
-    try:
-        head = base64.b64decode(standard[: len(standard[:MAX_ORIGIN_LENGTH]) // 4 * 4])
-        if not any(head.startswith(name.encode()) for name in ORIGINS):
-            return ""
-        return base64.b64decode(standard + "=" * (-len(standard) % 4)).decode()
-    except (binascii.Error, UnicodeError, ValueError):
-        return ""
-
-
-def parse_thinking(text: str, tagged: str | None) -> Thinking:
-    if not tagged:
-        return Thinking(text=text, origin=FORMAT)
-    signature, origin = split_origin(tagged)
-    if origin != FORMAT and signature.startswith(REDACTED_PREFIX):
-        return Thinking(text=text, redacted=signature.removeprefix(REDACTED_PREFIX), origin=origin)
-    return Thinking(text=text, signature=signature, origin=origin)
-
-
-def render_signature(part: Thinking) -> str | None:
-    """What stands in `thoughtSignature` for this thinking."""
-    if part.redacted is not None:
-        return add_origin(REDACTED_PREFIX + part.redacted, part.origin)
-    return add_origin(part.signature, part.origin) if part.signature else None
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
 
 
 def parse_part(part: dict[str, Any]) -> list[Part]:
@@ -239,9 +166,6 @@ def parse_function_response(response: Any) -> tuple[str, bool]:
             return encode(response).decode(), False
 
 
-# Writing ------------------------------------------------------------------------------------------------------------------
-
-
 def render_parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
     """Google's parts. The signature of content that is no call stands on that content again; other formats' opaque parts are left
     out, since the text that came of them stands beside them.
@@ -263,10 +187,6 @@ def render_parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
     return [*rendered, {"text": "", "thoughtSignature": waiting}] if waiting else rendered
 
 
-def is_content_signature(part: Thinking) -> bool:
-    return bool(not part.text and part.signature and part.origin == FORMAT)
-
-
 def render_part(part: Part) -> list[dict[str, Any]]:
     match part:
         case Text(text=text) | Refusal(text=text):
@@ -281,11 +201,6 @@ def render_part(part: Part) -> list[dict[str, Any]]:
             return [value] if origin == FORMAT and part.kind not in METADATA_FIELDS else []
         case ToolResult():
             return []
-
-
-def render_thinking(part: Thinking) -> dict[str, Any]:
-    signature = render_signature(part)
-    return {"text": part.text, "thought": True} | ({"thoughtSignature": signature} if signature else {})
 
 
 def render_tool_call(call: ToolCall) -> dict[str, Any]:

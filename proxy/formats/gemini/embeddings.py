@@ -6,21 +6,15 @@ import msgspec
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from proxy.formats import neutral
 from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in
 from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_letters
 from proxy.formats.gemini.account_ids import VOCABULARY
+from proxy.formats.gemini.capabilities import MAX_MODEL_LENGTH
 from proxy.formats.gemini.encoder import StreamEncoder
-from proxy.formats.gemini.grounding import GroundingUsage
-from proxy.formats.gemini.passthrough import (
-    EVENT_STREAM_TYPE,
-    MAX_MODEL_LENGTH,
-    StreamMeter,
-    model_path,
-    prompt_tokens,
-)
-from proxy.formats.gemini.usage import parse_counts, usage_from_counts, with_billable_extras
+from proxy.formats.gemini.passthrough import EVENT_STREAM_TYPE, StreamMeter, prompt_tokens
+from proxy.formats.gemini.request import model_path
+from proxy.formats.gemini.usage import parse_embedding_usage
 from proxy.formats.json_body import decode_body, encode, guard_recursion, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import possible_modalities
@@ -37,9 +31,6 @@ from proxy.formats.sse import keepalive_comment
 MAX_BATCH = 10_000
 MAX_DIMENSIONS = 65_536
 MEDIA_MARKERS = (b"inlineData", b"inline_data", b"fileData", b"file_data")
-BYTES_PER_TOKEN = 4
-"""Bytes of text in a token, for an estimate that is no bound."""
-
 Dimensions = Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)]
 Contents = list[dict[str, Any]] | dict[str, Any]
 
@@ -76,21 +67,6 @@ class ConvertibleEmbedFields(msgspec.Struct):
         return "".join(texts)
 
 
-class GenerateContentFields(msgspec.Struct):
-    contents: Contents | None = None
-    tools: Any = None
-    system: Any = field(name="systemInstruction", default=None)
-    snake_system: Any = field(name="system_instruction", default=None)
-
-
-class CountTokensFields(msgspec.Struct):
-    """Either the contents alone, or the whole request that is to be counted."""
-
-    contents: Contents | None = None
-    request: GenerateContentFields | None = field(name="generateContentRequest", default=None)
-    snake_request: GenerateContentFields | None = field(name="generate_content_request", default=None)
-
-
 class EmbeddingValues(msgspec.Struct):
     values: list[float]
 
@@ -101,18 +77,12 @@ class EmbedResponse(msgspec.Struct, rename="camel"):
     usage_metadata: Any = None
 
 
-FIELDS, BATCH_FIELDS, COUNT_FIELDS = (
-    frozenset(field.encode_name for field in msgspec.structs.fields(kind))
-    for kind in (ConvertibleEmbedFields, BatchEmbedContentsFields, CountTokensFields)
-)
-
 decode_embed_content = msgspec.json.Decoder(EmbedContentFields).decode
 decode_convertible = msgspec.json.Decoder(ConvertibleEmbedFields).decode
 decode_batch = msgspec.json.Decoder(BatchEmbedContentsFields).decode
-decode_count = msgspec.json.Decoder(CountTokensFields).decode
-decode_response = msgspec.json.Decoder(EmbedResponse).decode
-decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+decode_embed_response = msgspec.json.Decoder(EmbedResponse).decode
+decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class NonGeneratingRequest(WithoutAccountIds):
@@ -133,7 +103,7 @@ class NonGeneratingRequest(WithoutAccountIds):
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         try:
-            return parse_usage(decode_response(body)), 0
+            return parse_embedding_usage(decode_embed_response(body).usage_metadata), 0
         except (msgspec.DecodeError, RecursionError):
             return None, 0
 
@@ -171,14 +141,13 @@ class EmbeddingRequestBase(NonGeneratingRequest):
         return sizes.pop()
 
     def unsupported_settings(self) -> list[str]:
-        known = frozenset(field.encode_name for field in msgspec.structs.fields(ConvertibleEmbedFields))
         given = (
             name
             for body in self.bodies
-            for name, value in decode_raw(body).items()
+            for name, value in decode_object(body).items()
             if bytes(value) != b"null"
         )
-        return [name for name in dict.fromkeys(given) if name not in known]
+        return [name for name in dict.fromkeys(given) if name not in FIELDS]
 
 
 class EmbedContentRequest(EmbeddingRequestBase):
@@ -187,7 +156,7 @@ class EmbedContentRequest(EmbeddingRequestBase):
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         self.request = request = decode_body(decode_embed_content, body)
-        check_letters(decode_raw(body), FIELDS)
+        check_letters(decode_object(body), FIELDS)
         super().__init__(
             body, model, guard_recursion(lambda _: embedded_content_tokens(request.content), body)
         )
@@ -216,9 +185,9 @@ class BatchEmbedContentsRequest(EmbeddingRequestBase):
                 lambda _: sum(embedded_content_tokens(item.content) for item in request.requests), body
             ),
         )
-        check_letters(decode_raw(body), BATCH_FIELDS)
+        check_letters(decode_object(body), BATCH_FIELDS)
         for item in self.bodies:
-            check_letters(decode_raw(item), FIELDS, "requests.")
+            check_letters(decode_object(item), FIELDS, "requests.")
 
     def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
         """Google wants the model of the address in each request too."""
@@ -227,59 +196,12 @@ class BatchEmbedContentsRequest(EmbeddingRequestBase):
 
     @property
     def bodies(self) -> list[bytes]:
-        return list(map(bytes, decode_raws(decode_raw(self.body)["requests"])))
+        return list(map(bytes, decode_list(decode_object(self.body)["requests"])))
 
     def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
         return encode(
             {"embeddings": [{"values": vector} for vector in vectors]} | render_usage_metadata(usage)
         )
-
-
-class CountTokensRequest(NonGeneratingRequest):
-    """How many tokens a prompt has. It costs nothing."""
-
-    action = "countTokens"
-
-    def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
-        self.request = request = decode_body(decode_count, body)
-        check_letters(decode_raw(body), COUNT_FIELDS)
-        super().__init__(
-            body,
-            model,
-            guard_recursion(
-                lambda _: counted_prompt_tokens(request, token_bounds.max_image_tokens(model)), body
-            ),
-        )
-
-    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
-        fields = decode_raw(self.body)
-        names = [
-            name
-            for name in ("generateContentRequest", "generate_content_request")
-            if fields.get(name, b"null") != b"null"
-        ]
-        renamed = {
-            name: msgspec.Raw(replace_fields(bytes(fields[name]), {"model": f"models/{model}"}))
-            for name in names
-        }
-        return replace_fields(self.body, renamed) if renamed else self.body
-
-    def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        return None, 0
-
-    def estimate(self) -> bytes:
-        """The answer for providers that cannot count."""
-        return encode({"totalTokens": -(-self.facts.max_input_tokens // BYTES_PER_TOKEN)})
-
-
-def parse_usage(response: EmbedResponse) -> Usage | None:
-    """Sound, pictures and films cost more than text (ai.google.dev/gemini-api/docs/pricing, "Gemini Embedding 2")."""
-    return with_billable_extras(
-        neutral.stated(usage_from_counts(parse_counts(response.usage_metadata))),
-        response.usage_metadata,
-        GroundingUsage(),
-    )
 
 
 def render_usage_metadata(usage: Usage | None) -> dict[str, Any]:
@@ -288,15 +210,6 @@ def render_usage_metadata(usage: Usage | None) -> dict[str, Any]:
 
 def embedded_content_tokens(content: dict[str, Any]) -> int:
     return prompt_tokens(content, token_bounds.IMAGE_TOKENS)
-
-
-def counted_prompt_tokens(request: CountTokensFields, image_tokens: int) -> int:
-    whole = request.request or request.snake_request or GenerateContentFields(contents=request.contents)
-    prompt = (whole.contents, whole.system or whole.snake_system, whole.tools)
-    return sum(prompt_tokens(value, image_tokens) for value in prompt)
-
-
-# For clients of another format --------------------------------------------------------------------------------------------
 
 
 def render_embed_request(texts: list[str], model: str, dimensions: int | None) -> tuple[str, dict[str, Any]]:
@@ -309,10 +222,16 @@ def render_embed_request(texts: list[str], model: str, dimensions: int | None) -
 def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
     """The vectors in the order of the texts, and the usage where one is stated. Raises BadAnswer."""
     try:
-        answer = decode_response(body)
+        answer = decode_embed_response(body)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
         raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}.") from None
     embeddings = answer.embeddings or ([answer.embedding] if answer.embedding else [])
     if not embeddings:
         raise InvalidUpstreamResponse("The provider's answer holds no embeddings.")
-    return [embedding.values for embedding in embeddings], parse_usage(answer)
+    return [embedding.values for embedding in embeddings], parse_embedding_usage(answer.usage_metadata)
+
+
+FIELDS, BATCH_FIELDS = (
+    frozenset(field.encode_name for field in msgspec.structs.fields(kind))
+    for kind in (ConvertibleEmbedFields, BatchEmbedContentsFields)
+)

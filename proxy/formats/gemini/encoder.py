@@ -4,11 +4,13 @@ from typing import Any, assert_never
 
 import msgspec
 
-from proxy.formats.gemini.content import FORMAT, METADATA_FIELDS, add_origin, render_parts
+from proxy.formats.gemini.content import METADATA_FIELDS, render_parts
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.grounding import render_grounding
+from proxy.formats.gemini.reasoning import add_origin
 from proxy.formats.gemini.response import new_id, render_content, render_finish_reason, render_logprobs
 from proxy.formats.gemini.usage import render_usage
+from proxy.formats.gemini.wire import FORMAT
 from proxy.formats.json_body import encode
 from proxy.formats.neutral import (
     ApiError,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.gemini.content import WireStruct
+from proxy.formats.gemini.wire import WireStruct
 from proxy.formats.metering.billable import dict_items, reported_calls
 from proxy.formats.neutral import Citation, Part, Refusal, Text
 

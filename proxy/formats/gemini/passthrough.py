@@ -6,20 +6,30 @@ A request is relayed as it came but for the fields that the gateway must set, so
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
-from msgspec import field
 
 from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in, unread_values
 from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_letters, check_nested
 from proxy.formats.gemini.account_ids import VOCABULARY
+from proxy.formats.gemini.capabilities import BILLABLE_TOOLS, MAX_MODEL_LENGTH, MAX_N, SERVER_TOOL_TOKENS
 from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncoder
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.grounding import GroundingUsage
-from proxy.formats.gemini.reasoning import MAX_N, TokenLimit
+from proxy.formats.gemini.request import JSON_TYPE, request_path
 from proxy.formats.gemini.usage import merge_counts, parse_counts, usage_from_counts, with_billable_extras
+from proxy.formats.gemini.wire import (
+    NULL,
+    GenerationFields,
+    PartFacts,
+    RequestFields,
+    ResponseFacts,
+    decode_candidates,
+    decode_raw_response_facts,
+    decode_request_fields,
+    decode_response_facts,
+)
 from proxy.formats.json_body import (
     DECODE_ERRORS,
     decode_body,
@@ -38,17 +48,9 @@ from proxy.formats.neutral import ApiError, InvalidRequest, RequestFacts, Usage,
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.sse import EventSplitter, EventTooLong, at_event_boundary, event_data
 
-MAX_MODEL_LENGTH = 200
-EVENT_STREAM_TYPE, JSON_TYPE = "text/event-stream", "application/json"
-SERVER_TOOL_TOKENS = 3_000
-"""What a tool of Google's own may add to the prompt before it fetches anything."""
+EVENT_STREAM_TYPE = "text/event-stream"
 AUDIO_MARKERS = (b"audio", b"video", b"fileUri", b"file_uri", b"cachedContent", b"cached_content")
 """What stands in a request that may hold sound, if only by reference."""
-BILLABLE_TOOLS = dict.fromkeys(
-    ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"), "web_search"
-) | {"googleMaps": "google_maps"}
-"""Google's own tools that it bills by the call, under the names that all formats share."""
-NULL = msgspec.Raw(b"null")
 EVENT_END = b"\r\n\r\n"
 KEEPALIVE_JSON = b"\r\n"
 """Between the elements of a JSON array."""
@@ -56,103 +58,20 @@ KEEPALIVE_EVENT = (
     b'data: {"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"index":0}]}' + EVENT_END
 )
 """Google's Python SDK fails on comments, and its older one for JavaScript on a blank line: empty words are read by all."""
-
-
-class GenerationFields(msgspec.Struct):
-    """Both spellings of each name: protocol buffers take either."""
-
-    max_output_tokens: TokenLimit | None = field(name="maxOutputTokens", default=None)
-    snake_max_output_tokens: TokenLimit | None = field(name="max_output_tokens", default=None)
-    candidate_count: int | None = field(name="candidateCount", default=None)
-    snake_candidate_count: int | None = field(name="candidate_count", default=None)
-    response_schema: Any = field(name="responseSchema", default=None)
-    snake_response_schema: Any = field(name="response_schema", default=None)
-    response_json_schema: Any = field(name="responseJsonSchema", default=None)
-    snake_response_json_schema: Any = field(name="response_json_schema", default=None)
-
-    @property
-    def n(self) -> int:
-        return self.candidate_count or self.snake_candidate_count or 1
-
-    @property
-    def schemas(self) -> list[Any]:
-        given = (
-            self.response_schema,
-            self.snake_response_schema,
-            self.response_json_schema,
-            self.snake_response_json_schema,
-        )
-        return [schema for schema in given if schema is not None]
-
-
-class RequestFields(msgspec.Struct):
-    contents: list[dict[str, Any]] | dict[str, Any]
-    tools: Any = None
-    settings: GenerationFields | None = field(name="generationConfig", default=None)
-    snake_settings: GenerationFields | None = field(name="generation_config", default=None)
-    system: Any = field(name="systemInstruction", default=None)
-    snake_system: Any = field(name="system_instruction", default=None)
-    cached: Any = field(name="cachedContent", default=None)
-    snake_cached: Any = field(name="cached_content", default=None)
-    service_tier: Any = field(name="serviceTier", default=None)
-    snake_service_tier: Any = field(name="service_tier", default=None)
-
-    @property
-    def messages(self) -> list[dict[str, Any]]:
-        return self.contents if isinstance(self.contents, list) else [self.contents]
-
-
 SPELLINGS = {
     kind: [(own, snake) for own in fields for snake in fields if snake.name == f"snake_{own.name}"]
     for kind in (RequestFields, GenerationFields)
     if (fields := msgspec.structs.fields(kind))
 }
-
-
-class PartFacts(msgspec.Struct):
-    text: str | None = None
-    call: msgspec.Raw = field(name="functionCall", default=msgspec.Raw())
-    code: msgspec.Raw = field(name="executableCode", default=msgspec.Raw())
-
-
-class ContentFacts(msgspec.Struct):
-    parts: list[PartFacts] | None = None
-
-
-class CandidateFacts(msgspec.Struct, rename="camel"):
-    index: Any = None
-    content: ContentFacts | None = None
-    finish_reason: str | None = None
-    grounding_metadata: Any = None
-
-
-class ResponseFacts(msgspec.Struct, rename="camel"):
-    candidates: list[CandidateFacts] | None = None
-    prompt_feedback: Any = None
-    usage_metadata: Any = None
-    error: Any = None
-
-
-class RawResponseFacts(msgspec.Struct, rename="camel"):
-    candidates: msgspec.Raw = msgspec.Raw()
-    usage_metadata: Any = None
-
-
-TOOLS = frozenset(BILLABLE_TOOLS) | {"google_maps", "functionDeclarations", "function_declarations"}
-SETTINGS = frozenset(field.encode_name for field in msgspec.structs.fields(GenerationFields))
+TOOL_FIELDS = frozenset(BILLABLE_TOOLS) | {"google_maps", "functionDeclarations", "function_declarations"}
+GENERATION_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(GenerationFields))
 COUNTED_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(RequestFields)) | {"model"}
 KNOWN_FIELDS = token_bounds.field_names("""
     role parts text thought thoughtSignature thought_signature inlineData inline_data mimeType mime_type data fileData file_data
     fileUri file_uri functionCall function_call functionResponse function_response name id executableCode executable_code language
     code codeExecutionResult code_execution_result outcome output
 """)
-
 NOTHING_KNOWN = ResponseFacts()
-
-decode_request = msgspec.json.Decoder(RequestFields, strict=False).decode
-decode_raw = msgspec.json.Decoder(RawResponseFacts).decode
-decode_response = msgspec.json.Decoder(ResponseFacts).decode
-decode_candidates = msgspec.json.Decoder(list[dict[str, Any]]).decode
 
 
 class GenerateContentRequest(WithoutAccountIds):
@@ -164,7 +83,7 @@ class GenerateContentRequest(WithoutAccountIds):
         """Raises BadRequest."""
         self.body = body
         self.as_array = as_array
-        self.request = request = decode_body(decode_request, body)
+        self.request = request = decode_body(decode_request_fields, body)
         self.settings = settings = request.settings or request.snake_settings or GenerationFields()
         limit, choices = settings.max_output_tokens or settings.snake_max_output_tokens, settings.n
         reject_both_spellings(request)
@@ -224,19 +143,6 @@ class GenerateContentRequest(WithoutAccountIds):
         return references_in(values, VOCABULARY)
 
 
-def request_path(model: str, stream: bool) -> str:
-    """The gateway always asks for server-sent events: an array has no marks to cut it by."""
-    return (
-        f"{model_path(model)}:streamGenerateContent?alt=sse"
-        if stream
-        else f"{model_path(model)}:generateContent"
-    )
-
-
-def model_path(model: str) -> str:
-    return f"/v1beta/models/{quote(model, safe='')}"
-
-
 def reject_both_spellings(message: RequestFields | GenerationFields) -> None:
     """Which of two spellings of a field a provider would obey is not known."""
     for own, snake in SPELLINGS[type(message)]:
@@ -246,10 +152,10 @@ def reject_both_spellings(message: RequestFields | GenerationFields) -> None:
 
 def check_letters_of(body: bytes, request: RequestFields) -> None:
     """Raise BadRequest for a setting or a tool whose name is written in other letters."""
-    check_nested(request.tools, TOOLS, "tools.")
+    check_nested(request.tools, TOOL_FIELDS, "tools.")
     if request.settings is not None or request.snake_settings is not None:
         name = "generation_config" if request.settings is None else "generationConfig"
-        check_letters(decode_fields(decode_fields(body)[name]), SETTINGS, f"{name}.")
+        check_letters(decode_fields(decode_fields(body)[name]), GENERATION_FIELDS, f"{name}.")
 
 
 def validate_request(request: RequestFields, model: str, n: int) -> None:
@@ -326,7 +232,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
     read.
     """
     try:
-        answer = decode_lenient(decode_response, body)
+        answer = decode_lenient(decode_response_facts, body)
     except DECODE_ERRORS:
         return measure_lenient(body)
     usage = stated(usage_from_counts(parse_counts(answer.usage_metadata)))
@@ -344,7 +250,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
 def measure_lenient(body: bytes) -> tuple[Usage | None, int]:
     """The same of an answer that cannot be read as a whole."""
     try:
-        answer = decode_lenient(decode_raw, body)
+        answer = decode_lenient(decode_raw_response_facts, body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
     usage = with_billable_extras(
@@ -440,7 +346,7 @@ class StreamMeter(OutputMeter):
 
     def on_event(self, data: bytes) -> None:
         try:
-            answer = decode_lenient(decode_response, data)
+            answer = decode_lenient(decode_response_facts, data)
         except DECODE_ERRORS:
             self.add_measured(data)
             return
@@ -472,7 +378,7 @@ class StreamMeter(OutputMeter):
 
     def add_measured(self, data: bytes) -> None:
         try:
-            answer = decode_lenient(decode_raw, data)
+            answer = decode_lenient(decode_raw_response_facts, data)
         except DECODE_ERRORS:
             return
         self.counts = (

@@ -1,17 +1,16 @@
 """generationConfig (ai.google.dev/api/generate-content#generationconfig), both ways."""
 
-from typing import Annotated, Any
+import base64
+import binascii
+from typing import Any, get_args
 
-from msgspec import Meta
+from proxy.formats.gemini.capabilities import is_gemini_3
+from proxy.formats.gemini.wire import FORMAT, TO_STANDARD_BASE64, ThinkingConfig
+from proxy.formats.neutral import Origin, Reasoning, Thinking
 
-from proxy.formats.gemini.content import WireStruct
-from proxy.formats.gemini.json_schema import to_json_schema
-from proxy.formats.neutral import Reasoning, Request, ResponseFormat
-
-MAX_TOKENS = 2**31 - 1
-MAX_N = 128
-MAX_STOP_SEQUENCES = 5
-JSON_TYPE = "application/json"
+ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
+REDACTED_PREFIX = "redacted#"
+MAX_ORIGIN_LENGTH = 24
 DYNAMIC_BUDGET = -1
 BUDGET_BY_EFFORT = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576}
 MAX_BUDGET, MAX_PRO_BUDGET, MIN_PRO_BUDGET = 24_576, 32_768, 128
@@ -19,39 +18,61 @@ MAX_BUDGET, MAX_PRO_BUDGET, MIN_PRO_BUDGET = 24_576, 32_768, 128
 LEVEL_ALIASES = {"none": "minimal", "xhigh": "high"}
 PRO_LEVEL_ALIASES = {"none": "low", "minimal": "low", "xhigh": "high"}
 
-TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
+
+#
+# google-genai types `thoughtSignature` as bytes, so what stands there must be base64 and comes back in its URL-safe alphabet.
 
 
-class ThinkingConfig(WireStruct):
-    include_thoughts: bool | None = None
-    thinking_budget: int | None = None
-    thinking_level: str | None = None
+def add_origin(signature: str, origin: Origin | None) -> str:
+    """A signature in this format's field; one of another origin carries its name, so that it finds the way back."""
+    if origin in (None, FORMAT):
+        return signature
+    return base64.b64encode(f"{origin}#{signature}".encode()).decode()
 
 
-class GenerationConfig(WireStruct):
-    max_output_tokens: TokenLimit | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: Annotated[float, Meta(ge=-MAX_TOKENS, le=MAX_TOKENS)] | None = None
-    stop_sequences: list[str] | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    candidate_count: Annotated[int, Meta(ge=0, le=MAX_N)] | None = None
-    response_mime_type: str | None = None
-    response_schema: dict[str, Any] | None = None
-    response_json_schema: dict[str, Any] | None = None
-    thinking_config: ThinkingConfig | None = None
-    response_logprobs: bool | None = None
-    logprobs: int | None = None
+def split_origin(tagged: str) -> tuple[str, Origin]:
+    for text in (tagged, decode_tagged_signature(tagged)):
+        name, mark, rest = text.partition("#")
+        if mark and name in ORIGINS:
+            return rest, ORIGINS[name]
+    return tagged, FORMAT
 
 
-def parse_response_format(config: GenerationConfig) -> ResponseFormat | None:
-    if config.response_mime_type != JSON_TYPE:
-        return None
-    return ResponseFormat(
-        schema=config.response_json_schema or to_json_schema(config.response_schema) or None
-    )
+def decode_tagged_signature(text: str) -> str:
+    """The text behind a sealed signature; empty for Google's own, which are long and no text."""
+    standard = text.translate(TO_STANDARD_BASE64)
+    try:
+        head = base64.b64decode(standard[: len(standard[:MAX_ORIGIN_LENGTH]) // 4 * 4])
+        if not any(head.startswith(name.encode()) for name in ORIGINS):
+            return ""
+        return base64.b64decode(standard + "=" * (-len(standard) % 4)).decode()
+    except (binascii.Error, UnicodeError, ValueError):
+        return ""
+
+
+def parse_thinking(text: str, tagged: str | None) -> Thinking:
+    if not tagged:
+        return Thinking(text=text, origin=FORMAT)
+    signature, origin = split_origin(tagged)
+    if origin != FORMAT and signature.startswith(REDACTED_PREFIX):
+        return Thinking(text=text, redacted=signature.removeprefix(REDACTED_PREFIX), origin=origin)
+    return Thinking(text=text, signature=signature, origin=origin)
+
+
+def render_signature(part: Thinking) -> str | None:
+    """What stands in `thoughtSignature` for this thinking."""
+    if part.redacted is not None:
+        return add_origin(REDACTED_PREFIX + part.redacted, part.origin)
+    return add_origin(part.signature, part.origin) if part.signature else None
+
+
+def is_content_signature(part: Thinking) -> bool:
+    return bool(not part.text and part.signature and part.origin == FORMAT)
+
+
+def render_thinking(part: Thinking) -> dict[str, Any]:
+    signature = render_signature(part)
+    return {"text": part.text, "thought": True} | ({"thoughtSignature": signature} if signature else {})
 
 
 def parse_reasoning(config: ThinkingConfig | None) -> Reasoning | None:
@@ -66,39 +87,6 @@ def parse_reasoning(config: ThinkingConfig | None) -> Reasoning | None:
     return Reasoning(effort=effort, budget=budget, visible=config.include_thoughts)
 
 
-def render_settings(request: Request, dropped: list[str]) -> dict[str, Any]:
-    """The generationConfig, if anything is set; adds to `dropped` what does not fit into it."""
-    stop = [text for text in request.stop if text]
-    if len(stop) > MAX_STOP_SEQUENCES:
-        dropped.append("stop")
-    settings: dict[str, Any] = {
-        "maxOutputTokens": request.max_tokens,
-        "temperature": request.temperature,
-        "topP": request.top_p,
-        "topK": request.top_k,
-        "stopSequences": stop[:MAX_STOP_SEQUENCES] or None,
-        "seed": request.seed,
-        "presencePenalty": request.presence_penalty,
-        "frequencyPenalty": request.frequency_penalty,
-        "candidateCount": request.n if request.n > 1 else None,
-        "responseLogprobs": True if request.logprobs is not None else None,
-        "logprobs": request.logprobs or None,
-        "thinkingConfig": request.reasoning and render_reasoning(request.reasoning, request.model),
-    }
-    config = {name: value for name, value in settings.items() if value is not None} | render_response_format(
-        request.response_format
-    )
-    return {"generationConfig": config} if config else {}
-
-
-def render_response_format(response_format: ResponseFormat | None) -> dict[str, Any]:
-    if response_format is None:
-        return {}
-    return {"responseMimeType": JSON_TYPE} | (
-        {"responseJsonSchema": response_format.schema} if response_format.schema else {}
-    )
-
-
 def render_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
     visible = (
         {"includeThoughts": True}
@@ -110,10 +98,6 @@ def render_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
         if is_gemini_3(model)
         else render_thinking_budget(reasoning, model)
     )
-
-
-def is_gemini_3(model: str) -> bool:
-    return "gemini-3" in model
 
 
 def render_thinking_level(reasoning: Reasoning, model: str) -> dict[str, Any]:

@@ -7,17 +7,13 @@ from uuid import uuid4
 
 import msgspec
 
-from proxy.formats.gemini.content import FORMAT, METADATA_FIELDS, WireStruct, parse_part, render_parts
-from proxy.formats.gemini.errors import (
-    error_message,
-    parse_error,
-    parse_error_object,
-    render_error,
-    render_error_event,
-)
-from proxy.formats.gemini.grounding import GroundingUsage, parse_citations, render_grounding
-from proxy.formats.gemini.usage import parse_counts, render_usage, shown_usage, with_billable_extras
+from proxy.formats.gemini.content import METADATA_FIELDS, parse_part, render_parts
+from proxy.formats.gemini.errors import error_message, parse_error_object
+from proxy.formats.gemini.grounding import parse_citations, render_grounding
+from proxy.formats.gemini.usage import parse_usage, render_usage
+from proxy.formats.gemini.wire import FORMAT, WireCandidate, WireResponse, parse_responses
 from proxy.formats.json_body import encode, repair_json
+from proxy.formats.metering.billable import dict_items
 from proxy.formats.neutral import (
     Choice,
     FinishReason,
@@ -28,11 +24,8 @@ from proxy.formats.neutral import (
     Response,
     Text,
     ToolCall,
-    Usage,
 )
 from proxy.formats.tool_calls import unique_call_id
-
-__all__ = ["parse_error", "parse_response", "render_error", "render_error_event", "render_response"]
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "STOP": "stop",
@@ -57,41 +50,6 @@ WIRE_FINISH_REASONS: dict[FinishReason, str] = {
 }
 
 
-class WireContent(WireStruct):
-    parts: list[dict[str, Any]] | None = None
-
-
-class WireCandidate(WireStruct):
-    index: int | None = None
-    content: WireContent | None = None
-    finish_reason: str | None = None
-    logprobs_result: Any = None
-    grounding_metadata: Any = None
-    citation_metadata: Any = None
-    url_context_metadata: Any = None
-
-
-class WireResponse(WireStruct):
-    candidates: list[WireCandidate] | None = None
-    prompt_feedback: Any = None
-    usage_metadata: Any = None
-    model_version: str | None = None
-    response_id: str | None = None
-    create_time: str | None = None
-    error: Any = None
-
-    @property
-    def is_blocked(self) -> bool:
-        return isinstance(self.prompt_feedback, dict) and bool(self.prompt_feedback.get("blockReason"))
-
-
-decode_response = msgspec.json.Decoder(WireResponse).decode
-decode_responses = msgspec.json.Decoder(list[WireResponse]).decode
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
-
-
 def parse_response(body: bytes) -> Response:
     """Raises BadAnswer."""
     try:
@@ -114,21 +72,6 @@ def parse_response(body: bytes) -> Response:
         usage=parse_usage(answer),
         created=parse_time(answer.create_time),
     )
-
-
-def parse_usage(response: WireResponse) -> Usage | None:
-    grounded = GroundingUsage()
-    for candidate in response.candidates or ():
-        grounded.add(candidate.grounding_metadata)
-    metadata = response.usage_metadata
-    return with_billable_extras(
-        shown_usage(parse_counts(metadata), metadata, response.is_blocked), metadata, grounded
-    )
-
-
-def parse_responses(data: bytes) -> list[WireResponse]:
-    """One, or a list of them. Raises one of UNREADABLE."""
-    return decode_responses(data) if data.lstrip().startswith(b"[") else [decode_response(data)]
 
 
 def new_id() -> str:
@@ -235,9 +178,6 @@ def token_entry(item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Writing ------------------------------------------------------------------------------------------------------------------
-
-
 def render_response(response: Response, request: Request) -> bytes:
     answer: dict[str, Any] = {
         "candidates": [render_choice(choice, index) for index, choice in enumerate(response.choices)]
@@ -280,7 +220,7 @@ def render_metadata(parts: Iterable[Part]) -> dict[str, Any]:
 
 
 def render_logprobs(entries: tuple[Any, ...]) -> dict[str, Any]:
-    tokens = dict_items(entries)
+    tokens = dict_items(list(entries))
     result: dict[str, Any] = {"chosenCandidates": [render_token(entry) for entry in tokens]}
     if any(entry.get("top_logprobs") for entry in tokens):
         result["topCandidates"] = [
@@ -288,10 +228,6 @@ def render_logprobs(entries: tuple[Any, ...]) -> dict[str, Any]:
             for entry in tokens
         ]
     return result
-
-
-def dict_items(values: Any) -> list[dict[str, Any]]:
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list | tuple) else []
 
 
 def render_token(entry: dict[str, Any]) -> dict[str, Any]:

@@ -1,38 +1,18 @@
 """Tools and the choice among them (ai.google.dev/api/caching#Tool), both ways."""
 
-import re
 from typing import Any
 
 import msgspec
 
 from proxy.formats.custom_tools import as_function_tool
-from proxy.formats.gemini.content import FORMAT, WireStruct
+from proxy.formats.gemini.capabilities import VALID_FUNCTION_NAME
 from proxy.formats.gemini.json_schema import to_json_schema
+from proxy.formats.gemini.wire import FORMAT, FunctionDeclaration, ToolConfig
 from proxy.formats.neutral import Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
 
 FUNCTION_DECLARATIONS = "functionDeclarations"
-VALID_FUNCTION_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
 EMPTY_OBJECT_SCHEMA = {"type": "object", "properties": {}}
 CACHED_CONTENT = "cachedContent"
-
-
-class FunctionDeclaration(WireStruct):
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    parameters_json_schema: dict[str, Any] | None = None
-    response: Any = None
-    response_json_schema: Any = None
-    behavior: Any = None
-
-
-class FunctionCallingConfig(WireStruct):
-    mode: str | None = None
-    allowed_function_names: list[str] | None = None
-
-
-class ToolConfig(WireStruct):
-    function_calling_config: FunctionCallingConfig | None = None
 
 
 def parse_tools(

@@ -4,12 +4,13 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from proxy.formats import neutral
 from proxy.formats.gemini.grounding import GroundingUsage
+from proxy.formats.gemini.wire import MAX_TOKENS, WireResponse
 from proxy.formats.metering.billable import dict_items, normalize_tier, reported_modalities
 from proxy.formats.metering.token_counts import as_count
 from proxy.formats.neutral import Usage
 
-MAX_TOKENS = 2**31 - 1
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"
 OUTPUT, THOUGHTS, TOTAL = "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"
 MISTYPED = -1
@@ -114,3 +115,20 @@ def render_usage(usage: Usage) -> dict[str, int]:
     if usage.reasoning:
         metadata[THOUGHTS] = usage.reasoning
     return metadata
+
+
+def parse_embedding_usage(metadata: Any) -> Usage | None:
+    """Sound, pictures and films cost more than text (ai.google.dev/gemini-api/docs/pricing, "Gemini Embedding 2")."""
+    return with_billable_extras(
+        neutral.stated(usage_from_counts(parse_counts(metadata))), metadata, GroundingUsage()
+    )
+
+
+def parse_usage(response: WireResponse) -> Usage | None:
+    grounded = GroundingUsage()
+    for candidate in response.candidates or ():
+        grounded.add(candidate.grounding_metadata)
+    metadata = response.usage_metadata
+    return with_billable_extras(
+        shown_usage(parse_counts(metadata), metadata, response.is_blocked), metadata, grounded
+    )

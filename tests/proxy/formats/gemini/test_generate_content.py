@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from proxy.formats import gemini
 from proxy.formats.codec import Quirks
-from proxy.formats.gemini.content import add_origin, split_origin
+from proxy.formats.gemini.reasoning import add_origin, split_origin
 from proxy.formats.neutral import (
     ApiError,
     Choice,

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from proxy.formats import gemini
 from proxy.formats.codec import Quirks
+from proxy.formats.gemini.count_tokens import CountTokensRequest
 from proxy.formats.gemini.embeddings import (
     BatchEmbedContentsRequest,
-    CountTokensRequest,
     EmbedContentRequest,
     parse_embed_response,
     render_embed_request,

@@ -1,9 +1,8 @@
-"""One candidate of a stream as neutral events."""
+"""Decoder of one candidate of a stream: Google's parts as neutral events."""
 
-from collections.abc import Iterator
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from proxy.formats.gemini.grounding import parse_citations
 from proxy.formats.gemini.partial_arguments import PartialFunctionCall, is_partial_call
@@ -32,10 +31,14 @@ from proxy.formats.tool_calls import unique_call_id
 
 
 class ChoiceDecoder:
-    """One candidate of a stream: which part is open, and what is to be said at its end."""
+    """Decode one candidate. At most one of its parts is open at a time.
+
+    Google does not mark where a part ends: text continues the open text, and thinking the open thinking.
+    """
 
     def __init__(self, choice: int) -> None:
         self.choice = choice
+        self.events: list[Event] = []
         self.index = -1
         self.open_part: Text | Thinking | None = None
         self.partial_call: PartialFunctionCall | None = None
@@ -45,109 +48,128 @@ class ChoiceDecoder:
         self.call_ids: set[str] = set()
         self.metadata: dict[str, Opaque] = {}
 
-    def parse(self, candidate: WireCandidate) -> Iterator[Event]:
+    def take_events(self) -> list[Event]:
+        events, self.events = self.events, []
+        return events
+
+    def parse(self, candidate: WireCandidate) -> None:
         logprobs = parse_logprobs(candidate.logprobs_result)
         self.metadata |= {note.kind: note for note in parse_metadata(candidate)}
         for item in (candidate.content and candidate.content.parts) or ():
-            yield from self.parse_item(item, logprobs)
+            self.parse_item(item, logprobs)
         self.finish_reason = candidate.finish_reason or self.finish_reason
 
-    def parse_item(self, item: dict[str, Any], logprobs: tuple[Any, ...]) -> Iterator[Event]:
+    def parse_item(self, item: dict[str, Any], logprobs: tuple[Any, ...]) -> None:
         if is_partial_call(item, self.partial_call):
-            yield from self.parse_partial_call(item)
+            self.parse_partial_call(item)
             return
         parts = parse_valid_part(item)
         if len(parts) == 2 and isinstance(parts[1], Text) and isinstance(self.open_part, Text):
             parts.reverse()
         for part in parts:
-            yield from self.emit_part(part, logprobs)
+            self.add_part(part, logprobs)
 
-    def parse_partial_call(self, item: dict[str, Any]) -> Iterator[Event]:
-        """A call whose arguments come piece by piece is told when it is complete."""
+    def parse_partial_call(self, item: dict[str, Any]) -> None:
+        """Collect a call whose arguments arrive in pieces. Its events follow when it is complete."""
         call = item["functionCall"]
         if self.partial_call is None or call.get("name"):
-            yield from self.flush_partial_call()
+            self.flush_partial_call()
             self.partial_call = PartialFunctionCall(item)
         if self.partial_call.add_pieces(call):
-            yield from self.flush_partial_call()
+            self.flush_partial_call()
 
-    def flush_partial_call(self) -> Iterator[Event]:
+    def flush_partial_call(self) -> None:
         partial, self.partial_call = self.partial_call, None
         if partial is not None:
             for part in parse_valid_part(partial.complete_call()):
-                yield from self.emit_part(part, ())
+                self.add_part(part, ())
 
-    def emit_part(self, part: Part, logprobs: tuple[Any, ...]) -> Iterator[Event]:
-        yield from self.flush_partial_call()
+    def add_part(self, part: Part, logprobs: tuple[Any, ...]) -> None:
+        self.flush_partial_call()
         match part:
             case Text():
-                yield from self.continue_part(part, Text())
+                self.continue_part(part, Text())
                 self.texts[-1].append(part.text)
-                yield PartDelta(choice=self.choice, index=self.index, text=part.text, logprobs=logprobs)
+                self.add_delta(part.text, logprobs)
             case Thinking():
-                yield from self.continue_part(part, Thinking(redacted=part.redacted, origin=part.origin))
-                yield from self.emit_thinking(part)
+                self.continue_part(part, Thinking(redacted=part.redacted, origin=part.origin))
+                self.add_thinking(part)
             case ToolCall():
-                yield from self.emit_tool_call(part)
+                self.add_tool_call(part)
             case _:
-                yield from self.start_part(part)
-                yield PartEnded(choice=self.choice, index=self.index)
+                self.start_part(part)
+                self.end_part()
 
-    def continue_part(self, part: Text | Thinking, empty: Text | Thinking) -> Iterator[Event]:
-        """Text goes on in the open text, a thought in the open thought; a signature that came alone is not of the thought before."""
+    def continue_part(self, part: Text | Thinking, empty: Text | Thinking) -> None:
+        """Continue the open part if it has the same type, else start `empty`.
+
+        A Google signature without text belongs to the content after it, not to the open thinking.
+        """
         if type(self.open_part) is type(part) and not (
             isinstance(part, Thinking) and not part.text and part.origin == FORMAT
         ):
             return
-        yield from self.start_part(empty)
+        self.start_part(empty)
         self.open_part = empty
         if isinstance(part, Text):
             self.texts.append([])
 
-    def emit_thinking(self, part: Thinking) -> Iterator[Event]:
+    def add_thinking(self, part: Thinking) -> None:
         if part.text:
-            yield PartDelta(choice=self.choice, index=self.index, text=part.text)
+            self.add_delta(part.text)
         if part.signature:
-            yield PartSigned(choice=self.choice, index=self.index, signature=part.signature)
+            self.add_signature(part.signature)
         if part.signature or part.redacted is not None:
-            yield from self.close_part()
+            self.close_part()
 
-    def emit_tool_call(self, call: ToolCall) -> Iterator[Event]:
+    def add_tool_call(self, call: ToolCall) -> None:
         self.has_calls = True
         call_id = unique_call_id(call.id, self.call_ids)
-        yield from self.start_part(msgspec.structs.replace(call, id=call_id, arguments="", signature=None))
+        self.start_part(replace(call, id=call_id, arguments="", signature=None))
         if call.signature:
-            yield PartSigned(choice=self.choice, index=self.index, signature=call.signature)
+            self.add_signature(call.signature)
         if call.arguments:
-            yield PartDelta(choice=self.choice, index=self.index, text=call.arguments)
-        yield PartEnded(choice=self.choice, index=self.index)
+            self.add_delta(call.arguments)
+        self.end_part()
 
-    def start_part(self, part: Part) -> Iterator[Event]:
-        yield from self.close_part()
+    def add_delta(self, text: str, logprobs: tuple[Any, ...] = ()) -> None:
+        self.events.append(PartDelta(choice=self.choice, index=self.index, text=text, logprobs=logprobs))
+
+    def add_signature(self, signature: str) -> None:
+        self.events.append(PartSigned(choice=self.choice, index=self.index, signature=signature))
+
+    def start_part(self, part: Part) -> None:
+        self.close_part()
         self.index += 1
-        yield PartStarted(choice=self.choice, index=self.index, part=part)
+        self.events.append(PartStarted(choice=self.choice, index=self.index, part=part))
 
-    def close_part(self) -> Iterator[Event]:
-        yield from self.flush_partial_call()
+    def end_part(self) -> None:
+        self.events.append(PartEnded(choice=self.choice, index=self.index))
+
+    def close_part(self) -> None:
+        self.flush_partial_call()
         if self.open_part is not None:
             if isinstance(self.open_part, Text):
-                yield from self.emit_citations()
+                self.add_citations()
             self.open_part = None
-            yield PartEnded(choice=self.choice, index=self.index)
+            self.end_part()
 
-    def emit_citations(self) -> Iterator[Event]:
-        """The sources known when a text ends: Google names them with the last words of an answer."""
+    def add_citations(self) -> None:
+        """Add the sources known when a text ends. Google sends them with the last words of a response."""
         if note := self.metadata.get("groundingMetadata"):
-            for citation in parse_citations(note.value, ["".join(pieces) for pieces in self.texts])[-1]:
-                yield PartCited(choice=self.choice, index=self.index, citation=citation)
+            texts = ["".join(pieces) for pieces in self.texts]
+            self.events += [
+                PartCited(choice=self.choice, index=self.index, citation=citation)
+                for citation in parse_citations(note.value, texts)[-1]
+            ]
 
-    def finish(self, blocked: bool) -> Iterator[Event]:
+    def finish(self, *, is_blocked: bool) -> None:
         for note in self.metadata.values():
-            yield from self.start_part(note)
-            yield PartEnded(choice=self.choice, index=self.index)
-        finish = (
+            self.start_part(note)
+            self.end_part()
+        finish_reason = (
             "content_filter"
-            if blocked
+            if is_blocked
             else parse_finish_reason(self.finish_reason, self.has_calls, self.index >= 0)
         )
-        yield Finished(choice=self.choice, finish_reason=finish)
+        self.events.append(Finished(choice=self.choice, finish_reason=finish_reason))

@@ -7,9 +7,8 @@ long it keeps threads: 30 days are assumed.
 
 from typing import Any
 
-import msgspec
-
 from proxy.formats.account_ids import CollectingReader, Vocabulary
+from proxy.formats.anthropic.wire import MessageIds, decode_event_ids, decode_message_ids
 from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
 from proxy.formats.sse import event_data
 
@@ -40,27 +39,6 @@ def counts(kind: str, _id: str, holder: dict[str, Any]) -> bool:
 VOCABULARY = Vocabulary(KINDS, FREE, counts)
 
 
-class Delta(msgspec.Struct):
-    container: Any = None
-
-
-class Message(msgspec.Struct):
-    id: Any = None
-    container: Any = None
-    content: Any = None
-
-
-class Event(msgspec.Struct):
-    type: str = ""
-    message: Message | None = None
-    delta: Delta | None = None
-    content_block: Any = None
-
-
-decode_message = msgspec.json.Decoder(Message).decode
-decode_event = msgspec.json.Decoder(Event).decode
-
-
 class MessagesIdReader(CollectingReader):
     """With `keeps_messages` the ids of messages are noted too."""
 
@@ -70,7 +48,7 @@ class MessagesIdReader(CollectingReader):
 
     def read_answer(self, body: bytes) -> None:
         try:
-            self.read(decode_lenient(decode_message, body))
+            self.read(decode_lenient(decode_message_ids, body))
         except DECODE_ERRORS:
             return
 
@@ -78,7 +56,7 @@ class MessagesIdReader(CollectingReader):
         if not any(mark in event for mark in MARKS):
             return
         try:
-            parsed = decode_lenient(decode_event, event_data(event))
+            parsed = decode_lenient(decode_event_ids, event_data(event))
         except DECODE_ERRORS:
             return
         if parsed.message is not None:
@@ -87,7 +65,7 @@ class MessagesIdReader(CollectingReader):
             self.add_container(parsed.delta.container)
         self.read_block(parsed.content_block)
 
-    def read(self, message: Message) -> None:
+    def read(self, message: MessageIds) -> None:
         if self.keeps_messages:
             self.add("message", message.id)
         self.add_container(message.container)

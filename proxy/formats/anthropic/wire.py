@@ -248,6 +248,23 @@ class WireRequest(msgspec.Struct):
     stream: bool | None = None
 
 
+class DeltaIds(msgspec.Struct):
+    container: Any = None
+
+
+class MessageIds(msgspec.Struct):
+    id: Any = None
+    container: Any = None
+    content: Any = None
+
+
+class EventIds(msgspec.Struct):
+    type: str = ""
+    message: MessageIds | None = None
+    delta: DeltaIds | None = None
+    content_block: Any = None
+
+
 decode_block = msgspec.json.Decoder(Block).decode
 decode_any = msgspec.json.Decoder().decode
 decode_text_block = msgspec.json.Decoder(TextBlock).decode
@@ -269,6 +286,8 @@ decode_block_start = msgspec.json.Decoder(BlockStart).decode
 decode_request = msgspec.json.Decoder(WireRequest).decode
 decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 decode_tool = msgspec.json.Decoder(WireTool).decode
+decode_message_ids = msgspec.json.Decoder(MessageIds).decode
+decode_event_ids = msgspec.json.Decoder(EventIds).decode
 
 
 def decode_ignoring_nulls(decoder: Callable[[Raw], T], raw: Raw) -> T:

@@ -1,4 +1,4 @@
-"""Anthropic Messages."""
+"""Anthropic Messages (platform.claude.com/docs/en/api/messages)."""
 
 from proxy.formats.anthropic.count_tokens import CountTokensRequest
 from proxy.formats.anthropic.decoder import StreamDecoder

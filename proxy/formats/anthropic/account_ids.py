@@ -1,8 +1,8 @@
-"""Objects of an Anthropic account in Messages (platform.claude.com/docs/en/api/messages).
+"""Ids of objects in an Anthropic account that Messages requests and responses contain.
 
-How long Anthropic keeps them: a container of the code execution tool 30 days after it was made (docs, "Code
-execution tool", "Containers"), and files until they are deleted (docs, "Files API"). No document says how
-long it keeps threads: 30 days are assumed.
+See platform.claude.com/docs/en/api/messages. Anthropic keeps a container of the code execution tool for 30
+days after its creation (docs, "Code execution tool", "Containers"), and a file until it is deleted (docs,
+"Files API"). The documentation does not say how long it keeps threads: 30 days are assumed.
 """
 
 from typing import Any
@@ -22,17 +22,18 @@ KINDS = {
     "userprofileid": "user_profile",
     "memorystoreid": "memory_store",
 }
-"""Fields of the SDK `anthropic`, in its types for messages and for its beta."""
+"""Fields of the SDK `anthropic`, in its types for messages and for its beta, with the kind of object that
+each names."""
 FREE = frozenset({"input", "inputschema", "inputexamples", "schema"})
 RESULTS = "code_execution_tool_result"
 OUTPUTS = "code_execution_output"
 MARKS = (b'"container"', b"code_execution_output", b'"message_start"')
 DIAGNOSTICS = "diagnostics"
-"""A request with this field, as one with `thread`, has an answer that a later request may name."""
+"""A later request can refer to the response if the request has this field or `thread`."""
 
 
 def counts(kind: str, _id: str, holder: dict[str, Any]) -> bool:
-    """Anthropic's own skills are everybody's."""
+    """Return whether the object belongs to the account. Anthropic's own skills are public."""
     return not (kind == "skill" and holder.get("type") == "anthropic")
 
 
@@ -40,7 +41,7 @@ VOCABULARY = Vocabulary(KINDS, FREE, counts)
 
 
 class MessagesIdReader(CollectingReader):
-    """With `keeps_messages` the ids of messages are noted too."""
+    """Collect the ids that a response issues: with `keeps_messages`, those of messages too."""
 
     def __init__(self, *, keeps_messages: bool) -> None:
         super().__init__()
@@ -76,7 +77,7 @@ class MessagesIdReader(CollectingReader):
         self.add("container", container.get("id") if isinstance(container, dict) else container)
 
     def read_block(self, block: Any) -> None:
-        """The files that code wrote, in the results of the tool that ran it."""
+        """Add the files that code wrote, from the results of the code execution tool."""
         match block:
             case {"type": str(kind), "content": {"content": list(outputs)}} if kind.endswith(RESULTS):
                 for output in outputs:

@@ -1,4 +1,4 @@
-"""Content blocks, which requests and answers share: read as neutral parts, and written from them."""
+"""Content blocks of requests and responses, parsed into neutral parts and rendered from them."""
 
 import base64
 import binascii
@@ -65,14 +65,17 @@ DATA_URL = re.compile(r"data:([^;,]*)[^,]*;base64,(.*)", re.DOTALL)
 
 
 def parse_content(content: str | list[Raw] | None) -> tuple[Part, ...]:
-    """The parts that a message holds. Raises BadRequest."""
+    """Parse the content of a message into parts. Raise InvalidRequest."""
     if content is None or isinstance(content, str):
         return (Text(text=content),) if content else ()
     return tuple(restore_signatures([part for raw in content for part in parse_block(raw)]))
 
 
 def parse_response_content(content: list[Raw]) -> tuple[Part, ...]:
-    """The parts of an answer: of compatible servers, fields that are null count as absent. Raises BadRequest."""
+    """Parse the content of a response into parts. Raise InvalidRequest.
+
+    Compatible servers send fields that are null: they count as absent.
+    """
     return tuple(restore_signatures([part for raw in content for part in parse_response_block(raw)]))
 
 
@@ -84,7 +87,10 @@ def parse_response_block(raw: Raw) -> tuple[Part, ...]:
 
 
 def parse_block(raw: Raw) -> tuple[Part, ...]:
-    """One block; a document that is made of blocks gives several parts. Raises BadRequest."""
+    """Parse one block. Raise InvalidRequest.
+
+    A document that consists of blocks gives several parts.
+    """
     data = bytes(raw)
     match decode_body(decode_block, data).type:
         case "text":
@@ -113,7 +119,10 @@ def parse_block(raw: Raw) -> tuple[Part, ...]:
 
 
 def parse_citations(citations: Iterable[Any] | None) -> list[Citation]:
-    """Those of pages on the web; others point into what the client itself has sent. Each means all the text of its block."""
+    """Parse the citations of web pages, and leave out those of the client's own documents.
+
+    Each citation applies to the complete text of its block.
+    """
     return [citation for wire in citations or () if (citation := parse_citation(wire))]
 
 
@@ -147,8 +156,10 @@ def parse_image(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
 
 
 def parse_document(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
-    """Plain text and documents made of blocks are text to every other provider: they stand under their title and context. The
-    context of a file stands before it.
+    """Parse a document.
+
+    Other providers get plain text, and documents that consist of blocks, as text under the title and context.
+    The context of a file precedes the file.
     """
     source, context = block.source, as_heading(block.context)
     match source.type:
@@ -178,7 +189,7 @@ def as_heading(*lines: str | None) -> tuple[Text, ...]:
 
 
 def parse_search_result(block: SearchResultBlock) -> tuple[Part, ...]:
-    """What the client itself has found: text under its title and address."""
+    """Parse a search result of the client's own into text under its title and address."""
     found = "".join(part.text for part in parse_content(block.content) if isinstance(part, Text))
     head = "".join(part.text for part in as_heading(block.title, block.source))
     return (Text(text=head + found, cache=block.cache),)
@@ -194,7 +205,10 @@ def parse_tool_result(block: ToolResultBlock) -> ToolResult:
 
 
 def parse_thinking(block: ThinkingBlock) -> Thinking:
-    """Thoughts without a signature are not Claude's: it signs all of its own."""
+    """Parse thinking.
+
+    Claude signs all of its thinking, so thinking without a signature has no origin.
+    """
     if not block.signature:
         return Thinking(text=block.thinking)
     origin, signature = split_origin(block.signature)
@@ -216,7 +230,11 @@ def add_origin(signature: str, origin: Origin | None) -> str:
 
 
 def restore_signatures(parts: list[Part]) -> list[Part]:
-    """Gemini signs calls, for which this format has no place: such a signature travels in an empty thought before the call."""
+    """Move signatures of tool calls from empty thinking blocks to the calls.
+
+    Gemini signs calls. This format has no field for such a signature, so the gateway sends it in an empty
+    thinking block before the call.
+    """
     kept: list[Part] = []
     for part in parts:
         before = kept[-1] if kept else None
@@ -234,7 +252,10 @@ def restore_signatures(parts: list[Part]) -> list[Part]:
 
 
 def is_empty_for_api(part: Part) -> bool:
-    """Whether the API would refuse the part as empty, or it means nothing here: thoughts and server tools of another provider."""
+    """Return whether to leave out a part: the API rejects it as empty, or cannot read it.
+
+    The API cannot read thinking of another provider.
+    """
     match part:
         case Text() | Refusal():
             return not part.text.strip()
@@ -245,7 +266,7 @@ def is_empty_for_api(part: Part) -> bool:
 
 
 def render_part(part: Part, param: str = "messages") -> dict[str, Any]:
-    """A part of a request as a block. Raises Inexpressible."""
+    """Render a part of a request as a block. Raise UnsupportedFeature."""
     match part:
         case Text():
             return with_cache_control(render_text(part), part.cache)
@@ -279,7 +300,10 @@ def with_cache_control(block: dict[str, Any], cache: str | None) -> dict[str, An
 
 
 def render_text(part: Text) -> dict[str, Any]:
-    """Without citations: the API takes back only its own, and each with the index that it came with."""
+    """Render text without its citations.
+
+    The API accepts only its own citations, each with the index that it issued.
+    """
     return {"type": "text", "text": part.text}
 
 
@@ -303,7 +327,10 @@ def render_tool_call(part: ToolCall) -> dict[str, Any]:
 
 
 def render_input(arguments: str) -> dict[str, Any]:
-    """The API takes objects only; what the model wrote otherwise is kept as it is."""
+    """Render the arguments of a call as an object, which the API requires.
+
+    Arguments that are not a JSON object are sent as text in `_raw`.
+    """
     if not arguments.strip():
         return {}
     try:
@@ -314,7 +341,7 @@ def render_input(arguments: str) -> dict[str, Any]:
 
 
 def render_call_id(neutral_id: str) -> str:
-    """The id where the API takes it as it is, else one that belongs to it alone."""
+    """Render the id of a call: unchanged if the API accepts it, else an id that stands for it alone."""
     if VALID_CALL_ID.fullmatch(neutral_id):
         return neutral_id
     digest = hashlib.sha256(neutral_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
@@ -387,7 +414,7 @@ def render_stored_file(part: File, param: str) -> dict[str, Any]:
 
 
 def render_document_source(part: File, media_type: str | None, param: str) -> dict[str, Any]:
-    """Claude reads PDF and plain text."""
+    """Render the source of a document. Claude reads PDF and plain text. Raise UnsupportedFeature."""
     if part.data is not None:
         if media_type == PDF_TYPE:
             return {"type": "base64", "media_type": PDF_TYPE, "data": part.data}

@@ -1,4 +1,4 @@
-"""Token counts of a prompt, without a generation (platform.claude.com/docs/en/api/messages-count-tokens)."""
+"""Count the tokens of a prompt (platform.claude.com/docs/en/api/messages-count-tokens)."""
 
 from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.anthropic.request import PATH
@@ -7,14 +7,14 @@ from proxy.formats.json_body import encode
 from proxy.formats.neutral import RequestFacts, Usage
 
 BYTES_PER_TOKEN = 4
-"""Bytes of text in a token, for an estimate that is no bound."""
+"""Bytes of text in a token, for an estimate and not for a bound."""
 
 
 class CountTokensRequest(MessagesRequest):
-    """How many tokens a prompt has. It generates nothing, and costs nothing."""
+    """A request that counts the tokens of a prompt. It generates nothing, and costs nothing."""
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
+        """Raise InvalidRequest for a body that is not valid."""
         super().__init__(body)
         self.facts = RequestFacts(
             model=self.facts.model, max_input_tokens=self.facts.max_input_tokens, max_output_tokens=0
@@ -30,5 +30,5 @@ class CountTokensRequest(MessagesRequest):
         return None, 0
 
     def estimate(self) -> bytes:
-        """The answer for providers that cannot count."""
+        """Return a response for providers that cannot count tokens."""
         return encode({"input_tokens": -(-self.facts.max_input_tokens // BYTES_PER_TOKEN)})

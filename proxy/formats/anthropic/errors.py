@@ -20,7 +20,7 @@ ERROR_TYPES = {
     "overloaded_error": ("server_error", "overloaded", 529),
     "api_error": ("server_error", "server_error", 500),
 }
-"""By the error's type: kind, code, and the status that it has where a stream has none of its own."""
+"""Kind, code and HTTP status for each type of error. An error in a stream has no status of its own."""
 ERROR_TYPE_BY_STATUS = {
     401: "authentication_error",
     402: "billing_error",
@@ -37,7 +37,10 @@ MAX_MESSAGE_LENGTH = 2000
 
 
 def parse_error(status: int, body: bytes) -> ApiError:
-    """Whatever came: this API's error, another's, a proxy's page or nothing."""
+    """Parse the body of a failed response into an error.
+
+    The body may hold an error of this API or of another one, a proxy's web page, or nothing.
+    """
     try:
         value = decode_any(body)
     except DECODE_ERRORS:
@@ -47,7 +50,7 @@ def parse_error(status: int, body: bytes) -> ApiError:
 
 
 def parse_error_fields(value: Any) -> tuple[str, str]:
-    """The error's type and message, as this API and those that imitate it nest them."""
+    """Return the type and the message of an error, as this API and its imitations nest them."""
     match value:
         case [first, *_]:
             return parse_error_fields(first)
@@ -79,7 +82,7 @@ def build_error(status: int, type: str, message: str) -> ApiError:
 
 
 def parse_stream_error(error: Any, data: bytes) -> ApiError:
-    """An error inside a stream, with the status that it would have had before it."""
+    """Parse an error event. Its status is the one that the error has outside of a stream."""
     try:
         type, message = parse_error_fields(decode_any(data))
     except DECODE_ERRORS:
@@ -94,7 +97,7 @@ def render_error(api_error: ApiError, request_id: str) -> bytes:
 
 
 def render_error_type(error: ApiError) -> str:
-    """Anthropic's own word for it (docs, "Errors")."""
+    """Return the type that Anthropic gives to such an error (docs, "Errors")."""
     match error.kind, error.status:
         case ("auth", 403):
             return "permission_error"
@@ -115,5 +118,5 @@ def render_error_type(error: ApiError) -> str:
 
 
 def render_error_event(api_error: ApiError, request_id: str) -> bytes:
-    """The same as an event of a stream that has begun."""
+    """Render an error as an event of a stream that has started."""
     return b"event: error\ndata: " + render_error(api_error, request_id) + b"\n\n"

@@ -1,4 +1,7 @@
-"""A conversation as this API takes it: it begins with the user, roles alternate, and every call is answered in the turn after it."""
+"""Conversations, parsed into neutral messages and rendered in the order that the API requires.
+
+The user begins, roles alternate, and the turn after tool calls holds a result for each of them.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -19,7 +22,8 @@ from proxy.formats.neutral import Message, Opaque, Part, Text, ToolCall, ToolRes
 
 Role = Literal["user", "assistant", "system"]
 FIRST_USER_TEXT = "."
-"""What the user says where a conversation begins with the assistant: the API refuses that, and empty text as well."""
+"""Text of a user's turn in front of a conversation that the assistant begins: the API requires such a turn,
+and rejects empty text."""
 MISSING_RESULT_CONTENT = (Text(text="No result was given."),)
 
 
@@ -31,11 +35,14 @@ class Turn(msgspec.Struct):
 def render_messages(
     messages: tuple[Message, ...], *, supports_system_messages: bool
 ) -> tuple[list[dict[str, Any]], list[Text]]:
-    """The conversation, and instructions in its middle that have to go to its head. Raises Inexpressible."""
-    spoken = [
+    """Render the conversation, and return the system texts that must move to the system prompt.
+
+    Raise UnsupportedFeature.
+    """
+    supported = [
         Turn(message.role, parts) for message in messages if (parts := without_unsupported_parts(message))
     ]
-    placed, moved = place_system_messages(spoken, supports_system_messages=supports_system_messages)
+    placed, moved = place_system_messages(supported, supports_system_messages=supports_system_messages)
     turns = order_tool_results(merge_turns(link_tool_results(placed)))
     rendered = [{"role": turn.role, "content": [render_part(part) for part in turn.parts]} for turn in turns]
     if not rendered or rendered[0]["role"] != "user":
@@ -44,7 +51,10 @@ def render_messages(
 
 
 def without_unsupported_parts(message: Message) -> list[Part]:
-    """What the API takes. Records of another provider's server-side tools are left out: what the assistant made of them stands beside."""
+    """Return the parts that the API accepts.
+
+    Records of another provider's server tools are left out: the assistant's text about them stays.
+    """
     return [
         part
         for part in message.parts
@@ -59,7 +69,11 @@ def is_foreign_opaque(part: Part) -> bool:
 def place_system_messages(
     turns: list[Turn], *, supports_system_messages: bool
 ) -> tuple[list[Turn], list[Text]]:
-    """Newer models take a system message right after a user's; anywhere else its text joins the system prompt."""
+    """Keep system messages that the model accepts in their place, and return the texts of the others.
+
+    Newer models accept a system message directly after a user's message. Elsewhere its text moves to the
+    system prompt.
+    """
     placed: list[Turn] = []
     moved: list[Text] = []
     for turn, following in zip(turns, [*turns[1:], None], strict=False):
@@ -115,7 +129,7 @@ class ToolCallOrder:
 
 
 def link_tool_results(turns: list[Turn]) -> list[Turn]:
-    """The same turns; a result that answers no call becomes what it says."""
+    """Give each result the id of its call. A result without a call becomes plain content."""
     links = ToolCallOrder()
     return [
         Turn(turn.role, [other for part in turn.parts for other in link_part(part, turn.role, links)])
@@ -140,17 +154,17 @@ def link_part(part: Part, role: Role, linker: ToolCallOrder) -> Iterator[Part]:
 
 
 def merge_turns(turns: list[Turn]) -> list[Turn]:
-    joined: list[Turn] = []
+    merged: list[Turn] = []
     for turn in turns:
-        if joined and joined[-1].role == turn.role:
-            joined[-1].parts += turn.parts
+        if merged and merged[-1].role == turn.role:
+            merged[-1].parts += turn.parts
         elif turn.parts:
-            joined.append(turn)
-    return joined
+            merged.append(turn)
+    return merged
 
 
 def order_tool_results(turns: list[Turn]) -> list[Turn]:
-    """Every result stands first in the turn after its call, wherever the client had put it."""
+    """Move every result to the start of the turn after its call."""
     results: dict[str, ToolResult] = {}
     for part in (part for turn in turns for part in turn.parts if isinstance(part, ToolResult)):
         earlier = results.get(part.call_id)
@@ -172,7 +186,10 @@ def missing_result(call_id: str) -> ToolResult:
 
 
 def without_trailing_space(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The API refuses an answer to be continued that ends in white space."""
+    """Strip the end of a final assistant message.
+
+    The API rejects a response to continue that ends in white space.
+    """
     last = messages[-1]["content"][-1] if messages[-1]["content"] else {}
     if messages[-1]["role"] == "assistant" and last.get("type") == "text":
         last["text"] = last["text"].rstrip()
@@ -191,7 +208,11 @@ def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
 
 
 def compaction_as_text(part: Part) -> Part:
-    """The summary that stands for an earlier part of the conversation is text to every other provider (docs, "Compaction")."""
+    """Return a compaction block as text.
+
+    Its summary replaces an earlier part of the conversation, and is text for every other provider (docs,
+    "Compaction").
+    """
     match part:
         case Opaque(kind="compaction", value={"content": str(summary)}) if summary:
             return Text(text=summary)

@@ -1,4 +1,4 @@
-"""Requests of the Messages API, both ways (platform.claude.com/docs/en/api/messages)."""
+"""Requests of the Messages API, parsed and rendered (platform.claude.com/docs/en/api/messages)."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -37,7 +37,7 @@ MAX_USER_ID_LENGTH = 256
 JSON_INSTRUCTION = "Answer with one valid JSON object and nothing else: no other text, no Markdown."
 UNMAPPED_TOOL_FIELDS = ("allowed_callers", "defer_loading", "eager_input_streaming", "input_examples")
 DEFAULT_VALUES: dict[str, Any] = {"tools.allowed_callers": ["direct"], "tools.input_examples": []}
-"""Settings that ask for what is so anyway."""
+"""Values of settings that equal the default, and therefore change nothing."""
 
 
 def request_path(model: str, stream: bool) -> str:
@@ -45,7 +45,7 @@ def request_path(model: str, stream: bool) -> str:
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
-    """Raises BadRequest."""
+    """Parse a request. Raise InvalidRequest."""
     return guard_recursion(parse_wire_request, body)
 
 
@@ -73,7 +73,7 @@ def parse_wire_request(body: bytes) -> Request:
 
 
 def parse_unmapped_settings(body: bytes) -> dict[str, Any]:
-    """What has no neutral field, by the names of the fields that it stands in."""
+    """Return the settings without a neutral field, by the path of each setting."""
     given: dict[str, Any] = decode_object(body)
     config: dict[str, Any] = given.get("output_config") or {}
     tools = [tool for tool in dict_items(given.get("tools")) if tool.get("type") in (None, "custom")]
@@ -99,7 +99,7 @@ def parse_unmapped_settings(body: bytes) -> dict[str, Any]:
 
 
 def blocks_in(messages: Any) -> Iterator[dict[str, Any]]:
-    """The blocks of messages, and of the results of tools in them."""
+    """Yield the blocks of messages, and those inside of tool results."""
     for message in dict_items(messages):
         for block in dict_items(message.get("content")):
             yield block
@@ -127,26 +127,29 @@ def parse_response_format(format: WireFormat | None) -> ResponseFormat | None:
 
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
-    """Raises Inexpressible."""
+    """Render a request. Raise UnsupportedFeature."""
     request, dropped = without_unsupported(request, quirks)
-    known = model_capabilities(request.model)
+    capabilities = model_capabilities(request.model)
     messages, moved = render_messages(
-        request.messages, supports_system_messages=known.supports_system_messages
+        request.messages, supports_system_messages=capabilities.supports_system_messages
     )
     rendered = RenderedRequest({"model": request.model, "max_tokens": 0, "messages": messages}, dropped)
-    render_system(rendered, request, known, moved)
-    render_tools(rendered, request, known)
-    limit = request.max_tokens or known.default_max_tokens
-    rendered.body["max_tokens"] = render_reasoning(rendered, request, known, limit)
+    render_system(rendered, request, capabilities, moved)
+    render_tools(rendered, request, capabilities)
+    limit = request.max_tokens or capabilities.default_max_tokens
+    rendered.body["max_tokens"] = render_reasoning(rendered, request, capabilities, limit)
     render_tool_choice(rendered, request)
-    render_sampling(rendered, request, known)
-    render_response_format(rendered, request, known)
+    render_sampling(rendered, request, capabilities)
+    render_response_format(rendered, request, capabilities)
     render_settings(rendered, request)
     return rendered
 
 
 def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list[str]]:
-    """Without what this server rejects, and the names of it and of all that no other format has."""
+    """Remove the settings that this server rejects.
+
+    Return their names and the names of the settings that no other format has.
+    """
     rejected = quirks.unsupported_for(request.model)
     unset = {
         field.name: field.default
@@ -161,8 +164,8 @@ def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list
 def render_system(
     rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities, moved_texts: list[Text]
 ) -> None:
-    told = schema_instruction(request.response_format, capabilities)
-    texts = [text for text in (*request.system, *moved_texts) if text.text.strip()] + told
+    instructions = schema_instruction(request.response_format, capabilities)
+    texts = [text for text in (*request.system, *moved_texts) if text.text.strip()] + instructions
     if len(texts) == 1 and not texts[0].cache:
         rendered.body["system"] = texts[0].text
     elif texts:
@@ -170,7 +173,10 @@ def render_system(
 
 
 def schema_instruction(format: ResponseFormat | None, capabilities: ModelCapabilities) -> list[Text]:
-    """What the API has no setting for is asked for in words: JSON of any kind, and a schema where the model is older than those."""
+    """Return an instruction that replaces a response format which the API cannot enforce.
+
+    The API has no setting for JSON without a schema, and older models do not support schemas.
+    """
     if format is None or (format.schema is not None and capabilities.supports_structured_output):
         return []
     if format.schema is None:
@@ -195,7 +201,11 @@ def render_response_format(
 
 
 def render_sampling(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:
-    """Models that think, and all of the newest, sample as they like; from 4.1 on, temperature and top_p exclude each other."""
+    """Set temperature, top_p and top_k as far as the model accepts them.
+
+    Models that think, and all of the newest models, reject them. From version 4.1 on, temperature and top_p
+    exclude each other.
+    """
     settings = {
         name: value
         for name in ("temperature", "top_p", "top_k")

@@ -1,4 +1,4 @@
-"""Answers and errors of the Messages API, both ways (platform.claude.com/docs/en/api/messages, .../api/errors)."""
+"""Responses of the Messages API, parsed and rendered (platform.claude.com/docs/en/api/messages)."""
 
 from typing import Any, assert_never
 from uuid import uuid4
@@ -57,25 +57,28 @@ STOP_REASONS: dict[FinishReason, str] = {
 
 
 def parse_response(body: bytes) -> Response:
-    """Raises BadAnswer."""
+    """Parse a response. Raise InvalidUpstreamResponse."""
     try:
-        answer = decode_response(repair_json(body))
-        if answer.content is None or answer.error is not None:
+        response = decode_response(repair_json(body))
+        if response.content is None or response.error is not None:
             raise InvalidUpstreamResponse(parse_error(502, body).message)
         seen: set[str] = set()
         parts = tuple(
             with_unique_id(part, seen)
-            for part in parse_response_content(answer.content)
+            for part in parse_response_content(response.content)
             if not (isinstance(part, Text) and not part.text)
         )
     except (*DECODE_ERRORS, InvalidRequest) as error:
         raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}") from None
     finish = parse_finish_reason(
-        answer.stop_reason, has_calls=any(isinstance(part, ToolCall) for part in parts)
+        response.stop_reason, has_calls=any(isinstance(part, ToolCall) for part in parts)
     )
-    choice = Choice(parts=parts, finish_reason=finish, stop_sequence=answer.stop_sequence)
+    choice = Choice(parts=parts, finish_reason=finish, stop_sequence=response.stop_sequence)
     return Response(
-        id=answer.id or "", model=answer.model or "", choices=(choice,), usage=parse_raw_usage(answer.usage)
+        id=response.id or "",
+        model=response.model or "",
+        choices=(choice,),
+        usage=parse_raw_usage(response.usage),
     )
 
 
@@ -89,7 +92,7 @@ def parse_finish_reason(reason: str | None, *, has_calls: bool) -> FinishReason:
 
 
 def render_response(response: Response, request: Request) -> bytes:
-    """The first choice: this format has one only."""
+    """Render the first choice: this format has only one."""
     choice = response.choices[0] if response.choices else Choice()
     return encode(
         {
@@ -115,7 +118,7 @@ def render_stop_fields(finish_reason: FinishReason, stop_sequence: str | None) -
 
 
 def render_response_part(part: Part) -> list[dict[str, Any]]:
-    """A part of an answer in blocks that any client knows: none where there are no words for it."""
+    """Render a part of a response as blocks; none if clients of this format cannot read it."""
     match part:
         case Text():
             return [render_cited_text(part)] if part.text else []
@@ -144,13 +147,16 @@ def render_cited_text(part: Text) -> dict[str, Any]:
 
 
 def render_citation(citation: Citation) -> dict[str, Any]:
-    """A result of a search on the web. The index is for Anthropic's own search to find it again, and no other has one."""
+    """Render a citation as the location of a web search result.
+
+    Only Anthropic's own search has an index, so it is empty here.
+    """
     source = {"type": "web_search_result_location", "url": citation.url, "title": citation.title or None}
     return source | {"cited_text": citation.quote, "encrypted_index": ""}
 
 
 def render_thinking_blocks(part: Thinking) -> list[dict[str, Any]]:
-    """Thoughts that only their origin can read may come with a summary in words: a block each."""
+    """Render redacted thinking and its summary as two blocks."""
     blocks = []
     if part.text or part.signature:
         blocks.append(render_thinking(replace(part, redacted=None)))
@@ -160,12 +166,18 @@ def render_thinking_blocks(part: Thinking) -> list[dict[str, Any]]:
 
 
 def render_signature_block(signature: str, call: ToolCall) -> dict[str, Any]:
-    """An empty thought before a signed call: the client gives it back with the history, and with it the signature."""
+    """Render the signature of a call as an empty thinking block before the call.
+
+    The client sends the block back with the history, and the signature with it.
+    """
     return {"type": "thinking", "thinking": "", "signature": add_origin(signature, call.origin)}
 
 
 def render_markdown_link(part: Image | File) -> str:
-    """Claude answers in text alone, so its clients know no other media."""
+    """Render media as a Markdown link.
+
+    Claude responds in text alone, so its clients do not support other media.
+    """
     address = part.url or (
         f"data:{part.media_type or 'application/octet-stream'};base64,{part.data}" if part.data else ""
     )

@@ -25,7 +25,11 @@ def parse_tools(wire: WireRequest) -> tuple[Tool | ServerTool, ...]:
 
 
 def parse_tool(raw: Raw) -> Tool | ServerTool:
-    """A tool without a type is the client's. Typed ones have the provider's own schemas, even where the client runs them."""
+    """Parse a tool.
+
+    A tool without a type belongs to the client. Typed tools have schemas of the provider's own, even if the
+    client runs them.
+    """
     tool = decode_body(decode_tool, bytes(raw))
     if tool.type not in (None, "custom"):
         return ServerTool(origin="anthropic", kind=tool.type or "", value=decode_body(decode_any, bytes(raw)))
@@ -58,7 +62,10 @@ def parse_parallel_tool_calls(choice: WireToolChoice | None) -> bool | None:
 
 
 def render_tools(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:
-    """A choice among some of the tools is a choice among all, where only those are declared."""
+    """Set the tools.
+
+    The API cannot restrict a choice to some tools. If the client does, only those tools are declared.
+    """
     names = request.tool_choice.names if request.tool_choice else ()
     some = names if len(names) > 1 else ()
     tools = [tool for tool in request.tools if not some or not isinstance(tool, Tool) or tool.name in some]
@@ -83,7 +90,10 @@ def render_tools(rendered: RenderedRequest, request: Request, capabilities: Mode
 
 
 def called_tool_names(request: Request) -> list[str]:
-    """Tools that the history calls: the API refuses calls where no tool is declared."""
+    """Return the names of the tools that the history calls.
+
+    The API rejects a history with calls if the request declares no tool.
+    """
     return list(
         dict.fromkeys(
             part.name for message in request.messages for part in message.parts if isinstance(part, ToolCall)
@@ -107,7 +117,10 @@ def render_tool(tool: Tool | ServerTool, capabilities: ModelCapabilities) -> dic
 
 
 def render_tool_choice(rendered: RenderedRequest, request: Request) -> None:
-    """A model that thinks cannot be forced to call (docs, "Extended thinking with tool use")."""
+    """Set the tool choice.
+
+    A model that thinks cannot be forced to call a tool (docs, "Extended thinking with tool use").
+    """
     choice = request.tool_choice or ToolChoice()
     if "tools" not in rendered.body:
         if choice.mode == "required":

@@ -1,4 +1,4 @@
-"""Structs of the Messages API: what JSON of requests, responses and stream events is decoded into."""
+"""Structs of the JSON in requests, responses and stream events of the Messages API."""
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar
@@ -16,7 +16,10 @@ ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class TokenCounts(msgspec.Struct):
-    """Loose in its fields: compatible servers are found to write counts as floats, and an empty list for no details."""
+    """Token counts of any type.
+
+    Some compatible servers send counts as floats, and an empty list in place of details.
+    """
 
     input_tokens: Any = None
     cache_read_input_tokens: Any = None
@@ -291,7 +294,7 @@ decode_event_ids = msgspec.json.Decoder(EventIds).decode
 
 
 def decode_ignoring_nulls(decoder: Callable[[Raw], T], raw: Raw) -> T:
-    """Raises one of UNREADABLE."""
+    """Decode JSON; if that fails, without its null fields. Raise one of DECODE_ERRORS."""
     try:
         return decoder(raw)
     except msgspec.ValidationError:

@@ -11,8 +11,12 @@ from proxy.formats.anthropic.response import (
     render_error_event,
     render_response,
 )
+from proxy.formats.neutral import Origin
 
-FORMAT = "anthropic"
+FORMAT: Origin = "anthropic"
+
+parse_stream = StreamDecoder
+render_stream = StreamEncoder
 
 __all__ = [
     "FORMAT",
@@ -23,9 +27,11 @@ __all__ = [
     "parse_error",
     "parse_request",
     "parse_response",
+    "parse_stream",
     "render_error",
     "render_error_event",
     "render_request",
     "render_response",
+    "render_stream",
     "request_path",
 ]

@@ -14,8 +14,12 @@ from proxy.formats.gemini.response import (
     render_error_event,
     render_response,
 )
+from proxy.formats.neutral import Origin
 
-FORMAT = "gemini"
+FORMAT: Origin = "gemini"
+
+parse_stream = StreamDecoder
+render_stream = StreamEncoder
 
 __all__ = [
     "FORMAT",
@@ -25,9 +29,11 @@ __all__ = [
     "parse_error",
     "parse_request",
     "parse_response",
+    "parse_stream",
     "render_error",
     "render_error_event",
     "render_request",
     "render_response",
+    "render_stream",
     "request_path",
 ]

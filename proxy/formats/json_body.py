@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
-from proxy.formats.neutral import InvalidRequest
+from proxy.formats.neutral import MAX_TOKENS, InvalidRequest
 
 T = TypeVar("T")
+ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
+TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
 """What decoding anything that a provider sent may raise: a lone surrogate in a text, or a number out of range, among others."""
 TOO_DEEP_MESSAGE = "The body is nested too deeply."
@@ -88,3 +90,26 @@ def replace_fields(body: bytes, fields: dict[str, Any]) -> bytes:
     """The same JSON object with these fields set; the others keep their bytes."""
     kept: dict[str, Any] = dict(decode_fields(body))
     return encode(kept | fields)
+
+
+# Values of any type -------------------------------------------------------------------------------
+
+
+def as_str(value: Any) -> str:
+    """Return a string as it is, and an empty string for any other value."""
+    return value if isinstance(value, str) else ""
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """Return an object as it is, and an empty one for any other value."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list as it is, and an empty one for any other value."""
+    return value if isinstance(value, list) else []
+
+
+def dict_items(value: Any) -> list[dict[str, Any]]:
+    """Return the objects in a list, without its other items; an empty list for any other value."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

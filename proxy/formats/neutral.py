@@ -10,6 +10,8 @@ from typing import Any, Literal
 import msgspec
 
 Origin = Literal["openai_chat", "openai_responses", "anthropic", "gemini"]
+MAX_TOKENS = 2**31 - 1
+"""Largest token count that is believed, in requests and in reported usage."""
 
 
 class InvalidRequest(Exception):

@@ -11,6 +11,7 @@ import msgspec
 from msgspec import Raw
 
 from proxy.formats.anthropic.wire import (
+    FORMAT,
     NULL,
     SearchResultBlock,
     SourceBlock,
@@ -45,7 +46,6 @@ from proxy.formats.neutral import (
     UnsupportedFeature,
 )
 
-FORMAT: Origin = "anthropic"
 ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
 VALID_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 INVALID_CALL_ID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")

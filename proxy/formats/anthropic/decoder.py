@@ -6,11 +6,12 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.content import FORMAT, parse_arguments, parse_citations
+from proxy.formats.anthropic.content import parse_arguments, parse_citations
 from proxy.formats.anthropic.errors import parse_error, parse_stream_error
 from proxy.formats.anthropic.response import parse_finish_reason, parse_response
 from proxy.formats.anthropic.usage import decode_wire_usage, merge_usage, states_output, usage_from_wire
 from proxy.formats.anthropic.wire import (
+    FORMAT,
     NULL,
     BlockStart,
     Delta,

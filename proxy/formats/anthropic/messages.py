@@ -11,13 +11,12 @@ import msgspec
 
 from proxy.formats.anthropic.calls import ToolCallLinker
 from proxy.formats.anthropic.content import (
-    FORMAT,
     is_empty_for_api,
     parse_content,
     render_call_id,
     render_part,
 )
-from proxy.formats.anthropic.wire import WireMessage
+from proxy.formats.anthropic.wire import FORMAT, WireMessage
 from proxy.formats.neutral import Message, Opaque, Part, Text, ToolCall, ToolResult
 
 Role = Literal["user", "assistant", "system"]

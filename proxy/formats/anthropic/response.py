@@ -6,7 +6,6 @@ from uuid import uuid4
 from msgspec.structs import replace
 
 from proxy.formats.anthropic.content import (
-    FORMAT,
     add_origin,
     parse_response_content,
     render_text,
@@ -15,7 +14,7 @@ from proxy.formats.anthropic.content import (
 )
 from proxy.formats.anthropic.errors import parse_error
 from proxy.formats.anthropic.usage import parse_raw_usage, render_usage
-from proxy.formats.anthropic.wire import decode_response
+from proxy.formats.anthropic.wire import FORMAT, decode_response
 from proxy.formats.json_body import DECODE_ERRORS, encode, repair_json
 from proxy.formats.neutral import (
     Choice,

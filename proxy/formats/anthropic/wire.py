@@ -7,8 +7,10 @@ import msgspec
 from msgspec import Meta, Raw
 
 from proxy.formats.json_body import decode_fields, encode
+from proxy.formats.neutral import Origin
 
 T = TypeVar("T")
+FORMAT: Origin = "anthropic"
 NULL = Raw(b"null")
 MAX_TOKENS = 2**31 - 1
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]

@@ -12,6 +12,9 @@ from proxy.formats.gemini.request import parse_request, render_request, request_
 from proxy.formats.gemini.response import parse_response, render_response
 from proxy.formats.gemini.wire import FORMAT
 
+parse_stream = StreamDecoder
+render_stream = StreamEncoder
+
 __all__ = [
     "FORMAT",
     "GenerateContentRequest",
@@ -20,9 +23,11 @@ __all__ = [
     "parse_error",
     "parse_request",
     "parse_response",
+    "parse_stream",
     "render_error",
     "render_error_event",
     "render_request",
     "render_response",
+    "render_stream",
     "request_path",
 ]

@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from proxy.formats.json_body import contains_any
+from proxy.formats.json_body import dict_items as dict_items
 from proxy.formats.metering.token_counts import as_count
+from proxy.formats.neutral import MAX_TOKENS
 
 DEFAULT_MAX_CALLS = 10
 """How often a tool is taken to be called at most by a request that sets no limit: vendors have none."""
 MAX_CALLS = 1_000
-MAX_TOKENS = 2**31 - 1
 ESTIMATED_PREFIX = "estimated_"
 """In kinds of tokens that a provider did not state, and that are counted here by what its documents say."""
 MAX_TIER_LENGTH = 20
@@ -70,7 +71,3 @@ def possible_modalities(body: bytes, markers: Iterable[bytes], max_input_tokens:
         if contains_any(body, markers)
         else {}
     )
-
-
-def dict_items(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

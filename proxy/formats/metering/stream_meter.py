@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 from proxy.formats.account_ids import IdReader
 from proxy.formats.neutral import ApiError
-from proxy.formats.sse import EVENT_END, EventSplitter, EventTooLong
+from proxy.formats.streaming.sse import EVENT_END, EventSplitter, EventTooLong
 
 INCOMPLETE = ApiError(
     kind="network",

@@ -6,7 +6,7 @@ import msgspec
 
 from proxy.formats.account_ids import CollectingReader, Vocabulary
 from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
-from proxy.formats.sse import event_data
+from proxy.formats.streaming.sse import event_data
 
 OPENAI_KINDS = {
     "fileid": "file",

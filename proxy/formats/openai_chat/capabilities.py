@@ -2,7 +2,7 @@
 
 import re
 
-from proxy.formats.codec import Quirks
+from proxy.formats.quirks import Quirks
 
 REASONING_MODEL = re.compile(r"(o1|o3|o4|gpt-5)")
 NO_STOP_MODEL = re.compile(r"(o3(?!-mini)|o4|gpt-5)")

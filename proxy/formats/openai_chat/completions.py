@@ -6,7 +6,6 @@ import msgspec
 from msgspec import Meta
 
 from proxy.formats.account_ids import WithoutAccountIds
-from proxy.formats.codec import Quirks
 from proxy.formats.json_body import decode_body, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.unknown_fields import (
@@ -17,7 +16,8 @@ from proxy.formats.metering.unknown_fields import (
 from proxy.formats.neutral import InvalidRequest, Request, RequestFacts, Usage
 from proxy.formats.openai_chat.decoder import StreamEncoder
 from proxy.formats.openai_chat.passthrough import MAX_N, ModelName, StreamMeter, TokenLimit, measure
-from proxy.formats.sse import keepalive_comment
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import keepalive_comment
 
 ChoiceCount = Annotated[int, Meta(ge=1, le=MAX_N)]
 

@@ -53,16 +53,10 @@ from proxy.formats.openai_chat.response import (
     unwrap_free_text,
 )
 from proxy.formats.openai_chat.usage import parse_usage, render_usage
-from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED, NonEventBytes
 
 DONE = b"[DONE]"
-MAX_NON_EVENT_BYTES = 1 << 20
-STREAM_INTERRUPTED = ApiError(
-    kind="network",
-    code="upstream_unreachable",
-    message="The provider's answer broke off before its end.",
-    status=502,
-)
 
 
 # Reading ------------------------------------------------------------------------------------------------------------------
@@ -75,7 +69,7 @@ class StreamDecoder:
         self.choices: dict[int, ChoiceDecoder] = {}
         self.usage: Usage | None = None
         self.started = self.ended = False
-        self.non_event_bytes = b""
+        self.non_event_bytes = NonEventBytes()
         self.response_citations: list[Citation] = []
 
     def feed(self, data: bytes) -> list[Event]:
@@ -109,7 +103,7 @@ class StreamDecoder:
         elif data and event.startswith(b"event: error"):
             self.fail(parse_error_object(data.decode(errors="replace"), 502))
         elif not data and not event.startswith(b":"):
-            self.non_event_bytes = (self.non_event_bytes + event)[:MAX_NON_EVENT_BYTES]
+            self.non_event_bytes.add(event)
 
     def parse_json(self, data: bytes) -> None:
         try:
@@ -160,12 +154,12 @@ class StreamDecoder:
 
     def on_disconnect(self) -> None:
         """At the end of a connection without the end marker, which some servers never send."""
-        if not self.started and self.non_event_bytes.strip():
-            self.parse_complete_body(self.non_event_bytes)
+        if not self.started and self.non_event_bytes.stripped:
+            self.parse_complete_body(self.non_event_bytes.data)
         elif self.is_complete:
             self.on_done()
         else:
-            self.fail(error_outside_events(self.non_event_bytes) or STREAM_INTERRUPTED)
+            self.fail(error_outside_events(self.non_event_bytes.data) or STREAM_INTERRUPTED)
         self.ended = True
 
     @property

@@ -9,7 +9,6 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from proxy.formats.account_ids import WithoutAccountIds
-from proxy.formats.codec import Quirks
 from proxy.formats.json_body import DECODE_ERRORS, decode_body, encode, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.unknown_fields import (
@@ -29,7 +28,8 @@ from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.openai_chat.decoder import StreamEncoder
 from proxy.formats.openai_chat.passthrough import ModelName, StreamMeter
 from proxy.formats.openai_chat.usage import WireUsage, usage_from_wire
-from proxy.formats.sse import keepalive_comment
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import keepalive_comment
 
 PATH = "/embeddings"
 MAX_DIMENSIONS = 65_536

@@ -6,7 +6,6 @@ from typing import Any, Literal
 
 import msgspec
 
-from proxy.formats.custom_tools import as_function_call
 from proxy.formats.neutral import (
     File,
     Image,
@@ -31,6 +30,7 @@ from proxy.formats.openai_chat.content import (
     render_tool_call,
 )
 from proxy.formats.openai_chat.reasoning import FORMAT, parse_thinking, render_thinking
+from proxy.formats.tool_calls import as_function_call
 
 INSTRUCTION_ROLES = ("system", "developer")
 STORED_AUDIO_TYPE = "audio/*"

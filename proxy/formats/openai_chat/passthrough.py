@@ -12,7 +12,6 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
-from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_letters, check_nested
 from proxy.formats.json_body import DECODE_ERRORS, decode_body, decode_lenient, encode, replace_fields
 from proxy.formats.metering import token_bounds
@@ -30,7 +29,8 @@ from proxy.formats.openai_chat.capabilities import max_tokens_field
 from proxy.formats.openai_chat.decoder import DONE, StreamEncoder
 from proxy.formats.openai_chat.response import render_error_event
 from proxy.formats.openai_chat.usage import MAX_TOKENS, WireUsage, parse_raw_usage, usage_from_wire
-from proxy.formats.sse import EVENT_END, EventSplitter, EventTooLong, event_data, keepalive_comment
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import EVENT_END, EventSplitter, EventTooLong, event_data, keepalive_comment
 
 MAX_N = 128
 ABSENT = msgspec.Raw()

@@ -7,7 +7,6 @@ from uuid import uuid4
 
 import msgspec
 
-from proxy.formats.custom_tools import as_function_call
 from proxy.formats.json_body import encode, repair_json
 from proxy.formats.neutral import (
     ApiError,
@@ -40,7 +39,7 @@ from proxy.formats.openai_chat.content import (
 from proxy.formats.openai_chat.reasoning import FORMAT, dict_items, parse_thinking, render_thinking
 from proxy.formats.openai_chat.usage import parse_usage, render_usage
 from proxy.formats.provider_errors import message_of
-from proxy.formats.tool_calls import unique_call_id
+from proxy.formats.tool_calls import as_function_call, unique_call_id
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",

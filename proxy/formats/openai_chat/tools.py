@@ -3,10 +3,10 @@
 import re
 from typing import Any
 
-from proxy.formats.custom_tools import FREE_TEXT_SCHEMA
 from proxy.formats.neutral import InvalidRequest, ServerTool, Tool, ToolChoice, UnsupportedFeature
 from proxy.formats.openai_chat.content import as_dict, as_str, parse_cache_control, render_cache_control
 from proxy.formats.openai_chat.reasoning import FORMAT
+from proxy.formats.tool_calls import FREE_TEXT_SCHEMA
 
 OPENAI_MODEL = re.compile(r"(o\d|gpt-(?!oss)|chatgpt)")
 """The open-weight models are served by others, by their own rules."""

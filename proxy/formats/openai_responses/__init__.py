@@ -12,6 +12,9 @@ from proxy.formats.openai_responses.response import (
     render_response,
 )
 
+parse_stream = StreamDecoder
+render_stream = StreamEncoder
+
 __all__ = [
     "FORMAT",
     "ResponsesRequest",
@@ -20,10 +23,12 @@ __all__ = [
     "parse_error",
     "parse_request",
     "parse_response",
+    "parse_stream",
     "render_error",
     "render_error_event",
     "render_request",
     "render_response",
+    "render_stream",
     "request_path",
     "stateful_fields",
 ]

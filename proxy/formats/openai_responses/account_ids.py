@@ -24,7 +24,7 @@ from proxy.formats.account_ids import (
 )
 from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
 from proxy.formats.openai_chat.account_ids import OPENAI_FREE, OPENAI_KINDS, counts
-from proxy.formats.sse import event_data
+from proxy.formats.streaming.sse import event_data
 
 STORED_KINDS = {"previousresponseid": "response", "conversation": "conversation", "prompt": "prompt"}
 STORED = Vocabulary(STORED_KINDS, frozenset(), counts)

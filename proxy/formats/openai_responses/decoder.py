@@ -4,13 +4,14 @@ The grammar: platform.openai.com/docs/api-reference/responses-streaming. The las
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, assert_never
 
 import msgspec
 from msgspec.structs import replace
 
-from proxy.formats.json_body import repair_json
+from proxy.formats.json_body import as_dict, repair_json
 from proxy.formats.neutral import (
     ApiError,
     Citation,
@@ -57,13 +58,11 @@ from proxy.formats.openai_responses.response import (
     response_skeleton,
 )
 from proxy.formats.openai_responses.tools import custom_tool_names
-from proxy.formats.part_queue import PartQueue, QueuedPart
-from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.part_queue import PartQueue, QueuedPart
+from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED
 from proxy.formats.tool_calls import unique_call_id
 
-STREAM_INTERRUPTED = ApiError(
-    kind="network", code="upstream_unreachable", message="The provider's answer broke off.", status=502
-)
 CALL_TYPES = ("function_call", "custom_tool_call")
 
 
@@ -107,51 +106,59 @@ class StreamDecoder:
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
-        self.queue = PartQueue()
+        self.events: list[Event] = []
+        self.queue = PartQueue(self.events)
         self.items: list[StreamedItem] = []
         self.call_ids: set[str] = set()
         self.started = self.ended = False
 
     def feed(self, data: bytes) -> list[Event]:
         try:
-            return [event for block in self.splitter.feed(data) for event in self.parse_event(block)]
+            for block in self.splitter.feed(data):
+                self.parse_event(block)
         except EventTooLong:
-            return [] if self.ended else self.fail(EVENT_TOO_LONG)
+            if not self.ended:
+                self.fail(EVENT_TOO_LONG)
+        return self.take_events()
 
     def finish(self) -> list[Event]:
         rest = self.splitter.finish()
-        events = self.parse_event(rest)
-        if self.ended:
-            return events
-        self.queue.flush()
-        self.ended = True
-        told = rest.strip() and not event_data(rest) and (not self.started or b'"error"' in rest)
-        return [
-            *events,
-            *self.queue.take_events(),
-            Failed(error=parse_error(502, rest) if told else STREAM_INTERRUPTED),
-        ]
+        self.parse_event(rest)
+        if not self.ended:
+            self.on_disconnect(rest)
+        return self.take_events()
 
-    def parse_event(self, block: bytes) -> list[Event]:
+    def take_events(self) -> list[Event]:
+        events = self.events[:]
+        self.events.clear()
+        return events
+
+    def on_disconnect(self, rest: bytes) -> None:
+        """Fail with the error that came outside of events, if one did; it may stand in `rest`."""
+        self.queue.flush()
+        is_error = rest.strip() and not event_data(rest) and (not self.started or b'"error"' in rest)
+        self.fail(parse_error(502, rest) if is_error else STREAM_INTERRUPTED)
+
+    def parse_event(self, block: bytes) -> None:
         data = repair_json(event_data(block).strip())
         if not data.startswith(b"{"):
-            return []
-        try:
-            event = decode_event(data)
-            return self.on_event(event, data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return []
+            return
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.on_event(decode_event(data), data)
 
-    def on_event(self, event: WireEvent, data: bytes) -> list[Event]:
-        response = event.response if isinstance(event.response, dict) else {}
+    def on_event(self, event: WireEvent, data: bytes) -> None:
+        response = as_dict(event.response)
         if self.ended:
-            return [UsageReported(usage=usage)] if (usage := parse_usage(response)) else []
+            self.emit_usage(response)
+            return
         if event.type == "error" or (not event.type and b'"error"' in data):
-            return self.fail(parse_error_object(decode_object(data)))
-        events = self.emit_started(response) if event.type.startswith("response.") else []
+            self.fail(parse_error_object(decode_object(data)))
+            return
+        if event.type.startswith("response."):
+            self.emit_started(response)
         match event.type:
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
-                return events + self.on_final_event(response)
+                self.on_final_event(response)
             case "response.output_item.added":
                 self.on_item_added(event)
             case "response.output_item.done":
@@ -164,13 +171,15 @@ class StreamDecoder:
                 )
             case _:
                 self.on_delta(event)
-        return events + self.queue.take_events()
 
-    def emit_started(self, response: dict[str, Any]) -> list[Event]:
-        if self.started:
-            return []
-        self.started = True
-        return [Started(id=as_str(response.get("id")), model=as_str(response.get("model")))]
+    def emit_started(self, response: dict[str, Any]) -> None:
+        if not self.started:
+            self.started = True
+            self.events.append(Started(id=as_str(response.get("id")), model=as_str(response.get("model"))))
+
+    def emit_usage(self, response: dict[str, Any]) -> None:
+        if usage := parse_usage(response):
+            self.events.append(UsageReported(usage=usage))
 
     def on_delta(self, event: WireEvent) -> None:
         text = as_str(event.delta)
@@ -227,8 +236,11 @@ class StreamDecoder:
         if kind in CALL_TYPES and told.get("name"):
             item.parts[0] = self.start_call(parse_tool_call(told))
 
+    def add_part(self, part: Part) -> QueuedPart:
+        return self.queue.add(QueuedPart(part))
+
     def start_call(self, call: ToolCall) -> QueuedPart:
-        return self.queue.add(replace(call, id=unique_call_id(call.id, self.call_ids), arguments=""))
+        return self.add_part(replace(call, id=unique_call_id(call.id, self.call_ids), arguments=""))
 
     def on_item_done(self, event: WireEvent) -> None:
         if isinstance(event.item, dict):
@@ -253,7 +265,7 @@ class StreamDecoder:
             case "reasoning":
                 self.add_missing_thinking(item, wire)
             case _:
-                item.parts = {at: self.queue.add(part) for at, part in enumerate(parse_output_item(wire))}
+                item.parts = {at: self.add_part(part) for at, part in enumerate(parse_output_item(wire))}
         for growing in item.parts.values():
             self.queue.complete(growing, growing.signature)
 
@@ -263,7 +275,7 @@ class StreamDecoder:
                 self.add_text(item, type(part)(), at, remaining_text(part.text, item.texts.get(at)))
                 self.add_citations(item, at, part.citations if isinstance(part, Text) else ())
             case _:
-                self.queue.complete(self.queue.add(part))
+                self.queue.complete(self.add_part(part))
 
     def add_missing_arguments(self, item: StreamedItem, call: ToolCall) -> None:
         if 0 not in item.parts:
@@ -278,21 +290,21 @@ class StreamDecoder:
                 )
         if signature := as_str(wire.get("encrypted_content")):
             if 0 not in item.parts:
-                item.parts[0] = self.queue.add(Thinking(origin=FORMAT))
+                item.parts[0] = self.add_part(Thinking(origin=FORMAT))
             item.parts[0].signature = signature
 
     def add_text(
         self, item: StreamedItem, kind: Text | Refusal, at: int, text: str, logprobs: tuple[Any, ...] = ()
     ) -> None:
         if text:
-            growing = item.parts.get(at) or self.queue.add(kind)
+            growing = item.parts.get(at) or self.add_part(kind)
             item.parts[at] = self.queue.append(growing, text, logprobs)
             item.texts.setdefault(at, []).append(text)
 
     def add_citations(self, item: StreamedItem, at: int, citations: Iterable[Citation]) -> None:
         for citation in citations:
-            if at in item.parts:
-                self.queue.add_citation(item.parts[at], citation)
+            if at in item.parts and citation not in item.parts[at].citations:
+                item.parts[at].citations.append(citation)
 
     def add_arguments(self, item: StreamedItem, text: str) -> None:
         """Arguments of a call whose name is not known yet wait for its whole item."""
@@ -306,32 +318,31 @@ class StreamDecoder:
             return
         item.reasoning_field = name
         between = PARAGRAPH_BREAK if item.texts and at not in item.texts else ""
-        growing = item.parts.get(0) or self.queue.add(Thinking(origin=FORMAT))
+        growing = item.parts.get(0) or self.add_part(Thinking(origin=FORMAT))
         item.parts[0] = self.queue.append(growing, between + text)
         item.texts.setdefault(at, []).append(text)
 
     # The end --------------------------------------------------------------------------------------------------------------
 
-    def on_final_event(self, response: dict[str, Any]) -> list[Event]:
+    def on_final_event(self, response: dict[str, Any]) -> None:
         streamed = list(self.items)
-        for at, told in enumerate(dict_items(response.get("output"))):
-            item = match_item(streamed, told, at)
+        for at, wire in enumerate(dict_items(response.get("output"))):
+            item = match_item(streamed, wire, at)
             if item:
                 streamed.remove(item)
-            self.finish_item(item or self.add_item(as_str(told.get("type")), "", None), told)
+            self.finish_item(item or self.add_item(as_str(wire.get("type")), "", None), wire)
         self.queue.flush()
-        events = self.queue.take_events()
-        if usage := parse_usage(response):
-            events.append(UsageReported(usage=usage))
+        self.emit_usage(response)
         if response.get("status") == "failed" or response.get("error"):
-            return events + self.fail(parse_error_object(response))
+            self.fail(parse_error_object(response))
+            return
         self.ended = True
         called = any(item.kind in CALL_TYPES and item.parts for item in self.items)
-        return [*events, Finished(choice=0, finish_reason=parse_finish_reason(response, called))]
+        self.events.append(Finished(choice=0, finish_reason=parse_finish_reason(response, called)))
 
-    def fail(self, error: ApiError) -> list[Event]:
+    def fail(self, error: ApiError) -> None:
         self.ended = True
-        return [*self.queue.take_events(), Failed(error=error)]
+        self.events.append(Failed(error=error))
 
 
 def find_item(items: list[StreamedItem], kind: str, item_id: str, index: Any) -> StreamedItem | None:

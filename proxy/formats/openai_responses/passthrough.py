@@ -13,7 +13,6 @@ from msgspec import Meta
 
 from proxy.formats import neutral
 from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
-from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_nested
 from proxy.formats.json_body import DECODE_ERRORS, decode_body, decode_lenient, encode, replace_fields
 from proxy.formats.metering import token_bounds
@@ -42,7 +41,8 @@ from proxy.formats.openai_responses.server_tools import (
     max_billable_extras,
     with_billable_extras,
 )
-from proxy.formats.sse import event_data, keepalive_comment, name_of
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import event_data, keepalive_comment, name_of
 
 PATH = "/responses"
 MAX_TOKENS = 2**31 - 1

@@ -16,8 +16,9 @@ from proxy.formats.gemini import GenerateContentRequest
 from proxy.formats.neutral import Failed, Finished, InvalidRequest, InvalidUpstreamResponse
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses import ResponsesRequest
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS, Body
-from tests.proxy.formats.golden.cells import CLIENT_REQUEST, CODECS, REQUESTS, RESPONSES
+from tests.proxy.formats.golden.cells import CLIENT_REQUEST, REQUESTS, RESPONSES
 from tests.proxy.formats.golden.stream_writers import stream_of
 
 ROUNDS = 600
@@ -216,12 +217,12 @@ def broken_event(event: bytes, chance: random.Random) -> list[bytes]:
 @formats
 def test_mutated_stream_is_encoded_to_its_end_in_every_format(format: str) -> None:
     for stream in broken_streams(format):
-        decoder = CODECS[format].StreamDecoder()
+        decoder = CODECS[format].parse_stream()
         half = len(stream) // 2
         events = [*decoder.feed(stream[:half]), *decoder.feed(stream[half:]), *decoder.finish()]
         assert any(isinstance(event, Failed | Finished) for event in events)
         for codec in CODECS.values():
-            encoder = codec.StreamEncoder(CLIENT_REQUEST)
+            encoder = codec.render_stream(CLIENT_REQUEST)
             assert b"".join(map(encoder.encode, events)) + encoder.finish()
 
 
@@ -242,7 +243,7 @@ def test_mutated_stream_passes_a_meter_unchanged(format: str) -> None:
 )
 def test_non_stream_body_fails_decoding_and_passes_the_meter(format: str, stream: bytes) -> None:
     decoder, meter = (
-        CODECS[format].StreamDecoder(),
+        CODECS[format].parse_stream(),
         CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode()).meter(),
     )
     assert isinstance([*decoder.feed(stream), *decoder.finish()][-1], Failed)

@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from proxy.formats.json_body import repair_json
-from proxy.formats.neutral import Finished, PartDelta, PartStarted, Started, ToolCall
+from proxy.formats.neutral import Finished, PartDelta, PartStarted, Started, Text, ToolCall
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS
-from tests.proxy.formats.golden.cells import CODECS
 from tests.proxy.formats.test_streams import decoded, encoded_stream
 
 formats = pytest.mark.parametrize("format", FORMATS)
@@ -103,7 +103,7 @@ def event_types(format: str, stream: bytes, cuts: Any) -> list[str]:
 def test_byte_order_mark_is_ignored(format: str) -> None:
     assert streamed_text(format, b"\xef\xbb\xbf" + stream_saying(format, "hi")) == "Say hi!"
     body = b"\xef\xbb\xbf" + json.dumps(BODIES[format]).encode()
-    assert CODECS[format].parse_response(body).choices[0].parts[0].text == "Say %s!"
+    assert CODECS[format].parse_response(body).choices[0].parts == (Text(text="Say %s!"),)
 
 
 @formats
@@ -111,7 +111,9 @@ def test_byte_order_mark_is_ignored(format: str) -> None:
 def test_lone_surrogate_loses_only_itself(format: str, half: str) -> None:
     assert streamed_text(format, stream_saying(format, half)) == "Say \N{REPLACEMENT CHARACTER}!"
     body = json.dumps(BODIES[format]).replace("%s", half).encode()
-    assert CODECS[format].parse_response(body).choices[0].parts[0].text == "Say \N{REPLACEMENT CHARACTER}!"
+    assert CODECS[format].parse_response(body).choices[0].parts == (
+        Text(text="Say \N{REPLACEMENT CHARACTER}!"),
+    )
 
 
 @formats
@@ -202,4 +204,4 @@ def test_unreadable_part_does_not_affect_others() -> None:
     parts = [{"inlineData": {"mimeType": None, "data": "x"}}, {"text": "hi"}]
     body = {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}
     (choice,) = CODECS["gemini"].parse_response(json.dumps(body).encode()).choices
-    assert [part.text for part in choice.parts] == ["hi"]
+    assert choice.parts == (Text(text="hi"),)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.formats.neutral import Failed, InvalidUpstreamResponse
-from proxy.pipeline.conversion import CODECS
+from proxy.formats.registry import CODECS
 
 FORMATS = ("openai_chat", "openai_responses", "anthropic", "gemini")
 WITHOUT_WORDS: list[Any] = [
@@ -75,7 +75,7 @@ def test_an_error_in_an_answer_or_a_stream_is_not_shown_as_python_text(name: str
     with pytest.raises(InvalidUpstreamResponse) as refusal:
         CODECS[name].parse_response(body)
     assert not looks_like_python(str(refusal.value))
-    decoder = CODECS[name].StreamDecoder()
+    decoder = CODECS[name].parse_stream()
     seen = [*decoder.feed(b"event: error\ndata: " + body + b"\n\n"), *decoder.finish()]
     (failure,) = [event.error for event in seen if isinstance(event, Failed)]
     assert failure.message and not looks_like_python(failure.message)

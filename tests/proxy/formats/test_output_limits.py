@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from proxy.formats.anthropic.passthrough import MessagesRequest
-from proxy.formats.codec import Quirks
 from proxy.formats.gemini.passthrough import GenerateContentRequest
 from proxy.formats.neutral import InvalidRequest
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses.passthrough import ResponsesRequest
+from proxy.formats.quirks import Quirks
 
 GRANTED = 7
 MESSAGES = [{"role": "user", "content": "Hi"}]

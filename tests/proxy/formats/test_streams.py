@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.formats.neutral import Event, Failed, Finished
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS
-from tests.proxy.formats.golden.cells import CLIENT_REQUEST, CODECS, RESPONSES, without_generated_values
+from tests.proxy.formats.golden.cells import CLIENT_REQUEST, RESPONSES, without_generated_values
 from tests.proxy.formats.golden.stream_readers import read_stream
 from tests.proxy.formats.golden.stream_writers import stream_of
 
@@ -18,7 +19,7 @@ formats = pytest.mark.parametrize("format", FORMATS)
 
 
 def decoded(format: str, stream: bytes, cuts: Sequence[int] = ()) -> list[Event]:
-    decoder = CODECS[format].StreamDecoder()
+    decoder = CODECS[format].parse_stream()
     edges = [0, *sorted({cut % max(len(stream), 1) for cut in cuts}), len(stream)]
     seen: list[Event] = [
         event for start, end in itertools.pairwise(edges) for event in decoder.feed(stream[start:end])
@@ -44,7 +45,7 @@ def test_a_stream_cut_anywhere_is_the_same_stream(
     stream = encoded_stream(format, scenario)
     stream = stream.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if crlf else stream
     for client in CODECS:
-        encoder = CODECS[client].StreamEncoder(CLIENT_REQUEST)
+        encoder = CODECS[client].render_stream(CLIENT_REQUEST)
         whole = b"".join(encoder.encode(event) for event in decoded(format, stream, cuts)) + encoder.finish()
         assert not stream or without_generated_values(read_stream(client, whole)) == without_generated_values(
             read_stream(client, unbroken(client, format, scenario))
@@ -52,7 +53,7 @@ def test_a_stream_cut_anywhere_is_the_same_stream(
 
 
 def unbroken(client: str, format: str, scenario: str) -> bytes:
-    encoder = CODECS[client].StreamEncoder(CLIENT_REQUEST)
+    encoder = CODECS[client].render_stream(CLIENT_REQUEST)
     stream: bytes = (
         b"".join(encoder.encode(event) for event in decoded(format, encoded_stream(format, scenario)))
         + encoder.finish()
@@ -63,7 +64,7 @@ def unbroken(client: str, format: str, scenario: str) -> bytes:
 @formats
 @given(st.binary(max_size=400))
 def test_any_bytes_are_a_stream_without_an_exception(format: str, junk: bytes) -> None:
-    encoder = CODECS[format].StreamEncoder(CLIENT_REQUEST)
+    encoder = CODECS[format].render_stream(CLIENT_REQUEST)
     for event in decoded(format, junk):
         encoder.encode(event)
 

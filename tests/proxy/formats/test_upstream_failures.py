@@ -15,8 +15,10 @@ from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses.passthrough import ResponsesRequest
-from proxy.formats.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLong
-from proxy.pipeline.conversion import CODECS, ConvertedRequest, ConvertedStreamMeter
+from proxy.formats.registry import CODECS
+from proxy.formats.streaming.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLong
+from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG
+from proxy.pipeline.conversion import ConvertedRequest, ConvertedStreamMeter
 from proxy.pipeline.relay import response_headers
 from tests.proxy.formats.scenarios import RESPONSES, events
 
@@ -40,7 +42,7 @@ ERRORS = {
 
 
 def stream_of(name: str, scenario: str = "text") -> bytes:
-    encoder = CODECS[name].StreamEncoder(CLIENT)
+    encoder = CODECS[name].render_stream(CLIENT)
     stream: bytes = (
         b"".join(encoder.encode(event) for event in events(RESPONSES[scenario])) + encoder.finish()
     )
@@ -65,7 +67,7 @@ def test_complete_stream_is_not_a_failure(name: str, scenario: str) -> None:
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
 def test_text_about_errors_is_not_a_failure(name: str) -> None:
-    encoder = CODECS[name].StreamEncoder(CLIENT)
+    encoder = CODECS[name].render_stream(CLIENT)
     told = RESPONSES["text"].choices[0].parts[0]
     assert isinstance(told, Text)
     text = 'event: error {"type": "error"} "response.failed" "error"'
@@ -104,7 +106,7 @@ def test_passthrough_meter_renders_errors_in_the_client_format(name: str) -> Non
 
 def converted_failure(name: str, incoming: ClientRequest) -> tuple[ConvertedStreamMeter, bytes]:
     """A meter whose provider has begun to answer and fails."""
-    meter = ConvertedStreamMeter(CODECS["anthropic"].StreamDecoder(), incoming.encoder(CLIENT))
+    meter = ConvertedStreamMeter(CODECS["anthropic"].parse_stream(), incoming.encoder(CLIENT))
     begun = stream_of("anthropic")
     passed = meter.feed(begun[: begun.index(b"event: content_block_stop")])
     passed += meter.feed(ERRORS["anthropic"]) + meter.finish()
@@ -206,7 +208,7 @@ def test_chat_usage_is_read_however_it_is_written(usage: dict[str, Any], text: b
     meter = CLIENT_REQUESTS["openai_chat"].meter()
     meter.feed(b"data: " + body + b"\n\n")
     assert meter.usage == Usage(input=7, output=5)
-    assert CODECS["openai_chat"].StreamDecoder().feed(b"data: " + body.replace(b"\\ud800", b"x") + b"\n\n")
+    assert CODECS["openai_chat"].parse_stream().feed(b"data: " + body.replace(b"\\ud800", b"x") + b"\n\n")
 
 
 @pytest.mark.parametrize(
@@ -283,7 +285,7 @@ def test_tool_calls_count_as_output_without_usage() -> None:
 @pytest.mark.parametrize("scenario", ["text", "parallel calls"])
 def test_error_outside_events_explains_the_end_of_the_stream(name: str, scenario: str) -> None:
     begun = stream_of(name, scenario).replace(b"\r\n", b"\n").split(b"\n\n")[:2]
-    decoder = CODECS[name].StreamDecoder()
+    decoder = CODECS[name].parse_stream()
     seen = [
         *decoder.feed(b"\n\n".join([*begun, b'{"error": {"code": 503, "message": "Too busy."}}'])),
         *decoder.finish(),
@@ -316,10 +318,9 @@ def test_oversized_event_is_an_error() -> None:
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
 def test_decoder_fails_once_on_an_oversized_event(name: str) -> None:
-    decoder = CODECS[name].StreamDecoder()
+    decoder = CODECS[name].parse_stream()
     decoder.feed(b"x" * (MAX_EVENT_BYTES + 1))
-    seen = [*decoder.feed(b"y"), *decoder.feed(b"\n\n"), *decoder.finish()]
-    assert [type(event) for event in seen] == [Failed] and "16 MiB" in seen[0].error.message
+    assert [*decoder.feed(b"y"), *decoder.feed(b"\n\n"), *decoder.finish()] == [Failed(error=EVENT_TOO_LONG)]
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from proxy.formats import anthropic
 from proxy.formats.anthropic import CountTokensRequest, MessagesRequest, StreamDecoder, StreamEncoder
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
     ApiError,
     Event,
@@ -31,6 +30,7 @@ from proxy.formats.neutral import (
     Usage,
     UsageReported,
 )
+from proxy.formats.quirks import Quirks
 from tests.proxy.formats.anthropic.test_messages import (
     OLDER_MODEL,
     REQUEST_BODY,

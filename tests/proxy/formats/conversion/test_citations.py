@@ -2,7 +2,6 @@
 
 import itertools
 import json
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import Response as OpenAIResponse
 
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
-from proxy.formats.codec import Quirks
+from proxy.formats.codec import Codec
 from proxy.formats.neutral import (
     Choice,
     Citation,
@@ -30,7 +29,8 @@ from proxy.formats.neutral import (
     Text,
     Thinking,
 )
-from proxy.pipeline.conversion import CODECS
+from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS
 
 CLIENT = Request(model="m", messages=(Message(role="user", parts=(Text(text="Hi"),)),), stream=True)
 PAIRS = list(itertools.product(CODECS, CODECS))
@@ -63,13 +63,13 @@ def events(parts: tuple[Part, ...]) -> list[Event]:
     return [*made, Finished(choice=0, finish_reason="stop")]
 
 
-def streamed(codec: ModuleType, told: list[Event]) -> bytes:
-    encoder = codec.StreamEncoder(CLIENT)
+def streamed(codec: Codec, told: list[Event]) -> bytes:
+    encoder = codec.render_stream(CLIENT)
     return b"".join(encoder.encode(event) for event in told) + bytes(encoder.finish())
 
 
-def decoded(codec: ModuleType, stream: bytes) -> list[Event]:
-    decoder = codec.StreamDecoder()
+def decoded(codec: Codec, stream: bytes) -> list[Event]:
+    decoder = codec.parse_stream()
     return [*decoder.feed(stream), *decoder.finish()]
 
 
@@ -342,7 +342,7 @@ def test_pages_that_stand_beside_an_answer_are_its_sources(beside: dict[str, Any
     whole = {"choices": [{"message": {"content": "Oil burns."}, "finish_reason": "stop"}], **beside}
     (text,) = openai_chat.parse_response(json.dumps(whole).encode()).choices[0].parts
     assert isinstance(text, Text) and [citation.title for citation in text.citations] == titles
-    decoder = openai_chat.StreamDecoder()
+    decoder = openai_chat.parse_stream()
     for words, reason in (("Oil ", None), ("burns.", "stop")):
         chunk = {
             "id": "c",

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import Choice, Request, Response, ToolCall
-from proxy.pipeline.conversion import CODECS
+from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.scenarios import events
 
 PATCH = '*** Begin Patch\n*** Update File: grüße.txt\n+"quoted" \\ 世界\n*** End Patch'
@@ -115,9 +115,9 @@ def test_a_whole_answer_calls_the_tool_with_its_text(provider: str) -> None:
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 def test_a_streamed_answer_calls_the_tool_with_its_text(provider: str) -> None:
-    speaker = CODECS[provider].StreamEncoder(Request(model="m", messages=(), stream=True))
+    speaker = CODECS[provider].render_stream(Request(model="m", messages=(), stream=True))
     said = b"".join(speaker.encode(event) for event in events(ANSWER)) + speaker.finish()
-    decoder, encoder = CODECS[provider].StreamDecoder(), responses.StreamEncoder(rendered_request(FIRST_TURN))
+    decoder, encoder = CODECS[provider].parse_stream(), responses.render_stream(rendered_request(FIRST_TURN))
     heard = (
         b"".join(encoder.encode(event) for event in [*decoder.feed(said), *decoder.finish()])
         + encoder.finish()

@@ -7,8 +7,8 @@ import pytest
 
 from proxy.formats.codec import Quirks, RenderedRequest
 from proxy.formats.neutral import UnsupportedFeature
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS
-from tests.proxy.formats.golden.cells import CODECS
 
 
 def convert_request(client: str, provider: str, body: dict[str, Any]) -> RenderedRequest:

@@ -6,10 +6,10 @@ What is said comes from `golden/`, in the vendors' own words; what must come of 
 import pytest
 
 from proxy.formats.neutral import ToolCall
+from proxy.formats.registry import CODECS
 from proxy.pipeline import conversion
 from tests.proxy.formats.golden.builders import FORMATS, Bodies, Body
 from tests.proxy.formats.golden.cells import (
-    CODECS,
     DIRECTORY,
     REQUESTS,
     RESPONSES,

@@ -28,7 +28,7 @@ def stream(result: str) -> bytes:
 
 
 def read_by_gemini_sdk(result: str) -> list[GenerateContentResponse]:
-    decoder, encoder = openai_responses.StreamDecoder(), gemini.StreamEncoder(CLIENT)
+    decoder, encoder = openai_responses.parse_stream(), gemini.render_stream(CLIENT)
     wire = (
         b"".join(encoder.encode(event) for event in [*decoder.feed(stream(result)), *decoder.finish()])
         + encoder.finish()
@@ -55,7 +55,7 @@ def test_invalid_image_does_not_break_the_response(result: str) -> None:
 def test_pictures_begin_as_what_they_are() -> None:
     started = [
         event
-        for event in openai_responses.StreamDecoder().feed(stream("aW1n"))
+        for event in openai_responses.parse_stream().feed(stream("aW1n"))
         if isinstance(event, PartStarted)
     ]
     assert started[0].part == Image(media_type="image/png", data="aW1n")

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from msgspec.structs import replace
 
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import Request, Response, UnsupportedFeature
+from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.conversion.capabilities import (
     REFUSED,
     REQUEST_CAPABILITIES,
@@ -21,7 +22,7 @@ from tests.proxy.formats.conversion.capabilities import (
     responses,
 )
 from tests.proxy.formats.golden.builders import FORMATS
-from tests.proxy.formats.golden.cells import CLIENT_REQUEST, CODECS
+from tests.proxy.formats.golden.cells import CLIENT_REQUEST
 from tests.proxy.formats.scenarios import collect_response, events
 
 QUIRKS = Quirks()
@@ -76,8 +77,8 @@ def response_round_trip(format: str, response: Response) -> Response:
 
 def stream_round_trip(format: str, response: Response) -> Response:
     encoder, decoder = (
-        CODECS[format].StreamEncoder(replace(CLIENT_REQUEST, stream=True)),
-        CODECS[format].StreamDecoder(),
+        CODECS[format].render_stream(replace(CLIENT_REQUEST, stream=True)),
+        CODECS[format].parse_stream(),
     )
     stream = b"".join(encoder.encode(event) for event in events(response)) + encoder.finish()
     return collect_response([*decoder.feed(stream), *decoder.finish()])

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from proxy.formats import gemini
-from proxy.formats.codec import Quirks
 from proxy.formats.gemini.reasoning import add_origin, split_origin
 from proxy.formats.neutral import (
     ApiError,
@@ -37,6 +36,7 @@ from proxy.formats.neutral import (
     UnsupportedFeature,
     Usage,
 )
+from proxy.formats.quirks import Quirks
 
 MODEL = "gemini-2.5-flash"
 USER = Message(role="user", parts=(Text(text="Hi"),))

@@ -11,7 +11,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.formats import gemini
-from proxy.formats.codec import Quirks
 from proxy.formats.gemini.count_tokens import CountTokensRequest
 from proxy.formats.gemini.embeddings import (
     BatchEmbedContentsRequest,
@@ -37,6 +36,7 @@ from proxy.formats.neutral import (
     Usage,
     UsageReported,
 )
+from proxy.formats.quirks import Quirks
 from tests.proxy.formats.gemini.test_generate_content import JSON, MODEL, PART, parsed_response, request_body
 
 
@@ -45,7 +45,7 @@ def sse(*chunks: dict[str, Any]) -> bytes:
 
 
 def decoded(stream: bytes, cuts: Iterable[int] = ()) -> list[Event]:
-    decoder, events, start = gemini.StreamDecoder(), [], 0
+    decoder, events, start = gemini.parse_stream(), [], 0
     for cut in (*sorted(cuts), len(stream)):
         events += decoder.feed(stream[start:cut])
         start = max(start, cut)
@@ -53,7 +53,7 @@ def decoded(stream: bytes, cuts: Iterable[int] = ()) -> list[Event]:
 
 
 def encoded(events: list[Event], array: bool = False) -> bytes:
-    encoder = gemini.StreamEncoder(request_body(), as_array=array)
+    encoder = gemini.render_stream(request_body(), as_array=array)
     return b"".join(map(encoder.encode, events)) + encoder.finish()
 
 

@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.formats import anthropic, gemini, openai_chat, openai_responses
-from proxy.formats.codec import Quirks
+from proxy.formats.codec import Codec
 from proxy.formats.neutral import Message, Request, Text, Tool, UnsupportedFeature
+from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS, SCHEMA, Bodies, Body
 from tests.proxy.formats.golden.request_conversations import CONVERSATIONS
 from tests.proxy.formats.golden.request_media import MEDIA
@@ -27,9 +27,6 @@ from tests.proxy.formats.golden.response_tool_calls import THINKING_RESPONSES, T
 from tests.proxy.formats.golden.stream_readers import read_stream
 from tests.proxy.formats.golden.stream_writers import stream_of
 
-CODECS: dict[str, ModuleType] = {
-    codec.FORMAT: codec for codec in (openai_chat, openai_responses, anthropic, gemini)
-}
 DIRECTORY = Path(__file__).parent / "cells"
 REQUESTS: dict[str, Bodies] = CONVERSATIONS | MEDIA | TOOL_CHOICES | TOOL_LOOPS | THINKING
 RESPONSES: dict[str, Bodies] = TEXT_RESPONSES | TOOL_CALL_RESPONSES | THINKING_RESPONSES
@@ -82,8 +79,8 @@ def converted_stream(client: str, provider: str, body: Body) -> bytes:
     return convert_stream(CODECS[client], CODECS[provider], stream_of(provider, body))
 
 
-def convert_stream(client: ModuleType, provider: ModuleType, stream: bytes) -> bytes:
-    decoder, encoder = provider.StreamDecoder(), client.StreamEncoder(replace(CLIENT_REQUEST, stream=True))
+def convert_stream(client: Codec, provider: Codec, stream: bytes) -> bytes:
+    decoder, encoder = provider.parse_stream(), client.render_stream(replace(CLIENT_REQUEST, stream=True))
     events = [*decoder.feed(stream), *decoder.finish()]
     out: bytes = b"".join(encoder.encode(event) for event in events) + encoder.finish()
     return out

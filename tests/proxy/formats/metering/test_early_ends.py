@@ -8,8 +8,8 @@ import pytest
 from proxy.formats.metering.stream_meter import INCOMPLETE
 from proxy.formats.neutral import Failed
 from proxy.formats.openai_chat.passthrough import ChatRequest
-from proxy.formats.sse import MAX_EVENT_BYTES, event_data
-from proxy.pipeline.conversion import CODECS
+from proxy.formats.registry import CODECS
+from proxy.formats.streaming.sse import MAX_EVENT_BYTES, event_data
 from tests.proxy.formats.test_upstream_failures import ARRAY, CLIENT_REQUESTS, meter_stream, stream_of
 
 WITH_USAGE = {
@@ -73,7 +73,7 @@ def gemini_chunk(**fields: Any) -> bytes:
 def test_what_ends_a_gemini_stream_is_the_same_for_relaying_and_converting(
     chunk: bytes, complete: bool
 ) -> None:
-    meter, decoder = CLIENT_REQUESTS["gemini"].meter(), CODECS["gemini"].StreamDecoder()
+    meter, decoder = CLIENT_REQUESTS["gemini"].meter(), CODECS["gemini"].parse_stream()
     meter_stream(meter, chunk)
     seen = [*decoder.feed(chunk), *decoder.finish()]
     assert (meter.error is None, isinstance(seen[-1], Failed)) == (complete, not complete)

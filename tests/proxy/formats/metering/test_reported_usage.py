@@ -349,7 +349,7 @@ def test_non_text_tokens_are_billed_in_converted_requests() -> None:
         "usageMetadata": metadata,
     }
     whole = gemini.parse_response(body(**answer)).usage
-    decoder = gemini.StreamDecoder()
+    decoder = gemini.parse_stream()
     streamed = [
         event.usage
         for event in [*decoder.feed(events(answer)), *decoder.finish()]

@@ -7,13 +7,13 @@ import pytest
 
 from proxy.formats.anthropic.count_tokens import CountTokensRequest
 from proxy.formats.anthropic.passthrough import MessagesRequest
-from proxy.formats.codec import Quirks
 from proxy.formats.metering.token_bounds import REFERENCED_CONTENT_TOKENS
 from proxy.formats.neutral import InvalidRequest
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses.passthrough import ResponsesRequest
+from proxy.formats.quirks import Quirks
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 REQUESTS: dict[type, dict[str, Any]] = {

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import InvalidRequest, Usage
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 from proxy.formats.openai_chat.passthrough import (
@@ -18,7 +17,8 @@ from proxy.formats.openai_chat.passthrough import (
     max_input_tokens,
     measure,
 )
-from proxy.formats.sse import EventSplitter, event_data
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import EventSplitter, event_data
 from tests.support.upstream_server import USAGE, chunk
 
 USAGE_EVENT = b'data: {"choices":[],"usage":' + json.dumps(USAGE).encode() + b"}\n\n"

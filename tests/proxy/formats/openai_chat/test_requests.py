@@ -7,7 +7,6 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.formats import openai_chat
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
     Choice,
     File,
@@ -27,6 +26,7 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.quirks import Quirks
 from tests.proxy.formats.openai_chat.builders import CHAT_REQUEST, WEATHER, call, parse, render
 
 

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from openai.types.chat import ChatCompletionChunk
 
 from proxy.formats import openai_chat
-from proxy.formats.codec import Quirks
 from proxy.formats.json_body import guard_recursion
 from proxy.formats.neutral import (
     ApiError,
@@ -33,6 +32,7 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.openai_chat.messages import WireMessage
 from proxy.formats.openai_chat.request import WireRequest
+from proxy.formats.quirks import Quirks
 from tests.proxy.formats.openai_chat.builders import (
     CHAT_REQUEST,
     call,
@@ -173,7 +173,7 @@ def test_new_id_or_name_starts_a_call_without_usable_index() -> None:
 
 
 def test_parallel_calls_stream_as_they_come() -> None:
-    decoder = openai_chat.StreamDecoder()
+    decoder = openai_chat.parse_stream()
     decoder.feed(chunk(tool_call_fragment(index=0, id="a", function={"name": "f", "arguments": "{}"})))
     events = decoder.feed(
         chunk(tool_call_fragment(index=1, id="b", function={"name": "g", "arguments": '{"y'}))
@@ -200,9 +200,9 @@ def test_legacy_function_calls_stream_too() -> None:
         ),
         (b'{"error": {"message": "too long"}}', "too long"),
         (b"event: error\ndata: too long\n\n", "too long"),
-        (chunk({"content": "x"}), "broke off"),
-        (b"", "broke off"),
-        (b"data: [DONE]\n\n", "broke off"),
+        (chunk({"content": "x"}), "ended before it was complete"),
+        (b"", "ended before it was complete"),
+        (b"data: [DONE]\n\n", "ended before it was complete"),
         (b"<html>\n\n</html>", "not the JSON"),
     ],
 )

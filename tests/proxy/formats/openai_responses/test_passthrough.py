@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.formats import openai_responses as responses
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
     InvalidRequest,
     InvalidUpstreamResponse,
     Usage,
 )
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
+from proxy.formats.quirks import Quirks
 from tests.proxy.formats.openai_responses.builders import (
     NEUTRAL_USAGE,
     OUTPUT,
@@ -157,7 +157,7 @@ def test_any_answer_is_read_and_a_stream_says_the_same(output: list[Any], usage:
         return
     responses.render_response(whole, request())
     events = decode(event("response.completed", response=json.loads(body)))
-    encoder = responses.StreamEncoder(request())
+    encoder = responses.render_stream(request())
     assert b"".join(map(encoder.encode, events)) + encoder.finish()
     assert [type(part).__name__ for part in whole.choices[0].parts] == [kind for kind, *_ in parts_of(events)]
 

@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from proxy.formats import openai_responses as responses
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
     Choice,
     Event,
@@ -29,6 +28,7 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.quirks import Quirks
 from tests.proxy.formats.openai_responses.builders import encode, part_events, render, request
 
 

@@ -132,8 +132,8 @@ def test_raw_reasoning_text_is_thinking() -> None:
 @pytest.mark.parametrize(
     ("stream", "kind", "message"),
     [
-        (STREAM[: len(STREAM) // 2], "network", "The provider's answer broke off."),
-        (b"", "network", "The provider's answer broke off."),
+        (STREAM[: len(STREAM) // 2], "network", "The provider's response ended before it was complete."),
+        (b"", "network", "The provider's response ended before it was complete."),
         (b'{"error": {"message": "Overloaded", "code": "server_error"}}', "server_error", "Overloaded"),
         (
             CREATED + event("error", error={"code": "insufficient_quota", "message": "Spent"}),

@@ -10,7 +10,7 @@ from typing import Any
 from proxy.formats.account_ids import CollectingReader, Vocabulary
 from proxy.formats.anthropic.wire import MessageIds, decode_event_ids, decode_message_ids
 from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
-from proxy.formats.sse import event_data
+from proxy.formats.streaming.sse import event_data
 
 KINDS = {
     "fileid": "file",

@@ -1,13 +1,9 @@
 """Content blocks of requests and responses, parsed into neutral parts and rendered from them."""
 
-import base64
-import binascii
-import hashlib
 import re
 from collections.abc import Iterable
-from typing import Any, assert_never, get_args
+from typing import Any, assert_never
 
-import msgspec
 from msgspec import Raw
 
 from proxy.formats.anthropic.wire import (
@@ -28,15 +24,14 @@ from proxy.formats.anthropic.wire import (
     decode_tool_use_block,
     without_nulls,
 )
-from proxy.formats.custom_tools import as_function_call
 from proxy.formats.json_body import DECODE_ERRORS, decode_body
+from proxy.formats.media import URL_PREFIXES, decode_base64_text, detect_media_type, parse_data_url
 from proxy.formats.neutral import (
     Citation,
     File,
     Image,
     InvalidRequest,
     Opaque,
-    Origin,
     Part,
     Refusal,
     Text,
@@ -45,30 +40,21 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.signatures import add_origin, attach_call_signatures, split_origin
+from proxy.formats.tool_calls import as_function_call, call_id_digest
 
-ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
 VALID_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 INVALID_CALL_ID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 IMAGE_TYPES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
-MEDIA_TYPE_BY_PREFIX = {
-    "iVBORw": "image/png",
-    "/9j/": "image/jpeg",
-    "R0lGOD": "image/gif",
-    "UklGR": "image/webp",
-    "JVBERi": "application/pdf",
-}
-"""How the base64 of each type begins, for pictures and documents that come without it."""
 PDF_TYPE = "application/pdf"
 ANY_IMAGE_TYPE = "image/*"
-URL_PREFIXES = ("http://", "https://")
-DATA_URL = re.compile(r"data:([^;,]*)[^,]*;base64,(.*)", re.DOTALL)
 
 
 def parse_content(content: str | list[Raw] | None) -> tuple[Part, ...]:
     """Parse the content of a message into parts. Raise InvalidRequest."""
     if content is None or isinstance(content, str):
         return (Text(text=content),) if content else ()
-    return tuple(restore_signatures([part for raw in content for part in parse_block(raw)]))
+    return tuple(attach_call_signatures([part for raw in content for part in parse_block(raw)]))
 
 
 def parse_response_content(content: list[Raw]) -> tuple[Part, ...]:
@@ -76,7 +62,7 @@ def parse_response_content(content: list[Raw]) -> tuple[Part, ...]:
 
     Compatible servers send fields that are null: they count as absent.
     """
-    return tuple(restore_signatures([part for raw in content for part in parse_response_block(raw)]))
+    return tuple(attach_call_signatures([part for raw in content for part in parse_response_block(raw)]))
 
 
 def parse_response_block(raw: Raw) -> tuple[Part, ...]:
@@ -112,7 +98,7 @@ def parse_block(raw: Raw) -> tuple[Part, ...]:
         case "thinking":
             return (parse_thinking(decode_body(decode_thinking_block, data)),)
         case "redacted_thinking":
-            origin, redacted = split_origin(decode_body(decode_redacted_block, data).data)
+            origin, redacted = split_origin(decode_body(decode_redacted_block, data).data, FORMAT)
             return (Thinking(redacted=redacted, origin=origin),)
         case other:
             return (Opaque(origin=FORMAT, kind=other, value=decode_body(decode_any, data)),)
@@ -211,44 +197,12 @@ def parse_thinking(block: ThinkingBlock) -> Thinking:
     """
     if not block.signature:
         return Thinking(text=block.thinking)
-    origin, signature = split_origin(block.signature)
+    origin, signature = split_origin(block.signature, FORMAT)
     return Thinking(text=block.thinking, signature=signature, origin=origin)
 
 
 def parse_arguments(raw: Raw) -> str:
     return "{}" if raw == NULL else bytes(raw).decode(errors="replace")
-
-
-def split_origin(tagged: str) -> tuple[Origin, str]:
-    """Whose signature it is: one of another provider went out under that provider's name."""
-    name, mark, rest = tagged.partition("#")
-    return (ORIGINS[name], rest) if mark and name in ORIGINS else (FORMAT, tagged)
-
-
-def add_origin(signature: str, origin: Origin | None) -> str:
-    return signature if origin in (FORMAT, None) else f"{origin}#{signature}"
-
-
-def restore_signatures(parts: list[Part]) -> list[Part]:
-    """Move signatures of tool calls from empty thinking blocks to the calls.
-
-    Gemini signs calls. This format has no field for such a signature, so the gateway sends it in an empty
-    thinking block before the call.
-    """
-    kept: list[Part] = []
-    for part in parts:
-        before = kept[-1] if kept else None
-        if (
-            isinstance(part, ToolCall)
-            and isinstance(before, Thinking)
-            and before.origin == "gemini"
-            and before.signature
-            and not before.text
-        ):
-            kept[-1] = msgspec.structs.replace(part, signature=before.signature, origin=before.origin)
-        else:
-            kept.append(part)
-    return kept
 
 
 def is_empty_for_api(part: Part) -> bool:
@@ -309,11 +263,11 @@ def render_text(part: Text) -> dict[str, Any]:
 
 def render_thinking(part: Thinking) -> dict[str, Any]:
     if part.redacted is not None:
-        return {"type": "redacted_thinking", "data": add_origin(part.redacted, part.origin)}
+        return {"type": "redacted_thinking", "data": add_origin(part.origin, part.redacted, FORMAT)}
     return {
         "type": "thinking",
         "thinking": part.text,
-        "signature": add_origin(part.signature or "", part.origin),
+        "signature": add_origin(part.origin, part.signature or "", FORMAT),
     }
 
 
@@ -344,8 +298,7 @@ def render_call_id(neutral_id: str) -> str:
     """Render the id of a call: unchanged if the API accepts it, else an id that stands for it alone."""
     if VALID_CALL_ID.fullmatch(neutral_id):
         return neutral_id
-    digest = hashlib.sha256(neutral_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{INVALID_CALL_ID_CHARACTER.sub('_', neutral_id)[:47]}_{digest}"
+    return f"{INVALID_CALL_ID_CHARACTER.sub('_', neutral_id)[:47]}_{call_id_digest(neutral_id)[:16]}"
 
 
 def render_tool_result(part: ToolResult, param: str) -> dict[str, Any]:
@@ -360,16 +313,16 @@ def render_tool_result(part: ToolResult, param: str) -> dict[str, Any]:
 
 
 def render_image(part: Image, param: str) -> dict[str, Any]:
-    mime, data, url = part.media_type, part.data, part.url
-    if data is None and url and (embedded := DATA_URL.fullmatch(url)):
-        mime, data = embedded[1], embedded[2]
+    media_type, data, url = part.media_type, part.data, part.url
+    if data is None and url and (embedded := parse_data_url(url)):
+        media_type, data = embedded
     if data is not None:
-        mime = image_media_type(mime, data)
-        if mime not in IMAGE_TYPES:
+        media_type = image_media_type(media_type, data)
+        if media_type not in IMAGE_TYPES:
             raise UnsupportedFeature(
-                f"Claude reads JPEG, PNG, GIF and WebP pictures, not {mime or 'this type'}.", param
+                f"Claude reads JPEG, PNG, GIF and WebP pictures, not {media_type or 'this type'}.", param
             )
-        return {"type": "image", "source": {"type": "base64", "media_type": mime, "data": data}}
+        return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
     return {"type": "image", "source": {"type": "url", "url": require_url(url, param)}}
 
 
@@ -379,12 +332,8 @@ def image_media_type(media_type: str | None, data: str) -> str | None:
     return media_type if media_type in IMAGE_TYPES else detect_media_type(data) or media_type
 
 
-def detect_media_type(data: str) -> str | None:
-    return next((mime for start, mime in MEDIA_TYPE_BY_PREFIX.items() if data.startswith(start)), None)
-
-
 def require_url(url: str | None, param: str) -> str:
-    if url and url.startswith(("https://", "http://")):
+    if url and url.startswith(URL_PREFIXES):
         return url
     raise UnsupportedFeature(f"Claude cannot open the address {(url or '')[:60]!r}.", param)
 
@@ -392,10 +341,11 @@ def require_url(url: str | None, param: str) -> str:
 def render_file(part: File, param: str) -> dict[str, Any]:
     if part.file_id is not None and part.data is None and part.url is None:
         return render_stored_file(part, param)
-    mime = part.media_type or (detect_media_type(part.data) if part.data else None)
-    if mime and mime.startswith("image/"):
-        return render_image(Image(media_type=mime, data=part.data, url=part.url), param)
-    return with_title({"type": "document", "source": render_document_source(part, mime, param)}, part.name)
+    media_type = part.media_type or (detect_media_type(part.data) if part.data else None)
+    if media_type and media_type.startswith("image/"):
+        return render_image(Image(media_type=media_type, data=part.data, url=part.url), param)
+    source = render_document_source(part, media_type, param)
+    return with_title({"type": "document", "source": source}, part.name)
 
 
 def with_title(block: dict[str, Any], name: str | None) -> dict[str, Any]:
@@ -419,16 +369,12 @@ def render_document_source(part: File, media_type: str | None, param: str) -> di
         if media_type == PDF_TYPE:
             return {"type": "base64", "media_type": PDF_TYPE, "data": part.data}
         if media_type and (media_type.startswith("text/") or media_type == "application/json"):
-            return {"type": "text", "media_type": "text/plain", "data": decode_base64_text(part.data, param)}
+            text = decode_base64_text(part.data)
+            if text is None:
+                raise UnsupportedFeature("The text file is not UTF-8 in base64.", param)
+            return {"type": "text", "media_type": "text/plain", "data": text}
     elif media_type in (PDF_TYPE, None):
         return {"type": "url", "url": require_url(part.url, param)}
     raise UnsupportedFeature(
         f"Claude reads PDF and plain text, not {media_type or 'files of an unnamed type'}.", param
     )
-
-
-def decode_base64_text(data: str, param: str) -> str:
-    try:
-        return base64.b64decode(data).decode()
-    except (binascii.Error, ValueError):
-        raise UnsupportedFeature("The text file is not UTF-8 in base64.", param) from None

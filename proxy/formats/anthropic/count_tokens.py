@@ -2,9 +2,9 @@
 
 from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.anthropic.request import PATH
-from proxy.formats.codec import Quirks
 from proxy.formats.json_body import encode
 from proxy.formats.neutral import RequestFacts, Usage
+from proxy.formats.quirks import Quirks
 
 BYTES_PER_TOKEN = 4
 """Bytes of text in a token, for an estimate and not for a bound."""

@@ -38,24 +38,20 @@ from proxy.formats.neutral import (
     PartEnded,
     PartSigned,
     PartStarted,
-    Refusal,
-    Response,
     Started,
     Text,
     Thinking,
     ToolCall,
     UsageReported,
 )
-from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.part_queue import events_of_response
+from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED, NonEventBytes
 from proxy.formats.tool_calls import unique_call_id
 
-STREAM_INTERRUPTED = ApiError(
-    kind="network", code="upstream_unreachable", message="The answer broke off.", status=502
-)
 ERROR_EVENT_PREFIXES = (b"event: error", b"event:error")
 ERROR_KEY = b'"error"'
 """A server may state why its stream ends in a line that is not an event, with this key."""
-MAX_NON_EVENT_BYTES = 1 << 20
 
 
 class OpenBlock:
@@ -112,7 +108,7 @@ class StreamDecoder:
     def __init__(self) -> None:
         self.splitter = EventSplitter()
         self.events: list[Event] = []
-        self.non_event_bytes = b""
+        self.non_event_bytes = NonEventBytes()
         self.saw_event = False
         self.started = False
         self.ended = False
@@ -373,15 +369,15 @@ class StreamDecoder:
         self.events.append(Failed(error=error))
 
     def keep_non_event(self, event: bytes) -> None:
-        if len(self.non_event_bytes) < MAX_NON_EVENT_BYTES and (not self.saw_event or ERROR_KEY in event):
-            self.non_event_bytes += event
+        if not self.saw_event or ERROR_KEY in event:
+            self.non_event_bytes.add(event)
 
     def on_disconnect(self) -> None:
         """End a stream without a final event: the response is incomplete.
 
         If the bytes are not a stream, they are a non-streaming response or an error of another server.
         """
-        body = self.non_event_bytes.strip()
+        body = self.non_event_bytes.stripped
         if not body or self.saw_event:
             self.fail(parse_error(502, body) if body else STREAM_INTERRUPTED)
             return
@@ -398,43 +394,3 @@ def decode_str(raw: Raw) -> str:
         return msgspec.json.decode(raw, type=str)
     except DECODE_ERRORS:
         return ""
-
-
-def events_of_response(response: Response) -> list[Event]:
-    """Return the events of a non-streaming response."""
-    choice = response.choices[0]
-    events: list[Event] = [Started(id=response.id, model=response.model)]
-    for index, part in enumerate(choice.parts):
-        events += events_of_part(index, part)
-    if response.usage is not None:
-        events.append(UsageReported(usage=response.usage))
-    return [
-        *events,
-        Finished(choice=0, finish_reason=choice.finish_reason, stop_sequence=choice.stop_sequence),
-    ]
-
-
-def events_of_part(index: int, part: Part) -> list[Event]:
-    text, signature = "", None
-    citations: tuple[Citation, ...] = ()
-    match part:
-        case Text():
-            text, citations, part = part.text, part.citations, Text()
-        case Refusal():
-            text, part = part.text, Refusal()
-        case Thinking():
-            text, signature, part = part.text, part.signature, replace(part, text="", signature=None)
-        case ToolCall():
-            text, part = part.arguments, replace(part, arguments="")
-        case _:
-            pass
-    deltas: list[Event] = [PartDelta(choice=0, index=index, text=text)] if text else []
-    signed: list[Event] = [PartSigned(choice=0, index=index, signature=signature)] if signature else []
-    cited: list[Event] = [PartCited(choice=0, index=index, citation=citation) for citation in citations]
-    return [
-        PartStarted(choice=0, index=index, part=part),
-        *deltas,
-        *signed,
-        *cited,
-        PartEnded(choice=0, index=index),
-    ]

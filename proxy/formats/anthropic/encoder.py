@@ -7,7 +7,7 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.content import add_origin, render_thinking, render_tool_call
+from proxy.formats.anthropic.content import render_thinking, render_tool_call
 from proxy.formats.anthropic.errors import render_error_event
 from proxy.formats.anthropic.response import (
     render_citation,
@@ -17,7 +17,7 @@ from proxy.formats.anthropic.response import (
     render_stop_fields,
 )
 from proxy.formats.anthropic.usage import render_usage
-from proxy.formats.custom_tools import as_function_call
+from proxy.formats.anthropic.wire import FORMAT
 from proxy.formats.json_body import encode
 from proxy.formats.neutral import (
     ApiError,
@@ -44,6 +44,8 @@ from proxy.formats.neutral import (
     Usage,
     UsageReported,
 )
+from proxy.formats.signatures import add_origin
+from proxy.formats.tool_calls import as_function_call
 
 
 def render_event(type: str, **fields: Any) -> bytes:
@@ -172,7 +174,10 @@ class StreamEncoder:
         match self.part:
             case Thinking():
                 before = b"" if self.is_block_open else self.start_block()
-                delta = {"type": "signature_delta", "signature": add_origin(signature, self.part.origin)}
+                delta = {
+                    "type": "signature_delta",
+                    "signature": add_origin(self.part.origin, signature, FORMAT),
+                }
                 return before + render_event("content_block_delta", index=self.index, delta=delta)
             case ToolCall() if not self.is_block_open:
                 return self.write_block(render_signature_block(signature, self.part))

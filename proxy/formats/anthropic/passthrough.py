@@ -25,18 +25,18 @@ from proxy.formats.anthropic.wire import (
     decode_request_fields,
     decode_response_facts,
 )
-from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_nested
 from proxy.formats.json_body import (
     DECODE_ERRORS,
     decode_body,
     decode_lenient,
+    dict_items,
     encode,
     guard_recursion,
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import DEFAULT_MAX_CALLS, dict_items, reported_calls, tool_call_limit
+from proxy.formats.metering.billable import DEFAULT_MAX_CALLS, reported_calls, tool_call_limit
 from proxy.formats.metering.stream_meter import EventMeter
 from proxy.formats.metering.token_counts import estimate_text_tokens, estimate_tokens
 from proxy.formats.metering.unknown_fields import (
@@ -47,7 +47,8 @@ from proxy.formats.metering.unknown_fields import (
 )
 from proxy.formats.neutral import ApiError, RequestFacts, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.sse import at_event_boundary, event_data, name_of
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import at_event_boundary, event_data, name_of
 
 SOURCE_FIELDS = ("type", "media_type", "data", "url", "file_id")
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'

@@ -3,9 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-import msgspec
 from msgspec import Raw
-from msgspec.structs import fields, replace
 
 from proxy.formats.anthropic.capabilities import ModelCapabilities, model_capabilities
 from proxy.formats.anthropic.content import parse_content, render_text, with_cache_control
@@ -27,10 +25,10 @@ from proxy.formats.anthropic.wire import (
     decode_object,
     decode_request,
 )
-from proxy.formats.codec import Quirks, RenderedRequest
-from proxy.formats.json_body import decode_body, encode, guard_recursion
-from proxy.formats.metering.billable import dict_items
+from proxy.formats.codec import RenderedRequest
+from proxy.formats.json_body import decode_body, dict_items, encode, guard_recursion
 from proxy.formats.neutral import Image, Request, ResponseFormat, Text, UnsupportedFeature
+from proxy.formats.quirks import Quirks, drop_unsupported
 
 PATH = "/v1/messages"
 MAX_USER_ID_LENGTH = 256
@@ -128,7 +126,8 @@ def parse_response_format(format: WireFormat | None) -> ResponseFormat | None:
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     """Render a request. Raise UnsupportedFeature."""
-    request, dropped = without_unsupported(request, quirks)
+    request, dropped = drop_unsupported(request, quirks.unsupported_for(request.model))
+    dropped += request.unmapped_settings
     capabilities = model_capabilities(request.model)
     messages, moved = render_messages(
         request.messages, supports_system_messages=capabilities.supports_system_messages
@@ -143,22 +142,6 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     render_response_format(rendered, request, capabilities)
     render_settings(rendered, request)
     return rendered
-
-
-def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list[str]]:
-    """Remove the settings that this server rejects.
-
-    Return their names and the names of the settings that no other format has.
-    """
-    rejected = quirks.unsupported_for(request.model)
-    unset = {
-        field.name: field.default
-        for field in fields(Request)
-        if field.name in rejected
-        and field.default is not msgspec.NODEFAULT
-        and getattr(request, field.name) != field.default
-    }
-    return replace(request, **unset), [*unset, *request.unmapped_settings]
 
 
 def render_system(

@@ -6,7 +6,6 @@ from uuid import uuid4
 from msgspec.structs import replace
 
 from proxy.formats.anthropic.content import (
-    add_origin,
     parse_response_content,
     render_text,
     render_thinking,
@@ -34,7 +33,8 @@ from proxy.formats.neutral import (
     ToolCall,
     ToolResult,
 )
-from proxy.formats.tool_calls import unique_call_id
+from proxy.formats.signatures import add_origin
+from proxy.formats.tool_calls import with_unique_id
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -79,10 +79,6 @@ def parse_response(body: bytes) -> Response:
         choices=(choice,),
         usage=parse_raw_usage(response.usage),
     )
-
-
-def with_unique_id(part: Part, used_ids: set[str]) -> Part:
-    return replace(part, id=unique_call_id(part.id, used_ids)) if isinstance(part, ToolCall) else part
 
 
 def parse_finish_reason(reason: str | None, *, has_calls: bool) -> FinishReason:
@@ -169,7 +165,7 @@ def render_signature_block(signature: str, call: ToolCall) -> dict[str, Any]:
 
     The client sends the block back with the history, and the signature with it.
     """
-    return {"type": "thinking", "thinking": "", "signature": add_origin(signature, call.origin)}
+    return {"type": "thinking", "thinking": "", "signature": add_origin(call.origin, signature, FORMAT)}
 
 
 def render_markdown_link(part: Image | File) -> str:

@@ -10,9 +10,9 @@ from proxy.formats.anthropic.json_schema import input_schema, output_schema
 from proxy.formats.anthropic.reasoning import is_thinking
 from proxy.formats.anthropic.wire import WireRequest, WireToolChoice, decode_any, decode_tool
 from proxy.formats.codec import RenderedRequest
-from proxy.formats.custom_tools import as_function_tool
 from proxy.formats.json_body import decode_body
 from proxy.formats.neutral import Request, ServerTool, Tool, ToolCall, ToolChoice, UnsupportedFeature
+from proxy.formats.tool_calls import as_function_tool
 
 MCP_SERVERS = "mcp_servers"
 

@@ -9,11 +9,11 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.wire import MAX_TOKENS, TokenCounts, WireUsage, decode_usage
+from proxy.formats.anthropic.wire import TokenCounts, WireUsage, decode_usage
 from proxy.formats.json_body import DECODE_ERRORS
 from proxy.formats.metering.billable import MAX_TIER_LENGTH, normalize_tier, reported_calls
 from proxy.formats.metering.token_counts import as_count, as_counts, detail_count
-from proxy.formats.neutral import Usage
+from proxy.formats.neutral import MAX_TOKENS, Usage
 
 STANDARD_TIER, US_SUFFIX = "standard", "_us"
 SUMMED_FIELDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")

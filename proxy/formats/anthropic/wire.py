@@ -6,15 +6,12 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import Meta, Raw
 
-from proxy.formats.json_body import decode_fields, encode
+from proxy.formats.json_body import ModelName, TokenLimit, decode_fields, encode
 from proxy.formats.neutral import Origin
 
 T = TypeVar("T")
 FORMAT: Origin = "anthropic"
 NULL = Raw(b"null")
-MAX_TOKENS = 2**31 - 1
-TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
-ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 
 
 class TokenCounts(msgspec.Struct):

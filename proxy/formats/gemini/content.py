@@ -1,18 +1,16 @@
 """The parts of Gemini's contents (ai.google.dev/api/caching#Part), both ways, for requests and answers alike."""
 
-import mimetypes
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from proxy.formats.custom_tools import as_function_call
 from proxy.formats.gemini.reasoning import (
-    add_origin,
+    decode_signature,
+    encode_signature,
     is_content_signature,
     parse_thinking,
     render_thinking,
-    split_origin,
 )
 from proxy.formats.gemini.wire import (
     FORMAT,
@@ -23,6 +21,7 @@ from proxy.formats.gemini.wire import (
     FunctionResponse,
 )
 from proxy.formats.json_body import encode
+from proxy.formats.media import guess_media_type, parse_data_url
 from proxy.formats.neutral import (
     File,
     Image,
@@ -35,6 +34,7 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.tool_calls import as_function_call
 
 METADATA_FIELDS = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 """What stands beside an answer's content and is opaque elsewhere."""
@@ -72,26 +72,26 @@ def parse_part(part: dict[str, Any]) -> list[Part]:
 
     Calls and results have no id yet where Google's part has none. Raises msgspec.ValidationError.
     """
-    sealed = part.get("thoughtSignature") or None
-    if sealed is not None and not isinstance(sealed, str):
+    encoded = part.get("thoughtSignature") or None
+    if encoded is not None and not isinstance(encoded, str):
         raise msgspec.ValidationError(
             "Expected `str`, got something else - at `$.contents[...].parts[...].thoughtSignature`"
         )
     what = content_field(part)
     match what, part.get(what):
-        case "", _ if sealed:
-            return [parse_thinking("", sealed)]
+        case "", _ if encoded:
+            return [parse_thinking("", encoded)]
         case "text", str(text) if part.get("thought"):
-            return [parse_thinking(text, sealed)] if text or sealed else []
+            return [parse_thinking(text, encoded)] if text or encoded else []
         case ("", _) | (_, None):
             return []
         case "functionCall", value:
-            return [parse_tool_call(msgspec.convert(value, FunctionCall), sealed)]
+            return [parse_tool_call(msgspec.convert(value, FunctionCall), encoded)]
         case "functionResponse", value:
             return [parse_tool_result(msgspec.convert(value, FunctionResponse))]
         case (("text" | "inlineData" | "fileData"), value) if not part.get("thought"):
             content = parse_content(what, value)
-            return [parse_thinking("", sealed), *content] if sealed else content
+            return [parse_thinking("", encoded), *content] if encoded else content
         case _:
             return [Opaque(origin=FORMAT, kind=what, value=part)]
 
@@ -123,19 +123,19 @@ def parse_blob(blob: Blob) -> Image | File:
 
 def parse_file(data: FileData) -> Image | File:
     """A file that lies at Google is known to Google alone; anything else is an address like any other."""
-    mime = data.mime_type or mimetypes.guess_type(data.file_uri)[0]
+    media_type = data.mime_type or guess_media_type(data.file_uri)
     if data.file_uri.startswith(GOOGLE_FILE_PREFIXES):
-        return File(media_type=mime, file_id=data.file_uri, name=data.display_name, origin=FORMAT)
-    if mime and mime.startswith("image/"):
-        return Image(media_type=mime, url=data.file_uri)
-    return File(media_type=mime, url=data.file_uri, name=data.display_name)
+        return File(media_type=media_type, file_id=data.file_uri, name=data.display_name, origin=FORMAT)
+    if media_type and media_type.startswith("image/"):
+        return Image(media_type=media_type, url=data.file_uri)
+    return File(media_type=media_type, url=data.file_uri, name=data.display_name)
 
 
-def parse_tool_call(call: FunctionCall, tagged: str | None) -> ToolCall:
+def parse_tool_call(call: FunctionCall, encoded: str | None) -> ToolCall:
     arguments = encode(call.args).decode() if call.args is not None else ""
-    if not tagged:
+    if not encoded:
         return ToolCall(id=call.id or "", name=call.name, arguments=arguments, origin=FORMAT)
-    signature, origin = split_origin(tagged)
+    origin, signature = decode_signature(encoded)
     return ToolCall(id=call.id or "", name=call.name, arguments=arguments, signature=signature, origin=origin)
 
 
@@ -206,7 +206,7 @@ def render_part(part: Part) -> list[dict[str, Any]]:
 def render_tool_call(call: ToolCall) -> dict[str, Any]:
     function = ({"id": call.id} if call.id else {}) | {"name": call.name, "args": render_arguments(call)}
     return {"functionCall": function} | (
-        {"thoughtSignature": add_origin(call.signature, call.origin)} if call.signature else {}
+        {"thoughtSignature": encode_signature(call.origin, call.signature)} if call.signature else {}
     )
 
 
@@ -234,9 +234,8 @@ def render_media(part: Image | File) -> dict[str, Any]:
     if isinstance(part, File) and part.file_id and not part.data:
         return {"fileData": render_file_data(part.media_type, require_google_file(part))}
     url = part.url or ""
-    if not part.data and url.startswith("data:"):
-        head, _, data = url.removeprefix("data:").partition(",")
-        return {"inlineData": {"mimeType": head.split(";")[0] or media_type_of(part), "data": data}}
+    if not part.data and (embedded := parse_data_url(url)):
+        return {"inlineData": {"mimeType": embedded.media_type or media_type_of(part), "data": embedded.data}}
     if part.data is None:
         return {"fileData": render_file_data(media_type_of(part), url)}
     return {"inlineData": {"mimeType": media_type_of(part), "data": part.data}}
@@ -259,5 +258,5 @@ def media_type_of(part: Image | File) -> str:
     if part.media_type:
         return part.media_type
     address = part.url or (part.name if isinstance(part, File) else None) or ""
-    guessed = mimetypes.guess_type(address.split("?")[0])[0]
+    guessed = guess_media_type(address.split("?")[0])
     return guessed or (DEFAULT_IMAGE_TYPE if isinstance(part, Image) else DEFAULT_FILE_TYPE)

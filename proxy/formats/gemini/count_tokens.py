@@ -5,13 +5,13 @@ from typing import Any
 import msgspec
 from msgspec import field
 
-from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_letters
 from proxy.formats.gemini.embeddings import Contents, NonGeneratingRequest, decode_object
 from proxy.formats.gemini.passthrough import prompt_tokens
 from proxy.formats.json_body import decode_body, encode, guard_recursion, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.neutral import Usage
+from proxy.formats.quirks import Quirks
 
 BYTES_PER_TOKEN = 4
 """Bytes of text in a token, for an estimate that is no bound."""

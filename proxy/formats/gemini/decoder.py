@@ -18,22 +18,15 @@ from proxy.formats.gemini.wire import WireCandidate, WireResponse, parse_respons
 from proxy.formats.json_body import repair_json
 from proxy.formats.metering.token_counts import estimate_text_tokens
 from proxy.formats.neutral import ApiError, Event, Failed, PartDelta, Started, Usage, UsageReported
-from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.stream_errors import (
+    EVENT_TOO_LONG,
+    NOT_A_STREAM,
+    STREAM_INTERRUPTED,
+    NonEventBytes,
+)
 
-MAX_NON_EVENT_BYTES = 1 << 20
 BAD_GATEWAY = 502
-STREAM_INTERRUPTED = ApiError(
-    kind="network",
-    code="upstream_unreachable",
-    message="The provider's answer broke off.",
-    status=BAD_GATEWAY,
-)
-NOT_A_STREAM = ApiError(
-    kind="server_error",
-    code="bad_upstream_answer",
-    message="The provider's answer is no stream.",
-    status=BAD_GATEWAY,
-)
 
 
 class StreamDecoder:
@@ -54,7 +47,7 @@ class StreamDecoder:
         self.usage: Usage | None = None
         self.has_final_usage = False
         self.started = self.failed = self.has_feedback = self.is_blocked = False
-        self.non_event_bytes = b""
+        self.non_event_bytes = NonEventBytes()
 
     def feed(self, data: bytes) -> list[Event]:
         try:
@@ -95,18 +88,18 @@ class StreamDecoder:
 
     def keep_non_event(self, data: bytes) -> None:
         """Keep bytes that are not an event: they may be the body of an error."""
-        if not data.startswith(b":") and len(self.non_event_bytes) < MAX_NON_EVENT_BYTES:
-            self.non_event_bytes += data
+        if not data.startswith(b":"):
+            self.non_event_bytes.add(data)
 
     def parse_non_event(self) -> None:
         """Parse a body that is not a stream: a JSON array of chunks, or an error."""
         try:
-            chunks = parse_responses(repair_json(self.non_event_bytes))
+            chunks = parse_responses(repair_json(self.non_event_bytes.data))
         except (msgspec.DecodeError, RecursionError, ValueError):
             chunks = []
         for chunk in chunks:
-            self.parse_chunk(chunk, self.non_event_bytes)
-        if not self.started and not self.failed and self.non_event_bytes.strip():
+            self.parse_chunk(chunk, self.non_event_bytes.data)
+        if not self.started and not self.failed and self.non_event_bytes.stripped:
             self.fail_with_kept_error(NOT_A_STREAM, BAD_GATEWAY)
 
     def parse_chunk(self, chunk: WireResponse, data: bytes) -> None:
@@ -162,7 +155,7 @@ class StreamDecoder:
 
     def fail_with_kept_error(self, default: ApiError, status: int) -> None:
         """Fail with the error in the kept bytes, or with `default` if they hold none."""
-        body = self.non_event_bytes
+        body = self.non_event_bytes.data
         self.fail(parse_error(status, body) if find_error(body) else default)
 
     def finish_choices(self) -> None:

@@ -7,7 +7,6 @@ from msgspec import Meta, field
 from msgspec.structs import replace
 
 from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in
-from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_letters
 from proxy.formats.gemini.account_ids import VOCABULARY
 from proxy.formats.gemini.capabilities import MAX_MODEL_LENGTH
@@ -26,7 +25,8 @@ from proxy.formats.neutral import (
     Usage,
 )
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.sse import keepalive_comment
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import keepalive_comment
 
 MAX_BATCH = 10_000
 MAX_DIMENSIONS = 65_536

@@ -7,7 +7,7 @@ import msgspec
 from proxy.formats.gemini.content import METADATA_FIELDS, render_parts
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.grounding import render_grounding
-from proxy.formats.gemini.reasoning import add_origin
+from proxy.formats.gemini.reasoning import encode_signature
 from proxy.formats.gemini.response import new_id, render_content, render_finish_reason, render_logprobs
 from proxy.formats.gemini.usage import render_usage
 from proxy.formats.gemini.wire import FORMAT
@@ -178,7 +178,7 @@ class StreamEncoder:
                     if origin == FORMAT and opened and not opened.has_text
                     else {"text": "", "thought": True}
                 )
-                return self.chunk(choice, [own | {"thoughtSignature": add_origin(signature, origin)}])
+                return self.chunk(choice, [own | {"thoughtSignature": encode_signature(origin, signature)}])
             case ToolCall() if opened:
                 opened.signature = signature
         return b""

@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 
 from proxy.formats.gemini.wire import WireStruct
-from proxy.formats.metering.billable import dict_items, reported_calls
+from proxy.formats.json_body import dict_items
+from proxy.formats.metering.billable import reported_calls
 from proxy.formats.neutral import Citation, Part, Refusal, Text
 
 QUERY_FIELDS = ("webSearchQueries", "imageSearchQueries")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
 from proxy.formats.gemini.capabilities import is_gemini_3
 from proxy.formats.gemini.content import (
@@ -32,6 +32,7 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.tool_calls import ToolCallLinker, has_id, has_name, is_next
 
 SKIP_SIGNATURE = "skip_thought_signature_validator"
 """What Google documents for calls that Gemini 3 did not make itself (ai.google.dev/gemini-api/docs/thought-signatures)."""
@@ -40,6 +41,108 @@ EMPTY_USER_TURN: dict[str, Any] = {"role": "user", "parts": [{"text": ""}]}
 MISSING_RESULT_TEXT = "The tool gave no result."
 Turn = tuple[str, list[Part]]
 ROLES = {"user": "user", "function": "user", "model": "assistant", "": "user"}
+
+
+def parse_messages(contents: list[WireTurn] | WireTurn) -> tuple[Message, ...]:
+    linker = ToolCallLinker(numbered_call_id, (has_id, has_name, is_next))
+    messages = []
+    for position, content in enumerate(as_content_list(contents)):
+        role = ROLES.get((content.role or "").lower())
+        if role is None:
+            raise InvalidRequest(
+                f"The role {content.role} is not known; use user or model.", f"contents[{position}].role"
+            )
+        parts = parse_turn(content)
+        if any(isinstance(part, ToolCall) for part in parts):
+            role = "assistant"
+        messages.append(
+            Message(
+                role="assistant" if role == "assistant" else "user", parts=tuple(link_turn(parts, linker))
+            )
+        )
+    return tuple(messages)
+
+
+def parse_turn(content: WireTurn) -> list[Part]:
+    """A client that kept a stream's chunks has a thought in pieces, of which the last carries the signature."""
+    parts: list[Part] = []
+    thought = False
+    for item in content_parts(content):
+        for part in parse_part(item):
+            last = parts[-1] if parts else None
+            if (
+                isinstance(part, Thinking)
+                and isinstance(last, Thinking)
+                and thought
+                and item.get("thought")
+                and not is_signed(last)
+            ):
+                parts[-1] = replace(part, text=last.text + part.text)
+            else:
+                parts.append(part)
+        thought = bool(item.get("thought"))
+    return parts
+
+
+def is_signed(part: Thinking) -> bool:
+    return part.signature is not None or part.redacted is not None
+
+
+def numbered_call_id(_call_id: str, number: int) -> str:
+    """Return an id that depends on its number only.
+
+    The same history is the same prompt each time, so that providers can cache it.
+    """
+    return f"call_{number:024d}"
+
+
+def link_turn(parts: list[Part], linker: ToolCallLinker) -> list[Part]:
+    """Give each call a unique id and each result the id of its call.
+
+    Gemini's clients leave ids out, and repeat them. Results answer the calls of the last turn with calls.
+    """
+    if any(isinstance(part, ToolCall) for part in parts):
+        linker.start_turn()
+    return [link_part(part, linker) for part in parts]
+
+
+def link_part(part: Part, linker: ToolCallLinker) -> Part:
+    match part:
+        case ToolCall():
+            return linker.add_call(part)
+        case ToolResult(call_id=call_id):
+            call = linker.match_result(call_id, part.name)
+            return replace(part, call_id=call.id if call else call_id or linker.unique_id(""))
+        case _:
+            return part
+
+
+def as_content_list(contents: list[WireTurn] | WireTurn) -> list[WireTurn]:
+    return contents if isinstance(contents, list) else [contents]
+
+
+def content_parts(content: WireTurn) -> list[dict[str, Any]]:
+    match content.parts:
+        case None:
+            return []
+        case dict():
+            return [content.parts]
+        case _:
+            return content.parts
+
+
+def parse_system(instruction: WireTurn | str | None) -> tuple[Text, ...]:
+    match instruction:
+        case None:
+            return ()
+        case str():
+            return (Text(text=instruction),)
+        case _:
+            parts = [part for item in content_parts(instruction) for part in parse_part(item)]
+            texts = tuple(part for part in parts if isinstance(part, Text))
+            if len(texts) != len(parts):
+                raise UnsupportedFeature("Only text can be in the system instruction.", "systemInstruction")
+            return texts
 
 
 def render_messages(request: Request) -> list[dict[str, Any]]:
@@ -109,14 +212,12 @@ def repeated_ids(turns: list[Turn]) -> set[str]:
 def prepare_calls(calls: list[ToolCall], model: str, repeated: set[str]) -> list[ToolCall]:
     """The calls of a turn as Google takes them: its own signatures, the first one signed for Gemini 3, ids that are unique."""
     ready = [
-        msgspec.structs.replace(
-            call, signature=call.signature if call.origin == FORMAT else None, origin=FORMAT
-        )
+        replace(call, signature=call.signature if call.origin == FORMAT else None, origin=FORMAT)
         for call in calls
     ]
     if ready and is_gemini_3(model) and not ready[0].signature:
-        ready[0] = msgspec.structs.replace(ready[0], signature=SKIP_SIGNATURE)
-    return [msgspec.structs.replace(call, id="") if call.id in repeated else call for call in ready]
+        ready[0] = replace(ready[0], signature=SKIP_SIGNATURE)
+    return [replace(call, id="") if call.id in repeated else call for call in ready]
 
 
 def with_calls(parts: list[Part], calls: list[ToolCall]) -> list[Part]:
@@ -186,118 +287,3 @@ def render_function_response(result: ToolResult) -> dict[str, Any]:
     if value is not None:
         return value
     return {} if not text and result_media(result) else {"result": text}
-
-
-def as_content_list(contents: list[WireTurn] | WireTurn) -> list[WireTurn]:
-    return contents if isinstance(contents, list) else [contents]
-
-
-def content_parts(content: WireTurn) -> list[dict[str, Any]]:
-    match content.parts:
-        case None:
-            return []
-        case dict():
-            return [content.parts]
-        case _:
-            return content.parts
-
-
-def parse_system(instruction: WireTurn | str | None) -> tuple[Text, ...]:
-    match instruction:
-        case None:
-            return ()
-        case str():
-            return (Text(text=instruction),)
-        case _:
-            parts = [part for item in content_parts(instruction) for part in parse_part(item)]
-            texts = tuple(part for part in parts if isinstance(part, Text))
-            if len(texts) != len(parts):
-                raise UnsupportedFeature("Only text can be in the system instruction.", "systemInstruction")
-            return texts
-
-
-def parse_messages(contents: list[WireTurn] | WireTurn) -> tuple[Message, ...]:
-    calls = ToolCallLinker()
-    messages = []
-    for position, content in enumerate(as_content_list(contents)):
-        role = ROLES.get((content.role or "").lower())
-        if role is None:
-            raise InvalidRequest(
-                f"The role {content.role} is not known; use user or model.", f"contents[{position}].role"
-            )
-        parts = parse_turn(content)
-        if any(isinstance(part, ToolCall) for part in parts):
-            role = "assistant"
-        messages.append(
-            Message(role="assistant" if role == "assistant" else "user", parts=tuple(calls.link_turn(parts)))
-        )
-    return tuple(messages)
-
-
-def parse_turn(content: WireTurn) -> list[Part]:
-    """A client that kept a stream's chunks has a thought in pieces, of which the last carries the signature."""
-    parts: list[Part] = []
-    thought = False
-    for item in content_parts(content):
-        for part in parse_part(item):
-            last = parts[-1] if parts else None
-            if (
-                isinstance(part, Thinking)
-                and isinstance(last, Thinking)
-                and thought
-                and item.get("thought")
-                and not is_signed(last)
-            ):
-                parts[-1] = msgspec.structs.replace(part, text=last.text + part.text)
-            else:
-                parts.append(part)
-        thought = bool(item.get("thought"))
-    return parts
-
-
-def is_signed(part: Thinking) -> bool:
-    return part.signature is not None or part.redacted is not None
-
-
-class ToolCallLinker:
-    """Gives every call an id of its own and every result that of its call: Gemini's clients leave ids out, and repeat them.
-
-    The ids made here count up, so that the same history is the same prompt each time and providers can cache it.
-    """
-
-    def __init__(self) -> None:
-        self.used_ids: set[str] = set()
-        self.unanswered: list[tuple[str, ToolCall]] = []
-
-    def link_turn(self, parts: list[Part]) -> list[Part]:
-        if any(isinstance(part, ToolCall) for part in parts):
-            self.unanswered = []
-        return [self.link(part) for part in parts]
-
-    def link(self, part: Part) -> Part:
-        match part:
-            case ToolCall():
-                call = msgspec.structs.replace(part, id=self.unique_id(part.id))
-                self.unanswered.append((part.id, call))
-                return call
-            case ToolResult():
-                call_id = self.match_result(part)
-                return msgspec.structs.replace(part, call_id=call_id)
-            case _:
-                return part
-
-    def unique_id(self, given: str) -> str:
-        number, made = len(self.used_ids), given
-        while not made or made in self.used_ids:
-            number, made = number + 1, f"call_{number:024d}"
-        self.used_ids.add(made)
-        return made
-
-    def match_result(self, result: ToolResult) -> str:
-        """The call that a result answers: the one of its id, the first of its name, the first that waits."""
-        by_id = [pair for pair in self.unanswered if result.call_id and pair[0] == result.call_id]
-        by_name = [pair for pair in self.unanswered if pair[1].name == result.name]
-        for pair in (*by_id, *by_name, *self.unanswered):
-            self.unanswered.remove(pair)
-            return pair[1].id
-        return result.call_id or self.unique_id("")

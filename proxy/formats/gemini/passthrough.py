@@ -10,7 +10,6 @@ from typing import Any
 import msgspec
 
 from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in, unread_values
-from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_letters, check_nested
 from proxy.formats.gemini.account_ids import VOCABULARY
 from proxy.formats.gemini.capabilities import BILLABLE_TOOLS, MAX_MODEL_LENGTH, MAX_N, SERVER_TOOL_TOKENS
@@ -46,7 +45,8 @@ from proxy.formats.metering.token_counts import estimate_text_tokens, estimate_t
 from proxy.formats.metering.unknown_fields import extract_unknown_fields
 from proxy.formats.neutral import ApiError, InvalidRequest, RequestFacts, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.sse import EventSplitter, EventTooLong, at_event_boundary, event_data
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import EventSplitter, EventTooLong, at_event_boundary, event_data
 
 EVENT_STREAM_TYPE = "text/event-stream"
 AUDIO_MARKERS = (b"audio", b"video", b"fileUri", b"file_uri", b"cachedContent", b"cached_content")

@@ -1,15 +1,13 @@
 """generationConfig (ai.google.dev/api/generate-content#generationconfig), both ways."""
 
 import base64
-import binascii
-from typing import Any, get_args
+from typing import Any
 
 from proxy.formats.gemini.capabilities import is_gemini_3
 from proxy.formats.gemini.wire import FORMAT, TO_STANDARD_BASE64, ThinkingConfig
 from proxy.formats.neutral import Origin, Reasoning, Thinking
+from proxy.formats.signatures import ORIGINS, REDACTED_PREFIX, add_origin, split_origin
 
-ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
-REDACTED_PREFIX = "redacted#"
 MAX_ORIGIN_LENGTH = 24
 DYNAMIC_BUDGET = -1
 BUDGET_BY_EFFORT = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576}
@@ -19,51 +17,57 @@ LEVEL_ALIASES = {"none": "minimal", "xhigh": "high"}
 PRO_LEVEL_ALIASES = {"none": "low", "minimal": "low", "xhigh": "high"}
 
 
+# Signatures ---------------------------------------------------------------------------------------
 #
-# google-genai types `thoughtSignature` as bytes, so what stands there must be base64 and comes back in its URL-safe alphabet.
+# google-genai declares `thoughtSignature` as bytes: its value must be base64, and comes back in the URL-safe
+# alphabet of base64.
 
 
-def add_origin(signature: str, origin: Origin | None) -> str:
-    """A signature in this format's field; one of another origin carries its name, so that it finds the way back."""
+def encode_signature(origin: Origin | None, signature: str) -> str:
+    """Return a signature for `thoughtSignature`: unchanged if it is Google's, else with its origin."""
     if origin in (None, FORMAT):
         return signature
-    return base64.b64encode(f"{origin}#{signature}".encode()).decode()
+    return base64.b64encode(add_origin(origin, signature, FORMAT).encode()).decode()
 
 
-def split_origin(tagged: str) -> tuple[str, Origin]:
-    for text in (tagged, decode_tagged_signature(tagged)):
-        name, mark, rest = text.partition("#")
-        if mark and name in ORIGINS:
-            return rest, ORIGINS[name]
-    return tagged, FORMAT
+def decode_signature(encoded: str) -> tuple[Origin, str]:
+    """Return the origin of a `thoughtSignature`, and the signature as its origin issued it."""
+    for text in (encoded, decode_tagged_signature(encoded)):
+        origin, signature = split_origin(text, FORMAT)
+        if signature != text:
+            return origin, signature
+    return FORMAT, encoded
 
 
-def decode_tagged_signature(text: str) -> str:
-    """The text behind a sealed signature; empty for Google's own, which are long and no text."""
-    standard = text.translate(TO_STANDARD_BASE64)
+def decode_tagged_signature(encoded: str) -> str:
+    """Return the text of a signature that carries its origin; empty for Google's own.
+
+    Google's signatures are long and are not text, so only the start of one is decoded.
+    """
+    standard = encoded.translate(TO_STANDARD_BASE64)
     try:
         head = base64.b64decode(standard[: len(standard[:MAX_ORIGIN_LENGTH]) // 4 * 4])
         if not any(head.startswith(name.encode()) for name in ORIGINS):
             return ""
         return base64.b64decode(standard + "=" * (-len(standard) % 4)).decode()
-    except (binascii.Error, UnicodeError, ValueError):
+    except ValueError:
         return ""
 
 
-def parse_thinking(text: str, tagged: str | None) -> Thinking:
-    if not tagged:
+def parse_thinking(text: str, encoded: str | None) -> Thinking:
+    if not encoded:
         return Thinking(text=text, origin=FORMAT)
-    signature, origin = split_origin(tagged)
+    origin, signature = decode_signature(encoded)
     if origin != FORMAT and signature.startswith(REDACTED_PREFIX):
         return Thinking(text=text, redacted=signature.removeprefix(REDACTED_PREFIX), origin=origin)
     return Thinking(text=text, signature=signature, origin=origin)
 
 
 def render_signature(part: Thinking) -> str | None:
-    """What stands in `thoughtSignature` for this thinking."""
+    """Return the `thoughtSignature` of thinking."""
     if part.redacted is not None:
-        return add_origin(REDACTED_PREFIX + part.redacted, part.origin)
-    return add_origin(part.signature, part.origin) if part.signature else None
+        return encode_signature(part.origin, REDACTED_PREFIX + part.redacted)
+    return encode_signature(part.origin, part.signature) if part.signature else None
 
 
 def is_content_signature(part: Thinking) -> bool:

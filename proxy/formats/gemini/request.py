@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import msgspec
 
-from proxy.formats.codec import Quirks, RenderedRequest, has_cache_control
+from proxy.formats.codec import RenderedRequest
 from proxy.formats.gemini.capabilities import MAX_STOP_SEQUENCES
 from proxy.formats.gemini.content import PART_METADATA_FIELDS
 from proxy.formats.gemini.json_schema import to_json_schema
@@ -27,6 +27,7 @@ from proxy.formats.gemini.tools import (
 from proxy.formats.gemini.wire import FORMAT, GenerationConfig, WireRequest, WireTurn, with_camel_case_fields
 from proxy.formats.json_body import decode_body, guard_recursion
 from proxy.formats.neutral import File, Image, Request, ResponseFormat, ServerTool, Text, Tool
+from proxy.formats.quirks import Quirks, drop_unsupported, has_cache_control
 
 TOP_LEVEL_FIELDS = frozenset(
     ("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", CACHED_CONTENT, "model")
@@ -132,7 +133,7 @@ def unmapped_part_fields(contents: list[WireTurn] | WireTurn) -> dict[str, Any]:
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     """Raises Inexpressible. The model and whether to stream go into the address."""
-    request, dropped = without_unsupported(request, quirks)
+    request, dropped = drop_unsupported(request, quirks.unsupported_for(request.model))
     system = [text for text in (*request.system, *inline_system_text(request)) if text.text]
     body: dict[str, Any] = {"contents": render_messages(request)}
     if system:
@@ -142,21 +143,6 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
         if isinstance(tool, ServerTool) and tool.kind == CACHED_CONTENT:
             body[CACHED_CONTENT] = tool.value
     return RenderedRequest(body, [*dropped, *dropped_settings(request), *request.unmapped_settings])
-
-
-def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list[str]]:
-    defaults = {
-        field.name: field.default
-        for field in msgspec.structs.fields(Request)
-        if field.default is not msgspec.NODEFAULT
-    }
-    names = quirks.unsupported_for(request.model)
-    rejected = {
-        name: default
-        for name, default in defaults.items()
-        if name in names and getattr(request, name) != default
-    }
-    return msgspec.structs.replace(request, **rejected), list(rejected)
 
 
 def inline_system_text(request: Request) -> list[Text]:

@@ -12,8 +12,7 @@ from proxy.formats.gemini.errors import error_message, parse_error_object
 from proxy.formats.gemini.grounding import parse_citations, render_grounding
 from proxy.formats.gemini.usage import parse_usage, render_usage
 from proxy.formats.gemini.wire import FORMAT, WireCandidate, WireResponse, parse_responses
-from proxy.formats.json_body import encode, repair_json
-from proxy.formats.metering.billable import dict_items
+from proxy.formats.json_body import dict_items, encode, repair_json
 from proxy.formats.neutral import (
     Choice,
     FinishReason,
@@ -25,7 +24,7 @@ from proxy.formats.neutral import (
     Text,
     ToolCall,
 )
-from proxy.formats.tool_calls import unique_call_id
+from proxy.formats.tool_calls import with_unique_id
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "STOP": "stop",
@@ -110,15 +109,6 @@ def with_citations(parts: list[Part], metadata: Any) -> list[Part]:
         msgspec.structs.replace(part, citations=tuple(next(cited))) if isinstance(part, Text) else part
         for part in parts
     ]
-
-
-def with_unique_id(part: Part, used_ids: set[str]) -> Part:
-    """Gemini's calls have ids from Gemini 3 on."""
-    return (
-        msgspec.structs.replace(part, id=unique_call_id(part.id, used_ids))
-        if isinstance(part, ToolCall)
-        else part
-    )
 
 
 def parse_finish_reason(reason: str | None, has_calls: bool, has_content: bool) -> FinishReason:

@@ -4,11 +4,11 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.custom_tools import as_function_tool
 from proxy.formats.gemini.capabilities import VALID_FUNCTION_NAME
 from proxy.formats.gemini.json_schema import to_json_schema
 from proxy.formats.gemini.wire import FORMAT, FunctionDeclaration, ToolConfig
 from proxy.formats.neutral import Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
+from proxy.formats.tool_calls import as_function_tool
 
 FUNCTION_DECLARATIONS = "functionDeclarations"
 EMPTY_OBJECT_SCHEMA = {"type": "object", "properties": {}}

@@ -6,10 +6,11 @@ from msgspec.structs import replace
 
 from proxy.formats import neutral
 from proxy.formats.gemini.grounding import GroundingUsage
-from proxy.formats.gemini.wire import MAX_TOKENS, WireResponse
-from proxy.formats.metering.billable import dict_items, normalize_tier, reported_modalities
+from proxy.formats.gemini.wire import WireResponse
+from proxy.formats.json_body import dict_items
+from proxy.formats.metering.billable import normalize_tier, reported_modalities
 from proxy.formats.metering.token_counts import as_count
-from proxy.formats.neutral import Usage
+from proxy.formats.neutral import MAX_TOKENS, Usage
 
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"
 OUTPUT, THOUGHTS, TOTAL = "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"

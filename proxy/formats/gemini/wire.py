@@ -8,13 +8,12 @@ import msgspec
 from msgspec import Meta, field
 
 from proxy.formats.gemini.capabilities import MAX_N
-from proxy.formats.neutral import Origin
+from proxy.formats.json_body import TokenLimit
+from proxy.formats.neutral import MAX_TOKENS, Origin
 
 FORMAT: Origin = "gemini"
 NULL = msgspec.Raw(b"null")
 TO_STANDARD_BASE64 = str.maketrans("-_", "+/")
-MAX_TOKENS = 2**31 - 1
-TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 VERBATIM_FIELDS = frozenset(
     (
         "args",

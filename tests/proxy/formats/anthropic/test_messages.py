@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.formats import anthropic
-from proxy.formats.codec import Quirks, RenderedRequest
+from proxy.formats.codec import RenderedRequest
 from proxy.formats.neutral import (
     ApiError,
     Choice,
@@ -33,6 +33,7 @@ from proxy.formats.neutral import (
     UnsupportedFeature,
     Usage,
 )
+from proxy.formats.quirks import Quirks
 
 OLDER_MODEL, NEWER_MODEL = "claude-sonnet-4-5", "claude-opus-4-8"
 WEATHER = Tool(name="weather", schema={"type": "object", "properties": {"city": {"type": "string"}}})

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from proxy.formats import gemini
-from proxy.formats.gemini.reasoning import add_origin, split_origin
+from proxy.formats.gemini.reasoning import decode_signature, encode_signature
 from proxy.formats.neutral import (
     ApiError,
     Choice,
@@ -442,9 +442,9 @@ def test_foreign_signature_round_trips_through_the_client(thought: Thinking) -> 
 
 @pytest.mark.parametrize("origin", ["openai_chat", "openai_responses", "anthropic"])
 def test_signatures_survive_the_url_safe_alphabet(origin: Any) -> None:
-    sealed = add_origin("??>>~~", origin).replace("+", "-").replace("/", "_").rstrip("=")
-    assert split_origin(sealed) == ("??>>~~", origin)
-    assert split_origin(add_origin("own", "gemini")) == ("own", "gemini")
+    encoded = encode_signature(origin, "??>>~~").replace("+", "-").replace("/", "_").rstrip("=")
+    assert decode_signature(encoded) == (origin, "??>>~~")
+    assert decode_signature(encode_signature("gemini", "own")) == ("gemini", "own")
 
 
 # Errors -------------------------------------------------------------------------------------------------------------------

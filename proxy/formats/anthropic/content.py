@@ -50,29 +50,29 @@ PDF_TYPE = "application/pdf"
 ANY_IMAGE_TYPE = "image/*"
 
 
-def parse_content(content: str | list[Raw] | None) -> tuple[Part, ...]:
+def parse_parts(content: str | list[Raw] | None) -> tuple[Part, ...]:
     """Parse the content of a message into parts. Raise InvalidRequest."""
     if content is None or isinstance(content, str):
         return (Text(text=content),) if content else ()
-    return tuple(attach_call_signatures([part for raw in content for part in parse_block(raw)]))
+    return tuple(attach_call_signatures([part for raw in content for part in parse_part(raw)]))
 
 
-def parse_response_content(content: list[Raw]) -> tuple[Part, ...]:
+def parse_response_parts(content: list[Raw]) -> tuple[Part, ...]:
     """Parse the content of a response into parts. Raise InvalidRequest.
 
     Compatible servers send fields that are null: they count as absent.
     """
-    return tuple(attach_call_signatures([part for raw in content for part in parse_response_block(raw)]))
+    return tuple(attach_call_signatures([part for raw in content for part in parse_response_part(raw)]))
 
 
-def parse_response_block(raw: Raw) -> tuple[Part, ...]:
+def parse_response_part(raw: Raw) -> tuple[Part, ...]:
     try:
-        return parse_block(raw)
+        return parse_part(raw)
     except InvalidRequest:
-        return parse_block(without_nulls(raw))
+        return parse_part(without_nulls(raw))
 
 
-def parse_block(raw: Raw) -> tuple[Part, ...]:
+def parse_part(raw: Raw) -> tuple[Part, ...]:
     """Parse one block. Raise InvalidRequest.
 
     A document that consists of blocks gives several parts.
@@ -165,7 +165,7 @@ def parse_document(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
             head = "".join(part.text for part in as_heading(block.title, block.context))
             return (Text(text=head + (source.data or ""), cache=block.cache),)
         case "content":
-            return (*as_heading(block.title, block.context), *parse_content(source.content))
+            return (*as_heading(block.title, block.context), *parse_parts(source.content))
         case _:
             return (Opaque(origin=FORMAT, kind="document", value=decode_body(decode_any, data)),)
 
@@ -176,14 +176,14 @@ def as_heading(*lines: str | None) -> tuple[Text, ...]:
 
 def parse_search_result(block: SearchResultBlock) -> tuple[Part, ...]:
     """Parse a search result of the client's own into text under its title and address."""
-    found = "".join(part.text for part in parse_content(block.content) if isinstance(part, Text))
+    found = "".join(part.text for part in parse_parts(block.content) if isinstance(part, Text))
     head = "".join(part.text for part in as_heading(block.title, block.source))
     return (Text(text=head + found, cache=block.cache),)
 
 
 def parse_tool_result(block: ToolResultBlock) -> ToolResult:
     content = tuple(
-        part for part in parse_content(block.content) if isinstance(part, Text | Image | File | Opaque)
+        part for part in parse_parts(block.content) if isinstance(part, Text | Image | File | Opaque)
     )
     return ToolResult(
         call_id=block.tool_use_id, content=content, is_error=bool(block.is_error), cache=block.cache

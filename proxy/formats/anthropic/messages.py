@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from proxy.formats.anthropic.content import (
     is_empty_for_api,
-    parse_content,
+    parse_parts,
     render_call_id,
     render_part,
 )
@@ -36,7 +36,7 @@ def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
     return tuple(
         Message(
             role=message.role,
-            parts=tuple(linker.link(compaction_as_text(part)) for part in parse_content(message.content)),
+            parts=tuple(linker.link(compaction_as_text(part)) for part in parse_parts(message.content)),
         )
         for message in wire
     )

@@ -6,7 +6,7 @@ from typing import Any
 from msgspec import Raw
 
 from proxy.formats.anthropic.capabilities import ModelCapabilities, model_capabilities
-from proxy.formats.anthropic.content import parse_content, render_text, with_cache_control
+from proxy.formats.anthropic.content import parse_parts, render_text, with_cache_control
 from proxy.formats.anthropic.json_schema import output_schema
 from proxy.formats.anthropic.messages import parse_messages, render_messages
 from proxy.formats.anthropic.reasoning import is_thinking, parse_reasoning, render_reasoning
@@ -113,7 +113,7 @@ def wants_citations(block: dict[str, Any]) -> bool:
 
 
 def parse_system(system: str | list[Raw] | None) -> tuple[Text, ...]:
-    parts = parse_content(system)
+    parts = parse_parts(system)
     texts = tuple(part for part in parts if isinstance(part, Text))
     if len(texts) != len(parts):
         raise UnsupportedFeature("Only text can be in the system prompt.", "system")

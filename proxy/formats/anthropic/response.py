@@ -6,7 +6,7 @@ from uuid import uuid4
 from msgspec.structs import replace
 
 from proxy.formats.anthropic.content import (
-    parse_response_content,
+    parse_response_parts,
     render_text,
     render_thinking,
     render_tool_call,
@@ -64,7 +64,7 @@ def parse_response(body: bytes) -> Response:
         seen: set[str] = set()
         parts = tuple(
             with_unique_id(part, seen)
-            for part in parse_response_content(response.content)
+            for part in parse_response_parts(response.content)
             if not (isinstance(part, Text) and not part.text)
         )
     except (*DECODE_ERRORS, InvalidRequest) as error:

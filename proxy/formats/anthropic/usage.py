@@ -21,7 +21,7 @@ SUMMED_FIELDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "out
 
 def parse_raw_usage(raw: Raw) -> Usage | None:
     usage = decode_wire_usage(raw)
-    return whole_usage(usage) if usage else None
+    return parse_usage(usage) if usage else None
 
 
 def decode_wire_usage(raw: Raw) -> WireUsage | None:
@@ -51,7 +51,7 @@ def usage_from_wire(wire: WireUsage) -> Usage | None:
     )
 
 
-def whole_usage(wire: WireUsage) -> Usage | None:
+def parse_usage(wire: WireUsage) -> Usage | None:
     """Return the usage of a complete response; None unless it reports its output too.
 
     Only the start of a stream may leave the output out.

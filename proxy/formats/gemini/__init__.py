@@ -1,7 +1,7 @@
 """Gemini's generateContent and streamGenerateContent, v1beta (ai.google.dev/api/generate-content).
 
-Google's JSON is that of protocol buffers: clients write camelCase or snake_case, the model and whether to stream stand in the
-address, and a stream is a row of whole answers, each with what is new.
+Google's JSON is that of protocol buffers: clients write camelCase or snake_case. The URL names the model and
+says whether to stream. A stream consists of complete responses, each of which holds only what is new.
 """
 
 from proxy.formats.gemini.decoder import StreamDecoder

@@ -155,7 +155,7 @@ class ChoiceDecoder:
             self.end_part()
 
     def add_citations(self) -> None:
-        """Add the sources known when a text ends. Google sends them with the last words of a response."""
+        """Add the sources known when a text ends. Google sends them at the end of a response."""
         if note := self.metadata.get("groundingMetadata"):
             texts = ["".join(pieces) for pieces in self.texts]
             self.events += [

@@ -1,4 +1,4 @@
-"""The parts of Gemini's contents (ai.google.dev/api/caching#Part), both ways, for requests and answers alike."""
+"""Parts of Gemini's contents, parsed and rendered (ai.google.dev/api/caching#Part)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -37,7 +37,7 @@ from proxy.formats.neutral import (
 from proxy.formats.tool_calls import as_function_call
 
 METADATA_FIELDS = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
-"""What stands beside an answer's content and is opaque elsewhere."""
+"""Fields beside the content of a response, which are opaque to other formats."""
 PART_METADATA_FIELDS = (
     "videoMetadata",
     "mediaResolution",
@@ -49,7 +49,7 @@ PART_METADATA_FIELDS = (
     "speechMetadata",
     "spreadsheetMetadata",
 )
-"""What is said of a part's content, for which other formats have no words."""
+"""Fields that describe a part's content, and that other formats do not support."""
 NON_CONTENT_FIELDS = frozenset(("thought", "thoughtSignature", *PART_METADATA_FIELDS))
 CONTENT_FIELDS = (
     "text",
@@ -62,15 +62,16 @@ CONTENT_FIELDS = (
     "toolCall",
     "toolResponse",
 )
-"""Of these a part has one; what other fields it has is said of that one."""
+"""A part has one of these fields; its other fields describe that one."""
 GOOGLE_FILE_PREFIXES = ("https://generativelanguage.googleapis.com/", "gs://", "files/")
 DEFAULT_IMAGE_TYPE, DEFAULT_FILE_TYPE = "image/jpeg", "application/octet-stream"
 
 
 def parse_part(part: dict[str, Any]) -> list[Part]:
-    """The neutral parts of one of Google's: none for an empty one, two where content that is no call carries a signature.
+    """Parse one of Google's parts. Raise msgspec.ValidationError.
 
-    Calls and results have no id yet where Google's part has none. Raises msgspec.ValidationError.
+    An empty part gives no neutral part. Content with a signature gives two, unless it is a call. Calls and
+    results have no id yet if Google's part has none.
     """
     encoded = part.get("thoughtSignature") or None
     if encoded is not None and not isinstance(encoded, str):
@@ -97,7 +98,7 @@ def parse_part(part: dict[str, Any]) -> list[Part]:
 
 
 def content_field(part: dict[str, Any]) -> str:
-    """The name of what a part holds."""
+    """Return the name of the field that holds the content of a part."""
     others = (name for name in part if name not in NON_CONTENT_FIELDS)
     return next((name for name in CONTENT_FIELDS if part.get(name) not in (None, "")), "") or next(others, "")
 
@@ -114,7 +115,10 @@ def parse_content(field: str, value: Any) -> list[Part]:
 
 
 def parse_blob(blob: Blob) -> Image | File:
-    """Google takes both alphabets of base64, and its SDK sends the one for URLs, which no other API reads."""
+    """Parse inline data.
+
+    Google accepts both alphabets of base64, and its SDK sends the URL-safe one, which no other API accepts.
+    """
     data = blob.data.translate(TO_STANDARD_BASE64)
     if blob.mime_type.startswith("image/"):
         return Image(media_type=blob.mime_type, data=data)
@@ -122,7 +126,7 @@ def parse_blob(blob: Blob) -> Image | File:
 
 
 def parse_file(data: FileData) -> Image | File:
-    """A file that lies at Google is known to Google alone; anything else is an address like any other."""
+    """Parse a file. Only Google can read a file that is stored at Google; others are plain URLs."""
     media_type = data.mime_type or guess_media_type(data.file_uri)
     if data.file_uri.startswith(GOOGLE_FILE_PREFIXES):
         return File(media_type=media_type, file_id=data.file_uri, name=data.display_name, origin=FORMAT)
@@ -152,8 +156,9 @@ def parse_tool_result(result: FunctionResponse) -> ToolResult:
 
 
 def parse_function_response(response: Any) -> tuple[str, bool]:
-    """A result's text, and whether it is an error: "output" and "error" are Google's words (FunctionResponse.response),
-    "result" is that of its SDK.
+    """Return the text of a tool result, and whether it is an error.
+
+    Google names the fields "output" and "error" (FunctionResponse.response); its SDK uses "result".
     """
     match response:
         case None:
@@ -167,8 +172,10 @@ def parse_function_response(response: Any) -> tuple[str, bool]:
 
 
 def render_parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
-    """Google's parts. The signature of content that is no call stands on that content again; other formats' opaque parts are left
-    out, since the text that came of them stands beside them.
+    """Render parts as Google's.
+
+    A signature of content that is not a call returns to that content. Opaque parts of other formats are left
+    out, because the text that resulted from them stays.
     """
     rendered: list[dict[str, Any]] = []
     waiting: str | None = None
@@ -211,7 +218,10 @@ def render_tool_call(call: ToolCall) -> dict[str, Any]:
 
 
 def render_arguments(call: ToolCall) -> dict[str, Any]:
-    """Google wants an object; what the model wrote otherwise is kept in one."""
+    """Render the arguments of a call as an object, which Google requires.
+
+    Arguments that are not a JSON object are sent as text in `_raw`.
+    """
     call = as_function_call(call)
     if not call.arguments.strip():
         return {}
@@ -220,7 +230,7 @@ def render_arguments(call: ToolCall) -> dict[str, Any]:
 
 
 def parse_object(text: str) -> dict[str, Any] | None:
-    """The JSON object that a text is, if it is one."""
+    """Return the JSON object in a text; None if the text is not one."""
     if not text.lstrip().startswith("{"):
         return None
     try:

@@ -1,4 +1,4 @@
-"""Token counts of a prompt, without a generation (ai.google.dev/api/tokens)."""
+"""Count the tokens of a prompt (ai.google.dev/api/tokens)."""
 
 from typing import Any
 
@@ -14,7 +14,7 @@ from proxy.formats.neutral import Usage
 from proxy.formats.quirks import Quirks
 
 BYTES_PER_TOKEN = 4
-"""Bytes of text in a token, for an estimate that is no bound."""
+"""Bytes of text in a token, for an estimate and not for a bound."""
 
 
 class GenerateContentFields(msgspec.Struct):
@@ -25,7 +25,7 @@ class GenerateContentFields(msgspec.Struct):
 
 
 class CountTokensFields(msgspec.Struct):
-    """Either the contents alone, or the whole request that is to be counted."""
+    """Either contents alone, or the complete request to count."""
 
     contents: Contents | None = None
     request: GenerateContentFields | None = field(name="generateContentRequest", default=None)
@@ -36,12 +36,12 @@ decode_count = msgspec.json.Decoder(CountTokensFields).decode
 
 
 class CountTokensRequest(NonGeneratingRequest):
-    """How many tokens a prompt has. It costs nothing."""
+    """A request that counts the tokens of a prompt. It costs nothing."""
 
     action = "countTokens"
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
+        """Raise InvalidRequest for a body that is not valid."""
         self.request = request = decode_body(decode_count, body)
         check_letters(decode_object(body), COUNT_FIELDS)
         super().__init__(
@@ -69,7 +69,7 @@ class CountTokensRequest(NonGeneratingRequest):
         return None, 0
 
     def estimate(self) -> bytes:
-        """The answer for providers that cannot count."""
+        """Return a response for providers that cannot count tokens."""
         return encode({"totalTokens": -(-self.facts.max_input_tokens // BYTES_PER_TOKEN)})
 
 

@@ -141,7 +141,9 @@ class StreamDecoder:
         if metadata is not None:
             self.has_final_usage = self.is_complete and bool(parse_counts(metadata))
         usage = with_billable_extras(
-            shown_usage(self.counts, metadata, self.is_blocked), self.usage_metadata, self.grounding_usage
+            shown_usage(self.counts, metadata, is_blocked=self.is_blocked),
+            self.usage_metadata,
+            self.grounding_usage,
         )
         if usage is not None and not self.has_final_usage:
             usage = replace(usage, output=max(usage.output, self.output_tokens), estimated=True)

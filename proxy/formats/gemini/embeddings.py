@@ -1,4 +1,4 @@
-"""Embeddings and token counts (ai.google.dev/api/embeddings, ai.google.dev/api/tokens): calls that generate nothing."""
+"""Embeddings (ai.google.dev/api/embeddings), and the base of requests that generate nothing."""
 
 from typing import Annotated, Any
 
@@ -45,7 +45,7 @@ class BatchEmbedContentsFields(msgspec.Struct):
 
 
 class ConvertibleEmbedFields(msgspec.Struct):
-    """What of a request for one vector other formats can say."""
+    """Fields of a request for one vector that other formats support."""
 
     content: dict[str, Any]
     model: Any = None
@@ -54,7 +54,7 @@ class ConvertibleEmbedFields(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """All the parts, which make one vector. Raises Inexpressible."""
+        """Return the text of all parts, which make one vector. Raise UnsupportedFeature."""
         parts = self.content.get("parts")
         given = [
             part.get("text")
@@ -86,7 +86,7 @@ decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class NonGeneratingRequest(WithoutAccountIds):
-    """What the calls of this file share: they answer in one piece, and have no output tokens."""
+    """Base of requests whose responses are non-streaming, and have no output tokens."""
 
     stream_content_type = EVENT_STREAM_TYPE
     render_keepalive = staticmethod(keepalive_comment)
@@ -118,7 +118,7 @@ class NonGeneratingRequest(WithoutAccountIds):
 
 
 class EmbeddingRequestBase(NonGeneratingRequest):
-    """What requests for vectors have in common. `bodies` holds one for each vector."""
+    """Base of requests for vectors. `bodies` holds one body for each vector."""
 
     def __init__(self, body: bytes, model: str, max_input_tokens: int) -> None:
         super().__init__(body, model, max_input_tokens)
@@ -154,7 +154,7 @@ class EmbedContentRequest(EmbeddingRequestBase):
     action = "embedContent"
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
+        """Raise InvalidRequest for a body that is not valid."""
         self.request = request = decode_body(decode_embed_content, body)
         check_letters(decode_object(body), FIELDS)
         super().__init__(
@@ -176,7 +176,7 @@ class BatchEmbedContentsRequest(EmbeddingRequestBase):
     action = "batchEmbedContents"
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
+        """Raise InvalidRequest for a body that is not valid."""
         self.request = request = decode_body(decode_batch, body)
         super().__init__(
             body,
@@ -190,7 +190,7 @@ class BatchEmbedContentsRequest(EmbeddingRequestBase):
             check_letters(decode_object(item), FIELDS, "requests.")
 
     def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
-        """Google wants the model of the address in each request too."""
+        """Return the body with the model of the URL in each request, as Google requires."""
         renamed = [msgspec.Raw(replace_fields(item, {"model": f"models/{model}"})) for item in self.bodies]
         return replace_fields(self.body, {"requests": renamed})
 
@@ -213,14 +213,17 @@ def embedded_content_tokens(content: dict[str, Any]) -> int:
 
 
 def render_embed_request(texts: list[str], model: str, dimensions: int | None) -> tuple[str, dict[str, Any]]:
-    """Path and body that embed these texts, each by itself."""
+    """Return path and body of a request that embeds these texts, each by itself."""
     size = {"outputDimensionality": dimensions} if dimensions is not None else {}
     requests = [{"model": f"models/{model}", "content": {"parts": [{"text": text}]}} | size for text in texts]
     return f"{model_path(model)}:{BatchEmbedContentsRequest.action}", {"requests": requests}
 
 
 def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
-    """The vectors in the order of the texts, and the usage where one is stated. Raises BadAnswer."""
+    """Return the vectors in the order of the texts, and the usage if it is reported.
+
+    Raise InvalidUpstreamResponse.
+    """
     try:
         answer = decode_embed_response(body)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:

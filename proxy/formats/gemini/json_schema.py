@@ -1,6 +1,6 @@
-"""Google's schemas (ai.google.dev/api/caching#Schema, a subset of OpenAPI 3.0) as JSON Schema.
+"""Google's schemas, parsed as JSON Schema (ai.google.dev/api/caching#Schema, a subset of OpenAPI 3.0).
 
-The way back needs no words: Google takes JSON Schema as it is in `parametersJsonSchema` and `responseJsonSchema`.
+Nothing is rendered back: Google accepts JSON Schema in `parametersJsonSchema` and `responseJsonSchema`.
 """
 
 from typing import Any
@@ -10,13 +10,13 @@ from proxy.formats.gemini.wire import to_camel_case
 INTEGER_KEYWORDS = frozenset(
     ["maxItems", "minItems", "maxLength", "minLength", "maxProperties", "minProperties"]
 )
-"""64-bit integers, which protocol buffers write as strings."""
+"""Keywords with 64-bit integers, which protocol buffers write as strings."""
 MAPS_OF_SCHEMAS = frozenset(("properties", "$defs", "definitions", "patternProperties"))
 JSON_SCHEMA_NAMES = {"defs": "$defs", "ref": "$ref"}
 
 
 def to_json_schema(schema: Any) -> Any:
-    """Lower-case types, null as a type, counts as numbers."""
+    """Convert a schema: lower-case types, null as a type, counts as numbers."""
     if isinstance(schema, list):
         return [to_json_schema(item) for item in schema]
     if not isinstance(schema, dict):

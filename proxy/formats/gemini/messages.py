@@ -1,4 +1,6 @@
-"""A conversation in Gemini's order: user and model by turns, the user first, and right after calls a result for each
+"""Conversations, parsed into neutral messages and rendered in the order that Gemini requires.
+
+The user begins, user and model alternate, and the turn after calls holds a result for each of them
 (ai.google.dev/gemini-api/docs/function-calling).
 """
 
@@ -35,9 +37,10 @@ from proxy.formats.neutral import (
 from proxy.formats.tool_calls import ToolCallLinker, has_id, has_name, is_next
 
 SKIP_SIGNATURE = "skip_thought_signature_validator"
-"""What Google documents for calls that Gemini 3 did not make itself (ai.google.dev/gemini-api/docs/thought-signatures)."""
+"""Signature that Google documents for calls that Gemini 3 did not make itself
+(ai.google.dev/gemini-api/docs/thought-signatures)."""
 EMPTY_USER_TURN: dict[str, Any] = {"role": "user", "parts": [{"text": ""}]}
-"""A turn of the user's with nothing in it, which Gemini takes where one must stand."""
+"""A turn of the user without content, which Gemini accepts as the first one."""
 MISSING_RESULT_TEXT = "The tool gave no result."
 Turn = tuple[str, list[Part]]
 ROLES = {"user": "user", "function": "user", "model": "assistant", "": "user"}
@@ -64,7 +67,11 @@ def parse_messages(contents: list[WireTurn] | WireTurn) -> tuple[Message, ...]:
 
 
 def parse_turn(content: WireTurn) -> list[Part]:
-    """A client that kept a stream's chunks has a thought in pieces, of which the last carries the signature."""
+    """Parse the parts of one turn.
+
+    A client that keeps the chunks of a stream has thinking in pieces, and only the last one has the
+    signature.
+    """
     parts: list[Part] = []
     thought = False
     for item in content_parts(content):
@@ -146,27 +153,33 @@ def parse_system(instruction: WireTurn | str | None) -> tuple[Text, ...]:
 
 
 def render_messages(request: Request) -> list[dict[str, Any]]:
-    """Raises Inexpressible for results that answer no call of the turn before."""
+    """Render the conversation.
+
+    Raise UnsupportedFeature for a result that answers no call of the turn before it.
+    """
     turns = merge_turns(request)
     repeated = repeated_ids(turns)
     contents: list[dict[str, Any]] = [] if turns and turns[0][0] == "user" else [EMPTY_USER_TURN]
-    asked: list[ToolCall] = []
-    ready: list[ToolCall] = []
+    calls: list[ToolCall] = []
+    prepared: list[ToolCall] = []
     for role, parts in turns:
         if role == "model":
-            asked = [part for part in parts if isinstance(part, ToolCall)]
-            ready = prepare_calls(asked, request.model, repeated)
-            contents.append({"role": role, "parts": render_parts(with_calls(parts, ready))})
+            calls = [part for part in parts if isinstance(part, ToolCall)]
+            prepared = prepare_calls(calls, request.model, repeated)
+            contents.append({"role": role, "parts": render_parts(with_calls(parts, prepared))})
         else:
             contents.append(
-                {"role": role, "parts": render_user_turn(parts, asked, ready, is_gemini_3(request.model))}
+                {"role": role, "parts": render_user_turn(parts, calls, prepared, is_gemini_3(request.model))}
             )
-            asked, ready = [], []
+            calls, prepared = [], []
     return contents
 
 
 def merge_turns(request: Request) -> list[Turn]:
-    """Neighbours of one role become one turn, once what Gemini is not told has gone. Raises Inexpressible."""
+    """Remove the parts that Gemini does not accept, then merge neighbouring turns of one role.
+
+    Raise UnsupportedFeature.
+    """
     turns: list[Turn] = []
     for message in request.messages:
         parts = [part for part in message.parts if is_supported(part)]
@@ -183,7 +196,10 @@ def merge_turns(request: Request) -> list[Turn]:
 
 
 def reject_unsupported(parts: Iterable[Part]) -> None:
-    """What a user says, or a tool, is not left out: only records of what another provider's model did."""
+    """Raise UnsupportedFeature for opaque parts of a user or a tool.
+
+    Only records of another provider's model may be left out.
+    """
     for part in parts:
         if isinstance(part, ToolResult):
             reject_unsupported(part.content)
@@ -192,7 +208,10 @@ def reject_unsupported(parts: Iterable[Part]) -> None:
 
 
 def is_supported(part: Part) -> bool:
-    """Thoughts and server-side records are known to their origin only."""
+    """Return whether Gemini accepts a part.
+
+    Only the origin of thinking and of server-side records reads them.
+    """
     match part:
         case Text(text=text) | Refusal(text=text):
             return bool(text)
@@ -210,18 +229,21 @@ def repeated_ids(turns: list[Turn]) -> set[str]:
 
 
 def prepare_calls(calls: list[ToolCall], model: str, repeated: set[str]) -> list[ToolCall]:
-    """The calls of a turn as Google takes them: its own signatures, the first one signed for Gemini 3, ids that are unique."""
-    ready = [
+    """Return the calls of a turn as Google accepts them.
+
+    Only Google's own signatures stay, the first call has one for Gemini 3, and ids are unique.
+    """
+    prepared = [
         replace(call, signature=call.signature if call.origin == FORMAT else None, origin=FORMAT)
         for call in calls
     ]
-    if ready and is_gemini_3(model) and not ready[0].signature:
-        ready[0] = replace(ready[0], signature=SKIP_SIGNATURE)
-    return [replace(call, id="") if call.id in repeated else call for call in ready]
+    if prepared and is_gemini_3(model) and not prepared[0].signature:
+        prepared[0] = replace(prepared[0], signature=SKIP_SIGNATURE)
+    return [replace(call, id="") if call.id in repeated else call for call in prepared]
 
 
 def with_calls(parts: list[Part], calls: list[ToolCall]) -> list[Part]:
-    """The same parts with these calls in the places of the others."""
+    """Return the same parts with these calls in place of their own."""
     rest = iter(calls)
     return [next(rest) if isinstance(part, ToolCall) else part for part in parts]
 
@@ -231,37 +253,37 @@ def render_user_turn(
 ) -> list[dict[str, Any]]:
     results = [part for part in parts if isinstance(part, ToolResult)]
     others = [part for part in parts if not isinstance(part, ToolResult | ToolCall)]
-    answers = match_results(calls, results)
+    matched = match_results(calls, results)
     if results:
         raise UnsupportedFeature(
-            f"The result of {results[0].call_id} answers no call of the turn before it.", "messages"
+            f"The result of {results[0].call_id} matched no call of the turn before it.", "messages"
         )
     responses = [
         render_tool_result(call, result, media_in_result)
-        for call, result in zip(prepared, answers, strict=True)
+        for call, result in zip(prepared, matched, strict=True)
     ]
-    loose = (
-        [] if media_in_result else [render_media(item) for result in answers for item in result_media(result)]
+    media_beside = (
+        [] if media_in_result else [render_media(item) for result in matched for item in result_media(result)]
     )
-    return [*responses, *loose, *render_parts(others)]
+    return [*responses, *media_beside, *render_parts(others)]
 
 
 def match_results(calls: list[ToolCall], results: list[ToolResult]) -> list[ToolResult]:
-    """A result for each call, taken out of those at hand: that of its id, or else the next that has its name or none."""
-    answers: list[ToolResult | None] = []
+    """Return a result for each call: the one with its id, or the next one with its name or none."""
+    matched: list[ToolResult | None] = []
     for call in calls:
-        answers.append(next((result for result in results if result.call_id == call.id), None))
-        remove_by_identity(answers[-1], results)
+        matched.append(next((result for result in results if result.call_id == call.id), None))
+        remove_by_identity(matched[-1], results)
     for position, call in enumerate(calls):
-        if answers[position] is None:
-            answers[position] = next((result for result in results if result.name in (None, call.name)), None)
-            remove_by_identity(answers[position], results)
+        if matched[position] is None:
+            matched[position] = next((result for result in results if result.name in (None, call.name)), None)
+            remove_by_identity(matched[position], results)
     missing = ToolResult(call_id="", content=(Text(text=MISSING_RESULT_TEXT),), is_error=True)
-    return [answer or missing for answer in answers]
+    return [answer or missing for answer in matched]
 
 
 def remove_by_identity(taken: ToolResult | None, results: list[ToolResult]) -> None:
-    """By identity: equal results may answer different calls."""
+    """Remove a result by identity: equal results may answer different calls."""
     results[:] = [result for result in results if result is not taken]
 
 
@@ -270,7 +292,11 @@ def result_media(result: ToolResult) -> list[Image | File]:
 
 
 def render_tool_result(call: ToolCall, result: ToolResult, media_in_result: bool) -> dict[str, Any]:
-    """Pictures stand inside a result from Gemini 3 on ("Multimodal function responses"), beside it before."""
+    """Render a result.
+
+    From Gemini 3 on, media are inside of the result ("Multimodal function responses"); before, they follow
+    it.
+    """
     media = [render_media(item) for item in result_media(result)]
     response = ({"id": call.id} if call.id else {}) | {
         "name": call.name,

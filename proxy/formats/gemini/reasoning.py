@@ -1,4 +1,7 @@
-"""generationConfig (ai.google.dev/api/generate-content#generationconfig), both ways."""
+"""Thinking of the model: its settings in generationConfig, and its signatures.
+
+See ai.google.dev/api/generate-content#ThinkingConfig.
+"""
 
 import base64
 from typing import Any
@@ -12,7 +15,7 @@ MAX_ORIGIN_LENGTH = 24
 DYNAMIC_BUDGET = -1
 BUDGET_BY_EFFORT = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576}
 MAX_BUDGET, MAX_PRO_BUDGET, MIN_PRO_BUDGET = 24_576, 32_768, 128
-"""ai.google.dev/gemini-api/docs/thinking, "Thinking budgets": Pro cannot stop thinking."""
+"""Limits of ai.google.dev/gemini-api/docs/thinking, "Thinking budgets". Pro models always think."""
 LEVEL_ALIASES = {"none": "minimal", "xhigh": "high"}
 PRO_LEVEL_ALIASES = {"none": "low", "minimal": "low", "xhigh": "high"}
 
@@ -80,7 +83,10 @@ def render_thinking(part: Thinking) -> dict[str, Any]:
 
 
 def parse_reasoning(config: ThinkingConfig | None) -> Reasoning | None:
-    """A budget of 0 turns thinking off; thoughts that nobody configured otherwise are as the model likes."""
+    """Parse the thinkingConfig. A budget of 0 turns thinking off.
+
+    A configuration without a budget, a level or a request for thoughts leaves the amount to the model.
+    """
     if config is None:
         return None
     level = (config.thinking_level or "").lower()
@@ -105,7 +111,7 @@ def render_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
 
 
 def render_thinking_level(reasoning: Reasoning, model: str) -> dict[str, Any]:
-    """Gemini 3 takes levels, and budgets as its forerunners did, never both."""
+    """Render a level, which Gemini 3 takes, or a budget like earlier models; never both."""
     if reasoning.budget is not None:
         return {"thinkingBudget": reasoning.budget}
     if reasoning.effort is None:

@@ -1,4 +1,4 @@
-"""Requests of generateContent (ai.google.dev/api/generate-content), both ways."""
+"""Requests of generateContent, parsed and rendered (ai.google.dev/api/generate-content)."""
 
 from typing import Any
 from urllib.parse import quote
@@ -37,7 +37,10 @@ JSON_TYPE = "application/json"
 
 
 def request_path(model: str, stream: bool) -> str:
-    """The gateway always asks for server-sent events: an array has no marks to cut it by."""
+    """Return the path of a request.
+
+    The gateway always requests server-sent events: the array has no marks that separate its elements.
+    """
     return (
         f"{model_path(model)}:streamGenerateContent?alt=sse"
         if stream
@@ -50,7 +53,7 @@ def model_path(model: str) -> str:
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
-    """Raises BadRequest. The model and whether to stream are in the address."""
+    """Parse a request. The URL names the model and says whether to stream. Raise InvalidRequest."""
     return guard_recursion(
         lambda body: decode_body(
             lambda body: parse_wire_request(with_camel_case_fields(msgspec.json.decode(body)), model, stream),
@@ -92,7 +95,10 @@ def parse_wire_request(fields: Any, model: str, stream: bool) -> Request:
 
 
 def cached_content_tools(body: WireRequest) -> list[ServerTool]:
-    """A cached prefix is content that lies at Google. As a tool of Google's it is refused, not lost, by every other format."""
+    """Return cached content, which Google stores, as a server tool.
+
+    Other formats reject server tools of Google, so that the content is not dropped silently.
+    """
     if body.cached_content is None:
         return []
     return [ServerTool(origin=FORMAT, kind=CACHED_CONTENT, value=body.cached_content)]
@@ -109,7 +115,10 @@ def unmapped_top_level(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def unmapped_config(config: dict[str, Any]) -> dict[str, Any]:
-    """What has no neutral field. Text alone is what every answer is anyway."""
+    """Return the settings without a neutral field.
+
+    Every response contains text, so that a request for text alone is not such a setting.
+    """
     known = {field.encode_name for field in msgspec.structs.fields(GenerationConfig)}
     extras = {name: value for name, value in config.items() if name not in known}
     if extras.get("responseModalities") in ([], ["TEXT"], ["MODALITY_UNSPECIFIED"]):
@@ -122,17 +131,20 @@ def unmapped_config(config: dict[str, Any]) -> dict[str, Any]:
 def unmapped_part_fields(contents: list[WireTurn] | WireTurn) -> dict[str, Any]:
     parts = [part for content in as_content_list(contents) for part in content_parts(content)]
     results = [result for part in parts if isinstance(result := part.get("functionResponse"), dict)]
-    told = {
+    unmapped = {
         f"functionResponse.{name}": result[name]
         for result in results
         for name in UNMAPPED_RESULT_FIELDS
         if result.get(name)
     }
-    return told | {name: part[name] for part in parts for name in PART_METADATA_FIELDS if part.get(name)}
+    return unmapped | {name: part[name] for part in parts for name in PART_METADATA_FIELDS if part.get(name)}
 
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
-    """Raises Inexpressible. The model and whether to stream go into the address."""
+    """Render a request. Raise UnsupportedFeature.
+
+    The URL names the model and says whether to stream.
+    """
     request, dropped = drop_unsupported(request, quirks.unsupported_for(request.model))
     system = [text for text in (*request.system, *inline_system_text(request)) if text.text]
     body: dict[str, Any] = {"contents": render_messages(request)}
@@ -146,13 +158,13 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
 
 
 def inline_system_text(request: Request) -> list[Text]:
-    """Gemini knows instructions at the start only."""
+    """Return the text of system messages: Gemini accepts it at the start only."""
     messages = [message for message in request.messages if message.role == "system"]
     return [part for message in messages for part in message.parts if isinstance(part, Text)]
 
 
 def dropped_settings(request: Request) -> list[str]:
-    """Settings that Gemini has no words for, by their neutral names."""
+    """Return the neutral names of the settings that Gemini does not support."""
     parts = [part for message in request.messages for part in message.parts]
     facts = {
         "parallel_tool_calls": request.parallel_tool_calls is False,
@@ -162,7 +174,7 @@ def dropped_settings(request: Request) -> list[str]:
         "filename": any(isinstance(part, File) and part.name for part in parts),
         "detail": any(isinstance(part, Image) and part.detail not in (None, "auto") for part in parts),
     }
-    return [name for name, is_left_out in facts.items() if is_left_out]
+    return [name for name, is_dropped in facts.items() if is_dropped]
 
 
 def parse_response_format(config: GenerationConfig) -> ResponseFormat | None:
@@ -174,7 +186,7 @@ def parse_response_format(config: GenerationConfig) -> ResponseFormat | None:
 
 
 def render_settings(request: Request, dropped: list[str]) -> dict[str, Any]:
-    """The generationConfig, if anything is set; adds to `dropped` what does not fit into it."""
+    """Render the generationConfig; empty if nothing is set. Add what it does not support to `dropped`."""
     stop = [text for text in request.stop if text]
     if len(stop) > MAX_STOP_SEQUENCES:
         dropped.append("stop")

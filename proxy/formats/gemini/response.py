@@ -1,4 +1,7 @@
-"""Answers of generateContent (ai.google.dev/api/generate-content#generatecontentresponse), both ways."""
+"""Responses of generateContent, parsed and rendered.
+
+See ai.google.dev/api/generate-content#generatecontentresponse.
+"""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -41,7 +44,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "IMAGE_RECITATION": "content_filter",
 }
 MAX_TIMESTAMP = 2**32
-"""A later time is one in other units than seconds."""
+"""Larger times are in units other than seconds."""
 WIRE_FINISH_REASONS: dict[FinishReason, str] = {
     "length": "MAX_TOKENS",
     "content_filter": "SAFETY",
@@ -50,7 +53,7 @@ WIRE_FINISH_REASONS: dict[FinishReason, str] = {
 
 
 def parse_response(body: bytes) -> Response:
-    """Raises BadAnswer."""
+    """Parse a response. Raise InvalidUpstreamResponse."""
     try:
         answers = parse_responses(repair_json(body))
         answer = answers[0] if answers else WireResponse()
@@ -94,7 +97,7 @@ def parse_choice(candidate: WireCandidate) -> Choice:
 
 
 def parse_valid_part(item: dict[str, Any]) -> list[Part]:
-    """None for a part that is not what Google says it is: the others are an answer all the same."""
+    """Parse a part; an invalid one gives none, and the others remain a response."""
     try:
         return parse_part(item)
     except msgspec.ValidationError:
@@ -112,7 +115,10 @@ def with_citations(parts: list[Part], metadata: Any) -> list[Part]:
 
 
 def parse_finish_reason(reason: str | None, has_calls: bool, has_content: bool) -> FinishReason:
-    """An answer with calls stops like any other; one without a reason but with content is taken for whole."""
+    """Return the finish reason.
+
+    Calls end a response like any other stop. Content without a reason counts as complete.
+    """
     finish: FinishReason = "other"
     if reason:
         finish = FINISH_REASONS.get(reason, "other")
@@ -138,7 +144,7 @@ def parse_time(text: str | None) -> int | None:
 
 
 def parse_logprobs(result: Any) -> tuple[Any, ...]:
-    """Google's logprobsResult as OpenAI's token entries."""
+    """Parse a logprobsResult into OpenAI's token entries."""
     if not isinstance(result, dict) or not isinstance(result.get("chosenCandidates"), list):
         return ()
     tops = result.get("topCandidates")

@@ -1,4 +1,4 @@
-"""Tools and the choice among them (ai.google.dev/api/caching#Tool), both ways."""
+"""Tools and the choice among them, parsed and rendered (ai.google.dev/api/caching#Tool)."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ CACHED_CONTENT = "cachedContent"
 def parse_tools(
     tools: list[dict[str, Any]] | dict[str, Any] | None,
 ) -> tuple[list[Tool | ServerTool], dict[str, Any]]:
-    """The tools, and what Google says of functions that no other format does."""
+    """Parse the tools, and return the fields of functions that no other format supports."""
     read: list[Tool | ServerTool] = []
     extras: dict[str, Any] = {}
     for tool in [tools] if isinstance(tools, dict) else tools or ():
@@ -71,7 +71,7 @@ def parse_tool_choice(config: ToolConfig | None) -> ToolChoice | None:
 def apply_tool_choice(
     tools: list[Tool | ServerTool], choice: ToolChoice | None
 ) -> tuple[list[Tool | ServerTool], ToolChoice | None]:
-    """A free choice among some of the functions means the same as declaring no others, and so it is said."""
+    """Apply a free choice among some of the functions: the others are not declared."""
     if choice is None or choice.mode != "auto" or not choice.names:
         return tools, choice
     return [tool for tool in tools if not isinstance(tool, Tool) or tool.name in choice.names], ToolChoice()
@@ -92,7 +92,10 @@ def render_tools(request: Request) -> dict[str, Any]:
 
 
 def render_declaration(tool: Tool) -> dict[str, Any]:
-    """JSON Schema goes as it is. A name cannot be bent to Google's rules: the client would not know the call that comes back."""
+    """Render a function with its JSON Schema. Raise UnsupportedFeature.
+
+    The name cannot be adapted to Google's rules: the client would not recognize the call.
+    """
     tool = as_function_tool(tool)
     if not VALID_FUNCTION_NAME.fullmatch(tool.name):
         raise UnsupportedFeature(
@@ -112,7 +115,10 @@ def render_server_tool(tool: ServerTool) -> Any:
 
 
 def render_tool_choice(choice: ToolChoice) -> dict[str, Any]:
-    """Names may stand beside ANY and VALIDATED only (ai.google.dev/api/caching#FunctionCallingConfig)."""
+    """Render the tool choice.
+
+    Google accepts names with ANY and VALIDATED only (ai.google.dev/api/caching#FunctionCallingConfig).
+    """
     match choice.mode:
         case "required":
             return {"mode": "ANY"} | ({"allowedFunctionNames": list(choice.names)} if choice.names else {})

@@ -1,4 +1,4 @@
-"""Structs of generateContent: what JSON of requests, responses and stream events is decoded into."""
+"""Structs of the JSON in requests, responses and stream events of generateContent."""
 
 import re
 from functools import lru_cache
@@ -28,11 +28,11 @@ VERBATIM_FIELDS = frozenset(
         "_responseJsonSchema",
     )
 )
-"""Fields whose content is the client's own, names and all."""
+"""Fields with JSON of the client's own, whose names do not change."""
 
 
 class WireStruct(msgspec.Struct, rename="camel"):
-    """Base of Google's types; unknown fields are ignored."""
+    """Base of Google's types. Unknown fields are ignored."""
 
 
 class Blob(WireStruct):
@@ -61,7 +61,7 @@ class FunctionResponse(WireStruct):
 
 
 class GenerationFields(msgspec.Struct):
-    """Both spellings of each name: protocol buffers take either."""
+    """Fields of a generationConfig in both spellings, which protocol buffers accept."""
 
     max_output_tokens: TokenLimit | None = field(name="maxOutputTokens", default=None)
     snake_max_output_tokens: TokenLimit | None = field(name="max_output_tokens", default=None)
@@ -227,7 +227,7 @@ decode_responses = msgspec.json.Decoder(list[WireResponse]).decode
 
 
 def parse_responses(data: bytes) -> list[WireResponse]:
-    """One, or a list of them. Raises one of UNREADABLE."""
+    """Parse one response, or a list of them. Raise one of DECODE_ERRORS."""
     return decode_responses(data) if data.lstrip().startswith(b"[") else [decode_response(data)]
 
 
@@ -237,7 +237,7 @@ def to_camel_case(name: str) -> str:
 
 
 def with_camel_case_fields(value: Any) -> Any:
-    """The same JSON with its fields in camelCase, which is how this package reads it; what is the client's own stays as it is."""
+    """Return JSON with its fields in camelCase; JSON of the client's own does not change."""
     match value:
         case dict():
             fields = ((to_camel_case(name), item) for name, item in value.items())

@@ -238,7 +238,7 @@ def render_part(part: Part, param: str = "messages") -> dict[str, Any]:
             return render_thinking(part)
         case Opaque():
             if part.origin != FORMAT:
-                raise UnsupportedFeature(f"Claude has no counterpart to {part.kind}.", param)
+                raise UnsupportedFeature(f"Claude does not support {part.kind}.", param)
             value: dict[str, Any] = part.value
             return value
         case _:
@@ -320,7 +320,7 @@ def render_image(part: Image, param: str) -> dict[str, Any]:
         media_type = image_media_type(media_type, data)
         if media_type not in IMAGE_TYPES:
             raise UnsupportedFeature(
-                f"Claude reads JPEG, PNG, GIF and WebP pictures, not {media_type or 'this type'}.", param
+                f"Claude accepts JPEG, PNG, GIF and WebP images, not {media_type or 'this type'}.", param
             )
         return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
     return {"type": "image", "source": {"type": "url", "url": require_url(url, param)}}
@@ -335,7 +335,9 @@ def image_media_type(media_type: str | None, data: str) -> str | None:
 def require_url(url: str | None, param: str) -> str:
     if url and url.startswith(URL_PREFIXES):
         return url
-    raise UnsupportedFeature(f"Claude cannot open the address {(url or '')[:60]!r}.", param)
+    raise UnsupportedFeature(
+        f"Claude cannot open the URL {(url or '')[:60]!r}. Send an http or https URL.", param
+    )
 
 
 def render_file(part: File, param: str) -> dict[str, Any]:
@@ -355,7 +357,7 @@ def with_title(block: dict[str, Any], name: str | None) -> dict[str, Any]:
 def render_stored_file(part: File, param: str) -> dict[str, Any]:
     if part.origin != FORMAT:
         raise UnsupportedFeature(
-            f"The file {part.file_id} is stored with another provider; send its content instead.", param
+            f"The file {part.file_id} is stored with another provider. Send its content instead.", param
         )
     source = {"type": "file", "file_id": part.file_id}
     if part.media_type and part.media_type.startswith("image/"):
@@ -371,10 +373,10 @@ def render_document_source(part: File, media_type: str | None, param: str) -> di
         if media_type and (media_type.startswith("text/") or media_type == "application/json"):
             text = decode_base64_text(part.data)
             if text is None:
-                raise UnsupportedFeature("The text file is not UTF-8 in base64.", param)
+                raise UnsupportedFeature("The text file is not UTF-8 text in base64.", param)
             return {"type": "text", "media_type": "text/plain", "data": text}
     elif media_type in (PDF_TYPE, None):
         return {"type": "url", "url": require_url(part.url, param)}
     raise UnsupportedFeature(
-        f"Claude reads PDF and plain text, not {media_type or 'files of an unnamed type'}.", param
+        f"Claude accepts PDF and plain text, not {media_type or 'files without a media type'}.", param
     )

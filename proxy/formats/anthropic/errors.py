@@ -88,7 +88,9 @@ def parse_stream_error(error: Any, data: bytes) -> ApiError:
     except DECODE_ERRORS:
         type, message = parse_error_fields({"error": error})
     status = ERROR_TYPES[type][2] if type in ERROR_TYPES else 500
-    return build_error(status, type, message or "The provider reported an error in the middle of its answer.")
+    return build_error(
+        status, type, message or "The provider reported an error in the middle of its response."
+    )
 
 
 def render_error(api_error: ApiError, request_id: str) -> bytes:

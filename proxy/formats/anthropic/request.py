@@ -116,7 +116,7 @@ def parse_system(system: str | list[Raw] | None) -> tuple[Text, ...]:
     parts = parse_parts(system)
     texts = tuple(part for part in parts if isinstance(part, Text))
     if len(texts) != len(parts):
-        raise UnsupportedFeature("Only text can be in the system prompt.", "system")
+        raise UnsupportedFeature("The system prompt can contain only text.", "system")
     return texts
 
 

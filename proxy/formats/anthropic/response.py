@@ -68,7 +68,7 @@ def parse_response(body: bytes) -> Response:
             if not (isinstance(part, Text) and not part.text)
         )
     except (*DECODE_ERRORS, InvalidRequest) as error:
-        raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}") from None
+        raise InvalidUpstreamResponse(f"The provider's response cannot be decoded: {error}") from None
     finish = parse_finish_reason(
         response.stop_reason, has_calls=any(isinstance(part, ToolCall) for part in parts)
     )

@@ -104,7 +104,7 @@ def called_tool_names(request: Request) -> list[str]:
 def render_tool(tool: Tool | ServerTool, capabilities: ModelCapabilities) -> dict[str, Any]:
     if isinstance(tool, ServerTool):
         if tool.origin != "anthropic":
-            raise UnsupportedFeature(f"Claude has no counterpart to the tool {tool.kind}.", "tools")
+            raise UnsupportedFeature(f"Claude does not support the tool {tool.kind}.", "tools")
         value: dict[str, Any] = tool.value
         return value
     tool = as_function_tool(tool)

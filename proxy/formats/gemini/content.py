@@ -258,7 +258,7 @@ def render_file_data(media_type: str | None, uri: str) -> dict[str, Any]:
 def require_google_file(file: File) -> str:
     if file.origin != FORMAT or file.file_id is None:
         raise UnsupportedFeature(
-            "A file that was uploaded to another provider cannot be read by Gemini; send its content.",
+            "Gemini cannot read a file that was uploaded to another provider. Send its content instead.",
             "messages",
         )
     return file.file_id

@@ -63,7 +63,7 @@ class ConvertibleEmbedFields(msgspec.Struct):
         ]
         texts = [text for text in given if isinstance(text, str)]
         if not texts or len(texts) != len(given):
-            raise UnsupportedFeature("Only text can be embedded by this model.", "content")
+            raise UnsupportedFeature("This model can embed only text.", "content")
         return "".join(texts)
 
 
@@ -94,7 +94,7 @@ class NonGeneratingRequest(WithoutAccountIds):
 
     def __init__(self, body: bytes, model: str, max_input_tokens: int) -> None:
         if not 1 <= len(model) <= MAX_MODEL_LENGTH:
-            raise InvalidRequest("The address names no model.", "model")
+            raise InvalidRequest("The URL does not name a model.", "model")
         self.body = body
         self.facts = RequestFacts(model=model, max_input_tokens=max_input_tokens, max_output_tokens=0)
 
@@ -137,7 +137,9 @@ class EmbeddingRequestBase(NonGeneratingRequest):
         asked = [decode_body(decode_convertible, body) for body in self.bodies]
         sizes = {wanted.dimensions or wanted.snake_dimensions for wanted in asked}
         if len(sizes) > 1:
-            raise UnsupportedFeature("This model gives all the vectors of a batch the same size.", "requests")
+            raise UnsupportedFeature(
+                "This model needs the same outputDimensionality in all requests of a batch.", "requests"
+            )
         return sizes.pop()
 
     def unsupported_settings(self) -> list[str]:
@@ -225,13 +227,13 @@ def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
     Raise InvalidUpstreamResponse.
     """
     try:
-        answer = decode_embed_response(body)
+        response = decode_embed_response(body)
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}.") from None
-    embeddings = answer.embeddings or ([answer.embedding] if answer.embedding else [])
+        raise InvalidUpstreamResponse(f"The provider's response cannot be decoded: {error}.") from None
+    embeddings = response.embeddings or ([response.embedding] if response.embedding else [])
     if not embeddings:
-        raise InvalidUpstreamResponse("The provider's answer holds no embeddings.")
-    return [embedding.values for embedding in embeddings], parse_embedding_usage(answer.usage_metadata)
+        raise InvalidUpstreamResponse("The provider's response contains no embeddings.")
+    return [embedding.values for embedding in embeddings], parse_embedding_usage(response.usage_metadata)
 
 
 FIELDS, BATCH_FIELDS = (

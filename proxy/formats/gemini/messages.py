@@ -53,7 +53,7 @@ def parse_messages(contents: list[WireTurn] | WireTurn) -> tuple[Message, ...]:
         role = ROLES.get((content.role or "").lower())
         if role is None:
             raise InvalidRequest(
-                f"The role {content.role} is not known; use user or model.", f"contents[{position}].role"
+                f"The role {content.role} is not supported. Use user or model.", f"contents[{position}].role"
             )
         parts = parse_turn(content)
         if any(isinstance(part, ToolCall) for part in parts):
@@ -73,21 +73,21 @@ def parse_turn(content: WireTurn) -> list[Part]:
     signature.
     """
     parts: list[Part] = []
-    thought = False
+    was_thought = False
     for item in content_parts(content):
         for part in parse_part(item):
             last = parts[-1] if parts else None
             if (
                 isinstance(part, Thinking)
                 and isinstance(last, Thinking)
-                and thought
+                and was_thought
                 and item.get("thought")
                 and not is_signed(last)
             ):
                 parts[-1] = replace(part, text=last.text + part.text)
             else:
                 parts.append(part)
-        thought = bool(item.get("thought"))
+        was_thought = bool(item.get("thought"))
     return parts
 
 
@@ -148,7 +148,7 @@ def parse_system(instruction: WireTurn | str | None) -> tuple[Text, ...]:
             parts = [part for item in content_parts(instruction) for part in parse_part(item)]
             texts = tuple(part for part in parts if isinstance(part, Text))
             if len(texts) != len(parts):
-                raise UnsupportedFeature("Only text can be in the system instruction.", "systemInstruction")
+                raise UnsupportedFeature("The system instruction can contain only text.", "systemInstruction")
             return texts
 
 
@@ -204,7 +204,7 @@ def reject_unsupported(parts: Iterable[Part]) -> None:
         if isinstance(part, ToolResult):
             reject_unsupported(part.content)
         elif isinstance(part, Opaque) and part.origin != FORMAT:
-            raise UnsupportedFeature(f"Gemini has no words for {part.kind}.", "messages")
+            raise UnsupportedFeature(f"Gemini does not support {part.kind}.", "messages")
 
 
 def is_supported(part: Part) -> bool:
@@ -256,7 +256,7 @@ def render_user_turn(
     matched = match_results(calls, results)
     if results:
         raise UnsupportedFeature(
-            f"The result of {results[0].call_id} matched no call of the turn before it.", "messages"
+            f"The result of {results[0].call_id} does not answer a call of the turn before it.", "messages"
         )
     responses = [
         render_tool_result(call, result, media_in_result)
@@ -279,7 +279,7 @@ def match_results(calls: list[ToolCall], results: list[ToolResult]) -> list[Tool
             matched[position] = next((result for result in results if result.name in (None, call.name)), None)
             remove_by_identity(matched[position], results)
     missing = ToolResult(call_id="", content=(Text(text=MISSING_RESULT_TEXT),), is_error=True)
-    return [answer or missing for answer in matched]
+    return [result or missing for result in matched]
 
 
 def remove_by_identity(taken: ToolResult | None, results: list[ToolResult]) -> None:

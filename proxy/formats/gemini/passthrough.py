@@ -160,7 +160,7 @@ def reject_both_spellings(message: RequestFields | GenerationFields) -> None:
     """
     for own, snake in SPELLINGS[type(message)]:
         if getattr(message, own.name) is not None and getattr(message, snake.name) is not None:
-            raise InvalidRequest(f"Give {own.encode_name} or {snake.encode_name}, not both.", own.encode_name)
+            raise InvalidRequest(f"Send {own.encode_name} or {snake.encode_name}, not both.", own.encode_name)
 
 
 def check_letters_of(body: bytes, request: RequestFields) -> None:
@@ -173,12 +173,12 @@ def check_letters_of(body: bytes, request: RequestFields) -> None:
 
 def validate_request(request: RequestFields, model: str, n: int) -> None:
     if not 1 <= len(model) <= MAX_MODEL_LENGTH:
-        raise InvalidRequest("The address names no model.", "model")
+        raise InvalidRequest("The URL does not name a model.", "model")
     if not request.messages:
         raise InvalidRequest("The field contents is empty.", "contents")
     if not 1 <= n <= MAX_N:
         raise InvalidRequest(
-            f"The field candidateCount is from 1 to {MAX_N}.", "generationConfig.candidateCount"
+            f"The field candidateCount must be from 1 to {MAX_N}.", "generationConfig.candidateCount"
         )
 
 
@@ -254,8 +254,8 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         return measure_lenient(body)
     usage = stated(usage_from_wire(response.usage_metadata))
     if usage is None:
-        is_answer = response.candidates or response.prompt_feedback
-        return None, sum(map(part_tokens, response_parts(response))) if is_answer else estimate_tokens(
+        is_response = response.candidates or response.prompt_feedback
+        return None, sum(map(part_tokens, response_parts(response))) if is_response else estimate_tokens(
             len(body)
         )
     grounding_usage = GroundingUsage()

@@ -55,24 +55,23 @@ WIRE_FINISH_REASONS: dict[FinishReason, str] = {
 def parse_response(body: bytes) -> Response:
     """Parse a response. Raise InvalidUpstreamResponse."""
     try:
-        answers = parse_responses(repair_json(body))
-        answer = answers[0] if answers else WireResponse()
-        choices = tuple(parse_choice(candidate) for candidate in answer.candidates or ())
+        responses = parse_responses(repair_json(body))
+        response = responses[0] if responses else WireResponse()
+        choices = tuple(parse_choice(candidate) for candidate in response.candidates or ())
     except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}.") from None
-    if answer.error:
+        raise InvalidUpstreamResponse(f"The provider's response cannot be decoded: {error}.") from None
+    if response.error:
         raise InvalidUpstreamResponse(
-            error_message(parse_error_object({"error": answer.error}))
-            or "The provider answered with an error."
+            error_message(parse_error_object({"error": response.error})) or "The provider reported an error."
         )
-    if answer == WireResponse():
-        raise InvalidUpstreamResponse("The provider's answer holds no candidates.")
+    if response == WireResponse():
+        raise InvalidUpstreamResponse("The provider's response contains no candidates.")
     return Response(
-        id=answer.response_id or new_id(),
-        model=answer.model_version or "",
-        choices=choices or (Choice(finish_reason="content_filter" if answer.is_blocked else "other"),),
-        usage=parse_usage(answer),
-        created=parse_time(answer.create_time),
+        id=response.response_id or new_id(),
+        model=response.model_version or "",
+        choices=choices or (Choice(finish_reason="content_filter" if response.is_blocked else "other"),),
+        usage=parse_usage(response),
+        created=parse_time(response.create_time),
     )
 
 
@@ -175,16 +174,16 @@ def token_entry(item: dict[str, Any]) -> dict[str, Any]:
 
 
 def render_response(response: Response, request: Request) -> bytes:
-    answer: dict[str, Any] = {
+    body: dict[str, Any] = {
         "candidates": [render_choice(choice, index) for index, choice in enumerate(response.choices)]
     }
     if response.usage is not None:
-        answer["usageMetadata"] = render_usage(response.usage)
-    answer["modelVersion"] = response.model or request.model
+        body["usageMetadata"] = render_usage(response.usage)
+    body["modelVersion"] = response.model or request.model
     if response.created is not None and 0 <= response.created < MAX_TIMESTAMP:
-        answer["createTime"] = datetime.fromtimestamp(response.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    answer["responseId"] = response.id
-    return encode(answer)
+        body["createTime"] = datetime.fromtimestamp(response.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    body["responseId"] = response.id
+    return encode(body)
 
 
 def render_choice(choice: Choice, index: int) -> dict[str, Any]:

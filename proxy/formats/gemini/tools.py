@@ -99,7 +99,8 @@ def render_declaration(tool: Tool) -> dict[str, Any]:
     tool = as_function_tool(tool)
     if not VALID_FUNCTION_NAME.fullmatch(tool.name):
         raise UnsupportedFeature(
-            f"Gemini does not take {tool.name} as a function's name: a letter or _ comes first, then letters, digits and _.:-",
+            f"Gemini does not accept {tool.name} as the name of a function. Start it with a letter or _, and "
+            "continue with letters, digits and _.:-",
             "tools",
         )
     schema = (
@@ -110,7 +111,7 @@ def render_declaration(tool: Tool) -> dict[str, Any]:
 
 def render_server_tool(tool: ServerTool) -> Any:
     if tool.origin != FORMAT:
-        raise UnsupportedFeature(f"Gemini has no tool like {tool.kind}.", "tools")
+        raise UnsupportedFeature(f"Gemini does not support the tool {tool.kind}.", "tools")
     return tool.value
 
 

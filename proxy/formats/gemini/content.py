@@ -20,7 +20,7 @@ from proxy.formats.gemini.wire import (
     FunctionCall,
     FunctionResponse,
 )
-from proxy.formats.json_body import encode
+from proxy.formats.json_body import DECODE_ERRORS, encode
 from proxy.formats.media import guess_media_type, parse_data_url
 from proxy.formats.neutral import (
     File,
@@ -235,7 +235,7 @@ def parse_object(text: str) -> dict[str, Any] | None:
         return None
     try:
         value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, ValueError):
+    except DECODE_ERRORS:
         return None
     return value if isinstance(value, dict) else None
 

@@ -6,7 +6,6 @@ Each event of the stream is a complete response that holds only what is new. Its
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
 from msgspec.structs import replace
 
 from proxy.formats.gemini.choice_decoder import ChoiceDecoder
@@ -15,7 +14,7 @@ from proxy.formats.gemini.grounding import GroundingUsage
 from proxy.formats.gemini.response import new_id
 from proxy.formats.gemini.usage import merge_counts, parse_counts, shown_usage, with_billable_extras
 from proxy.formats.gemini.wire import WireCandidate, WireResponse, parse_responses
-from proxy.formats.json_body import repair_json
+from proxy.formats.json_body import DECODE_ERRORS, repair_json
 from proxy.formats.metering.token_counts import estimate_text_tokens
 from proxy.formats.neutral import ApiError, Event, Failed, PartDelta, Started, Usage, UsageReported
 from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
@@ -80,7 +79,7 @@ class StreamDecoder:
             return
         try:
             chunks = parse_responses(data)
-        except (msgspec.DecodeError, RecursionError, ValueError):
+        except DECODE_ERRORS:
             self.keep_non_event(data)
             return
         for chunk in chunks:
@@ -95,7 +94,7 @@ class StreamDecoder:
         """Parse a body that is not a stream: a JSON array of chunks, or an error."""
         try:
             chunks = parse_responses(repair_json(self.non_event_bytes.data))
-        except (msgspec.DecodeError, RecursionError, ValueError):
+        except DECODE_ERRORS:
             chunks = []
         for chunk in chunks:
             self.parse_chunk(chunk, self.non_event_bytes.data)

@@ -14,7 +14,7 @@ from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.passthrough import EVENT_STREAM_TYPE, StreamMeter, prompt_tokens
 from proxy.formats.gemini.request import model_path
 from proxy.formats.gemini.usage import parse_embedding_usage
-from proxy.formats.json_body import decode_body, encode, guard_recursion, replace_fields
+from proxy.formats.json_body import DECODE_ERRORS, decode_body, encode, guard_recursion, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import possible_modalities
 from proxy.formats.neutral import (
@@ -104,7 +104,7 @@ class NonGeneratingRequest(WithoutAccountIds):
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         try:
             return parse_embedding_usage(decode_embed_response(body).usage_metadata), 0
-        except (msgspec.DecodeError, RecursionError):
+        except DECODE_ERRORS:
             return None, 0
 
     def references(self) -> list[AccountReference]:
@@ -228,7 +228,7 @@ def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
     """
     try:
         response = decode_embed_response(body)
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+    except DECODE_ERRORS as error:
         raise InvalidUpstreamResponse(f"The provider's response cannot be decoded: {error}.") from None
     embeddings = response.embeddings or ([response.embedding] if response.embedding else [])
     if not embeddings:

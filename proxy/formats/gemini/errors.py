@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.json_body import encode
+from proxy.formats.json_body import DECODE_ERRORS, encode
 from proxy.formats.neutral import ApiError
 from proxy.formats.provider_errors import message_of
 
@@ -71,7 +71,7 @@ def find_error(body: bytes) -> dict[str, Any]:
     """
     try:
         return parse_error_object(msgspec.json.decode(body))
-    except (msgspec.DecodeError, RecursionError, ValueError):
+    except DECODE_ERRORS:
         return {}
 
 
@@ -114,7 +114,7 @@ def plain_text(body: bytes) -> str:
 def is_json(body: bytes) -> bool:
     try:
         msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, ValueError):
+    except DECODE_ERRORS:
         return False
     return True
 

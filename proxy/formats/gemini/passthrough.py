@@ -35,6 +35,7 @@ from proxy.formats.gemini.wire import (
     decode_raw_response_facts,
     decode_request_fields,
     decode_response_facts,
+    reject_both_spellings,
 )
 from proxy.formats.json_body import (
     DECODE_ERRORS,
@@ -66,11 +67,6 @@ KEEPALIVE_EVENT = (
 )
 """A chunk with an empty text, which all SDKs accept. Google's Python SDK fails on comments, and its older
 JavaScript SDK on a blank line."""
-SPELLINGS = {
-    kind: [(own, snake) for own in fields for snake in fields if snake.name == f"snake_{own.name}"]
-    for kind in (RequestFields, GenerationFields)
-    if (fields := msgspec.structs.fields(kind))
-}
 TOOL_FIELDS = frozenset(BILLABLE_TOOLS) | {"google_maps", "functionDeclarations", "function_declarations"}
 GENERATION_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(GenerationFields))
 COUNTED_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(RequestFields)) | {"model"}
@@ -151,16 +147,6 @@ class GenerateContentRequest(WithoutAccountIds):
         cached = {"cachedContent": request.cached, "cached_content": request.snake_cached}
         values = [request.messages, request.system, request.snake_system, request.tools, cached, others]
         return references_in(values, VOCABULARY)
-
-
-def reject_both_spellings(message: RequestFields | GenerationFields) -> None:
-    """Raise InvalidRequest if a field occurs in both spellings.
-
-    It is unknown which of the two a provider obeys.
-    """
-    for own, snake in SPELLINGS[type(message)]:
-        if getattr(message, own.name) is not None and getattr(message, snake.name) is not None:
-            raise InvalidRequest(f"Send {own.encode_name} or {snake.encode_name}, not both.", own.encode_name)
 
 
 def check_letters_of(body: bytes, request: RequestFields) -> None:
@@ -255,9 +241,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
     usage = stated(usage_from_wire(response.usage_metadata))
     if usage is None:
         is_response = response.candidates or response.prompt_feedback
-        return None, sum(map(part_tokens, response_parts(response))) if is_response else estimate_tokens(
-            len(body)
-        )
+        return None, sum(map(part_tokens, response.parts)) if is_response else estimate_tokens(len(body))
     grounding_usage = GroundingUsage()
     for candidate in response.candidates or ():
         grounding_usage.add(candidate.grounding_metadata)
@@ -276,15 +260,6 @@ def measure_lenient(body: bytes) -> tuple[Usage | None, int]:
         GroundingUsage(),
     )
     return usage, 0 if usage else estimate_tokens(len(bytes(response.candidates)))
-
-
-def response_parts(response: ResponseFacts) -> list[PartFacts]:
-    return [
-        part
-        for candidate in response.candidates or ()
-        if candidate.content
-        for part in candidate.content.parts or ()
-    ]
 
 
 def part_tokens(part: PartFacts) -> int:

@@ -15,7 +15,7 @@ from proxy.formats.gemini.errors import error_message, parse_error_object
 from proxy.formats.gemini.grounding import parse_citations, render_grounding
 from proxy.formats.gemini.usage import parse_usage, render_usage
 from proxy.formats.gemini.wire import FORMAT, WireCandidate, WireResponse, parse_responses
-from proxy.formats.json_body import dict_items, encode, repair_json
+from proxy.formats.json_body import DECODE_ERRORS, dict_items, encode, repair_json
 from proxy.formats.neutral import (
     Choice,
     FinishReason,
@@ -58,7 +58,7 @@ def parse_response(body: bytes) -> Response:
         responses = parse_responses(repair_json(body))
         response = responses[0] if responses else WireResponse()
         choices = tuple(parse_choice(candidate) for candidate in response.candidates or ())
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+    except DECODE_ERRORS as error:
         raise InvalidUpstreamResponse(f"The provider's response cannot be decoded: {error}.") from None
     if response.error:
         raise InvalidUpstreamResponse(

@@ -9,7 +9,7 @@ from msgspec import Meta, field
 
 from proxy.formats.gemini.capabilities import MAX_N
 from proxy.formats.json_body import TokenLimit
-from proxy.formats.neutral import MAX_TOKENS, Origin
+from proxy.formats.neutral import MAX_TOKENS, InvalidRequest, Origin
 
 FORMAT: Origin = "gemini"
 NULL = msgspec.Raw(b"null")
@@ -104,6 +104,13 @@ class RequestFields(msgspec.Struct):
         return self.contents if isinstance(self.contents, list) else [self.contents]
 
 
+SPELLINGS = {
+    kind: [(own, snake) for own in fields for snake in fields if snake.name == f"snake_{own.name}"]
+    for kind in (RequestFields, GenerationFields)
+    if (fields := msgspec.structs.fields(kind))
+}
+
+
 class PartFacts(msgspec.Struct):
     text: str | None = None
     call: msgspec.Raw = field(name="functionCall", default=msgspec.Raw())
@@ -126,6 +133,11 @@ class ResponseFacts(msgspec.Struct, rename="camel"):
     prompt_feedback: Any = None
     usage_metadata: Any = None
     error: Any = None
+
+    @property
+    def parts(self) -> list[PartFacts]:
+        contents = [candidate.content for candidate in self.candidates or () if candidate.content]
+        return [part for content in contents for part in content.parts or ()]
 
 
 class RawResponseFacts(msgspec.Struct, rename="camel"):
@@ -224,6 +236,16 @@ decode_response_facts = msgspec.json.Decoder(ResponseFacts).decode
 decode_candidates = msgspec.json.Decoder(list[dict[str, Any]]).decode
 decode_response = msgspec.json.Decoder(WireResponse).decode
 decode_responses = msgspec.json.Decoder(list[WireResponse]).decode
+
+
+def reject_both_spellings(message: RequestFields | GenerationFields) -> None:
+    """Raise InvalidRequest if a field occurs in both spellings.
+
+    It is unknown which of the two a provider obeys.
+    """
+    for own, snake in SPELLINGS[type(message)]:
+        if getattr(message, own.name) is not None and getattr(message, snake.name) is not None:
+            raise InvalidRequest(f"Send {own.encode_name} or {snake.encode_name}, not both.", own.encode_name)
 
 
 def parse_responses(data: bytes) -> list[WireResponse]:

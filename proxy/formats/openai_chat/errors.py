@@ -6,7 +6,7 @@ import msgspec
 
 from proxy.formats.json_body import as_dict, as_str, dict_items, encode
 from proxy.formats.neutral import ApiError
-from proxy.formats.provider_errors import message_of
+from proxy.formats.provider_errors import message_of, unspecified_message
 
 MAX_MESSAGE_LENGTH = 2000
 KIND_BY_STATUS = {
@@ -60,7 +60,7 @@ def find_error(wire: dict[str, Any]) -> ApiError | None:
 
 def parse_error_object(error: Any, status: int) -> ApiError:
     fields = as_dict(error)
-    message = message_of(error) or f"The provider answered with the status {status}."
+    message = message_of(error) or unspecified_message(status)
     code = as_str(fields.get("code"))
     code = code if code and not code.isdigit() else ""
     kind = KIND_BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request")

@@ -39,3 +39,8 @@ def message_of(error: Any, depth: int = DEEPEST) -> str:
 def place_of(steps: list[Any]) -> str:
     """Return a path as FastAPI writes it: names and indexes."""
     return ".".join(str(step) for step in steps if isinstance(step, str | int) and not isinstance(step, bool))
+
+
+def unspecified_message(status: int) -> str:
+    """Return the message of an error that says nothing but its status."""
+    return f"The provider answered with status {status}."

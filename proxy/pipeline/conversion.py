@@ -38,8 +38,8 @@ from proxy.formats.neutral import (
     stated,
 )
 from proxy.formats.openai_chat import embeddings
-from proxy.formats.openai_chat.passthrough import RequestFields
 from proxy.formats.openai_chat.passthrough import max_input_tokens as openai_chat_bound
+from proxy.formats.openai_chat.wire import RequestFields
 from proxy.operations import Operation
 from proxy.routing.accounts import Account
 

@@ -6,13 +6,7 @@ from collections.abc import Mapping
 from proxy.formats.account_ids import IdReader
 from proxy.formats.neutral import ApiError
 from proxy.formats.streaming.sse import EVENT_END, EventSplitter, EventTooLong
-
-INCOMPLETE = ApiError(
-    kind="network",
-    code="upstream_unreachable",
-    message="The provider ended its answer before it was complete.",
-    status=502,
-)
+from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 
 
 class OutputMeter:
@@ -41,7 +35,7 @@ class OutputMeter:
         HTTP cannot show this: the provider may end the body properly in the middle of an answer.
         """
         if not (self.is_complete or self.provider_failed or self.has_unread):
-            self.error = INCOMPLETE
+            self.error = STREAM_INTERRUPTED
 
     @property
     def server_tool_calls(self) -> Mapping[str, int]:

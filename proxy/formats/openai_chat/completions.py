@@ -1,12 +1,11 @@
 """OpenAI's legacy text completions (platform.openai.com/docs/api-reference/completions). They are relayed, never converted."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from proxy.formats.account_ids import WithoutAccountIds
-from proxy.formats.json_body import decode_body, replace_fields
+from proxy.formats.json_body import ModelName, TokenLimit, decode_body, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -14,12 +13,11 @@ from proxy.formats.metering.unknown_fields import (
     unbounded_cost_fields,
 )
 from proxy.formats.neutral import InvalidRequest, Request, RequestFacts, Usage
-from proxy.formats.openai_chat.decoder import StreamEncoder
-from proxy.formats.openai_chat.passthrough import MAX_N, ModelName, StreamMeter, TokenLimit, measure
+from proxy.formats.openai_chat.encoder import StreamEncoder
+from proxy.formats.openai_chat.passthrough import StreamMeter, measure
+from proxy.formats.openai_chat.wire import ChoiceCount
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import keepalive_comment
-
-ChoiceCount = Annotated[int, Meta(ge=1, le=MAX_N)]
 
 
 class CompletionFields(msgspec.Struct):

@@ -1,15 +1,21 @@
 """Content and tool calls of a message, which requests and answers have in common."""
 
-import base64
-import hashlib
-import mimetypes
 import re
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from proxy.formats.json_body import encode
+from proxy.formats.json_body import as_dict, as_list, as_str, encode
+from proxy.formats.media import (
+    AUDIO_FORMATS,
+    AUDIO_MEDIA_TYPES,
+    URL_PREFIXES,
+    data_url,
+    decode_base64_text,
+    guess_media_type,
+    parse_data_url,
+)
 from proxy.formats.neutral import (
     File,
     Image,
@@ -21,37 +27,14 @@ from proxy.formats.neutral import (
     ToolCall,
     UnsupportedFeature,
 )
-from proxy.formats.openai_chat.reasoning import FORMAT, parse_google_signature, render_google_signature
+from proxy.formats.openai_chat.capabilities import MAX_CALL_ID_LENGTH
+from proxy.formats.openai_chat.reasoning import parse_google_signature, render_google_signature
+from proxy.formats.openai_chat.wire import FORMAT
+from proxy.formats.tool_calls import call_id_digest
 
-DATA_URL = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,(.*)", re.DOTALL)
-AUDIO_FORMATS = {
-    "audio/mpeg": "mp3",
-    "audio/mp3": "mp3",
-    "audio/wav": "wav",
-    "audio/x-wav": "wav",
-    "audio/wave": "wav",
-}
-AUDIO_MEDIA_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 LINKED_FILE_TYPES = ("video_url", "document_url", "file_url")
 """Parts of compatible servers: vLLM's and Alibaba's films, Mistral's documents, Perplexity's files."""
 TEXT_MEDIA_TYPES = ("application/json", "application/xml", "application/x-yaml")
-MAX_CALL_ID_LENGTH = 40
-"""OpenAI refuses longer ids of tool calls ("Expected a string with maximum length 40")."""
-
-
-def as_str(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def as_dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
 
 
 def parse_content(content: Any, cache: str | None = None) -> list[Part]:
@@ -123,8 +106,8 @@ def parse_thinking_text(value: Any) -> str:
 def parse_image(value: Any, cache: str | None = None) -> Image:
     url = as_str(value.get("url")) if isinstance(value, dict) else as_str(value)
     detail = as_str(as_dict(value).get("detail")) or None
-    if embedded := DATA_URL.match(url):
-        return Image(media_type=embedded[1] or None, data=embedded[2], detail=detail, cache=cache)
+    if embedded := parse_data_url(url):
+        return Image(media_type=embedded.media_type, data=embedded.data, detail=detail, cache=cache)
     return Image(url=url, detail=detail, cache=cache)
 
 
@@ -140,11 +123,11 @@ def parse_file(file: dict[str, Any], cache: str | None) -> File:
         as_str(file.get("filename")) or None,
         as_str(file.get("file_id")) or None,
     )
-    if embedded := DATA_URL.match(data):
-        return File(media_type=embedded[1] or None, data=embedded[2], name=name, cache=cache, origin=FORMAT)
-    if data.startswith(("http://", "https://")):
-        return File(media_type=mimetypes.guess_type(data)[0], url=data, name=name, cache=cache, origin=FORMAT)
-    mime = as_str(file.get("format")) or mimetypes.guess_type(name or "")[0]
+    if embedded := parse_data_url(data):
+        return File(media_type=embedded.media_type, data=embedded.data, name=name, cache=cache, origin=FORMAT)
+    if data.startswith(URL_PREFIXES):
+        return File(media_type=guess_media_type(data), url=data, name=name, cache=cache, origin=FORMAT)
+    mime = as_str(file.get("format")) or guess_media_type(name)
     return File(
         media_type=mime if data else None,
         data=data or None,
@@ -157,11 +140,11 @@ def parse_file(file: dict[str, Any], cache: str | None) -> File:
 
 def parse_linked_file(value: Any, kind: str, cache: str | None) -> File:
     url = as_str(value.get("url")) if isinstance(value, dict) else as_str(value)
-    if embedded := DATA_URL.match(url):
-        return File(media_type=embedded[1] or None, data=embedded[2], cache=cache, origin=FORMAT)
+    if embedded := parse_data_url(url):
+        return File(media_type=embedded.media_type, data=embedded.data, cache=cache, origin=FORMAT)
     if "://" not in url:
         return File(data=url, cache=cache, origin=FORMAT)
-    guess = mimetypes.guess_type(url)[0]
+    guess = guess_media_type(url)
     return File(
         media_type=guess or ("video/mp4" if kind == "video_url" else "application/pdf"),
         url=url,
@@ -192,9 +175,6 @@ def parse_arguments(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else encode(value).decode()
 
 
-# Writing ------------------------------------------------------------------------------------------------------------------
-
-
 def render_tool_call(call: ToolCall) -> dict[str, Any]:
     """One entry of `tool_calls`, but for the id. No arguments are an empty object: clients parse them as JSON."""
     if call.custom:
@@ -218,8 +198,8 @@ def render_call_id(neutral_id: str, exact_length: int = 0) -> str:
     )
     if fits:
         return neutral_id
-    made = hashlib.sha256(neutral_id.encode("utf-8", "surrogatepass")).hexdigest()
-    return made[:exact_length] if exact_length else f"call_{made[:24]}"
+    digest = call_id_digest(neutral_id)
+    return digest[:exact_length] if exact_length else f"call_{digest[:24]}"
 
 
 def render_part(part: Text | Image | File | Opaque, *, with_cache_control: bool) -> dict[str, Any]:
@@ -251,7 +231,7 @@ def render_cache_control(cache: str) -> dict[str, str]:
 
 
 def render_image(image: Image) -> dict[str, str]:
-    url = image.url or f"data:{image.media_type or 'image/png'};base64,{image.data or ''}"
+    url = image.url or data_url(image.media_type or "image/png", image.data or "")
     return {"url": url, "detail": image.detail} if image.detail else {"url": url}
 
 
@@ -284,28 +264,20 @@ def render_embedded_file(file: File, media_type: str, data: str) -> dict[str, An
             },
         }
     if media_type.startswith("video/"):
-        return {"type": "video_url", "video_url": {"url": f"data:{media_type};base64,{data}"}}
+        return {"type": "video_url", "video_url": {"url": data_url(media_type, data)}}
     if (media_type.startswith("text/") or media_type in TEXT_MEDIA_TYPES) and (
         text := decode_base64_text(data)
     ) is not None:
         return {"type": "text", "text": f"{file.name}\n\n{text}" if file.name else text}
     return {
         "type": "file",
-        "file": with_filename(file, {"file_data": f"data:{media_type or 'application/pdf'};base64,{data}"}),
+        "file": with_filename(file, {"file_data": data_url(media_type or "application/pdf", data)}),
     }
 
 
 def with_filename(file: File, wire: dict[str, Any]) -> dict[str, Any]:
     """OpenAI wants a name with the data."""
     return {"filename": file.name or "document.pdf", **wire}
-
-
-def decode_base64_text(data: str) -> str | None:
-    """A text that came as a file: the format has no text documents, but text it has."""
-    try:
-        return base64.b64decode(data).decode()
-    except ValueError:
-        return None
 
 
 def join_text(parts: Iterable[Part]) -> str:

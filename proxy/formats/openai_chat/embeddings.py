@@ -9,7 +9,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from proxy.formats.account_ids import WithoutAccountIds
-from proxy.formats.json_body import DECODE_ERRORS, decode_body, encode, replace_fields
+from proxy.formats.json_body import DECODE_ERRORS, ModelName, decode_body, encode, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -25,9 +25,10 @@ from proxy.formats.neutral import (
     stated,
 )
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.openai_chat.decoder import StreamEncoder
-from proxy.formats.openai_chat.passthrough import ModelName, StreamMeter
-from proxy.formats.openai_chat.usage import WireUsage, usage_from_wire
+from proxy.formats.openai_chat.encoder import StreamEncoder
+from proxy.formats.openai_chat.passthrough import StreamMeter
+from proxy.formats.openai_chat.usage import usage_from_wire
+from proxy.formats.openai_chat.wire import WireUsage
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import keepalive_comment
 

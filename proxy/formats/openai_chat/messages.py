@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
+from proxy.formats.json_body import as_str
 from proxy.formats.neutral import (
     File,
     Image,
@@ -20,7 +21,6 @@ from proxy.formats.neutral import (
     UnsupportedFeature,
 )
 from proxy.formats.openai_chat.content import (
-    as_str,
     parse_cache_control,
     parse_content,
     parse_images,
@@ -29,8 +29,9 @@ from proxy.formats.openai_chat.content import (
     render_part,
     render_tool_call,
 )
-from proxy.formats.openai_chat.reasoning import FORMAT, parse_thinking, render_thinking
-from proxy.formats.tool_calls import as_function_call
+from proxy.formats.openai_chat.reasoning import parse_thinking, render_thinking
+from proxy.formats.openai_chat.wire import FORMAT, WireMessage
+from proxy.formats.tool_calls import ToolCallLinker, as_function_call, has_id, has_name_without_id
 
 INSTRUCTION_ROLES = ("system", "developer")
 STORED_AUDIO_TYPE = "audio/*"
@@ -38,46 +39,30 @@ STORED_AUDIO_TYPE = "audio/*"
 MediaPart = Image | File | Opaque
 
 
-class WireMessage(msgspec.Struct):
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[str | dict[str, Any]] | None = None
-    name: str | None = None
-    tool_call_id: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    function_call: dict[str, Any] | None = None
-    refusal: str | None = None
-    audio: dict[str, Any] | None = None
-    cache_control: dict[str, Any] | None = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    reasoning_details: Any = None
-    reasoning_signature: Any = None
-    images: Any = None
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
-
-
-def parse_conversation(wire: list[WireMessage]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
-    """The instructions that come first, and the rest in its order."""
+def parse_messages(wire: list[WireMessage]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
+    """Return the instructions that come first, and the other messages in their order."""
     first = next(
         (index for index, message in enumerate(wire) if message.role not in INSTRUCTION_ROLES), len(wire)
     )
     system = tuple(text for message in wire[:first] for text in parse_instructions(message))
-    return system, tuple(parse_messages(wire[first:]))
+    return system, tuple(parse_turns(wire[first:]))
 
 
-def parse_messages(wire: list[WireMessage]) -> Iterator[Message]:
-    calls = ToolCallLinker()
-    for answers, run in groupby(wire, key=lambda message: message.role in ("tool", "function")):
-        if answers:
-            yield Message(role="user", parts=tuple(calls.parse_result(message) for message in run))
+def parse_turns(wire: list[WireMessage]) -> Iterator[Message]:
+    linker = ToolCallLinker(make_call_id, (has_id, has_name_without_id))
+    for are_results, run in groupby(wire, key=lambda message: message.role in ("tool", "function")):
+        if are_results:
+            yield Message(role="user", parts=tuple(parse_tool_result(message, linker) for message in run))
             continue
         for message in run:
-            yield parse_message(message, calls)
+            yield parse_message(message, linker)
 
 
-def parse_message(wire: WireMessage, linker: "ToolCallLinker") -> Message:
+def make_call_id(given_id: str, number: int) -> str:
+    return f"{given_id[:40] or 'call'}_{number}"
+
+
+def parse_message(wire: WireMessage, linker: ToolCallLinker) -> Message:
     if wire.role in INSTRUCTION_ROLES:
         return Message(role="system", parts=tuple(parse_instructions(wire)))
     if wire.role == "assistant":
@@ -92,7 +77,7 @@ def parse_instructions(wire: WireMessage) -> list[Text]:
     return [part for part in parts if isinstance(part, Text) and part.text]
 
 
-def parse_assistant_parts(wire: WireMessage, linker: "ToolCallLinker") -> Iterator[Part]:
+def parse_assistant_parts(wire: WireMessage, linker: ToolCallLinker) -> Iterator[Part]:
     """What the model said in an earlier turn: its thoughts, its words, its calls."""
     yield from parse_thinking(msgspec.structs.asdict(wire))
     yield from parse_content(wire.content, parse_cache_control(wire.cache_control))
@@ -103,60 +88,46 @@ def parse_assistant_parts(wire: WireMessage, linker: "ToolCallLinker") -> Iterat
         yield File(media_type=STORED_AUDIO_TYPE, file_id=as_str(wire.audio.get("id")), origin=FORMAT)
     linker.start_turn()
     for call in wire.tool_calls or ():
-        yield linker.add_call(call)
+        yield linker.add_call(parse_tool_call(call, as_str(call.get("id"))))
     if wire.function_call:
-        yield linker.add_call({"function": wire.function_call})
+        yield linker.add_call(parse_tool_call({"function": wire.function_call}, ""))
 
 
 def is_stored_audio(part: Image | File) -> bool:
     return isinstance(part, File) and part.media_type == STORED_AUDIO_TYPE and part.origin == FORMAT
 
 
-class ToolCallLinker:
-    """The calls of the last turn that still wait for a result. Ids that clients leave out or repeat are made unique, so that
-    formats that insist on it can be served; results without a usable id answer the calls in their order.
-    """
-
-    def __init__(self) -> None:
-        self.unanswered: list[tuple[str, ToolCall]] = []
-        self.used_ids: set[str] = set()
-
-    def start_turn(self) -> None:
-        self.unanswered.clear()
-
-    def add_call(self, wire: dict[str, Any]) -> ToolCall:
-        given = as_str(wire.get("id"))
-        call = parse_tool_call(wire, self.unique_id(given))
-        self.unanswered.append((given, call))
-        return call
-
-    def unique_id(self, given: str) -> str:
-        """The id itself, or one that is the same each time the same history is sent, for the sake of prompt caches."""
-        made, number = given, len(self.used_ids)
-        while not made or made in self.used_ids:
-            made, number = f"{given[:40] or 'call'}_{number}", number + 1
-        self.used_ids.add(made)
-        return made
-
-    def parse_result(self, wire: WireMessage) -> ToolResult:
-        call = self.match_call(wire)
-        parts = parse_content(wire.content, parse_cache_control(wire.cache_control))
-        content = tuple(part for part in parts if isinstance(part, Text | Image | File | Opaque))
-        given = wire.tool_call_id or wire.name or self.unique_id("")
-        name = wire.name or (call.name if call else None)
-        return ToolResult(
-            call_id=call.id if call else given, content=content, name=name, custom=bool(call and call.custom)
-        )
-
-    def match_call(self, wire: WireMessage) -> ToolCall | None:
-        for index, (given, call) in enumerate(self.unanswered):
-            if wire.tool_call_id == given if wire.tool_call_id else wire.name in (None, call.name):
-                del self.unanswered[index]
-                return call
-        return None
+def parse_tool_result(wire: WireMessage, linker: ToolCallLinker) -> ToolResult:
+    call = linker.match_result(wire.tool_call_id or "", wire.name)
+    parts = parse_content(wire.content, parse_cache_control(wire.cache_control))
+    content = tuple(part for part in parts if isinstance(part, Text | Image | File | Opaque))
+    given_id = wire.tool_call_id or wire.name or linker.unique_id("")
+    return ToolResult(
+        call_id=call.id if call else given_id,
+        content=content,
+        name=wire.name or (call.name if call else None),
+        custom=bool(call and call.custom),
+    )
 
 
-# Writing ------------------------------------------------------------------------------------------------------------------
+# Writing ------------------------------------------------------------------------------------------
+
+
+def render_messages(
+    system: Iterable[Text],
+    messages: Iterable[Message],
+    *,
+    supports_custom_tools: bool,
+    supports_cache_control: bool,
+    call_id_length: int = 0,
+) -> list[dict[str, Any]]:
+    """Return the messages of a request to one server. Raises UnsupportedFeature."""
+    renderer = MessageRenderer(
+        supports_custom_tools=supports_custom_tools,
+        supports_cache_control=supports_cache_control,
+        call_id_length=call_id_length,
+    )
+    return renderer.render(system, messages)
 
 
 class MessageRenderer:

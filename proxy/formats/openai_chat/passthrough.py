@@ -5,10 +5,8 @@ A request goes as it came but for the fields that the gateway must set, so only 
 
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-from msgspec import Meta
 from msgspec.structs import replace
 
 from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
@@ -26,49 +24,23 @@ from proxy.formats.metering.unknown_fields import (
 from proxy.formats.neutral import ApiError, Request, RequestFacts, Usage, stated
 from proxy.formats.openai_chat.account_ids import VOCABULARY, ChatIdReader
 from proxy.formats.openai_chat.capabilities import max_tokens_field
-from proxy.formats.openai_chat.decoder import DONE, StreamEncoder
-from proxy.formats.openai_chat.response import render_error_event
-from proxy.formats.openai_chat.usage import MAX_TOKENS, WireUsage, parse_raw_usage, usage_from_wire
+from proxy.formats.openai_chat.encoder import StreamEncoder
+from proxy.formats.openai_chat.errors import render_error_event
+from proxy.formats.openai_chat.request import request_path
+from proxy.formats.openai_chat.usage import parse_raw_usage, usage_from_wire
+from proxy.formats.openai_chat.wire import (
+    DONE,
+    RequestFields,
+    decode_choices,
+    decode_raw_facts,
+    decode_request_fields,
+    decode_response_facts,
+)
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import EVENT_END, EventSplitter, EventTooLong, event_data, keepalive_comment
 
-MAX_N = 128
-ABSENT = msgspec.Raw()
-
-TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
-ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 CLIENT_TOOLS = ("function", "custom")
 MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
-
-
-class RequestFields(msgspec.Struct):
-    model: ModelName
-    messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
-    stream: bool | None = None
-    stream_options: dict[str, Any] | None = None
-    n: Annotated[int, Meta(ge=1, le=MAX_N)] | None = None
-    max_tokens: TokenLimit | None = None
-    max_completion_tokens: TokenLimit | None = None
-    tools: Any = None
-    functions: Any = None
-    response_format: Any = None
-    service_tier: Any = None
-    web_search_options: Any = None
-
-
-class ResponseFacts(msgspec.Struct):
-    choices: list[dict[str, Any]] | None = None
-    usage: WireUsage | None = None
-    error: Any = None
-    service_tier: Any = None
-
-
-class RawResponseFacts(msgspec.Struct):
-    choices: msgspec.Raw = ABSENT
-    usage: msgspec.Raw = ABSENT
-    service_tier: Any = None
-
-
 FIELDS = frozenset(RequestFields.__struct_fields__)
 COUNTED_FIELDS = FIELDS - {"web_search_options"} | {"metadata"}
 TOOL_FIELDS, STREAM_FIELDS = frozenset({"type"}), frozenset({"include_usage"})
@@ -80,11 +52,6 @@ AUDIO_MARKERS = (b"audio", b"video")
 LINKED_PART_TYPES = ("document_url", "video_url", "audio_url")
 """Parts of compatible servers that only point to what is read."""
 
-decode_request = msgspec.json.Decoder(RequestFields).decode
-decode_response = msgspec.json.Decoder(ResponseFacts).decode
-decode_raw = msgspec.json.Decoder(RawResponseFacts).decode
-decode_choices = msgspec.json.Decoder(list[dict[str, Any]]).decode
-
 
 class ChatRequest:
     """One client request in this format, and how to relay it."""
@@ -95,7 +62,7 @@ class ChatRequest:
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         self.body = body
-        self.request = request = decode_body(decode_request, body)
+        self.request = request = decode_body(decode_request_fields, body)
         limit, choices = (
             max(request.max_completion_tokens or 0, request.max_tokens or 0) or None,
             request.n or 1,
@@ -162,10 +129,6 @@ class ChatRequest:
 
     def encoder(self, request: Request) -> StreamEncoder:
         return StreamEncoder(request)
-
-
-def request_path(_model: str, _stream: bool) -> str:
-    return "/chat/completions"
 
 
 def max_input_tokens(request: RequestFields) -> int:
@@ -235,7 +198,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
     read. Each is read by itself, so that neither hides the other.
     """
     try:
-        answer = decode_lenient(decode_raw, body)
+        answer = decode_lenient(decode_raw_facts, body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
     usage = stated(parse_raw_usage(answer.usage, answer.service_tier))
@@ -317,7 +280,7 @@ class StreamMeter(OutputMeter):
             self.saw_final_event = self.saw_final_event or data == DONE
             return True
         try:
-            chunk = decode_response(data)
+            chunk = decode_response_facts(data)
         except DECODE_ERRORS:
             self.add_measured(data)
             return True
@@ -342,7 +305,7 @@ class StreamMeter(OutputMeter):
         self.add_tokens(counted)
         self.see(usage)
         with suppress(*DECODE_ERRORS):
-            for choice in decode_choices(decode_lenient(decode_raw, data).choices):
+            for choice in decode_choices(decode_lenient(decode_raw_facts, data).choices):
                 self.note_finish(choice)
 
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:

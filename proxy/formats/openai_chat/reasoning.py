@@ -6,26 +6,36 @@ it as `reasoning_signature`, an own field; several thoughts, or one that only it
 """
 
 from collections.abc import Sequence
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
-from proxy.formats.json_body import encode
-from proxy.formats.neutral import Origin, Thinking
+from proxy.formats.json_body import dict_items, encode
+from proxy.formats.neutral import Origin, Reasoning, Thinking
+from proxy.formats.openai_chat.capabilities import nearest_effort
+from proxy.formats.openai_chat.wire import FORMAT, WireRequest
+from proxy.formats.quirks import Quirks
+from proxy.formats.reasoning import effort_from_budget
+from proxy.formats.signatures import add_origin, split_origin
 
-FORMAT: Origin = "openai_chat"
-ORIGINS: dict[str, Origin] = {origin: origin for origin in get_args(Origin)}
 SUMMARY_TYPE = "reasoning.summary"
 
 
-def add_origin(origin: Origin | None, signature: str) -> str:
-    return signature if origin in (None, FORMAT) else f"{origin}#{signature}"
-
-
-def split_origin(tagged: str, default: Origin = FORMAT) -> tuple[Origin, str]:
-    """Whose proof it is, and the proof."""
-    name, hash_sign, rest = tagged.partition("#")
-    return (ORIGINS[name], rest) if hash_sign and name in ORIGINS else (default, tagged)
+def parse_reasoning(wire: WireRequest) -> Reasoning | None:
+    """OpenAI's effort; OpenRouter's `reasoning`; the `thinking` of DeepSeek, Z.AI and others, after Anthropic's."""
+    match wire.reasoning or wire.thinking:
+        case {"enabled": False} | {"type": "disabled"}:
+            return Reasoning(effort="none")
+        case {"effort": str(effort), **rest}:
+            return Reasoning(effort=effort, visible=not rest.get("exclude", False))
+        case {"max_tokens": int(budget), **rest} | {"budget_tokens": int(budget), **rest}:
+            return Reasoning(
+                budget=budget, effort=wire.reasoning_effort, visible=not rest.get("exclude", False)
+            )
+        case {"enabled": True} | {"type": "enabled" | "adaptive" | "auto"}:
+            return Reasoning(effort=wire.reasoning_effort)
+        case _:
+            return Reasoning(effort=wire.reasoning_effort) if wire.reasoning_effort else None
 
 
 def parse_google_signature(wire: dict[str, Any]) -> tuple[Origin, str] | None:
@@ -39,7 +49,9 @@ def parse_google_signature(wire: dict[str, Any]) -> tuple[Origin, str] | None:
 
 def render_google_signature(origin: Origin | None, signature: str) -> dict[str, Any]:
     return {
-        "google": {"thought_signature": signature if origin == "gemini" else add_origin(origin, signature)}
+        "google": {
+            "thought_signature": signature if origin == "gemini" else add_origin(origin, signature, FORMAT)
+        }
     }
 
 
@@ -60,7 +72,7 @@ def parse_thinking(wire: dict[str, Any]) -> list[Thinking]:
     ]
     proof = wire.get("reasoning_signature")
     if isinstance(proof, str) and proof and not detailed:
-        origin, signature = split_origin(proof)
+        origin, signature = split_origin(proof, FORMAT)
         return [Thinking(text=text, signature=signature, origin=origin)]
     if any(thought.signature or thought.redacted for thought in detailed) or not text:
         return (
@@ -71,19 +83,15 @@ def parse_thinking(wire: dict[str, Any]) -> list[Thinking]:
     return [Thinking(text=text, origin=FORMAT)]
 
 
-def dict_items(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
 def parse_reasoning_detail(detail: dict[str, Any]) -> Thinking | None:
     """One entry of `reasoning_details`. Of our origin it is kept whole, so that it goes back exactly as it came."""
     data, proof = detail.get("data"), detail.get("signature")
     if isinstance(data, str):
-        origin, data = split_origin(data)
+        origin, data = split_origin(data, FORMAT)
         return Thinking(redacted=encode(detail).decode() if origin == FORMAT else data, origin=origin)
     name = detail_text_field(detail)
     text = detail.get(name)
-    origin, signature = split_origin(proof) if isinstance(proof, str) and proof else (FORMAT, None)
+    origin, signature = split_origin(proof, FORMAT) if isinstance(proof, str) and proof else (FORMAT, None)
     if origin == FORMAT and (signature or detail.get("id")):
         signature = encode({key: value for key, value in detail.items() if key != name}).decode()
     text = text if isinstance(text, str) else ""
@@ -97,7 +105,10 @@ def detail_text_field(detail: dict[str, Any]) -> str:
 def render_reasoning_detail(thinking: Thinking) -> dict[str, Any]:
     if thinking.redacted is not None:
         own = original_detail(thinking.redacted) if thinking.origin == FORMAT else None
-        return own or {"type": "reasoning.encrypted", "data": add_origin(thinking.origin, thinking.redacted)}
+        return own or {
+            "type": "reasoning.encrypted",
+            "data": add_origin(thinking.origin, thinking.redacted, FORMAT),
+        }
     if thinking.signature is None:
         return {"type": "reasoning.text", "text": thinking.text}
     if thinking.origin == FORMAT and (own := original_detail(thinking.signature)):
@@ -105,7 +116,7 @@ def render_reasoning_detail(thinking: Thinking) -> dict[str, Any]:
     return {
         "type": "reasoning.text",
         "text": thinking.text,
-        "signature": add_origin(thinking.origin, thinking.signature),
+        "signature": add_origin(thinking.origin, thinking.signature, FORMAT),
     }
 
 
@@ -124,9 +135,18 @@ def render_thinking(thinking: Sequence[Thinking]) -> dict[str, Any]:
         fields["reasoning_content"] = text
     match thinking:
         case [Thinking(signature=str(proof), redacted=None, origin=origin)] if origin != FORMAT:
-            fields["reasoning_signature"] = add_origin(origin, proof)
+            fields["reasoning_signature"] = add_origin(origin, proof, FORMAT)
         case _ if any(thought.signature or thought.redacted for thought in thinking):
             fields["reasoning_details"] = [render_reasoning_detail(thought) for thought in thinking]
         case _:
             pass
     return fields
+
+
+def render_reasoning(reasoning: Reasoning | None, model: str, quirks: Quirks) -> str | None:
+    """Return the value of `reasoning_effort`, or None if the client set no reasoning."""
+    if reasoning is None:
+        return None
+    effort = reasoning.effort or effort_from_budget(reasoning.budget, "medium") or "medium"
+    effort = nearest_effort(model, effort)
+    return quirks.effort_aliases.get(effort, effort)

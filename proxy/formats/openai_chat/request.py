@@ -1,92 +1,34 @@
 """Requests of OpenAI Chat Completions (platform.openai.com/docs/api-reference/chat/create)."""
 
 import re
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from proxy.formats.codec import Quirks, RenderedRequest, adapt_to_quirks, has_cache_control
-from proxy.formats.json_body import decode_body, encode
-from proxy.formats.neutral import (
-    Reasoning,
-    Request,
-    ResponseFormat,
-    Text,
-    UnsupportedFeature,
-)
+from proxy.formats.json_body import as_str, decode_body, encode
+from proxy.formats.neutral import Request, ResponseFormat, Text, UnsupportedFeature
 from proxy.formats.openai_chat.capabilities import (
+    CACHE_CONTROL_MODEL,
+    MAX_STOP_SEQUENCES,
     NO_STOP_MODEL,
     NON_REASONING_MODEL,
     REASONING_MODEL,
+    is_openai_model,
     max_tokens_field,
 )
-from proxy.formats.openai_chat.content import as_str
-from proxy.formats.openai_chat.messages import MessageRenderer, WireMessage, parse_conversation
-from proxy.formats.openai_chat.passthrough import MAX_N, ModelName, TokenLimit
-from proxy.formats.openai_chat.tools import ToolRenderer, is_openai_model, parse_tool_choice, parse_tools
+from proxy.formats.openai_chat.messages import parse_messages, render_messages
+from proxy.formats.openai_chat.reasoning import parse_reasoning, render_reasoning
+from proxy.formats.openai_chat.tools import parse_tool_choice, parse_tools, render_tools
+from proxy.formats.openai_chat.wire import WireRequest, decode_object
 
-CACHE_CONTROL_MODEL = re.compile(r"claude")
-"""Routers to Anthropic's models read its marks; OpenAI, Groq and others refuse what they do not know in a message."""
-MAX_STOP_SEQUENCES = 4
 INVALID_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
-EFFORT_ALIASES = {
-    "none": "none",
-    "minimal": "minimal",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "xhigh": "high",
-    "max": "high",
-}
-LOW_BUDGET, MEDIUM_BUDGET = 1024, 8192
-
-
-class StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-
-
-class WireRequest(msgspec.Struct):
-    """The fields with a neutral counterpart; all others are settings of this format alone."""
-
-    model: ModelName
-    messages: Annotated[list[WireMessage], Meta(min_length=1)]
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: Annotated[int, Meta(ge=1, le=MAX_N)] | None = None
-    max_tokens: TokenLimit | None = None
-    max_completion_tokens: TokenLimit | None = None
-    tools: list[dict[str, Any]] | None = None
-    functions: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    function_call: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    response_format: dict[str, Any] | None = None
-    reasoning_effort: str | None = None
-    reasoning: Any = None
-    thinking: Any = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    user: str | None = None
-
-
-decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
     """Raises BadRequest. Model and stream stand in this format's body."""
     wire, extras = decode_body(parse_fields, body)
-    system, messages = parse_conversation(wire.messages)
+    system, messages = parse_messages(wire.messages)
     response_format = parse_response_format(wire.response_format)
     if wire.response_format and response_format is None and wire.response_format.get("type") != "text":
         extras["response_format"] = wire.response_format
@@ -148,26 +90,6 @@ def parse_response_format(wire: dict[str, Any] | None) -> ResponseFormat | None:
             return None
 
 
-def parse_reasoning(wire: WireRequest) -> Reasoning | None:
-    """OpenAI's effort; OpenRouter's `reasoning`; the `thinking` of DeepSeek, Z.AI and others, after Anthropic's."""
-    match wire.reasoning or wire.thinking:
-        case {"enabled": False} | {"type": "disabled"}:
-            return Reasoning(effort="none")
-        case {"effort": str(effort), **rest}:
-            return Reasoning(effort=effort, visible=not rest.get("exclude", False))
-        case {"max_tokens": int(budget), **rest} | {"budget_tokens": int(budget), **rest}:
-            return Reasoning(
-                budget=budget, effort=wire.reasoning_effort, visible=not rest.get("exclude", False)
-            )
-        case {"enabled": True} | {"type": "enabled" | "adaptive" | "auto"}:
-            return Reasoning(effort=wire.reasoning_effort)
-        case _:
-            return Reasoning(effort=wire.reasoning_effort) if wire.reasoning_effort else None
-
-
-# Writing ------------------------------------------------------------------------------------------------------------------
-
-
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     """Raises Inexpressible for content and tools that this format has no words for."""
     request = adapt_to_quirks(request, quirks)
@@ -175,11 +97,12 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     rejected = settings.unsupported
     cached = bool(CACHE_CONTROL_MODEL.search(request.model)) and "cache" not in rejected
     custom = is_openai_model(request.model) and "custom_tools" not in rejected
-    writer = MessageRenderer(
-        supports_custom_tools=custom, supports_cache_control=cached, call_id_length=quirks.tool_call_id_length
-    )
-    messages = writer.render(
-        (*request.system, *schema_instruction(request.response_format, quirks)), request.messages
+    messages = render_messages(
+        (*request.system, *schema_instruction(request.response_format, quirks)),
+        request.messages,
+        supports_custom_tools=custom,
+        supports_cache_control=cached,
+        call_id_length=quirks.tool_call_id_length,
     )
     if not messages:
         raise UnsupportedFeature("The conversation holds nothing that this model could read.", "messages")
@@ -242,7 +165,7 @@ class BodyBuilder:
     def render_sampling(self) -> None:
         """Reasoning models of OpenAI refuse these (platform.openai.com/docs/guides/reasoning), unless they are told not to reason."""
         request = self.request
-        effort = self.render_effort()
+        effort = render_reasoning(request.reasoning, request.model, self.quirks)
         thinks = self.is_reasoning_model and effort != "none"
         self.set_field(
             "reasoning",
@@ -261,19 +184,12 @@ class BodyBuilder:
             self.body["top_logprobs"] = request.logprobs
         self.set_field("user", request.user)
 
-    def render_effort(self) -> str | None:
-        reasoning = self.request.reasoning
-        if reasoning is None:
-            return None
-        effort = nearest_effort(self.request.model, reasoning.effort or effort_from_budget(reasoning.budget))
-        return self.quirks.effort_aliases.get(effort, effort)
-
     def render_tools(self, *, custom: bool, cached: bool) -> None:
         request = self.request
         if not request.tools:
             return
-        writer = ToolRenderer(request.model, supports_custom_tools=custom, supports_cache_control=cached)
-        for name, value in writer.render(request.tools, request.tool_choice).items():
+        fields = render_tools(request, supports_custom_tools=custom, supports_cache_control=cached)
+        for name, value in fields.items():
             self.set_field(name, value)
         self.set_field("parallel_tool_calls", request.parallel_tool_calls)
 
@@ -301,25 +217,5 @@ class BodyBuilder:
         self.set_field("response_format", {"type": "json_schema", "json_schema": schema})
 
 
-def effort_from_budget(budget: int | None) -> str:
-    if budget is None or budget < 0:
-        return "medium"
-    if budget == 0:
-        return "none"
-    return "low" if budget <= LOW_BUDGET else "medium" if budget <= MEDIUM_BUDGET else "high"
-
-
-def nearest_effort(model: str, effort: str) -> str:
-    """The nearest effort that a model knows: the older ones of OpenAI cannot stop reasoning, the newer have no `minimal`
-    (platform.openai.com/docs/guides/latest-model).
-    """
-    if re.match(r"gpt-5\.[2-9]", model):
-        return {"minimal": "low", "max": "xhigh"}.get(effort, effort)
-    effort = EFFORT_ALIASES.get(effort, effort)
-    if re.match(r"gpt-5\.1", model):
-        return "low" if effort == "minimal" else effort
-    if re.match(r"gpt-5", model):
-        return "minimal" if effort == "none" else effort
-    if REASONING_MODEL.match(model):
-        return "low" if effort in ("none", "minimal") else effort
-    return effort
+def request_path(_model: str, _stream: bool) -> str:
+    return "/chat/completions"

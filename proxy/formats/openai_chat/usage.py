@@ -7,30 +7,8 @@ import msgspec
 from proxy.formats.json_body import DECODE_ERRORS
 from proxy.formats.metering.billable import normalize_tier, reported_calls, reported_modalities
 from proxy.formats.metering.token_counts import as_count, detail_count, input_and_output
-from proxy.formats.neutral import Usage
-
-MAX_TOKENS = 2**31 - 1
-
-
-class WireUsage(msgspec.Struct):
-    """Loose in its fields: servers are found to write counts as floats and strings, and an empty list for no details."""
-
-    prompt_tokens: Any = None
-    completion_tokens: Any = None
-    total_tokens: Any = None
-    prompt_tokens_details: Any = None
-    """`cached_tokens`; `cache_write_tokens` is OpenRouter's (openrouter.ai/docs/features/prompt-caching)."""
-    completion_tokens_details: Any = None
-    # Together states this beside the others, and sends its usage chunk whether it is asked for or not.
-    reasoning_tokens: Any = None
-    # DeepSeek's (api-docs.deepseek.com/guides/kv_cache).
-    prompt_cache_hit_tokens: Any = None
-    # OpenRouter's (openrouter.ai/docs/guides/features/plugins/web-search) and Perplexity's count of searches.
-    server_tool_use: Any = None
-    num_search_queries: Any = None
-
-
-decode_usage = msgspec.json.Decoder(WireUsage).decode
+from proxy.formats.neutral import MAX_TOKENS, Usage
+from proxy.formats.openai_chat.wire import WireUsage, decode_usage
 
 
 def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:

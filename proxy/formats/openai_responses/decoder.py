@@ -6,83 +6,42 @@ The grammar: platform.openai.com/docs/api-reference/responses-streaming. The las
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from proxy.formats.json_body import as_dict, repair_json
+from proxy.formats.json_body import as_dict, as_str, dict_items, repair_json
 from proxy.formats.neutral import (
     ApiError,
     Citation,
     Event,
     Failed,
-    File,
     Finished,
-    FinishReason,
-    Image,
-    Opaque,
     Part,
-    PartCited,
-    PartDelta,
-    PartEnded,
-    PartSigned,
-    PartStarted,
     Refusal,
-    Request,
     Started,
     Text,
     Thinking,
     ToolCall,
-    ToolResult,
-    Usage,
     UsageReported,
 )
 from proxy.formats.openai_responses.content import (
-    FORMAT,
     PARAGRAPH_BREAK,
-    as_str,
-    dict_items,
     parse_citations,
     parse_content,
     parse_tool_call,
 )
-from proxy.formats.openai_responses.encoder import EventWriter, TextEncoder, ThinkingEncoder, ToolCallEncoder
-from proxy.formats.openai_responses.response import (
-    parse_error,
-    parse_error_object,
-    parse_finish_reason,
-    parse_output_item,
-    parse_usage,
-    render_other_items,
-    response_skeleton,
-)
-from proxy.formats.openai_responses.tools import custom_tool_names
+from proxy.formats.openai_responses.errors import parse_error, parse_error_object
+from proxy.formats.openai_responses.response import parse_finish_reason, parse_output_item
+from proxy.formats.openai_responses.usage import parse_usage
+from proxy.formats.openai_responses.wire import FORMAT, WireEvent, decode_event, decode_object
 from proxy.formats.streaming.part_queue import PartQueue, QueuedPart
 from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
 from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED
 from proxy.formats.tool_calls import unique_call_id
 
 CALL_TYPES = ("function_call", "custom_tool_call")
-
-
-class WireEvent(msgspec.Struct):
-    """Loose in its fields: what is not as it should be counts as absent."""
-
-    type: str = ""
-    delta: Any = None
-    item: Any = None
-    item_id: Any = None
-    output_index: Any = None
-    content_index: Any = None
-    summary_index: Any = None
-    logprobs: Any = None
-    annotation: Any = None
-    response: Any = None
-
-
-decode_event = msgspec.json.Decoder(WireEvent).decode
-decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @dataclass(slots=True, eq=False)
@@ -376,92 +335,3 @@ def remaining_text(whole: str, sent: list[str] | None) -> str:
     """What of a text was not passed on yet; nothing where the two disagree, since what was said cannot be taken back."""
     so_far = "".join(sent or ())
     return whole[len(so_far) :] if whole.startswith(so_far) else ""
-
-
-class StreamEncoder:
-    """One answer: the format has no place for a second."""
-
-    def __init__(self, request: Request) -> None:
-        self.request, self.custom_tool_names = request, custom_tool_names(request)
-        self.writer: EventWriter | None = None
-        self.part: TextEncoder | ThinkingEncoder | ToolCallEncoder | None = None
-        self.finish_reason: FinishReason | None = None
-        self.usage: Usage | None = None
-        self.failed = False
-
-    def encode(self, event: Event) -> bytes:
-        if self.failed:
-            return b""
-        match event:
-            case Started():
-                self.ensure_started(event.model)
-            case PartStarted() | PartDelta() | PartSigned() | PartCited() | PartEnded():
-                if event.choice == 0:
-                    self.on_part(event)
-            case UsageReported():
-                self.usage = event.usage
-            case Finished():
-                self.finish_reason = event.finish_reason if event.choice == 0 else self.finish_reason
-            case Failed():
-                return self.render_error_event(event.error, "")
-            case _:
-                assert_never(event)
-        return self.writer.take_bytes() if self.writer else b""
-
-    def finish(self) -> bytes:
-        if self.failed:
-            return b""
-        if self.finish_reason is None:
-            return self.encode(Failed(error=STREAM_INTERRUPTED))
-        writer = self.ensure_started()
-        self.end_part()
-        writer.finish(self.finish_reason, self.usage)
-        return writer.take_bytes()
-
-    def ensure_started(self, model: str = "") -> EventWriter:
-        if self.writer is None:
-            self.writer = EventWriter(response_skeleton(self.request, model, None))
-        return self.writer
-
-    def on_part(self, event: PartStarted | PartDelta | PartSigned | PartCited | PartEnded) -> None:
-        match event:
-            case PartDelta():
-                if self.part:
-                    self.part.write(event.text, event.logprobs)
-            case PartStarted():
-                self.start_part(event.part)
-            case PartSigned():
-                if self.part:
-                    self.part.add_signature(event.signature)
-            case PartCited():
-                if isinstance(self.part, TextEncoder):
-                    self.part.add_citation(event.citation)
-            case PartEnded():
-                self.end_part()
-
-    def start_part(self, part: Part) -> None:
-        writer = self.ensure_started()
-        self.end_part()
-        match part:
-            case Text() | Refusal():
-                self.part = TextEncoder(writer, part)
-            case Thinking():
-                self.part = ThinkingEncoder(writer, part)
-            case ToolCall():
-                self.part = ToolCallEncoder(writer, part, self.custom_tool_names)
-            case Image() | Opaque() | File() | ToolResult():
-                for item in render_other_items(part):
-                    writer.write_item(item)
-            case _:
-                assert_never(part)
-
-    def end_part(self) -> None:
-        if self.part:
-            self.part.end()
-        self.part = None
-
-    def render_error_event(self, error: ApiError, request_id: str) -> bytes:
-        writer = self.ensure_started()
-        writer.fail(error, self.usage, request_id)
-        self.failed = True
-        return writer.take_bytes()

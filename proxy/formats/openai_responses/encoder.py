@@ -1,33 +1,58 @@
-"""Writes the events of an answer to a client, each with its number, and the items that they make up."""
+"""x"""
 
 import time
-from typing import Any
+from typing import Any, assert_never
 
 from msgspec.structs import replace
 
 from proxy.formats.json_body import encode
-from proxy.formats.neutral import ApiError, Citation, FinishReason, Refusal, Text, Thinking, ToolCall, Usage
+from proxy.formats.neutral import (
+    ApiError,
+    Citation,
+    Event,
+    Failed,
+    File,
+    Finished,
+    FinishReason,
+    Image,
+    Opaque,
+    Part,
+    PartCited,
+    PartDelta,
+    PartEnded,
+    PartSigned,
+    PartStarted,
+    Refusal,
+    Request,
+    Started,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Usage,
+    UsageReported,
+)
 from proxy.formats.openai_responses.content import (
-    add_origin,
     new_id,
     render_annotation,
     render_logprob,
     render_output_text,
-    render_reasoning_item,
 )
+from proxy.formats.openai_responses.errors import render_error_data
+from proxy.formats.openai_responses.reasoning import render_reasoning_item, render_signature
 from proxy.formats.openai_responses.response import (
     Status,
     render_call_item,
     render_content,
-    render_error_data,
-    render_message,
+    render_message_item,
+    render_other_items,
     render_signed_call,
     render_status,
-    render_usage,
+    response_skeleton,
 )
-
-ERROR_CODE_BY_KIND = {"rate_limit": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
-"""The codes of a failed answer are few (docs/api-reference/responses/object, `error.code`); all others are `server_error`."""
+from proxy.formats.openai_responses.tools import custom_tool_names
+from proxy.formats.openai_responses.usage import render_usage
+from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 
 
 class EventWriter:
@@ -69,7 +94,7 @@ class EventWriter:
     def open_message(self) -> dict[str, Any]:
         """Texts that follow on one another are contents of one message, which stays open until something else comes."""
         if self.message is None:
-            message = render_message(new_id("msg"), [], "in_progress")
+            message = render_message_item(new_id("msg"), [], "in_progress")
             self.start_item(message)
             self.message = message
         return self.message
@@ -193,11 +218,11 @@ class ThinkingEncoder:
         self.part = replace(self.part, signature=(self.part.signature or "") + signature)
 
     def end(self) -> None:
-        text, sealed = (
+        text, signature = (
             "".join(self.texts),
-            add_origin(self.part.origin, self.part.signature, self.part.redacted),
+            render_signature(self.part.origin, self.part.signature, self.part.redacted),
         )
-        if not text and not sealed:
+        if not text and not signature:
             return
         item = self.open()
         if text:
@@ -206,7 +231,7 @@ class ThinkingEncoder:
                 "response.reasoning_summary_part.done",
                 {**self.position, "part": {"type": "summary_text", "text": text}},
             )
-        self.writer.finish_item({"id": item["id"], **render_reasoning_item(text, sealed)})
+        self.writer.finish_item({"id": item["id"], **render_reasoning_item(text, signature)})
 
 
 class ToolCallEncoder:
@@ -257,3 +282,96 @@ class ToolCallEncoder:
             self.writer.emit(f"response.{self.name}.delta", {**place, "delta": told})
         self.writer.emit(f"response.{self.name}.done", {**place, self.field: told})
         self.writer.finish_item({**whole, "id": item["id"]})
+
+
+class StreamEncoder:
+    """One answer: the format has no place for a second."""
+
+    def __init__(self, request: Request) -> None:
+        self.request, self.custom_tool_names = request, custom_tool_names(request)
+        self.writer: EventWriter | None = None
+        self.part: TextEncoder | ThinkingEncoder | ToolCallEncoder | None = None
+        self.finish_reason: FinishReason | None = None
+        self.usage: Usage | None = None
+        self.failed = False
+
+    def encode(self, event: Event) -> bytes:
+        if self.failed:
+            return b""
+        match event:
+            case Started():
+                self.ensure_started(event.model)
+            case PartStarted() | PartDelta() | PartSigned() | PartCited() | PartEnded():
+                if event.choice == 0:
+                    self.on_part(event)
+            case UsageReported():
+                self.usage = event.usage
+            case Finished():
+                self.finish_reason = event.finish_reason if event.choice == 0 else self.finish_reason
+            case Failed():
+                return self.render_error_event(event.error, "")
+            case _:
+                assert_never(event)
+        return self.writer.take_bytes() if self.writer else b""
+
+    def finish(self) -> bytes:
+        if self.failed:
+            return b""
+        if self.finish_reason is None:
+            return self.encode(Failed(error=STREAM_INTERRUPTED))
+        writer = self.ensure_started()
+        self.end_part()
+        writer.finish(self.finish_reason, self.usage)
+        return writer.take_bytes()
+
+    def ensure_started(self, model: str = "") -> EventWriter:
+        if self.writer is None:
+            self.writer = EventWriter(response_skeleton(self.request, model, None))
+        return self.writer
+
+    def on_part(self, event: PartStarted | PartDelta | PartSigned | PartCited | PartEnded) -> None:
+        match event:
+            case PartDelta():
+                if self.part:
+                    self.part.write(event.text, event.logprobs)
+            case PartStarted():
+                self.start_part(event.part)
+            case PartSigned():
+                if self.part:
+                    self.part.add_signature(event.signature)
+            case PartCited():
+                if isinstance(self.part, TextEncoder):
+                    self.part.add_citation(event.citation)
+            case PartEnded():
+                self.end_part()
+
+    def start_part(self, part: Part) -> None:
+        writer = self.ensure_started()
+        self.end_part()
+        match part:
+            case Text() | Refusal():
+                self.part = TextEncoder(writer, part)
+            case Thinking():
+                self.part = ThinkingEncoder(writer, part)
+            case ToolCall():
+                self.part = ToolCallEncoder(writer, part, self.custom_tool_names)
+            case Image() | Opaque() | File() | ToolResult():
+                for item in render_other_items(part):
+                    writer.write_item(item)
+            case _:
+                assert_never(part)
+
+    def end_part(self) -> None:
+        if self.part:
+            self.part.end()
+        self.part = None
+
+    def render_error_event(self, error: ApiError, request_id: str) -> bytes:
+        writer = self.ensure_started()
+        writer.fail(error, self.usage, request_id)
+        self.failed = True
+        return writer.take_bytes()
+
+
+ERROR_CODE_BY_KIND = {"rate_limit": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
+"""The codes of a failed answer are few (docs/api-reference/responses/object, `error.code`); all others are `server_error`."""

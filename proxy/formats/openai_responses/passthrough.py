@@ -6,10 +6,9 @@ A request is relayed as it came but for the fields that the gateway must set, so
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from proxy.formats import neutral
 from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
@@ -33,64 +32,30 @@ from proxy.formats.openai_responses.account_ids import (
     item_references,
     stored_references,
 )
-from proxy.formats.openai_responses.decoder import StreamEncoder
-from proxy.formats.openai_responses.response import WireUsage, render_error_event, usage_from_wire
+from proxy.formats.openai_responses.encoder import StreamEncoder
+from proxy.formats.openai_responses.errors import render_error_event
+from proxy.formats.openai_responses.request import PATH
 from proxy.formats.openai_responses.server_tools import (
     CALL_MARKERS,
     billable_calls,
     max_billable_extras,
     with_billable_extras,
 )
+from proxy.formats.openai_responses.usage import parse_raw_usage
+from proxy.formats.openai_responses.wire import (
+    RequestFields,
+    ResponseFacts,
+    decode_any,
+    decode_delta,
+    decode_event_type,
+    decode_final_event,
+    decode_item_done,
+    decode_output,
+    decode_request_fields,
+    decode_response_facts,
+)
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import event_data, keepalive_comment, name_of
-
-PATH = "/responses"
-MAX_TOKENS = 2**31 - 1
-
-TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
-ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
-
-
-class RequestFields(msgspec.Struct):
-    model: ModelName
-    input: str | list[dict[str, Any] | str] | None = None
-    instructions: str | list[dict[str, Any]] | None = None
-    stream: bool | None = None
-    max_output_tokens: TokenLimit | None = None
-    tools: Any = None
-    text: Any = None
-    previous_response_id: Any = None
-    conversation: Any = None
-    prompt: Any = None
-    service_tier: Any = None
-    max_tool_calls: Any = None
-    store: Any = None
-
-
-class ResponseFacts(msgspec.Struct):
-    output: msgspec.Raw = msgspec.Raw()
-    usage: msgspec.Raw = msgspec.Raw()
-    tools: msgspec.Raw = msgspec.Raw(b"null")
-    service_tier: Any = None
-    tool_usage: Any = None
-
-
-class FinalEvent(msgspec.Struct):
-    response: ResponseFacts | None = None
-
-
-class EventType(msgspec.Struct):
-    type: str = ""
-    error: Any = None
-
-
-class ItemDoneEvent(msgspec.Struct):
-    item: dict[str, Any] = {}
-
-
-class DeltaEvent(msgspec.Struct):
-    delta: str
-
 
 FIELDS = frozenset(RequestFields.__struct_fields__)
 COUNTED_FIELDS = FIELDS - {"prompt"} | {"metadata"}
@@ -112,20 +77,6 @@ STORED_FIELDS = ("previous_response_id", "conversation", "prompt")
 FINAL_EVENT_PATTERN = re.compile(rb'"(error|response\.(completed|incomplete|failed|cancelled))"')
 IMAGE_PART_TYPES = ("input_image", "computer_screenshot")
 
-decode_request = msgspec.json.Decoder(RequestFields).decode
-decode_response = msgspec.json.Decoder(ResponseFacts).decode
-decode_usage = msgspec.json.Decoder(WireUsage).decode
-decode_output = msgspec.json.Decoder(list[dict[str, Any]]).decode
-decode_type = msgspec.json.Decoder(EventType).decode
-decode_final_event = msgspec.json.Decoder(FinalEvent).decode
-decode_item_done = msgspec.json.Decoder(ItemDoneEvent).decode
-decode_any = msgspec.json.Decoder().decode
-decode_delta = msgspec.json.Decoder(DeltaEvent).decode
-
-
-def request_path(model: str, stream: bool) -> str:
-    return PATH
-
 
 class ResponsesRequest:
     """One client request in this format, and how to relay it."""
@@ -136,7 +87,7 @@ class ResponsesRequest:
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raises BadRequest."""
         self.body = body
-        self.request = request = decode_body(decode_request, body)
+        self.request = request = decode_body(decode_request_fields, body)
         self.others = others = extract_unknown_fields(body, COUNTED_FIELDS, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         self.facts = RequestFacts(
@@ -166,7 +117,7 @@ class ResponsesRequest:
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         """The usage that a complete answer states, if it states any, and our own count of its output tokens."""
         try:
-            return measure(decode_lenient(decode_response, body))
+            return measure(decode_lenient(decode_response_facts, body))
         except DECODE_ERRORS:
             return None, estimate_tokens(len(body))
 
@@ -239,13 +190,6 @@ def has_server_tool_calls(output: msgspec.Raw) -> bool:
     return any(mark in written for mark in CALL_MARKERS)
 
 
-def parse_raw_usage(raw: msgspec.Raw) -> Usage | None:
-    try:
-        return usage_from_wire(decode_usage(raw))
-    except DECODE_ERRORS:
-        return None
-
-
 def item_tokens(value: Any) -> int:
     """Our own count of what the model wrote in an item: its texts, arguments and thoughts, without ids and the like."""
     match value:
@@ -290,7 +234,7 @@ class StreamMeter(EventMeter):
             if (name := name_of(event).decode(errors="replace")) in FINAL_EVENT_TYPES:
                 self.on_final_event(name)
             elif FINAL_EVENT_PATTERN.search(event):
-                typed = decode_lenient(decode_type, event_data(event))
+                typed = decode_lenient(decode_event_type, event_data(event))
                 # Compatible servers send an error without any type.
                 self.on_final_event(typed.type or "error" if typed.error is not None else typed.type)
             if self.saw_final_event or b'"usage":' in event or b'"usage" :' in event:

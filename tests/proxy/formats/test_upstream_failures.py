@@ -9,7 +9,6 @@ import pytest
 from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.codec import ClientRequest, Meter, Quirks
 from proxy.formats.gemini.passthrough import GenerateContentRequest
-from proxy.formats.metering.stream_meter import INCOMPLETE
 from proxy.formats.neutral import ApiError, Failed, Message, Request, RequestFacts, Text, Usage
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
@@ -17,7 +16,7 @@ from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses.passthrough import ResponsesRequest
 from proxy.formats.registry import CODECS
 from proxy.formats.streaming.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLong
-from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG
+from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED
 from proxy.pipeline.conversion import ConvertedRequest, ConvertedStreamMeter
 from proxy.pipeline.relay import response_headers
 from tests.proxy.formats.scenarios import RESPONSES, events
@@ -91,7 +90,7 @@ def test_a_stream_without_its_last_event_is_a_failure(name: str) -> None:
     cut = stream[: stream[:-2].rindex(b"\n\n") + 2]
     meter = CLIENT_REQUESTS[name].meter()
     assert meter_stream(meter, cut) == (cut, False)
-    assert meter.error == INCOMPLETE
+    assert meter.error == STREAM_INTERRUPTED
 
 
 # Failures told to the client ----------------------------------------------------------------------------------------------

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from proxy.formats.metering.stream_meter import INCOMPLETE
 from proxy.formats.neutral import Failed
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.registry import CODECS
 from proxy.formats.streaming.sse import MAX_EVENT_BYTES, event_data
+from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 from tests.proxy.formats.test_upstream_failures import ARRAY, CLIENT_REQUESTS, meter_stream, stream_of
 
 WITH_USAGE = {
@@ -29,7 +29,7 @@ def test_a_stream_that_ends_early_in_good_order_is_a_failure_in_every_format(nam
     begun = end.join([*events_of_it[:kept], b""])
     meter = CLIENT_REQUESTS[name].meter()
     assert meter_stream(meter, begun) == (begun, False)
-    assert meter.error == INCOMPLETE
+    assert meter.error == STREAM_INTERRUPTED
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
@@ -87,21 +87,21 @@ def test_a_text_that_names_the_last_event_does_not_end_an_anthropic_stream() -> 
     }
     meter = CLIENT_REQUESTS["anthropic"].meter()
     meter_stream(meter, b"event: content_block_delta\ndata: " + json.dumps(delta).encode() + b"\n\n")
-    assert meter.error == INCOMPLETE
+    assert meter.error == STREAM_INTERRUPTED
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
 def test_an_error_after_a_part_of_an_event_is_an_event_of_its_own(name: str) -> None:
     """The provider's connection may break anywhere."""
     meter, whole = WITH_USAGE.get(name, CLIENT_REQUESTS[name]).meter(), stream_of(name)
-    passed = meter.feed(whole[: len(whole) // 2]) + meter.render_error_event(INCOMPLETE, "req_1")
+    passed = meter.feed(whole[: len(whole) // 2]) + meter.render_error_event(STREAM_INTERRUPTED, "req_1")
     last = passed.replace(b"\r\n", b"\n").split(b"\n\n")[-2]
-    assert json.loads(event_data(last))["error"]["message"] == INCOMPLETE.message
+    assert json.loads(event_data(last))["error"]["message"] == STREAM_INTERRUPTED.message
 
 
 def test_an_array_of_gemini_chunks_that_ends_early_is_still_one_array() -> None:
     meter = ARRAY.meter()
     passed, _ = meter_stream(meter, gemini_chunk(candidates=[{"content": {"parts": [{"text": "Hi"}]}}]))
-    assert meter.error == INCOMPLETE
+    assert meter.error == STREAM_INTERRUPTED
     chunks = json.loads(passed + meter.render_error_event(meter.error, "req_1"))
     assert [list(chunk) for chunk in chunks] == [["candidates"], ["error"]]

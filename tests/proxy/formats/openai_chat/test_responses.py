@@ -204,7 +204,7 @@ def test_custom_call_for_a_function_tool_is_wrapped_in_arguments() -> None:
             b"<html><body>Bad gateway</body></html>",
             "server_error",
             "server_error",
-            "The provider answered with the status 502.",
+            "The provider answered with status 502.",
         ),
         (503, b"upstream connect error", "server_error", "service_unavailable", "upstream connect error"),
         (
@@ -214,7 +214,7 @@ def test_custom_call_for_a_function_tool_is_wrapped_in_arguments() -> None:
             "invalid_request_error",
             "in a list",
         ),
-        (500, b"", "server_error", "server_error", "The provider answered with the status 500."),
+        (500, b"", "server_error", "server_error", "The provider answered with status 500."),
     ],
 )
 def test_errors_of_any_shape(status: int, body: bytes, kind: str, code: str, message: str) -> None:

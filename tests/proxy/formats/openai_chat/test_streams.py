@@ -30,8 +30,7 @@ from proxy.formats.neutral import (
     Usage,
     UsageReported,
 )
-from proxy.formats.openai_chat.messages import WireMessage
-from proxy.formats.openai_chat.request import WireRequest
+from proxy.formats.openai_chat.wire import WireMessage, WireRequest
 from proxy.formats.quirks import Quirks
 from tests.proxy.formats.openai_chat.builders import (
     CHAT_REQUEST,

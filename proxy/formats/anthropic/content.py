@@ -162,8 +162,8 @@ def parse_document(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
                 File(file_id=source.file_id, name=block.title, origin=FORMAT, cache=block.cache),
             )
         case "text":
-            head = "".join(part.text for part in as_heading(block.title, block.context))
-            return (Text(text=head + (source.data or ""), cache=block.cache),)
+            heading = "".join(part.text for part in as_heading(block.title, block.context))
+            return (Text(text=heading + (source.data or ""), cache=block.cache),)
         case "content":
             return (*as_heading(block.title, block.context), *parse_parts(source.content))
         case _:
@@ -176,9 +176,9 @@ def as_heading(*lines: str | None) -> tuple[Text, ...]:
 
 def parse_search_result(block: SearchResultBlock) -> tuple[Part, ...]:
     """Parse a search result of the client's own into text under its title and address."""
-    found = "".join(part.text for part in parse_parts(block.content) if isinstance(part, Text))
-    head = "".join(part.text for part in as_heading(block.title, block.source))
-    return (Text(text=head + found, cache=block.cache),)
+    text = "".join(part.text for part in parse_parts(block.content) if isinstance(part, Text))
+    heading = "".join(part.text for part in as_heading(block.title, block.source))
+    return (Text(text=heading + text, cache=block.cache),)
 
 
 def parse_tool_result(block: ToolResultBlock) -> ToolResult:

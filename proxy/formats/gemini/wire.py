@@ -78,13 +78,13 @@ class GenerationFields(msgspec.Struct):
 
     @property
     def schemas(self) -> list[Any]:
-        given = (
+        schemas = (
             self.response_schema,
             self.snake_response_schema,
             self.response_json_schema,
             self.snake_response_json_schema,
         )
-        return [schema for schema in given if schema is not None]
+        return [schema for schema in schemas if schema is not None]
 
 
 class RequestFields(msgspec.Struct):

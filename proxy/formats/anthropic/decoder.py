@@ -1,72 +1,114 @@
-"""Streams of the Messages API, read here; encoder.py writes them (platform.claude.com/docs/en/build-with-claude/streaming)."""
+"""Decoder of streams of the Messages API (platform.claude.com/docs/en/build-with-claude/streaming)."""
 
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.content import (
-    DECODE_ERRORS,
-    NULL,
-    decode_any,
-    decode_ignoring_nulls,
-    parse_citations,
-)
-from proxy.formats.anthropic.response import (
-    decode_wire_usage,
-    parse_error,
-    parse_finish_reason,
-    parse_response,
-    parse_stream_error,
-)
-from proxy.formats.anthropic.usage import WireUsage, merge_usage, states_output, usage_from_wire
+from proxy.formats.anthropic.content import parse_arguments, parse_citations
+from proxy.formats.anthropic.errors import parse_error, parse_stream_error
+from proxy.formats.anthropic.response import parse_finish_reason, parse_response
+from proxy.formats.anthropic.usage import decode_wire_usage, merge_usage, states_output, usage_from_wire
 from proxy.formats.anthropic.wire import (
+    FORMAT,
+    NULL,
     BlockStart,
     Delta,
-    OpenBlock,
     WireEvent,
+    WireUsage,
+    decode_any,
     decode_block_start,
     decode_delta,
     decode_event,
-    decode_str,
-    events_of_response,
+    decode_ignoring_nulls,
 )
-from proxy.formats.json_body import repair_json
+from proxy.formats.json_body import DECODE_ERRORS, repair_json
 from proxy.formats.neutral import (
     ApiError,
+    Citation,
     Event,
     Failed,
     Finished,
     InvalidUpstreamResponse,
+    Opaque,
+    Part,
     PartCited,
     PartDelta,
     PartEnded,
     PartSigned,
     PartStarted,
     Started,
+    Text,
+    Thinking,
+    ToolCall,
     UsageReported,
 )
-from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.part_queue import events_of_response
+from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED, NonEventBytes
 from proxy.formats.tool_calls import unique_call_id
 
-STREAM_INTERRUPTED = ApiError(
-    kind="network", code="upstream_unreachable", message="The answer broke off.", status=502
-)
 ERROR_EVENT_PREFIXES = (b"event: error", b"event:error")
 ERROR_KEY = b'"error"'
-"""In a line that is no event: a server's way to say why its stream ends."""
-MAX_NON_EVENT_BYTES = 1 << 20
+"""A server may state why its stream ends in a line that is not an event, with this key."""
+
+
+class OpenBlock:
+    """A block that is arriving.
+
+    A block that only the provider understands is collected, because it is sent as a whole.
+    """
+
+    def __init__(self, index: int, block: BlockStart, raw: Raw) -> None:
+        self.index, self.block, self.raw = index, block, raw
+        self.is_started = False
+        self.has_content = False
+        self.signature = ""
+        self.json_pieces: list[str] = []
+        self.citations: list[Citation] = []
+        self.opaque_fields: dict[str, Any] = {}
+
+    @property
+    def is_opaque(self) -> bool:
+        return self.block.type not in ("text", "thinking", "redacted_thinking", "tool_use")
+
+    def part(self, id: str) -> Part:
+        block = self.block
+        match block.type:
+            case "text":
+                return Text()
+            case "thinking":
+                return Thinking(origin=FORMAT)
+            case "redacted_thinking":
+                return Thinking(redacted=block.data, origin=FORMAT)
+            case "tool_use":
+                return ToolCall(id=id, name=block.name)
+            case other:
+                return Opaque(origin=FORMAT, kind=other, value=self.complete_block())
+
+    def complete_block(self) -> dict[str, Any]:
+        value: dict[str, Any] = decode_any(self.raw)
+        if self.json_pieces:
+            text = "".join(self.json_pieces)
+            try:
+                value["input"] = decode_any(text.encode())
+            except DECODE_ERRORS:
+                value["input"] = {"_raw": text}
+        return value | self.opaque_fields
 
 
 class StreamDecoder:
-    """Anthropic's blocks come one after the other. Events of a block that begins before the last one has ended wait for that end,
-    so that no part is torn.
+    """Decode a stream of the Messages API into neutral events.
+
+    Blocks arrive one after the other. If a block begins before the previous one has ended, its events wait
+    for that end, so that no part is split.
     """
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
         self.events: list[Event] = []
-        self.non_event_bytes = b""
+        self.non_event_bytes = NonEventBytes()
         self.saw_event = False
         self.started = False
         self.ended = False
@@ -77,7 +119,7 @@ class StreamDecoder:
         self.call_ids: set[str] = set()
         self.has_tool_calls = False
         self.usage: WireUsage | None = None
-        self.final = False
+        self.has_final_usage = False
 
     def feed(self, data: bytes) -> list[Event]:
         try:
@@ -128,7 +170,10 @@ class StreamDecoder:
                 pass
 
     def on_message_start(self, message: dict[str, Raw]) -> None:
-        """A second start begins the blocks anew; what went out already stays."""
+        """Start the message, or restart it.
+
+        A second start begins the blocks again. Parts that were sent stay.
+        """
         self.close_all_blocks()
         self.on_usage(message.get("usage", NULL))
         self.emit_started(decode_str(message.get("id", NULL)), decode_str(message.get("model", NULL)))
@@ -138,15 +183,18 @@ class StreamDecoder:
             self.started = True
             self.events.append(Started(id=id, model=model))
 
-    def on_usage(self, raw: Raw, *, last: bool = False) -> None:
-        """Counts that are absurd do not replace sound ones. `last`: they are those of the end."""
+    def on_usage(self, raw: Raw, *, is_last: bool = False) -> None:
+        """Merge reported usage, unless its counts are absurd.
+
+        `is_last` says that the usage belongs to the end of the message.
+        """
         stated = decode_wire_usage(raw)
         if stated is None:
             return
         usage = merge_usage(self.usage, stated)
         if usage_from_wire(usage) is not None:
             self.usage = usage
-            self.final = last and (self.final or states_output(stated))
+            self.has_final_usage = is_last and (self.has_final_usage or states_output(stated))
 
     def on_block_event(self, event: WireEvent) -> None:
         if self.open_block is not None and self.open_block.index != event.index:
@@ -165,7 +213,11 @@ class StreamDecoder:
             self.on_block_event(event)
 
     def on_block_start(self, event: WireEvent) -> None:
-        """The same start once more is no new block; another one with its index is."""
+        """Open a block.
+
+        A repeated start of the open block changes nothing. A different start with the same index opens a new
+        block.
+        """
         if self.open_block is not None and self.open_block.raw == event.content_block:
             return
         if self.open_block is not None:
@@ -221,7 +273,7 @@ class StreamDecoder:
         block.opaque_fields |= {name: value for name, value in fields.items() if name != "type"}
 
     def start_part(self) -> None:
-        """Text begins with its first word: blocks without any are no parts."""
+        """Start the part of the open block. Text starts with its first delta: an empty block is none."""
         assert self.open_block is not None
         self.open_block.is_started = True
         self.emit_started()
@@ -230,7 +282,7 @@ class StreamDecoder:
         )
 
     def call_id(self) -> str:
-        """An id of its own for each call, where the provider gives none or repeats one."""
+        """Return an id for the open call, unique even if the provider sends none or repeats one."""
         assert self.open_block is not None
         if self.open_block.block.type != "tool_use":
             return ""
@@ -246,18 +298,21 @@ class StreamDecoder:
         self.events.append(PartDelta(choice=0, index=self.part_index, text=text))
 
     def add_signature(self, signature: str) -> None:
-        """Told at the end of its thought: servers send it in pieces, or again."""
+        """Add a signature to the open thinking. Its event follows when the block ends.
+
+        Some servers send a signature in pieces, or repeat it.
+        """
         assert self.open_block is not None
         before = self.open_block.signature
         self.open_block.signature = signature if signature.startswith(before) else before + signature
 
     def close_block(self) -> None:
-        """The input of a call may stand in its start, or nowhere at all."""
+        """Close the open block. The input of a call may be in its start, or missing."""
         block = self.open_block
         if block is None:
             return
         if block.block.type == "tool_use" and not block.has_content:
-            self.add_text(block.block.arguments)
+            self.add_text(parse_arguments(block.block.input))
         if block.is_opaque:
             self.start_part()
         if block.is_started:
@@ -271,13 +326,13 @@ class StreamDecoder:
         self.open_block = None
 
     def close_all_blocks(self) -> None:
-        """At the end, blocks that were never ended give way to those that wait for it."""
+        """Close the open block, and then those that wait for it."""
         while self.open_block is not None:
             self.close_block()
             self.replay_deferred()
 
     def on_message_delta(self, event: WireEvent) -> None:
-        self.on_usage(event.usage, last=True)
+        self.on_usage(event.usage, is_last=True)
         try:
             delta = decode_ignoring_nulls(decode_delta, event.delta) if event.delta != NULL else Delta()
         except DECODE_ERRORS:
@@ -301,9 +356,11 @@ class StreamDecoder:
         )
 
     def emit_usage(self) -> None:
-        """Only with the end: what the start of a stream states of the output is a placeholder."""
+        """Report the usage at the end: the output that a stream reports at its start is a placeholder."""
         if self.usage is not None and (usage := usage_from_wire(self.usage)):
-            self.events.append(UsageReported(usage=usage if self.final else replace(usage, estimated=True)))
+            self.events.append(
+                UsageReported(usage=usage if self.has_final_usage else replace(usage, estimated=True))
+            )
 
     def fail(self, error: ApiError) -> None:
         if not self.ended:
@@ -312,12 +369,15 @@ class StreamDecoder:
         self.events.append(Failed(error=error))
 
     def keep_non_event(self, event: bytes) -> None:
-        if len(self.non_event_bytes) < MAX_NON_EVENT_BYTES and (not self.saw_event or ERROR_KEY in event):
-            self.non_event_bytes += event
+        if not self.saw_event or ERROR_KEY in event:
+            self.non_event_bytes.add(event)
 
     def on_disconnect(self) -> None:
-        """Without an end, the answer is incomplete, unless what came is no stream but a whole answer, or another server's error."""
-        body = self.non_event_bytes.strip()
+        """End a stream without a final event: the response is incomplete.
+
+        If the bytes are not a stream, they are a non-streaming response or an error of another server.
+        """
+        body = self.non_event_bytes.stripped
         if not body or self.saw_event:
             self.fail(parse_error(502, body) if body else STREAM_INTERRUPTED)
             return
@@ -327,3 +387,10 @@ class StreamDecoder:
             self.fail(parse_error(502, body))
             return
         self.events += events_of_response(response)
+
+
+def decode_str(raw: Raw) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except DECODE_ERRORS:
+        return ""

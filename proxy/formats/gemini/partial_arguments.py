@@ -1,4 +1,7 @@
-"""Arguments that come piece by piece (`partialArgs`, cloud.google.com/vertex-ai/.../function-calling, "Streaming function calls")."""
+"""Arguments of a call that arrive in pieces (`partialArgs`).
+
+See cloud.google.com/vertex-ai/generative-ai/docs/multimodal/function-calling, "Streaming function calls".
+"""
 
 import re
 from itertools import pairwise
@@ -10,7 +13,7 @@ VALUE_FIELDS = ("stringValue", "numberValue", "boolValue", "nullValue")
 
 
 def is_partial_call(item: dict[str, Any], open_call: "PartialFunctionCall | None") -> bool:
-    """Whether a part begins, continues or ends such a call; its continuation has no name."""
+    """Return whether a part starts, continues or ends such a call. Only its start has a name."""
     call = item.get("functionCall")
     if not isinstance(call, dict):
         return False
@@ -18,6 +21,8 @@ def is_partial_call(item: dict[str, Any], open_call: "PartialFunctionCall | None
 
 
 class PartialFunctionCall:
+    """A call whose arguments are arriving."""
+
     def __init__(self, item: dict[str, Any]) -> None:
         named = {name: item["functionCall"].get(name) for name in ("id", "name")}
         self.call = {name: value for name, value in named.items() if isinstance(value, str)}
@@ -25,7 +30,7 @@ class PartialFunctionCall:
         self.arguments: dict[str, Any] = {}
 
     def add_pieces(self, call: dict[str, Any]) -> bool:
-        """True when the call is complete."""
+        """Add pieces of arguments, and return whether the call is complete."""
         pieces = call.get("partialArgs")
         for piece in pieces if isinstance(pieces, list) else ():
             if isinstance(piece, dict) and isinstance(piece.get("jsonPath"), str):
@@ -51,7 +56,7 @@ class PartialFunctionCall:
 
 
 def set_path(target: Any, path: list[int | str], value: Any) -> None:
-    """Sets what the steps lead to; text that is there already goes on."""
+    """Set the value at a path. A text is appended to the text that is there."""
     for step, following in pairwise(path):
         inner = get_member(target, step)
         if not isinstance(inner, dict | list):

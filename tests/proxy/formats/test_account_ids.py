@@ -7,10 +7,11 @@ import pytest
 
 from proxy.formats.account_ids import IdReader
 from proxy.formats.anthropic.account_ids import MessagesIdReader
-from proxy.formats.anthropic.passthrough import CountTokensRequest as CountMessages
+from proxy.formats.anthropic.count_tokens import CountTokensRequest as CountMessages
 from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.codec import ClientRequest
-from proxy.formats.gemini.embeddings import BatchEmbedContentsRequest, CountTokensRequest, EmbedContentRequest
+from proxy.formats.gemini.count_tokens import CountTokensRequest
+from proxy.formats.gemini.embeddings import BatchEmbedContentsRequest, EmbedContentRequest
 from proxy.formats.gemini.passthrough import GenerateContentRequest
 from proxy.formats.openai_chat.account_ids import ChatIdReader
 from proxy.formats.openai_chat.completions import CreateCompletionRequest

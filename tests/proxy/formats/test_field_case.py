@@ -5,10 +5,11 @@ from typing import Any
 
 import pytest
 
-from proxy.formats.anthropic.passthrough import CountTokensRequest, MessagesRequest
+from proxy.formats.anthropic.count_tokens import CountTokensRequest
+from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.gemini import GenerateContentRequest
+from proxy.formats.gemini.count_tokens import CountTokensRequest as GeminiCountTokensRequest
 from proxy.formats.gemini.embeddings import BatchEmbedContentsRequest, EmbedContentRequest
-from proxy.formats.gemini.embeddings import CountTokensRequest as GeminiCountTokensCall
 from proxy.formats.neutral import InvalidRequest
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
@@ -27,7 +28,7 @@ ASKED: dict[type, dict[str, Any]] = {
     GenerateContentRequest: {"contents": [CONTENT]},
     EmbedContentRequest: {"content": CONTENT},
     BatchEmbedContentsRequest: {"requests": [{"content": CONTENT}]},
-    GeminiCountTokensCall: {"contents": [CONTENT]},
+    GeminiCountTokensRequest: {"contents": [CONTENT]},
 }
 
 
@@ -67,7 +68,7 @@ def shown(part: dict[str, Any]) -> dict[str, Any]:
         (EmbedContentRequest, {"OutputDimensionality": 9}, "OutputDimensionality", "outputDimensionality"),
         (BatchEmbedContentsRequest, {"Requests": []}, "Requests", "requests"),
         (BatchEmbedContentsRequest, {"requests": [{"content": CONTENT, "Content": CONTENT}]}, "requests.Content", "content"),
-        (GeminiCountTokensCall, {"GenerateContentRequest": {}}, "GenerateContentRequest", "generateContentRequest"),
+        (GeminiCountTokensRequest, {"GenerateContentRequest": {}}, "GenerateContentRequest", "generateContentRequest"),
         (ChatRequest, {"Max_Tokens": 9}, "Max_Tokens", "max_tokens"),
         (ChatRequest, {"N": 9}, "N", "n"),
         (ChatRequest, {"Web_Search_Options": {}}, "Web_Search_Options", "web_search_options"),

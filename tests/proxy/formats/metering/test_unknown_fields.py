@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from proxy.formats.anthropic.passthrough import CountTokensRequest, MessagesRequest
+from proxy.formats.anthropic.count_tokens import CountTokensRequest
+from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.metering.token_bounds import REFERENCED_CONTENT_TOKENS
 from proxy.formats.neutral import InvalidRequest
 from proxy.formats.openai_chat.completions import CreateCompletionRequest

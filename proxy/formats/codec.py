@@ -17,9 +17,7 @@ from proxy.formats.neutral import (
     Response,
     Usage,
 )
-from proxy.formats.quirks import Quirks as Quirks
-from proxy.formats.quirks import adapt_to_quirks as adapt_to_quirks
-from proxy.formats.quirks import has_cache_control as has_cache_control
+from proxy.formats.quirks import Quirks
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from proxy.formats.json_body import contains_any
-from proxy.formats.json_body import dict_items as dict_items
 from proxy.formats.metering.token_counts import as_count
 from proxy.formats.neutral import MAX_TOKENS
 

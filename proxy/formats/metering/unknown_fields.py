@@ -7,8 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from proxy.formats.field_case import check_letters
-from proxy.formats.json_body import contains_any, decode_fields
-from proxy.formats.metering.billable import dict_items
+from proxy.formats.json_body import contains_any, decode_fields, dict_items
 from proxy.formats.neutral import InvalidRequest
 
 ASYNC_ERROR = (

@@ -12,9 +12,16 @@ from msgspec.structs import replace
 
 from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
 from proxy.formats.field_case import check_letters, check_nested
-from proxy.formats.json_body import DECODE_ERRORS, decode_body, decode_lenient, encode, replace_fields
+from proxy.formats.json_body import (
+    DECODE_ERRORS,
+    decode_body,
+    decode_lenient,
+    dict_items,
+    encode,
+    replace_fields,
+)
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import dict_items, normalize_tier, possible_modalities
+from proxy.formats.metering.billable import normalize_tier, possible_modalities
 from proxy.formats.metering.stream_meter import OutputMeter, event_terminator
 from proxy.formats.metering.token_counts import estimate_tokens
 from proxy.formats.metering.unknown_fields import (

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.codec import Quirks, RenderedRequest, adapt_to_quirks, has_cache_control
+from proxy.formats.codec import RenderedRequest
 from proxy.formats.json_body import as_str, decode_body, encode
 from proxy.formats.neutral import Request, ResponseFormat, Text, UnsupportedFeature
 from proxy.formats.openai_chat.capabilities import (
@@ -21,6 +21,7 @@ from proxy.formats.openai_chat.messages import parse_messages, render_messages
 from proxy.formats.openai_chat.reasoning import parse_reasoning, render_reasoning
 from proxy.formats.openai_chat.tools import parse_tool_choice, parse_tools, render_tools
 from proxy.formats.openai_chat.wire import WireRequest, decode_object
+from proxy.formats.quirks import Quirks, adapt_to_quirks, has_cache_control
 
 INVALID_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 

@@ -9,7 +9,8 @@ not report are estimated from the guide's tokens by size and quality, under kind
 import re
 from typing import Any
 
-from proxy.formats.metering.billable import ESTIMATED_PREFIX, dict_items, reported_tokens
+from proxy.formats.json_body import dict_items
+from proxy.formats.metering.billable import ESTIMATED_PREFIX, reported_tokens
 from proxy.formats.metering.token_counts import detail_count
 
 TOOL_TYPE = "image_generation"

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from proxy.formats.codec import Quirks
 from proxy.formats.json_body import as_str, dict_items
 from proxy.formats.neutral import Origin, Reasoning, Request, Thinking
 from proxy.formats.openai_responses.content import PARAGRAPH_BREAK
 from proxy.formats.openai_responses.wire import FORMAT
+from proxy.formats.quirks import Quirks
 from proxy.formats.reasoning import effort_from_budget
 from proxy.formats.signatures import REDACTED_PREFIX, split_origin
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.codec import Quirks, RenderedRequest, adapt_to_quirks, has_cache_control
+from proxy.formats.codec import RenderedRequest
 from proxy.formats.json_body import decode_body, dict_items, encode
 from proxy.formats.neutral import File, InvalidRequest, Request, ResponseFormat, UnsupportedFeature
 from proxy.formats.openai_responses.capabilities import (
@@ -24,7 +24,7 @@ from proxy.formats.openai_responses.reasoning import (
 )
 from proxy.formats.openai_responses.tools import parse_tool_choice, parse_tools, render_tools
 from proxy.formats.openai_responses.wire import WireFormat, WireRequest
-from proxy.formats.quirks import drop_unsupported
+from proxy.formats.quirks import Quirks, adapt_to_quirks, drop_unsupported, has_cache_control
 
 UNMAPPED_TOOL_FIELDS = ("allowed_callers", "async", "defer_loading", "output_schema")
 JSON_INSTRUCTION = {"type": "message", "role": "system", "content": "Answer in JSON."}

@@ -10,13 +10,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.formats.metering.billable import (
-    count_kinds,
-    dict_items,
-    normalize_tier,
-    reported_calls,
-    tool_call_limit,
-)
+from proxy.formats.json_body import dict_items
+from proxy.formats.metering.billable import count_kinds, normalize_tier, reported_calls, tool_call_limit
 from proxy.formats.neutral import Usage
 from proxy.formats.openai_responses import image_generation
 

@@ -134,7 +134,7 @@ def parse_file(part: dict[str, Any]) -> File:
     return File(file_id=as_str(part.get("file_id")), name=name, origin=FORMAT)
 
 
-def render_input_part(part: Part) -> dict[str, Any]:
+def render_part(part: Part) -> dict[str, Any]:
     """Return a part of a message to the model. Raises UnsupportedFeature."""
     match part:
         case Text() | Refusal():
@@ -143,7 +143,7 @@ def render_input_part(part: Part) -> dict[str, Any]:
             url = part.url or data_url(part.media_type or "image/png", part.data or "")
             return {"type": "input_image", "image_url": url, "detail": part.detail or "auto"}
         case File():
-            return render_input_file(part)
+            return render_file(part)
         case Opaque(origin="openai_responses", value=dict() as value):
             return value
         case Opaque():
@@ -154,7 +154,7 @@ def render_input_part(part: Part) -> dict[str, Any]:
             )
 
 
-def render_input_file(part: File) -> dict[str, Any]:
+def render_file(part: File) -> dict[str, Any]:
     """Return a file. Raises UnsupportedFeature.
 
     A `file_id` is valid in both OpenAI formats. This API does not take audio and video
@@ -170,7 +170,7 @@ def render_input_file(part: File) -> dict[str, Any]:
             )
         return {"type": "input_image" if mime.startswith("image/") else "input_file", "file_id": part.file_id}
     if mime.startswith("image/"):
-        return render_input_part(Image(media_type=mime, data=part.data, url=part.url))
+        return render_part(Image(media_type=mime, data=part.data, url=part.url))
     if part.url and part.data is None:
         return {"type": "input_file", "file_url": part.url}
     name = part.name or "file" + (mimetypes.guess_extension(mime) or "")

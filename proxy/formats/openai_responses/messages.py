@@ -22,7 +22,7 @@ from proxy.formats.openai_responses.capabilities import VALID_CALL_ID
 from proxy.formats.openai_responses.content import (
     parse_content,
     parse_tool_call,
-    render_input_part,
+    render_part,
     render_tool_call,
 )
 from proxy.formats.openai_responses.reasoning import (
@@ -178,7 +178,7 @@ def render_message(message: Message) -> list[dict[str, Any]]:
         elif isinstance(part, Opaque) and part.origin == FORMAT and part.kind in CLIENT_ITEM_TYPES:
             found = dict(part.value)
         else:
-            found = {"type": "message", "role": message.role, "content": [render_input_part(part)]}
+            found = {"type": "message", "role": message.role, "content": [render_part(part)]}
         if found and items and found.get("type") == items[-1].get("type") == "message":
             items[-1]["content"] += found["content"]
         elif found:
@@ -225,7 +225,7 @@ def render_tool_result(result: ToolResult) -> dict[str, Any]:
     if all(isinstance(part, Text) for part in result.content):
         output = "".join(part.text for part in result.content if isinstance(part, Text))
     else:
-        output = [render_input_part(part) for part in result.content]
+        output = [render_part(part) for part in result.content]
     kind = "custom_tool_call_output" if result.custom else "function_call_output"
     return {"type": kind, "call_id": render_call_id(result.call_id), "output": output}
 

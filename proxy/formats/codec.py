@@ -17,9 +17,7 @@ from proxy.formats.neutral import (
     Response,
     Usage,
 )
-from proxy.formats.quirks import Quirks as Quirks
-from proxy.formats.quirks import adapt_to_quirks as adapt_to_quirks
-from proxy.formats.quirks import has_cache_control as has_cache_control
+from proxy.formats.quirks import Quirks
 
 
 @dataclass(slots=True)
@@ -91,11 +89,11 @@ class Meter(Protocol):
 
     @property
     def provider_failed(self) -> bool:
-        """Whether the provider failed and the client saw it, because the provider's own error passed."""
+        """True if the provider failed and the client saw it, because the provider's own error passed."""
 
     @property
     def saw_final_event(self) -> bool:
-        """Whether the last event has passed, in a format that has one; later bytes do not matter."""
+        """True if the last event has passed, in a format that has one; later bytes do not matter."""
 
     ids: IdReader | None
     """If set, reads every event too, for the ids of the provider's account that the stream issues."""
@@ -190,7 +188,7 @@ class Codec(Protocol):
     """The public names of a format's package."""
 
     @property
-    def FORMAT(self) -> Origin: ...
+    def FORMAT(self) -> Origin: ...  # noqa: N802
 
     def request_path(self, model: str, stream: bool, /) -> str:
         """Return path and query below a provider's base URL."""

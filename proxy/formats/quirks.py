@@ -1,4 +1,4 @@
-"""What a particular server wants differently from its format, as data, and requests adapted to it."""
+"""Quirks: what a particular server wants differently from its format, as data."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field

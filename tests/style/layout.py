@@ -33,6 +33,7 @@ CODEC_MODULES = frozenset(
         "encoder",
         "passthrough",
         "capabilities",
+        "account_ids",
     ]
 )
 CATCH_ALL_NAMES = frozenset(

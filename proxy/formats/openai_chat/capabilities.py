@@ -1,11 +1,11 @@
-"""What OpenAI's models accept, by the beginning of their names, whichever server they are called at."""
+"""Differences between models of this format, by the prefix of their names, whichever server runs them."""
 
 import re
 
 from proxy.formats.quirks import Quirks
 
 CACHE_CONTROL_MODEL = re.compile(r"claude")
-"""Routers to Anthropic's models read its marks; OpenAI, Groq and others refuse what they do not know in a message."""
+"""Routers to Anthropic's models read `cache_control`. OpenAI, Groq and others reject unknown fields."""
 MAX_STOP_SEQUENCES = 4
 EFFORT_ALIASES = {
     "none": "none",
@@ -16,19 +16,24 @@ EFFORT_ALIASES = {
     "xhigh": "high",
     "max": "high",
 }
+"""Efforts of other formats, each with the nearest one that older models accept."""
 MAX_CALL_ID_LENGTH = 40
-"""OpenAI refuses longer ids of tool calls ("Expected a string with maximum length 40")."""
+"""OpenAI rejects longer ids of tool calls ("Expected a string with maximum length 40")."""
 OPENAI_MODEL = re.compile(r"(o\d|gpt-(?!oss)|chatgpt)")
-"""The open-weight models are served by others, by their own rules."""
+"""Models that OpenAI serves. The open-weight models are served by others, with other rules."""
 REASONING_MODEL = re.compile(r"(o1|o3|o4|gpt-5)")
 NO_STOP_MODEL = re.compile(r"(o3(?!-mini)|o4|gpt-5)")
-"""`stop` is "not supported with latest reasoning models" (docs/api-reference/chat/create); o1 and o3-mini take it."""
+"""Models that reject `stop`: "not supported with latest reasoning models" (docs/api-reference/chat/create).
+
+o1 and o3-mini accept it.
+"""
 NON_REASONING_MODEL = re.compile(r"(gpt-3|gpt-4|chatgpt)")
 
 
 def nearest_effort(model: str, effort: str) -> str:
-    """The nearest effort that a model knows: the older ones of OpenAI cannot stop reasoning, the newer have no `minimal`
-    (platform.openai.com/docs/guides/latest-model).
+    """Return the nearest effort that a model accepts (platform.openai.com/docs/guides/latest-model).
+
+    The older models of OpenAI cannot stop reasoning; the newer ones have no `minimal`.
     """
     if re.match(r"gpt-5\.[2-9]", model):
         return {"minimal": "low", "max": "xhigh"}.get(effort, effort)
@@ -47,5 +52,8 @@ def is_openai_model(model: str) -> bool:
 
 
 def max_tokens_field(model: str, quirks: Quirks) -> str:
-    """Reasoning models refuse `max_tokens` (platform.openai.com/docs/guides/reasoning)."""
+    """Return the field for the output limit: reasoning models reject `max_tokens`.
+
+    Source: platform.openai.com/docs/guides/reasoning.
+    """
     return "max_completion_tokens" if REASONING_MODEL.match(model) else quirks.max_tokens_field

@@ -1,4 +1,4 @@
-"""One choice of a stream as neutral events: deltas of all kinds become parts, one open at a time."""
+"""Decoder of one choice of a stream: its deltas become parts, one open at a time."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""Content and tool calls of a message, which requests and answers have in common."""
+"""Content and tool calls of messages, in requests and responses."""
 
 import re
 from collections.abc import Iterable
@@ -33,12 +33,12 @@ from proxy.formats.openai_chat.wire import FORMAT
 from proxy.formats.tool_calls import call_id_digest
 
 LINKED_FILE_TYPES = ("video_url", "document_url", "file_url")
-"""Parts of compatible servers: vLLM's and Alibaba's films, Mistral's documents, Perplexity's files."""
+"""Parts of compatible servers: video of vLLM and Alibaba, documents of Mistral, files of Perplexity."""
 TEXT_MEDIA_TYPES = ("application/json", "application/xml", "application/x-yaml")
 
 
 def parse_content(content: Any, cache: str | None = None) -> list[Part]:
-    """Content as text, as parts, or as nothing. `cache` is a mark on the whole message: it holds for its last part."""
+    """Return the parts of a content field; `cache` marks the whole message and applies to its last part."""
     if isinstance(content, str):
         return [Text(text=content, cache=cache)] if content else []
     parts = [parse_part(item) for item in as_list(content) if isinstance(item, str | dict)]
@@ -48,7 +48,7 @@ def parse_content(content: Any, cache: str | None = None) -> list[Part]:
 
 
 def parse_part(item: str | dict[str, Any]) -> Part:
-    """One part. What no other format could know is kept as it is."""
+    """Return one part. A part that only this format knows is kept as it is."""
     if isinstance(item, str):
         return Text(text=item)
     cache = parse_cache_control(item.get("cache_control")) or parse_cache_breakpoint(item)
@@ -80,7 +80,11 @@ def parse_part(item: str | dict[str, Any]) -> Part:
 
 
 def parse_cache_control(wire: Any) -> str | None:
-    """Anthropic's mark, which routers to its models take on parts, messages and tools (openrouter.ai/docs/features/prompt-caching)."""
+    """Return the duration of Anthropic's cache mark, `5m` or `1h`, or None.
+
+    Routers to Anthropic's models take the mark on parts, messages and tools
+    (openrouter.ai/docs/features/prompt-caching).
+    """
     match wire:
         case {"type": "ephemeral", **rest}:
             return "1h" if rest.get("ttl") == "1h" else "5m"
@@ -89,13 +93,16 @@ def parse_cache_control(wire: Any) -> str | None:
 
 
 def parse_cache_breakpoint(part: dict[str, Any]) -> str | None:
-    """OpenAI's own mark for its prompt cache (`prompt_cache_breakpoint`), which may say how long at least the cache is to last."""
+    """Return the duration of OpenAI's own cache mark, `prompt_cache_breakpoint`, or None.
+
+    The mark may set the least time that the cache should last.
+    """
     mark = as_dict(part.get("prompt_cache_breakpoint"))
     return ("1h" if mark.get("ttl") else "5m") if mark else None
 
 
 def parse_thinking_text(value: Any) -> str:
-    """Mistral's thoughts are a list of texts (docs.mistral.ai/capabilities/reasoning)."""
+    """Return the text of thinking, which Mistral sends as a list (docs.mistral.ai/capabilities/reasoning)."""
     return (
         value
         if isinstance(value, str)
@@ -112,7 +119,10 @@ def parse_image(value: Any, cache: str | None = None) -> Image:
 
 
 def parse_images(message: dict[str, Any]) -> list[Image]:
-    """Pictures that a model made, in OpenRouter's field (openrouter.ai/docs/features/multimodal/image-generation)."""
+    """Return the images that a model made, from OpenRouter's field.
+
+    Source: openrouter.ai/docs/features/multimodal/image-generation.
+    """
     images = (as_dict(image) for image in as_list(message.get("images")))
     return [parse_image(image["image_url"]) for image in images if "image_url" in image]
 
@@ -154,7 +164,10 @@ def parse_linked_file(value: Any, kind: str, cache: str | None) -> File:
 
 
 def parse_tool_call(wire: dict[str, Any], call_id: str) -> ToolCall:
-    """One entry of `tool_calls`; a server may leave out its type, and give arguments as an object (Ollama)."""
+    """Return one entry of `tool_calls`.
+
+    A server may leave out the type, and Ollama sends the arguments as an object.
+    """
     function, free = as_dict(wire.get("function")), as_dict(wire.get("custom"))
     custom = bool(free) and not function.get("name")
     body = free if custom else function
@@ -176,7 +189,10 @@ def parse_arguments(value: Any) -> str:
 
 
 def render_tool_call(call: ToolCall) -> dict[str, Any]:
-    """One entry of `tool_calls`, but for the id. No arguments are an empty object: clients parse them as JSON."""
+    """Return one entry of `tool_calls`.
+
+    Missing arguments become an empty object, because clients parse arguments as JSON.
+    """
     if call.custom:
         return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
     wire: dict[str, Any] = {
@@ -190,7 +206,11 @@ def render_tool_call(call: ToolCall) -> dict[str, Any]:
 
 
 def render_call_id(neutral_id: str, exact_length: int = 0) -> str:
-    """The same id, or one made from it, for call and result alike. `exact_length`: so many letters and digits, where a server insists."""
+    """Return the id, or an id made from it if the server would reject it.
+
+    A call and its result get the same id. `exact_length` is the number of letters and digits that a server
+    requires; 0 if it requires none.
+    """
     fits = (
         re.fullmatch(f"[a-zA-Z0-9]{{{exact_length}}}", neutral_id)
         if exact_length
@@ -203,11 +223,14 @@ def render_call_id(neutral_id: str, exact_length: int = 0) -> str:
 
 
 def render_part(part: Text | Image | File | Opaque, *, with_cache_control: bool) -> dict[str, Any]:
-    """One part of a user's content. `with_cache_control`: whether this target reads marks for its prompt cache. Raises Inexpressible."""
+    """Return one part of a user message. Raises UnsupportedFeature.
+
+    `with_cache_control` is whether the server reads marks for its prompt cache.
+    """
     if isinstance(part, Opaque):
         if part.origin != FORMAT:
             raise UnsupportedFeature(
-                f"The model's API has no words for {part.kind} in a message.", "messages"
+                f"The model's API does not support {part.kind} in a message.", "messages"
             )
         return dict(part.value)
     wire = render_bare_part(part)
@@ -236,7 +259,9 @@ def render_image(image: Image) -> dict[str, str]:
 
 
 def render_file(file: File) -> dict[str, Any]:
-    """Sound, film, text or document. OpenAI takes documents by value or by its own ids, and PDF only
+    """Return audio, video, text or a document. Raises UnsupportedFeature.
+
+    OpenAI takes PDF documents only, as data or by its own ids
     (platform.openai.com/docs/guides/pdf-files).
     """
     mime = file.media_type or ""
@@ -276,7 +301,7 @@ def render_embedded_file(file: File, media_type: str, data: str) -> dict[str, An
 
 
 def with_filename(file: File, wire: dict[str, Any]) -> dict[str, Any]:
-    """OpenAI wants a name with the data."""
+    """Add a file name, which OpenAI requires beside the data."""
     return {"filename": file.name or "document.pdf", **wire}
 
 

@@ -1,4 +1,4 @@
-"""Streams of OpenAI Chat Completions (platform.openai.com/docs/api-reference/chat-streaming)."""
+"""A provider's stream as neutral events (platform.openai.com/docs/api-reference/chat-streaming)."""
 
 from typing import Any
 
@@ -23,6 +23,8 @@ from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRU
 
 
 class StreamDecoder:
+    """Reads the chunks of a stream; each choice has a decoder of its own."""
+
     def __init__(self) -> None:
         self.splitter = EventSplitter()
         self.events: list[Event] = []
@@ -71,14 +73,14 @@ class StreamDecoder:
             chunk = decode_response(data)
         except (ValueError, RecursionError):
             return
-        # What comes after a complete answer does not spoil it.
+        # An error after the complete response does not affect it.
         if not self.is_complete and (failure := find_error(chunk)):
             self.fail(failure)
         else:
             self.parse_chunk(chunk)
 
     def parse_chunk(self, chunk: dict[str, Any]) -> None:
-        """Azure's first chunk holds the verdict on the prompt, and neither an id nor choices."""
+        """Read one chunk. Azure's first one holds the filter's verdict on the prompt, without any choices."""
         choices = dict_items(chunk.get("choices"))
         if choices or chunk.get("id"):
             self.emit_started(chunk)
@@ -103,7 +105,7 @@ class StreamDecoder:
         return self.choices[index]
 
     def on_done(self) -> None:
-        """At the end marker: what a server left unfinished is finished all the same."""
+        """Finish all choices at the end marker, even if a server left out their finish reasons."""
         if not self.started:
             self.fail(STREAM_INTERRUPTED)
             return
@@ -112,7 +114,10 @@ class StreamDecoder:
         self.ended = True
 
     def on_disconnect(self) -> None:
-        """At the end of a connection without the end marker, which some servers never send."""
+        """Finish or fail at the end of a connection without the end marker.
+
+        Some servers never send the marker.
+        """
         if not self.started and self.non_event_bytes.stripped:
             self.parse_complete_body(self.non_event_bytes.data)
         elif self.is_complete:
@@ -126,7 +131,7 @@ class StreamDecoder:
         return bool(self.choices) and all(choice.finish_wire is not None for choice in self.choices.values())
 
     def parse_complete_body(self, body: bytes) -> None:
-        """A body that is no stream: an error, or an answer in one piece from a server that does not stream."""
+        """Read a body that is not a stream: an error, or a non-streaming response."""
         try:
             response = parse_response(body)
         except InvalidUpstreamResponse as error:
@@ -149,7 +154,7 @@ class StreamDecoder:
 
 
 def error_outside_events(data: bytes) -> ApiError | None:
-    """Why a stream ended, from a server that says so in a line which is no event, as Ollama does."""
+    """Return the error in a line that is not an event, as Ollama sends it, or None."""
     try:
         return find_error(decode_response(data.strip()))
     except (ValueError, RecursionError):
@@ -157,8 +162,10 @@ def error_outside_events(data: bytes) -> ApiError | None:
 
 
 def reported_usage(chunk: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
-    """The usage in a chunk. Groq has a place of its own for it in the last one (console.groq.com/docs/api-reference), and Moonshot
-    states it in the choice (platform.moonshot.ai/docs/api/chat).
+    """Return the usage that a chunk reports, or None.
+
+    Groq has a field of its own for it in the last chunk (console.groq.com/docs/api-reference), and Moonshot
+    reports it in the choice (platform.moonshot.ai/docs/api/chat).
     """
     stated = chunk.get("usage") or as_dict(chunk.get("x_groq")).get("usage")
     return stated or next((choice["usage"] for choice in choices if choice.get("usage")), None)

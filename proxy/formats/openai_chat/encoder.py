@@ -1,4 +1,4 @@
-"""Neutral events written as a stream of chat completion chunks."""
+"""A stream of chat completion chunks, made of neutral events."""
 
 import time
 from typing import Any, assert_never
@@ -43,6 +43,8 @@ from proxy.formats.tool_calls import unwrap_free_text
 
 
 class StreamEncoder:
+    """Writes the events of all choices as chunks with the same id, time and model."""
+
     def __init__(self, request: Request) -> None:
         self.request = request
         self.custom_tool_names = custom_tool_names(request)
@@ -80,7 +82,10 @@ class StreamEncoder:
                 assert_never(event)
 
     def finish(self) -> bytes:
-        """The chunk with the usage, if the client asked for it, and the end marker: an answer that failed has neither."""
+        """Return the chunk with the usage, if the client asked for it, and the end marker.
+
+        A response that failed has neither.
+        """
         if self.failed or not self.head:
             return b""
         usage = b""
@@ -93,7 +98,7 @@ class StreamEncoder:
         return render_error_event(error, request_id)
 
     def start(self, event: Started) -> bytes:
-        """Id, time and model stay the same in all chunks; the first of each choice names the role."""
+        """Return the first chunk of the first choice. The first chunk of each choice names the role."""
         if self.head:
             return b""
         head = {"id": render_id(event.id), "object": "chat.completion.chunk", "created": int(time.time())}
@@ -124,8 +129,8 @@ class StreamEncoder:
         role = b"" if choice in self.tool_call_counts else self.role_chunk(choice)
         if choice in self.finished:
             return b""
-        self.open_parts[choice] = spoken = self.part_encoder(choice, part)
-        first = spoken.first()
+        self.open_parts[choice] = encoder = self.part_encoder(choice, part)
+        first = encoder.first()
         return role + self.chunk(choice, first) if first else role
 
     def part_encoder(self, choice: int, part: Part) -> "PartEncoder":
@@ -136,27 +141,27 @@ class StreamEncoder:
         return ToolCallEncoder(part, index, custom=part.name in self.custom_tool_names)
 
     def delta(self, event: PartDelta) -> bytes:
-        spoken = self.open_parts.get(event.choice)
-        delta = spoken.delta(event.text) if spoken and event.choice not in self.finished else None
+        part = self.open_parts.get(event.choice)
+        delta = part.delta(event.text) if part and event.choice not in self.finished else None
         return self.chunk(event.choice, delta, logprobs=event.logprobs) if delta else b""
 
     def add_signature(self, event: PartSigned) -> bytes:
-        spoken = self.open_parts.get(event.choice)
-        delta = spoken.signature_delta(event.signature) if spoken else None
+        part = self.open_parts.get(event.choice)
+        delta = part.signature_delta(event.signature) if part else None
         return self.chunk(event.choice, delta) if delta else b""
 
     def add_citation(self, event: PartCited) -> bytes:
-        spoken = self.open_parts.get(event.choice)
-        if spoken is None:
+        part = self.open_parts.get(event.choice)
+        if part is None:
             return b""
-        annotation = render_annotation(event.citation, self.text_lengths.get(event.choice, 0), spoken.length)
+        annotation = render_annotation(event.citation, self.text_lengths.get(event.choice, 0), part.length)
         return self.chunk(event.choice, {"annotations": [annotation]})
 
     def end_part(self, event: PartEnded) -> bytes:
-        spoken = self.open_parts.pop(event.choice, None)
-        if spoken and spoken.length:
-            self.text_lengths[event.choice] = self.text_lengths.get(event.choice, 0) + spoken.length
-        delta = spoken.final() if spoken else None
+        part = self.open_parts.pop(event.choice, None)
+        if part and part.length:
+            self.text_lengths[event.choice] = self.text_lengths.get(event.choice, 0) + part.length
+        delta = part.final() if part else None
         return self.chunk(event.choice, delta) if delta else b""
 
     def finish_choice(self, event: Finished) -> bytes:
@@ -168,7 +173,7 @@ class StreamEncoder:
 
 
 class PartEncoder:
-    """The open part of a choice, as deltas. `length`: characters of text in it so far."""
+    """Writes the open part of a choice as deltas; `length` counts the characters of its text so far."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -187,7 +192,7 @@ class PartEncoder:
             case Opaque(origin="openai_chat", kind=what, value=value) if what == AUDIO_KIND:
                 return {"audio": value}
             case _:
-                return None  # what other providers' own tools did is not for this client
+                return None  # Records of other providers' own tools are not for this client.
 
     def delta(self, text: str) -> dict[str, Any] | None:
         match self.part:
@@ -219,8 +224,10 @@ class PartEncoder:
 
 
 class ToolCallEncoder(PartEncoder):
-    """`index` counts the calls of the choice. `custom`: the client declared the tool as custom, whatever it is at the provider; a
-    function's arguments then become free text, and the other way round.
+    """Writes a tool call; `index` counts the calls of the choice.
+
+    `custom` is whether the client declared the tool as custom. If the provider knows it as a function, the
+    function's arguments become free text, and the other way round.
     """
 
     def __init__(self, call: ToolCall, index: int, *, custom: bool) -> None:
@@ -250,14 +257,17 @@ class ToolCallEncoder(PartEncoder):
         return {"tool_calls": [{"index": self.index, **fields}]}
 
     def signature_delta(self, signature: str) -> dict[str, Any] | None:
-        """OpenAI's SDK insists on a function in every fragment."""
+        """Return a fragment with the signature. OpenAI's SDK requires a function in every fragment."""
         nothing = {"custom": {"input": ""}} if self.custom else {"function": {"arguments": ""}}
         return self.fragment(
             {**nothing, "extra_content": render_google_signature(self.call.origin, signature)}
         )
 
     def final(self) -> dict[str, Any] | None:
-        """A function without arguments is called with none: clients parse them as JSON."""
+        """Return the last fragment.
+
+        Missing arguments become an empty object, because clients parse arguments as JSON.
+        """
         if self.wrap:
             return self.arguments_delta('"}')
         if self.unwrap:
@@ -266,5 +276,5 @@ class ToolCallEncoder(PartEncoder):
 
 
 def escape_json(text: str) -> str:
-    """A piece of a text, as it stands inside a JSON string."""
+    """Return a piece of text as it stands inside a JSON string."""
     return encode(text).decode()[1:-1]

@@ -1,4 +1,4 @@
-"""Errors of chat completions, in the shapes of OpenAI and compatible servers."""
+"""Errors of OpenAI and of the servers that imitate it."""
 
 from typing import Any
 
@@ -33,21 +33,21 @@ CODE_BY_STATUS = {
 
 
 def parse_error(status: int, body: bytes) -> ApiError:
-    """A provider's refusal, in whatever shape it came: OpenAI's, a flat one, a gateway's web page, nothing."""
+    """Return a provider's error, whatever its body is: OpenAI's or a flat object, a web page, or nothing."""
     try:
-        answer: Any = msgspec.json.decode(body)
+        value: Any = msgspec.json.decode(body)
     except (ValueError, RecursionError):
         return parse_error_object(plain_text(body), status)
-    if isinstance(answer, list) and answer:
-        answer = answer[0]
-    fields = as_dict(answer)
+    if isinstance(value, list) and value:
+        value = value[0]
+    fields = as_dict(value)
     return parse_error_object(
-        next((fields[name] for name in ("error", "errors", "detail") if fields.get(name)), answer), status
+        next((fields[name] for name in ("error", "errors", "detail") if fields.get(name)), value), status
     )
 
 
 def find_error(wire: dict[str, Any]) -> ApiError | None:
-    """The failure that a body or an event of a stream holds in spite of its status 200."""
+    """Return the error in a body or an event that came with status 200, or None."""
     if error := wire.get("error"):
         return parse_error_object(error, reported_status(error))
     if wire.get("object") == "error" or ("message" in wire and "choices" not in wire):
@@ -81,20 +81,20 @@ def code_for_status(status: int) -> str:
 
 
 def reported_status(error: Any) -> int:
-    """OpenRouter and Groq say inside the error which status it would have had."""
+    """Return the status that OpenRouter and Groq state inside an error; 502 if there is none."""
     fields = as_dict(error)
     stated = [fields.get(name) for name in ("status", "status_code", "code")]
     return next((status for status in stated if isinstance(status, int) and 400 <= status <= 599), 502)
 
 
 def plain_text(body: bytes) -> str:
-    """A plain text as it is; a web page says nothing that a client could use."""
+    """Return a plain text as it is, and an empty text for a web page, which does not help a client."""
     text = body.decode(errors="replace").strip()
     return "" if text.startswith("<") else text
 
 
 def render_error(api_error: ApiError, request_id: str) -> bytes:
-    """OpenAI's error body, with the request's id; `type` is the kind that operators filter by."""
+    """Return OpenAI's error body with the request's id; `type` is the kind that operators filter by."""
     error = {
         "message": api_error.message,
         "type": api_error.kind,
@@ -106,5 +106,5 @@ def render_error(api_error: ApiError, request_id: str) -> bytes:
 
 
 def render_error_event(api_error: ApiError, request_id: str) -> bytes:
-    """The same as an event of a stream that has begun. No [DONE] follows: the answer is not complete."""
+    """Return the error as an event. No [DONE] follows, because the response is not complete."""
     return b"data: " + render_error(api_error, request_id) + b"\n\n"

@@ -1,4 +1,4 @@
-"""The messages of a request: what each role may hold, and which result belongs to which call."""
+"""Messages of a request: what each role may hold, and which result answers which call."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
@@ -35,7 +35,10 @@ from proxy.formats.tool_calls import ToolCallLinker, as_function_call, has_id, h
 
 INSTRUCTION_ROLES = ("system", "developer")
 STORED_AUDIO_TYPE = "audio/*"
-"""Of an earlier answer in sound, which OpenAI keeps and knows by its id (platform.openai.com/docs/guides/audio)."""
+"""Media type of an earlier audio response, which OpenAI stores and knows by its id.
+
+Source: platform.openai.com/docs/guides/audio.
+"""
 MediaPart = Image | File | Opaque
 
 
@@ -59,6 +62,7 @@ def parse_turns(wire: list[WireMessage]) -> Iterator[Message]:
 
 
 def make_call_id(given_id: str, number: int) -> str:
+    """Return an id that is the same for the same history; long ids leave room for the number."""
     return f"{given_id[:40] or 'call'}_{number}"
 
 
@@ -78,7 +82,7 @@ def parse_instructions(wire: WireMessage) -> list[Text]:
 
 
 def parse_assistant_parts(wire: WireMessage, linker: ToolCallLinker) -> Iterator[Part]:
-    """What the model said in an earlier turn: its thoughts, its words, its calls."""
+    """Yield the parts of an earlier response: its thinking, its texts, its calls."""
     yield from parse_thinking(msgspec.structs.asdict(wire))
     yield from parse_content(wire.content, parse_cache_control(wire.cache_control))
     if wire.refusal:
@@ -98,6 +102,7 @@ def is_stored_audio(part: Image | File) -> bool:
 
 
 def parse_tool_result(wire: WireMessage, linker: ToolCallLinker) -> ToolResult:
+    """Return the result, linked to the call that it answers."""
     call = linker.match_result(wire.tool_call_id or "", wire.name)
     parts = parse_content(wire.content, parse_cache_control(wire.cache_control))
     content = tuple(part for part in parts if isinstance(part, Text | Image | File | Opaque))
@@ -131,8 +136,10 @@ def render_messages(
 
 
 class MessageRenderer:
-    """Writes messages for one target. `supports_custom_tools`: whether it knows calls with free text. `supports_cache_control`: whether it reads marks for its
-    prompt cache. `call_id_length`: of ids of calls, where it insists on one.
+    """Writes messages for one server.
+
+    `supports_custom_tools` is whether it knows calls with free text, `supports_cache_control` whether it
+    reads marks for its prompt cache. `call_id_length` is the exact length of call ids that it requires, or 0.
     """
 
     def __init__(
@@ -145,7 +152,7 @@ class MessageRenderer:
         )
 
     def render(self, system: Iterable[Text], messages: Iterable[Message]) -> list[dict[str, Any]]:
-        """Raises Inexpressible."""
+        """Return the messages. Raises UnsupportedFeature."""
         texts = [text for text in system if text.text]
         wire = [{"role": "system", "content": self.render_texts(texts, "\n\n")}] if texts else []
         for assistant, run in groupby(messages, key=lambda message: message.role == "assistant"):
@@ -159,8 +166,10 @@ class MessageRenderer:
         return separator.join(text.text for text in texts)
 
     def user_messages(self, turn: list[Message]) -> Iterator[dict[str, Any]]:
-        """All that stands between two answers of the model. Results come first, for the calls before must be answered at once;
-        a `render_tool` message holds text alone, so that pictures in results follow in a message of the user.
+        """Yield the messages between two responses of the model.
+
+        Results come first, because the calls before them must be answered at once. A `tool` message holds
+        text only, so images in results follow in a user message.
         """
         pictures: list[MediaPart] = []
         for part in (part for message in turn for part in message.parts):
@@ -192,7 +201,7 @@ class MessageRenderer:
         }
 
     def user_content(self, parts: Iterable[Part]) -> str | list[dict[str, Any]]:
-        """A user's content: one text stands by itself, anything else is a list of parts."""
+        """Return a user's content: a single text as a string, anything else as a list of parts."""
         wire: list[dict[str, Any]] = []
         for part in parts:
             match part:
@@ -218,11 +227,12 @@ class MessageRenderer:
                 yield wire
 
     def assistant_message(self, message: Message) -> dict[str, Any]:
-        """An earlier answer of the model: words and calls in one message. Thoughts are given back to their origin alone."""
+        """Return an earlier response as one message. Thinking goes back to its origin only."""
         for part in message.parts:
             if isinstance(part, Image | File) and not is_stored_audio(part):
                 raise UnsupportedFeature(
-                    "In this model's API an answer of the model holds no pictures or files.", "messages"
+                    "This model's API does not support images or files in the model's own messages.",
+                    "messages",
                 )
         own = [part for part in message.parts if isinstance(part, Thinking) and part.origin == FORMAT]
         calls = [

@@ -1,11 +1,11 @@
-"""Requests of OpenAI Chat Completions (platform.openai.com/docs/api-reference/chat/create)."""
+"""Requests, in both directions (platform.openai.com/docs/api-reference/chat/create)."""
 
 import re
 from typing import Any
 
 import msgspec
 
-from proxy.formats.codec import Quirks, RenderedRequest, adapt_to_quirks, has_cache_control
+from proxy.formats.codec import RenderedRequest
 from proxy.formats.json_body import as_str, decode_body, encode
 from proxy.formats.neutral import Request, ResponseFormat, Text, UnsupportedFeature
 from proxy.formats.openai_chat.capabilities import (
@@ -21,12 +21,16 @@ from proxy.formats.openai_chat.messages import parse_messages, render_messages
 from proxy.formats.openai_chat.reasoning import parse_reasoning, render_reasoning
 from proxy.formats.openai_chat.tools import parse_tool_choice, parse_tools, render_tools
 from proxy.formats.openai_chat.wire import WireRequest, decode_object
+from proxy.formats.quirks import Quirks, adapt_to_quirks, has_cache_control
 
 INVALID_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
-    """Raises BadRequest. Model and stream stand in this format's body."""
+    """Return the neutral request. Raises InvalidRequest.
+
+    This format has model and stream in the body.
+    """
     wire, extras = decode_body(parse_fields, body)
     system, messages = parse_messages(wire.messages)
     response_format = parse_response_format(wire.response_format)
@@ -62,7 +66,7 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
 
 
 def parse_fields(body: bytes) -> tuple[WireRequest, dict[str, Any]]:
-    """The known fields, checked, and the others as they are."""
+    """Return the known fields, validated, and the other fields as they are."""
     fields = decode_object(body)
     extras = {
         name: value
@@ -83,7 +87,7 @@ def parse_response_format(wire: dict[str, Any] | None) -> ResponseFormat | None:
                 strict=strict if isinstance(strict, bool) else None,
             )
         case {"type": "json_object", "schema": dict(schema)}:
-            return ResponseFormat(schema=schema)  # Together's and Fireworks' older form
+            return ResponseFormat(schema=schema)  # The older form of Together and Fireworks.
         case {"type": "json_object" | "json_schema"}:
             return ResponseFormat()
         case _:
@@ -91,7 +95,7 @@ def parse_response_format(wire: dict[str, Any] | None) -> ResponseFormat | None:
 
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
-    """Raises Inexpressible for content and tools that this format has no words for."""
+    """Return the request for a server. Raises UnsupportedFeature."""
     request = adapt_to_quirks(request, quirks)
     settings = BodyBuilder(request, quirks)
     rejected = settings.unsupported
@@ -121,7 +125,7 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
 
 
 def schema_instruction(response_format: ResponseFormat | None, quirks: Quirks) -> list[Text]:
-    """Where the server only knows JSON of any kind, the schema is asked for in words."""
+    """Return an instruction that tells the model the schema, for servers without JSON Schema support."""
     if quirks.supports_json_schema or response_format is None:
         return []
     schema = (
@@ -133,7 +137,7 @@ def schema_instruction(response_format: ResponseFormat | None, quirks: Quirks) -
 
 
 class BodyBuilder:
-    """A body in the making. What the server or the model does not take is dropped by name."""
+    """Builds a body. Settings that the server or the model does not support are dropped and named."""
 
     def __init__(self, request: Request, quirks: Quirks) -> None:
         self.request, self.quirks, self.unsupported = request, quirks, quirks.unsupported_for(request.model)
@@ -142,7 +146,10 @@ class BodyBuilder:
         self.is_reasoning_model = bool(REASONING_MODEL.match(request.model))
 
     def set_field(self, name: str, value: Any, field: str = "", *, unsupported: bool = False) -> None:
-        """`name` is the neutral one, `field` the one on the wire where that is another."""
+        """Set a field unless it is unsupported.
+
+        `name` is the setting's name in `Request`, `field` the name on the wire if that is different.
+        """
         if value is None:
             return
         if unsupported or name in self.unsupported:
@@ -163,7 +170,11 @@ class BodyBuilder:
         self.set_field("n", request.n if request.n > 1 else None)
 
     def render_sampling(self) -> None:
-        """Reasoning models of OpenAI refuse these (platform.openai.com/docs/guides/reasoning), unless they are told not to reason."""
+        """Set the sampling fields.
+
+        OpenAI's reasoning models reject them unless reasoning is off
+        (platform.openai.com/docs/guides/reasoning).
+        """
         request = self.request
         effort = render_reasoning(request.reasoning, request.model, self.quirks)
         thinks = self.is_reasoning_model and effort != "none"
@@ -205,7 +216,7 @@ class BodyBuilder:
         if wanted.schema is None and "json" in repr(self.body["messages"]).lower():
             self.set_field("response_format", {"type": "json_object"})
             return
-        # OpenAI refuses json_object where no message says the word JSON; any object by a schema is the same.
+        # OpenAI rejects json_object if no message says JSON; a schema for any object means the same.
         schema: dict[str, Any] = {
             "name": INVALID_NAME_CHARACTER.sub("_", wanted.name)[:64] or "answer",
             "schema": wanted.schema or {"type": "object"},

@@ -1,4 +1,4 @@
-"""Answers and errors of OpenAI Chat Completions (platform.openai.com/docs/api-reference/chat/object)."""
+"""Non-streaming responses, in both directions (platform.openai.com/docs/api-reference/chat/object)."""
 
 import time
 from collections.abc import Iterable
@@ -58,40 +58,38 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "safety": "content_filter",
 }
 CONTENT_FILTER_PREFIX = "content_filter:"
-"""Google's OpenAI-compatible server says after it what its filter was."""
+"""Google's OpenAI-compatible server appends the name of its filter."""
 WIRE_FINISH_REASONS: dict[FinishReason, str] = {
     "length": "length",
     "tool_calls": "tool_calls",
     "content_filter": "content_filter",
 }
-AUDIO_KIND = "an answer in sound"
+AUDIO_KIND = "an audio response"
 
 
 def parse_response(body: bytes) -> Response:
-    """Raises BadAnswer."""
+    """Return the neutral response. Raises InvalidUpstreamResponse."""
     try:
-        answer = decode_response(body)
+        wire = decode_response(body)
     except (ValueError, RecursionError):
-        raise InvalidUpstreamResponse(
-            "The provider's answer is not the JSON object that its API promises."
-        ) from None
-    if failure := find_error(answer):
+        raise InvalidUpstreamResponse("The provider's response is not a JSON object.") from None
+    if failure := find_error(wire):
         raise InvalidUpstreamResponse(failure.message)
-    choices = dict_items(answer.get("choices"))
+    choices = dict_items(wire.get("choices"))
     if not choices:
-        raise InvalidUpstreamResponse("The provider's answer holds no choices.")
-    created, sources = answer.get("created"), parse_response_citations(answer)
+        raise InvalidUpstreamResponse("The provider's response holds no choices.")
+    created, sources = wire.get("created"), parse_response_citations(wire)
     return Response(
-        id=as_str(answer.get("id")),
-        model=as_str(answer.get("model")),
+        id=as_str(wire.get("id")),
+        model=as_str(wire.get("model")),
         choices=tuple(with_response_citations(parse_choice(choice), sources) for choice in choices),
-        usage=parse_usage(answer.get("usage"), answer.get("service_tier")),
+        usage=parse_usage(wire.get("usage"), wire.get("service_tier")),
         created=created if isinstance(created, int) else None,
     )
 
 
 def parse_choice(wire: dict[str, Any]) -> Choice:
-    """Azure leaves the message out where its filter stopped the answer."""
+    """Return one choice. Azure leaves out the message if its filter stopped the response."""
     message = as_dict(wire.get("message") or wire.get("delta"))
     parts = tuple(parse_parts(message))
     called = any(isinstance(part, ToolCall) for part in parts)
@@ -104,7 +102,7 @@ def parse_choice(wire: dict[str, Any]) -> Choice:
 
 
 def with_response_citations(choice: Choice, citations: list[Citation]) -> Choice:
-    """What an answer as a whole comes from stands at its last text, unless texts in it name their own."""
+    """Add the citations of the whole response to its last text, unless its texts have their own."""
     texts = [part for part in choice.parts if isinstance(part, Text)]
     if not citations or not texts or any(text.citations for text in texts):
         return choice
@@ -115,8 +113,10 @@ def with_response_citations(choice: Choice, citations: list[Citation]) -> Choice
 
 
 def parse_response_citations(wire: dict[str, Any]) -> list[Citation]:
-    """Pages beside an answer: with titles in Perplexity's `search_results` (docs.perplexity.ai/api-reference), else bare addresses,
-    as xAI's (docs.x.ai/docs/guides/live-search) and Perplexity's older field have them.
+    """Return the sources that stand beside the choices.
+
+    Perplexity's `search_results` have titles (docs.perplexity.ai/api-reference). xAI's field
+    (docs.x.ai/docs/guides/live-search) and Perplexity's older one are lists of URLs.
     """
     pages = [
         citation for result in dict_items(wire.get("search_results")) if (citation := parse_citation(result))
@@ -151,7 +151,10 @@ def parse_citations(message: dict[str, Any]) -> list[Citation]:
 
 
 def parse_citation(annotation: dict[str, Any]) -> Citation | None:
-    """`content` is what routers quote of a page (openrouter.ai/docs/features/web-search)."""
+    """Return one citation, or None; `content` is the quote that routers add.
+
+    Source: openrouter.ai/docs/features/web-search.
+    """
     source = as_dict(annotation.get("url_citation")) or annotation
     if not (url := as_str(source.get("url"))):
         return None
@@ -172,7 +175,10 @@ def parse_tool_calls(message: dict[str, Any]) -> list[Part]:
 
 
 def parse_finish_reason(wire: dict[str, Any], *, has_calls: bool) -> FinishReason:
-    """A model that was forced to call a tool ends with `stop`; `finish_details` is the form of the first vision models."""
+    """Return the finish reason; a model that was forced to call a tool ends with `stop`.
+
+    `finish_details` is the form of the first vision models.
+    """
     reason = (
         as_str(wire.get("finish_reason")) or as_str(as_dict(wire.get("finish_details")).get("type")) or "stop"
     )
@@ -184,7 +190,7 @@ def parse_finish_reason(wire: dict[str, Any], *, has_calls: bool) -> FinishReaso
 
 
 def parse_stop_sequence(wire: dict[str, Any]) -> str | None:
-    """VLLM says which one (docs.vllm.ai, "OpenAI-Compatible Server")."""
+    """Return the stop sequence that ended the response, which vLLM reports, or None."""
     return as_str(wire.get("stop_reason")) or None if wire.get("finish_reason") == "stop" else None
 
 
@@ -194,7 +200,7 @@ def parse_logprobs(wire: dict[str, Any]) -> tuple[Any, ...]:
 
 def render_response(response: Response, request: Request) -> bytes:
     custom = custom_tool_names(request)
-    answer = {
+    wire = {
         "id": render_id(response.id),
         "object": "chat.completion",
         "created": int(time.time()) if response.created is None else response.created,
@@ -203,8 +209,8 @@ def render_response(response: Response, request: Request) -> bytes:
         "system_fingerprint": None,
     }
     if response.usage is not None:
-        answer["usage"] = render_usage(response.usage)
-    return encode(answer)
+        wire["usage"] = render_usage(response.usage)
+    return encode(wire)
 
 
 def render_id(upstream_id: str) -> str:
@@ -212,7 +218,7 @@ def render_id(upstream_id: str) -> str:
 
 
 def custom_tool_names(request: Request) -> frozenset[str]:
-    """Tools that the client declared as custom, whatever they had to become for the provider."""
+    """Return the tools that the client declared as custom, whatever they became for the provider."""
     return frozenset(tool.name for tool in request.tools if isinstance(tool, Tool) and tool.custom)
 
 
@@ -232,7 +238,10 @@ def render_finish_reason(finish_reason: FinishReason) -> str:
 
 
 def render_message(parts: Iterable[Part], custom: frozenset[str]) -> dict[str, Any]:
-    """What server-side tools of other providers did stays out: their calls are not the client's to answer."""
+    """Return the message of a choice.
+
+    Calls of the provider's own tools are left out: the client must not answer them.
+    """
     parts = list(parts)
     calls = [render_tool_call(as_declared_tool(part, custom)) for part in parts if isinstance(part, ToolCall)]
     refusal = "".join(part.text for part in parts if isinstance(part, Refusal))
@@ -258,8 +267,9 @@ def render_image_part(image: Image) -> dict[str, Any]:
 
 
 def as_declared_tool(call: ToolCall, custom: frozenset[str]) -> ToolCall:
-    """A custom tool that the provider knows as a function with one text gets that text back; and a call with free text becomes such
-    a function where the client declared no custom tool.
+    """Return a call in the form in which the client declared its tool: custom or a function.
+
+    A custom tool that the provider knows as a function with one text gets that text back.
     """
     if call.name not in custom:
         return as_function_call(call)
@@ -284,7 +294,7 @@ def render_annotations(parts: Iterable[Part]) -> list[dict[str, Any]]:
 
 
 def render_annotation(citation: Citation, offset: int, length: int) -> dict[str, Any]:
-    """`offset`: characters of the message that come before the part, which has `length` of them."""
+    """Return a citation; `offset` counts the characters before the part, `length` those of the part."""
     start, end = citation.span(length)
     place = {"start_index": offset + start, "end_index": offset + end}
     return {

@@ -1,4 +1,4 @@
-"""Tools of a request, and what the client says of their use (platform.openai.com/docs/guides/function-calling)."""
+"""Tools and tool choice (platform.openai.com/docs/guides/function-calling)."""
 
 from typing import Any
 
@@ -15,7 +15,10 @@ EMPTY_OBJECT_SCHEMA = {"type": "object", "properties": {}}
 def parse_tools(
     tools: list[dict[str, Any]], functions: list[dict[str, Any]], choice: Any
 ) -> tuple[Tool | ServerTool, ...]:
-    """Raises BadRequest. A free choice among some of the tools leaves the others out."""
+    """Return the tools. Raises InvalidRequest.
+
+    If the choice allows only some of the tools in the mode auto, the others are left out.
+    """
     known = [parse_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
     known += [parse_function(function, f"functions[{index}]") for index, function in enumerate(functions)]
     if allowed_tools_mode(choice) != "auto":
@@ -53,11 +56,12 @@ def parse_function(wire: dict[str, Any], where: str, cache: str | None = None) -
 
 
 def parse_custom_tool(wire: dict[str, Any], where: str, cache: str | None) -> Tool:
-    """The neutral form has no grammars: one becomes words for the model."""
+    """Return a custom tool. A grammar, which no other format has, becomes part of the description."""
     description = as_str(wire.get("description"))
     match wire.get("format"):
         case {"type": "grammar", "grammar": {"definition": str(definition), **rest}}:
-            description = f"{description}\n\nThe input follows this grammar ({rest.get('syntax')}):\n{definition}".lstrip()
+            grammar = f"The input follows this grammar ({rest.get('syntax')}):\n{definition}"
+            description = f"{description}\n\n{grammar}".lstrip()
         case _:
             pass
     return Tool(
@@ -72,14 +76,18 @@ def parse_tool_name(wire: dict[str, Any], where: str) -> str:
 
 
 def parse_tool_choice(choice: str | dict[str, Any] | None) -> ToolChoice | None:
-    """Raises BadRequest. Of a choice among some tools, `required` is kept here; `auto` leaves the other tools out instead."""
+    """Return the tool choice. Raises InvalidRequest.
+
+    `allowed_tools` in the mode required names the tools; in the mode auto, `parse_tools` leaves the
+    others out.
+    """
     match choice:
         case None:
             return None
         case "auto" | "none" | "required":
             return ToolChoice(mode=choice)
         case "any":
-            return ToolChoice(mode="required")  # Mistral's word
+            return ToolChoice(mode="required")  # Mistral's name for it.
         case {"type": "allowed_tools"}:
             auto = allowed_tools_mode(choice) == "auto"
             return (
@@ -100,7 +108,10 @@ def allowed_tools_mode(choice: Any) -> str:
 
 
 def allowed_tool_names(choice: Any) -> list[str]:
-    """The field is nested in the documents, and flat in the Responses API, whose shape clients mix it up with."""
+    """Return the names of the allowed tools.
+
+    The documented field is nested; clients mix it up with the flat one of the Responses API.
+    """
     tools = as_dict(choice).get("tools") or as_dict(as_dict(choice).get("allowed_tools")).get("tools")
     named = [
         as_dict(as_dict(tool).get("function") or as_dict(tool).get("custom") or tool) for tool in tools or ()
@@ -117,7 +128,7 @@ def render_tools(
     whether it reads marks for its prompt cache.
     """
     choice, chosen = request.tool_choice, chosen_tools(request)
-    # Only OpenAI's own models take a choice among several tools. Other models are offered only these tools.
+    # Only OpenAI's own models take a choice among several tools; others are offered only those.
     offers_chosen_only = len(chosen) > 1 and not is_openai_model(request.model)
     fields: dict[str, Any] = {
         "tools": [

@@ -41,7 +41,7 @@ class WireMessage(msgspec.Struct):
 
 
 class WireRequest(msgspec.Struct):
-    """The fields with a neutral counterpart; all others are settings of this format alone."""
+    """The fields that have a neutral counterpart; all other fields are settings of this format only."""
 
     model: ModelName
     messages: Annotated[list[WireMessage], Meta(min_length=1)]
@@ -75,6 +75,8 @@ class WireRequest(msgspec.Struct):
 
 
 class RequestFields(msgspec.Struct):
+    """The fields that the gateway must know of a request that it passes on."""
+
     model: ModelName
     messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
     stream: bool | None = None
@@ -93,24 +95,26 @@ class RequestFields(msgspec.Struct):
 
 
 class WireUsage(msgspec.Struct):
-    """Loose in its fields: servers are found to write counts as floats and strings, and an empty list for no details."""
+    """Usage with fields of any type: servers send counts as floats and strings, and a list as details."""
 
     prompt_tokens: Any = None
     completion_tokens: Any = None
     total_tokens: Any = None
     prompt_tokens_details: Any = None
-    """`cached_tokens`; `cache_write_tokens` is OpenRouter's (openrouter.ai/docs/features/prompt-caching)."""
+    """`cached_tokens`, and OpenRouter's `cache_write_tokens` (openrouter.ai/docs/features/prompt-caching)."""
     completion_tokens_details: Any = None
-    # Together states this beside the others, and sends its usage chunk whether it is asked for or not.
+    # Together's. It sends its usage chunk even if usage was not requested.
     reasoning_tokens: Any = None
     # DeepSeek's (api-docs.deepseek.com/guides/kv_cache).
     prompt_cache_hit_tokens: Any = None
-    # OpenRouter's (openrouter.ai/docs/guides/features/plugins/web-search) and Perplexity's count of searches.
+    # Searches, by OpenRouter (openrouter.ai/docs/guides/features/plugins/web-search) and Perplexity.
     server_tool_use: Any = None
     num_search_queries: Any = None
 
 
 class ResponseFacts(msgspec.Struct):
+    """The fields of a chunk that a meter reads."""
+
     choices: list[dict[str, Any]] | None = None
     usage: WireUsage | None = None
     error: Any = None
@@ -118,6 +122,8 @@ class ResponseFacts(msgspec.Struct):
 
 
 class RawResponseFacts(msgspec.Struct):
+    """The fields of a response that a meter reads; each is decoded by itself."""
+
     choices: msgspec.Raw = ABSENT
     usage: msgspec.Raw = ABSENT
     service_tier: Any = None

@@ -1,4 +1,4 @@
-"""Items, of which this format's input and output alike are made, and the content parts inside them."""
+"""Content parts and tool calls, in requests and responses."""
 
 import mimetypes
 from collections.abc import Iterable
@@ -25,7 +25,7 @@ from proxy.formats.tool_calls import unwrap_free_text
 
 PARAGRAPH_BREAK = "\n\n"
 DEFAULT_FILE_TYPE = "application/pdf"
-"""What a file is taken for whose type nothing tells: the only one that every model reads."""
+"""Media type of a file of unknown type: the only one that every model reads."""
 
 
 def new_id(prefix: str) -> str:
@@ -91,7 +91,7 @@ def parse_citations(annotations: Any) -> list[Citation]:
 
 
 def parse_citation(annotation: dict[str, Any]) -> Citation | None:
-    """Files are known to OpenAI alone; so what they are cited for stays behind."""
+    """Return one citation of a web page, or None. Cited files are known to OpenAI only."""
     url, title = as_str(annotation.get("url")), as_str(annotation.get("title"))
     start, end = (
         place if isinstance(place := annotation.get(name), int) else None
@@ -101,7 +101,10 @@ def parse_citation(annotation: dict[str, Any]) -> Citation | None:
 
 
 def parse_cache_breakpoint(part: dict[str, Any]) -> str | None:
-    """The mark for the prompt cache (`prompt_cache_breakpoint`), which may say how long at least the cache is to last."""
+    """Return the duration of a cache mark, `5m` or `1h`, or None.
+
+    The mark, `prompt_cache_breakpoint`, may set the least time that the cache should last.
+    """
     match part.get("prompt_cache_breakpoint"):
         case {"ttl": str()}:
             return "1h"
@@ -131,8 +134,8 @@ def parse_file(part: dict[str, Any]) -> File:
     return File(file_id=as_str(part.get("file_id")), name=name, origin=FORMAT)
 
 
-def render_input_part(part: Part) -> dict[str, Any]:
-    """Raises Inexpressible for what cannot stand in a message to the model."""
+def render_part(part: Part) -> dict[str, Any]:
+    """Return a part of a message to the model. Raises UnsupportedFeature."""
     match part:
         case Text() | Refusal():
             return {"type": "input_text", "text": part.text}
@@ -140,19 +143,23 @@ def render_input_part(part: Part) -> dict[str, Any]:
             url = part.url or data_url(part.media_type or "image/png", part.data or "")
             return {"type": "input_image", "image_url": url, "detail": part.detail or "auto"}
         case File():
-            return render_input_file(part)
+            return render_file(part)
         case Opaque(origin="openai_responses", value=dict() as value):
             return value
         case Opaque():
             raise UnsupportedFeature(f"The Responses API has no counterpart to {part.kind}.", "messages")
         case _:
             raise UnsupportedFeature(
-                "A message to the model cannot hold what only its answers do.", "messages"
+                "A message to the model cannot hold thinking, refusals or tool calls.", "messages"
             )
 
 
-def render_input_file(part: File) -> dict[str, Any]:
-    """A `file_id` is good in all of OpenAI's formats. Sound and film are not taken here (docs/guides/pdf-files, docs/guides/audio)."""
+def render_file(part: File) -> dict[str, Any]:
+    """Return a file. Raises UnsupportedFeature.
+
+    A `file_id` is valid in both OpenAI formats. This API does not take audio and video
+    (docs/guides/pdf-files, docs/guides/audio).
+    """
     mime = part.media_type or guess_media_type(part.name) or DEFAULT_FILE_TYPE
     if mime.startswith(("audio/", "video/")):
         raise UnsupportedFeature(f"The Responses API takes no files of the type {mime}.", "messages")
@@ -163,7 +170,7 @@ def render_input_file(part: File) -> dict[str, Any]:
             )
         return {"type": "input_image" if mime.startswith("image/") else "input_file", "file_id": part.file_id}
     if mime.startswith("image/"):
-        return render_input_part(Image(media_type=mime, data=part.data, url=part.url))
+        return render_part(Image(media_type=mime, data=part.data, url=part.url))
     if part.url and part.data is None:
         return {"type": "input_file", "file_url": part.url}
     name = part.name or "file" + (mimetypes.guess_extension(mime) or "")
@@ -183,7 +190,7 @@ def render_output_text(
 
 
 def render_annotation(citation: Citation, length: int) -> dict[str, Any]:
-    """A source of a text of this length."""
+    """Return a citation in a text of this length."""
     start, end = citation.span(length)
     title = citation.title or citation.url
     return {
@@ -196,7 +203,7 @@ def render_annotation(citation: Citation, length: int) -> dict[str, Any]:
 
 
 def render_logprob(entry: Any) -> Any:
-    """With the lists that this format demands and OpenAI chat may leave null."""
+    """Return a token's log probability with the lists that this format requires; Chat may leave them null."""
     if not isinstance(entry, dict):
         return {"token": "", "logprob": 0.0, "bytes": [], "top_logprobs": []}
     others = [{**other, "bytes": other.get("bytes") or []} for other in dict_items(entry.get("top_logprobs"))]

@@ -1,6 +1,6 @@
-"""A provider's stream in this format as neutral events, and neutral events as a stream for a client.
+"""A provider's stream as neutral events (platform.openai.com/docs/api-reference/responses-streaming).
 
-The grammar: platform.openai.com/docs/api-reference/responses-streaming. The last event holds the whole answer as it ended.
+The last event holds the complete response.
 """
 
 from collections.abc import Iterable
@@ -46,7 +46,10 @@ CALL_TYPES = ("function_call", "custom_tool_call")
 
 @dataclass(slots=True, eq=False)
 class StreamedItem:
-    """An item of the output as far as it has come: its parts, and the texts passed on, by content or summary index."""
+    """An item of the output that is coming in.
+
+    `parts` and `texts`, which were passed on, are kept by content index or summary index.
+    """
 
     kind: str
     id: str
@@ -61,7 +64,7 @@ class StreamedItem:
 
 
 class StreamDecoder:
-    """Streams by the deltas, and makes up from the items and from the whole answer for what came in no delta."""
+    """Streams the deltas, and adds from complete items and the complete response what came in no delta."""
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
@@ -93,7 +96,7 @@ class StreamDecoder:
         return events
 
     def on_disconnect(self, rest: bytes) -> None:
-        """Fail with the error that came outside of events, if one did; it may stand in `rest`."""
+        """Fail, with the provider's own error if it came outside of events; it may stand in `rest`."""
         self.queue.flush()
         is_error = rest.strip() and not event_data(rest) and (not self.started or b'"error"' in rest)
         self.fail(parse_error(502, rest) if is_error else STREAM_INTERRUPTED)
@@ -170,10 +173,10 @@ class StreamDecoder:
             case _:
                 pass
 
-    # Items ----------------------------------------------------------------------------------------------------------------
+    # Items ----------------------------------------------------------------------------------------
 
     def item_for(self, event: WireEvent, kind: str) -> StreamedItem:
-        """The item that a delta belongs to; one that was never announced begins with it."""
+        """Return the item that a delta belongs to. An item that was never announced begins with the delta."""
         item_id, fitting = as_str(event.item_id), [item for item in self.items if item.kind == kind]
         for item in reversed(fitting):
             if item.index == event.output_index or (item_id and item.id == item_id):
@@ -186,14 +189,17 @@ class StreamDecoder:
         return item
 
     def on_item_added(self, event: WireEvent) -> None:
-        """A tool call begins here, where its name is known; the others begin with their first text."""
-        told = event.item if isinstance(event.item, dict) else {}
-        kind, item_id = as_str(told.get("type")), as_str(told.get("id"))
+        """Begin an item.
+
+        A tool call starts here, because its name is known; other items start with their first text.
+        """
+        wire = as_dict(event.item)
+        kind, item_id = as_str(wire.get("type")), as_str(wire.get("id"))
         if find_item(self.items, kind, item_id, event.output_index):
             return
         item = self.add_item(kind, item_id, event.output_index)
-        if kind in CALL_TYPES and told.get("name"):
-            item.parts[0] = self.start_call(parse_tool_call(told))
+        if kind in CALL_TYPES and wire.get("name"):
+            item.parts[0] = self.start_call(parse_tool_call(wire))
 
     def add_part(self, part: Part) -> QueuedPart:
         return self.queue.add(QueuedPart(part))
@@ -211,28 +217,30 @@ class StreamDecoder:
             self.finish_item(item or self.add_item(kind, item_id, event.output_index), event.item)
 
     def finish_item(self, item: StreamedItem, wire: dict[str, Any]) -> None:
-        """What the whole item says beyond its deltas, and its end."""
+        """Add what the complete item says beyond its deltas, and end its parts."""
         if item.is_done:
             return
         item.is_done = True
         match item.kind:
             case "message":
-                for at, part in enumerate(parse_content(wire.get("content"))):
-                    self.add_missing_content(item, at, part)
+                for index, part in enumerate(parse_content(wire.get("content"))):
+                    self.add_missing_content(item, index, part)
             case "function_call" | "custom_tool_call":
                 self.add_missing_arguments(item, parse_tool_call(wire))
             case "reasoning":
                 self.add_missing_thinking(item, wire)
             case _:
-                item.parts = {at: self.add_part(part) for at, part in enumerate(parse_output_item(wire))}
-        for growing in item.parts.values():
-            self.queue.complete(growing, growing.signature)
+                item.parts = {
+                    index: self.add_part(part) for index, part in enumerate(parse_output_item(wire))
+                }
+        for queued in item.parts.values():
+            self.queue.complete(queued, queued.signature)
 
-    def add_missing_content(self, item: StreamedItem, at: int, part: Part) -> None:
+    def add_missing_content(self, item: StreamedItem, index: int, part: Part) -> None:
         match part:
             case Text() | Refusal():
-                self.add_text(item, type(part)(), at, remaining_text(part.text, item.texts.get(at)))
-                self.add_citations(item, at, part.citations if isinstance(part, Text) else ())
+                self.add_text(item, type(part)(), index, remaining_text(part.text, item.texts.get(index)))
+                self.add_citations(item, index, part.citations if isinstance(part, Text) else ())
             case _:
                 self.queue.complete(self.add_part(part))
 
@@ -243,9 +251,9 @@ class StreamDecoder:
 
     def add_missing_thinking(self, item: StreamedItem, wire: dict[str, Any]) -> None:
         for name in ("summary", "content"):
-            for at, part in enumerate(dict_items(wire.get(name))):
+            for index, part in enumerate(dict_items(wire.get(name))):
                 self.add_thinking(
-                    item, name, at, remaining_text(as_str(part.get("text")), item.texts.get(at))
+                    item, name, index, remaining_text(as_str(part.get("text")), item.texts.get(index))
                 )
         if signature := as_str(wire.get("encrypted_content")):
             if 0 not in item.parts:
@@ -253,40 +261,40 @@ class StreamDecoder:
             item.parts[0].signature = signature
 
     def add_text(
-        self, item: StreamedItem, kind: Text | Refusal, at: int, text: str, logprobs: tuple[Any, ...] = ()
+        self, item: StreamedItem, kind: Text | Refusal, index: int, text: str, logprobs: tuple[Any, ...] = ()
     ) -> None:
         if text:
-            growing = item.parts.get(at) or self.add_part(kind)
-            item.parts[at] = self.queue.append(growing, text, logprobs)
-            item.texts.setdefault(at, []).append(text)
+            queued = item.parts.get(index) or self.add_part(kind)
+            item.parts[index] = self.queue.append(queued, text, logprobs)
+            item.texts.setdefault(index, []).append(text)
 
-    def add_citations(self, item: StreamedItem, at: int, citations: Iterable[Citation]) -> None:
+    def add_citations(self, item: StreamedItem, index: int, citations: Iterable[Citation]) -> None:
         for citation in citations:
-            if at in item.parts and citation not in item.parts[at].citations:
-                item.parts[at].citations.append(citation)
+            if index in item.parts and citation not in item.parts[index].citations:
+                item.parts[index].citations.append(citation)
 
     def add_arguments(self, item: StreamedItem, text: str) -> None:
-        """Arguments of a call whose name is not known yet wait for its whole item."""
+        """Add arguments; those of a call whose name is not known yet come with the complete item."""
         if text and 0 in item.parts:
             self.queue.append(item.parts[0], text)
             item.texts.setdefault(0, []).append(text)
 
-    def add_thinking(self, item: StreamedItem, name: str, at: int, text: str) -> None:
-        """A server that states both the raw thoughts and their summary is heard in whichever it began with."""
+    def add_thinking(self, item: StreamedItem, name: str, index: int, text: str) -> None:
+        """Add thinking. If a server sends both raw thinking and a summary, the one that came first counts."""
         if not text or item.reasoning_field not in ("", name):
             return
         item.reasoning_field = name
-        between = PARAGRAPH_BREAK if item.texts and at not in item.texts else ""
-        growing = item.parts.get(0) or self.add_part(Thinking(origin=FORMAT))
-        item.parts[0] = self.queue.append(growing, between + text)
-        item.texts.setdefault(at, []).append(text)
+        between = PARAGRAPH_BREAK if item.texts and index not in item.texts else ""
+        queued = item.parts.get(0) or self.add_part(Thinking(origin=FORMAT))
+        item.parts[0] = self.queue.append(queued, between + text)
+        item.texts.setdefault(index, []).append(text)
 
-    # The end --------------------------------------------------------------------------------------------------------------
+    # The end --------------------------------------------------------------------------------------
 
     def on_final_event(self, response: dict[str, Any]) -> None:
         streamed = list(self.items)
-        for at, wire in enumerate(dict_items(response.get("output"))):
-            item = match_item(streamed, wire, at)
+        for index, wire in enumerate(dict_items(response.get("output"))):
+            item = match_item(streamed, wire, index)
             if item:
                 streamed.remove(item)
             self.finish_item(item or self.add_item(as_str(wire.get("type")), "", None), wire)
@@ -313,16 +321,19 @@ def find_item(items: list[StreamedItem], kind: str, item_id: str, index: Any) ->
     return None
 
 
-def match_item(items: list[StreamedItem], wire: dict[str, Any], at: int) -> StreamedItem | None:
-    """The item that streamed as what the whole answer states; servers are found to give it another id or place there."""
+def match_item(items: list[StreamedItem], wire: dict[str, Any], index: int) -> StreamedItem | None:
+    """Return the streamed item that an item of the complete response repeats, or None.
+
+    Some servers give it another id or index there.
+    """
     kind = as_str(wire.get("type"))
-    if found := find_item(items, kind, as_str(wire.get("id")), at):
+    if found := find_item(items, kind, as_str(wire.get("id")), index):
         return found
     text = PARAGRAPH_BREAK.join(
         part.text for part in parse_output_item(wire) if isinstance(part, Text | Refusal | Thinking)
     )
     for item in items:
-        if item.kind == kind and (item.index == at or (text and item.text() == text)):
+        if item.kind == kind and (item.index == index or (text and item.text() == text)):
             return item
     return None
 
@@ -332,6 +343,9 @@ def as_index(index: Any) -> int:
 
 
 def remaining_text(whole: str, sent: list[str] | None) -> str:
-    """What of a text was not passed on yet; nothing where the two disagree, since what was said cannot be taken back."""
+    """Return the part of a text that was not passed on yet.
+
+    It is empty if the two disagree, because text that was passed on cannot be taken back.
+    """
     so_far = "".join(sent or ())
     return whole[len(so_far) :] if whole.startswith(so_far) else ""

@@ -1,4 +1,4 @@
-"""x"""
+"""A stream of the Responses API, made of neutral events."""
 
 import time
 from typing import Any, assert_never
@@ -56,7 +56,10 @@ from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 
 
 class EventWriter:
-    """`output` holds the items that are done; the one being written has the next index."""
+    """Writes numbered events and collects the items of the output.
+
+    `output` holds the finished items; the open item has the next index.
+    """
 
     def __init__(self, response: dict[str, Any]) -> None:
         self.response = response
@@ -92,7 +95,7 @@ class EventWriter:
         self.finish_item(item)
 
     def open_message(self) -> dict[str, Any]:
-        """Texts that follow on one another are contents of one message, which stays open until something else comes."""
+        """Return the open message. Texts that follow each other are contents of one message."""
         if self.message is None:
             message = render_message_item(new_id("msg"), [], "in_progress")
             self.start_item(message)
@@ -110,16 +113,17 @@ class EventWriter:
         self.emit_final_response(status, {"incomplete_details": details}, usage)
 
     def fail(self, api_error: ApiError, usage: Usage | None, request_id: str) -> None:
-        """As OpenAI does it: the error, then the answer that failed."""
+        """Write the error and then the failed response, as OpenAI does."""
         error = render_error_data(api_error, request_id, self.sequence_number)
         self.pending.append(b"event: error\ndata: %b\n\n" % encode(error))
         self.sequence_number += 1
-        told = {"code": ERROR_CODE_BY_KIND.get(api_error.kind, "server_error"), "message": api_error.message}
-        self.emit_final_response("failed", {"error": told}, usage)
+        code = ERROR_CODE_BY_KIND.get(api_error.kind, "server_error")
+        failure = {"code": code, "message": api_error.message}
+        self.emit_final_response("failed", {"error": failure}, usage)
 
     def emit_final_response(self, status: Status, fields: dict[str, Any], usage: Usage | None) -> None:
         ended = {"completed_at": int(time.time())} if status == "completed" else {}
-        answer = {
+        response = {
             **self.response,
             "status": status,
             **ended,
@@ -127,11 +131,11 @@ class EventWriter:
             "usage": render_usage(usage),
             **fields,
         }
-        self.emit(f"response.{status}", {"response": answer})
+        self.emit(f"response.{status}", {"response": response})
 
 
 class TextEncoder:
-    """A text or refusal: it begins with its first words, so that an empty one leaves no trace."""
+    """Writes a text or refusal. It begins with its first text, so that an empty part leaves no trace."""
 
     def __init__(self, writer: EventWriter, part: Text | Refusal) -> None:
         self.writer, self.empty_part = writer, part
@@ -161,15 +165,15 @@ class TextEncoder:
 
     def add_citation(self, citation: Citation) -> None:
         if self.position:
-            told = {
+            annotation = {
                 "annotation_index": len(self.citations),
                 "annotation": render_annotation(citation, sum(map(len, self.texts))),
             }
-            self.writer.emit("response.output_text.annotation.added", {**self.position, **told})
+            self.writer.emit("response.output_text.annotation.added", {**self.position, **annotation})
             self.citations.append(citation)
 
     def add_signature(self, signature: str) -> None:
-        """No provider signs its words."""
+        """Ignore the signature: no provider signs texts."""
 
     def end(self) -> None:
         if not self.position:
@@ -186,7 +190,7 @@ class TextEncoder:
 
 
 class ThinkingEncoder:
-    """Thoughts, as the one paragraph of a summary: a client that sends them back must not change what is signed."""
+    """Writes thinking as one paragraph of a summary: a client must send back signed text unchanged."""
 
     def __init__(self, writer: EventWriter, part: Thinking) -> None:
         self.writer, self.part = writer, part
@@ -235,7 +239,10 @@ class ThinkingEncoder:
 
 
 class ToolCallEncoder:
-    """A call of the client's tool. It waits for its first argument, because a signature has to stand in an item before it."""
+    """Writes a tool call.
+
+    It starts with the first argument, because a signature stands in an item before it.
+    """
 
     def __init__(self, writer: EventWriter, part: ToolCall, custom_tool_names: frozenset[str]) -> None:
         self.writer, self.call, self.custom_tool_names = (
@@ -264,7 +271,7 @@ class ToolCallEncoder:
         return self.item
 
     def write(self, text: str, _logprobs: tuple[Any, ...] = ()) -> None:
-        """A custom tool's text that comes wrapped in JSON is unwrapped when all of it is there."""
+        """Write arguments. Free text that comes wrapped in JSON is unwrapped when all of it is known."""
         self.texts.append(text)
         if text and (self.call.custom or not self.is_free_text):
             self.writer.emit(
@@ -277,15 +284,15 @@ class ToolCallEncoder:
     def end(self) -> None:
         item = self.open()
         whole = render_call_item(replace(self.call, arguments="".join(self.texts)), self.custom_tool_names)
-        told, place = whole[self.field], self.writer.item_position(item)
-        if told and (not any(self.texts) or (self.is_free_text and not self.call.custom)):
-            self.writer.emit(f"response.{self.name}.delta", {**place, "delta": told})
-        self.writer.emit(f"response.{self.name}.done", {**place, self.field: told})
+        value, position = whole[self.field], self.writer.item_position(item)
+        if value and (not any(self.texts) or (self.is_free_text and not self.call.custom)):
+            self.writer.emit(f"response.{self.name}.delta", {**position, "delta": value})
+        self.writer.emit(f"response.{self.name}.done", {**position, self.field: value})
         self.writer.finish_item({**whole, "id": item["id"]})
 
 
 class StreamEncoder:
-    """One answer: the format has no place for a second."""
+    """Writes the first choice; the format has no place for a second."""
 
     def __init__(self, request: Request) -> None:
         self.request, self.custom_tool_names = request, custom_tool_names(request)
@@ -374,4 +381,7 @@ class StreamEncoder:
 
 
 ERROR_CODE_BY_KIND = {"rate_limit": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
-"""The codes of a failed answer are few (docs/api-reference/responses/object, `error.code`); all others are `server_error`."""
+"""Codes of a failed response (docs/api-reference/responses/object, `error.code`).
+
+All other kinds are `server_error`.
+"""

@@ -10,7 +10,7 @@ from proxy.formats.neutral import ApiError
 from proxy.formats.provider_errors import message_of, unspecified_message
 
 MAX_SEQUENCE_NUMBER = 2**31 - 1
-"""An error that is added to a stream comes after everything in it, whatever number that had."""
+"""Number of an error event that is added to a stream: it comes after all other events."""
 HTML_TITLE = re.compile(r"<title>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
 MAX_MESSAGE_LENGTH = 1000
 STATUS_BY_CODE = {
@@ -33,7 +33,7 @@ CODE_BY_KIND = {
 
 
 def parse_error(status: int, body: bytes) -> ApiError:
-    """An error's body, whatever it is: OpenAI's, a flat one, a list of them, a page of HTML or nothing."""
+    """Return a provider's error, whatever its body is: OpenAI's, a flat object, a list, HTML or nothing."""
     try:
         value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -45,12 +45,15 @@ def parse_error(status: int, body: bytes) -> ApiError:
     return parse_error_object(value if isinstance(value, dict) else {"message": as_str(value)}, status)
 
 
-def parse_error_object(answer: dict[str, Any], status: int | None = None) -> ApiError:
-    """The failure that an error's body, event or failed answer tells. `status` is what it came with, if it came with an error's."""
-    error = answer.get("error")
-    stated = error if isinstance(error, dict) else answer
-    message = message_of(stated)
-    code = as_str(stated.get("code")) or as_str(stated.get("type") if stated is error else None)
+def parse_error_object(wire: dict[str, Any], status: int | None = None) -> ApiError:
+    """Return the error in an error body, an error event or a failed response.
+
+    `status` is the HTTP status of an error response.
+    """
+    error = wire.get("error")
+    fields = error if isinstance(error, dict) else wire
+    message = message_of(fields)
+    code = as_str(fields.get("code")) or as_str(fields.get("type") if fields is error else None)
     if status is None or status < 400:
         status = STATUS_BY_CODE.get(code, 400 if code.startswith("invalid_") or "image" in code else 500)
     kind = error_kind(status, code)
@@ -58,7 +61,7 @@ def parse_error_object(answer: dict[str, Any], status: int | None = None) -> Api
         kind=kind,
         code=code or CODE_BY_KIND[kind],
         message=message[:MAX_MESSAGE_LENGTH] or unspecified_message(status),
-        param=as_str(stated.get("param")) or None,
+        param=as_str(fields.get("param")) or None,
         status=status,
     )
 
@@ -78,7 +81,7 @@ def error_kind(status: int, code: str) -> str:
 
 
 def render_error_fields(error: ApiError, request_id: str) -> dict[str, Any]:
-    """`type` is the kind that operators filter by, `code` the vendor's word."""
+    """Return the fields of an error; `type` is the kind that operators filter by, `code` the vendor's."""
     return {
         "message": error.message,
         "type": error.kind,
@@ -89,12 +92,12 @@ def render_error_fields(error: ApiError, request_id: str) -> dict[str, Any]:
 
 
 def render_error(api_error: ApiError, request_id: str) -> bytes:
-    """OpenAI's error body, with the request's id."""
+    """Return OpenAI's error body, with the request's id."""
     return encode({"error": render_error_fields(api_error, request_id)})
 
 
 def render_error_event(api_error: ApiError, request_id: str) -> bytes:
-    """The same as an event of a stream that has begun."""
+    """Return the error as an event of a stream that has begun."""
     return (
         b"event: error\ndata: "
         + encode(render_error_data(api_error, request_id, MAX_SEQUENCE_NUMBER))
@@ -103,8 +106,10 @@ def render_error_event(api_error: ApiError, request_id: str) -> bytes:
 
 
 def render_error_data(api_error: ApiError, request_id: str, sequence_number: int) -> dict[str, Any]:
-    """The document has the fields in the event itself (docs/api-reference/responses-streaming/error); OpenAI sends them in `error`,
-    which is where its clients look. Both are here.
+    """Return the data of an error event.
+
+    The documentation has the fields in the event itself (docs/api-reference/responses-streaming/error).
+    OpenAI sends them in `error`, and its clients look there. Both are written.
     """
     error = render_error_fields(api_error, request_id)
     flat = {"code": api_error.code, "message": api_error.message, "param": api_error.param}

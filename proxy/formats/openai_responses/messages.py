@@ -1,4 +1,4 @@
-"""The conversation: a request's items as messages, and messages as items."""
+"""Conversations: the items of a request as messages, and messages as items."""
 
 from collections.abc import Iterable
 from typing import Any, Literal
@@ -22,7 +22,7 @@ from proxy.formats.openai_responses.capabilities import VALID_CALL_ID
 from proxy.formats.openai_responses.content import (
     parse_content,
     parse_tool_call,
-    render_input_part,
+    render_part,
     render_tool_call,
 )
 from proxy.formats.openai_responses.reasoning import (
@@ -45,7 +45,10 @@ CLIENT_ITEM_TYPES = frozenset(
         "mcp_approval_response",
     )
 )
-"""Items that the client says, not the model: they are refused where another format has no words for them, not left out."""
+"""Items that come from the client, not the model.
+
+Other formats reject a request with such an item; they do not leave it out.
+"""
 
 
 def parse_messages(
@@ -53,17 +56,20 @@ def parse_messages(
 ) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
     """Return the instructions and the messages of a request. Raises InvalidRequest."""
     builder = MessageBuilder(instructions)
-    for at, item in enumerate([items] if isinstance(items, str) else items or []):
-        builder.add_item({"role": "user", "content": item} if isinstance(item, str) else item, f"input[{at}]")
+    for index, item in enumerate([items] if isinstance(items, str) else items or []):
+        builder.add_item(
+            {"role": "user", "content": item} if isinstance(item, str) else item, f"input[{index}]"
+        )
     return tuple(builder.system), builder.build()
 
 
 def make_call_id(given_id: str, number: int) -> str:
+    """Return an id that is the same for the same history."""
     return f"{given_id or 'call'}_{number}"
 
 
 class MessageBuilder:
-    """Collects items into messages: what the model did in one turn belongs together, and so do the results of its calls."""
+    """Collects items into messages: one for each turn of the model, and one for the results after it."""
 
     def __init__(self, instructions: str | list[dict[str, Any]] | None) -> None:
         self.system: list[Text] = (
@@ -71,8 +77,8 @@ class MessageBuilder:
         )
         self.turns: list[tuple[Literal["user", "assistant", "system"], list[Part]]] = []
         self.linker = ToolCallLinker(make_call_id, (has_id, is_next_without_id), first_number=1)
-        for at, item in enumerate(instructions if isinstance(instructions, list) else []):
-            self.add_item(item, f"instructions[{at}]")
+        for index, item in enumerate(instructions if isinstance(instructions, list) else []):
+            self.add_item(item, f"instructions[{index}]")
 
     def build(self) -> tuple[Message, ...]:
         """Return the messages. The signature of a call travels in an empty reasoning item before it."""
@@ -81,7 +87,7 @@ class MessageBuilder:
         )
 
     def add_item(self, item: dict[str, Any], where: str) -> None:
-        """Raises BadRequest."""
+        """Add one item; `where` names it in errors. Raises InvalidRequest."""
         kind = item.get("type") or (
             "message" if "role" in item else "item_reference" if "id" in item else None
         )
@@ -162,7 +168,7 @@ def render_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
 
 
 def render_message(message: Message) -> list[dict[str, Any]]:
-    """A message as items: its text and media together as far as they stand together, the rest each by itself."""
+    """Return the items of one message: adjacent texts and media in one item, other parts by themselves."""
     items: list[dict[str, Any]] = []
     for part in message.parts:
         if message.role == "assistant":
@@ -172,7 +178,7 @@ def render_message(message: Message) -> list[dict[str, Any]]:
         elif isinstance(part, Opaque) and part.origin == FORMAT and part.kind in CLIENT_ITEM_TYPES:
             found = dict(part.value)
         else:
-            found = {"type": "message", "role": message.role, "content": [render_input_part(part)]}
+            found = {"type": "message", "role": message.role, "content": [render_part(part)]}
         if found and items and found.get("type") == items[-1].get("type") == "message":
             items[-1]["content"] += found["content"]
         elif found:
@@ -181,7 +187,10 @@ def render_message(message: Message) -> list[dict[str, Any]]:
 
 
 def render_assistant_part(part: Part) -> dict[str, Any] | None:
-    """None for what is no content for this model: thoughts of another, records of tools that ran elsewhere."""
+    """Return a part of the model's turn as an item.
+
+    The result is None for thinking of another origin and records of tools that ran elsewhere.
+    """
     match part:
         case Text():
             return {
@@ -211,16 +220,16 @@ def render_assistant_part(part: Part) -> dict[str, Any] | None:
 
 
 def render_tool_result(result: ToolResult) -> dict[str, Any]:
-    """There is no mark for a failed call: its text says it. Media go beside the text in a list of parts."""
+    """Return a result. Its text must say that a call failed, because the format has no mark for it."""
     output: str | list[dict[str, Any]]
     if all(isinstance(part, Text) for part in result.content):
         output = "".join(part.text for part in result.content if isinstance(part, Text))
     else:
-        output = [render_input_part(part) for part in result.content]
+        output = [render_part(part) for part in result.content]
     kind = "custom_tool_call_output" if result.custom else "function_call_output"
     return {"type": kind, "call_id": render_call_id(result.call_id), "output": output}
 
 
 def render_call_id(call_id: str) -> str:
-    """OpenAI takes at most 64 characters; the same id of a call and its result stays the same."""
+    """Return the id, or an id made from it: OpenAI takes at most 64 characters."""
     return call_id if VALID_CALL_ID.fullmatch(call_id) else f"call_{call_id_digest(call_id)[:24]}"

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from proxy.formats.codec import Quirks
 from proxy.formats.json_body import as_str, dict_items
 from proxy.formats.neutral import Origin, Reasoning, Request, Thinking
 from proxy.formats.openai_responses.content import PARAGRAPH_BREAK
 from proxy.formats.openai_responses.wire import FORMAT
+from proxy.formats.quirks import Quirks
 from proxy.formats.reasoning import effort_from_budget
 from proxy.formats.signatures import REDACTED_PREFIX, split_origin
 
@@ -22,7 +22,10 @@ def parse_reasoning(reasoning: dict[str, Any]) -> Reasoning | None:
 
 
 def render_reasoning(request: Request, quirks: Quirks) -> dict[str, Any]:
-    """Thoughts come back encrypted where thinking was asked for: models that do not think refuse that `include`."""
+    """Return the fields `reasoning` and `include`.
+
+    Thinking comes back encrypted if it was requested: models that do not think reject that `include`.
+    """
     include = [INCLUDE_LOGPROBS] if request.logprobs is not None else []
     settings: dict[str, Any] = {}
     if wanted := request.reasoning:
@@ -41,7 +44,10 @@ def render_reasoning(request: Request, quirks: Quirks) -> dict[str, Any]:
 
 
 def parse_reasoning_item(item: dict[str, Any]) -> Thinking:
-    """The summary is what clients see; servers of open models state the raw thoughts instead."""
+    """Return the thinking in a reasoning item.
+
+    Clients see the summary. Servers of open models send the raw thinking instead.
+    """
     texts = parse_reasoning_texts(item, "summary") or parse_reasoning_texts(item, "content")
     return Thinking(
         text=PARAGRAPH_BREAK.join(texts),

@@ -1,11 +1,11 @@
-"""A client's request in this format, and a request to a provider that speaks it."""
+"""Requests, in both directions (platform.openai.com/docs/api-reference/responses/create)."""
 
 import re
 from typing import Any
 
 import msgspec
 
-from proxy.formats.codec import Quirks, RenderedRequest, adapt_to_quirks, has_cache_control
+from proxy.formats.codec import RenderedRequest
 from proxy.formats.json_body import decode_body, dict_items, encode
 from proxy.formats.neutral import File, InvalidRequest, Request, ResponseFormat, UnsupportedFeature
 from proxy.formats.openai_responses.capabilities import (
@@ -24,14 +24,14 @@ from proxy.formats.openai_responses.reasoning import (
 )
 from proxy.formats.openai_responses.tools import parse_tool_choice, parse_tools, render_tools
 from proxy.formats.openai_responses.wire import WireFormat, WireRequest
-from proxy.formats.quirks import drop_unsupported
+from proxy.formats.quirks import Quirks, adapt_to_quirks, drop_unsupported, has_cache_control
 
 UNMAPPED_TOOL_FIELDS = ("allowed_callers", "async", "defer_loading", "output_schema")
 JSON_INSTRUCTION = {"type": "message", "role": "system", "content": "Answer in JSON."}
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
-    """Raises BadRequest."""
+    """Return the neutral request. Raises InvalidRequest."""
     raw: dict[str, Any] = {}
 
     def read(text: bytes) -> WireRequest:
@@ -67,7 +67,7 @@ def parse_unmapped_settings(raw: dict[str, Any], wire: WireRequest) -> dict[str,
     ]
     rest["top_logprobs"] = None if INCLUDE_LOGPROBS in (wire.include or ()) else wire.top_logprobs
     rest |= {f"text.{name}": value for name, value in (wire.text or {}).items() if name != "format"}
-    spoken = ("effort", "summary", "generate_summary")
+    mapped = ("effort", "summary", "generate_summary")
     own = [tool for tool in dict_items(wire.tools) if tool.get("type") in ("function", "custom")]
     rest |= {
         f"tools.{name}": tool[name]
@@ -77,7 +77,7 @@ def parse_unmapped_settings(raw: dict[str, Any], wire: WireRequest) -> dict[str,
     }
     rest["detail"] = True if any(map(has_detail, input_files(wire.input))) else None
     rest |= {
-        f"reasoning.{name}": value for name, value in (wire.reasoning or {}).items() if name not in spoken
+        f"reasoning.{name}": value for name, value in (wire.reasoning or {}).items() if name not in mapped
     }
     if isinstance(wire.tool_choice, dict) and wire.tool_choice.get("type") not in (
         "function",
@@ -123,7 +123,7 @@ def parse_response_format(text: dict[str, Any]) -> ResponseFormat | None:
 
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
-    """Raises Inexpressible for content and tools that this format has no words for."""
+    """Return the request for a provider. Raises UnsupportedFeature."""
     rejected = quirks.unsupported_for(request.model)
     request, dropped = drop_unsupported(adapt_to_quirks(request, quirks), rejected | UNSUPPORTED)
     if request.n != 1:
@@ -142,14 +142,19 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
 
 
 def has_named_file_urls(request: Request) -> bool:
-    """OpenAI refuses a `filename` beside a `file_url`: they are "mutually exclusive"."""
+    """Return whether a file name is lost.
+
+    OpenAI rejects `filename` beside `file_url`: they are "mutually exclusive".
+    """
     parts = [part for message in request.messages for part in message.parts]
     return any(isinstance(part, File) and part.name and part.url and part.data is None for part in parts)
 
 
 def render_conversation(request: Request) -> dict[str, Any]:
-    """In JSON mode OpenAI looks for the word in the input, and refuses the request where it is missing or only in `instructions`
-    (docs/guides/structured-outputs, "JSON mode").
+    """Return the fields `instructions` and `input`.
+
+    In JSON mode OpenAI rejects a request whose input does not contain the word JSON, even if the instructions
+    do (docs/guides/structured-outputs, "JSON mode").
     """
     items = render_messages(request.messages)
     system = PARAGRAPH_BREAK.join(text.text for text in request.system)
@@ -161,7 +166,7 @@ def render_conversation(request: Request) -> dict[str, Any]:
 
 
 def render_settings(request: Request) -> dict[str, Any]:
-    """We keep nothing at the provider: the client has its history, and did not ask for more."""
+    """Return the settings. The provider is asked to store nothing, since the client keeps its own history."""
     given = {
         "max_output_tokens": request.max_tokens,
         "temperature": request.temperature,

@@ -1,4 +1,4 @@
-"""A provider's whole answer in this format, the same for a client, and errors."""
+"""Non-streaming responses, in both directions."""
 
 import time
 from typing import Any, Literal
@@ -45,35 +45,35 @@ Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
 def parse_response(body: bytes) -> Response:
-    """Raises BadAnswer."""
+    """Return the neutral response. Raises InvalidUpstreamResponse."""
     try:
-        answer = msgspec.json.decode(repair_json(body), type=dict[str, Any])
+        wire = msgspec.json.decode(repair_json(body), type=dict[str, Any])
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise InvalidUpstreamResponse("The provider's answer is not a JSON object.") from None
-    if answer.get("error") or answer.get("status") == "failed":
-        raise InvalidUpstreamResponse(parse_error_object(answer).message)
-    if not isinstance(answer.get("output"), list):
-        raise InvalidUpstreamResponse("The provider's answer has no output.")
-    items = dict_items(answer["output"])
+        raise InvalidUpstreamResponse("The provider's response is not a JSON object.") from None
+    if wire.get("error") or wire.get("status") == "failed":
+        raise InvalidUpstreamResponse(parse_error_object(wire).message)
+    if not isinstance(wire.get("output"), list):
+        raise InvalidUpstreamResponse("The provider's response has no output.")
+    items = dict_items(wire["output"])
     seen: set[str] = set()
     parts = tuple(with_unique_id(part, seen) for item in items for part in parse_output_item(item))
     return Response(
-        id=as_str(answer.get("id")),
-        model=as_str(answer.get("model")),
+        id=as_str(wire.get("id")),
+        model=as_str(wire.get("model")),
         choices=(
             Choice(
                 parts=parts,
-                finish_reason=parse_finish_reason(answer, has_tool_calls(parts)),
+                finish_reason=parse_finish_reason(wire, has_tool_calls(parts)),
                 logprobs=parse_logprobs(items),
             ),
         ),
-        usage=parse_usage(answer),
-        created=int(created) if isinstance(created := answer.get("created_at"), int | float) else None,
+        usage=parse_usage(wire),
+        created=int(created) if isinstance(created := wire.get("created_at"), int | float) else None,
     )
 
 
 def parse_output_item(item: dict[str, Any]) -> tuple[Part, ...]:
-    """What an item of the output gives the client. What a tool of the provider did is no call to the client's tools."""
+    """Return the parts of an output item. A call of the provider's own tool is opaque to the client."""
     match item.get("type"):
         case "message":
             return tuple(
@@ -107,10 +107,10 @@ def parse_logprobs(items: list[dict[str, Any]]) -> tuple[Any, ...]:
     )
 
 
-def parse_finish_reason(answer: dict[str, Any], has_calls: bool) -> FinishReason:
-    details = answer.get("incomplete_details")
+def parse_finish_reason(wire: dict[str, Any], has_calls: bool) -> FinishReason:
+    details = wire.get("incomplete_details")
     reason = details.get("reason") if isinstance(details, dict) else None
-    match answer.get("status"), reason:
+    match wire.get("status"), reason:
         case "completed" | None, _:
             return "tool_calls" if has_calls else "stop"
         case _, "max_output_tokens":
@@ -124,17 +124,17 @@ def parse_finish_reason(answer: dict[str, Any], has_calls: bool) -> FinishReason
 def render_response(response: Response, request: Request) -> bytes:
     choice = response.choices[0] if response.choices else Choice()
     status, details = render_status(choice.finish_reason)
-    answer = response_skeleton(request, response.model, response.created) | {
+    wire = response_skeleton(request, response.model, response.created) | {
         "status": status,
         "incomplete_details": details,
         "output": render_output(choice, custom_tool_names(request), status),
         "usage": render_usage(response.usage),
     }
-    return encode(answer)
+    return encode(wire)
 
 
 def response_skeleton(request: Request, model: str, created: int | None) -> dict[str, Any]:
-    """An answer as it begins: it repeats the request's settings, and states the vendor's defaults for the others."""
+    """Return a response as it begins, with the request's settings and the vendor's defaults."""
     extras, reasoning = request.unmapped_settings, request.reasoning
     wanted = (
         render_response_format(request.response_format)
@@ -192,7 +192,10 @@ def render_status(finish_reason: FinishReason) -> tuple[Status, dict[str, str] |
 
 
 def render_output(choice: Choice, custom_tool_names: frozenset[str], status: Status) -> list[dict[str, Any]]:
-    """Texts that stand together are one message's content; the answer's token probabilities stand at its first text."""
+    """Return the output items.
+
+    Adjacent texts are contents of one message. The log probabilities of the response stand at its first text.
+    """
     items: list[dict[str, Any]] = []
     logprobs = choice.logprobs
     for part in choice.parts:
@@ -236,7 +239,10 @@ def render_call_item(
 
 
 def render_other_items(part: Part) -> list[dict[str, Any]]:
-    """What else an answer may hold; what another format's provider did with its own tools has no place here."""
+    """Return the items of a part that is not a text or call of the client's tools.
+
+    Records of another provider's own tools are left out.
+    """
     match part:
         case Thinking():
             signature = render_signature(part.origin, part.signature, part.redacted)

@@ -1,4 +1,4 @@
-"""Tools that a request gives the model, and how it may choose among them."""
+"""Tools and tool choice."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ def parse_tools(wire: list[dict[str, Any]], choice: Any) -> Tools:
 
     `allowed_tools` in the mode auto means the same as offering only these tools, which every format can say.
     """
-    tools = tuple(parse_tool(tool, f"tools[{at}]") for at, tool in enumerate(wire))
+    tools = tuple(parse_tool(tool, f"tools[{index}]") for index, tool in enumerate(wire))
     match choice:
         case {"type": "allowed_tools", **allowance} if allowance.get("mode") != "required":
             allowed = dict_items(allowance.get("tools"))
@@ -48,11 +48,15 @@ def parse_tool(tool: dict[str, Any], where: str) -> Tool | ServerTool:
 
 
 def describe_custom_tool(tool: WireTool) -> str:
-    """A custom tool's grammar is told in its description: other formats cannot hold a model to one, but the model can follow it."""
+    """Return the description of a custom tool with its grammar.
+
+    Other formats cannot enforce a grammar, but the model can follow it.
+    """
     description = tool.description or ""
     match tool.format:
         case {"type": "grammar", "syntax": syntax, "definition": str() as definition}:
-            return f"{description}{PARAGRAPH_BREAK}The input must follow this {syntax} grammar:\n{definition}".strip()
+            grammar = f"The input must follow this {syntax} grammar:\n{definition}"
+            return f"{description}{PARAGRAPH_BREAK}{grammar}".strip()
         case _:
             return description
 
@@ -91,7 +95,10 @@ def custom_tool_names(request: Request) -> frozenset[str]:
 
 
 def render_tool(tool: Tool | ServerTool) -> dict[str, Any]:
-    """Unlike OpenAI chat, this format is strict unless told not to be (docs/guides/migrate-to-responses)."""
+    """Return one tool. Raises UnsupportedFeature.
+
+    Unlike Chat, this format is strict by default (docs/guides/migrate-to-responses).
+    """
     match tool:
         case ServerTool(origin="openai_responses", value=dict() as value):
             return value

@@ -1,4 +1,4 @@
-"""Usage that a response reports."""
+"""Reported usage, in both directions."""
 
 from typing import Any
 
@@ -11,19 +11,21 @@ from proxy.formats.openai_responses.server_tools import with_billable_extras
 from proxy.formats.openai_responses.wire import WireUsage, decode_usage
 
 
-def parse_usage(answer: dict[str, Any]) -> Usage | None:
+def parse_usage(wire: dict[str, Any]) -> Usage | None:
+    """Return the usage that a decoded response reports, with what else it bills, or None."""
     try:
-        usage = usage_from_wire(msgspec.convert(answer.get("usage"), WireUsage))
+        usage = usage_from_wire(msgspec.convert(wire.get("usage"), WireUsage))
     except msgspec.ValidationError:
         return None
     return usage and with_billable_extras(
-        usage, answer.get("service_tier"), answer.get("output"), answer.get("tools"), answer.get("tool_usage")
+        usage, wire.get("service_tier"), wire.get("output"), wire.get("tools"), wire.get("tool_usage")
     )
 
 
 def usage_from_wire(wire: WireUsage) -> Usage | None:
-    """Disjoint buckets: OpenAI counts what it read from and wrote to its cache inside the input. None for counts that are
-    absent, mistyped or absurd.
+    """Return the usage in disjoint buckets; None if counts are missing, mistyped or out of range.
+
+    OpenAI counts tokens read from and written to its cache inside the input.
     """
     counts = input_and_output(wire.input_tokens, wire.output_tokens, wire.total_tokens)
     if counts is None:
@@ -35,7 +37,7 @@ def usage_from_wire(wire: WireUsage) -> Usage | None:
         return None
     cached = min(cached, prompt)
     written = min(written, prompt - cached)
-    # Compatible servers that state more reasoning than output did not count it there.
+    # Compatible servers that report more reasoning than output did not count it as output.
     output += reasoning if reasoning > output else 0
     return Usage(
         input=prompt - cached - written,
@@ -60,6 +62,7 @@ def render_usage(usage: Usage | None) -> dict[str, Any] | None:
 
 
 def parse_raw_usage(raw: msgspec.Raw) -> Usage | None:
+    """Return the usage in undecoded JSON, or None."""
     try:
         return usage_from_wire(decode_usage(raw))
     except DECODE_ERRORS:

@@ -53,6 +53,8 @@ class WireTool(msgspec.Struct):
 
 
 class RequestFields(msgspec.Struct):
+    """The fields that the gateway must know of a request that it passes on."""
+
     model: ModelName
     input: str | list[dict[str, Any] | str] | None = None
     instructions: str | list[dict[str, Any]] | None = None
@@ -72,7 +74,7 @@ class RequestFields(msgspec.Struct):
 
 
 class WireUsage(msgspec.Struct):
-    """Loose in its fields: compatible servers are found to write counts as floats, and an empty list for no details."""
+    """Usage with fields of any type: compatible servers send counts as floats, and a list as details."""
 
     input_tokens: Any = None
     output_tokens: Any = None
@@ -82,7 +84,7 @@ class WireUsage(msgspec.Struct):
 
 
 class WireEvent(msgspec.Struct):
-    """Loose in its fields: what is not as it should be counts as absent."""
+    """A stream event with fields of any type: a field of the wrong type counts as missing."""
 
     type: str = ""
     delta: Any = None
@@ -97,6 +99,8 @@ class WireEvent(msgspec.Struct):
 
 
 class ResponseFacts(msgspec.Struct):
+    """The fields of a response that a meter reads; each is decoded by itself."""
+
     output: msgspec.Raw = msgspec.Raw()
     usage: msgspec.Raw = msgspec.Raw()
     tools: msgspec.Raw = msgspec.Raw(b"null")

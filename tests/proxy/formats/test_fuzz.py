@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from proxy.formats.anthropic import MessagesRequest
-from proxy.formats.codec import ClientRequest, Quirks
+from proxy.formats.codec import ClientRequest
 from proxy.formats.gemini import GenerateContentRequest
 from proxy.formats.neutral import Failed, Finished, InvalidRequest, InvalidUpstreamResponse
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses import ResponsesRequest
+from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS, Body
 from tests.proxy.formats.golden.cells import CLIENT_REQUEST, REQUESTS, RESPONSES

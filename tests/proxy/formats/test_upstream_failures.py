@@ -7,13 +7,14 @@ from typing import Any
 import pytest
 
 from proxy.formats.anthropic.passthrough import MessagesRequest
-from proxy.formats.codec import ClientRequest, Meter, Quirks
+from proxy.formats.codec import ClientRequest, Meter
 from proxy.formats.gemini.passthrough import GenerateContentRequest
 from proxy.formats.neutral import ApiError, Failed, Message, Request, RequestFacts, Text, Usage
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses.passthrough import ResponsesRequest
+from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
 from proxy.formats.streaming.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLong
 from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED

@@ -5,8 +5,9 @@ from typing import Any
 
 import pytest
 
-from proxy.formats.codec import Quirks, RenderedRequest
+from proxy.formats.codec import RenderedRequest
 from proxy.formats.neutral import UnsupportedFeature
+from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS
 

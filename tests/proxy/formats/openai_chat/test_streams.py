@@ -202,7 +202,7 @@ def test_legacy_function_calls_stream_too() -> None:
         (chunk({"content": "x"}), "ended before it was complete"),
         (b"", "ended before it was complete"),
         (b"data: [DONE]\n\n", "ended before it was complete"),
-        (b"<html>\n\n</html>", "not the JSON"),
+        (b"<html>\n\n</html>", "not a JSON object"),
     ],
 )
 def test_a_stream_that_fails_says_why(stream: bytes, message: str) -> None:

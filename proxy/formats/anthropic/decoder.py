@@ -1,6 +1,5 @@
 """Decoder of streams of the Messages API (platform.claude.com/docs/en/build-with-claude/streaming)."""
 
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -49,7 +48,7 @@ ERROR_KEY = b'"error"'
 """A server may state why its stream ends in a line that is not an event, with this key."""
 
 
-class Block:
+class StreamedBlock:
     """A block that is arriving, and the part that it becomes.
 
     A block that only the provider understands is collected, because it is sent as a whole.
@@ -86,13 +85,18 @@ class Block:
 class BlockQueue(PartQueue):
     """The parts of a message. Each one stays open until its block ends, so that no part is split.
 
-    Text starts with its first delta, because an empty block is not a part. `before_start` runs before any
-    part starts.
+    Text starts with its first delta, because an empty block is not a part. The first part starts the message,
+    if no event did.
     """
 
-    def __init__(self, events: list[Event], before_start: Callable[[], None]) -> None:
+    def __init__(self, events: list[Event]) -> None:
         super().__init__(events)
-        self.before_start = before_start
+        self.is_message_started = False
+
+    def start_message(self, id: str = "", model: str = "") -> None:
+        if not self.is_message_started:
+            self.is_message_started = True
+            self.events.append(Started(id=id, model=model))
 
     def can_start(self, queued: QueuedPart) -> bool:
         match queued.part:
@@ -107,12 +111,15 @@ class BlockQueue(PartQueue):
         return queued.is_complete
 
     def start(self, queued: QueuedPart) -> None:
-        self.before_start()
+        self.start_message()
         super().start(queued)
 
     def append(self, queued: QueuedPart, text: str, logprobs: tuple[Any, ...] = ()) -> QueuedPart:
-        queued = super().append(queued, text, logprobs)
-        self.advance()
+        if queued.index >= 0:
+            self.emit_delta(queued, text, logprobs)
+        else:
+            queued.buffered.append((text, logprobs))
+            self.advance()
         return queued
 
     def complete(self, queued: QueuedPart, signature: str | None = None) -> None:
@@ -131,11 +138,10 @@ class StreamDecoder:
     def __init__(self) -> None:
         self.splitter = EventSplitter()
         self.events: list[Event] = []
-        self.queue = BlockQueue(self.events, self.emit_started)
-        self.blocks: dict[int, Block] = {}
+        self.queue = BlockQueue(self.events)
+        self.blocks: dict[int, StreamedBlock] = {}
         self.non_event_bytes = NonEventBytes()
         self.saw_event = False
-        self.started = False
         self.ended = False
         self.failed = False
         self.call_ids: set[str] = set()
@@ -199,12 +205,7 @@ class StreamDecoder:
         """
         self.close_all_blocks()
         self.on_usage(message.get("usage", NULL))
-        self.emit_started(decode_str(message.get("id", NULL)), decode_str(message.get("model", NULL)))
-
-    def emit_started(self, id: str = "", model: str = "") -> None:
-        if not self.started:
-            self.started = True
-            self.events.append(Started(id=id, model=model))
+        self.queue.start_message(decode_str(message.get("id", NULL)), decode_str(message.get("model", NULL)))
 
     def on_usage(self, raw: Raw, *, is_last: bool = False) -> None:
         """Merge reported usage, unless its counts are absurd.
@@ -245,12 +246,13 @@ class StreamDecoder:
         if start.type:
             self.open_block(event.index, start, event.content_block)
 
-    def open_block(self, index: int, start: BlockStart, raw: Raw) -> None:
+    def open_block(self, index: int, start: BlockStart, raw: Raw) -> StreamedBlock:
         queued = self.queue.add(QueuedPart(self.new_part(start)))
-        self.blocks[index] = block = Block(start, raw, queued)
+        self.blocks[index] = block = StreamedBlock(start, raw, queued)
         self.add_text(block, start.initial_text)
         if start.type == "thinking" and start.signature:
             block.add_signature(start.signature)
+        return block
 
     def new_part(self, start: BlockStart) -> Part:
         match start.type:
@@ -272,9 +274,9 @@ class StreamDecoder:
             delta = decode_ignoring_nulls(decode_delta, event.delta)
         except DECODE_ERRORS:
             return
-        if event.index not in self.blocks and delta.type == "text_delta" and delta.text:
-            self.open_block(event.index, BlockStart(type="text"), NULL)
         block = self.blocks.get(event.index)
+        if block is None and delta.type == "text_delta" and delta.text:
+            block = self.open_block(event.index, BlockStart(type="text"), NULL)
         if block is None:
             return
         if block.is_opaque:
@@ -294,7 +296,7 @@ class StreamDecoder:
             case _:
                 pass
 
-    def collect_opaque(self, block: Block, delta: Delta, raw: Raw) -> None:
+    def collect_opaque(self, block: StreamedBlock, delta: Delta, raw: Raw) -> None:
         if delta.type == "input_json_delta":
             block.json_pieces += [delta.partial_json] if delta.partial_json else []
             return
@@ -304,7 +306,7 @@ class StreamDecoder:
             return
         block.opaque_fields |= {name: value for name, value in fields.items() if name != "type"}
 
-    def add_text(self, block: Block, text: str) -> None:
+    def add_text(self, block: StreamedBlock, text: str) -> None:
         if text:
             block.has_content = True
             self.queue.append(block.queued, text)
@@ -337,7 +339,7 @@ class StreamDecoder:
 
     def finish_message(self, reason: str | None, stop_sequence: str | None) -> None:
         self.close_all_blocks()
-        self.emit_started()
+        self.queue.start_message()
         self.emit_usage()
         self.ended = True
         self.events.append(

@@ -21,7 +21,8 @@ from proxy.formats.tool_calls import unique_call_id
 class ChoiceDecoder:
     """Decode one candidate. Its events are added to `events`, which all choices of a stream share.
 
-    Google does not mark where a part ends: text continues the open text, and thinking the open thinking.
+    Google does not mark where a part ends: text continues the open text, and thinking the open thinking. No
+    part ever waits for another, so that every part in the queue is open.
     """
 
     def __init__(self, choice: int, events: list[Event]) -> None:
@@ -78,7 +79,7 @@ class ChoiceDecoder:
             case Text():
                 queued = self.continue_part(part, Text())
                 self.texts[-1].append(part.text)
-                self.queue.append(queued, part.text, logprobs)
+                self.queue.emit_delta(queued, part.text, logprobs)
             case Thinking():
                 self.add_thinking(part)
             case ToolCall():
@@ -103,7 +104,7 @@ class ChoiceDecoder:
     def add_thinking(self, part: Thinking) -> None:
         queued = self.continue_part(part, Thinking(redacted=part.redacted, origin=part.origin))
         if part.text:
-            self.queue.append(queued, part.text)
+            self.queue.emit_delta(queued, part.text, ())
         if part.signature or part.redacted is not None:
             self.close_part(part.signature)
 
@@ -114,7 +115,7 @@ class ChoiceDecoder:
         part = replace(call, id=call_id, arguments="", signature=None)
         queued = self.queue.add(QueuedPart(part, signature=call.signature))
         if call.arguments:
-            self.queue.append(queued, call.arguments)
+            self.queue.emit_delta(queued, call.arguments, ())
         self.queue.complete(queued, call.signature)
 
     def add_complete_part(self, part: Part) -> None:

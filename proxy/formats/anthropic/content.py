@@ -51,14 +51,14 @@ ANY_IMAGE_TYPE = "image/*"
 
 
 def parse_parts(content: str | list[Raw] | None) -> tuple[Part, ...]:
-    """Parse the content of a message into parts. Raise InvalidRequest."""
+    """Parse the content of a message into parts. Raises InvalidRequest."""
     if content is None or isinstance(content, str):
         return (Text(text=content),) if content else ()
     return tuple(attach_call_signatures([part for raw in content for part in parse_part(raw)]))
 
 
 def parse_response_parts(content: list[Raw]) -> tuple[Part, ...]:
-    """Parse the content of a response into parts. Raise InvalidRequest.
+    """Parse the content of a response into parts. Raises InvalidRequest.
 
     Compatible servers send fields that are null: they count as absent.
     """
@@ -73,7 +73,7 @@ def parse_response_part(raw: Raw) -> tuple[Part, ...]:
 
 
 def parse_part(raw: Raw) -> tuple[Part, ...]:
-    """Parse one block. Raise InvalidRequest.
+    """Parse one block. Raises InvalidRequest.
 
     A document that consists of blocks gives several parts.
     """
@@ -220,7 +220,7 @@ def is_empty_for_api(part: Part) -> bool:
 
 
 def render_part(part: Part, param: str = "messages") -> dict[str, Any]:
-    """Render a part of a request as a block. Raise UnsupportedFeature."""
+    """Render a part of a request as a block. Raises UnsupportedFeature."""
     match part:
         case Text():
             return with_cache_control(render_text(part), part.cache)
@@ -295,7 +295,7 @@ def render_input(arguments: str) -> dict[str, Any]:
 
 
 def render_call_id(neutral_id: str) -> str:
-    """Render the id of a call: unchanged if the API accepts it, else an id that stands for it alone."""
+    """Render the id of a call: unchanged if the API accepts it, else a valid id derived from it."""
     if VALID_CALL_ID.fullmatch(neutral_id):
         return neutral_id
     return f"{INVALID_CALL_ID_CHARACTER.sub('_', neutral_id)[:47]}_{call_id_digest(neutral_id)[:16]}"
@@ -366,7 +366,7 @@ def render_stored_file(part: File, param: str) -> dict[str, Any]:
 
 
 def render_document_source(part: File, media_type: str | None, param: str) -> dict[str, Any]:
-    """Render the source of a document. Claude reads PDF and plain text. Raise UnsupportedFeature."""
+    """Render the source of a document. Claude reads PDF and plain text. Raises UnsupportedFeature."""
     if part.data is not None:
         if media_type == PDF_TYPE:
             return {"type": "base64", "media_type": PDF_TYPE, "data": part.data}

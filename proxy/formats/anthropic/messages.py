@@ -87,7 +87,7 @@ def render_messages(
 ) -> tuple[list[dict[str, Any]], list[Text]]:
     """Render the conversation, and return the system texts that must move to the system prompt.
 
-    Raise UnsupportedFeature.
+    Raises UnsupportedFeature.
     """
     supported = [
         Turn(message.role, parts) for message in messages if (parts := without_unsupported_parts(message))

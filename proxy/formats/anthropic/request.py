@@ -43,7 +43,7 @@ def request_path(model: str, stream: bool) -> str:
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
-    """Parse a request. Raise InvalidRequest."""
+    """Parse a request. Raises InvalidRequest."""
     return guard_recursion(parse_wire_request, body)
 
 
@@ -131,7 +131,7 @@ def parse_response_format(format: WireFormat | None) -> ResponseFormat | None:
 
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
-    """Render a request. Raise UnsupportedFeature."""
+    """Render a request. Raises UnsupportedFeature."""
     request, dropped = drop_unsupported(request, quirks.unsupported_for(request.model))
     dropped += request.unmapped_settings
     capabilities = model_capabilities(request.model)

@@ -56,7 +56,7 @@ STOP_REASONS: dict[FinishReason, str] = {
 
 
 def parse_response(body: bytes) -> Response:
-    """Parse a response. Raise InvalidUpstreamResponse."""
+    """Parse a response. Raises InvalidUpstreamResponse."""
     try:
         response = decode_response(repair_json(body))
         if response.content is None or response.error is not None:

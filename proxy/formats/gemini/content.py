@@ -68,7 +68,7 @@ DEFAULT_IMAGE_TYPE, DEFAULT_FILE_TYPE = "image/jpeg", "application/octet-stream"
 
 
 def parse_part(part: dict[str, Any]) -> list[Part]:
-    """Parse one of Google's parts. Raise msgspec.ValidationError.
+    """Parse one of Google's parts. Raises msgspec.ValidationError.
 
     An empty part gives no neutral part. Content with a signature gives two, unless it is a call. Calls and
     results have no id yet if Google's part has none.

@@ -54,7 +54,7 @@ class ConvertibleEmbedFields(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """Return the text of all parts, which make one vector. Raise UnsupportedFeature."""
+        """Return the text of all parts, which make one vector. Raises UnsupportedFeature."""
         parts = self.content.get("parts")
         given = [
             part.get("text")
@@ -224,7 +224,7 @@ def render_embed_request(texts: list[str], model: str, dimensions: int | None) -
 def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
     """Return the vectors in the order of the texts, and the usage if it is reported.
 
-    Raise InvalidUpstreamResponse.
+    Raises InvalidUpstreamResponse.
     """
     try:
         response = decode_embed_response(body)

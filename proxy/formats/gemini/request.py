@@ -53,7 +53,7 @@ def model_path(model: str) -> str:
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
-    """Parse a request. The URL names the model and says whether to stream. Raise InvalidRequest."""
+    """Parse a request. The URL names the model and says whether to stream. Raises InvalidRequest."""
     return guard_recursion(
         lambda body: decode_body(
             lambda body: parse_wire_request(with_camel_case_fields(msgspec.json.decode(body)), model, stream),
@@ -141,7 +141,7 @@ def unmapped_part_fields(contents: list[WireTurn] | WireTurn) -> dict[str, Any]:
 
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
-    """Render a request. Raise UnsupportedFeature.
+    """Render a request. Raises UnsupportedFeature.
 
     The URL names the model and says whether to stream.
     """

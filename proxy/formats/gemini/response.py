@@ -53,7 +53,7 @@ WIRE_FINISH_REASONS: dict[FinishReason, str] = {
 
 
 def parse_response(body: bytes) -> Response:
-    """Parse a response. Raise InvalidUpstreamResponse."""
+    """Parse a response. Raises InvalidUpstreamResponse."""
     try:
         responses = parse_responses(repair_json(body))
         response = responses[0] if responses else WireResponse()

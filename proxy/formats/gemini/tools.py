@@ -89,7 +89,7 @@ def render_tools(request: Request) -> dict[str, Any]:
 
 
 def render_declaration(tool: Tool) -> dict[str, Any]:
-    """Render a function with its JSON Schema. Raise UnsupportedFeature.
+    """Render a function with its JSON Schema. Raises UnsupportedFeature.
 
     The name cannot be adapted to Google's rules: the client would not recognize the call.
     """

@@ -249,7 +249,7 @@ def reject_both_spellings(message: RequestFields | GenerationFields) -> None:
 
 
 def parse_responses(data: bytes) -> list[WireResponse]:
-    """Parse one response, or a list of them. Raise one of DECODE_ERRORS."""
+    """Parse one response, or a list of them. Raises one of DECODE_ERRORS."""
     return decode_responses(data) if data.lstrip().startswith(b"[") else [decode_response(data)]
 
 

@@ -52,7 +52,7 @@ class CountTokensRequest(NonGeneratingRequest):
             ),
         )
 
-    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
+    def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
         fields = decode_object(self.body)
         names = [
             name

@@ -163,7 +163,7 @@ class EmbedContentRequest(EmbeddingRequestBase):
             body, model, guard_recursion(lambda _: embedded_content_tokens(request.content), body)
         )
 
-    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
+    def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
         return (
             self.body
             if self.request.model is None
@@ -191,7 +191,7 @@ class BatchEmbedContentsRequest(EmbeddingRequestBase):
         for item in self.bodies:
             check_letters(decode_object(item), FIELDS, "requests.")
 
-    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
+    def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
         """Return the body with the model of the URL in each request, as Google requires."""
         renamed = [msgspec.Raw(replace_fields(item, {"model": f"models/{model}"})) for item in self.bodies]
         return replace_fields(self.body, {"requests": renamed})

@@ -25,9 +25,10 @@ KINDS = {
 """Fields of the SDK `anthropic`, in its types for messages and for its beta, with the kind of object that
 each names."""
 FREE = frozenset({"input", "inputschema", "inputexamples", "schema"})
-RESULTS = "code_execution_tool_result"
-OUTPUTS = "code_execution_output"
-MARKS = (b'"container"', b"code_execution_output", b'"message_start"')
+RESULT_TYPE = "code_execution_tool_result"
+OUTPUT_TYPE = "code_execution_output"
+EVENT_MARKERS = (b'"container"', b"code_execution_output", b'"message_start"')
+"""Bytes in the events that issue ids; no other event is decoded."""
 DIAGNOSTICS = "diagnostics"
 """A later request can refer to the response if the request has this field or `thread`."""
 
@@ -54,7 +55,7 @@ class MessagesIdReader(CollectingReader):
             return
 
     def read_event(self, event: bytes) -> None:
-        if not any(mark in event for mark in MARKS):
+        if not any(marker in event for marker in EVENT_MARKERS):
             return
         try:
             parsed = decode_lenient(decode_event_ids, event_data(event))
@@ -79,7 +80,7 @@ class MessagesIdReader(CollectingReader):
     def read_block(self, block: Any) -> None:
         """Add the files that code wrote, from the results of the code execution tool."""
         match block:
-            case {"type": str(kind), "content": {"content": list(outputs)}} if kind.endswith(RESULTS):
+            case {"type": str(kind), "content": {"content": list(outputs)}} if kind.endswith(RESULT_TYPE):
                 for output in outputs:
-                    if isinstance(output, dict) and str(output.get("type")).endswith(OUTPUTS):
+                    if isinstance(output, dict) and str(output.get("type")).endswith(OUTPUT_TYPE):
                         self.add("file", output.get("file_id"), None)

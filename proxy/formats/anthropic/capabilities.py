@@ -52,10 +52,10 @@ def model_capabilities(model: str) -> ModelCapabilities:
 
     The date in a name such as claude-sonnet-4-20250514 is not a minor version.
     """
-    named = MODEL_NAME.search(model) or LEGACY_MODEL_NAME.search(model)
-    if not named:
+    match = MODEL_NAME.search(model) or LEGACY_MODEL_NAME.search(model)
+    if not match:
         return ModelCapabilities()
-    family, generation = named["family"], (int(named["major"]), int(named["minor"] or 0))
+    family, generation = match["family"], (int(match["major"]), int(match["minor"] or 0))
     newest = generation >= (4, 7)
     return ModelCapabilities(
         adaptive_thinking=newest,

@@ -51,14 +51,14 @@ ANY_IMAGE_TYPE = "image/*"
 
 
 def parse_parts(content: str | list[Raw] | None) -> tuple[Part, ...]:
-    """Parse the content of a message into parts. Raise InvalidRequest."""
+    """Parse the content of a message into parts. Raises InvalidRequest."""
     if content is None or isinstance(content, str):
         return (Text(text=content),) if content else ()
     return tuple(attach_call_signatures([part for raw in content for part in parse_part(raw)]))
 
 
 def parse_response_parts(content: list[Raw]) -> tuple[Part, ...]:
-    """Parse the content of a response into parts. Raise InvalidRequest.
+    """Parse the content of a response into parts. Raises InvalidRequest.
 
     Compatible servers send fields that are null: they count as absent.
     """
@@ -73,7 +73,7 @@ def parse_response_part(raw: Raw) -> tuple[Part, ...]:
 
 
 def parse_part(raw: Raw) -> tuple[Part, ...]:
-    """Parse one block. Raise InvalidRequest.
+    """Parse one block. Raises InvalidRequest.
 
     A document that consists of blocks gives several parts.
     """
@@ -162,8 +162,8 @@ def parse_document(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
                 File(file_id=source.file_id, name=block.title, origin=FORMAT, cache=block.cache),
             )
         case "text":
-            head = "".join(part.text for part in as_heading(block.title, block.context))
-            return (Text(text=head + (source.data or ""), cache=block.cache),)
+            heading = "".join(part.text for part in as_heading(block.title, block.context))
+            return (Text(text=heading + (source.data or ""), cache=block.cache),)
         case "content":
             return (*as_heading(block.title, block.context), *parse_parts(source.content))
         case _:
@@ -176,9 +176,9 @@ def as_heading(*lines: str | None) -> tuple[Text, ...]:
 
 def parse_search_result(block: SearchResultBlock) -> tuple[Part, ...]:
     """Parse a search result of the client's own into text under its title and address."""
-    found = "".join(part.text for part in parse_parts(block.content) if isinstance(part, Text))
-    head = "".join(part.text for part in as_heading(block.title, block.source))
-    return (Text(text=head + found, cache=block.cache),)
+    text = "".join(part.text for part in parse_parts(block.content) if isinstance(part, Text))
+    heading = "".join(part.text for part in as_heading(block.title, block.source))
+    return (Text(text=heading + text, cache=block.cache),)
 
 
 def parse_tool_result(block: ToolResultBlock) -> ToolResult:
@@ -220,7 +220,7 @@ def is_empty_for_api(part: Part) -> bool:
 
 
 def render_part(part: Part, param: str = "messages") -> dict[str, Any]:
-    """Render a part of a request as a block. Raise UnsupportedFeature."""
+    """Render a part of a request as a block. Raises UnsupportedFeature."""
     match part:
         case Text():
             return with_cache_control(render_text(part), part.cache)
@@ -295,7 +295,7 @@ def render_input(arguments: str) -> dict[str, Any]:
 
 
 def render_call_id(neutral_id: str) -> str:
-    """Render the id of a call: unchanged if the API accepts it, else an id that stands for it alone."""
+    """Render the id of a call: unchanged if the API accepts it, else a valid id derived from it."""
     if VALID_CALL_ID.fullmatch(neutral_id):
         return neutral_id
     return f"{INVALID_CALL_ID_CHARACTER.sub('_', neutral_id)[:47]}_{call_id_digest(neutral_id)[:16]}"
@@ -366,7 +366,7 @@ def render_stored_file(part: File, param: str) -> dict[str, Any]:
 
 
 def render_document_source(part: File, media_type: str | None, param: str) -> dict[str, Any]:
-    """Render the source of a document. Claude reads PDF and plain text. Raise UnsupportedFeature."""
+    """Render the source of a document. Claude reads PDF and plain text. Raises UnsupportedFeature."""
     if part.data is not None:
         if media_type == PDF_TYPE:
             return {"type": "base64", "media_type": PDF_TYPE, "data": part.data}

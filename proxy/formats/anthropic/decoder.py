@@ -26,25 +26,19 @@ from proxy.formats.anthropic.wire import (
 from proxy.formats.json_body import DECODE_ERRORS, repair_json
 from proxy.formats.neutral import (
     ApiError,
-    Citation,
     Event,
     Failed,
     Finished,
     InvalidUpstreamResponse,
     Opaque,
     Part,
-    PartCited,
-    PartDelta,
-    PartEnded,
-    PartSigned,
-    PartStarted,
     Started,
     Text,
     Thinking,
     ToolCall,
     UsageReported,
 )
-from proxy.formats.streaming.part_queue import events_of_response
+from proxy.formats.streaming.part_queue import PartQueue, QueuedPart, events_of_response
 from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
 from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED, NonEventBytes
 from proxy.formats.tool_calls import unique_call_id
@@ -54,40 +48,30 @@ ERROR_KEY = b'"error"'
 """A server may state why its stream ends in a line that is not an event, with this key."""
 
 
-class OpenBlock:
-    """A block that is arriving.
+class StreamedBlock:
+    """A block that is arriving, and the part that it becomes.
 
     A block that only the provider understands is collected, because it is sent as a whole.
     """
 
-    def __init__(self, index: int, block: BlockStart, raw: Raw) -> None:
-        self.index, self.block, self.raw = index, block, raw
-        self.is_started = False
+    def __init__(self, block: BlockStart, raw: Raw, queued: QueuedPart) -> None:
+        self.block, self.raw, self.queued = block, raw, queued
         self.has_content = False
         self.signature = ""
         self.json_pieces: list[str] = []
-        self.citations: list[Citation] = []
         self.opaque_fields: dict[str, Any] = {}
 
     @property
     def is_opaque(self) -> bool:
-        return self.block.type not in ("text", "thinking", "redacted_thinking", "tool_use")
+        return isinstance(self.queued.part, Opaque)
 
-    def part(self, id: str) -> Part:
-        block = self.block
-        match block.type:
-            case "text":
-                return Text()
-            case "thinking":
-                return Thinking(origin=FORMAT)
-            case "redacted_thinking":
-                return Thinking(redacted=block.data, origin=FORMAT)
-            case "tool_use":
-                return ToolCall(id=id, name=block.name)
-            case other:
-                return Opaque(origin=FORMAT, kind=other, value=self.complete_block())
+    def add_signature(self, signature: str) -> None:
+        """Add a signature, or a piece of it. Some servers repeat what they have sent before."""
+        before = self.signature
+        self.signature = signature if signature.startswith(before) else before + signature
 
-    def complete_block(self) -> dict[str, Any]:
+    def complete_value(self) -> dict[str, Any]:
+        """Return the JSON of a block that only the provider understands."""
         value: dict[str, Any] = decode_any(self.raw)
         if self.json_pieces:
             text = "".join(self.json_pieces)
@@ -98,24 +82,68 @@ class OpenBlock:
         return value | self.opaque_fields
 
 
+class BlockQueue(PartQueue):
+    """The parts of a message. Each one stays open until its block ends, so that no part is split.
+
+    Text starts with its first delta, because an empty block is not a part. The first part starts the message,
+    if no event did.
+    """
+
+    def __init__(self, events: list[Event]) -> None:
+        super().__init__(events)
+        self.is_message_started = False
+
+    def start_message(self, id: str = "", model: str = "") -> None:
+        if not self.is_message_started:
+            self.is_message_started = True
+            self.events.append(Started(id=id, model=model))
+
+    def can_start(self, queued: QueuedPart) -> bool:
+        match queued.part:
+            case Text():
+                return bool(queued.buffered)
+            case Opaque():
+                return queued.is_complete
+            case _:
+                return True
+
+    def can_end(self, queued: QueuedPart) -> bool:
+        return queued.is_complete
+
+    def start(self, queued: QueuedPart) -> None:
+        self.start_message()
+        super().start(queued)
+
+    def append(self, queued: QueuedPart, text: str, logprobs: tuple[Any, ...] = ()) -> QueuedPart:
+        if queued.index >= 0:
+            self.emit_delta(queued, text, logprobs)
+        else:
+            queued.buffered.append((text, logprobs))
+            self.advance()
+        return queued
+
+    def complete(self, queued: QueuedPart, signature: str | None = None) -> None:
+        if isinstance(queued.part, Text) and not queued.is_open and not queued.buffered:
+            self.parts.remove(queued)
+        super().complete(queued, signature)
+
+
 class StreamDecoder:
     """Decode a stream of the Messages API into neutral events.
 
-    Blocks arrive one after the other. If a block begins before the previous one has ended, its events wait
-    for that end, so that no part is split.
+    Blocks arrive one after the other. If a block begins before the previous one has ended, its part waits in
+    the queue.
     """
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
         self.events: list[Event] = []
+        self.queue = BlockQueue(self.events)
+        self.blocks: dict[int, StreamedBlock] = {}
         self.non_event_bytes = NonEventBytes()
         self.saw_event = False
-        self.started = False
         self.ended = False
         self.failed = False
-        self.open_block: OpenBlock | None = None
-        self.deferred_events: list[WireEvent] = []
-        self.part_index = 0
         self.call_ids: set[str] = set()
         self.has_tool_calls = False
         self.usage: WireUsage | None = None
@@ -138,7 +166,8 @@ class StreamDecoder:
         return self.take_events()
 
     def take_events(self) -> list[Event]:
-        events, self.events = self.events, []
+        events = self.events[:]
+        self.events.clear()
         return events
 
     def parse_event(self, event: bytes) -> None:
@@ -176,12 +205,7 @@ class StreamDecoder:
         """
         self.close_all_blocks()
         self.on_usage(message.get("usage", NULL))
-        self.emit_started(decode_str(message.get("id", NULL)), decode_str(message.get("model", NULL)))
-
-    def emit_started(self, id: str = "", model: str = "") -> None:
-        if not self.started:
-            self.started = True
-            self.events.append(Started(id=id, model=model))
+        self.queue.start_message(decode_str(message.get("id", NULL)), decode_str(message.get("model", NULL)))
 
     def on_usage(self, raw: Raw, *, is_last: bool = False) -> None:
         """Merge reported usage, unless its counts are absurd.
@@ -197,72 +221,82 @@ class StreamDecoder:
             self.has_final_usage = is_last and (self.has_final_usage or states_output(stated))
 
     def on_block_event(self, event: WireEvent) -> None:
-        if self.open_block is not None and self.open_block.index != event.index:
-            self.deferred_events.append(event)
-        elif event.type == "content_block_start":
-            self.on_block_start(event)
-        elif event.type == "content_block_delta":
-            self.on_block_delta(event)
-        elif self.open_block is not None:
-            self.close_block()
-            self.replay_deferred()
-
-    def replay_deferred(self) -> None:
-        waiting, self.deferred_events = self.deferred_events, []
-        for event in waiting:
-            self.on_block_event(event)
+        match event.type:
+            case "content_block_start":
+                self.on_block_start(event)
+            case "content_block_delta":
+                self.on_block_delta(event)
+            case _:
+                self.close_block(event.index)
 
     def on_block_start(self, event: WireEvent) -> None:
         """Open a block.
 
-        A repeated start of the open block changes nothing. A different start with the same index opens a new
+        A repeated start of an open block changes nothing. A different start with the same index opens a new
         block.
         """
-        if self.open_block is not None and self.open_block.raw == event.content_block:
+        if event.index in self.blocks and self.blocks[event.index].raw == event.content_block:
             return
-        if self.open_block is not None:
-            self.close_block()
+        self.close_block(event.index)
         try:
-            block = decode_ignoring_nulls(decode_block_start, event.content_block)
+            start = decode_ignoring_nulls(decode_block_start, event.content_block)
             decode_any(event.content_block)
         except DECODE_ERRORS:
             return
-        if not block.type:
-            return
-        self.open_block = OpenBlock(event.index, block, event.content_block)
-        if block.type != "text" and not self.open_block.is_opaque:
-            self.start_part()
-        self.add_text(block.initial_text)
-        if block.type == "thinking" and block.signature:
-            self.add_signature(block.signature)
+        if start.type:
+            self.open_block(event.index, start, event.content_block)
+
+    def open_block(self, index: int, start: BlockStart, raw: Raw) -> StreamedBlock:
+        queued = self.queue.add(QueuedPart(self.new_part(start)))
+        self.blocks[index] = block = StreamedBlock(start, raw, queued)
+        self.add_text(block, start.initial_text)
+        if start.type == "thinking" and start.signature:
+            block.add_signature(start.signature)
+        return block
+
+    def new_part(self, start: BlockStart) -> Part:
+        match start.type:
+            case "text":
+                return Text()
+            case "thinking":
+                return Thinking(origin=FORMAT)
+            case "redacted_thinking":
+                return Thinking(redacted=start.data, origin=FORMAT)
+            case "tool_use":
+                self.has_tool_calls = True
+                return ToolCall(id=unique_call_id(start.id, self.call_ids), name=start.name)
+            case other:
+                return Opaque(origin=FORMAT, kind=other, value=None)
 
     def on_block_delta(self, event: WireEvent) -> None:
+        """Add a delta to its block. Text without a block opens one."""
         try:
             delta = decode_ignoring_nulls(decode_delta, event.delta)
         except DECODE_ERRORS:
             return
-        if self.open_block is None and delta.type == "text_delta" and delta.text:
-            self.open_block = OpenBlock(event.index, BlockStart(type="text"), NULL)
-        if self.open_block is None:
+        block = self.blocks.get(event.index)
+        if block is None and delta.type == "text_delta" and delta.text:
+            block = self.open_block(event.index, BlockStart(type="text"), NULL)
+        if block is None:
             return
-        if self.open_block.is_opaque:
-            self.collect_opaque(self.open_block, delta, event.delta)
+        if block.is_opaque:
+            self.collect_opaque(block, delta, event.delta)
             return
-        match self.open_block.block.type, delta.type:
+        match block.block.type, delta.type:
             case ("text", "text_delta"):
-                self.add_text(delta.text)
+                self.add_text(block, delta.text)
             case ("text", "citations_delta"):
-                self.open_block.citations += parse_citations([delta.citation])
+                block.queued.citations += parse_citations([delta.citation])
             case ("thinking", "thinking_delta"):
-                self.add_text(delta.thinking)
+                self.add_text(block, delta.thinking)
             case ("thinking", "signature_delta"):
-                self.add_signature(delta.signature)
+                block.add_signature(delta.signature)
             case ("tool_use", "input_json_delta"):
-                self.add_text(delta.partial_json)
+                self.add_text(block, delta.partial_json)
             case _:
                 pass
 
-    def collect_opaque(self, block: OpenBlock, delta: Delta, raw: Raw) -> None:
+    def collect_opaque(self, block: StreamedBlock, delta: Delta, raw: Raw) -> None:
         if delta.type == "input_json_delta":
             block.json_pieces += [delta.partial_json] if delta.partial_json else []
             return
@@ -272,64 +306,25 @@ class StreamDecoder:
             return
         block.opaque_fields |= {name: value for name, value in fields.items() if name != "type"}
 
-    def start_part(self) -> None:
-        """Start the part of the open block. Text starts with its first delta: an empty block is none."""
-        assert self.open_block is not None
-        self.open_block.is_started = True
-        self.emit_started()
-        self.events.append(
-            PartStarted(choice=0, index=self.part_index, part=self.open_block.part(self.call_id()))
-        )
+    def add_text(self, block: StreamedBlock, text: str) -> None:
+        if text:
+            block.has_content = True
+            self.queue.append(block.queued, text)
 
-    def call_id(self) -> str:
-        """Return an id for the open call, unique even if the provider sends none or repeats one."""
-        assert self.open_block is not None
-        if self.open_block.block.type != "tool_use":
-            return ""
-        self.has_tool_calls = True
-        return unique_call_id(self.open_block.block.id, self.call_ids)
-
-    def add_text(self, text: str) -> None:
-        if not text or self.open_block is None:
-            return
-        if not self.open_block.is_started:
-            self.start_part()
-        self.open_block.has_content = True
-        self.events.append(PartDelta(choice=0, index=self.part_index, text=text))
-
-    def add_signature(self, signature: str) -> None:
-        """Add a signature to the open thinking. Its event follows when the block ends.
-
-        Some servers send a signature in pieces, or repeat it.
-        """
-        assert self.open_block is not None
-        before = self.open_block.signature
-        self.open_block.signature = signature if signature.startswith(before) else before + signature
-
-    def close_block(self) -> None:
-        """Close the open block. The input of a call may be in its start, or missing."""
-        block = self.open_block
+    def close_block(self, index: int) -> None:
+        """Close an open block. The input of a call may be in its start, or missing."""
+        block = self.blocks.pop(index, None)
         if block is None:
             return
         if block.block.type == "tool_use" and not block.has_content:
-            self.add_text(parse_arguments(block.block.input))
-        if block.is_opaque:
-            self.start_part()
-        if block.is_started:
-            self.events += [
-                PartCited(choice=0, index=self.part_index, citation=citation) for citation in block.citations
-            ]
-            if block.signature:
-                self.events.append(PartSigned(choice=0, index=self.part_index, signature=block.signature))
-            self.events.append(PartEnded(choice=0, index=self.part_index))
-            self.part_index += 1
-        self.open_block = None
+            self.add_text(block, parse_arguments(block.block.input))
+        if isinstance(block.queued.part, Opaque):
+            block.queued.part = replace(block.queued.part, value=block.complete_value())
+        self.queue.complete(block.queued, block.signature or None)
 
     def close_all_blocks(self) -> None:
-        """Close the open block, and then those that wait for it."""
-        while self.open_block is not None:
-            self.close_block()
-            self.replay_deferred()
+        for index in [*self.blocks]:
+            self.close_block(index)
 
     def on_message_delta(self, event: WireEvent) -> None:
         self.on_usage(event.usage, is_last=True)
@@ -344,7 +339,7 @@ class StreamDecoder:
 
     def finish_message(self, reason: str | None, stop_sequence: str | None) -> None:
         self.close_all_blocks()
-        self.emit_started()
+        self.queue.start_message()
         self.emit_usage()
         self.ended = True
         self.events.append(

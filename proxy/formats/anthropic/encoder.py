@@ -204,8 +204,8 @@ class StreamEncoder:
 
     def render_custom_input(self, part: ToolCall) -> bytes:
         """Render the free text of a custom tool call as the input object that this format requires."""
-        whole, self.custom_input = as_function_call(replace(part, arguments=self.custom_input)), ""
-        delta = {"type": "input_json_delta", "partial_json": whole.arguments}
+        call, self.custom_input = as_function_call(replace(part, arguments=self.custom_input)), ""
+        delta = {"type": "input_json_delta", "partial_json": call.arguments}
         return render_event("content_block_delta", index=self.index, delta=delta)
 
     def stop_block(self) -> bytes:

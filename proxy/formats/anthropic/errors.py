@@ -6,7 +6,7 @@ from typing import Any
 from proxy.formats.anthropic.wire import decode_any
 from proxy.formats.json_body import DECODE_ERRORS, encode
 from proxy.formats.neutral import ApiError
-from proxy.formats.provider_errors import message_of, text_of
+from proxy.formats.provider_errors import message_of, text_of, unspecified_message
 
 ERROR_TYPES = {
     "invalid_request_error": ("invalid_request", "invalid_request_error", 400),
@@ -65,18 +65,18 @@ def html_to_text(body: bytes) -> str:
 
 
 def build_error(status: int, type: str, message: str) -> ApiError:
-    known = (
+    known_type = (
         type
         if type in ERROR_TYPES
         else ERROR_TYPE_BY_STATUS.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
     )
-    kind, code, _ = ERROR_TYPES[known]
-    if known == "not_found_error" and "model" not in message.lower():
+    kind, code, _ = ERROR_TYPES[known_type]
+    if known_type == "not_found_error" and "model" not in message.lower():
         kind, code = "invalid_request", "not_found"
     return ApiError(
         kind=kind,
         code=code,
-        message=message[:MAX_MESSAGE_LENGTH] or f"The provider answered with status {status}.",
+        message=message[:MAX_MESSAGE_LENGTH] or unspecified_message(status),
         status=status,
     )
 

@@ -24,7 +24,7 @@ LITERAL_KEYWORDS = frozenset(("enum", "const", "default", "examples", "required"
 
 
 def input_schema(schema: dict[str, Any] | None, tool: str) -> dict[str, Any]:
-    """Return the schema of a tool's input, which is always an object. Raise UnsupportedFeature."""
+    """Return the schema of a tool's input, which is always an object. Raises UnsupportedFeature."""
     if not schema:
         return {"type": "object", "properties": {}}
     match schema.get("type"):

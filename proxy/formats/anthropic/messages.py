@@ -87,13 +87,13 @@ def render_messages(
 ) -> tuple[list[dict[str, Any]], list[Text]]:
     """Render the conversation, and return the system texts that must move to the system prompt.
 
-    Raise UnsupportedFeature.
+    Raises UnsupportedFeature.
     """
     supported = [
         Turn(message.role, parts) for message in messages if (parts := without_unsupported_parts(message))
     ]
-    placed, moved = place_system_messages(supported, supports_system_messages=supports_system_messages)
-    turns = order_tool_results(merge_turns(link_tool_results(placed)))
+    kept, moved = place_system_messages(supported, supports_system_messages=supports_system_messages)
+    turns = order_tool_results(merge_turns(link_tool_results(kept)))
     rendered = [{"role": turn.role, "content": [render_part(part) for part in turn.parts]} for turn in turns]
     if not rendered or rendered[0]["role"] != "user":
         rendered.insert(0, {"role": "user", "content": [{"type": "text", "text": FIRST_USER_TEXT}]})
@@ -124,16 +124,16 @@ def place_system_messages(
     Newer models accept a system message directly after a user's message. Elsewhere its text moves to the
     system prompt.
     """
-    placed: list[Turn] = []
+    kept: list[Turn] = []
     moved: list[Text] = []
     for turn, following in zip(turns, [*turns[1:], None], strict=False):
         if turn.role != "system" or can_stay(
-            turn, placed, following, supports_system_messages=supports_system_messages
+            turn, kept, following, supports_system_messages=supports_system_messages
         ):
-            placed.append(turn)
+            kept.append(turn)
         else:
             moved += [part for part in turn.parts if isinstance(part, Text)]
-    return placed, moved
+    return kept, moved
 
 
 def can_stay(
@@ -203,11 +203,11 @@ def link_part(part: Part, role: Role, linker: ResultLinker) -> Iterator[Part]:
         case ToolCall() if role == "assistant":
             yield linker.add_call(part)
         case ToolResult():
-            own = linker.result_id(part)
-            if own is None:
+            call_id = linker.result_id(part)
+            if call_id is None:
                 yield from (inner for inner in part.content if not is_empty_for_api(inner))
             else:
-                yield replace(part, call_id=own)
+                yield replace(part, call_id=call_id)
         case ToolCall():
             yield Text(text=f"{part.name}({part.arguments})")
         case _:

@@ -119,8 +119,10 @@ class MessagesRequest:
         return StreamEncoder(request)
 
     def references(self) -> list[AccountReference]:
-        asked, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
-        return references_in([asked.messages, asked.system, asked.tools, asked.thread, others], VOCABULARY)
+        request, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
+        return references_in(
+            [request.messages, request.system, request.tools, request.thread, others], VOCABULARY
+        )
 
     def id_reader(self) -> IdReader | None:
         return MessagesIdReader(keeps_messages=self.request.thread is not None or DIAGNOSTICS in self.others)
@@ -135,20 +137,20 @@ def max_input_tokens(request: RequestFields) -> int:
     )
     system = token_bounds.content_tokens(request.system or "", KNOWN_FIELDS, special)
     tools = request.tools if isinstance(request.tools, list) else []
-    own = sum(isinstance(tool, dict) and tool.get("type") not in (None, "custom") for tool in tools)
-    extras = [extra for extra in (request.tools, request.output_config) if extra is not None]
-    kept = (
+    typed_tools = sum(isinstance(tool, dict) and tool.get("type") not in (None, "custom") for tool in tools)
+    encoded_settings = [setting for setting in (request.tools, request.output_config) if setting is not None]
+    thread_tokens = (
         token_bounds.REFERENCED_CONTENT_TOKENS
         if isinstance(request.thread, dict) and request.thread.get("type") != "create"
         else 0
     )
-    added = (
-        kept
+    added_tokens = (
+        thread_tokens
         + TOOL_PROMPT_TOKENS * bool(tools)
-        + SERVER_TOOL_TOKENS * own
-        + sum(len(encode(extra)) for extra in extras)
+        + SERVER_TOOL_TOKENS * typed_tools
+        + sum(len(encode(setting)) for setting in encoded_settings)
     )
-    return token_bounds.TOKENS_PER_REPLY + messages + system + added
+    return token_bounds.TOKENS_PER_REPLY + messages + system + added_tokens
 
 
 def requested_tier(request: RequestFields) -> str:
@@ -222,9 +224,9 @@ def is_stop(event: bytes) -> bool:
 
 
 def block_text(block: dict[str, Any]) -> str:
-    given = [block.get(name) for name in ("text", "thinking")]
-    inputs = encode(block["input"]).decode() if block.get("input") else ""
-    return "".join(text for text in given if isinstance(text, str)) + inputs
+    texts = [block.get(name) for name in ("text", "thinking")]
+    tool_input = encode(block["input"]).decode() if block.get("input") else ""
+    return "".join(text for text in texts if isinstance(text, str)) + tool_input
 
 
 class StreamMeter(EventMeter):
@@ -257,7 +259,7 @@ class StreamMeter(EventMeter):
         """
         if STOP in event:
             self.saw_final_event = self.saw_final_event or is_stop(event)
-        if not any(mark in event for mark in DECODED_EVENT_MARKERS):
+        if not any(marker in event for marker in DECODED_EVENT_MARKERS):
             return
         self.provider_failed = self.provider_failed or name_of(event) == b"error"
         try:

@@ -43,7 +43,7 @@ def request_path(model: str, stream: bool) -> str:
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
-    """Parse a request. Raise InvalidRequest."""
+    """Parse a request. Raises InvalidRequest."""
     return guard_recursion(parse_wire_request, body)
 
 
@@ -72,26 +72,32 @@ def parse_wire_request(body: bytes) -> Request:
 
 def parse_unmapped_settings(body: bytes) -> dict[str, Any]:
     """Return the settings without a neutral field, by the path of each setting."""
-    given: dict[str, Any] = decode_object(body)
-    config: dict[str, Any] = given.get("output_config") or {}
-    tools = [tool for tool in dict_items(given.get("tools")) if tool.get("type") in (None, "custom")]
-    thinking: dict[str, Any] = given.get("thinking") or {}
-    named = {f"tools.{name}": tool[name] for tool in tools for name in UNMAPPED_TOOL_FIELDS if name in tool}
-    named |= {
+    body_fields: dict[str, Any] = decode_object(body)
+    config: dict[str, Any] = body_fields.get("output_config") or {}
+    tools = [tool for tool in dict_items(body_fields.get("tools")) if tool.get("type") in (None, "custom")]
+    thinking: dict[str, Any] = body_fields.get("thinking") or {}
+    settings = {
+        f"tools.{name}": tool[name] for tool in tools for name in UNMAPPED_TOOL_FIELDS if name in tool
+    }
+    settings |= {
         f"output_config.{name}": value
         for name, value in config.items()
         if name not in OutputConfig.__struct_fields__
     }
-    named |= {
+    settings |= {
         f"thinking.{name}": value
         for name, value in thinking.items()
         if name not in WireThinking.__struct_fields__
     }
-    named["citations"] = b'"citations"' in body and any(map(wants_citations, blocks_in(given["messages"])))
-    named |= {name: value for name, value in given.items() if name not in WireRequest.__struct_fields__}
+    settings["citations"] = b'"citations"' in body and any(
+        map(wants_citations, blocks_in(body_fields["messages"]))
+    )
+    settings |= {
+        name: value for name, value in body_fields.items() if name not in WireRequest.__struct_fields__
+    }
     return {
         name: value
-        for name, value in named.items()
+        for name, value in settings.items()
         if value not in (None, False) and value != DEFAULT_VALUES.get(name)
     }
 
@@ -125,7 +131,7 @@ def parse_response_format(format: WireFormat | None) -> ResponseFormat | None:
 
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
-    """Render a request. Raise UnsupportedFeature."""
+    """Render a request. Raises UnsupportedFeature."""
     request, dropped = drop_unsupported(request, quirks.unsupported_for(request.model))
     dropped += request.unmapped_settings
     capabilities = model_capabilities(request.model)

@@ -56,14 +56,14 @@ STOP_REASONS: dict[FinishReason, str] = {
 
 
 def parse_response(body: bytes) -> Response:
-    """Parse a response. Raise InvalidUpstreamResponse."""
+    """Parse a response. Raises InvalidUpstreamResponse."""
     try:
         response = decode_response(repair_json(body))
         if response.content is None or response.error is not None:
             raise InvalidUpstreamResponse(parse_error(502, body).message)
-        seen: set[str] = set()
+        used_ids: set[str] = set()
         parts = tuple(
-            with_unique_id(part, seen)
+            with_unique_id(part, used_ids)
             for part in parse_response_parts(response.content)
             if not (isinstance(part, Text) and not part.text)
         )
@@ -100,8 +100,8 @@ def render_response(response: Response, request: Request) -> bytes:
 
 
 def render_message_head(id: str, model: str) -> dict[str, Any]:
-    own = id if id.startswith("msg_") else f"msg_{uuid4().hex[:24]}"
-    return {"id": own, "type": "message", "role": "assistant", "model": model}
+    message_id = id if id.startswith("msg_") else f"msg_{uuid4().hex[:24]}"
+    return {"id": message_id, "type": "message", "role": "assistant", "model": model}
 
 
 def render_stop_fields(finish_reason: FinishReason, stop_sequence: str | None) -> dict[str, Any]:
@@ -122,8 +122,8 @@ def render_response_part(part: Part) -> list[dict[str, Any]]:
         case Thinking():
             return render_thinking_blocks(part)
         case ToolCall():
-            signed = [render_signature_block(part.signature, part)] if part.signature else []
-            return [*signed, render_tool_call(part)]
+            signature_blocks = [render_signature_block(part.signature, part)] if part.signature else []
+            return [*signature_blocks, render_tool_call(part)]
         case Image() | File():
             return [{"type": "text", "text": text}] if (text := render_markdown_link(part)) else []
         case Opaque():

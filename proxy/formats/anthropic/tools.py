@@ -67,8 +67,10 @@ def render_tools(rendered: RenderedRequest, request: Request, capabilities: Mode
     The API cannot restrict a choice to some tools. If the client does, only those tools are declared.
     """
     names = request.tool_choice.names if request.tool_choice else ()
-    some = names if len(names) > 1 else ()
-    tools = [tool for tool in request.tools if not some or not isinstance(tool, Tool) or tool.name in some]
+    chosen = names if len(names) > 1 else ()
+    tools = [
+        tool for tool in request.tools if not chosen or not isinstance(tool, Tool) or tool.name in chosen
+    ]
     declared = [
         render_tool(tool, capabilities)
         for tool in tools

@@ -35,10 +35,10 @@ def merge_usage(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
     """Merge the usage at the start of a stream with a later one, whose counts take precedence."""
     if earlier is None:
         return later
-    stated = {
+    reported = {
         name: value for name in WireUsage.__struct_fields__ if (value := getattr(later, name)) is not None
     }
-    return msgspec.structs.replace(earlier, **stated)
+    return msgspec.structs.replace(earlier, **reported)
 
 
 def usage_from_wire(wire: WireUsage) -> Usage | None:
@@ -114,20 +114,20 @@ def parse_token_counts(wire: TokenCounts, details: Any = None) -> Usage | None:
     )
     if wire.input_tokens is None or counts is None:
         return None
-    fresh, written, read, output = counts
+    uncached, written, read, output = counts
     written_5m, written_1h = (
         detail_count(wire.cache_creation, f"ephemeral_{span}_input_tokens") for span in ("5m", "1h")
     )
     written = written_5m + written_1h if wire.cache_creation_input_tokens is None else written
     reasoning = detail_count(details, "thinking_tokens")
-    if not all(0 <= count <= MAX_TOKENS for count in (fresh, written, written_1h, read, output)):
+    if not all(0 <= count <= MAX_TOKENS for count in (uncached, written, written_1h, read, output)):
         return None
-    long = min(written_1h, written)
+    written_for_1h = min(written_1h, written)
     return Usage(
-        input=fresh,
+        input=uncached,
         cache_read=read,
-        cache_write_5m=written - long,
-        cache_write_1h=long,
+        cache_write_5m=written - written_for_1h,
+        cache_write_1h=written_for_1h,
         output=output,
         reasoning=max(0, min(reasoning, output)),
     )

@@ -13,34 +13,22 @@ from proxy.formats.gemini.response import (
     parse_valid_part,
 )
 from proxy.formats.gemini.wire import FORMAT, WireCandidate
-from proxy.formats.neutral import (
-    Event,
-    Finished,
-    Opaque,
-    Part,
-    PartCited,
-    PartDelta,
-    PartEnded,
-    PartSigned,
-    PartStarted,
-    Text,
-    Thinking,
-    ToolCall,
-)
+from proxy.formats.neutral import Event, Finished, Opaque, Part, Text, Thinking, ToolCall
+from proxy.formats.streaming.part_queue import PartQueue, QueuedPart
 from proxy.formats.tool_calls import unique_call_id
 
 
 class ChoiceDecoder:
-    """Decode one candidate. At most one of its parts is open at a time.
+    """Decode one candidate. Its events are added to `events`, which all choices of a stream share.
 
-    Google does not mark where a part ends: text continues the open text, and thinking the open thinking.
+    Google does not mark where a part ends: text continues the open text, and thinking the open thinking. No
+    part ever waits for another, so that every part in the queue is open.
     """
 
-    def __init__(self, choice: int) -> None:
-        self.choice = choice
-        self.events: list[Event] = []
-        self.index = -1
-        self.open_part: Text | Thinking | None = None
+    def __init__(self, choice: int, events: list[Event]) -> None:
+        self.choice, self.events = choice, events
+        self.queue = PartQueue(events, choice)
+        self.open_part: QueuedPart | None = None
         self.partial_call: PartialFunctionCall | None = None
         self.texts: list[list[str]] = []
         self.finish_reason: str | None = None
@@ -48,9 +36,9 @@ class ChoiceDecoder:
         self.call_ids: set[str] = set()
         self.metadata: dict[str, Opaque] = {}
 
-    def take_events(self) -> list[Event]:
-        events, self.events = self.events, []
-        return events
+    @property
+    def has_parts(self) -> bool:
+        return self.queue.next_index > 0
 
     def parse(self, candidate: WireCandidate) -> None:
         logprobs = parse_logprobs(candidate.logprobs_result)
@@ -64,7 +52,8 @@ class ChoiceDecoder:
             self.parse_partial_call(item)
             return
         parts = parse_valid_part(item)
-        if len(parts) == 2 and isinstance(parts[1], Text) and isinstance(self.open_part, Text):
+        is_text_open = self.open_part is not None and isinstance(self.open_part.part, Text)
+        if len(parts) == 2 and isinstance(parts[1], Text) and is_text_open:
             parts.reverse()
         for part in parts:
             self.add_part(part, logprobs)
@@ -88,88 +77,67 @@ class ChoiceDecoder:
         self.flush_partial_call()
         match part:
             case Text():
-                self.continue_part(part, Text())
+                queued = self.continue_part(part, Text())
                 self.texts[-1].append(part.text)
-                self.add_delta(part.text, logprobs)
+                self.queue.emit_delta(queued, part.text, logprobs)
             case Thinking():
-                self.continue_part(part, Thinking(redacted=part.redacted, origin=part.origin))
                 self.add_thinking(part)
             case ToolCall():
                 self.add_tool_call(part)
             case _:
-                self.start_part(part)
-                self.end_part()
+                self.add_complete_part(part)
 
-    def continue_part(self, part: Text | Thinking, empty: Text | Thinking) -> None:
-        """Continue the open part if it has the same type, else start `empty`.
+    def continue_part(self, part: Text | Thinking, empty: Text | Thinking) -> QueuedPart:
+        """Return the open part if it has the same type, else start `empty`.
 
         A Google signature without text belongs to the content after it, not to the open thinking.
         """
-        if type(self.open_part) is type(part) and not (
-            isinstance(part, Thinking) and not part.text and part.origin == FORMAT
-        ):
-            return
-        self.start_part(empty)
-        self.open_part = empty
+        stands_alone = isinstance(part, Thinking) and not part.text and part.origin == FORMAT
+        if self.open_part is not None and type(self.open_part.part) is type(part) and not stands_alone:
+            return self.open_part
+        self.close_part()
         if isinstance(part, Text):
             self.texts.append([])
+        self.open_part = self.queue.add(QueuedPart(empty))
+        return self.open_part
 
     def add_thinking(self, part: Thinking) -> None:
+        queued = self.continue_part(part, Thinking(redacted=part.redacted, origin=part.origin))
         if part.text:
-            self.add_delta(part.text)
-        if part.signature:
-            self.add_signature(part.signature)
+            self.queue.emit_delta(queued, part.text, ())
         if part.signature or part.redacted is not None:
-            self.close_part()
+            self.close_part(part.signature)
 
     def add_tool_call(self, call: ToolCall) -> None:
+        self.close_part()
         self.has_calls = True
         call_id = unique_call_id(call.id, self.call_ids)
-        self.start_part(replace(call, id=call_id, arguments="", signature=None))
-        if call.signature:
-            self.add_signature(call.signature)
+        part = replace(call, id=call_id, arguments="", signature=None)
+        queued = self.queue.add(QueuedPart(part, signature=call.signature))
         if call.arguments:
-            self.add_delta(call.arguments)
-        self.end_part()
+            self.queue.emit_delta(queued, call.arguments, ())
+        self.queue.complete(queued, call.signature)
 
-    def add_delta(self, text: str, logprobs: tuple[Any, ...] = ()) -> None:
-        self.events.append(PartDelta(choice=self.choice, index=self.index, text=text, logprobs=logprobs))
-
-    def add_signature(self, signature: str) -> None:
-        self.events.append(PartSigned(choice=self.choice, index=self.index, signature=signature))
-
-    def start_part(self, part: Part) -> None:
+    def add_complete_part(self, part: Part) -> None:
         self.close_part()
-        self.index += 1
-        self.events.append(PartStarted(choice=self.choice, index=self.index, part=part))
+        self.queue.complete(self.queue.add(QueuedPart(part)))
 
-    def end_part(self) -> None:
-        self.events.append(PartEnded(choice=self.choice, index=self.index))
-
-    def close_part(self) -> None:
+    def close_part(self, signature: str | None = None) -> None:
+        """End the open part. A text cites the sources known by now: Google sends them at the end."""
         self.flush_partial_call()
-        if self.open_part is not None:
-            if isinstance(self.open_part, Text):
-                self.add_citations()
-            self.open_part = None
-            self.end_part()
-
-    def add_citations(self) -> None:
-        """Add the sources known when a text ends. Google sends them at the end of a response."""
-        if note := self.metadata.get("groundingMetadata"):
-            texts = ["".join(pieces) for pieces in self.texts]
-            self.events += [
-                PartCited(choice=self.choice, index=self.index, citation=citation)
-                for citation in parse_citations(note.value, texts)[-1]
-            ]
+        queued, self.open_part = self.open_part, None
+        if queued is None:
+            return
+        if isinstance(queued.part, Text) and (note := self.metadata.get("groundingMetadata")):
+            queued.citations += parse_citations(note.value, ["".join(pieces) for pieces in self.texts])[-1]
+        self.queue.complete(queued, signature)
 
     def finish(self, *, is_blocked: bool) -> None:
         for note in self.metadata.values():
-            self.start_part(note)
-            self.end_part()
+            self.add_complete_part(note)
         finish_reason = (
             "content_filter"
             if is_blocked
-            else parse_finish_reason(self.finish_reason, self.has_calls, self.index >= 0)
+            else parse_finish_reason(self.finish_reason, self.has_calls, self.has_parts)
         )
         self.events.append(Finished(choice=self.choice, finish_reason=finish_reason))

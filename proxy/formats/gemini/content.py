@@ -68,7 +68,7 @@ DEFAULT_IMAGE_TYPE, DEFAULT_FILE_TYPE = "image/jpeg", "application/octet-stream"
 
 
 def parse_part(part: dict[str, Any]) -> list[Part]:
-    """Parse one of Google's parts. Raise msgspec.ValidationError.
+    """Parse one of Google's parts. Raises msgspec.ValidationError.
 
     An empty part gives no neutral part. Content with a signature gives two, unless it is a call. Calls and
     results have no id yet if Google's part has none.
@@ -78,8 +78,8 @@ def parse_part(part: dict[str, Any]) -> list[Part]:
         raise msgspec.ValidationError(
             "Expected `str`, got something else - at `$.contents[...].parts[...].thoughtSignature`"
         )
-    what = content_field(part)
-    match what, part.get(what):
+    name = content_field(part)
+    match name, part.get(name):
         case "", _ if encoded:
             return [parse_thinking("", encoded)]
         case "text", str(text) if part.get("thought"):
@@ -91,10 +91,10 @@ def parse_part(part: dict[str, Any]) -> list[Part]:
         case "functionResponse", value:
             return [parse_tool_result(msgspec.convert(value, FunctionResponse))]
         case (("text" | "inlineData" | "fileData"), value) if not part.get("thought"):
-            content = parse_content(what, value)
+            content = parse_content(name, value)
             return [parse_thinking("", encoded), *content] if encoded else content
         case _:
-            return [Opaque(origin=FORMAT, kind=what, value=part)]
+            return [Opaque(origin=FORMAT, kind=name, value=part)]
 
 
 def content_field(part: dict[str, Any]) -> str:
@@ -178,20 +178,20 @@ def render_parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
     out, because the text that resulted from them stays.
     """
     rendered: list[dict[str, Any]] = []
-    waiting: str | None = None
+    signature: str | None = None
     for part in parts:
-        if waiting and isinstance(part, Text | Image | File):
-            rendered += [{**item, "thoughtSignature": waiting} for item in render_part(part)]
-            waiting = None
+        if signature and isinstance(part, Text | Image | File):
+            rendered += [{**item, "thoughtSignature": signature} for item in render_part(part)]
+            signature = None
             continue
-        if waiting:
-            rendered.append({"text": "", "thoughtSignature": waiting})
-            waiting = None
+        if signature:
+            rendered.append({"text": "", "thoughtSignature": signature})
+            signature = None
         if isinstance(part, Thinking) and is_content_signature(part):
-            waiting = part.signature
+            signature = part.signature
         else:
             rendered += render_part(part)
-    return [*rendered, {"text": "", "thoughtSignature": waiting}] if waiting else rendered
+    return [*rendered, {"text": "", "thoughtSignature": signature}] if signature else rendered
 
 
 def render_part(part: Part) -> list[dict[str, Any]]:

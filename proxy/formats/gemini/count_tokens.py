@@ -74,8 +74,14 @@ class CountTokensRequest(NonGeneratingRequest):
 
 
 def counted_prompt_tokens(request: CountTokensFields, image_tokens: int) -> int:
-    whole = request.request or request.snake_request or GenerateContentFields(contents=request.contents)
-    prompt = (whole.contents, whole.system or whole.snake_system, whole.tools)
+    generate_request = (
+        request.request or request.snake_request or GenerateContentFields(contents=request.contents)
+    )
+    prompt = (
+        generate_request.contents,
+        generate_request.system or generate_request.snake_system,
+        generate_request.tools,
+    )
     return sum(prompt_tokens(value, image_tokens) for value in prompt)
 
 

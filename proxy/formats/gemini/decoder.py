@@ -3,7 +3,6 @@
 Each event of the stream is a complete response that holds only what is new. Its lines end in CRLF.
 """
 
-from collections.abc import Iterable
 from typing import Any
 
 from msgspec.structs import replace
@@ -67,7 +66,8 @@ class StreamDecoder:
         return self.take_events()
 
     def take_events(self) -> list[Event]:
-        events, self.events = self.events, []
+        events = self.events[:]
+        self.events.clear()
         return events
 
     def parse_event(self, event: bytes) -> None:
@@ -122,13 +122,14 @@ class StreamDecoder:
     def parse_candidate(self, candidate: WireCandidate) -> None:
         index = candidate.index or 0
         self.grounding_usage.add(candidate.grounding_metadata)
-        choice = self.choices.setdefault(index, ChoiceDecoder(index))
+        choice = self.choices.setdefault(index, ChoiceDecoder(index, self.events))
+        known_events = len(self.events)
         choice.parse(candidate)
-        events = choice.take_events()
         self.output_tokens += sum(
-            estimate_text_tokens(event.text) for event in events if isinstance(event, PartDelta)
+            estimate_text_tokens(event.text)
+            for event in self.events[known_events:]
+            if isinstance(event, PartDelta)
         )
-        self.events += events
 
     def parse_usage(self, metadata: Any) -> None:
         """Report the usage if it changed.
@@ -162,18 +163,11 @@ class StreamDecoder:
     def finish_choices(self) -> None:
         for choice in self.choices.values():
             choice.close_part()
-        self.take_choice_events(self.choices.values())
         if not self.is_complete:
             self.fail_with_kept_error(STREAM_INTERRUPTED, 200)
             return
-        choices = list(self.choices.values()) or [ChoiceDecoder(0)]
-        for choice in choices:
+        for choice in self.choices.values() or (ChoiceDecoder(0, self.events),):
             choice.finish(is_blocked=self.is_blocked)
-        self.take_choice_events(choices)
-
-    def take_choice_events(self, choices: Iterable[ChoiceDecoder]) -> None:
-        for choice in choices:
-            self.events += choice.take_events()
 
     @property
     def is_complete(self) -> bool:
@@ -184,5 +178,5 @@ class StreamDecoder:
         """
         if self.choices and all(choice.finish_reason for choice in self.choices.values()):
             return True
-        has_content = any(choice.index >= 0 for choice in self.choices.values())
+        has_content = any(choice.has_parts for choice in self.choices.values())
         return self.is_blocked or (self.has_feedback and not has_content)

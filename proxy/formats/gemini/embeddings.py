@@ -54,7 +54,7 @@ class ConvertibleEmbedFields(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """Return the text of all parts, which make one vector. Raise UnsupportedFeature."""
+        """Return the text of all parts, which make one vector. Raises UnsupportedFeature."""
         parts = self.content.get("parts")
         given = [
             part.get("text")
@@ -134,8 +134,8 @@ class EmbeddingRequestBase(NonGeneratingRequest):
         return [decode_body(decode_convertible, body).text for body in self.bodies]
 
     def dimensions(self) -> int | None:
-        asked = [decode_body(decode_convertible, body) for body in self.bodies]
-        sizes = {wanted.dimensions or wanted.snake_dimensions for wanted in asked}
+        requests = [decode_body(decode_convertible, body) for body in self.bodies]
+        sizes = {request.dimensions or request.snake_dimensions for request in requests}
         if len(sizes) > 1:
             raise UnsupportedFeature(
                 "This model needs the same outputDimensionality in all requests of a batch.", "requests"
@@ -143,13 +143,13 @@ class EmbeddingRequestBase(NonGeneratingRequest):
         return sizes.pop()
 
     def unsupported_settings(self) -> list[str]:
-        given = (
+        names = (
             name
             for body in self.bodies
             for name, value in decode_object(body).items()
             if bytes(value) != b"null"
         )
-        return [name for name in dict.fromkeys(given) if name not in FIELDS]
+        return [name for name in dict.fromkeys(names) if name not in FIELDS]
 
 
 class EmbedContentRequest(EmbeddingRequestBase):
@@ -224,7 +224,7 @@ def render_embed_request(texts: list[str], model: str, dimensions: int | None) -
 def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
     """Return the vectors in the order of the texts, and the usage if it is reported.
 
-    Raise InvalidUpstreamResponse.
+    Raises InvalidUpstreamResponse.
     """
     try:
         response = decode_embed_response(body)

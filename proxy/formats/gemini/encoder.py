@@ -151,8 +151,8 @@ class StreamEncoder:
                 return self.chunk(choice, [{"text": part.text}]) if part.text else b""
             case Thinking(text=text, redacted=redacted):
                 return self.chunk(choice, render_parts([part])) if text or redacted is not None else b""
-            case Opaque(kind=what, value=value) if part.origin == FORMAT and what in METADATA_FIELDS:
-                self.metadata.setdefault(choice, {})[what] = value
+            case Opaque(kind=field, value=value) if part.origin == FORMAT and field in METADATA_FIELDS:
+                self.metadata.setdefault(choice, {})[field] = value
             case Image() | File() | Opaque():
                 rendered = render_parts([part])
                 return self.chunk(choice, rendered) if rendered else b""
@@ -163,41 +163,43 @@ class StreamEncoder:
         return b""
 
     def add_text(self, delta: PartDelta) -> bytes:
-        opened = self.open_parts.get(delta.choice)
-        if opened is None:
+        open_part = self.open_parts.get(delta.choice)
+        if open_part is None:
             return b""
-        match opened.part:
+        match open_part.part:
             case Text() | Refusal():
-                opened.texts.append(delta.text)
-                more = {"logprobsResult": render_logprobs(delta.logprobs)} if delta.logprobs else None
-                return self.chunk(delta.choice, [{"text": delta.text}], more)
+                open_part.texts.append(delta.text)
+                candidate_fields = (
+                    {"logprobsResult": render_logprobs(delta.logprobs)} if delta.logprobs else None
+                )
+                return self.chunk(delta.choice, [{"text": delta.text}], candidate_fields)
             case Thinking():
-                opened.has_text = True
+                open_part.has_text = True
                 return self.chunk(delta.choice, [{"text": delta.text, "thought": True}])
             case _:
-                opened.arguments.append(delta.text)
+                open_part.arguments.append(delta.text)
                 return b""
 
     def add_signature(self, choice: int, signature: str) -> bytes:
-        opened = self.open_parts.get(choice)
-        match opened and opened.part:
+        open_part = self.open_parts.get(choice)
+        match open_part and open_part.part:
             case Thinking(origin=origin):
-                own = (
+                part = (
                     {"text": ""}
-                    if origin == FORMAT and opened and not opened.has_text
+                    if origin == FORMAT and open_part and not open_part.has_text
                     else {"text": "", "thought": True}
                 )
-                return self.chunk(choice, [own | {"thoughtSignature": encode_signature(origin, signature)}])
-            case ToolCall() if opened:
-                opened.signature = signature
+                return self.chunk(choice, [part | {"thoughtSignature": encode_signature(origin, signature)}])
+            case ToolCall() if open_part:
+                open_part.signature = signature
         return b""
 
     def end_part(self, choice: int) -> bytes:
-        opened = self.open_parts.pop(choice, None)
-        if opened is not None and isinstance(opened.part, ToolCall):
-            return self.chunk(choice, render_parts([opened.complete_call(opened.part)]))
-        if opened is not None and isinstance(opened.part, Text | Refusal):
-            self.sent_text.setdefault(choice, []).append(opened.complete_text())
+        open_part = self.open_parts.pop(choice, None)
+        if open_part is not None and isinstance(open_part.part, ToolCall):
+            return self.chunk(choice, render_parts([open_part.complete_call(open_part.part)]))
+        if open_part is not None and isinstance(open_part.part, Text | Refusal):
+            self.sent_text.setdefault(choice, []).append(open_part.complete_text())
         return b""
 
 

@@ -6,7 +6,7 @@ import msgspec
 
 from proxy.formats.json_body import DECODE_ERRORS, encode
 from proxy.formats.neutral import ApiError
-from proxy.formats.provider_errors import message_of
+from proxy.formats.provider_errors import message_of, unspecified_message
 
 TYPE_URL_PREFIX = "type.googleapis.com/google.rpc."
 STATUS_NAME_BY_HTTP = {
@@ -57,8 +57,8 @@ def parse_error(status: int, body: bytes) -> ApiError:
     error = find_error(body)
     if status < 400:
         status = reported_status(error)
-    message = error_message(error) or plain_text(body) or f"The provider answered with status {status}."
-    if any(mark in message or mark.encode() in body for mark in INVALID_KEY_MARKERS):
+    message = error_message(error) or plain_text(body) or unspecified_message(status)
+    if any(marker in message or marker.encode() in body for marker in INVALID_KEY_MARKERS):
         return ApiError(kind="auth", code="invalid_api_key", message=message, status=401)
     kind, code = error_kind(status, message)
     return ApiError(kind=kind, code=code, message=message, param=violated_field(error), status=status)

@@ -116,11 +116,13 @@ def span_position(texts: Sequence[str], first: int, last: int) -> tuple[int, int
 
 
 def chunk_citations(chunks: list[Chunk], support: Support, start: int, end: int) -> list[Citation]:
-    named = [chunks[index] for index in support.grounding_chunk_indices or () if 0 <= index < len(chunks)]
-    found = [chunk.web or chunk.retrieved_context or Source() for chunk in named]
+    cited_chunks = [
+        chunks[index] for index in support.grounding_chunk_indices or () if 0 <= index < len(chunks)
+    ]
+    sources = [chunk.web or chunk.retrieved_context or Source() for chunk in cited_chunks]
     return [
         Citation(url=source.uri, title=source.title or "", quote=source.text or "", start=start, end=end)
-        for source in found
+        for source in sources
         if source.uri and source.uri.startswith(("http://", "https://"))
     ]
 
@@ -128,7 +130,7 @@ def chunk_citations(chunks: list[Chunk], support: Support, start: int, end: int)
 def render_grounding(parts: Iterable[Part]) -> dict[str, Any]:
     """Render the groundingMetadata of a response; empty if its parts cite no source."""
     pages: dict[str, dict[str, Any]] = {}
-    supports, before = [], 0
+    supports, offset = [], 0
     for part in parts:
         if isinstance(part, Text):
             for citation in part.citations:
@@ -138,12 +140,12 @@ def render_grounding(parts: Iterable[Part]) -> dict[str, Any]:
                 number = list(pages).index(citation.url)
                 supports.append(
                     {
-                        "segment": render_segment(part.text, citation, before),
+                        "segment": render_segment(part.text, citation, offset),
                         "groundingChunkIndices": [number],
                     }
                 )
         if isinstance(part, Text | Refusal):
-            before += len(part.text.encode())
+            offset += len(part.text.encode())
     return (
         {"groundingMetadata": {"groundingChunks": list(pages.values()), "groundingSupports": supports}}
         if supports
@@ -154,6 +156,6 @@ def render_grounding(parts: Iterable[Part]) -> dict[str, Any]:
 def render_segment(text: str, citation: Citation, offset: int) -> dict[str, Any]:
     """Render a cited span. `offset` is the number of bytes of the response before this text."""
     start, end = citation.span(len(text))
-    words = text[start:end]
-    first = offset + len(text[:start].encode())
-    return {"startIndex": first, "endIndex": first + len(words.encode()), "text": words}
+    cited = text[start:end]
+    start_byte = offset + len(text[:start].encode())
+    return {"startIndex": start_byte, "endIndex": start_byte + len(cited.encode()), "text": cited}

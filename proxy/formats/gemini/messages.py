@@ -155,7 +155,7 @@ def parse_system(instruction: WireTurn | str | None) -> tuple[Text, ...]:
 def render_messages(request: Request) -> list[dict[str, Any]]:
     """Render the conversation.
 
-    Raise UnsupportedFeature for a result that answers no call of the turn before it.
+    Raises UnsupportedFeature for a result that answers no call of the turn before it.
     """
     turns = merge_turns(request)
     repeated = repeated_ids(turns)
@@ -178,7 +178,7 @@ def render_messages(request: Request) -> list[dict[str, Any]]:
 def merge_turns(request: Request) -> list[Turn]:
     """Remove the parts that Gemini does not accept, then merge neighbouring turns of one role.
 
-    Raise UnsupportedFeature.
+    Raises UnsupportedFeature.
     """
     turns: list[Turn] = []
     for message in request.messages:

@@ -24,8 +24,8 @@ class PartialFunctionCall:
     """A call whose arguments are arriving."""
 
     def __init__(self, item: dict[str, Any]) -> None:
-        named = {name: item["functionCall"].get(name) for name in ("id", "name")}
-        self.call = {name: value for name, value in named.items() if isinstance(value, str)}
+        fields = {name: item["functionCall"].get(name) for name in ("id", "name")}
+        self.call = {name: value for name, value in fields.items() if isinstance(value, str)}
         self.signature = item.get("thoughtSignature")
         self.arguments: dict[str, Any] = {}
 
@@ -35,8 +35,8 @@ class PartialFunctionCall:
         for piece in pieces if isinstance(pieces, list) else ():
             if isinstance(piece, dict) and isinstance(piece.get("jsonPath"), str):
                 self.apply_piece(piece)
-        whole = call.get("args")
-        self.arguments |= whole if isinstance(whole, dict) else {}
+        complete_args = call.get("args")
+        self.arguments |= complete_args if isinstance(complete_args, dict) else {}
         return not call.get("willContinue")
 
     def apply_piece(self, piece: dict[str, Any]) -> None:
@@ -51,8 +51,8 @@ class PartialFunctionCall:
             set_path(self.arguments, steps, value)
 
     def complete_call(self) -> dict[str, Any]:
-        whole: dict[str, Any] = {"functionCall": self.call | {"args": self.arguments}}
-        return whole | ({"thoughtSignature": self.signature} if isinstance(self.signature, str) else {})
+        item: dict[str, Any] = {"functionCall": self.call | {"args": self.arguments}}
+        return item | ({"thoughtSignature": self.signature} if isinstance(self.signature, str) else {})
 
 
 def set_path(target: Any, path: list[int | str], value: Any) -> None:
@@ -63,9 +63,9 @@ def set_path(target: Any, path: list[int | str], value: Any) -> None:
             inner = [] if isinstance(following, int) else {}
             set_member(target, step, inner)
         target = inner
-    before = get_member(target, path[-1])
+    current = get_member(target, path[-1])
     set_member(
-        target, path[-1], before + value if isinstance(before, str) and isinstance(value, str) else value
+        target, path[-1], current + value if isinstance(current, str) and isinstance(value, str) else value
     )
 
 

@@ -128,8 +128,8 @@ class GenerateContentRequest(WithoutAccountIds):
             return self.body
         is_snake = self.request.settings is None and self.request.snake_settings is not None
         name = "generation_config" if is_snake else "generationConfig"
-        given = decode_fields(self.body).get(name, NULL)
-        settings: dict[str, Any] = {} if given == NULL else dict(decode_fields(given))
+        raw_settings = decode_fields(self.body).get(name, NULL)
+        settings: dict[str, Any] = {} if raw_settings == NULL else dict(decode_fields(raw_settings))
         settings.pop("max_output_tokens", None)
         return replace_fields(self.body, {name: settings | {"maxOutputTokens": max_tokens}})
 

@@ -53,7 +53,7 @@ def model_path(model: str) -> str:
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
-    """Parse a request. The URL names the model and says whether to stream. Raise InvalidRequest."""
+    """Parse a request. The URL names the model and says whether to stream. Raises InvalidRequest."""
     return guard_recursion(
         lambda body: decode_body(
             lambda body: parse_wire_request(with_camel_case_fields(msgspec.json.decode(body)), model, stream),
@@ -107,11 +107,11 @@ def cached_content_tools(body: WireRequest) -> list[ServerTool]:
 def unmapped_top_level(fields: dict[str, Any]) -> dict[str, Any]:
     config = config if isinstance(config := fields.get("toolConfig"), dict) else {}
     calling = calling if isinstance(calling := config.get("functionCallingConfig"), dict) else {}
-    more = {name: value for name, value in config.items() if name != "functionCallingConfig"}
-    more |= {
+    unmapped = {name: value for name, value in config.items() if name != "functionCallingConfig"}
+    unmapped |= {
         name: value for name, value in calling.items() if name == "streamFunctionCallArguments" and value
     }
-    return {name: value for name, value in fields.items() if name not in TOP_LEVEL_FIELDS} | more
+    return {name: value for name, value in fields.items() if name not in TOP_LEVEL_FIELDS} | unmapped
 
 
 def unmapped_config(config: dict[str, Any]) -> dict[str, Any]:
@@ -120,12 +120,12 @@ def unmapped_config(config: dict[str, Any]) -> dict[str, Any]:
     Every response contains text, so that a request for text alone is not such a setting.
     """
     known = {field.encode_name for field in msgspec.structs.fields(GenerationConfig)}
-    extras = {name: value for name, value in config.items() if name not in known}
-    if extras.get("responseModalities") in ([], ["TEXT"], ["MODALITY_UNSPECIFIED"]):
-        del extras["responseModalities"]
+    unmapped = {name: value for name, value in config.items() if name not in known}
+    if unmapped.get("responseModalities") in ([], ["TEXT"], ["MODALITY_UNSPECIFIED"]):
+        del unmapped["responseModalities"]
     if config.get("responseMimeType") not in (None, "", "text/plain", "application/json"):
-        extras["responseMimeType"] = config["responseMimeType"]
-    return extras
+        unmapped["responseMimeType"] = config["responseMimeType"]
+    return unmapped
 
 
 def unmapped_part_fields(contents: list[WireTurn] | WireTurn) -> dict[str, Any]:
@@ -141,7 +141,7 @@ def unmapped_part_fields(contents: list[WireTurn] | WireTurn) -> dict[str, Any]:
 
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
-    """Render a request. Raise UnsupportedFeature.
+    """Render a request. Raises UnsupportedFeature.
 
     The URL names the model and says whether to stream.
     """

@@ -53,7 +53,7 @@ WIRE_FINISH_REASONS: dict[FinishReason, str] = {
 
 
 def parse_response(body: bytes) -> Response:
-    """Parse a response. Raise InvalidUpstreamResponse."""
+    """Parse a response. Raises InvalidUpstreamResponse."""
     try:
         responses = parse_responses(repair_json(body))
         response = responses[0] if responses else WireResponse()
@@ -81,9 +81,9 @@ def new_id() -> str:
 
 def parse_choice(candidate: WireCandidate) -> Choice:
     content = candidate.content
-    seen: set[str] = set()
+    used_ids: set[str] = set()
     parts = [
-        with_unique_id(part, seen)
+        with_unique_id(part, used_ids)
         for item in (content and content.parts) or ()
         for part in parse_valid_part(item)
     ]
@@ -127,10 +127,10 @@ def parse_finish_reason(reason: str | None, has_calls: bool, has_content: bool) 
 
 
 def parse_metadata(candidate: WireCandidate) -> list[Opaque]:
-    notes = (candidate.grounding_metadata, candidate.citation_metadata, candidate.url_context_metadata)
+    values = (candidate.grounding_metadata, candidate.citation_metadata, candidate.url_context_metadata)
     return [
-        Opaque(origin=FORMAT, kind=what, value=value)
-        for what, value in zip(METADATA_FIELDS, notes, strict=True)
+        Opaque(origin=FORMAT, kind=field, value=value)
+        for field, value in zip(METADATA_FIELDS, values, strict=True)
         if value
     ]
 
@@ -146,11 +146,12 @@ def parse_logprobs(result: Any) -> tuple[Any, ...]:
     """Parse a logprobsResult into OpenAI's token entries."""
     if not isinstance(result, dict) or not isinstance(result.get("chosenCandidates"), list):
         return ()
-    tops = result.get("topCandidates")
-    tops = tops if isinstance(tops, list) else []
+    top_candidates = result.get("topCandidates")
+    top_candidates = top_candidates if isinstance(top_candidates, list) else []
     chosen = [item for item in result["chosenCandidates"] if isinstance(item, dict)]
     return tuple(
-        token_entry(item) | {"top_logprobs": top_entries(tops[position] if position < len(tops) else None)}
+        token_entry(item)
+        | {"top_logprobs": top_entries(top_candidates[position] if position < len(top_candidates) else None)}
         for position, item in enumerate(chosen)
     )
 

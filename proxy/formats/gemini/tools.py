@@ -19,21 +19,18 @@ def parse_tools(
     tools: list[dict[str, Any]] | dict[str, Any] | None,
 ) -> tuple[list[Tool | ServerTool], dict[str, Any]]:
     """Parse the tools, and return the fields of functions that no other format supports."""
-    read: list[Tool | ServerTool] = []
-    extras: dict[str, Any] = {}
+    parsed: list[Tool | ServerTool] = []
+    unmapped: dict[str, Any] = {}
     for tool in [tools] if isinstance(tools, dict) else tools or ():
-        for what, value in tool.items():
-            if what == FUNCTION_DECLARATIONS:
+        for field, value in tool.items():
+            if field == FUNCTION_DECLARATIONS:
                 declarations = msgspec.convert(value or [], list[FunctionDeclaration])
-                read += [parse_declaration(declaration) for declaration in declarations]
-                extras |= {
-                    name: more
-                    for declaration in declarations
-                    for name, more in unmapped_declaration_fields(declaration)
-                }
+                parsed += [parse_declaration(declaration) for declaration in declarations]
+                for declaration in declarations:
+                    unmapped |= unmapped_declaration_fields(declaration)
             elif value is not None:
-                read.append(ServerTool(origin=FORMAT, kind=what, value={what: value}))
-    return read, extras
+                parsed.append(ServerTool(origin=FORMAT, kind=field, value={field: value}))
+    return parsed, unmapped
 
 
 def parse_declaration(declaration: FunctionDeclaration) -> Tool:
@@ -43,13 +40,13 @@ def parse_declaration(declaration: FunctionDeclaration) -> Tool:
     return Tool(name=declaration.name, description=declaration.description or "", schema=schema)
 
 
-def unmapped_declaration_fields(declaration: FunctionDeclaration) -> list[tuple[str, Any]]:
-    more = {
+def unmapped_declaration_fields(declaration: FunctionDeclaration) -> dict[str, Any]:
+    fields = {
         "response": declaration.response,
         "responseJsonSchema": declaration.response_json_schema,
         "behavior": declaration.behavior,
     }
-    return [(f"{FUNCTION_DECLARATIONS}.{name}", value) for name, value in more.items() if value]
+    return {f"{FUNCTION_DECLARATIONS}.{name}": value for name, value in fields.items() if value}
 
 
 def parse_tool_choice(config: ToolConfig | None) -> ToolChoice | None:
@@ -92,7 +89,7 @@ def render_tools(request: Request) -> dict[str, Any]:
 
 
 def render_declaration(tool: Tool) -> dict[str, Any]:
-    """Render a function with its JSON Schema. Raise UnsupportedFeature.
+    """Render a function with its JSON Schema. Raises UnsupportedFeature.
 
     The name cannot be adapted to Google's rules: the client would not recognize the call.
     """

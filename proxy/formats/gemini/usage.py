@@ -45,11 +45,13 @@ def parse_counts(metadata: Any) -> dict[str, int]:
     """Return the counts in metadata. Protocol buffers leave out counts of zero."""
     if not isinstance(metadata, dict):
         return {}
-    given = {name: metadata[name] for name in COUNTS if metadata.get(name) is not None}
-    return {name: MISTYPED if (count := as_count(value)) is None else count for name, value in given.items()}
+    reported = {name: metadata[name] for name in COUNTS if metadata.get(name) is not None}
+    return {
+        name: MISTYPED if (count := as_count(value)) is None else count for name, value in reported.items()
+    }
 
 
-def merge_counts(before: dict[str, int], metadata: Any) -> dict[str, int]:
+def merge_counts(earlier: dict[str, int], metadata: Any) -> dict[str, int]:
     """Merge the counts of a chunk into those before it. Counts are totals so far.
 
     Counts that a chunk leaves out stay. If it reports a new total, only those of the prompt stay: Gemini
@@ -57,8 +59,8 @@ def merge_counts(before: dict[str, int], metadata: Any) -> dict[str, int]:
     """
     counts = parse_counts(metadata)
     if isinstance(metadata, dict) and TOTAL in metadata:
-        before = {name: count for name, count in before.items() if name in (PROMPT, CACHED)}
-    return before | counts
+        earlier = {name: count for name, count in earlier.items() if name in (PROMPT, CACHED)}
+    return earlier | counts
 
 
 def with_billable_extras(usage: Usage | None, metadata: Any, grounding_usage: GroundingUsage) -> Usage | None:

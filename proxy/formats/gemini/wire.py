@@ -78,13 +78,13 @@ class GenerationFields(msgspec.Struct):
 
     @property
     def schemas(self) -> list[Any]:
-        given = (
+        schemas = (
             self.response_schema,
             self.snake_response_schema,
             self.response_json_schema,
             self.snake_response_json_schema,
         )
-        return [schema for schema in given if schema is not None]
+        return [schema for schema in schemas if schema is not None]
 
 
 class RequestFields(msgspec.Struct):
@@ -249,7 +249,7 @@ def reject_both_spellings(message: RequestFields | GenerationFields) -> None:
 
 
 def parse_responses(data: bytes) -> list[WireResponse]:
-    """Parse one response, or a list of them. Raise one of DECODE_ERRORS."""
+    """Parse one response, or a list of them. Raises one of DECODE_ERRORS."""
     return decode_responses(data) if data.lstrip().startswith(b"[") else [decode_response(data)]
 
 

@@ -41,5 +41,5 @@ def place_of(steps: list[Any]) -> str:
 
 
 def unspecified_message(status: int) -> str:
-    """Return the message of an error that says nothing but its status."""
+    """Return the message of an error without a text: it names the status."""
     return f"The provider answered with status {status}."

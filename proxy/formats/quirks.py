@@ -23,8 +23,8 @@ from proxy.formats.neutral import (
 class Quirks:
     """Differences between a server and its format.
 
-    They apply to what the gateway writes: a converted request, and the fields that it sets in a relayed
-    request. The rest of a relayed request is passed on unchanged.
+    They apply to what the gateway writes: a converted request, and the fields that it sets in a request
+    that is passed through. The rest of such a request is passed on unchanged.
     """
 
     max_tokens_field: str = "max_tokens"

@@ -88,8 +88,8 @@ class StreamDecoder:
             index = choice.get("index")
             self.choice_decoder(index if isinstance(index, int) and index >= 0 else 0).parse(choice)
         self.response_citations = parse_response_citations(chunk) or self.response_citations
-        stated = reported_usage(chunk, choices)
-        if stated and (usage := parse_usage(stated, chunk.get("service_tier"))) and usage != self.usage:
+        reported = reported_usage(chunk, choices)
+        if reported and (usage := parse_usage(reported, chunk.get("service_tier"))) and usage != self.usage:
             self.emit_started(chunk)
             self.usage = usage
             self.events.append(UsageReported(usage=usage))
@@ -167,5 +167,5 @@ def reported_usage(chunk: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
     Groq has a field of its own for it in the last chunk (console.groq.com/docs/api-reference), and Moonshot
     reports it in the choice (platform.moonshot.ai/docs/api/chat).
     """
-    stated = chunk.get("usage") or as_dict(chunk.get("x_groq")).get("usage")
-    return stated or next((choice["usage"] for choice in choices if choice.get("usage")), None)
+    reported = chunk.get("usage") or as_dict(chunk.get("x_groq")).get("usage")
+    return reported or next((choice["usage"] for choice in choices if choice.get("usage")), None)

@@ -83,8 +83,8 @@ def code_for_status(status: int) -> str:
 def reported_status(error: Any) -> int:
     """Return the status that OpenRouter and Groq state inside an error; 502 if there is none."""
     fields = as_dict(error)
-    stated = [fields.get(name) for name in ("status", "status_code", "code")]
-    return next((status for status in stated if isinstance(status, int) and 400 <= status <= 599), 502)
+    reported = [fields.get(name) for name in ("status", "status_code", "code")]
+    return next((status for status in reported if isinstance(status, int) and 400 <= status <= 599), 502)
 
 
 def plain_text(body: bytes) -> str:

@@ -171,11 +171,11 @@ class MessageRenderer:
         Results come first, because the calls before them must be answered at once. A `tool` message holds
         text only, so images in results follow in a user message.
         """
-        pictures: list[MediaPart] = []
+        images: list[MediaPart] = []
         for part in (part for message in turn for part in message.parts):
             if isinstance(part, ToolResult):
                 yield self.render_tool_result(part)
-                pictures += [item for item in part.content if isinstance(item, MediaPart)]
+                images += [item for item in part.content if isinstance(item, MediaPart)]
         for message in turn:
             rest = [part for part in message.parts if not isinstance(part, ToolResult)]
             if message.role == "system":
@@ -183,11 +183,11 @@ class MessageRenderer:
                     "role": "system",
                     "content": self.render_texts([part for part in rest if isinstance(part, Text)], "\n\n"),
                 }
-            elif content := self.user_content([*pictures, *rest]):
+            elif content := self.user_content([*images, *rest]):
                 yield {"role": "user", "content": content}
-                pictures = []
-        if pictures:
-            yield {"role": "user", "content": self.user_content(pictures)}
+                images = []
+        if images:
+            yield {"role": "user", "content": self.user_content(images)}
 
     def render_tool_result(self, result: ToolResult) -> dict[str, Any]:
         texts = [item for item in result.content if isinstance(item, Text)]
@@ -211,7 +211,7 @@ class MessageRenderer:
                     wire.append(render_part(part, with_cache_control=self.supports_cache_control))
                 case _:
                     raise UnsupportedFeature(
-                        "Only the model's own messages can hold thoughts, refusals and calls of tools.",
+                        "Only the model's own messages can hold thinking, refusals and tool calls.",
                         "messages",
                     )
         match wire:

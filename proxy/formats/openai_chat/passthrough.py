@@ -187,9 +187,9 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
     Images count by the vendor's formula, references by the longest content that they may stand for.
     """
     match part:
-        case {"type": "image_url", "image_url": {"url": str(url)} as picture}:
+        case {"type": "image_url", "image_url": {"url": str(url)} as image}:
             return token_bounds.image_tokens_for(url, image_tokens) + token_bounds.other_fields_tokens(
-                picture, ("url", "detail")
+                image, ("url", "detail")
             ), (
                 "type",
                 "image_url",
@@ -244,8 +244,8 @@ class StreamMeter(OutputMeter):
         self.splitter = EventSplitter()
         self.withhold_usage = withhold_usage
         self.last_usage: Usage | None = None
-        self.seen_before = 0
-        """Our count of the output that the last usage covers."""
+        self.counted_before = 0
+        """The gateway's count of the output that the last report covers."""
         self.finished: dict[int, bool] = {}
 
     @property
@@ -256,13 +256,13 @@ class StreamMeter(OutputMeter):
     @property
     def usage(self) -> Usage | None:
         usage = self.last_usage
-        if usage is None or self.output_tokens == self.seen_before:
+        if usage is None or self.output_tokens == self.counted_before:
             return usage
         return replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
 
-    def see(self, usage: Usage | None) -> None:
+    def note_usage(self, usage: Usage | None) -> None:
         if usage is not None:
-            self.last_usage, self.seen_before = usage, self.output_tokens
+            self.last_usage, self.counted_before = usage, self.output_tokens
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the provider and return those for the client."""
@@ -309,7 +309,7 @@ class StreamMeter(OutputMeter):
             self.note_finish(choice)
         if chunk.usage is None:
             return True
-        self.see(stated(usage_from_wire(chunk.usage, chunk.service_tier)))
+        self.note_usage(stated(usage_from_wire(chunk.usage, chunk.service_tier)))
         return bool(chunk.choices) or chunk.usage.reasoning_tokens is not None
 
     def note_finish(self, choice: dict[str, Any]) -> None:
@@ -322,7 +322,7 @@ class StreamMeter(OutputMeter):
         """Count what can be read of a chunk that cannot be decoded as a whole."""
         usage, counted = measure(data)
         self.add_tokens(counted)
-        self.see(usage)
+        self.note_usage(usage)
         with suppress(*DECODE_ERRORS):
             for choice in decode_choices(decode_lenient(decode_raw_facts, data).choices):
                 self.note_finish(choice)

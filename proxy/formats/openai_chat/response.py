@@ -128,10 +128,10 @@ def parse_response_citations(wire: dict[str, Any]) -> list[Citation]:
 
 def parse_parts(message: dict[str, Any]) -> list[Part]:
     citations = tuple(parse_citations(message))
-    words = [
+    content = [
         part for part in parse_content(message.get("content")) if not isinstance(part, Text) or part.text
     ]
-    parts: list[Part] = [*parse_thinking(message), *words]
+    parts: list[Part] = [*parse_thinking(message), *content]
     if citations and parts and isinstance(last := parts[-1], Text):
         parts[-1] = msgspec.structs.replace(last, citations=citations)
     if refusal := as_str(message.get("refusal")):

@@ -75,8 +75,8 @@ def image_usage(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
         for item in dict_items(output)
         if item.get("type") == CALL_TYPE and item.get("status") != "failed"
     ]
-    stated = parse_image_usage(model, tool_usage.get("image_gen")) if isinstance(tool_usage, dict) else {}
-    tokens = stated or reported_tokens(
+    reported = parse_image_usage(model, tool_usage.get("image_gen")) if isinstance(tool_usage, dict) else {}
+    tokens = reported or reported_tokens(
         f"{model}: {ESTIMATED_PREFIX}",
         image_output=sum(image_tokens(model, {**tool, **image_settings(item)}) for item in made),
     )

@@ -220,7 +220,7 @@ def render_assistant_part(part: Part) -> dict[str, Any] | None:
 
 
 def render_tool_result(result: ToolResult) -> dict[str, Any]:
-    """Return a result. Its text must say that a call failed, because the format has no mark for it."""
+    """Return a result. Its text must say that a call failed, because the format has no field for it."""
     output: str | list[dict[str, Any]]
     if all(isinstance(part, Text) for part in result.content):
         output = "".join(part.text for part in result.content if isinstance(part, Text))

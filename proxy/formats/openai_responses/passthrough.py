@@ -191,11 +191,11 @@ def measure(response: ResponseFacts) -> tuple[Usage | None, int]:
     usage = neutral.stated(parse_raw_usage(response.usage))
     if usage is None:
         return None, sum(map(item_tokens, decode_output(response.output)))
-    has_more = has_server_tool_calls(response.output) or image_generation.has_reported_usage(
+    has_extras = has_server_tool_calls(response.output) or image_generation.has_reported_usage(
         response.tool_usage
     )
     output, tools = (
-        (decode_any(raw) for raw in (response.output, response.tools)) if has_more else (None, None)
+        (decode_any(raw) for raw in (response.output, response.tools)) if has_extras else (None, None)
     )
     return with_billable_extras(usage, response.service_tier, output, tools, response.tool_usage), 0
 
@@ -260,7 +260,7 @@ class StreamMeter(EventMeter):
             return
 
     def on_final_event(self, kind: str) -> None:
-        """Note the end, unless the search found the same words elsewhere in an event."""
+        """Note the end, unless the search found the type elsewhere in an event."""
         self.saw_final_event = self.saw_final_event or kind in FINAL_EVENT_TYPES
         self.provider_failed = self.provider_failed or kind in ("error", "response.failed")
 

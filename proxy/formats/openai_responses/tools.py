@@ -15,7 +15,8 @@ Tools = tuple[Tool | ServerTool, ...]
 def parse_tools(wire: list[dict[str, Any]], choice: Any) -> Tools:
     """Return the tools that the model may call. Raises InvalidRequest.
 
-    `allowed_tools` in the mode auto means the same as offering only these tools, which every format can say.
+    `allowed_tools` in the mode auto means the same as offering only these tools, and every format can
+    express that.
     """
     tools = tuple(parse_tool(tool, f"tools[{index}]") for index, tool in enumerate(wire))
     match choice:

@@ -1,4 +1,4 @@
-"""Failures of a provider's stream, in the same words for all formats."""
+"""Failures of a provider's stream, with the same message for all formats."""
 
 from proxy.formats.neutral import ApiError
 from proxy.formats.streaming.sse import MAX_EVENT_BYTES

@@ -1,8 +1,8 @@
-"""The packages of all formats have the same modules, and the same public names in them."""
+"""All packages of formats have the same modules, with the same public names in them."""
 
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 
 import pytest
 
@@ -80,7 +80,8 @@ def test_module_defines_the_names_of_every_format(package: ModuleType, module: s
 def defines(module: ModuleType, name: str) -> bool:
     """Return whether the module has the name, and did not import it from another one."""
     value = vars(module).get(name)
-    return value is not None and getattr(value, "__module__", module.__name__) == module.__name__
+    is_imported = isinstance(value, FunctionType | type) and value.__module__ != module.__name__
+    return value is not None and not is_imported
 
 
 def test_registry_holds_every_format_by_its_name() -> None:

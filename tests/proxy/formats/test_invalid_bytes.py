@@ -1,4 +1,4 @@
-"""What servers do to bytes on the way: other line ends, a mark before the first, half a character, null for what is absent."""
+"""Bytes that servers change: line ends, a byte order mark, half a character, null for a missing value."""
 
 import json
 from typing import Any
@@ -90,7 +90,7 @@ def streamed_text(format: str, stream: bytes) -> str:
 @formats
 @pytest.mark.parametrize("scenario", ["text", "parallel tool calls"])
 @pytest.mark.parametrize("cuts", [(), range(0, 6000, 7)])
-def test_lines_may_end_in_a_carriage_return(format: str, scenario: str, cuts: range) -> None:
+def test_lines_may_end_in_carriage_returns(format: str, scenario: str, cuts: range) -> None:
     stream = encoded_stream(format, scenario).replace(b"\r\n", b"\n")
     assert event_types(format, stream.replace(b"\n", b"\r"), cuts) == event_types(format, stream, ())
 
@@ -129,10 +129,10 @@ def test_valid_json_is_unchanged(sound: bytes) -> None:
     assert repair_json(sound) == sound
 
 
-# Null where something is absent -------------------------------------------------------------------------------------------
+# Null where something is absent -------------------------------------------------------------------
 
 
-def test_nulls_in_an_answer_of_a_server_that_follows_anthropic() -> None:
+def test_nulls_in_an_anthropic_compatible_response() -> None:
     call = {"type": "tool_use", "id": None, "name": "f", "input": None, "caller": None}
     text = {"type": "text", "text": None, "citations": None}
     body = {
@@ -146,7 +146,7 @@ def test_nulls_in_an_answer_of_a_server_that_follows_anthropic() -> None:
     ] and choice.finish_reason == "tool_calls"
 
 
-def test_nulls_in_a_stream_of_a_server_that_follows_anthropic() -> None:
+def test_nulls_in_an_anthropic_compatible_stream() -> None:
     events = [
         {"type": "message_start", "index": None, "message": None},
         {
@@ -175,7 +175,7 @@ def test_nulls_in_a_stream_of_a_server_that_follows_anthropic() -> None:
     assert seen[-1] == Finished(choice=0, finish_reason="tool_calls")
 
 
-def test_an_item_without_its_text_adds_nothing() -> None:
+def test_item_without_text_adds_nothing() -> None:
     item = {
         "type": "message",
         "id": "i",

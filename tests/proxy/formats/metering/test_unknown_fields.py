@@ -1,4 +1,4 @@
-"""Fields that are relayed unread: which of them nobody may send, and which a hard budget cannot bear."""
+"""Unknown fields: those that are rejected, and those that a hard budget does not allow."""
 
 import json
 from typing import Any
@@ -165,8 +165,8 @@ def test_priced_and_free_fields_are_not_reported(kind: type, fields: dict[str, A
 
 
 def test_stored_conversation_counts_as_input() -> None:
-    begun = parse_facts(MessagesRequest, thread={"type": "create"}).facts.max_input_tokens
-    assert begun < 1000
+    created = parse_facts(MessagesRequest, thread={"type": "create"}).facts.max_input_tokens
+    assert created < 1000
     assert (
         parse_facts(
             MessagesRequest, thread={"type": "continue", "previous_message_id": "msg_1"}
@@ -182,8 +182,10 @@ def test_embeddings_count_unknown_fields() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"model": "m", "messages": [{"role": "user", "content": [{"type": "input_\\u0061udio", "input_\\u0061udio": {"data": "x"}}]}]}',
-        b'{"model": "m", "messages": [{"role": "user"}], "context_management": [{"type": "c\\u006fmpaction"}]}',
+        b'{"model": "m", "messages": [{"role": "user", "content": ['
+        b'{"type": "input_\\u0061udio", "input_\\u0061udio": {"data": "x"}}]}]}',
+        b'{"model": "m", "messages": [{"role": "user"}],'
+        b' "context_management": [{"type": "c\\u006fmpaction"}]}',
     ],
     ids=["sound", "compaction"],
 )

@@ -1,4 +1,4 @@
-"""Chat completions as tests say and read them."""
+"""Chat completions as the tests write and read them."""
 
 import json
 from itertools import pairwise
@@ -65,7 +65,7 @@ def encode(events: list[Event], request: Request = CHAT_REQUEST) -> list[Any]:
 
 
 def parts_of(events: list[Event]) -> list[tuple[Any, str]]:
-    """Each part with its text; fails where one opens before the other has ended."""
+    """Return each part with its text; fail if a part starts before another one has ended."""
     parts: list[tuple[Any, str]] = []
     is_open = False
     for event in events:

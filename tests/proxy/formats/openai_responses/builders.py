@@ -1,4 +1,4 @@
-"""OpenAI Responses as tests say and read it."""
+"""OpenAI Responses as the tests write and read them."""
 
 import json
 from typing import Any
@@ -136,7 +136,7 @@ def decode(stream: bytes, cuts: list[int] | None = None) -> list[Event]:
 
 
 def parts_of(events: list[Event]) -> list[tuple[str, str, str | None]]:
-    """What the parts come to, whatever pieces they came in."""
+    """Return the complete parts, whatever pieces they came in."""
     parts: list[tuple[str, str, str | None]] = []
     for seen in events:
         match seen:
@@ -160,7 +160,7 @@ def render(neutral: Request, quirks: Quirks | None = None) -> dict[str, Any]:
 
 
 def encode(events: list[Event], neutral_request: Request | None = None) -> list[dict[str, Any]]:
-    """The events that a client gets, each checked against the SDK's types, with numbers that count up."""
+    """Return the client's events, each checked against the SDK's types and numbered in order."""
     encoder = responses.render_stream(neutral_request or request())
     stream = b"".join(map(encoder.encode, events)) + encoder.finish()
     sent = []

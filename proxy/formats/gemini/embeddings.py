@@ -77,6 +77,11 @@ class EmbedResponse(msgspec.Struct, rename="camel"):
     usage_metadata: Any = None
 
 
+FIELDS, BATCH_FIELDS = (
+    frozenset(field.encode_name for field in msgspec.structs.fields(kind))
+    for kind in (ConvertibleEmbedFields, BatchEmbedContentsFields)
+)
+
 decode_embed_content = msgspec.json.Decoder(EmbedContentFields).decode
 decode_convertible = msgspec.json.Decoder(ConvertibleEmbedFields).decode
 decode_batch = msgspec.json.Decoder(BatchEmbedContentsFields).decode
@@ -234,9 +239,3 @@ def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
     if not embeddings:
         raise InvalidUpstreamResponse("The provider's response contains no embeddings.")
     return [embedding.values for embedding in embeddings], parse_embedding_usage(response.usage_metadata)
-
-
-FIELDS, BATCH_FIELDS = (
-    frozenset(field.encode_name for field in msgspec.structs.fields(kind))
-    for kind in (ConvertibleEmbedFields, BatchEmbedContentsFields)
-)

@@ -4,9 +4,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
-from proxy.formats.anthropic.passthrough import CountTokensRequest
+from proxy.formats.anthropic.count_tokens import CountTokensRequest
 from proxy.formats.codec import ClientRequest
 from proxy.formats.gemini import embeddings as gemini_embeddings
+from proxy.formats.gemini.count_tokens import CountTokensRequest as GeminiCountTokensRequest
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 
@@ -89,7 +90,7 @@ COUNT_GEMINI_TOKENS = Operation(
     "post:/gemini/v1beta/models:generateContent",
     "POST",
     gemini.FORMAT,
-    gemini_embeddings.CountTokensRequest,
+    GeminiCountTokensRequest,
 )
 MODELS = Operation("models", "get:/openai/v1/models", "GET", openai_chat.FORMAT)
 USAGE = Operation("usage", "usage:read", "GET", "gateway")

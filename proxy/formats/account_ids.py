@@ -1,9 +1,9 @@
-"""Ids of objects in a provider's account: those that a request names, and those that an answer issues.
+"""Ids of objects in a provider's account: those in requests, and those that a response issues.
 
-Formats find both as data; `proxy/pipeline/account_ids.py` decides what they mean. A request is searched generously:
-a name that looks like one of these fields counts wherever a provider might read it. An answer is read
-narrowly: only fields that the provider itself fills. A client may control other parts of an answer (through
-an MCP server of its own, for example) and could plant another project's id there.
+Formats find both as data; `proxy/pipeline/account_ids.py` decides what they mean. A request is searched
+broadly: a name that looks like one of these fields counts wherever a provider might read it. A response is
+read narrowly: only fields that the provider itself fills. A client may control other parts of a response
+(through an MCP server of its own, for example) and could plant another project's id there.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -21,9 +21,9 @@ ISSUED_KINDS = {
     "audio": "Audio",
     "message": "Message",
 }
-"""Kinds whose ids answers issue, each with the noun of the vendors' "not found" messages."""
+"""Kinds whose ids responses issue, each with the noun of the vendors' "not found" messages."""
 FILE = "file"
-"""Answers issue ids of files that the provider's code tool wrote, and no ids of files that were uploaded."""
+"""Responses issue ids of files that the provider's code tool wrote, not of files that were uploaded."""
 UPLOADED_KINDS = {
     FILE: "file",
     "stored_file": "file",
@@ -42,20 +42,20 @@ UPLOADED_KINDS = {
     "user_profile": "user profile",
     "memory_store": "memory store",
 }
-"""Kinds whose objects are made outside the gateway's sight, each with its noun."""
+"""Kinds whose objects are made outside the gateway, each with its noun."""
 OBJECTS_ONLY = ("audio", "voice")
-"""Kinds that are named by an object with an id. A text in these fields is sound or a built-in voice."""
+"""Kinds that are named by an object with an id. A text in these fields is audio or a built-in voice."""
 MONTH_S = 30 * 24 * 3600
 LONGEST_NAME, MAX_NAMES = 64, 4096
 FREE = "free"
-"""What a field with JSON of the client's own stands for."""
+"""Meaning of a field that holds JSON of the client's own."""
 NESTED = (dict, list)
 
 Counts = Callable[[str, str, dict[str, Any]], bool]
 
 
 class AccountReference(msgspec.Struct, frozen=True):
-    """An object of the account that a request names. `param` is the field that names it."""
+    """An object of the account that a request names; `param` is the field that names it."""
 
     kind: str
     id: str
@@ -63,10 +63,10 @@ class AccountReference(msgspec.Struct, frozen=True):
 
 
 class IssuedAccountId(msgspec.Struct, frozen=True):
-    """An id that an answer gives to the client.
+    """An id that a response gives to the client.
 
     The provider keeps the object for `kept_s` seconds from now (None: without a limit), or until `until`
-    (seconds since 1970) if the answer states that.
+    (seconds since 1970) if the response states that.
     """
 
     kind: str
@@ -76,10 +76,7 @@ class IssuedAccountId(msgspec.Struct, frozen=True):
 
 
 class Names(dict[str, str]):
-    """What each name of a field, as clients write it, stands for: a kind, FREE, or nothing.
-
-    It fills as names come.
-    """
+    """Meanings of field names as clients write them: a kind, FREE, or empty. It fills on first use."""
 
     def __init__(self, kinds: Mapping[str, str], free: Collection[str]) -> None:
         super().__init__()
@@ -93,9 +90,9 @@ class Names(dict[str, str]):
 
 
 class Vocabulary:
-    """Names of fields, as `folded` writes them.
+    """The field names of a format, as `folded` writes them.
 
-    `event_types` maps a field to the kind of object that it names. The fields `free` hold JSON of the client's
+    `kinds` maps a field to the kind of object that it names. The `free` fields hold JSON of the client's
     own, such as the arguments of its tools. `counts` decides about one id, given its kind and the object
     that holds the field.
     """
@@ -105,19 +102,19 @@ class Vocabulary:
 
 
 class IdReader(Protocol):
-    """Collects the ids that one answer issues. It never raises: what cannot be read issues nothing."""
+    """Collects the ids that one response issues. It never raises: what cannot be read issues nothing."""
 
     issued: dict[tuple[str, str], IssuedAccountId]
 
     def read_answer(self, body: bytes) -> None:
-        """Reads a complete answer."""
+        """Read a non-streaming response."""
 
     def read_event(self, event: bytes) -> None:
-        """Reads one event of a stream."""
+        """Read one event of a stream."""
 
 
 class WithoutAccountIds:
-    """Requests of a format, or an operation, that names no objects of an account and gets no ids of them."""
+    """Base of requests that name no objects of an account and get no ids of them."""
 
     def references(self) -> list[AccountReference]:
         return []
@@ -127,13 +124,13 @@ class WithoutAccountIds:
 
 
 class CollectingReader:
-    """What readers of all formats share."""
+    """Base of the readers of all formats."""
 
     def __init__(self) -> None:
         self.issued: dict[tuple[str, str], IssuedAccountId] = {}
 
     def add(self, kind: str, id: Any, kept_s: int | None = MONTH_S, until: Any = None) -> None:
-        """Notes an id; anything but a text is none."""
+        """Add an id, if it is a text."""
         if isinstance(id, str) and id:
             until = until if isinstance(until, int) and not isinstance(until, bool) else None
             self.issued[kind, id] = IssuedAccountId(kind, id, kept_s, until)
@@ -142,13 +139,16 @@ class CollectingReader:
 def folded(name: str) -> str:
     """Return the name without case and underscores, since servers differ in what they read.
 
-    Protocol buffers take both spellings of a name, and servers in Go any case.
+    Protocol buffers take both spellings of a name, and servers in Go take any case.
     """
     return name.replace("_", "").casefold()
 
 
 def references_in(values: Iterable[Any], vocabulary: Vocabulary) -> list[AccountReference]:
-    """Return what decoded JSON names. It is walked without recursion, since its depth has no bound."""
+    """Return the objects that decoded JSON names.
+
+    It is walked without recursion, since its depth has no bound.
+    """
     found: list[AccountReference] = []
     names = vocabulary.names
     waiting = [value for value in values if isinstance(value, NESTED)]
@@ -183,7 +183,7 @@ def id_of(value: dict[str, Any]) -> Any:
 
 
 def unread_values(others: Mapping[str, bytes], vocabulary: Vocabulary) -> dict[str, Any]:
-    """Return those of a request's other fields that may name an object, decoded. Raises BadRequest."""
+    """Return the other fields of a request that may name an object, decoded. Raises InvalidRequest."""
     names = vocabulary.names
     given = {name: raw for name, raw in others.items() if raw[:1] in (b"{", b"[") or names[name]}
     return {name: decode_body(msgspec.json.decode, raw) for name, raw in given.items()}

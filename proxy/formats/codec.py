@@ -1,191 +1,115 @@
-"""What every wire format provides: one package each, with the same files in it.
+"""The protocols that every wire format fulfils, with one package for each format.
 
-    request.py    parse_request, render_request
-    response.py   parse_response, render_response, parse_error, render_error
-    stream.py     StreamDecoder, StreamEncoder
-    relay.py      what same-format relaying needs: the few facts of a request, and a meter that reads the stream as it passes
-
-Everything is pure: bytes in, bytes or neutral types out, no clock but the one for `created`, no I/O.
+Codecs are pure: bytes in, bytes or neutral types out. They do no I/O and read no clock except for `created`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from msgspec.structs import replace
-
 from proxy.formats.account_ids import AccountReference, IdReader
 from proxy.formats.neutral import (
     ApiError,
     Event,
-    Message,
-    Opaque,
-    Part,
-    Refusal,
+    Origin,
     Request,
     RequestFacts,
     Response,
-    ServerTool,
-    Thinking,
-    ToolCall,
-    ToolResult,
     Usage,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Quirks:
-    """What a particular server wants differently: facts as data. They hold for what the gateway writes: a converted request, and the
-    fields that it sets in a relayed one. What a client of the same format wrote goes as it came.
-    """
-
-    max_tokens_field: str = "max_tokens"
-    unsupported: frozenset[str] = frozenset()
-    """What it rejects or does not heed: settings by their names in `Request`, and four more that are no settings of the client's:
-    `wants_usage` (`stream_options`), `thinking` (fields for those of earlier turns, and asking for them), `cache` (marks for its prompt
-    cache) and `custom_tool_names` (tools that take free text)."""
-    unsupported_by_model: Mapping[str, frozenset[str]] = field(default_factory=dict)
-    """The same for some models only, by the beginning of their names."""
-    extra_settings: frozenset[str] = frozenset()
-    """Settings that its format does not have, and it takes all the same: `top_k`."""
-    renamed_settings: Mapping[str, str] = field(default_factory=dict)
-    """Settings that have another name there."""
-    effort_aliases: Mapping[str, str] = field(default_factory=dict)
-    """Of the efforts of reasoning, those that it does not know, each with the nearest that it does."""
-    supports_json_schema: bool = True
-    """Whether it holds answers to a JSON Schema; else the model is told the schema in words."""
-    tool_call_id_length: int = 0
-    """Ids of tool calls are exactly this many letters and digits; 0: as in the format."""
-
-    def unsupported_for(self, model: str) -> frozenset[str]:
-        """What this server does not take for this model."""
-        return self.unsupported.union(
-            *(names for prefix, names in self.unsupported_by_model.items() if model.startswith(prefix))
-        )
-
-
-def adapt_to_quirks(request: Request, quirks: Quirks) -> Request:
-    """The request without what no setting stands for, and this server does not take."""
-    rejected = quirks.unsupported_for(request.model)
-    request = without_thinking(request) if "thinking" in rejected else request
-    return tool_choice_as_tool_list(request) if "tool_choice" in rejected else request
-
-
-def tool_choice_as_tool_list(request: Request) -> Request:
-    """A choice among tools, told by which of them are offered: as far as that says it."""
-    choice = request.tool_choice
-    if choice is None:
-        return request
-    if choice.mode == "none":
-        return replace(request, tools=(), tool_choice=None)
-    names = choice.names
-    return replace(
-        request,
-        tools=tuple(
-            tool for tool in request.tools if not names or isinstance(tool, ServerTool) or tool.name in names
-        ),
-    )
-
-
-def without_thinking(request: Request) -> Request:
-    """The history without the thoughts in it and the proofs of them."""
-    return replace(request, messages=tuple(without_thinking_parts(message) for message in request.messages))
-
-
-def without_thinking_parts(message: Message) -> Message:
-    return replace(
-        message,
-        parts=tuple(without_signature(part) for part in message.parts if not isinstance(part, Thinking)),
-    )
-
-
-def without_signature(part: Part) -> Part:
-    return replace(part, signature=None) if isinstance(part, ToolCall) else part
-
-
-def has_cache_control(request: Request) -> bool:
-    parts = [part for message in request.messages for part in message.parts]
-    inner = [item for part in parts if isinstance(part, ToolResult) for item in part.content]
-    marked = (*request.system, *parts, *inner, *request.tools)
-    return any(
-        item.cache for item in marked if not isinstance(item, Thinking | Refusal | Opaque | ServerTool)
-    )
+from proxy.formats.quirks import Quirks
 
 
 @dataclass(slots=True)
 class RenderedRequest:
-    """A request in a target's words: JSON for its body, and the settings that its format cannot express, by the client's names."""
+    """A request in a provider's format.
+
+    `body` is the JSON object to send. `dropped` names the settings that the format cannot express, by the
+    client's names.
+    """
 
     body: dict[str, Any]
     dropped: list[str] = field(default_factory=list)
 
 
 class StreamDecoder(Protocol):
-    """A provider's stream, cut at any byte, as neutral events. It never raises: what cannot be read becomes Failed."""
+    """Reads a provider's stream, cut at any byte, as neutral events.
 
-    def feed(self, data: bytes) -> list[Event]: ...
+    It never raises: a stream that cannot be read ends with Failed.
+    """
+
+    def feed(self, data: bytes, /) -> list[Event]:
+        """Return the events that these bytes complete."""
 
     def finish(self) -> list[Event]:
-        """At the end of the connection: closes open parts; adds Failed where the format says that the answer is incomplete."""
+        """Return the last events when the connection has ended.
+
+        They close open parts. Failed is among them if the format shows that the response is incomplete.
+        """
 
 
 class StreamEncoder(Protocol):
-    """Neutral events in the client's dialect."""
+    """Writes neutral events as a stream in the client's format."""
 
-    def encode(self, event: Event) -> bytes: ...
+    def encode(self, event: Event, /) -> bytes:
+        """Return the bytes of one event; they may be empty."""
 
     def finish(self) -> bytes:
-        """What ends the stream, after Finished for every choice."""
+        """Return what ends the stream, after Finished for every choice."""
 
-    def render_error_event(self, error: ApiError, request_id: str) -> bytes:
-        """A failure in place of the rest of the stream."""
+    def render_error_event(self, error: ApiError, request_id: str, /) -> bytes:
+        """Return an error event that takes the place of the rest of the stream."""
 
 
 class Meter(Protocol):
-    """Reads a stream as it passes."""
+    """Measures a stream while it passes."""
 
     @property
     def usage(self) -> Usage | None:
-        """What the provider stated; None if it stated nothing. It is marked if the gateway has counted some of it."""
+        """The usage that the provider reported; None if it reported none.
+
+        It is marked as estimated if the gateway counted some of it.
+        """
 
     @property
     def output_tokens(self) -> int:
-        """Our own count of tokens."""
+        """The gateway's own count of output tokens."""
 
     @property
     def min_output_tokens(self) -> int:
-        """What they are at least, where the count is an estimate."""
+        """The lower bound of the output tokens, if the count is an estimate."""
 
     @property
     def server_tool_calls(self) -> Mapping[str, int]:
-        """Calls of the provider's own tools, by kind, that came before it stated any usage."""
+        """Calls of the provider's own tools, by kind, that came before it reported any usage."""
 
     @property
     def error(self) -> ApiError | None:
-        """Set where the provider failed and the client has not been told: nothing more of the stream is passed on."""
+        """The provider's failure, if the client has not seen it; no more of the stream is then passed on."""
 
     @property
     def provider_failed(self) -> bool:
-        """The provider failed, and the client saw it: what the provider said has passed as it was."""
+        """True if the provider failed and the client saw it, because the provider's own error passed."""
 
     @property
     def saw_final_event(self) -> bool:
-        """The last event has passed, in a format that has one: nothing that comes after it matters."""
+        """True if the last event has passed, in a format that has one; later bytes do not matter."""
 
     ids: IdReader | None
-    """Reads every event too, if it is set: for the ids of the provider's account that the stream issues."""
+    """If set, reads every event too, for the ids of the provider's account that the stream issues."""
 
-    def feed(self, data: bytes) -> bytes:
-        """Takes bytes from the provider, gives those for the client."""
+    def feed(self, data: bytes, /) -> bytes:
+        """Take bytes from the provider and return those for the client."""
 
-    def finish(self) -> bytes: ...
+    def finish(self) -> bytes:
+        """Return what the client still gets when the provider has closed the stream."""
 
-    def render_error_event(self, error: ApiError, request_id: str) -> bytes:
-        """A failure in place of the rest of the stream, in the client's dialect."""
+    def render_error_event(self, error: ApiError, request_id: str, /) -> bytes:
+        """Return an error event in the client's format that takes the place of the rest of the stream."""
 
 
 class ClientRequest(Protocol):
-    """A client's request, and how to relay it to a provider of the same format."""
+    """A client's request, and how it is passed on to a provider of the same format."""
 
     @property
     def body(self) -> bytes: ...
@@ -194,83 +118,111 @@ class ClientRequest(Protocol):
     def facts(self) -> RequestFacts: ...
 
     def path(self, model: str) -> str:
-        """Path and query below the provider's base URL."""
+        """Return path and query below the provider's base URL."""
 
     def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
-        """The client's bytes, but for the model's name there and what the gateway must set."""
+        """Return the client's bytes with the provider's model name and the fields that the gateway sets."""
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """The usage that a whole answer states, and our own count of output tokens where it states none."""
+        """Return the usage that a non-streaming response reports, and the gateway's count of output tokens.
 
-    def meter(self) -> Meter: ...
+        The count matters if the response reports no usage.
+        """
+
+    def meter(self) -> Meter:
+        """Return a meter for the stream that answers this request."""
 
     def references(self) -> list[AccountReference]:
-        """Return the objects of the provider's account that the request names. Raises BadRequest."""
+        """Return the objects of the provider's account that the request names. Raises InvalidRequest."""
 
     def id_reader(self) -> IdReader | None:
-        """Return a reader of the ids that an answer issues; None for answers that issue none."""
+        """Return a reader of the ids that a response issues; None for responses that issue none."""
 
     @property
     def stream_content_type(self) -> str:
         """The content type of this client's streams."""
 
     def render_keepalive(self, sent_tail: bytes) -> bytes:
-        """What tells this client, while the provider is silent, that its stream goes on; nothing where that has no place. `sent_tail`
-        is the end of what the client has got.
+        """Return a heartbeat for this client while the provider is silent.
+
+        `sent_tail` is the end of what the client has received. The result is empty if a heartbeat cannot
+        stand there.
         """
 
     def encoder(self, request: Request) -> StreamEncoder:
-        """For an answer that comes in another format: how this client wants its stream."""
+        """Return an encoder for a stream that comes from another format, as this client wants it."""
 
 
 class EmbeddingRequest(ClientRequest, Protocol):
-    """A client's request for vectors, in the terms that providers of other formats share."""
+    """A client's request for embeddings, in the terms that providers of other formats share."""
 
     def texts(self) -> list[str]:
-        """What to embed, each by itself; raises Inexpressible for what is no text."""
+        """Return the texts to embed, each by itself. Raises UnsupportedFeature for other input."""
 
     def dimensions(self) -> int | None:
-        """Numbers in a vector, where the client says how many; raises BadRequest."""
+        """Return the length of a vector, if the client sets it. Raises InvalidRequest."""
 
     def unsupported_settings(self) -> list[str]:
-        """Settings that no other format has, by the client's names."""
+        """Return the settings that no other format has, by the client's names."""
 
     def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
-        """The answer to this request, made of another format's."""
+        """Return the response to this request, made from another format's response."""
 
 
 class EmbeddingCodec(Protocol):
-    """A format in which providers embed texts, seen from outside."""
+    """A format's requests and responses for embeddings."""
 
     def render_embed_request(
-        self, texts: list[str], model: str, dimensions: int | None
+        self, texts: list[str], model: str, dimensions: int | None, /
     ) -> tuple[str, dict[str, Any]]:
-        """Path and body that embed these texts, each by itself."""
+        """Return path and body of a request that embeds these texts, each by itself."""
 
-    def parse_embed_response(self, body: bytes) -> tuple[list[list[float]], Usage | None]:
-        """The vectors in the order of the texts, and the usage where one is stated. Raises BadAnswer."""
+    def parse_embed_response(self, body: bytes, /) -> tuple[list[list[float]], Usage | None]:
+        """Return the vectors in the order of the texts, and the usage if the response reports it.
+
+        Raises InvalidUpstreamResponse.
+        """
 
 
 class Codec(Protocol):
-    """A format's package, seen from outside."""
+    """The public names of a format's package."""
 
-    def request_path(self, model: str, stream: bool) -> str:
-        """Path and query below a provider's base URL."""
+    @property
+    def FORMAT(self) -> Origin: ...  # noqa: N802
 
-    def parse_request(self, body: bytes, model: str, stream: bool) -> Request:
-        """Raises BadRequest. `model` and `stream` are from the address, for the format that has them there; others read the body."""
+    def request_path(self, model: str, stream: bool, /) -> str:
+        """Return path and query below a provider's base URL."""
 
-    def render_request(self, request: Request, quirks: Quirks) -> RenderedRequest:
-        """Raises Inexpressible for content and tools that this format has no words for."""
+    def parse_request(self, body: bytes, model: str, stream: bool, /) -> Request:
+        """Return the neutral request. Raises InvalidRequest.
 
-    def parse_response(self, body: bytes) -> Response:
-        """Raises BadAnswer."""
+        `model` and `stream` come from the URL, for the format that has them there. Other formats read the
+        body instead.
+        """
 
-    def render_response(self, response: Response, request: Request) -> bytes: ...
+    def render_request(self, request: Request, quirks: Quirks, /) -> RenderedRequest:
+        """Return the request in this format.
 
-    def parse_error(self, status: int, body: bytes) -> ApiError: ...
+        Raises UnsupportedFeature for content and tools that this format cannot express.
+        """
 
-    def render_error(self, api_error: ApiError, request_id: str) -> bytes: ...
+    def parse_response(self, body: bytes, /) -> Response:
+        """Return the neutral form of a non-streaming response. Raises InvalidUpstreamResponse."""
 
-    def render_error_event(self, api_error: ApiError, request_id: str) -> bytes:
-        """The same as an event of a stream that has begun."""
+    def render_response(self, response: Response, request: Request, /) -> bytes:
+        """Return a non-streaming response in this format; `request` is the client's."""
+
+    def parse_stream(self) -> StreamDecoder:
+        """Return a decoder for one stream of a provider."""
+
+    def render_stream(self, request: Request, /) -> StreamEncoder:
+        """Return an encoder for one stream to a client; `request` is the client's."""
+
+    def parse_error(self, status: int, body: bytes, /) -> ApiError:
+        """Return the neutral form of a provider's error response, whatever its body is."""
+
+    def render_error(self, api_error: ApiError, request_id: str, /) -> bytes:
+        """Return the body of an error response."""
+
+    def render_error_event(self, api_error: ApiError, request_id: str, /) -> bytes:
+        """Return the error as an event of a stream that has begun."""

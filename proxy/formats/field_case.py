@@ -1,7 +1,8 @@
-"""Names of fields whose letters differ in case from the ones that the gateway reads.
+"""Field names that differ only in case from those that the gateway reads.
 
-Servers written in Go, among others, ignore the case of names: they obey `MaxOutputTokens` as well as `maxOutputTokens`,
-and the last of two. A request with such a name is refused, so that no provider obeys a field that the gateway has not seen.
+Servers written in Go, among others, ignore case: they read `MaxOutputTokens` as `maxOutputTokens`, and use
+the last of two. A request with such a name is rejected, so that no provider obeys a field that the gateway
+has not seen.
 """
 
 from collections.abc import Iterable
@@ -17,16 +18,16 @@ def folded(names: frozenset[str]) -> dict[str, str]:
 
 
 def check_letters(given: Iterable[str], read: frozenset[str], where: str = "") -> None:
-    """Raise BadRequest for a name that differs from one in `read` by the case of its letters alone."""
+    """Raise InvalidRequest for a name that differs from one in `read` only in the case of its letters."""
     for name in given:
         if name not in read and (own := folded(read).get(name.casefold())):
             raise InvalidRequest(f"The field {where}{name} is written {own}.", f"{where}{name}")
 
 
 def check_nested(value: Any, read: frozenset[str], where: str) -> None:
-    """Check the names in objects, in lists of them, and in those of their fields that the gateway reads.
+    """Check the names in objects and lists, and in those of their fields that the gateway reads.
 
-    Other fields are free in their form.
+    Other fields may have any form.
     """
     match value:
         case list():

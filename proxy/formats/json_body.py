@@ -1,24 +1,26 @@
-"""Reading a client's JSON body, and changing single fields of it while every other byte survives."""
+"""JSON bodies: read leniently or strictly, and changed field by field."""
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
-from msgspec import Raw
+from msgspec import Meta, Raw
 
-from proxy.formats.neutral import InvalidRequest
+from proxy.formats.neutral import MAX_TOKENS, InvalidRequest
 
 T = TypeVar("T")
+ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
+TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
 DECODE_ERRORS = (msgspec.MsgspecError, ValueError, RecursionError)
-"""What decoding anything that a provider sent may raise: a lone surrogate in a text, or a number out of range, among others."""
+"""Exceptions of decoding what a provider sent, such as a lone surrogate or a number out of range."""
 TOO_DEEP_MESSAGE = "The body is nested too deeply."
 LONE_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F][0-9a-fA-F]{2}")
 JSON_ESCAPE = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})|\\.",
     re.DOTALL,
 )
-"""Of the escapes in JSON the group is half a character without its other half."""
+"""Escapes in JSON; the group is a lone surrogate."""
 ESCAPED_ASCII_LETTER = re.compile(rb"\\u00[4-7]")
 BOM = b"\xef\xbb\xbf"
 decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
@@ -26,7 +28,7 @@ encode = msgspec.json.Encoder().encode
 
 
 def guard_recursion(parse: Callable[[bytes], T], body: bytes) -> T:
-    """Runs a format's parser; what is nested so deeply that it cannot be walked is a BadRequest like any other."""
+    """Run a parser, and raise InvalidRequest if the body is nested too deeply to walk."""
     try:
         return parse(body)
     except RecursionError:
@@ -34,7 +36,7 @@ def guard_recursion(parse: Callable[[bytes], T], body: bytes) -> T:
 
 
 def decode_body(decoder: Callable[[bytes], T], body: bytes) -> T:
-    """The request that a body holds; raises BadRequest for anything else, however odd."""
+    """Return the request that a body holds. Raises InvalidRequest for anything else."""
     if not body.strip():
         raise InvalidRequest("The request has no body.")
     try:
@@ -56,13 +58,18 @@ def decode_body(decoder: Callable[[bytes], T], body: bytes) -> T:
 
 
 def contains_any(body: bytes, needles: Iterable[bytes]) -> bool:
-    """Whether one of these words stands in JSON. Where letters are written as escapes, which no encoder does, any of them may."""
+    """Return whether one of these words may stand in JSON.
+
+    The result is also true if ASCII letters are escaped, which no encoder does, because any word may be
+    hidden.
+    """
     return any(word in body for word in needles) or ESCAPED_ASCII_LETTER.search(body) is not None
 
 
 def decode_lenient(decoder: Callable[[bytes], T], body: bytes) -> T:
-    """For counting only: what a provider sent, with the halves of characters and odd bytes in it put right where they stand in
-    the way. Raises one of UNREADABLE.
+    """Decode what a provider sent, for counting only; lone surrogates and invalid bytes are replaced.
+
+    Raises one of DECODE_ERRORS.
     """
     try:
         return decoder(body)
@@ -73,8 +80,9 @@ def decode_lenient(decoder: Callable[[bytes], T], body: bytes) -> T:
 
 
 def repair_json(data: bytes) -> bytes:
-    """JSON that a provider sent, such that it can be read: a server that cuts a character in two, between tokens, loses that
-    character and not the rest.
+    """Return a provider's JSON with lone surrogates and invalid bytes replaced.
+
+    A server that cuts a character in two, between tokens, then loses only that character.
     """
     data = data.removeprefix(BOM)
     if not data.isascii():
@@ -85,6 +93,29 @@ def repair_json(data: bytes) -> bytes:
 
 
 def replace_fields(body: bytes, fields: dict[str, Any]) -> bytes:
-    """The same JSON object with these fields set; the others keep their bytes."""
+    """Return the JSON object with these fields set; all other fields keep their bytes."""
     kept: dict[str, Any] = dict(decode_fields(body))
     return encode(kept | fields)
+
+
+# Values of any type -------------------------------------------------------------------------------
+
+
+def as_str(value: Any) -> str:
+    """Return a string as it is, and an empty string for any other value."""
+    return value if isinstance(value, str) else ""
+
+
+def as_dict(value: Any) -> dict[str, Any]:
+    """Return an object as it is, and an empty one for any other value."""
+    return value if isinstance(value, dict) else {}
+
+
+def as_list(value: Any) -> list[Any]:
+    """Return a list as it is, and an empty one for any other value."""
+    return value if isinstance(value, list) else []
+
+
+def dict_items(value: Any) -> list[dict[str, Any]]:
+    """Return the objects in a list, without its other items; an empty list for any other value."""
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []

@@ -1,8 +1,8 @@
-"""The neutral hub: what all wire formats have in common, frozen and typed. Nothing here knows Django or another app.
+"""Neutral types: what all wire formats have in common, frozen and typed.
 
-Each format's codec translates between its JSON and these types, and never between two formats. What one format alone can
-say is kept as `Opaque`, tagged with where it came from, so that it is never lost in silence: rendered where it came from,
-refused or named as dropped elsewhere.
+Each codec converts between its JSON and these types, never between two formats. What only one format can
+express is kept as `Opaque` with its origin, so that it is never lost silently: it is rendered for its
+origin, and rejected or named as dropped for others. Nothing here knows Django or another app.
 """
 
 from typing import Any, Literal
@@ -10,10 +10,12 @@ from typing import Any, Literal
 import msgspec
 
 Origin = Literal["openai_chat", "openai_responses", "anthropic", "gemini"]
+MAX_TOKENS = 2**31 - 1
+"""Largest token count that is accepted, in requests and in reported usage."""
 
 
 class InvalidRequest(Exception):
-    """The client's body cannot be read; the message says where, in words for the client. `param` names the field."""
+    """The client's body is not valid. The message is for the client; `param` names the field."""
 
     def __init__(self, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -21,23 +23,25 @@ class InvalidRequest(Exception):
 
 
 class UnsupportedFeature(InvalidRequest):
-    """The request is sound, but holds content or tools that the target's format has no words for: a 400 naming the field."""
+    """The request is valid, but the target's format does not support its content or tools: a 400."""
 
 
 class InvalidUpstreamResponse(Exception):
-    """The provider's answer cannot be read; the message says why, in words for the client."""
+    """The provider's response cannot be read. The message is for the client."""
 
 
 class Frozen(msgspec.Struct, frozen=True, kw_only=True):
     """Base of the neutral types."""
 
 
-# Content ------------------------------------------------------------------------------------------------------------------
+# Content ------------------------------------------------------------------------------------------
 
 
 class Citation(Frozen, frozen=True, kw_only=True):
-    """A page on the web that words of an answer come from: the source that all formats can name. `quote` is what it says there;
-    `start` and `end` are characters of the part's text, None where the whole of it is meant.
+    """Source of a text: a web page, which all formats can name.
+
+    `quote` is the cited text of the page. `start` and `end` are characters of the part's text; None means the
+    whole text.
     """
 
     url: str
@@ -47,14 +51,14 @@ class Citation(Frozen, frozen=True, kw_only=True):
     end: int | None = None
 
     def span(self, length: int) -> tuple[int, int]:
-        """The words meant, in a text of this length and never beyond it."""
+        """Return the cited characters of a text of this length, never beyond its end."""
         if self.start is None or self.end is None:
             return 0, length
         return min(max(self.start, 0), length), min(max(self.end, 0), length)
 
 
 class Text(Frozen, tag="text", frozen=True, kw_only=True):
-    """`cache` asks the provider to keep the prompt up to here: `5m` or `1h`."""
+    """A text. `cache` asks the provider to cache the prompt up to here: `5m` or `1h`."""
 
     text: str = ""
     cache: str | None = None
@@ -62,7 +66,7 @@ class Text(Frozen, tag="text", frozen=True, kw_only=True):
 
 
 class Image(Frozen, tag="image", frozen=True, kw_only=True):
-    """By value (`media_type` and base64 `data`) or by `url`. `detail` is OpenAI's low, high or auto."""
+    """An image as data (`media_type` and base64 `data`) or by URL; `detail` is OpenAI's low, high or auto."""
 
     media_type: str | None = None
     data: str | None = None
@@ -72,7 +76,7 @@ class Image(Frozen, tag="image", frozen=True, kw_only=True):
 
 
 class File(Frozen, tag="file", frozen=True, kw_only=True):
-    """A document, sound or film: by value, by `url`, or by the `file_id` that its origin knows it by."""
+    """A document, audio or video: as data, by `url`, or by the `file_id` that its origin knows."""
 
     media_type: str | None = None
     data: str | None = None
@@ -84,9 +88,11 @@ class File(Frozen, tag="file", frozen=True, kw_only=True):
 
 
 class ToolCall(Frozen, tag="tool_call", frozen=True, kw_only=True):
-    """`arguments` is JSON text as the model wrote it (`{}` where it wrote nothing); of a `custom` tool it is free text.
+    """A call of a client's tool.
 
-    `signature` is the proof that some providers attach to a call and want back with the history; it opens at `origin` alone.
+    `arguments` is JSON text as the model wrote it (`{}` if it wrote nothing); for a `custom` tool it is free
+    text. `signature` is attached by some providers, which want it back with the history; only `origin` can
+    verify it.
     """
 
     id: str
@@ -99,7 +105,7 @@ class ToolCall(Frozen, tag="tool_call", frozen=True, kw_only=True):
 
 
 class ToolResult(Frozen, tag="tool_result", frozen=True, kw_only=True):
-    """`name` is the called tool's where the format says it or the history tells."""
+    """The result of a call; `name` is the tool's name, if the format or the history tells it."""
 
     call_id: str
     content: tuple["Text | Image | File | Opaque", ...] = ()
@@ -110,7 +116,10 @@ class ToolResult(Frozen, tag="tool_result", frozen=True, kw_only=True):
 
 
 class Thinking(Frozen, tag="thinking", frozen=True, kw_only=True):
-    """`signature` proves `text` to its `origin`; `redacted` is thinking that only the origin can read."""
+    """Thinking of a model. `signature` authenticates `text` to its `origin`.
+
+    `redacted` is encrypted thinking that only the origin can read.
+    """
 
     text: str = ""
     signature: str | None = None
@@ -119,13 +128,16 @@ class Thinking(Frozen, tag="thinking", frozen=True, kw_only=True):
 
 
 class Refusal(Frozen, tag="refusal", frozen=True, kw_only=True):
-    """The model's own words for not answering."""
+    """A model's explanation that it refuses to answer."""
 
     text: str = ""
 
 
 class Opaque(Frozen, tag="opaque", frozen=True, kw_only=True):
-    """JSON that only its `origin` understands, such as a server-side tool's call and result. `kind` names it for errors."""
+    """JSON that only its `origin` understands, such as a server tool's call and result.
+
+    `kind` names it in errors.
+    """
 
     origin: Origin
     kind: str
@@ -136,13 +148,13 @@ Part = Text | Image | File | ToolCall | ToolResult | Thinking | Refusal | Opaque
 
 
 class Message(Frozen, frozen=True, kw_only=True):
-    """Tool results stand in messages of the user. `system` here is an instruction in the middle of a conversation."""
+    """A message. Tool results stand in user messages; `system` is an instruction within a conversation."""
 
     role: Literal["user", "assistant", "system"]
     parts: tuple[Part, ...]
 
 
-# Requests -----------------------------------------------------------------------------------------------------------------
+# Requests -----------------------------------------------------------------------------------------
 
 
 class Tool(Frozen, frozen=True, kw_only=True):
@@ -157,7 +169,7 @@ class Tool(Frozen, frozen=True, kw_only=True):
 
 
 class ServerTool(Frozen, frozen=True, kw_only=True):
-    """A tool that the provider itself runs: known to its origin only."""
+    """A tool that the provider runs; only its origin knows it."""
 
     origin: Origin
     kind: str
@@ -165,14 +177,14 @@ class ServerTool(Frozen, frozen=True, kw_only=True):
 
 
 class ToolChoice(Frozen, frozen=True, kw_only=True):
-    """`names`: of `required`, the only tools that may be called (one: that very tool)."""
+    """The choice among tools; `names` are the only tools that may be called, if the mode is required."""
 
     mode: Literal["auto", "required", "none"] = "auto"
     names: tuple[str, ...] = ()
 
 
 class ResponseFormat(Frozen, frozen=True, kw_only=True):
-    """JSON as the answer; without `schema`, any JSON."""
+    """A response in JSON; without `schema`, any JSON."""
 
     schema: dict[str, Any] | None = None
     name: str = "answer"
@@ -181,9 +193,12 @@ class ResponseFormat(Frozen, frozen=True, kw_only=True):
 
 
 class Reasoning(Frozen, frozen=True, kw_only=True):
-    """How much the model thinks: by `effort` (none, minimal, low, medium, high, xhigh), by `budget` in tokens (-1: as it likes), or
-    both unset: on, as the model likes. `visible`: the client wants to see (a summary of) the thoughts; where that is None, `shown_by_default` tells
-    that its vendor shows them all the same.
+    """Setting for how much the model thinks.
+
+    `effort` is none, minimal, low, medium, high or xhigh; `budget` is in tokens (-1: the model decides).
+    If both are unset, reasoning is on and the model decides. `visible` is whether the client wants to see
+    (a summary of) the thinking. If it is None, `shown_by_default` is whether the client's vendor shows it
+    anyway.
     """
 
     effort: str | None = None
@@ -193,7 +208,10 @@ class Reasoning(Frozen, frozen=True, kw_only=True):
 
 
 class Request(Frozen, frozen=True, kw_only=True):
-    """A request in full. `unmapped_settings` are settings that only the client's format has, under the client's own names."""
+    """A complete request.
+
+    `unmapped_settings` are settings that only the client's format has, by the client's names.
+    """
 
     model: str
     messages: tuple[Message, ...]
@@ -219,17 +237,18 @@ class Request(Frozen, frozen=True, kw_only=True):
     unmapped_settings: dict[str, Any] = {}
 
 
-# Answers ------------------------------------------------------------------------------------------------------------------
+# Answers ------------------------------------------------------------------------------------------
 
 FinishReason = Literal["stop", "length", "tool_calls", "content_filter", "pause", "other"]
 
 
 class Usage(Frozen, frozen=True, kw_only=True):
-    """Tokens in disjoint buckets, whatever way a vendor nests its counts. `reasoning` is part of `output`.
+    """Tokens in disjoint buckets, however a vendor nests its counts; `reasoning` is part of `output`.
 
-    `service_tier` is the one that the provider says it served in, empty where it says nothing. `billable_extras` counts by kind what else it
-    bills: calls of its own tools, and those tokens in the buckets that are not text (`input_audio`, `output_image`, ...).
-    `estimated`: the gateway has counted some of it, because the provider has not stated all of it.
+    `service_tier` is the tier that the provider reports, or empty. `billable_extras` counts by kind what else
+    the provider bills: calls of its own tools, and tokens in the buckets that are not text (`input_audio`,
+    `output_image`, ...). `estimated` is whether the gateway counted some of it, because the provider did not
+    report all of it.
     """
 
     input: int = 0
@@ -248,12 +267,15 @@ class Usage(Frozen, frozen=True, kw_only=True):
 
 
 def stated(usage: Usage | None) -> Usage | None:
-    """Return the usage if it counts any token: no request uses none, so zeros mean that nothing is stated."""
+    """Return the usage if it counts any token: every request uses some, so zeros are not a report."""
     return usage if usage is not None and (usage.prompt or usage.output) else None
 
 
 class Choice(Frozen, frozen=True, kw_only=True):
-    """One answer. `stop_sequence` is the one that ended it; `logprobs` is OpenAI's list of token entries, where there is one."""
+    """A choice of a response.
+
+    `stop_sequence` is the one that ended it. `logprobs` is OpenAI's list of token entries, if there is one.
+    """
 
     parts: tuple[Part, ...] = ()
     finish_reason: FinishReason = "stop"
@@ -262,7 +284,7 @@ class Choice(Frozen, frozen=True, kw_only=True):
 
 
 class Response(Frozen, frozen=True, kw_only=True):
-    """A whole answer. `usage` is None where the provider states none."""
+    """A non-streaming response; `usage` is None if the provider reports none."""
 
     id: str
     model: str
@@ -272,8 +294,10 @@ class Response(Frozen, frozen=True, kw_only=True):
 
 
 class ApiError(Frozen, frozen=True, kw_only=True):
-    """An error. `kind` is one of unknown_model, auth, rate_limit, timeout, invalid_request, server_error, network; `code` is the
-    word that the OpenAI API has for it; `status` the HTTP status that it has or would have had.
+    """An error.
+
+    `kind` is unknown_model, auth, rate_limit, timeout, invalid_request, server_error or network. `code`
+    is the OpenAI API's name for it, `status` the HTTP status that it has or would have.
     """
 
     kind: str
@@ -283,11 +307,12 @@ class ApiError(Frozen, frozen=True, kw_only=True):
     status: int = 500
 
 
-# Streams ------------------------------------------------------------------------------------------------------------------
+# Streams ------------------------------------------------------------------------------------------
 #
-# A stream is: Started; then for each part PartStarted, PartDelta ..., PartEnded, with `index` counting up from 0 in each choice
-# and at most one part open in a choice at a time; then Finished once for each choice; UsageSeen whenever known, the last one
-# counts. Failed may come at any point and ends it. A stream without Finished or Failed was cut.
+# A stream begins with Started. Each part has PartStarted, any number of PartDelta, and PartEnded; `index`
+# counts up from 0 in each choice, and at most one part of a choice is open at a time. Finished comes once for
+# each choice. UsageReported may come several times, and the last one counts. Failed may come at any point and
+# ends the stream. A stream without Finished or Failed was cut.
 
 
 class Started(Frozen, tag="started", frozen=True, kw_only=True):
@@ -296,7 +321,10 @@ class Started(Frozen, tag="started", frozen=True, kw_only=True):
 
 
 class PartStarted(Frozen, tag="part_started", frozen=True, kw_only=True):
-    """`part` is empty but for what is known from the start: a tool call's id and name. Image, File and Opaque come whole."""
+    """The start of a part, which holds what is known from the start: a tool call's id and name.
+
+    Image, File and Opaque are complete.
+    """
 
     choice: int
     index: int
@@ -304,7 +332,7 @@ class PartStarted(Frozen, tag="part_started", frozen=True, kw_only=True):
 
 
 class PartDelta(Frozen, tag="part_delta", frozen=True, kw_only=True):
-    """More text of a Text, Thinking or Refusal, or more of a tool call's arguments."""
+    """More text of a Text, Thinking or Refusal, or more arguments of a tool call."""
 
     choice: int
     index: int
@@ -321,7 +349,7 @@ class PartSigned(Frozen, tag="part_signed", frozen=True, kw_only=True):
 
 
 class PartCited(Frozen, tag="part_cited", frozen=True, kw_only=True):
-    """A source of the open Text, of which all the words meant have come."""
+    """A citation of the open Text; all cited text has come."""
 
     choice: int
     index: int
@@ -353,12 +381,13 @@ Event = (
 
 
 class RequestFacts(Frozen, frozen=True, kw_only=True):
-    """What the gateway must know of a request to admit it, whatever its format.
+    """The facts of a request that the gateway needs to admit it, in any format.
 
-    `max_input_tokens`: tokens that the input cannot pass. `max_output_tokens`: tokens that the client allowed in all its choices;
-    None where it set no limit. `n`: how many answers it asked for. `service_tier`: the one that it asks for, `auto` where the
-    provider chooses, empty for the standard one. `max_billable_extras`: how much of what else is billed there can be, by kind (see `Usage`).
-    `unbounded_cost_fields`: fields whose cost has no bound that is known here; `other_model_fields`: those by which other models may answer too.
+    `max_input_tokens` is an upper bound. `max_output_tokens` is the client's limit for all choices
+    together, or None. `n` is the number of choices requested. `service_tier` is the requested tier:
+    `auto` if the provider chooses, empty for the standard tier. `max_billable_extras` limits by kind what
+    else is billed (see `Usage`). `unbounded_cost_fields` are fields whose cost has no known bound,
+    `other_model_fields` those by which other models may answer too.
     """
 
     model: str

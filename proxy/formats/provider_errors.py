@@ -1,14 +1,13 @@
-"""The text of a provider's error, whichever API it imitates and whatever is wrong with it.
+"""Text of a provider's error, in whatever form it comes.
 
-One rule for all formats: a field counts only if it has the JSON type that a vendor documents for it. A message
-of another type is searched for the texts inside it; if there is none, the error has no message. No value is shown
-as Python text.
+A field counts only if it has the JSON type that a vendor documents for it. If a message has another type,
+the texts inside it count; without any, the error has no message. A value is never shown as Python text.
 """
 
 from typing import Any
 
 DEEPEST = 8
-"""Levels that are searched; a body may be nested more deeply than Python can follow."""
+"""Levels that are searched: a body may be nested more deeply than Python can follow."""
 
 
 def text_of(value: Any) -> str:
@@ -16,7 +15,7 @@ def text_of(value: Any) -> str:
 
 
 def message_of(error: Any, depth: int = DEEPEST) -> str:
-    """Return the words in an error; empty if there are none."""
+    """Return the text of an error, or an empty string."""
     match error:
         case _ if depth == 0:
             return ""
@@ -37,5 +36,10 @@ def message_of(error: Any, depth: int = DEEPEST) -> str:
 
 
 def place_of(steps: list[Any]) -> str:
-    """Return a path as FastAPI writes it: names and indexes."""
+    """Return a path as FastAPI writes it, of names and indexes."""
     return ".".join(str(step) for step in steps if isinstance(step, str | int) and not isinstance(step, bool))
+
+
+def unspecified_message(status: int) -> str:
+    """Return the message of an error without a text: it names the status."""
+    return f"The provider answered with status {status}."

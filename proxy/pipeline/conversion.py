@@ -8,14 +8,7 @@ from msgspec.structs import replace
 from proxy import errors
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
 from proxy.formats.account_ids import FILE, AccountReference, WithoutAccountIds
-from proxy.formats.codec import (
-    ClientRequest,
-    EmbeddingCodec,
-    EmbeddingRequest,
-    Quirks,
-    StreamDecoder,
-    StreamEncoder,
-)
+from proxy.formats.codec import ClientRequest, EmbeddingCodec, EmbeddingRequest, StreamDecoder, StreamEncoder
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.metering.stream_meter import OutputMeter
 from proxy.formats.metering.token_counts import estimate_text_tokens
@@ -38,8 +31,9 @@ from proxy.formats.neutral import (
     stated,
 )
 from proxy.formats.openai_chat import embeddings
-from proxy.formats.openai_chat.passthrough import RequestFields
 from proxy.formats.openai_chat.passthrough import max_input_tokens as openai_chat_bound
+from proxy.formats.openai_chat.wire import RequestFields
+from proxy.formats.quirks import Quirks
 from proxy.operations import Operation
 from proxy.routing.accounts import Account
 

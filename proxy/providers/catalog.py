@@ -5,7 +5,7 @@ prices stand. Each row names the vendor's documents that it follows.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from proxy.formats.codec import Quirks
+from proxy.formats.quirks import Quirks
 
 DEMO = "demo"
 COMPATIBLE = "compatible"

@@ -19,7 +19,9 @@ from msgspec import Meta
 from billing.pricing import simple_price
 from proxy.formats.metering.token_bounds import IMAGE_TOKENS, text_tokens
 from proxy.formats.openai_chat import embeddings
-from proxy.formats.openai_chat.passthrough import RequestFields, max_input_tokens, request_path
+from proxy.formats.openai_chat.passthrough import max_input_tokens
+from proxy.formats.openai_chat.request import request_path
+from proxy.formats.openai_chat.wire import RequestFields
 from proxy.upstream.client import UpstreamConnectionError
 
 MODELS = ("demo/chat", "demo/embed")

@@ -1,18 +1,16 @@
-"""Anthropic Messages."""
+"""Anthropic Messages (platform.claude.com/docs/en/api/messages)."""
 
+from proxy.formats.anthropic.count_tokens import CountTokensRequest
 from proxy.formats.anthropic.decoder import StreamDecoder
 from proxy.formats.anthropic.encoder import StreamEncoder
-from proxy.formats.anthropic.passthrough import CountTokensRequest, MessagesRequest
+from proxy.formats.anthropic.errors import parse_error, render_error, render_error_event
+from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.anthropic.request import parse_request, render_request, request_path
-from proxy.formats.anthropic.response import (
-    parse_error,
-    parse_response,
-    render_error,
-    render_error_event,
-    render_response,
-)
+from proxy.formats.anthropic.response import parse_response, render_response
+from proxy.formats.anthropic.wire import FORMAT
 
-FORMAT = "anthropic"
+parse_stream = StreamDecoder
+render_stream = StreamEncoder
 
 __all__ = [
     "FORMAT",
@@ -23,9 +21,11 @@ __all__ = [
     "parse_error",
     "parse_request",
     "parse_response",
+    "parse_stream",
     "render_error",
     "render_error_event",
     "render_request",
     "render_response",
+    "render_stream",
     "request_path",
 ]

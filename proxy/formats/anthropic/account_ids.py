@@ -1,17 +1,16 @@
-"""Objects of an Anthropic account in Messages (platform.claude.com/docs/en/api/messages).
+"""Ids of objects in an Anthropic account that Messages requests and responses contain.
 
-How long Anthropic keeps them: a container of the code execution tool 30 days after it was made (docs, "Code
-execution tool", "Containers"), and files until they are deleted (docs, "Files API"). No document says how
-long it keeps threads: 30 days are assumed.
+See platform.claude.com/docs/en/api/messages. Anthropic keeps a container of the code execution tool for 30
+days after its creation (docs, "Code execution tool", "Containers"), and a file until it is deleted (docs,
+"Files API"). The documentation does not say how long it keeps threads: 30 days are assumed.
 """
 
 from typing import Any
 
-import msgspec
-
 from proxy.formats.account_ids import CollectingReader, Vocabulary
+from proxy.formats.anthropic.wire import MessageIds, decode_event_ids, decode_message_ids
 from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
-from proxy.formats.sse import event_data
+from proxy.formats.streaming.sse import event_data
 
 KINDS = {
     "fileid": "file",
@@ -23,46 +22,27 @@ KINDS = {
     "userprofileid": "user_profile",
     "memorystoreid": "memory_store",
 }
-"""Fields of the SDK `anthropic`, in its types for messages and for its beta."""
+"""Fields of the SDK `anthropic`, in its types for messages and for its beta, with the kind of object that
+each names."""
 FREE = frozenset({"input", "inputschema", "inputexamples", "schema"})
-RESULTS = "code_execution_tool_result"
-OUTPUTS = "code_execution_output"
-MARKS = (b'"container"', b"code_execution_output", b'"message_start"')
+RESULT_TYPE = "code_execution_tool_result"
+OUTPUT_TYPE = "code_execution_output"
+EVENT_MARKERS = (b'"container"', b"code_execution_output", b'"message_start"')
+"""Bytes in the events that issue ids; no other event is decoded."""
 DIAGNOSTICS = "diagnostics"
-"""A request with this field, as one with `thread`, has an answer that a later request may name."""
+"""A later request can refer to the response if the request has this field or `thread`."""
 
 
 def counts(kind: str, _id: str, holder: dict[str, Any]) -> bool:
-    """Anthropic's own skills are everybody's."""
+    """Return whether the object belongs to the account. Anthropic's own skills are public."""
     return not (kind == "skill" and holder.get("type") == "anthropic")
 
 
 VOCABULARY = Vocabulary(KINDS, FREE, counts)
 
 
-class Delta(msgspec.Struct):
-    container: Any = None
-
-
-class Message(msgspec.Struct):
-    id: Any = None
-    container: Any = None
-    content: Any = None
-
-
-class Event(msgspec.Struct):
-    type: str = ""
-    message: Message | None = None
-    delta: Delta | None = None
-    content_block: Any = None
-
-
-decode_message = msgspec.json.Decoder(Message).decode
-decode_event = msgspec.json.Decoder(Event).decode
-
-
 class MessagesIdReader(CollectingReader):
-    """With `keeps_messages` the ids of messages are noted too."""
+    """Collect the ids that a response issues: with `keeps_messages`, those of messages too."""
 
     def __init__(self, *, keeps_messages: bool) -> None:
         super().__init__()
@@ -70,15 +50,15 @@ class MessagesIdReader(CollectingReader):
 
     def read_answer(self, body: bytes) -> None:
         try:
-            self.read(decode_lenient(decode_message, body))
+            self.read(decode_lenient(decode_message_ids, body))
         except DECODE_ERRORS:
             return
 
     def read_event(self, event: bytes) -> None:
-        if not any(mark in event for mark in MARKS):
+        if not any(marker in event for marker in EVENT_MARKERS):
             return
         try:
-            parsed = decode_lenient(decode_event, event_data(event))
+            parsed = decode_lenient(decode_event_ids, event_data(event))
         except DECODE_ERRORS:
             return
         if parsed.message is not None:
@@ -87,7 +67,7 @@ class MessagesIdReader(CollectingReader):
             self.add_container(parsed.delta.container)
         self.read_block(parsed.content_block)
 
-    def read(self, message: Message) -> None:
+    def read(self, message: MessageIds) -> None:
         if self.keeps_messages:
             self.add("message", message.id)
         self.add_container(message.container)
@@ -98,9 +78,9 @@ class MessagesIdReader(CollectingReader):
         self.add("container", container.get("id") if isinstance(container, dict) else container)
 
     def read_block(self, block: Any) -> None:
-        """The files that code wrote, in the results of the tool that ran it."""
+        """Add the files that code wrote, from the results of the code execution tool."""
         match block:
-            case {"type": str(kind), "content": {"content": list(outputs)}} if kind.endswith(RESULTS):
+            case {"type": str(kind), "content": {"content": list(outputs)}} if kind.endswith(RESULT_TYPE):
                 for output in outputs:
-                    if isinstance(output, dict) and str(output.get("type")).endswith(OUTPUTS):
+                    if isinstance(output, dict) and str(output.get("type")).endswith(OUTPUT_TYPE):
                         self.add("file", output.get("file_id"), None)

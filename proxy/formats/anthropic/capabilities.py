@@ -1,7 +1,9 @@
-"""What Claude's generations accept, by the model's name. Servers of other models that speak this format are sent the plain form.
+"""Capabilities of Claude's generations, looked up by the name of the model.
 
-Sources: platform.claude.com/docs, "Adaptive thinking", "Effort", "Structured outputs", "Mid-conversation system messages" and
-the migration guides.
+Servers of other models that use this format get the plain form of a request.
+
+Sources: platform.claude.com/docs, "Adaptive thinking", "Effort", "Structured outputs", "Mid-conversation
+system messages" and the migration guides.
 """
 
 import re
@@ -9,6 +11,12 @@ from functools import lru_cache
 
 from proxy.formats.neutral import Frozen
 
+TOOL_PROMPT_TOKENS = 600
+"""Tokens that the API adds to the prompt of a request with tools: up to 530 (docs, "Tool use", "Pricing")."""
+SERVER_TOOL_TOKENS = 3_000
+"""Tokens that the API adds for each tool with a schema of its own: up to about 2,500 (docs, "Tool use",
+"Pricing")."""
+SERVER_TOOL_TYPES = ("web_search", "web_fetch", "code_execution")
 MODEL_NAME = re.compile(
     r"claude-(?P<family>opus|sonnet|haiku|fable|mythos)-(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?!\d)"
 )
@@ -16,10 +24,16 @@ LEGACY_MODEL_NAME = re.compile(r"claude-(?P<major>\d)(?:[-.](?P<minor>\d))?-(?P<
 
 
 class ModelCapabilities(Frozen, frozen=True):
-    """`adaptive_thinking`: thinks by effort only, a budget is an error. `thinking_always_on`: even `disabled` is one. `supports_sampling`: takes temperature,
-    top_p and top_k. `supports_temperature_with_top_p`: takes temperature and top_p together. `supports_structured_output`: holds itself to a schema. `supports_system_messages`:
-    takes system messages among the others. `default_max_tokens`: the limit, in tokens, for clients of formats that need none: what every model
-    of the generation takes ("Models overview").
+    """Settings that a model accepts.
+
+    - `adaptive_thinking`: the model takes an effort, and rejects a budget of thinking tokens.
+    - `thinking_always_on`: the model rejects `disabled` too.
+    - `supports_sampling`: the model takes temperature, top_p and top_k.
+    - `supports_temperature_with_top_p`: the model takes temperature and top_p in one request.
+    - `supports_structured_output`: the model follows a JSON Schema.
+    - `supports_system_messages`: the model takes system messages between the others.
+    - `default_max_tokens`: the limit, in tokens, for clients of formats that do not require one. Every model
+      of the generation accepts it (docs, "Models overview").
     """
 
     adaptive_thinking: bool = False
@@ -34,11 +48,14 @@ class ModelCapabilities(Frozen, frozen=True):
 
 @lru_cache(maxsize=1024)
 def model_capabilities(model: str) -> ModelCapabilities:
-    """The date in a name such as claude-sonnet-4-20250514 is no minor version."""
-    named = MODEL_NAME.search(model) or LEGACY_MODEL_NAME.search(model)
-    if not named:
+    """Return the capabilities of a model.
+
+    The date in a name such as claude-sonnet-4-20250514 is not a minor version.
+    """
+    match = MODEL_NAME.search(model) or LEGACY_MODEL_NAME.search(model)
+    if not match:
         return ModelCapabilities()
-    family, generation = named["family"], (int(named["major"]), int(named["minor"] or 0))
+    family, generation = match["family"], (int(match["major"]), int(match["minor"] or 0))
     newest = generation >= (4, 7)
     return ModelCapabilities(
         adaptive_thinking=newest,

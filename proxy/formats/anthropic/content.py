@@ -1,24 +1,37 @@
-"""Content blocks, which requests and answers share: read as neutral parts, and written from them."""
+"""Content blocks of requests and responses, parsed into neutral parts and rendered from them."""
 
-import base64
-import binascii
-import hashlib
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, TypeVar, assert_never, get_args
+from collections.abc import Iterable
+from typing import Any, assert_never
 
-import msgspec
 from msgspec import Raw
 
-from proxy.formats.custom_tools import as_function_call
-from proxy.formats.json_body import decode_body, decode_fields, encode
+from proxy.formats.anthropic.wire import (
+    FORMAT,
+    NULL,
+    SearchResultBlock,
+    SourceBlock,
+    ThinkingBlock,
+    ToolResultBlock,
+    decode_any,
+    decode_block,
+    decode_redacted_block,
+    decode_search_result_block,
+    decode_source_block,
+    decode_text_block,
+    decode_thinking_block,
+    decode_tool_result_block,
+    decode_tool_use_block,
+    without_nulls,
+)
+from proxy.formats.json_body import DECODE_ERRORS, decode_body
+from proxy.formats.media import URL_PREFIXES, decode_base64_text, detect_media_type, parse_data_url
 from proxy.formats.neutral import (
     Citation,
     File,
     Image,
     InvalidRequest,
     Opaque,
-    Origin,
     Part,
     Refusal,
     Text,
@@ -27,167 +40,75 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.signatures import add_origin, attach_call_signatures, split_origin
+from proxy.formats.tool_calls import as_function_call, call_id_digest
 
-T = TypeVar("T")
-NULL = Raw(b"null")
-FORMAT: Origin = "anthropic"
-ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
 VALID_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 INVALID_CALL_ID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 IMAGE_TYPES = frozenset(("image/jpeg", "image/png", "image/gif", "image/webp"))
-MEDIA_TYPE_BY_PREFIX = {
-    "iVBORw": "image/png",
-    "/9j/": "image/jpeg",
-    "R0lGOD": "image/gif",
-    "UklGR": "image/webp",
-    "JVBERi": "application/pdf",
-}
-"""How the base64 of each type begins, for pictures and documents that come without it."""
 PDF_TYPE = "application/pdf"
 ANY_IMAGE_TYPE = "image/*"
-DECODE_ERRORS = (msgspec.DecodeError, ValueError, RecursionError)
-"""What decoding may raise: for bad JSON, numbers out of range and text that is not UTF-8, and what is nested too deeply."""
-URL_PREFIXES = ("http://", "https://")
-DATA_URL = re.compile(r"data:([^;,]*)[^,]*;base64,(.*)", re.DOTALL)
 
 
-# Reading ------------------------------------------------------------------------------------------------------------------
-
-
-class CacheControl(msgspec.Struct):
-    ttl: str | None = None
-
-
-class Source(msgspec.Struct):
-    type: str = ""
-    media_type: str | None = None
-    data: str | None = None
-    url: str | None = None
-    file_id: str | None = None
-    content: str | list[Raw] | None = None
-
-
-class Block(msgspec.Struct):
-    type: str
-    cache_control: CacheControl | None = None
-
-    @property
-    def cache(self) -> str | None:
-        return (self.cache_control.ttl or "5m") if self.cache_control else None
-
-
-class TextBlock(Block):
-    text: str = ""
-    citations: list[Any] | None = None
-
-
-class SourceBlock(Block):
-    source: Source = msgspec.field(default_factory=Source)
-    title: str | None = None
-    context: str | None = None
-
-
-class SearchResultBlock(Block):
-    source: str = ""
-    title: str = ""
-    content: list[Raw] | None = None
-
-
-class ToolUseBlock(Block):
-    id: str = ""
-    name: str = ""
-    input: Raw = Raw(b"{}")
-
-
-class ToolResultBlock(Block):
-    tool_use_id: str = ""
-    content: str | list[Raw] | None = None
-    is_error: bool | None = None
-
-
-class ThinkingBlock(Block):
-    thinking: str = ""
-    signature: str | None = None
-
-
-class RedactedBlock(Block):
-    data: str = ""
-
-
-decode_block = msgspec.json.Decoder(Block).decode
-decode_any = msgspec.json.Decoder().decode
-decode_text = msgspec.json.Decoder(TextBlock).decode
-decode_source = msgspec.json.Decoder(SourceBlock).decode
-decode_search_result = msgspec.json.Decoder(SearchResultBlock).decode
-decode_tool_use = msgspec.json.Decoder(ToolUseBlock).decode
-decode_tool_result = msgspec.json.Decoder(ToolResultBlock).decode
-decode_thinking = msgspec.json.Decoder(ThinkingBlock).decode
-decode_redacted = msgspec.json.Decoder(RedactedBlock).decode
-
-
-def parse_content(content: str | list[Raw] | None) -> tuple[Part, ...]:
-    """The parts that a message holds. Raises BadRequest."""
+def parse_parts(content: str | list[Raw] | None) -> tuple[Part, ...]:
+    """Parse the content of a message into parts. Raises InvalidRequest."""
     if content is None or isinstance(content, str):
         return (Text(text=content),) if content else ()
-    return tuple(restore_signatures([part for raw in content for part in parse_block(raw)]))
+    return tuple(attach_call_signatures([part for raw in content for part in parse_part(raw)]))
 
 
-def parse_response_content(content: list[Raw]) -> tuple[Part, ...]:
-    """The parts of an answer: of compatible servers, fields that are null count as absent. Raises BadRequest."""
-    return tuple(restore_signatures([part for raw in content for part in parse_response_block(raw)]))
+def parse_response_parts(content: list[Raw]) -> tuple[Part, ...]:
+    """Parse the content of a response into parts. Raises InvalidRequest.
+
+    Compatible servers send fields that are null: they count as absent.
+    """
+    return tuple(attach_call_signatures([part for raw in content for part in parse_response_part(raw)]))
 
 
-def parse_response_block(raw: Raw) -> tuple[Part, ...]:
+def parse_response_part(raw: Raw) -> tuple[Part, ...]:
     try:
-        return parse_block(raw)
+        return parse_part(raw)
     except InvalidRequest:
-        return parse_block(without_nulls(raw))
+        return parse_part(without_nulls(raw))
 
 
-def decode_ignoring_nulls(decoder: Callable[[Raw], T], raw: Raw) -> T:
-    """Raises one of UNREADABLE."""
-    try:
-        return decoder(raw)
-    except msgspec.ValidationError:
-        return decoder(without_nulls(raw))
+def parse_part(raw: Raw) -> tuple[Part, ...]:
+    """Parse one block. Raises InvalidRequest.
 
-
-def without_nulls(raw: Raw) -> Raw:
-    fields = decode_fields(raw)
-    return Raw(encode({name: value for name, value in fields.items() if value != NULL}))
-
-
-def parse_block(raw: Raw) -> tuple[Part, ...]:
-    """One block; a document that is made of blocks gives several parts. Raises BadRequest."""
+    A document that consists of blocks gives several parts.
+    """
     data = bytes(raw)
     match decode_body(decode_block, data).type:
         case "text":
-            text = decode_body(decode_text, data)
+            text = decode_body(decode_text_block, data)
             return (Text(text=text.text, cache=text.cache, citations=tuple(parse_citations(text.citations))),)
         case "image":
-            return parse_image(decode_body(decode_source, data), data)
+            return parse_image(decode_body(decode_source_block, data), data)
         case "document":
-            return parse_document(decode_body(decode_source, data), data)
+            return parse_document(decode_body(decode_source_block, data), data)
         case "search_result":
-            return parse_search_result(decode_body(decode_search_result, data))
+            return parse_search_result(decode_body(decode_search_result_block, data))
         case "tool_use":
-            call = decode_body(decode_tool_use, data)
+            call = decode_body(decode_tool_use_block, data)
             return (
                 ToolCall(id=call.id, name=call.name, arguments=parse_arguments(call.input), cache=call.cache),
             )
         case "tool_result":
-            return (parse_tool_result(decode_body(decode_tool_result, data)),)
+            return (parse_tool_result(decode_body(decode_tool_result_block, data)),)
         case "thinking":
-            return (parse_thinking(decode_body(decode_thinking, data)),)
+            return (parse_thinking(decode_body(decode_thinking_block, data)),)
         case "redacted_thinking":
-            origin, redacted = split_origin(decode_body(decode_redacted, data).data)
+            origin, redacted = split_origin(decode_body(decode_redacted_block, data).data, FORMAT)
             return (Thinking(redacted=redacted, origin=origin),)
         case other:
             return (Opaque(origin=FORMAT, kind=other, value=decode_body(decode_any, data)),)
 
 
 def parse_citations(citations: Iterable[Any] | None) -> list[Citation]:
-    """Those of pages on the web; others point into what the client itself has sent. Each means all the text of its block."""
+    """Parse the citations of web pages, and leave out those of the client's own documents.
+
+    Each citation applies to the complete text of its block.
+    """
     return [citation for wire in citations or () if (citation := parse_citation(wire))]
 
 
@@ -221,8 +142,10 @@ def parse_image(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
 
 
 def parse_document(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
-    """Plain text and documents made of blocks are text to every other provider: they stand under their title and context. The
-    context of a file stands before it.
+    """Parse a document.
+
+    Other providers get plain text, and documents that consist of blocks, as text under the title and context.
+    The context of a file precedes the file.
     """
     source, context = block.source, as_heading(block.context)
     match source.type:
@@ -239,10 +162,10 @@ def parse_document(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
                 File(file_id=source.file_id, name=block.title, origin=FORMAT, cache=block.cache),
             )
         case "text":
-            head = "".join(part.text for part in as_heading(block.title, block.context))
-            return (Text(text=head + (source.data or ""), cache=block.cache),)
+            heading = "".join(part.text for part in as_heading(block.title, block.context))
+            return (Text(text=heading + (source.data or ""), cache=block.cache),)
         case "content":
-            return (*as_heading(block.title, block.context), *parse_content(source.content))
+            return (*as_heading(block.title, block.context), *parse_parts(source.content))
         case _:
             return (Opaque(origin=FORMAT, kind="document", value=decode_body(decode_any, data)),)
 
@@ -252,15 +175,15 @@ def as_heading(*lines: str | None) -> tuple[Text, ...]:
 
 
 def parse_search_result(block: SearchResultBlock) -> tuple[Part, ...]:
-    """What the client itself has found: text under its title and address."""
-    found = "".join(part.text for part in parse_content(block.content) if isinstance(part, Text))
-    head = "".join(part.text for part in as_heading(block.title, block.source))
-    return (Text(text=head + found, cache=block.cache),)
+    """Parse a search result of the client's own into text under its title and address."""
+    text = "".join(part.text for part in parse_parts(block.content) if isinstance(part, Text))
+    heading = "".join(part.text for part in as_heading(block.title, block.source))
+    return (Text(text=heading + text, cache=block.cache),)
 
 
 def parse_tool_result(block: ToolResultBlock) -> ToolResult:
     content = tuple(
-        part for part in parse_content(block.content) if isinstance(part, Text | Image | File | Opaque)
+        part for part in parse_parts(block.content) if isinstance(part, Text | Image | File | Opaque)
     )
     return ToolResult(
         call_id=block.tool_use_id, content=content, is_error=bool(block.is_error), cache=block.cache
@@ -268,10 +191,13 @@ def parse_tool_result(block: ToolResultBlock) -> ToolResult:
 
 
 def parse_thinking(block: ThinkingBlock) -> Thinking:
-    """Thoughts without a signature are not Claude's: it signs all of its own."""
+    """Parse thinking.
+
+    Claude signs all of its thinking, so thinking without a signature has no origin.
+    """
     if not block.signature:
         return Thinking(text=block.thinking)
-    origin, signature = split_origin(block.signature)
+    origin, signature = split_origin(block.signature, FORMAT)
     return Thinking(text=block.thinking, signature=signature, origin=origin)
 
 
@@ -279,39 +205,11 @@ def parse_arguments(raw: Raw) -> str:
     return "{}" if raw == NULL else bytes(raw).decode(errors="replace")
 
 
-def split_origin(tagged: str) -> tuple[Origin, str]:
-    """Whose signature it is: one of another provider went out under that provider's name."""
-    name, mark, rest = tagged.partition("#")
-    return (ORIGINS[name], rest) if mark and name in ORIGINS else (FORMAT, tagged)
-
-
-def add_origin(signature: str, origin: Origin | None) -> str:
-    return signature if origin in (FORMAT, None) else f"{origin}#{signature}"
-
-
-def restore_signatures(parts: list[Part]) -> list[Part]:
-    """Gemini signs calls, for which this format has no place: such a signature travels in an empty thought before the call."""
-    kept: list[Part] = []
-    for part in parts:
-        before = kept[-1] if kept else None
-        if (
-            isinstance(part, ToolCall)
-            and isinstance(before, Thinking)
-            and before.origin == "gemini"
-            and before.signature
-            and not before.text
-        ):
-            kept[-1] = msgspec.structs.replace(part, signature=before.signature, origin=before.origin)
-        else:
-            kept.append(part)
-    return kept
-
-
-# Writing ------------------------------------------------------------------------------------------------------------------
-
-
 def is_empty_for_api(part: Part) -> bool:
-    """Whether the API would refuse the part as empty, or it means nothing here: thoughts and server tools of another provider."""
+    """Return whether to leave out a part: the API rejects it as empty, or cannot read it.
+
+    The API cannot read thinking of another provider.
+    """
     match part:
         case Text() | Refusal():
             return not part.text.strip()
@@ -322,7 +220,7 @@ def is_empty_for_api(part: Part) -> bool:
 
 
 def render_part(part: Part, param: str = "messages") -> dict[str, Any]:
-    """A part of a request as a block. Raises Inexpressible."""
+    """Render a part of a request as a block. Raises UnsupportedFeature."""
     match part:
         case Text():
             return with_cache_control(render_text(part), part.cache)
@@ -340,7 +238,7 @@ def render_part(part: Part, param: str = "messages") -> dict[str, Any]:
             return render_thinking(part)
         case Opaque():
             if part.origin != FORMAT:
-                raise UnsupportedFeature(f"Claude has no counterpart to {part.kind}.", param)
+                raise UnsupportedFeature(f"Claude does not support {part.kind}.", param)
             value: dict[str, Any] = part.value
             return value
         case _:
@@ -356,17 +254,20 @@ def with_cache_control(block: dict[str, Any], cache: str | None) -> dict[str, An
 
 
 def render_text(part: Text) -> dict[str, Any]:
-    """Without citations: the API takes back only its own, and each with the index that it came with."""
+    """Render text without its citations.
+
+    The API accepts only its own citations, each with the index that it issued.
+    """
     return {"type": "text", "text": part.text}
 
 
 def render_thinking(part: Thinking) -> dict[str, Any]:
     if part.redacted is not None:
-        return {"type": "redacted_thinking", "data": add_origin(part.redacted, part.origin)}
+        return {"type": "redacted_thinking", "data": add_origin(part.origin, part.redacted, FORMAT)}
     return {
         "type": "thinking",
         "thinking": part.text,
-        "signature": add_origin(part.signature or "", part.origin),
+        "signature": add_origin(part.origin, part.signature or "", FORMAT),
     }
 
 
@@ -380,7 +281,10 @@ def render_tool_call(part: ToolCall) -> dict[str, Any]:
 
 
 def render_input(arguments: str) -> dict[str, Any]:
-    """The API takes objects only; what the model wrote otherwise is kept as it is."""
+    """Render the arguments of a call as an object, which the API requires.
+
+    Arguments that are not a JSON object are sent as text in `_raw`.
+    """
     if not arguments.strip():
         return {}
     try:
@@ -391,11 +295,10 @@ def render_input(arguments: str) -> dict[str, Any]:
 
 
 def render_call_id(neutral_id: str) -> str:
-    """The id where the API takes it as it is, else one that belongs to it alone."""
+    """Render the id of a call: unchanged if the API accepts it, else a valid id derived from it."""
     if VALID_CALL_ID.fullmatch(neutral_id):
         return neutral_id
-    digest = hashlib.sha256(neutral_id.encode("utf-8", "surrogatepass")).hexdigest()[:16]
-    return f"{INVALID_CALL_ID_CHARACTER.sub('_', neutral_id)[:47]}_{digest}"
+    return f"{INVALID_CALL_ID_CHARACTER.sub('_', neutral_id)[:47]}_{call_id_digest(neutral_id)[:16]}"
 
 
 def render_tool_result(part: ToolResult, param: str) -> dict[str, Any]:
@@ -410,16 +313,16 @@ def render_tool_result(part: ToolResult, param: str) -> dict[str, Any]:
 
 
 def render_image(part: Image, param: str) -> dict[str, Any]:
-    mime, data, url = part.media_type, part.data, part.url
-    if data is None and url and (embedded := DATA_URL.fullmatch(url)):
-        mime, data = embedded[1], embedded[2]
+    media_type, data, url = part.media_type, part.data, part.url
+    if data is None and url and (embedded := parse_data_url(url)):
+        media_type, data = embedded
     if data is not None:
-        mime = image_media_type(mime, data)
-        if mime not in IMAGE_TYPES:
+        media_type = image_media_type(media_type, data)
+        if media_type not in IMAGE_TYPES:
             raise UnsupportedFeature(
-                f"Claude reads JPEG, PNG, GIF and WebP pictures, not {mime or 'this type'}.", param
+                f"Claude accepts JPEG, PNG, GIF and WebP images, not {media_type or 'this type'}.", param
             )
-        return {"type": "image", "source": {"type": "base64", "media_type": mime, "data": data}}
+        return {"type": "image", "source": {"type": "base64", "media_type": media_type, "data": data}}
     return {"type": "image", "source": {"type": "url", "url": require_url(url, param)}}
 
 
@@ -429,23 +332,22 @@ def image_media_type(media_type: str | None, data: str) -> str | None:
     return media_type if media_type in IMAGE_TYPES else detect_media_type(data) or media_type
 
 
-def detect_media_type(data: str) -> str | None:
-    return next((mime for start, mime in MEDIA_TYPE_BY_PREFIX.items() if data.startswith(start)), None)
-
-
 def require_url(url: str | None, param: str) -> str:
-    if url and url.startswith(("https://", "http://")):
+    if url and url.startswith(URL_PREFIXES):
         return url
-    raise UnsupportedFeature(f"Claude cannot open the address {(url or '')[:60]!r}.", param)
+    raise UnsupportedFeature(
+        f"Claude cannot open the URL {(url or '')[:60]!r}. Send an http or https URL.", param
+    )
 
 
 def render_file(part: File, param: str) -> dict[str, Any]:
     if part.file_id is not None and part.data is None and part.url is None:
         return render_stored_file(part, param)
-    mime = part.media_type or (detect_media_type(part.data) if part.data else None)
-    if mime and mime.startswith("image/"):
-        return render_image(Image(media_type=mime, data=part.data, url=part.url), param)
-    return with_title({"type": "document", "source": render_document_source(part, mime, param)}, part.name)
+    media_type = part.media_type or (detect_media_type(part.data) if part.data else None)
+    if media_type and media_type.startswith("image/"):
+        return render_image(Image(media_type=media_type, data=part.data, url=part.url), param)
+    source = render_document_source(part, media_type, param)
+    return with_title({"type": "document", "source": source}, part.name)
 
 
 def with_title(block: dict[str, Any], name: str | None) -> dict[str, Any]:
@@ -455,7 +357,7 @@ def with_title(block: dict[str, Any], name: str | None) -> dict[str, Any]:
 def render_stored_file(part: File, param: str) -> dict[str, Any]:
     if part.origin != FORMAT:
         raise UnsupportedFeature(
-            f"The file {part.file_id} is stored with another provider; send its content instead.", param
+            f"The file {part.file_id} is stored with another provider. Send its content instead.", param
         )
     source = {"type": "file", "file_id": part.file_id}
     if part.media_type and part.media_type.startswith("image/"):
@@ -464,21 +366,17 @@ def render_stored_file(part: File, param: str) -> dict[str, Any]:
 
 
 def render_document_source(part: File, media_type: str | None, param: str) -> dict[str, Any]:
-    """Claude reads PDF and plain text."""
+    """Render the source of a document. Claude reads PDF and plain text. Raises UnsupportedFeature."""
     if part.data is not None:
         if media_type == PDF_TYPE:
             return {"type": "base64", "media_type": PDF_TYPE, "data": part.data}
         if media_type and (media_type.startswith("text/") or media_type == "application/json"):
-            return {"type": "text", "media_type": "text/plain", "data": decode_base64_text(part.data, param)}
+            text = decode_base64_text(part.data)
+            if text is None:
+                raise UnsupportedFeature("The text file is not UTF-8 text in base64.", param)
+            return {"type": "text", "media_type": "text/plain", "data": text}
     elif media_type in (PDF_TYPE, None):
         return {"type": "url", "url": require_url(part.url, param)}
     raise UnsupportedFeature(
-        f"Claude reads PDF and plain text, not {media_type or 'files of an unnamed type'}.", param
+        f"Claude accepts PDF and plain text, not {media_type or 'files without a media type'}.", param
     )
-
-
-def decode_base64_text(data: str, param: str) -> str:
-    try:
-        return base64.b64decode(data).decode()
-    except (binascii.Error, ValueError):
-        raise UnsupportedFeature("The text file is not UTF-8 in base64.", param) from None

@@ -1,83 +1,153 @@
-"""Streams of the Messages API, read here; encoder.py writes them (platform.claude.com/docs/en/build-with-claude/streaming)."""
+"""Decoder of streams of the Messages API (platform.claude.com/docs/en/build-with-claude/streaming)."""
 
 from typing import Any
 
+import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.content import (
-    DECODE_ERRORS,
-    NULL,
-    decode_any,
-    decode_ignoring_nulls,
-    parse_citations,
-)
-from proxy.formats.anthropic.response import (
-    decode_wire_usage,
-    parse_error,
-    parse_finish_reason,
-    parse_response,
-    parse_stream_error,
-)
-from proxy.formats.anthropic.usage import WireUsage, merge_usage, states_output, usage_from_wire
+from proxy.formats.anthropic.content import parse_arguments, parse_citations
+from proxy.formats.anthropic.errors import parse_error, parse_stream_error
+from proxy.formats.anthropic.response import parse_finish_reason, parse_response
+from proxy.formats.anthropic.usage import decode_wire_usage, merge_usage, states_output, usage_from_wire
 from proxy.formats.anthropic.wire import (
+    FORMAT,
+    NULL,
     BlockStart,
     Delta,
-    OpenBlock,
     WireEvent,
+    WireUsage,
+    decode_any,
     decode_block_start,
     decode_delta,
     decode_event,
-    decode_str,
-    events_of_response,
+    decode_ignoring_nulls,
 )
-from proxy.formats.json_body import repair_json
+from proxy.formats.json_body import DECODE_ERRORS, repair_json
 from proxy.formats.neutral import (
     ApiError,
     Event,
     Failed,
     Finished,
     InvalidUpstreamResponse,
-    PartCited,
-    PartDelta,
-    PartEnded,
-    PartSigned,
-    PartStarted,
+    Opaque,
+    Part,
     Started,
+    Text,
+    Thinking,
+    ToolCall,
     UsageReported,
 )
-from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.part_queue import PartQueue, QueuedPart, events_of_response
+from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED, NonEventBytes
 from proxy.formats.tool_calls import unique_call_id
 
-STREAM_INTERRUPTED = ApiError(
-    kind="network", code="upstream_unreachable", message="The answer broke off.", status=502
-)
 ERROR_EVENT_PREFIXES = (b"event: error", b"event:error")
 ERROR_KEY = b'"error"'
-"""In a line that is no event: a server's way to say why its stream ends."""
-MAX_NON_EVENT_BYTES = 1 << 20
+"""A server may state why its stream ends in a line that is not an event, with this key."""
+
+
+class StreamedBlock:
+    """A block that is arriving, and the part that it becomes.
+
+    A block that only the provider understands is collected, because it is sent as a whole.
+    """
+
+    def __init__(self, block: BlockStart, raw: Raw, queued: QueuedPart) -> None:
+        self.block, self.raw, self.queued = block, raw, queued
+        self.has_content = False
+        self.signature = ""
+        self.json_pieces: list[str] = []
+        self.opaque_fields: dict[str, Any] = {}
+
+    @property
+    def is_opaque(self) -> bool:
+        return isinstance(self.queued.part, Opaque)
+
+    def add_signature(self, signature: str) -> None:
+        """Add a signature, or a piece of it. Some servers repeat what they have sent before."""
+        before = self.signature
+        self.signature = signature if signature.startswith(before) else before + signature
+
+    def complete_value(self) -> dict[str, Any]:
+        """Return the JSON of a block that only the provider understands."""
+        value: dict[str, Any] = decode_any(self.raw)
+        if self.json_pieces:
+            text = "".join(self.json_pieces)
+            try:
+                value["input"] = decode_any(text.encode())
+            except DECODE_ERRORS:
+                value["input"] = {"_raw": text}
+        return value | self.opaque_fields
+
+
+class BlockQueue(PartQueue):
+    """The parts of a message. Each one stays open until its block ends, so that no part is split.
+
+    Text starts with its first delta, because an empty block is not a part. The first part starts the message,
+    if no event did.
+    """
+
+    def __init__(self, events: list[Event]) -> None:
+        super().__init__(events)
+        self.is_message_started = False
+
+    def start_message(self, id: str = "", model: str = "") -> None:
+        if not self.is_message_started:
+            self.is_message_started = True
+            self.events.append(Started(id=id, model=model))
+
+    def can_start(self, queued: QueuedPart) -> bool:
+        match queued.part:
+            case Text():
+                return bool(queued.buffered)
+            case Opaque():
+                return queued.is_complete
+            case _:
+                return True
+
+    def can_end(self, queued: QueuedPart) -> bool:
+        return queued.is_complete
+
+    def start(self, queued: QueuedPart) -> None:
+        self.start_message()
+        super().start(queued)
+
+    def append(self, queued: QueuedPart, text: str, logprobs: tuple[Any, ...] = ()) -> QueuedPart:
+        if queued.index >= 0:
+            self.emit_delta(queued, text, logprobs)
+        else:
+            queued.buffered.append((text, logprobs))
+            self.advance()
+        return queued
+
+    def complete(self, queued: QueuedPart, signature: str | None = None) -> None:
+        if isinstance(queued.part, Text) and not queued.is_open and not queued.buffered:
+            self.parts.remove(queued)
+        super().complete(queued, signature)
 
 
 class StreamDecoder:
-    """Anthropic's blocks come one after the other. Events of a block that begins before the last one has ended wait for that end,
-    so that no part is torn.
+    """Decode a stream of the Messages API into neutral events.
+
+    Blocks arrive one after the other. If a block begins before the previous one has ended, its part waits in
+    the queue.
     """
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
         self.events: list[Event] = []
-        self.non_event_bytes = b""
+        self.queue = BlockQueue(self.events)
+        self.blocks: dict[int, StreamedBlock] = {}
+        self.non_event_bytes = NonEventBytes()
         self.saw_event = False
-        self.started = False
         self.ended = False
         self.failed = False
-        self.open_block: OpenBlock | None = None
-        self.deferred_events: list[WireEvent] = []
-        self.part_index = 0
         self.call_ids: set[str] = set()
         self.has_tool_calls = False
         self.usage: WireUsage | None = None
-        self.final = False
+        self.has_final_usage = False
 
     def feed(self, data: bytes) -> list[Event]:
         try:
@@ -96,7 +166,8 @@ class StreamDecoder:
         return self.take_events()
 
     def take_events(self) -> list[Event]:
-        events, self.events = self.events, []
+        events = self.events[:]
+        self.events.clear()
         return events
 
     def parse_event(self, event: bytes) -> None:
@@ -128,89 +199,104 @@ class StreamDecoder:
                 pass
 
     def on_message_start(self, message: dict[str, Raw]) -> None:
-        """A second start begins the blocks anew; what went out already stays."""
+        """Start the message, or restart it.
+
+        A second start begins the blocks again. Parts that were sent stay.
+        """
         self.close_all_blocks()
         self.on_usage(message.get("usage", NULL))
-        self.emit_started(decode_str(message.get("id", NULL)), decode_str(message.get("model", NULL)))
+        self.queue.start_message(decode_str(message.get("id", NULL)), decode_str(message.get("model", NULL)))
 
-    def emit_started(self, id: str = "", model: str = "") -> None:
-        if not self.started:
-            self.started = True
-            self.events.append(Started(id=id, model=model))
+    def on_usage(self, raw: Raw, *, is_last: bool = False) -> None:
+        """Merge reported usage, unless its counts are absurd.
 
-    def on_usage(self, raw: Raw, *, last: bool = False) -> None:
-        """Counts that are absurd do not replace sound ones. `last`: they are those of the end."""
+        `is_last` says that the usage belongs to the end of the message.
+        """
         stated = decode_wire_usage(raw)
         if stated is None:
             return
         usage = merge_usage(self.usage, stated)
         if usage_from_wire(usage) is not None:
             self.usage = usage
-            self.final = last and (self.final or states_output(stated))
+            self.has_final_usage = is_last and (self.has_final_usage or states_output(stated))
 
     def on_block_event(self, event: WireEvent) -> None:
-        if self.open_block is not None and self.open_block.index != event.index:
-            self.deferred_events.append(event)
-        elif event.type == "content_block_start":
-            self.on_block_start(event)
-        elif event.type == "content_block_delta":
-            self.on_block_delta(event)
-        elif self.open_block is not None:
-            self.close_block()
-            self.replay_deferred()
-
-    def replay_deferred(self) -> None:
-        waiting, self.deferred_events = self.deferred_events, []
-        for event in waiting:
-            self.on_block_event(event)
+        match event.type:
+            case "content_block_start":
+                self.on_block_start(event)
+            case "content_block_delta":
+                self.on_block_delta(event)
+            case _:
+                self.close_block(event.index)
 
     def on_block_start(self, event: WireEvent) -> None:
-        """The same start once more is no new block; another one with its index is."""
-        if self.open_block is not None and self.open_block.raw == event.content_block:
+        """Open a block.
+
+        A repeated start of an open block changes nothing. A different start with the same index opens a new
+        block.
+        """
+        if event.index in self.blocks and self.blocks[event.index].raw == event.content_block:
             return
-        if self.open_block is not None:
-            self.close_block()
+        self.close_block(event.index)
         try:
-            block = decode_ignoring_nulls(decode_block_start, event.content_block)
+            start = decode_ignoring_nulls(decode_block_start, event.content_block)
             decode_any(event.content_block)
         except DECODE_ERRORS:
             return
-        if not block.type:
-            return
-        self.open_block = OpenBlock(event.index, block, event.content_block)
-        if block.type != "text" and not self.open_block.is_opaque:
-            self.start_part()
-        self.add_text(block.initial_text)
-        if block.type == "thinking" and block.signature:
-            self.add_signature(block.signature)
+        if start.type:
+            self.open_block(event.index, start, event.content_block)
+
+    def open_block(self, index: int, start: BlockStart, raw: Raw) -> StreamedBlock:
+        queued = self.queue.add(QueuedPart(self.new_part(start)))
+        self.blocks[index] = block = StreamedBlock(start, raw, queued)
+        self.add_text(block, start.initial_text)
+        if start.type == "thinking" and start.signature:
+            block.add_signature(start.signature)
+        return block
+
+    def new_part(self, start: BlockStart) -> Part:
+        match start.type:
+            case "text":
+                return Text()
+            case "thinking":
+                return Thinking(origin=FORMAT)
+            case "redacted_thinking":
+                return Thinking(redacted=start.data, origin=FORMAT)
+            case "tool_use":
+                self.has_tool_calls = True
+                return ToolCall(id=unique_call_id(start.id, self.call_ids), name=start.name)
+            case other:
+                return Opaque(origin=FORMAT, kind=other, value=None)
 
     def on_block_delta(self, event: WireEvent) -> None:
+        """Add a delta to its block. Text without a block opens one."""
         try:
             delta = decode_ignoring_nulls(decode_delta, event.delta)
         except DECODE_ERRORS:
             return
-        if self.open_block is None and delta.type == "text_delta" and delta.text:
-            self.open_block = OpenBlock(event.index, BlockStart(type="text"), NULL)
-        if self.open_block is None:
+        block = self.blocks.get(event.index)
+        if block is None and delta.type == "text_delta" and delta.text:
+            block = self.open_block(event.index, BlockStart(type="text"), NULL)
+        if block is None:
             return
-        if self.open_block.is_opaque:
-            self.collect_opaque(self.open_block, delta, event.delta)
+        if block.is_opaque:
+            self.collect_opaque(block, delta, event.delta)
             return
-        match self.open_block.block.type, delta.type:
+        match block.block.type, delta.type:
             case ("text", "text_delta"):
-                self.add_text(delta.text)
+                self.add_text(block, delta.text)
             case ("text", "citations_delta"):
-                self.open_block.citations += parse_citations([delta.citation])
+                block.queued.citations += parse_citations([delta.citation])
             case ("thinking", "thinking_delta"):
-                self.add_text(delta.thinking)
+                self.add_text(block, delta.thinking)
             case ("thinking", "signature_delta"):
-                self.add_signature(delta.signature)
+                block.add_signature(delta.signature)
             case ("tool_use", "input_json_delta"):
-                self.add_text(delta.partial_json)
+                self.add_text(block, delta.partial_json)
             case _:
                 pass
 
-    def collect_opaque(self, block: OpenBlock, delta: Delta, raw: Raw) -> None:
+    def collect_opaque(self, block: StreamedBlock, delta: Delta, raw: Raw) -> None:
         if delta.type == "input_json_delta":
             block.json_pieces += [delta.partial_json] if delta.partial_json else []
             return
@@ -220,64 +306,28 @@ class StreamDecoder:
             return
         block.opaque_fields |= {name: value for name, value in fields.items() if name != "type"}
 
-    def start_part(self) -> None:
-        """Text begins with its first word: blocks without any are no parts."""
-        assert self.open_block is not None
-        self.open_block.is_started = True
-        self.emit_started()
-        self.events.append(
-            PartStarted(choice=0, index=self.part_index, part=self.open_block.part(self.call_id()))
-        )
+    def add_text(self, block: StreamedBlock, text: str) -> None:
+        if text:
+            block.has_content = True
+            self.queue.append(block.queued, text)
 
-    def call_id(self) -> str:
-        """An id of its own for each call, where the provider gives none or repeats one."""
-        assert self.open_block is not None
-        if self.open_block.block.type != "tool_use":
-            return ""
-        self.has_tool_calls = True
-        return unique_call_id(self.open_block.block.id, self.call_ids)
-
-    def add_text(self, text: str) -> None:
-        if not text or self.open_block is None:
-            return
-        if not self.open_block.is_started:
-            self.start_part()
-        self.open_block.has_content = True
-        self.events.append(PartDelta(choice=0, index=self.part_index, text=text))
-
-    def add_signature(self, signature: str) -> None:
-        """Told at the end of its thought: servers send it in pieces, or again."""
-        assert self.open_block is not None
-        before = self.open_block.signature
-        self.open_block.signature = signature if signature.startswith(before) else before + signature
-
-    def close_block(self) -> None:
-        """The input of a call may stand in its start, or nowhere at all."""
-        block = self.open_block
+    def close_block(self, index: int) -> None:
+        """Close an open block. The input of a call may be in its start, or missing."""
+        block = self.blocks.pop(index, None)
         if block is None:
             return
         if block.block.type == "tool_use" and not block.has_content:
-            self.add_text(block.block.arguments)
-        if block.is_opaque:
-            self.start_part()
-        if block.is_started:
-            self.events += [
-                PartCited(choice=0, index=self.part_index, citation=citation) for citation in block.citations
-            ]
-            if block.signature:
-                self.events.append(PartSigned(choice=0, index=self.part_index, signature=block.signature))
-            self.events.append(PartEnded(choice=0, index=self.part_index))
-            self.part_index += 1
-        self.open_block = None
+            self.add_text(block, parse_arguments(block.block.input))
+        if isinstance(block.queued.part, Opaque):
+            block.queued.part = replace(block.queued.part, value=block.complete_value())
+        self.queue.complete(block.queued, block.signature or None)
 
     def close_all_blocks(self) -> None:
-        """At the end, blocks that were never ended give way to those that wait for it."""
-        while self.open_block is not None:
-            self.close_block()
-            self.replay_deferred()
+        for index in [*self.blocks]:
+            self.close_block(index)
 
     def on_message_delta(self, event: WireEvent) -> None:
-        self.on_usage(event.usage, last=True)
+        self.on_usage(event.usage, is_last=True)
         try:
             delta = decode_ignoring_nulls(decode_delta, event.delta) if event.delta != NULL else Delta()
         except DECODE_ERRORS:
@@ -289,7 +339,7 @@ class StreamDecoder:
 
     def finish_message(self, reason: str | None, stop_sequence: str | None) -> None:
         self.close_all_blocks()
-        self.emit_started()
+        self.queue.start_message()
         self.emit_usage()
         self.ended = True
         self.events.append(
@@ -301,9 +351,11 @@ class StreamDecoder:
         )
 
     def emit_usage(self) -> None:
-        """Only with the end: what the start of a stream states of the output is a placeholder."""
+        """Report the usage at the end: the output that a stream reports at its start is a placeholder."""
         if self.usage is not None and (usage := usage_from_wire(self.usage)):
-            self.events.append(UsageReported(usage=usage if self.final else replace(usage, estimated=True)))
+            self.events.append(
+                UsageReported(usage=usage if self.has_final_usage else replace(usage, estimated=True))
+            )
 
     def fail(self, error: ApiError) -> None:
         if not self.ended:
@@ -312,12 +364,15 @@ class StreamDecoder:
         self.events.append(Failed(error=error))
 
     def keep_non_event(self, event: bytes) -> None:
-        if len(self.non_event_bytes) < MAX_NON_EVENT_BYTES and (not self.saw_event or ERROR_KEY in event):
-            self.non_event_bytes += event
+        if not self.saw_event or ERROR_KEY in event:
+            self.non_event_bytes.add(event)
 
     def on_disconnect(self) -> None:
-        """Without an end, the answer is incomplete, unless what came is no stream but a whole answer, or another server's error."""
-        body = self.non_event_bytes.strip()
+        """End a stream without a final event: the response is incomplete.
+
+        If the bytes are not a stream, they are a non-streaming response or an error of another server.
+        """
+        body = self.non_event_bytes.stripped
         if not body or self.saw_event:
             self.fail(parse_error(502, body) if body else STREAM_INTERRUPTED)
             return
@@ -327,3 +382,10 @@ class StreamDecoder:
             self.fail(parse_error(502, body))
             return
         self.events += events_of_response(response)
+
+
+def decode_str(raw: Raw) -> str:
+    try:
+        return msgspec.json.decode(raw, type=str)
+    except DECODE_ERRORS:
+        return ""

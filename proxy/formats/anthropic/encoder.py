@@ -1,20 +1,23 @@
-"""What a client of the Messages API gets as a stream (platform.claude.com/docs/en/build-with-claude/streaming)."""
+"""Encoder of streams for clients of the Messages API.
+
+See platform.claude.com/docs/en/build-with-claude/streaming.
+"""
 
 from typing import Any, assert_never
 
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.content import add_origin, render_thinking, render_tool_call
+from proxy.formats.anthropic.content import render_thinking, render_tool_call
+from proxy.formats.anthropic.errors import render_error_event
 from proxy.formats.anthropic.response import (
     render_citation,
-    render_error_event,
     render_message_head,
     render_response_part,
     render_signature_block,
     render_stop_fields,
 )
 from proxy.formats.anthropic.usage import render_usage
-from proxy.formats.custom_tools import as_function_call
+from proxy.formats.anthropic.wire import FORMAT
 from proxy.formats.json_body import encode
 from proxy.formats.neutral import (
     ApiError,
@@ -41,6 +44,8 @@ from proxy.formats.neutral import (
     Usage,
     UsageReported,
 )
+from proxy.formats.signatures import add_origin
+from proxy.formats.tool_calls import as_function_call
 
 
 def render_event(type: str, **fields: Any) -> bytes:
@@ -48,7 +53,11 @@ def render_event(type: str, **fields: Any) -> bytes:
 
 
 class StreamEncoder:
-    """A block begins with the first thing in it: blocks of nothing are none, and a call waits for its signature, which goes before."""
+    """Encode neutral events as a stream of the Messages API.
+
+    A block begins with its first content, so that there are no empty blocks. A call waits for its signature,
+    which precedes it.
+    """
 
     def __init__(self, request: Request) -> None:
         self.model = request.model
@@ -87,12 +96,12 @@ class StreamEncoder:
                 assert_never(event)
 
     def finish(self) -> bytes:
-        """What tells the finish waits for the end, since usage may come after it."""
+        """Return the end of the stream. It waits until now, because the usage may follow Finished."""
         if self.has_failed or self.finished is None:
             return b""
         delta = render_stop_fields(self.finished.finish_reason, self.finished.stop_sequence)
-        told = render_event("message_delta", delta=delta, usage=render_usage(self.usage))
-        return self.ensure_started() + self.end_part() + told + render_event("message_stop")
+        final = render_event("message_delta", delta=delta, usage=render_usage(self.usage))
+        return self.ensure_started() + self.end_part() + final + render_event("message_stop")
 
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
         self.has_failed = True
@@ -158,11 +167,17 @@ class StreamEncoder:
         return before + render_event("content_block_delta", index=self.index, delta=delta)
 
     def add_signature(self, signature: str) -> bytes:
-        """A call that has begun cannot be signed any more: the place for its signature was before it."""
+        """Encode a signature.
+
+        A call that has started cannot be signed: the signature would have to precede it.
+        """
         match self.part:
             case Thinking():
                 before = b"" if self.is_block_open else self.start_block()
-                delta = {"type": "signature_delta", "signature": add_origin(signature, self.part.origin)}
+                delta = {
+                    "type": "signature_delta",
+                    "signature": add_origin(self.part.origin, signature, FORMAT),
+                }
                 return before + render_event("content_block_delta", index=self.index, delta=delta)
             case ToolCall() if not self.is_block_open:
                 return self.write_block(render_signature_block(signature, self.part))
@@ -188,9 +203,9 @@ class StreamEncoder:
         return ended
 
     def render_custom_input(self, part: ToolCall) -> bytes:
-        """What a tool that takes free text is called with, as the input that this format has for it."""
-        whole, self.custom_input = as_function_call(replace(part, arguments=self.custom_input)), ""
-        delta = {"type": "input_json_delta", "partial_json": whole.arguments}
+        """Render the free text of a custom tool call as the input object that this format requires."""
+        call, self.custom_input = as_function_call(replace(part, arguments=self.custom_input)), ""
+        delta = {"type": "input_json_delta", "partial_json": call.arguments}
         return render_event("content_block_delta", index=self.index, delta=delta)
 
     def stop_block(self) -> bytes:
@@ -199,7 +214,10 @@ class StreamEncoder:
         return render_event("content_block_stop", index=self.index - 1)
 
     def write_block(self, block: dict[str, Any]) -> bytes:
-        """A block that comes at once; text and signatures stand in deltas all the same, where clients look for them."""
+        """Render a complete block.
+
+        Its text and signature are sent in deltas all the same, because clients look for them there.
+        """
         start, delta = block, None
         if block["type"] == "text":
             start, delta = block | {"text": ""}, {"type": "text_delta", "text": block["text"]}

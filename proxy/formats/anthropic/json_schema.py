@@ -1,4 +1,4 @@
-"""JSON Schema as this API takes it, for tools and for structured output."""
+"""JSON Schema in the form that this API accepts, for tools and for structured output."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ UNSUPPORTED_KEYWORDS = frozenset(
         "uniqueItems",
     )
 )
-"""Keywords that structured output refuses (platform.claude.com/docs, "Structured outputs", "JSON Schema limitations"). As the
-vendor's SDKs do, they are told to the model in the description."""
+"""Keywords that structured output rejects (platform.claude.com/docs, "Structured outputs", "JSON Schema
+limitations"). Like the vendor's SDKs, the gateway states them in the description of the schema."""
 MAPS_OF_SCHEMAS = frozenset(("properties", "$defs", "definitions", "patternProperties"))
 LITERAL_KEYWORDS = frozenset(("enum", "const", "default", "examples", "required"))
 
 
 def input_schema(schema: dict[str, Any] | None, tool: str) -> dict[str, Any]:
-    """A tool's input is always an object. Raises Inexpressible."""
+    """Return the schema of a tool's input, which is always an object. Raises UnsupportedFeature."""
     if not schema:
         return {"type": "object", "properties": {}}
     match schema.get("type"):
@@ -41,7 +41,10 @@ def input_schema(schema: dict[str, Any] | None, tool: str) -> dict[str, Any]:
 
 
 def output_schema(schema: Any) -> Any:
-    """A copy in which every object is closed: structured output demands `additionalProperties: false` on each."""
+    """Return a copy of the schema in which every object is closed.
+
+    Structured output requires `additionalProperties: false` in each object.
+    """
     match schema:
         case list():
             return [output_schema(item) for item in schema]
@@ -72,12 +75,12 @@ def close_object(schema: dict[str, Any]) -> dict[str, Any]:
         or (kind is None and "properties" in schema)
     ):
         schema["additionalProperties"] = False
-    told = {
+    unsupported = {
         name: schema.pop(name)
         for name in [*schema]
         if name in UNSUPPORTED_KEYWORDS or (name == "minItems" and schema[name] not in (0, 1))
     }
-    if told:
-        limits = ", ".join(f"{name}: {value}" for name, value in told.items())
+    if unsupported:
+        limits = ", ".join(f"{name}: {value}" for name, value in unsupported.items())
         schema["description"] = f"{schema.get('description') or ''} ({limits})".lstrip()
     return schema

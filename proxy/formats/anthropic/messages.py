@@ -1,17 +1,28 @@
-"""A conversation as this API takes it: it begins with the user, roles alternate, and every call is answered in the turn after it."""
+"""Conversations, parsed into neutral messages and rendered in the order that the API requires.
 
-from collections import defaultdict
+The user begins, roles alternate, and the turn after tool calls holds a result for each of them.
+"""
+
 from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
-from proxy.formats.anthropic.content import FORMAT, is_empty_for_api, render_call_id, render_part
+from proxy.formats.anthropic.content import (
+    is_empty_for_api,
+    parse_parts,
+    render_call_id,
+    render_part,
+)
+from proxy.formats.anthropic.wire import FORMAT, WireMessage
 from proxy.formats.neutral import Message, Opaque, Part, Text, ToolCall, ToolResult
+from proxy.formats.tool_calls import LinkedCall, ToolCallLinker, has_id, has_name, has_same_id
 
 Role = Literal["user", "assistant", "system"]
 FIRST_USER_TEXT = "."
-"""What the user says where a conversation begins with the assistant: the API refuses that, and empty text as well."""
+"""Text of a user's turn in front of a conversation that the assistant begins: the API requires such a turn,
+and rejects empty text."""
 MISSING_RESULT_CONTENT = (Text(text="No result was given."),)
 
 
@@ -20,15 +31,69 @@ class Turn(msgspec.Struct):
     parts: list[Part]
 
 
+def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
+    linker = HistoryLinker()
+    return tuple(
+        Message(
+            role=message.role,
+            parts=tuple(linker.link(compaction_as_text(part)) for part in parse_parts(message.content)),
+        )
+        for message in wire
+    )
+
+
+def compaction_as_text(part: Part) -> Part:
+    """Return a compaction block as text.
+
+    Its summary replaces an earlier part of the conversation, and is text for every other provider (docs,
+    "Compaction").
+    """
+    match part:
+        case Opaque(kind="compaction", value={"content": str(summary)}) if summary:
+            return Text(text=summary)
+        case _:
+            return part
+
+
+class HistoryLinker(ToolCallLinker):
+    """Give tool calls unique ids, and tool results the id and the tool name of their call.
+
+    This format's results do not name the tool. A result for a call that has one already belongs to it too.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(numbered_call_id, (has_same_id,))
+        self.calls_by_given_id: dict[str, ToolCall] = {}
+
+    def link(self, part: Part) -> Part:
+        match part:
+            case ToolCall():
+                call = self.add_call(part)
+                self.calls_by_given_id.setdefault(part.id, call)
+                return call
+            case ToolResult():
+                answered = self.match_result(part.call_id) or self.calls_by_given_id.get(part.call_id)
+                return replace(part, call_id=answered.id, name=answered.name) if answered else part
+            case _:
+                return part
+
+
+def numbered_call_id(call_id: str, number: int) -> str:
+    return f"{call_id or 'call'}_{number}"
+
+
 def render_messages(
     messages: tuple[Message, ...], *, supports_system_messages: bool
 ) -> tuple[list[dict[str, Any]], list[Text]]:
-    """The conversation, and instructions in its middle that have to go to its head. Raises Inexpressible."""
-    spoken = [
+    """Render the conversation, and return the system texts that must move to the system prompt.
+
+    Raises UnsupportedFeature.
+    """
+    supported = [
         Turn(message.role, parts) for message in messages if (parts := without_unsupported_parts(message))
     ]
-    placed, moved = place_system_messages(spoken, supports_system_messages=supports_system_messages)
-    turns = order_tool_results(merge_turns(link_tool_results(placed)))
+    kept, moved = place_system_messages(supported, supports_system_messages=supports_system_messages)
+    turns = order_tool_results(merge_turns(link_tool_results(kept)))
     rendered = [{"role": turn.role, "content": [render_part(part) for part in turn.parts]} for turn in turns]
     if not rendered or rendered[0]["role"] != "user":
         rendered.insert(0, {"role": "user", "content": [{"type": "text", "text": FIRST_USER_TEXT}]})
@@ -36,7 +101,10 @@ def render_messages(
 
 
 def without_unsupported_parts(message: Message) -> list[Part]:
-    """What the API takes. Records of another provider's server-side tools are left out: what the assistant made of them stands beside."""
+    """Return the parts that the API accepts.
+
+    Records of another provider's server tools are left out: the assistant's text about them stays.
+    """
     return [
         part
         for part in message.parts
@@ -51,17 +119,21 @@ def is_foreign_opaque(part: Part) -> bool:
 def place_system_messages(
     turns: list[Turn], *, supports_system_messages: bool
 ) -> tuple[list[Turn], list[Text]]:
-    """Newer models take a system message right after a user's; anywhere else its text joins the system prompt."""
-    placed: list[Turn] = []
+    """Keep system messages that the model accepts in their place, and return the texts of the others.
+
+    Newer models accept a system message directly after a user's message. Elsewhere its text moves to the
+    system prompt.
+    """
+    kept: list[Turn] = []
     moved: list[Text] = []
     for turn, following in zip(turns, [*turns[1:], None], strict=False):
         if turn.role != "system" or can_stay(
-            turn, placed, following, supports_system_messages=supports_system_messages
+            turn, kept, following, supports_system_messages=supports_system_messages
         ):
-            placed.append(turn)
+            kept.append(turn)
         else:
             moved += [part for part in turn.parts if isinstance(part, Text)]
-    return placed, moved
+    return kept, moved
 
 
 def can_stay(
@@ -73,58 +145,69 @@ def can_stay(
     return supports_system_messages and after_user and (following is None or following.role == "assistant")
 
 
-class ToolCallLinker:
-    """Gives every call an id of its own, and finds the call that a result answers: by id, else by name, else the first one open."""
+class ResultLinker(ToolCallLinker):
+    """Link tool results to the calls of a rendered conversation.
+
+    A result answers the call with its id. A result whose id no call has answers the first open call of its
+    tool, or else the first open call.
+    """
 
     def __init__(self) -> None:
-        self.used_ids: set[str] = set()
-        self.ids_by_given_id: dict[str, list[str]] = defaultdict(list)
-        self.unanswered: dict[str, str] = {}
+        super().__init__(
+            repeated_call_id, (has_id, self.has_name_if_unknown, self.is_next_if_unknown), first_number=2
+        )
+        self.ids_by_given_id: dict[str, str] = {}
 
-    def add_call(self, part: ToolCall) -> ToolCall:
-        own = base = render_call_id(part.id or f"call_{len(self.used_ids)}")
-        repeat = 1
-        while own in self.used_ids:
-            repeat += 1
-            own = render_call_id(f"{base}_{repeat}")
-        self.used_ids.add(own)
-        self.ids_by_given_id[part.id].append(own)
-        self.unanswered[own] = part.name
-        return msgspec.structs.replace(part, id=own)
+    def add_call(self, call: ToolCall) -> ToolCall:
+        valid_id = render_call_id(call.id or f"call_{len(self.used_ids)}")
+        linked = super().add_call(replace(call, id=valid_id))
+        self.unanswered[-1].given_id = call.id
+        self.ids_by_given_id[call.id] = linked.id
+        return linked
 
-    def match_result(self, part: ToolResult) -> str | None:
-        """The id of the answered call; None where there is none."""
-        known = self.ids_by_given_id.get(part.call_id, []) if part.call_id else []
-        waiting = [own for own in known if own in self.unanswered]
-        if not known:
-            waiting = [own for own, name in self.unanswered.items() if name == part.name] or list(
-                self.unanswered
-            )
-        if waiting:
-            self.unanswered.pop(waiting[0])
-            return waiting[0]
-        return known[-1] if known else None
+    def is_unknown(self, call_id: str) -> bool:
+        return not call_id or call_id not in self.ids_by_given_id
+
+    def has_name_if_unknown(self, linked: LinkedCall, call_id: str, name: str | None) -> bool:
+        return self.is_unknown(call_id) and has_name(linked, call_id, name)
+
+    def is_next_if_unknown(self, _linked: LinkedCall, call_id: str, _name: str | None) -> bool:
+        return self.is_unknown(call_id)
+
+    def result_id(self, result: ToolResult) -> str | None:
+        """Return the id of the answered call; None if there is none.
+
+        A second result for the same call gets the id of that call too.
+        """
+        call = self.match_result(result.call_id, result.name)
+        if call is not None:
+            return call.id
+        return None if self.is_unknown(result.call_id) else self.ids_by_given_id[result.call_id]
+
+
+def repeated_call_id(call_id: str, number: int) -> str:
+    return render_call_id(f"{call_id}_{number}")
 
 
 def link_tool_results(turns: list[Turn]) -> list[Turn]:
-    """The same turns; a result that answers no call becomes what it says."""
-    links = ToolCallLinker()
+    """Give each result the id of its call. A result without a call becomes plain content."""
+    linker = ResultLinker()
     return [
-        Turn(turn.role, [other for part in turn.parts for other in link_part(part, turn.role, links)])
+        Turn(turn.role, [other for part in turn.parts for other in link_part(part, turn.role, linker)])
         for turn in turns
     ]
 
 
-def link_part(part: Part, role: Role, linker: ToolCallLinker) -> Iterator[Part]:
+def link_part(part: Part, role: Role, linker: ResultLinker) -> Iterator[Part]:
     match part:
         case ToolCall() if role == "assistant":
             yield linker.add_call(part)
         case ToolResult():
-            own = linker.match_result(part)
-            if own is None:
+            call_id = linker.result_id(part)
+            if call_id is None:
                 yield from (inner for inner in part.content if not is_empty_for_api(inner))
             else:
-                yield msgspec.structs.replace(part, call_id=own)
+                yield replace(part, call_id=call_id)
         case ToolCall():
             yield Text(text=f"{part.name}({part.arguments})")
         case _:
@@ -132,23 +215,21 @@ def link_part(part: Part, role: Role, linker: ToolCallLinker) -> Iterator[Part]:
 
 
 def merge_turns(turns: list[Turn]) -> list[Turn]:
-    joined: list[Turn] = []
+    merged: list[Turn] = []
     for turn in turns:
-        if joined and joined[-1].role == turn.role:
-            joined[-1].parts += turn.parts
+        if merged and merged[-1].role == turn.role:
+            merged[-1].parts += turn.parts
         elif turn.parts:
-            joined.append(turn)
-    return joined
+            merged.append(turn)
+    return merged
 
 
 def order_tool_results(turns: list[Turn]) -> list[Turn]:
-    """Every result stands first in the turn after its call, wherever the client had put it."""
+    """Move every result to the start of the turn after its call."""
     results: dict[str, ToolResult] = {}
     for part in (part for turn in turns for part in turn.parts if isinstance(part, ToolResult)):
         earlier = results.get(part.call_id)
-        results[part.call_id] = (
-            msgspec.structs.replace(earlier, content=earlier.content + part.content) if earlier else part
-        )
+        results[part.call_id] = replace(earlier, content=earlier.content + part.content) if earlier else part
     for turn in turns:
         turn.parts = [part for part in turn.parts if not isinstance(part, ToolResult)]
     for index, turn in enumerate(turns):
@@ -164,7 +245,10 @@ def missing_result(call_id: str) -> ToolResult:
 
 
 def without_trailing_space(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The API refuses an answer to be continued that ends in white space."""
+    """Strip the end of a final assistant message.
+
+    The API rejects a response to continue that ends in white space.
+    """
     last = messages[-1]["content"][-1] if messages[-1]["content"] else {}
     if messages[-1]["role"] == "assistant" and last.get("type") == "text":
         last["text"] = last["text"].rstrip()

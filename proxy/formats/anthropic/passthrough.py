@@ -1,32 +1,42 @@
-"""Anthropic Messages (platform.claude.com/docs/en/api/messages).
+"""Pass-through of Anthropic Messages (platform.claude.com/docs/en/api/messages).
 
-A request is relayed as it came but for the fields that the gateway must set, so only what it must know is decoded here.
+The gateway forwards the client's bytes except for the fields that it must set, so it decodes only the fields
+that it must know.
 """
 
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
 from proxy.formats.anthropic.account_ids import DIAGNOSTICS, VOCABULARY, MessagesIdReader
+from proxy.formats.anthropic.capabilities import SERVER_TOOL_TOKENS, SERVER_TOOL_TYPES, TOOL_PROMPT_TOKENS
 from proxy.formats.anthropic.encoder import StreamEncoder
+from proxy.formats.anthropic.errors import render_error_event
 from proxy.formats.anthropic.request import PATH
-from proxy.formats.anthropic.response import render_error_event
-from proxy.formats.anthropic.usage import WireUsage, merge_usage, states_output, usage_from_wire, whole_usage
-from proxy.formats.codec import Quirks
+from proxy.formats.anthropic.usage import merge_usage, parse_raw_usage, states_output, usage_from_wire
+from proxy.formats.anthropic.wire import (
+    BlockFields,
+    RequestFields,
+    WireUsage,
+    decode_blocks,
+    decode_event_fields,
+    decode_request_fields,
+    decode_response_facts,
+)
 from proxy.formats.field_case import check_nested
 from proxy.formats.json_body import (
     DECODE_ERRORS,
     decode_body,
     decode_lenient,
+    dict_items,
     encode,
     guard_recursion,
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import DEFAULT_MAX_CALLS, dict_items, reported_calls, tool_call_limit
+from proxy.formats.metering.billable import DEFAULT_MAX_CALLS, reported_calls, tool_call_limit
 from proxy.formats.metering.stream_meter import EventMeter
 from proxy.formats.metering.token_counts import estimate_text_tokens, estimate_tokens
 from proxy.formats.metering.unknown_fields import (
@@ -37,95 +47,33 @@ from proxy.formats.metering.unknown_fields import (
 )
 from proxy.formats.neutral import ApiError, RequestFacts, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.sse import at_event_boundary, event_data, name_of
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import at_event_boundary, event_data, name_of
 
-MAX_TOKENS = 2**31 - 1
-BYTES_PER_TOKEN = 4
-"""Bytes of text in a token, for an estimate that is no bound."""
-TOOL_PROMPT_TOKENS = 600
-SERVER_TOOL_TOKENS = 3_000
-"""What the API adds to the prompt where there are tools: up to 530 tokens, and for each tool with a schema of its own up to about
-2,500 (docs, "Tool use", "Pricing")."""
-SERVER_TOOL_TYPES = ("web_search", "web_fetch", "code_execution")
 SOURCE_FIELDS = ("type", "media_type", "data", "url", "file_id")
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-
-TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
-ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
-
-
-class RequestFields(msgspec.Struct):
-    model: ModelName
-    messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
-    max_tokens: TokenLimit | None = None
-    stream: bool | None = None
-    system: Any = None
-    tools: Any = None
-    output_config: Any = None
-    speed: Any = None
-    inference_geo: Any = None
-    mcp_servers: Any = None
-    thread: Any = None
-
-
-class DeltaFields(msgspec.Struct):
-    text: str = ""
-    thinking: str = ""
-    partial_json: str = ""
-
-
-class MessageStart(msgspec.Struct):
-    usage: WireUsage | None = None
-
-
-class BlockFields(msgspec.Struct):
-    type: str = ""
-    name: str = ""
-
-
-class StreamEventFields(msgspec.Struct):
-    type: str = ""
-    delta: DeltaFields | None = None
-    content_block: BlockFields | None = None
-    message: MessageStart | None = None
-    usage: WireUsage | None = None
-    error: Any = None
-
-
-class ResponseFacts(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw()
-    usage: msgspec.Raw = msgspec.Raw()
-
-
 FIELDS = frozenset(RequestFields.__struct_fields__)
 COUNTED_FIELDS = FIELDS - {"mcp_servers"} | {"metadata"}
 TOOL_FIELDS, THREAD_FIELDS = frozenset({"type", "max_uses"}), frozenset({"type"})
 KNOWN_FIELDS = token_bounds.field_names("""
-    role content type text source media_type data url title context thinking signature id name tool_use_id is_error cache_control
-    ttl
+    role content type text source media_type data url title context thinking signature id name tool_use_id
+    is_error cache_control ttl
 """)
-
 DECODED_EVENT_MARKERS = (b"_delta", b'"usage"', b'"error"', b'"server_tool_use"')
-"""What stands in the events of a stream that are decoded."""
+"""Bytes in the events that the meter decodes."""
 STOP = b"message_stop"
 WEB_SEARCH_START = BlockFields("server_tool_use", "web_search")
 
-decode_request = msgspec.json.Decoder(RequestFields).decode
-decode_event = msgspec.json.Decoder(StreamEventFields).decode
-decode_usage = msgspec.json.Decoder(WireUsage).decode
-decode_content = msgspec.json.Decoder(list[dict[str, Any]]).decode
-decode_response = msgspec.json.Decoder(ResponseFacts).decode
-
 
 class MessagesRequest:
-    """One client request in this format, and how to relay it."""
+    """A client's request in this format."""
 
     stream_content_type = "text/event-stream"
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
+        """Raise InvalidRequest for a body that is not valid."""
         self.body = body
-        self.request = request = decode_body(decode_request, body)
+        self.request = request = decode_body(decode_request_fields, body)
         self.others = others = extract_unknown_fields(body, COUNTED_FIELDS, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_nested(request.thread, THREAD_FIELDS, "thread.")
@@ -147,7 +95,10 @@ class MessagesRequest:
         return PATH
 
     def upstream_body(self, model: str, max_tokens: int | None, _quirks: Quirks) -> bytes:
-        """What the provider gets: its own name for the model, and a limit if one is given."""
+        """Return the body for the provider.
+
+        It has the provider's own name for the model, and `max_tokens` if a limit is given.
+        """
         fields: dict[str, Any] = {}
         if model != self.request.model:
             fields["model"] = model
@@ -168,39 +119,17 @@ class MessagesRequest:
         return StreamEncoder(request)
 
     def references(self) -> list[AccountReference]:
-        asked, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
-        return references_in([asked.messages, asked.system, asked.tools, asked.thread, others], VOCABULARY)
+        request, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
+        return references_in(
+            [request.messages, request.system, request.tools, request.thread, others], VOCABULARY
+        )
 
     def id_reader(self) -> IdReader | None:
         return MessagesIdReader(keeps_messages=self.request.thread is not None or DIAGNOSTICS in self.others)
 
 
-class CountTokensRequest(MessagesRequest):
-    """How many tokens a prompt has. It generates nothing, and costs nothing."""
-
-    def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
-        super().__init__(body)
-        self.facts = RequestFacts(
-            model=self.facts.model, max_input_tokens=self.facts.max_input_tokens, max_output_tokens=0
-        )
-
-    def path(self, model: str) -> str:
-        return f"{PATH}/count_tokens"
-
-    def upstream_body(self, model: str, _output_limit: int | None, quirks: Quirks) -> bytes:
-        return super().upstream_body(model, None, quirks)
-
-    def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        return None, 0
-
-    def estimate(self) -> bytes:
-        """The answer for providers that cannot count."""
-        return encode({"input_tokens": -(-self.facts.max_input_tokens // BYTES_PER_TOKEN)})
-
-
 def max_input_tokens(request: RequestFields) -> int:
-    """Tokens that the input cannot pass, but for what tools of the provider itself fetch."""
+    """Return an upper bound of the input tokens, without what server tools fetch."""
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))
     messages = sum(
         token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(message, KNOWN_FIELDS, special)
@@ -208,30 +137,37 @@ def max_input_tokens(request: RequestFields) -> int:
     )
     system = token_bounds.content_tokens(request.system or "", KNOWN_FIELDS, special)
     tools = request.tools if isinstance(request.tools, list) else []
-    own = sum(isinstance(tool, dict) and tool.get("type") not in (None, "custom") for tool in tools)
-    extras = [extra for extra in (request.tools, request.output_config) if extra is not None]
-    kept = (
+    typed_tools = sum(isinstance(tool, dict) and tool.get("type") not in (None, "custom") for tool in tools)
+    encoded_settings = [setting for setting in (request.tools, request.output_config) if setting is not None]
+    thread_tokens = (
         token_bounds.REFERENCED_CONTENT_TOKENS
         if isinstance(request.thread, dict) and request.thread.get("type") != "create"
         else 0
     )
-    added = (
-        kept
+    added_tokens = (
+        thread_tokens
         + TOOL_PROMPT_TOKENS * bool(tools)
-        + SERVER_TOOL_TOKENS * own
-        + sum(len(encode(extra)) for extra in extras)
+        + SERVER_TOOL_TOKENS * typed_tools
+        + sum(len(encode(setting)) for setting in encoded_settings)
     )
-    return token_bounds.TOKENS_PER_REPLY + messages + system + added
+    return token_bounds.TOKENS_PER_REPLY + messages + system + added_tokens
 
 
 def requested_tier(request: RequestFields) -> str:
-    """A workspace can be set to the US, which costs more; a request that says `global` is not (docs, "Data residency")."""
+    """Return the service tier that the request asks for.
+
+    A workspace can be restricted to the US, which costs more. `global` overrides that (docs, "Data
+    residency").
+    """
     tier = "fast" if request.speed == "fast" else "auto"
     return f"{tier}_global" if request.inference_geo == "global" else tier
 
 
 def max_billable_extras(request: RequestFields) -> dict[str, int]:
-    """How often Anthropic's own tools may be called: as often as their `max_uses` says (docs, "Web search tool", "Max uses")."""
+    """Return how often each of Anthropic's server tools may be called at most.
+
+    The limit is the tool's `max_uses` (docs, "Web search tool", "Max uses").
+    """
     limits = {"mcp": DEFAULT_MAX_CALLS} if request.mcp_servers else {}
     for tool in dict_items(request.tools):
         kind = next((kind for kind in SERVER_TOOL_TYPES if str(tool.get("type")).startswith(kind)), None)
@@ -241,7 +177,11 @@ def max_billable_extras(request: RequestFields) -> dict[str, int]:
 
 
 def count_special_part(image_tokens: int, block: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
-    """Pictures count by the vendor's formula; what only refers to something counts as the longest that it may be."""
+    """Return the tokens of an image or a reference, and the fields that they include.
+
+    Images count by the vendor's formula, and referenced content as the longest that it may be. Other blocks
+    give None.
+    """
     match block:
         case {"type": "image", "source": dict(source)}:
             return image_tokens + token_bounds.other_fields_tokens(source, SOURCE_FIELDS), ("type", "source")
@@ -256,50 +196,45 @@ def count_special_part(image_tokens: int, block: dict[str, Any]) -> tuple[int, t
 
 
 def measure(body: bytes) -> tuple[Usage | None, int]:
-    """The usage that an answer states, if it states any, and our own count of its output tokens: by the bytes of what cannot be
-    read. Each is read by itself, so that neither hides the other.
+    """Return the usage that a response reports, or the gateway's own count of its output tokens.
+
+    The count is 0 if usage is reported. Usage and content are decoded separately, so that an error in one
+    does not hide the other. A response that cannot be decoded counts by its bytes.
     """
     try:
-        answer = decode_lenient(decode_response, body)
+        response = decode_lenient(decode_response_facts, body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
-    usage = stated(parse_raw_usage(answer.usage))
+    usage = stated(parse_raw_usage(response.usage))
     if usage is not None:
         return usage, 0
     try:
-        return None, sum(estimate_text_tokens(block_text(block)) for block in decode_content(answer.content))
+        return None, sum(estimate_text_tokens(block_text(block)) for block in decode_blocks(response.content))
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
 
 
 def is_stop(event: bytes) -> bool:
-    """Return whether this is the last event of a stream; a text may contain the same word."""
+    """Return whether this is the last event of a stream. A text may contain the same word."""
     if name_of(event) == STOP:
         return True
     try:
-        return decode_lenient(decode_event, event_data(event)).type == STOP.decode()
+        return decode_lenient(decode_event_fields, event_data(event)).type == STOP.decode()
     except DECODE_ERRORS:
         return False
 
 
-def parse_raw_usage(raw: msgspec.Raw) -> Usage | None:
-    try:
-        return whole_usage(decode_usage(raw))
-    except DECODE_ERRORS:
-        return None
-
-
 def block_text(block: dict[str, Any]) -> str:
-    given = [block.get(name) for name in ("text", "thinking")]
-    inputs = encode(block["input"]).decode() if block.get("input") else ""
-    return "".join(text for text in given if isinstance(text, str)) + inputs
+    texts = [block.get(name) for name in ("text", "thinking")]
+    tool_input = encode(block["input"]).decode() if block.get("input") else ""
+    return "".join(text for text in texts if isinstance(text, str)) + tool_input
 
 
 class StreamMeter(EventMeter):
-    """Reads a stream as it passes. `output_tokens` is our own count of tokens.
+    """Meter a stream while it passes. `output_tokens` is the gateway's own count.
 
-    The usage in the first event states the input, but not what will be generated: until one that states the output has come at the end,
-    the output and the searches are what was seen.
+    The first event reports the input, but not the output. Until an event at the end reports the output, the
+    output and the searches are those that the meter has counted.
     """
 
     def __init__(self) -> None:
@@ -318,14 +253,18 @@ class StreamMeter(EventMeter):
         return msgspec.structs.replace(usage, output=output, billable_extras=searches, estimated=True)
 
     def on_event(self, event: bytes) -> None:
-        """Most events are pieces of text; those without text or usage are not decoded. A quote in a text has a backslash before it."""
+        """Meter one event.
+
+        Most events are deltas of text. The meter does not decode events without text or usage. A marker
+        cannot appear inside of a text, because JSON escapes its quotes.
+        """
         if STOP in event:
             self.saw_final_event = self.saw_final_event or is_stop(event)
-        if not any(mark in event for mark in DECODED_EVENT_MARKERS):
+        if not any(marker in event for marker in DECODED_EVENT_MARKERS):
             return
         self.provider_failed = self.provider_failed or name_of(event) == b"error"
         try:
-            parsed = decode_lenient(decode_event, event_data(event))
+            parsed = decode_lenient(decode_event_fields, event_data(event))
         except DECODE_ERRORS:
             return
         self.provider_failed = self.provider_failed or parsed.type == "error" or parsed.error is not None

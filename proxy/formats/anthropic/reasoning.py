@@ -1,28 +1,23 @@
-"""How much the model thinks: by a budget of tokens in older models, by effort in newer ones
-(platform.claude.com/docs, "Extended thinking", "Adaptive thinking").
+"""Thinking of the model: older models take a budget of tokens, newer ones an effort.
+
+See platform.claude.com/docs, "Extended thinking" and "Adaptive thinking".
 """
 
 from typing import Any
 
-import msgspec
-
 from proxy.formats.anthropic.capabilities import ModelCapabilities
+from proxy.formats.anthropic.wire import WireThinking
 from proxy.formats.codec import RenderedRequest
 from proxy.formats.neutral import Reasoning, Request
 
 DEFAULT_MAX_TOKENS = 4096
-"""The API demands a limit; most others answer without."""
+"""Output tokens beside the budget if the client sets no limit: this API requires one, and most others do not.
+"""
 MIN_BUDGET = 1024
 BUDGET_BY_EFFORT = {"minimal": MIN_BUDGET, "low": MIN_BUDGET, "medium": 4096, "high": 8192, "xhigh": 16_384}
 DEFAULT_EFFORT = "medium"
 EFFORT_ALIASES = {"minimal": "low", "max": "xhigh"}
-"""Efforts that only one side has a word for, by the nearest that both have."""
-
-
-class WireThinking(msgspec.Struct):
-    type: str
-    budget_tokens: int | None = None
-    display: str | None = None
+"""Efforts that only one side supports, each with the nearest effort that both support."""
 
 
 def parse_reasoning(thinking: WireThinking | None, effort: str | None) -> Reasoning | None:
@@ -36,10 +31,13 @@ def parse_reasoning(thinking: WireThinking | None, effort: str | None) -> Reason
     return Reasoning(effort=effort, budget=budget, visible=visible, shown_by_default=True)
 
 
-def render_thinking(
+def render_reasoning(
     rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities, limit: int
 ) -> int:
-    """Sets how the model thinks; gives the limit of output tokens, which thoughts count against."""
+    """Set how the model thinks, and return the limit of output tokens.
+
+    Thinking counts against that limit.
+    """
     reasoning = request.reasoning
     if reasoning is None:
         return limit
@@ -90,8 +88,10 @@ def render_budget(reasoning: Reasoning) -> int:
 
 
 def fit_budget(budget: int, limit: int | None) -> tuple[int, int]:
-    """A budget below the limit, as the API demands. The client's limit may be all that it can pay for: the budget gives way
-    first, down to the least that the API takes.
+    """Return a budget and a limit of output tokens above it, as the API requires.
+
+    The client's limit may be all that its budget allows. Therefore the budget for thinking decreases first,
+    to the API's minimum.
     """
     if limit is None:
         return budget, budget + DEFAULT_MAX_TOKENS
@@ -103,15 +103,18 @@ def fit_budget(budget: int, limit: int | None) -> tuple[int, int]:
 
 
 def thinking_not_allowed(messages: list[dict[str, Any]]) -> bool:
-    """With a budget, an answer that is to be continued must begin with its signed thoughts; those of another provider, or of a
-    client that does not keep them, are missing (docs, "Extended thinking with tool use").
+    """Return whether the history lacks the signed thinking that the API requires.
+
+    With a budget, a response to continue must begin with its signed thinking. It is missing if another
+    provider made the response, or if the client does not keep thinking (docs, "Extended thinking with tool
+    use").
     """
-    answers = [message["content"] for message in messages if message["role"] == "assistant"]
+    responses = [message["content"] for message in messages if message["role"] == "assistant"]
     last = messages[-1]
     continued = last["role"] == "assistant" or any(
         block["type"] == "tool_result" for block in last["content"]
     )
-    return continued and bool(answers) and answers[-1][0]["type"] not in ("thinking", "redacted_thinking")
+    return continued and bool(responses) and responses[-1][0]["type"] not in ("thinking", "redacted_thinking")
 
 
 def is_thinking(rendered: RenderedRequest) -> bool:

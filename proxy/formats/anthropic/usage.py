@@ -1,50 +1,48 @@
-"""Token counts: in this format the cached parts of a prompt stand beside `input_tokens`, not inside."""
+"""Token counts, parsed and rendered.
+
+In this format `input_tokens` does not include the cached tokens of the prompt.
+"""
 
 from typing import Any
 
 import msgspec
+from msgspec import Raw
 from msgspec.structs import replace
 
+from proxy.formats.anthropic.wire import TokenCounts, WireUsage, decode_usage
+from proxy.formats.json_body import DECODE_ERRORS
 from proxy.formats.metering.billable import MAX_TIER_LENGTH, normalize_tier, reported_calls
 from proxy.formats.metering.token_counts import as_count, as_counts, detail_count
-from proxy.formats.neutral import Usage
+from proxy.formats.neutral import MAX_TOKENS, Usage
 
-MAX_TOKENS = 2**31 - 1
 STANDARD_TIER, US_SUFFIX = "standard", "_us"
 SUMMED_FIELDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 
 
-class TokenCounts(msgspec.Struct):
-    """Loose in its fields: compatible servers are found to write counts as floats, and an empty list for no details."""
-
-    input_tokens: Any = None
-    cache_read_input_tokens: Any = None
-    cache_creation_input_tokens: Any = None
-    cache_creation: Any = None
-    output_tokens: Any = None
+def parse_raw_usage(raw: Raw) -> Usage | None:
+    usage = decode_wire_usage(raw)
+    return parse_usage(usage) if usage else None
 
 
-class WireUsage(TokenCounts):
-    output_tokens_details: Any = None
-    iterations: Any = None
-    server_tool_use: Any = None
-    service_tier: Any = None
-    speed: Any = None
-    inference_geo: Any = None
+def decode_wire_usage(raw: Raw) -> WireUsage | None:
+    try:
+        return decode_usage(raw)
+    except DECODE_ERRORS:
+        return None
 
 
 def merge_usage(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
-    """A stream states its usage twice: of each count the last one holds."""
+    """Merge the usage at the start of a stream with a later one, whose counts take precedence."""
     if earlier is None:
         return later
-    stated = {
+    reported = {
         name: value for name in WireUsage.__struct_fields__ if (value := getattr(later, name)) is not None
     }
-    return msgspec.structs.replace(earlier, **stated)
+    return msgspec.structs.replace(earlier, **reported)
 
 
 def usage_from_wire(wire: WireUsage) -> Usage | None:
-    """None for counts that are absent or absurd."""
+    """Return the usage; None if counts are absent or absurd."""
     usage = parse_token_counts(wire, wire.output_tokens_details)
     return usage and replace(
         usage_over_iterations(wire, usage),
@@ -53,8 +51,8 @@ def usage_from_wire(wire: WireUsage) -> Usage | None:
     )
 
 
-def whole_usage(wire: WireUsage) -> Usage | None:
-    """Return the usage of a complete answer; None unless it states its output too.
+def parse_usage(wire: WireUsage) -> Usage | None:
+    """Return the usage of a complete response; None unless it reports its output too.
 
     Only the start of a stream may leave the output out.
     """
@@ -66,8 +64,10 @@ def states_output(wire: WireUsage) -> bool:
 
 
 def parse_service_tier(wire: WireUsage) -> str:
-    """Fast mode has prices of its own, and is no tier in the vendor's words (docs, "Fast mode", "Pricing"); nor is the place of
-    inference, which is billed where it is `us` (docs, "Data residency").
+    """Return the service tier that the response reports.
+
+    Fast mode has its own prices, but the vendor does not call it a tier (docs, "Fast mode", "Pricing"). The
+    place of inference is billed if it is `us` (docs, "Data residency").
     """
     tier = "fast" if wire.speed == "fast" else normalize_tier(wire.service_tier)
     return (
@@ -85,8 +85,10 @@ def parse_billable_extras(wire: WireUsage) -> dict[str, int]:
 
 
 def usage_over_iterations(wire: WireUsage, usage: Usage) -> Usage:
-    """Where the answer took several rounds (compaction, an adviser, a fallback), those are billed and the totals leave some of
-    them out (docs, "Compaction", "Usage").
+    """Return the sum over the iterations of a response, if it reports them.
+
+    A response can take several iterations: compaction, an advisor, a fallback. They are billed, and the
+    totals leave some of them out (docs, "Compaction", "Usage").
     """
     if not isinstance(wire.iterations, list) or not wire.iterations:
         return usage
@@ -103,33 +105,36 @@ def usage_over_iterations(wire: WireUsage, usage: Usage) -> Usage:
 
 
 def parse_token_counts(wire: TokenCounts, details: Any = None) -> Usage | None:
-    """The total of cache writes is surer than its parts, which the end of a stream leaves out."""
+    """Return the token counts.
+
+    The total of cache writes is more reliable than its parts, which the end of a stream leaves out.
+    """
     counts = as_counts(
         wire, "input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens", "output_tokens"
     )
     if wire.input_tokens is None or counts is None:
         return None
-    fresh, written, read, output = counts
+    uncached, written, read, output = counts
     written_5m, written_1h = (
         detail_count(wire.cache_creation, f"ephemeral_{span}_input_tokens") for span in ("5m", "1h")
     )
     written = written_5m + written_1h if wire.cache_creation_input_tokens is None else written
     reasoning = detail_count(details, "thinking_tokens")
-    if not all(0 <= count <= MAX_TOKENS for count in (fresh, written, written_1h, read, output)):
+    if not all(0 <= count <= MAX_TOKENS for count in (uncached, written, written_1h, read, output)):
         return None
-    long = min(written_1h, written)
+    written_for_1h = min(written_1h, written)
     return Usage(
-        input=fresh,
+        input=uncached,
         cache_read=read,
-        cache_write_5m=written - long,
-        cache_write_1h=long,
+        cache_write_5m=written - written_for_1h,
+        cache_write_1h=written_for_1h,
         output=output,
         reasoning=max(0, min(reasoning, output)),
     )
 
 
 def render_usage(usage: Usage | None) -> dict[str, Any]:
-    """The format demands a usage; where none is known it is all zeros."""
+    """Render the usage, which the format requires; zeros if it is unknown."""
     usage = usage or Usage()
     rendered: dict[str, Any] = {
         "input_tokens": usage.input,

@@ -1,31 +1,152 @@
-"""What a stream is made of: events as they stand on the wire, the block that is coming in, and the events of a whole answer."""
+"""Structs of the JSON in requests, responses and stream events of the Messages API."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
-from msgspec import Raw
-from msgspec.structs import replace
+from msgspec import Meta, Raw
 
-from proxy.formats.anthropic.content import DECODE_ERRORS, FORMAT, NULL, decode_any, parse_arguments
-from proxy.formats.neutral import (
-    Citation,
-    Event,
-    Finished,
-    Opaque,
-    Part,
-    PartCited,
-    PartDelta,
-    PartEnded,
-    PartSigned,
-    PartStarted,
-    Refusal,
-    Response,
-    Started,
-    Text,
-    Thinking,
-    ToolCall,
-    UsageReported,
-)
+from proxy.formats.json_body import ModelName, TokenLimit, decode_fields, encode
+from proxy.formats.neutral import Origin
+
+T = TypeVar("T")
+FORMAT: Origin = "anthropic"
+NULL = Raw(b"null")
+
+
+class TokenCounts(msgspec.Struct):
+    """Token counts of any type.
+
+    Some compatible servers send counts as floats, and an empty list in place of details.
+    """
+
+    input_tokens: Any = None
+    cache_read_input_tokens: Any = None
+    cache_creation_input_tokens: Any = None
+    cache_creation: Any = None
+    output_tokens: Any = None
+
+
+class WireUsage(TokenCounts):
+    output_tokens_details: Any = None
+    iterations: Any = None
+    server_tool_use: Any = None
+    service_tier: Any = None
+    speed: Any = None
+    inference_geo: Any = None
+
+
+class CacheControl(msgspec.Struct):
+    ttl: str | None = None
+
+
+class Source(msgspec.Struct):
+    type: str = ""
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+    file_id: str | None = None
+    content: str | list[Raw] | None = None
+
+
+class Block(msgspec.Struct):
+    type: str
+    cache_control: CacheControl | None = None
+
+    @property
+    def cache(self) -> str | None:
+        return (self.cache_control.ttl or "5m") if self.cache_control else None
+
+
+class TextBlock(Block):
+    text: str = ""
+    citations: list[Any] | None = None
+
+
+class SourceBlock(Block):
+    source: Source = msgspec.field(default_factory=Source)
+    title: str | None = None
+    context: str | None = None
+
+
+class SearchResultBlock(Block):
+    source: str = ""
+    title: str = ""
+    content: list[Raw] | None = None
+
+
+class ToolUseBlock(Block):
+    id: str = ""
+    name: str = ""
+    input: Raw = Raw(b"{}")
+
+
+class ToolResultBlock(Block):
+    tool_use_id: str = ""
+    content: str | list[Raw] | None = None
+    is_error: bool | None = None
+
+
+class ThinkingBlock(Block):
+    thinking: str = ""
+    signature: str | None = None
+
+
+class RedactedBlock(Block):
+    data: str = ""
+
+
+class RequestFields(msgspec.Struct):
+    model: ModelName
+    messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
+    max_tokens: TokenLimit | None = None
+    stream: bool | None = None
+    system: Any = None
+    tools: Any = None
+    output_config: Any = None
+    speed: Any = None
+    inference_geo: Any = None
+    mcp_servers: Any = None
+    thread: Any = None
+
+
+class DeltaFields(msgspec.Struct):
+    text: str = ""
+    thinking: str = ""
+    partial_json: str = ""
+
+
+class MessageStart(msgspec.Struct):
+    usage: WireUsage | None = None
+
+
+class BlockFields(msgspec.Struct):
+    type: str = ""
+    name: str = ""
+
+
+class StreamEventFields(msgspec.Struct):
+    type: str = ""
+    delta: DeltaFields | None = None
+    content_block: BlockFields | None = None
+    message: MessageStart | None = None
+    usage: WireUsage | None = None
+    error: Any = None
+
+
+class ResponseFacts(msgspec.Struct):
+    content: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+class WireResponse(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    content: list[Raw] | None = None
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    usage: Raw = Raw(b"null")
+    error: Any = None
 
 
 class WireEvent(msgspec.Struct):
@@ -69,99 +190,116 @@ class BlockStart(msgspec.Struct):
             case _:
                 return ""
 
-    @property
-    def arguments(self) -> str:
-        return parse_arguments(self.input)
+
+class WireMessage(msgspec.Struct):
+    role: Literal["user", "assistant", "system"]
+    content: str | list[Raw] | None = None
 
 
+class WireTool(msgspec.Struct):
+    type: str | None = None
+    name: str = ""
+    description: str | None = None
+    input_schema: dict[str, Any] | None = None
+    strict: bool | None = None
+    cache_control: CacheControl | None = None
+
+
+class WireToolChoice(msgspec.Struct):
+    type: Literal["auto", "any", "tool", "none"]
+    name: str | None = None
+    disable_parallel_tool_use: bool | None = None
+
+
+class WireFormat(msgspec.Struct):
+    type: str
+    schema: dict[str, Any] | None = None
+
+
+class OutputConfig(msgspec.Struct):
+    effort: str | None = None
+    format: WireFormat | None = None
+
+
+class Metadata(msgspec.Struct):
+    user_id: str | None = None
+
+
+class WireThinking(msgspec.Struct):
+    type: str
+    budget_tokens: int | None = None
+    display: str | None = None
+
+
+class WireRequest(msgspec.Struct):
+    model: ModelName
+    messages: Annotated[list[WireMessage], Meta(min_length=1)]
+    max_tokens: TokenLimit | None = None
+    system: str | list[Raw] | None = None
+    tools: list[Raw] | None = None
+    mcp_servers: list[dict[str, Any]] | None = None
+    tool_choice: WireToolChoice | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    stop_sequences: list[str] | None = None
+    thinking: WireThinking | None = None
+    output_config: OutputConfig | None = None
+    output_format: WireFormat | None = None
+    metadata: Metadata | None = None
+    stream: bool | None = None
+
+
+class DeltaIds(msgspec.Struct):
+    container: Any = None
+
+
+class MessageIds(msgspec.Struct):
+    id: Any = None
+    container: Any = None
+    content: Any = None
+
+
+class EventIds(msgspec.Struct):
+    type: str = ""
+    message: MessageIds | None = None
+    delta: DeltaIds | None = None
+    content_block: Any = None
+
+
+decode_block = msgspec.json.Decoder(Block).decode
+decode_any = msgspec.json.Decoder().decode
+decode_text_block = msgspec.json.Decoder(TextBlock).decode
+decode_source_block = msgspec.json.Decoder(SourceBlock).decode
+decode_search_result_block = msgspec.json.Decoder(SearchResultBlock).decode
+decode_tool_use_block = msgspec.json.Decoder(ToolUseBlock).decode
+decode_tool_result_block = msgspec.json.Decoder(ToolResultBlock).decode
+decode_thinking_block = msgspec.json.Decoder(ThinkingBlock).decode
+decode_redacted_block = msgspec.json.Decoder(RedactedBlock).decode
+decode_request_fields = msgspec.json.Decoder(RequestFields).decode
+decode_event_fields = msgspec.json.Decoder(StreamEventFields).decode
+decode_blocks = msgspec.json.Decoder(list[dict[str, Any]]).decode
+decode_response_facts = msgspec.json.Decoder(ResponseFacts).decode
+decode_response = msgspec.json.Decoder(WireResponse).decode
+decode_usage = msgspec.json.Decoder(WireUsage).decode
 decode_event = msgspec.json.Decoder(WireEvent).decode
 decode_delta = msgspec.json.Decoder(Delta).decode
 decode_block_start = msgspec.json.Decoder(BlockStart).decode
+decode_request = msgspec.json.Decoder(WireRequest).decode
+decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+decode_tool = msgspec.json.Decoder(WireTool).decode
+decode_message_ids = msgspec.json.Decoder(MessageIds).decode
+decode_event_ids = msgspec.json.Decoder(EventIds).decode
 
 
-class OpenBlock:
-    """The block that is coming in. A part that only the provider understands is collected, since it is passed on whole."""
-
-    def __init__(self, index: int, block: BlockStart, raw: Raw) -> None:
-        self.index, self.block, self.raw = index, block, raw
-        self.is_started = False
-        self.has_content = False
-        self.signature = ""
-        self.json_pieces: list[str] = []
-        self.citations: list[Citation] = []
-        self.opaque_fields: dict[str, Any] = {}
-
-    @property
-    def is_opaque(self) -> bool:
-        return self.block.type not in ("text", "thinking", "redacted_thinking", "tool_use")
-
-    def part(self, id: str) -> Part:
-        block = self.block
-        match block.type:
-            case "text":
-                return Text()
-            case "thinking":
-                return Thinking(origin=FORMAT)
-            case "redacted_thinking":
-                return Thinking(redacted=block.data, origin=FORMAT)
-            case "tool_use":
-                return ToolCall(id=id, name=block.name)
-            case other:
-                return Opaque(origin=FORMAT, kind=other, value=self.complete_block())
-
-    def complete_block(self) -> dict[str, Any]:
-        value: dict[str, Any] = decode_any(self.raw)
-        if self.json_pieces:
-            text = "".join(self.json_pieces)
-            try:
-                value["input"] = decode_any(text.encode())
-            except DECODE_ERRORS:
-                value["input"] = {"_raw": text}
-        return value | self.opaque_fields
-
-
-def decode_str(raw: Raw) -> str:
+def decode_ignoring_nulls(decoder: Callable[[Raw], T], raw: Raw) -> T:
+    """Decode JSON; if that fails, without its null fields. Raises one of DECODE_ERRORS."""
     try:
-        return msgspec.json.decode(raw, type=str)
-    except DECODE_ERRORS:
-        return ""
+        return decoder(raw)
+    except msgspec.ValidationError:
+        return decoder(without_nulls(raw))
 
 
-def events_of_response(response: Response) -> list[Event]:
-    """The events of an answer that came at once."""
-    choice = response.choices[0]
-    events: list[Event] = [Started(id=response.id, model=response.model)]
-    for index, part in enumerate(choice.parts):
-        events += events_of_part(index, part)
-    if response.usage is not None:
-        events.append(UsageReported(usage=response.usage))
-    return [
-        *events,
-        Finished(choice=0, finish_reason=choice.finish_reason, stop_sequence=choice.stop_sequence),
-    ]
-
-
-def events_of_part(index: int, part: Part) -> list[Event]:
-    text, signature = "", None
-    citations: tuple[Citation, ...] = ()
-    match part:
-        case Text():
-            text, citations, part = part.text, part.citations, Text()
-        case Refusal():
-            text, part = part.text, Refusal()
-        case Thinking():
-            text, signature, part = part.text, part.signature, replace(part, text="", signature=None)
-        case ToolCall():
-            text, part = part.arguments, replace(part, arguments="")
-        case _:
-            pass
-    deltas: list[Event] = [PartDelta(choice=0, index=index, text=text)] if text else []
-    signed: list[Event] = [PartSigned(choice=0, index=index, signature=signature)] if signature else []
-    cited: list[Event] = [PartCited(choice=0, index=index, citation=citation) for citation in citations]
-    return [
-        PartStarted(choice=0, index=index, part=part),
-        *deltas,
-        *signed,
-        *cited,
-        PartEnded(choice=0, index=index),
-    ]
+def without_nulls(raw: Raw) -> Raw:
+    fields = decode_fields(raw)
+    return Raw(encode({name: value for name, value in fields.items() if value != NULL}))

@@ -1,21 +1,19 @@
 """Gemini's generateContent and streamGenerateContent, v1beta (ai.google.dev/api/generate-content).
 
-Google's JSON is that of protocol buffers: clients write camelCase or snake_case, the model and whether to stream stand in the
-address, and a stream is a row of whole answers, each with what is new.
+Google's JSON is that of protocol buffers: clients write camelCase or snake_case. The URL names the model and
+says whether to stream. A stream consists of complete responses, each of which holds only what is new.
 """
 
-from proxy.formats.gemini.decoder import StreamDecoder, StreamEncoder
-from proxy.formats.gemini.passthrough import GenerateContentRequest, request_path
-from proxy.formats.gemini.request import parse_request, render_request
-from proxy.formats.gemini.response import (
-    parse_error,
-    parse_response,
-    render_error,
-    render_error_event,
-    render_response,
-)
+from proxy.formats.gemini.decoder import StreamDecoder
+from proxy.formats.gemini.encoder import StreamEncoder
+from proxy.formats.gemini.errors import parse_error, render_error, render_error_event
+from proxy.formats.gemini.passthrough import GenerateContentRequest
+from proxy.formats.gemini.request import parse_request, render_request, request_path
+from proxy.formats.gemini.response import parse_response, render_response
+from proxy.formats.gemini.wire import FORMAT
 
-FORMAT = "gemini"
+parse_stream = StreamDecoder
+render_stream = StreamEncoder
 
 __all__ = [
     "FORMAT",
@@ -25,9 +23,11 @@ __all__ = [
     "parse_error",
     "parse_request",
     "parse_response",
+    "parse_stream",
     "render_error",
     "render_error_event",
     "render_request",
     "render_response",
+    "render_stream",
     "request_path",
 ]

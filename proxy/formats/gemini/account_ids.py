@@ -1,6 +1,6 @@
-"""Objects of a Google account in generateContent and its neighbours (ai.google.dev/api/generate-content).
+"""Ids of objects in a Google account that generateContent and embedding requests contain.
 
-No answer issues their ids.
+See ai.google.dev/api/generate-content. Responses do not issue such ids.
 """
 
 import re
@@ -22,14 +22,15 @@ KINDS = {
     "apikeysecretversion": "secret",
     "serviceaccount": "service_account",
 }
-"""Fields of the SDK `google-genai`, for the Gemini API and for Vertex AI."""
+"""Fields of the SDK `google-genai`, for the Gemini API and for Vertex AI, with the kind of object that each
+names."""
 SCHEMAS = frozenset({"parametersjsonschema", "responseschema", "responsejsonschema", "schema"})
 FREE = SCHEMAS | {"args", "response", "parameters"}
 PUBLIC_SCHEMES = ("http", "https")
 GOOGLES_APIS = "googleapis.com"
 PUBLIC_STORAGE = "storage.googleapis.com"
 STORED_FILE = re.compile(r"/v1[a-z0-9]*/files/[a-z0-9-]{1,40}(?![^:])")
-"""The path of a file of the Files API, at whatever host (ai.google.dev/api/files)."""
+"""Path of a file of the Files API, at any host (ai.google.dev/api/files)."""
 
 
 def counts(kind: str, id: str, _holder: dict[str, Any]) -> bool:
@@ -37,11 +38,11 @@ def counts(kind: str, id: str, _holder: dict[str, Any]) -> bool:
 
 
 def is_public(uri: str) -> bool:
-    """Return whether the provider fetches this as anybody could: a page of the web, or a film on YouTube.
+    """Return whether anybody can fetch this file: a web page, or a video on YouTube.
 
-    See ai.google.dev/gemini-api/docs/file-input-methods. `files/...` names the Files API. A `gs://` is read
-    with the rights of the account: on Vertex AI by its service agent, in the Gemini API as a file that was
-    registered for the account. A scheme that is not known here counts as the account's.
+    See ai.google.dev/gemini-api/docs/file-input-methods. `files/...` names the Files API. A `gs://` URL is
+    read with the rights of the account: on Vertex AI by its service agent, in the Gemini API as a file that
+    was registered for the account. An unknown scheme counts as the account's.
     """
     try:
         parts = urlsplit(uri.strip())

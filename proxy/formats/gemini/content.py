@@ -1,20 +1,31 @@
-"""The parts of Gemini's contents (ai.google.dev/api/caching#Part), both ways, for requests and answers alike."""
+"""Parts of Gemini's contents, parsed and rendered (ai.google.dev/api/caching#Part)."""
 
-import base64
-import binascii
-import mimetypes
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
-from proxy.formats.custom_tools import as_function_call
-from proxy.formats.json_body import encode
+from proxy.formats.gemini.reasoning import (
+    decode_signature,
+    encode_signature,
+    is_content_signature,
+    parse_thinking,
+    render_thinking,
+)
+from proxy.formats.gemini.wire import (
+    FORMAT,
+    TO_STANDARD_BASE64,
+    Blob,
+    FileData,
+    FunctionCall,
+    FunctionResponse,
+)
+from proxy.formats.json_body import DECODE_ERRORS, encode
+from proxy.formats.media import guess_media_type, parse_data_url
 from proxy.formats.neutral import (
     File,
     Image,
     Opaque,
-    Origin,
     Part,
     Refusal,
     Text,
@@ -23,13 +34,10 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.tool_calls import as_function_call
 
-FORMAT: Origin = "gemini"
-ORIGINS: dict[str, Origin] = {name: name for name in get_args(Origin)}
-REDACTED_PREFIX = "redacted#"
-MAX_ORIGIN_LENGTH = 24
 METADATA_FIELDS = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
-"""What stands beside an answer's content and is opaque elsewhere."""
+"""Fields beside the content of a response, which are opaque to other formats."""
 PART_METADATA_FIELDS = (
     "videoMetadata",
     "mediaResolution",
@@ -41,7 +49,7 @@ PART_METADATA_FIELDS = (
     "speechMetadata",
     "spreadsheetMetadata",
 )
-"""What is said of a part's content, for which other formats have no words."""
+"""Fields that describe a part's content, and that other formats do not support."""
 NON_CONTENT_FIELDS = frozenset(("thought", "thoughtSignature", *PART_METADATA_FIELDS))
 CONTENT_FIELDS = (
     "text",
@@ -54,123 +62,43 @@ CONTENT_FIELDS = (
     "toolCall",
     "toolResponse",
 )
-"""Of these a part has one; what other fields it has is said of that one."""
+"""A part has one of these fields; its other fields describe that one."""
 GOOGLE_FILE_PREFIXES = ("https://generativelanguage.googleapis.com/", "gs://", "files/")
-TO_STANDARD_BASE64 = str.maketrans("-_", "+/")
 DEFAULT_IMAGE_TYPE, DEFAULT_FILE_TYPE = "image/jpeg", "application/octet-stream"
 
 
-class WireStruct(msgspec.Struct, rename="camel"):
-    """Base of Google's types; unknown fields are ignored."""
-
-
-class Blob(WireStruct):
-    mime_type: str = ""
-    data: str = ""
-    display_name: str | None = None
-
-
-class FileData(WireStruct):
-    file_uri: str
-    mime_type: str | None = None
-    display_name: str | None = None
-
-
-class FunctionCall(WireStruct):
-    name: str = ""
-    args: Any = None
-    id: str | None = None
-
-
-class FunctionResponse(WireStruct):
-    name: str = ""
-    response: Any = None
-    id: str | None = None
-    parts: list[dict[str, Any]] | None = None
-
-
-# Signatures ---------------------------------------------------------------------------------------------------------------
-#
-# google-genai types `thoughtSignature` as bytes, so what stands there must be base64 and comes back in its URL-safe alphabet.
-
-
-def add_origin(signature: str, origin: Origin | None) -> str:
-    """A signature in this format's field; one of another origin carries its name, so that it finds the way back."""
-    if origin in (None, FORMAT):
-        return signature
-    return base64.b64encode(f"{origin}#{signature}".encode()).decode()
-
-
-def split_origin(tagged: str) -> tuple[str, Origin]:
-    for text in (tagged, decode_tagged_signature(tagged)):
-        name, mark, rest = text.partition("#")
-        if mark and name in ORIGINS:
-            return rest, ORIGINS[name]
-    return tagged, FORMAT
-
-
-def decode_tagged_signature(text: str) -> str:
-    """The text behind a sealed signature; empty for Google's own, which are long and no text."""
-    standard = text.translate(TO_STANDARD_BASE64)
-    try:
-        head = base64.b64decode(standard[: len(standard[:MAX_ORIGIN_LENGTH]) // 4 * 4])
-        if not any(head.startswith(name.encode()) for name in ORIGINS):
-            return ""
-        return base64.b64decode(standard + "=" * (-len(standard) % 4)).decode()
-    except (binascii.Error, UnicodeError, ValueError):
-        return ""
-
-
-def parse_thinking(text: str, tagged: str | None) -> Thinking:
-    if not tagged:
-        return Thinking(text=text, origin=FORMAT)
-    signature, origin = split_origin(tagged)
-    if origin != FORMAT and signature.startswith(REDACTED_PREFIX):
-        return Thinking(text=text, redacted=signature.removeprefix(REDACTED_PREFIX), origin=origin)
-    return Thinking(text=text, signature=signature, origin=origin)
-
-
-def render_signature(part: Thinking) -> str | None:
-    """What stands in `thoughtSignature` for this thinking."""
-    if part.redacted is not None:
-        return add_origin(REDACTED_PREFIX + part.redacted, part.origin)
-    return add_origin(part.signature, part.origin) if part.signature else None
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
-
-
 def parse_part(part: dict[str, Any]) -> list[Part]:
-    """The neutral parts of one of Google's: none for an empty one, two where content that is no call carries a signature.
+    """Parse one of Google's parts. Raises msgspec.ValidationError.
 
-    Calls and results have no id yet where Google's part has none. Raises msgspec.ValidationError.
+    An empty part gives no neutral part. Content with a signature gives two, unless it is a call. Calls and
+    results have no id yet if Google's part has none.
     """
-    sealed = part.get("thoughtSignature") or None
-    if sealed is not None and not isinstance(sealed, str):
+    encoded = part.get("thoughtSignature") or None
+    if encoded is not None and not isinstance(encoded, str):
         raise msgspec.ValidationError(
             "Expected `str`, got something else - at `$.contents[...].parts[...].thoughtSignature`"
         )
-    what = content_field(part)
-    match what, part.get(what):
-        case "", _ if sealed:
-            return [parse_thinking("", sealed)]
+    name = content_field(part)
+    match name, part.get(name):
+        case "", _ if encoded:
+            return [parse_thinking("", encoded)]
         case "text", str(text) if part.get("thought"):
-            return [parse_thinking(text, sealed)] if text or sealed else []
+            return [parse_thinking(text, encoded)] if text or encoded else []
         case ("", _) | (_, None):
             return []
         case "functionCall", value:
-            return [parse_tool_call(msgspec.convert(value, FunctionCall), sealed)]
+            return [parse_tool_call(msgspec.convert(value, FunctionCall), encoded)]
         case "functionResponse", value:
             return [parse_tool_result(msgspec.convert(value, FunctionResponse))]
         case (("text" | "inlineData" | "fileData"), value) if not part.get("thought"):
-            content = parse_content(what, value)
-            return [parse_thinking("", sealed), *content] if sealed else content
+            content = parse_content(name, value)
+            return [parse_thinking("", encoded), *content] if encoded else content
         case _:
-            return [Opaque(origin=FORMAT, kind=what, value=part)]
+            return [Opaque(origin=FORMAT, kind=name, value=part)]
 
 
 def content_field(part: dict[str, Any]) -> str:
-    """The name of what a part holds."""
+    """Return the name of the field that holds the content of a part."""
     others = (name for name in part if name not in NON_CONTENT_FIELDS)
     return next((name for name in CONTENT_FIELDS if part.get(name) not in (None, "")), "") or next(others, "")
 
@@ -187,7 +115,10 @@ def parse_content(field: str, value: Any) -> list[Part]:
 
 
 def parse_blob(blob: Blob) -> Image | File:
-    """Google takes both alphabets of base64, and its SDK sends the one for URLs, which no other API reads."""
+    """Parse inline data.
+
+    Google accepts both alphabets of base64, and its SDK sends the URL-safe one, which no other API accepts.
+    """
     data = blob.data.translate(TO_STANDARD_BASE64)
     if blob.mime_type.startswith("image/"):
         return Image(media_type=blob.mime_type, data=data)
@@ -195,20 +126,20 @@ def parse_blob(blob: Blob) -> Image | File:
 
 
 def parse_file(data: FileData) -> Image | File:
-    """A file that lies at Google is known to Google alone; anything else is an address like any other."""
-    mime = data.mime_type or mimetypes.guess_type(data.file_uri)[0]
+    """Parse a file. Only Google can read a file that is stored at Google; others are plain URLs."""
+    media_type = data.mime_type or guess_media_type(data.file_uri)
     if data.file_uri.startswith(GOOGLE_FILE_PREFIXES):
-        return File(media_type=mime, file_id=data.file_uri, name=data.display_name, origin=FORMAT)
-    if mime and mime.startswith("image/"):
-        return Image(media_type=mime, url=data.file_uri)
-    return File(media_type=mime, url=data.file_uri, name=data.display_name)
+        return File(media_type=media_type, file_id=data.file_uri, name=data.display_name, origin=FORMAT)
+    if media_type and media_type.startswith("image/"):
+        return Image(media_type=media_type, url=data.file_uri)
+    return File(media_type=media_type, url=data.file_uri, name=data.display_name)
 
 
-def parse_tool_call(call: FunctionCall, tagged: str | None) -> ToolCall:
+def parse_tool_call(call: FunctionCall, encoded: str | None) -> ToolCall:
     arguments = encode(call.args).decode() if call.args is not None else ""
-    if not tagged:
+    if not encoded:
         return ToolCall(id=call.id or "", name=call.name, arguments=arguments, origin=FORMAT)
-    signature, origin = split_origin(tagged)
+    origin, signature = decode_signature(encoded)
     return ToolCall(id=call.id or "", name=call.name, arguments=arguments, signature=signature, origin=origin)
 
 
@@ -225,8 +156,9 @@ def parse_tool_result(result: FunctionResponse) -> ToolResult:
 
 
 def parse_function_response(response: Any) -> tuple[str, bool]:
-    """A result's text, and whether it is an error: "output" and "error" are Google's words (FunctionResponse.response),
-    "result" is that of its SDK.
+    """Return the text of a tool result, and whether it is an error.
+
+    Google names the fields "output" and "error" (FunctionResponse.response); its SDK uses "result".
     """
     match response:
         case None:
@@ -239,32 +171,27 @@ def parse_function_response(response: Any) -> tuple[str, bool]:
             return encode(response).decode(), False
 
 
-# Writing ------------------------------------------------------------------------------------------------------------------
-
-
 def render_parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
-    """Google's parts. The signature of content that is no call stands on that content again; other formats' opaque parts are left
-    out, since the text that came of them stands beside them.
+    """Render parts as Google's.
+
+    A signature of content that is not a call returns to that content. Opaque parts of other formats are left
+    out, because the text that resulted from them stays.
     """
     rendered: list[dict[str, Any]] = []
-    waiting: str | None = None
+    signature: str | None = None
     for part in parts:
-        if waiting and isinstance(part, Text | Image | File):
-            rendered += [{**item, "thoughtSignature": waiting} for item in render_part(part)]
-            waiting = None
+        if signature and isinstance(part, Text | Image | File):
+            rendered += [{**item, "thoughtSignature": signature} for item in render_part(part)]
+            signature = None
             continue
-        if waiting:
-            rendered.append({"text": "", "thoughtSignature": waiting})
-            waiting = None
+        if signature:
+            rendered.append({"text": "", "thoughtSignature": signature})
+            signature = None
         if isinstance(part, Thinking) and is_content_signature(part):
-            waiting = part.signature
+            signature = part.signature
         else:
             rendered += render_part(part)
-    return [*rendered, {"text": "", "thoughtSignature": waiting}] if waiting else rendered
-
-
-def is_content_signature(part: Thinking) -> bool:
-    return bool(not part.text and part.signature and part.origin == FORMAT)
+    return [*rendered, {"text": "", "thoughtSignature": signature}] if signature else rendered
 
 
 def render_part(part: Part) -> list[dict[str, Any]]:
@@ -283,20 +210,18 @@ def render_part(part: Part) -> list[dict[str, Any]]:
             return []
 
 
-def render_thinking(part: Thinking) -> dict[str, Any]:
-    signature = render_signature(part)
-    return {"text": part.text, "thought": True} | ({"thoughtSignature": signature} if signature else {})
-
-
 def render_tool_call(call: ToolCall) -> dict[str, Any]:
     function = ({"id": call.id} if call.id else {}) | {"name": call.name, "args": render_arguments(call)}
     return {"functionCall": function} | (
-        {"thoughtSignature": add_origin(call.signature, call.origin)} if call.signature else {}
+        {"thoughtSignature": encode_signature(call.origin, call.signature)} if call.signature else {}
     )
 
 
 def render_arguments(call: ToolCall) -> dict[str, Any]:
-    """Google wants an object; what the model wrote otherwise is kept in one."""
+    """Render the arguments of a call as an object, which Google requires.
+
+    Arguments that are not a JSON object are sent as text in `_raw`.
+    """
     call = as_function_call(call)
     if not call.arguments.strip():
         return {}
@@ -305,12 +230,12 @@ def render_arguments(call: ToolCall) -> dict[str, Any]:
 
 
 def parse_object(text: str) -> dict[str, Any] | None:
-    """The JSON object that a text is, if it is one."""
+    """Return the JSON object in a text; None if the text is not one."""
     if not text.lstrip().startswith("{"):
         return None
     try:
         value = msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError, ValueError):
+    except DECODE_ERRORS:
         return None
     return value if isinstance(value, dict) else None
 
@@ -319,9 +244,8 @@ def render_media(part: Image | File) -> dict[str, Any]:
     if isinstance(part, File) and part.file_id and not part.data:
         return {"fileData": render_file_data(part.media_type, require_google_file(part))}
     url = part.url or ""
-    if not part.data and url.startswith("data:"):
-        head, _, data = url.removeprefix("data:").partition(",")
-        return {"inlineData": {"mimeType": head.split(";")[0] or media_type_of(part), "data": data}}
+    if not part.data and (embedded := parse_data_url(url)):
+        return {"inlineData": {"mimeType": embedded.media_type or media_type_of(part), "data": embedded.data}}
     if part.data is None:
         return {"fileData": render_file_data(media_type_of(part), url)}
     return {"inlineData": {"mimeType": media_type_of(part), "data": part.data}}
@@ -334,7 +258,7 @@ def render_file_data(media_type: str | None, uri: str) -> dict[str, Any]:
 def require_google_file(file: File) -> str:
     if file.origin != FORMAT or file.file_id is None:
         raise UnsupportedFeature(
-            "A file that was uploaded to another provider cannot be read by Gemini; send its content.",
+            "Gemini cannot read a file that was uploaded to another provider. Send its content instead.",
             "messages",
         )
     return file.file_id
@@ -344,5 +268,5 @@ def media_type_of(part: Image | File) -> str:
     if part.media_type:
         return part.media_type
     address = part.url or (part.name if isinstance(part, File) else None) or ""
-    guessed = mimetypes.guess_type(address.split("?")[0])[0]
+    guessed = guess_media_type(address.split("?")[0])
     return guessed or (DEFAULT_IMAGE_TYPE if isinstance(part, Image) else DEFAULT_FILE_TYPE)

@@ -1,4 +1,4 @@
-"""Embeddings and token counts (ai.google.dev/api/embeddings, ai.google.dev/api/tokens): calls that generate nothing."""
+"""Embeddings (ai.google.dev/api/embeddings), and the base of requests that generate nothing."""
 
 from typing import Annotated, Any
 
@@ -6,22 +6,15 @@ import msgspec
 from msgspec import Meta, field
 from msgspec.structs import replace
 
-from proxy.formats import neutral
 from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in
-from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_letters
 from proxy.formats.gemini.account_ids import VOCABULARY
+from proxy.formats.gemini.capabilities import MAX_MODEL_LENGTH
 from proxy.formats.gemini.encoder import StreamEncoder
-from proxy.formats.gemini.grounding import GroundingUsage
-from proxy.formats.gemini.passthrough import (
-    EVENT_STREAM_TYPE,
-    MAX_MODEL_LENGTH,
-    StreamMeter,
-    model_path,
-    prompt_tokens,
-)
-from proxy.formats.gemini.usage import parse_counts, usage_from_counts, with_billable_extras
-from proxy.formats.json_body import decode_body, encode, guard_recursion, replace_fields
+from proxy.formats.gemini.passthrough import EVENT_STREAM_TYPE, StreamMeter, prompt_tokens
+from proxy.formats.gemini.request import model_path
+from proxy.formats.gemini.usage import parse_embedding_usage
+from proxy.formats.json_body import DECODE_ERRORS, decode_body, encode, guard_recursion, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import possible_modalities
 from proxy.formats.neutral import (
@@ -32,14 +25,12 @@ from proxy.formats.neutral import (
     Usage,
 )
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.sse import keepalive_comment
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import keepalive_comment
 
 MAX_BATCH = 10_000
 MAX_DIMENSIONS = 65_536
 MEDIA_MARKERS = (b"inlineData", b"inline_data", b"fileData", b"file_data")
-BYTES_PER_TOKEN = 4
-"""Bytes of text in a token, for an estimate that is no bound."""
-
 Dimensions = Annotated[int, Meta(ge=1, le=MAX_DIMENSIONS)]
 Contents = list[dict[str, Any]] | dict[str, Any]
 
@@ -54,7 +45,7 @@ class BatchEmbedContentsFields(msgspec.Struct):
 
 
 class ConvertibleEmbedFields(msgspec.Struct):
-    """What of a request for one vector other formats can say."""
+    """Fields of a request for one vector that other formats support."""
 
     content: dict[str, Any]
     model: Any = None
@@ -63,7 +54,7 @@ class ConvertibleEmbedFields(msgspec.Struct):
 
     @property
     def text(self) -> str:
-        """All the parts, which make one vector. Raises Inexpressible."""
+        """Return the text of all parts, which make one vector. Raises UnsupportedFeature."""
         parts = self.content.get("parts")
         given = [
             part.get("text")
@@ -72,23 +63,8 @@ class ConvertibleEmbedFields(msgspec.Struct):
         ]
         texts = [text for text in given if isinstance(text, str)]
         if not texts or len(texts) != len(given):
-            raise UnsupportedFeature("Only text can be embedded by this model.", "content")
+            raise UnsupportedFeature("This model can embed only text.", "content")
         return "".join(texts)
-
-
-class GenerateContentFields(msgspec.Struct):
-    contents: Contents | None = None
-    tools: Any = None
-    system: Any = field(name="systemInstruction", default=None)
-    snake_system: Any = field(name="system_instruction", default=None)
-
-
-class CountTokensFields(msgspec.Struct):
-    """Either the contents alone, or the whole request that is to be counted."""
-
-    contents: Contents | None = None
-    request: GenerateContentFields | None = field(name="generateContentRequest", default=None)
-    snake_request: GenerateContentFields | None = field(name="generate_content_request", default=None)
 
 
 class EmbeddingValues(msgspec.Struct):
@@ -101,22 +77,21 @@ class EmbedResponse(msgspec.Struct, rename="camel"):
     usage_metadata: Any = None
 
 
-FIELDS, BATCH_FIELDS, COUNT_FIELDS = (
+FIELDS, BATCH_FIELDS = (
     frozenset(field.encode_name for field in msgspec.structs.fields(kind))
-    for kind in (ConvertibleEmbedFields, BatchEmbedContentsFields, CountTokensFields)
+    for kind in (ConvertibleEmbedFields, BatchEmbedContentsFields)
 )
 
 decode_embed_content = msgspec.json.Decoder(EmbedContentFields).decode
 decode_convertible = msgspec.json.Decoder(ConvertibleEmbedFields).decode
 decode_batch = msgspec.json.Decoder(BatchEmbedContentsFields).decode
-decode_count = msgspec.json.Decoder(CountTokensFields).decode
-decode_response = msgspec.json.Decoder(EmbedResponse).decode
-decode_raw = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
-decode_raws = msgspec.json.Decoder(list[msgspec.Raw]).decode
+decode_embed_response = msgspec.json.Decoder(EmbedResponse).decode
+decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
 class NonGeneratingRequest(WithoutAccountIds):
-    """What the calls of this file share: they answer in one piece, and have no output tokens."""
+    """Base of requests whose responses are non-streaming, and have no output tokens."""
 
     stream_content_type = EVENT_STREAM_TYPE
     render_keepalive = staticmethod(keepalive_comment)
@@ -124,7 +99,7 @@ class NonGeneratingRequest(WithoutAccountIds):
 
     def __init__(self, body: bytes, model: str, max_input_tokens: int) -> None:
         if not 1 <= len(model) <= MAX_MODEL_LENGTH:
-            raise InvalidRequest("The address names no model.", "model")
+            raise InvalidRequest("The URL does not name a model.", "model")
         self.body = body
         self.facts = RequestFacts(model=model, max_input_tokens=max_input_tokens, max_output_tokens=0)
 
@@ -133,8 +108,8 @@ class NonGeneratingRequest(WithoutAccountIds):
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         try:
-            return parse_usage(decode_response(body)), 0
-        except (msgspec.DecodeError, RecursionError):
+            return parse_embedding_usage(decode_embed_response(body).usage_metadata), 0
+        except DECODE_ERRORS:
             return None, 0
 
     def references(self) -> list[AccountReference]:
@@ -148,7 +123,7 @@ class NonGeneratingRequest(WithoutAccountIds):
 
 
 class EmbeddingRequestBase(NonGeneratingRequest):
-    """What requests for vectors have in common. `bodies` holds one for each vector."""
+    """Base of requests for vectors. `bodies` holds one body for each vector."""
 
     def __init__(self, body: bytes, model: str, max_input_tokens: int) -> None:
         super().__init__(body, model, max_input_tokens)
@@ -164,35 +139,36 @@ class EmbeddingRequestBase(NonGeneratingRequest):
         return [decode_body(decode_convertible, body).text for body in self.bodies]
 
     def dimensions(self) -> int | None:
-        asked = [decode_body(decode_convertible, body) for body in self.bodies]
-        sizes = {wanted.dimensions or wanted.snake_dimensions for wanted in asked}
+        requests = [decode_body(decode_convertible, body) for body in self.bodies]
+        sizes = {request.dimensions or request.snake_dimensions for request in requests}
         if len(sizes) > 1:
-            raise UnsupportedFeature("This model gives all the vectors of a batch the same size.", "requests")
+            raise UnsupportedFeature(
+                "This model needs the same outputDimensionality in all requests of a batch.", "requests"
+            )
         return sizes.pop()
 
     def unsupported_settings(self) -> list[str]:
-        known = frozenset(field.encode_name for field in msgspec.structs.fields(ConvertibleEmbedFields))
-        given = (
+        names = (
             name
             for body in self.bodies
-            for name, value in decode_raw(body).items()
+            for name, value in decode_object(body).items()
             if bytes(value) != b"null"
         )
-        return [name for name in dict.fromkeys(given) if name not in known]
+        return [name for name in dict.fromkeys(names) if name not in FIELDS]
 
 
 class EmbedContentRequest(EmbeddingRequestBase):
     action = "embedContent"
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
+        """Raise InvalidRequest for a body that is not valid."""
         self.request = request = decode_body(decode_embed_content, body)
-        check_letters(decode_raw(body), FIELDS)
+        check_letters(decode_object(body), FIELDS)
         super().__init__(
             body, model, guard_recursion(lambda _: embedded_content_tokens(request.content), body)
         )
 
-    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
+    def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
         return (
             self.body
             if self.request.model is None
@@ -207,7 +183,7 @@ class BatchEmbedContentsRequest(EmbeddingRequestBase):
     action = "batchEmbedContents"
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
+        """Raise InvalidRequest for a body that is not valid."""
         self.request = request = decode_body(decode_batch, body)
         super().__init__(
             body,
@@ -216,70 +192,23 @@ class BatchEmbedContentsRequest(EmbeddingRequestBase):
                 lambda _: sum(embedded_content_tokens(item.content) for item in request.requests), body
             ),
         )
-        check_letters(decode_raw(body), BATCH_FIELDS)
+        check_letters(decode_object(body), BATCH_FIELDS)
         for item in self.bodies:
-            check_letters(decode_raw(item), FIELDS, "requests.")
+            check_letters(decode_object(item), FIELDS, "requests.")
 
-    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
-        """Google wants the model of the address in each request too."""
+    def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
+        """Return the body with the model of the URL in each request, as Google requires."""
         renamed = [msgspec.Raw(replace_fields(item, {"model": f"models/{model}"})) for item in self.bodies]
         return replace_fields(self.body, {"requests": renamed})
 
     @property
     def bodies(self) -> list[bytes]:
-        return list(map(bytes, decode_raws(decode_raw(self.body)["requests"])))
+        return list(map(bytes, decode_list(decode_object(self.body)["requests"])))
 
     def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
         return encode(
             {"embeddings": [{"values": vector} for vector in vectors]} | render_usage_metadata(usage)
         )
-
-
-class CountTokensRequest(NonGeneratingRequest):
-    """How many tokens a prompt has. It costs nothing."""
-
-    action = "countTokens"
-
-    def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
-        self.request = request = decode_body(decode_count, body)
-        check_letters(decode_raw(body), COUNT_FIELDS)
-        super().__init__(
-            body,
-            model,
-            guard_recursion(
-                lambda _: counted_prompt_tokens(request, token_bounds.max_image_tokens(model)), body
-            ),
-        )
-
-    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
-        fields = decode_raw(self.body)
-        names = [
-            name
-            for name in ("generateContentRequest", "generate_content_request")
-            if fields.get(name, b"null") != b"null"
-        ]
-        renamed = {
-            name: msgspec.Raw(replace_fields(bytes(fields[name]), {"model": f"models/{model}"}))
-            for name in names
-        }
-        return replace_fields(self.body, renamed) if renamed else self.body
-
-    def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        return None, 0
-
-    def estimate(self) -> bytes:
-        """The answer for providers that cannot count."""
-        return encode({"totalTokens": -(-self.facts.max_input_tokens // BYTES_PER_TOKEN)})
-
-
-def parse_usage(response: EmbedResponse) -> Usage | None:
-    """Sound, pictures and films cost more than text (ai.google.dev/gemini-api/docs/pricing, "Gemini Embedding 2")."""
-    return with_billable_extras(
-        neutral.stated(usage_from_counts(parse_counts(response.usage_metadata))),
-        response.usage_metadata,
-        GroundingUsage(),
-    )
 
 
 def render_usage_metadata(usage: Usage | None) -> dict[str, Any]:
@@ -290,29 +219,23 @@ def embedded_content_tokens(content: dict[str, Any]) -> int:
     return prompt_tokens(content, token_bounds.IMAGE_TOKENS)
 
 
-def counted_prompt_tokens(request: CountTokensFields, image_tokens: int) -> int:
-    whole = request.request or request.snake_request or GenerateContentFields(contents=request.contents)
-    prompt = (whole.contents, whole.system or whole.snake_system, whole.tools)
-    return sum(prompt_tokens(value, image_tokens) for value in prompt)
-
-
-# For clients of another format --------------------------------------------------------------------------------------------
-
-
 def render_embed_request(texts: list[str], model: str, dimensions: int | None) -> tuple[str, dict[str, Any]]:
-    """Path and body that embed these texts, each by itself."""
+    """Return path and body of a request that embeds these texts, each by itself."""
     size = {"outputDimensionality": dimensions} if dimensions is not None else {}
     requests = [{"model": f"models/{model}", "content": {"parts": [{"text": text}]}} | size for text in texts]
     return f"{model_path(model)}:{BatchEmbedContentsRequest.action}", {"requests": requests}
 
 
 def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
-    """The vectors in the order of the texts, and the usage where one is stated. Raises BadAnswer."""
+    """Return the vectors in the order of the texts, and the usage if it is reported.
+
+    Raises InvalidUpstreamResponse.
+    """
     try:
-        answer = decode_response(body)
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}.") from None
-    embeddings = answer.embeddings or ([answer.embedding] if answer.embedding else [])
+        response = decode_embed_response(body)
+    except DECODE_ERRORS as error:
+        raise InvalidUpstreamResponse(f"The provider's response cannot be decoded: {error}.") from None
+    embeddings = response.embeddings or ([response.embedding] if response.embedding else [])
     if not embeddings:
-        raise InvalidUpstreamResponse("The provider's answer holds no embeddings.")
-    return [embedding.values for embedding in embeddings], parse_usage(answer)
+        raise InvalidUpstreamResponse("The provider's response contains no embeddings.")
+    return [embedding.values for embedding in embeddings], parse_embedding_usage(response.usage_metadata)

@@ -1,14 +1,19 @@
-"""Neutral events as Google's stream: each event is a whole answer that holds what is new, in lines that end in CRLF."""
+"""Encoder of streamGenerateContent.
+
+Each event of the stream is a complete response that holds only what is new. Its lines end in CRLF.
+"""
 
 from typing import Any, assert_never
 
 import msgspec
 
-from proxy.formats.gemini.content import FORMAT, METADATA_FIELDS, add_origin, render_parts
+from proxy.formats.gemini.content import METADATA_FIELDS, render_parts
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.grounding import render_grounding
+from proxy.formats.gemini.reasoning import encode_signature
 from proxy.formats.gemini.response import new_id, render_content, render_finish_reason, render_logprobs
 from proxy.formats.gemini.usage import render_usage
+from proxy.formats.gemini.wire import FORMAT
 from proxy.formats.json_body import encode
 from proxy.formats.neutral import (
     ApiError,
@@ -39,7 +44,7 @@ from proxy.formats.neutral import (
 
 
 class OpenPart:
-    """What the encoder must remember of a part that has started: a call goes out whole, in one chunk."""
+    """State of a part that has started. A call is sent complete, in one chunk."""
 
     def __init__(self, part: Part) -> None:
         self.part = part
@@ -59,7 +64,10 @@ class OpenPart:
 
 
 class StreamEncoder:
-    """With `as_array`, the stream is one JSON array, as Google sends it to who does not ask for `alt=sse`."""
+    """Encode neutral events as a stream of generateContent.
+
+    With `as_array` the stream is one JSON array, as Google sends it to clients without `alt=sse`.
+    """
 
     def __init__(self, request: Request, as_array: bool = False) -> None:
         self.id, self.model = new_id(), request.model
@@ -98,14 +106,17 @@ class StreamEncoder:
         return b""
 
     def finish(self) -> bytes:
-        """The last chunk: why each choice ended, and the usage. A stream that nothing finished gets no such end."""
+        """Return the last chunk, with the finish reasons and the usage.
+
+        A stream in which no choice has finished gets no such chunk.
+        """
         if self.has_failed:
             return b""
         last = self.framing.frame(encode(self.final_chunk())) if self.finish_reasons else b""
         return last + self.framing.end()
 
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
-        """An error in a stream that has begun, with what ends the stream."""
+        """Render an error in a stream that has started, with the end of the stream."""
         self.has_failed = True
         return self.framing.frame(render_error(error, request_id)) + self.framing.end()
 
@@ -140,8 +151,8 @@ class StreamEncoder:
                 return self.chunk(choice, [{"text": part.text}]) if part.text else b""
             case Thinking(text=text, redacted=redacted):
                 return self.chunk(choice, render_parts([part])) if text or redacted is not None else b""
-            case Opaque(kind=what, value=value) if part.origin == FORMAT and what in METADATA_FIELDS:
-                self.metadata.setdefault(choice, {})[what] = value
+            case Opaque(kind=field, value=value) if part.origin == FORMAT and field in METADATA_FIELDS:
+                self.metadata.setdefault(choice, {})[field] = value
             case Image() | File() | Opaque():
                 rendered = render_parts([part])
                 return self.chunk(choice, rendered) if rendered else b""
@@ -152,46 +163,48 @@ class StreamEncoder:
         return b""
 
     def add_text(self, delta: PartDelta) -> bytes:
-        opened = self.open_parts.get(delta.choice)
-        if opened is None:
+        open_part = self.open_parts.get(delta.choice)
+        if open_part is None:
             return b""
-        match opened.part:
+        match open_part.part:
             case Text() | Refusal():
-                opened.texts.append(delta.text)
-                more = {"logprobsResult": render_logprobs(delta.logprobs)} if delta.logprobs else None
-                return self.chunk(delta.choice, [{"text": delta.text}], more)
+                open_part.texts.append(delta.text)
+                candidate_fields = (
+                    {"logprobsResult": render_logprobs(delta.logprobs)} if delta.logprobs else None
+                )
+                return self.chunk(delta.choice, [{"text": delta.text}], candidate_fields)
             case Thinking():
-                opened.has_text = True
+                open_part.has_text = True
                 return self.chunk(delta.choice, [{"text": delta.text, "thought": True}])
             case _:
-                opened.arguments.append(delta.text)
+                open_part.arguments.append(delta.text)
                 return b""
 
     def add_signature(self, choice: int, signature: str) -> bytes:
-        opened = self.open_parts.get(choice)
-        match opened and opened.part:
+        open_part = self.open_parts.get(choice)
+        match open_part and open_part.part:
             case Thinking(origin=origin):
-                own = (
+                part = (
                     {"text": ""}
-                    if origin == FORMAT and opened and not opened.has_text
+                    if origin == FORMAT and open_part and not open_part.has_text
                     else {"text": "", "thought": True}
                 )
-                return self.chunk(choice, [own | {"thoughtSignature": add_origin(signature, origin)}])
-            case ToolCall() if opened:
-                opened.signature = signature
+                return self.chunk(choice, [part | {"thoughtSignature": encode_signature(origin, signature)}])
+            case ToolCall() if open_part:
+                open_part.signature = signature
         return b""
 
     def end_part(self, choice: int) -> bytes:
-        opened = self.open_parts.pop(choice, None)
-        if opened is not None and isinstance(opened.part, ToolCall):
-            return self.chunk(choice, render_parts([opened.complete_call(opened.part)]))
-        if opened is not None and isinstance(opened.part, Text | Refusal):
-            self.sent_text.setdefault(choice, []).append(opened.complete_text())
+        open_part = self.open_parts.pop(choice, None)
+        if open_part is not None and isinstance(open_part.part, ToolCall):
+            return self.chunk(choice, render_parts([open_part.complete_call(open_part.part)]))
+        if open_part is not None and isinstance(open_part.part, Text | Refusal):
+            self.sent_text.setdefault(choice, []).append(open_part.complete_text())
         return b""
 
 
 class EventFraming:
-    """Server-sent events. No comments: Google's SDK fails on them."""
+    """Frame chunks as server-sent events. Google's SDK fails on comments, so there are none."""
 
     def frame(self, chunk: bytes) -> bytes:
         return b"data: " + chunk + b"\r\n\r\n"
@@ -201,6 +214,8 @@ class EventFraming:
 
 
 class ArrayFraming:
+    """Frame chunks as elements of one JSON array."""
+
     def __init__(self) -> None:
         self.is_started = False
 

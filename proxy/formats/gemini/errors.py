@@ -1,12 +1,12 @@
-"""Google's errors (cloud.google.com/apis/design/errors), both ways."""
+"""Google's errors, parsed and rendered (cloud.google.com/apis/design/errors)."""
 
 from typing import Any
 
 import msgspec
 
-from proxy.formats.json_body import encode
+from proxy.formats.json_body import DECODE_ERRORS, encode
 from proxy.formats.neutral import ApiError
-from proxy.formats.provider_errors import message_of
+from proxy.formats.provider_errors import message_of, unspecified_message
 
 TYPE_URL_PREFIX = "type.googleapis.com/google.rpc."
 STATUS_NAME_BY_HTTP = {
@@ -50,22 +50,28 @@ MAX_MESSAGE_LENGTH = 2000
 
 
 def parse_error(status: int, body: bytes) -> ApiError:
-    """Whatever the body is, a failure with its message; a 200 that holds an error has the status that the error names."""
+    """Parse any body into an error with a message.
+
+    If the status is 200 but the body holds an error, the status is the one that the error names.
+    """
     error = find_error(body)
     if status < 400:
         status = reported_status(error)
-    message = error_message(error) or plain_text(body) or f"The provider answered with status {status}."
-    if any(mark in message or mark.encode() in body for mark in INVALID_KEY_MARKERS):
+    message = error_message(error) or plain_text(body) or unspecified_message(status)
+    if any(marker in message or marker.encode() in body for marker in INVALID_KEY_MARKERS):
         return ApiError(kind="auth", code="invalid_api_key", message=message, status=401)
     kind, code = error_kind(status, message)
     return ApiError(kind=kind, code=code, message=message, param=violated_field(error), status=status)
 
 
 def find_error(body: bytes) -> dict[str, Any]:
-    """The error object: Google sends it bare, or in a list where the stream is one."""
+    """Return the error object of a body; empty if there is none.
+
+    Google sends it bare, or in a list if the stream is a list.
+    """
     try:
         return parse_error_object(msgspec.json.decode(body))
-    except (msgspec.DecodeError, RecursionError, ValueError):
+    except DECODE_ERRORS:
         return {}
 
 
@@ -97,7 +103,10 @@ def error_message(error: dict[str, Any]) -> str:
 
 
 def plain_text(body: bytes) -> str:
-    """Return a body in plain text; a web page, or JSON that holds no message, has no words for a client."""
+    """Return a body in plain text.
+
+    A web page, or JSON without a message, contains no text for a client.
+    """
     text = body[:MAX_MESSAGE_LENGTH].decode("utf-8", "replace").strip()
     return "" if text.startswith(("<", "{", "[")) or is_json(body) else text
 
@@ -105,13 +114,13 @@ def plain_text(body: bytes) -> str:
 def is_json(body: bytes) -> bool:
     try:
         msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError, ValueError):
+    except DECODE_ERRORS:
         return False
     return True
 
 
 def violated_field(error: dict[str, Any]) -> str | None:
-    """The field that google.rpc.BadRequest names."""
+    """Return the field that google.rpc.BadRequest names."""
     details = error.get("details")
     for detail in details if isinstance(details, list) else ():
         match detail:
@@ -123,7 +132,7 @@ def violated_field(error: dict[str, Any]) -> str | None:
 
 
 def error_kind(status: int, message: str) -> tuple[str, str]:
-    """Our kind, and OpenAI's word, for a status."""
+    """Return the neutral kind of an error, and OpenAI's code for it."""
     match status:
         case 401:
             return "auth", "invalid_api_key"
@@ -146,7 +155,10 @@ def render_error(api_error: ApiError, request_id: str) -> bytes:
 
 
 def render_error_object(error: ApiError, request_id: str) -> dict[str, Any]:
-    """The request's id stands where Google puts its own; `reason` is the vendor-neutral code in Google's spelling."""
+    """Render an error as Google's.
+
+    The request's id is where Google sends its own. `reason` is the vendor-neutral code in Google's spelling.
+    """
     details: list[dict[str, Any]] = [
         {"@type": f"{TYPE_URL_PREFIX}ErrorInfo", "reason": error.code.upper(), "domain": "gateway"}
     ]
@@ -164,5 +176,5 @@ def render_error_object(error: ApiError, request_id: str) -> dict[str, Any]:
 
 
 def render_error_event(api_error: ApiError, request_id: str) -> bytes:
-    """The same as an event of a stream that has begun."""
+    """Render an error as an event of a stream that has started."""
     return b"data: " + render_error(api_error, request_id) + b"\r\n\r\n"

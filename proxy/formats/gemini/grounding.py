@@ -1,6 +1,6 @@
-"""The sources of an answer (ai.google.dev/api/generate-content#GroundingMetadata), both ways.
+"""Sources of a response, parsed and rendered (ai.google.dev/api/generate-content#GroundingMetadata).
 
-Google counts in bytes of UTF-8, over all the text that an answer has.
+Google counts in bytes of UTF-8, over the complete text of a response.
 """
 
 from collections.abc import Iterable, Sequence
@@ -8,17 +8,18 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.gemini.content import WireStruct
-from proxy.formats.metering.billable import dict_items, reported_calls
+from proxy.formats.gemini.wire import WireStruct
+from proxy.formats.json_body import dict_items
+from proxy.formats.metering.billable import reported_calls
 from proxy.formats.neutral import Citation, Part, Refusal, Text
 
 QUERY_FIELDS = ("webSearchQueries", "imageSearchQueries")
 SOURCE_KINDS = ("web", "image", "maps")
-"""Kinds of what Google has found."""
+"""Kinds of sources that Google has found."""
 
 
 class Source(WireStruct):
-    """`text` is what a retrieval found; a search on the web does not say."""
+    """A source. `text` is what a retrieval found; a web search reports no text."""
 
     uri: str | None = None
     title: str | None = None
@@ -46,10 +47,11 @@ class Grounding(WireStruct):
 
 
 class GroundingUsage:
-    """What Google has searched for an answer, over all the candidates and chunks of it.
+    """Count Google's searches for a response, over all of its candidates and chunks.
 
-    Empty and repeated queries are not billed (ai.google.dev/gemini-api/docs/google-search, "Pricing"). Those to Google Maps stand
-    among those to the web, and are told by the sources that came of them (.../maps-grounding): where both were found, one was for maps.
+    Empty and repeated queries are not billed (ai.google.dev/gemini-api/docs/google-search, "Pricing").
+    Queries to Google Maps are listed with web queries, and only the resulting sources tell them apart
+    (.../maps-grounding). If there are sources of both kinds, one query counts for maps.
     """
 
     def __init__(self) -> None:
@@ -75,7 +77,7 @@ class GroundingUsage:
 
     @property
     def billable_extras(self) -> dict[str, int]:
-        """Searches and look-ups on the map."""
+        """Web searches and map lookups, by kind."""
         count = len(self.queries)
         if "maps" not in self.source_kinds:
             return reported_calls(web_search=count)
@@ -85,7 +87,7 @@ class GroundingUsage:
 
 
 def parse_citations(metadata: Any, texts: Sequence[str]) -> list[list[Citation]]:
-    """For each of an answer's texts, the pages on the web that words in it come from."""
+    """Return the web pages that each text of a response cites."""
     try:
         grounding = msgspec.convert(metadata, Grounding)
     except msgspec.ValidationError:
@@ -100,7 +102,10 @@ def parse_citations(metadata: Any, texts: Sequence[str]) -> list[list[Citation]]
 
 
 def span_position(texts: Sequence[str], first: int, last: int) -> tuple[int, int, int]:
-    """In which text these bytes of all of them begin, and which characters of it they are; none where they are in no text."""
+    """Return the text that contains these bytes of all texts, and their characters in it.
+
+    The span is empty if no text contains them.
+    """
     for number, text in enumerate(texts):
         data = text.encode()
         if first < len(data):
@@ -111,19 +116,21 @@ def span_position(texts: Sequence[str], first: int, last: int) -> tuple[int, int
 
 
 def chunk_citations(chunks: list[Chunk], support: Support, start: int, end: int) -> list[Citation]:
-    named = [chunks[index] for index in support.grounding_chunk_indices or () if 0 <= index < len(chunks)]
-    found = [chunk.web or chunk.retrieved_context or Source() for chunk in named]
+    cited_chunks = [
+        chunks[index] for index in support.grounding_chunk_indices or () if 0 <= index < len(chunks)
+    ]
+    sources = [chunk.web or chunk.retrieved_context or Source() for chunk in cited_chunks]
     return [
         Citation(url=source.uri, title=source.title or "", quote=source.text or "", start=start, end=end)
-        for source in found
+        for source in sources
         if source.uri and source.uri.startswith(("http://", "https://"))
     ]
 
 
 def render_grounding(parts: Iterable[Part]) -> dict[str, Any]:
-    """The field for an answer of these parts; none where it names no source."""
+    """Render the groundingMetadata of a response; empty if its parts cite no source."""
     pages: dict[str, dict[str, Any]] = {}
-    supports, before = [], 0
+    supports, offset = [], 0
     for part in parts:
         if isinstance(part, Text):
             for citation in part.citations:
@@ -133,12 +140,12 @@ def render_grounding(parts: Iterable[Part]) -> dict[str, Any]:
                 number = list(pages).index(citation.url)
                 supports.append(
                     {
-                        "segment": render_segment(part.text, citation, before),
+                        "segment": render_segment(part.text, citation, offset),
                         "groundingChunkIndices": [number],
                     }
                 )
         if isinstance(part, Text | Refusal):
-            before += len(part.text.encode())
+            offset += len(part.text.encode())
     return (
         {"groundingMetadata": {"groundingChunks": list(pages.values()), "groundingSupports": supports}}
         if supports
@@ -147,8 +154,8 @@ def render_grounding(parts: Iterable[Part]) -> dict[str, Any]:
 
 
 def render_segment(text: str, citation: Citation, offset: int) -> dict[str, Any]:
-    """`offset`: bytes of the answer that come before this text."""
+    """Render a cited span. `offset` is the number of bytes of the response before this text."""
     start, end = citation.span(len(text))
-    words = text[start:end]
-    first = offset + len(text[:start].encode())
-    return {"startIndex": first, "endIndex": first + len(words.encode()), "text": words}
+    cited = text[start:end]
+    start_byte = offset + len(text[:start].encode())
+    return {"startIndex": start_byte, "endIndex": start_byte + len(cited.encode()), "text": cited}

@@ -1,57 +1,22 @@
-"""Google's schemas (ai.google.dev/api/caching#Schema, a subset of OpenAPI 3.0) as JSON Schema.
+"""Google's schemas, parsed as JSON Schema (ai.google.dev/api/caching#Schema, a subset of OpenAPI 3.0).
 
-The way back needs no words: Google takes JSON Schema as it is in `parametersJsonSchema` and `responseJsonSchema`.
+Nothing is rendered back: Google accepts JSON Schema in `parametersJsonSchema` and `responseJsonSchema`.
 """
 
-import re
-from functools import lru_cache
 from typing import Any
 
-VERBATIM_FIELDS = frozenset(
-    (
-        "args",
-        "headers",
-        "labels",
-        "metadata",
-        "parameters",
-        "parametersJsonSchema",
-        "response",
-        "responseJsonSchema",
-        "responseSchema",
-        "_responseJsonSchema",
-    )
-)
-"""Fields whose content is the client's own, names and all."""
+from proxy.formats.gemini.wire import to_camel_case
+
 INTEGER_KEYWORDS = frozenset(
     ["maxItems", "minItems", "maxLength", "minLength", "maxProperties", "minProperties"]
 )
-"""64-bit integers, which protocol buffers write as strings."""
+"""Keywords with 64-bit integers, which protocol buffers write as strings."""
 MAPS_OF_SCHEMAS = frozenset(("properties", "$defs", "definitions", "patternProperties"))
 JSON_SCHEMA_NAMES = {"defs": "$defs", "ref": "$ref"}
 
 
-@lru_cache(maxsize=1024)
-def to_camel_case(name: str) -> str:
-    return re.sub(r"(?<=[a-z0-9])_([a-z])", lambda match: match[1].upper(), name)
-
-
-def with_camel_case_fields(value: Any) -> Any:
-    """The same JSON with its fields in camelCase, which is how this package reads it; what is the client's own stays as it is."""
-    match value:
-        case dict():
-            fields = ((to_camel_case(name), item) for name, item in value.items())
-            return {
-                name: item if name in VERBATIM_FIELDS else with_camel_case_fields(item)
-                for name, item in fields
-            }
-        case list():
-            return [with_camel_case_fields(item) for item in value]
-        case _:
-            return value
-
-
 def to_json_schema(schema: Any) -> Any:
-    """Lower-case types, null as a type, counts as numbers."""
+    """Convert a schema: lower-case types, null as a type, counts as numbers."""
     if isinstance(schema, list):
         return [to_json_schema(item) for item in schema]
     if not isinstance(schema, dict):

@@ -1,4 +1,6 @@
-"""A conversation in Gemini's order: user and model by turns, the user first, and right after calls a result for each
+"""Conversations, parsed into neutral messages and rendered in the order that Gemini requires.
+
+The user begins, user and model alternate, and the turn after calls holds a result for each of them
 (ai.google.dev/gemini-api/docs/function-calling).
 """
 
@@ -6,13 +8,22 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
-from proxy.formats.gemini.content import FORMAT, METADATA_FIELDS, parse_object, render_media, render_parts
-from proxy.formats.gemini.reasoning import is_gemini_3
+from proxy.formats.gemini.capabilities import is_gemini_3
+from proxy.formats.gemini.content import (
+    METADATA_FIELDS,
+    parse_object,
+    parse_part,
+    render_media,
+    render_parts,
+)
+from proxy.formats.gemini.wire import FORMAT, WireTurn
 from proxy.formats.neutral import (
     File,
     Image,
+    InvalidRequest,
+    Message,
     Opaque,
     Part,
     Refusal,
@@ -23,38 +34,147 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.tool_calls import ToolCallLinker, has_id, has_name, is_next
 
 SKIP_SIGNATURE = "skip_thought_signature_validator"
-"""What Google documents for calls that Gemini 3 did not make itself (ai.google.dev/gemini-api/docs/thought-signatures)."""
+"""Signature that Google documents for calls that Gemini 3 did not make itself
+(ai.google.dev/gemini-api/docs/thought-signatures)."""
 EMPTY_USER_TURN: dict[str, Any] = {"role": "user", "parts": [{"text": ""}]}
-"""A turn of the user's with nothing in it, which Gemini takes where one must stand."""
+"""A turn of the user without content, which Gemini accepts as the first one."""
 MISSING_RESULT_TEXT = "The tool gave no result."
-
 Turn = tuple[str, list[Part]]
+ROLES = {"user": "user", "function": "user", "model": "assistant", "": "user"}
 
 
-def render_contents(request: Request) -> list[dict[str, Any]]:
-    """Raises Inexpressible for results that answer no call of the turn before."""
+def parse_messages(contents: list[WireTurn] | WireTurn) -> tuple[Message, ...]:
+    linker = ToolCallLinker(numbered_call_id, (has_id, has_name, is_next))
+    messages = []
+    for position, content in enumerate(as_content_list(contents)):
+        role = ROLES.get((content.role or "").lower())
+        if role is None:
+            raise InvalidRequest(
+                f"The role {content.role} is not supported. Use user or model.", f"contents[{position}].role"
+            )
+        parts = parse_turn(content)
+        if any(isinstance(part, ToolCall) for part in parts):
+            role = "assistant"
+        messages.append(
+            Message(
+                role="assistant" if role == "assistant" else "user", parts=tuple(link_turn(parts, linker))
+            )
+        )
+    return tuple(messages)
+
+
+def parse_turn(content: WireTurn) -> list[Part]:
+    """Parse the parts of one turn.
+
+    A client that keeps the chunks of a stream has thinking in pieces, and only the last one has the
+    signature.
+    """
+    parts: list[Part] = []
+    was_thought = False
+    for item in content_parts(content):
+        is_thought = bool(item.get("thought"))
+        for part in parse_part(item):
+            match parts[-1] if parts else None, part:
+                case Thinking() as last, Thinking() if was_thought and is_thought and not is_signed(last):
+                    parts[-1] = replace(part, text=last.text + part.text)
+                case _:
+                    parts.append(part)
+        was_thought = is_thought
+    return parts
+
+
+def is_signed(part: Thinking) -> bool:
+    return part.signature is not None or part.redacted is not None
+
+
+def numbered_call_id(_call_id: str, number: int) -> str:
+    """Return an id that depends on its number only.
+
+    The same history is the same prompt each time, so that providers can cache it.
+    """
+    return f"call_{number:024d}"
+
+
+def link_turn(parts: list[Part], linker: ToolCallLinker) -> list[Part]:
+    """Give each call a unique id and each result the id of its call.
+
+    Gemini's clients leave ids out, and repeat them. Results answer the calls of the last turn with calls.
+    """
+    if any(isinstance(part, ToolCall) for part in parts):
+        linker.start_turn()
+    return [link_part(part, linker) for part in parts]
+
+
+def link_part(part: Part, linker: ToolCallLinker) -> Part:
+    match part:
+        case ToolCall():
+            return linker.add_call(part)
+        case ToolResult(call_id=call_id):
+            call = linker.match_result(call_id, part.name)
+            return replace(part, call_id=call.id if call else call_id or linker.unique_id(""))
+        case _:
+            return part
+
+
+def as_content_list(contents: list[WireTurn] | WireTurn) -> list[WireTurn]:
+    return contents if isinstance(contents, list) else [contents]
+
+
+def content_parts(content: WireTurn) -> list[dict[str, Any]]:
+    match content.parts:
+        case None:
+            return []
+        case dict():
+            return [content.parts]
+        case _:
+            return content.parts
+
+
+def parse_system(instruction: WireTurn | str | None) -> tuple[Text, ...]:
+    match instruction:
+        case None:
+            return ()
+        case str():
+            return (Text(text=instruction),)
+        case _:
+            parts = [part for item in content_parts(instruction) for part in parse_part(item)]
+            texts = tuple(part for part in parts if isinstance(part, Text))
+            if len(texts) != len(parts):
+                raise UnsupportedFeature("The system instruction can contain only text.", "systemInstruction")
+            return texts
+
+
+def render_messages(request: Request) -> list[dict[str, Any]]:
+    """Render the conversation.
+
+    Raises UnsupportedFeature for a result that answers no call of the turn before it.
+    """
     turns = merge_turns(request)
     repeated = repeated_ids(turns)
     contents: list[dict[str, Any]] = [] if turns and turns[0][0] == "user" else [EMPTY_USER_TURN]
-    asked: list[ToolCall] = []
-    ready: list[ToolCall] = []
+    calls: list[ToolCall] = []
+    prepared: list[ToolCall] = []
     for role, parts in turns:
         if role == "model":
-            asked = [part for part in parts if isinstance(part, ToolCall)]
-            ready = prepare_calls(asked, request.model, repeated)
-            contents.append({"role": role, "parts": render_parts(with_calls(parts, ready))})
+            calls = [part for part in parts if isinstance(part, ToolCall)]
+            prepared = prepare_calls(calls, request.model, repeated)
+            contents.append({"role": role, "parts": render_parts(with_calls(parts, prepared))})
         else:
             contents.append(
-                {"role": role, "parts": render_user_turn(parts, asked, ready, is_gemini_3(request.model))}
+                {"role": role, "parts": render_user_turn(parts, calls, prepared, is_gemini_3(request.model))}
             )
-            asked, ready = [], []
+            calls, prepared = [], []
     return contents
 
 
 def merge_turns(request: Request) -> list[Turn]:
-    """Neighbours of one role become one turn, once what Gemini is not told has gone. Raises Inexpressible."""
+    """Remove the parts that Gemini does not accept, then merge neighbouring turns of one role.
+
+    Raises UnsupportedFeature.
+    """
     turns: list[Turn] = []
     for message in request.messages:
         parts = [part for part in message.parts if is_supported(part)]
@@ -71,16 +191,22 @@ def merge_turns(request: Request) -> list[Turn]:
 
 
 def reject_unsupported(parts: Iterable[Part]) -> None:
-    """What a user says, or a tool, is not left out: only records of what another provider's model did."""
+    """Raise UnsupportedFeature for opaque parts of a user or a tool.
+
+    Only records of another provider's model may be left out.
+    """
     for part in parts:
         if isinstance(part, ToolResult):
             reject_unsupported(part.content)
         elif isinstance(part, Opaque) and part.origin != FORMAT:
-            raise UnsupportedFeature(f"Gemini has no words for {part.kind}.", "messages")
+            raise UnsupportedFeature(f"Gemini does not support {part.kind}.", "messages")
 
 
 def is_supported(part: Part) -> bool:
-    """Thoughts and server-side records are known to their origin only."""
+    """Return whether Gemini accepts a part.
+
+    Only the origin of thinking and of server-side records reads them.
+    """
     match part:
         case Text(text=text) | Refusal(text=text):
             return bool(text)
@@ -98,20 +224,21 @@ def repeated_ids(turns: list[Turn]) -> set[str]:
 
 
 def prepare_calls(calls: list[ToolCall], model: str, repeated: set[str]) -> list[ToolCall]:
-    """The calls of a turn as Google takes them: its own signatures, the first one signed for Gemini 3, ids that are unique."""
-    ready = [
-        msgspec.structs.replace(
-            call, signature=call.signature if call.origin == FORMAT else None, origin=FORMAT
-        )
+    """Return the calls of a turn as Google accepts them.
+
+    Only Google's own signatures stay, the first call has one for Gemini 3, and ids are unique.
+    """
+    prepared = [
+        replace(call, signature=call.signature if call.origin == FORMAT else None, origin=FORMAT)
         for call in calls
     ]
-    if ready and is_gemini_3(model) and not ready[0].signature:
-        ready[0] = msgspec.structs.replace(ready[0], signature=SKIP_SIGNATURE)
-    return [msgspec.structs.replace(call, id="") if call.id in repeated else call for call in ready]
+    if prepared and is_gemini_3(model) and not prepared[0].signature:
+        prepared[0] = replace(prepared[0], signature=SKIP_SIGNATURE)
+    return [replace(call, id="") if call.id in repeated else call for call in prepared]
 
 
 def with_calls(parts: list[Part], calls: list[ToolCall]) -> list[Part]:
-    """The same parts with these calls in the places of the others."""
+    """Return the same parts with these calls in place of their own."""
     rest = iter(calls)
     return [next(rest) if isinstance(part, ToolCall) else part for part in parts]
 
@@ -121,37 +248,37 @@ def render_user_turn(
 ) -> list[dict[str, Any]]:
     results = [part for part in parts if isinstance(part, ToolResult)]
     others = [part for part in parts if not isinstance(part, ToolResult | ToolCall)]
-    answers = match_results(calls, results)
+    matched = match_results(calls, results)
     if results:
         raise UnsupportedFeature(
-            f"The result of {results[0].call_id} answers no call of the turn before it.", "messages"
+            f"The result of {results[0].call_id} does not answer a call of the turn before it.", "messages"
         )
     responses = [
         render_tool_result(call, result, media_in_result)
-        for call, result in zip(prepared, answers, strict=True)
+        for call, result in zip(prepared, matched, strict=True)
     ]
-    loose = (
-        [] if media_in_result else [render_media(item) for result in answers for item in result_media(result)]
+    media_beside = (
+        [] if media_in_result else [render_media(item) for result in matched for item in result_media(result)]
     )
-    return [*responses, *loose, *render_parts(others)]
+    return [*responses, *media_beside, *render_parts(others)]
 
 
 def match_results(calls: list[ToolCall], results: list[ToolResult]) -> list[ToolResult]:
-    """A result for each call, taken out of those at hand: that of its id, or else the next that has its name or none."""
-    answers: list[ToolResult | None] = []
+    """Return a result for each call: the one with its id, or the next one with its name or none."""
+    matched: list[ToolResult | None] = []
     for call in calls:
-        answers.append(next((result for result in results if result.call_id == call.id), None))
-        remove_by_identity(answers[-1], results)
+        matched.append(next((result for result in results if result.call_id == call.id), None))
+        remove_by_identity(matched[-1], results)
     for position, call in enumerate(calls):
-        if answers[position] is None:
-            answers[position] = next((result for result in results if result.name in (None, call.name)), None)
-            remove_by_identity(answers[position], results)
+        if matched[position] is None:
+            matched[position] = next((result for result in results if result.name in (None, call.name)), None)
+            remove_by_identity(matched[position], results)
     missing = ToolResult(call_id="", content=(Text(text=MISSING_RESULT_TEXT),), is_error=True)
-    return [answer or missing for answer in answers]
+    return [result or missing for result in matched]
 
 
 def remove_by_identity(taken: ToolResult | None, results: list[ToolResult]) -> None:
-    """By identity: equal results may answer different calls."""
+    """Remove a result by identity: equal results may answer different calls."""
     results[:] = [result for result in results if result is not taken]
 
 
@@ -160,7 +287,11 @@ def result_media(result: ToolResult) -> list[Image | File]:
 
 
 def render_tool_result(call: ToolCall, result: ToolResult, media_in_result: bool) -> dict[str, Any]:
-    """Pictures stand inside a result from Gemini 3 on ("Multimodal function responses"), beside it before."""
+    """Render a result.
+
+    From Gemini 3 on, media are inside of the result ("Multimodal function responses"); before, they follow
+    it.
+    """
     media = [render_media(item) for item in result_media(result)]
     response = ({"id": call.id} if call.id else {}) | {
         "name": call.name,

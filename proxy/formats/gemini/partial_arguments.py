@@ -1,4 +1,7 @@
-"""Arguments that come piece by piece (`partialArgs`, cloud.google.com/vertex-ai/.../function-calling, "Streaming function calls")."""
+"""Arguments of a call that arrive in pieces (`partialArgs`).
+
+See cloud.google.com/vertex-ai/generative-ai/docs/multimodal/function-calling, "Streaming function calls".
+"""
 
 import re
 from itertools import pairwise
@@ -10,7 +13,7 @@ VALUE_FIELDS = ("stringValue", "numberValue", "boolValue", "nullValue")
 
 
 def is_partial_call(item: dict[str, Any], open_call: "PartialFunctionCall | None") -> bool:
-    """Whether a part begins, continues or ends such a call; its continuation has no name."""
+    """Return whether a part starts, continues or ends such a call. Only its start has a name."""
     call = item.get("functionCall")
     if not isinstance(call, dict):
         return False
@@ -18,20 +21,22 @@ def is_partial_call(item: dict[str, Any], open_call: "PartialFunctionCall | None
 
 
 class PartialFunctionCall:
+    """A call whose arguments are arriving."""
+
     def __init__(self, item: dict[str, Any]) -> None:
-        named = {name: item["functionCall"].get(name) for name in ("id", "name")}
-        self.call = {name: value for name, value in named.items() if isinstance(value, str)}
+        fields = {name: item["functionCall"].get(name) for name in ("id", "name")}
+        self.call = {name: value for name, value in fields.items() if isinstance(value, str)}
         self.signature = item.get("thoughtSignature")
         self.arguments: dict[str, Any] = {}
 
     def add_pieces(self, call: dict[str, Any]) -> bool:
-        """True when the call is complete."""
+        """Add pieces of arguments, and return whether the call is complete."""
         pieces = call.get("partialArgs")
         for piece in pieces if isinstance(pieces, list) else ():
             if isinstance(piece, dict) and isinstance(piece.get("jsonPath"), str):
                 self.apply_piece(piece)
-        whole = call.get("args")
-        self.arguments |= whole if isinstance(whole, dict) else {}
+        complete_args = call.get("args")
+        self.arguments |= complete_args if isinstance(complete_args, dict) else {}
         return not call.get("willContinue")
 
     def apply_piece(self, piece: dict[str, Any]) -> None:
@@ -46,21 +51,21 @@ class PartialFunctionCall:
             set_path(self.arguments, steps, value)
 
     def complete_call(self) -> dict[str, Any]:
-        whole: dict[str, Any] = {"functionCall": self.call | {"args": self.arguments}}
-        return whole | ({"thoughtSignature": self.signature} if isinstance(self.signature, str) else {})
+        item: dict[str, Any] = {"functionCall": self.call | {"args": self.arguments}}
+        return item | ({"thoughtSignature": self.signature} if isinstance(self.signature, str) else {})
 
 
 def set_path(target: Any, path: list[int | str], value: Any) -> None:
-    """Sets what the steps lead to; text that is there already goes on."""
+    """Set the value at a path. A text is appended to the text that is there."""
     for step, following in pairwise(path):
         inner = get_member(target, step)
         if not isinstance(inner, dict | list):
             inner = [] if isinstance(following, int) else {}
             set_member(target, step, inner)
         target = inner
-    before = get_member(target, path[-1])
+    current = get_member(target, path[-1])
     set_member(
-        target, path[-1], before + value if isinstance(before, str) and isinstance(value, str) else value
+        target, path[-1], current + value if isinstance(current, str) and isinstance(value, str) else value
     )
 
 

@@ -1,25 +1,42 @@
-"""Relaying generateContent and streamGenerateContent (ai.google.dev/api/generate-content).
+"""Pass-through of generateContent and streamGenerateContent (ai.google.dev/api/generate-content).
 
-A request is relayed as it came but for the fields that the gateway must set, so only what it must know is decoded here.
+The gateway forwards the client's bytes except for the fields that it must set, so it decodes only the fields
+that it must know.
 """
 
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from urllib.parse import quote
 
 import msgspec
-from msgspec import field
 
 from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in, unread_values
-from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_letters, check_nested
 from proxy.formats.gemini.account_ids import VOCABULARY
+from proxy.formats.gemini.capabilities import BILLABLE_TOOLS, MAX_MODEL_LENGTH, MAX_N, SERVER_TOOL_TOKENS
 from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncoder
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.grounding import GroundingUsage
-from proxy.formats.gemini.reasoning import MAX_N, TokenLimit
-from proxy.formats.gemini.usage import merge_counts, parse_counts, usage_from_counts, with_billable_extras
+from proxy.formats.gemini.request import JSON_TYPE, request_path
+from proxy.formats.gemini.usage import (
+    merge_counts,
+    parse_counts,
+    usage_from_counts,
+    usage_from_wire,
+    with_billable_extras,
+)
+from proxy.formats.gemini.wire import (
+    NULL,
+    GenerationFields,
+    PartFacts,
+    RequestFields,
+    ResponseFacts,
+    decode_candidates,
+    decode_raw_response_facts,
+    decode_request_fields,
+    decode_response_facts,
+    reject_both_spellings,
+)
 from proxy.formats.json_body import (
     DECODE_ERRORS,
     decode_body,
@@ -36,149 +53,57 @@ from proxy.formats.metering.token_counts import estimate_text_tokens, estimate_t
 from proxy.formats.metering.unknown_fields import extract_unknown_fields
 from proxy.formats.neutral import ApiError, InvalidRequest, RequestFacts, Usage, stated
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.sse import EventSplitter, EventTooLong, at_event_boundary, event_data
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import EventSplitter, EventTooLong, at_event_boundary, event_data
 
-MAX_MODEL_LENGTH = 200
-EVENT_STREAM_TYPE, JSON_TYPE = "text/event-stream", "application/json"
-SERVER_TOOL_TOKENS = 3_000
-"""What a tool of Google's own may add to the prompt before it fetches anything."""
+EVENT_STREAM_TYPE = "text/event-stream"
 AUDIO_MARKERS = (b"audio", b"video", b"fileUri", b"file_uri", b"cachedContent", b"cached_content")
-"""What stands in a request that may hold sound, if only by reference."""
-BILLABLE_TOOLS = dict.fromkeys(
-    ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"), "web_search"
-) | {"googleMaps": "google_maps"}
-"""Google's own tools that it bills by the call, under the names that all formats share."""
-NULL = msgspec.Raw(b"null")
+"""Bytes in a request that may contain audio, directly or by reference."""
 EVENT_END = b"\r\n\r\n"
 KEEPALIVE_JSON = b"\r\n"
-"""Between the elements of a JSON array."""
+"""White space between the elements of a JSON array."""
 KEEPALIVE_EVENT = (
     b'data: {"candidates":[{"content":{"parts":[{"text":""}],"role":"model"},"index":0}]}' + EVENT_END
 )
-"""Google's Python SDK fails on comments, and its older one for JavaScript on a blank line: empty words are read by all."""
-
-
-class GenerationFields(msgspec.Struct):
-    """Both spellings of each name: protocol buffers take either."""
-
-    max_output_tokens: TokenLimit | None = field(name="maxOutputTokens", default=None)
-    snake_max_output_tokens: TokenLimit | None = field(name="max_output_tokens", default=None)
-    candidate_count: int | None = field(name="candidateCount", default=None)
-    snake_candidate_count: int | None = field(name="candidate_count", default=None)
-    response_schema: Any = field(name="responseSchema", default=None)
-    snake_response_schema: Any = field(name="response_schema", default=None)
-    response_json_schema: Any = field(name="responseJsonSchema", default=None)
-    snake_response_json_schema: Any = field(name="response_json_schema", default=None)
-
-    @property
-    def n(self) -> int:
-        return self.candidate_count or self.snake_candidate_count or 1
-
-    @property
-    def schemas(self) -> list[Any]:
-        given = (
-            self.response_schema,
-            self.snake_response_schema,
-            self.response_json_schema,
-            self.snake_response_json_schema,
-        )
-        return [schema for schema in given if schema is not None]
-
-
-class RequestFields(msgspec.Struct):
-    contents: list[dict[str, Any]] | dict[str, Any]
-    tools: Any = None
-    settings: GenerationFields | None = field(name="generationConfig", default=None)
-    snake_settings: GenerationFields | None = field(name="generation_config", default=None)
-    system: Any = field(name="systemInstruction", default=None)
-    snake_system: Any = field(name="system_instruction", default=None)
-    cached: Any = field(name="cachedContent", default=None)
-    snake_cached: Any = field(name="cached_content", default=None)
-    service_tier: Any = field(name="serviceTier", default=None)
-    snake_service_tier: Any = field(name="service_tier", default=None)
-
-    @property
-    def messages(self) -> list[dict[str, Any]]:
-        return self.contents if isinstance(self.contents, list) else [self.contents]
-
-
-SPELLINGS = {
-    kind: [(own, snake) for own in fields for snake in fields if snake.name == f"snake_{own.name}"]
-    for kind in (RequestFields, GenerationFields)
-    if (fields := msgspec.structs.fields(kind))
-}
-
-
-class PartFacts(msgspec.Struct):
-    text: str | None = None
-    call: msgspec.Raw = field(name="functionCall", default=msgspec.Raw())
-    code: msgspec.Raw = field(name="executableCode", default=msgspec.Raw())
-
-
-class ContentFacts(msgspec.Struct):
-    parts: list[PartFacts] | None = None
-
-
-class CandidateFacts(msgspec.Struct, rename="camel"):
-    index: Any = None
-    content: ContentFacts | None = None
-    finish_reason: str | None = None
-    grounding_metadata: Any = None
-
-
-class ResponseFacts(msgspec.Struct, rename="camel"):
-    candidates: list[CandidateFacts] | None = None
-    prompt_feedback: Any = None
-    usage_metadata: Any = None
-    error: Any = None
-
-
-class RawResponseFacts(msgspec.Struct, rename="camel"):
-    candidates: msgspec.Raw = msgspec.Raw()
-    usage_metadata: Any = None
-
-
-TOOLS = frozenset(BILLABLE_TOOLS) | {"google_maps", "functionDeclarations", "function_declarations"}
-SETTINGS = frozenset(field.encode_name for field in msgspec.structs.fields(GenerationFields))
+"""A chunk with an empty text, which all SDKs accept. Google's Python SDK fails on comments, and its older
+JavaScript SDK on a blank line."""
+TOOL_FIELDS = frozenset(BILLABLE_TOOLS) | {"google_maps", "functionDeclarations", "function_declarations"}
+GENERATION_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(GenerationFields))
 COUNTED_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(RequestFields)) | {"model"}
 KNOWN_FIELDS = token_bounds.field_names("""
-    role parts text thought thoughtSignature thought_signature inlineData inline_data mimeType mime_type data fileData file_data
-    fileUri file_uri functionCall function_call functionResponse function_response name id executableCode executable_code language
-    code codeExecutionResult code_execution_result outcome output
+    role parts text thought thoughtSignature thought_signature inlineData inline_data mimeType mime_type data
+    fileData file_data fileUri file_uri functionCall function_call functionResponse function_response name id
+    executableCode executable_code language code codeExecutionResult code_execution_result outcome output
 """)
-
-NOTHING_KNOWN = ResponseFacts()
-
-decode_request = msgspec.json.Decoder(RequestFields, strict=False).decode
-decode_raw = msgspec.json.Decoder(RawResponseFacts).decode
-decode_response = msgspec.json.Decoder(ResponseFacts).decode
-decode_candidates = msgspec.json.Decoder(list[dict[str, Any]]).decode
+EMPTY_RESPONSE = ResponseFacts()
 
 
 class GenerateContentRequest(WithoutAccountIds):
-    """One client request in this format, and how to relay it. The model and whether to stream come from the address; with `as_array`,
-    the client wants its stream as one JSON array, as Google sends it without `alt=sse`.
+    """A client's request in this format.
+
+    The URL names the model and says whether to stream. With `as_array` the client wants its stream as one
+    JSON array, as Google sends it without `alt=sse`.
     """
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False, *, as_array: bool = False) -> None:
-        """Raises BadRequest."""
+        """Raise InvalidRequest for a body that is not valid."""
         self.body = body
         self.as_array = as_array
-        self.request = request = decode_body(decode_request, body)
+        self.request = request = decode_body(decode_request_fields, body)
         self.settings = settings = request.settings or request.snake_settings or GenerationFields()
-        limit, choices = settings.max_output_tokens or settings.snake_max_output_tokens, settings.n
+        limit, n = settings.max_output_tokens or settings.snake_max_output_tokens, settings.n
         reject_both_spellings(request)
         reject_both_spellings(settings)
         check_letters_of(body, request)
-        validate_request(request, model, choices)
+        validate_request(request, model, n)
         self.others = others = extract_unknown_fields(body, COUNTED_FIELDS)
         bound = guard_recursion(lambda _: max_input_tokens(request, settings, model), body)
         bound += token_bounds.unknown_fields_tokens(others)
         self.facts = RequestFacts(
             model=model,
             max_input_tokens=bound,
-            max_output_tokens=limit and limit * choices,
-            n=choices,
+            max_output_tokens=limit and limit * n,
+            n=n,
             stream=stream,
             service_tier=normalize_tier(request.service_tier or request.snake_service_tier) or "auto",
             max_billable_extras=max_billable_extras(request.tools)
@@ -198,13 +123,13 @@ class GenerateContentRequest(WithoutAccountIds):
         return request_path(model, self.facts.stream)
 
     def upstream_body(self, model: str, max_tokens: int | None, _quirks: Quirks) -> bytes:
-        """What the provider gets: a limit if one is given. The model is in the address."""
+        """Return the body with a limit, if one is given. The URL names the model."""
         if max_tokens is None:
             return self.body
         is_snake = self.request.settings is None and self.request.snake_settings is not None
         name = "generation_config" if is_snake else "generationConfig"
-        given = decode_fields(self.body).get(name, NULL)
-        settings: dict[str, Any] = {} if given == NULL else dict(decode_fields(given))
+        raw_settings = decode_fields(self.body).get(name, NULL)
+        settings: dict[str, Any] = {} if raw_settings == NULL else dict(decode_fields(raw_settings))
         settings.pop("max_output_tokens", None)
         return replace_fields(self.body, {name: settings | {"maxOutputTokens": max_tokens}})
 
@@ -218,53 +143,33 @@ class GenerateContentRequest(WithoutAccountIds):
         return StreamEncoder(request, as_array=self.as_array)
 
     def references(self) -> list[AccountReference]:
-        asked, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
-        cached = {"cachedContent": asked.cached, "cached_content": asked.snake_cached}
-        values = [asked.messages, asked.system, asked.snake_system, asked.tools, cached, others]
+        request, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
+        cached = {"cachedContent": request.cached, "cached_content": request.snake_cached}
+        values = [request.messages, request.system, request.snake_system, request.tools, cached, others]
         return references_in(values, VOCABULARY)
 
 
-def request_path(model: str, stream: bool) -> str:
-    """The gateway always asks for server-sent events: an array has no marks to cut it by."""
-    return (
-        f"{model_path(model)}:streamGenerateContent?alt=sse"
-        if stream
-        else f"{model_path(model)}:generateContent"
-    )
-
-
-def model_path(model: str) -> str:
-    return f"/v1beta/models/{quote(model, safe='')}"
-
-
-def reject_both_spellings(message: RequestFields | GenerationFields) -> None:
-    """Which of two spellings of a field a provider would obey is not known."""
-    for own, snake in SPELLINGS[type(message)]:
-        if getattr(message, own.name) is not None and getattr(message, snake.name) is not None:
-            raise InvalidRequest(f"Give {own.encode_name} or {snake.encode_name}, not both.", own.encode_name)
-
-
 def check_letters_of(body: bytes, request: RequestFields) -> None:
-    """Raise BadRequest for a setting or a tool whose name is written in other letters."""
-    check_nested(request.tools, TOOLS, "tools.")
+    """Raise InvalidRequest for a setting or a tool whose name differs in case."""
+    check_nested(request.tools, TOOL_FIELDS, "tools.")
     if request.settings is not None or request.snake_settings is not None:
         name = "generation_config" if request.settings is None else "generationConfig"
-        check_letters(decode_fields(decode_fields(body)[name]), SETTINGS, f"{name}.")
+        check_letters(decode_fields(decode_fields(body)[name]), GENERATION_FIELDS, f"{name}.")
 
 
 def validate_request(request: RequestFields, model: str, n: int) -> None:
     if not 1 <= len(model) <= MAX_MODEL_LENGTH:
-        raise InvalidRequest("The address names no model.", "model")
+        raise InvalidRequest("The URL does not name a model.", "model")
     if not request.messages:
         raise InvalidRequest("The field contents is empty.", "contents")
     if not 1 <= n <= MAX_N:
         raise InvalidRequest(
-            f"The field candidateCount is from 1 to {MAX_N}.", "generationConfig.candidateCount"
+            f"The field candidateCount must be from 1 to {MAX_N}.", "generationConfig.candidateCount"
         )
 
 
 def max_input_tokens(request: RequestFields, settings: GenerationFields, model: str) -> int:
-    """Tokens that the input cannot pass, but for what Google's own tools fetch."""
+    """Return an upper bound of the input tokens, without what Google's own tools fetch."""
     image = token_bounds.max_image_tokens(model)
     messages = sum(
         token_bounds.TOKENS_PER_MESSAGE + prompt_tokens(message, image) for message in request.messages
@@ -286,7 +191,7 @@ def tool_tokens(tools: Any) -> int:
 
 
 def server_tool_names(tools: Any) -> list[str]:
-    """Google's own tools among those of a request, under the names that it has for them."""
+    """Return the names of Google's own tools in a request."""
     kinds = [
         kind
         for tool in (tools if isinstance(tools, list) else [tools])
@@ -297,19 +202,23 @@ def server_tool_names(tools: Any) -> list[str]:
 
 
 def max_billable_extras(tools: Any) -> dict[str, int]:
-    """Google sets no limit to the calls of its tools, and takes none."""
+    """Return how often each tool may be called. Google has no limit that a request could set."""
     return dict.fromkeys(
         (BILLABLE_TOOLS.get(kind, kind) for kind in server_tool_names(tools)), DEFAULT_MAX_CALLS
     )
 
 
 def prompt_tokens(value: Any, image_tokens: int) -> int:
-    """The bound for contents or a part in them."""
+    """Return an upper bound of the tokens of contents or of a part."""
     return token_bounds.content_tokens(value or "", KNOWN_FIELDS, partial(count_special_part, image_tokens))
 
 
 def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
-    """Embedded pictures count by a formula; what only refers to something counts as the longest that it may be."""
+    """Return the tokens of an image or a reference, and the fields that they include.
+
+    Inline images count by a formula, and referenced content as the longest that it may be. Other parts give
+    None.
+    """
     match part:
         case {"mimeType": str(mime), "data": str()} | {"mime_type": str(mime), "data": str()} if (
             mime.startswith("image/")
@@ -322,60 +231,50 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
 
 
 def measure(body: bytes) -> tuple[Usage | None, int]:
-    """The usage that an answer states, if it states any, and our own count of its output tokens: by the bytes of what cannot be
-    read.
+    """Return the usage that a response reports, or the gateway's own count of its output tokens.
+
+    The count is 0 if usage is reported. A response that cannot be decoded counts by its bytes.
     """
     try:
-        answer = decode_lenient(decode_response, body)
+        response = decode_lenient(decode_response_facts, body)
     except DECODE_ERRORS:
         return measure_lenient(body)
-    usage = stated(usage_from_counts(parse_counts(answer.usage_metadata)))
+    usage = stated(usage_from_wire(response.usage_metadata))
     if usage is None:
-        is_answer = answer.candidates or answer.prompt_feedback
-        return None, sum(map(part_tokens, response_parts(answer))) if is_answer else estimate_tokens(
-            len(body)
-        )
-    grounded = GroundingUsage()
-    for candidate in answer.candidates or ():
-        grounded.add(candidate.grounding_metadata)
-    return with_billable_extras(usage, answer.usage_metadata, grounded), 0
+        is_response = response.candidates or response.prompt_feedback
+        return None, sum(map(part_tokens, response.parts)) if is_response else estimate_tokens(len(body))
+    grounding_usage = GroundingUsage()
+    for candidate in response.candidates or ():
+        grounding_usage.add(candidate.grounding_metadata)
+    return with_billable_extras(usage, response.usage_metadata, grounding_usage), 0
 
 
 def measure_lenient(body: bytes) -> tuple[Usage | None, int]:
-    """The same of an answer that cannot be read as a whole."""
+    """Measure a response that cannot be decoded as a whole."""
     try:
-        answer = decode_lenient(decode_raw, body)
+        response = decode_lenient(decode_raw_response_facts, body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
     usage = with_billable_extras(
-        stated(usage_from_counts(parse_counts(answer.usage_metadata))),
-        answer.usage_metadata,
+        stated(usage_from_wire(response.usage_metadata)),
+        response.usage_metadata,
         GroundingUsage(),
     )
-    return usage, 0 if usage else estimate_tokens(len(bytes(answer.candidates)))
-
-
-def response_parts(response: ResponseFacts) -> list[PartFacts]:
-    return [
-        part
-        for candidate in response.candidates or ()
-        if candidate.content
-        for part in candidate.content.parts or ()
-    ]
+    return usage, 0 if usage else estimate_tokens(len(bytes(response.candidates)))
 
 
 def part_tokens(part: PartFacts) -> int:
-    """Tokens in one part by our own count; a picture or a signature is no text."""
+    """Count the tokens of one part. Images and signatures are not text."""
     if part.text is not None:
         return estimate_text_tokens(part.text)
     return estimate_tokens(len(bytes(part.call)) + len(bytes(part.code)))
 
 
 class StreamMeter(OutputMeter):
-    """Reads a stream as it passes. `output_tokens` is our own count of tokens.
+    """Meter a stream while it passes. `output_tokens` is the gateway's own count.
 
-    Every chunk states the usage so far. Until the answer has finished and states its counts, they may lag behind what has come: the output
-    is then what was seen, if that is more. Comments stay here: Google's SDK fails on them.
+    Every chunk reports the usage so far. Until the response has finished and reports its counts, they may lag
+    behind the text, and the output is the larger of both. Comments are removed: Google's SDK fails on them.
     """
 
     def __init__(self, *, as_array: bool = False) -> None:
@@ -385,8 +284,8 @@ class StreamMeter(OutputMeter):
         self.usage_metadata: dict[str, Any] = {}
         self.grounding_usage = GroundingUsage()
         self.finishes: dict[int, bool] = {}
-        self.blocked = self.judged = self.has_parts = False
-        self.has_objects = self.is_recognised = self.final = False
+        self.is_blocked = self.has_feedback = self.has_parts = False
+        self.has_objects = self.is_recognized = self.has_final_usage = False
 
     @property
     def saw_finish_reason(self) -> bool:
@@ -394,20 +293,23 @@ class StreamMeter(OutputMeter):
 
     @property
     def is_complete(self) -> bool:
-        """Google has no last event: a finish reason ends an answer, and a prompt that it blocks gets none."""
-        return self.saw_finish_reason or self.blocked or (self.judged and not self.has_parts)
+        """Return whether the response has ended.
+
+        Google has no final event: a finish reason ends a response, and a blocked prompt gets none.
+        """
+        return self.saw_finish_reason or self.is_blocked or (self.has_feedback and not self.has_parts)
 
     @property
     def usage(self) -> Usage | None:
         usage = with_billable_extras(
             stated(usage_from_counts(self.counts)), self.usage_metadata, self.grounding_usage
         )
-        if usage is None or self.final:
+        if usage is None or self.has_final_usage:
             return usage
         return msgspec.structs.replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
 
     def feed(self, data: bytes) -> bytes:
-        """Takes bytes from the provider, gives those for the client."""
+        """Take bytes from the provider, and return those for the client."""
         try:
             return b"".join([self.forward_event(event) for event in self.splitter.feed(data)])
         except EventTooLong:
@@ -415,11 +317,12 @@ class StreamMeter(OutputMeter):
             return self.splitter.finish() + data
 
     def finish(self) -> bytes:
-        """A last event that no blank line ended gets one, since clients drop it otherwise."""
+        """Return the rest of the stream. A last event without a blank line gets one, as clients require."""
         rest = self.splitter.finish()
         last = self.forward_event(rest) if rest.strip() else b""
-        # A client of Google's reads objects without any known field as empty chunks: they pass as they are.
-        self.provider_failed = self.provider_failed or (self.has_objects and not self.is_recognised)
+        # Objects without known fields are forwarded, and Google's clients read them as empty chunks: if there
+        # is nothing else, the client has seen that the provider failed.
+        self.provider_failed = self.provider_failed or (self.has_objects and not self.is_recognized)
         self.check_end()
         if self.framing is not None:
             return last if self.error else last + self.framing.end()
@@ -440,51 +343,53 @@ class StreamMeter(OutputMeter):
 
     def on_event(self, data: bytes) -> None:
         try:
-            answer = decode_lenient(decode_response, data)
+            response = decode_lenient(decode_response_facts, data)
         except DECODE_ERRORS:
             self.add_measured(data)
             return
         self.has_objects = True
-        self.is_recognised = self.is_recognised or answer != NOTHING_KNOWN
-        self.provider_failed = self.provider_failed or bool(answer.error)
-        self.note_feedback(answer.prompt_feedback)
-        for candidate in answer.candidates or ():
-            self.note_finish(candidate.index, candidate.finish_reason)
+        self.is_recognized = self.is_recognized or response != EMPTY_RESPONSE
+        self.provider_failed = self.provider_failed or bool(response.error)
+        self.on_feedback(response.prompt_feedback)
+        for candidate in response.candidates or ():
+            self.on_finish_reason(candidate.index, candidate.finish_reason)
             self.grounding_usage.add(candidate.grounding_metadata)
             for part in (candidate.content and candidate.content.parts) or ():
                 self.has_parts = True
                 self.add_tokens(part_tokens(part))
-        if answer.usage_metadata is not None:
-            self.see(answer.usage_metadata)
+        if response.usage_metadata is not None:
+            self.on_usage(response.usage_metadata)
 
-    def see(self, metadata: Any) -> None:
+    def on_usage(self, metadata: Any) -> None:
         self.counts = merge_counts(self.counts, metadata)
         self.usage_metadata |= metadata if isinstance(metadata, dict) else {}
-        self.final = self.is_complete and bool(parse_counts(metadata))
+        self.has_final_usage = self.is_complete and bool(parse_counts(metadata))
 
-    def note_feedback(self, feedback: Any) -> None:
-        self.judged = self.judged or feedback is not None
-        self.blocked = self.blocked or (isinstance(feedback, dict) and bool(feedback.get("blockReason")))
+    def on_feedback(self, feedback: Any) -> None:
+        self.has_feedback = self.has_feedback or feedback is not None
+        self.is_blocked = self.is_blocked or (
+            isinstance(feedback, dict) and bool(feedback.get("blockReason"))
+        )
 
-    def note_finish(self, index: Any, reason: Any) -> None:
+    def on_finish_reason(self, index: Any, reason: Any) -> None:
         index = index if isinstance(index, int) else 0
         self.finishes[index] = bool(reason) or self.finishes.get(index, False)
 
     def add_measured(self, data: bytes) -> None:
         try:
-            answer = decode_lenient(decode_raw, data)
+            response = decode_lenient(decode_raw_response_facts, data)
         except DECODE_ERRORS:
             return
         self.counts = (
-            merge_counts(self.counts, answer.usage_metadata) if answer.usage_metadata else self.counts
+            merge_counts(self.counts, response.usage_metadata) if response.usage_metadata else self.counts
         )
-        self.add_tokens(estimate_tokens(len(bytes(answer.candidates))))
+        self.add_tokens(estimate_tokens(len(bytes(response.candidates))))
         with suppress(*DECODE_ERRORS):
-            for candidate in decode_candidates(answer.candidates):
+            for candidate in decode_candidates(response.candidates):
                 self.has_parts = True
-                self.note_finish(candidate.get("index"), candidate.get("finishReason"))
+                self.on_finish_reason(candidate.get("index"), candidate.get("finishReason"))
 
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
-        """An error of the gateway's in a stream that has begun, with what ends the stream."""
+        """Render the gateway's error in a stream that has started, with the end of the stream."""
         framing = self.framing or EventFraming()
         return framing.frame(render_error(error, request_id)) + framing.end()

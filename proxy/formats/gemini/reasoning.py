@@ -1,61 +1,92 @@
-"""generationConfig (ai.google.dev/api/generate-content#generationconfig), both ways."""
+"""Thinking of the model: its settings in generationConfig, and its signatures.
 
-from typing import Annotated, Any
+See ai.google.dev/api/generate-content#ThinkingConfig.
+"""
 
-from msgspec import Meta
+import base64
+from typing import Any
 
-from proxy.formats.gemini.content import WireStruct
-from proxy.formats.gemini.json_schema import to_json_schema
-from proxy.formats.neutral import Reasoning, Request, ResponseFormat
+from proxy.formats.gemini.capabilities import is_gemini_3
+from proxy.formats.gemini.wire import FORMAT, TO_STANDARD_BASE64, ThinkingConfig
+from proxy.formats.neutral import Origin, Reasoning, Thinking
+from proxy.formats.signatures import ORIGINS, REDACTED_PREFIX, add_origin, split_origin
 
-MAX_TOKENS = 2**31 - 1
-MAX_N = 128
-MAX_STOP_SEQUENCES = 5
-JSON_TYPE = "application/json"
+MAX_ORIGIN_LENGTH = 24
 DYNAMIC_BUDGET = -1
 BUDGET_BY_EFFORT = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576}
 MAX_BUDGET, MAX_PRO_BUDGET, MIN_PRO_BUDGET = 24_576, 32_768, 128
-"""ai.google.dev/gemini-api/docs/thinking, "Thinking budgets": Pro cannot stop thinking."""
+"""Limits of ai.google.dev/gemini-api/docs/thinking, "Thinking budgets". Pro models always think."""
 LEVEL_ALIASES = {"none": "minimal", "xhigh": "high"}
 PRO_LEVEL_ALIASES = {"none": "low", "minimal": "low", "xhigh": "high"}
 
-TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
+
+# Signatures ---------------------------------------------------------------------------------------
+#
+# google-genai declares `thoughtSignature` as bytes: its value must be base64, and comes back in the URL-safe
+# alphabet of base64.
 
 
-class ThinkingConfig(WireStruct):
-    include_thoughts: bool | None = None
-    thinking_budget: int | None = None
-    thinking_level: str | None = None
+def encode_signature(origin: Origin | None, signature: str) -> str:
+    """Return a signature for `thoughtSignature`: unchanged if it is Google's, else with its origin."""
+    if origin in (None, FORMAT):
+        return signature
+    return base64.b64encode(add_origin(origin, signature, FORMAT).encode()).decode()
 
 
-class GenerationConfig(WireStruct):
-    max_output_tokens: TokenLimit | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: Annotated[float, Meta(ge=-MAX_TOKENS, le=MAX_TOKENS)] | None = None
-    stop_sequences: list[str] | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    candidate_count: Annotated[int, Meta(ge=0, le=MAX_N)] | None = None
-    response_mime_type: str | None = None
-    response_schema: dict[str, Any] | None = None
-    response_json_schema: dict[str, Any] | None = None
-    thinking_config: ThinkingConfig | None = None
-    response_logprobs: bool | None = None
-    logprobs: int | None = None
+def decode_signature(encoded: str) -> tuple[Origin, str]:
+    """Return the origin of a `thoughtSignature`, and the signature as its origin issued it."""
+    for text in (encoded, decode_tagged_signature(encoded)):
+        origin, signature = split_origin(text, FORMAT)
+        if signature != text:
+            return origin, signature
+    return FORMAT, encoded
 
 
-def parse_response_format(config: GenerationConfig) -> ResponseFormat | None:
-    if config.response_mime_type != JSON_TYPE:
-        return None
-    return ResponseFormat(
-        schema=config.response_json_schema or to_json_schema(config.response_schema) or None
-    )
+def decode_tagged_signature(encoded: str) -> str:
+    """Return the text of a signature that carries its origin; empty for Google's own.
+
+    Google's signatures are long and are not text, so only the start of one is decoded.
+    """
+    standard = encoded.translate(TO_STANDARD_BASE64)
+    try:
+        head = base64.b64decode(standard[: len(standard[:MAX_ORIGIN_LENGTH]) // 4 * 4])
+        if not any(head.startswith(name.encode()) for name in ORIGINS):
+            return ""
+        return base64.b64decode(standard + "=" * (-len(standard) % 4)).decode()
+    except ValueError:
+        return ""
+
+
+def parse_thinking(text: str, encoded: str | None) -> Thinking:
+    if not encoded:
+        return Thinking(text=text, origin=FORMAT)
+    origin, signature = decode_signature(encoded)
+    if origin != FORMAT and signature.startswith(REDACTED_PREFIX):
+        return Thinking(text=text, redacted=signature.removeprefix(REDACTED_PREFIX), origin=origin)
+    return Thinking(text=text, signature=signature, origin=origin)
+
+
+def render_signature(part: Thinking) -> str | None:
+    """Return the `thoughtSignature` of thinking."""
+    if part.redacted is not None:
+        return encode_signature(part.origin, REDACTED_PREFIX + part.redacted)
+    return encode_signature(part.origin, part.signature) if part.signature else None
+
+
+def is_content_signature(part: Thinking) -> bool:
+    return bool(not part.text and part.signature and part.origin == FORMAT)
+
+
+def render_thinking(part: Thinking) -> dict[str, Any]:
+    signature = render_signature(part)
+    return {"text": part.text, "thought": True} | ({"thoughtSignature": signature} if signature else {})
 
 
 def parse_reasoning(config: ThinkingConfig | None) -> Reasoning | None:
-    """A budget of 0 turns thinking off; thoughts that nobody configured otherwise are as the model likes."""
+    """Parse the thinkingConfig. A budget of 0 turns thinking off.
+
+    A configuration without a budget, a level or a request for thoughts leaves the amount to the model.
+    """
     if config is None:
         return None
     level = (config.thinking_level or "").lower()
@@ -64,39 +95,6 @@ def parse_reasoning(config: ThinkingConfig | None) -> Reasoning | None:
     if effort is None and budget is None and not config.include_thoughts:
         return None
     return Reasoning(effort=effort, budget=budget, visible=config.include_thoughts)
-
-
-def render_settings(request: Request, dropped: list[str]) -> dict[str, Any]:
-    """The generationConfig, if anything is set; adds to `dropped` what does not fit into it."""
-    stop = [text for text in request.stop if text]
-    if len(stop) > MAX_STOP_SEQUENCES:
-        dropped.append("stop")
-    settings: dict[str, Any] = {
-        "maxOutputTokens": request.max_tokens,
-        "temperature": request.temperature,
-        "topP": request.top_p,
-        "topK": request.top_k,
-        "stopSequences": stop[:MAX_STOP_SEQUENCES] or None,
-        "seed": request.seed,
-        "presencePenalty": request.presence_penalty,
-        "frequencyPenalty": request.frequency_penalty,
-        "candidateCount": request.n if request.n > 1 else None,
-        "responseLogprobs": True if request.logprobs is not None else None,
-        "logprobs": request.logprobs or None,
-        "thinkingConfig": request.reasoning and render_reasoning(request.reasoning, request.model),
-    }
-    config = {name: value for name, value in settings.items() if value is not None} | render_response_format(
-        request.response_format
-    )
-    return {"generationConfig": config} if config else {}
-
-
-def render_response_format(response_format: ResponseFormat | None) -> dict[str, Any]:
-    if response_format is None:
-        return {}
-    return {"responseMimeType": JSON_TYPE} | (
-        {"responseJsonSchema": response_format.schema} if response_format.schema else {}
-    )
 
 
 def render_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
@@ -112,12 +110,8 @@ def render_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
     )
 
 
-def is_gemini_3(model: str) -> bool:
-    return "gemini-3" in model
-
-
 def render_thinking_level(reasoning: Reasoning, model: str) -> dict[str, Any]:
-    """Gemini 3 takes levels, and budgets as its forerunners did, never both."""
+    """Render a level, which Gemini 3 takes, or a budget like earlier models; never both."""
     if reasoning.budget is not None:
         return {"thinkingBudget": reasoning.budget}
     if reasoning.effort is None:

@@ -1,70 +1,59 @@
-"""Requests of generateContent (ai.google.dev/api/generate-content), both ways."""
+"""Requests of generateContent, parsed and rendered (ai.google.dev/api/generate-content)."""
 
 from typing import Any
+from urllib.parse import quote
 
 import msgspec
 
-from proxy.formats.codec import Quirks, RenderedRequest, has_cache_control
-from proxy.formats.gemini.content import FORMAT, PART_METADATA_FIELDS, WireStruct, parse_part
-from proxy.formats.gemini.json_schema import with_camel_case_fields
-from proxy.formats.gemini.messages import render_contents
-from proxy.formats.gemini.reasoning import (
-    GenerationConfig,
-    parse_reasoning,
-    parse_response_format,
-    render_settings,
+from proxy.formats.codec import RenderedRequest
+from proxy.formats.gemini.capabilities import MAX_STOP_SEQUENCES
+from proxy.formats.gemini.content import PART_METADATA_FIELDS
+from proxy.formats.gemini.json_schema import to_json_schema
+from proxy.formats.gemini.messages import (
+    as_content_list,
+    content_parts,
+    parse_messages,
+    parse_system,
+    render_messages,
 )
+from proxy.formats.gemini.reasoning import parse_reasoning, render_reasoning
 from proxy.formats.gemini.tools import (
-    ToolConfig,
+    CACHED_CONTENT,
     apply_tool_choice,
     parse_tool_choice,
     parse_tools,
     render_tools,
 )
+from proxy.formats.gemini.wire import FORMAT, GenerationConfig, WireRequest, WireTurn, with_camel_case_fields
 from proxy.formats.json_body import decode_body, guard_recursion
-from proxy.formats.neutral import (
-    File,
-    Image,
-    InvalidRequest,
-    Message,
-    Part,
-    Request,
-    ServerTool,
-    Text,
-    Thinking,
-    Tool,
-    ToolCall,
-    ToolResult,
-    UnsupportedFeature,
-)
+from proxy.formats.neutral import File, Image, Request, ResponseFormat, ServerTool, Text, Tool
+from proxy.formats.quirks import Quirks, drop_unsupported, has_cache_control
 
-CACHED_CONTENT = "cachedContent"
 TOP_LEVEL_FIELDS = frozenset(
     ("contents", "systemInstruction", "tools", "toolConfig", "generationConfig", CACHED_CONTENT, "model")
 )
 UNMAPPED_RESULT_FIELDS = ("willContinue", "scheduling")
-ROLES = {"user": "user", "function": "user", "model": "assistant", "": "user"}
+JSON_TYPE = "application/json"
 
 
-class WireContent(WireStruct):
-    role: str | None = None
-    parts: list[dict[str, Any]] | dict[str, Any] | None = None
+def request_path(model: str, stream: bool) -> str:
+    """Return the path of a request.
+
+    The gateway always requests server-sent events: the array has no marks that separate its elements.
+    """
+    return (
+        f"{model_path(model)}:streamGenerateContent?alt=sse"
+        if stream
+        else f"{model_path(model)}:generateContent"
+    )
 
 
-class WireRequest(WireStruct):
-    contents: list[WireContent] | WireContent
-    system_instruction: WireContent | str | None = None
-    tools: list[dict[str, Any]] | dict[str, Any] | None = None
-    tool_config: ToolConfig | None = None
-    generation_config: dict[str, Any] | None = None
-    cached_content: str | None = None
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
+def model_path(model: str) -> str:
+    return f"/v1beta/models/{quote(model, safe='')}"
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
-    """Raises BadRequest. The model and whether to stream are in the address."""
+    """Parse a request. The URL names the model and says whether to stream. Raises InvalidRequest."""
     return guard_recursion(
         lambda body: decode_body(
             lambda body: parse_wire_request(with_camel_case_fields(msgspec.json.decode(body)), model, stream),
@@ -77,7 +66,7 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
 def parse_wire_request(fields: Any, model: str, stream: bool) -> Request:
     body = msgspec.convert(fields, WireRequest, strict=False)
     config = msgspec.convert(body.generation_config or {}, GenerationConfig, strict=False)
-    declared, tool_extras = parse_tools(body.tools)
+    declared, unmapped_tool_fields = parse_tools(body.tools)
     tools, choice = apply_tool_choice(declared, parse_tool_choice(body.tool_config))
     return Request(
         model=model,
@@ -98,176 +87,81 @@ def parse_wire_request(fields: Any, model: str, stream: bool) -> Request:
         reasoning=parse_reasoning(config.thinking_config),
         logprobs=(config.logprobs or 0) if config.response_logprobs else None,
         stream=stream,
-        unmapped_settings=unmapped_top_level(fields)
-        | unmapped_config(body.generation_config or {})
-        | unmapped_part_fields(body.contents)
-        | tool_extras,
+        unmapped_settings=parse_unmapped_settings(fields, body) | unmapped_tool_fields,
+    )
+
+
+def parse_response_format(config: GenerationConfig) -> ResponseFormat | None:
+    if config.response_mime_type != JSON_TYPE:
+        return None
+    return ResponseFormat(
+        schema=config.response_json_schema or to_json_schema(config.response_schema) or None
     )
 
 
 def cached_content_tools(body: WireRequest) -> list[ServerTool]:
-    """A cached prefix is content that lies at Google. As a tool of Google's it is refused, not lost, by every other format."""
+    """Return cached content, which Google stores, as a server tool.
+
+    Other formats reject server tools of Google, so that the content is not dropped silently.
+    """
     if body.cached_content is None:
         return []
     return [ServerTool(origin=FORMAT, kind=CACHED_CONTENT, value=body.cached_content)]
 
 
+def parse_unmapped_settings(fields: dict[str, Any], body: WireRequest) -> dict[str, Any]:
+    """Return the settings without a neutral field, by the names of their fields."""
+    return (
+        unmapped_top_level(fields)
+        | unmapped_config(body.generation_config or {})
+        | unmapped_part_fields(body.contents)
+    )
+
+
 def unmapped_top_level(fields: dict[str, Any]) -> dict[str, Any]:
     config = config if isinstance(config := fields.get("toolConfig"), dict) else {}
     calling = calling if isinstance(calling := config.get("functionCallingConfig"), dict) else {}
-    more = {name: value for name, value in config.items() if name != "functionCallingConfig"}
-    more |= {
+    unmapped = {name: value for name, value in config.items() if name != "functionCallingConfig"}
+    unmapped |= {
         name: value for name, value in calling.items() if name == "streamFunctionCallArguments" and value
     }
-    return {name: value for name, value in fields.items() if name not in TOP_LEVEL_FIELDS} | more
+    return {name: value for name, value in fields.items() if name not in TOP_LEVEL_FIELDS} | unmapped
 
 
 def unmapped_config(config: dict[str, Any]) -> dict[str, Any]:
-    """What has no neutral field. Text alone is what every answer is anyway."""
+    """Return the settings without a neutral field.
+
+    Every response contains text, so that a request for text alone is not such a setting.
+    """
     known = {field.encode_name for field in msgspec.structs.fields(GenerationConfig)}
-    extras = {name: value for name, value in config.items() if name not in known}
-    if extras.get("responseModalities") in ([], ["TEXT"], ["MODALITY_UNSPECIFIED"]):
-        del extras["responseModalities"]
+    unmapped = {name: value for name, value in config.items() if name not in known}
+    if unmapped.get("responseModalities") in ([], ["TEXT"], ["MODALITY_UNSPECIFIED"]):
+        del unmapped["responseModalities"]
     if config.get("responseMimeType") not in (None, "", "text/plain", "application/json"):
-        extras["responseMimeType"] = config["responseMimeType"]
-    return extras
+        unmapped["responseMimeType"] = config["responseMimeType"]
+    return unmapped
 
 
-def unmapped_part_fields(contents: list[WireContent] | WireContent) -> dict[str, Any]:
+def unmapped_part_fields(contents: list[WireTurn] | WireTurn) -> dict[str, Any]:
     parts = [part for content in as_content_list(contents) for part in content_parts(content)]
     results = [result for part in parts if isinstance(result := part.get("functionResponse"), dict)]
-    told = {
+    unmapped = {
         f"functionResponse.{name}": result[name]
         for result in results
         for name in UNMAPPED_RESULT_FIELDS
         if result.get(name)
     }
-    return told | {name: part[name] for part in parts for name in PART_METADATA_FIELDS if part.get(name)}
-
-
-def as_content_list(contents: list[WireContent] | WireContent) -> list[WireContent]:
-    return contents if isinstance(contents, list) else [contents]
-
-
-def content_parts(content: WireContent) -> list[dict[str, Any]]:
-    match content.parts:
-        case None:
-            return []
-        case dict():
-            return [content.parts]
-        case _:
-            return content.parts
-
-
-def parse_system(instruction: WireContent | str | None) -> tuple[Text, ...]:
-    match instruction:
-        case None:
-            return ()
-        case str():
-            return (Text(text=instruction),)
-        case _:
-            parts = [part for item in content_parts(instruction) for part in parse_part(item)]
-            texts = tuple(part for part in parts if isinstance(part, Text))
-            if len(texts) != len(parts):
-                raise UnsupportedFeature("Only text can be in the system instruction.", "systemInstruction")
-            return texts
-
-
-def parse_messages(contents: list[WireContent] | WireContent) -> tuple[Message, ...]:
-    calls = ToolCallLinker()
-    messages = []
-    for position, content in enumerate(as_content_list(contents)):
-        role = ROLES.get((content.role or "").lower())
-        if role is None:
-            raise InvalidRequest(
-                f"The role {content.role} is not known; use user or model.", f"contents[{position}].role"
-            )
-        parts = parse_parts(content)
-        if any(isinstance(part, ToolCall) for part in parts):
-            role = "assistant"
-        messages.append(
-            Message(role="assistant" if role == "assistant" else "user", parts=tuple(calls.link_turn(parts)))
-        )
-    return tuple(messages)
-
-
-def parse_parts(content: WireContent) -> list[Part]:
-    """A client that kept a stream's chunks has a thought in pieces, of which the last carries the signature."""
-    parts: list[Part] = []
-    thought = False
-    for item in content_parts(content):
-        for part in parse_part(item):
-            last = parts[-1] if parts else None
-            if (
-                isinstance(part, Thinking)
-                and isinstance(last, Thinking)
-                and thought
-                and item.get("thought")
-                and not is_signed(last)
-            ):
-                parts[-1] = msgspec.structs.replace(part, text=last.text + part.text)
-            else:
-                parts.append(part)
-        thought = bool(item.get("thought"))
-    return parts
-
-
-def is_signed(part: Thinking) -> bool:
-    return part.signature is not None or part.redacted is not None
-
-
-class ToolCallLinker:
-    """Gives every call an id of its own and every result that of its call: Gemini's clients leave ids out, and repeat them.
-
-    The ids made here count up, so that the same history is the same prompt each time and providers can cache it.
-    """
-
-    def __init__(self) -> None:
-        self.used_ids: set[str] = set()
-        self.unanswered: list[tuple[str, ToolCall]] = []
-
-    def link_turn(self, parts: list[Part]) -> list[Part]:
-        if any(isinstance(part, ToolCall) for part in parts):
-            self.unanswered = []
-        return [self.link(part) for part in parts]
-
-    def link(self, part: Part) -> Part:
-        match part:
-            case ToolCall():
-                call = msgspec.structs.replace(part, id=self.unique_id(part.id))
-                self.unanswered.append((part.id, call))
-                return call
-            case ToolResult():
-                call_id = self.match_result(part)
-                return msgspec.structs.replace(part, call_id=call_id)
-            case _:
-                return part
-
-    def unique_id(self, given: str) -> str:
-        number, made = len(self.used_ids), given
-        while not made or made in self.used_ids:
-            number, made = number + 1, f"call_{number:024d}"
-        self.used_ids.add(made)
-        return made
-
-    def match_result(self, result: ToolResult) -> str:
-        """The call that a result answers: the one of its id, the first of its name, the first that waits."""
-        by_id = [pair for pair in self.unanswered if result.call_id and pair[0] == result.call_id]
-        by_name = [pair for pair in self.unanswered if pair[1].name == result.name]
-        for pair in (*by_id, *by_name, *self.unanswered):
-            self.unanswered.remove(pair)
-            return pair[1].id
-        return result.call_id or self.unique_id("")
-
-
-# Writing ------------------------------------------------------------------------------------------------------------------
+    return unmapped | {name: part[name] for part in parts for name in PART_METADATA_FIELDS if part.get(name)}
 
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
-    """Raises Inexpressible. The model and whether to stream go into the address."""
-    request, dropped = without_unsupported(request, quirks)
+    """Render a request. Raises UnsupportedFeature.
+
+    The URL names the model and says whether to stream.
+    """
+    request, dropped = drop_unsupported(request, quirks.unsupported_for(request.model))
     system = [text for text in (*request.system, *inline_system_text(request)) if text.text]
-    body: dict[str, Any] = {"contents": render_contents(request)}
+    body: dict[str, Any] = {"contents": render_messages(request)}
     if system:
         body["systemInstruction"] = {"parts": [{"text": text.text} for text in system]}
     body |= render_tools(request) | render_settings(request, dropped)
@@ -277,29 +171,14 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     return RenderedRequest(body, [*dropped, *dropped_settings(request), *request.unmapped_settings])
 
 
-def without_unsupported(request: Request, quirks: Quirks) -> tuple[Request, list[str]]:
-    defaults = {
-        field.name: field.default
-        for field in msgspec.structs.fields(Request)
-        if field.default is not msgspec.NODEFAULT
-    }
-    names = quirks.unsupported_for(request.model)
-    rejected = {
-        name: default
-        for name, default in defaults.items()
-        if name in names and getattr(request, name) != default
-    }
-    return msgspec.structs.replace(request, **rejected), list(rejected)
-
-
 def inline_system_text(request: Request) -> list[Text]:
-    """Gemini knows instructions at the start only."""
+    """Return the text of system messages: Gemini accepts it at the start only."""
     messages = [message for message in request.messages if message.role == "system"]
     return [part for message in messages for part in message.parts if isinstance(part, Text)]
 
 
 def dropped_settings(request: Request) -> list[str]:
-    """Settings that Gemini has no words for, by their neutral names."""
+    """Return the neutral names of the settings that Gemini does not support."""
     parts = [part for message in request.messages for part in message.parts]
     facts = {
         "parallel_tool_calls": request.parallel_tool_calls is False,
@@ -309,4 +188,37 @@ def dropped_settings(request: Request) -> list[str]:
         "filename": any(isinstance(part, File) and part.name for part in parts),
         "detail": any(isinstance(part, Image) and part.detail not in (None, "auto") for part in parts),
     }
-    return [name for name, is_left_out in facts.items() if is_left_out]
+    return [name for name, is_dropped in facts.items() if is_dropped]
+
+
+def render_settings(request: Request, dropped: list[str]) -> dict[str, Any]:
+    """Render the generationConfig; empty if nothing is set. Add what it does not support to `dropped`."""
+    stop = [text for text in request.stop if text]
+    if len(stop) > MAX_STOP_SEQUENCES:
+        dropped.append("stop")
+    settings: dict[str, Any] = {
+        "maxOutputTokens": request.max_tokens,
+        "temperature": request.temperature,
+        "topP": request.top_p,
+        "topK": request.top_k,
+        "stopSequences": stop[:MAX_STOP_SEQUENCES] or None,
+        "seed": request.seed,
+        "presencePenalty": request.presence_penalty,
+        "frequencyPenalty": request.frequency_penalty,
+        "candidateCount": request.n if request.n > 1 else None,
+        "responseLogprobs": True if request.logprobs is not None else None,
+        "logprobs": request.logprobs or None,
+        "thinkingConfig": request.reasoning and render_reasoning(request.reasoning, request.model),
+    }
+    config = {name: value for name, value in settings.items() if value is not None} | render_response_format(
+        request.response_format
+    )
+    return {"generationConfig": config} if config else {}
+
+
+def render_response_format(response_format: ResponseFormat | None) -> dict[str, Any]:
+    if response_format is None:
+        return {}
+    return {"responseMimeType": JSON_TYPE} | (
+        {"responseJsonSchema": response_format.schema} if response_format.schema else {}
+    )

@@ -1,4 +1,7 @@
-"""Answers of generateContent (ai.google.dev/api/generate-content#generatecontentresponse), both ways."""
+"""Responses of generateContent, parsed and rendered.
+
+See ai.google.dev/api/generate-content#generatecontentresponse.
+"""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -7,17 +10,12 @@ from uuid import uuid4
 
 import msgspec
 
-from proxy.formats.gemini.content import FORMAT, METADATA_FIELDS, WireStruct, parse_part, render_parts
-from proxy.formats.gemini.errors import (
-    error_message,
-    parse_error,
-    parse_error_object,
-    render_error,
-    render_error_event,
-)
-from proxy.formats.gemini.grounding import GroundingUsage, parse_citations, render_grounding
-from proxy.formats.gemini.usage import parse_counts, render_usage, shown_usage, with_billable_extras
-from proxy.formats.json_body import encode, repair_json
+from proxy.formats.gemini.content import METADATA_FIELDS, parse_part, render_parts
+from proxy.formats.gemini.errors import error_message, parse_error_object
+from proxy.formats.gemini.grounding import parse_citations, render_grounding
+from proxy.formats.gemini.usage import parse_usage, render_usage
+from proxy.formats.gemini.wire import FORMAT, WireCandidate, WireResponse, parse_responses
+from proxy.formats.json_body import DECODE_ERRORS, dict_items, encode, repair_json
 from proxy.formats.neutral import (
     Choice,
     FinishReason,
@@ -28,11 +26,8 @@ from proxy.formats.neutral import (
     Response,
     Text,
     ToolCall,
-    Usage,
 )
-from proxy.formats.tool_calls import unique_call_id
-
-__all__ = ["parse_error", "parse_response", "render_error", "render_error_event", "render_response"]
+from proxy.formats.tool_calls import with_unique_id
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "STOP": "stop",
@@ -49,7 +44,7 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "IMAGE_RECITATION": "content_filter",
 }
 MAX_TIMESTAMP = 2**32
-"""A later time is one in other units than seconds."""
+"""Larger times are in units other than seconds."""
 WIRE_FINISH_REASONS: dict[FinishReason, str] = {
     "length": "MAX_TOKENS",
     "content_filter": "SAFETY",
@@ -57,78 +52,27 @@ WIRE_FINISH_REASONS: dict[FinishReason, str] = {
 }
 
 
-class WireContent(WireStruct):
-    parts: list[dict[str, Any]] | None = None
-
-
-class WireCandidate(WireStruct):
-    index: int | None = None
-    content: WireContent | None = None
-    finish_reason: str | None = None
-    logprobs_result: Any = None
-    grounding_metadata: Any = None
-    citation_metadata: Any = None
-    url_context_metadata: Any = None
-
-
-class WireResponse(WireStruct):
-    candidates: list[WireCandidate] | None = None
-    prompt_feedback: Any = None
-    usage_metadata: Any = None
-    model_version: str | None = None
-    response_id: str | None = None
-    create_time: str | None = None
-    error: Any = None
-
-    @property
-    def is_blocked(self) -> bool:
-        return isinstance(self.prompt_feedback, dict) and bool(self.prompt_feedback.get("blockReason"))
-
-
-decode_response = msgspec.json.Decoder(WireResponse).decode
-decode_responses = msgspec.json.Decoder(list[WireResponse]).decode
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
-
-
 def parse_response(body: bytes) -> Response:
-    """Raises BadAnswer."""
+    """Parse a response. Raises InvalidUpstreamResponse."""
     try:
-        answers = parse_responses(repair_json(body))
-        answer = answers[0] if answers else WireResponse()
-        choices = tuple(parse_choice(candidate) for candidate in answer.candidates or ())
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
-        raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}.") from None
-    if answer.error:
+        responses = parse_responses(repair_json(body))
+        response = responses[0] if responses else WireResponse()
+        choices = tuple(parse_choice(candidate) for candidate in response.candidates or ())
+    except DECODE_ERRORS as error:
+        raise InvalidUpstreamResponse(f"The provider's response cannot be decoded: {error}.") from None
+    if response.error:
         raise InvalidUpstreamResponse(
-            error_message(parse_error_object({"error": answer.error}))
-            or "The provider answered with an error."
+            error_message(parse_error_object({"error": response.error})) or "The provider reported an error."
         )
-    if answer == WireResponse():
-        raise InvalidUpstreamResponse("The provider's answer holds no candidates.")
+    if response == WireResponse():
+        raise InvalidUpstreamResponse("The provider's response contains no candidates.")
     return Response(
-        id=answer.response_id or new_id(),
-        model=answer.model_version or "",
-        choices=choices or (Choice(finish_reason="content_filter" if answer.is_blocked else "other"),),
-        usage=parse_usage(answer),
-        created=parse_time(answer.create_time),
+        id=response.response_id or new_id(),
+        model=response.model_version or "",
+        choices=choices or (Choice(finish_reason="content_filter" if response.is_blocked else "other"),),
+        usage=parse_usage(response),
+        created=parse_time(response.create_time),
     )
-
-
-def parse_usage(response: WireResponse) -> Usage | None:
-    grounded = GroundingUsage()
-    for candidate in response.candidates or ():
-        grounded.add(candidate.grounding_metadata)
-    metadata = response.usage_metadata
-    return with_billable_extras(
-        shown_usage(parse_counts(metadata), metadata, response.is_blocked), metadata, grounded
-    )
-
-
-def parse_responses(data: bytes) -> list[WireResponse]:
-    """One, or a list of them. Raises one of UNREADABLE."""
-    return decode_responses(data) if data.lstrip().startswith(b"[") else [decode_response(data)]
 
 
 def new_id() -> str:
@@ -137,9 +81,9 @@ def new_id() -> str:
 
 def parse_choice(candidate: WireCandidate) -> Choice:
     content = candidate.content
-    seen: set[str] = set()
+    used_ids: set[str] = set()
     parts = [
-        with_unique_id(part, seen)
+        with_unique_id(part, used_ids)
         for item in (content and content.parts) or ()
         for part in parse_valid_part(item)
     ]
@@ -152,7 +96,7 @@ def parse_choice(candidate: WireCandidate) -> Choice:
 
 
 def parse_valid_part(item: dict[str, Any]) -> list[Part]:
-    """None for a part that is not what Google says it is: the others are an answer all the same."""
+    """Parse a part; an invalid one gives none, and the others remain a response."""
     try:
         return parse_part(item)
     except msgspec.ValidationError:
@@ -169,17 +113,11 @@ def with_citations(parts: list[Part], metadata: Any) -> list[Part]:
     ]
 
 
-def with_unique_id(part: Part, used_ids: set[str]) -> Part:
-    """Gemini's calls have ids from Gemini 3 on."""
-    return (
-        msgspec.structs.replace(part, id=unique_call_id(part.id, used_ids))
-        if isinstance(part, ToolCall)
-        else part
-    )
-
-
 def parse_finish_reason(reason: str | None, has_calls: bool, has_content: bool) -> FinishReason:
-    """An answer with calls stops like any other; one without a reason but with content is taken for whole."""
+    """Return the finish reason.
+
+    Calls end a response like any other stop. Content without a reason counts as complete.
+    """
     finish: FinishReason = "other"
     if reason:
         finish = FINISH_REASONS.get(reason, "other")
@@ -189,10 +127,10 @@ def parse_finish_reason(reason: str | None, has_calls: bool, has_content: bool) 
 
 
 def parse_metadata(candidate: WireCandidate) -> list[Opaque]:
-    notes = (candidate.grounding_metadata, candidate.citation_metadata, candidate.url_context_metadata)
+    values = (candidate.grounding_metadata, candidate.citation_metadata, candidate.url_context_metadata)
     return [
-        Opaque(origin=FORMAT, kind=what, value=value)
-        for what, value in zip(METADATA_FIELDS, notes, strict=True)
+        Opaque(origin=FORMAT, kind=field, value=value)
+        for field, value in zip(METADATA_FIELDS, values, strict=True)
         if value
     ]
 
@@ -205,14 +143,15 @@ def parse_time(text: str | None) -> int | None:
 
 
 def parse_logprobs(result: Any) -> tuple[Any, ...]:
-    """Google's logprobsResult as OpenAI's token entries."""
+    """Parse a logprobsResult into OpenAI's token entries."""
     if not isinstance(result, dict) or not isinstance(result.get("chosenCandidates"), list):
         return ()
-    tops = result.get("topCandidates")
-    tops = tops if isinstance(tops, list) else []
+    top_candidates = result.get("topCandidates")
+    top_candidates = top_candidates if isinstance(top_candidates, list) else []
     chosen = [item for item in result["chosenCandidates"] if isinstance(item, dict)]
     return tuple(
-        token_entry(item) | {"top_logprobs": top_entries(tops[position] if position < len(tops) else None)}
+        token_entry(item)
+        | {"top_logprobs": top_entries(top_candidates[position] if position < len(top_candidates) else None)}
         for position, item in enumerate(chosen)
     )
 
@@ -235,20 +174,17 @@ def token_entry(item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-# Writing ------------------------------------------------------------------------------------------------------------------
-
-
 def render_response(response: Response, request: Request) -> bytes:
-    answer: dict[str, Any] = {
+    body: dict[str, Any] = {
         "candidates": [render_choice(choice, index) for index, choice in enumerate(response.choices)]
     }
     if response.usage is not None:
-        answer["usageMetadata"] = render_usage(response.usage)
-    answer["modelVersion"] = response.model or request.model
+        body["usageMetadata"] = render_usage(response.usage)
+    body["modelVersion"] = response.model or request.model
     if response.created is not None and 0 <= response.created < MAX_TIMESTAMP:
-        answer["createTime"] = datetime.fromtimestamp(response.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    answer["responseId"] = response.id
-    return encode(answer)
+        body["createTime"] = datetime.fromtimestamp(response.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    body["responseId"] = response.id
+    return encode(body)
 
 
 def render_choice(choice: Choice, index: int) -> dict[str, Any]:
@@ -280,7 +216,7 @@ def render_metadata(parts: Iterable[Part]) -> dict[str, Any]:
 
 
 def render_logprobs(entries: tuple[Any, ...]) -> dict[str, Any]:
-    tokens = dict_items(entries)
+    tokens = dict_items(list(entries))
     result: dict[str, Any] = {"chosenCandidates": [render_token(entry) for entry in tokens]}
     if any(entry.get("top_logprobs") for entry in tokens):
         result["topCandidates"] = [
@@ -288,10 +224,6 @@ def render_logprobs(entries: tuple[Any, ...]) -> dict[str, Any]:
             for entry in tokens
         ]
     return result
-
-
-def dict_items(values: Any) -> list[dict[str, Any]]:
-    return [value for value in values if isinstance(value, dict)] if isinstance(values, list | tuple) else []
 
 
 def render_token(entry: dict[str, Any]) -> dict[str, Any]:

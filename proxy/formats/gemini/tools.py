@@ -1,59 +1,36 @@
-"""Tools and the choice among them (ai.google.dev/api/caching#Tool), both ways."""
+"""Tools and the choice among them, parsed and rendered (ai.google.dev/api/caching#Tool)."""
 
-import re
 from typing import Any
 
 import msgspec
 
-from proxy.formats.custom_tools import as_function_tool
-from proxy.formats.gemini.content import FORMAT, WireStruct
+from proxy.formats.gemini.capabilities import VALID_FUNCTION_NAME
 from proxy.formats.gemini.json_schema import to_json_schema
+from proxy.formats.gemini.wire import FORMAT, FunctionDeclaration, ToolConfig
 from proxy.formats.neutral import Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
+from proxy.formats.tool_calls import as_function_tool
 
 FUNCTION_DECLARATIONS = "functionDeclarations"
-VALID_FUNCTION_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
 EMPTY_OBJECT_SCHEMA = {"type": "object", "properties": {}}
 CACHED_CONTENT = "cachedContent"
-
-
-class FunctionDeclaration(WireStruct):
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    parameters_json_schema: dict[str, Any] | None = None
-    response: Any = None
-    response_json_schema: Any = None
-    behavior: Any = None
-
-
-class FunctionCallingConfig(WireStruct):
-    mode: str | None = None
-    allowed_function_names: list[str] | None = None
-
-
-class ToolConfig(WireStruct):
-    function_calling_config: FunctionCallingConfig | None = None
 
 
 def parse_tools(
     tools: list[dict[str, Any]] | dict[str, Any] | None,
 ) -> tuple[list[Tool | ServerTool], dict[str, Any]]:
-    """The tools, and what Google says of functions that no other format does."""
-    read: list[Tool | ServerTool] = []
-    extras: dict[str, Any] = {}
+    """Parse the tools, and return the fields of functions that no other format supports."""
+    parsed: list[Tool | ServerTool] = []
+    unmapped: dict[str, Any] = {}
     for tool in [tools] if isinstance(tools, dict) else tools or ():
-        for what, value in tool.items():
-            if what == FUNCTION_DECLARATIONS:
+        for field, value in tool.items():
+            if field == FUNCTION_DECLARATIONS:
                 declarations = msgspec.convert(value or [], list[FunctionDeclaration])
-                read += [parse_declaration(declaration) for declaration in declarations]
-                extras |= {
-                    name: more
-                    for declaration in declarations
-                    for name, more in unmapped_declaration_fields(declaration)
-                }
+                parsed += [parse_declaration(declaration) for declaration in declarations]
+                for declaration in declarations:
+                    unmapped |= unmapped_declaration_fields(declaration)
             elif value is not None:
-                read.append(ServerTool(origin=FORMAT, kind=what, value={what: value}))
-    return read, extras
+                parsed.append(ServerTool(origin=FORMAT, kind=field, value={field: value}))
+    return parsed, unmapped
 
 
 def parse_declaration(declaration: FunctionDeclaration) -> Tool:
@@ -63,13 +40,13 @@ def parse_declaration(declaration: FunctionDeclaration) -> Tool:
     return Tool(name=declaration.name, description=declaration.description or "", schema=schema)
 
 
-def unmapped_declaration_fields(declaration: FunctionDeclaration) -> list[tuple[str, Any]]:
-    more = {
+def unmapped_declaration_fields(declaration: FunctionDeclaration) -> dict[str, Any]:
+    fields = {
         "response": declaration.response,
         "responseJsonSchema": declaration.response_json_schema,
         "behavior": declaration.behavior,
     }
-    return [(f"{FUNCTION_DECLARATIONS}.{name}", value) for name, value in more.items() if value]
+    return {f"{FUNCTION_DECLARATIONS}.{name}": value for name, value in fields.items() if value}
 
 
 def parse_tool_choice(config: ToolConfig | None) -> ToolChoice | None:
@@ -91,7 +68,7 @@ def parse_tool_choice(config: ToolConfig | None) -> ToolChoice | None:
 def apply_tool_choice(
     tools: list[Tool | ServerTool], choice: ToolChoice | None
 ) -> tuple[list[Tool | ServerTool], ToolChoice | None]:
-    """A free choice among some of the functions means the same as declaring no others, and so it is said."""
+    """Apply a free choice among some of the functions: the others are not declared."""
     if choice is None or choice.mode != "auto" or not choice.names:
         return tools, choice
     return [tool for tool in tools if not isinstance(tool, Tool) or tool.name in choice.names], ToolChoice()
@@ -112,11 +89,15 @@ def render_tools(request: Request) -> dict[str, Any]:
 
 
 def render_declaration(tool: Tool) -> dict[str, Any]:
-    """JSON Schema goes as it is. A name cannot be bent to Google's rules: the client would not know the call that comes back."""
+    """Render a function with its JSON Schema. Raises UnsupportedFeature.
+
+    The name cannot be adapted to Google's rules: the client would not recognize the call.
+    """
     tool = as_function_tool(tool)
     if not VALID_FUNCTION_NAME.fullmatch(tool.name):
         raise UnsupportedFeature(
-            f"Gemini does not take {tool.name} as a function's name: a letter or _ comes first, then letters, digits and _.:-",
+            f"Gemini does not accept {tool.name} as the name of a function. Start it with a letter or _, and "
+            "continue with letters, digits and _.:-",
             "tools",
         )
     schema = (
@@ -127,12 +108,15 @@ def render_declaration(tool: Tool) -> dict[str, Any]:
 
 def render_server_tool(tool: ServerTool) -> Any:
     if tool.origin != FORMAT:
-        raise UnsupportedFeature(f"Gemini has no tool like {tool.kind}.", "tools")
+        raise UnsupportedFeature(f"Gemini does not support the tool {tool.kind}.", "tools")
     return tool.value
 
 
 def render_tool_choice(choice: ToolChoice) -> dict[str, Any]:
-    """Names may stand beside ANY and VALIDATED only (ai.google.dev/api/caching#FunctionCallingConfig)."""
+    """Render the tool choice.
+
+    Google accepts names with ANY and VALIDATED only (ai.google.dev/api/caching#FunctionCallingConfig).
+    """
     match choice.mode:
         case "required":
             return {"mode": "ANY"} | ({"allowedFunctionNames": list(choice.names)} if choice.names else {})

@@ -1,43 +1,70 @@
-"""usageMetadata (ai.google.dev/api/generate-content#UsageMetadata), both ways."""
+"""usageMetadata, parsed and rendered (ai.google.dev/api/generate-content#UsageMetadata)."""
 
 from typing import Any
 
 from msgspec.structs import replace
 
 from proxy.formats.gemini.grounding import GroundingUsage
-from proxy.formats.metering.billable import dict_items, normalize_tier, reported_modalities
+from proxy.formats.gemini.wire import WireResponse
+from proxy.formats.json_body import dict_items
+from proxy.formats.metering.billable import normalize_tier, reported_modalities
 from proxy.formats.metering.token_counts import as_count
-from proxy.formats.neutral import Usage
+from proxy.formats.neutral import MAX_TOKENS, Usage, stated
 
-MAX_TOKENS = 2**31 - 1
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"
 OUTPUT, THOUGHTS, TOTAL = "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"
 MISTYPED = -1
-"""Stands for a count that is none. Like any negative one, it makes the whole usage worthless."""
+"""Stands for a count that is not a number. Like any negative count, it invalidates the usage."""
 MODALITIES = ("audio", "image", "video")
 COUNTS = (PROMPT, CACHED, TOOL_PROMPT, OUTPUT, THOUGHTS)
 
 
+def parse_usage(response: WireResponse) -> Usage | None:
+    grounding_usage = GroundingUsage()
+    for candidate in response.candidates or ():
+        grounding_usage.add(candidate.grounding_metadata)
+    metadata = response.usage_metadata
+    usage = shown_usage(parse_counts(metadata), metadata, is_blocked=response.is_blocked)
+    return with_billable_extras(usage, metadata, grounding_usage)
+
+
+def parse_embedding_usage(metadata: Any) -> Usage | None:
+    """Return the usage of embeddings.
+
+    Audio, images and video cost more than text (ai.google.dev/gemini-api/docs/pricing, "Gemini Embedding 2").
+    """
+    return with_billable_extras(stated(usage_from_wire(metadata)), metadata, GroundingUsage())
+
+
+def usage_from_wire(metadata: Any) -> Usage | None:
+    """Return the token counts in usageMetadata; None if they are absent, mistyped or absurd."""
+    return usage_from_counts(parse_counts(metadata))
+
+
 def parse_counts(metadata: Any) -> dict[str, int]:
-    """Return the counts that stand in metadata: protocol buffers leave those out that are zero."""
+    """Return the counts in metadata. Protocol buffers leave out counts of zero."""
     if not isinstance(metadata, dict):
         return {}
-    given = {name: metadata[name] for name in COUNTS if metadata.get(name) is not None}
-    return {name: MISTYPED if (count := as_count(value)) is None else count for name, value in given.items()}
+    reported = {name: metadata[name] for name in COUNTS if metadata.get(name) is not None}
+    return {
+        name: MISTYPED if (count := as_count(value)) is None else count for name, value in reported.items()
+    }
 
 
-def merge_counts(before: dict[str, int], metadata: Any) -> dict[str, int]:
-    """A stream's counts are totals so far, and the last ones count. What a chunk leaves out of them stands, but for what was
-    generated where it states a new total: Gemini starts over after a tool of its own.
+def merge_counts(earlier: dict[str, int], metadata: Any) -> dict[str, int]:
+    """Merge the counts of a chunk into those before it. Counts are totals so far.
+
+    Counts that a chunk leaves out stay. If it reports a new total, only those of the prompt stay: Gemini
+    starts over after one of its own tools.
     """
     counts = parse_counts(metadata)
     if isinstance(metadata, dict) and TOTAL in metadata:
-        before = {name: count for name, count in before.items() if name in (PROMPT, CACHED)}
-    return before | counts
+        earlier = {name: count for name, count in earlier.items() if name in (PROMPT, CACHED)}
+    return earlier | counts
 
 
 def with_billable_extras(usage: Usage | None, metadata: Any, grounding_usage: GroundingUsage) -> Usage | None:
-    """What an answer is billed for beside its tokens of text."""
+    """Add the service tier and what is billed beside tokens of text."""
     return usage and replace(
         usage,
         service_tier=parse_service_tier(metadata),
@@ -46,20 +73,22 @@ def with_billable_extras(usage: Usage | None, metadata: Any, grounding_usage: Gr
 
 
 def parse_modalities(metadata: Any) -> dict[str, int]:
-    """Tokens of sound, pictures and films, which the details tell apart from text. Those of the prompt count what was read from a
-    cache as well, and not what Google's tools have found.
+    """Return the tokens of audio, images and video, which the details list.
+
+    Those of the prompt include tokens read from the cache, but not those that Google's tools have added.
     """
-    prompt, cached, found, made = (
+    prompt, cached, tool_prompt, output = (
         tokens_by_modality(metadata, f"{name}TokensDetails")
         for name in ("prompt", "cache", "toolUsePrompt", "candidates")
     )
-    heard = {
-        name: max(prompt.get(name, 0) - cached.get(name, 0), 0) + found.get(name, 0) for name in MODALITIES
+    input_counts = {
+        name: max(prompt.get(name, 0) - cached.get(name, 0), 0) + tool_prompt.get(name, 0)
+        for name in MODALITIES
     }
     return (
-        reported_modalities("input", **heard)
+        reported_modalities("input", **input_counts)
         | reported_modalities("cached", **cached)
-        | reported_modalities("output", **made)
+        | reported_modalities("output", **output)
     )
 
 
@@ -77,19 +106,21 @@ def parse_service_tier(metadata: Any) -> str:
     return normalize_tier(metadata.get("serviceTier")) if isinstance(metadata, dict) else ""
 
 
-def shown_usage(counts: dict[str, int], metadata: Any, blocked: bool) -> Usage | None:
+def shown_usage(counts: dict[str, int], metadata: Any, *, is_blocked: bool) -> Usage | None:
     """Return the usage to show to a client: zeros for a blocked prompt without counts.
 
-    Such zeros state nothing that could be charged.
+    Such zeros report nothing that could be charged.
     """
-    if not counts and blocked and isinstance(metadata, dict):
+    if not counts and is_blocked and isinstance(metadata, dict):
         return Usage()
     return usage_from_counts(counts)
 
 
 def usage_from_counts(counts: dict[str, int]) -> Usage | None:
-    """Disjoint buckets: Google counts cached tokens inside the prompt, those of its tools' results outside it, and thoughts
-    outside the output. None for counts that are absent, mistyped or absurd.
+    """Return the usage in disjoint buckets; None if counts are absent, mistyped or absurd.
+
+    Google counts cached tokens inside of the prompt, tokens of its tools' results outside of it, and thinking
+    outside of the output.
     """
     if not counts or not all(0 <= count <= MAX_TOKENS for count in counts.values()):
         return None

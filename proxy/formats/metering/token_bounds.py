@@ -1,6 +1,6 @@
 """Upper bounds of input tokens, without any vendor's tokenizer.
 
-Tokenizers of this field work on UTF-8 bytes: a token is at least one byte, so a text has no more tokens than bytes.
+Tokenizers work on UTF-8 bytes: a token is at least one byte, so a text has no more tokens than bytes.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -10,26 +10,36 @@ from proxy.formats.field_case import check_letters
 from proxy.formats.json_body import encode
 
 TOKENS_PER_MESSAGE = 4
-"""Markers around a message, as in OpenAI's cookbook, "How to count tokens with tiktoken" (3, and 1 for a name)."""
+"""Markers around a message: 3, and 1 for a name.
+
+Source: OpenAI's cookbook, "How to count tokens with tiktoken".
+"""
 TOKENS_PER_REPLY = 3
 IMAGE_TOKENS = 12_000
-"""OpenAI bills an image by patches of 32 x 32: 10,000 at most, times a model's factor of up to 1.2 at that size
-(platform.openai.com/docs/guides/images-vision, "Calculating costs")."""
+"""Most tokens of an image at OpenAI: 10,000 patches of 32 x 32, times a model's factor of up to 1.2.
+
+Source: platform.openai.com/docs/guides/images-vision, "Calculating costs".
+"""
 TILED_MINI_IMAGE_TOKENS = 2833 + 8 * 5667
-"""gpt-4o-mini bills by tiles of 512 x 512, at most 8 after scaling, at 5,667 each (same page)."""
+"""Most tokens of an image at gpt-4o-mini: 8 tiles of 512 x 512 after scaling, at 5,667 each (same page)."""
 REFERENCED_CONTENT_TOKENS = 1_050_000
-"""What a provider reads for a mere reference (a file, a linked document, a conversation that it keeps) may hold at most: the longest
-context window that is sold."""
+"""Assumed size of content that a request only refers to: a file, a linked document, a stored conversation.
+
+It is the longest context window that is sold.
+"""
 MAX_SETTING_BYTES = 64
-"""Bytes of a setting that says nothing to a model; a longer one may be a prompt by another name, such as vLLM's `chat_template`."""
+"""Most bytes of a setting that the model does not read.
+
+A longer setting may be a prompt by another name, such as vLLM's `chat_template`.
+"""
 REFERENCES = frozenset({"file_id", "file_url"})
-"""Fields of parts that stand for what the provider reads elsewhere."""
+"""Fields of parts that refer to content elsewhere."""
 FREE = ("arguments", "input")
 """Fields of calls that may hold objects with names of the client's own."""
 URL_PREFIXES = ("data:image/", "http://", "https://")
 
 SpecialPart = Callable[[dict[str, Any]], tuple[int, Collection[str]] | None]
-"""What a format counts by itself: of an object, the tokens and the fields that they stand for."""
+"""A format's own count of an object: the tokens, and the fields that they cover; None for other objects."""
 
 
 def max_image_tokens(model: str) -> int:
@@ -37,7 +47,7 @@ def max_image_tokens(model: str) -> int:
 
 
 def text_tokens(value: Any, _image_tokens: int = 0) -> int:
-    """The bound for text, or a list of texts and token ids: an id is one token."""
+    """Return the bound for a text, or a list of texts and token ids; an id is one token."""
     match value:
         case str():
             return byte_length(value)
@@ -52,18 +62,20 @@ def byte_length(text: str) -> int:
 
 
 def field_names(names: str) -> frozenset[str]:
-    """A format's own names of fields in messages and their parts."""
+    """Return a format's names of fields in messages and their parts."""
     return frozenset(names.split())
 
 
 def json_tokens(value: Any) -> int:
-    """The bound for JSON that is free in its form: models read keys, numbers and marks too."""
+    """Return the bound for JSON of any form: models read keys, numbers and punctuation too."""
     return len(encode(value))
 
 
 def content_tokens(value: Any, known_fields: frozenset[str], count_special: SpecialPart) -> int:
-    """The bound for a message or a part of one. Of a format's own `known_fields` the fields count by what they hold; any others, in which
-    text could hide, by all their bytes. Raises BadRequest for one of the words in other letters.
+    """Return the bound for a message or a part of one.
+
+    Known fields count by their values. Any other field, in which text could hide, counts by all its bytes.
+    Raises InvalidRequest for the name of a known field in another case.
     """
     match value:
         case str():
@@ -71,9 +83,9 @@ def content_tokens(value: Any, known_fields: frozenset[str], count_special: Spec
         case list():
             return sum(content_tokens(item, known_fields, count_special) for item in value)
         case dict():
-            tokens, told = count_special(value) or (0, ())
+            tokens, covered = count_special(value) or (0, ())
             for name, item in value.items():
-                if name in told:
+                if name in covered:
                     continue
                 if name in known_fields and not (name in FREE and isinstance(item, dict | list)):
                     tokens += content_tokens(item, known_fields, count_special)
@@ -87,7 +99,7 @@ def content_tokens(value: Any, known_fields: frozenset[str], count_special: Spec
 
 
 def image_tokens_for(url: Any, image_tokens: int) -> int:
-    """A picture, linked or embedded; what only claims to be one counts by its bytes as well."""
+    """Return the bound for a linked or embedded image; anything else counts by its bytes as well."""
     return (
         image_tokens
         if isinstance(url, str) and url.startswith(URL_PREFIXES)
@@ -96,12 +108,12 @@ def image_tokens_for(url: Any, image_tokens: int) -> int:
 
 
 def other_fields_tokens(value: dict[str, Any], counted: Collection[str]) -> int:
-    """The bound for what else stands in an object whose fields `counted` are counted already."""
+    """Return the bound for the fields of an object that are not `counted` already."""
     return sum(byte_length(name) + json_tokens(item) for name, item in value.items() if name not in counted)
 
 
 def unknown_fields_tokens(unknown_fields: Mapping[str, bytes]) -> int:
-    """The bound for the fields of a request that no one counts by name: any object or list may be put before the model."""
+    """Return the bound for fields that no format counts: the model may read any object or list."""
     return sum(
         byte_length(name) + len(raw)
         for name, raw in unknown_fields.items()

@@ -1,4 +1,4 @@
-"""Token counts: those that servers state, and our own of an output where they state none."""
+"""Token counts: those that servers report, and the gateway's own of output."""
 
 from typing import Any
 
@@ -8,7 +8,10 @@ MAX_COUNT_DIGITS = 12
 
 
 def estimate_tokens(byte_count: int) -> int:
-    """Providers send one token a chunk; in more text than a token has, about four bytes are one."""
+    """Return the estimated tokens of text with this many bytes.
+
+    Providers send one token a chunk. Longer text has about four bytes a token.
+    """
     if byte_count <= SINGLE_TOKEN_MAX_BYTES:
         return 1 if byte_count else 0
     return -(-byte_count // BYTES_PER_TOKEN)
@@ -19,7 +22,7 @@ def estimate_text_tokens(text: str) -> int:
 
 
 def as_count(value: Any) -> int | None:
-    """A count as servers are found to state it: a whole number, be it written as a float or as a string. None for anything else."""
+    """Return a count that a server sent as an integer, float or string; None for anything else."""
     match value:
         case bool():
             return None
@@ -34,14 +37,17 @@ def as_count(value: Any) -> int | None:
 
 
 def as_counts(wire: Any, *names: str) -> list[int] | None:
-    """Counts of these names, zero where one is not stated; None where one is stated and is no count."""
+    """Return the counts of these names, zero for missing ones; None if one is not a count."""
     given = [getattr(wire, name) for name in names]
     counts = [0 if value is None else as_count(value) for value in given]
     return None if None in counts else [count for count in counts if count is not None]
 
 
 def input_and_output(given: Any, made: Any, total: Any) -> tuple[int, int] | None:
-    """Return the counts of input and output; None if one is mistyped, or neither stated nor implied by the total."""
+    """Return the counts of input and output.
+
+    The result is None if one is mistyped, or neither reported nor implied by the total.
+    """
     input, output, all_tokens = as_count(given), as_count(made), as_count(total)
     if made is None and input is not None and all_tokens is not None:
         output = all_tokens - input
@@ -49,5 +55,5 @@ def input_and_output(given: Any, made: Any, total: Any) -> tuple[int, int] | Non
 
 
 def detail_count(details: Any, name: str) -> int:
-    """A count among the details of another one; what is no count there is none."""
+    """Return a count among the details of another count; 0 if it is not a count."""
     return (as_count(details.get(name)) or 0) if isinstance(details, dict) else 0

@@ -1,46 +1,60 @@
-"""The fields of a request that no format reads, and that are relayed as they came: what some of them would do to its price.
+"""Unknown fields of a request, which are passed on as they came, and their effect on its price.
 
-They are told by their names, however those are written: servers in Go read `Models` as `models`, and obey the last one.
+Names are compared without case: servers in Go read `Models` as `models`, and use the last of two.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from proxy.formats.field_case import check_letters
-from proxy.formats.json_body import contains_any, decode_fields
-from proxy.formats.metering.billable import dict_items
+from proxy.formats.json_body import contains_any, decode_fields, dict_items
 from proxy.formats.neutral import InvalidRequest
 
-ASYNC_ERROR = "The field {} asks for an answer that is to be fetched later, which this gateway cannot do. Leave it out, and stream a long answer."
-MODEL_OVERRIDE_ERROR = "The field {} lets the provider answer with another model. Leave it out, and name the model to use in model."
+ASYNC_ERROR = (
+    "The field {} asks for a response that is fetched later, which this gateway does not support. "
+    "Leave it out, and stream long responses."
+)
+MODEL_OVERRIDE_ERROR = (
+    "The field {} lets the provider answer with another model. "
+    "Leave it out, and name the model to use in model."
+)
 FORBIDDEN_FIELDS = {
     # developers.openai.com/api/docs/guides/background; docs.x.ai/docs/guides/deferred-chat-completions
     "background": ASYNC_ERROR,
     "deferred": ASYNC_ERROR,
-    # openrouter.ai/docs/guides/routing/model-fallbacks, docs/model-routing (`resolve_route`), docs/features/presets; docs.perplexity.ai/docs/
-    # agent-api/model-fallback ("takes precedence over the single model"); platform.claude.com/docs/en/build-with-claude/
-    # refusals-and-fallback; docs.keywordsai.co/documentation/products/gateway/traffic_management/fallbacks
+    # openrouter.ai/docs/guides/routing/model-fallbacks, docs/model-routing (`route`), docs/features/presets
+    # docs.perplexity.ai/docs/agent-api/model-fallback ("takes precedence over the single model")
+    # platform.claude.com/docs/en/build-with-claude/refusals-and-fallback
+    # docs.keywordsai.co/documentation/products/gateway/traffic_management/fallbacks
     "models": MODEL_OVERRIDE_ERROR,
     "route": MODEL_OVERRIDE_ERROR,
     "preset": MODEL_OVERRIDE_ERROR,
     "fallbacks": MODEL_OVERRIDE_ERROR,
     "fallback_models": MODEL_OVERRIDE_ERROR,
 }
-"""Fields that nobody may send, each with why."""
+"""Fields that are rejected, each with the message."""
 OTHER_MODEL_FIELDS = ("plugins", "compound_custom", "provideroptions", "provider_options")
-"""Fields by which a provider may be told to ask further models, beside what else is in them: OpenRouter's plugins (fusion, "priced as the
-sum of those underlying completions"; web searches, billed by the result), Groq's compound systems, Vercel's gateway (vercel.com/docs/
-ai-gateway/models-and-providers/model-fallbacks)."""
+"""Fields by which a provider may ask further models.
+
+OpenRouter's plugins (fusion, "priced as the sum of those underlying completions"; web searches, billed by
+the result), Groq's compound systems, and Vercel's gateway
+(vercel.com/docs/ai-gateway/models-and-providers/model-fallbacks).
+"""
 MODEL_CALLING_TOOL_PREFIXES = ("advisor", "openrouter:")
-"""How the types of tools begin that are, or may ask, another model (platform.claude.com/docs, "Advisor tool";
-openrouter.ai/docs/guides/features/server-tools)."""
+"""Prefixes of tool types that are, or may ask, another model.
+
+Sources: platform.claude.com/docs, "Advisor tool"; openrouter.ai/docs/guides/features/server-tools.
+"""
 UNBOUNDED_COST_FIELDS = ("provider", "speed", "prediction", "search_parameters", "compaction", "best_of")
-"""Fields whose cost has no bound that is known here: OpenRouter's choice among providers, each with a price of its own
-(openrouter.ai/docs/guides/routing/provider-selection), and its fast tier; predictions, of which what was wrong is billed as output beside
-the answer (openai.com, docs/guides/predicted-outputs); xAI's live search, billed by the source; a summary made first; answers
-that are billed and not shown."""
+"""Fields whose cost has no known bound.
+
+OpenRouter's choice among providers, each with its own price
+(openrouter.ai/docs/guides/routing/provider-selection), and its fast tier; predictions, whose wrong part is
+billed as output (openai.com, docs/guides/predicted-outputs); xAI's live search, billed by the source;
+compaction, which first makes a summary; completions that are billed and not shown.
+"""
 COMPACTION_FIELD = "context_management"
-"""It sets which parts of a history are dropped, which costs nothing, or compacted, for which the model runs once more."""
+"""Field that drops parts of a history, at no cost, or compacts them by running the model again."""
 NO_OP_VALUES = (b"null", b"false", b"[]", b"{}", b'""', b"0")
 """Values that ask for nothing."""
 
@@ -48,8 +62,9 @@ NO_OP_VALUES = (b"null", b"false", b"[]", b"{}", b'""', b"0")
 def extract_unknown_fields(
     body: bytes, known_fields: frozenset[str], read: frozenset[str] = frozenset()
 ) -> dict[str, bytes]:
-    """What stands beside the fields that a format counts by name; it knows those in `read` as well. Raises BadRequest for what nobody
-    may send.
+    """Return the fields that a format does not count. Raises InvalidRequest for forbidden fields.
+
+    `read` are fields that the format knows without counting them.
     """
     given = decode_fields(body)
     if not given.keys() - known_fields:
@@ -64,7 +79,7 @@ def extract_unknown_fields(
 
 
 def fields_allowing_other_models(unknown_fields: Mapping[str, bytes]) -> tuple[str, ...]:
-    """Those of them by which other models may answer too."""
+    """Return the fields by which other models may answer too."""
     return tuple(
         name
         for name, raw in unknown_fields.items()
@@ -73,7 +88,10 @@ def fields_allowing_other_models(unknown_fields: Mapping[str, bytes]) -> tuple[s
 
 
 def model_calling_tools(tools: Any) -> tuple[str, ...]:
-    """The field of the tools, where one of them brings in another model; OpenAI's for pictures may leave SVG to one."""
+    """Return the field `tools`, if one of the tools calls another model.
+
+    OpenAI's image generation may leave SVG to one.
+    """
     return (
         ("tools",)
         if any(
@@ -90,7 +108,7 @@ def svg_model(tool: dict[str, Any]) -> Any:
 
 
 def unbounded_cost_fields(unknown_fields: Mapping[str, bytes], *format_fields: str) -> tuple[str, ...]:
-    """Those of them whose cost has no bound; `format_fields` are such fields of one format alone."""
+    """Return the fields whose cost has no bound; `format_fields` are such fields of one format only."""
     return tuple(
         name
         for name, raw in unknown_fields.items()

@@ -1,17 +1,15 @@
-"""OpenAI Chat Completions, and the many servers that speak it too."""
+"""OpenAI Chat Completions, which many other servers speak too."""
 
-from proxy.formats.openai_chat.decoder import StreamDecoder, StreamEncoder
-from proxy.formats.openai_chat.passthrough import ChatRequest, request_path
-from proxy.formats.openai_chat.request import parse_request, render_request
-from proxy.formats.openai_chat.response import (
-    parse_error,
-    parse_response,
-    render_error,
-    render_error_event,
-    render_response,
-)
+from proxy.formats.openai_chat.decoder import StreamDecoder
+from proxy.formats.openai_chat.encoder import StreamEncoder
+from proxy.formats.openai_chat.errors import parse_error, render_error, render_error_event
+from proxy.formats.openai_chat.passthrough import ChatRequest
+from proxy.formats.openai_chat.request import parse_request, render_request, request_path
+from proxy.formats.openai_chat.response import parse_response, render_response
+from proxy.formats.openai_chat.wire import FORMAT
 
-FORMAT = "openai_chat"
+parse_stream = StreamDecoder
+render_stream = StreamEncoder
 
 __all__ = [
     "FORMAT",
@@ -21,9 +19,11 @@ __all__ = [
     "parse_error",
     "parse_request",
     "parse_response",
+    "parse_stream",
     "render_error",
     "render_error_event",
     "render_request",
     "render_response",
+    "render_stream",
     "request_path",
 ]

@@ -1,4 +1,4 @@
-"""Objects of an OpenAI account in chat completions (platform.openai.com/docs/api-reference/chat)."""
+"""Objects of an OpenAI account in Chat Completions (platform.openai.com/docs/api-reference/chat)."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ import msgspec
 
 from proxy.formats.account_ids import CollectingReader, Vocabulary
 from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
-from proxy.formats.sse import event_data
+from proxy.formats.streaming.sse import event_data
 
 OPENAI_KINDS = {
     "fileid": "file",
@@ -22,14 +22,17 @@ OPENAI_KINDS = {
     # docs.x.ai/docs/guides/using-collections
     "collectionids": "collection",
 }
-"""Fields of both of OpenAI's formats, in the types of the SDK `is_openai_model`. A `connector_id` is not among them:
-it names a service that everybody may use with a token of its own."""
+"""Fields of both OpenAI formats, by the types of OpenAI's SDK.
+
+`connector_id` is not among them: it names a service that anybody may use with a token of their own.
+"""
 OPENAI_FREE = frozenset({"parameters", "schema", "jsonschema", "inputschema", "outputschema", "arguments"})
 OWN_SKILLS = "openai-"
-"""How ids of OpenAI's own skills begin (developers.openai.com/api/docs/guides/tools-skills)."""
+"""Prefix of the ids of OpenAI's own skills (developers.openai.com/api/docs/guides/tools-skills)."""
 
 
 def counts(kind: str, id: str, _holder: dict[str, Any]) -> bool:
+    """Return whether an id names an object of the account; OpenAI's own skills belong to everybody."""
     return not (kind == "skill" and id.startswith(OWN_SKILLS))
 
 
@@ -37,13 +40,13 @@ KINDS = OPENAI_KINDS | {"audio": "audio", "voice": "voice"}
 VOCABULARY = Vocabulary(KINDS, OPENAI_FREE | {"function", "functioncall"}, counts)
 
 
-class Sound(msgspec.Struct):
+class Audio(msgspec.Struct):
     id: Any = None
     expires_at: Any = None
 
 
 class Message(msgspec.Struct):
-    audio: Sound | None = None
+    audio: Audio | None = None
 
 
 class Choice(msgspec.Struct):
@@ -51,19 +54,18 @@ class Choice(msgspec.Struct):
     delta: Message | None = None
 
 
-class Answer(msgspec.Struct):
+class Response(msgspec.Struct):
     choices: list[Choice] | None = None
 
 
-decode_answer = msgspec.json.Decoder(Answer).decode
+decode_response = msgspec.json.Decoder(Response).decode
 
 
 class ChatIdReader(CollectingReader):
-    """Reads answers with sound, whose `audio.id` a later request can name.
+    """Reads the ids of audio in responses, which a later request can name as `audio.id`.
 
-    It works until `expires_at` (the SDK's type ChatCompletionAudio: "when this audio response will no
-    longer be accessible on the server"). In a stream the id comes in one chunk and its expiry in a later
-    one.
+    An id is valid until `expires_at` (the SDK's type ChatCompletionAudio: "when this audio response will no
+    longer be accessible on the server"). In a stream the id comes in one chunk and its expiry in a later one.
     """
 
     def __init__(self) -> None:
@@ -74,17 +76,17 @@ class ChatIdReader(CollectingReader):
         if b'"audio"' not in body:
             return
         try:
-            answer = decode_lenient(decode_answer, body)
+            response = decode_lenient(decode_response, body)
         except DECODE_ERRORS:
             return
-        for position, choice in enumerate(answer.choices or ()):
-            said = choice.message or choice.delta
-            if said is not None and said.audio is not None:
-                self.hear(position, said.audio)
+        for position, choice in enumerate(response.choices or ()):
+            message = choice.message or choice.delta
+            if message is not None and message.audio is not None:
+                self.read_audio(position, message.audio)
 
-    def hear(self, position: int, sound: Sound) -> None:
-        id = self.ids[position] = sound.id or self.ids.get(position)
-        self.add("audio", id, until=sound.expires_at)
+    def read_audio(self, position: int, audio: Audio) -> None:
+        id = self.ids[position] = audio.id or self.ids.get(position)
+        self.add("audio", id, until=audio.expires_at)
 
     def read_event(self, event: bytes) -> None:
         if b'"audio"' in event:

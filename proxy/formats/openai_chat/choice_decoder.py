@@ -1,11 +1,12 @@
-"""One choice of a stream on its way in: deltas of all kinds as parts that open and close one at a time."""
+"""Decoder of one choice of a stream: its deltas become parts, one open at a time."""
 
-from collections import deque
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
+from proxy.formats.json_body import as_dict, as_str, dict_items
 from proxy.formats.neutral import (
     Citation,
     Event,
@@ -13,18 +14,13 @@ from proxy.formats.neutral import (
     FinishReason,
     Opaque,
     Part,
-    PartCited,
-    PartDelta,
-    PartEnded,
-    PartSigned,
-    PartStarted,
     Refusal,
     Text,
     Thinking,
     ToolCall,
 )
-from proxy.formats.openai_chat.content import as_dict, as_str, parse_content, parse_images, parse_tool_call
-from proxy.formats.openai_chat.reasoning import FORMAT, dict_items, parse_reasoning_detail
+from proxy.formats.openai_chat.content import parse_content, parse_images, parse_tool_call
+from proxy.formats.openai_chat.reasoning import parse_reasoning_detail
 from proxy.formats.openai_chat.response import (
     AUDIO_KIND,
     parse_citations,
@@ -32,49 +28,45 @@ from proxy.formats.openai_chat.response import (
     parse_logprobs,
     parse_stop_sequence,
 )
+from proxy.formats.openai_chat.wire import FORMAT
+from proxy.formats.streaming.part_queue import PartQueue, QueuedPart
 from proxy.formats.tool_calls import unique_call_id
 
 TEXT, THINKING, REFUSAL = Text(), Thinking(origin=FORMAT), Refusal()
+THINKING_FIELDS = frozenset({"reasoning_content", "reasoning", "reasoning_details", "reasoning_signature"})
 
 
-class QueuedPart:
-    """A part of the answer that is open, or waits for the open one to end."""
+@dataclass(slots=True, eq=False)
+class QueuedCall(QueuedPart):
+    """A tool call, with the id and the index that the provider sent for it."""
 
-    def __init__(self, part: Part, given_id: str = "", wire_index: int | None = None) -> None:
-        self.part = part
-        self.given_id, self.wire_index = given_id, wire_index
-        self.signature: str | None = None
-        self.is_signature_sent = False
-        self.text = ""
-        self.buffered: list[tuple[str, tuple[Any, ...]]] = []
-        self.citations: list[Citation] = []
-        self.is_open = False
+    given_id: str = ""
+    wire_index: int | None = None
 
-    @property
-    def can_start(self) -> bool:
-        """A call whose name is still to come waits for it."""
-        return not isinstance(self.part, ToolCall) or bool(self.part.name)
 
-    @property
-    def can_end(self) -> bool:
-        """Whether nothing more can belong to it once another part has begun. Servers may interleave calls: one with unfinished
-        arguments stays open, and the next waits.
-        """
-        return not isinstance(self.part, ToolCall) or self.part.custom or is_json(self.text)
+class ChoiceQueue(PartQueue):
+    """The parts of one choice. A call waits for its name, and stays open until its arguments are complete.
+
+    Servers may interleave the fragments of several calls, and do not say when a call is complete.
+    """
+
+    def can_start(self, queued: QueuedPart) -> bool:
+        return not isinstance(queued.part, ToolCall) or bool(queued.part.name)
+
+    def can_end(self, queued: QueuedPart) -> bool:
+        return not isinstance(queued.part, ToolCall) or queued.part.custom or is_json(queued.text)
 
 
 class ChoiceDecoder:
-    """One choice. Its parts are given out in the order in which they began, one at a time."""
+    """Reads the deltas of one choice and adds its events to those of the stream."""
 
     def __init__(self, choice: int, events: list[Event]) -> None:
-        self.choice = choice
-        self.events = events
-        self.parts: deque[QueuedPart] = deque()
-        self.calls: list[QueuedPart] = []
+        self.choice, self.events = choice, events
+        self.queue = ChoiceQueue(events, choice)
+        self.calls: list[QueuedCall] = []
         self.call_ids: set[str] = set()
         self.citations: list[Citation] = []
         self.audio: dict[str, Any] = {}
-        self.index = 0
         self.finish_wire: dict[str, Any] | None = None
         self.finished = False
 
@@ -88,11 +80,14 @@ class ChoiceDecoder:
             self.finish_wire = wire
 
     def find_delta(self, wire: dict[str, Any]) -> dict[str, Any]:
-        """The increment; some servers send a whole message instead, or a bare text as in the old completions."""
+        """Return the increment.
+
+        Some servers send a whole message instead, or only text as in the legacy completions.
+        """
         if isinstance(delta := wire.get("delta"), dict):
             return delta
         if isinstance(message := wire.get("message"), dict):
-            return {} if self.parts or self.index else message
+            return {} if self.queue.parts or self.queue.next_index else message
         return {"content": wire.get("text")}
 
     def parse_delta(self, delta: dict[str, Any], logprobs: tuple[Any, ...]) -> None:
@@ -117,8 +112,8 @@ class ChoiceDecoder:
             self.add_call_fragment({"index": 0, "function": function})
 
     def add_thinking(self, delta: dict[str, Any]) -> None:
-        """Servers that say a thought twice, as `reasoning` and in `reasoning_details`, are read once."""
-        if not delta.keys() & {"reasoning_content", "reasoning", "reasoning_details", "reasoning_signature"}:
+        """Add thinking once if a server sends it twice, as `reasoning` and in `reasoning_details`."""
+        if not delta.keys() & THINKING_FIELDS:
             return
         thoughts = [
             thought
@@ -129,19 +124,25 @@ class ChoiceDecoder:
         self.add_text(THINKING, text or "".join(thought.text for thought in thoughts))
         for thought in thoughts:
             if thought.redacted is not None:
-                self.enqueue(QueuedPart(thought))
+                self.queue.add(QueuedPart(thought))
             elif thought.signature:
                 self.add_signature(thought.signature)
         if signature := as_str(delta.get("reasoning_signature")):
             self.add_signature(signature)
 
+    @property
+    def last(self) -> QueuedPart | None:
+        """The part that was added last, if it has not ended."""
+        return self.queue.parts[-1] if self.queue.parts else None
+
     def add_signature(self, signature: str) -> None:
-        if not (self.parts and isinstance(self.parts[-1].part, Thinking)):
-            self.enqueue(QueuedPart(THINKING))
-        self.parts[-1].signature = signature
+        last = self.last
+        if last is None or not isinstance(last.part, Thinking):
+            last = self.queue.add(QueuedPart(THINKING))
+        last.signature = signature
 
     def add_audio(self, audio: dict[str, Any]) -> None:
-        """Sound comes in pieces of base64 and of its transcript, and is given out whole at the end."""
+        """Collect audio, which comes in pieces of base64 and of its transcript, until the end."""
         for name, value in audio.items():
             known = self.audio.get(name)
             self.audio[name] = (
@@ -149,7 +150,7 @@ class ChoiceDecoder:
             )
 
     def add_part(self, part: Part) -> None:
-        """A part that is known at once."""
+        """Add a part that is known in full."""
         match part:
             case Text():
                 self.add_text(TEXT, part.text)
@@ -162,130 +163,83 @@ class ChoiceDecoder:
                 if part.signature:
                     self.add_signature(part.signature)
             case ToolCall():
-                call = QueuedPart(replace(part, arguments="", signature=None))
-                call.signature = part.signature
-                self.calls.append(call)
-                self.enqueue(call)
-                self.append(call, part.arguments)
+                self.append(self.add_call(part), part.arguments)
             case _:
-                self.enqueue(QueuedPart(part))
+                self.queue.add(QueuedPart(part))
+
+    def add_call(self, call: ToolCall, given_id: str = "", wire_index: int | None = None) -> QueuedCall:
+        queued = QueuedCall(
+            replace(call, arguments="", signature=None),
+            signature=call.signature,
+            given_id=given_id,
+            wire_index=wire_index,
+        )
+        self.calls.append(queued)
+        self.queue.add(queued)
+        return queued
 
     def add_text(self, kind: Text | Thinking | Refusal, text: str, logprobs: tuple[Any, ...] = ()) -> None:
+        """Add text to the last part if it is of this kind and not signed, or to a new part."""
         if not text:
             return
-        last = self.parts[-1] if self.parts else None
+        last = self.last
         if last is None or last.part is not kind or last.signature:
-            self.enqueue(last := QueuedPart(kind))
-        self.append(last, text, logprobs)
+            last = self.queue.add(QueuedPart(kind))
+        self.queue.append(last, text, logprobs)
+
+    def append(self, queued: QueuedPart, text: str) -> None:
+        if text:
+            self.queue.append(queued, text)
 
     def add_citation(self, citation: Citation) -> None:
-        """A source of the text that has come or is to come; servers may name it with every delta."""
+        """Add a source of the text before or after it; servers may repeat it with every delta."""
         if citation in self.citations:
             return
-        if not any(waiting.part is TEXT for waiting in self.parts):
-            self.enqueue(QueuedPart(TEXT))
-        next(waiting for waiting in reversed(self.parts) if waiting.part is TEXT).citations.append(citation)
+        if not any(queued.part is TEXT for queued in self.queue.parts):
+            self.queue.add(QueuedPart(TEXT))
+        text = next(queued for queued in reversed(self.queue.parts) if queued.part is TEXT)
+        text.citations.append(citation)
         self.citations.append(citation)
 
     def add_call_fragment(self, wire: dict[str, Any]) -> None:
-        """A fragment of a call."""
         fragment = parse_tool_call(wire, "")
+        given_id = as_str(wire.get("id"))
         call = self.find_call(wire, fragment.name)
         if call is None:
-            call = QueuedPart(
-                replace(
-                    fragment,
-                    id=unique_call_id(as_str(wire.get("id")), self.call_ids),
-                    arguments="",
-                    signature=None,
-                ),
-                as_str(wire.get("id")),
-                wire.get("index"),
-            )
-            call.signature = fragment.signature
-            self.calls.append(call)
-            self.enqueue(call)
+            unique_id = unique_call_id(given_id, self.call_ids)
+            call = self.add_call(replace(fragment, id=unique_id), given_id, wire.get("index"))
         elif fragment.signature:
             call.signature = fragment.signature
         if fragment.name and isinstance(call.part, ToolCall) and not call.part.name:
             call.part = replace(fragment, id=call.part.id, arguments="", signature=None)
-            self.advance()
+            self.queue.advance()
         self.append(call, fragment.arguments)
 
-    def find_call(self, wire: dict[str, Any], name: str) -> QueuedPart | None:
-        """The call that a fragment continues; None for a new one. Some servers give no index, repeat one, or send empty ids."""
-        index, given = wire.get("index"), as_str(wire.get("id"))
+    def find_call(self, wire: dict[str, Any], name: str) -> QueuedCall | None:
+        """Return the call that a fragment continues; None if it begins a new call.
+
+        Some servers send no index, repeat one, or send empty ids.
+        """
+        index, given_id = wire.get("index"), as_str(wire.get("id"))
         if isinstance(index, int):
             known = next((call for call in reversed(self.calls) if call.wire_index == index), None)
-            return None if known and given and name and known.given_id not in ("", given) else known
-        if given:
-            return next((call for call in self.calls if call.given_id == given), None)
+            return None if known and given_id and name and known.given_id not in ("", given_id) else known
+        if given_id:
+            return next((call for call in self.calls if call.given_id == given_id), None)
         last = self.calls[-1] if self.calls else None
         if last is None or not isinstance(last.part, ToolCall) or not last.part.name:
             return last
         return None if name and (last.part.name != name or is_json(last.text)) else last
 
-    def enqueue(self, part: QueuedPart) -> None:
-        self.parts.append(part)
-        self.advance()
-
-    def append(self, part: QueuedPart, text: str, logprobs: tuple[Any, ...] = ()) -> None:
-        if not text:
-            return
-        if isinstance(part.part, ToolCall):
-            part.text += text
-        if part.is_open:
-            self.events.append(PartDelta(choice=self.choice, index=self.index, text=text, logprobs=logprobs))
-            if len(self.parts) > 1:
-                self.advance()
-        elif part in self.parts:
-            part.buffered.append((text, logprobs))
-
-    def advance(self) -> None:
-        while self.parts[0].is_open or self.parts[0].can_start:
-            if not self.parts[0].is_open:
-                self.start_first()
-            if len(self.parts) == 1 or not self.parts[0].can_end:
-                return
-            self.close_first()
-
-    def start_first(self) -> None:
-        part = self.parts[0]
-        part.is_open = True
-        self.events.append(PartStarted(choice=self.choice, index=self.index, part=part.part))
-        if isinstance(part.part, ToolCall):
-            self.emit_signature(part)
-        for text, logprobs in part.buffered:
-            self.events.append(PartDelta(choice=self.choice, index=self.index, text=text, logprobs=logprobs))
-
-    def close_first(self) -> None:
-        part = self.parts.popleft()
-        part.is_open = False
-        self.events += [
-            PartCited(choice=self.choice, index=self.index, citation=citation) for citation in part.citations
-        ]
-        self.emit_signature(part)
-        self.events.append(PartEnded(choice=self.choice, index=self.index))
-        self.index += 1
-
-    def emit_signature(self, part: QueuedPart) -> None:
-        """That of a call is told as soon as it is known: other dialects have its place before the arguments."""
-        if part.signature and not part.is_signature_sent:
-            part.is_signature_sent = True
-            self.events.append(PartSigned(choice=self.choice, index=self.index, signature=part.signature))
-
-    def flush(self) -> None:
-        while self.parts:
-            if not self.parts[0].is_open:
-                self.start_first()
-            self.close_first()
-
     def finish(self, response_citations: list[Citation]) -> None:
-        """At the end of the stream, with the reason that was given for it: some servers give one in every chunk. `response_citations` are those of
-        the whole answer.
+        """End the choice at the end of the stream, with the finish reason that was sent for it.
+
+        Some servers send a finish reason in every chunk. `response_citations` are those of the whole
+        response.
         """
-        if response_citations and not self.citations and self.parts and self.parts[-1].part is TEXT:
-            self.parts[-1].citations += response_citations
+        last = self.last
+        if response_citations and not self.citations and last and last.part is TEXT:
+            last.citations += response_citations
         wire = self.finish_wire or {}
         self.emit_finished(parse_finish_reason(wire, has_calls=bool(self.calls)), parse_stop_sequence(wire))
 
@@ -293,8 +247,8 @@ class ChoiceDecoder:
         if self.finished:
             return
         if self.audio:
-            self.enqueue(QueuedPart(Opaque(origin=FORMAT, kind=AUDIO_KIND, value=self.audio)))
-        self.flush()
+            self.queue.add(QueuedPart(Opaque(origin=FORMAT, kind=AUDIO_KIND, value=self.audio)))
+        self.queue.flush()
         self.finished = True
         self.events.append(
             Finished(choice=self.choice, finish_reason=finish_reason, stop_sequence=stop_sequence)

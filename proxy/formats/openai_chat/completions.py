@@ -1,13 +1,14 @@
-"""OpenAI's legacy text completions (platform.openai.com/docs/api-reference/completions). They are relayed, never converted."""
+"""OpenAI's legacy text completions, which are passed through and never converted.
 
-from typing import Annotated, Any
+Source: platform.openai.com/docs/api-reference/completions.
+"""
+
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from proxy.formats.account_ids import WithoutAccountIds
-from proxy.formats.codec import Quirks
-from proxy.formats.json_body import decode_body, replace_fields
+from proxy.formats.json_body import ModelName, TokenLimit, decode_body, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -15,11 +16,11 @@ from proxy.formats.metering.unknown_fields import (
     unbounded_cost_fields,
 )
 from proxy.formats.neutral import InvalidRequest, Request, RequestFacts, Usage
-from proxy.formats.openai_chat.decoder import StreamEncoder
-from proxy.formats.openai_chat.passthrough import MAX_N, ModelName, StreamMeter, TokenLimit, measure
-from proxy.formats.sse import keepalive_comment
-
-ChoiceCount = Annotated[int, Meta(ge=1, le=MAX_N)]
+from proxy.formats.openai_chat.encoder import StreamEncoder
+from proxy.formats.openai_chat.passthrough import StreamMeter, measure
+from proxy.formats.openai_chat.wire import ChoiceCount
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import keepalive_comment
 
 
 class CompletionFields(msgspec.Struct):
@@ -39,13 +40,16 @@ decode_request = msgspec.json.Decoder(CompletionFields).decode
 
 
 class CreateCompletionRequest(WithoutAccountIds):
-    """One client request in this format, and how to relay it."""
+    """A client's request, and how it is passed on."""
 
     stream_content_type = "text/event-stream"
     render_keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest. Each of `best_of` answers to each prompt is billed, though only `n` of them are shown."""
+        """Read the request. Raises InvalidRequest.
+
+        The provider bills all `best_of` completions of each prompt, though it returns only `n` of them.
+        """
         self.body = body
         self.request = request = decode_body(decode_request, body)
         prompts = prompt_count(request.prompt)
@@ -69,8 +73,9 @@ class CreateCompletionRequest(WithoutAccountIds):
         return bool(self.request.stream_options and self.request.stream_options.get("include_usage"))
 
     def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
-        """What the provider gets: its own name for the model, usage at the end of a stream, and a limit if one is given, which
-        this older format calls `max_tokens` whatever the newer ones call it.
+        """Return the body with the provider's model name, usage at the end of a stream, and the output limit.
+
+        This format calls the limit `max_tokens`, whatever newer formats call it.
         """
         fields: dict[str, Any] = {}
         if model != self.request.model:
@@ -92,12 +97,12 @@ class CreateCompletionRequest(WithoutAccountIds):
 
 
 def prompt_count(prompt: str | list[str | int | list[int]] | None) -> int:
-    """A list holds several prompts, unless it holds the token ids of one."""
+    """Return the number of prompts. A list holds several, unless it holds the token ids of one."""
     return sum(not isinstance(item, int) for item in prompt) or 1 if isinstance(prompt, list) else 1
 
 
 def max_input_tokens(request: CompletionFields) -> int:
-    """Token ids stand for one token each; text has no more tokens than bytes."""
+    """Return the upper bound: a token id is one token, and a text has no more tokens than bytes."""
     text = token_bounds.text_tokens(request.prompt or "") + token_bounds.text_tokens(request.suffix or "")
     return (
         token_bounds.TOKENS_PER_REPLY + token_bounds.TOKENS_PER_MESSAGE * prompt_count(request.prompt) + text

@@ -1,15 +1,21 @@
-"""Content and tool calls of a message, which requests and answers have in common."""
+"""Content and tool calls of messages, in requests and responses."""
 
-import base64
-import hashlib
-import mimetypes
 import re
 from collections.abc import Iterable
 from typing import Any
 
 import msgspec
 
-from proxy.formats.json_body import encode
+from proxy.formats.json_body import as_dict, as_list, as_str, encode
+from proxy.formats.media import (
+    AUDIO_FORMATS,
+    AUDIO_MEDIA_TYPES,
+    URL_PREFIXES,
+    data_url,
+    decode_base64_text,
+    guess_media_type,
+    parse_data_url,
+)
 from proxy.formats.neutral import (
     File,
     Image,
@@ -21,41 +27,18 @@ from proxy.formats.neutral import (
     ToolCall,
     UnsupportedFeature,
 )
-from proxy.formats.openai_chat.reasoning import FORMAT, parse_google_signature, render_google_signature
+from proxy.formats.openai_chat.capabilities import MAX_CALL_ID_LENGTH
+from proxy.formats.openai_chat.reasoning import parse_google_signature, render_google_signature
+from proxy.formats.openai_chat.wire import FORMAT
+from proxy.formats.tool_calls import call_id_digest
 
-DATA_URL = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,(.*)", re.DOTALL)
-AUDIO_FORMATS = {
-    "audio/mpeg": "mp3",
-    "audio/mp3": "mp3",
-    "audio/wav": "wav",
-    "audio/x-wav": "wav",
-    "audio/wave": "wav",
-}
-AUDIO_MEDIA_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
 LINKED_FILE_TYPES = ("video_url", "document_url", "file_url")
-"""Parts of compatible servers: vLLM's and Alibaba's films, Mistral's documents, Perplexity's files."""
+"""Parts of compatible servers: video of vLLM and Alibaba, documents of Mistral, files of Perplexity."""
 TEXT_MEDIA_TYPES = ("application/json", "application/xml", "application/x-yaml")
-MAX_CALL_ID_LENGTH = 40
-"""OpenAI refuses longer ids of tool calls ("Expected a string with maximum length 40")."""
-
-
-def as_str(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def as_dict(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
-def as_list(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
 
 
 def parse_content(content: Any, cache: str | None = None) -> list[Part]:
-    """Content as text, as parts, or as nothing. `cache` is a mark on the whole message: it holds for its last part."""
+    """Return the parts of a content field; `cache` marks the whole message and applies to its last part."""
     if isinstance(content, str):
         return [Text(text=content, cache=cache)] if content else []
     parts = [parse_part(item) for item in as_list(content) if isinstance(item, str | dict)]
@@ -65,7 +48,7 @@ def parse_content(content: Any, cache: str | None = None) -> list[Part]:
 
 
 def parse_part(item: str | dict[str, Any]) -> Part:
-    """One part. What no other format could know is kept as it is."""
+    """Return one part. A part that only this format knows is kept as it is."""
     if isinstance(item, str):
         return Text(text=item)
     cache = parse_cache_control(item.get("cache_control")) or parse_cache_breakpoint(item)
@@ -97,7 +80,11 @@ def parse_part(item: str | dict[str, Any]) -> Part:
 
 
 def parse_cache_control(wire: Any) -> str | None:
-    """Anthropic's mark, which routers to its models take on parts, messages and tools (openrouter.ai/docs/features/prompt-caching)."""
+    """Return the duration of Anthropic's cache mark, `5m` or `1h`, or None.
+
+    Routers to Anthropic's models take the mark on parts, messages and tools
+    (openrouter.ai/docs/features/prompt-caching).
+    """
     match wire:
         case {"type": "ephemeral", **rest}:
             return "1h" if rest.get("ttl") == "1h" else "5m"
@@ -106,13 +93,16 @@ def parse_cache_control(wire: Any) -> str | None:
 
 
 def parse_cache_breakpoint(part: dict[str, Any]) -> str | None:
-    """OpenAI's own mark for its prompt cache (`prompt_cache_breakpoint`), which may say how long at least the cache is to last."""
+    """Return the duration of OpenAI's own cache mark, `prompt_cache_breakpoint`, or None.
+
+    The mark may set the least time that the cache should last.
+    """
     mark = as_dict(part.get("prompt_cache_breakpoint"))
     return ("1h" if mark.get("ttl") else "5m") if mark else None
 
 
 def parse_thinking_text(value: Any) -> str:
-    """Mistral's thoughts are a list of texts (docs.mistral.ai/capabilities/reasoning)."""
+    """Return the text of thinking, which Mistral sends as a list (docs.mistral.ai/capabilities/reasoning)."""
     return (
         value
         if isinstance(value, str)
@@ -123,13 +113,16 @@ def parse_thinking_text(value: Any) -> str:
 def parse_image(value: Any, cache: str | None = None) -> Image:
     url = as_str(value.get("url")) if isinstance(value, dict) else as_str(value)
     detail = as_str(as_dict(value).get("detail")) or None
-    if embedded := DATA_URL.match(url):
-        return Image(media_type=embedded[1] or None, data=embedded[2], detail=detail, cache=cache)
+    if embedded := parse_data_url(url):
+        return Image(media_type=embedded.media_type, data=embedded.data, detail=detail, cache=cache)
     return Image(url=url, detail=detail, cache=cache)
 
 
 def parse_images(message: dict[str, Any]) -> list[Image]:
-    """Pictures that a model made, in OpenRouter's field (openrouter.ai/docs/features/multimodal/image-generation)."""
+    """Return the images that a model made, from OpenRouter's field.
+
+    Source: openrouter.ai/docs/features/multimodal/image-generation.
+    """
     images = (as_dict(image) for image in as_list(message.get("images")))
     return [parse_image(image["image_url"]) for image in images if "image_url" in image]
 
@@ -140,11 +133,11 @@ def parse_file(file: dict[str, Any], cache: str | None) -> File:
         as_str(file.get("filename")) or None,
         as_str(file.get("file_id")) or None,
     )
-    if embedded := DATA_URL.match(data):
-        return File(media_type=embedded[1] or None, data=embedded[2], name=name, cache=cache, origin=FORMAT)
-    if data.startswith(("http://", "https://")):
-        return File(media_type=mimetypes.guess_type(data)[0], url=data, name=name, cache=cache, origin=FORMAT)
-    mime = as_str(file.get("format")) or mimetypes.guess_type(name or "")[0]
+    if embedded := parse_data_url(data):
+        return File(media_type=embedded.media_type, data=embedded.data, name=name, cache=cache, origin=FORMAT)
+    if data.startswith(URL_PREFIXES):
+        return File(media_type=guess_media_type(data), url=data, name=name, cache=cache, origin=FORMAT)
+    mime = as_str(file.get("format")) or guess_media_type(name)
     return File(
         media_type=mime if data else None,
         data=data or None,
@@ -157,11 +150,11 @@ def parse_file(file: dict[str, Any], cache: str | None) -> File:
 
 def parse_linked_file(value: Any, kind: str, cache: str | None) -> File:
     url = as_str(value.get("url")) if isinstance(value, dict) else as_str(value)
-    if embedded := DATA_URL.match(url):
-        return File(media_type=embedded[1] or None, data=embedded[2], cache=cache, origin=FORMAT)
+    if embedded := parse_data_url(url):
+        return File(media_type=embedded.media_type, data=embedded.data, cache=cache, origin=FORMAT)
     if "://" not in url:
         return File(data=url, cache=cache, origin=FORMAT)
-    guess = mimetypes.guess_type(url)[0]
+    guess = guess_media_type(url)
     return File(
         media_type=guess or ("video/mp4" if kind == "video_url" else "application/pdf"),
         url=url,
@@ -171,7 +164,10 @@ def parse_linked_file(value: Any, kind: str, cache: str | None) -> File:
 
 
 def parse_tool_call(wire: dict[str, Any], call_id: str) -> ToolCall:
-    """One entry of `tool_calls`; a server may leave out its type, and give arguments as an object (Ollama)."""
+    """Return one entry of `tool_calls`.
+
+    A server may leave out the type, and Ollama sends the arguments as an object.
+    """
     function, free = as_dict(wire.get("function")), as_dict(wire.get("custom"))
     custom = bool(free) and not function.get("name")
     body = free if custom else function
@@ -192,11 +188,11 @@ def parse_arguments(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else encode(value).decode()
 
 
-# Writing ------------------------------------------------------------------------------------------------------------------
-
-
 def render_tool_call(call: ToolCall) -> dict[str, Any]:
-    """One entry of `tool_calls`, but for the id. No arguments are an empty object: clients parse them as JSON."""
+    """Return one entry of `tool_calls`.
+
+    Missing arguments become an empty object, because clients parse arguments as JSON.
+    """
     if call.custom:
         return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
     wire: dict[str, Any] = {
@@ -210,7 +206,11 @@ def render_tool_call(call: ToolCall) -> dict[str, Any]:
 
 
 def render_call_id(neutral_id: str, exact_length: int = 0) -> str:
-    """The same id, or one made from it, for call and result alike. `exact_length`: so many letters and digits, where a server insists."""
+    """Return the id, or an id made from it if the server would reject it.
+
+    A call and its result get the same id. `exact_length` is the number of letters and digits that a server
+    requires; 0 if it requires none.
+    """
     fits = (
         re.fullmatch(f"[a-zA-Z0-9]{{{exact_length}}}", neutral_id)
         if exact_length
@@ -218,16 +218,19 @@ def render_call_id(neutral_id: str, exact_length: int = 0) -> str:
     )
     if fits:
         return neutral_id
-    made = hashlib.sha256(neutral_id.encode("utf-8", "surrogatepass")).hexdigest()
-    return made[:exact_length] if exact_length else f"call_{made[:24]}"
+    digest = call_id_digest(neutral_id)
+    return digest[:exact_length] if exact_length else f"call_{digest[:24]}"
 
 
 def render_part(part: Text | Image | File | Opaque, *, with_cache_control: bool) -> dict[str, Any]:
-    """One part of a user's content. `with_cache_control`: whether this target reads marks for its prompt cache. Raises Inexpressible."""
+    """Return one part of a user message. Raises UnsupportedFeature.
+
+    `with_cache_control` is whether the server reads marks for its prompt cache.
+    """
     if isinstance(part, Opaque):
         if part.origin != FORMAT:
             raise UnsupportedFeature(
-                f"The model's API has no words for {part.kind} in a message.", "messages"
+                f"The model's API does not support {part.kind} in a message.", "messages"
             )
         return dict(part.value)
     wire = render_bare_part(part)
@@ -251,12 +254,14 @@ def render_cache_control(cache: str) -> dict[str, str]:
 
 
 def render_image(image: Image) -> dict[str, str]:
-    url = image.url or f"data:{image.media_type or 'image/png'};base64,{image.data or ''}"
+    url = image.url or data_url(image.media_type or "image/png", image.data or "")
     return {"url": url, "detail": image.detail} if image.detail else {"url": url}
 
 
 def render_file(file: File) -> dict[str, Any]:
-    """Sound, film, text or document. OpenAI takes documents by value or by its own ids, and PDF only
+    """Return audio, video, text or a document. Raises UnsupportedFeature.
+
+    OpenAI takes PDF documents only, as data or by its own ids
     (platform.openai.com/docs/guides/pdf-files).
     """
     mime = file.media_type or ""
@@ -284,28 +289,20 @@ def render_embedded_file(file: File, media_type: str, data: str) -> dict[str, An
             },
         }
     if media_type.startswith("video/"):
-        return {"type": "video_url", "video_url": {"url": f"data:{media_type};base64,{data}"}}
+        return {"type": "video_url", "video_url": {"url": data_url(media_type, data)}}
     if (media_type.startswith("text/") or media_type in TEXT_MEDIA_TYPES) and (
         text := decode_base64_text(data)
     ) is not None:
         return {"type": "text", "text": f"{file.name}\n\n{text}" if file.name else text}
     return {
         "type": "file",
-        "file": with_filename(file, {"file_data": f"data:{media_type or 'application/pdf'};base64,{data}"}),
+        "file": with_filename(file, {"file_data": data_url(media_type or "application/pdf", data)}),
     }
 
 
 def with_filename(file: File, wire: dict[str, Any]) -> dict[str, Any]:
-    """OpenAI wants a name with the data."""
+    """Add a file name, which OpenAI requires beside the data."""
     return {"filename": file.name or "document.pdf", **wire}
-
-
-def decode_base64_text(data: str) -> str | None:
-    """A text that came as a file: the format has no text documents, but text it has."""
-    try:
-        return base64.b64decode(data).decode()
-    except ValueError:
-        return None
 
 
 def join_text(parts: Iterable[Part]) -> str:

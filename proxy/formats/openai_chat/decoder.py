@@ -1,81 +1,37 @@
-"""Streams of OpenAI Chat Completions (platform.openai.com/docs/api-reference/chat-streaming)."""
+"""A provider's stream as neutral events (platform.openai.com/docs/api-reference/chat-streaming)."""
 
-import time
-from typing import Any, assert_never
+from typing import Any
 
-from proxy.formats.json_body import encode
+from proxy.formats.json_body import as_dict, as_str, dict_items
 from proxy.formats.neutral import (
     ApiError,
     Citation,
     Event,
     Failed,
-    Finished,
-    Image,
     InvalidUpstreamResponse,
-    Opaque,
-    Part,
-    PartCited,
-    PartDelta,
-    PartEnded,
-    PartSigned,
-    PartStarted,
-    Refusal,
-    Request,
     Started,
-    Text,
-    Thinking,
-    ToolCall,
     Usage,
     UsageReported,
 )
 from proxy.formats.openai_chat.choice_decoder import ChoiceDecoder
-from proxy.formats.openai_chat.content import as_dict, as_str
-from proxy.formats.openai_chat.reasoning import (
-    FORMAT,
-    add_origin,
-    dict_items,
-    render_google_signature,
-    render_reasoning_detail,
-)
-from proxy.formats.openai_chat.response import (
-    AUDIO_KIND,
-    custom_tool_names,
-    decode_response,
-    find_error,
-    parse_error_object,
-    parse_response,
-    parse_response_citations,
-    render_annotation,
-    render_error_event,
-    render_finish_reason,
-    render_id,
-    render_image_part,
-    unwrap_free_text,
-)
-from proxy.formats.openai_chat.usage import parse_usage, render_usage
-from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
-
-DONE = b"[DONE]"
-MAX_NON_EVENT_BYTES = 1 << 20
-STREAM_INTERRUPTED = ApiError(
-    kind="network",
-    code="upstream_unreachable",
-    message="The provider's answer broke off before its end.",
-    status=502,
-)
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
+from proxy.formats.openai_chat.errors import find_error, parse_error_object
+from proxy.formats.openai_chat.response import parse_response, parse_response_citations
+from proxy.formats.openai_chat.usage import parse_usage
+from proxy.formats.openai_chat.wire import DONE, decode_response
+from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED, NonEventBytes
 
 
 class StreamDecoder:
+    """Reads the chunks of a stream; each choice has a decoder of its own."""
+
     def __init__(self) -> None:
         self.splitter = EventSplitter()
         self.events: list[Event] = []
         self.choices: dict[int, ChoiceDecoder] = {}
         self.usage: Usage | None = None
         self.started = self.ended = False
-        self.non_event_bytes = b""
+        self.non_event_bytes = NonEventBytes()
         self.response_citations: list[Citation] = []
 
     def feed(self, data: bytes) -> list[Event]:
@@ -95,7 +51,8 @@ class StreamDecoder:
         return self.take_events()
 
     def take_events(self) -> list[Event]:
-        events, self.events = self.events, []
+        events = self.events[:]
+        self.events.clear()
         return events
 
     def parse_event(self, event: bytes) -> None:
@@ -109,21 +66,21 @@ class StreamDecoder:
         elif data and event.startswith(b"event: error"):
             self.fail(parse_error_object(data.decode(errors="replace"), 502))
         elif not data and not event.startswith(b":"):
-            self.non_event_bytes = (self.non_event_bytes + event)[:MAX_NON_EVENT_BYTES]
+            self.non_event_bytes.add(event)
 
     def parse_json(self, data: bytes) -> None:
         try:
             chunk = decode_response(data)
         except (ValueError, RecursionError):
             return
-        # What comes after a complete answer does not spoil it.
+        # An error after the complete response does not affect it.
         if not self.is_complete and (failure := find_error(chunk)):
             self.fail(failure)
         else:
             self.parse_chunk(chunk)
 
     def parse_chunk(self, chunk: dict[str, Any]) -> None:
-        """Azure's first chunk holds the verdict on the prompt, and neither an id nor choices."""
+        """Read one chunk. Azure's first one holds the filter's verdict on the prompt, without any choices."""
         choices = dict_items(chunk.get("choices"))
         if choices or chunk.get("id"):
             self.emit_started(chunk)
@@ -131,8 +88,8 @@ class StreamDecoder:
             index = choice.get("index")
             self.choice_decoder(index if isinstance(index, int) and index >= 0 else 0).parse(choice)
         self.response_citations = parse_response_citations(chunk) or self.response_citations
-        stated = reported_usage(chunk, choices)
-        if stated and (usage := parse_usage(stated, chunk.get("service_tier"))) and usage != self.usage:
+        reported = reported_usage(chunk, choices)
+        if reported and (usage := parse_usage(reported, chunk.get("service_tier"))) and usage != self.usage:
             self.emit_started(chunk)
             self.usage = usage
             self.events.append(UsageReported(usage=usage))
@@ -145,12 +102,10 @@ class StreamDecoder:
     def choice_decoder(self, index: int) -> ChoiceDecoder:
         if index not in self.choices:
             self.choices[index] = ChoiceDecoder(index, self.events)
-        lane = self.choices[index]
-        lane.events = self.events
-        return lane
+        return self.choices[index]
 
     def on_done(self) -> None:
-        """At the end marker: what a server left unfinished is finished all the same."""
+        """Finish all choices at the end marker, even if a server left out their finish reasons."""
         if not self.started:
             self.fail(STREAM_INTERRUPTED)
             return
@@ -159,21 +114,24 @@ class StreamDecoder:
         self.ended = True
 
     def on_disconnect(self) -> None:
-        """At the end of a connection without the end marker, which some servers never send."""
-        if not self.started and self.non_event_bytes.strip():
-            self.parse_complete_body(self.non_event_bytes)
+        """Finish or fail at the end of a connection without the end marker.
+
+        Some servers never send the marker.
+        """
+        if not self.started and self.non_event_bytes.stripped:
+            self.parse_complete_body(self.non_event_bytes.data)
         elif self.is_complete:
             self.on_done()
         else:
-            self.fail(error_outside_events(self.non_event_bytes) or STREAM_INTERRUPTED)
+            self.fail(error_outside_events(self.non_event_bytes.data) or STREAM_INTERRUPTED)
         self.ended = True
 
     @property
     def is_complete(self) -> bool:
-        return bool(self.choices) and all(lane.finish_wire is not None for lane in self.choices.values())
+        return bool(self.choices) and all(choice.finish_wire is not None for choice in self.choices.values())
 
     def parse_complete_body(self, body: bytes) -> None:
-        """A body that is no stream: an error, or an answer in one piece from a server that does not stream."""
+        """Read a body that is not a stream: an error, or a non-streaming response."""
         try:
             response = parse_response(body)
         except InvalidUpstreamResponse as error:
@@ -181,22 +139,22 @@ class StreamDecoder:
             return
         self.emit_started({"id": response.id, "model": response.model})
         for index, choice in enumerate(response.choices):
-            lane = self.choice_decoder(index)
+            decoder = self.choice_decoder(index)
             for part in choice.parts:
-                lane.add_part(part)
-            lane.emit_finished(choice.finish_reason, choice.stop_sequence)
+                decoder.add_part(part)
+            decoder.emit_finished(choice.finish_reason, choice.stop_sequence)
         if response.usage is not None:
             self.events.append(UsageReported(usage=response.usage))
 
     def fail(self, error: ApiError) -> None:
         for index in self.choices:
-            self.choice_decoder(index).flush()
+            self.choice_decoder(index).queue.flush()
         self.events.append(Failed(error=error))
         self.ended = True
 
 
 def error_outside_events(data: bytes) -> ApiError | None:
-    """Why a stream ended, from a server that says so in a line which is no event, as Ollama does."""
+    """Return the error in a line that is not an event, as Ollama sends it, or None."""
     try:
         return find_error(decode_response(data.strip()))
     except (ValueError, RecursionError):
@@ -204,239 +162,10 @@ def error_outside_events(data: bytes) -> ApiError | None:
 
 
 def reported_usage(chunk: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
-    """The usage in a chunk. Groq has a place of its own for it in the last one (console.groq.com/docs/api-reference), and Moonshot
-    states it in the choice (platform.moonshot.ai/docs/api/chat).
+    """Return the usage that a chunk reports, or None.
+
+    Groq has a field of its own for it in the last chunk (console.groq.com/docs/api-reference), and Moonshot
+    reports it in the choice (platform.moonshot.ai/docs/api/chat).
     """
-    stated = chunk.get("usage") or as_dict(chunk.get("x_groq")).get("usage")
-    return stated or next((choice["usage"] for choice in choices if choice.get("usage")), None)
-
-
-# Writing ------------------------------------------------------------------------------------------------------------------
-
-
-class StreamEncoder:
-    def __init__(self, request: Request) -> None:
-        self.request = request
-        self.custom_tool_names = custom_tool_names(request)
-        self.head = b""
-        self.tail = b',"usage":null}\n\n' if request.wants_usage else b"}\n\n"
-        self.usage: Usage | None = None
-        self.failed = False
-        self.open_parts: dict[int, PartEncoder] = {}
-        self.tool_call_counts: dict[int, int] = {}
-        self.text_lengths: dict[int, int] = {}
-        self.finished: set[int] = set()
-
-    def encode(self, event: Event) -> bytes:
-        match event:
-            case PartDelta():
-                return self.delta(event)
-            case PartStarted():
-                return self.start_part(event.choice, event.part)
-            case PartSigned():
-                return self.add_signature(event)
-            case PartCited():
-                return self.add_citation(event)
-            case PartEnded():
-                return self.end_part(event)
-            case Started():
-                return self.start(event)
-            case Finished():
-                return self.finish_choice(event)
-            case UsageReported():
-                self.usage = event.usage
-                return b""
-            case Failed():
-                return self.render_error_event(event.error, "")
-            case _:
-                assert_never(event)
-
-    def finish(self) -> bytes:
-        """The chunk with the usage, if the client asked for it, and the end marker: an answer that failed has neither."""
-        if self.failed or not self.head:
-            return b""
-        usage = b""
-        if self.request.wants_usage and self.usage is not None:
-            usage = self.head + b'],"usage":' + encode(render_usage(self.usage)) + b"}\n\n"
-        return usage + b"data: " + DONE + b"\n\n"
-
-    def render_error_event(self, error: ApiError, request_id: str) -> bytes:
-        self.failed = True
-        return render_error_event(error, request_id)
-
-    def start(self, event: Started) -> bytes:
-        """Id, time and model stay the same in all chunks; the first of each choice names the role."""
-        if self.head:
-            return b""
-        head = {"id": render_id(event.id), "object": "chat.completion.chunk", "created": int(time.time())}
-        head |= {"model": event.model or self.request.model, "system_fingerprint": None}
-        self.head = b"data: " + encode(head)[:-1] + b',"choices":['
-        return self.role_chunk(0)
-
-    def role_chunk(self, choice: int) -> bytes:
-        self.tool_call_counts[choice] = 0
-        return self.chunk(choice, {"role": "assistant", "content": "", "refusal": None})
-
-    def chunk(
-        self,
-        choice: int,
-        delta: dict[str, Any],
-        finish_reason: str | None = None,
-        logprobs: tuple[Any, ...] = (),
-    ) -> bytes:
-        wire = {
-            "index": choice,
-            "delta": delta,
-            "logprobs": {"content": list(logprobs), "refusal": None} if logprobs else None,
-            "finish_reason": finish_reason,
-        }
-        return self.head + encode(wire) + b"]" + self.tail
-
-    def start_part(self, choice: int, part: Part) -> bytes:
-        role = b"" if choice in self.tool_call_counts else self.role_chunk(choice)
-        if choice in self.finished:
-            return b""
-        self.open_parts[choice] = spoken = self.part_encoder(choice, part)
-        first = spoken.first()
-        return role + self.chunk(choice, first) if first else role
-
-    def part_encoder(self, choice: int, part: Part) -> "PartEncoder":
-        if not isinstance(part, ToolCall):
-            return PartEncoder(part)
-        index = self.tool_call_counts[choice]
-        self.tool_call_counts[choice] += 1
-        return ToolCallEncoder(part, index, custom=part.name in self.custom_tool_names)
-
-    def delta(self, event: PartDelta) -> bytes:
-        spoken = self.open_parts.get(event.choice)
-        delta = spoken.delta(event.text) if spoken and event.choice not in self.finished else None
-        return self.chunk(event.choice, delta, logprobs=event.logprobs) if delta else b""
-
-    def add_signature(self, event: PartSigned) -> bytes:
-        spoken = self.open_parts.get(event.choice)
-        delta = spoken.signature_delta(event.signature) if spoken else None
-        return self.chunk(event.choice, delta) if delta else b""
-
-    def add_citation(self, event: PartCited) -> bytes:
-        spoken = self.open_parts.get(event.choice)
-        if spoken is None:
-            return b""
-        annotation = render_annotation(event.citation, self.text_lengths.get(event.choice, 0), spoken.length)
-        return self.chunk(event.choice, {"annotations": [annotation]})
-
-    def end_part(self, event: PartEnded) -> bytes:
-        spoken = self.open_parts.pop(event.choice, None)
-        if spoken and spoken.length:
-            self.text_lengths[event.choice] = self.text_lengths.get(event.choice, 0) + spoken.length
-        delta = spoken.final() if spoken else None
-        return self.chunk(event.choice, delta) if delta else b""
-
-    def finish_choice(self, event: Finished) -> bytes:
-        if event.choice in self.finished:
-            return b""
-        role = b"" if event.choice in self.tool_call_counts else self.role_chunk(event.choice)
-        self.finished.add(event.choice)
-        return role + self.chunk(event.choice, {}, render_finish_reason(event.finish_reason))
-
-
-class PartEncoder:
-    """The open part of a choice, as deltas. `length`: characters of text in it so far."""
-
-    def __init__(self, part: Part) -> None:
-        self.part = part
-        self.length = 0
-
-    def first(self) -> dict[str, Any] | None:
-        match self.part:
-            case Text() | Refusal():
-                return self.delta(self.part.text)
-            case Thinking() if self.part.redacted is not None:
-                return {"reasoning_details": [render_reasoning_detail(self.part)]}
-            case Thinking():
-                return self.delta(self.part.text)
-            case Image():
-                return {"images": [render_image_part(self.part)]}
-            case Opaque(origin="openai_chat", kind=what, value=value) if what == AUDIO_KIND:
-                return {"audio": value}
-            case _:
-                return None  # what other providers' own tools did is not for this client
-
-    def delta(self, text: str) -> dict[str, Any] | None:
-        match self.part:
-            case Text() if text:
-                self.length += len(text)
-                return {"content": text}
-            case Thinking() if text:
-                return {"reasoning_content": text}
-            case Refusal() if text:
-                return {"refusal": text}
-            case _:
-                return None
-
-    def signature_delta(self, signature: str) -> dict[str, Any] | None:
-        match self.part:
-            case Thinking(origin=origin) if origin == FORMAT:
-                return {
-                    "reasoning_details": [
-                        render_reasoning_detail(Thinking(signature=signature, origin=FORMAT))
-                    ]
-                }
-            case Thinking(origin=origin):
-                return {"reasoning_signature": add_origin(origin, signature)}
-            case _:
-                return None
-
-    def final(self) -> dict[str, Any] | None:
-        return None
-
-
-class ToolCallEncoder(PartEncoder):
-    """`index` counts the calls of the choice. `custom`: the client declared the tool as custom, whatever it is at the provider; a
-    function's arguments then become free text, and the other way round.
-    """
-
-    def __init__(self, call: ToolCall, index: int, *, custom: bool) -> None:
-        super().__init__(call)
-        self.call, self.index, self.custom = call, index, custom
-        self.unwrap, self.wrap = custom and not call.custom, call.custom and not custom
-        self.text = ""
-
-    def first(self) -> dict[str, Any] | None:
-        kind, field = ("custom", "input") if self.custom else ("function", "arguments")
-        self.text = self.call.arguments
-        known = '{"input":"' + escape_json(self.text) if self.wrap else "" if self.unwrap else self.text
-        return self.fragment({"id": self.call.id, "type": kind, kind: {"name": self.call.name, field: known}})
-
-    def delta(self, text: str) -> dict[str, Any] | None:
-        self.text += text
-        if self.unwrap or not text:
-            return None
-        return self.arguments_delta(escape_json(text) if self.wrap else text)
-
-    def arguments_delta(self, text: str) -> dict[str, Any]:
-        return self.fragment(
-            {"custom": {"input": text}} if self.custom else {"function": {"arguments": text}}
-        )
-
-    def fragment(self, fields: dict[str, Any]) -> dict[str, Any]:
-        return {"tool_calls": [{"index": self.index, **fields}]}
-
-    def signature_delta(self, signature: str) -> dict[str, Any] | None:
-        """OpenAI's SDK insists on a function in every fragment."""
-        nothing = {"custom": {"input": ""}} if self.custom else {"function": {"arguments": ""}}
-        return self.fragment(
-            {**nothing, "extra_content": render_google_signature(self.call.origin, signature)}
-        )
-
-    def final(self) -> dict[str, Any] | None:
-        """A function without arguments is called with none: clients parse them as JSON."""
-        if self.wrap:
-            return self.arguments_delta('"}')
-        if self.unwrap:
-            return self.arguments_delta(unwrap_free_text(self.text))
-        return None if self.text or self.custom else self.arguments_delta("{}")
-
-
-def escape_json(text: str) -> str:
-    """A piece of a text, as it stands inside a JSON string."""
-    return encode(text).decode()[1:-1]
+    reported = chunk.get("usage") or as_dict(chunk.get("x_groq")).get("usage")
+    return reported or next((choice["usage"] for choice in choices if choice.get("usage")), None)

@@ -9,8 +9,7 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from proxy.formats.account_ids import WithoutAccountIds
-from proxy.formats.codec import Quirks
-from proxy.formats.json_body import DECODE_ERRORS, decode_body, encode, replace_fields
+from proxy.formats.json_body import DECODE_ERRORS, ModelName, decode_body, encode, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -26,10 +25,12 @@ from proxy.formats.neutral import (
     stated,
 )
 from proxy.formats.neutral import Request as NeutralRequest
-from proxy.formats.openai_chat.decoder import StreamEncoder
-from proxy.formats.openai_chat.passthrough import ModelName, StreamMeter
-from proxy.formats.openai_chat.usage import WireUsage, usage_from_wire
-from proxy.formats.sse import keepalive_comment
+from proxy.formats.openai_chat.encoder import StreamEncoder
+from proxy.formats.openai_chat.passthrough import StreamMeter
+from proxy.formats.openai_chat.usage import usage_from_wire
+from proxy.formats.openai_chat.wire import WireUsage
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import keepalive_comment
 
 PATH = "/embeddings"
 MAX_DIMENSIONS = 65_536
@@ -48,7 +49,7 @@ class Vector(msgspec.Struct):
 
     @property
     def values(self) -> list[float]:
-        """Some servers send base64 unasked."""
+        """The numbers of the vector. Some servers send base64 even if the client did not ask for it."""
         if isinstance(self.embedding, list):
             return self.embedding
         data = base64.b64decode(self.embedding)
@@ -71,13 +72,13 @@ decode_counted = msgspec.json.Decoder(Counted).decode
 
 
 class CreateEmbeddingRequest(WithoutAccountIds):
-    """One client request in this format, and how to relay it. It has no output tokens and no stream."""
+    """A client's request, and how it is passed on. It has neither output tokens nor a stream."""
 
     stream_content_type = "text/event-stream"
     render_keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
+        """Read the request. Raises InvalidRequest."""
         self.body = body
         self.request = request = decode_body(decode_request, body)
         others = extract_unknown_fields(body, COUNTED_FIELDS)
@@ -95,7 +96,10 @@ class CreateEmbeddingRequest(WithoutAccountIds):
         return PATH
 
     def texts(self) -> list[str]:
-        """The texts to embed; raises Inexpressible for token ids, which mean nothing to another vendor's model."""
+        """Return the texts to embed.
+
+        Raises UnsupportedFeature for token ids, which only OpenAI's models know.
+        """
         given = [self.request.input] if isinstance(self.request.input, str) else self.request.input
         texts = [text for text in given if isinstance(text, str)]
         if len(texts) != len(given):
@@ -109,7 +113,7 @@ class CreateEmbeddingRequest(WithoutAccountIds):
         return []
 
     def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
-        """The answer to this request, made of another format's."""
+        """Return the response to this request, made from another format's response."""
         data = [
             {"object": "embedding", "index": index, "embedding": self.encode_vector(vector)}
             for index, vector in enumerate(vectors)
@@ -119,7 +123,10 @@ class CreateEmbeddingRequest(WithoutAccountIds):
         return encode({"object": "list", "data": data, "model": self.request.model, "usage": counted})
 
     def encode_vector(self, vector: list[float]) -> list[float] | str:
-        """A vector as a list, or as base64 of little-endian 32-bit floats, which the official SDK asks for."""
+        """Return a vector as a list, or as base64 of little-endian 32-bit floats.
+
+        The official SDK requests base64.
+        """
         if self.request.encoding_format != "base64":
             return vector
         return base64.b64encode(struct.pack(f"<{len(vector)}f", *vector)).decode()
@@ -137,30 +144,33 @@ class CreateEmbeddingRequest(WithoutAccountIds):
         raise InvalidRequest("Embeddings have no stream.", "model")
 
 
-# For clients of another format --------------------------------------------------------------------------------------------
+# For clients of another format --------------------------------------------------------------------
 
 
 def render_embed_request(texts: list[str], model: str, dimensions: int | None) -> tuple[str, dict[str, Any]]:
-    """Path and body that embed these texts, each by itself."""
+    """Return path and body of a request that embeds these texts, each by itself."""
     size = {"dimensions": dimensions} if dimensions is not None else {}
     return PATH, {"model": model, "input": texts} | size
 
 
 def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
-    """The vectors in the order of the texts, and the usage where one is stated. Raises BadAnswer."""
+    """Return the vectors in the order of the texts, and the usage if the response reports it.
+
+    Raises InvalidUpstreamResponse.
+    """
     try:
         vectors = decode_response(body).data
         ordered = sorted(vectors, key=lambda vector: vector.index or 0)
         values = [vector.values for vector in ordered]
     except (*DECODE_ERRORS, struct.error) as error:
-        raise InvalidUpstreamResponse(f"The provider's answer cannot be read: {error}.") from None
+        raise InvalidUpstreamResponse(f"The provider's response cannot be read: {error}.") from None
     if not values:
-        raise InvalidUpstreamResponse("The provider's answer holds no embeddings.")
+        raise InvalidUpstreamResponse("The provider's response holds no embeddings.")
     return values, usage_in(body)
 
 
 def usage_in(body: bytes) -> Usage | None:
-    """Return the usage that vectors state: their input alone."""
+    """Return the reported usage, which counts input only, or None."""
     try:
         wire = decode_counted(body).usage
     except DECODE_ERRORS:

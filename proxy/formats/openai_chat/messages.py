@@ -1,12 +1,12 @@
-"""The messages of a request: what each role may hold, and which result belongs to which call."""
+"""Messages of a request: what each role may hold, and which result answers which call."""
 
 from collections.abc import Iterable, Iterator
 from itertools import groupby
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from proxy.formats.custom_tools import as_function_call
+from proxy.formats.json_body import as_str
 from proxy.formats.neutral import (
     File,
     Image,
@@ -21,7 +21,6 @@ from proxy.formats.neutral import (
     UnsupportedFeature,
 )
 from proxy.formats.openai_chat.content import (
-    as_str,
     parse_cache_control,
     parse_content,
     parse_images,
@@ -30,54 +29,44 @@ from proxy.formats.openai_chat.content import (
     render_part,
     render_tool_call,
 )
-from proxy.formats.openai_chat.reasoning import FORMAT, parse_thinking, render_thinking
+from proxy.formats.openai_chat.reasoning import parse_thinking, render_thinking
+from proxy.formats.openai_chat.wire import FORMAT, WireMessage
+from proxy.formats.tool_calls import ToolCallLinker, as_function_call, has_id, has_name_without_id
 
 INSTRUCTION_ROLES = ("system", "developer")
 STORED_AUDIO_TYPE = "audio/*"
-"""Of an earlier answer in sound, which OpenAI keeps and knows by its id (platform.openai.com/docs/guides/audio)."""
+"""Media type of an earlier audio response, which OpenAI stores and knows by its id.
+
+Source: platform.openai.com/docs/guides/audio.
+"""
 MediaPart = Image | File | Opaque
 
 
-class WireMessage(msgspec.Struct):
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: str | list[str | dict[str, Any]] | None = None
-    name: str | None = None
-    tool_call_id: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    function_call: dict[str, Any] | None = None
-    refusal: str | None = None
-    audio: dict[str, Any] | None = None
-    cache_control: dict[str, Any] | None = None
-    reasoning_content: Any = None
-    reasoning: Any = None
-    reasoning_details: Any = None
-    reasoning_signature: Any = None
-    images: Any = None
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
-
-
-def parse_conversation(wire: list[WireMessage]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
-    """The instructions that come first, and the rest in its order."""
+def parse_messages(wire: list[WireMessage]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
+    """Return the instructions that come first, and the other messages in their order."""
     first = next(
         (index for index, message in enumerate(wire) if message.role not in INSTRUCTION_ROLES), len(wire)
     )
     system = tuple(text for message in wire[:first] for text in parse_instructions(message))
-    return system, tuple(parse_messages(wire[first:]))
+    return system, tuple(parse_turns(wire[first:]))
 
 
-def parse_messages(wire: list[WireMessage]) -> Iterator[Message]:
-    calls = ToolCallLinker()
-    for answers, run in groupby(wire, key=lambda message: message.role in ("tool", "function")):
-        if answers:
-            yield Message(role="user", parts=tuple(calls.parse_result(message) for message in run))
+def parse_turns(wire: list[WireMessage]) -> Iterator[Message]:
+    linker = ToolCallLinker(make_call_id, (has_id, has_name_without_id))
+    for are_results, run in groupby(wire, key=lambda message: message.role in ("tool", "function")):
+        if are_results:
+            yield Message(role="user", parts=tuple(parse_tool_result(message, linker) for message in run))
             continue
         for message in run:
-            yield parse_message(message, calls)
+            yield parse_message(message, linker)
 
 
-def parse_message(wire: WireMessage, linker: "ToolCallLinker") -> Message:
+def make_call_id(given_id: str, number: int) -> str:
+    """Return an id that is the same for the same history; long ids leave room for the number."""
+    return f"{given_id[:40] or 'call'}_{number}"
+
+
+def parse_message(wire: WireMessage, linker: ToolCallLinker) -> Message:
     if wire.role in INSTRUCTION_ROLES:
         return Message(role="system", parts=tuple(parse_instructions(wire)))
     if wire.role == "assistant":
@@ -92,8 +81,8 @@ def parse_instructions(wire: WireMessage) -> list[Text]:
     return [part for part in parts if isinstance(part, Text) and part.text]
 
 
-def parse_assistant_parts(wire: WireMessage, linker: "ToolCallLinker") -> Iterator[Part]:
-    """What the model said in an earlier turn: its thoughts, its words, its calls."""
+def parse_assistant_parts(wire: WireMessage, linker: ToolCallLinker) -> Iterator[Part]:
+    """Yield the parts of an earlier response: its thinking, its texts, its calls."""
     yield from parse_thinking(msgspec.structs.asdict(wire))
     yield from parse_content(wire.content, parse_cache_control(wire.cache_control))
     if wire.refusal:
@@ -103,65 +92,54 @@ def parse_assistant_parts(wire: WireMessage, linker: "ToolCallLinker") -> Iterat
         yield File(media_type=STORED_AUDIO_TYPE, file_id=as_str(wire.audio.get("id")), origin=FORMAT)
     linker.start_turn()
     for call in wire.tool_calls or ():
-        yield linker.add_call(call)
+        yield linker.add_call(parse_tool_call(call, as_str(call.get("id"))))
     if wire.function_call:
-        yield linker.add_call({"function": wire.function_call})
+        yield linker.add_call(parse_tool_call({"function": wire.function_call}, ""))
 
 
 def is_stored_audio(part: Image | File) -> bool:
     return isinstance(part, File) and part.media_type == STORED_AUDIO_TYPE and part.origin == FORMAT
 
 
-class ToolCallLinker:
-    """The calls of the last turn that still wait for a result. Ids that clients leave out or repeat are made unique, so that
-    formats that insist on it can be served; results without a usable id answer the calls in their order.
-    """
-
-    def __init__(self) -> None:
-        self.unanswered: list[tuple[str, ToolCall]] = []
-        self.used_ids: set[str] = set()
-
-    def start_turn(self) -> None:
-        self.unanswered.clear()
-
-    def add_call(self, wire: dict[str, Any]) -> ToolCall:
-        given = as_str(wire.get("id"))
-        call = parse_tool_call(wire, self.unique_id(given))
-        self.unanswered.append((given, call))
-        return call
-
-    def unique_id(self, given: str) -> str:
-        """The id itself, or one that is the same each time the same history is sent, for the sake of prompt caches."""
-        made, number = given, len(self.used_ids)
-        while not made or made in self.used_ids:
-            made, number = f"{given[:40] or 'call'}_{number}", number + 1
-        self.used_ids.add(made)
-        return made
-
-    def parse_result(self, wire: WireMessage) -> ToolResult:
-        call = self.match_call(wire)
-        parts = parse_content(wire.content, parse_cache_control(wire.cache_control))
-        content = tuple(part for part in parts if isinstance(part, Text | Image | File | Opaque))
-        given = wire.tool_call_id or wire.name or self.unique_id("")
-        name = wire.name or (call.name if call else None)
-        return ToolResult(
-            call_id=call.id if call else given, content=content, name=name, custom=bool(call and call.custom)
-        )
-
-    def match_call(self, wire: WireMessage) -> ToolCall | None:
-        for index, (given, call) in enumerate(self.unanswered):
-            if wire.tool_call_id == given if wire.tool_call_id else wire.name in (None, call.name):
-                del self.unanswered[index]
-                return call
-        return None
+def parse_tool_result(wire: WireMessage, linker: ToolCallLinker) -> ToolResult:
+    """Return the result, linked to the call that it answers."""
+    call = linker.match_result(wire.tool_call_id or "", wire.name)
+    parts = parse_content(wire.content, parse_cache_control(wire.cache_control))
+    content = tuple(part for part in parts if isinstance(part, Text | Image | File | Opaque))
+    given_id = wire.tool_call_id or wire.name or linker.unique_id("")
+    return ToolResult(
+        call_id=call.id if call else given_id,
+        content=content,
+        name=wire.name or (call.name if call else None),
+        custom=bool(call and call.custom),
+    )
 
 
-# Writing ------------------------------------------------------------------------------------------------------------------
+# Writing ------------------------------------------------------------------------------------------
+
+
+def render_messages(
+    system: Iterable[Text],
+    messages: Iterable[Message],
+    *,
+    supports_custom_tools: bool,
+    supports_cache_control: bool,
+    call_id_length: int = 0,
+) -> list[dict[str, Any]]:
+    """Return the messages of a request to one server. Raises UnsupportedFeature."""
+    renderer = MessageRenderer(
+        supports_custom_tools=supports_custom_tools,
+        supports_cache_control=supports_cache_control,
+        call_id_length=call_id_length,
+    )
+    return renderer.render(system, messages)
 
 
 class MessageRenderer:
-    """Writes messages for one target. `supports_custom_tools`: whether it knows calls with free text. `supports_cache_control`: whether it reads marks for its
-    prompt cache. `call_id_length`: of ids of calls, where it insists on one.
+    """Writes messages for one server.
+
+    `supports_custom_tools` is whether it knows calls with free text, `supports_cache_control` whether it
+    reads marks for its prompt cache. `call_id_length` is the exact length of call ids that it requires, or 0.
     """
 
     def __init__(
@@ -174,7 +152,7 @@ class MessageRenderer:
         )
 
     def render(self, system: Iterable[Text], messages: Iterable[Message]) -> list[dict[str, Any]]:
-        """Raises Inexpressible."""
+        """Return the messages. Raises UnsupportedFeature."""
         texts = [text for text in system if text.text]
         wire = [{"role": "system", "content": self.render_texts(texts, "\n\n")}] if texts else []
         for assistant, run in groupby(messages, key=lambda message: message.role == "assistant"):
@@ -188,14 +166,16 @@ class MessageRenderer:
         return separator.join(text.text for text in texts)
 
     def user_messages(self, turn: list[Message]) -> Iterator[dict[str, Any]]:
-        """All that stands between two answers of the model. Results come first, for the calls before must be answered at once;
-        a `render_tool` message holds text alone, so that pictures in results follow in a message of the user.
+        """Yield the messages between two responses of the model.
+
+        Results come first, because the calls before them must be answered at once. A `tool` message holds
+        text only, so images in results follow in a user message.
         """
-        pictures: list[MediaPart] = []
+        images: list[MediaPart] = []
         for part in (part for message in turn for part in message.parts):
             if isinstance(part, ToolResult):
                 yield self.render_tool_result(part)
-                pictures += [item for item in part.content if isinstance(item, MediaPart)]
+                images += [item for item in part.content if isinstance(item, MediaPart)]
         for message in turn:
             rest = [part for part in message.parts if not isinstance(part, ToolResult)]
             if message.role == "system":
@@ -203,11 +183,11 @@ class MessageRenderer:
                     "role": "system",
                     "content": self.render_texts([part for part in rest if isinstance(part, Text)], "\n\n"),
                 }
-            elif content := self.user_content([*pictures, *rest]):
+            elif content := self.user_content([*images, *rest]):
                 yield {"role": "user", "content": content}
-                pictures = []
-        if pictures:
-            yield {"role": "user", "content": self.user_content(pictures)}
+                images = []
+        if images:
+            yield {"role": "user", "content": self.user_content(images)}
 
     def render_tool_result(self, result: ToolResult) -> dict[str, Any]:
         texts = [item for item in result.content if isinstance(item, Text)]
@@ -221,7 +201,7 @@ class MessageRenderer:
         }
 
     def user_content(self, parts: Iterable[Part]) -> str | list[dict[str, Any]]:
-        """A user's content: one text stands by itself, anything else is a list of parts."""
+        """Return a user's content: a single text as a string, anything else as a list of parts."""
         wire: list[dict[str, Any]] = []
         for part in parts:
             match part:
@@ -231,7 +211,7 @@ class MessageRenderer:
                     wire.append(render_part(part, with_cache_control=self.supports_cache_control))
                 case _:
                     raise UnsupportedFeature(
-                        "Only the model's own messages can hold thoughts, refusals and calls of tools.",
+                        "Only the model's own messages can hold thinking, refusals and tool calls.",
                         "messages",
                     )
         match wire:
@@ -247,11 +227,12 @@ class MessageRenderer:
                 yield wire
 
     def assistant_message(self, message: Message) -> dict[str, Any]:
-        """An earlier answer of the model: words and calls in one message. Thoughts are given back to their origin alone."""
+        """Return an earlier response as one message. Thinking goes back to its origin only."""
         for part in message.parts:
             if isinstance(part, Image | File) and not is_stored_audio(part):
                 raise UnsupportedFeature(
-                    "In this model's API an answer of the model holds no pictures or files.", "messages"
+                    "This model's API does not support images or files in the model's own messages.",
+                    "messages",
                 )
         own = [part for part in message.parts if isinstance(part, Thinking) and part.origin == FORMAT]
         calls = [

@@ -1,22 +1,27 @@
-"""Relaying OpenAI Chat Completions (platform.openai.com/docs/api-reference/chat) to a server of the same format.
+"""Requests and streams that pass unchanged to a server of this format.
 
-A request goes as it came but for the fields that the gateway must set, so only what it must know is decoded here.
+A request is passed on as it came, except for the fields that the gateway must set. Only what the gateway
+must know of it is decoded here. Source: platform.openai.com/docs/api-reference/chat.
 """
 
 from contextlib import suppress
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
-import msgspec
-from msgspec import Meta
 from msgspec.structs import replace
 
 from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
-from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_letters, check_nested
-from proxy.formats.json_body import DECODE_ERRORS, decode_body, decode_lenient, encode, replace_fields
+from proxy.formats.json_body import (
+    DECODE_ERRORS,
+    decode_body,
+    decode_lenient,
+    dict_items,
+    encode,
+    replace_fields,
+)
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import dict_items, normalize_tier, possible_modalities
+from proxy.formats.metering.billable import normalize_tier, possible_modalities
 from proxy.formats.metering.stream_meter import OutputMeter, event_terminator
 from proxy.formats.metering.token_counts import estimate_tokens
 from proxy.formats.metering.unknown_fields import (
@@ -27,75 +32,46 @@ from proxy.formats.metering.unknown_fields import (
 from proxy.formats.neutral import ApiError, Request, RequestFacts, Usage, stated
 from proxy.formats.openai_chat.account_ids import VOCABULARY, ChatIdReader
 from proxy.formats.openai_chat.capabilities import max_tokens_field
-from proxy.formats.openai_chat.decoder import DONE, StreamEncoder
-from proxy.formats.openai_chat.response import render_error_event
-from proxy.formats.openai_chat.usage import MAX_TOKENS, WireUsage, parse_raw_usage, usage_from_wire
-from proxy.formats.sse import EVENT_END, EventSplitter, EventTooLong, event_data, keepalive_comment
+from proxy.formats.openai_chat.encoder import StreamEncoder
+from proxy.formats.openai_chat.errors import render_error_event
+from proxy.formats.openai_chat.request import request_path
+from proxy.formats.openai_chat.usage import parse_raw_usage, usage_from_wire
+from proxy.formats.openai_chat.wire import (
+    DONE,
+    RequestFields,
+    decode_choices,
+    decode_raw_facts,
+    decode_request_fields,
+    decode_response_facts,
+)
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import EVENT_END, EventSplitter, EventTooLong, event_data, keepalive_comment
 
-MAX_N = 128
-ABSENT = msgspec.Raw()
-
-TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
-ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 CLIENT_TOOLS = ("function", "custom")
 MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
-
-
-class RequestFields(msgspec.Struct):
-    model: ModelName
-    messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
-    stream: bool | None = None
-    stream_options: dict[str, Any] | None = None
-    n: Annotated[int, Meta(ge=1, le=MAX_N)] | None = None
-    max_tokens: TokenLimit | None = None
-    max_completion_tokens: TokenLimit | None = None
-    tools: Any = None
-    functions: Any = None
-    response_format: Any = None
-    service_tier: Any = None
-    web_search_options: Any = None
-
-
-class ResponseFacts(msgspec.Struct):
-    choices: list[dict[str, Any]] | None = None
-    usage: WireUsage | None = None
-    error: Any = None
-    service_tier: Any = None
-
-
-class RawResponseFacts(msgspec.Struct):
-    choices: msgspec.Raw = ABSENT
-    usage: msgspec.Raw = ABSENT
-    service_tier: Any = None
-
-
 FIELDS = frozenset(RequestFields.__struct_fields__)
 COUNTED_FIELDS = FIELDS - {"web_search_options"} | {"metadata"}
 TOOL_FIELDS, STREAM_FIELDS = frozenset({"type"}), frozenset({"include_usage"})
 KNOWN_FIELDS = token_bounds.field_names("""
-    role content type text image_url url detail name refusal tool_calls tool_call_id id index function function_call arguments
-    custom input input_audio data format file file_data filename audio cache_control reasoning reasoning_content
+    role content type text image_url url detail name refusal tool_calls tool_call_id id index function
+    function_call arguments custom input input_audio data format file file_data filename audio
+    cache_control reasoning reasoning_content
 """)
 AUDIO_MARKERS = (b"audio", b"video")
 LINKED_PART_TYPES = ("document_url", "video_url", "audio_url")
-"""Parts of compatible servers that only point to what is read."""
-
-decode_request = msgspec.json.Decoder(RequestFields).decode
-decode_response = msgspec.json.Decoder(ResponseFacts).decode
-decode_raw = msgspec.json.Decoder(RawResponseFacts).decode
-decode_choices = msgspec.json.Decoder(list[dict[str, Any]]).decode
+"""Parts of compatible servers that only link to their content."""
 
 
 class ChatRequest:
-    """One client request in this format, and how to relay it."""
+    """A client's request, and how it is passed on."""
 
     stream_content_type = "text/event-stream"
     render_keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
+        """Read the request. Raises InvalidRequest."""
         self.body = body
-        self.request = request = decode_body(decode_request, body)
+        self.request = request = decode_body(decode_request_fields, body)
         limit, choices = (
             max(request.max_completion_tokens or 0, request.max_tokens or 0) or None,
             request.n or 1,
@@ -104,7 +80,7 @@ class ChatRequest:
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_letters(request.stream_options or (), STREAM_FIELDS, "stream_options.")
         bound = max_input_tokens(request) + token_bounds.unknown_fields_tokens(others)
-        # A model that searches does so once, before it answers (platform.openai.com/docs/guides/tools-web-search).
+        # A search model searches once before it responds (platform.openai.com/docs/guides/tools-web-search).
         searches = {} if request.web_search_options is None else {"web_search": 1}
         self.facts = RequestFacts(
             model=request.model,
@@ -126,8 +102,9 @@ class ChatRequest:
         return bool(self.request.stream_options and self.request.stream_options.get("include_usage"))
 
     def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
-        """What the provider gets: its own name for the model, usage at the end of a stream unless it rejects the wish or states it
-        anyway, and a limit if one is given.
+        """Return the body with the provider's model name, usage at the end of a stream, and the output limit.
+
+        Usage is not requested from servers that reject the option or report usage anyway.
         """
         fields: dict[str, Any] = {}
         if model != self.request.model:
@@ -135,7 +112,7 @@ class ChatRequest:
         if self.request.stream and not self.client_wants_usage and "wants_usage" not in quirks.unsupported:
             fields["stream_options"] = {**(self.request.stream_options or {}), "include_usage": True}
         if max_tokens is not None:
-            # A client's own limit is lowered under the name that it has: beside another one it would still be there.
+            # Lower the client's limit under its own name: it would still apply beside another name.
             given = {
                 name: limit
                 for name in MAX_TOKENS_FIELDS
@@ -157,19 +134,15 @@ class ChatRequest:
         return references_in([self.request.messages, self.request.tools, others], VOCABULARY)
 
     def id_reader(self) -> IdReader | None:
-        """Return a reader for answers with sound: no other ids of this format can be used again."""
+        """Return a reader for audio responses; no other ids of this format can be used again."""
         return ChatIdReader() if "audio" in self.others else None
 
     def encoder(self, request: Request) -> StreamEncoder:
         return StreamEncoder(request)
 
 
-def request_path(_model: str, _stream: bool) -> str:
-    return "/chat/completions"
-
-
 def max_input_tokens(request: RequestFields) -> int:
-    """Tokens that messages, tools and answer's form cannot pass at any OpenAI-compatible model."""
+    """Return the upper bound of the input tokens at any OpenAI-compatible model."""
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))
     extras = [
         extra for extra in (request.tools, request.functions, request.response_format) if extra is not None
@@ -187,8 +160,10 @@ def max_input_tokens(request: RequestFields) -> int:
 
 
 def server_tool_fields(tools: Any) -> tuple[str, ...]:
-    """The field of the tools, where some are no functions: servers that take such in this format (OpenRouter, Groq, xAI) bill them as
-    they like, and OpenRouter's advisers and subagents are other models.
+    """Return the field `tools`, if some tools are not the client's own.
+
+    Servers that take such tools in this format (OpenRouter, Groq, xAI) bill them as they choose, and
+    OpenRouter's advisers and subagents are other models.
     """
     return (
         ("tools",)
@@ -198,7 +173,7 @@ def server_tool_fields(tools: Any) -> tuple[str, ...]:
 
 
 def text_message_tokens(message: dict[str, Any]) -> int:
-    """The same for a message of a role and a text alone, as nearly all are; 0 for any other."""
+    """Return the bound for a message with a role and one text, as nearly all are; 0 for any other message."""
     match message:
         case {"role": str(role), "content": str(text)} if len(message) == 2:
             return token_bounds.byte_length(role) + token_bounds.byte_length(text)
@@ -207,11 +182,14 @@ def text_message_tokens(message: dict[str, Any]) -> int:
 
 
 def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
-    """Pictures count by the vendor's formula; what only refers to something counts as the longest that it may be."""
+    """Return the tokens of a part that does not count by its bytes, and the fields that they cover.
+
+    Images count by the vendor's formula, references by the longest content that they may stand for.
+    """
     match part:
-        case {"type": "image_url", "image_url": {"url": str(url)} as picture}:
+        case {"type": "image_url", "image_url": {"url": str(url)} as image}:
             return token_bounds.image_tokens_for(url, image_tokens) + token_bounds.other_fields_tokens(
-                picture, ("url", "detail")
+                image, ("url", "detail")
             ), (
                 "type",
                 "image_url",
@@ -231,60 +209,63 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
 
 
 def measure(body: bytes) -> tuple[Usage | None, int]:
-    """The usage that an answer states, if it states any, and our own count of its output tokens: by the bytes of what cannot be
-    read. Each is read by itself, so that neither hides the other.
+    """Return the usage that a response reports, or None, and the gateway's own count of output tokens.
+
+    Usage and choices are read separately, so that a mistake in one does not hide the other. What cannot
+    be read counts by its bytes.
     """
     try:
-        answer = decode_lenient(decode_raw, body)
+        response = decode_lenient(decode_raw_facts, body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
-    usage = stated(parse_raw_usage(answer.usage, answer.service_tier))
+    usage = stated(parse_raw_usage(response.usage, response.service_tier))
     if usage is not None:
         return usage, 0
     try:
-        return None, sum(map(choice_tokens, decode_choices(answer.choices)))
+        return None, sum(map(choice_tokens, decode_choices(response.choices)))
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
 
 
 def choice_tokens(choice: dict[str, Any]) -> int:
-    """Text completions have their text in the choice itself."""
+    """Return the gateway's count for one choice. Text completions have their text in the choice itself."""
     return delta_tokens(choice.get("message") or choice.get("delta")) or value_tokens(choice.get("text"))
 
 
 class StreamMeter(OutputMeter):
-    """Reads a stream as it passes. `output_tokens` is our own count of tokens.
+    """Measures a stream while it passes; `output_tokens` is the gateway's own count.
 
-    Some servers state the usage so far in every chunk. If more output has come since the last one, what was seen counts.
-    With `withhold_usage` the chunk that carries nothing but usage stays here: the client did not ask for it, we did.
+    Some servers report the usage so far in every chunk. If more output has come since the last report,
+    the gateway's count applies. With `withhold_usage` the client does not get the chunk that holds
+    nothing but usage: the gateway requested it, not the client.
     """
 
     def __init__(self, *, withhold_usage: bool) -> None:
         self.splitter = EventSplitter()
         self.withhold_usage = withhold_usage
         self.last_usage: Usage | None = None
-        self.seen_before = 0
-        """Our count of the output that the last usage covers."""
+        self.counted_before = 0
+        """The gateway's count of the output that the last report covers."""
         self.finished: dict[int, bool] = {}
 
     @property
     def is_complete(self) -> bool:
-        """Some servers never send [DONE]: an answer of which every choice has its finish reason is complete."""
+        """True if [DONE] came or every choice has a finish reason: some servers never send [DONE]."""
         return self.saw_final_event or (bool(self.finished) and all(self.finished.values()))
 
     @property
     def usage(self) -> Usage | None:
         usage = self.last_usage
-        if usage is None or self.output_tokens == self.seen_before:
+        if usage is None or self.output_tokens == self.counted_before:
             return usage
         return replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
 
-    def see(self, usage: Usage | None) -> None:
+    def note_usage(self, usage: Usage | None) -> None:
         if usage is not None:
-            self.last_usage, self.seen_before = usage, self.output_tokens
+            self.last_usage, self.counted_before = usage, self.output_tokens
 
     def feed(self, data: bytes) -> bytes:
-        """Takes bytes from the provider, gives those for the client."""
+        """Take bytes from the provider and return those for the client."""
         try:
             events = self.splitter.feed(data)
         except EventTooLong:
@@ -297,8 +278,9 @@ class StreamMeter(OutputMeter):
         return b"".join(event for event in events if self.on_event(event))
 
     def finish(self) -> bytes:
-        """What is still to be sent when the provider has closed the stream: a last event that no blank line ended gets one,
-        since clients drop it otherwise.
+        """Return what the client still gets when the provider has closed the stream.
+
+        A last event without a blank line gets one, since clients drop it otherwise.
         """
         rest = self.splitter.finish()
         passes = bool(rest) and self.on_event(rest)
@@ -308,7 +290,7 @@ class StreamMeter(OutputMeter):
         return rest + EVENT_END if self.withhold_usage else EVENT_END
 
     def on_event(self, event: bytes) -> bool:
-        """Counts one event; False where the client should not see it."""
+        """Count one event and return whether the client should see it."""
         if self.ids is not None:
             self.ids.read_event(event)
         data = event_data(event).strip()
@@ -317,7 +299,7 @@ class StreamMeter(OutputMeter):
             self.saw_final_event = self.saw_final_event or data == DONE
             return True
         try:
-            chunk = decode_response(data)
+            chunk = decode_response_facts(data)
         except DECODE_ERRORS:
             self.add_measured(data)
             return True
@@ -327,7 +309,7 @@ class StreamMeter(OutputMeter):
             self.note_finish(choice)
         if chunk.usage is None:
             return True
-        self.see(stated(usage_from_wire(chunk.usage, chunk.service_tier)))
+        self.note_usage(stated(usage_from_wire(chunk.usage, chunk.service_tier)))
         return bool(chunk.choices) or chunk.usage.reasoning_tokens is not None
 
     def note_finish(self, choice: dict[str, Any]) -> None:
@@ -337,12 +319,12 @@ class StreamMeter(OutputMeter):
         self.finished[index] = bool(reason) or self.finished.get(index, False)
 
     def add_measured(self, data: bytes) -> None:
-        """What a chunk tells that cannot be read as a whole."""
+        """Count what can be read of a chunk that cannot be decoded as a whole."""
         usage, counted = measure(data)
         self.add_tokens(counted)
-        self.see(usage)
+        self.note_usage(usage)
         with suppress(*DECODE_ERRORS):
-            for choice in decode_choices(decode_lenient(decode_raw, data).choices):
+            for choice in decode_choices(decode_lenient(decode_raw_facts, data).choices):
                 self.note_finish(choice)
 
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
@@ -351,7 +333,7 @@ class StreamMeter(OutputMeter):
 
 
 def delta_tokens(delta: Any) -> int:
-    """Tokens in one delta by our own count."""
+    """Return the gateway's count of the tokens in one delta."""
     if not isinstance(delta, dict):
         return 0
     return estimate_tokens(
@@ -364,7 +346,7 @@ def value_tokens(value: Any) -> int:
 
 
 def text_bytes(value: Any) -> int:
-    """Bytes of the texts in what the model said."""
+    """Return the number of bytes in all texts of a value."""
     match value:
         case str():
             return token_bounds.byte_length(value)

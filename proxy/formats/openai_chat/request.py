@@ -1,92 +1,38 @@
-"""Requests of OpenAI Chat Completions (platform.openai.com/docs/api-reference/chat/create)."""
+"""Requests, in both directions (platform.openai.com/docs/api-reference/chat/create)."""
 
 import re
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
-from proxy.formats.codec import Quirks, RenderedRequest, adapt_to_quirks, has_cache_control
-from proxy.formats.json_body import decode_body, encode
-from proxy.formats.neutral import (
-    Reasoning,
-    Request,
-    ResponseFormat,
-    Text,
-    UnsupportedFeature,
-)
+from proxy.formats.codec import RenderedRequest
+from proxy.formats.json_body import as_str, decode_body, encode
+from proxy.formats.neutral import Request, ResponseFormat, Text, UnsupportedFeature
 from proxy.formats.openai_chat.capabilities import (
+    CACHE_CONTROL_MODEL,
+    MAX_STOP_SEQUENCES,
     NO_STOP_MODEL,
     NON_REASONING_MODEL,
     REASONING_MODEL,
+    is_openai_model,
     max_tokens_field,
 )
-from proxy.formats.openai_chat.content import as_str
-from proxy.formats.openai_chat.messages import MessageRenderer, WireMessage, parse_conversation
-from proxy.formats.openai_chat.passthrough import MAX_N, ModelName, TokenLimit
-from proxy.formats.openai_chat.tools import ToolRenderer, is_openai_model, parse_tool_choice, parse_tools
+from proxy.formats.openai_chat.messages import parse_messages, render_messages
+from proxy.formats.openai_chat.reasoning import parse_reasoning, render_reasoning
+from proxy.formats.openai_chat.tools import parse_tool_choice, parse_tools, render_tools
+from proxy.formats.openai_chat.wire import WireRequest, decode_object
+from proxy.formats.quirks import Quirks, adapt_to_quirks, has_cache_control
 
-CACHE_CONTROL_MODEL = re.compile(r"claude")
-"""Routers to Anthropic's models read its marks; OpenAI, Groq and others refuse what they do not know in a message."""
-MAX_STOP_SEQUENCES = 4
 INVALID_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
-EFFORT_ALIASES = {
-    "none": "none",
-    "minimal": "minimal",
-    "low": "low",
-    "medium": "medium",
-    "high": "high",
-    "xhigh": "high",
-    "max": "high",
-}
-LOW_BUDGET, MEDIUM_BUDGET = 1024, 8192
-
-
-class StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-
-
-class WireRequest(msgspec.Struct):
-    """The fields with a neutral counterpart; all others are settings of this format alone."""
-
-    model: ModelName
-    messages: Annotated[list[WireMessage], Meta(min_length=1)]
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-    n: Annotated[int, Meta(ge=1, le=MAX_N)] | None = None
-    max_tokens: TokenLimit | None = None
-    max_completion_tokens: TokenLimit | None = None
-    tools: list[dict[str, Any]] | None = None
-    functions: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    function_call: str | dict[str, Any] | None = None
-    parallel_tool_calls: bool | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: int | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    response_format: dict[str, Any] | None = None
-    reasoning_effort: str | None = None
-    reasoning: Any = None
-    thinking: Any = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    user: str | None = None
-
-
-decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
-    """Raises BadRequest. Model and stream stand in this format's body."""
+    """Return the neutral request. Raises InvalidRequest.
+
+    This format has model and stream in the body.
+    """
     wire, extras = decode_body(parse_fields, body)
-    system, messages = parse_conversation(wire.messages)
+    system, messages = parse_messages(wire.messages)
     response_format = parse_response_format(wire.response_format)
     if wire.response_format and response_format is None and wire.response_format.get("type") != "text":
         extras["response_format"] = wire.response_format
@@ -120,7 +66,7 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
 
 
 def parse_fields(body: bytes) -> tuple[WireRequest, dict[str, Any]]:
-    """The known fields, checked, and the others as they are."""
+    """Return the known fields, validated, and the other fields as they are."""
     fields = decode_object(body)
     extras = {
         name: value
@@ -141,45 +87,26 @@ def parse_response_format(wire: dict[str, Any] | None) -> ResponseFormat | None:
                 strict=strict if isinstance(strict, bool) else None,
             )
         case {"type": "json_object", "schema": dict(schema)}:
-            return ResponseFormat(schema=schema)  # Together's and Fireworks' older form
+            return ResponseFormat(schema=schema)  # The older form of Together and Fireworks.
         case {"type": "json_object" | "json_schema"}:
             return ResponseFormat()
         case _:
             return None
 
 
-def parse_reasoning(wire: WireRequest) -> Reasoning | None:
-    """OpenAI's effort; OpenRouter's `reasoning`; the `thinking` of DeepSeek, Z.AI and others, after Anthropic's."""
-    match wire.reasoning or wire.thinking:
-        case {"enabled": False} | {"type": "disabled"}:
-            return Reasoning(effort="none")
-        case {"effort": str(effort), **rest}:
-            return Reasoning(effort=effort, visible=not rest.get("exclude", False))
-        case {"max_tokens": int(budget), **rest} | {"budget_tokens": int(budget), **rest}:
-            return Reasoning(
-                budget=budget, effort=wire.reasoning_effort, visible=not rest.get("exclude", False)
-            )
-        case {"enabled": True} | {"type": "enabled" | "adaptive" | "auto"}:
-            return Reasoning(effort=wire.reasoning_effort)
-        case _:
-            return Reasoning(effort=wire.reasoning_effort) if wire.reasoning_effort else None
-
-
-# Writing ------------------------------------------------------------------------------------------------------------------
-
-
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
-    """Raises Inexpressible for content and tools that this format has no words for."""
+    """Return the request for a server. Raises UnsupportedFeature."""
     request = adapt_to_quirks(request, quirks)
     settings = BodyBuilder(request, quirks)
     rejected = settings.unsupported
     cached = bool(CACHE_CONTROL_MODEL.search(request.model)) and "cache" not in rejected
     custom = is_openai_model(request.model) and "custom_tools" not in rejected
-    writer = MessageRenderer(
-        supports_custom_tools=custom, supports_cache_control=cached, call_id_length=quirks.tool_call_id_length
-    )
-    messages = writer.render(
-        (*request.system, *schema_instruction(request.response_format, quirks)), request.messages
+    messages = render_messages(
+        (*request.system, *schema_instruction(request.response_format, quirks)),
+        request.messages,
+        supports_custom_tools=custom,
+        supports_cache_control=cached,
+        call_id_length=quirks.tool_call_id_length,
     )
     if not messages:
         raise UnsupportedFeature("The conversation holds nothing that this model could read.", "messages")
@@ -198,7 +125,7 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
 
 
 def schema_instruction(response_format: ResponseFormat | None, quirks: Quirks) -> list[Text]:
-    """Where the server only knows JSON of any kind, the schema is asked for in words."""
+    """Return an instruction that tells the model the schema, for servers without JSON Schema support."""
     if quirks.supports_json_schema or response_format is None:
         return []
     schema = (
@@ -210,7 +137,7 @@ def schema_instruction(response_format: ResponseFormat | None, quirks: Quirks) -
 
 
 class BodyBuilder:
-    """A body in the making. What the server or the model does not take is dropped by name."""
+    """Builds a body. Settings that the server or the model does not support are dropped and named."""
 
     def __init__(self, request: Request, quirks: Quirks) -> None:
         self.request, self.quirks, self.unsupported = request, quirks, quirks.unsupported_for(request.model)
@@ -219,7 +146,10 @@ class BodyBuilder:
         self.is_reasoning_model = bool(REASONING_MODEL.match(request.model))
 
     def set_field(self, name: str, value: Any, field: str = "", *, unsupported: bool = False) -> None:
-        """`name` is the neutral one, `field` the one on the wire where that is another."""
+        """Set a field unless it is unsupported.
+
+        `name` is the setting's name in `Request`, `field` the name on the wire if that is different.
+        """
         if value is None:
             return
         if unsupported or name in self.unsupported:
@@ -240,9 +170,13 @@ class BodyBuilder:
         self.set_field("n", request.n if request.n > 1 else None)
 
     def render_sampling(self) -> None:
-        """Reasoning models of OpenAI refuse these (platform.openai.com/docs/guides/reasoning), unless they are told not to reason."""
+        """Set the sampling fields.
+
+        OpenAI's reasoning models reject them unless reasoning is off
+        (platform.openai.com/docs/guides/reasoning).
+        """
         request = self.request
-        effort = self.render_effort()
+        effort = render_reasoning(request.reasoning, request.model, self.quirks)
         thinks = self.is_reasoning_model and effort != "none"
         self.set_field(
             "reasoning",
@@ -261,19 +195,12 @@ class BodyBuilder:
             self.body["top_logprobs"] = request.logprobs
         self.set_field("user", request.user)
 
-    def render_effort(self) -> str | None:
-        reasoning = self.request.reasoning
-        if reasoning is None:
-            return None
-        effort = nearest_effort(self.request.model, reasoning.effort or effort_from_budget(reasoning.budget))
-        return self.quirks.effort_aliases.get(effort, effort)
-
     def render_tools(self, *, custom: bool, cached: bool) -> None:
         request = self.request
         if not request.tools:
             return
-        writer = ToolRenderer(request.model, supports_custom_tools=custom, supports_cache_control=cached)
-        for name, value in writer.render(request.tools, request.tool_choice).items():
+        fields = render_tools(request, supports_custom_tools=custom, supports_cache_control=cached)
+        for name, value in fields.items():
             self.set_field(name, value)
         self.set_field("parallel_tool_calls", request.parallel_tool_calls)
 
@@ -289,7 +216,7 @@ class BodyBuilder:
         if wanted.schema is None and "json" in repr(self.body["messages"]).lower():
             self.set_field("response_format", {"type": "json_object"})
             return
-        # OpenAI refuses json_object where no message says the word JSON; any object by a schema is the same.
+        # OpenAI rejects json_object if no message says JSON; a schema for any object means the same.
         schema: dict[str, Any] = {
             "name": INVALID_NAME_CHARACTER.sub("_", wanted.name)[:64] or "answer",
             "schema": wanted.schema or {"type": "object"},
@@ -301,25 +228,5 @@ class BodyBuilder:
         self.set_field("response_format", {"type": "json_schema", "json_schema": schema})
 
 
-def effort_from_budget(budget: int | None) -> str:
-    if budget is None or budget < 0:
-        return "medium"
-    if budget == 0:
-        return "none"
-    return "low" if budget <= LOW_BUDGET else "medium" if budget <= MEDIUM_BUDGET else "high"
-
-
-def nearest_effort(model: str, effort: str) -> str:
-    """The nearest effort that a model knows: the older ones of OpenAI cannot stop reasoning, the newer have no `minimal`
-    (platform.openai.com/docs/guides/latest-model).
-    """
-    if re.match(r"gpt-5\.[2-9]", model):
-        return {"minimal": "low", "max": "xhigh"}.get(effort, effort)
-    effort = EFFORT_ALIASES.get(effort, effort)
-    if re.match(r"gpt-5\.1", model):
-        return "low" if effort == "minimal" else effort
-    if re.match(r"gpt-5", model):
-        return "minimal" if effort == "none" else effort
-    if REASONING_MODEL.match(model):
-        return "low" if effort in ("none", "minimal") else effort
-    return effort
+def request_path(_model: str, _stream: bool) -> str:
+    return "/chat/completions"

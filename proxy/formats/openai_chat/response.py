@@ -1,4 +1,4 @@
-"""Answers and errors of OpenAI Chat Completions (platform.openai.com/docs/api-reference/chat/object)."""
+"""Non-streaming responses, in both directions (platform.openai.com/docs/api-reference/chat/object)."""
 
 import time
 from collections.abc import Iterable
@@ -7,10 +7,8 @@ from uuid import uuid4
 
 import msgspec
 
-from proxy.formats.custom_tools import as_function_call
-from proxy.formats.json_body import encode, repair_json
+from proxy.formats.json_body import as_dict, as_list, as_str, dict_items, encode
 from proxy.formats.neutral import (
-    ApiError,
     Choice,
     Citation,
     FinishReason,
@@ -27,9 +25,6 @@ from proxy.formats.neutral import (
     ToolCall,
 )
 from proxy.formats.openai_chat.content import (
-    as_dict,
-    as_list,
-    as_str,
     join_text,
     parse_content,
     parse_images,
@@ -37,10 +32,11 @@ from proxy.formats.openai_chat.content import (
     render_image,
     render_tool_call,
 )
-from proxy.formats.openai_chat.reasoning import FORMAT, dict_items, parse_thinking, render_thinking
+from proxy.formats.openai_chat.errors import find_error
+from proxy.formats.openai_chat.reasoning import parse_thinking, render_thinking
 from proxy.formats.openai_chat.usage import parse_usage, render_usage
-from proxy.formats.provider_errors import message_of
-from proxy.formats.tool_calls import unique_call_id
+from proxy.formats.openai_chat.wire import FORMAT, decode_response
+from proxy.formats.tool_calls import as_function_call, unique_call_id, unwrap_free_text
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -62,73 +58,38 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "safety": "content_filter",
 }
 CONTENT_FILTER_PREFIX = "content_filter:"
-"""Google's OpenAI-compatible server says after it what its filter was."""
+"""Google's OpenAI-compatible server appends the name of its filter."""
 WIRE_FINISH_REASONS: dict[FinishReason, str] = {
     "length": "length",
     "tool_calls": "tool_calls",
     "content_filter": "content_filter",
 }
-AUDIO_KIND = "an answer in sound"
-MAX_MESSAGE_LENGTH = 2000
-
-KIND_BY_STATUS = {
-    400: "invalid_request",
-    401: "auth",
-    403: "auth",
-    404: "invalid_request",
-    408: "timeout",
-    429: "rate_limit",
-    504: "timeout",
-}
-CODE_BY_STATUS = {
-    401: "invalid_api_key",
-    403: "insufficient_permissions",
-    404: "not_found",
-    408: "request_timeout",
-    413: "request_too_large",
-    429: "rate_limit_exceeded",
-    500: "server_error",
-    503: "service_unavailable",
-    504: "upstream_timeout",
-    529: "service_unavailable",
-}
-
-decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-def decode_response(data: bytes) -> dict[str, Any]:
-    """Raises ValueError."""
-    return decode_object(repair_json(data))
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
+AUDIO_KIND = "an audio response"
 
 
 def parse_response(body: bytes) -> Response:
-    """Raises BadAnswer."""
+    """Return the neutral response. Raises InvalidUpstreamResponse."""
     try:
-        answer = decode_response(body)
+        wire = decode_response(body)
     except (ValueError, RecursionError):
-        raise InvalidUpstreamResponse(
-            "The provider's answer is not the JSON object that its API promises."
-        ) from None
-    if failure := find_error(answer):
+        raise InvalidUpstreamResponse("The provider's response is not a JSON object.") from None
+    if failure := find_error(wire):
         raise InvalidUpstreamResponse(failure.message)
-    choices = dict_items(answer.get("choices"))
+    choices = dict_items(wire.get("choices"))
     if not choices:
-        raise InvalidUpstreamResponse("The provider's answer holds no choices.")
-    created, sources = answer.get("created"), parse_response_citations(answer)
+        raise InvalidUpstreamResponse("The provider's response holds no choices.")
+    created, sources = wire.get("created"), parse_response_citations(wire)
     return Response(
-        id=as_str(answer.get("id")),
-        model=as_str(answer.get("model")),
+        id=as_str(wire.get("id")),
+        model=as_str(wire.get("model")),
         choices=tuple(with_response_citations(parse_choice(choice), sources) for choice in choices),
-        usage=parse_usage(answer.get("usage"), answer.get("service_tier")),
+        usage=parse_usage(wire.get("usage"), wire.get("service_tier")),
         created=created if isinstance(created, int) else None,
     )
 
 
 def parse_choice(wire: dict[str, Any]) -> Choice:
-    """Azure leaves the message out where its filter stopped the answer."""
+    """Return one choice. Azure leaves out the message if its filter stopped the response."""
     message = as_dict(wire.get("message") or wire.get("delta"))
     parts = tuple(parse_parts(message))
     called = any(isinstance(part, ToolCall) for part in parts)
@@ -141,7 +102,7 @@ def parse_choice(wire: dict[str, Any]) -> Choice:
 
 
 def with_response_citations(choice: Choice, citations: list[Citation]) -> Choice:
-    """What an answer as a whole comes from stands at its last text, unless texts in it name their own."""
+    """Add the citations of the whole response to its last text, unless its texts have their own."""
     texts = [part for part in choice.parts if isinstance(part, Text)]
     if not citations or not texts or any(text.citations for text in texts):
         return choice
@@ -152,8 +113,10 @@ def with_response_citations(choice: Choice, citations: list[Citation]) -> Choice
 
 
 def parse_response_citations(wire: dict[str, Any]) -> list[Citation]:
-    """Pages beside an answer: with titles in Perplexity's `search_results` (docs.perplexity.ai/api-reference), else bare addresses,
-    as xAI's (docs.x.ai/docs/guides/live-search) and Perplexity's older field have them.
+    """Return the sources that stand beside the choices.
+
+    Perplexity's `search_results` have titles (docs.perplexity.ai/api-reference). xAI's field
+    (docs.x.ai/docs/guides/live-search) and Perplexity's older one are lists of URLs.
     """
     pages = [
         citation for result in dict_items(wire.get("search_results")) if (citation := parse_citation(result))
@@ -165,10 +128,10 @@ def parse_response_citations(wire: dict[str, Any]) -> list[Citation]:
 
 def parse_parts(message: dict[str, Any]) -> list[Part]:
     citations = tuple(parse_citations(message))
-    words = [
+    content = [
         part for part in parse_content(message.get("content")) if not isinstance(part, Text) or part.text
     ]
-    parts: list[Part] = [*parse_thinking(message), *words]
+    parts: list[Part] = [*parse_thinking(message), *content]
     if citations and parts and isinstance(last := parts[-1], Text):
         parts[-1] = msgspec.structs.replace(last, citations=citations)
     if refusal := as_str(message.get("refusal")):
@@ -188,7 +151,10 @@ def parse_citations(message: dict[str, Any]) -> list[Citation]:
 
 
 def parse_citation(annotation: dict[str, Any]) -> Citation | None:
-    """`content` is what routers quote of a page (openrouter.ai/docs/features/web-search)."""
+    """Return one citation, or None; `content` is the quote that routers add.
+
+    Source: openrouter.ai/docs/features/web-search.
+    """
     source = as_dict(annotation.get("url_citation")) or annotation
     if not (url := as_str(source.get("url"))):
         return None
@@ -209,7 +175,10 @@ def parse_tool_calls(message: dict[str, Any]) -> list[Part]:
 
 
 def parse_finish_reason(wire: dict[str, Any], *, has_calls: bool) -> FinishReason:
-    """A model that was forced to call a tool ends with `stop`; `finish_details` is the form of the first vision models."""
+    """Return the finish reason; a model that was forced to call a tool ends with `stop`.
+
+    `finish_details` is the form of the first vision models.
+    """
     reason = (
         as_str(wire.get("finish_reason")) or as_str(as_dict(wire.get("finish_details")).get("type")) or "stop"
     )
@@ -221,7 +190,7 @@ def parse_finish_reason(wire: dict[str, Any], *, has_calls: bool) -> FinishReaso
 
 
 def parse_stop_sequence(wire: dict[str, Any]) -> str | None:
-    """VLLM says which one (docs.vllm.ai, "OpenAI-Compatible Server")."""
+    """Return the stop sequence that ended the response, which vLLM reports, or None."""
     return as_str(wire.get("stop_reason")) or None if wire.get("finish_reason") == "stop" else None
 
 
@@ -229,12 +198,9 @@ def parse_logprobs(wire: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(as_list(as_dict(wire.get("logprobs")).get("content")))
 
 
-# Writing ------------------------------------------------------------------------------------------------------------------
-
-
 def render_response(response: Response, request: Request) -> bytes:
     custom = custom_tool_names(request)
-    answer = {
+    wire = {
         "id": render_id(response.id),
         "object": "chat.completion",
         "created": int(time.time()) if response.created is None else response.created,
@@ -243,8 +209,8 @@ def render_response(response: Response, request: Request) -> bytes:
         "system_fingerprint": None,
     }
     if response.usage is not None:
-        answer["usage"] = render_usage(response.usage)
-    return encode(answer)
+        wire["usage"] = render_usage(response.usage)
+    return encode(wire)
 
 
 def render_id(upstream_id: str) -> str:
@@ -252,7 +218,7 @@ def render_id(upstream_id: str) -> str:
 
 
 def custom_tool_names(request: Request) -> frozenset[str]:
-    """Tools that the client declared as custom, whatever they had to become for the provider."""
+    """Return the tools that the client declared as custom, whatever they became for the provider."""
     return frozenset(tool.name for tool in request.tools if isinstance(tool, Tool) and tool.custom)
 
 
@@ -272,7 +238,10 @@ def render_finish_reason(finish_reason: FinishReason) -> str:
 
 
 def render_message(parts: Iterable[Part], custom: frozenset[str]) -> dict[str, Any]:
-    """What server-side tools of other providers did stays out: their calls are not the client's to answer."""
+    """Return the message of a choice.
+
+    Calls of the provider's own tools are left out: the client must not answer them.
+    """
     parts = list(parts)
     calls = [render_tool_call(as_declared_tool(part, custom)) for part in parts if isinstance(part, ToolCall)]
     refusal = "".join(part.text for part in parts if isinstance(part, Refusal))
@@ -298,28 +267,19 @@ def render_image_part(image: Image) -> dict[str, Any]:
 
 
 def as_declared_tool(call: ToolCall, custom: frozenset[str]) -> ToolCall:
-    """A custom tool that the provider knows as a function with one text gets that text back; and a call with free text becomes such
-    a function where the client declared no custom tool.
+    """Return a call in the form in which the client declared its tool: custom or a function.
+
+    A custom tool that the provider knows as a function with one text gets that text back.
     """
     if call.name not in custom:
         return as_function_call(call)
     return (
         call
         if call.custom
-        else msgspec.structs.replace(call, custom=True, arguments=unwrap_free_text(call.arguments))
+        else msgspec.structs.replace(
+            call, custom=True, arguments=unwrap_free_text(call.arguments, any_key=True)
+        )
     )
-
-
-def unwrap_free_text(arguments: str) -> str:
-    try:
-        fields = msgspec.json.decode(arguments)
-    except (ValueError, RecursionError):
-        return arguments
-    match fields:
-        case dict() if len(fields) == 1 and isinstance(text := next(iter(fields.values())), str):
-            return text
-        case _:
-            return arguments
 
 
 def render_annotations(parts: Iterable[Part]) -> list[dict[str, Any]]:
@@ -334,91 +294,10 @@ def render_annotations(parts: Iterable[Part]) -> list[dict[str, Any]]:
 
 
 def render_annotation(citation: Citation, offset: int, length: int) -> dict[str, Any]:
-    """`offset`: characters of the message that come before the part, which has `length` of them."""
+    """Return a citation; `offset` counts the characters before the part, `length` those of the part."""
     start, end = citation.span(length)
     place = {"start_index": offset + start, "end_index": offset + end}
     return {
         "type": "url_citation",
         "url_citation": {**place, "url": citation.url, "title": citation.title or citation.url},
     }
-
-
-# Errors -------------------------------------------------------------------------------------------------------------------
-
-
-def parse_error(status: int, body: bytes) -> ApiError:
-    """A provider's refusal, in whatever shape it came: OpenAI's, a flat one, a gateway's web page, nothing."""
-    try:
-        answer: Any = msgspec.json.decode(body)
-    except (ValueError, RecursionError):
-        return parse_error_object(plain_text(body), status)
-    if isinstance(answer, list) and answer:
-        answer = answer[0]
-    fields = as_dict(answer)
-    return parse_error_object(
-        next((fields[name] for name in ("error", "errors", "detail") if fields.get(name)), answer), status
-    )
-
-
-def find_error(wire: dict[str, Any]) -> ApiError | None:
-    """The failure that a body or an event of a stream holds in spite of its status 200."""
-    if error := wire.get("error"):
-        return parse_error_object(error, reported_status(error))
-    if wire.get("object") == "error" or ("message" in wire and "choices" not in wire):
-        return parse_error_object(wire, reported_status(wire))
-    for choice in dict_items(wire.get("choices")):
-        if error := choice.get("error"):
-            return parse_error_object(error, reported_status(error))
-    return None
-
-
-def parse_error_object(error: Any, status: int) -> ApiError:
-    fields = as_dict(error)
-    message = message_of(error) or f"The provider answered with the status {status}."
-    code = as_str(fields.get("code"))
-    code = code if code and not code.isdigit() else ""
-    kind = KIND_BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request")
-    if status == 404 and (code == "model_not_found" or (not code and "model" in message.lower())):
-        kind, code = "unknown_model", "model_not_found"
-    param = as_str(fields.get("param")) or None
-    return ApiError(
-        kind=kind,
-        code=code or code_for_status(status),
-        message=message[:MAX_MESSAGE_LENGTH],
-        param=param,
-        status=status,
-    )
-
-
-def code_for_status(status: int) -> str:
-    return CODE_BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request_error")
-
-
-def reported_status(error: Any) -> int:
-    """OpenRouter and Groq say inside the error which status it would have had."""
-    fields = as_dict(error)
-    stated = [fields.get(name) for name in ("status", "status_code", "code")]
-    return next((status for status in stated if isinstance(status, int) and 400 <= status <= 599), 502)
-
-
-def plain_text(body: bytes) -> str:
-    """A plain text as it is; a web page says nothing that a client could use."""
-    text = body.decode(errors="replace").strip()
-    return "" if text.startswith("<") else text
-
-
-def render_error(api_error: ApiError, request_id: str) -> bytes:
-    """OpenAI's error body, with the request's id; `type` is the kind that operators filter by."""
-    error = {
-        "message": api_error.message,
-        "type": api_error.kind,
-        "param": api_error.param,
-        "code": api_error.code,
-        "request_id": request_id,
-    }
-    return encode({"error": error})
-
-
-def render_error_event(api_error: ApiError, request_id: str) -> bytes:
-    """The same as an event of a stream that has begun. No [DONE] follows: the answer is not complete."""
-    return b"data: " + render_error(api_error, request_id) + b"\n\n"

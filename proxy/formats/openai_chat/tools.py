@@ -1,25 +1,24 @@
-"""Tools of a request, and what the client says of their use (platform.openai.com/docs/guides/function-calling)."""
+"""Tools and tool choice (platform.openai.com/docs/guides/function-calling)."""
 
-import re
 from typing import Any
 
-from proxy.formats.custom_tools import FREE_TEXT_SCHEMA
-from proxy.formats.neutral import InvalidRequest, ServerTool, Tool, ToolChoice, UnsupportedFeature
-from proxy.formats.openai_chat.content import as_dict, as_str, parse_cache_control, render_cache_control
-from proxy.formats.openai_chat.reasoning import FORMAT
+from proxy.formats.json_body import as_dict, as_str
+from proxy.formats.neutral import InvalidRequest, Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
+from proxy.formats.openai_chat.capabilities import is_openai_model
+from proxy.formats.openai_chat.content import parse_cache_control, render_cache_control
+from proxy.formats.openai_chat.wire import FORMAT
+from proxy.formats.tool_calls import FREE_TEXT_SCHEMA
 
-OPENAI_MODEL = re.compile(r"(o\d|gpt-(?!oss)|chatgpt)")
-"""The open-weight models are served by others, by their own rules."""
 EMPTY_OBJECT_SCHEMA = {"type": "object", "properties": {}}
-
-
-# Reading ------------------------------------------------------------------------------------------------------------------
 
 
 def parse_tools(
     tools: list[dict[str, Any]], functions: list[dict[str, Any]], choice: Any
 ) -> tuple[Tool | ServerTool, ...]:
-    """Raises BadRequest. A free choice among some of the tools leaves the others out."""
+    """Return the tools. Raises InvalidRequest.
+
+    If the choice allows only some of the tools in the mode auto, the others are left out.
+    """
     known = [parse_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
     known += [parse_function(function, f"functions[{index}]") for index, function in enumerate(functions)]
     if allowed_tools_mode(choice) != "auto":
@@ -57,11 +56,12 @@ def parse_function(wire: dict[str, Any], where: str, cache: str | None = None) -
 
 
 def parse_custom_tool(wire: dict[str, Any], where: str, cache: str | None) -> Tool:
-    """The neutral form has no grammars: one becomes words for the model."""
+    """Return a custom tool. A grammar, which no other format has, becomes part of the description."""
     description = as_str(wire.get("description"))
     match wire.get("format"):
         case {"type": "grammar", "grammar": {"definition": str(definition), **rest}}:
-            description = f"{description}\n\nThe input follows this grammar ({rest.get('syntax')}):\n{definition}".lstrip()
+            grammar = f"The input follows this grammar ({rest.get('syntax')}):\n{definition}"
+            description = f"{description}\n\n{grammar}".lstrip()
         case _:
             pass
     return Tool(
@@ -76,14 +76,18 @@ def parse_tool_name(wire: dict[str, Any], where: str) -> str:
 
 
 def parse_tool_choice(choice: str | dict[str, Any] | None) -> ToolChoice | None:
-    """Raises BadRequest. Of a choice among some tools, `required` is kept here; `auto` leaves the other tools out instead."""
+    """Return the tool choice. Raises InvalidRequest.
+
+    `allowed_tools` in the mode required names the tools; in the mode auto, `parse_tools` leaves the
+    others out.
+    """
     match choice:
         case None:
             return None
         case "auto" | "none" | "required":
             return ToolChoice(mode=choice)
         case "any":
-            return ToolChoice(mode="required")  # Mistral's word
+            return ToolChoice(mode="required")  # Mistral's name for it.
         case {"type": "allowed_tools"}:
             auto = allowed_tools_mode(choice) == "auto"
             return (
@@ -104,7 +108,10 @@ def allowed_tools_mode(choice: Any) -> str:
 
 
 def allowed_tool_names(choice: Any) -> list[str]:
-    """The field is nested in the documents, and flat in the Responses API, whose shape clients mix it up with."""
+    """Return the names of the allowed tools.
+
+    The documented field is nested; clients mix it up with the flat one of the Responses API.
+    """
     tools = as_dict(choice).get("tools") or as_dict(as_dict(choice).get("allowed_tools")).get("tools")
     named = [
         as_dict(as_dict(tool).get("function") or as_dict(tool).get("custom") or tool) for tool in tools or ()
@@ -112,77 +119,77 @@ def allowed_tool_names(choice: Any) -> list[str]:
     return [name for tool in named if (name := as_str(tool.get("name")))]
 
 
-# Writing ------------------------------------------------------------------------------------------------------------------
+def render_tools(
+    request: Request, *, supports_custom_tools: bool, supports_cache_control: bool
+) -> dict[str, Any]:
+    """Return the fields `tools` and `tool_choice`. Raises UnsupportedFeature.
 
-
-def is_openai_model(model: str) -> bool:
-    return bool(OPENAI_MODEL.match(model))
-
-
-class ToolRenderer:
-    """Writes tools for one target. `supports_custom_tools`: whether it takes tools without a schema. `supports_cache_control`: whether it reads marks for its
-    prompt cache. Only OpenAI's own models take a choice among several tools.
+    `supports_custom_tools` is whether the server takes tools without a schema, `supports_cache_control`
+    whether it reads marks for its prompt cache.
     """
-
-    def __init__(self, model: str, *, supports_custom_tools: bool, supports_cache_control: bool) -> None:
-        self.is_openai_model, self.supports_custom_tools, self.supports_cache_control = (
-            is_openai_model(model),
-            supports_custom_tools,
-            supports_cache_control,
-        )
-
-    def render(self, tools: tuple[Tool | ServerTool, ...], choice: ToolChoice | None) -> dict[str, Any]:
-        """The fields of the body; raises Inexpressible."""
-        if choice is None:
-            return {"tools": [self.render_tool(tool) for tool in tools]}
-        named = [
-            self.render_named_tool(tool)
-            for tool in tools
-            if isinstance(tool, Tool) and tool.name in choice.names
+    choice, chosen = request.tool_choice, chosen_tools(request)
+    # Only OpenAI's own models take a choice among several tools; others are offered only those.
+    offers_chosen_only = len(chosen) > 1 and not is_openai_model(request.model)
+    fields: dict[str, Any] = {
+        "tools": [
+            render_tool(tool, supports_custom_tools, supports_cache_control)
+            for tool in (chosen if offers_chosen_only else request.tools)
         ]
-        match named:
-            case _ if choice.mode != "required":
-                wanted: str | dict[str, Any] = choice.mode
-            case [only]:
-                wanted = only
-            case [_, *_] if self.is_openai_model:
-                wanted = {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": named}}
-            case [_, *_]:
-                tools, wanted = (
-                    tuple(tool for tool in tools if isinstance(tool, Tool) and tool.name in choice.names),
-                    "required",
-                )
-            case _:
-                wanted = "required"
-        return {"tools": [self.render_tool(tool) for tool in tools], "tool_choice": wanted}
-
-    def render_tool(self, tool: Tool | ServerTool) -> dict[str, Any]:
-        if isinstance(tool, ServerTool):
-            if tool.origin == FORMAT:
-                return dict(tool.value)
-            raise UnsupportedFeature(
-                f"The tool {tool.kind} is run by another provider; this model does not have it.", "tools"
-            )
-        cache = (
-            {"cache_control": render_cache_control(tool.cache)}
-            if self.supports_cache_control and tool.cache
-            else {}
+    }
+    if choice is not None:
+        named = (
+            [] if offers_chosen_only else [render_named_tool(tool, supports_custom_tools) for tool in chosen]
         )
-        description = {"description": tool.description} if tool.description else {}
-        if self.renders_as_custom(tool):
-            return {"type": "custom", "custom": {"name": tool.name, **description}, **cache}
-        schema = FREE_TEXT_SCHEMA if tool.custom else tool.schema or EMPTY_OBJECT_SCHEMA
-        parameters = schema if "type" in schema else {"type": "object", **schema}
-        strict = {"strict": True} if tool.strict else {}
-        return {
-            "type": "function",
-            "function": {"name": tool.name, **description, "parameters": parameters, **strict},
-            **cache,
-        }
+        fields["tool_choice"] = render_tool_choice(choice, named)
+    return fields
 
-    def renders_as_custom(self, tool: Tool) -> bool:
-        return tool.custom and self.supports_custom_tools
 
-    def render_named_tool(self, tool: Tool) -> dict[str, Any]:
-        kind = "custom" if self.renders_as_custom(tool) else "function"
-        return {"type": kind, kind: {"name": tool.name}}
+def chosen_tools(request: Request) -> list[Tool]:
+    """Return the tools among which the model must choose; empty if it may choose among all of them."""
+    choice = request.tool_choice
+    if choice is None or choice.mode != "required":
+        return []
+    return [tool for tool in request.tools if isinstance(tool, Tool) and tool.name in choice.names]
+
+
+def render_tool_choice(choice: ToolChoice, named: list[dict[str, Any]]) -> str | dict[str, Any]:
+    """Return the choice; `named` are the tools that a required choice names."""
+    match named:
+        case _ if choice.mode != "required":
+            return choice.mode
+        case [only]:
+            return only
+        case [_, *_]:
+            return {"type": "allowed_tools", "allowed_tools": {"mode": "required", "tools": named}}
+        case _:
+            return "required"
+
+
+def render_tool(
+    tool: Tool | ServerTool, supports_custom_tools: bool, supports_cache_control: bool
+) -> dict[str, Any]:
+    if isinstance(tool, ServerTool):
+        if tool.origin == FORMAT:
+            return dict(tool.value)
+        raise UnsupportedFeature(
+            f"The tool {tool.kind} is run by another provider; this model does not have it.", "tools"
+        )
+    cache = (
+        {"cache_control": render_cache_control(tool.cache)} if supports_cache_control and tool.cache else {}
+    )
+    description = {"description": tool.description} if tool.description else {}
+    if tool.custom and supports_custom_tools:
+        return {"type": "custom", "custom": {"name": tool.name, **description}, **cache}
+    schema = FREE_TEXT_SCHEMA if tool.custom else tool.schema or EMPTY_OBJECT_SCHEMA
+    parameters = schema if "type" in schema else {"type": "object", **schema}
+    strict = {"strict": True} if tool.strict else {}
+    return {
+        "type": "function",
+        "function": {"name": tool.name, **description, "parameters": parameters, **strict},
+        **cache,
+    }
+
+
+def render_named_tool(tool: Tool, supports_custom_tools: bool) -> dict[str, Any]:
+    kind = "custom" if tool.custom and supports_custom_tools else "function"
+    return {"type": kind, kind: {"name": tool.name}}

@@ -1,4 +1,4 @@
-"""The counts that an answer states, in OpenAI's nesting and in those of the servers that followed it."""
+"""Reported usage, in OpenAI's form and in those of compatible servers."""
 
 from typing import Any
 
@@ -7,35 +7,14 @@ import msgspec
 from proxy.formats.json_body import DECODE_ERRORS
 from proxy.formats.metering.billable import normalize_tier, reported_calls, reported_modalities
 from proxy.formats.metering.token_counts import as_count, detail_count, input_and_output
-from proxy.formats.neutral import Usage
-
-MAX_TOKENS = 2**31 - 1
-
-
-class WireUsage(msgspec.Struct):
-    """Loose in its fields: servers are found to write counts as floats and strings, and an empty list for no details."""
-
-    prompt_tokens: Any = None
-    completion_tokens: Any = None
-    total_tokens: Any = None
-    prompt_tokens_details: Any = None
-    """`cached_tokens`; `cache_write_tokens` is OpenRouter's (openrouter.ai/docs/features/prompt-caching)."""
-    completion_tokens_details: Any = None
-    # Together states this beside the others, and sends its usage chunk whether it is asked for or not.
-    reasoning_tokens: Any = None
-    # DeepSeek's (api-docs.deepseek.com/guides/kv_cache).
-    prompt_cache_hit_tokens: Any = None
-    # OpenRouter's (openrouter.ai/docs/guides/features/plugins/web-search) and Perplexity's count of searches.
-    server_tool_use: Any = None
-    num_search_queries: Any = None
-
-
-decode_usage = msgspec.json.Decoder(WireUsage).decode
+from proxy.formats.neutral import MAX_TOKENS, Usage
+from proxy.formats.openai_chat.wire import WireUsage, decode_usage
 
 
 def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
-    """Disjoint buckets: OpenAI counts cached tokens inside the prompt. None for counts that are absent, mistyped or absurd. The tier
-    stands in the answer beside its usage.
+    """Return the usage in disjoint buckets; None if counts are missing, mistyped or out of range.
+
+    OpenAI counts cached tokens inside the prompt. The service tier stands in the response beside the usage.
     """
     counts = input_and_output(wire.prompt_tokens, wire.completion_tokens, wire.total_tokens)
     if counts is None:
@@ -46,7 +25,7 @@ def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
     if not all(0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, reasoning)):
         return None
     if reasoning > output and as_count(wire.total_tokens) != prompt + output:
-        # xAI leaves reasoning out of the completion and bills it all the same (docs.x.ai, "Reasoning": usage).
+        # xAI does not count reasoning as completion, but bills it (docs.x.ai, "Reasoning": usage).
         output += reasoning
     cached = min(cached, prompt)
     written = min(written, prompt - cached)
@@ -63,13 +42,17 @@ def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
 
 
 def billable_extras(wire: WireUsage) -> dict[str, int]:
-    """Searches, and tokens of sound inside the prompt and the completion."""
-    heard = detail_count(wire.prompt_tokens_details, "audio_tokens")
-    spoken = detail_count(wire.completion_tokens_details, "audio_tokens")
+    """Return searches, and audio tokens within the prompt and the completion."""
+    audio_input = detail_count(wire.prompt_tokens_details, "audio_tokens")
+    audio_output = detail_count(wire.completion_tokens_details, "audio_tokens")
     searches = reported_calls(
         web_search=detail_count(wire.server_tool_use, "web_search_requests") or wire.num_search_queries
     )
-    return searches | reported_modalities("input", audio=heard) | reported_modalities("output", audio=spoken)
+    return (
+        searches
+        | reported_modalities("input", audio=audio_input)
+        | reported_modalities("output", audio=audio_output)
+    )
 
 
 def reasoning_tokens(wire: WireUsage) -> int:
@@ -81,7 +64,7 @@ def reasoning_tokens(wire: WireUsage) -> int:
 
 
 def parse_raw_usage(raw: msgspec.Raw, service_tier: Any = None) -> Usage | None:
-    """The same from JSON as it came."""
+    """Return the usage in undecoded JSON, or None."""
     try:
         return usage_from_wire(decode_usage(raw), service_tier)
     except DECODE_ERRORS:
@@ -89,7 +72,7 @@ def parse_raw_usage(raw: msgspec.Raw, service_tier: Any = None) -> Usage | None:
 
 
 def parse_usage(value: Any, service_tier: Any = None) -> Usage | None:
-    """The same from JSON that may be anything."""
+    """Return the usage in decoded JSON of any type, or None."""
     try:
         return usage_from_wire(msgspec.convert(value, WireUsage), service_tier)
     except msgspec.ValidationError:
@@ -97,7 +80,10 @@ def parse_usage(value: Any, service_tier: Any = None) -> Usage | None:
 
 
 def render_usage(usage: Usage) -> dict[str, Any]:
-    """OpenAI's nesting; tokens written to a cache under OpenRouter's name, since OpenAI has none."""
+    """Return the usage in OpenAI's form.
+
+    Tokens written to a cache stand under OpenRouter's name, since OpenAI has none.
+    """
     prompt_details = {"cached_tokens": usage.cache_read}
     if written := usage.cache_write_5m + usage.cache_write_1h:
         prompt_details["cache_write_tokens"] = written

@@ -1,11 +1,11 @@
 """Objects of an OpenAI account in Responses (platform.openai.com/docs/api-reference/responses).
 
-How long OpenAI keeps them: responses and their items 30 days ("will be stored for at least 30 days", the
-field `store` in the SDK's types), conversations and their items without a limit
-(developers.openai.com/api/docs/guides/conversation-state), a container of the code interpreter for 20
-minutes after its last use (docs/guides/tools-code-interpreter). A container's id stays in the history of a
-conversation for longer than that, so it is known here for 30 days from its last use: OpenAI itself says
-when the container has expired.
+OpenAI keeps responses and their items for 30 days ("will be stored for at least 30 days", the field `store`
+in the SDK's types), and conversations and their items without a limit
+(developers.openai.com/api/docs/guides/conversation-state). It keeps a container of the code interpreter for
+20 minutes after its last use (docs/guides/tools-code-interpreter). The container's id stays in the history
+of a conversation for longer, so the gateway knows it for 30 days from its last use; OpenAI itself reports
+that the container has expired.
 """
 
 import re
@@ -24,7 +24,7 @@ from proxy.formats.account_ids import (
 )
 from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
 from proxy.formats.openai_chat.account_ids import OPENAI_FREE, OPENAI_KINDS, counts
-from proxy.formats.sse import event_data
+from proxy.formats.streaming.sse import event_data
 
 STORED_KINDS = {"previousresponseid": "response", "conversation": "conversation", "prompt": "prompt"}
 STORED = Vocabulary(STORED_KINDS, frozenset(), counts)
@@ -47,15 +47,18 @@ CONTENT_OF = {
     "reasoning": "encrypted_content",
     "compaction": "encrypted_content",
 }
-"""Items that bring their content, each with the field that holds it. Of all others, and of these without
-it, OpenAI looks up the content by the item's id: "Item with id 'rs_...' not found" is its answer to a
-reasoning item that it has not stored (github.com/home-assistant/core/issues/150251), and an image to be
-changed is named by the id of the call that made it (docs/guides/image-generation, multi-turn editing)."""
+"""Items that bring their content, each with the field that holds it.
+
+OpenAI looks up the content of all other items, and of these without the field, by the item's id. It answers
+"Item with id 'rs_...' not found" to a reasoning item that it has not stored
+(github.com/home-assistant/core/issues/150251). An image to be edited is named by the id of the call that
+made it (docs/guides/image-generation, multi-turn editing).
+"""
 READ = re.compile(rb'"response\.(created|output_item\.done|completed|incomplete|failed)"')
 CITATIONS = ("container_file_citation", "file_path")
 
 
-class Answer(msgspec.Struct):
+class Response(msgspec.Struct):
     id: Any = None
     output: Any = None
     conversation: Any = None
@@ -63,37 +66,38 @@ class Answer(msgspec.Struct):
 
 class Event(msgspec.Struct):
     type: str = ""
-    response: Answer | None = None
+    response: Response | None = None
     item: Any = None
 
 
-decode_answer = msgspec.json.Decoder(Answer).decode
+decode_response = msgspec.json.Decoder(Response).decode
 decode_event = msgspec.json.Decoder(Event).decode
 
 
 def stored_references(fields: Mapping[str, Any]) -> list[AccountReference]:
-    """What the fields of a request name by which it goes on with something stored."""
+    """Return the stored objects that a request continues."""
     return references_in([fields], STORED)
 
 
 def item_references(items: Any) -> list[AccountReference]:
-    """The items of an input that are named by their ids alone."""
+    """Return the items of an input that are named by their ids only."""
     objects = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     named = [(id_of(item), item) for item in objects]
     return [AccountReference("item", str(id), "input") for id, item in named if id and is_looked_up(item)]
 
 
 def is_looked_up(item: dict[str, Any]) -> bool:
+    """Return whether OpenAI looks up the item's content by its id."""
     kind = item.get("type") or ("message" if "role" in item else "item_reference")
     content = CONTENT_OF.get(str(kind))
     return content is None or not item.get(content)
 
 
 class ResponsesIdReader(CollectingReader):
-    """Reads responses.
+    """Reads the ids that responses issue.
 
-    `keeps`: OpenAI stores the response, so that its id and those of all its items can be named. Otherwise
-    only those ids are noted that a client has to send back with its history.
+    `keeps` is whether OpenAI stores the response, so that its id and those of all its items can be named.
+    If it does not, only the ids are noted that a client must send back with its history.
     """
 
     def __init__(self, *, keeps: bool) -> None:
@@ -102,12 +106,12 @@ class ResponsesIdReader(CollectingReader):
 
     def read_answer(self, body: bytes) -> None:
         try:
-            self.read(decode_lenient(decode_answer, body))
+            self.read(decode_lenient(decode_response, body))
         except DECODE_ERRORS:
             return
 
     def read_event(self, event: bytes) -> None:
-        """Ids of items stand in the events that end them, all ids once more in the last one."""
+        """Read one event. The ids of items come in the events that end them, and again in the last event."""
         if b'.delta"' in event or not READ.search(event):
             return
         try:
@@ -119,14 +123,14 @@ class ResponsesIdReader(CollectingReader):
         if parsed.type == "response.output_item.done":
             self.read_item(parsed.item, MONTH_S)
 
-    def read(self, answer: Answer) -> None:
-        given = answer.conversation
+    def read(self, response: Response) -> None:
+        given = response.conversation
         conversation = id_of(given) if isinstance(given, dict) else given
         kept_s = None if conversation else MONTH_S
         if self.keeps:
-            self.add("response", answer.id)
+            self.add("response", response.id)
             self.add("conversation", conversation, None)
-        for item in answer.output if isinstance(answer.output, list) else ():
+        for item in response.output if isinstance(response.output, list) else ():
             self.read_item(item, kept_s)
 
     def read_item(self, item: Any, kept_s: int | None) -> None:
@@ -143,7 +147,7 @@ class ResponsesIdReader(CollectingReader):
                 self.read_citations(parts)
 
     def read_citations(self, parts: list[Any]) -> None:
-        """The files that code wrote, in the annotations of texts."""
+        """Add the files that code wrote, from the annotations of texts."""
         lists = [part.get("annotations") for part in parts if isinstance(part, dict)]
         for annotation in [annotation for notes in lists if isinstance(notes, list) for annotation in notes]:
             if isinstance(annotation, dict) and annotation.get("type") in CITATIONS:

@@ -1,95 +1,35 @@
-"""Items, of which this format's input and output alike are made, and the content parts inside them."""
+"""Content parts and tool calls, in requests and responses."""
 
-import binascii
 import mimetypes
-import re
 from collections.abc import Iterable
-from typing import Any, get_args
+from typing import Any
 from uuid import uuid4
 
-import msgspec
 from msgspec.structs import replace
 
-from proxy.formats.json_body import encode
+from proxy.formats.json_body import as_str, dict_items, encode
+from proxy.formats.media import data_url, guess_media_type, parse_data_url
 from proxy.formats.neutral import (
     Citation,
     File,
     Image,
     Opaque,
-    Origin,
     Part,
     Refusal,
     Text,
-    Thinking,
     ToolCall,
     UnsupportedFeature,
 )
+from proxy.formats.openai_responses.wire import FORMAT
+from proxy.formats.tool_calls import unwrap_free_text
 
-FORMAT: Origin = "openai_responses"
-ORIGINS: tuple[Origin, ...] = get_args(Origin)
-REDACTED_PREFIX = "redacted#"
 PARAGRAPH_BREAK = "\n\n"
-DATA_URL = re.compile(r"data:([^;,]*)(?:;[^;,]*)*;base64,")
 DEFAULT_FILE_TYPE = "application/pdf"
-"""What a file is taken for whose type nothing tells: the only one that every model reads."""
+"""Media type of a file of unknown type: the only one that every model reads."""
 
 
 def new_id(prefix: str) -> str:
     return f"{prefix}_{uuid4().hex}"
-
-
-def as_str(value: Any) -> str:
-    return value if isinstance(value, str) else ""
-
-
-def dict_items(value: Any) -> list[dict[str, Any]]:
-    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
-
-
-# Thinking -----------------------------------------------------------------------------------------------------------------
-
-
-def parse_reasoning_item(item: dict[str, Any]) -> Thinking:
-    """The summary is what clients see; servers of open models state the raw thoughts instead."""
-    texts = parse_reasoning_texts(item, "summary") or parse_reasoning_texts(item, "content")
-    return Thinking(
-        text=PARAGRAPH_BREAK.join(texts),
-        signature=as_str(item.get("encrypted_content")) or None,
-        origin=FORMAT,
-    )
-
-
-def parse_reasoning_texts(item: dict[str, Any], field: str) -> list[str]:
-    return [text for part in dict_items(item.get(field)) if (text := as_str(part.get("text")))]
-
-
-def add_origin(origin: Origin | None, signature: str | None, redacted: str | None = None) -> str | None:
-    """What a client gets as `encrypted_content`: our own as it is, that of another format with its origin before it, so that it
-    finds its way back when the client sends it with the history.
-    """
-    secret = signature if redacted is None else REDACTED_PREFIX + redacted
-    if secret is None or (origin in (None, FORMAT) and secret.partition("#")[0] not in ORIGINS):
-        return secret
-    return f"{origin or FORMAT}#{secret}"
-
-
-def restore_origin(thinking: Thinking) -> Thinking:
-    prefix, mark, secret = (thinking.signature or "").partition("#")
-    origin = next((origin for origin in ORIGINS if mark and origin == prefix), None)
-    if origin is None:
-        return thinking
-    if secret.startswith(REDACTED_PREFIX):
-        return Thinking(redacted=secret.removeprefix(REDACTED_PREFIX), origin=origin)
-    return Thinking(text=thinking.text, signature=secret, origin=origin)
-
-
-def render_reasoning_item(text: str, encrypted_content: str | None) -> dict[str, Any]:
-    summary = [{"type": "summary_text", "text": text}] if text else []
-    item: dict[str, Any] = {"type": "reasoning", "summary": summary}
-    return item | {"encrypted_content": encrypted_content} if encrypted_content else item
-
-
-# Tool calls ---------------------------------------------------------------------------------------------------------------
 
 
 def parse_tool_call(item: dict[str, Any], call_id: str = "") -> ToolCall:
@@ -112,22 +52,6 @@ def render_tool_call(call: ToolCall, custom: bool) -> dict[str, Any]:
         "name": call.name,
         "arguments": call.arguments or "{}",
     }
-
-
-def unwrap_free_text(arguments: str) -> str:
-    """A custom tool reached the model as a function with the one parameter `input`: that string, out of its JSON."""
-    try:
-        value = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
-        return arguments
-    match value:
-        case {"input": str() as text}:
-            return text
-        case _:
-            return arguments
-
-
-# Content ------------------------------------------------------------------------------------------------------------------
 
 
 def parse_content(content: Any) -> tuple[Part, ...]:
@@ -167,7 +91,7 @@ def parse_citations(annotations: Any) -> list[Citation]:
 
 
 def parse_citation(annotation: dict[str, Any]) -> Citation | None:
-    """Files are known to OpenAI alone; so what they are cited for stays behind."""
+    """Return one citation of a web page, or None. Cited files are known to OpenAI only."""
     url, title = as_str(annotation.get("url")), as_str(annotation.get("title"))
     start, end = (
         place if isinstance(place := annotation.get(name), int) else None
@@ -176,16 +100,11 @@ def parse_citation(annotation: dict[str, Any]) -> Citation | None:
     return Citation(url=url, title=title, start=start, end=end) if url else None
 
 
-def is_base64(data: str) -> bool:
-    """Whether it can be a picture's data: clients of other formats read it as bytes, and fail on what is none."""
-    try:
-        return bool(binascii.a2b_base64(data, strict_mode=True))
-    except ValueError:
-        return False
-
-
 def parse_cache_breakpoint(part: dict[str, Any]) -> str | None:
-    """The mark for the prompt cache (`prompt_cache_breakpoint`), which may say how long at least the cache is to last."""
+    """Return the duration of a cache mark, `5m` or `1h`, or None.
+
+    The mark, `prompt_cache_breakpoint`, may set the least time that the cache should last.
+    """
     match part.get("prompt_cache_breakpoint"):
         case {"ttl": str()}:
             return "1h"
@@ -199,45 +118,49 @@ def parse_image(part: dict[str, Any]) -> Image | File:
     url, detail = as_str(part.get("image_url")), as_str(part.get("detail")) or None
     if not url and (file_id := as_str(part.get("file_id"))):
         return File(media_type="image/*", file_id=file_id, origin=FORMAT)
-    if found := DATA_URL.match(url):
-        return Image(media_type=found[1] or None, data=url[found.end() :], detail=detail)
+    if embedded := parse_data_url(url):
+        return Image(media_type=embedded.media_type, data=embedded.data, detail=detail)
     return Image(url=url, detail=detail)
 
 
 def parse_file(part: dict[str, Any]) -> File:
     name, data = as_str(part.get("filename")) or None, as_str(part.get("file_data"))
-    if found := DATA_URL.match(data):
-        return File(media_type=found[1] or None, data=data[found.end() :], name=name)
+    if embedded := parse_data_url(data):
+        return File(media_type=embedded.media_type, data=embedded.data, name=name)
     if data:
-        return File(media_type=mimetypes.guess_type(name or "")[0] or DEFAULT_FILE_TYPE, data=data, name=name)
+        return File(media_type=guess_media_type(name) or DEFAULT_FILE_TYPE, data=data, name=name)
     if url := as_str(part.get("file_url")):
-        return File(url=url, name=name, media_type=mimetypes.guess_type(url)[0])
+        return File(url=url, name=name, media_type=guess_media_type(url))
     return File(file_id=as_str(part.get("file_id")), name=name, origin=FORMAT)
 
 
-def render_input_part(part: Part) -> dict[str, Any]:
-    """Raises Inexpressible for what cannot stand in a message to the model."""
+def render_part(part: Part) -> dict[str, Any]:
+    """Return a part of a message to the model. Raises UnsupportedFeature."""
     match part:
         case Text() | Refusal():
             return {"type": "input_text", "text": part.text}
         case Image():
-            url = part.url or f"data:{part.media_type or 'image/png'};base64,{part.data or ''}"
+            url = part.url or data_url(part.media_type or "image/png", part.data or "")
             return {"type": "input_image", "image_url": url, "detail": part.detail or "auto"}
         case File():
-            return render_input_file(part)
+            return render_file(part)
         case Opaque(origin="openai_responses", value=dict() as value):
             return value
         case Opaque():
             raise UnsupportedFeature(f"The Responses API has no counterpart to {part.kind}.", "messages")
         case _:
             raise UnsupportedFeature(
-                "A message to the model cannot hold what only its answers do.", "messages"
+                "A message to the model cannot hold thinking, refusals or tool calls.", "messages"
             )
 
 
-def render_input_file(part: File) -> dict[str, Any]:
-    """A `file_id` is good in all of OpenAI's formats. Sound and film are not taken here (docs/guides/pdf-files, docs/guides/audio)."""
-    mime = part.media_type or mimetypes.guess_type(part.name or "")[0] or DEFAULT_FILE_TYPE
+def render_file(part: File) -> dict[str, Any]:
+    """Return a file. Raises UnsupportedFeature.
+
+    A `file_id` is valid in both OpenAI formats. This API does not take audio and video
+    (docs/guides/pdf-files, docs/guides/audio).
+    """
+    mime = part.media_type or guess_media_type(part.name) or DEFAULT_FILE_TYPE
     if mime.startswith(("audio/", "video/")):
         raise UnsupportedFeature(f"The Responses API takes no files of the type {mime}.", "messages")
     if part.file_id:
@@ -247,11 +170,11 @@ def render_input_file(part: File) -> dict[str, Any]:
             )
         return {"type": "input_image" if mime.startswith("image/") else "input_file", "file_id": part.file_id}
     if mime.startswith("image/"):
-        return render_input_part(Image(media_type=mime, data=part.data, url=part.url))
+        return render_part(Image(media_type=mime, data=part.data, url=part.url))
     if part.url and part.data is None:
         return {"type": "input_file", "file_url": part.url}
     name = part.name or "file" + (mimetypes.guess_extension(mime) or "")
-    return {"type": "input_file", "filename": name, "file_data": f"data:{mime};base64,{part.data or ''}"}
+    return {"type": "input_file", "filename": name, "file_data": data_url(mime, part.data or "")}
 
 
 def render_output_text(
@@ -267,7 +190,7 @@ def render_output_text(
 
 
 def render_annotation(citation: Citation, length: int) -> dict[str, Any]:
-    """A source of a text of this length."""
+    """Return a citation in a text of this length."""
     start, end = citation.span(length)
     title = citation.title or citation.url
     return {
@@ -280,7 +203,7 @@ def render_annotation(citation: Citation, length: int) -> dict[str, Any]:
 
 
 def render_logprob(entry: Any) -> Any:
-    """With the lists that this format demands and OpenAI chat may leave null."""
+    """Return a token's log probability with the lists that this format requires; Chat may leave them null."""
     if not isinstance(entry, dict):
         return {"token": "", "logprob": 0.0, "bytes": [], "top_logprobs": []}
     others = [{**other, "bytes": other.get("bytes") or []} for other in dict_items(entry.get("top_logprobs"))]

@@ -1,94 +1,55 @@
-"""A provider's stream in this format as neutral events, and neutral events as a stream for a client.
+"""A provider's stream as neutral events (platform.openai.com/docs/api-reference/responses-streaming).
 
-The grammar: platform.openai.com/docs/api-reference/responses-streaming. The last event holds the whole answer as it ended.
+The last event holds the complete response.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, assert_never
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from proxy.formats.json_body import repair_json
+from proxy.formats.json_body import as_dict, as_str, dict_items, repair_json
 from proxy.formats.neutral import (
     ApiError,
     Citation,
     Event,
     Failed,
-    File,
     Finished,
-    FinishReason,
-    Image,
-    Opaque,
     Part,
-    PartCited,
-    PartDelta,
-    PartEnded,
-    PartSigned,
-    PartStarted,
     Refusal,
-    Request,
     Started,
     Text,
     Thinking,
     ToolCall,
-    ToolResult,
-    Usage,
     UsageReported,
 )
 from proxy.formats.openai_responses.content import (
-    FORMAT,
     PARAGRAPH_BREAK,
-    as_str,
-    dict_items,
     parse_citations,
     parse_content,
     parse_tool_call,
 )
-from proxy.formats.openai_responses.encoder import EventWriter, TextEncoder, ThinkingEncoder, ToolCallEncoder
-from proxy.formats.openai_responses.response import (
-    parse_error,
-    parse_error_object,
-    parse_finish_reason,
-    parse_output_item,
-    parse_usage,
-    render_other_items,
-    response_skeleton,
-)
-from proxy.formats.openai_responses.tools import custom_tool_names
-from proxy.formats.part_queue import PartQueue, QueuedPart
-from proxy.formats.sse import EVENT_TOO_LONG, EventSplitter, EventTooLong, event_data
+from proxy.formats.openai_responses.errors import parse_error, parse_error_object
+from proxy.formats.openai_responses.response import parse_finish_reason, parse_output_item
+from proxy.formats.openai_responses.usage import parse_usage
+from proxy.formats.openai_responses.wire import FORMAT, WireEvent, decode_event, decode_object
+from proxy.formats.streaming.part_queue import PartQueue, QueuedPart
+from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
+from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED
 from proxy.formats.tool_calls import unique_call_id
 
-STREAM_INTERRUPTED = ApiError(
-    kind="network", code="upstream_unreachable", message="The provider's answer broke off.", status=502
-)
 CALL_TYPES = ("function_call", "custom_tool_call")
-
-
-class WireEvent(msgspec.Struct):
-    """Loose in its fields: what is not as it should be counts as absent."""
-
-    type: str = ""
-    delta: Any = None
-    item: Any = None
-    item_id: Any = None
-    output_index: Any = None
-    content_index: Any = None
-    summary_index: Any = None
-    logprobs: Any = None
-    annotation: Any = None
-    response: Any = None
-
-
-decode_event = msgspec.json.Decoder(WireEvent).decode
-decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 @dataclass(slots=True, eq=False)
 class StreamedItem:
-    """An item of the output as far as it has come: its parts, and the texts passed on, by content or summary index."""
+    """An item of the output that is coming in.
+
+    `parts` and `texts`, which were passed on, are kept by content index or summary index.
+    """
 
     kind: str
     id: str
@@ -103,55 +64,63 @@ class StreamedItem:
 
 
 class StreamDecoder:
-    """Streams by the deltas, and makes up from the items and from the whole answer for what came in no delta."""
+    """Streams the deltas, and adds from complete items and the complete response what came in no delta."""
 
     def __init__(self) -> None:
         self.splitter = EventSplitter()
-        self.queue = PartQueue()
+        self.events: list[Event] = []
+        self.queue = PartQueue(self.events)
         self.items: list[StreamedItem] = []
         self.call_ids: set[str] = set()
         self.started = self.ended = False
 
     def feed(self, data: bytes) -> list[Event]:
         try:
-            return [event for block in self.splitter.feed(data) for event in self.parse_event(block)]
+            for block in self.splitter.feed(data):
+                self.parse_event(block)
         except EventTooLong:
-            return [] if self.ended else self.fail(EVENT_TOO_LONG)
+            if not self.ended:
+                self.fail(EVENT_TOO_LONG)
+        return self.take_events()
 
     def finish(self) -> list[Event]:
         rest = self.splitter.finish()
-        events = self.parse_event(rest)
-        if self.ended:
-            return events
-        self.queue.flush()
-        self.ended = True
-        told = rest.strip() and not event_data(rest) and (not self.started or b'"error"' in rest)
-        return [
-            *events,
-            *self.queue.take_events(),
-            Failed(error=parse_error(502, rest) if told else STREAM_INTERRUPTED),
-        ]
+        self.parse_event(rest)
+        if not self.ended:
+            self.on_disconnect(rest)
+        return self.take_events()
 
-    def parse_event(self, block: bytes) -> list[Event]:
+    def take_events(self) -> list[Event]:
+        events = self.events[:]
+        self.events.clear()
+        return events
+
+    def on_disconnect(self, rest: bytes) -> None:
+        """Fail, with the provider's own error if it came outside of events; it may stand in `rest`."""
+        self.queue.flush()
+        is_error = rest.strip() and not event_data(rest) and (not self.started or b'"error"' in rest)
+        self.fail(parse_error(502, rest) if is_error else STREAM_INTERRUPTED)
+
+    def parse_event(self, block: bytes) -> None:
         data = repair_json(event_data(block).strip())
         if not data.startswith(b"{"):
-            return []
-        try:
-            event = decode_event(data)
-            return self.on_event(event, data)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return []
+            return
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            self.on_event(decode_event(data), data)
 
-    def on_event(self, event: WireEvent, data: bytes) -> list[Event]:
-        response = event.response if isinstance(event.response, dict) else {}
+    def on_event(self, event: WireEvent, data: bytes) -> None:
+        response = as_dict(event.response)
         if self.ended:
-            return [UsageReported(usage=usage)] if (usage := parse_usage(response)) else []
+            self.emit_usage(response)
+            return
         if event.type == "error" or (not event.type and b'"error"' in data):
-            return self.fail(parse_error_object(decode_object(data)))
-        events = self.emit_started(response) if event.type.startswith("response.") else []
+            self.fail(parse_error_object(decode_object(data)))
+            return
+        if event.type.startswith("response."):
+            self.emit_started(response)
         match event.type:
             case "response.completed" | "response.incomplete" | "response.failed" | "response.cancelled":
-                return events + self.on_final_event(response)
+                self.on_final_event(response)
             case "response.output_item.added":
                 self.on_item_added(event)
             case "response.output_item.done":
@@ -164,13 +133,15 @@ class StreamDecoder:
                 )
             case _:
                 self.on_delta(event)
-        return events + self.queue.take_events()
 
-    def emit_started(self, response: dict[str, Any]) -> list[Event]:
-        if self.started:
-            return []
-        self.started = True
-        return [Started(id=as_str(response.get("id")), model=as_str(response.get("model")))]
+    def emit_started(self, response: dict[str, Any]) -> None:
+        if not self.started:
+            self.started = True
+            self.events.append(Started(id=as_str(response.get("id")), model=as_str(response.get("model"))))
+
+    def emit_usage(self, response: dict[str, Any]) -> None:
+        if usage := parse_usage(response):
+            self.events.append(UsageReported(usage=usage))
 
     def on_delta(self, event: WireEvent) -> None:
         text = as_str(event.delta)
@@ -202,10 +173,10 @@ class StreamDecoder:
             case _:
                 pass
 
-    # Items ----------------------------------------------------------------------------------------------------------------
+    # Items ----------------------------------------------------------------------------------------
 
     def item_for(self, event: WireEvent, kind: str) -> StreamedItem:
-        """The item that a delta belongs to; one that was never announced begins with it."""
+        """Return the item that a delta belongs to. An item that was never announced begins with the delta."""
         item_id, fitting = as_str(event.item_id), [item for item in self.items if item.kind == kind]
         for item in reversed(fitting):
             if item.index == event.output_index or (item_id and item.id == item_id):
@@ -218,17 +189,23 @@ class StreamDecoder:
         return item
 
     def on_item_added(self, event: WireEvent) -> None:
-        """A tool call begins here, where its name is known; the others begin with their first text."""
-        told = event.item if isinstance(event.item, dict) else {}
-        kind, item_id = as_str(told.get("type")), as_str(told.get("id"))
+        """Begin an item.
+
+        A tool call starts here, because its name is known; other items start with their first text.
+        """
+        wire = as_dict(event.item)
+        kind, item_id = as_str(wire.get("type")), as_str(wire.get("id"))
         if find_item(self.items, kind, item_id, event.output_index):
             return
         item = self.add_item(kind, item_id, event.output_index)
-        if kind in CALL_TYPES and told.get("name"):
-            item.parts[0] = self.start_call(parse_tool_call(told))
+        if kind in CALL_TYPES and wire.get("name"):
+            item.parts[0] = self.start_call(parse_tool_call(wire))
+
+    def add_part(self, part: Part) -> QueuedPart:
+        return self.queue.add(QueuedPart(part))
 
     def start_call(self, call: ToolCall) -> QueuedPart:
-        return self.queue.add(replace(call, id=unique_call_id(call.id, self.call_ids), arguments=""))
+        return self.add_part(replace(call, id=unique_call_id(call.id, self.call_ids), arguments=""))
 
     def on_item_done(self, event: WireEvent) -> None:
         if isinstance(event.item, dict):
@@ -240,30 +217,32 @@ class StreamDecoder:
             self.finish_item(item or self.add_item(kind, item_id, event.output_index), event.item)
 
     def finish_item(self, item: StreamedItem, wire: dict[str, Any]) -> None:
-        """What the whole item says beyond its deltas, and its end."""
+        """Add what the complete item says beyond its deltas, and end its parts."""
         if item.is_done:
             return
         item.is_done = True
         match item.kind:
             case "message":
-                for at, part in enumerate(parse_content(wire.get("content"))):
-                    self.add_missing_content(item, at, part)
+                for index, part in enumerate(parse_content(wire.get("content"))):
+                    self.add_missing_content(item, index, part)
             case "function_call" | "custom_tool_call":
                 self.add_missing_arguments(item, parse_tool_call(wire))
             case "reasoning":
                 self.add_missing_thinking(item, wire)
             case _:
-                item.parts = {at: self.queue.add(part) for at, part in enumerate(parse_output_item(wire))}
-        for growing in item.parts.values():
-            self.queue.complete(growing, growing.signature)
+                item.parts = {
+                    index: self.add_part(part) for index, part in enumerate(parse_output_item(wire))
+                }
+        for queued in item.parts.values():
+            self.queue.complete(queued, queued.signature)
 
-    def add_missing_content(self, item: StreamedItem, at: int, part: Part) -> None:
+    def add_missing_content(self, item: StreamedItem, index: int, part: Part) -> None:
         match part:
             case Text() | Refusal():
-                self.add_text(item, type(part)(), at, remaining_text(part.text, item.texts.get(at)))
-                self.add_citations(item, at, part.citations if isinstance(part, Text) else ())
+                self.add_text(item, type(part)(), index, remaining_text(part.text, item.texts.get(index)))
+                self.add_citations(item, index, part.citations if isinstance(part, Text) else ())
             case _:
-                self.queue.complete(self.queue.add(part))
+                self.queue.complete(self.add_part(part))
 
     def add_missing_arguments(self, item: StreamedItem, call: ToolCall) -> None:
         if 0 not in item.parts:
@@ -272,66 +251,65 @@ class StreamDecoder:
 
     def add_missing_thinking(self, item: StreamedItem, wire: dict[str, Any]) -> None:
         for name in ("summary", "content"):
-            for at, part in enumerate(dict_items(wire.get(name))):
+            for index, part in enumerate(dict_items(wire.get(name))):
                 self.add_thinking(
-                    item, name, at, remaining_text(as_str(part.get("text")), item.texts.get(at))
+                    item, name, index, remaining_text(as_str(part.get("text")), item.texts.get(index))
                 )
         if signature := as_str(wire.get("encrypted_content")):
             if 0 not in item.parts:
-                item.parts[0] = self.queue.add(Thinking(origin=FORMAT))
+                item.parts[0] = self.add_part(Thinking(origin=FORMAT))
             item.parts[0].signature = signature
 
     def add_text(
-        self, item: StreamedItem, kind: Text | Refusal, at: int, text: str, logprobs: tuple[Any, ...] = ()
+        self, item: StreamedItem, kind: Text | Refusal, index: int, text: str, logprobs: tuple[Any, ...] = ()
     ) -> None:
         if text:
-            growing = item.parts.get(at) or self.queue.add(kind)
-            item.parts[at] = self.queue.append(growing, text, logprobs)
-            item.texts.setdefault(at, []).append(text)
+            queued = item.parts.get(index) or self.add_part(kind)
+            item.parts[index] = self.queue.append(queued, text, logprobs)
+            item.texts.setdefault(index, []).append(text)
 
-    def add_citations(self, item: StreamedItem, at: int, citations: Iterable[Citation]) -> None:
+    def add_citations(self, item: StreamedItem, index: int, citations: Iterable[Citation]) -> None:
         for citation in citations:
-            if at in item.parts:
-                self.queue.add_citation(item.parts[at], citation)
+            if index in item.parts and citation not in item.parts[index].citations:
+                item.parts[index].citations.append(citation)
 
     def add_arguments(self, item: StreamedItem, text: str) -> None:
-        """Arguments of a call whose name is not known yet wait for its whole item."""
+        """Add arguments; those of a call whose name is not known yet come with the complete item."""
         if text and 0 in item.parts:
             self.queue.append(item.parts[0], text)
             item.texts.setdefault(0, []).append(text)
 
-    def add_thinking(self, item: StreamedItem, name: str, at: int, text: str) -> None:
-        """A server that states both the raw thoughts and their summary is heard in whichever it began with."""
+    def add_thinking(self, item: StreamedItem, name: str, index: int, text: str) -> None:
+        """Add thinking. If a server sends both raw thinking and a summary, the one that came first counts."""
         if not text or item.reasoning_field not in ("", name):
             return
         item.reasoning_field = name
-        between = PARAGRAPH_BREAK if item.texts and at not in item.texts else ""
-        growing = item.parts.get(0) or self.queue.add(Thinking(origin=FORMAT))
-        item.parts[0] = self.queue.append(growing, between + text)
-        item.texts.setdefault(at, []).append(text)
+        between = PARAGRAPH_BREAK if item.texts and index not in item.texts else ""
+        queued = item.parts.get(0) or self.add_part(Thinking(origin=FORMAT))
+        item.parts[0] = self.queue.append(queued, between + text)
+        item.texts.setdefault(index, []).append(text)
 
-    # The end --------------------------------------------------------------------------------------------------------------
+    # The end --------------------------------------------------------------------------------------
 
-    def on_final_event(self, response: dict[str, Any]) -> list[Event]:
+    def on_final_event(self, response: dict[str, Any]) -> None:
         streamed = list(self.items)
-        for at, told in enumerate(dict_items(response.get("output"))):
-            item = match_item(streamed, told, at)
+        for index, wire in enumerate(dict_items(response.get("output"))):
+            item = match_item(streamed, wire, index)
             if item:
                 streamed.remove(item)
-            self.finish_item(item or self.add_item(as_str(told.get("type")), "", None), told)
+            self.finish_item(item or self.add_item(as_str(wire.get("type")), "", None), wire)
         self.queue.flush()
-        events = self.queue.take_events()
-        if usage := parse_usage(response):
-            events.append(UsageReported(usage=usage))
+        self.emit_usage(response)
         if response.get("status") == "failed" or response.get("error"):
-            return events + self.fail(parse_error_object(response))
+            self.fail(parse_error_object(response))
+            return
         self.ended = True
         called = any(item.kind in CALL_TYPES and item.parts for item in self.items)
-        return [*events, Finished(choice=0, finish_reason=parse_finish_reason(response, called))]
+        self.events.append(Finished(choice=0, finish_reason=parse_finish_reason(response, called)))
 
-    def fail(self, error: ApiError) -> list[Event]:
+    def fail(self, error: ApiError) -> None:
         self.ended = True
-        return [*self.queue.take_events(), Failed(error=error)]
+        self.events.append(Failed(error=error))
 
 
 def find_item(items: list[StreamedItem], kind: str, item_id: str, index: Any) -> StreamedItem | None:
@@ -343,16 +321,19 @@ def find_item(items: list[StreamedItem], kind: str, item_id: str, index: Any) ->
     return None
 
 
-def match_item(items: list[StreamedItem], wire: dict[str, Any], at: int) -> StreamedItem | None:
-    """The item that streamed as what the whole answer states; servers are found to give it another id or place there."""
+def match_item(items: list[StreamedItem], wire: dict[str, Any], index: int) -> StreamedItem | None:
+    """Return the streamed item that an item of the complete response repeats, or None.
+
+    Some servers give it another id or index there.
+    """
     kind = as_str(wire.get("type"))
-    if found := find_item(items, kind, as_str(wire.get("id")), at):
+    if found := find_item(items, kind, as_str(wire.get("id")), index):
         return found
     text = PARAGRAPH_BREAK.join(
         part.text for part in parse_output_item(wire) if isinstance(part, Text | Refusal | Thinking)
     )
     for item in items:
-        if item.kind == kind and (item.index == at or (text and item.text() == text)):
+        if item.kind == kind and (item.index == index or (text and item.text() == text)):
             return item
     return None
 
@@ -362,95 +343,9 @@ def as_index(index: Any) -> int:
 
 
 def remaining_text(whole: str, sent: list[str] | None) -> str:
-    """What of a text was not passed on yet; nothing where the two disagree, since what was said cannot be taken back."""
+    """Return the part of a text that was not passed on yet.
+
+    It is empty if the two disagree, because text that was passed on cannot be taken back.
+    """
     so_far = "".join(sent or ())
     return whole[len(so_far) :] if whole.startswith(so_far) else ""
-
-
-class StreamEncoder:
-    """One answer: the format has no place for a second."""
-
-    def __init__(self, request: Request) -> None:
-        self.request, self.custom_tool_names = request, custom_tool_names(request)
-        self.writer: EventWriter | None = None
-        self.part: TextEncoder | ThinkingEncoder | ToolCallEncoder | None = None
-        self.finish_reason: FinishReason | None = None
-        self.usage: Usage | None = None
-        self.failed = False
-
-    def encode(self, event: Event) -> bytes:
-        if self.failed:
-            return b""
-        match event:
-            case Started():
-                self.ensure_started(event.model)
-            case PartStarted() | PartDelta() | PartSigned() | PartCited() | PartEnded():
-                if event.choice == 0:
-                    self.on_part(event)
-            case UsageReported():
-                self.usage = event.usage
-            case Finished():
-                self.finish_reason = event.finish_reason if event.choice == 0 else self.finish_reason
-            case Failed():
-                return self.render_error_event(event.error, "")
-            case _:
-                assert_never(event)
-        return self.writer.take_bytes() if self.writer else b""
-
-    def finish(self) -> bytes:
-        if self.failed:
-            return b""
-        if self.finish_reason is None:
-            return self.encode(Failed(error=STREAM_INTERRUPTED))
-        writer = self.ensure_started()
-        self.end_part()
-        writer.finish(self.finish_reason, self.usage)
-        return writer.take_bytes()
-
-    def ensure_started(self, model: str = "") -> EventWriter:
-        if self.writer is None:
-            self.writer = EventWriter(response_skeleton(self.request, model, None))
-        return self.writer
-
-    def on_part(self, event: PartStarted | PartDelta | PartSigned | PartCited | PartEnded) -> None:
-        match event:
-            case PartDelta():
-                if self.part:
-                    self.part.write(event.text, event.logprobs)
-            case PartStarted():
-                self.start_part(event.part)
-            case PartSigned():
-                if self.part:
-                    self.part.add_signature(event.signature)
-            case PartCited():
-                if isinstance(self.part, TextEncoder):
-                    self.part.add_citation(event.citation)
-            case PartEnded():
-                self.end_part()
-
-    def start_part(self, part: Part) -> None:
-        writer = self.ensure_started()
-        self.end_part()
-        match part:
-            case Text() | Refusal():
-                self.part = TextEncoder(writer, part)
-            case Thinking():
-                self.part = ThinkingEncoder(writer, part)
-            case ToolCall():
-                self.part = ToolCallEncoder(writer, part, self.custom_tool_names)
-            case Image() | Opaque() | File() | ToolResult():
-                for item in render_other_items(part):
-                    writer.write_item(item)
-            case _:
-                assert_never(part)
-
-    def end_part(self) -> None:
-        if self.part:
-            self.part.end()
-        self.part = None
-
-    def render_error_event(self, error: ApiError, request_id: str) -> bytes:
-        writer = self.ensure_started()
-        writer.fail(error, self.usage, request_id)
-        self.failed = True
-        return writer.take_bytes()

@@ -1,37 +1,65 @@
-"""Writes the events of an answer to a client, each with its number, and the items that they make up."""
+"""A stream of the Responses API, made of neutral events."""
 
 import time
-from typing import Any
+from typing import Any, assert_never
 
 from msgspec.structs import replace
 
 from proxy.formats.json_body import encode
-from proxy.formats.neutral import ApiError, Citation, FinishReason, Refusal, Text, Thinking, ToolCall, Usage
+from proxy.formats.neutral import (
+    ApiError,
+    Citation,
+    Event,
+    Failed,
+    File,
+    Finished,
+    FinishReason,
+    Image,
+    Opaque,
+    Part,
+    PartCited,
+    PartDelta,
+    PartEnded,
+    PartSigned,
+    PartStarted,
+    Refusal,
+    Request,
+    Started,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+    Usage,
+    UsageReported,
+)
 from proxy.formats.openai_responses.content import (
-    add_origin,
     new_id,
     render_annotation,
     render_logprob,
     render_output_text,
-    render_reasoning_item,
 )
+from proxy.formats.openai_responses.errors import render_error_data
+from proxy.formats.openai_responses.reasoning import render_reasoning_item, render_signature
 from proxy.formats.openai_responses.response import (
     Status,
     render_call_item,
     render_content,
-    render_error_data,
-    render_message,
+    render_message_item,
+    render_other_items,
     render_signed_call,
     render_status,
-    render_usage,
+    response_skeleton,
 )
-
-ERROR_CODE_BY_KIND = {"rate_limit": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
-"""The codes of a failed answer are few (docs/api-reference/responses/object, `error.code`); all others are `server_error`."""
+from proxy.formats.openai_responses.tools import custom_tool_names
+from proxy.formats.openai_responses.usage import render_usage
+from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 
 
 class EventWriter:
-    """`output` holds the items that are done; the one being written has the next index."""
+    """Writes numbered events and collects the items of the output.
+
+    `output` holds the finished items; the open item has the next index.
+    """
 
     def __init__(self, response: dict[str, Any]) -> None:
         self.response = response
@@ -67,9 +95,9 @@ class EventWriter:
         self.finish_item(item)
 
     def open_message(self) -> dict[str, Any]:
-        """Texts that follow on one another are contents of one message, which stays open until something else comes."""
+        """Return the open message. Texts that follow each other are contents of one message."""
         if self.message is None:
-            message = render_message(new_id("msg"), [], "in_progress")
+            message = render_message_item(new_id("msg"), [], "in_progress")
             self.start_item(message)
             self.message = message
         return self.message
@@ -85,16 +113,17 @@ class EventWriter:
         self.emit_final_response(status, {"incomplete_details": details}, usage)
 
     def fail(self, api_error: ApiError, usage: Usage | None, request_id: str) -> None:
-        """As OpenAI does it: the error, then the answer that failed."""
+        """Write the error and then the failed response, as OpenAI does."""
         error = render_error_data(api_error, request_id, self.sequence_number)
         self.pending.append(b"event: error\ndata: %b\n\n" % encode(error))
         self.sequence_number += 1
-        told = {"code": ERROR_CODE_BY_KIND.get(api_error.kind, "server_error"), "message": api_error.message}
-        self.emit_final_response("failed", {"error": told}, usage)
+        code = ERROR_CODE_BY_KIND.get(api_error.kind, "server_error")
+        failure = {"code": code, "message": api_error.message}
+        self.emit_final_response("failed", {"error": failure}, usage)
 
     def emit_final_response(self, status: Status, fields: dict[str, Any], usage: Usage | None) -> None:
         ended = {"completed_at": int(time.time())} if status == "completed" else {}
-        answer = {
+        response = {
             **self.response,
             "status": status,
             **ended,
@@ -102,11 +131,11 @@ class EventWriter:
             "usage": render_usage(usage),
             **fields,
         }
-        self.emit(f"response.{status}", {"response": answer})
+        self.emit(f"response.{status}", {"response": response})
 
 
 class TextEncoder:
-    """A text or refusal: it begins with its first words, so that an empty one leaves no trace."""
+    """Writes a text or refusal. It begins with its first text, so that an empty part leaves no trace."""
 
     def __init__(self, writer: EventWriter, part: Text | Refusal) -> None:
         self.writer, self.empty_part = writer, part
@@ -136,15 +165,15 @@ class TextEncoder:
 
     def add_citation(self, citation: Citation) -> None:
         if self.position:
-            told = {
+            annotation = {
                 "annotation_index": len(self.citations),
                 "annotation": render_annotation(citation, sum(map(len, self.texts))),
             }
-            self.writer.emit("response.output_text.annotation.added", {**self.position, **told})
+            self.writer.emit("response.output_text.annotation.added", {**self.position, **annotation})
             self.citations.append(citation)
 
     def add_signature(self, signature: str) -> None:
-        """No provider signs its words."""
+        """Ignore the signature: no provider signs texts."""
 
     def end(self) -> None:
         if not self.position:
@@ -161,7 +190,7 @@ class TextEncoder:
 
 
 class ThinkingEncoder:
-    """Thoughts, as the one paragraph of a summary: a client that sends them back must not change what is signed."""
+    """Writes thinking as one paragraph of a summary: a client must send back signed text unchanged."""
 
     def __init__(self, writer: EventWriter, part: Thinking) -> None:
         self.writer, self.part = writer, part
@@ -193,11 +222,11 @@ class ThinkingEncoder:
         self.part = replace(self.part, signature=(self.part.signature or "") + signature)
 
     def end(self) -> None:
-        text, sealed = (
+        text, signature = (
             "".join(self.texts),
-            add_origin(self.part.origin, self.part.signature, self.part.redacted),
+            render_signature(self.part.origin, self.part.signature, self.part.redacted),
         )
-        if not text and not sealed:
+        if not text and not signature:
             return
         item = self.open()
         if text:
@@ -206,11 +235,14 @@ class ThinkingEncoder:
                 "response.reasoning_summary_part.done",
                 {**self.position, "part": {"type": "summary_text", "text": text}},
             )
-        self.writer.finish_item({"id": item["id"], **render_reasoning_item(text, sealed)})
+        self.writer.finish_item({"id": item["id"], **render_reasoning_item(text, signature)})
 
 
 class ToolCallEncoder:
-    """A call of the client's tool. It waits for its first argument, because a signature has to stand in an item before it."""
+    """Writes a tool call.
+
+    It starts with the first argument, because a signature stands in an item before it.
+    """
 
     def __init__(self, writer: EventWriter, part: ToolCall, custom_tool_names: frozenset[str]) -> None:
         self.writer, self.call, self.custom_tool_names = (
@@ -239,7 +271,7 @@ class ToolCallEncoder:
         return self.item
 
     def write(self, text: str, _logprobs: tuple[Any, ...] = ()) -> None:
-        """A custom tool's text that comes wrapped in JSON is unwrapped when all of it is there."""
+        """Write arguments. Free text that comes wrapped in JSON is unwrapped when all of it is known."""
         self.texts.append(text)
         if text and (self.call.custom or not self.is_free_text):
             self.writer.emit(
@@ -252,8 +284,104 @@ class ToolCallEncoder:
     def end(self) -> None:
         item = self.open()
         whole = render_call_item(replace(self.call, arguments="".join(self.texts)), self.custom_tool_names)
-        told, place = whole[self.field], self.writer.item_position(item)
-        if told and (not any(self.texts) or (self.is_free_text and not self.call.custom)):
-            self.writer.emit(f"response.{self.name}.delta", {**place, "delta": told})
-        self.writer.emit(f"response.{self.name}.done", {**place, self.field: told})
+        value, position = whole[self.field], self.writer.item_position(item)
+        if value and (not any(self.texts) or (self.is_free_text and not self.call.custom)):
+            self.writer.emit(f"response.{self.name}.delta", {**position, "delta": value})
+        self.writer.emit(f"response.{self.name}.done", {**position, self.field: value})
         self.writer.finish_item({**whole, "id": item["id"]})
+
+
+class StreamEncoder:
+    """Writes the first choice; the format has no place for a second."""
+
+    def __init__(self, request: Request) -> None:
+        self.request, self.custom_tool_names = request, custom_tool_names(request)
+        self.writer: EventWriter | None = None
+        self.part: TextEncoder | ThinkingEncoder | ToolCallEncoder | None = None
+        self.finish_reason: FinishReason | None = None
+        self.usage: Usage | None = None
+        self.failed = False
+
+    def encode(self, event: Event) -> bytes:
+        if self.failed:
+            return b""
+        match event:
+            case Started():
+                self.ensure_started(event.model)
+            case PartStarted() | PartDelta() | PartSigned() | PartCited() | PartEnded():
+                if event.choice == 0:
+                    self.on_part(event)
+            case UsageReported():
+                self.usage = event.usage
+            case Finished():
+                self.finish_reason = event.finish_reason if event.choice == 0 else self.finish_reason
+            case Failed():
+                return self.render_error_event(event.error, "")
+            case _:
+                assert_never(event)
+        return self.writer.take_bytes() if self.writer else b""
+
+    def finish(self) -> bytes:
+        if self.failed:
+            return b""
+        if self.finish_reason is None:
+            return self.encode(Failed(error=STREAM_INTERRUPTED))
+        writer = self.ensure_started()
+        self.end_part()
+        writer.finish(self.finish_reason, self.usage)
+        return writer.take_bytes()
+
+    def ensure_started(self, model: str = "") -> EventWriter:
+        if self.writer is None:
+            self.writer = EventWriter(response_skeleton(self.request, model, None))
+        return self.writer
+
+    def on_part(self, event: PartStarted | PartDelta | PartSigned | PartCited | PartEnded) -> None:
+        match event:
+            case PartDelta():
+                if self.part:
+                    self.part.write(event.text, event.logprobs)
+            case PartStarted():
+                self.start_part(event.part)
+            case PartSigned():
+                if self.part:
+                    self.part.add_signature(event.signature)
+            case PartCited():
+                if isinstance(self.part, TextEncoder):
+                    self.part.add_citation(event.citation)
+            case PartEnded():
+                self.end_part()
+
+    def start_part(self, part: Part) -> None:
+        writer = self.ensure_started()
+        self.end_part()
+        match part:
+            case Text() | Refusal():
+                self.part = TextEncoder(writer, part)
+            case Thinking():
+                self.part = ThinkingEncoder(writer, part)
+            case ToolCall():
+                self.part = ToolCallEncoder(writer, part, self.custom_tool_names)
+            case Image() | Opaque() | File() | ToolResult():
+                for item in render_other_items(part):
+                    writer.write_item(item)
+            case _:
+                assert_never(part)
+
+    def end_part(self) -> None:
+        if self.part:
+            self.part.end()
+        self.part = None
+
+    def render_error_event(self, error: ApiError, request_id: str) -> bytes:
+        writer = self.ensure_started()
+        writer.fail(error, self.usage, request_id)
+        self.failed = True
+        return writer.take_bytes()
+
+
+ERROR_CODE_BY_KIND = {"rate_limit": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
+"""Codes of a failed response (docs/api-reference/responses/object, `error.code`).
+
+All other kinds are `server_error`.
+"""

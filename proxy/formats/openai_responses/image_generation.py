@@ -1,21 +1,23 @@
-"""What OpenAI's image generation uses: tokens of another model than the one asked, beside the usage of an answer.
+"""Usage of OpenAI's image generation: tokens of another model than the requested one.
 
-developers.openai.com/api/docs/guides/image-generation ("Cost and latency"): text and pictures that the image model reads, and the tokens
-of what it draws. An answer states their sums in `tool_usage.image_gen` (docs/api-reference/responses/object), which can leave calls out.
-What it does not state is counted by the sizes and qualities that the guide gives tokens for, under kinds that say so.
+The image model reads text and images, and generates image tokens
+(developers.openai.com/api/docs/guides/image-generation, "Cost and latency"). A response reports the sums in
+`tool_usage.image_gen` (docs/api-reference/responses/object), which can leave calls out. Tokens that it does
+not report are estimated from the guide's tokens by size and quality, under kinds that say so.
 """
 
 import re
 from typing import Any
 
-from proxy.formats.metering.billable import ESTIMATED_PREFIX, dict_items, reported_tokens
+from proxy.formats.json_body import dict_items
+from proxy.formats.metering.billable import ESTIMATED_PREFIX, reported_tokens
 from proxy.formats.metering.token_counts import detail_count
 
 TOOL_TYPE = "image_generation"
 CALL_TYPE = "image_generation_call"
 DEFAULT_MODEL = "gpt-image-2.6-sunburst"
 MODEL_NAME = re.compile(r"[a-zA-Z0-9._-]{1,60}")
-"""What is kept on records."""
+"""Names that may be stored in usage records."""
 OLDER_MODELS = ("gpt-image-1", "chatgpt-image")
 OLDER_SIZES = {"1024x1024": 4160, "1024x1536": 6240, "1536x1024": 6208}
 SIZES = {
@@ -26,19 +28,25 @@ SIZES = {
     "2560x1440": 7370,
     "3840x2160": 13_342,
 }
-"""Tokens of a picture in high quality, as the guide's table and its calculator give them."""
+"""Tokens of an image in high quality, from the guide's table and calculator."""
 OLDER_QUALITIES = {"low": (272, 4160), "medium": (1056, 4160)}
 QUALITIES = {"low": (196, 7024), "medium": (1, 4), "xhigh": (2, 1), "max": (4, 1)}
-"""Parts of the tokens in high quality. No document tells those of the two qualities beyond it, which are taken to double each time."""
+"""Fraction of the tokens in high quality.
+
+The two qualities above high are undocumented. Each is assumed to double the tokens.
+"""
 STANDARD_SIZES = tuple(OLDER_SIZES)
 PARTIAL_IMAGE_TOKENS = 100
-"""Of each picture that is streamed before it is complete."""
+"""Tokens of each partial image in a stream."""
 MAX_TEXT_INPUT_TOKENS, MAX_IMAGE_INPUT_TOKENS = 2_000, 12_500
-"""Tokens that a picture is taken to be made from at most: a prompt, and a picture that is changed (images-vision, "Calculating costs")."""
+"""Assumed limits of an image's input: a prompt, and an image to edit.
+
+Source: docs/guides/images-vision, "Calculating costs".
+"""
 
 
 def find_tool(tools: Any) -> dict[str, Any]:
-    """The image generation among an answer's or a request's tools."""
+    """Return the image generation tool among the tools of a request or response; empty if it is not there."""
     return next((tool for tool in dict_items(tools) if tool.get("type") == TOOL_TYPE), {})
 
 
@@ -48,7 +56,7 @@ def image_model(tool: dict[str, Any]) -> str:
 
 
 def max_usage(tool: dict[str, Any], image_count: int) -> dict[str, int]:
-    """The tokens to hold for so many pictures."""
+    """Return the tokens to reserve for this number of images."""
     model, partial = image_model(tool), detail_count(tool, "partial_images") * PARTIAL_IMAGE_TOKENS
     each = {
         "text_input": MAX_TEXT_INPUT_TOKENS,
@@ -59,7 +67,7 @@ def max_usage(tool: dict[str, Any], image_count: int) -> dict[str, int]:
 
 
 def image_usage(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
-    """The pictures of an answer, and the tokens that were used for them."""
+    """Return the images of a response and the tokens used for them."""
     tool = find_tool(tools)
     model = image_model(tool)
     made = [
@@ -67,8 +75,8 @@ def image_usage(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
         for item in dict_items(output)
         if item.get("type") == CALL_TYPE and item.get("status") != "failed"
     ]
-    stated = parse_image_usage(model, tool_usage.get("image_gen")) if isinstance(tool_usage, dict) else {}
-    tokens = stated or reported_tokens(
+    reported = parse_image_usage(model, tool_usage.get("image_gen")) if isinstance(tool_usage, dict) else {}
+    tokens = reported or reported_tokens(
         f"{model}: {ESTIMATED_PREFIX}",
         image_output=sum(image_tokens(model, {**tool, **image_settings(item)}) for item in made),
     )
@@ -80,12 +88,15 @@ def has_reported_usage(tool_usage: Any) -> bool:
 
 
 def image_settings(item: dict[str, Any]) -> dict[str, Any]:
-    """What a call says of the picture that it made."""
+    """Return the size and quality that a call reports for its image."""
     return {name: value for name in ("size", "quality") if (value := item.get(name))}
 
 
 def parse_image_usage(model: str, image_gen: Any) -> dict[str, int]:
-    """Disjoint kinds. What is not told apart counts as what costs more: input as pictures, none of it cached; output as pictures."""
+    """Return the reported tokens in disjoint kinds.
+
+    Tokens without details count as the more expensive kind: input and output as images, none of it cached.
+    """
     usage = image_gen if isinstance(image_gen, dict) else {}
     read, cached, drew = (usage.get(f"{name}_tokens_details") for name in ("input", "cached", "output"))
     cached_text, text = detail_count(cached, "cached_text_tokens"), detail_count(read, "text_tokens")
@@ -102,7 +113,10 @@ def parse_image_usage(model: str, image_gen: Any) -> dict[str, int]:
 
 
 def image_tokens(model: str, settings: dict[str, Any]) -> int:
-    """Tokens of a picture of this `size` and `quality`: the most where one is left open, of the standard sizes."""
+    """Return the tokens of an image with these settings.
+
+    An open size or quality counts as the most expensive; an open size as the largest of the standard sizes.
+    """
     sizes, qualities = (
         (OLDER_SIZES, OLDER_QUALITIES) if model.startswith(OLDER_MODELS) else (SIZES, QUALITIES)
     )

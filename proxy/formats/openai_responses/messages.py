@@ -1,11 +1,11 @@
-"""The conversation: a request's items as messages, and messages as items."""
+"""Conversations: the items of a request as messages, and messages as items."""
 
-import hashlib
-import re
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from msgspec.structs import replace
 
+from proxy.formats.json_body import as_str
 from proxy.formats.neutral import (
     InvalidRequest,
     Message,
@@ -18,17 +18,21 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.openai_responses.capabilities import VALID_CALL_ID
 from proxy.formats.openai_responses.content import (
-    FORMAT,
-    as_str,
     parse_content,
-    parse_reasoning_item,
     parse_tool_call,
-    render_input_part,
-    render_reasoning_item,
+    render_part,
     render_tool_call,
+)
+from proxy.formats.openai_responses.reasoning import (
+    parse_reasoning_item,
+    render_reasoning_item,
     restore_origin,
 )
+from proxy.formats.openai_responses.wire import FORMAT
+from proxy.formats.signatures import attach_call_signatures
+from proxy.formats.tool_calls import ToolCallLinker, call_id_digest, has_id, is_next_without_id
 
 CLIENT_ITEM_TYPES = frozenset(
     (
@@ -41,27 +45,49 @@ CLIENT_ITEM_TYPES = frozenset(
         "mcp_approval_response",
     )
 )
-"""Items that the client says, not the model: they are refused where another format has no words for them, not left out."""
-VALID_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
+"""Items that come from the client, not the model.
+
+Other formats reject a request with such an item; they do not leave it out.
+"""
+
+
+def parse_messages(
+    instructions: str | list[dict[str, Any]] | None, items: str | list[dict[str, Any] | str] | None
+) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
+    """Return the instructions and the messages of a request. Raises InvalidRequest."""
+    builder = MessageBuilder(instructions)
+    for index, item in enumerate([items] if isinstance(items, str) else items or []):
+        builder.add_item(
+            {"role": "user", "content": item} if isinstance(item, str) else item, f"input[{index}]"
+        )
+    return tuple(builder.system), builder.build()
+
+
+def make_call_id(given_id: str, number: int) -> str:
+    """Return an id that is the same for the same history."""
+    return f"{given_id or 'call'}_{number}"
 
 
 class MessageBuilder:
-    """Collects items into messages: what the model did in one turn belongs together, and so do the results of its calls."""
+    """Collects items into messages: one for each turn of the model, and one for the results after it."""
 
     def __init__(self, instructions: str | list[dict[str, Any]] | None) -> None:
         self.system: list[Text] = (
             [Text(text=instructions)] if isinstance(instructions, str) and instructions else []
         )
         self.turns: list[tuple[Literal["user", "assistant", "system"], list[Part]]] = []
-        self.linker = ToolCallLinker()
-        for at, item in enumerate(instructions if isinstance(instructions, list) else []):
-            self.add_item(item, f"instructions[{at}]")
+        self.linker = ToolCallLinker(make_call_id, (has_id, is_next_without_id), first_number=1)
+        for index, item in enumerate(instructions if isinstance(instructions, list) else []):
+            self.add_item(item, f"instructions[{index}]")
 
     def build(self) -> tuple[Message, ...]:
-        return tuple(Message(role=role, parts=tuple(parts)) for role, parts in self.turns)
+        """Return the messages. The signature of a call travels in an empty reasoning item before it."""
+        return tuple(
+            Message(role=role, parts=tuple(attach_call_signatures(parts))) for role, parts in self.turns
+        )
 
     def add_item(self, item: dict[str, Any], where: str) -> None:
-        """Raises BadRequest."""
+        """Add one item; `where` names it in errors. Raises InvalidRequest."""
         kind = item.get("type") or (
             "message" if "role" in item else "item_reference" if "id" in item else None
         )
@@ -69,12 +95,7 @@ class MessageBuilder:
             case "message":
                 self.add_message(item, where)
             case "function_call" | "custom_tool_call":
-                self.add_call(
-                    parse_tool_call(
-                        item, self.linker.add_call(as_str(item.get("call_id")), as_str(item.get("name")))
-                    ),
-                    where,
-                )
+                self.add_call(item, where)
             case "function_call_output" | "custom_tool_call_output":
                 self.add_result(item, custom=kind.startswith("custom"))
             case "reasoning":
@@ -111,25 +132,26 @@ class MessageBuilder:
             self.turns.append(("assistant", []))
         self.turns[-1][1].extend(parts)
 
-    def add_call(self, call: ToolCall, where: str) -> None:
-        """A Gemini call's signature travels in an empty reasoning item before it, and is given back to it here."""
+    def add_call(self, item: dict[str, Any], where: str) -> None:
+        call = parse_tool_call(item)
         if not call.name:
             raise InvalidRequest(f"{where}.name must be a string.", f"{where}.name")
-        before = self.turns[-1][1] if self.turns and self.turns[-1][0] == "assistant" else []
-        match before[-1] if before else None:
-            case Thinking(text="", signature=str() as signature, origin="gemini"):
-                before[-1] = replace(call, signature=signature, origin="gemini")
-            case _:
-                self.add_assistant(call)
+        self.add_assistant(self.linker.add_call(replace(call, id=as_str(item.get("call_id")))))
 
     def add_result(self, item: dict[str, Any], *, custom: bool) -> None:
-        call_id, name = self.linker.match_result(as_str(item.get("call_id")))
+        given_id = as_str(item.get("call_id"))
+        call = self.linker.match_result(given_id)
         content = tuple(
             part
             for part in parse_content(item.get("output"))
             if not isinstance(part, ToolCall | ToolResult | Thinking | Refusal)
         )
-        result = ToolResult(call_id=call_id, content=content, name=name, custom=custom)
+        result = ToolResult(
+            call_id=call.id if call else given_id or "call",
+            content=content,
+            name=call.name if call else None,
+            custom=custom,
+        )
         if (
             self.turns
             and self.turns[-1][0] == "user"
@@ -140,32 +162,13 @@ class MessageBuilder:
             self.turns.append(("user", [result]))
 
 
-class ToolCallLinker:
-    """Links results to calls where ids are missing or repeated: in order."""
-
-    def __init__(self) -> None:
-        self.used_ids: set[str] = set()
-        self.unanswered: list[tuple[str, str, str]] = []
-
-    def add_call(self, given: str, name: str) -> str:
-        made, count = given, 0
-        while not made or made in self.used_ids:
-            count += 1
-            made = f"{given or 'call'}_{count}"
-        self.used_ids.add(made)
-        self.unanswered.append((given, made, name))
-        return made
-
-    def match_result(self, given: str) -> tuple[str, str | None]:
-        for entry in self.unanswered:
-            if not given or given == entry[0]:
-                self.unanswered.remove(entry)
-                return entry[1], entry[2]
-        return given or "call", None
+def render_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Return the items of a request's input. Raises UnsupportedFeature."""
+    return [item for message in messages for item in render_message(message)]
 
 
 def render_message(message: Message) -> list[dict[str, Any]]:
-    """A message as items: its text and media together as far as they stand together, the rest each by itself."""
+    """Return the items of one message: adjacent texts and media in one item, other parts by themselves."""
     items: list[dict[str, Any]] = []
     for part in message.parts:
         if message.role == "assistant":
@@ -175,7 +178,7 @@ def render_message(message: Message) -> list[dict[str, Any]]:
         elif isinstance(part, Opaque) and part.origin == FORMAT and part.kind in CLIENT_ITEM_TYPES:
             found = dict(part.value)
         else:
-            found = {"type": "message", "role": message.role, "content": [render_input_part(part)]}
+            found = {"type": "message", "role": message.role, "content": [render_part(part)]}
         if found and items and found.get("type") == items[-1].get("type") == "message":
             items[-1]["content"] += found["content"]
         elif found:
@@ -184,7 +187,10 @@ def render_message(message: Message) -> list[dict[str, Any]]:
 
 
 def render_assistant_part(part: Part) -> dict[str, Any] | None:
-    """None for what is no content for this model: thoughts of another, records of tools that ran elsewhere."""
+    """Return a part of the model's turn as an item.
+
+    The result is None for thinking of another origin and records of tools that ran elsewhere.
+    """
     match part:
         case Text():
             return {
@@ -214,20 +220,16 @@ def render_assistant_part(part: Part) -> dict[str, Any] | None:
 
 
 def render_tool_result(result: ToolResult) -> dict[str, Any]:
-    """There is no mark for a failed call: its text says it. Media go beside the text in a list of parts."""
+    """Return a result. Its text must say that a call failed, because the format has no field for it."""
     output: str | list[dict[str, Any]]
     if all(isinstance(part, Text) for part in result.content):
         output = "".join(part.text for part in result.content if isinstance(part, Text))
     else:
-        output = [render_input_part(part) for part in result.content]
+        output = [render_part(part) for part in result.content]
     kind = "custom_tool_call_output" if result.custom else "function_call_output"
     return {"type": kind, "call_id": render_call_id(result.call_id), "output": output}
 
 
 def render_call_id(call_id: str) -> str:
-    """OpenAI takes at most 64 characters; the same id of a call and its result stays the same."""
-    return (
-        call_id
-        if VALID_CALL_ID.fullmatch(call_id)
-        else "call_" + hashlib.sha256(call_id.encode("utf-8", "surrogatepass")).hexdigest()[:24]
-    )
+    """Return the id, or an id made from it: OpenAI takes at most 64 characters."""
+    return call_id if VALID_CALL_ID.fullmatch(call_id) else f"call_{call_id_digest(call_id)[:24]}"

@@ -1,19 +1,18 @@
-"""Relaying between a client and a provider that both speak this format.
+"""Requests and streams that pass unchanged between a client and a provider of this format.
 
-A request is relayed as it came but for the fields that the gateway must set, so only what it must know is decoded here.
+A request is passed on as it came, except for the fields that the gateway must set. Only what the gateway
+must know of it is decoded here.
 """
 
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
 from proxy.formats import neutral
 from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
-from proxy.formats.codec import Quirks
 from proxy.formats.field_case import check_nested
 from proxy.formats.json_body import DECODE_ERRORS, decode_body, decode_lenient, encode, replace_fields
 from proxy.formats.metering import token_bounds
@@ -34,63 +33,30 @@ from proxy.formats.openai_responses.account_ids import (
     item_references,
     stored_references,
 )
-from proxy.formats.openai_responses.decoder import StreamEncoder
-from proxy.formats.openai_responses.response import WireUsage, render_error_event, usage_from_wire
+from proxy.formats.openai_responses.encoder import StreamEncoder
+from proxy.formats.openai_responses.errors import render_error_event
+from proxy.formats.openai_responses.request import PATH
 from proxy.formats.openai_responses.server_tools import (
     CALL_MARKERS,
     billable_calls,
     max_billable_extras,
     with_billable_extras,
 )
-from proxy.formats.sse import event_data, keepalive_comment, name_of
-
-PATH = "/responses"
-MAX_TOKENS = 2**31 - 1
-
-TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
-ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
-
-
-class RequestFields(msgspec.Struct):
-    model: ModelName
-    input: str | list[dict[str, Any] | str] | None = None
-    instructions: str | list[dict[str, Any]] | None = None
-    stream: bool | None = None
-    max_output_tokens: TokenLimit | None = None
-    tools: Any = None
-    text: Any = None
-    previous_response_id: Any = None
-    conversation: Any = None
-    prompt: Any = None
-    service_tier: Any = None
-    max_tool_calls: Any = None
-    store: Any = None
-
-
-class ResponseFacts(msgspec.Struct):
-    output: msgspec.Raw = msgspec.Raw()
-    usage: msgspec.Raw = msgspec.Raw()
-    tools: msgspec.Raw = msgspec.Raw(b"null")
-    service_tier: Any = None
-    tool_usage: Any = None
-
-
-class FinalEvent(msgspec.Struct):
-    response: ResponseFacts | None = None
-
-
-class EventType(msgspec.Struct):
-    type: str = ""
-    error: Any = None
-
-
-class ItemDoneEvent(msgspec.Struct):
-    item: dict[str, Any] = {}
-
-
-class DeltaEvent(msgspec.Struct):
-    delta: str
-
+from proxy.formats.openai_responses.usage import parse_raw_usage
+from proxy.formats.openai_responses.wire import (
+    RequestFields,
+    ResponseFacts,
+    decode_any,
+    decode_delta,
+    decode_event_type,
+    decode_final_event,
+    decode_item_done,
+    decode_output,
+    decode_request_fields,
+    decode_response_facts,
+)
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import event_data, keepalive_comment, name_of
 
 FIELDS = frozenset(RequestFields.__struct_fields__)
 COUNTED_FIELDS = FIELDS - {"prompt"} | {"metadata"}
@@ -98,8 +64,8 @@ TOOL_FIELDS = frozenset(
     {"type", "model", "size", "quality", "partial_images", "svg", "container", "environment", "memory_limit"}
 )
 KNOWN_FIELDS = token_bounds.field_names("""
-    role content type text image_url detail call_id name arguments output id status summary encrypted_content input file_data
-    filename refusal phase
+    role content type text image_url detail call_id name arguments output id status summary
+    encrypted_content input file_data filename refusal phase
 """)
 FINAL_EVENT_TYPES = (
     "response.completed",
@@ -112,31 +78,17 @@ STORED_FIELDS = ("previous_response_id", "conversation", "prompt")
 FINAL_EVENT_PATTERN = re.compile(rb'"(error|response\.(completed|incomplete|failed|cancelled))"')
 IMAGE_PART_TYPES = ("input_image", "computer_screenshot")
 
-decode_request = msgspec.json.Decoder(RequestFields).decode
-decode_response = msgspec.json.Decoder(ResponseFacts).decode
-decode_usage = msgspec.json.Decoder(WireUsage).decode
-decode_output = msgspec.json.Decoder(list[dict[str, Any]]).decode
-decode_type = msgspec.json.Decoder(EventType).decode
-decode_final_event = msgspec.json.Decoder(FinalEvent).decode
-decode_item_done = msgspec.json.Decoder(ItemDoneEvent).decode
-decode_any = msgspec.json.Decoder().decode
-decode_delta = msgspec.json.Decoder(DeltaEvent).decode
-
-
-def request_path(model: str, stream: bool) -> str:
-    return PATH
-
 
 class ResponsesRequest:
-    """One client request in this format, and how to relay it."""
+    """A client's request, and how it is passed on."""
 
     stream_content_type = "text/event-stream"
     render_keepalive = staticmethod(keepalive_comment)
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
-        """Raises BadRequest."""
+        """Read the request. Raises InvalidRequest."""
         self.body = body
-        self.request = request = decode_body(decode_request, body)
+        self.request = request = decode_body(decode_request_fields, body)
         self.others = others = extract_unknown_fields(body, COUNTED_FIELDS, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         self.facts = RequestFacts(
@@ -146,7 +98,7 @@ class ResponsesRequest:
             stream=bool(request.stream),
             service_tier=normalize_tier(request.service_tier) or "auto",
             max_billable_extras=max_billable_extras(request.tools, request.max_tool_calls),
-            # A prompt that the provider keeps may bring tools of its own.
+            # A stored prompt may bring tools of its own.
             unbounded_cost_fields=unbounded_cost_fields(others, "prompt"),
             other_model_fields=fields_allowing_other_models(others) + model_calling_tools(request.tools),
         )
@@ -155,7 +107,7 @@ class ResponsesRequest:
         return PATH
 
     def upstream_body(self, model: str, max_tokens: int | None, quirks: Quirks) -> bytes:
-        """What the provider gets: its own name for the model, and a limit if one is given, which has one name everywhere here."""
+        """Return the body with the provider's model name and the output limit."""
         fields: dict[str, Any] = {}
         if model != self.request.model:
             fields["model"] = model
@@ -164,9 +116,9 @@ class ResponsesRequest:
         return replace_fields(self.body, fields) if fields else self.body
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """The usage that a complete answer states, if it states any, and our own count of its output tokens."""
+        """Return the usage that a response reports, or None, and the gateway's own count of output tokens."""
         try:
-            return measure(decode_lenient(decode_response, body))
+            return measure(decode_lenient(decode_response_facts, body))
         except DECODE_ERRORS:
             return None, estimate_tokens(len(body))
 
@@ -177,21 +129,24 @@ class ResponsesRequest:
         return StreamEncoder(request)
 
     def references(self) -> list[AccountReference]:
-        asked, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
-        stored = {name: value for name in STORED_FIELDS if (value := getattr(asked, name))}
+        request, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
+        stored = {name: value for name in STORED_FIELDS if (value := getattr(request, name))}
         found = stored_references(stored) if stored else []
-        found += item_references(asked.input)
-        values = [asked.input, asked.instructions, asked.tools, stored, others]
+        found += item_references(request.input)
+        values = [request.input, request.instructions, request.tools, stored, others]
         return found + references_in(values, VOCABULARY)
 
     def id_reader(self) -> IdReader | None:
-        """Return a reader. A response that is not stored can still be named to compare the use of a cache."""
+        """Return a reader.
+
+        Even a response that is not stored can be named, to compare the use of the cache.
+        """
         is_compared = "prompt_cache_options" in self.others
         return ResponsesIdReader(keeps=self.request.store is not False or is_compared)
 
 
 def max_input_tokens(request: RequestFields) -> int:
-    """Tokens that the input cannot pass at any model."""
+    """Return the upper bound of the input tokens at any model."""
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))
     items = [request.input] if isinstance(request.input, str) else request.input or []
     messages = sum(
@@ -212,7 +167,10 @@ def max_input_tokens(request: RequestFields) -> int:
 
 
 def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
-    """Pictures count by the vendor's formula; what only refers to something counts as the longest that it may be."""
+    """Return the tokens of a part that does not count by its bytes, and the fields that they cover.
+
+    Images count by the vendor's formula, references by the longest content that they may stand for.
+    """
     match part:
         case {"type": str(kind), "image_url": str(url)} if kind in IMAGE_PART_TYPES:
             return token_bounds.image_tokens_for(url, image_tokens), ("type", "image_url", "detail")
@@ -225,12 +183,20 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
 
 
 def measure(response: ResponseFacts) -> tuple[Usage | None, int]:
-    """Usage and output are read each by itself, so that neither hides the other. Raises one of UNREADABLE where neither can be."""
+    """Return the usage that a response reports, or None, and the gateway's own count of output tokens.
+
+    Usage and output are read separately, so that a mistake in one does not hide the other. Raises one of
+    DECODE_ERRORS if neither can be read.
+    """
     usage = neutral.stated(parse_raw_usage(response.usage))
     if usage is None:
         return None, sum(map(item_tokens, decode_output(response.output)))
-    told = has_server_tool_calls(response.output) or image_generation.has_reported_usage(response.tool_usage)
-    output, tools = (decode_any(raw) for raw in (response.output, response.tools)) if told else (None, None)
+    has_extras = has_server_tool_calls(response.output) or image_generation.has_reported_usage(
+        response.tool_usage
+    )
+    output, tools = (
+        (decode_any(raw) for raw in (response.output, response.tools)) if has_extras else (None, None)
+    )
     return with_billable_extras(usage, response.service_tier, output, tools, response.tool_usage), 0
 
 
@@ -239,15 +205,8 @@ def has_server_tool_calls(output: msgspec.Raw) -> bool:
     return any(mark in written for mark in CALL_MARKERS)
 
 
-def parse_raw_usage(raw: msgspec.Raw) -> Usage | None:
-    try:
-        return usage_from_wire(decode_usage(raw))
-    except DECODE_ERRORS:
-        return None
-
-
 def item_tokens(value: Any) -> int:
-    """Our own count of what the model wrote in an item: its texts, arguments and thoughts, without ids and the like."""
+    """Return the gateway's count of the text, arguments and thinking that the model wrote in an item."""
     match value:
         case list():
             return sum(map(item_tokens, value))
@@ -261,9 +220,7 @@ def item_tokens(value: Any) -> int:
 
 
 class StreamMeter(EventMeter):
-    """Reads a stream as it passes. `usage` is what the provider stated, `output_tokens` our own count of tokens. `tools` are those that
-    were offered.
-    """
+    """Measures a stream while it passes; `tools` are those of the request."""
 
     def __init__(self, tools: Any = None) -> None:
         super().__init__()
@@ -276,7 +233,11 @@ class StreamMeter(EventMeter):
         return billable_calls(self.server_tool_items, self.tools, None)
 
     def on_event(self, event: bytes) -> None:
-        """Most events carry neither text nor usage, and are told by a search: a quote in a text has a backslash before it."""
+        """Count one event.
+
+        Most events hold neither text nor usage. A search finds those that do; a quote inside a text has a
+        backslash before it, so a text cannot match.
+        """
         try:
             if b'.delta"' in event:
                 self.add_tokens(estimate_text_tokens(decode_lenient(decode_delta, event_data(event)).delta))
@@ -290,8 +251,8 @@ class StreamMeter(EventMeter):
             if (name := name_of(event).decode(errors="replace")) in FINAL_EVENT_TYPES:
                 self.on_final_event(name)
             elif FINAL_EVENT_PATTERN.search(event):
-                typed = decode_lenient(decode_type, event_data(event))
-                # Compatible servers send an error without any type.
+                typed = decode_lenient(decode_event_type, event_data(event))
+                # Compatible servers send an error without a type.
                 self.on_final_event(typed.type or "error" if typed.error is not None else typed.type)
             if self.saw_final_event or b'"usage":' in event or b'"usage" :' in event:
                 self.on_usage(decode_lenient(decode_final_event, event_data(event)).response)
@@ -299,7 +260,7 @@ class StreamMeter(EventMeter):
             return
 
     def on_final_event(self, kind: str) -> None:
-        """The search that led here may have met the same words elsewhere in an event."""
+        """Note the end, unless the search found the type elsewhere in an event."""
         self.saw_final_event = self.saw_final_event or kind in FINAL_EVENT_TYPES
         self.provider_failed = self.provider_failed or kind in ("error", "response.failed")
 

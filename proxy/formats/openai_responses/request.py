@@ -1,82 +1,37 @@
-"""A client's request in this format, and a request to a provider that speaks it."""
+"""Requests, in both directions (platform.openai.com/docs/api-reference/responses/create)."""
 
 import re
-from collections.abc import Iterable
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
-from msgspec.structs import replace
 
-from proxy.formats.codec import Quirks, RenderedRequest, adapt_to_quirks, has_cache_control
-from proxy.formats.json_body import decode_body, encode
-from proxy.formats.neutral import (
-    File,
-    InvalidRequest,
-    Opaque,
-    Reasoning,
-    Request,
-    ResponseFormat,
-    UnsupportedFeature,
+from proxy.formats.codec import RenderedRequest
+from proxy.formats.json_body import decode_body, dict_items, encode
+from proxy.formats.neutral import File, InvalidRequest, Request, ResponseFormat, UnsupportedFeature
+from proxy.formats.openai_responses.capabilities import (
+    DEFAULT_VALUES,
+    RESPONSES_ONLY_SETTINGS,
+    UNSUPPORTED,
+    stateful_fields,
 )
-from proxy.formats.openai_responses.content import PARAGRAPH_BREAK, as_str, dict_items
-from proxy.formats.openai_responses.messages import MessageBuilder, render_message
-from proxy.formats.openai_responses.tools import apply_tool_choice, parse_tool, render_tools
+from proxy.formats.openai_responses.content import PARAGRAPH_BREAK
+from proxy.formats.openai_responses.messages import parse_messages, render_messages
+from proxy.formats.openai_responses.reasoning import (
+    INCLUDE_ENCRYPTED_REASONING,
+    INCLUDE_LOGPROBS,
+    parse_reasoning,
+    render_reasoning,
+)
+from proxy.formats.openai_responses.tools import parse_tool_choice, parse_tools, render_tools
+from proxy.formats.openai_responses.wire import WireFormat, WireRequest
+from proxy.formats.quirks import Quirks, adapt_to_quirks, drop_unsupported, has_cache_control
 
-MAX_TOKENS = 2**31 - 1
-INCLUDE_LOGPROBS = "message.output_text.logprobs"
-INCLUDE_ENCRYPTED_REASONING = "reasoning.encrypted_content"
-STATEFUL_FIELDS = ("previous_response_id", "conversation", "prompt", "background")
-STATEFUL_ITEM_TYPES = ("item_reference", "compaction")
-RESPONSES_ONLY_SETTINGS = (*STATEFUL_FIELDS, "include", "truncation", "max_tool_calls")
-"""Settings that no other format has a name for, so that whoever gives them means this format's."""
 UNMAPPED_TOOL_FIELDS = ("allowed_callers", "async", "defer_loading", "output_schema")
-DEFAULT_VALUES: dict[str, Any] = {
-    "store": False,
-    "background": False,
-    "truncation": "disabled",
-    "service_tier": "auto",
-    "metadata": {},
-    "include": [],
-}
-"""Settings that ask for what is so anyway: nothing is lost where they are not passed on."""
-UNSUPPORTED = frozenset({"top_k", "stop", "seed", "presence_penalty", "frequency_penalty"})
 JSON_INSTRUCTION = {"type": "message", "role": "system", "content": "Answer in JSON."}
-LOW_BUDGET, MEDIUM_BUDGET = 1024, 8192
-
-
-class WireRequest(msgspec.Struct):
-    model: str = ""
-    input: str | list[dict[str, Any] | str] | None = None
-    instructions: str | list[dict[str, Any]] | None = None
-    tools: list[dict[str, Any]] | None = None
-    tool_choice: str | dict[str, Any] | None = None
-    text: dict[str, Any] | None = None
-    reasoning: dict[str, Any] | None = None
-    max_output_tokens: Annotated[int, Meta(ge=1, le=MAX_TOKENS)] | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    parallel_tool_calls: bool | None = None
-    top_logprobs: Annotated[int, Meta(ge=0, le=MAX_TOKENS)] | None = None
-    include: list[str] | None = None
-    user: str | None = None
-    stream: bool | None = None
-    stream_options: Any = None
-
-
-class WireFormat(msgspec.Struct):
-    type: str
-    name: str = "answer"
-    schema: dict[str, Any] | None = None
-    description: str | None = None
-    strict: bool | None = None
-
-
-# From the client ----------------------------------------------------------------------------------------------------------
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
-    """Raises BadRequest."""
+    """Return the neutral request. Raises InvalidRequest."""
     raw: dict[str, Any] = {}
 
     def read(text: bytes) -> WireRequest:
@@ -84,20 +39,13 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
         return msgspec.convert(raw, WireRequest)
 
     wire = decode_body(read, body)
-    transcript = MessageBuilder(wire.instructions)
-    for at, item in enumerate([wire.input] if isinstance(wire.input, str) else wire.input or []):
-        transcript.add_item(
-            {"role": "user", "content": item} if isinstance(item, str) else item, f"input[{at}]"
-        )
-    tools, choice = apply_tool_choice(
-        tuple(parse_tool(tool, f"tools[{at}]") for at, tool in enumerate(wire.tools or [])), wire.tool_choice
-    )
+    system, messages = parse_messages(wire.instructions, wire.input)
     return Request(
         model=wire.model or model,
-        messages=transcript.build(),
-        system=tuple(transcript.system),
-        tools=tools,
-        tool_choice=choice,
+        messages=messages,
+        system=system,
+        tools=parse_tools(wire.tools or [], wire.tool_choice),
+        tool_choice=parse_tool_choice(wire.tool_choice),
         parallel_tool_calls=wire.parallel_tool_calls,
         max_tokens=wire.max_output_tokens,
         temperature=wire.temperature,
@@ -111,14 +59,6 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
     )
 
 
-def stateful_fields(request: Request) -> list[str]:
-    """What of a request only the provider that keeps the conversation can answer."""
-    items = {part.kind for message in request.messages for part in message.parts if isinstance(part, Opaque)}
-    return [name for name in STATEFUL_FIELDS if name in request.unmapped_settings] + [
-        name for name in STATEFUL_ITEM_TYPES if name in items
-    ]
-
-
 def parse_unmapped_settings(raw: dict[str, Any], wire: WireRequest) -> dict[str, Any]:
     known = set(WireRequest.__struct_fields__)
     rest = {name: value for name, value in raw.items() if name not in known}
@@ -127,7 +67,7 @@ def parse_unmapped_settings(raw: dict[str, Any], wire: WireRequest) -> dict[str,
     ]
     rest["top_logprobs"] = None if INCLUDE_LOGPROBS in (wire.include or ()) else wire.top_logprobs
     rest |= {f"text.{name}": value for name, value in (wire.text or {}).items() if name != "format"}
-    spoken = ("effort", "summary", "generate_summary")
+    mapped = ("effort", "summary", "generate_summary")
     own = [tool for tool in dict_items(wire.tools) if tool.get("type") in ("function", "custom")]
     rest |= {
         f"tools.{name}": tool[name]
@@ -137,7 +77,7 @@ def parse_unmapped_settings(raw: dict[str, Any], wire: WireRequest) -> dict[str,
     }
     rest["detail"] = True if any(map(has_detail, input_files(wire.input))) else None
     rest |= {
-        f"reasoning.{name}": value for name, value in (wire.reasoning or {}).items() if name not in spoken
+        f"reasoning.{name}": value for name, value in (wire.reasoning or {}).items() if name not in mapped
     }
     if isinstance(wire.tool_choice, dict) and wire.tool_choice.get("type") not in (
         "function",
@@ -182,20 +122,10 @@ def parse_response_format(text: dict[str, Any]) -> ResponseFormat | None:
             return None
 
 
-def parse_reasoning(reasoning: dict[str, Any]) -> Reasoning | None:
-    effort, summary = reasoning.get("effort"), reasoning.get("summary") or reasoning.get("generate_summary")
-    if not effort and not summary:
-        return None
-    return Reasoning(effort=as_str(effort) or None, visible=True if summary else None)
-
-
-# To the provider ----------------------------------------------------------------------------------------------------------
-
-
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
-    """Raises Inexpressible for content and tools that this format has no words for."""
+    """Return the request for a provider. Raises UnsupportedFeature."""
     rejected = quirks.unsupported_for(request.model)
-    request, dropped = without_settings(adapt_to_quirks(request, quirks), rejected | UNSUPPORTED)
+    request, dropped = drop_unsupported(adapt_to_quirks(request, quirks), rejected | UNSUPPORTED)
     if request.n != 1:
         raise UnsupportedFeature("The Responses API gives one answer to a request.", "n")
     kept = {
@@ -212,16 +142,21 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
 
 
 def has_named_file_urls(request: Request) -> bool:
-    """OpenAI refuses a `filename` beside a `file_url`: they are "mutually exclusive"."""
+    """Return whether a file name is lost.
+
+    OpenAI rejects `filename` beside `file_url`: they are "mutually exclusive".
+    """
     parts = [part for message in request.messages for part in message.parts]
     return any(isinstance(part, File) and part.name and part.url and part.data is None for part in parts)
 
 
 def render_conversation(request: Request) -> dict[str, Any]:
-    """In JSON mode OpenAI looks for the word in the input, and refuses the request where it is missing or only in `instructions`
-    (docs/guides/structured-outputs, "JSON mode").
+    """Return the fields `instructions` and `input`.
+
+    In JSON mode OpenAI rejects a request whose input does not contain the word JSON, even if the instructions
+    do (docs/guides/structured-outputs, "JSON mode").
     """
-    items = [item for message in request.messages for item in render_message(message)]
+    items = render_messages(request.messages)
     system = PARAGRAPH_BREAK.join(text.text for text in request.system)
     if request.response_format != ResponseFormat():
         return {"instructions": system, "input": items} if system else {"input": items}
@@ -230,18 +165,8 @@ def render_conversation(request: Request) -> dict[str, Any]:
     return {"input": items if b"json" in encode(items).lower() else [*items, JSON_INSTRUCTION]}
 
 
-def without_settings(request: Request, names: Iterable[str]) -> tuple[Request, list[str]]:
-    """The request without these settings, and which of them it had."""
-    given = {
-        field.name: field.default
-        for field in msgspec.structs.fields(Request)
-        if field.name in names and not field.required and getattr(request, field.name) != field.default
-    }
-    return replace(request, **given), list(given)
-
-
 def render_settings(request: Request) -> dict[str, Any]:
-    """We keep nothing at the provider: the client has its history, and did not ask for more."""
+    """Return the settings. The provider is asked to store nothing, since the client keeps its own history."""
     given = {
         "max_output_tokens": request.max_tokens,
         "temperature": request.temperature,
@@ -264,28 +189,8 @@ def render_response_format(response_format: ResponseFormat) -> dict[str, Any]:
     return {"format": {"type": "json_schema", "name": name, "schema": response_format.schema, **given}}
 
 
-def render_reasoning(request: Request, quirks: Quirks) -> dict[str, Any]:
-    """Thoughts come back encrypted where thinking was asked for: models that do not think refuse that `include`."""
-    include = [INCLUDE_LOGPROBS] if request.logprobs is not None else []
-    settings: dict[str, Any] = {}
-    if wanted := request.reasoning:
-        shown = "thinking" not in quirks.unsupported_for(request.model)
-        include += [INCLUDE_ENCRYPTED_REASONING] if shown else []
-        effort = wanted.effort or effort_from_budget(wanted.budget) or ""
-        chosen = {
-            "effort": quirks.effort_aliases.get(effort, effort),
-            "summary": "auto" if wanted.visible and shown else None,
-        }
-        settings["reasoning"] = {name: value for name, value in chosen.items() if value} or {
-            "effort": "medium"
-        }
-    include += request.unmapped_settings.get("include", [])
-    return settings | {"include": include} if include else settings
+PATH = "/responses"
 
 
-def effort_from_budget(budget: int | None) -> str | None:
-    if budget is None or budget < 0:
-        return None
-    if budget == 0:
-        return "none"
-    return "low" if budget <= LOW_BUDGET else "medium" if budget <= MEDIUM_BUDGET else "high"
+def request_path(model: str, stream: bool) -> str:
+    return PATH

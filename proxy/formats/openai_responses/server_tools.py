@@ -1,8 +1,8 @@
-"""Calls of OpenAI's own tools: how many a request allows, and how many an answer is billed for.
+"""Calls of OpenAI's own tools: how many a request allows, and how many a response is billed for.
 
-developers.openai.com/api/docs/guides/tools-web-search ("Output and citations": only searches are billed, pages opened are not),
-.../tools-code-interpreter ("Containers"), .../tools-shell ("Hosted shell"), and the `tool_usage` of an answer
-(docs/api-reference/responses/object).
+Sources: developers.openai.com/api/docs/guides/tools-web-search ("Output and citations": only searches are
+billed, opened pages are not), .../tools-code-interpreter ("Containers"), .../tools-shell ("Hosted shell"),
+and the `tool_usage` of a response (docs/api-reference/responses/object).
 """
 
 from collections.abc import Iterable
@@ -10,13 +10,8 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.formats.metering.billable import (
-    count_kinds,
-    dict_items,
-    normalize_tier,
-    reported_calls,
-    tool_call_limit,
-)
+from proxy.formats.json_body import dict_items
+from proxy.formats.metering.billable import count_kinds, normalize_tier, reported_calls, tool_call_limit
 from proxy.formats.neutral import Usage
 from proxy.formats.openai_responses import image_generation
 
@@ -29,7 +24,7 @@ CLIENT_TOOLS = (
     "computer",
     "computer_use_preview",
 )
-"""Tools whose calls the client answers itself; so it does those of a shell that has no container at OpenAI."""
+"""Tools whose calls the client answers itself. A shell without a container at OpenAI is one too."""
 CALL_MARKERS = (
     b'"web_search_call"',
     b'"file_search_call"',
@@ -37,15 +32,21 @@ CALL_MARKERS = (
     b'"shell_call"',
     b'"image_generation_call"',
 )
-"""What stands in the output of an answer that called one of these tools."""
+"""Bytes in the output of a response that called one of these tools."""
 CONTAINER_TOOLS = {"code_interpreter_call": "code_interpreter", "shell_call": "shell"}
-"""Tools that run in a container, which is billed and not each call, by the items of their calls."""
+"""Tools that are billed by the container and not by the call, by the types of their call items."""
 DEFAULT_MAX_IMAGES = 4
-"""How many pictures a request is taken to ask for at most, where it sets no limit: each costs what a hundred searches do."""
+"""Images that a request without a limit is assumed to generate at most.
+
+An image costs as much as a hundred searches.
+"""
 
 
 def billable_kind(tool: dict[str, Any]) -> str:
-    """`web_search` or `web_search_preview` whatever their date; what has a container by its memory, if not 1 GB."""
+    """Return the kind that is billed, without dates.
+
+    The name of a container tool has the container's memory, if that is not 1 GB.
+    """
     kind = tool.get("type")
     match kind:
         case str() if kind.startswith("web_search"):
@@ -71,7 +72,10 @@ def memory_suffix(container: Any) -> str:
 
 
 def max_billable_extras(tools: Any, max_tool_calls: Any) -> dict[str, int]:
-    """How often each of the provider's tools may be called; `max_tool_calls` holds for all of them together."""
+    """Return how often each of the provider's tools may be called.
+
+    `max_tool_calls` limits all of them together.
+    """
     kinds = {billable_kind(tool) for tool in dict_items(tools)} - set(CLIENT_TOOLS) - {""}
     limits = dict.fromkeys(kinds, tool_call_limit(max_tool_calls))
     if image_generation.TOOL_TYPE in limits:
@@ -85,7 +89,7 @@ def max_billable_extras(tools: Any, max_tool_calls: Any) -> dict[str, int]:
 
 
 def billable_calls(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
-    """The calls in an answer's output, by kind. `tools` are those that the answer repeats from its request."""
+    """Return the calls in a response's output, by kind; `tools` are those that the response repeats."""
     offered = {billable_kind(tool) for tool in dict_items(tools)}
     search = (
         "web_search_preview"
@@ -112,7 +116,7 @@ def billable_calls(output: Any, tools: Any, tool_usage: Any) -> dict[str, int]:
 
 
 def container_kinds(items: Iterable[dict[str, Any]], declared_kinds: set[str]) -> list[str]:
-    """The containers that calls ran in: each once, however many there were, under the kind of the tool that was offered."""
+    """Return one kind for each container that calls ran in, by the tool that the request offered."""
     found = {
         (tool, container_id(item)) for item in items if (tool := CONTAINER_TOOLS.get(str(item.get("type"))))
     }
@@ -124,7 +128,7 @@ def container_kinds(items: Iterable[dict[str, Any]], declared_kinds: set[str]) -
 
 
 def container_id(item: dict[str, Any]) -> str | None:
-    """None for a shell of the client's."""
+    """Return the id of a call's container; None for a shell of the client's."""
     match item:
         case {"type": "shell_call", "environment": {"container_id": container}}:
             return str(container)
@@ -145,7 +149,7 @@ def is_billed_search(item: dict[str, Any]) -> bool:
 
 
 def with_billable_extras(usage: Usage, service_tier: Any, output: Any, tools: Any, tool_usage: Any) -> Usage:
-    """What an answer is billed for beside its tokens."""
+    """Add the service tier and the billed calls to the usage of a response."""
     return replace(
         usage,
         service_tier=normalize_tier(service_tier),

@@ -1,22 +1,36 @@
-"""Tools that a request gives the model, and how it may choose among them."""
+"""Tools and tool choice."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
-from msgspec import Meta
 
+from proxy.formats.json_body import as_str, dict_items
 from proxy.formats.neutral import InvalidRequest, Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
-from proxy.formats.openai_responses.content import FORMAT, PARAGRAPH_BREAK, as_str, dict_items
+from proxy.formats.openai_responses.content import PARAGRAPH_BREAK
+from proxy.formats.openai_responses.wire import FORMAT, WireTool
 
 Tools = tuple[Tool | ServerTool, ...]
 
 
-class WireTool(msgspec.Struct):
-    name: Annotated[str, Meta(min_length=1)]
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-    format: dict[str, Any] | None = None
+def parse_tools(wire: list[dict[str, Any]], choice: Any) -> Tools:
+    """Return the tools that the model may call. Raises InvalidRequest.
+
+    `allowed_tools` in the mode auto means the same as offering only these tools, and every format can
+    express that.
+    """
+    tools = tuple(parse_tool(tool, f"tools[{index}]") for index, tool in enumerate(wire))
+    match choice:
+        case {"type": "allowed_tools", **allowance} if allowance.get("mode") != "required":
+            allowed = dict_items(allowance.get("tools"))
+            return tuple(tool for tool in tools if is_allowed(tool, allowed))
+        case _:
+            return tools
+
+
+def is_allowed(tool: Tool | ServerTool, allowed: list[dict[str, Any]]) -> bool:
+    if isinstance(tool, Tool):
+        return tool.name in [as_str(entry.get("name")) for entry in allowed]
+    return tool.kind in [entry.get("type") for entry in allowed]
 
 
 def parse_tool(tool: dict[str, Any], where: str) -> Tool | ServerTool:
@@ -35,37 +49,35 @@ def parse_tool(tool: dict[str, Any], where: str) -> Tool | ServerTool:
 
 
 def describe_custom_tool(tool: WireTool) -> str:
-    """A custom tool's grammar is told in its description: other formats cannot hold a model to one, but the model can follow it."""
+    """Return the description of a custom tool with its grammar.
+
+    Other formats cannot enforce a grammar, but the model can follow it.
+    """
     description = tool.description or ""
     match tool.format:
         case {"type": "grammar", "syntax": syntax, "definition": str() as definition}:
-            return f"{description}{PARAGRAPH_BREAK}The input must follow this {syntax} grammar:\n{definition}".strip()
+            grammar = f"The input must follow this {syntax} grammar:\n{definition}"
+            return f"{description}{PARAGRAPH_BREAK}{grammar}".strip()
         case _:
             return description
 
 
-def apply_tool_choice(tools: Tools, choice: str | dict[str, Any] | None) -> tuple[Tools, ToolChoice | None]:
-    """`allowed_tools` in the mode auto means the same as giving no other tools, and so it is said."""
+def parse_tool_choice(choice: str | dict[str, Any] | None) -> ToolChoice | None:
+    """Return the tool choice. Raises InvalidRequest."""
     match choice:
         case "auto" | "required" | "none":
-            return tools, ToolChoice(mode=choice)
+            return ToolChoice(mode=choice)
         case {"type": "function" | "custom", "name": str() as name}:
-            return tools, ToolChoice(mode="required", names=(name,))
-        case {"type": "allowed_tools", **allowance}:
-            named = dict_items(allowance.get("tools"))
-            names, kinds = [as_str(tool.get("name")) for tool in named], [tool.get("type") for tool in named]
-            kept = tuple(
-                tool
-                for tool in tools
-                if (tool.name in names if isinstance(tool, Tool) else tool.kind in kinds)
-            )
-            if allowance.get("mode") == "required":
-                return tools, ToolChoice(mode="required", names=tuple(name for name in names if name))
-            return kept, ToolChoice(mode="auto")
+            return ToolChoice(mode="required", names=(name,))
+        case {"type": "allowed_tools", "mode": "required", **allowance}:
+            names = [as_str(tool.get("name")) for tool in dict_items(allowance.get("tools"))]
+            return ToolChoice(mode="required", names=tuple(name for name in names if name))
+        case {"type": "allowed_tools"}:
+            return ToolChoice(mode="auto")
         case str():
             raise InvalidRequest("tool_choice must be auto, required, none or an object.", "tool_choice")
         case _:
-            return tools, None
+            return None
 
 
 def render_tools(request: Request) -> dict[str, Any]:
@@ -84,7 +96,10 @@ def custom_tool_names(request: Request) -> frozenset[str]:
 
 
 def render_tool(tool: Tool | ServerTool) -> dict[str, Any]:
-    """Unlike OpenAI chat, this format is strict unless told not to be (docs/guides/migrate-to-responses)."""
+    """Return one tool. Raises UnsupportedFeature.
+
+    Unlike Chat, this format is strict by default (docs/guides/migrate-to-responses).
+    """
     match tool:
         case ServerTool(origin="openai_responses", value=dict() as value):
             return value

@@ -1,4 +1,4 @@
-"""Answers that every pair of formats must carry, in neutral words, and as streams."""
+"""Responses that every pair of formats must carry, as neutral types and as streams."""
 
 from typing import Any
 
@@ -61,7 +61,7 @@ RESPONSES: dict[str, Response] = {
 
 
 def events(response: Response) -> list[Event]:
-    """The same answer as a stream, its text cut in two."""
+    """Return the response as a stream, with its text in two pieces."""
     made: list[Event] = [Started(id=response.id, model=response.model)]
     for number, choice in enumerate(response.choices):
         for index, part in enumerate(choice.parts):
@@ -87,13 +87,13 @@ def part_events(choice: int, index: int, part: object) -> list[Event]:
             )
             return part_opened(choice, index, start, part.text, *signed)
         case ToolCall():
-            begun, *rest = part_opened(
+            started, *rest = part_opened(
                 choice, index, ToolCall(id=part.id, name=part.name, origin=part.origin), part.arguments
             )
-            proof = (
+            signature = (
                 [PartSigned(choice=choice, index=index, signature=part.signature)] if part.signature else []
             )
-            return [begun, *proof, *rest]
+            return [started, *signature, *rest]
         case _:
             raise AssertionError(part)
 
@@ -112,7 +112,7 @@ def part_opened(choice: int, index: int, start: object, text: str, *more: Event)
 
 
 def collect_response(seen: list[Event]) -> Response:
-    """A stream's events as the whole answer that they make."""
+    """Return the response that a stream's events make up."""
     choices: dict[int, list[Any]] = {}
     ends: dict[int, Finished] = {}
     usage: Usage | None = None

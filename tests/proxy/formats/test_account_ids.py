@@ -1,4 +1,4 @@
-"""Ids of a provider's account: where formats find them in requests, and which of an answer's they take for issued."""
+"""Ids of a provider's account: where requests name them, and which ids responses issue."""
 
 from typing import Any
 
@@ -7,10 +7,11 @@ import pytest
 
 from proxy.formats.account_ids import IdReader
 from proxy.formats.anthropic.account_ids import MessagesIdReader
-from proxy.formats.anthropic.passthrough import CountTokensRequest as CountMessages
+from proxy.formats.anthropic.count_tokens import CountTokensRequest as CountMessages
 from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.codec import ClientRequest
-from proxy.formats.gemini.embeddings import BatchEmbedContentsRequest, CountTokensRequest, EmbedContentRequest
+from proxy.formats.gemini.count_tokens import CountTokensRequest
+from proxy.formats.gemini.embeddings import BatchEmbedContentsRequest, EmbedContentRequest
 from proxy.formats.gemini.passthrough import GenerateContentRequest
 from proxy.formats.openai_chat.account_ids import ChatIdReader
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
@@ -38,8 +39,8 @@ def chat(*content: Any, **fields: Any) -> ChatRequest:
 
 
 def messages(*content: Any, **fields: Any) -> MessagesRequest:
-    asked = {"model": "claude", "max_tokens": 9, "messages": [{"role": "user", "content": list(content)}]}
-    return MessagesRequest(encode(asked | fields))
+    body = {"model": "claude", "max_tokens": 9, "messages": [{"role": "user", "content": list(content)}]}
+    return MessagesRequest(encode(body | fields))
 
 
 def gemini(*parts: Any, **fields: Any) -> GenerateContentRequest:
@@ -227,7 +228,9 @@ CALL = {
         ),
     ],
 )
-def test_a_request_names_an_object(incoming: ClientRequest, expected: set[tuple[str, str]]) -> None:
+def test_request_names_objects_of_the_account(
+    incoming: ClientRequest, expected: set[tuple[str, str]]
+) -> None:
     assert named(incoming) == expected
 
 
@@ -265,7 +268,7 @@ def test_a_request_names_an_object(incoming: ClientRequest, expected: set[tuple[
         CreateEmbeddingRequest(encode({"model": "m", "input": "resp_1"})),
     ],
 )
-def test_other_fields_name_no_object(incoming: ClientRequest) -> None:
+def test_other_fields_do_not_name_objects(incoming: ClientRequest) -> None:
     assert named(incoming) == set()
 
 
@@ -289,7 +292,7 @@ def test_other_fields_name_no_object(incoming: ClientRequest) -> None:
         ("https:", False),
     ],
 )
-def test_only_what_anybody_could_fetch_is_no_file_of_the_account(uri: str, is_public: bool) -> None:
+def test_public_urls_do_not_name_files_of_the_account(uri: str, is_public: bool) -> None:
     assert (named(gemini({"fileData": {"fileUri": uri}})) == set()) is is_public
 
 
@@ -299,7 +302,7 @@ def test_json_of_any_depth_is_searched() -> None:
     assert named(ResponsesRequest(body)) == {("vector_store", "vs_1")}
 
 
-# Answers ------------------------------------------------------------------------------------------------------------------
+# Answers ------------------------------------------------------------------------------------------
 
 VICTIM = {"file_id": "file_victim", "container_id": "cntr_victim", "id": "victim"}
 CITED = [
@@ -339,19 +342,19 @@ def issued(reader: IdReader, *events: bytes) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("keeps", "expected"), [(True, BY_CODE | LOOKED_UP | STORED), (False, BY_CODE | LOOKED_UP)]
 )
-def test_a_response_issues_its_ids_and_nothing_that_a_client_could_plant(
+def test_response_issues_only_ids_that_a_client_cannot_plant(
     keeps: bool, expected: set[tuple[str, str]]
 ) -> None:
-    whole = ResponsesIdReader(keeps=keeps)
-    whole.read_answer(encode(RESPONSE))
-    assert set(whole.issued) == expected
+    reader = ResponsesIdReader(keeps=keeps)
+    reader.read_answer(encode(RESPONSE))
+    assert set(reader.issued) == expected
     assert issued(ResponsesIdReader(keeps=keeps), event("response.completed", response=RESPONSE)) == expected
-    begun = event("response.created", response={"id": "resp_1", "output": []})
+    created = event("response.created", response={"id": "resp_1", "output": []})
     items = [event("response.output_item.done", item=item) for item in OUTPUT]
-    assert issued(ResponsesIdReader(keeps=keeps), begun, *items) == expected
+    assert issued(ResponsesIdReader(keeps=keeps), created, *items) == expected
 
 
-def test_items_of_a_conversation_are_kept_without_a_limit() -> None:
+def test_conversation_items_are_kept_without_a_limit() -> None:
     reader = ResponsesIdReader(keeps=True)
     reader.read_answer(encode(RESPONSE | {"conversation": {"id": "conv_1"}}))
     assert (
@@ -361,15 +364,15 @@ def test_items_of_a_conversation_are_kept_without_a_limit() -> None:
     assert reader.issued["response", "resp_1"].kept_s == 30 * 24 * 3600
 
 
-def test_sound_is_kept_as_long_as_the_answer_says() -> None:
-    whole, streamed = ChatIdReader(), ChatIdReader()
-    whole.read_answer(
+def test_audio_is_kept_until_the_reported_expiry() -> None:
+    reader, streamed = ChatIdReader(), ChatIdReader()
+    reader.read_answer(
         encode({"choices": [{"message": {"audio": {"id": "audio_1", "expires_at": 1_900_000_000}}}]})
     )
     for audio in ({"id": "audio_1"}, {"data": "AAAA"}, {"expires_at": 1_900_000_000}):
         streamed.read_event(b"data: %s\n\n" % encode({"choices": [{"delta": {"audio": audio}}]}))
-    assert whole.issued == streamed.issued
-    assert whole.issued["audio", "audio_1"].until == 1_900_000_000
+    assert reader.issued == streamed.issued
+    assert reader.issued["audio", "audio_1"].until == 1_900_000_000
 
 
 BLOCKS = [
@@ -391,13 +394,13 @@ MESSAGE = {
 
 
 @pytest.mark.parametrize("keeps", [True, False])
-def test_a_message_issues_its_container_and_files_of_code(keeps: bool) -> None:
+def test_message_issues_its_container_and_code_files(keeps: bool) -> None:
     expected = {("container", "container_1"), ("file", "file_1")} | (
         {("message", "msg_1")} if keeps else set()
     )
-    whole = MessagesIdReader(keeps_messages=keeps)
-    whole.read_answer(encode(MESSAGE))
-    assert set(whole.issued) == expected
+    reader = MessagesIdReader(keeps_messages=keeps)
+    reader.read_answer(encode(MESSAGE))
+    assert set(reader.issued) == expected
     started = event("message_start", message=MESSAGE | {"container": None, "content": []})
     blocks = [
         event("content_block_start", index=index, content_block=block) for index, block in enumerate(BLOCKS)
@@ -410,7 +413,7 @@ def test_a_message_issues_its_container_and_files_of_code(keeps: bool) -> None:
     "body",
     [b"", b"{", b"[]", b"null", b'{"output":{},"id":[]}', b'{"output":[1,{"id":{}}]}', b'{"choices":1}'],
 )
-def test_an_answer_that_cannot_be_read_issues_nothing(body: bytes) -> None:
+def test_unreadable_response_issues_nothing(body: bytes) -> None:
     readers: list[IdReader] = [
         ResponsesIdReader(keeps=True),
         ChatIdReader(),

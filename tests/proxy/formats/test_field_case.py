@@ -1,14 +1,15 @@
-"""Names of fields in other letters: refused if they spell a field that the gateway reads, at any depth that it reads."""
+"""Field names in another case are rejected if they spell a field that the gateway reads, at any depth."""
 
 import json
 from typing import Any
 
 import pytest
 
-from proxy.formats.anthropic.passthrough import CountTokensRequest, MessagesRequest
+from proxy.formats.anthropic.count_tokens import CountTokensRequest
+from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.gemini import GenerateContentRequest
+from proxy.formats.gemini.count_tokens import CountTokensRequest as GeminiCountTokensRequest
 from proxy.formats.gemini.embeddings import BatchEmbedContentsRequest, EmbedContentRequest
-from proxy.formats.gemini.embeddings import CountTokensRequest as GeminiCountTokensCall
 from proxy.formats.neutral import InvalidRequest
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
@@ -27,7 +28,7 @@ ASKED: dict[type, dict[str, Any]] = {
     GenerateContentRequest: {"contents": [CONTENT]},
     EmbedContentRequest: {"content": CONTENT},
     BatchEmbedContentsRequest: {"requests": [{"content": CONTENT}]},
-    GeminiCountTokensCall: {"contents": [CONTENT]},
+    GeminiCountTokensRequest: {"contents": [CONTENT]},
 }
 
 
@@ -35,66 +36,139 @@ def read(kind: type, fields: dict[str, Any]) -> Any:
     return kind(json.dumps(ASKED[kind] | fields).encode(), "m")
 
 
-def said(part: dict[str, Any]) -> dict[str, Any]:
+def messages_with(part: dict[str, Any]) -> dict[str, Any]:
     return {"messages": [{"role": "user", "content": [part]}]}
 
 
-def shown(part: dict[str, Any]) -> dict[str, Any]:
+def contents_with(part: dict[str, Any]) -> dict[str, Any]:
     return {"contents": [{"role": "user", "parts": [part]}]}
 
 
 @pytest.mark.parametrize(
     ("kind", "fields", "param", "own"),
     [
-        (GenerateContentRequest, {"GenerationConfig": {"maxOutputTokens": 9}}, "GenerationConfig", "generationConfig"),
+        (
+            GenerateContentRequest,
+            {"GenerationConfig": {"maxOutputTokens": 9}},
+            "GenerationConfig",
+            "generationConfig",
+        ),
         (GenerateContentRequest, {"generationconfig": {}}, "generationconfig", "generationConfig"),
         (GenerateContentRequest, {"Generation_Config": {}}, "Generation_Config", "generation_config"),
         (GenerateContentRequest, {"Contents": []}, "Contents", "contents"),
         (GenerateContentRequest, {"CachedContent": "x"}, "CachedContent", "cachedContent"),
         (GenerateContentRequest, {"SystemInstruction": CONTENT}, "SystemInstruction", "systemInstruction"),
         (GenerateContentRequest, {"ServiceTier": "priority"}, "ServiceTier", "serviceTier"),
-        (GenerateContentRequest, {"generationConfig": {"MaxOutputTokens": 9}}, "generationConfig.MaxOutputTokens", "maxOutputTokens"),
-        (GenerateContentRequest, {"generationConfig": {"maxoutputtokens": 9}}, "generationConfig.maxoutputtokens", "maxOutputTokens"),
-        (GenerateContentRequest, {"generation_config": {"Candidate_Count": 9}}, "generation_config.Candidate_Count", "candidate_count"),
-        (GenerateContentRequest, {"generationConfig": {"CandidateCount": 9}}, "generationConfig.CandidateCount", "candidateCount"),
-        (GenerateContentRequest, {"generationConfig": {"maxOutputToken\u017f": 9}}, "generationConfig.maxOutputToken\u017f", "maxOutputTokens"),
+        (
+            GenerateContentRequest,
+            {"generationConfig": {"MaxOutputTokens": 9}},
+            "generationConfig.MaxOutputTokens",
+            "maxOutputTokens",
+        ),
+        (
+            GenerateContentRequest,
+            {"generationConfig": {"maxoutputtokens": 9}},
+            "generationConfig.maxoutputtokens",
+            "maxOutputTokens",
+        ),
+        (
+            GenerateContentRequest,
+            {"generation_config": {"Candidate_Count": 9}},
+            "generation_config.Candidate_Count",
+            "candidate_count",
+        ),
+        (
+            GenerateContentRequest,
+            {"generationConfig": {"CandidateCount": 9}},
+            "generationConfig.CandidateCount",
+            "candidateCount",
+        ),
+        (
+            GenerateContentRequest,
+            {"generationConfig": {"maxOutputToken\u017f": 9}},
+            "generationConfig.maxOutputToken\u017f",
+            "maxOutputTokens",
+        ),
         (GenerateContentRequest, {"tools": [{"GoogleSearch": {}}]}, "tools.GoogleSearch", "googleSearch"),
-        (GenerateContentRequest, {"tools": {"FunctionDeclarations": []}}, "tools.FunctionDeclarations", "functionDeclarations"),
-        (GenerateContentRequest, shown({"FileData": {"fileUri": "x"}}), "FileData", "fileData"),
-        (GenerateContentRequest, shown({"fileData": {"FileUri": "x"}}), "FileUri", "fileUri"),
+        (
+            GenerateContentRequest,
+            {"tools": {"FunctionDeclarations": []}},
+            "tools.FunctionDeclarations",
+            "functionDeclarations",
+        ),
+        (GenerateContentRequest, contents_with({"FileData": {"fileUri": "x"}}), "FileData", "fileData"),
+        (GenerateContentRequest, contents_with({"fileData": {"FileUri": "x"}}), "FileUri", "fileUri"),
         (GenerateContentRequest, {"contents": [{"Parts": [{"text": "Hi"}]}]}, "Parts", "parts"),
         (EmbedContentRequest, {"Content": CONTENT}, "Content", "content"),
         (EmbedContentRequest, {"OutputDimensionality": 9}, "OutputDimensionality", "outputDimensionality"),
         (BatchEmbedContentsRequest, {"Requests": []}, "Requests", "requests"),
-        (BatchEmbedContentsRequest, {"requests": [{"content": CONTENT, "Content": CONTENT}]}, "requests.Content", "content"),
-        (GeminiCountTokensCall, {"GenerateContentRequest": {}}, "GenerateContentRequest", "generateContentRequest"),
+        (
+            BatchEmbedContentsRequest,
+            {"requests": [{"content": CONTENT, "Content": CONTENT}]},
+            "requests.Content",
+            "content",
+        ),
+        (
+            GeminiCountTokensRequest,
+            {"GenerateContentRequest": {}},
+            "GenerateContentRequest",
+            "generateContentRequest",
+        ),
         (ChatRequest, {"Max_Tokens": 9}, "Max_Tokens", "max_tokens"),
         (ChatRequest, {"N": 9}, "N", "n"),
         (ChatRequest, {"Web_Search_Options": {}}, "Web_Search_Options", "web_search_options"),
         (ChatRequest, {"tools": [{"Type": "openrouter:web_search"}]}, "tools.Type", "type"),
-        (ChatRequest, {"stream_options": {"Include_Usage": False}}, "stream_options.Include_Usage", "include_usage"),
-        (ChatRequest, said({"type": "file", "file": {"File_ID": "file-1"}}), "File_ID", "file_id"),
+        (
+            ChatRequest,
+            {"stream_options": {"Include_Usage": False}},
+            "stream_options.Include_Usage",
+            "include_usage",
+        ),
+        (ChatRequest, messages_with({"type": "file", "file": {"File_ID": "file-1"}}), "File_ID", "file_id"),
         (ChatRequest, {"messages": [{"role": "user", "Content": "Hi"}]}, "Content", "content"),
         (CreateCompletionRequest, {"Best_Of": 9}, "Best_Of", "best_of"),
         (CreateEmbeddingRequest, {"Input": "x"}, "Input", "input"),
         (ResponsesRequest, {"Max_Output_Tokens": 9}, "Max_Output_Tokens", "max_output_tokens"),
         (ResponsesRequest, {"Prompt": {"id": "pmpt_1"}}, "Prompt", "prompt"),
         (ResponsesRequest, {"tools": [{"Type": "web_search"}]}, "tools.Type", "type"),
-        (ResponsesRequest, {"tools": [{"type": "image_generation", "SVG": {"model": "dear"}}]}, "tools.SVG", "svg"),
-        (ResponsesRequest, {"tools": [{"type": "shell", "environment": {"Memory_Limit": "4g"}}]}, "tools.Memory_Limit", "memory_limit"),
-        (ResponsesRequest, {"input": [{"role": "user", "content": [{"type": "input_file", "File_URL": "x"}]}]}, "File_URL", "file_url"),
+        (
+            ResponsesRequest,
+            {"tools": [{"type": "image_generation", "SVG": {"model": "dear"}}]},
+            "tools.SVG",
+            "svg",
+        ),
+        (
+            ResponsesRequest,
+            {"tools": [{"type": "shell", "environment": {"Memory_Limit": "4g"}}]},
+            "tools.Memory_Limit",
+            "memory_limit",
+        ),
+        (
+            ResponsesRequest,
+            {"input": [{"role": "user", "content": [{"type": "input_file", "File_URL": "x"}]}]},
+            "File_URL",
+            "file_url",
+        ),
         (MessagesRequest, {"Max_Tokens": 9}, "Max_Tokens", "max_tokens"),
         (MessagesRequest, {"Speed": "fast"}, "Speed", "speed"),
         (MessagesRequest, {"MCP_Servers": [{}]}, "MCP_Servers", "mcp_servers"),
         (MessagesRequest, {"thread": {"Type": "continue"}}, "thread.Type", "type"),
-        (MessagesRequest, {"tools": [{"type": "web_search_20260209", "Max_Uses": 99}]}, "tools.Max_Uses", "max_uses"),
-        (MessagesRequest, said({"type": "document", "Source": {"type": "url", "url": "x"}}), "Source", "source"),
+        (
+            MessagesRequest,
+            {"tools": [{"type": "web_search_20260209", "Max_Uses": 99}]},
+            "tools.Max_Uses",
+            "max_uses",
+        ),
+        (
+            MessagesRequest,
+            messages_with({"type": "document", "Source": {"type": "url", "url": "x"}}),
+            "Source",
+            "source",
+        ),
         (CountTokensRequest, {"System": "x"}, "System", "system"),
     ],
-)  # fmt: skip
-def test_a_field_in_other_letters_is_refused(
-    kind: type, fields: dict[str, Any], param: str, own: str
-) -> None:
+)
+def test_field_in_another_case_is_rejected(kind: type, fields: dict[str, Any], param: str, own: str) -> None:
     with pytest.raises(InvalidRequest) as refusal:
         read(kind, fields)
     assert (refusal.value.param, str(refusal.value)) == (param, f"The field {param} is written {own}.")
@@ -113,8 +187,8 @@ FREE: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("kind", "fields"),
     [
-        (GenerateContentRequest, shown({"functionCall": {"name": "f", "args": FREE}})),
-        (GenerateContentRequest, shown({"functionResponse": {"name": "f", "response": FREE}})),
+        (GenerateContentRequest, contents_with({"functionCall": {"name": "f", "args": FREE}})),
+        (GenerateContentRequest, contents_with({"functionResponse": {"name": "f", "response": FREE}})),
         (
             GenerateContentRequest,
             {"tools": [{"functionDeclarations": [{"name": "f", "parameters": {"properties": FREE}}]}]},
@@ -182,6 +256,6 @@ FREE: dict[str, Any] = {
         ),
     ],
 )
-def test_names_of_the_clients_own_pass(kind: type, fields: dict[str, Any]) -> None:
-    """Arguments and results of calls, schemas, labels, headers: nothing there is a field of the format."""
+def test_client_defined_names_are_accepted(kind: type, fields: dict[str, Any]) -> None:
+    """Arguments and results of calls, schemas, labels and headers hold no fields of the format."""
     assert read(kind, fields).facts.max_input_tokens > 0

@@ -1,5 +1,7 @@
-"""Bodies as vendors and their clients write them, with something broken in them: every codec answers with its own errors and no other,
-decoders and meters never raise, and what is read can be written in every dialect.
+"""Bodies and streams of vendors and clients with one mistake in them.
+
+Every codec answers with its own errors only, decoders and meters never raise, and what was read can be
+written in every format.
 """
 
 import copy
@@ -11,17 +13,19 @@ from typing import Any
 import pytest
 
 from proxy.formats.anthropic import MessagesRequest
-from proxy.formats.codec import ClientRequest, Quirks
+from proxy.formats.codec import ClientRequest
 from proxy.formats.gemini import GenerateContentRequest
 from proxy.formats.neutral import Failed, Finished, InvalidRequest, InvalidUpstreamResponse
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses import ResponsesRequest
+from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS, Body
-from tests.proxy.formats.golden.cells import CLIENT_REQUEST, CODECS, REQUESTS, RESPONSES
+from tests.proxy.formats.golden.cells import CLIENT_REQUEST, REQUESTS, RESPONSES
 from tests.proxy.formats.golden.stream_writers import stream_of
 
 ROUNDS = 600
-"""For each format and kind: a second or less."""
+"""Rounds for each format and kind; they take a second at most."""
 QUIRKS = Quirks()
 CLIENT_REQUEST_TYPES: dict[str, Callable[[bytes], ClientRequest]] = {
     "openai_chat": ChatRequest,
@@ -42,7 +46,7 @@ def bodies(format: str, scenarios: dict[str, Any]) -> list[Body]:
 
 
 def broken(format: str, scenarios: dict[str, Any]) -> Iterator[Body]:
-    """The same ones in every run, so that what fails once fails again."""
+    """Yield the same bodies in every run, so that a failure can be repeated."""
     chance = random.Random(format)
     known = bodies(format, scenarios)
     for _ in range(ROUNDS):
@@ -53,7 +57,7 @@ def broken(format: str, scenarios: dict[str, Any]) -> Iterator[Body]:
 
 
 def mutate(body: Any, chance: random.Random) -> None:
-    """Breaks one place, which may be deep inside."""
+    """Break one place, which may be deep inside."""
     places = list(places_in(body))
     if not places:
         return
@@ -85,12 +89,12 @@ def places_in(value: Any, depth: int = 0) -> Iterator[tuple[Any, Any]]:
 
 
 def texts_of(body: Body) -> Iterator[bytes]:
-    """With the halves of characters escaped; and raw, where the text has none."""
+    """Return the body with lone surrogates escaped, and raw if the text has none."""
     yield json.dumps(body).encode()
     yield json.dumps(body, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
 
-# Requests -----------------------------------------------------------------------------------------------------------------
+# Requests -----------------------------------------------------------------------------------------
 
 
 @formats
@@ -117,15 +121,15 @@ def is_read(format: str, text: bytes) -> bool:
 
 
 @formats
-def test_mutated_request_is_relayed_or_rejected(format: str) -> None:
+def test_mutated_request_passes_or_is_rejected(format: str) -> None:
     for body in broken(format, REQUESTS):
         for text in texts_of(body):
             try:
-                relayed = CLIENT_REQUEST_TYPES[format](text)
+                client_request = CLIENT_REQUEST_TYPES[format](text)
             except InvalidRequest as refusal:
                 assert str(refusal)
             else:
-                assert relayed.facts.max_input_tokens >= 0 and relayed.path("m")
+                assert client_request.facts.max_input_tokens >= 0 and client_request.path("m")
 
 
 @formats
@@ -148,7 +152,7 @@ def test_non_request_body_is_rejected(format: str, text: bytes) -> None:
         CLIENT_REQUEST_TYPES[format](text)
 
 
-# Answers ------------------------------------------------------------------------------------------------------------------
+# Answers ------------------------------------------------------------------------------------------
 
 
 @formats
@@ -174,18 +178,18 @@ def is_answer(format: str, text: bytes) -> bool:
 
 @formats
 def test_mutated_response_is_measured(format: str) -> None:
-    relay = CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode())
+    client_request = CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode())
     for body in broken(format, RESPONSES):
         for text in texts_of(body):
-            usage, seen = relay.measure(text)
+            usage, seen = client_request.measure(text)
             assert seen >= 0 and (usage is None or min(usage.prompt, usage.output) >= 0)
 
 
-# Streams ------------------------------------------------------------------------------------------------------------------
+# Streams ------------------------------------------------------------------------------------------
 
 
 def broken_streams(format: str) -> Iterator[bytes]:
-    """Events of a sound stream with something broken in one of them, one left out, doubled or cut."""
+    """Yield streams in which one event is mutated, left out, doubled or cut."""
     chance = random.Random(format)
     known = bodies(format, RESPONSES)
     for _ in range(ROUNDS):
@@ -216,20 +220,20 @@ def broken_event(event: bytes, chance: random.Random) -> list[bytes]:
 @formats
 def test_mutated_stream_is_encoded_to_its_end_in_every_format(format: str) -> None:
     for stream in broken_streams(format):
-        decoder = CODECS[format].StreamDecoder()
+        decoder = CODECS[format].parse_stream()
         half = len(stream) // 2
         events = [*decoder.feed(stream[:half]), *decoder.feed(stream[half:]), *decoder.finish()]
         assert any(isinstance(event, Failed | Finished) for event in events)
         for codec in CODECS.values():
-            encoder = codec.StreamEncoder(CLIENT_REQUEST)
+            encoder = codec.render_stream(CLIENT_REQUEST)
             assert b"".join(map(encoder.encode, events)) + encoder.finish()
 
 
 @formats
 def test_mutated_stream_passes_a_meter_unchanged(format: str) -> None:
-    relay = CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode())
+    client_request = CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode())
     for stream in broken_streams(format):
-        meter = relay.meter()
+        meter = client_request.meter()
         half = len(stream) // 2
         passed = meter.feed(stream[:half]) + meter.feed(stream[half:]) + meter.finish()
         assert meter.output_tokens >= 0 and (passed.startswith(stream.rstrip()) or format == "openai_chat")
@@ -242,7 +246,7 @@ def test_mutated_stream_passes_a_meter_unchanged(format: str) -> None:
 )
 def test_non_stream_body_fails_decoding_and_passes_the_meter(format: str, stream: bytes) -> None:
     decoder, meter = (
-        CODECS[format].StreamDecoder(),
+        CODECS[format].parse_stream(),
         CLIENT_REQUEST_TYPES[format](json.dumps(bodies(format, REQUESTS)[0]).encode()).meter(),
     )
     assert isinstance([*decoder.feed(stream), *decoder.finish()][-1], Failed)

@@ -1,4 +1,4 @@
-"""What servers do to bytes on the way: other line ends, a mark before the first, half a character, null for what is absent."""
+"""Bytes that servers change: line ends, a byte order mark, half a character, null for a missing value."""
 
 import json
 from typing import Any
@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from proxy.formats.json_body import repair_json
-from proxy.formats.neutral import Finished, PartDelta, PartStarted, Started, ToolCall
+from proxy.formats.neutral import Finished, PartDelta, PartStarted, Started, Text, ToolCall
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS
-from tests.proxy.formats.golden.cells import CODECS
 from tests.proxy.formats.test_streams import decoded, encoded_stream
 
 formats = pytest.mark.parametrize("format", FORMATS)
@@ -90,7 +90,7 @@ def streamed_text(format: str, stream: bytes) -> str:
 @formats
 @pytest.mark.parametrize("scenario", ["text", "parallel tool calls"])
 @pytest.mark.parametrize("cuts", [(), range(0, 6000, 7)])
-def test_lines_may_end_in_a_carriage_return(format: str, scenario: str, cuts: range) -> None:
+def test_lines_may_end_in_carriage_returns(format: str, scenario: str, cuts: range) -> None:
     stream = encoded_stream(format, scenario).replace(b"\r\n", b"\n")
     assert event_types(format, stream.replace(b"\n", b"\r"), cuts) == event_types(format, stream, ())
 
@@ -103,7 +103,7 @@ def event_types(format: str, stream: bytes, cuts: Any) -> list[str]:
 def test_byte_order_mark_is_ignored(format: str) -> None:
     assert streamed_text(format, b"\xef\xbb\xbf" + stream_saying(format, "hi")) == "Say hi!"
     body = b"\xef\xbb\xbf" + json.dumps(BODIES[format]).encode()
-    assert CODECS[format].parse_response(body).choices[0].parts[0].text == "Say %s!"
+    assert CODECS[format].parse_response(body).choices[0].parts == (Text(text="Say %s!"),)
 
 
 @formats
@@ -111,7 +111,9 @@ def test_byte_order_mark_is_ignored(format: str) -> None:
 def test_lone_surrogate_loses_only_itself(format: str, half: str) -> None:
     assert streamed_text(format, stream_saying(format, half)) == "Say \N{REPLACEMENT CHARACTER}!"
     body = json.dumps(BODIES[format]).replace("%s", half).encode()
-    assert CODECS[format].parse_response(body).choices[0].parts[0].text == "Say \N{REPLACEMENT CHARACTER}!"
+    assert CODECS[format].parse_response(body).choices[0].parts == (
+        Text(text="Say \N{REPLACEMENT CHARACTER}!"),
+    )
 
 
 @formats
@@ -127,10 +129,10 @@ def test_valid_json_is_unchanged(sound: bytes) -> None:
     assert repair_json(sound) == sound
 
 
-# Null where something is absent -------------------------------------------------------------------------------------------
+# Null where something is absent -------------------------------------------------------------------
 
 
-def test_nulls_in_an_answer_of_a_server_that_follows_anthropic() -> None:
+def test_nulls_in_an_anthropic_compatible_response() -> None:
     call = {"type": "tool_use", "id": None, "name": "f", "input": None, "caller": None}
     text = {"type": "text", "text": None, "citations": None}
     body = {
@@ -144,7 +146,7 @@ def test_nulls_in_an_answer_of_a_server_that_follows_anthropic() -> None:
     ] and choice.finish_reason == "tool_calls"
 
 
-def test_nulls_in_a_stream_of_a_server_that_follows_anthropic() -> None:
+def test_nulls_in_an_anthropic_compatible_stream() -> None:
     events = [
         {"type": "message_start", "index": None, "message": None},
         {
@@ -173,7 +175,7 @@ def test_nulls_in_a_stream_of_a_server_that_follows_anthropic() -> None:
     assert seen[-1] == Finished(choice=0, finish_reason="tool_calls")
 
 
-def test_an_item_without_its_text_adds_nothing() -> None:
+def test_item_without_text_adds_nothing() -> None:
     item = {
         "type": "message",
         "id": "i",
@@ -202,4 +204,4 @@ def test_unreadable_part_does_not_affect_others() -> None:
     parts = [{"inlineData": {"mimeType": None, "data": "x"}}, {"text": "hi"}]
     body = {"candidates": [{"content": {"parts": parts}, "finishReason": "STOP"}]}
     (choice,) = CODECS["gemini"].parse_response(json.dumps(body).encode()).choices
-    assert [part.text for part in choice.parts] == ["hi"]
+    assert choice.parts == (Text(text="hi"),)

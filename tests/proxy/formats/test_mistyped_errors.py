@@ -1,4 +1,4 @@
-"""Mistyped fields in a provider's error: words are found, and no value is shown as Python text."""
+"""Mistyped fields in a provider's error: texts are found, and no value is shown as Python text."""
 
 import json
 from typing import Any
@@ -6,11 +6,12 @@ from typing import Any
 import pytest
 
 from proxy.formats.neutral import Failed, InvalidUpstreamResponse
-from proxy.pipeline.conversion import CODECS
+from proxy.formats.registry import CODECS
 
 FORMATS = ("openai_chat", "openai_responses", "anthropic", "gemini")
 WITHOUT_WORDS: list[Any] = [
-    [None], [], {}, {"a": 1}, [[None]], [True], 5, 0, 1.5, True, False, None, "", [{}], {"message": None}, {"message": [None]},
+    [None], [], {}, {"a": 1}, [[None]], [True], 5, 0, 1.5, True, False, None, "", [{}],
+    {"message": None}, {"message": [None]},
 ]  # fmt: skip
 WITH_WORDS: list[Any] = [
     "Too busy.", ["Too busy."], {"message": "Too busy."}, [{"message": "Too busy."}], ["Too busy.", None],
@@ -19,7 +20,7 @@ WITH_WORDS: list[Any] = [
 
 
 def bodies(message: Any) -> list[Any]:
-    """The places where vendors and servers that imitate them put a message."""
+    """Return the places where vendors and compatible servers put a message."""
     return [
         {"error": {"message": message, "type": "overloaded_error", "code": 529}},
         {
@@ -49,7 +50,7 @@ def looks_like_python(text: str) -> bool:
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("message", WITHOUT_WORDS, ids=repr)
-def test_an_error_without_words_gets_a_sentence_that_names_its_status(name: str, message: Any) -> None:
+def test_error_without_a_message_names_its_status(name: str, message: Any) -> None:
     for body in bodies(message):
         failure = CODECS[name].parse_error(529, json.dumps(body).encode())
         assert "529" in failure.message and not looks_like_python(failure.message), body
@@ -60,7 +61,7 @@ def test_an_error_without_words_gets_a_sentence_that_names_its_status(name: str,
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("message", WITH_WORDS, ids=repr)
-def test_the_words_in_an_error_are_found_wherever_they_are(name: str, message: Any) -> None:
+def test_error_message_is_found_in_any_place(name: str, message: Any) -> None:
     for body in bodies(message):
         failure = CODECS[name].parse_error(529, json.dumps(body).encode())
         assert "Too busy." in failure.message and not looks_like_python(failure.message), body
@@ -68,20 +69,20 @@ def test_the_words_in_an_error_are_found_wherever_they_are(name: str, message: A
 
 @pytest.mark.parametrize("name", FORMATS)
 @pytest.mark.parametrize("message", [value for value in WITHOUT_WORDS if value], ids=repr)
-def test_an_error_in_an_answer_or_a_stream_is_not_shown_as_python_text(name: str, message: Any) -> None:
+def test_error_in_a_response_or_stream_is_not_shown_as_python_text(name: str, message: Any) -> None:
     body = json.dumps(
         {"type": "error", "error": {"message": message, "code": message, "type": message}}
     ).encode()
     with pytest.raises(InvalidUpstreamResponse) as refusal:
         CODECS[name].parse_response(body)
     assert not looks_like_python(str(refusal.value))
-    decoder = CODECS[name].StreamDecoder()
+    decoder = CODECS[name].parse_stream()
     seen = [*decoder.feed(b"event: error\ndata: " + body + b"\n\n"), *decoder.finish()]
     (failure,) = [event.error for event in seen if isinstance(event, Failed)]
     assert failure.message and not looks_like_python(failure.message)
 
 
-def test_an_error_that_is_nested_without_end_is_read_to_a_certain_depth() -> None:
+def test_deeply_nested_error_is_read_to_a_fixed_depth() -> None:
     nested = b'{"message": ' * 900 + b'"x"' + b"}" * 900
     for name in FORMATS:
         assert "529" in CODECS[name].parse_error(529, nested).message

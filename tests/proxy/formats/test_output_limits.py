@@ -1,4 +1,4 @@
-"""A limit that a budget sets takes the place of the client's own, whichever name that has: a second one would still be obeyed."""
+"""A limit of a budget replaces the client's own limit under its name, so that no second limit applies."""
 
 import json
 from typing import Any
@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from proxy.formats.anthropic.passthrough import MessagesRequest
-from proxy.formats.codec import Quirks
 from proxy.formats.gemini.passthrough import GenerateContentRequest
 from proxy.formats.neutral import InvalidRequest
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses.passthrough import ResponsesRequest
+from proxy.formats.quirks import Quirks
 
 GRANTED = 7
 MESSAGES = [{"role": "user", "content": "Hi"}]
@@ -51,11 +51,11 @@ OWN_LIMITS: list[tuple[type, str, dict[str, Any], dict[str, Any]]] = [
 ]
 
 
-@pytest.mark.parametrize(("call", "model", "asked", "limits"), OWN_LIMITS)
-def test_the_clients_own_limit_is_replaced(
-    call: type, model: str, asked: dict[str, Any], limits: dict[str, Any]
+@pytest.mark.parametrize(("call", "model", "fields", "limits"), OWN_LIMITS)
+def test_client_limit_is_replaced(
+    call: type, model: str, fields: dict[str, Any], limits: dict[str, Any]
 ) -> None:
-    body = {**asked, **limits} if call is GenerateContentRequest else {"model": model, **asked, **limits}
+    body = {**fields, **limits} if call is GenerateContentRequest else {"model": model, **fields, **limits}
     incoming = call(json.dumps(body).encode(), model)
     assert incoming.facts.max_output_tokens == 900
     sent = json.loads(incoming.upstream_body(model, GRANTED, Quirks()))
@@ -63,23 +63,23 @@ def test_the_clients_own_limit_is_replaced(
     assert sent.keys() == body.keys()
 
 
-@pytest.mark.parametrize(("call", "model", "asked", "limits"), OWN_LIMITS)
-def test_without_one_it_is_put_in_once(
-    call: type, model: str, asked: dict[str, Any], limits: dict[str, Any]
+@pytest.mark.parametrize(("call", "model", "fields", "limits"), OWN_LIMITS)
+def test_missing_limit_is_added_once(
+    call: type, model: str, fields: dict[str, Any], limits: dict[str, Any]
 ) -> None:
-    body = asked if call is GenerateContentRequest else {"model": model, **asked}
+    body = fields if call is GenerateContentRequest else {"model": model, **fields}
     incoming = call(json.dumps(body).encode(), model)
     assert incoming.facts.max_output_tokens is None
     assert limits_in(json.loads(incoming.upstream_body(model, GRANTED, Quirks()))) == [GRANTED]
 
 
-def test_every_answer_that_is_billed_is_counted_though_not_shown() -> None:
-    asked = CreateCompletionRequest(b'{"model": "a", "prompt": ["x", "y"], "best_of": 5}')
-    assert asked.facts.n == 10
+def test_hidden_billed_completions_are_counted() -> None:
+    fields = CreateCompletionRequest(b'{"model": "a", "prompt": ["x", "y"], "best_of": 5}')
+    assert fields.facts.n == 10
 
 
 def limits_in(value: Any) -> list[int]:
-    """All numbers, at any depth, under a name that limits tokens."""
+    """Return all numbers, at any depth, under a name that limits tokens."""
     if not isinstance(value, dict):
         return []
     own = [each for name, each in value.items() if name.lower().startswith("max") and isinstance(each, int)]
@@ -97,8 +97,8 @@ def limits_in(value: Any) -> list[int]:
         ({"serviceTier": "standard", "service_tier": "priority"}, "serviceTier"),
     ],
 )
-def test_a_field_that_is_given_in_both_of_its_spellings_is_refused(given: dict[str, Any], field: str) -> None:
-    """What one of them allows would be held, and the other one might be obeyed."""
+def test_field_in_both_spellings_is_rejected(given: dict[str, Any], field: str) -> None:
+    """The budget would reserve the value of one spelling, and the provider might obey the other."""
     with pytest.raises(InvalidRequest) as refusal:
         GenerateContentRequest(json.dumps({"contents": CONTENTS, **given}).encode(), "gemini-2.0-flash")
     assert refusal.value.param == field

@@ -1,6 +1,4 @@
-"""Every answer that a client gets, whole and each event of a stream, is of the types of the vendor's official SDK; and so is every
-request that a provider gets, where its SDK has a type for one.
-"""
+"""Responses, stream events and upstream requests have the types of the vendors' official SDKs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -46,36 +44,36 @@ EVENT_CHECKS: dict[str, Check] = {
     "gemini": of(GenerateContentResponse),
 }
 UNTYPED = {("custom tool call", "openai_chat")}
-"""What the API says and the SDK has no type for: a custom tool's call in a stream of chat completions."""
-TALKS = [
-    (scenario, provider, client, said)
+"""An event of the API that the SDK has no type for: a custom tool's call in a stream of chat completions."""
+RESPONSE_CASES = [
+    (scenario, provider, client, body)
     for scenario, bodies in RESPONSES.items()
-    for provider, client, said in pairs(bodies)
+    for provider, client, body in pairs(bodies)
 ]
 cells = pytest.mark.parametrize(
-    ("scenario", "provider", "client", "said"), TALKS, ids=[f"{name}: {p} > {c}" for name, p, c, _ in TALKS]
+    ("scenario", "provider", "client", "body"),
+    RESPONSE_CASES,
+    ids=[f"{name}: {p} > {c}" for name, p, c, _ in RESPONSE_CASES],
 )
 
 
-def test_every_format_has_its_types() -> None:
+def test_every_format_has_sdk_types() -> None:
     assert tuple(RESPONSE_CHECKS) == tuple(EVENT_CHECKS) == FORMATS
 
 
 @cells
-def test_a_whole_answer_is_of_the_sdks_type(scenario: str, provider: str, client: str, said: Body) -> None:
-    RESPONSE_CHECKS[client](converted_response(client, provider, said))
+def test_response_has_the_sdk_type(scenario: str, provider: str, client: str, body: Body) -> None:
+    RESPONSE_CHECKS[client](converted_response(client, provider, body))
 
 
 @cells
-def test_every_event_of_a_stream_is_of_the_sdks_type(
-    scenario: str, provider: str, client: str, said: Body
-) -> None:
-    for event in events_of(converted_stream(client, provider, said)):
+def test_stream_events_have_the_sdk_type(scenario: str, provider: str, client: str, body: Body) -> None:
+    for event in events_of(converted_stream(client, provider, body)):
         if (scenario, client) not in UNTYPED:
             EVENT_CHECKS[client](event)
 
 
-# Requests -----------------------------------------------------------------------------------------------------------------
+# Requests -----------------------------------------------------------------------------------------
 
 
 CHAT_REQUEST_TYPE, RESPONSES_REQUEST_TYPE, MESSAGES_REQUEST_TYPE = (
@@ -89,7 +87,7 @@ CHAT_REQUEST_TYPE, RESPONSES_REQUEST_TYPE, MESSAGES_REQUEST_TYPE = (
 
 
 def exhausted(value: Any) -> Any:
-    """Pydantic checks what is iterable only as it is read."""
+    """Read all iterables: Pydantic validates them only when they are read."""
     match value:
         case dict():
             return {name: exhausted(item) for name, item in value.items()}
@@ -106,8 +104,9 @@ def check_gemini(body: Body) -> None:
 
 
 def check_responses(body: Body) -> None:
-    """The SDK's types of the model's own messages and thoughts want ids, which a client that keeps its history itself has not; the API
-    does not.
+    """Check a request. The SDK's types of messages and thinking require ids; the API does not.
+
+    A client that keeps its history itself does not have these ids.
     """
     items = [
         item for item in body["input"] if item.get("role") != "assistant" and item["type"] != "reasoning"
@@ -125,9 +124,9 @@ REQUEST_CHECKS: dict[str, Check] = {
 
 @pytest.mark.parametrize("provider", FORMATS)
 @pytest.mark.parametrize("scenario", REQUESTS)
-def test_what_a_provider_is_asked_is_of_the_sdks_type(scenario: str, provider: str) -> None:
-    for (_, listener), cell in read("requests", scenario).items():
-        if listener == provider and "request" in cell:
+def test_upstream_request_has_the_sdk_type(scenario: str, provider: str) -> None:
+    for (_, receiver), cell in read("requests", scenario).items():
+        if receiver == provider and "request" in cell:
             REQUEST_CHECKS[provider](
                 {
                     name: value

@@ -1,4 +1,4 @@
-"""Streams of all formats, as vendors send them: cut anywhere, broken off, or no streams at all."""
+"""Streams of all formats as vendors send them: cut anywhere, interrupted, or not streams at all."""
 
 import itertools
 import json
@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from proxy.formats.neutral import Event, Failed, Finished
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS
-from tests.proxy.formats.golden.cells import CLIENT_REQUEST, CODECS, RESPONSES, without_generated_values
+from tests.proxy.formats.golden.cells import CLIENT_REQUEST, RESPONSES, without_generated_values
 from tests.proxy.formats.golden.stream_readers import read_stream
 from tests.proxy.formats.golden.stream_writers import stream_of
 
@@ -18,7 +19,7 @@ formats = pytest.mark.parametrize("format", FORMATS)
 
 
 def decoded(format: str, stream: bytes, cuts: Sequence[int] = ()) -> list[Event]:
-    decoder = CODECS[format].StreamDecoder()
+    decoder = CODECS[format].parse_stream()
     edges = [0, *sorted({cut % max(len(stream), 1) for cut in cuts}), len(stream)]
     seen: list[Event] = [
         event for start, end in itertools.pairwise(edges) for event in decoder.feed(stream[start:end])
@@ -38,21 +39,23 @@ def encoded_stream(format: str, scenario: str) -> bytes:
     crlf=st.booleans(),
 )
 @settings(max_examples=100)
-def test_a_stream_cut_anywhere_is_the_same_stream(
+def test_stream_decodes_the_same_wherever_it_is_cut(
     format: str, cuts: list[int], scenario: str, crlf: bool
 ) -> None:
     stream = encoded_stream(format, scenario)
     stream = stream.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if crlf else stream
     for client in CODECS:
-        encoder = CODECS[client].StreamEncoder(CLIENT_REQUEST)
-        whole = b"".join(encoder.encode(event) for event in decoded(format, stream, cuts)) + encoder.finish()
-        assert not stream or without_generated_values(read_stream(client, whole)) == without_generated_values(
-            read_stream(client, unbroken(client, format, scenario))
+        encoder = CODECS[client].render_stream(CLIENT_REQUEST)
+        encoded = (
+            b"".join(encoder.encode(event) for event in decoded(format, stream, cuts)) + encoder.finish()
         )
+        assert not stream or without_generated_values(
+            read_stream(client, encoded)
+        ) == without_generated_values(read_stream(client, unbroken(client, format, scenario)))
 
 
 def unbroken(client: str, format: str, scenario: str) -> bytes:
-    encoder = CODECS[client].StreamEncoder(CLIENT_REQUEST)
+    encoder = CODECS[client].render_stream(CLIENT_REQUEST)
     stream: bytes = (
         b"".join(encoder.encode(event) for event in decoded(format, encoded_stream(format, scenario)))
         + encoder.finish()
@@ -62,8 +65,8 @@ def unbroken(client: str, format: str, scenario: str) -> bytes:
 
 @formats
 @given(st.binary(max_size=400))
-def test_any_bytes_are_a_stream_without_an_exception(format: str, junk: bytes) -> None:
-    encoder = CODECS[format].StreamEncoder(CLIENT_REQUEST)
+def test_arbitrary_bytes_never_raise(format: str, junk: bytes) -> None:
+    encoder = CODECS[format].render_stream(CLIENT_REQUEST)
     for event in decoded(format, junk):
         encoder.encode(event)
 
@@ -93,7 +96,7 @@ def test_interrupted_stream_is_never_complete(format: str, cut: float) -> None:
     ],
 )
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 529])
-def test_any_error_body_is_an_error_in_every_dialect(format: str, body: bytes, status: int) -> None:
+def test_arbitrary_error_body_is_an_error_in_every_format(format: str, body: bytes, status: int) -> None:
     failure = CODECS[format].parse_error(status, body)
     assert 400 <= failure.status <= 599 and failure.message
     for client in CODECS.values():

@@ -1,4 +1,4 @@
-"""What providers get wrong: errors inside streams, streams without an end, counts that are none, events without bounds."""
+"""Failures of providers: errors in streams, missing ends, invalid counts, endless events."""
 
 import json
 import time
@@ -7,16 +7,18 @@ from typing import Any
 import pytest
 
 from proxy.formats.anthropic.passthrough import MessagesRequest
-from proxy.formats.codec import ClientRequest, Meter, Quirks
+from proxy.formats.codec import ClientRequest, Meter
 from proxy.formats.gemini.passthrough import GenerateContentRequest
-from proxy.formats.metering.stream_meter import INCOMPLETE
 from proxy.formats.neutral import ApiError, Failed, Message, Request, RequestFacts, Text, Usage
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses.passthrough import ResponsesRequest
-from proxy.formats.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLong
-from proxy.pipeline.conversion import CODECS, ConvertedRequest, ConvertedStreamMeter
+from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS
+from proxy.formats.streaming.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLong
+from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED
+from proxy.pipeline.conversion import ConvertedRequest, ConvertedStreamMeter
 from proxy.pipeline.relay import response_headers
 from tests.proxy.formats.scenarios import RESPONSES, events
 
@@ -33,14 +35,19 @@ CLIENT_REQUESTS: dict[str, ClientRequest] = {
 ARRAY = GenerateContentRequest(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True, as_array=True)
 ERRORS = {
     "openai_chat": b'data: {"error": {"message": "Too busy."}}\n\n',
-    "openai_responses": b'event: response.failed\ndata: {"type": "response.failed", "response": {"error": {"code": "x"}}}\n\n',
-    "anthropic": b'event: error\ndata: {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}}\n\n',
+    "openai_responses": (
+        b'event: response.failed\ndata: {"type": "response.failed", "response": {"error": {"code": "x"}}}\n\n'
+    ),
+    "anthropic": (
+        b"event: error\n"
+        b'data: {"type": "error", "error": {"type": "overloaded_error", "message": "Too busy."}}\n\n'
+    ),
     "gemini": b'data: {"error": {"code": 503, "message": "Too busy."}}\r\n\r\n',
 }
 
 
 def stream_of(name: str, scenario: str = "text") -> bytes:
-    encoder = CODECS[name].StreamEncoder(CLIENT)
+    encoder = CODECS[name].render_stream(CLIENT)
     stream: bytes = (
         b"".join(encoder.encode(event) for event in events(RESPONSES[scenario])) + encoder.finish()
     )
@@ -51,7 +58,7 @@ def meter_stream(meter: Meter, stream: bytes) -> tuple[bytes, bool]:
     return meter.feed(stream) + meter.finish(), meter.provider_failed
 
 
-# Errors in a stream -------------------------------------------------------------------------------------------------------
+# Errors in a stream -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
@@ -65,9 +72,9 @@ def test_complete_stream_is_not_a_failure(name: str, scenario: str) -> None:
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
 def test_text_about_errors_is_not_a_failure(name: str) -> None:
-    encoder = CODECS[name].StreamEncoder(CLIENT)
-    told = RESPONSES["text"].choices[0].parts[0]
-    assert isinstance(told, Text)
+    encoder = CODECS[name].render_stream(CLIENT)
+    part = RESPONSES["text"].choices[0].parts[0]
+    assert isinstance(part, Text)
     text = 'event: error {"type": "error"} "response.failed" "error"'
     stream = b"".join(encoder.encode(event) for event in events(RESPONSES["text"])) + encoder.finish()
     quoted = json.dumps(text)[1:-1].encode()
@@ -84,15 +91,15 @@ def test_error_in_stream_is_forwarded_and_detected(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["anthropic", "openai_responses"])
-def test_a_stream_without_its_last_event_is_a_failure(name: str) -> None:
+def test_stream_without_its_final_event_is_a_failure(name: str) -> None:
     stream = stream_of(name)
     cut = stream[: stream[:-2].rindex(b"\n\n") + 2]
     meter = CLIENT_REQUESTS[name].meter()
     assert meter_stream(meter, cut) == (cut, False)
-    assert meter.error == INCOMPLETE
+    assert meter.error == STREAM_INTERRUPTED
 
 
-# Failures told to the client ----------------------------------------------------------------------------------------------
+# Failures sent to the client ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
@@ -102,38 +109,38 @@ def test_passthrough_meter_renders_errors_in_the_client_format(name: str) -> Non
     ].render_error_event(FAILURE, "req_1")
 
 
-def converted_failure(name: str, incoming: ClientRequest) -> tuple[ConvertedStreamMeter, bytes]:
-    """A meter whose provider has begun to answer and fails."""
-    meter = ConvertedStreamMeter(CODECS["anthropic"].StreamDecoder(), incoming.encoder(CLIENT))
-    begun = stream_of("anthropic")
-    passed = meter.feed(begun[: begun.index(b"event: content_block_stop")])
+def converted_failure(name: str, client_request: ClientRequest) -> tuple[ConvertedStreamMeter, bytes]:
+    """Return a meter whose provider fails after the start of its response."""
+    meter = ConvertedStreamMeter(CODECS["anthropic"].parse_stream(), client_request.encoder(CLIENT))
+    start = stream_of("anthropic")
+    passed = meter.feed(start[: start.index(b"event: content_block_stop")])
     passed += meter.feed(ERRORS["anthropic"]) + meter.finish()
     assert meter.error is not None and not meter.provider_failed
     return meter, passed + meter.render_error_event(meter.error, "req_1")
 
 
 def test_responses_error_event_continues_the_sequence_numbers() -> None:
-    _, heard = converted_failure("openai_responses", CLIENT_REQUESTS["openai_responses"])
-    read = [json.loads(line[6:]) for line in heard.decode().splitlines() if line.startswith("data: ")]
+    _, sent = converted_failure("openai_responses", CLIENT_REQUESTS["openai_responses"])
+    read = [json.loads(line[6:]) for line in sent.decode().splitlines() if line.startswith("data: ")]
     assert [event["sequence_number"] for event in read] == list(range(len(read)))
     assert [event["type"] for event in read[-2:]] == ["error", "response.failed"]
     assert read[-2]["error"]["request_id"] == "req_1"
 
 
 def test_failed_array_stream_is_valid_json() -> None:
-    _, heard = converted_failure("gemini", ARRAY)
-    assert json.loads(heard)[-1]["error"]["message"] == "Too busy."
+    _, sent = converted_failure("gemini", ARRAY)
+    assert json.loads(sent)[-1]["error"]["message"] == "Too busy."
     meter = ARRAY.meter()
-    relayed = meter.feed(
+    passed = meter.feed(
         stream_of("gemini")[: stream_of("gemini").index(b"\r\n\r\n") + 4]
     ) + meter.render_error_event(FAILURE, "req_1")
-    assert json.loads(relayed)[-1]["error"]["message"] == "Too busy."
+    assert json.loads(passed)[-1]["error"]["message"] == "Too busy."
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
-def test_a_converted_failure_names_the_request(name: str) -> None:
-    _, heard = converted_failure(name, CLIENT_REQUESTS[name])
-    assert b"req_1" in heard and b"Too busy." in heard
+def test_converted_failure_has_the_request_id(name: str) -> None:
+    _, sent = converted_failure(name, CLIENT_REQUESTS[name])
+    assert b"req_1" in sent and b"Too busy." in sent
 
 
 class Reply:
@@ -147,7 +154,7 @@ class Exchange:
 
 
 @pytest.mark.parametrize(
-    ("incoming", "status", "said", "type"),
+    ("client_request", "status", "content_type", "type"),
     [
         (ARRAY, 200, "text/event-stream; charset=utf-8", "application/json"),
         (ARRAY, 400, "text/html", "text/html"),
@@ -171,14 +178,14 @@ class Exchange:
         ),
     ],
 )
-def test_a_stream_has_the_clients_content_type(
-    incoming: ClientRequest, status: int, said: str, type: str
+def test_stream_has_the_client_content_type(
+    client_request: ClientRequest, status: int, content_type: str, type: str
 ) -> None:
-    headers: Any = response_headers(Exchange(), incoming, Reply(status, said))  # type: ignore[arg-type]
+    headers: Any = response_headers(Exchange(), client_request, Reply(status, content_type))  # type: ignore[arg-type]
     assert headers["content-type"] == type
 
 
-# Counts -------------------------------------------------------------------------------------------------------------------
+# Counts -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -195,7 +202,7 @@ def test_a_stream_has_the_clients_content_type(
     ],
 )
 @pytest.mark.parametrize("text", [b"hello", b"\\ud800"])
-def test_chat_usage_is_read_however_it_is_written(usage: dict[str, Any], text: bytes) -> None:
+def test_chat_usage_is_read_in_all_spellings(usage: dict[str, Any], text: bytes) -> None:
     stated = json.dumps(usage).encode()
     body = b'{"choices": [{"message": {"content": "%b"}, "delta": {"content": "%b"}}], "usage": %b}' % (
         text,
@@ -206,7 +213,7 @@ def test_chat_usage_is_read_however_it_is_written(usage: dict[str, Any], text: b
     meter = CLIENT_REQUESTS["openai_chat"].meter()
     meter.feed(b"data: " + body + b"\n\n")
     assert meter.usage == Usage(input=7, output=5)
-    assert CODECS["openai_chat"].StreamDecoder().feed(b"data: " + body.replace(b"\\ud800", b"x") + b"\n\n")
+    assert CODECS["openai_chat"].parse_stream().feed(b"data: " + body.replace(b"\\ud800", b"x") + b"\n\n")
 
 
 @pytest.mark.parametrize(
@@ -214,11 +221,13 @@ def test_chat_usage_is_read_however_it_is_written(usage: dict[str, Any], text: b
     [
         (
             "anthropic",
-            '{"content": [{"text": "%s"}], "usage": {"input_tokens": 7.0, "output_tokens": "5", "cache_creation": []}}',
+            '{"content": [{"text": "%s"}],'
+            ' "usage": {"input_tokens": 7.0, "output_tokens": "5", "cache_creation": []}}',
         ),
         (
             "openai_responses",
-            '{"output": [{"text": "%s"}], "usage": {"input_tokens": 7.0, "output_tokens": "5", "input_tokens_details": []}}',
+            '{"output": [{"text": "%s"}],'
+            ' "usage": {"input_tokens": 7.0, "output_tokens": "5", "input_tokens_details": []}}',
         ),
         (
             "gemini",
@@ -228,7 +237,7 @@ def test_chat_usage_is_read_however_it_is_written(usage: dict[str, Any], text: b
     ],
 )
 @pytest.mark.parametrize("text", ["hello", "\\ud800"])
-def test_usage_is_read_however_it_is_written(name: str, body: str, text: str) -> None:
+def test_usage_is_read_in_all_spellings(name: str, body: str, text: str) -> None:
     assert CLIENT_REQUESTS[name].measure((body % text).encode()) == (Usage(input=7, output=5), 0)
 
 
@@ -282,20 +291,20 @@ def test_tool_calls_count_as_output_without_usage() -> None:
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
 @pytest.mark.parametrize("scenario", ["text", "parallel calls"])
 def test_error_outside_events_explains_the_end_of_the_stream(name: str, scenario: str) -> None:
-    begun = stream_of(name, scenario).replace(b"\r\n", b"\n").split(b"\n\n")[:2]
-    decoder = CODECS[name].StreamDecoder()
+    start = stream_of(name, scenario).replace(b"\r\n", b"\n").split(b"\n\n")[:2]
+    decoder = CODECS[name].parse_stream()
     seen = [
-        *decoder.feed(b"\n\n".join([*begun, b'{"error": {"code": 503, "message": "Too busy."}}'])),
+        *decoder.feed(b"\n\n".join([*start, b'{"error": {"code": 503, "message": "Too busy."}}'])),
         *decoder.finish(),
     ]
     assert isinstance(seen[-1], Failed) and seen[-1].error.message == "Too busy."
 
 
-# Events without bounds ----------------------------------------------------------------------------------------------------
+# Events without bounds ----------------------------------------------------------------------------
 
 
 def test_unterminated_event_is_scanned_once() -> None:
-    splitter, begun = EventSplitter(), time.process_time()
+    splitter, started_at = EventSplitter(), time.process_time()
     for _ in range(100_000):
         assert splitter.feed(b"0123456789") == []
     assert (
@@ -304,7 +313,7 @@ def test_unterminated_event_is_scanned_once() -> None:
         and len(splitter.feed(b"\nx")[0]) == 1_000_003
     )
     assert splitter.finish() == b"x"
-    assert time.process_time() - begun < 3  # searching all of it each time takes minutes
+    assert time.process_time() - started_at < 3  # Searching everything each time takes minutes.
 
 
 def test_oversized_event_is_an_error() -> None:
@@ -316,20 +325,19 @@ def test_oversized_event_is_an_error() -> None:
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
 def test_decoder_fails_once_on_an_oversized_event(name: str) -> None:
-    decoder = CODECS[name].StreamDecoder()
+    decoder = CODECS[name].parse_stream()
     decoder.feed(b"x" * (MAX_EVENT_BYTES + 1))
-    seen = [*decoder.feed(b"y"), *decoder.feed(b"\n\n"), *decoder.finish()]
-    assert [type(event) for event in seen] == [Failed] and "16 MiB" in seen[0].error.message
+    assert [*decoder.feed(b"y"), *decoder.feed(b"\n\n"), *decoder.finish()] == [Failed(error=EVENT_TOO_LONG)]
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
 def test_meter_forwards_an_oversized_event(name: str) -> None:
-    meter, begun = CLIENT_REQUESTS[name].meter(), b"x" * (MAX_EVENT_BYTES + 1)
-    passed = meter.feed(begun) + meter.feed(b"y" * 10) + meter.feed(b"z")
-    assert (passed + meter.finish()).startswith(begun + b"y" * 10 + b"z")
+    meter, oversized = CLIENT_REQUESTS[name].meter(), b"x" * (MAX_EVENT_BYTES + 1)
+    passed = meter.feed(oversized) + meter.feed(b"y" * 10) + meter.feed(b"z")
+    assert (passed + meter.finish()).startswith(oversized + b"y" * 10 + b"z")
 
 
-# The demo's count ---------------------------------------------------------------------------------------------------------
+# The demo's count ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", ["openai_responses", "anthropic", "gemini"])

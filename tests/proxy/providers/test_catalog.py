@@ -6,8 +6,8 @@ import pytest
 from django.core.exceptions import ValidationError
 
 from projects.models import Project
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import Message, Reasoning, Request, Text, Thinking, Tool, ToolCall
+from proxy.formats.quirks import Quirks
 from proxy.models import Credential
 from proxy.pipeline.conversion import CODECS
 from proxy.providers.catalog import CATALOG, DEMO, PROVIDERS, Provider

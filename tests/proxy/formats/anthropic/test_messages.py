@@ -1,4 +1,4 @@
-"""Anthropic Messages, both ways."""
+"""Requests, responses and errors of Anthropic Messages, parsed and rendered."""
 
 import json
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.formats import anthropic
-from proxy.formats.codec import Quirks, RenderedRequest
+from proxy.formats.codec import RenderedRequest
 from proxy.formats.neutral import (
     ApiError,
     Choice,
@@ -33,14 +33,15 @@ from proxy.formats.neutral import (
     UnsupportedFeature,
     Usage,
 )
+from proxy.formats.quirks import Quirks
 
 OLDER_MODEL, NEWER_MODEL = "claude-sonnet-4-5", "claude-opus-4-8"
 WEATHER = Tool(name="weather", schema={"type": "object", "properties": {"city": {"type": "string"}}})
-REQUEST_BODY = Request(model=OLDER_MODEL, messages=(Message(role="user", parts=(Text(text="Hi"),)),))
+REQUEST = Request(model=OLDER_MODEL, messages=(Message(role="user", parts=(Text(text="Hi"),)),))
 PNG = "iVBORw0KGgo="
 
 
-def wire(**fields: Any) -> bytes:
+def wire_request(**fields: Any) -> bytes:
     return json.dumps(
         {"model": OLDER_MODEL, "max_tokens": 100, "messages": [{"role": "user", "content": "Hi"}], **fields}
     ).encode()
@@ -50,18 +51,18 @@ def render(request: Request, *unsupported: str) -> RenderedRequest:
     return anthropic.render_request(request, Quirks(unsupported=frozenset(unsupported)))
 
 
-def user_message(role: Any, *parts: Part) -> Message:
+def turn(role: Any, *parts: Part) -> Message:
     return Message(role=role, parts=parts)
 
 
 def contents(*messages: Message) -> list[Any]:
     return [
         (message["role"], message["content"])
-        for message in render(replace(REQUEST_BODY, messages=messages)).body["messages"]
+        for message in render(replace(REQUEST, messages=messages)).body["messages"]
     ]
 
 
-# Requests -----------------------------------------------------------------------------------------------------------------
+# Requests -----------------------------------------------------------------------------------------
 
 
 def test_request_round_trips_through_neutral_types() -> None:
@@ -106,18 +107,18 @@ def test_request_round_trips_through_neutral_types() -> None:
 
 
 def test_anthropic_only_settings_are_reported_as_dropped() -> None:
-    request = anthropic.parse_request(wire(service_tier="auto", container="c1"))
+    request = anthropic.parse_request(wire_request(service_tier="auto", container="c1"))
     assert request.unmapped_settings == {"service_tier": "auto", "container": "c1"}
     assert render(request).dropped == ["service_tier", "container"]
 
 
-def test_roles_alternate_and_results_stand_first() -> None:
+def test_roles_alternate_and_results_come_first() -> None:
     turns = contents(
-        user_message("user", Text(text="a")),
-        user_message("user", Text(text="b")),
-        user_message("assistant", ToolCall(id="c1", name="weather", arguments='{"city":"Bern"}')),
-        user_message("user", Text(text="and?")),
-        user_message("user", ToolResult(call_id="c1", content=(Text(text="cold"),))),
+        turn("user", Text(text="a")),
+        turn("user", Text(text="b")),
+        turn("assistant", ToolCall(id="c1", name="weather", arguments='{"city":"Bern"}')),
+        turn("user", Text(text="and?")),
+        turn("user", ToolResult(call_id="c1", content=(Text(text="cold"),))),
     )
     assert [role for role, _ in turns] == ["user", "assistant", "user"]
     assert [block["type"] for block in turns[2][1]] == ["tool_result", "text"]
@@ -125,14 +126,14 @@ def test_roles_alternate_and_results_stand_first() -> None:
 
 def test_repeated_and_missing_ids_are_linked_in_order() -> None:
     turns = contents(
-        user_message("user", Text(text="a")),
-        user_message(
+        turn("user", Text(text="a")),
+        turn(
             "assistant",
             ToolCall(id="", name="one"),
             ToolCall(id="x", name="two"),
             ToolCall(id="x", name="three"),
         ),
-        user_message(
+        turn(
             "user",
             *(
                 ToolResult(call_id=id, content=(Text(text=text),))
@@ -151,9 +152,9 @@ def test_repeated_and_missing_ids_are_linked_in_order() -> None:
 
 def test_unmatched_tool_calls_and_results_are_repaired() -> None:
     turns = contents(
-        user_message("user", ToolResult(call_id="gone", content=(Text(text="42"),))),
-        user_message("assistant", ToolCall(id="c1", name="weather")),
-        user_message("user", Text(text="never mind")),
+        turn("user", ToolResult(call_id="gone", content=(Text(text="42"),))),
+        turn("assistant", ToolCall(id="c1", name="weather")),
+        turn("user", Text(text="never mind")),
     )
     assert turns[0][1] == [{"type": "text", "text": "42"}]
     assert turns[2][1][0]["tool_use_id"] == "c1"
@@ -162,9 +163,9 @@ def test_unmatched_tool_calls_and_results_are_repaired() -> None:
 
 def test_invalid_tool_call_ids_are_rewritten() -> None:
     turns = contents(
-        user_message("user", Text(text="a")),
-        user_message("assistant", ToolCall(id="a|b.c", name="n")),
-        user_message("user", ToolResult(call_id="a|b.c")),
+        turn("user", Text(text="a")),
+        turn("assistant", ToolCall(id="a|b.c", name="n")),
+        turn("user", ToolResult(call_id="a|b.c")),
     )
     assert turns[1][1][0]["id"] == turns[2][1][0]["tool_use_id"]
     assert turns[1][1][0]["id"].startswith("a_b_c_")
@@ -172,29 +173,26 @@ def test_invalid_tool_call_ids_are_rewritten() -> None:
 
 def test_non_object_arguments_are_preserved() -> None:
     turns = contents(
-        user_message("user", Text(text="a")),
-        user_message(
-            "assistant", *(ToolCall(id=text, name="n", arguments=text) for text in ("", "[1", "[1]"))
-        ),
+        turn("user", Text(text="a")),
+        turn("assistant", *(ToolCall(id=text, name="n", arguments=text) for text in ("", "[1", "[1]"))),
     )
     assert [block["input"] for block in turns[1][1]] == [{}, {"_raw": "[1"}, {"_raw": "[1]"}]
 
 
 def test_conversation_starts_with_user_and_has_no_empty_text() -> None:
-    turns = contents(user_message("user", Text(text=" ")), user_message("assistant", Text(text="Welcome. ")))
+    turns = contents(turn("user", Text(text=" ")), turn("assistant", Text(text="Welcome. ")))
     assert [role for role, _ in turns] == ["user", "assistant"]
     assert turns[1][1] == [{"type": "text", "text": "Welcome."}]
 
 
 def test_mid_conversation_system_messages_stay_if_supported() -> None:
     messages = (
-        user_message("user", Text(text="a")),
-        user_message("system", Text(text="Now in French.")),
-        user_message("assistant", Text(text="b")),
+        turn("user", Text(text="a")),
+        turn("system", Text(text="Now in French.")),
+        turn("assistant", Text(text="b")),
     )
     older, newer = (
-        render(replace(REQUEST_BODY, model=model, messages=messages)).body
-        for model in (OLDER_MODEL, NEWER_MODEL)
+        render(replace(REQUEST, model=model, messages=messages)).body for model in (OLDER_MODEL, NEWER_MODEL)
     )
     assert (older["system"], [m["role"] for m in older["messages"]]) == (
         "Now in French.",
@@ -208,12 +206,12 @@ def test_foreign_thinking_is_dropped_and_server_tools_rejected() -> None:
         Thinking(text="hm", signature="s", origin="gemini"),
         Opaque(origin="gemini", kind="executableCode", value={}),
     )
-    assert contents(
-        user_message("user", Text(text="a")), user_message("assistant", *foreign, Text(text="b"))
-    )[1][1] == [{"type": "text", "text": "b"}]
-    with pytest.raises(UnsupportedFeature) as refused:
-        render(replace(REQUEST_BODY, tools=(ServerTool(origin="gemini", kind="googleSearch", value={}),)))
-    assert refused.value.param == "tools"
+    assert contents(turn("user", Text(text="a")), turn("assistant", *foreign, Text(text="b")))[1][1] == [
+        {"type": "text", "text": "b"}
+    ]
+    with pytest.raises(UnsupportedFeature) as error:
+        render(replace(REQUEST, tools=(ServerTool(origin="gemini", kind="googleSearch", value={}),)))
+    assert error.value.param == "tools"
 
 
 @pytest.mark.parametrize(
@@ -227,7 +225,7 @@ def test_foreign_thinking_is_dropped_and_server_tools_rejected() -> None:
 )
 def test_unsupported_media_are_rejected(part: Part) -> None:
     with pytest.raises(UnsupportedFeature):
-        contents(user_message("user", part))
+        contents(turn("user", part))
 
 
 def test_documents_are_parsed_by_source_type() -> None:
@@ -237,7 +235,7 @@ def test_documents_are_parsed_by_source_type() -> None:
         File(url="https://example.com/a.pdf"),
         Image(url=f"data:image/png;base64,{PNG}"),
     )
-    sources = [block["source"] for block in contents(user_message("user", *parts))[0][1]]
+    sources = [block["source"] for block in contents(turn("user", *parts))[0][1]]
     assert [source["type"] for source in sources] == ["base64", "text", "url", "base64"]
     assert sources[1]["data"] == "Hello"
 
@@ -246,26 +244,26 @@ def test_foreign_signatures_round_trip_through_the_client() -> None:
     parts = (
         Thinking(text="hm", signature="sig", origin="openai_responses"),
         Thinking(redacted="enc", origin="openai_responses"),
-        ToolCall(id="c1", name="weather", arguments="{}", signature="proof", origin="gemini"),
+        ToolCall(id="c1", name="weather", arguments="{}", signature="signed", origin="gemini"),
     )
-    answer = json.loads(
-        anthropic.render_response(Response(id="r", model="m", choices=(Choice(parts=parts),)), REQUEST_BODY)
+    response = json.loads(
+        anthropic.render_response(Response(id="r", model="m", choices=(Choice(parts=parts),)), REQUEST)
     )
-    assert [block["type"] for block in answer["content"]] == [
+    assert [block["type"] for block in response["content"]] == [
         "thinking",
         "redacted_thinking",
         "thinking",
         "tool_use",
     ]
-    history = wire(
-        messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": answer["content"]}]
+    history = wire_request(
+        messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": response["content"]}]
     )
     assert anthropic.parse_request(history).messages[1].parts == parts
 
 
 def test_older_models_get_a_thinking_budget_below_max_tokens() -> None:
     def thinking(max_tokens: int | None, reasoning: Reasoning) -> tuple[int, int]:
-        body = render(replace(REQUEST_BODY, max_tokens=max_tokens, reasoning=reasoning)).body
+        body = render(replace(REQUEST, max_tokens=max_tokens, reasoning=reasoning)).body
         return body["thinking"]["budget_tokens"], body["max_tokens"]
 
     assert thinking(None, Reasoning(effort="medium")) == (4096, 8192)
@@ -276,21 +274,21 @@ def test_older_models_get_a_thinking_budget_below_max_tokens() -> None:
 
 def test_newer_models_get_adaptive_thinking_with_effort() -> None:
     body = render(
-        replace(REQUEST_BODY, model=NEWER_MODEL, reasoning=Reasoning(effort="minimal", visible=True))
+        replace(REQUEST, model=NEWER_MODEL, reasoning=Reasoning(effort="minimal", visible=True))
     ).body
     assert body["thinking"] == {"type": "adaptive", "display": "summarized"}
     assert body["output_config"] == {"effort": "low"}
-    assert render(replace(REQUEST_BODY, model=NEWER_MODEL, reasoning=Reasoning(effort="none"))).body[
+    assert render(replace(REQUEST, model=NEWER_MODEL, reasoning=Reasoning(effort="none"))).body[
         "thinking"
     ] == {"type": "disabled"}
-    assert "thinking" not in render(replace(REQUEST_BODY, reasoning=Reasoning(effort="none"))).body
+    assert "thinking" not in render(replace(REQUEST, reasoning=Reasoning(effort="none"))).body
 
 
 def test_settings_that_conflict_with_thinking_are_reported_as_dropped() -> None:
     choice = ToolChoice(mode="required", names=("weather",))
     rendered = render(
         replace(
-            REQUEST_BODY,
+            REQUEST,
             reasoning=Reasoning(),
             temperature=0.2,
             top_k=5,
@@ -302,28 +300,26 @@ def test_settings_that_conflict_with_thinking_are_reported_as_dropped() -> None:
     assert rendered.body["tool_choice"] == {"type": "auto"}
 
 
-def test_tool_loop_without_signed_thinking_disables_thinking() -> None:
-    loop = (
-        *REQUEST_BODY.messages,
-        user_message("assistant", ToolCall(id="c", name="weather")),
-        user_message("user", ToolResult(call_id="c")),
+def test_history_without_signed_thinking_disables_thinking() -> None:
+    history = (
+        *REQUEST.messages,
+        turn("assistant", ToolCall(id="c", name="weather")),
+        turn("user", ToolResult(call_id="c")),
     )
-    rendered = render(
-        replace(REQUEST_BODY, messages=loop, tools=(WEATHER,), reasoning=Reasoning(effort="low"))
-    )
+    rendered = render(replace(REQUEST, messages=history, tools=(WEATHER,), reasoning=Reasoning(effort="low")))
     assert "thinking" not in rendered.body
     assert rendered.dropped == ["reasoning"]
 
 
 def test_sampling_is_limited_to_what_the_model_supports() -> None:
-    assert render(replace(REQUEST_BODY, temperature=1.7)).body["temperature"] == 1
-    assert render(replace(REQUEST_BODY, temperature=0.5, top_p=0.9)).dropped == ["top_p"]
-    assert render(replace(REQUEST_BODY, model=NEWER_MODEL, temperature=0.5, top_p=0.9)).dropped == [
+    assert render(replace(REQUEST, temperature=1.7)).body["temperature"] == 1
+    assert render(replace(REQUEST, temperature=0.5, top_p=0.9)).dropped == ["top_p"]
+    assert render(replace(REQUEST, model=NEWER_MODEL, temperature=0.5, top_p=0.9)).dropped == [
         "temperature",
         "top_p",
     ]
-    assert render(replace(REQUEST_BODY, seed=1, n=2, stop=(" ",)), "user").dropped == ["stop", "seed", "n"]
-    assert render(replace(REQUEST_BODY, temperature=0.5), "temperature").dropped == ["temperature"]
+    assert render(replace(REQUEST, seed=1, n=2, stop=(" ",)), "user").dropped == ["stop", "seed", "n"]
+    assert render(replace(REQUEST, temperature=0.5), "temperature").dropped == ["temperature"]
 
 
 def test_output_schema_copy_closes_every_object() -> None:
@@ -334,7 +330,7 @@ def test_output_schema_copy_closes_every_object() -> None:
             "n": {"minimum": 1},
         },
     }
-    body = render(replace(REQUEST_BODY, response_format=ResponseFormat(schema=schema))).body
+    body = render(replace(REQUEST, response_format=ResponseFormat(schema=schema))).body
     sent = body["output_config"]["format"]["schema"]
     assert sent["additionalProperties"] is sent["properties"]["a"]["items"]["additionalProperties"] is False
     assert sent["properties"]["n"] == {"description": "(minimum: 1)"}
@@ -342,10 +338,10 @@ def test_output_schema_copy_closes_every_object() -> None:
 
 
 def test_unsupported_json_mode_becomes_an_instruction() -> None:
-    assert "JSON" in render(replace(REQUEST_BODY, response_format=ResponseFormat())).body["system"]
+    assert "JSON" in render(replace(REQUEST, response_format=ResponseFormat())).body["system"]
     old = render(
         replace(
-            REQUEST_BODY,
+            REQUEST,
             model="claude-3-haiku-20240307",
             response_format=ResponseFormat(schema={"type": "object"}),
         )
@@ -358,7 +354,7 @@ def test_tool_choice_subset_declares_only_those_tools() -> None:
     tools = (Tool(name="a"), Tool(name="b", schema={"properties": {}}), WEATHER)
     body = render(
         replace(
-            REQUEST_BODY,
+            REQUEST,
             tools=tools,
             tool_choice=ToolChoice(mode="required", names=("a", "b")),
             parallel_tool_calls=False,
@@ -372,12 +368,12 @@ def test_tool_choice_subset_declares_only_those_tools() -> None:
 
 
 def test_tools_called_in_history_are_declared() -> None:
-    loop = (
-        *REQUEST_BODY.messages,
-        user_message("assistant", ToolCall(id="c", name="weather")),
-        user_message("user", ToolResult(call_id="c")),
+    history = (
+        *REQUEST.messages,
+        turn("assistant", ToolCall(id="c", name="weather")),
+        turn("user", ToolResult(call_id="c")),
     )
-    body = render(replace(REQUEST_BODY, messages=loop)).body
+    body = render(replace(REQUEST, messages=history)).body
     assert (body["tools"][0]["name"], body["tool_choice"]) == ("weather", {"type": "none"})
 
 
@@ -387,18 +383,18 @@ def test_tools_called_in_history_are_declared() -> None:
         b"",
         b"[]",
         b"{",
-        wire(messages=[]),
-        wire(messages=[{"role": "robot"}]),
-        wire(max_tokens=0),
-        wire(messages=[{"role": "user", "content": [1]}]),
+        wire_request(messages=[]),
+        wire_request(messages=[{"role": "robot"}]),
+        wire_request(max_tokens=0),
+        wire_request(messages=[{"role": "user", "content": [1]}]),
     ],
 )
-def test_unreadable_request_is_invalid(body: bytes) -> None:
+def test_undecodable_request_is_invalid(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
         anthropic.parse_request(body)
 
 
-# Answers and errors -------------------------------------------------------------------------------------------------------
+# Responses and errors -----------------------------------------------------------------------------
 
 USAGE = {
     "input_tokens": 3,
@@ -432,13 +428,13 @@ def test_response_round_trips_through_neutral_types() -> None:
     response = anthropic.parse_response(response_body(content=content))
     assert response.usage == RESPONSE_USAGE
     assert response.choices[0].finish_reason == "tool_calls"
-    again = json.loads(anthropic.render_response(response, REQUEST_BODY))
-    assert (again["content"], again["stop_reason"]) == (content, "tool_use")
-    assert {name: again["usage"][name] for name in USAGE} == USAGE
+    rendered = json.loads(anthropic.render_response(response, REQUEST))
+    assert (rendered["content"], rendered["stop_reason"]) == (content, "tool_use")
+    assert {name: rendered["usage"][name] for name in USAGE} == USAGE
 
 
 @pytest.mark.parametrize(
-    ("reason", "finish"),
+    ("reason", "finish_reason"),
     [
         ("refusal", "content_filter"),
         ("pause_turn", "pause"),
@@ -446,17 +442,19 @@ def test_response_round_trips_through_neutral_types() -> None:
         ("new_reason", "other"),
     ],
 )
-def test_stop_reasons_map_to_neutral_finish_reasons(reason: str, finish: str) -> None:
-    assert anthropic.parse_response(response_body(stop_reason=reason)).choices[0].finish_reason == finish
+def test_stop_reasons_map_to_neutral_finish_reasons(reason: str, finish_reason: str) -> None:
+    assert (
+        anthropic.parse_response(response_body(stop_reason=reason)).choices[0].finish_reason == finish_reason
+    )
 
 
 def test_usage_iterations_missing_from_totals_are_counted() -> None:
-    rounds = [
+    iterations = [
         {"type": "compaction", "input_tokens": 1000, "output_tokens": 50},
         {"type": "message", "input_tokens": 3, "output_tokens": 9},
     ]
     response = anthropic.parse_response(
-        response_body(usage={"input_tokens": 3, "output_tokens": 9, "iterations": rounds})
+        response_body(usage={"input_tokens": 3, "output_tokens": 9, "iterations": iterations})
     )
     assert response.usage == Usage(input=1003, output=59)
 
@@ -471,7 +469,7 @@ def test_absurd_usage_is_none(usage: Any) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b"{}", b'{"content": [1]}', b'{"type":"error","error":{"message":"no"}}']
 )
-def test_unreadable_response_is_invalid(body: bytes) -> None:
+def test_undecodable_response_is_invalid(body: bytes) -> None:
     with pytest.raises(InvalidUpstreamResponse):
         anthropic.parse_response(body)
 
@@ -482,7 +480,7 @@ def test_image_in_response_becomes_markdown() -> None:
         model="m",
         choices=(Choice(parts=(Image(media_type="image/png", data=PNG), Refusal(text="No."))),),
     )
-    blocks = json.loads(anthropic.render_response(response, REQUEST_BODY))["content"]
+    blocks = json.loads(anthropic.render_response(response, REQUEST))["content"]
     assert [block["text"] for block in blocks] == [f"![image](data:image/png;base64,{PNG})", "No."]
 
 
@@ -498,8 +496,8 @@ def test_image_in_response_becomes_markdown() -> None:
     ],
 )
 def test_any_error_body_is_parsed(status: int, body: bytes, kind: str, message: str) -> None:
-    failure = anthropic.parse_error(status, body)
-    assert (failure.kind, failure.message, failure.status) == (kind, message, status)
+    error = anthropic.parse_error(status, body)
+    assert (error.kind, error.message, error.status) == (kind, message, status)
 
 
 @pytest.mark.parametrize(
@@ -514,7 +512,7 @@ def test_any_error_body_is_parsed(status: int, body: bytes, kind: str, message: 
         ("network", 502, "api_error"),
     ],
 )
-def test_errors_have_the_vendors_types(kind: str, status: int, type: str) -> None:
+def test_rendered_errors_have_the_vendors_types(kind: str, status: int, type: str) -> None:
     body = json.loads(
         anthropic.render_error(ApiError(kind=kind, code="c", message="m", status=status), "req_1")
     )
@@ -531,4 +529,4 @@ def test_errors_have_the_vendors_types(kind: str, status: int, type: str) -> Non
     ],
 )
 def test_missing_max_tokens_uses_the_model_default(model: str, limit: int) -> None:
-    assert render(replace(REQUEST_BODY, model=model, max_tokens=None)).body["max_tokens"] == limit
+    assert render(replace(REQUEST, model=model, max_tokens=None)).body["max_tokens"] == limit

@@ -1,4 +1,4 @@
-"""Streams of Anthropic Messages, both ways, and as they are relayed."""
+"""Streams of Anthropic Messages: decoded, encoded and passed through."""
 
 import contextlib
 import json
@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from proxy.formats import anthropic
 from proxy.formats.anthropic import CountTokensRequest, MessagesRequest, StreamDecoder, StreamEncoder
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
     ApiError,
     Event,
@@ -31,17 +30,18 @@ from proxy.formats.neutral import (
     Usage,
     UsageReported,
 )
+from proxy.formats.quirks import Quirks
 from tests.proxy.formats.anthropic.test_messages import (
     OLDER_MODEL,
-    REQUEST_BODY,
+    REQUEST,
     RESPONSE_USAGE,
     USAGE,
     render,
     response_body,
-    wire,
+    wire_request,
 )
 
-# Streams ------------------------------------------------------------------------------------------------------------------
+# Streams ------------------------------------------------------------------------------------------
 
 
 def event(type: str, **fields: Any) -> bytes:
@@ -102,12 +102,12 @@ def texts(events: list[Event]) -> str:
 
 
 def encode(*events: Event) -> list[dict[str, Any]]:
-    encoder = StreamEncoder(REQUEST_BODY)
+    encoder = StreamEncoder(REQUEST)
     stream = b"".join(map(encoder.encode, events)) + encoder.finish()
     return [json.loads(line[6:]) for line in stream.splitlines() if line.startswith(b"data: ")]
 
 
-def test_a_stream_becomes_neutral_events() -> None:
+def test_stream_is_decoded_into_neutral_events() -> None:
     search = {"type": "server_tool_use", "id": "s1", "name": "search", "input": {"q": 1}}
     assert decode(STREAM) == [
         Started(id="msg_1", model="m"),
@@ -130,7 +130,7 @@ def test_a_stream_becomes_neutral_events() -> None:
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=40), st.sampled_from([b"\n", b"\r\n"]), st.booleans())
-def test_a_stream_cut_anywhere_gives_the_same_events(cuts: list[int], newline: bytes, spaced: bool) -> None:
+def test_chunk_boundaries_do_not_change_the_events(cuts: list[int], newline: bytes, spaced: bool) -> None:
     stream = STREAM.replace(b"\n", newline)
     assert decode(stream if spaced else stream.replace(b"data: ", b"data:"), cuts) == decode(STREAM)
 
@@ -171,7 +171,16 @@ def test_overlapping_blocks_are_serialized() -> None:
     assert texts(decode(START + overlapping + END)) == 'AB{"a":1}'.replace(":1", ": 1")
 
 
-def test_a_second_start_and_a_second_finish_change_nothing() -> None:
+def test_overlapping_parts_keep_the_order_in_which_they_began() -> None:
+    starts = b"".join(
+        event("content_block_start", index=index, content_block={"type": "text", "text": text})
+        for index, text in enumerate("ABC")
+    )
+    stops = b"".join(event("content_block_stop", index=index) for index in (2, 1, 0))
+    assert texts(decode(START + starts + stops + END)) == "ABC"
+
+
+def test_repeated_start_and_end_are_ignored() -> None:
     assert [
         event
         for event in decode(START + START + TEXT + END + TEXT + END)
@@ -188,8 +197,8 @@ def test_signature_is_emitted_once_complete(pieces: list[str]) -> None:
         event("content_block_delta", index=0, delta={"type": "signature_delta", "signature": piece})
         for piece in pieces
     ]
-    seen = decode(START + block + b"".join(deltas) + event("content_block_stop", index=0) + END)
-    assert [signed.signature for signed in seen if isinstance(signed, PartSigned)] == ["sig"]
+    events = decode(START + block + b"".join(deltas) + event("content_block_stop", index=0) + END)
+    assert [signed.signature for signed in events if isinstance(signed, PartSigned)] == ["sig"]
 
 
 def test_interrupted_stream_fails() -> None:
@@ -199,7 +208,7 @@ def test_interrupted_stream_fails() -> None:
     assert not any(isinstance(event, UsageReported) for event in events)
 
 
-def test_an_error_in_a_stream_ends_it() -> None:
+def test_error_event_ends_the_stream() -> None:
     error = event("error", error={"type": "overloaded_error", "message": "busy"})
     events = decode(START + error + TEXT)
     assert events[-1] == Failed(
@@ -220,7 +229,7 @@ def test_encoder_follows_the_event_grammar() -> None:
         PartStarted(choice=0, index=0, part=Text()),
         PartEnded(choice=0, index=0),
         PartStarted(choice=0, index=1, part=ToolCall(id="c1", name="weather", origin="gemini")),
-        PartSigned(choice=0, index=1, signature="proof"),
+        PartSigned(choice=0, index=1, signature="signed"),
         PartDelta(choice=0, index=1, text='{"a":1}'),
         PartEnded(choice=0, index=1),
         Finished(choice=0, finish_reason="tool_calls"),
@@ -237,19 +246,19 @@ def test_encoder_follows_the_event_grammar() -> None:
         ("message_delta", None),
         ("message_stop", None),
     ]
-    assert sent[2]["delta"] == {"type": "signature_delta", "signature": "gemini#proof"}
+    assert sent[2]["delta"] == {"type": "signature_delta", "signature": "gemini#signed"}
     assert sent[7]["delta"]["stop_reason"] == "tool_use"
     assert {name: sent[7]["usage"][name] for name in USAGE} == USAGE
 
 
 def test_encoded_events_decode_to_the_same_events() -> None:
     events = [event for event in decode(STREAM) if not isinstance(event, Started)]
-    again = StreamEncoder(REQUEST_BODY)
-    stream = b"".join(map(again.encode, decode(STREAM))) + again.finish()
+    encoder = StreamEncoder(REQUEST)
+    stream = b"".join(map(encoder.encode, decode(STREAM))) + encoder.finish()
     assert [event for event in decode(stream) if not isinstance(event, Started)] == events
 
 
-def test_a_failed_stream_ends_with_its_error() -> None:
+def test_failed_stream_ends_with_an_error_event() -> None:
     sent = encode(
         Started(id="", model="m"),
         Failed(error=ApiError(kind="timeout", code="c", message="late", status=504)),
@@ -257,32 +266,34 @@ def test_a_failed_stream_ends_with_its_error() -> None:
     assert sent[-1] == {"type": "error", "error": {"type": "timeout_error", "message": "late"}}
 
 
-# Relaying -----------------------------------------------------------------------------------------------------------------
+# Pass-through -------------------------------------------------------------------------------------
 
 
-def test_a_relayed_request_keeps_every_byte_but_model_and_limit() -> None:
+def test_pass_through_changes_only_model_and_max_tokens() -> None:
     body = b'{"model":"a",  "new_field": [1.0],"messages":[{"role":"user","content":"x"}]}'
-    call = MessagesRequest(body)
-    assert call.upstream_body("a", None, Quirks()) is body
-    sent = json.loads(call.upstream_body("b", 7, Quirks()))
+    request = MessagesRequest(body)
+    assert request.upstream_body("a", None, Quirks()) is body
+    sent = json.loads(request.upstream_body("b", 7, Quirks()))
     assert (sent["model"], sent["max_tokens"], sent["new_field"]) == ("b", 7, [1.0])
 
 
 def test_images_count_by_formula_and_text_by_bytes() -> None:
     def bound(content: Any) -> int:
-        return MessagesRequest(wire(messages=[{"role": "user", "content": content}])).facts.max_input_tokens
+        return MessagesRequest(
+            wire_request(messages=[{"role": "user", "content": content}])
+        ).facts.max_input_tokens
 
-    picture = {
+    image = {
         "type": "image",
         "source": {"type": "base64", "media_type": "image/png", "data": "A" * 1_000_000},
     }
-    assert bound([picture]) < 20_000
+    assert bound([image]) < 20_000
     assert bound("ü" * 100) - bound("") == 200
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=20))
-def test_the_meter_passes_every_byte_and_reads_the_usage(cuts: list[int]) -> None:
-    meter = MessagesRequest(wire()).meter()
+def test_meter_forwards_every_byte_and_reads_the_usage(cuts: list[int]) -> None:
+    meter = MessagesRequest(wire_request()).meter()
     edges = [0, *sorted({cut % len(STREAM) for cut in cuts}), len(STREAM)]
     assert (
         b"".join(meter.feed(STREAM[start:end]) for start, end in pairwise(edges)) + meter.finish() == STREAM
@@ -290,17 +301,17 @@ def test_the_meter_passes_every_byte_and_reads_the_usage(cuts: list[int]) -> Non
     assert meter.usage == RESPONSE_USAGE
 
 
-def test_interrupted_stream_is_metered_by_output_seen() -> None:
-    meter = MessagesRequest(wire()).meter()
+def test_interrupted_stream_is_metered_by_its_output() -> None:
+    meter = MessagesRequest(wire_request()).meter()
     meter.feed(START + TEXT)
     assert meter.usage == Usage(input=3, output=2, estimated=True)
 
 
 def test_count_tokens_request_has_no_max_tokens_and_can_estimate() -> None:
-    call = CountTokensRequest(wire(messages=[{"role": "user", "content": "x" * 400}]))
-    assert call.path("m") == "/v1/messages/count_tokens"
-    assert call.upstream_body(OLDER_MODEL, 50, Quirks()) == call.body
-    assert json.loads(call.estimate())["input_tokens"] in range(100, 110)
+    request = CountTokensRequest(wire_request(messages=[{"role": "user", "content": "x" * 400}]))
+    assert request.path("m") == "/v1/messages/count_tokens"
+    assert request.upstream_body(OLDER_MODEL, 50, Quirks()) == request.body
+    assert json.loads(request.estimate())["input_tokens"] in range(100, 110)
 
 
 @pytest.mark.parametrize(
@@ -308,12 +319,12 @@ def test_count_tokens_request_has_no_max_tokens_and_can_estimate() -> None:
     [
         b"",
         b"{}",
-        wire(model=""),
-        wire(model=7),
-        wire(messages=[]),
-        wire(messages=[1]),
-        wire(max_tokens=0),
-        wire(max_tokens=10**12),
+        wire_request(model=""),
+        wire_request(model=7),
+        wire_request(messages=[]),
+        wire_request(messages=[1]),
+        wire_request(max_tokens=0),
+        wire_request(max_tokens=10**12),
     ],
 )
 def test_invalid_request_is_rejected(body: bytes) -> None:
@@ -321,7 +332,7 @@ def test_invalid_request_is_rejected(body: bytes) -> None:
         MessagesRequest(body)
 
 
-# Anything at all -----------------------------------------------------------------------------------------------------
+# Arbitrary input ----------------------------------------------------------------------------------
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
@@ -354,11 +365,11 @@ TURNS = st.lists(
     ),
 )
 def test_arbitrary_input_raises_only_typed_errors(turns: list[Any], fields: dict[str, Any]) -> None:
-    body = wire(messages=turns, **fields)
+    body = wire_request(messages=turns, **fields)
     with contextlib.suppress(InvalidRequest):
         json.dumps(render(anthropic.parse_request(body)).body)
     with contextlib.suppress(InvalidUpstreamResponse):
         anthropic.render_response(
-            anthropic.parse_response(response_body(content=turns[0]["content"], usage=fields)), REQUEST_BODY
+            anthropic.parse_response(response_body(content=turns[0]["content"], usage=fields)), REQUEST
         )
     assert anthropic.parse_error(500, body).message

@@ -1,4 +1,7 @@
-"""What each format can say, as data; what a request or an answer comes to in the words of one or of two formats; and any of them."""
+"""Capabilities of the formats as data, and strategies that generate requests and responses.
+
+Requests and responses are compared by what both formats of a pair can express.
+"""
 
 import json
 from typing import Any
@@ -116,17 +119,19 @@ RESPONSE_CAPABILITIES: dict[str, frozenset[str]] = {
 SHOWN_BY_DEFAULT_ELSEWHERE = frozenset(
     {"media in results", "instructions in the middle", "free text", "several names", "names of formats"}
 )
-"""Where a format lacks these, what they say is said in another place: a picture beside its result, an instruction at the head, what a
-schema is for in the schema itself."""
+"""Features that a format without them expresses in another place.
+
+An image stands beside its result, an instruction at the head, a schema's purpose in the schema.
+"""
 REFUSED = frozenset({"addresses of files", "n"})
-"""Where a format lacks these, a request may be refused."""
+"""Features for which a request may be rejected if a format lacks them."""
 
 
-# Requests -----------------------------------------------------------------------------------------------------------------
+# Requests -----------------------------------------------------------------------------------------
 
 
 def expected_subset(request: Request, words: frozenset[str]) -> Request:
-    """The same request without what these words cannot say."""
+    """Return the request without what these formats cannot express."""
     defaults = {field.name: field.default for field in msgspec.structs.fields(Request)}
     head = (
         ()
@@ -218,7 +223,7 @@ def expected_reasoning(reasoning: Reasoning | None, words: frozenset[str]) -> Re
 
 
 def normalize_request(request: Request, words: frozenset[str]) -> dict[str, Any]:
-    """What a request says in these words, whatever way its parts are cut."""
+    """Return what a request means in these formats, however its parts are cut."""
     request = expected_subset(request, words)
     choice, format = request.tool_choice or ToolChoice(), request.response_format
     return {
@@ -257,7 +262,7 @@ def normalize_turns(messages: tuple[Message, ...]) -> list[tuple[str, list[Any]]
 
 
 def add(parts: list[Any], part: Any) -> None:
-    """Texts that follow on one another are one, unless a mark stands between them."""
+    """Join adjacent texts, unless a cache mark stands between them."""
     last = parts[-1] if parts else None
     if isinstance(part, Text) and isinstance(last, Text) and not last.cache:
         parts[-1] = replace(part, text=last.text + part.text)
@@ -297,18 +302,18 @@ def normalize_part(part: Any) -> Any:
 
 
 def value_of(text: str) -> Any:
-    """Gemini takes a result that is an object as one, and gives it back as JSON of its own."""
+    """Return a result as Gemini does, which reads an object and writes it back as its own JSON."""
     try:
         return json.loads(text)
     except ValueError:
         return text
 
 
-# Answers ------------------------------------------------------------------------------------------------------------------
+# Answers ------------------------------------------------------------------------------------------
 
 
 def normalize_response(response: Response, words: frozenset[str]) -> dict[str, Any]:
-    """What an answer says in these words."""
+    """Return what a response means in these formats."""
     choices = response.choices if "several answers" in words else response.choices[:1]
     return {
         "choices": [normalize_choice(choice, words) for choice in choices],
@@ -345,7 +350,7 @@ def normalize_usage(usage: Usage | None, words: frozenset[str]) -> dict[str, int
     )
 
 
-# Anything -----------------------------------------------------------------------------------------------------------------
+# Anything -----------------------------------------------------------------------------------------
 
 NAMES = st.sampled_from(["get_weather", "find", "a_b-c"])
 TEXTS = st.text(st.sampled_from("abc XYZ.äß世🎉\"\\'<{\n"), min_size=1, max_size=12).map(
@@ -398,7 +403,7 @@ USAGE = st.builds(
 
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
-    """A conversation that any client could have had, and any settings."""
+    """Generate a conversation that any client could have, with any settings."""
     tools = tuple(draw(TOOLS))
     choice = (
         draw(st.none() | st.builds(ToolChoice, mode=st.sampled_from(["auto", "required", "none"])))
@@ -449,7 +454,7 @@ def requests(draw: st.DrawFn) -> Request:
 
 @st.composite
 def conversations(draw: st.DrawFn, tools: tuple[Tool, ...]) -> tuple[Message, ...]:
-    """Turns of the user and the model; every call is answered at once, and the user has the last word."""
+    """Generate turns of user and model; every call is answered at once, and the user has the last turn."""
     messages: list[Message] = []
     results: list[ToolResult] = []
     for number in range(draw(st.integers(0, 2))):

@@ -1,8 +1,7 @@
-"""The pages that an answer names as its sources: they reach a client of any format, whole and streamed."""
+"""Citations reach clients of all formats, in non-streaming responses and in streams."""
 
 import itertools
 import json
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from openai.types.chat import ChatCompletion
 from openai.types.responses import Response as OpenAIResponse
 
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
-from proxy.formats.codec import Quirks
+from proxy.formats.codec import Codec
 from proxy.formats.neutral import (
     Choice,
     Citation,
@@ -30,7 +29,8 @@ from proxy.formats.neutral import (
     Text,
     Thinking,
 )
-from proxy.pipeline.conversion import CODECS
+from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS
 
 CLIENT = Request(model="m", messages=(Message(role="user", parts=(Text(text="Hi"),)),), stream=True)
 PAIRS = list(itertools.product(CODECS, CODECS))
@@ -45,7 +45,7 @@ CITED = Text(
 PARTS: tuple[Part, ...] = (Thinking(text="Hm.", origin="gemini"), LEAD, CITED)
 ANSWER = Response(id="a", model="m", choices=(Choice(parts=PARTS),))
 WITHOUT_PLACES = ("anthropic",)
-"""Where a source means all the text of its block."""
+"""Formats in which a citation applies to all the text of its block."""
 
 
 def events(parts: tuple[Part, ...]) -> list[Event]:
@@ -63,19 +63,19 @@ def events(parts: tuple[Part, ...]) -> list[Event]:
     return [*made, Finished(choice=0, finish_reason="stop")]
 
 
-def streamed(codec: ModuleType, told: list[Event]) -> bytes:
-    encoder = codec.StreamEncoder(CLIENT)
-    return b"".join(encoder.encode(event) for event in told) + bytes(encoder.finish())
+def streamed(codec: Codec, events: list[Event]) -> bytes:
+    encoder = codec.render_stream(CLIENT)
+    return b"".join(encoder.encode(event) for event in events) + bytes(encoder.finish())
 
 
-def decoded(codec: ModuleType, stream: bytes) -> list[Event]:
-    decoder = codec.StreamDecoder()
+def decoded(codec: Codec, stream: bytes) -> list[Event]:
+    decoder = codec.parse_stream()
     return [*decoder.feed(stream), *decoder.finish()]
 
 
-def collected(heard: list[Event]) -> list[Text]:
+def collected(events: list[Event]) -> list[Text]:
     texts: dict[int, Text] = {}
-    for event in heard:
+    for event in events:
         match event:
             case PartStarted(index=index, part=Text()):
                 texts[index] = Text()
@@ -90,7 +90,7 @@ def collected(heard: list[Event]) -> list[Text]:
 
 
 def sources(texts: list[Text]) -> list[tuple[str, str, str]]:
-    """Page, title, and the words that it is the source of."""
+    """Return page, title and cited text of each citation."""
     found = [
         (text.text[slice(*cited.span(len(text.text)))], cited) for text in texts for cited in text.citations
     ]
@@ -103,10 +103,10 @@ def expected(*path: str) -> list[tuple[str, str, str]]:
 
 
 @pytest.mark.parametrize(("client", "provider"), PAIRS)
-def test_sources_of_a_whole_answer_arrive(client: str, provider: str) -> None:
-    said = CODECS[provider].parse_response(CODECS[provider].render_response(ANSWER, CLIENT))
-    heard = CODECS[client].parse_response(CODECS[client].render_response(said, CLIENT))
-    texts = [part for part in heard.choices[0].parts if isinstance(part, Text)]
+def test_citations_of_a_response_reach_the_client(client: str, provider: str) -> None:
+    sent = CODECS[provider].parse_response(CODECS[provider].render_response(ANSWER, CLIENT))
+    received = CODECS[client].parse_response(CODECS[client].render_response(sent, CLIENT))
+    texts = [part for part in received.choices[0].parts if isinstance(part, Text)]
     assert "".join(text.text for text in texts) == LEAD.text + CITED.text
     assert [source[:2] for source in sources(texts)] == [source[:2] for source in expected()]
     if "openai_chat" not in (client, provider):  # its messages have one text
@@ -114,20 +114,20 @@ def test_sources_of_a_whole_answer_arrive(client: str, provider: str) -> None:
 
 
 @pytest.mark.parametrize(("client", "provider"), PAIRS)
-def test_sources_of_a_streamed_answer_arrive(client: str, provider: str) -> None:
-    said = decoded(CODECS[provider], streamed(CODECS[provider], events((CITED,))))
-    heard = collected(decoded(CODECS[client], streamed(CODECS[client], said)))
-    assert "".join(text.text for text in heard) == CITED.text
-    assert sources(heard) == expected(client, provider)
+def test_citations_of_a_stream_reach_the_client(client: str, provider: str) -> None:
+    sent = decoded(CODECS[provider], streamed(CODECS[provider], events((CITED,))))
+    received = collected(decoded(CODECS[client], streamed(CODECS[client], sent)))
+    assert "".join(text.text for text in received) == CITED.text
+    assert sources(received) == expected(client, provider)
 
 
 @pytest.mark.parametrize("client", CODECS)
-def test_places_count_from_the_beginning_of_what_the_client_gets(client: str) -> None:
-    whole = READ[client](CODECS[client].render_response(ANSWER, CLIENT))
-    assert whole == expected(client)
+def test_citation_offsets_count_from_the_start_of_the_message(client: str) -> None:
+    cited = READ[client](CODECS[client].render_response(ANSWER, CLIENT))
+    assert cited == expected(client)
     if client != "anthropic":
-        (heard,) = [PLACES[client](streamed(CODECS[client], events(PARTS)))]
-        assert heard == expected(client)
+        (received,) = [PLACES[client](streamed(CODECS[client], events(PARTS)))]
+        assert received == expected(client)
 
 
 def read_chat(body: bytes) -> list[tuple[str, str, str]]:
@@ -172,7 +172,7 @@ def read_gemini(body: bytes) -> list[tuple[str, str, str]]:
 
 
 def read_grounding(answers: list[GenerateContentResponse]) -> list[tuple[str, str, str]]:
-    candidates = [candidate for answer in answers for candidate in answer.candidates or []]
+    candidates = [candidate for response in answers for candidate in response.candidates or []]
     parts = [part for candidate in candidates if candidate.content for part in candidate.content.parts or []]
     text = "".join(part.text or "" for part in parts if not part.thought).encode()
     (grounding,) = [candidate.grounding_metadata for candidate in candidates if candidate.grounding_metadata]
@@ -206,12 +206,12 @@ def chat_places(stream: bytes) -> list[tuple[str, str, str]]:
 
 
 def responses_places(stream: bytes) -> list[tuple[str, str, str]]:
-    told = data_in(stream)
+    events = data_in(stream)
     added = [
-        event["annotation"] for event in told if event["type"] == "response.output_text.annotation.added"
+        event["annotation"] for event in events if event["type"] == "response.output_text.annotation.added"
     ]
     assert [note["url"] for note in added] == [citation.url for citation in CITED.citations]
-    return read_responses(json.dumps(told[-1]["response"]).encode())
+    return read_responses(json.dumps(events[-1]["response"]).encode())
 
 
 def gemini_places(stream: bytes) -> list[tuple[str, str, str]]:
@@ -225,7 +225,7 @@ PLACES: dict[str, Any] = {
 }
 
 
-def test_what_claude_quotes_comes_before_the_words_and_once() -> None:
+def test_claude_citations_come_before_the_text_and_once() -> None:
     quoted = {
         "type": "web_search_result_location",
         "url": "https://x.example",
@@ -240,7 +240,7 @@ def test_what_claude_quotes_comes_before_the_words_and_once() -> None:
         "start_char_index": 0,
         "end_char_index": 1,
     }
-    told = [
+    events = [
         {"type": "message_start", "message": {"id": "msg_1", "model": "m"}},
         {
             "type": "content_block_start",
@@ -260,34 +260,34 @@ def test_what_claude_quotes_comes_before_the_words_and_once() -> None:
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}},
         {"type": "message_stop"},
     ]
-    stream = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in told)
+    stream = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
     assert collected(decoded(anthropic, stream)) == [
         Text(text="Yes.", citations=(Citation(url="https://x.example", quote="q"),))
     ]
 
 
-def test_a_claude_block_without_words_has_no_sources() -> None:
+def test_claude_block_without_text_has_no_citations() -> None:
     assert (
         collected(decoded(anthropic, streamed(anthropic, events((Text(citations=CITED.citations),))))) == []
     )
 
 
-def test_openai_names_a_source_in_its_own_event_and_again_in_the_item() -> None:
+def test_openai_citation_in_event_and_item_counts_once() -> None:
     stream = streamed(openai_responses, events((CITED,)))
     assert stream.count(b"https://oil.example/a") > 3
     assert sources(collected(decoded(openai_responses, stream))) == expected()
 
 
 @pytest.mark.parametrize("early", [True, False])
-def test_a_server_may_name_sources_with_any_delta(early: bool) -> None:
+def test_citations_may_come_with_any_delta(early: bool) -> None:
     note = {"type": "url_citation", "url_citation": {"url": "https://x.example", "content": "quoted"}}
     deltas: list[dict[str, Any]] = [
         {"content": "Yes."},
         {"content": "", "annotations": [note]},
         {"content": " No.", "annotations": [note]},
     ]
-    told = [{"annotations": [note]}, *deltas] if early else deltas
-    chunks = [{"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta}]} for delta in told]
+    deltas = [{"annotations": [note]}, *deltas] if early else deltas
+    chunks = [{"id": "c", "model": "m", "choices": [{"index": 0, "delta": delta}]} for delta in deltas]
     chunks.append({"id": "c", "model": "m", "choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
     stream = (
         b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks) + b"data: [DONE]\n\n"
@@ -303,28 +303,30 @@ def test_a_server_may_name_sources_with_any_delta(early: bool) -> None:
         {"groundingChunks": [{}], "groundingSupports": [{}, {"segment": {"endIndex": 9}}]},
     ],
 )
-def test_grounding_without_pages_names_none(odd: dict[str, Any]) -> None:
+def test_grounding_without_pages_has_no_citations(odd: dict[str, Any]) -> None:
     candidate = {"content": {"parts": [{"text": "Yes."}]}, "finishReason": "STOP", "groundingMetadata": odd}
     (choice,) = gemini.parse_response(json.dumps({"candidates": [candidate]}).encode()).choices
     assert choice.parts[0] == Text(text="Yes.")
 
 
 @pytest.mark.parametrize("client", CODECS)
-def test_a_place_beyond_the_text_is_none(client: str) -> None:
+def test_citation_offset_beyond_the_text_is_capped(client: str) -> None:
     cited = Text(text="Yes.", citations=(Citation(url="https://x.example", start=-3, end=2**64 - 1),))
-    answer = Response(id="a", model="m", choices=(Choice(parts=(LEAD, cited)),))
-    assert [words for _, _, words in READ[client](CODECS[client].render_response(answer, CLIENT))] == ["Yes."]
+    response = Response(id="a", model="m", choices=(Choice(parts=(LEAD, cited)),))
+    assert [words for _, _, words in READ[client](CODECS[client].render_response(response, CLIENT))] == [
+        "Yes."
+    ]
     assert streamed(CODECS[client], events((LEAD, cited)))
 
 
 def test_foreign_citations_are_left_out_of_anthropic_requests() -> None:
-    asked = Request(
+    request = Request(
         model="m", messages=(Message(role="assistant", parts=(CITED,)), *CLIENT.messages), max_tokens=5
     )
-    assert "oil.example" not in json.dumps(anthropic.render_request(asked, Quirks()).body)
+    assert "oil.example" not in json.dumps(anthropic.render_request(request, Quirks()).body)
 
 
-# Pages beside an answer ---------------------------------------------------------------------------------------------------
+# Pages beside an response ---------------------------------------------------------------------------
 
 
 PAGES = [{"title": "Oil", "url": "https://oil.example/a", "date": None}]
@@ -338,11 +340,11 @@ PAGES = [{"title": "Oil", "url": "https://oil.example/a", "date": None}]
         ({"citations": [None, ""], "search_results": [{}]}, []),
     ],
 )
-def test_pages_that_stand_beside_an_answer_are_its_sources(beside: dict[str, Any], titles: list[str]) -> None:
-    whole = {"choices": [{"message": {"content": "Oil burns."}, "finish_reason": "stop"}], **beside}
-    (text,) = openai_chat.parse_response(json.dumps(whole).encode()).choices[0].parts
+def test_pages_beside_the_choices_are_citations(beside: dict[str, Any], titles: list[str]) -> None:
+    body = {"choices": [{"message": {"content": "Oil burns."}, "finish_reason": "stop"}], **beside}
+    (text,) = openai_chat.parse_response(json.dumps(body).encode()).choices[0].parts
     assert isinstance(text, Text) and [citation.title for citation in text.citations] == titles
-    decoder = openai_chat.StreamDecoder()
+    decoder = openai_chat.parse_stream()
     for words, reason in (("Oil ", None), ("burns.", "stop")):
         chunk = {
             "id": "c",

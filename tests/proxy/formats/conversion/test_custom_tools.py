@@ -1,13 +1,13 @@
-"""A tool that takes free text, as Codex's apply_patch does, at providers that know functions only."""
+"""Tools that take free text, such as Codex's apply_patch, at providers that know functions only."""
 
 import json
 from typing import Any
 
 import pytest
 
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import Choice, Request, Response, ToolCall
-from proxy.pipeline.conversion import CODECS
+from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.scenarios import events
 
 PATCH = '*** Begin Patch\n*** Update File: grüße.txt\n+"quoted" \\ 世界\n*** End Patch'
@@ -37,7 +37,7 @@ def rendered_request(turn: dict[str, Any]) -> Request:
 
 
 def streamed_response(provider: str, turn: dict[str, Any]) -> dict[str, Any]:
-    """What the provider reads of a turn."""
+    """Return the turn as the provider reads it."""
     rendered = CODECS[provider].render_request(rendered_request(turn), Quirks())
     assert "tools" not in rendered.dropped
     body: dict[str, Any] = rendered.body
@@ -68,13 +68,13 @@ def function_of(provider: str, body: dict[str, Any]) -> tuple[str, str, Any]:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_the_tool_is_a_function_with_one_text(provider: str) -> None:
+def test_custom_tool_becomes_a_function_with_one_text(provider: str) -> None:
     name, description, schema = function_of(provider, streamed_response(provider, FIRST_TURN))
     assert (name, description) == ("apply_patch", "Changes files")
     assert (schema["properties"], schema["required"]) == ({"input": {"type": "string"}}, ["input"])
 
 
-def test_openais_own_models_take_it_as_it_is() -> None:
+def test_openai_models_get_the_custom_tool_unchanged() -> None:
     body = streamed_response("openai_chat", FIRST_TURN | {"model": "gpt-5"})
     assert body["tools"] == [
         {"type": "custom", "custom": {"name": "apply_patch", "description": "Changes files"}}
@@ -82,7 +82,7 @@ def test_openais_own_models_take_it_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_the_call_and_its_result_go_back_with_the_history(provider: str) -> None:
+def test_custom_call_and_result_return_with_the_history(provider: str) -> None:
     match provider, streamed_response(provider, SECOND_TURN):
         case "anthropic", {"messages": [_, {"content": [call]}, {"content": [result]}]}:
             assert (call["input"], result["tool_use_id"]) == ({"input": PATCH}, call["id"])
@@ -103,26 +103,26 @@ def test_the_call_and_its_result_go_back_with_the_history(provider: str) -> None
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_whole_answer_calls_the_tool_with_its_text(provider: str) -> None:
-    said = CODECS[provider].render_response(ANSWER, Request(model="m", messages=()))
-    heard = json.loads(
-        responses.render_response(CODECS[provider].parse_response(said), rendered_request(FIRST_TURN))
+def test_response_calls_the_custom_tool_with_free_text(provider: str) -> None:
+    sent = CODECS[provider].render_response(ANSWER, Request(model="m", messages=()))
+    received = json.loads(
+        responses.render_response(CODECS[provider].parse_response(sent), rendered_request(FIRST_TURN))
     )
-    assert [(item["type"], item["name"], item["input"]) for item in heard["output"]] == [
+    assert [(item["type"], item["name"], item["input"]) for item in received["output"]] == [
         ("custom_tool_call", "apply_patch", PATCH)
     ]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
-def test_a_streamed_answer_calls_the_tool_with_its_text(provider: str) -> None:
-    speaker = CODECS[provider].StreamEncoder(Request(model="m", messages=(), stream=True))
-    said = b"".join(speaker.encode(event) for event in events(ANSWER)) + speaker.finish()
-    decoder, encoder = CODECS[provider].StreamDecoder(), responses.StreamEncoder(rendered_request(FIRST_TURN))
-    heard = (
-        b"".join(encoder.encode(event) for event in [*decoder.feed(said), *decoder.finish()])
+def test_stream_calls_the_custom_tool_with_free_text(provider: str) -> None:
+    provider_encoder = CODECS[provider].render_stream(Request(model="m", messages=(), stream=True))
+    sent = b"".join(provider_encoder.encode(event) for event in events(ANSWER)) + provider_encoder.finish()
+    decoder, encoder = CODECS[provider].parse_stream(), responses.render_stream(rendered_request(FIRST_TURN))
+    received = (
+        b"".join(encoder.encode(event) for event in [*decoder.feed(sent), *decoder.finish()])
         + encoder.finish()
     )
-    read = [json.loads(line[6:]) for line in heard.decode().splitlines() if line.startswith("data: ")]
+    read = [json.loads(line[6:]) for line in received.decode().splitlines() if line.startswith("data: ")]
     deltas = [event["delta"] for event in read if event["type"] == "response.custom_tool_call_input.delta"]
     (item,) = read[-1]["response"]["output"]
     assert ("".join(deltas), item["type"], item["input"]) == (PATCH, "custom_tool_call", PATCH)

@@ -1,14 +1,15 @@
-"""Of a request nothing is lost in silence: what a target has no words for is told in other words, named as dropped, or refused."""
+"""Nothing of a request is lost silently: it is expressed otherwise, named as dropped, or rejected."""
 
 import json
 from typing import Any
 
 import pytest
 
-from proxy.formats.codec import Quirks, RenderedRequest
+from proxy.formats.codec import RenderedRequest
 from proxy.formats.neutral import UnsupportedFeature
+from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS
-from tests.proxy.formats.golden.cells import CODECS
 
 
 def convert_request(client: str, provider: str, body: dict[str, Any]) -> RenderedRequest:
@@ -53,8 +54,8 @@ def test_search_results_become_text_in_other_formats(provider: str) -> None:
         "title": "A",
         "content": [{"type": "text", "text": "Found."}],
     }
-    told = json.dumps(convert_request("anthropic", provider, user_request([result])).body)
-    assert "https://a.example" in told and "Found." in told
+    rendered = json.dumps(convert_request("anthropic", provider, user_request([result])).body)
+    assert "https://a.example" in rendered and "Found." in rendered
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_search_results_become_text_in_other_formats(provider: str) -> None:
         ),
     ],
 )
-def test_settings_without_a_counterpart_are_named(
+def test_unsupported_settings_are_reported_as_dropped(
     client: str, body: dict[str, Any], named: list[str]
 ) -> None:
     for provider in set(FORMATS) - {client}:
@@ -160,10 +161,10 @@ def test_openai_cache_breakpoint_is_supported_everywhere(client: str, body: dict
 
 @pytest.mark.parametrize("provider", ["openai_responses", "anthropic", "gemini"])
 def test_stored_audio_response_is_rejected_by_other_formats(provider: str) -> None:
-    spoken = {"role": "assistant", "audio": {"id": "audio_1"}}
+    audio_message = {"role": "assistant", "audio": {"id": "audio_1"}}
     body = {
         "model": "m",
-        "messages": [{"role": "user", "content": "x"}, spoken, {"role": "user", "content": "y"}],
+        "messages": [{"role": "user", "content": "x"}, audio_message, {"role": "user", "content": "y"}],
     }
     with pytest.raises(UnsupportedFeature):
         convert_request("openai_chat", provider, body)
@@ -225,7 +226,7 @@ def test_anthropic_clients_see_thinking_by_default(thinking: dict[str, Any], sho
     assert bool(config["thinkingConfig"].get("includeThoughts")) == shown
 
 
-def test_a_system_instruction_is_text() -> None:
+def test_system_instruction_must_be_text() -> None:
     body = {
         "contents": [{"parts": [{"text": "x"}]}],
         "systemInstruction": {"parts": [{"inlineData": {"mimeType": "image/png", "data": "aQ=="}}]},

@@ -1,4 +1,4 @@
-"""Vectors for clients of one format from providers of the other."""
+"""Embeddings for clients of one format from providers of another."""
 
 import json
 from collections.abc import Iterator
@@ -30,9 +30,9 @@ def key(demo_project: Project, upstream: LocalUpstream) -> str:
 
 @pytest.fixture
 def embeds(upstream: LocalUpstream) -> None:
-    """An OpenAI-compatible provider that answers out of order: the first text gets the vector [0.0, 0.5]."""
+    """Serve a provider that returns vectors out of order; the first text gets [0.0, 0.5]."""
 
-    async def answer(_asked: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    async def respond(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         data = [
             {"object": "embedding", "index": index, "embedding": [float(index), 0.5]}
             for index in range(len(body["input"]))
@@ -42,7 +42,7 @@ def embeds(upstream: LocalUpstream) -> None:
             {"object": "list", "model": body["model"], "data": data[::-1], "usage": usage}
         )
 
-    upstream.handler = answer
+    upstream.handler = respond
 
 
 def google(live_gateway: LiveGateway, key: str) -> genai.Client:
@@ -64,15 +64,15 @@ def sent(upstream: LocalUpstream) -> Any:
     return json.loads(call.body)
 
 
-def test_googles_sdk_gets_vectors_of_an_openai_provider(
+def test_google_sdk_gets_vectors_of_an_openai_provider(
     gemini: genai.Client, upstream: LocalUpstream, embeds: None
 ) -> None:
     config = types.EmbedContentConfig(output_dimensionality=2, task_type="RETRIEVAL_QUERY")
-    answer = gemini.models.embed_content(model="other/m", contents=["Hi", "Grüße"], config=config)
-    assert [embedding.values for embedding in answer.embeddings or []] == [[0.0, 0.5], [1.0, 0.5]]
+    response = gemini.models.embed_content(model="other/m", contents=["Hi", "Grüße"], config=config)
+    assert [embedding.values for embedding in response.embeddings or []] == [[0.0, 0.5], [1.0, 0.5]]
     assert sent(upstream) == {"model": "m", "input": ["Hi", "Grüße"], "dimensions": 2}
-    assert answer.sdk_http_response is not None and answer.sdk_http_response.headers is not None
-    assert answer.sdk_http_response.headers["x-gateway-dropped"] == "taskType"
+    assert response.sdk_http_response is not None and response.sdk_http_response.headers is not None
+    assert response.sdk_http_response.headers["x-gateway-dropped"] == "taskType"
     record = only_record()
     assert (record.operation, record.outcome, record.prompt_tokens, record.output_tokens) == (
         "embed_batch",
@@ -83,25 +83,25 @@ def test_googles_sdk_gets_vectors_of_an_openai_provider(
     assert not record.estimated
 
 
-def test_one_content_is_one_vector(
+def test_each_content_gets_one_vector(
     live_gateway: LiveGateway, upstream: LocalUpstream, key: str, embeds: None
 ) -> None:
-    asked = {"content": {"parts": [{"text": "Hi "}, {"text": "there"}]}}
+    request_body = {"content": {"parts": [{"text": "Hi "}, {"text": "there"}]}}
     url = f"{live_gateway.url}/gemini/v1beta/models/other/m:embedContent"
-    answer = httpx.post(url, json=asked, headers={"x-goog-api-key": key})
-    assert answer.json() == {"embedding": {"values": [0.0, 0.5]}, "usageMetadata": {"promptTokenCount": 7}}
+    response = httpx.post(url, json=request_body, headers={"x-goog-api-key": key})
+    assert response.json() == {"embedding": {"values": [0.0, 0.5]}, "usageMetadata": {"promptTokenCount": 7}}
     assert sent(upstream) == {"model": "m", "input": ["Hi there"]}
-    assert "x-gateway-dropped" not in answer.headers
+    assert "x-gateway-dropped" not in response.headers
     assert only_record().operation == "embed"
 
 
 def test_error_uses_google_error_format(gemini: genai.Client, upstream: LocalUpstream) -> None:
-    async def answer(_asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+    async def respond(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.json_response(
             {"error": {"message": "No such model.", "code": "model_not_found"}}, status=404
         )
 
-    upstream.handler = answer
+    upstream.handler = respond
     with pytest.raises(genai.errors.ClientError, match="NOT_FOUND") as refused:
         gemini.models.embed_content(model="other/m", contents="Hi")
     assert refused.value.message == "No such model."
@@ -121,8 +121,8 @@ def test_demo_embeddings_for_google_sdk_stay_within_the_reservation(
     live_gateway: LiveGateway, token: str
 ) -> None:
     with google(live_gateway, token) as client:
-        answer = client.models.embed_content(model="demo/embed", contents=["Hi", "Hi", "Ho"])
-        first, second, third = [embedding.values for embedding in answer.embeddings or []]
+        response = client.models.embed_content(model="demo/embed", contents=["Hi", "Hi", "Ho"])
+        first, second, third = [embedding.values for embedding in response.embeddings or []]
     assert first == second != third
     record = only_record()
     assert record.prompt_tokens == 6 and not record.estimated
@@ -131,17 +131,18 @@ def test_demo_embeddings_for_google_sdk_stay_within_the_reservation(
 def test_fewer_vectors_than_texts_is_an_invalid_response(
     gemini: genai.Client, upstream: LocalUpstream
 ) -> None:
-    async def answer(_asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+    async def respond(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.json_response({"data": [{"index": 0, "embedding": [0.5]}]})
 
-    upstream.handler = answer
+    upstream.handler = respond
     with pytest.raises(genai.errors.ServerError, match="1 embeddings for 2 texts"):
         gemini.models.embed_content(model="other/m", contents=["Hi", "Ho"])
 
 
 def test_settings_are_read_in_both_spellings() -> None:
     call = EmbedContentRequest(
-        b'{"content": {"parts": [{"text": "x"}]}, "output_dimensionality": 8, "title": "T", "taskType": null}',
+        b'{"content": {"parts": [{"text": "x"}]}, "output_dimensionality": 8,'
+        b' "title": "T", "taskType": null}',
         "m",
     )
     assert (call.texts(), call.dimensions(), call.unsupported_settings()) == (["x"], 8, ["title"])

@@ -1,4 +1,4 @@
-"""Pictures that a model made, for clients whose SDKs read them as bytes."""
+"""Generated images for clients whose SDKs read them as bytes."""
 
 import json
 from typing import Any
@@ -18,17 +18,17 @@ def response(result: str) -> dict[str, Any]:
 
 
 def stream(result: str) -> bytes:
-    whole = response(result)
-    told = [
-        {"type": "response.created", "response": {**whole, "output": []}},
-        {"type": "response.output_item.done", "output_index": 0, "item": whole["output"][0]},
-        {"type": "response.completed", "response": whole},
+    complete = response(result)
+    events = [
+        {"type": "response.created", "response": {**complete, "output": []}},
+        {"type": "response.output_item.done", "output_index": 0, "item": complete["output"][0]},
+        {"type": "response.completed", "response": complete},
     ]
-    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in told)
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
 
 
 def read_by_gemini_sdk(result: str) -> list[GenerateContentResponse]:
-    decoder, encoder = openai_responses.StreamDecoder(), gemini.StreamEncoder(CLIENT)
+    decoder, encoder = openai_responses.parse_stream(), gemini.render_stream(CLIENT)
     wire = (
         b"".join(encoder.encode(event) for event in [*decoder.feed(stream(result)), *decoder.finish()])
         + encoder.finish()
@@ -40,8 +40,8 @@ def read_by_gemini_sdk(result: str) -> list[GenerateContentResponse]:
     ]
 
 
-def test_a_picture_reaches_googles_sdk() -> None:
-    parts = [part for heard in read_by_gemini_sdk("aW1n") for part in heard.candidates[0].content.parts or []]  # type: ignore[index, union-attr]
+def test_image_reaches_the_google_sdk() -> None:
+    parts = [part for chunk in read_by_gemini_sdk("aW1n") for part in chunk.candidates[0].content.parts or []]  # type: ignore[index, union-attr]
     assert [part.inline_data.data for part in parts if part.inline_data] == [b"img"]
 
 
@@ -52,10 +52,10 @@ def test_invalid_image_does_not_break_the_response(result: str) -> None:
     assert isinstance(choice.parts[0], Opaque) and choice.parts[0].value["result"] == result
 
 
-def test_pictures_begin_as_what_they_are() -> None:
+def test_image_media_type_is_detected_from_its_bytes() -> None:
     started = [
         event
-        for event in openai_responses.StreamDecoder().feed(stream("aW1n"))
+        for event in openai_responses.parse_stream().feed(stream("aW1n"))
         if isinstance(event, PartStarted)
     ]
     assert started[0].part == Image(media_type="image/png", data="aW1n")

@@ -1,4 +1,4 @@
-"""From one format to another and back: what both can say is kept. What each can say is data, in words.py."""
+"""Round trips from one format to another and back keep what both can express, by `capabilities.py`."""
 
 import itertools
 import json
@@ -7,8 +7,9 @@ import pytest
 from hypothesis import Phase, given, settings
 from msgspec.structs import replace
 
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import Request, Response, UnsupportedFeature
+from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.conversion.capabilities import (
     REFUSED,
     REQUEST_CAPABILITIES,
@@ -21,17 +22,17 @@ from tests.proxy.formats.conversion.capabilities import (
     responses,
 )
 from tests.proxy.formats.golden.builders import FORMATS
-from tests.proxy.formats.golden.cells import CLIENT_REQUEST, CODECS
+from tests.proxy.formats.golden.cells import CLIENT_REQUEST
 from tests.proxy.formats.scenarios import collect_response, events
 
 QUIRKS = Quirks()
 ROUND_TRIP_EXCEPTIONS = (Phase.explicit, Phase.reuse, Phase.generate)
-"""A request that fails is told as it was found: making it smaller takes minutes."""
+"""Shrinking is off: a failing request is shown as it was found, because making it smaller takes minutes."""
 PAIRS = pytest.mark.parametrize(("here", "there"), list(itertools.permutations(FORMATS, 2)))
 
 
 def render_and_parse(format: str, request: Request) -> Request:
-    """A request as it is read after it was written."""
+    """Return a request as it is read after it was written."""
     body = CODECS[format].render_request(request, QUIRKS).body
     read: Request = CODECS[format].parse_request(json.dumps(body).encode(), "m", request.stream)
     return read
@@ -40,7 +41,7 @@ def render_and_parse(format: str, request: Request) -> Request:
 @pytest.mark.parametrize("format", FORMATS)
 @given(request=requests())
 @settings(max_examples=60, phases=ROUND_TRIP_EXCEPTIONS)
-def test_a_request_is_read_as_it_was_written(format: str, request: Request) -> None:
+def test_request_survives_rendering_and_parsing(format: str, request: Request) -> None:
     words = REQUEST_CAPABILITIES[format]
     written = expected_subset(request, words)
     assert normalize_request(render_and_parse(format, written), words) == normalize_request(written, words)
@@ -49,7 +50,9 @@ def test_a_request_is_read_as_it_was_written(format: str, request: Request) -> N
 @PAIRS
 @given(request=requests())
 @settings(max_examples=25, phases=ROUND_TRIP_EXCEPTIONS)
-def test_a_request_comes_back_from_another_format(here: str, there: str, request: Request) -> None:
+def test_request_survives_a_round_trip_through_another_format(
+    here: str, there: str, request: Request
+) -> None:
     both = REQUEST_CAPABILITIES[here] & REQUEST_CAPABILITIES[there]
     written = expected_subset(
         without_thinking(request, here, there),
@@ -65,7 +68,11 @@ def test_a_request_comes_back_from_another_format(here: str, there: str, request
 
 
 def without_thinking(request: Request, here: str, there: str) -> Request:
-    """With Anthropic, a model that thinks takes neither a temperature nor a forced call, and room for its thoughts."""
+    """Return the request without thinking.
+
+    With Anthropic, a thinking model accepts neither a temperature nor a forced call, and needs room for
+    thinking.
+    """
     return replace(request, reasoning=None) if "anthropic" in (here, there) else request
 
 
@@ -76,8 +83,8 @@ def response_round_trip(format: str, response: Response) -> Response:
 
 def stream_round_trip(format: str, response: Response) -> Response:
     encoder, decoder = (
-        CODECS[format].StreamEncoder(replace(CLIENT_REQUEST, stream=True)),
-        CODECS[format].StreamDecoder(),
+        CODECS[format].render_stream(replace(CLIENT_REQUEST, stream=True)),
+        CODECS[format].parse_stream(),
     )
     stream = b"".join(encoder.encode(event) for event in events(response)) + encoder.finish()
     return collect_response([*decoder.feed(stream), *decoder.finish()])
@@ -86,9 +93,7 @@ def stream_round_trip(format: str, response: Response) -> Response:
 @pytest.mark.parametrize("format", FORMATS)
 @given(response=responses())
 @settings(max_examples=60, phases=ROUND_TRIP_EXCEPTIONS)
-def test_an_answer_is_read_as_it_was_written_and_its_stream_says_the_same(
-    format: str, response: Response
-) -> None:
+def test_response_and_its_stream_survive_rendering_and_parsing(format: str, response: Response) -> None:
     words = RESPONSE_CAPABILITIES[format]
     assert normalize_response(response_round_trip(format, response), words) == normalize_response(
         response, words
@@ -101,7 +106,9 @@ def test_an_answer_is_read_as_it_was_written_and_its_stream_says_the_same(
 @PAIRS
 @given(response=responses())
 @settings(max_examples=25, phases=ROUND_TRIP_EXCEPTIONS)
-def test_an_answer_comes_back_from_another_format(here: str, there: str, response: Response) -> None:
+def test_response_survives_a_round_trip_through_another_format(
+    here: str, there: str, response: Response
+) -> None:
     both = RESPONSE_CAPABILITIES[here] & RESPONSE_CAPABILITIES[there]
     for trip in (response_round_trip, stream_round_trip):
         assert normalize_response(trip(here, trip(there, trip(here, response))), both) == normalize_response(

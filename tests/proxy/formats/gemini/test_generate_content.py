@@ -1,4 +1,4 @@
-"""Gemini's dialect, both ways: what it says its own way, what it leaves out, and what its servers and clients get wrong."""
+"""Requests, responses and errors of generateContent, parsed and rendered."""
 
 import base64
 import json
@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from proxy.formats import gemini
-from proxy.formats.codec import Quirks
-from proxy.formats.gemini.content import add_origin, split_origin
+from proxy.formats.gemini.reasoning import decode_signature, encode_signature
 from proxy.formats.neutral import (
     ApiError,
     Choice,
@@ -37,14 +36,15 @@ from proxy.formats.neutral import (
     UnsupportedFeature,
     Usage,
 )
+from proxy.formats.quirks import Quirks
 
 MODEL = "gemini-2.5-flash"
 USER = Message(role="user", parts=(Text(text="Hi"),))
 WEATHER = Tool(name="weather", schema={"type": "object", "properties": {"city": {"type": "string"}}})
 
 
-def request_body(*messages: Message, **more: Any) -> Request:
-    return Request(**{"model": MODEL, "messages": messages or (USER,)} | more)
+def neutral_request(*messages: Message, **fields: Any) -> Request:
+    return Request(**{"model": MODEL, "messages": messages or (USER,)} | fields)
 
 
 def parsed(**body: Any) -> Request:
@@ -58,7 +58,7 @@ def rendered(request: Request, quirks: Quirks | None = None) -> dict[str, Any]:
 
 
 def contents(*messages: Message, model: str = MODEL) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = rendered(request_body(*messages, model=model))["contents"]
+    found: list[dict[str, Any]] = rendered(neutral_request(*messages, model=model))["contents"]
     return found
 
 
@@ -66,20 +66,20 @@ def assistant(*parts: Any) -> Message:
     return Message(role="assistant", parts=parts)
 
 
-def results(*parts: Any) -> Message:
+def tool_results(*parts: Any) -> Message:
     return Message(role="user", parts=parts)
 
 
-def parsed_response(*parts: dict[str, Any], **more: Any) -> dict[str, Any]:
-    candidate = {"content": {"parts": list(parts), "role": "model"}, "finishReason": "STOP"} | more
+def response_body(*parts: dict[str, Any], **fields: Any) -> dict[str, Any]:
+    candidate = {"content": {"parts": list(parts), "role": "model"}, "finishReason": "STOP"} | fields
     return {"candidates": [candidate], "responseId": "r1", "modelVersion": MODEL}
 
 
-def choice_of(answer: dict[str, Any]) -> Choice:
-    return gemini.parse_response(json.dumps(answer).encode()).choices[0]
+def choice_of(body: dict[str, Any]) -> Choice:
+    return gemini.parse_response(json.dumps(body).encode()).choices[0]
 
 
-# Requests of clients ------------------------------------------------------------------------------------------------------
+# Requests of clients ------------------------------------------------------------------------------
 
 
 def test_snake_case_and_camel_case_are_equivalent() -> None:
@@ -110,7 +110,7 @@ def test_snake_case_and_camel_case_are_equivalent() -> None:
     assert parsed(**camel).max_tokens == 64
 
 
-def test_arguments_and_schemas_keep_the_clients_own_names() -> None:
+def test_arguments_and_schemas_keep_their_names() -> None:
     call = {"function_call": {"name": "f", "args": {"some_key": {"inner_key": 1}}}}
     request = parsed(contents=[{"role": "model", "parts": [call]}])
     (part,) = request.messages[0].parts
@@ -136,16 +136,16 @@ def test_googles_schema_becomes_json_schema() -> None:
     }
 
 
-def test_results_without_ids_belong_to_the_calls_in_order() -> None:
+def test_results_without_ids_are_linked_in_order() -> None:
     call = {"functionCall": {"name": "topic", "args": {}}}
     result = {"functionResponse": {"name": "topic", "response": {"result": "x"}}}
     request = parsed(
         contents=[{"role": "model", "parts": [call, call]}, {"role": "function", "parts": [result, result]}]
     )
-    calls, answers = request.messages[0].parts, request.messages[1].parts
+    calls, linked = request.messages[0].parts, request.messages[1].parts
     ids = [part.id for part in calls if isinstance(part, ToolCall)]
     assert len(set(ids)) == 2
-    assert [part.call_id for part in answers if isinstance(part, ToolResult)] == ids
+    assert [part.call_id for part in linked if isinstance(part, ToolResult)] == ids
 
 
 def test_the_same_history_gets_the_same_ids() -> None:
@@ -162,7 +162,7 @@ def test_the_same_history_gets_the_same_ids() -> None:
         ({"a": 1}, '{"a":1}', False),
     ],
 )
-def test_a_result_is_its_text(response: dict[str, Any], text: str, is_error: bool) -> None:
+def test_tool_results_are_parsed_as_text(response: dict[str, Any], text: str, is_error: bool) -> None:
     request = parsed(contents=[{"parts": [{"functionResponse": {"name": "f", "response": response}}]}])
     (part,) = request.messages[0].parts
     assert isinstance(part, ToolResult) and part.content == (Text(text=text),) and part.is_error is is_error
@@ -206,10 +206,10 @@ def test_non_request_body_is_rejected(body: bytes) -> None:
         gemini.parse_request(body, MODEL)
 
 
-# Requests to Google -------------------------------------------------------------------------------------------------------
+# Requests to Google -------------------------------------------------------------------------------
 
 
-def test_neighbours_of_a_role_merge_and_the_user_comes_first() -> None:
+def test_neighbouring_turns_merge_and_the_user_begins() -> None:
     turns = contents(assistant(Text(text="Hello")), assistant(Text(text="!")), USER, USER)
     assert [turn["role"] for turn in turns] == ["user", "model", "user"]
     assert turns[1]["parts"] == [{"text": "Hello"}, {"text": "!"}]
@@ -218,7 +218,7 @@ def test_neighbours_of_a_role_merge_and_the_user_comes_first() -> None:
 def test_every_call_gets_a_result_in_the_next_turn() -> None:
     calls = assistant(ToolCall(id="a", name="f", arguments='{"x":1}'), ToolCall(id="b", name="g"))
     turns = contents(
-        USER, calls, results(ToolResult(call_id="b", content=(Text(text="two"),)), Text(text="go on"))
+        USER, calls, tool_results(ToolResult(call_id="b", content=(Text(text="two"),)), Text(text="go on"))
     )
     assert turns[2]["parts"] == [
         {"functionResponse": {"id": "a", "name": "f", "response": {"error": "The tool gave no result."}}},
@@ -230,7 +230,7 @@ def test_every_call_gets_a_result_in_the_next_turn() -> None:
 def test_repeated_ids_are_linked_in_order_and_not_sent() -> None:
     calls = assistant(ToolCall(id="x", name="f"), ToolCall(id="x", name="f"))
     turns = contents(
-        USER, calls, results(*(ToolResult(call_id="x", content=(Text(text=text),)) for text in "12"))
+        USER, calls, tool_results(*(ToolResult(call_id="x", content=(Text(text=text),)) for text in "12"))
     )
     assert [part["functionResponse"] for part in turns[2]["parts"]] == [
         {"name": "f", "response": {"result": text}} for text in "12"
@@ -239,7 +239,7 @@ def test_repeated_ids_are_linked_in_order_and_not_sent() -> None:
 
 def test_result_without_a_call_is_rejected() -> None:
     with pytest.raises(UnsupportedFeature):
-        contents(USER, assistant(Text(text="Hm")), results(ToolResult(call_id="x")))
+        contents(USER, assistant(Text(text="Hm")), tool_results(ToolResult(call_id="x")))
 
 
 def test_non_object_arguments_are_preserved() -> None:
@@ -260,20 +260,24 @@ def test_gemini_3_gets_a_signature_on_the_first_call_of_a_turn() -> None:
     assert "thoughtSignature" not in contents(USER, calls)[1]["parts"][0]
 
 
-@pytest.mark.parametrize(("model", "inside"), [("gemini-3-flash", True), (MODEL, False)])
-def test_result_images_are_nested_from_gemini_3_on(model: str, inside: bool) -> None:
+@pytest.mark.parametrize(("model", "is_nested"), [("gemini-3-flash", True), (MODEL, False)])
+def test_result_images_are_nested_from_gemini_3_on(model: str, is_nested: bool) -> None:
     result = ToolResult(call_id="a", content=(Text(text="see"), Image(media_type="image/png", data="iVBO")))
-    parts = contents(USER, assistant(ToolCall(id="a", name="f")), results(result), model=model)[2]["parts"]
-    picture = {"inlineData": {"mimeType": "image/png", "data": "iVBO"}}
-    assert parts[0]["functionResponse"].get("parts") == ([picture] if inside else None)
-    assert parts[1:] == ([] if inside else [picture])
+    parts = contents(USER, assistant(ToolCall(id="a", name="f")), tool_results(result), model=model)[2][
+        "parts"
+    ]
+    image = {"inlineData": {"mimeType": "image/png", "data": "iVBO"}}
+    assert parts[0]["functionResponse"].get("parts") == ([image] if is_nested else None)
+    assert parts[1:] == ([] if is_nested else [image])
 
 
 def test_foreign_thinking_is_dropped_and_own_thinking_round_trips() -> None:
     turn = assistant(
-        Thinking(text="mine", origin="gemini"), Thinking(text="theirs", signature="s", origin="anthropic"),
-        Thinking(signature="c2ln", origin="gemini"), Text(text="So"),
-    )  # fmt: skip
+        Thinking(text="mine", origin="gemini"),
+        Thinking(text="theirs", signature="s", origin="anthropic"),
+        Thinking(signature="c2ln", origin="gemini"),
+        Text(text="So"),
+    )
     assert contents(USER, turn)[1]["parts"] == [
         {"text": "mine", "thought": True},
         {"text": "So", "thoughtSignature": "c2ln"},
@@ -293,27 +297,32 @@ def test_foreign_thinking_is_dropped_and_own_thinking_round_trips() -> None:
         ("gemini-3-pro-preview", Reasoning(budget=2048), {"thinkingBudget": 2048}),
     ],
 )
-def test_effort_is_a_budget_or_a_level(model: str, reasoning: Reasoning, config: dict[str, Any]) -> None:
-    assert rendered(request_body(model=model, reasoning=reasoning))["generationConfig"] == {
+def test_effort_becomes_a_budget_or_a_level(model: str, reasoning: Reasoning, config: dict[str, Any]) -> None:
+    assert rendered(neutral_request(model=model, reasoning=reasoning))["generationConfig"] == {
         "thinkingConfig": config
     }
 
 
 def test_unsupported_settings_are_reported_as_dropped() -> None:
-    request = request_body(
-        stop=tuple("abcdef"), user="u", parallel_tool_calls=False, seed=1, top_p=0.5, tools=(replace(WEATHER, strict=True),),
+    request = neutral_request(
+        stop=tuple("abcdef"),
+        user="u",
+        parallel_tool_calls=False,
+        seed=1,
+        top_p=0.5,
+        tools=(replace(WEATHER, strict=True),),
         unmapped_settings={"logit_bias": {}},
-    )  # fmt: skip
+    )
     result = gemini.render_request(request, Quirks(unsupported=frozenset(("seed",))))
     assert sorted(result.dropped) == ["logit_bias", "parallel_tool_calls", "seed", "stop", "strict", "user"]
     assert result.body["generationConfig"] == {"stopSequences": list("abcde"), "topP": 0.5}
 
 
-def test_tools_and_formats_go_as_json_schema() -> None:
+def test_tools_and_response_formats_are_sent_as_json_schema() -> None:
     schema = {"type": "object", "additionalProperties": False}
     choice = ToolChoice(mode="required", names=("weather",))
     body = rendered(
-        request_body(tools=(WEATHER,), tool_choice=choice, response_format=ResponseFormat(schema=schema))
+        neutral_request(tools=(WEATHER,), tool_choice=choice, response_format=ResponseFormat(schema=schema))
     )
     assert body["tools"][0]["functionDeclarations"][0]["parametersJsonSchema"] == WEATHER.schema
     assert body["toolConfig"] == {
@@ -323,24 +332,24 @@ def test_tools_and_formats_go_as_json_schema() -> None:
 
 
 @pytest.mark.parametrize(
-    "more",
+    "fields",
     [
         {"tools": (Tool(name="1st"),)},
         {"tools": (ServerTool(origin="anthropic", kind="web_search", value={}),)},
         {"messages": (Message(role="user", parts=(File(file_id="file-1", origin="openai_chat"),)),)},
     ],
 )
-def test_unsupported_content_is_rejected(more: dict[str, Any]) -> None:
+def test_unsupported_content_is_rejected(fields: dict[str, Any]) -> None:
     with pytest.raises(UnsupportedFeature):
-        rendered(request_body(**more))
+        rendered(neutral_request(**fields))
 
 
-# Answers ------------------------------------------------------------------------------------------------------------------
+# Responses ----------------------------------------------------------------------------------------
 
 
 def test_calls_without_ids_get_them_and_stop_means_tool_calls() -> None:
     call = {"functionCall": {"name": "f", "args": {"a": 1}}}
-    choice = choice_of(parsed_response(call | {"thoughtSignature": "c2ln"}, call))
+    choice = choice_of(response_body(call | {"thoughtSignature": "c2ln"}, call))
     first, second = choice.parts
     assert isinstance(first, ToolCall) and isinstance(second, ToolCall)
     assert first.id != second.id and first.id.startswith("call_")
@@ -349,7 +358,7 @@ def test_calls_without_ids_get_them_and_stop_means_tool_calls() -> None:
 
 
 @pytest.mark.parametrize(
-    ("answer", "finish"),
+    ("body", "finish_reason"),
     [
         ({"promptFeedback": {"blockReason": "NEW_REASON"}}, "content_filter"),
         ({"candidates": [{"finishReason": "SPII", "content": {}}]}, "content_filter"),
@@ -358,8 +367,8 @@ def test_calls_without_ids_get_them_and_stop_means_tool_calls() -> None:
         ({"candidates": [{"content": {"parts": [{}, {"text": "Hi"}]}}]}, "stop"),
     ],
 )
-def test_minimal_responses(answer: dict[str, Any], finish: str) -> None:
-    assert choice_of(answer).finish_reason == finish
+def test_minimal_responses_are_parsed(body: dict[str, Any], finish_reason: str) -> None:
+    assert choice_of(body).finish_reason == finish_reason
 
 
 @pytest.mark.parametrize(
@@ -381,9 +390,9 @@ def test_minimal_responses(answer: dict[str, Any], finish: str) -> None:
         ({"trafficType": "ON_DEMAND"}, None),
         (None, None),
     ],
-)  # fmt: skip
-def test_usage_in_disjoint_buckets(metadata: Any, usage: Usage | None) -> None:
-    body = json.dumps(parsed_response({"text": "Hi"}) | {"usageMetadata": metadata}).encode()
+)
+def test_usage_is_parsed_into_disjoint_buckets(metadata: Any, usage: Usage | None) -> None:
+    body = json.dumps(response_body({"text": "Hi"}) | {"usageMetadata": metadata}).encode()
     assert gemini.parse_response(body).usage == usage
     assert gemini.GenerateContentRequest(b'{"contents":[{}]}', MODEL).measure(body)[0] == usage
 
@@ -391,13 +400,13 @@ def test_usage_in_disjoint_buckets(metadata: Any, usage: Usage | None) -> None:
 @pytest.mark.parametrize(
     "body", [b"<html>", b"", b"{}", b"[]", b'{"error": {"message": "no"}}', b'{"candidates": 1}']
 )
-def test_invalid_response_bodies(body: bytes) -> None:
+def test_invalid_response_bodies_are_rejected(body: bytes) -> None:
     with pytest.raises(InvalidUpstreamResponse):
         gemini.parse_response(body)
 
 
 def test_response_round_trips_through_neutral_types() -> None:
-    answer = parsed_response(
+    body = response_body(
         {"text": "Hm", "thought": True},
         {"text": "So", "thoughtSignature": "c2ln"},
         {"functionCall": {"id": "1", "name": "f", "args": {"a": 1}}, "thoughtSignature": "c2ln"},
@@ -405,11 +414,11 @@ def test_response_round_trips_through_neutral_types() -> None:
         index=0,
         groundingMetadata={"webSearchQueries": ["x"]},
     ) | {"usageMetadata": {"promptTokenCount": 5, "candidatesTokenCount": 2, "totalTokenCount": 7}}
-    response = gemini.parse_response(json.dumps(answer).encode())
-    assert json.loads(gemini.render_response(response, request_body())) == answer
+    response = gemini.parse_response(json.dumps(body).encode())
+    assert json.loads(gemini.render_response(response, neutral_request())) == body
 
 
-def test_an_answer_of_another_format() -> None:
+def test_response_of_another_format_is_rendered() -> None:
     parts = (
         Refusal(text="No."),
         ToolCall(id="1", name="f", arguments="not json"),
@@ -418,7 +427,7 @@ def test_an_answer_of_another_format() -> None:
     response = Response(
         id="x", model="claude", choices=(Choice(parts=parts, finish_reason="content_filter"),)
     )
-    candidate = json.loads(gemini.render_response(response, request_body()))["candidates"][0]
+    candidate = json.loads(gemini.render_response(response, neutral_request()))["candidates"][0]
     assert candidate["content"]["parts"] == [
         {"text": "No."},
         {"functionCall": {"id": "1", "name": "f", "args": {"_raw": "not json"}}},
@@ -435,23 +444,23 @@ def test_an_answer_of_another_format() -> None:
 )
 def test_foreign_signature_round_trips_through_the_client(thought: Thinking) -> None:
     response = Response(id="x", model="m", choices=(Choice(parts=(thought,)),))
-    content = json.loads(gemini.render_response(response, request_body()))["candidates"][0]["content"]
+    content = json.loads(gemini.render_response(response, neutral_request()))["candidates"][0]["content"]
     base64.b64decode(content["parts"][0]["thoughtSignature"], validate=True)
     assert parsed(contents=[content]).messages[0].parts == (thought,)
 
 
 @pytest.mark.parametrize("origin", ["openai_chat", "openai_responses", "anthropic"])
 def test_signatures_survive_the_url_safe_alphabet(origin: Any) -> None:
-    sealed = add_origin("??>>~~", origin).replace("+", "-").replace("/", "_").rstrip("=")
-    assert split_origin(sealed) == ("??>>~~", origin)
-    assert split_origin(add_origin("own", "gemini")) == ("own", "gemini")
+    encoded = encode_signature(origin, "??>>~~").replace("+", "-").replace("/", "_").rstrip("=")
+    assert decode_signature(encoded) == (origin, "??>>~~")
+    assert decode_signature(encode_signature("gemini", "own")) == ("gemini", "own")
 
 
-# Errors -------------------------------------------------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "kind", "now", "message"),
+    ("status", "body", "kind", "error_status", "message"),
     [
         (
             400,
@@ -474,22 +483,24 @@ def test_signatures_survive_the_url_safe_alphabet(origin: Any) -> None:
         (200, b'{"error": {"status": "DEADLINE_EXCEEDED", "message": "Late"}}', "timeout", 504, "Late"),
     ],
 )
-def test_errors_of_all_shapes(status: int, body: bytes, kind: str, now: int, message: str) -> None:
-    failure = gemini.parse_error(status, body)
-    assert (failure.kind, failure.status, failure.message) == (kind, now, message)
+def test_error_bodies_of_any_shape_are_parsed(
+    status: int, body: bytes, kind: str, error_status: int, message: str
+) -> None:
+    api_error = gemini.parse_error(status, body)
+    assert (api_error.kind, api_error.status, api_error.message) == (kind, error_status, message)
 
 
 def test_error_uses_google_error_format() -> None:
-    failure = ApiError(
+    api_error = ApiError(
         kind="rate_limit", code="insufficient_quota", message="Spent.", param="model", status=429
     )
-    error = json.loads(gemini.render_error(failure, "req-1"))["error"]
+    error = json.loads(gemini.render_error(api_error, "req-1"))["error"]
     assert (error["code"], error["status"], error["message"]) == (429, "RESOURCE_EXHAUSTED", "Spent.")
     assert {"@type": "type.googleapis.com/google.rpc.RequestInfo", "requestId": "req-1"} in error["details"]
-    assert gemini.render_error_event(failure, "req-1").startswith(b'data: {"error":')
+    assert gemini.render_error_event(api_error, "req-1").startswith(b'data: {"error":')
 
 
-# Anything at all ----------------------------------------------------------------------------------------------------------
+# Arbitrary input ----------------------------------------------------------------------------------
 
 JSON: Any = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -523,7 +534,7 @@ CONTENT: Any = st.fixed_dictionaries(
 
 
 @given(st.lists(CONTENT | JSON, max_size=3), JSON)
-def test_any_request_is_rendered_or_refused(turns: Any, settings: Any) -> None:
+def test_any_request_is_rendered_or_rejected(turns: Any, settings: Any) -> None:
     with suppress(InvalidRequest):
         json.dumps(
             rendered(

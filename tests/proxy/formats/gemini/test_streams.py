@@ -1,4 +1,4 @@
-"""Gemini's streams, both ways, and relaying: cut anywhere, in pieces, without an end."""
+"""Streams and embeddings of Gemini: decoded, encoded and passed through."""
 
 import json
 from collections.abc import Iterable
@@ -11,10 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.formats import gemini
-from proxy.formats.codec import Quirks
+from proxy.formats.gemini.count_tokens import CountTokensRequest
 from proxy.formats.gemini.embeddings import (
     BatchEmbedContentsRequest,
-    CountTokensRequest,
     EmbedContentRequest,
     parse_embed_response,
     render_embed_request,
@@ -37,7 +36,8 @@ from proxy.formats.neutral import (
     Usage,
     UsageReported,
 )
-from tests.proxy.formats.gemini.test_generate_content import JSON, MODEL, PART, parsed_response, request_body
+from proxy.formats.quirks import Quirks
+from tests.proxy.formats.gemini.test_generate_content import JSON, MODEL, PART, neutral_request, response_body
 
 
 def sse(*chunks: dict[str, Any]) -> bytes:
@@ -45,15 +45,15 @@ def sse(*chunks: dict[str, Any]) -> bytes:
 
 
 def decoded(stream: bytes, cuts: Iterable[int] = ()) -> list[Event]:
-    decoder, events, start = gemini.StreamDecoder(), [], 0
+    decoder, events, start = gemini.parse_stream(), [], 0
     for cut in (*sorted(cuts), len(stream)):
         events += decoder.feed(stream[start:cut])
         start = max(start, cut)
     return events + decoder.finish()
 
 
-def encoded(events: list[Event], array: bool = False) -> bytes:
-    encoder = gemini.StreamEncoder(request_body(), as_array=array)
+def encoded(events: list[Event], as_array: bool = False) -> bytes:
+    encoder = gemini.render_stream(neutral_request(), as_array=as_array)
     return b"".join(map(encoder.encode, events)) + encoder.finish()
 
 
@@ -61,19 +61,19 @@ def chunks_in(stream: bytes) -> list[dict[str, Any]]:
     return [json.loads(event.removeprefix(b"data: ")) for event in stream.split(b"\r\n\r\n") if event]
 
 
-# Streams ------------------------------------------------------------------------------------------------------------------
+# Streams ------------------------------------------------------------------------------------------
 
 STREAM = sse(
-    parsed_response({"text": "Let me ", "thought": True}, finishReason=None),
-    parsed_response({"text": "see", "thought": True}, finishReason=None),
-    parsed_response({"text": "Grüß"}, finishReason=None)
+    response_body({"text": "Let me ", "thought": True}, finishReason=None),
+    response_body({"text": "see", "thought": True}, finishReason=None),
+    response_body({"text": "Grüß"}, finishReason=None)
     | {"usageMetadata": {"promptTokenCount": 9, "cachedContentTokenCount": 2}},
-    parsed_response(
+    response_body(
         {"text": " Gott"},
         {"functionCall": {"name": "f", "args": {"x": "ü"}, "id": "1"}, "thoughtSignature": "c2ln"},
         finishReason=None,
     ),
-    parsed_response({"text": ""})
+    response_body({"text": ""})
     | {
         "usageMetadata": {
             "promptTokenCount": 9,
@@ -105,11 +105,11 @@ EVENTS: list[Event] = [
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
-def test_a_stream_cut_anywhere_is_the_same_stream(cuts: list[int]) -> None:
+def test_chunk_boundaries_do_not_change_the_events(cuts: list[int]) -> None:
     assert decoded(STREAM, cuts) == EVENTS
 
 
-def test_line_ends_comments_and_junk_make_no_difference() -> None:
+def test_line_endings_comments_and_junk_are_ignored() -> None:
     noisy = b": hello\n\n" + STREAM.replace(b"\r\n", b"\n").replace(
         b"\n\ndata", b"\n\n: ping\n\ndata: {junk\n\ndata", 2
     )
@@ -119,16 +119,16 @@ def test_line_ends_comments_and_junk_make_no_difference() -> None:
 def test_finish_reason_in_every_chunk_does_not_end_the_stream() -> None:
     events = decoded(
         sse(
-            parsed_response({"text": "a"}),
-            parsed_response({"text": "b"}),
-            parsed_response({"text": "c"}, finishReason="MAX_TOKENS"),
+            response_body({"text": "a"}),
+            response_body({"text": "b"}),
+            response_body({"text": "c"}, finishReason="MAX_TOKENS"),
         )
     )
     assert [event.text for event in events if isinstance(event, PartDelta)] == ["a", "b", "c"]
     assert events[-1] == Finished(choice=0, finish_reason="length")
 
 
-def test_arguments_in_pieces_are_put_together() -> None:
+def test_partial_arguments_are_merged() -> None:
     pieces: list[dict[str, Any]] = [
         {"name": "f", "willContinue": True},
         {
@@ -146,8 +146,8 @@ def test_arguments_in_pieces_are_put_together() -> None:
     ]
     events = decoded(
         sse(
-            *(parsed_response({"functionCall": piece}) for piece in pieces),
-            parsed_response({"functionCall": {"name": "g"}}),
+            *(response_body({"functionCall": piece}) for piece in pieces),
+            response_body({"functionCall": {"name": "g"}}),
         )
     )
     assert [json.loads(event.text) for event in events if isinstance(event, PartDelta)] == [
@@ -163,7 +163,7 @@ def test_arguments_in_pieces_are_put_together() -> None:
 @pytest.mark.parametrize(
     ("stream", "kind", "status"),
     [
-        (sse(parsed_response({"text": "Hel"}, finishReason=None)), "network", 502),
+        (sse(response_body({"text": "Hel"}, finishReason=None)), "network", 502),
         (b"", "network", 502),
         (b"<html>\n\n<body>Bad gateway", "server_error", 502),
         (
@@ -174,12 +174,12 @@ def test_arguments_in_pieces_are_put_together() -> None:
         (b'[{"error": {"code": 429, "message": "Slow down"}}]', "rate_limit", 429),
     ],
 )
-def test_streams_that_fail(stream: bytes, kind: str, status: int) -> None:
+def test_failed_streams_report_the_error(stream: bytes, kind: str, status: int) -> None:
     last = decoded(stream)[-1]
     assert isinstance(last, Failed) and (last.error.kind, last.error.status) == (kind, status)
 
 
-def test_a_blocked_prompt_is_an_answer_in_a_stream_too() -> None:
+def test_blocked_prompt_finishes_the_stream() -> None:
     events = decoded(
         sse({"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"promptTokenCount": 3}})
     )
@@ -189,7 +189,7 @@ def test_a_blocked_prompt_is_an_answer_in_a_stream_too() -> None:
     ]
 
 
-def test_a_call_goes_out_whole_and_the_last_chunk_ends_the_answer() -> None:
+def test_calls_are_sent_complete_and_the_last_chunk_finishes() -> None:
     chunks = chunks_in(encoded(EVENTS))
     calls = [
         part
@@ -208,33 +208,36 @@ def test_a_call_goes_out_whole_and_the_last_chunk_ends_the_answer() -> None:
 
 
 def test_encoded_events_decode_to_the_same_events() -> None:
-    again = [event for event in decoded(encoded(EVENTS)) if not isinstance(event, Started | UsageReported)]
-    assert again == [event for event in EVENTS if not isinstance(event, Started | UsageReported)]
+    events = [event for event in decoded(encoded(EVENTS)) if not isinstance(event, Started | UsageReported)]
+    assert events == [event for event in EVENTS if not isinstance(event, Started | UsageReported)]
 
 
-def test_an_array_stream_is_json() -> None:
-    assert json.loads(encoded(EVENTS, array=True))[-1]["candidates"][0]["finishReason"] == "STOP"
-    failure = ApiError(kind="timeout", code="timeout", message="Slow", status=504)
+def test_array_stream_is_valid_json() -> None:
+    assert json.loads(encoded(EVENTS, as_array=True))[-1]["candidates"][0]["finishReason"] == "STOP"
+    api_error = ApiError(kind="timeout", code="timeout", message="Slow", status=504)
     assert (
-        json.loads(encoded([*EVENTS[:6], Failed(error=failure)], array=True))[-1]["error"]["status"]
+        json.loads(encoded([*EVENTS[:6], Failed(error=api_error)], as_array=True))[-1]["error"]["status"]
         == "DEADLINE_EXCEEDED"
     )
 
 
-# Relaying -----------------------------------------------------------------------------------------------------------------
+# Pass-through -------------------------------------------------------------------------------------
 
 
-def test_a_request_is_relayed_byte_for_byte_but_for_the_limit() -> None:
-    body = b'{ "contents":[{"parts":[{"text":"Hi"}]}], "generation_config": {"max_output_tokens": 9, "new": {"x": 1.50}}, "odd":1e2 }'
-    call = gemini.GenerateContentRequest(body, "a/b", stream=True)
-    assert call.upstream_body("other", None, Quirks()) == body
-    limited = call.upstream_body("other", 5, Quirks())
+def test_pass_through_changes_only_the_limit() -> None:
+    body = (
+        b'{ "contents":[{"parts":[{"text":"Hi"}]}], '
+        b'"generation_config": {"max_output_tokens": 9, "new": {"x": 1.50}}, "odd":1e2 }'
+    )
+    client_request = gemini.GenerateContentRequest(body, "a/b", stream=True)
+    assert client_request.upstream_body("other", None, Quirks()) == body
+    limited = client_request.upstream_body("other", 5, Quirks())
     assert (
         json.loads(limited)["generation_config"] == {"new": {"x": 1.5}, "maxOutputTokens": 5}
         and b"1.50" in limited
     )
-    assert call.facts.max_output_tokens == 9
-    assert call.path("a/b") == "/v1beta/models/a%2Fb:streamGenerateContent?alt=sse"
+    assert client_request.facts.max_output_tokens == 9
+    assert client_request.path("a/b") == "/v1beta/models/a%2Fb:streamGenerateContent?alt=sse"
     assert gemini.request_path("m", False) == "/v1beta/models/m:generateContent"
 
 
@@ -252,46 +255,45 @@ def test_invalid_request_is_rejected(body: bytes) -> None:
         gemini.GenerateContentRequest(body, MODEL)
 
 
-def test_the_bound_counts_text_by_bytes_and_pictures_by_formula() -> None:
-    picture = {"inline_data": {"mime_type": "image/png", "data": "A" * 90_000}}
+def test_text_counts_by_bytes_and_images_by_formula() -> None:
+    image = {"inline_data": {"mime_type": "image/png", "data": "A" * 90_000}}
     calls = [
         gemini.GenerateContentRequest(json.dumps({"contents": [{"parts": parts}]}).encode(), MODEL)
-        for parts in ([{"text": "ü"}], [picture])
+        for parts in ([{"text": "ü"}], [image])
     ]
-    assert [call.facts.max_input_tokens for call in calls] == [2 + 4 + 3, 12_000 + 4 + 3]
+    assert [client_request.facts.max_input_tokens for client_request in calls] == [2 + 4 + 3, 12_000 + 4 + 3]
 
 
 @given(st.lists(st.integers(0, len(STREAM)), max_size=12))
-def test_a_meter_passes_every_byte_but_comments(cuts: list[int]) -> None:
+def test_meter_forwards_every_byte_except_comments(cuts: list[int]) -> None:
     stream = STREAM.replace(b"data", b": ping\n\ndata", 1)
-    for array in (False, True):
-        meter = gemini.GenerateContentRequest(b'{"contents":[{}]}', MODEL, True, as_array=array).meter()
+    for as_array in (False, True):
+        meter = gemini.GenerateContentRequest(b'{"contents":[{}]}', MODEL, True, as_array=as_array).meter()
         edges = [0, *sorted(cuts), len(stream)]
-        passed = b"".join(meter.feed(stream[start:end]) for start, end in pairwise(edges)) + meter.finish()
+        forwarded = b"".join(meter.feed(stream[start:end]) for start, end in pairwise(edges)) + meter.finish()
         assert meter.usage == Usage(input=7, cache_read=2, output=8, reasoning=3)
-        assert json.loads(passed) == chunks_in(STREAM) if array else passed == STREAM
+        assert json.loads(forwarded) == chunks_in(STREAM) if as_array else forwarded == STREAM
 
 
-def test_meter_counts_output_seen_until_the_end() -> None:
+def test_meter_counts_the_output_until_usage_is_final() -> None:
     meter = gemini.GenerateContentRequest(b'{"contents":[{}]}', MODEL, True).meter()
     meter.feed(
         sse(
-            parsed_response({"text": "x" * 400}, finishReason=None)
-            | {"usageMetadata": {"promptTokenCount": 9}}
+            response_body({"text": "x" * 400}, finishReason=None) | {"usageMetadata": {"promptTokenCount": 9}}
         )
     )
     assert meter.usage == Usage(input=9, output=100, estimated=True)
 
 
-def test_a_last_event_without_its_blank_line_gets_one() -> None:
+def test_unterminated_last_event_gets_a_blank_line() -> None:
     meter = gemini.GenerateContentRequest(b'{"contents":[{}]}', MODEL, True).meter()
     assert chunks_in(meter.feed(STREAM[:-4]) + meter.finish()) == chunks_in(STREAM)
 
 
-# Embeddings and counts ----------------------------------------------------------------------------------------------------
+# Embeddings and counts ----------------------------------------------------------------------------
 
 
-def test_embedding_calls_name_the_providers_model() -> None:
+def test_embedding_requests_name_the_providers_model() -> None:
     item = {"model": "models/alias", "content": {"parts": [{"text": "Hi"}]}, "taskType": "RETRIEVAL_QUERY"}
     one, batch = (
         EmbedContentRequest(json.dumps(item).encode(), "alias"),
@@ -320,28 +322,30 @@ def test_embeddings_for_other_clients() -> None:
 
 def test_count_tokens_renames_the_model_and_can_estimate() -> None:
     request = {"model": "models/alias", "contents": [{"parts": [{"text": "x" * 40}]}]}
-    call = CountTokensRequest(json.dumps({"generateContentRequest": request}).encode(), "alias")
+    client_request = CountTokensRequest(json.dumps({"generateContentRequest": request}).encode(), "alias")
     assert (
-        json.loads(call.upstream_body("real", None, Quirks()))["generateContentRequest"]["model"]
+        json.loads(client_request.upstream_body("real", None, Quirks()))["generateContentRequest"]["model"]
         == "models/real"
     )
-    assert json.loads(call.estimate()) == {"totalTokens": 10}
+    assert json.loads(client_request.estimate()) == {"totalTokens": 10}
 
 
-# Anything at all ------------------------------------------------------------------------------------------------------
+# Arbitrary input ----------------------------------------------------------------------------------
 
 
 @given(st.lists(PART | JSON, max_size=3), JSON, JSON)
 def test_any_response_is_parsed_or_invalid(parts: Any, reason: Any, usage: Any) -> None:
-    answer = {"candidates": [{"content": {"parts": parts}, "finishReason": reason}], "usageMetadata": usage}
-    events = decoded(sse(answer))
+    body = {"candidates": [{"content": {"parts": parts}, "finishReason": reason}], "usageMetadata": usage}
+    events = decoded(sse(body))
     assert isinstance(events[-1], Finished | Failed)
     encoded(events)
     with suppress(InvalidUpstreamResponse):
-        json.loads(gemini.render_response(gemini.parse_response(json.dumps(answer).encode()), request_body()))
+        json.loads(
+            gemini.render_response(gemini.parse_response(json.dumps(body).encode()), neutral_request())
+        )
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_a_failure(body: bytes) -> None:
+def test_arbitrary_bytes_are_a_failure(body: bytes) -> None:
     assert gemini.parse_error(400, body).status in (400, 401)
     assert isinstance(decoded(body)[-1], Failed)

@@ -1,6 +1,6 @@
-"""The golden matrix: what clients write and providers answer in each format, and what must come of it in every other.
+"""The golden matrix: bodies in each format, and the results in every other format.
 
-`asked_*.py` and `said_*.py` hold the inputs, by scenario and format, in the vendors' own words; None where a format has no words for
-a scenario. `cells/` holds a file for each scenario with every cell: `tests.proxy.formats.golden.cells` writes those that are missing, to be
-read before they are kept.
+`request_*.py` and `response_*.py` hold the inputs by scenario and format, as the vendors write them; None if
+a format does not support a scenario. `cells/` holds a file for each scenario with all its cells.
+`tests.proxy.formats.golden.cells` writes the missing files, to be read before they are committed.
 """

@@ -1,4 +1,4 @@
-"""Bodies as clients of each format write them and providers answer, around the part that a scenario is about."""
+"""Bodies of clients and providers in each format, around the part that a scenario tests."""
 
 from typing import Any
 
@@ -16,10 +16,10 @@ GEMINI_USER = {"role": "user", "parts": [{"text": "Hi"}]}
 
 Body = dict[str, Any]
 Bodies = dict[str, Body | None]
-"""One scenario: a body for each format."""
+"""A scenario: one body for each format."""
 
 
-# Requests -----------------------------------------------------------------------------------------------------------------
+# Requests -----------------------------------------------------------------------------------------
 
 
 def openai_chat_request(*messages: Body, **fields: Any) -> Body:
@@ -51,12 +51,12 @@ def assistant(*parts: Body) -> Body:
 
 
 def turn(role: str, *parts: Body) -> Body:
-    """One of Gemini's."""
+    """Return a turn in Gemini's format."""
     return {"role": role, "parts": list(parts)}
 
 
 def function(name: str = "get_weather", **more: Any) -> Body:
-    """A function's declaration, whose schema each format puts elsewhere."""
+    """Return a function's declaration; each format puts the schema in another field."""
     return {"name": name, "description": "Weather of a city", **more}
 
 
@@ -66,7 +66,7 @@ ANTHROPIC_TOOL: Body = function(input_schema=SCHEMA)
 GEMINI_TOOL: Body = {"functionDeclarations": [function(parametersJsonSchema=SCHEMA)]}
 
 
-# Answers ------------------------------------------------------------------------------------------------------------------
+# Answers ------------------------------------------------------------------------------------------
 
 
 def chat_response(message: Body, finish: str = "stop", **choice: Any) -> Body:

@@ -1,7 +1,7 @@
-"""The cells of the matrix: what came of each scenario, and how it is written down.
+"""The cells of the matrix: the results of each scenario, and how they are written.
 
-`python -m tests.proxy.formats.golden.cells` writes the file of every scenario that has none. A changed cell is deleted and written anew, and
-read before it is kept.
+`python -m tests.proxy.formats.golden.cells` writes the file of every scenario that has none. To update a
+cell, delete its file, write it again, and read it before you commit it.
 """
 
 import json
@@ -9,14 +9,14 @@ import re
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.formats import anthropic, gemini, openai_chat, openai_responses
-from proxy.formats.codec import Quirks
+from proxy.formats.codec import Codec
 from proxy.formats.neutral import Message, Request, Text, Tool, UnsupportedFeature
+from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS, SCHEMA, Bodies, Body
 from tests.proxy.formats.golden.request_conversations import CONVERSATIONS
 from tests.proxy.formats.golden.request_media import MEDIA
@@ -27,9 +27,6 @@ from tests.proxy.formats.golden.response_tool_calls import THINKING_RESPONSES, T
 from tests.proxy.formats.golden.stream_readers import read_stream
 from tests.proxy.formats.golden.stream_writers import stream_of
 
-CODECS: dict[str, ModuleType] = {
-    codec.FORMAT: codec for codec in (openai_chat, openai_responses, anthropic, gemini)
-}
 DIRECTORY = Path(__file__).parent / "cells"
 REQUESTS: dict[str, Bodies] = CONVERSATIONS | MEDIA | TOOL_CHOICES | TOOL_LOOPS | THINKING
 RESPONSES: dict[str, Bodies] = TEXT_RESPONSES | TOOL_CALL_RESPONSES | THINKING_RESPONSES
@@ -41,13 +38,13 @@ CLIENT_REQUEST = Request(
 GENERATED_ID = re.compile(r"(resp|msg|fc|ctc|rs|ig|call)_(?:[0-9a-f]{32}|[0-9a-f]{24})|[0-9a-f]{32}")
 TIME_FIELDS = ("created", "created_at", "completed_at", "createTime")
 COMPARED_FIELDS = ("id", "object", "model", "status", "incomplete_details", "output", "usage")
-"""Of an answer of Responses, what the provider said: the rest repeats the request."""
+"""Fields of a Responses response that come from the provider; the others repeat the request."""
 
 Cell = dict[str, Any]
 
 
 def request_cell(client: str, provider: str, body: Body) -> Cell:
-    """What a provider is asked where a client asks this, or why it is not."""
+    """Return the upstream request for a client's request, or why it is rejected."""
     parsed = CODECS[client].parse_request(encode_body(body), "m", False)
     try:
         rendered = CODECS[provider].render_request(parsed, Quirks())
@@ -62,28 +59,28 @@ def encode_body(body: Body) -> bytes:
 
 
 def response_cell(client: str, provider: str, body: Body) -> Cell:
-    """What a client hears where a provider says this, and what a stream comes to where that is something else."""
-    whole, stream = (
+    """Return the client's response, and the response of the stream if that is different."""
+    response, stream = (
         comparable(converted_response(client, provider, body)),
         comparable(read_stream(client, converted_stream(client, provider, body))),
     )
-    return {"response": whole} | ({"streamed_response": stream} if stream != whole else {})
+    return {"response": response} | ({"streamed_response": stream} if stream != response else {})
 
 
 def converted_response(client: str, provider: str, body: Body) -> Body:
-    answer: Body = json.loads(
+    response: Body = json.loads(
         CODECS[client].render_response(CODECS[provider].parse_response(encode_body(body)), CLIENT_REQUEST)
     )
-    return answer
+    return response
 
 
 def converted_stream(client: str, provider: str, body: Body) -> bytes:
-    """The stream that a client gets where a provider streams this."""
+    """Return the stream that a client gets for a provider's stream."""
     return convert_stream(CODECS[client], CODECS[provider], stream_of(provider, body))
 
 
-def convert_stream(client: ModuleType, provider: ModuleType, stream: bytes) -> bytes:
-    decoder, encoder = provider.StreamDecoder(), client.StreamEncoder(replace(CLIENT_REQUEST, stream=True))
+def convert_stream(client: Codec, provider: Codec, stream: bytes) -> bytes:
+    decoder, encoder = provider.parse_stream(), client.render_stream(replace(CLIENT_REQUEST, stream=True))
     events = [*decoder.feed(stream), *decoder.finish()]
     out: bytes = b"".join(encoder.encode(event) for event in events) + encoder.finish()
     return out
@@ -100,7 +97,7 @@ def comparable(response: Body) -> Body:
 
 
 def without_generated_values(value: Any) -> Any:
-    """Without what is another each time: ids that we make, and times."""
+    """Return the value without what differs in each run: generated ids and times."""
     match value:
         case dict():
             return {
@@ -116,15 +113,15 @@ def without_generated_values(value: Any) -> Any:
             return value
 
 
-# Files ----------------------------------------------------------------------------------------------------------------------
+# Files --------------------------------------------------------------------------------------------
 
 
 def pairs(bodies: Bodies) -> Iterator[tuple[str, str, Body]]:
-    """Who speaks, who listens, and what is said."""
-    for speaker in FORMATS:
-        body = bodies[speaker]
+    """Yield the formats of sender and receiver, and the body."""
+    for sender in FORMATS:
+        body = bodies[sender]
         if body is not None:
-            yield from ((speaker, listener, body) for listener in FORMATS)
+            yield from ((sender, receiver, body) for receiver in FORMATS)
 
 
 def path_of(kind: str, scenario: str) -> Path:
@@ -134,26 +131,26 @@ def path_of(kind: str, scenario: str) -> Path:
 
 @cache
 def read(kind: str, scenario: str) -> dict[tuple[str, str], Cell]:
-    """The cells of a scenario, by speaker and listener: empty where it has no file."""
+    """Return the cells of a scenario by sender and receiver; empty if it has no file."""
     path = path_of(kind, scenario)
     rows = json.loads(path.read_text()) if path.exists() else {}
     return {
-        (speaker, listener): row["cell"]
-        for listener, found in rows.items()
+        (sender, receiver): row["cell"]
+        for receiver, found in rows.items()
         for row in found
-        for speaker in row["from"]
+        for sender in row["from"]
     }
 
 
 def write(kind: str, scenario: str, cells: dict[tuple[str, str], Cell]) -> None:
-    """For each listener, what it gets and from whom; who all cause the same stand together."""
+    """Write for each receiver what it gets from which senders; senders with the same result share a cell."""
     rows = {
-        listener: group_rows({speaker: cell for (speaker, to), cell in cells.items() if to == listener})
-        for listener in FORMATS
+        receiver: group_rows({sender: cell for (sender, to), cell in cells.items() if to == receiver})
+        for receiver in FORMATS
     }
     lines = [
-        f"{json.dumps(listener)}: [\n" + ",\n".join(map(encode_row, found)) + "\n]"
-        for listener, found in rows.items()
+        f"{json.dumps(receiver)}: [\n" + ",\n".join(map(encode_row, found)) + "\n]"
+        for receiver, found in rows.items()
     ]
     path_of(kind, scenario).parent.mkdir(parents=True, exist_ok=True)
     path_of(kind, scenario).write_text("{\n" + ",\n".join(lines) + "\n}\n")
@@ -161,12 +158,12 @@ def write(kind: str, scenario: str, cells: dict[tuple[str, str], Cell]) -> None:
 
 def group_rows(cells: dict[str, Cell]) -> list[Cell]:
     found: list[Cell] = []
-    for speaker, cell in cells.items():
+    for sender, cell in cells.items():
         same = next((row for row in found if row["cell"] == cell), None)
         if same:
-            same["from"].append(speaker)
+            same["from"].append(sender)
         else:
-            found.append({"from": [speaker], "cell": cell})
+            found.append({"from": [sender], "cell": cell})
     return found
 
 
@@ -175,7 +172,7 @@ def encode_row(row: Cell) -> str:
 
 
 def main() -> None:
-    """Clients speak in requests, providers in answers."""
+    """Write the missing files. Clients send requests, providers send responses."""
     for scenario, bodies in REQUESTS.items():
         write_if_missing(
             "requests",

@@ -1,4 +1,4 @@
-"""Requests about instructions, turns and settings."""
+"""Requests with instructions, turns and settings."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Requests with pictures and files, by value, by address and by the id that one vendor knows, and their marks for a prompt cache."""
+"""Requests with images and files, as data, by URL or by a vendor's id, and with cache marks."""
 
 from typing import Any
 

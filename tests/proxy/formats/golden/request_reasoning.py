@@ -1,4 +1,4 @@
-"""Requests about thinking: how much, and proofs of it that must find their way back to who made them through a loop of tools."""
+"""Requests with thinking: settings, and signatures that return to their origin in a tool loop."""
 
 import base64
 from typing import Any
@@ -29,19 +29,25 @@ from tests.proxy.formats.golden.request_tools import (
 
 
 def tagged_signature(signature: str) -> str:
-    """How a Gemini client carries a proof of another vendor's: base64, in the alphabet that Google's SDK sends."""
+    """Return another vendor's signature as a Gemini client carries it.
+
+    It is base64 in the alphabet of Google's SDK.
+    """
     return base64.urlsafe_b64encode(signature.encode()).decode()
 
 
 def chat_loop(call: Body | None = None, **thoughts: Any) -> Body:
-    said = {
+    assistant_message = {
         "role": "assistant",
         "content": None,
         **thoughts,
         "tool_calls": [{**chat_call("call_1", "Paris"), **(call or {})}],
     }
     return openai_chat_request(
-        USER, said, {"role": "tool", "tool_call_id": "call_1", "content": "Sun"}, tools=[CHAT_TOOL]
+        USER,
+        assistant_message,
+        {"role": "tool", "tool_call_id": "call_1", "content": "Sun"},
+        tools=[CHAT_TOOL],
     )
 
 

@@ -1,4 +1,4 @@
-"""Requests about tools: declared, chosen, called, answered."""
+"""Requests with tools: declared, chosen, called, answered."""
 
 from typing import Any
 
@@ -41,7 +41,7 @@ GEMINI_TOOLS = [{"functionDeclarations": [function(parametersJsonSchema=SCHEMA),
 def tool_choice_bodies(
     chat_choice: Any, responses_choice: Any, claude_choice: Any, mode: str | None, *names: str
 ) -> Bodies:
-    """One choice among three tools, in the words of each format."""
+    """Return a choice among three tools in each format."""
     calling: Body = {"mode": mode, **({"allowedFunctionNames": list(names)} if names else {})}
     return {
         "openai_chat": openai_chat_request(tools=CHAT_TOOLS, tool_choice=chat_choice),
@@ -52,7 +52,7 @@ def tool_choice_bodies(
 
 
 def allowed_tools_bodies(mode: str) -> tuple[Body, Body]:
-    """The choice among some of the tools: nested in chat completions, flat in Responses."""
+    """Return a choice among some tools: nested in chat completions, flat in Responses."""
     nested = [{"type": "function", "function": {"name": name}} for name in ("get_time", "get_weather")]
     flat = [{"type": "function", "name": name} for name in ("get_time", "get_weather")]
     return {"type": "allowed_tools", "allowed_tools": {"mode": mode, "tools": nested}}, {
@@ -167,7 +167,7 @@ def gemini_result(call_id: str, response: Body) -> Body:
 
 
 def tool_loop(first: str, second: str) -> Bodies:
-    """Two calls with these ids in one turn, each with its result."""
+    """Return two calls with these ids in one turn, each with its result."""
     return {
         "openai_chat": openai_chat_request(
             USER,

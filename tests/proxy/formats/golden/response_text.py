@@ -1,4 +1,4 @@
-"""Answers in words: whole, cut off, refused, blocked, cited, counted, several at once."""
+"""Responses with text: complete, cut off, refused, blocked, cited, counted, several choices."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Answers with calls of tools and with thoughts."""
+"""Responses with tool calls and thinking."""
 
 from typing import Any
 
@@ -23,7 +23,7 @@ def item(call: Body, number: int = 1) -> Body:
 
 
 def calls(first: str, second: str) -> Bodies:
-    """Words, and two calls with these ids."""
+    """Return a text and two calls with these ids."""
     both = [chat_call(first, "Paris"), chat_call(second, "Zürich")]
     return {
         "openai_chat": chat_response({"content": "Both:", "tool_calls": both}, "tool_calls"),
@@ -45,11 +45,11 @@ def calls(first: str, second: str) -> Bodies:
 
 
 def reasoning(summary: str, secret: str | None) -> Body:
-    told = [{"type": "summary_text", "text": summary}] if summary else []
+    summary_parts = [{"type": "summary_text", "text": summary}] if summary else []
     return {
         "id": "rs_1",
         "type": "reasoning",
-        "summary": told,
+        "summary": summary_parts,
         **({"encrypted_content": secret} if secret else {}),
     }
 

@@ -1,4 +1,4 @@
-"""What a client makes of a stream: each dialect's events, put together as the vendors' documents say, give a whole answer."""
+"""Readers of streams: they put together a response from events as the vendors' documents say."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from tests.proxy.formats.golden.builders import Body
 
 
 def events_of(stream: bytes) -> list[Body]:
-    """The data of each event; the end marker of chat completions is none."""
+    """Return the data of each event, without the end marker of chat completions."""
     blocks = stream.decode().replace("\r\n", "\n").split("\n\n")
     data = [
         line.removeprefix("data: ")
@@ -19,7 +19,7 @@ def events_of(stream: bytes) -> list[Body]:
     return [json.loads(text) for text in data if text != "[DONE]"]
 
 
-# Chat completions -----------------------------------------------------------------------------------------------------------
+# Chat completions ---------------------------------------------------------------------------------
 
 
 def openai_chat(events: list[Body]) -> Body:
@@ -46,22 +46,22 @@ def openai_chat(events: list[Body]) -> Body:
     return head | {"choices": [choices[index] for index in sorted(choices)], "usage": events[-1]["usage"]}
 
 
-def merge_delta(whole: Body, delta: Body) -> Body:
-    """As OpenAI's SDK does: texts and lists grow, but for the entries of a list that name their place in it."""
+def merge_delta(merged: Body, delta: Body) -> Body:
+    """Merge a delta as OpenAI's SDK does: texts and lists grow, entries with an index merge."""
     for name, value in delta.items():
-        known = whole.get(name)
+        known = merged.get(name)
         match value:
             case str() if isinstance(known, str) and name not in ("id", "type"):
-                whole[name] = known + value
+                merged[name] = known + value
             case [{"index": int()}, *_] if name == "tool_calls":
-                whole[name] = merge_tool_calls(known or [], value)
+                merged[name] = merge_tool_calls(known or [], value)
             case list():
-                whole[name] = [*(known or []), *value]
+                merged[name] = [*(known or []), *value]
             case dict():
-                whole[name] = merge_delta(known or {}, value)
+                merged[name] = merge_delta(known or {}, value)
             case _:
-                whole[name] = value if known is None else known
-    return whole
+                merged[name] = value if known is None else known
+    return merged
 
 
 def merge_tool_calls(calls: list[Body], deltas: list[Body]) -> list[Body]:
@@ -73,23 +73,24 @@ def merge_tool_calls(calls: list[Body], deltas: list[Body]) -> list[Body]:
     return calls
 
 
-# Responses ------------------------------------------------------------------------------------------------------------------
+# Responses ----------------------------------------------------------------------------------------
 
 
 def openai_responses(events: list[Body]) -> Body:
-    """The last event holds the whole answer; what came before must have told the same."""
-    answer: Body = events[-1]["response"]
+    """Return the complete response of the last event; the events before it must agree with it."""
+    response: Body = events[-1]["response"]
     assert [event["sequence_number"] for event in events] == list(range(len(events)))
-    assert [event["item"] for event in events if event["type"] == "response.output_item.done"] == answer[
+    assert [event["item"] for event in events if event["type"] == "response.output_item.done"] == response[
         "output"
     ]
-    for index, item in enumerate(answer["output"]):
-        told = [event for event in events if event.get("output_index") == index]
+    for index, item in enumerate(response["output"]):
+        own_events = [event for event in events if event.get("output_index") == index]
         for kind, text in texts_of(item):
             assert (
-                "".join(event["delta"] for event in told if event["type"] == f"response.{kind}.delta") == text
+                "".join(event["delta"] for event in own_events if event["type"] == f"response.{kind}.delta")
+                == text
             )
-    return answer
+    return response
 
 
 def texts_of(item: Body) -> list[tuple[str, str]]:
@@ -103,33 +104,33 @@ def texts_of(item: Body) -> list[tuple[str, str]]:
     ]
 
 
-# Messages -------------------------------------------------------------------------------------------------------------------
+# Messages -----------------------------------------------------------------------------------------
 
 
 def anthropic(events: list[Body]) -> Body:
-    answer: Body = {}
+    response: Body = {}
     for event in events:
         match event:
             case {"type": "message_start", "message": message}:
-                answer = message
+                response = message
             case {"type": "content_block_start", "index": index, "content_block": block}:
-                assert index == len(answer["content"])
-                answer["content"].append(block)
+                assert index == len(response["content"])
+                response["content"].append(block)
             case {"type": "content_block_delta", "index": index, "delta": delta}:
-                add_anthropic_delta(answer["content"][index], delta)
-            case {"type": "content_block_stop", "index": index} if "partial" in answer["content"][index]:
-                block = answer["content"][index]
+                add_anthropic_delta(response["content"][index], delta)
+            case {"type": "content_block_stop", "index": index} if "partial" in response["content"][index]:
+                block = response["content"][index]
                 block["input"] = input_of(block.pop("partial"))
             case {"type": "message_delta", "delta": delta, "usage": usage}:
-                answer |= delta | {"usage": usage}
+                response |= delta | {"usage": usage}
             case _:
                 pass
     assert events[-1] == {"type": "message_stop"}
-    return answer
+    return response
 
 
 def input_of(text: str) -> Body:
-    """What was cut off is no JSON: the whole answer has it as it is."""
+    """Return the call's input, or the text if it was cut off and is not JSON."""
     try:
         value: Body = json.loads(text or "{}")
     except ValueError:
@@ -153,18 +154,18 @@ def add_anthropic_delta(block: Body, delta: Body) -> None:
             raise AssertionError(delta)
 
 
-# generateContent ------------------------------------------------------------------------------------------------------------
+# generateContent ----------------------------------------------------------------------------------
 
 
 def gemini(events: list[Body]) -> Body:
     candidates: dict[int, Body] = {}
     for event in events:
-        for told in event["candidates"]:
-            candidate = candidates.setdefault(told["index"], {"content": {"role": "model"}})
-            for part in told["content"].get("parts", ()):
+        for chunk in event["candidates"]:
+            candidate = candidates.setdefault(chunk["index"], {"content": {"role": "model"}})
+            for part in chunk["content"].get("parts", ()):
                 add_gemini_part(candidate["content"].setdefault("parts", []), part)
-            logprobs = merge_delta(candidate.get("logprobsResult") or {}, told.get("logprobsResult") or {})
-            candidate |= {name: value for name, value in told.items() if name != "content"}
+            logprobs = merge_delta(candidate.get("logprobsResult") or {}, chunk.get("logprobsResult") or {})
+            candidate |= {name: value for name, value in chunk.items() if name != "content"}
             candidate |= {"logprobsResult": logprobs} if logprobs else {}
     for candidate in candidates.values():
         if not candidate["content"].get("parts"):
@@ -173,7 +174,10 @@ def gemini(events: list[Body]) -> Body:
 
 
 def add_gemini_part(parts: list[Body], part: Body) -> None:
-    """Pieces of a text are one text, and the proof is that of the whole; a piece with nothing in it says nothing."""
+    """Add a part; pieces of a text join, and the signature belongs to the whole text.
+
+    Empty pieces are skipped.
+    """
     last = parts[-1] if parts else {}
     if part == {"text": ""}:
         return

@@ -1,4 +1,4 @@
-"""How each vendor streams an answer that it would else give whole, by its own documents and not by our encoders."""
+"""Writers of streams: they stream a response as each vendor documents it, without our encoders."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -17,18 +17,18 @@ def event(data: Body, name: str = "") -> bytes:
     return f"{head}data: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
 
 
-# Chat completions (platform.openai.com/docs/api-reference/chat-streaming) ---------------------------------------------------
+# Chat completions (platform.openai.com/docs/api-reference/chat-streaming) -------------------------
 
 
-def openai_chat(answer: Body) -> Iterator[bytes]:
-    head = {name: answer[name] for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
-    for choice in answer["choices"]:
+def openai_chat(response: Body) -> Iterator[bytes]:
+    head = {name: response[name] for name in ("id", "created", "model")} | {"object": "chat.completion.chunk"}
+    for choice in response["choices"]:
         for delta in chat_deltas(choice["message"], choice.get("logprobs")):
             yield event({**head, "choices": [{"index": choice["index"], "finish_reason": None, **delta}]})
-    for choice in answer["choices"]:
+    for choice in response["choices"]:
         last = {name: value for name, value in choice.items() if name not in ("message", "logprobs")}
         yield event({**head, "choices": [{"delta": {}, **last}]})
-    yield event({**head, "choices": [], "usage": answer["usage"]})
+    yield event({**head, "choices": [], "usage": response["usage"]})
     yield b"data: [DONE]\n\n"
 
 
@@ -66,27 +66,33 @@ def chat_call(index: int, call: Body) -> Iterator[Body]:
         yield {"delta": {"tool_calls": [{"index": index, kind: {field: piece}}]}}
 
 
-# Responses (platform.openai.com/docs/api-reference/responses-streaming) -----------------------------------------------------
+# Responses (platform.openai.com/docs/api-reference/responses-streaming) ---------------------------
 
 
-def openai_responses(answer: Body) -> Iterator[bytes]:
-    begun = {**answer, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
-    events: list[tuple[str, Body]] = [("created", {"response": begun}), ("in_progress", {"response": begun})]
-    for index, item in enumerate(answer["output"]):
+def openai_responses(response: Body) -> Iterator[bytes]:
+    started = {**response, "status": "in_progress", "output": [], "usage": None, "incomplete_details": None}
+    events: list[tuple[str, Body]] = [
+        ("created", {"response": started}),
+        ("in_progress", {"response": started}),
+    ]
+    for index, item in enumerate(response["output"]):
         events += [(name, {"output_index": index, **fields}) for name, fields in responses_item(item)]
-    events.append((answer["status"], {"response": answer}))
+    events.append((response["status"], {"response": response}))
     for number, (name, fields) in enumerate(events):
         yield event({"type": f"response.{name}", "sequence_number": number, **fields}, f"response.{name}")
 
 
 def responses_item(item: Body) -> Iterator[tuple[str, Body]]:
     empty = {"content": [], "summary": [], "arguments": "", "input": ""}
-    begun = {
+    started = {
         name: empty.get(name, value)
         for name, value in item.items()
         if name not in ("encrypted_content", "result")
     }
-    yield "output_item.added", {"item": {**begun, **({"status": "in_progress"} if "status" in item else {})}}
+    yield (
+        "output_item.added",
+        {"item": {**started, **({"status": "in_progress"} if "status" in item else {})}},
+    )
     for name, fields in responses_deltas(item):
         yield name, {"item_id": item["id"], **fields}
     yield "output_item.done", {"item": item}
@@ -108,28 +114,28 @@ def responses_deltas(item: Body) -> Iterator[tuple[str, Body]]:
             yield f"{name}.delta", {"delta": piece}
 
 
-# Messages (platform.claude.com/docs/en/build-with-claude/streaming) ---------------------------------------------------------
+# Messages (platform.claude.com/docs/en/build-with-claude/streaming) -------------------------------
 
 
-def anthropic(answer: Body) -> Iterator[bytes]:
-    begun = {
-        **answer,
+def anthropic(response: Body) -> Iterator[bytes]:
+    started = {
+        **response,
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": {**answer["usage"], "output_tokens": 1},
+        "usage": {**response["usage"], "output_tokens": 1},
     }
-    yield anthropic_event("message_start", message=begun)
+    yield anthropic_event("message_start", message=started)
     yield anthropic_event("ping")
-    for index, block in enumerate(answer["content"]):
+    for index, block in enumerate(response["content"]):
         start, deltas = anthropic_block(block)
         yield anthropic_event("content_block_start", index=index, content_block=start)
         for delta in deltas:
             yield anthropic_event("content_block_delta", index=index, delta=delta)
         yield anthropic_event("content_block_stop", index=index)
-    stop = {name: answer[name] for name in ("stop_reason", "stop_sequence")}
+    stop = {name: response[name] for name in ("stop_reason", "stop_sequence")}
     yield anthropic_event(
-        "message_delta", delta=stop, usage={"output_tokens": answer["usage"]["output_tokens"]}
+        "message_delta", delta=stop, usage={"output_tokens": response["usage"]["output_tokens"]}
     )
     yield anthropic_event("message_stop")
 
@@ -139,18 +145,18 @@ def anthropic_event(name: str, **fields: Any) -> bytes:
 
 
 def anthropic_block(block: Body) -> tuple[Body, list[Body]]:
-    """A block as it begins, and what comes of it by and by."""
+    """Return a block as it begins, and its deltas."""
     match block["type"]:
         case "text":
-            told = [{"type": "text_delta", "text": piece} for piece in halves(block["text"])]
+            deltas = [{"type": "text_delta", "text": piece} for piece in halves(block["text"])]
             cited = [
                 {"type": "citations_delta", "citation": citation} for citation in block.get("citations", ())
             ]
-            return {"type": "text", "text": "", **({"citations": []} if cited else {})}, cited + told
+            return {"type": "text", "text": "", **({"citations": []} if cited else {})}, cited + deltas
         case "thinking":
-            told = [{"type": "thinking_delta", "thinking": piece} for piece in halves(block["thinking"])]
+            deltas = [{"type": "thinking_delta", "thinking": piece} for piece in halves(block["thinking"])]
             return {"type": "thinking", "thinking": "", "signature": ""}, [
-                *told,
+                *deltas,
                 {"type": "signature_delta", "signature": block["signature"]},
             ]
         case "tool_use" | "server_tool_use":
@@ -162,24 +168,24 @@ def anthropic_block(block: Body) -> tuple[Body, list[Body]]:
             return block, []
 
 
-# streamGenerateContent (ai.google.dev/api/generate-content#method:-models.streamgeneratecontent) ----------------------------
+# streamGenerateContent (ai.google.dev/api/generate-content#method:-models.streamgeneratecontent) --
 
 
-def gemini(answer: Body) -> Iterator[bytes]:
-    """A candidate's parts come one by one, texts in pieces; what stands beside them comes last."""
-    head = {name: answer[name] for name in ("modelVersion", "responseId")}
-    for candidate in answer.get("candidates", ()):
+def gemini(response: Body) -> Iterator[bytes]:
+    """Stream the parts of a candidate one by one, texts in pieces; metadata comes last."""
+    head = {name: response[name] for name in ("modelVersion", "responseId")}
+    for candidate in response.get("candidates", ()):
         for part, beside in gemini_parts(candidate):
             content = {"role": "model", "parts": [part]}
             yield gemini_event(
                 {"candidates": [{"content": content, "index": candidate["index"], **beside}], **head}
             )
-    ends = [gemini_end(candidate) for candidate in answer.get("candidates", ())]
-    yield gemini_event({**answer, **({"candidates": ends} if ends else {})})
+    ends = [gemini_end(candidate) for candidate in response.get("candidates", ())]
+    yield gemini_event({**response, **({"candidates": ends} if ends else {})})
 
 
 def gemini_parts(candidate: Body) -> Iterator[tuple[Body, Body]]:
-    """Each piece, and the probabilities of the tokens in it."""
+    """Yield each piece with the log probabilities of its tokens."""
     parts, chosen = (
         candidate["content"].get("parts", ()),
         candidate.get("logprobsResult", {}).get("chosenCandidates"),
@@ -200,23 +206,23 @@ def gemini_end(candidate: Body) -> Body:
 
 
 def gemini_pieces(part: Body) -> Iterable[Body]:
-    """The proof of a text comes with its last piece."""
+    """Yield the pieces of a text; the last one has the signature."""
     if "text" not in part:
         return [part]
-    *begun, last = halves(part["text"])
+    *first, last = halves(part["text"])
     kind = {"thought": True} if part.get("thought") else {}
-    return [*({"text": piece, **kind} for piece in begun), {**part, "text": last}]
+    return [*({"text": piece, **kind} for piece in first), {**part, "text": last}]
 
 
 def gemini_event(data: Body) -> bytes:
     return event(data).replace(b"\n\n", b"\r\n\r\n")
 
 
-def stream_of(format: str, answer: Body) -> bytes:
-    spoken = {
+def stream_of(format: str, response: Body) -> bytes:
+    writers = {
         "openai_chat": openai_chat,
         "openai_responses": openai_responses,
         "anthropic": anthropic,
         "gemini": gemini,
     }
-    return b"".join(spoken[format](answer))
+    return b"".join(writers[format](response))

@@ -1,15 +1,15 @@
-"""Streams that the provider ends before the answer is complete, although HTTP sees a proper end."""
+"""Streams that the provider ends before the response is complete, in a proper HTTP body."""
 
 import json
 from typing import Any
 
 import pytest
 
-from proxy.formats.metering.stream_meter import INCOMPLETE
 from proxy.formats.neutral import Failed
 from proxy.formats.openai_chat.passthrough import ChatRequest
-from proxy.formats.sse import MAX_EVENT_BYTES, event_data
-from proxy.pipeline.conversion import CODECS
+from proxy.formats.registry import CODECS
+from proxy.formats.streaming.sse import MAX_EVENT_BYTES, event_data
+from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 from tests.proxy.formats.test_upstream_failures import ARRAY, CLIENT_REQUESTS, meter_stream, stream_of
 
 WITH_USAGE = {
@@ -17,23 +17,23 @@ WITH_USAGE = {
         b'{"model": "m", "messages": [{}], "stream": true, "stream_options": {"include_usage": true}}'
     )
 }
-"""Of a request that asks for usage, all bytes pass as they come."""
+"""A request that asks for usage: all bytes pass as they come."""
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
 @pytest.mark.parametrize("kept", [0, 1, 2])
-def test_a_stream_that_ends_early_in_good_order_is_a_failure_in_every_format(name: str, kept: int) -> None:
-    """HTTP says that the body is complete; the dialect says that the answer is not."""
+def test_stream_that_ends_early_is_a_failure_in_every_format(name: str, kept: int) -> None:
+    """HTTP says that the body is complete; the format says that the response is not."""
     end = b"\r\n\r\n" if name == "gemini" else b"\n\n"
-    events_of_it = stream_of(name).split(end)
-    begun = end.join([*events_of_it[:kept], b""])
+    stream_events = stream_of(name).split(end)
+    start = end.join([*stream_events[:kept], b""])
     meter = CLIENT_REQUESTS[name].meter()
-    assert meter_stream(meter, begun) == (begun, False)
-    assert meter.error == INCOMPLETE
+    assert meter_stream(meter, start) == (start, False)
+    assert meter.error == STREAM_INTERRUPTED
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
-def test_an_unreadable_event_of_a_stream_leaves_open_whether_it_was_the_last(name: str) -> None:
+def test_unreadable_event_may_have_been_the_final_one(name: str) -> None:
     meter = CLIENT_REQUESTS[name].meter()
     meter.feed(b"x" * (MAX_EVENT_BYTES + 1))
     meter.feed(b"y")
@@ -41,12 +41,12 @@ def test_an_unreadable_event_of_a_stream_leaves_open_whether_it_was_the_last(nam
     assert meter.error is None
 
 
-def test_a_chat_stream_without_its_end_marker_is_complete_when_every_choice_has_finished() -> None:
+def test_chat_stream_is_complete_when_every_choice_has_finished() -> None:
     """Some compatible servers never send [DONE]."""
-    begun = chat_chunk(0, "a", None) + chat_chunk(1, "b", None)
+    start = chat_chunk(0, "a", None) + chat_chunk(1, "b", None)
     for ends, complete in (((), False), ((0,), False), ((1,), False), ((0, 1), True)):
         meter = CLIENT_REQUESTS["openai_chat"].meter()
-        meter_stream(meter, begun + b"".join(chat_chunk(index, "", "stop") for index in ends))
+        meter_stream(meter, start + b"".join(chat_chunk(index, "", "stop") for index in ends))
         assert (meter.error is None) is complete
 
 
@@ -70,16 +70,14 @@ def gemini_chunk(**fields: Any) -> bytes:
         (gemini_chunk(usageMetadata={"promptTokenCount": 3}), False),
     ],
 )
-def test_what_ends_a_gemini_stream_is_the_same_for_relaying_and_converting(
-    chunk: bytes, complete: bool
-) -> None:
-    meter, decoder = CLIENT_REQUESTS["gemini"].meter(), CODECS["gemini"].StreamDecoder()
+def test_gemini_stream_ends_alike_passed_through_and_converted(chunk: bytes, complete: bool) -> None:
+    meter, decoder = CLIENT_REQUESTS["gemini"].meter(), CODECS["gemini"].parse_stream()
     meter_stream(meter, chunk)
     seen = [*decoder.feed(chunk), *decoder.finish()]
     assert (meter.error is None, isinstance(seen[-1], Failed)) == (complete, not complete)
 
 
-def test_a_text_that_names_the_last_event_does_not_end_an_anthropic_stream() -> None:
+def test_text_naming_the_final_event_does_not_end_an_anthropic_stream() -> None:
     delta = {
         "type": "content_block_delta",
         "index": 0,
@@ -87,21 +85,21 @@ def test_a_text_that_names_the_last_event_does_not_end_an_anthropic_stream() -> 
     }
     meter = CLIENT_REQUESTS["anthropic"].meter()
     meter_stream(meter, b"event: content_block_delta\ndata: " + json.dumps(delta).encode() + b"\n\n")
-    assert meter.error == INCOMPLETE
+    assert meter.error == STREAM_INTERRUPTED
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
-def test_an_error_after_a_part_of_an_event_is_an_event_of_its_own(name: str) -> None:
+def test_error_after_a_partial_event_is_a_separate_event(name: str) -> None:
     """The provider's connection may break anywhere."""
-    meter, whole = WITH_USAGE.get(name, CLIENT_REQUESTS[name]).meter(), stream_of(name)
-    passed = meter.feed(whole[: len(whole) // 2]) + meter.render_error_event(INCOMPLETE, "req_1")
+    meter, stream = WITH_USAGE.get(name, CLIENT_REQUESTS[name]).meter(), stream_of(name)
+    passed = meter.feed(stream[: len(stream) // 2]) + meter.render_error_event(STREAM_INTERRUPTED, "req_1")
     last = passed.replace(b"\r\n", b"\n").split(b"\n\n")[-2]
-    assert json.loads(event_data(last))["error"]["message"] == INCOMPLETE.message
+    assert json.loads(event_data(last))["error"]["message"] == STREAM_INTERRUPTED.message
 
 
-def test_an_array_of_gemini_chunks_that_ends_early_is_still_one_array() -> None:
+def test_gemini_array_that_ends_early_is_valid_json() -> None:
     meter = ARRAY.meter()
     passed, _ = meter_stream(meter, gemini_chunk(candidates=[{"content": {"parts": [{"text": "Hi"}]}}]))
-    assert meter.error == INCOMPLETE
+    assert meter.error == STREAM_INTERRUPTED
     chunks = json.loads(passed + meter.render_error_event(meter.error, "req_1"))
     assert [list(chunk) for chunk in chunks] == [["candidates"], ["error"]]

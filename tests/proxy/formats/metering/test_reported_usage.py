@@ -1,4 +1,4 @@
-"""What answers state beside their tokens, and what requests allow: service tiers, and calls of the providers' own tools."""
+"""Reported service tiers and calls of providers' own tools, and the limits that requests set for them."""
 
 import json
 from typing import Any
@@ -42,8 +42,8 @@ def events(*chunks: dict[str, Any]) -> bytes:
     return b"".join(b"data: " + json.dumps(chunk).encode() + b"\n\n" for chunk in chunks)
 
 
-def measured_usage(call: ClientRequest, answer: dict[str, Any]) -> Usage:
-    usage, _ = call.measure(json.dumps(answer).encode())
+def measured_usage(call: ClientRequest, response: dict[str, Any]) -> Usage:
+    usage, _ = call.measure(json.dumps(response).encode())
     assert usage is not None
     return usage
 
@@ -59,10 +59,10 @@ def metered_usage(call: ClientRequest, stream: bytes) -> Usage:
 CHAT_USAGE = {"prompt_tokens": 5, "completion_tokens": 7}
 
 
-def test_openai_chat_states_its_tier_beside_the_usage() -> None:
-    answer = {"choices": [{"message": {"content": "x"}}], "usage": CHAT_USAGE, "service_tier": "flex"}
-    assert measured_usage(chat_request(), answer) == Usage(input=5, output=7, service_tier="flex")
-    assert openai_chat.parse_response(json.dumps(answer).encode()).usage == Usage(
+def test_openai_chat_reports_its_tier_beside_the_usage() -> None:
+    response = {"choices": [{"message": {"content": "x"}}], "usage": CHAT_USAGE, "service_tier": "flex"}
+    assert measured_usage(chat_request(), response) == Usage(input=5, output=7, service_tier="flex")
+    assert openai_chat.parse_response(json.dumps(response).encode()).usage == Usage(
         input=5, output=7, service_tier="flex"
     )
     last = {"choices": [], "usage": CHAT_USAGE, "service_tier": "priority"}
@@ -71,7 +71,7 @@ def test_openai_chat_states_its_tier_beside_the_usage() -> None:
     )
 
 
-def test_servers_of_openais_format_count_their_searches() -> None:
+def test_openai_compatible_servers_report_searches() -> None:
     counted = CHAT_USAGE | {"server_tool_use": {"web_search_requests": 2}}
     assert measured_usage(chat_request(), {"choices": [], "usage": counted}).billable_extras == {
         "web_search": 2
@@ -99,8 +99,8 @@ def test_audio_tokens_are_split_from_text() -> None:
             "content": [{"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}}],
         }
     ]
-    heard = ChatRequest(body(model="m", messages=sound)).facts
-    assert heard.max_billable_extras["input_audio"] == heard.max_input_tokens
+    facts = ChatRequest(body(model="m", messages=sound)).facts
+    assert facts.max_billable_extras["input_audio"] == facts.max_input_tokens
 
 
 def test_gemini_details_split_audio_and_images() -> None:
@@ -114,13 +114,13 @@ def test_gemini_details_split_audio_and_images() -> None:
         "promptTokensDetails": prompt,
         "candidatesTokensDetails": made,
     }
-    answer = {
+    response = {
         "candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}],
         "usageMetadata": metadata,
     }
     assert (
-        measured_usage(gemini_request(), answer).billable_extras
-        == metered_usage(gemini_request(), events(answer)).billable_extras
+        measured_usage(gemini_request(), response).billable_extras
+        == metered_usage(gemini_request(), events(response)).billable_extras
         == {"input_audio": 4, "output_image": 7}
     )
 
@@ -155,27 +155,27 @@ OUTPUT = [
         ),
     ],
 )
-def test_openai_responses_shows_its_tools_calls_in_the_output(
+def test_openai_responses_tool_calls_are_read_from_the_output(
     more: dict[str, Any], calls: dict[str, int]
 ) -> None:
-    answer = {
+    response = {
         "output": OUTPUT,
         "usage": {"input_tokens": 5, "output_tokens": 7},
         "service_tier": "default",
         **more,
     }
     expected = Usage(input=5, output=7, service_tier="default", billable_extras=calls)
-    assert measured_usage(responses_request(), answer) == expected
-    assert openai_responses.parse_response(json.dumps(answer).encode()).usage == expected
+    assert measured_usage(responses_request(), response) == expected
+    assert openai_responses.parse_response(json.dumps(response).encode()).usage == expected
     assert (
         metered_usage(
-            responses_request(stream=True), events({"type": "response.completed", "response": answer})
+            responses_request(stream=True), events({"type": "response.completed", "response": response})
         )
         == expected
     )
 
 
-def test_anthropic_counts_its_searches_and_names_its_mode() -> None:
+def test_anthropic_reports_searches_and_service_tier() -> None:
     usage = {
         "input_tokens": 5,
         "output_tokens": 7,
@@ -188,7 +188,7 @@ def test_anthropic_counts_its_searches_and_names_its_mode() -> None:
         measured_usage(messages_request(), {"content": [], "usage": usage | {"speed": "fast"}}).service_tier
         == "fast"
     )
-    answer = {
+    response = {
         "id": "msg_1",
         "type": "message",
         "role": "assistant",
@@ -196,10 +196,10 @@ def test_anthropic_counts_its_searches_and_names_its_mode() -> None:
         "content": [],
         "usage": usage,
     }
-    assert anthropic.parse_response(json.dumps(answer).encode()).usage == expected
+    assert anthropic.parse_response(json.dumps(response).encode()).usage == expected
 
 
-def test_anthropic_states_the_tier_first_and_the_searches_last() -> None:
+def test_anthropic_stream_reports_tier_first_and_searches_last() -> None:
     first = {
         "type": "message_start",
         "message": {"usage": {"input_tokens": 5, "output_tokens": 1, "service_tier": "priority"}},
@@ -213,7 +213,7 @@ def test_anthropic_states_the_tier_first_and_the_searches_last() -> None:
     assert used == Usage(input=5, output=7, service_tier="priority", billable_extras={"web_search": 1})
 
 
-def test_anthropic_says_where_it_ran_at_the_beginning_of_a_stream_too() -> None:
+def test_anthropic_stream_reports_the_region_at_its_start() -> None:
     usage = {"input_tokens": 5, "output_tokens": 1, "service_tier": "standard", "inference_geo": "us"}
     first = {"type": "message_start", "message": {"usage": usage}}
     last = {"type": "message_delta", "delta": {}, "usage": {"output_tokens": 7}}
@@ -237,7 +237,7 @@ def test_anthropic_says_where_it_ran_at_the_beginning_of_a_stream_too() -> None:
         )
 
 
-def test_searches_of_a_stream_that_anthropic_breaks_off_are_billed() -> None:
+def test_searches_of_an_interrupted_anthropic_stream_are_billed() -> None:
     first = {"type": "message_start", "message": {"usage": {"input_tokens": 5, "output_tokens": 1}}}
     searched = {
         "type": "content_block_start",
@@ -283,20 +283,20 @@ WEB_SOURCE = {"web": {"uri": "https://example.org/", "title": "Page"}}
 )
 def test_gemini_grounding_kind_follows_its_sources(grounding: Any, calls: dict[str, int]) -> None:
     metadata = {"promptTokenCount": 5, "candidatesTokenCount": 7}
-    answer = {
+    response = {
         "candidates": [{"content": {"parts": [{"text": "x"}]}, "groundingMetadata": grounding}],
         "usageMetadata": metadata,
     }
     assert (
-        measured_usage(gemini_request(), answer).billable_extras
-        == metered_usage(gemini_request(), events(answer)).billable_extras
+        measured_usage(gemini_request(), response).billable_extras
+        == metered_usage(gemini_request(), events(response)).billable_extras
         == calls
     )
-    found = gemini.parse_response(body(**answer)).usage
+    found = gemini.parse_response(body(**response)).usage
     assert found is not None and found.billable_extras == calls
 
 
-def test_queries_and_places_of_several_chunks_are_one_answers() -> None:
+def test_grounding_of_several_chunks_belongs_to_one_response() -> None:
     usage = {"promptTokenCount": 5, "candidatesTokenCount": 7}
     first = {"candidates": [{"groundingMetadata": {"webSearchQueries": ["a"]}}], "usageMetadata": usage}
     last = {
@@ -322,8 +322,8 @@ def test_gemini_cached_audio_is_split() -> None:
         "toolUsePromptTokensDetails": [{"modality": "IMAGE", "tokenCount": 4}],
     }
     expected = {"input_audio": 10, "cached_audio": 60, "input_image": 4}
-    answer = {"candidates": [{"content": {"parts": [{"text": "x"}]}}], "usageMetadata": metadata}
-    assert measured_usage(gemini_request(), answer).billable_extras == expected
+    response = {"candidates": [{"content": {"parts": [{"text": "x"}]}}], "usageMetadata": metadata}
+    assert measured_usage(gemini_request(), response).billable_extras == expected
 
 
 def test_audio_embeddings_are_reserved_and_billed_as_audio() -> None:
@@ -332,9 +332,9 @@ def test_audio_embeddings_are_reserved_and_billed_as_audio() -> None:
     assert call.facts.max_billable_extras["input_audio"] == call.facts.max_input_tokens
     assert EmbedContentRequest(body(content={"parts": [{"text": "Hi"}]}), "m").facts.max_billable_extras == {}
     metadata = {"promptTokenCount": 32, "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 32}]}
-    answer = {"embedding": {"values": [0.1]}, "usageMetadata": metadata}
-    assert measured_usage(call, answer).billable_extras == {"input_audio": 32}
-    _, usage = parse_embed_response(body(**answer))
+    response = {"embedding": {"values": [0.1]}, "usageMetadata": metadata}
+    assert measured_usage(call, response).billable_extras == {"input_audio": 32}
+    _, usage = parse_embed_response(body(**response))
     assert usage is not None and usage.billable_extras == {"input_audio": 32}
 
 
@@ -344,21 +344,23 @@ def test_non_text_tokens_are_billed_in_converted_requests() -> None:
         "candidatesTokenCount": 7,
         "candidatesTokensDetails": [{"modality": "IMAGE", "tokenCount": 6}],
     }
-    answer = {
+    response = {
         "candidates": [{"content": {"parts": [{"text": "x"}]}, "finishReason": "STOP"}],
         "usageMetadata": metadata,
     }
-    whole = gemini.parse_response(body(**answer)).usage
-    decoder = gemini.StreamDecoder()
+    complete = gemini.parse_response(body(**response)).usage
+    decoder = gemini.parse_stream()
     streamed = [
         event.usage
-        for event in [*decoder.feed(events(answer)), *decoder.finish()]
+        for event in [*decoder.feed(events(response)), *decoder.finish()]
         if isinstance(event, UsageReported)
     ]
-    assert whole is not None and whole.billable_extras == streamed[-1].billable_extras == {"output_image": 6}
+    assert complete is not None and complete.billable_extras == streamed[-1].billable_extras == {
+        "output_image": 6
+    }
 
 
-def test_google_is_billed_by_queries_that_are_neither_empty_nor_repeated() -> None:
+def test_google_bills_distinct_queries_only() -> None:
     metadata = {
         "promptTokenCount": 5,
         "candidatesTokenCount": 7,
@@ -398,7 +400,7 @@ def test_google_is_billed_by_queries_that_are_neither_empty_nor_repeated() -> No
         (gemini_request(service_tier="flex"), "flex"),
     ],
 )
-def test_a_request_asks_for_a_tier(call: ClientRequest, tier: str) -> None:
+def test_requested_service_tier_is_read(call: ClientRequest, tier: str) -> None:
     assert call.facts.service_tier == tier
 
 
@@ -446,9 +448,7 @@ def test_a_request_asks_for_a_tier(call: ClientRequest, tier: str) -> None:
         ),
     ],
 )
-def test_a_request_limits_the_calls_of_the_providers_tools(
-    call: ClientRequest, limits: dict[str, int]
-) -> None:
+def test_requested_tool_call_limit_is_read(call: ClientRequest, limits: dict[str, int]) -> None:
     assert call.facts.max_billable_extras == limits
 
 
@@ -468,7 +468,7 @@ def test_reservation_counts_each_choice_and_the_prompt_once(call: ClientRequest,
 
 
 def test_usage_covers_all_choices() -> None:
-    """A provider counts the tokens of all `n` answers in one usage; where it states none, each is counted."""
+    """A provider reports the tokens of all choices together; without a report, each choice is counted."""
     two = [{"index": index, "message": {"content": "four"}} for index in range(2)]
     assert chat_request(n=2, max_tokens=10).facts.max_output_tokens == 20
     assert measured_usage(chat_request(n=2), {"choices": two, "usage": CHAT_USAGE}).output == 7

@@ -1,4 +1,4 @@
-"""No text reaches a model that the bound of its request leaves out."""
+"""Bounds of input tokens cover every text that reaches a model."""
 
 import json
 from collections.abc import Callable
@@ -133,7 +133,7 @@ def test_text_counts_in_every_field(tokens: Callable[[], int]) -> None:
         ),
     ],
 )
-def test_pictures_count_by_a_formula_where_the_format_has_them(tokens: Callable[[], int]) -> None:
+def test_images_count_by_the_vendor_formula(tokens: Callable[[], int]) -> None:
     assert IMAGE_TOKENS <= tokens() < IMAGE_TOKENS + 100
 
 

@@ -1,18 +1,19 @@
-"""Fields that are relayed unread: which of them nobody may send, and which a hard budget cannot bear."""
+"""Unknown fields: those that are rejected, and those that a hard budget does not allow."""
 
 import json
 from typing import Any
 
 import pytest
 
-from proxy.formats.anthropic.passthrough import CountTokensRequest, MessagesRequest
-from proxy.formats.codec import Quirks
+from proxy.formats.anthropic.count_tokens import CountTokensRequest
+from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.metering.token_bounds import REFERENCED_CONTENT_TOKENS
 from proxy.formats.neutral import InvalidRequest
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses.passthrough import ResponsesRequest
+from proxy.formats.quirks import Quirks
 
 MESSAGES = [{"role": "user", "content": "Hi"}]
 REQUESTS: dict[type, dict[str, Any]] = {
@@ -164,8 +165,8 @@ def test_priced_and_free_fields_are_not_reported(kind: type, fields: dict[str, A
 
 
 def test_stored_conversation_counts_as_input() -> None:
-    begun = parse_facts(MessagesRequest, thread={"type": "create"}).facts.max_input_tokens
-    assert begun < 1000
+    created = parse_facts(MessagesRequest, thread={"type": "create"}).facts.max_input_tokens
+    assert created < 1000
     assert (
         parse_facts(
             MessagesRequest, thread={"type": "continue", "previous_message_id": "msg_1"}
@@ -181,8 +182,10 @@ def test_embeddings_count_unknown_fields() -> None:
 @pytest.mark.parametrize(
     "body",
     [
-        b'{"model": "m", "messages": [{"role": "user", "content": [{"type": "input_\\u0061udio", "input_\\u0061udio": {"data": "x"}}]}]}',
-        b'{"model": "m", "messages": [{"role": "user"}], "context_management": [{"type": "c\\u006fmpaction"}]}',
+        b'{"model": "m", "messages": [{"role": "user", "content": ['
+        b'{"type": "input_\\u0061udio", "input_\\u0061udio": {"data": "x"}}]}]}',
+        b'{"model": "m", "messages": [{"role": "user"}],'
+        b' "context_management": [{"type": "c\\u006fmpaction"}]}',
     ],
     ids=["sound", "compaction"],
 )

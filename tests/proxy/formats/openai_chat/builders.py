@@ -1,11 +1,10 @@
-"""Chat completions as tests say and read them."""
+"""Chat completions as the tests write and read them."""
 
 import json
 from itertools import pairwise
 from typing import Any
 
 from proxy.formats import openai_chat
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
     Choice,
     Event,
@@ -16,6 +15,7 @@ from proxy.formats.neutral import (
     Request,
     Text,
 )
+from proxy.formats.quirks import Quirks
 
 CHAT_REQUEST = Request(model="m", messages=(Message(role="user", parts=(Text(text="hi"),)),), stream=True)
 WEATHER = {
@@ -50,7 +50,7 @@ def tool_call_fragment(**fields: Any) -> dict[str, Any]:
 
 
 def decode(stream: bytes, cuts: list[int] | None = None) -> list[Event]:
-    decoder = openai_chat.StreamDecoder()
+    decoder = openai_chat.parse_stream()
     edges = [0, *sorted({cut % (len(stream) or 1) for cut in cuts or ()}), len(stream)]
     return [
         event for start, end in pairwise(edges) for event in decoder.feed(stream[start:end])
@@ -58,14 +58,14 @@ def decode(stream: bytes, cuts: list[int] | None = None) -> list[Event]:
 
 
 def encode(events: list[Event], request: Request = CHAT_REQUEST) -> list[Any]:
-    encoder = openai_chat.StreamEncoder(request)
+    encoder = openai_chat.render_stream(request)
     stream = b"".join(map(encoder.encode, events)) + encoder.finish()
     lines = [line.removeprefix("data: ") for line in stream.decode().split("\n\n") if line]
     return [line if line == "[DONE]" else json.loads(line) for line in lines]
 
 
 def parts_of(events: list[Event]) -> list[tuple[Any, str]]:
-    """Each part with its text; fails where one opens before the other has ended."""
+    """Return each part with its text; fail if a part starts before another one has ended."""
     parts: list[tuple[Any, str]] = []
     is_open = False
     for event in events:

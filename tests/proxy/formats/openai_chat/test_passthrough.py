@@ -1,4 +1,4 @@
-"""The wire formats by themselves: pure functions of bytes."""
+"""Passed-through requests and streams of OpenAI Chat Completions."""
 
 import json
 from itertools import pairwise
@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import InvalidRequest, Usage
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 from proxy.formats.openai_chat.passthrough import (
@@ -18,7 +17,8 @@ from proxy.formats.openai_chat.passthrough import (
     max_input_tokens,
     measure,
 )
-from proxy.formats.sse import EventSplitter, event_data
+from proxy.formats.quirks import Quirks
+from proxy.formats.streaming.sse import EventSplitter, event_data
 from tests.support.upstream_server import USAGE, chunk
 
 USAGE_EVENT = b'data: {"choices":[],"usage":' + json.dumps(USAGE).encode() + b"}\n\n"
@@ -38,9 +38,7 @@ def feed(meter: StreamMeter, stream: bytes, cuts: list[int]) -> bytes:
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=40), st.booleans(), st.booleans())
-def test_a_stream_cut_anywhere_gives_the_same_bytes_usage_and_count(
-    cuts: list[int], withhold: bool, crlf: bool
-) -> None:
+def test_stream_is_metered_the_same_wherever_it_is_cut(cuts: list[int], withhold: bool, crlf: bool) -> None:
     stream = STREAM.replace(b"\n", b"\r\n") if crlf else STREAM
     usage = USAGE_EVENT.replace(b"\n", b"\r\n") if crlf else USAGE_EVENT
     meter = StreamMeter(withhold_usage=withhold)
@@ -55,7 +53,7 @@ def test_meter_forwards_any_bytes(junk: bytes, cuts: list[int]) -> None:
     assert feed(StreamMeter(withhold_usage=False), stream, cuts).startswith(stream)
 
 
-def test_a_last_event_without_its_blank_line_gets_one() -> None:
+def test_final_event_without_a_blank_line_gets_one() -> None:
     assert (
         feed(StreamMeter(withhold_usage=False), b"data: {}\n\ndata: [DONE]", [])
         == b"data: {}\n\ndata: [DONE]\n\n"
@@ -94,14 +92,15 @@ def test_usage_beside_content_is_counted_and_the_content_stays() -> None:
         [],
     ],
 )
-def test_absurd_usage_is_ignored(wire: Any) -> None:
+def test_out_of_range_usage_is_ignored(wire: Any) -> None:
     usage, _ = measure(json.dumps({"usage": wire}).encode())
     assert usage is None
 
 
-def test_more_cached_than_prompt_is_capped() -> None:
+def test_cached_tokens_are_capped_by_the_prompt() -> None:
     usage, _ = measure(
-        b'{"usage": {"prompt_tokens": 5, "completion_tokens": 1, "prompt_tokens_details": {"cached_tokens": 9}}}'
+        b'{"usage": {"prompt_tokens": 5, "completion_tokens": 1,'
+        b' "prompt_tokens_details": {"cached_tokens": 9}}}'
     )
     assert usage == Usage(input=0, cache_read=5, output=1)
 
@@ -117,17 +116,17 @@ def test_more_cached_than_prompt_is_capped() -> None:
         ("x", 0),
     ],
 )
-def test_tokens_of_a_delta(delta: Any, tokens: int) -> None:
+def test_delta_tokens_are_estimated(delta: Any, tokens: int) -> None:
     assert delta_tokens(delta) == tokens
 
 
 @given(st.text(max_size=200))
-def test_the_bound_of_a_text_is_its_bytes_and_the_markers(text: str) -> None:
+def test_text_bound_is_its_bytes_and_the_markers(text: str) -> None:
     body = json.dumps({"model": "m", "messages": [{"content": text}]}).encode()
     assert max_input_tokens(ChatRequest(body).request) == len(text.encode()) + 4 + 3
 
 
-def test_pictures_count_by_the_vendors_formula_and_not_by_their_bytes() -> None:
+def test_images_count_by_the_vendor_formula_not_by_bytes() -> None:
     picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
     body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": [picture]}]}
     assert (
@@ -164,7 +163,7 @@ def test_embeddings_count_bytes_or_ids(given: Any, tokens: int) -> None:
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_parsed_or_invalid(body: bytes) -> None:
+def test_arbitrary_bytes_are_parsed_or_invalid(body: bytes) -> None:
     for parse in (ChatRequest, CreateEmbeddingRequest):
         try:
             parse(body)
@@ -187,7 +186,7 @@ json_values = st.recursive(
         ),
     )
 )
-def test_any_json_is_a_request_or_a_bad_request(value: dict[str, Any]) -> None:
+def test_arbitrary_json_is_a_request_or_invalid(value: dict[str, Any]) -> None:
     for parse in (ChatRequest, CreateEmbeddingRequest):
         try:
             parsed = parse(json.dumps(value).encode())
@@ -206,6 +205,6 @@ def test_any_json_is_a_request_or_a_bad_request(value: dict[str, Any]) -> None:
         (b"data\n\n", b""),
     ],
 )
-def test_data_of_an_event(event: bytes, data: bytes) -> None:
+def test_event_data_joins_the_data_lines(event: bytes, data: bytes) -> None:
     assert event_data(event) == data
     assert EventSplitter().feed(event) == [event]

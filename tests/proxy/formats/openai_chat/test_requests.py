@@ -1,4 +1,4 @@
-"""Requests of OpenAI Chat Completions and of the servers that speak it, to and from the neutral hub."""
+"""Requests of OpenAI Chat Completions and compatible servers, to and from the neutral types."""
 
 import json
 from typing import Any
@@ -7,7 +7,6 @@ import pytest
 from msgspec.structs import replace
 
 from proxy.formats import openai_chat
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
     Choice,
     File,
@@ -27,10 +26,11 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.quirks import Quirks
 from tests.proxy.formats.openai_chat.builders import CHAT_REQUEST, WEATHER, call, parse, render
 
 
-def test_a_conversation_comes_back_as_it_went() -> None:
+def test_conversation_survives_a_round_trip() -> None:
     messages = [
         {"role": "system", "content": "Be brief."},
         {
@@ -66,7 +66,7 @@ def test_a_conversation_comes_back_as_it_went() -> None:
     assert body["max_tokens"] == 5
 
 
-def test_settings_without_a_neutral_field_are_named_as_dropped() -> None:
+def test_settings_without_a_neutral_field_are_reported_as_dropped() -> None:
     request = parse(logit_bias={"1": 2}, store=True, metadata=None, top_k=4, seed=7)
     assert openai_chat.render_request(request, Quirks(unsupported=frozenset({"seed"}))).dropped == [
         "top_k",
@@ -115,15 +115,15 @@ def test_results_match_calls_in_order_without_usable_ids() -> None:
         {"role": "tool", "tool_call_id": "same", "content": "2"},
         {"role": "tool", "content": "3"},
     ]
-    _, said, results = parse(messages=history).messages
-    ids = [part.id for part in said.parts if isinstance(part, ToolCall)]
+    _, assistant, results = parse(messages=history).messages
+    ids = [part.id for part in assistant.parts if isinstance(part, ToolCall)]
     assert len(set(ids)) == 3 and all(ids)
     assert [(part.call_id, part.name) for part in results.parts if isinstance(part, ToolResult)] == list(
         zip(ids, "abc", strict=True)
     )
 
 
-def test_results_stand_right_after_their_calls_and_their_pictures_follow() -> None:
+def test_results_follow_their_calls_and_images_follow_the_results() -> None:
     picture = Image(media_type="image/png", data="AAAA")
     results = (Text(text="look"), ToolResult(call_id="a", content=(Text(text="seen"), picture)))
     messages = (
@@ -290,7 +290,7 @@ def test_cache_breakpoints_are_sent_only_if_supported() -> None:
         ),
     ],
 )
-def test_files_come_back_as_they_went(part: dict[str, Any], file: File) -> None:
+def test_files_survive_a_round_trip(part: dict[str, Any], file: File) -> None:
     request = parse(messages=[{"role": "user", "content": [part]}])
     assert request.messages[0].parts == (file,)
     assert render(request)["messages"][0]["content"] == [part]
@@ -299,8 +299,8 @@ def test_files_come_back_as_they_went(part: dict[str, Any], file: File) -> None:
 def test_json_mode_is_rendered_in_a_supported_way() -> None:
     request = replace(CHAT_REQUEST, response_format=ResponseFormat())
     assert render(request)["response_format"]["type"] == "json_schema"
-    told = replace(request, system=(Text(text="Answer in JSON."),))
-    assert render(told)["response_format"] == {"type": "json_object"}
+    instructed = replace(request, system=(Text(text="Answer in JSON."),))
+    assert render(instructed)["response_format"] == {"type": "json_object"}
     named = render(
         replace(CHAT_REQUEST, response_format=ResponseFormat(schema={"type": "object"}, name="my form"))
     )

@@ -1,4 +1,4 @@
-"""Answers and errors of OpenAI Chat Completions and of the servers that speak it."""
+"""Responses and errors of OpenAI Chat Completions and compatible servers."""
 
 import json
 from typing import Any
@@ -29,10 +29,10 @@ from proxy.formats.neutral import (
 )
 from tests.proxy.formats.openai_chat.builders import CHAT_REQUEST, call, encode, response
 
-# Answers ----------------------------------------------------------------------------------------------------------------
+# Answers ------------------------------------------------------------------------------------------
 
 
-def test_an_answer_is_read_in_full() -> None:
+def test_response_is_parsed_in_full() -> None:
     message = {
         "role": "assistant",
         "content": "Yes.",
@@ -93,14 +93,14 @@ def test_error_with_status_200_is_invalid_with_its_message() -> None:
         ({"prompt_tokens": 9, "completion_tokens": 5, "reasoning_tokens": 2}, (9, 5, 2)),
     ],
 )
-def test_reasoning_is_part_of_the_output_wherever_it_is_counted(
+def test_reasoning_counts_as_output_wherever_it_is_reported(
     wire: dict[str, Any], usage: tuple[int, int, int]
 ) -> None:
     response = openai_chat.parse_response(json.dumps({"choices": [{"message": {}}], "usage": wire}).encode())
     assert response.usage == Usage(input=usage[0], output=usage[1], reasoning=usage[2])
 
 
-def test_usage_keeps_its_buckets_both_ways() -> None:
+def test_usage_keeps_its_buckets_in_both_directions() -> None:
     usage = Usage(input=5, cache_read=3, cache_write_5m=2, output=7, reasoning=4)
     body = openai_chat.render_response(
         Response(id="1", model="m", choices=(Choice(),), usage=usage), CHAT_REQUEST
@@ -109,7 +109,7 @@ def test_usage_keeps_its_buckets_both_ways() -> None:
     assert openai_chat.parse_response(body).usage == usage
 
 
-def test_an_answer_fits_the_official_types() -> None:
+def test_response_has_the_official_types() -> None:
     parts = (
         Thinking(text="hm", signature="s", origin="anthropic"),
         Text(text="see", citations=(Citation(url="https://x"),)),
@@ -132,16 +132,16 @@ def test_an_answer_fits_the_official_types() -> None:
 
 
 def test_custom_tool_text_is_unwrapped_from_a_function_call() -> None:
-    asked = replace(CHAT_REQUEST, tools=(Tool(name="sum", custom=True),))
+    request = replace(CHAT_REQUEST, tools=(Tool(name="sum", custom=True),))
     called = ToolCall(id="a", name="sum", arguments='{"input": "4 + 4"}')
     body = json.loads(
-        openai_chat.render_response(Response(id="1", model="m", choices=(Choice(parts=(called,)),)), asked)
+        openai_chat.render_response(Response(id="1", model="m", choices=(Choice(parts=(called,)),)), request)
     )
     expected = {"id": "a", "type": "custom", "custom": {"name": "sum", "input": "4 + 4"}}
     assert body["choices"][0]["message"]["tool_calls"] == [expected]
     started = PartStarted(choice=0, index=0, part=replace(called, arguments=""))
     deltas = [PartDelta(choice=0, index=0, text=text) for text in ('{"input": ', '"4 + 4"}')]
-    chunks = encode([Started(id="1", model="m"), started, *deltas, PartEnded(choice=0, index=0)], asked)
+    chunks = encode([Started(id="1", model="m"), started, *deltas, PartEnded(choice=0, index=0)], request)
     inputs = [
         call["custom"].get("input")
         for chunk in chunks[1:-1]
@@ -169,7 +169,7 @@ def test_custom_call_for_a_function_tool_is_wrapped_in_arguments() -> None:
     assert json.loads(arguments) == json.loads("".join(streamed)) == {"input": '4 + "4"'}
 
 
-# Errors -----------------------------------------------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -204,7 +204,7 @@ def test_custom_call_for_a_function_tool_is_wrapped_in_arguments() -> None:
             b"<html><body>Bad gateway</body></html>",
             "server_error",
             "server_error",
-            "The provider answered with the status 502.",
+            "The provider answered with status 502.",
         ),
         (503, b"upstream connect error", "server_error", "service_unavailable", "upstream connect error"),
         (
@@ -214,10 +214,10 @@ def test_custom_call_for_a_function_tool_is_wrapped_in_arguments() -> None:
             "invalid_request_error",
             "in a list",
         ),
-        (500, b"", "server_error", "server_error", "The provider answered with the status 500."),
+        (500, b"", "server_error", "server_error", "The provider answered with status 500."),
     ],
 )
-def test_errors_of_any_shape(status: int, body: bytes, kind: str, code: str, message: str) -> None:
+def test_errors_of_any_form_are_parsed(status: int, body: bytes, kind: str, code: str, message: str) -> None:
     assert openai_chat.parse_error(status, body) == ApiError(
         kind=kind, code=code, message=message, status=status
     )

@@ -1,4 +1,4 @@
-"""Streams of OpenAI Chat Completions, and anything at all in place of what the format says."""
+"""Streams of OpenAI Chat Completions, and arbitrary bytes in their place."""
 
 import json
 from typing import Any
@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from openai.types.chat import ChatCompletionChunk
 
 from proxy.formats import openai_chat
-from proxy.formats.codec import Quirks
 from proxy.formats.json_body import guard_recursion
 from proxy.formats.neutral import (
     ApiError,
@@ -31,8 +30,8 @@ from proxy.formats.neutral import (
     Usage,
     UsageReported,
 )
-from proxy.formats.openai_chat.messages import WireMessage
-from proxy.formats.openai_chat.request import WireRequest
+from proxy.formats.openai_chat.wire import WireMessage, WireRequest
+from proxy.formats.quirks import Quirks
 from tests.proxy.formats.openai_chat.builders import (
     CHAT_REQUEST,
     call,
@@ -43,10 +42,10 @@ from tests.proxy.formats.openai_chat.builders import (
     tool_call_fragment,
 )
 
-# Streams ----------------------------------------------------------------------------------------------------------------
+# Streams ------------------------------------------------------------------------------------------
 
 
-def test_a_stream_becomes_events() -> None:
+def test_stream_becomes_events() -> None:
     usage = {"prompt_tokens": 3, "completion_tokens": 2}
     stream = (
         b'data: {"id": "", "choices": [], "prompt_filter_results": []}\n\n'
@@ -87,7 +86,7 @@ def test_finish_reason_in_every_chunk_does_not_end_the_stream(
     assert seen[-1] == Finished(choice=0, finish_reason=finish)
 
 
-def test_usage_may_stand_in_the_choice() -> None:
+def test_usage_in_the_choice_is_read() -> None:
     data = {
         "choices": [
             {
@@ -103,7 +102,7 @@ def test_usage_may_stand_in_the_choice() -> None:
     )
 
 
-def test_a_name_may_come_after_the_id_of_its_call() -> None:
+def test_call_name_may_come_after_its_id() -> None:
     stream = (
         chunk({"tool_calls": [{"index": 0, "id": "a", "type": "function"}]})
         + chunk({"tool_calls": [{"index": 1, "id": "b", "function": {"name": "g", "arguments": "{}"}}]})
@@ -146,7 +145,7 @@ def test_finish_reason_aliases(word: str, finish: FinishReason) -> None:
         [{"index": 0, "id": "a", "function": {"name": "f", "arguments": {"x": 1}}}],
     ],
 )
-def test_a_call_in_the_shapes_that_servers_give_it(fragments: list[dict[str, Any]]) -> None:
+def test_calls_of_all_known_forms_are_read(fragments: list[dict[str, Any]]) -> None:
     events = decode(b"".join(chunk(tool_call_fragment(**item)) for item in fragments) + chunk({}, "stop"))
     assert parts_of(events) == [(ToolCall(id="a", name="f", origin="openai_chat"), '{"x":1}')]
     assert events[-1] == Finished(choice=0, finish_reason="tool_calls")
@@ -172,8 +171,8 @@ def test_new_id_or_name_starts_a_call_without_usable_index() -> None:
     assert [part.id for part, _ in parts_of(decode(stream + b"data: [DONE]\n\n"))] == ["a", "b"]
 
 
-def test_parallel_calls_stream_as_they_come() -> None:
-    decoder = openai_chat.StreamDecoder()
+def test_parallel_calls_are_streamed_as_they_come() -> None:
+    decoder = openai_chat.parse_stream()
     decoder.feed(chunk(tool_call_fragment(index=0, id="a", function={"name": "f", "arguments": "{}"})))
     events = decoder.feed(
         chunk(tool_call_fragment(index=1, id="b", function={"name": "g", "arguments": '{"y'}))
@@ -181,7 +180,7 @@ def test_parallel_calls_stream_as_they_come() -> None:
     assert [type(event) for event in events] == [PartEnded, PartStarted, PartDelta]
 
 
-def test_legacy_function_calls_stream_too() -> None:
+def test_legacy_function_calls_are_streamed() -> None:
     stream = chunk({"function_call": {"name": "f", "arguments": ""}}) + chunk(
         {"function_call": {"arguments": "{}"}}, "function_call"
     )
@@ -200,13 +199,13 @@ def test_legacy_function_calls_stream_too() -> None:
         ),
         (b'{"error": {"message": "too long"}}', "too long"),
         (b"event: error\ndata: too long\n\n", "too long"),
-        (chunk({"content": "x"}), "broke off"),
-        (b"", "broke off"),
-        (b"data: [DONE]\n\n", "broke off"),
-        (b"<html>\n\n</html>", "not the JSON"),
+        (chunk({"content": "x"}), "ended before it was complete"),
+        (b"", "ended before it was complete"),
+        (b"data: [DONE]\n\n", "ended before it was complete"),
+        (b"<html>\n\n</html>", "not a JSON object"),
     ],
 )
-def test_a_stream_that_fails_says_why(stream: bytes, message: str) -> None:
+def test_failed_stream_reports_the_reason(stream: bytes, message: str) -> None:
     failed = decode(stream)[-1]
     assert isinstance(failed, Failed) and message in failed.error.message
 
@@ -284,7 +283,7 @@ EVENTS: list[Event] = [
 ]
 
 
-def test_a_stream_for_the_client_has_the_exact_grammar() -> None:
+def test_client_stream_has_the_exact_grammar() -> None:
     *chunks, usage, done = encode(EVENTS)
     assert done == "[DONE]" and usage["choices"] == [] and usage["usage"]["total_tokens"] == 7
     assert {(chunk["id"], chunk["model"], chunk["created"]) for chunk in [*chunks, usage]} == {
@@ -339,12 +338,12 @@ MIXED = (
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=40), st.booleans())
-def test_a_stream_cut_anywhere_gives_the_same_events(cuts: list[int], crlf: bool) -> None:
+def test_stream_gives_the_same_events_wherever_it_is_cut(cuts: list[int], crlf: bool) -> None:
     stream = MIXED.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") if crlf else MIXED
     assert decode(stream, cuts) == decode(MIXED)
 
 
-# Anything at all --------------------------------------------------------------------------------------------------------
+# Anything at all ----------------------------------------------------------------------------------
 
 NESTED = (
     "type",
@@ -400,7 +399,7 @@ message = st.fixed_dictionaries(
 
 
 @given(st.lists(message, min_size=1, max_size=4), st.dictionaries(names, anything))
-def test_any_json_is_a_request_or_a_bad_request(messages: list[Any], fields: dict[str, Any]) -> None:
+def test_arbitrary_json_is_a_request_or_invalid(messages: list[Any], fields: dict[str, Any]) -> None:
     body = json.dumps({**fields, "model": "m", "messages": messages}).encode()
     try:
         request = guard_recursion(openai_chat.parse_request, body)
@@ -410,7 +409,7 @@ def test_any_json_is_a_request_or_a_bad_request(messages: list[Any], fields: dic
 
 
 @given(anything)
-def test_any_json_is_an_answer_or_a_bad_answer(value: Any) -> None:
+def test_arbitrary_json_is_a_response_or_invalid(value: Any) -> None:
     body = json.dumps({"choices": [value, {"message": value}]}).encode()
     for text in (json.dumps(value).encode(), body):
         assert openai_chat.parse_error(500, text).message
@@ -423,7 +422,7 @@ def test_any_json_is_an_answer_or_a_bad_answer(value: Any) -> None:
 
 
 @given(st.lists(anything, max_size=6), st.binary(max_size=60))
-def test_any_stream_keeps_the_grammar_and_ends(values: list[Any], junk: bytes) -> None:
+def test_arbitrary_stream_keeps_the_grammar_and_ends(values: list[Any], junk: bytes) -> None:
     stream = (
         b"".join(
             b"data: " + json.dumps({"choices": [{"delta": value}]}).encode() + b"\n\n" for value in values

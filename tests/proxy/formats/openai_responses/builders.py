@@ -1,4 +1,4 @@
-"""OpenAI Responses as tests say and read it."""
+"""OpenAI Responses as the tests write and read them."""
 
 import json
 from typing import Any
@@ -8,7 +8,6 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from proxy.formats import openai_responses as responses
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
     Event,
     PartDelta,
@@ -19,6 +18,7 @@ from proxy.formats.neutral import (
     Tool,
     Usage,
 )
+from proxy.formats.quirks import Quirks
 
 SDK_EVENT: TypeAdapter[Any] = TypeAdapter(ResponseStreamEvent)
 SDK_RESPONSE: TypeAdapter[Any] = TypeAdapter(SdkResponse)
@@ -128,7 +128,7 @@ STREAM = b"".join(
 
 
 def decode(stream: bytes, cuts: list[int] | None = None) -> list[Event]:
-    decoder, events, start = responses.StreamDecoder(), [], 0
+    decoder, events, start = responses.parse_stream(), [], 0
     for cut in [*sorted(cut % len(stream) for cut in cuts or []), len(stream)]:
         events += decoder.feed(stream[start:cut])
         start = cut
@@ -136,7 +136,7 @@ def decode(stream: bytes, cuts: list[int] | None = None) -> list[Event]:
 
 
 def parts_of(events: list[Event]) -> list[tuple[str, str, str | None]]:
-    """What the parts come to, whatever pieces they came in."""
+    """Return the complete parts, whatever pieces they came in."""
     parts: list[tuple[str, str, str | None]] = []
     for seen in events:
         match seen:
@@ -160,8 +160,8 @@ def render(neutral: Request, quirks: Quirks | None = None) -> dict[str, Any]:
 
 
 def encode(events: list[Event], neutral_request: Request | None = None) -> list[dict[str, Any]]:
-    """The events that a client gets, each checked against the SDK's types, with numbers that count up."""
-    encoder = responses.StreamEncoder(neutral_request or request())
+    """Return the client's events, each checked against the SDK's types and numbered in order."""
+    encoder = responses.render_stream(neutral_request or request())
     stream = b"".join(map(encoder.encode, events)) + encoder.finish()
     sent = []
     for number, block in enumerate(stream.decode().split("\n\n")[:-1]):

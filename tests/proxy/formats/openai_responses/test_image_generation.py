@@ -1,4 +1,4 @@
-"""Pictures that OpenAI's image tool makes: counted as they are stated, by the vendor's documents where they are not, and held before."""
+"""Generated images of OpenAI's tool: reserved before, then counted as reported or as documented."""
 
 import asyncio
 import json
@@ -54,31 +54,31 @@ def response_usage(
     *output: dict[str, Any], tool: dict[str, Any] | None = None, image_gen: Any = None
 ) -> dict[str, Any]:
     usage = {"input_tokens": 50, "output_tokens": 20}
-    told = (
+    reported = (
         {}
         if image_gen is None
         else {"tool_usage": {"image_gen": image_gen, "web_search": {"num_requests": 0}}}
     )
-    answer = {
+    response = {
         "id": "resp_1",
         "status": "completed",
         "model": "gpt-5",
         "output": list(output),
         "tools": [tool or MINI],
     }
-    return {**answer, "usage": usage, **told}
+    return {**response, "usage": usage, **reported}
 
 
 def event(**fields: Any) -> bytes:
     return b"data: " + json.dumps(fields).encode() + b"\n\n"
 
 
-def calls_in(answer: dict[str, Any]) -> dict[str, int]:
-    """Of one answer, read in all the ways there are."""
-    usage, _ = request_limits().measure(json.dumps(answer).encode())
+def calls_in(response: dict[str, Any]) -> dict[str, int]:
+    """Return the billed calls of a response, which every way of reading must agree on."""
+    usage, _ = request_limits().measure(json.dumps(response).encode())
     meter = request_limits(stream=True).meter()
-    meter.feed(event(type="response.completed", response=answer))
-    converted = openai_responses.parse_response(json.dumps(answer).encode()).usage
+    meter.feed(event(type="response.completed", response=response))
+    converted = openai_responses.parse_response(json.dumps(response).encode()).usage
     assert usage is not None and usage == meter.usage == converted
     return usage.billable_extras
 
@@ -107,13 +107,15 @@ def test_unsplit_image_usage_counts_at_the_higher_rate() -> None:
 @pytest.mark.parametrize(
     ("tool", "picture", "tokens"),
     [
-        # developers.openai.com/api/docs/guides/image-generation, "Cost and latency": the table for models before gpt-image-2.
+        # The table for models before gpt-image-2
+        # (developers.openai.com/api/docs/guides/image-generation, "Cost and latency").
         (MINI, {}, 272),
         (MINI, {"size": "1024x1536", "quality": "medium"}, 1584),
         (MINI, {"size": "1536x1024", "quality": "high"}, 6208),
         (MINI, {"size": None, "quality": "auto"}, 4160),
         ({"type": "image_generation", "model": "gpt-image-1.5"}, {"size": None, "quality": None}, 6240),
-        # Its calculator for gpt-image-2: 196, 1,756 and 7,024 for a square, 5,488 for a portrait in high quality.
+        # Its calculator for gpt-image-2: 196, 1,756 and 7,024 for a square,
+        # 5,488 for a portrait in high quality.
         ({"type": "image_generation", "model": "gpt-image-2"}, {}, 196),
         ({"type": "image_generation", "model": "gpt-image-2"}, {"quality": "medium"}, 1756),
         (
@@ -138,11 +140,11 @@ def test_unreported_image_usage_is_estimated_by_size_and_quality(
     assert calls == {f"{tool.get('model', 'gpt-image-2.6-sunburst')}: estimated_image_output": tokens}
 
 
-def test_pictures_that_failed_cost_nothing() -> None:
+def test_failed_images_cost_nothing() -> None:
     assert calls_in(response_usage({**IMAGE_DATA, "status": "failed"}, TEXT)) == {}
 
 
-def test_a_name_that_no_model_has_is_not_kept() -> None:
+def test_invalid_model_name_is_not_recorded() -> None:
     assert (
         calls_in(response_usage(IMAGE_DATA, tool={**MINI, "model": "m\0" * 90}))[
             "gpt-image-2.6-sunburst: estimated_image_output"
@@ -183,7 +185,7 @@ def test_reservation_covers_the_requested_images() -> None:
 
 
 def ask(gateway: LiveGateway, project: Project, **fields: Any) -> httpx.Response:
-    """With a key that has a budget."""
+    """Send a request with a key that has a budget."""
     key, token = ApiKey.objects.issue(project, "budgeted")
     Budget.objects.create(project=project, key=key, period="day", limit_nano=10 * USD)
     sent = {
@@ -199,22 +201,22 @@ def ask(gateway: LiveGateway, project: Project, **fields: Any) -> httpx.Response
     )
 
 
-def answering(answer: dict[str, Any]) -> Any:
+def responding_with(response: dict[str, Any]) -> Any:
     async def respond(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
-        return web.json_response(answer)
+        return web.json_response(response)
 
     return respond
 
 
 MESSAGE_TEXT = 50 * 1_250 + 20 * 10_000
-"""What gpt-5 itself costs for 50 tokens in and 20 out."""
+"""Cost of gpt-5 itself for 50 tokens of input and 20 of output."""
 
 
 @pytest.mark.databases
-def test_a_picture_is_charged_beside_the_words_and_explained(
+def test_image_is_charged_beside_the_text_and_explained(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
-    upstream.handler = answering(response_usage(IMAGE_DATA, TEXT, image_gen=REPORTED_USAGE))
+    upstream.handler = responding_with(response_usage(IMAGE_DATA, TEXT, image_gen=REPORTED_USAGE))
     assert ask(live_gateway, demo_project).status_code == 200
     record = only_record()
     drawn = 100 * 2_000 + 40 * 200 + 700 * 2_500 + 300 * 250 + (10 + 272) * 8_000
@@ -235,7 +237,7 @@ def test_a_picture_is_charged_beside_the_words_and_explained(
 def test_unreported_image_tokens_make_the_record_an_estimate(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
-    upstream.handler = answering(response_usage(IMAGE_DATA, TEXT))
+    upstream.handler = responding_with(response_usage(IMAGE_DATA, TEXT))
     assert ask(live_gateway, demo_project).headers["x-cost-usd"] == "0.0024385"
     record = only_record()
     assert (record.cost_nano, record.estimated, record.output_tokens) == (
@@ -246,7 +248,7 @@ def test_unreported_image_tokens_make_the_record_an_estimate(
 
 
 @pytest.mark.databases
-def test_a_picture_of_a_stream_that_breaks_off_is_charged(
+def test_image_of_an_interrupted_stream_is_charged(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     async def breaking(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
@@ -267,13 +269,13 @@ def test_a_picture_of_a_stream_that_breaks_off_is_charged(
     assert record.cost_nano == record.input_tokens * 1_250 + 10_000 + 272 * 8_000
 
 
-def test_a_price_of_the_projects_own_names_the_fee_of_a_picture(
+def test_project_price_sets_the_fee_of_an_image(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     PriceOverride.objects.create(
         project=demo_project, model="gpt-5", input_nano=0, output_nano=0, tool_fees={"image_generation": 7}
     )
-    upstream.handler = answering(
+    upstream.handler = responding_with(
         response_usage(IMAGE_DATA, {**IMAGE_DATA, "id": "ig_2"}, image_gen=REPORTED_USAGE)
     )
     assert ask(live_gateway, demo_project).headers["x-cost-usd"] == "0.000000014"

@@ -1,4 +1,4 @@
-"""OpenAI Responses: relaying, and anything at all in place of what the format says."""
+"""Passed-through requests and streams of OpenAI Responses, and arbitrary JSON in their place."""
 
 import json
 from typing import Any
@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.formats import openai_responses as responses
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
     InvalidRequest,
     InvalidUpstreamResponse,
     Usage,
 )
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
+from proxy.formats.quirks import Quirks
 from tests.proxy.formats.openai_responses.builders import (
     NEUTRAL_USAGE,
     OUTPUT,
@@ -26,10 +26,10 @@ from tests.proxy.formats.openai_responses.builders import (
     response,
 )
 
-# Relaying ---------------------------------------------------------------------------------------------------------------
+# Relaying -----------------------------------------------------------------------------------------
 
 
-def test_a_request_goes_on_byte_for_byte_but_for_model_and_limit() -> None:
+def test_request_passes_unchanged_except_for_model_and_limit() -> None:
     body = b'{ "model":"a", "input" : "Hi", "new_field": [1.0] , "max_output_tokens": 9}'
     call = responses.ResponsesRequest(body)
     assert (call.facts.max_output_tokens, call.facts.max_input_tokens, call.path("x")) == (
@@ -43,7 +43,7 @@ def test_a_request_goes_on_byte_for_byte_but_for_model_and_limit() -> None:
     ) == b'{"model":"b","input":"Hi","new_field":[1.0],"max_output_tokens":5}'.replace(b'"Hi"', b'"Hi"')
 
 
-def test_a_conversation_that_the_provider_keeps_may_be_long() -> None:
+def test_stored_conversation_counts_as_a_full_context_window() -> None:
     assert (
         responses.ResponsesRequest(
             b'{"model": "a", "input": "x", "previous_response_id": "r"}'
@@ -53,7 +53,7 @@ def test_a_conversation_that_the_provider_keeps_may_be_long() -> None:
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=40), st.booleans())
-def test_the_meter_reads_usage_and_text_and_passes_every_byte(cuts: list[int], crlf: bool) -> None:
+def test_meter_reads_usage_and_text_and_passes_every_byte(cuts: list[int], crlf: bool) -> None:
     stream = STREAM.replace(b"\n", b"\r\n") if crlf else STREAM
     meter, start, passed = responses.ResponsesRequest(b'{"model": "a", "input": "x"}').meter(), 0, b""
     for cut in [*sorted(cut % len(stream) for cut in cuts), len(stream)]:
@@ -63,14 +63,14 @@ def test_the_meter_reads_usage_and_text_and_passes_every_byte(cuts: list[int], c
     assert (meter.usage, meter.output_tokens) == (NEUTRAL_USAGE, 6)
 
 
-def test_without_usage_the_output_is_counted() -> None:
+def test_output_is_counted_without_usage() -> None:
     call = responses.ResponsesRequest(b'{"model": "a", "input": "x"}')
     assert call.measure(json.dumps(response(usage=None)).encode()) == (None, 3)
     assert call.measure(json.dumps(response()).encode()) == (NEUTRAL_USAGE, 0)
     assert call.measure(b"<html>") == (None, 1)
 
 
-def test_text_completions_are_relayed_and_metered() -> None:
+def test_text_completions_are_passed_through_and_metered() -> None:
     call = CreateCompletionRequest(
         b'{"model": "a", "prompt": ["ab", "c"], "n": 2, "best_of": 3, "max_tokens": 10, "stream": true}'
     )
@@ -85,7 +85,7 @@ def test_text_completions_are_relayed_and_metered() -> None:
     assert (meter.usage, meter.output_tokens) == (Usage(input=3, output=1), 1)
 
 
-# Anything at all --------------------------------------------------------------------------------------------------------
+# Anything at all ----------------------------------------------------------------------------------
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
@@ -134,7 +134,7 @@ fields = {"input": json_values | st.lists(items), "tools": st.lists(items) | jso
 
 
 @given(st.fixed_dictionaries({}, optional=fields))
-def test_any_request_is_read_or_refused(value: dict[str, Any]) -> None:
+def test_arbitrary_request_is_parsed_or_rejected(value: dict[str, Any]) -> None:
     body = json.dumps(value).encode()
     for parse in (responses.ResponsesRequest, CreateCompletionRequest):
         try:
@@ -149,20 +149,22 @@ def test_any_request_is_read_or_refused(value: dict[str, Any]) -> None:
 
 
 @given(st.lists(items | json_values), json_values)
-def test_any_answer_is_read_and_a_stream_says_the_same(output: list[Any], usage: Any) -> None:
+def test_arbitrary_response_and_its_stream_agree(output: list[Any], usage: Any) -> None:
     body = json.dumps(response(output=output, usage=usage, error=None)).encode()
     try:
-        whole = responses.parse_response(body)
+        parsed = responses.parse_response(body)
     except InvalidUpstreamResponse:
         return
-    responses.render_response(whole, request())
+    responses.render_response(parsed, request())
     events = decode(event("response.completed", response=json.loads(body)))
-    encoder = responses.StreamEncoder(request())
+    encoder = responses.render_stream(request())
     assert b"".join(map(encoder.encode, events)) + encoder.finish()
-    assert [type(part).__name__ for part in whole.choices[0].parts] == [kind for kind, *_ in parts_of(events)]
+    assert [type(part).__name__ for part in parsed.choices[0].parts] == [
+        kind for kind, *_ in parts_of(events)
+    ]
 
 
 @given(st.binary(max_size=200), st.integers(400, 599))
-def test_any_error_is_a_failure(body: bytes, status: int) -> None:
+def test_arbitrary_error_body_is_an_error(body: bytes, status: int) -> None:
     failure = responses.parse_error(status, body)
     assert failure.status == status and failure.message and failure.code

@@ -1,4 +1,4 @@
-"""OpenAI Responses: what a client asks, through the neutral types and back."""
+"""OpenAI Responses: requests of clients through the neutral types and back."""
 
 import json
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 
 from proxy.formats import openai_responses as responses
-from proxy.formats.codec import Quirks
 from proxy.formats.neutral import (
     Choice,
     Event,
@@ -29,6 +28,7 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.quirks import Quirks
 from tests.proxy.formats.openai_responses.builders import encode, part_events, render, request
 
 
@@ -69,7 +69,7 @@ def test_conversation_round_trips() -> None:
     assert render(parsed)["instructions"] == "You help.\n\nBe brief."
 
 
-def test_results_find_their_calls_where_ids_are_repeated_or_missing() -> None:
+def test_results_match_calls_with_repeated_or_missing_ids() -> None:
     call, result = (
         {"type": "function_call", "name": "f", "arguments": ""},
         {"type": "function_call_output", "output": "x"},
@@ -116,15 +116,15 @@ def test_foreign_thinking_stays_with_the_client() -> None:
     assert [item["type"] for item in render(parsed)["input"]] == ["function_call"]
 
 
-def test_signatures_come_back_from_the_client_as_they_went_out() -> None:
+def test_signatures_survive_a_round_trip_through_the_client() -> None:
     parts = (
         Thinking(text="Hm.", signature="sig==", origin="anthropic"),
         Thinking(redacted="blob", origin="anthropic"),
         Thinking(text="Own.", signature="anthropic#nested", origin="openai_responses"),
         ToolCall(id="c", name="f", arguments="{}", signature="thought", origin="gemini"),
     )
-    whole = Response(id="x", model="m", choices=(Choice(parts=parts, finish_reason="tool_calls"),))
-    output = json.loads(responses.render_response(whole, request()))["output"]
+    response = Response(id="x", model="m", choices=(Choice(parts=parts, finish_reason="tool_calls"),))
+    output = json.loads(responses.render_response(response, request()))["output"]
     assert request(input=output).messages[0].parts == parts
     streamed: list[Event] = [Started(id="x", model="m")]
     for part in parts:
@@ -133,7 +133,7 @@ def test_signatures_come_back_from_the_client_as_they_went_out() -> None:
     assert request(input=sent[-1]["response"]["output"]).messages[0].parts == parts
 
 
-def test_settings_without_a_neutral_name_are_kept_under_the_clients_own() -> None:
+def test_settings_without_a_neutral_name_keep_their_own_name() -> None:
     parsed = request(
         store=False,
         truncation="auto",
@@ -187,7 +187,7 @@ def test_tool_choices_round_trip(given: Any, choice: ToolChoice) -> None:
     assert parsed.tool_choice == choice and render(parsed)["tool_choice"] == given
 
 
-def test_tools_that_are_not_allowed_are_not_given() -> None:
+def test_tools_that_are_not_allowed_are_left_out() -> None:
     tools = [{"type": "function", "name": name, "parameters": {}} for name in "fg"]
     parsed = request(
         tools=tools,
@@ -232,8 +232,8 @@ def test_unsupported_content_is_rejected_by_field(fields: dict[str, Any], param:
     assert refusal.value.param == param
 
 
-def test_settings_that_openai_lacks_are_dropped_by_name() -> None:
-    asked = Request(
+def test_settings_that_openai_lacks_are_reported_as_dropped() -> None:
+    client_request = Request(
         model="m",
         messages=(),
         top_k=1,
@@ -242,7 +242,7 @@ def test_settings_that_openai_lacks_are_dropped_by_name() -> None:
         temperature=0.5,
         unmapped_settings={"safetySettings": []},
     )
-    rendered = responses.render_request(asked, Quirks())
+    rendered = responses.render_request(client_request, Quirks())
     assert (
         sorted(rendered.dropped) == ["safetySettings", "seed", "stop", "top_k"]
         and rendered.body["temperature"] == 0.5

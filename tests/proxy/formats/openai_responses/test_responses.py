@@ -1,4 +1,4 @@
-"""OpenAI Responses: what a provider answers, through the neutral types and back; errors."""
+"""OpenAI Responses: responses of providers through the neutral types and back, and errors."""
 
 import json
 from typing import Any
@@ -34,10 +34,10 @@ from tests.proxy.formats.openai_responses.builders import (
     response,
 )
 
-# Answers ----------------------------------------------------------------------------------------------------------------
+# Answers ------------------------------------------------------------------------------------------
 
 
-def test_a_whole_answer_is_read() -> None:
+def test_response_is_parsed() -> None:
     parsed = responses.parse_response(json.dumps(response()).encode())
     assert parsed.usage == NEUTRAL_USAGE
     assert parsed.choices[0].finish_reason == "tool_calls"
@@ -49,8 +49,8 @@ def test_a_whole_answer_is_read() -> None:
     )
 
 
-def test_a_whole_answer_fits_the_sdks_type_and_repeats_the_request() -> None:
-    asked = request(
+def test_response_has_the_sdk_type_and_repeats_the_request() -> None:
+    client_request = request(
         instructions="Be brief.",
         temperature=0.5,
         metadata={"a": "b"},
@@ -72,13 +72,13 @@ def test_a_whole_answer_fits_the_sdks_type_and_repeats_the_request() -> None:
         "bytes": None,
         "top_logprobs": [{"token": "x", "logprob": -0.1, "bytes": None}],
     }
-    whole = Response(
+    neutral_response = Response(
         id="x",
         model="m-1",
         choices=(Choice(parts=parts, finish_reason="length", logprobs=(entry,)),),
         usage=NEUTRAL_USAGE,
     )
-    body = json.loads(responses.render_response(whole, asked))
+    body = json.loads(responses.render_response(neutral_response, client_request))
     SDK_RESPONSE.validate_python(body)
     assert (body["status"], body["incomplete_details"]) == ("incomplete", {"reason": "max_output_tokens"})
     assert (body["model"], body["temperature"], body["instructions"], body["metadata"]) == (
@@ -94,10 +94,10 @@ def test_a_whole_answer_fits_the_sdks_type_and_repeats_the_request() -> None:
 
 def test_foreign_server_tool_use_is_not_a_client_tool_call() -> None:
     parts = (Opaque(origin="anthropic", kind="server_tool_use", value={"name": "f"}), Text(text="x"))
-    whole = Response(id="x", model="m", choices=(Choice(parts=parts),))
-    assert [item["type"] for item in json.loads(responses.render_response(whole, request()))["output"]] == [
-        "message"
-    ]
+    neutral_response = Response(id="x", model="m", choices=(Choice(parts=parts),))
+    assert [
+        item["type"] for item in json.loads(responses.render_response(neutral_response, request()))["output"]
+    ] == ["message"]
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_foreign_server_tool_use_is_not_a_client_tool_call() -> None:
         ("cancelled", None, "other"),
     ],
 )
-def test_how_an_answer_ended(status: str, details: Any, finish: FinishReason) -> None:
+def test_finish_reason_is_parsed(status: str, details: Any, finish: FinishReason) -> None:
     body = response(status, incomplete_details=details)
     assert responses.parse_response(json.dumps(body).encode()).choices[0].finish_reason == finish
     assert Finished(choice=0, finish_reason=finish) in decode(
@@ -122,11 +122,11 @@ def test_how_an_answer_ended(status: str, details: Any, finish: FinishReason) ->
     "usage",
     [None, "many", {"input_tokens": -1}, {"input_tokens": 2**40}, {"input_tokens": 1, "output_tokens": 1e30}],
 )
-def test_absurd_usage_is_ignored(usage: Any) -> None:
+def test_out_of_range_usage_is_ignored(usage: Any) -> None:
     assert responses.parse_response(json.dumps(response(usage=usage)).encode()).usage is None
 
 
-def test_reasoning_that_was_not_counted_as_output_is() -> None:
+def test_uncounted_reasoning_is_added_to_the_output() -> None:
     usage = {"input_tokens": 1, "output_tokens": 3, "output_tokens_details": {"reasoning_tokens": 10}}
     assert responses.parse_response(json.dumps(response(usage=usage)).encode()).usage == Usage(
         input=1, output=13, reasoning=10, billable_extras={"web_search": 1}
@@ -137,12 +137,12 @@ def test_reasoning_that_was_not_counted_as_output_is() -> None:
     "body",
     [b"", b"[]", b"<html>", b'{"output": null}', b'{"error": {"message": "no"}}', b'{"status": "failed"}'],
 )
-def test_invalid_response_bodies(body: bytes) -> None:
+def test_invalid_response_bodies_are_rejected(body: bytes) -> None:
     with pytest.raises(InvalidUpstreamResponse):
         responses.parse_response(body)
 
 
-# Errors -----------------------------------------------------------------------------------------------------------------
+# Errors -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -163,7 +163,7 @@ def test_invalid_response_bodies(body: bytes) -> None:
         (422, b'{"detail": [{"msg": "short"}]}', "invalid_request", "short"),
     ],
 )
-def test_errors_of_all_shapes(status: int, body: bytes, kind: str, message: str) -> None:
+def test_errors_of_all_forms_are_parsed(status: int, body: bytes, kind: str, message: str) -> None:
     failure = responses.parse_error(status, body)
     assert (failure.status, failure.kind, failure.message) == (status, kind, message) and failure.code
 

@@ -1,4 +1,4 @@
-"""OpenAI Responses: streams, from the provider and to the client."""
+"""OpenAI Responses: streams of providers and streams to clients."""
 
 import json
 
@@ -42,10 +42,10 @@ from tests.proxy.formats.openai_responses.builders import (
     parts_of,
 )
 
-# Streams from the provider ----------------------------------------------------------------------------------------------
+# Streams from the provider ------------------------------------------------------------------------
 
 
-def test_a_stream_is_read_as_its_whole_answer_is() -> None:
+def test_stream_equals_its_complete_response() -> None:
     events = decode(STREAM)
     assert events[0] == Started(id="resp_1", model="gpt-x")
     assert parts_of(events) == [
@@ -58,7 +58,7 @@ def test_a_stream_is_read_as_its_whole_answer_is() -> None:
 
 
 @given(st.lists(st.integers(0, 10_000), max_size=40), st.booleans())
-def test_a_stream_cut_anywhere_gives_the_same_events(cuts: list[int], crlf: bool) -> None:
+def test_stream_gives_the_same_events_wherever_it_is_cut(cuts: list[int], crlf: bool) -> None:
     assert decode(STREAM.replace(b"\n", b"\r\n") if crlf else STREAM, cuts) == decode(STREAM)
 
 
@@ -132,8 +132,8 @@ def test_raw_reasoning_text_is_thinking() -> None:
 @pytest.mark.parametrize(
     ("stream", "kind", "message"),
     [
-        (STREAM[: len(STREAM) // 2], "network", "The provider's answer broke off."),
-        (b"", "network", "The provider's answer broke off."),
+        (STREAM[: len(STREAM) // 2], "network", "The provider's response ended before it was complete."),
+        (b"", "network", "The provider's response ended before it was complete."),
         (b'{"error": {"message": "Overloaded", "code": "server_error"}}', "server_error", "Overloaded"),
         (
             CREATED + event("error", error={"code": "insufficient_quota", "message": "Spent"}),
@@ -152,7 +152,7 @@ def test_raw_reasoning_text_is_thinking() -> None:
         ),
     ],
 )
-def test_a_stream_that_fails(stream: bytes, kind: str, message: str) -> None:
+def test_failed_stream_is_reported(stream: bytes, kind: str, message: str) -> None:
     events = decode(stream + event("error", message="once more") if b"failed" in stream else stream)
     assert [(seen.error.kind, seen.error.message) for seen in events if isinstance(seen, Failed)] == [
         (kind, message)
@@ -196,14 +196,14 @@ def test_events_in_any_order_keep_the_neutral_grammar(blocks: list[bytes]) -> No
 
 
 @given(st.binary(max_size=300))
-def test_any_bytes_are_a_stream_that_failed(junk: bytes) -> None:
+def test_arbitrary_bytes_are_a_failed_stream(junk: bytes) -> None:
     assert any(isinstance(seen, Failed) for seen in decode(junk + b"\n\n"))
 
 
-# Streams to the client --------------------------------------------------------------------------------------------------
+# Streams to the client ----------------------------------------------------------------------------
 
 
-def test_a_stream_has_every_event_that_clients_wait_for() -> None:
+def test_stream_has_every_event_that_clients_expect() -> None:
     sent = encode(decode(STREAM))
     assert event_types(sent) == [
         *("created", "in_progress"),
@@ -232,7 +232,7 @@ def test_a_stream_has_every_event_that_clients_wait_for() -> None:
     )
 
 
-def test_texts_that_follow_on_one_another_are_one_message() -> None:
+def test_adjacent_texts_are_one_message() -> None:
     sent = encode(
         [
             Started(id="x", model="m"),
@@ -255,17 +255,15 @@ def test_texts_that_follow_on_one_another_are_one_message() -> None:
         (ToolCall(id="c", name="apply_patch", custom=True), ("*** Begin\n", "über")),
     ],
 )
-def test_a_custom_tool_gets_its_text_without_the_json_around_it(
-    call: ToolCall, deltas: tuple[str, ...]
-) -> None:
-    asked = Request(model="m", messages=(), tools=(APPLY_PATCH,))
+def test_custom_tool_gets_unwrapped_text(call: ToolCall, deltas: tuple[str, ...]) -> None:
+    client_request = Request(model="m", messages=(), tools=(APPLY_PATCH,))
     sent = encode(
         [
             Started(id="x", model="m"),
             *part_events(call, *deltas),
             Finished(choice=0, finish_reason="tool_calls"),
         ],
-        asked,
+        client_request,
     )
     (item,) = sent[-1]["response"]["output"]
     assert (item["type"], item["call_id"], item["input"]) == ("custom_tool_call", "c", "*** Begin\nüber")
@@ -275,7 +273,7 @@ def test_a_custom_tool_gets_its_text_without_the_json_around_it(
         )
         == item["input"]
     )
-    whole = Response(
+    neutral_response = Response(
         id="x",
         model="m",
         choices=(
@@ -284,10 +282,13 @@ def test_a_custom_tool_gets_its_text_without_the_json_around_it(
             ),
         ),
     )
-    assert json.loads(responses.render_response(whole, asked))["output"][0]["input"] == item["input"]
+    assert (
+        json.loads(responses.render_response(neutral_response, client_request))["output"][0]["input"]
+        == item["input"]
+    )
 
 
-def test_a_call_without_arguments_is_an_empty_object() -> None:
+def test_call_without_arguments_has_an_empty_object() -> None:
     sent = encode(
         [
             Started(id="x", model="m"),

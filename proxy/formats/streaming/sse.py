@@ -1,14 +1,13 @@
-"""Server-sent events, cut at any byte. See https://html.spec.whatwg.org/multipage/server-sent-events.html"""
+"""Server-sent events, cut at any byte (html.spec.whatwg.org/multipage/server-sent-events.html)."""
 
 import re
 
 from proxy.formats.json_body import BOM
-from proxy.formats.neutral import ApiError
 
 BLANK_LINE = re.compile(rb"\n\r?\n|\r\r")
-"""Lines end in LF, CRLF or CR."""
+"""The end of an event: lines end in LF, CRLF or CR."""
 LF_BLANK_LINE = re.compile(rb"\n\n")
-"""The same for nearly all streams, which have no CR: several times faster to search."""
+"""The same for streams without CR, which nearly all are: several times faster to search."""
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 EVENT_END = b"\n\n"
 NAME = b"event:"
@@ -16,28 +15,23 @@ KEEPALIVE_COMMENT = b": keep-alive" + EVENT_END
 BOUNDARY_BYTES = 2
 """Bytes of a blank line that may have come before the rest of it."""
 MAX_EVENT_BYTES = 16 * 2**20
-EVENT_TOO_LONG = ApiError(
-    kind="server_error",
-    code="bad_upstream_answer",
-    message=f"The provider sent an event of more than {MAX_EVENT_BYTES // 2**20} MiB.",
-    status=502,
-)
 
 
 class EventTooLong(Exception):
-    """Nothing of what came with it was taken; `finish` gives back what had come before."""
+    """An event exceeds the limit. The new bytes were not taken; `finish` returns those before them."""
 
 
 class EventSplitter:
-    """Collects bytes and gives back whole events, each with the blank line that ends it, byte for byte as they came. What has been
-    searched is not searched again.
+    """Collects bytes and returns complete events, byte for byte, each with the blank line that ends it.
+
+    Bytes that were searched are not searched again.
     """
 
     def __init__(self) -> None:
         self.buffer = bytearray()
 
     def feed(self, data: bytes) -> list[bytes]:
-        """Raises EventTooLong."""
+        """Return the events that these bytes complete. Raises EventTooLong."""
         searched = 0
         if self.buffer:
             if len(self.buffer) > MAX_EVENT_BYTES:
@@ -55,7 +49,7 @@ class EventSplitter:
         return events
 
     def finish(self) -> bytes:
-        """What came after the last blank line: an event all the same where a server leaves the final one out."""
+        """Return the bytes after the last blank line: the last event, if a server left out its blank line."""
         rest, self.buffer = bytes(self.buffer), bytearray()
         return rest
 
@@ -65,12 +59,12 @@ def blank_line_pattern(data: bytes | bytearray) -> re.Pattern[bytes]:
 
 
 def at_event_boundary(sent_tail: bytes) -> bool:
-    """Whether a stream that ends like this has no event open, so that another one may stand there."""
+    """Return whether a stream with this end has no open event, so that another event may follow."""
     return not sent_tail or sent_tail.endswith(EVENT_ENDS)
 
 
 def keepalive_comment(sent_tail: bytes) -> bytes:
-    """A sign of life for clients that skip comments, as the standard asks of them."""
+    """Return a heartbeat for clients that skip comments, as the standard requires."""
     return KEEPALIVE_COMMENT if at_event_boundary(sent_tail) else b""
 
 
@@ -80,7 +74,10 @@ def name_of(event: bytes) -> bytes:
 
 
 def event_data(event: bytes) -> bytes:
-    """The event's data lines, joined; empty for a comment or an event without data. A byte order mark may stand before the first."""
+    """Return the event's data lines, joined; empty for a comment or an event without data.
+
+    A byte order mark may stand before the first line.
+    """
     if event.startswith(b"data: ") and event.count(b"\n") == 2 and event.endswith(b"\n\n"):
         return event[6:-2]
     lines = [

@@ -1,0 +1,74 @@
+"""Images, audio, video and documents: data URLs, base64 and media types."""
+
+import base64
+import binascii
+import mimetypes
+import re
+from typing import NamedTuple
+
+URL_PREFIXES = ("http://", "https://")
+AUDIO_FORMATS = {
+    "audio/mpeg": "mp3",
+    "audio/mp3": "mp3",
+    "audio/wav": "wav",
+    "audio/x-wav": "wav",
+    "audio/wave": "wav",
+}
+"""OpenAI's name of an audio format, by media type."""
+AUDIO_MEDIA_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav"}
+"""Media type of an audio format, by OpenAI's name."""
+MEDIA_TYPE_BY_PREFIX = {
+    "iVBORw": "image/png",
+    "/9j/": "image/jpeg",
+    "R0lGOD": "image/gif",
+    "UklGR": "image/webp",
+    "JVBERi": "application/pdf",
+}
+"""How base64 of each media type begins."""
+DATA_URL_PREFIX = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,")
+
+
+class DataUrl(NamedTuple):
+    """Content of a base64 data URL; `media_type` is None if the URL does not name one."""
+
+    media_type: str | None
+    data: str
+
+
+def parse_data_url(url: str) -> DataUrl | None:
+    """Return the content of a base64 data URL, or None for any other URL."""
+    prefix = DATA_URL_PREFIX.match(url)
+    return DataUrl(prefix[1] or None, url[prefix.end() :]) if prefix else None
+
+
+def data_url(media_type: str, data: str) -> str:
+    """Return the data URL of base64 data."""
+    return f"data:{media_type};base64,{data}"
+
+
+def detect_media_type(data: str) -> str | None:
+    """Return the media type of base64 data by how it begins, or None if it is not a known type."""
+    return next(
+        (media_type for prefix, media_type in MEDIA_TYPE_BY_PREFIX.items() if data.startswith(prefix)), None
+    )
+
+
+def guess_media_type(name: str | None) -> str | None:
+    """Return the media type that the extension of a file name or URL suggests, or None."""
+    return mimetypes.guess_type(name or "")[0]
+
+
+def is_base64(data: str) -> bool:
+    """Return whether the data is strict base64: clients that decode an image fail on anything else."""
+    try:
+        return bool(binascii.a2b_base64(data, strict_mode=True))
+    except ValueError:
+        return False
+
+
+def decode_base64_text(data: str) -> str | None:
+    """Return the UTF-8 text in base64 data, or None if the data is not such a text."""
+    try:
+        return base64.b64decode(data).decode()
+    except ValueError:
+        return None

@@ -1,0 +1,110 @@
+"""Errors of OpenAI and of the servers that imitate it."""
+
+from typing import Any
+
+import msgspec
+
+from proxy.formats.json_body import as_dict, as_str, dict_items, encode
+from proxy.formats.neutral import ApiError
+from proxy.formats.provider_errors import message_of, unspecified_message
+
+MAX_MESSAGE_LENGTH = 2000
+KIND_BY_STATUS = {
+    400: "invalid_request",
+    401: "auth",
+    403: "auth",
+    404: "invalid_request",
+    408: "timeout",
+    429: "rate_limit",
+    504: "timeout",
+}
+CODE_BY_STATUS = {
+    401: "invalid_api_key",
+    403: "insufficient_permissions",
+    404: "not_found",
+    408: "request_timeout",
+    413: "request_too_large",
+    429: "rate_limit_exceeded",
+    500: "server_error",
+    503: "service_unavailable",
+    504: "upstream_timeout",
+    529: "service_unavailable",
+}
+
+
+def parse_error(status: int, body: bytes) -> ApiError:
+    """Return a provider's error, whatever its body is: OpenAI's or a flat object, a web page, or nothing."""
+    try:
+        value: Any = msgspec.json.decode(body)
+    except (ValueError, RecursionError):
+        return parse_error_object(plain_text(body), status)
+    if isinstance(value, list) and value:
+        value = value[0]
+    fields = as_dict(value)
+    return parse_error_object(
+        next((fields[name] for name in ("error", "errors", "detail") if fields.get(name)), value), status
+    )
+
+
+def find_error(wire: dict[str, Any]) -> ApiError | None:
+    """Return the error in a body or an event that came with status 200, or None."""
+    if error := wire.get("error"):
+        return parse_error_object(error, reported_status(error))
+    if wire.get("object") == "error" or ("message" in wire and "choices" not in wire):
+        return parse_error_object(wire, reported_status(wire))
+    for choice in dict_items(wire.get("choices")):
+        if error := choice.get("error"):
+            return parse_error_object(error, reported_status(error))
+    return None
+
+
+def parse_error_object(error: Any, status: int) -> ApiError:
+    fields = as_dict(error)
+    message = message_of(error) or unspecified_message(status)
+    code = as_str(fields.get("code"))
+    code = code if code and not code.isdigit() else ""
+    kind = KIND_BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request")
+    if status == 404 and (code == "model_not_found" or (not code and "model" in message.lower())):
+        kind, code = "unknown_model", "model_not_found"
+    param = as_str(fields.get("param")) or None
+    return ApiError(
+        kind=kind,
+        code=code or code_for_status(status),
+        message=message[:MAX_MESSAGE_LENGTH],
+        param=param,
+        status=status,
+    )
+
+
+def code_for_status(status: int) -> str:
+    return CODE_BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request_error")
+
+
+def reported_status(error: Any) -> int:
+    """Return the status that OpenRouter and Groq state inside an error; 502 if there is none."""
+    fields = as_dict(error)
+    reported = [fields.get(name) for name in ("status", "status_code", "code")]
+    return next((status for status in reported if isinstance(status, int) and 400 <= status <= 599), 502)
+
+
+def plain_text(body: bytes) -> str:
+    """Return a plain text as it is, and an empty text for a web page, which does not help a client."""
+    text = body.decode(errors="replace").strip()
+    return "" if text.startswith("<") else text
+
+
+def render_error(api_error: ApiError, request_id: str) -> bytes:
+    """Return OpenAI's error body with the request's id; `type` is the kind that operators filter by."""
+    error = {
+        "message": api_error.message,
+        "type": api_error.kind,
+        "param": api_error.param,
+        "code": api_error.code,
+        "request_id": request_id,
+    }
+    return encode({"error": error})
+
+
+def render_error_event(api_error: ApiError, request_id: str) -> bytes:
+    """Return the error as an event. No [DONE] follows, because the response is not complete."""
+    return b"data: " + render_error(api_error, request_id) + b"\n\n"

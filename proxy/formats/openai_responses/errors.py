@@ -1,0 +1,116 @@
+"""Errors of the Responses API and of compatible servers."""
+
+import re
+from typing import Any
+
+import msgspec
+
+from proxy.formats.json_body import as_str, encode
+from proxy.formats.neutral import ApiError
+from proxy.formats.provider_errors import message_of, unspecified_message
+
+MAX_SEQUENCE_NUMBER = 2**31 - 1
+"""Number of an error event that is added to a stream: it comes after all other events."""
+HTML_TITLE = re.compile(r"<title>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
+MAX_MESSAGE_LENGTH = 1000
+STATUS_BY_CODE = {
+    "insufficient_quota": 429,
+    "rate_limit_exceeded": 429,
+    "invalid_api_key": 401,
+    "model_not_found": 404,
+    "context_length_exceeded": 400,
+    "invalid_prompt": 400,
+    "invalid_request_error": 400,
+}
+CODE_BY_KIND = {
+    "unknown_model": "model_not_found",
+    "auth": "invalid_api_key",
+    "rate_limit": "rate_limit_exceeded",
+    "timeout": "upstream_timeout",
+    "invalid_request": "invalid_request_error",
+    "server_error": "server_error",
+}
+
+
+def parse_error(status: int, body: bytes) -> ApiError:
+    """Return a provider's error, whatever its body is: OpenAI's, a flat object, a list, HTML or nothing."""
+    try:
+        value = msgspec.json.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        text = body.decode(errors="replace").strip()
+        found = HTML_TITLE.search(text)
+        value = {"message": found[1] if found else "" if text.startswith("<") else text}
+    if isinstance(value, list):
+        value = value[0] if value else {}
+    return parse_error_object(value if isinstance(value, dict) else {"message": as_str(value)}, status)
+
+
+def parse_error_object(wire: dict[str, Any], status: int | None = None) -> ApiError:
+    """Return the error in an error body, an error event or a failed response.
+
+    `status` is the HTTP status of an error response.
+    """
+    error = wire.get("error")
+    fields = error if isinstance(error, dict) else wire
+    message = message_of(fields)
+    code = as_str(fields.get("code")) or as_str(fields.get("type") if fields is error else None)
+    if status is None or status < 400:
+        status = STATUS_BY_CODE.get(code, 400 if code.startswith("invalid_") or "image" in code else 500)
+    kind = error_kind(status, code)
+    return ApiError(
+        kind=kind,
+        code=code or CODE_BY_KIND[kind],
+        message=message[:MAX_MESSAGE_LENGTH] or unspecified_message(status),
+        param=as_str(fields.get("param")) or None,
+        status=status,
+    )
+
+
+def error_kind(status: int, code: str) -> str:
+    if code == "model_not_found":
+        return "unknown_model"
+    match status:
+        case 401 | 403:
+            return "auth"
+        case 408 | 504:
+            return "timeout"
+        case 429:
+            return "rate_limit"
+        case _:
+            return "invalid_request" if status < 500 else "server_error"
+
+
+def render_error_fields(error: ApiError, request_id: str) -> dict[str, Any]:
+    """Return the fields of an error; `type` is the kind that operators filter by, `code` the vendor's."""
+    return {
+        "message": error.message,
+        "type": error.kind,
+        "param": error.param,
+        "code": error.code,
+        "request_id": request_id,
+    }
+
+
+def render_error(api_error: ApiError, request_id: str) -> bytes:
+    """Return OpenAI's error body, with the request's id."""
+    return encode({"error": render_error_fields(api_error, request_id)})
+
+
+def render_error_event(api_error: ApiError, request_id: str) -> bytes:
+    """Return the error as an event of a stream that has begun."""
+    return (
+        b"event: error\ndata: "
+        + encode(render_error_data(api_error, request_id, MAX_SEQUENCE_NUMBER))
+        + b"\n\n"
+    )
+
+
+def render_error_data(api_error: ApiError, request_id: str, sequence_number: int) -> dict[str, Any]:
+    """Return the data of an error event.
+
+    The documentation has the fields in the event itself (docs/api-reference/responses-streaming/error).
+    OpenAI sends them in `error`, and its clients look there. Both are written.
+    """
+    error = render_error_fields(api_error, request_id)
+    flat = {"code": api_error.code, "message": api_error.message, "param": api_error.param}
+    return {"type": "error", "sequence_number": sequence_number, **flat, "error": error}

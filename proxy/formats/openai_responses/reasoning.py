@@ -1,0 +1,89 @@
+"""Reasoning settings and reasoning items."""
+
+from typing import Any
+
+from proxy.formats.json_body import as_str, dict_items
+from proxy.formats.neutral import Origin, Reasoning, Request, Thinking
+from proxy.formats.openai_responses.content import PARAGRAPH_BREAK
+from proxy.formats.openai_responses.wire import FORMAT
+from proxy.formats.quirks import Quirks
+from proxy.formats.reasoning import effort_from_budget
+from proxy.formats.signatures import REDACTED_PREFIX, split_origin
+
+INCLUDE_LOGPROBS = "message.output_text.logprobs"
+INCLUDE_ENCRYPTED_REASONING = "reasoning.encrypted_content"
+
+
+def parse_reasoning(reasoning: dict[str, Any]) -> Reasoning | None:
+    effort, summary = reasoning.get("effort"), reasoning.get("summary") or reasoning.get("generate_summary")
+    if not effort and not summary:
+        return None
+    return Reasoning(effort=as_str(effort) or None, visible=True if summary else None)
+
+
+def render_reasoning(request: Request, quirks: Quirks) -> dict[str, Any]:
+    """Return the fields `reasoning` and `include`.
+
+    Thinking comes back encrypted if it was requested: models that do not think reject that `include`.
+    """
+    include = [INCLUDE_LOGPROBS] if request.logprobs is not None else []
+    settings: dict[str, Any] = {}
+    if wanted := request.reasoning:
+        shown = "thinking" not in quirks.unsupported_for(request.model)
+        include += [INCLUDE_ENCRYPTED_REASONING] if shown else []
+        effort = wanted.effort or effort_from_budget(wanted.budget, None) or ""
+        chosen = {
+            "effort": quirks.effort_aliases.get(effort, effort),
+            "summary": "auto" if wanted.visible and shown else None,
+        }
+        settings["reasoning"] = {name: value for name, value in chosen.items() if value} or {
+            "effort": "medium"
+        }
+    include += request.unmapped_settings.get("include", [])
+    return settings | {"include": include} if include else settings
+
+
+def parse_reasoning_item(item: dict[str, Any]) -> Thinking:
+    """Return the thinking in a reasoning item.
+
+    Clients see the summary. Servers of open models send the raw thinking instead.
+    """
+    texts = parse_reasoning_texts(item, "summary") or parse_reasoning_texts(item, "content")
+    return Thinking(
+        text=PARAGRAPH_BREAK.join(texts),
+        signature=as_str(item.get("encrypted_content")) or None,
+        origin=FORMAT,
+    )
+
+
+def parse_reasoning_texts(item: dict[str, Any], field: str) -> list[str]:
+    return [text for part in dict_items(item.get(field)) if (text := as_str(part.get("text")))]
+
+
+def restore_origin(thinking: Thinking) -> Thinking:
+    """Return the thinking that a client sends back, with the signature of its origin."""
+    tagged = thinking.signature or ""
+    origin, signature = split_origin(tagged, FORMAT)
+    if signature == tagged:
+        return thinking
+    if signature.startswith(REDACTED_PREFIX):
+        return Thinking(redacted=signature.removeprefix(REDACTED_PREFIX), origin=origin)
+    return Thinking(text=thinking.text, signature=signature, origin=origin)
+
+
+def render_signature(origin: Origin | None, signature: str | None, redacted: str | None = None) -> str | None:
+    """Return the `encrypted_content` that carries a signature or redacted thinking to a client.
+
+    OpenAI's own stays as it is, unless it looks as if it carried an origin.
+    """
+    secret = signature if redacted is None else REDACTED_PREFIX + redacted
+    if secret is None:
+        return None
+    is_own = origin in (None, FORMAT) and split_origin(secret, FORMAT)[1] == secret
+    return secret if is_own else f"{origin or FORMAT}#{secret}"
+
+
+def render_reasoning_item(text: str, encrypted_content: str | None) -> dict[str, Any]:
+    summary = [{"type": "summary_text", "text": text}] if text else []
+    item: dict[str, Any] = {"type": "reasoning", "summary": summary}
+    return item | {"encrypted_content": encrypted_content} if encrypted_content else item

@@ -1,0 +1,117 @@
+"""Quirks: what a particular server wants differently from its format, as data."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.formats.neutral import (
+    Message,
+    Opaque,
+    Part,
+    Refusal,
+    Request,
+    ServerTool,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Quirks:
+    """Differences between a server and its format.
+
+    They apply to what the gateway writes: a converted request, and the fields that it sets in a request
+    that is passed through. The rest of such a request is passed on unchanged.
+    """
+
+    max_tokens_field: str = "max_tokens"
+    """Name of the field that limits the output tokens."""
+    unsupported: frozenset[str] = frozenset()
+    """Settings that the server rejects or ignores, by their names in `Request`.
+
+    Five more names are not settings of the client: `wants_usage` (`stream_options`), `thinking` (fields that
+    carry earlier thinking, and asking for it), `cache` (marks for the prompt cache), `custom_tools` (tools
+    that take free text) and `tool_choice`, which is then expressed by the list of tools.
+    """
+    unsupported_by_model: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """Further unsupported settings, by the prefix of the model's name."""
+    extra_settings: frozenset[str] = frozenset()
+    """Settings that the server takes although its format does not have them, such as `top_k`."""
+    renamed_settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings that have another name at this server."""
+    effort_aliases: Mapping[str, str] = field(default_factory=dict)
+    """Reasoning efforts that the server does not know, each with the nearest one that it knows."""
+    supports_json_schema: bool = True
+    """Whether the server enforces a JSON Schema; if not, an instruction tells the model the schema."""
+    tool_call_id_length: int = 0
+    """Exact number of letters and digits of a tool call's id; 0 if the format's own rule applies."""
+
+    def unsupported_for(self, model: str) -> frozenset[str]:
+        """Return the settings that this server does not support for this model."""
+        return self.unsupported.union(
+            *(names for prefix, names in self.unsupported_by_model.items() if model.startswith(prefix))
+        )
+
+
+def adapt_to_quirks(request: Request, quirks: Quirks) -> Request:
+    """Return the request without earlier thinking and tool choices that this server does not support."""
+    unsupported = quirks.unsupported_for(request.model)
+    request = without_thinking(request) if "thinking" in unsupported else request
+    return tool_choice_as_tool_list(request) if "tool_choice" in unsupported else request
+
+
+def drop_unsupported(request: Request, unsupported: Collection[str]) -> tuple[Request, list[str]]:
+    """Reset the settings named in `unsupported` to their defaults, and return the names of those reset."""
+    defaults = {
+        setting.name: setting.default
+        for setting in msgspec.structs.fields(Request)
+        if setting.name in unsupported
+        and setting.default is not msgspec.NODEFAULT
+        and getattr(request, setting.name) != setting.default
+    }
+    return replace(request, **defaults), list(defaults)
+
+
+def tool_choice_as_tool_list(request: Request) -> Request:
+    """Express the tool choice by offering only the chosen tools, as far as a list can express it."""
+    choice = request.tool_choice
+    if choice is None:
+        return request
+    if choice.mode == "none":
+        return replace(request, tools=(), tool_choice=None)
+    names = choice.names
+    return replace(
+        request,
+        tools=tuple(
+            tool for tool in request.tools if not names or isinstance(tool, ServerTool) or tool.name in names
+        ),
+    )
+
+
+def without_thinking(request: Request) -> Request:
+    """Return the request without the thinking in its history and without signatures."""
+    return replace(request, messages=tuple(without_thinking_parts(message) for message in request.messages))
+
+
+def without_thinking_parts(message: Message) -> Message:
+    return replace(
+        message,
+        parts=tuple(without_signature(part) for part in message.parts if not isinstance(part, Thinking)),
+    )
+
+
+def without_signature(part: Part) -> Part:
+    return replace(part, signature=None) if isinstance(part, ToolCall) else part
+
+
+def has_cache_control(request: Request) -> bool:
+    """Return whether any text, medium, tool or tool result carries a mark for the prompt cache."""
+    parts = [part for message in request.messages for part in message.parts]
+    inner = [item for part in parts if isinstance(part, ToolResult) for item in part.content]
+    marked = (*request.system, *parts, *inner, *request.tools)
+    return any(
+        item.cache for item in marked if not isinstance(item, Thinking | Refusal | Opaque | ServerTool)
+    )

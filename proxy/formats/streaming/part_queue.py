@@ -1,0 +1,190 @@
+"""Orders the parts of a stream: one part open at a time, whatever order a provider's events come in."""
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from msgspec.structs import replace
+
+from proxy.formats.neutral import (
+    Citation,
+    Event,
+    Finished,
+    Part,
+    PartCited,
+    PartDelta,
+    PartEnded,
+    PartSigned,
+    PartStarted,
+    Refusal,
+    Response,
+    Started,
+    Text,
+    Thinking,
+    ToolCall,
+    UsageReported,
+)
+
+
+@dataclass(slots=True, eq=False)
+class QueuedPart:
+    """A part on its way to the client.
+
+    `buffered` is what came while another part was open, `text` all text that was added to a tool call.
+    `is_complete` means that the provider ended the part. `index` is -1 until the part has started.
+    """
+
+    part: Part
+    buffered: list[tuple[str, tuple[Any, ...]]] = field(default_factory=list)
+    citations: list[Citation] = field(default_factory=list)
+    text: str = ""
+    signature: str | None = None
+    is_signature_sent: bool = False
+    is_complete: bool = False
+    index: int = -1
+
+    @property
+    def is_open(self) -> bool:
+        return self.index >= 0
+
+
+class PartQueue:
+    """Parts of one choice in the order in which they began; the first one is open and streams.
+
+    A tool call stays open until it is complete, because its arguments cannot continue in a second part. Any
+    other part ends when the next one begins, and continues in a new part if more of it comes. Events are
+    added to `events`, which all choices of a decoder share.
+    """
+
+    def __init__(self, events: list[Event], choice: int = 0) -> None:
+        self.events, self.choice = events, choice
+        self.parts: deque[QueuedPart] = deque()
+        self.next_index = 0
+
+    def can_start(self, queued: QueuedPart) -> bool:
+        """Return whether enough is known of the part to start it."""
+        return True
+
+    def can_end(self, queued: QueuedPart) -> bool:
+        """Return whether the open part can end; another part waits for it, or it is complete."""
+        return queued.is_complete or not isinstance(queued.part, ToolCall)
+
+    def add(self, queued: QueuedPart) -> QueuedPart:
+        """Add a part behind the others."""
+        self.parts.append(queued)
+        self.advance()
+        return queued
+
+    def append(self, queued: QueuedPart, text: str, logprobs: tuple[Any, ...] = ()) -> QueuedPart:
+        """Add text to a part and return the part that took it: a new one, if the part has ended.
+
+        Text of a tool call that has ended is dropped.
+        """
+        is_call = isinstance(queued.part, ToolCall)
+        if is_call:
+            queued.text += text
+        if queued not in self.parts:
+            if is_call:
+                return queued
+            queued = self.add(QueuedPart(queued.part))
+        if queued.is_open:
+            self.emit_delta(queued, text, logprobs)
+            self.advance()
+        else:
+            queued.buffered.append((text, logprobs))
+        return queued
+
+    def complete(self, queued: QueuedPart, signature: str | None = None) -> None:
+        """Mark a part as ended by the provider."""
+        queued.signature, queued.is_complete = signature, True
+        self.advance()
+
+    def advance(self) -> None:
+        """Start and end parts from the front as far as possible."""
+        while self.parts:
+            first = self.parts[0]
+            if not first.is_open:
+                if not self.can_start(first):
+                    return
+                self.start(first)
+            if not (first.is_complete or len(self.parts) > 1) or not self.can_end(first):
+                return
+            self.end(self.parts.popleft())
+
+    def flush(self) -> None:
+        """Start and end all parts, at the end of the stream."""
+        while self.parts:
+            first = self.parts.popleft()
+            if not first.is_open:
+                self.start(first)
+            self.end(first)
+
+    def start(self, queued: QueuedPart) -> None:
+        queued.index = self.next_index
+        self.next_index += 1
+        self.events.append(PartStarted(choice=self.choice, index=queued.index, part=queued.part))
+        if isinstance(queued.part, ToolCall):
+            self.emit_signature(queued)
+        for text, logprobs in queued.buffered:
+            self.emit_delta(queued, text, logprobs)
+
+    def emit_delta(self, queued: QueuedPart, text: str, logprobs: tuple[Any, ...]) -> None:
+        self.events.append(PartDelta(choice=self.choice, index=queued.index, text=text, logprobs=logprobs))
+
+    def emit_signature(self, queued: QueuedPart) -> None:
+        """Emit a call's signature as soon as it is known: other formats place it before the arguments."""
+        if queued.signature and not queued.is_signature_sent:
+            queued.is_signature_sent = True
+            self.events.append(PartSigned(choice=self.choice, index=queued.index, signature=queued.signature))
+
+    def end(self, queued: QueuedPart) -> None:
+        self.events += [
+            PartCited(choice=self.choice, index=queued.index, citation=citation)
+            for citation in queued.citations
+        ]
+        self.emit_signature(queued)
+        self.events.append(PartEnded(choice=self.choice, index=queued.index))
+
+
+# Non-streaming responses --------------------------------------------------------------------------
+
+
+def events_of_response(response: Response) -> list[Event]:
+    """Return the events of a non-streaming response with one choice."""
+    choice = response.choices[0]
+    events: list[Event] = [Started(id=response.id, model=response.model)]
+    for index, part in enumerate(choice.parts):
+        events += events_of_part(index, part)
+    if response.usage is not None:
+        events.append(UsageReported(usage=response.usage))
+    return [
+        *events,
+        Finished(choice=0, finish_reason=choice.finish_reason, stop_sequence=choice.stop_sequence),
+    ]
+
+
+def events_of_part(index: int, part: Part) -> list[Event]:
+    """Return the events of a part that is known in full."""
+    text, signature = "", None
+    citations: tuple[Citation, ...] = ()
+    match part:
+        case Text():
+            text, citations, part = part.text, part.citations, Text()
+        case Refusal():
+            text, part = part.text, Refusal()
+        case Thinking():
+            text, signature, part = part.text, part.signature, replace(part, text="", signature=None)
+        case ToolCall():
+            text, part = part.arguments, replace(part, arguments="")
+        case _:
+            pass
+    deltas: list[Event] = [PartDelta(choice=0, index=index, text=text)] if text else []
+    signed: list[Event] = [PartSigned(choice=0, index=index, signature=signature)] if signature else []
+    cited: list[Event] = [PartCited(choice=0, index=index, citation=citation) for citation in citations]
+    return [
+        PartStarted(choice=0, index=index, part=part),
+        *deltas,
+        *signed,
+        *cited,
+        PartEnded(choice=0, index=index),
+    ]

@@ -1,0 +1,44 @@
+"""Failures of a provider's stream, with the same message for all formats."""
+
+from proxy.formats.neutral import ApiError
+from proxy.formats.streaming.sse import MAX_EVENT_BYTES
+
+MAX_NON_EVENT_BYTES = 1 << 20
+STREAM_INTERRUPTED = ApiError(
+    kind="network",
+    code="upstream_unreachable",
+    message="The provider's response ended before it was complete.",
+    status=502,
+)
+EVENT_TOO_LONG = ApiError(
+    kind="server_error",
+    code="bad_upstream_answer",
+    message=f"The provider sent an event of more than {MAX_EVENT_BYTES // 2**20} MiB.",
+    status=502,
+)
+NOT_A_STREAM = ApiError(
+    kind="server_error",
+    code="bad_upstream_answer",
+    message="The provider's response is not a stream.",
+    status=502,
+)
+
+
+class NonEventBytes:
+    """Collect what came in place of events: an error's body, or a non-streaming response.
+
+    Nothing is added once `limit` bytes are reached, so that memory stays bounded.
+    """
+
+    def __init__(self, limit: int = MAX_NON_EVENT_BYTES) -> None:
+        self.limit = limit
+        self.data = b""
+
+    def add(self, data: bytes) -> None:
+        if len(self.data) < self.limit:
+            self.data += data
+
+    @property
+    def stripped(self) -> bytes:
+        """The bytes without surrounding white space; empty if nothing but white space came."""
+        return self.data.strip()

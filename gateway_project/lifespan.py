@@ -21,12 +21,15 @@ from gateway_project.celery import app as celery
 from projects import config_cache
 from projects.db import durability
 from projects.db.hang_detection import abort_hung_queries_if
-from proxy.http import handler
-from proxy.pipeline import exchange, revocation
-from proxy.pipeline.client_stream import FINAL_WRITE_TIMEOUT_S
+from proxy import revocation
+from proxy.http.asgi import Receive, Send
+from proxy.http.client_stream import FINAL_WRITE_TIMEOUT_S
+from proxy.http.handler import resolve_route
+from proxy.pipeline.authenticate import in_flight
+from proxy.providers.provider import HTTP_CLIENT
 from proxy.routing import config_file, operator_routes
 from proxy.runtime import runtime
-from proxy.upstream.client import UpstreamClient
+from proxy.upstream.client import HttpUpstreamClient
 
 SETTLE_POLL_INTERVAL_S = 0.02
 
@@ -37,7 +40,7 @@ class DatabaseInUse(Exception):
     """Another gateway process uses this SQLite database; the embedded ledger allows one."""
 
 
-async def run(receive: handler.Receive, send: handler.Send) -> None:
+async def run(receive: Receive, send: Send) -> None:
     """The lifespan protocol around `running_services`."""
     await receive()
     try:
@@ -64,8 +67,9 @@ async def running_services() -> AsyncIterator[None]:
         if not settings.ENV.database_url:
             stack.enter_context(sqlite_process_lock(settings.ENV.sqlite_path))
         stack.enter_context(abort_hung_queries_if(lambda: config_cache.database_health.is_down))
-        runtime.upstream = UpstreamClient(config_file.load().timeout_s)
-        stack.push_async_callback(runtime.upstream.close)
+        http_client = HttpUpstreamClient(config_file.load().timeout_s)
+        runtime.clients[HTTP_CLIENT] = http_client
+        stack.push_async_callback(http_client.close)
         process_ledger = open_ledger()
         settled = await process_ledger.start()
         stack.push_async_callback(process_ledger.stop)
@@ -87,7 +91,7 @@ def import_views_and_tasks() -> None:
     a broker, and here there is none.
     """
     celery.loader.import_default_modules()
-    handler.resolve_route("/health")
+    resolve_route("/health")
 
 
 async def wait_until_settled() -> None:
@@ -95,7 +99,7 @@ async def wait_until_settled() -> None:
     only then is its request settled.
     """
     for _ in range(int((FINAL_WRITE_TIMEOUT_S + 1) / SETTLE_POLL_INTERVAL_S)):
-        if not exchange.in_flight:
+        if not in_flight:
             return
         await asyncio.sleep(SETTLE_POLL_INTERVAL_S)
 

@@ -1,4 +1,4 @@
-"""Models that are free, wholly or in part, under a hard budget: free output is neither limited nor cut."""
+"""Free models under a hard budget: free output is neither limited nor aborted."""
 
 import json
 from typing import Any
@@ -51,7 +51,7 @@ def limits_in(body: bytes) -> dict[str, Any]:
 
 @pytest.mark.parametrize("price", FREE_OUTPUT)
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_stream_of_free_output_is_not_cut(
+def test_a_stream_of_free_output_is_not_aborted(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, dialect: str, price: str
 ) -> None:
     budget, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
@@ -119,7 +119,7 @@ def test_free_input_leaves_all_of_the_budget_for_the_output(
 
 
 @pytest.mark.parametrize("left", [0, 5])
-def test_what_costs_nothing_runs_under_a_budget_with_nothing_left(
+def test_a_free_request_runs_under_an_exhausted_budget(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, left: int
 ) -> None:
     budget, token = budgeted(demo_project, "openai_chat", upstream, FREE_OUTPUT["all free"])

@@ -11,14 +11,17 @@ from django.core.asgi import get_asgi_application
 django_application = get_asgi_application()
 
 from gateway_project import lifespan
-from proxy.http import handler
-from proxy.pipeline import telemetry
+from proxy import telemetry
+from proxy.http.asgi import ASGIMessage, Receive, Scope, Send
+from proxy.http.cancellation import outlive_cancellation
+from proxy.http.handler import dispatch, resolve_route
+from proxy.http.responses import Response, shutting_down_response
 
 MAX_PAGE_BODY_BYTES = 2_621_440
 """2.5 MiB, more than any form of a page. Django would store a body of any size before it authenticates."""
 
 
-async def application(scope: dict[str, Any], receive: handler.Receive, send: handler.Send) -> None:
+async def application(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await lifespan.run(receive, send)
         return
@@ -27,19 +30,19 @@ async def application(scope: dict[str, Any], receive: handler.Receive, send: han
     if scope["type"] == "http":
         await serve_request(scope, receive, send)
     else:
-        telemetry.refuse("websocket", 403)
+        telemetry.count_refused("websocket", 403)
         await send({"type": "websocket.close", "code": 4404})
 
 
-async def serve_request(scope: dict[str, Any], receive: handler.Receive, send: handler.Send) -> None:
-    match = handler.resolve_route(scope["path"])
+async def serve_request(scope: dict[str, Any], receive: Receive, send: Send) -> None:
+    match = resolve_route(scope["path"])
     if match is None:
         await serve_page(scope, receive, send)
     else:
-        await handler.dispatch(match, scope, receive, send)
+        await dispatch(match, scope, receive, send)
 
 
-async def serve_page(scope: dict[str, Any], receive: handler.Receive, send: handler.Send) -> None:
+async def serve_page(scope: dict[str, Any], receive: Receive, send: Send) -> None:
     """Send Django's response, or a 413 if the request body is too large."""
     body, response = LimitedBody(receive), PageResponse(send)
     if content_length(scope) > MAX_PAGE_BODY_BYTES:
@@ -50,7 +53,7 @@ async def serve_page(scope: dict[str, Any], receive: handler.Receive, send: hand
         except asyncio.CancelledError:
             await response.stop()
     if body.too_large:
-        await handler.Response(
+        await Response(
             413, {"content-type": "text/plain; charset=utf-8"}, b"The request body is too large.\n"
         ).send_to(send)
 
@@ -58,11 +61,11 @@ async def serve_page(scope: dict[str, Any], receive: handler.Receive, send: hand
 class PageResponse:
     """Django's response on its way to the client; a 503 if the server stops before the response starts."""
 
-    def __init__(self, send: handler.Send) -> None:
+    def __init__(self, send: Send) -> None:
         self.server_send = send
         self.has_started = self.is_stopped = False
 
-    async def send(self, message: handler.ASGIMessage) -> None:
+    async def send(self, message: ASGIMessage) -> None:
         # A view in a thread cannot be cancelled. What it sends after the stop is dropped.
         if not self.is_stopped:
             self.has_started = True
@@ -70,13 +73,13 @@ class PageResponse:
 
     async def stop(self) -> None:
         """End the response. One that has started is cut off: a proper end would make a part look complete."""
-        handler.outlive_cancellation()
+        outlive_cancellation()
         self.is_stopped = True
         if not self.has_started:
-            await handler.stopped().send_to(self.server_send)
+            await shutting_down_response().send_to(self.server_send)
 
 
-def content_length(scope: handler.Scope) -> int:
+def content_length(scope: Scope) -> int:
     return next(
         (int(value) for name, value in scope["headers"] if name == b"content-length" and value.isdigit()), 0
     )
@@ -88,12 +91,12 @@ class LimitedBody:
     Beyond the limit Django receives a client disconnect: it drops what it has, and sends no response.
     """
 
-    def __init__(self, receive: handler.Receive) -> None:
+    def __init__(self, receive: Receive) -> None:
         self.server_receive = receive
         self.size = 0
         self.too_large = False
 
-    async def receive(self) -> handler.ASGIMessage:
+    async def receive(self) -> ASGIMessage:
         message = await self.server_receive()
         self.size += len(message.get("body", b""))
         self.too_large = self.too_large or self.size > MAX_PAGE_BODY_BYTES

@@ -21,12 +21,15 @@ from projects import config_cache
 from projects.db import durability, executor
 from projects.db.hang_detection import abort_hung_queries_if
 from projects.db.health import database_health
-from proxy.http import handler
-from proxy.pipeline import exchange, revocation
-from proxy.pipeline.client_stream import FINAL_WRITE_TIMEOUT_S
+from proxy import revocation
+from proxy.http.asgi import Receive, Send
+from proxy.http.client_stream import FINAL_WRITE_TIMEOUT_S
+from proxy.http.handler import resolve_route
+from proxy.pipeline.authenticate import in_flight
+from proxy.providers.provider import HTTP_CLIENT
 from proxy.routing import config_file, operator_routes
 from proxy.runtime import runtime
-from proxy.upstream.client import UpstreamClient
+from proxy.upstream.client import HttpUpstreamClient
 
 SETTLE_POLL_INTERVAL_S = 0.02
 SCHEDULE_POLL_INTERVAL_S = 0.05
@@ -85,7 +88,7 @@ class Services:
 services = Services()
 
 
-async def run(receive: handler.Receive, send: handler.Send) -> None:
+async def run(receive: Receive, send: Send) -> None:
     """Start and stop the services as the server's lifespan events ask for it."""
     await receive()
     try:
@@ -110,8 +113,9 @@ async def running_services() -> AsyncIterator[None]:
         if not settings.ENV.database_url:
             stack.enter_context(sqlite_process_lock(settings.ENV.sqlite_path))
         stack.enter_context(abort_hung_queries_if(lambda: database_health.is_down))
-        runtime.upstream = UpstreamClient(config_file.load().timeout_s)
-        stack.push_async_callback(runtime.upstream.close)
+        http_client = HttpUpstreamClient(config_file.load().timeout_s)
+        runtime.clients[HTTP_CLIENT] = http_client
+        stack.push_async_callback(http_client.close)
         process_ledger = await start_ledger()
         stack.push_async_callback(process_ledger.stop)
         stack.push_async_callback(wait_until_settled)
@@ -131,7 +135,7 @@ def import_views_and_tasks() -> None:
     sends tasks that it does not know to a broker, and the embedded mode has none.
     """
     celery.loader.import_default_modules()
-    handler.resolve_route("/health")
+    resolve_route("/health")
 
 
 async def start_ledger() -> Ledger:
@@ -165,7 +169,7 @@ async def wait_until_settled() -> None:
     an error, which may take FINAL_WRITE_TIMEOUT_S, and is settled after that.
     """
     for _ in range(int((FINAL_WRITE_TIMEOUT_S + 1) / SETTLE_POLL_INTERVAL_S)):
-        if not exchange.in_flight:
+        if not in_flight:
             return
         await asyncio.sleep(SETTLE_POLL_INTERVAL_S)
 

@@ -1,4 +1,7 @@
-"""Operators' view of provider credentials. The secrets are the tenants': they are neither shown nor changed here."""
+"""Admin pages of provider credentials, idempotent requests and issued ids.
+
+Credentials belong to tenants: their secrets are neither shown nor changed here.
+"""
 
 from django.contrib import admin
 from django.http import HttpRequest

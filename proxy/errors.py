@@ -1,4 +1,4 @@
-"""Every way in which the gateway itself refuses or fails, with the status, words and outcome that belong to it."""
+"""Errors of the gateway itself, each with its status, its text and the outcome of the request."""
 
 import math
 import time
@@ -17,14 +17,18 @@ from projects.outbound import BlockedURL
 from projects.redaction import redact
 from proxy.formats.account_ids import ISSUED_KINDS, UPLOADED_KINDS, AccountReference
 from proxy.formats.neutral import ApiError, InvalidRequest, InvalidUpstreamResponse
-from proxy.http.handler import BodyTooLarge, ClientDisconnected
-from proxy.upstream.client import UpstreamConnectionError, UpstreamTimeout
+from proxy.http.disconnect import ClientDisconnected
+from proxy.http.request import BodyTooLarge
+from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
 
 log = structlog.get_logger()
 
 
 class GatewayError(Exception):
-    """Rendered in the caller's dialect; `outcome` is what the record or counter says, `headers` go out with it."""
+    """An error that the client gets in its own format.
+
+    `outcome` is stored in the usage record and counted; `headers` are sent with the response.
+    """
 
     def __init__(self, outcome: Outcome, api_error: ApiError, headers: dict[str, str] | None = None) -> None:
         api_error = without_keys(api_error)
@@ -37,10 +41,10 @@ class GatewayError(Exception):
         )
 
 
-def without_keys(failure: ApiError) -> ApiError:
-    """Return the failure without the keys that a client or provider wrote into the texts that it repeats."""
-    param = failure.param and redact(failure.param)
-    return replace(failure, message=redact(failure.message), code=redact(failure.code), param=param)
+def without_keys(error: ApiError) -> ApiError:
+    """Redact keys in the texts, which may repeat what a client or provider sent."""
+    param = error.param and redact(error.param)
+    return replace(error, message=redact(error.message), code=redact(error.code), param=param)
 
 
 def gateway_error(
@@ -57,31 +61,33 @@ def gateway_error(
     )
 
 
-def missing_key() -> GatewayError:
-    text = "No API key was given. Send it as “Authorization: Bearer sk-gw_...”."
+def unauthenticated(message: str) -> GatewayError:
+    headers = {"www-authenticate": "Bearer"}
+    return gateway_error(401, Outcome.UNAUTHENTICATED, "auth", "invalid_api_key", message, headers=headers)
+
+
+def rate_limited(message: str, headers: dict[str, str]) -> GatewayError:
     return gateway_error(
-        401, Outcome.UNAUTHENTICATED, "auth", "invalid_api_key", text, headers={"www-authenticate": "Bearer"}
+        429, Outcome.RATE_LIMITED, "rate_limit", "rate_limit_exceeded", message, headers=headers
     )
+
+
+def unavailable(code: str, message: str, headers: dict[str, str] | None = None) -> GatewayError:
+    return gateway_error(503, Outcome.UNAVAILABLE, "server_error", code, message, headers=headers)
+
+
+def missing_key() -> GatewayError:
+    return unauthenticated("No API key was given. Send it as “Authorization: Bearer sk-gw_...”.")
 
 
 def invalid_key() -> GatewayError:
-    text = "The API key is not valid, has expired or was revoked."
-    return gateway_error(
-        401, Outcome.UNAUTHENTICATED, "auth", "invalid_api_key", text, headers={"www-authenticate": "Bearer"}
-    )
+    return unauthenticated("The API key is not valid, has expired or was revoked.")
 
 
 def too_many_failures(denial: TooManyFailures) -> GatewayError:
-    """The same for every kind of key: it does not say whether one of them was good."""
+    """Return the same error for every key, so that it does not reveal whether one was valid."""
     text = "Too many requests without a valid API key came from this address. Try again later."
-    return gateway_error(
-        429,
-        Outcome.RATE_LIMITED,
-        "rate_limit",
-        "rate_limit_exceeded",
-        text,
-        headers={"retry-after": str(math.ceil(denial.retry_after))},
-    )
+    return rate_limited(text, {"retry-after": str(math.ceil(denial.retry_after))})
 
 
 def missing_scope(scope: str) -> GatewayError:
@@ -95,7 +101,9 @@ def model_not_allowed(model: str) -> GatewayError:
 
 
 def may_use_other_models(field: str) -> GatewayError:
-    text = f"This API key may use certain models only, and the field {field} may let others answer."
+    text = (
+        f"This API key may use only some models, and the field {field} may select others. Remove the field."
+    )
     return gateway_error(403, Outcome.FORBIDDEN, "auth", "model_not_allowed", text, field)
 
 
@@ -104,15 +112,15 @@ def unknown_model(model: str, hint: str = "") -> GatewayError:
     return gateway_error(404, Outcome.INVALID_REQUEST, "unknown_model", "model_not_found", text, "model")
 
 
-LONGEST_SHOWN_ID = 100
+MAX_SHOWN_ID_LENGTH = 100
 
 
 def not_issued(reference: AccountReference) -> GatewayError:
-    """The same whether another project has the id or nobody."""
-    noun, shown = ISSUED_KINDS[reference.kind], reference.id[:LONGEST_SHOWN_ID]
+    """Return the same error whether or not another project has the id."""
+    noun, shown = ISSUED_KINDS[reference.kind], reference.id[:MAX_SHOWN_ID_LENGTH]
     text = (
-        f"{noun} with id '{shown}' not found. In the operator's account at this provider, a project can only use "
-        "ids that it received from the gateway. For ids from elsewhere, use a provider credential of the "
+        f"{noun} with id '{shown}' not found. In the operator's account at this provider, a project can only "
+        "use ids that it received from the gateway. For ids from elsewhere, use a provider credential of the "
         "project's own."
     )
     code = "previous_response_not_found" if reference.kind == "response" else f"{reference.kind}_not_found"
@@ -120,25 +128,25 @@ def not_issued(reference: AccountReference) -> GatewayError:
 
 
 def not_shared(reference: AccountReference) -> GatewayError:
-    """For objects of which the gateway cannot know to whom they belong."""
-    noun, shown = UPLOADED_KINDS[reference.kind], reference.id[:LONGEST_SHOWN_ID]
+    """Return the error for objects whose project the gateway cannot know."""
+    noun, shown = UPLOADED_KINDS[reference.kind], reference.id[:MAX_SHOWN_ID_LENGTH]
     code = f"{reference.kind}_not_found"
     text = (
         f"The field {reference.param} names a {noun} ('{shown}') in the operator's account at this provider, "
-        f"which several projects share. The gateway does not see to which project a {noun} belongs, so it does "
-        "not pass the id on. Send the content itself, or use a provider credential of the project's own."
+        f"which several projects share. The gateway cannot know to which project a {noun} belongs, so it "
+        "does not send the id. Send the content itself, or use a provider credential of the project's own."
     )
     return gateway_error(404, Outcome.INVALID_REQUEST, "invalid_request", code, text, reference.param)
 
 
 def unknown_route(path: str) -> GatewayError:
     return gateway_error(
-        404, Outcome.INVALID_REQUEST, "invalid_request", "unknown_url", f"There is nothing at {path[:200]}."
+        404, Outcome.INVALID_REQUEST, "invalid_request", "unknown_url", f"Unknown path: {path[:200]}."
     )
 
 
 def unknown_key() -> GatewayError:
-    text = "This project has no API key of that id."
+    text = "This project has no API key with that id."
     return gateway_error(404, Outcome.INVALID_REQUEST, "invalid_request", "unknown_key", text)
 
 
@@ -174,14 +182,14 @@ def budget_exceeded(denial: BudgetExceeded) -> GatewayError:
     budget = denial.budget
     period, owner = Period(budget.period).label, "project's" if budget.is_project_wide else "key's"
     text = (
-        f"The {owner} {period} budget of ${decimal_usd(budget.limit_nano)} has ${decimal_usd(denial.remaining)} left and this request may cost "
-        f"${decimal_usd(denial.needed)}. "
+        f"The {owner} {period} budget of ${decimal_usd(budget.limit_nano)} has "
+        f"${decimal_usd(denial.remaining)} left and this request may cost ${decimal_usd(denial.needed)}. "
     )
     headers = {"x-should-retry": "false"}
     if denial.resets_at is None:
-        text += "It does not begin anew."
+        text += "This budget does not reset."
     else:
-        text += f"It begins anew at {denial.resets_at:%Y-%m-%dT%H:%M:%SZ}."
+        text += f"It resets at {denial.resets_at:%Y-%m-%dT%H:%M:%SZ}."
         headers["retry-after"] = str(max(int(denial.resets_at.timestamp() - time.time()), 1))
     return gateway_error(
         429, Outcome.BUDGET_EXCEEDED, "rate_limit", "insufficient_quota", text, headers=headers
@@ -189,14 +197,14 @@ def budget_exceeded(denial: BudgetExceeded) -> GatewayError:
 
 
 def budget_exhausted_midstream() -> GatewayError:
-    text = "The answer was cut: it has cost what the budget had left for it."
+    text = "The response was cut off: its cost has used up what the budget had left."
     return gateway_error(429, Outcome.BUDGET_EXCEEDED, "rate_limit", "insufficient_quota", text)
 
 
 LIMIT_TEXT = {
     "requests": "send {} requests per minute",
     "tokens": "use {} tokens per minute",
-    "concurrent": "have {} requests under way at once",
+    "concurrent": "have {} requests in progress at once",
 }
 
 
@@ -204,29 +212,15 @@ def rate_limit_exceeded(denial: RateLimitExceeded) -> GatewayError:
     owner = "project" if denial.rate_limit.is_project_wide else "API key"
     text = f"This {owner} may {LIMIT_TEXT[denial.kind].format(denial.limit)}. "
     if denial.retry_after is None:
-        text += "This request alone may use more: send less, or ask for less with max_tokens."
-        return gateway_error(
-            429,
-            Outcome.RATE_LIMITED,
-            "rate_limit",
-            "rate_limit_exceeded",
-            text,
-            headers={"x-should-retry": "false"},
-        )
+        text += "This request alone may use more. Send less input, or lower max_tokens."
+        return rate_limited(text, {"x-should-retry": "false"})
     wait = math.ceil(denial.retry_after)
     headers = {"retry-after": str(wait), "retry-after-ms": str(math.ceil(denial.retry_after * 1000))}
-    return gateway_error(
-        429,
-        Outcome.RATE_LIMITED,
-        "rate_limit",
-        "rate_limit_exceeded",
-        f"{text}Try again in {wait} seconds.",
-        headers=headers,
-    )
+    return rate_limited(f"{text}Try again in {wait} seconds.", headers)
 
 
 def rate_limit_headers(status: RateLimitStatus) -> dict[str, str]:
-    """How far the limits are used, under the names that OpenAI's clients know, and in short for the requests."""
+    """Return the state of the rate limits: in OpenAI's headers, and in two shorter ones for requests."""
     headers: dict[str, str] = {}
     for kind, allowance in (("requests", status.requests), ("tokens", status.tokens)):
         if allowance is not None:
@@ -240,12 +234,18 @@ def rate_limit_headers(status: RateLimitStatus) -> dict[str, str]:
 
 
 def unpriced_model(model: str) -> GatewayError:
-    text = f"The model {model} has no known price, which a key or project with a budget needs. Use another model, or a key without one."
+    text = (
+        f"The price of the model {model} is not known, so a budget cannot cover it. "
+        "Use another model, or a key without a budget."
+    )
     return gateway_error(400, Outcome.BUDGET_EXCEEDED, "invalid_request", "model_not_priced", text, "model")
 
 
 def unbounded_cost(field: str) -> GatewayError:
-    text = f"What the field {field} may cost is not known, as a key or project with a budget needs. Leave it out, or use a key without one."
+    text = (
+        f"The cost of the field {field} is not known, so a budget cannot cover it. "
+        "Remove the field, or use a key without a budget."
+    )
     return gateway_error(400, Outcome.BUDGET_EXCEEDED, "invalid_request", "cost_not_bounded", text, field)
 
 
@@ -259,9 +259,7 @@ def service_unavailable(error: Exception) -> GatewayError:
         case _:
             what = "The gateway's database does not answer."
     text = f"{what} Try again in a moment."
-    return gateway_error(
-        503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", text, headers={"retry-after": "2"}
-    )
+    return unavailable("service_unavailable", text, {"retry-after": "2"})
 
 
 def idempotency_key_malformed() -> GatewayError:
@@ -270,7 +268,7 @@ def idempotency_key_malformed() -> GatewayError:
 
 
 def idempotency_key_is_secret() -> GatewayError:
-    """Idempotency keys are stored as they are."""
+    """Return the error for an Idempotency-Key that is an API key: these are stored in plain text."""
     text = "The Idempotency-Key contains an API key. Send a random text that is not secret."
     return gateway_error(400, Outcome.INVALID_REQUEST, "invalid_request", "idempotency_key_malformed", text)
 
@@ -293,14 +291,17 @@ def idempotency_key_reused() -> GatewayError:
 
 
 def stored_response_unreadable() -> GatewayError:
-    """To run the request again instead would bill it again."""
-    text = "The stored answer to this Idempotency-Key cannot be decrypted; the operator must restore its encryption key."
-    return gateway_error(503, Outcome.UNAVAILABLE, "server_error", "stored_answer_unavailable", text)
+    """Return an error, since running the request again instead would bill it again."""
+    text = (
+        "The stored response to this Idempotency-Key cannot be decrypted. "
+        "The operator must restore its encryption key."
+    )
+    return unavailable("stored_answer_unavailable", text)
 
 
 def credential_unreadable() -> GatewayError:
-    text = "The provider's credential cannot be decrypted; the operator must restore its encryption key."
-    return gateway_error(503, Outcome.UNAVAILABLE, "server_error", "credential_unavailable", text)
+    text = "The provider's credential cannot be decrypted. The operator must restore its encryption key."
+    return unavailable("credential_unavailable", text)
 
 
 def upstream_unreachable(provider: str, reason: str) -> GatewayError:
@@ -319,33 +320,34 @@ def invalid_upstream_response(provider: str, reason: str) -> GatewayError:
         Outcome.UPSTREAM_ERROR,
         "server_error",
         "bad_upstream_answer",
-        f"{provider} gave an answer that cannot be read: {reason}",
+        f"{provider} sent a response that cannot be read: {reason}",
     )
 
 
 def upstream_error(error: ApiError) -> GatewayError:
-    """What a provider itself said went wrong."""
+    """Return an error that a provider itself reported."""
     return GatewayError(Outcome.UPSTREAM_ERROR, error)
 
 
 def upstream_timeout(provider: str) -> GatewayError:
     return gateway_error(
-        504, Outcome.UPSTREAM_ERROR, "timeout", "upstream_timeout", f"{provider} did not answer in time."
+        504, Outcome.UPSTREAM_ERROR, "timeout", "upstream_timeout", f"{provider} did not respond in time."
     )
 
 
 def client_closed() -> GatewayError:
-    """Nobody reads this one; the record keeps it. 499 is nginx's word for a client that left before its answer."""
+    """Return the error of a client disconnect, which only the record shows.
+
+    499 is the status that nginx logs for it.
+    """
     return gateway_error(
         499, Outcome.CLIENT_CLOSED, "network", "client_closed", "The client closed the connection."
     )
 
 
 def shutting_down() -> GatewayError:
-    text = "The gateway was stopped before the answer ended. Try again in a moment."
-    return gateway_error(
-        503, Outcome.UNAVAILABLE, "server_error", "service_unavailable", text, headers={"retry-after": "2"}
-    )
+    text = "The gateway was stopped before the response was complete. Try again in a moment."
+    return unavailable("service_unavailable", text, {"retry-after": "2"})
 
 
 def internal_error() -> GatewayError:
@@ -355,7 +357,10 @@ def internal_error() -> GatewayError:
 
 
 def from_exception(error: Exception, provider: str = "The provider") -> GatewayError:
-    """What any failure on a request's way means to its caller. Unforeseen ones are logged and say nothing of themselves."""
+    """Return the error that the client gets for any exception.
+
+    An unexpected exception is logged, and its text is not revealed.
+    """
     match error:
         case GatewayError():
             return error
@@ -378,8 +383,14 @@ def from_exception(error: Exception, provider: str = "The provider") -> GatewayE
         case UpstreamTimeout():
             return upstream_timeout(provider)
         case LedgerUnavailable() | DatabaseError():
-            log.error("the request cannot be admitted now", reason=str(error))
+            log.error(
+                "request_not_admitted",
+                message="A request cannot be admitted, because the database or Redis is down.",
+                reason=str(error),
+            )
             return service_unavailable(error)
         case _:
-            log.error("request failed in the gateway", exc_info=error)
+            log.error(
+                "request_failed_unexpectedly", message="A request failed in the gateway.", exc_info=error
+            )
             return internal_error()

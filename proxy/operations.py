@@ -1,7 +1,8 @@
-"""What the gateway can be asked to do: each operation with its scope, its format, and whether it costs money."""
+"""Operations of the gateway: the scope that each needs, its format, and how its body is read."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar
 
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
 from proxy.formats.anthropic.count_tokens import CountTokensRequest
@@ -11,31 +12,64 @@ from proxy.formats.gemini.count_tokens import CountTokensRequest as GeminiCountT
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 
+GATEWAY_FORMAT = "gateway"
+"""The gateway's own format, of its usage reports."""
+
+
+class TokenCountRequest(ClientRequest, Protocol):
+    """A request for a token count."""
+
+    def estimate(self) -> bytes:
+        """Return the response with the gateway's own estimate."""
+
+
+R_co = TypeVar("R_co", bound=ClientRequest, covariant=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """`scope` names the canonical path, which covers every alias. `parse` reads a body, or raises BadRequest; it also takes what
-    the address says. `convertible`: providers of other formats can answer it through the neutral hub.
+    """An operation that a client can request.
+
+    `scope` names the canonical path, which covers every alias. `billable`: it costs money, so it is reserved
+    and settled. `convertible`: providers of other formats can serve it through the neutral format.
     """
 
     name: str
     scope: str
     method: str
     format: str
-    parse: Callable[..., ClientRequest] | None = None
     billable: bool = False
     convertible: bool = False
 
     @property
     def api_family(self) -> str:
-        """Whose words the caller speaks, as logs and metrics name it: openai, anthropic or gemini."""
+        """Return the client's API family as logs and metrics name it: openai, anthropic or gemini."""
         return self.format.partition("_")[0]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BodyOperation(Operation, Generic[R_co]):
+    """An operation with a body. `parse` takes the body and what the URL states, and raises InvalidRequest."""
+
+    parse: Callable[..., R_co]
 
 
 def generation_operation(
     name: str, scope: str, format: str, parse: Callable[..., ClientRequest]
-) -> Operation:
-    return Operation(name, scope, "POST", format, parse, billable=True, convertible=True)
+) -> BodyOperation[ClientRequest]:
+    return BodyOperation(name, scope, "POST", format, billable=True, convertible=True, parse=parse)
+
+
+def embedding_operation(
+    name: str, scope: str, format: str, parse: Callable[..., ClientRequest]
+) -> BodyOperation[ClientRequest]:
+    return BodyOperation(name, scope, "POST", format, billable=True, parse=parse)
+
+
+def count_operation(
+    scope: str, format: str, parse: Callable[..., TokenCountRequest]
+) -> BodyOperation[TokenCountRequest]:
+    return BodyOperation("count_tokens", scope, "POST", format, parse=parse)
 
 
 CHAT_COMPLETIONS = generation_operation(
@@ -50,50 +84,35 @@ MESSAGES = generation_operation(
 GENERATE_CONTENT = generation_operation(
     "generate", "post:/gemini/v1beta/models:generateContent", gemini.FORMAT, gemini.GenerateContentRequest
 )
-EMBEDDINGS = Operation(
-    "embeddings",
-    "post:/openai/v1/embeddings",
-    "POST",
-    openai_chat.FORMAT,
-    CreateEmbeddingRequest,
-    billable=True,
+EMBEDDINGS = embedding_operation(
+    "embeddings", "post:/openai/v1/embeddings", openai_chat.FORMAT, CreateEmbeddingRequest
 )
-COMPLETIONS = Operation(
+COMPLETIONS: BodyOperation[ClientRequest] = BodyOperation(
     "completions",
     "post:/openai/v1/completions",
     "POST",
     openai_chat.FORMAT,
-    CreateCompletionRequest,
     billable=True,
+    parse=CreateCompletionRequest,
 )
-EMBED_CONTENT = Operation(
+EMBED_CONTENT = embedding_operation(
     "embed",
     "post:/gemini/v1beta/models:embedContent",
-    "POST",
     gemini.FORMAT,
     gemini_embeddings.EmbedContentRequest,
-    billable=True,
 )
-BATCH_EMBED_CONTENTS = Operation(
+BATCH_EMBED_CONTENTS = embedding_operation(
     "embed_batch",
     "post:/gemini/v1beta/models:embedContent",
-    "POST",
     gemini.FORMAT,
     gemini_embeddings.BatchEmbedContentsRequest,
-    billable=True,
 )
-COUNT_ANTHROPIC_TOKENS = Operation(
-    "count_tokens", "post:/anthropic/v1/messages", "POST", anthropic.FORMAT, CountTokensRequest
-)
-COUNT_GEMINI_TOKENS = Operation(
-    "count_tokens",
-    "post:/gemini/v1beta/models:generateContent",
-    "POST",
-    gemini.FORMAT,
-    GeminiCountTokensRequest,
+COUNT_ANTHROPIC_TOKENS = count_operation("post:/anthropic/v1/messages", anthropic.FORMAT, CountTokensRequest)
+COUNT_GEMINI_TOKENS = count_operation(
+    "post:/gemini/v1beta/models:generateContent", gemini.FORMAT, GeminiCountTokensRequest
 )
 MODELS = Operation("models", "get:/openai/v1/models", "GET", openai_chat.FORMAT)
-USAGE = Operation("usage", "usage:read", "GET", "gateway")
+USAGE = Operation("usage", "usage:read", "GET", GATEWAY_FORMAT)
 NOT_FOUND = Operation("unknown", "", "", openai_chat.FORMAT)
 NOT_FOUND_ANTHROPIC = Operation("unknown", "", "", anthropic.FORMAT)
 NOT_FOUND_GEMINI = Operation("unknown", "", "", gemini.FORMAT)

@@ -1,19 +1,20 @@
-"""What one gateway process holds while it serves: its connections to providers, and whether it still takes requests."""
+"""State of this gateway process: its clients of providers, and whether it accepts requests."""
 
+from proxy.providers.catalog import DEMO
+from proxy.providers.demo import DemoClient
 from proxy.upstream.client import UpstreamClient
 
 
 class Runtime:
-    """`ready` is what /ready says: from the end of the start until the process is told to stop."""
+    """State that the server sets when it starts and stops.
+
+    `ready` is true from the end of the start until the server begins to stop; /ready reports it. `clients`
+    holds the clients that `Provider.client` names; the HTTP client is added at the start.
+    """
 
     def __init__(self) -> None:
-        self.upstream: UpstreamClient | None = None
+        self.clients: dict[str, UpstreamClient] = {DEMO: DemoClient()}
         self.ready = False
 
 
 runtime = Runtime()
-
-
-def upstream_client() -> UpstreamClient:
-    assert runtime.upstream is not None, "the process has not been started"
-    return runtime.upstream

@@ -1,4 +1,4 @@
-"""Scheduled work; each task is a shell around one verb."""
+"""Scheduled tasks: each calls one method of a model."""
 
 from celery import shared_task
 

@@ -16,7 +16,8 @@ from keys.forms import KeyForm
 from keys.models import ApiKey
 from projects.forms import LinesField, RateLimitsForm
 from projects.models import MAX_DATE, Project, User
-from proxy.models import Credential, provider_choices
+from proxy.models import Credential
+from proxy.models.credentials import provider_choices
 
 PRICED_MODELS_HELP = "A key with a budget can call only models with a known price."
 MAX_MODEL_NAME_LENGTH = 200

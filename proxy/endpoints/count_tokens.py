@@ -1,35 +1,75 @@
-"""Token counts before a request: the provider's own where it has an endpoint for it, else a marked estimate."""
+"""Token counts: the provider's own if it has an endpoint for them, else an estimate that is marked."""
 
+import asyncio
+from functools import partial
 from typing import Any
 
 from billing.models import Outcome
-from proxy import errors
-from proxy.gateway import authenticate_request, parse, route, send
-from proxy.http.handler import Response
+from proxy import operations
+from proxy.http.handler import GatewayView
+from proxy.http.request import GatewayRequest
+from proxy.http.responses import Response, ResponseWriter
+from proxy.operations import BodyOperation, TokenCountRequest
 from proxy.pipeline import account_ids
-from proxy.pipeline.exchange import Exchange
-from proxy.pipeline.relay import read_body
+from proxy.pipeline.authenticate import authenticate, authorize, receive
+from proxy.pipeline.conversion import PassThrough
+from proxy.pipeline.parse import Parsed, parse
+from proxy.pipeline.responses import rate_limit_headers, respond_with_error
+from proxy.pipeline.route import Routed, route
+from proxy.pipeline.settle import INTERRUPTED, Progress, RequestResult, settle
+from proxy.routing.calls import read_body, send
+from proxy.routing.targets import Candidate
 
 
-async def count_tokens(exchange: Exchange, **url_params: Any) -> Response:
-    """Free of charge: nothing is reserved."""
-    headers = {"content-type": "application/json"}
+async def count_tokens(
+    operation: BodyOperation[TokenCountRequest],
+    request: GatewayRequest,
+    writer: ResponseWriter,
+    **url_params: Any,
+) -> None:
+    """Respond with a token count. It costs nothing, so nothing is reserved."""
+    received = receive(request, operation)
+    progress: Progress = received
+    result = INTERRUPTED
     try:
-        await authenticate_request(exchange)
-        incoming = await parse(exchange, url_params)
-        target = await route(exchange, incoming)
-        account = target.account
-        if (
-            account.provider.supports_count_tokens
-            and account.format_for(exchange.operation.format) == exchange.operation.format
-        ):
-            await account_ids.check(exchange, incoming, target)
-            reply = await send(exchange, incoming, target)
-            status, body = reply.status, await read_body(reply)
-        else:
-            status, body = 200, incoming.estimate()  # type: ignore[attr-defined]
-            headers["x-gateway-estimate"] = "true"
-    except Exception as error:
-        return await exchange.render_error(errors.from_exception(error))
-    await exchange.finish(Outcome.OK if status < 400 else Outcome.UPSTREAM_ERROR, status)
-    return Response(status, {**headers, **exchange.gateway_headers()}, body)
+        progress = caller = await authenticate(received)
+        authorize(caller)
+        progress = parsed = await parse(caller, operation.parse, url_params)
+        progress = routed = await route(parsed)
+        response = await count(parsed, routed)
+        outcome = Outcome.OK if response.status < 400 else Outcome.UPSTREAM_ERROR
+        headers = {**routed.headers(), **await rate_limit_headers(routed, outcome), **response.headers}
+        writer.respond(Response(response.status, headers, response.body))
+        result = RequestResult(outcome, response.status)
+    except (Exception, asyncio.CancelledError) as error:
+        result = await respond_with_error(progress, error, writer)
+    finally:
+        await settle(progress, result)
+        await writer.finish(succeeded=result.outcome is Outcome.OK)
+
+
+async def count(parsed: Parsed[TokenCountRequest], routed: Routed) -> Response:
+    """Return the provider's count if it counts in the client's format, else our estimate.
+
+    Raises GatewayError for an id of another project, and UpstreamError.
+    """
+    target, operation = routed.target, parsed.caller.received.operation
+    account = target.account
+    headers = {"content-type": "application/json"}
+    if not (
+        account.provider.supports_count_tokens and account.format_for(operation.format) == operation.format
+    ):
+        return Response(200, {**headers, "x-gateway-estimate": "true"}, parsed.client_request.estimate())
+    plan = PassThrough(parsed.client_request, account.provider.quirks)
+    await account_ids.check(parsed.caller.principal.project_id, account, plan)
+    upstream = plan.render_upstream(target.model, None)
+    response = await send(Candidate(target, plan), upstream, parsed.caller.received.request, operation)
+    return Response(response.status, headers, await read_body(response))
+
+
+count_anthropic_tokens = GatewayView(
+    operations.COUNT_ANTHROPIC_TOKENS, partial(count_tokens, operations.COUNT_ANTHROPIC_TOKENS)
+)
+count_gemini_tokens = GatewayView(
+    operations.COUNT_GEMINI_TOKENS, partial(count_tokens, operations.COUNT_GEMINI_TOKENS)
+)

@@ -1,76 +1,37 @@
-"""For operators' machines: is the process alive, may it get requests, and what has it counted. They need no key."""
+"""Health and readiness of the process, for load balancers and orchestrators. They need no key."""
 
-import asyncio
-import hmac
 from datetime import UTC, datetime
-from typing import Any
-
-import msgspec
-from django.conf import settings
 
 from billing import ledger
 from projects.db.health import database_health
-from proxy.http.handler import GatewayRequest, GatewayView, Response
-from proxy.operations import HEALTH, METRICS, READY, Operation
-from proxy.pipeline import telemetry
+from proxy.endpoints.views import keyless
+from proxy.http.request import GatewayRequest
+from proxy.http.responses import Response, json_response
+from proxy.operations import HEALTH, READY
 from proxy.providers import demo
 from proxy.routing import config_file
 from proxy.runtime import runtime
 
-
-def keyless_view(operation: Operation, handler: GatewayView) -> GatewayView:
-    async def view(request: GatewayRequest) -> Any:
-        if request.method not in ("GET", "HEAD"):
-            return Response(405, {"allow": "GET", "content-type": "text/plain"}, b"Use GET.\n")
-        return await handler(request)
-
-    view.operation = operation  # type: ignore[attr-defined]
-    return view
+NO_STORE = {"cache-control": "no-store"}
 
 
-async def get_health(_request: GatewayRequest) -> Response:
+@keyless(HEALTH)
+async def health_view(_request: GatewayRequest) -> Response:
+    """Return that the process is alive."""
     models = len(config_file.load().models) + len(demo.MODELS)
-    return json_response(
-        200,
-        {
-            "status": "healthy",
-            "models": models,
-            "timestamp": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-        },
-    )
+    timestamp = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return json_response(200, NO_STORE, {"status": "healthy", "models": models, "timestamp": timestamp})
 
 
-async def get_readiness(_request: GatewayRequest) -> Response:
-    """Without its database a gateway still serves the keys that it knows, and without Redis those that no budget closes: no reason to
-    take requests away from it.
+@keyless(READY)
+async def ready_view(_request: GatewayRequest) -> Response:
+    """Return whether the process accepts requests.
+
+    It stays ready while its database or Redis is down: it still serves cached keys without its database, and
+    keys without budgets without Redis.
     """
     if not runtime.ready:
-        return json_response(503, {"status": "stopping"})
+        return json_response(503, NO_STORE, {"status": "stopping"})
     degraded = [*(("database",) if database_health.is_down else ()), *ledger.current().degraded()]
-    return json_response(200, {"status": "ready", "degraded": degraded} if degraded else {"status": "ready"})
-
-
-async def get_metrics(request: GatewayRequest) -> Response:
-    token = settings.ENV.gateway_metrics_token
-    if token and not hmac.compare_digest(
-        request.header(b"authorization").encode(), f"Bearer {token}".encode()
-    ):
-        return Response(
-            401, {"www-authenticate": "Bearer", "content-type": "text/plain"}, b"A token is needed.\n"
-        )
-    return Response(
-        200,
-        {"content-type": "text/plain; version=0.0.4; charset=utf-8"},
-        await asyncio.to_thread(telemetry.render),
-    )
-
-
-def json_response(status: int, body: dict[str, Any]) -> Response:
-    return Response(
-        status, {"content-type": "application/json", "cache-control": "no-store"}, msgspec.json.encode(body)
-    )
-
-
-health_view = keyless_view(HEALTH, get_health)
-ready_view = keyless_view(READY, get_readiness)
-metrics_view = keyless_view(METRICS, get_metrics)
+    body = {"status": "ready", "degraded": degraded} if degraded else {"status": "ready"}
+    return json_response(200, NO_STORE, body)

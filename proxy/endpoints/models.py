@@ -1,74 +1,59 @@
 """Lists of models, in one body that the OpenAI, Anthropic and Gemini SDKs all read."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
-
-from billing.models import Outcome
 from proxy import errors
-from proxy.gateway import authenticate_request
-from proxy.http.handler import Response
-from proxy.pipeline.exchange import Exchange
+from proxy.endpoints.views import keyed
+from proxy.formats import anthropic, gemini
+from proxy.http.responses import Response, json_response
+from proxy.operations import MODELS
+from proxy.pipeline.authenticate import Authenticated
 from proxy.routing import resolve
-from proxy.routing.resolve import Target
+from proxy.routing.targets import Target
 
 CREATED_AT = int(datetime(2025, 1, 1, tzinfo=UTC).timestamp())
-"""The SDKs' types want a date; providers' own are not known here."""
+"""A date for the SDKs, whose types require one. The providers' dates are not known here."""
 
 
-async def list_models(exchange: Exchange) -> Response:
-    try:
-        await authenticate_request(exchange)
-        assert exchange.principal is not None
-        entries = [
-            model_object(name, owner)
-            for name, owner in (await resolve.available_models(exchange.principal)).items()
-        ]
-    except Exception as error:
-        return await exchange.render_error(errors.from_exception(error))
-    ids = [item["id"] for item in entries]
+async def list_models(caller: Authenticated) -> Response:
+    """Return the models that the key may use by name."""
+    owners = await resolve.available_models(caller.principal)
+    models = [model_object(name, owner) for name, owner in owners.items()]
+    names = [model["id"] for model in models]
     body = {
         "object": "list",
-        "data": entries,
-        "models": entries,
+        "data": models,
+        "models": models,
         "has_more": False,
-        "first_id": ids[0] if ids else None,
-        "last_id": ids[-1] if ids else None,
+        "first_id": names[0] if names else None,
+        "last_id": names[-1] if names else None,
     }
-    return await json_response(exchange, body)
+    return json_response(200, {}, body)
 
 
-async def get_model(exchange: Exchange, model: str) -> Response:
-    try:
-        await authenticate_request(exchange)
-        assert exchange.principal is not None
-        if not exchange.principal.allows_model(model):
-            raise errors.unknown_model(model)
-        target = await resolve.resolve(exchange.principal, model)
-        if not (is_specific(target, model) or model in await resolve.available_models(exchange.principal)):
-            raise errors.unknown_model(model)
-    except Exception as error:
-        return await exchange.render_error(errors.from_exception(error))
-    return await json_response(exchange, model_object(model, target.account.slug))
+async def get_model(caller: Authenticated, model: str) -> Response:
+    """Return one model. Raises GatewayError if the key may not use it, or it does not exist."""
+    if not caller.principal.allows_model(model):
+        raise errors.unknown_model(model)
+    target = await resolve.resolve(caller.principal, model)
+    if not (is_specific(target, model) or model in await resolve.available_models(caller.principal)):
+        raise errors.unknown_model(model)
+    return json_response(200, {}, model_object(model, target.account.slug))
 
 
 def is_specific(target: Target, model: str) -> bool:
-    """Whether a name means more than that requests for any name go to this account: the catalogue has its price, or it names
-    the provider.
+    """Return whether the name means this target, and not just any name that is sent to a default account.
+
+    It does if it names the provider, or the price list has its price.
     """
-    return model != target.model or (target.price is not None and not target.is_demo)
-
-
-async def json_response(exchange: Exchange, body: dict[str, Any]) -> Response:
-    await exchange.finish(Outcome.OK, 200)
-    return Response(
-        200, {**exchange.gateway_headers(), "content-type": "application/json"}, msgspec.json.encode(body)
-    )
+    has_listed_price = target.price is not None and target.account.provider.fixed_price is None
+    return model != target.model or has_listed_price
 
 
 def model_object(name: str, owner: str) -> dict[str, Any]:
-    """One model: the first fields are OpenAI's, `type` to `created_at` Anthropic's, the rest Gemini's."""
+    """Return one model: fields of OpenAI first, `type` to `created_at` of Anthropic, the rest of Gemini."""
     return {
         "id": name,
         "object": "model",
@@ -80,3 +65,13 @@ def model_object(name: str, owner: str) -> dict[str, Any]:
         "name": f"models/{name}",
         "displayName": name,
     }
+
+
+openai_model_list, anthropic_model_list, gemini_model_list = (
+    keyed(replace(MODELS, format=format))(list_models)
+    for format in (MODELS.format, anthropic.FORMAT, gemini.FORMAT)
+)
+openai_model_detail, anthropic_model_detail, gemini_model_detail = (
+    keyed(replace(MODELS, format=format))(get_model)
+    for format in (MODELS.format, anthropic.FORMAT, gemini.FORMAT)
+)

@@ -1,6 +1,7 @@
-"""Usage, costs and budgets for programs: `/api/v1/usage/...` in a `{success, data}` envelope, `/api/costs` bare.
+"""Usage, costs and budgets as JSON.
 
-Money is a decimal number of US dollars, exact to the last digit, with the integer of nano-USD beside it.
+`/api/v1/usage/...` responds in a `{success, data}` envelope, `/api/costs` without one. Money is an exact
+decimal number of US dollars, with the integer of nano-USD beside it.
 """
 
 import asyncio
@@ -8,10 +9,8 @@ from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
 
-import msgspec
-
 from billing.budgets.status import BudgetStatus, list_statuses
-from billing.models import Mode, Outcome, Period
+from billing.models import Mode, Period
 from billing.money import decimal_usd
 from billing.usage.reports import UsageReport, UsageTotals
 from keys import tokens
@@ -20,83 +19,65 @@ from projects.db.executor import run_query
 from proxy import errors
 from proxy.endpoints import usage_query
 from proxy.endpoints.usage_query import DIMENSIONS, UsageQuery
-from proxy.errors import GatewayError
-from proxy.gateway import authenticate_request
-from proxy.http.handler import Response
-from proxy.pipeline.exchange import Exchange
+from proxy.endpoints.views import keyed
+from proxy.http.responses import Response, json_response
+from proxy.operations import USAGE
+from proxy.pipeline.authenticate import Authenticated
 
-encode = msgspec.json.Encoder(decimal_format="number").encode
 MODE_PRIORITY = (Mode.HARD, Mode.SOFT, Mode.SHADOW)
-"""How firmly a budget binds, the firmest first."""
+"""Modes of budgets, the most restrictive first."""
 report_slot = asyncio.Semaphore(1)
-"""Reports share two threads with the reads that requests to models wait for: they never take both."""
+"""Reports share two database threads with the reads of model requests, and must never use both."""
 
 
-async def stats(exchange: Exchange) -> Response:
+@keyed(USAGE)
+async def usage_stats(caller: Authenticated) -> Response:
+    """Return requests, tokens and costs of a period."""
+    request = caller.received.request
+    return await respond(caller, lambda key: envelope(build_stats(usage_query.parse(request, key.project))))
+
+
+@keyed(USAGE)
+async def usage_costs(caller: Authenticated) -> Response:
+    """Return the costs of a period, of today and of this month."""
+    request = caller.received.request
+    return await respond(caller, lambda key: envelope(build_costs(usage_query.parse(request, key.project))))
+
+
+@keyed(USAGE)
+async def usage_budget(caller: Authenticated) -> Response:
+    """Return the budgets of the project."""
+    return await respond(caller, lambda key: envelope(build_budgets(key)))
+
+
+@keyed(USAGE)
+async def costs_by_key(caller: Authenticated) -> Response:
+    """Return the costs of each key of the project, from its first day on."""
     return await respond(
-        exchange, lambda key: envelope(build_stats(usage_query.parse(exchange.request, key.project)))
+        caller, lambda key: {each.public_id: usd(nano) for each, nano in cost_by_key(key).items()}
     )
 
 
-async def costs(exchange: Exchange) -> Response:
-    return await respond(
-        exchange, lambda key: envelope(build_costs(usage_query.parse(exchange.request, key.project)))
-    )
-
-
-async def budget(exchange: Exchange) -> Response:
-    return await respond(exchange, lambda key: envelope(build_budgets(key)))
-
-
-async def costs_by_key(exchange: Exchange) -> Response:
-    return await respond(
-        exchange, lambda key: {each.public_id: usd(nano) for each, nano in cost_by_key(key).items()}
-    )
-
-
-async def costs_for_key(exchange: Exchange, public_id: str) -> Response:
-    """One key, by the id that the list names it by, or by the key itself."""
+@keyed(USAGE)
+async def costs_for_key(caller: Authenticated, public_id: str) -> Response:
+    """Return the costs of one key, which is named by its public id or by the key itself."""
     token = tokens.parse(public_id)
-    wanted = token.public_id if token else public_id
+    requested_id = token.public_id if token else public_id
 
     def find(own: ApiKey) -> dict[str, Any]:
         for key, nano in cost_by_key(own).items():
-            if key.public_id == wanted:
-                return {"key": wanted, "costUsd": usd(nano)}
+            if key.public_id == requested_id:
+                return {"key": requested_id, "costUsd": usd(nano)}
         raise errors.unknown_key()
 
-    return await respond(exchange, find)
+    return await respond(caller, find)
 
 
-async def respond(exchange: Exchange, build_body: Callable[[ApiKey], dict[str, Any]]) -> Response:
-    """`build_body` gets the caller's key and queries the database, off the event loop."""
-    try:
-        await authenticate_request(exchange)
-        assert exchange.principal is not None
-        async with report_slot:
-            body = await run_query(build_body, exchange.principal.key)
-    except Exception as error:
-        return await error_response(exchange, errors.from_exception(error))
-    await exchange.finish(Outcome.OK, 200)
-    return json_response(exchange, 200, body)
-
-
-async def error_response(exchange: Exchange, error: GatewayError) -> Response:
-    await exchange.finish(error.outcome, error.status, error.api_error.code)
-    failure = error.api_error
-    described = {
-        "message": failure.message,
-        "type": failure.kind,
-        "code": failure.code,
-        "request_id": exchange.request_id,
-    }
-    reply = json_response(exchange, error.status, {"success": False, "error": described})
-    reply.headers |= error.headers
-    return reply
-
-
-def json_response(exchange: Exchange, status: int, body: dict[str, Any]) -> Response:
-    return Response(status, {**exchange.gateway_headers(), "content-type": "application/json"}, encode(body))
+async def respond(caller: Authenticated, build_body: Callable[[ApiKey], dict[str, Any]]) -> Response:
+    """Return what `build_body` makes of the caller's key; it may query, as it runs off the event loop."""
+    async with report_slot:
+        body = await run_query(build_body, caller.principal.key)
+    return json_response(200, {}, body)
 
 
 def envelope(data: dict[str, Any]) -> dict[str, Any]:
@@ -118,7 +99,7 @@ def build_stats(query: UsageQuery) -> dict[str, Any]:
         "totalCostNanoUsd": total.cost_nano,
         **breakdowns(
             query,
-            lambda figures: {**request_fields(figures), **token_fields(figures), **cost_fields(figures)},
+            lambda totals: {**request_fields(totals), **token_fields(totals), **cost_fields(totals)},
         ),
     }
 
@@ -133,7 +114,7 @@ def build_costs(query: UsageQuery) -> dict[str, Any]:
         "totalCostNanoUsd": total,
         "today": cost_fields(UsageReport.for_day(project, today, filters).total()),
         "month": cost_fields(UsageReport.month_to_date(project, today, filters).total()),
-        **breakdowns(query, lambda figures: {"requests": figures.requests, **cost_fields(figures)}),
+        **breakdowns(query, lambda totals: {"requests": totals.requests, **cost_fields(totals)}),
     }
 
 
@@ -155,25 +136,25 @@ def cost_fields(totals: UsageTotals) -> dict[str, Any]:
 
 
 def breakdowns(query: UsageQuery, render_totals: Callable[[UsageTotals], dict[str, Any]]) -> dict[str, Any]:
-    """`byModel`, `byKey` and so on, as far as they were asked for."""
+    """Return `byModel`, `byKey` and so on, as far as the query asks for them."""
     keys = {key.pk: key for key in ApiKey.objects.filter(project=query.report.project)}
     found = {}
     for dimension in query.group_by:
         rows = query.report.by(DIMENSIONS[dimension])
         shown = {value: key_json(keys.get(value)) if dimension == "key" else value for value in rows}
         found[f"by{dimension.capitalize()}"] = [
-            {dimension: shown[value], **render_totals(figures)} for value, figures in rows.items()
+            {dimension: shown[value], **render_totals(totals)} for value, totals in rows.items()
         ]
     return found
 
 
 def key_json(key: ApiKey | None) -> dict[str, str] | None:
-    """None for a key that was deleted, and for the whole project."""
+    """Return a key by id and name; None for a deleted key, and for the whole project."""
     return {"id": key.public_id, "name": key.label} if key else None
 
 
 def build_budgets(key: ApiKey) -> dict[str, Any]:
-    """All budgets of the key's project; `daily` and `monthly` are the ones that bind this key first."""
+    """Return the budgets of the key's project; `daily` and `monthly` are the most restrictive for the key."""
     found = list_statuses(key.project)
     own = [status for status in found if status.budget.key_id in (None, key.pk)]
     return {
@@ -185,9 +166,9 @@ def build_budgets(key: ApiKey) -> dict[str, Any]:
     }
 
 
-def most_restrictive(statuses_given: list[BudgetStatus], period: Period) -> dict[str, Any] | None:
-    """A hard budget before a soft one, and that before a shadow, which nobody is held to; of the same mode, the one with least left."""
-    of_period = [status for status in statuses_given if status.budget.period == period]
+def most_restrictive(statuses: list[BudgetStatus], period: Period) -> dict[str, Any] | None:
+    """Return the most restrictive budget: hard before soft before shadow, then the least remaining."""
+    of_period = [status for status in statuses if status.budget.period == period]
     return (
         budget_json(
             min(of_period, key=lambda status: (MODE_PRIORITY.index(status.budget.mode), status.remaining))
@@ -219,7 +200,7 @@ def budget_json(status: BudgetStatus) -> dict[str, Any]:
 
 
 def cost_by_key(caller_key: ApiKey) -> dict[ApiKey, int]:
-    """Everything that the project's keys have ever spent."""
+    """Return the costs of all time, for each key of the project, in nano-USD."""
     spent = UsageReport.all_time(caller_key.project).by("key")
     return {
         key: spent.get(key.pk, UsageTotals()).cost_nano

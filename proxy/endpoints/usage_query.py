@@ -1,4 +1,4 @@
-"""What a usage report is asked for, in the query of its address."""
+"""The query of a usage report, read from the query string of its URL."""
 
 import datetime as dt
 import re
@@ -9,14 +9,14 @@ from urllib.parse import parse_qsl
 from billing.usage.reports import UsageReport
 from projects.models import Project
 from proxy.formats.neutral import InvalidRequest
-from proxy.http.handler import GatewayRequest
+from proxy.http.request import GatewayRequest
 
 DEFAULT_DAYS = 30
 MAX_DAYS = 3660
 DATE_PATTERN = re.compile(r"\d{4}-\d\d-\d\d", re.ASCII)
 MIN_DATE = dt.date(2000, 1, 1)
 DIMENSIONS = {"model": "requested_model", "key": "key", "provider": "provider", "day": "day"}
-"""Names of breakdowns, with the columns that they go by."""
+"""Names of breakdowns, with the columns that they group by."""
 FILTERS = {"model": "requested_model", "keyid": "key__public_id", "provider": "provider"}
 MAX_PARAMETERS = 100
 PARAMETERS = ("days", "from", "to", "groupby", "key", *FILTERS)
@@ -24,11 +24,14 @@ PARAMETERS = ("days", "from", "to", "groupby", "key", *FILTERS)
 
 @dataclass(frozen=True, slots=True)
 class UsageQuery:
+    """A usage report, and the breakdowns that the client asked for."""
+
     report: UsageReport
     group_by: tuple[str, ...]
 
     @property
     def period(self) -> dict[str, Any]:
+        """Return the period as the report states it."""
         first, last = self.report.first, self.report.last
         return {
             "from": first,
@@ -39,14 +42,18 @@ class UsageQuery:
 
 
 def parse(request: GatewayRequest, project: Project) -> UsageQuery:
-    """Names may be written `groupBy` or `group_by`; `key` is the caller's own, for who sends it so. Raises BadRequest."""
+    """Return the query. Raises InvalidRequest.
+
+    Names may be written `groupBy` or `group_by`. `key` is ignored here: clients may send their API key so.
+    """
     pairs = parse_pairs(request.scope["query_string"].decode("latin-1"))
     given = {name.replace("_", "").lower(): value for name, value in pairs}
     if len(given) < len(pairs):
         raise InvalidRequest("Give each parameter once.")
     if unknown := set(given) - set(PARAMETERS):
         raise InvalidRequest(
-            f"{', '.join(sorted(unknown))} is not known here. Known: days, from, to, groupBy, model, keyId, provider."
+            f"{', '.join(sorted(unknown))} is not known here. "
+            "Known: days, from, to, groupBy, model, keyId, provider."
         )
     first, last = parse_date_range(given, project.today())
     filters = {column: given[name] for name, column in FILTERS.items() if name in given}
@@ -54,19 +61,19 @@ def parse(request: GatewayRequest, project: Project) -> UsageQuery:
 
 
 def parse_pairs(query: str) -> list[tuple[str, str]]:
-    """Raises BadRequest for what no name in a database can hold."""
+    """Return the parameters. Raises InvalidRequest for too many, and for unprintable characters."""
     try:
         pairs = parse_qsl(query, keep_blank_values=False, max_num_fields=MAX_PARAMETERS)
     except ValueError:
         raise InvalidRequest(f"There are more than {MAX_PARAMETERS} parameters.") from None
     for name, value in pairs:
         if not (name + value).isprintable():
-            raise InvalidRequest("The parameters hold characters that no name has.")
+            raise InvalidRequest("The parameters contain unprintable characters.")
     return pairs
 
 
 def parse_date_range(parameters: dict[str, str], today: dt.date) -> tuple[dt.date, dt.date]:
-    """`days` counts back from today or from `to`; `from` says where to begin."""
+    """Return the first and the last day. `days` counts back from `to`, or from today."""
     last = parse_date("to", parameters["to"]) if "to" in parameters else today
     if "from" in parameters and "days" in parameters:
         raise InvalidRequest("Give either days or from.", "days")
@@ -78,7 +85,7 @@ def parse_date_range(parameters: dict[str, str], today: dt.date) -> tuple[dt.dat
     if first > last:
         raise InvalidRequest(f"from ({first}) is later than to ({last}).", "from")
     if (last - first).days >= MAX_DAYS:
-        raise InvalidRequest(f"From {first} to {last} are more than {MAX_DAYS} days.", "from")
+        raise InvalidRequest(f"The period from {first} to {last} is more than {MAX_DAYS} days long.", "from")
     return first, last
 
 
@@ -90,7 +97,7 @@ def parse_date(name: str, text: str) -> dt.date:
     except ValueError:
         raise InvalidRequest(f"{name} must be a date such as 2026-11-01: there is no {text}.", name) from None
     if day < MIN_DATE:
-        raise InvalidRequest(f"{name} is too early: {MIN_DATE} is as far back as reports go.", name)
+        raise InvalidRequest(f"{name} is too early: reports begin at {MIN_DATE}.", name)
     return day
 
 
@@ -103,8 +110,10 @@ def parse_days(text: str | None) -> int:
 
 
 def parse_group_by(text: str | None) -> tuple[str, ...]:
-    """All of them, unless some are named."""
+    """Return the breakdowns that are named, or all."""
     names = tuple(DIMENSIONS) if text is None else tuple(dict.fromkeys(text.lower().split(",")))
     if unknown := [name for name in names if name not in DIMENSIONS]:
-        raise InvalidRequest(f"groupBy knows {', '.join(DIMENSIONS)}, not {', '.join(unknown)}.", "groupBy")
+        raise InvalidRequest(
+            f"groupBy must be one of {', '.join(DIMENSIONS)}; got {', '.join(unknown)}.", "groupBy"
+        )
     return names

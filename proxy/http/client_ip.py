@@ -1,28 +1,30 @@
-"""Where a request comes from, also where proxies of the operator's stand before the gateway."""
+"""IP address of the client, also behind reverse proxies of the operator."""
 
 from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from django.conf import settings
 
-from proxy.http.handler import Scope
+from proxy.http.asgi import Scope
 
 IPAddress = IPv4Address | IPv6Address
 
 
 def client_ip(scope: Scope) -> str:
-    """The nearest address that is no proxy of GATEWAY_TRUSTED_PROXIES: each of those adds, at the right end of X-Forwarded-For, whom
-    it got the request from. What stands left of the first stranger is that stranger's own claim.
+    """Return the nearest address that is not one of GATEWAY_TRUSTED_PROXIES.
+
+    Each trusted proxy appends to X-Forwarded-For the address that it received the request from. Entries to
+    the left of the first untrusted address are claims of that address, and are ignored.
     """
     peer: str = scope["client"][0] if scope.get("client") else ""
     address = parse_hop(peer)
     if address is None or not is_trusted_proxy(address):
         return peer
     for hop in forwarded_for(scope):
-        nearer = parse_hop(hop)
-        if nearer is None:
+        candidate = parse_hop(hop)
+        if candidate is None:
             break
-        address = nearer
+        address = candidate
         if not is_trusted_proxy(address):
             break
     return str(address)
@@ -33,14 +35,14 @@ def is_trusted_proxy(address: IPAddress) -> bool:
 
 
 def forwarded_for(scope: Scope) -> Iterator[str]:
-    """From right to left, over all header fields of that name."""
+    """Yield the entries of all X-Forwarded-For headers from right to left."""
     for name, value in reversed(scope["headers"]):
         if name == b"x-forwarded-for":
             yield from reversed(value.decode("latin-1").split(","))
 
 
 def parse_hop(hop: str) -> IPAddress | None:
-    """Some proxies add a port: 192.0.2.1:1234, [2001:db8::1]:1234."""
+    """Return the address of an entry. Some proxies append a port: 192.0.2.1:1234, [2001:db8::1]:1234."""
     text = hop.strip()
     if text.startswith("["):
         text = text[1:].partition("]")[0]

@@ -1,5 +1,5 @@
 import django.db.models.deletion
-import proxy.models
+import proxy.models.credentials
 from django.db import migrations, models
 
 
@@ -17,11 +17,11 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('slug', models.SlugField(help_text='The prefix of model names: “local” is called as local/llama3.', max_length=60, verbose_name='name')),
-                ('provider', models.CharField(choices=proxy.models.provider_choices, max_length=60)),
-                ('base_url', models.CharField(blank=True, help_text="Empty: the provider's own address.", max_length=300, validators=[proxy.models.validate_credential_url], verbose_name='base URL')),
+                ('provider', models.CharField(choices=proxy.models.credentials.provider_choices, max_length=60)),
+                ('base_url', models.CharField(blank=True, help_text="If empty, the provider's own URL is used.", max_length=300, validators=[proxy.models.credentials.validate_credential_url], verbose_name='base URL')),
                 ('sealed_secret', models.TextField(blank=True, editable=False)),
                 ('secret_suffix', models.CharField(blank=True, editable=False, max_length=4)),
-                ('model_names', models.JSONField(blank=True, default=list, help_text='Names that reach this credential without its prefix.', verbose_name='models')),
+                ('model_names', models.JSONField(blank=True, default=list, help_text='Models that can be called without the prefix.', verbose_name='models')),
                 ('created_at', models.DateTimeField(auto_now_add=True)),
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='credentials', to='projects.project')),
             ],
@@ -37,7 +37,7 @@ class Migration(migrations.Migration):
                 ('fingerprint', models.CharField(max_length=64)),
                 ('claim_id', models.UUIDField(unique=True)),
                 ('expires_at', models.DateTimeField(db_index=True)),
-                ('sealed_response', models.TextField(blank=True, help_text="Customers' data: encrypted as credentials are.")),
+                ('sealed_response', models.TextField(blank=True, help_text="Data of customers, encrypted like credentials.")),
                 ('project', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='idempotent_requests', to='projects.project')),
             ],
             options={

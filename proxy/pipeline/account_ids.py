@@ -1,13 +1,12 @@
-"""Ids of objects in accounts that several projects share: each works only for the project it was issued to.
+"""Ids of objects in shared accounts: each works only for the project that received it.
 
-In an account of the operator, one project must not read what a provider keeps for another. So a request may
-name an object there only if the gateway saw the provider issue its id to the same project. For any other id
-the answer is 404, whether the object exists or not. Ids are stored before the answer that issues them ends,
-in all accounts of the operator: a second project may get access to an account later.
+In an account of the operator, one project must not read what the provider stores for another. A request may
+therefore name an object there only if the gateway saw the provider issue its id to the same project. For any
+other id the response is 404, whether the object exists or not. Ids are stored before the response that issues
+them ends, for all accounts of the operator, since another project may get access to an account later.
 
-If an id cannot be stored, the client gets the answer all the same, since it has been billed: a later
-request that names the id gets 404. If an id cannot be looked up, the request gets 503. See
-docs/account-ids.md.
+If an id cannot be stored, the client still gets the response, because it has been billed; a later request
+with the id gets 404. If an id cannot be looked up, the request gets 503. See docs/account-ids.md.
 """
 
 import asyncio
@@ -25,64 +24,68 @@ from projects.db.executor import run_query, with_reconnect
 from projects.db.health import database_health
 from proxy import errors
 from proxy.formats.account_ids import FILE, ISSUED_KINDS, IdReader, IssuedAccountId
-from proxy.formats.codec import ClientRequest
 from proxy.models import IssuedId
-from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.authenticate import Authenticated
 from proxy.routing.accounts import Account
-from proxy.routing.resolve import Target
+from proxy.routing.targets import UpstreamPlan
 
 STORE_TIMEOUT_S = 5
-"""How long an answer waits for its ids to be stored. They may still be stored after that."""
-MAX_WAITING = 10_000
-"""Ids that wait to be stored while the database does not answer; ids beyond that are lost."""
-LONGEST_KEPT = timedelta(days=366)
-"""A provider that states an expiry beyond this is not believed."""
-LOOKED_UP = (*ISSUED_KINDS, FILE)
+"""Seconds that a response waits until its ids are stored. They may still be stored after that."""
+MAX_QUEUED_IDS = 10_000
+"""Ids that are queued while the database does not respond. Ids beyond that are lost."""
+MAX_RETENTION = timedelta(days=366)
+"""An expiry that a provider states is ignored if it is later than this."""
+TRACKED_KINDS = (*ISSUED_KINDS, FILE)
 
 log = structlog.get_logger()
 
 
-async def check(exchange: Exchange, incoming: ClientRequest, target: Target) -> None:
-    """Raise GatewayError if the request names an object that was not issued to its project.
+async def check(project_id: int, account: Account, plan: UpstreamPlan) -> None:
+    """Raise GatewayError if a request names an object that was not issued to its project.
 
-    Raises BadRequest for fields that cannot be read, and DatabaseError while the database does not answer.
+    Raises InvalidRequest for fields that cannot be read, and DatabaseError while the database does not
+    respond.
     """
-    if not target.account.is_shared or not (references := incoming.references()):
+    if not account.is_shared or not (references := plan.references()):
         return
-    assert exchange.principal is not None
     for reference in references:
-        if reference.kind not in LOOKED_UP:
+        if reference.kind not in TRACKED_KINDS:
             raise errors.not_shared(reference)
-    wanted = {digest(target.account, reference.kind, reference.id): reference for reference in references}
-    known = await run_query(IssuedId.objects.known, exchange.principal.project_id, wanted)
-    for key, reference in wanted.items():
+    requested = {digest(account, reference.kind, reference.id): reference for reference in references}
+    known = await run_query(IssuedId.objects.known, project_id, requested)
+    for key, reference in requested.items():
         if key not in known:
             raise errors.not_shared(reference) if reference.kind == FILE else errors.not_issued(reference)
 
 
 def digest(account: Account, kind: str, id: str) -> str:
-    """Return what is stored of an id. Ids are long and random: nobody can guess one from its digest."""
-    named = f"{account.identity}\0{kind}\0{id}"
-    return hashlib.sha256(named.encode("utf-8", "surrogatepass")).hexdigest()
+    """Return the digest under which an id is stored.
+
+    Ids are long and random, so an id cannot be guessed from its digest.
+    """
+    name = f"{account.identity}\0{kind}\0{id}"
+    return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 class Recorder:
-    """Stores the ids that one answer issues; `reader` is None where no id is of use later."""
+    """Stores the ids that one response issues; `reader` is None if it issues none that are usable later."""
 
-    def __init__(self, exchange: Exchange, incoming: ClientRequest, target: Target) -> None:
-        self.exchange, self.account = exchange, target.account
-        self.reader: IdReader | None = incoming.id_reader() if target.account.is_shared else None
+    def __init__(self, caller: Authenticated, account: Account, plan: UpstreamPlan) -> None:
+        self.caller, self.account = caller, account
+        self.reader: IdReader | None = plan.id_reader() if account.is_shared else None
         self.stored: dict[tuple[str, str], IssuedAccountId] = {}
 
-    async def read_answer(self, body: bytes) -> None:
+    async def read_response(self, body: bytes) -> None:
+        """Store the ids of a non-streaming response."""
         if self.reader is not None:
             self.reader.read_answer(body)
             await self.store()
 
     async def store(self) -> None:
-        """Return when the ids are stored that the answer has issued so far. A failure is logged.
+        """Return when the ids that the response has issued so far are stored. A failure is logged.
 
-        Nobody waits while the database is known to be away: answers must not be late for what will fail.
+        This does not wait while the database is known to be down: a response must not be delayed by a write
+        that will fail.
         """
         if (storing := self.begin()) is None:
             return
@@ -92,17 +95,17 @@ class Recorder:
         except Exception as error:
             log.error(
                 "issued_ids_not_stored",
-                request_id=self.exchange.request_id,
+                message="Ids that a provider issued could not be stored. Requests that name them get a 404.",
+                request_id=self.caller.received.request_id,
                 account=self.account.slug,
                 reason=f"{type(error).__name__}: {error}",
             )
 
     def begin(self) -> "Future[None] | None":
-        """Start to store what has not been stored, without waiting for it; None if there is nothing."""
+        """Start to store new ids without waiting; return None if there are none."""
         if self.reader is None or self.reader.issued == self.stored:
             return None
-        assert self.exchange.principal is not None
-        project_id = self.exchange.principal.project_id
+        project_id = self.caller.principal.project_id
         self.stored = dict(self.reader.issued)
         return writer.submit([row(project_id, self.account, issued) for issued in self.stored.values()])
 
@@ -116,71 +119,73 @@ def row(project_id: int, account: Account, issued: IssuedAccountId) -> IssuedId:
 
 def expiry(issued: IssuedAccountId) -> datetime | None:
     now = timezone.now()
-    if issued.until is not None and now.timestamp() < issued.until < (now + LONGEST_KEPT).timestamp():
+    if issued.until is not None and now.timestamp() < issued.until < (now + MAX_RETENTION).timestamp():
         return datetime.fromtimestamp(issued.until, UTC)
     return None if issued.kept_s is None else now + timedelta(seconds=issued.kept_s)
 
 
 class Writer:
-    """Stores ids in a thread of its own, off the event loop: SQLite takes one writer at a time.
+    """Stores ids in its own thread, off the event loop, since SQLite allows one writer at a time.
 
-    While one transaction runs, ids of other answers gather for the next: many answers cost few transactions.
+    While one transaction runs, the ids of other responses are queued for the next, so that many responses
+    need few transactions.
     """
 
     def __init__(self) -> None:
         self.executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="issued-ids")
         self.lock = threading.Lock()
-        self.waiting: list[tuple[list[IssuedId], Future[None]]] = []
+        self.queue: list[tuple[list[IssuedId], Future[None]]] = []
 
     def submit(self, rows: list[IssuedId]) -> "Future[None]":
         """Return a future that ends when the rows are stored, or with the database's error."""
         future: Future[None] = Future()
         with self.lock:
-            if sum(len(waiting) for waiting, _ in self.waiting) + len(rows) > MAX_WAITING:
-                future.set_exception(TooManyWaiting("too many ids wait to be stored"))
+            if sum(len(queued) for queued, _ in self.queue) + len(rows) > MAX_QUEUED_IDS:
+                future.set_exception(QueueFull("too many ids are queued"))
                 return future
-            self.waiting.append((rows, future))
+            self.queue.append((rows, future))
         self.executor.submit(self.write)
         return future
 
     def write(self) -> None:
+        """Store all queued ids in one transaction."""
         with self.lock:
-            batch, self.waiting = self.waiting, []
+            batch, self.queue = self.queue, []
         if not batch:
             return
         try:
-            keep(rows for rows, _ in batch)
+            save(rows for rows, _ in batch)
         except IntegrityError:
-            # A project was deleted meanwhile: its ids must not take those of others with them.
+            # A project was deleted in the meantime. Its ids must not fail those of other projects.
             for rows, future in batch:
-                settle(future, write_alone(rows))
+                resolve_future(future, write_separately(rows))
         except Exception as error:
             for _, future in batch:
-                settle(future, error)
+                resolve_future(future, error)
         else:
             for _, future in batch:
-                settle(future, None)
+                resolve_future(future, None)
 
 
-class TooManyWaiting(Exception):
-    """The database has not answered for so long that more ids would fill the memory."""
+class QueueFull(Exception):
+    """The database has not responded for so long that more ids would exhaust the memory."""
 
 
-def keep(parts: Iterable[list[IssuedId]]) -> None:
+def save(parts: Iterable[list[IssuedId]]) -> None:
     rows = [row for rows in parts for row in rows]
-    with_reconnect(IssuedId.objects.keep, rows)
+    with_reconnect(IssuedId.objects.store, rows)
 
 
-def write_alone(rows: list[IssuedId]) -> Exception | None:
+def write_separately(rows: list[IssuedId]) -> Exception | None:
     try:
-        keep([rows])
+        save([rows])
     except Exception as error:
         return error
     return None
 
 
-def settle(future: "Future[None]", error: Exception | None) -> None:
-    """End a future, unless the request has stopped waiting and cancelled it."""
+def resolve_future(future: "Future[None]", error: Exception | None) -> None:
+    """Resolve a future, unless the request has stopped waiting and cancelled it."""
     if not future.set_running_or_notify_cancel():
         return
     if error is None:

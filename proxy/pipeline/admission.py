@@ -1,7 +1,7 @@
-"""What a request must be able to pay before it is sent: the most that it can cost, or as much of that as the budgets allow."""
+"""Fourth stage: reserve what a request can cost, before it is sent to a provider."""
 
+import asyncio
 import math
-from copy import copy
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -24,59 +24,99 @@ from billing.pricing.bundled import SOURCE
 from keys.authentication import Principal
 from proxy import errors
 from proxy.formats.neutral import RequestFacts
-from proxy.routing.resolve import Target
+from proxy.http.cancellation import outlive_cancellation
+from proxy.http.responses import Headers
+from proxy.pipeline.route import Planned
+from proxy.routing.targets import Target
 
 DEFAULT_MAX_OUTPUT = 4096
-"""Output tokens that a client who sets no limit gets where a hard budget applies: no current model refuses this limit."""
+"""Output tokens if the client sets no limit and a hard budget applies. No current model rejects this limit.
+"""
 
 PREMIUM_TIERS = ("fast", "priority")
 """Service tiers that cost more than the standard one."""
 
 
-@dataclass(frozen=True, slots=True)
+class ReservationInterrupted(Exception):
+    """The request was cancelled while the ledger reserved for it. The ledger itself writes the record."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Admitted:
-    """Leave to call the provider. `max_tokens_to_send`: the limit to put into the request. `abort_after_tokens`: at how many output tokens
-    its cost reaches what is held, and the answer is cut; infinite if output is free, None if no hard budget applies.
+    """A request that may be sent to its provider.
+
+    `max_tokens_to_send` is the limit of each choice that the gateway sets, if it sets one.
+    `abort_after_tokens` is the number of output tokens whose cost exceeds the reservation: the stream is then
+    aborted. It is infinite without a hard budget, and if output is free. `is_budgeted`: a hard budget
+    applies, and the price is known.
     """
 
+    planned: Planned
     reservation: ReservationGrant
     max_tokens_to_send: int | None = None
-    abort_after_tokens: float | None = None
+    abort_after_tokens: float = math.inf
+    is_budgeted: bool = False
+
+    def headers(self) -> Headers:
+        """Return the headers of a routed request, the gateway's limit and the state of the rate limits."""
+        headers = self.planned.headers()
+        if self.max_tokens_to_send is not None:
+            headers["x-gateway-max-tokens"] = str(self.max_tokens_to_send)
+        return headers | errors.rate_limit_headers(self.reservation.rate_limit_status)
+
+    def usage_entry(self) -> UsageEntry:
+        """Return the usage record, with the shadow budget that would have blocked the request."""
+        entry = self.planned.usage_entry()
+        entry.blocking_budget_id = self.reservation.shadow_budget_id
+        return entry
 
 
-async def admit(
-    usage_entry: UsageEntry, principal: Principal, policy: SpendPolicy, facts: RequestFacts, target: Target
-) -> Admitted:
-    """Holds the most that the request can cost; raises GatewayError, or what the ledger refuses with."""
+async def reserve(planned: Planned) -> Admitted:
+    """Reserve the most that the request can cost, or as much of that as its budgets allow.
+
+    Raises GatewayError, AdmissionDenied, LedgerUnavailable, DatabaseError or ReservationInterrupted.
+    """
+    principal = planned.routed.parsed.caller.principal
+    try:
+        policy = await spend_policies.get(principal.key_id)
+    except KeyDeleted:
+        raise errors.invalid_key() from None
+    facts, target = planned.candidate.plan.facts, planned.candidate.target
     check_priceable(principal, policy, facts, target)
     limit = target.default_max_tokens(facts) if facts.max_output_tokens is None else facts.max_output_tokens
-    ceiling = (
+    max_cost = (
         None if target.price is None else target.price.max_cost(facts.service_tier, facts.max_billable_extras)
     )
-    demand = build_reserve_request(usage_entry, principal, facts, target, policy, limit, ceiling)
-    reservation = await ledger.current().reserve(demand)
-    if ceiling is None or not policy.has_hard_budget:
-        return Admitted(reservation)
-    is_limited = limit is not None and reservation.amount >= demand.max_nano
-    granted = None if is_limited else granted_output(ceiling, reservation, facts, limit)
-    cap = ceiling.max_output_for(reservation.amount, target.estimated_input_tokens(facts))
-    return Admitted(reservation, granted, math.inf if cap is None else cap)
+    request = build_reserve_request(planned, policy, limit, max_cost)
+    try:
+        reservation = await ledger.current().reserve(request)
+    except asyncio.CancelledError:
+        outlive_cancellation()
+        raise ReservationInterrupted from None
+    if max_cost is None or not policy.has_hard_budget:
+        return Admitted(planned, reservation)
+    is_limited = limit is not None and reservation.amount >= request.max_nano
+    granted = None if is_limited else granted_output(max_cost, reservation, facts, limit)
+    cap = max_cost.max_output_for(reservation.amount, target.estimated_input_tokens(facts))
+    return Admitted(planned, reservation, granted, math.inf if cap is None else cap, is_budgeted=True)
 
 
 def granted_output(
-    ceiling: MaxCost, reservation: ReservationGrant, call: RequestFacts, limit: int | None
+    max_cost: MaxCost, reservation: ReservationGrant, facts: RequestFacts, limit: int | None
 ) -> int | None:
     """Return the output limit of each choice that the reservation pays for; None if output is free."""
-    affordable = ceiling.max_output_for(reservation.amount, call.max_input_tokens)
+    affordable = max_cost.max_output_for(reservation.amount, facts.max_input_tokens)
     if affordable is None:
         return None
-    each = affordable // call.n
+    each = affordable // facts.n
     return max(min(each, DEFAULT_MAX_OUTPUT) if limit is None else each, 1)
 
 
 def check_priceable(principal: Principal, policy: SpendPolicy, facts: RequestFacts, target: Target) -> None:
-    """Raises GatewayError where other models than the key's may answer, or a hard budget applies and what the request may cost is not
-    known.
+    """Raise GatewayError for a request whose model or cost is not bounded as its key requires.
+
+    A key that is limited to some models cannot let others answer. If a hard budget applies, the most that the
+    request can cost must be known.
     """
     if principal.models and facts.other_model_fields:
         raise errors.may_use_other_models(facts.other_model_fields[0])
@@ -93,65 +133,55 @@ def check_priceable(principal: Principal, policy: SpendPolicy, facts: RequestFac
 
 
 def unpriced_tier_fields(facts: RequestFacts, price: Price) -> tuple[str, ...]:
-    """The field of a dearer tier that the bundled price does not know; any other price holds in all tiers."""
+    """Return the field of a premium tier that the bundled price lacks. Other prices apply to all tiers."""
     if facts.service_tier.partition("_")[0] not in PREMIUM_TIERS or price.source != SOURCE:
         return ()
     return () if any(name in PREMIUM_TIERS for name, _ in price.service_tiers) else ("service_tier",)
 
 
 def build_reserve_request(
-    usage_entry: UsageEntry,
-    principal: Principal,
-    facts: RequestFacts,
-    target: Target,
-    policy: SpendPolicy,
-    output_limit: int | None,
-    max_cost: MaxCost | None,
+    planned: Planned, policy: SpendPolicy, output_limit: int | None, max_cost: MaxCost | None
 ) -> ReserveRequest:
-    at_least = at_most = 0
+    """Return what to ask the ledger for; nothing is reserved without a price."""
+    caller, facts = planned.routed.parsed.caller, planned.candidate.plan.facts
+    principal = caller.principal
+    min_nano = max_nano = 0
     if max_cost is not None:
-        at_most = max_cost.upper_bound(
+        max_nano = max_cost.upper_bound(
             facts.max_input_tokens, DEFAULT_MAX_OUTPUT * facts.n if output_limit is None else output_limit
         )
-        negotiable = output_limit is None or settings.ENV.gateway_max_tokens == "clamp"
-        at_least = max_cost.upper_bound(facts.max_input_tokens, facts.n) if negotiable else at_most
-    tokens = target.estimated_input_tokens(facts) + (output_limit or 0)
-    at_least, at_most = min(at_least, MAX_RESERVATION_NANO), min(at_most, MAX_RESERVATION_NANO)
-    draft = worst_case_entry(usage_entry, facts, at_most)
+        is_negotiable = output_limit is None or settings.ENV.gateway_max_tokens == "clamp"
+        min_nano = max_cost.upper_bound(facts.max_input_tokens, facts.n) if is_negotiable else max_nano
+    tokens = planned.candidate.target.estimated_input_tokens(facts) + (output_limit or 0)
+    min_nano, max_nano = min(min_nano, MAX_RESERVATION_NANO), min(max_nano, MAX_RESERVATION_NANO)
     return ReserveRequest(
-        usage_entry.id,
+        caller.received.id,
         principal.project_id,
         principal.key_id,
         principal.timezone,
-        at_least,
-        at_most,
+        min_nano,
+        max_nano,
         policy.budgets,
         policy.rate_limits,
         tokens,
-        draft,
+        worst_case_entry(planned, max_nano),
     )
 
 
-def worst_case_entry(usage_entry: UsageEntry, facts: RequestFacts, cost: int) -> UsageEntry:
-    """The record that stands if this process dies: the bound counts as spent."""
-    draft = copy(usage_entry)
-    draft.tokens, draft.cost_nano, draft.estimated = (
-        Tokens(input=facts.max_input_tokens, output=facts.max_output_tokens or 0),
-        cost,
-        True,
-    )
-    draft.outcome, draft.status_code, draft.error = (
-        Outcome.UNAVAILABLE.value,
-        500,
-        "the gateway process ended",
-    )
-    return draft
+def worst_case_entry(planned: Planned, cost_nano: int) -> UsageEntry:
+    """Return the record that stays if this process dies: it charges the most that the request can cost."""
+    facts, entry = planned.candidate.plan.facts, planned.usage_entry()
+    entry.tokens = Tokens(input=facts.max_input_tokens, output=facts.max_output_tokens or 0)
+    entry.cost_nano, entry.estimated = cost_nano, True
+    entry.outcome, entry.status_code = Outcome.UNAVAILABLE.value, 500
+    entry.error = "the gateway process ended"
+    return entry
 
 
 async def rate_limit_status(principal: Principal) -> RateLimitStatus:
-    """How far the limits of a key are used, for an answer that nothing was reserved for; none are told while that cannot be known."""
+    """Return the use of a key's rate limits, for a response without a reservation; none if it is unknown."""
     try:
-        terms = await spend_policies.get(principal.key_id)
-        return await ledger.current().rate_limit_status(principal.project_id, terms.rate_limits)
+        policy = await spend_policies.get(principal.key_id)
+        return await ledger.current().rate_limit_status(principal.project_id, policy.rate_limits)
     except (LedgerUnavailable, DatabaseError, KeyDeleted):
         return NO_LIMITS

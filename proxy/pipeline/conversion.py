@@ -1,14 +1,21 @@
-"""A request in one format on its way to a provider that speaks another, through the neutral hub."""
+"""Plans for reaching a provider: in the client's own format, or converted through the neutral format."""
 
-from types import ModuleType
+from collections.abc import Callable
 
 import msgspec
 from msgspec.structs import replace
 
 from proxy import errors
-from proxy.formats import anthropic, gemini, openai_chat, openai_responses
-from proxy.formats.account_ids import FILE, AccountReference, WithoutAccountIds
-from proxy.formats.codec import ClientRequest, EmbeddingCodec, EmbeddingRequest, StreamDecoder, StreamEncoder
+from proxy.formats import openai_chat, openai_responses
+from proxy.formats.account_ids import FILE, AccountReference, IdReader, WithoutAccountIds
+from proxy.formats.codec import (
+    ClientRequest,
+    EmbeddingRequest,
+    Meter,
+    RenderedRequest,
+    StreamDecoder,
+    StreamEncoder,
+)
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.metering.stream_meter import OutputMeter
 from proxy.formats.metering.token_counts import estimate_text_tokens
@@ -20,7 +27,7 @@ from proxy.formats.neutral import (
     Part,
     PartDelta,
     Refusal,
-    Request,
+    RequestFacts,
     Response,
     Text,
     Thinking,
@@ -34,69 +41,160 @@ from proxy.formats.openai_chat import embeddings
 from proxy.formats.openai_chat.passthrough import max_input_tokens as openai_chat_bound
 from proxy.formats.openai_chat.wire import RequestFields
 from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS, EMBEDDING_CODECS
 from proxy.operations import Operation
-from proxy.routing.accounts import Account
+from proxy.routing.targets import ParsedResponse, RenderedError, Target, UpstreamPlan, UpstreamRequest
+from proxy.upstream.response import UpstreamResponse
 
-CODECS: dict[str, ModuleType] = {
-    codec.FORMAT: codec for codec in (openai_chat, openai_responses, anthropic, gemini)
-}
-EMBEDDING_CODECS: dict[str, EmbeddingCodec] = {
-    openai_chat.FORMAT: embeddings,
-    openai_responses.FORMAT: embeddings,
-    gemini.FORMAT: gemini_embeddings,
-}
-"""By the format that a provider is reached by; OpenAI has one for vectors, whichever it has for answers."""
-EMBEDDING_REQUEST_TYPES = (
-    embeddings.CreateEmbeddingRequest,
-    gemini_embeddings.EmbedContentRequest,
-    gemini_embeddings.BatchEmbedContentsRequest,
-)
 encode = msgspec.json.Encoder().encode
 
 
-def plan_request(operation: Operation, client_request: ClientRequest, account: Account) -> ClientRequest:
-    """How to reach a provider: in the client's own format where it speaks that one, else through the hub.
+def plan_request(operation: Operation, client_request: ClientRequest, target: Target) -> UpstreamPlan:
+    """Return how to reach the target: in the client's format if the provider has it, else converted.
 
-    Raises BadRequest, and GatewayError where the operation has no counterpart there.
+    Raises InvalidRequest, and GatewayError if the provider's format has no counterpart of the operation.
     """
-    spoken = account.format_for(operation.format)
-    if spoken == operation.format:
-        return client_request
+    account, client_format = target.account, operation.format
+    provider_format, quirks = account.format_for(client_format), account.provider.quirks
+    if provider_format == client_format:
+        return PassThrough(client_request, quirks)
     if operation.convertible:
-        return ConvertedRequest(client_request, operation.format, spoken, account.provider.quirks)
-    if isinstance(client_request, EMBEDDING_REQUEST_TYPES) and spoken in EMBEDDING_CODECS:
-        return ConvertedEmbeddingRequest(client_request, operation.format, spoken)
+        return ConvertedRequest(client_request, client_format, provider_format, quirks, target.model)
+    match client_request:
+        case (
+            embeddings.CreateEmbeddingRequest()
+            | gemini_embeddings.EmbedContentRequest()
+            | gemini_embeddings.BatchEmbedContentsRequest()
+        ) if provider_format in EMBEDDING_CODECS:
+            return ConvertedEmbeddingRequest(client_request, client_format, provider_format)
     raise errors.format_not_convertible(client_request.facts.model, account.provider.name)
 
 
-class ConvertedRequest(WithoutAccountIds):
-    """Behaves like a relay of the client's own format, but speaks the target's to the provider.
+def media_type(response: UpstreamResponse) -> str:
+    """Return the content type that the provider states; empty if it states none."""
+    return response.headers.get("content-type", "")
 
-    `dropped` names the settings that the target cannot express, once the provider's body has been made.
-    """
+
+def is_json(response: UpstreamResponse) -> bool:
+    """Return whether a provider sent a non-streaming response, though a stream may have been requested."""
+    return media_type(response).startswith("application/json")
+
+
+def no_keepalive(_sent_tail: bytes) -> bytes:
+    return b""
+
+
+class PassThrough:
+    """Plan for a provider of the client's own format: request and response pass as they are."""
+
+    def __init__(self, client_request: ClientRequest, quirks: Quirks) -> None:
+        self.client_request, self.quirks = client_request, quirks
+
+    @property
+    def facts(self) -> RequestFacts:
+        """Return the facts of the client's request."""
+        return self.client_request.facts
+
+    def render_upstream(self, model: str, max_tokens: int | None) -> UpstreamRequest:
+        """Return the client's body with the provider's model name and the gateway's limit."""
+        body = self.client_request.upstream_body(model, max_tokens, self.quirks)
+        return UpstreamRequest(self.client_request.path(model), body)
+
+    def is_stream(self, response: UpstreamResponse) -> bool:
+        """Return whether the provider streams, as far as its status and content type say."""
+        return self.facts.stream and response.status < 400 and not is_json(response)
+
+    def content_type(self, response: UpstreamResponse) -> str:
+        """Return the content type of the client's streams if this is one, else the provider's."""
+        streams = self.facts.stream and response.status < 400 and self._sends_events(response)
+        return self.client_request.stream_content_type if streams else media_type(response)
+
+    def keepalive(self, response: UpstreamResponse) -> Callable[[bytes], bytes]:
+        """Return the renderer of heartbeats; they would corrupt a body that is not a stream of events."""
+        return self.client_request.render_keepalive if self._sends_events(response) else no_keepalive
+
+    def _sends_events(self, response: UpstreamResponse) -> bool:
+        return "event-stream" in media_type(response)
+
+    def meter(self) -> Meter:
+        """Return a new meter, which forwards the stream unchanged."""
+        return self.client_request.meter()
+
+    def parse_response(self, body: bytes) -> ParsedResponse:
+        """Measure a response; the client gets the same bytes. Raises InvalidUpstreamResponse."""
+        usage, output_tokens = self.client_request.measure(body)
+        return ParsedResponse(usage, output_tokens, lambda: body)
+
+    def render_error(self, status: int, body: bytes, _request_id: str) -> RenderedError:
+        """Return the provider's error unchanged."""
+        return RenderedError(status, "upstream_status", body)
+
+    def references(self) -> list[AccountReference]:
+        """Return the objects of the provider's account that the request names. Raises InvalidRequest."""
+        return self.client_request.references()
+
+    def id_reader(self) -> IdReader | None:
+        """Return a reader of the ids that the response issues; None if it issues none."""
+        return self.client_request.id_reader()
+
+
+class Converted(WithoutAccountIds):
+    """The part of a plan that is the same for all conversions between two formats."""
+
+    def __init__(self, client_request: ClientRequest, client_format: str, provider_format: str) -> None:
+        self.client_request = client_request
+        self.client_codec, self.provider_codec = CODECS[client_format], CODECS[provider_format]
+
+    def is_stream(self, response: UpstreamResponse) -> bool:
+        """Return whether the client gets a stream: decoders read a non-streaming body as one, too."""
+        return self.client_request.facts.stream and response.status < 400
+
+    def content_type(self, response: UpstreamResponse) -> str:
+        """Return the content type of the client's format."""
+        return self.client_request.stream_content_type if self.is_stream(response) else "application/json"
+
+    def keepalive(self, _response: UpstreamResponse) -> Callable[[bytes], bytes]:
+        """Return the renderer of heartbeats."""
+        return self.client_request.render_keepalive
+
+    def render_error(self, status: int, body: bytes, request_id: str) -> RenderedError:
+        """Return the provider's error in the client's format, without the keys that it may repeat."""
+        error = errors.without_keys(self.provider_codec.parse_error(status, body))
+        return RenderedError(error.status, error.code, self.client_codec.render_error(error, request_id))
+
+    def references(self) -> list[AccountReference]:
+        """Return the ids of files, which are passed on between OpenAI's two formats.
+
+        No other id reaches a provider of another format: codecs reject it or drop it.
+        """
+        if self.client_codec.FORMAT.partition("_")[0] != self.provider_codec.FORMAT.partition("_")[0]:
+            return []
+        return [reference for reference in self.client_request.references() if reference.kind == FILE]
+
+
+class ConvertedRequest(Converted):
+    """Plan for generating with a provider of another format."""
 
     def __init__(
-        self, client_request: ClientRequest, client_format: str, provider_format: str, quirks: Quirks
+        self,
+        client_request: ClientRequest,
+        client_format: str,
+        provider_format: str,
+        quirks: Quirks,
+        model: str,
     ) -> None:
-        """Raises BadRequest."""
-        self.client_request, self.body = client_request, client_request.body
-        self.facts = replace(
-            client_request.facts, unbounded_cost_fields=(), other_model_fields=()
-        )  # What no format reads ends here.
-        self.client_codec, self.provider_codec, self.quirks = (
-            CODECS[client_format],
-            CODECS[provider_format],
-            quirks,
-        )
+        """Parse the client's request; `model` is its name at the provider. Raises InvalidRequest."""
+        super().__init__(client_request, client_format, provider_format)
+        # Unknown fields do not reach a provider of another format, so they cannot raise the cost.
+        self.facts = replace(client_request.facts, unbounded_cost_fields=(), other_model_fields=())
         self.request = self.client_codec.parse_request(
             client_request.body, self.facts.model, self.facts.stream
         )
-        self.dropped: list[str] = []
-        self.parsed_response: Response | None = None
+        self.quirks = quirks
+        self.rendered: dict[tuple[str, int | None], RenderedRequest] = {}
         if provider_format == openai_chat.FORMAT:
-            self.facts = replace(
-                self.facts, max_input_tokens=max(self.facts.max_input_tokens, self.demo_input_bound())
-            )
+            bound = max(self.facts.max_input_tokens, self.demo_input_bound(model))
+            self.facts = replace(self.facts, max_input_tokens=bound)
         if client_format == openai_responses.FORMAT and (
             fields := openai_responses.stateful_fields(self.request)
         ):
@@ -104,63 +202,50 @@ class ConvertedRequest(WithoutAccountIds):
                 f"{fields[0]} works only with models that are served by the Responses API.", fields[0]
             )
 
-    def demo_input_bound(self) -> int:
-        """What the provider's own relay would count: the demo model charges by that."""
-        rendered = self.provider_codec.render_request(self.request, self.quirks)
+    def demo_input_bound(self, model: str) -> int:
+        """Return the input tokens of the rendered request: the demo charges for these."""
+        rendered = self._render(model, self.request.max_tokens)
         return openai_chat_bound(msgspec.convert(rendered.body, RequestFields))
 
-    def path(self, model: str) -> str:
-        path: str = self.provider_codec.request_path(model, self.facts.stream)
-        return path
+    def _render(self, model: str, max_tokens: int | None) -> RenderedRequest:
+        """Render the request once for a model and a limit."""
+        if (model, max_tokens) not in self.rendered:
+            self.rendered[model, max_tokens] = self.provider_codec.render_request(
+                replace(self.request, model=model, max_tokens=max_tokens, wants_usage=True), self.quirks
+            )
+        return self.rendered[model, max_tokens]
 
-    def upstream_body(self, model: str, max_tokens: int | None, _quirks: Quirks) -> bytes:
-        """Raises Inexpressible for content and tools that the target's format has no words for."""
-        limit = min(
-            (limit for limit in (self.request.max_tokens, max_tokens) if limit is not None), default=None
-        )
-        rendered = self.provider_codec.render_request(
-            replace(self.request, model=model, max_tokens=limit, wants_usage=True), self.quirks
-        )
-        self.dropped = rendered.dropped
-        return encode(rendered.body)
+    def render_upstream(self, model: str, max_tokens: int | None) -> UpstreamRequest:
+        """Return the request in the provider's format, with the lower of the client's and our limit.
 
-    def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """Reads the provider's answer; raises BadAnswer."""
-        self.parsed_response = response = self.provider_codec.parse_response(body)
-        if usage := stated(response.usage):
-            return usage, 0
-        return None, sum(
-            estimate_text_tokens(generated_text(part)) for choice in response.choices for part in choice.parts
-        )
-
-    def render_response(self, body: bytes) -> bytes:
-        """The answer that was measured, in the client's dialect."""
-        if self.parsed_response is None:
-            self.measure(body)
-        answer: bytes = self.client_codec.render_response(self.parsed_response, self.request)
-        return answer
-
-    def references(self) -> list[AccountReference]:
-        """Return the ids of files, which are passed on between OpenAI's two formats.
-
-        No other id reaches a provider of another format: the codecs refuse it, or leave it out.
+        Raises UnsupportedFeature for content and tools that the provider's format cannot express.
         """
-        if self.client_codec.FORMAT.partition("_")[0] != self.provider_codec.FORMAT.partition("_")[0]:
-            return []
-        return [reference for reference in self.client_request.references() if reference.kind == FILE]
+        limits = [limit for limit in (self.request.max_tokens, max_tokens) if limit is not None]
+        rendered = self._render(model, min(limits, default=None))
+        path: str = self.provider_codec.request_path(model, self.facts.stream)
+        return UpstreamRequest(path, encode(rendered.body), tuple(rendered.dropped))
 
-    @property
-    def stream_content_type(self) -> str:
-        return self.client_request.stream_content_type
-
-    def render_keepalive(self, sent_tail: bytes) -> bytes:
-        return self.client_request.render_keepalive(sent_tail)
-
-    def encoder(self, request: Request) -> StreamEncoder:
-        return self.client_request.encoder(request)
+    def parse_response(self, body: bytes) -> ParsedResponse:
+        """Parse the provider's response. Raises InvalidUpstreamResponse."""
+        response: Response = self.provider_codec.parse_response(body)
+        usage = stated(response.usage)
+        output_tokens = 0 if usage else generated_tokens(response)
+        return ParsedResponse(
+            usage, output_tokens, lambda: self.client_codec.render_response(response, self.request)
+        )
 
     def meter(self) -> "ConvertedStreamMeter":
-        return ConvertedStreamMeter(self.provider_codec.StreamDecoder(), self.encoder(self.request))
+        """Return a new meter, which converts the stream."""
+        return ConvertedStreamMeter(
+            self.provider_codec.parse_stream(), self.client_request.encoder(self.request)
+        )
+
+
+def generated_tokens(response: Response) -> int:
+    """Return our own count of the output tokens of a response."""
+    return sum(
+        estimate_text_tokens(generated_text(part)) for choice in response.choices for part in choice.parts
+    )
 
 
 def generated_text(part: Part) -> str:
@@ -173,50 +258,41 @@ def generated_text(part: Part) -> str:
             return ""
 
 
-class ConvertedEmbeddingRequest(ConvertedRequest):
-    """A request for vectors to a provider that is asked for them in another format."""
+class ConvertedEmbeddingRequest(Converted):
+    """Plan for embedding texts with a provider of another format."""
 
     def __init__(self, client_request: EmbeddingRequest, client_format: str, provider_format: str) -> None:
-        """Raises BadRequest, and Inexpressible for what is no text."""
-        self.client_request = self.embedding_request = client_request
-        self.facts, self.body, self.dropped = (
-            client_request.facts,
-            client_request.body,
-            client_request.unsupported_settings(),
-        )
-        self.client_codec, self.provider_codec, self.embedding_codec = (
-            CODECS[client_format],
-            CODECS[provider_format],
-            EMBEDDING_CODECS[provider_format],
-        )
+        """Parse the texts. Raises InvalidRequest, and UnsupportedFeature for input that is not text."""
+        super().__init__(client_request, client_format, provider_format)
+        self.embedding_request = client_request
+        self.embedding_codec = EMBEDDING_CODECS[provider_format]
+        self.facts = client_request.facts
+        self.dropped = tuple(client_request.unsupported_settings())
         self.texts, self.dimensions = client_request.texts(), client_request.dimensions()
-        self.vectors: list[list[float]] = []
-        self.usage: Usage | None = None
 
-    def path(self, model: str) -> str:
-        path, self.upstream_json = self.embedding_codec.render_embed_request(
-            self.texts, model, self.dimensions
-        )
-        return path
+    def render_upstream(self, model: str, _max_tokens: int | None) -> UpstreamRequest:
+        """Return the request in the provider's format."""
+        path, body = self.embedding_codec.render_embed_request(self.texts, model, self.dimensions)
+        return UpstreamRequest(path, encode(body), self.dropped)
 
-    def upstream_body(self, _model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
-        return encode(self.upstream_json)
-
-    def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """Raises BadAnswer."""
-        self.vectors, self.usage = self.embedding_codec.parse_embed_response(body)
-        if len(self.vectors) != len(self.texts):
+    def parse_response(self, body: bytes) -> ParsedResponse:
+        """Parse the vectors. Raises InvalidUpstreamResponse if there is not one for each text."""
+        vectors, usage = self.embedding_codec.parse_embed_response(body)
+        if len(vectors) != len(self.texts):
             raise InvalidUpstreamResponse(
-                f"The provider's answer holds {len(self.vectors)} embeddings for {len(self.texts)} texts."
+                f"The provider's response has {len(vectors)} embeddings for {len(self.texts)} texts."
             )
-        return stated(self.usage), 0
+        return ParsedResponse(
+            stated(usage), 0, lambda: self.embedding_request.render_response(vectors, usage)
+        )
 
-    def render_response(self, body: bytes) -> bytes:
-        return self.embedding_request.render_response(self.vectors, self.usage)
+    def meter(self) -> Meter:
+        """Return the meter of the client's format. Embeddings are never streamed."""
+        return self.client_request.meter()
 
 
 class ConvertedStreamMeter(OutputMeter):
-    """Turns the provider's stream into the client's, and reads it as it passes."""
+    """Converts the provider's stream into the client's, and counts its output."""
 
     def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder) -> None:
         self.decoder, self.encoder = decoder, encoder
@@ -226,7 +302,7 @@ class ConvertedStreamMeter(OutputMeter):
 
     @property
     def usage(self) -> Usage | None:
-        """What the provider stated; if it has not stated the final output, at least what was seen of it."""
+        """Return the reported usage; if it is not final, with at least the output that was counted."""
         usage = stated(self.last_usage)
         return (
             replace(usage, output=max(usage.output, self.output_tokens))
@@ -235,21 +311,25 @@ class ConvertedStreamMeter(OutputMeter):
         )
 
     def feed(self, data: bytes) -> bytes:
+        """Take bytes from the provider, and return those for the client."""
         return b"".join(map(self.forward_event, self.decoder.feed(data)))
 
     def finish(self) -> bytes:
+        """Return the end of the client's stream; nothing of it after a failure."""
         passed = b"".join(map(self.forward_event, self.decoder.finish()))
         return passed if self.error else passed + self.encoder.finish()
 
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
+        """Return a failure in place of the rest of the stream, in the client's format."""
         return self.encoder.render_error_event(error, request_id)
 
     def forward_event(self, event: Event) -> bytes:
+        """Return an event in the client's format; nothing after a failure."""
         if self.error is not None:
             return b""
         match event:
             case Failed():
-                self.error = event.error  # told by `render_error_event`, which knows the request's id
+                self.error = event.error  # `render_error_event` reports it: it knows the request's id.
                 return b""
             case UsageReported():
                 self.last_usage = event.usage

@@ -1,18 +1,21 @@
-"""Idempotency-Key: a request that is sent again under the same key gets the first one's answer, without being run or billed again.
+"""Idempotency-Key: a repeated request gets the first one's response, and is not run or billed again.
 
-The words are those of draft-ietf-httpapi-idempotency-key-header and of Stripe: 409 while the first request is under way, 422 where the
-key comes with another request. Unlike Stripe's, a failure is not kept: SDKs repeat what failed under the same key, and mean
-another try. So only a whole answer is stored, for 24 hours. What was refused, failed, was broken off by the client, or is larger than
-MAX_STORED_BYTES frees the key; what it used until then has been charged.
+The statuses are those of draft-ietf-httpapi-idempotency-key-header and of Stripe: 409 while the first request
+is in progress, 422 if the key is used for another request. Unlike Stripe, the gateway stores no failures:
+SDKs retry a failed request under the same key, and expect it to run. Only a complete response is stored, for
+24 hours. The key is released if the request was denied, failed, was aborted by the client, or has a response
+larger than MAX_STORED_BYTES; the usage until then has been charged.
 
-Keys belong to a project. The database decides who runs, so that any number of processes agree; without it nothing is run.
+Keys belong to a project. The database decides which request runs, so that any number of processes agree.
+Without the database no request with a key is run.
 """
 
 import asyncio
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
@@ -27,17 +30,14 @@ from projects import vault
 from projects.db.executor import run_query
 from projects.redaction import contains_key
 from proxy import errors
-from proxy.http.handler import (
-    GatewayRequest,
-    GatewayResponse,
-    Headers,
-    Response,
-    StreamingResponse,
-    outliving_cancellation,
-)
+from proxy.formats.codec import ClientRequest
+from proxy.http.cancellation import outliving_cancellation
+from proxy.http.responses import ChunkedResponse, Headers, Response, ResponseWriter
 from proxy.models import IdempotentRequest
-from proxy.operations import Operation
-from proxy.pipeline.exchange import Exchange
+from proxy.pipeline.parse import Parsed
+from proxy.pipeline.responses import rate_limit_headers
+from proxy.pipeline.route import Planned
+from proxy.pipeline.settle import RequestResult
 
 HEADER = b"idempotency-key"
 MAX_KEY_LENGTH = 255
@@ -45,9 +45,7 @@ MAX_STORED_BYTES = 4 * 1024 * 1024
 LEASE_RENEW_INTERVAL_S = 10
 RETRY_DELAYS_S = (0.05, 0.1, 0.2)
 PER_REQUEST_HEADERS = ("x-request-id", "x-cost-usd", "x-gateway-overhead-ms", "x-ratelimit-")
-"""Beginnings of the names of headers that tell of the first request, and not of its answer."""
-
-Send = Callable[[bytes], Awaitable[None]]
+"""Prefixes of headers that are about the first request and not about its response."""
 
 log = structlog.get_logger()
 
@@ -57,7 +55,7 @@ class KeyInUse(Exception):
 
 
 class StoredResponse(msgspec.Struct):
-    """An answer as it went out: a stream in the chunks in which it came."""
+    """A response as it was sent; a stream keeps its chunks."""
 
     status: int
     headers: Headers
@@ -65,94 +63,106 @@ class StoredResponse(msgspec.Struct):
     is_stream: bool
 
     def encrypt(self, project_id: int) -> str:
+        """Return the response under the project's encryption key."""
         return vault.seal(project_id, b64encode(zlib.compress(msgspec.msgpack.encode(self), 1)).decode())
 
     @classmethod
     def decrypt(cls, project_id: int, ciphertext: str) -> "StoredResponse":
-        """Raises vault.Undecipherable."""
+        """Return a stored response. Raises vault.DecryptionError."""
         return msgspec.msgpack.decode(
             zlib.decompress(b64decode(vault.unseal(project_id, ciphertext))), type=cls
         )
 
-    def to_response(self, headers: Headers) -> GatewayResponse:
-        headers = {**headers, **self.headers, "x-cost-usd": decimal_usd(0), "idempotent-replayed": "true"}
-        return (
-            StreamingResponse(self.status, headers, self.write)
-            if self.is_stream
-            else Response(self.status, headers, b"".join(self.chunks))
-        )
 
-    async def write(self, send: Send) -> None:
-        for chunk in self.chunks:
-            await send(chunk)
+@dataclass(frozen=True, slots=True)
+class Run:
+    """The request is to run. `writer` is the client's, or one that also stores what it writes."""
+
+    writer: ResponseWriter
 
 
-def is_requested(request: GatewayRequest) -> bool:
-    return HEADER in request.raw_headers
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """The first request under the same key has this response."""
+
+    stored: StoredResponse
 
 
-async def run_once(
-    exchange: Exchange, url_params: dict[str, Any], body: bytes, run: Callable[[], Awaitable[GatewayResponse]]
-) -> GatewayResponse:
-    """The stored answer where there is one, else what `run` answers; `url_params` and `body` are what tells requests apart."""
-    claim = Claim(exchange)
-    try:
-        stored = await claim.acquire(url_params, body)
-    except Exception as error:
-        return await exchange.render_error(errors.from_exception(error))
-    if stored is not None:
-        await exchange.finish(Outcome.CACHED, stored.status)
-        return stored.to_response(exchange.gateway_headers())
-    try:
-        response = await run()
-    except BaseException:
-        await claim.release()
-        raise
-    return await claim.capture(response)
+async def claim(parsed: Parsed[ClientRequest], writer: ResponseWriter) -> Run | Replay:
+    """Decide whether the request runs. A request without an Idempotency-Key always does.
+
+    Raises GatewayError if the key is malformed, in use, or was used for another request, and DatabaseError.
+    """
+    if HEADER not in parsed.caller.received.request.raw_headers:
+        return Run(writer)
+    lease = Lease(parsed)
+    stored = await lease.acquire()
+    return Run(StoringWriter(writer, lease)) if stored is None else Replay(stored)
 
 
-class Claim:
-    """A request's right to run under its key. It is a lease, so that a killed process keeps no key: renewed while the request's task
-    lives, it lapses within 45 seconds.
+async def replay(planned: Planned, replayed: Replay, writer: ResponseWriter) -> RequestResult:
+    """Hand the stored response to the writer. It costs nothing."""
+    stored = replayed.stored
+    headers = {
+        **planned.headers(),
+        **await rate_limit_headers(planned, Outcome.CACHED),
+        **stored.headers,
+        "x-cost-usd": decimal_usd(0),
+        "idempotent-replayed": "true",
+    }
+    writer.respond(
+        ChunkedResponse(stored.status, headers, stored.chunks)
+        if stored.is_stream
+        else Response(stored.status, headers, b"".join(stored.chunks))
+    )
+    return RequestResult(Outcome.CACHED, stored.status)
+
+
+class Lease:
+    """The right of a request to run under its key.
+
+    It is renewed while the request's task runs. If the process is killed, the lease expires within 45
+    seconds, so that the key can be used again.
     """
 
-    def __init__(self, exchange: Exchange) -> None:
-        assert exchange.principal is not None
-        self.exchange = exchange
-        self.project_id = exchange.principal.project_id
+    def __init__(self, parsed: Parsed[ClientRequest]) -> None:
+        self.parsed = parsed
+        self.project_id = parsed.caller.principal.project_id
+        self.request_id = parsed.caller.received.request_id
         self.claim_id = uuid4()
         self.renew_task: asyncio.Task[None] | None = None
 
-    async def acquire(self, url_params: dict[str, Any], body: bytes) -> StoredResponse | None:
-        """None where this request is to run. Raises GatewayError where the key is in use, or was used for another request."""
-        key = self.exchange.request.header(HEADER)
+    async def acquire(self) -> StoredResponse | None:
+        """Return the first request's response, or None if this request is to run. Raises GatewayError."""
+        key = self.parsed.caller.received.request.header(HEADER)
         if not (0 < len(key) <= MAX_KEY_LENGTH and key.isascii() and key.isprintable()):
             raise errors.idempotency_key_malformed()
         if contains_key(key):
             raise errors.idempotency_key_is_secret()
-        stored = await self._find_or_claim_with_retries(key, url_params, body)
+        stored = await self._find_or_claim_with_retries(key)
         if stored is None:
-            self.renew_task = asyncio.create_task(self._renew_lease(asyncio.current_task()))
+            self.renew_task = asyncio.create_task(self._renew(asyncio.current_task()))
         return stored
 
-    async def _find_or_claim_with_retries(
-        self, key: str, url_params: dict[str, Any], body: bytes
-    ) -> StoredResponse | None:
-        """An answer is stored when its last byte is out: a client that repeats itself at once is not told of a conflict."""
-        for pause in RETRY_DELAYS_S:
+    async def _find_or_claim_with_retries(self, key: str) -> StoredResponse | None:
+        """Retry for a moment, since a response is stored only when its last byte has been sent.
+
+        A client that repeats its request at once must not get a conflict.
+        """
+        for delay in RETRY_DELAYS_S:
             with suppress(KeyInUse):
-                return await run_query(self._find_or_claim, key, url_params, body)
-            await asyncio.sleep(pause)
+                return await run_query(self._find_or_claim, key)
+            await asyncio.sleep(delay)
         raise errors.idempotency_key_in_use()
 
-    def _find_or_claim(self, key: str, url_params: dict[str, Any], body: bytes) -> StoredResponse | None:
-        asked = fingerprint(self.exchange.operation, url_params, body)
-        first = IdempotentRequest.objects.claim(self.project_id, key, asked, self.claim_id)
+    def _find_or_claim(self, key: str) -> StoredResponse | None:
+        requested = fingerprint(self.parsed)
+        first = IdempotentRequest.objects.claim(self.project_id, key, requested, self.claim_id)
         if first is None:
             raise KeyInUse
         if first.claim_id == self.claim_id:
             return None
-        if first.fingerprint != asked:
+        if first.fingerprint != requested:
             raise errors.idempotency_key_reused()
         if not first.sealed_response:
             raise KeyInUse
@@ -161,60 +171,27 @@ class Claim:
         except vault.DecryptionError:
             raise errors.stored_response_unreadable() from None
 
-    async def _renew_lease(self, request: asyncio.Task[Any] | None) -> None:
+    async def _renew(self, request: asyncio.Task[Any] | None) -> None:
         while request is not None and not request.done():
             await asyncio.sleep(LEASE_RENEW_INTERVAL_S)
             with suppress(DatabaseError):
                 await run_query(IdempotentRequest.objects.renew, self.claim_id)
 
-    async def capture(self, response: GatewayResponse) -> GatewayResponse:
-        """The same answer, which is stored as soon as it is whole."""
-        if isinstance(response, StreamingResponse):
-            return StreamingResponse(
-                response.status, response.headers, lambda send: self._capture_stream(response, send)
-            )
-        await self.complete(response, [response.body], len(response.body))
-        return response
-
-    async def _capture_stream(self, response: StreamingResponse, send: Send) -> None:
-        chunks: list[bytes] = []
-        size = 0
-
-        async def send_and_keep(chunk: bytes) -> None:
-            nonlocal size
-            size += len(chunk)
-            if size <= MAX_STORED_BYTES:
-                chunks.append(chunk)
-            await send(chunk)
-
-        try:
-            await response.write(send_and_keep)
-        except BaseException:
-            await self.release()
-            raise
-        await self.complete(response, chunks, size)
-
-    async def complete(self, response: GatewayResponse, chunks: list[bytes], size: int) -> None:
-        entry = self.exchange.usage_entry
-        if entry is None or entry.outcome != Outcome.OK.value or size > MAX_STORED_BYTES:
-            await self.release()
-            return
-        headers = {
-            name: value
-            for name, value in response.headers.items()
-            if not name.startswith(PER_REQUEST_HEADERS)
-        }
-        headers["x-gateway-original-request"] = self.exchange.request_id
-        stored = StoredResponse(response.status, headers, chunks, isinstance(response, StreamingResponse))
-        await self._write(
+    async def complete(self, stored: StoredResponse) -> None:
+        """Store the response, which ends the lease."""
+        await self._end(
             lambda: IdempotentRequest.objects.complete(self.claim_id, stored.encrypt(self.project_id))
         )
 
     async def release(self) -> None:
-        await self._write(lambda: IdempotentRequest.objects.release(self.claim_id))
+        """Let another request use the key."""
+        await self._end(lambda: IdempotentRequest.objects.release(self.claim_id))
 
-    async def _write(self, query: Callable[[], Any]) -> None:
-        """The caller gets the answer in any case: a key that cannot be freed now is free when the lease has lapsed."""
+    async def _end(self, query: Callable[[], Any]) -> None:
+        """Write the end of the lease.
+
+        If that fails, the client still gets its response, and the lease expires.
+        """
         if self.renew_task is not None:
             self.renew_task.cancel()
         try:
@@ -222,13 +199,70 @@ class Claim:
                 await run_query(query)
         except DatabaseError as error:
             log.error(
-                "an idempotency key could not be written",
-                request_id=self.exchange.request_id,
+                "idempotency_key_not_written",
+                message="An idempotency key was not written. It can be used again when its lease expires.",
+                request_id=self.request_id,
                 reason=str(error),
             )
 
 
-def fingerprint(operation: Operation, url_params: dict[str, Any], body: bytes) -> str:
-    """Keyed, so that a database dump confirms no guess at what was asked."""
-    head = f"{operation.name} {operation.format} {sorted(url_params.items())}\n".encode()
+class StoringWriter:
+    """Writes a response to the client, and stores it under its key when it is complete."""
+
+    def __init__(self, inner: ResponseWriter, lease: Lease) -> None:
+        self.inner, self.lease = inner, lease
+        self.status, self.headers, self.is_stream = 0, Headers(), False
+        self.chunks: list[bytes] = []
+        self.size = 0
+
+    def respond(self, response: Response | ChunkedResponse) -> None:
+        """Keep a non-streaming response for `finish`."""
+        self._begin(response.status, response.headers, is_stream=False)
+        for chunk in response.chunks:
+            self._keep(chunk)
+        self.inner.respond(response)
+
+    async def start_stream(self, status: int, headers: Headers) -> None:
+        """Send the status and the headers of a stream."""
+        self._begin(status, headers, is_stream=True)
+        await self.inner.start_stream(status, headers)
+
+    async def write(self, chunk: bytes) -> None:
+        """Send one chunk of the stream."""
+        self._keep(chunk)
+        await self.inner.write(chunk)
+
+    def abandon(self) -> None:
+        """Leave the stream without an end."""
+        self.inner.abandon()
+
+    async def finish(self, *, succeeded: bool) -> None:
+        """Store the response if the request succeeded, and only then complete it for the client."""
+        if succeeded and self.size <= MAX_STORED_BYTES:
+            await self.lease.complete(self._stored())
+        else:
+            await self.lease.release()
+        await self.inner.finish(succeeded=succeeded)
+
+    def _begin(self, status: int, headers: Headers, *, is_stream: bool) -> None:
+        self.status, self.headers, self.is_stream = status, headers, is_stream
+
+    def _keep(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        if self.size <= MAX_STORED_BYTES:
+            self.chunks.append(chunk)
+
+    def _stored(self) -> StoredResponse:
+        headers = {
+            name: value for name, value in self.headers.items() if not name.startswith(PER_REQUEST_HEADERS)
+        }
+        headers["x-gateway-original-request"] = self.lease.request_id
+        return StoredResponse(self.status, headers, self.chunks, self.is_stream)
+
+
+def fingerprint(parsed: Parsed[ClientRequest]) -> str:
+    """Return a keyed digest of the request: a database dump cannot confirm a guessed request."""
+    operation = parsed.caller.received.operation
+    head = f"{operation.name} {operation.format} {sorted(parsed.url_params.items())}\n".encode()
+    body = parsed.client_request.body
     return salted_hmac("proxy.idempotency", head + body, algorithm="sha256").hexdigest()

@@ -1,11 +1,18 @@
-"""Providers are data: where they are, which formats they speak, how they want the key, what they want differently, and where their
-prices stand. Each row names the vendor's documents that it follows.
+"""The catalog of providers: URLs, formats, authentication, quirks and prices as data.
+
+Each row names the vendor's documents that it follows.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
 from proxy.formats.quirks import Quirks
+from proxy.providers import demo
+from proxy.providers.provider import (
+    CHAT_FORMAT,
+    GEMINI_FORMAT,
+    MESSAGES_FORMAT,
+    RESPONSES_FORMAT,
+    Provider,
+    openai_compatible,
+)
 
 DEMO = "demo"
 COMPATIBLE = "compatible"
@@ -14,65 +21,17 @@ ANTHROPIC = "anthropic"
 GEMINI = "gemini"
 AZURE = "azure"
 
-CHAT_FORMAT = "openai_chat"
-RESPONSES_FORMAT = "openai_responses"
-MESSAGES_FORMAT = "anthropic"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Provider:
-    """`base_urls` says where the paths of each format begin, by format; the first is the one that conversions prefer. An empty
-    base is named by each credential. `pricing_provider` is the provider's name in genai-prices; empty where it has no prices.
-    """
-
-    slug: str
-    name: str
-    base_urls: Mapping[str, str]
-    pricing_provider: str = ""
-    key_header: str = "authorization"
-    key_prefix: str = "Bearer "
-    headers: Mapping[str, str] = field(default_factory=dict)
-    quirks: Quirks = field(default_factory=Quirks)
-    path_prefix: str = ""
-    """Put between base and path, with `{model}`: for servers that have the model in the address."""
-    query_string: str = ""
-    supports_count_tokens: bool = False
-    """Whether it counts a request's tokens in its own format; else the gateway answers with an estimate."""
-
-    @property
-    def base_url(self) -> str:
-        return next(iter(self.base_urls.values()))
-
-    def auth_headers(self, secret: str) -> dict[str, str]:
-        return {self.key_header: f"{self.key_prefix}{secret}"} if secret else {}
-
-
-def openai_compatible(
-    slug: str,
-    name: str,
-    base_url: str,
-    pricing_provider: str = "",
-    *,
-    messages: str = "",
-    responses: str = "",
-    quirks: Quirks | None = None,
-) -> Provider:
-    """A server that speaks OpenAI's chat format, and perhaps Anthropic's at `messages` and OpenAI's newer one at `responses`."""
-    spoken = {CHAT_FORMAT: base_url, RESPONSES_FORMAT: responses, MESSAGES_FORMAT: messages}
-    bases = {format: base for format, base in spoken.items() if base or format == CHAT_FORMAT}
-    return Provider(slug, name, bases, pricing_provider, quirks=quirks or Quirks())
-
-
 OPENAI_BASE_URL = "https://api.openai.com/v1"
 XAI_BASE_URL = "https://api.x.ai/v1"
 TOP_K_SETTING = frozenset({"top_k"})
 PENALTY_SETTINGS = frozenset({"presence_penalty", "frequency_penalty"})
 LOW_TO_HIGH_EFFORTS = {"minimal": "low", "xhigh": "high"}
-"""For servers whose efforts of reasoning are none, low, medium and high."""
+"""For servers whose reasoning efforts are none, low, medium and high."""
 
 CATALOG = (
-    # platform.openai.com/docs/api-reference: chat/create, responses/create. What its reasoning models refuse, and Anthropic's newest,
-    # goes by the model's name: formats/openai_chat/models.py, formats/anthropic/models.py.
+    # platform.openai.com/docs/api-reference: chat/create, responses/create. Settings that OpenAI's reasoning
+    # models or Anthropic's newest models reject depend on the model's name: see `capabilities.py` of both
+    # formats.
     Provider(
         OPENAI,
         "OpenAI",
@@ -96,13 +55,14 @@ CATALOG = (
     Provider(
         GEMINI,
         "Google Gemini",
-        {"gemini": "https://generativelanguage.googleapis.com"},
+        {GEMINI_FORMAT: "https://generativelanguage.googleapis.com"},
         "google",
         "x-goog-api-key",
         "",
         supports_count_tokens=True,
     ),
-    # learn.microsoft.com/azure/ai-services/openai/reference: authentication, versioning (the newest version that is no preview).
+    # learn.microsoft.com/azure/ai-services/openai/reference: authentication, versioning (the newest version
+    # that is not a preview).
     Provider(
         AZURE,
         "Azure OpenAI",
@@ -137,8 +97,9 @@ CATALOG = (
         "http://localhost:1234/v1",
         quirks=Quirks(unsupported=frozenset({"n", "user", "logprobs"}), extra_settings=TOP_K_SETTING),
     ),
-    # console.groq.com/docs/openai: "Currently Unsupported OpenAI Features"; /docs/api-reference: penalties "not yet supported by any of
-    # our models", `max_tokens` deprecated. It refuses fields of a message that it does not know.
+    # console.groq.com/docs/openai: "Currently Unsupported OpenAI Features"; /docs/api-reference: penalties
+    # "not yet supported by any of our models", `max_tokens` deprecated. It rejects unknown fields of a
+    # message.
     openai_compatible(
         "groq",
         "Groq",
@@ -150,8 +111,8 @@ CATALOG = (
             effort_aliases=LOW_TO_HIGH_EFFORTS,
         ),
     ),
-    # docs.mistral.ai/api/endpoint/chat. It refuses every field that is not there: `stream_options` too, but its streams end with the
-    # usage unasked; and ids of tool calls that are not nine letters and digits.
+    # docs.mistral.ai/api/endpoint/chat. It rejects every field that is not documented there, `stream_options`
+    # too (its streams always end with the usage), and tool call ids that are not nine letters and digits.
     openai_compatible(
         "mistral",
         "Mistral",
@@ -164,7 +125,8 @@ CATALOG = (
             tool_call_id_length=9,
         ),
     ),
-    # api-docs.deepseek.com: api/create-chat-completion (of `response_format` only text and json_object), guides/anthropic_api.
+    # api-docs.deepseek.com: api/create-chat-completion (`response_format` may be text or json_object only),
+    # guides/anthropic_api.
     openai_compatible(
         "deepseek",
         "DeepSeek",
@@ -175,7 +137,8 @@ CATALOG = (
             unsupported=frozenset({"n", "seed", "user", "parallel_tool_calls"}), supports_json_schema=False
         ),
     ),
-    # docs.together.ai: docs/inference/openai-compatibility, reference/chat-completions (`logprobs` is a number there).
+    # docs.together.ai: docs/inference/openai-compatibility, reference/chat-completions (`logprobs` is a
+    # number there).
     openai_compatible(
         "together",
         "Together",
@@ -196,7 +159,8 @@ CATALOG = (
         messages="https://api.fireworks.ai/inference",
         quirks=Quirks(extra_settings=TOP_K_SETTING, effort_aliases=LOW_TO_HIGH_EFFORTS),
     ),
-    # openrouter.ai/docs/api-reference: parameters, anthropic-messages. It leaves out itself what a model does not take.
+    # openrouter.ai/docs/api-reference: parameters, anthropic-messages. OpenRouter itself
+    # drops settings that a model does not support.
     openai_compatible(
         "openrouter",
         "OpenRouter",
@@ -205,7 +169,8 @@ CATALOG = (
         messages="https://openrouter.ai/api",
         quirks=Quirks(extra_settings=TOP_K_SETTING),
     ),
-    # docs.x.ai/docs/guides/reasoning: penalties and `stop` "are not supported by reasoning models", which all but grok-3 are.
+    # docs.x.ai/docs/guides/reasoning: penalties and `stop` "are not supported by reasoning models". All
+    # models except grok-3 are reasoning models.
     openai_compatible(
         "xai",
         "xAI",
@@ -220,8 +185,8 @@ CATALOG = (
             effort_aliases=LOW_TO_HIGH_EFFORTS,
         ),
     ),
-    # inference-docs.cerebras.ai: resources/openai, api-reference/chat-completions (`max_tokens` deprecated). It refuses fields of a
-    # message that it does not know.
+    # inference-docs.cerebras.ai: resources/openai, api-reference/chat-completions (`max_tokens` deprecated).
+    # It rejects unknown fields of a message.
     openai_compatible(
         "cerebras",
         "Cerebras",
@@ -233,8 +198,8 @@ CATALOG = (
             effort_aliases=LOW_TO_HIGH_EFFORTS,
         ),
     ),
-    # docs.perplexity.ai: docs/agent-api/migrate-from-sonar (its chat completions have ended), api-reference/responses-post. It refuses
-    # every field that is not there.
+    # docs.perplexity.ai: docs/agent-api/migrate-from-sonar (chat completions were removed),
+    # api-reference/responses-post. It rejects every field that is not documented there.
     Provider(
         "perplexity",
         "Perplexity",
@@ -256,6 +221,14 @@ CATALOG = (
             effort_aliases={"none": "minimal"},
         ),
     ),
-    Provider(DEMO, "Built-in demo", {CHAT_FORMAT: ""}),
+    Provider(
+        DEMO,
+        "Built-in demo",
+        {CHAT_FORMAT: ""},
+        client=DEMO,
+        bytes_per_token=demo.BYTES_PER_TOKEN,
+        default_max_tokens=demo.DEFAULT_MAX_TOKENS,
+        fixed_price=demo.PRICE,
+    ),
 )
 PROVIDERS = {provider.slug: provider for provider in CATALOG}

@@ -1,8 +1,9 @@
-"""The built-in demo provider: answers in process, so that a first run, tests and benchmarks need no key.
+"""The built-in demo provider, which needs no key: for a first run, tests and benchmarks.
 
-`demo/chat` emits exactly `max_tokens` tokens (64 by default) and counts its input with the very function that reservations
-use; `demo/embed` gives the same vector for the same text. Behaviour is set by a `demo` object in the body:
-`delay_ms` between streamed tokens (10), `status` of an error to answer with, `fail_after` streamed tokens.
+`demo/chat` generates exactly `max_tokens` tokens (64 by default) and counts its input with the function that
+reservations use. `demo/embed` returns the same vector for the same text. A `demo` object in the body sets the
+behavior: `delay_ms` between streamed tokens (10), `status` of an error to respond with, and `fail_after`, a
+number of streamed tokens.
 """
 
 import asyncio
@@ -10,8 +11,8 @@ import base64
 import hashlib
 import time
 from array import array
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from typing import Annotated, Any
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Annotated, Any, Self
 
 import msgspec
 from msgspec import Meta
@@ -22,74 +23,110 @@ from proxy.formats.openai_chat import embeddings
 from proxy.formats.openai_chat.passthrough import max_input_tokens
 from proxy.formats.openai_chat.request import request_path
 from proxy.formats.openai_chat.wire import RequestFields
-from proxy.upstream.client import UpstreamConnectionError
+from proxy.upstream.errors import UpstreamConnectionError
 
 MODELS = ("demo/chat", "demo/embed")
+BYTES_PER_TOKEN = 1
 PRICE = simple_price("1", "2", "demo, play money")
 DEFAULT_MAX_TOKENS = 64
 MAX_TOKENS = 32_768
 MAX_NONSTREAMING_TOKENS = 65_536
-"""Of all choices together, in an answer that is not streamed."""
+"""The limit of a non-streaming response, over all choices."""
 DEFAULT_DIMENSIONS = 256
 MAX_DIMENSIONS = 3_072
 MAX_INPUTS = 2_048
 MAX_VECTOR_VALUES = 500_000
-"""Inputs times dimensions: they are computed in the process that serves everyone."""
-SAMPLE_TEXT = "This answer comes from the demo model inside the gateway so that you can try keys and budgets before you add a provider."
+"""Inputs times dimensions. The vectors are computed in the process that serves all clients."""
+SAMPLE_TEXT = (
+    "This answer comes from the demo model inside the gateway so that you can try keys and budgets before "
+    "you add a provider."
+)
 SAMPLE_WORDS = SAMPLE_TEXT.split()
 
 encode = msgspec.json.Encoder().encode
 
 
 class DemoOptions(msgspec.Struct):
+    """The `demo` object of a request body."""
+
     delay_ms: Annotated[float, Meta(ge=0, le=60_000)] = 10
     status: Annotated[int, Meta(ge=400, le=599)] | None = None
     fail_after: Annotated[int, Meta(ge=0)] | None = None
 
 
 class DemoBody(msgspec.Struct):
+    """The part of a request body that sets the demo's behavior."""
+
     demo: DemoOptions = msgspec.field(default_factory=DemoOptions)
 
 
-class DemoResponse:
-    """Looks like an upstream's reply: status, headers, and a body whole or in chunks."""
+class DemoClient:
+    """Upstream client of the demo: responds in this process, and connects to nothing."""
 
-    def __init__(self, status: int, body: bytes | Callable[[], AsyncIterator[bytes]]) -> None:
-        self.status = status
-        self.body = body
-        self.headers = {
-            "content-type": "application/json"
-            if isinstance(body, bytes)
-            else "text/event-stream; charset=utf-8"
-        }
+    async def post(
+        self, url: str, body: bytes, _headers: dict[str, str], *, trusted: bool
+    ) -> "DemoResponse | DemoStream":
+        """Respond as a provider does. The demo has no base URL, so `url` is a path of the OpenAI API."""
+        return respond(url, body)
+
+
+class DemoResponse:
+    """A non-streaming upstream response."""
+
+    def __init__(self, status: int, body: bytes) -> None:
+        self.status, self.body = status, body
+        self.headers = {"content-type": "application/json"}
 
     async def read(self) -> bytes:
-        return self.body if isinstance(self.body, bytes) else b"".join([chunk async for chunk in self.body()])
+        """Return the body."""
+        return self.body
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        assert not isinstance(self.body, bytes)
-        return self.body()
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body in one chunk."""
+        yield self.body
 
-    async def __aenter__(self) -> "DemoResponse":
+    async def __aenter__(self) -> Self:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """There is no connection to close."""
+        """Do nothing: there is no connection to close."""
 
 
-async def respond(path: str, body: bytes) -> DemoResponse:
-    """What a provider would answer at this path of the OpenAI API."""
+class DemoStream:
+    """A streaming upstream response."""
+
+    def __init__(self, events: AsyncIterator[bytes]) -> None:
+        self.status, self.events = 200, events
+        self.headers = {"content-type": "text/event-stream; charset=utf-8"}
+
+    async def read(self) -> bytes:
+        """Return all events."""
+        return b"".join([event async for event in self.events])
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Return the events as they are generated."""
+        return self.events
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Do nothing: there is no connection to close."""
+
+
+def respond(path: str, body: bytes) -> DemoResponse | DemoStream:
+    """Return the response of a provider at this path of the OpenAI API."""
     try:
-        behaviour = msgspec.json.decode(body, type=DemoBody).demo
+        options = msgspec.json.decode(body, type=DemoBody).demo
     except msgspec.ValidationError as error:
         return error_response(400, str(error))
-    if behaviour.status is not None:
-        return error_response(behaviour.status, "The demo provider was told to fail.")
+    if options.status is not None:
+        return error_response(options.status, "The request asked the demo provider to fail.")
     if path == embeddings.PATH:
         return embed_response(msgspec.json.decode(body, type=embeddings.EmbeddingFields))
     if path != request_path(MODELS[0], False):
-        return error_response(404, "The demo models answer chat completions and embeddings.")
-    return chat_response(msgspec.json.decode(body, type=RequestFields), behaviour)
+        return error_response(404, "The demo models support chat completions and embeddings only.")
+    return chat_response(msgspec.json.decode(body, type=RequestFields), options)
 
 
 def error_response(status: int, message: str) -> DemoResponse:
@@ -98,7 +135,7 @@ def error_response(status: int, message: str) -> DemoResponse:
     )
 
 
-def chat_response(request: RequestFields, options: DemoOptions) -> DemoResponse:
+def chat_response(request: RequestFields, options: DemoOptions) -> DemoResponse | DemoStream:
     limit = request.max_completion_tokens or request.max_tokens
     if limit is not None and limit > MAX_TOKENS:
         return error_response(
@@ -108,16 +145,15 @@ def chat_response(request: RequestFields, options: DemoOptions) -> DemoResponse:
     if not request.stream and count * choices > MAX_NONSTREAMING_TOKENS:
         return error_response(
             400,
-            f"n x max_tokens is too large: {count * choices}. Without a stream it may be at most {MAX_NONSTREAMING_TOKENS}.",
+            f"n x max_tokens is too large: {count * choices}. "
+            f"Without a stream it may be at most {MAX_NONSTREAMING_TOKENS}.",
         )
     head = {"id": f"chatcmpl-demo{time.time_ns():x}", "created": int(time.time()), "model": request.model}
     usage = build_usage(max_input_tokens(request), count * choices)
     finish = "stop" if limit is None else "length"
     if request.stream:
         wants_usage = bool((request.stream_options or {}).get("include_usage"))
-        return DemoResponse(
-            200, lambda: stream_chat(head, count, choices, finish, usage if wants_usage else None, options)
-        )
+        return DemoStream(stream_chat(head, count, choices, finish, usage if wants_usage else None, options))
     message = {"role": "assistant", "content": "".join(sample_tokens(count)), "refusal": None}
     answers = [
         {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
@@ -143,7 +179,7 @@ async def stream_chat(
     yield b"".join(event(index, {"role": "assistant", "content": ""}) for index in range(choices))
     for number, token in enumerate(sample_tokens(token_count)):
         if number == options.fail_after:
-            raise UpstreamConnectionError("the demo provider was told to fail")
+            raise UpstreamConnectionError("the request asked the demo provider to fail")
         if options.delay_ms:
             await asyncio.sleep(options.delay_ms / 1000)
         yield b"".join(event(index, {"content": token}) for index in range(choices))
@@ -193,24 +229,27 @@ def embed_response(request: embeddings.EmbeddingFields) -> DemoResponse:
 
 
 def split_inputs(request: embeddings.EmbeddingFields) -> Sequence[object]:
-    """What gets a vector each: a list of token ids is one input, as at OpenAI."""
-    one = isinstance(request.input, str) or all(isinstance(part, int) for part in request.input)
-    return [request.input] if one else request.input
+    """Return the inputs, each of which gets a vector. A list of token ids is one input, as at OpenAI."""
+    is_single = isinstance(request.input, str) or all(isinstance(part, int) for part in request.input)
+    return [request.input] if is_single else request.input
 
 
 def limit_error(inputs: int, size: int) -> str:
-    """What is wrong with this many vectors of this size; empty where nothing is."""
+    """Return why so many vectors of this size are too much; empty if they are not."""
     if inputs > MAX_INPUTS:
         return f"input has too many entries: {inputs}. This model takes at most {MAX_INPUTS}."
     if size > MAX_DIMENSIONS:
         return f"dimensions is too large: {size}. This model gives at most {MAX_DIMENSIONS}."
     if inputs * size > MAX_VECTOR_VALUES:
-        return f"inputs x dimensions is too large: {inputs * size}. This model gives at most {MAX_VECTOR_VALUES} numbers at once."
+        return (
+            f"inputs x dimensions is too large: {inputs * size}. "
+            f"This model gives at most {MAX_VECTOR_VALUES} numbers at once."
+        )
     return ""
 
 
 def hash_vector(text: str, size: int) -> list[float]:
-    """A unit vector drawn from the text's hash: equal texts are equal, others nearly orthogonal."""
+    """Return a unit vector made of the text's hash. Vectors of different texts are nearly orthogonal."""
     raw = hashlib.shake_256(text.encode("utf-8", "surrogatepass")).digest(size)
     values = [byte - 127.5 for byte in raw]
     length = sum(value * value for value in values) ** 0.5

@@ -1,4 +1,4 @@
-"""Accounts at providers, as gateway processes remember them: a project's credentials and the operator's own."""
+"""Accounts at providers: the credentials of projects, which are cached, and the operator's own."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -8,7 +8,8 @@ from keys.authentication import Principal
 from projects.config_cache import ConfigCache
 from projects.vault import DecryptionError
 from proxy.models import Credential
-from proxy.providers.catalog import DEMO, PROVIDERS, Provider
+from proxy.providers.catalog import DEMO, PROVIDERS
+from proxy.providers.provider import Provider
 from proxy.routing import config_file
 from proxy.routing.operator_keys import DEFAULT_UPSTREAMS, configured_key, default_upstream
 from proxy.routing.operator_routes import Route, environment_routes, yaml_routes
@@ -16,7 +17,11 @@ from proxy.routing.operator_routes import Route, environment_routes, yaml_routes
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """`secret` is None where no encryption key opens it. The operator's own addresses are `trusted`, a tenant's are not."""
+    """An account at a provider.
+
+    `secret` is None if it cannot be decrypted. `trusted`: the operator configured the base URL, not a tenant.
+    `preferred_format` is the format of conversions, if that is not the provider's first.
+    """
 
     slug: str
     provider: Provider
@@ -25,43 +30,47 @@ class Account:
     models: frozenset[str] = frozenset()
     trusted: bool = False
     preferred_format: str = ""
-    """The format that conversions use, where it is not the provider's first."""
 
     @property
     def is_shared(self) -> bool:
-        """Whether several projects may use it: the operator's own accounts, from the first request on."""
-        return self.trusted and self.provider.slug != DEMO
+        """Return whether several projects may use it, as they may use all accounts of the operator."""
+        return self.trusted
 
     @property
     def identity(self) -> str:
-        """What tells this account from others in which the same id could exist."""
+        """Return what distinguishes this account from others in which the same id could exist."""
         return f"{self.provider.slug} {self.base_url}"
 
     @property
     def formats(self) -> tuple[str, ...]:
-        """Formats that are spoken at this address, the one that conversions prefer first. An address of the account's own stands
-        for the provider's main one; formats that the provider has elsewhere are then out of reach.
+        """Return the supported formats; conversions prefer the first.
+
+        A base URL of the account replaces the provider's main one. Formats that the provider serves at other
+        URLs are then not available.
         """
-        bases = self.provider.base_urls
+        base_urls = self.provider.base_urls
         if self.base_url in ("", self.provider.base_url):
-            return tuple(bases)
-        return tuple(format for format, base in bases.items() if base == self.provider.base_url)
+            return tuple(base_urls)
+        return tuple(format for format, url in base_urls.items() if url == self.provider.base_url)
 
     def format_for(self, client_format: str) -> str:
+        """Return the format in which a client's request is sent: its own if the account supports it."""
         if client_format in self.formats:
             return client_format
         return self.preferred_format if self.preferred_format in self.formats else self.formats[0]
 
     def url(self, format: str, path: str, model: str) -> str:
-        own = self.base_url not in ("", self.provider.base_url)
-        base = self.base_url if own else self.provider.base_urls[format]
+        """Return the URL of a path; servers with the model in the URL get it there."""
+        has_own_url = self.base_url not in ("", self.provider.base_url)
+        base = self.base_url if has_own_url else self.provider.base_urls[format]
         query = (
             f"{'&' if '?' in path else '?'}{self.provider.query_string}" if self.provider.query_string else ""
         )
-        return f"{base}{self.provider.path_prefix.format(model=quote(model, safe=''))}{path}{query}"
+        prefix = self.provider.path_prefix and self.provider.path_prefix.format(model=quote(model, safe=""))
+        return f"{base}{prefix}{path}{query}"
 
 
-DEMO_ACCOUNT = Account(DEMO, PROVIDERS[DEMO], "", "", trusted=True)
+DEMO_ACCOUNT = Account(DEMO, PROVIDERS[DEMO], "", "")
 
 
 def load_accounts(project_id: int) -> tuple[Account, ...]:
@@ -85,18 +94,18 @@ project_accounts_cache: ConfigCache[int, tuple[Account, ...]] = ConfigCache(load
 
 
 def operator_accounts_for(principal: Principal) -> tuple[Account, ...]:
-    """The operator's accounts, which only projects that an operator has marked may spend from."""
+    """Return the operator's accounts if the operator has allowed the key's project to use them."""
     return accounts_from_environment() if principal.uses_operator_credentials else ()
 
 
 @lru_cache(maxsize=1)
 def accounts_from_environment() -> tuple[Account, ...]:
-    """Return the accounts of the providers, then those of single models: the first route of a name wins."""
+    """Return the accounts of providers, then those of single models. The first route of a name wins."""
     config = config_file.load()
     defaults = ((slug, default_upstream(slug), configured_key(slug)[1]) for slug in DEFAULT_UPSTREAMS)
-    named = [operator_account(*default) for default in defaults if default[1] or default[2]]
+    general = [operator_account(*default) for default in defaults if default[1] or default[2]]
     return (
-        *named,
+        *general,
         *(account_for_model_route(route) for route in (*yaml_routes(config), *environment_routes(config))),
     )
 

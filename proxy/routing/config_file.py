@@ -1,4 +1,4 @@
-"""The operator's routing: the YAML file named by AI_GATEWAY_CONFIG, and AI_GATEWAY_MODEL_ROUTES."""
+"""Routing by the operator: the YAML file of AI_GATEWAY_CONFIG, and AI_GATEWAY_MODEL_ROUTES."""
 
 import re
 from functools import lru_cache
@@ -17,23 +17,25 @@ DEFAULT_TIMEOUT_S = 300.0
 
 
 class ConfigError(Exception):
-    """The file or variable cannot be used; the message says where and why."""
+    """The file or variable is not valid. The message says where and why."""
 
 
 class ModelRoute(msgspec.Struct, frozen=True):
+    """An entry of `models` in the YAML file."""
+
     name: str
     provider: str
     description: str = ""
     api: Literal["chat", "responses"] = "chat"
-    """By which of OpenAI's formats clients of other formats reach the model."""
+    """OpenAI's format in which requests of clients of other formats are sent."""
     base_url: str = ""
-    """An address of the model's own, instead of that of the operator's account for the provider."""
+    """The model's own URL, instead of that of the operator's account at the provider."""
     send_operator_key: bool = False
-    """Whether `base_url` receives the operator's key although its host belongs to somebody else."""
+    """Whether `base_url` receives the operator's key although its host is not the provider's."""
 
 
 class OperatorConfig(msgspec.Struct, frozen=True):
-    """`timeout` is how long a provider may stay silent, as `90s` or `5m`."""
+    """The YAML file. `timeout` is how long a provider may send nothing, as `90s` or `5m`."""
 
     version: str | float | int = "1.0"
     models: tuple[ModelRoute, ...] = ()
@@ -44,12 +46,13 @@ class OperatorConfig(msgspec.Struct, frozen=True):
 
     @property
     def timeout_s(self) -> float:
+        """Return the timeout in seconds."""
         return parse_duration(self.timeout)
 
 
 @lru_cache(maxsize=1)
 def load() -> OperatorConfig:
-    """The configuration of this process, read once; raises BadConfiguration."""
+    """Return the configuration, which a process reads once. Raises ConfigError."""
     env = settings.ENV
     config = read_file(env.ai_gateway_config) if env.ai_gateway_config else OperatorConfig()
     for name in [*(model.provider for model in config.models), config.default_provider]:
@@ -70,13 +73,14 @@ def load() -> OperatorConfig:
 
 
 def check_default_upstreams() -> None:
+    """Raise ConfigError for a base URL in the environment that is not valid."""
     for provider in DEFAULT_UPSTREAMS:
         if base_url := default_upstream(provider):
             check_base_url(base_url, f"the environment: {provider}: the base URL")
 
 
 def check_route(model: ModelRoute, file: str) -> None:
-    """Raise BadConfiguration for a route whose address or key setting cannot work."""
+    """Raise ConfigError for a route whose URL or key setting cannot work."""
     if model.base_url and model.provider == DEMO:
         raise ConfigError(f"{file}: {model.name!r}: the demo has no base_url")
     if model.base_url:
@@ -86,7 +90,7 @@ def check_route(model: ModelRoute, file: str) -> None:
 
 
 def check_base_url(base_url: str, where: str) -> None:
-    """The message leaves the address out: it may contain a password."""
+    """Raise ConfigError for an invalid URL. The message omits the URL, which may contain a password."""
     try:
         origin_of(base_url)
     except ValueError:
@@ -94,6 +98,7 @@ def check_base_url(base_url: str, where: str) -> None:
 
 
 def read_file(path: Path) -> OperatorConfig:
+    """Return what the YAML file contains. Raises ConfigError."""
     try:
         return msgspec.yaml.decode(path.read_bytes(), type=OperatorConfig)
     except OSError as error:
@@ -103,7 +108,7 @@ def read_file(path: Path) -> OperatorConfig:
 
 
 def parse_model_urls(text: str) -> dict[str, str]:
-    """`model:http://host/v1,model2:https://...`, split at the last `:http`, since names may hold colons."""
+    """Parse `model:http://host/v1,model2:https://...`, split at the last `:http`: names may have colons."""
     routes = {}
     for entry in filter(None, (part.strip() for part in text.split(","))):
         name, colon, address = entry.rpartition(":http")
@@ -115,6 +120,7 @@ def parse_model_urls(text: str) -> dict[str, str]:
 
 
 def parse_duration(value: str | float | int) -> float:
+    """Return a duration in seconds. Raises ConfigError."""
     if not isinstance(value, str):
         return float(value)
     parts = DURATION_PART.findall(value)

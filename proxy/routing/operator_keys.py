@@ -1,8 +1,8 @@
-"""Which of the operator's provider keys a configured address receives.
+"""Decide which of the operator's provider keys a configured URL receives.
 
-A key belongs to one provider account. Sending it to another host would hand the account to the owner of that
-host. An address therefore receives it only if it is the provider's own, the operator's default upstream for that
-provider, or named by the operator.
+A key belongs to one provider account. Sending it to another host would give the account to the owner of that
+host. A URL therefore receives the key only if its host is the provider's own or that of the operator's
+default upstream for the provider, or if the operator has set send_operator_key for it.
 """
 
 from dataclasses import dataclass
@@ -15,24 +15,24 @@ from proxy.providers.catalog import ANTHROPIC, GEMINI, OPENAI, PROVIDERS
 
 
 class Reason(StrEnum):
-    """Why an address receives a key, or does not."""
+    """Reason for sending a key to a URL, or for not sending it."""
 
     NOT_CONFIGURED = "no key is configured"
     PROVIDER_HOST = "the provider's own host"
     DEFAULT_UPSTREAM = "the default upstream's host"
     CONFIGURED = "send_operator_key is set"
-    URL_CREDENTIALS = "the address has a user name of its own"
+    URL_CREDENTIALS = "the URL has its own user name"
     OTHER_HOST = "another host; set send_operator_key to send the key"
 
 
 DEFAULT_UPSTREAMS = (OPENAI, ANTHROPIC, GEMINI)
-"""Providers for which the environment has a key and a base URL."""
+"""Providers whose key and base URL can be set in the environment."""
 SENT = (Reason.PROVIDER_HOST, Reason.DEFAULT_UPSTREAM, Reason.CONFIGURED)
 
 
 @dataclass(frozen=True, slots=True)
 class OperatorKey:
-    """The key for one address; `variable` names its setting. Both are empty if no key is sent."""
+    """The key for one URL, and the variable that sets it. Both are empty if no key is sent."""
 
     reason: Reason
     variable: str = ""
@@ -40,7 +40,7 @@ class OperatorKey:
 
 
 def default_upstream(provider: str) -> str:
-    """Return the base URL that the environment sets for a provider; empty if it sets none."""
+    """Return the base URL that the environment sets for a provider, or an empty string."""
     env = settings.ENV
     configured = {
         OPENAI: env.ai_gateway_upstream or env.openai_base_url,
@@ -62,8 +62,8 @@ def configured_key(provider: str) -> tuple[str, str]:
 
 
 def key_for(provider: str, base_url: str, *, requested: bool) -> OperatorKey:
-    """Decide which key a route's address receives. `requested` is the route's send_operator_key."""
-    # Compatible servers take a key in OpenAI's header, so only the OpenAI key can be meant for them.
+    """Return the key that a route's URL receives. `requested` is the route's send_operator_key."""
+    # Compatible servers read the key from OpenAI's header, so only the OpenAI key can be intended for them.
     owner = provider if provider in (ANTHROPIC, GEMINI) else OPENAI
     variable, secret = configured_key(owner)
     reason = reason_for(owner, base_url, requested=requested) if secret else Reason.NOT_CONFIGURED
@@ -86,11 +86,11 @@ def is_providers_own(provider: str, base_url: str) -> bool:
 
 
 def origin_of(base_url: str) -> str:
-    """Return scheme, host and port, compared exactly: http is not https, and `host.` is not `host`.
+    """Return scheme, host and port of a URL, without user name and password.
 
-    yarl reads the address as the HTTP client does that connects to it. The result has no user name or
-    password.
-    Raises ValueError if the text is not an http(s) address with a host.
+    Origins are compared exactly: http is not https, and `host.` is not `host`. yarl parses the URL as the
+    HTTP client does that connects to it. Raises ValueError if the text is not an http or https URL with a
+    host.
     """
     url = URL(base_url)
     if url.scheme not in ("http", "https") or not url.raw_host:

@@ -1,4 +1,4 @@
-"""The operator's routes: models at their own addresses, each with the key that its address receives."""
+"""Routes of the operator: models at their own URLs, each with the key that its URL receives."""
 
 from dataclasses import dataclass
 
@@ -19,13 +19,14 @@ from proxy.routing.operator_keys import (
 )
 
 FILE, VARIABLE = "AI_GATEWAY_CONFIG", "AI_GATEWAY_MODEL_ROUTES"
+ROUTE_MESSAGE = "The operator has configured where this model is served."
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One model at an address, and the key that the address receives."""
+    """A model at a URL, and the key that the URL receives."""
 
     model: str
     provider: str
@@ -35,6 +36,7 @@ class Route:
 
 
 def yaml_routes(config: OperatorConfig) -> list[Route]:
+    """Return the models of the YAML file that have their own URL."""
     return [
         Route(
             model.name,
@@ -49,7 +51,7 @@ def yaml_routes(config: OperatorConfig) -> list[Route]:
 
 
 def environment_routes(config: OperatorConfig) -> list[Route]:
-    """Return the entries of AI_GATEWAY_MODEL_ROUTES: each is one model at an OpenAI-compatible address."""
+    """Return the entries of AI_GATEWAY_MODEL_ROUTES: each is a model at an OpenAI-compatible URL."""
     requested = settings.ENV.ai_gateway_send_operator_key
     return [
         Route(
@@ -64,18 +66,31 @@ def environment_routes(config: OperatorConfig) -> list[Route]:
 
 
 def log_routes() -> None:
-    """Log where each of the operator's models leads and which key is sent there, never the key itself."""
+    """Log the host of each of the operator's models and which key is sent there, never the key itself."""
     config = config_file.load()
     for provider in DEFAULT_UPSTREAMS:
         if default_upstream(provider) or configured_key(provider)[1]:
-            log.info("operator_account", provider=provider, **default_destination(provider))
+            log.info(
+                "operator_account",
+                message="The operator has an account at this provider.",
+                provider=provider,
+                **default_destination(provider),
+            )
     for model in config.models:
         if not model.base_url:
-            found = default_destination(model.provider) if model.provider in DEFAULT_UPSTREAMS else {}
-            log.info("operator_route", model=model.name, provider=model.provider, source=FILE, **found)
+            destination = default_destination(model.provider) if model.provider in DEFAULT_UPSTREAMS else {}
+            log.info(
+                "operator_route",
+                message=ROUTE_MESSAGE,
+                model=model.name,
+                provider=model.provider,
+                source=FILE,
+                **destination,
+            )
     for route in (*yaml_routes(config), *environment_routes(config)):
         log.info(
             "operator_route",
+            message=ROUTE_MESSAGE,
             model=route.model,
             provider=route.provider,
             source=route.source,
@@ -86,7 +101,7 @@ def log_routes() -> None:
 
 
 def default_destination(provider: str) -> dict[str, str | None]:
-    """Return the host of the operator's account at a provider, and the name of the key that is sent there."""
+    """Return the host of the operator's account at a provider, and the variable of its key."""
     variable, secret = configured_key(provider)
     return {
         "host": origin_of(default_upstream(provider) or PROVIDERS[provider].base_url),

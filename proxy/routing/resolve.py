@@ -1,52 +1,32 @@
-"""From the name of a model to where it is served, and with whose credential.
+"""Find the account that serves a model, and the model's name there.
 
-The first that knows the name wins: the project's own credentials, the operator's YAML file, AI_GATEWAY_MODEL_ROUTES,
-`provider/model`, the bundled catalogue, the default provider.
+The first of these that has the name decides: the project's own credentials, the operator's YAML file,
+AI_GATEWAY_MODEL_ROUTES, `provider/model`, the bundled prices, the default provider.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from billing import pricing
-from billing.pricing import Price
-from billing.pricing.price_list import PriceList, price_lists
+from billing.pricing.price_list import price_lists
 from keys.authentication import Principal
 from proxy import errors
 from proxy.formats import openai_responses
-from proxy.formats.metering.token_counts import BYTES_PER_TOKEN
-from proxy.formats.neutral import RequestFacts
 from proxy.providers import demo
 from proxy.providers.catalog import DEMO, OPENAI, PROVIDERS
 from proxy.routing import config_file
 from proxy.routing.accounts import DEMO_ACCOUNT, Account, operator_accounts_for, project_accounts_cache
+from proxy.routing.targets import Target, price_for
 
 CATALOG_PROVIDERS = (OPENAI, "anthropic", "gemini")
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Where one request goes. `price` is None for a model without a known price."""
-
-    account: Account
-    model: str
-    price: Price | None
-
-    @property
-    def is_demo(self) -> bool:
-        return self.account is DEMO_ACCOUNT
-
-    def default_max_tokens(self, facts: RequestFacts) -> int | None:
-        """Tokens that the model gives where the client sets no limit; None where that is not known beforehand."""
-        return demo.DEFAULT_MAX_TOKENS * facts.n if self.is_demo else None
-
-    def estimated_input_tokens(self, facts: RequestFacts) -> int:
-        """What the input probably counts at this model: the demo counts bytes, others about four of them a token."""
-        return facts.max_input_tokens if self.is_demo else -(-facts.max_input_tokens // BYTES_PER_TOKEN)
-
-
 async def resolve(principal: Principal, model: str) -> Target:
-    """Raises GatewayError where no provider of this project serves the model, or its credential cannot be read."""
-    own = await project_accounts_cache.get(principal.project_id)
-    account, name = resolve_account(model, own, operator_accounts_for(principal))
+    """Return where a model is served.
+
+    Raises GatewayError if no provider of the project serves it, or the credential cannot be decrypted.
+    """
+    accounts = await project_accounts_cache.get(principal.project_id)
+    account, name = resolve_account(model, accounts, operator_accounts_for(principal))
     if account.secret is None:
         raise errors.credential_unreadable()
     return Target(account, name, price_for(account, name, await price_lists.get(principal.project_id)))
@@ -55,7 +35,7 @@ async def resolve(principal: Principal, model: str) -> Target:
 def resolve_account(
     model: str, project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]
 ) -> tuple[Account, str]:
-    """The account that serves a model, and the model's name there."""
+    """Return the account that serves a model, and the model's name there. Raises GatewayError."""
     if exact := explicit_route(model, project_accounts, operator_accounts):
         return exact, model
     by_name = accounts_by_name(project_accounts, operator_accounts)
@@ -73,7 +53,7 @@ def resolve_account(
 def explicit_route(
     model: str, project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]
 ) -> Account | None:
-    """The account that someone has named for exactly this model."""
+    """Return the account that is configured for exactly this model, or None."""
     config = config_file.load()
     for account in project_accounts:
         if model in account.models:
@@ -100,7 +80,7 @@ def explicit_route(
 def accounts_by_name(
     project_accounts: tuple[Account, ...], operator_accounts: tuple[Account, ...]
 ) -> dict[str, Account]:
-    """Accounts by provider and by their own names; a project's own credential stands before the operator's."""
+    """Return accounts by provider and by their own name; a project's account precedes the operator's."""
     general = [account for account in operator_accounts if not account.models]
     by_provider = {account.provider.slug: account for account in (*general, *reversed(project_accounts))}
     return by_provider | {account.slug: account for account in project_accounts}
@@ -112,7 +92,7 @@ def missing_credential(model: str, provider: str) -> errors.GatewayError:
 
 
 def default_account(model: str, accounts_by_slug: dict[str, Account]) -> Account:
-    """The operator's default provider, or the only account there is."""
+    """Return the operator's default provider, or the only account. Raises GatewayError."""
     chosen = config_file.load().default_provider
     if chosen == DEMO:
         return DEMO_ACCOUNT
@@ -124,19 +104,14 @@ def default_account(model: str, accounts_by_slug: dict[str, Account]) -> Account
     raise errors.unknown_model(model)
 
 
-def price_for(account: Account, model: str, price_list: PriceList) -> Price | None:
-    if account is DEMO_ACCOUNT:
-        return demo.PRICE
-    return price_list.find((account.slug, account.provider.slug), account.provider.pricing_provider, model)
-
-
 async def available_models(principal: Principal) -> dict[str, str]:
-    """Models that the key may use by name, each with who serves it; `demo/chat` stands before the other demo models."""
-    own, operators = await project_accounts_cache.get(principal.project_id), operator_accounts_for(principal)
-    config, by_name = config_file.load(), accounts_by_name(own, operators)
-    names = {name: account.slug for account in own for name in sorted(account.models)}
+    """Return the models that the key may use by name, each with its provider or credential."""
+    project_accounts = await project_accounts_cache.get(principal.project_id)
+    operator_accounts = operator_accounts_for(principal)
+    config, by_name = config_file.load(), accounts_by_name(project_accounts, operator_accounts)
+    names = {name: account.slug for account in project_accounts for name in sorted(account.models)}
     served = (model for model in config.models if model.provider in by_name or model.provider == DEMO)
     names |= {model.name: model.provider for model in served if not model.base_url}
-    names |= {name: account.slug for account in operators for name in account.models}
+    names |= {name: account.slug for account in operator_accounts for name in account.models}
     names |= dict.fromkeys(demo.MODELS, DEMO)
     return {name: owner for name, owner in names.items() if principal.allows_model(name)}

@@ -21,8 +21,8 @@ from proxy.formats.neutral import (
     Response,
     Thinking,
 )
+from proxy.formats.registry import CODECS
 from proxy.models import Credential
-from proxy.pipeline.conversion import CODECS
 from proxy.routing import config_file
 from tests.proxy.formats.scenarios import CALL, RESPONSES, events
 from tests.support.cluster import Cluster, cluster, own_servers
@@ -220,7 +220,7 @@ def image_upstream(upstream: LocalUpstream, provider_format: str) -> LocalUpstre
 @pytest.fixture
 def interrupted_upstream(upstream: LocalUpstream) -> bytes:
     """Provider with an Anthropic stream that starts and fails; return the bytes that it sends."""
-    encoder = CODECS["anthropic"].StreamEncoder(CLIENT_REQUEST)
+    encoder = CODECS["anthropic"].render_stream(CLIENT_REQUEST)
     sent: bytes = b"".join(encoder.encode(event) for event in events(RESPONSES["text"])[:3]) + STREAM_ERROR
 
     async def respond(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:

@@ -17,7 +17,7 @@ from proxy.formats.neutral import (
     ToolCall,
     ToolResult,
 )
-from proxy.pipeline.conversion import CODECS
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.scenarios import CALL, PIXEL
 from tests.support.sdks import (
     CHAT_TOOL,

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from gateway_project.asgi import MAX_PAGE_BODY_BYTES, application
-from proxy.http import handler
+from proxy.http.asgi import ASGIMessage
 from tests.support.live_gateway import LiveGateway
 
 pytestmark = pytest.mark.usefixtures("services_have_started")
@@ -21,17 +21,17 @@ def pieces(size: int) -> Iterator[bytes]:
         yield b"x" * min(CHUNK, size - start)
 
 
-async def post(headers: list[tuple[bytes, bytes]], chunks: int) -> tuple[list[handler.ASGIMessage], int]:
+async def post(headers: list[tuple[bytes, bytes]], chunks: int) -> tuple[list[ASGIMessage], int]:
     """Send a body of this many chunks; return the response and the number of chunks that were read."""
-    sent: list[handler.ASGIMessage] = []
+    sent: list[ASGIMessage] = []
     chunk_numbers = itertools.count()
 
-    async def receive() -> handler.ASGIMessage:
+    async def receive() -> ASGIMessage:
         if next(chunk_numbers) < chunks:
             return {"type": "http.request", "body": b"x" * CHUNK, "more_body": True}
         return {"type": "http.disconnect"}
 
-    async def send(message: handler.ASGIMessage) -> None:
+    async def send(message: ASGIMessage) -> None:
         sent.append(message)
 
     scope: dict[str, Any] = {

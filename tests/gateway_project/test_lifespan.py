@@ -7,7 +7,7 @@ import pytest
 
 from gateway_project import lifespan
 from gateway_project.asgi import application
-from proxy.http import handler
+from proxy.http.asgi import ASGIMessage
 from proxy.runtime import runtime
 from tests.support.fake_services import FakeServices
 from tests.support.gateway_server import GatewayProcess
@@ -16,12 +16,12 @@ HEALTH = {"type": "http", "method": "GET", "path": "/health", "headers": [], "qu
 
 
 async def request_health() -> int:
-    sent: list[handler.ASGIMessage] = []
+    sent: list[ASGIMessage] = []
 
-    async def send(message: handler.ASGIMessage) -> None:
+    async def send(message: ASGIMessage) -> None:
         sent.append(message)
 
-    async def receive() -> handler.ASGIMessage:
+    async def receive() -> ASGIMessage:
         return {"type": "http.request", "body": b"", "more_body": False}
 
     await application(HEALTH, receive, send)
@@ -29,17 +29,17 @@ async def request_health() -> int:
     return status
 
 
-async def announce(*types: str) -> list[handler.ASGIMessage]:
+async def announce(*types: str) -> list[ASGIMessage]:
     """Send lifespan events of these types, and a request before the last one; return the replies."""
-    sent: list[handler.ASGIMessage] = []
+    sent: list[ASGIMessage] = []
     events = iter(types)
 
-    async def receive() -> handler.ASGIMessage:
+    async def receive() -> ASGIMessage:
         if sent:
             await request_health()
         return {"type": next(events)}
 
-    async def send(message: handler.ASGIMessage) -> None:
+    async def send(message: ASGIMessage) -> None:
         sent.append(message)
 
     await application({"type": "lifespan"}, receive, send)

@@ -11,7 +11,7 @@ from projects import vault
 from projects.config_cache import ConfigCache
 from projects.db import executor
 from projects.db.health import database_health
-from proxy.upstream.client import UpstreamClient
+from proxy.upstream.client import HttpUpstreamClient
 from tests.support.databases import NOT_DURABLE, Server, postgresql_server
 from tests.support.flaky_network import FlakyProxy
 
@@ -61,8 +61,8 @@ def no_private_hosts(change_environment: Callable[..., None]) -> None:
 
 
 @pytest.fixture
-async def upstream_client() -> AsyncIterator[UpstreamClient]:
-    upstream = UpstreamClient(idle_timeout_s=1)
+async def upstream_client() -> AsyncIterator[HttpUpstreamClient]:
+    upstream = HttpUpstreamClient(idle_timeout_s=1)
     yield upstream
     await upstream.close()
 

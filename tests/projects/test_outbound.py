@@ -13,7 +13,8 @@ from projects.models import Project
 from projects.outbound import BlockedURL, allowed_private_hosts, validate_base_url
 from proxy import errors
 from proxy.models import Credential
-from proxy.upstream.client import UpstreamClient, UpstreamConnectionError
+from proxy.upstream.client import HttpUpstreamClient
+from proxy.upstream.errors import UpstreamConnectionError
 from proxy.upstream.resolver import SSRFSafeResolver
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
@@ -28,8 +29,8 @@ def no_private_hosts() -> Iterator[None]:
 
 
 @pytest.fixture
-async def connections() -> AsyncIterator[UpstreamClient]:
-    upstream = UpstreamClient(idle_timeout_s=1)
+async def connections() -> AsyncIterator[HttpUpstreamClient]:
+    upstream = HttpUpstreamClient(idle_timeout_s=1)
     yield upstream
     await upstream.close()
 
@@ -151,7 +152,7 @@ def test_a_name_as_long_as_names_can_be_passes(host: str) -> None:
 @pytest.mark.parametrize("trusted", [True, False])
 @pytest.mark.parametrize("host", INVALID_NAMES)
 async def test_stored_unresolvable_name_is_a_connection_error(
-    connections: UpstreamClient, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
+    connections: HttpUpstreamClient, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
 ) -> None:
     monkeypatch.setattr("proxy.upstream.client.validate_host", lambda _url: None)
     with pytest.raises(UpstreamConnectionError) as refusal:
@@ -211,7 +212,7 @@ def test_loopback_is_allowed_only_without_a_public_url(host: str, public_url: st
         settings.ENV = before
 
 
-async def test_base_url_may_have_a_query(connections: UpstreamClient) -> None:
+async def test_base_url_may_have_a_query(connections: HttpUpstreamClient) -> None:
     with pytest.raises(UpstreamConnectionError):
         await connections.post("http://127.0.0.1:1/v1?api-version=1", b"{}", {}, trusted=False)
 
@@ -228,7 +229,7 @@ def test_the_operator_can_allow_a_private_host() -> None:
 
 
 async def test_a_name_that_resolves_to_a_private_address_is_not_connected_to(
-    no_private_hosts: None, connections: UpstreamClient
+    no_private_hosts: None, connections: HttpUpstreamClient
 ) -> None:
     with pytest.raises(BlockedURL):
         await SSRFSafeResolver().resolve("localhost", 80)
@@ -236,7 +237,7 @@ async def test_a_name_that_resolves_to_a_private_address_is_not_connected_to(
         await connections.post("http://localhost:1/v1", b"{}", {}, trusted=False)
 
 
-async def test_a_redirect_is_not_followed(connections: UpstreamClient, upstream: LocalUpstream) -> None:
+async def test_a_redirect_is_not_followed(connections: HttpUpstreamClient, upstream: LocalUpstream) -> None:
     async def redirect(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(status=307, headers={"location": "/elsewhere"})
 

@@ -1,4 +1,4 @@
-"""Chat completions: relayed untouched, streamed as they come, metered to the token."""
+"""Chat completions: relayed unchanged, streamed as they arrive, metered exactly."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ from tests.support.upstream_server import USAGE, LocalUpstream, chunk, events
 pytestmark = pytest.mark.databases
 
 CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 50}
-# 60 uncached at 0.15 USD a million, 40 cached at 0.075, 20 out at 0.60.
+# 60 uncached input tokens at 0.15 USD per million, 40 cached at 0.075, 20 output tokens at 0.60.
 COST_NANO = 60 * 150 + 40 * 75 + 20 * 600
 
 
@@ -29,7 +29,10 @@ def data_lines(text: str) -> list[str]:
 
 
 def test_body_reaches_the_provider_byte_for_byte(gateway: httpx.Client, upstream: LocalUpstream) -> None:
-    body = b'{ "model":"gpt-4o-mini",  "messages":[{"role":"user","content":"\\u00e9 1e5"}], "new_knob": {"a": [1.50, 1E3, null]} }'
+    body = (
+        b'{ "model":"gpt-4o-mini",  "messages":[{"role":"user","content":"\\u00e9 1e5"}], '
+        b'"new_knob": {"a": [1.50, 1E3, null]} }'
+    )
     assert gateway.post("/v1/chat/completions", content=body).status_code == 200
     assert upstream.requests[0].body == body
     assert upstream.requests[0].path == "/v1/chat/completions"
@@ -46,9 +49,7 @@ def test_provider_gets_the_operators_key_and_never_the_callers(
     assert token not in str(headers) and "cookie" not in headers and "x-forwarded-for" not in headers
 
 
-def test_prefix_of_the_model_name_is_taken_off_and_nothing_else_changes(
-    gateway: httpx.Client, upstream: LocalUpstream
-) -> None:
+def test_only_the_prefix_of_the_model_name_is_removed(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     gateway.post(
         "/v1/chat/completions",
         json={**CHAT, "model": "openai/gpt-4o-mini", "seed": 7, "extra": {"deep": [1.5]}},
@@ -61,7 +62,7 @@ def test_prefix_of_the_model_name_is_taken_off_and_nothing_else_changes(
     }
 
 
-def test_answer_comes_back_as_it_was_with_its_cost(gateway: httpx.Client) -> None:
+def test_response_is_relayed_unchanged_with_its_cost(gateway: httpx.Client) -> None:
     response = gateway.post("/openai/v1/chat/completions", json=CHAT, headers={"x-request-id": "my-own-id"})
     assert response.json()["usage"] == USAGE
     assert response.headers["x-request-id"] == "my-own-id"
@@ -103,7 +104,7 @@ def test_record_has_disjoint_tokens_cost_and_applied_price(gateway: httpx.Client
     assert record.id.version == 7 and record.latency_us > 0 and not record.estimated
 
 
-def test_stream_is_metered_though_the_client_never_sees_usage(
+def test_stream_is_metered_although_the_client_sees_no_usage(
     gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:
     response = gateway.post(
@@ -121,7 +122,7 @@ def test_stream_is_metered_though_the_client_never_sees_usage(
     assert record.first_token_us is not None and 0 < record.first_token_us <= record.latency_us
 
 
-def test_client_that_asks_for_usage_gets_it_and_its_body_is_untouched(
+def test_client_that_requests_usage_gets_it_and_its_body_is_unchanged(
     gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:
     body = json.dumps({**CHAT, "stream": True, "stream_options": {"include_usage": True}}).encode()
@@ -214,7 +215,7 @@ def test_interrupted_stream_ends_with_an_error_event(gateway: httpx.Client, upst
 
 
 @pytest.mark.parametrize("status", [400, 401, 429, 500, 503])
-def test_providers_error_passes_through_and_costs_nothing(
+def test_providers_error_is_relayed_and_costs_nothing(
     gateway: httpx.Client, upstream: LocalUpstream, status: int
 ) -> None:
     body = b'{"error": {"message": "vendor says no", "type": "x", "extra": 1}}'
@@ -237,7 +238,7 @@ def test_providers_error_passes_through_and_costs_nothing(
     assert (record.outcome, record.status_code, record.cost_nano) == (Outcome.UPSTREAM_ERROR, status, 0)
 
 
-def test_answer_without_usage_is_charged_by_our_own_count(
+def test_response_without_usage_is_charged_by_our_own_count(
     gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:
     async def silent(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
@@ -289,7 +290,7 @@ def test_unprivileged_project_cannot_use_operator_credentials(
     assert not upstream.requests
 
 
-def test_secret_moved_to_another_project_is_refused(
+def test_secret_moved_to_another_project_is_rejected(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     thief = Project.objects.create_with_owner("Thief")
@@ -327,7 +328,7 @@ def test_unreachable_provider_is_a_502(live_gateway: LiveGateway, demo_project: 
 
 
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/openai/v1/chat/completions"])
-def test_demo_model_counts_exactly_what_it_emits(gateway: httpx.Client, path: str) -> None:
+def test_demo_model_counts_exactly_what_it_generates(gateway: httpx.Client, path: str) -> None:
     body = {
         "model": "demo/chat",
         "messages": [{"role": "user", "content": "Grüße"}],
@@ -356,7 +357,7 @@ def test_demo_stream_sends_a_token_every_ten_milliseconds(gateway: httpx.Client)
     assert time.monotonic() - started >= 0.3
 
 
-def test_every_record_has_an_id_of_ours_even_if_the_clients_repeats(gateway: httpx.Client) -> None:
+def test_every_record_has_its_own_id_if_clients_repeat_theirs(gateway: httpx.Client) -> None:
     for _ in range(2):
         gateway.post(
             "/v1/chat/completions", json={**CHAT, "model": "demo/chat"}, headers={"x-request-id": "same"}

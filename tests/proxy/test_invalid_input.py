@@ -1,4 +1,4 @@
-"""Whatever a client sends: a clear 4xx in OpenAI's shape, never a 5xx, and one record or one counter each."""
+"""Invalid input: a clear 4xx in OpenAI's form, never a 5xx, and one record or one count each."""
 
 import json
 import socket
@@ -10,7 +10,7 @@ import pytest
 from billing.models import UsageRecord
 from keys.models import ApiKey
 from projects.models import Project
-from proxy.pipeline import telemetry
+from proxy import telemetry
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
 
@@ -73,7 +73,7 @@ def test_non_request_body_is_rejected(gateway: httpx.Client, upstream: LocalUpst
     assert not upstream.requests
 
 
-def test_the_field_at_fault_is_named(gateway: httpx.Client) -> None:
+def test_the_invalid_field_is_named(gateway: httpx.Client) -> None:
     error = gateway.post("/v1/chat/completions", content=BODIES["stream is a word"]).json()["error"]
     assert error["param"] == "stream" and "stream" in error["message"]
 
@@ -81,7 +81,7 @@ def test_the_field_at_fault_is_named(gateway: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "body", [b"", b"[]", b'{"model": "demo/embed"}', b'{"model": "demo/embed", "input": {"a": 1}}']
 )
-def test_embeddings_check_their_body_too(gateway: httpx.Client, body: bytes) -> None:
+def test_embeddings_validate_their_body_too(gateway: httpx.Client, body: bytes) -> None:
     assert_error(gateway.post("/v1/embeddings", content=body), 400, "invalid_request")
 
 
@@ -111,7 +111,7 @@ def test_malformed_token_is_a_generic_401(
 
 
 @pytest.mark.parametrize("name", ["authorization", "x-api-key", "x-goog-api-key"])
-def test_a_key_is_taken_from_where_each_sdk_puts_it(live_gateway: LiveGateway, token: str, name: str) -> None:
+def test_a_key_is_read_from_where_each_sdk_sends_it(live_gateway: LiveGateway, token: str, name: str) -> None:
     value = f"bearer {token}" if name == "authorization" else token
     assert httpx.get(f"{live_gateway.url}/v1/models", headers={name: value}).status_code == 200
     assert httpx.get(f"{live_gateway.url}/v1/models", params={"key": token}).status_code == 200
@@ -126,7 +126,7 @@ def test_missing_key_error_explains_how_to_send_one(
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "PATCH"])
-def test_a_wrong_method_is_a_405_that_names_the_right_one(gateway: httpx.Client, method: str) -> None:
+def test_a_wrong_method_is_a_405_that_names_the_allowed_one(gateway: httpx.Client, method: str) -> None:
     response = gateway.request(method, "/v1/chat/completions")
     assert_error(response, 405, "invalid_request")
     assert response.headers["allow"] == "POST"
@@ -134,12 +134,12 @@ def test_a_wrong_method_is_a_405_that_names_the_right_one(gateway: httpx.Client,
 
 
 @pytest.mark.parametrize("path", ["/v1/nothing", "/openai/v1/", "/v1", "/v1/chat/completions/"])
-def test_an_unknown_address_is_a_404_in_the_same_shape(gateway: httpx.Client, path: str) -> None:
+def test_an_unknown_path_is_a_404_in_the_same_form(gateway: httpx.Client, path: str) -> None:
     assert_error(gateway.post(path, json=CHAT), 404, "invalid_request")
     assert only_record().status_code == 404
 
 
-def test_unknown_and_repeated_headers_do_no_harm(live_gateway: LiveGateway, token: str) -> None:
+def test_unknown_and_repeated_headers_are_ignored(live_gateway: LiveGateway, token: str) -> None:
     headers = [
         ("authorization", f"Bearer {token}"),
         ("x-odd", "1"),
@@ -157,7 +157,7 @@ def test_unknown_and_repeated_headers_do_no_harm(live_gateway: LiveGateway, toke
 
 
 @pytest.mark.parametrize("given", ["x" * 129, "naïve", "a\tb", ""])
-def test_a_request_id_that_is_odd_is_replaced(gateway: httpx.Client, given: str) -> None:
+def test_an_unusable_request_id_is_replaced(gateway: httpx.Client, given: str) -> None:
     response = gateway.get("/v1/models", headers=[(b"x-request-id", given.encode("latin-1"))])
     assert response.headers["x-request-id"].startswith("req_")
 

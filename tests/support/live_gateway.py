@@ -15,7 +15,7 @@ from gateway_project import server
 from gateway_project.celery import app as celery
 from keys.models import ApiKey
 from projects.models import Project
-from proxy.pipeline.exchange import in_flight
+from proxy.pipeline.authenticate import in_flight
 from proxy.routing import accounts
 from tests.support.upstream_server import LocalUpstream, completion
 

@@ -15,7 +15,7 @@ from proxy.formats.neutral import (
     Text,
     ToolCall,
 )
-from proxy.pipeline.conversion import CODECS
+from proxy.formats.registry import CODECS
 from tests.proxy.formats.scenarios import RESPONSES, WEATHER, events
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import Handler

@@ -1,4 +1,4 @@
-"""Which models `GET /v1/models/<name>` knows."""
+"""Models that `GET /v1/models/<name>` finds."""
 
 import httpx
 import pytest
@@ -21,6 +21,6 @@ def test_unknown_model_is_a_404_despite_a_default_account(gateway: httpx.Client,
         ("openai/my-own-model", "openai"),
     ],
 )
-def test_listed_priced_and_prefixed_names_are_known(gateway: httpx.Client, model: str, owner: str) -> None:
+def test_listed_priced_and_prefixed_names_are_found(gateway: httpx.Client, model: str, owner: str) -> None:
     answer = gateway.get(f"/v1/models/{model}").json()
     assert (answer["id"], answer["owned_by"]) == (model, owner)

@@ -1,4 +1,4 @@
-"""Usage, costs and budgets over the REST interface, by a key."""
+"""Usage, costs and budgets over the REST interface."""
 
 import asyncio
 import datetime as dt
@@ -28,7 +28,7 @@ PRICE = 13 * 1000 + 10 * 2000
 
 
 def data_of(answer: httpx.Response) -> Any:
-    """The envelope's data, with every number as it was written."""
+    """Return the envelope's data, with every number as it was written."""
     assert answer.status_code == 200, answer.text
     body = json.loads(answer.content, parse_float=Decimal)
     assert body["success"] is True
@@ -64,7 +64,7 @@ def test_stats_count_the_request_just_made_and_not_themselves(gateway: httpx.Cli
     assert [row["provider"] for row in stats["byProvider"]] == ["demo"]
 
 
-def test_today_comes_from_records_and_days_before_from_the_roll_up(
+def test_today_is_read_from_records_and_earlier_days_from_the_rollup(
     gateway: httpx.Client, demo_project: Project
 ) -> None:
     key, today = demo_project.keys.get(), demo_project.today()
@@ -77,9 +77,7 @@ def test_today_comes_from_records_and_days_before_from_the_roll_up(
     assert costs["month"]["costNanoUsd"] == (2 * USD + 1 if today.day == 1 else 2 * USD + 4)
 
 
-def test_a_day_that_the_roll_up_has_not_finished_comes_from_its_records(
-    gateway: httpx.Client, demo_project: Project
-) -> None:
+def test_a_stale_day_is_read_from_its_records(gateway: httpx.Client, demo_project: Project) -> None:
     key, yesterday = demo_project.keys.get(), demo_project.today() - dt.timedelta(days=1)
     record(key, day=yesterday, cost_nano=5)
     record(key, day=yesterday, cost_nano=7, outcome=Outcome.UPSTREAM_ERROR)
@@ -93,7 +91,7 @@ def test_a_day_that_the_roll_up_has_not_finished_comes_from_its_records(
     assert data_of(gateway.get("/api/v1/usage/stats", params=query)) == before
 
 
-def test_reports_are_narrowed_and_grouped(gateway: httpx.Client, demo_project: Project) -> None:
+def test_reports_are_filtered_and_grouped(gateway: httpx.Client, demo_project: Project) -> None:
     key, other = demo_project.keys.get(), ApiKey.objects.issue(demo_project, "other")[0]
     today = demo_project.today()
     record(key, cost_nano=1)
@@ -134,13 +132,13 @@ def test_reports_are_narrowed_and_grouped(gateway: httpx.Client, demo_project: P
         ({"days": "1.5"}, "whole number"),
         ({"timezone": "Mars/Olympus"}, "timezone is not known here"),
         ({"tz": "Europe/Berlin"}, "tz is not known here"),
-        ({"group_by": "model,model,colour"}, "not colour"),
-        ({"model": "a\0b"}, "characters that no name has"),
+        ({"group_by": "model,model,colour"}, "got colour"),
+        ({"model": "a\0b"}, "unprintable characters"),
         ({"groupBy": "day", "group_by": "day"}, "once"),
         ({"to": "0001-01-01"}, "too early"),
         ({"from": "2026-11-02", "to": "2026-11-01"}, "later than"),
         ({"from": "2026-11-02", "days": "3"}, "either"),
-        ({"groupBy": "colour"}, "groupBy knows"),
+        ({"groupBy": "colour"}, "groupBy must be one of"),
         ({"colour": "red"}, "not known here"),
     ],
 )
@@ -169,12 +167,23 @@ def test_the_budget_endpoint_is_exact(
         today + dt.timedelta(days=1), dt.time(), dt.timezone(dt.timedelta(hours=9))
     )
     assert own == {
-        "id": day.pk, "owner": "key", "key": {"id": key.public_id, "name": "tests"}, "period": "day", "mode": "hard",
-        "window": today.isoformat(), "limit": 5, "spent": Decimal("1.000000001"), "reserved": Decimal("0.000000002"),
-        "remaining": Decimal("3.999999997"), "limitNanoUsd": 5 * USD, "spentNanoUsd": USD + 1, "reservedNanoUsd": 2,
-        "remainingNanoUsd": 4 * USD - 3, "resetsAt": midnight.astimezone(dt.UTC).isoformat().replace("+00:00", "Z"),
+        "id": day.pk,
+        "owner": "key",
+        "key": {"id": key.public_id, "name": "tests"},
+        "period": "day",
+        "mode": "hard",
+        "window": today.isoformat(),
+        "limit": 5,
+        "spent": Decimal("1.000000001"),
+        "reserved": Decimal("0.000000002"),
+        "remaining": Decimal("3.999999997"),
+        "limitNanoUsd": 5 * USD,
+        "spentNanoUsd": USD + 1,
+        "reservedNanoUsd": 2,
+        "remainingNanoUsd": 4 * USD - 3,
+        "resetsAt": midnight.astimezone(dt.UTC).isoformat().replace("+00:00", "Z"),
         "appliesToThisKey": True,
-    }  # fmt: skip
+    }
     assert (total["owner"], total["mode"], total["resetsAt"]) == ("project", "soft", None)
     assert (total["spentNanoUsd"], total["remainingNanoUsd"]) == (7, 0)
     assert others["appliesToThisKey"] is False
@@ -188,9 +197,7 @@ def budget_of(
     return Budget.objects.create(project=project, key=key, period=period, mode=mode, limit_nano=limit)
 
 
-def test_a_hard_budget_is_shown_before_a_soft_one_and_a_shadow_only_alone(
-    gateway: httpx.Client, demo_project: Project
-) -> None:
+def test_the_most_restrictive_budget_is_reported_first(gateway: httpx.Client, demo_project: Project) -> None:
     key = demo_project.keys.get()
 
     def shown() -> Any:
@@ -256,7 +263,7 @@ def test_reserved_amount_of_an_open_request_is_exact(
     }
 
 
-def test_a_key_for_reports_alone_sees_its_project_and_may_not_spend(
+def test_a_key_with_the_usage_scope_reads_but_cannot_spend(
     live_gateway: LiveGateway, demo_project: Project
 ) -> None:
     reader, token = ApiKey.objects.issue(demo_project, "reader", scopes=["usage:read"])
@@ -275,7 +282,7 @@ def test_a_key_for_reports_alone_sees_its_project_and_may_not_spend(
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 403
 
 
-def test_what_a_request_has_just_cost_is_in_its_budgets(gateway: httpx.Client, demo_project: Project) -> None:
+def test_the_cost_of_the_last_request_is_in_its_budgets(gateway: httpx.Client, demo_project: Project) -> None:
     for period in Period:
         Budget.objects.create(project=demo_project, period=period, limit_nano=10 * PRICE)
     assert gateway.post("/v1/chat/completions", json=CHAT).status_code == 200
@@ -323,7 +330,7 @@ def test_a_key_sees_its_own_project_only(
     assert narrowed["totalCostNanoUsd"] == 0
 
 
-def test_errors_come_in_the_envelope(
+def test_errors_are_in_the_envelope(
     live_gateway: LiveGateway, gateway: httpx.Client, demo_project: Project
 ) -> None:
     path = "/api/v1/usage/budget"

@@ -18,8 +18,9 @@ from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
 from proxy.formats.streaming.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLong
 from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED
-from proxy.pipeline.conversion import ConvertedRequest, ConvertedStreamMeter
-from proxy.pipeline.relay import response_headers
+from proxy.pipeline.conversion import ConvertedRequest, ConvertedStreamMeter, PassThrough
+from proxy.pipeline.relay import forwarded_headers
+from proxy.routing.targets import UpstreamPlan
 from tests.proxy.formats.scenarios import RESPONSES, events
 
 CLIENT = Request(model="m", messages=(Message(role="user", parts=(Text(text="Hi"),)),), stream=True)
@@ -148,30 +149,25 @@ class Reply:
         self.status, self.headers = status, {"content-type": type}
 
 
-class Exchange:
-    def gateway_headers(self) -> dict[str, str]:
-        return {}
-
-
 @pytest.mark.parametrize(
-    ("client_request", "status", "content_type", "type"),
+    ("plan", "status", "content_type", "type"),
     [
-        (ARRAY, 200, "text/event-stream; charset=utf-8", "application/json"),
-        (ARRAY, 400, "text/html", "text/html"),
+        (PassThrough(ARRAY, Quirks()), 200, "text/event-stream; charset=utf-8", "application/json"),
+        (PassThrough(ARRAY, Quirks()), 400, "text/html", "text/html"),
         (
-            ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks()),
+            ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks(), "m"),
             200,
             "application/json",
             "text/event-stream",
         ),
         (
-            ConvertedRequest(ARRAY, "gemini", "anthropic", Quirks()),
+            ConvertedRequest(ARRAY, "gemini", "anthropic", Quirks(), "m"),
             200,
             "text/event-stream",
             "application/json",
         ),
         (
-            ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks()),
+            ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks(), "m"),
             503,
             "text/html",
             "application/json",
@@ -179,9 +175,9 @@ class Exchange:
     ],
 )
 def test_stream_has_the_client_content_type(
-    client_request: ClientRequest, status: int, content_type: str, type: str
+    plan: UpstreamPlan, status: int, content_type: str, type: str
 ) -> None:
-    headers: Any = response_headers(Exchange(), client_request, Reply(status, content_type))  # type: ignore[arg-type]
+    headers: Any = forwarded_headers(plan, Reply(status, content_type))  # type: ignore[arg-type]
     assert headers["content-type"] == type
 
 
@@ -276,7 +272,7 @@ def test_embeddings_without_usage_have_no_output_tokens() -> None:
 
 
 def test_tool_calls_count_as_output_without_usage() -> None:
-    plan = ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks())
+    plan = ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks(), "m")
     call = {
         "id": "c",
         "type": "function",
@@ -285,7 +281,8 @@ def test_tool_calls_count_as_output_without_usage() -> None:
     body = json.dumps(
         {"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}
     ).encode()
-    assert plan.measure(body) == (None, 100)
+    parsed = plan.parse_response(body)
+    assert (parsed.usage, parsed.output_tokens) == (None, 100)
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)
@@ -377,6 +374,6 @@ def test_converted_reservation_covers_demo_token_count(name: str) -> None:
         "anthropic": MessagesRequest,
         "gemini": lambda raw: GenerateContentRequest(raw, "m"),
     }
-    plan = ConvertedRequest(parse[name](raw), name, "openai_chat", Quirks())
-    counted: RequestFacts = ChatRequest(plan.upstream_body("m", None, Quirks())).facts
+    plan = ConvertedRequest(parse[name](raw), name, "openai_chat", Quirks(), "m")
+    counted: RequestFacts = ChatRequest(plan.render_upstream("m", None).body).facts
     assert plan.facts.max_input_tokens >= counted.max_input_tokens

@@ -1,4 +1,4 @@
-"""Absurd amounts in requests: a clear error, no free request, nothing held that should not be."""
+"""Absurd amounts in requests: a clear error, no free request, and no reservation that stays."""
 
 import httpx
 import pytest
@@ -58,7 +58,7 @@ def test_absurd_output_limits_are_rejected_in_gemini_format(client: httpx.Client
 
 
 @pytest.mark.parametrize("value", [-1, 0, "2", 1_000_000, 10**18])
-def test_absurd_numbers_of_choices_are_refused(client: httpx.Client, value: object) -> None:
+def test_absurd_numbers_of_choices_are_rejected(client: httpx.Client, value: object) -> None:
     with client:
         answer = client.post("/v1/chat/completions", json={**CHAT, "max_tokens": 1, "n": value})
     assert answer.status_code in (400, 429)

@@ -1,4 +1,4 @@
-"""Ids of objects in an account that projects share: each works for the project that got it, and for nobody else."""
+"""Ids of objects in shared accounts: each works only for the project that received it."""
 
 import asyncio
 import json
@@ -120,7 +120,7 @@ ISSUED: dict[str, tuple[str, dict[str, Any]]] = {
         said({"type": "text", "text": "Hi"}, thread={"type": "continue", "previous_message_id": "msg_1"}),
     ),
 }
-"""Requests that name what `answer` below issues."""
+"""Requests that name the ids that `answer` below issues."""
 FILE = {"type": "file", "file_id": "file_1"}
 STORED_FILE = {
     "fileData": {
@@ -179,7 +179,7 @@ NOT_FOUND = {
 
 
 async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    """What each vendor answers, with ids of all kinds."""
+    """Respond as each vendor does, with ids of all kinds."""
     if body.get("stream"):
         return await stream(request, events_of(request.path))
     if request.path.endswith("/responses"):
@@ -229,12 +229,12 @@ BEGIN: dict[str, dict[str, Any]] = {
     CHAT: said({"type": "text", "text": "Hi"}, audio={"format": "wav", "voice": "alloy"}),
     MESSAGES: said({"type": "text", "text": "Hi"}, thread={"type": "create"}),
 }
-"""A request in each format whose answer issues ids."""
+"""A request in each format whose response issues ids."""
 
 
 @pytest.fixture(autouse=True)
 def vendors(gateway: httpx.Client, upstream: LocalUpstream) -> Iterator[None]:
-    """The operator has an account at each vendor; all of them are the local upstream."""
+    """Give the operator an account at each vendor; all of them are the local upstream."""
     before = settings.ENV
     root = upstream.url.removesuffix("/v1")
     keys = {
@@ -258,7 +258,7 @@ def configure(**changes: Any) -> None:
 
 @pytest.fixture
 def other(live_gateway: LiveGateway, transactional_db: None) -> Iterator[httpx.Client]:
-    """A client of a second project that may spend from the operator's accounts."""
+    """Return a client of a second project that may use the operator's accounts."""
     project = Project.objects.create_with_owner("Other", slug="other", uses_operator_credentials=True)
     yield from client_of(live_gateway, project)
 
@@ -267,7 +267,7 @@ def other(live_gateway: LiveGateway, transactional_db: None) -> Iterator[httpx.C
 def owner(
     live_gateway: LiveGateway, upstream: LocalUpstream, transactional_db: None
 ) -> Iterator[httpx.Client]:
-    """A client of a project with credentials of its own."""
+    """Return a client of a project with its own credentials."""
     project = Project.objects.create_with_owner("Owner", slug="owner", uses_operator_credentials=True)
     root = upstream.url.removesuffix("/v1")
     for provider, address in {"openai": upstream.url, "anthropic": root, "gemini": root}.items():
@@ -308,7 +308,7 @@ def error_of(refused: httpx.Response, path: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])
 @pytest.mark.parametrize("form", ISSUED)
-def test_an_id_works_for_the_project_that_got_it_and_for_no_other(
+def test_an_id_works_only_for_the_project_that_received_it(
     gateway: httpx.Client, other: httpx.Client, upstream: LocalUpstream, form: str, streamed: bool
 ) -> None:
     path, body = ISSUED[form]
@@ -324,7 +324,7 @@ def test_an_id_works_for_the_project_that_got_it_and_for_no_other(
 
 
 @pytest.mark.parametrize("form", UPLOADED)
-def test_an_object_that_the_gateway_did_not_see_being_made_is_refused_with_a_reason(
+def test_an_object_created_elsewhere_is_rejected_with_a_reason(
     gateway: httpx.Client, upstream: LocalUpstream, form: str
 ) -> None:
     path, body = UPLOADED[form]
@@ -334,7 +334,7 @@ def test_an_object_that_the_gateway_did_not_see_being_made_is_refused_with_a_rea
 
 
 @pytest.mark.parametrize(("path", "body"), [*ISSUED.values(), *UPLOADED.values()], ids=[*ISSUED, *UPLOADED])
-def test_everything_passes_on_a_credential_of_the_projects_own(
+def test_every_id_works_with_the_projects_own_credential(
     owner: httpx.Client, upstream: LocalUpstream, path: str, body: dict[str, Any]
 ) -> None:
     assert post(owner, path, body).status_code == 200
@@ -364,7 +364,7 @@ def test_accounts_of_routes_are_shared_too(gateway: httpx.Client, upstream: Loca
     assert post(gateway, path, body, model="routed").status_code == 200
 
 
-def test_a_refusal_leaves_a_record_and_costs_nothing(gateway: httpx.Client) -> None:
+def test_a_rejected_request_leaves_a_record_and_costs_nothing(gateway: httpx.Client) -> None:
     error = error_of(post(gateway, *ISSUED["previous_response_id"]), RESPONSES)
     assert (error["code"], error["param"]) == ("previous_response_not_found", "previous_response_id")
     assert error["message"].startswith("Previous response with id 'resp_1' not found.")
@@ -373,7 +373,7 @@ def test_a_refusal_leaves_a_record_and_costs_nothing(gateway: httpx.Client) -> N
     assert record.error == "previous_response_not_found"
 
 
-def test_a_response_that_is_not_stored_cannot_be_gone_on_with_but_its_history_can_be_sent(
+def test_an_unstored_response_cannot_be_continued_but_resent(
     gateway: httpx.Client,
 ) -> None:
     begin(gateway, RESPONSES, store=False)
@@ -381,7 +381,7 @@ def test_a_response_that_is_not_stored_cannot_be_gone_on_with_but_its_history_ca
     assert post(gateway, *ISSUED["history of code"]).status_code == 200
 
 
-def test_a_file_that_code_wrote_works_for_its_project(
+def test_a_file_written_by_the_code_tool_works_for_its_project(
     gateway: httpx.Client, other: httpx.Client, upstream: LocalUpstream
 ) -> None:
     begin(gateway, RESPONSES)
@@ -393,7 +393,7 @@ def test_a_file_that_code_wrote_works_for_its_project(
 @pytest.mark.parametrize(
     "body", [{"input": "Hi", "store": False}, {"input": "Hi", "metadata": {"file_id": "x"}, "store": False}]
 )
-def test_a_request_that_names_nothing_is_not_looked_up(
+def test_a_request_without_ids_makes_no_query(
     gateway: httpx.Client, upstream: LocalUpstream, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]
 ) -> None:
     message = {**OUTPUT[4], "content": [{"type": "output_text", "text": "Hi"}]}
@@ -404,24 +404,24 @@ def test_a_request_that_names_nothing_is_not_looked_up(
     upstream.handler = plain
     asked: list[Any] = []
     monkeypatch.setattr(IssuedIdQuerySet, "known", lambda *_: asked.append("known"))
-    monkeypatch.setattr(IssuedIdQuerySet, "keep", lambda *_: asked.append("keep"))
+    monkeypatch.setattr(IssuedIdQuerySet, "store", lambda *_: asked.append("keep"))
     assert post(gateway, RESPONSES, body).status_code == 200
     assert asked == []
 
 
-# When ids are stored ------------------------------------------------------------------------------------------------------
+# When ids are stored --------------------------------------------------------------------------------
 
 
 @pytest.fixture
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Ids are stored when it opens."""
-    event, really_keep = threading.Event(), IssuedIdQuerySet.keep
+    """Return an event: ids are stored once it is set."""
+    event, really_store = threading.Event(), IssuedIdQuerySet.store
 
     def keep(self: IssuedIdQuerySet, issued: Any) -> None:
         assert event.wait(20)
-        really_keep(self, issued)
+        really_store(self, issued)
 
-    monkeypatch.setattr(IssuedIdQuerySet, "keep", keep)
+    monkeypatch.setattr(IssuedIdQuerySet, "store", keep)
     yield event
     event.set()
 
@@ -455,7 +455,7 @@ def test_a_stream_ends_when_its_ids_are_stored(
     assert early or not pause, "what comes before the last event is not delayed"
 
 
-def test_an_answer_ends_when_its_ids_are_stored(gateway: httpx.Client, gate: threading.Event) -> None:
+def test_a_response_ends_when_its_ids_are_stored(gateway: httpx.Client, gate: threading.Event) -> None:
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(begin, gateway, RESPONSES)
         time.sleep(0.3)
@@ -464,9 +464,7 @@ def test_an_answer_ends_when_its_ids_are_stored(gateway: httpx.Client, gate: thr
         assert waiting.result().json() == RESPONSE
 
 
-def test_a_stream_that_the_client_leaves_has_its_ids_stored(
-    gateway: httpx.Client, upstream: LocalUpstream
-) -> None:
+def test_ids_of_a_disconnected_stream_are_stored(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     async def endless(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = await stream(request, events_of(RESPONSES)[:-1])
         while True:
@@ -488,14 +486,14 @@ def test_a_stream_that_the_client_leaves_has_its_ids_stored(
         assert time.monotonic() < deadline, "the id was not stored"
 
 
-def test_a_database_that_is_away_loses_no_answer_but_the_id(
+def test_a_database_outage_loses_the_id_but_not_the_response(
     gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def away(*_: Any) -> None:
         raise OperationalError("connection refused")
 
     with monkeypatch.context() as patch:
-        patch.setattr(IssuedIdQuerySet, "keep", away)
+        patch.setattr(IssuedIdQuerySet, "store", away)
         begun = begin(gateway, RESPONSES)
     assert begun.json() == RESPONSE and only_record().outcome == Outcome.OK
     error_of(post(gateway, *ISSUED["previous_response_id"]), RESPONSES)
@@ -504,7 +502,7 @@ def test_a_database_that_is_away_loses_no_answer_but_the_id(
     assert refused.status_code == 503 and "retry-after" in refused.headers
 
 
-def test_a_database_that_hangs_makes_an_answer_late_for_a_bounded_time(
+def test_a_hung_database_delays_a_response_for_a_bounded_time(
     gateway: httpx.Client, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(account_ids, "STORE_TIMEOUT_S", 0.3)
@@ -522,14 +520,14 @@ def test_a_database_that_hangs_makes_an_answer_late_for_a_bounded_time(
     assert post(gateway, *ISSUED["previous_response_id"]).status_code == 200
 
 
-def test_ids_beyond_a_bound_do_not_wait(
+def test_ids_beyond_the_queue_limit_are_dropped(
     gate: threading.Event, project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(account_ids, "MAX_WAITING", 2)
+    monkeypatch.setattr(account_ids, "MAX_QUEUED_IDS", 2)
     writer = account_ids.Writer()
     futures = [writer.submit([issued_id(project, number)]) for number in range(6)]
     refused = [future for future in futures if future.done()]
-    assert refused and all(isinstance(future.exception(), account_ids.TooManyWaiting) for future in refused)
+    assert refused and all(isinstance(future.exception(), account_ids.QueueFull) for future in refused)
     gate.set()
     writer.executor.shutdown()
     assert IssuedId.objects.count() == 6 - len(refused)
@@ -539,7 +537,7 @@ def issued_id(project: Project, number: int, **fields: Any) -> IssuedId:
     return IssuedId(project=project, account="openai", kind="response", digest=f"{number:064}", **fields)
 
 
-def test_ids_of_a_project_that_is_gone_do_not_take_others_with_them(
+def test_ids_of_a_deleted_project_do_not_fail_those_of_others(
     gate: threading.Event, project: Project, demo_project: Project
 ) -> None:
     writer = account_ids.Writer()
@@ -555,7 +553,7 @@ def test_ids_of_a_project_that_is_gone_do_not_take_others_with_them(
     assert set(IssuedId.objects.values_list("project", flat=True)) == {project.pk, demo_project.pk}
 
 
-def test_many_answers_at_once_store_their_ids(
+def test_many_concurrent_responses_store_their_ids(
     gateway: httpx.Client, other: httpx.Client, upstream: LocalUpstream
 ) -> None:
     async def numbered(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -579,7 +577,7 @@ def test_many_answers_at_once_store_their_ids(
         }
 
 
-# How long they are kept ---------------------------------------------------------------------------------------------------
+# How long ids are kept --------------------------------------------------------------------------------
 
 
 def test_an_id_works_as_long_as_the_provider_keeps_the_object(gateway: httpx.Client) -> None:
@@ -606,35 +604,35 @@ def test_an_id_works_as_long_as_the_provider_keeps_the_object(gateway: httpx.Cli
 
 
 @pytest.mark.parametrize("until", [-1, 0, 1, 10**18, 10**30])
-def test_an_absurd_expiry_is_not_believed(until: int) -> None:
+def test_an_absurd_expiry_is_ignored(until: int) -> None:
     kept = account_ids.expiry(IssuedAccountId("audio", "audio_1", until=until))
     assert kept is not None and timedelta(days=29) < kept - timezone.now() < timedelta(days=31)
 
 
 def test_expired_ids_are_deleted_in_batches(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("proxy.models.PURGED_AT_ONCE", 2)
+    monkeypatch.setattr("proxy.models.issued_ids.PURGE_BATCH_SIZE", 2)
     past, future = timezone.now() - timedelta(seconds=1), timezone.now() + timedelta(days=1)
-    IssuedId.objects.keep(issued_id(project, number, expires_at=past) for number in range(5))
-    IssuedId.objects.keep([issued_id(project, 5, expires_at=future), issued_id(project, 6, expires_at=None)])
+    IssuedId.objects.store(issued_id(project, number, expires_at=past) for number in range(5))
+    IssuedId.objects.store([issued_id(project, 5, expires_at=future), issued_id(project, 6, expires_at=None)])
     assert purge_issued_ids() == 5
     assert purge_issued_ids() == 0
     assert set(IssuedId.objects.values_list("digest", flat=True)) == {f"{5:064}", f"{6:064}"}
 
 
-def test_an_id_that_is_issued_again_is_kept_for_longer(project: Project) -> None:
+def test_an_id_that_is_issued_again_gets_the_later_expiry(project: Project) -> None:
     soon, later = timezone.now() + timedelta(hours=1), timezone.now() + timedelta(days=1)
-    IssuedId.objects.keep([issued_id(project, 1, expires_at=soon)])
-    IssuedId.objects.keep([issued_id(project, 1, expires_at=soon), issued_id(project, 1, expires_at=later)])
+    IssuedId.objects.store([issued_id(project, 1, expires_at=soon)])
+    IssuedId.objects.store([issued_id(project, 1, expires_at=soon), issued_id(project, 1, expires_at=later)])
     assert IssuedId.objects.get().expires_at == later
 
 
-def test_no_id_stands_in_the_database(gateway: httpx.Client) -> None:
+def test_no_id_is_stored_in_plain_text(gateway: httpx.Client) -> None:
     begin(gateway, RESPONSES)
     values = json.dumps(list(IssuedId.objects.values()), default=str)
     assert "resp_1" not in values and "conv_1" not in values
 
 
-def test_ids_go_with_their_project(project: Project) -> None:
-    IssuedId.objects.keep([issued_id(project, 1)])
+def test_ids_are_deleted_with_their_project(project: Project) -> None:
+    IssuedId.objects.store([issued_id(project, 1)])
     project.delete()
     assert not IssuedId.objects.exists()

@@ -1,4 +1,4 @@
-"""Requests that would cost more than is held for them, or be answered by another model than the key's: none gets around a hard budget."""
+"""Bypasses of a hard budget: requests that cost more than their reservation, or reach other models."""
 
 import json
 from typing import Any
@@ -41,7 +41,7 @@ PRICE = bundled_price("openai", MODEL)
 
 
 def token_of(project: Project, mode: str = "hard", limit: int = USD, models: tuple[str, ...] = ()) -> str:
-    """A key that has a budget."""
+    """Return the token of a key that has a budget."""
     key, token = ApiKey.objects.issue(project, "budgeted", allowed_models=list(models))
     Budget.objects.create(project=project, key=key, period="day", limit_nano=limit, mode=mode)
     return token
@@ -100,7 +100,7 @@ def test_it_rejects_async_and_model_override_fields(
 def test_it_rejects_fallbacks_in_the_client_format(
     live_gateway: LiveGateway, upstream: LocalUpstream, token: str
 ) -> None:
-    """Whether the key has a budget or not: the cost would be that of another model."""
+    """The key may have no budget: the cost would still be that of another model."""
     answer = post(live_gateway, token, ANTHROPIC, fallbacks=[{"model": "dear"}])
     assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
     assert (
@@ -120,7 +120,7 @@ def test_it_rejects_fallbacks_in_the_client_format(
         ({"generationConfig": {"CandidateCount": 8}}, "generationConfig.CandidateCount"),
     ],
 )
-def test_a_limit_in_other_letters_is_not_passed_on_beside_the_gateways(
+def test_a_limit_in_another_spelling_is_not_sent_beside_the_gateways(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     demo_project: Project,
@@ -194,7 +194,7 @@ def test_response_with_visible_output_costs_that_output(
     assert only_record().output_tokens == 1
 
 
-def test_embeddings_cost_no_output(
+def test_embeddings_are_charged_without_output(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     upstream.handler = respond_with(text='{"data": [{"embedding": [0.1]}]}')
@@ -205,7 +205,7 @@ def test_embeddings_cost_no_output(
 @pytest.mark.parametrize(
     ("text", "output", "estimated"), [(json.dumps({"usage": USAGE}), 20, False), ('{"id": "a"}', 50, True)]
 )
-def test_non_streaming_answer_to_a_stream_request_is_charged(
+def test_non_streaming_response_to_a_stream_request_is_charged(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     demo_project: Project,
@@ -218,7 +218,7 @@ def test_non_streaming_answer_to_a_stream_request_is_charged(
     assert (only_record().output_tokens, only_record().estimated) == (output, estimated)
 
 
-def test_unconvertible_non_streaming_answer_is_charged(
+def test_unconvertible_non_streaming_response_is_charged(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     upstream.handler = respond_with(text='{"id": "a"}')
@@ -254,7 +254,7 @@ def test_unbounded_cost_is_rejected_only_with_a_hard_budget(
     assert set(fields) < json.loads(upstream.requests[0].body).keys()
 
 
-def test_what_a_conversion_leaves_out_costs_nothing(
+def test_fields_that_a_conversion_drops_cost_nothing(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     credential(demo_project, "anthropic", upstream)
@@ -270,7 +270,7 @@ def test_what_a_conversion_leaves_out_costs_nothing(
 def test_operator_setting_allows_unbounded_and_unpriced(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """GATEWAY_UNPRICED=open, as for models without a price."""
+    """GATEWAY_UNPRICED=open allows them, like models without a price."""
     monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"gateway_unpriced": "open"}))
     assert post(live_gateway, token_of(demo_project), CHAT, plugins=[{"id": "web"}]).status_code == 200
 
@@ -282,7 +282,7 @@ def test_operator_setting_allows_unbounded_and_unpriced(
         (ANTHROPIC, {"tools": [{"type": "advisor_20260301", "name": "advisor", "model": "dear"}]}),
     ],
 )
-def test_a_key_for_some_models_asks_no_others(
+def test_a_key_limited_to_models_cannot_reach_others(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     demo_project: Project,
@@ -296,7 +296,7 @@ def test_a_key_for_some_models_asks_no_others(
     answer = post(live_gateway, held, path, model, **fields)
     assert (
         answer.status_code == 403
-        and f"the field {next(iter(fields))} may let others answer" in answer.json()["error"]["message"]
+        and f"the field {next(iter(fields))} may select others" in answer.json()["error"]["message"]
     )
     assert not upstream.requests
     assert post(live_gateway, free, path, model, **fields).status_code == 200
@@ -327,14 +327,14 @@ def test_override_price_applies_in_every_tier(
 
 
 @pytest.mark.parametrize("path", [CHAT, ANTHROPIC])
-def test_a_budget_lowers_each_limit_and_raises_none(
+def test_a_budget_lowers_limits_and_never_raises_one(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     demo_project: Project,
     monkeypatch: pytest.MonkeyPatch,
     path: str,
 ) -> None:
-    """The larger one is held: a provider could obey either."""
+    """The larger limit is reserved, since a provider could apply either."""
     monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"gateway_max_tokens": "clamp"}))
     limits: dict[str, Any] = {"max_tokens": 100_000, "max_completion_tokens": 50}
     credential(demo_project, "anthropic", upstream)

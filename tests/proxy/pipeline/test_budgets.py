@@ -1,4 +1,4 @@
-"""Budgets and limits as a caller meets them."""
+"""Budgets and rate limits as clients see them."""
 
 import asyncio
 import json
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.databases
 
 CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 10}
 PRICE = 13 * 1000 + 10 * 2000
-"""13 tokens in, by the demo's count of bytes and markers, and 10 out."""
+"""13 input tokens, as the demo counts bytes and markers, and 10 output tokens."""
 
 
 def post(live: LiveGateway, token: str, **changes: object) -> httpx.Response:
@@ -83,7 +83,7 @@ def test_denial_names_budget_remaining_amount_and_reset_time(
     )
 
 
-def test_a_request_without_a_limit_gets_what_the_budget_still_pays_for(
+def test_a_request_without_a_limit_gets_what_the_budget_allows(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     key, token = ApiKey.objects.issue(demo_project, "app")
@@ -100,16 +100,14 @@ def test_a_request_without_a_limit_gets_what_the_budget_still_pays_for(
     only_record()
 
 
-def test_without_a_budget_nothing_is_put_into_the_request(
-    gateway: httpx.Client, upstream: LocalUpstream
-) -> None:
+def test_without_a_budget_the_request_is_not_changed(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     gateway.post(
         "/v1/chat/completions", json={"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}]}
     )
     assert b"max_completion_tokens" not in upstream.requests[0].body
 
 
-def test_a_model_without_a_price_is_closed_to_keys_with_a_budget(
+def test_a_model_without_a_price_is_denied_to_keys_with_a_budget(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     key, token = ApiKey.objects.issue(demo_project, "app")
@@ -125,7 +123,7 @@ def test_a_model_without_a_price_is_closed_to_keys_with_a_budget(
     )
 
 
-def test_a_rate_limit_refuses_beyond_it_and_every_answer_says_what_is_left(
+def test_a_rate_limit_denies_requests_and_responses_report_the_rest(
     live_gateway: LiveGateway, demo_project: Project
 ) -> None:
     _, token = ApiKey.objects.issue(demo_project, "app", rpm_limit=2)
@@ -139,10 +137,10 @@ def test_a_rate_limit_refuses_beyond_it_and_every_answer_says_what_is_left(
     assert only_record(3).outcome == Outcome.RATE_LIMITED
 
 
-def test_every_answer_of_a_limited_key_says_what_is_left(
+def test_every_response_to_a_limited_key_reports_the_rest(
     live_gateway: LiveGateway, demo_project: Project
 ) -> None:
-    """Also where nothing was asked of a provider, which does not count."""
+    """Requests that reach no provider report it too, and do not count."""
     _, token = ApiKey.objects.issue(demo_project, "app", rpm_limit=5, tpm_limit=1000)
     with httpx.Client(base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}) as client:
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
@@ -182,12 +180,12 @@ def test_changed_budget_applies_within_a_second(live_gateway: LiveGateway, demo_
     wait_for(lambda: post(live_gateway, token).status_code == 200, seconds=1)
 
 
-def test_an_expired_key_is_refused(live_gateway: LiveGateway, demo_project: Project) -> None:
+def test_an_expired_key_is_rejected(live_gateway: LiveGateway, demo_project: Project) -> None:
     _, token = ApiKey.objects.issue(demo_project, "app", expires_at=timezone.now() - timedelta(seconds=1))
     assert post(live_gateway, token).status_code == 401
 
 
-def test_the_roll_up_equals_the_records_however_often_it_runs(
+def test_the_rollup_equals_the_records_however_often_it_runs(
     live_gateway: LiveGateway, demo_project: Project
 ) -> None:
     _, token = ApiKey.objects.issue(demo_project, "app")
@@ -219,7 +217,7 @@ def wait_for(condition: object, seconds: float = 2) -> None:
 
 
 def openai_key(project: Project, limit_nano: int = 10**9) -> tuple[Budget, dict[str, str]]:
-    """Of the operator's account at the local upstream, with a hard budget."""
+    """Return a hard budget and the headers of its key, for the operator's account at the local upstream."""
     key, token = ApiKey.objects.issue(project, "app")
     return Budget.objects.create(project=project, key=key, period=Period.DAY, limit_nano=limit_nano), {
         "authorization": f"Bearer {token}"
@@ -228,14 +226,14 @@ def openai_key(project: Project, limit_nano: int = 10**9) -> tuple[Budget, dict[
 
 GPT = {"model": "gpt-4o-mini", "messages": CHAT["messages"], "max_tokens": 1000}
 GPT_OUTPUT_NANO = 600
-"""gpt-4o-mini, one token of output."""
+"""The price of one output token of gpt-4o-mini."""
 
 
 @pytest.mark.parametrize("streamed", [False, True])
 def test_disconnect_before_response_is_still_charged(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, streamed: bool
 ) -> None:
-    """The provider may write it to its end. A stream has not begun, and ends with its connection."""
+    """The provider may complete the response. A stream ends with its connection."""
 
     async def slow(_request: web.Request, _body: object) -> web.StreamResponse:
         await asyncio.sleep(60)
@@ -257,10 +255,10 @@ def test_disconnect_before_response_is_still_charged(
     assert window_balances(demo_project, [budget]) == {budget.pk: WindowBalance(record.cost_nano, 0)}
 
 
-def test_an_answer_that_cannot_be_converted_is_paid_for(
+def test_a_response_that_cannot_be_converted_is_charged(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
-    """The provider calls it a success, and bills it."""
+    """The provider reports a success, and bills it."""
 
     async def odd(_request: web.Request, _body: object) -> web.StreamResponse:
         return web.Response(body=b"<html>" + b"word " * 200, content_type="application/json")
@@ -309,7 +307,7 @@ def test_reservation_is_capped_at_the_ledger_maximum(
 def test_stream_is_aborted_when_it_has_cost_its_reservation(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, quota: str
 ) -> None:
-    """A provider that keeps to no limit; as it is, and converted. What is spent passes the limit by one chunk at most."""
+    """The provider ignores limits, relayed and converted. The overrun is at most one chunk."""
 
     async def unlimited(request: web.Request, _body: object) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})

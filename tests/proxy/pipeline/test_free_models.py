@@ -1,4 +1,4 @@
-"""Models that are free, wholly or in part, under a hard budget: free output is neither limited nor cut."""
+"""Free models under a hard budget: free output is neither limited nor aborted."""
 
 import json
 from typing import Any
@@ -119,7 +119,7 @@ def test_free_input_leaves_all_of_the_budget_for_the_output(
 
 
 @pytest.mark.parametrize("left", [0, 5])
-def test_what_costs_nothing_runs_under_a_budget_with_nothing_left(
+def test_a_free_request_runs_under_an_exhausted_budget(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, left: int
 ) -> None:
     budget, token = budgeted(demo_project, "openai_chat", upstream, FREE_OUTPUT["all free"])

@@ -1,4 +1,4 @@
-"""Idempotency-Key: what is sent twice under one key is run and billed once."""
+"""Idempotency-Key: a request that is sent twice under one key is run and billed once."""
 
 import asyncio
 import threading
@@ -66,7 +66,7 @@ def outcomes() -> list[str]:
 
 @pytest.fixture
 def gate(upstream: LocalUpstream) -> Iterator[threading.Event]:
-    """Opens the way to the provider's answer, which waits for it."""
+    """Return an event: the provider responds once it is set."""
     event = threading.Event()
 
     async def slow(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
@@ -81,7 +81,7 @@ def gate(upstream: LocalUpstream) -> Iterator[threading.Event]:
 def start_request(
     client: httpx.Client, body: dict[str, Any], path: str, upstream: LocalUpstream
 ) -> threading.Thread:
-    """A first request that has reached the provider and waits there."""
+    """Start a first request, and return when it waits at the provider."""
     thread = threading.Thread(target=post, args=(client, body), kwargs={"path": path})
     thread.start()
     wait_for(lambda: bool(upstream.requests))
@@ -95,7 +95,7 @@ def wait_for(condition: Callable[[], bool], seconds: float = 5) -> None:
         time.sleep(0.01)
 
 
-def test_a_request_that_is_repeated_gets_the_first_answer_and_pays_nothing(
+def test_a_repeated_request_gets_the_first_response_for_free(
     gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:
     first, again = post(gateway), post(gateway, x_request_id="second")
@@ -119,7 +119,7 @@ def test_a_request_that_is_repeated_gets_the_first_answer_and_pays_nothing(
     assert record.prompt_tokens == record.output_tokens == 0 and record.requested_model == "gpt-4o-mini"
 
 
-def test_a_stream_is_repeated_as_a_stream(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_a_stream_is_replayed_as_a_stream(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     first, again = post(gateway, STREAM), post(gateway, STREAM)
     assert len(upstream.requests) == 1 and is_replayed(again)
     assert again.content == first.content and again.content.endswith(b"data: [DONE]\n\n")
@@ -132,7 +132,7 @@ def test_a_stream_is_repeated_as_a_stream(gateway: httpx.Client, upstream: Local
 
 @pytest.mark.parametrize("operation", sorted(BODIES))
 def test_every_billable_operation_can_be_repeated(gateway: httpx.Client, operation: str) -> None:
-    # The demo has no model for OpenAI's old completions.
+    # The demo has no model for OpenAI's legacy completions.
     body = BODIES[operation] | ({"model": "gpt-4o-mini"} if operation == "completions" else {})
     first, again = (post(gateway, body, path=PATHS[operation]) for _ in range(2))
     assert first.status_code == 200 and again.content == first.content
@@ -141,7 +141,7 @@ def test_every_billable_operation_can_be_repeated(gateway: httpx.Client, operati
 
 
 @pytest.mark.parametrize("query", ["", "?alt=sse"])
-def test_a_gemini_stream_is_repeated_in_the_form_that_was_asked(gateway: httpx.Client, query: str) -> None:
+def test_a_gemini_stream_is_replayed_in_the_requested_form(gateway: httpx.Client, query: str) -> None:
     path = f"/v1beta/models/demo/chat:streamGenerateContent{query}"
     body = {"contents": CONTENTS, "generationConfig": {"maxOutputTokens": 5}}
     first, again = post(gateway, body, path=path), post(gateway, body, path=path)
@@ -149,7 +149,9 @@ def test_a_gemini_stream_is_repeated_in_the_form_that_was_asked(gateway: httpx.C
     assert post(gateway, body, path=PATHS["generate"]).status_code == 422
 
 
-def test_of_fifty_at_once_one_runs(live_gateway: LiveGateway, upstream: LocalUpstream, token: str) -> None:
+def test_one_of_fifty_concurrent_requests_runs(
+    live_gateway: LiveGateway, upstream: LocalUpstream, token: str
+) -> None:
     async def slow(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         await asyncio.sleep(0.5)
         return await completion(request, body)
@@ -183,7 +185,7 @@ def test_of_fifty_at_once_one_runs(live_gateway: LiveGateway, upstream: LocalUps
         ),
     ],
 )
-def test_each_dialect_says_what_is_wrong_with_a_key(
+def test_each_format_reports_what_is_wrong_with_a_key(
     gateway: httpx.Client,
     upstream: LocalUpstream,
     gate: threading.Event,
@@ -220,7 +222,7 @@ def test_unusual_valid_keys_are_accepted(gateway: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("status", [400, 429, 500])
-def test_what_failed_runs_again_under_the_same_key(
+def test_a_failed_request_runs_again_under_the_same_key(
     gateway: httpx.Client, upstream: LocalUpstream, status: int
 ) -> None:
     async def failing(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
@@ -233,14 +235,14 @@ def test_what_failed_runs_again_under_the_same_key(
     assert len(upstream.requests) == 2
 
 
-def test_what_was_refused_runs_again_under_the_same_key(gateway: httpx.Client, demo_project: Project) -> None:
+def test_a_denied_request_runs_again_under_the_same_key(gateway: httpx.Client, demo_project: Project) -> None:
     budget = demo_project.budgets.create(period="day", limit_nano=1)
     assert post(gateway).status_code == 429
     budget.delete()
     wait_for(lambda: post(gateway).status_code == 200)
 
 
-def test_a_stream_that_breaks_runs_again(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_an_interrupted_stream_runs_again(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     async def broken(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
@@ -268,7 +270,7 @@ def test_disconnected_stream_is_not_stored(gateway: httpx.Client, upstream: Loca
 def test_stream_is_complete_after_its_final_event(
     gateway: httpx.Client, upstream: LocalUpstream, breaks: bool
 ) -> None:
-    """OpenAI's SDK leaves with it; and a provider may break the connection after it."""
+    """OpenAI's SDK disconnects after the final event, and a provider may break the connection then."""
     left = threading.Event()
 
     async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
@@ -297,7 +299,7 @@ def test_stream_is_complete_after_its_final_event(
     assert is_replayed(again) and b"[DONE]" in again.content and len(upstream.requests) == 1
 
 
-def test_a_client_that_leaves_before_the_answer_may_ask_again(
+def test_a_client_that_disconnects_early_can_repeat_its_request(
     gateway: httpx.Client, upstream: LocalUpstream, gate: threading.Event
 ) -> None:
     with pytest.raises(httpx.ReadTimeout):
@@ -308,7 +310,7 @@ def test_a_client_that_leaves_before_the_answer_may_ask_again(
 
 
 @pytest.mark.parametrize("body", [CHAT, STREAM])
-def test_an_answer_too_large_to_keep_runs_again(
+def test_a_response_too_large_to_store_runs_again(
     gateway: httpx.Client, upstream: LocalUpstream, monkeypatch: pytest.MonkeyPatch, body: dict[str, Any]
 ) -> None:
     monkeypatch.setattr(idempotency, "MAX_STORED_BYTES", 100)
@@ -321,11 +323,11 @@ def test_keys_belong_to_a_project_and_not_to_one_api_key(
 ) -> None:
     first = post(gateway)
     _, sister = ApiKey.objects.issue(demo_project, "sister")
-    _, stranger = ApiKey.objects.issue(
+    _, other_token = ApiKey.objects.issue(
         Project.objects.create_with_owner("Other", uses_operator_credentials=True), "other"
     )
     assert is_replayed(post(gateway, authorization=f"Bearer {sister}"))
-    elsewhere = post(gateway, authorization=f"Bearer {stranger}")
+    elsewhere = post(gateway, authorization=f"Bearer {other_token}")
     assert elsewhere.status_code == first.status_code == 200 and not is_replayed(elsewhere)
 
 
@@ -336,7 +338,7 @@ def test_replay_requires_access_to_the_model(gateway: httpx.Client, demo_project
 
 
 def claimed_key(project: Project, expires_in: timedelta) -> IdempotentRequest:
-    """A key whose request is under way in a process that says nothing more."""
+    """Return a key whose request is in progress in a process that has stopped."""
     return IdempotentRequest.objects.create(
         project=project,
         key="k1",
@@ -368,7 +370,7 @@ def test_a_lease_is_renewed_while_the_request_runs(
     assert IdempotentRequest.objects.get().expires_at > timezone.now() + timedelta(hours=23)
 
 
-def test_after_a_day_a_key_is_free_and_its_answer_is_purged(
+def test_after_a_day_a_key_is_released_and_its_response_purged(
     gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:
     post(gateway)
@@ -380,7 +382,7 @@ def test_after_a_day_a_key_is_free_and_its_answer_is_purged(
     assert IdempotentRequest.objects.get().key == "k1"
 
 
-def test_what_is_kept_is_encrypted_and_goes_with_its_project(
+def test_stored_responses_are_encrypted_and_deleted_with_the_project(
     gateway: httpx.Client, demo_project: Project
 ) -> None:
     post(gateway)
@@ -403,7 +405,7 @@ def test_undecryptable_stored_response_is_an_error_and_not_billed(
     assert post(gateway).status_code == 503 and len(upstream.requests) == 1
 
 
-def test_answers_outlive_the_rotation_of_encryption_keys(
+def test_stored_responses_survive_a_rotation_of_encryption_keys(
     gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     post(gateway)
@@ -415,7 +417,7 @@ def test_answers_outlive_the_rotation_of_encryption_keys(
     assert is_replayed(post(gateway))
 
 
-def test_without_the_header_nothing_is_kept(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+def test_without_the_header_nothing_is_stored(gateway: httpx.Client, upstream: LocalUpstream) -> None:
     for _ in range(2):
         gateway.post(PATHS["chat"], json=CHAT)
     assert len(upstream.requests) == 2 and not IdempotentRequest.objects.exists()
@@ -440,10 +442,10 @@ def test_openai_sdk_retry_is_replayed(live_gateway: LiveGateway, upstream: Local
     assert len(upstream.requests) == 2
 
 
-def test_an_sdk_that_retries_gets_the_first_answer(
+def test_an_sdk_that_retries_gets_the_first_response(
     live_gateway: LiveGateway, upstream: LocalUpstream, gate: threading.Event, token: str
 ) -> None:
-    """SDKs try again after a 409."""
+    """SDKs retry after a 409."""
     with (
         openai.OpenAI(base_url=f"{live_gateway.url}/v1", api_key=token, max_retries=5) as client,
         ThreadPoolExecutor() as threads,

@@ -1,4 +1,4 @@
-"""Connections that the provider breaks: what came until then is charged, and what a price was at the beginning holds to the end."""
+"""Interrupted provider connections: the output until then is charged, at the price of the admission."""
 
 import asyncio
 import json
@@ -34,7 +34,7 @@ PRICE = bundled_price("openai", "gpt-4o-mini")
 def ask(
     gateway: LiveGateway, project: Project, path: str, model: str = MODEL, mode: str = "hard", **fields: Any
 ) -> httpx.Response:
-    """With a key that has a budget."""
+    """Send a request with a key that has a budget."""
     key, token = ApiKey.objects.issue(project, "budgeted")
     Budget.objects.create(project=project, key=key, period="day", limit_nano=USD, mode=mode)
     body = {"model": model, **BODIES[path], **fields}
@@ -44,7 +44,7 @@ def ask(
 
 
 def interrupted_handler(chunks: list[bytes], status: int = 200, length: int | None = None) -> Any:
-    """A provider that sends these and drops the connection."""
+    """Return a handler that sends these chunks and drops the connection."""
 
     async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(status=status, headers={"content-type": "text/event-stream"})
@@ -85,10 +85,10 @@ def test_interrupted_stream_is_charged_for_relayed_output(
     assert sum(line.amount_femto for line in record.cost_lines) == record.cost_nano * 10**6
 
 
-def test_what_a_stream_had_stated_before_it_broke_is_charged_exactly(
+def test_usage_reported_before_the_interruption_is_charged_exactly(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
-    """XAI and others state usage in every chunk."""
+    """Providers such as xAI report usage in every chunk."""
     upstream.handler = interrupted_handler([*CHAT, event(id="c", choices=[], usage=USAGE)])
     ask(live_gateway, demo_project, "/v1/chat/completions", stream=True)
     record = only_record()
@@ -96,7 +96,7 @@ def test_what_a_stream_had_stated_before_it_broke_is_charged_exactly(
 
 
 @pytest.mark.parametrize("speaker", ["anthropic", "gemini"])
-def test_streams_of_other_providers_are_charged_for_what_was_relayed_too(
+def test_interrupted_streams_of_other_formats_are_charged_for_output(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, speaker: str
 ) -> None:
     said = {
@@ -138,7 +138,7 @@ def test_streams_of_other_providers_are_charged_for_what_was_relayed_too(
 def test_interrupted_non_streaming_response_costs_the_reservation(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, mode: str, output: int
 ) -> None:
-    """The provider had written it to its end, and bills it."""
+    """The provider had completed the response, and bills it."""
     upstream.handler = interrupted_handler([HALF_TEXT], length=500)
     assert ask(live_gateway, demo_project, "/v1/chat/completions", mode=mode).status_code == 502
     record = only_record()
@@ -146,7 +146,7 @@ def test_interrupted_non_streaming_response_costs_the_reservation(
     assert record.cost_nano == PRICE.cost(record.tokens) > 0
 
 
-def test_an_error_that_breaks_costs_nothing(
+def test_an_interrupted_error_response_costs_nothing(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     upstream.handler = interrupted_handler([b'{"error": {"mess'], status=429, length=500)
@@ -155,7 +155,7 @@ def test_an_error_that_breaks_costs_nothing(
 
 
 @pytest.mark.databases
-def test_a_connection_that_breaks_before_the_answer_costs_the_input(
+def test_a_connection_that_breaks_before_the_response_costs_the_input(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
@@ -179,7 +179,7 @@ def blocking_handler(released: threading.Event) -> Callable[..., Any]:
     return answer
 
 
-def test_a_request_costs_what_the_price_was_when_it_was_admitted(
+def test_a_request_is_charged_the_price_at_its_admission(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     released = threading.Event()

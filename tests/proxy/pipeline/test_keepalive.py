@@ -1,4 +1,4 @@
-"""A provider that is silent in the middle of a stream: the client hears that the stream goes on, in words that its SDK takes."""
+"""Heartbeats while a provider is silent during a stream, in forms that the SDKs ignore."""
 
 import asyncio
 import json
@@ -17,10 +17,12 @@ from google.genai import types
 from keys.models import ApiKey
 from projects.models import Project
 from proxy.formats.neutral import Message, Request, Text
+from proxy.formats.registry import CODECS
+from proxy.http import client_stream
 from proxy.models import Credential
-from proxy.pipeline import client_stream
-from proxy.pipeline.conversion import CODECS
-from proxy.runtime import upstream_client
+from proxy.providers.provider import HTTP_CLIENT
+from proxy.runtime import runtime
+from proxy.upstream.client import HttpUpstreamClient
 from tests.proxy.formats.scenarios import RESPONSES, events
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
@@ -57,13 +59,13 @@ REQUESTS: dict[str, tuple[str, dict[str, Any]]] = {
     ),
 }
 PAIRS = [
-    (client, spoken)
+    (client, provider_format)
     for client in PROVIDERS
-    for spoken in PROVIDERS
-    if spoken != "openai_responses"
+    for provider_format in PROVIDERS
+    if provider_format != "openai_responses"
     or client == "openai_responses"  # OpenAI is reached by chat completions by all others
 ]
-pairs = pytest.mark.parametrize(("client", "spoken"), PAIRS)
+pairs = pytest.mark.parametrize(("client", "provider_format"), PAIRS)
 
 
 @pytest.fixture(autouse=True)
@@ -72,23 +74,25 @@ def short_keepalive_interval(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def key(demo_project: Project, upstream: LocalUpstream, spoken: str) -> str:
-    base = upstream.url if spoken.startswith("openai") else upstream.url.removesuffix("/v1")
-    credential = Credential(project=demo_project, slug="other", provider=PROVIDERS[spoken], base_url=base)
+def key(demo_project: Project, upstream: LocalUpstream, provider_format: str) -> str:
+    base = upstream.url if provider_format.startswith("openai") else upstream.url.removesuffix("/v1")
+    credential = Credential(
+        project=demo_project, slug="other", provider=PROVIDERS[provider_format], base_url=base
+    )
     credential.set_secret("sk-provider-secret")
     credential.save()
     return ApiKey.objects.issue(demo_project, "sdk")[1]
 
 
-def pieces(spoken: str) -> list[bytes]:
-    """A provider's stream."""
-    encoder = CODECS[spoken].StreamEncoder(CLIENT_REQUEST)
+def pieces(provider_format: str) -> list[bytes]:
+    """Return the events of a provider's stream."""
+    encoder = CODECS[provider_format].render_stream(CLIENT_REQUEST)
     wire = [encoder.encode(event) for event in events(RESPONSES["text"])]
     return [piece for piece in (*wire, encoder.finish()) if piece]
 
 
 def plays_stream(upstream: LocalUpstream, stream: list[bytes]) -> None:
-    """The provider sends these bytes, and is silent before each empty one."""
+    """Let the provider send these chunks, and pause before each empty one."""
 
     async def answer(asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
@@ -100,8 +104,8 @@ def plays_stream(upstream: LocalUpstream, stream: list[bytes]) -> None:
     upstream.handler = answer
 
 
-def with_pauses(spoken: str) -> list[bytes]:
-    first, *rest = pieces(spoken)
+def with_pauses(provider_format: str) -> list[bytes]:
+    first, *rest = pieces(provider_format)
     return [b"", first, b"", *rest]
 
 
@@ -120,9 +124,9 @@ def read_client_stream(live_gateway: LiveGateway, key: str, client: str, path: s
 
 @pairs
 def test_keepalives_are_sent_while_the_provider_is_silent(
-    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str
+    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, provider_format: str
 ) -> None:
-    plays_stream(upstream, with_pauses(spoken))
+    plays_stream(upstream, with_pauses(provider_format))
     stream = read_client_stream(live_gateway, key, client)
     assert stream.startswith(KEEPALIVES[client]), stream[:200]
     assert stream.count(KEEPALIVES[client]) >= 3
@@ -131,9 +135,9 @@ def test_keepalives_are_sent_while_the_provider_is_silent(
 
 @pairs
 def test_official_sdks_ignore_keepalives(
-    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str
+    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, provider_format: str
 ) -> None:
-    plays_stream(upstream, with_pauses(spoken))
+    plays_stream(upstream, with_pauses(provider_format))
     assert READERS[client](live_gateway.url, key) == EXPECTED_TEXT
 
 
@@ -183,22 +187,22 @@ READERS = {
 }
 
 
-@pytest.mark.parametrize(("client", "spoken"), [(format, format) for format in PROVIDERS])
+@pytest.mark.parametrize(("client", "provider_format"), [(format, format) for format in PROVIDERS])
 def test_keepalive_does_not_split_an_event(
-    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str
+    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, provider_format: str
 ) -> None:
-    first, second, *rest = pieces(spoken)
+    first, second, *rest = pieces(provider_format)
     plays_stream(upstream, [first, second[:9], b"", second[9:-1], b"", second[-1:], b"", *rest])
     stream = read_client_stream(live_gateway, key, client)
     assert stream.replace(KEEPALIVES[client], b"") == b"".join((first, second, *rest))
     assert stream.index(KEEPALIVES[client]) in (len(first), len(first + second))
 
 
-@pytest.mark.parametrize(("client", "spoken"), [("gemini", "gemini"), ("gemini", "anthropic")])
+@pytest.mark.parametrize(("client", "provider_format"), [("gemini", "gemini"), ("gemini", "anthropic")])
 def test_keepalives_keep_a_json_array_valid(
-    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str
+    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, provider_format: str
 ) -> None:
-    plays_stream(upstream, with_pauses(spoken))
+    plays_stream(upstream, with_pauses(provider_format))
     stream = read_client_stream(
         live_gateway, key, client, "/gemini/v1beta/models/other/m:streamGenerateContent"
     )
@@ -207,9 +211,9 @@ def test_keepalives_keep_a_json_array_valid(
     assert "".join(part.get("text", "") for part in parts) == EXPECTED_TEXT
 
 
-@pytest.mark.parametrize(("client", "spoken"), [("openai_chat", "openai_chat")])
+@pytest.mark.parametrize(("client", "provider_format"), [("openai_chat", "openai_chat")])
 def test_non_streaming_response_gets_no_keepalives(
-    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, spoken: str
+    live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, provider_format: str
 ) -> None:
     async def answer(asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "application/json"})
@@ -224,23 +228,27 @@ def test_non_streaming_response_gets_no_keepalives(
 
 @pytest.fixture
 def short_timeout(live_gateway: LiveGateway) -> Iterator[None]:
-    session = upstream_client().restricted
+    client = runtime.clients[HTTP_CLIENT]
+    assert isinstance(client, HttpUpstreamClient)
+    session = client.restricted
     before = session._timeout
     session._timeout = aiohttp.ClientTimeout(total=None, sock_read=5 * KEEPALIVE_S)
     yield
     session._timeout = before
 
 
-@pytest.mark.parametrize(("client", "spoken"), [("anthropic", "anthropic"), ("openai_chat", "gemini")])
+@pytest.mark.parametrize(
+    ("client", "provider_format"), [("anthropic", "anthropic"), ("openai_chat", "gemini")]
+)
 def test_keepalives_do_not_reset_the_provider_timeout(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     key: str,
     client: str,
-    spoken: str,
+    provider_format: str,
     short_timeout: None,
 ) -> None:
-    plays_stream(upstream, [pieces(spoken)[0], *[b""] * 10])
+    plays_stream(upstream, [pieces(provider_format)[0], *[b""] * 10])
     stream = read_client_stream(live_gateway, key, client)
     assert stream.count(KEEPALIVES[client]) >= 3 and b"error" in stream.splitlines()[-2]
     assert only_record().outcome == "upstream_error"

@@ -1,4 +1,4 @@
-"""What depends on where a provider works, or looks things up: held at admission, charged by what the answer says, on the record."""
+"""Regional prices and search fees: reserved at admission, charged as reported, kept on the record."""
 
 import json
 from typing import Any
@@ -29,7 +29,7 @@ def account(project: Project, upstream: LocalUpstream, provider: str) -> None:
 
 
 def charged(gateway: LiveGateway, project: Project, path: str, body: dict[str, Any]) -> UsageRecord:
-    """With a key that has a budget."""
+    """Send a request with a key that has a budget."""
     key, token = ApiKey.objects.issue(project, "budgeted")
     Budget.objects.create(project=project, key=key, period="day", limit_nano=100 * USD)
     answer = httpx.post(
@@ -66,10 +66,13 @@ def anthropic_response_in(place: str) -> Any:
 
 
 @pytest.mark.parametrize(("place", "nano"), [("us", 8_250_000), ("global", 7_500_000)])
-def test_inference_in_the_us_is_charged_by_what_anthropic_says(
+def test_inference_in_the_us_is_charged_as_anthropic_reports_it(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, place: str, nano: int
 ) -> None:
-    """1,000 x 5 + 100 x 25 millionths of a dollar, and a tenth more. A request of another format cannot say where; a workspace can."""
+    """The cost is 1,000 x 5 + 100 x 25 micro-USD, plus a tenth.
+
+    A request of another format cannot select the region, but the workspace can.
+    """
     account(demo_project, upstream, "anthropic")
     upstream.handler = anthropic_response_in(place)
     message = {"role": "user", "content": "x" * 1_000}

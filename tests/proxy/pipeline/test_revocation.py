@@ -1,4 +1,4 @@
-"""What is under way when its key is revoked, expires or is deleted ends within seconds, and pays for what came."""
+"""Revoked, expired and deleted keys: their requests end within seconds, and are charged until then."""
 
 import asyncio
 import json
@@ -18,7 +18,8 @@ from django.utils import timezone
 from billing.models import Outcome
 from keys.models import ApiKey
 from projects.models import Project
-from proxy.pipeline import client_stream, revocation
+from proxy import revocation
+from proxy.http import client_stream
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream, chunk
 
@@ -59,7 +60,7 @@ def last_event(text: str) -> Any:
 
 @pytest.fixture
 def endless_stream(upstream: LocalUpstream) -> LocalUpstream:
-    """A word every 20 ms, for a minute."""
+    """Let the provider send a word every 20 ms, for a minute."""
 
     async def words(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
@@ -81,7 +82,7 @@ def short_poll_interval(monkeypatch: pytest.MonkeyPatch) -> None:
 def stream_until_aborted(
     live: LiveGateway, token: str, path: str, body: dict[str, Any], end_key: Callable[[], object]
 ) -> str:
-    """The key ends once the stream flows; returns all that came."""
+    """End the key when the stream has begun, and return all that the client received."""
     text = ""
     with httpx.stream(
         "POST", live.url + path, json=body, headers={"x-api-key": token}, timeout=15
@@ -145,7 +146,7 @@ def test_streams_end_with_their_key(
 
 @pytest.mark.usefixtures("short_poll_interval")
 @pytest.mark.parametrize(("path", "body", "says_so"), CLIENT_FORMATS)
-def test_each_dialect_says_why_the_stream_ended(
+def test_each_format_reports_why_the_stream_ended(
     live_gateway: LiveGateway,
     endless_stream: LocalUpstream,
     demo_project: Project,
@@ -159,7 +160,7 @@ def test_each_dialect_says_why_the_stream_ended(
 
 
 @pytest.mark.usefixtures("short_poll_interval")
-def test_a_call_that_waits_for_its_answer_is_cut_too(
+def test_a_call_that_waits_for_its_response_is_aborted_too(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     async def slow(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
@@ -195,7 +196,10 @@ def test_stalled_client_does_not_keep_its_reservation(
     monkeypatch.setattr(client_stream, "FINAL_WRITE_TIMEOUT_S", 0.5)
     key, token = ApiKey.objects.issue(demo_project, "app")
     body, address = json.dumps(CHAT).encode(), urlsplit(live_gateway.url)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nx-api-key: {token}\r\ncontent-length: {len(body)}\r\n\r\n"
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+        f"x-api-key: {token}\r\ncontent-length: {len(body)}\r\n\r\n"
+    )
     with socket.create_connection((address.hostname or "", address.port or 0)) as connection:
         connection.sendall(head.encode() + body)
         time.sleep(1)
@@ -205,7 +209,7 @@ def test_stalled_client_does_not_keep_its_reservation(
 
 
 @pytest.mark.usefixtures("short_poll_interval")
-def test_other_keys_streams_go_on(
+def test_streams_of_other_keys_continue(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     _, token = ApiKey.objects.issue(demo_project, "app")

@@ -1,4 +1,4 @@
-"""What must not lose a record, hold money or keep others waiting."""
+"""Faults that must not lose a record, keep a reservation or block other requests."""
 
 import asyncio
 import json
@@ -32,10 +32,14 @@ from keys.models import ApiKey
 from projects import config_cache
 from projects.ids import uuid7
 from projects.models import Project
-from proxy.endpoints.generate import chat_completions, openai_model_list
-from proxy.http.handler import ASGIMessage, GatewayRequest
+from proxy.endpoints.generate import chat_completions
+from proxy.endpoints.models import openai_model_list
+from proxy.http.asgi import ASGIMessage, Receive, Scope
+from proxy.http.handler import GatewayView
+from proxy.http.request import GatewayRequest
+from proxy.http.responses import AsgiWriter
 from proxy.models import Credential
-from proxy.pipeline.exchange import in_flight
+from proxy.pipeline.authenticate import in_flight
 from proxy.providers.catalog import PROVIDERS
 from proxy.routing import resolve
 from tests.support.gateway_server import GatewayProcess
@@ -48,7 +52,7 @@ CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}],
 
 
 @pytest.mark.parametrize("model", ["local/a\u0000b", "gpt\n4", "a\u2028b"])
-def test_a_model_name_with_control_characters_is_refused(
+def test_a_model_name_with_control_characters_is_rejected(
     gateway: httpx.Client, upstream: LocalUpstream, model: str
 ) -> None:
     answer = gateway.post("/v1/chat/completions", json={**CHAT, "model": model})
@@ -68,7 +72,7 @@ def test_unexpected_upstream_status_is_a_502(
     assert only_record().status_code == 502
 
 
-def test_an_answer_that_breaks_in_the_middle_is_charged_as_an_estimate(
+def test_an_interrupted_response_is_charged_as_an_estimate(
     gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:
     async def broken(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
@@ -85,7 +89,7 @@ def test_an_answer_that_breaks_in_the_middle_is_charged_as_an_estimate(
     assert record.estimated and record.cost_nano > 0
 
 
-def test_a_key_that_is_deleted_in_the_middle_of_a_stream_still_pays(
+def test_a_key_that_is_deleted_during_a_stream_is_still_charged(
     gateway: httpx.Client, demo_project: Project
 ) -> None:
     key, token = ApiKey.objects.issue(demo_project, "short-lived")
@@ -103,7 +107,7 @@ def test_a_key_that_is_deleted_in_the_middle_of_a_stream_still_pays(
     assert not StoredReservation.objects.exists()
 
 
-def test_a_request_whose_key_is_deleted_meanwhile_is_answered_and_counted(
+def test_a_request_whose_key_is_deleted_during_it_is_recorded(
     live_gateway: LiveGateway, demo_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key, token = ApiKey.objects.issue(demo_project, "short-lived")
@@ -121,7 +125,16 @@ def test_a_request_whose_key_is_deleted_meanwhile_is_answered_and_counted(
     assert only_record().operation == "models"
 
 
-async def test_a_request_that_is_stopped_before_it_has_arrived_leaves_its_record(
+async def respond(view: GatewayView, scope: Scope, receive: Receive, sent: list[ASGIMessage]) -> None:
+    """Run a view, and collect what it sends."""
+
+    async def send(message: ASGIMessage) -> None:
+        sent.append(message)
+
+    await view(GatewayRequest(scope, receive), AsgiWriter(send))
+
+
+async def test_a_request_cancelled_before_its_body_arrived_is_recorded(
     ledger: SqlLedger, demo_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("billing.ledger._current", [ledger])
@@ -141,16 +154,16 @@ async def test_a_request_that_is_stopped_before_it_has_arrived_leaves_its_record
         "headers": headers,
         "client": ("127.0.0.1", 1),
     }
-    answering = asyncio.create_task(chat_completions(GatewayRequest(scope, never)))
+    sent: list[ASGIMessage] = []
+    answering = asyncio.create_task(respond(chat_completions, scope, never, sent))
     async with asyncio.timeout(5):
         await asked.wait()
     answering.cancel()
-    answer = await answering
-    assert answer.status == 503 and json.loads(answer.body)["error"]["code"] == "service_unavailable"
-    assert (
-        answer.headers["retry-after"]
-        and answer.headers["x-request-id"] == json.loads(answer.body)["error"]["request_id"]
-    )
+    await answering
+    start, body = sent
+    answered, error = dict(start["headers"]), json.loads(body["body"])["error"]
+    assert start["status"] == 503 and error["code"] == "service_unavailable"
+    assert answered[b"retry-after"] and answered[b"x-request-id"].decode() == error["request_id"]
     record = await UsageRecord.objects.aget()
     assert (record.outcome, record.status_code, record.error) == (
         Outcome.UNAVAILABLE,
@@ -160,7 +173,7 @@ async def test_a_request_that_is_stopped_before_it_has_arrived_leaves_its_record
     assert not in_flight
 
 
-async def test_a_stop_while_a_request_is_recorded_changes_neither_its_answer_nor_its_record(
+async def test_cancellation_while_recording_changes_no_response(
     ledger: SqlLedger, demo_project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("billing.ledger._current", [ledger])
@@ -182,11 +195,13 @@ async def test_a_stop_while_a_request_is_recorded_changes_neither_its_answer_nor
         "client": ("127.0.0.1", 1),
     }
     before = REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "ok"}) or 0
-    answering = asyncio.create_task(openai_model_list(GatewayRequest(scope, asyncio.Future)))
+    sent: list[ASGIMessage] = []
+    answering = asyncio.create_task(respond(openai_model_list, scope, asyncio.Future, sent))
     async with asyncio.timeout(5):
         await recording.wait()
     answering.cancel()
-    assert (await answering).status == 200
+    await answering
+    assert sent[0]["status"] == 200
     await asyncio.sleep(0.2)
     record = await UsageRecord.objects.aget()
     assert (record.outcome, record.status_code) == (Outcome.OK, 200)
@@ -206,7 +221,7 @@ def entry_of(key: ApiKey, **fields: Any) -> UsageEntry:
     return UsageEntry(**common, request_id="r", operation="chat", format="openai_chat", **fields)
 
 
-async def test_a_record_with_nul_is_kept(ledger: SqlLedger, key: ApiKey) -> None:
+async def test_a_record_with_nul_is_written(ledger: SqlLedger, key: ApiKey) -> None:
     await ledger.record(entry_of(key, requested_model="a\0b"))
     assert (await UsageRecord.objects.aget()).requested_model == "ab"
 
@@ -253,7 +268,7 @@ async def test_full_window_counter_is_capped_and_blocks_no_record(ledger: SqlLed
 
 
 @pytest.mark.parametrize("error", [sqlite3.OperationalError("disk full"), OverflowError("int too large")])
-async def test_a_record_whose_writer_is_cancelled_is_written_all_the_same(
+async def test_a_record_is_written_although_its_writer_is_cancelled(
     ledger: SqlLedger, key: ApiKey, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     async def down() -> None:
@@ -374,14 +389,17 @@ def test_stalled_request_body_is_aborted(
     live_gateway: LiveGateway, token: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("gateway_project.server.BODY_IDLE_TIMEOUT_S", 0.3)
-    head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\ncontent-length: 100\r\n\r\n{{"
+    head = (
+        "POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
+        f"authorization: Bearer {token}\r\ncontent-length: 100\r\n\r\n{{"
+    )
     with socket.create_connection(("127.0.0.1", live_gateway.socket.getsockname()[1]), timeout=5) as client:
         client.sendall(head.encode())
         assert client.recv(1000) == b""
     assert only_record().outcome == Outcome.CLIENT_CLOSED
 
 
-def test_every_provider_of_the_table_can_be_called(demo_project: Project) -> None:
+def test_every_provider_of_the_catalog_can_be_called(demo_project: Project) -> None:
     for slug, provider in PROVIDERS.items():
         assert provider.base_urls and provider.name
         if slug != "demo":

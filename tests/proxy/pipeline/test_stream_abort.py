@@ -1,4 +1,4 @@
-"""A stream that has cost what was held for it is cut: what a budget has is never passed by more than one chunk."""
+"""Streams that have cost their reservation are aborted: a budget is exceeded by at most one chunk."""
 
 import asyncio
 from typing import Any
@@ -30,7 +30,7 @@ RATE = bundled_price("openai", "gpt-4o-mini")
 
 
 def text_stream(text: str, times: int) -> Any:
-    """A provider that heeds no limit."""
+    """Return a handler that ignores limits."""
 
     async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})

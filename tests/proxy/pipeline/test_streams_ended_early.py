@@ -1,4 +1,4 @@
-"""A provider ends its stream properly at HTTP level, but before the answer is complete.
+"""Streams that a provider ends properly at HTTP level, but before the response is complete.
 
 The client gets an error event in its own dialect, and the record says what happened.
 """
@@ -13,8 +13,8 @@ from aiohttp import web
 from billing.models import Outcome
 from keys.models import ApiKey
 from projects.models import Project
+from proxy.formats.registry import CODECS
 from proxy.models import Credential
-from proxy.pipeline.conversion import CODECS
 from tests.proxy.formats.scenarios import RESPONSES, events
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.sdks import CLIENT_REQUEST, PROVIDERS
@@ -43,12 +43,12 @@ EVENTS_OF_HALF_AN_ANSWER = 3
 
 
 def ending_after(upstream: LocalUpstream, provider: str, count: int, rest: bytes = b"") -> None:
-    """Let the provider send the first `count` events of an answer, and end the body in good order."""
+    """Let the provider send the first `count` events of a response, and end the body properly."""
 
     async def answer(asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(asked)
-        encoder = CODECS[provider].StreamEncoder(CLIENT_REQUEST)
+        encoder = CODECS[provider].render_stream(CLIENT_REQUEST)
         for event in events(RESPONSES["text"])[:count]:
             await response.write(encoder.encode(event))
         await response.write(rest)
@@ -67,7 +67,7 @@ def key_of(project: Project, provider: str, base: str) -> str:
 
 
 def ask(gateway: LiveGateway, key: str, client: str) -> list[dict[str, Any]]:
-    """Return what the events of the streamed answer hold."""
+    """Return the content of the events of a streamed response."""
     path, body = ASKED[client]
     streamed = body if client == "gemini" else {**body, "model": "other/m", "stream": True}
     headers = {"authorization": f"Bearer {key}", "x-request-id": "req_mine"}
@@ -76,19 +76,19 @@ def ask(gateway: LiveGateway, key: str, client: str) -> list[dict[str, Any]]:
     return [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
 
 
-def error_of(client: str, told: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return the error in the last event, where a client of this format looks for it."""
-    if client == "openai_responses" and told[-1]["type"] == "response.failed":
-        told = told[:-1]
+def error_of(client: str, events: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return the error in the last event, where a client of this format reads it."""
+    if client == "openai_responses" and events[-1]["type"] == "response.failed":
+        events = events[:-1]
     if client in ("anthropic", "openai_responses"):
-        assert told[-1]["type"] == "error"
-    error: dict[str, Any] = told[-1]["error"]
+        assert events[-1]["type"] == "error"
+    error: dict[str, Any] = events[-1]["error"]
     return error
 
 
 @pytest.mark.parametrize(("client", "provider"), SAME + CONVERTED)
 @pytest.mark.parametrize("count", [0, EVENTS_OF_HALF_AN_ANSWER])
-def test_it_tells_the_client_in_its_dialect_and_the_record_says_so(
+def test_the_client_gets_an_error_in_its_format_and_the_record_too(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     demo_project: Project,
@@ -98,8 +98,8 @@ def test_it_tells_the_client_in_its_dialect_and_the_record_says_so(
 ) -> None:
     key = key_of(demo_project, provider, upstream.url)
     ending_after(upstream, provider, count)
-    told = ask(live_gateway, key, client)
-    assert error_of(client, told)["message"] and "req_mine" in json.dumps(told[-2:])
+    events = ask(live_gateway, key, client)
+    assert error_of(client, events)["message"] and "req_mine" in json.dumps(events[-2:])
     record = only_record()
     assert (record.outcome, record.status_code, record.error) == (
         Outcome.UPSTREAM_ERROR,
@@ -116,7 +116,7 @@ def test_it_tells_the_client_in_its_dialect_and_the_record_says_so(
         ("gemini", b'data: {"candidates":[{"index":0,"finishReason":"STOP"}]}\r\n\r\n'),
     ],
 )
-def test_a_finish_reason_is_a_complete_answer_where_servers_send_no_last_event(
+def test_a_finish_reason_completes_streams_without_a_final_event(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     demo_project: Project,
@@ -125,6 +125,6 @@ def test_a_finish_reason_is_a_complete_answer_where_servers_send_no_last_event(
 ) -> None:
     key = key_of(demo_project, provider, upstream.url)
     ending_after(upstream, provider, EVENTS_OF_HALF_AN_ANSWER, last)
-    told = ask(live_gateway, key, provider)
-    assert not any("error" in event for event in told)
+    events = ask(live_gateway, key, provider)
+    assert not any("error" in event for event in events)
     assert only_record().outcome == Outcome.OK

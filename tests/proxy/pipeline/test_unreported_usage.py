@@ -1,4 +1,4 @@
-"""Usage that is absent, null, empty, zero or mistyped: the gateway counts for itself, and flags the record as an estimate."""
+"""Missing, null, empty, zero or mistyped usage: the gateway estimates it, and marks the record."""
 
 import json
 from typing import Any
@@ -58,7 +58,7 @@ SAYS_NOTHING = {
 
 
 def mistyped(dialect: str, value: Any) -> dict[str, Any]:
-    """Return a usage whose output count, or one like it, is `value`."""
+    """Return a usage whose output count, or a similar field, is `value`."""
     return {name: value if ("output" in name or "completion" in name or "candidates" in name) else count
             for name, count in COMPLETE_USAGE[dialect].items()}  # fmt: skip
 
@@ -94,7 +94,7 @@ def test_a_response_without_text_shows_no_output_either(dialect: str, usage: Any
 
 
 @pytest.mark.parametrize(("dialect", "usage"), CASES)
-def test_a_stream_that_does_not_state_its_usage_is_counted_by_its_text(dialect: str, usage: Any) -> None:
+def test_a_stream_that_reports_no_usage_is_counted_by_its_text(dialect: str, usage: Any) -> None:
     meter = call_of(dialect, stream=True).meter()
     meter.feed(b"".join(STREAMS[dialect](WORDS, usage, 1)))
     meter.finish()
@@ -113,7 +113,7 @@ def test_whole_usage_is_taken_as_it_is(dialect: str) -> None:
     assert meter.usage == Usage(input=7, output=5)
 
 
-def test_an_output_that_the_total_implies_is_stated() -> None:
+def test_output_that_the_total_implies_counts_as_reported() -> None:
     usage = {"prompt_tokens": 7, "total_tokens": 12}
     body = json.dumps(RESPONSES["openai_chat"](WORDS) | {"usage": usage}).encode()
     assert call_of("openai_chat").measure(body) == (Usage(input=7, output=5), 0)
@@ -122,7 +122,7 @@ def test_an_output_that_the_total_implies_is_stated() -> None:
 @pytest.mark.parametrize(
     "usage", [None, {}, [], {"prompt_tokens": "many"}, {"prompt_tokens": 0}, {"total_tokens": 3}]
 )
-def test_vectors_state_their_input_alone(usage: Any) -> None:
+def test_embeddings_report_their_input_only(usage: Any) -> None:
     call = CreateEmbeddingRequest(b'{"model": "m", "input": "Hi"}')
     assert call.measure(json.dumps({"data": [], "usage": usage}).encode()) == (None, 0)
     assert call.measure(b'{"data": [], "usage": {"prompt_tokens": 3}}') == (Usage(input=3), 0)
@@ -131,7 +131,7 @@ def test_vectors_state_their_input_alone(usage: Any) -> None:
 @pytest.mark.parametrize(
     "usage", [None, {}, [], "many", {"promptTokenCount": 7, "candidatesTokenCount": "many"}]
 )
-def test_counts_that_gemini_stated_before_the_end_do_not_stand_for_the_end(usage: Any) -> None:
+def test_early_counts_of_gemini_are_not_final(usage: Any) -> None:
     early = {"promptTokenCount": 7, "candidatesTokenCount": 2, "totalTokenCount": 9}
     first = {"candidates": [{"content": {"parts": [{"text": "word"}]}}], "usageMetadata": early}
     stream = b"data: " + json.dumps(first).encode() + b"\n\n" + b"".join(STREAMS["gemini"](WORDS, usage, 1))
@@ -143,7 +143,7 @@ def test_counts_that_gemini_stated_before_the_end_do_not_stand_for_the_end(usage
 
 
 @pytest.mark.parametrize("last", [{}, {"usage": None}, {"usage": {}}, {"usage": "many"}])
-def test_counts_so_far_do_not_stand_for_output_that_came_after_them(last: dict[str, Any]) -> None:
+def test_intermediate_counts_do_not_include_later_output(last: dict[str, Any]) -> None:
     def chunk(text: str, **fields: Any) -> bytes:
         return (
             b"data: "
@@ -158,7 +158,7 @@ def test_counts_so_far_do_not_stand_for_output_that_came_after_them(last: dict[s
     assert meter.usage == Usage(input=7, output=TOKENS + 1, estimated=True)
 
 
-def test_a_blocked_prompt_without_counts_shows_a_client_zeros_and_states_nothing_to_charge_by() -> None:
+def test_a_blocked_prompt_without_counts_reports_no_usage() -> None:
     answer = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"trafficType": "ON_DEMAND"}}
     body = json.dumps(answer).encode()
     assert call_of("gemini").measure(body) == (None, 0)
@@ -178,14 +178,14 @@ SERVED = [(dialect, dialect) for dialect in FORMATS] + [
     ("gemini", "openai_chat"),
     ("openai_responses", "gemini"),
 ]
-"""Clients and the providers that serve them: in the same format, and converted."""
+"""Formats of clients and of the providers that serve them: the same, and converted."""
 
 
 @pytest.mark.databases
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "streamed"])
 @pytest.mark.parametrize("usage", ["absent", "null", "empty", "a list", "a text"])
 @pytest.mark.parametrize(("client", "served"), SERVED)
-def test_what_shows_no_output_costs_a_hard_budget_as_a_lost_response(
+def test_a_response_without_output_costs_as_much_as_a_lost_one(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     demo_project: Project,
@@ -212,7 +212,7 @@ def test_what_shows_no_output_costs_a_hard_budget_as_a_lost_response(
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "streamed"])
 @pytest.mark.parametrize("usage", ["absent", "null", "empty", "a list", "a text"])
 @pytest.mark.parametrize(("client", "served"), SERVED)
-def test_what_shows_its_output_costs_that(
+def test_visible_output_is_charged(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     demo_project: Project,
@@ -263,7 +263,7 @@ def test_without_a_hard_budget_nothing_is_assumed(
 
 @pytest.mark.parametrize(("client", "served"), SERVED)
 @pytest.mark.parametrize("stream", [False, True], ids=["unary", "streamed"])
-def test_whole_usage_is_charged_exactly(
+def test_complete_usage_is_charged_exactly(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     demo_project: Project,

@@ -1,4 +1,4 @@
-"""The rows of the provider table: each can be reached, priced and converted to."""
+"""Rows of the provider catalog: each can be called, priced and converted to."""
 
 import genai_prices.data
 import msgspec
@@ -8,9 +8,10 @@ from django.core.exceptions import ValidationError
 from projects.models import Project
 from proxy.formats.neutral import Message, Reasoning, Request, Text, Thinking, Tool, ToolCall
 from proxy.formats.quirks import Quirks
+from proxy.formats.registry import CODECS
 from proxy.models import Credential
-from proxy.pipeline.conversion import CODECS
-from proxy.providers.catalog import CATALOG, DEMO, PROVIDERS, Provider
+from proxy.providers.catalog import CATALOG, DEMO, PROVIDERS
+from proxy.providers.provider import Provider
 from proxy.routing.accounts import account_from_credential
 
 TUNING = {field.name for field in msgspec.structs.fields(Request)} - {
@@ -94,7 +95,7 @@ def test_a_credential_reaches_every_format_of_its_provider(project: Project, pro
         assert account.url(format, "/path", "m").startswith(base or "https://llm.example.org/v1")
 
 
-def test_a_compatible_server_is_called_at_its_own_address_with_its_own_key(project: Project) -> None:
+def test_a_compatible_server_is_called_at_its_own_url_with_its_own_key(project: Project) -> None:
     account = account_from_credential(credential(project, "compatible", "https://llm.example.org/v1/"))
     assert (
         account.url("openai_chat", "/chat/completions", "m") == "https://llm.example.org/v1/chat/completions"
@@ -105,12 +106,12 @@ def test_a_compatible_server_is_called_at_its_own_address_with_its_own_key(proje
 
 
 @pytest.mark.parametrize("provider", ["compatible", "azure"])
-def test_a_server_without_a_known_address_needs_one(project: Project, provider: str) -> None:
-    with pytest.raises(ValidationError, match="address"):
+def test_a_provider_without_a_known_url_needs_one(project: Project, provider: str) -> None:
+    with pytest.raises(ValidationError, match="base URL"):
         credential(project, provider).clean()
 
 
-def test_an_own_address_stands_for_the_main_one_alone(project: Project) -> None:
+def test_an_own_url_replaces_only_the_main_one(project: Project) -> None:
     account = account_from_credential(credential(project, "deepseek", "https://proxy.example.org/v1"))
     assert account.format_for("anthropic") == "openai_chat"
     assert (
@@ -120,7 +121,7 @@ def test_an_own_address_stands_for_the_main_one_alone(project: Project) -> None:
 
 
 @pytest.mark.parametrize(("model", "kind"), [("gpt-5", "custom"), ("gpt-oss:20b", "function")])
-def test_tools_of_free_text_are_for_openais_own_models(model: str, kind: str) -> None:
+def test_free_text_tools_are_sent_to_openais_own_models_only(model: str, kind: str) -> None:
     request = msgspec.structs.replace(REQUEST, model=model, tools=(Tool(name="look", custom=True),))
     (tool,) = CODECS["openai_chat"].render_request(request, Quirks()).body["tools"]
     assert tool["type"] == kind

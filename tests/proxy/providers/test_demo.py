@@ -1,4 +1,4 @@
-"""The demo provider answers in the process that serves everyone: it refuses what would keep that process busy."""
+"""Limits of the demo provider, which computes in the process that serves all clients."""
 
 import json
 import time
@@ -14,7 +14,7 @@ CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 async def ask(path: str, **body: Any) -> tuple[int, Any]:
-    reply = await demo.respond(path, json.dumps(body).encode())
+    reply = demo.respond(path, json.dumps(body).encode())
     return reply.status, json.loads(await reply.read())
 
 
@@ -32,7 +32,7 @@ async def embed(**body: Any) -> tuple[int, Any]:
         (2_048, None, "inputs x dimensions is too large"),
     ],
 )
-async def test_embeddings_beyond_a_limit_are_refused_at_once(
+async def test_embeddings_beyond_a_limit_are_rejected_at_once(
     count: int, dimensions: int | None, fault: str
 ) -> None:
     started = time.monotonic()
@@ -42,7 +42,7 @@ async def test_embeddings_beyond_a_limit_are_refused_at_once(
 
 
 @pytest.mark.parametrize(("count", "dimensions"), [(2_048, 244), (1, 3_072), (162, 3_072)])
-async def test_embeddings_within_the_limits_are_given(count: int, dimensions: int) -> None:
+async def test_embeddings_within_the_limits_are_returned(count: int, dimensions: int) -> None:
     status, answer = await embed(input=["a"] * count, dimensions=dimensions)
     assert status == 200
     assert [len(entry["embedding"]) for entry in answer["data"]] == [dimensions] * count
@@ -54,13 +54,13 @@ async def test_a_list_of_token_ids_is_one_input_and_may_be_long() -> None:
     assert len((await embed(input=[[7, 8], [9]]))[1]["data"]) == 2
 
 
-async def test_choices_and_tokens_of_a_whole_answer_are_bounded_together() -> None:
+async def test_choices_times_tokens_of_a_response_are_limited() -> None:
     status, answer = await ask("/chat/completions", **CHAT, n=128, max_tokens=513)
     assert status == 400 and "n x max_tokens is too large: 65664" in answer["error"]["message"]
     status, answer = await ask("/chat/completions", **CHAT, n=128, max_tokens=512)
     assert (status, len(answer["choices"])) == (200, 128)
 
 
-def test_the_demo_has_no_legacy_completions_and_says_so(gateway: httpx.Client) -> None:
+def test_the_demo_rejects_legacy_completions(gateway: httpx.Client) -> None:
     answer = gateway.post("/v1/completions", json={"model": "demo/chat", "prompt": "Hi"})
     assert (answer.status_code, only_record().outcome) == (404, "upstream_error")

@@ -1,4 +1,4 @@
-"""What reaches a provider: its own format, its own words, and nothing that it rejects."""
+"""Requests as providers receive them: in their format, without settings that they reject."""
 
 import json
 import re
@@ -51,7 +51,7 @@ NINE_CHARACTER_ID = re.compile(r"[a-zA-Z0-9]{9}")
 def reach_provider(
     monkeypatch: pytest.MonkeyPatch, upstream: LocalUpstream, gateway: httpx.Client
 ) -> Iterator[ReachProvider]:
-    """Moves a provider to the local upstream, each of its formats to a path of its own."""
+    """Return a function that moves a provider to the local upstream, each format to its own path."""
 
     def move(slug: str) -> None:
         provider = PROVIDERS[slug]
@@ -136,7 +136,7 @@ def generate(gateway: httpx.Client, model: str, config: dict[str, Any]) -> httpx
         ("cerebras/llama", {"top_k", "presence_penalty", "frequency_penalty"}),
     ],
 )
-def test_settings_that_a_provider_does_not_take_are_left_out_and_named(
+def test_unsupported_settings_are_dropped_and_reported(
     reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, model: str, lost: set[str]
 ) -> None:
     slug = model.partition("/")[0]
@@ -179,7 +179,7 @@ def test_the_output_limit_has_the_providers_name(
         ("xai/grok-4.5", "minimal", "low"),
     ],
 )
-def test_reasoning_is_asked_for_in_efforts_that_the_provider_knows(
+def test_reasoning_uses_efforts_that_the_provider_supports(
     reach_provider: ReachProvider,
     gateway: httpx.Client,
     upstream: LocalUpstream,
@@ -204,7 +204,7 @@ def test_a_renamed_setting_keeps_its_value(
     ("slug", "asks"), [("mistral", False), ("groq", True), ("openai", True), ("compatible", True)]
 )
 @pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages", "/v1/completions"])
-def test_usage_is_asked_for_where_the_provider_takes_the_wish(
+def test_usage_is_requested_if_the_provider_supports_it(
     reach_provider: ReachProvider,
     gateway: httpx.Client,
     upstream: LocalUpstream,
@@ -245,7 +245,7 @@ def test_a_limit_that_the_gateway_sets_has_the_providers_name(
     assert "max_tokens" not in sent(upstream)
 
 
-def test_ids_of_calls_take_the_form_that_mistral_insists_on(
+def test_tool_call_ids_have_the_form_that_mistral_requires(
     reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:
     reach_provider("mistral")
@@ -329,7 +329,7 @@ def test_perplexity_gets_only_supported_fields(
 
 
 @pytest.mark.parametrize(
-    ("slug", "client", "spoken"),
+    ("slug", "client", "provider_format"),
     [
         ("openai", "chat/completions", "openai_chat/chat/completions"),
         ("openai", "responses", "openai_responses/responses"),
@@ -346,19 +346,19 @@ def test_perplexity_gets_only_supported_fields(
         ("anthropic", "chat/completions", "anthropic/v1/messages"),
     ],
 )
-def test_a_provider_is_reached_in_the_format_nearest_to_the_clients(
+def test_a_provider_is_called_in_the_format_nearest_to_the_clients(
     reach_provider: ReachProvider,
     gateway: httpx.Client,
     upstream: LocalUpstream,
     slug: str,
     client: str,
-    spoken: str,
+    provider_format: str,
 ) -> None:
     reach_provider(slug)
     body = {"model": f"{slug}/m", **({"input": "Hi"} if client == "responses" else MESSAGES)}
     response = gateway.post(f"/v1/{client}", json=body)
     assert response.status_code == 200, response.text
-    assert upstream.requests[0].path == f"/v1/{spoken}"
+    assert upstream.requests[0].path == f"/v1/{provider_format}"
     key = PROVIDERS[slug].auth_headers("sk-provider")
     assert key.items() <= upstream.requests[0].headers.items()
 
@@ -383,7 +383,7 @@ def test_azure_url_and_key_header(
 
 
 @pytest.mark.parametrize("slug", ["deepseek", "openrouter", "mistral"])
-def test_tokens_are_estimated_where_a_provider_does_not_count_them(
+def test_tokens_are_estimated_if_a_provider_does_not_count_them(
     reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, slug: str
 ) -> None:
     reach_provider(slug)

@@ -1,4 +1,4 @@
-"""The operator's key goes to its provider, the default upstream, and where the operator says."""
+"""The operator's key is sent to its provider, the default upstream, and URLs that the operator names."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -73,7 +73,7 @@ def test_a_route_to_another_host_receives_no_key(configure: Configure, address: 
         configure(f"llama:{address}")
         assert secret_of("llama") == ""
     except ConfigError:
-        # An address that the client cannot read stops the start, which sends no key either.
+        # A URL that the client cannot parse stops the start, so that no key is sent.
         assert "\\" in address
 
 
@@ -119,7 +119,7 @@ models:
 """
 
 
-def test_a_yaml_route_with_an_address_follows_the_same_rule(configure: Configure) -> None:
+def test_a_yaml_route_with_a_url_follows_the_same_rule(configure: Configure) -> None:
     configure("plain:http://later.example/v1", YAML, anthropic_api_key="sk-ant-key")
     secrets = {model: secret_of(model) for model in ("plain", "keyed", "claude", "sonnet", "hosted")}
     assert secrets == {"plain": "", "keyed": KEY, "claude": "", "sonnet": "sk-ant-key", "hosted": KEY}
@@ -129,7 +129,7 @@ def test_a_yaml_route_with_an_address_follows_the_same_rule(configure: Configure
     )
 
 
-def test_a_yaml_route_with_an_address_serves_only_projects_with_operator_credentials(
+def test_a_yaml_route_serves_only_projects_with_operator_credentials(
     configure: Configure,
 ) -> None:
     configure("", YAML)
@@ -153,7 +153,7 @@ def test_a_route_that_cannot_work_stops_the_start(configure: Configure, model: s
     assert "word" not in str(error.value)
 
 
-def test_a_default_upstream_that_is_not_an_address_stops_the_start(configure: Configure) -> None:
+def test_a_default_upstream_that_is_not_a_url_stops_the_start(configure: Configure) -> None:
     configure("", openai_base_url="localhost:8000")
     with pytest.raises(ConfigError, match="openai: the base URL"):
         config_file.load()
@@ -164,7 +164,7 @@ def test_the_start_logs_each_route_with_its_host_and_the_name_of_its_key(
 ) -> None:
     configure("a:http://user:word@llm.example:8000/v1,b:https://api.openai.com/v1", YAML)
     captured = LogCapture()
-    # A logger that has been used is cached, and would not be captured.
+    # A logger that has been used is cached, so its output would not be captured.
     monkeypatch.setattr(operator_routes, "log", structlog.wrap_logger(None, processors=[captured]))
     operator_routes.log_routes()
     lines = captured.entries
@@ -200,7 +200,7 @@ def test_only_a_permitted_host_is_sent_an_authorization_header(tmp_path: Path) -
         assert [gateway.post(token, model=model).status_code for model in ("plain", "keyed")] == [200, 200]
         assert [call.headers.get("authorization") for call in upstream.requests] == [None, f"Bearer {KEY}"]
         logged = {
-            line["model"]: line["key"] for line in gateway.log_lines() if line["message"] == "operator_route"
+            line["model"]: line["key"] for line in gateway.log_lines() if line["event"] == "operator_route"
         }
         assert logged == {"plain": None, "keyed": "OPENAI_API_KEY"}
         assert KEY not in gateway.output.read_text()

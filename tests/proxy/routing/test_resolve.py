@@ -1,4 +1,4 @@
-"""From a model's name to its provider, in the order that is documented."""
+"""Resolution of model names to providers, in the documented order."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,7 +114,7 @@ def test_invalid_config_file_is_reported(configure: Callable[..., None], yaml: s
         config_file.load()
 
 
-def test_a_route_says_by_which_format_other_clients_reach_openai(configure: Callable[..., None]) -> None:
+def test_a_route_sets_the_format_for_clients_of_other_formats(configure: Callable[..., None]) -> None:
     configure("models: [{name: deep, provider: openai, api: responses}, {name: plain, provider: openai}]")
     deep, plain = (resolve.resolve_account(name, (), (OPENAI,))[0] for name in ("deep", "plain"))
     assert [
@@ -128,7 +128,7 @@ def test_a_route_says_by_which_format_other_clients_reach_openai(configure: Call
     assert plain.format_for("anthropic") == "openai_chat"
 
 
-def test_azure_has_the_model_in_the_address() -> None:
+def test_azure_has_the_model_in_the_url() -> None:
     azure = Account("azure", PROVIDERS["azure"], "https://acme.openai.azure.com", "key")
     url = azure.url("openai_chat", "/chat/completions", "my gpt/4")
     assert (

@@ -1,4 +1,4 @@
-"""A provider that has fallen silent, or says no more than that it lives, is given up."""
+"""Timeouts of providers that send nothing, or nothing but heartbeats."""
 
 import asyncio
 import time
@@ -8,13 +8,9 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from proxy.upstream.client import (
-    MAX_RESPONSE_BYTES,
-    HttpUpstreamResponse,
-    UpstreamClient,
-    UpstreamConnectionError,
-    UpstreamTimeout,
-)
+from proxy.upstream.client import HttpUpstreamClient
+from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
+from proxy.upstream.response import MAX_RESPONSE_BYTES, HttpUpstreamResponse
 from tests.support.upstream_server import LocalUpstream
 
 IDLE_S = 0.4
@@ -22,7 +18,7 @@ IDLE_S = 0.4
 
 @pytest.fixture
 async def post_request(upstream: LocalUpstream) -> AsyncIterator[Callable[[], Any]]:
-    connections = UpstreamClient(idle_timeout_s=IDLE_S)
+    connections = HttpUpstreamClient(idle_timeout_s=IDLE_S)
     yield lambda: connections.post(f"{upstream.url}/chat/completions", b"{}", {}, trusted=True)
     await connections.close()
 

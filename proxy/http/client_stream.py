@@ -1,20 +1,25 @@
-"""The client's end of a stream: it gets what is passed on, and a sign of life where that is nothing for too long."""
+"""The client's end of a stream: forwards chunks, and sends heartbeats while the provider is silent."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 KEEPALIVE_INTERVAL_S = 15
-"""Seconds without a byte. Common proxies cut a connection that is silent for 30 to 60 of them."""
+"""Seconds without a byte until a heartbeat is sent. Common proxies close a silent connection after 30 to 60.
+"""
 FINAL_WRITE_TIMEOUT_S = 3
 BOUNDARY_BYTES = 3
-"""Bytes of a blank line with the end of the line before it: they tell whether an event has ended."""
+"""Bytes of a blank line and of the line end before it: they show whether an event has ended."""
 
 
 class ClientStream:
-    """`render_keepalive` gives the client's words for a sign of life, or none where they have no place. `is_complete`: the last event is out.
+    """Writes one stream to the client.
 
-    One timer for the whole stream looks at when something was sent last, so that a chunk costs no more than to note its time.
-    Nothing is sent while something else is: neither tears the other, and who does not read gets no more to read.
+    `render_keepalive` returns a heartbeat in the client's format, or nothing if it would be invalid at this
+    point. `is_complete` is set when the final event has been sent.
+
+    One timer for the whole stream checks when something was sent last, so that a chunk costs no more than
+    noting its time. A heartbeat is never written while a chunk is being written: it would split the chunk,
+    and a stalled client would only buffer more.
     """
 
     def __init__(
@@ -30,9 +35,10 @@ class ClientStream:
         self.timer = self.loop.call_later(KEEPALIVE_INTERVAL_S, self._on_timer)
 
     async def send(self, chunk: bytes) -> None:
+        """Send a chunk, after a heartbeat that is being sent."""
         if self.keepalive_task is not None:
-            beat, self.keepalive_task = self.keepalive_task, None
-            await beat
+            keepalive, self.keepalive_task = self.keepalive_task, None
+            await keepalive
         self.sent_tail = chunk if len(chunk) >= BOUNDARY_BYTES else self.sent_tail[-BOUNDARY_BYTES:] + chunk
         self.is_sending = True
         await self.send_chunk(chunk)
@@ -40,9 +46,9 @@ class ClientStream:
         self.last_sent_at = self.loop.time()
 
     async def send_final(self, data: bytes) -> bool:
-        """Why the stream ends. A client that does not read is not waited for: what it used is to be settled.
+        """Send the reason why the stream ends, and return whether the client received it.
 
-        Return whether the client took it.
+        A client that does not read is waited for briefly only, because the request has to be settled.
         """
         try:
             async with asyncio.timeout(FINAL_WRITE_TIMEOUT_S):
@@ -53,18 +59,20 @@ class ClientStream:
 
     def _on_timer(self) -> None:
         left = self.last_sent_at + KEEPALIVE_INTERVAL_S - self.loop.time()
-        if left <= 0 and not self.is_busy and (words := self.render_keepalive(self.sent_tail)):
-            self.keepalive_task = self.loop.create_task(self._send_keepalive(words))
+        if left <= 0 and not self.is_busy and (heartbeat := self.render_keepalive(self.sent_tail)):
+            self.keepalive_task = self.loop.create_task(self._send_keepalive(heartbeat))
         self.timer = self.loop.call_later(left if left > 0 else KEEPALIVE_INTERVAL_S, self._on_timer)
 
     @property
     def is_busy(self) -> bool:
+        """Return whether a chunk or a heartbeat is being written."""
         return self.is_sending or (self.keepalive_task is not None and not self.keepalive_task.done())
 
     async def _send_keepalive(self, data: bytes) -> None:
         await self.send_chunk(data)
 
     def close(self) -> None:
+        """Stop sending heartbeats."""
         self.timer.cancel()
         if self.keepalive_task is not None:
             self.keepalive_task.cancel()

@@ -1,4 +1,4 @@
-"""Prometheus metrics. No label names a project or a key."""
+"""Prometheus metrics. No label has the name of a project or a key."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -25,14 +25,15 @@ durations = Histogram(
     buckets=BUCKETS,
 )
 errors = Counter("proxy_errors", "Requests that failed.", ["format", "model", "provider", "error_type"])
-active = Gauge("proxy_active_requests", "Requests under way.", ["format"])
+active = Gauge("proxy_active_requests", "Requests in flight.", ["format"])
 outcomes = Counter("gateway_outcomes", "Every request received, by how it ended.", ["outcome"])
 
 
 class LastAudit(Collector):
-    """Absent until there was one: no difference found is not the same as nobody having looked."""
+    """Reports the last audit of the ledger; without an audit it reports nothing, and not zero mismatches."""
 
     def collect(self) -> Iterator[Metric]:
+        """Yield the number of mismatches and the time of the last audit."""
         with suppress(RedisError):
             if last := cache.get(LAST_AUDIT_KEY):
                 found, ended_at = last
@@ -44,7 +45,7 @@ class LastAudit(Collector):
                 )
 
     def describe(self) -> Iterator[Metric]:
-        """Nothing: to register it asks no cache."""
+        """Return no descriptions, so that registration does not query the cache."""
         return iter(())
 
 
@@ -52,7 +53,7 @@ REGISTRY.register(LastAudit())
 
 
 def render() -> bytes:
-    """Asks the cache, which may be in Redis: not for the event loop."""
+    """Return all metrics as text. This queries the cache, so it must not run on the event loop."""
     return generate_latest(REGISTRY)
 
 
@@ -74,30 +75,33 @@ def in_flight(api_family: str) -> Gauge:
     return active.labels(api_family)
 
 
-def refuse(protocol: str, status: int) -> None:
-    """Count one request that reached no route: `protocol` is "http" or "websocket", so that labels stay few."""
-    answered, _, failed, ended = labelled_metrics(
+def count_refused(protocol: str, status: int) -> None:
+    """Count a request that reached no route.
+
+    `protocol` is "http" or "websocket", so that there are few labels.
+    """
+    answered, _, failed, outcome_count = labelled_metrics(
         protocol, "other", "", status, Outcome.INVALID_REQUEST.value
     )
     answered.inc()
-    ended.inc()
+    outcome_count.inc()
     if failed is not None:
         failed.inc()
 
 
 def request_started(api_family: str) -> None:
-    """One request that has come."""
+    """Count a request that has arrived."""
     in_flight(api_family).inc()
 
 
 def request_finished(
     api_family: str, model: str, provider: str, outcome: str, status: int, seconds: float
 ) -> None:
-    """One request that has ended."""
-    answered, duration, failed, ended = labelled_metrics(api_family, model, provider, status, outcome)
+    """Count a request that has ended; `seconds` is its duration."""
+    answered, duration, failed, outcome_count = labelled_metrics(api_family, model, provider, status, outcome)
     answered.inc()
     duration.observe(seconds)
-    ended.inc()
+    outcome_count.inc()
     if failed is not None:
         failed.inc()
     in_flight(api_family).dec()

@@ -1,0 +1,57 @@
+"""Detect a client disconnect while a provider is called, and end the call."""
+
+import asyncio
+from types import TracebackType
+from typing import Any
+
+from proxy.http.asgi import Receive
+
+
+class ClientDisconnected(Exception):
+    """The client closed its connection."""
+
+
+class DisconnectWatcher:
+    """Watches the connection of a request whose body has been read.
+
+    Use `async with` around work that is useless without a client. The block is cancelled if the client
+    disconnects or `abort(reason)` is called; it then raises ClientDisconnected or `reason`.
+    """
+
+    def __init__(self, receive: Receive) -> None:
+        self.receive = receive
+        self.abort_reason: Exception | None = None
+        self.watch_task: asyncio.Task[None] | None = None
+        self.guarded_task: asyncio.Task[Any] | None = None
+
+    async def _wait_for_disconnect(self) -> None:
+        while (await self.receive())["type"] != "http.disconnect":
+            pass
+        self.abort(ClientDisconnected())
+
+    def abort(self, reason: Exception) -> None:
+        """Cancel the guarded block now, or as soon as it is entered. Only the first reason counts."""
+        if self.abort_reason is None:
+            self.abort_reason = reason
+            if self.guarded_task is not None:
+                self.guarded_task.cancel()
+
+    async def __aenter__(self) -> None:
+        if self.abort_reason is not None:
+            raise self.abort_reason
+        if self.watch_task is None:
+            self.watch_task = asyncio.create_task(self._wait_for_disconnect())
+        self.guarded_task = asyncio.current_task()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        task, self.guarded_task = self.guarded_task, None
+        if self.abort_reason is not None and kind is asyncio.CancelledError and task is not None:
+            task.uncancel()
+            raise self.abort_reason from None
+
+    def close(self) -> None:
+        """Stop watching."""
+        if self.watch_task is not None:
+            self.watch_task.cancel()

@@ -1,0 +1,60 @@
+"""Requests of gateway routes. A body is read only if the view asks for it, and never beyond a cap."""
+
+from collections.abc import Callable
+
+from django.http import HttpRequest
+
+from proxy.http.asgi import Receive, Scope
+from proxy.http.disconnect import ClientDisconnected, DisconnectWatcher
+
+
+class BodyTooLarge(Exception):
+    """The body is larger than the cap. The part that has arrived is dropped."""
+
+
+class GatewayRequest(HttpRequest):
+    """A request whose body has not been read yet."""
+
+    def __init__(self, scope: Scope, receive: Receive) -> None:
+        # HttpRequest.__init__ builds half a dozen containers that no gateway route reads.
+        self.scope = scope
+        self.receive = receive
+        self.path = self.path_info = scope["path"]
+        self.method = scope["method"]
+        self.raw_headers: dict[bytes, bytes] = {}
+        for name, value in scope["headers"]:
+            self.raw_headers.setdefault(name, value)
+        self.disconnect_watcher = DisconnectWatcher(receive)
+
+    def header(self, name: bytes) -> str:
+        """Return the first header of this lower-case name, or an empty string."""
+        return self.raw_headers.get(name, b"").decode("latin-1")
+
+    async def read_body(self, limit: int) -> bytes:
+        """Return the body.
+
+        Raises BodyTooLarge beyond `limit` bytes, and ClientDisconnected if the body never ends.
+        """
+        parts: list[bytes] = []
+        await self._receive_body(limit, parts.append)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def discard_body(self, limit: int) -> None:
+        """Receive the body without keeping any of it; raises as `read_body` does."""
+        await self._receive_body(limit, lambda _: None)
+
+    async def _receive_body(self, limit: int, consume: Callable[[bytes], None]) -> None:
+        # There is no timeout here: gateway_project/server.py closes connections on which a body stalls.
+        length = self.header(b"content-length")
+        if length.isdecimal() and int(length) > limit:
+            raise BodyTooLarge
+        size, more = 0, True
+        while more:
+            message = await self.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnected
+            size += len(message["body"])
+            if size > limit:
+                raise BodyTooLarge
+            consume(message["body"])
+            more = message["more_body"]

@@ -1,0 +1,126 @@
+"""Responses of gateway routes, and the writer that sends them to the client."""
+
+from typing import Any, Protocol
+
+import msgspec
+
+from proxy.http.asgi import Send
+
+Headers = dict[str, str]
+
+CONTROL_CHARACTERS: dict[int, None] = dict.fromkeys((*range(32), 127))
+encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+class Response:
+    """A non-streaming response."""
+
+    def __init__(self, status: int, headers: Headers, body: bytes) -> None:
+        self.status, self.headers, self.body = status, headers, body
+
+    @property
+    def chunks(self) -> list[bytes]:
+        """Return the body as one chunk."""
+        return [self.body]
+
+    async def send_to(self, send: Send) -> None:
+        """Send the status, the headers and the body."""
+        headers = encode_headers(self.headers)
+        headers.append((b"content-length", str(len(self.body)).encode()))
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+class ChunkedResponse:
+    """A stream whose chunks are all known."""
+
+    def __init__(self, status: int, headers: Headers, chunks: list[bytes]) -> None:
+        self.status, self.headers, self.chunks = status, headers, chunks
+
+    async def send_to(self, send: Send) -> None:
+        """Send the status, the headers and each chunk."""
+        await send(
+            {"type": "http.response.start", "status": self.status, "headers": encode_headers(self.headers)}
+        )
+        for chunk in self.chunks:
+            await send({"type": "http.response.body", "body": chunk, "more_body": True})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+class ResponseWriter(Protocol):
+    """The client's end of a request: takes one whole response, or one stream in chunks.
+
+    Nothing is complete for the client before `finish`, so that the request is settled by then.
+    """
+
+    def respond(self, response: Response | ChunkedResponse) -> None:
+        """Keep a response whose whole body is known. `finish` sends it."""
+
+    async def start_stream(self, status: int, headers: Headers) -> None:
+        """Send the status and the headers of a stream."""
+
+    async def write(self, chunk: bytes) -> None:
+        """Send one chunk of the stream."""
+
+    def abandon(self) -> None:
+        """Never end the stream: the server then closes the connection, and the client sees a cut stream."""
+
+    async def finish(self, *, succeeded: bool) -> None:
+        """Send the response that was kept, or the end of the stream."""
+
+
+class AsgiWriter:
+    """Writes a response to the ASGI server."""
+
+    def __init__(self, send: Send) -> None:
+        self.send = send
+        self.response: Response | ChunkedResponse | None = None
+        self.has_started = self.is_streaming = False
+
+    def respond(self, response: Response | ChunkedResponse) -> None:
+        """Keep a response for `finish`. A stream that has begun cannot be replaced: it is abandoned."""
+        if self.has_started:
+            self.abandon()
+        else:
+            self.response = response
+
+    async def start_stream(self, status: int, headers: Headers) -> None:
+        """Send the status and the headers of a stream."""
+        self.has_started = self.is_streaming = True
+        await self.send({"type": "http.response.start", "status": status, "headers": encode_headers(headers)})
+
+    async def write(self, chunk: bytes) -> None:
+        """Send one chunk of the stream."""
+        await self.send({"type": "http.response.body", "body": chunk, "more_body": True})
+
+    def abandon(self) -> None:
+        """Leave the stream without an end."""
+        self.is_streaming = False
+
+    async def finish(self, *, succeeded: bool) -> None:
+        """Send the response that was kept, or the end of the stream."""
+        if self.is_streaming:
+            await self.send({"type": "http.response.body", "body": b"", "more_body": False})
+        elif self.response is not None:
+            self.has_started = True
+            await self.response.send_to(self.send)
+
+
+def json_response(status: int, headers: Headers, body: dict[str, Any]) -> Response:
+    """Return a response whose body is `body` as JSON; decimals become JSON numbers."""
+    return Response(status, {**headers, "content-type": "application/json"}, encode(body))
+
+
+def shutting_down_response() -> Response:
+    """Return the 503 for a request that the stopping server cannot wait for, if no client format applies."""
+    headers = {"content-type": "text/plain; charset=utf-8", "retry-after": "2", "cache-control": "no-store"}
+    text = b"The gateway was stopped before the response was complete. Try again in a moment.\n"
+    return Response(503, headers, text)
+
+
+def encode_headers(headers: Headers) -> list[tuple[bytes, bytes]]:
+    """Return headers as ASGI wants them, without the control characters that clients and providers sent."""
+    return [
+        (name.encode("latin-1"), value.translate(CONTROL_CHARACTERS).encode("latin-1", "replace"))
+        for name, value in headers.items()
+    ]

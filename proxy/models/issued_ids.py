@@ -1,0 +1,72 @@
+"""Ids that providers issued to projects in shared accounts."""
+
+from collections.abc import Collection, Iterable
+
+from django.db import models
+from django.utils import timezone
+
+from projects.models import Project
+
+LOOKUP_BATCH_SIZE = INSERT_BATCH_SIZE = 500
+PURGE_BATCH_SIZE = 1000
+
+
+class IssuedIdQuerySet(models.QuerySet["IssuedId"]):
+    """Queries of issued ids."""
+
+    def known(self, project_id: int, digests: Collection[str]) -> set[str]:
+        """Return the digests of ids that were issued to this project and have not expired."""
+        not_expired = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
+        current = self.filter(not_expired, project=project_id)
+        requested = list(digests)
+        starts = range(0, len(requested), LOOKUP_BATCH_SIZE)
+        batches = [
+            current.filter(digest__in=requested[start : start + LOOKUP_BATCH_SIZE]) for start in starts
+        ]
+        return {digest for batch in batches for digest in batch.values_list("digest", flat=True)}
+
+    def store(self, issued: Iterable["IssuedId"]) -> None:
+        """Store ids in one transaction. An id that is stored already gets the new expiry."""
+        # One statement cannot write a row twice. Processes that write rows in the same order do not deadlock.
+        rows = {(row.project_id, row.digest): row for row in issued}
+        self.bulk_create(
+            [rows[key] for key in sorted(rows)],
+            batch_size=INSERT_BATCH_SIZE,
+            update_conflicts=True,
+            unique_fields=["project", "digest"],
+            update_fields=["expires_at"],
+        )
+
+    def purge(self) -> int:
+        """Delete expired ids in batches, so that no transaction is long, and return how many."""
+        removed = 0
+        oldest = self.expired().order_by("expires_at").values_list("pk", flat=True)
+        while batch := list(oldest.all()[:PURGE_BATCH_SIZE]):
+            # The expiry of an id may have been extended in the meantime.
+            removed += self.expired().filter(pk__in=batch).delete()[0]
+        return removed
+
+    def expired(self) -> "IssuedIdQuerySet":
+        """Return ids that have expired."""
+        return self.filter(expires_at__lte=timezone.now())
+
+
+class IssuedId(models.Model):
+    """An id that a provider issued to this project, of an object in an account of the operator.
+
+    `digest` covers the account, the kind and the id. `expires_at` is null if the provider sets no limit.
+    """
+
+    project = models.ForeignKey(Project, models.CASCADE, related_name="issued_ids")
+    account = models.CharField(max_length=60)
+    kind = models.CharField(max_length=20)
+    digest = models.CharField(max_length=64)
+    expires_at = models.DateTimeField(null=True, db_index=True)
+
+    objects = IssuedIdQuerySet.as_manager()
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["project", "digest"], name="unique_issued_id")]
+
+    def __str__(self) -> str:
+        return f"{self.kind} of {self.project} at {self.account}"

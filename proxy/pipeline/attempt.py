@@ -1,0 +1,69 @@
+"""Fifth stage: call the provider, up to the headers of a stream or the end of a body."""
+
+import asyncio
+import time
+from dataclasses import dataclass
+
+from proxy import errors
+from proxy.errors import GatewayError
+from proxy.http.cancellation import outlive_cancellation
+from proxy.pipeline.admission import Admitted
+from proxy.pipeline.charges import Charge, charge_failed_call
+from proxy.routing.calls import read_body, send
+from proxy.upstream.response import UpstreamResponse
+
+
+@dataclass(frozen=True, slots=True)
+class OpenStream:
+    """A provider has begun to stream. `upstream_s` is the time until then."""
+
+    response: UpstreamResponse
+    dropped: tuple[str, ...]
+    upstream_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class WholeResponse:
+    """A provider has sent a whole body, perhaps with an error. `upstream_s` is the time until then."""
+
+    response: UpstreamResponse
+    body: bytes
+    dropped: tuple[str, ...]
+    upstream_s: float
+
+
+class CallFailed(Exception):
+    """A call failed, or was cancelled. It is charged for what the provider may bill."""
+
+    def __init__(self, error: GatewayError, charge: Charge | None, dropped: tuple[str, ...]) -> None:
+        super().__init__(str(error))
+        self.error, self.charge, self.dropped = error, charge, dropped
+
+
+async def attempt(admitted: Admitted) -> OpenStream | WholeResponse:
+    """Call the provider. A client disconnect ends the call.
+
+    Raises UnsupportedFeature before the call, and CallFailed for every failure of it.
+    """
+    candidate = admitted.planned.candidate
+    received = admitted.planned.routed.parsed.caller.received
+    upstream = candidate.plan.render_upstream(candidate.target.model, admitted.max_tokens_to_send)
+    watcher, status, started_at = received.request.disconnect_watcher, 0, 0.0
+    try:
+        async with watcher:
+            started_at = time.perf_counter()
+            response = await send(candidate, upstream, received.request, received.operation)
+            status = response.status
+            if candidate.plan.is_stream(response):
+                return OpenStream(response, upstream.dropped, time.perf_counter() - started_at)
+            body = await read_body(response)
+        return WholeResponse(response, body, upstream.dropped, time.perf_counter() - started_at)
+    except asyncio.CancelledError as error:
+        outlive_cancellation()
+        charge = charge_failed_call(admitted, error, was_cancelled=True, status=status)
+        raise CallFailed(errors.shutting_down(), charge, upstream.dropped) from error
+    except Exception as error:
+        was_cancelled = watcher.abort_reason is not None and started_at > 0
+        charge = charge_failed_call(admitted, error, was_cancelled=was_cancelled, status=status)
+        failure = errors.from_exception(error, candidate.target.account.provider.name)
+        raise CallFailed(failure, charge, upstream.dropped) from error

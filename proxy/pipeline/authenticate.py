@@ -1,0 +1,126 @@
+"""First stage: who sends a request, before anything of its body is read."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from functools import partial
+from urllib.parse import parse_qs
+from uuid import UUID
+from weakref import WeakSet
+
+from django.conf import settings
+
+from billing import ledger
+from billing.budgets.windows import local_day
+from billing.ledger import UsageEntry
+from keys import authentication
+from keys.authentication import AuthenticationFailed, Principal
+from projects.ids import uuid7
+from projects.redaction import contains_key
+from proxy import errors, telemetry
+from proxy.http.client_ip import client_ip
+from proxy.http.request import GatewayRequest
+from proxy.http.responses import Headers
+from proxy.operations import Operation
+
+BEARER_PREFIX = "bearer "
+MAX_REQUEST_ID_LENGTH = 128
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Received:
+    """A request of which nothing is known yet. `started_at` is a reading of `time.perf_counter`."""
+
+    request: GatewayRequest
+    operation: Operation
+    id: UUID
+    request_id: str
+    started_at: float
+
+    def headers(self) -> Headers:
+        """Return the headers of every response of the gateway."""
+        return {"x-request-id": self.request_id, "x-content-type-options": "nosniff"}
+
+
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
+class Authenticated:
+    """A request with a valid key: from here on it leaves a usage record."""
+
+    received: Received
+    principal: Principal
+    created_at: datetime
+    day: date
+
+    def headers(self) -> Headers:
+        """Return the headers of every response to a known caller."""
+        return {**self.received.headers(), "cache-control": "private, no-store"}
+
+    def usage_entry(self) -> UsageEntry:
+        """Return the usage record, as far as it is known."""
+        return UsageEntry(
+            id=self.received.id,
+            project_id=self.principal.project_id,
+            key_id=self.principal.key_id,
+            day=self.day,
+            created_at=self.created_at,
+            request_id=self.received.request_id,
+            operation=self.received.operation.name,
+            format=self.received.operation.format,
+        )
+
+
+in_flight: WeakSet[Authenticated] = WeakSet()
+"""Requests with a valid key that have not been settled. They are aborted if the key is revoked."""
+
+
+def receive(request: GatewayRequest, operation: Operation) -> Received:
+    """Note when a request has arrived, and give it an id."""
+    telemetry.request_started(operation.api_family)
+    id = uuid7()
+    return Received(
+        request, operation, id, client_request_id(request) or f"req_{id.hex}", time.perf_counter()
+    )
+
+
+def client_request_id(request: GatewayRequest) -> str:
+    """Return the client's own id, which is stored and logged; empty if it is long, odd or contains a key."""
+    given = request.header(b"x-request-id")
+    is_usable = len(given) <= MAX_REQUEST_ID_LENGTH and given.isascii() and given.isprintable()
+    return given if is_usable and not contains_key(given) else ""
+
+
+async def authenticate(received: Received) -> Authenticated:
+    """Identify the key. Raises GatewayError if there is none or it is not valid, and TooManyFailures."""
+    request, key = received.request, extract_api_key(received.request)
+    try:
+        principal = await authentication.authenticate(key, partial(client_ip, request.scope))
+    except AuthenticationFailed:
+        # Discard the body of an unauthenticated request, but still answer 413 if it is too large.
+        await request.discard_body(settings.MAX_BODY_BYTES)
+        raise errors.invalid_key() if key else errors.missing_key() from None
+    now = ledger.current().now()
+    caller = Authenticated(
+        received, principal, datetime.fromtimestamp(now, UTC), local_day(now, principal.timezone)
+    )
+    in_flight.add(caller)
+    return caller
+
+
+def authorize(caller: Authenticated) -> None:
+    """Check the method and the scope of the operation. Raises GatewayError."""
+    request, operation = caller.received.request, caller.received.operation
+    if operation.method and request.method != operation.method:
+        raise errors.method_not_allowed(request.method or "", operation.method)
+    if operation.scope and not caller.principal.allows(operation.scope):
+        raise errors.missing_scope(operation.scope)
+
+
+def extract_api_key(request: GatewayRequest) -> str:
+    """Return the API key from wherever the client's SDK puts it; empty if there is none."""
+    authorization = request.header(b"authorization")
+    if authorization[: len(BEARER_PREFIX)].lower() == BEARER_PREFIX:
+        return authorization[len(BEARER_PREFIX) :].strip()
+    if header := request.header(b"x-api-key") or request.header(b"x-goog-api-key"):
+        return header.strip()
+    query = request.scope["query_string"]
+    return parse_qs(query.decode("latin-1")).get("key", [""])[0] if b"key=" in query else ""

@@ -1,0 +1,45 @@
+"""Second stage: the client's request, read from its body."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
+
+from django.conf import settings
+
+from billing.ledger import UsageEntry
+from projects.redaction import redact
+from proxy.formats.codec import ClientRequest
+from proxy.formats.json_body import guard_recursion
+from proxy.http.responses import Headers
+from proxy.pipeline.authenticate import Authenticated
+
+R_co = TypeVar("R_co", bound=ClientRequest, covariant=True)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parsed(Generic[R_co]):
+    """A client's request in its own format. `url_params` are the parts of it that its URL states."""
+
+    caller: Authenticated
+    client_request: R_co
+    url_params: Mapping[str, Any]
+
+    def headers(self) -> Headers:
+        """Return the headers of a response to the caller."""
+        return self.caller.headers()
+
+    def usage_entry(self) -> UsageEntry:
+        """Return the usage record with what the client requested."""
+        entry, facts = self.caller.usage_entry(), self.client_request.facts
+        entry.requested_model, entry.streamed = redact(facts.model), facts.stream
+        return entry
+
+
+async def parse(
+    caller: Authenticated, parse_body: Callable[..., R_co], url_params: Mapping[str, Any]
+) -> Parsed[R_co]:
+    """Read the body. Raises InvalidRequest, BodyTooLarge or ClientDisconnected."""
+    body = await caller.received.request.read_body(settings.MAX_BODY_BYTES)
+    client_request = guard_recursion(partial(parse_body, **url_params), body)
+    return Parsed(caller, client_request, url_params)

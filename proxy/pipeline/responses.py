@@ -1,0 +1,110 @@
+"""Responses of the gateway itself: its headers, and its errors in the client's format."""
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from billing.ledger import NO_LIMITS, AdmissionDenied, BudgetExceeded
+from billing.models import Outcome
+from proxy import errors
+from proxy.errors import GatewayError
+from proxy.formats.neutral import ApiError
+from proxy.formats.registry import CODECS
+from proxy.http.cancellation import outlive_cancellation, outliving_cancellation
+from proxy.http.responses import Headers, Response, ResponseWriter
+from proxy.operations import GATEWAY_FORMAT
+from proxy.pipeline.admission import Admitted, ReservationInterrupted, rate_limit_status
+from proxy.pipeline.attempt import CallFailed
+from proxy.pipeline.authenticate import Received
+from proxy.pipeline.charges import Charge
+from proxy.pipeline.settle import Progress, RequestResult, caller_of, received_of
+
+OUTCOMES_WITHOUT_RATE_LIMITS = (Outcome.CLIENT_CLOSED, Outcome.UNAVAILABLE)
+"""Outcomes of responses that nobody reads, or whose rate limits cannot be known now."""
+
+Failure = Exception | asyncio.CancelledError
+ErrorRenderer = Callable[[ApiError, str], bytes]
+
+
+def render_gateway_error(error: ApiError, request_id: str) -> bytes:
+    """Return an error in the gateway's own format."""
+    described = {
+        "message": error.message,
+        "type": error.kind,
+        "code": error.code,
+        "request_id": request_id,
+    }
+    return msgspec.json.encode({"success": False, "error": described})
+
+
+ERROR_RENDERERS: dict[str, ErrorRenderer] = {
+    **{format: codec.render_error for format, codec in CODECS.items()},
+    GATEWAY_FORMAT: render_gateway_error,
+}
+
+
+async def respond_with_error(progress: Progress, error: Failure, writer: ResponseWriter) -> RequestResult:
+    """Hand an error to the writer in the format of the operation, and return the result.
+
+    A cancellation becomes a 503: only a stopping server cancels requests.
+    """
+    result, shown = result_of(error)
+    headers = with_dropped(progress.headers(), result.dropped)
+    if isinstance(error, AdmissionDenied):
+        headers |= errors.rate_limit_headers(error.rate_limit_status)
+    else:
+        headers |= await rate_limit_headers(progress, result.outcome)
+    headers |= {"content-type": "application/json", **shown.headers}
+    received = received_of(progress)
+    body = ERROR_RENDERERS[received.operation.format](shown.api_error, received.request_id)
+    writer.respond(Response(result.status, headers, body))
+    return result
+
+
+def result_of(error: Failure) -> tuple[RequestResult, GatewayError]:
+    """Return how a failed request ends, and the error that its client gets."""
+    charge: Charge | None = None
+    budget_id: int | None = None
+    dropped: tuple[str, ...] = ()
+    match error:
+        case asyncio.CancelledError():
+            outlive_cancellation()
+            shown = errors.shutting_down()
+        case ReservationInterrupted():
+            shown = errors.shutting_down()
+        case CallFailed():
+            shown, charge, dropped = error.error, error.charge, error.dropped
+        case BudgetExceeded():
+            shown, budget_id = errors.from_exception(error), error.budget.id
+        case _:
+            shown = errors.from_exception(error)
+    result = RequestResult(
+        shown.outcome,
+        shown.status,
+        shown.api_error.code,
+        charge,
+        blocking_budget_id=budget_id,
+        dropped=dropped,
+        is_recorded=isinstance(error, ReservationInterrupted),
+    )
+    return result, shown
+
+
+def with_dropped(headers: Headers, dropped: tuple[str, ...]) -> Headers:
+    """Add which settings of the client the provider's format lacks."""
+    return {**headers, "x-gateway-dropped": ", ".join(dropped)} if dropped else headers
+
+
+async def rate_limit_headers(progress: Progress, outcome: Outcome) -> Headers:
+    """Look up the rate limits for the response to a known caller; a reservation has stated them already."""
+    match progress:
+        case Received() | Admitted():
+            return {}
+        case _ if outcome in OUTCOMES_WITHOUT_RATE_LIMITS:
+            return {}
+        case _:
+            status = NO_LIMITS
+            with outliving_cancellation():
+                status = await rate_limit_status(caller_of(progress).principal)
+            return errors.rate_limit_headers(status)

@@ -1,0 +1,97 @@
+"""Third stage: which account and model serve a request, and how it is sent there."""
+
+from dataclasses import dataclass
+
+from billing.ledger import UsageEntry
+from keys.authentication import Principal
+from projects.redaction import contains_key, redact
+from proxy import errors
+from proxy.formats.codec import ClientRequest
+from proxy.formats.neutral import InvalidRequest
+from proxy.http.responses import Headers
+from proxy.pipeline import account_ids, conversion
+from proxy.pipeline.parse import Parsed
+from proxy.routing import resolve
+from proxy.routing.targets import Candidate, Target
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Routed:
+    """A request with the targets that serve its model: one today, and never none."""
+
+    parsed: Parsed[ClientRequest]
+    targets: tuple[Target, ...]
+
+    @property
+    def target(self) -> Target:
+        """Return the target that is priced and called first."""
+        return self.targets[0]
+
+    def headers(self) -> Headers:
+        """Return the caller's headers, and which provider and model serve the request."""
+        provider, model = self.target.account.slug, self.target.model
+        return {**self.parsed.headers(), "x-gateway-provider": provider, "x-gateway-model": model}
+
+    def usage_entry(self) -> UsageEntry:
+        """Return the usage record with the target, and its price in the standard tier."""
+        entry, target = self.parsed.usage_entry(), self.target
+        entry.provider, entry.provider_model = target.account.slug, redact(target.model)
+        entry.price = target.price and target.price.for_tier()
+        return entry
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planned:
+    """A request with a plan for each target: in the client's format, or converted."""
+
+    routed: Routed
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def candidate(self) -> Candidate:
+        """Return the candidate that is priced and called first."""
+        return self.candidates[0]
+
+    def headers(self) -> Headers:
+        """Return the headers of a routed request."""
+        return self.routed.headers()
+
+    def usage_entry(self) -> UsageEntry:
+        """Return the usage record of a routed request."""
+        return self.routed.usage_entry()
+
+
+async def route(parsed: Parsed[ClientRequest]) -> Routed:
+    """Find where the model is served. Raises InvalidRequest, or GatewayError if the key may not use it."""
+    principal, model = parsed.caller.principal, parsed.client_request.facts.model
+    check_model_name(principal, model)
+    return Routed(parsed, (await resolve.resolve(principal, model),))
+
+
+def check_model_name(principal: Principal, model: str) -> None:
+    """Raise InvalidRequest or GatewayError for a name that the key cannot use."""
+    if not model.isprintable():
+        raise InvalidRequest("The model name contains unprintable characters.", "model")
+    if contains_key(model):
+        # The name is sent to the provider as it is, in the body or the URL.
+        text = "The model's name contains an API key. Send the key in the authorization header only."
+        raise InvalidRequest(text, "model")
+    if not principal.allows_model(model):
+        raise errors.model_not_allowed(model)
+
+
+async def plan(routed: Routed) -> Planned:
+    """Plan how to reach each target.
+
+    Raises InvalidRequest, GatewayError if a provider's format cannot express the operation or the request
+    names an id of another project, and DatabaseError if ids cannot be looked up.
+    """
+    caller, client_request = routed.parsed.caller, routed.parsed.client_request
+    plans = [
+        conversion.plan_request(caller.received.operation, client_request, target)
+        for target in routed.targets
+    ]
+    candidates = tuple(map(Candidate, routed.targets, plans))
+    for candidate in candidates:
+        await account_ids.check(caller.principal.project_id, candidate.target.account, candidate.plan)
+    return Planned(routed, candidates)

@@ -1,0 +1,204 @@
+"""Last stage: settle the reservation, write the usage record, count the request and log it."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from billing import ledger
+from billing.ledger import UsageEntry
+from billing.models import Outcome
+from billing.money import decimal_usd
+from projects.redaction import redact
+from proxy import telemetry
+from proxy.http.cancellation import outliving_cancellation
+from proxy.pipeline.admission import Admitted
+from proxy.pipeline.authenticate import Authenticated, Received, in_flight
+from proxy.pipeline.charges import Charge
+from proxy.pipeline.parse import Parsed
+from proxy.pipeline.route import Planned, Routed
+from proxy.routing.targets import Target
+
+Recorded = Authenticated | Parsed[Any] | Routed | Planned | Admitted
+"""Stages of a request that leaves a usage record."""
+Progress = Received | Recorded
+"""The last stage that a request has reached."""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class RequestResult:
+    """The end of a request.
+
+    `charge` is None if nothing is billed. `first_token_at` is a reading of `time.perf_counter`.
+    `blocking_budget_id` names the budget that denied the request. `dropped` names the settings that the
+    provider's format lacks. `is_recorded` is true if the ledger has written the record itself.
+    """
+
+    outcome: Outcome
+    status: int
+    error_code: str = ""
+    charge: Charge | None = None
+    first_token_at: float | None = None
+    blocking_budget_id: int | None = None
+    dropped: tuple[str, ...] = ()
+    is_recorded: bool = False
+
+
+INTERRUPTED = RequestResult(Outcome.UNAVAILABLE, 503, "service_unavailable")
+"""The result of a request that ends without one."""
+
+
+async def settle(progress: Progress, result: RequestResult) -> None:
+    """End a request: once, before its response is complete for the client.
+
+    The ledger completes a write whose request is cancelled, so the response that agrees with it is still
+    sent.
+    """
+    seconds = time.perf_counter() - received_of(progress).started_at
+    match progress:
+        case Received():
+            log_request(progress, result, seconds, UNKNOWN_CALLER_FIELDS)
+        case _:
+            entry = complete_entry(progress, result, seconds)
+            if not result.is_recorded:
+                with outliving_cancellation():
+                    await save(progress, entry, result)
+            caller = caller_of(progress)
+            in_flight.discard(caller)
+            log_request(caller.received, result, seconds, logged_fields(caller, entry))
+    model, provider = labels(progress)
+    telemetry.request_finished(
+        received_of(progress).operation.api_family,
+        model,
+        provider,
+        result.outcome.value,
+        result.status,
+        seconds,
+    )
+
+
+async def save(progress: Recorded, entry: UsageEntry, result: RequestResult) -> None:
+    """Write the record; settle or release the reservation if there is one."""
+    match progress:
+        case Admitted() if result.charge is not None:
+            await ledger.current().settle(progress.reservation, entry)
+        case Admitted():
+            await ledger.current().release(progress.reservation, entry)
+        case _:
+            await ledger.current().record(entry)
+
+
+def complete_entry(progress: Recorded, result: RequestResult, seconds: float) -> UsageEntry:
+    """Return the whole usage record of a request."""
+    entry = progress.usage_entry()
+    entry.outcome, entry.status_code, entry.error = (
+        result.outcome.value,
+        result.status,
+        redact(result.error_code),
+    )
+    entry.latency_us = int(seconds * 1e6)
+    if result.first_token_at is not None:
+        started_at = caller_of(progress).received.started_at
+        entry.first_token_us = int((result.first_token_at - started_at) * 1e6)
+    if result.blocking_budget_id is not None:
+        entry.blocking_budget_id = result.blocking_budget_id
+    if (charge := result.charge) is not None:
+        entry.tokens, entry.cost_nano, entry.price = charge.tokens, charge.cost_nano, charge.price
+        entry.service_tier = redact(charge.usage.service_tier)
+        entry.billable_extras = charge.usage.billable_extras or None
+        entry.estimated = charge.is_estimated
+    return entry
+
+
+def received_of(progress: Progress) -> Received:
+    """Return the first stage of a request."""
+    match progress:
+        case Received():
+            return progress
+        case _:
+            return caller_of(progress).received
+
+
+def caller_of(progress: Recorded) -> Authenticated:
+    """Return the stage that knows the caller."""
+    match progress:
+        case Authenticated():
+            return progress
+        case Parsed():
+            return progress.caller
+        case Routed():
+            return progress.parsed.caller
+        case Planned():
+            return progress.routed.parsed.caller
+        case Admitted():
+            return progress.planned.routed.parsed.caller
+
+
+def labels(progress: Progress) -> tuple[str, str]:
+    """Return model and provider for metrics.
+
+    Models without a price share one label, because clients can send any name.
+    """
+    match progress:
+        case Routed():
+            return target_labels(progress.target)
+        case Planned():
+            return target_labels(progress.routed.target)
+        case Admitted():
+            return target_labels(progress.planned.routed.target)
+        case _:
+            return "other", ""
+
+
+def target_labels(target: Target) -> tuple[str, str]:
+    return target.model if target.price else "other", target.account.provider.slug
+
+
+def log_request(
+    received: Received, result: RequestResult, seconds: float, fields: Mapping[str, object]
+) -> None:
+    """Write the line of a request. Its message and its fields are those of the reference systems."""
+    succeeded = result.status < 400
+    log.info(
+        "request_completed" if succeeded else "request_failed",
+        message="request completed successfully" if succeeded else "request failed",
+        request_id=received.request_id,
+        duration_ms=round(seconds * 1000, 3),
+        status_code=result.status,
+        format=received.operation.api_family,
+        operation=received.operation.name,
+        outcome=result.outcome.value,
+        dropped=list(result.dropped) or None,
+        error=result.error_code or None,
+        **fields,
+    )
+
+
+UNKNOWN_CALLER_FIELDS: dict[str, object] = {
+    "model": "",
+    "provider": "",
+    "streaming": False,
+    "project": None,
+    "key": None,
+    "input_tokens": 0,
+    "output_tokens": 0,
+    "cost_usd": "0",
+}
+
+
+def logged_fields(caller: Authenticated, entry: UsageEntry) -> dict[str, object]:
+    """Return the fields of the line that come from the usage record."""
+    return {
+        "model": entry.requested_model,
+        "provider": entry.provider,
+        "streaming": entry.streamed,
+        "project": caller.principal.project_slug,
+        "key": caller.principal.public_id,
+        "input_tokens": entry.tokens.prompt,
+        "output_tokens": entry.tokens.output,
+        "cost_usd": decimal_usd(entry.cost_nano),
+    }

@@ -1,0 +1,20 @@
+"""Failures of calls to providers."""
+
+
+class UpstreamError(Exception):
+    """A call to a provider failed.
+
+    `may_be_billed`: at least a part of the request reached the provider, which may bill it.
+    """
+
+    def __init__(self, message: str, *, may_be_billed: bool = True) -> None:
+        super().__init__(message)
+        self.may_be_billed = may_be_billed
+
+
+class UpstreamConnectionError(UpstreamError):
+    """The provider could not be reached, or the connection broke."""
+
+
+class UpstreamTimeout(UpstreamError):
+    """The provider did not accept a connection, or sent nothing for too long."""

@@ -1,0 +1,103 @@
+"""Responses of providers, which are read after their headers have arrived."""
+
+import time
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from types import TracebackType
+from typing import Protocol, Self
+
+import aiohttp
+
+from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
+
+MAX_RESPONSE_BYTES = 64 * 1024 * 1024
+MAX_KEEPALIVE_BYTES = 64
+
+
+class UpstreamResponse(Protocol):
+    """A response of a provider, or of the demo in this process, whose headers have arrived.
+
+    Use it as an async context manager: leaving the block ends the call.
+    """
+
+    status: int
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Return the headers of the response, by name in any case."""
+
+    async def read(self) -> bytes:
+        """Return the whole body."""
+
+    def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it arrives."""
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class HttpUpstreamResponse:
+    """A provider's response over HTTP."""
+
+    def __init__(self, response: aiohttp.ClientResponse, idle_timeout_s: float) -> None:
+        self.response, self.idle_timeout_s = response, idle_timeout_s
+        self.status = response.status
+        self.headers = response.headers
+
+    async def read(self) -> bytes:
+        """Return the whole body. Raises UpstreamError if it breaks off, stalls, or is too large."""
+        length = self.response.content_length
+        if length is not None and length <= MAX_RESPONSE_BYTES:
+            with map_errors():
+                return await self.response.read()
+        parts, size = [], 0
+        async for part in self.chunks():
+            parts.append(part)
+            size += len(part)
+            if size > MAX_RESPONSE_BYTES:
+                raise UpstreamConnectionError(f"its response is larger than {MAX_RESPONSE_BYTES} bytes")
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield bytes as they arrive.
+
+        Raises UpstreamConnectionError if the stream breaks, and UpstreamTimeout if nothing, or nothing but
+        heartbeats, arrives for `idle_timeout_s` seconds.
+        """
+        last_data_at = time.monotonic()
+        with map_errors():
+            async for chunk in self.response.content.iter_any():
+                now = time.monotonic()
+                if not is_keepalive(chunk):
+                    last_data_at = now
+                elif now - last_data_at > self.idle_timeout_s:
+                    raise UpstreamTimeout("nothing but heartbeats arrived for too long")
+                yield chunk
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        # The connection of a response that was read to its end is back in the pool; close() drops any other.
+        self.response.close()
+
+
+@contextmanager
+def map_errors() -> Iterator[None]:
+    """Turn the HTTP client's failures while a response is read into UpstreamError."""
+    try:
+        yield
+    except TimeoutError:  # aiohttp's timeouts are ClientErrors too.
+        raise UpstreamTimeout("nothing arrived for too long") from None
+    except aiohttp.ClientError as error:
+        raise UpstreamConnectionError(f"the connection broke: {type(error).__name__}") from error
+
+
+def is_keepalive(chunk: bytes) -> bool:
+    """Return whether a chunk is only a heartbeat: a comment of SSE, or the `ping` of Anthropic's API."""
+    return len(chunk) < MAX_KEEPALIVE_BYTES and (chunk.startswith(b":") or b"ping" in chunk)

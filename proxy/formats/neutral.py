@@ -308,7 +308,6 @@ class ApiError(Frozen, frozen=True, kw_only=True):
 
 
 # Streams ------------------------------------------------------------------------------------------
-#
 # A stream begins with Started. Each part has PartStarted, any number of PartDelta, and PartEnded; `index`
 # counts up from 0 in each choice, and at most one part of a choice is open at a time. Finished comes once for
 # each choice. UsageReported may come several times, and the last one counts. Failed may come at any point and

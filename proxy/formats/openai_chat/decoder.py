@@ -51,7 +51,7 @@ class StreamDecoder:
         return self.take_events()
 
     def take_events(self) -> list[Event]:
-        events = self.events[:]
+        events = self.events.copy()
         self.events.clear()
         return events
 

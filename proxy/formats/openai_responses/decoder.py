@@ -4,7 +4,6 @@ The last event holds the complete response.
 """
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -91,7 +90,7 @@ class StreamDecoder:
         return self.take_events()
 
     def take_events(self) -> list[Event]:
-        events = self.events[:]
+        events = self.events.copy()
         self.events.clear()
         return events
 
@@ -105,8 +104,10 @@ class StreamDecoder:
         data = repair_json(event_data(block).strip())
         if not data.startswith(b"{"):
             return
-        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        try:
             self.on_event(decode_event(data), data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return
 
     def on_event(self, event: WireEvent, data: bytes) -> None:
         response = as_dict(event.response)

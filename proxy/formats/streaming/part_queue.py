@@ -87,11 +87,12 @@ class PartQueue:
             if is_call:
                 return queued
             queued = self.add(QueuedPart(queued.part))
-        if queued.is_open:
-            self.emit_delta(queued, text, logprobs)
-            self.advance()
-        else:
+        if queued.index < 0:
             queued.buffered.append((text, logprobs))
+            return queued
+        self.emit_delta(queued, text, logprobs)
+        if len(self.parts) > 1:
+            self.advance()
         return queued
 
     def complete(self, queued: QueuedPart, signature: str | None = None) -> None:

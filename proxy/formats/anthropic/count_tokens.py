@@ -23,7 +23,7 @@ class CountTokensRequest(MessagesRequest):
     def path(self, model: str) -> str:
         return f"{PATH}/count_tokens"
 
-    def upstream_body(self, model: str, _output_limit: int | None, quirks: Quirks) -> bytes:
+    def upstream_body(self, model: str, _max_tokens: int | None, quirks: Quirks) -> bytes:
         return super().upstream_body(model, None, quirks)
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:

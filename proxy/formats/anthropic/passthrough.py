@@ -179,7 +179,8 @@ def max_billable_extras(request: RequestFields) -> dict[str, int]:
 def count_special_part(image_tokens: int, block: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
     """Return the tokens of an image or a reference, and the fields that they include.
 
-    Images count by the vendor's formula, and referenced content as the longest that it may be.
+    Images count by the vendor's formula, and referenced content as the longest that it may be. Other blocks
+    give None.
     """
     match block:
         case {"type": "image", "source": dict(source)}:
@@ -197,8 +198,8 @@ def count_special_part(image_tokens: int, block: dict[str, Any]) -> tuple[int, t
 def measure(body: bytes) -> tuple[Usage | None, int]:
     """Return the usage that a response reports, or the gateway's own count of its output tokens.
 
-    Usage and content are decoded separately, so that an error in one does not hide the other. A response that
-    cannot be decoded counts by its bytes.
+    The count is 0 if usage is reported. Usage and content are decoded separately, so that an error in one
+    does not hide the other. A response that cannot be decoded counts by its bytes.
     """
     try:
         response = decode_lenient(decode_response_facts, body)

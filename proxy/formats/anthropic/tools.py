@@ -8,7 +8,7 @@ from proxy.formats.anthropic.capabilities import ModelCapabilities
 from proxy.formats.anthropic.content import with_cache_control
 from proxy.formats.anthropic.json_schema import input_schema, output_schema
 from proxy.formats.anthropic.reasoning import is_thinking
-from proxy.formats.anthropic.wire import WireRequest, WireToolChoice, decode_any, decode_tool
+from proxy.formats.anthropic.wire import FORMAT, WireRequest, WireToolChoice, decode_any, decode_tool
 from proxy.formats.codec import RenderedRequest
 from proxy.formats.json_body import decode_body
 from proxy.formats.neutral import Request, ServerTool, Tool, ToolCall, ToolChoice, UnsupportedFeature
@@ -18,9 +18,7 @@ MCP_SERVERS = "mcp_servers"
 
 
 def parse_tools(wire: WireRequest) -> tuple[Tool | ServerTool, ...]:
-    servers = [
-        ServerTool(origin="anthropic", kind=MCP_SERVERS, value=server) for server in wire.mcp_servers or ()
-    ]
+    servers = [ServerTool(origin=FORMAT, kind=MCP_SERVERS, value=server) for server in wire.mcp_servers or ()]
     return (*map(parse_tool, wire.tools or ()), *servers)
 
 
@@ -32,7 +30,7 @@ def parse_tool(raw: Raw) -> Tool | ServerTool:
     """
     tool = decode_body(decode_tool, bytes(raw))
     if tool.type not in (None, "custom"):
-        return ServerTool(origin="anthropic", kind=tool.type or "", value=decode_body(decode_any, bytes(raw)))
+        return ServerTool(origin=FORMAT, kind=tool.type or "", value=decode_body(decode_any, bytes(raw)))
     cache = (tool.cache_control.ttl or "5m") if tool.cache_control else None
     return Tool(
         name=tool.name,
@@ -62,33 +60,33 @@ def parse_parallel_tool_calls(choice: WireToolChoice | None) -> bool | None:
 
 
 def render_tools(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:
-    """Set the tools.
-
-    The API cannot restrict a choice to some tools. If the client does, only those tools are declared.
-    """
-    names = request.tool_choice.names if request.tool_choice else ()
-    chosen = names if len(names) > 1 else ()
-    tools = [
-        tool for tool in request.tools if not chosen or not isinstance(tool, Tool) or tool.name in chosen
-    ]
-    declared = [
-        render_tool(tool, capabilities)
-        for tool in tools
-        if not (isinstance(tool, ServerTool) and tool.kind == MCP_SERVERS)
-    ]
-    servers = [
-        render_tool(tool, capabilities)
-        for tool in tools
-        if isinstance(tool, ServerTool) and tool.kind == MCP_SERVERS
-    ]
-    if not declared:
-        declared = [
+    """Set the tools and the MCP servers."""
+    offered = offered_tools(request)
+    tools = [render_tool(tool, capabilities) for tool in offered if not is_mcp_server(tool)]
+    servers = [render_tool(tool, capabilities) for tool in offered if is_mcp_server(tool)]
+    if not tools:
+        tools = [
             {"name": name, "input_schema": input_schema(None, name)} for name in called_tool_names(request)
         ]
-    if declared:
-        rendered.body["tools"] = declared
+    if tools:
+        rendered.body["tools"] = tools
     if servers:
         rendered.body[MCP_SERVERS] = servers
+
+
+def offered_tools(request: Request) -> list[Tool | ServerTool]:
+    """Return the tools to declare.
+
+    The API cannot restrict a choice to some of the tools. If the client does, only those are declared.
+    """
+    names = request.tool_choice.names if request.tool_choice else ()
+    if len(names) < 2:
+        return list(request.tools)
+    return [tool for tool in request.tools if isinstance(tool, ServerTool) or tool.name in names]
+
+
+def is_mcp_server(tool: Tool | ServerTool) -> bool:
+    return isinstance(tool, ServerTool) and tool.kind == MCP_SERVERS
 
 
 def called_tool_names(request: Request) -> list[str]:
@@ -105,7 +103,7 @@ def called_tool_names(request: Request) -> list[str]:
 
 def render_tool(tool: Tool | ServerTool, capabilities: ModelCapabilities) -> dict[str, Any]:
     if isinstance(tool, ServerTool):
-        if tool.origin != "anthropic":
+        if tool.origin != FORMAT:
             raise UnsupportedFeature(f"Claude does not support the tool {tool.kind}.", "tools")
         value: dict[str, Any] = tool.value
         return value

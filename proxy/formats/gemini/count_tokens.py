@@ -32,6 +32,7 @@ class CountTokensFields(msgspec.Struct):
     snake_request: GenerateContentFields | None = field(name="generate_content_request", default=None)
 
 
+COUNT_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(CountTokensFields))
 decode_count = msgspec.json.Decoder(CountTokensFields).decode
 
 
@@ -52,7 +53,7 @@ class CountTokensRequest(NonGeneratingRequest):
             ),
         )
 
-    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
+    def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
         fields = decode_object(self.body)
         names = [
             name
@@ -83,6 +84,3 @@ def counted_prompt_tokens(request: CountTokensFields, image_tokens: int) -> int:
         generate_request.tools,
     )
     return sum(prompt_tokens(value, image_tokens) for value in prompt)
-
-
-COUNT_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(CountTokensFields))

@@ -77,6 +77,11 @@ class EmbedResponse(msgspec.Struct, rename="camel"):
     usage_metadata: Any = None
 
 
+FIELDS, BATCH_FIELDS = (
+    frozenset(field.encode_name for field in msgspec.structs.fields(kind))
+    for kind in (ConvertibleEmbedFields, BatchEmbedContentsFields)
+)
+
 decode_embed_content = msgspec.json.Decoder(EmbedContentFields).decode
 decode_convertible = msgspec.json.Decoder(ConvertibleEmbedFields).decode
 decode_batch = msgspec.json.Decoder(BatchEmbedContentsFields).decode
@@ -163,7 +168,7 @@ class EmbedContentRequest(EmbeddingRequestBase):
             body, model, guard_recursion(lambda _: embedded_content_tokens(request.content), body)
         )
 
-    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
+    def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
         return (
             self.body
             if self.request.model is None
@@ -191,7 +196,7 @@ class BatchEmbedContentsRequest(EmbeddingRequestBase):
         for item in self.bodies:
             check_letters(decode_object(item), FIELDS, "requests.")
 
-    def upstream_body(self, model: str, _output_limit: int | None, _quirks: Quirks) -> bytes:
+    def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
         """Return the body with the model of the URL in each request, as Google requires."""
         renamed = [msgspec.Raw(replace_fields(item, {"model": f"models/{model}"})) for item in self.bodies]
         return replace_fields(self.body, {"requests": renamed})
@@ -234,9 +239,3 @@ def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
     if not embeddings:
         raise InvalidUpstreamResponse("The provider's response contains no embeddings.")
     return [embedding.values for embedding in embeddings], parse_embedding_usage(response.usage_metadata)
-
-
-FIELDS, BATCH_FIELDS = (
-    frozenset(field.encode_name for field in msgspec.structs.fields(kind))
-    for kind in (ConvertibleEmbedFields, BatchEmbedContentsFields)
-)

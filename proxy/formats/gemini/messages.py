@@ -75,19 +75,14 @@ def parse_turn(content: WireTurn) -> list[Part]:
     parts: list[Part] = []
     was_thought = False
     for item in content_parts(content):
+        is_thought = bool(item.get("thought"))
         for part in parse_part(item):
-            last = parts[-1] if parts else None
-            if (
-                isinstance(part, Thinking)
-                and isinstance(last, Thinking)
-                and was_thought
-                and item.get("thought")
-                and not is_signed(last)
-            ):
-                parts[-1] = replace(part, text=last.text + part.text)
-            else:
-                parts.append(part)
-        was_thought = bool(item.get("thought"))
+            match parts[-1] if parts else None, part:
+                case Thinking() as last, Thinking() if was_thought and is_thought and not is_signed(last):
+                    parts[-1] = replace(part, text=last.text + part.text)
+                case _:
+                    parts.append(part)
+        was_thought = is_thought
     return parts
 
 

@@ -216,7 +216,8 @@ def prompt_tokens(value: Any, image_tokens: int) -> int:
 def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:
     """Return the tokens of an image or a reference, and the fields that they include.
 
-    Inline images count by a formula, and referenced content as the longest that it may be.
+    Inline images count by a formula, and referenced content as the longest that it may be. Other parts give
+    None.
     """
     match part:
         case {"mimeType": str(mime), "data": str()} | {"mime_type": str(mime), "data": str()} if (
@@ -232,7 +233,7 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
 def measure(body: bytes) -> tuple[Usage | None, int]:
     """Return the usage that a response reports, or the gateway's own count of its output tokens.
 
-    A response that cannot be decoded counts by its bytes.
+    The count is 0 if usage is reported. A response that cannot be decoded counts by its bytes.
     """
     try:
         response = decode_lenient(decode_response_facts, body)
@@ -319,7 +320,8 @@ class StreamMeter(OutputMeter):
         """Return the rest of the stream. A last event without a blank line gets one, as clients require."""
         rest = self.splitter.finish()
         last = self.forward_event(rest) if rest.strip() else b""
-        # A client of Google's reads objects without any known field as empty chunks: they pass as they are.
+        # Objects without known fields are forwarded, and Google's clients read them as empty chunks: if there
+        # is nothing else, the client has seen that the provider failed.
         self.provider_failed = self.provider_failed or (self.has_objects and not self.is_recognized)
         self.check_end()
         if self.framing is not None:

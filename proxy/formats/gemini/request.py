@@ -66,7 +66,7 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
 def parse_wire_request(fields: Any, model: str, stream: bool) -> Request:
     body = msgspec.convert(fields, WireRequest, strict=False)
     config = msgspec.convert(body.generation_config or {}, GenerationConfig, strict=False)
-    declared, tool_extras = parse_tools(body.tools)
+    declared, unmapped_tool_fields = parse_tools(body.tools)
     tools, choice = apply_tool_choice(declared, parse_tool_choice(body.tool_config))
     return Request(
         model=model,
@@ -87,10 +87,15 @@ def parse_wire_request(fields: Any, model: str, stream: bool) -> Request:
         reasoning=parse_reasoning(config.thinking_config),
         logprobs=(config.logprobs or 0) if config.response_logprobs else None,
         stream=stream,
-        unmapped_settings=unmapped_top_level(fields)
-        | unmapped_config(body.generation_config or {})
-        | unmapped_part_fields(body.contents)
-        | tool_extras,
+        unmapped_settings=parse_unmapped_settings(fields, body) | unmapped_tool_fields,
+    )
+
+
+def parse_response_format(config: GenerationConfig) -> ResponseFormat | None:
+    if config.response_mime_type != JSON_TYPE:
+        return None
+    return ResponseFormat(
+        schema=config.response_json_schema or to_json_schema(config.response_schema) or None
     )
 
 
@@ -102,6 +107,15 @@ def cached_content_tools(body: WireRequest) -> list[ServerTool]:
     if body.cached_content is None:
         return []
     return [ServerTool(origin=FORMAT, kind=CACHED_CONTENT, value=body.cached_content)]
+
+
+def parse_unmapped_settings(fields: dict[str, Any], body: WireRequest) -> dict[str, Any]:
+    """Return the settings without a neutral field, by the names of their fields."""
+    return (
+        unmapped_top_level(fields)
+        | unmapped_config(body.generation_config or {})
+        | unmapped_part_fields(body.contents)
+    )
 
 
 def unmapped_top_level(fields: dict[str, Any]) -> dict[str, Any]:
@@ -175,14 +189,6 @@ def dropped_settings(request: Request) -> list[str]:
         "detail": any(isinstance(part, Image) and part.detail not in (None, "auto") for part in parts),
     }
     return [name for name, is_dropped in facts.items() if is_dropped]
-
-
-def parse_response_format(config: GenerationConfig) -> ResponseFormat | None:
-    if config.response_mime_type != JSON_TYPE:
-        return None
-    return ResponseFormat(
-        schema=config.response_json_schema or to_json_schema(config.response_schema) or None
-    )
 
 
 def render_settings(request: Request, dropped: list[str]) -> dict[str, Any]:

@@ -171,6 +171,15 @@ def test_overlapping_blocks_are_serialized() -> None:
     assert texts(decode(START + overlapping + END)) == 'AB{"a":1}'.replace(":1", ": 1")
 
 
+def test_overlapping_parts_keep_the_order_in_which_they_began() -> None:
+    starts = b"".join(
+        event("content_block_start", index=index, content_block={"type": "text", "text": text})
+        for index, text in enumerate("ABC")
+    )
+    stops = b"".join(event("content_block_stop", index=index) for index in (2, 1, 0))
+    assert texts(decode(START + starts + stops + END)) == "ABC"
+
+
 def test_repeated_start_and_end_are_ignored() -> None:
     assert [
         event

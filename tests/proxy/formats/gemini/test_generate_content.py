@@ -273,9 +273,11 @@ def test_result_images_are_nested_from_gemini_3_on(model: str, is_nested: bool) 
 
 def test_foreign_thinking_is_dropped_and_own_thinking_round_trips() -> None:
     turn = assistant(
-        Thinking(text="mine", origin="gemini"), Thinking(text="theirs", signature="s", origin="anthropic"),
-        Thinking(signature="c2ln", origin="gemini"), Text(text="So"),
-    )  # fmt: skip
+        Thinking(text="mine", origin="gemini"),
+        Thinking(text="theirs", signature="s", origin="anthropic"),
+        Thinking(signature="c2ln", origin="gemini"),
+        Text(text="So"),
+    )
     assert contents(USER, turn)[1]["parts"] == [
         {"text": "mine", "thought": True},
         {"text": "So", "thoughtSignature": "c2ln"},
@@ -388,7 +390,7 @@ def test_minimal_responses_are_parsed(body: dict[str, Any], finish_reason: str) 
         ({"trafficType": "ON_DEMAND"}, None),
         (None, None),
     ],
-)  # fmt: skip
+)
 def test_usage_is_parsed_into_disjoint_buckets(metadata: Any, usage: Usage | None) -> None:
     body = json.dumps(response_body({"text": "Hi"}) | {"usageMetadata": metadata}).encode()
     assert gemini.parse_response(body).usage == usage

@@ -97,10 +97,10 @@ class StreamEncoder:
                 return self.end_part(choice)
             case UsageReported(usage=usage):
                 self.usage = usage
-            case Finished(choice=choice, finish_reason=finish):
-                self.finish_reasons.setdefault(choice, finish)
-            case Failed(error=failure):
-                return self.render_error_event(failure, "")
+            case Finished(choice=choice, finish_reason=finish_reason):
+                self.finish_reasons.setdefault(choice, finish_reason)
+            case Failed(error=error):
+                return self.render_error_event(error, "")
             case _:
                 assert_never(event)
         return b""
@@ -124,12 +124,12 @@ class StreamEncoder:
         candidates = [
             {
                 "content": render_content([{"text": ""}]),
-                "finishReason": render_finish_reason(finish),
+                "finishReason": render_finish_reason(finish_reason),
                 "index": choice,
             }
             | render_grounding(self.sent_text.get(choice, ()))
             | self.metadata.get(choice, {})
-            for choice, finish in sorted(self.finish_reasons.items())
+            for choice, finish_reason in sorted(self.finish_reasons.items())
         ]
         usage = {"usageMetadata": render_usage(self.usage)} if self.usage else {}
         return {"candidates": candidates} | usage | self.id_fields()

@@ -10,6 +10,7 @@ import msgspec
 
 from proxy.formats.gemini.wire import WireStruct
 from proxy.formats.json_body import dict_items
+from proxy.formats.media import URL_PREFIXES
 from proxy.formats.metering.billable import reported_calls
 from proxy.formats.neutral import Citation, Part, Refusal, Text
 
@@ -123,7 +124,7 @@ def chunk_citations(chunks: list[Chunk], support: Support, start: int, end: int)
     return [
         Citation(url=source.uri, title=source.title or "", quote=source.text or "", start=start, end=end)
         for source in sources
-        if source.uri and source.uri.startswith(("http://", "https://"))
+        if source.uri and source.uri.startswith(URL_PREFIXES)
     ]
 
 

@@ -37,6 +37,9 @@ LINKED_FILE_TYPES = ("video_url", "document_url", "file_url")
 TEXT_MEDIA_TYPES = ("application/json", "application/xml", "application/x-yaml")
 
 
+# Reading ------------------------------------------------------------------------------------------
+
+
 def parse_content(content: Any, cache: str | None = None) -> list[Part]:
     """Return the parts of a content field; `cache` marks the whole message and applies to its last part."""
     if isinstance(content, str):
@@ -186,6 +189,9 @@ def parse_tool_call(wire: dict[str, Any], call_id: str) -> ToolCall:
 
 def parse_arguments(value: Any) -> str:
     return value if isinstance(value, str) else "" if value is None else encode(value).decode()
+
+
+# Writing ------------------------------------------------------------------------------------------
 
 
 def render_tool_call(call: ToolCall) -> dict[str, Any]:

@@ -32,6 +32,9 @@ CODE_BY_STATUS = {
 }
 
 
+# Reading ------------------------------------------------------------------------------------------
+
+
 def parse_error(status: int, body: bytes) -> ApiError:
     """Return a provider's error, whatever its body is: OpenAI's or a flat object, a web page, or nothing."""
     try:
@@ -91,6 +94,9 @@ def plain_text(body: bytes) -> str:
     """Return a plain text as it is, and an empty text for a web page, which does not help a client."""
     text = body.decode(errors="replace").strip()
     return "" if text.startswith("<") else text
+
+
+# Writing ------------------------------------------------------------------------------------------
 
 
 def render_error(api_error: ApiError, request_id: str) -> bytes:

@@ -42,6 +42,9 @@ Source: platform.openai.com/docs/guides/audio.
 MediaPart = Image | File | Opaque
 
 
+# Reading ------------------------------------------------------------------------------------------
+
+
 def parse_messages(wire: list[WireMessage]) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
     """Return the instructions that come first, and the other messages in their order."""
     first = next(

@@ -43,6 +43,15 @@ def parse_reasoning(wire: WireRequest) -> Reasoning | None:
             return Reasoning(effort=wire.reasoning_effort) if wire.reasoning_effort else None
 
 
+def render_reasoning(reasoning: Reasoning | None, model: str, quirks: Quirks) -> str | None:
+    """Return the value of `reasoning_effort`, or None if the client set no reasoning."""
+    if reasoning is None:
+        return None
+    effort = reasoning.effort or effort_from_budget(reasoning.budget, "medium") or "medium"
+    effort = nearest_effort(model, effort)
+    return quirks.effort_aliases.get(effort, effort)
+
+
 def parse_google_signature(wire: dict[str, Any]) -> tuple[Origin, str] | None:
     """Return origin and signature of a call from Google's OpenAI-compatible server, or None.
 
@@ -152,12 +161,3 @@ def render_thinking(thinking: Sequence[Thinking]) -> dict[str, Any]:
         case _:
             pass
     return fields
-
-
-def render_reasoning(reasoning: Reasoning | None, model: str, quirks: Quirks) -> str | None:
-    """Return the value of `reasoning_effort`, or None if the client set no reasoning."""
-    if reasoning is None:
-        return None
-    effort = reasoning.effort or effort_from_budget(reasoning.budget, "medium") or "medium"
-    effort = nearest_effort(model, effort)
-    return quirks.effort_aliases.get(effort, effort)

@@ -26,6 +26,9 @@ from proxy.formats.quirks import Quirks, adapt_to_quirks, has_cache_control
 INVALID_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 
 
+# Reading ------------------------------------------------------------------------------------------
+
+
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
     """Return the neutral request. Raises InvalidRequest.
 
@@ -92,6 +95,9 @@ def parse_response_format(wire: dict[str, Any] | None) -> ResponseFormat | None:
             return ResponseFormat()
         case _:
             return None
+
+
+# Writing ------------------------------------------------------------------------------------------
 
 
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:

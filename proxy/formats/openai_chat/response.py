@@ -67,6 +67,9 @@ WIRE_FINISH_REASONS: dict[FinishReason, str] = {
 AUDIO_KIND = "an audio response"
 
 
+# Reading ------------------------------------------------------------------------------------------
+
+
 def parse_response(body: bytes) -> Response:
     """Return the neutral response. Raises InvalidUpstreamResponse."""
     try:
@@ -196,6 +199,9 @@ def parse_stop_sequence(wire: dict[str, Any]) -> str | None:
 
 def parse_logprobs(wire: dict[str, Any]) -> tuple[Any, ...]:
     return tuple(as_list(as_dict(wire.get("logprobs")).get("content")))
+
+
+# Writing ------------------------------------------------------------------------------------------
 
 
 def render_response(response: Response, request: Request) -> bytes:

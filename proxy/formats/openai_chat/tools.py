@@ -12,6 +12,9 @@ from proxy.formats.tool_calls import FREE_TEXT_SCHEMA
 EMPTY_OBJECT_SCHEMA = {"type": "object", "properties": {}}
 
 
+# Reading ------------------------------------------------------------------------------------------
+
+
 def parse_tools(
     tools: list[dict[str, Any]], functions: list[dict[str, Any]], choice: Any
 ) -> tuple[Tool | ServerTool, ...]:
@@ -117,6 +120,9 @@ def allowed_tool_names(choice: Any) -> list[str]:
         as_dict(as_dict(tool).get("function") or as_dict(tool).get("custom") or tool) for tool in tools or ()
     ]
     return [name for tool in named if (name := as_str(tool.get("name")))]
+
+
+# Writing ------------------------------------------------------------------------------------------
 
 
 def render_tools(

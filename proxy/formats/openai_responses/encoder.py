@@ -54,6 +54,12 @@ from proxy.formats.openai_responses.tools import custom_tool_names
 from proxy.formats.openai_responses.usage import render_usage
 from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 
+ERROR_CODE_BY_KIND = {"rate_limit": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
+"""Codes of a failed response (docs/api-reference/responses/object, `error.code`).
+
+All other kinds are `server_error`.
+"""
+
 
 class EventWriter:
     """Writes numbered events and collects the items of the output.
@@ -378,10 +384,3 @@ class StreamEncoder:
         writer.fail(error, self.usage, request_id)
         self.failed = True
         return writer.take_bytes()
-
-
-ERROR_CODE_BY_KIND = {"rate_limit": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
-"""Codes of a failed response (docs/api-reference/responses/object, `error.code`).
-
-All other kinds are `server_error`.
-"""

@@ -32,6 +32,9 @@ CODE_BY_KIND = {
 }
 
 
+# Reading ------------------------------------------------------------------------------------------
+
+
 def parse_error(status: int, body: bytes) -> ApiError:
     """Return a provider's error, whatever its body is: OpenAI's, a flat object, a list, HTML or nothing."""
     try:
@@ -78,6 +81,9 @@ def error_kind(status: int, code: str) -> str:
             return "rate_limit"
         case _:
             return "invalid_request" if status < 500 else "server_error"
+
+
+# Writing ------------------------------------------------------------------------------------------
 
 
 def render_error_fields(error: ApiError, request_id: str) -> dict[str, Any]:

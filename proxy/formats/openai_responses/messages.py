@@ -51,6 +51,9 @@ Other formats reject a request with such an item; they do not leave it out.
 """
 
 
+# Reading ------------------------------------------------------------------------------------------
+
+
 def parse_messages(
     instructions: str | list[dict[str, Any]] | None, items: str | list[dict[str, Any] | str] | None
 ) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
@@ -160,6 +163,9 @@ class MessageBuilder:
             self.turns[-1][1].append(result)
         else:
             self.turns.append(("user", [result]))
+
+
+# Writing ------------------------------------------------------------------------------------------
 
 
 def render_messages(messages: Iterable[Message]) -> list[dict[str, Any]]:

@@ -27,7 +27,11 @@ from proxy.formats.openai_responses.wire import WireFormat, WireRequest
 from proxy.formats.quirks import Quirks, adapt_to_quirks, drop_unsupported, has_cache_control
 
 UNMAPPED_TOOL_FIELDS = ("allowed_callers", "async", "defer_loading", "output_schema")
+PATH = "/responses"
 JSON_INSTRUCTION = {"type": "message", "role": "system", "content": "Answer in JSON."}
+
+
+# Reading ------------------------------------------------------------------------------------------
 
 
 def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
@@ -122,6 +126,9 @@ def parse_response_format(text: dict[str, Any]) -> ResponseFormat | None:
             return None
 
 
+# Writing ------------------------------------------------------------------------------------------
+
+
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     """Return the request for a provider. Raises UnsupportedFeature."""
     rejected = quirks.unsupported_for(request.model)
@@ -187,9 +194,6 @@ def render_response_format(response_format: ResponseFormat) -> dict[str, Any]:
     chosen = {"description": response_format.description, "strict": response_format.strict}
     given = {field: value for field, value in chosen.items() if value is not None}
     return {"format": {"type": "json_schema", "name": name, "schema": response_format.schema, **given}}
-
-
-PATH = "/responses"
 
 
 def request_path(model: str, stream: bool) -> str:

@@ -44,6 +44,9 @@ from proxy.formats.tool_calls import with_unique_id
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
 
+# Reading ------------------------------------------------------------------------------------------
+
+
 def parse_response(body: bytes) -> Response:
     """Return the neutral response. Raises InvalidUpstreamResponse."""
     try:
@@ -119,6 +122,9 @@ def parse_finish_reason(wire: dict[str, Any], has_calls: bool) -> FinishReason:
             return "content_filter"
         case _:
             return "other"
+
+
+# Writing ------------------------------------------------------------------------------------------
 
 
 def render_response(response: Response, request: Request) -> bytes:

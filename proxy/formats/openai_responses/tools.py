@@ -12,6 +12,9 @@ from proxy.formats.openai_responses.wire import FORMAT, WireTool
 Tools = tuple[Tool | ServerTool, ...]
 
 
+# Reading ------------------------------------------------------------------------------------------
+
+
 def parse_tools(wire: list[dict[str, Any]], choice: Any) -> Tools:
     """Return the tools that the model may call. Raises InvalidRequest.
 
@@ -78,6 +81,9 @@ def parse_tool_choice(choice: str | dict[str, Any] | None) -> ToolChoice | None:
             raise InvalidRequest("tool_choice must be auto, required, none or an object.", "tool_choice")
         case _:
             return None
+
+
+# Writing ------------------------------------------------------------------------------------------
 
 
 def render_tools(request: Request) -> dict[str, Any]:

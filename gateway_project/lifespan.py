@@ -61,7 +61,7 @@ class Services:
                 runtime.ready = False
 
     async def start_on_demand(self) -> None:
-        """Start the services, or wait for the start that another request has begun.
+        """Start the services, or wait for the start that another request triggered.
 
         A failed start raises its error in every request that waits for it; the next request tries again.
         """

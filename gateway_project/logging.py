@@ -1,4 +1,4 @@
-"""JSON log lines on standard output: one object a line, with the fields that AI gateways usually log."""
+"""JSON log lines on standard output: one object per line, with the usual fields of AI gateways."""
 
 import logging
 import sys
@@ -65,7 +65,7 @@ def django_logging(level: str) -> dict[str, object]:
         },
         "root": {"handlers": ["stdout"], "level": level.upper()},
         "loggers": {
-            "django": {"handlers": []},  # Django's own handler would print them twice in debug mode
+            "django": {"handlers": []},  # Django's own handler would repeat each line in debug mode
             "uvicorn.access": {"propagate": False, "handlers": []},
             "uvicorn.error": {"level": "WARNING"},
             "celery": {"level": "WARNING"},
@@ -84,7 +84,7 @@ class JsonFormatter(logging.Formatter):
             "message": record.getMessage(),
             "logger": record.name,
         }
-        # Django adds the traceback of what it answers with 400 or 403 as well: anybody can cause those.
+        # Django logs a traceback with responses of 400 and 403 as well, which any client can cause.
         if record.exc_info and getattr(record, "status_code", SERVER_ERROR) >= SERVER_ERROR:
             entry["exception"] = self.formatException(record.exc_info)
         return encode(entry).decode()

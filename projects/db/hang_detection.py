@@ -11,7 +11,7 @@ from typing import Any
 POLL_INTERVAL_S = 0.1
 """How often a waiting connection checks whether its socket is still open."""
 RECHECK_INTERVAL_S = 0.25
-"""How often a query that has exceeded its timeout asks again whether the server answers other queries."""
+"""How often a query past its timeout checks again whether the server answers other queries."""
 
 WaitGenerator = Generator[Any, Any, Any]
 """psycopg's state machine of one operation: it yields the socket states that it waits for."""

@@ -208,7 +208,7 @@ class ConvertedRequest(Converted):
         return openai_chat_bound(msgspec.convert(rendered.body, RequestFields))
 
     def _render(self, model: str, max_tokens: int | None) -> RenderedRequest:
-        """Render the request once for a model and a limit."""
+        """Return the rendered request; it is kept, so that it is rendered once if the limit stays."""
         if (model, max_tokens) not in self.rendered:
             self.rendered[model, max_tokens] = self.provider_codec.render_request(
                 replace(self.request, model=model, max_tokens=max_tokens, wants_usage=True), self.quirks
@@ -222,6 +222,7 @@ class ConvertedRequest(Converted):
         """
         limits = [limit for limit in (self.request.max_tokens, max_tokens) if limit is not None]
         rendered = self._render(model, min(limits, default=None))
+        self.rendered.clear()  # A stream may last for minutes, and does not need it any more.
         path: str = self.provider_codec.request_path(model, self.facts.stream)
         return UpstreamRequest(path, encode(rendered.body), tuple(rendered.dropped))
 

@@ -155,12 +155,12 @@ def chat_response(request: RequestFields, options: DemoOptions) -> DemoResponse 
         wants_usage = bool((request.stream_options or {}).get("include_usage"))
         return DemoStream(stream_chat(head, count, choices, finish, usage if wants_usage else None, options))
     message = {"role": "assistant", "content": "".join(sample_tokens(count)), "refusal": None}
-    answers = [
+    response_choices = [
         {"index": index, "message": message, "logprobs": None, "finish_reason": finish}
         for index in range(choices)
     ]
     return DemoResponse(
-        200, encode({**head, "object": "chat.completion", "choices": answers, "usage": usage})
+        200, encode({**head, "object": "chat.completion", "choices": response_choices, "usage": usage})
     )
 
 

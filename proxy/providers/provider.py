@@ -35,8 +35,7 @@ class Provider:
     """Inserted between base URL and path, with `{model}`, for servers that have the model in the URL."""
     query_string: str = ""
     supports_count_tokens: bool = False
-    """Whether it counts a request's tokens in its own format. If not, the gateway answers with an estimate.
-    """
+    """Whether it counts tokens of a request in its own format. If not, the gateway estimates them."""
     client: str = HTTP_CLIENT
     """The client in `runtime.clients` that calls this provider."""
     bytes_per_token: int = BYTES_PER_TOKEN

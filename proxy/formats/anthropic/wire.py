@@ -14,26 +14,7 @@ FORMAT: Origin = "anthropic"
 NULL = Raw(b"null")
 
 
-class TokenCounts(msgspec.Struct):
-    """Token counts of any type.
-
-    Some compatible servers send counts as floats, and an empty list in place of details.
-    """
-
-    input_tokens: Any = None
-    cache_read_input_tokens: Any = None
-    cache_creation_input_tokens: Any = None
-    cache_creation: Any = None
-    output_tokens: Any = None
-
-
-class WireUsage(TokenCounts):
-    output_tokens_details: Any = None
-    iterations: Any = None
-    server_tool_use: Any = None
-    service_tier: Any = None
-    speed: Any = None
-    inference_geo: Any = None
+# Content blocks -----------------------------------------------------------------------------------
 
 
 class CacheControl(msgspec.Struct):
@@ -96,99 +77,7 @@ class RedactedBlock(Block):
     data: str = ""
 
 
-class RequestFields(msgspec.Struct):
-    model: ModelName
-    messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
-    max_tokens: TokenLimit | None = None
-    stream: bool | None = None
-    system: Any = None
-    tools: Any = None
-    output_config: Any = None
-    speed: Any = None
-    inference_geo: Any = None
-    mcp_servers: Any = None
-    thread: Any = None
-
-
-class DeltaFields(msgspec.Struct):
-    text: str = ""
-    thinking: str = ""
-    partial_json: str = ""
-
-
-class MessageStart(msgspec.Struct):
-    usage: WireUsage | None = None
-
-
-class BlockFields(msgspec.Struct):
-    type: str = ""
-    name: str = ""
-
-
-class StreamEventFields(msgspec.Struct):
-    type: str = ""
-    delta: DeltaFields | None = None
-    content_block: BlockFields | None = None
-    message: MessageStart | None = None
-    usage: WireUsage | None = None
-    error: Any = None
-
-
-class ResponseFacts(msgspec.Struct):
-    content: msgspec.Raw = msgspec.Raw()
-    usage: msgspec.Raw = msgspec.Raw()
-
-
-class WireResponse(msgspec.Struct):
-    id: str | None = None
-    model: str | None = None
-    content: list[Raw] | None = None
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-    usage: Raw = Raw(b"null")
-    error: Any = None
-
-
-class WireEvent(msgspec.Struct):
-    type: str = ""
-    index: int = 0
-    message: dict[str, Raw] | None = None
-    content_block: Raw = NULL
-    delta: Raw = NULL
-    usage: Raw = NULL
-    error: Any = None
-
-
-class Delta(msgspec.Struct):
-    type: str = ""
-    text: str = ""
-    thinking: str = ""
-    partial_json: str = ""
-    signature: str = ""
-    citation: Any = None
-    stop_reason: str | None = None
-    stop_sequence: str | None = None
-
-
-class BlockStart(msgspec.Struct):
-    type: str = ""
-    id: str = ""
-    name: str = ""
-    text: str | None = None
-    thinking: str | None = None
-    signature: str | None = None
-    data: str = ""
-    input: Raw = NULL
-
-    @property
-    def initial_text(self) -> str:
-        match self.type:
-            case "text":
-                return self.text or ""
-            case "thinking":
-                return self.thinking or ""
-            case _:
-                return ""
+# Requests -----------------------------------------------------------------------------------------
 
 
 class WireMessage(msgspec.Struct):
@@ -250,6 +139,132 @@ class WireRequest(msgspec.Struct):
     stream: bool | None = None
 
 
+# Responses and streams ----------------------------------------------------------------------------
+
+
+class TokenCounts(msgspec.Struct):
+    """Token counts of any type.
+
+    Some compatible servers send counts as floats, and an empty list in place of details.
+    """
+
+    input_tokens: Any = None
+    cache_read_input_tokens: Any = None
+    cache_creation_input_tokens: Any = None
+    cache_creation: Any = None
+    output_tokens: Any = None
+
+
+class WireUsage(TokenCounts):
+    output_tokens_details: Any = None
+    iterations: Any = None
+    server_tool_use: Any = None
+    service_tier: Any = None
+    speed: Any = None
+    inference_geo: Any = None
+
+
+class WireResponse(msgspec.Struct):
+    id: str | None = None
+    model: str | None = None
+    content: list[Raw] | None = None
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+    usage: Raw = Raw(b"null")
+    error: Any = None
+
+
+class WireEvent(msgspec.Struct):
+    type: str = ""
+    index: int = 0
+    message: dict[str, Raw] | None = None
+    content_block: Raw = NULL
+    delta: Raw = NULL
+    usage: Raw = NULL
+    error: Any = None
+
+
+class Delta(msgspec.Struct):
+    type: str = ""
+    text: str = ""
+    thinking: str = ""
+    partial_json: str = ""
+    signature: str = ""
+    citation: Any = None
+    stop_reason: str | None = None
+    stop_sequence: str | None = None
+
+
+class BlockStart(msgspec.Struct):
+    type: str = ""
+    id: str = ""
+    name: str = ""
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    data: str = ""
+    input: Raw = NULL
+
+    @property
+    def initial_text(self) -> str:
+        match self.type:
+            case "text":
+                return self.text or ""
+            case "thinking":
+                return self.thinking or ""
+            case _:
+                return ""
+
+
+# Pass-through -------------------------------------------------------------------------------------
+
+
+class RequestFields(msgspec.Struct):
+    model: ModelName
+    messages: Annotated[list[dict[str, Any]], Meta(min_length=1)]
+    max_tokens: TokenLimit | None = None
+    stream: bool | None = None
+    system: Any = None
+    tools: Any = None
+    output_config: Any = None
+    speed: Any = None
+    inference_geo: Any = None
+    mcp_servers: Any = None
+    thread: Any = None
+
+
+class DeltaFields(msgspec.Struct):
+    text: str = ""
+    thinking: str = ""
+    partial_json: str = ""
+
+
+class MessageStart(msgspec.Struct):
+    usage: WireUsage | None = None
+
+
+class BlockFields(msgspec.Struct):
+    type: str = ""
+    name: str = ""
+
+
+class StreamEventFields(msgspec.Struct):
+    type: str = ""
+    delta: DeltaFields | None = None
+    content_block: BlockFields | None = None
+    message: MessageStart | None = None
+    usage: WireUsage | None = None
+    error: Any = None
+
+
+class ResponseFacts(msgspec.Struct):
+    content: msgspec.Raw = msgspec.Raw()
+    usage: msgspec.Raw = msgspec.Raw()
+
+
+# Account ids --------------------------------------------------------------------------------------
+
+
 class DeltaIds(msgspec.Struct):
     container: Any = None
 
@@ -290,6 +305,9 @@ decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 decode_tool = msgspec.json.Decoder(WireTool).decode
 decode_message_ids = msgspec.json.Decoder(MessageIds).decode
 decode_event_ids = msgspec.json.Decoder(EventIds).decode
+
+
+# Null fields --------------------------------------------------------------------------------------
 
 
 def decode_ignoring_nulls(decoder: Callable[[Raw], T], raw: Raw) -> T:

@@ -35,6 +35,9 @@ class WireStruct(msgspec.Struct, rename="camel"):
     """Base of Google's types. Unknown fields are ignored."""
 
 
+# Parts --------------------------------------------------------------------------------------------
+
+
 class Blob(WireStruct):
     mime_type: str = ""
     data: str = ""
@@ -58,6 +61,100 @@ class FunctionResponse(WireStruct):
     response: Any = None
     id: str | None = None
     parts: list[dict[str, Any]] | None = None
+
+
+# Requests -----------------------------------------------------------------------------------------
+
+
+class FunctionDeclaration(WireStruct):
+    name: str
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    parameters_json_schema: dict[str, Any] | None = None
+    response: Any = None
+    response_json_schema: Any = None
+    behavior: Any = None
+
+
+class FunctionCallingConfig(WireStruct):
+    mode: str | None = None
+    allowed_function_names: list[str] | None = None
+
+
+class ToolConfig(WireStruct):
+    function_calling_config: FunctionCallingConfig | None = None
+
+
+class ThinkingConfig(WireStruct):
+    include_thoughts: bool | None = None
+    thinking_budget: int | None = None
+    thinking_level: str | None = None
+
+
+class GenerationConfig(WireStruct):
+    max_output_tokens: TokenLimit | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    top_k: Annotated[float, Meta(ge=-MAX_TOKENS, le=MAX_TOKENS)] | None = None
+    stop_sequences: list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    candidate_count: Annotated[int, Meta(ge=0, le=MAX_N)] | None = None
+    response_mime_type: str | None = None
+    response_schema: dict[str, Any] | None = None
+    response_json_schema: dict[str, Any] | None = None
+    thinking_config: ThinkingConfig | None = None
+    response_logprobs: bool | None = None
+    logprobs: int | None = None
+
+
+class WireTurn(WireStruct):
+    role: str | None = None
+    parts: list[dict[str, Any]] | dict[str, Any] | None = None
+
+
+class WireRequest(WireStruct):
+    contents: list[WireTurn] | WireTurn
+    system_instruction: WireTurn | str | None = None
+    tools: list[dict[str, Any]] | dict[str, Any] | None = None
+    tool_config: ToolConfig | None = None
+    generation_config: dict[str, Any] | None = None
+    cached_content: str | None = None
+
+
+# Responses ----------------------------------------------------------------------------------------
+
+
+class WireContent(WireStruct):
+    parts: list[dict[str, Any]] | None = None
+
+
+class WireCandidate(WireStruct):
+    index: int | None = None
+    content: WireContent | None = None
+    finish_reason: str | None = None
+    logprobs_result: Any = None
+    grounding_metadata: Any = None
+    citation_metadata: Any = None
+    url_context_metadata: Any = None
+
+
+class WireResponse(WireStruct):
+    candidates: list[WireCandidate] | None = None
+    prompt_feedback: Any = None
+    usage_metadata: Any = None
+    model_version: str | None = None
+    response_id: str | None = None
+    create_time: str | None = None
+    error: Any = None
+
+    @property
+    def is_blocked(self) -> bool:
+        return isinstance(self.prompt_feedback, dict) and bool(self.prompt_feedback.get("blockReason"))
+
+
+# Pass-through -------------------------------------------------------------------------------------
 
 
 class GenerationFields(msgspec.Struct):
@@ -145,97 +242,20 @@ class RawResponseFacts(msgspec.Struct, rename="camel"):
     usage_metadata: Any = None
 
 
-class WireContent(WireStruct):
-    parts: list[dict[str, Any]] | None = None
-
-
-class WireCandidate(WireStruct):
-    index: int | None = None
-    content: WireContent | None = None
-    finish_reason: str | None = None
-    logprobs_result: Any = None
-    grounding_metadata: Any = None
-    citation_metadata: Any = None
-    url_context_metadata: Any = None
-
-
-class WireResponse(WireStruct):
-    candidates: list[WireCandidate] | None = None
-    prompt_feedback: Any = None
-    usage_metadata: Any = None
-    model_version: str | None = None
-    response_id: str | None = None
-    create_time: str | None = None
-    error: Any = None
-
-    @property
-    def is_blocked(self) -> bool:
-        return isinstance(self.prompt_feedback, dict) and bool(self.prompt_feedback.get("blockReason"))
-
-
-class FunctionDeclaration(WireStruct):
-    name: str
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    parameters_json_schema: dict[str, Any] | None = None
-    response: Any = None
-    response_json_schema: Any = None
-    behavior: Any = None
-
-
-class FunctionCallingConfig(WireStruct):
-    mode: str | None = None
-    allowed_function_names: list[str] | None = None
-
-
-class ToolConfig(WireStruct):
-    function_calling_config: FunctionCallingConfig | None = None
-
-
-class WireTurn(WireStruct):
-    role: str | None = None
-    parts: list[dict[str, Any]] | dict[str, Any] | None = None
-
-
-class WireRequest(WireStruct):
-    contents: list[WireTurn] | WireTurn
-    system_instruction: WireTurn | str | None = None
-    tools: list[dict[str, Any]] | dict[str, Any] | None = None
-    tool_config: ToolConfig | None = None
-    generation_config: dict[str, Any] | None = None
-    cached_content: str | None = None
-
-
-class ThinkingConfig(WireStruct):
-    include_thoughts: bool | None = None
-    thinking_budget: int | None = None
-    thinking_level: str | None = None
-
-
-class GenerationConfig(WireStruct):
-    max_output_tokens: TokenLimit | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    top_k: Annotated[float, Meta(ge=-MAX_TOKENS, le=MAX_TOKENS)] | None = None
-    stop_sequences: list[str] | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    candidate_count: Annotated[int, Meta(ge=0, le=MAX_N)] | None = None
-    response_mime_type: str | None = None
-    response_schema: dict[str, Any] | None = None
-    response_json_schema: dict[str, Any] | None = None
-    thinking_config: ThinkingConfig | None = None
-    response_logprobs: bool | None = None
-    logprobs: int | None = None
-
-
 decode_request_fields = msgspec.json.Decoder(RequestFields, strict=False).decode
 decode_raw_response_facts = msgspec.json.Decoder(RawResponseFacts).decode
 decode_response_facts = msgspec.json.Decoder(ResponseFacts).decode
 decode_candidates = msgspec.json.Decoder(list[dict[str, Any]]).decode
 decode_response = msgspec.json.Decoder(WireResponse).decode
 decode_responses = msgspec.json.Decoder(list[WireResponse]).decode
+
+
+def parse_responses(data: bytes) -> list[WireResponse]:
+    """Parse one response, or a list of them. Raises one of DECODE_ERRORS."""
+    return decode_responses(data) if data.lstrip().startswith(b"[") else [decode_response(data)]
+
+
+# Spellings ----------------------------------------------------------------------------------------
 
 
 def reject_both_spellings(message: RequestFields | GenerationFields) -> None:
@@ -246,11 +266,6 @@ def reject_both_spellings(message: RequestFields | GenerationFields) -> None:
     for own, snake in SPELLINGS[type(message)]:
         if getattr(message, own.name) is not None and getattr(message, snake.name) is not None:
             raise InvalidRequest(f"Send {own.encode_name} or {snake.encode_name}, not both.", own.encode_name)
-
-
-def parse_responses(data: bytes) -> list[WireResponse]:
-    """Parse one response, or a list of them. Raises one of DECODE_ERRORS."""
-    return decode_responses(data) if data.lstrip().startswith(b"[") else [decode_response(data)]
 
 
 @lru_cache(maxsize=1024)

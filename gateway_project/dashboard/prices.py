@@ -13,7 +13,7 @@ from billing.pricing.forms import PriceForm
 from gateway_project.dashboard.confirm import confirm
 from projects.access import ProjectRequest, project_view
 from projects.models import Project, Role
-from proxy.providers.prices import ProviderPrices
+from proxy.routing.prices import ProviderPrices
 
 MAX_RECENT_RECORDS = 500
 """The number of latest requests whose models count as used."""

@@ -6,7 +6,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from billing.money import format_usd
 from billing.pricing.reprice import Repricer, RepriceSummary
 from projects.models import MAX_DATE, Project
-from proxy.providers.prices import ProviderPrices
+from proxy.routing.prices import ProviderPrices
 
 
 class Command(BaseCommand):

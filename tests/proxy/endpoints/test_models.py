@@ -22,5 +22,5 @@ def test_unknown_model_is_a_404_despite_a_default_account(gateway: httpx.Client,
     ],
 )
 def test_listed_priced_and_prefixed_names_are_found(gateway: httpx.Client, model: str, owner: str) -> None:
-    answer = gateway.get(f"/v1/models/{model}").json()
-    assert (answer["id"], answer["owned_by"]) == (model, owner)
+    response = gateway.get(f"/v1/models/{model}").json()
+    assert (response["id"], response["owned_by"]) == (model, owner)

@@ -27,17 +27,17 @@ CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}], "
 PRICE = 13 * 1000 + 10 * 2000
 
 
-def data_of(answer: httpx.Response) -> Any:
+def data_of(response: httpx.Response) -> Any:
     """Return the envelope's data, with every number as it was written."""
-    assert answer.status_code == 200, answer.text
-    body = json.loads(answer.content, parse_float=Decimal)
+    assert response.status_code == 200, response.text
+    body = json.loads(response.content, parse_float=Decimal)
     assert body["success"] is True
     return body["data"]
 
 
-def error_of(answer: httpx.Response) -> Any:
-    body = answer.json()
-    assert body["success"] is False and body["error"]["request_id"] == answer.headers["x-request-id"]
+def error_of(response: httpx.Response) -> Any:
+    body = response.json()
+    assert body["success"] is False and body["error"]["request_id"] == response.headers["x-request-id"]
     return body["error"]
 
 
@@ -143,9 +143,9 @@ def test_reports_are_filtered_and_grouped(gateway: httpx.Client, demo_project: P
     ],
 )
 def test_invalid_parameters_are_reported(gateway: httpx.Client, query: dict[str, str], message: str) -> None:
-    answer = gateway.get("/api/v1/usage/stats", params=query)
-    assert answer.status_code == 400
-    assert message in error_of(answer)["message"]
+    response = gateway.get("/api/v1/usage/stats", params=query)
+    assert response.status_code == 400
+    assert message in error_of(response)["message"]
 
 
 def test_the_budget_endpoint_is_exact(
@@ -321,10 +321,10 @@ def test_a_key_sees_its_own_project_only(
     Budget.objects.create(project=theirs, key=foreign, period=Period.DAY, limit_nano=12345)
     record(foreign, cost_nano=12345, model="their-model")
     daily(foreign, theirs.today() - dt.timedelta(days=1), 12345)
-    answer = gateway.get(path)
-    assert answer.status_code == 200
+    response = gateway.get(path)
+    assert response.status_code == 200
     for secret in ("12345", "their", foreign.public_id):
-        assert secret not in answer.text
+        assert secret not in response.text
     assert gateway.get(f"/api/costs/{foreign.public_id}").status_code == 404
     narrowed = data_of(gateway.get("/api/v1/usage/costs", params={"keyId": foreign.public_id}))
     assert narrowed["totalCostNanoUsd"] == 0
@@ -336,8 +336,8 @@ def test_errors_are_in_the_envelope(
     path = "/api/v1/usage/budget"
     assert error_of(httpx.get(live_gateway.url + path))["code"] == "invalid_api_key"
     _, caller = ApiKey.objects.issue(demo_project, "caller", scopes=["inference"])
-    refused = httpx.get(live_gateway.url + path, headers={"authorization": f"Bearer {caller}"})
-    assert (refused.status_code, error_of(refused)["code"]) == (403, "insufficient_permissions")
+    response = httpx.get(live_gateway.url + path, headers={"authorization": f"Bearer {caller}"})
+    assert (response.status_code, error_of(response)["code"]) == (403, "insufficient_permissions")
     assert gateway.post(path).status_code == 405
     assert gateway.get(path).headers["cache-control"] == "private, no-store"
 

@@ -31,11 +31,11 @@ def test_absurd_output_limits_are_rejected_in_openai_format(
     client: httpx.Client, field: str, value: object
 ) -> None:
     with client:
-        answer = client.post("/v1/chat/completions", json={**CHAT, field: value})
-    assert answer.status_code in (400, 429)
-    error = answer.json()["error"]
+        response = client.post("/v1/chat/completions", json={**CHAT, field: value})
+    assert response.status_code in (400, 429)
+    error = response.json()["error"]
     assert error["message"] and (
-        answer.status_code == 429 or field in error["message"] or error["param"] == field
+        response.status_code == 429 or field in error["message"] or error["param"] == field
     )
     assert_nothing_spent_or_reserved()
 
@@ -43,8 +43,8 @@ def test_absurd_output_limits_are_rejected_in_openai_format(
 @pytest.mark.parametrize("value", [-1, 0, "5", 1.5, 10**18])
 def test_absurd_output_limits_are_rejected_in_anthropic_format(client: httpx.Client, value: object) -> None:
     with client:
-        answer = client.post("/v1/messages", json={**MESSAGES, "max_tokens": value})
-    assert answer.status_code in (400, 429) and answer.json()["type"] == "error"
+        response = client.post("/v1/messages", json={**MESSAGES, "max_tokens": value})
+    assert response.status_code in (400, 429) and response.json()["type"] == "error"
     assert_nothing_spent_or_reserved()
 
 
@@ -52,23 +52,23 @@ def test_absurd_output_limits_are_rejected_in_anthropic_format(client: httpx.Cli
 def test_absurd_output_limits_are_rejected_in_gemini_format(client: httpx.Client, value: object) -> None:
     body = {**CONTENTS, "generationConfig": {"maxOutputTokens": value}}
     with client:
-        answer = client.post("/v1beta/models/demo/chat:generateContent", json=body)
-    assert answer.status_code in (400, 429) and answer.json()["error"]["code"] == answer.status_code
+        response = client.post("/v1beta/models/demo/chat:generateContent", json=body)
+    assert response.status_code in (400, 429) and response.json()["error"]["code"] == response.status_code
     assert_nothing_spent_or_reserved()
 
 
 @pytest.mark.parametrize("value", [-1, 0, "2", 1_000_000, 10**18])
 def test_absurd_numbers_of_choices_are_rejected(client: httpx.Client, value: object) -> None:
     with client:
-        answer = client.post("/v1/chat/completions", json={**CHAT, "max_tokens": 1, "n": value})
-    assert answer.status_code in (400, 429)
+        response = client.post("/v1/chat/completions", json={**CHAT, "max_tokens": 1, "n": value})
+    assert response.status_code in (400, 429)
     assert_nothing_spent_or_reserved()
 
 
 def test_missing_output_limit_is_capped_by_the_budget(client: httpx.Client) -> None:
     with client:
-        answer = client.post("/v1/messages", json={**CHAT, "max_tokens": 10})
-        assert answer.status_code == 200
+        response = client.post("/v1/messages", json={**CHAT, "max_tokens": 10})
+        assert response.status_code == 200
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
     only_record(2)
     assert 0 < spent_and_reserved().spent <= LIMIT and spent_and_reserved().reserved == 0

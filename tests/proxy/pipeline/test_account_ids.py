@@ -296,9 +296,9 @@ def begin(client: httpx.Client, path: str, **fields: Any) -> httpx.Response:
     return issuing
 
 
-def error_of(refused: httpx.Response, path: str) -> dict[str, Any]:
-    assert refused.status_code == 404, refused.text
-    error: dict[str, Any] = refused.json()["error"]
+def error_of(response: httpx.Response, path: str) -> dict[str, Any]:
+    assert response.status_code == 404, response.text
+    error: dict[str, Any] = response.json()["error"]
     if path in NOT_FOUND:
         assert error["type"] == NOT_FOUND[path]
     else:
@@ -498,8 +498,8 @@ def test_a_database_outage_loses_the_id_but_not_the_response(
     assert begun.json() == RESPONSE and only_record().outcome == Outcome.OK
     error_of(post(gateway, *ISSUED["previous_response_id"]), RESPONSES)
     monkeypatch.setattr(IssuedIdQuerySet, "known", away)
-    refused = post(gateway, *ISSUED["previous_response_id"])
-    assert refused.status_code == 503 and "retry-after" in refused.headers
+    response = post(gateway, *ISSUED["previous_response_id"])
+    assert response.status_code == 503 and "retry-after" in response.headers
 
 
 def test_a_hung_database_delays_a_response_for_a_bounded_time(
@@ -526,11 +526,11 @@ def test_ids_beyond_the_queue_limit_are_dropped(
     monkeypatch.setattr(account_ids, "MAX_QUEUED_IDS", 2)
     writer = account_ids.Writer()
     futures = [writer.submit([issued_id(project, number)]) for number in range(6)]
-    refused = [future for future in futures if future.done()]
-    assert refused and all(isinstance(future.exception(), account_ids.QueueFull) for future in refused)
+    rejected = [future for future in futures if future.done()]
+    assert rejected and all(isinstance(future.exception(), account_ids.QueueFull) for future in rejected)
     gate.set()
     writer.executor.shutdown()
-    assert IssuedId.objects.count() == 6 - len(refused)
+    assert IssuedId.objects.count() == 6 - len(rejected)
 
 
 def issued_id(project: Project, number: int, **fields: Any) -> IssuedId:

@@ -55,10 +55,10 @@ def post(gateway: LiveGateway, token: str, path: str, model: str = MODEL, **fiel
 
 
 def respond_with(*, status: int = 200, text: str = "", content_type: str = "application/json") -> Any:
-    async def answer(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+    async def respond(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return web.Response(status=status, text=text, content_type=content_type)
 
-    return answer
+    return respond
 
 
 def credential(project: Project, provider: str, upstream: LocalUpstream) -> None:
@@ -90,9 +90,9 @@ def test_it_rejects_async_and_model_override_fields(
     field: str,
     value: Any,
 ) -> None:
-    answer = post(live_gateway, token_of(demo_project), path, **{field: value})
-    error = answer.json()["error"]
-    assert (answer.status_code, error["type"], error["param"]) == (400, "invalid_request", field)
+    response = post(live_gateway, token_of(demo_project), path, **{field: value})
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["param"]) == (400, "invalid_request", field)
     assert not upstream.requests
     assert (only_record().outcome, only_record().reserved_nano) == (Outcome.INVALID_REQUEST, None)
 
@@ -101,10 +101,11 @@ def test_it_rejects_fallbacks_in_the_client_format(
     live_gateway: LiveGateway, upstream: LocalUpstream, token: str
 ) -> None:
     """The key may have no budget: the cost would still be that of another model."""
-    answer = post(live_gateway, token, ANTHROPIC, fallbacks=[{"model": "dear"}])
-    assert (answer.status_code, answer.json()["error"]["type"]) == (400, "invalid_request_error")
+    response = post(live_gateway, token, ANTHROPIC, fallbacks=[{"model": "dear"}])
+    assert (response.status_code, response.json()["error"]["type"]) == (400, "invalid_request_error")
     assert (
-        "The field fallbacks lets the provider answer with another model" in answer.json()["error"]["message"]
+        "The field fallbacks lets the provider answer with another model"
+        in response.json()["error"]["message"]
     )
     assert not upstream.requests
 
@@ -130,11 +131,11 @@ def test_a_limit_in_another_spelling_is_not_sent_beside_the_gateways(
     credential(demo_project, "gemini", upstream)
     body = {"contents": [{"role": "user", "parts": [{"text": "Hi"}]}], **fields}
     url = f"{live_gateway.url}/v1beta/models/other/gemini-2.5-flash:generateContent"
-    answer = httpx.post(
+    response = httpx.post(
         url, json=body, headers={"authorization": f"Bearer {token_of(demo_project)}"}, timeout=20
     )
-    assert (answer.status_code, answer.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
-    assert f"The field {name} is written" in answer.json()["error"]["message"]
+    assert (response.status_code, response.json()["error"]["status"]) == (400, "INVALID_ARGUMENT")
+    assert f"The field {name} is written" in response.json()["error"]["message"]
     assert not upstream.requests and only_record().outcome == Outcome.INVALID_REQUEST
 
 
@@ -152,8 +153,8 @@ def test_queued_response_costs_the_full_reservation(
     output: int,
 ) -> None:
     upstream.handler = respond_with(text=json.dumps(body))
-    answer = post(live_gateway, token_of(demo_project, mode), RESPONSES)
-    assert (answer.status_code, answer.json()) == (200, body)
+    response = post(live_gateway, token_of(demo_project, mode), RESPONSES)
+    assert (response.status_code, response.json()) == (200, body)
     record = only_record()
     assert PRICE is not None and (record.output_tokens, record.estimated) == (output, True)
     assert record.cost_nano == PRICE.cost(record.tokens) > 0
@@ -246,9 +247,9 @@ def test_unbounded_cost_is_rejected_only_with_a_hard_budget(
     credential(
         demo_project, "openai", upstream
     )  # In an account that projects share, no stored prompt can be named.
-    answer = post(live_gateway, token_of(demo_project), path, **fields)
-    error = answer.json()["error"]
-    assert (answer.status_code, error["code"], error["param"]) == (400, "cost_not_bounded", *fields)
+    response = post(live_gateway, token_of(demo_project), path, **fields)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"], error["param"]) == (400, "cost_not_bounded", *fields)
     assert only_record().outcome == Outcome.BUDGET_EXCEEDED and not upstream.requests
     assert post(live_gateway, token_of(demo_project, "soft"), path, **fields).status_code == 200
     assert set(fields) < json.loads(upstream.requests[0].body).keys()
@@ -293,10 +294,10 @@ def test_a_key_limited_to_models_cannot_reach_others(
     model = "other/claude-sonnet-4-6" if path == ANTHROPIC else MODEL
     _, held = ApiKey.objects.issue(demo_project, "held", allowed_models=[model])
     _, free = ApiKey.objects.issue(demo_project, "free")
-    answer = post(live_gateway, held, path, model, **fields)
+    response = post(live_gateway, held, path, model, **fields)
     assert (
-        answer.status_code == 403
-        and f"the field {next(iter(fields))} may select others" in answer.json()["error"]["message"]
+        response.status_code == 403
+        and f"the field {next(iter(fields))} may select others" in response.json()["error"]["message"]
     )
     assert not upstream.requests
     assert post(live_gateway, free, path, model, **fields).status_code == 200
@@ -310,8 +311,8 @@ def test_premium_tier_requires_a_price(
     upstream.handler = respond_with(
         text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}})
     )
-    answer = post(live_gateway, token_of(demo_project), ANTHROPIC, f"other/{model}", speed="fast")
-    assert answer.status_code == status, answer.text
+    response = post(live_gateway, token_of(demo_project), ANTHROPIC, f"other/{model}", speed="fast")
+    assert response.status_code == status, response.text
 
 
 def test_override_price_applies_in_every_tier(
@@ -340,14 +341,14 @@ def test_a_budget_lowers_limits_and_never_raises_one(
     credential(demo_project, "anthropic", upstream)
     token = token_of(demo_project, limit=500 * (600 if path == CHAT else 15_000))
     if path == CHAT:
-        answer = post(live_gateway, token, CHAT, service_tier="default", **limits)
+        response = post(live_gateway, token, CHAT, service_tier="default", **limits)
     else:
         upstream.handler = respond_with(
             text=json.dumps({"content": [], "usage": {"input_tokens": 1, "output_tokens": 1}})
         )
-        answer = post(live_gateway, token, CHAT, "other/claude-haiku-4-5", **limits)
-    assert answer.status_code == 200, answer.text
-    granted = int(answer.headers["x-gateway-max-tokens"])
+        response = post(live_gateway, token, CHAT, "other/claude-haiku-4-5", **limits)
+    assert response.status_code == 200, response.text
+    granted = int(response.headers["x-gateway-max-tokens"])
     sent = json.loads(upstream.requests[0].body)
     assert 50 < granted < 2000
     expected = {"max_tokens": granted, "max_completion_tokens": 50} if path == CHAT else {"max_tokens": 50}

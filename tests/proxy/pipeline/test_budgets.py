@@ -39,10 +39,10 @@ async def post_many(url: str, token: str, count: int) -> list[int]:
     async with httpx.AsyncClient(
         limits=limits, timeout=30, headers={"authorization": f"Bearer {token}"}
     ) as client:
-        answers = await asyncio.gather(
+        responses = await asyncio.gather(
             *(client.post(f"{url}/v1/chat/completions", json=CHAT) for _ in range(count))
         )
-    return [answer.status_code for answer in answers]
+    return [response.status_code for response in responses]
 
 
 @pytest.mark.parametrize("period", Period)
@@ -67,14 +67,16 @@ def test_denial_names_budget_remaining_amount_and_reset_time(
     key, token = ApiKey.objects.issue(demo_project, "app")
     budget = Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=PRICE + 5)
     assert post(live_gateway, token).status_code == 200
-    refused = post(live_gateway, token)
-    error = refused.json()["error"]
-    assert (refused.status_code, error["type"], error["code"]) == (429, "rate_limit", "insufficient_quota")
+    response = post(live_gateway, token)
+    error = response.json()["error"]
+    assert (response.status_code, error["type"], error["code"]) == (429, "rate_limit", "insufficient_quota")
     assert (
         "key's daily budget of $0.000033005 has $0.000000005 left and this request may cost $0.000033"
         in error["message"]
     )
-    assert refused.headers["x-should-retry"] == "false" and 0 < int(refused.headers["retry-after"]) <= 86_400
+    assert (
+        response.headers["x-should-retry"] == "false" and 0 < int(response.headers["retry-after"]) <= 86_400
+    )
     record = only_record(2)
     assert (record.outcome, record.cost_nano, record.blocking_budget_id) == (
         Outcome.BUDGET_EXCEEDED,
@@ -127,12 +129,12 @@ def test_a_rate_limit_denies_requests_and_responses_report_the_rest(
     live_gateway: LiveGateway, demo_project: Project
 ) -> None:
     _, token = ApiKey.objects.issue(demo_project, "app", rpm_limit=2)
-    answers = [post(live_gateway, token) for _ in range(3)]
-    assert [answer.status_code for answer in answers] == [200, 200, 429]
-    assert [answer.headers["x-ratelimit-remaining-requests"] for answer in answers] == ["1", "0", "0"]
+    responses = [post(live_gateway, token) for _ in range(3)]
+    assert [response.status_code for response in responses] == [200, 200, 429]
+    assert [response.headers["x-ratelimit-remaining-requests"] for response in responses] == ["1", "0", "0"]
     assert (
-        answers[2].json()["error"]["code"] == "rate_limit_exceeded"
-        and 1 <= int(answers[2].headers["retry-after"]) <= 61
+        responses[2].json()["error"]["code"] == "rate_limit_exceeded"
+        and 1 <= int(responses[2].headers["retry-after"]) <= 61
     )
     assert only_record(3).outcome == Outcome.RATE_LIMITED
 
@@ -144,7 +146,7 @@ def test_every_response_to_a_limited_key_reports_the_rest(
     _, token = ApiKey.objects.issue(demo_project, "app", rpm_limit=5, tpm_limit=1000)
     with httpx.Client(base_url=live_gateway.url, headers={"authorization": f"Bearer {token}"}) as client:
         assert client.post("/v1/chat/completions", json=CHAT).status_code == 200
-        answers = [
+        responses = [
             client.post("/v1/chat/completions", content=b"{"),
             client.post("/v1/messages", json={"model": "demo/chat"}),
             client.get("/v1/models"),
@@ -152,13 +154,13 @@ def test_every_response_to_a_limited_key_reports_the_rest(
             client.get("/api/v1/usage/stats"),
             client.get("/v1/chat/completions"),
         ]
-    assert [answer.status_code for answer in answers] == [400, 400, 200, 404, 200, 405]
-    for answer in answers:
+    assert [response.status_code for response in responses] == [400, 400, 200, 404, 200, 405]
+    for response in responses:
         left = (
-            answer.headers["x-ratelimit-remaining-requests"],
-            answer.headers["x-ratelimit-remaining-tokens"],
+            response.headers["x-ratelimit-remaining-requests"],
+            response.headers["x-ratelimit-remaining-tokens"],
         )
-        assert (*left, answer.headers["x-ratelimit-limit-requests"]) == ("4", "977", "5")
+        assert (*left, response.headers["x-ratelimit-limit-requests"]) == ("4", "977", "5")
     only_record(7)
 
 
@@ -266,8 +268,8 @@ def test_a_response_that_cannot_be_converted_is_charged(
     upstream.handler = odd
     _, headers = openai_key(demo_project)
     body = {"model": "gpt-4o-mini", "messages": CHAT["messages"], "max_tokens": 1000}
-    answer = httpx.post(f"{live_gateway.url}/v1/messages", json=body, headers=headers)
-    assert answer.status_code == 502
+    response = httpx.post(f"{live_gateway.url}/v1/messages", json=body, headers=headers)
+    assert response.status_code == 502
     record = only_record()
     assert record.estimated and record.output_tokens > 200 and record.cost_nano > 200 * GPT_OUTPUT_NANO
 
@@ -278,8 +280,8 @@ def test_limit_beyond_the_budget_is_clamped_if_configured(
     monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update={"gateway_max_tokens": "clamp"}))
     _, headers = openai_key(demo_project, limit_nano=500 * GPT_OUTPUT_NANO)
     body = {"model": "gpt-4o-mini", "messages": CHAT["messages"], "max_completion_tokens": 1000}
-    answer = httpx.post(f"{live_gateway.url}/v1/chat/completions", json=body, headers=headers)
-    assert answer.status_code == 200
+    response = httpx.post(f"{live_gateway.url}/v1/chat/completions", json=body, headers=headers)
+    assert response.status_code == 200
     sent = json.loads(upstream.requests[0].body)
     assert "max_tokens" not in sent and 100 < sent["max_completion_tokens"] < 500
     assert (only_record().reserved_nano or 0) <= 500 * GPT_OUTPUT_NANO
@@ -291,13 +293,13 @@ def test_reservation_is_capped_at_the_ledger_maximum(
     key, token = ApiKey.objects.issue(demo_project, "app")
     Budget.objects.create(project=demo_project, key=key, period=Period.DAY, limit_nano=1, mode="soft")
     body = {"model": "gpt-4o-mini", "prompt": ["x"] * 20_000, "n": 128, "max_tokens": 2**31 - 1}
-    answer = httpx.post(
+    response = httpx.post(
         f"{live_gateway.url}/v1/completions",
         json=body,
         headers={"authorization": f"Bearer {token}"},
         timeout=20,
     )
-    assert answer.status_code == 200, answer.text
+    assert response.status_code == 200, response.text
     assert only_record().reserved_nano == MAX_RESERVATION_NANO
 
 

@@ -56,11 +56,11 @@ def test_a_stream_of_free_output_is_not_cut(
 ) -> None:
     budget, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
     upstream.handler = respond_with_text(dialect, "word ", COMPLETE_USAGE[dialect], pieces=PIECES)
-    answer = ask(live_gateway, token, dialect, stream=True, limit=10)
+    response = ask(live_gateway, token, dialect, stream=True, limit=10)
     assert (
-        "insufficient_quota" not in answer.text
-        and "rate_limit" not in answer.text
-        and "RESOURCE_EXHAUSTED" not in answer.text
+        "insufficient_quota" not in response.text
+        and "rate_limit" not in response.text
+        and "RESOURCE_EXHAUSTED" not in response.text
     )
     record = only_record()
     assert (record.outcome, record.output_tokens, record.estimated) == (Outcome.OK, 5, False)
@@ -82,8 +82,8 @@ def test_free_output_gets_no_limit_from_the_budget(
 ) -> None:
     _, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
     upstream.handler = respond_with_text(dialect, "word ", COMPLETE_USAGE[dialect])
-    answer = ask(live_gateway, token, dialect, stream=stream)
-    assert answer.status_code == 200 and "x-gateway-max-tokens" not in answer.headers
+    response = ask(live_gateway, token, dialect, stream=stream)
+    assert response.status_code == 200 and "x-gateway-max-tokens" not in response.headers
     assert limits_in(upstream.requests[0].body) == {}
     assert only_record().outcome == Outcome.OK
 
@@ -95,10 +95,10 @@ def test_output_with_a_price_is_limited_by_what_the_budget_pays_for(
 ) -> None:
     budget, token = budgeted(demo_project, dialect, upstream, PRICED_OUTPUT[price])
     upstream.handler = respond_with_text(dialect, "word ", COMPLETE_USAGE[dialect], pieces=PIECES)
-    answer = ask(live_gateway, token, dialect, stream=True)
+    response = ask(live_gateway, token, dialect, stream=True)
     assert (
         list(limits_in(upstream.requests[0].body).values()) == [4096]
-        and answer.headers["x-gateway-max-tokens"] == "4096"
+        and response.headers["x-gateway-max-tokens"] == "4096"
     )
     record = only_record()
     assert (record.outcome, record.output_tokens) == (Outcome.OK, 5)
@@ -113,8 +113,8 @@ def test_free_input_leaves_all_of_the_budget_for_the_output(
     budget, token = budgeted(demo_project, "openai_chat", upstream, PRICED_OUTPUT["input free"])
     budget.limit_nano = left
     budget.save()
-    answer = ask(live_gateway, token, "openai_chat", stream=False)
-    assert (answer.status_code, answer.headers["x-gateway-max-tokens"]) == (200, str(granted))
+    response = ask(live_gateway, token, "openai_chat", stream=False)
+    assert (response.status_code, response.headers["x-gateway-max-tokens"]) == (200, str(granted))
     only_record()
 
 
@@ -125,6 +125,6 @@ def test_a_free_request_runs_under_an_exhausted_budget(
     budget, token = budgeted(demo_project, "openai_chat", upstream, FREE_OUTPUT["all free"])
     budget.limit_nano = left
     budget.save()
-    answer = ask(live_gateway, token, "openai_chat", stream=True)
-    assert answer.status_code == 200 and "insufficient_quota" not in answer.text
+    response = ask(live_gateway, token, "openai_chat", stream=True)
+    assert response.status_code == 200 and "insufficient_quota" not in response.text
     assert only_record().cost_nano == 0

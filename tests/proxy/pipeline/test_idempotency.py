@@ -56,8 +56,8 @@ def post(
     return client.post(path, json=body or CHAT, headers={"idempotency-key": key, **named})
 
 
-def is_replayed(answer: httpx.Response) -> bool:
-    return bool(answer.headers.get("idempotent-replayed") == "true")
+def is_replayed(response: httpx.Response) -> bool:
+    return bool(response.headers.get("idempotent-replayed") == "true")
 
 
 def outcomes() -> list[str]:
@@ -162,26 +162,26 @@ def test_one_of_fifty_concurrent_requests_runs(
             return await asyncio.gather(*(client.post(PATHS["chat"], json=CHAT) for _ in range(50)))
 
     upstream.handler = slow
-    answers = asyncio.run(fifty())
+    responses = asyncio.run(fifty())
     assert len(upstream.requests) == 1
-    ran = [answer for answer in answers if answer.status_code == 200 and not is_replayed(answer)]
-    others = [answer for answer in answers if answer.status_code == 409 or is_replayed(answer)]
+    ran = [response for response in responses if response.status_code == 200 and not is_replayed(response)]
+    others = [response for response in responses if response.status_code == 409 or is_replayed(response)]
     assert (len(ran), len(others)) == (1, 49)
     only_record(50)
     assert UsageRecord.objects.exclude(cost_nano=0).count() == 1
-    assert all(is_replayed(answer) for answer in asyncio.run(fifty()))
+    assert all(is_replayed(response) for response in asyncio.run(fifty()))
     assert len(upstream.requests) == 1
 
 
 @pytest.mark.parametrize(
     ("path", "body", "error_of"),
     [
-        (PATHS["chat"], CHAT, lambda answer: answer["error"]["code"]),
-        (PATHS["messages"], CHAT, lambda answer: answer["error"]["type"]),
+        (PATHS["chat"], CHAT, lambda response: response["error"]["code"]),
+        (PATHS["messages"], CHAT, lambda response: response["error"]["type"]),
         (
             "/v1beta/models/gpt-4o-mini:generateContent",
             {"contents": CONTENTS},
-            lambda answer: answer["error"]["status"],
+            lambda response: response["error"]["status"],
         ),
     ],
 )
@@ -201,17 +201,17 @@ def test_each_format_reports_what_is_wrong_with_a_key(
     ]
     gate.set()
     first.join()
-    assert [answer.status_code for answer in refused] == [409, 422, 400]
+    assert [response.status_code for response in refused] == [409, 422, 400]
     assert refused[0].headers["retry-after"] == "1"
-    assert all(error_of(answer.json()) for answer in refused)
+    assert all(error_of(response.json()) for response in refused)
     assert len(upstream.requests) == 1
     assert post(gateway, {**body, "extra": 1}, path=path).status_code == 422
 
 
 @pytest.mark.parametrize("key", ["", "x" * 256, "tab\tinside", "é"])
 def test_malformed_key_is_rejected(gateway: httpx.Client, upstream: LocalUpstream, key: str) -> None:
-    answer = gateway.post(PATHS["chat"], json=CHAT, headers=[(b"idempotency-key", key.encode())])
-    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "idempotency_key_malformed")
+    response = gateway.post(PATHS["chat"], json=CHAT, headers=[(b"idempotency-key", key.encode())])
+    assert (response.status_code, response.json()["error"]["code"]) == (400, "idempotency_key_malformed")
     assert not upstream.requests and only_record().outcome == Outcome.INVALID_REQUEST
 
 
@@ -453,15 +453,15 @@ def test_an_sdk_that_retries_gets_the_first_response(
 
         def ask() -> str:
             messages = [{"role": "user", "content": "Hi"}]
-            answer = client.chat.completions.create(
+            response = client.chat.completions.create(
                 model="m",
                 messages=messages,  # type: ignore[arg-type]
                 extra_headers={"Idempotency-Key": "k1"},
             )
-            return answer.choices[0].message.content or ""
+            return response.choices[0].message.content or ""
 
-        answers = [threads.submit(ask) for _ in range(2)]
+        responses = [threads.submit(ask) for _ in range(2)]
         wait_for(lambda: Outcome.INVALID_REQUEST in outcomes())
         gate.set()
-        assert [answer.result(20) for answer in answers] == ["Hello there"] * 2
+        assert [response.result(20) for response in responses] == ["Hello there"] * 2
     assert len(upstream.requests) == 1

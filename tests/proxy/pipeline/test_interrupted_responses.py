@@ -76,8 +76,8 @@ def test_interrupted_stream_is_charged_for_relayed_output(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, path: str, chunks: list[bytes]
 ) -> None:
     upstream.handler = interrupted_handler(chunks)
-    answer = ask(live_gateway, demo_project, path, stream=True)
-    assert all(f"word{number}" in answer.text for number in range(TEXT)) and "error" in answer.text
+    response = ask(live_gateway, demo_project, path, stream=True)
+    assert all(f"word{number}" in response.text for number in range(TEXT)) and "error" in response.text
     record = only_record()
     assert PRICE is not None and (record.outcome, record.estimated) == (Outcome.UPSTREAM_ERROR, True)
     assert record.output_tokens == TEXT and record.input_tokens > 0
@@ -158,25 +158,25 @@ def test_an_interrupted_error_response_costs_nothing(
 def test_a_connection_that_breaks_before_the_response_costs_the_input(
     live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
 ) -> None:
-    async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+    async def respond(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.abort()
         return web.Response()
 
-    upstream.handler = answer
+    upstream.handler = respond
     assert ask(live_gateway, demo_project, "/v1/chat/completions").status_code == 502
     record = only_record()
     assert (record.output_tokens, record.estimated) == (0, True) and record.cost_nano > 0
 
 
 def blocking_handler(released: threading.Event) -> Callable[..., Any]:
-    async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    async def respond(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         if body["messages"][0]["content"] == "Wait":
             await asyncio.to_thread(released.wait, 10)
         choice = {"index": 0, "message": {"role": "assistant", "content": "Hello"}, "finish_reason": "stop"}
         return web.json_response({"id": "c", "model": "gpt-4o-mini", "choices": [choice], "usage": USAGE})
 
-    return answer
+    return respond
 
 
 def test_a_request_is_charged_the_price_at_its_admission(

@@ -112,14 +112,14 @@ def with_pauses(provider_format: str) -> list[bytes]:
 def read_client_stream(live_gateway: LiveGateway, key: str, client: str, path: str = "") -> bytes:
     address, body = REQUESTS[client]
     asked = {**body, "model": "other/m", "stream": True} if client != "gemini" else body
-    answer = httpx.post(
+    response = httpx.post(
         live_gateway.url + (path or address),
         json=asked,
         headers={"authorization": f"Bearer {key}"},
         timeout=20,
     )
-    assert answer.status_code == 200
-    return answer.content
+    assert response.status_code == 200
+    return response.content
 
 
 @pairs

@@ -32,10 +32,10 @@ def charged(gateway: LiveGateway, project: Project, path: str, body: dict[str, A
     """Send a request with a key that has a budget."""
     key, token = ApiKey.objects.issue(project, "budgeted")
     Budget.objects.create(project=project, key=key, period="day", limit_nano=100 * USD)
-    answer = httpx.post(
+    response = httpx.post(
         f"{gateway.url}{path}", json=body, headers={"authorization": f"Bearer {token}"}, timeout=20
     )
-    assert answer.status_code == 200, answer.text
+    assert response.status_code == 200, response.text
     record = only_record()
     assert sum(line.amount_femto for line in record.cost_lines) == record.cost_nano * 10**6
     assert record.reserved_nano is not None and record.reserved_nano >= record.cost_nano
@@ -43,7 +43,7 @@ def charged(gateway: LiveGateway, project: Project, path: str, body: dict[str, A
 
 
 def anthropic_response_in(place: str) -> Any:
-    async def answer(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+    async def respond(_request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
         usage = {
             "input_tokens": 1_000,
             "output_tokens": 100,
@@ -62,7 +62,7 @@ def anthropic_response_in(place: str) -> Any:
             }
         )
 
-    return answer
+    return respond
 
 
 @pytest.mark.parametrize(("place", "nano"), [("us", 8_250_000), ("global", 7_500_000)])
@@ -123,14 +123,14 @@ def test_maps_grounding_is_reserved_and_charged(
     }
     said = {"candidates": [candidate], "usageMetadata": {"promptTokenCount": 10, "candidatesTokenCount": 5}}
 
-    async def answer(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+    async def respond(_request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         return (
             web.Response(body=b"data: %s\r\n\r\n" % json.dumps(said).encode())
             if stream
             else web.json_response(said)
         )
 
-    upstream.handler = answer
+    upstream.handler = respond
     asked = {"contents": [{"role": "user", "parts": [{"text": "Where?"}]}], "tools": [{"googleMaps": {}}]}
     verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
     record = charged(live_gateway, demo_project, f"/v1beta/models/gemini/{model}:{verb}", asked)

@@ -170,13 +170,13 @@ def test_a_call_that_waits_for_its_response_is_aborted_too(
 
     upstream.handler = slow
     key, token = ApiKey.objects.issue(demo_project, "app")
-    answer = httpx.post(
+    response = httpx.post(
         f"{live_gateway.url}/v1/chat/completions",
         json={**CHAT, "stream": False},
         headers={"x-api-key": token},
         timeout=15,
     )
-    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "invalid_api_key")
+    assert (response.status_code, response.json()["error"]["code"]) == (401, "invalid_api_key")
     assert upstream.requests[0].closed.wait(1)
     record = only_record()
     assert record.outcome == Outcome.UNAUTHENTICATED and record.estimated and record.cost_nano > 0

@@ -55,8 +55,8 @@ CHAT = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": "Hi"}],
 def test_a_model_name_with_control_characters_is_rejected(
     gateway: httpx.Client, upstream: LocalUpstream, model: str
 ) -> None:
-    answer = gateway.post("/v1/chat/completions", json={**CHAT, "model": model})
-    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "model")
+    response = gateway.post("/v1/chat/completions", json={**CHAT, "model": model})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "model")
     assert only_record().outcome == Outcome.INVALID_REQUEST and not upstream.requests
 
 
@@ -97,8 +97,8 @@ def test_a_key_that_is_deleted_during_a_stream_is_still_charged(
     body = {**CHAT, "model": "demo/chat", "stream": True, "max_tokens": 30}
     with gateway.stream(
         "POST", "/v1/chat/completions", json=body, headers={"authorization": f"Bearer {token}"}
-    ) as answer:
-        parts = answer.iter_raw()
+    ) as response:
+        parts = response.iter_raw()
         next(parts)
         key.delete()
         ending = b"".join(parts)
@@ -113,15 +113,15 @@ def test_a_request_whose_key_is_deleted_during_it_is_recorded(
     key, token = ApiKey.objects.issue(demo_project, "short-lived")
     listed = resolve.available_models
 
-    async def slowly(grant: Principal) -> dict[str, str]:
-        found = await listed(grant)
+    async def slowly(principal: Principal) -> dict[str, str]:
+        found = await listed(principal)
         await asyncio.to_thread(ApiKey.objects.filter(pk=key.pk).delete)
         config_cache.invalidate_all()
         return found
 
     monkeypatch.setattr(resolve, "available_models", slowly)
-    answer = httpx.get(f"{live_gateway.url}/v1/models", headers={"x-api-key": token})
-    assert answer.status_code == 200
+    response = httpx.get(f"{live_gateway.url}/v1/models", headers={"x-api-key": token})
+    assert response.status_code == 200
     assert only_record().operation == "models"
 
 
@@ -241,15 +241,15 @@ async def test_rejected_record_is_written_when_the_database_recovers(
 
 
 async def test_permanently_failing_transaction_does_not_block_records(ledger: SqlLedger, key: ApiKey) -> None:
-    async def refused(_session: Executor) -> None:
+    async def respond(_session: Executor) -> None:
         raise sqlite3.DataError("too long")
 
-    ledger.retry_queue.append(refused)
+    ledger.retry_queue.append(respond)
     ledger.retry_queue.append(partial(transactions.insert_record, entry=entry_of(key)))
     for _ in range(2):
         with suppress(LedgerUnavailable):
             await ledger.flush_retries()
-    assert await UsageRecord.objects.acount() == 1 and ledger.retry_queue == [refused]
+    assert await UsageRecord.objects.acount() == 1 and ledger.retry_queue == [respond]
 
 
 async def test_full_window_counter_is_capped_and_blocks_no_record(ledger: SqlLedger, key: ApiKey) -> None:

@@ -71,9 +71,9 @@ def ask(gateway: LiveGateway, key: str, client: str) -> list[dict[str, Any]]:
     path, body = ASKED[client]
     streamed = body if client == "gemini" else {**body, "model": "other/m", "stream": True}
     headers = {"authorization": f"Bearer {key}", "x-request-id": "req_mine"}
-    answer = httpx.post(f"{gateway.url}{path}", json=streamed, headers=headers, timeout=20)
-    assert answer.status_code == 200 and "[DONE]" not in answer.text
-    return [json.loads(line[6:]) for line in answer.text.splitlines() if line.startswith("data: ")]
+    response = httpx.post(f"{gateway.url}{path}", json=streamed, headers=headers, timeout=20)
+    assert response.status_code == 200 and "[DONE]" not in response.text
+    return [json.loads(line[6:]) for line in response.text.splitlines() if line.startswith("data: ")]
 
 
 def error_of(client: str, events: list[dict[str, Any]]) -> dict[str, Any]:

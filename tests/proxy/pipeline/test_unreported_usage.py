@@ -159,8 +159,8 @@ def test_intermediate_counts_do_not_include_later_output(last: dict[str, Any]) -
 
 
 def test_a_blocked_prompt_without_counts_reports_no_usage() -> None:
-    answer = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"trafficType": "ON_DEMAND"}}
-    body = json.dumps(answer).encode()
+    response = {"promptFeedback": {"blockReason": "SAFETY"}, "usageMetadata": {"trafficType": "ON_DEMAND"}}
+    body = json.dumps(response).encode()
     assert call_of("gemini").measure(body) == (None, 0)
     assert gemini.parse_response(body).usage == Usage()
 
@@ -223,15 +223,10 @@ def test_visible_output_is_charged(
 ) -> None:
     connect(demo_project, served, upstream)
     upstream.handler = respond_with_text(served, WORDS, SAYS_NOTHING[usage])
-    answer = ask(
-        live_gateway,
-        budgeted(demo_project, "hard"),
-        client,
-        provider_format=served,
-        stream=stream,
-        limit=2 * TOKENS,
+    response = ask(
+        live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=2 * TOKENS
     )
-    assert answer.status_code == 200
+    assert response.status_code == 200
     record = only_record()
     assert (record.output_tokens, record.estimated) == (TOKENS, True)
     assert 0 < record.cost_nano <= (record.reserved_nano or 0)

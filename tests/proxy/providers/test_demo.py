@@ -14,8 +14,8 @@ CHAT = {"model": "demo/chat", "messages": [{"role": "user", "content": "Hi"}]}
 
 
 async def ask(path: str, **body: Any) -> tuple[int, Any]:
-    reply = demo.respond(path, json.dumps(body).encode())
-    return reply.status, json.loads(await reply.read())
+    response = demo.respond(path, json.dumps(body).encode())
+    return response.status, json.loads(await response.read())
 
 
 async def embed(**body: Any) -> tuple[int, Any]:
@@ -36,31 +36,31 @@ async def test_embeddings_beyond_a_limit_are_rejected_at_once(
     count: int, dimensions: int | None, fault: str
 ) -> None:
     started = time.monotonic()
-    status, answer = await embed(input=["a"] * count, dimensions=dimensions)
-    assert status == 400 and fault in answer["error"]["message"]
+    status, response = await embed(input=["a"] * count, dimensions=dimensions)
+    assert status == 400 and fault in response["error"]["message"]
     assert time.monotonic() - started < 1
 
 
 @pytest.mark.parametrize(("count", "dimensions"), [(2_048, 244), (1, 3_072), (162, 3_072)])
 async def test_embeddings_within_the_limits_are_returned(count: int, dimensions: int) -> None:
-    status, answer = await embed(input=["a"] * count, dimensions=dimensions)
+    status, response = await embed(input=["a"] * count, dimensions=dimensions)
     assert status == 200
-    assert [len(entry["embedding"]) for entry in answer["data"]] == [dimensions] * count
+    assert [len(entry["embedding"]) for entry in response["data"]] == [dimensions] * count
 
 
 async def test_a_list_of_token_ids_is_one_input_and_may_be_long() -> None:
-    status, answer = await embed(input=[7] * 8_000)
-    assert (status, len(answer["data"])) == (200, 1)
+    status, response = await embed(input=[7] * 8_000)
+    assert (status, len(response["data"])) == (200, 1)
     assert len((await embed(input=[[7, 8], [9]]))[1]["data"]) == 2
 
 
 async def test_choices_times_tokens_of_a_response_are_limited() -> None:
-    status, answer = await ask("/chat/completions", **CHAT, n=128, max_tokens=513)
-    assert status == 400 and "n x max_tokens is too large: 65664" in answer["error"]["message"]
-    status, answer = await ask("/chat/completions", **CHAT, n=128, max_tokens=512)
-    assert (status, len(answer["choices"])) == (200, 128)
+    status, response = await ask("/chat/completions", **CHAT, n=128, max_tokens=513)
+    assert status == 400 and "n x max_tokens is too large: 65664" in response["error"]["message"]
+    status, response = await ask("/chat/completions", **CHAT, n=128, max_tokens=512)
+    assert (status, len(response["choices"])) == (200, 128)
 
 
 def test_the_demo_rejects_legacy_completions(gateway: httpx.Client) -> None:
-    answer = gateway.post("/v1/completions", json={"model": "demo/chat", "prompt": "Hi"})
-    assert (answer.status_code, only_record().outcome) == (404, "upstream_error")
+    response = gateway.post("/v1/completions", json={"model": "demo/chat", "prompt": "Hi"})
+    assert (response.status_code, only_record().outcome) == (404, "upstream_error")

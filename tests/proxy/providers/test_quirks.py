@@ -59,7 +59,7 @@ def reach_provider(
             provider, base_urls={format: f"{upstream.url}/{format}" for format in provider.base_urls}
         )
         account = Account(slug, moved, "", "sk-provider", trusted=True)
-        monkeypatch.setattr(resolve, "operator_accounts_for", lambda grant: (account,))
+        monkeypatch.setattr(resolve, "operator_accounts_for", lambda principal: (account,))
 
     upstream.handler = handler
     yield move

@@ -35,9 +35,9 @@ def repeating_handler(chunk: bytes, pause_s: float, times: int) -> Any:
     return answer
 
 
-async def chunks_of(reply: HttpUpstreamResponse) -> int:
-    async with reply:
-        return len([chunk async for chunk in reply.chunks()])
+async def chunks_of(response: HttpUpstreamResponse) -> int:
+    async with response:
+        return len([chunk async for chunk in response.chunks()])
 
 
 @pytest.mark.parametrize("word", [b": keep-alive\n\n", b'event: ping\ndata: {"type": "ping"}\n\n'])
@@ -57,9 +57,9 @@ async def test_silence_is_a_timeout_with_and_without_streaming(
     upstream.handler = repeating_handler(b"data: {}\n\n", 3 * IDLE_S, 2)
     with pytest.raises(UpstreamTimeout):
         await chunks_of(await post_request())
-    async with await post_request() as reply:
+    async with await post_request() as response:
         with pytest.raises(UpstreamTimeout):
-            await reply.read()
+            await response.read()
 
 
 async def test_slow_response_is_not_a_timeout(upstream: LocalUpstream, post_request: Any) -> None:

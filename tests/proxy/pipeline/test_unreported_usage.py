@@ -224,7 +224,12 @@ def test_visible_output_is_charged(
     connect(demo_project, served, upstream)
     upstream.handler = respond_with_text(served, WORDS, SAYS_NOTHING[usage])
     response = ask(
-        live_gateway, budgeted(demo_project, "hard"), client, served=served, stream=stream, limit=2 * TOKENS
+        live_gateway,
+        budgeted(demo_project, "hard"),
+        client,
+        provider_format=served,
+        stream=stream,
+        limit=2 * TOKENS,
     )
     assert response.status_code == 200
     record = only_record()

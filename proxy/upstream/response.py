@@ -48,7 +48,7 @@ class HttpUpstreamResponse:
         self.headers = response.headers
 
     async def read(self) -> bytes:
-        """Return the whole body. Raises UpstreamError if it breaks off, stalls, or is too large."""
+        """Return the whole body. Raises UpstreamError if it is interrupted, stalls, or is too large."""
         length = self.response.content_length
         if length is not None and length <= MAX_RESPONSE_BYTES:
             with map_errors():

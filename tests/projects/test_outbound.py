@@ -1,4 +1,4 @@
-"""Where requests may go: tenants' addresses are checked when they are stored and again when they are connected to."""
+"""SSRF guard: tenants' URLs are checked when they are stored, and again when a connection is opened."""
 
 from collections.abc import AsyncIterator, Iterator
 

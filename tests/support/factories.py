@@ -1,4 +1,4 @@
-"""Factories for tests of pages: signed-in clients, records, usage, webhooks, and the URL of every page."""
+"""Factories for tests of pages: signed-in clients, records, usage, webhooks, and URLs of pages."""
 
 import datetime as dt
 from itertools import count

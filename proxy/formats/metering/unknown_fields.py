@@ -1,4 +1,4 @@
-"""Unknown fields of a request, which are passed on as they came, and their effect on its price.
+"""Unknown fields of a request, which are passed on unchanged, and their effect on its price.
 
 Names are compared without case: servers in Go read `Models` as `models`, and use the last of two.
 """

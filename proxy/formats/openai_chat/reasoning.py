@@ -103,7 +103,7 @@ def parse_thinking(wire: dict[str, Any]) -> list[Thinking]:
 def parse_reasoning_detail(detail: dict[str, Any]) -> Thinking | None:
     """Return one entry of `reasoning_details`, or None if it is empty.
 
-    An entry without another origin is kept whole, so that it goes back exactly as it came.
+    An entry without another origin is kept whole, so that it goes back unchanged.
     """
     data, tagged = detail.get("data"), detail.get("signature")
     if isinstance(data, str):
@@ -141,7 +141,7 @@ def render_reasoning_detail(thinking: Thinking) -> dict[str, Any]:
 
 
 def original_detail(text: str) -> dict[str, Any] | None:
-    """Return an entry as it came, or None if a client changed it."""
+    """Return an entry unchanged, or None if a client changed it."""
     try:
         return msgspec.json.decode(text, type=dict[str, Any])
     except (ValueError, RecursionError):

@@ -1,6 +1,6 @@
 """Requests and streams that pass unchanged between a client and a provider of this format.
 
-A request is passed on as it came, except for the fields that the gateway must set. Only what the gateway
+A request is passed on unchanged, except for the fields that the gateway must set. Only what the gateway
 must know of it is decoded here.
 """
 

@@ -189,7 +189,7 @@ def twelve_emails(budget: Budget) -> list[str]:
 def test_slow_mail_server_does_not_send_emails_twice(
     twelve_emails: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another process starts a run during this one, which lasts longer than the first retry delay."""
+    """A second process starts a run during this one, which lasts longer than the first retry delay."""
     monkeypatch.setattr(deliver, "EMAIL_BATCH_TIMEOUT_S", 1000)
     server = SlowServer(monkeypatch, seconds_per_message=40)
     server.meanwhile = deliver.deliver_due

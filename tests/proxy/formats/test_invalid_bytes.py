@@ -124,9 +124,11 @@ def test_invalid_utf8_loses_only_itself(format: str) -> None:
     )
 
 
-@pytest.mark.parametrize("sound", [rb'"\ud83d\ude00"', rb'"\\ud83d"', rb'"\\\\ud83d \n"', '"😀"'.encode()])
-def test_valid_json_is_unchanged(sound: bytes) -> None:
-    assert repair_json(sound) == sound
+@pytest.mark.parametrize(
+    "valid_json", [rb'"\ud83d\ude00"', rb'"\\ud83d"', rb'"\\\\ud83d \n"', '"😀"'.encode()]
+)
+def test_valid_json_is_unchanged(valid_json: bytes) -> None:
+    assert repair_json(valid_json) == valid_json
 
 
 # Null where something is absent -------------------------------------------------------------------

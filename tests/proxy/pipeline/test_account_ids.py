@@ -71,7 +71,7 @@ RESPONSE = {
     "output": OUTPUT,
     "usage": USAGE,
 }
-SOUND = {"id": "audio_1", "data": "AAAA", "transcript": "Hi"}
+AUDIO = {"id": "audio_1", "data": "AAAA", "transcript": "Hi"}
 MESSAGE = {
     "id": "msg_1",
     "type": "message",
@@ -187,7 +187,7 @@ async def answer(request: web.Request, body: dict[str, Any]) -> web.StreamRespon
     if request.path.endswith("/messages"):
         return web.json_response(MESSAGE)
     if request.path.endswith("/chat/completions"):
-        audio = SOUND | {"expires_at": int(time.time()) + 3600}
+        audio = AUDIO | {"expires_at": int(time.time()) + 3600}
         choice = {"index": 0, "message": {"role": "assistant", "audio": audio}, "finish_reason": "stop"}
         return web.json_response({"id": "c", "object": "chat.completion", "model": "m", "choices": [choice]})
     return web.json_response(
@@ -220,8 +220,8 @@ def events_of(path: str) -> list[bytes]:
             "message_delta", delta={"stop_reason": "end_turn", "container": MESSAGE["container"]}, usage=USAGE
         )
         return [started, text, ended, event("message_stop")]
-    sound = [{"id": "audio_1"}, {"data": "AAAA"}, {"expires_at": int(time.time()) + 3600}]
-    return [*(chunk({"audio": piece}) for piece in sound), chunk({}, "stop"), b"data: [DONE]\n\n"]
+    audio = [{"id": "audio_1"}, {"data": "AAAA"}, {"expires_at": int(time.time()) + 3600}]
+    return [*(chunk({"audio": piece}) for piece in audio), chunk({}, "stop"), b"data: [DONE]\n\n"]
 
 
 BEGIN: dict[str, dict[str, Any]] = {
@@ -489,15 +489,15 @@ def test_ids_of_a_disconnected_stream_are_stored(gateway: httpx.Client, upstream
 def test_a_database_outage_loses_the_id_but_not_the_response(
     gateway: httpx.Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def away(*_: Any) -> None:
+    def raise_error(*_: Any) -> None:
         raise OperationalError("connection refused")
 
     with monkeypatch.context() as patch:
-        patch.setattr(IssuedIdQuerySet, "store", away)
+        patch.setattr(IssuedIdQuerySet, "store", raise_error)
         begun = begin(gateway, RESPONSES)
     assert begun.json() == RESPONSE and only_record().outcome == Outcome.OK
     error_of(post(gateway, *ISSUED["previous_response_id"]), RESPONSES)
-    monkeypatch.setattr(IssuedIdQuerySet, "known", away)
+    monkeypatch.setattr(IssuedIdQuerySet, "known", raise_error)
     response = post(gateway, *ISSUED["previous_response_id"])
     assert response.status_code == 503 and "retry-after" in response.headers
 

@@ -31,10 +31,10 @@ PRICED_OUTPUT: dict[str, dict[str, int]] = {
 
 
 def budgeted(
-    project: Project, dialect: str, upstream: LocalUpstream, fields: dict[str, int]
+    project: Project, wire_format: str, upstream: LocalUpstream, fields: dict[str, int]
 ) -> tuple[Budget, str]:
     """Return a hard budget of a new key and the key's token; every model of the project costs `fields`."""
-    connect(project, dialect, upstream)
+    connect(project, wire_format, upstream)
     PriceOverride.objects.create(project=project, model="*", **fields)
     key, token = ApiKey.objects.issue(project, "app")
     return Budget.objects.create(project=project, key=key, period="day", limit_nano=LIMIT_NANO), token
@@ -50,13 +50,13 @@ def limits_in(body: bytes) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("price", FREE_OUTPUT)
-@pytest.mark.parametrize("dialect", FORMATS)
+@pytest.mark.parametrize("wire_format", FORMATS)
 def test_a_stream_of_free_output_is_not_cut(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, dialect: str, price: str
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, wire_format: str, price: str
 ) -> None:
-    budget, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
-    upstream.handler = respond_with_text(dialect, "word ", COMPLETE_USAGE[dialect], pieces=PIECES)
-    response = ask(live_gateway, token, dialect, stream=True, limit=10)
+    budget, token = budgeted(demo_project, wire_format, upstream, FREE_OUTPUT[price])
+    upstream.handler = respond_with_text(wire_format, "word ", COMPLETE_USAGE[wire_format], pieces=PIECES)
+    response = ask(live_gateway, token, wire_format, stream=True, limit=10)
     assert (
         "insufficient_quota" not in response.text
         and "rate_limit" not in response.text
@@ -71,31 +71,31 @@ def test_a_stream_of_free_output_is_not_cut(
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("price", FREE_OUTPUT)
-@pytest.mark.parametrize("dialect", FORMATS)
+@pytest.mark.parametrize("wire_format", FORMATS)
 def test_free_output_gets_no_limit_from_the_budget(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     demo_project: Project,
-    dialect: str,
+    wire_format: str,
     price: str,
     stream: bool,
 ) -> None:
-    _, token = budgeted(demo_project, dialect, upstream, FREE_OUTPUT[price])
-    upstream.handler = respond_with_text(dialect, "word ", COMPLETE_USAGE[dialect])
-    response = ask(live_gateway, token, dialect, stream=stream)
+    _, token = budgeted(demo_project, wire_format, upstream, FREE_OUTPUT[price])
+    upstream.handler = respond_with_text(wire_format, "word ", COMPLETE_USAGE[wire_format])
+    response = ask(live_gateway, token, wire_format, stream=stream)
     assert response.status_code == 200 and "x-gateway-max-tokens" not in response.headers
     assert limits_in(upstream.requests[0].body) == {}
     assert only_record().outcome == Outcome.OK
 
 
 @pytest.mark.parametrize("price", PRICED_OUTPUT)
-@pytest.mark.parametrize("dialect", FORMATS)
+@pytest.mark.parametrize("wire_format", FORMATS)
 def test_output_with_a_price_is_limited_by_what_the_budget_pays_for(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, dialect: str, price: str
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project, wire_format: str, price: str
 ) -> None:
-    budget, token = budgeted(demo_project, dialect, upstream, PRICED_OUTPUT[price])
-    upstream.handler = respond_with_text(dialect, "word ", COMPLETE_USAGE[dialect], pieces=PIECES)
-    response = ask(live_gateway, token, dialect, stream=True)
+    budget, token = budgeted(demo_project, wire_format, upstream, PRICED_OUTPUT[price])
+    upstream.handler = respond_with_text(wire_format, "word ", COMPLETE_USAGE[wire_format], pieces=PIECES)
+    response = ask(live_gateway, token, wire_format, stream=True)
     assert (
         list(limits_in(upstream.requests[0].body).values()) == [4096]
         and response.headers["x-gateway-max-tokens"] == "4096"

@@ -1,6 +1,6 @@
 """Streams that a provider ends properly at HTTP level, but before the response is complete.
 
-The client gets an error event in its own dialect, and the record says what happened.
+The client gets an error event in its own format, and the record says what happened.
 """
 
 import json

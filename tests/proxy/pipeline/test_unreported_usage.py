@@ -57,58 +57,62 @@ SAYS_NOTHING = {
 }
 
 
-def mistyped(dialect: str, value: Any) -> dict[str, Any]:
+def mistyped(wire_format: str, value: Any) -> dict[str, Any]:
     """Return a usage whose output count, or a similar field, is `value`."""
     return {name: value if ("output" in name or "completion" in name or "candidates" in name) else count
-            for name, count in COMPLETE_USAGE[dialect].items()}  # fmt: skip
+            for name, count in COMPLETE_USAGE[wire_format].items()}  # fmt: skip
 
 
 CASES = [
-    *[(dialect, usage) for dialect in FORMATS for usage in SAYS_NOTHING.values()],
+    *[(wire_format, usage) for wire_format in FORMATS for usage in SAYS_NOTHING.values()],
     *[
-        (dialect, mistyped(dialect, value))
-        for dialect in FORMATS
+        (wire_format, mistyped(wire_format, value))
+        for wire_format in FORMATS
         for value in ("many", -1, 1.5, [5], True, 2**31)
     ],
-    *[(dialect, dict.fromkeys(COMPLETE_USAGE[dialect], 0)) for dialect in FORMATS],
-    *[(dialect, {name: 7}) for dialect, name in INPUT_ONLY.items()],
+    *[(wire_format, dict.fromkeys(COMPLETE_USAGE[wire_format], 0)) for wire_format in FORMATS],
+    *[(wire_format, {name: 7}) for wire_format, name in INPUT_ONLY.items()],
     ("gemini", {"trafficType": "ON_DEMAND"}),
 ]
 
 
-def call_of(dialect: str, stream: bool = False) -> ClientRequest:
-    call: ClientRequest = CALLS[dialect](REQUESTS[dialect], "m", stream)
+def call_of(wire_format: str, stream: bool = False) -> ClientRequest:
+    call: ClientRequest = CALLS[wire_format](REQUESTS[wire_format], "m", stream)
     return call
 
 
-@pytest.mark.parametrize(("dialect", "usage"), CASES)
-def test_a_response_that_does_not_state_its_usage_is_counted_by_its_text(dialect: str, usage: Any) -> None:
-    body = json.dumps(RESPONSES[dialect](WORDS) | usage_field(dialect, usage)).encode()
-    assert call_of(dialect).measure(body) == (None, TOKENS)
+@pytest.mark.parametrize(("wire_format", "usage"), CASES)
+def test_a_response_that_does_not_state_its_usage_is_counted_by_its_text(
+    wire_format: str, usage: Any
+) -> None:
+    body = json.dumps(RESPONSES[wire_format](WORDS) | usage_field(wire_format, usage)).encode()
+    assert call_of(wire_format).measure(body) == (None, TOKENS)
 
 
-@pytest.mark.parametrize(("dialect", "usage"), CASES)
-def test_a_response_without_text_shows_no_output_either(dialect: str, usage: Any) -> None:
-    body = json.dumps(RESPONSES[dialect]("") | usage_field(dialect, usage)).encode()
-    assert call_of(dialect).measure(body) == (None, 0)
+@pytest.mark.parametrize(("wire_format", "usage"), CASES)
+def test_a_response_without_text_shows_no_output_either(wire_format: str, usage: Any) -> None:
+    body = json.dumps(RESPONSES[wire_format]("") | usage_field(wire_format, usage)).encode()
+    assert call_of(wire_format).measure(body) == (None, 0)
 
 
-@pytest.mark.parametrize(("dialect", "usage"), CASES)
-def test_a_stream_that_reports_no_usage_is_counted_by_its_text(dialect: str, usage: Any) -> None:
-    meter = call_of(dialect, stream=True).meter()
-    meter.feed(b"".join(STREAMS[dialect](WORDS, usage, 1)))
+@pytest.mark.parametrize(("wire_format", "usage"), CASES)
+def test_a_stream_that_reports_no_usage_is_counted_by_its_text(wire_format: str, usage: Any) -> None:
+    meter = call_of(wire_format, stream=True).meter()
+    meter.feed(b"".join(STREAMS[wire_format](WORDS, usage, 1)))
     meter.finish()
     assert meter.output_tokens == TOKENS
-    starts_with_input = dialect == "anthropic" and usage != dict.fromkeys(COMPLETE_USAGE[dialect], 0)
+    starts_with_input = wire_format == "anthropic" and usage != dict.fromkeys(COMPLETE_USAGE[wire_format], 0)
     assert meter.usage == (Usage(input=7, output=TOKENS, estimated=True) if starts_with_input else None)
 
 
-@pytest.mark.parametrize("dialect", FORMATS)
-def test_whole_usage_is_taken_as_it_is(dialect: str) -> None:
-    body = json.dumps(RESPONSES[dialect](WORDS) | usage_field(dialect, COMPLETE_USAGE[dialect])).encode()
-    assert call_of(dialect).measure(body) == (Usage(input=7, output=5), 0)
-    meter = call_of(dialect, stream=True).meter()
-    meter.feed(b"".join(STREAMS[dialect](WORDS, COMPLETE_USAGE[dialect], 1)))
+@pytest.mark.parametrize("wire_format", FORMATS)
+def test_whole_usage_is_taken_as_it_is(wire_format: str) -> None:
+    body = json.dumps(
+        RESPONSES[wire_format](WORDS) | usage_field(wire_format, COMPLETE_USAGE[wire_format])
+    ).encode()
+    assert call_of(wire_format).measure(body) == (Usage(input=7, output=5), 0)
+    meter = call_of(wire_format, stream=True).meter()
+    meter.feed(b"".join(STREAMS[wire_format](WORDS, COMPLETE_USAGE[wire_format], 1)))
     meter.finish()
     assert meter.usage == Usage(input=7, output=5)
 
@@ -171,7 +175,7 @@ def budgeted(project: Project, mode: str) -> str:
     return token
 
 
-SERVED = [(dialect, dialect) for dialect in FORMATS] + [
+SERVED = [(wire_format, wire_format) for wire_format in FORMATS] + [
     ("openai_chat", "anthropic"),
     ("openai_chat", "gemini"),
     ("anthropic", "openai_chat"),

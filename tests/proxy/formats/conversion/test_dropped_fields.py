@@ -1,4 +1,4 @@
-"""Nothing of a request is lost silently: it is expressed otherwise, named as dropped, or rejected."""
+"""Each part of a request is expressed otherwise, named as dropped, or rejected, never lost silently."""
 
 import json
 from typing import Any
@@ -236,5 +236,5 @@ def test_system_instruction_must_be_text() -> None:
 
 
 def test_image_detail_is_reported_as_dropped() -> None:
-    picture = {"type": "image_url", "image_url": {"url": "https://a.example/x.png", "detail": "low"}}
-    assert "detail" in convert_request("openai_chat", "anthropic", user_request([picture])).dropped
+    image_part = {"type": "image_url", "image_url": {"url": "https://a.example/x.png", "detail": "low"}}
+    assert "detail" in convert_request("openai_chat", "anthropic", user_request([image_part])).dropped

@@ -111,9 +111,9 @@ def test_error_uses_google_error_format(gemini: genai.Client, upstream: LocalUps
 def test_non_text_input_is_rejected_in_google_error_format(
     gemini: genai.Client, upstream: LocalUpstream
 ) -> None:
-    picture = types.Part.from_bytes(data=b"x", mime_type="image/png")
+    image_part = types.Part.from_bytes(data=b"x", mime_type="image/png")
     with pytest.raises(genai.errors.ClientError, match="INVALID_ARGUMENT"):
-        gemini.models.embed_content(model="other/m", contents=[types.Content(parts=[picture])])
+        gemini.models.embed_content(model="other/m", contents=[types.Content(parts=[image_part])])
     assert upstream.requests == []
 
 

@@ -93,13 +93,13 @@ def test_audio_tokens_are_split_from_text() -> None:
         "input_audio": 4,
         "output_audio": 6,
     }
-    sound = [
+    audio = [
         {
             "role": "user",
             "content": [{"type": "input_audio", "input_audio": {"data": "aGk=", "format": "wav"}}],
         }
     ]
-    facts = ChatRequest(body(model="m", messages=sound)).facts
+    facts = ChatRequest(body(model="m", messages=audio)).facts
     assert facts.max_billable_extras["input_audio"] == facts.max_input_tokens
 
 
@@ -327,8 +327,8 @@ def test_gemini_cached_audio_is_split() -> None:
 
 
 def test_audio_embeddings_are_reserved_and_billed_as_audio() -> None:
-    sound = {"parts": [{"inlineData": {"mimeType": "audio/wav", "data": "aGk="}}]}
-    call = EmbedContentRequest(body(content=sound), "gemini-embedding-2")
+    audio = {"parts": [{"inlineData": {"mimeType": "audio/wav", "data": "aGk="}}]}
+    call = EmbedContentRequest(body(content=audio), "gemini-embedding-2")
     assert call.facts.max_billable_extras["input_audio"] == call.facts.max_input_tokens
     assert EmbedContentRequest(body(content={"parts": [{"text": "Hi"}]}), "m").facts.max_billable_extras == {}
     metadata = {"promptTokenCount": 32, "promptTokensDetails": [{"modality": "AUDIO", "tokenCount": 32}]}

@@ -127,8 +127,8 @@ def test_text_bound_is_its_bytes_and_the_markers(text: str) -> None:
 
 
 def test_images_count_by_the_vendor_formula_not_by_bytes() -> None:
-    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
-    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": [picture]}]}
+    image_part = {"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 1_000_000}}
+    body = {"model": "gpt-4o-mini", "messages": [{"role": "user", "content": [image_part]}]}
     assert (
         max_input_tokens(ChatRequest(json.dumps(body).encode()).request)
         == 2833 + 8 * 5667 + len("user") + 4 + 3

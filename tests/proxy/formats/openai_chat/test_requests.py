@@ -124,8 +124,8 @@ def test_results_match_calls_in_order_without_usable_ids() -> None:
 
 
 def test_results_follow_their_calls_and_images_follow_the_results() -> None:
-    picture = Image(media_type="image/png", data="AAAA")
-    results = (Text(text="look"), ToolResult(call_id="a", content=(Text(text="seen"), picture)))
+    image_part = Image(media_type="image/png", data="AAAA")
+    results = (Text(text="look"), ToolResult(call_id="a", content=(Text(text="seen"), image_part)))
     messages = (
         Message(role="assistant", parts=(ToolCall(id="a", name="f"),)),
         Message(role="system", parts=(Text(text="hurry"),)),

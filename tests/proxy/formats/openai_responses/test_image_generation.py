@@ -105,7 +105,7 @@ def test_unsplit_image_usage_counts_at_the_higher_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tool", "picture", "tokens"),
+    ("tool", "image_call", "tokens"),
     [
         # The table for models before gpt-image-2
         # (developers.openai.com/api/docs/guides/image-generation, "Cost and latency").
@@ -133,9 +133,9 @@ def test_unsplit_image_usage_counts_at_the_higher_rate() -> None:
 )
 @pytest.mark.parametrize("stated", [None, {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}])
 def test_unreported_image_usage_is_estimated_by_size_and_quality(
-    tool: dict[str, Any], picture: dict[str, Any], tokens: int, stated: Any
+    tool: dict[str, Any], image_call: dict[str, Any], tokens: int, stated: Any
 ) -> None:
-    calls = calls_in(response_usage({**IMAGE_DATA, **picture}, tool=tool, image_gen=stated))
+    calls = calls_in(response_usage({**IMAGE_DATA, **image_call}, tool=tool, image_gen=stated))
     assert calls.pop("image_generation") == 1
     assert calls == {f"{tool.get('model', 'gpt-image-2.6-sunburst')}: estimated_image_output": tokens}
 

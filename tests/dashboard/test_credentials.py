@@ -94,7 +94,7 @@ def test_empty_list_explains_which_providers_can_be_connected(project: Project, 
 
 def test_a_compatible_server_needs_an_address(project: Project, alice: User) -> None:
     page = create(alice, project, provider="compatible").content.decode()
-    assert "needs its address" in page.split('id="id_base_url_error"')[1].split("</div>")[0]
+    assert "needs a base URL" in page.split('id="id_base_url_error"')[1].split("</div>")[0]
 
 
 def test_names_are_unique_per_project(project: Project, credential: Credential, alice: User) -> None:

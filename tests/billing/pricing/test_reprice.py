@@ -235,7 +235,7 @@ def test_unpriced_requests_become_priced_even_at_zero(project: Project, key: Api
 def test_charge_of_a_reservation_is_not_repriced(project: Project, key: ApiKey) -> None:
     charged(key, BUNDLED, cost_nano=USD, reserved_nano=USD, estimated=True)
     set_price(project)
-    assert "1 left at what was held" in reprice() and total(key) == USD
+    assert "1 left at their reserved amount" in reprice() and total(key) == USD
 
 
 def test_late_settlement_is_repriced_by_its_reported_usage(project: Project, key: ApiKey) -> None:

@@ -2,8 +2,9 @@
 
 In an account of the operator, one project must not read what the provider stores for another. A request may
 therefore name an object there only if the gateway saw the provider issue its id to the same project. For any
-other id the response is 404, whether the object exists or not. Ids are stored before the response that issues
-them ends, for all accounts of the operator, since another project may get access to an account later.
+other id the response is 404, whether the object exists or not. This applies while more than one project may
+use the operator's accounts. Ids are stored before the response that issues them ends even while one project
+uses them, since another project may get access later.
 
 If an id cannot be stored, the client still gets the response, because it has been billed; a later request
 with the id gets 404. If an id cannot be looked up, the request gets 503. See docs/account-ids.md.
@@ -26,7 +27,7 @@ from proxy import errors
 from proxy.formats.account_ids import FILE, ISSUED_KINDS, IdReader, IssuedAccountId
 from proxy.models import IssuedId
 from proxy.pipeline.authenticate import Authenticated
-from proxy.routing.accounts import Account
+from proxy.routing.accounts import Account, neighbours_cache
 from proxy.routing.targets import UpstreamPlan
 
 STORE_TIMEOUT_S = 5
@@ -46,7 +47,9 @@ async def check(project_id: int, account: Account, plan: UpstreamPlan) -> None:
     Raises InvalidRequest for fields that cannot be read, and DatabaseError while the database does not
     respond.
     """
-    if not account.is_shared or not (references := plan.references()):
+    if not account.can_be_shared or not (references := plan.references()):
+        return
+    if not await neighbours_cache.get(project_id):
         return
     for reference in references:
         if reference.kind not in TRACKED_KINDS:
@@ -72,7 +75,7 @@ class Recorder:
 
     def __init__(self, caller: Authenticated, account: Account, plan: UpstreamPlan) -> None:
         self.caller, self.account = caller, account
-        self.reader: IdReader | None = plan.id_reader() if account.is_shared else None
+        self.reader: IdReader | None = plan.id_reader() if account.can_be_shared else None
         self.stored: dict[tuple[str, str], IssuedAccountId] = {}
 
     async def read_response(self, body: bytes) -> None:

@@ -6,6 +6,7 @@ from urllib.parse import quote
 
 from keys.authentication import Principal
 from projects.config_cache import ConfigCache
+from projects.models import Project
 from projects.vault import DecryptionError
 from proxy.models import Credential
 from proxy.providers.catalog import DEMO, PROVIDERS
@@ -32,8 +33,8 @@ class Account:
     preferred_format: str = ""
 
     @property
-    def is_shared(self) -> bool:
-        """Return whether several projects may use it, as they may use all accounts of the operator."""
+    def can_be_shared(self) -> bool:
+        """Return whether several projects may use it: an operator may open their accounts to any project."""
         return self.trusted
 
     @property
@@ -91,6 +92,15 @@ def account_from_credential(credential: Credential) -> Account:
 
 
 project_accounts_cache: ConfigCache[int, tuple[Account, ...]] = ConfigCache(load_accounts)
+
+
+def load_has_neighbours(project_id: int) -> bool:
+    """Return whether another project than this one may use the operator's accounts."""
+    return Project.objects.filter(uses_operator_credentials=True).exclude(pk=project_id).exists()
+
+
+neighbours_cache: ConfigCache[int, bool] = ConfigCache(load_has_neighbours)
+"""Whether a project shares the operator's accounts with another one, by the project's id."""
 
 
 def operator_accounts_for(principal: Principal) -> tuple[Account, ...]:

@@ -119,4 +119,4 @@ def test_overspend_admitted_during_a_redis_outage_is_not_a_mismatch(
         assert gateways.burst(token, 1) == {429: 1}
         assert_recorded(gateways, WARM + REQUESTS + 1)
         audit = gateways.audit()
-        assert audit.returncode == 0 and "was admitted while Redis was away" in audit.stdout, audit.stdout
+        assert audit.returncode == 0 and "was admitted while Redis was down" in audit.stdout, audit.stdout

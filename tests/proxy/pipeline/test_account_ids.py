@@ -25,7 +25,7 @@ from proxy.models import Credential, IssuedId, IssuedIdQuerySet
 from proxy.pipeline import account_ids
 from proxy.routing import accounts, config_file
 from proxy.tasks import purge_issued_ids
-from tests.support.live_gateway import LiveGateway, only_record
+from tests.support.live_gateway import LiveGateway, only_record, wait_until
 from tests.support.upstream_server import LocalUpstream, chunk
 
 pytestmark = pytest.mark.databases
@@ -254,6 +254,12 @@ def configure(**changes: Any) -> None:
     settings.ENV = settings.ENV.model_copy(update=changes)
     config_file.load.cache_clear()
     accounts.accounts_from_environment.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def neighbour(transactional_db: None) -> Project:
+    """Create a second project that may use the operator's accounts, so that they are shared."""
+    return Project.objects.create_with_owner("Neighbour", slug="neighbour", uses_operator_credentials=True)
 
 
 @pytest.fixture
@@ -636,3 +642,13 @@ def test_ids_are_deleted_with_their_project(project: Project) -> None:
     IssuedId.objects.store([issued_id(project, 1)])
     project.delete()
     assert not IssuedId.objects.exists()
+
+
+def test_a_project_that_uses_the_accounts_alone_may_name_any_object(
+    gateway: httpx.Client, upstream: LocalUpstream, neighbour: Project
+) -> None:
+    path, fields = ISSUED["previous_response_id"]
+    assert post(gateway, path, fields).status_code == 404 and not upstream.requests
+    neighbour.delete()
+    wait_until(lambda: post(gateway, path, fields).status_code != 404)
+    assert upstream.requests

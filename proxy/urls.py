@@ -36,8 +36,8 @@ def with_prefix(prefix: str, routes: list[URLPattern]) -> list[URLPattern]:
 
 
 urlpatterns = [
-    # `/v1/` serves all three API families: Gemini's paths end in a verb, and every SDK can read the model
-    # lists.
+    # `/v1/` serves all three API families without a conflict: Gemini's paths end in a verb, and every SDK
+    # can read the one list of models.
     *with_prefix("v1/", GEMINI_ACTIONS),
     *with_prefix("v1/", OPENAI),
     *with_prefix("v1/", ANTHROPIC[:2]),

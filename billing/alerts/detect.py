@@ -17,7 +17,7 @@ from projects.ids import uuid7_floor
 from projects.models import Project
 
 LOOKBACK = dt.timedelta(hours=1)
-"""Every run also covers this time before the last one, for requests that were settled just after midnight."""
+"""Each run starts this long before the previous one: a request may settle after the end of its day."""
 MAX_LOOKBACK = WINDOW_RETENTION
 """A run covers at most this time, however long ago the last one was: Redis deletes older windows."""
 LAST_RUN_KEY = "alert-detection-last-run"
@@ -28,9 +28,8 @@ log = structlog.get_logger()
 def detect_alerts() -> int:
     """Create the alerts that are due in all projects, and return how many of them send messages.
 
-    A run covers the time since the last completed run, so that an outage delays alerts and loses none. A
-    project whose alerts could not be detected is covered from the same time again by the next run. Raises
-    LedgerUnavailable.
+    A run covers the time since the last completed run, so that an outage delays alerts and loses none. If
+    detection fails for a project, the next run repeats it from the same start. Raises LedgerUnavailable.
     """
     now, created, failed = timezone.now(), 0, {}
     last_run_at, failed_since = cache.get(LAST_RUN_KEY, (now - MAX_LOOKBACK, {}))
@@ -70,7 +69,7 @@ def detect_thresholds(project: Project, budgets: list[Budget], since: dt.datetim
     )
     created = 0
     for day in (first + dt.timedelta(days=number) for number in range((today - first).days + 1)):
-        # A budget that was changed after a day ended does not alert for that day.
+        # A budget that was changed after an earlier day ended does not alert for that day.
         applicable = [
             budget for budget in budgets if day >= recent or local_change_date(budget, project) <= day
         ]

@@ -27,8 +27,8 @@ async def health_view(_request: GatewayRequest) -> Response:
 async def ready_view(_request: GatewayRequest) -> Response:
     """Return whether the process accepts requests.
 
-    It stays ready while its database or Redis is down: it still serves cached keys without its database, and
-    keys without budgets without Redis.
+    The process stays ready while the database or Redis is down. Without the database it serves cached keys;
+    without Redis it serves keys that have no budget.
     """
     if not runtime.ready:
         return json_response(503, NO_STORE, {"status": "stopping"})

@@ -8,18 +8,18 @@ KEEPALIVE_INTERVAL_S = 15
 """
 FINAL_WRITE_TIMEOUT_S = 3
 BOUNDARY_BYTES = 3
-"""Bytes of a blank line and of the line end before it: they show whether an event has ended."""
+"""How many of the last sent bytes show whether the last event has ended: a blank line with its line end."""
 
 
 class ClientStream:
     """Writes one stream to the client.
 
-    `render_keepalive` returns a heartbeat in the client's format, or nothing if it would be invalid at this
+    `render_keepalive` returns a keep-alive in the client's format, or nothing if it would be invalid at this
     point. `is_complete` is set when the final event has been sent.
 
-    One timer for the whole stream checks when something was sent last, so that a chunk costs no more than
-    noting its time. A heartbeat is never written while a chunk is being written: it would split the chunk,
-    and a stalled client would only buffer more.
+    One timer serves the whole stream: sending a chunk only stores the time and restarts no timer. A
+    keep-alive is never written while a chunk is being written: it would split the chunk, and a stalled client
+    would only buffer more.
     """
 
     def __init__(
@@ -35,7 +35,7 @@ class ClientStream:
         self.timer = self.loop.call_later(KEEPALIVE_INTERVAL_S, self._on_timer)
 
     async def send(self, chunk: bytes) -> None:
-        """Send a chunk, after a heartbeat that is being sent."""
+        """Send a chunk. If a keep-alive is being sent, wait for it first."""
         if self.keepalive_task is not None:
             keepalive, self.keepalive_task = self.keepalive_task, None
             await keepalive

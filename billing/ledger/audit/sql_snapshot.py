@@ -152,7 +152,7 @@ def spent_before_change(
 
 
 def used_unchecked(snapshot: LedgerSnapshot, records: QuerySet[UsageRecord]) -> dict[tuple[int, str], int]:
-    """Return what requests that were admitted while Redis was down use of each window beyond its limit."""
+    """Return, for each window beyond its limit, the amount of requests admitted while Redis was down."""
     found = {}
     for window in windows_beyond_limit(snapshot):
         in_window, budget = records_in_window(records, snapshot, window), snapshot.budgets[window.budget_id]
@@ -171,8 +171,8 @@ def unchecked_since(
 ) -> datetime:
     """Return since when an unchecked request may have taken a window beyond its limit.
 
-    A request that came long before the last checked one cannot have: its cost was counted by then, and the
-    checked request was admitted within the limit beside it.
+    An unchecked request from long before the last checked one is not the cause: its cost was already counted
+    when the checked request still fit within the limit.
     """
     checked = [
         entry.created_at for entry in entries if entry.reserved_nano is not None and not entry.unchecked

@@ -311,7 +311,7 @@ decode_event_ids = msgspec.json.Decoder(EventIds).decode
 
 
 def decode_ignoring_nulls(decoder: Callable[[Raw], T], raw: Raw) -> T:
-    """Decode JSON; if that fails, without its null fields. Raises one of DECODE_ERRORS."""
+    """Decode JSON. If it is invalid, try again without its null fields. Raises one of DECODE_ERRORS."""
     try:
         return decoder(raw)
     except msgspec.ValidationError:

@@ -15,7 +15,7 @@ DEFAULT_MAX_CALLS = 10
 """Assumed limit of a tool's calls if a request sets none: vendors have no limit."""
 MAX_CALLS = 1_000
 ESTIMATED_PREFIX = "estimated_"
-"""Part of kinds of tokens that a provider did not report and the gateway estimates by its documentation."""
+"""Marks a kind of tokens whose count the provider did not report, so that the gateway estimates it."""
 MAX_TIER_LENGTH = 20
 
 
@@ -64,9 +64,9 @@ def has_estimated_kind(kinds: Iterable[str]) -> bool:
 
 
 def possible_modalities(body: bytes, markers: Iterable[bytes], max_input_tokens: int) -> dict[str, int]:
-    """Return the limits for a request that may hold audio, images or video: all of its input.
+    """Return the limits for a request that may hold audio, images or video.
 
-    These cost more than text.
+    All its input tokens may be of each of these kinds, which cost more than text.
     """
     return (
         dict.fromkeys(("input_audio", "input_image", "input_video"), max_input_tokens)

@@ -24,7 +24,7 @@ CLIENT_TOOLS = (
     "computer",
     "computer_use_preview",
 )
-"""Tools whose calls the client answers itself. A shell without a container at OpenAI is one too."""
+"""Tools whose calls the client answers itself. So is a shell that runs in no container of OpenAI."""
 CALL_MARKERS = (
     b'"web_search_call"',
     b'"file_search_call"',
@@ -34,7 +34,7 @@ CALL_MARKERS = (
 )
 """Bytes in the output of a response that called one of these tools."""
 CONTAINER_TOOLS = {"code_interpreter_call": "code_interpreter", "shell_call": "shell"}
-"""Tools that are billed by the container and not by the call, by the types of their call items."""
+"""Maps the type of a call item to its tool. These tools are billed per container, not per call."""
 DEFAULT_MAX_IMAGES = 4
 """Images that a request without a limit is assumed to generate at most.
 
@@ -43,9 +43,9 @@ An image costs as much as a hundred searches.
 
 
 def billable_kind(tool: dict[str, Any]) -> str:
-    """Return the kind that is billed, without dates.
+    """Return the billed kind of a tool, without the date of its version.
 
-    The name of a container tool has the container's memory, if that is not 1 GB.
+    The kind of a container tool ends in the container's memory (`_4g`), unless that is the default of 1 GB.
     """
     kind = tool.get("type")
     match kind:

@@ -26,7 +26,10 @@ class UnknownScope(ValueError):
 
 
 def parse(text: str) -> list[str]:
-    """Parse a list separated by commas or spaces, in any case; raise UnknownScope."""
+    """Parse scopes that are separated by commas or spaces. Upper and lower case are equal.
+
+    Raises UnknownScope for an unknown scope, and for an empty list.
+    """
     canonical = {scope.lower(): scope for scope in ALL_SCOPES}
     scopes = [canonical.get(word.lower(), word) for word in text.replace(",", " ").split()]
     unknown = [scope for scope in scopes if scope not in ALL_SCOPES]

@@ -45,7 +45,7 @@ def budget_delete(request: ProjectRequest, project: Project, budget_id: int) -> 
         request,
         "budgets/delete.html",
         {"budget": budget},
-        act=budget.delete,
+        action=budget.delete,
         message="Budget deleted. The usage records stay.",
-        to="budget-list",
+        redirect_to="budget-list",
     )

@@ -15,13 +15,17 @@ def confirm(
     template: str,
     context: dict[str, Any],
     *,
-    act: Callable[[], object],
+    action: Callable[[], object],
     message: str,
-    to: str,
+    redirect_to: str,
 ) -> HttpResponse:
-    """Ask with the page `template`; once the form is sent, call `act` and go to the project's page `to`."""
+    """Render `template`, which asks for confirmation.
+
+    When its form is submitted, call `action`, show `message`, and redirect to the project's page that is
+    named `redirect_to` in the URLconf.
+    """
     if request.method != "POST":
         return render(request, template, context)
-    act()
+    action()
     messages.success(request, message)
-    return redirect(to, request.project.slug)
+    return redirect(redirect_to, request.project.slug)

@@ -44,7 +44,7 @@ def credential_delete(request: ProjectRequest, project: Project, credential_id: 
         request,
         "credentials/delete.html",
         {"credential": credential},
-        act=credential.delete,
+        action=credential.delete,
         message=f"Credential {credential.slug} deleted.",
-        to="credential-list",
+        redirect_to="credential-list",
     )

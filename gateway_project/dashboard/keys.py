@@ -57,7 +57,7 @@ def key_revoke(request: ProjectRequest, project: Project, public_id: str) -> Htt
         request,
         "keys/revoke.html",
         {"key": key},
-        act=key.revoke,
+        action=key.revoke,
         message=f"Key {key.label} revoked.",
-        to="key-list",
+        redirect_to="key-list",
     )

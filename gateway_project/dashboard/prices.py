@@ -69,7 +69,7 @@ def price_end(request: ProjectRequest, project: Project, price_id: int) -> HttpR
         request,
         "prices/end.html",
         {"price": price},
-        act=price.end_now,
+        action=price.end_now,
         message=f"The price of {price.pattern} has ended.",
-        to="price-list",
+        redirect_to="price-list",
     )

@@ -28,9 +28,9 @@ def webhook_test(request: ProjectRequest, project: Project, webhook_id: int) -> 
         request,
         "webhooks/test.html",
         {"webhook": webhook},
-        act=lambda: send_test(webhook),
+        action=lambda: send_test(webhook),
         message="A test message is on its way. The result is shown below.",
-        to="alert-list",
+        redirect_to="alert-list",
     )
 
 
@@ -47,7 +47,7 @@ def webhook_delete(request: ProjectRequest, project: Project, webhook_id: int) -
         request,
         "webhooks/delete.html",
         {"webhook": webhook},
-        act=webhook.delete,
+        action=webhook.delete,
         message=f"Webhook {webhook.name} deleted.",
-        to="alert-list",
+        redirect_to="alert-list",
     )

@@ -12,7 +12,7 @@ import psycopg
 from django.conf import settings
 from django.db.backends.postgresql import base
 
-from projects.db.durability import SYNCHRONOUS_COMMIT
+from projects.db.durability import ENABLE_SYNCHRONOUS_COMMIT_SQL
 from projects.db.hang_detection import POLL_INTERVAL_S, outage_probe, wait_attempts
 
 DOWN_CONNECT_TIMEOUT_S = 2
@@ -50,6 +50,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
     def init_connection_state(self) -> None:
         """Make commits durable even if the server's default is not: commands and workers write records."""
         super().init_connection_state()
-        self.connection.execute(SYNCHRONOUS_COMMIT)
+        self.connection.execute(ENABLE_SYNCHRONOUS_COMMIT_SQL)
         if not self.get_autocommit():
             self.connection.commit()

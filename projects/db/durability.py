@@ -1,21 +1,28 @@
-"""PostgreSQL settings without which a power cut loses what was committed."""
+"""Make commits survive a power failure: check the settings of PostgreSQL, and set synchronous_commit."""
 
 import structlog
 from django.db import connection
 
-SYNCHRONOUS_COMMIT = """
+ENABLE_SYNCHRONOUS_COMMIT_SQL = """
     SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'
 """
-"""Run on each connection of ours. Other values than `off` stay: they wait at least for the local disk."""
-UNSAFE = """
+"""Runs on every connection that the gateway opens.
+
+Values other than `off` are kept, since with each of them COMMIT waits at least until the data is on the local
+disk.
+"""
+UNSAFE_SETTINGS_SQL = """
     SELECT name FROM pg_settings
     WHERE name IN ('fsync', 'full_page_writes', 'synchronous_commit') AND reset_val = 'off' ORDER BY name
 """
-"""`reset_val` is the setting of the server, database or role, whatever this session has set."""
+"""`reset_val` is the value that is configured for the server, the database or the role.
+
+A SET in this session does not change it.
+"""
 CONSEQUENCES = {
     "fsync": "A power cut can lose billed requests and damage the database. Set it to on.",
     "full_page_writes": "A power cut can damage the database. Set it to on.",
-    "synchronous_commit": "The gateway uses on for its own connections. Other programs can lose commits.",
+    "synchronous_commit": "The gateway turns it on for its own connections. Other programs can lose commits.",
 }
 
 log = structlog.get_logger()
@@ -26,7 +33,7 @@ def unsafe_settings() -> list[str]:
     if connection.vendor != "postgresql":
         return []
     with connection.cursor() as cursor:
-        cursor.execute(UNSAFE)
+        cursor.execute(UNSAFE_SETTINGS_SQL)
         return [name for (name,) in cursor.fetchall()]
 
 

@@ -1,7 +1,7 @@
 """Detect a hung PostgreSQL server.
 
 A slow query and a hung server look alike to the client, so after a timeout we check whether other queries
-still succeed (docs/adr/0010-a-server-that-says-nothing.md).
+still succeed (docs/adr/0010-hung-database-servers.md).
 """
 
 from collections.abc import Callable, Generator, Iterator

@@ -1,11 +1,11 @@
-"""Rate limits as columns, shared by projects and API keys."""
+"""Abstract model of the columns for rate limits, which projects and API keys both have."""
 
 from django.core.validators import MinValueValidator
 from django.db import models
 
 
 class RateLimits(models.Model):
-    """Limits within any 60 seconds, and of concurrent requests. Empty: no limit."""
+    """Limits on the requests and tokens in any 60 seconds, and on concurrent requests. Null: unlimited."""
 
     rpm_limit = models.PositiveIntegerField(
         "requests per minute", null=True, blank=True, validators=[MinValueValidator(1)]

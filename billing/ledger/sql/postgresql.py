@@ -10,7 +10,7 @@ import psycopg
 from psycopg import waiting
 
 from billing.ledger.sql.process_lock import ADVISORY_LOCK_CLASS, DatabaseInUse
-from projects.db.durability import SYNCHRONOUS_COMMIT
+from projects.db.durability import ENABLE_SYNCHRONOUS_COMMIT_SQL
 from projects.db.hang_detection import POLL_INTERVAL_S, wait_attempts
 
 LOCK_TIMEOUT_S = 40
@@ -144,7 +144,7 @@ class PostgresConnection:
         try:
             connection.query_timeout_s, connection.is_down = self.query_timeout_s, self.is_down
             await connection.execute(SESSION_SETUP)
-            await connection.execute(SYNCHRONOUS_COMMIT)
+            await connection.execute(ENABLE_SYNCHRONOUS_COMMIT_SQL)
             if self.exclusive:
                 await self.acquire_exclusive_lock(connection)
         except BaseException:

@@ -1,7 +1,7 @@
-"""Locks that allow one gateway process per database, if the ledger lives in SQL alone.
+"""The process lock: without Redis, only one gateway process may use a database.
 
-On SQLite it is a lock on a file beside the database; on PostgreSQL an advisory lock, which the ledger's
-connection acquires (`sql/postgresql.py`).
+On SQLite, it is a lock on a file beside the database. On PostgreSQL, it is an advisory lock that the ledger's
+connection acquires (`sql/postgresql.py`); this module only checks whether that lock is held.
 """
 
 import fcntl
@@ -14,7 +14,10 @@ from django.conf import settings
 from django.db import connection
 
 ADVISORY_LOCK_CLASS = 0x1ED6
-"""First number of our PostgreSQL advisory locks. It separates them from those of other programs."""
+"""The first of the two keys of each advisory lock that the gateway acquires in PostgreSQL.
+
+It keeps these locks apart from the locks of other programs.
+"""
 
 
 class DatabaseInUse(Exception):
@@ -22,7 +25,7 @@ class DatabaseInUse(Exception):
 
 
 def lock_file_for(database: Path) -> Path:
-    """Return the file that the only gateway process on a SQLite database locks."""
+    """Return the path of the lock file of a SQLite database."""
     return database.with_suffix(".lock")
 
 
@@ -39,7 +42,7 @@ def sqlite_process_lock(database: Path) -> Iterator[None]:
 
 
 def is_locked() -> bool:
-    """Return whether a gateway process with a ledger in SQL alone uses the database."""
+    """Return whether a gateway process holds the process lock of the configured database."""
     return is_postgresql_locked() if settings.ENV.database_url else is_sqlite_locked()
 
 

@@ -1,7 +1,8 @@
 """The ledger's transactions, in SQL that SQLite and PostgreSQL share.
 
-Each function runs inside a transaction that its caller began, and checks before it writes: one that raises
-has written nothing. They never overlap, because this ledger has one process and one connection.
+The caller begins the transaction in which a function runs. Transactions never overlap, because this ledger
+has one process and one connection. A function checks before it changes amounts: if it raises, it has at most
+created budget windows, which may be committed.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +18,7 @@ from billing.ledger.usage_entry import COLUMNS, UsageEntry, decode_entry, encode
 from billing.models import CorrectionReason, Mode, StaleDay
 from billing.pricing import Tokens
 
-COUNTER_CAP_NANO = 2**62
+MAX_COUNTED_SPENT_NANO = 2**62
 """A window that has spent this much (4.6 billion USD) counts no further.
 
 The column overflows at twice as much.
@@ -65,7 +66,7 @@ class Executor(Protocol):
 
 
 async def reserve(executor: Executor, request: ReserveRequest) -> ReservationGrant:
-    """Check the budgets and reserve the money; raise BudgetExceeded, having written nothing."""
+    """Check the budgets and reserve the amount. Raises BudgetExceeded; nothing is reserved then."""
     windows, amount_nano, shadow_budget_id = [], request.max_nano, None
     for budget in request.budgets:
         window_id, remaining = await get_or_create_window(executor, budget, request)
@@ -111,8 +112,8 @@ async def create_window(
 ) -> tuple[int, int]:
     """Create a window from the records of its days; return its id and what is spent or reserved in it.
 
-    The records are summed because the budget may be younger than the day or the month. Requests in flight
-    join the window with their reservations, so that their settlement is counted here too.
+    The records are summed because the budget may be younger than the day or the month. Open
+    reservations of the same days are added to the window, so that their later settlement counts there.
     """
     owner_column, owner_id = (
         ("project_id", request.project_id) if budget.is_project_wide else ("key_id", request.key_id)
@@ -145,7 +146,7 @@ async def settle(executor: Executor, entry: UsageEntry) -> None:
     if await release(executor, entry.id, entry.cost_nano):
         await insert_record(executor, entry)
     else:
-        await settle_after_estimate(executor, entry)
+        await settle_without_reservation(executor, entry)
 
 
 async def release(executor: Executor, id: UUID, cost_nano: int) -> bool:
@@ -155,14 +156,15 @@ async def release(executor: Executor, id: UUID, cost_nano: int) -> bool:
     )
     for amount, windows in rows:
         for window_id in split_window_ids(windows):
-            await executor.run(RELEASE_SQL, (amount, COUNTER_CAP_NANO, cost_nano, window_id))
+            await executor.run(RELEASE_SQL, (amount, MAX_COUNTED_SPENT_NANO, cost_nano, window_id))
     return bool(rows)
 
 
-async def settle_after_estimate(executor: Executor, entry: UsageEntry) -> None:
-    """Settle a request without a reservation: it was settled before, perhaps by an estimate.
+async def settle_without_reservation(executor: Executor, entry: UsageEntry) -> None:
+    """Settle a request that has no open reservation.
 
-    An estimate is corrected once. Any other record stays as it is.
+    If it has no record either, write the record and add its cost. If its record is an estimate and the usage
+    is now known, write a correction, once. Otherwise do nothing.
     """
     columns = ", ".join(("cost_nano", "estimated", *TOKEN_COLUMNS))
     stored = await executor.run(f"SELECT {columns} FROM billing_usagerecord WHERE id = %s", (entry.id.hex,))
@@ -198,8 +200,11 @@ async def add_spent(executor: Executor, entry: UsageEntry) -> None:
 def add_spent_parameters(
     project_id: int, key_id: int, name: str, amount_nano: int
 ) -> tuple[int, int, str, int, int]:
-    """Return parameters of ADD_SPENT_SQL: add to the window `name` of a key's and a project's budgets."""
-    return COUNTER_CAP_NANO, amount_nano, name, project_id, key_id
+    """Return the parameters of ADD_SPENT_SQL that add an amount to the window `name`.
+
+    The amount is added to the project-wide budgets and to the budgets of the key.
+    """
+    return MAX_COUNTED_SPENT_NANO, amount_nano, name, project_id, key_id
 
 
 async def insert_record(executor: Executor, entry: UsageEntry) -> None:
@@ -208,7 +213,10 @@ async def insert_record(executor: Executor, entry: UsageEntry) -> None:
 
 
 async def mark_days_stale(executor: Executor, days: Iterable[tuple[int, date]]) -> None:
-    """Mark days of projects, given by their ids, for the roll-up: they have new records."""
+    """Mark days, given as (project id, day), as stale, because they have new records.
+
+    The roll-up recomputes them.
+    """
     for project_id, day in sorted(days):
         await executor.run(StaleDay.MARK_SQL, StaleDay.mark_parameters(project_id, day))
 
@@ -216,14 +224,14 @@ async def mark_days_stale(executor: Executor, days: Iterable[tuple[int, date]]) 
 async def list_open_reservations(executor: Executor) -> list[tuple[str, int]]:
     """Return the estimate and the amount of all reservations.
 
-    Until this process has admitted a request, they are those of the process before it.
+    Before this process admits its first request, all of them belong to the previous process.
     """
     rows = await executor.run("SELECT estimate, amount_nano FROM billing_reservation ORDER BY id")
     return [(estimate, amount) for estimate, amount in rows]
 
 
 async def settle_orphan(executor: Executor, estimate: str, amount: int) -> UsageEntry:
-    """Settle a reservation of a dead process by an estimate: its whole amount.
+    """Settle a reservation of a dead process: charge the whole reserved amount, as an estimate.
 
     It is not known whether the upstream was called.
     """

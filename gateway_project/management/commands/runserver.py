@@ -1,4 +1,4 @@
-"""The development server: daphne, which serves everything that the gateway serves and reloads on save.
+"""The development server. It runs the complete gateway on daphne, and restarts when a file is saved.
 
 No other module imports daphne, so a serving process loads neither daphne nor Twisted's reactor
 (docs/adr/0004-daphne-for-development.md).
@@ -32,38 +32,40 @@ class Command(runserver.Command):  # type: ignore[misc]
 
     default_addr = settings.ENV.gateway_host
     default_port = str(settings.ENV.port)
-    ended = threading.Event()
+    stopped = threading.Event()
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if not is_reloaded_process():
+        if not is_reloader_child():
             print(bootstrap.banner(bootstrap.prepare_database()), flush=True)
         super().handle(*args, **options)
 
     def run(self, **options: Any) -> None:
-        if options["use_reloader"] and not is_reloaded_process():
-            sys.exit(restart_on_reload())
+        if options["use_reloader"] and not is_reloader_child():
+            sys.exit(run_with_restarts())
         try:
             super().run(**options)
         finally:
             # With the reloader, daphne runs in another thread, and nobody else would stop it.
-            reactor.callFromThread(reactor.stop)  # type: ignore[misc]  # An interface of zope.
-            self.ended.wait(STOP_TIMEOUT_S)
+            reactor.callFromThread(reactor.stop)  # type: ignore[misc]  # mypy sees a zope interface, whose methods have no self.
+            self.stopped.wait(STOP_TIMEOUT_S)
 
     def inner_run(self, *args: Any, **options: Any) -> None:
         try:
             super().inner_run(*args, **options)
         finally:
             services.stop_on_demand()
-            self.ended.set()
+            self.stopped.set()
 
 
-def is_reloaded_process() -> bool:
-    """Return whether this is the process that serves, a child of the one that restarts it."""
+def is_reloader_child() -> bool:
+    """Return whether the reloader started this process. Without the reloader, the result is False."""
     return os.environ.get(autoreload.DJANGO_AUTORELOAD_ENV) == "true"
 
 
-def restart_on_reload() -> int:
-    """Run the serving process, and again whenever it exits to be reloaded; return its last exit status.
+def run_with_restarts() -> int:
+    """Run the server in a child process, and return the exit status of the last child.
+
+    Whenever the child exits with RELOAD_STATUS, a new one is started.
 
     Django's own loop kills the process 0.25 s after Ctrl-C, before its requests are settled. A terminal sends
     Ctrl-C to both processes; SIGTERM reaches this one alone and is passed on.
@@ -73,10 +75,10 @@ def restart_on_reload() -> int:
     status = RELOAD_STATUS
     while status == RELOAD_STATUS:
         child = subprocess.Popen(autoreload.get_child_arguments(), env=environment)
-        signal.signal(signal.SIGTERM, partial(forward, child))
+        signal.signal(signal.SIGTERM, partial(forward_signal, child))
         status = child.wait()
     return status
 
 
-def forward(child: subprocess.Popen[bytes], number: int, _frame: FrameType | None) -> None:
+def forward_signal(child: subprocess.Popen[bytes], number: int, _frame: FrameType | None) -> None:
     child.send_signal(number)

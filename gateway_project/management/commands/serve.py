@@ -9,7 +9,9 @@ from proxy.routing import config_file
 
 
 class Command(BaseCommand):
-    help = "Migrates the database, creates the first account if there is none, and serves."
+    help = (
+        "Migrates the database, creates the operator and a demo project if there is no operator, and serves."
+    )
     requires_system_checks: tuple[str, ...] = ()
 
     def handle(self, *_: Any, **__: Any) -> None:

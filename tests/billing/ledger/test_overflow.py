@@ -7,7 +7,7 @@ from django.core.management import call_command
 
 from billing.budgets.windows import window_name
 from billing.ledger.corrections import lock_budget_windows, save_corrections
-from billing.ledger.sql.transactions import COUNTER_CAP_NANO
+from billing.ledger.sql.transactions import MAX_COUNTED_SPENT_NANO
 from billing.models import Budget, BudgetWindow, CorrectionReason, DailyUsage, Mode, Period, StaleDay
 from billing.tasks import audit_ledger, detect_alerts, roll_up_usage
 from billing.usage.reports import totals_by_month
@@ -95,14 +95,14 @@ def test_corrections_leave_a_full_counter_as_it_is(key: ApiKey, counters_in_sql:
     entry = reserve_request(key).estimate
     full, filling, other = (
         open_window(key, period, spent_nano)
-        for period, spent_nano in ((Period.DAY, COUNTER_CAP_NANO), (Period.MONTH, 7), (Period.TOTAL, 0))
+        for period, spent_nano in ((Period.DAY, MAX_COUNTED_SPENT_NANO), (Period.MONTH, 7), (Period.TOTAL, 0))
     )
     correction = entry.correction_to(entry.cost_nano + 5, entry.tokens, CorrectionReason.REPRICED)
     with lock_budget_windows():
         save_corrections([correction])
     for window in (full, filling, other):
         window.refresh_from_db()
-    assert [window.spent_nano for window in (full, filling, other)] == [COUNTER_CAP_NANO, 12, 5]
+    assert [window.spent_nano for window in (full, filling, other)] == [MAX_COUNTED_SPENT_NANO, 12, 5]
 
 
 def open_window(key: ApiKey, period: Period, spent_nano: int) -> BudgetWindow:

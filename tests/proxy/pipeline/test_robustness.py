@@ -257,13 +257,13 @@ async def test_full_window_counter_is_capped_and_blocks_no_record(ledger: SqlLed
         project=key.project, key=key, period=Period.TOTAL, limit_nano=1, mode=Mode.SOFT
     )
     window = await BudgetWindow.objects.acreate(
-        budget=budget, name="total", spent_nano=transactions.COUNTER_CAP_NANO - 1
+        budget=budget, name="total", spent_nano=transactions.MAX_COUNTED_SPENT_NANO - 1
     )
     for _ in range(3):
         entry = entry_of(key, cost_nano=MAX_RESERVATION_NANO)
         await ledger.settle(ReservationGrant(entry.id, MAX_RESERVATION_NANO), entry)
     await window.arefresh_from_db()
-    assert window.spent_nano == transactions.COUNTER_CAP_NANO - 1 + MAX_RESERVATION_NANO
+    assert window.spent_nano == transactions.MAX_COUNTED_SPENT_NANO - 1 + MAX_RESERVATION_NANO
     assert await UsageRecord.objects.acount() == 3
 
 

@@ -39,13 +39,15 @@ settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", help="run the tests marked `long`, and only those")
+    parser.addoption("--clients", action="store_true", help="run the tests marked `clients`, and only those")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     def chosen(item: pytest.Item) -> bool:
         is_long = item.get_closest_marker("long") is not None
-        fits = not environment.ON_SERVERS or item.get_closest_marker("databases") is not None
-        return fits and is_long == config.getoption("--long")
+        fits_stores = not environment.ON_SERVERS or item.get_closest_marker("databases") is not None
+        fits_clients = not config.getoption("--clients") or item.get_closest_marker("clients") is not None
+        return fits_stores and fits_clients and is_long == config.getoption("--long")
 
     config.hook.pytest_deselected(items=[item for item in items if not chosen(item)])
     items[:] = [item for item in items if chosen(item)]

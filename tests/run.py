@@ -3,6 +3,9 @@
 Django reads the address of its database when it is imported, so each of the two runs is its own pytest
 process. If the arguments name paths, the second run follows the first one, and only if a test of these paths
 is marked `databases`: other paths need no servers and are done in seconds.
+
+The tests marked `clients` need npm packages, which are installed before they run: with `--clients`, and in
+continuous integration. npm reads the environment of the caller, which the tests do not get.
 """
 
 import os
@@ -20,18 +23,22 @@ from xml.etree import ElementTree
 
 import pytest
 
+from tests.support import node_clients
 from tests.support.databases import postgresql, valkey
+from tests.support.node_clients import NodeClientsMissing
 
 STOP_TIMEOUT_S = 30
+CLIENTS_OPTION = "--clients"
 SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def main(arguments: Sequence[str]) -> int:
     clean_up_on_signals()
+    os.environ |= clients_environment(arguments)
     with run_directory() as directory:
         reports = [directory / "embedded.xml", directory / "databases.xml"]
         statuses: tuple[int, ...]
-        if names_paths(arguments):
+        if names_paths(arguments) or CLIENTS_OPTION in arguments:
             statuses = run_in_turn(arguments, directory, *reports)
         else:
             statuses = run_both(arguments, directory, *reports)
@@ -42,6 +49,17 @@ def main(arguments: Sequence[str]) -> int:
     passed = counts["tests"] - counts["failures"] - counts["errors"] - counts["skipped"]
     print(f"{passed} passed, {failed} failed", flush=True)
     return 1 if failed or not passed else 0
+
+
+def clients_environment(arguments: Sequence[str]) -> dict[str, str]:
+    """Install the npm packages if this run needs them; return where they are, or why they are missing."""
+    whole_suite_in_ci = "CI" in os.environ and not names_paths(arguments)
+    if CLIENTS_OPTION not in arguments and not whole_suite_in_ci:
+        return {}
+    try:
+        return {"GATEWAY_TEST_CLIENTS": str(node_clients.install())}
+    except NodeClientsMissing as error:
+        return {"GATEWAY_TEST_CLIENTS_MISSING": str(error)}
 
 
 def names_paths(arguments: Sequence[str]) -> bool:

@@ -1,0 +1,139 @@
+"""The provider: reads the format from the path, refuses what the vendor refuses, and plays its turn.
+
+OpenAI's base URL is `/v1`, that of a compatible server `/compatible/v1`, and that of one that wants its
+reasoning back `/reasoning/v1`. Anthropic and Gemini are at the root.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from aiohttp import web
+
+from tests.support.strict_provider import (
+    anthropic_answers,
+    anthropic_rules,
+    gemini_answers,
+    gemini_rules,
+    openai_chat_answers,
+    openai_chat_rules,
+    openai_responses_answers,
+    openai_responses_rules,
+)
+from tests.support.strict_provider.agent_script import next_turn
+
+Json = dict[str, Any]
+Complete = Callable[[], Json]
+Stream = Callable[[], Iterator[bytes]]
+
+GEMINI_PATH = re.compile(r".*/models/(?P<model>[^/]+):(?P<method>\w+)")
+TOKEN_COUNT = 1234
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Answer to a request: why it is refused, or the turn of the model in both ways."""
+
+    violations: tuple[str, ...]
+    complete: Complete
+    stream: Stream
+    streams: bool
+
+
+@dataclass
+class StrictProvider:
+    """Handler of a local upstream. `refusals` are the violations of all requests, by format."""
+
+    refusals: list[str] = field(default_factory=list)
+    store: openai_responses_rules.ResponseStore = field(default_factory=openai_responses_rules.ResponseStore)
+
+    async def respond(self, request: web.Request, body: Json) -> web.StreamResponse:
+        if request.path.endswith(("/count_tokens", ":countTokens")):
+            return web.json_response({"input_tokens": TOKEN_COUNT, "totalTokens": TOKEN_COUNT})
+        answer = self.answer(request.path, body)
+        if answer is None:
+            return web.json_response({"error": {"message": f"not found: {request.path}"}}, status=404)
+        if answer.violations:
+            self.refusals += [f"{request.path}: {violation}" for violation in answer.violations]
+            return web.json_response(refusal(request.path, answer.violations[0]), status=400)
+        if answer.streams:
+            return await streamed(request, answer.stream())
+        return web.json_response(answer.complete())
+
+    def answer(self, path: str, body: Json) -> Answer | None:
+        if path.endswith("/chat/completions"):
+            return chat_answer(path, body)
+        if path.endswith("/responses"):
+            return self.responses_answer(body)
+        if path.endswith("/messages"):
+            return messages_answer(body)
+        if match := GEMINI_PATH.fullmatch(path):
+            return gemini_answer(match["model"], match["method"], body)
+        return None
+
+    def responses_answer(self, body: Json) -> Answer:
+        rules, answers = openai_responses_rules, openai_responses_answers
+        turn = next_turn(rules.conversation(body, self.store))
+        return Answer(
+            tuple(rules.violations(body, self.store)),
+            lambda: answers.complete(turn, body, self.store),
+            lambda: answers.stream(turn, body, self.store),
+            bool(body.get("stream")),
+        )
+
+
+def chat_answer(path: str, body: Json) -> Answer:
+    rules, answers = openai_chat_rules, openai_chat_answers
+    turn = next_turn(rules.conversation(body))
+    shows_reasoning = path.startswith(("/compatible", "/reasoning"))
+    violations = [*rules.violations(body, knows_reasoning=shows_reasoning)]
+    if path.startswith("/reasoning"):
+        violations += rules.reasoning_violations(body)
+    return Answer(
+        tuple(violations),
+        lambda: answers.complete(turn, body, shows_reasoning),
+        lambda: answers.stream(turn, body, shows_reasoning),
+        bool(body.get("stream")),
+    )
+
+
+def messages_answer(body: Json) -> Answer:
+    rules, answers = anthropic_rules, anthropic_answers
+    turn = next_turn(rules.conversation(body))
+    return Answer(
+        tuple(rules.violations(body)),
+        lambda: answers.complete(turn, body),
+        lambda: answers.stream(turn, body),
+        bool(body.get("stream")),
+    )
+
+
+def gemini_answer(model: str, method: str, body: Json) -> Answer:
+    rules, answers = gemini_rules, gemini_answers
+    body = rules.with_camel_case(body)
+    turn = next_turn(rules.conversation(body))
+    return Answer(
+        tuple(rules.violations(body, model)),
+        lambda: answers.complete(turn, model),
+        lambda: answers.stream(turn, model),
+        method == "streamGenerateContent",
+    )
+
+
+def refusal(path: str, message: str) -> Json:
+    """Return the vendor's error for a request that it refuses."""
+    if path.endswith("/messages"):
+        return {"type": "error", "error": {"type": "invalid_request_error", "message": message}}
+    if GEMINI_PATH.fullmatch(path):
+        return {"error": {"code": 400, "message": message, "status": "INVALID_ARGUMENT"}}
+    return {"error": {"message": message, "type": "invalid_request_error", "param": None, "code": None}}
+
+
+async def streamed(request: web.Request, events: Iterable[bytes]) -> web.StreamResponse:
+    response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+    await response.prepare(request)
+    for event in events:
+        await response.write(event)
+    await response.write_eof()
+    return response

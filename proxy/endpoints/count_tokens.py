@@ -60,9 +60,9 @@ async def count(parsed: Parsed[TokenCountRequest], routed: Routed) -> Response:
         account.provider.supports_count_tokens and account.format_for(operation.format) == operation.format
     ):
         return Response(200, {**headers, "x-gateway-estimate": "true"}, parsed.client_request.estimate())
-    plan = PassThrough(parsed.client_request, account.provider.quirks)
+    plan = PassThrough(parsed.client_request, target.model, account.provider.quirks)
     await account_ids.check(parsed.caller.principal.project_id, account, plan)
-    upstream = plan.render_upstream(target.model, None)
+    upstream = plan.render_upstream(None)
     response = await send(Candidate(target, plan), upstream, parsed.caller.received.request, operation)
     return Response(response.status, headers, await read_body(response))
 

@@ -11,8 +11,6 @@ from typing import Any, Protocol
 
 import msgspec
 
-from proxy.formats.json_body import decode_body
-
 ISSUED_KINDS = {
     "response": "Previous response",
     "conversation": "Conversation",
@@ -180,10 +178,3 @@ def named_by(kind: str, item: Any) -> bool:
 
 def id_of(value: dict[str, Any]) -> Any:
     return next((inner for name, inner in value.items() if name.casefold() == "id"), None)
-
-
-def unread_values(others: Mapping[str, bytes], vocabulary: Vocabulary) -> dict[str, Any]:
-    """Return the other fields of a request that may name an object, decoded. Raises InvalidRequest."""
-    names = vocabulary.names
-    given = {name: raw for name, raw in others.items() if raw[:1] in (b"{", b"[") or names[name]}
-    return {name: decode_body(msgspec.json.decode, raw) for name, raw in given.items()}

@@ -115,6 +115,10 @@ class ClientRequest(Protocol):
     def body(self) -> bytes: ...
 
     @property
+    def fields(self) -> dict[str, Any]:
+        """The body, decoded. Nothing may change it: the codec's `parse_request` reads it too."""
+
+    @property
     def facts(self) -> RequestFacts: ...
 
     def path(self, model: str) -> str:
@@ -193,11 +197,11 @@ class Codec(Protocol):
     def request_path(self, model: str, stream: bool, /) -> str:
         """Return path and query below a provider's base URL."""
 
-    def parse_request(self, body: bytes, model: str, stream: bool, /) -> Request:
-        """Return the neutral request. Raises InvalidRequest.
+    def parse_request(self, fields: dict[str, Any], model: str, stream: bool, /) -> Request:
+        """Return the neutral form of a client's request, whose body has these fields. Raises InvalidRequest.
 
-        `model` and `stream` come from the URL, for the format that has them there. Other formats read the
-        body instead.
+        `model` and `stream` are those of the client's request; in most formats, they are fields too. The
+        caller handles RecursionError: a body can be nested too deeply to walk.
         """
 
     def render_request(self, request: Request, quirks: Quirks, /) -> RenderedRequest:
@@ -205,6 +209,9 @@ class Codec(Protocol):
 
         Raises UnsupportedFeature for content and tools that this format cannot express.
         """
+
+    def render_max_tokens(self, rendered: RenderedRequest, request: Request, quirks: Quirks, /) -> None:
+        """Set the output limit of `request`, in a rendered form of the same request with another limit."""
 
     def parse_response(self, body: bytes, /) -> Response:
         """Return the neutral form of a non-streaming response. Raises InvalidUpstreamResponse."""

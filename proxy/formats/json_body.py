@@ -2,13 +2,14 @@
 
 import re
 from collections.abc import Callable, Iterable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 import msgspec
 from msgspec import Meta, Raw
 
 from proxy.formats.neutral import MAX_TOKENS, InvalidRequest
 
+P = ParamSpec("P")
 T = TypeVar("T")
 ModelName = Annotated[str, Meta(min_length=1, max_length=200)]
 TokenLimit = Annotated[int, Meta(ge=1, le=MAX_TOKENS)]
@@ -24,29 +25,28 @@ JSON_ESCAPE = re.compile(
 ESCAPED_ASCII_LETTER = re.compile(rb"\\u00[4-7]")
 BOM = b"\xef\xbb\xbf"
 decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 encode = msgspec.json.Encoder().encode
 
 
-def guard_recursion(parse: Callable[[bytes], T], body: bytes) -> T:
-    """Run a parser, and raise InvalidRequest if the body is nested too deeply to walk."""
+def guard_recursion(parse: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    """Call a parser, and raise InvalidRequest if the body is nested too deeply to walk."""
     try:
-        return parse(body)
+        return parse(*args, **kwargs)
     except RecursionError:
         raise InvalidRequest(TOO_DEEP_MESSAGE) from None
 
 
-def decode_body(decoder: Callable[[bytes], T], body: bytes) -> T:
-    """Return the request that a body holds. Raises InvalidRequest for anything else."""
+def parse_object(body: bytes) -> dict[str, Any]:
+    """Return the JSON object that a client's body holds. Raises InvalidRequest for anything else."""
     if not body.strip():
         raise InvalidRequest("The request has no body.")
     try:
         if not body.isascii():
             body.decode()
-        return decoder(body)
+        return decode_object(body)
     except msgspec.ValidationError as error:
-        reason, _, where = str(error).partition(" - at `$")
-        param = where.rstrip("`").lstrip(".") or None
-        raise InvalidRequest(f"{reason} in the field {param}." if param else f"{reason}.", param) from None
+        raise invalid_field(error) from None
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"The body is not UTF-8: byte {error.start} is not valid there.") from None
     except msgspec.DecodeError as error:
@@ -55,6 +55,26 @@ def decode_body(decoder: Callable[[bytes], T], body: bytes) -> T:
         raise InvalidRequest("The body holds a number out of range.") from None
     except RecursionError:
         raise InvalidRequest(TOO_DEEP_MESSAGE) from None
+
+
+def convert_json(value: Any, kind: type[T], *, strict: bool = True) -> T:
+    """Return a decoded value as this type. Raises InvalidRequest if it has another type.
+
+    Values in it that may have any type are not copied.
+    """
+    try:
+        return msgspec.convert(value, kind, strict=strict)
+    except msgspec.ValidationError as error:
+        raise invalid_field(error) from None
+
+
+def invalid_field(error: msgspec.ValidationError) -> InvalidRequest:
+    """Return the error for the client, with the path of the field if msgspec knows it."""
+    reason, _, where = str(error).partition(" - at `$")
+    param = where.rstrip("`").lstrip(".")
+    if not param or param.startswith("["):
+        return InvalidRequest(f"{reason}.")
+    return InvalidRequest(f"{reason} in the field {param}.", param)
 
 
 def contains_any(body: bytes, needles: Iterable[bytes]) -> bool:

@@ -47,7 +47,7 @@ async def attempt(admitted: Admitted) -> OpenStream | WholeResponse:
     """
     candidate = admitted.planned.candidate
     received = admitted.planned.routed.parsed.caller.received
-    upstream = candidate.plan.render_upstream(candidate.target.model, admitted.max_tokens_to_send)
+    upstream = candidate.plan.render_upstream(admitted.max_tokens_to_send)
     watcher, status, started_at = received.request.disconnect_watcher, 0, 0.0
     try:
         async with watcher:

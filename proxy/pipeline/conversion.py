@@ -1,6 +1,7 @@
 """Plans for reaching a provider: in the client's own format, or converted through the neutral format."""
 
 from collections.abc import Callable
+from functools import cached_property
 
 import msgspec
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from proxy.formats.codec import (
     StreamEncoder,
 )
 from proxy.formats.gemini import embeddings as gemini_embeddings
+from proxy.formats.json_body import guard_recursion
 from proxy.formats.metering.stream_meter import OutputMeter
 from proxy.formats.metering.token_counts import estimate_text_tokens
 from proxy.formats.neutral import (
@@ -57,16 +59,16 @@ def plan_request(operation: Operation, client_request: ClientRequest, target: Ta
     account, client_format = target.account, operation.format
     provider_format, quirks = account.format_for(client_format), account.provider.quirks
     if provider_format == client_format:
-        return PassThrough(client_request, quirks)
+        return PassThrough(client_request, target.model, quirks)
     if operation.convertible:
-        return ConvertedRequest(client_request, client_format, provider_format, quirks, target.model)
+        return ConvertedRequest(client_request, client_format, provider_format, target.model, quirks)
     match client_request:
         case (
             embeddings.CreateEmbeddingRequest()
             | gemini_embeddings.EmbedContentRequest()
             | gemini_embeddings.BatchEmbedContentsRequest()
         ) if provider_format in EMBEDDING_CODECS:
-            return ConvertedEmbeddingRequest(client_request, client_format, provider_format)
+            return ConvertedEmbeddingRequest(client_request, client_format, provider_format, target.model)
     raise errors.format_not_convertible(client_request.facts.model, account.provider.name)
 
 
@@ -87,18 +89,19 @@ def no_keepalive(_sent_tail: bytes) -> bytes:
 class PassThrough:
     """Plan for a provider of the client's own format: request and response pass as they are."""
 
-    def __init__(self, client_request: ClientRequest, quirks: Quirks) -> None:
-        self.client_request, self.quirks = client_request, quirks
+    def __init__(self, client_request: ClientRequest, model: str, quirks: Quirks) -> None:
+        """Keep the request; `model` is its name at the provider."""
+        self.client_request, self.model, self.quirks = client_request, model, quirks
 
     @property
     def facts(self) -> RequestFacts:
         """Return the facts of the client's request."""
         return self.client_request.facts
 
-    def render_upstream(self, model: str, max_tokens: int | None) -> UpstreamRequest:
+    def render_upstream(self, max_tokens: int | None) -> UpstreamRequest:
         """Return the client's body with the provider's model name and the gateway's limit."""
-        body = self.client_request.upstream_body(model, max_tokens, self.quirks)
-        return UpstreamRequest(self.client_request.path(model), body)
+        body = self.client_request.upstream_body(self.model, max_tokens, self.quirks)
+        return UpstreamRequest(self.client_request.path(self.model), body)
 
     def is_stream(self, response: UpstreamResponse) -> bool:
         """Return whether the provider streams, as far as its status and content type say."""
@@ -141,8 +144,11 @@ class PassThrough:
 class Converted(WithoutAccountIds):
     """The part of a plan that is the same for all conversions between two formats."""
 
-    def __init__(self, client_request: ClientRequest, client_format: str, provider_format: str) -> None:
-        self.client_request = client_request
+    def __init__(
+        self, client_request: ClientRequest, client_format: str, provider_format: str, model: str
+    ) -> None:
+        """Keep the request; `model` is its name at the provider."""
+        self.client_request, self.model = client_request, model
         self.client_codec, self.provider_codec = CODECS[client_format], CODECS[provider_format]
 
     def is_stream(self, response: UpstreamResponse) -> bool:
@@ -180,20 +186,19 @@ class ConvertedRequest(Converted):
         client_request: ClientRequest,
         client_format: str,
         provider_format: str,
-        quirks: Quirks,
         model: str,
+        quirks: Quirks,
     ) -> None:
         """Parse the client's request; `model` is its name at the provider. Raises InvalidRequest."""
-        super().__init__(client_request, client_format, provider_format)
+        super().__init__(client_request, client_format, provider_format, model)
+        self.quirks = quirks
         # Unknown fields do not reach a provider of another format, so they cannot raise the cost.
         self.facts = replace(client_request.facts, unbounded_cost_fields=(), other_model_fields=())
-        self.request = self.client_codec.parse_request(
-            client_request.body, self.facts.model, self.facts.stream
+        self.request = guard_recursion(
+            self.client_codec.parse_request, client_request.fields, self.facts.model, self.facts.stream
         )
-        self.quirks = quirks
-        self.rendered: dict[tuple[str, int | None], RenderedRequest] = {}
         if provider_format == openai_chat.FORMAT:
-            bound = max(self.facts.max_input_tokens, self.demo_input_bound(model))
+            bound = max(self.facts.max_input_tokens, self.demo_input_bound())
             self.facts = replace(self.facts, max_input_tokens=bound)
         if client_format == openai_responses.FORMAT and (
             fields := openai_responses.stateful_fields(self.request)
@@ -202,29 +207,32 @@ class ConvertedRequest(Converted):
                 f"{fields[0]} works only with models that are served by the Responses API.", fields[0]
             )
 
-    def demo_input_bound(self, model: str) -> int:
+    @cached_property
+    def rendered(self) -> RenderedRequest:
+        """The request in the provider's format, with the client's limit. Raises UnsupportedFeature."""
+        request = replace(self.request, model=self.model, wants_usage=True)
+        return self.provider_codec.render_request(request, self.quirks)
+
+    def demo_input_bound(self) -> int:
         """Return the input tokens of the rendered request: the demo charges for these."""
-        rendered = self._render(model, self.request.max_tokens)
-        return openai_chat_bound(msgspec.convert(rendered.body, RequestFields))
+        return openai_chat_bound(msgspec.convert(self.rendered.body, RequestFields))
 
-    def _render(self, model: str, max_tokens: int | None) -> RenderedRequest:
-        """Return the rendered request; it is kept, so that it is rendered once if the limit stays."""
-        if (model, max_tokens) not in self.rendered:
-            self.rendered[model, max_tokens] = self.provider_codec.render_request(
-                replace(self.request, model=model, max_tokens=max_tokens, wants_usage=True), self.quirks
-            )
-        return self.rendered[model, max_tokens]
-
-    def render_upstream(self, model: str, max_tokens: int | None) -> UpstreamRequest:
+    def render_upstream(self, max_tokens: int | None) -> UpstreamRequest:
         """Return the request in the provider's format, with the lower of the client's and our limit.
 
         Raises UnsupportedFeature for content and tools that the provider's format cannot express.
         """
-        limits = [limit for limit in (self.request.max_tokens, max_tokens) if limit is not None]
-        rendered = self._render(model, min(limits, default=None))
-        self.rendered.clear()  # A stream may last for minutes, and does not need it any more.
-        path: str = self.provider_codec.request_path(model, self.facts.stream)
+        rendered = self.rendered
+        del self.rendered  # A stream may last for minutes, and does not need it any more.
+        if max_tokens is not None and self._allows_lower_limit(max_tokens):
+            request = replace(self.request, model=self.model, max_tokens=max_tokens)
+            self.provider_codec.render_max_tokens(rendered, request, self.quirks)
+        path = self.provider_codec.request_path(self.model, self.facts.stream)
         return UpstreamRequest(path, encode(rendered.body), tuple(rendered.dropped))
+
+    def _allows_lower_limit(self, max_tokens: int) -> bool:
+        is_lower = self.request.max_tokens is None or max_tokens < self.request.max_tokens
+        return is_lower and "max_tokens" not in self.quirks.unsupported_for(self.model)
 
     def parse_response(self, body: bytes) -> ParsedResponse:
         """Parse the provider's response. Raises InvalidUpstreamResponse."""
@@ -262,18 +270,20 @@ def generated_text(part: Part) -> str:
 class ConvertedEmbeddingRequest(Converted):
     """Plan for embedding texts with a provider of another format."""
 
-    def __init__(self, client_request: EmbeddingRequest, client_format: str, provider_format: str) -> None:
+    def __init__(
+        self, client_request: EmbeddingRequest, client_format: str, provider_format: str, model: str
+    ) -> None:
         """Parse the texts. Raises InvalidRequest, and UnsupportedFeature for input that is not text."""
-        super().__init__(client_request, client_format, provider_format)
+        super().__init__(client_request, client_format, provider_format, model)
         self.embedding_request = client_request
         self.embedding_codec = EMBEDDING_CODECS[provider_format]
         self.facts = client_request.facts
         self.dropped = tuple(client_request.unsupported_settings())
         self.texts, self.dimensions = client_request.texts(), client_request.dimensions()
 
-    def render_upstream(self, model: str, _max_tokens: int | None) -> UpstreamRequest:
+    def render_upstream(self, _max_tokens: int | None) -> UpstreamRequest:
         """Return the request in the provider's format."""
-        path, body = self.embedding_codec.render_embed_request(self.texts, model, self.dimensions)
+        path, body = self.embedding_codec.render_embed_request(self.texts, self.model, self.dimensions)
         return UpstreamRequest(path, encode(body), self.dropped)
 
     def parse_response(self, body: bytes) -> ParsedResponse:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Generic, TypeVar
 
 from django.conf import settings
@@ -41,5 +40,5 @@ async def parse(
 ) -> Parsed[R_co]:
     """Read the body. Raises InvalidRequest, BodyTooLarge or ClientDisconnected."""
     body = await caller.received.request.read_body(settings.MAX_BODY_BYTES)
-    client_request = guard_recursion(partial(parse_body, **url_params), body)
+    client_request = guard_recursion(parse_body, body, **url_params)
     return Parsed(caller, client_request, url_params)

@@ -77,7 +77,7 @@ class UpstreamPlan(Protocol):
     def facts(self) -> RequestFacts:
         """Return the facts that admission and pricing need."""
 
-    def render_upstream(self, model: str, max_tokens: int | None) -> UpstreamRequest:
+    def render_upstream(self, max_tokens: int | None) -> UpstreamRequest:
         """Return the request to send; `max_tokens` is the gateway's limit of each choice, if it sets one.
 
         Raises UnsupportedFeature for content that the provider's format cannot express.

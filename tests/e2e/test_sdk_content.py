@@ -9,6 +9,7 @@ import pytest
 from google import genai
 from google.genai import types
 
+from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import (
     Image,
     Part,
@@ -39,7 +40,7 @@ QUESTION: Any = {"role": "user", "content": "Hi"}
 
 def request_parts(upstream: LocalUpstream, format: str) -> list[Part]:
     """Return the parts of the last request that the provider received."""
-    request: Request = CODECS[format].parse_request(upstream.requests[-1].body, "m", False)
+    request: Request = CODECS[format].parse_request(parse_object(upstream.requests[-1].body), "m", False)
     return [part for message in request.messages for part in message.parts]
 
 

@@ -5,7 +5,12 @@ from proxy.formats.anthropic.decoder import StreamDecoder
 from proxy.formats.anthropic.encoder import StreamEncoder
 from proxy.formats.anthropic.errors import parse_error, render_error, render_error_event
 from proxy.formats.anthropic.passthrough import MessagesRequest
-from proxy.formats.anthropic.request import parse_request, render_request, request_path
+from proxy.formats.anthropic.request import (
+    parse_request,
+    render_max_tokens,
+    render_request,
+    request_path,
+)
 from proxy.formats.anthropic.response import parse_response, render_response
 from proxy.formats.anthropic.wire import FORMAT
 
@@ -24,6 +29,7 @@ __all__ = [
     "parse_stream",
     "render_error",
     "render_error_event",
+    "render_max_tokens",
     "render_request",
     "render_response",
     "render_stream",

@@ -4,27 +4,19 @@ import re
 from collections.abc import Iterable
 from typing import Any, assert_never
 
-from msgspec import Raw
-
 from proxy.formats.anthropic.wire import (
     FORMAT,
-    NULL,
+    Block,
+    RedactedBlock,
     SearchResultBlock,
     SourceBlock,
+    TextBlock,
     ThinkingBlock,
     ToolResultBlock,
+    ToolUseBlock,
     decode_any,
-    decode_block,
-    decode_redacted_block,
-    decode_search_result_block,
-    decode_source_block,
-    decode_text_block,
-    decode_thinking_block,
-    decode_tool_result_block,
-    decode_tool_use_block,
-    without_nulls,
 )
-from proxy.formats.json_body import DECODE_ERRORS, decode_body
+from proxy.formats.json_body import DECODE_ERRORS, convert_json, encode
 from proxy.formats.media import URL_PREFIXES, decode_base64_text, detect_media_type, parse_data_url
 from proxy.formats.neutral import (
     Citation,
@@ -50,58 +42,56 @@ PDF_TYPE = "application/pdf"
 ANY_IMAGE_TYPE = "image/*"
 
 
-def parse_parts(content: str | list[Raw] | None) -> tuple[Part, ...]:
+def parse_parts(content: str | list[dict[str, Any]] | None) -> tuple[Part, ...]:
     """Parse the content of a message into parts. Raises InvalidRequest."""
     if content is None or isinstance(content, str):
         return (Text(text=content),) if content else ()
-    return tuple(attach_call_signatures([part for raw in content for part in parse_part(raw)]))
+    return tuple(attach_call_signatures([part for block in content for part in parse_part(block)]))
 
 
-def parse_response_parts(content: list[Raw]) -> tuple[Part, ...]:
+def parse_response_parts(content: list[dict[str, Any]]) -> tuple[Part, ...]:
     """Parse the content of a response into parts. Raises InvalidRequest.
 
     Compatible servers send fields that are null: they count as absent.
     """
-    return tuple(attach_call_signatures([part for raw in content for part in parse_response_part(raw)]))
+    return tuple(attach_call_signatures([part for block in content for part in parse_response_part(block)]))
 
 
-def parse_response_part(raw: Raw) -> tuple[Part, ...]:
+def parse_response_part(block: dict[str, Any]) -> tuple[Part, ...]:
     try:
-        return parse_part(raw)
+        return parse_part(block)
     except InvalidRequest:
-        return parse_part(without_nulls(raw))
+        return parse_part({name: value for name, value in block.items() if value is not None})
 
 
-def parse_part(raw: Raw) -> tuple[Part, ...]:
+def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
     """Parse one block. Raises InvalidRequest.
 
     A document that consists of blocks gives several parts.
     """
-    data = bytes(raw)
-    match decode_body(decode_block, data).type:
+    match convert_json(block, Block).type:
         case "text":
-            text = decode_body(decode_text_block, data)
+            text = convert_json(block, TextBlock)
             return (Text(text=text.text, cache=text.cache, citations=tuple(parse_citations(text.citations))),)
         case "image":
-            return parse_image(decode_body(decode_source_block, data), data)
+            return parse_image(convert_json(block, SourceBlock), block)
         case "document":
-            return parse_document(decode_body(decode_source_block, data), data)
+            return parse_document(convert_json(block, SourceBlock), block)
         case "search_result":
-            return parse_search_result(decode_body(decode_search_result_block, data))
+            return parse_search_result(convert_json(block, SearchResultBlock))
         case "tool_use":
-            call = decode_body(decode_tool_use_block, data)
-            return (
-                ToolCall(id=call.id, name=call.name, arguments=parse_arguments(call.input), cache=call.cache),
-            )
+            call = convert_json(block, ToolUseBlock)
+            arguments = encode({} if call.input is None else call.input).decode()
+            return (ToolCall(id=call.id, name=call.name, arguments=arguments, cache=call.cache),)
         case "tool_result":
-            return (parse_tool_result(decode_body(decode_tool_result_block, data)),)
+            return (parse_tool_result(convert_json(block, ToolResultBlock)),)
         case "thinking":
-            return (parse_thinking(decode_body(decode_thinking_block, data)),)
+            return (parse_thinking(convert_json(block, ThinkingBlock)),)
         case "redacted_thinking":
-            origin, redacted = split_origin(decode_body(decode_redacted_block, data).data, FORMAT)
+            origin, redacted = split_origin(convert_json(block, RedactedBlock).data, FORMAT)
             return (Thinking(redacted=redacted, origin=origin),)
         case other:
-            return (Opaque(origin=FORMAT, kind=other, value=decode_body(decode_any, data)),)
+            return (Opaque(origin=FORMAT, kind=other, value=block),)
 
 
 def parse_citations(citations: Iterable[Any] | None) -> list[Citation]:
@@ -126,7 +116,7 @@ def parse_citation(wire: Any) -> Citation | None:
             return None
 
 
-def parse_image(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
+def parse_image(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ...]:
     source = block.source
     match source.type:
         case "base64":
@@ -138,10 +128,10 @@ def parse_image(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
                 File(media_type=ANY_IMAGE_TYPE, file_id=source.file_id, origin=FORMAT, cache=block.cache),
             )
         case _:
-            return (Opaque(origin=FORMAT, kind="image", value=decode_body(decode_any, data)),)
+            return (Opaque(origin=FORMAT, kind="image", value=fields),)
 
 
-def parse_document(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
+def parse_document(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ...]:
     """Parse a document.
 
     Other providers get plain text, and documents that consist of blocks, as text under the title and context.
@@ -167,7 +157,7 @@ def parse_document(block: SourceBlock, data: bytes) -> tuple[Part, ...]:
         case "content":
             return (*as_heading(block.title, block.context), *parse_parts(source.content))
         case _:
-            return (Opaque(origin=FORMAT, kind="document", value=decode_body(decode_any, data)),)
+            return (Opaque(origin=FORMAT, kind="document", value=fields),)
 
 
 def as_heading(*lines: str | None) -> tuple[Text, ...]:
@@ -199,10 +189,6 @@ def parse_thinking(block: ThinkingBlock) -> Thinking:
         return Thinking(text=block.thinking)
     origin, signature = split_origin(block.signature, FORMAT)
     return Thinking(text=block.thinking, signature=signature, origin=origin)
-
-
-def parse_arguments(raw: Raw) -> str:
-    return "{}" if raw == NULL else bytes(raw).decode(errors="replace")
 
 
 def is_empty_for_api(part: Part) -> bool:

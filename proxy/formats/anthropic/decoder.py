@@ -6,7 +6,7 @@ import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.content import parse_arguments, parse_citations
+from proxy.formats.anthropic.content import parse_citations
 from proxy.formats.anthropic.errors import parse_error, parse_stream_error
 from proxy.formats.anthropic.response import parse_finish_reason, parse_response
 from proxy.formats.anthropic.usage import decode_wire_usage, merge_usage, states_output, usage_from_wire
@@ -317,7 +317,7 @@ class StreamDecoder:
         if block is None:
             return
         if block.block.type == "tool_use" and not block.has_content:
-            self.add_text(block, parse_arguments(block.block.input))
+            self.add_text(block, parse_input(block.block.input))
         if isinstance(block.queued.part, Opaque):
             block.queued.part = replace(block.queued.part, value=block.complete_value())
         self.queue.complete(block.queued, block.signature or None)
@@ -382,6 +382,10 @@ class StreamDecoder:
             self.fail(parse_error(502, body))
             return
         self.events += events_of_response(response)
+
+
+def parse_input(raw: Raw) -> str:
+    return "{}" if raw == NULL else bytes(raw).decode(errors="replace")
 
 
 def decode_str(raw: Raw) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
+from proxy.formats.account_ids import AccountReference, IdReader, references_in
 from proxy.formats.anthropic.account_ids import DIAGNOSTICS, VOCABULARY, MessagesIdReader
 from proxy.formats.anthropic.capabilities import SERVER_TOOL_TOKENS, SERVER_TOOL_TYPES, TOOL_PROMPT_TOKENS
 from proxy.formats.anthropic.encoder import StreamEncoder
@@ -22,17 +22,16 @@ from proxy.formats.anthropic.wire import (
     WireUsage,
     decode_blocks,
     decode_event_fields,
-    decode_request_fields,
     decode_response_facts,
 )
 from proxy.formats.field_case import check_nested
 from proxy.formats.json_body import (
     DECODE_ERRORS,
-    decode_body,
+    convert_json,
     decode_lenient,
     dict_items,
     encode,
-    guard_recursion,
+    parse_object,
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
@@ -72,23 +71,20 @@ class MessagesRequest:
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raise InvalidRequest for a body that is not valid."""
-        self.body = body
-        self.request = request = decode_body(decode_request_fields, body)
-        self.others = others = extract_unknown_fields(body, COUNTED_FIELDS, FIELDS)
+        self.body, self.fields = body, parse_object(body)
+        self.request = request = convert_json(self.fields, RequestFields)
+        self.unknown_fields = unknown = extract_unknown_fields(self.fields, COUNTED_FIELDS, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_nested(request.thread, THREAD_FIELDS, "thread.")
-        bound = guard_recursion(
-            lambda _: max_input_tokens(request), body
-        ) + token_bounds.unknown_fields_tokens(others)
         self.facts = RequestFacts(
             model=request.model,
-            max_input_tokens=bound,
+            max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown),
             max_output_tokens=request.max_tokens,
             stream=bool(request.stream),
             service_tier=requested_tier(request),
             max_billable_extras=max_billable_extras(request),
-            unbounded_cost_fields=unbounded_cost_fields(others),
-            other_model_fields=fields_allowing_other_models(others) + model_calling_tools(request.tools),
+            unbounded_cost_fields=unbounded_cost_fields(unknown),
+            other_model_fields=fields_allowing_other_models(unknown) + model_calling_tools(request.tools),
         )
 
     def path(self, model: str) -> str:
@@ -119,13 +115,13 @@ class MessagesRequest:
         return StreamEncoder(request)
 
     def references(self) -> list[AccountReference]:
-        request, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
-        return references_in(
-            [request.messages, request.system, request.tools, request.thread, others], VOCABULARY
-        )
+        request = self.request
+        values = [request.messages, request.system, request.tools, request.thread, self.unknown_fields]
+        return references_in(values, VOCABULARY)
 
     def id_reader(self) -> IdReader | None:
-        return MessagesIdReader(keeps_messages=self.request.thread is not None or DIAGNOSTICS in self.others)
+        keeps_messages = self.request.thread is not None or DIAGNOSTICS in self.unknown_fields
+        return MessagesIdReader(keeps_messages=keeps_messages)
 
 
 def max_input_tokens(request: RequestFields) -> int:

@@ -3,13 +3,17 @@
 from collections.abc import Iterator
 from typing import Any
 
-from msgspec import Raw
-
 from proxy.formats.anthropic.capabilities import ModelCapabilities, model_capabilities
 from proxy.formats.anthropic.content import parse_parts, render_text, with_cache_control
 from proxy.formats.anthropic.json_schema import output_schema
 from proxy.formats.anthropic.messages import parse_messages, render_messages
-from proxy.formats.anthropic.reasoning import is_thinking, parse_reasoning, render_reasoning
+from proxy.formats.anthropic.reasoning import (
+    fit_budget,
+    is_thinking,
+    parse_reasoning,
+    render_budget,
+    render_reasoning,
+)
 from proxy.formats.anthropic.tools import (
     parse_parallel_tool_calls,
     parse_tool_choice,
@@ -22,11 +26,9 @@ from proxy.formats.anthropic.wire import (
     WireFormat,
     WireRequest,
     WireThinking,
-    decode_object,
-    decode_request,
 )
 from proxy.formats.codec import RenderedRequest
-from proxy.formats.json_body import decode_body, dict_items, encode, guard_recursion
+from proxy.formats.json_body import convert_json, dict_items, encode
 from proxy.formats.neutral import Image, Request, ResponseFormat, Text, UnsupportedFeature
 from proxy.formats.quirks import Quirks, drop_unsupported
 
@@ -42,13 +44,9 @@ def request_path(model: str, stream: bool) -> str:
     return PATH
 
 
-def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
+def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False) -> Request:
     """Parse a request. Raises InvalidRequest."""
-    return guard_recursion(parse_wire_request, body)
-
-
-def parse_wire_request(body: bytes) -> Request:
-    wire = decode_body(decode_request, body)
+    wire = convert_json(fields, WireRequest)
     config = wire.output_config or OutputConfig()
     return Request(
         model=wire.model,
@@ -66,16 +64,15 @@ def parse_wire_request(body: bytes) -> Request:
         reasoning=parse_reasoning(wire.thinking, config.effort),
         user=wire.metadata.user_id if wire.metadata else None,
         stream=bool(wire.stream),
-        unmapped_settings=parse_unmapped_settings(body),
+        unmapped_settings=parse_unmapped_settings(fields),
     )
 
 
-def parse_unmapped_settings(body: bytes) -> dict[str, Any]:
+def parse_unmapped_settings(fields: dict[str, Any]) -> dict[str, Any]:
     """Return the settings without a neutral field, by the path of each setting."""
-    body_fields: dict[str, Any] = decode_object(body)
-    config: dict[str, Any] = body_fields.get("output_config") or {}
-    tools = [tool for tool in dict_items(body_fields.get("tools")) if tool.get("type") in (None, "custom")]
-    thinking: dict[str, Any] = body_fields.get("thinking") or {}
+    config: dict[str, Any] = fields.get("output_config") or {}
+    tools = [tool for tool in dict_items(fields.get("tools")) if tool.get("type") in (None, "custom")]
+    thinking: dict[str, Any] = fields.get("thinking") or {}
     settings = {
         f"tools.{name}": tool[name] for tool in tools for name in UNMAPPED_TOOL_FIELDS if name in tool
     }
@@ -89,12 +86,8 @@ def parse_unmapped_settings(body: bytes) -> dict[str, Any]:
         for name, value in thinking.items()
         if name not in WireThinking.__struct_fields__
     }
-    settings["citations"] = b'"citations"' in body and any(
-        map(wants_citations, blocks_in(body_fields["messages"]))
-    )
-    settings |= {
-        name: value for name, value in body_fields.items() if name not in WireRequest.__struct_fields__
-    }
+    settings["citations"] = any(map(wants_citations, blocks_in(fields["messages"])))
+    settings |= {name: value for name, value in fields.items() if name not in WireRequest.__struct_fields__}
     return {
         name: value
         for name, value in settings.items()
@@ -118,7 +111,7 @@ def wants_citations(block: dict[str, Any]) -> bool:
             return False
 
 
-def parse_system(system: str | list[Raw] | None) -> tuple[Text, ...]:
+def parse_system(system: str | list[dict[str, Any]] | None) -> tuple[Text, ...]:
     parts = parse_parts(system)
     texts = tuple(part for part in parts if isinstance(part, Text))
     if len(texts) != len(parts):
@@ -148,6 +141,14 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     render_response_format(rendered, request, capabilities)
     render_settings(rendered, request)
     return rendered
+
+
+def render_max_tokens(rendered: RenderedRequest, request: Request, quirks: Quirks) -> None:
+    """Set the output limit, and the budget for thinking, which must be below it."""
+    body, limit = rendered.body, request.max_tokens
+    if request.reasoning is not None and "budget_tokens" in body.get("thinking", {}):
+        body["thinking"]["budget_tokens"], limit = fit_budget(render_budget(request.reasoning), limit)
+    body["max_tokens"] = limit
 
 
 def render_system(

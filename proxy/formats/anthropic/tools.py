@@ -2,15 +2,13 @@
 
 from typing import Any
 
-from msgspec import Raw
-
 from proxy.formats.anthropic.capabilities import ModelCapabilities
 from proxy.formats.anthropic.content import with_cache_control
 from proxy.formats.anthropic.json_schema import input_schema, output_schema
 from proxy.formats.anthropic.reasoning import is_thinking
-from proxy.formats.anthropic.wire import FORMAT, WireRequest, WireToolChoice, decode_any, decode_tool
+from proxy.formats.anthropic.wire import FORMAT, WireRequest, WireTool, WireToolChoice
 from proxy.formats.codec import RenderedRequest
-from proxy.formats.json_body import decode_body
+from proxy.formats.json_body import convert_json
 from proxy.formats.neutral import Request, ServerTool, Tool, ToolCall, ToolChoice, UnsupportedFeature
 from proxy.formats.tool_calls import as_function_tool
 
@@ -22,15 +20,15 @@ def parse_tools(wire: WireRequest) -> tuple[Tool | ServerTool, ...]:
     return (*map(parse_tool, wire.tools or ()), *servers)
 
 
-def parse_tool(raw: Raw) -> Tool | ServerTool:
+def parse_tool(fields: dict[str, Any]) -> Tool | ServerTool:
     """Parse a tool.
 
     A tool without a type belongs to the client. Typed tools have schemas of the provider's own, even if the
     client runs them.
     """
-    tool = decode_body(decode_tool, bytes(raw))
+    tool = convert_json(fields, WireTool)
     if tool.type not in (None, "custom"):
-        return ServerTool(origin=FORMAT, kind=tool.type or "", value=decode_body(decode_any, bytes(raw)))
+        return ServerTool(origin=FORMAT, kind=tool.type or "", value=fields)
     cache = (tool.cache_control.ttl or "5m") if tool.cache_control else None
     return Tool(
         name=tool.name,

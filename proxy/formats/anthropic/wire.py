@@ -27,7 +27,7 @@ class Source(msgspec.Struct):
     data: str | None = None
     url: str | None = None
     file_id: str | None = None
-    content: str | list[Raw] | None = None
+    content: str | list[dict[str, Any]] | None = None
 
 
 class Block(msgspec.Struct):
@@ -53,18 +53,18 @@ class SourceBlock(Block):
 class SearchResultBlock(Block):
     source: str = ""
     title: str = ""
-    content: list[Raw] | None = None
+    content: list[dict[str, Any]] | None = None
 
 
 class ToolUseBlock(Block):
     id: str = ""
     name: str = ""
-    input: Raw = Raw(b"{}")
+    input: Any = msgspec.field(default_factory=dict)
 
 
 class ToolResultBlock(Block):
     tool_use_id: str = ""
-    content: str | list[Raw] | None = None
+    content: str | list[dict[str, Any]] | None = None
     is_error: bool | None = None
 
 
@@ -82,7 +82,7 @@ class RedactedBlock(Block):
 
 class WireMessage(msgspec.Struct):
     role: Literal["user", "assistant", "system"]
-    content: str | list[Raw] | None = None
+    content: str | list[dict[str, Any]] | None = None
 
 
 class WireTool(msgspec.Struct):
@@ -124,8 +124,8 @@ class WireRequest(msgspec.Struct):
     model: ModelName
     messages: Annotated[list[WireMessage], Meta(min_length=1)]
     max_tokens: TokenLimit | None = None
-    system: str | list[Raw] | None = None
-    tools: list[Raw] | None = None
+    system: str | list[dict[str, Any]] | None = None
+    tools: list[dict[str, Any]] | None = None
     mcp_servers: list[dict[str, Any]] | None = None
     tool_choice: WireToolChoice | None = None
     temperature: float | None = None
@@ -167,7 +167,7 @@ class WireUsage(TokenCounts):
 class WireResponse(msgspec.Struct):
     id: str | None = None
     model: str | None = None
-    content: list[Raw] | None = None
+    content: list[dict[str, Any]] | None = None
     stop_reason: str | None = None
     stop_sequence: str | None = None
     usage: Raw = Raw(b"null")
@@ -282,16 +282,7 @@ class EventIds(msgspec.Struct):
     content_block: Any = None
 
 
-decode_block = msgspec.json.Decoder(Block).decode
 decode_any = msgspec.json.Decoder().decode
-decode_text_block = msgspec.json.Decoder(TextBlock).decode
-decode_source_block = msgspec.json.Decoder(SourceBlock).decode
-decode_search_result_block = msgspec.json.Decoder(SearchResultBlock).decode
-decode_tool_use_block = msgspec.json.Decoder(ToolUseBlock).decode
-decode_tool_result_block = msgspec.json.Decoder(ToolResultBlock).decode
-decode_thinking_block = msgspec.json.Decoder(ThinkingBlock).decode
-decode_redacted_block = msgspec.json.Decoder(RedactedBlock).decode
-decode_request_fields = msgspec.json.Decoder(RequestFields).decode
 decode_event_fields = msgspec.json.Decoder(StreamEventFields).decode
 decode_blocks = msgspec.json.Decoder(list[dict[str, Any]]).decode
 decode_response_facts = msgspec.json.Decoder(ResponseFacts).decode
@@ -300,9 +291,6 @@ decode_usage = msgspec.json.Decoder(WireUsage).decode
 decode_event = msgspec.json.Decoder(WireEvent).decode
 decode_delta = msgspec.json.Decoder(Delta).decode
 decode_block_start = msgspec.json.Decoder(BlockStart).decode
-decode_request = msgspec.json.Decoder(WireRequest).decode
-decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-decode_tool = msgspec.json.Decoder(WireTool).decode
 decode_message_ids = msgspec.json.Decoder(MessageIds).decode
 decode_event_ids = msgspec.json.Decoder(EventIds).decode
 

@@ -8,7 +8,12 @@ from proxy.formats.gemini.decoder import StreamDecoder
 from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.errors import parse_error, render_error, render_error_event
 from proxy.formats.gemini.passthrough import GenerateContentRequest
-from proxy.formats.gemini.request import parse_request, render_request, request_path
+from proxy.formats.gemini.request import (
+    parse_request,
+    render_max_tokens,
+    render_request,
+    request_path,
+)
 from proxy.formats.gemini.response import parse_response, render_response
 from proxy.formats.gemini.wire import FORMAT
 
@@ -26,6 +31,7 @@ __all__ = [
     "parse_stream",
     "render_error",
     "render_error_event",
+    "render_max_tokens",
     "render_request",
     "render_response",
     "render_stream",

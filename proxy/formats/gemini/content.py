@@ -20,11 +20,12 @@ from proxy.formats.gemini.wire import (
     FunctionCall,
     FunctionResponse,
 )
-from proxy.formats.json_body import DECODE_ERRORS, encode
+from proxy.formats.json_body import DECODE_ERRORS, convert_json, encode
 from proxy.formats.media import guess_media_type, parse_data_url
 from proxy.formats.neutral import (
     File,
     Image,
+    InvalidRequest,
     Opaque,
     Part,
     Refusal,
@@ -68,15 +69,15 @@ DEFAULT_IMAGE_TYPE, DEFAULT_FILE_TYPE = "image/jpeg", "application/octet-stream"
 
 
 def parse_part(part: dict[str, Any]) -> list[Part]:
-    """Parse one of Google's parts. Raises msgspec.ValidationError.
+    """Parse one of Google's parts. Raises InvalidRequest.
 
     An empty part gives no neutral part. Content with a signature gives two, unless it is a call. Calls and
     results have no id yet if Google's part has none.
     """
     encoded = part.get("thoughtSignature") or None
     if encoded is not None and not isinstance(encoded, str):
-        raise msgspec.ValidationError(
-            "Expected `str`, got something else - at `$.contents[...].parts[...].thoughtSignature`"
+        raise InvalidRequest(
+            "The field thoughtSignature must be a string.", "contents.parts.thoughtSignature"
         )
     name = content_field(part)
     match name, part.get(name):
@@ -87,9 +88,9 @@ def parse_part(part: dict[str, Any]) -> list[Part]:
         case ("", _) | (_, None):
             return []
         case "functionCall", value:
-            return [parse_tool_call(msgspec.convert(value, FunctionCall), encoded)]
+            return [parse_tool_call(convert_json(value, FunctionCall), encoded)]
         case "functionResponse", value:
-            return [parse_tool_result(msgspec.convert(value, FunctionResponse))]
+            return [parse_tool_result(convert_json(value, FunctionResponse))]
         case (("text" | "inlineData" | "fileData"), value) if not part.get("thought"):
             content = parse_content(name, value)
             return [parse_thinking("", encoded), *content] if encoded else content
@@ -106,12 +107,12 @@ def content_field(part: dict[str, Any]) -> str:
 def parse_content(field: str, value: Any) -> list[Part]:
     match field:
         case "text":
-            text = msgspec.convert(value, str)
+            text = convert_json(value, str)
             return [Text(text=text)] if text else []
         case "inlineData":
-            return [parse_blob(msgspec.convert(value, Blob))]
+            return [parse_blob(convert_json(value, Blob))]
         case _:
-            return [parse_file(msgspec.convert(value, FileData))]
+            return [parse_file(convert_json(value, FileData))]
 
 
 def parse_blob(blob: Blob) -> Image | File:

@@ -6,9 +6,9 @@ import msgspec
 from msgspec import field
 
 from proxy.formats.field_case import check_letters
-from proxy.formats.gemini.embeddings import Contents, NonGeneratingRequest, decode_object
+from proxy.formats.gemini.embeddings import Contents, NonGeneratingRequest
 from proxy.formats.gemini.passthrough import prompt_tokens
-from proxy.formats.json_body import decode_body, encode, guard_recursion, replace_fields
+from proxy.formats.json_body import convert_json, decode_fields, encode, parse_object, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.neutral import Usage
 from proxy.formats.quirks import Quirks
@@ -32,8 +32,8 @@ class CountTokensFields(msgspec.Struct):
     snake_request: GenerateContentFields | None = field(name="generate_content_request", default=None)
 
 
+REQUEST_FIELDS = ("generateContentRequest", "generate_content_request")
 COUNT_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(CountTokensFields))
-decode_count = msgspec.json.Decoder(CountTokensFields).decode
 
 
 class CountTokensRequest(NonGeneratingRequest):
@@ -43,25 +43,17 @@ class CountTokensRequest(NonGeneratingRequest):
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raise InvalidRequest for a body that is not valid."""
-        self.request = request = decode_body(decode_count, body)
-        check_letters(decode_object(body), COUNT_FIELDS)
-        super().__init__(
-            body,
-            model,
-            guard_recursion(
-                lambda _: counted_prompt_tokens(request, token_bounds.max_image_tokens(model)), body
-            ),
-        )
+        fields = parse_object(body)
+        self.request = request = convert_json(fields, CountTokensFields)
+        check_letters(fields, COUNT_FIELDS)
+        tokens = counted_prompt_tokens(request, token_bounds.max_image_tokens(model))
+        super().__init__(body, fields, model, tokens)
 
     def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
-        fields = decode_object(self.body)
-        names = [
-            name
-            for name in ("generateContentRequest", "generate_content_request")
-            if fields.get(name, b"null") != b"null"
-        ]
+        names = [name for name in REQUEST_FIELDS if self.fields.get(name) is not None]
+        raw = decode_fields(self.body) if names else {}
         renamed = {
-            name: msgspec.Raw(replace_fields(bytes(fields[name]), {"model": f"models/{model}"}))
+            name: msgspec.Raw(replace_fields(bytes(raw[name]), {"model": f"models/{model}"}))
             for name in names
         }
         return replace_fields(self.body, renamed) if renamed else self.body

@@ -14,7 +14,14 @@ from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.passthrough import EVENT_STREAM_TYPE, StreamMeter, prompt_tokens
 from proxy.formats.gemini.request import model_path
 from proxy.formats.gemini.usage import parse_embedding_usage
-from proxy.formats.json_body import DECODE_ERRORS, decode_body, encode, guard_recursion, replace_fields
+from proxy.formats.json_body import (
+    DECODE_ERRORS,
+    convert_json,
+    decode_fields,
+    encode,
+    parse_object,
+    replace_fields,
+)
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import possible_modalities
 from proxy.formats.neutral import (
@@ -82,11 +89,7 @@ FIELDS, BATCH_FIELDS = (
     for kind in (ConvertibleEmbedFields, BatchEmbedContentsFields)
 )
 
-decode_embed_content = msgspec.json.Decoder(EmbedContentFields).decode
-decode_convertible = msgspec.json.Decoder(ConvertibleEmbedFields).decode
-decode_batch = msgspec.json.Decoder(BatchEmbedContentsFields).decode
 decode_embed_response = msgspec.json.Decoder(EmbedResponse).decode
-decode_object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 decode_list = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -97,10 +100,10 @@ class NonGeneratingRequest(WithoutAccountIds):
     render_keepalive = staticmethod(keepalive_comment)
     action: str
 
-    def __init__(self, body: bytes, model: str, max_input_tokens: int) -> None:
+    def __init__(self, body: bytes, fields: dict[str, Any], model: str, max_input_tokens: int) -> None:
         if not 1 <= len(model) <= MAX_MODEL_LENGTH:
             raise InvalidRequest("The URL does not name a model.", "model")
-        self.body = body
+        self.body, self.fields = body, fields
         self.facts = RequestFacts(model=model, max_input_tokens=max_input_tokens, max_output_tokens=0)
 
     def path(self, model: str) -> str:
@@ -113,7 +116,7 @@ class NonGeneratingRequest(WithoutAccountIds):
             return None, 0
 
     def references(self) -> list[AccountReference]:
-        return references_in([decode_body(msgspec.json.decode, self.body)], VOCABULARY)
+        return references_in([self.fields], VOCABULARY)
 
     def meter(self) -> StreamMeter:
         return StreamMeter()
@@ -123,23 +126,23 @@ class NonGeneratingRequest(WithoutAccountIds):
 
 
 class EmbeddingRequestBase(NonGeneratingRequest):
-    """Base of requests for vectors. `bodies` holds one body for each vector."""
+    """Base of requests for vectors. `items` holds one object for each vector."""
 
-    def __init__(self, body: bytes, model: str, max_input_tokens: int) -> None:
-        super().__init__(body, model, max_input_tokens)
+    def __init__(self, body: bytes, fields: dict[str, Any], model: str, max_input_tokens: int) -> None:
+        super().__init__(body, fields, model, max_input_tokens)
         self.facts = replace(
             self.facts, max_billable_extras=possible_modalities(body, MEDIA_MARKERS, max_input_tokens)
         )
 
     @property
-    def bodies(self) -> list[bytes]:
-        return [self.body]
+    def items(self) -> list[dict[str, Any]]:
+        return [self.fields]
 
     def texts(self) -> list[str]:
-        return [decode_body(decode_convertible, body).text for body in self.bodies]
+        return [convert_json(item, ConvertibleEmbedFields).text for item in self.items]
 
     def dimensions(self) -> int | None:
-        requests = [decode_body(decode_convertible, body) for body in self.bodies]
+        requests = [convert_json(item, ConvertibleEmbedFields) for item in self.items]
         sizes = {request.dimensions or request.snake_dimensions for request in requests}
         if len(sizes) > 1:
             raise UnsupportedFeature(
@@ -148,12 +151,7 @@ class EmbeddingRequestBase(NonGeneratingRequest):
         return sizes.pop()
 
     def unsupported_settings(self) -> list[str]:
-        names = (
-            name
-            for body in self.bodies
-            for name, value in decode_object(body).items()
-            if bytes(value) != b"null"
-        )
+        names = (name for item in self.items for name, value in item.items() if value is not None)
         return [name for name in dict.fromkeys(names) if name not in FIELDS]
 
 
@@ -162,11 +160,10 @@ class EmbedContentRequest(EmbeddingRequestBase):
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raise InvalidRequest for a body that is not valid."""
-        self.request = request = decode_body(decode_embed_content, body)
-        check_letters(decode_object(body), FIELDS)
-        super().__init__(
-            body, model, guard_recursion(lambda _: embedded_content_tokens(request.content), body)
-        )
+        fields = parse_object(body)
+        self.request = request = convert_json(fields, EmbedContentFields)
+        check_letters(fields, FIELDS)
+        super().__init__(body, fields, model, embedded_content_tokens(request.content))
 
     def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
         return (
@@ -184,26 +181,24 @@ class BatchEmbedContentsRequest(EmbeddingRequestBase):
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Raise InvalidRequest for a body that is not valid."""
-        self.request = request = decode_body(decode_batch, body)
-        super().__init__(
-            body,
-            model,
-            guard_recursion(
-                lambda _: sum(embedded_content_tokens(item.content) for item in request.requests), body
-            ),
-        )
-        check_letters(decode_object(body), BATCH_FIELDS)
-        for item in self.bodies:
-            check_letters(decode_object(item), FIELDS, "requests.")
+        fields = parse_object(body)
+        self.request = request = convert_json(fields, BatchEmbedContentsFields)
+        tokens = sum(embedded_content_tokens(item.content) for item in request.requests)
+        super().__init__(body, fields, model, tokens)
+        check_letters(fields, BATCH_FIELDS)
+        for item in self.items:
+            check_letters(item, FIELDS, "requests.")
 
     def upstream_body(self, model: str, _max_tokens: int | None, _quirks: Quirks) -> bytes:
         """Return the body with the model of the URL in each request, as Google requires."""
-        renamed = [msgspec.Raw(replace_fields(item, {"model": f"models/{model}"})) for item in self.bodies]
+        items = map(bytes, decode_list(decode_fields(self.body)["requests"]))
+        renamed = [msgspec.Raw(replace_fields(item, {"model": f"models/{model}"})) for item in items]
         return replace_fields(self.body, {"requests": renamed})
 
     @property
-    def bodies(self) -> list[bytes]:
-        return list(map(bytes, decode_list(decode_object(self.body)["requests"])))
+    def items(self) -> list[dict[str, Any]]:
+        requests: list[dict[str, Any]] = self.fields["requests"]
+        return requests
 
     def render_response(self, vectors: list[list[float]], usage: Usage | None) -> bytes:
         return encode(

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in, unread_values
+from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in
 from proxy.formats.field_case import check_letters, check_nested
 from proxy.formats.gemini.account_ids import VOCABULARY
 from proxy.formats.gemini.capabilities import BILLABLE_TOOLS, MAX_MODEL_LENGTH, MAX_N, SERVER_TOOL_TOKENS
@@ -33,17 +33,16 @@ from proxy.formats.gemini.wire import (
     ResponseFacts,
     decode_candidates,
     decode_raw_response_facts,
-    decode_request_fields,
     decode_response_facts,
     reject_both_spellings,
 )
 from proxy.formats.json_body import (
     DECODE_ERRORS,
-    decode_body,
+    convert_json,
     decode_fields,
     decode_lenient,
     encode,
-    guard_recursion,
+    parse_object,
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
@@ -87,18 +86,17 @@ class GenerateContentRequest(WithoutAccountIds):
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False, *, as_array: bool = False) -> None:
         """Raise InvalidRequest for a body that is not valid."""
-        self.body = body
-        self.as_array = as_array
-        self.request = request = decode_body(decode_request_fields, body)
+        self.body, self.fields, self.as_array = body, parse_object(body), as_array
+        self.request = request = convert_json(self.fields, RequestFields, strict=False)
         self.settings = settings = request.settings or request.snake_settings or GenerationFields()
         limit, n = settings.max_output_tokens or settings.snake_max_output_tokens, settings.n
         reject_both_spellings(request)
         reject_both_spellings(settings)
-        check_letters_of(body, request)
+        check_letters_of(self.fields, request)
         validate_request(request, model, n)
-        self.others = others = extract_unknown_fields(body, COUNTED_FIELDS)
-        bound = guard_recursion(lambda _: max_input_tokens(request, settings, model), body)
-        bound += token_bounds.unknown_fields_tokens(others)
+        self.unknown_fields = extract_unknown_fields(self.fields, COUNTED_FIELDS)
+        bound = max_input_tokens(request, settings, model)
+        bound += token_bounds.unknown_fields_tokens(self.unknown_fields)
         self.facts = RequestFacts(
             model=model,
             max_input_tokens=bound,
@@ -143,18 +141,18 @@ class GenerateContentRequest(WithoutAccountIds):
         return StreamEncoder(request, as_array=self.as_array)
 
     def references(self) -> list[AccountReference]:
-        request, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
+        request = self.request
         cached = {"cachedContent": request.cached, "cached_content": request.snake_cached}
-        values = [request.messages, request.system, request.snake_system, request.tools, cached, others]
-        return references_in(values, VOCABULARY)
+        values = [request.messages, request.system, request.snake_system, request.tools, cached]
+        return references_in([*values, self.unknown_fields], VOCABULARY)
 
 
-def check_letters_of(body: bytes, request: RequestFields) -> None:
+def check_letters_of(fields: dict[str, Any], request: RequestFields) -> None:
     """Raise InvalidRequest for a setting or a tool whose name differs in case."""
     check_nested(request.tools, TOOL_FIELDS, "tools.")
     if request.settings is not None or request.snake_settings is not None:
         name = "generation_config" if request.settings is None else "generationConfig"
-        check_letters(decode_fields(decode_fields(body)[name]), GENERATION_FIELDS, f"{name}.")
+        check_letters(fields[name], GENERATION_FIELDS, f"{name}.")
 
 
 def validate_request(request: RequestFields, model: str, n: int) -> None:

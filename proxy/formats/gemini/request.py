@@ -25,7 +25,7 @@ from proxy.formats.gemini.tools import (
     render_tools,
 )
 from proxy.formats.gemini.wire import FORMAT, GenerationConfig, WireRequest, WireTurn, with_camel_case_fields
-from proxy.formats.json_body import decode_body, guard_recursion
+from proxy.formats.json_body import convert_json
 from proxy.formats.neutral import File, Image, Request, ResponseFormat, ServerTool, Text, Tool
 from proxy.formats.quirks import Quirks, drop_unsupported, has_cache_control
 
@@ -52,20 +52,11 @@ def model_path(model: str) -> str:
     return f"/v1beta/models/{quote(model, safe='')}"
 
 
-def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
+def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False) -> Request:
     """Parse a request. The URL names the model and says whether to stream. Raises InvalidRequest."""
-    return guard_recursion(
-        lambda body: decode_body(
-            lambda body: parse_wire_request(with_camel_case_fields(msgspec.json.decode(body)), model, stream),
-            body,
-        ),
-        body,
-    )
-
-
-def parse_wire_request(fields: Any, model: str, stream: bool) -> Request:
-    body = msgspec.convert(fields, WireRequest, strict=False)
-    config = msgspec.convert(body.generation_config or {}, GenerationConfig, strict=False)
+    fields = with_camel_case_fields(fields)
+    body = convert_json(fields, WireRequest, strict=False)
+    config = convert_json(body.generation_config or {}, GenerationConfig, strict=False)
     declared, unmapped_tool_fields = parse_tools(body.tools)
     tools, choice = apply_tool_choice(declared, parse_tool_choice(body.tool_config))
     return Request(
@@ -169,6 +160,10 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
         if isinstance(tool, ServerTool) and tool.kind == CACHED_CONTENT:
             body[CACHED_CONTENT] = tool.value
     return RenderedRequest(body, [*dropped, *dropped_settings(request), *request.unmapped_settings])
+
+
+def render_max_tokens(rendered: RenderedRequest, request: Request, quirks: Quirks) -> None:
+    rendered.body.setdefault("generationConfig", {})["maxOutputTokens"] = request.max_tokens
 
 
 def inline_system_text(request: Request) -> list[Text]:

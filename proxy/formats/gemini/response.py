@@ -19,6 +19,7 @@ from proxy.formats.json_body import DECODE_ERRORS, dict_items, encode, repair_js
 from proxy.formats.neutral import (
     Choice,
     FinishReason,
+    InvalidRequest,
     InvalidUpstreamResponse,
     Opaque,
     Part,
@@ -99,7 +100,7 @@ def parse_valid_part(item: dict[str, Any]) -> list[Part]:
     """Parse a part; an invalid one gives none, and the others remain a response."""
     try:
         return parse_part(item)
-    except msgspec.ValidationError:
+    except InvalidRequest:
         return []
 
 

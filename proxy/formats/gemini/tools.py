@@ -2,11 +2,10 @@
 
 from typing import Any
 
-import msgspec
-
 from proxy.formats.gemini.capabilities import VALID_FUNCTION_NAME
 from proxy.formats.gemini.json_schema import to_json_schema
 from proxy.formats.gemini.wire import FORMAT, FunctionDeclaration, ToolConfig
+from proxy.formats.json_body import convert_json
 from proxy.formats.neutral import Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
 from proxy.formats.tool_calls import as_function_tool
 
@@ -24,7 +23,7 @@ def parse_tools(
     for tool in [tools] if isinstance(tools, dict) else tools or ():
         for field, value in tool.items():
             if field == FUNCTION_DECLARATIONS:
-                declarations = msgspec.convert(value or [], list[FunctionDeclaration])
+                declarations = convert_json(value or [], list[FunctionDeclaration])
                 parsed += [parse_declaration(declaration) for declaration in declarations]
                 for declaration in declarations:
                     unmapped |= unmapped_declaration_fields(declaration)

@@ -242,7 +242,6 @@ class RawResponseFacts(msgspec.Struct, rename="camel"):
     usage_metadata: Any = None
 
 
-decode_request_fields = msgspec.json.Decoder(RequestFields, strict=False).decode
 decode_raw_response_facts = msgspec.json.Decoder(RawResponseFacts).decode
 decode_response_facts = msgspec.json.Decoder(ResponseFacts).decode
 decode_candidates = msgspec.json.Decoder(list[dict[str, Any]]).decode

@@ -112,10 +112,11 @@ def other_fields_tokens(value: dict[str, Any], counted: Collection[str]) -> int:
     return sum(byte_length(name) + json_tokens(item) for name, item in value.items() if name not in counted)
 
 
-def unknown_fields_tokens(unknown_fields: Mapping[str, bytes]) -> int:
+def unknown_fields_tokens(unknown_fields: Mapping[str, Any]) -> int:
     """Return the bound for fields that no format counts: the model may read any object or list."""
+    sizes = {name: json_tokens(value) for name, value in unknown_fields.items()}
     return sum(
-        byte_length(name) + len(raw)
-        for name, raw in unknown_fields.items()
-        if raw[:1] in (b"{", b"[") or len(raw) > MAX_SETTING_BYTES
+        byte_length(name) + size
+        for name, size in sizes.items()
+        if isinstance(unknown_fields[name], dict | list) or size > MAX_SETTING_BYTES
     )

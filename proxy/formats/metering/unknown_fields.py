@@ -1,13 +1,14 @@
 """Unknown fields of a request, which are passed on unchanged, and their effect on its price.
 
-Names are compared without case: servers in Go read `Models` as `models`, and use the last of two.
+A field that is null, false, 0 or empty asks for nothing. Names are compared without case: servers in Go read
+`Models` as `models`, and use the last of two.
 """
 
 from collections.abc import Collection, Mapping
 from typing import Any
 
 from proxy.formats.field_case import check_letters
-from proxy.formats.json_body import contains_any, decode_fields, dict_items
+from proxy.formats.json_body import dict_items, encode
 from proxy.formats.neutral import InvalidRequest
 
 ASYNC_ERROR = (
@@ -55,35 +56,30 @@ compaction, which first makes a summary; completions that are billed and not sho
 """
 COMPACTION_FIELD = "context_management"
 """Field that drops parts of a history, at no cost, or compacts them by running the model again."""
-NO_OP_VALUES = (b"null", b"false", b"[]", b"{}", b'""', b"0")
-"""Values that ask for nothing."""
 
 
 def extract_unknown_fields(
-    body: bytes, known_fields: frozenset[str], read: frozenset[str] = frozenset()
-) -> dict[str, bytes]:
-    """Return the fields that a format does not count. Raises InvalidRequest for forbidden fields.
+    fields: Mapping[str, Any], counted_fields: frozenset[str], read: frozenset[str] = frozenset()
+) -> dict[str, Any]:
+    """Return the fields of a body that a format does not count.
 
-    `read` are fields that the format knows without counting them.
+    `read` are fields that the format knows without counting them. Raises InvalidRequest for forbidden fields.
     """
-    given = decode_fields(body)
-    if not given.keys() - known_fields:
+    if fields.keys() <= counted_fields:
         return {}
-    others = {name: bytes(raw) for name, raw in given.items() if name not in known_fields}
-    for name, raw in others.items():
+    unknown_fields = {name: value for name, value in fields.items() if name not in counted_fields}
+    for name, value in unknown_fields.items():
         folded = name.casefold()
-        if folded in FORBIDDEN_FIELDS and raw not in NO_OP_VALUES:
+        if folded in FORBIDDEN_FIELDS and value:
             raise InvalidRequest(FORBIDDEN_FIELDS[folded].format(name), name)
-    check_letters(others, known_fields | read)
-    return others
+    check_letters(unknown_fields, counted_fields | read)
+    return unknown_fields
 
 
-def fields_allowing_other_models(unknown_fields: Mapping[str, bytes]) -> tuple[str, ...]:
+def fields_allowing_other_models(unknown_fields: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the fields by which other models may answer too."""
     return tuple(
-        name
-        for name, raw in unknown_fields.items()
-        if name.casefold() in OTHER_MODEL_FIELDS and raw not in NO_OP_VALUES
+        name for name, value in unknown_fields.items() if value and name.casefold() in OTHER_MODEL_FIELDS
     )
 
 
@@ -107,18 +103,18 @@ def svg_model(tool: dict[str, Any]) -> Any:
     return svg.get("model") if isinstance(svg, dict) else None
 
 
-def unbounded_cost_fields(unknown_fields: Mapping[str, bytes], *format_fields: str) -> tuple[str, ...]:
+def unbounded_cost_fields(unknown_fields: Mapping[str, Any], *format_fields: str) -> tuple[str, ...]:
     """Return the fields whose cost has no bound; `format_fields` are such fields of one format only."""
     return tuple(
         name
-        for name, raw in unknown_fields.items()
-        if has_unbounded_cost(name.casefold(), raw, format_fields) and raw not in NO_OP_VALUES
+        for name, value in unknown_fields.items()
+        if value and has_unbounded_cost(name.casefold(), value, format_fields)
     )
 
 
-def has_unbounded_cost(name: str, raw: bytes, format_fields: Collection[str]) -> bool:
+def has_unbounded_cost(name: str, value: Any, format_fields: Collection[str]) -> bool:
     return (
         name in UNBOUNDED_COST_FIELDS
         or name in format_fields
-        or (name == COMPACTION_FIELD and contains_any(raw, (b"compact",)))
+        or (name == COMPACTION_FIELD and b"compact" in encode(value))
     )

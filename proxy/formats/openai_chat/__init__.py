@@ -4,7 +4,12 @@ from proxy.formats.openai_chat.decoder import StreamDecoder
 from proxy.formats.openai_chat.encoder import StreamEncoder
 from proxy.formats.openai_chat.errors import parse_error, render_error, render_error_event
 from proxy.formats.openai_chat.passthrough import ChatRequest
-from proxy.formats.openai_chat.request import parse_request, render_request, request_path
+from proxy.formats.openai_chat.request import (
+    parse_request,
+    render_max_tokens,
+    render_request,
+    request_path,
+)
 from proxy.formats.openai_chat.response import parse_response, render_response
 from proxy.formats.openai_chat.wire import FORMAT
 
@@ -22,6 +27,7 @@ __all__ = [
     "parse_stream",
     "render_error",
     "render_error_event",
+    "render_max_tokens",
     "render_request",
     "render_response",
     "render_stream",

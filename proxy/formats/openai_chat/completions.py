@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from proxy.formats.account_ids import WithoutAccountIds
-from proxy.formats.json_body import ModelName, TokenLimit, decode_body, replace_fields
+from proxy.formats.json_body import ModelName, TokenLimit, convert_json, parse_object, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -36,8 +36,6 @@ class CompletionFields(msgspec.Struct):
 
 COUNTED_FIELDS = frozenset(CompletionFields.__struct_fields__) | {"metadata", "logit_bias"}
 
-decode_request = msgspec.json.Decoder(CompletionFields).decode
-
 
 class CreateCompletionRequest(WithoutAccountIds):
     """A client's request, and how it is passed on."""
@@ -50,19 +48,19 @@ class CreateCompletionRequest(WithoutAccountIds):
 
         The provider bills all `best_of` completions of each prompt, though it returns only `n` of them.
         """
-        self.body = body
-        self.request = request = decode_body(decode_request, body)
+        self.body, self.fields = body, parse_object(body)
+        self.request = request = convert_json(self.fields, CompletionFields)
         prompts = prompt_count(request.prompt)
-        others = extract_unknown_fields(body, COUNTED_FIELDS)
+        unknown = extract_unknown_fields(self.fields, COUNTED_FIELDS)
         written = prompts * max(request.n or 1, request.best_of or 1)
         self.facts = RequestFacts(
             model=request.model,
-            max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(others),
+            max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown),
             max_output_tokens=request.max_tokens and request.max_tokens * written,
             n=written,
             stream=bool(request.stream),
-            unbounded_cost_fields=unbounded_cost_fields(others),
-            other_model_fields=fields_allowing_other_models(others),
+            unbounded_cost_fields=unbounded_cost_fields(unknown),
+            other_model_fields=fields_allowing_other_models(unknown),
         )
 
     def path(self, model: str) -> str:

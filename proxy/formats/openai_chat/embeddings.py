@@ -9,7 +9,14 @@ from msgspec import Meta
 from msgspec.structs import replace
 
 from proxy.formats.account_ids import WithoutAccountIds
-from proxy.formats.json_body import DECODE_ERRORS, ModelName, decode_body, encode, replace_fields
+from proxy.formats.json_body import (
+    DECODE_ERRORS,
+    ModelName,
+    convert_json,
+    encode,
+    parse_object,
+    replace_fields,
+)
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -66,7 +73,6 @@ class Counted(msgspec.Struct):
 
 COUNTED_FIELDS = frozenset(EmbeddingFields.__struct_fields__)
 
-decode_request = msgspec.json.Decoder(EmbeddingFields).decode
 decode_response = msgspec.json.Decoder(EmbeddingResponse).decode
 decode_counted = msgspec.json.Decoder(Counted).decode
 
@@ -79,17 +85,17 @@ class CreateEmbeddingRequest(WithoutAccountIds):
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Read the request. Raises InvalidRequest."""
-        self.body = body
-        self.request = request = decode_body(decode_request, body)
-        others = extract_unknown_fields(body, COUNTED_FIELDS)
+        self.body, self.fields = body, parse_object(body)
+        self.request = request = convert_json(self.fields, EmbeddingFields)
+        unknown = extract_unknown_fields(self.fields, COUNTED_FIELDS)
         self.facts = RequestFacts(
             model=request.model,
             # Token ids stand for one token each; text has no more tokens than bytes.
             max_input_tokens=token_bounds.text_tokens(request.input)
-            + token_bounds.unknown_fields_tokens(others),
+            + token_bounds.unknown_fields_tokens(unknown),
             max_output_tokens=0,
-            unbounded_cost_fields=unbounded_cost_fields(others),
-            other_model_fields=fields_allowing_other_models(others),
+            unbounded_cost_fields=unbounded_cost_fields(unknown),
+            other_model_fields=fields_allowing_other_models(unknown),
         )
 
     def path(self, model: str) -> str:

@@ -10,14 +10,15 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
+from proxy.formats.account_ids import AccountReference, IdReader, references_in
 from proxy.formats.field_case import check_letters, check_nested
 from proxy.formats.json_body import (
     DECODE_ERRORS,
-    decode_body,
+    convert_json,
     decode_lenient,
     dict_items,
     encode,
+    parse_object,
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
@@ -41,7 +42,6 @@ from proxy.formats.openai_chat.wire import (
     RequestFields,
     decode_choices,
     decode_raw_facts,
-    decode_request_fields,
     decode_response_facts,
 )
 from proxy.formats.quirks import Quirks
@@ -70,16 +70,16 @@ class ChatRequest:
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Read the request. Raises InvalidRequest."""
-        self.body = body
-        self.request = request = decode_body(decode_request_fields, body)
+        self.body, self.fields = body, parse_object(body)
+        self.request = request = convert_json(self.fields, RequestFields)
         limit, choices = (
             max(request.max_completion_tokens or 0, request.max_tokens or 0) or None,
             request.n or 1,
         )
-        self.others = others = extract_unknown_fields(body, COUNTED_FIELDS, FIELDS)
+        self.unknown_fields = unknown = extract_unknown_fields(self.fields, COUNTED_FIELDS, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_letters(request.stream_options or (), STREAM_FIELDS, "stream_options.")
-        bound = max_input_tokens(request) + token_bounds.unknown_fields_tokens(others)
+        bound = max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown)
         # A search model searches once before it responds (platform.openai.com/docs/guides/tools-web-search).
         searches = {} if request.web_search_options is None else {"web_search": 1}
         self.facts = RequestFacts(
@@ -90,8 +90,8 @@ class ChatRequest:
             stream=bool(request.stream),
             service_tier=normalize_tier(request.service_tier) or "auto",
             max_billable_extras=searches | possible_modalities(body, AUDIO_MARKERS, bound),
-            unbounded_cost_fields=unbounded_cost_fields(others),
-            other_model_fields=fields_allowing_other_models(others) + server_tool_fields(request.tools),
+            unbounded_cost_fields=unbounded_cost_fields(unknown),
+            other_model_fields=fields_allowing_other_models(unknown) + server_tool_fields(request.tools),
         )
 
     def path(self, model: str) -> str:
@@ -130,12 +130,12 @@ class ChatRequest:
         return measure(body)
 
     def references(self) -> list[AccountReference]:
-        others = unread_values(self.others, VOCABULARY) if self.others else {}
-        return references_in([self.request.messages, self.request.tools, others], VOCABULARY)
+        values = [self.request.messages, self.request.tools, self.unknown_fields]
+        return references_in(values, VOCABULARY)
 
     def id_reader(self) -> IdReader | None:
         """Return a reader for audio responses; no other ids of this format can be used again."""
-        return ChatIdReader() if "audio" in self.others else None
+        return ChatIdReader() if "audio" in self.unknown_fields else None
 
     def encoder(self, request: Request) -> StreamEncoder:
         return StreamEncoder(request)

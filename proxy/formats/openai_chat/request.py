@@ -3,10 +3,8 @@
 import re
 from typing import Any
 
-import msgspec
-
 from proxy.formats.codec import RenderedRequest
-from proxy.formats.json_body import as_str, decode_body, encode
+from proxy.formats.json_body import as_str, convert_json, encode
 from proxy.formats.neutral import Request, ResponseFormat, Text, UnsupportedFeature
 from proxy.formats.openai_chat.capabilities import (
     CACHE_CONTROL_MODEL,
@@ -20,7 +18,7 @@ from proxy.formats.openai_chat.capabilities import (
 from proxy.formats.openai_chat.messages import parse_messages, render_messages
 from proxy.formats.openai_chat.reasoning import parse_reasoning, render_reasoning
 from proxy.formats.openai_chat.tools import parse_tool_choice, parse_tools, render_tools
-from proxy.formats.openai_chat.wire import WireRequest, decode_object
+from proxy.formats.openai_chat.wire import WireRequest
 from proxy.formats.quirks import Quirks, adapt_to_quirks, has_cache_control
 
 INVALID_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
@@ -29,12 +27,17 @@ INVALID_NAME_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
 # Reading ------------------------------------------------------------------------------------------
 
 
-def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
+def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False) -> Request:
     """Return the neutral request. Raises InvalidRequest.
 
     This format has model and stream in the body.
     """
-    wire, extras = decode_body(parse_fields, body)
+    wire = convert_json(fields, WireRequest)
+    extras = {
+        name: value
+        for name, value in fields.items()
+        if name not in WireRequest.__struct_fields__ and value is not None
+    }
     system, messages = parse_messages(wire.messages)
     response_format = parse_response_format(wire.response_format)
     if wire.response_format and response_format is None and wire.response_format.get("type") != "text":
@@ -66,17 +69,6 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
         wants_usage=not wire.stream or bool(wire.stream_options and wire.stream_options.include_usage),
         unmapped_settings=extras,
     )
-
-
-def parse_fields(body: bytes) -> tuple[WireRequest, dict[str, Any]]:
-    """Return the known fields, validated, and the other fields as they are."""
-    fields = decode_object(body)
-    extras = {
-        name: value
-        for name, value in fields.items()
-        if name not in WireRequest.__struct_fields__ and value is not None
-    }
-    return msgspec.convert(fields, WireRequest), extras
 
 
 def parse_response_format(wire: dict[str, Any] | None) -> ResponseFormat | None:
@@ -128,6 +120,10 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     if has_cache_control(request) and not cached:
         settings.dropped.append("cache")
     return RenderedRequest(settings.body, [*settings.dropped, *request.unmapped_settings])
+
+
+def render_max_tokens(rendered: RenderedRequest, request: Request, quirks: Quirks) -> None:
+    rendered.body[max_tokens_field(request.model, quirks)] = request.max_tokens
 
 
 def schema_instruction(response_format: ResponseFormat | None, quirks: Quirks) -> list[Text]:

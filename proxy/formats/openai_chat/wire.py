@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 import msgspec
 from msgspec import Meta
 
-from proxy.formats.json_body import ModelName, TokenLimit, repair_json
+from proxy.formats.json_body import ModelName, TokenLimit, decode_object, repair_json
 from proxy.formats.neutral import Origin
 
 FORMAT: Origin = "openai_chat"
@@ -129,8 +129,6 @@ class RawResponseFacts(msgspec.Struct):
     service_tier: Any = None
 
 
-decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-decode_request_fields = msgspec.json.Decoder(RequestFields).decode
 decode_response_facts = msgspec.json.Decoder(ResponseFacts).decode
 decode_raw_facts = msgspec.json.Decoder(RawResponseFacts).decode
 decode_choices = msgspec.json.Decoder(list[dict[str, Any]]).decode

@@ -5,7 +5,12 @@ from proxy.formats.openai_responses.decoder import StreamDecoder
 from proxy.formats.openai_responses.encoder import StreamEncoder
 from proxy.formats.openai_responses.errors import parse_error, render_error, render_error_event
 from proxy.formats.openai_responses.passthrough import ResponsesRequest
-from proxy.formats.openai_responses.request import parse_request, render_request, request_path
+from proxy.formats.openai_responses.request import (
+    parse_request,
+    render_max_tokens,
+    render_request,
+    request_path,
+)
 from proxy.formats.openai_responses.response import parse_response, render_response
 from proxy.formats.openai_responses.wire import FORMAT
 
@@ -23,6 +28,7 @@ __all__ = [
     "parse_stream",
     "render_error",
     "render_error_event",
+    "render_max_tokens",
     "render_request",
     "render_response",
     "render_stream",

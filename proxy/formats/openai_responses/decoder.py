@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
-from proxy.formats.json_body import as_dict, as_str, dict_items, repair_json
+from proxy.formats.json_body import as_dict, as_str, decode_object, dict_items, repair_json
 from proxy.formats.neutral import (
     ApiError,
     Citation,
@@ -34,7 +34,7 @@ from proxy.formats.openai_responses.content import (
 from proxy.formats.openai_responses.errors import parse_error, parse_error_object
 from proxy.formats.openai_responses.response import parse_finish_reason, parse_output_item
 from proxy.formats.openai_responses.usage import parse_usage
-from proxy.formats.openai_responses.wire import FORMAT, WireEvent, decode_event, decode_object
+from proxy.formats.openai_responses.wire import FORMAT, WireEvent, decode_event
 from proxy.formats.streaming.part_queue import PartQueue, QueuedPart
 from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
 from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED

@@ -12,9 +12,16 @@ from typing import Any
 import msgspec
 
 from proxy.formats import neutral
-from proxy.formats.account_ids import AccountReference, IdReader, references_in, unread_values
+from proxy.formats.account_ids import AccountReference, IdReader, references_in
 from proxy.formats.field_case import check_nested
-from proxy.formats.json_body import DECODE_ERRORS, decode_body, decode_lenient, encode, replace_fields
+from proxy.formats.json_body import (
+    DECODE_ERRORS,
+    convert_json,
+    decode_lenient,
+    encode,
+    parse_object,
+    replace_fields,
+)
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import normalize_tier
 from proxy.formats.metering.stream_meter import EventMeter
@@ -52,7 +59,6 @@ from proxy.formats.openai_responses.wire import (
     decode_final_event,
     decode_item_done,
     decode_output,
-    decode_request_fields,
     decode_response_facts,
 )
 from proxy.formats.quirks import Quirks
@@ -87,20 +93,20 @@ class ResponsesRequest:
 
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Read the request. Raises InvalidRequest."""
-        self.body = body
-        self.request = request = decode_body(decode_request_fields, body)
-        self.others = others = extract_unknown_fields(body, COUNTED_FIELDS, FIELDS)
+        self.body, self.fields = body, parse_object(body)
+        self.request = request = convert_json(self.fields, RequestFields)
+        self.unknown_fields = unknown = extract_unknown_fields(self.fields, COUNTED_FIELDS, FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         self.facts = RequestFacts(
             model=request.model,
-            max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(others),
+            max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown),
             max_output_tokens=request.max_output_tokens,
             stream=bool(request.stream),
             service_tier=normalize_tier(request.service_tier) or "auto",
             max_billable_extras=max_billable_extras(request.tools, request.max_tool_calls),
             # A stored prompt may bring tools of its own.
-            unbounded_cost_fields=unbounded_cost_fields(others, "prompt"),
-            other_model_fields=fields_allowing_other_models(others) + model_calling_tools(request.tools),
+            unbounded_cost_fields=unbounded_cost_fields(unknown, "prompt"),
+            other_model_fields=fields_allowing_other_models(unknown) + model_calling_tools(request.tools),
         )
 
     def path(self, model: str) -> str:
@@ -129,11 +135,11 @@ class ResponsesRequest:
         return StreamEncoder(request)
 
     def references(self) -> list[AccountReference]:
-        request, others = self.request, unread_values(self.others, VOCABULARY) if self.others else {}
+        request = self.request
         stored = {name: value for name in STORED_FIELDS if (value := getattr(request, name))}
         found = stored_references(stored) if stored else []
         found += item_references(request.input)
-        values = [request.input, request.instructions, request.tools, stored, others]
+        values = [request.input, request.instructions, request.tools, stored, self.unknown_fields]
         return found + references_in(values, VOCABULARY)
 
     def id_reader(self) -> IdReader | None:
@@ -141,7 +147,7 @@ class ResponsesRequest:
 
         Even a response that is not stored can be named, to compare the use of the cache.
         """
-        is_compared = "prompt_cache_options" in self.others
+        is_compared = "prompt_cache_options" in self.unknown_fields
         return ResponsesIdReader(keeps=self.request.store is not False or is_compared)
 
 

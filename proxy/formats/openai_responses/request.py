@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from proxy.formats.codec import RenderedRequest
-from proxy.formats.json_body import decode_body, dict_items, encode
+from proxy.formats.json_body import convert_json, dict_items, encode
 from proxy.formats.neutral import File, InvalidRequest, Request, ResponseFormat, UnsupportedFeature
 from proxy.formats.openai_responses.capabilities import (
     DEFAULT_VALUES,
@@ -34,15 +34,9 @@ JSON_INSTRUCTION = {"type": "message", "role": "system", "content": "Answer in J
 # Reading ------------------------------------------------------------------------------------------
 
 
-def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request:
+def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False) -> Request:
     """Return the neutral request. Raises InvalidRequest."""
-    raw: dict[str, Any] = {}
-
-    def read(text: bytes) -> WireRequest:
-        raw.update(msgspec.json.decode(text, type=dict[str, Any]))
-        return msgspec.convert(raw, WireRequest)
-
-    wire = decode_body(read, body)
+    wire = convert_json(fields, WireRequest)
     system, messages = parse_messages(wire.instructions, wire.input)
     return Request(
         model=wire.model or model,
@@ -59,13 +53,13 @@ def parse_request(body: bytes, model: str = "", stream: bool = False) -> Request
         logprobs=(wire.top_logprobs or 0) if INCLUDE_LOGPROBS in (wire.include or ()) else None,
         user=wire.user,
         stream=bool(wire.stream),
-        unmapped_settings=parse_unmapped_settings(raw, wire),
+        unmapped_settings=parse_unmapped_settings(fields, wire),
     )
 
 
-def parse_unmapped_settings(raw: dict[str, Any], wire: WireRequest) -> dict[str, Any]:
+def parse_unmapped_settings(fields: dict[str, Any], wire: WireRequest) -> dict[str, Any]:
     known = set(WireRequest.__struct_fields__)
-    rest = {name: value for name, value in raw.items() if name not in known}
+    rest = {name: value for name, value in fields.items() if name not in known}
     rest["include"] = [
         name for name in wire.include or () if name not in (INCLUDE_LOGPROBS, INCLUDE_ENCRYPTED_REASONING)
     ]
@@ -146,6 +140,10 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
         body | render_tools(request) | render_settings(request) | render_reasoning(request, quirks) | kept,
         dropped,
     )
+
+
+def render_max_tokens(rendered: RenderedRequest, request: Request, quirks: Quirks) -> None:
+    rendered.body["max_output_tokens"] = request.max_tokens
 
 
 def has_named_file_urls(request: Request) -> bool:

@@ -126,8 +126,6 @@ class DeltaEvent(msgspec.Struct):
 
 
 decode_any = msgspec.json.Decoder().decode
-decode_object = msgspec.json.Decoder(dict[str, Any]).decode
-decode_request_fields = msgspec.json.Decoder(RequestFields).decode
 decode_response_facts = msgspec.json.Decoder(ResponseFacts).decode
 decode_output = msgspec.json.Decoder(list[dict[str, Any]]).decode
 decode_usage = msgspec.json.Decoder(WireUsage).decode

@@ -15,6 +15,7 @@ import pytest
 from proxy.formats.anthropic import MessagesRequest
 from proxy.formats.codec import ClientRequest
 from proxy.formats.gemini import GenerateContentRequest
+from proxy.formats.json_body import guard_recursion, parse_object
 from proxy.formats.neutral import Failed, Finished, InvalidRequest, InvalidUpstreamResponse
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses import ResponsesRequest
@@ -108,7 +109,7 @@ def test_mutated_request_is_parsed_or_rejected(format: str) -> None:
 
 def is_read(format: str, text: bytes) -> bool:
     try:
-        request = CODECS[format].parse_request(text, "m", False)
+        request = guard_recursion(CODECS[format].parse_request, parse_object(text), "m", False)
     except InvalidRequest as refusal:
         assert str(refusal)
         return False
@@ -147,7 +148,7 @@ def test_mutated_request_passes_or_is_rejected(format: str) -> None:
 )
 def test_non_request_body_is_rejected(format: str, text: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        CODECS[format].parse_request(text, "m", False)
+        guard_recursion(CODECS[format].parse_request, parse_object(text), "m", False)
     with pytest.raises(InvalidRequest):
         CLIENT_REQUEST_TYPES[format](text)
 

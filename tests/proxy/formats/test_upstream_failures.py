@@ -152,22 +152,22 @@ class Reply:
 @pytest.mark.parametrize(
     ("plan", "status", "content_type", "type"),
     [
-        (PassThrough(ARRAY, Quirks()), 200, "text/event-stream; charset=utf-8", "application/json"),
-        (PassThrough(ARRAY, Quirks()), 400, "text/html", "text/html"),
+        (PassThrough(ARRAY, "m", Quirks()), 200, "text/event-stream; charset=utf-8", "application/json"),
+        (PassThrough(ARRAY, "m", Quirks()), 400, "text/html", "text/html"),
         (
-            ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks(), "m"),
+            ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", "m", Quirks()),
             200,
             "application/json",
             "text/event-stream",
         ),
         (
-            ConvertedRequest(ARRAY, "gemini", "anthropic", Quirks(), "m"),
+            ConvertedRequest(ARRAY, "gemini", "anthropic", "m", Quirks()),
             200,
             "text/event-stream",
             "application/json",
         ),
         (
-            ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks(), "m"),
+            ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", "m", Quirks()),
             503,
             "text/html",
             "application/json",
@@ -272,7 +272,7 @@ def test_embeddings_without_usage_have_no_output_tokens() -> None:
 
 
 def test_tool_calls_count_as_output_without_usage() -> None:
-    plan = ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", Quirks(), "m")
+    plan = ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", "m", Quirks())
     call = {
         "id": "c",
         "type": "function",
@@ -374,6 +374,6 @@ def test_converted_reservation_covers_demo_token_count(name: str) -> None:
         "anthropic": MessagesRequest,
         "gemini": lambda raw: GenerateContentRequest(raw, "m"),
     }
-    plan = ConvertedRequest(parse[name](raw), name, "openai_chat", Quirks(), "m")
-    counted: RequestFacts = ChatRequest(plan.render_upstream("m", None).body).facts
+    plan = ConvertedRequest(parse[name](raw), name, "openai_chat", "m", Quirks())
+    counted: RequestFacts = ChatRequest(plan.render_upstream(None).body).facts
     assert plan.facts.max_input_tokens >= counted.max_input_tokens

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from proxy.formats import anthropic
 from proxy.formats.codec import RenderedRequest
+from proxy.formats.json_body import guard_recursion, parse_object
 from proxy.formats.neutral import (
     ApiError,
     Choice,
@@ -103,11 +104,11 @@ def test_request_round_trips_through_neutral_types() -> None:
         "temperature": 0.5,
         "stream": True,
     }
-    assert render(anthropic.parse_request(json.dumps(body).encode())).body == body
+    assert render(anthropic.parse_request(parse_object(json.dumps(body).encode()))).body == body
 
 
 def test_anthropic_only_settings_are_reported_as_dropped() -> None:
-    request = anthropic.parse_request(wire_request(service_tier="auto", container="c1"))
+    request = anthropic.parse_request(parse_object(wire_request(service_tier="auto", container="c1")))
     assert request.unmapped_settings == {"service_tier": "auto", "container": "c1"}
     assert render(request).dropped == ["service_tier", "container"]
 
@@ -258,7 +259,7 @@ def test_foreign_signatures_round_trip_through_the_client() -> None:
     history = wire_request(
         messages=[{"role": "user", "content": "Hi"}, {"role": "assistant", "content": response["content"]}]
     )
-    assert anthropic.parse_request(history).messages[1].parts == parts
+    assert anthropic.parse_request(parse_object(history)).messages[1].parts == parts
 
 
 def test_older_models_get_a_thinking_budget_below_max_tokens() -> None:
@@ -391,7 +392,7 @@ def test_tools_called_in_history_are_declared() -> None:
 )
 def test_undecodable_request_is_invalid(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        anthropic.parse_request(body)
+        guard_recursion(anthropic.parse_request, parse_object(body))
 
 
 # Responses and errors -----------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import Choice, Request, Response, ToolCall
 from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
@@ -32,7 +33,7 @@ responses = CODECS["openai_responses"]
 
 
 def rendered_request(turn: dict[str, Any]) -> Request:
-    request: Request = responses.parse_request(json.dumps(turn).encode(), "", False)
+    request: Request = responses.parse_request(parse_object(json.dumps(turn).encode()), "", False)
     return request
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.formats.codec import RenderedRequest
+from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import UnsupportedFeature
 from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
@@ -14,7 +15,7 @@ from tests.proxy.formats.golden.builders import FORMATS
 
 def convert_request(client: str, provider: str, body: dict[str, Any]) -> RenderedRequest:
     rendered: RenderedRequest = CODECS[provider].render_request(
-        CODECS[client].parse_request(json.dumps(body).encode(), "m", False), Quirks()
+        CODECS[client].parse_request(parse_object(json.dumps(body).encode()), "m", False), Quirks()
     )
     return rendered
 

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from proxy.formats import gemini
 from proxy.formats.gemini.reasoning import decode_signature, encode_signature
+from proxy.formats.json_body import guard_recursion, parse_object
 from proxy.formats.neutral import (
     ApiError,
     Choice,
@@ -49,7 +50,7 @@ def neutral_request(*messages: Message, **fields: Any) -> Request:
 
 def parsed(**body: Any) -> Request:
     return gemini.parse_request(
-        json.dumps({"contents": [{"parts": [{"text": "Hi"}]}]} | body).encode(), MODEL
+        parse_object(json.dumps({"contents": [{"parts": [{"text": "Hi"}]}]} | body).encode()), MODEL
     )
 
 
@@ -203,7 +204,7 @@ def test_cached_content_reference_is_not_dropped_silently() -> None:
 )
 def test_non_request_body_is_rejected(body: bytes) -> None:
     with pytest.raises(InvalidRequest):
-        gemini.parse_request(body, MODEL)
+        guard_recursion(gemini.parse_request, parse_object(body), MODEL)
 
 
 # Requests to Google -------------------------------------------------------------------------------
@@ -539,7 +540,8 @@ def test_any_request_is_rendered_or_rejected(turns: Any, settings: Any) -> None:
         json.dumps(
             rendered(
                 gemini.parse_request(
-                    json.dumps({"contents": turns, "generationConfig": settings}).encode(), MODEL
+                    parse_object(json.dumps({"contents": turns, "generationConfig": settings}).encode()),
+                    MODEL,
                 )
             )
         )

@@ -14,6 +14,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from proxy.formats.codec import Codec
+from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import Message, Request, Text, Tool, UnsupportedFeature
 from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
@@ -45,7 +46,7 @@ Cell = dict[str, Any]
 
 def request_cell(client: str, provider: str, body: Body) -> Cell:
     """Return the upstream request for a client's request, or why it is rejected."""
-    parsed = CODECS[client].parse_request(encode_body(body), "m", False)
+    parsed = CODECS[client].parse_request(parse_object(encode_body(body)), "m", False)
     try:
         rendered = CODECS[provider].render_request(parsed, Quirks())
     except UnsupportedFeature as refusal:
@@ -55,7 +56,7 @@ def request_cell(client: str, provider: str, body: Body) -> Cell:
 
 
 def encode_body(body: Body) -> bytes:
-    return json.dumps(body, ensure_ascii=False).encode()
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def response_cell(client: str, provider: str, body: Body) -> Cell:

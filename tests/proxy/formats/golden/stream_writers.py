@@ -160,7 +160,8 @@ def anthropic_block(block: Body) -> tuple[Body, list[Body]]:
                 {"type": "signature_delta", "signature": block["signature"]},
             ]
         case "tool_use" | "server_tool_use":
-            given = json.dumps(block["input"], ensure_ascii=False) if block["input"] else ""
+            given = json.dumps(block["input"], ensure_ascii=False, separators=(",", ":"))
+            given = given if block["input"] else ""
             return {**block, "input": {}}, [
                 {"type": "input_json_delta", "partial_json": piece} for piece in ["", *halves(given)]
             ]

@@ -5,6 +5,7 @@ from itertools import pairwise
 from typing import Any
 
 from proxy.formats import openai_chat
+from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import (
     Choice,
     Event,
@@ -26,7 +27,9 @@ WEATHER = {
 
 def parse(**fields: Any) -> Request:
     return openai_chat.parse_request(
-        json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}).encode()
+        parse_object(
+            json.dumps({"model": "m", "messages": [{"role": "user", "content": "hi"}], **fields}).encode()
+        )
     )
 
 

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from openai.types.chat import ChatCompletionChunk
 
 from proxy.formats import openai_chat
-from proxy.formats.json_body import guard_recursion
+from proxy.formats.json_body import guard_recursion, parse_object
 from proxy.formats.neutral import (
     ApiError,
     Event,
@@ -402,7 +402,7 @@ message = st.fixed_dictionaries(
 def test_arbitrary_json_is_a_request_or_invalid(messages: list[Any], fields: dict[str, Any]) -> None:
     body = json.dumps({**fields, "model": "m", "messages": messages}).encode()
     try:
-        request = guard_recursion(openai_chat.parse_request, body)
+        request = guard_recursion(openai_chat.parse_request, parse_object(body))
         json.dumps(openai_chat.render_request(request, Quirks()).body)
     except InvalidRequest as refusal:
         assert str(refusal)

@@ -8,6 +8,7 @@ from openai.types.responses import ResponseStreamEvent
 from pydantic import TypeAdapter
 
 from proxy.formats import openai_responses as responses
+from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import (
     Event,
     PartDelta,
@@ -152,7 +153,9 @@ def parts_of(events: list[Event]) -> list[tuple[str, str, str | None]]:
 
 
 def request(**fields: Any) -> Request:
-    return responses.parse_request(json.dumps({"model": "gpt-x", "input": "Hi", **fields}).encode())
+    return responses.parse_request(
+        parse_object(json.dumps({"model": "gpt-x", "input": "Hi", **fields}).encode())
+    )
 
 
 def render(neutral: Request, quirks: Quirks | None = None) -> dict[str, Any]:

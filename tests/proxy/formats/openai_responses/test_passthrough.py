@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.formats import openai_responses as responses
+from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import (
     InvalidRequest,
     InvalidUpstreamResponse,
@@ -142,7 +143,7 @@ def test_arbitrary_request_is_parsed_or_rejected(value: dict[str, Any]) -> None:
         except InvalidRequest as refusal:
             assert str(refusal)
     try:
-        parsed = responses.parse_request(body)
+        parsed = responses.parse_request(parse_object(body))
         json.dumps(render(parsed))
     except InvalidRequest as refusal:
         assert str(refusal)

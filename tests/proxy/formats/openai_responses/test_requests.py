@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from proxy.formats import openai_responses as responses
+from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import (
     Choice,
     Event,
@@ -64,7 +65,7 @@ def test_conversation_round_trips() -> None:
         Message(role="user", parts=(ToolResult(call_id="c1", name="f", content=(Text(text="42"),)),)),
         Message(role="assistant", parts=(Text(text="Yes"), Refusal(text="No"))),
     )
-    again = responses.parse_request(json.dumps(render(parsed)).encode())
+    again = responses.parse_request(parse_object(json.dumps(render(parsed)).encode()))
     assert again.messages[1:] == parsed.messages[1:]
     assert render(parsed)["instructions"] == "You help.\n\nBe brief."
 

@@ -4,36 +4,27 @@ import re
 from typing import Any
 
 from proxy.formats.anthropic.wire import decode_any
-from proxy.formats.json_body import DECODE_ERRORS, encode
+from proxy.formats.json_body import DECODE_ERRORS, as_str, encode
 from proxy.formats.neutral import ApiError
-from proxy.formats.provider_errors import message_of, text_of, unspecified_message
+from proxy.formats.provider_errors import MAX_MESSAGE_LENGTH, ErrorTable, message_of, unspecified_message
 
-ERROR_TYPES = {
-    "invalid_request_error": ("invalid_request", "invalid_request_error", 400),
-    "request_too_large": ("invalid_request", "request_too_large", 413),
-    "authentication_error": ("auth", "invalid_api_key", 401),
-    "permission_error": ("auth", "insufficient_permissions", 403),
-    "billing_error": ("rate_limit", "insufficient_quota", 402),
-    "not_found_error": ("unknown_model", "model_not_found", 404),
-    "rate_limit_error": ("rate_limit", "rate_limit_exceeded", 429),
-    "timeout_error": ("timeout", "upstream_timeout", 504),
-    "overloaded_error": ("server_error", "overloaded", 529),
-    "api_error": ("server_error", "server_error", 500),
-}
-"""Kind, code and HTTP status for each type of error. An error in a stream has no status of its own."""
-ERROR_TYPE_BY_STATUS = {
-    401: "authentication_error",
-    402: "billing_error",
-    403: "permission_error",
-    404: "not_found_error",
-    408: "timeout_error",
-    413: "request_too_large",
-    429: "rate_limit_error",
-    504: "timeout_error",
-    529: "overloaded_error",
-}
+ERRORS = ErrorTable(
+    (
+        ("invalid_request_error", 400, "invalid_request", "invalid_request_error"),
+        ("authentication_error", 401, "auth", "invalid_api_key"),
+        ("billing_error", 402, "rate_limit", "insufficient_quota"),
+        ("permission_error", 403, "auth", "insufficient_permissions"),
+        ("not_found_error", 404, "unknown_model", "model_not_found"),
+        ("timeout_error", 504, "timeout", "upstream_timeout"),
+        ("timeout_error", 408, "timeout", "upstream_timeout"),
+        ("request_too_large", 413, "invalid_request", "request_too_large"),
+        ("rate_limit_error", 429, "rate_limit", "rate_limit_exceeded"),
+        ("api_error", 500, "server_error", "server_error"),
+        ("overloaded_error", 529, "server_error", "overloaded"),
+    )
+)
+"""Errors by their `type`. An error in a stream has no status of its own: it has the status of its type."""
 HTML_TAG = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
-MAX_MESSAGE_LENGTH = 2000
 
 
 def parse_error(status: int, body: bytes) -> ApiError:
@@ -55,7 +46,7 @@ def parse_error_fields(value: Any) -> tuple[str, str]:
         case [first, *_]:
             return parse_error_fields(first)
         case {"error": dict() as error}:
-            return text_of(error.get("type")), message_of(error)
+            return as_str(error.get("type")), message_of(error)
         case _:
             return "", message_of(value)
 
@@ -65,13 +56,8 @@ def html_to_text(body: bytes) -> str:
 
 
 def build_error(status: int, type: str, message: str) -> ApiError:
-    known_type = (
-        type
-        if type in ERROR_TYPES
-        else ERROR_TYPE_BY_STATUS.get(status, "invalid_request_error" if 400 <= status < 500 else "api_error")
-    )
-    kind, code, _ = ERROR_TYPES[known_type]
-    if known_type == "not_found_error" and "model" not in message.lower():
+    name, _, kind, code = ERRORS.by_name.get(type) or ERRORS.for_status(status)
+    if name == "not_found_error" and "model" not in message.lower():
         kind, code = "invalid_request", "not_found"
     return ApiError(
         kind=kind,
@@ -87,9 +73,10 @@ def parse_stream_error(error: Any, data: bytes) -> ApiError:
         type, message = parse_error_fields(decode_any(data))
     except DECODE_ERRORS:
         type, message = parse_error_fields({"error": error})
-    status = ERROR_TYPES[type][2] if type in ERROR_TYPES else 500
     return build_error(
-        status, type, message or "The provider reported an error in the middle of its response."
+        ERRORS.status_of(type, 500),
+        type,
+        message or "The provider reported an error in the middle of its response.",
     )
 
 

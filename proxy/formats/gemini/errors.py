@@ -6,47 +6,36 @@ import msgspec
 
 from proxy.formats.json_body import DECODE_ERRORS, encode
 from proxy.formats.neutral import ApiError
-from proxy.formats.provider_errors import message_of, unspecified_message
+from proxy.formats.provider_errors import MAX_MESSAGE_LENGTH, ErrorTable, message_of, unspecified_message
 
 TYPE_URL_PREFIX = "type.googleapis.com/google.rpc."
-STATUS_NAME_BY_HTTP = {
-    400: "INVALID_ARGUMENT",
-    401: "UNAUTHENTICATED",
-    403: "PERMISSION_DENIED",
-    404: "NOT_FOUND",
-    408: "DEADLINE_EXCEEDED",
-    409: "ABORTED",
-    413: "INVALID_ARGUMENT",
-    422: "INVALID_ARGUMENT",
-    429: "RESOURCE_EXHAUSTED",
-    499: "CANCELLED",
-    500: "INTERNAL",
-    501: "UNIMPLEMENTED",
-    502: "UNAVAILABLE",
-    503: "UNAVAILABLE",
-    504: "DEADLINE_EXCEEDED",
-    529: "UNAVAILABLE",
-}
-HTTP_BY_STATUS_NAME = {
-    "INVALID_ARGUMENT": 400,
-    "FAILED_PRECONDITION": 400,
-    "OUT_OF_RANGE": 400,
-    "UNAUTHENTICATED": 401,
-    "PERMISSION_DENIED": 403,
-    "NOT_FOUND": 404,
-    "ABORTED": 409,
-    "ALREADY_EXISTS": 409,
-    "RESOURCE_EXHAUSTED": 429,
-    "CANCELLED": 499,
-    "INTERNAL": 500,
-    "UNKNOWN": 500,
-    "DATA_LOSS": 500,
-    "UNIMPLEMENTED": 501,
-    "UNAVAILABLE": 503,
-    "DEADLINE_EXCEEDED": 504,
-}
+ERRORS = ErrorTable(
+    (
+        ("INVALID_ARGUMENT", 400, "invalid_request", "invalid_request_error"),
+        ("FAILED_PRECONDITION", 400, "invalid_request", "invalid_request_error"),
+        ("OUT_OF_RANGE", 400, "invalid_request", "invalid_request_error"),
+        ("UNAUTHENTICATED", 401, "auth", "invalid_api_key"),
+        ("PERMISSION_DENIED", 403, "auth", "insufficient_permissions"),
+        ("NOT_FOUND", 404, "invalid_request", "invalid_request_error"),
+        ("ABORTED", 409, "invalid_request", "invalid_request_error"),
+        ("ALREADY_EXISTS", 409, "invalid_request", "invalid_request_error"),
+        ("INVALID_ARGUMENT", 413, "invalid_request", "invalid_request_error"),
+        ("INVALID_ARGUMENT", 422, "invalid_request", "invalid_request_error"),
+        ("RESOURCE_EXHAUSTED", 429, "rate_limit", "rate_limit_exceeded"),
+        ("CANCELLED", 499, "invalid_request", "invalid_request_error"),
+        ("INTERNAL", 500, "server_error", "server_error"),
+        ("UNKNOWN", 500, "server_error", "server_error"),
+        ("DATA_LOSS", 500, "server_error", "server_error"),
+        ("UNIMPLEMENTED", 501, "server_error", "server_error"),
+        ("UNAVAILABLE", 503, "server_error", "server_error"),
+        ("UNAVAILABLE", 502, "server_error", "server_error"),
+        ("UNAVAILABLE", 529, "server_error", "server_error"),
+        ("DEADLINE_EXCEEDED", 504, "timeout", "timeout"),
+        ("DEADLINE_EXCEEDED", 408, "timeout", "timeout"),
+    )
+)
+"""Errors by the names of google.rpc.Code, which Google sends in `status`."""
 INVALID_KEY_MARKERS = ("API_KEY_INVALID", "API_KEY_EXPIRED", "API key not valid", "API key expired")
-MAX_MESSAGE_LENGTH = 2000
 
 
 def parse_error(status: int, body: bytes) -> ApiError:
@@ -60,7 +49,10 @@ def parse_error(status: int, body: bytes) -> ApiError:
     message = error_message(error) or plain_text(body) or unspecified_message(status)
     if any(marker in message or marker.encode() in body for marker in INVALID_KEY_MARKERS):
         return ApiError(kind="auth", code="invalid_api_key", message=message, status=401)
-    kind, code = error_kind(status, message)
+    row = ERRORS.for_status(status)
+    kind, code = row.kind, row.code
+    if status == 404 and "models/" in message:
+        kind, code = "unknown_model", "model_not_found"
     return ApiError(kind=kind, code=code, message=message, param=violated_field(error), status=status)
 
 
@@ -95,7 +87,7 @@ def reported_status(error: dict[str, Any]) -> int:
     code = error.get("code")
     if isinstance(code, int) and 400 <= code < 600:
         return code
-    return HTTP_BY_STATUS_NAME.get(str(error.get("status")), 502)
+    return ERRORS.status_of(str(error.get("status")), 502)
 
 
 def error_message(error: dict[str, Any]) -> str:
@@ -131,25 +123,6 @@ def violated_field(error: dict[str, Any]) -> str | None:
     return None
 
 
-def error_kind(status: int, message: str) -> tuple[str, str]:
-    """Return the neutral kind of an error, and OpenAI's code for it."""
-    match status:
-        case 401:
-            return "auth", "invalid_api_key"
-        case 403:
-            return "auth", "insufficient_permissions"
-        case 404 if "models/" in message:
-            return "unknown_model", "model_not_found"
-        case 408 | 504:
-            return "timeout", "timeout"
-        case 429:
-            return "rate_limit", "rate_limit_exceeded"
-        case _ if status < 500:
-            return "invalid_request", "invalid_request_error"
-        case _:
-            return "server_error", "server_error"
-
-
 def render_error(api_error: ApiError, request_id: str) -> bytes:
     return encode({"error": render_error_object(api_error, request_id)})
 
@@ -171,8 +144,8 @@ def render_error_object(error: ApiError, request_id: str) -> dict[str, Any]:
         )
     if request_id:
         details.append({"@type": f"{TYPE_URL_PREFIX}RequestInfo", "requestId": request_id})
-    status = STATUS_NAME_BY_HTTP.get(error.status, "INTERNAL" if error.status >= 500 else "INVALID_ARGUMENT")
-    return {"code": error.status, "message": error.message, "status": status, "details": details}
+    name = ERRORS.for_status(error.status).name
+    return {"code": error.status, "message": error.message, "status": name, "details": details}
 
 
 def render_error_event(api_error: ApiError, request_id: str) -> bytes:

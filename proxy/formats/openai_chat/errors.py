@@ -6,30 +6,24 @@ import msgspec
 
 from proxy.formats.json_body import as_dict, as_str, dict_items, encode
 from proxy.formats.neutral import ApiError
-from proxy.formats.provider_errors import message_of, unspecified_message
+from proxy.formats.provider_errors import MAX_MESSAGE_LENGTH, ErrorTable, message_of, unspecified_message
 
-MAX_MESSAGE_LENGTH = 2000
-KIND_BY_STATUS = {
-    400: "invalid_request",
-    401: "auth",
-    403: "auth",
-    404: "invalid_request",
-    408: "timeout",
-    429: "rate_limit",
-    504: "timeout",
-}
-CODE_BY_STATUS = {
-    401: "invalid_api_key",
-    403: "insufficient_permissions",
-    404: "not_found",
-    408: "request_timeout",
-    413: "request_too_large",
-    429: "rate_limit_exceeded",
-    500: "server_error",
-    503: "service_unavailable",
-    504: "upstream_timeout",
-    529: "service_unavailable",
-}
+ERRORS = ErrorTable(
+    (
+        ("invalid_request_error", 400, "invalid_request", "invalid_request_error"),
+        ("invalid_api_key", 401, "auth", "invalid_api_key"),
+        ("insufficient_permissions", 403, "auth", "insufficient_permissions"),
+        ("not_found", 404, "invalid_request", "not_found"),
+        ("request_timeout", 408, "timeout", "request_timeout"),
+        ("request_too_large", 413, "invalid_request", "request_too_large"),
+        ("rate_limit_exceeded", 429, "rate_limit", "rate_limit_exceeded"),
+        ("server_error", 500, "server_error", "server_error"),
+        ("service_unavailable", 503, "server_error", "service_unavailable"),
+        ("upstream_timeout", 504, "timeout", "upstream_timeout"),
+        ("service_unavailable", 529, "server_error", "service_unavailable"),
+    )
+)
+"""Errors by the codes of OpenAI."""
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -66,21 +60,18 @@ def parse_error_object(error: Any, status: int) -> ApiError:
     message = message_of(error) or unspecified_message(status)
     code = as_str(fields.get("code"))
     code = code if code and not code.isdigit() else ""
-    kind = KIND_BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request")
+    row = ERRORS.for_status(status)
+    kind = row.kind
     if status == 404 and (code == "model_not_found" or (not code and "model" in message.lower())):
         kind, code = "unknown_model", "model_not_found"
     param = as_str(fields.get("param")) or None
     return ApiError(
         kind=kind,
-        code=code or code_for_status(status),
+        code=code or row.code,
         message=message[:MAX_MESSAGE_LENGTH],
         param=param,
         status=status,
     )
-
-
-def code_for_status(status: int) -> str:
-    return CODE_BY_STATUS.get(status, "server_error" if status >= 500 else "invalid_request_error")
 
 
 def reported_status(error: Any) -> int:

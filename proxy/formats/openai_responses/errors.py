@@ -7,29 +7,28 @@ import msgspec
 
 from proxy.formats.json_body import as_str, encode
 from proxy.formats.neutral import ApiError
-from proxy.formats.provider_errors import message_of, unspecified_message
+from proxy.formats.provider_errors import MAX_MESSAGE_LENGTH, ErrorTable, message_of, unspecified_message
 
 MAX_SEQUENCE_NUMBER = 2**31 - 1
 """Number of an error event that is added to a stream: it comes after all other events."""
 HTML_TITLE = re.compile(r"<title>\s*(.*?)\s*</title>", re.IGNORECASE | re.DOTALL)
-MAX_MESSAGE_LENGTH = 1000
-STATUS_BY_CODE = {
-    "insufficient_quota": 429,
-    "rate_limit_exceeded": 429,
-    "invalid_api_key": 401,
-    "model_not_found": 404,
-    "context_length_exceeded": 400,
-    "invalid_prompt": 400,
-    "invalid_request_error": 400,
-}
-CODE_BY_KIND = {
-    "unknown_model": "model_not_found",
-    "auth": "invalid_api_key",
-    "rate_limit": "rate_limit_exceeded",
-    "timeout": "upstream_timeout",
-    "invalid_request": "invalid_request_error",
-    "server_error": "server_error",
-}
+ERRORS = ErrorTable(
+    (
+        ("invalid_request_error", 400, "invalid_request", "invalid_request_error"),
+        ("invalid_prompt", 400, "invalid_request", "invalid_prompt"),
+        ("context_length_exceeded", 400, "invalid_request", "context_length_exceeded"),
+        ("invalid_api_key", 401, "auth", "invalid_api_key"),
+        ("invalid_api_key", 403, "auth", "invalid_api_key"),
+        ("invalid_request_error", 404, "invalid_request", "invalid_request_error"),
+        ("model_not_found", 404, "unknown_model", "model_not_found"),
+        ("upstream_timeout", 504, "timeout", "upstream_timeout"),
+        ("upstream_timeout", 408, "timeout", "upstream_timeout"),
+        ("rate_limit_exceeded", 429, "rate_limit", "rate_limit_exceeded"),
+        ("insufficient_quota", 429, "rate_limit", "insufficient_quota"),
+        ("server_error", 500, "server_error", "server_error"),
+    )
+)
+"""Errors by the codes of OpenAI."""
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -58,29 +57,15 @@ def parse_error_object(wire: dict[str, Any], status: int | None = None) -> ApiEr
     message = message_of(fields)
     code = as_str(fields.get("code")) or as_str(fields.get("type") if fields is error else None)
     if status is None or status < 400:
-        status = STATUS_BY_CODE.get(code, 400 if code.startswith("invalid_") or "image" in code else 500)
-    kind = error_kind(status, code)
+        status = ERRORS.status_of(code, 400 if code.startswith("invalid_") or "image" in code else 500)
+    row = ERRORS.for_status(status)
     return ApiError(
-        kind=kind,
-        code=code or CODE_BY_KIND[kind],
+        kind="unknown_model" if code == "model_not_found" else row.kind,
+        code=code or row.code,
         message=message[:MAX_MESSAGE_LENGTH] or unspecified_message(status),
         param=as_str(fields.get("param")) or None,
         status=status,
     )
-
-
-def error_kind(status: int, code: str) -> str:
-    if code == "model_not_found":
-        return "unknown_model"
-    match status:
-        case 401 | 403:
-            return "auth"
-        case 408 | 504:
-            return "timeout"
-        case 429:
-            return "rate_limit"
-        case _:
-            return "invalid_request" if status < 500 else "server_error"
 
 
 # Writing ------------------------------------------------------------------------------------------

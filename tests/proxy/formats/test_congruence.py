@@ -35,13 +35,13 @@ EXTRA_NAMES = {
 """Public names beside those of `Codec`: the requests of clients, and what one format alone has."""
 MODULE_NAMES = {
     "wire": {"FORMAT", "RequestFields", "ResponseFacts", "WireRequest"},
-    "request": {"parse_request", "render_request", "request_path"},
+    "request": {"parse_request", "render_request", "render_max_tokens", "request_path"},
     "messages": {"parse_messages", "render_messages"},
     "content": {"parse_part", "render_part", "render_tool_call"},
     "tools": {"parse_tools", "parse_tool_choice", "render_tools", "render_tool_choice"},
     "reasoning": {"parse_reasoning", "render_reasoning"},
     "response": {"parse_response", "parse_finish_reason", "render_response"},
-    "errors": {"parse_error", "render_error", "render_error_event"},
+    "errors": {"ERRORS", "parse_error", "render_error", "render_error_event"},
     "usage": {"parse_usage", "usage_from_wire", "render_usage"},
     "decoder": {"StreamDecoder"},
     "encoder": {"StreamEncoder"},

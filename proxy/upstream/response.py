@@ -12,6 +12,8 @@ from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
 
 MAX_RESPONSE_BYTES = 64 * 1024 * 1024
 MAX_KEEPALIVE_BYTES = 64
+KEEPALIVE_PREFIXES = (b":", b"event: ping", b"event:ping", b'data: {"type": "ping"', b'data: {"type":"ping"')
+"""How a comment of server-sent events and the `ping` of Anthropic's API begin."""
 
 
 class UpstreamResponse(Protocol):
@@ -99,5 +101,5 @@ def map_errors() -> Iterator[None]:
 
 
 def is_keepalive(chunk: bytes) -> bool:
-    """Return whether a chunk is only a heartbeat: a comment of SSE, or the `ping` of Anthropic's API."""
-    return len(chunk) < MAX_KEEPALIVE_BYTES and (chunk.startswith(b":") or b"ping" in chunk)
+    """Return whether a chunk is only a keep-alive, and no data of the response."""
+    return len(chunk) < MAX_KEEPALIVE_BYTES and chunk.startswith(KEEPALIVE_PREFIXES)

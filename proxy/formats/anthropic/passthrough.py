@@ -251,8 +251,8 @@ class StreamMeter(EventMeter):
     def on_event(self, event: bytes) -> None:
         """Meter one event.
 
-        Most events are deltas of text. The meter does not decode events without text or usage. A marker
-        cannot appear inside of a text, because JSON escapes its quotes.
+        The meter does not decode events without text or usage. A text can contain a marker too, so the
+        decoded fields decide.
         """
         if STOP in event:
             self.saw_final_event = self.saw_final_event or is_stop(event)

@@ -112,7 +112,7 @@ class ResponsesIdReader(CollectingReader):
 
     def read_event(self, event: bytes) -> None:
         """Read one event. The ids of items come in the events that end them, and again in the last event."""
-        if b'.delta"' in event or not READ.search(event):
+        if not READ.search(event):
             return
         try:
             parsed = decode_lenient(decode_event, event_data(event))

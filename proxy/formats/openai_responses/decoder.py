@@ -114,7 +114,7 @@ class StreamDecoder:
         if self.ended:
             self.emit_usage(response)
             return
-        if event.type == "error" or (not event.type and b'"error"' in data):
+        if event.type == "error" or (not event.type and event.error is not None):
             self.fail(parse_error_object(decode_object(data)))
             return
         if event.type.startswith("response."):

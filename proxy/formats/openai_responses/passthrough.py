@@ -241,18 +241,13 @@ class StreamMeter(EventMeter):
     def on_event(self, event: bytes) -> None:
         """Count one event.
 
-        Most events hold neither text nor usage. A search finds those that do; a quote inside a text has a
-        backslash before it, so a text cannot match.
+        To decode as few events as possible, their bytes are searched first. A text can end like a type of
+        event, so the decoded type decides.
         """
         try:
-            if b'.delta"' in event:
-                self.add_tokens(estimate_text_tokens(decode_lenient(decode_delta, event_data(event)).delta))
+            if b'.delta"' in event and self.is_delta(event):
                 return
-            if b'"response.output_item.done"' in event and any(mark in event for mark in CALL_MARKERS):
-                item = decode_lenient(decode_item_done, event_data(event)).item
-                self.server_tool_items.append(
-                    {name: value for name, value in item.items() if name != "result"}
-                )
+            if any(mark in event for mark in CALL_MARKERS) and self.is_item_done(event):
                 return
             if (name := name_of(event).decode(errors="replace")) in FINAL_EVENT_TYPES:
                 self.on_final_event(name)
@@ -265,8 +260,26 @@ class StreamMeter(EventMeter):
         except DECODE_ERRORS:
             return
 
+    def is_delta(self, event: bytes) -> bool:
+        """Return whether an event is a delta, and count its text. Raises one of DECODE_ERRORS."""
+        parsed = decode_lenient(decode_delta, event_data(event))
+        if not parsed.type.endswith(".delta"):
+            return False
+        self.add_tokens(estimate_text_tokens(parsed.delta) if isinstance(parsed.delta, str) else 0)
+        return True
+
+    def is_item_done(self, event: bytes) -> bool:
+        """Return whether an event ends an item, and keep the item. Raises one of DECODE_ERRORS."""
+        parsed = decode_lenient(decode_item_done, event_data(event))
+        if parsed.type != "response.output_item.done":
+            return False
+        if isinstance(parsed.item, dict):
+            item = {name: value for name, value in parsed.item.items() if name != "result"}
+            self.server_tool_items.append(item)
+        return True
+
     def on_final_event(self, kind: str) -> None:
-        """Note the end, unless the search found the type elsewhere in an event."""
+        """Record that a final event has passed. Other types are ignored, because a text can match too."""
         self.saw_final_event = self.saw_final_event or kind in FINAL_EVENT_TYPES
         self.provider_failed = self.provider_failed or kind in ("error", "response.failed")
 

@@ -96,6 +96,7 @@ class WireEvent(msgspec.Struct):
     logprobs: Any = None
     annotation: Any = None
     response: Any = None
+    error: Any = None
 
 
 class ResponseFacts(msgspec.Struct):
@@ -118,11 +119,13 @@ class EventType(msgspec.Struct):
 
 
 class ItemDoneEvent(msgspec.Struct):
-    item: dict[str, Any] = {}
+    type: str = ""
+    item: Any = None
 
 
 class DeltaEvent(msgspec.Struct):
-    delta: str
+    type: str = ""
+    delta: Any = None
 
 
 decode_any = msgspec.json.Decoder().decode

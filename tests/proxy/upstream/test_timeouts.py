@@ -62,8 +62,11 @@ async def test_silence_is_a_timeout_with_and_without_streaming(
             await response.read()
 
 
-async def test_slow_response_is_not_a_timeout(upstream: LocalUpstream, post_request: Any) -> None:
-    upstream.handler = repeating_handler(b'data: {"a": 1}\n\n', IDLE_S / 2, 6)
+@pytest.mark.parametrize("text", [b"a", b"ping", b"shopping"])
+async def test_slow_response_is_not_a_timeout(
+    upstream: LocalUpstream, post_request: Any, text: bytes
+) -> None:
+    upstream.handler = repeating_handler(b'data: {"content": "%s"}\n\n' % text, IDLE_S / 2, 6)
     assert await chunks_of(await post_request()) == 6
 
 

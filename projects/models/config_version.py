@@ -3,7 +3,7 @@
 import time
 from typing import Any, TypeVar
 
-from django.db import models
+from django.db import models, transaction
 from django.db.models.signals import post_delete, post_save
 
 ModelT = TypeVar("ModelT", bound=type[models.Model])
@@ -32,11 +32,17 @@ class ConfigVersion(models.Model):
 
 
 def invalidates_config_cache(model: ModelT) -> ModelT:
-    """Change the config version whenever a row of this model is saved or deleted."""
+    """Change the config version whenever a row of this model is saved or deleted, in one transaction.
+
+    Django sends `post_delete` in the transaction of the deletion, but `post_save` after the commit, unless
+    the caller has opened a transaction. If the process died between the two, other processes would accept a
+    revoked key until the next change.
+    """
 
     def bump(**_: Any) -> None:
         ConfigVersion.bump()
 
     post_save.connect(bump, sender=model, weak=False)
     post_delete.connect(bump, sender=model, weak=False)
+    model.save_base = transaction.atomic(savepoint=False)(model.save_base)  # type: ignore[method-assign]
     return model

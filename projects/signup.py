@@ -1,4 +1,4 @@
-"""Sign-up rules, set by GATEWAY_SIGNUP and GATEWAY_SIGNUP_DOMAINS."""
+"""Rules of sign-up and of new addresses (GATEWAY_SIGNUP, GATEWAY_SIGNUP_DOMAINS), and form messages."""
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
@@ -20,8 +20,10 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
     def is_open_for_signup(self, request: HttpRequest) -> bool:
         return bool(settings.ENV.gateway_signup in ("open", "domains"))
 
-    def clean_email(self, email: str) -> str:
-        domain = email.rpartition("@")[2].lower()
-        if settings.ENV.gateway_signup == "domains" and domain not in settings.ENV.gateway_signup_domains:
-            raise ValidationError("Sign-up is limited to addresses of this organisation.")
-        return email
+
+def check_domain(email: str) -> None:
+    """Raise ValidationError for a new address that GATEWAY_SIGNUP=domains does not allow."""
+    domain = email.rpartition("@")[2].lower()
+    if settings.ENV.gateway_signup == "domains" and domain not in settings.ENV.gateway_signup_domains:
+        text = "Accounts are limited to addresses of this organisation. Use such an address."
+        raise ValidationError(text)

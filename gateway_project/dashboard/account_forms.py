@@ -4,6 +4,8 @@ from typing import Any
 
 from allauth.account import forms
 
+from projects.signup import check_domain
+
 LABELS = {
     "Email": "E-mail address",
     "Current Password": "Current password",
@@ -24,7 +26,11 @@ class Relabelled:
 
 
 class AddEmailForm(Relabelled, forms.AddEmailForm):  # type: ignore[misc]
-    pass
+    def clean_email(self) -> str:
+        """Check a new address like that of a new account."""
+        check_domain(self.cleaned_data["email"])
+        email: str = super().clean_email()
+        return email
 
 
 class ChangePasswordForm(Relabelled, forms.ChangePasswordForm):  # type: ignore[misc]
@@ -44,4 +50,7 @@ class ResetPasswordKeyForm(Relabelled, forms.ResetPasswordKeyForm):  # type: ign
 
 
 class SignupForm(Relabelled, forms.SignupForm):  # type: ignore[misc]
-    pass
+    def clean_email(self) -> str:
+        check_domain(self.cleaned_data["email"])
+        email: str = super().clean_email()
+        return email

@@ -110,6 +110,23 @@ def test_sign_up_can_be_limited_to_domains(client: Client, settings: Settings) -
     assert User.objects.get().email == "dana@acme.example"
 
 
+def test_other_domains_can_reset_a_password_but_not_be_added(
+    client: Client, alice: User, settings: Settings, mailoutbox: list[EmailMessage]
+) -> None:
+    set_signup(settings, "domains", ("acme.example",))
+    verified(alice)
+    client.post("/accounts/password/reset/", {"email": alice.email})
+    assert mailoutbox[0].to == [alice.email]
+    session = signed_in(alice)
+    page = session.post("/accounts/email/", {"action_add": "", "email": "a@elsewhere.example"}, follow=True)
+    assert "limited to addresses" in page.content.decode()
+    session.post("/accounts/email/", {"action_add": "", "email": "a@acme.example"})
+    assert {address.email for address in EmailAddress.objects.filter(user=alice)} == {
+        alice.email,
+        "a@acme.example",
+    }
+
+
 def test_the_link_in_the_message_resets_the_password(
     client: Client, alice: User, mailoutbox: list[EmailMessage]
 ) -> None:

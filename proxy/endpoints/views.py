@@ -1,7 +1,9 @@
 """Views for the three kinds of operations: billable, free with a key, and free without a key."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -12,7 +14,7 @@ from proxy.http.handler import GatewayView
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import Response, ResponseWriter
 from proxy.operations import BodyOperation, Operation
-from proxy.pipeline.authenticate import Authenticated, authenticate, authorize, receive
+from proxy.pipeline.authenticate import Authenticated, Received, authenticate, authorize, receive
 from proxy.pipeline.responses import rate_limit_headers, respond_with_error
 from proxy.pipeline.settle import INTERRUPTED, Progress, RequestResult, settle
 
@@ -48,29 +50,50 @@ async def respond_to_key(
     writer: ResponseWriter,
     **url_params: Any,
 ) -> None:
-    """Authenticate, let `handler` respond, and write the usage record."""
-    received = receive(request, operation)
-    progress: Progress = received
-    result = INTERRUPTED
-    try:
-        progress = caller = await authenticate(received)
+    """Authenticate, and let `handler` respond."""
+    async with free_request(operation, request, writer) as free:
+        caller = await free.authenticate()
+        await free.respond(await handler(caller, **url_params))
+
+
+@dataclass(slots=True)
+class FreeRequest:
+    """A request that costs nothing, with the last stage that it has reached."""
+
+    received: Received
+    writer: ResponseWriter
+    progress: Progress
+    result: RequestResult = INTERRUPTED
+
+    async def authenticate(self) -> Authenticated:
+        """Return the caller. Raises GatewayError, TooManyFailures or DatabaseError."""
+        self.progress = caller = await authenticate(self.received)
         authorize(caller)
-        response = await handler(caller, **url_params)
-        result = await respond_to_caller(caller, response, writer)
+        return caller
+
+    async def respond(self, response: Response) -> None:
+        """Hand a response to the writer, with the gateway's headers."""
+        outcome = Outcome.OK if response.status < 400 else Outcome.UPSTREAM_ERROR
+        limits = await rate_limit_headers(self.progress, outcome)
+        headers = {**self.progress.headers(), **limits, **response.headers}
+        self.writer.respond(Response(response.status, headers, response.body))
+        self.result = RequestResult(outcome, response.status)
+
+
+@asynccontextmanager
+async def free_request(
+    operation: Operation, request: GatewayRequest, writer: ResponseWriter
+) -> AsyncIterator[FreeRequest]:
+    """Handle a request that costs nothing: respond to errors, and write the usage record at the end."""
+    received = receive(request, operation)
+    free = FreeRequest(received, writer, received)
+    try:
+        yield free
     except (Exception, asyncio.CancelledError) as error:
-        result = await respond_with_error(progress, error, writer)
+        free.result = await respond_with_error(free.progress, error, writer)
     finally:
-        await settle(progress, result)
-        await writer.finish(succeeded=result.outcome is Outcome.OK)
-
-
-async def respond_to_caller(
-    caller: Authenticated, response: Response, writer: ResponseWriter
-) -> RequestResult:
-    """Hand a response to the writer, with the gateway's headers."""
-    headers = {**caller.headers(), **await rate_limit_headers(caller, Outcome.OK), **response.headers}
-    writer.respond(Response(response.status, headers, response.body))
-    return RequestResult(Outcome.OK, response.status)
+        await settle(free.progress, free.result)
+        await writer.finish(succeeded=free.result.outcome is Outcome.OK)
 
 
 def keyless(

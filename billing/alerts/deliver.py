@@ -14,7 +14,8 @@ from django.core.mail import EmailMessage
 
 from billing.alerts import messages, webhook
 from billing.alerts.webhook import UNEXPECTED_ERROR, SignedWebhook
-from billing.models import Delivery
+from billing.models import Alert, Delivery, Webhook
+from projects.models import Membership
 from projects.vault import DecryptionError
 
 BATCH_SIZE = 50
@@ -34,15 +35,27 @@ def deliver_due() -> int:
 
     Webhooks come first, so that a slow mail server does not delay them.
     """
-    due = Delivery.objects.due()
-    webhooks, emails = due.exclude(webhook=None), due.filter(webhook=None)
-    return deliver_webhooks(webhooks[:BATCH_SIZE]) + deliver_emails(emails[:BATCH_SIZE])
+    return deliver_webhooks(due_webhooks()) + deliver_emails(due_emails())
 
 
-def deliver_webhooks(due: Iterable[Delivery]) -> int:
+def due_webhooks() -> list[tuple[Delivery, Webhook]]:
+    due = Delivery.objects.due().exclude(webhook=None)[:BATCH_SIZE]
+    return [(delivery, delivery.webhook) for delivery in due if delivery.webhook]
+
+
+def due_emails() -> list[tuple[Delivery, Alert, Membership]]:
+    due = Delivery.objects.due().exclude(alert=None).exclude(member=None)[:BATCH_SIZE]
+    return [
+        (delivery, delivery.alert, delivery.member) for delivery in due if delivery.alert and delivery.member
+    ]
+
+
+def deliver_webhooks(due: Iterable[tuple[Delivery, Webhook]]) -> int:
     """Send webhooks concurrently, after all of them were claimed. Return the number of attempts."""
-    claimed = [delivery for delivery in due if delivery.claim()]
-    signed_webhooks = {delivery: signed for delivery in claimed if (signed := sign_webhook(delivery))}
+    claimed = [(delivery, recipient) for delivery, recipient in due if delivery.claim()]
+    signed_webhooks = {
+        delivery: signed for delivery, recipient in claimed if (signed := sign_webhook(delivery, recipient))
+    }
     results = asyncio.run(webhook.send_all(list(signed_webhooks.values()))) if signed_webhooks else []
     for delivery, result in zip(signed_webhooks, results, strict=True):
         with isolate_failures(delivery):
@@ -50,20 +63,20 @@ def deliver_webhooks(due: Iterable[Delivery]) -> int:
     return len(claimed)
 
 
-def deliver_emails(due: Iterable[Delivery]) -> int:
+def deliver_emails(due: Iterable[tuple[Delivery, Alert, Membership]]) -> int:
     """Send e-mails one after the other, and return the number of attempts.
 
     Each one is claimed just before it is sent: if all were claimed first, the claims of the last ones could
     expire while the first ones are sent.
     """
     ends_at, attempts = time.monotonic() + EMAIL_BATCH_TIMEOUT_S, 0
-    for delivery in due:
+    for delivery, alert, member in due:
         if time.monotonic() >= ends_at:
             break
         if delivery.claim():
             attempts += 1
             with isolate_failures(delivery):
-                delivery.finish_attempt(send_email(delivery))
+                delivery.finish_attempt(send_email(delivery, alert, member))
     return attempts
 
 
@@ -82,16 +95,15 @@ def isolate_failures(delivery: Delivery) -> Iterator[None]:
         delivery.finish_attempt(UNEXPECTED_ERROR)
 
 
-def sign_webhook(delivery: Delivery) -> SignedWebhook | None:
+def sign_webhook(delivery: Delivery, recipient: Webhook) -> SignedWebhook | None:
     """Build and sign the message. If that fails, record a failed attempt and return None."""
-    assert delivery.webhook is not None
     with isolate_failures(delivery):
         try:
             return webhook.sign(
                 delivery.id,
-                delivery.webhook.url,
+                recipient.url,
                 messages.webhook_payload(delivery),
-                delivery.webhook.signing_key(),
+                recipient.signing_key(),
             )
         except DecryptionError:
             delivery.finish_attempt(
@@ -100,13 +112,12 @@ def sign_webhook(delivery: Delivery) -> SignedWebhook | None:
     return None
 
 
-def send_email(delivery: Delivery) -> str:
-    """Send the message of a delivery to a member. Return the reason if it failed, else an empty text."""
-    assert delivery.alert is not None and delivery.member is not None
-    subject, text = messages.render_email(delivery.alert)
+def send_email(delivery: Delivery, alert: Alert, member: Membership) -> str:
+    """Send an alert's message to a member. Return the reason if it failed, else an empty text."""
+    subject, text = messages.render_email(alert)
     headers = {"Message-ID": messages.message_id(delivery)}
     try:
-        EmailMessage(subject, text, to=[delivery.member.user.email], headers=headers).send()
+        EmailMessage(subject, text, to=[member.user.email], headers=headers).send()
     except (SMTPException, OSError) as error:
         return f"the mail server did not accept it: {error}"
     return ""

@@ -17,7 +17,7 @@ from billing.alerts.webhook import UNEXPECTED_ERROR
 from billing.models import Alert, Budget, Delivery, DeliveryStatus, Webhook
 from billing.models.alerts import CLAIM_TIMEOUT_S, MAX_REASON_LENGTH
 from billing.tasks import deliver_alerts, detect_alerts
-from projects.models import Role, User
+from projects.models import Membership, Role, User
 from projects.outbound import ResolvedAddress, resolve_public
 from tests.support.alerts import make_deliveries_due, spend, with_webhook
 from tests.support.factories import USD, webhook_at
@@ -75,10 +75,10 @@ def test_invalid_address_fails_only_its_delivery(
 def failing_for(name: str, work: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap `work` so that it raises an unexpected error for one recipient."""
 
-    def run(delivery: Delivery) -> Any:
+    def run(delivery: Delivery, *args: Any) -> Any:
         if delivery.recipient.startswith(name):
             raise RuntimeError("unexpected")
-        return work(delivery)
+        return work(delivery, *args)
 
     return run
 
@@ -167,7 +167,7 @@ class SlowServer:
         monkeypatch.setattr(deliver, "time", SimpleNamespace(monotonic=lambda: self.elapsed_s))
         monkeypatch.setattr(deliver, "send_email", self.send)
 
-    def send(self, delivery: Delivery) -> str:
+    def send(self, delivery: Delivery, _alert: Alert, _member: Membership) -> str:
         self.sent.append(delivery.recipient)
         self.elapsed_s += self.seconds_per_message
         meanwhile, self.meanwhile = self.meanwhile, lambda: None

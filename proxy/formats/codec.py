@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from proxy.formats.account_ids import AccountReference, IdReader
+from proxy.formats.metering.usage_reader import UsageReader
 from proxy.formats.neutral import (
     ApiError,
     Event,
@@ -37,6 +38,10 @@ class StreamDecoder(Protocol):
 
     It never raises: a stream that cannot be read ends with Failed.
     """
+
+    @property
+    def usage_reader(self) -> UsageReader:
+        """The reader of the usage; `feed` and `finish` give it what the stream reports."""
 
     def feed(self, data: bytes, /) -> list[Event]:
         """Return the events that these bytes complete."""
@@ -78,6 +83,10 @@ class Meter(Protocol):
     @property
     def min_output_tokens(self) -> int:
         """The lower bound of the output tokens, if the count is an estimate."""
+
+    @property
+    def service_tier(self) -> str:
+        """The service tier that the provider stated, perhaps before any usage; empty if it stated none."""
 
     @property
     def server_tool_calls(self) -> Mapping[str, int]:
@@ -128,9 +137,9 @@ class ClientRequest(Protocol):
         """Return the client's bytes with the provider's model name and the fields that the gateway sets."""
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """Return the usage that a non-streaming response reports, and the gateway's count of output tokens.
+        """Return the usage that a non-streaming response reports, and 0.
 
-        The count matters if the response reports no usage.
+        If it reports none, return None and the gateway's own count of output tokens.
         """
 
     def meter(self) -> Meter:
@@ -181,6 +190,9 @@ class EmbeddingCodec(Protocol):
     ) -> tuple[str, dict[str, Any]]:
         """Return path and body of a request that embeds these texts, each by itself."""
 
+    def measure(self, body: bytes, /) -> tuple[Usage | None, int]:
+        """Return the usage that a response reports, or None; and 0 output tokens."""
+
     def parse_embed_response(self, body: bytes, /) -> tuple[list[list[float]], Usage | None]:
         """Return the vectors in the order of the texts, and the usage if the response reports it.
 
@@ -218,6 +230,13 @@ class Codec(Protocol):
 
     def render_response(self, response: Response, request: Request, /) -> bytes:
         """Return a non-streaming response in this format; `request` is the client's."""
+
+    def measure(self, body: bytes, /) -> tuple[Usage | None, int]:
+        """Return the usage that a non-streaming response reports, and 0.
+
+        If it reports none, return None and the gateway's own count of output tokens. `parse_response` reads
+        usage alike; this also reads it from a response that cannot be converted.
+        """
 
     def parse_stream(self) -> StreamDecoder:
         """Return a decoder for one stream of a provider."""

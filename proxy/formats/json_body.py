@@ -24,8 +24,9 @@ JSON_ESCAPE = re.compile(
 """Escapes in JSON; the group is a lone surrogate."""
 ESCAPED_ASCII_LETTER = re.compile(rb"\\u00[4-7]")
 BOM = b"\xef\xbb\xbf"
-decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+decode_any = msgspec.json.Decoder().decode
 decode_object = msgspec.json.Decoder(dict[str, Any]).decode
+decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
 encode = msgspec.json.Encoder().encode
 
 
@@ -110,6 +111,27 @@ def repair_json(data: bytes) -> bytes:
     if b"\\ud" in data or b"\\uD" in data:
         return JSON_ESCAPE.sub(lambda escape: rb"\ufffd" if escape[1] else escape[0], data)
     return data
+
+
+def decode_available_fields(data: bytes) -> dict[str, Any]:
+    """Return the fields of a provider's JSON object; those that cannot be decoded are None.
+
+    A number out of range in one field then does not hide the others. Raises one of DECODE_ERRORS if the bytes
+    are not an object.
+    """
+    data = repair_json(data)
+    try:
+        return decode_object(data)
+    except DECODE_ERRORS:
+        return {name: decode_value(raw) for name, raw in decode_fields(data).items()}
+
+
+def decode_value(raw: Raw) -> Any:
+    """Return the value of a field, or None if it cannot be decoded."""
+    try:
+        return decode_any(raw)
+    except DECODE_ERRORS:
+        return None
 
 
 def replace_fields(body: bytes, fields: dict[str, Any]) -> bytes:

@@ -133,7 +133,12 @@ def streamed_usage(admitted: Admitted, meter: Meter, *, is_complete: bool) -> Us
     else:
         seen = Usage(input=estimated_input(admitted), output=meter.output_tokens)
     if usage is None:
-        return replace(seen, billable_extras=dict(meter.server_tool_calls), estimated=True)
+        return replace(
+            seen,
+            billable_extras=dict(meter.server_tool_calls),
+            service_tier=meter.service_tier,
+            estimated=True,
+        )
     # Servers that report usage at the end may begin with zeros.
     return replace(
         usage, input=usage.input if usage.prompt else seen.input, output=max(usage.output, seen.output)

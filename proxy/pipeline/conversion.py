@@ -20,23 +20,15 @@ from proxy.formats.codec import (
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.json_body import guard_recursion
 from proxy.formats.metering.stream_meter import OutputMeter
-from proxy.formats.metering.token_counts import estimate_text_tokens
 from proxy.formats.neutral import (
     ApiError,
     Event,
     Failed,
     InvalidUpstreamResponse,
-    Part,
-    PartDelta,
-    Refusal,
     RequestFacts,
     Response,
-    Text,
-    Thinking,
-    ToolCall,
     UnsupportedFeature,
     Usage,
-    UsageReported,
     stated,
 )
 from proxy.formats.openai_chat import embeddings
@@ -123,9 +115,13 @@ class PassThrough:
         """Return a new meter, which forwards the stream unchanged."""
         return self.client_request.meter()
 
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        """Return the usage that a response reports; else None and the gateway's count of the output."""
+        return self.client_request.measure(body)
+
     def parse_response(self, body: bytes) -> ParsedResponse:
-        """Measure a response; the client gets the same bytes. Raises InvalidUpstreamResponse."""
-        usage, output_tokens = self.client_request.measure(body)
+        """Measure a response; the client gets the same bytes."""
+        usage, output_tokens = self.measure(body)
         return ParsedResponse(usage, output_tokens, lambda: body)
 
     def render_error(self, status: int, body: bytes, _request_id: str) -> RenderedError:
@@ -158,6 +154,10 @@ class Converted(WithoutAccountIds):
     def content_type(self, response: UpstreamResponse) -> str:
         """Return the content type of the client's format."""
         return self.client_request.stream_content_type if self.is_stream(response) else "application/json"
+
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        """Return the usage that a response reports; else None and the gateway's count of the output."""
+        return self.provider_codec.measure(body)
 
     def keepalive(self, _response: UpstreamResponse) -> Callable[[bytes], bytes]:
         """Return the renderer of heartbeats."""
@@ -237,8 +237,9 @@ class ConvertedRequest(Converted):
     def parse_response(self, body: bytes) -> ParsedResponse:
         """Parse the provider's response. Raises InvalidUpstreamResponse."""
         response: Response = self.provider_codec.parse_response(body)
-        usage = stated(response.usage)
-        output_tokens = 0 if usage else generated_tokens(response)
+        usage, output_tokens = stated(response.usage), 0
+        if usage is None:
+            usage, output_tokens = self.measure(body)
         return ParsedResponse(
             usage, output_tokens, lambda: self.client_codec.render_response(response, self.request)
         )
@@ -248,23 +249,6 @@ class ConvertedRequest(Converted):
         return ConvertedStreamMeter(
             self.provider_codec.parse_stream(), self.client_request.encoder(self.request)
         )
-
-
-def generated_tokens(response: Response) -> int:
-    """Return our own count of the output tokens of a response."""
-    return sum(
-        estimate_text_tokens(generated_text(part)) for choice in response.choices for part in choice.parts
-    )
-
-
-def generated_text(part: Part) -> str:
-    match part:
-        case Text() | Thinking() | Refusal():
-            return part.text
-        case ToolCall():
-            return part.arguments
-        case _:
-            return ""
 
 
 class ConvertedEmbeddingRequest(Converted):
@@ -286,6 +270,10 @@ class ConvertedEmbeddingRequest(Converted):
         path, body = self.embedding_codec.render_embed_request(self.texts, self.model, self.dimensions)
         return UpstreamRequest(path, encode(body), self.dropped)
 
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        """Return the usage that a response reports, or None; and 0 output tokens."""
+        return self.embedding_codec.measure(body)
+
     def parse_response(self, body: bytes) -> ParsedResponse:
         """Parse the vectors. Raises InvalidUpstreamResponse if there is not one for each text."""
         vectors, usage = self.embedding_codec.parse_embed_response(body)
@@ -303,23 +291,11 @@ class ConvertedEmbeddingRequest(Converted):
 
 
 class ConvertedStreamMeter(OutputMeter):
-    """Converts the provider's stream into the client's, and counts its output."""
+    """Converts the provider's stream into the client's; the decoder's reader meters it."""
 
     def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder) -> None:
+        super().__init__(decoder.usage_reader)
         self.decoder, self.encoder = decoder, encoder
-        self.last_usage: Usage | None = None
-        self.error: ApiError | None = None
-        self.provider_failed = False
-
-    @property
-    def usage(self) -> Usage | None:
-        """Return the reported usage; if it is not final, with at least the output that was counted."""
-        usage = stated(self.last_usage)
-        return (
-            replace(usage, output=max(usage.output, self.output_tokens))
-            if usage and usage.estimated
-            else usage
-        )
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the provider, and return those for the client."""
@@ -338,15 +314,7 @@ class ConvertedStreamMeter(OutputMeter):
         """Return an event in the client's format; nothing after a failure."""
         if self.error is not None:
             return b""
-        match event:
-            case Failed():
-                self.error = event.error  # `render_error_event` reports it: it knows the request's id.
-                return b""
-            case UsageReported():
-                self.last_usage = event.usage
-                event = UsageReported(usage=self.usage or event.usage)
-            case PartDelta():
-                self.add_tokens(estimate_text_tokens(event.text))
-            case _:
-                pass
+        if isinstance(event, Failed):
+            self.error = event.error  # `render_error_event` reports it: it knows the request's id.
+            return b""
         return self.encoder.encode(event)

@@ -11,14 +11,14 @@ from billing.models import Outcome
 from billing.money import decimal_usd
 from proxy import errors
 from proxy.errors import GatewayError
-from proxy.formats.metering.token_counts import estimate_tokens
+from proxy.formats.neutral import Usage
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.client_stream import ClientStream
 from proxy.http.responses import Headers, Response, ResponseWriter
 from proxy.pipeline.account_ids import Recorder
 from proxy.pipeline.admission import Admitted
 from proxy.pipeline.attempt import CallFailed, OpenStream, WholeResponse
-from proxy.pipeline.charges import Charge, charge, charge_reported, streamed_usage, unreported_usage
+from proxy.pipeline.charges import Charge, charge_reported, streamed_usage, unreported_usage
 from proxy.pipeline.conversion import is_json
 from proxy.pipeline.responses import with_dropped
 from proxy.pipeline.settle import RequestResult
@@ -82,17 +82,23 @@ async def relay_whole(admitted: Admitted, attempted: WholeResponse, writer: Resp
 def read_response(admitted: Admitted, attempted: WholeResponse) -> tuple[ParsedResponse, Charge]:
     """Parse and charge a response.
 
-    A response that cannot be read is charged too, since the provider bills every success.
+    A response that cannot be converted is charged too, since the provider bills every success.
     """
-    body = attempted.body
+    plan = admitted.planned.candidate.plan
     try:
-        parsed = admitted.planned.candidate.plan.parse_response(body)
-        usage = parsed.usage or unreported_usage(admitted, parsed.output_tokens, body)
-        return parsed, charge_reported(admitted, usage, attempted.response)
+        parsed = plan.parse_response(attempted.body)
     except Exception as error:
-        usage = unreported_usage(admitted, estimate_tokens(len(body)), body)
-        charged = charge(admitted, usage, estimated=True)
+        charged = charge_whole(admitted, attempted, *plan.measure(attempted.body))
         raise CallFailed(failure_of(admitted, error), charged, attempted.dropped) from error
+    return parsed, charge_whole(admitted, attempted, parsed.usage, parsed.output_tokens)
+
+
+def charge_whole(
+    admitted: Admitted, attempted: WholeResponse, usage: Usage | None, output_tokens: int
+) -> Charge:
+    """Return the charge for a non-streaming response; without a usage, for the count of its output."""
+    billed = usage or unreported_usage(admitted, output_tokens, attempted.body)
+    return charge_reported(admitted, billed, attempted.response)
 
 
 @contextmanager

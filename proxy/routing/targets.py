@@ -95,6 +95,9 @@ class UpstreamPlan(Protocol):
     def meter(self) -> Meter:
         """Return a new meter for a stream; it also converts the stream if the formats differ."""
 
+    def measure(self, body: bytes) -> tuple[Usage | None, int]:
+        """Return the usage that a non-streaming response reports; else None and our count of its output."""
+
     def parse_response(self, body: bytes) -> ParsedResponse:
         """Read a non-streaming response. Raises InvalidUpstreamResponse."""
 

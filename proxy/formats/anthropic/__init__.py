@@ -12,6 +12,7 @@ from proxy.formats.anthropic.request import (
     request_path,
 )
 from proxy.formats.anthropic.response import parse_response, render_response
+from proxy.formats.anthropic.usage import measure
 from proxy.formats.anthropic.wire import FORMAT
 
 parse_stream = StreamDecoder
@@ -23,6 +24,7 @@ __all__ = [
     "MessagesRequest",
     "StreamDecoder",
     "StreamEncoder",
+    "measure",
     "parse_error",
     "parse_request",
     "parse_response",

@@ -2,28 +2,26 @@
 
 from typing import Any
 
-import msgspec
 from msgspec import Raw
 from msgspec.structs import replace
 
 from proxy.formats.anthropic.content import parse_citations
 from proxy.formats.anthropic.errors import parse_error, parse_stream_error
 from proxy.formats.anthropic.response import parse_finish_reason, parse_response
-from proxy.formats.anthropic.usage import decode_wire_usage, merge_usage, states_output, usage_from_wire
+from proxy.formats.anthropic.usage import StreamUsage
 from proxy.formats.anthropic.wire import (
     FORMAT,
     NULL,
     BlockStart,
     Delta,
     WireEvent,
-    WireUsage,
     decode_any,
     decode_block_start,
     decode_delta,
     decode_event,
     decode_ignoring_nulls,
 )
-from proxy.formats.json_body import DECODE_ERRORS, repair_json
+from proxy.formats.json_body import DECODE_ERRORS, as_str, decode_value, repair_json
 from proxy.formats.neutral import (
     ApiError,
     Event,
@@ -146,8 +144,7 @@ class StreamDecoder:
         self.failed = False
         self.call_ids: set[str] = set()
         self.has_tool_calls = False
-        self.usage: WireUsage | None = None
-        self.has_final_usage = False
+        self.usage_reader = StreamUsage()
 
     def feed(self, data: bytes) -> list[Event]:
         try:
@@ -186,6 +183,7 @@ class StreamDecoder:
             self.on_event(parsed)
 
     def on_event(self, event: WireEvent) -> None:
+        self.usage_reader.report(decode_value(event.usage), is_last=event.type == "message_delta")
         match event.type:
             case "message_start":
                 self.on_message_start(event.message or {})
@@ -204,21 +202,9 @@ class StreamDecoder:
         A second start begins the blocks again. Parts that were sent stay.
         """
         self.close_all_blocks()
-        self.on_usage(message.get("usage", NULL))
-        self.queue.start_message(decode_str(message.get("id", NULL)), decode_str(message.get("model", NULL)))
-
-    def on_usage(self, raw: Raw, *, is_last: bool = False) -> None:
-        """Merge reported usage, unless its counts are absurd.
-
-        `is_last` says that the usage belongs to the end of the message.
-        """
-        stated = decode_wire_usage(raw)
-        if stated is None:
-            return
-        usage = merge_usage(self.usage, stated)
-        if usage_from_wire(usage) is not None:
-            self.usage = usage
-            self.has_final_usage = is_last and (self.has_final_usage or states_output(stated))
+        self.usage_reader.report(decode_value(message.get("usage", NULL)), is_last=False)
+        id, model = (as_str(decode_value(message.get(name, NULL))) for name in ("id", "model"))
+        self.queue.start_message(id, model)
 
     def on_block_event(self, event: WireEvent) -> None:
         match event.type:
@@ -243,6 +229,7 @@ class StreamDecoder:
             decode_any(event.content_block)
         except DECODE_ERRORS:
             return
+        self.usage_reader.start_block(start.type, start.name)
         if start.type:
             self.open_block(event.index, start, event.content_block)
 
@@ -274,6 +261,7 @@ class StreamDecoder:
             delta = decode_ignoring_nulls(decode_delta, event.delta)
         except DECODE_ERRORS:
             return
+        self.usage_reader.add_text(delta.text or delta.thinking or delta.partial_json)
         block = self.blocks.get(event.index)
         if block is None and delta.type == "text_delta" and delta.text:
             block = self.open_block(event.index, BlockStart(type="text"), NULL)
@@ -327,7 +315,6 @@ class StreamDecoder:
             self.close_block(index)
 
     def on_message_delta(self, event: WireEvent) -> None:
-        self.on_usage(event.usage, is_last=True)
         try:
             delta = decode_ignoring_nulls(decode_delta, event.delta) if event.delta != NULL else Delta()
         except DECODE_ERRORS:
@@ -352,10 +339,8 @@ class StreamDecoder:
 
     def emit_usage(self) -> None:
         """Report the usage at the end: the output that a stream reports at its start is a placeholder."""
-        if self.usage is not None and (usage := usage_from_wire(self.usage)):
-            self.events.append(
-                UsageReported(usage=usage if self.has_final_usage else replace(usage, estimated=True))
-            )
+        if (usage := self.usage_reader.reported) is not None:
+            self.events.append(UsageReported(usage=usage))
 
     def fail(self, error: ApiError) -> None:
         if not self.ended:
@@ -381,15 +366,9 @@ class StreamDecoder:
         except InvalidUpstreamResponse:
             self.fail(parse_error(502, body))
             return
+        self.usage_reader.read_response(body)
         self.events += events_of_response(response)
 
 
 def parse_input(raw: Raw) -> str:
     return "{}" if raw == NULL else bytes(raw).decode(errors="replace")
-
-
-def decode_str(raw: Raw) -> str:
-    try:
-        return msgspec.json.decode(raw, type=str)
-    except DECODE_ERRORS:
-        return ""

@@ -7,26 +7,24 @@ that it must know.
 from functools import partial
 from typing import Any
 
-import msgspec
-
 from proxy.formats.account_ids import AccountReference, IdReader, references_in
 from proxy.formats.anthropic.account_ids import DIAGNOSTICS, VOCABULARY, MessagesIdReader
 from proxy.formats.anthropic.capabilities import SERVER_TOOL_TOKENS, SERVER_TOOL_TYPES, TOOL_PROMPT_TOKENS
 from proxy.formats.anthropic.encoder import StreamEncoder
 from proxy.formats.anthropic.errors import render_error_event
 from proxy.formats.anthropic.request import PATH
-from proxy.formats.anthropic.usage import merge_usage, parse_raw_usage, states_output, usage_from_wire
+from proxy.formats.anthropic.usage import StreamUsage, measure
 from proxy.formats.anthropic.wire import (
-    BlockFields,
     RequestFields,
-    WireUsage,
-    decode_blocks,
+    StreamEventFields,
     decode_event_fields,
-    decode_response_facts,
 )
 from proxy.formats.field_case import check_nested
 from proxy.formats.json_body import (
     DECODE_ERRORS,
+    as_dict,
+    as_str,
+    contains_any,
     convert_json,
     decode_lenient,
     dict_items,
@@ -35,16 +33,15 @@ from proxy.formats.json_body import (
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import DEFAULT_MAX_CALLS, reported_calls, tool_call_limit
+from proxy.formats.metering.billable import DEFAULT_MAX_CALLS, tool_call_limit
 from proxy.formats.metering.stream_meter import EventMeter
-from proxy.formats.metering.token_counts import estimate_text_tokens, estimate_tokens
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
     fields_allowing_other_models,
     model_calling_tools,
     unbounded_cost_fields,
 )
-from proxy.formats.neutral import ApiError, RequestFacts, Usage, stated
+from proxy.formats.neutral import ApiError, RequestFacts, Usage
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import at_event_boundary, event_data, name_of
@@ -58,10 +55,9 @@ KNOWN_FIELDS = token_bounds.field_names("""
     role content type text source media_type data url title context thinking signature id name tool_use_id
     is_error cache_control ttl
 """)
-DECODED_EVENT_MARKERS = (b"_delta", b'"usage"', b'"error"', b'"server_tool_use"')
+DECODED_EVENT_MARKERS = (b"_delta", b'"usage"', b'"error"', b'"server_tool_use"', b"message_stop")
 """Bytes in the events that the meter decodes."""
 STOP = b"message_stop"
-WEB_SEARCH_START = BlockFields("server_tool_use", "web_search")
 
 
 class MessagesRequest:
@@ -191,62 +187,12 @@ def count_special_part(image_tokens: int, block: dict[str, Any]) -> tuple[int, t
             return None
 
 
-def measure(body: bytes) -> tuple[Usage | None, int]:
-    """Return the usage that a response reports, or the gateway's own count of its output tokens.
-
-    The count is 0 if usage is reported. Usage and content are decoded separately, so that an error in one
-    does not hide the other. A response that cannot be decoded counts by its bytes.
-    """
-    try:
-        response = decode_lenient(decode_response_facts, body)
-    except DECODE_ERRORS:
-        return None, estimate_tokens(len(body))
-    usage = stated(parse_raw_usage(response.usage))
-    if usage is not None:
-        return usage, 0
-    try:
-        return None, sum(estimate_text_tokens(block_text(block)) for block in decode_blocks(response.content))
-    except DECODE_ERRORS:
-        return None, estimate_tokens(len(body))
-
-
-def is_stop(event: bytes) -> bool:
-    """Return whether this is the last event of a stream. A text may contain the same word."""
-    if name_of(event) == STOP:
-        return True
-    try:
-        return decode_lenient(decode_event_fields, event_data(event)).type == STOP.decode()
-    except DECODE_ERRORS:
-        return False
-
-
-def block_text(block: dict[str, Any]) -> str:
-    texts = [block.get(name) for name in ("text", "thinking")]
-    tool_input = encode(block["input"]).decode() if block.get("input") else ""
-    return "".join(text for text in texts if isinstance(text, str)) + tool_input
-
-
 class StreamMeter(EventMeter):
-    """Meter a stream while it passes. `output_tokens` is the gateway's own count.
-
-    The first event reports the input, but not the output. Until an event at the end reports the output, the
-    output and the searches are those that the meter has counted.
-    """
+    """Meter a stream while it passes."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.reported: WireUsage | None = None
-        self.searches = 0
-        self.has_final_usage = False
-
-    @property
-    def usage(self) -> Usage | None:
-        usage = stated(usage_from_wire(self.reported)) if self.reported else None
-        if usage is None or self.has_final_usage:
-            return usage
-        searches = usage.billable_extras | reported_calls(web_search=self.searches)
-        output = max(usage.output, self.output_tokens)
-        return msgspec.structs.replace(usage, output=output, billable_extras=searches, estimated=True)
+        self.usage_reader = StreamUsage()
+        super().__init__(self.usage_reader)
 
     def on_event(self, event: bytes) -> None:
         """Meter one event.
@@ -254,27 +200,25 @@ class StreamMeter(EventMeter):
         The meter does not decode events without text or usage. A text can contain a marker too, so the
         decoded fields decide.
         """
-        if STOP in event:
-            self.saw_final_event = self.saw_final_event or is_stop(event)
-        if not any(marker in event for marker in DECODED_EVENT_MARKERS):
+        name = name_of(event)
+        self.saw_final_event = self.saw_final_event or name == STOP
+        self.provider_failed = self.provider_failed or name == b"error"
+        if not contains_any(event, DECODED_EVENT_MARKERS):
             return
-        self.provider_failed = self.provider_failed or name_of(event) == b"error"
         try:
-            parsed = decode_lenient(decode_event_fields, event_data(event))
+            self.on_event_fields(decode_lenient(decode_event_fields, event_data(event)))
         except DECODE_ERRORS:
             return
-        self.provider_failed = self.provider_failed or parsed.type == "error" or parsed.error is not None
-        if parsed.delta is not None:
-            delta = parsed.delta
-            self.add_tokens(estimate_text_tokens(delta.text or delta.thinking or delta.partial_json))
-        if parsed.content_block == WEB_SEARCH_START:
-            self.searches += 1
-        wire = parsed.message.usage if parsed.message else parsed.usage
-        if wire is not None and usage_from_wire(merge_usage(self.reported, wire)) is not None:
-            self.reported = merge_usage(self.reported, wire)
-            self.has_final_usage = parsed.type == "message_delta" and (
-                self.has_final_usage or states_output(wire)
-            )
+
+    def on_event_fields(self, event: StreamEventFields) -> None:
+        self.saw_final_event = self.saw_final_event or event.type == STOP.decode()
+        self.provider_failed = self.provider_failed or event.type == "error" or event.error is not None
+        delta, block = as_dict(event.delta), as_dict(event.content_block)
+        text = delta.get("text") or delta.get("thinking") or delta.get("partial_json")
+        self.usage_reader.add_text(as_str(text))
+        self.usage_reader.start_block(as_str(block.get("type")), as_str(block.get("name")))
+        usage = as_dict(event.message).get("usage") or event.usage
+        self.usage_reader.report(usage, is_last=event.type == "message_delta")
 
     def render_own_error_event(self, failure: ApiError, request_id: str) -> bytes:
         return render_error_event(failure, request_id)

@@ -12,9 +12,9 @@ from proxy.formats.anthropic.content import (
     render_tool_call,
 )
 from proxy.formats.anthropic.errors import parse_error
-from proxy.formats.anthropic.usage import parse_raw_usage, render_usage
+from proxy.formats.anthropic.usage import parse_usage, render_usage
 from proxy.formats.anthropic.wire import FORMAT, decode_response
-from proxy.formats.json_body import DECODE_ERRORS, encode, repair_json
+from proxy.formats.json_body import DECODE_ERRORS, decode_value, encode, repair_json
 from proxy.formats.neutral import (
     Choice,
     Citation,
@@ -77,7 +77,7 @@ def parse_response(body: bytes) -> Response:
         id=response.id or "",
         model=response.model or "",
         choices=(choice,),
-        usage=parse_raw_usage(response.usage),
+        usage=parse_usage(decode_value(response.usage)),
     )
 
 

@@ -1,4 +1,4 @@
-"""Token counts, parsed and rendered.
+"""Token counts, read and rendered, and the gateway's own count of output.
 
 In this format `input_tokens` does not include the cached tokens of the prompt.
 """
@@ -6,39 +6,123 @@ In this format `input_tokens` does not include the cached tokens of the prompt.
 from typing import Any
 
 import msgspec
-from msgspec import Raw
 from msgspec.structs import replace
 
-from proxy.formats.anthropic.wire import TokenCounts, WireUsage, decode_usage
-from proxy.formats.json_body import DECODE_ERRORS
+from proxy.formats.anthropic.wire import TokenCounts, WireUsage
+from proxy.formats.json_body import DECODE_ERRORS, as_str, decode_available_fields, dict_items, encode
 from proxy.formats.metering.billable import MAX_TIER_LENGTH, normalize_tier, reported_calls
-from proxy.formats.metering.token_counts import as_count, as_counts, detail_count
-from proxy.formats.neutral import MAX_TOKENS, Usage
+from proxy.formats.metering.token_counts import (
+    as_count,
+    as_counts,
+    detail_count,
+    estimate_text_tokens,
+    estimate_tokens,
+)
+from proxy.formats.metering.usage_reader import UsageReader
+from proxy.formats.neutral import MAX_TOKENS, Usage, stated
 
+WEB_SEARCH_BLOCK = ("server_tool_use", "web_search")
 STANDARD_TIER, US_SUFFIX = "standard", "_us"
 SUMMED_FIELDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 
 
-def parse_raw_usage(raw: Raw) -> Usage | None:
-    usage = decode_wire_usage(raw)
-    return parse_usage(usage) if usage else None
+class StreamUsage(UsageReader):
+    """Reads the events of a stream.
+
+    The first event reports the input, but not the output. Until an event at the end reports the output, the
+    output and the searches are those that were counted.
+    """
+
+    def __init__(self) -> None:
+        self.merged: WireUsage | None = None
+        self.searches = 0
+        self.has_final_usage = False
+
+    def start_block(self, type: str, name: str) -> None:
+        """Count a search that the provider begins."""
+        self.searches += (type, name) == WEB_SEARCH_BLOCK
+
+    def add_text(self, text: str) -> None:
+        """Count the text of a delta."""
+        self.add_tokens(estimate_text_tokens(text))
+
+    def report(self, value: Any, *, is_last: bool) -> None:
+        """Merge reported usage, unless its counts are absurd. `is_last`: it ends the message."""
+        wire = wire_usage(value)
+        if wire is None:
+            return
+        merged = merge_usage(self.merged, wire)
+        if usage_from_wire(merged) is not None:
+            self.merged = merged
+            self.has_final_usage = is_last and (self.has_final_usage or self.is_final(wire))
+
+    def is_final(self, wire: WireUsage) -> bool:
+        """Return whether a usage reports the output. Nothing but zeros do not, if output was seen."""
+        counts = [as_count(getattr(wire, name)) for name in TokenCounts.__struct_fields__]
+        return states_output(wire) and (any(counts) or not self.output_tokens)
+
+    def read_response(self, body: bytes) -> None:
+        """Read a non-streaming response that came in place of a stream."""
+        usage, tokens = measure(body)
+        self.add_tokens(tokens)
+        if usage is not None:
+            self.report(decode_available_fields(body).get("usage"), is_last=True)
+
+    @property
+    def reported(self) -> Usage | None:
+        usage = usage_from_wire(self.merged) if self.merged else None
+        if usage is None or self.has_final_usage or stated(usage) is None:
+            return usage
+        searches = usage.billable_extras | reported_calls(web_search=self.searches)
+        output = max(usage.output, self.output_tokens)
+        return replace(usage, output=output, billable_extras=searches, estimated=True)
 
 
-def decode_wire_usage(raw: Raw) -> WireUsage | None:
+def measure(body: bytes) -> tuple[Usage | None, int]:
+    """Return the usage that a response reports, and 0.
+
+    If it reports none, return None and the gateway's own count of output tokens. If the content cannot be
+    decoded, the count is estimated from the length of the body.
+    """
     try:
-        return decode_usage(raw)
+        response = decode_available_fields(body)
     except DECODE_ERRORS:
+        return None, estimate_tokens(len(body))
+    usage = stated(parse_usage(response.get("usage")))
+    if usage is not None:
+        return usage, 0
+    blocks = dict_items(response.get("content"))
+    if blocks != response.get("content"):
+        return None, estimate_tokens(len(body))
+    return None, sum(estimate_text_tokens(block_text(block)) for block in blocks)
+
+
+def block_text(block: dict[str, Any]) -> str:
+    tool_input = encode(block["input"]).decode() if block.get("input") else ""
+    return as_str(block.get("text")) + as_str(block.get("thinking")) + tool_input
+
+
+def wire_usage(value: Any) -> WireUsage | None:
+    """Return the usage in decoded JSON of any type, or None."""
+    try:
+        return msgspec.convert(value, WireUsage)
+    except msgspec.ValidationError:
         return None
 
 
 def merge_usage(earlier: WireUsage | None, later: WireUsage) -> WireUsage:
-    """Merge the usage at the start of a stream with a later one, whose counts take precedence."""
+    """Merge the usage at the start of a stream with a later one, whose counts take precedence.
+
+    Counts are totals so far. A later zero is a count that the server leaves out.
+    """
     if earlier is None:
         return later
     reported = {
-        name: value for name in WireUsage.__struct_fields__ if (value := getattr(later, name)) is not None
+        name: value
+        for name in WireUsage.__struct_fields__
+        if (value := getattr(later, name)) is not None and as_count(value) != 0
     }
-    return msgspec.structs.replace(earlier, **reported)
+    return replace(earlier, **reported)
 
 
 def usage_from_wire(wire: WireUsage) -> Usage | None:
@@ -51,12 +135,13 @@ def usage_from_wire(wire: WireUsage) -> Usage | None:
     )
 
 
-def parse_usage(wire: WireUsage) -> Usage | None:
-    """Return the usage of a complete response; None unless it reports its output too.
+def parse_usage(value: Any) -> Usage | None:
+    """Return the usage of a complete response, as decoded JSON; None unless it reports the output.
 
     Only the start of a stream may leave the output out.
     """
-    return usage_from_wire(wire) if states_output(wire) else None
+    wire = wire_usage(value)
+    return usage_from_wire(wire) if wire and states_output(wire) else None
 
 
 def states_output(wire: WireUsage) -> bool:

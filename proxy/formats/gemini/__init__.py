@@ -15,6 +15,7 @@ from proxy.formats.gemini.request import (
     request_path,
 )
 from proxy.formats.gemini.response import parse_response, render_response
+from proxy.formats.gemini.usage import measure
 from proxy.formats.gemini.wire import FORMAT
 
 parse_stream = StreamDecoder
@@ -25,6 +26,7 @@ __all__ = [
     "GenerateContentRequest",
     "StreamDecoder",
     "StreamEncoder",
+    "measure",
     "parse_error",
     "parse_request",
     "parse_response",

@@ -3,15 +3,13 @@
 Each event of the stream is a complete response that holds only what is new. Its lines end in CRLF.
 """
 
+from contextlib import suppress
 from typing import Any
-
-from msgspec.structs import replace
 
 from proxy.formats.gemini.choice_decoder import ChoiceDecoder
 from proxy.formats.gemini.errors import find_error, parse_error
-from proxy.formats.gemini.grounding import GroundingUsage
 from proxy.formats.gemini.response import new_id
-from proxy.formats.gemini.usage import merge_counts, parse_counts, shown_usage, with_billable_extras
+from proxy.formats.gemini.usage import StreamUsage
 from proxy.formats.gemini.wire import WireCandidate, WireResponse, parse_responses
 from proxy.formats.json_body import DECODE_ERRORS, repair_json
 from proxy.formats.metering.token_counts import estimate_text_tokens
@@ -38,13 +36,9 @@ class StreamDecoder:
         self.splitter = EventSplitter()
         self.events: list[Event] = []
         self.choices: dict[int, ChoiceDecoder] = {}
-        self.counts: dict[str, int] = {}
-        self.usage_metadata: dict[str, Any] = {}
-        self.grounding_usage = GroundingUsage()
-        self.output_tokens = 0
+        self.usage_reader = StreamUsage()
         self.usage: Usage | None = None
-        self.has_final_usage = False
-        self.started = self.failed = self.has_feedback = self.is_blocked = False
+        self.started = self.failed = False
         self.non_event_bytes = NonEventBytes()
 
     def feed(self, data: bytes) -> list[Event]:
@@ -81,6 +75,8 @@ class StreamDecoder:
             chunks = parse_responses(data)
         except DECODE_ERRORS:
             self.keep_non_event(data)
+            with suppress(*DECODE_ERRORS):
+                self.usage_reader.read_undecodable(data)
             return
         for chunk in chunks:
             self.parse_chunk(chunk, data)
@@ -113,40 +109,26 @@ class StreamDecoder:
         if not self.started:
             self.started = True
             self.events.append(Started(id=chunk.response_id or new_id(), model=chunk.model_version or ""))
-        self.has_feedback = self.has_feedback or chunk.prompt_feedback is not None
-        self.is_blocked = self.is_blocked or chunk.is_blocked
+        self.usage_reader.read_feedback(chunk.prompt_feedback)
         for candidate in chunk.candidates or ():
             self.parse_candidate(candidate)
         self.parse_usage(chunk.usage_metadata)
 
     def parse_candidate(self, candidate: WireCandidate) -> None:
-        index = candidate.index or 0
-        self.grounding_usage.add(candidate.grounding_metadata)
+        index, reader = candidate.index or 0, self.usage_reader
+        reader.read_candidate(index, candidate.finish_reason, candidate.grounding_metadata)
         choice = self.choices.setdefault(index, ChoiceDecoder(index, self.events))
         known_events = len(self.events)
         choice.parse(candidate)
-        self.output_tokens += sum(
-            estimate_text_tokens(event.text)
-            for event in self.events[known_events:]
-            if isinstance(event, PartDelta)
-        )
+        reader.has_parts = reader.has_parts or choice.has_parts
+        for event in self.events[known_events:]:
+            if isinstance(event, PartDelta):
+                reader.add_tokens(estimate_text_tokens(event.text))
 
     def parse_usage(self, metadata: Any) -> None:
-        """Report the usage if it changed.
-
-        Until the response has finished, the reported output may lag behind the text that has arrived.
-        """
-        self.counts = merge_counts(self.counts, metadata)
-        self.usage_metadata |= metadata if isinstance(metadata, dict) else {}
-        if metadata is not None:
-            self.has_final_usage = self.is_complete and bool(parse_counts(metadata))
-        usage = with_billable_extras(
-            shown_usage(self.counts, metadata, is_blocked=self.is_blocked),
-            self.usage_metadata,
-            self.grounding_usage,
-        )
-        if usage is not None and not self.has_final_usage:
-            usage = replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
+        """Report the usage if it changed."""
+        self.usage_reader.read_metadata(metadata)
+        usage = self.usage_reader.reported
         if usage is not None and usage != self.usage:
             self.usage = usage
             self.events.append(UsageReported(usage=usage))
@@ -163,20 +145,8 @@ class StreamDecoder:
     def finish_choices(self) -> None:
         for choice in self.choices.values():
             choice.close_part()
-        if not self.is_complete:
+        if not self.usage_reader.is_complete:
             self.fail_with_kept_error(STREAM_INTERRUPTED, 200)
             return
         for choice in self.choices.values() or (ChoiceDecoder(0, self.events),):
-            choice.finish(is_blocked=self.is_blocked)
-
-    @property
-    def is_complete(self) -> bool:
-        """Return whether the response has ended.
-
-        A finish reason ends a response. Gemini sends none if it blocks the prompt, or if it sends feedback
-        on the prompt and no content.
-        """
-        if self.choices and all(choice.finish_reason for choice in self.choices.values()):
-            return True
-        has_content = any(choice.has_parts for choice in self.choices.values())
-        return self.is_blocked or (self.has_feedback and not has_content)
+            choice.finish(is_blocked=self.usage_reader.is_blocked)

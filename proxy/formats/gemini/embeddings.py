@@ -17,6 +17,7 @@ from proxy.formats.gemini.usage import parse_embedding_usage
 from proxy.formats.json_body import (
     DECODE_ERRORS,
     convert_json,
+    decode_available_fields,
     decode_fields,
     encode,
     parse_object,
@@ -110,10 +111,7 @@ class NonGeneratingRequest(WithoutAccountIds):
         return f"{model_path(model)}:{self.action}"
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        try:
-            return parse_embedding_usage(decode_embed_response(body).usage_metadata), 0
-        except DECODE_ERRORS:
-            return None, 0
+        return measure(body)
 
     def references(self) -> list[AccountReference]:
         return references_in([self.fields], VOCABULARY)
@@ -234,3 +232,11 @@ def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
     if not embeddings:
         raise InvalidUpstreamResponse("The provider's response contains no embeddings.")
     return [embedding.values for embedding in embeddings], parse_embedding_usage(response.usage_metadata)
+
+
+def measure(body: bytes) -> tuple[Usage | None, int]:
+    """Return the usage that a response reports, or None; and 0 output tokens."""
+    try:
+        return parse_embedding_usage(decode_available_fields(body).get("usageMetadata")), 0
+    except DECODE_ERRORS:
+        return None, 0

@@ -16,23 +16,13 @@ from proxy.formats.gemini.account_ids import VOCABULARY
 from proxy.formats.gemini.capabilities import BILLABLE_TOOLS, MAX_MODEL_LENGTH, MAX_N, SERVER_TOOL_TOKENS
 from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncoder
 from proxy.formats.gemini.errors import render_error
-from proxy.formats.gemini.grounding import GroundingUsage
 from proxy.formats.gemini.request import JSON_TYPE, request_path
-from proxy.formats.gemini.usage import (
-    merge_counts,
-    parse_counts,
-    usage_from_counts,
-    usage_from_wire,
-    with_billable_extras,
-)
+from proxy.formats.gemini.usage import StreamUsage, measure, part_tokens
 from proxy.formats.gemini.wire import (
     NULL,
     GenerationFields,
-    PartFacts,
     RequestFields,
     ResponseFacts,
-    decode_candidates,
-    decode_raw_response_facts,
     decode_response_facts,
     reject_both_spellings,
 )
@@ -48,9 +38,8 @@ from proxy.formats.json_body import (
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import DEFAULT_MAX_CALLS, normalize_tier, possible_modalities
 from proxy.formats.metering.stream_meter import OutputMeter
-from proxy.formats.metering.token_counts import estimate_text_tokens, estimate_tokens
 from proxy.formats.metering.unknown_fields import extract_unknown_fields
-from proxy.formats.neutral import ApiError, InvalidRequest, RequestFacts, Usage, stated
+from proxy.formats.neutral import ApiError, InvalidRequest, RequestFacts, Usage
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import EventSplitter, EventTooLong, at_event_boundary, event_data
@@ -228,83 +217,20 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
             return None
 
 
-def measure(body: bytes) -> tuple[Usage | None, int]:
-    """Return the usage that a response reports, or the gateway's own count of its output tokens.
-
-    The count is 0 if usage is reported. A response that cannot be decoded counts by its bytes.
-    """
-    try:
-        response = decode_lenient(decode_response_facts, body)
-    except DECODE_ERRORS:
-        return measure_lenient(body)
-    usage = stated(usage_from_wire(response.usage_metadata))
-    if usage is None:
-        is_response = response.candidates or response.prompt_feedback
-        return None, sum(map(part_tokens, response.parts)) if is_response else estimate_tokens(len(body))
-    grounding_usage = GroundingUsage()
-    for candidate in response.candidates or ():
-        grounding_usage.add(candidate.grounding_metadata)
-    return with_billable_extras(usage, response.usage_metadata, grounding_usage), 0
-
-
-def measure_lenient(body: bytes) -> tuple[Usage | None, int]:
-    """Measure a response that cannot be decoded as a whole."""
-    try:
-        response = decode_lenient(decode_raw_response_facts, body)
-    except DECODE_ERRORS:
-        return None, estimate_tokens(len(body))
-    usage = with_billable_extras(
-        stated(usage_from_wire(response.usage_metadata)),
-        response.usage_metadata,
-        GroundingUsage(),
-    )
-    return usage, 0 if usage else estimate_tokens(len(bytes(response.candidates)))
-
-
-def part_tokens(part: PartFacts) -> int:
-    """Count the tokens of one part. Images and signatures are not text."""
-    if part.text is not None:
-        return estimate_text_tokens(part.text)
-    return estimate_tokens(len(bytes(part.call)) + len(bytes(part.code)))
-
-
 class StreamMeter(OutputMeter):
-    """Meter a stream while it passes. `output_tokens` is the gateway's own count.
-
-    Every chunk reports the usage so far. Until the response has finished and reports its counts, they may lag
-    behind the text, and the output is the larger of both. Comments are removed: Google's SDK fails on them.
-    """
+    """Meter a stream while it passes. Comments are removed: Google's SDK fails on them."""
 
     def __init__(self, *, as_array: bool = False) -> None:
+        self.usage_reader = StreamUsage()
+        super().__init__(self.usage_reader)
         self.splitter = EventSplitter()
         self.framing = ArrayFraming() if as_array else None
-        self.counts: dict[str, int] = {}
-        self.usage_metadata: dict[str, Any] = {}
-        self.grounding_usage = GroundingUsage()
-        self.finishes: dict[int, bool] = {}
-        self.is_blocked = self.has_feedback = self.has_parts = False
-        self.has_objects = self.is_recognized = self.has_final_usage = False
-
-    @property
-    def saw_finish_reason(self) -> bool:
-        return bool(self.finishes) and all(self.finishes.values())
+        self.has_objects = self.is_recognized = False
 
     @property
     def is_complete(self) -> bool:
-        """Return whether the response has ended.
-
-        Google has no final event: a finish reason ends a response, and a blocked prompt gets none.
-        """
-        return self.saw_finish_reason or self.is_blocked or (self.has_feedback and not self.has_parts)
-
-    @property
-    def usage(self) -> Usage | None:
-        usage = with_billable_extras(
-            stated(usage_from_counts(self.counts)), self.usage_metadata, self.grounding_usage
-        )
-        if usage is None or self.has_final_usage:
-            return usage
-        return msgspec.structs.replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
+        """Return whether the response has ended."""
+        return self.usage_reader.is_complete
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the provider, and return those for the client."""
@@ -340,52 +266,23 @@ class StreamMeter(OutputMeter):
         return event
 
     def on_event(self, data: bytes) -> None:
+        reader = self.usage_reader
         try:
             response = decode_lenient(decode_response_facts, data)
         except DECODE_ERRORS:
-            self.add_measured(data)
+            with suppress(*DECODE_ERRORS):
+                reader.read_undecodable(data)
             return
         self.has_objects = True
         self.is_recognized = self.is_recognized or response != EMPTY_RESPONSE
         self.provider_failed = self.provider_failed or bool(response.error)
-        self.on_feedback(response.prompt_feedback)
+        reader.read_feedback(response.prompt_feedback)
         for candidate in response.candidates or ():
-            self.on_finish_reason(candidate.index, candidate.finish_reason)
-            self.grounding_usage.add(candidate.grounding_metadata)
-            for part in (candidate.content and candidate.content.parts) or ():
-                self.has_parts = True
-                self.add_tokens(part_tokens(part))
-        if response.usage_metadata is not None:
-            self.on_usage(response.usage_metadata)
-
-    def on_usage(self, metadata: Any) -> None:
-        self.counts = merge_counts(self.counts, metadata)
-        self.usage_metadata |= metadata if isinstance(metadata, dict) else {}
-        self.has_final_usage = self.is_complete and bool(parse_counts(metadata))
-
-    def on_feedback(self, feedback: Any) -> None:
-        self.has_feedback = self.has_feedback or feedback is not None
-        self.is_blocked = self.is_blocked or (
-            isinstance(feedback, dict) and bool(feedback.get("blockReason"))
-        )
-
-    def on_finish_reason(self, index: Any, reason: Any) -> None:
-        index = index if isinstance(index, int) else 0
-        self.finishes[index] = bool(reason) or self.finishes.get(index, False)
-
-    def add_measured(self, data: bytes) -> None:
-        try:
-            response = decode_lenient(decode_raw_response_facts, data)
-        except DECODE_ERRORS:
-            return
-        self.counts = (
-            merge_counts(self.counts, response.usage_metadata) if response.usage_metadata else self.counts
-        )
-        self.add_tokens(estimate_tokens(len(bytes(response.candidates))))
-        with suppress(*DECODE_ERRORS):
-            for candidate in decode_candidates(response.candidates):
-                self.has_parts = True
-                self.on_finish_reason(candidate.get("index"), candidate.get("finishReason"))
+            reader.read_candidate(candidate.index, candidate.finish_reason, candidate.grounding_metadata)
+        for part in response.parts:
+            reader.has_parts = True
+            reader.add_tokens(part_tokens(part))
+        reader.read_metadata(response.usage_metadata)
 
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
         """Render the gateway's error in a stream that has started, with the end of the stream."""

@@ -1,14 +1,23 @@
-"""usageMetadata, parsed and rendered (ai.google.dev/api/generate-content#UsageMetadata)."""
+"""usageMetadata, read and rendered, and the gateway's own count of output.
+
+Source: ai.google.dev/api/generate-content#UsageMetadata.
+"""
 
 from typing import Any
 
 from msgspec.structs import replace
 
 from proxy.formats.gemini.grounding import GroundingUsage
-from proxy.formats.gemini.wire import WireResponse
-from proxy.formats.json_body import dict_items
+from proxy.formats.gemini.wire import (
+    PartFacts,
+    WireResponse,
+    decode_raw_response_facts,
+    decode_response_facts,
+)
+from proxy.formats.json_body import DECODE_ERRORS, as_dict, decode_lenient, decode_value, dict_items
 from proxy.formats.metering.billable import normalize_tier, reported_modalities
-from proxy.formats.metering.token_counts import as_count
+from proxy.formats.metering.token_counts import as_count, estimate_text_tokens, estimate_tokens
+from proxy.formats.metering.usage_reader import UsageReader
 from proxy.formats.neutral import MAX_TOKENS, Usage, stated
 
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"
@@ -17,6 +26,114 @@ MISTYPED = -1
 """Stands for a count that is not a number. Like any negative count, it invalidates the usage."""
 MODALITIES = ("audio", "image", "video")
 COUNTS = (PROMPT, CACHED, TOOL_PROMPT, OUTPUT, THOUGHTS)
+
+
+class StreamUsage(UsageReader):
+    """Reads the chunks of a stream, each of which reports the usage so far.
+
+    Until the response has finished and reports its counts, they may lag behind the text, and the output is
+    the larger of both.
+    """
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+        self.metadata: dict[str, Any] = {}
+        self.grounding = GroundingUsage()
+        self.finishes: dict[int, bool] = {}
+        self.is_blocked = self.has_feedback = self.has_parts = self.has_final_usage = False
+
+    @property
+    def saw_finish_reason(self) -> bool:
+        return bool(self.finishes) and all(self.finishes.values())
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether the response has ended.
+
+        Google has no final event: a finish reason ends a response. A blocked prompt gets none, and neither
+        does one that gets feedback and no content.
+        """
+        return self.saw_finish_reason or self.is_blocked or (self.has_feedback and not self.has_parts)
+
+    def read_feedback(self, feedback: Any) -> None:
+        self.has_feedback = self.has_feedback or feedback is not None
+        self.is_blocked = self.is_blocked or (
+            isinstance(feedback, dict) and bool(feedback.get("blockReason"))
+        )
+
+    def read_candidate(self, index: Any, finish_reason: Any, grounding: Any) -> None:
+        """Note whether a choice has finished, and the searches that it reports."""
+        index = index if isinstance(index, int) else 0
+        self.finishes[index] = bool(finish_reason) or self.finishes.get(index, False)
+        self.grounding.add(grounding)
+
+    def read_metadata(self, metadata: Any) -> None:
+        """Read the usage of a chunk; call this after its candidates."""
+        if metadata is not None:
+            self.counts = merge_counts(self.counts, metadata)
+            self.metadata |= as_dict(metadata)
+            self.has_final_usage = self.is_complete and bool(parse_counts(metadata))
+
+    def read_undecodable(self, data: bytes) -> None:
+        """Read what can be read of a chunk that cannot be decoded as a whole. Raises one of DECODE_ERRORS."""
+        chunk = decode_lenient(decode_raw_response_facts, data)
+        self.add_tokens(estimate_tokens(len(bytes(chunk.candidates))))
+        for candidate in dict_items(decode_value(chunk.candidates)):
+            self.has_parts = True
+            self.read_candidate(
+                candidate.get("index"), candidate.get("finishReason"), candidate.get("groundingMetadata")
+            )
+        self.read_metadata(decode_value(chunk.usage_metadata))
+
+    @property
+    def reported(self) -> Usage | None:
+        usage = with_billable_extras(
+            shown_usage(self.counts, self.metadata or None, is_blocked=self.is_blocked),
+            self.metadata,
+            self.grounding,
+        )
+        if usage is None or self.has_final_usage:
+            return usage
+        return replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
+
+
+def measure(body: bytes) -> tuple[Usage | None, int]:
+    """Return the usage that a response reports, and 0.
+
+    If it reports none, return None and the gateway's own count of output tokens. A response that cannot be
+    decoded counts by its bytes.
+    """
+    try:
+        response = decode_lenient(decode_response_facts, body)
+    except DECODE_ERRORS:
+        return measure_undecodable(body)
+    grounding = GroundingUsage()
+    for candidate in response.candidates or ():
+        grounding.add(candidate.grounding_metadata)
+    metadata = response.usage_metadata
+    usage = with_billable_extras(stated(usage_from_wire(metadata)), metadata, grounding)
+    if usage is not None:
+        return usage, 0
+    is_response = response.candidates or response.prompt_feedback
+    return None, sum(map(part_tokens, response.parts)) if is_response else estimate_tokens(len(body))
+
+
+def measure_undecodable(body: bytes) -> tuple[Usage | None, int]:
+    """Measure a response that cannot be decoded as a whole."""
+    reader = StreamUsage()
+    try:
+        reader.read_undecodable(body)
+    except DECODE_ERRORS:
+        return None, estimate_tokens(len(body))
+    usage = reader.usage and replace(reader.usage, estimated=False)
+    return usage, 0 if usage else reader.output_tokens
+
+
+def part_tokens(part: PartFacts) -> int:
+    """Count the tokens of one part. Images and signatures are not text."""
+    if part.text is not None:
+        return estimate_text_tokens(part.text)
+    return estimate_tokens(len(bytes(part.call)) + len(bytes(part.code)))
 
 
 def parse_usage(response: WireResponse) -> Usage | None:

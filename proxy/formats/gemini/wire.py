@@ -238,13 +238,12 @@ class ResponseFacts(msgspec.Struct, rename="camel"):
 
 
 class RawResponseFacts(msgspec.Struct, rename="camel"):
-    candidates: msgspec.Raw = msgspec.Raw()
-    usage_metadata: Any = None
+    candidates: msgspec.Raw = NULL
+    usage_metadata: msgspec.Raw = NULL
 
 
 decode_raw_response_facts = msgspec.json.Decoder(RawResponseFacts).decode
 decode_response_facts = msgspec.json.Decoder(ResponseFacts).decode
-decode_candidates = msgspec.json.Decoder(list[dict[str, Any]]).decode
 decode_response = msgspec.json.Decoder(WireResponse).decode
 decode_responses = msgspec.json.Decoder(list[WireResponse]).decode
 

@@ -17,15 +17,18 @@ MAX_CALLS = 1_000
 ESTIMATED_PREFIX = "estimated_"
 """Marks a kind of tokens whose count the provider did not report, so that the gateway estimates it."""
 MAX_TIER_LENGTH = 20
+AUTO_TIER = "auto"
 
 
 def normalize_tier(reported: Any) -> str:
-    """Return a service tier as a vendor writes it, in lower case; empty if none is stated."""
-    return (
-        reported.strip().lower().removeprefix("service_tier_")[:MAX_TIER_LENGTH]
-        if isinstance(reported, str)
-        else ""
-    )
+    """Return a reported service tier as a vendor writes it, in lower case; empty if none is stated.
+
+    `auto` is a request for any tier: a response that repeats it states none.
+    """
+    if not isinstance(reported, str):
+        return ""
+    tier = reported.strip().lower().removeprefix("service_tier_")[:MAX_TIER_LENGTH]
+    return "" if tier == AUTO_TIER else tier
 
 
 def tool_call_limit(requested: Any) -> int:

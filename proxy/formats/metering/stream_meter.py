@@ -4,27 +4,47 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 
 from proxy.formats.account_ids import IdReader
-from proxy.formats.neutral import ApiError
+from proxy.formats.metering.usage_reader import UsageReader
+from proxy.formats.neutral import ApiError, Usage
 from proxy.formats.streaming.sse import EVENT_END, EventSplitter, EventTooLong
 from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 
 
 class OutputMeter:
-    """Counts the output tokens of a stream.
+    """Measures a stream by the reader of its format's usage.
 
-    `min_output_tokens` is a lower bound: the count of text that comes in large pieces is known only
-    within a quarter. `server_tool_calls` are calls of the provider's own tools, by kind.
     `saw_final_event` is whether the last event has passed, in a format that has one.
     """
 
-    output_tokens = 0
-    min_output_tokens = 0
     saw_final_event = False
     error: ApiError | None = None
     provider_failed = False
     ids: IdReader | None = None
     has_unread = False
     """Whether an event passed that was too long to read; it may have been the last one."""
+
+    def __init__(self, reader: UsageReader) -> None:
+        self.reader = reader
+
+    @property
+    def usage(self) -> Usage | None:
+        return self.reader.usage
+
+    @property
+    def output_tokens(self) -> int:
+        return self.reader.output_tokens
+
+    @property
+    def min_output_tokens(self) -> int:
+        return self.reader.min_output_tokens
+
+    @property
+    def service_tier(self) -> str:
+        return self.reader.service_tier
+
+    @property
+    def server_tool_calls(self) -> Mapping[str, int]:
+        return self.reader.server_tool_calls
 
     @property
     def is_complete(self) -> bool:
@@ -39,19 +59,12 @@ class OutputMeter:
         if not (self.is_complete or self.provider_failed or self.has_unread):
             self.error = STREAM_INTERRUPTED
 
-    @property
-    def server_tool_calls(self) -> Mapping[str, int]:
-        return {}
-
-    def add_tokens(self, tokens: int) -> None:
-        self.output_tokens += tokens
-        self.min_output_tokens += tokens if tokens == 1 else tokens - tokens // 4
-
 
 class EventMeter(OutputMeter, ABC):
     """Meters a format whose streams end with a final event: a stream without it is the provider's failure."""
 
-    def __init__(self) -> None:
+    def __init__(self, reader: UsageReader) -> None:
+        super().__init__(reader)
         self.splitter = EventSplitter()
 
     @abstractmethod

@@ -18,7 +18,7 @@ def estimate_tokens(byte_count: int) -> int:
 
 
 def estimate_text_tokens(text: str) -> int:
-    return estimate_tokens(len(text) if text.isascii() else len(text.encode("utf-8", "surrogatepass")))
+    return estimate_tokens(text_bytes(text))
 
 
 def as_count(value: Any) -> int | None:
@@ -57,3 +57,16 @@ def input_and_output(given: Any, made: Any, total: Any) -> tuple[int, int] | Non
 def detail_count(details: Any, name: str) -> int:
     """Return a count among the details of another count; 0 if it is not a count."""
     return (as_count(details.get(name)) or 0) if isinstance(details, dict) else 0
+
+
+def text_bytes(value: Any) -> int:
+    """Return the number of bytes in all texts of a value."""
+    match value:
+        case str():
+            return len(value) if value.isascii() else len(value.encode("utf-8", "surrogatepass"))
+        case dict():
+            return sum(map(text_bytes, value.values()))
+        case list():
+            return sum(map(text_bytes, value))
+        case _:
+            return 0

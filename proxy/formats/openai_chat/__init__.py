@@ -11,6 +11,7 @@ from proxy.formats.openai_chat.request import (
     request_path,
 )
 from proxy.formats.openai_chat.response import parse_response, render_response
+from proxy.formats.openai_chat.usage import measure
 from proxy.formats.openai_chat.wire import FORMAT
 
 parse_stream = StreamDecoder
@@ -21,6 +22,7 @@ __all__ = [
     "ChatRequest",
     "StreamDecoder",
     "StreamEncoder",
+    "measure",
     "parse_error",
     "parse_request",
     "parse_response",

@@ -17,7 +17,8 @@ from proxy.formats.metering.unknown_fields import (
 )
 from proxy.formats.neutral import InvalidRequest, Request, RequestFacts, Usage
 from proxy.formats.openai_chat.encoder import StreamEncoder
-from proxy.formats.openai_chat.passthrough import StreamMeter, measure
+from proxy.formats.openai_chat.passthrough import StreamMeter
+from proxy.formats.openai_chat.usage import measure
 from proxy.formats.openai_chat.wire import ChoiceCount
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import keepalive_comment

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from proxy.formats.json_body import as_dict, as_str, dict_items
+from proxy.formats.json_body import DECODE_ERRORS, as_str, decode_available_fields, dict_items
 from proxy.formats.neutral import (
     ApiError,
     Citation,
@@ -16,7 +16,7 @@ from proxy.formats.neutral import (
 from proxy.formats.openai_chat.choice_decoder import ChoiceDecoder
 from proxy.formats.openai_chat.errors import find_error, parse_error_object
 from proxy.formats.openai_chat.response import parse_response, parse_response_citations
-from proxy.formats.openai_chat.usage import parse_usage
+from proxy.formats.openai_chat.usage import StreamUsage
 from proxy.formats.openai_chat.wire import DONE, decode_response
 from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
 from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED, NonEventBytes
@@ -29,8 +29,9 @@ class StreamDecoder:
         self.splitter = EventSplitter()
         self.events: list[Event] = []
         self.choices: dict[int, ChoiceDecoder] = {}
+        self.usage_reader = StreamUsage()
         self.usage: Usage | None = None
-        self.started = self.ended = False
+        self.started = self.ended = self.failed = False
         self.non_event_bytes = NonEventBytes()
         self.response_citations: list[Citation] = []
 
@@ -56,13 +57,14 @@ class StreamDecoder:
         return events
 
     def parse_event(self, event: bytes) -> None:
-        if self.ended:
-            return
+        """Parse one event. Nothing but usage is read after the end: some servers report it behind [DONE]."""
         data = event_data(event).strip()
-        if data == DONE:
-            self.on_done()
-        elif data.startswith(b"{"):
+        if data.startswith(b"{"):
             self.parse_json(data)
+        elif self.ended:
+            return
+        elif data == DONE:
+            self.on_done()
         elif data and event.startswith(b"event: error"):
             self.fail(parse_error_object(data.decode(errors="replace"), 502))
         elif not data and not event.startswith(b":"):
@@ -70,14 +72,17 @@ class StreamDecoder:
 
     def parse_json(self, data: bytes) -> None:
         try:
-            chunk = decode_response(data)
-        except (ValueError, RecursionError):
+            chunk = decode_available_fields(data)
+        except DECODE_ERRORS:
             return
+        self.usage_reader.read(chunk)
         # An error after the complete response does not affect it.
-        if not self.is_complete and (failure := find_error(chunk)):
+        failure = None if self.ended or self.is_complete else find_error(chunk)
+        if failure:
             self.fail(failure)
-        else:
+        elif not self.ended:
             self.parse_chunk(chunk)
+        self.emit_usage(chunk)
 
     def parse_chunk(self, chunk: dict[str, Any]) -> None:
         """Read one chunk. Azure's first one holds the filter's verdict on the prompt, without any choices."""
@@ -88,8 +93,11 @@ class StreamDecoder:
             index = choice.get("index")
             self.choice_decoder(index if isinstance(index, int) and index >= 0 else 0).parse(choice)
         self.response_citations = parse_response_citations(chunk) or self.response_citations
-        reported = reported_usage(chunk, choices)
-        if reported and (usage := parse_usage(reported, chunk.get("service_tier"))) and usage != self.usage:
+
+    def emit_usage(self, chunk: dict[str, Any]) -> None:
+        """Emit the usage if the chunk changed it. After a failure, the client gets no more events."""
+        usage = self.usage_reader.last_usage
+        if usage is not None and usage != self.usage and not self.failed:
             self.emit_started(chunk)
             self.usage = usage
             self.events.append(UsageReported(usage=usage))
@@ -143,14 +151,14 @@ class StreamDecoder:
             for part in choice.parts:
                 decoder.add_part(part)
             decoder.emit_finished(choice.finish_reason, choice.stop_sequence)
-        if response.usage is not None:
-            self.events.append(UsageReported(usage=response.usage))
+        self.usage_reader.read(decode_available_fields(body))
+        self.emit_usage({})
 
     def fail(self, error: ApiError) -> None:
         for index in self.choices:
             self.choice_decoder(index).queue.flush()
         self.events.append(Failed(error=error))
-        self.ended = True
+        self.ended = self.failed = True
 
 
 def error_outside_events(data: bytes) -> ApiError | None:
@@ -159,13 +167,3 @@ def error_outside_events(data: bytes) -> ApiError | None:
         return find_error(decode_response(data.strip()))
     except (ValueError, RecursionError):
         return None
-
-
-def reported_usage(chunk: dict[str, Any], choices: list[dict[str, Any]]) -> Any:
-    """Return the usage that a chunk reports, or None.
-
-    Groq has a field of its own for it in the last chunk (console.groq.com/docs/api-reference), and Moonshot
-    reports it in the choice (platform.moonshot.ai/docs/api/chat).
-    """
-    reported = chunk.get("usage") or as_dict(chunk.get("x_groq")).get("usage")
-    return reported or next((choice["usage"] for choice in choices if choice.get("usage")), None)

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
-from msgspec.structs import replace
 
 from proxy.formats.account_ids import WithoutAccountIds
 from proxy.formats.json_body import (
     DECODE_ERRORS,
     ModelName,
+    as_dict,
     convert_json,
+    decode_available_fields,
     encode,
     parse_object,
     replace_fields,
@@ -34,8 +35,7 @@ from proxy.formats.neutral import (
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.openai_chat.encoder import StreamEncoder
 from proxy.formats.openai_chat.passthrough import StreamMeter
-from proxy.formats.openai_chat.usage import usage_from_wire
-from proxy.formats.openai_chat.wire import WireUsage
+from proxy.formats.openai_chat.usage import parse_usage_object
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import keepalive_comment
 
@@ -67,14 +67,9 @@ class EmbeddingResponse(msgspec.Struct):
     data: list[Vector]
 
 
-class Counted(msgspec.Struct):
-    usage: WireUsage
-
-
 COUNTED_FIELDS = frozenset(EmbeddingFields.__struct_fields__)
 
 decode_response = msgspec.json.Decoder(EmbeddingResponse).decode
-decode_counted = msgspec.json.Decoder(Counted).decode
 
 
 class CreateEmbeddingRequest(WithoutAccountIds):
@@ -141,7 +136,7 @@ class CreateEmbeddingRequest(WithoutAccountIds):
         return self.body if model == self.request.model else replace_fields(self.body, {"model": model})
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        return usage_in(body), 0
+        return measure(body)
 
     def meter(self) -> StreamMeter:
         return StreamMeter(withhold_usage=False)
@@ -172,13 +167,13 @@ def parse_embed_response(body: bytes) -> tuple[list[list[float]], Usage | None]:
         raise InvalidUpstreamResponse(f"The provider's response cannot be read: {error}.") from None
     if not values:
         raise InvalidUpstreamResponse("The provider's response holds no embeddings.")
-    return values, usage_in(body)
+    return values, measure(body)[0]
 
 
-def usage_in(body: bytes) -> Usage | None:
-    """Return the reported usage, which counts input only, or None."""
+def measure(body: bytes) -> tuple[Usage | None, int]:
+    """Return the usage that a response reports, which counts input only, or None; and 0 output tokens."""
     try:
-        wire = decode_counted(body).usage
+        usage = as_dict(decode_available_fields(body).get("usage"))
     except DECODE_ERRORS:
-        return None
-    return stated(usage_from_wire(replace(wire, completion_tokens=wire.completion_tokens or 0)))
+        return None, 0
+    return stated(parse_usage_object({**usage, "completion_tokens": usage.get("completion_tokens") or 0})), 0

@@ -4,18 +4,15 @@ A request is passed on unchanged, except for the fields that the gateway must se
 must know of it is decoded here. Source: platform.openai.com/docs/api-reference/chat.
 """
 
-from contextlib import suppress
 from functools import partial
 from typing import Any
-
-from msgspec.structs import replace
 
 from proxy.formats.account_ids import AccountReference, IdReader, references_in
 from proxy.formats.field_case import check_letters, check_nested
 from proxy.formats.json_body import (
     DECODE_ERRORS,
     convert_json,
-    decode_lenient,
+    decode_available_fields,
     dict_items,
     encode,
     parse_object,
@@ -24,26 +21,19 @@ from proxy.formats.json_body import (
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import normalize_tier, possible_modalities
 from proxy.formats.metering.stream_meter import OutputMeter, event_terminator
-from proxy.formats.metering.token_counts import estimate_tokens
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
     fields_allowing_other_models,
     unbounded_cost_fields,
 )
-from proxy.formats.neutral import ApiError, Request, RequestFacts, Usage, stated
+from proxy.formats.neutral import ApiError, Request, RequestFacts, Usage
 from proxy.formats.openai_chat.account_ids import VOCABULARY, ChatIdReader
 from proxy.formats.openai_chat.capabilities import max_tokens_field
 from proxy.formats.openai_chat.encoder import StreamEncoder
 from proxy.formats.openai_chat.errors import render_error_event
 from proxy.formats.openai_chat.request import request_path
-from proxy.formats.openai_chat.usage import parse_raw_usage, usage_from_wire
-from proxy.formats.openai_chat.wire import (
-    DONE,
-    RequestFields,
-    decode_choices,
-    decode_raw_facts,
-    decode_response_facts,
-)
+from proxy.formats.openai_chat.usage import StreamUsage, measure
+from proxy.formats.openai_chat.wire import DONE, RequestFields
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import EVENT_END, EventSplitter, EventTooLong, event_data, keepalive_comment
 
@@ -208,61 +198,24 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
             return None
 
 
-def measure(body: bytes) -> tuple[Usage | None, int]:
-    """Return the usage that a response reports, or None, and the gateway's own count of output tokens.
-
-    Usage and choices are read separately, so that a mistake in one does not hide the other. What cannot
-    be read counts by its bytes.
-    """
-    try:
-        response = decode_lenient(decode_raw_facts, body)
-    except DECODE_ERRORS:
-        return None, estimate_tokens(len(body))
-    usage = stated(parse_raw_usage(response.usage, response.service_tier))
-    if usage is not None:
-        return usage, 0
-    try:
-        return None, sum(map(choice_tokens, decode_choices(response.choices)))
-    except DECODE_ERRORS:
-        return None, estimate_tokens(len(body))
-
-
-def choice_tokens(choice: dict[str, Any]) -> int:
-    """Return the gateway's count for one choice. Text completions have their text in the choice itself."""
-    return delta_tokens(choice.get("message") or choice.get("delta")) or value_tokens(choice.get("text"))
-
-
 class StreamMeter(OutputMeter):
-    """Measures a stream while it passes; `output_tokens` is the gateway's own count.
+    """Measures a stream while it passes.
 
-    Some servers report the usage so far in every chunk. If more output has come since the last report,
-    the gateway's count applies. With `withhold_usage` the client does not get the chunk that holds
-    nothing but usage: the gateway requested it, not the client.
+    With `withhold_usage` the client does not get the chunk that holds nothing but usage: the gateway
+    requested it, not the client.
     """
 
     def __init__(self, *, withhold_usage: bool) -> None:
+        self.usage_reader = StreamUsage()
+        super().__init__(self.usage_reader)
         self.splitter = EventSplitter()
         self.withhold_usage = withhold_usage
-        self.last_usage: Usage | None = None
-        self.counted_before = 0
-        """The gateway's count of the output that the last report covers."""
         self.finished: dict[int, bool] = {}
 
     @property
     def is_complete(self) -> bool:
         """True if [DONE] came or every choice has a finish reason: some servers never send [DONE]."""
         return self.saw_final_event or (bool(self.finished) and all(self.finished.values()))
-
-    @property
-    def usage(self) -> Usage | None:
-        usage = self.last_usage
-        if usage is None or self.output_tokens == self.counted_before:
-            return usage
-        return replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
-
-    def note_usage(self, usage: Usage | None) -> None:
-        if usage is not None:
-            self.last_usage, self.counted_before = usage, self.output_tokens
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the provider and return those for the client."""
@@ -299,18 +252,15 @@ class StreamMeter(OutputMeter):
             self.saw_final_event = self.saw_final_event or data == DONE
             return True
         try:
-            chunk = decode_response_facts(data)
+            chunk = decode_available_fields(data)
         except DECODE_ERRORS:
-            self.add_measured(data)
             return True
-        self.provider_failed = self.provider_failed or bool(chunk.error)
-        for choice in chunk.choices or ():
-            self.add_tokens(choice_tokens(choice))
+        self.provider_failed = self.provider_failed or bool(chunk.get("error"))
+        self.usage_reader.read(chunk)
+        choices = dict_items(chunk.get("choices"))
+        for choice in choices:
             self.note_finish(choice)
-        if chunk.usage is None:
-            return True
-        self.note_usage(stated(usage_from_wire(chunk.usage, chunk.service_tier)))
-        return bool(chunk.choices) or chunk.usage.reasoning_tokens is not None
+        return bool(choices) or not holds_only_usage(chunk)
 
     def note_finish(self, choice: dict[str, Any]) -> None:
         index = choice.get("index")
@@ -318,41 +268,15 @@ class StreamMeter(OutputMeter):
         reason = choice.get("finish_reason") or choice.get("finish_details")
         self.finished[index] = bool(reason) or self.finished.get(index, False)
 
-    def add_measured(self, data: bytes) -> None:
-        """Count what can be read of a chunk that cannot be decoded as a whole."""
-        usage, counted = measure(data)
-        self.add_tokens(counted)
-        self.note_usage(usage)
-        with suppress(*DECODE_ERRORS):
-            for choice in decode_choices(decode_lenient(decode_raw_facts, data).choices):
-                self.note_finish(choice)
-
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
         begun = b"" if self.withhold_usage else event_terminator(self.splitter)
         return begun + render_error_event(error, request_id)
 
 
-def delta_tokens(delta: Any) -> int:
-    """Return the gateway's count of the tokens in one delta."""
-    if not isinstance(delta, dict):
-        return 0
-    return estimate_tokens(
-        sum(text_bytes(value) for name, value in delta.items() if value and name not in ("role", "id"))
-    )
+def holds_only_usage(chunk: dict[str, Any]) -> bool:
+    """Return whether a chunk without choices exists for its usage, as one that was requested does.
 
-
-def value_tokens(value: Any) -> int:
-    return estimate_tokens(text_bytes(value))
-
-
-def text_bytes(value: Any) -> int:
-    """Return the number of bytes in all texts of a value."""
-    match value:
-        case str():
-            return token_bounds.byte_length(value)
-        case dict():
-            return sum(map(text_bytes, value.values()))
-        case list():
-            return sum(map(text_bytes, value))
-        case _:
-            return 0
+    Together sends such a chunk even if usage was not requested; its usage has `reasoning_tokens`.
+    """
+    usage = chunk.get("usage")
+    return isinstance(usage, dict) and usage.get("reasoning_tokens") is None

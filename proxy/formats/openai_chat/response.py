@@ -86,7 +86,7 @@ def parse_response(body: bytes) -> Response:
         id=as_str(wire.get("id")),
         model=as_str(wire.get("model")),
         choices=tuple(with_response_citations(parse_choice(choice), sources) for choice in choices),
-        usage=parse_usage(wire.get("usage"), wire.get("service_tier")),
+        usage=parse_usage(wire),
         created=created if isinstance(created, int) else None,
     )
 

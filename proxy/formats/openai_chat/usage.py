@@ -1,14 +1,117 @@
-"""Reported usage, in OpenAI's form and in those of compatible servers."""
+"""Usage, in OpenAI's form and in those of compatible servers, and the gateway's count of output."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
-from proxy.formats.json_body import DECODE_ERRORS
+from proxy.formats.json_body import DECODE_ERRORS, as_dict, decode_available_fields, dict_items
 from proxy.formats.metering.billable import normalize_tier, reported_calls, reported_modalities
-from proxy.formats.metering.token_counts import as_count, detail_count, input_and_output
-from proxy.formats.neutral import MAX_TOKENS, Usage
-from proxy.formats.openai_chat.wire import WireUsage, decode_usage
+from proxy.formats.metering.token_counts import (
+    as_count,
+    detail_count,
+    estimate_tokens,
+    input_and_output,
+    text_bytes,
+)
+from proxy.formats.metering.usage_reader import UsageReader
+from proxy.formats.neutral import MAX_TOKENS, Usage, stated
+from proxy.formats.openai_chat.wire import WireUsage
+
+UNCOUNTED_DELTA_FIELDS = ("role", "id")
+
+
+class StreamUsage(UsageReader):
+    """Reads the chunks of a stream.
+
+    Some servers report the usage so far in every chunk. If more output has come since the last report, the
+    gateway's count applies.
+    """
+
+    def __init__(self) -> None:
+        self.last_usage: Usage | None = None
+        self.counted_at_last_report = 0
+        """The gateway's count of the output that the last report covers."""
+
+    def read(self, chunk: Mapping[str, Any]) -> None:
+        """Count the output of a chunk, and read its usage. Chunks after the end marker may report it too."""
+        self.read_tier(chunk.get("service_tier"))
+        for choice in dict_items(chunk.get("choices")):
+            self.add_tokens(choice_tokens(choice))
+        usage = parse_usage(chunk)
+        if stated(usage):
+            self.last_usage, self.counted_at_last_report = usage, self.output_tokens
+        else:
+            self.last_usage = self.last_usage or usage
+
+    @property
+    def reported(self) -> Usage | None:
+        usage = stated(self.last_usage)
+        if usage is None or self.output_tokens == self.counted_at_last_report:
+            return self.last_usage
+        return replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
+
+
+def measure(body: bytes) -> tuple[Usage | None, int]:
+    """Return the usage that a response reports, and 0.
+
+    If it reports none, return None and the gateway's own count of output tokens. If the choices cannot be
+    decoded, the count is estimated from the length of the body.
+    """
+    try:
+        response = decode_available_fields(body)
+    except DECODE_ERRORS:
+        return None, estimate_tokens(len(body))
+    usage = stated(parse_usage(response))
+    if usage is not None:
+        return usage, 0
+    choices = dict_items(response.get("choices"))
+    if choices != response.get("choices"):
+        return None, estimate_tokens(len(body))
+    return None, sum(map(choice_tokens, choices))
+
+
+def choice_tokens(choice: dict[str, Any]) -> int:
+    """Return the gateway's count for one choice. Text completions have their text in the choice itself."""
+    return delta_tokens(choice.get("message") or choice.get("delta")) or estimate_tokens(
+        text_bytes(choice.get("text"))
+    )
+
+
+def delta_tokens(delta: Any) -> int:
+    """Return the gateway's count of the tokens in one delta."""
+    return estimate_tokens(
+        sum(
+            text_bytes(value)
+            for name, value in as_dict(delta).items()
+            if value and name not in UNCOUNTED_DELTA_FIELDS
+        )
+    )
+
+
+def parse_usage(body: Mapping[str, Any]) -> Usage | None:
+    """Return the usage that a decoded response or chunk reports, or None.
+
+    Groq has a field of its own for it in the last chunk (console.groq.com/docs/api-reference), and Moonshot
+    reports it in the choice (platform.moonshot.ai/docs/api/chat). The first report with any tokens counts.
+    """
+    places = (
+        body.get("usage"),
+        as_dict(body.get("x_groq")).get("usage"),
+        *(choice.get("usage") for choice in dict_items(body.get("choices"))),
+    )
+    tier = body.get("service_tier")
+    reports = [usage for place in places if place and (usage := parse_usage_object(place, tier)) is not None]
+    return next(filter(stated, reports), reports[0] if reports else None)
+
+
+def parse_usage_object(value: Any, service_tier: Any = None) -> Usage | None:
+    """Return the usage in decoded JSON of any type, or None."""
+    try:
+        return usage_from_wire(msgspec.convert(value, WireUsage), service_tier)
+    except msgspec.ValidationError:
+        return None
 
 
 def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
@@ -16,11 +119,13 @@ def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
 
     OpenAI counts cached tokens inside the prompt. The service tier stands in the response beside the usage.
     """
-    counts = input_and_output(wire.prompt_tokens, wire.completion_tokens, wire.total_tokens)
+    given = wire.input_tokens if wire.prompt_tokens is None else wire.prompt_tokens
+    made = wire.output_tokens if wire.completion_tokens is None else wire.completion_tokens
+    counts = input_and_output(given, made, wire.total_tokens)
     if counts is None:
         return None
     (prompt, output), reasoning, details = counts, reasoning_tokens(wire), wire.prompt_tokens_details
-    cached = detail_count(details, "cached_tokens") or as_count(wire.prompt_cache_hit_tokens) or 0
+    cached = cached_tokens(wire)
     written = detail_count(details, "cache_write_tokens")
     if not all(0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, reasoning)):
         return None
@@ -63,20 +168,14 @@ def reasoning_tokens(wire: WireUsage) -> int:
     )
 
 
-def parse_raw_usage(raw: msgspec.Raw, service_tier: Any = None) -> Usage | None:
-    """Return the usage in undecoded JSON, or None."""
-    try:
-        return usage_from_wire(decode_usage(raw), service_tier)
-    except DECODE_ERRORS:
-        return None
-
-
-def parse_usage(value: Any, service_tier: Any = None) -> Usage | None:
-    """Return the usage in decoded JSON of any type, or None."""
-    try:
-        return usage_from_wire(msgspec.convert(value, WireUsage), service_tier)
-    except msgspec.ValidationError:
-        return None
+def cached_tokens(wire: WireUsage) -> int:
+    """Return the tokens that were read from the cache, by the name that the server uses."""
+    return (
+        detail_count(wire.prompt_tokens_details, "cached_tokens")
+        or as_count(wire.prompt_cache_hit_tokens)
+        or as_count(wire.cached_tokens)
+        or 0
+    )
 
 
 def render_usage(usage: Usage) -> dict[str, Any]:

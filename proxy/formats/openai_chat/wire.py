@@ -11,7 +11,6 @@ from proxy.formats.neutral import Origin
 FORMAT: Origin = "openai_chat"
 DONE = b"[DONE]"
 MAX_N = 128
-ABSENT = msgspec.Raw()
 
 ChoiceCount = Annotated[int, Meta(ge=1, le=MAX_N)]
 
@@ -100,39 +99,21 @@ class WireUsage(msgspec.Struct):
     prompt_tokens: Any = None
     completion_tokens: Any = None
     total_tokens: Any = None
+    # The names of the Responses API, by which some compatible servers report in this format too.
+    input_tokens: Any = None
+    output_tokens: Any = None
     prompt_tokens_details: Any = None
     """`cached_tokens`, and OpenRouter's `cache_write_tokens` (openrouter.ai/docs/features/prompt-caching)."""
     completion_tokens_details: Any = None
     # Together's. It sends its usage chunk even if usage was not requested.
     reasoning_tokens: Any = None
-    # DeepSeek's (api-docs.deepseek.com/guides/kv_cache).
+    # Tokens read from the cache: DeepSeek's (api-docs.deepseek.com/guides/kv_cache) and Moonshot's
+    # (platform.moonshot.ai/docs/api/chat) names.
     prompt_cache_hit_tokens: Any = None
+    cached_tokens: Any = None
     # Searches, by OpenRouter (openrouter.ai/docs/guides/features/plugins/web-search) and Perplexity.
     server_tool_use: Any = None
     num_search_queries: Any = None
-
-
-class ResponseFacts(msgspec.Struct):
-    """The fields of a chunk that a meter reads."""
-
-    choices: list[dict[str, Any]] | None = None
-    usage: WireUsage | None = None
-    error: Any = None
-    service_tier: Any = None
-
-
-class RawResponseFacts(msgspec.Struct):
-    """The fields of a response that a meter reads; each is decoded by itself."""
-
-    choices: msgspec.Raw = ABSENT
-    usage: msgspec.Raw = ABSENT
-    service_tier: Any = None
-
-
-decode_response_facts = msgspec.json.Decoder(ResponseFacts).decode
-decode_raw_facts = msgspec.json.Decoder(RawResponseFacts).decode
-decode_choices = msgspec.json.Decoder(list[dict[str, Any]]).decode
-decode_usage = msgspec.json.Decoder(WireUsage).decode
 
 
 def decode_response(data: bytes) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from proxy.formats.openai_responses.request import (
     request_path,
 )
 from proxy.formats.openai_responses.response import parse_response, render_response
+from proxy.formats.openai_responses.usage import measure
 from proxy.formats.openai_responses.wire import FORMAT
 
 parse_stream = StreamDecoder
@@ -22,6 +23,7 @@ __all__ = [
     "ResponsesRequest",
     "StreamDecoder",
     "StreamEncoder",
+    "measure",
     "parse_error",
     "parse_request",
     "parse_response",

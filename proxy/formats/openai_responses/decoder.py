@@ -4,13 +4,14 @@ The last event holds the complete response.
 """
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 from msgspec.structs import replace
 
-from proxy.formats.json_body import as_dict, as_str, decode_object, dict_items, repair_json
+from proxy.formats.json_body import DECODE_ERRORS, as_dict, as_str, decode_object, dict_items, repair_json
 from proxy.formats.neutral import (
     ApiError,
     Citation,
@@ -33,7 +34,7 @@ from proxy.formats.openai_responses.content import (
 )
 from proxy.formats.openai_responses.errors import parse_error, parse_error_object
 from proxy.formats.openai_responses.response import parse_finish_reason, parse_output_item
-from proxy.formats.openai_responses.usage import parse_usage
+from proxy.formats.openai_responses.usage import ITEM_DONE, StreamUsage, decode_usage_fields
 from proxy.formats.openai_responses.wire import FORMAT, WireEvent, decode_event
 from proxy.formats.streaming.part_queue import PartQueue, QueuedPart
 from proxy.formats.streaming.sse import EventSplitter, EventTooLong, event_data
@@ -71,6 +72,7 @@ class StreamDecoder:
         self.queue = PartQueue(self.events)
         self.items: list[StreamedItem] = []
         self.call_ids: set[str] = set()
+        self.usage_reader = StreamUsage()
         self.started = self.ended = False
 
     def feed(self, data: bytes) -> list[Event]:
@@ -97,6 +99,8 @@ class StreamDecoder:
     def on_disconnect(self, rest: bytes) -> None:
         """Fail, with the provider's own error if it came outside of events; it may stand in `rest`."""
         self.queue.flush()
+        with suppress(*DECODE_ERRORS):
+            self.usage_reader.read_response(decode_usage_fields(rest))
         is_error = rest.strip() and not event_data(rest) and (not self.started or b'"error"' in rest)
         self.fail(parse_error(502, rest) if is_error else STREAM_INTERRUPTED)
 
@@ -107,12 +111,18 @@ class StreamDecoder:
         try:
             self.on_event(decode_event(data), data)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return
+            with suppress(*DECODE_ERRORS):
+                self.usage_reader.read_event(data)
 
     def on_event(self, event: WireEvent, data: bytes) -> None:
         response = as_dict(event.response)
+        self.usage_reader.read_delta(event.type, event.delta)
+        if event.type == ITEM_DONE:
+            self.usage_reader.end_item(event.item)
+        if response:
+            self.usage_reader.read_response(response)
         if self.ended:
-            self.emit_usage(response)
+            self.emit_usage()
             return
         if event.type == "error" or (not event.type and event.error is not None):
             self.fail(parse_error_object(decode_object(data)))
@@ -140,8 +150,8 @@ class StreamDecoder:
             self.started = True
             self.events.append(Started(id=as_str(response.get("id")), model=as_str(response.get("model"))))
 
-    def emit_usage(self, response: dict[str, Any]) -> None:
-        if usage := parse_usage(response):
+    def emit_usage(self) -> None:
+        if usage := self.usage_reader.reported:
             self.events.append(UsageReported(usage=usage))
 
     def on_delta(self, event: WireEvent) -> None:
@@ -300,7 +310,7 @@ class StreamDecoder:
                 streamed.remove(item)
             self.finish_item(item or self.add_item(as_str(wire.get("type")), "", None), wire)
         self.queue.flush()
-        self.emit_usage(response)
+        self.emit_usage()
         if response.get("status") == "failed" or response.get("error"):
             self.fail(parse_error_object(response))
             return

@@ -4,28 +4,17 @@ A request is passed on unchanged, except for the fields that the gateway must se
 must know of it is decoded here.
 """
 
-import re
-from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
-
-import msgspec
 
 from proxy.formats import neutral
 from proxy.formats.account_ids import AccountReference, IdReader, references_in
 from proxy.formats.field_case import check_nested
-from proxy.formats.json_body import (
-    DECODE_ERRORS,
-    convert_json,
-    decode_lenient,
-    encode,
-    parse_object,
-    replace_fields,
-)
+from proxy.formats.json_body import DECODE_ERRORS, convert_json, encode, parse_object, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import normalize_tier
 from proxy.formats.metering.stream_meter import EventMeter
-from proxy.formats.metering.token_counts import estimate_text_tokens, estimate_tokens
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
     fields_allowing_other_models,
@@ -33,7 +22,6 @@ from proxy.formats.metering.unknown_fields import (
     unbounded_cost_fields,
 )
 from proxy.formats.neutral import ApiError, RequestFacts, Usage
-from proxy.formats.openai_responses import image_generation
 from proxy.formats.openai_responses.account_ids import (
     VOCABULARY,
     ResponsesIdReader,
@@ -43,24 +31,9 @@ from proxy.formats.openai_responses.account_ids import (
 from proxy.formats.openai_responses.encoder import StreamEncoder
 from proxy.formats.openai_responses.errors import render_error_event
 from proxy.formats.openai_responses.request import PATH
-from proxy.formats.openai_responses.server_tools import (
-    CALL_MARKERS,
-    billable_calls,
-    max_billable_extras,
-    with_billable_extras,
-)
-from proxy.formats.openai_responses.usage import parse_raw_usage
-from proxy.formats.openai_responses.wire import (
-    RequestFields,
-    ResponseFacts,
-    decode_any,
-    decode_delta,
-    decode_event_type,
-    decode_final_event,
-    decode_item_done,
-    decode_output,
-    decode_response_facts,
-)
+from proxy.formats.openai_responses.server_tools import max_billable_extras
+from proxy.formats.openai_responses.usage import StreamUsage, measure
+from proxy.formats.openai_responses.wire import RequestFields
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import event_data, keepalive_comment, name_of
 
@@ -81,7 +54,6 @@ FINAL_EVENT_TYPES = (
     "error",
 )
 STORED_FIELDS = ("previous_response_id", "conversation", "prompt")
-FINAL_EVENT_PATTERN = re.compile(rb'"(error|response\.(completed|incomplete|failed|cancelled))"')
 IMAGE_PART_TYPES = ("input_image", "computer_screenshot")
 
 
@@ -122,11 +94,7 @@ class ResponsesRequest:
         return replace_fields(self.body, fields) if fields else self.body
 
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
-        """Return the usage that a response reports, or None, and the gateway's own count of output tokens."""
-        try:
-            return measure(decode_lenient(decode_response_facts, body))
-        except DECODE_ERRORS:
-            return None, estimate_tokens(len(body))
+        return measure(body)
 
     def meter(self) -> "StreamMeter":
         return StreamMeter(self.request.tools)
@@ -188,105 +156,20 @@ def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tu
             return None
 
 
-def measure(response: ResponseFacts) -> tuple[Usage | None, int]:
-    """Return the usage that a response reports, or None, and the gateway's own count of output tokens.
-
-    Usage and output are read separately, so that a mistake in one does not hide the other. Raises one of
-    DECODE_ERRORS if neither can be read.
-    """
-    usage = neutral.stated(parse_raw_usage(response.usage))
-    if usage is None:
-        return None, sum(map(item_tokens, decode_output(response.output)))
-    has_extras = has_server_tool_calls(response.output) or image_generation.has_reported_usage(
-        response.tool_usage
-    )
-    output, tools = (
-        (decode_any(raw) for raw in (response.output, response.tools)) if has_extras else (None, None)
-    )
-    return with_billable_extras(usage, response.service_tier, output, tools, response.tool_usage), 0
-
-
-def has_server_tool_calls(output: msgspec.Raw) -> bool:
-    written = bytes(output)
-    return any(mark in written for mark in CALL_MARKERS)
-
-
-def item_tokens(value: Any) -> int:
-    """Return the gateway's count of the text, arguments and thinking that the model wrote in an item."""
-    match value:
-        case list():
-            return sum(map(item_tokens, value))
-        case dict():
-            written = ("content", "summary", "text", "refusal", "arguments", "input", "code")
-            return sum(item_tokens(value[name]) for name in written if name in value)
-        case str():
-            return estimate_text_tokens(value)
-        case _:
-            return 0
-
-
 class StreamMeter(EventMeter):
     """Measures a stream while it passes; `tools` are those of the request."""
 
     def __init__(self, tools: Any = None) -> None:
-        super().__init__()
-        self.tools = tools
-        self.server_tool_items: list[dict[str, Any]] = []
-        self.usage: Usage | None = None
-
-    @property
-    def server_tool_calls(self) -> Mapping[str, int]:
-        return billable_calls(self.server_tool_items, self.tools, None)
+        self.usage_reader = StreamUsage(tools)
+        super().__init__(self.usage_reader)
 
     def on_event(self, event: bytes) -> None:
-        """Count one event.
-
-        To decode as few events as possible, their bytes are searched first. A text can end like a type of
-        event, so the decoded type decides.
-        """
-        try:
-            if b'.delta"' in event and self.is_delta(event):
-                return
-            if any(mark in event for mark in CALL_MARKERS) and self.is_item_done(event):
-                return
-            if (name := name_of(event).decode(errors="replace")) in FINAL_EVENT_TYPES:
-                self.on_final_event(name)
-            elif FINAL_EVENT_PATTERN.search(event):
-                typed = decode_lenient(decode_event_type, event_data(event))
-                # Compatible servers send an error without a type.
-                self.on_final_event(typed.type or "error" if typed.error is not None else typed.type)
-            if self.saw_final_event or b'"usage":' in event or b'"usage" :' in event:
-                self.on_usage(decode_lenient(decode_final_event, event_data(event)).response)
-        except DECODE_ERRORS:
-            return
-
-    def is_delta(self, event: bytes) -> bool:
-        """Return whether an event is a delta, and count its text. Raises one of DECODE_ERRORS."""
-        parsed = decode_lenient(decode_delta, event_data(event))
-        if not parsed.type.endswith(".delta"):
-            return False
-        self.add_tokens(estimate_text_tokens(parsed.delta) if isinstance(parsed.delta, str) else 0)
-        return True
-
-    def is_item_done(self, event: bytes) -> bool:
-        """Return whether an event ends an item, and keep the item. Raises one of DECODE_ERRORS."""
-        parsed = decode_lenient(decode_item_done, event_data(event))
-        if parsed.type != "response.output_item.done":
-            return False
-        if isinstance(parsed.item, dict):
-            item = {name: value for name, value in parsed.item.items() if name != "result"}
-            self.server_tool_items.append(item)
-        return True
-
-    def on_final_event(self, kind: str) -> None:
-        """Record that a final event has passed. Other types are ignored, because a text can match too."""
+        """Count one event."""
+        kind = name_of(event).decode(errors="replace")
+        with suppress(*DECODE_ERRORS):
+            kind = self.usage_reader.read_event(event_data(event), kind)
         self.saw_final_event = self.saw_final_event or kind in FINAL_EVENT_TYPES
         self.provider_failed = self.provider_failed or kind in ("error", "response.failed")
-
-    def on_usage(self, response: ResponseFacts | None) -> None:
-        usage, counted = measure(response) if response else (None, 0)
-        self.usage = usage or self.usage
-        self.output_tokens = self.output_tokens or counted
 
     def render_own_error_event(self, failure: ApiError, request_id: str) -> bytes:
         return render_error_event(failure, request_id)

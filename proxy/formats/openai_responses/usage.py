@@ -1,24 +1,148 @@
-"""Reported usage, in both directions."""
+"""Reported usage, in both directions, and the gateway's own count of output."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
-from proxy.formats.json_body import DECODE_ERRORS
-from proxy.formats.metering.token_counts import detail_count, input_and_output
-from proxy.formats.neutral import MAX_TOKENS, Usage
-from proxy.formats.openai_responses.server_tools import with_billable_extras
-from proxy.formats.openai_responses.wire import WireUsage, decode_usage
+from proxy.formats.json_body import (
+    DECODE_ERRORS,
+    as_dict,
+    as_str,
+    contains_any,
+    decode_fields,
+    decode_lenient,
+    decode_value,
+    dict_items,
+    repair_json,
+)
+from proxy.formats.metering.token_counts import (
+    detail_count,
+    estimate_text_tokens,
+    estimate_tokens,
+    input_and_output,
+)
+from proxy.formats.metering.usage_reader import UsageReader
+from proxy.formats.neutral import MAX_TOKENS, Usage, stated
+from proxy.formats.openai_responses.image_generation import has_reported_usage
+from proxy.formats.openai_responses.server_tools import CALL_MARKERS, billable_calls, with_billable_extras
+from proxy.formats.openai_responses.wire import ABSENT, WireUsage, decode_event_fields
+
+DELTA_SUFFIX = ".delta"
+ITEM_DONE = "response.output_item.done"
+REPORT_FIELDS = ("usage", "service_tier", "tool_usage")
+OUTPUT_FIELDS = ("output", "tools")
+WRITTEN_FIELDS = ("content", "summary", "text", "refusal", "arguments", "input", "code")
+"""Fields of an output item that the model wrote."""
 
 
-def parse_usage(wire: dict[str, Any]) -> Usage | None:
+class StreamUsage(UsageReader):
+    """Reads the events of a stream; `tools` are those of the request. The last event reports the usage."""
+
+    def __init__(self, tools: Any = None) -> None:
+        self.tools = tools
+        self.items: list[dict[str, Any]] = []
+        self.last_usage: Usage | None = None
+
+    def read_event(self, data: bytes, name: str = "") -> str:
+        """Read the data of an event whose other fields are not needed, and return its type.
+
+        `name` is the type if the data states none. Raises one of DECODE_ERRORS.
+        """
+        event = decode_lenient(decode_event_fields, data)
+        # Compatible servers send an error without a type.
+        kind = as_str(event.type) or name or ("" if event.error is None else "error")
+        self.read_delta(kind, event.delta)
+        if kind == ITEM_DONE and event.item != ABSENT:
+            self.end_item(decode_value(event.item))
+        if event.response != ABSENT:
+            self.read_response(decode_usage_fields(bytes(event.response)))
+        return kind
+
+    def read_delta(self, kind: str, delta: Any) -> None:
+        """Count the text of a delta."""
+        if kind.endswith(DELTA_SUFFIX):
+            self.add_tokens(estimate_text_tokens(as_str(delta)))
+
+    def end_item(self, item: Any) -> None:
+        """Note a complete item of the output, in which a tool of the provider may have been called."""
+        self.items.append({name: value for name, value in as_dict(item).items() if name != "result"})
+
+    def read_response(self, response: Mapping[str, Any]) -> None:
+        """Read the response that an event carries, complete or so far."""
+        self.read_tier(response.get("service_tier"))
+        self.tools = self.tools or response.get("tools")
+        usage = parse_usage(response)
+        self.last_usage = usage if stated(usage) else self.last_usage or usage
+        if self.last_usage is None:
+            self.output_tokens = self.output_tokens or output_tokens(response.get("output"))
+
+    @property
+    def reported(self) -> Usage | None:
+        return self.last_usage
+
+    @property
+    def server_tool_calls(self) -> Mapping[str, int]:
+        return billable_calls(self.items, self.tools, None)
+
+
+def measure(body: bytes) -> tuple[Usage | None, int]:
+    """Return the usage that a response reports, and 0.
+
+    If it reports none, return None and the gateway's own count of output tokens. If the output cannot be
+    decoded, the count is estimated from the length of the body.
+    """
+    try:
+        response = decode_usage_fields(body)
+    except DECODE_ERRORS:
+        return None, estimate_tokens(len(body))
+    usage = stated(parse_usage(response))
+    if usage is not None:
+        return usage, 0
+    if dict_items(response.get("output")) != response.get("output"):
+        return None, estimate_tokens(len(body))
+    return None, output_tokens(response["output"])
+
+
+def decode_usage_fields(body: bytes) -> dict[str, Any]:
+    """Return the fields of a response that its usage is read from, without those that cannot be decoded.
+
+    The output and the tools, which may be large, are among them only if they are needed: tools of the
+    provider were called, or no usage is reported. Raises one of DECODE_ERRORS.
+    """
+    raw = decode_fields(repair_json(body))
+    fields = {name: decode_value(raw[name]) for name in REPORT_FIELDS if name in raw}
+    calls_tools = contains_any(bytes(raw.get("output", b"")), CALL_MARKERS)
+    if calls_tools or has_reported_usage(fields.get("tool_usage")) or stated(parse_usage(fields)) is None:
+        fields |= {name: decode_value(raw[name]) for name in OUTPUT_FIELDS if name in raw}
+    return fields
+
+
+def output_tokens(value: Any) -> int:
+    """Return the gateway's count of the text, arguments and thinking that the model wrote in an output."""
+    match value:
+        case list():
+            return sum(map(output_tokens, value))
+        case dict():
+            return sum(output_tokens(value[name]) for name in WRITTEN_FIELDS if name in value)
+        case str():
+            return estimate_text_tokens(value)
+        case _:
+            return 0
+
+
+def parse_usage(response: Mapping[str, Any]) -> Usage | None:
     """Return the usage that a decoded response reports, with what else it bills, or None."""
     try:
-        usage = usage_from_wire(msgspec.convert(wire.get("usage"), WireUsage))
+        usage = usage_from_wire(msgspec.convert(response.get("usage"), WireUsage))
     except msgspec.ValidationError:
         return None
     return usage and with_billable_extras(
-        usage, wire.get("service_tier"), wire.get("output"), wire.get("tools"), wire.get("tool_usage")
+        usage,
+        response.get("service_tier"),
+        response.get("output"),
+        response.get("tools"),
+        response.get("tool_usage"),
     )
 
 
@@ -59,11 +183,3 @@ def render_usage(usage: Usage | None) -> dict[str, Any] | None:
         "output_tokens_details": {"reasoning_tokens": usage.reasoning},
         "total_tokens": usage.prompt + usage.output,
     }
-
-
-def parse_raw_usage(raw: msgspec.Raw) -> Usage | None:
-    """Return the usage in undecoded JSON, or None."""
-    try:
-        return usage_from_wire(decode_usage(raw))
-    except DECODE_ERRORS:
-        return None

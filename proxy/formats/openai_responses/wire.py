@@ -9,6 +9,7 @@ from proxy.formats.json_body import ModelName, TokenLimit
 from proxy.formats.neutral import MAX_TOKENS, Origin
 
 FORMAT: Origin = "openai_responses"
+ABSENT = msgspec.Raw(b"null")
 
 
 # Converted requests -------------------------------------------------------------------------------
@@ -99,41 +100,15 @@ class WireEvent(msgspec.Struct):
     error: Any = None
 
 
-class ResponseFacts(msgspec.Struct):
-    """The fields of a response that a meter reads; each is decoded by itself."""
+class StreamEventFields(msgspec.Struct):
+    """The fields of an event that a meter reads. Large ones are decoded only if they are needed."""
 
-    output: msgspec.Raw = msgspec.Raw()
-    usage: msgspec.Raw = msgspec.Raw()
-    tools: msgspec.Raw = msgspec.Raw(b"null")
-    service_tier: Any = None
-    tool_usage: Any = None
-
-
-class FinalEvent(msgspec.Struct):
-    response: ResponseFacts | None = None
-
-
-class EventType(msgspec.Struct):
-    type: str = ""
+    type: Any = ""
+    delta: Any = None
+    item: msgspec.Raw = ABSENT
+    response: msgspec.Raw = ABSENT
     error: Any = None
 
 
-class ItemDoneEvent(msgspec.Struct):
-    type: str = ""
-    item: Any = None
-
-
-class DeltaEvent(msgspec.Struct):
-    type: str = ""
-    delta: Any = None
-
-
-decode_any = msgspec.json.Decoder().decode
-decode_response_facts = msgspec.json.Decoder(ResponseFacts).decode
-decode_output = msgspec.json.Decoder(list[dict[str, Any]]).decode
-decode_usage = msgspec.json.Decoder(WireUsage).decode
 decode_event = msgspec.json.Decoder(WireEvent).decode
-decode_event_type = msgspec.json.Decoder(EventType).decode
-decode_final_event = msgspec.json.Decoder(FinalEvent).decode
-decode_item_done = msgspec.json.Decoder(ItemDoneEvent).decode
-decode_delta = msgspec.json.Decoder(DeltaEvent).decode
+decode_event_fields = msgspec.json.Decoder(StreamEventFields).decode

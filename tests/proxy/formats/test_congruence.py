@@ -34,7 +34,7 @@ EXTRA_NAMES = {
 }
 """Public names beside those of `Codec`: the requests of clients, and what one format alone has."""
 MODULE_NAMES = {
-    "wire": {"FORMAT", "RequestFields", "ResponseFacts", "WireRequest"},
+    "wire": {"FORMAT", "RequestFields", "WireRequest"},
     "request": {"parse_request", "render_request", "render_max_tokens", "request_path"},
     "messages": {"parse_messages", "render_messages"},
     "content": {"parse_part", "render_part", "render_tool_call"},
@@ -42,10 +42,10 @@ MODULE_NAMES = {
     "reasoning": {"parse_reasoning", "render_reasoning"},
     "response": {"parse_response", "parse_finish_reason", "render_response"},
     "errors": {"ERRORS", "parse_error", "render_error", "render_error_event"},
-    "usage": {"parse_usage", "usage_from_wire", "render_usage"},
+    "usage": {"StreamUsage", "measure", "parse_usage", "usage_from_wire", "render_usage"},
     "decoder": {"StreamDecoder"},
     "encoder": {"StreamEncoder"},
-    "passthrough": {"StreamMeter", "max_input_tokens", "measure"},
+    "passthrough": {"StreamMeter", "max_input_tokens"},
     "account_ids": {"VOCABULARY"},
 }
 """Names that each package defines in these modules."""

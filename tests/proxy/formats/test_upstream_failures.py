@@ -282,7 +282,7 @@ def test_tool_calls_count_as_output_without_usage() -> None:
         {"choices": [{"message": {"tool_calls": [call]}, "finish_reason": "tool_calls"}]}
     ).encode()
     parsed = plan.parse_response(body)
-    assert (parsed.usage, parsed.output_tokens) == (None, 100)
+    assert (parsed.usage, parsed.output_tokens) == (None, 103)
 
 
 @pytest.mark.parametrize("name", CLIENT_REQUESTS)

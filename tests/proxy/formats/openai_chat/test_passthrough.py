@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 
 from proxy.formats.neutral import InvalidRequest, Usage
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
-from proxy.formats.openai_chat.passthrough import (
-    ChatRequest,
-    StreamMeter,
-    delta_tokens,
-    max_input_tokens,
-    measure,
-)
+from proxy.formats.openai_chat.passthrough import ChatRequest, StreamMeter, max_input_tokens
+from proxy.formats.openai_chat.usage import delta_tokens, measure
 from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import EventSplitter, event_data
 from tests.support.upstream_server import USAGE, chunk

@@ -30,7 +30,7 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
     if scope["type"] == "http":
         await serve_request(scope, receive, send)
     else:
-        telemetry.count_refused("websocket", 403)
+        telemetry.count_rejected("websocket", 403)
         await send({"type": "websocket.close", "code": 4404})
 
 

@@ -114,7 +114,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def send_400_response(self, msg: str) -> None:
         """Count the rejection, unless a view has the request: it counts the request after the disconnect."""
         if not self.in_body:
-            telemetry.count_refused("http", 400)
+            telemetry.count_rejected("http", 400)
         super().send_400_response(self.rejection_reason or msg)
 
 
@@ -124,13 +124,13 @@ class CountedWebSockets(WebSocketsSansIOProtocol):
     def handle_connect(self, event: Request) -> None:
         super().handle_connect(event)
         if self.response.status_code != SWITCHING_PROTOCOLS:
-            telemetry.count_refused("websocket", self.response.status_code)
+            telemetry.count_rejected("websocket", self.response.status_code)
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
         if self.conn.handshake_exc is not None and not self.handshake_initiated:
             # The library has its own limits for lines and fields. uvicorn would not respond to the client.
-            telemetry.count_refused("websocket", 400)
+            telemetry.count_rejected("websocket", 400)
             self.transport.write(BAD_HANDSHAKE)
             self.transport.close()
 

@@ -1,6 +1,6 @@
 """Rate limit of requests without a valid key, by client address (GATEWAY_UNAUTHENTICATED_RPM).
 
-Every process counts for itself. Only failures are counted and only failures are refused: valid keys keep
+Every process counts for itself. Only failures are counted and only failures are rejected: valid keys keep
 working behind an address that many people share. The throttle bounds the work that unauthenticated clients
 cause. A well-formed key that this process does not know costs a query. Clients over their limit get
 LOOKUPS_PER_S such queries, all of them together. So a new key from there may get a 429, which SDKs retry, but

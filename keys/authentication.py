@@ -89,7 +89,7 @@ async def authenticate(text: str, client_ip: Callable[[], str]) -> Principal:
 async def lookup(token: tokens.Token, client_ip: Callable[[], str]) -> Principal | None:
     """Return the principal of a key id, or None. Raise TooManyFailures if the query is not allowed.
 
-    Only a key that is neither cached nor stale can be refused its query.
+    Only a key that is neither cached nor stale can be denied its query.
     """
     if token.public_id not in principals:
         stale_principal = principals.get_stale(token.public_id)

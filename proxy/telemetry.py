@@ -40,7 +40,7 @@ def in_flight(api_family: str) -> Gauge:
     return active.labels(api_family)
 
 
-def count_refused(protocol: str, status: int) -> None:
+def count_rejected(protocol: str, status: int) -> None:
     """Count a request that reached no route.
 
     `protocol` is "http" or "websocket", so that there are few labels.

@@ -1,4 +1,4 @@
-"""Detect budgets that have reached a threshold or refused a request, and create their alerts."""
+"""Detect budgets that have reached a threshold or denied a request, and create their alerts."""
 
 import datetime as dt
 from itertools import groupby
@@ -12,7 +12,7 @@ from django.utils import timezone
 from billing.budgets.windows import window_days, window_name
 from billing.ledger.balances import open_window_balances, window_balances
 from billing.ledger.interface import WINDOW_RETENTION, LedgerUnavailable
-from billing.models import REFUSAL_THRESHOLD, Alert, Budget, Mode, Outcome, UsageRecord
+from billing.models import DENIAL_THRESHOLD, Alert, Budget, Mode, Outcome, UsageRecord
 from projects.ids import uuid7_floor
 from projects.models import Project
 
@@ -59,7 +59,7 @@ def log_failure(project: Project, error: Exception) -> None:
 
 
 def detect_for_project(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
-    return detect_thresholds(project, budgets, since) + detect_refusals(project, budgets, since)
+    return detect_thresholds(project, budgets, since) + detect_denials(project, budgets, since)
 
 
 def detect_thresholds(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
@@ -97,31 +97,31 @@ def detect_for_day(project: Project, budgets: list[Budget], day: dt.date, change
     )
 
 
-def detect_refusals(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
-    """Create an alert for the first refusal of each hard budget in each window.
+def detect_denials(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
+    """Create an alert for the first denial of each hard budget in each window.
 
-    Records of refused requests can name a shadow budget as well: a stream that was cut names the shadow
+    Records of denied requests can name a shadow budget as well: a stream that was cut names the shadow
     budget that would have denied the request. Those create no alert.
     """
-    # A partial index holds the records of refused requests.
-    refused = UsageRecord.objects.for_project(project).filter(
+    # A partial index holds the records of denied requests.
+    denied = UsageRecord.objects.for_project(project).filter(
         id__gte=uuid7_floor(since), outcome=Outcome.BUDGET_EXCEEDED
     )
-    days = set(refused.values_list("blocking_budget_id", "day").distinct())
+    days = set(denied.values_list("blocking_budget_id", "day").distinct())
     hard = {budget.pk: budget for budget in budgets if budget.mode == Mode.HARD}
-    refusals = {
+    denials = {
         (hard[budget_id], window_name(hard[budget_id].period, day))
         for budget_id, day in days
         if budget_id in hard
     }
-    return sum(create_refusal_alert(project, budget, window) for budget, window in refusals)
+    return sum(create_denial_alert(project, budget, window) for budget, window in denials)
 
 
-def create_refusal_alert(project: Project, budget: Budget, window: str) -> bool:
-    if Alert.objects.filter(budget=budget, window=window, threshold=REFUSAL_THRESHOLD).exists():
+def create_denial_alert(project: Project, budget: Budget, window: str) -> bool:
+    if Alert.objects.filter(budget=budget, window=window, threshold=DENIAL_THRESHOLD).exists():
         return False
     spent = window_balances(project, [budget], window_days(window)[0])[budget.pk].spent
-    return create_alert(budget, window, spent, [REFUSAL_THRESHOLD])
+    return create_alert(budget, window, spent, [DENIAL_THRESHOLD])
 
 
 def create_threshold_alert(budget: Budget, window: str, spent: int) -> bool:

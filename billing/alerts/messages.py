@@ -12,9 +12,9 @@ from billing.models import Alert, Budget, Delivery, Mode
 from billing.money import decimal_usd
 
 MODE_EFFECT = {
-    Mode.HARD: "Requests that could exceed it are refused.",
-    Mode.SOFT: "Requests are not refused: this budget only warns.",
-    Mode.SHADOW: "Requests are not refused: this budget only records which ones it would have refused.",
+    Mode.HARD: "Requests that could exceed it are denied.",
+    Mode.SOFT: "Requests are not denied: this budget only warns.",
+    Mode.SHADOW: "Requests are not denied: this budget only records which ones it would have denied.",
 }
 
 
@@ -44,7 +44,7 @@ def webhook_payload(delivery: Delivery) -> dict[str, Any]:
     if delivery.alert is None:
         return {"type": "webhook.test", "timestamp": delivery.created_at, "data": {"project": project}}
     return {
-        "type": "budget.request_refused" if delivery.alert.is_refusal else "budget.threshold_reached",
+        "type": "budget.request_refused" if delivery.alert.is_denial else "budget.threshold_reached",
         "timestamp": delivery.alert.created_at,
         "data": {"project": project, **alert_data(delivery.alert)},
     }
@@ -59,7 +59,7 @@ def alert_data(alert: Alert) -> dict[str, Any]:
         },
         "window": alert.window,
         "resets_at": ends_at(alert.window, alert.budget.project.tzinfo),
-        "threshold_percent": None if alert.is_refusal else alert.threshold,
+        "threshold_percent": None if alert.is_denial else alert.threshold,
         "spent_usd": decimal_usd(alert.spent_nano),
         "spent_nano_usd": alert.spent_nano,
     }

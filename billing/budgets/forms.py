@@ -47,7 +47,7 @@ class MemberChoiceField(forms.ModelMultipleChoiceField[Membership]):
 class BudgetFieldsForm(forms.ModelForm[Budget]):
     """The fields of a budget that need parsing. Pages and the admin share them."""
 
-    limit_nano = UsdField(label="Limit in USD", help_text="0 refuses every request that has a cost.")
+    limit_nano = UsdField(label="Limit in USD", help_text="0 denies every request that has a cost.")
     thresholds = ThresholdsField(
         required=False,
         label="Alert at",
@@ -103,7 +103,7 @@ class BudgetForm(BudgetFieldsForm):
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or {}
         if cleaned.get("limit_nano") == 0 and cleaned.get("mode") not in (None, Mode.HARD):
-            self.add_error("limit_nano", "A limit of 0 is only possible for a budget that refuses requests.")
+            self.add_error("limit_nano", "A limit of 0 is only possible for a budget that denies requests.")
         if {"key", "period", "mode"} <= set(cleaned) and self.has_duplicate(
             cleaned["key"], cleaned["period"], cleaned["mode"]
         ):

@@ -40,7 +40,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('period', models.CharField(choices=[('day', 'daily'), ('week', 'weekly'), ('month', 'monthly'), ('total', 'total')], max_length=8)),
-                ('mode', models.CharField(choices=[('hard', 'refuse requests'), ('soft', 'only warn'), ('shadow', 'only record which requests it would have refused')], default='hard', max_length=8, verbose_name='when it is used up')),
+                ('mode', models.CharField(choices=[('hard', 'deny requests'), ('soft', 'only warn'), ('shadow', 'only record which requests it would have denied')], default='hard', max_length=8, verbose_name='when it is used up')),
                 ('limit_nano', models.BigIntegerField(validators=[django.core.validators.MinValueValidator(0)], verbose_name='limit (nano-USD)')),
                 ('changed_at', models.DateTimeField(auto_now=True)),
                 ('thresholds', models.JSONField(blank=True, default=billing.models.budgets.default_thresholds, help_text='Percent of the limit.', validators=[billing.models.budgets.validate_thresholds], verbose_name='alert at')),
@@ -54,7 +54,7 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('window', models.CharField(max_length=10)),
-                ('threshold', models.PositiveSmallIntegerField(help_text='Percent of the limit; 0: a request was refused.')),
+                ('threshold', models.PositiveSmallIntegerField(help_text='Percent of the limit; 0: a request was denied.')),
                 ('spent_nano', models.BigIntegerField()),
                 ('limit_nano', models.BigIntegerField()),
                 ('created_at', models.DateTimeField(default=django.utils.timezone.now)),

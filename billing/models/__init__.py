@@ -1,6 +1,6 @@
 """Models of billing: budgets, alerts and webhooks, prices, usage records and their daily sums."""
 
-from billing.models.alerts import REFUSAL_THRESHOLD, Alert, Delivery, DeliveryStatus
+from billing.models.alerts import DENIAL_THRESHOLD, Alert, Delivery, DeliveryStatus
 from billing.models.budgets import Budget, BudgetQuerySet, BudgetWindow, Mode, Period, Reservation
 from billing.models.prices import PriceOverride
 from billing.models.record_stream import StreamCursor, UnsentRecord
@@ -8,7 +8,7 @@ from billing.models.usage import CorrectionReason, DailyUsage, Outcome, StaleDay
 from billing.models.webhooks import Webhook
 
 __all__ = [
-    "REFUSAL_THRESHOLD",
+    "DENIAL_THRESHOLD",
     "Alert",
     "Budget",
     "BudgetQuerySet",

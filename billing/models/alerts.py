@@ -1,4 +1,4 @@
-"""Alerts about budgets that reached a threshold or refused a request, and their deliveries."""
+"""Alerts about budgets that reached a threshold or denied a request, and their deliveries."""
 
 import datetime as dt
 import random
@@ -20,10 +20,10 @@ MAX_ATTEMPTS = 7
 CLAIM_TIMEOUT_S = 300
 """Longer than an attempt can take: a mail server may take its whole timeout for each of a dozen commands."""
 MAX_REASON_LENGTH = 200
-REFUSAL_THRESHOLD = 0
-"""Stored as the threshold of an alert about a refused request.
+DENIAL_THRESHOLD = 0
+"""Stored as the threshold of an alert about a denied request.
 
-A hard budget refuses requests before the limit is reached: as soon as the remainder is too small for a
+A hard budget denies requests before the limit is reached: as soon as the remainder is too small for a
 request.
 """
 
@@ -36,7 +36,7 @@ class AlertQuerySet(models.QuerySet["Alert"]):
 
 
 class Alert(models.Model):
-    """A threshold that a budget reached in one of its windows, or the first refusal in the window.
+    """A threshold that a budget reached in one of its windows, or the first denial in the window.
 
     The unique constraint ensures that only one process creates an alert, and sends its messages.
     """
@@ -44,7 +44,7 @@ class Alert(models.Model):
     budget = models.ForeignKey(Budget, models.CASCADE, related_name="alerts")
     window = models.CharField(max_length=10)
     threshold = models.PositiveSmallIntegerField(
-        help_text=f"Percent of the limit; {REFUSAL_THRESHOLD}: a request was refused."
+        help_text=f"Percent of the limit; {DENIAL_THRESHOLD}: a request was denied."
     )
     spent_nano = models.BigIntegerField()
     limit_nano = models.BigIntegerField()
@@ -56,12 +56,12 @@ class Alert(models.Model):
         constraints = [models.UniqueConstraint(fields=["budget", "window", "threshold"], name="unique_alert")]
 
     def __str__(self) -> str:
-        event = "refusal by" if self.is_refusal else f"{self.threshold} % of"
+        event = "denial by" if self.is_denial else f"{self.threshold} % of"
         return f"{event} {self.budget} in {self.window}: {format_usd(self.spent_nano)}"
 
     @property
-    def is_refusal(self) -> bool:
-        return self.threshold == REFUSAL_THRESHOLD
+    def is_denial(self) -> bool:
+        return self.threshold == DENIAL_THRESHOLD
 
     @property
     def percent(self) -> int | None:

@@ -28,9 +28,9 @@ class Period(models.TextChoices):
 class Mode(models.TextChoices):
     """The action of a budget on a request that would exceed it."""
 
-    HARD = "hard", "refuse requests"
+    HARD = "hard", "deny requests"
     SOFT = "soft", "only warn"
-    SHADOW = "shadow", "only record which requests it would have refused"
+    SHADOW = "shadow", "only record which requests it would have denied"
 
 
 class BudgetQuerySet(models.QuerySet["Budget"]):

@@ -67,7 +67,7 @@ class BudgetedKeyForm(KeyForm):
     day_budget = UsdField(
         required=False,
         label="Daily budget in USD",
-        help_text=f"A request that could exceed the budget is refused. {PRICED_MODELS_HELP}",
+        help_text=f"A request that could exceed the budget is denied. {PRICED_MODELS_HELP}",
     )
     month_budget = UsdField(
         required=False,

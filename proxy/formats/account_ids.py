@@ -87,7 +87,7 @@ class Names(dict[str, str]):
         return meaning
 
 
-class Vocabulary:
+class AccountIdFields:
     """The field names of a format, as `folded` writes them.
 
     `kinds` maps a field to the kind of object that it names. The `free` fields hold JSON of the client's
@@ -104,7 +104,7 @@ class IdReader(Protocol):
 
     issued: dict[tuple[str, str], IssuedAccountId]
 
-    def read_answer(self, body: bytes) -> None:
+    def read_response(self, body: bytes) -> None:
         """Read a non-streaming response."""
 
     def read_event(self, event: bytes) -> None:
@@ -142,13 +142,13 @@ def folded(name: str) -> str:
     return name.replace("_", "").casefold()
 
 
-def references_in(values: Iterable[Any], vocabulary: Vocabulary) -> list[AccountReference]:
+def references_in(values: Iterable[Any], fields: AccountIdFields) -> list[AccountReference]:
     """Return the objects that decoded JSON names.
 
     It is walked without recursion, since its depth has no bound.
     """
     found: list[AccountReference] = []
-    names = vocabulary.names
+    names = fields.names
     waiting = [value for value in values if isinstance(value, NESTED)]
     while waiting:
         value = waiting.pop()
@@ -158,7 +158,7 @@ def references_in(values: Iterable[Any], vocabulary: Vocabulary) -> list[Account
         for name, inner in value.items():
             meaning = names[name]
             if meaning and meaning is not FREE:
-                named = [id for id in ids_in(meaning, inner) if vocabulary.counts(meaning, id, value)]
+                named = [id for id in ids_in(meaning, inner) if fields.counts(meaning, id, value)]
                 found += [AccountReference(meaning, id, name) for id in named]
             if isinstance(inner, NESTED) and meaning is not FREE:
                 waiting.append(inner)

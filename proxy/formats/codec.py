@@ -104,7 +104,7 @@ class Meter(Protocol):
     def saw_final_event(self) -> bool:
         """True if the last event has passed, in a format that has one; later bytes do not matter."""
 
-    ids: IdReader | None
+    id_reader: IdReader | None
     """If set, reads every event too, for the ids of the provider's account that the stream issues."""
 
     def feed(self, data: bytes, /) -> bytes:

@@ -266,7 +266,7 @@ class Usage(Frozen, frozen=True, kw_only=True):
         return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h
 
 
-def stated(usage: Usage | None) -> Usage | None:
+def reported_or_none(usage: Usage | None) -> Usage | None:
     """Return the usage if it counts any token: every request uses some, so zeros are not a report."""
     return usage if usage is not None and (usage.prompt or usage.output) else None
 

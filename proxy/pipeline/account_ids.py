@@ -27,7 +27,7 @@ from proxy import errors
 from proxy.formats.account_ids import FILE, ISSUED_KINDS, IdReader, IssuedAccountId
 from proxy.models import IssuedId
 from proxy.pipeline.authenticate import Authenticated
-from proxy.routing.accounts import Account, neighbours_cache
+from proxy.routing.accounts import Account, has_other_operator_users_cache
 from proxy.routing.targets import UpstreamPlan
 
 STORE_TIMEOUT_S = 5
@@ -49,7 +49,7 @@ async def check(project_id: int, account: Account, plan: UpstreamPlan) -> None:
     """
     if not account.can_be_shared or not (references := plan.references()):
         return
-    if not await neighbours_cache.get(project_id):
+    if not await has_other_operator_users_cache.get(project_id):
         return
     for reference in references:
         if reference.kind not in TRACKED_KINDS:
@@ -66,7 +66,7 @@ def digest(account: Account, kind: str, id: str) -> str:
 
     Ids are long and random, so an id cannot be guessed from its digest.
     """
-    name = f"{account.identity}\0{kind}\0{id}"
+    name = f"{account.id_namespace}\0{kind}\0{id}"
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
@@ -81,7 +81,7 @@ class Recorder:
     async def read_response(self, body: bytes) -> None:
         """Store the ids of a non-streaming response."""
         if self.reader is not None:
-            self.reader.read_answer(body)
+            self.reader.read_response(body)
             await self.store()
 
     async def store(self) -> None:

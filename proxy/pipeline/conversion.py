@@ -29,7 +29,7 @@ from proxy.formats.neutral import (
     Response,
     UnsupportedFeature,
     Usage,
-    stated,
+    reported_or_none,
 )
 from proxy.formats.openai_chat import embeddings
 from proxy.formats.openai_chat.passthrough import max_input_tokens as openai_chat_bound
@@ -201,7 +201,7 @@ class ConvertedRequest(Converted):
             bound = max(self.facts.max_input_tokens, self.demo_input_bound())
             self.facts = replace(self.facts, max_input_tokens=bound)
         if client_format == openai_responses.FORMAT and (
-            fields := openai_responses.stateful_fields(self.request)
+            fields := openai_responses.stateful_features(self.request)
         ):
             raise UnsupportedFeature(
                 f"{fields[0]} works only with models that are served by the Responses API.", fields[0]
@@ -237,7 +237,7 @@ class ConvertedRequest(Converted):
     def parse_response(self, body: bytes) -> ParsedResponse:
         """Parse the provider's response. Raises InvalidUpstreamResponse."""
         response: Response = self.provider_codec.parse_response(body)
-        usage, output_tokens = stated(response.usage), 0
+        usage, output_tokens = reported_or_none(response.usage), 0
         if usage is None:
             usage, output_tokens = self.measure(body)
         return ParsedResponse(
@@ -282,7 +282,7 @@ class ConvertedEmbeddingRequest(Converted):
                 f"The provider's response has {len(vectors)} embeddings for {len(self.texts)} texts."
             )
         return ParsedResponse(
-            stated(usage), 0, lambda: self.embedding_request.render_response(vectors, usage)
+            reported_or_none(usage), 0, lambda: self.embedding_request.render_response(vectors, usage)
         )
 
     def meter(self) -> Meter:

@@ -126,7 +126,7 @@ class StreamRelay:
         self.caller, candidate = admitted.planned.routed.parsed.caller, admitted.planned.candidate
         self.meter = candidate.plan.meter()
         self.recorder = Recorder(self.caller, candidate.target.account, candidate.plan)
-        self.meter.ids = self.recorder.reader
+        self.meter.id_reader = self.recorder.reader
         self.client = ClientStream(writer.write, candidate.plan.keepalive(opened.response))
         self.first_token_at: float | None = None
 

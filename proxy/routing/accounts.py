@@ -38,7 +38,7 @@ class Account:
         return self.trusted
 
     @property
-    def identity(self) -> str:
+    def id_namespace(self) -> str:
         """Return what distinguishes this account from others in which the same id could exist."""
         return f"{self.provider.slug} {self.base_url}"
 
@@ -94,22 +94,22 @@ def account_from_credential(credential: Credential) -> Account:
 project_accounts_cache: ConfigCache[int, tuple[Account, ...]] = ConfigCache(load_accounts)
 
 
-def load_has_neighbours(project_id: int) -> bool:
+def load_has_other_operator_users(project_id: int) -> bool:
     """Return whether another project than this one may use the operator's accounts."""
     return Project.objects.filter(uses_operator_credentials=True).exclude(pk=project_id).exists()
 
 
-neighbours_cache: ConfigCache[int, bool] = ConfigCache(load_has_neighbours)
+has_other_operator_users_cache: ConfigCache[int, bool] = ConfigCache(load_has_other_operator_users)
 """Whether a project shares the operator's accounts with another one, by the project's id."""
 
 
 def operator_accounts_for(principal: Principal) -> tuple[Account, ...]:
     """Return the operator's accounts if the operator has allowed the key's project to use them."""
-    return accounts_from_environment() if principal.uses_operator_credentials else ()
+    return load_operator_accounts() if principal.uses_operator_credentials else ()
 
 
 @lru_cache(maxsize=1)
-def accounts_from_environment() -> tuple[Account, ...]:
+def load_operator_accounts() -> tuple[Account, ...]:
     """Return the accounts of providers, then those of single models. The first route of a name wins."""
     config = config_file.load()
     defaults = ((slug, default_upstream(slug), configured_key(slug)[1]) for slug in DEFAULT_UPSTREAMS)

@@ -11,7 +11,7 @@ import aiohttp
 
 from projects.outbound import validate_host
 from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
-from proxy.upstream.resolver import Resolver, SSRFSafeResolver
+from proxy.upstream.resolver import SSRFSafeResolver, UncheckedResolver
 from proxy.upstream.response import HttpUpstreamResponse, UpstreamResponse
 
 CONNECT_TIMEOUT_S = 10
@@ -33,17 +33,19 @@ class HttpUpstreamClient:
     def __init__(self, idle_timeout_s: float) -> None:
         self.idle_timeout_s = idle_timeout_s
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT_S, sock_read=idle_timeout_s)
-        common: dict[str, Any] = {
+        session_options: dict[str, Any] = {
             "timeout": timeout,
             "skip_auto_headers": ("User-Agent", "Accept", "Content-Type"),
             "cookie_jar": aiohttp.DummyCookieJar(),
         }
-        trusted = aiohttp.TCPConnector(limit=0, keepalive_timeout=POOL_KEEPALIVE_S, resolver=Resolver())
-        self.trusted = aiohttp.ClientSession(connector=trusted, **common)
-        restricted = aiohttp.TCPConnector(
+        trusted_connector = aiohttp.TCPConnector(
+            limit=0, keepalive_timeout=POOL_KEEPALIVE_S, resolver=UncheckedResolver()
+        )
+        self.trusted_session = aiohttp.ClientSession(connector=trusted_connector, **session_options)
+        restricted_connector = aiohttp.TCPConnector(
             limit=0, keepalive_timeout=POOL_KEEPALIVE_S, resolver=SSRFSafeResolver()
         )
-        self.restricted = aiohttp.ClientSession(connector=restricted, **common)
+        self.restricted_session = aiohttp.ClientSession(connector=restricted_connector, **session_options)
 
     async def post(
         self, url: str, body: bytes, headers: dict[str, str], *, trusted: bool
@@ -54,7 +56,7 @@ class HttpUpstreamClient:
         """
         if not trusted:
             validate_host(url)
-        session = self.trusted if trusted else self.restricted
+        session = self.trusted_session if trusted else self.restricted_session
         try:
             return HttpUpstreamResponse(
                 await session.post(url, data=body, headers=headers, allow_redirects=False),
@@ -74,4 +76,4 @@ class HttpUpstreamClient:
 
     async def close(self) -> None:
         """Close all connections."""
-        await asyncio.gather(self.trusted.close(), self.restricted.close())
+        await asyncio.gather(self.trusted_session.close(), self.restricted_session.close())

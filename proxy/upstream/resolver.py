@@ -7,7 +7,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from projects import outbound
 
 
-class Resolver(AbstractResolver):
+class UncheckedResolver(AbstractResolver):
     """Resolves the hosts that the operator configured."""
 
     lookup = staticmethod(outbound.resolve)
@@ -32,7 +32,7 @@ class Resolver(AbstractResolver):
         """Do nothing: the resolver holds no resources."""
 
 
-class SSRFSafeResolver(Resolver):
+class SSRFSafeResolver(UncheckedResolver):
     """Resolves the hosts of tenants' base URLs. aiohttp connects to the addresses that were checked."""
 
     lookup = staticmethod(outbound.resolve_public)

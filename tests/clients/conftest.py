@@ -90,7 +90,7 @@ def access(
 
 def forget_configuration() -> None:
     config_file.load.cache_clear()
-    accounts.accounts_from_environment.cache_clear()
+    accounts.load_operator_accounts.cache_clear()
 
 
 @pytest.fixture

@@ -83,7 +83,7 @@ def test_invalid_entry_shows_a_field_error(
 
 
 def test_zero_limit_requires_a_hard_budget(project: Project, alice: User) -> None:
-    assert "only possible for a budget that refuses" in field_error(
+    assert "only possible for a budget that denies" in field_error(
         create(alice, project, limit_nano="0", mode="soft"), "limit_nano"
     )
     create(alice, project, limit_nano="0")
@@ -180,7 +180,7 @@ def test_list_shows_spent_reserved_remaining_and_reset_time(project: Project, ke
         f"{tomorrow:%b} {tomorrow.day}, 00:00",
     ):
         assert text in page
-    for text in ("$1.50 left", "$0.50 of $2.00 spent", "Does not reset", "refuses requests"):
+    for text in ("$1.50 left", "$0.50 of $2.00 spent", "Does not reset", "denies requests"):
         assert text in page
 
 

@@ -64,9 +64,9 @@ def test_missing_prices_and_zero_costs_are_stated(project: Project, key: ApiKey,
     assert "Nothing was charged" in detail(project, bob, usage_record)
 
 
-def test_shadow_budget_that_would_refuse_is_named(project: Project, key: ApiKey, bob: User) -> None:
+def test_shadow_budget_that_would_deny_is_named(project: Project, key: ApiKey, bob: User) -> None:
     usage_record = record(key)
-    assert "Would have been refused" not in detail(project, bob, usage_record)
+    assert "Would have been denied" not in detail(project, bob, usage_record)
     budget = Budget.objects.create(project=project, key=key, period="week", mode="shadow", limit_nano=5 * USD)
     UsageRecord.objects.filter(pk=usage_record.pk).update(blocking_budget_id=budget.pk)
     assert "$5.00 weekly for app" in detail(project, bob, usage_record)

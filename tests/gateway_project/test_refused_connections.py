@@ -44,7 +44,7 @@ def exchange(gateway: LiveGateway, *parts: bytes) -> bytes:
             return b""
 
 
-def refusal_counts(protocol: str, status: int) -> tuple[float, float]:
+def rejection_counts(protocol: str, status: int) -> tuple[float, float]:
     labels = {"format": protocol, "model": "other", "provider": "", "status": str(status)}
     requests = REGISTRY.get_sample_value("proxy_requests_total", labels) or 0
     return requests, REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "invalid"}) or 0
@@ -52,13 +52,13 @@ def refusal_counts(protocol: str, status: int) -> tuple[float, float]:
 
 def assert_counted_once(protocol: str, status: int, before: tuple[float, float]) -> None:
     requests, invalid = before
-    wait_until(lambda: refusal_counts(protocol, status)[0] > requests)
-    assert refusal_counts(protocol, status) == (requests + 1, invalid + 1)
+    wait_until(lambda: rejection_counts(protocol, status)[0] > requests)
+    assert rejection_counts(protocol, status) == (requests + 1, invalid + 1)
 
 
 @pytest.mark.parametrize("size", [MAX_HEADER_BYTES + 200, 100_000, 200_000])
 def test_headers_over_the_limit_are_rejected_even_in_one_packet(live_gateway: LiveGateway, size: int) -> None:
-    before = refusal_counts("http", 400)
+    before = rejection_counts("http", 400)
     answer = exchange(live_gateway, head(size))
     assert answer.startswith(b"HTTP/1.1 400 ") and b"Too many header bytes." in answer
     assert_counted_once("http", 400, before)
@@ -106,7 +106,7 @@ def test_bytes_of_an_earlier_body_are_not_header_bytes(live_gateway: LiveGateway
     ids=["TLS", "version", "field", "fields", "lengths"],
 )
 def test_an_invalid_request_is_counted(live_gateway: LiveGateway, sent: bytes) -> None:
-    before = refusal_counts("http", 400)
+    before = rejection_counts("http", 400)
     assert exchange(live_gateway, sent).startswith(b"HTTP/1.1 400 ")
     assert_counted_once("http", 400, before)
 
@@ -114,7 +114,7 @@ def test_an_invalid_request_is_counted(live_gateway: LiveGateway, sent: bytes) -
 def test_an_invalid_body_is_counted_once(live_gateway: LiveGateway, transactional_db: None) -> None:
     """The view has the request already, and counts the disconnect."""
     closed = REGISTRY.get_sample_value("gateway_outcomes_total", {"outcome": "client_closed"}) or 0
-    before = refusal_counts("http", 400)
+    before = rejection_counts("http", 400)
     start = b"POST /v1/messages HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n"
     exchange(live_gateway, start, b"no length\r\n")
     wait_until(
@@ -123,12 +123,12 @@ def test_an_invalid_body_is_counted_once(live_gateway: LiveGateway, transactiona
             == closed + 1
         )
     )
-    assert refusal_counts("http", 400) == before
+    assert rejection_counts("http", 400) == before
 
 
 @pytest.mark.parametrize("path", [b"", b"v1/chat/completions", b"live/"])
 def test_a_rejected_upgrade_is_counted(live_gateway: LiveGateway, path: bytes) -> None:
-    before = refusal_counts("websocket", 403)
+    before = rejection_counts("websocket", 403)
     answer = exchange(live_gateway, UPGRADE % path + HANDSHAKE + b"\r\n")
     assert answer.startswith(b"HTTP/1.1 403 ")
     assert_counted_once("websocket", 403, before)
@@ -142,7 +142,7 @@ def test_a_rejected_upgrade_is_counted(live_gateway: LiveGateway, path: bytes) -
 def test_an_invalid_handshake_is_answered_and_counted(
     live_gateway: LiveGateway, fields: bytes, status: int
 ) -> None:
-    before = refusal_counts("websocket", status)
+    before = rejection_counts("websocket", status)
     assert exchange(live_gateway, UPGRADE % b"" + fields + b"\r\n").startswith(b"HTTP/1.1 %d " % status)
     assert_counted_once("websocket", status, before)
 

@@ -1,4 +1,4 @@
-"""Spending, refusals and deliveries for tests of alerts."""
+"""Spending, denials and deliveries for tests of alerts."""
 
 import datetime as dt
 import socket
@@ -19,10 +19,10 @@ def spend(budget: Budget, nano: int, day: dt.date | None = None) -> None:
     BudgetWindow.objects.update_or_create(budget=budget, name=name, defaults={"spent_nano": nano})
 
 
-def refuse(budget: Budget, day: dt.date | None = None) -> None:
+def deny(budget: Budget, day: dt.date | None = None) -> None:
     assert budget.key is not None
-    refused = record(budget.key, outcome=Outcome.BUDGET_EXCEEDED, day=day)
-    UsageRecord.objects.filter(pk=refused.pk).update(id=uuid7(), blocking_budget_id=budget.pk)
+    denied = record(budget.key, outcome=Outcome.BUDGET_EXCEEDED, day=day)
+    UsageRecord.objects.filter(pk=denied.pk).update(id=uuid7(), blocking_budget_id=budget.pk)
 
 
 def thresholds(budget: Budget) -> list[int]:

@@ -59,7 +59,7 @@ def live_gateway(
     settings.ENV = settings.ENV.model_copy(
         update={"openai_api_key": "sk-operator", "openai_base_url": local_upstream.url}
     )
-    accounts.accounts_from_environment.cache_clear()
+    accounts.load_operator_accounts.cache_clear()
     gateway = LiveGateway()
     with django_db_blocker.unblock():  # type: ignore[attr-defined]
         gateway.start()

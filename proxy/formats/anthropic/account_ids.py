@@ -7,7 +7,7 @@ days after its creation (docs, "Code execution tool", "Containers"), and a file 
 
 from typing import Any
 
-from proxy.formats.account_ids import CollectingReader, Vocabulary
+from proxy.formats.account_ids import AccountIdFields, CollectingReader
 from proxy.formats.anthropic.wire import MessageIds, decode_event_ids, decode_message_ids
 from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
 from proxy.formats.streaming.sse import event_data
@@ -38,7 +38,7 @@ def counts(kind: str, _id: str, holder: dict[str, Any]) -> bool:
     return not (kind == "skill" and holder.get("type") == "anthropic")
 
 
-VOCABULARY = Vocabulary(KINDS, FREE, counts)
+ACCOUNT_ID_FIELDS = AccountIdFields(KINDS, FREE, counts)
 
 
 class MessagesIdReader(CollectingReader):
@@ -48,7 +48,7 @@ class MessagesIdReader(CollectingReader):
         super().__init__()
         self.keeps_messages = keeps_messages
 
-    def read_answer(self, body: bytes) -> None:
+    def read_response(self, body: bytes) -> None:
         try:
             self.read(decode_lenient(decode_message_ids, body))
         except DECODE_ERRORS:

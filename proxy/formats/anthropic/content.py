@@ -54,10 +54,12 @@ def parse_response_parts(content: list[dict[str, Any]]) -> tuple[Part, ...]:
 
     Compatible servers send fields that are null: they count as absent.
     """
-    return tuple(attach_call_signatures([part for block in content for part in parse_response_part(block)]))
+    return tuple(
+        attach_call_signatures([part for block in content for part in parse_part_ignoring_nulls(block)])
+    )
 
 
-def parse_response_part(block: dict[str, Any]) -> tuple[Part, ...]:
+def parse_part_ignoring_nulls(block: dict[str, Any]) -> tuple[Part, ...]:
     try:
         return parse_part(block)
     except InvalidRequest:
@@ -137,7 +139,7 @@ def parse_document(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ..
     Other providers get plain text, and documents that consist of blocks, as text under the title and context.
     The context of a file precedes the file.
     """
-    source, context = block.source, as_heading(block.context)
+    source, context = block.source, heading_parts(block.context)
     match source.type:
         case "base64":
             return (
@@ -152,22 +154,22 @@ def parse_document(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ..
                 File(file_id=source.file_id, name=block.title, origin=FORMAT, cache=block.cache),
             )
         case "text":
-            heading = "".join(part.text for part in as_heading(block.title, block.context))
+            heading = "".join(part.text for part in heading_parts(block.title, block.context))
             return (Text(text=heading + (source.data or ""), cache=block.cache),)
         case "content":
-            return (*as_heading(block.title, block.context), *parse_parts(source.content))
+            return (*heading_parts(block.title, block.context), *parse_parts(source.content))
         case _:
             return (Opaque(origin=FORMAT, kind="document", value=fields),)
 
 
-def as_heading(*lines: str | None) -> tuple[Text, ...]:
+def heading_parts(*lines: str | None) -> tuple[Text, ...]:
     return tuple(Text(text=f"{line}\n\n") for line in lines if line)
 
 
 def parse_search_result(block: SearchResultBlock) -> tuple[Part, ...]:
     """Parse a search result of the client's own into text under its title and address."""
     text = "".join(part.text for part in parse_parts(block.content) if isinstance(part, Text))
-    heading = "".join(part.text for part in as_heading(block.title, block.source))
+    heading = "".join(part.text for part in heading_parts(block.title, block.source))
     return (Text(text=heading + text, cache=block.cache),)
 
 
@@ -191,7 +193,7 @@ def parse_thinking(block: ThinkingBlock) -> Thinking:
     return Thinking(text=block.thinking, signature=signature, origin=origin)
 
 
-def is_empty_for_api(part: Part) -> bool:
+def must_omit(part: Part) -> bool:
     """Return whether to leave out a part: the API rejects it as empty, or cannot read it.
 
     The API cannot read thinking of another provider.
@@ -289,7 +291,7 @@ def render_call_id(neutral_id: str) -> str:
 
 def render_tool_result(part: ToolResult, param: str) -> dict[str, Any]:
     block: dict[str, Any] = {"type": "tool_result", "tool_use_id": render_call_id(part.call_id)}
-    content = [render_part(inner, param) for inner in part.content if not is_empty_for_api(inner)]
+    content = [render_part(inner, param) for inner in part.content if not must_omit(inner)]
     if content:
         plain = len(content) == 1 and content[0].keys() == {"type", "text"}
         block["content"] = content[0]["text"] if plain else content

@@ -73,11 +73,11 @@ class StreamEncoder:
     def encode(self, event: Event) -> bytes:
         match event:
             case Started():
-                return self.ensure_started(event.id, event.model)
+                return self.render_start_once(event.id, event.model)
             case PartDelta():
                 return self.add_text(event.text) if event.choice == 0 else b""
             case PartStarted():
-                return self.ensure_started() + self.start_part(event.part) if event.choice == 0 else b""
+                return self.render_start_once() + self.start_part(event.part) if event.choice == 0 else b""
             case PartSigned():
                 return self.add_signature(event.signature) if event.choice == 0 else b""
             case PartCited():
@@ -101,13 +101,13 @@ class StreamEncoder:
             return b""
         delta = render_stop_fields(self.finished.finish_reason, self.finished.stop_sequence)
         final = render_event("message_delta", delta=delta, usage=render_usage(self.usage))
-        return self.ensure_started() + self.end_part() + final + render_event("message_stop")
+        return self.render_start_once() + self.end_part() + final + render_event("message_stop")
 
     def render_error_event(self, error: ApiError, request_id: str) -> bytes:
         self.has_failed = True
         return render_error_event(error, request_id)
 
-    def ensure_started(self, id: str = "", model: str = "") -> bytes:
+    def render_start_once(self, id: str = "", model: str = "") -> bytes:
         if self.is_started:
             return b""
         self.is_started = True
@@ -118,24 +118,24 @@ class StreamEncoder:
         )
 
     def start_part(self, part: Part) -> bytes:
-        before = self.end_part()
+        end_events = self.end_part()
         match part:
             case Text() | Refusal():
                 self.part = replace(part, text="")
-                return before + self.add_text(part.text)
+                return end_events + self.add_text(part.text)
             case Thinking():
                 self.part = replace(part, text="", signature=None)
                 return (
-                    before
+                    end_events
                     + self.add_text(part.text)
                     + (self.add_signature(part.signature) if part.signature else b"")
                 )
             case ToolCall():
                 self.part = replace(part, arguments="", signature=None)
                 signed = self.add_signature(part.signature) if part.signature else b""
-                return before + signed + self.add_text(part.arguments)
+                return end_events + signed + self.add_text(part.arguments)
             case Image() | File() | Opaque() | ToolResult():
-                return before + b"".join(map(self.write_block, render_response_part(part)))
+                return end_events + b"".join(map(self.render_complete_block, render_response_part(part)))
             case _:
                 assert_never(part)
 
@@ -180,7 +180,7 @@ class StreamEncoder:
                 }
                 return before + render_event("content_block_delta", index=self.index, delta=delta)
             case ToolCall() if not self.is_block_open:
-                return self.write_block(render_signature_block(signature, self.part))
+                return self.render_complete_block(render_signature_block(signature, self.part))
             case _:
                 return b""
 
@@ -192,15 +192,15 @@ class StreamEncoder:
 
     def end_part(self) -> bytes:
         part = self.part
-        ended = self.start_block() if isinstance(part, ToolCall) and not self.is_block_open else b""
+        events = self.start_block() if isinstance(part, ToolCall) and not self.is_block_open else b""
         if isinstance(part, ToolCall) and part.custom:
-            ended += self.render_custom_input(part)
+            events += self.render_custom_input(part)
         if self.is_block_open:
-            ended += self.stop_block()
+            events += self.stop_block()
         self.part = None
         if isinstance(part, Thinking) and part.redacted is not None:
-            ended += self.write_block(render_thinking(part))
-        return ended
+            events += self.render_complete_block(render_thinking(part))
+        return events
 
     def render_custom_input(self, part: ToolCall) -> bytes:
         """Render the free text of a custom tool call as the input object that this format requires."""
@@ -213,7 +213,7 @@ class StreamEncoder:
         self.index += 1
         return render_event("content_block_stop", index=self.index - 1)
 
-    def write_block(self, block: dict[str, Any]) -> bytes:
+    def render_complete_block(self, block: dict[str, Any]) -> bytes:
         """Render a complete block.
 
         Its text and signature are sent in deltas all the same, because clients look for them there.
@@ -226,7 +226,7 @@ class StreamEncoder:
                 block | {"signature": ""},
                 {"type": "signature_delta", "signature": block["signature"]},
             )
-        begun = render_event("content_block_start", index=self.index, content_block=start)
+        events = render_event("content_block_start", index=self.index, content_block=start)
         if delta:
-            begun += render_event("content_block_delta", index=self.index, delta=delta)
-        return begun + self.stop_block()
+            events += render_event("content_block_delta", index=self.index, delta=delta)
+        return events + self.stop_block()

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.formats.anthropic.content import (
-    is_empty_for_api,
+    must_omit,
     parse_parts,
     render_call_id,
     render_part,
@@ -108,7 +108,7 @@ def without_unsupported_parts(message: Message) -> list[Part]:
     return [
         part
         for part in message.parts
-        if not (is_empty_for_api(part) or (message.role == "assistant" and is_foreign_opaque(part)))
+        if not (must_omit(part) or (message.role == "assistant" and is_foreign_opaque(part)))
     ]
 
 
@@ -205,7 +205,7 @@ def link_part(part: Part, role: Role, linker: ResultLinker) -> Iterator[Part]:
         case ToolResult():
             call_id = linker.result_id(part)
             if call_id is None:
-                yield from (inner for inner in part.content if not is_empty_for_api(inner))
+                yield from (inner for inner in part.content if not must_omit(inner))
             else:
                 yield replace(part, call_id=call_id)
         case ToolCall():

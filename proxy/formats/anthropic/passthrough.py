@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from proxy.formats.account_ids import AccountReference, IdReader, references_in
-from proxy.formats.anthropic.account_ids import DIAGNOSTICS, VOCABULARY, MessagesIdReader
+from proxy.formats.anthropic.account_ids import ACCOUNT_ID_FIELDS, DIAGNOSTICS, MessagesIdReader
 from proxy.formats.anthropic.capabilities import SERVER_TOOL_TOKENS, SERVER_TOOL_TYPES, TOOL_PROMPT_TOKENS
 from proxy.formats.anthropic.encoder import StreamEncoder
 from proxy.formats.anthropic.errors import render_error_event
@@ -44,14 +44,14 @@ from proxy.formats.metering.unknown_fields import (
 from proxy.formats.neutral import ApiError, RequestFacts, Usage
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.quirks import Quirks
-from proxy.formats.streaming.sse import at_event_boundary, event_data, name_of
+from proxy.formats.streaming.sse import at_event_boundary, event_data, event_name
 
 SOURCE_FIELDS = ("type", "media_type", "data", "url", "file_id")
 PING = b'event: ping\ndata: {"type": "ping"}\n\n'
-FIELDS = frozenset(RequestFields.__struct_fields__)
-COUNTED_FIELDS = FIELDS - {"mcp_servers"} | {"metadata"}
+REQUEST_FIELDS = frozenset(RequestFields.__struct_fields__)
+BOUNDED_FIELDS = REQUEST_FIELDS - {"mcp_servers"} | {"metadata"}
 TOOL_FIELDS, THREAD_FIELDS = frozenset({"type", "max_uses"}), frozenset({"type"})
-KNOWN_FIELDS = token_bounds.field_names("""
+MESSAGE_FIELDS = token_bounds.field_names("""
     role content type text source media_type data url title context thinking signature id name tool_use_id
     is_error cache_control ttl
 """)
@@ -69,7 +69,7 @@ class MessagesRequest:
         """Raise InvalidRequest for a body that is not valid."""
         self.body, self.fields = body, parse_object(body)
         self.request = request = convert_json(self.fields, RequestFields)
-        self.unknown_fields = unknown = extract_unknown_fields(self.fields, COUNTED_FIELDS, FIELDS)
+        self.unknown_fields = unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS, REQUEST_FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_nested(request.thread, THREAD_FIELDS, "thread.")
         self.facts = RequestFacts(
@@ -113,7 +113,7 @@ class MessagesRequest:
     def references(self) -> list[AccountReference]:
         request = self.request
         values = [request.messages, request.system, request.tools, request.thread, self.unknown_fields]
-        return references_in(values, VOCABULARY)
+        return references_in(values, ACCOUNT_ID_FIELDS)
 
     def id_reader(self) -> IdReader | None:
         keeps_messages = self.request.thread is not None or DIAGNOSTICS in self.unknown_fields
@@ -124,10 +124,10 @@ def max_input_tokens(request: RequestFields) -> int:
     """Return an upper bound of the input tokens, without what server tools fetch."""
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))
     messages = sum(
-        token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(message, KNOWN_FIELDS, special)
+        token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(message, MESSAGE_FIELDS, special)
         for message in request.messages
     )
-    system = token_bounds.content_tokens(request.system or "", KNOWN_FIELDS, special)
+    system = token_bounds.content_tokens(request.system or "", MESSAGE_FIELDS, special)
     tools = request.tools if isinstance(request.tools, list) else []
     typed_tools = sum(isinstance(tool, dict) and tool.get("type") not in (None, "custom") for tool in tools)
     encoded_settings = [setting for setting in (request.tools, request.output_config) if setting is not None]
@@ -200,7 +200,7 @@ class StreamMeter(EventMeter):
         The meter does not decode events without text or usage. A text can contain a marker too, so the
         decoded fields decide.
         """
-        name = name_of(event)
+        name = event_name(event)
         self.saw_final_event = self.saw_final_event or name == STOP
         self.provider_failed = self.provider_failed or name == b"error"
         if not contains_any(event, DECODED_EVENT_MARKERS):

@@ -59,7 +59,7 @@ def parse_parallel_tool_calls(choice: WireToolChoice | None) -> bool | None:
 
 def render_tools(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:
     """Set the tools and the MCP servers."""
-    offered = offered_tools(request)
+    offered = tools_to_declare(request)
     tools = [render_tool(tool, capabilities) for tool in offered if not is_mcp_server(tool)]
     servers = [render_tool(tool, capabilities) for tool in offered if is_mcp_server(tool)]
     if not tools:
@@ -72,7 +72,7 @@ def render_tools(rendered: RenderedRequest, request: Request, capabilities: Mode
         rendered.body[MCP_SERVERS] = servers
 
 
-def offered_tools(request: Request) -> list[Tool | ServerTool]:
+def tools_to_declare(request: Request) -> list[Tool | ServerTool]:
     """Return the tools to declare.
 
     The API cannot restrict a choice to some of the tools. If the client does, only those are declared.
@@ -106,12 +106,12 @@ def render_tool(tool: Tool | ServerTool, capabilities: ModelCapabilities) -> dic
         value: dict[str, Any] = tool.value
         return value
     tool = as_function_tool(tool)
-    rendered: dict[str, Any] = {"name": tool.name, "input_schema": input_schema(tool.schema, tool.name)}
+    wire_tool: dict[str, Any] = {"name": tool.name, "input_schema": input_schema(tool.schema, tool.name)}
     if tool.description:
-        rendered["description"] = tool.description
+        wire_tool["description"] = tool.description
     if tool.strict and capabilities.supports_structured_output:
-        rendered |= {"strict": True, "input_schema": output_schema(rendered["input_schema"])}
-    return with_cache_control(rendered, tool.cache)
+        wire_tool |= {"strict": True, "input_schema": output_schema(wire_tool["input_schema"])}
+    return with_cache_control(wire_tool, tool.cache)
 
 
 def render_tool_choice(rendered: RenderedRequest, request: Request) -> None:

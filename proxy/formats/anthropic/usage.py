@@ -19,7 +19,7 @@ from proxy.formats.metering.token_counts import (
     estimate_tokens,
 )
 from proxy.formats.metering.usage_reader import UsageReader
-from proxy.formats.neutral import MAX_TOKENS, Usage, stated
+from proxy.formats.neutral import MAX_TOKENS, Usage, reported_or_none
 
 WEB_SEARCH_BLOCK = ("server_tool_use", "web_search")
 STANDARD_TIER, US_SUFFIX = "standard", "_us"
@@ -71,7 +71,7 @@ class StreamUsage(UsageReader):
     @property
     def reported(self) -> Usage | None:
         usage = usage_from_wire(self.merged) if self.merged else None
-        if usage is None or self.has_final_usage or stated(usage) is None:
+        if usage is None or self.has_final_usage or reported_or_none(usage) is None:
             return usage
         searches = usage.billable_extras | reported_calls(web_search=self.searches)
         output = max(usage.output, self.output_tokens)
@@ -88,7 +88,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         response = decode_available_fields(body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
-    usage = stated(parse_usage(response.get("usage")))
+    usage = reported_or_none(parse_usage(response.get("usage")))
     if usage is not None:
         return usage, 0
     blocks = dict_items(response.get("content"))

@@ -7,7 +7,7 @@ import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from proxy.formats.account_ids import Vocabulary
+from proxy.formats.account_ids import AccountIdFields
 
 KINDS = {
     "cachedcontent": "cached_content",
@@ -54,4 +54,4 @@ def is_public(uri: str) -> bool:
     return parts.scheme in PUBLIC_SCHEMES and bool(host) and not of_account
 
 
-VOCABULARY = Vocabulary(KINDS, FREE, counts)
+ACCOUNT_ID_FIELDS = AccountIdFields(KINDS, FREE, counts)

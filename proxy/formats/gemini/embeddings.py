@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in
 from proxy.formats.field_case import check_letters
-from proxy.formats.gemini.account_ids import VOCABULARY
+from proxy.formats.gemini.account_ids import ACCOUNT_ID_FIELDS
 from proxy.formats.gemini.capabilities import MAX_MODEL_LENGTH
 from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.passthrough import EVENT_STREAM_TYPE, StreamMeter, prompt_tokens
@@ -114,7 +114,7 @@ class NonGeneratingRequest(WithoutAccountIds):
         return measure(body)
 
     def references(self) -> list[AccountReference]:
-        return references_in([self.fields], VOCABULARY)
+        return references_in([self.fields], ACCOUNT_ID_FIELDS)
 
     def meter(self) -> StreamMeter:
         return StreamMeter()

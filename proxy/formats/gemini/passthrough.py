@@ -12,7 +12,7 @@ import msgspec
 
 from proxy.formats.account_ids import AccountReference, WithoutAccountIds, references_in
 from proxy.formats.field_case import check_letters, check_nested
-from proxy.formats.gemini.account_ids import VOCABULARY
+from proxy.formats.gemini.account_ids import ACCOUNT_ID_FIELDS
 from proxy.formats.gemini.capabilities import BILLABLE_TOOLS, MAX_MODEL_LENGTH, MAX_N, SERVER_TOOL_TOKENS
 from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncoder
 from proxy.formats.gemini.errors import render_error
@@ -57,8 +57,8 @@ KEEPALIVE_EVENT = (
 JavaScript SDK on a blank line."""
 TOOL_FIELDS = frozenset(BILLABLE_TOOLS) | {"google_maps", "functionDeclarations", "function_declarations"}
 GENERATION_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(GenerationFields))
-COUNTED_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(RequestFields)) | {"model"}
-KNOWN_FIELDS = token_bounds.field_names("""
+BOUNDED_FIELDS = frozenset(field.encode_name for field in msgspec.structs.fields(RequestFields)) | {"model"}
+MESSAGE_FIELDS = token_bounds.field_names("""
     role parts text thought thoughtSignature thought_signature inlineData inline_data mimeType mime_type data
     fileData file_data fileUri file_uri functionCall function_call functionResponse function_response name id
     executableCode executable_code language code codeExecutionResult code_execution_result outcome output
@@ -83,7 +83,7 @@ class GenerateContentRequest(WithoutAccountIds):
         reject_both_spellings(settings)
         check_letters_of(self.fields, request)
         validate_request(request, model, n)
-        self.unknown_fields = extract_unknown_fields(self.fields, COUNTED_FIELDS)
+        self.unknown_fields = extract_unknown_fields(self.fields, BOUNDED_FIELDS)
         bound = max_input_tokens(request, settings, model)
         bound += token_bounds.unknown_fields_tokens(self.unknown_fields)
         self.facts = RequestFacts(
@@ -133,7 +133,7 @@ class GenerateContentRequest(WithoutAccountIds):
         request = self.request
         cached = {"cachedContent": request.cached, "cached_content": request.snake_cached}
         values = [request.messages, request.system, request.snake_system, request.tools, cached]
-        return references_in([*values, self.unknown_fields], VOCABULARY)
+        return references_in([*values, self.unknown_fields], ACCOUNT_ID_FIELDS)
 
 
 def check_letters_of(fields: dict[str, Any], request: RequestFields) -> None:
@@ -197,7 +197,7 @@ def max_billable_extras(tools: Any) -> dict[str, int]:
 
 def prompt_tokens(value: Any, image_tokens: int) -> int:
     """Return an upper bound of the tokens of contents or of a part."""
-    return token_bounds.content_tokens(value or "", KNOWN_FIELDS, partial(count_special_part, image_tokens))
+    return token_bounds.content_tokens(value or "", MESSAGE_FIELDS, partial(count_special_part, image_tokens))
 
 
 def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:

@@ -18,7 +18,7 @@ from proxy.formats.json_body import DECODE_ERRORS, as_dict, decode_lenient, deco
 from proxy.formats.metering.billable import normalize_tier, reported_modalities
 from proxy.formats.metering.token_counts import as_count, estimate_text_tokens, estimate_tokens
 from proxy.formats.metering.usage_reader import UsageReader
-from proxy.formats.neutral import MAX_TOKENS, Usage, stated
+from proxy.formats.neutral import MAX_TOKENS, Usage, reported_or_none
 
 PROMPT, CACHED, TOOL_PROMPT = "promptTokenCount", "cachedContentTokenCount", "toolUsePromptTokenCount"
 OUTPUT, THOUGHTS, TOTAL = "candidatesTokenCount", "thoughtsTokenCount", "totalTokenCount"
@@ -111,7 +111,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
     for candidate in response.candidates or ():
         grounding.add(candidate.grounding_metadata)
     metadata = response.usage_metadata
-    usage = with_billable_extras(stated(usage_from_wire(metadata)), metadata, grounding)
+    usage = with_billable_extras(reported_or_none(usage_from_wire(metadata)), metadata, grounding)
     if usage is not None:
         return usage, 0
     is_response = response.candidates or response.prompt_feedback
@@ -150,7 +150,7 @@ def parse_embedding_usage(metadata: Any) -> Usage | None:
 
     Audio, images and video cost more than text (ai.google.dev/gemini-api/docs/pricing, "Gemini Embedding 2").
     """
-    return with_billable_extras(stated(usage_from_wire(metadata)), metadata, GroundingUsage())
+    return with_billable_extras(reported_or_none(usage_from_wire(metadata)), metadata, GroundingUsage())
 
 
 def usage_from_wire(metadata: Any) -> Usage | None:

@@ -19,7 +19,7 @@ class OutputMeter:
     saw_final_event = False
     error: ApiError | None = None
     provider_failed = False
-    ids: IdReader | None = None
+    id_reader: IdReader | None = None
     has_unread = False
     """Whether an event passed that was too long to read; it may have been the last one."""
 
@@ -82,8 +82,8 @@ class EventMeter(OutputMeter, ABC):
 
     def read_with_ids(self, event: bytes) -> None:
         self.on_event(event)
-        if self.ids is not None:
-            self.ids.read_event(event)
+        if self.id_reader is not None:
+            self.id_reader.read_event(event)
 
     def finish(self) -> bytes:
         """Return the blank line that a server left out after its last event, which clients drop otherwise."""

@@ -59,20 +59,20 @@ COMPACTION_FIELD = "context_management"
 
 
 def extract_unknown_fields(
-    fields: Mapping[str, Any], counted_fields: frozenset[str], read: frozenset[str] = frozenset()
+    fields: Mapping[str, Any], bounded_fields: frozenset[str], read_fields: frozenset[str] = frozenset()
 ) -> dict[str, Any]:
-    """Return the fields of a body that a format does not count.
+    """Return the fields of a body without those whose cost the format bounds.
 
-    `read` are fields that the format knows without counting them. Raises InvalidRequest for forbidden fields.
+    `read_fields` are further fields that the format knows. Raises InvalidRequest for forbidden fields.
     """
-    if fields.keys() <= counted_fields:
+    if fields.keys() <= bounded_fields:
         return {}
-    unknown_fields = {name: value for name, value in fields.items() if name not in counted_fields}
+    unknown_fields = {name: value for name, value in fields.items() if name not in bounded_fields}
     for name, value in unknown_fields.items():
         folded = name.casefold()
         if folded in FORBIDDEN_FIELDS and value:
             raise InvalidRequest(FORBIDDEN_FIELDS[folded].format(name), name)
-    check_letters(unknown_fields, counted_fields | read)
+    check_letters(unknown_fields, bounded_fields | read_fields)
     return unknown_fields
 
 

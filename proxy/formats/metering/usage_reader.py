@@ -7,7 +7,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from proxy.formats.metering.billable import normalize_tier
-from proxy.formats.neutral import Usage, stated
+from proxy.formats.neutral import Usage, reported_or_none
 
 
 class UsageReader(ABC):
@@ -34,7 +34,7 @@ class UsageReader(ABC):
     @property
     def usage(self) -> Usage | None:
         """Return the reported usage; None if the stream has reported no tokens."""
-        usage = stated(self.reported)
+        usage = reported_or_none(self.reported)
         if usage is None or usage.service_tier or not self.service_tier:
             return usage
         return replace(usage, service_tier=self.service_tier)

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from proxy.formats.account_ids import CollectingReader, Vocabulary
+from proxy.formats.account_ids import AccountIdFields, CollectingReader
 from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
 from proxy.formats.streaming.sse import event_data
 
@@ -37,7 +37,7 @@ def counts(kind: str, id: str, _holder: dict[str, Any]) -> bool:
 
 
 KINDS = OPENAI_KINDS | {"audio": "audio", "voice": "voice"}
-VOCABULARY = Vocabulary(KINDS, OPENAI_FREE | {"function", "functioncall"}, counts)
+ACCOUNT_ID_FIELDS = AccountIdFields(KINDS, OPENAI_FREE | {"function", "functioncall"}, counts)
 
 
 class Audio(msgspec.Struct):
@@ -72,7 +72,7 @@ class ChatIdReader(CollectingReader):
         super().__init__()
         self.ids: dict[int, Any] = {}
 
-    def read_answer(self, body: bytes) -> None:
+    def read_response(self, body: bytes) -> None:
         if b'"audio"' not in body:
             return
         try:
@@ -90,4 +90,4 @@ class ChatIdReader(CollectingReader):
 
     def read_event(self, event: bytes) -> None:
         if b'"audio"' in event:
-            self.read_answer(event_data(event))
+            self.read_response(event_data(event))

@@ -35,7 +35,7 @@ class CompletionFields(msgspec.Struct):
     max_tokens: TokenLimit | None = None
 
 
-COUNTED_FIELDS = frozenset(CompletionFields.__struct_fields__) | {"metadata", "logit_bias"}
+BOUNDED_FIELDS = frozenset(CompletionFields.__struct_fields__) | {"metadata", "logit_bias"}
 
 
 class CreateCompletionRequest(WithoutAccountIds):
@@ -52,7 +52,7 @@ class CreateCompletionRequest(WithoutAccountIds):
         self.body, self.fields = body, parse_object(body)
         self.request = request = convert_json(self.fields, CompletionFields)
         prompts = prompt_count(request.prompt)
-        unknown = extract_unknown_fields(self.fields, COUNTED_FIELDS)
+        unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS)
         written = prompts * max(request.n or 1, request.best_of or 1)
         self.facts = RequestFacts(
             model=request.model,

@@ -30,7 +30,7 @@ from proxy.formats.neutral import (
     RequestFacts,
     UnsupportedFeature,
     Usage,
-    stated,
+    reported_or_none,
 )
 from proxy.formats.neutral import Request as NeutralRequest
 from proxy.formats.openai_chat.encoder import StreamEncoder
@@ -67,7 +67,7 @@ class EmbeddingResponse(msgspec.Struct):
     data: list[Vector]
 
 
-COUNTED_FIELDS = frozenset(EmbeddingFields.__struct_fields__)
+BOUNDED_FIELDS = frozenset(EmbeddingFields.__struct_fields__)
 
 decode_response = msgspec.json.Decoder(EmbeddingResponse).decode
 
@@ -82,7 +82,7 @@ class CreateEmbeddingRequest(WithoutAccountIds):
         """Read the request. Raises InvalidRequest."""
         self.body, self.fields = body, parse_object(body)
         self.request = request = convert_json(self.fields, EmbeddingFields)
-        unknown = extract_unknown_fields(self.fields, COUNTED_FIELDS)
+        unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS)
         self.facts = RequestFacts(
             model=request.model,
             # Token ids stand for one token each; text has no more tokens than bytes.
@@ -176,4 +176,6 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         usage = as_dict(decode_available_fields(body).get("usage"))
     except DECODE_ERRORS:
         return None, 0
-    return stated(parse_usage_object({**usage, "completion_tokens": usage.get("completion_tokens") or 0})), 0
+    return reported_or_none(
+        parse_usage_object({**usage, "completion_tokens": usage.get("completion_tokens") or 0})
+    ), 0

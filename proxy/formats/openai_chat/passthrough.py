@@ -27,7 +27,7 @@ from proxy.formats.metering.unknown_fields import (
     unbounded_cost_fields,
 )
 from proxy.formats.neutral import ApiError, Request, RequestFacts, Usage
-from proxy.formats.openai_chat.account_ids import VOCABULARY, ChatIdReader
+from proxy.formats.openai_chat.account_ids import ACCOUNT_ID_FIELDS, ChatIdReader
 from proxy.formats.openai_chat.capabilities import max_tokens_field
 from proxy.formats.openai_chat.encoder import StreamEncoder
 from proxy.formats.openai_chat.errors import render_error_event
@@ -39,10 +39,10 @@ from proxy.formats.streaming.sse import EVENT_END, EventSplitter, EventTooLong, 
 
 CLIENT_TOOLS = ("function", "custom")
 MAX_TOKENS_FIELDS = ("max_tokens", "max_completion_tokens")
-FIELDS = frozenset(RequestFields.__struct_fields__)
-COUNTED_FIELDS = FIELDS - {"web_search_options"} | {"metadata"}
+REQUEST_FIELDS = frozenset(RequestFields.__struct_fields__)
+BOUNDED_FIELDS = REQUEST_FIELDS - {"web_search_options"} | {"metadata"}
 TOOL_FIELDS, STREAM_FIELDS = frozenset({"type"}), frozenset({"include_usage"})
-KNOWN_FIELDS = token_bounds.field_names("""
+MESSAGE_FIELDS = token_bounds.field_names("""
     role content type text image_url url detail name refusal tool_calls tool_call_id id index function
     function_call arguments custom input input_audio data format file file_data filename audio
     cache_control reasoning reasoning_content
@@ -62,11 +62,8 @@ class ChatRequest:
         """Read the request. Raises InvalidRequest."""
         self.body, self.fields = body, parse_object(body)
         self.request = request = convert_json(self.fields, RequestFields)
-        limit, choices = (
-            max(request.max_completion_tokens or 0, request.max_tokens or 0) or None,
-            request.n or 1,
-        )
-        self.unknown_fields = unknown = extract_unknown_fields(self.fields, COUNTED_FIELDS, FIELDS)
+        limit, n = max(request.max_completion_tokens or 0, request.max_tokens or 0) or None, request.n or 1
+        self.unknown_fields = unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS, REQUEST_FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_letters(request.stream_options or (), STREAM_FIELDS, "stream_options.")
         bound = max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown)
@@ -75,8 +72,8 @@ class ChatRequest:
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=bound,
-            max_output_tokens=limit and limit * choices,
-            n=choices,
+            max_output_tokens=limit and limit * n,
+            n=n,
             stream=bool(request.stream),
             service_tier=normalize_tier(request.service_tier) or "auto",
             max_billable_extras=searches | possible_modalities(body, AUDIO_MARKERS, bound),
@@ -121,7 +118,7 @@ class ChatRequest:
 
     def references(self) -> list[AccountReference]:
         values = [self.request.messages, self.request.tools, self.unknown_fields]
-        return references_in(values, VOCABULARY)
+        return references_in(values, ACCOUNT_ID_FIELDS)
 
     def id_reader(self) -> IdReader | None:
         """Return a reader for audio responses; no other ids of this format can be used again."""
@@ -138,7 +135,7 @@ def max_input_tokens(request: RequestFields) -> int:
         extra for extra in (request.tools, request.functions, request.response_format) if extra is not None
     ]
     messages = sum(
-        text_message_tokens(message) or token_bounds.content_tokens(message, KNOWN_FIELDS, special)
+        text_message_tokens(message) or token_bounds.content_tokens(message, MESSAGE_FIELDS, special)
         for message in request.messages
     )
     return (
@@ -244,8 +241,8 @@ class StreamMeter(OutputMeter):
 
     def on_event(self, event: bytes) -> bool:
         """Count one event and return whether the client should see it."""
-        if self.ids is not None:
-            self.ids.read_event(event)
+        if self.id_reader is not None:
+            self.id_reader.read_event(event)
         data = event_data(event).strip()
         if not data.startswith(b"{"):
             self.provider_failed = self.provider_failed or event.startswith(b"event: error")

@@ -16,7 +16,7 @@ from proxy.formats.metering.token_counts import (
     text_bytes,
 )
 from proxy.formats.metering.usage_reader import UsageReader
-from proxy.formats.neutral import MAX_TOKENS, Usage, stated
+from proxy.formats.neutral import MAX_TOKENS, Usage, reported_or_none
 from proxy.formats.openai_chat.wire import WireUsage
 
 UNCOUNTED_DELTA_FIELDS = ("role", "id")
@@ -40,14 +40,14 @@ class StreamUsage(UsageReader):
         for choice in dict_items(chunk.get("choices")):
             self.add_tokens(choice_tokens(choice))
         usage = parse_usage(chunk)
-        if stated(usage):
+        if reported_or_none(usage):
             self.last_usage, self.counted_at_last_report = usage, self.output_tokens
         else:
             self.last_usage = self.last_usage or usage
 
     @property
     def reported(self) -> Usage | None:
-        usage = stated(self.last_usage)
+        usage = reported_or_none(self.last_usage)
         if usage is None or self.output_tokens == self.counted_at_last_report:
             return self.last_usage
         return replace(usage, output=max(usage.output, self.output_tokens), estimated=True)
@@ -63,7 +63,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         response = decode_available_fields(body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
-    usage = stated(parse_usage(response))
+    usage = reported_or_none(parse_usage(response))
     if usage is not None:
         return usage, 0
     choices = dict_items(response.get("choices"))
@@ -103,7 +103,7 @@ def parse_usage(body: Mapping[str, Any]) -> Usage | None:
     )
     tier = body.get("service_tier")
     reports = [usage for place in places if place and (usage := parse_usage_object(place, tier)) is not None]
-    return next(filter(stated, reports), reports[0] if reports else None)
+    return next(filter(reported_or_none, reports), reports[0] if reports else None)
 
 
 def parse_usage_object(value: Any, service_tier: Any = None) -> Usage | None:

@@ -1,6 +1,6 @@
 """OpenAI Responses (platform.openai.com/docs/api-reference/responses)."""
 
-from proxy.formats.openai_responses.capabilities import stateful_fields
+from proxy.formats.openai_responses.capabilities import stateful_features
 from proxy.formats.openai_responses.decoder import StreamDecoder
 from proxy.formats.openai_responses.encoder import StreamEncoder
 from proxy.formats.openai_responses.errors import parse_error, render_error, render_error_event
@@ -35,5 +35,5 @@ __all__ = [
     "render_response",
     "render_stream",
     "request_path",
-    "stateful_fields",
+    "stateful_features",
 ]

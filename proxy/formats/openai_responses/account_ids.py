@@ -16,9 +16,9 @@ import msgspec
 
 from proxy.formats.account_ids import (
     MONTH_S,
+    AccountIdFields,
     AccountReference,
     CollectingReader,
-    Vocabulary,
     id_of,
     references_in,
 )
@@ -27,8 +27,8 @@ from proxy.formats.openai_chat.account_ids import OPENAI_FREE, OPENAI_KINDS, cou
 from proxy.formats.streaming.sse import event_data
 
 STORED_KINDS = {"previousresponseid": "response", "conversation": "conversation", "prompt": "prompt"}
-STORED = Vocabulary(STORED_KINDS, frozenset(), counts)
-VOCABULARY = Vocabulary(OPENAI_KINDS, OPENAI_FREE, counts)
+STORED = AccountIdFields(STORED_KINDS, frozenset(), counts)
+ACCOUNT_ID_FIELDS = AccountIdFields(OPENAI_KINDS, OPENAI_FREE, counts)
 CONTENT_OF = {
     "message": "content",
     "function_call": "arguments",
@@ -96,15 +96,15 @@ def is_looked_up(item: dict[str, Any]) -> bool:
 class ResponsesIdReader(CollectingReader):
     """Reads the ids that responses issue.
 
-    `keeps` is whether OpenAI stores the response, so that its id and those of all its items can be named.
-    If it does not, only the ids are noted that a client must send back with its history.
+    `can_be_named`: a later request can name the response and all its items, as OpenAI stores them. If it
+    cannot, only the ids are kept that a client must send back with its history.
     """
 
-    def __init__(self, *, keeps: bool) -> None:
+    def __init__(self, *, can_be_named: bool) -> None:
         super().__init__()
-        self.keeps = keeps
+        self.can_be_named = can_be_named
 
-    def read_answer(self, body: bytes) -> None:
+    def read_response(self, body: bytes) -> None:
         try:
             self.read(decode_lenient(decode_response, body))
         except DECODE_ERRORS:
@@ -127,7 +127,7 @@ class ResponsesIdReader(CollectingReader):
         given = response.conversation
         conversation = id_of(given) if isinstance(given, dict) else given
         kept_s = None if conversation else MONTH_S
-        if self.keeps:
+        if self.can_be_named:
             self.add("response", response.id)
             self.add("conversation", conversation, None)
         for item in response.output if isinstance(response.output, list) else ():
@@ -136,7 +136,7 @@ class ResponsesIdReader(CollectingReader):
     def read_item(self, item: Any, kept_s: int | None) -> None:
         if not isinstance(item, dict):
             return
-        if self.keeps or is_looked_up(item):
+        if self.can_be_named or is_looked_up(item):
             self.add("item", item.get("id"), kept_s)
         match item:
             case {"type": "code_interpreter_call"}:

@@ -9,7 +9,7 @@ STATEFUL_FIELDS = ("previous_response_id", "conversation", "prompt", "background
 STATEFUL_ITEM_TYPES = ("item_reference", "compaction")
 RESPONSES_ONLY_SETTINGS = (*STATEFUL_FIELDS, "include", "truncation", "max_tool_calls")
 """Settings that no other format has, so they keep their meaning between Responses clients and providers."""
-DEFAULT_VALUES: dict[str, Any] = {
+OMITTABLE_VALUES: dict[str, Any] = {
     "store": False,
     "background": False,
     "truncation": "disabled",
@@ -18,11 +18,11 @@ DEFAULT_VALUES: dict[str, Any] = {
     "include": [],
 }
 """Settings that ask for the default: nothing is lost if they are not passed on."""
-UNSUPPORTED = frozenset({"top_k", "stop", "seed", "presence_penalty", "frequency_penalty"})
+UNSUPPORTED_SETTINGS = frozenset({"top_k", "stop", "seed", "presence_penalty", "frequency_penalty"})
 VALID_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 
 
-def stateful_fields(request: Request) -> list[str]:
+def stateful_features(request: Request) -> list[str]:
     """Return the fields and items that only the provider that stores the conversation can serve."""
     items = {part.kind for message in request.messages for part in message.parts if isinstance(part, Opaque)}
     return [name for name in STATEFUL_FIELDS if name in request.unmapped_settings] + [

@@ -100,7 +100,7 @@ class EventWriter:
         self.start_item(item)
         self.finish_item(item)
 
-    def open_message(self) -> dict[str, Any]:
+    def get_or_open_message(self) -> dict[str, Any]:
         """Return the open message. Texts that follow each other are contents of one message."""
         if self.message is None:
             message = render_message_item(new_id("msg"), [], "in_progress")
@@ -128,11 +128,11 @@ class EventWriter:
         self.emit_final_response("failed", {"error": failure}, usage)
 
     def emit_final_response(self, status: Status, fields: dict[str, Any], usage: Usage | None) -> None:
-        ended = {"completed_at": int(time.time())} if status == "completed" else {}
+        completed_at = {"completed_at": int(time.time())} if status == "completed" else {}
         response = {
             **self.response,
             "status": status,
-            **ended,
+            **completed_at,
             "output": self.output,
             "usage": render_usage(usage),
             **fields,
@@ -145,7 +145,7 @@ class TextEncoder:
 
     def __init__(self, writer: EventWriter, part: Text | Refusal) -> None:
         self.writer, self.empty_part = writer, part
-        self.name = "output_text" if isinstance(part, Text) else "refusal"
+        self.event_prefix = "output_text" if isinstance(part, Text) else "refusal"
         self.position: dict[str, Any] = {}
         self.texts: list[str] = []
         self.logprobs: list[Any] = []
@@ -157,7 +157,7 @@ class TextEncoder:
         if not text and not logprobs:
             return
         if not self.position:
-            message = self.writer.open_message()
+            message = self.writer.get_or_open_message()
             self.position = self.writer.item_position(message, content_index=len(message["content"]))
             self.writer.emit(
                 "response.content_part.added",
@@ -166,8 +166,10 @@ class TextEncoder:
         self.texts.append(text)
         entries = [render_logprob(entry) for entry in logprobs]
         self.logprobs += entries
-        more = {"logprobs": entries} if isinstance(self.empty_part, Text) else {}
-        self.writer.emit(f"response.{self.name}.delta", {**self.position, "delta": text, **more})
+        extra_fields = {"logprobs": entries} if isinstance(self.empty_part, Text) else {}
+        self.writer.emit(
+            f"response.{self.event_prefix}.delta", {**self.position, "delta": text, **extra_fields}
+        )
 
     def add_citation(self, citation: Citation) -> None:
         if self.position:
@@ -184,15 +186,15 @@ class TextEncoder:
     def end(self) -> None:
         if not self.position:
             return
-        whole = replace(self.empty_part, text="".join(self.texts))
-        content = render_content(whole, ())
-        more: dict[str, Any] = {"refusal": whole.text}
-        if isinstance(whole, Text):
-            content = render_output_text(whole.text, self.citations, self.logprobs)
-            more = {"text": whole.text, "logprobs": self.logprobs}
-        self.writer.emit(f"response.{self.name}.done", {**self.position, **more})
+        complete_part = replace(self.empty_part, text="".join(self.texts))
+        content = render_content(complete_part, ())
+        extra_fields: dict[str, Any] = {"refusal": complete_part.text}
+        if isinstance(complete_part, Text):
+            content = render_output_text(complete_part.text, self.citations, self.logprobs)
+            extra_fields = {"text": complete_part.text, "logprobs": self.logprobs}
+        self.writer.emit(f"response.{self.event_prefix}.done", {**self.position, **extra_fields})
         self.writer.emit("response.content_part.done", {**self.position, "part": content})
-        self.writer.open_message()["content"].append(content)
+        self.writer.get_or_open_message()["content"].append(content)
 
 
 class ThinkingEncoder:
@@ -257,7 +259,7 @@ class ToolCallEncoder:
             custom_tool_names,
         )
         self.is_free_text = part.custom or part.name in custom_tool_names
-        self.field, self.name = (
+        self.item_field, self.event_prefix = (
             ("input", "custom_tool_call_input")
             if self.is_free_text
             else ("arguments", "function_call_arguments")
@@ -269,10 +271,10 @@ class ToolCallEncoder:
 
     def open(self) -> dict[str, Any]:
         if self.item is None:
-            *before, item = render_signed_call(self.call, self.custom_tool_names)
-            for signature in before:
+            *signature_items, item = render_signed_call(self.call, self.custom_tool_names)
+            for signature in signature_items:
                 self.writer.write_item(signature)
-            self.item = {**item, "status": "in_progress", self.field: ""}
+            self.item = {**item, "status": "in_progress", self.item_field: ""}
             self.writer.start_item(self.item)
         return self.item
 
@@ -281,7 +283,8 @@ class ToolCallEncoder:
         self.texts.append(text)
         if text and (self.call.custom or not self.is_free_text):
             self.writer.emit(
-                f"response.{self.name}.delta", {**self.writer.item_position(self.open()), "delta": text}
+                f"response.{self.event_prefix}.delta",
+                {**self.writer.item_position(self.open()), "delta": text},
             )
 
     def add_signature(self, signature: str) -> None:
@@ -289,12 +292,14 @@ class ToolCallEncoder:
 
     def end(self) -> None:
         item = self.open()
-        whole = render_call_item(replace(self.call, arguments="".join(self.texts)), self.custom_tool_names)
-        value, position = whole[self.field], self.writer.item_position(item)
+        complete_item = render_call_item(
+            replace(self.call, arguments="".join(self.texts)), self.custom_tool_names
+        )
+        value, position = complete_item[self.item_field], self.writer.item_position(item)
         if value and (not any(self.texts) or (self.is_free_text and not self.call.custom)):
-            self.writer.emit(f"response.{self.name}.delta", {**position, "delta": value})
-        self.writer.emit(f"response.{self.name}.done", {**position, self.field: value})
-        self.writer.finish_item({**whole, "id": item["id"]})
+            self.writer.emit(f"response.{self.event_prefix}.delta", {**position, "delta": value})
+        self.writer.emit(f"response.{self.event_prefix}.done", {**position, self.item_field: value})
+        self.writer.finish_item({**complete_item, "id": item["id"]})
 
 
 class StreamEncoder:

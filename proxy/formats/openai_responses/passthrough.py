@@ -23,7 +23,7 @@ from proxy.formats.metering.unknown_fields import (
 )
 from proxy.formats.neutral import ApiError, RequestFacts, Usage
 from proxy.formats.openai_responses.account_ids import (
-    VOCABULARY,
+    ACCOUNT_ID_FIELDS,
     ResponsesIdReader,
     item_references,
     stored_references,
@@ -35,14 +35,14 @@ from proxy.formats.openai_responses.server_tools import max_billable_extras
 from proxy.formats.openai_responses.usage import StreamUsage, measure
 from proxy.formats.openai_responses.wire import RequestFields
 from proxy.formats.quirks import Quirks
-from proxy.formats.streaming.sse import event_data, keepalive_comment, name_of
+from proxy.formats.streaming.sse import event_data, event_name, keepalive_comment
 
-FIELDS = frozenset(RequestFields.__struct_fields__)
-COUNTED_FIELDS = FIELDS - {"prompt"} | {"metadata"}
+REQUEST_FIELDS = frozenset(RequestFields.__struct_fields__)
+BOUNDED_FIELDS = REQUEST_FIELDS - {"prompt"} | {"metadata"}
 TOOL_FIELDS = frozenset(
     {"type", "model", "size", "quality", "partial_images", "svg", "container", "environment", "memory_limit"}
 )
-KNOWN_FIELDS = token_bounds.field_names("""
+MESSAGE_FIELDS = token_bounds.field_names("""
     role content type text image_url detail call_id name arguments output id status summary
     encrypted_content input file_data filename refusal phase
 """)
@@ -67,7 +67,7 @@ class ResponsesRequest:
         """Read the request. Raises InvalidRequest."""
         self.body, self.fields = body, parse_object(body)
         self.request = request = convert_json(self.fields, RequestFields)
-        self.unknown_fields = unknown = extract_unknown_fields(self.fields, COUNTED_FIELDS, FIELDS)
+        self.unknown_fields = unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS, REQUEST_FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         self.facts = RequestFacts(
             model=request.model,
@@ -108,15 +108,15 @@ class ResponsesRequest:
         found = stored_references(stored) if stored else []
         found += item_references(request.input)
         values = [request.input, request.instructions, request.tools, stored, self.unknown_fields]
-        return found + references_in(values, VOCABULARY)
+        return found + references_in(values, ACCOUNT_ID_FIELDS)
 
     def id_reader(self) -> IdReader | None:
         """Return a reader.
 
         Even a response that is not stored can be named, to compare the use of the cache.
         """
-        is_compared = "prompt_cache_options" in self.unknown_fields
-        return ResponsesIdReader(keeps=self.request.store is not False or is_compared)
+        may_be_compared = "prompt_cache_options" in self.unknown_fields
+        return ResponsesIdReader(can_be_named=self.request.store is not False or may_be_compared)
 
 
 def max_input_tokens(request: RequestFields) -> int:
@@ -124,12 +124,12 @@ def max_input_tokens(request: RequestFields) -> int:
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))
     items = [request.input] if isinstance(request.input, str) else request.input or []
     messages = sum(
-        token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(item, KNOWN_FIELDS, special)
+        token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(item, MESSAGE_FIELDS, special)
         for item in items
     )
     if request.instructions:
         messages += token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(
-            request.instructions, KNOWN_FIELDS, special
+            request.instructions, MESSAGE_FIELDS, special
         )
     if request.previous_response_id or request.conversation or request.prompt:
         messages += token_bounds.REFERENCED_CONTENT_TOKENS
@@ -165,7 +165,7 @@ class StreamMeter(EventMeter):
 
     def on_event(self, event: bytes) -> None:
         """Count one event."""
-        kind = name_of(event).decode(errors="replace")
+        kind = event_name(event).decode(errors="replace")
         with suppress(*DECODE_ERRORS):
             kind = self.usage_reader.read_event(event_data(event), kind)
         self.saw_final_event = self.saw_final_event or kind in FINAL_EVENT_TYPES

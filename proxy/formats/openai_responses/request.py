@@ -9,10 +9,10 @@ from proxy.formats.codec import RenderedRequest
 from proxy.formats.json_body import convert_json, dict_items, encode
 from proxy.formats.neutral import File, InvalidRequest, Request, ResponseFormat, UnsupportedFeature
 from proxy.formats.openai_responses.capabilities import (
-    DEFAULT_VALUES,
+    OMITTABLE_VALUES,
     RESPONSES_ONLY_SETTINGS,
-    UNSUPPORTED,
-    stateful_fields,
+    UNSUPPORTED_SETTINGS,
+    stateful_features,
 )
 from proxy.formats.openai_responses.content import PARAGRAPH_BREAK
 from proxy.formats.openai_responses.messages import parse_messages, render_messages
@@ -84,7 +84,9 @@ def parse_unmapped_settings(fields: dict[str, Any], wire: WireRequest) -> dict[s
     ):
         rest["tool_choice"] = wire.tool_choice
     return {
-        name: value for name, value in rest.items() if value is not None and value != DEFAULT_VALUES.get(name)
+        name: value
+        for name, value in rest.items()
+        if value is not None and value != OMITTABLE_VALUES.get(name)
     }
 
 
@@ -126,7 +128,7 @@ def parse_response_format(text: dict[str, Any]) -> ResponseFormat | None:
 def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     """Return the request for a provider. Raises UnsupportedFeature."""
     rejected = quirks.unsupported_for(request.model)
-    request, dropped = drop_unsupported(adapt_to_quirks(request, quirks), rejected | UNSUPPORTED)
+    request, dropped = drop_unsupported(adapt_to_quirks(request, quirks), rejected | UNSUPPORTED_SETTINGS)
     if request.n != 1:
         raise UnsupportedFeature("The Responses API gives one answer to a request.", "n")
     kept = {
@@ -180,7 +182,7 @@ def render_settings(request: Request) -> dict[str, Any]:
         "stream": request.stream or None,
         "top_logprobs": request.logprobs,
         "text": render_response_format(request.response_format) if request.response_format else None,
-        "store": False if not stateful_fields(request) else None,
+        "store": False if not stateful_features(request) else None,
     }
     return {name: value for name, value in given.items() if value is not None}
 

@@ -23,7 +23,7 @@ from proxy.formats.metering.token_counts import (
     input_and_output,
 )
 from proxy.formats.metering.usage_reader import UsageReader
-from proxy.formats.neutral import MAX_TOKENS, Usage, stated
+from proxy.formats.neutral import MAX_TOKENS, Usage, reported_or_none
 from proxy.formats.openai_responses.image_generation import has_reported_usage
 from proxy.formats.openai_responses.server_tools import CALL_MARKERS, billable_calls, with_billable_extras
 from proxy.formats.openai_responses.wire import ABSENT, WireUsage, decode_event_fields
@@ -73,7 +73,7 @@ class StreamUsage(UsageReader):
         self.read_tier(response.get("service_tier"))
         self.tools = self.tools or response.get("tools")
         usage = parse_usage(response)
-        self.last_usage = usage if stated(usage) else self.last_usage or usage
+        self.last_usage = usage if reported_or_none(usage) else self.last_usage or usage
         if self.last_usage is None:
             self.output_tokens = self.output_tokens or output_tokens(response.get("output"))
 
@@ -96,7 +96,7 @@ def measure(body: bytes) -> tuple[Usage | None, int]:
         response = decode_usage_fields(body)
     except DECODE_ERRORS:
         return None, estimate_tokens(len(body))
-    usage = stated(parse_usage(response))
+    usage = reported_or_none(parse_usage(response))
     if usage is not None:
         return usage, 0
     if dict_items(response.get("output")) != response.get("output"):
@@ -113,7 +113,11 @@ def decode_usage_fields(body: bytes) -> dict[str, Any]:
     raw = decode_fields(repair_json(body))
     fields = {name: decode_value(raw[name]) for name in REPORT_FIELDS if name in raw}
     calls_tools = contains_any(bytes(raw.get("output", b"")), CALL_MARKERS)
-    if calls_tools or has_reported_usage(fields.get("tool_usage")) or stated(parse_usage(fields)) is None:
+    if (
+        calls_tools
+        or has_reported_usage(fields.get("tool_usage"))
+        or reported_or_none(parse_usage(fields)) is None
+    ):
         fields |= {name: decode_value(raw[name]) for name in OUTPUT_FIELDS if name in raw}
     return fields
 

@@ -10,9 +10,9 @@ LF_BLANK_LINE = re.compile(rb"\n\n")
 """The same for streams without CR, which nearly all are: several times faster to search."""
 EVENT_ENDS = (b"\n\n", b"\n\r\n", b"\r\r")
 EVENT_END = b"\n\n"
-NAME = b"event:"
+EVENT_FIELD = b"event:"
 KEEPALIVE_COMMENT = b": keep-alive" + EVENT_END
-BOUNDARY_BYTES = 2
+MAX_PARTIAL_BLANK_LINE_BYTES = 2
 """Bytes of a blank line that may have come before the rest of it."""
 MAX_EVENT_BYTES = 16 * 2**20
 
@@ -36,7 +36,7 @@ class EventSplitter:
         if self.buffer:
             if len(self.buffer) > MAX_EVENT_BYTES:
                 raise EventTooLong
-            searched = max(len(self.buffer) - BOUNDARY_BYTES, 0)
+            searched = max(len(self.buffer) - MAX_PARTIAL_BLANK_LINE_BYTES, 0)
             self.buffer += data
             if not blank_line_pattern(self.buffer).search(self.buffer, searched):
                 return []
@@ -68,9 +68,9 @@ def keepalive_comment(sent_tail: bytes) -> bytes:
     return KEEPALIVE_COMMENT if at_event_boundary(sent_tail) else b""
 
 
-def name_of(event: bytes) -> bytes:
+def event_name(event: bytes) -> bytes:
     """Return the name in the event's first line, or nothing if that line holds something else."""
-    return event.splitlines()[0][len(NAME) :].strip() if event.startswith(NAME) else b""
+    return event.splitlines()[0][len(EVENT_FIELD) :].strip() if event.startswith(EVENT_FIELD) else b""
 
 
 def event_data(event: bytes) -> bytes:

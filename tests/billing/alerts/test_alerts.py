@@ -20,7 +20,7 @@ from django.utils import timezone
 
 from billing.alerts import deliver, detect, webhook
 from billing.models import (
-    REFUSAL_THRESHOLD,
+    DENIAL_THRESHOLD,
     Alert,
     Budget,
     BudgetWindow,
@@ -35,7 +35,7 @@ from keys.models import ApiKey
 from projects.ids import uuid7_floor
 from projects.models import Project, User
 from projects.outbound import ResolvedAddress
-from tests.support.alerts import make_deliveries_due, raw_server, refuse, spend, thresholds, with_webhook
+from tests.support.alerts import deny, make_deliveries_due, raw_server, spend, thresholds, with_webhook
 from tests.support.factories import USD, record, webhook_at
 from tests.support.upstream_server import LocalUpstream
 
@@ -99,22 +99,22 @@ def test_budget_without_thresholds_never_alerts(budget: Budget) -> None:
     assert detect_alerts() == 0
 
 
-def test_first_refusal_of_a_period_alerts_once(budget: Budget) -> None:
-    """A hard budget refuses requests as soon as none fits, which may be before the last threshold."""
+def test_first_denial_of_a_period_alerts_once(budget: Budget) -> None:
+    """A hard budget denies requests as soon as none fits, which may be before the last threshold."""
     spend(budget, 4 * USD)
     for _ in range(2):
-        refuse(budget)
+        deny(budget)
         detect_alerts()
-    assert thresholds(budget) == [REFUSAL_THRESHOLD]
+    assert thresholds(budget) == [DENIAL_THRESHOLD]
     spend(budget, 10 * USD)
     assert detect_alerts() == 1
-    assert thresholds(budget) == [REFUSAL_THRESHOLD, 50, 80, 100]
-    refuse(budget, budget.project.today() - dt.timedelta(days=1))
+    assert thresholds(budget) == [DENIAL_THRESHOLD, 50, 80, 100]
+    deny(budget, budget.project.today() - dt.timedelta(days=1))
     assert detect_alerts() == 1
 
 
-def test_refusal_by_another_budget_or_long_ago_does_not_alert(budget: Budget) -> None:
-    refuse(budget)
+def test_denial_by_another_budget_or_long_ago_does_not_alert(budget: Budget) -> None:
+    deny(budget)
     UsageRecord.objects.update(blocking_budget_id=budget.pk + 1)
     assert detect_alerts() == 0
     UsageRecord.objects.update(
@@ -123,16 +123,16 @@ def test_refusal_by_another_budget_or_long_ago_does_not_alert(budget: Budget) ->
     assert detect_alerts() == 0
 
 
-def test_message_about_a_refusal_says_so(budget: Budget, receiver: LocalUpstream) -> None:
+def test_message_about_a_denial_says_so(budget: Budget, receiver: LocalUpstream) -> None:
     budget.alert_webhooks.set([webhook_at(budget.project, receiver.url)[0]])
     spend(budget, 9 * USD + 1)
     Budget.objects.update(thresholds=[100])
-    refuse(budget)
+    deny(budget)
     detect_alerts()
     deliver_alerts()
     message = mail.outbox[0]
-    assert "Requests are refused by the" in message.subject and "% of" not in message.subject
-    assert "A request was refused because it could have exceeded this budget." in message.body
+    assert "Requests are denied by the" in message.subject and "% of" not in message.subject
+    assert "A request was denied because it could have exceeded this budget." in message.body
     sent = receiver.requests[0].body if isinstance(receiver.requests[0].body, bytes) else b""
     event = json.loads(sent)
     assert event["type"] == "budget.request_refused" and event["data"]["threshold_percent"] is None
@@ -193,7 +193,7 @@ def test_email_goes_to_the_recipients_with_the_main_facts(budget: Budget, bob: U
     for text in (
         "$8.00 of $10.00 is spent (80 %)",
         "00:00 (America/New_York)",
-        "Requests that could exceed it are refused.",
+        "Requests that could exceed it are denied.",
         "/budgets/",
     ):
         assert text in message.body

@@ -8,12 +8,12 @@ from django.utils import timezone
 
 from billing.alerts import detect
 from billing.ledger import LedgerUnavailable
-from billing.models import REFUSAL_THRESHOLD, Alert, Budget, Mode, Outcome, Period, UsageRecord
+from billing.models import DENIAL_THRESHOLD, Alert, Budget, Mode, Outcome, Period, UsageRecord
 from billing.tasks import detect_alerts
 from keys.models import ApiKey
 from projects.ids import uuid7_floor
 from projects.models import Project, User
-from tests.support.alerts import refuse, spend, thresholds
+from tests.support.alerts import deny, spend, thresholds
 from tests.support.factories import USD
 
 pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("counters_in_sql")]
@@ -41,8 +41,8 @@ def clock(budget: Budget, monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def refuse_at(budget: Budget, moment: dt.datetime) -> None:
-    refuse(budget, moment.date())
+def deny_at(budget: Budget, moment: dt.datetime) -> None:
+    deny(budget, moment.date())
     UsageRecord.objects.filter(blocking_budget_id=budget.pk).update(id=uuid7_floor(moment))
 
 
@@ -56,25 +56,25 @@ def windows(budget: Budget) -> list[tuple[str, int]]:
 
 def test_missed_events_alert_late(budget: Budget, clock: Clock) -> None:
     detect_alerts()
-    refuse_at(budget, clock.now + HOUR)
+    deny_at(budget, clock.now + HOUR)
     spend_at(budget, clock.now)
     day = clock.now.date().isoformat()
     clock.now += DAY + 6 * HOUR
     assert detect_alerts() == 2
-    assert windows(budget) == [(day, REFUSAL_THRESHOLD), (day, 50)]
+    assert windows(budget) == [(day, DENIAL_THRESHOLD), (day, 50)]
     assert detect_alerts() == 0
 
 
 def test_first_run_looks_back_over_retained_windows(budget: Budget, clock: Clock) -> None:
     """An emptied cache loses the time of the last run."""
-    refuse_at(budget, clock.now - 47 * HOUR)
+    deny_at(budget, clock.now - 47 * HOUR)
     spend_at(budget, clock.now - 47 * HOUR)
     assert detect_alerts() == 2
 
 
 def test_events_older_than_the_lookback_never_alert(budget: Budget, clock: Clock) -> None:
     detect_alerts()
-    refuse_at(budget, clock.now)
+    deny_at(budget, clock.now)
     spend_at(budget, clock.now)
     clock.now += 3 * DAY
     assert detect_alerts() == 0
@@ -82,7 +82,7 @@ def test_events_older_than_the_lookback_never_alert(budget: Budget, clock: Clock
 
 def test_regular_run_looks_back_one_hour(budget: Budget, clock: Clock) -> None:
     detect_alerts()
-    refuse_at(budget, clock.now - 2 * HOUR)
+    deny_at(budget, clock.now - 2 * HOUR)
     spend_at(budget, clock.now - DAY)
     assert detect_alerts() == 0
 
@@ -97,7 +97,7 @@ def test_clock_set_back_does_not_skip_events(budget: Budget, clock: Clock) -> No
     clock.now += 10 * DAY
     detect_alerts()
     clock.now -= 10 * DAY
-    refuse_at(budget, clock.now)
+    deny_at(budget, clock.now)
     assert detect_alerts() == 1
 
 
@@ -109,7 +109,7 @@ def test_failed_project_resumes_from_its_last_run(
     theirs = Budget.objects.create(project=other, key=key, period=Period.DAY, limit_nano=10 * USD)
     detect_alerts()
     for each in (budget, theirs):
-        refuse_at(each, clock.now + dt.timedelta(seconds=each.pk))
+        deny_at(each, clock.now + dt.timedelta(seconds=each.pk))
     clock.now += 5 * HOUR
     detect_thresholds = detect.detect_thresholds
 
@@ -122,7 +122,7 @@ def test_failed_project_resumes_from_its_last_run(
         broken.setattr(detect, "detect_thresholds", fail)
         assert [detect_alerts(), detect_alerts()] == [1, 0]
     assert detect_alerts() == 1
-    assert thresholds(theirs) == [REFUSAL_THRESHOLD]
+    assert thresholds(theirs) == [DENIAL_THRESHOLD]
 
 
 def test_interrupted_run_is_not_recorded(
@@ -142,9 +142,9 @@ def test_interrupted_run_is_not_recorded(
 
 
 @pytest.mark.parametrize("mode", [Mode.SHADOW, Mode.SOFT])
-def test_only_hard_budgets_alert_refusals(budget: Budget, mode: Mode) -> None:
+def test_only_hard_budgets_alert_denials(budget: Budget, mode: Mode) -> None:
     """A record can name a shadow budget if a hard budget cut the stream that the shadow would have denied."""
-    refuse(budget)
+    deny(budget)
     assert UsageRecord.objects.filter(outcome=Outcome.BUDGET_EXCEEDED, blocking_budget_id=budget.pk).exists()
     Budget.objects.update(mode=mode)
     assert detect_alerts() == 0
@@ -152,7 +152,7 @@ def test_only_hard_budgets_alert_refusals(budget: Budget, mode: Mode) -> None:
     assert detect_alerts() == 1
 
 
-def test_budget_without_thresholds_does_not_alert_refusals(budget: Budget) -> None:
+def test_budget_without_thresholds_does_not_alert_denials(budget: Budget) -> None:
     Budget.objects.update(thresholds=[])
-    refuse(budget)
+    deny(budget)
     assert detect_alerts() == 0

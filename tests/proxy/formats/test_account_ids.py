@@ -345,18 +345,21 @@ def issued(reader: IdReader, *events: bytes) -> set[tuple[str, str]]:
 def test_response_issues_only_ids_that_a_client_cannot_plant(
     keeps: bool, expected: set[tuple[str, str]]
 ) -> None:
-    reader = ResponsesIdReader(keeps=keeps)
-    reader.read_answer(encode(RESPONSE))
+    reader = ResponsesIdReader(can_be_named=keeps)
+    reader.read_response(encode(RESPONSE))
     assert set(reader.issued) == expected
-    assert issued(ResponsesIdReader(keeps=keeps), event("response.completed", response=RESPONSE)) == expected
+    assert (
+        issued(ResponsesIdReader(can_be_named=keeps), event("response.completed", response=RESPONSE))
+        == expected
+    )
     created = event("response.created", response={"id": "resp_1", "output": []})
     items = [event("response.output_item.done", item=item) for item in OUTPUT]
-    assert issued(ResponsesIdReader(keeps=keeps), created, *items) == expected
+    assert issued(ResponsesIdReader(can_be_named=keeps), created, *items) == expected
 
 
 def test_conversation_items_are_kept_without_a_limit() -> None:
-    reader = ResponsesIdReader(keeps=True)
-    reader.read_answer(encode(RESPONSE | {"conversation": {"id": "conv_1"}}))
+    reader = ResponsesIdReader(can_be_named=True)
+    reader.read_response(encode(RESPONSE | {"conversation": {"id": "conv_1"}}))
     assert (
         reader.issued["conversation", "conv_1"].kept_s is None
         and reader.issued["item", "msg_1"].kept_s is None
@@ -366,7 +369,7 @@ def test_conversation_items_are_kept_without_a_limit() -> None:
 
 def test_audio_is_kept_until_the_reported_expiry() -> None:
     reader, streamed = ChatIdReader(), ChatIdReader()
-    reader.read_answer(
+    reader.read_response(
         encode({"choices": [{"message": {"audio": {"id": "audio_1", "expires_at": 1_900_000_000}}}]})
     )
     for audio in ({"id": "audio_1"}, {"data": "AAAA"}, {"expires_at": 1_900_000_000}):
@@ -399,7 +402,7 @@ def test_message_issues_its_container_and_code_files(keeps: bool) -> None:
         {("message", "msg_1")} if keeps else set()
     )
     reader = MessagesIdReader(keeps_messages=keeps)
-    reader.read_answer(encode(MESSAGE))
+    reader.read_response(encode(MESSAGE))
     assert set(reader.issued) == expected
     started = event("message_start", message=MESSAGE | {"container": None, "content": []})
     blocks = [
@@ -415,11 +418,11 @@ def test_message_issues_its_container_and_code_files(keeps: bool) -> None:
 )
 def test_unreadable_response_issues_nothing(body: bytes) -> None:
     readers: list[IdReader] = [
-        ResponsesIdReader(keeps=True),
+        ResponsesIdReader(can_be_named=True),
         ChatIdReader(),
         MessagesIdReader(keeps_messages=True),
     ]
     for reader in readers:
-        reader.read_answer(body)
+        reader.read_response(body)
         reader.read_event(b"data: %s\n\n" % body)
         assert reader.issued == {}

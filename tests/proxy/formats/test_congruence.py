@@ -28,7 +28,7 @@ EXTRA_MODULES = {
 """Modules for what one format alone has."""
 EXTRA_NAMES = {
     "openai_chat": {"ChatRequest"},
-    "openai_responses": {"ResponsesRequest", "stateful_fields"},
+    "openai_responses": {"ResponsesRequest", "stateful_features"},
     "anthropic": {"MessagesRequest", "CountTokensRequest"},
     "gemini": {"GenerateContentRequest"},
 }
@@ -46,7 +46,7 @@ MODULE_NAMES = {
     "decoder": {"StreamDecoder"},
     "encoder": {"StreamEncoder"},
     "passthrough": {"StreamMeter", "max_input_tokens"},
-    "account_ids": {"VOCABULARY"},
+    "account_ids": {"ACCOUNT_ID_FIELDS"},
 }
 """Names that each package defines in these modules."""
 

@@ -69,7 +69,7 @@ def test_text_like_an_event_is_decoded_as_text(format: str, word: str) -> None:
 
 @texts
 def test_text_like_an_event_does_not_hide_the_ids_of_a_response(word: str) -> None:
-    reader = ResponsesIdReader(keeps=True)
+    reader = ResponsesIdReader(can_be_named=True)
     for event in stream_with("openai_responses", word).split(b"\n\n")[-2:]:
         reader.read_event(event + b"\n\n")
     assert {kind for kind, _ in reader.issued} == {"response", "item"}

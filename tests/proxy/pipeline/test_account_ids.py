@@ -253,7 +253,7 @@ def vendors(gateway: httpx.Client, upstream: LocalUpstream) -> Iterator[None]:
 def configure(**changes: Any) -> None:
     settings.ENV = settings.ENV.model_copy(update=changes)
     config_file.load.cache_clear()
-    accounts.accounts_from_environment.cache_clear()
+    accounts.load_operator_accounts.cache_clear()
 
 
 @pytest.fixture(autouse=True)

@@ -230,7 +230,7 @@ def test_non_streaming_response_gets_no_keepalives(
 def short_timeout(live_gateway: LiveGateway) -> Iterator[None]:
     client = runtime.clients[HTTP_CLIENT]
     assert isinstance(client, HttpUpstreamClient)
-    session = client.restricted
+    session = client.restricted_session
     before = session._timeout
     session._timeout = aiohttp.ClientTimeout(total=None, sock_read=5 * KEEPALIVE_S)
     yield

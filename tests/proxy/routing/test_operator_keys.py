@@ -34,16 +34,16 @@ def configure(tmp_path: Path) -> Iterator[Configure]:
         }
         settings.ENV = before.model_copy(update=given)
         config_file.load.cache_clear()
-        accounts.accounts_from_environment.cache_clear()
+        accounts.load_operator_accounts.cache_clear()
 
     yield apply
     settings.ENV = before
     config_file.load.cache_clear()
-    accounts.accounts_from_environment.cache_clear()
+    accounts.load_operator_accounts.cache_clear()
 
 
 def secret_of(model: str) -> str | None:
-    account, _ = resolve.resolve_account(model, (), accounts.accounts_from_environment())
+    account, _ = resolve.resolve_account(model, (), accounts.load_operator_accounts())
     return account.secret
 
 
@@ -124,7 +124,7 @@ def test_a_yaml_route_with_a_url_follows_the_same_rule(configure: Configure) -> 
     secrets = {model: secret_of(model) for model in ("plain", "keyed", "claude", "sonnet", "hosted")}
     assert secrets == {"plain": "", "keyed": KEY, "claude": "", "sonnet": "sk-ant-key", "hosted": KEY}
     assert (
-        resolve.resolve_account("plain", (), accounts.accounts_from_environment())[0].base_url
+        resolve.resolve_account("plain", (), accounts.load_operator_accounts())[0].base_url
         == "http://llm.example/v1"
     )
 

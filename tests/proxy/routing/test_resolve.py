@@ -28,13 +28,13 @@ def configure(tmp_path: Path) -> Iterator[Callable[..., None]]:
         path.write_text(yaml or "version: 1")
         settings.ENV = before.model_copy(update={"ai_gateway_config": path, **variables})
         config_file.load.cache_clear()
-        accounts.accounts_from_environment.cache_clear()
+        accounts.load_operator_accounts.cache_clear()
 
     apply()
     yield apply
     settings.ENV = before
     config_file.load.cache_clear()
-    accounts.accounts_from_environment.cache_clear()
+    accounts.load_operator_accounts.cache_clear()
 
 
 def test_a_projects_own_credential_comes_first(configure: Callable[..., None]) -> None:
@@ -51,7 +51,7 @@ def test_yaml_comes_before_model_routes_and_an_exact_name_before_a_prefix(
         ai_gateway_model_routes="openai/odd:http://a/v1,llama:http://b/v1",
     )
     assert resolve.resolve_account("openai/odd", (), (OPENAI, ANTHROPIC)) == (ANTHROPIC, "openai/odd")
-    account, name = resolve.resolve_account("llama", (), (OPENAI, *accounts.accounts_from_environment()))
+    account, name = resolve.resolve_account("llama", (), (OPENAI, *accounts.load_operator_accounts()))
     assert (account.base_url, account.provider.slug, name, account.trusted) == (
         "http://b/v1",
         "compatible",

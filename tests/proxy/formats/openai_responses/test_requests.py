@@ -154,17 +154,17 @@ def test_settings_without_a_neutral_name_keep_their_own_name() -> None:
     assert rendered.body["text"]["format"]["strict"] is True and rendered.body["store"] is False
 
 
-def test_stateful_fields_are_reported() -> None:
+def test_stateful_features_are_reported() -> None:
     items = [{"type": "item_reference", "id": "msg_1"}, {"type": "compaction", "encrypted_content": "x"}]
     parsed = request(input=items, previous_response_id="resp_1", background=True)
-    assert responses.stateful_fields(parsed) == [
+    assert responses.stateful_features(parsed) == [
         "previous_response_id",
         "background",
         "item_reference",
         "compaction",
     ]
     assert render(parsed)["previous_response_id"] == "resp_1"
-    assert responses.stateful_fields(request(background=False, store=True)) == []
+    assert responses.stateful_features(request(background=False, store=True)) == []
 
 
 @pytest.mark.parametrize(

@@ -156,9 +156,9 @@ class ClientRequest(Protocol):
         """The content type of this client's streams."""
 
     def render_keepalive(self, sent_tail: bytes) -> bytes:
-        """Return a heartbeat for this client while the provider is silent.
+        """Return a keep-alive for this client while the provider is silent.
 
-        `sent_tail` is the end of what the client has received. The result is empty if a heartbeat cannot
+        `sent_tail` is the end of what the client has received. The result is empty if a keep-alive cannot
         stand there.
         """
 

@@ -1,10 +1,10 @@
-"""The client's end of a stream: forwards chunks, and sends heartbeats while the provider is silent."""
+"""The client's end of a stream: forwards chunks, and sends keep-alives while the provider is silent."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
 
 KEEPALIVE_INTERVAL_S = 15
-"""Seconds without a byte until a heartbeat is sent. Common proxies close a silent connection after 30 to 60.
+"""Seconds without a byte until a keep-alive is sent. Common proxies close a silent connection after 30 to 60.
 """
 FINAL_WRITE_TIMEOUT_S = 3
 BOUNDARY_BYTES = 3
@@ -59,20 +59,20 @@ class ClientStream:
 
     def _on_timer(self) -> None:
         left = self.last_sent_at + KEEPALIVE_INTERVAL_S - self.loop.time()
-        if left <= 0 and not self.is_busy and (heartbeat := self.render_keepalive(self.sent_tail)):
-            self.keepalive_task = self.loop.create_task(self._send_keepalive(heartbeat))
+        if left <= 0 and not self.is_busy and (keepalive := self.render_keepalive(self.sent_tail)):
+            self.keepalive_task = self.loop.create_task(self._send_keepalive(keepalive))
         self.timer = self.loop.call_later(left if left > 0 else KEEPALIVE_INTERVAL_S, self._on_timer)
 
     @property
     def is_busy(self) -> bool:
-        """Return whether a chunk or a heartbeat is being written."""
+        """Return whether a chunk or a keep-alive is being written."""
         return self.is_sending or (self.keepalive_task is not None and not self.keepalive_task.done())
 
     async def _send_keepalive(self, data: bytes) -> None:
         await self.send_chunk(data)
 
     def close(self) -> None:
-        """Stop sending heartbeats."""
+        """Stop sending keep-alives."""
         self.timer.cancel()
         if self.keepalive_task is not None:
             self.keepalive_task.cancel()

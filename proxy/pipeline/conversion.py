@@ -105,7 +105,7 @@ class PassThrough:
         return self.client_request.stream_content_type if streams else media_type(response)
 
     def keepalive(self, response: UpstreamResponse) -> Callable[[bytes], bytes]:
-        """Return the renderer of heartbeats; they would corrupt a body that is not a stream of events."""
+        """Return the renderer of keep-alives; they would corrupt a body that is not a stream of events."""
         return self.client_request.render_keepalive if self._sends_events(response) else no_keepalive
 
     def _sends_events(self, response: UpstreamResponse) -> bool:
@@ -160,7 +160,7 @@ class Converted(WithoutAccountIds):
         return self.provider_codec.measure(body)
 
     def keepalive(self, _response: UpstreamResponse) -> Callable[[bytes], bytes]:
-        """Return the renderer of heartbeats."""
+        """Return the renderer of keep-alives."""
         return self.client_request.render_keepalive
 
     def render_error(self, status: int, body: bytes, request_id: str) -> RenderedError:

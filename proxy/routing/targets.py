@@ -90,7 +90,7 @@ class UpstreamPlan(Protocol):
         """Return the content type that the client gets; empty if the provider sent none."""
 
     def keepalive(self, response: UpstreamResponse) -> Callable[[bytes], bytes]:
-        """Return the function that renders heartbeats; it takes the end of what the client has received."""
+        """Return the function that renders keep-alives; it takes the end of what the client has received."""
 
     def meter(self) -> Meter:
         """Return a new meter for a stream; it also converts the stream if the formats differ."""

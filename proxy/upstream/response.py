@@ -67,7 +67,7 @@ class HttpUpstreamResponse:
         """Yield bytes as they arrive.
 
         Raises UpstreamConnectionError if the stream breaks, and UpstreamTimeout if nothing, or nothing but
-        heartbeats, arrives for `idle_timeout_s` seconds.
+        keep-alives, arrives for `idle_timeout_s` seconds.
         """
         last_data_at = time.monotonic()
         with map_errors():
@@ -76,7 +76,7 @@ class HttpUpstreamResponse:
                 if not is_keepalive(chunk):
                     last_data_at = now
                 elif now - last_data_at > self.idle_timeout_s:
-                    raise UpstreamTimeout("nothing but heartbeats arrived for too long")
+                    raise UpstreamTimeout("nothing but keep-alives arrived for too long")
                 yield chunk
 
     async def __aenter__(self) -> Self:

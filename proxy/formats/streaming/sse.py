@@ -64,7 +64,7 @@ def at_event_boundary(sent_tail: bytes) -> bool:
 
 
 def keepalive_comment(sent_tail: bytes) -> bytes:
-    """Return a heartbeat for clients that skip comments, as the standard requires."""
+    """Return a keep-alive for clients that skip comments, as the standard requires."""
     return KEEPALIVE_COMMENT if at_event_boundary(sent_tail) else b""
 
 

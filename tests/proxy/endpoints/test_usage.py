@@ -244,12 +244,12 @@ def test_reserved_amount_of_an_open_request_is_exact(
         request.start()
     wait_until(lambda: len(upstream.requests) == 3)
     found = data_of(httpx.get(f"{live_gateway.url}/api/v1/usage/budget", headers=gateway.headers))["budgets"]
-    held = {each["reservedNanoUsd"] for each in found}
+    reserved_nano = {each["reservedNanoUsd"] for each in found}
     released.set()
     for request in requests:
         request.join(10)
     wait_until(lambda: UsageRecord.objects.exclude(requested_model="").count() == 3)
-    assert held == {
+    assert reserved_nano == {
         sum(record.reserved_nano or 0 for record in UsageRecord.objects.exclude(requested_model=""))
     }
     for each in found:

@@ -408,11 +408,11 @@ def test_a_request_without_ids_makes_no_query(
         return web.json_response({**RESPONSE, "output": [message]})
 
     upstream.handler = plain
-    asked: list[Any] = []
-    monkeypatch.setattr(IssuedIdQuerySet, "known", lambda *_: asked.append("known"))
-    monkeypatch.setattr(IssuedIdQuerySet, "store", lambda *_: asked.append("keep"))
+    calls: list[Any] = []
+    monkeypatch.setattr(IssuedIdQuerySet, "known", lambda *_: calls.append("known"))
+    monkeypatch.setattr(IssuedIdQuerySet, "store", lambda *_: calls.append("keep"))
     assert post(gateway, RESPONSES, body).status_code == 200
-    assert asked == []
+    assert calls == []
 
 
 # When ids are stored --------------------------------------------------------------------------------

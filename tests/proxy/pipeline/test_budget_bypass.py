@@ -292,9 +292,9 @@ def test_a_key_limited_to_models_cannot_reach_others(
 ) -> None:
     credential(demo_project, "anthropic", upstream)
     model = "other/claude-sonnet-4-6" if path == ANTHROPIC else MODEL
-    _, held = ApiKey.objects.issue(demo_project, "held", allowed_models=[model])
+    _, restricted = ApiKey.objects.issue(demo_project, "restricted", allowed_models=[model])
     _, free = ApiKey.objects.issue(demo_project, "free")
-    response = post(live_gateway, held, path, model, **fields)
+    response = post(live_gateway, restricted, path, model, **fields)
     assert (
         response.status_code == 403
         and f"the field {next(iter(fields))} may select others" in response.json()["error"]["message"]

@@ -1,4 +1,4 @@
-"""Heartbeats while a provider is silent during a stream, in forms that the SDKs ignore."""
+"""Keep-alives while a provider is silent during a stream, in forms that the SDKs ignore."""
 
 import asyncio
 import json
@@ -94,9 +94,9 @@ def pieces(provider_format: str) -> list[bytes]:
 def plays_stream(upstream: LocalUpstream, stream: list[bytes]) -> None:
     """Let the provider send these chunks, and pause before each empty one."""
 
-    async def answer(asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+    async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(asked)
+        await response.prepare(request)
         for piece in stream:
             await (response.write(piece) if piece else asyncio.sleep(PAUSE_S))
         return response
@@ -111,10 +111,10 @@ def with_pauses(provider_format: str) -> list[bytes]:
 
 def read_client_stream(live_gateway: LiveGateway, key: str, client: str, path: str = "") -> bytes:
     address, body = REQUESTS[client]
-    asked = {**body, "model": "other/m", "stream": True} if client != "gemini" else body
+    request_body = {**body, "model": "other/m", "stream": True} if client != "gemini" else body
     response = httpx.post(
         live_gateway.url + (path or address),
-        json=asked,
+        json=request_body,
         headers={"authorization": f"Bearer {key}"},
         timeout=20,
     )
@@ -143,18 +143,18 @@ def test_official_sdks_ignore_keepalives(
 
 def read_messages(url: str, key: str) -> str:
     with anthropic.Anthropic(base_url=f"{url}/anthropic", api_key=key, max_retries=0) as sdk:
-        asked: Any = {"model": "other/m", "max_tokens": 50, "messages": [{"role": "user", "content": "Hi"}]}
-        with sdk.messages.stream(**asked) as running:
+        request: Any = {"model": "other/m", "max_tokens": 50, "messages": [{"role": "user", "content": "Hi"}]}
+        with sdk.messages.stream(**request) as running:
             message = running.get_final_message()
     assert message.stop_reason == "end_turn"
     return "".join(block.text for block in message.content if block.type == "text")
 
 
 def read_chat(url: str, key: str) -> str:
-    asked: Any = {"model": "other/m", "messages": [{"role": "user", "content": "Hi"}]}
+    request: Any = {"model": "other/m", "messages": [{"role": "user", "content": "Hi"}]}
     with (
         openai.OpenAI(base_url=f"{url}/v1", api_key=key, max_retries=0) as sdk,
-        sdk.chat.completions.stream(**asked) as running,
+        sdk.chat.completions.stream(**request) as running,
     ):
         (choice,) = running.get_final_completion().choices
     assert choice.finish_reason == "stop"
@@ -215,9 +215,9 @@ def test_keepalives_keep_a_json_array_valid(
 def test_non_streaming_response_gets_no_keepalives(
     live_gateway: LiveGateway, upstream: LocalUpstream, key: str, client: str, provider_format: str
 ) -> None:
-    async def answer(asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+    async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "application/json"})
-        await response.prepare(asked)
+        await response.prepare(request)
         await asyncio.sleep(PAUSE_S)
         await response.write(b"{}")
         return response

@@ -76,27 +76,27 @@ def test_inference_in_the_us_is_charged_as_anthropic_reports_it(
     account(demo_project, upstream, "anthropic")
     upstream.handler = anthropic_response_in(place)
     message = {"role": "user", "content": "x" * 1_000}
-    asked = {"model": "anthropic/claude-opus-4-8", "messages": [message], "max_tokens": 100}
-    assert charged(live_gateway, demo_project, "/v1/chat/completions", asked).cost_nano == nano
+    body = {"model": "anthropic/claude-opus-4-8", "messages": [message], "max_tokens": 100}
+    assert charged(live_gateway, demo_project, "/v1/chat/completions", body).cost_nano == nano
 
 
 @pytest.mark.parametrize(
-    ("where", "held"), [({}, 11), ({"inference_geo": "us"}, 11), ({"inference_geo": "global"}, 10)]
+    ("location", "tenths"), [({}, 11), ({"inference_geo": "us"}, 11), ({"inference_geo": "global"}, 10)]
 )
 def test_reservation_includes_us_surcharge_unless_excluded(
     live_gateway: LiveGateway,
     upstream: LocalUpstream,
     demo_project: Project,
-    where: dict[str, str],
-    held: int,
+    location: dict[str, str],
+    tenths: int,
 ) -> None:
     account(demo_project, upstream, "anthropic")
     upstream.handler = anthropic_response_in("global")
     message = {"role": "user", "content": "x" * 1_000}
-    asked = {"model": "anthropic/claude-opus-4-8", "messages": [message], "max_tokens": 100, **where}
-    bound = MessagesRequest(json.dumps(asked).encode()).facts.max_input_tokens
-    record = charged(live_gateway, demo_project, "/v1/messages", asked)
-    assert record.reserved_nano == (bound * 1_000 + 100 * 2_500) * held
+    body = {"model": "anthropic/claude-opus-4-8", "messages": [message], "max_tokens": 100, **location}
+    bound = MessagesRequest(json.dumps(body).encode()).facts.max_input_tokens
+    record = charged(live_gateway, demo_project, "/v1/messages", body)
+    assert record.reserved_nano == (bound * 1_000 + 100 * 2_500) * tenths
 
 
 @pytest.mark.parametrize(
@@ -131,9 +131,9 @@ def test_maps_grounding_is_reserved_and_charged(
         )
 
     upstream.handler = respond
-    asked = {"contents": [{"role": "user", "parts": [{"text": "Where?"}]}], "tools": [{"googleMaps": {}}]}
+    body = {"contents": [{"role": "user", "parts": [{"text": "Where?"}]}], "tools": [{"googleMaps": {}}]}
     verb = "streamGenerateContent?alt=sse" if stream else "generateContent"
-    record = charged(live_gateway, demo_project, f"/v1beta/models/gemini/{model}:{verb}", asked)
+    record = charged(live_gateway, demo_project, f"/v1beta/models/gemini/{model}:{verb}", body)
     assert record.billable_extras == {"google_maps": 2}
     assert record.applied_price is not None
     rates = record.applied_price.base

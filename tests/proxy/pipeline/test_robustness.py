@@ -140,10 +140,10 @@ async def test_a_request_cancelled_before_its_body_arrived_is_recorded(
     monkeypatch.setattr("billing.ledger._current", [ledger])
     _, token = await sync_to_async(ApiKey.objects.issue)(demo_project, "app")
 
-    asked = asyncio.Event()
+    request_arrived = asyncio.Event()
 
     async def never() -> ASGIMessage:
-        asked.set()
+        request_arrived.set()
         return await asyncio.Future()
 
     headers = [(b"authorization", f"Bearer {token}".encode())]
@@ -157,7 +157,7 @@ async def test_a_request_cancelled_before_its_body_arrived_is_recorded(
     sent: list[ASGIMessage] = []
     answering = asyncio.create_task(respond(chat_completions, scope, never, sent))
     async with asyncio.timeout(5):
-        await asked.wait()
+        await request_arrived.wait()
     answering.cancel()
     await answering
     start, body = sent

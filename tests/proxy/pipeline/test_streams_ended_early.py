@@ -45,9 +45,9 @@ EVENTS_OF_HALF_AN_ANSWER = 3
 def ending_after(upstream: LocalUpstream, provider: str, count: int, rest: bytes = b"") -> None:
     """Let the provider send the first `count` events of a response, and end the body properly."""
 
-    async def answer(asked: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+    async def answer(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
-        await response.prepare(asked)
+        await response.prepare(request)
         encoder = CODECS[provider].render_stream(CLIENT_REQUEST)
         for event in events(RESPONSES["text"])[:count]:
             await response.write(encoder.encode(event))

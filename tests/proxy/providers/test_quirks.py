@@ -169,7 +169,7 @@ def test_the_output_limit_has_the_providers_name(
 
 
 @pytest.mark.parametrize(
-    ("model", "asked", "effort"),
+    ("model", "level", "effort"),
     [
         ("mistral/mistral-small", "low", "high"),
         ("mistral/mistral-small", "minimal", "none"),
@@ -184,11 +184,11 @@ def test_reasoning_uses_efforts_that_the_provider_supports(
     gateway: httpx.Client,
     upstream: LocalUpstream,
     model: str,
-    asked: str,
+    level: str,
     effort: str,
 ) -> None:
     reach_provider(model.partition("/")[0])
-    assert dropped(generate(gateway, model, {"thinkingConfig": {"thinkingLevel": asked}})) == set()
+    assert dropped(generate(gateway, model, {"thinkingConfig": {"thinkingLevel": level}})) == set()
     assert sent(upstream)["reasoning_effort"] == effort
 
 
@@ -306,7 +306,7 @@ def test_perplexity_gets_only_supported_fields(
     reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream
 ) -> None:
     reach_provider("perplexity")
-    asked = {
+    settings = {
         "temperature": 0.3,
         "user": "u",
         "tool_choice": "required",
@@ -320,7 +320,8 @@ def test_perplexity_gets_only_supported_fields(
         }
     ]
     response = gateway.post(
-        "/v1/chat/completions", json={"model": "perplexity/perplexity/sonar", **CHAT, **asked, "tools": tools}
+        "/v1/chat/completions",
+        json={"model": "perplexity/perplexity/sonar", **CHAT, **settings, "tools": tools},
     )
     assert dropped(response) == {"temperature", "user", "tool_choice", "parallel_tool_calls"}
     assert sent(upstream).keys() == {"model", "input", "tools", "reasoning", "store"}

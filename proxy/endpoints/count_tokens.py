@@ -3,7 +3,7 @@
 from functools import partial
 from typing import Any
 
-from proxy import operations
+from proxy import operations, relayed_errors
 from proxy.endpoints.views import free_request
 from proxy.http.handler import GatewayView
 from proxy.http.request import GatewayRequest
@@ -43,11 +43,16 @@ async def count(parsed: Parsed[TokenCountRequest], routed: Routed) -> Response:
         account.provider.supports_count_tokens and account.format_for(operation.format) == operation.format
     ):
         return Response(200, {**headers, "x-gateway-estimate": "true"}, parsed.client_request.estimate())
-    plan = PassThrough(parsed.client_request, target.model, account.provider.quirks)
+    plan = PassThrough(parsed.client_request, target.model, account.provider.quirks, operation.format)
     await account_ids.check(parsed.caller.principal.project_id, account, plan)
     upstream = plan.render_upstream(None)
-    response = await send(Candidate(target, plan), upstream, parsed.caller.received.request, operation)
-    return Response(response.status, headers, await read_body(response))
+    candidate, received = Candidate(target, plan), parsed.caller.received
+    response = await send(candidate, upstream, received.request, operation)
+    body = await read_body(response)
+    if response.status < 400:
+        return Response(response.status, headers, body)
+    relayed = relayed_errors.relay(candidate, response, body, received.request_id)
+    return Response(relayed.status, headers | relayed.headers, relayed.body)
 
 
 count_anthropic_tokens = GatewayView(

@@ -18,6 +18,7 @@ from proxy.formats.neutral import (
     Response,
     Usage,
 )
+from proxy.formats.provider_errors import ContextLengthWords
 from proxy.formats.quirks import Quirks
 
 
@@ -205,6 +206,9 @@ class Codec(Protocol):
 
     @property
     def FORMAT(self) -> Origin: ...  # noqa: N802
+
+    @property
+    def CONTEXT_LENGTH_WORDS(self) -> ContextLengthWords: ...  # noqa: N802
 
     def request_path(self, model: str, stream: bool, /) -> str:
         """Return path and query below a provider's base URL."""

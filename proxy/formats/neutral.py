@@ -296,6 +296,7 @@ class Response(Frozen, frozen=True, kw_only=True):
 class ApiError(Frozen, frozen=True, kw_only=True):
     """An error.
 
+    `retry_after_s` is the time after which the provider accepts the request, if its body states one.
     `kind` is unknown_model, auth, rate_limit, timeout, invalid_request, server_error or network. `code`
     is the OpenAI API's name for it, `status` the HTTP status that it has or would have.
     """
@@ -305,6 +306,7 @@ class ApiError(Frozen, frozen=True, kw_only=True):
     message: str
     param: str | None = None
     status: int = 500
+    retry_after_s: float | None = None
 
 
 # Streams ------------------------------------------------------------------------------------------

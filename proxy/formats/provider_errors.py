@@ -1,15 +1,27 @@
-"""Errors of providers: the table of a vendor's errors, and the text of an error in any form.
+"""Errors of providers: the table of a vendor, the text of an error, and prompts that are too long.
 
 A field counts only if it has the JSON type that a vendor documents for it. If a message has another type,
 the texts inside it count; without any, the error has no message. A value is never shown as Python text.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from proxy.formats.json_body import as_dict
+from proxy.formats.neutral import ApiError
 
 MAX_MESSAGE_LENGTH = 2000
 DEEPEST = 8
 """Levels that are searched: a body may be nested more deeply than Python can follow."""
+
+MODERATION_FIELDS = {"reasons", "flagged_input"}
+"""Metadata of an OpenRouter error for flagged input, which has status 403
+(openrouter.ai/docs/api-reference/errors, "Moderation errors")."""
+REFUSED_CONTENT = ("usage guidelines", "safety_check")
+"""Texts of xAI's 403 for content that it refuses (docs.x.ai, "Debugging errors")."""
 
 
 class ErrorRow(NamedTuple):
@@ -73,6 +85,90 @@ def place_of(steps: list[Any]) -> str:
     return ".".join(str(step) for step in steps if isinstance(step, str | int) and not isinstance(step, bool))
 
 
+def is_about_content(error: dict[str, Any], message: str) -> bool:
+    """Return whether a provider refuses the content of a request, not the key."""
+    return bool(MODERATION_FIELDS & as_dict(error.get("metadata")).keys()) or any(
+        text in message.lower() for text in REFUSED_CONTENT
+    )
+
+
 def unspecified_message(status: int) -> str:
     """Return the message of an error without a text: it names the status."""
     return f"The provider answered with status {status}."
+
+
+# Prompts that are too long ------------------------------------------------------------------------
+
+CONTEXT_LENGTH_CODE = "context_length_exceeded"
+"""OpenAI's code for a prompt that is too long. Agents compact their history when they see it."""
+CONTEXT_LENGTH_TEXTS = re.compile(
+    "|".join(
+        (
+            "context_length_exceeded",  # OpenAI, Groq, Cerebras
+            "maximum context length",  # OpenAI, vLLM, DeepSeek, OpenRouter, Mistral
+            "exceeds the context window",  # OpenAI (Responses)
+            "prompt is too long",  # Anthropic
+            "exceed context limit",  # Anthropic: input and max_tokens together
+            "input token count.*exceeds the maximum",  # Google
+            "maximum prompt length is",  # xAI
+            "reduce the length of the messages",  # Groq, Cerebras
+            "input is too long for",  # Bedrock
+            "exceeded model token limit",  # Moonshot
+            "context window exceeds limit",  # MiniMax
+            "exceeds? the available context size",  # llama.cpp
+            "exceed_context_size_error",  # llama.cpp
+            "greater than the context length",  # LM Studio
+            "exceeds (?:the )?(?:maximum )?context length",  # Ollama, SGLang
+            "inputs` tokens .* must be <=",  # Text Generation Inference
+        )
+    ),
+    re.IGNORECASE | re.DOTALL,
+)
+"""Texts by which servers refuse a prompt that is too long."""
+OTHER_CAUSES = ("auth", "rate_limit")
+"""Kinds of errors whose text may speak of tokens, too: a rate limit is not a prompt that is too long."""
+SUM_AND_LIMIT = re.compile(r"(\d+) \+ (\d+) > (\d+)")
+NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+|\d+")
+SMALLEST_LIMIT = 256
+"""Smaller numbers in a message are not the length of a context."""
+
+
+class ContextLengthWords(NamedTuple):
+    """The words of one vendor for a prompt that is too long. Agents look for `marker` in them."""
+
+    marker: str
+    counted: str
+    uncounted: str
+
+
+def recognize_context_length(error: ApiError) -> ApiError:
+    """Return the error with OpenAI's code and status if it says that the prompt is too long."""
+    if error.kind in OTHER_CAUSES or not (
+        error.code == CONTEXT_LENGTH_CODE or CONTEXT_LENGTH_TEXTS.search(error.message)
+    ):
+        return error
+    return replace(error, kind="invalid_request", code=CONTEXT_LENGTH_CODE, status=400)
+
+
+def with_context_length_words(error: ApiError, words: ContextLengthWords) -> ApiError:
+    """Return the error with the text of a vendor if it says that the prompt is too long."""
+    if error.code != CONTEXT_LENGTH_CODE or words.marker in error.message:
+        return error
+    counts = used_and_limit(error.message)
+    if counts is None:
+        return replace(error, message=words.uncounted.format(message=error.message))
+    used, limit = counts
+    return replace(error, message=words.counted.format(used=used, limit=limit))
+
+
+def used_and_limit(message: str) -> tuple[int, int] | None:
+    """Return the tokens of the prompt and the limit that a message names, or None.
+
+    Vendors name them in either order; the prompt is the longer one.
+    """
+    if found := SUM_AND_LIMIT.search(message):
+        given, output, limit = map(int, found.groups())
+        return given + output, limit
+    numbers = [int(text.replace(",", "")) for text in NUMBER.findall(message)]
+    first_two = [number for number in numbers if number >= SMALLEST_LIMIT][:2]
+    return (max(first_two), min(first_two)) if len(first_two) == 2 else None

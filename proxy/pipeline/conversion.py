@@ -34,6 +34,7 @@ from proxy.formats.neutral import (
 from proxy.formats.openai_chat import embeddings
 from proxy.formats.openai_chat.passthrough import max_input_tokens as openai_chat_bound
 from proxy.formats.openai_chat.wire import RequestFields
+from proxy.formats.provider_errors import CONTEXT_LENGTH_CODE
 from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS, EMBEDDING_CODECS
 from proxy.operations import Operation
@@ -41,6 +42,7 @@ from proxy.routing.targets import ParsedResponse, RenderedError, Target, Upstrea
 from proxy.upstream.response import UpstreamResponse
 
 encode = msgspec.json.Encoder().encode
+JSON_TYPE = "application/json"
 
 
 def plan_request(operation: Operation, client_request: ClientRequest, target: Target) -> UpstreamPlan:
@@ -51,7 +53,7 @@ def plan_request(operation: Operation, client_request: ClientRequest, target: Ta
     account, client_format = target.account, operation.format
     provider_format, quirks = account.format_for(client_format), account.provider.quirks
     if provider_format == client_format:
-        return PassThrough(client_request, target.model, quirks)
+        return PassThrough(client_request, target.model, quirks, client_format)
     if operation.convertible:
         return ConvertedRequest(client_request, client_format, provider_format, target.model, quirks)
     match client_request:
@@ -81,9 +83,10 @@ def no_keepalive(_sent_tail: bytes) -> bytes:
 class PassThrough:
     """Plan for a provider of the client's own format: request and response pass as they are."""
 
-    def __init__(self, client_request: ClientRequest, model: str, quirks: Quirks) -> None:
+    def __init__(self, client_request: ClientRequest, model: str, quirks: Quirks, format: str) -> None:
         """Keep the request; `model` is its name at the provider."""
         self.client_request, self.model, self.quirks = client_request, model, quirks
+        self.codec = CODECS[format]
 
     @property
     def facts(self) -> RequestFacts:
@@ -124,9 +127,22 @@ class PassThrough:
         usage, output_tokens = self.measure(body)
         return ParsedResponse(usage, output_tokens, lambda: body)
 
-    def render_error(self, status: int, body: bytes, _request_id: str) -> RenderedError:
-        """Return the provider's error unchanged."""
-        return RenderedError(status, "upstream_status", body)
+    def parse_error(self, status: int, body: bytes) -> ApiError:
+        """Return the error of a provider's error response."""
+        return self.codec.parse_error(status, body)
+
+    def passes_error(self, error: ApiError, body: bytes) -> bool:
+        """Return whether the client can act on the provider's own body.
+
+        A compatible server may refuse a prompt that is too long in words that agents of this format do not
+        know.
+        """
+        marker = self.codec.CONTEXT_LENGTH_WORDS.marker.encode()
+        return error.code != CONTEXT_LENGTH_CODE or error.code.encode() in body or marker in body
+
+    def render_error(self, error: ApiError, request_id: str) -> RenderedError:
+        """Return an error in the client's format."""
+        return RenderedError(error.status, JSON_TYPE, self.codec.render_error(error, request_id))
 
     def references(self) -> list[AccountReference]:
         """Return the objects of the provider's account that the request names. Raises InvalidRequest."""
@@ -163,10 +179,17 @@ class Converted(WithoutAccountIds):
         """Return the renderer of keep-alives."""
         return self.client_request.render_keepalive
 
-    def render_error(self, status: int, body: bytes, request_id: str) -> RenderedError:
-        """Return the provider's error in the client's format, without the keys that it may repeat."""
-        error = errors.without_keys(self.provider_codec.parse_error(status, body))
-        return RenderedError(error.status, error.code, self.client_codec.render_error(error, request_id))
+    def parse_error(self, status: int, body: bytes) -> ApiError:
+        """Return the error of a provider's error response."""
+        return self.provider_codec.parse_error(status, body)
+
+    def passes_error(self, _error: ApiError, _body: bytes) -> bool:
+        """Return False: the client cannot read errors of another format."""
+        return False
+
+    def render_error(self, error: ApiError, request_id: str) -> RenderedError:
+        """Return an error in the client's format."""
+        return RenderedError(error.status, JSON_TYPE, self.client_codec.render_error(error, request_id))
 
     def references(self) -> list[AccountReference]:
         """Return the ids of files, which are passed on between OpenAI's two formats.
@@ -233,6 +256,19 @@ class ConvertedRequest(Converted):
     def _allows_lower_limit(self, max_tokens: int) -> bool:
         is_lower = self.request.max_tokens is None or max_tokens < self.request.max_tokens
         return is_lower and "max_tokens" not in self.quirks.unsupported_for(self.model)
+
+    def render_error(self, error: ApiError, request_id: str) -> RenderedError:
+        """Return an error in the client's format.
+
+        OpenAI reports a prompt that is too long to a client of streamed Responses in a failed response, not
+        as a status. Codex compacts its history only then.
+        """
+        if self.client_codec.FORMAT != openai_responses.FORMAT or not (
+            self.facts.stream and error.code == CONTEXT_LENGTH_CODE
+        ):
+            return super().render_error(error, request_id)
+        failed = self.client_request.encoder(self.request).render_error_event(error, request_id)
+        return RenderedError(200, self.client_request.stream_content_type, failed)
 
     def parse_response(self, body: bytes) -> ParsedResponse:
         """Parse the provider's response. Raises InvalidUpstreamResponse."""

@@ -9,7 +9,7 @@ import structlog
 
 from billing.models import Outcome
 from billing.money import decimal_usd
-from proxy import errors
+from proxy import errors, relayed_errors
 from proxy.errors import GatewayError
 from proxy.formats.neutral import Usage
 from proxy.http.cancellation import outlive_cancellation
@@ -53,13 +53,14 @@ async def relay(
 
 
 def relay_error(admitted: Admitted, attempted: WholeResponse, writer: ResponseWriter) -> RequestResult:
-    """Relay a provider's own error: unchanged within a format, else converted."""
-    caller = admitted.planned.routed.parsed.caller
-    plan, response = admitted.planned.candidate.plan, attempted.response
-    error = plan.render_error(response.status, attempted.body, caller.received.request_id)
-    headers = client_headers(admitted, response, attempted.dropped)
-    writer.respond(Response(error.status, headers, error.body))
-    return RequestResult(Outcome.UPSTREAM_ERROR, error.status, error.code, dropped=attempted.dropped)
+    """Relay a provider's own error: unchanged within a format if the client can act on it, else converted."""
+    request_id = admitted.planned.routed.parsed.caller.received.request_id
+    relayed = relayed_errors.relay(admitted.planned.candidate, attempted.response, attempted.body, request_id)
+    headers = client_headers(admitted, attempted.response, attempted.dropped) | relayed.headers
+    writer.respond(Response(relayed.status, headers, relayed.body))
+    return RequestResult(
+        Outcome.UPSTREAM_ERROR, relayed.recorded_status, relayed.code, dropped=attempted.dropped
+    )
 
 
 async def relay_whole(admitted: Admitted, attempted: WholeResponse, writer: ResponseWriter) -> RequestResult:
@@ -183,7 +184,8 @@ class StreamRelay:
             if rest:
                 await client.send(rest)
         if meter.error is not None:
-            raise errors.upstream_error(meter.error)
+            account = self.admitted.planned.candidate.target.account
+            raise errors.upstream_error(relayed_errors.for_client(meter.error, account))
 
     async def send_error(self, error: GatewayError) -> bool:
         """Send the error as the last event of the stream. Return whether the client received it."""

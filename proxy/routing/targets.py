@@ -8,7 +8,7 @@ from billing.pricing import Price
 from billing.pricing.price_list import PriceList
 from proxy.formats.account_ids import AccountReference, IdReader
 from proxy.formats.codec import Meter
-from proxy.formats.neutral import RequestFacts, Usage
+from proxy.formats.neutral import ApiError, RequestFacts, Usage
 from proxy.routing.accounts import Account
 from proxy.upstream.response import UpstreamResponse
 
@@ -63,10 +63,10 @@ class ParsedResponse:
 
 @dataclass(frozen=True, slots=True)
 class RenderedError:
-    """A provider's error response as the client gets it."""
+    """A provider's error as the client gets it."""
 
     status: int
-    code: str
+    content_type: str
     body: bytes
 
 
@@ -101,8 +101,14 @@ class UpstreamPlan(Protocol):
     def parse_response(self, body: bytes) -> ParsedResponse:
         """Read a non-streaming response. Raises InvalidUpstreamResponse."""
 
-    def render_error(self, status: int, body: bytes, request_id: str) -> RenderedError:
-        """Return a provider's error for the client."""
+    def parse_error(self, status: int, body: bytes) -> ApiError:
+        """Return the error of a provider's error response."""
+
+    def passes_error(self, error: ApiError, body: bytes) -> bool:
+        """Return whether the client gets the body of a provider's error as it is."""
+
+    def render_error(self, error: ApiError, request_id: str) -> RenderedError:
+        """Return an error in the client's format."""
 
     def references(self) -> list[AccountReference]:
         """Return the objects of the provider's account that the request names. Raises InvalidRequest."""

@@ -3,7 +3,7 @@
 from proxy.formats.anthropic.count_tokens import CountTokensRequest
 from proxy.formats.anthropic.decoder import StreamDecoder
 from proxy.formats.anthropic.encoder import StreamEncoder
-from proxy.formats.anthropic.errors import parse_error, render_error, render_error_event
+from proxy.formats.anthropic.errors import CONTEXT_LENGTH_WORDS, parse_error, render_error, render_error_event
 from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.anthropic.request import (
     parse_request,
@@ -19,6 +19,7 @@ parse_stream = StreamDecoder
 render_stream = StreamEncoder
 
 __all__ = [
+    "CONTEXT_LENGTH_WORDS",
     "FORMAT",
     "CountTokensRequest",
     "MessagesRequest",

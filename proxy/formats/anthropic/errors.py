@@ -4,9 +4,18 @@ import re
 from typing import Any
 
 from proxy.formats.anthropic.wire import decode_any
-from proxy.formats.json_body import DECODE_ERRORS, as_str, encode
+from proxy.formats.json_body import DECODE_ERRORS, as_dict, as_str, encode
 from proxy.formats.neutral import ApiError
-from proxy.formats.provider_errors import MAX_MESSAGE_LENGTH, ErrorTable, message_of, unspecified_message
+from proxy.formats.provider_errors import (
+    MAX_MESSAGE_LENGTH,
+    ContextLengthWords,
+    ErrorTable,
+    is_about_content,
+    message_of,
+    recognize_context_length,
+    unspecified_message,
+    with_context_length_words,
+)
 
 ERRORS = ErrorTable(
     (
@@ -24,6 +33,12 @@ ERRORS = ErrorTable(
     )
 )
 """Errors by their `type`. An error in a stream has no status of its own: it has the status of its type."""
+CONTEXT_LENGTH_WORDS = ContextLengthWords(
+    "prompt is too long",
+    "prompt is too long: {used} tokens > {limit} maximum",
+    "prompt is too long: {message}",
+)
+"""Claude Code compacts its history when the message has these words."""
 HTML_TAG = re.compile(r"<(script|style)\b.*?</\1>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 
 
@@ -37,6 +52,8 @@ def parse_error(status: int, body: bytes) -> ApiError:
     except DECODE_ERRORS:
         return build_error(status, "", html_to_text(body))
     kind, message = parse_error_fields(value)
+    if status == 403 and is_about_content(as_dict(as_dict(value).get("error")), message):
+        kind = "invalid_request_error"
     return build_error(status, kind, message)
 
 
@@ -59,11 +76,13 @@ def build_error(status: int, type: str, message: str) -> ApiError:
     name, _, kind, code = ERRORS.by_name.get(type) or ERRORS.for_status(status)
     if name == "not_found_error" and "model" not in message.lower():
         kind, code = "invalid_request", "not_found"
-    return ApiError(
-        kind=kind,
-        code=code,
-        message=message[:MAX_MESSAGE_LENGTH] or unspecified_message(status),
-        status=status,
+    return recognize_context_length(
+        ApiError(
+            kind=kind,
+            code=code,
+            message=message[:MAX_MESSAGE_LENGTH] or unspecified_message(status),
+            status=status,
+        )
     )
 
 
@@ -81,6 +100,7 @@ def parse_stream_error(error: Any, data: bytes) -> ApiError:
 
 
 def render_error(api_error: ApiError, request_id: str) -> bytes:
+    api_error = with_context_length_words(api_error, CONTEXT_LENGTH_WORDS)
     error = {"type": "error", "error": {"type": render_error_type(api_error), "message": api_error.message}}
     return encode(error | {"request_id": request_id} if request_id else error)
 

@@ -6,7 +6,7 @@ says whether to stream. A stream consists of complete responses, each of which h
 
 from proxy.formats.gemini.decoder import StreamDecoder
 from proxy.formats.gemini.encoder import StreamEncoder
-from proxy.formats.gemini.errors import parse_error, render_error, render_error_event
+from proxy.formats.gemini.errors import CONTEXT_LENGTH_WORDS, parse_error, render_error, render_error_event
 from proxy.formats.gemini.passthrough import GenerateContentRequest
 from proxy.formats.gemini.request import (
     parse_request,
@@ -22,6 +22,7 @@ parse_stream = StreamDecoder
 render_stream = StreamEncoder
 
 __all__ = [
+    "CONTEXT_LENGTH_WORDS",
     "FORMAT",
     "GenerateContentRequest",
     "StreamDecoder",

@@ -1,12 +1,22 @@
 """Google's errors, parsed and rendered (cloud.google.com/apis/design/errors)."""
 
+import re
 from typing import Any
 
 import msgspec
 
-from proxy.formats.json_body import DECODE_ERRORS, encode
+from proxy.formats.json_body import DECODE_ERRORS, dict_items, encode
+from proxy.formats.metering.token_counts import as_count
 from proxy.formats.neutral import ApiError
-from proxy.formats.provider_errors import MAX_MESSAGE_LENGTH, ErrorTable, message_of, unspecified_message
+from proxy.formats.provider_errors import (
+    MAX_MESSAGE_LENGTH,
+    ContextLengthWords,
+    ErrorTable,
+    message_of,
+    recognize_context_length,
+    unspecified_message,
+    with_context_length_words,
+)
 
 TYPE_URL_PREFIX = "type.googleapis.com/google.rpc."
 ERRORS = ErrorTable(
@@ -35,6 +45,13 @@ ERRORS = ErrorTable(
     )
 )
 """Errors by the names of google.rpc.Code, which Google sends in `status`."""
+CONTEXT_LENGTH_WORDS = ContextLengthWords(
+    "exceeds the maximum number of tokens",
+    "The input token count ({used}) exceeds the maximum number of tokens allowed ({limit}).",
+    "The input token count exceeds the maximum number of tokens allowed. {message}",
+)
+RETRY_DELAY = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)s")
+"""A google.protobuf.Duration in JSON."""
 INVALID_KEY_MARKERS = ("API_KEY_INVALID", "API_KEY_EXPIRED", "API key not valid", "API key expired")
 
 
@@ -53,7 +70,29 @@ def parse_error(status: int, body: bytes) -> ApiError:
     kind, code = row.kind, row.code
     if status == 404 and "models/" in message:
         kind, code = "unknown_model", "model_not_found"
-    return ApiError(kind=kind, code=code, message=message, param=violated_field(error), status=status)
+    return recognize_context_length(
+        ApiError(
+            kind=kind,
+            code=code,
+            message=message,
+            param=violated_field(error),
+            status=status,
+            retry_after_s=retry_delay(error),
+        )
+    )
+
+
+def retry_delay(error: dict[str, Any]) -> float | None:
+    """Return the seconds of google.rpc.RetryInfo, or None."""
+    for detail in dict_items(error.get("details")):
+        match detail.get("retryDelay"):
+            case str(text) if found := RETRY_DELAY.fullmatch(text):
+                return float(found[1])
+            case {"seconds": seconds, **parts}:
+                return float(as_count(seconds) or 0) + (as_count(parts.get("nanos")) or 0) / 1e9
+            case _:
+                continue
+    return None
 
 
 def find_error(body: bytes) -> dict[str, Any]:
@@ -132,6 +171,7 @@ def render_error_object(error: ApiError, request_id: str) -> dict[str, Any]:
 
     The request's id is where Google sends its own. `reason` is the vendor-neutral code in Google's spelling.
     """
+    error = with_context_length_words(error, CONTEXT_LENGTH_WORDS)
     details: list[dict[str, Any]] = [
         {"@type": f"{TYPE_URL_PREFIX}ErrorInfo", "reason": error.code.upper(), "domain": "gateway"}
     ]
@@ -142,6 +182,9 @@ def render_error_object(error: ApiError, request_id: str) -> dict[str, Any]:
                 "fieldViolations": [{"field": error.param, "description": error.message}],
             }
         )
+    if error.retry_after_s is not None:
+        delay = f"{error.retry_after_s:.3f}".rstrip("0").rstrip(".")
+        details.append({"@type": f"{TYPE_URL_PREFIX}RetryInfo", "retryDelay": f"{delay}s"})
     if request_id:
         details.append({"@type": f"{TYPE_URL_PREFIX}RequestInfo", "requestId": request_id})
     name = ERRORS.for_status(error.status).name

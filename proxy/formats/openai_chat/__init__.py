@@ -2,7 +2,12 @@
 
 from proxy.formats.openai_chat.decoder import StreamDecoder
 from proxy.formats.openai_chat.encoder import StreamEncoder
-from proxy.formats.openai_chat.errors import parse_error, render_error, render_error_event
+from proxy.formats.openai_chat.errors import (
+    CONTEXT_LENGTH_WORDS,
+    parse_error,
+    render_error,
+    render_error_event,
+)
 from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_chat.request import (
     parse_request,
@@ -18,6 +23,7 @@ parse_stream = StreamDecoder
 render_stream = StreamEncoder
 
 __all__ = [
+    "CONTEXT_LENGTH_WORDS",
     "FORMAT",
     "ChatRequest",
     "StreamDecoder",

@@ -6,7 +6,16 @@ import msgspec
 
 from proxy.formats.json_body import as_dict, as_str, dict_items, encode
 from proxy.formats.neutral import ApiError
-from proxy.formats.provider_errors import MAX_MESSAGE_LENGTH, ErrorTable, message_of, unspecified_message
+from proxy.formats.provider_errors import (
+    MAX_MESSAGE_LENGTH,
+    ContextLengthWords,
+    ErrorTable,
+    is_about_content,
+    message_of,
+    recognize_context_length,
+    unspecified_message,
+    with_context_length_words,
+)
 
 ERRORS = ErrorTable(
     (
@@ -24,6 +33,12 @@ ERRORS = ErrorTable(
     )
 )
 """Errors by the codes of OpenAI."""
+CONTEXT_LENGTH_WORDS = ContextLengthWords(
+    "maximum context length",
+    "This model's maximum context length is {limit} tokens. However, your messages resulted in {used} "
+    "tokens. Please reduce the length of the messages.",
+    "The messages exceed this model's maximum context length: {message}",
+)
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -62,15 +77,19 @@ def parse_error_object(error: Any, status: int) -> ApiError:
     code = code if code and not code.isdigit() else ""
     row = ERRORS.for_status(status)
     kind = row.kind
+    if status == 403 and is_about_content(fields, message):
+        kind, code = "invalid_request", code or "content_filter"
     if status == 404 and (code == "model_not_found" or (not code and "model" in message.lower())):
         kind, code = "unknown_model", "model_not_found"
     param = as_str(fields.get("param")) or None
-    return ApiError(
-        kind=kind,
-        code=code or row.code,
-        message=message[:MAX_MESSAGE_LENGTH],
-        param=param,
-        status=status,
+    return recognize_context_length(
+        ApiError(
+            kind=kind,
+            code=code or row.code,
+            message=message[:MAX_MESSAGE_LENGTH],
+            param=param,
+            status=status,
+        )
     )
 
 
@@ -92,6 +111,7 @@ def plain_text(body: bytes) -> str:
 
 def render_error(api_error: ApiError, request_id: str) -> bytes:
     """Return OpenAI's error body with the request's id; `type` is the kind that operators filter by."""
+    api_error = with_context_length_words(api_error, CONTEXT_LENGTH_WORDS)
     error = {
         "message": api_error.message,
         "type": api_error.kind,

@@ -3,7 +3,12 @@
 from proxy.formats.openai_responses.capabilities import stateful_features
 from proxy.formats.openai_responses.decoder import StreamDecoder
 from proxy.formats.openai_responses.encoder import StreamEncoder
-from proxy.formats.openai_responses.errors import parse_error, render_error, render_error_event
+from proxy.formats.openai_responses.errors import (
+    CONTEXT_LENGTH_WORDS,
+    parse_error,
+    render_error,
+    render_error_event,
+)
 from proxy.formats.openai_responses.passthrough import ResponsesRequest
 from proxy.formats.openai_responses.request import (
     parse_request,
@@ -19,6 +24,7 @@ parse_stream = StreamDecoder
 render_stream = StreamEncoder
 
 __all__ = [
+    "CONTEXT_LENGTH_WORDS",
     "FORMAT",
     "ResponsesRequest",
     "StreamDecoder",

@@ -52,6 +52,7 @@ from proxy.formats.openai_responses.response import (
 )
 from proxy.formats.openai_responses.tools import custom_tool_names
 from proxy.formats.openai_responses.usage import render_usage
+from proxy.formats.provider_errors import CONTEXT_LENGTH_CODE
 from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
 
 ERROR_CODE_BY_KIND = {"rate_limit": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
@@ -123,8 +124,9 @@ class EventWriter:
         error = render_error_data(api_error, request_id, self.sequence_number)
         self.pending.append(b"event: error\ndata: %b\n\n" % encode(error))
         self.sequence_number += 1
-        code = ERROR_CODE_BY_KIND.get(api_error.kind, "server_error")
-        failure = {"code": code, "message": api_error.message}
+        is_too_long = api_error.code == CONTEXT_LENGTH_CODE
+        code = api_error.code if is_too_long else ERROR_CODE_BY_KIND.get(api_error.kind, "server_error")
+        failure = {"code": code, "message": error["message"]}
         self.emit_final_response("failed", {"error": failure}, usage)
 
     def emit_final_response(self, status: Status, fields: dict[str, Any], usage: Usage | None) -> None:

@@ -7,7 +7,16 @@ import msgspec
 
 from proxy.formats.json_body import as_str, encode
 from proxy.formats.neutral import ApiError
-from proxy.formats.provider_errors import MAX_MESSAGE_LENGTH, ErrorTable, message_of, unspecified_message
+from proxy.formats.provider_errors import (
+    MAX_MESSAGE_LENGTH,
+    ContextLengthWords,
+    ErrorTable,
+    is_about_content,
+    message_of,
+    recognize_context_length,
+    unspecified_message,
+    with_context_length_words,
+)
 
 MAX_SEQUENCE_NUMBER = 2**31 - 1
 """Number of an error event that is added to a stream: it comes after all other events."""
@@ -29,6 +38,13 @@ ERRORS = ErrorTable(
     )
 )
 """Errors by the codes of OpenAI."""
+CONTEXT_LENGTH_WORDS = ContextLengthWords(
+    "exceeds the context window",
+    "Your input exceeds the context window of this model: {used} tokens > {limit} maximum context length. "
+    "Please adjust your input and try again.",
+    "Your input exceeds the context window of this model. {message}",
+)
+"""Codex compacts its history when a failed response has the code `context_length_exceeded`."""
 
 
 # Reading ------------------------------------------------------------------------------------------
@@ -59,12 +75,16 @@ def parse_error_object(wire: dict[str, Any], status: int | None = None) -> ApiEr
     if status is None or status < 400:
         status = ERRORS.status_of(code, 400 if code.startswith("invalid_") or "image" in code else 500)
     row = ERRORS.for_status(status)
-    return ApiError(
-        kind="unknown_model" if code == "model_not_found" else row.kind,
-        code=code or row.code,
-        message=message[:MAX_MESSAGE_LENGTH] or unspecified_message(status),
-        param=as_str(fields.get("param")) or None,
-        status=status,
+    if status == 403 and is_about_content(fields, message):
+        row = ERRORS.for_status(400)
+    return recognize_context_length(
+        ApiError(
+            kind="unknown_model" if code == "model_not_found" else row.kind,
+            code=code or row.code,
+            message=message[:MAX_MESSAGE_LENGTH] or unspecified_message(status),
+            param=as_str(fields.get("param")) or None,
+            status=status,
+        )
     )
 
 
@@ -73,6 +93,7 @@ def parse_error_object(wire: dict[str, Any], status: int | None = None) -> ApiEr
 
 def render_error_fields(error: ApiError, request_id: str) -> dict[str, Any]:
     """Return the fields of an error; `type` is the kind that operators filter by, `code` the vendor's."""
+    error = with_context_length_words(error, CONTEXT_LENGTH_WORDS)
     return {
         "message": error.message,
         "type": error.kind,
@@ -103,5 +124,5 @@ def render_error_data(api_error: ApiError, request_id: str, sequence_number: int
     OpenAI sends them in `error`, and its clients look there. Both are written.
     """
     error = render_error_fields(api_error, request_id)
-    flat = {"code": api_error.code, "message": api_error.message, "param": api_error.param}
+    flat = {name: error[name] for name in ("code", "message", "param")}
     return {"type": "error", "sequence_number": sequence_number, **flat, "error": error}

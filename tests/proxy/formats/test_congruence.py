@@ -41,7 +41,7 @@ MODULE_NAMES = {
     "tools": {"parse_tools", "parse_tool_choice", "render_tools", "render_tool_choice"},
     "reasoning": {"parse_reasoning", "render_reasoning"},
     "response": {"parse_response", "parse_finish_reason", "render_response"},
-    "errors": {"ERRORS", "parse_error", "render_error", "render_error_event"},
+    "errors": {"CONTEXT_LENGTH_WORDS", "ERRORS", "parse_error", "render_error", "render_error_event"},
     "usage": {"StreamUsage", "measure", "parse_usage", "usage_from_wire", "render_usage"},
     "decoder": {"StreamDecoder"},
     "encoder": {"StreamEncoder"},

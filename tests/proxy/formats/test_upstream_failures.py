@@ -34,6 +34,7 @@ CLIENT_REQUESTS: dict[str, ClientRequest] = {
     "gemini": GenerateContentRequest(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True),
 }
 ARRAY = GenerateContentRequest(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True, as_array=True)
+RELAYED_ARRAY = PassThrough(ARRAY, "m", Quirks(), "gemini")
 ERRORS = {
     "openai_chat": b'data: {"error": {"message": "Too busy."}}\n\n',
     "openai_responses": (
@@ -152,8 +153,13 @@ class Reply:
 @pytest.mark.parametrize(
     ("plan", "status", "content_type", "type"),
     [
-        (PassThrough(ARRAY, "m", Quirks()), 200, "text/event-stream; charset=utf-8", "application/json"),
-        (PassThrough(ARRAY, "m", Quirks()), 400, "text/html", "text/html"),
+        (
+            RELAYED_ARRAY,
+            200,
+            "text/event-stream; charset=utf-8",
+            "application/json",
+        ),
+        (RELAYED_ARRAY, 400, "text/html", "text/html"),
         (
             ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", "m", Quirks()),
             200,

@@ -1,0 +1,103 @@
+"""Errors of providers as clients get them: whose key was refused, and when to try again."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from msgspec.structs import replace
+
+from projects.redaction import redact_bytes
+from proxy import errors
+from proxy.formats.neutral import ApiError
+from proxy.http.responses import Headers
+from proxy.routing.accounts import Account
+from proxy.routing.targets import Candidate
+from proxy.upstream.response import UpstreamResponse
+
+UPSTREAM_STATUS = "upstream_status"
+"""Code in the records of requests whose error the client got as the provider sent it."""
+PROVIDER_AUTH_ERROR = "provider_auth_error"
+RETRY_AFTER, RETRY_AFTER_MS = "retry-after", "retry-after-ms"
+
+
+@dataclass(frozen=True, slots=True)
+class RelayedError:
+    """A provider's error response as the client gets it.
+
+    `recorded_status` is the status of the usage record: the error that a stream reports has one, too.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes
+    code: str
+    recorded_status: int
+
+
+def relay(candidate: Candidate, response: UpstreamResponse, body: bytes, request_id: str) -> RelayedError:
+    """Return a provider's error response for the client: unchanged if the client can act on it."""
+    plan = candidate.plan
+    parsed = plan.parse_error(response.status, body)
+    error = with_retry_delay(for_client(parsed, candidate.target.account), response.headers)
+    headers = retry_headers(error, response.headers)
+    if plan.passes_error(parsed, body) and not is_refused_key(parsed):
+        return RelayedError(response.status, headers, redact_bytes(body), UPSTREAM_STATUS, response.status)
+    rendered = plan.render_error(error, request_id)
+    headers["content-type"] = rendered.content_type
+    return RelayedError(rendered.status, headers, rendered.body, error.code, error.status)
+
+
+def is_refused_key(error: ApiError) -> bool:
+    """Return whether a provider refused the key of the gateway's account at it."""
+    return error.kind == "auth"
+
+
+def for_client(error: ApiError, account: Account) -> ApiError:
+    """Return a provider's error without keys.
+
+    A refusal of the provider's key becomes a 502: with 401 or 403, clients would take it for a refusal of
+    their gateway key, and some would ask their user for another one.
+    """
+    if not is_refused_key(error):
+        return errors.without_keys(error)
+    name = account.provider.name
+    text = (
+        f"{name} refused the API key that the gateway uses for it (credential {account.slug}) with status "
+        f"{error.status}: {error.message.rstrip('.')}. Your gateway API key was accepted. Ask the owner of "
+        f"the credential to check it."
+    )
+    refused = ApiError(kind="server_error", code=PROVIDER_AUTH_ERROR, message=text, status=502)
+    return errors.without_keys(refused)
+
+
+def retry_headers(error: ApiError, upstream_headers: Mapping[str, str]) -> Headers:
+    """Return the headers that say when to try again, if the provider states it in a header or the error.
+
+    `retry-after` has whole seconds: a fraction, which not all clients can read, is rounded up.
+    """
+    if error.code == PROVIDER_AUTH_ERROR:
+        return {"x-should-retry": "false"}
+    seconds = retry_after_s(error, upstream_headers)
+    if seconds is None:
+        return {}
+    headers = {RETRY_AFTER: str(math.ceil(seconds))}
+    if RETRY_AFTER_MS not in upstream_headers and seconds != int(seconds):
+        headers[RETRY_AFTER_MS] = str(math.ceil(seconds * 1000))
+    return headers
+
+
+def retry_after_s(error: ApiError, upstream_headers: Mapping[str, str]) -> float | None:
+    """Return the seconds until the provider accepts the request; None if it names none, or a date."""
+    for name, divisor in ((RETRY_AFTER, 1), (RETRY_AFTER_MS, 1000)):
+        try:
+            seconds = float(upstream_headers.get(name, "")) / divisor
+        except ValueError:
+            continue
+        if 0 <= seconds < math.inf:
+            return seconds
+    return None if RETRY_AFTER in upstream_headers else error.retry_after_s
+
+
+def with_retry_delay(error: ApiError, upstream_headers: Mapping[str, str]) -> ApiError:
+    """Return the error with the delay that the provider states, for formats that state it in the body."""
+    return replace(error, retry_after_s=retry_after_s(error, upstream_headers))

@@ -84,6 +84,13 @@ def defines(module: ModuleType, name: str) -> bool:
     return value is not None and not is_imported
 
 
+@formats
+@pytest.mark.parametrize(("status", "kind"), [(418, "invalid_request"), (599, "server_error")])
+def test_error_table_has_a_row_for_any_status(package: ModuleType, status: int, kind: str) -> None:
+    errors = import_module(f"{package.__name__}.errors")
+    assert errors.ERRORS.for_status(status).kind == kind
+
+
 def test_registry_holds_every_format_by_its_name() -> None:
     assert {name: codec.FORMAT for name, codec in CODECS.items()} == {
         package.FORMAT: package.FORMAT for package in PACKAGES

@@ -71,7 +71,7 @@ def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
 
     A document that consists of blocks gives several parts.
     """
-    match convert_json(block, Block).type:
+    match block.get("type"):
         case "text":
             text = convert_json(block, TextBlock)
             return (Text(text=text.text, cache=text.cache, citations=tuple(parse_citations(text.citations))),)
@@ -92,8 +92,8 @@ def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
         case "redacted_thinking":
             origin, redacted = split_origin(convert_json(block, RedactedBlock).data, FORMAT)
             return (Thinking(redacted=redacted, origin=origin),)
-        case other:
-            return (Opaque(origin=FORMAT, kind=other, value=block),)
+        case _:
+            return (Opaque(origin=FORMAT, kind=convert_json(block, Block).type, value=block),)
 
 
 def parse_citations(citations: Iterable[Any] | None) -> list[Citation]:

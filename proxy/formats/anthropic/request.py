@@ -1,6 +1,5 @@
 """Requests of the Messages API, parsed and rendered (platform.claude.com/docs/en/api/messages)."""
 
-from collections.abc import Iterator
 from typing import Any
 
 from proxy.formats.anthropic.capabilities import ModelCapabilities, model_capabilities
@@ -86,7 +85,9 @@ def parse_unmapped_settings(fields: dict[str, Any]) -> dict[str, Any]:
         for name, value in thinking.items()
         if name not in WireThinking.__struct_fields__
     }
-    settings["citations"] = any(map(wants_citations, blocks_in(fields["messages"])))
+    settings["citations"] = any(
+        wants_citations(message.get("content")) for message in dict_items(fields.get("messages"))
+    )
     settings |= {name: value for name, value in fields.items() if name not in WireRequest.__struct_fields__}
     return {
         name: value
@@ -95,15 +96,15 @@ def parse_unmapped_settings(fields: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def blocks_in(messages: Any) -> Iterator[dict[str, Any]]:
-    """Yield the blocks of messages, and those inside of tool results."""
-    for message in dict_items(messages):
-        for block in dict_items(message.get("content")):
-            yield block
-            yield from blocks_in([block])
+def wants_citations(content: Any) -> bool:
+    """Return whether a block asks for citations, or one inside of a tool result."""
+    return any(
+        is_cited(block) if "citations" in block else wants_citations(block.get("content"))
+        for block in dict_items(content)
+    )
 
 
-def wants_citations(block: dict[str, Any]) -> bool:
+def is_cited(block: dict[str, Any]) -> bool:
     match block:
         case {"type": "document" | "search_result", "citations": {"enabled": True}}:
             return True

@@ -5,6 +5,7 @@ import binascii
 import mimetypes
 import re
 from typing import NamedTuple
+from urllib.parse import unquote, unquote_to_bytes
 
 URL_PREFIXES = ("http://", "https://")
 AUDIO_FORMATS = {
@@ -21,24 +22,37 @@ MEDIA_TYPE_BY_PREFIX = {
     "iVBORw": "image/png",
     "/9j/": "image/jpeg",
     "R0lGOD": "image/gif",
-    "UklGR": "image/webp",
     "JVBERi": "application/pdf",
 }
 """How base64 of each media type begins."""
-DATA_URL_PREFIX = re.compile(r"data:([^;,]*)(?:;[^,]*)?;base64,")
+RIFF_PREFIX, WEBP_MARK = "UklGR", "RUJQ"
+"""How base64 of a RIFF file begins, and what it has from its 13th letter on if it is a WebP image."""
+MEDIA_TYPE_ALIASES = {"image/jpg": "image/jpeg", "image/pjpeg": "image/jpeg", "image/x-png": "image/png"}
+"""Media types that clients write, and that vendors know by another name only."""
+URL_SAFE_BASE64 = str.maketrans("-_", "+/")
+DATA_URL = re.compile(r"data:(?P<media_type>[^;,]*)(?P<options>[^,]*),", re.IGNORECASE)
 
 
 class DataUrl(NamedTuple):
-    """Content of a base64 data URL; `media_type` is None if the URL does not name one."""
+    """Content of a data URL in base64; `media_type` is None if the URL does not name one."""
 
     media_type: str | None
     data: str
 
 
 def parse_data_url(url: str) -> DataUrl | None:
-    """Return the content of a base64 data URL, or None for any other URL."""
-    prefix = DATA_URL_PREFIX.match(url)
-    return DataUrl(prefix[1] or None, url[prefix.end() :]) if prefix else None
+    """Return the content of a data URL, or None for any other URL.
+
+    Content that is percent-encoded is returned in base64, because vendors accept nothing else.
+    """
+    if (prefix := DATA_URL.match(url)) is None:
+        return None
+    content = url[prefix.end() :]
+    if prefix["options"].lower().endswith(";base64"):
+        data = unquote(content) if "%" in content else content
+    else:
+        data = base64.b64encode(unquote_to_bytes(content)).decode()
+    return DataUrl(prefix["media_type"] or None, data)
 
 
 def data_url(media_type: str, data: str) -> str:
@@ -48,6 +62,8 @@ def data_url(media_type: str, data: str) -> str:
 
 def detect_media_type(data: str) -> str | None:
     """Return the media type of base64 data by how it begins, or None if it is not a known type."""
+    if data.startswith(RIFF_PREFIX):
+        return "image/webp" if data[12:16] == WEBP_MARK else None
     return next(
         (media_type for prefix, media_type in MEDIA_TYPE_BY_PREFIX.items() if data.startswith(prefix)), None
     )

@@ -1,0 +1,86 @@
+"""Requests as their destination accepts them: the table of constraints, applied rule by rule."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from proxy.formats.constraints.aliases import Aliases
+from proxy.formats.constraints.constraint import Constraints, Destination
+from proxy.formats.constraints.content import (
+    drop_message_fields,
+    end_with_user,
+    fix_media,
+    limit_cache_breakpoints,
+    separate_results,
+)
+from proxy.formats.constraints.output_limits import fit_output_limit, fit_thinking_budget
+from proxy.formats.constraints.settings import (
+    Adapted,
+    clamp_values,
+    drop_settings,
+    fit_effort,
+    fit_seed,
+    fit_tools_to_chat,
+    hash_user,
+    limit_stop_sequences,
+)
+from proxy.formats.constraints.table import constraints_for
+from proxy.formats.constraints.tools import (
+    adapt_names,
+    adapt_schemas,
+    drop_choice_without_tools,
+    drop_repeated_tools,
+    fit_response_format,
+    fit_strict,
+    fit_tool_choice,
+    limit_tools,
+    shorten_descriptions,
+)
+from proxy.formats.neutral import Request
+
+STEPS: tuple[Callable[[Request, Constraints], Adapted], ...] = (
+    hash_user,
+    fit_tools_to_chat,
+    fit_effort,
+    drop_settings,
+    clamp_values,
+    fit_seed,
+    limit_stop_sequences,
+    fit_output_limit,
+    fit_thinking_budget,
+    drop_repeated_tools,
+    limit_tools,
+    shorten_descriptions,
+    fit_tool_choice,
+    drop_choice_without_tools,
+    adapt_schemas,
+    fit_response_format,
+    fit_strict,
+    drop_message_fields,
+    end_with_user,
+    separate_results,
+    fix_media,
+    limit_cache_breakpoints,
+)
+"""In their order: what a model reasons decides on its sampling, and rewritten schemas on `strict`."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedRequest:
+    """A request without what its destination refuses.
+
+    `changes` are the entries of `x-gateway-dropped`. `aliases` are the names that the response gets back.
+    """
+
+    request: Request
+    changes: tuple[str, ...]
+    aliases: Aliases
+
+
+def adapt(request: Request, destination: Destination) -> AdaptedRequest:
+    """Return the request as its destination accepts it. What is still refused only the vendor can tell."""
+    constraints, changes = constraints_for(destination), list[str]()
+    for step in STEPS:
+        request, named = step(request, constraints)
+        changes += named
+    request, aliases = adapt_names(request, constraints)
+    return AdaptedRequest(request, tuple(dict.fromkeys(changes)), aliases)

@@ -1,0 +1,134 @@
+"""The type of a constraint: something that a vendor refuses, and what the gateway does about it."""
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
+
+from proxy.formats.neutral import Origin
+
+Rule = Literal[
+    "user",
+    "max_tokens",
+    "max_tokens_without_stream",
+    "min_tokens",
+    "thinking_budget",
+    "range",
+    "seed",
+    "stop_count",
+    "blank_stop",
+    "unsupported_settings",
+    "sampling",
+    "efforts",
+    "format_with_tools",
+    "format_top_type",
+    "format_subset",
+    "json_word",
+    "metadata",
+    "tool_name",
+    "tool_count",
+    "unique_tool_names",
+    "tool_description",
+    "strict_subset",
+    "strict_limits",
+    "top_level_keywords",
+    "top_level_type",
+    "object_properties",
+    "array_items",
+    "property_keys",
+    "lone_reference",
+    "forced_tool_choice",
+    "tools_by_responses",
+    "tools_needed",
+    "call_id",
+    "message_fields",
+    "media_type",
+    "base64",
+    "blank_text",
+    "cache_breakpoints",
+    "last_role",
+    "user_after_tool",
+]
+"""What a constraint limits. A request is adapted, and checked in tests, rule by rule."""
+
+Action = Literal["hash", "shorten", "drop", "lower", "raise", "rewrite", "instruct"]
+"""What the gateway does with a request that the vendor would refuse; `instruct` asks for it in the prompt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where a request is sent: the provider's slug, its format, and its name for the model."""
+
+    provider: str
+    format: str
+    model: str
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """A row of the table: what some vendors refuse in a request.
+
+    It applies to `formats`, at all `providers` (slugs of the catalog) if that is empty, for all models whose
+    name `models` matches (a regular expression that is searched). `maximum`, `minimum`, `pattern` and `names`
+    are the limits themselves; which of them a rule uses is described in `docs/vendor-constraints.md`.
+    `source` is where the vendor or its users state it, and `stated` when they did, or when it was read there.
+    """
+
+    id: str
+    rule: Rule
+    action: Action
+    formats: tuple[Origin, ...]
+    refused: str
+    source: str
+    stated: str
+    providers: tuple[str, ...] = ()
+    models: str = ""
+    maximum: float | None = None
+    minimum: float | None = None
+    pattern: str = ""
+    names: tuple[str, ...] = ()
+
+    @cached_property
+    def model_pattern(self) -> re.Pattern[str]:
+        return re.compile(self.models)
+
+    def applies_to(self, destination: Destination) -> bool:
+        """Return whether requests to this destination are subject to the constraint."""
+        return (
+            destination.format in self.formats
+            and (not self.providers or destination.provider in self.providers)
+            and self.model_pattern.search(destination.model) is not None
+        )
+
+    def allows(self, amount: float) -> bool:
+        """Return whether a number, or so many characters, items or tokens, are allowed."""
+        return (self.maximum is None or amount <= self.maximum) and (
+            self.minimum is None or amount >= self.minimum
+        )
+
+
+class Constraints:
+    """The rows that apply to one destination, by their rule."""
+
+    def __init__(self, rows: Iterable[Constraint]) -> None:
+        self.rows: dict[Rule, list[Constraint]] = {}
+        for row in rows:
+            self.rows.setdefault(row.rule, []).append(row)
+
+    def all(self, rule: Rule) -> Sequence[Constraint]:
+        """Return all rows of a rule."""
+        return self.rows.get(rule, ())
+
+    def first(self, rule: Rule) -> Constraint | None:
+        """Return the row of a rule; rows for some vendors or models stand before those for all."""
+        return next(iter(self.all(rule)), None)
+
+    def names(self, rule: Rule) -> frozenset[str]:
+        """Return the names in all rows of a rule."""
+        return frozenset(name for row in self.all(rule) for name in row.names)
+
+
+def changed(name: str, how: str) -> str:
+    """Return how `x-gateway-dropped` names a setting that was changed rather than dropped."""
+    return f"{name};changed={how}"

@@ -1,0 +1,209 @@
+"""Messages of a request, as its destination accepts them: roles, media, fields, marks for the cache."""
+
+import base64
+import re
+from collections.abc import Callable
+from typing import Any
+
+from msgspec.structs import replace
+
+from proxy.formats.constraints.constraint import Constraints, changed
+from proxy.formats.constraints.settings import Adapted
+from proxy.formats.media import MEDIA_TYPE_ALIASES, URL_SAFE_BASE64, detect_media_type
+from proxy.formats.neutral import (
+    File,
+    Image,
+    Message,
+    Part,
+    Request,
+    ServerTool,
+    Text,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
+from proxy.formats.quirks import without_thinking
+
+CONTINUE_TEXT = "Continue from where you stopped."
+"""Message of the user after one of the assistant that is to be continued, but cannot be the last."""
+BRIDGE_TEXT = "OK."
+"""Message of the assistant between results of tools and a message of the user."""
+THOUGHT_FIELD = "reasoning_content"
+SIGNATURE_FIELDS = frozenset({"reasoning_signature", "reasoning_details", "extra_content"})
+WHITE_SPACE = re.compile(r"\s+")
+UNUSUAL_BASE64 = re.compile(r"[-_\s]")
+
+
+# Fields -------------------------------------------------------------------------------------------
+
+
+def drop_message_fields(request: Request, constraints: Constraints) -> Adapted:
+    """Drop thoughts and signatures of the history that the destination has no field for."""
+    names = constraints.names("message_fields")
+    if THOUGHT_FIELD in names:
+        return without_thinking(request), []
+    return (with_parts(request, without_signatures) if names & SIGNATURE_FIELDS else request), []
+
+
+def without_signatures(part: Part) -> Part | None:
+    match part:
+        case Thinking():
+            return replace(part, signature=None) if part.text and part.redacted is None else None
+        case ToolCall():
+            return replace(part, signature=None)
+        case _:
+            return part
+
+
+def with_parts(request: Request, change: Callable[[Part], Part | None]) -> Request:
+    """Return the request with each part of its messages replaced, or left out if `change` returns None."""
+    return replace(request, messages=tuple(change_parts(message, change) for message in request.messages))
+
+
+def change_parts(message: Message, change: Callable[[Part], Part | None]) -> Message:
+    parts = tuple(part for part in map(change, message.parts) if part is not None)
+    return message if parts == message.parts else replace(message, parts=parts)
+
+
+# Roles --------------------------------------------------------------------------------------------
+
+
+def end_with_user(request: Request, constraints: Constraints) -> Adapted:
+    """Let the user ask to go on, if the last message is the assistant's and the destination refuses that."""
+    if constraints.first("last_role") is None or not request.messages:
+        return request, []
+    last = request.messages[-1]
+    if last.role != "assistant" or any(isinstance(part, ToolCall) for part in last.parts):
+        return request, []
+    asked = Message(role="user", parts=(Text(text=CONTINUE_TEXT),))
+    return replace(request, messages=(*request.messages, asked)), [changed("messages", "rewritten")]
+
+
+def separate_results(request: Request, constraints: Constraints) -> Adapted:
+    """Put a message of the assistant between results of tools and what the user says after them."""
+    if constraints.first("user_after_tool") is None:
+        return request, []
+    messages: list[Message] = []
+    for message in request.messages:
+        results, others = split_results(message)
+        follows = bool(messages) and is_only_results(messages[-1])
+        if results:
+            messages.append(replace(message, parts=results))
+        if others or not results:
+            if (results or follows) and message.role == "user":
+                messages.append(Message(role="assistant", parts=(Text(text=BRIDGE_TEXT),)))
+            messages.append(replace(message, parts=others))
+    if len(messages) == len(request.messages):
+        return request, []
+    return replace(request, messages=tuple(messages)), [changed("messages", "rewritten")]
+
+
+def split_results(message: Message) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """Return the results of a message without media, and its other parts after these media."""
+    results = tuple(part for part in message.parts if isinstance(part, ToolResult))
+    media = tuple(item for part in results for item in part.content if isinstance(item, Image | File))
+    plain = tuple(
+        replace(part, content=tuple(item for item in part.content if not isinstance(item, Image | File)))
+        for part in results
+    )
+    return plain, (*media, *(part for part in message.parts if not isinstance(part, ToolResult)))
+
+
+def is_only_results(message: Message) -> bool:
+    return bool(message.parts) and all(isinstance(part, ToolResult) for part in message.parts)
+
+
+# Media --------------------------------------------------------------------------------------------
+
+
+def fix_media(request: Request, constraints: Constraints) -> Adapted:
+    """Give media the type that their bytes have, and data in plain base64."""
+    if not constraints.first("media_type") and not constraints.first("base64"):
+        return request, []
+    return with_parts(request, fix_part), []
+
+
+def fix_part(part: Part) -> Part:
+    match part:
+        case Image() | File():
+            return fix_medium(part)
+        case ToolResult() if any(isinstance(item, Image | File) for item in part.content):
+            content: list[Any] = [fix_part(item) for item in part.content]
+            return replace(part, content=tuple(content))
+        case _:
+            return part
+
+
+def fix_medium(part: Image | File) -> Image | File:
+    """Return an image or a file. A stated type that the bytes contradict gives way to theirs."""
+    stated = part.media_type and MEDIA_TYPE_ALIASES.get(part.media_type.lower(), part.media_type)
+    if part.data is None:
+        return part if stated == part.media_type else replace(part, media_type=stated)
+    data = plain_base64(part.data)
+    found = detect_media_type(data)
+    is_image = isinstance(part, Image) or (stated or "").startswith("image/")
+    if found and (stated is None or (is_image and found.startswith("image/"))):
+        stated = found
+    return (
+        part
+        if (stated, data) == (part.media_type, part.data)
+        else replace(part, media_type=stated, data=data)
+    )
+
+
+def plain_base64(data: str) -> str:
+    """Return base64 in the standard alphabet, without white space and with its padding."""
+    if len(data) % 4 == 0 and not UNUSUAL_BASE64.search(data):
+        return data
+    plain = WHITE_SPACE.sub("", data).translate(URL_SAFE_BASE64).rstrip("=")
+    plain += "=" * (-len(plain) % 4)
+    return plain if plain == data or is_decodable(plain) else data
+
+
+def is_decodable(data: str) -> bool:
+    try:
+        return bool(base64.b64decode(data, validate=True))
+    except ValueError:
+        return False
+
+
+# Marks for the prompt cache -----------------------------------------------------------------------
+
+
+def limit_cache_breakpoints(request: Request, constraints: Constraints) -> Adapted:
+    """Keep the last marks for the prompt cache, as many as are accepted: a later one covers the earlier."""
+    row = constraints.first("cache_breakpoints")
+    if row is None or row.maximum is None:
+        return request, []
+    surplus = count_marks(request) - int(row.maximum)
+    return (request, []) if surplus <= 0 else (without_first_marks(request, surplus), ["cache"])
+
+
+def count_marks(request: Request) -> int:
+    parts = [part for message in request.messages for part in message.parts]
+    inner = [item for part in parts if isinstance(part, ToolResult) for item in part.content]
+    marked = (*request.tools, *request.system, *parts, *inner)
+    return sum(bool(getattr(item, "cache", None)) for item in marked)
+
+
+def without_first_marks(request: Request, surplus: int) -> Request:
+    """Return the request without its first marks, in the order in which providers read it."""
+    left = [surplus]
+    tools = tuple(tool if isinstance(tool, ServerTool) else unmark(tool, left) for tool in request.tools)
+    system = tuple(unmark(text, left) for text in request.system)
+    return with_parts(replace(request, tools=tools, system=system), lambda part: unmark_part(part, left))
+
+
+def unmark_part(part: Part, left: list[int]) -> Part:
+    if isinstance(part, ToolResult):
+        content: list[Any] = [unmark(item, left) for item in part.content]
+        part = replace(part, content=tuple(content))
+    unmarked: Part = unmark(part, left)
+    return unmarked
+
+
+def unmark(item: Any, left: list[int]) -> Any:
+    if left[0] > 0 and getattr(item, "cache", None):
+        left[0] -= 1
+        return replace(item, cache=None)
+    return item

@@ -1,0 +1,1 @@
+"""The rows of the table of constraints, by what they are about."""

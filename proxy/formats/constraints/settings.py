@@ -1,0 +1,121 @@
+"""Settings of a request, as its destination accepts them: dropped, clamped, hashed or rewritten."""
+
+import hashlib
+import re
+from typing import Any
+
+from msgspec.structs import replace
+
+from proxy.formats.constraints.constraint import Constraint, Constraints, changed
+from proxy.formats.neutral import Reasoning, Request
+from proxy.formats.quirks import drop_unsupported
+from proxy.formats.reasoning import effort_from_budget
+
+Adapted = tuple[Request, list[str]]
+"""The adapted request, with the changes as `x-gateway-dropped` names them."""
+
+EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
+DEFAULT_VALUES = {"temperature": 1, "top_p": 1}
+"""Values that equal what every model does anyway: nothing is lost without them."""
+
+
+def hash_user(request: Request, constraints: Constraints) -> Adapted:
+    """Replace an identifier of the user that is too long by its hash, which is the same each time."""
+    row, user = constraints.first("user"), request.user
+    if row is None or not user or fits(row, user):
+        return request, []
+    digest = hashlib.sha256(user.encode("utf-8", "surrogatepass")).hexdigest()
+    return replace(request, user=digest), [changed("user", "hashed")]
+
+
+def fits(row: Constraint, text: str) -> bool:
+    return row.allows(len(text)) and (not row.pattern or re.fullmatch(row.pattern, text) is not None)
+
+
+def drop_settings(request: Request, constraints: Constraints) -> Adapted:
+    """Drop the settings that the model does not take, or does not take while it reasons."""
+    names = constraints.names("unsupported_settings")
+    if not (request.reasoning is not None and request.reasoning.effort == "none"):
+        names |= constraints.names("sampling")
+    meaningless = {name for name, value in DEFAULT_VALUES.items() if getattr(request, name) == value}
+    adapted, dropped = drop_unsupported(request, names)
+    return adapted, [name for name in dropped if name not in meaningless]
+
+
+def clamp_values(request: Request, constraints: Constraints) -> Adapted:
+    """Move numbers into the range that the destination accepts. The first row of a setting applies."""
+    clamped: dict[str, Any] = {}
+    changes: list[str] = []
+    for name, row in ranges(constraints).items():
+        value = getattr(request, name)
+        if value is None or row.allows(value):
+            continue
+        how = "raised" if row.minimum is not None and value < row.minimum else "lowered"
+        limit = row.minimum if how == "raised" else row.maximum
+        clamped[name] = int(limit or 0) if isinstance(value, int) else limit
+        changes.append(changed(name, how))
+    return replace(request, **clamped), changes
+
+
+def ranges(constraints: Constraints) -> dict[str, Constraint]:
+    found: dict[str, Constraint] = {}
+    for row in constraints.all("range"):
+        for name in row.names:
+            found.setdefault(name, row)
+    return found
+
+
+def fit_seed(request: Request, constraints: Constraints) -> Adapted:
+    """Replace a seed out of range by one in range, which is the same for the same seed."""
+    row, seed = constraints.first("seed"), request.seed
+    if row is None or row.maximum is None or seed is None or row.allows(seed):
+        return request, []
+    return replace(request, seed=seed % int(row.maximum)), [changed("seed", "rewritten")]
+
+
+def limit_stop_sequences(request: Request, constraints: Constraints) -> Adapted:
+    """Keep the first stop sequences, as many as are accepted, without those of white space alone."""
+    stop = request.stop
+    if constraints.first("blank_stop"):
+        stop = tuple(sequence for sequence in stop if sequence.strip())
+    row = constraints.first("stop_count")
+    if row is not None and row.maximum is not None:
+        stop = stop[: int(row.maximum)]
+    return (request, []) if stop == request.stop else (replace(request, stop=stop), ["stop"])
+
+
+# Reasoning ----------------------------------------------------------------------------------------
+
+
+def fit_effort(request: Request, constraints: Constraints) -> Adapted:
+    """Replace a reasoning effort that the model does not know by the nearest one that it knows."""
+    row, reasoning = constraints.first("efforts"), request.reasoning
+    if row is None or reasoning is None:
+        return request, []
+    wanted = reasoning.effort or effort_from_budget(reasoning.budget, None)
+    if wanted is None or wanted in row.names or wanted not in EFFORTS:
+        return request, []
+    nearest = nearest_effort(wanted, row.names)
+    return replace(request, reasoning=with_effort(reasoning, nearest)), []
+
+
+def with_effort(reasoning: Reasoning, effort: str) -> Reasoning:
+    return replace(reasoning, effort=effort, budget=None)
+
+
+def nearest_effort(wanted: str, known: tuple[str, ...]) -> str:
+    """Return the nearest of the known efforts; of two as near, the higher one."""
+    place = EFFORTS.index(wanted)
+    return min(known, key=lambda name: (abs(EFFORTS.index(name) - place), -EFFORTS.index(name)))
+
+
+def fit_tools_to_chat(request: Request, constraints: Constraints) -> Adapted:
+    """Turn reasoning off at models that take tools in chat completions only without it."""
+    known = constraints.first("efforts")
+    is_off = request.reasoning is not None and request.reasoning.effort == "none"
+    if constraints.first("tools_by_responses") is None or not request.tools or is_off:
+        return request, []
+    if known is None or "none" not in known.names:
+        return request, []
+    named = [] if request.reasoning is None else ["reasoning"]
+    return replace(request, reasoning=Reasoning(effort="none")), named

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -17,6 +18,13 @@ from proxy.formats.neutral import (
     ToolCall,
     ToolResult,
 )
+
+DEFAULTS: dict[str, Any] = {
+    setting.name: setting.default
+    for setting in msgspec.structs.fields(Request)
+    if setting.default is not msgspec.NODEFAULT
+}
+"""Settings of a request that have a default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,13 +74,11 @@ def adapt_to_quirks(request: Request, quirks: Quirks) -> Request:
 def drop_unsupported(request: Request, unsupported: Collection[str]) -> tuple[Request, list[str]]:
     """Reset the settings named in `unsupported` to their defaults, and return the names of those reset."""
     defaults = {
-        setting.name: setting.default
-        for setting in msgspec.structs.fields(Request)
-        if setting.name in unsupported
-        and setting.default is not msgspec.NODEFAULT
-        and getattr(request, setting.name) != setting.default
+        name: default
+        for name, default in DEFAULTS.items()
+        if name in unsupported and getattr(request, name) != default
     }
-    return replace(request, **defaults), list(defaults)
+    return (replace(request, **defaults) if defaults else request), list(defaults)
 
 
 def tool_choice_as_tool_list(request: Request) -> Request:

@@ -26,7 +26,6 @@ from proxy.formats.constraints.settings import (
 from proxy.formats.constraints.table import constraints_for
 from proxy.formats.constraints.tools import (
     adapt_names,
-    adapt_schemas,
     drop_choice_without_tools,
     drop_repeated_tools,
     fit_response_format,
@@ -52,16 +51,14 @@ STEPS: tuple[Callable[[Request, Constraints], Adapted], ...] = (
     shorten_descriptions,
     fit_tool_choice,
     drop_choice_without_tools,
-    adapt_schemas,
     fit_response_format,
-    fit_strict,
     drop_message_fields,
     end_with_user,
     separate_results,
     fix_media,
     limit_cache_breakpoints,
 )
-"""In their order: what a model reasons decides on its sampling, and rewritten schemas on `strict`."""
+"""In their order: whether a model reasons decides on its sampling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,5 +79,6 @@ def adapt(request: Request, destination: Destination) -> AdaptedRequest:
     for step in STEPS:
         request, named = step(request, constraints)
         changes += named
-    request, aliases = adapt_names(request, constraints)
-    return AdaptedRequest(request, tuple(dict.fromkeys(changes)), aliases)
+    request, named, aliases = adapt_names(request, constraints)
+    request, lenient = fit_strict(request, constraints)
+    return AdaptedRequest(request, tuple(dict.fromkeys([*changes, *named, *lenient])), aliases)

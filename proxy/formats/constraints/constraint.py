@@ -23,7 +23,6 @@ Rule = Literal[
     "efforts",
     "format_with_tools",
     "format_top_type",
-    "format_subset",
     "json_word",
     "metadata",
     "tool_name",

@@ -8,24 +8,12 @@ from msgspec.structs import replace
 from proxy.formats.constraints.aliases import (
     Aliases,
     aliases_of,
-    property_keys,
     tool_names,
     with_argument_aliases,
-    with_key_aliases,
     with_tool_aliases,
 )
 from proxy.formats.constraints.constraint import Constraint, Constraints, changed
-from proxy.formats.constraints.schemas import (
-    Schema,
-    is_object,
-    rewrite,
-    types_of,
-    with_items,
-    with_lone_references,
-    with_properties,
-    without_top_level,
-    wrapped,
-)
+from proxy.formats.constraints.schemas import Schema, types_of
 from proxy.formats.constraints.settings import Adapted
 from proxy.formats.constraints.strict_schema import (
     MAX_OPTIONAL_PARAMETERS,
@@ -34,6 +22,12 @@ from proxy.formats.constraints.strict_schema import (
     is_strict,
     optional_parameters,
     union_parameters,
+)
+from proxy.formats.constraints.tool_schemas import (
+    AdaptedSchema,
+    adapt_inner,
+    adapt_schema,
+    schema_rules,
 )
 from proxy.formats.json_body import encode
 from proxy.formats.neutral import Request, ResponseFormat, ServerTool, Text, Tool, ToolChoice
@@ -127,75 +121,32 @@ def drop_choice_without_tools(request: Request, constraints: Constraints) -> Ada
     return replace(request, tool_choice=None, parallel_tool_calls=None), named
 
 
-# Schemas ------------------------------------------------------------------------------------------
+# Schemas and names --------------------------------------------------------------------------------
 
 
-def adapt_schemas(request: Request, constraints: Constraints) -> Adapted:
-    """Rewrite the schemas of tools and of the response into what the destination accepts."""
-    adapted = [adapt_tool(tool, constraints) for tool in request.tools]
-    tools = tuple(tool for tool, _ in adapted)
+def adapt_names(request: Request, constraints: Constraints) -> tuple[Request, list[str], Aliases]:
+    """Rewrite schemas, and replace names of tools and arguments, as the destination accepts them."""
+    rules = schema_rules(constraints)
+    schemas = {tool.name: adapt_schema(tool.schema, rules) for tool in functions(request) if tool.schema}
+    aliases = Aliases(
+        tools=aliases_of(tool_names(request), constraints.first("tool_name")),
+        keys={name: found.keys for name, found in schemas.items() if found.keys},
+        wrapped=frozenset(name for name, found in schemas.items() if found.is_wrapped),
+    )
+    tools = tuple(with_schema(tool, schemas) for tool in request.tools)
     wanted = request.response_format
     if wanted is not None and wanted.schema is not None:
-        wanted = replace(wanted, schema=adapt_inner(wanted.schema, constraints))
-    changes = [changed("tools.schema", "rewritten")] if any(lost for _, lost in adapted) else []
-    return replace(request, tools=tools, response_format=wanted), changes
+        wanted = replace(wanted, schema=adapt_inner(wanted.schema, rules))
+    request = with_argument_aliases(replace(request, tools=tools, response_format=wanted), aliases)
+    has_lost_rules = any(found.has_lost_rules for found in schemas.values())
+    changes = [changed("tools.schema", "rewritten")] if has_lost_rules else []
+    return with_tool_aliases(request, aliases.tools), changes, aliases
 
 
-def adapt_tool(tool: Tool | ServerTool, constraints: Constraints) -> tuple[Tool | ServerTool, bool]:
-    """Return the tool, and whether its schema has lost a rule."""
-    if isinstance(tool, ServerTool) or tool.custom or tool.schema is None:
-        return tool, False
-    schema, lost = adapt_top_level(tool.schema, constraints)
-    return replace(tool, schema=adapt_inner(schema, constraints)), lost
-
-
-def adapt_top_level(schema: Schema, constraints: Constraints) -> tuple[Schema, bool]:
-    """Return a schema of an object, and whether a rule at its top level is only in its description now."""
-    if constraints.first("top_level_type") and is_object(schema):
-        schema = {**schema, "type": "object"}
-    keywords = constraints.names("top_level_keywords")
-    fitted = without_top_level(schema, keywords)
-    return fitted, fitted is not schema
-
-
-def adapt_inner(schema: Schema, constraints: Constraints) -> Schema:
-    """Return the schema with what is required at every depth."""
-    for rule, change in (("object_properties", with_properties), ("array_items", with_items)):
-        if constraints.first(rule):  # type: ignore[arg-type]
-            schema = rewrite(schema, change)
-    return with_lone_references(schema) if constraints.first("lone_reference") else schema
-
-
-# Aliases ------------------------------------------------------------------------------------------
-
-
-def adapt_names(request: Request, constraints: Constraints) -> tuple[Request, Aliases]:
-    """Replace the names of tools and of arguments that the destination does not accept."""
-    aliases = aliases_for(request, constraints)
-    if not aliases:
-        return request, aliases
-    request = with_argument_aliases(request, aliases)
-    tools = tuple(with_other_schema(tool, aliases) for tool in request.tools)
-    return with_tool_aliases(replace(request, tools=tools), aliases.tools), aliases
-
-
-def aliases_for(request: Request, constraints: Constraints) -> Aliases:
-    keys_row, wraps = constraints.first("property_keys"), constraints.first("top_level_type") is not None
-    keys = {tool.name: aliases_of(property_keys(tool.schema), keys_row) for tool in functions(request)}
-    return Aliases(
-        tools=aliases_of(tool_names(request), constraints.first("tool_name")),
-        keys={name: found for name, found in keys.items() if found},
-        wrapped=frozenset(
-            tool.name for tool in functions(request) if wraps and tool.schema and not is_object(tool.schema)
-        ),
-    )
-
-
-def with_other_schema(tool: Tool | ServerTool, aliases: Aliases) -> Tool | ServerTool:
-    if isinstance(tool, ServerTool) or not aliases.changes_arguments(tool.name):
+def with_schema(tool: Tool | ServerTool, schemas: dict[str, AdaptedSchema]) -> Tool | ServerTool:
+    if isinstance(tool, ServerTool) or tool.custom or tool.name not in schemas:
         return tool
-    schema = with_key_aliases(tool.schema, aliases.keys.get(tool.name, {}))
-    return replace(tool, schema=wrapped(schema) if tool.name in aliases.wrapped else schema)
+    return replace(tool, schema=schemas[tool.name].schema)
 
 
 # Strict schemas -----------------------------------------------------------------------------------

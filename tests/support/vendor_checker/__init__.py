@@ -1,0 +1,8 @@
+"""Check of a rendered request against the table of what vendors refuse.
+
+It shares the data with the gateway, and none of the code that adapts requests: it reads the JSON that leaves.
+"""
+
+from tests.support.vendor_checker.checks import violations
+
+__all__ = ["violations"]

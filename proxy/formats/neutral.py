@@ -385,8 +385,9 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     """The facts of a request that the gateway needs to admit it, in any format.
 
     `max_input_tokens` is an upper bound. `max_output_tokens` is the client's limit for all choices
-    together, or None. `n` is the number of choices requested. `service_tier` is the requested tier:
-    `auto` if the provider chooses, empty for the standard tier. `max_billable_extras` limits by kind what
+    together, or None. `min_output_tokens` is the lowest limit of one choice that the provider accepts.
+    `n` is the number of choices requested. `service_tier` is the requested tier: `auto` if the provider
+    chooses, empty for the standard tier. `max_billable_extras` limits by kind what
     else is billed (see `Usage`). `unbounded_cost_fields` are fields whose cost has no known bound,
     `other_model_fields` those by which other models may answer too.
     """
@@ -394,6 +395,7 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     model: str
     max_input_tokens: int
     max_output_tokens: int | None = None
+    min_output_tokens: int = 1
     n: int = 1
     stream: bool = False
     service_tier: str = ""

@@ -50,8 +50,6 @@ class Quirks:
     """Settings that the server takes although its format does not have them, such as `top_k`."""
     renamed_settings: Mapping[str, str] = field(default_factory=dict)
     """Settings that have another name at this server."""
-    effort_aliases: Mapping[str, str] = field(default_factory=dict)
-    """Reasoning efforts that the server does not know, each with the nearest one that it knows."""
     supports_json_schema: bool = True
     """Whether the server enforces a JSON Schema; if not, an instruction tells the model the schema."""
     tool_call_id_length: int = 0

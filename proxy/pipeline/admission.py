@@ -109,7 +109,7 @@ def granted_output(
     if affordable is None:
         return None
     each = affordable // facts.n
-    return max(min(each, DEFAULT_MAX_OUTPUT) if limit is None else each, 1)
+    return max(min(each, DEFAULT_MAX_OUTPUT) if limit is None else each, facts.min_output_tokens)
 
 
 def check_priceable(principal: Principal, policy: SpendPolicy, facts: RequestFacts, target: Target) -> None:
@@ -151,7 +151,8 @@ def build_reserve_request(
             facts.max_input_tokens, DEFAULT_MAX_OUTPUT * facts.n if output_limit is None else output_limit
         )
         is_negotiable = output_limit is None or settings.ENV.gateway_max_tokens == "clamp"
-        min_nano = max_cost.upper_bound(facts.max_input_tokens, facts.n) if is_negotiable else max_nano
+        least = facts.n * facts.min_output_tokens
+        min_nano = max_cost.upper_bound(facts.max_input_tokens, least) if is_negotiable else max_nano
     tokens = planned.candidate.target.estimated_input_tokens(facts) + (output_limit or 0)
     min_nano, max_nano = min(min_nano, MAX_RESERVATION_NANO), min(max_nano, MAX_RESERVATION_NANO)
     return ReserveRequest(

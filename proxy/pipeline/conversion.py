@@ -17,6 +17,9 @@ from proxy.formats.codec import (
     StreamDecoder,
     StreamEncoder,
 )
+from proxy.formats.constraints.adaptation import AdaptedRequest, adapt
+from proxy.formats.constraints.constraint import Destination
+from proxy.formats.constraints.restoration import StreamRestorer, restore_response
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.json_body import guard_recursion
 from proxy.formats.metering.stream_meter import OutputMeter
@@ -55,7 +58,8 @@ def plan_request(operation: Operation, client_request: ClientRequest, target: Ta
     if provider_format == client_format:
         return PassThrough(client_request, target.model, quirks, client_format)
     if operation.convertible:
-        return ConvertedRequest(client_request, client_format, provider_format, target.model, quirks)
+        destination = Destination(account.provider.slug, provider_format, target.model)
+        return ConvertedRequest(client_request, client_format, destination, quirks)
     match client_request:
         case (
             embeddings.CreateEmbeddingRequest()
@@ -208,19 +212,18 @@ class ConvertedRequest(Converted):
         self,
         client_request: ClientRequest,
         client_format: str,
-        provider_format: str,
-        model: str,
+        destination: Destination,
         quirks: Quirks,
     ) -> None:
-        """Parse the client's request; `model` is its name at the provider. Raises InvalidRequest."""
-        super().__init__(client_request, client_format, provider_format, model)
-        self.quirks = quirks
-        # Unknown fields do not reach a provider of another format, so they cannot raise the cost.
-        self.facts = replace(client_request.facts, unbounded_cost_fields=(), other_model_fields=())
+        """Parse the client's request, and adapt it to its destination. Raises InvalidRequest."""
+        super().__init__(client_request, client_format, destination.format, destination.model)
+        self.quirks, facts = quirks, client_request.facts
         self.request = guard_recursion(
-            self.client_codec.parse_request, client_request.fields, self.facts.model, self.facts.stream
+            self.client_codec.parse_request, client_request.fields, facts.model, facts.stream
         )
-        if provider_format == openai_chat.FORMAT:
+        self.adapted = guard_recursion(adapt, self.request, destination)
+        self.facts = adapted_facts(facts, self.adapted)
+        if destination.format == openai_chat.FORMAT:
             bound = max(self.facts.max_input_tokens, self.demo_input_bound())
             self.facts = replace(self.facts, max_input_tokens=bound)
         if client_format == openai_responses.FORMAT and (
@@ -233,8 +236,10 @@ class ConvertedRequest(Converted):
     @cached_property
     def rendered(self) -> RenderedRequest:
         """The request in the provider's format, with the client's limit. Raises UnsupportedFeature."""
-        request = replace(self.request, model=self.model, wants_usage=True)
-        return self.provider_codec.render_request(request, self.quirks)
+        request = replace(self.adapted.request, model=self.model, wants_usage=True)
+        rendered = self.provider_codec.render_request(request, self.quirks)
+        rendered.dropped = list(dict.fromkeys([*self.adapted.changes, *rendered.dropped]))
+        return rendered
 
     def demo_input_bound(self) -> int:
         """Return the input tokens of the rendered request: the demo charges for these."""
@@ -248,13 +253,14 @@ class ConvertedRequest(Converted):
         rendered = self.rendered
         del self.rendered  # A stream may last for minutes, and does not need it any more.
         if max_tokens is not None and self._allows_lower_limit(max_tokens):
-            request = replace(self.request, model=self.model, max_tokens=max_tokens)
+            request = replace(self.adapted.request, model=self.model, max_tokens=max_tokens)
             self.provider_codec.render_max_tokens(rendered, request, self.quirks)
         path = self.provider_codec.request_path(self.model, self.facts.stream)
         return UpstreamRequest(path, encode(rendered.body), tuple(rendered.dropped))
 
     def _allows_lower_limit(self, max_tokens: int) -> bool:
-        is_lower = self.request.max_tokens is None or max_tokens < self.request.max_tokens
+        limit = self.adapted.request.max_tokens
+        is_lower = limit is None or max_tokens < limit
         return is_lower and "max_tokens" not in self.quirks.unsupported_for(self.model)
 
     def render_error(self, error: ApiError, request_id: str) -> RenderedError:
@@ -272,7 +278,7 @@ class ConvertedRequest(Converted):
 
     def parse_response(self, body: bytes) -> ParsedResponse:
         """Parse the provider's response. Raises InvalidUpstreamResponse."""
-        response: Response = self.provider_codec.parse_response(body)
+        response = restore_response(self.provider_codec.parse_response(body), self.adapted.aliases)
         usage, output_tokens = reported_or_none(response.usage), 0
         if usage is None:
             usage, output_tokens = self.measure(body)
@@ -283,8 +289,26 @@ class ConvertedRequest(Converted):
     def meter(self) -> "ConvertedStreamMeter":
         """Return a new meter, which converts the stream."""
         return ConvertedStreamMeter(
-            self.provider_codec.parse_stream(), self.client_request.encoder(self.request)
+            self.provider_codec.parse_stream(),
+            self.client_request.encoder(self.request),
+            StreamRestorer(self.adapted.aliases),
         )
+
+
+def adapted_facts(facts: RequestFacts, adapted: AdaptedRequest) -> RequestFacts:
+    """Return the facts of a request as it is sent: with the limits and choices of the adapted one.
+
+    Unknown fields do not reach a provider of another format, so they cannot raise the cost.
+    """
+    limit, n = adapted.request.max_tokens, adapted.request.n
+    return replace(
+        facts,
+        n=n,
+        max_output_tokens=None if limit is None else limit * n,
+        min_output_tokens=adapted.min_tokens,
+        unbounded_cost_fields=(),
+        other_model_fields=(),
+    )
 
 
 class ConvertedEmbeddingRequest(Converted):
@@ -329,9 +353,9 @@ class ConvertedEmbeddingRequest(Converted):
 class ConvertedStreamMeter(OutputMeter):
     """Converts the provider's stream into the client's; the decoder's reader meters it."""
 
-    def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder) -> None:
+    def __init__(self, decoder: StreamDecoder, encoder: StreamEncoder, restorer: StreamRestorer) -> None:
         super().__init__(decoder.usage_reader)
-        self.decoder, self.encoder = decoder, encoder
+        self.decoder, self.encoder, self.restorer = decoder, encoder, restorer
 
     def feed(self, data: bytes) -> bytes:
         """Take bytes from the provider, and return those for the client."""
@@ -353,4 +377,4 @@ class ConvertedStreamMeter(OutputMeter):
         if isinstance(event, Failed):
             self.error = event.error  # `render_error_event` reports it: it knows the request's id.
             return b""
-        return self.encoder.encode(event)
+        return b"".join(map(self.encoder.encode, self.restorer.restore(event)))

@@ -25,8 +25,6 @@ OPENAI_BASE_URL = "https://api.openai.com/v1"
 XAI_BASE_URL = "https://api.x.ai/v1"
 TOP_K_SETTING = frozenset({"top_k"})
 PENALTY_SETTINGS = frozenset({"presence_penalty", "frequency_penalty"})
-LOW_TO_HIGH_EFFORTS = {"minimal": "low", "xhigh": "high"}
-"""For servers whose reasoning efforts are none, low, medium and high."""
 
 CATALOG = (
     # platform.openai.com/docs/api-reference: chat/create, responses/create. Settings that OpenAI's reasoning
@@ -79,9 +77,7 @@ CATALOG = (
         "ollama",
         "Ollama",
         "http://localhost:11434/v1",
-        quirks=Quirks(
-            unsupported=frozenset({"n", "user", "tool_choice"}), effort_aliases=LOW_TO_HIGH_EFFORTS
-        ),
+        quirks=Quirks(unsupported=frozenset({"n", "user", "tool_choice"})),
     ),
     # docs.vllm.ai, "OpenAI-Compatible Server": extra parameters; `user` is ignored.
     openai_compatible(
@@ -107,8 +103,7 @@ CATALOG = (
         "groq",
         quirks=Quirks(
             max_tokens_field="max_completion_tokens",
-            unsupported=PENALTY_SETTINGS | {"n", "logprobs", "thinking"},
-            effort_aliases=LOW_TO_HIGH_EFFORTS,
+            unsupported=PENALTY_SETTINGS | {"n", "logprobs"},
         ),
     ),
     # docs.mistral.ai/api/endpoint/chat. It rejects every field that is not documented there, `stream_options`
@@ -119,9 +114,8 @@ CATALOG = (
         "https://api.mistral.ai/v1",
         "mistral",
         quirks=Quirks(
-            unsupported=frozenset({"logprobs", "user", "wants_usage", "thinking"}),
+            unsupported=frozenset({"logprobs", "user", "wants_usage"}),
             renamed_settings={"seed": "random_seed"},
-            effort_aliases={"minimal": "none", "low": "high", "medium": "high", "xhigh": "high"},
             tool_call_id_length=9,
         ),
     ),
@@ -147,7 +141,6 @@ CATALOG = (
         quirks=Quirks(
             unsupported=frozenset({"logprobs", "user", "parallel_tool_calls"}),
             extra_settings=TOP_K_SETTING,
-            effort_aliases={**LOW_TO_HIGH_EFFORTS, "none": "low"},
         ),
     ),
     # docs.fireworks.ai: api-reference/post-chatcompletions, tools-sdks/anthropic-compatibility.
@@ -157,7 +150,7 @@ CATALOG = (
         "https://api.fireworks.ai/inference/v1",
         "fireworks",
         messages="https://api.fireworks.ai/inference",
-        quirks=Quirks(extra_settings=TOP_K_SETTING, effort_aliases=LOW_TO_HIGH_EFFORTS),
+        quirks=Quirks(extra_settings=TOP_K_SETTING),
     ),
     # openrouter.ai/docs/api-reference: parameters, anthropic-messages. OpenRouter itself
     # drops settings that a model does not support.
@@ -182,7 +175,6 @@ CATALOG = (
                 ("grok-3-mini", "grok-4", "grok-build", "grok-code", "grok-latest"),
                 PENALTY_SETTINGS | {"stop"},
             ),
-            effort_aliases=LOW_TO_HIGH_EFFORTS,
         ),
     ),
     # inference-docs.cerebras.ai: resources/openai, api-reference/chat-completions (`max_tokens` deprecated).
@@ -194,8 +186,7 @@ CATALOG = (
         "cerebras",
         quirks=Quirks(
             max_tokens_field="max_completion_tokens",
-            unsupported=PENALTY_SETTINGS | {"thinking"},
-            effort_aliases=LOW_TO_HIGH_EFFORTS,
+            unsupported=PENALTY_SETTINGS,
         ),
     ),
     # docs.perplexity.ai: docs/agent-api/migrate-from-sonar (chat completions were removed),
@@ -218,7 +209,6 @@ CATALOG = (
                     "thinking",
                 }
             ),
-            effort_aliases={"none": "minimal"},
         ),
     ),
     Provider(

@@ -28,7 +28,7 @@ class ModelCapabilities(Frozen, frozen=True):
 
     - `adaptive_thinking`: the model takes an effort, and rejects a budget of thinking tokens.
     - `thinking_always_on`: the model rejects `disabled` too.
-    - `supports_sampling`: the model takes temperature, top_p and top_k.
+    - `thinks_between_tools`: the model takes `between_tools` in place of `disabled`.
     - `supports_temperature_with_top_p`: the model takes temperature and top_p in one request.
     - `supports_structured_output`: the model follows a JSON Schema.
     - `supports_system_messages`: the model takes system messages between the others.
@@ -38,8 +38,8 @@ class ModelCapabilities(Frozen, frozen=True):
 
     adaptive_thinking: bool = False
     thinking_always_on: bool = False
+    thinks_between_tools: bool = False
     supports_xhigh_effort: bool = False
-    supports_sampling: bool = True
     supports_temperature_with_top_p: bool = True
     supports_structured_output: bool = True
     supports_system_messages: bool = False
@@ -59,9 +59,9 @@ def model_capabilities(model: str) -> ModelCapabilities:
     newest = generation >= (4, 7)
     return ModelCapabilities(
         adaptive_thinking=newest,
-        thinking_always_on=family in ("fable", "mythos"),
+        thinking_always_on=family in ("fable", "mythos") or (family == "opus" and generation >= (5, 5)),
+        thinks_between_tools=family == "sonnet" and generation >= (5, 5),
         supports_xhigh_effort=newest and family in ("opus", "fable", "mythos"),
-        supports_sampling=not newest,
         supports_temperature_with_top_p=generation < (4, 1),
         supports_structured_output=generation >= (4, 5),
         supports_system_messages=generation >= (4, 8),

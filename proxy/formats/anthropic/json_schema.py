@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from proxy.formats.neutral import UnsupportedFeature
-
 UNSUPPORTED_KEYWORDS = frozenset(
     (
         "minimum",
@@ -23,21 +21,9 @@ MAPS_OF_SCHEMAS = frozenset(("properties", "$defs", "definitions", "patternPrope
 LITERAL_KEYWORDS = frozenset(("enum", "const", "default", "examples", "required"))
 
 
-def input_schema(schema: dict[str, Any] | None, tool: str) -> dict[str, Any]:
-    """Return the schema of a tool's input, which is always an object. Raises UnsupportedFeature."""
-    if not schema:
-        return {"type": "object", "properties": {}}
-    match schema.get("type"):
-        case "object":
-            return schema
-        case None:
-            return {**schema, "type": "object"}
-        case [*types] if "object" in types:
-            return schema | {"type": "object"}
-        case other:
-            raise UnsupportedFeature(
-                f"The parameters of the tool {tool} must be an object, not {other!r}.", "tools"
-            )
+def input_schema(schema: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the schema of a tool's input; a tool without one takes nothing."""
+    return schema or {"type": "object", "properties": {}}
 
 
 def output_schema(schema: Any) -> Any:

@@ -45,12 +45,13 @@ def render_reasoning(
         if capabilities.thinking_always_on:
             rendered.dropped.append("reasoning")
         elif capabilities.adaptive_thinking:
-            rendered.body["thinking"] = {"type": "disabled"}
+            lowest = "between_tools" if capabilities.thinks_between_tools else "disabled"
+            rendered.body["thinking"] = {"type": lowest}
         return limit
     if capabilities.adaptive_thinking:
         render_adaptive_thinking(rendered, reasoning, capabilities)
         return limit
-    if thinking_not_allowed(rendered.body["messages"]):
+    if thinking_not_allowed(rendered.body["messages"]) or leaves_no_budget(request.max_tokens):
         rendered.dropped.append("reasoning")
         return limit
     budget, limit = fit_budget(render_budget(reasoning), request.max_tokens)
@@ -87,19 +88,19 @@ def render_budget(reasoning: Reasoning) -> int:
     return BUDGET_BY_EFFORT.get(reasoning.effort or DEFAULT_EFFORT, BUDGET_BY_EFFORT[DEFAULT_EFFORT])
 
 
+def leaves_no_budget(limit: int | None) -> bool:
+    """Return whether a limit of output tokens is too low for any budget: a higher one would cost more."""
+    return limit is not None and limit <= MIN_BUDGET
+
+
 def fit_budget(budget: int, limit: int | None) -> tuple[int, int]:
     """Return a budget and a limit of output tokens above it, as the API requires.
 
-    The client's limit may be all that its budget allows. Therefore the budget for thinking decreases first,
-    to the API's minimum.
+    The client's limit may be all that its budget allows. Therefore the budget for thinking decreases.
     """
     if limit is None:
         return budget, budget + DEFAULT_MAX_TOKENS
-    if limit > budget:
-        return budget, limit
-    if limit > MIN_BUDGET:
-        return max(limit // 2, MIN_BUDGET), limit
-    return MIN_BUDGET, MIN_BUDGET + limit
+    return (budget, limit) if limit > budget else (max(limit // 2, MIN_BUDGET), limit)
 
 
 def thinking_not_allowed(messages: list[dict[str, Any]]) -> bool:

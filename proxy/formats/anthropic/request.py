@@ -9,6 +9,7 @@ from proxy.formats.anthropic.messages import parse_messages, render_messages
 from proxy.formats.anthropic.reasoning import (
     fit_budget,
     is_thinking,
+    leaves_no_budget,
     parse_reasoning,
     render_budget,
     render_reasoning,
@@ -32,7 +33,6 @@ from proxy.formats.neutral import Image, Request, ResponseFormat, Text, Unsuppor
 from proxy.formats.quirks import Quirks, drop_unsupported
 
 PATH = "/v1/messages"
-MAX_USER_ID_LENGTH = 256
 JSON_INSTRUCTION = "Answer with one valid JSON object and nothing else: no other text, no Markdown."
 UNMAPPED_TOOL_FIELDS = ("allowed_callers", "defer_loading", "eager_input_streaming", "input_examples")
 DEFAULT_VALUES: dict[str, Any] = {"tools.allowed_callers": ["direct"], "tools.input_examples": []}
@@ -148,7 +148,11 @@ def render_max_tokens(rendered: RenderedRequest, request: Request, quirks: Quirk
     """Set the output limit, and the budget for thinking, which must be below it."""
     body, limit = rendered.body, request.max_tokens
     if request.reasoning is not None and "budget_tokens" in body.get("thinking", {}):
-        body["thinking"]["budget_tokens"], limit = fit_budget(render_budget(request.reasoning), limit)
+        if leaves_no_budget(limit):
+            del body["thinking"]
+            rendered.dropped.append("reasoning")
+        else:
+            body["thinking"]["budget_tokens"], limit = fit_budget(render_budget(request.reasoning), limit)
     body["max_tokens"] = limit
 
 
@@ -194,39 +198,28 @@ def render_response_format(
 def render_sampling(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:
     """Set temperature, top_p and top_k as far as the model accepts them.
 
-    Models that think, and all of the newest models, reject them. From version 4.1 on, temperature and top_p
-    exclude each other.
+    Models that think reject them. From version 4.1 on, temperature and top_p exclude each other.
     """
     settings = {
         name: value
         for name in ("temperature", "top_p", "top_k")
         if (value := getattr(request, name)) is not None
     }
-    if is_thinking(rendered) or not capabilities.supports_sampling:
+    if is_thinking(rendered):
         rendered.dropped += [name for name, value in settings.items() if (name, value) != ("temperature", 1)]
-        settings = (
-            {"temperature": 1} if settings.get("temperature") == 1 and capabilities.supports_sampling else {}
-        )
+        settings = {"temperature": 1} if settings.get("temperature") == 1 else {}
     if "temperature" in settings and "top_p" in settings and not capabilities.supports_temperature_with_top_p:
         rendered.dropped.append("top_p")
         del settings["top_p"]
-    if "temperature" in settings:
-        rendered.dropped += ["temperature"] if settings["temperature"] > 1 else []
-        settings["temperature"] = min(settings["temperature"], 1)
     rendered.body |= settings
 
 
 def render_settings(rendered: RenderedRequest, request: Request) -> None:
     body, dropped = rendered.body, rendered.dropped
-    stop = [sequence for sequence in request.stop if sequence.strip()]
-    if stop:
-        body["stop_sequences"] = stop
-    if len(stop) < len(request.stop):
-        dropped.append("stop")
-    if request.user and len(request.user) <= MAX_USER_ID_LENGTH:
+    if request.stop:
+        body["stop_sequences"] = list(request.stop)
+    if request.user:
         body["metadata"] = {"user_id": request.user}
-    elif request.user:
-        dropped.append("user")
     if request.stream:
         body["stream"] = True
     dropped += [

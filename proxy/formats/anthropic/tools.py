@@ -63,9 +63,7 @@ def render_tools(rendered: RenderedRequest, request: Request, capabilities: Mode
     tools = [render_tool(tool, capabilities) for tool in offered if not is_mcp_server(tool)]
     servers = [render_tool(tool, capabilities) for tool in offered if is_mcp_server(tool)]
     if not tools:
-        tools = [
-            {"name": name, "input_schema": input_schema(None, name)} for name in called_tool_names(request)
-        ]
+        tools = [{"name": name, "input_schema": input_schema(None)} for name in called_tool_names(request)]
     if tools:
         rendered.body["tools"] = tools
     if servers:
@@ -106,7 +104,7 @@ def render_tool(tool: Tool | ServerTool, capabilities: ModelCapabilities) -> dic
         value: dict[str, Any] = tool.value
         return value
     tool = as_function_tool(tool)
-    wire_tool: dict[str, Any] = {"name": tool.name, "input_schema": input_schema(tool.schema, tool.name)}
+    wire_tool: dict[str, Any] = {"name": tool.name, "input_schema": input_schema(tool.schema)}
     if tool.description:
         wire_tool["description"] = tool.description
     if tool.strict and capabilities.supports_structured_output:

@@ -12,7 +12,11 @@ from proxy.formats.constraints.content import (
     limit_cache_breakpoints,
     separate_results,
 )
-from proxy.formats.constraints.output_limits import fit_output_limit, fit_thinking_budget
+from proxy.formats.constraints.output_limits import (
+    fit_output_limit,
+    fit_thinking_budget,
+    min_output,
+)
 from proxy.formats.constraints.settings import (
     Adapted,
     clamp_values,
@@ -66,11 +70,13 @@ class AdaptedRequest:
     """A request without what its destination refuses.
 
     `changes` are the entries of `x-gateway-dropped`. `aliases` are the names that the response gets back.
+    `min_tokens` is the lowest output limit that the destination accepts.
     """
 
     request: Request
     changes: tuple[str, ...]
     aliases: Aliases
+    min_tokens: int
 
 
 def adapt(request: Request, destination: Destination) -> AdaptedRequest:
@@ -81,4 +87,5 @@ def adapt(request: Request, destination: Destination) -> AdaptedRequest:
         changes += named
     request, named, aliases = adapt_names(request, constraints)
     request, lenient = fit_strict(request, constraints)
-    return AdaptedRequest(request, tuple(dict.fromkeys([*changes, *named, *lenient])), aliases)
+    changes += [*named, *lenient]
+    return AdaptedRequest(request, tuple(dict.fromkeys(changes)), aliases, min_output(constraints))

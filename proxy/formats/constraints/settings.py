@@ -14,6 +14,8 @@ from proxy.formats.reasoning import effort_from_budget
 Adapted = tuple[Request, list[str]]
 """The adapted request, with the changes as `x-gateway-dropped` names them."""
 
+DEFAULT_EFFORT = "medium"
+"""Effort that OpenAI's codecs write if the client only asks for reasoning."""
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
 DEFAULT_VALUES = {"temperature": 1, "top_p": 1}
 """Values that equal what every model does anyway: nothing is lost without them."""
@@ -92,7 +94,8 @@ def fit_effort(request: Request, constraints: Constraints) -> Adapted:
     row, reasoning = constraints.first("efforts"), request.reasoning
     if row is None or reasoning is None:
         return request, []
-    wanted = reasoning.effort or effort_from_budget(reasoning.budget, None)
+    default = None if "gemini" in row.formats else DEFAULT_EFFORT
+    wanted = reasoning.effort or effort_from_budget(reasoning.budget, default)
     if wanted is None or wanted in row.names or wanted not in EFFORTS:
         return request, []
     nearest = nearest_effort(wanted, row.names)

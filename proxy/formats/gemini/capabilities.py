@@ -9,10 +9,13 @@ BILLABLE_TOOLS = dict.fromkeys(
     ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"), "web_search"
 ) | {"googleMaps": "google_maps"}
 """Google's own tools that are billed by the call, with the names that all formats share."""
-VALID_FUNCTION_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.:-]{0,127}")
 MAX_N = 128
-MAX_STOP_SEQUENCES = 5
+LEVEL_MODEL = re.compile(r"gemini-([3-9]|\d\d|.*latest)")
 
 
-def is_gemini_3(model: str) -> bool:
-    return "gemini-3" in model
+def has_thinking_levels(model: str) -> bool:
+    """Return whether a model is of Gemini 3 or later.
+
+    They think by levels, want signatures of calls back, and take media in results.
+    """
+    return LEVEL_MODEL.search(model) is not None

@@ -10,7 +10,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from proxy.formats.gemini.capabilities import is_gemini_3
+from proxy.formats.gemini.capabilities import has_thinking_levels
 from proxy.formats.gemini.content import (
     METADATA_FIELDS,
     parse_object,
@@ -164,7 +164,10 @@ def render_messages(request: Request) -> list[dict[str, Any]]:
             contents.append({"role": role, "parts": render_parts(with_calls(parts, prepared))})
         else:
             contents.append(
-                {"role": role, "parts": render_user_turn(parts, calls, prepared, is_gemini_3(request.model))}
+                {
+                    "role": role,
+                    "parts": render_user_turn(parts, calls, prepared, has_thinking_levels(request.model)),
+                }
             )
             calls, prepared = [], []
     return contents
@@ -232,7 +235,7 @@ def prepare_calls(calls: list[ToolCall], model: str, repeated: set[str]) -> list
         replace(call, signature=call.signature if call.origin == FORMAT else None, origin=FORMAT)
         for call in calls
     ]
-    if prepared and is_gemini_3(model) and not prepared[0].signature:
+    if prepared and has_thinking_levels(model) and not prepared[0].signature:
         prepared[0] = replace(prepared[0], signature=SKIP_SIGNATURE)
     return [replace(call, id="") if call.id in repeated else call for call in prepared]
 

@@ -6,7 +6,7 @@ See ai.google.dev/api/generate-content#ThinkingConfig.
 import base64
 from typing import Any
 
-from proxy.formats.gemini.capabilities import is_gemini_3
+from proxy.formats.gemini.capabilities import has_thinking_levels
 from proxy.formats.gemini.wire import FORMAT, TO_STANDARD_BASE64, ThinkingConfig
 from proxy.formats.neutral import Origin, Reasoning, Thinking
 from proxy.formats.signatures import ORIGINS, REDACTED_PREFIX, add_origin, split_origin
@@ -105,7 +105,7 @@ def render_reasoning(reasoning: Reasoning, model: str) -> dict[str, Any]:
     )
     return visible | (
         render_thinking_level(reasoning, model)
-        if is_gemini_3(model)
+        if has_thinking_levels(model)
         else render_thinking_budget(reasoning, model)
     )
 

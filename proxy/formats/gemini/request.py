@@ -6,7 +6,6 @@ from urllib.parse import quote
 import msgspec
 
 from proxy.formats.codec import RenderedRequest
-from proxy.formats.gemini.capabilities import MAX_STOP_SEQUENCES
 from proxy.formats.gemini.content import PART_METADATA_FIELDS
 from proxy.formats.gemini.json_schema import to_json_schema
 from proxy.formats.gemini.messages import (
@@ -155,7 +154,7 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     body: dict[str, Any] = {"contents": render_messages(request)}
     if system:
         body["systemInstruction"] = {"parts": [{"text": text.text} for text in system]}
-    body |= render_tools(request) | render_settings(request, dropped)
+    body |= render_tools(request) | render_settings(request)
     for tool in request.tools:
         if isinstance(tool, ServerTool) and tool.kind == CACHED_CONTENT:
             body[CACHED_CONTENT] = tool.value
@@ -186,17 +185,15 @@ def dropped_settings(request: Request) -> list[str]:
     return [name for name, is_dropped in facts.items() if is_dropped]
 
 
-def render_settings(request: Request, dropped: list[str]) -> dict[str, Any]:
-    """Render the generationConfig; empty if nothing is set. Add what it does not support to `dropped`."""
+def render_settings(request: Request) -> dict[str, Any]:
+    """Render the generationConfig; empty if nothing is set."""
     stop = [text for text in request.stop if text]
-    if len(stop) > MAX_STOP_SEQUENCES:
-        dropped.append("stop")
     settings: dict[str, Any] = {
         "maxOutputTokens": request.max_tokens,
         "temperature": request.temperature,
         "topP": request.top_p,
         "topK": request.top_k,
-        "stopSequences": stop[:MAX_STOP_SEQUENCES] or None,
+        "stopSequences": stop or None,
         "seed": request.seed,
         "presencePenalty": request.presence_penalty,
         "frequencyPenalty": request.frequency_penalty,

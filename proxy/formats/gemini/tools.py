@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from proxy.formats.gemini.capabilities import VALID_FUNCTION_NAME
 from proxy.formats.gemini.json_schema import to_json_schema
 from proxy.formats.gemini.wire import FORMAT, FunctionDeclaration, ToolConfig
 from proxy.formats.json_body import convert_json
@@ -88,17 +87,8 @@ def render_tools(request: Request) -> dict[str, Any]:
 
 
 def render_declaration(tool: Tool) -> dict[str, Any]:
-    """Render a function with its JSON Schema. Raises UnsupportedFeature.
-
-    The name cannot be adapted to Google's rules: the client would not recognize the call.
-    """
+    """Render a function with its JSON Schema."""
     tool = as_function_tool(tool)
-    if not VALID_FUNCTION_NAME.fullmatch(tool.name):
-        raise UnsupportedFeature(
-            f"Gemini does not accept {tool.name} as the name of a function. Start it with a letter or _, and "
-            "continue with letters, digits and _.:-",
-            "tools",
-        )
     schema = (
         {"parametersJsonSchema": tool.schema} if tool.schema and tool.schema != EMPTY_OBJECT_SCHEMA else {}
     )

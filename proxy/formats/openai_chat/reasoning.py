@@ -13,9 +13,7 @@ import msgspec
 
 from proxy.formats.json_body import dict_items, encode
 from proxy.formats.neutral import Origin, Reasoning, Thinking
-from proxy.formats.openai_chat.capabilities import nearest_effort
 from proxy.formats.openai_chat.wire import FORMAT, WireRequest
-from proxy.formats.quirks import Quirks
 from proxy.formats.reasoning import effort_from_budget
 from proxy.formats.signatures import add_origin, split_origin
 
@@ -43,13 +41,11 @@ def parse_reasoning(wire: WireRequest) -> Reasoning | None:
             return Reasoning(effort=wire.reasoning_effort) if wire.reasoning_effort else None
 
 
-def render_reasoning(reasoning: Reasoning | None, model: str, quirks: Quirks) -> str | None:
+def render_reasoning(reasoning: Reasoning | None) -> str | None:
     """Return the value of `reasoning_effort`, or None if the client set no reasoning."""
     if reasoning is None:
         return None
-    effort = reasoning.effort or effort_from_budget(reasoning.budget, "medium") or "medium"
-    effort = nearest_effort(model, effort)
-    return quirks.effort_aliases.get(effort, effort)
+    return reasoning.effort or effort_from_budget(reasoning.budget, "medium") or "medium"
 
 
 def parse_google_signature(wire: dict[str, Any]) -> tuple[Origin, str] | None:

@@ -8,10 +8,6 @@ from proxy.formats.json_body import as_str, convert_json, encode
 from proxy.formats.neutral import Request, ResponseFormat, Text, UnsupportedFeature
 from proxy.formats.openai_chat.capabilities import (
     CACHE_CONTROL_MODEL,
-    MAX_STOP_SEQUENCES,
-    NO_STOP_MODEL,
-    NON_REASONING_MODEL,
-    REASONING_MODEL,
     is_openai_model,
     max_tokens_field,
 )
@@ -145,7 +141,6 @@ class BodyBuilder:
         self.request, self.quirks, self.unsupported = request, quirks, quirks.unsupported_for(request.model)
         self.body: dict[str, Any] = {}
         self.dropped: list[str] = []
-        self.is_reasoning_model = bool(REASONING_MODEL.match(request.model))
 
     def set_field(self, name: str, value: Any, field: str = "", *, unsupported: bool = False) -> None:
         """Set a field unless it is unsupported.
@@ -162,37 +157,19 @@ class BodyBuilder:
     def render_limits(self) -> None:
         request = self.request
         self.set_field("max_tokens", request.max_tokens, max_tokens_field(request.model, self.quirks))
-        if len(request.stop) > MAX_STOP_SEQUENCES:
-            self.dropped.append("stop")
-        self.set_field(
-            "stop",
-            list(request.stop[:MAX_STOP_SEQUENCES]) or None,
-            unsupported=bool(NO_STOP_MODEL.match(request.model)),
-        )
+        self.set_field("stop", list(request.stop) or None)
         self.set_field("n", request.n if request.n > 1 else None)
 
     def render_sampling(self) -> None:
-        """Set the sampling fields.
-
-        OpenAI's reasoning models reject them unless reasoning is off
-        (platform.openai.com/docs/guides/reasoning).
-        """
         request = self.request
-        effort = render_reasoning(request.reasoning, request.model, self.quirks)
-        thinks = self.is_reasoning_model and effort != "none"
-        self.set_field(
-            "reasoning",
-            effort,
-            "reasoning_effort",
-            unsupported=bool(NON_REASONING_MODEL.match(request.model)),
-        )
-        self.set_field("temperature", request.temperature, unsupported=thinks and request.temperature != 1)
-        self.set_field("top_p", request.top_p, unsupported=thinks and request.top_p != 1)
+        self.set_field("reasoning", render_reasoning(request.reasoning), "reasoning_effort")
+        self.set_field("temperature", request.temperature)
+        self.set_field("top_p", request.top_p)
         self.set_field("top_k", request.top_k, unsupported="top_k" not in self.quirks.extra_settings)
         self.set_field("seed", request.seed)
-        self.set_field("presence_penalty", request.presence_penalty, unsupported=self.is_reasoning_model)
-        self.set_field("frequency_penalty", request.frequency_penalty, unsupported=self.is_reasoning_model)
-        self.set_field("logprobs", None if request.logprobs is None else True, unsupported=thinks)
+        self.set_field("presence_penalty", request.presence_penalty)
+        self.set_field("frequency_penalty", request.frequency_penalty)
+        self.set_field("logprobs", None if request.logprobs is None else True)
         if "logprobs" in self.body and request.logprobs:
             self.body["top_logprobs"] = request.logprobs
         self.set_field("user", request.user)

@@ -31,9 +31,8 @@ def render_reasoning(request: Request, quirks: Quirks) -> dict[str, Any]:
     if wanted := request.reasoning:
         shown = "thinking" not in quirks.unsupported_for(request.model)
         include += [INCLUDE_ENCRYPTED_REASONING] if shown else []
-        effort = wanted.effort or effort_from_budget(wanted.budget, None) or ""
         chosen = {
-            "effort": quirks.effort_aliases.get(effort, effort),
+            "effort": wanted.effort or effort_from_budget(wanted.budget, None),
             "summary": "auto" if wanted.visible and shown else None,
         }
         settings["reasoning"] = {name: value for name, value in chosen.items() if value} or {

@@ -7,7 +7,7 @@ import msgspec
 
 from proxy.formats.codec import RenderedRequest
 from proxy.formats.json_body import convert_json, dict_items, encode
-from proxy.formats.neutral import File, InvalidRequest, Request, ResponseFormat, UnsupportedFeature
+from proxy.formats.neutral import File, InvalidRequest, Request, ResponseFormat
 from proxy.formats.openai_responses.capabilities import (
     OMITTABLE_VALUES,
     RESPONSES_ONLY_SETTINGS,
@@ -129,8 +129,6 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     """Return the request for a provider. Raises UnsupportedFeature."""
     rejected = quirks.unsupported_for(request.model)
     request, dropped = drop_unsupported(adapt_to_quirks(request, quirks), rejected | UNSUPPORTED_SETTINGS)
-    if request.n != 1:
-        raise UnsupportedFeature("The Responses API gives one answer to a request.", "n")
     kept = {
         name: value for name, value in request.unmapped_settings.items() if name in RESPONSES_ONLY_SETTINGS
     }

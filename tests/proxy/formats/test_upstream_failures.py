@@ -8,6 +8,9 @@ import pytest
 
 from proxy.formats.anthropic.passthrough import MessagesRequest
 from proxy.formats.codec import ClientRequest, Meter
+from proxy.formats.constraints.aliases import Aliases
+from proxy.formats.constraints.constraint import Destination
+from proxy.formats.constraints.restoration import StreamRestorer
 from proxy.formats.gemini.passthrough import GenerateContentRequest
 from proxy.formats.neutral import ApiError, Failed, Message, Request, RequestFacts, Text, Usage
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
@@ -33,6 +36,7 @@ CLIENT_REQUESTS: dict[str, ClientRequest] = {
     ),
     "gemini": GenerateContentRequest(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True),
 }
+TO_CHAT = Destination("compatible", "openai_chat", "m")
 ARRAY = GenerateContentRequest(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True, as_array=True)
 RELAYED_ARRAY = PassThrough(ARRAY, "m", Quirks(), "gemini")
 ERRORS = {
@@ -113,7 +117,9 @@ def test_passthrough_meter_renders_errors_in_the_client_format(name: str) -> Non
 
 def converted_failure(name: str, client_request: ClientRequest) -> tuple[ConvertedStreamMeter, bytes]:
     """Return a meter whose provider fails after the start of its response."""
-    meter = ConvertedStreamMeter(CODECS["anthropic"].parse_stream(), client_request.encoder(CLIENT))
+    meter = ConvertedStreamMeter(
+        CODECS["anthropic"].parse_stream(), client_request.encoder(CLIENT), StreamRestorer(Aliases())
+    )
     start = stream_of("anthropic")
     passed = meter.feed(start[: start.index(b"event: content_block_stop")])
     passed += meter.feed(ERRORS["anthropic"]) + meter.finish()
@@ -161,19 +167,29 @@ class Reply:
         ),
         (RELAYED_ARRAY, 400, "text/html", "text/html"),
         (
-            ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", "m", Quirks()),
+            ConvertedRequest(
+                CLIENT_REQUESTS["anthropic"],
+                "anthropic",
+                TO_CHAT,
+                Quirks(),
+            ),
             200,
             "application/json",
             "text/event-stream",
         ),
         (
-            ConvertedRequest(ARRAY, "gemini", "anthropic", "m", Quirks()),
+            ConvertedRequest(ARRAY, "gemini", Destination("compatible", "anthropic", "m"), Quirks()),
             200,
             "text/event-stream",
             "application/json",
         ),
         (
-            ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", "m", Quirks()),
+            ConvertedRequest(
+                CLIENT_REQUESTS["anthropic"],
+                "anthropic",
+                TO_CHAT,
+                Quirks(),
+            ),
             503,
             "text/html",
             "application/json",
@@ -278,7 +294,7 @@ def test_embeddings_without_usage_have_no_output_tokens() -> None:
 
 
 def test_tool_calls_count_as_output_without_usage() -> None:
-    plan = ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", "openai_chat", "m", Quirks())
+    plan = ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", TO_CHAT, Quirks())
     call = {
         "id": "c",
         "type": "function",
@@ -380,6 +396,6 @@ def test_converted_reservation_covers_demo_token_count(name: str) -> None:
         "anthropic": MessagesRequest,
         "gemini": lambda raw: GenerateContentRequest(raw, "m"),
     }
-    plan = ConvertedRequest(parse[name](raw), name, "openai_chat", "m", Quirks())
+    plan = ConvertedRequest(parse[name](raw), name, TO_CHAT, Quirks())
     counted: RequestFacts = ChatRequest(plan.render_upstream(None).body).facts
     assert plan.facts.max_input_tokens >= counted.max_input_tokens

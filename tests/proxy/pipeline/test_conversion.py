@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from proxy.formats import json_body
 from proxy.formats.codec import ClientRequest
+from proxy.formats.constraints.constraint import Destination
 from proxy.formats.neutral import Request, UnsupportedFeature
 from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
@@ -37,11 +38,15 @@ def client_request(client: str, body: Body) -> ClientRequest:
     return CLIENT_REQUEST_TYPES[client](encode_body(body))
 
 
+def plan_for(request: ClientRequest, client: str, provider: str, model: str) -> ConvertedRequest:
+    return ConvertedRequest(request, client, Destination("compatible", provider, model), Quirks())
+
+
 def rendered_with_limit(plan: ConvertedRequest, provider: str, limit: int) -> Any:
     """Return the body for a client that sent the lower limit itself."""
-    given = plan.request.max_tokens
+    given = plan.adapted.request.max_tokens
     limit = limit if given is None else min(given, limit)
-    request: Request = replace(plan.request, model=plan.model, max_tokens=limit, wants_usage=True)
+    request: Request = replace(plan.adapted.request, model=plan.model, max_tokens=limit, wants_usage=True)
     return CODECS[provider].render_request(request, Quirks()).body
 
 
@@ -51,7 +56,7 @@ def test_lowered_limit_gives_the_request_of_a_client_with_that_limit(provider: s
     compared = 0
     for client, model, body in cases(provider):
         try:
-            plan = ConvertedRequest(client_request(client, body), client, provider, model, Quirks())
+            plan = plan_for(client_request(client, body), client, provider, model)
             expected = rendered_with_limit(plan, provider, limit)
         except UnsupportedFeature:
             continue
@@ -66,7 +71,7 @@ def test_conversion_leaves_the_decoded_body_unchanged(provider: str) -> None:
         request = client_request(client, body)
         before = copy.deepcopy(request.fields)
         try:
-            plan = ConvertedRequest(request, client, provider, model, Quirks())
+            plan = plan_for(request, client, provider, model)
             plan.render_upstream(5)
         except UnsupportedFeature:
             pass
@@ -89,5 +94,5 @@ def test_body_is_decoded_once_and_rendered_once(provider: str, monkeypatch: pyte
     monkeypatch.setattr(codec, "render_request", count("render", codec.render_request))
     body = {"model": "m", "max_tokens": 900, "messages": [{"role": "user", "content": "Hi"}]}
     request = CLIENT_REQUEST_TYPES["anthropic"](encode_body(body))
-    ConvertedRequest(request, "anthropic", provider, "m", Quirks()).render_upstream(7)
+    plan_for(request, "anthropic", provider, "m").render_upstream(7)
     assert calls == ["decode", "render"]

@@ -160,4 +160,23 @@ EFFORTS = (
         source="https://console.groq.com/docs/reasoning",
         providers=("groq", "cerebras", "fireworks", "xai"),
     ),
+    efforts(
+        "openrouter-efforts",
+        "",
+        "none",
+        "minimal",
+        *LOW_TO_XHIGH[1:],
+        source="https://openrouter.ai/docs/guides/best-practices/reasoning-tokens",
+        providers=("openrouter",),
+    ),
+    Constraint(
+        "other-efforts",
+        "efforts",
+        "rewrite",
+        CHAT,
+        "the reasoning efforts xhigh and max",
+        "https://docs.vllm.ai/en/latest/features/reasoning_outputs.html",
+        "2026-11-30",
+        names=("none", "minimal", "low", "medium", "high"),
+    ),
 )

@@ -244,7 +244,7 @@ def read_anthropic_message(message: Json) -> WireMessage:
     blocks = [{"type": "text", "text": content}] if isinstance(content, str) else content
     calls = [block for block in blocks if block.get("type") == "tool_use"]
     results = [block for block in blocks if block.get("type") == "tool_result"]
-    texts = [block["text"] for block in objects_in(blocks) if block.get("type") == "text"]
+    texts = [block["text"] for block in objects_in(blocks) if isinstance(block.get("text"), str)]
     return WireMessage(
         message["role"],
         fields=set(message),

@@ -8,6 +8,7 @@ from msgspec.structs import replace
 
 from proxy.formats import anthropic
 from proxy.formats.codec import RenderedRequest
+from proxy.formats.constraints.constraint import Destination
 from proxy.formats.json_body import guard_recursion, parse_object
 from proxy.formats.neutral import (
     ApiError,
@@ -35,6 +36,7 @@ from proxy.formats.neutral import (
     Usage,
 )
 from proxy.formats.quirks import Quirks
+from tests.support.adapted_requests import render_adapted
 
 OLDER_MODEL, NEWER_MODEL = "claude-sonnet-4-5", "claude-opus-4-8"
 WEATHER = Tool(name="weather", schema={"type": "object", "properties": {"city": {"type": "string"}}})
@@ -49,7 +51,8 @@ def wire_request(**fields: Any) -> bytes:
 
 
 def render(request: Request, *unsupported: str) -> RenderedRequest:
-    return anthropic.render_request(request, Quirks(unsupported=frozenset(unsupported)))
+    destination = Destination("anthropic", "anthropic", request.model)
+    return render_adapted(request, destination, Quirks(unsupported=frozenset(unsupported)))
 
 
 def turn(role: Any, *parts: Part) -> Message:
@@ -270,7 +273,12 @@ def test_older_models_get_a_thinking_budget_below_max_tokens() -> None:
     assert thinking(None, Reasoning(effort="medium")) == (4096, 8192)
     assert thinking(20_000, Reasoning(budget=3000)) == (3000, 20_000)
     assert thinking(4000, Reasoning(effort="high")) == (2000, 4000)
-    assert thinking(100, Reasoning(effort="low")) == (1024, 1124)
+
+
+def test_limit_below_every_budget_turns_thinking_off() -> None:
+    rendered = render(replace(REQUEST, max_tokens=1024, reasoning=Reasoning(effort="low")))
+    assert rendered.body["max_tokens"] == 1024 and "thinking" not in rendered.body
+    assert rendered.dropped == ["reasoning"]
 
 
 def test_newer_models_get_adaptive_thinking_with_effort() -> None:
@@ -313,13 +321,15 @@ def test_history_without_signed_thinking_disables_thinking() -> None:
 
 
 def test_sampling_is_limited_to_what_the_model_supports() -> None:
-    assert render(replace(REQUEST, temperature=1.7)).body["temperature"] == 1
+    warm = render(replace(REQUEST, temperature=1.7))
+    assert (warm.body["temperature"], warm.dropped) == (1, ["temperature;changed=lowered"])
     assert render(replace(REQUEST, temperature=0.5, top_p=0.9)).dropped == ["top_p"]
     assert render(replace(REQUEST, model=NEWER_MODEL, temperature=0.5, top_p=0.9)).dropped == [
         "temperature",
         "top_p",
     ]
-    assert render(replace(REQUEST, seed=1, n=2, stop=(" ",)), "user").dropped == ["stop", "seed", "n"]
+    many = render(replace(REQUEST, seed=1, n=2, stop=(" ",)), "user")
+    assert many.dropped == ["n;changed=lowered", "stop", "seed"]
     assert render(replace(REQUEST, temperature=0.5), "temperature").dropped == ["temperature"]
 
 

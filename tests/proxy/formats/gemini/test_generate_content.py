@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from proxy.formats import gemini
+from proxy.formats.constraints.constraint import Destination
 from proxy.formats.gemini.reasoning import decode_signature, encode_signature
 from proxy.formats.json_body import guard_recursion, parse_object
 from proxy.formats.neutral import (
@@ -38,6 +39,7 @@ from proxy.formats.neutral import (
     Usage,
 )
 from proxy.formats.quirks import Quirks
+from tests.support.adapted_requests import render_adapted
 
 MODEL = "gemini-2.5-flash"
 USER = Message(role="user", parts=(Text(text="Hi"),))
@@ -314,7 +316,8 @@ def test_unsupported_settings_are_reported_as_dropped() -> None:
         tools=(replace(WEATHER, strict=True),),
         unmapped_settings={"logit_bias": {}},
     )
-    result = gemini.render_request(request, Quirks(unsupported=frozenset(("seed",))))
+    destination = Destination("gemini", "gemini", request.model)
+    result = render_adapted(request, destination, Quirks(unsupported=frozenset(("seed",))))
     assert sorted(result.dropped) == ["logit_bias", "parallel_tool_calls", "seed", "stop", "strict", "user"]
     assert result.body["generationConfig"] == {"stopSequences": list("abcde"), "topP": 0.5}
 
@@ -335,7 +338,6 @@ def test_tools_and_response_formats_are_sent_as_json_schema() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"tools": (Tool(name="1st"),)},
         {"tools": (ServerTool(origin="anthropic", kind="web_search", value={}),)},
         {"messages": (Message(role="user", parts=(File(file_id="file-1", origin="openai_chat"),)),)},
     ],

@@ -14,12 +14,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from proxy.formats.codec import Codec
+from proxy.formats.constraints.constraint import Destination
 from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import Message, Request, Text, Tool, UnsupportedFeature
-from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS, SCHEMA, Bodies, Body
 from tests.proxy.formats.golden.request_conversations import CONVERSATIONS
+from tests.proxy.formats.golden.request_limits import LIMITS
 from tests.proxy.formats.golden.request_media import MEDIA
 from tests.proxy.formats.golden.request_reasoning import THINKING
 from tests.proxy.formats.golden.request_tools import TOOL_CHOICES, TOOL_LOOPS
@@ -27,9 +28,10 @@ from tests.proxy.formats.golden.response_text import TEXT_RESPONSES
 from tests.proxy.formats.golden.response_tool_calls import THINKING_RESPONSES, TOOL_CALL_RESPONSES
 from tests.proxy.formats.golden.stream_readers import read_stream
 from tests.proxy.formats.golden.stream_writers import stream_of
+from tests.support.adapted_requests import render_adapted
 
 DIRECTORY = Path(__file__).parent / "cells"
-REQUESTS: dict[str, Bodies] = CONVERSATIONS | MEDIA | TOOL_CHOICES | TOOL_LOOPS | THINKING
+REQUESTS: dict[str, Bodies] = CONVERSATIONS | MEDIA | TOOL_CHOICES | TOOL_LOOPS | THINKING | LIMITS
 RESPONSES: dict[str, Bodies] = TEXT_RESPONSES | TOOL_CALL_RESPONSES | THINKING_RESPONSES
 CLIENT_REQUEST = Request(
     model="m",
@@ -48,7 +50,7 @@ def request_cell(client: str, provider: str, body: Body) -> Cell:
     """Return the upstream request for a client's request, or why it is rejected."""
     parsed = CODECS[client].parse_request(parse_object(encode_body(body)), "m", False)
     try:
-        rendered = CODECS[provider].render_request(parsed, Quirks())
+        rendered = render_adapted(parsed, Destination("compatible", provider, "m"))
     except UnsupportedFeature as refusal:
         return {"unsupported_param": refusal.param, "reason": str(refusal)}
     dropped = {"dropped": rendered.dropped} if rendered.dropped else {}

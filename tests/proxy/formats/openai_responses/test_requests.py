@@ -224,7 +224,6 @@ def test_custom_tool_grammar_becomes_a_description() -> None:
             {"messages": (Message(role="user", parts=(Opaque(origin="gemini", kind="video", value={}),)),)},
             "messages",
         ),
-        ({"n": 2}, "n"),
     ],
 )
 def test_unsupported_content_is_rejected_by_field(fields: dict[str, Any], param: str) -> None:

@@ -1,0 +1,58 @@
+"""No request that leaves is refused: the checker reads every recorded and generated one."""
+
+import json
+from typing import get_args
+
+import pytest
+from hypothesis import Phase, given, settings
+from msgspec.structs import replace
+
+from proxy.formats.constraints.constraint import Destination, Rule
+from proxy.formats.json_body import parse_object
+from proxy.formats.neutral import Request, UnsupportedFeature
+from proxy.formats.registry import CODECS
+from tests.proxy.formats.constraints.vendors import DESTINATIONS, label, render_for
+from tests.proxy.formats.conversion.capabilities import requests
+from tests.proxy.formats.golden.builders import FORMATS
+from tests.proxy.formats.golden.cells import REQUESTS, encode_body
+from tests.support.vendor_checker import violations
+from tests.support.vendor_checker.checks import CHECKS
+
+destinations = pytest.mark.parametrize("destination", DESTINATIONS, ids=label)
+
+
+def refused(request: Request, destination: Destination) -> list[str]:
+    """Return what the vendor refuses in a request; nothing if the gateway itself rejects it."""
+    request = replace(request, model=destination.model)
+    try:
+        body = render_for(request, destination).body
+    except UnsupportedFeature:
+        return []
+    return violations(json.loads(json.dumps(body)), destination)
+
+
+@destinations
+def test_no_recorded_request_is_refused(destination: Destination) -> None:
+    found = {
+        (scenario, client): problems
+        for scenario, bodies in REQUESTS.items()
+        for client in FORMATS
+        if (body := bodies[client]) is not None
+        and (
+            problems := refused(
+                CODECS[client].parse_request(parse_object(encode_body(body)), "m", False), destination
+            )
+        )
+    }
+    assert found == {}
+
+
+@destinations
+@given(request=requests())
+@settings(max_examples=15, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+def test_no_generated_request_is_refused(destination: Destination, request: Request) -> None:
+    assert refused(request, destination) == []
+
+
+def test_every_rule_of_the_table_is_checked() -> None:
+    assert CHECKS.keys() == set(get_args(Rule))

@@ -28,8 +28,8 @@ from proxy.formats.neutral import (
     Event,
     Failed,
     InvalidUpstreamResponse,
+    Request,
     RequestFacts,
-    Response,
     UnsupportedFeature,
     Usage,
     reported_or_none,
@@ -222,7 +222,7 @@ class ConvertedRequest(Converted):
             self.client_codec.parse_request, client_request.fields, facts.model, facts.stream
         )
         self.adapted = guard_recursion(adapt, self.request, destination)
-        self.facts = adapted_facts(facts, self.adapted)
+        self.facts = adapted_facts(facts, self.request, self.adapted)
         if destination.format == openai_chat.FORMAT:
             bound = max(self.facts.max_input_tokens, self.demo_input_bound())
             self.facts = replace(self.facts, max_input_tokens=bound)
@@ -295,16 +295,16 @@ class ConvertedRequest(Converted):
         )
 
 
-def adapted_facts(facts: RequestFacts, adapted: AdaptedRequest) -> RequestFacts:
+def adapted_facts(facts: RequestFacts, request: Request, adapted: AdaptedRequest) -> RequestFacts:
     """Return the facts of a request as it is sent: with the limits and choices of the adapted one.
 
     Unknown fields do not reach a provider of another format, so they cannot raise the cost.
     """
     limit, n = adapted.request.max_tokens, adapted.request.n
+    if (limit, n) != (request.max_tokens, request.n):
+        facts = replace(facts, n=n, max_output_tokens=None if limit is None else limit * n)
     return replace(
         facts,
-        n=n,
-        max_output_tokens=None if limit is None else limit * n,
         min_output_tokens=adapted.min_tokens,
         unbounded_cost_fields=(),
         other_model_fields=(),

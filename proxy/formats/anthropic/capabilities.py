@@ -29,7 +29,6 @@ class ModelCapabilities(Frozen, frozen=True):
     - `adaptive_thinking`: the model takes an effort, and rejects a budget of thinking tokens.
     - `thinking_always_on`: the model rejects `disabled` too.
     - `thinks_between_tools`: the model takes `between_tools` in place of `disabled`.
-    - `supports_temperature_with_top_p`: the model takes temperature and top_p in one request.
     - `supports_structured_output`: the model follows a JSON Schema.
     - `supports_system_messages`: the model takes system messages between the others.
     - `default_max_tokens`: the limit, in tokens, for clients of formats that do not require one. Every model
@@ -40,7 +39,6 @@ class ModelCapabilities(Frozen, frozen=True):
     thinking_always_on: bool = False
     thinks_between_tools: bool = False
     supports_xhigh_effort: bool = False
-    supports_temperature_with_top_p: bool = True
     supports_structured_output: bool = True
     supports_system_messages: bool = False
     default_max_tokens: int = 4096
@@ -62,7 +60,6 @@ def model_capabilities(model: str) -> ModelCapabilities:
         thinking_always_on=family in ("fable", "mythos") or (family == "opus" and generation >= (5, 5)),
         thinks_between_tools=family == "sonnet" and generation >= (5, 5),
         supports_xhigh_effort=newest and family in ("opus", "fable", "mythos"),
-        supports_temperature_with_top_p=generation < (4, 1),
         supports_structured_output=generation >= (4, 5),
         supports_system_messages=generation >= (4, 8),
         default_max_tokens=32_000 if generation >= (3, 7) else 8192 if generation >= (3, 5) else 4096,

@@ -138,7 +138,7 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     limit = request.max_tokens or capabilities.default_max_tokens
     rendered.body["max_tokens"] = render_reasoning(rendered, request, capabilities, limit)
     render_tool_choice(rendered, request)
-    render_sampling(rendered, request, capabilities)
+    render_sampling(rendered, request)
     render_response_format(rendered, request, capabilities)
     render_settings(rendered, request)
     return rendered
@@ -195,11 +195,8 @@ def render_response_format(
     rendered.body["output_config"] = {**config, "format": {"type": "json_schema", "schema": schema}}
 
 
-def render_sampling(rendered: RenderedRequest, request: Request, capabilities: ModelCapabilities) -> None:
-    """Set temperature, top_p and top_k as far as the model accepts them.
-
-    Models that think reject them. From version 4.1 on, temperature and top_p exclude each other.
-    """
+def render_sampling(rendered: RenderedRequest, request: Request) -> None:
+    """Set temperature, top_p and top_k, without those that a model rejects while it thinks."""
     settings = {
         name: value
         for name in ("temperature", "top_p", "top_k")
@@ -208,9 +205,6 @@ def render_sampling(rendered: RenderedRequest, request: Request, capabilities: M
     if is_thinking(rendered):
         rendered.dropped += [name for name, value in settings.items() if (name, value) != ("temperature", 1)]
         settings = {"temperature": 1} if settings.get("temperature") == 1 else {}
-    if "temperature" in settings and "top_p" in settings and not capabilities.supports_temperature_with_top_p:
-        rendered.dropped.append("top_p")
-        del settings["top_p"]
     rendered.body |= settings
 
 

@@ -20,6 +20,8 @@ Rule = Literal[
     "blank_stop",
     "unsupported_settings",
     "sampling",
+    "exclusive",
+    "thinking_sampling",
     "efforts",
     "format_with_tools",
     "format_top_type",
@@ -57,7 +59,7 @@ Action = Literal["hash", "shorten", "drop", "lower", "raise", "rewrite", "instru
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """Where a request is sent: the provider's slug, its format, and its name for the model."""
+    """Destination of a request: the provider's slug, its format, and its name for the model."""
 
     provider: str
     format: str

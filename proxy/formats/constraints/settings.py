@@ -39,9 +39,24 @@ def drop_settings(request: Request, constraints: Constraints) -> Adapted:
     names = constraints.names("unsupported_settings")
     if not (request.reasoning is not None and request.reasoning.effort == "none"):
         names |= constraints.names("sampling")
+    names |= exclusive_names(request, constraints)
     meaningless = {name for name, value in DEFAULT_VALUES.items() if getattr(request, name) == value}
     adapted, dropped = drop_unsupported(request, names)
     return adapted, [name for name in dropped if name not in meaningless]
+
+
+def exclusive_names(request: Request, constraints: Constraints) -> frozenset[str]:
+    """Return one setting of each row whose settings exclude each other, if all of them are set.
+
+    It is one whose value every model has anyway, else the last.
+    """
+    return frozenset(
+        next(
+            (name for name in row.names if getattr(request, name) == DEFAULT_VALUES.get(name)), row.names[-1]
+        )
+        for row in constraints.all("exclusive")
+        if all(getattr(request, name) is not None for name in row.names)
+    )
 
 
 def clamp_values(request: Request, constraints: Constraints) -> Adapted:

@@ -1,4 +1,4 @@
-"""What the vendor would answer to a request with an error, rule by rule."""
+"""Checks of what a vendor answers with an error, rule by rule."""
 
 import base64
 import re
@@ -129,6 +129,18 @@ def check_unsupported(row: Constraint, request: WireRequest) -> Iterator[str]:
 def check_sampling(row: Constraint, request: WireRequest) -> Iterator[str]:
     if request.effort != "none":
         yield from check_unsupported(row, request)
+
+
+def check_exclusive(row: Constraint, request: WireRequest) -> Iterator[str]:
+    if all(name in request.settings for name in row.names):
+        yield f"{' with '.join(row.names)}"
+
+
+def check_thinking_sampling(row: Constraint, request: WireRequest) -> Iterator[str]:
+    thinks = request.body.get("thinking", {}).get("type") in ("enabled", "adaptive")
+    for name in row.names:
+        if thinks and name in request.settings and (name, request.settings[name]) != ("temperature", 1):
+            yield f"{name} while the model thinks"
 
 
 def check_efforts(row: Constraint, request: WireRequest) -> Iterator[str]:
@@ -333,6 +345,8 @@ CHECKS: dict[Rule, Check] = {
     "blank_stop": check_blank_stop,
     "unsupported_settings": check_unsupported,
     "sampling": check_sampling,
+    "exclusive": check_exclusive,
+    "thinking_sampling": check_thinking_sampling,
     "efforts": check_efforts,
     "format_with_tools": check_format_with_tools,
     "format_top_type": check_format_type,

@@ -1,4 +1,4 @@
-"""What vendors refuse in JSON Schemas, found by a walk of its own."""
+"""Checks of JSON Schemas for what vendors refuse, with a walk of its own."""
 
 from collections.abc import Iterator
 from typing import Any

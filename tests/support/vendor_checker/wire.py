@@ -1,4 +1,4 @@
-"""What a request says, read from the JSON of each wire format."""
+"""Requests as vendors read them from the JSON of each wire format."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field

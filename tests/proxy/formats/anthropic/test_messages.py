@@ -194,15 +194,16 @@ def test_mid_conversation_system_messages_stay_if_supported() -> None:
         turn("user", Text(text="a")),
         turn("system", Text(text="Now in French.")),
         turn("assistant", Text(text="b")),
+        turn("user", Text(text="c")),
     )
     older, newer = (
         render(replace(REQUEST, model=model, messages=messages)).body for model in (OLDER_MODEL, NEWER_MODEL)
     )
     assert (older["system"], [m["role"] for m in older["messages"]]) == (
         "Now in French.",
-        ["user", "assistant"],
+        ["user", "assistant", "user"],
     )
-    assert [message["role"] for message in newer["messages"]] == ["user", "system", "assistant"]
+    assert [message["role"] for message in newer["messages"]] == ["user", "system", "assistant", "user"]
 
 
 def test_foreign_thinking_is_dropped_and_server_tools_rejected() -> None:

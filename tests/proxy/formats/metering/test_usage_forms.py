@@ -5,6 +5,8 @@ import json
 import pytest
 
 from proxy.formats.codec import ClientRequest, Meter
+from proxy.formats.constraints.aliases import Aliases
+from proxy.formats.constraints.restoration import StreamRestorer
 from proxy.formats.neutral import Message, Request, Text, Usage
 from proxy.formats.registry import CODECS
 from proxy.pipeline.conversion import ConvertedStreamMeter
@@ -48,7 +50,8 @@ def relay_meter(format: str) -> Meter:
 
 def conversion_meter(format: str) -> Meter:
     client = CODECS[OTHER_FORMATS[format]]
-    return ConvertedStreamMeter(CODECS[format].parse_stream(), client.render_stream(CLIENT))
+    decoder, encoder = CODECS[format].parse_stream(), client.render_stream(CLIENT)
+    return ConvertedStreamMeter(decoder, encoder, StreamRestorer(Aliases()))
 
 
 @pytest.mark.parametrize("size", [1, 1 << 20])

@@ -17,8 +17,9 @@ from projects.outbound import BlockedURL
 from projects.redaction import redact
 from proxy.formats.account_ids import ISSUED_KINDS, UPLOADED_KINDS, AccountReference
 from proxy.formats.neutral import ApiError, InvalidRequest, InvalidUpstreamResponse
+from proxy.http.content_coding import SUPPORTED_CODINGS, BodyTooLarge, CorruptBody, UnsupportedCoding
 from proxy.http.disconnect import ClientDisconnected
-from proxy.http.request import BodyTooLarge
+from proxy.http.request import GatewayRequest
 from proxy.upstream.errors import UpstreamConnectionError, UpstreamTimeout
 
 log = structlog.get_logger()
@@ -171,6 +172,37 @@ def invalid_request(error: InvalidRequest) -> GatewayError:
 def body_too_large(limit: int) -> GatewayError:
     text = f"The request body is larger than {limit} bytes."
     return gateway_error(413, Outcome.INVALID_REQUEST, "invalid_request", "request_too_large", text)
+
+
+def unreadable_body(error: BodyTooLarge | UnsupportedCoding | CorruptBody) -> GatewayError:
+    match error:
+        case BodyTooLarge():
+            return body_too_large(settings.MAX_BODY_BYTES)
+        case UnsupportedCoding():
+            return unsupported_coding(str(error))
+        case CorruptBody():
+            return corrupt_body(error.coding)
+
+
+def unsupported_coding(codings: str) -> GatewayError:
+    """Return the error for a coding that cannot be decoded. It names those that can (RFC 9110, 15.5.16)."""
+    text = (
+        f"The request body has the content coding {codings[:100]}, which is not supported. "
+        f"Send it without a coding, or with one of {SUPPORTED_CODINGS}."
+    )
+    return gateway_error(
+        415,
+        Outcome.INVALID_REQUEST,
+        "invalid_request",
+        "unsupported_content_coding",
+        text,
+        headers={"accept-encoding": SUPPORTED_CODINGS},
+    )
+
+
+def corrupt_body(coding: str) -> GatewayError:
+    text = f"The request body is not valid {coding}, which its Content-Encoding states."
+    return gateway_error(400, Outcome.INVALID_REQUEST, "invalid_request", "invalid_content_coding", text)
 
 
 def format_not_convertible(model: str, provider: str) -> GatewayError:
@@ -368,8 +400,8 @@ def from_exception(error: Exception, provider: str = "The provider") -> GatewayE
             return too_many_failures(error)
         case InvalidRequest():
             return invalid_request(error)
-        case BodyTooLarge():
-            return body_too_large(settings.MAX_BODY_BYTES)
+        case BodyTooLarge() | UnsupportedCoding() | CorruptBody():
+            return unreadable_body(error)
         case ClientDisconnected():
             return client_closed()
         case BudgetExceeded():

@@ -5,11 +5,8 @@ from collections.abc import Callable
 from django.http import HttpRequest
 
 from proxy.http.asgi import Receive, Scope
+from proxy.http.content_coding import BodyTooLarge, content_codings, decode_body
 from proxy.http.disconnect import ClientDisconnected, DisconnectWatcher
-
-
-class BodyTooLarge(Exception):
-    """The body is larger than the cap. The part that has arrived is dropped."""
 
 
 class GatewayRequest(HttpRequest):
@@ -31,13 +28,17 @@ class GatewayRequest(HttpRequest):
         return self.raw_headers.get(name, b"").decode("latin-1")
 
     async def read_body(self, limit: int) -> bytes:
-        """Return the body.
+        """Return the body without its content codings.
 
-        Raises BodyTooLarge beyond `limit` bytes, and ClientDisconnected if the body never ends.
+        Raises UnsupportedCoding, CorruptBody, BodyTooLarge beyond `limit` bytes as sent or decoded, and
+        ClientDisconnected if the body never ends.
         """
+        is_coded = b"content-encoding" in self.raw_headers
+        codings = content_codings(self.scope["headers"]) if is_coded else []
         parts: list[bytes] = []
         await self._receive_body(limit, parts.append)
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        body = parts[0] if len(parts) == 1 else b"".join(parts)
+        return decode_body(body, codings, limit) if codings else body
 
     async def discard_body(self, limit: int) -> None:
         """Receive the body without keeping any of it; raises as `read_body` does."""

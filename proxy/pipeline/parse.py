@@ -9,7 +9,7 @@ from django.conf import settings
 from billing.ledger import UsageEntry
 from projects.redaction import redact
 from proxy.formats.codec import ClientRequest
-from proxy.formats.json_body import guard_recursion
+from proxy.formats.json_body import BOM, guard_recursion
 from proxy.http.responses import Headers
 from proxy.pipeline.authenticate import Authenticated
 
@@ -38,7 +38,10 @@ class Parsed(Generic[R_co]):
 async def parse(
     caller: Authenticated, parse_body: Callable[..., R_co], url_params: Mapping[str, Any]
 ) -> Parsed[R_co]:
-    """Read the body. Raises InvalidRequest, BodyTooLarge or ClientDisconnected."""
-    body = await caller.received.request.read_body(settings.MAX_BODY_BYTES)
+    """Read the body, without a byte order mark (RFC 8259, section 8.1).
+
+    Raises InvalidRequest, UnsupportedCoding, CorruptBody, BodyTooLarge or ClientDisconnected.
+    """
+    body = (await caller.received.request.read_body(settings.MAX_BODY_BYTES)).removeprefix(BOM)
     client_request = guard_recursion(parse_body, body, **url_params)
     return Parsed(caller, client_request, url_params)

@@ -1,0 +1,210 @@
+"""Content codings of request bodies (RFC 9110, section 8.4), decoded in steps of bounded size.
+
+A small body can decode to gigabytes. Each step therefore returns at most PIECE_BYTES or little more, and
+decoding stops at the cap of bodies.
+"""
+
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+import brotli
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+SLICE_BYTES = PIECE_BYTES = 64 * 1024
+"""How much is given to a decoder at once, and how much it returns at once.
+
+A decoder copies what follows the end of a frame, so one large slice of many small frames would be copied many
+times.
+"""
+MAX_FRAMES = 1000
+"""Frames of zstd and members of gzip in one body. Each costs time even if it is empty."""
+MAX_CODINGS = 4
+GZIP_WBITS, ZLIB_WBITS, RAW_DEFLATE_WBITS = 31, 15, -15
+"""Formats of zlib's decoder: see zlib.decompress."""
+ZSTD_OPTIONS: dict[int, int] = {zstd.DecompressionParameter.window_log_max: 25}
+"""RFC 9659 allows windows of 8 MiB. The window of a frame that states its size is as large as its content."""
+
+
+class UnsupportedCoding(Exception):
+    """The body has a content coding that the gateway does not know, or too many of them."""
+
+
+class CorruptBody(Exception):
+    """The body is not in a content coding that the request states."""
+
+    def __init__(self, coding: str) -> None:
+        super().__init__(coding)
+        self.coding = coding
+
+
+class InvalidFrames(Exception):
+    """A body ends within a frame, or has too many of them."""
+
+
+class BodyTooLarge(Exception):
+    """The body is larger than the cap. The part that has arrived is dropped."""
+
+
+class Frame(Protocol):
+    """Decoder of one frame. `unused` is what follows its end in the last slice."""
+
+    @property
+    def has_ended(self) -> bool: ...
+
+    @property
+    def needs_input(self) -> bool: ...
+
+    @property
+    def unused(self) -> bytes: ...
+
+    def feed(self, data: bytes) -> bytes:
+        """Return the next piece; `data` is empty unless the decoder needs input."""
+
+
+class ZlibFrame:
+    """A member of gzip, or a stream of deflate."""
+
+    def __init__(self, wbits: int) -> None:
+        self.decoder = zlib.decompressobj(wbits)
+        self.needs_input = True
+
+    @property
+    def has_ended(self) -> bool:
+        return self.decoder.eof
+
+    @property
+    def unused(self) -> bytes:
+        return self.decoder.unused_data
+
+    def feed(self, data: bytes) -> bytes:
+        piece = self.decoder.decompress(data or self.decoder.unconsumed_tail, PIECE_BYTES)
+        self.needs_input = not self.decoder.unconsumed_tail and len(piece) < PIECE_BYTES
+        return piece
+
+
+class ZstdFrame:
+    """A frame of zstd (RFC 8878)."""
+
+    def __init__(self) -> None:
+        self.decoder = zstd.ZstdDecompressor(options=ZSTD_OPTIONS)
+
+    @property
+    def has_ended(self) -> bool:
+        return self.decoder.eof
+
+    @property
+    def needs_input(self) -> bool:
+        return self.decoder.needs_input
+
+    @property
+    def unused(self) -> bytes:
+        return self.decoder.unused_data
+
+    def feed(self, data: bytes) -> bytes:
+        return self.decoder.decompress(data, PIECE_BYTES)
+
+
+class BrotliFrame:
+    """A stream of brotli (RFC 7932). The decoder itself rejects bytes that follow its end."""
+
+    unused = b""
+
+    def __init__(self) -> None:
+        self.decoder = brotli.Decompressor()
+        self.needs_input = True
+
+    @property
+    def has_ended(self) -> bool:
+        return bool(self.decoder.is_finished())
+
+    def feed(self, data: bytes) -> bytes:
+        piece = bytes(self.decoder.process(data, output_buffer_limit=PIECE_BYTES))
+        # The decoder accepts more input while it still has output. All of that is taken first.
+        self.needs_input = not piece
+        return piece
+
+
+def decode_gzip(body: bytes) -> Iterator[bytes]:
+    return decode_frames(body, lambda: ZlibFrame(GZIP_WBITS), MAX_FRAMES)
+
+
+def decode_deflate(body: bytes) -> Iterator[bytes]:
+    """Decode zlib's format, or deflate without its header, which some clients send by mistake."""
+    has_header = len(body) > 1 and body[0] & 0x0F == zlib.DEFLATED and int.from_bytes(body[:2]) % 31 == 0
+    return decode_frames(body, lambda: ZlibFrame(ZLIB_WBITS if has_header else RAW_DEFLATE_WBITS), 1)
+
+
+def decode_brotli(body: bytes) -> Iterator[bytes]:
+    return decode_frames(body, BrotliFrame, 1)
+
+
+def decode_zstd(body: bytes) -> Iterator[bytes]:
+    return decode_frames(body, ZstdFrame, MAX_FRAMES)
+
+
+DECODERS: dict[str, Callable[[bytes], Iterator[bytes]]] = {
+    "gzip": decode_gzip,
+    "deflate": decode_deflate,
+    "br": decode_brotli,
+    "zstd": decode_zstd,
+}
+SUPPORTED_CODINGS = ", ".join(DECODERS)
+ALIASES = {"x-gzip": "gzip"}
+"""RFC 9110, section 8.4.1.3."""
+
+
+def content_codings(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
+    """Return the codings in the order in which they were applied. Raises UnsupportedCoding."""
+    values = [value.decode("latin-1") for name, value in headers if name == b"content-encoding"]
+    names = [name.strip().lower() for name in ",".join(values).split(",")]
+    codings = [ALIASES.get(name, name) for name in names if name not in ("", "identity")]
+    unknown = [coding for coding in codings if coding not in DECODERS]
+    if unknown or len(codings) > MAX_CODINGS:
+        raise UnsupportedCoding(", ".join(unknown or codings))
+    return codings
+
+
+def decode_body(body: bytes, codings: list[str], limit: int) -> bytes:
+    """Undo the codings, the last one first. An empty body has none.
+
+    Raises CorruptBody, and BodyTooLarge if a step returns more than `limit` bytes.
+    """
+    for coding in reversed(codings):
+        if body:
+            try:
+                body = join_pieces(DECODERS[coding](body), limit)
+            except (InvalidFrames, zlib.error, zstd.ZstdError, brotli.error):
+                raise CorruptBody(coding) from None
+    return body
+
+
+def join_pieces(pieces: Iterable[bytes], limit: int) -> bytes:
+    """Return all pieces as one. Raises BodyTooLarge as soon as they exceed `limit`."""
+    joined = bytearray()
+    for piece in pieces:
+        joined += piece
+        if len(joined) > limit:
+            raise BodyTooLarge
+    return bytes(joined)
+
+
+def decode_frames(body: bytes, new_frame: Callable[[], Frame], max_frames: int) -> Iterator[bytes]:
+    """Yield the content of frames that follow each other. Raises InvalidFrames and the libraries' errors."""
+    frame, count = new_frame(), 1
+    for start in range(0, len(body), SLICE_BYTES):
+        data = body[start : start + SLICE_BYTES]
+        while data or not (frame.needs_input or frame.has_ended):
+            if frame.has_ended:
+                frame, count = new_frame(), count + 1
+                if count > max_frames:
+                    raise InvalidFrames
+            yield frame.feed(data)
+            data = frame.unused if frame.has_ended else b""
+    if not frame.has_ended:
+        raise InvalidFrames

@@ -2,15 +2,20 @@
 
 import asyncio
 import gc
+import re
 import socket
+from typing import Any
+from urllib.parse import unquote
 
 import uvicorn
 from django.conf import settings
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from httptools import HttpParserUpgrade, HttpRequestParser, parse_url
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.http11 import Request
 
 from proxy import telemetry
+from proxy.http.handler import resolve_route
 from proxy.runtime import runtime
 
 KEEPALIVE_S = 75
@@ -25,10 +30,68 @@ MAX_HEADER_COUNT = settings.ENV.gateway_max_header_count
 TOO_MANY_BYTES = "Too many header bytes."
 SWITCHING_PROTOCOLS = 101
 BAD_HANDSHAKE = b"HTTP/1.1 400 Bad Request\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+URL_WITHOUT_PATH = re.compile(rb"\A(https?://[^/?#]*)(?=[?#]|\Z)", re.IGNORECASE)
 GC_GEN0_THRESHOLD = 10_000
 FLUSH_TIMEOUT_S = 1
 """How long a stopping process waits until clients have their last bytes, after everything is settled."""
 FLUSH_POLL_INTERVAL_S = 0.02
+
+
+class OfferIgnoringParser:
+    """httptools' parser, for a server that ignores offers to switch protocols (RFC 9110, section 7.8).
+
+    After an offer, httptools takes all that follows the headers for the other protocol, so the body would be
+    lost. The headers are therefore parsed again without the offer, and then the body.
+    """
+
+    def __init__(self, protocol: "LimitedProtocol") -> None:
+        self.protocol = protocol
+        self.start_parser()
+
+    def start_parser(self) -> None:
+        """Use a new parser, with the same leniency as uvicorn's."""
+        self.parser = HttpRequestParser(self.protocol)
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
+
+    def feed_data(self, data: bytes | memoryview) -> None:
+        """Parse what has arrived. Raises HttpParserUpgrade for a WebSocket handshake only."""
+        while True:
+            try:
+                self.parser.feed_data(data)
+                return
+            except HttpParserUpgrade as offer:
+                if not self.protocol.ignores_offer():
+                    raise
+                data = memoryview(data)[offer.args[0] :]
+            headers = self.protocol.headers_without_offer()
+            self.start_parser()
+            self.parser.feed_data(headers)
+
+    def get_method(self) -> bytes:
+        return self.parser.get_method()
+
+    def get_http_version(self) -> str:
+        return self.parser.get_http_version()
+
+    def should_keep_alive(self) -> bool:
+        return self.parser.should_keep_alive()
+
+    def should_upgrade(self) -> bool:
+        return self.parser.should_upgrade()
+
+
+class Http10Cycle(RequestResponseCycle):
+    """Response to an HTTP/1.0 client: it knows no chunks, so a body without a length ends the connection."""
+
+    ends_connection = False
+
+    async def send(self, message: Any) -> None:
+        if message["type"] == "http.response.start":
+            self.ends_connection = all(name != b"content-length" for name, _ in message.get("headers", ()))
+            self.chunked_encoding = False if self.ends_connection else None
+        elif self.ends_connection:
+            self.expected_content_length = len(message.get("body", b""))
+        await super().send(message)
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -36,14 +99,19 @@ class LimitedProtocol(HttpToolsProtocol):
 
     httptools has no limit of its own. It reports a field only when it is complete, and many at once if they
     arrive together. `header_bytes` counts the fields that it reported, `received_bytes` what has arrived of
-    headers that are not complete yet.
+    headers that are not complete yet. `offer` is the ignored `Upgrade` of a request that is parsed again.
     """
 
+    offer = b""
     header_bytes = received_bytes = 0
     messages_begun = 0
     in_headers = in_body = False
     rejection_reason = ""
     deadline: asyncio.TimerHandle | None = None
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser = OfferIgnoringParser(self)  # type: ignore[assignment]
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
@@ -82,6 +150,8 @@ class LimitedProtocol(HttpToolsProtocol):
         self.messages_begun += 1
 
     def on_message_complete(self) -> None:
+        if self.ignores_offer():
+            return
         self.in_body = False
         self.set_deadline(None)
         super().on_message_complete()
@@ -107,9 +177,39 @@ class LimitedProtocol(HttpToolsProtocol):
         raise ValueError(reason)
 
     def on_headers_complete(self) -> None:
+        if self.ignores_offer():
+            return
+        if self.offer:
+            # The application still sees the offer: a client that wants nothing else gets a 426.
+            self.headers.append((b"upgrade", self.offer))
+            self.offer = b""
+        self.url = URL_WITHOUT_PATH.sub(rb"\1/", self.url, count=1)
         super().on_headers_complete()
+        if self.scope["http_version"] == "1.0":
+            self.cycle.__class__ = Http10Cycle
         self.in_headers, self.in_body = False, True
         self.set_deadline(None)
+
+    def ignores_offer(self) -> bool:
+        """Return whether the request offers another protocol and is answered in HTTP."""
+        offers = self.parser.should_upgrade() and self.parser.get_method() != b"CONNECT"
+        return offers and not self._should_upgrade()
+
+    def _should_upgrade(self) -> bool:
+        """Return whether the request is a WebSocket handshake. Gateway routes have no WebSockets."""
+        parser = self.parser
+        if (parser.get_method(), parser.get_http_version()) != (b"GET", "1.1"):
+            return False
+        path = parse_url(self.url).path or b"/"
+        return super()._should_upgrade() and resolve_route(unquote(path.decode("ascii"))) is None
+
+    def headers_without_offer(self) -> bytes:
+        """Return the request line and the headers of the request without `Upgrade`, which is kept."""
+        self.offer = b", ".join(value for name, value in self.headers if name == b"upgrade")
+        version = self.parser.get_http_version().encode()
+        line = b"%s %s HTTP/%s\r\n" % (self.parser.get_method(), self.url, version)
+        fields = [b"%s: %s\r\n" % field for field in self.headers if field[0] != b"upgrade"]
+        return line + b"".join(fields) + b"\r\n"
 
     def send_400_response(self, msg: str) -> None:
         """Count the rejection, unless a view has the request: it counts the request after the disconnect."""

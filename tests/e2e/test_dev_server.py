@@ -7,7 +7,7 @@ import time
 import httpx
 import pytest
 
-from tests.support.gateway_server import GatewayProcess
+from tests.support.gateway_server import CHAT, GatewayProcess
 
 RELOAD_TIMEOUT_S = 60
 
@@ -28,6 +28,21 @@ def test_a_websocket_handshake_reaches_the_application(dev_server: GatewayProces
         "sec-websocket-key": "dGhlIHNhbXBsZSBub25jZQ==",
     }
     assert httpx.get(f"{dev_server.url}/unknown/", headers=headers).status_code == 403
+
+
+@pytest.mark.parametrize(("protocol", "status"), [("h2c", 200), ("websocket", 405)])
+def test_a_request_that_offers_another_protocol_is_answered_at_once(
+    dev_server: GatewayProcess, dev_token: str, protocol: str, status: int
+) -> None:
+    """Unlike the server, daphne takes every offer of a WebSocket for a handshake."""
+    headers = {
+        "authorization": f"Bearer {dev_token}",
+        "connection": "Upgrade, HTTP2-Settings",
+        "upgrade": protocol,
+        "http2-settings": "AAEAAEAAAAIAAAAB",
+    }
+    response = httpx.post(f"{dev_server.url}/v1/chat/completions", json=CHAT, headers=headers, timeout=10)
+    assert response.status_code == status
 
 
 def test_requests_are_settled_when_the_server_reloads(dev_server: GatewayProcess, dev_token: str) -> None:

@@ -6,6 +6,7 @@ from django.db import models
 from projects import vault
 from projects.models import Project, invalidates_config_cache
 from projects.outbound import BlockedURL, validate_base_url
+from proxy.providers.base_urls import UnusableBaseURL, check_base_url
 from proxy.providers.catalog import DEMO, PROVIDERS
 
 SECRET_SUFFIX_LENGTH = 4
@@ -67,10 +68,16 @@ class Credential(models.Model):
         return f"{self.slug} of {self.project}"
 
     def clean(self) -> None:
-        """Require a base URL for a provider that has none."""
+        """Require a base URL for a provider that has none, and one that can work with the provider."""
         provider = PROVIDERS.get(self.provider)
-        if provider and not self.base_url and not provider.base_url:
+        if provider is None:
+            return
+        if not self.base_url and not provider.base_url:
             raise ValidationError({"base_url": "A compatible server needs a base URL."})
+        try:
+            check_base_url(provider, self.base_url)
+        except UnusableBaseURL as error:
+            raise ValidationError({"base_url": str(error)}) from None
 
     def set_secret(self, secret: str) -> None:
         """Encrypt the provider's API key into this credential, without saving it."""

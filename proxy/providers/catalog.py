@@ -47,6 +47,7 @@ CATALOG = (
         "x-api-key",
         "",
         headers={"anthropic-version": "2023-06-01"},
+        redundant_endings=("/v1",),
         supports_count_tokens=True,
     ),
     # ai.google.dev/api
@@ -57,6 +58,7 @@ CATALOG = (
         "google",
         "x-goog-api-key",
         "",
+        redundant_endings=("/models", "/openai", "/v1beta", "/v1"),
         supports_count_tokens=True,
     ),
     # learn.microsoft.com/azure/ai-services/openai/reference: authentication, versioning (the newest version
@@ -71,6 +73,7 @@ CATALOG = (
         quirks=Quirks(max_tokens_field="max_completion_tokens"),
         path_prefix="/openai/deployments/{model}",
         query_string="api-version=2024-10-21",
+        redundant_endings=("/openai/v1", "/openai"),
     ),
     # docs.ollama.com/api/openai-compatibility: "Supported request fields".
     openai_compatible(

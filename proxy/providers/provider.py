@@ -34,6 +34,9 @@ class Provider:
     path_prefix: str = ""
     """Inserted between base URL and path, with `{model}`, for servers that have the model in the URL."""
     query_string: str = ""
+    redundant_endings: tuple[str, ...] = ()
+    """Ends of a base URL that are left out one after the other, because the provider's paths begin with them.
+    """
     supports_count_tokens: bool = False
     """Whether it counts tokens of a request in its own format. If not, the gateway estimates them."""
     client: str = HTTP_CLIENT

@@ -9,8 +9,9 @@ from projects.config_cache import ConfigCache
 from projects.models import Project
 from projects.vault import DecryptionError
 from proxy.models import Credential
-from proxy.providers.catalog import DEMO, PROVIDERS
-from proxy.providers.provider import Provider
+from proxy.providers.base_urls import normalize_base_url
+from proxy.providers.catalog import DEMO, OPENAI, PROVIDERS
+from proxy.providers.provider import CHAT_FORMAT, RESPONSES_FORMAT, Provider
 from proxy.routing import config_file
 from proxy.routing.operator_keys import DEFAULT_UPSTREAMS, configured_key, default_upstream
 from proxy.routing.operator_routes import Route, environment_routes, yaml_routes
@@ -87,7 +88,7 @@ def account_from_credential(credential: Credential) -> Account:
     except DecryptionError:
         secret = None
     provider = PROVIDERS[credential.provider]
-    base_url = (credential.base_url or provider.base_url).rstrip("/")
+    base_url = normalize_base_url(provider, credential.base_url or provider.base_url)
     return Account(credential.slug, provider, base_url, secret, frozenset(credential.model_names))
 
 
@@ -122,7 +123,8 @@ def load_operator_accounts() -> tuple[Account, ...]:
 
 def operator_account(slug: str, base_url: str, secret: str, models: frozenset[str] = frozenset()) -> Account:
     provider = PROVIDERS[slug]
-    return Account(slug, provider, (base_url or provider.base_url).rstrip("/"), secret, models, trusted=True)
+    base_url = normalize_base_url(provider, base_url or provider.base_url)
+    return Account(slug, provider, base_url, secret, models, trusted=True)
 
 
 def account_for_model_route(route: Route) -> Account:

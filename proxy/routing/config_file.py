@@ -8,6 +8,7 @@ from typing import Literal
 import msgspec
 from django.conf import settings
 
+from proxy.providers import base_urls
 from proxy.providers.catalog import DEMO, PROVIDERS
 from proxy.routing.operator_keys import DEFAULT_UPSTREAMS, default_upstream, origin_of
 
@@ -84,7 +85,12 @@ def check_route(model: ModelRoute, file: str) -> None:
     if model.base_url and model.provider == DEMO:
         raise ConfigError(f"{file}: {model.name!r}: the demo has no base_url")
     if model.base_url:
-        check_base_url(model.base_url, f"{file}: {model.name!r}: base_url")
+        where = f"{file}: {model.name!r}: base_url"
+        check_base_url(model.base_url, where)
+        try:
+            base_urls.check_base_url(PROVIDERS[model.provider], model.base_url)
+        except base_urls.UnusableBaseURL as error:
+            raise ConfigError(f"{where}: {error}") from None
     if model.send_operator_key and not model.base_url:
         raise ConfigError(f"{file}: {model.name!r}: send_operator_key needs a base_url")
 

@@ -98,6 +98,8 @@ class Environment(BaseSettings):
 
     openai_api_key: str = Field("", validation_alias=AliasChoices("openai_api_key", "ai_gateway_api_key"))
     openai_base_url: str = ""
+    openai_api: Literal["", "chat", "responses"] = ""
+    """The API of the operator's OpenAI account: `chat` if it has no other, `responses` for conversions."""
     anthropic_api_key: str = ""
     anthropic_base_url: str = ""
     gemini_api_key: str = ""

@@ -1,8 +1,10 @@
 """Accounts at providers: the credentials of projects, which are cached, and the operator's own."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from urllib.parse import quote
+
+from django.conf import settings
 
 from keys.authentication import Principal
 from projects.config_cache import ConfigCache
@@ -22,7 +24,8 @@ class Account:
     """An account at a provider.
 
     `secret` is None if it cannot be decrypted. `trusted`: the operator configured the base URL, not a tenant.
-    `preferred_format` is the format of conversions, if that is not the provider's first.
+    `api` is what the operator has set of OpenAI's APIs: `chat` if the server has no other, `responses` for
+    conversions to that one.
     """
 
     slug: str
@@ -31,7 +34,7 @@ class Account:
     secret: str | None
     models: frozenset[str] = frozenset()
     trusted: bool = False
-    preferred_format: str = ""
+    api: str = ""
 
     @property
     def can_be_shared(self) -> bool:
@@ -51,15 +54,18 @@ class Account:
         URLs are then not available.
         """
         base_urls = self.provider.base_urls
-        if self.base_url in ("", self.provider.base_url):
-            return tuple(base_urls)
-        return tuple(format for format, url in base_urls.items() if url == self.provider.base_url)
+        if self.base_url not in ("", self.provider.base_url):
+            base_urls = {format: url for format, url in base_urls.items() if url == self.provider.base_url}
+        if self.api == "chat" and CHAT_FORMAT in base_urls:
+            return tuple(format for format in base_urls if format != RESPONSES_FORMAT)
+        return tuple(base_urls)
 
     def format_for(self, client_format: str) -> str:
         """Return the format in which a client's request is sent: its own if the account supports it."""
-        if client_format in self.formats:
+        formats = self.formats
+        if client_format in formats:
             return client_format
-        return self.preferred_format if self.preferred_format in self.formats else self.formats[0]
+        return RESPONSES_FORMAT if self.api == "responses" and RESPONSES_FORMAT in formats else formats[0]
 
     def url(self, format: str, path: str, model: str) -> str:
         """Return the URL of a path; servers with the model in the URL get it there."""
@@ -115,6 +121,8 @@ def load_operator_accounts() -> tuple[Account, ...]:
     config = config_file.load()
     defaults = ((slug, default_upstream(slug), configured_key(slug)[1]) for slug in DEFAULT_UPSTREAMS)
     general = [operator_account(*default) for default in defaults if default[1] or default[2]]
+    api = settings.ENV.openai_api
+    general = [replace(account, api=api) if account.slug == OPENAI else account for account in general]
     return (
         *general,
         *(account_for_model_route(route) for route in (*yaml_routes(config), *environment_routes(config))),

@@ -27,8 +27,8 @@ class ModelRoute(msgspec.Struct, frozen=True):
     name: str
     provider: str
     description: str = ""
-    api: Literal["chat", "responses"] = "chat"
-    """OpenAI's format in which requests of clients of other formats are sent."""
+    api: Literal["", "chat", "responses"] = ""
+    """OpenAI's API that serves the model: `chat` if there is no other, `responses` for conversions."""
     base_url: str = ""
     """The model's own URL, instead of that of the operator's account at the provider."""
     send_operator_key: bool = False

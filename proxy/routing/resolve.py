@@ -10,11 +10,11 @@ from billing import pricing
 from billing.pricing.price_list import price_lists
 from keys.authentication import Principal
 from proxy import errors
-from proxy.formats import openai_responses
 from proxy.providers import demo
 from proxy.providers.catalog import DEMO, OPENAI, PROVIDERS
 from proxy.routing import config_file
 from proxy.routing.accounts import DEMO_ACCOUNT, Account, operator_accounts_for, project_accounts_cache
+from proxy.routing.config_file import ModelRoute
 from proxy.routing.targets import Target, price_for
 
 CATALOG_PROVIDERS = (OPENAI, "anthropic", "gemini")
@@ -62,19 +62,18 @@ def explicit_route(
         by_name = {DEMO: DEMO_ACCOUNT, **accounts_by_name(project_accounts, operator_accounts)}
         if route.provider not in by_name:
             raise missing_credential(model, route.provider)
-        account = by_name[route.provider]
-        return (
-            replace(account, preferred_format=openai_responses.FORMAT)
-            if route.api == "responses"
-            else account
-        )
+        return with_api(by_name[route.provider], route)
     for account in operator_accounts:
         if model in account.models:
-            is_responses = route is not None and route.api == "responses"
-            return replace(account, preferred_format=openai_responses.FORMAT) if is_responses else account
+            return with_api(account, route) if route else account
     if route:
         raise missing_credential(model, route.provider)
     return DEMO_ACCOUNT if model in demo.MODELS else None
+
+
+def with_api(account: Account, route: ModelRoute) -> Account:
+    """Return the account with the API that the operator has set for one model."""
+    return replace(account, api=route.api) if route.api else account
 
 
 def accounts_by_name(

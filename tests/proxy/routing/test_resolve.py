@@ -128,6 +128,47 @@ def test_a_route_sets_the_format_for_clients_of_other_formats(configure: Callabl
     assert plain.format_for("anthropic") == "openai_chat"
 
 
+DEFAULT_FORMATS = ["openai_chat", "openai_responses", "openai_chat", "openai_chat"]
+
+
+def formats_of(account: Account) -> list[str]:
+    """Return the formats in which the requests of all clients are sent."""
+    clients = ("openai_chat", "openai_responses", "anthropic", "gemini")
+    return [account.format_for(client) for client in clients]
+
+
+@pytest.mark.parametrize(
+    ("variable", "model", "formats"),
+    [
+        ("", "", DEFAULT_FORMATS),
+        ("chat", "", ["openai_chat"] * 4),
+        ("", "chat", ["openai_chat"] * 4),
+        ("responses", "chat", ["openai_chat"] * 4),
+        ("responses", "", ["openai_chat", *["openai_responses"] * 3]),
+        ("chat", "responses", ["openai_chat", *["openai_responses"] * 3]),
+    ],
+)
+@pytest.mark.parametrize("own_url", ["", "base_url: http://127.0.0.1:1/v1"])
+def test_the_operator_can_say_which_api_a_server_has(
+    configure: Callable[..., None], variable: str, model: str, formats: list[str], own_url: str
+) -> None:
+    """The setting of a model precedes OPENAI_API, which is about the account at OPENAI_BASE_URL alone."""
+    fields = ", ".join(filter(None, ("name: house", "provider: openai", model and f"api: {model}", own_url)))
+    configure(f"models: [{{{fields}}}]", openai_api=variable, openai_base_url="http://127.0.0.1:1/v1")
+    own = accounts.load_operator_accounts()
+    house = resolve.resolve_account("house", (), own)[0]
+    assert formats_of(house) == (formats if model or not own_url else DEFAULT_FORMATS)
+
+
+def test_the_api_of_the_environment_applies_to_every_model_of_the_account(
+    configure: Callable[..., None],
+) -> None:
+    configure(openai_api="chat", openai_base_url="http://127.0.0.1:1/v1")
+    for name in ("gpt-4o-mini", "openai/qwen3", "whatever"):
+        account, _ = resolve.resolve_account(name, (), accounts.load_operator_accounts())
+        assert formats_of(account) == ["openai_chat"] * 4
+
+
 def test_azure_has_the_model_in_the_url() -> None:
     azure = Account("azure", PROVIDERS["azure"], "https://acme.openai.azure.com", "key")
     url = azure.url("openai_chat", "/chat/completions", "my gpt/4")

@@ -141,6 +141,15 @@ class Environment(BaseSettings):
     def check_database(cls, value: str) -> str:
         if value and not value.startswith(("postgres://", "postgresql://")):
             raise ValueError("it must begin with postgres:// or postgresql://")
+        check_url_parts(value)
+        if value and not urlsplit(value).path.strip("/"):
+            raise ValueError("it names no database; add its name, as in postgresql://user:password@host/name")
+        return value
+
+    @field_validator("gateway_email_url")
+    @classmethod
+    def check_email(cls, value: str) -> str:
+        check_url_parts(value)
         return value
 
     @field_validator("redis_url")
@@ -149,9 +158,10 @@ class Environment(BaseSettings):
         # An invalid DATABASE_URL is absent from `info.data`; it is reported itself.
         if value and info.data.get("database_url") == "":
             raise ValueError("REDIS_URL needs DATABASE_URL: Redis without PostgreSQL would lose records")
-        parts = urlsplit(value)
-        if value and parts.scheme not in ("redis", "rediss"):
+        if value and not value.startswith(("redis://", "rediss://")):
             raise ValueError("it must begin with redis:// or rediss://")
+        check_url_parts(value)
+        parts = urlsplit(value)
         if unknown := dict(parse_qsl(parts.query, keep_blank_values=True)).keys() - (
             TLS_FILES if parts.scheme == "rediss" else ()
         ):
@@ -179,6 +189,25 @@ class Environment(BaseSettings):
     @property
     def sqlite_path(self) -> Path:
         return (self.database_path or self.gateway_data_dir / "gateway.sqlite3").absolute()
+
+
+def check_url_parts(url: str) -> None:
+    """Raise ValueError for a URL that ends early because its password has special characters.
+
+    The message does not repeat the URL. A password with @ or % is not ambiguous and works as it is.
+    """
+    try:
+        parts = urlsplit(url)
+        ends_early = parts.port == 0 or bool(parts.fragment)
+    except ValueError:
+        ends_early = True
+    else:
+        ends_early = ends_early or ("@" not in parts.netloc and "@" in parts.path + parts.query)
+    if ends_early:
+        raise ValueError(
+            "its host or port is not valid. Write special characters of the user name and the password as "
+            "%XX: / as %2F, # as %23, ? as %3F, [ as %5B, ] as %5D, @ as %40, : as %3A, % as %25"
+        )
 
 
 @lru_cache(maxsize=1)

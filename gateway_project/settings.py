@@ -97,13 +97,14 @@ def sqlite_database() -> dict[str, object]:
 
 def postgresql_database(url: str) -> dict[str, object]:
     parts = urlsplit(url)
-    query = dict(pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
+    pairs = (pair.split("=", 1) for pair in parts.query.split("&") if "=" in pair)
+    query = {name: unquote(value) for name, value in pairs}
     return {
         "ENGINE": "gateway_project.postgresql",
         "NAME": unquote(parts.path.lstrip("/")),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
-        "HOST": unquote(query.pop("host", parts.hostname or "")),
+        "HOST": query.pop("host", unquote(parts.hostname or "")),
         "PORT": str(parts.port or ""),
         # Detects a server that disappeared within half a minute. TCP alone would take many minutes.
         "OPTIONS": {

@@ -1,8 +1,11 @@
 """All errors of the environment are reported at once."""
 
 import pytest
+import redis
+from kombu.utils.url import url_to_parts
 
 from gateway_project import env
+from gateway_project.settings import postgresql_database
 
 
 def reported_errors(
@@ -57,3 +60,94 @@ def test_valid_combinations_pass(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_shutdown_timeout_has_a_second_name(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setenv(name, "7")
     assert env.Environment().gateway_shutdown_timeout_s == 7
+
+
+ENCODED = {
+    "postgresql://gw:p%40ss%2Fw%25d%23%3A%3F%2B@127.0.0.1:1/db": (
+        "gw",
+        "p@ss/w%d#:?+",
+        "127.0.0.1",
+        "1",
+        "db",
+    ),
+    "postgresql://gw:p@ss@127.0.0.1:1/db": ("gw", "p@ss", "127.0.0.1", "1", "db"),
+    "postgresql://gw:p%ss@127.0.0.1:1/db": ("gw", "p%ss", "127.0.0.1", "1", "db"),
+    "postgresql://gw:p+s:s@127.0.0.1:1/db": ("gw", "p+s:s", "127.0.0.1", "1", "db"),
+    "postgresql://gw:pw@[::1]:5433/db": ("gw", "pw", "::1", "5433", "db"),
+    "postgres://gw%40tenant:pw@h1/my%20db?options=-csearch_path%3Dgw": ("gw@tenant", "pw", "h1", "", "my db"),
+    "postgresql://gw:pw@/db?host=%2Fvar%2Frun": ("gw", "pw", "/var/run", "", "db"),
+}
+
+
+@pytest.mark.parametrize("url", ENCODED)
+def test_a_database_url_is_decoded_once(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    database = postgresql_database(env.Environment().database_url)
+    names = ("USER", "PASSWORD", "HOST", "PORT", "NAME")
+    assert tuple(database[name] for name in names) == ENCODED[url]
+
+
+def test_options_of_a_database_url_are_decoded() -> None:
+    options = postgresql_database("postgresql://h/db?options=-csearch_path%3Dgw&sslmode=require")["OPTIONS"]
+    assert isinstance(options, dict)
+    assert (options["options"], options["sslmode"]) == ("-csearch_path=gw", "require")
+
+
+@pytest.mark.parametrize(
+    "password", ["p#ss", "p/ss", "p?ss", "5/ss", "5?ss", "5#ss", "p[ss", "p]ss", "p/s@s"]
+)
+@pytest.mark.parametrize(
+    ("variable", "url"),
+    [
+        ("DATABASE_URL", "postgresql://gw:{}@127.0.0.1:1/db"),
+        ("REDIS_URL", "redis://gw:{}@127.0.0.1:1/3"),
+        ("REDIS_URL", "rediss://:{}@127.0.0.1:1"),
+        ("GATEWAY_EMAIL_URL", "smtp://gw:{}@mail.example:587"),
+    ],
+)
+def test_a_password_that_ends_a_url_early_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    variable: str,
+    url: str,
+    password: str,
+) -> None:
+    variables = {"DATABASE_URL": "postgresql://h/db", variable: url.format(password)}
+    (line,) = reported_errors(monkeypatch, capsys, **variables)
+    assert line.startswith(f"configuration error: {variable}: ") and "%2F" in line and password not in line
+
+
+@pytest.mark.parametrize("url", ["postgresql://h:nonsense/db", "postgresql://h1:5432,h2:5432/db"])
+def test_an_invalid_host_or_port_is_reported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    (line,) = reported_errors(monkeypatch, capsys, DATABASE_URL=url)
+    assert "host or port is not valid" in line
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://gw:pw@h", "postgresql://gw:pw@h/", "postgresql://h?sslmode=require"]
+)
+def test_a_database_url_names_a_database(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], url: str
+) -> None:
+    (line,) = reported_errors(monkeypatch, capsys, DATABASE_URL=url)
+    assert "names no database" in line
+
+
+@pytest.mark.parametrize(
+    ("url", "password"),
+    [
+        ("redis://:p%40s%2Fs%25@h:1/3", "p@s/s%"),
+        ("redis://user:p@ss@h:1/3", "p@ss"),
+        ("rediss://u:p%23@h:1/5", "p#"),
+    ],
+)
+def test_redis_and_celery_get_the_same_password(
+    monkeypatch: pytest.MonkeyPatch, url: str, password: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://h/db")
+    monkeypatch.setenv("REDIS_URL", url)
+    checked = env.Environment().redis_url
+    assert redis.Redis.from_url(checked).connection_pool.connection_kwargs["password"] == password
+    assert url_to_parts(checked).password == password

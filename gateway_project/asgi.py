@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from typing import Any
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "gateway_project.settings")
@@ -10,12 +11,18 @@ from django.core.asgi import get_asgi_application
 
 django_application = get_asgi_application()
 
+from django.conf import settings
+from django.urls import Resolver404, resolve
+
 from gateway_project import lifespan
 from proxy import telemetry
+from proxy.endpoints import not_found
 from proxy.http.asgi import ASGIMessage, Receive, Scope, Send
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.handler import dispatch, resolve_route
+from proxy.http.request import GatewayRequest
 from proxy.http.responses import Response, shutting_down_response
+from proxy.pipeline.authenticate import extract_api_key
 
 MAX_PAGE_BODY_BYTES = 2_621_440
 """2.5 MiB, more than any form of a page. Django would store a body of any size before it authenticates."""
@@ -35,11 +42,35 @@ async def application(scope: dict[str, Any], receive: Receive, send: Send) -> No
 
 
 async def serve_request(scope: dict[str, Any], receive: Receive, send: Send) -> None:
-    match = resolve_route(scope["path"])
-    if match is None:
-        await serve_page(scope, receive, send)
-    else:
+    if match := resolve_route(scope["path"]):
         await dispatch(match, scope, receive, send)
+    elif is_from_program(GatewayRequest(scope, receive)):
+        await dispatch(not_found.ROUTE, scope, receive, send)
+    else:
+        await serve_page(scope, receive, send)
+
+
+def is_from_program(request: GatewayRequest) -> bool:
+    """Return whether a request that no gateway route serves comes from a program, which cannot read HTML.
+
+    No form of a page sends JSON. A browser sends no API key, and to an unknown path only GET.
+    """
+    is_get = request.method in ("GET", "HEAD")
+    sends_json = request.header(b"content-type").lower().startswith("application/json")
+    if is_page(request.path):
+        return not is_get and sends_json
+    return not is_get or sends_json or bool(extract_api_key(request))
+
+
+def is_page(path: str) -> bool:
+    """Return whether Django serves the path, or the same path with a slash at its end."""
+    if path.startswith(settings.STATIC_URL):
+        return True
+    for candidate in (path, f"{path}/"):
+        with suppress(Resolver404):
+            resolve(candidate)
+            return True
+    return False
 
 
 async def serve_page(scope: dict[str, Any], receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 import math
 import time
+from collections.abc import Collection
 
 import structlog
 from django.conf import settings
@@ -151,15 +152,22 @@ def unknown_key() -> GatewayError:
     return gateway_error(404, Outcome.INVALID_REQUEST, "invalid_request", "unknown_key", text)
 
 
-def method_not_allowed(method: str, allowed: str) -> GatewayError:
-    text = f"{method[:20]} is not allowed here; use {allowed}."
+def wrong_method(request: GatewayRequest, allowed: Collection[str]) -> GatewayError:
+    """Return a 405, or a 426 for a WebSocket handshake: Codex and others then use HTTP."""
+    if request.method == "GET" and request.header(b"upgrade").lower() == "websocket":
+        return websockets_unsupported(allowed)
+    names = ", ".join(allowed)
+    text = f"{(request.method or '')[:20]} is not allowed here; use {names}."
     return gateway_error(
-        405,
-        Outcome.INVALID_REQUEST,
-        "invalid_request",
-        "method_not_allowed",
-        text,
-        headers={"allow": allowed},
+        405, Outcome.INVALID_REQUEST, "invalid_request", "method_not_allowed", text, headers={"allow": names}
+    )
+
+
+def websockets_unsupported(allowed: Collection[str]) -> GatewayError:
+    text = f"This URL does not support WebSockets. Send the request with {', '.join(allowed)} over HTTP."
+    headers = {"upgrade": "HTTP/1.1", "connection": "upgrade"}
+    return gateway_error(
+        426, Outcome.INVALID_REQUEST, "invalid_request", "websockets_unsupported", text, headers=headers
     )
 
 

@@ -1,7 +1,7 @@
 """Operations of the gateway: the scope that each needs, its format, and how its body is read."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Generic, Protocol, TypeVar
 
 from proxy.formats import anthropic, gemini, openai_chat, openai_responses
@@ -9,6 +9,7 @@ from proxy.formats.anthropic.count_tokens import CountTokensRequest
 from proxy.formats.codec import ClientRequest
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.gemini.count_tokens import CountTokensRequest as GeminiCountTokensRequest
+from proxy.formats.json_body import set_model
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
 
@@ -42,6 +43,11 @@ class Operation:
     convertible: bool = False
 
     @property
+    def methods(self) -> tuple[str, ...]:
+        """Return the methods that a client may use; none restricts nothing. HEAD is GET without the body."""
+        return ("GET", "HEAD") if self.method == "GET" else (self.method,) if self.method else ()
+
+    @property
     def api_family(self) -> str:
         """Return the client's API family as logs and metrics name it: openai, anthropic or gemini."""
         return self.format.partition("_")[0]
@@ -70,6 +76,15 @@ def count_operation(
     scope: str, format: str, parse: Callable[..., TokenCountRequest]
 ) -> BodyOperation[TokenCountRequest]:
     return BodyOperation("count_tokens", scope, "POST", format, parse=parse)
+
+
+def for_deployment(operation: BodyOperation[ClientRequest]) -> BodyOperation[ClientRequest]:
+    """Return the operation for a URL of Azure OpenAI, whose deployment is the model."""
+
+    def parse(body: bytes, deployment: str) -> ClientRequest:
+        return operation.parse(set_model(body, deployment))
+
+    return replace(operation, parse=parse)
 
 
 CHAT_COMPLETIONS = generation_operation(
@@ -116,6 +131,7 @@ USAGE = Operation("usage", "usage:read", "GET", GATEWAY_FORMAT)
 NOT_FOUND = Operation("unknown", "", "", openai_chat.FORMAT)
 NOT_FOUND_ANTHROPIC = Operation("unknown", "", "", anthropic.FORMAT)
 NOT_FOUND_GEMINI = Operation("unknown", "", "", gemini.FORMAT)
+NOT_FOUND_GATEWAY = Operation("unknown", "", "", GATEWAY_FORMAT)
 HEALTH = Operation("health", "", "GET", "")
 READY = Operation("ready", "", "GET", "")
 METRICS = Operation("metrics", "", "GET", "")

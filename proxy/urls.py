@@ -1,6 +1,11 @@
-"""Gateway routes, which `http/handler.py` dispatches without Django's middleware."""
+"""Gateway routes, which `http/handler.py` dispatches without Django's middleware.
 
-from django.urls import URLPattern, path, re_path
+Slashes at the end of a path and repeated ones do not count, so the patterns have none.
+"""
+
+from collections.abc import Iterable
+
+from django.urls import URLPattern, URLResolver, include, path, re_path
 
 from proxy.endpoints import count_tokens, generate, health, metrics, models, not_found, usage
 
@@ -12,9 +17,16 @@ OPENAI = [
     path("models", models.openai_model_list),
     path("models/<path:model>", models.openai_model_detail),
 ]
-ANTHROPIC = [
+AZURE_DEPLOYMENTS = [
+    path("deployments/<path:deployment>/chat/completions", generate.deployment_chat_completions),
+    path("deployments/<path:deployment>/completions", generate.deployment_completions),
+    path("deployments/<path:deployment>/embeddings", generate.deployment_embeddings),
+]
+ANTHROPIC_MESSAGES = [
     path("messages", generate.messages),
     path("messages/count_tokens", count_tokens.count_anthropic_tokens),
+]
+ANTHROPIC_MODELS = [
     path("models", models.anthropic_model_list),
     path("models/<path:model>", models.anthropic_model_detail),
 ]
@@ -30,29 +42,40 @@ GEMINI_MODELS = [
     path("models/<path:model>", models.gemini_model_detail),
 ]
 
+COMMON_PREFIXES = ("v1/", "v1/v1/", "")
+"""Prefixes of all three API families.
 
-def with_prefix(prefix: str, routes: list[URLPattern]) -> list[URLPattern]:
-    return [path(prefix + str(route.pattern), route.callback) for route in routes]
+They do not conflict: Gemini's paths end in a verb, and every SDK can read the one list of models. A base URL
+that ends in /v1 yields /v1/v1/ with an SDK that adds another one; one without /v1 yields no prefix with an
+SDK that expects it.
+"""
+OPENAI_PREFIXES = ("openai/v1/", "openai/", "openai/v1/v1/", "v1beta/openai/", "gemini/v1beta/openai/")
+"""`/openai/` is Azure's, `/v1beta/openai/` Google's (ai.google.dev/gemini-api/docs/openai)."""
+ANTHROPIC_PREFIXES = ("anthropic/v1/", "anthropic/", "anthropic/v1/v1/")
+GEMINI_PREFIXES = (
+    "v1beta/",
+    "v1beta/v1beta/",
+    "v1/v1beta/",
+    "v1alpha/",
+    "gemini/",
+    "gemini/v1/",
+    "gemini/v1beta/",
+    "gemini/v1alpha/",
+    "gemini/v1beta/v1beta/",
+)
+
+
+def under(prefixes: Iterable[str], routes: list[URLPattern]) -> list[URLResolver]:
+    """Return the routes below each of the prefixes."""
+    return [path(prefix, include(routes)) for prefix in prefixes]
 
 
 urlpatterns = [
-    # `/v1/` serves all three API families without a conflict: Gemini's paths end in a verb, and every SDK
-    # can read the one list of models.
-    *with_prefix("v1/", GEMINI_ACTIONS),
-    *with_prefix("v1/", OPENAI),
-    *with_prefix("v1/", ANTHROPIC[:2]),
-    # For a base URL that ends in /v1 and an SDK that adds another one.
-    *with_prefix("v1/v1/", ANTHROPIC[:2]),
-    *with_prefix("openai/v1/", OPENAI),
-    *with_prefix("anthropic/v1/", ANTHROPIC),
-    *(
-        route
-        for prefix in ("v1beta/", "gemini/v1/", "gemini/v1beta/")
-        for route in with_prefix(prefix, [*GEMINI_ACTIONS, *GEMINI_MODELS])
-    ),
-    re_path(r"^anthropic(?:/|$)", not_found.anthropic_not_found),
-    re_path(r"^(?:v1beta|gemini)(?:/|$)", not_found.gemini_not_found),
-    re_path(r"^(?:v1|openai)(?:/|$)", not_found.openai_not_found),
+    *under(COMMON_PREFIXES, [*GEMINI_ACTIONS, *OPENAI, *ANTHROPIC_MESSAGES]),
+    *under(OPENAI_PREFIXES, OPENAI),
+    *under(("openai/", ""), AZURE_DEPLOYMENTS),
+    *under(ANTHROPIC_PREFIXES, [*ANTHROPIC_MESSAGES, *ANTHROPIC_MODELS]),
+    *under(GEMINI_PREFIXES, [*GEMINI_ACTIONS, *GEMINI_MODELS]),
     path("api/v1/usage/stats", usage.usage_stats),
     path("api/v1/usage/costs", usage.usage_costs),
     path("api/v1/usage/budget", usage.usage_budget),
@@ -61,4 +84,12 @@ urlpatterns = [
     path("health", health.health_view),
     path("ready", health.ready_view),
     path("metrics", metrics.metrics_view),
+    re_path(r"^(?:anthropic|(?:v1/)*messages)(?:/|$)", not_found.anthropic_not_found),
+    re_path(r"^(?:gemini/)?v1beta/openai(?:/|$)", not_found.openai_not_found),
+    re_path(r"^(?:v1beta|v1alpha|gemini)(?:/|$)", not_found.gemini_not_found),
+    re_path(
+        r"^(?:openai|chat|responses|completions|embeddings|deployments)(?:/|$)", not_found.openai_not_found
+    ),
+    re_path(r"^(?:v1|models)(?:/|$)", not_found.shared_not_found),
+    re_path(r"^api(?:/|$)", not_found.gateway_not_found),
 ]

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs
 from proxy import operations
 from proxy.endpoints.views import billable
 from proxy.http.request import GatewayRequest
+from proxy.operations import for_deployment
 
 
 def gemini_stream_params(request: GatewayRequest) -> dict[str, Any]:
@@ -18,6 +19,9 @@ chat_completions = billable(operations.CHAT_COMPLETIONS)
 responses = billable(operations.RESPONSES)
 completions = billable(operations.COMPLETIONS)
 embeddings = billable(operations.EMBEDDINGS)
+deployment_chat_completions = billable(for_deployment(operations.CHAT_COMPLETIONS))
+deployment_completions = billable(for_deployment(operations.COMPLETIONS))
+deployment_embeddings = billable(for_deployment(operations.EMBEDDINGS))
 messages = billable(operations.MESSAGES)
 generate_content = billable(operations.GENERATE_CONTENT)
 stream_generate_content = billable(operations.GENERATE_CONTENT, gemini_stream_params)

@@ -8,14 +8,14 @@ from functools import partial
 from typing import Any
 
 from billing.models import Outcome
-from proxy import gateway
+from proxy import errors, gateway
 from proxy.formats.codec import ClientRequest
 from proxy.http.handler import GatewayView
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import Response, ResponseWriter
-from proxy.operations import BodyOperation, Operation
+from proxy.operations import GATEWAY_FORMAT, BodyOperation, Operation
 from proxy.pipeline.authenticate import Authenticated, Received, authenticate, authorize, receive
-from proxy.pipeline.responses import rate_limit_headers, respond_with_error
+from proxy.pipeline.responses import rate_limit_headers, respond_with_error, unrecorded_error
 from proxy.pipeline.settle import INTERRUPTED, Progress, RequestResult, settle
 
 UrlParams = Callable[[GatewayRequest], dict[str, Any]]
@@ -103,10 +103,11 @@ def keyless(
 
     def decorate(handler: Callable[[GatewayRequest], Awaitable[Response]]) -> GatewayView:
         async def run(request: GatewayRequest, writer: ResponseWriter) -> None:
-            if request.method in ("GET", "HEAD"):
+            if request.method in operation.methods:
                 writer.respond(await handler(request))
             else:
-                writer.respond(Response(405, {"allow": "GET", "content-type": "text/plain"}, b"Use GET.\n"))
+                error = errors.wrong_method(request, operation.methods)
+                writer.respond(unrecorded_error(request, error, GATEWAY_FORMAT))
             await writer.finish(succeeded=True)
 
         return GatewayView(operation, run)

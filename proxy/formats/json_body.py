@@ -140,6 +140,12 @@ def replace_fields(body: bytes, fields: dict[str, Any]) -> bytes:
     return encode(kept | fields)
 
 
+def set_model(body: bytes, model: str) -> bytes:
+    """Return a client's body with the model that its URL names. Raises InvalidRequest."""
+    parse_object(body)
+    return replace_fields(body, {"model": model})
+
+
 # Values of any type -------------------------------------------------------------------------------
 
 

@@ -37,9 +37,13 @@ class GatewayView:
 
 @lru_cache(maxsize=1024)
 def resolve_route(path: str) -> ResolverMatch | None:
-    """Return the gateway route at this path, or None if Django's own handler serves it."""
+    """Return the gateway route at this path, or None if Django's own handler serves it.
+
+    Clients join a base URL and a path with one slash too many, so repeated slashes count as one, and one at
+    the end does not count.
+    """
     try:
-        match = resolve(path)
+        match = resolve("/" + "/".join(filter(None, path.split("/"))))
     except Resolver404:
         return None
     return match if isinstance(match.func, GatewayView) else None

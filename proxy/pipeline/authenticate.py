@@ -1,6 +1,7 @@
 """First stage: who sends a request, before anything of its body is read."""
 
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from functools import partial
@@ -13,7 +14,7 @@ from django.conf import settings
 from billing import ledger
 from billing.budgets.windows import local_day
 from billing.ledger import UsageEntry
-from keys import authentication
+from keys import authentication, tokens
 from keys.authentication import AuthenticationFailed, Principal
 from projects.ids import uuid7
 from projects.redaction import contains_key
@@ -23,7 +24,9 @@ from proxy.http.request import GatewayRequest
 from proxy.http.responses import Headers
 from proxy.operations import Operation
 
-BEARER_PREFIX = "bearer "
+BEARER = "bearer"
+KEY_HEADERS = (b"x-api-key", b"x-goog-api-key", b"api-key")
+"""Headers of the SDKs of Anthropic, Google and Azure OpenAI."""
 MAX_REQUEST_ID_LENGTH = 128
 
 
@@ -77,9 +80,12 @@ def receive(request: GatewayRequest, operation: Operation) -> Received:
     """Note when a request has arrived, and give it an id."""
     telemetry.request_started(operation.api_family)
     id = uuid7()
-    return Received(
-        request, operation, id, client_request_id(request) or f"req_{id.hex}", time.perf_counter()
-    )
+    return Received(request, operation, id, choose_request_id(request, id), time.perf_counter())
+
+
+def choose_request_id(request: GatewayRequest, id: UUID) -> str:
+    """Return the client's own id if it is usable, else one that contains `id`."""
+    return client_request_id(request) or f"req_{id.hex}"
 
 
 def client_request_id(request: GatewayRequest) -> str:
@@ -109,18 +115,31 @@ async def authenticate(received: Received) -> Authenticated:
 def authorize(caller: Authenticated) -> None:
     """Check the method and the scope of the operation. Raises GatewayError."""
     request, operation = caller.received.request, caller.received.operation
-    if operation.method and request.method != operation.method:
-        raise errors.method_not_allowed(request.method or "", operation.method)
+    if operation.methods and request.method not in operation.methods:
+        raise errors.wrong_method(request, operation.methods)
     if operation.scope and not caller.principal.allows(operation.scope):
         raise errors.missing_scope(operation.scope)
 
 
 def extract_api_key(request: GatewayRequest) -> str:
-    """Return the API key from wherever the client's SDK puts it; empty if there is none."""
-    authorization = request.header(b"authorization")
-    if authorization[: len(BEARER_PREFIX)].lower() == BEARER_PREFIX:
-        return authorization[len(BEARER_PREFIX) :].strip()
-    if header := request.header(b"x-api-key") or request.header(b"x-goog-api-key"):
-        return header.strip()
+    """Return the API key from wherever the client's SDK puts it; empty if there is none.
+
+    Some clients send a key of another service beside the gateway's, so one that looks like ours comes first.
+    """
+    keys = [key for key in candidate_keys(request) if key]
+    return next((key for key in keys if key.startswith(tokens.PREFIX)), keys[0] if keys else "")
+
+
+def candidate_keys(request: GatewayRequest) -> Iterator[str]:
+    """Yield what may be an API key: of Authorization only a bearer token, or a key without a scheme."""
+    authorization = request.header(b"authorization").strip()
+    scheme, _, rest = authorization.partition(" ")
+    if scheme.lower() == BEARER:
+        yield rest.strip()
+    elif scheme.startswith(tokens.PREFIX):
+        yield scheme
+    for name in KEY_HEADERS:
+        yield request.header(name).strip()
     query = request.scope["query_string"]
-    return parse_qs(query.decode("latin-1")).get("key", [""])[0] if b"key=" in query else ""
+    if b"key=" in query:
+        yield parse_qs(query.decode("latin-1")).get("key", [""])[0]

@@ -7,16 +7,18 @@ import msgspec
 
 from billing.ledger import NO_LIMITS, AdmissionDenied, BudgetExceeded
 from billing.models import Outcome
+from projects.ids import uuid7
 from proxy import errors
 from proxy.errors import GatewayError
 from proxy.formats.neutral import ApiError
 from proxy.formats.registry import CODECS
 from proxy.http.cancellation import outlive_cancellation, outliving_cancellation
+from proxy.http.request import GatewayRequest
 from proxy.http.responses import Headers, Response, ResponseWriter
 from proxy.operations import GATEWAY_FORMAT
 from proxy.pipeline.admission import Admitted, ReservationInterrupted, rate_limit_status
 from proxy.pipeline.attempt import CallFailed
-from proxy.pipeline.authenticate import Received
+from proxy.pipeline.authenticate import Received, choose_request_id
 from proxy.pipeline.charges import Charge
 from proxy.pipeline.settle import Progress, RequestResult, caller_of, received_of
 
@@ -60,6 +62,18 @@ async def respond_with_error(progress: Progress, error: Failure, writer: Respons
     body = ERROR_RENDERERS[received.operation.format](shown.api_error, received.request_id)
     writer.respond(Response(result.status, headers, body))
     return result
+
+
+def unrecorded_error(request: GatewayRequest, error: GatewayError, format: str) -> Response:
+    """Return an error for a request that needs no key and leaves no record."""
+    request_id = choose_request_id(request, uuid7())
+    headers = {
+        "x-request-id": request_id,
+        "x-content-type-options": "nosniff",
+        "content-type": "application/json",
+        **error.headers,
+    }
+    return Response(error.status, headers, ERROR_RENDERERS[format](error.api_error, request_id))
 
 
 def result_of(error: Failure) -> tuple[RequestResult, GatewayError]:

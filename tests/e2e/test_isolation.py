@@ -125,6 +125,8 @@ BODIES: dict[str, dict[str, Any]] = {
 """Request with a cost for each billable operation. Add new operations here."""
 FREE = {"models", "usage", "count_tokens", "unknown", "health", "ready", "metrics"}
 WITHOUT_SCOPE = {"unknown", "health", "ready", "metrics"}
+GATEWAY_VALUES = {"model": "demo/chat", "deployment": "gpt-4o-mini", "public_id": "some-key"}
+"""What stands for the parameters of gateway routes."""
 
 
 @pytest.mark.parametrize(("address", "operation"), GATEWAY, ids=[address for address, _ in GATEWAY])
@@ -141,7 +143,7 @@ def test_budget_is_enforced_on_every_billable_route(live_gateway: LiveGateway, d
     billable = {address: operation for address, operation in GATEWAY if operation.billable}
     assert {operation.name for operation in billable.values()} == set(BODIES)
     for address, operation in billable.items():
-        path = "/" + address.replace("<path:model>", "demo/chat")
+        path = fill_path(address, GATEWAY_VALUES)
         assert resolve_route(path) is not None
         response = httpx.post(
             live_gateway.url + path, json=BODIES[operation.name], headers={"x-api-key": token}
@@ -157,7 +159,9 @@ def test_scope_is_enforced_on_every_gateway_route(live_gateway: LiveGateway, dem
     for address, operation in GATEWAY:
         if operation.scope:
             token = caller if operation.scope == "usage:read" else reader
-            path = "/" + address.replace("<path:model>", "demo/chat").replace("<str:public_id>", "some-key")
+            path = "/" + PARAMETER.sub(
+                lambda found: "some-key" if found[1] == "str" else "demo/chat", address
+            )
             response = httpx.request(
                 operation.method,
                 live_gateway.url + path,

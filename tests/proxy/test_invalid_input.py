@@ -133,7 +133,7 @@ def test_a_wrong_method_is_a_405_that_names_the_allowed_one(gateway: httpx.Clien
     assert only_record().status_code == 405
 
 
-@pytest.mark.parametrize("path", ["/v1/nothing", "/openai/v1/", "/v1", "/v1/chat/completions/"])
+@pytest.mark.parametrize("path", ["/v1/nothing", "/openai/v1/", "/v1", "/v1/chat/completions/x"])
 def test_an_unknown_path_is_a_404_in_the_same_form(gateway: httpx.Client, path: str) -> None:
     assert_error(gateway.post(path, json=CHAT), 404, "invalid_request")
     assert only_record().status_code == 404

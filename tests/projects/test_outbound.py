@@ -155,10 +155,10 @@ async def test_stored_unresolvable_name_is_a_connection_error(
     connections: HttpUpstreamClient, monkeypatch: pytest.MonkeyPatch, host: str, trusted: bool
 ) -> None:
     monkeypatch.setattr("proxy.upstream.client.validate_host", lambda _url: None)
-    with pytest.raises(UpstreamConnectionError) as refusal:
+    with pytest.raises(UpstreamConnectionError) as rejected:
         await connections.post(f"http://{host}/v1", b"{}", {}, trusted=trusted)
-    assert not refusal.value.may_be_billed
-    assert errors.from_exception(refusal.value).status == 502
+    assert not rejected.value.may_be_billed
+    assert errors.from_exception(rejected.value).status == 502
 
 
 @pytest.mark.parametrize(
@@ -180,9 +180,9 @@ def test_unresolvable_name_is_a_502_in_the_client_format(
 
 @pytest.mark.parametrize("url", ["http://10.0.0.1/", "http://127.1/", "ftp://x", "http://a..b"])
 def test_the_reason_fits_into_a_sentence(no_private_hosts: None, url: str) -> None:
-    with pytest.raises(BlockedURL) as refusal:
+    with pytest.raises(BlockedURL) as rejected:
         validate_base_url(url)
-    assert not errors.from_exception(refusal.value).api_error.message.endswith("..")
+    assert not errors.from_exception(rejected.value).api_error.message.endswith("..")
 
 
 @pytest.mark.parametrize(

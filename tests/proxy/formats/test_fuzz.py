@@ -110,14 +110,14 @@ def test_mutated_request_is_parsed_or_rejected(format: str) -> None:
 def is_read(format: str, text: bytes) -> bool:
     try:
         request = guard_recursion(CODECS[format].parse_request, parse_object(text), "m", False)
-    except InvalidRequest as refusal:
-        assert str(refusal)
+    except InvalidRequest as rejected:
+        assert str(rejected)
         return False
     for codec in CODECS.values():
         try:
             json.dumps(codec.render_request(request, QUIRKS).body)
-        except InvalidRequest as refusal:
-            assert str(refusal)
+        except InvalidRequest as rejected:
+            assert str(rejected)
     return True
 
 
@@ -127,8 +127,8 @@ def test_mutated_request_passes_or_is_rejected(format: str) -> None:
         for text in texts_of(body):
             try:
                 client_request = CLIENT_REQUEST_TYPES[format](text)
-            except InvalidRequest as refusal:
-                assert str(refusal)
+            except InvalidRequest as rejected:
+                assert str(rejected)
             else:
                 assert client_request.facts.max_input_tokens >= 0 and client_request.path("m")
 
@@ -169,8 +169,8 @@ def is_answer(format: str, text: bytes) -> bool:
     assert CODECS[format].parse_error(500, text).message
     try:
         response = CODECS[format].parse_response(text)
-    except InvalidUpstreamResponse as refusal:
-        assert str(refusal)
+    except InvalidUpstreamResponse as rejected:
+        assert str(rejected)
         return False
     for codec in CODECS.values():
         assert json.loads(codec.render_response(response, CLIENT_REQUEST))

@@ -73,9 +73,9 @@ def test_error_in_a_response_or_stream_is_not_shown_as_python_text(name: str, me
     body = json.dumps(
         {"type": "error", "error": {"message": message, "code": message, "type": message}}
     ).encode()
-    with pytest.raises(InvalidUpstreamResponse) as refusal:
+    with pytest.raises(InvalidUpstreamResponse) as rejected:
         CODECS[name].parse_response(body)
-    assert not looks_like_python(str(refusal.value))
+    assert not looks_like_python(str(rejected.value))
     decoder = CODECS[name].parse_stream()
     seen = [*decoder.feed(b"event: error\ndata: " + body + b"\n\n"), *decoder.finish()]
     (failure,) = [event.error for event in seen if isinstance(event, Failed)]

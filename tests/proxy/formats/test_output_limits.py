@@ -99,6 +99,6 @@ def limits_in(value: Any) -> list[int]:
 )
 def test_field_in_both_spellings_is_rejected(given: dict[str, Any], field: str) -> None:
     """The budget would reserve the value of one spelling, and the provider might obey the other."""
-    with pytest.raises(InvalidRequest) as refusal:
+    with pytest.raises(InvalidRequest) as rejected:
         GenerateContentRequest(json.dumps({"contents": CONTENTS, **given}).encode(), "gemini-2.0-flash")
-    assert refusal.value.param == field
+    assert rejected.value.param == field

@@ -102,9 +102,9 @@ def test_error_uses_google_error_format(gemini: genai.Client, upstream: LocalUps
         )
 
     upstream.handler = respond
-    with pytest.raises(genai.errors.ClientError, match="NOT_FOUND") as refused:
+    with pytest.raises(genai.errors.ClientError, match="NOT_FOUND") as rejected:
         gemini.models.embed_content(model="other/m", contents="Hi")
-    assert refused.value.message == "No such model."
+    assert rejected.value.message == "No such model."
     assert only_record().outcome == "upstream_error"
 
 
@@ -153,7 +153,7 @@ def one(text: str, **more: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("requests", "refusal"),
+    ("requests", "error"),
     [
         ([one("x", outputDimensionality=8), one("y")], UnsupportedFeature),
         ([one("x", outputDimensionality=0)], InvalidRequest),
@@ -163,10 +163,10 @@ def one(text: str, **more: Any) -> dict[str, Any]:
     ],
 )
 def test_unconvertible_embedding_settings_are_rejected(
-    requests: list[dict[str, Any]], refusal: type[InvalidRequest]
+    requests: list[dict[str, Any]], error: type[InvalidRequest]
 ) -> None:
     call = BatchEmbedContentsRequest(json.dumps({"requests": requests}).encode(), "m")
-    with pytest.raises(refusal):
+    with pytest.raises(error):
         call.texts(), call.dimensions()
 
 

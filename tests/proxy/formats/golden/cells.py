@@ -51,8 +51,8 @@ def request_cell(client: str, provider: str, body: Body) -> Cell:
     parsed = CODECS[client].parse_request(parse_object(encode_body(body)), "m", False)
     try:
         rendered = render_adapted(parsed, Destination("compatible", provider, "m"))
-    except UnsupportedFeature as refusal:
-        return {"unsupported_param": refusal.param, "reason": str(refusal)}
+    except UnsupportedFeature as rejected:
+        return {"unsupported_param": rejected.param, "reason": str(rejected)}
     dropped = {"dropped": rendered.dropped} if rendered.dropped else {}
     return {"request": json.loads(json.dumps(rendered.body)), **dropped}
 

@@ -44,9 +44,9 @@ def parse_facts(kind: type, **fields: Any) -> Any:
 @pytest.mark.parametrize("kind", REQUESTS)
 @pytest.mark.parametrize("field", FORBIDDEN)
 def test_model_override_and_async_fields_are_rejected(kind: type, field: str) -> None:
-    with pytest.raises(InvalidRequest) as refusal:
+    with pytest.raises(InvalidRequest) as rejected:
         parse_facts(kind, **{field: FORBIDDEN[field]})
-    assert refusal.value.param == field and f"The field {field} " in str(refusal.value)
+    assert rejected.value.param == field and f"The field {field} " in str(rejected.value)
 
 
 @pytest.mark.parametrize("nothing", [None, False, [], {}, ""])
@@ -60,18 +60,18 @@ def test_field_with_a_no_op_value_passes(nothing: Any) -> None:
 @pytest.mark.parametrize("written", ["Models", "MODELS", "model\u017f"])
 def test_field_names_are_matched_case_insensitively(written: str) -> None:
     """Go's encoding/json reads each of these as `models`."""
-    with pytest.raises(InvalidRequest) as refusal:
+    with pytest.raises(InvalidRequest) as rejected:
         parse_facts(ChatRequest, **{written: ["dear"]})
-    assert refusal.value.param == written
+    assert rejected.value.param == written
 
 
 @pytest.mark.parametrize(
     ("kind", "field", "value"), [(ChatRequest, "Model", "dear"), (MessagesRequest, "Max_tokens", 60_000)]
 )
 def test_known_field_in_another_case_is_rejected(kind: type, field: str, value: Any) -> None:
-    with pytest.raises(InvalidRequest) as refusal:
+    with pytest.raises(InvalidRequest) as rejected:
         parse_facts(kind, **{field: value})
-    assert refusal.value.param == field
+    assert rejected.value.param == field
 
 
 @pytest.mark.parametrize(

@@ -162,8 +162,8 @@ def test_arbitrary_bytes_are_parsed_or_invalid(body: bytes) -> None:
     for parse in (ChatRequest, CreateEmbeddingRequest):
         try:
             parse(body)
-        except InvalidRequest as refusal:
-            assert str(refusal)
+        except InvalidRequest as rejected:
+            assert str(rejected)
 
 
 json_values = st.recursive(

@@ -404,8 +404,8 @@ def test_arbitrary_json_is_a_request_or_invalid(messages: list[Any], fields: dic
     try:
         request = guard_recursion(openai_chat.parse_request, parse_object(body))
         json.dumps(openai_chat.render_request(request, Quirks()).body)
-    except InvalidRequest as refusal:
-        assert str(refusal)
+    except InvalidRequest as rejected:
+        assert str(rejected)
 
 
 @given(anything)
@@ -415,8 +415,8 @@ def test_arbitrary_json_is_a_response_or_invalid(value: Any) -> None:
         assert openai_chat.parse_error(500, text).message
         try:
             response = openai_chat.parse_response(text)
-        except InvalidUpstreamResponse as refusal:
-            assert str(refusal)
+        except InvalidUpstreamResponse as rejected:
+            assert str(rejected)
         else:
             json.loads(openai_chat.render_response(response, CHAT_REQUEST))
 

@@ -140,13 +140,13 @@ def test_arbitrary_request_is_parsed_or_rejected(value: dict[str, Any]) -> None:
     for parse in (responses.ResponsesRequest, CreateCompletionRequest):
         try:
             parse(body)
-        except InvalidRequest as refusal:
-            assert str(refusal)
+        except InvalidRequest as rejected:
+            assert str(rejected)
     try:
         parsed = responses.parse_request(parse_object(body))
         json.dumps(render(parsed))
-    except InvalidRequest as refusal:
-        assert str(refusal)
+    except InvalidRequest as rejected:
+        assert str(rejected)
 
 
 @given(st.lists(items | json_values), json_values)

@@ -227,9 +227,9 @@ def test_custom_tool_grammar_becomes_a_description() -> None:
     ],
 )
 def test_unsupported_content_is_rejected_by_field(fields: dict[str, Any], param: str) -> None:
-    with pytest.raises(UnsupportedFeature) as refusal:
+    with pytest.raises(UnsupportedFeature) as rejected:
         render(Request(**{"model": "m", "messages": (), **fields}))
-    assert refusal.value.param == param
+    assert rejected.value.param == param
 
 
 def test_settings_that_openai_lacks_are_reported_as_dropped() -> None:

@@ -43,7 +43,7 @@ def money_field(verbose_name: str, help_text: str, **options: Any) -> "models.Bi
 
 
 def defaults_to(other: str) -> dict[str, Any]:
-    return {"null": True, "blank": True, "help_text": f"{PER_MILLION_HELP} Empty: same as {other}."}
+    return {"null": True, "blank": True, "help_text": f"{PER_MILLION_HELP} Empty: {other}."}
 
 
 class PriceOverrideQuerySet(models.QuerySet["PriceOverride"]):
@@ -86,10 +86,13 @@ class PriceOverride(models.Model):
     ended_at = models.DateTimeField(null=True, blank=True)
     input_nano = money_field("input", PER_MILLION_HELP)
     output_nano = money_field("output", PER_MILLION_HELP)
-    cache_read_nano = money_field("cached input", **defaults_to("input"))
-    cache_write_5m_nano = money_field("input written to a 5-minute cache", **defaults_to("input"))
-    cache_write_1h_nano = money_field("input written to a 1-hour cache", **defaults_to("input"))
-    reasoning_nano = money_field("reasoning", **defaults_to("other output"))
+    cache_read_nano = money_field("cached input", **defaults_to("same as input"))
+    cache_write_5m_nano = money_field("input written to a 5-minute cache", **defaults_to("same as input"))
+    cache_write_1h_nano = money_field("input written to a 1-hour cache", **defaults_to("same as input"))
+    cache_write_12h_nano = money_field(
+        "input written to a 12-hour cache", **defaults_to("twice that of a 5-minute cache")
+    )
+    reasoning_nano = money_field("reasoning", **defaults_to("same as other output"))
     request_nano = money_field("each request", "Nano-USD.", default=0)
     tool_fees = models.JSONField(
         default=dict,
@@ -133,6 +136,7 @@ class PriceOverride(models.Model):
             self.or_input_rate(self.cache_write_1h_nano),
             self.output_nano,
             self.reasoning_nano,
+            self.cache_write_12h_nano,
         )
         fees = tuple(Fee(kind, nano) for kind, nano in sorted(self.tool_fees.items()))
         source = f"{owner} #{self.pk}"

@@ -82,6 +82,7 @@ class UsageRecord(models.Model):
     cache_read_tokens = models.BigIntegerField()
     cache_write_5m_tokens = models.BigIntegerField()
     cache_write_1h_tokens = models.BigIntegerField()
+    cache_write_12h_tokens = models.BigIntegerField(default=0, db_default=0)
     output_tokens = models.BigIntegerField()
     reasoning_tokens = models.BigIntegerField()
     cost_nano = models.BigIntegerField()
@@ -144,6 +145,7 @@ class UsageRecord(models.Model):
             + self.cache_read_tokens
             + self.cache_write_5m_tokens
             + self.cache_write_1h_tokens
+            + self.cache_write_12h_tokens
         )
 
     @property
@@ -155,6 +157,7 @@ class UsageRecord(models.Model):
             self.cache_write_1h_tokens,
             self.output_tokens,
             self.reasoning_tokens,
+            self.cache_write_12h_tokens,
         )
 
     @property

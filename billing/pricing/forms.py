@@ -17,6 +17,7 @@ RATE_FIELDS = (
     "cache_read_nano",
     "cache_write_5m_nano",
     "cache_write_1h_nano",
+    "cache_write_12h_nano",
     "reasoning_nano",
     "request_nano",
 )
@@ -26,8 +27,9 @@ LABELS = {
     "input_nano": "Input",
     "output_nano": "Output",
     "cache_read_nano": "Cached input",
-    "cache_write_5m_nano": "Input written to a 5-minute cache",
+    "cache_write_5m_nano": "Input written to a 5- or 30-minute cache",
     "cache_write_1h_nano": "Input written to a 1-hour cache",
+    "cache_write_12h_nano": "Input written to a 12-hour cache",
     "reasoning_nano": "Reasoning",
     "request_nano": "Fee per request",
 }

@@ -45,7 +45,10 @@ A request that does not ask for `global` runs in the region that its workspace i
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """Token counts in disjoint buckets. `reasoning` is the part of `output` that the client did not see."""
+    """Token counts in disjoint buckets. `reasoning` is the part of `output` that the client did not see.
+
+    `cache_write_5m` has all writes to the shortest cache of a vendor: 5 minutes at Anthropic, 30 at OpenAI.
+    """
 
     input: int = 0
     cache_read: int = 0
@@ -53,6 +56,7 @@ class Tokens(msgspec.Struct, frozen=True):
     cache_write_1h: int = 0
     output: int = 0
     reasoning: int = 0
+    cache_write_12h: int = 0
 
     def __add__(self, other: "Tokens") -> "Tokens":
         return Tokens(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
@@ -62,13 +66,15 @@ class Tokens(msgspec.Struct, frozen=True):
 
     @property
     def prompt(self) -> int:
-        return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h
+        written = self.cache_write_5m + self.cache_write_1h + self.cache_write_12h
+        return self.input + self.cache_read + written
 
 
 class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
     """Nano-USD per million tokens of each bucket.
 
-    Without a rate of its own, reasoning is billed as output.
+    Without a rate of its own, reasoning is billed as output, and a write to a 12-hour cache costs twice a
+    write to the shortest cache, as at OpenAI.
     """
 
     input: int
@@ -77,6 +83,7 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_write_1h: int
     output: int
     reasoning: int | None = None
+    cache_write_12h: int | None = None
 
     def buckets(self, tokens: Tokens) -> tuple[tuple[str, int, int], ...]:
         """Return the name, tokens and rate of each bucket. Every token is in exactly one of them."""
@@ -86,6 +93,7 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
             ("cache_read", tokens.cache_read, self.cache_read),
             ("cache_write_5m", tokens.cache_write_5m, self.cache_write_5m),
             ("cache_write_1h", tokens.cache_write_1h, self.cache_write_1h),
+            ("cache_write_12h", tokens.cache_write_12h, self.cache_write_12h_rate),
             ("output", tokens.output - reasoning, self.output),
             ("reasoning", reasoning, self.reasoning or 0),
         )
@@ -95,8 +103,13 @@ class Rates(msgspec.Struct, frozen=True, omit_defaults=True):
         return sum(count * rate for _, count, rate in self.buckets(tokens))
 
     @property
-    def max_input_rate(self) -> int:
-        return max(self.input, self.cache_read, self.cache_write_5m, self.cache_write_1h)
+    def cache_write_12h_rate(self) -> int:
+        return 2 * self.cache_write_5m if self.cache_write_12h is None else self.cache_write_12h
+
+    def max_input_rate(self, *, writes_12h_cache: bool) -> int:
+        """Return the highest rate of input, however it is cached."""
+        most = max(self.input, self.cache_read, self.cache_write_5m, self.cache_write_1h)
+        return max(most, self.cache_write_12h_rate) if writes_12h_cache else most
 
     @property
     def max_output_rate(self) -> int:
@@ -234,8 +247,17 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
             return max(matching, key=lambda rates: len(rates.model_prefix))
         return max(self.image_models, key=lambda rates: rates.image_output)
 
-    def max_cost(self, service_tier: str = "", limits: Mapping[str, int] | None = None) -> "MaxCost":
-        """Return the maximum cost of a request for a service tier, with at most `limits` extras per kind."""
+    def max_cost(
+        self,
+        service_tier: str = "",
+        limits: Mapping[str, int] | None = None,
+        *,
+        writes_12h_cache: bool = False,
+    ) -> "MaxCost":
+        """Return the maximum cost of a request for a service tier, with at most `limits` extras per kind.
+
+        `writes_12h_cache`: the request may ask to keep its prompt for 12 hours.
+        """
         tiers = possible_tiers(service_tier)
         possible: Iterable[TierRates] = (
             self,
@@ -252,6 +274,7 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
             fees_nano=self.request_fee_nano + (femto + PER_MILLION - 1) // PER_MILLION,
             tool_input_tokens=TOKENS_PER_TOOL_CALL * calls,
             output_surcharge=max((fee.amount_nano for fee in self.extra_fees if fee.is_output), default=0),
+            writes_12h_cache=writes_12h_cache,
         )
 
 
@@ -266,12 +289,13 @@ class MaxCost(msgspec.Struct, frozen=True):
     fees_nano: int = 0
     tool_input_tokens: int = 0
     output_surcharge: int = 0
+    writes_12h_cache: bool = False
 
     def upper_bound(self, input_tokens: int, output_tokens: int) -> int:
         """Return the nano-USD that a request cannot exceed, however its input is cached or tiered."""
         total = input_tokens + self.tool_input_tokens
         femto = max(
-            total * rates.max_input_rate + output_tokens * self._output_rate(rates)
+            total * self._input_rate(rates) + output_tokens * self._output_rate(rates)
             for rates in self._applicable_rates(total)
         )
         return self.fees_nano + (femto + PER_MILLION - 1) // PER_MILLION
@@ -283,13 +307,19 @@ class MaxCost(msgspec.Struct, frozen=True):
         limit, however little is left.
         """
         total = input_tokens + self.tool_input_tokens
-        remaining_femto = (amount_nano - self.fees_nano) * PER_MILLION
-        affordable = [
-            (remaining_femto - total * rates.max_input_rate) // output_rate
+        amount_femto = (amount_nano - self.fees_nano) * PER_MILLION
+        remaining = [
+            (amount_femto - total * self._input_rate(rates), self._output_rate(rates))
             for rates in self._applicable_rates(total)
-            if (output_rate := self._output_rate(rates))
         ]
-        return max(min(affordable), 0) if affordable else None
+        affordable = [femto // rate for femto, rate in remaining if rate]
+        if not affordable:
+            return None
+        is_input_covered = all(femto >= 0 for femto, _ in remaining)
+        return max(min(affordable), 0) if is_input_covered else 0
+
+    def _input_rate(self, rates: Rates) -> int:
+        return rates.max_input_rate(writes_12h_cache=self.writes_12h_cache)
 
     def _output_rate(self, rates: Rates) -> int:
         return rates.max_output_rate + self.output_surcharge

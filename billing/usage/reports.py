@@ -21,7 +21,8 @@ ROLLUP_SUMS = {
     "input_tokens": Sum("input_tokens")
     + Sum("cache_read_tokens")
     + Sum("cache_write_5m_tokens")
-    + Sum("cache_write_1h_tokens"),
+    + Sum("cache_write_1h_tokens")
+    + Sum("cache_write_12h_tokens"),
     "output_tokens": Sum("output_tokens"),
     "cost_nano": Sum("cost_nano"),
 }

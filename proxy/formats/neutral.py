@@ -255,6 +255,7 @@ class Usage(Frozen, frozen=True, kw_only=True):
     cache_read: int = 0
     cache_write_5m: int = 0
     cache_write_1h: int = 0
+    cache_write_12h: int = 0
     output: int = 0
     reasoning: int = 0
     service_tier: str = ""
@@ -263,7 +264,12 @@ class Usage(Frozen, frozen=True, kw_only=True):
 
     @property
     def prompt(self) -> int:
-        return self.input + self.cache_read + self.cache_write_5m + self.cache_write_1h
+        return self.input + self.cache_read + self.cache_write
+
+    @property
+    def cache_write(self) -> int:
+        """Tokens written to a cache, for however long."""
+        return self.cache_write_5m + self.cache_write_1h + self.cache_write_12h
 
 
 def reported_or_none(usage: Usage | None) -> Usage | None:
@@ -389,7 +395,8 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     `n` is the number of choices requested. `service_tier` is the requested tier: `auto` if the provider
     chooses, empty for the standard tier. `max_billable_extras` limits by kind what
     else is billed (see `Usage`). `unbounded_cost_fields` are fields whose cost has no known bound,
-    `other_model_fields` those by which other models may answer too.
+    `other_model_fields` those by which other models may answer too. `writes_12h_cache`: the request may ask
+    to keep its prompt in OpenAI's cache for 12 hours, which costs more.
     """
 
     model: str
@@ -402,3 +409,4 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     max_billable_extras: dict[str, int] = {}
     unbounded_cost_fields: tuple[str, ...] = ()
     other_model_fields: tuple[str, ...] = ()
+    writes_12h_cache: bool = False

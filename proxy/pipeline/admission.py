@@ -84,9 +84,7 @@ async def reserve(planned: Planned) -> Admitted:
     facts, target = planned.candidate.plan.facts, planned.candidate.target
     check_priceable(principal, policy, facts, target)
     limit = target.default_max_tokens(facts) if facts.max_output_tokens is None else facts.max_output_tokens
-    max_cost = (
-        None if target.price is None else target.price.max_cost(facts.service_tier, facts.max_billable_extras)
-    )
+    max_cost = None if target.price is None else max_cost_of(facts, target.price)
     request = build_reserve_request(planned, policy, limit, max_cost)
     try:
         reservation = await ledger.current().reserve(request)
@@ -99,6 +97,12 @@ async def reserve(planned: Planned) -> Admitted:
     granted = None if is_limited else granted_output(max_cost, reservation, facts, limit)
     cap = max_cost.max_output_for(reservation.amount, target.estimated_input_tokens(facts))
     return Admitted(planned, reservation, granted, math.inf if cap is None else cap, is_budgeted=True)
+
+
+def max_cost_of(facts: RequestFacts, price: Price) -> MaxCost:
+    return price.max_cost(
+        facts.service_tier, facts.max_billable_extras, writes_12h_cache=facts.writes_12h_cache
+    )
 
 
 def granted_output(

@@ -46,6 +46,7 @@ def charge(admitted: Admitted, usage: Usage, *, estimated: bool = False) -> Char
         usage.cache_write_1h,
         usage.output,
         usage.reasoning,
+        usage.cache_write_12h,
     )
     is_estimated = estimated or usage.estimated or has_estimated_kind(usage.billable_extras)
     listed = admitted.planned.candidate.target.price

@@ -308,6 +308,7 @@ def adapted_facts(facts: RequestFacts, request: Request, adapted: AdaptedRequest
         min_output_tokens=adapted.min_tokens,
         unbounded_cost_fields=(),
         other_model_fields=(),
+        writes_12h_cache=False,
     )
 
 

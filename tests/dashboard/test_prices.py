@@ -49,6 +49,13 @@ def test_price_set_by_an_admin_applies_at_once(project: Project, alice: User) ->
     assert "local/llama-*" in page and "$0.15 input, $0.60 output" in page and "$0.01 per web search" in page
 
 
+def test_rate_of_a_12_hour_cache_is_twice_a_shorter_one_unless_set(project: Project, alice: User) -> None:
+    for fields in ({}, {"cache_write_12h_nano": "4"}):
+        assert submit(project, alice, cache_write_5m_nano="1.5", **fields)[0] == 302
+    rates = [price.price().base.cache_write_12h_rate for price in PriceOverride.objects.order_by("pk")]
+    assert rates == [3 * USD, 4 * USD]
+
+
 def test_effective_date_uses_the_project_timezone(project: Project, alice: User) -> None:
     project.timezone = "Asia/Tokyo"
     project.save()

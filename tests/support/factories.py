@@ -42,7 +42,14 @@ FIRST_ID = uuid7().int
 RECORD_IDS = (UUID(int=FIRST_ID + number) for number in count())
 """Ids in the order in which records are created, even within a millisecond."""
 UNUSED_TOKENS = dict.fromkeys(
-    ("cache_read_tokens", "cache_write_5m_tokens", "cache_write_1h_tokens", "reasoning_tokens"), 0
+    (
+        "cache_read_tokens",
+        "cache_write_5m_tokens",
+        "cache_write_1h_tokens",
+        "cache_write_12h_tokens",
+        "reasoning_tokens",
+    ),
+    0,
 )
 DEMO_CALL = {
     "operation": "chat",

@@ -55,6 +55,7 @@ TOKEN_COLUMNS = (
     "cache_write_1h_tokens",
     "output_tokens",
     "reasoning_tokens",
+    "cache_write_12h_tokens",
 )
 
 

@@ -10,8 +10,9 @@ SECOND_US = 1_000_000
 COST_LABELS = {
     "input": "Input",
     "cache_read": "Cached input",
-    "cache_write_5m": "Input written to a 5-minute cache",
+    "cache_write_5m": "Input written to a 5- or 30-minute cache",
     "cache_write_1h": "Input written to a 1-hour cache",
+    "cache_write_12h": "Input written to a 12-hour cache",
     "request": "Fee per request",
     "input_audio": "Audio input, in addition to the text rate",
     "input_image": "Image input, in addition to the text rate",

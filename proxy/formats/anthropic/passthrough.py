@@ -34,6 +34,7 @@ from proxy.formats.json_body import (
 )
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import DEFAULT_MAX_CALLS, tool_call_limit
+from proxy.formats.metering.cache_lifetimes import unpriced_lifetimes, writes_12h_cache
 from proxy.formats.metering.stream_meter import EventMeter
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -79,7 +80,8 @@ class MessagesRequest:
             stream=bool(request.stream),
             service_tier=requested_tier(request),
             max_billable_extras=max_billable_extras(request),
-            unbounded_cost_fields=unbounded_cost_fields(unknown),
+            unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(body, self.fields),
+            writes_12h_cache=writes_12h_cache(body, self.fields),
             other_model_fields=fields_allowing_other_models(unknown) + model_calling_tools(request.tools),
         )
 

@@ -223,14 +223,14 @@ def render_usage(usage: Usage | None) -> dict[str, Any]:
     usage = usage or Usage()
     rendered: dict[str, Any] = {
         "input_tokens": usage.input,
-        "cache_creation_input_tokens": usage.cache_write_5m + usage.cache_write_1h,
+        "cache_creation_input_tokens": usage.cache_write,
         "cache_read_input_tokens": usage.cache_read,
         "output_tokens": usage.output,
     }
-    if usage.cache_write_1h:
+    if written_for_long := usage.cache_write_1h + usage.cache_write_12h:
         rendered["cache_creation"] = {
             "ephemeral_5m_input_tokens": usage.cache_write_5m,
-            "ephemeral_1h_input_tokens": usage.cache_write_1h,
+            "ephemeral_1h_input_tokens": written_for_long,
         }
     if usage.reasoning:
         rendered["output_tokens_details"] = {"thinking_tokens": usage.reasoning}

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from proxy.formats.neutral import Usage
+
 BYTES_PER_TOKEN = 4
 SINGLE_TOKEN_MAX_BYTES = 16
 MAX_COUNT_DIGITS = 12
@@ -57,6 +59,29 @@ def input_and_output(given: Any, made: Any, total: Any) -> tuple[int, int] | Non
 def detail_count(details: Any, name: str) -> int:
     """Return a count among the details of another count; 0 if it is not a count."""
     return (as_count(details.get(name)) or 0) if isinstance(details, dict) else 0
+
+
+def cache_writes(details: Any) -> tuple[int, int]:
+    """Return the tokens that OpenAI wrote to its cache, and those of them that it keeps for 12 hours.
+
+    They are in the details of the input; other writes are kept for 30 minutes (types of the SDK,
+    `InputTokensDetailsCacheWriteTokensDetails`).
+    """
+    by_lifetime = details.get("cache_write_tokens_details") if isinstance(details, dict) else None
+    for_30m, for_12h = (detail_count(by_lifetime, f"ttl_{span}_tokens") for span in ("30m", "12h"))
+    return max(detail_count(details, "cache_write_tokens"), for_30m + for_12h), for_12h
+
+
+def render_cache_writes(usage: Usage) -> dict[str, Any]:
+    """Render tokens written to a cache in OpenAI's form, with their lifetimes if some are kept for long."""
+    rendered: dict[str, Any] = {"cache_write_tokens": usage.cache_write}
+    if usage.cache_write_12h:
+        shorter = usage.cache_write - usage.cache_write_12h
+        rendered["cache_write_tokens_details"] = {
+            "ttl_30m_tokens": shorter,
+            "ttl_12h_tokens": usage.cache_write_12h,
+        }
+    return rendered
 
 
 def text_bytes(value: Any) -> int:

@@ -20,6 +20,7 @@ from proxy.formats.json_body import (
 )
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import normalize_tier, possible_modalities
+from proxy.formats.metering.cache_lifetimes import unpriced_lifetimes, writes_12h_cache
 from proxy.formats.metering.stream_meter import OutputMeter, event_terminator
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -77,7 +78,8 @@ class ChatRequest:
             stream=bool(request.stream),
             service_tier=normalize_tier(request.service_tier) or "auto",
             max_billable_extras=searches | possible_modalities(body, AUDIO_MARKERS, bound),
-            unbounded_cost_fields=unbounded_cost_fields(unknown),
+            unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(body, self.fields),
+            writes_12h_cache=writes_12h_cache(body, self.fields),
             other_model_fields=fields_allowing_other_models(unknown) + server_tool_fields(request.tools),
         )
 

@@ -10,9 +10,11 @@ from proxy.formats.json_body import DECODE_ERRORS, as_dict, decode_available_fie
 from proxy.formats.metering.billable import normalize_tier, reported_calls, reported_modalities
 from proxy.formats.metering.token_counts import (
     as_count,
+    cache_writes,
     detail_count,
     estimate_tokens,
     input_and_output,
+    render_cache_writes,
     text_bytes,
 )
 from proxy.formats.metering.usage_reader import UsageReader
@@ -125,20 +127,22 @@ def usage_from_wire(wire: WireUsage, service_tier: Any = None) -> Usage | None:
     if counts is None:
         return None
     (prompt, output), reasoning, details = counts, reasoning_tokens(wire), wire.prompt_tokens_details
-    cached = cached_tokens(wire)
-    written = detail_count(details, "cache_write_tokens")
-    if not all(0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, reasoning)):
+    cached, (written, written_12h) = cached_tokens(wire), cache_writes(details)
+    if not all(
+        0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, written_12h, reasoning)
+    ):
         return None
     if reasoning > output and as_count(wire.total_tokens) != prompt + output:
         # xAI does not count reasoning as completion, but bills it (docs.x.ai, "Reasoning": usage).
         output += reasoning
     cached = min(cached, prompt)
     written = min(written, prompt - cached)
-    fresh = prompt - cached - written
+    written_12h = min(written_12h, written)
     return Usage(
-        input=fresh,
+        input=prompt - cached - written,
         cache_read=cached,
-        cache_write_5m=written,
+        cache_write_5m=written - written_12h,
+        cache_write_12h=written_12h,
         output=output,
         reasoning=min(reasoning, output),
         service_tier=normalize_tier(service_tier),
@@ -181,11 +185,11 @@ def cached_tokens(wire: WireUsage) -> int:
 def render_usage(usage: Usage) -> dict[str, Any]:
     """Return the usage in OpenAI's form.
 
-    Tokens written to a cache stand under OpenRouter's name, since OpenAI has none.
+    Tokens written to a cache have the names that OpenAI and OpenRouter give them.
     """
-    prompt_details = {"cached_tokens": usage.cache_read}
-    if written := usage.cache_write_5m + usage.cache_write_1h:
-        prompt_details["cache_write_tokens"] = written
+    prompt_details: dict[str, Any] = {"cached_tokens": usage.cache_read}
+    if usage.cache_write:
+        prompt_details |= render_cache_writes(usage)
     return {
         "prompt_tokens": usage.prompt,
         "completion_tokens": usage.output,

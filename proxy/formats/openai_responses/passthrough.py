@@ -14,6 +14,7 @@ from proxy.formats.field_case import check_nested
 from proxy.formats.json_body import DECODE_ERRORS, convert_json, encode, parse_object, replace_fields
 from proxy.formats.metering import token_bounds
 from proxy.formats.metering.billable import normalize_tier
+from proxy.formats.metering.cache_lifetimes import unpriced_lifetimes, writes_12h_cache
 from proxy.formats.metering.stream_meter import EventMeter
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
@@ -69,6 +70,8 @@ class ResponsesRequest:
         self.request = request = convert_json(self.fields, RequestFields)
         self.unknown_fields = unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS, REQUEST_FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
+        # A stored prompt may bring tools of its own.
+        unbounded = unbounded_cost_fields(unknown, "prompt") + unpriced_lifetimes(body, self.fields)
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown),
@@ -76,8 +79,8 @@ class ResponsesRequest:
             stream=bool(request.stream),
             service_tier=normalize_tier(request.service_tier) or "auto",
             max_billable_extras=max_billable_extras(request.tools, request.max_tool_calls),
-            # A stored prompt may bring tools of its own.
-            unbounded_cost_fields=unbounded_cost_fields(unknown, "prompt"),
+            unbounded_cost_fields=unbounded,
+            writes_12h_cache=continues_stored(request) or writes_12h_cache(body, self.fields),
             other_model_fields=fields_allowing_other_models(unknown) + model_calling_tools(request.tools),
         )
 
@@ -131,13 +134,18 @@ def max_input_tokens(request: RequestFields) -> int:
         messages += token_bounds.TOKENS_PER_MESSAGE + token_bounds.content_tokens(
             request.instructions, MESSAGE_FIELDS, special
         )
-    if request.previous_response_id or request.conversation or request.prompt:
+    if continues_stored(request):
         messages += token_bounds.REFERENCED_CONTENT_TOKENS
     return (
         token_bounds.TOKENS_PER_REPLY
         + messages
         + sum(len(encode(extra)) for extra in (request.tools, request.text) if extra is not None)
     )
+
+
+def continues_stored(request: RequestFields) -> bool:
+    """Return whether the provider adds stored content, whose length and cache the request does not show."""
+    return bool(request.previous_response_id or request.conversation or request.prompt)
 
 
 def count_special_part(image_tokens: int, part: dict[str, Any]) -> tuple[int, tuple[str, ...]] | None:

@@ -17,10 +17,12 @@ from proxy.formats.json_body import (
     repair_json,
 )
 from proxy.formats.metering.token_counts import (
+    cache_writes,
     detail_count,
     estimate_text_tokens,
     estimate_tokens,
     input_and_output,
+    render_cache_writes,
 )
 from proxy.formats.metering.usage_reader import UsageReader
 from proxy.formats.neutral import MAX_TOKENS, Usage, reported_or_none
@@ -159,18 +161,22 @@ def usage_from_wire(wire: WireUsage) -> Usage | None:
     if counts is None:
         return None
     (prompt, output), details = counts, wire.input_tokens_details
-    cached, written = detail_count(details, "cached_tokens"), detail_count(details, "cache_write_tokens")
+    cached, (written, written_12h) = detail_count(details, "cached_tokens"), cache_writes(details)
     reasoning = detail_count(wire.output_tokens_details, "reasoning_tokens")
-    if not all(0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, reasoning)):
+    if not all(
+        0 <= count <= MAX_TOKENS for count in (prompt, output, cached, written, written_12h, reasoning)
+    ):
         return None
     cached = min(cached, prompt)
     written = min(written, prompt - cached)
+    written_12h = min(written_12h, written)
     # Compatible servers that report more reasoning than output did not count it as output.
     output += reasoning if reasoning > output else 0
     return Usage(
         input=prompt - cached - written,
         cache_read=cached,
-        cache_write_5m=written,
+        cache_write_5m=written - written_12h,
+        cache_write_12h=written_12h,
         output=output,
         reasoning=reasoning,
     )
@@ -179,10 +185,9 @@ def usage_from_wire(wire: WireUsage) -> Usage | None:
 def render_usage(usage: Usage | None) -> dict[str, Any] | None:
     if usage is None:
         return None
-    written = usage.cache_write_5m + usage.cache_write_1h
     return {
         "input_tokens": usage.prompt,
-        "input_tokens_details": {"cached_tokens": usage.cache_read, "cache_write_tokens": written},
+        "input_tokens_details": {"cached_tokens": usage.cache_read, **render_cache_writes(usage)},
         "output_tokens": usage.output,
         "output_tokens_details": {"reasoning_tokens": usage.reasoning},
         "total_tokens": usage.prompt + usage.output,

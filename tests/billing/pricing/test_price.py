@@ -72,7 +72,10 @@ BILLED = {
 def usages(draw: st.DrawFn) -> tuple[Tokens, int]:
     """Generate token counts, and an upper bound of their input."""
     output = draw(count)
-    tokens = Tokens(draw(count), draw(count), draw(count), draw(count), output, draw(st.integers(0, output)))
+    written_12h = draw(st.sampled_from([0, 0, 1000]))
+    tokens = Tokens(
+        draw(count), draw(count), draw(count), draw(count), output, draw(st.integers(0, output)), written_12h
+    )
     return tokens, tokens.prompt + draw(count)
 
 
@@ -85,9 +88,8 @@ def test_cost_never_exceeds_the_maximum(
     extras = {kind: data.draw(st.integers(0, maximum)) for kind, maximum in limits.items()}
     extras["output_image"] = data.draw(st.integers(0, tokens.output))
     extras["output_audio"] = data.draw(st.integers(0, tokens.output - extras["output_image"]))
-    assert price.for_tier(billed_tier).cost(tokens, extras) <= price.max_cost(
-        requested_tier, limits
-    ).upper_bound(bound, tokens.output)
+    max_cost = price.max_cost(requested_tier, limits, writes_12h_cache=bool(tokens.cache_write_12h))
+    assert price.for_tier(billed_tier).cost(tokens, extras) <= max_cost.upper_bound(bound, tokens.output)
 
 
 @given(prices, count, st.integers(0, 10**15), st.sampled_from(list(BILLED)), calls)
@@ -132,6 +134,15 @@ def test_output_is_limited_by_the_remaining_amount_unless_free(
     max_cost = Price(base=rates, request_fee_nano=fee, source="test").max_cost()
     amount = max_cost.upper_bound(100, 0) + remaining
     assert max_cost.max_output_for(amount, 100) == affordable
+
+
+def test_write_for_12_hours_costs_twice_a_shorter_one_by_default() -> None:
+    price = Price(base=Rates(4, 1, 5, 8, 20), source="test")
+    used = Tokens(cache_write_12h=10**6)
+    assert price.cost(used) == 10
+    assert price.max_cost(writes_12h_cache=True).upper_bound(10**6, 0) == 10
+    assert price.max_cost().upper_bound(10**6, 0) == 8
+    assert Price(base=Rates(4, 1, 5, 8, 20, cache_write_12h=30), source="test").cost(used) == 30
 
 
 def test_free_output_in_one_tier_keeps_the_limit_of_another() -> None:

@@ -19,11 +19,11 @@ MESSAGES = [{"role": "user", "content": "Hi"}]
 
 
 def chat_request(**fields: Any) -> ChatRequest:
-    return ChatRequest(body(model="m", messages=MESSAGES, **fields))
+    return ChatRequest(body(**{"model": "m", "messages": MESSAGES, **fields}))
 
 
 def responses_request(**fields: Any) -> ResponsesRequest:
-    return ResponsesRequest(body(model="m", input="Hi", **fields))
+    return ResponsesRequest(body(**{"model": "m", "input": "Hi", **fields}))
 
 
 def messages_request(**fields: Any) -> MessagesRequest:

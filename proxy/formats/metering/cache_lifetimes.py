@@ -1,0 +1,65 @@
+"""Lifetimes of prompts in a vendor's cache, as requests ask for them: a longer one costs more.
+
+Sources: platform.claude.com/docs/en/build-with-claude/prompt-caching, "1-hour cache duration": `5m` or `1h`.
+developers.openai.com/api/docs/guides/prompt-caching and the types of the SDK (`PromptCacheOptions`,
+`PromptCacheBreakpoint`): `30m` or `12h`. That guide says that `prompt_cache_retention` does not change the
+price. The gateway still reserves the price of 12 hours for `24h`.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from proxy.formats.json_body import ESCAPED_ASCII_LETTER, as_dict
+
+OPTIONS, RETENTION = "prompt_cache_options", "prompt_cache_retention"
+MARKS = ("prompt_cache_breakpoint", "cache_control")
+"""Fields of a part of the prompt, up to which it is cached: OpenAI's and Anthropic's."""
+SHORT_LIFETIMES = (None, "5m", "30m", "1h", "in_memory", "in-memory")
+LONG_LIFETIMES = ("12h", "24h")
+KNOWN_LIFETIMES = (*SHORT_LIFETIMES, *LONG_LIFETIMES)
+USUAL_LIFETIMES = (b'"5m"', b'"1h"', b'"30m"')
+TTL = re.compile(rb'"ttl"\s*:\s*("[^"]*"|[^\s,}]*)')
+
+
+def writes_12h_cache(body: bytes, fields: Mapping[str, Any]) -> bool:
+    """Return whether a request may write to a cache that is kept for 12 hours."""
+    return any(lifetime in LONG_LIFETIMES for _, lifetime in requested_lifetimes(body, fields))
+
+
+def unpriced_lifetimes(body: bytes, fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the fields that ask for a lifetime whose price is not known."""
+    lifetimes = requested_lifetimes(body, fields)
+    return tuple(name for name, lifetime in lifetimes if lifetime not in KNOWN_LIFETIMES)
+
+
+def requested_lifetimes(body: bytes, fields: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    """Return the lifetimes that a request asks for, each with its field.
+
+    Marks with a usual lifetime are left out. Nearly all requests have no others, and the content, which may
+    be large, is not searched then.
+    """
+    by_folded_name = {name.casefold(): (name, value) for name, value in fields.items()}
+    lifetimes = []
+    if OPTIONS in by_folded_name:
+        name, options = by_folded_name[OPTIONS]
+        lifetimes.append((name, as_dict(options).get("ttl")))
+    if RETENTION in by_folded_name:
+        lifetimes.append(by_folded_name[RETENTION])
+    if ESCAPED_ASCII_LETTER.search(body) or not all(ttl in USUAL_LIFETIMES for ttl in TTL.findall(body)):
+        lifetimes += marked_lifetimes(fields)
+    return lifetimes
+
+
+def marked_lifetimes(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the lifetimes of all marks in a request, however deep."""
+    match value:
+        case Mapping():
+            yield from ((name, as_dict(value[name]).get("ttl")) for name in MARKS if name in value)
+            for item in value.values():
+                yield from marked_lifetimes(item)
+        case list():
+            for item in value:
+                yield from marked_lifetimes(item)
+        case _:
+            return

@@ -142,9 +142,8 @@ def not_shared(reference: AccountReference) -> GatewayError:
 
 
 def unknown_route(path: str) -> GatewayError:
-    return gateway_error(
-        404, Outcome.INVALID_REQUEST, "invalid_request", "unknown_url", f"Unknown path: {path[:200]}."
-    )
+    text = f"Unknown path: {path[:200]}. The paths of the APIs begin with /v1/, /anthropic/v1/ or /v1beta/."
+    return gateway_error(404, Outcome.INVALID_REQUEST, "invalid_request", "unknown_url", text)
 
 
 def unknown_key() -> GatewayError:

@@ -17,7 +17,7 @@ from proxy.http.asgi import Receive, Scope, Send
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import AsgiWriter, ResponseWriter, shutting_down_response
-from proxy.operations import Operation
+from proxy.operations import METRICS, Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +40,16 @@ def resolve_route(path: str) -> ResolverMatch | None:
     """Return the gateway route at this path, or None if Django's own handler serves it.
 
     Clients join a base URL and a path with one slash too many, so repeated slashes count as one, and one at
-    the end does not count.
+    the end does not count. `/metrics` has one spelling only, because a proxy may block exactly that path.
     """
+    usual_path = "/" + "/".join(filter(None, path.split("/")))
     try:
-        match = resolve("/" + "/".join(filter(None, path.split("/"))))
+        match = resolve(usual_path)
     except Resolver404:
         return None
-    return match if isinstance(match.func, GatewayView) else None
+    if not isinstance(match.func, GatewayView):
+        return None
+    return None if match.func.operation is METRICS and path != usual_path else match
 
 
 async def dispatch(match: ResolverMatch, scope: Scope, receive: Receive, send: Send) -> None:

@@ -126,8 +126,12 @@ def extract_api_key(request: GatewayRequest) -> str:
 
     Some clients send a key of another service beside the gateway's, so one that looks like ours comes first.
     """
-    keys = [key for key in candidate_keys(request) if key]
-    return next((key for key in keys if key.startswith(tokens.PREFIX)), keys[0] if keys else "")
+    first = ""
+    for key in candidate_keys(request):
+        if key.startswith(tokens.PREFIX):
+            return key
+        first = first or key
+    return first
 
 
 def candidate_keys(request: GatewayRequest) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Spellings of URLs that clients build from a base URL, and keys where their SDKs put them."""
 
 import json
+import socket
 from typing import Any
 
 import httpx
@@ -322,6 +323,20 @@ class TestOtherPaths:
     @pytest.mark.parametrize("path", ["/", "/static/nothing.css"])
     def test_a_key_does_not_hide_a_page(self, gateway: httpx.Client, path: str) -> None:
         assert gateway.get(path).headers["content-type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("path", ["//metrics", "/metrics/", "/./metrics"])
+def test_metrics_have_one_spelling(live_gateway: LiveGateway, transactional_db: None, path: str) -> None:
+    """A proxy that blocks the path blocks all of it."""
+    assert httpx.get(f"{live_gateway.url}/metrics").status_code == 200
+    with socket.create_connection(live_gateway.socket.getsockname(), timeout=5) as client:
+        client.sendall(b"GET %s HTTP/1.1\r\nhost: localhost\r\n\r\n" % path.encode())
+        assert client.recv(1000).startswith(b"HTTP/1.1 404 ")
+
+
+@pytest.mark.parametrize("path", ["/health/", "//ready"])
+def test_other_operations_are_found_in_any_spelling(gateway: httpx.Client, path: str) -> None:
+    assert gateway.get(path).status_code == 200
 
 
 class TestMethods:

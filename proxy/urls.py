@@ -53,16 +53,15 @@ OPENAI_PREFIXES = ("openai/v1/", "openai/", "openai/v1/v1/", "v1beta/openai/", "
 """`/openai/` is Azure's, `/v1beta/openai/` Google's (ai.google.dev/gemini-api/docs/openai)."""
 ANTHROPIC_PREFIXES = ("anthropic/v1/", "anthropic/", "anthropic/v1/v1/")
 GEMINI_PREFIXES = (
-    "v1beta/",
-    "v1beta/v1beta/",
-    "v1/v1beta/",
-    "v1alpha/",
     "gemini/",
-    "gemini/v1/",
-    "gemini/v1beta/",
-    "gemini/v1alpha/",
-    "gemini/v1beta/v1beta/",
+    *(
+        base + version
+        for base in ("", "v1beta/", "v1/", "gemini/", "gemini/v1beta/", "gemini/v1/")
+        for version in ("v1beta/", "v1/", "v1alpha/")
+        if base + version not in COMMON_PREFIXES
+    ),
 )
+"""Google's SDKs add a version to every base URL, also to one that ends in a version."""
 
 
 def under(prefixes: Iterable[str], routes: list[URLPattern]) -> list[URLResolver]:

@@ -1,7 +1,7 @@
 """JSON bodies: read leniently or strictly, and changed field by field."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import msgspec
@@ -27,6 +27,7 @@ BOM = b"\xef\xbb\xbf"
 decode_any = msgspec.json.Decoder().decode
 decode_object = msgspec.json.Decoder(dict[str, Any]).decode
 decode_fields = msgspec.json.Decoder(dict[str, Raw]).decode
+decode_items = msgspec.json.Decoder(list[Raw]).decode
 encode = msgspec.json.Encoder().encode
 
 
@@ -144,6 +145,33 @@ def set_model(body: bytes, model: str) -> bytes:
     """Return a client's body with the model that its URL names. Raises InvalidRequest."""
     parse_object(body)
     return replace_fields(body, {"model": model})
+
+
+Change = dict[str, Any] | None
+"""A change of one object: the fields to set, with None for a field to remove. None removes the object."""
+
+
+def change_items(items: bytes, changes: Mapping[int, Change]) -> list[Raw]:
+    """Return the items of a JSON list with these changes, by position; all else keeps its bytes."""
+    changed = ((item, changes.get(position, {})) for position, item in enumerate(decode_items(items)))
+    return [change_object(item, change) if change else item for item, change in changed if change is not None]
+
+
+def change_object(item: bytes, change: Mapping[str, Any]) -> Raw:
+    fields: dict[str, Any] = decode_fields(item) | dict(change)
+    return Raw(encode({name: value for name, value in fields.items() if value is not None}))
+
+
+def change_nested(items: bytes, inner: str, changes: Mapping[int, Mapping[int, Change]]) -> list[Raw]:
+    """Return the items of a JSON list with changes of the objects in their list `inner`.
+
+    An item that keeps none of these objects is removed.
+    """
+    raw, changed = decode_items(items), dict[int, Change]()
+    for position, found in changes.items():
+        kept = change_items(decode_fields(raw[position])[inner], found)
+        changed[position] = {inner: kept} if kept else None
+    return change_items(items, changed)
 
 
 # Values of any type -------------------------------------------------------------------------------

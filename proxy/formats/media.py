@@ -82,6 +82,12 @@ def is_base64(data: str) -> bool:
         return False
 
 
+def decode_base64(data: str) -> bytes:
+    """Decode base64 in either alphabet, with or without padding. Raises ValueError."""
+    standard = data.translate(URL_SAFE_BASE64).rstrip("=")
+    return base64.b64decode(standard + "=" * (-len(standard) % 4), validate=True)
+
+
 def decode_base64_text(data: str) -> str | None:
     """Return the UTF-8 text in base64 data, or None if the data is not such a text."""
     try:

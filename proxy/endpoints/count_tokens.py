@@ -5,6 +5,7 @@ from typing import Any
 
 from proxy import operations, relayed_errors
 from proxy.endpoints.views import free_request
+from proxy.formats.constraints.constraint import Destination
 from proxy.http.handler import GatewayView
 from proxy.http.request import GatewayRequest
 from proxy.http.responses import Response, ResponseWriter
@@ -43,7 +44,8 @@ async def count(parsed: Parsed[TokenCountRequest], routed: Routed) -> Response:
         account.provider.supports_count_tokens and account.format_for(operation.format) == operation.format
     ):
         return Response(200, {**headers, "x-gateway-estimate": "true"}, parsed.client_request.estimate())
-    plan = PassThrough(parsed.client_request, target.model, account.provider.quirks, operation.format)
+    destination = Destination(account.provider.slug, operation.format, target.model)
+    plan = PassThrough(parsed.client_request, destination, account.provider.quirks)
     await account_ids.check(parsed.caller.principal.project_id, account, plan)
     upstream = plan.render_upstream(None)
     candidate, received = Candidate(target, plan), parsed.caller.received

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from proxy.formats.account_ids import AccountReference, IdReader
+from proxy.formats.constraints.constraint import Destination
 from proxy.formats.metering.usage_reader import UsageReader
 from proxy.formats.neutral import (
     ApiError,
@@ -228,6 +229,16 @@ class Codec(Protocol):
 
     def render_max_tokens(self, rendered: RenderedRequest, request: Request, quirks: Quirks, /) -> None:
         """Set the output limit of `request`, in a rendered form of the same request with another limit."""
+
+    def without_seals(
+        self, body: bytes, fields: Mapping[str, Any], destination: Destination, /
+    ) -> tuple[bytes, tuple[str, ...]]:
+        """Return the body of a request that is passed through, without the gateway's seals.
+
+        What a seal holds of this format's own vendor is restored, and the thinking of others taken out.
+        `fields` are the body's, decoded. The names are of settings that the vendor accepts only with the
+        thinking that was taken out.
+        """
 
     def parse_response(self, body: bytes, /) -> Response:
         """Return the neutral form of a non-streaming response. Raises InvalidUpstreamResponse."""

@@ -55,10 +55,10 @@ def plan_request(operation: Operation, client_request: ClientRequest, target: Ta
     """
     account, client_format = target.account, operation.format
     provider_format, quirks = account.format_for(client_format), account.provider.quirks
+    destination = Destination(account.provider.slug, provider_format, target.model)
     if provider_format == client_format:
-        return PassThrough(client_request, target.model, quirks, client_format)
+        return PassThrough(client_request, destination, quirks)
     if operation.convertible:
-        destination = Destination(account.provider.slug, provider_format, target.model)
         return ConvertedRequest(client_request, client_format, destination, quirks)
     match client_request:
         case (
@@ -85,12 +85,14 @@ def no_keepalive(_sent_tail: bytes) -> bytes:
 
 
 class PassThrough:
-    """Plan for a provider of the client's own format: request and response pass as they are."""
+    """Plan for a provider of the client's own format: request and response pass as they are.
 
-    def __init__(self, client_request: ClientRequest, model: str, quirks: Quirks, format: str) -> None:
-        """Keep the request; `model` is its name at the provider."""
-        self.client_request, self.model, self.quirks = client_request, model, quirks
-        self.codec = CODECS[format]
+    Only seals do not pass, which the gateway has put into the history for other vendors' thinking.
+    """
+
+    def __init__(self, client_request: ClientRequest, destination: Destination, quirks: Quirks) -> None:
+        self.client_request, self.destination, self.quirks = client_request, destination, quirks
+        self.codec = CODECS[destination.format]
 
     @property
     def facts(self) -> RequestFacts:
@@ -99,8 +101,10 @@ class PassThrough:
 
     def render_upstream(self, max_tokens: int | None) -> UpstreamRequest:
         """Return the client's body with the provider's model name and the gateway's limit."""
-        body = self.client_request.upstream_body(self.model, max_tokens, self.quirks)
-        return UpstreamRequest(self.client_request.path(self.model), body)
+        request, model = self.client_request, self.destination.model
+        passed = request.upstream_body(model, max_tokens, self.quirks)
+        body, dropped = self.codec.without_seals(passed, request.fields, self.destination)
+        return UpstreamRequest(request.path(model), body, dropped)
 
     def is_stream(self, response: UpstreamResponse) -> bool:
         """Return whether the provider streams, as far as its status and content type say."""

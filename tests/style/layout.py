@@ -21,7 +21,7 @@ CODECS = ("openai_chat", "openai_responses", "anthropic", "gemini")
 CODEC_MODULES = frozenset(
     """
     account_ids wire request messages content tools reasoning response errors usage
-    decoder encoder passthrough capabilities
+    decoder encoder passthrough capabilities seals
     """.split()
 )
 CATCH_ALL_NAMES = frozenset("utils util helpers helper common misc stuff tools_misc base_utils".split())

@@ -12,6 +12,7 @@ from proxy.formats.anthropic.request import (
     request_path,
 )
 from proxy.formats.anthropic.response import parse_response, render_response
+from proxy.formats.anthropic.seals import without_seals
 from proxy.formats.anthropic.usage import measure
 from proxy.formats.anthropic.wire import FORMAT
 
@@ -37,4 +38,5 @@ __all__ = [
     "render_response",
     "render_stream",
     "request_path",
+    "without_seals",
 ]

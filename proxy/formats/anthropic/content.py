@@ -4,6 +4,8 @@ import re
 from collections.abc import Iterable
 from typing import Any, assert_never
 
+from msgspec.structs import replace
+
 from proxy.formats.anthropic.wire import (
     FORMAT,
     Block,
@@ -32,7 +34,7 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
-from proxy.formats.signatures import add_origin, attach_call_signatures, split_origin
+from proxy.formats.seals import attach_call_signatures, parse_thinking, render_signature, seal, unseal
 from proxy.formats.tool_calls import as_function_call, call_id_digest
 
 VALID_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
@@ -61,9 +63,15 @@ def parse_response_parts(content: list[dict[str, Any]]) -> tuple[Part, ...]:
 
 def parse_part_ignoring_nulls(block: dict[str, Any]) -> tuple[Part, ...]:
     try:
-        return parse_part(block)
+        parts = parse_part(block)
     except InvalidRequest:
-        return parse_part({name: value for name, value in block.items() if value is not None})
+        parts = parse_part({name: value for name, value in block.items() if value is not None})
+    return tuple(own_if_unsigned(part) if isinstance(part, Thinking) else part for part in parts)
+
+
+def own_if_unsigned(thinking: Thinking) -> Thinking:
+    """Return thinking of a response with its origin: compatible servers sign none."""
+    return replace(thinking, origin=thinking.origin or FORMAT)
 
 
 def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
@@ -88,10 +96,12 @@ def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
         case "tool_result":
             return (parse_tool_result(convert_json(block, ToolResultBlock)),)
         case "thinking":
-            return (parse_thinking(convert_json(block, ThinkingBlock)),)
+            thinking = convert_json(block, ThinkingBlock)
+            return parse_thinking(thinking.thinking, thinking.signature, FORMAT)
         case "redacted_thinking":
-            origin, redacted = split_origin(convert_json(block, RedactedBlock).data, FORMAT)
-            return (Thinking(redacted=redacted, origin=origin),)
+            data = convert_json(block, RedactedBlock).data
+            sealed = unseal(data, redacted=True)
+            return (Thinking(redacted=data, origin=FORMAT),) if sealed is None else sealed
         case _:
             return (Opaque(origin=FORMAT, kind=convert_json(block, Block).type, value=block),)
 
@@ -182,17 +192,6 @@ def parse_tool_result(block: ToolResultBlock) -> ToolResult:
     )
 
 
-def parse_thinking(block: ThinkingBlock) -> Thinking:
-    """Parse thinking.
-
-    Claude signs all of its thinking, so thinking without a signature has no origin.
-    """
-    if not block.signature:
-        return Thinking(text=block.thinking)
-    origin, signature = split_origin(block.signature, FORMAT)
-    return Thinking(text=block.thinking, signature=signature, origin=origin)
-
-
 def must_omit(part: Part) -> bool:
     """Return whether to leave out a part: the API rejects it as empty, or cannot read it.
 
@@ -250,13 +249,12 @@ def render_text(part: Text) -> dict[str, Any]:
 
 
 def render_thinking(part: Thinking) -> dict[str, Any]:
+    """Render thinking. Its text is in the block, so that a seal does not repeat it."""
+    without_text = replace(part, text="")
     if part.redacted is not None:
-        return {"type": "redacted_thinking", "data": add_origin(part.origin, part.redacted, FORMAT)}
-    return {
-        "type": "thinking",
-        "thinking": part.text,
-        "signature": add_origin(part.origin, part.signature or "", FORMAT),
-    }
+        data = part.redacted if part.origin == FORMAT else seal(without_text)
+        return {"type": "redacted_thinking", "data": data}
+    return {"type": "thinking", "thinking": part.text, "signature": render_signature(without_text, FORMAT)}
 
 
 def render_tool_call(part: ToolCall) -> dict[str, Any]:

@@ -17,7 +17,6 @@ from proxy.formats.anthropic.response import (
     render_stop_fields,
 )
 from proxy.formats.anthropic.usage import render_usage
-from proxy.formats.anthropic.wire import FORMAT
 from proxy.formats.json_body import encode
 from proxy.formats.neutral import (
     ApiError,
@@ -44,7 +43,6 @@ from proxy.formats.neutral import (
     Usage,
     UsageReported,
 )
-from proxy.formats.signatures import add_origin
 from proxy.formats.tool_calls import as_function_call
 
 
@@ -56,7 +54,8 @@ class StreamEncoder:
     """Encode neutral events as a stream of the Messages API.
 
     A block begins with its first content, so that there are no empty blocks. A call waits for its signature,
-    which precedes it.
+    which precedes it. A signature without thinking waits for the next block: at the end it is left out, as in
+    `render_blocks`.
     """
 
     def __init__(self, request: Request) -> None:
@@ -66,6 +65,7 @@ class StreamEncoder:
         self.part: Part | None = None
         self.custom_input = ""
         self.is_block_open = False
+        self.signature_blocks: list[dict[str, Any]] = []
         self.index = 0
         self.finished: Finished | None = None
         self.usage: Usage | None = None
@@ -120,16 +120,9 @@ class StreamEncoder:
     def start_part(self, part: Part) -> bytes:
         end_events = self.end_part()
         match part:
-            case Text() | Refusal():
+            case Text() | Refusal() | Thinking():
                 self.part = replace(part, text="")
                 return end_events + self.add_text(part.text)
-            case Thinking():
-                self.part = replace(part, text="", signature=None)
-                return (
-                    end_events
-                    + self.add_text(part.text)
-                    + (self.add_signature(part.signature) if part.signature else b"")
-                )
             case ToolCall():
                 self.part = replace(part, arguments="", signature=None)
                 signed = self.add_signature(part.signature) if part.signature else b""
@@ -142,13 +135,14 @@ class StreamEncoder:
     def start_block(self) -> bytes:
         match self.part:
             case Thinking():
-                block = render_thinking(replace(self.part, redacted=None))
+                block = {"type": "thinking", "thinking": "", "signature": ""}
             case ToolCall():
                 block = render_tool_call(self.part)
             case _:
                 block = {"type": "text", "text": ""}
+        before = self.render_signature_blocks()
         self.is_block_open = True
-        return render_event("content_block_start", index=self.index, content_block=block)
+        return before + render_event("content_block_start", index=self.index, content_block=block)
 
     def add_text(self, text: str) -> bytes:
         if not text or self.part is None:
@@ -167,18 +161,14 @@ class StreamEncoder:
         return before + render_event("content_block_delta", index=self.index, delta=delta)
 
     def add_signature(self, signature: str) -> bytes:
-        """Encode a signature.
+        """Encode the signature of a call, or note that of thinking, which follows its text.
 
         A call that has started cannot be signed: the signature would have to precede it.
         """
         match self.part:
             case Thinking():
-                before = b"" if self.is_block_open else self.start_block()
-                delta = {
-                    "type": "signature_delta",
-                    "signature": add_origin(self.part.origin, signature, FORMAT),
-                }
-                return before + render_event("content_block_delta", index=self.index, delta=delta)
+                self.part = replace(self.part, signature=signature)
+                return b""
             case ToolCall() if not self.is_block_open:
                 return self.render_complete_block(render_signature_block(signature, self.part))
             case _:
@@ -195,12 +185,27 @@ class StreamEncoder:
         events = self.start_block() if isinstance(part, ToolCall) and not self.is_block_open else b""
         if isinstance(part, ToolCall) and part.custom:
             events += self.render_custom_input(part)
+        if isinstance(part, Thinking):
+            events += self.end_thinking(part)
         if self.is_block_open:
             events += self.stop_block()
         self.part = None
         if isinstance(part, Thinking) and part.redacted is not None:
             events += self.render_complete_block(render_thinking(part))
         return events
+
+    def end_thinking(self, part: Thinking) -> bytes:
+        """Render the signature in one delta, as Anthropic does; the block has begun with an empty one."""
+        block = render_thinking(replace(part, redacted=None))
+        if self.is_block_open:
+            delta = {"type": "signature_delta", "signature": block["signature"]}
+            return render_event("content_block_delta", index=self.index, delta=delta)
+        self.signature_blocks += [block] if part.signature else []
+        return b""
+
+    def render_signature_blocks(self) -> bytes:
+        blocks, self.signature_blocks = self.signature_blocks, []
+        return b"".join(map(self.render_complete_block, blocks))
 
     def render_custom_input(self, part: ToolCall) -> bytes:
         """Render the free text of a custom tool call as the input object that this format requires."""
@@ -218,7 +223,7 @@ class StreamEncoder:
 
         Its text and signature are sent in deltas all the same, because clients look for them there.
         """
-        start, delta = block, None
+        before, start, delta = self.render_signature_blocks(), block, None
         if block["type"] == "text":
             start, delta = block | {"text": ""}, {"type": "text_delta", "text": block["text"]}
         elif block["type"] == "thinking":
@@ -226,7 +231,7 @@ class StreamEncoder:
                 block | {"signature": ""},
                 {"type": "signature_delta", "signature": block["signature"]},
             )
-        events = render_event("content_block_start", index=self.index, content_block=start)
+        events = before + render_event("content_block_start", index=self.index, content_block=start)
         if delta:
             events += render_event("content_block_delta", index=self.index, delta=delta)
         return events + self.stop_block()

@@ -3,11 +3,13 @@
 See platform.claude.com/docs, "Extended thinking" and "Adaptive thinking".
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from proxy.formats.anthropic.capabilities import ModelCapabilities
 from proxy.formats.anthropic.wire import WireThinking
 from proxy.formats.codec import RenderedRequest
+from proxy.formats.json_body import dict_items
 from proxy.formats.neutral import Reasoning, Request
 
 DEFAULT_MAX_TOKENS = 4096
@@ -103,19 +105,22 @@ def fit_budget(budget: int, limit: int | None) -> tuple[int, int]:
     return (budget, limit) if limit > budget else (max(limit // 2, MIN_BUDGET), limit)
 
 
-def thinking_not_allowed(messages: list[dict[str, Any]]) -> bool:
+def thinking_not_allowed(messages: Sequence[dict[str, Any]]) -> bool:
     """Return whether the history lacks the signed thinking that the API requires.
 
     With a budget, a response to continue must begin with its signed thinking. It is missing if another
     provider made the response, or if the client does not keep thinking (docs, "Extended thinking with tool
     use").
     """
-    responses = [message["content"] for message in messages if message["role"] == "assistant"]
-    last = messages[-1]
-    continued = last["role"] == "assistant" or any(
-        block["type"] == "tool_result" for block in last["content"]
-    )
-    return continued and bool(responses) and responses[-1][0]["type"] not in ("thinking", "redacted_thinking")
+    turns = [(message.get("role"), dict_items(message.get("content"))) for message in messages]
+    last_role, last_blocks = turns[-1]
+    continued = last_role == "assistant" or any(block.get("type") == "tool_result" for block in last_blocks)
+    responses = [blocks for role, blocks in turns if role == "assistant"]
+    return continued and bool(responses) and not begins_with_thinking(responses[-1])
+
+
+def begins_with_thinking(blocks: list[dict[str, Any]]) -> bool:
+    return bool(blocks) and blocks[0].get("type") in ("thinking", "redacted_thinking")
 
 
 def is_thinking(rendered: RenderedRequest) -> bool:

@@ -1,5 +1,6 @@
 """Responses of the Messages API, parsed and rendered (platform.claude.com/docs/en/api/messages)."""
 
+from collections.abc import Iterable
 from typing import Any, assert_never
 from uuid import uuid4
 
@@ -33,7 +34,6 @@ from proxy.formats.neutral import (
     ToolCall,
     ToolResult,
 )
-from proxy.formats.signatures import add_origin
 from proxy.formats.tool_calls import with_unique_id
 
 FINISH_REASONS: dict[str, FinishReason] = {
@@ -92,11 +92,27 @@ def render_response(response: Response, request: Request) -> bytes:
     return encode(
         {
             **render_message_head(response.id, response.model or request.model),
-            "content": [block for part in choice.parts for block in render_response_part(part)],
+            "content": render_blocks(choice.parts),
             **render_stop_fields(choice.finish_reason, choice.stop_sequence),
             "usage": render_usage(response.usage),
         }
     )
+
+
+def render_blocks(parts: Iterable[Part]) -> list[dict[str, Any]]:
+    """Render the blocks of a response.
+
+    Gemini may sign its last text after it. No block carries that signature: clients show the last block.
+    """
+    blocks = [block for part in parts for block in render_response_part(part)]
+    while blocks and is_signature_block(blocks[-1]):
+        blocks.pop()
+    return blocks
+
+
+def is_signature_block(block: dict[str, Any]) -> bool:
+    """Return whether a block is thinking without a text, which carries nothing but a signature."""
+    return bool(block["type"] == "thinking" and not block["thinking"])
 
 
 def render_message_head(id: str, model: str) -> dict[str, Any]:
@@ -165,7 +181,7 @@ def render_signature_block(signature: str, call: ToolCall) -> dict[str, Any]:
 
     The client sends the block back with the history, and the signature with it.
     """
-    return {"type": "thinking", "thinking": "", "signature": add_origin(call.origin, signature, FORMAT)}
+    return render_thinking(Thinking(signature=signature, origin=call.origin))
 
 
 def render_markdown_link(part: Image | File) -> str:

@@ -10,6 +10,7 @@ from proxy.formats.constraints.content import (
     end_with_user,
     fix_media,
     limit_cache_breakpoints,
+    return_thinking,
     separate_results,
 )
 from proxy.formats.constraints.output_limits import (
@@ -57,6 +58,7 @@ STEPS: tuple[Callable[[Request, Constraints], Adapted], ...] = (
     drop_choice_without_tools,
     fit_response_format,
     drop_message_fields,
+    return_thinking,
     end_with_user,
     separate_results,
     fix_media,

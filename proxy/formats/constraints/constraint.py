@@ -44,6 +44,7 @@ Rule = Literal[
     "tools_needed",
     "call_id",
     "message_fields",
+    "earlier_thinking",
     "media_type",
     "base64",
     "blank_text",

@@ -14,6 +14,7 @@ from proxy.formats.neutral import (
     File,
     Image,
     Message,
+    Origin,
     Part,
     Request,
     ServerTool,
@@ -23,12 +24,14 @@ from proxy.formats.neutral import (
     ToolResult,
 )
 from proxy.formats.quirks import without_thinking
+from proxy.formats.reasoning import UNKNOWN_THINKING
 
 CONTINUE_TEXT = "Continue from where you stopped."
 """Message of the user after one of the assistant that is to be continued, but cannot be the last."""
 BRIDGE_TEXT = "OK."
 """Message of the assistant between results of tools and a message of the user."""
 THOUGHT_FIELD = "reasoning_content"
+THOUGHT_FORMAT: Origin = "openai_chat"
 SIGNATURE_FIELDS = frozenset({"reasoning_signature", "reasoning_details", "extra_content"})
 WHITE_SPACE = re.compile(r"\s+")
 UNUSUAL_BASE64 = re.compile(r"[-_\s]")
@@ -43,6 +46,30 @@ def drop_message_fields(request: Request, constraints: Constraints) -> Adapted:
     if THOUGHT_FIELD in names:
         return without_thinking(request), []
     return (with_parts(request, without_signatures) if names & SIGNATURE_FIELDS else request), []
+
+
+def return_thinking(request: Request, constraints: Constraints) -> Adapted:
+    """Return the text of earlier thinking, of any vendor, to a model that insists on it."""
+    is_off = request.reasoning is not None and request.reasoning.effort == "none"
+    if constraints.first("earlier_thinking") is None or is_off:
+        return request, []
+    if THOUGHT_FIELD in constraints.names("message_fields"):
+        return request, []
+    return replace(request, messages=tuple(map(with_own_thinking, request.messages))), []
+
+
+def with_own_thinking(message: Message) -> Message:
+    """Return a message of the assistant with its thinking as the server's own; others as they are."""
+    if message.role != "assistant":
+        return message
+    parts = [as_own_thinking(part) if isinstance(part, Thinking) else part for part in message.parts]
+    if not any(isinstance(part, Thinking) and part.text for part in parts):
+        parts.insert(0, Thinking(text=UNKNOWN_THINKING, origin=THOUGHT_FORMAT))
+    return replace(message, parts=tuple(parts))
+
+
+def as_own_thinking(part: Thinking) -> Thinking:
+    return part if part.origin == THOUGHT_FORMAT else Thinking(text=part.text, origin=THOUGHT_FORMAT)
 
 
 def without_signatures(part: Part) -> Part | None:

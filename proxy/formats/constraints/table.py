@@ -16,7 +16,7 @@ SECTIONS: dict[str, tuple[Constraint, ...]] = {
     "Formats of the response": formats.RESPONSE_FORMATS,
     "Tools": (*tools.NAMES, *tools.CHOICE),
     "Schemas of tools": tools.SCHEMAS,
-    "Messages": (*messages.MESSAGE_FIELDS, *messages.ROLES, *messages.CONTENT),
+    "Messages": (*messages.MESSAGE_FIELDS, *messages.EARLIER_THINKING, *messages.ROLES, *messages.CONTENT),
 }
 CONSTRAINTS = tuple(row for rows in SECTIONS.values() for row in rows)
 

@@ -15,6 +15,7 @@ from proxy.formats.gemini.request import (
     request_path,
 )
 from proxy.formats.gemini.response import parse_response, render_response
+from proxy.formats.gemini.seals import without_seals
 from proxy.formats.gemini.usage import measure
 from proxy.formats.gemini.wire import FORMAT
 
@@ -39,4 +40,5 @@ __all__ = [
     "render_response",
     "render_stream",
     "request_path",
+    "without_seals",
 ]

@@ -4,24 +4,22 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.formats.gemini.reasoning import (
-    decode_signature,
-    encode_signature,
     is_content_signature,
-    parse_thinking,
+    is_synthetic,
     render_thinking,
 )
 from proxy.formats.gemini.wire import (
     FORMAT,
-    TO_STANDARD_BASE64,
     Blob,
     FileData,
     FunctionCall,
     FunctionResponse,
 )
 from proxy.formats.json_body import DECODE_ERRORS, convert_json, encode
-from proxy.formats.media import guess_media_type, parse_data_url
+from proxy.formats.media import URL_SAFE_BASE64, guess_media_type, parse_data_url
 from proxy.formats.neutral import (
     File,
     Image,
@@ -35,6 +33,7 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
 )
+from proxy.formats.seals import attach_call_signatures, parse_thinking, unseal
 from proxy.formats.tool_calls import as_function_call
 
 METADATA_FIELDS = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
@@ -71,31 +70,36 @@ DEFAULT_IMAGE_TYPE, DEFAULT_FILE_TYPE = "image/jpeg", "application/octet-stream"
 def parse_part(part: dict[str, Any]) -> list[Part]:
     """Parse one of Google's parts. Raises InvalidRequest.
 
-    An empty part gives no neutral part. Content with a signature gives two, unless it is a call. Calls and
-    results have no id yet if Google's part has none.
+    An empty part gives no neutral part. A signature of content comes before it, and so does the thinking in
+    the seal of a call. Calls and results have no id yet if Google's part has none.
     """
-    encoded = part.get("thoughtSignature") or None
-    if encoded is not None and not isinstance(encoded, str):
-        raise InvalidRequest(
-            "The field thoughtSignature must be a string.", "contents.parts.thoughtSignature"
-        )
+    signature = parse_signature(part)
     name = content_field(part)
     match name, part.get(name):
-        case "", _ if encoded:
-            return [parse_thinking("", encoded)]
+        case "text", str(text) if part.get("thought") and signature is None:
+            # Google does not sign the summaries of its thoughts.
+            return [Thinking(text=text, origin=FORMAT)] if text else []
         case "text", str(text) if part.get("thought"):
-            return [parse_thinking(text, encoded)] if text or encoded else []
+            return list(parse_thinking(text, signature, FORMAT))
         case ("", _) | (_, None):
-            return []
+            return list(parse_thinking("", signature, FORMAT))
         case "functionCall", value:
-            return [parse_tool_call(convert_json(value, FunctionCall), encoded)]
+            return parse_tool_call(convert_json(value, FunctionCall), signature)
         case "functionResponse", value:
             return [parse_tool_result(convert_json(value, FunctionResponse))]
         case (("text" | "inlineData" | "fileData"), value) if not part.get("thought"):
-            content = parse_content(name, value)
-            return [parse_thinking("", encoded), *content] if encoded else content
+            return [*parse_thinking("", signature, FORMAT), *parse_content(name, value)]
         case _:
             return [Opaque(origin=FORMAT, kind=name, value=part)]
+
+
+def parse_signature(part: dict[str, Any]) -> str | None:
+    signature = part.get("thoughtSignature") or None
+    if signature is not None and not isinstance(signature, str):
+        raise InvalidRequest(
+            "The field thoughtSignature must be a string.", "contents.parts.thoughtSignature"
+        )
+    return None if signature is None or is_synthetic(signature) else signature
 
 
 def content_field(part: dict[str, Any]) -> str:
@@ -120,7 +124,7 @@ def parse_blob(blob: Blob) -> Image | File:
 
     Google accepts both alphabets of base64, and its SDK sends the URL-safe one, which no other API accepts.
     """
-    data = blob.data.translate(TO_STANDARD_BASE64)
+    data = blob.data.translate(URL_SAFE_BASE64)
     if blob.mime_type.startswith("image/"):
         return Image(media_type=blob.mime_type, data=data)
     return File(media_type=blob.mime_type or None, data=data, name=blob.display_name)
@@ -136,12 +140,14 @@ def parse_file(data: FileData) -> Image | File:
     return File(media_type=media_type, url=data.file_uri, name=data.display_name)
 
 
-def parse_tool_call(call: FunctionCall, encoded: str | None) -> ToolCall:
+def parse_tool_call(call: FunctionCall, signature: str | None) -> list[Part]:
+    """Parse a call, with the thinking before it if its signature is a seal."""
     arguments = encode(call.args).decode() if call.args is not None else ""
-    if not encoded:
-        return ToolCall(id=call.id or "", name=call.name, arguments=arguments, origin=FORMAT)
-    origin, signature = decode_signature(encoded)
-    return ToolCall(id=call.id or "", name=call.name, arguments=arguments, signature=signature, origin=origin)
+    parsed = ToolCall(id=call.id or "", name=call.name, arguments=arguments, origin=FORMAT)
+    sealed = unseal(signature or "")
+    if sealed is None:
+        return [replace(parsed, signature=signature)]
+    return attach_call_signatures([*sealed, parsed])
 
 
 def parse_tool_result(result: FunctionResponse) -> ToolResult:
@@ -213,9 +219,7 @@ def render_part(part: Part) -> list[dict[str, Any]]:
 
 def render_tool_call(call: ToolCall) -> dict[str, Any]:
     function = ({"id": call.id} if call.id else {}) | {"name": call.name, "args": render_arguments(call)}
-    return {"functionCall": function} | (
-        {"thoughtSignature": encode_signature(call.origin, call.signature)} if call.signature else {}
-    )
+    return {"functionCall": function} | ({"thoughtSignature": call.signature} if call.signature else {})
 
 
 def render_arguments(call: ToolCall) -> dict[str, Any]:

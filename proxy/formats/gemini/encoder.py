@@ -3,6 +3,7 @@
 Each event of the stream is a complete response that holds only what is new. Its lines end in CRLF.
 """
 
+from collections import defaultdict
 from typing import Any, assert_never
 
 import msgspec
@@ -10,7 +11,7 @@ import msgspec
 from proxy.formats.gemini.content import METADATA_FIELDS, render_parts
 from proxy.formats.gemini.errors import render_error
 from proxy.formats.gemini.grounding import render_grounding
-from proxy.formats.gemini.reasoning import encode_signature
+from proxy.formats.gemini.reasoning import CallSeals
 from proxy.formats.gemini.response import new_id, render_content, render_finish_reason, render_logprobs
 from proxy.formats.gemini.usage import render_usage
 from proxy.formats.gemini.wire import FORMAT
@@ -51,11 +52,13 @@ class OpenPart:
         self.arguments: list[str] = []
         self.texts: list[str] = []
         self.citations: list[Citation] = []
-        self.has_text = False
-        self.signature = part.signature if isinstance(part, ToolCall) else None
+        self.signature = part.signature if isinstance(part, ToolCall | Thinking) else None
 
     def complete_text(self) -> Text:
         return Text(text="".join(self.texts), citations=tuple(self.citations))
+
+    def complete_thinking(self, part: Thinking) -> Thinking:
+        return msgspec.structs.replace(part, text="".join(self.texts), signature=self.signature)
 
     def complete_call(self, call: ToolCall) -> ToolCall:
         return msgspec.structs.replace(
@@ -73,6 +76,7 @@ class StreamEncoder:
         self.id, self.model = new_id(), request.model
         self.framing = ArrayFraming() if as_array else EventFraming()
         self.open_parts: dict[int, OpenPart] = {}
+        self.call_seals: defaultdict[int, CallSeals] = defaultdict(CallSeals)
         self.sent_text: dict[int, list[Text]] = {}
         self.finish_reasons: dict[int, FinishReason] = {}
         self.metadata: dict[int, dict[str, Any]] = {}
@@ -89,7 +93,8 @@ class StreamEncoder:
             case PartDelta():
                 return self.add_text(event)
             case PartSigned(choice=choice, signature=signature):
-                return self.add_signature(choice, signature)
+                if choice in self.open_parts:
+                    self.open_parts[choice].signature = signature
             case PartCited(choice=choice, citation=citation):
                 if choice in self.open_parts:
                     self.open_parts[choice].citations.append(citation)
@@ -149,8 +154,9 @@ class StreamEncoder:
             case Text() | Refusal():
                 self.open_parts[choice].texts.append(part.text)
                 return self.chunk(choice, [{"text": part.text}]) if part.text else b""
-            case Thinking(text=text, redacted=redacted):
-                return self.chunk(choice, render_parts([part])) if text or redacted is not None else b""
+            case Thinking():
+                self.open_parts[choice].texts.append(part.text)
+                return self.chunk(choice, [{"text": part.text, "thought": True}]) if part.text else b""
             case Opaque(kind=field, value=value) if part.origin == FORMAT and field in METADATA_FIELDS:
                 self.metadata.setdefault(choice, {})[field] = value
             case Image() | File() | Opaque():
@@ -174,33 +180,31 @@ class StreamEncoder:
                 )
                 return self.chunk(delta.choice, [{"text": delta.text}], candidate_fields)
             case Thinking():
-                open_part.has_text = True
+                open_part.texts.append(delta.text)
                 return self.chunk(delta.choice, [{"text": delta.text, "thought": True}])
             case _:
                 open_part.arguments.append(delta.text)
                 return b""
 
-    def add_signature(self, choice: int, signature: str) -> bytes:
-        open_part = self.open_parts.get(choice)
-        match open_part and open_part.part:
-            case Thinking(origin=origin):
-                part = (
-                    {"text": ""}
-                    if origin == FORMAT and open_part and not open_part.has_text
-                    else {"text": "", "thought": True}
-                )
-                return self.chunk(choice, [part | {"thoughtSignature": encode_signature(origin, signature)}])
-            case ToolCall() if open_part:
-                open_part.signature = signature
-        return b""
-
     def end_part(self, choice: int) -> bytes:
         open_part = self.open_parts.pop(choice, None)
-        if open_part is not None and isinstance(open_part.part, ToolCall):
-            return self.chunk(choice, render_parts([open_part.complete_call(open_part.part)]))
-        if open_part is not None and isinstance(open_part.part, Text | Refusal):
-            self.sent_text.setdefault(choice, []).append(open_part.complete_text())
+        if open_part is None:
+            return b""
+        match open_part.part:
+            case ToolCall() as call:
+                signed = self.call_seals[choice].sign(open_part.complete_call(call))
+                return self.chunk(choice, render_parts([signed]))
+            case Thinking() as thinking:
+                return self.end_thinking(choice, open_part.complete_thinking(thinking))
+            case Text() | Refusal():
+                self.sent_text.setdefault(choice, []).append(open_part.complete_text())
         return b""
+
+    def end_thinking(self, choice: int, part: Thinking) -> bytes:
+        """Render the signature. It comes in an empty part, because the text has been sent."""
+        self.call_seals[choice].sign(part)
+        (rendered,) = render_parts([part])
+        return self.chunk(choice, [rendered | {"text": ""}]) if "thoughtSignature" in rendered else b""
 
 
 class EventFraming:

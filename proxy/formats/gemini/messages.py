@@ -6,7 +6,8 @@ The user begins, user and model alternate, and the turn after calls holds a resu
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
+from itertools import groupby
+from typing import Any, Literal
 
 from msgspec.structs import replace
 
@@ -18,6 +19,7 @@ from proxy.formats.gemini.content import (
     render_media,
     render_parts,
 )
+from proxy.formats.gemini.reasoning import SKIP_SIGNATURE
 from proxy.formats.gemini.wire import FORMAT, WireTurn
 from proxy.formats.neutral import (
     File,
@@ -36,58 +38,90 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.tool_calls import ToolCallLinker, has_id, has_name, is_next
 
-SKIP_SIGNATURE = "skip_thought_signature_validator"
-"""Signature that Google documents for calls that Gemini 3 did not make itself
-(ai.google.dev/gemini-api/docs/thought-signatures)."""
 EMPTY_USER_TURN: dict[str, Any] = {"role": "user", "parts": [{"text": ""}]}
 """A turn of the user without content, which Gemini accepts as the first one."""
 MISSING_RESULT_TEXT = "The tool gave no result."
 Turn = tuple[str, list[Part]]
-ROLES = {"user": "user", "function": "user", "model": "assistant", "": "user"}
+Role = Literal["user", "assistant"]
+ROLES: dict[str, Role] = {"user": "user", "function": "user", "model": "assistant", "": "user"}
 
 
 def parse_messages(contents: list[WireTurn] | WireTurn) -> tuple[Message, ...]:
+    """Parse the turns of a conversation. Raises InvalidRequest.
+
+    Google's SDKs keep each chunk of a stream as a content of its own. Neighbouring contents of one role are
+    one turn.
+    """
     linker = ToolCallLinker(numbered_call_id, (has_id, has_name, is_next))
+    turns = [(parse_role(turn, position), turn) for position, turn in enumerate(as_content_list(contents))]
     messages = []
-    for position, content in enumerate(as_content_list(contents)):
-        role = ROLES.get((content.role or "").lower())
-        if role is None:
-            raise InvalidRequest(
-                f"The role {content.role} is not supported. Use user or model.", f"contents[{position}].role"
-            )
-        parts = parse_turn(content)
-        if any(isinstance(part, ToolCall) for part in parts):
-            role = "assistant"
-        messages.append(
-            Message(
-                role="assistant" if role == "assistant" else "user", parts=tuple(link_turn(parts, linker))
-            )
-        )
+    for role, run in groupby(turns, key=lambda turn: turn[0]):
+        items = [item for _, content in run for item in content_parts(content)]
+        parts = parse_items(items, joins_texts=role == "assistant")
+        messages.append(Message(role=role, parts=tuple(link_turn(parts, linker))))
     return tuple(messages)
 
 
-def parse_turn(content: WireTurn) -> list[Part]:
-    """Parse the parts of one turn.
+def parse_role(content: WireTurn, position: int) -> Role:
+    role = ROLES.get((content.role or "").lower())
+    if role is None:
+        raise InvalidRequest(
+            f"The role {content.role} is not supported. Use user or model.", f"contents[{position}].role"
+        )
+    return "assistant" if any("functionCall" in item for item in content_parts(content)) else role
 
-    A client that keeps the chunks of a stream has thinking in pieces, and only the last one has the
-    signature.
-    """
+
+def parse_items(items: list[dict[str, Any]], *, joins_texts: bool) -> list[Part]:
+    """Parse the parts of one turn. Its thoughts, and the texts of the model, may be in pieces."""
     parts: list[Part] = []
-    was_thought = False
-    for item in content_parts(content):
-        is_thought = bool(item.get("thought"))
-        for part in parse_part(item):
-            match parts[-1] if parts else None, part:
-                case Thinking() as last, Thinking() if was_thought and is_thought and not is_signed(last):
-                    parts[-1] = replace(part, text=last.text + part.text)
-                case _:
-                    parts.append(part)
-        was_thought = is_thought
+    start, was_thought = 0, False
+    for item in items:
+        found, is_thought = parse_part(item), bool(item.get("thought"))
+        has_call = any(isinstance(part, ToolCall) for part in found)
+        if sealed := [part for part in found if isinstance(part, Thinking) and part.origin != FORMAT]:
+            place_sealed(parts, sealed, start, start if has_call else len(parts))
+        for part in found:
+            if part not in sealed:
+                add_part(parts, part, joins_texts=joins_texts, joins_thoughts=was_thought and is_thought)
+        start, was_thought = len(parts) if has_call else start, is_thought
     return parts
 
 
-def is_signed(part: Thinking) -> bool:
-    return part.signature is not None or part.redacted is not None
+def place_sealed(parts: list[Part], sealed: list[Thinking], start: int, default: int) -> None:
+    """Put the thinking of a seal where the client has kept it, among the parts from `start` on.
+
+    It has kept the text as thoughts without a signature, or the same thinking in another seal. If it has kept
+    neither, the thinking is put at `default`.
+    """
+    kept = [
+        (index, part)
+        for index, part in enumerate(parts[start:], start)
+        if isinstance(part, Thinking) and (part in sealed or is_summary(part))
+    ]
+    for index, _ in reversed(kept):
+        del parts[index]
+    text, place = "".join(part.text for _, part in kept), kept[0][0] if kept else default
+    parts[place:place] = sealed if len(sealed) > 1 else [with_text(sealed[0], text)]
+
+
+def with_text(thinking: Thinking, text: str) -> Thinking:
+    """Return thinking with its text, which earlier versions of the gateway did not seal."""
+    return thinking if thinking.text else replace(thinking, text=text)
+
+
+def is_summary(part: Thinking) -> bool:
+    """Return whether a thought has no signature, and the client's format as its only known origin."""
+    return part.origin == FORMAT and part.signature is None
+
+
+def add_part(parts: list[Part], part: Part, *, joins_texts: bool, joins_thoughts: bool) -> None:
+    match parts[-1] if parts else None, part:
+        case Text() as last, Text() if joins_texts:
+            parts[-1] = Text(text=last.text + part.text)
+        case Thinking() as last, Thinking() if joins_thoughts and is_summary(last):
+            parts[-1] = replace(part, text=last.text + part.text)
+        case _:
+            parts.append(part)
 
 
 def numbered_call_id(_call_id: str, number: int) -> str:

@@ -6,12 +6,23 @@ See ai.google.dev/api/generate-content#ThinkingConfig.
 import base64
 from typing import Any
 
-from proxy.formats.gemini.capabilities import has_thinking_levels
-from proxy.formats.gemini.wire import FORMAT, TO_STANDARD_BASE64, ThinkingConfig
-from proxy.formats.neutral import Origin, Reasoning, Thinking
-from proxy.formats.signatures import ORIGINS, REDACTED_PREFIX, add_origin, split_origin
+from msgspec.structs import replace
 
-MAX_ORIGIN_LENGTH = 24
+from proxy.formats.gemini.capabilities import has_thinking_levels
+from proxy.formats.gemini.wire import FORMAT, ThinkingConfig
+from proxy.formats.media import URL_SAFE_BASE64
+from proxy.formats.neutral import Part, Reasoning, Thinking, ToolCall
+from proxy.formats.seals import render_signature, seal
+
+SKIP_SIGNATURE = "skip_thought_signature_validator"
+"""Signature that Google documents for calls that Gemini 3 did not make itself
+(ai.google.dev/gemini-api/docs/thought-signatures)."""
+SYNTHETIC_SIGNATURES = frozenset(
+    form.translate(URL_SAFE_BASE64).rstrip("=")
+    for text in (SKIP_SIGNATURE, "context_engineering_is_the_way_to_go")
+    for form in (text, base64.b64encode(text.encode()).decode())
+)
+"""These signatures as text, and as Google's SDK encodes them."""
 DYNAMIC_BUDGET = -1
 BUDGET_BY_EFFORT = {"minimal": 512, "low": 1024, "medium": 8192, "high": 24_576, "xhigh": 24_576}
 MAX_BUDGET, MAX_PRO_BUDGET, MIN_PRO_BUDGET = 24_576, 32_768, 128
@@ -22,55 +33,13 @@ PRO_LEVEL_ALIASES = {"none": "low", "minimal": "low", "xhigh": "high"}
 
 # Signatures ---------------------------------------------------------------------------------------
 #
-# google-genai declares `thoughtSignature` as bytes: its value must be base64, and comes back in the URL-safe
-# alphabet of base64.
+# `thoughtSignature` stands in the part beside its content (ai.google.dev/api/caching#Part). google-genai
+# declares it as bytes: its value must be base64, and comes back in the URL-safe alphabet of base64.
 
 
-def encode_signature(origin: Origin | None, signature: str) -> str:
-    """Return a signature for `thoughtSignature`: unchanged if it is Google's, else with its origin."""
-    if origin in (None, FORMAT):
-        return signature
-    return base64.b64encode(add_origin(origin, signature, FORMAT).encode()).decode()
-
-
-def decode_signature(encoded: str) -> tuple[Origin, str]:
-    """Return the origin of a `thoughtSignature`, and the signature as its origin issued it."""
-    for text in (encoded, decode_tagged_signature(encoded)):
-        origin, signature = split_origin(text, FORMAT)
-        if signature != text:
-            return origin, signature
-    return FORMAT, encoded
-
-
-def decode_tagged_signature(encoded: str) -> str:
-    """Return the text of a signature that carries its origin; empty for Google's own.
-
-    Google's signatures are long and are not text, so only the start of one is decoded.
-    """
-    standard = encoded.translate(TO_STANDARD_BASE64)
-    try:
-        head = base64.b64decode(standard[: len(standard[:MAX_ORIGIN_LENGTH]) // 4 * 4])
-        if not any(head.startswith(name.encode()) for name in ORIGINS):
-            return ""
-        return base64.b64decode(standard + "=" * (-len(standard) % 4)).decode()
-    except ValueError:
-        return ""
-
-
-def parse_thinking(text: str, encoded: str | None) -> Thinking:
-    if not encoded:
-        return Thinking(text=text, origin=FORMAT)
-    origin, signature = decode_signature(encoded)
-    if origin != FORMAT and signature.startswith(REDACTED_PREFIX):
-        return Thinking(text=text, redacted=signature.removeprefix(REDACTED_PREFIX), origin=origin)
-    return Thinking(text=text, signature=signature, origin=origin)
-
-
-def render_signature(part: Thinking) -> str | None:
-    """Return the `thoughtSignature` of thinking."""
-    if part.redacted is not None:
-        return encode_signature(part.origin, REDACTED_PREFIX + part.redacted)
-    return encode_signature(part.origin, part.signature) if part.signature else None
+def is_synthetic(signature: str) -> bool:
+    """Return whether a client has set a signature that only makes Gemini skip the check."""
+    return signature.translate(URL_SAFE_BASE64).rstrip("=") in SYNTHETIC_SIGNATURES
 
 
 def is_content_signature(part: Thinking) -> bool:
@@ -78,8 +47,46 @@ def is_content_signature(part: Thinking) -> bool:
 
 
 def render_thinking(part: Thinking) -> dict[str, Any]:
-    signature = render_signature(part)
-    return {"text": part.text, "thought": True} | ({"thoughtSignature": signature} if signature else {})
+    rendered = {"text": part.text, "thought": True}
+    if part.signature or part.origin != FORMAT:
+        rendered["thoughtSignature"] = render_signature(part, FORMAT)
+    return rendered
+
+
+class CallSeals:
+    """Signs the calls of another vendor's response for a client of this format.
+
+    A call bears the thinking before it, because clients may keep the signatures of calls and leave thoughts
+    out. The first call always has a seal, which is replaced if the conversation goes on with Gemini 3: that
+    rejects a first call without a signature.
+    """
+
+    def __init__(self) -> None:
+        self.thinking: list[Thinking] = []
+        self.has_calls = False
+
+    def sign(self, part: Part) -> Part:
+        """Return the part; a call with the signature for `thoughtSignature`."""
+        match part:
+            case Thinking() if part.origin != FORMAT:
+                self.thinking.append(part)
+                return part
+            case ToolCall():
+                return replace(part, signature=self.call_signature(part), origin=FORMAT)
+            case _:
+                return part
+
+    def call_signature(self, call: ToolCall) -> str | None:
+        thinking, self.thinking = self.thinking, []
+        is_first, self.has_calls = not self.has_calls, True
+        if call.origin == FORMAT and not thinking:
+            return call.signature
+        if call.signature:
+            thinking.append(Thinking(signature=call.signature, origin=call.origin))
+        return seal(*thinking) if thinking or is_first else None
+
+
+# Settings -----------------------------------------------------------------------------------------
 
 
 def parse_reasoning(config: ThinkingConfig | None) -> Reasoning | None:

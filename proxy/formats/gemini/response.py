@@ -13,9 +13,10 @@ import msgspec
 from proxy.formats.gemini.content import METADATA_FIELDS, parse_part, render_parts
 from proxy.formats.gemini.errors import error_message, parse_error_object
 from proxy.formats.gemini.grounding import parse_citations, render_grounding
+from proxy.formats.gemini.reasoning import CallSeals, is_content_signature
 from proxy.formats.gemini.usage import parse_usage, render_usage
 from proxy.formats.gemini.wire import FORMAT, WireCandidate, WireResponse, parse_responses
-from proxy.formats.json_body import DECODE_ERRORS, dict_items, encode, repair_json
+from proxy.formats.json_body import DECODE_ERRORS, as_str, dict_items, encode, repair_json
 from proxy.formats.neutral import (
     Choice,
     FinishReason,
@@ -26,8 +27,10 @@ from proxy.formats.neutral import (
     Request,
     Response,
     Text,
+    Thinking,
     ToolCall,
 )
+from proxy.formats.seals import unseal
 from proxy.formats.tool_calls import with_unique_id
 
 FINISH_REASONS: dict[str, FinishReason] = {
@@ -83,11 +86,9 @@ def new_id() -> str:
 def parse_choice(candidate: WireCandidate) -> Choice:
     content = candidate.content
     used_ids: set[str] = set()
-    parts = [
-        with_unique_id(part, used_ids)
-        for item in (content and content.parts) or ()
-        for part in parse_valid_part(item)
-    ]
+    parts: list[Part] = []
+    for item in (content and content.parts) or ():
+        add_parts(parts, [with_unique_id(part, used_ids) for part in parse_valid_part(item)])
     has_calls = any(isinstance(part, ToolCall) for part in parts)
     return Choice(
         parts=(*with_citations(parts, candidate.grounding_metadata), *parse_metadata(candidate)),
@@ -96,12 +97,32 @@ def parse_choice(candidate: WireCandidate) -> Choice:
     )
 
 
+def add_parts(parts: list[Part], found: list[Part]) -> None:
+    """Add the parts of one item.
+
+    A signature that follows its text in an empty item is put before the text, as signatures of content are.
+    """
+    match parts[-1] if parts else None, found:
+        case Text(), [Thinking() as signature] if is_content_signature(signature):
+            parts.insert(-1, signature)
+        case _:
+            parts += found
+
+
 def parse_valid_part(item: dict[str, Any]) -> list[Part]:
-    """Parse a part; an invalid one gives none, and the others remain a response."""
+    """Parse a part; an invalid one gives none, and the others remain a response.
+
+    A gateway as the server adds seals, which repeat its thoughts.
+    """
     try:
-        return parse_part(item)
+        return parse_part(without_seal(item))
     except InvalidRequest:
         return []
+
+
+def without_seal(item: dict[str, Any]) -> dict[str, Any]:
+    signature = as_str(item.get("thoughtSignature"))
+    return item if unseal(signature) is None else item | {"thoughtSignature": None}
 
 
 def with_citations(parts: list[Part], metadata: Any) -> list[Part]:
@@ -190,7 +211,7 @@ def render_response(response: Response, request: Request) -> bytes:
 
 def render_choice(choice: Choice, index: int) -> dict[str, Any]:
     candidate: dict[str, Any] = {
-        "content": render_content(render_parts(choice.parts)),
+        "content": render_content(render_parts(map(CallSeals().sign, choice.parts))),
         "finishReason": render_finish_reason(choice.finish_reason),
     }
     candidate["index"] = index

@@ -13,7 +13,6 @@ from proxy.formats.neutral import MAX_TOKENS, InvalidRequest, Origin
 
 FORMAT: Origin = "gemini"
 NULL = msgspec.Raw(b"null")
-TO_STANDARD_BASE64 = str.maketrans("-_", "+/")
 VERBATIM_FIELDS = frozenset(
     (
         "args",

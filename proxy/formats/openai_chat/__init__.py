@@ -16,6 +16,7 @@ from proxy.formats.openai_chat.request import (
     request_path,
 )
 from proxy.formats.openai_chat.response import parse_response, render_response
+from proxy.formats.openai_chat.seals import without_seals
 from proxy.formats.openai_chat.usage import measure
 from proxy.formats.openai_chat.wire import FORMAT
 
@@ -40,4 +41,5 @@ __all__ = [
     "render_response",
     "render_stream",
     "request_path",
+    "without_seals",
 ]

@@ -33,7 +33,7 @@ from proxy.formats.streaming.part_queue import PartQueue, QueuedPart
 from proxy.formats.tool_calls import unique_call_id
 
 TEXT, THINKING, REFUSAL = Text(), Thinking(origin=FORMAT), Refusal()
-THINKING_FIELDS = frozenset({"reasoning_content", "reasoning", "reasoning_details", "reasoning_signature"})
+THINKING_FIELDS = frozenset({"reasoning_content", "reasoning", "reasoning_details"})
 
 
 @dataclass(slots=True, eq=False)
@@ -127,8 +127,6 @@ class ChoiceDecoder:
                 self.queue.add(QueuedPart(thought))
             elif thought.signature:
                 self.add_signature(thought.signature)
-        if signature := as_str(delta.get("reasoning_signature")):
-            self.add_signature(signature)
 
     @property
     def last(self) -> QueuedPart | None:

@@ -28,7 +28,7 @@ from proxy.formats.neutral import (
     UnsupportedFeature,
 )
 from proxy.formats.openai_chat.capabilities import MAX_CALL_ID_LENGTH
-from proxy.formats.openai_chat.reasoning import parse_google_signature, render_google_signature
+from proxy.formats.openai_chat.reasoning import parse_call_signature
 from proxy.formats.openai_chat.wire import FORMAT
 from proxy.formats.tool_calls import call_id_digest
 
@@ -175,14 +175,14 @@ def parse_tool_call(wire: dict[str, Any], call_id: str) -> ToolCall:
     custom = bool(free) and not function.get("name")
     body = free if custom else function
     arguments = parse_arguments(body.get("input") if custom else body.get("arguments"))
-    origin, signature = parse_google_signature(wire) or (FORMAT, None)
+    signed = parse_call_signature(wire)
     return ToolCall(
         id=call_id,
         name=as_str(body.get("name")),
         arguments=arguments,
         custom=custom,
-        signature=signature,
-        origin=origin,
+        signature=signed.signature if signed else None,
+        origin=signed.origin if signed else FORMAT,
         cache=parse_cache_control(wire.get("cache_control")),
     )
 
@@ -201,14 +201,11 @@ def render_tool_call(call: ToolCall) -> dict[str, Any]:
     """
     if call.custom:
         return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.arguments}}
-    wire: dict[str, Any] = {
+    return {
         "id": call.id,
         "type": "function",
         "function": {"name": call.name, "arguments": call.arguments or "{}"},
     }
-    if call.signature:
-        wire["extra_content"] = render_google_signature(call.origin, call.signature)
-    return wire
 
 
 def render_call_id(neutral_id: str, exact_length: int = 0) -> str:

@@ -1,7 +1,10 @@
 """A stream of chat completion chunks, made of neutral events."""
 
 import time
+from collections import Counter
 from typing import Any, assert_never
+
+from msgspec.structs import replace
 
 from proxy.formats.json_body import encode
 from proxy.formats.neutral import (
@@ -27,7 +30,11 @@ from proxy.formats.neutral import (
     UsageReported,
 )
 from proxy.formats.openai_chat.errors import render_error_event
-from proxy.formats.openai_chat.reasoning import render_google_signature, render_reasoning_detail
+from proxy.formats.openai_chat.reasoning import (
+    is_signed,
+    render_call_signature,
+    render_reasoning_detail,
+)
 from proxy.formats.openai_chat.response import (
     AUDIO_KIND,
     custom_tool_names,
@@ -37,8 +44,7 @@ from proxy.formats.openai_chat.response import (
     render_image_part,
 )
 from proxy.formats.openai_chat.usage import render_usage
-from proxy.formats.openai_chat.wire import DONE, FORMAT
-from proxy.formats.signatures import add_origin
+from proxy.formats.openai_chat.wire import DONE
 from proxy.formats.tool_calls import unwrap_free_text
 
 
@@ -54,6 +60,7 @@ class StreamEncoder:
         self.failed = False
         self.open_parts: dict[int, PartEncoder] = {}
         self.tool_call_counts: dict[int, int] = {}
+        self.thinking_counts: Counter[int] = Counter()
         self.text_lengths: dict[int, int] = {}
         self.finished: set[int] = set()
 
@@ -134,11 +141,16 @@ class StreamEncoder:
         return role + self.chunk(choice, first) if first else role
 
     def part_encoder(self, choice: int, part: Part) -> "PartEncoder":
-        if not isinstance(part, ToolCall):
-            return PartEncoder(part)
-        index = self.tool_call_counts[choice]
-        self.tool_call_counts[choice] += 1
-        return ToolCallEncoder(part, index, custom=part.name in self.custom_tool_names)
+        match part:
+            case ToolCall():
+                index = self.tool_call_counts[choice]
+                self.tool_call_counts[choice] += 1
+                return ToolCallEncoder(part, index, custom=part.name in self.custom_tool_names)
+            case Thinking():
+                self.thinking_counts[choice] += 1
+                return ThinkingEncoder(part, self.thinking_counts[choice] - 1)
+            case _:
+                return PartEncoder(part)
 
     def delta(self, event: PartDelta) -> bytes:
         part = self.open_parts.get(event.choice)
@@ -183,10 +195,6 @@ class PartEncoder:
         match self.part:
             case Text() | Refusal():
                 return self.delta(self.part.text)
-            case Thinking() if self.part.redacted is not None:
-                return {"reasoning_details": [render_reasoning_detail(self.part)]}
-            case Thinking():
-                return self.delta(self.part.text)
             case Image():
                 return {"images": [render_image_part(self.part)]}
             case Opaque(origin="openai_chat", kind=what, value=value) if what == AUDIO_KIND:
@@ -199,28 +207,43 @@ class PartEncoder:
             case Text() if text:
                 self.length += len(text)
                 return {"content": text}
-            case Thinking() if text:
-                return {"reasoning_content": text}
             case Refusal() if text:
                 return {"refusal": text}
             case _:
                 return None
 
     def signature_delta(self, signature: str) -> dict[str, Any] | None:
-        match self.part:
-            case Thinking(origin=origin) if origin == FORMAT:
-                return {
-                    "reasoning_details": [
-                        render_reasoning_detail(Thinking(signature=signature, origin=FORMAT))
-                    ]
-                }
-            case Thinking(origin=origin):
-                return {"reasoning_signature": add_origin(origin, signature, FORMAT)}
-            case _:
-                return None
+        return None  # No provider signs texts.
 
     def final(self) -> dict[str, Any] | None:
         return None
+
+
+class ThinkingEncoder(PartEncoder):
+    """Writes thinking: its text as it comes, and at the end its entry, the `index`-th of the choice."""
+
+    def __init__(self, part: Thinking, index: int) -> None:
+        super().__init__(part)
+        self.thinking, self.index = part, index
+        self.texts: list[str] = []
+
+    def first(self) -> dict[str, Any] | None:
+        return self.delta(self.thinking.text)
+
+    def delta(self, text: str) -> dict[str, Any] | None:
+        self.texts.append(text)
+        return {"reasoning_content": text} if text else None
+
+    def signature_delta(self, signature: str) -> dict[str, Any] | None:
+        self.thinking = replace(self.thinking, signature=signature)
+        return None
+
+    def final(self) -> dict[str, Any] | None:
+        whole = replace(self.thinking, text="".join(self.texts))
+        is_complete = whole.text or whole.signature or whole.redacted
+        if not is_complete or not is_signed(whole):
+            return None
+        return {"reasoning_details": [render_reasoning_detail(whole, self.index)]}
 
 
 class ToolCallEncoder(PartEncoder):
@@ -259,9 +282,7 @@ class ToolCallEncoder(PartEncoder):
     def signature_delta(self, signature: str) -> dict[str, Any] | None:
         """Return a fragment with the signature. OpenAI's SDK requires a function in every fragment."""
         nothing = {"custom": {"input": ""}} if self.custom else {"function": {"arguments": ""}}
-        return self.fragment(
-            {**nothing, "extra_content": render_google_signature(self.call.origin, signature)}
-        )
+        return self.fragment({**nothing, "extra_content": render_call_signature(self.call.origin, signature)})
 
     def final(self) -> dict[str, Any] | None:
         """Return the last fragment.

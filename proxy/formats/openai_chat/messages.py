@@ -5,6 +5,7 @@ from itertools import groupby
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from proxy.formats.json_body import as_str
 from proxy.formats.neutral import (
@@ -29,7 +30,12 @@ from proxy.formats.openai_chat.content import (
     render_part,
     render_tool_call,
 )
-from proxy.formats.openai_chat.reasoning import parse_thinking, render_thinking
+from proxy.formats.openai_chat.reasoning import (
+    GOOGLE,
+    google_content,
+    parse_message_thinking,
+    render_message_thinking,
+)
 from proxy.formats.openai_chat.wire import FORMAT, WireMessage
 from proxy.formats.tool_calls import ToolCallLinker, as_function_call, has_id, has_name_without_id
 
@@ -86,7 +92,7 @@ def parse_instructions(wire: WireMessage) -> list[Text]:
 
 def parse_assistant_parts(wire: WireMessage, linker: ToolCallLinker) -> Iterator[Part]:
     """Yield the parts of an earlier response: its thinking, its texts, its calls."""
-    yield from parse_thinking(msgspec.structs.asdict(wire))
+    yield from parse_message_thinking(msgspec.structs.asdict(wire))
     yield from parse_content(wire.content, parse_cache_control(wire.cache_control))
     if wire.refusal:
         yield Refusal(text=wire.refusal)
@@ -127,12 +133,14 @@ def render_messages(
     *,
     supports_custom_tools: bool,
     supports_cache_control: bool,
+    keeps_call_signatures: bool = False,
     call_id_length: int = 0,
 ) -> list[dict[str, Any]]:
     """Return the messages of a request to one server. Raises UnsupportedFeature."""
     renderer = MessageRenderer(
         supports_custom_tools=supports_custom_tools,
         supports_cache_control=supports_cache_control,
+        keeps_call_signatures=keeps_call_signatures,
         call_id_length=call_id_length,
     )
     return renderer.render(system, messages)
@@ -142,17 +150,23 @@ class MessageRenderer:
     """Writes messages for one server.
 
     `supports_custom_tools` is whether it knows calls with free text, `supports_cache_control` whether it
-    reads marks for its prompt cache. `call_id_length` is the exact length of call ids that it requires, or 0.
+    reads marks for its prompt cache, and `keeps_call_signatures` whether its calls have Google's signatures.
+    `call_id_length` is the exact length of call ids that it requires, or 0.
     """
 
     def __init__(
-        self, *, supports_custom_tools: bool, supports_cache_control: bool, call_id_length: int = 0
+        self,
+        *,
+        supports_custom_tools: bool,
+        supports_cache_control: bool,
+        keeps_call_signatures: bool,
+        call_id_length: int,
     ) -> None:
-        self.supports_custom_tools, self.supports_cache_control, self.call_id_length = (
+        self.supports_custom_tools, self.supports_cache_control = (
             supports_custom_tools,
             supports_cache_control,
-            call_id_length,
         )
+        self.keeps_call_signatures, self.call_id_length = keeps_call_signatures, call_id_length
 
     def render(self, system: Iterable[Text], messages: Iterable[Message]) -> list[dict[str, Any]]:
         """Return the messages. Raises UnsupportedFeature."""
@@ -224,47 +238,48 @@ class MessageRenderer:
                 return wire
 
     def assistant_messages(self, turn: list[Message]) -> Iterator[dict[str, Any]]:
-        for message in turn:
-            wire = self.assistant_message(message)
-            if wire.keys() > {"role"}:
-                yield wire
+        """Yield the model's turn as one message: all its calls must stand before their results."""
+        wire = self.assistant_message([part for message in turn for part in message.parts])
+        if wire.keys() > {"role"}:
+            yield wire
 
-    def assistant_message(self, message: Message) -> dict[str, Any]:
-        """Return an earlier response as one message. Thinking goes back to its origin only."""
-        for part in message.parts:
+    def assistant_message(self, parts: list[Part]) -> dict[str, Any]:
+        """Return an earlier response as one message."""
+        for part in parts:
             if isinstance(part, Image | File) and not is_stored_audio(part):
                 raise UnsupportedFeature(
                     "This model's API does not support images or files in the model's own messages.",
                     "messages",
                 )
-        own = [part for part in message.parts if isinstance(part, Thinking) and part.origin == FORMAT]
         calls = [
             part if self.supports_custom_tools else as_function_call(part)
-            for part in message.parts
+            for part in parts
             if isinstance(part, ToolCall)
         ]
         wire: dict[str, Any] = {"role": "assistant"}
-        if content := self.assistant_content(message):
+        if content := self.assistant_content(parts):
             wire["content"] = content
-        wire |= render_thinking(own)
-        for part in message.parts:
+        wire |= render_message_thinking(own_thinking(parts))
+        for part in parts:
             if isinstance(part, File) and is_stored_audio(part):
                 wire["audio"] = {"id": part.file_id}
         if calls:
-            made = [
-                {**render_tool_call(call), "id": render_call_id(call.id, self.call_id_length)}
-                for call in calls
-            ]
-            wire |= {"content": content or None, "tool_calls": made}
+            wire |= {"content": content or None, "tool_calls": [self.render_call(call) for call in calls]}
         elif not content and wire.keys() > {"role"}:
             wire["content"] = ""
         return wire
 
-    def assistant_content(self, message: Message) -> str | list[dict[str, Any]]:
-        texts = [part for part in message.parts if isinstance(part, Text)]
+    def render_call(self, call: ToolCall) -> dict[str, Any]:
+        wire = {**render_tool_call(call), "id": render_call_id(call.id, self.call_id_length)}
+        if self.keeps_call_signatures and call.signature and call.origin == GOOGLE:
+            wire["extra_content"] = google_content(call.signature)
+        return wire
+
+    def assistant_content(self, parts: list[Part]) -> str | list[dict[str, Any]]:
+        texts = [part for part in parts if isinstance(part, Text)]
         refusals = [
             {"type": "refusal", "refusal": part.text}
-            for part in message.parts
+            for part in parts
             if isinstance(part, Refusal) and part.text
         ]
         if refusals:
@@ -277,3 +292,12 @@ class MessageRenderer:
                 *refusals,
             ]
         return self.render_texts(texts, "")
+
+
+def own_thinking(parts: list[Part]) -> list[Thinking]:
+    """Return the thinking that goes back: the format's own, and the text of that without a known origin."""
+    return [
+        replace(part, origin=FORMAT)
+        for part in parts
+        if isinstance(part, Thinking) and part.origin in (None, FORMAT)
+    ]

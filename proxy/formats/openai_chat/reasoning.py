@@ -1,22 +1,22 @@
 """Reasoning settings, and thinking with its signatures in messages.
 
-Thinking is carried as DeepSeek's `reasoning_content` (api-docs.deepseek.com/guides/reasoning_model). The
-signature of a single thinking part stands beside it in `reasoning_signature`, a field of the gateway's own.
-Several signed parts, and redacted thinking, are carried as OpenRouter's `reasoning_details`
-(openrouter.ai/docs/use-cases/reasoning-tokens). A signature of another origin is written `origin#signature`.
+Thinking is carried as DeepSeek's `reasoning_content` (api-docs.deepseek.com/guides/reasoning_model), and its
+signatures as OpenRouter's `reasoning_details` (openrouter.ai/docs/use-cases/reasoning-tokens). The gateway
+reads `reasoning_signature` too, in which its earlier versions carried the signature of another vendor.
 """
 
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 
-from proxy.formats.json_body import dict_items, encode
+from proxy.formats.json_body import as_str, decode_object, dict_items, encode
 from proxy.formats.neutral import Origin, Reasoning, Thinking
 from proxy.formats.openai_chat.wire import FORMAT, WireRequest
 from proxy.formats.reasoning import effort_from_budget
-from proxy.formats.signatures import add_origin, split_origin
+from proxy.formats.seals import parse_thinking, seal, unseal
 
+GOOGLE: Origin = "gemini"
 SUMMARY_TYPE = "reasoning.summary"
 
 
@@ -48,112 +48,124 @@ def render_reasoning(reasoning: Reasoning | None) -> str | None:
     return reasoning.effort or effort_from_budget(reasoning.budget, "medium") or "medium"
 
 
-def parse_google_signature(wire: dict[str, Any]) -> tuple[Origin, str] | None:
-    """Return origin and signature of a call from Google's OpenAI-compatible server, or None.
+def parse_call_signature(wire: dict[str, Any]) -> Thinking | None:
+    """Return the signature of a call as empty thinking, or None.
 
-    Source: ai.google.dev/gemini-api/docs/thought-signatures.
+    It stands in the field of Google's OpenAI-compatible server
+    (ai.google.dev/gemini-api/docs/thought-signatures).
     """
     match wire.get("extra_content"):
-        case {"google": {"thought_signature": str(tagged)}} if tagged:
-            return split_origin(tagged, "gemini")
+        case {"google": {"thought_signature": str(signature)}} if signature:
+            return next((part for part in parse_thinking("", signature, GOOGLE) if part.signature), None)
         case _:
             return None
 
 
-def render_google_signature(origin: Origin | None, signature: str) -> dict[str, Any]:
-    return {
-        "google": {
-            "thought_signature": signature if origin == "gemini" else add_origin(origin, signature, FORMAT)
-        }
-    }
+def render_call_signature(origin: Origin | None, signature: str) -> dict[str, Any]:
+    """Return the `extra_content` of a call for a client."""
+    return google_content(seal(Thinking(signature=signature, origin=origin)))
 
 
-def parse_thinking(wire: dict[str, Any]) -> list[Thinking]:
-    """Return the thinking in a message, under whichever name the server uses."""
-    text = next(
-        (
-            value
-            for name in ("reasoning_content", "reasoning")
-            if isinstance(value := wire.get(name), str) and value
-        ),
-        "",
-    )
-    detailed = [
-        thought
-        for detail in dict_items(wire.get("reasoning_details"))
-        if (thought := parse_reasoning_detail(detail))
-    ]
-    tagged = wire.get("reasoning_signature")
-    if isinstance(tagged, str) and tagged and not detailed:
-        origin, signature = split_origin(tagged, FORMAT)
-        return [Thinking(text=text, signature=signature, origin=origin)]
-    if any(thought.signature or thought.redacted for thought in detailed) or not text:
-        return (
-            detailed
-            if any(thought.text for thought in detailed) or not text
-            else [Thinking(text=text, origin=FORMAT), *detailed]
-        )
-    return [Thinking(text=text, origin=FORMAT)]
+def google_content(signature: str) -> dict[str, Any]:
+    return {"google": {"thought_signature": signature}}
+
+
+# Thinking -----------------------------------------------------------------------------------------
+
+
+def parse_message_thinking(wire: dict[str, Any]) -> list[Thinking]:
+    """Return the thinking in a message, under whichever name the server uses.
+
+    What `reasoning_details` hold complete, the text of the message only repeats.
+    """
+    names = ("reasoning_content", "reasoning")
+    text = next((value for name in names if (value := as_str(wire.get(name)))), "")
+    detailed = parse_reasoning_details(wire)
+    if not detailed and (signature := as_str(wire.get("reasoning_signature"))):
+        return list(parse_thinking(text, signature, FORMAT))
+    if any(thought.text for thought in detailed) and any(map(is_signed, detailed)):
+        return detailed
+    shown = [Thinking(text=text, origin=FORMAT)] if text else []
+    if any(map(is_signed, detailed)):
+        return [*shown, *detailed]
+    return shown or detailed
+
+
+def is_signed(thinking: Thinking) -> bool:
+    """Return whether thinking has a signature, or is known to be another vendor's."""
+    return bool(thinking.signature or thinking.redacted) or thinking.origin != FORMAT
+
+
+def parse_reasoning_details(wire: dict[str, Any]) -> list[Thinking]:
+    found: list[Thinking] = []
+    for detail in dict_items(wire.get("reasoning_details")):
+        text = as_str(detail.get("text"))
+        found += [replace(part, text=part.text or text) for part in unseal_detail(detail) or ()]
+        own = parse_reasoning_detail(detail)
+        found += [own] if own else []
+    return found
+
+
+def unseal_detail(detail: dict[str, Any]) -> tuple[Thinking, ...] | None:
+    """Return the thinking in an entry that is a seal, or None if it is a server's own."""
+    data = as_str(detail.get("data"))
+    return unseal(data, redacted=True) if data else unseal(as_str(detail.get("signature")))
 
 
 def parse_reasoning_detail(detail: dict[str, Any]) -> Thinking | None:
-    """Return one entry of `reasoning_details`, or None if it is empty.
+    """Return the thinking in an entry that a server has made, or None if it is empty or a seal.
 
-    An entry without another origin is kept whole, so that it goes back unchanged.
+    The entry is kept whole, so that it goes back unchanged. A gateway as the server adds seals, which repeat
+    the text of the message.
     """
-    data, tagged = detail.get("data"), detail.get("signature")
-    if isinstance(data, str):
-        origin, data = split_origin(data, FORMAT)
-        return Thinking(redacted=encode(detail).decode() if origin == FORMAT else data, origin=origin)
+    if unseal_detail(detail) is not None:
+        return None
+    if isinstance(detail.get("data"), str):
+        return Thinking(redacted=encode(detail).decode(), origin=FORMAT)
     name = detail_text_field(detail)
-    text = detail.get(name)
-    origin, signature = split_origin(tagged, FORMAT) if isinstance(tagged, str) and tagged else (FORMAT, None)
-    if origin == FORMAT and (signature or detail.get("id")):
+    text, signature = as_str(detail.get(name)), None
+    if detail.get("signature") or detail.get("id"):
         signature = encode({key: value for key, value in detail.items() if key != name}).decode()
-    text = text if isinstance(text, str) else ""
-    return Thinking(text=text, signature=signature, origin=origin) if text or signature else None
+    return Thinking(text=text, signature=signature, origin=FORMAT) if text or signature else None
 
 
 def detail_text_field(detail: dict[str, Any]) -> str:
     return "summary" if detail.get("type") == SUMMARY_TYPE else "text"
 
 
-def render_reasoning_detail(thinking: Thinking) -> dict[str, Any]:
-    if thinking.redacted is not None:
-        own = original_detail(thinking.redacted) if thinking.origin == FORMAT else None
-        return own or {
-            "type": "reasoning.encrypted",
-            "data": add_origin(thinking.origin, thinking.redacted, FORMAT),
-        }
-    if thinking.signature is None:
-        return {"type": "reasoning.text", "text": thinking.text}
-    if thinking.origin == FORMAT and (own := original_detail(thinking.signature)):
-        return {**own, detail_text_field(own): thinking.text}
-    return {
-        "type": "reasoning.text",
-        "text": thinking.text,
-        "signature": add_origin(thinking.origin, thinking.signature, FORMAT),
-    }
+def render_reasoning_detail(thinking: Thinking, index: int) -> dict[str, Any]:
+    """Return an entry of `reasoning_details`: the server's own, or a seal of another vendor's thinking.
+
+    OpenAI's SDK joins the entries of a stream by `index`.
+    """
+    if thinking.origin != FORMAT:
+        return {"type": "reasoning.encrypted", "data": seal(thinking), "index": index}
+    own = original_detail(thinking.redacted or thinking.signature or "")
+    if own is None:
+        signature = {"signature": thinking.signature} if thinking.signature else {}
+        return {"type": "reasoning.text", "text": thinking.text, **signature}
+    return own if thinking.redacted else {**own, detail_text_field(own): thinking.text}
 
 
 def original_detail(text: str) -> dict[str, Any] | None:
-    """Return an entry unchanged, or None if a client changed it."""
+    """Return an entry unchanged, or None if there was none or a client changed it."""
     try:
-        return msgspec.json.decode(text, type=dict[str, Any])
+        return decode_object(text.encode())
     except (ValueError, RecursionError):
         return None
 
 
-def render_thinking(thinking: Sequence[Thinking]) -> dict[str, Any]:
-    """Return the fields of a message that carry its thinking."""
+def render_message_thinking(thinking: Sequence[Thinking]) -> dict[str, Any]:
+    """Return the fields of a message that carry its thinking.
+
+    The text is for people to read. Signed and redacted thinking, and all of another vendor's, is complete in
+    `reasoning_details`.
+    """
     fields: dict[str, Any] = {}
     if text := "".join(thought.text for thought in thinking):
         fields["reasoning_content"] = text
-    match thinking:
-        case [Thinking(signature=str(tagged), redacted=None, origin=origin)] if origin != FORMAT:
-            fields["reasoning_signature"] = add_origin(origin, tagged, FORMAT)
-        case _ if any(thought.signature or thought.redacted for thought in thinking):
-            fields["reasoning_details"] = [render_reasoning_detail(thought) for thought in thinking]
-        case _:
-            pass
+    if any(map(is_signed, thinking)):
+        fields["reasoning_details"] = [
+            render_reasoning_detail(thought, index) for index, thought in enumerate(thinking)
+        ]
     return fields

@@ -8,6 +8,7 @@ from proxy.formats.json_body import as_str, convert_json, encode
 from proxy.formats.neutral import Request, ResponseFormat, Text, UnsupportedFeature
 from proxy.formats.openai_chat.capabilities import (
     CACHE_CONTROL_MODEL,
+    is_google_model,
     is_openai_model,
     max_tokens_field,
 )
@@ -100,6 +101,7 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
         request.messages,
         supports_custom_tools=custom,
         supports_cache_control=cached,
+        keeps_call_signatures=is_google_model(request.model),
         call_id_length=quirks.tool_call_id_length,
     )
     if not messages:

@@ -33,7 +33,11 @@ from proxy.formats.openai_chat.content import (
     render_tool_call,
 )
 from proxy.formats.openai_chat.errors import find_error
-from proxy.formats.openai_chat.reasoning import parse_thinking, render_thinking
+from proxy.formats.openai_chat.reasoning import (
+    parse_message_thinking,
+    render_call_signature,
+    render_message_thinking,
+)
 from proxy.formats.openai_chat.usage import parse_usage, render_usage
 from proxy.formats.openai_chat.wire import FORMAT, decode_response
 from proxy.formats.tool_calls import as_function_call, unique_call_id, unwrap_free_text
@@ -134,7 +138,7 @@ def parse_parts(message: dict[str, Any]) -> list[Part]:
     content = [
         part for part in parse_content(message.get("content")) if not isinstance(part, Text) or part.text
     ]
-    parts: list[Part] = [*parse_thinking(message), *content]
+    parts: list[Part] = [*parse_message_thinking(message), *content]
     if citations and parts and isinstance(last := parts[-1], Text):
         parts[-1] = msgspec.structs.replace(last, citations=citations)
     if refusal := as_str(message.get("refusal")):
@@ -249,7 +253,7 @@ def render_message(parts: Iterable[Part], custom: frozenset[str]) -> dict[str, A
     Calls of the provider's own tools are left out: the client must not answer them.
     """
     parts = list(parts)
-    calls = [render_tool_call(as_declared_tool(part, custom)) for part in parts if isinstance(part, ToolCall)]
+    calls = [render_call(part, custom) for part in parts if isinstance(part, ToolCall)]
     refusal = "".join(part.text for part in parts if isinstance(part, Refusal))
     text = join_text(parts)
     message: dict[str, Any] = {
@@ -257,7 +261,7 @@ def render_message(parts: Iterable[Part], custom: frozenset[str]) -> dict[str, A
         "content": text or (None if calls or refusal else ""),
         "refusal": refusal or None,
     }
-    message |= render_thinking([part for part in parts if isinstance(part, Thinking)])
+    message |= render_message_thinking([part for part in parts if isinstance(part, Thinking)])
     if annotations := render_annotations(parts):
         message["annotations"] = annotations
     if images := [render_image_part(part) for part in parts if isinstance(part, Image)]:
@@ -266,6 +270,11 @@ def render_message(parts: Iterable[Part], custom: frozenset[str]) -> dict[str, A
         if isinstance(part, Opaque) and part.origin == FORMAT and part.kind == AUDIO_KIND:
             message |= {"audio": part.value, "content": text or None}
     return message | ({"tool_calls": calls} if calls else {})
+
+
+def render_call(call: ToolCall, custom: frozenset[str]) -> dict[str, Any]:
+    signed = {"extra_content": render_call_signature(call.origin, call.signature)} if call.signature else {}
+    return render_tool_call(as_declared_tool(call, custom)) | signed
 
 
 def render_image_part(image: Image) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from proxy.formats.openai_responses.request import (
     request_path,
 )
 from proxy.formats.openai_responses.response import parse_response, render_response
+from proxy.formats.openai_responses.seals import without_seals
 from proxy.formats.openai_responses.usage import measure
 from proxy.formats.openai_responses.wire import FORMAT
 
@@ -42,4 +43,5 @@ __all__ = [
     "render_stream",
     "request_path",
     "stateful_features",
+    "without_seals",
 ]

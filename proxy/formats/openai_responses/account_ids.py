@@ -24,6 +24,7 @@ from proxy.formats.account_ids import (
 )
 from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
 from proxy.formats.openai_chat.account_ids import OPENAI_FREE, OPENAI_KINDS, counts
+from proxy.formats.openai_responses.content import is_own_id
 from proxy.formats.streaming.sse import event_data
 
 STORED_KINDS = {"previousresponseid": "response", "conversation": "conversation", "prompt": "prompt"}
@@ -83,7 +84,11 @@ def item_references(items: Any) -> list[AccountReference]:
     """Return the items of an input that are named by their ids only."""
     objects = [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
     named = [(id_of(item), item) for item in objects]
-    return [AccountReference("item", str(id), "input") for id, item in named if id and is_looked_up(item)]
+    return [
+        AccountReference("item", str(id), "input")
+        for id, item in named
+        if id and is_looked_up(item) and not is_left_out(item)
+    ]
 
 
 def is_looked_up(item: dict[str, Any]) -> bool:
@@ -91,6 +96,11 @@ def is_looked_up(item: dict[str, Any]) -> bool:
     kind = item.get("type") or ("message" if "role" in item else "item_reference")
     content = CONTENT_OF.get(str(kind))
     return content is None or not item.get(content)
+
+
+def is_left_out(item: dict[str, Any]) -> bool:
+    """Return whether the gateway takes an item out of the request: one that it has made, with no content."""
+    return is_own_id(item.get("id")) and item.get("type") == "reasoning"
 
 
 class ResponsesIdReader(CollectingReader):

@@ -24,12 +24,20 @@ from proxy.formats.openai_responses.wire import FORMAT
 from proxy.formats.tool_calls import unwrap_free_text
 
 PARAGRAPH_BREAK = "\n\n"
+OWN_ID = "gateway"
+"""Part of every id that the gateway makes. OpenAI's ids are a prefix and hexadecimal digits."""
 DEFAULT_FILE_TYPE = "application/pdf"
 """Media type of a file of unknown type: the only one that every model reads."""
 
 
 def new_id(prefix: str) -> str:
-    return f"{prefix}_{uuid4().hex}"
+    """Return an id for an item or a response that OpenAI has not made."""
+    return f"{prefix}_{OWN_ID}{uuid4().hex}"
+
+
+def is_own_id(item_id: Any) -> bool:
+    """Return whether the gateway has made an id: OpenAI does not know it."""
+    return OWN_ID in as_str(item_id)
 
 
 def parse_tool_call(item: dict[str, Any], call_id: str = "") -> ToolCall:

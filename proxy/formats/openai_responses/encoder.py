@@ -39,7 +39,7 @@ from proxy.formats.openai_responses.content import (
     render_output_text,
 )
 from proxy.formats.openai_responses.errors import render_error_data
-from proxy.formats.openai_responses.reasoning import render_reasoning_item, render_signature
+from proxy.formats.openai_responses.reasoning import render_reasoning_item, render_thinking
 from proxy.formats.openai_responses.response import (
     Status,
     render_call_item,
@@ -232,11 +232,9 @@ class ThinkingEncoder:
         self.part = replace(self.part, signature=(self.part.signature or "") + signature)
 
     def end(self) -> None:
-        text, signature = (
-            "".join(self.texts),
-            render_signature(self.part.origin, self.part.signature, self.part.redacted),
-        )
-        if not text and not signature:
+        text = "".join(self.texts)
+        whole = render_thinking(replace(self.part, text=text))
+        if whole is None:
             return
         item = self.open()
         if text:
@@ -245,7 +243,7 @@ class ThinkingEncoder:
                 "response.reasoning_summary_part.done",
                 {**self.position, "part": {"type": "summary_text", "text": text}},
             )
-        self.writer.finish_item({"id": item["id"], **render_reasoning_item(text, signature)})
+        self.writer.finish_item(whole | {"id": item["id"]})
 
 
 class ToolCallEncoder:

@@ -28,10 +28,9 @@ from proxy.formats.openai_responses.content import (
 from proxy.formats.openai_responses.reasoning import (
     parse_reasoning_item,
     render_reasoning_item,
-    restore_origin,
 )
 from proxy.formats.openai_responses.wire import FORMAT
-from proxy.formats.signatures import attach_call_signatures
+from proxy.formats.seals import attach_call_signatures
 from proxy.formats.tool_calls import ToolCallLinker, call_id_digest, has_id, is_next_without_id
 
 CLIENT_ITEM_TYPES = frozenset(
@@ -102,7 +101,7 @@ class MessageBuilder:
             case "function_call_output" | "custom_tool_call_output":
                 self.add_result(item, custom=kind.startswith("custom"))
             case "reasoning":
-                self.add_assistant(restore_origin(parse_reasoning_item(item)))
+                self.add_assistant(*parse_reasoning_item(item))
             case str() if kind in CLIENT_ITEM_TYPES:
                 self.turns.append(("user", [Opaque(origin=FORMAT, kind=kind, value=item)]))
             case str():

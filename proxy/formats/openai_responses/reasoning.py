@@ -3,12 +3,12 @@
 from typing import Any
 
 from proxy.formats.json_body import as_str, dict_items
-from proxy.formats.neutral import Origin, Reasoning, Request, Thinking
-from proxy.formats.openai_responses.content import PARAGRAPH_BREAK
+from proxy.formats.neutral import Reasoning, Request, Thinking
+from proxy.formats.openai_responses.content import PARAGRAPH_BREAK, new_id
 from proxy.formats.openai_responses.wire import FORMAT
 from proxy.formats.quirks import Quirks
 from proxy.formats.reasoning import effort_from_budget
-from proxy.formats.signatures import REDACTED_PREFIX, split_origin
+from proxy.formats.seals import parse_thinking, render_signature
 
 INCLUDE_LOGPROBS = "message.output_text.logprobs"
 INCLUDE_ENCRYPTED_REASONING = "reasoning.encrypted_content"
@@ -42,44 +42,28 @@ def render_reasoning(request: Request, quirks: Quirks) -> dict[str, Any]:
     return settings | {"include": include} if include else settings
 
 
-def parse_reasoning_item(item: dict[str, Any]) -> Thinking:
-    """Return the thinking in a reasoning item.
+def parse_reasoning_item(item: dict[str, Any]) -> tuple[Thinking, ...]:
+    """Return the thinking in a reasoning item, which may be another vendor's under a seal.
 
     Clients see the summary. Servers of open models send the raw thinking instead.
     """
     texts = parse_reasoning_texts(item, "summary") or parse_reasoning_texts(item, "content")
-    return Thinking(
-        text=PARAGRAPH_BREAK.join(texts),
-        signature=as_str(item.get("encrypted_content")) or None,
-        origin=FORMAT,
-    )
+    encrypted = as_str(item.get("encrypted_content"))
+    return parse_thinking(PARAGRAPH_BREAK.join(texts), encrypted, FORMAT)
 
 
 def parse_reasoning_texts(item: dict[str, Any], field: str) -> list[str]:
     return [text for part in dict_items(item.get(field)) if (text := as_str(part.get("text")))]
 
 
-def restore_origin(thinking: Thinking) -> Thinking:
-    """Return the thinking that a client sends back, with the signature of its origin."""
-    tagged = thinking.signature or ""
-    origin, signature = split_origin(tagged, FORMAT)
-    if signature == tagged:
-        return thinking
-    if signature.startswith(REDACTED_PREFIX):
-        return Thinking(redacted=signature.removeprefix(REDACTED_PREFIX), origin=origin)
-    return Thinking(text=thinking.text, signature=signature, origin=origin)
+def render_thinking(part: Thinking) -> dict[str, Any] | None:
+    """Return thinking as an item for a client, or None if it is empty.
 
-
-def render_signature(origin: Origin | None, signature: str | None, redacted: str | None = None) -> str | None:
-    """Return the `encrypted_content` that carries a signature or redacted thinking to a client.
-
-    OpenAI's own stays as it is, unless it looks as if it carried an origin.
+    The seal of another vendor's thinking holds its text too: clients may leave summaries out.
     """
-    secret = signature if redacted is None else REDACTED_PREFIX + redacted
-    if secret is None:
+    if not (part.text or part.signature or part.redacted):
         return None
-    is_own = origin in (None, FORMAT) and split_origin(secret, FORMAT)[1] == secret
-    return secret if is_own else f"{origin or FORMAT}#{secret}"
+    return {"id": new_id("rs"), **render_reasoning_item(part.text, render_signature(part, FORMAT))}
 
 
 def render_reasoning_item(text: str, encrypted_content: str | None) -> dict[str, Any]:

@@ -32,8 +32,7 @@ from proxy.formats.openai_responses.content import (
 from proxy.formats.openai_responses.errors import parse_error_object
 from proxy.formats.openai_responses.reasoning import (
     parse_reasoning_item,
-    render_reasoning_item,
-    render_signature,
+    render_thinking,
 )
 from proxy.formats.openai_responses.request import render_response_format
 from proxy.formats.openai_responses.tools import custom_tool_names, render_tool, render_tool_choice
@@ -87,8 +86,10 @@ def parse_output_item(item: dict[str, Any]) -> tuple[Part, ...]:
         case "function_call" | "custom_tool_call":
             return (parse_tool_call(item),)
         case "reasoning":
-            thinking = parse_reasoning_item(item)
-            return (thinking,) if thinking.text or thinking.signature or thinking.redacted else ()
+            return tuple(
+                msgspec.structs.replace(thinking, origin=thinking.origin or FORMAT)
+                for thinking in parse_reasoning_item(item)
+            )
         case "image_generation_call" if is_base64(as_str(item.get("result"))):
             return (
                 Image(media_type=f"image/{as_str(item.get('output_format')) or 'png'}", data=item["result"]),
@@ -231,10 +232,10 @@ def render_content(part: Text | Refusal, logprobs: tuple[Any, ...]) -> dict[str,
 
 
 def render_signed_call(call: ToolCall, custom_tool_names: frozenset[str]) -> list[dict[str, Any]]:
-    items = [render_call_item(call, custom_tool_names)]
-    if signature := render_signature(call.origin, call.signature):
-        items.insert(0, {"id": new_id("rs"), **render_reasoning_item("", signature)})
-    return items
+    """Return the item of a call, after an item with its signature if it has one."""
+    signature = render_thinking(Thinking(signature=call.signature, origin=call.origin))
+    item = render_call_item(call, custom_tool_names)
+    return [signature, item] if signature else [item]
 
 
 def render_call_item(
@@ -251,12 +252,8 @@ def render_other_items(part: Part) -> list[dict[str, Any]]:
     """
     match part:
         case Thinking():
-            signature = render_signature(part.origin, part.signature, part.redacted)
-            return (
-                [{"id": new_id("rs"), **render_reasoning_item(part.text, signature)}]
-                if part.text or signature
-                else []
-            )
+            item = render_thinking(part)
+            return [item] if item else []
         case Image(data=str() as data):
             return [
                 {"id": new_id("ig"), "type": "image_generation_call", "status": "completed", "result": data}

@@ -47,6 +47,7 @@ MODULE_NAMES = {
     "encoder": {"StreamEncoder"},
     "passthrough": {"StreamMeter", "max_input_tokens"},
     "account_ids": {"ACCOUNT_ID_FIELDS"},
+    "seals": {"without_seals"},
 }
 """Names that each package defines in these modules."""
 

@@ -38,7 +38,7 @@ CLIENT_REQUESTS: dict[str, ClientRequest] = {
 }
 TO_CHAT = Destination("compatible", "openai_chat", "m")
 ARRAY = GenerateContentRequest(b'{"contents": [{"parts": [{"text": "x"}]}]}', "m", True, as_array=True)
-RELAYED_ARRAY = PassThrough(ARRAY, "m", Quirks(), "gemini")
+RELAYED_ARRAY = PassThrough(ARRAY, Destination("gemini", "gemini", "m"), Quirks())
 ERRORS = {
     "openai_chat": b'data: {"error": {"message": "Too busy."}}\n\n',
     "openai_responses": (

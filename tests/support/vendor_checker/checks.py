@@ -282,6 +282,12 @@ def check_message_fields(row: Constraint, request: WireRequest) -> Iterator[str]
             yield f"the fields {sorted(found)}"
 
 
+def check_earlier_thinking(_row: Constraint, request: WireRequest) -> Iterator[str]:
+    for message in request.body.get("messages", ()) if request.effort != "none" else ():
+        if message.get("tool_calls") and not message.get("reasoning_content"):
+            yield "calls without the thinking before them"
+
+
 def check_media(_row: Constraint, request: WireRequest) -> Iterator[str]:
     for media_type, data in (*request.media, *map(split_data_url, filter(is_data_url, request.urls))):
         start = base64.b64decode(data[:64] + "=" * (-len(data[:64]) % 4))
@@ -368,6 +374,7 @@ CHECKS: dict[Rule, Check] = {
     "strict_limits": check_strict_limits,
     "call_id": check_call_id,
     "message_fields": check_message_fields,
+    "earlier_thinking": check_earlier_thinking,
     "media_type": check_media,
     "base64": check_base64,
     "blank_text": check_blank_text,

@@ -9,6 +9,7 @@ from proxy.formats.constraints.rows.names import (
     MISTRAL_MODELS,
     RESPONSES,
 )
+from proxy.formats.reasoning import THINKING_REQUIRED
 
 GATEWAY_FIELDS = ("reasoning_signature", "reasoning_details", "extra_content")
 """Fields of chat messages that carry signatures; of the vendors, only OpenRouter and Google know some."""
@@ -79,6 +80,19 @@ MESSAGE_FIELDS = (
         "2026-11-30",
         providers=("together", "xai", "deepseek"),
         names=GATEWAY_FIELDS,
+    ),
+)
+
+EARLIER_THINKING = (
+    Constraint(
+        "deepseek-earlier-thinking",
+        "earlier_thinking",
+        "rewrite",
+        CHAT,
+        "a tool loop without `reasoning_content` in its earlier responses, or with an empty one",
+        "https://api-docs.deepseek.com/guides/thinking_mode",
+        "2026-11-30",
+        models=THINKING_REQUIRED,
     ),
 )
 

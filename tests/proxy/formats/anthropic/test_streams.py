@@ -32,6 +32,7 @@ from proxy.formats.neutral import (
     UsageReported,
 )
 from proxy.formats.quirks import Quirks
+from proxy.formats.seals import seal
 from tests.proxy.formats.anthropic.test_messages import (
     OLDER_MODEL,
     REQUEST,
@@ -247,7 +248,8 @@ def test_encoder_follows_the_event_grammar() -> None:
         ("message_delta", None),
         ("message_stop", None),
     ]
-    assert sent[2]["delta"] == {"type": "signature_delta", "signature": "gemini#signed"}
+    sealed = seal(Thinking(signature="signed", origin="gemini"))
+    assert sent[2]["delta"] == {"type": "signature_delta", "signature": sealed}
     assert sent[7]["delta"]["stop_reason"] == "tool_use"
     assert {name: sent[7]["usage"][name] for name in USAGE} == USAGE
 

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from proxy.formats import gemini
 from proxy.formats.constraints.constraint import Destination
-from proxy.formats.gemini.reasoning import decode_signature, encode_signature
 from proxy.formats.json_body import guard_recursion, parse_object
 from proxy.formats.neutral import (
     ApiError,
@@ -39,6 +38,7 @@ from proxy.formats.neutral import (
     Usage,
 )
 from proxy.formats.quirks import Quirks
+from proxy.formats.seals import seal
 from tests.support.adapted_requests import render_adapted
 
 MODEL = "gemini-2.5-flash"
@@ -433,7 +433,10 @@ def test_response_of_another_format_is_rendered() -> None:
     candidate = json.loads(gemini.render_response(response, neutral_request()))["candidates"][0]
     assert candidate["content"]["parts"] == [
         {"text": "No."},
-        {"functionCall": {"id": "1", "name": "f", "args": {"_raw": "not json"}}},
+        {
+            "functionCall": {"id": "1", "name": "f", "args": {"_raw": "not json"}},
+            "thoughtSignature": seal(),
+        },
     ]
     assert candidate["finishReason"] == "SAFETY"
 
@@ -454,9 +457,10 @@ def test_foreign_signature_round_trips_through_the_client(thought: Thinking) -> 
 
 @pytest.mark.parametrize("origin", ["openai_chat", "openai_responses", "anthropic"])
 def test_signatures_survive_the_url_safe_alphabet(origin: Any) -> None:
-    encoded = encode_signature(origin, "??>>~~").replace("+", "-").replace("/", "_").rstrip("=")
-    assert decode_signature(encoded) == (origin, "??>>~~")
-    assert decode_signature(encode_signature("gemini", "own")) == ("gemini", "own")
+    thought = Thinking(text="?", signature="??>>~~", origin=origin)
+    sent = seal(thought).replace("+", "-").replace("/", "_").rstrip("=")
+    content = {"role": "model", "parts": [{"text": "?", "thought": True, "thoughtSignature": sent}]}
+    assert parsed(contents=[content]).messages[0].parts == (thought,)
 
 
 # Errors -------------------------------------------------------------------------------------------

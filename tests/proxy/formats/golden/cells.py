@@ -6,18 +6,19 @@ cell, delete its file, write it again, and read it before you commit it.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from proxy.formats.codec import Codec
 from proxy.formats.constraints.constraint import Destination
 from proxy.formats.json_body import parse_object
-from proxy.formats.neutral import Message, Request, Text, Tool, UnsupportedFeature
+from proxy.formats.neutral import Message, Request, Text, Thinking, Tool, UnsupportedFeature
 from proxy.formats.registry import CODECS
+from proxy.formats.seals import unseal
 from tests.proxy.formats.golden.builders import FORMATS, SCHEMA, Bodies, Body
 from tests.proxy.formats.golden.request_conversations import CONVERSATIONS
 from tests.proxy.formats.golden.request_limits import LIMITS
@@ -38,7 +39,9 @@ CLIENT_REQUEST = Request(
     messages=(Message(role="user", parts=(Text(text="Hi"),)),),
     tools=(Tool(name="get_weather", schema=SCHEMA), Tool(name="patch", custom=True)),
 )
-GENERATED_ID = re.compile(r"(resp|msg|fc|ctc|rs|ig|call)_(?:[0-9a-f]{32}|[0-9a-f]{24})|[0-9a-f]{32}")
+GENERATED_ID = re.compile(
+    r"(resp|msg|fc|ctc|rs|ig|call)_(?:gateway)?(?:[0-9a-f]{32}|[0-9a-f]{24})|[0-9a-f]{32}"
+)
 TIME_FIELDS = ("created", "created_at", "completed_at", "createTime")
 COMPARED_FIELDS = ("id", "object", "model", "status", "incomplete_details", "output", "usage")
 """Fields of a Responses response that come from the provider; the others repeat the request."""
@@ -110,10 +113,20 @@ def without_generated_values(value: Any) -> Any:
             }
         case list():
             return [without_generated_values(item) for item in value]
+        case str() if (sealed := unseal(value)) is not None:
+            return readable_seal(sealed)
         case str():
             return GENERATED_ID.sub(lambda made: f"{made[1] or 'id'}_...", value)
         case _:
             return value
+
+
+def readable_seal(sealed: Iterable[Thinking]) -> str:
+    """Return what a seal holds, as its cell shows it."""
+    shown = (
+        {name: value for name, value in asdict(thinking).items() if value is not None} for thinking in sealed
+    )
+    return f"seal({json.dumps(list(shown), ensure_ascii=False)[1:-1]})"
 
 
 # Files --------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ from proxy.formats.neutral import (
     UnsupportedFeature,
 )
 from proxy.formats.quirks import Quirks
+from proxy.formats.seals import unseal
 from tests.proxy.formats.openai_chat.builders import CHAT_REQUEST, WEATHER, call, parse, render
 from tests.support.adapted_requests import render_adapted
 
@@ -243,8 +244,10 @@ def test_signatures_of_other_origins_survive_a_clients_tool_loop() -> None:
         Response(id="1", model="m", choices=(Choice(parts=(thought, called)),)), CHAT_REQUEST
     )
     message = json.loads(body)["choices"][0]["message"]
-    assert message["reasoning_signature"] == "anthropic#sig=="
-    assert message["tool_calls"][0]["extra_content"] == {"google": {"thought_signature": "proof"}}
+    assert message["reasoning_content"] == "hm"
+    assert [unseal(entry["data"]) for entry in message["reasoning_details"]] == [(thought,)]
+    sealed = message["tool_calls"][0]["extra_content"]["google"]["thought_signature"]
+    assert unseal(sealed) == (Thinking(signature="proof", origin="gemini"),)
     assert parse(messages=[message]).messages[0].parts == (thought, called)
 
 

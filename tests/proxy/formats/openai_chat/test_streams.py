@@ -32,6 +32,7 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.openai_chat.wire import WireMessage, WireRequest
 from proxy.formats.quirks import Quirks
+from proxy.formats.seals import seal
 from tests.proxy.formats.openai_chat.builders import (
     CHAT_REQUEST,
     call,
@@ -258,11 +259,13 @@ def test_signatures_are_kept_in_a_stream() -> None:
         for d in deltas
         for entry in d.get("reasoning_details", ())
     ]
-    assert {"google": {"thought_signature": "proof"}} in [
+    sealed = seal(Thinking(signature="proof", origin="gemini"))
+    assert {"google": {"thought_signature": sealed}} in [
         c.get("extra_content") for d in deltas for c in d.get("tool_calls", ())
     ]
 
 
+SIGNED_THINKING = Thinking(text="hm", signature="sig", origin="anthropic")
 EVENTS: list[Event] = [
     Started(id="msg_1", model="claude"),
     PartStarted(choice=0, index=0, part=Thinking(origin="anthropic")),
@@ -295,7 +298,7 @@ def test_client_stream_has_the_exact_grammar() -> None:
     assert deltas == [
         {"role": "assistant", "content": "", "refusal": None},
         {"reasoning_content": "hm"},
-        {"reasoning_signature": "anthropic#sig"},
+        {"reasoning_details": [{"type": "reasoning.encrypted", "data": seal(SIGNED_THINKING), "index": 0}]},
         {"content": "Hi"},
         {
             "tool_calls": [

@@ -121,7 +121,7 @@ def test_signatures_survive_a_round_trip_through_the_client() -> None:
     parts = (
         Thinking(text="Hm.", signature="sig==", origin="anthropic"),
         Thinking(redacted="blob", origin="anthropic"),
-        Thinking(text="Own.", signature="anthropic#nested", origin="openai_responses"),
+        Thinking(text="Own.", signature="gAAA", origin="openai_responses"),
         ToolCall(id="c", name="f", arguments="{}", signature="thought", origin="gemini"),
     )
     response = Response(id="x", model="m", choices=(Choice(parts=parts, finish_reason="tool_calls"),))

@@ -1,0 +1,76 @@
+"""Seals in requests that are passed through: Gemini rejects a signature that it has not issued.
+
+See ai.google.dev/gemini-api/docs/thought-signatures.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from msgspec import Raw
+
+from proxy.formats.constraints.constraint import Destination
+from proxy.formats.gemini.capabilities import has_thinking_levels
+from proxy.formats.gemini.reasoning import SKIP_SIGNATURE
+from proxy.formats.gemini.wire import FORMAT
+from proxy.formats.json_body import (
+    Change,
+    as_list,
+    as_str,
+    change_nested,
+    decode_fields,
+    replace_fields,
+)
+from proxy.formats.neutral import Thinking
+from proxy.formats.seals import own_thinking, unseal
+
+SIGNATURE_FIELDS = ("thoughtSignature", "thought_signature")
+CALL_FIELDS = ("functionCall", "function_call")
+COUNTED_REQUEST_FIELDS = ("generateContentRequest", "generate_content_request")
+"""Fields of `countTokens` that hold a whole request."""
+
+
+def without_seals(
+    body: bytes, fields: Mapping[str, Any], destination: Destination
+) -> tuple[bytes, tuple[str, ...]]:
+    """Return the body with Google's signatures restored, and without what bears other seals.
+
+    Text stays, and so do all other bytes of the contents. No setting is dropped.
+    """
+    for name in COUNTED_REQUEST_FIELDS:
+        if isinstance(inner := fields.get(name), dict):
+            raw = bytes(decode_fields(body)[name])
+            restored, _ = without_seals(raw, inner, destination)
+            body = body if restored is raw else replace_fields(body, {name: Raw(restored)})
+    changes = part_changes(as_list(fields.get("contents")), destination.model)
+    if not changes:
+        return body, ()
+    raw_contents = decode_fields(body)["contents"]
+    return replace_fields(body, {"contents": change_nested(raw_contents, "parts", changes)}), ()
+
+
+def part_changes(contents: list[Any], model: str) -> dict[int, dict[int, Change]]:
+    """Return the changes of parts, by the positions of content and part."""
+    signed = [
+        (index, position, part, field)
+        for index, content in enumerate(contents)
+        if isinstance(content, dict) and content.get("role") != "user"
+        for position, part in enumerate(as_list(content.get("parts")))
+        for field in SIGNATURE_FIELDS
+        if isinstance(part, dict) and field in part
+    ]
+    changes: dict[int, dict[int, Change]] = {}
+    for index, position, part, field in signed:
+        if (sealed := unseal(as_str(part[field]))) is not None:
+            changes.setdefault(index, {})[position] = part_change(part, field, sealed, model)
+    return changes
+
+
+def part_change(part: dict[str, Any], field: str, sealed: tuple[Thinking, ...], model: str) -> Change:
+    """Return the change of a part: another signature or none, or no part for another vendor's thought."""
+    own = own_thinking(sealed, FORMAT)
+    if own is not None:
+        return {field: own.signature}
+    if any(name in part for name in CALL_FIELDS):
+        return {field: SKIP_SIGNATURE if has_thinking_levels(model) else None}
+    is_content = any(value and name not in (field, "thought") for name, value in part.items())
+    return {field: None} if is_content and not part.get("thought") else None

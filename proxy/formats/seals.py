@@ -1,0 +1,124 @@
+"""Seals: one vendor's thinking, in the fields that a client of another format sends back.
+
+A client returns the signature of a thought, or its encrypted form, without reading it. If another vendor than
+the client's own made the thought, the gateway gives the client a seal there: the complete thought, with its
+origin. When the client returns it, the gateway restores the thought for its origin, and takes it out of
+requests to other vendors, which reject signatures that they have not issued.
+"""
+
+import base64
+import re
+from collections.abc import Iterable
+from typing import get_args
+
+import msgspec
+from msgspec.structs import replace
+
+from proxy.formats.json_body import DECODE_ERRORS, encode
+from proxy.formats.media import decode_base64
+from proxy.formats.neutral import Origin, Part, Thinking, ToolCall
+
+PREFIX = "GatewaySeal1"
+"""The start of every seal. No vendor's signature begins with it.
+
+The whole seal is base64, because Google's SDKs decode the field and encode it again. A prefix whose length is
+a multiple of four keeps its letters, whatever follows and whichever alphabet the SDK uses.
+"""
+ORIGINS: dict[str, Origin] = {origin: origin for origin in get_args(Origin)}
+TAG = re.compile("(?:(?:{0})#)*({0})#(redacted#)?(.*)".format("|".join(ORIGINS)), re.DOTALL)
+"""The seal of earlier versions, which conversations may still hold. Gemini's clients have it in base64.
+
+The last origin of several is the true one.
+"""
+BASE64_TAGS = tuple(
+    base64.b64encode(f"{origin}#".encode()).decode()[: (len(origin) + 1) * 4 // 3] for origin in ORIGINS
+)
+decode_thinking = msgspec.json.Decoder(tuple[Thinking, ...]).decode
+
+
+def seal(*thinking: Thinking) -> str:
+    """Return thinking as one text for a field of another vendor's format."""
+    return PREFIX + base64.b64encode(encode(thinking)).decode()
+
+
+def unseal(text: str, *, redacted: bool = False) -> tuple[Thinking, ...] | None:
+    """Return the thinking in a seal, or None if the text is not a seal but a vendor's own.
+
+    A seal that was sealed again is opened as often as it was sealed. A seal that a client has cut holds no
+    thinking. `redacted` is whether the field holds redacted thinking: seals of earlier versions do not say.
+    """
+    found = open_seal(text, redacted=redacted)
+    return None if found is None else tuple(inner for part in found for inner in unseal_part(part))
+
+
+def unseal_part(part: Thinking) -> tuple[Thinking, ...]:
+    inner = unseal(part.redacted or part.signature or "", redacted=bool(part.redacted))
+    return (part,) if inner is None else tuple(replace(item, text=item.text or part.text) for item in inner)
+
+
+def open_seal(text: str, *, redacted: bool) -> tuple[Thinking, ...] | None:
+    """Return the thinking in the outermost seal; its signatures may be seals again."""
+    if text.startswith(PREFIX):
+        try:
+            return decode_thinking(decode_base64(text.removeprefix(PREFIX)))
+        except DECODE_ERRORS:
+            return ()
+    tag = TAG.match(text) or (TAG.match(decode_tag(text)) if text.startswith(BASE64_TAGS) else None)
+    return tag and (tagged_thinking(ORIGINS[tag[1]], tag[3], redacted=redacted or bool(tag[2])),)
+
+
+def decode_tag(text: str) -> str:
+    try:
+        return decode_base64(text).decode()
+    except ValueError:
+        return ""
+
+
+def tagged_thinking(origin: Origin, value: str, *, redacted: bool) -> Thinking:
+    if redacted:
+        return Thinking(redacted=value, origin=origin)
+    return Thinking(signature=value or None, origin=origin)
+
+
+# Fields of a format -------------------------------------------------------------------------------
+
+
+def render_signature(part: Thinking, own: Origin) -> str:
+    """Return the signature of thinking for a client of the format `own`: a seal, unless it is its own."""
+    return part.signature or "" if part.origin == own else seal(part)
+
+
+def parse_thinking(text: str, signature: str | None, own: Origin) -> tuple[Thinking, ...]:
+    """Return thinking that a client or a provider of the format `own` sends.
+
+    The vendors of signed thinking sign all of it, so that thinking without a signature has no known origin.
+    """
+    if not signature:
+        return (Thinking(text=text),) if text else ()
+    sealed = unseal(signature)
+    if sealed is None:
+        return (Thinking(text=text, signature=signature, origin=own),)
+    if len(sealed) == 1:
+        return (replace(sealed[0], text=sealed[0].text or text),)
+    return sealed or parse_thinking(text, None, own)
+
+
+def own_thinking(sealed: Iterable[Thinking], own: Origin) -> Thinking | None:
+    """Return the signed or redacted thinking of this origin among what a seal holds, or None."""
+    return next((part for part in sealed if part.origin == own and (part.signature or part.redacted)), None)
+
+
+def attach_call_signatures(parts: Iterable[Part]) -> list[Part]:
+    """Move signatures of calls from the empty thinking before a call to the call itself.
+
+    Gemini signs calls. A format without a field for that carries the signature in empty thinking before the
+    call.
+    """
+    attached: list[Part] = []
+    for part in parts:
+        match attached[-1] if attached else None, part:
+            case Thinking(text="", signature=str(signature), origin="gemini"), ToolCall() if signature:
+                attached[-1] = replace(part, signature=signature, origin="gemini")
+            case _:
+                attached.append(part)
+    return attached

@@ -1,0 +1,120 @@
+"""A conversation goes on when its model changes, and a vendor gets its own thoughts back.
+
+Every client is tried with every vendor, then with every other one, then with the first again: within a tool
+loop, and at the next message of the user. The vendors refuse what is not their own.
+"""
+
+import itertools
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from proxy.formats.registry import CODECS
+from proxy.formats.seals import PREFIX
+from tests.support.conversation_clients import CLIENTS, Client, ThoughtlessGeminiClient, Turn, Vendor
+from tests.support.strict_provider.agent_script import FINISHED
+from tests.support.strict_provider.signatures import sign
+
+TEXT = "I will use a tool."
+THOUGHT = "Step 0: decide what to do next."
+OWN_MARKS = (PREFIX, "_gateway", "reasoning_signature", *(f"{format}#" for format in CODECS))
+CHAT, DEEPSEEK, RESPONSES, CLAUDE, GEMINI_3, GEMINI_2 = VENDORS = (
+    Vendor("openai", "openai_chat", "gpt-4o", "/v1"),
+    Vendor("deepseek", "openai_chat", "deepseek-reasoner", "/reasoning/v1"),
+    Vendor("openai", "openai_responses", "gpt-5.1-codex", "/v1"),
+    Vendor("anthropic", "anthropic", "claude-sonnet-4-5"),
+    Vendor("gemini", "gemini", "gemini-3-pro-preview"),
+    Vendor("gemini", "gemini", "gemini-2.5-flash"),
+)
+UNCONVERTED = [("openai_chat", CHAT, DEEPSEEK), ("openai_chat", DEEPSEEK, CHAT)]
+"""Changes between two vendors of the client's own format, who do not take each other's fields."""
+CHANGES = [
+    (format, first, second)
+    for format in CLIENTS
+    for first, second in itertools.permutations(VENDORS, 2)
+    if (format, first, second) not in UNCONVERTED
+]
+changes = pytest.mark.parametrize(
+    ("format", "first", "second"),
+    CHANGES,
+    ids=[f"{format}: {first.model}, {second.model}" for format, first, second in CHANGES],
+)
+
+
+@pytest.fixture(params=[False, True], ids=["complete", "streamed"])
+def streams(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+@changes
+def test_a_tool_loop_goes_on_at_another_vendor_and_back(
+    format: str, first: Vendor, second: Vendor, streams: bool
+) -> None:
+    client = CLIENTS[format](format, streams)
+    client.ask("Go")
+    turns = [take_turn(client, vendor) for vendor in (first, second, first)]
+    assert own_thinking(first, turns[0].answer) in turns[2].sent.decode()
+    assert TEXT in sent_text(turns[2]) and FINISHED in text_in(client.history)
+
+
+@changes
+def test_the_next_message_goes_to_another_vendor_and_back(
+    format: str, first: Vendor, second: Vendor, streams: bool
+) -> None:
+    client = CLIENTS[format](format, streams)
+    for vendor in (first, second, first):
+        client.ask("Go")
+        turns = [take_turn(client, vendor) for _ in range(3)]
+    assert (sent_text(turns[0]).count(TEXT), sent_text(turns[0]).count(FINISHED)) == (2, 2)
+
+
+@pytest.mark.parametrize("vendor", VENDORS, ids=lambda vendor: vendor.model)
+def test_thoughts_return_though_the_client_keeps_none(vendor: Vendor, streams: bool) -> None:
+    """Gemini CLI keeps the signatures of calls, and leaves thoughts out."""
+    client = ThoughtlessGeminiClient("gemini", streams)
+    client.ask("Go")
+    turns = [take_turn(client, vendor) for _ in range(3)]
+    assert own_thinking(vendor, turns[0].answer) in turns[2].sent.decode()
+    assert FINISHED in text_in(client.history)
+
+
+def take_turn(client: Client, vendor: Vendor) -> Turn:
+    """Let a vendor answer, and require that it refuses nothing and gets nothing of the gateway's own."""
+    turn = client.take_turn(vendor)
+    assert (turn.violations, [mark for mark in OWN_MARKS if mark.encode() in turn.sent]) == ((), [])
+    return turn
+
+
+def own_thinking(vendor: Vendor, answer: bytes) -> str:
+    """Return what a vendor must get back of its first answer, apart from the text."""
+    match vendor.format:
+        case "anthropic":
+            return sign("anthropic", THOUGHT)
+        case "gemini":
+            return sign("gemini", "run")
+        case "openai_responses":
+            return answer.decode().partition('"encrypted_content": "')[2].partition('"')[0]
+        case _:
+            return THOUGHT if vendor == DEEPSEEK else ""
+
+
+def sent_text(turn: Turn) -> str:
+    return text_in(json.loads(turn.sent))
+
+
+def text_in(value: Any) -> str:
+    """Return all texts, joined: those of a stream may be kept in pieces."""
+    return "".join(texts_in(value))
+
+
+def texts_in(value: Any) -> Iterator[str]:
+    match value:
+        case dict():
+            yield from (value[name] for name in ("text", "content") if isinstance(value.get(name), str))
+            for item in value.values():
+                yield from texts_in(item)
+        case list():
+            for item in value:
+                yield from texts_in(item)

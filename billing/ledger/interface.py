@@ -227,5 +227,18 @@ class Ledger(Protocol):
     async def release(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
         """Return the reserved amount: nothing was spent. Write the record, which says why."""
 
+    async def defer(self, reservation: ReservationGrant) -> None:
+        """Return the reserved amount, and write no record: the provider continues in the background.
+
+        `settle` follows when the cost is known, perhaps in another process. If this process dies before the
+        amount is returned, the reservation becomes an estimate, which `settle` then corrects.
+        """
+
+    async def acquire_lease(self) -> bool:
+        """Return whether this process runs the tasks that one process at a time runs.
+
+        Two processes may believe so for a moment. Raises LedgerUnavailable.
+        """
+
     async def record(self, entry: UsageEntry) -> None:
         """Write the record of a request that was not admitted."""

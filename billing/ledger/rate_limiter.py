@@ -151,14 +151,17 @@ class RateLimiter:
         owners = tuple(rate_limit.owner for rate_limit in request.rate_limits)
         return Slot(owners, math.floor(now / BUCKET_S), request.tokens)
 
-    def release(self, id: UUID, tokens: int) -> None:
-        """Release the slot of a request that has ended, and count the tokens that it used."""
+    def release(self, id: UUID, tokens: int | None) -> None:
+        """Release the slot of a request that has ended, and count the tokens that it used.
+
+        `tokens` is None if they are not known: the estimate then stays.
+        """
         slot = self.slots.pop(id, None)
         if slot is None:
             return
         for owner in slot.owners:
             self._release_slot(owner, id)
-            if window := self.tokens.get(owner):
+            if tokens is not None and (window := self.tokens.get(owner)):
                 window.adjust(slot.bucket, tokens - slot.tokens)
 
     def cancel(self, id: UUID) -> None:

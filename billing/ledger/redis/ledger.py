@@ -27,14 +27,15 @@ from billing.ledger.redis.background import BackgroundTasks
 from billing.ledger.redis.client.client import CommandRejected, RedisClient
 from billing.ledger.redis.client.keys import heartbeat_key
 from billing.ledger.redis.client.protocol import CommandNotSent, RedisUnavailable
-from billing.ledger.redis.client.scripts import CANCEL, RATE_STATUS, RESERVE, RESTORE
+from billing.ledger.redis.client.scripts import RATE_STATUS, RESERVE, RESTORE
 from billing.ledger.redis.epochs import REBUILD_GRACE_S, EpochTracker
 from billing.ledger.redis.outbox.drainer import Drainer
 from billing.ledger.redis.outbox.pending_state import OpenReservation, PendingRecord, PendingState
 from billing.ledger.redis.outbox.spillover import Spillover
-from billing.ledger.redis.outbox.writer import DEDUP_TTL_S, OutboxWriter
+from billing.ledger.redis.outbox.writer import OutboxWriter
 from billing.ledger.redis.reaper import Reaper
 from billing.ledger.redis.record_store import RecordStore
+from billing.ledger.redis.releases import end_reservations
 from billing.ledger.redis.windows import WindowOpener
 from billing.ledger.sql.connection import DatabaseErrors, LedgerConnection, connect
 from billing.ledger.usage_entry import UsageEntry
@@ -334,6 +335,21 @@ class RedisLedger:
         entry.cost_nano = 0
         await self.settle(reservation, entry)
 
+    async def defer(self, reservation: ReservationGrant) -> None:
+        self.rate_limiter.release(reservation.id, None)
+        if open_reservation := self.pending.reservations.pop(reservation.id, None):
+            self.pending.pending_deferrals[reservation.id] = open_reservation.request.project_id
+            self.spillover.finish([reservation.id])
+        failpoint("defer.before")
+        with suppress(RedisUnavailable):
+            await end_reservations(self.client, self.pending)
+
+    async def acquire_lease(self) -> bool:
+        try:
+            return await self.background_tasks.acquire_lease()
+        except RedisUnavailable as error:
+            raise LedgerUnavailable(str(error), component=REDIS) from error
+
     async def record(self, entry: UsageEntry) -> None:
         must_be_written = self.pending.was_denied(entry.id) or entry.cost_nano != 0
         await self.outbox_writer.write(
@@ -357,18 +373,7 @@ class RedisLedger:
         await self.spillover.flush()
 
     async def retry_pending(self) -> None:
-        for id, project_id in list(self.pending.pending_cancellations.items()):
-            try:
-                await self.client.run_fast(CANCEL, project_id, id.hex, DEDUP_TTL_S)
-            except CommandRejected as error:
-                log.error(
-                    "reservation_cancellation_failed",
-                    message="Redis rejects the cancellation of a reservation. It may stay open.",
-                    project_id=project_id,
-                    id=id.hex,
-                    error=str(error),
-                )
-            del self.pending.pending_cancellations[id]
+        await end_reservations(self.client, self.pending)
         await self.outbox_writer.retry_pending()
 
     async def restore_project(self, project_id: int, epoch: str) -> None:

@@ -126,6 +126,17 @@ class SqlLedger:
         entry.cost_nano = 0
         await self.settle(reservation, entry)
 
+    async def defer(self, reservation: ReservationGrant) -> None:
+        self.rate_limiter.release(reservation.id, None)
+        failpoint("defer.before")
+        release = partial(transactions.release, id=reservation.id, cost_nano=0)
+        with suppress(LedgerUnavailable):
+            await asyncio.shield(self.submit_with_retry(release))
+
+    async def acquire_lease(self) -> bool:
+        """Return True: there is one process."""
+        return True
+
     async def record(self, entry: UsageEntry) -> None:
         await self.write_record(partial(transactions.insert_record, entry=entry), entry)
 

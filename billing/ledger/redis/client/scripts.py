@@ -38,6 +38,7 @@ WRITE_IF_ABSENT = load_script("write_if_absent")
 WRITE_CORRECTION = load_script("write_correction")
 WRITE_RECORD = load_script("write_record")
 CANCEL = load_script("cancel")
+DEFER = load_script("defer")
 GET_OR_CREATE_EPOCH = load_script("get_or_create_epoch")
 REGISTER_EPOCH = load_script("register_epoch")
 OPEN_WINDOW = load_script("open_window")
@@ -53,6 +54,7 @@ ALL_SCRIPTS = (
     WRITE_CORRECTION,
     WRITE_RECORD,
     CANCEL,
+    DEFER,
     GET_OR_CREATE_EPOCH,
     REGISTER_EPOCH,
     OPEN_WINDOW,

@@ -61,6 +61,8 @@ class PendingState:
         self.records: dict[UUID, PendingRecord] = {}
         self.pending_cancellations: dict[UUID, int] = {}
         """Denied requests, with their projects, whose reservation Redis may have made, or may still make."""
+        self.pending_deferrals: dict[UUID, int] = {}
+        """Deferred requests, with their projects, whose reservation Redis has not ended yet."""
         self.denied: set[UUID] = set()
         """Denied requests under a budget whose records are not written yet."""
 

@@ -1,0 +1,30 @@
+"""Reservations that end without a record: those of denied requests and those of deferred requests."""
+
+import structlog
+
+from billing.ledger.redis.client.client import CommandRejected, RedisClient
+from billing.ledger.redis.client.scripts import CANCEL, DEFER
+from billing.ledger.redis.outbox.pending_state import PendingState
+from billing.ledger.redis.outbox.writer import DEDUP_TTL_S
+
+log = structlog.get_logger()
+
+
+async def end_reservations(client: RedisClient, pending: PendingState) -> None:
+    """End all reservations that wait for it. Raises RedisUnavailable; the rest then waits for the next call.
+
+    Ending a reservation twice has no effect.
+    """
+    for script, waiting in ((CANCEL, pending.pending_cancellations), (DEFER, pending.pending_deferrals)):
+        for id, project_id in list(waiting.items()):
+            try:
+                await client.run_fast(script, project_id, id.hex, DEDUP_TTL_S)
+            except CommandRejected as error:
+                log.error(
+                    "reservation_release_failed",
+                    message="Redis rejects the end of a reservation. It may stay open.",
+                    project_id=project_id,
+                    id=id.hex,
+                    error=str(error),
+                )
+            waiting.pop(id, None)

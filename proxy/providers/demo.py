@@ -63,8 +63,8 @@ class DemoBody(msgspec.Struct):
 class DemoClient:
     """Upstream client of the demo: responds in this process, and connects to nothing."""
 
-    async def post(
-        self, url: str, body: bytes, _headers: dict[str, str], *, trusted: bool
+    async def request(
+        self, _method: str, url: str, body: bytes, _headers: dict[str, str], *, trusted: bool
     ) -> "DemoResponse | DemoStream":
         """Respond as a provider does. The demo has no base URL, so `url` is a path of the OpenAI API."""
         return respond(url, body)

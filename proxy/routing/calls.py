@@ -1,7 +1,10 @@
-"""Calls to the provider of a candidate."""
+"""Calls to providers."""
+
+from collections.abc import Mapping
 
 from proxy.http.request import GatewayRequest
 from proxy.operations import Operation
+from proxy.routing.accounts import Account
 from proxy.routing.targets import Candidate, UpstreamRequest
 from proxy.runtime import runtime
 from proxy.upstream.errors import UpstreamConnectionError
@@ -18,18 +21,35 @@ FORWARDED_REQUEST_HEADERS = {
 async def send(
     candidate: Candidate, upstream: UpstreamRequest, request: GatewayRequest, operation: Operation
 ) -> UpstreamResponse:
-    """Send a request to its provider. Raises UpstreamError or BlockedURL."""
+    """Send a client's request to the provider of a candidate. Raises UpstreamError or BlockedURL."""
     account, model = candidate.target.account, candidate.target.model
     format = account.format_for(operation.format)
-    headers = {"content-type": "application/json", "accept-encoding": "identity", **account.provider.headers}
-    if format == operation.format:
-        given = {name: request.header(name) for name in FORWARDED_REQUEST_HEADERS.get(format, ())}
-        headers |= {name.decode(): value for name, value in given.items() if value}
-    headers |= account.provider.auth_headers(account.secret or "")
-    response = await runtime.clients[account.provider.client].post(
-        account.url(format, upstream.path, model), upstream.body, headers, trusted=account.trusted
-    )
-    if not (200 <= response.status <= 203 or 400 <= response.status <= 599):
+    forwarded = forwarded_headers(request, format) if format == operation.format else {}
+    return await call(account, format, upstream, model, forwarded)
+
+
+def forwarded_headers(request: GatewayRequest, format: str) -> dict[str, str]:
+    """Return the headers of a client that a provider of its format gets."""
+    given = {name: request.header(name) for name in FORWARDED_REQUEST_HEADERS.get(format, ())}
+    return {name.decode(): value for name, value in given.items() if value}
+
+
+async def call(
+    account: Account,
+    format: str,
+    upstream: UpstreamRequest,
+    model: str = "",
+    headers: Mapping[str, str] | None = None,
+) -> UpstreamResponse:
+    """Send a request to an account, in one of its formats. Raises UpstreamError or BlockedURL."""
+    sent = {"content-type": "application/json", "accept-encoding": "identity", **account.provider.headers}
+    sent |= headers or {}
+    sent |= account.provider.auth_headers(account.secret or "")
+    url = account.url(format, upstream.path, model)
+    client = runtime.clients[account.provider.client]
+    response = await client.request(upstream.method, url, upstream.body, sent, trusted=account.trusted)
+    is_deleted = response.status == 204 and upstream.method == "DELETE"
+    if not (200 <= response.status <= 203 or is_deleted or 400 <= response.status <= 599):
         raise UpstreamConnectionError(f"it responded with status {response.status}")
     return response
 

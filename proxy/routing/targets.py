@@ -46,6 +46,7 @@ class UpstreamRequest:
     path: str
     body: bytes
     dropped: tuple[str, ...] = ()
+    method: str = "POST"
 
 
 @dataclass(frozen=True, slots=True)

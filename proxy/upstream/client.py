@@ -21,8 +21,8 @@ POOL_KEEPALIVE_S = 60
 class UpstreamClient(Protocol):
     """Calls one kind of provider: a server over HTTP, or the demo in this process."""
 
-    async def post(
-        self, url: str, body: bytes, headers: dict[str, str], *, trusted: bool
+    async def request(
+        self, method: str, url: str, body: bytes, headers: dict[str, str], *, trusted: bool
     ) -> UpstreamResponse:
         """Send a request, and return the response as soon as its headers have arrived."""
 
@@ -47,8 +47,8 @@ class HttpUpstreamClient:
         )
         self.restricted_session = aiohttp.ClientSession(connector=restricted_connector, **session_options)
 
-    async def post(
-        self, url: str, body: bytes, headers: dict[str, str], *, trusted: bool
+    async def request(
+        self, method: str, url: str, body: bytes, headers: dict[str, str], *, trusted: bool
     ) -> HttpUpstreamResponse:
         """Send a request. `trusted`: the operator configured the URL, which may then be in a private network.
 
@@ -59,7 +59,7 @@ class HttpUpstreamClient:
         session = self.trusted_session if trusted else self.restricted_session
         try:
             return HttpUpstreamResponse(
-                await session.post(url, data=body, headers=headers, allow_redirects=False),
+                await session.request(method, url, data=body, headers=headers, allow_redirects=False),
                 self.idle_timeout_s,
             )
         except aiohttp.InvalidURL:

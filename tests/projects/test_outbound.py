@@ -156,7 +156,7 @@ async def test_stored_unresolvable_name_is_a_connection_error(
 ) -> None:
     monkeypatch.setattr("proxy.upstream.client.validate_host", lambda _url: None)
     with pytest.raises(UpstreamConnectionError) as rejected:
-        await connections.post(f"http://{host}/v1", b"{}", {}, trusted=trusted)
+        await connections.request("POST", f"http://{host}/v1", b"{}", {}, trusted=trusted)
     assert not rejected.value.may_be_billed
     assert errors.from_exception(rejected.value).status == 502
 
@@ -214,7 +214,7 @@ def test_loopback_is_allowed_only_without_a_public_url(host: str, public_url: st
 
 async def test_base_url_may_have_a_query(connections: HttpUpstreamClient) -> None:
     with pytest.raises(UpstreamConnectionError):
-        await connections.post("http://127.0.0.1:1/v1?api-version=1", b"{}", {}, trusted=False)
+        await connections.request("POST", "http://127.0.0.1:1/v1?api-version=1", b"{}", {}, trusted=False)
 
 
 def test_the_operator_can_allow_a_private_host() -> None:
@@ -234,7 +234,7 @@ async def test_a_name_that_resolves_to_a_private_address_is_not_connected_to(
     with pytest.raises(BlockedURL):
         await SSRFSafeResolver().resolve("localhost", 80)
     with pytest.raises((BlockedURL, UpstreamConnectionError)):
-        await connections.post("http://localhost:1/v1", b"{}", {}, trusted=False)
+        await connections.request("POST", "http://localhost:1/v1", b"{}", {}, trusted=False)
 
 
 async def test_a_redirect_is_not_followed(connections: HttpUpstreamClient, upstream: LocalUpstream) -> None:
@@ -242,6 +242,6 @@ async def test_a_redirect_is_not_followed(connections: HttpUpstreamClient, upstr
         return web.Response(status=307, headers={"location": "/elsewhere"})
 
     upstream.handler = redirect
-    async with await connections.post(f"{upstream.url}/chat/completions", b"{}", {}, trusted=True) as reply:
+    async with await connections.request("POST", f"{upstream.url}/chat/completions", b"{}", {}, trusted=True) as reply:
         assert reply.status == 307
     assert [call.path for call in upstream.requests] == ["/v1/chat/completions"]

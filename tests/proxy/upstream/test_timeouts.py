@@ -19,7 +19,7 @@ IDLE_S = 0.4
 @pytest.fixture
 async def post_request(upstream: LocalUpstream) -> AsyncIterator[Callable[[], Any]]:
     connections = HttpUpstreamClient(idle_timeout_s=IDLE_S)
-    yield lambda: connections.post(f"{upstream.url}/chat/completions", b"{}", {}, trusted=True)
+    yield lambda: connections.request("POST", f"{upstream.url}/chat/completions", b"{}", {}, trusted=True)
     await connections.close()
 
 

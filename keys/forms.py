@@ -23,7 +23,7 @@ SCOPE_LABELS = {
     ),
     "post:/openai/v1/responses": (
         "Responses only",
-        "OpenAI’s Responses API at each of its URLs, nothing else.",
+        "OpenAI’s Responses API with compaction and token counting, nothing else.",
     ),
     "post:/anthropic/v1/messages": (
         "Messages only",

@@ -12,6 +12,8 @@ from proxy.formats.gemini.count_tokens import CountTokensRequest as GeminiCountT
 from proxy.formats.json_body import set_model
 from proxy.formats.openai_chat.completions import CreateCompletionRequest
 from proxy.formats.openai_chat.embeddings import CreateEmbeddingRequest
+from proxy.formats.openai_responses.compaction import CompactRequest
+from proxy.formats.openai_responses.count_tokens import CountTokensRequest as ResponsesCountTokensRequest
 
 GATEWAY_FORMAT = "gateway"
 """The gateway's own format, of its usage reports."""
@@ -125,6 +127,17 @@ BATCH_EMBED_CONTENTS = embedding_operation(
 COUNT_ANTHROPIC_TOKENS = count_operation("post:/anthropic/v1/messages", anthropic.FORMAT, CountTokensRequest)
 COUNT_GEMINI_TOKENS = count_operation(
     "post:/gemini/v1beta/models:generateContent", gemini.FORMAT, GeminiCountTokensRequest
+)
+COUNT_RESPONSES_TOKENS = count_operation(
+    "post:/openai/v1/responses", openai_responses.FORMAT, ResponsesCountTokensRequest
+)
+COMPACT: BodyOperation[ClientRequest] = BodyOperation(
+    "compact",
+    "post:/openai/v1/responses",
+    "POST",
+    openai_responses.FORMAT,
+    billable=True,
+    parse=CompactRequest,
 )
 MODELS = Operation("models", "get:/openai/v1/models", "GET", openai_chat.FORMAT)
 USAGE = Operation("usage", "usage:read", "GET", GATEWAY_FORMAT)

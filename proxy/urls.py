@@ -12,6 +12,8 @@ from proxy.endpoints import count_tokens, generate, health, metrics, models, not
 OPENAI = [
     path("chat/completions", generate.chat_completions),
     path("responses", generate.responses),
+    path("responses/compact", generate.compact),
+    path("responses/input_tokens", count_tokens.count_responses_tokens),
     path("completions", generate.completions),
     path("embeddings", generate.embeddings),
     path("models", models.openai_model_list),

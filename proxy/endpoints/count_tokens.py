@@ -63,3 +63,6 @@ count_anthropic_tokens = GatewayView(
 count_gemini_tokens = GatewayView(
     operations.COUNT_GEMINI_TOKENS, partial(count_tokens, operations.COUNT_GEMINI_TOKENS)
 )
+count_responses_tokens = GatewayView(
+    operations.COUNT_RESPONSES_TOKENS, partial(count_tokens, operations.COUNT_RESPONSES_TOKENS)
+)

@@ -17,6 +17,7 @@ def gemini_stream_params(request: GatewayRequest) -> dict[str, Any]:
 
 chat_completions = billable(operations.CHAT_COMPLETIONS)
 responses = billable(operations.RESPONSES)
+compact = billable(operations.COMPACT)
 completions = billable(operations.COMPLETIONS)
 embeddings = billable(operations.EMBEDDINGS)
 deployment_chat_completions = billable(for_deployment(operations.CHAT_COMPLETIONS))

@@ -396,7 +396,8 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     chooses, empty for the standard tier. `max_billable_extras` limits by kind what
     else is billed (see `Usage`). `unbounded_cost_fields` are fields whose cost has no known bound,
     `other_model_fields` those by which other models may answer too. `writes_12h_cache`: the request may ask
-    to keep its prompt in OpenAI's cache for 12 hours, which costs more.
+    to keep its prompt in OpenAI's cache for 12 hours, which costs more. `fixed_max_output` is the most that a
+    response can have if no field of the request limits it.
     """
 
     model: str
@@ -410,3 +411,4 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     unbounded_cost_fields: tuple[str, ...] = ()
     other_model_fields: tuple[str, ...] = ()
     writes_12h_cache: bool = False
+    fixed_max_output: int | None = None

@@ -83,7 +83,7 @@ async def reserve(planned: Planned) -> Admitted:
         raise errors.invalid_key() from None
     facts, target = planned.candidate.plan.facts, planned.candidate.target
     check_priceable(principal, policy, facts, target)
-    limit = target.default_max_tokens(facts) if facts.max_output_tokens is None else facts.max_output_tokens
+    limit = output_limit(policy, facts, target)
     max_cost = None if target.price is None else max_cost_of(facts, target.price)
     request = build_reserve_request(planned, policy, limit, max_cost)
     try:
@@ -103,6 +103,15 @@ def max_cost_of(facts: RequestFacts, price: Price) -> MaxCost:
     return price.max_cost(
         facts.service_tier, facts.max_billable_extras, writes_12h_cache=facts.writes_12h_cache
     )
+
+
+def output_limit(policy: SpendPolicy, facts: RequestFacts, target: Target) -> int | None:
+    """Return the output tokens that the request allows; None if nothing limits them yet."""
+    if facts.max_output_tokens is not None:
+        return facts.max_output_tokens
+    if facts.fixed_max_output is not None and policy.has_hard_budget:
+        return facts.fixed_max_output
+    return target.default_max_tokens(facts)
 
 
 def granted_output(
@@ -154,10 +163,13 @@ def build_reserve_request(
         max_nano = max_cost.upper_bound(
             facts.max_input_tokens, DEFAULT_MAX_OUTPUT * facts.n if output_limit is None else output_limit
         )
-        is_negotiable = output_limit is None or settings.ENV.gateway_max_tokens == "clamp"
+        can_be_lowered = facts.fixed_max_output is None and settings.ENV.gateway_max_tokens == "clamp"
+        is_negotiable = output_limit is None or can_be_lowered
         least = facts.n * facts.min_output_tokens
         min_nano = max_cost.upper_bound(facts.max_input_tokens, least) if is_negotiable else max_nano
-    tokens = planned.candidate.target.estimated_input_tokens(facts) + (output_limit or 0)
+    # A fixed maximum is far above what a response has, so the rate limit does not count it.
+    counted_output = (output_limit or 0) if facts.fixed_max_output is None else 0
+    tokens = planned.candidate.target.estimated_input_tokens(facts) + counted_output
     min_nano, max_nano = min(min_nano, MAX_RESERVATION_NANO), min(max_nano, MAX_RESERVATION_NANO)
     return ReserveRequest(
         caller.received.id,

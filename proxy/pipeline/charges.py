@@ -104,7 +104,8 @@ def assumed_usage(admitted: Admitted) -> Usage:
     output, facts = 0, admitted.planned.candidate.plan.facts
     if admitted.is_budgeted:
         granted = admitted.max_tokens_to_send
-        output = (facts.max_output_tokens or 0) if granted is None else granted * facts.n
+        allowed = facts.max_output_tokens or facts.fixed_max_output or 0
+        output = allowed if granted is None else granted * facts.n
     return Usage(input=estimated_input(admitted), output=output)
 
 

@@ -36,6 +36,7 @@ CATALOG = (
         {CHAT_FORMAT: OPENAI_BASE_URL, RESPONSES_FORMAT: OPENAI_BASE_URL},
         "openai",
         quirks=Quirks(max_tokens_field="max_completion_tokens"),
+        supports_count_tokens=True,  # responses/input-tokens
     ),
     Provider(COMPATIBLE, "OpenAI-compatible server", {CHAT_FORMAT: ""}),
     # platform.claude.com/docs/en/api/overview

@@ -115,6 +115,7 @@ CONTENTS = [{"role": "user", "parts": [{"text": "Hi"}]}]
 BODIES: dict[str, dict[str, Any]] = {
     "chat": {"model": "demo/chat", "messages": MESSAGES},
     "responses": {"model": "demo/chat", "input": "Hi"},
+    "compact": {"model": "gpt-4o-mini", "input": "Hi"},
     "completions": {"model": "demo/chat", "prompt": "Hi"},
     "embeddings": {"model": "demo/embed", "input": "Hi"},
     "messages": {"model": "demo/chat", "max_tokens": 10, "messages": MESSAGES},

@@ -23,7 +23,15 @@ SCOPE_LABELS = {
     ),
     "post:/openai/v1/responses": (
         "Responses only",
-        "OpenAI’s Responses API with compaction and token counting, nothing else.",
+        "OpenAI’s Responses API: create, compact, cancel and count tokens, nothing else.",
+    ),
+    "get:/openai/v1/responses": (
+        "Retrieve responses only",
+        "Responses of this project that a provider stores, and their input items.",
+    ),
+    "delete:/openai/v1/responses": (
+        "Delete responses only",
+        "Responses of this project that a provider stores.",
     ),
     "post:/anthropic/v1/messages": (
         "Messages only",

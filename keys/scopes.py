@@ -11,6 +11,8 @@ OPERATIONS = {
     "get:/openai/v1/models": "inference",
     "post:/openai/v1/chat/completions": "inference",
     "post:/openai/v1/responses": "inference",
+    "get:/openai/v1/responses": "inference",
+    "delete:/openai/v1/responses": "inference",
     "post:/openai/v1/completions": "inference",
     "post:/openai/v1/embeddings": "inference",
     "post:/anthropic/v1/messages": "inference",

@@ -1,4 +1,4 @@
-"""Admin pages of provider credentials, idempotent requests and issued ids.
+"""Admin pages of provider credentials, idempotent requests, issued ids and background responses.
 
 Credentials belong to tenants: their secrets are neither shown nor changed here.
 """
@@ -8,7 +8,7 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 from projects.admin import ReadOnlyAdmin
-from proxy.models import Credential, IdempotentRequest, IssuedId
+from proxy.models import BackgroundResponse, Credential, IdempotentRequest, IssuedId
 
 
 @admin.register(Credential)
@@ -39,3 +39,12 @@ class IssuedIdAdmin(ReadOnlyAdmin):
     list_select_related = ("project",)
     search_fields = ("project__name", "project__slug")
     fields = ("project", "account", "kind", "expires_at")
+
+
+@admin.register(BackgroundResponse)
+class BackgroundResponseAdmin(ReadOnlyAdmin):
+    list_display = ("response_id", "account", "project", "created_at", "polls", "next_poll_at")
+    list_filter = ("account",)
+    list_select_related = ("project",)
+    search_fields = ("response_id", "project__name", "project__slug")
+    fields = ("project", "account", "response_id", "created_at", "polls", "next_poll_at")

@@ -35,6 +35,7 @@ class Operation:
 
     `scope` names the canonical path, which covers every alias. `billable`: it costs money, so it is reserved
     and settled. `convertible`: providers of other formats can serve it through the neutral format.
+    `other_methods` are those of other operations at the same URL.
     """
 
     name: str
@@ -43,11 +44,13 @@ class Operation:
     format: str
     billable: bool = False
     convertible: bool = False
+    other_methods: tuple[str, ...] = ()
 
     @property
     def methods(self) -> tuple[str, ...]:
-        """Return the methods that a client may use; none restricts nothing. HEAD is GET without the body."""
-        return ("GET", "HEAD") if self.method == "GET" else (self.method,) if self.method else ()
+        """Return the methods of the URL; none restricts nothing. HEAD is GET without the body."""
+        own = ("GET", "HEAD") if self.method == "GET" else (self.method,) if self.method else ()
+        return (*own, *self.other_methods)
 
     @property
     def api_family(self) -> str:
@@ -139,6 +142,18 @@ COMPACT: BodyOperation[ClientRequest] = BodyOperation(
     billable=True,
     parse=CompactRequest,
 )
+RETRIEVE_RESPONSE = Operation(
+    "retrieve_response",
+    "get:/openai/v1/responses",
+    "GET",
+    openai_responses.FORMAT,
+    other_methods=("DELETE",),
+)
+DELETE_RESPONSE = Operation(
+    "delete_response", "delete:/openai/v1/responses", "DELETE", openai_responses.FORMAT
+)
+CANCEL_RESPONSE = Operation("cancel_response", "post:/openai/v1/responses", "POST", openai_responses.FORMAT)
+LIST_INPUT_ITEMS = Operation("list_input_items", "get:/openai/v1/responses", "GET", openai_responses.FORMAT)
 MODELS = Operation("models", "get:/openai/v1/models", "GET", openai_chat.FORMAT)
 USAGE = Operation("usage", "usage:read", "GET", GATEWAY_FORMAT)
 NOT_FOUND = Operation("unknown", "", "", openai_chat.FORMAT)

@@ -20,6 +20,11 @@ durations = Histogram(
 errors = Counter("proxy_errors", "Requests that failed.", ["format", "model", "provider", "error_type"])
 active = Gauge("proxy_active_requests", "Requests in flight.", ["format"])
 outcomes = Counter("gateway_outcomes", "Every request received, by how it ended.", ["outcome"])
+background_responses = Counter(
+    "gateway_background_responses",
+    "Responses in the background that were charged, by how they ended.",
+    ["outcome"],
+)
 
 
 @lru_cache(maxsize=4096)
@@ -72,3 +77,8 @@ def request_finished(
     if error_count is not None:
         error_count.inc()
     in_flight(api_family).dec()
+
+
+def background_response_settled(outcome: str) -> None:
+    """Count a background response that has ended. Its request was counted when it ended."""
+    background_responses.labels(outcome).inc()

@@ -7,13 +7,25 @@ from collections.abc import Iterable
 
 from django.urls import URLPattern, URLResolver, include, path, re_path
 
-from proxy.endpoints import count_tokens, generate, health, metrics, models, not_found, usage
+from proxy.endpoints import (
+    count_tokens,
+    generate,
+    health,
+    metrics,
+    models,
+    not_found,
+    stored_responses,
+    usage,
+)
 
 OPENAI = [
     path("chat/completions", generate.chat_completions),
     path("responses", generate.responses),
     path("responses/compact", generate.compact),
     path("responses/input_tokens", count_tokens.count_responses_tokens),
+    path("responses/<str:response_id>", stored_responses.retrieve_or_delete),
+    path("responses/<str:response_id>/cancel", stored_responses.cancel),
+    path("responses/<str:response_id>/input_items", stored_responses.list_input_items),
     path("completions", generate.completions),
     path("embeddings", generate.embeddings),
     path("models", models.openai_model_list),

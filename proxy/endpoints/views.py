@@ -71,13 +71,13 @@ class FreeRequest:
         authorize(caller)
         return caller
 
-    async def respond(self, response: Response) -> None:
-        """Hand a response to the writer, with the gateway's headers."""
+    async def respond(self, response: Response, error_code: str = "") -> None:
+        """Hand a response to the writer, with the gateway's headers; `error_code` is for the record."""
         outcome = Outcome.OK if response.status < 400 else Outcome.UPSTREAM_ERROR
         limits = await rate_limit_headers(self.progress, outcome)
         headers = {**self.progress.headers(), **limits, **response.headers}
         self.writer.respond(Response(response.status, headers, response.body))
-        self.result = RequestResult(outcome, response.status)
+        self.result = RequestResult(outcome, response.status, error_code)
 
 
 @asynccontextmanager

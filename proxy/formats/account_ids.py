@@ -11,8 +11,9 @@ from typing import Any, Protocol
 
 import msgspec
 
+RESPONSE = "response"
 ISSUED_KINDS = {
-    "response": "Previous response",
+    RESPONSE: "Previous response",
     "conversation": "Conversation",
     "item": "Item",
     "container": "Container",
@@ -103,6 +104,8 @@ class IdReader(Protocol):
     """Collects the ids that one response issues. It never raises: what cannot be read issues nothing."""
 
     issued: dict[tuple[str, str], IssuedAccountId]
+    issues_responses: bool
+    """Whether it may find ids of responses, which clients can retrieve."""
 
     def read_response(self, body: bytes) -> None:
         """Read a non-streaming response."""
@@ -123,6 +126,8 @@ class WithoutAccountIds:
 
 class CollectingReader:
     """Base of the readers of all formats."""
+
+    issues_responses = False
 
     def __init__(self) -> None:
         self.issued: dict[tuple[str, str], IssuedAccountId] = {}

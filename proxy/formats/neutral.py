@@ -397,7 +397,8 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     else is billed (see `Usage`). `unbounded_cost_fields` are fields whose cost has no known bound,
     `other_model_fields` those by which other models may answer too. `writes_12h_cache`: the request may ask
     to keep its prompt in OpenAI's cache for 12 hours, which costs more. `fixed_max_output` is the most that a
-    response can have if no field of the request limits it.
+    response can have if no field of the request limits it. `is_background`: the provider goes on with the
+    response after the request has ended.
     """
 
     model: str
@@ -412,3 +413,4 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     other_model_fields: tuple[str, ...] = ()
     writes_12h_cache: bool = False
     fixed_max_output: int | None = None
+    is_background: bool = False

@@ -24,15 +24,18 @@ from proxy.operations import METRICS, Operation
 class GatewayView:
     """A view in Django's URLconf that runs without Django's request cycle.
 
-    `run` takes the request, the writer and the parts of the path, and writes the response.
+    `run` takes the request, the writer and the parts of the path, and writes the response. `others` are the
+    views of other methods at the same URL; this one also responds to methods that none of them has.
     """
 
     operation: Operation
     run: Callable[..., Awaitable[None]]
+    others: tuple["GatewayView", ...] = ()
 
     def __call__(self, request: GatewayRequest, writer: ResponseWriter, **url_params: str) -> Any:
         """Return the awaitable of `run`. Django's types expect a response, but only `dispatch` calls this."""
-        return self.run(request, writer, **url_params)
+        view = next((each for each in self.others if each.operation.method == request.method), self)
+        return view.run(request, writer, **url_params)
 
 
 @lru_cache(maxsize=1024)

@@ -1,7 +1,15 @@
-"""Credentials for providers, requests with an Idempotency-Key, and ids that providers issued."""
+"""Credentials for providers, requests with an Idempotency-Key, and ids and responses at providers."""
 
+from proxy.models.background_responses import BackgroundResponse, BackgroundResponseQuerySet
 from proxy.models.credentials import Credential
 from proxy.models.idempotent_requests import IdempotentRequest
 from proxy.models.issued_ids import IssuedId, IssuedIdQuerySet
 
-__all__ = ["Credential", "IdempotentRequest", "IssuedId", "IssuedIdQuerySet"]
+__all__ = [
+    "BackgroundResponse",
+    "BackgroundResponseQuerySet",
+    "Credential",
+    "IdempotentRequest",
+    "IssuedId",
+    "IssuedIdQuerySet",
+]

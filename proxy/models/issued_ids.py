@@ -1,4 +1,4 @@
-"""Ids that providers issued to projects in shared accounts."""
+"""Ids that providers issued to projects: of objects in shared accounts, of responses in all accounts."""
 
 from collections.abc import Collection, Iterable
 
@@ -16,14 +16,25 @@ class IssuedIdQuerySet(models.QuerySet["IssuedId"]):
 
     def known(self, project_id: int, digests: Collection[str]) -> set[str]:
         """Return the digests of ids that were issued to this project and have not expired."""
-        not_expired = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
-        current = self.filter(not_expired, project=project_id)
-        requested = list(digests)
+        current, requested = self.current(project_id), list(digests)
         starts = range(0, len(requested), LOOKUP_BATCH_SIZE)
         batches = [
             current.filter(digest__in=requested[start : start + LOOKUP_BATCH_SIZE]) for start in starts
         ]
         return {digest for batch in batches for digest in batch.values_list("digest", flat=True)}
+
+    def find(self, project_id: int, digests: Collection[str]) -> "IssuedId | None":
+        """Return an id with one of these digests that was issued to this project and has not expired."""
+        return self.current(project_id).filter(digest__in=digests).first()
+
+    def current(self, project_id: int) -> "IssuedIdQuerySet":
+        """Return the ids of a project that have not expired."""
+        not_expired = models.Q(expires_at=None) | models.Q(expires_at__gt=timezone.now())
+        return self.filter(not_expired, project=project_id)
+
+    def forget(self, project_id: int, digest: str) -> None:
+        """Delete an id whose object no longer exists."""
+        self.filter(project=project_id, digest=digest).delete()
 
     def store(self, issued: Iterable["IssuedId"]) -> None:
         """Store ids in one transaction. An id that is stored already gets the new expiry."""
@@ -52,15 +63,17 @@ class IssuedIdQuerySet(models.QuerySet["IssuedId"]):
 
 
 class IssuedId(models.Model):
-    """An id that a provider issued to this project, of an object in an account of the operator.
+    """An id that a provider issued to this project, of an object in an account.
 
-    `digest` covers the account, the kind and the id. `expires_at` is null if the provider sets no limit.
+    `digest` covers the account, the kind and the id. `model` is the requested model of a response.
+    `expires_at` is null if the provider sets no limit.
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="issued_ids")
     account = models.CharField(max_length=60)
     kind = models.CharField(max_length=20)
     digest = models.CharField(max_length=64)
+    model = models.CharField(max_length=200, default="", db_default="")
     expires_at = models.DateTimeField(null=True, db_index=True)
 
     objects = IssuedIdQuerySet.as_manager()

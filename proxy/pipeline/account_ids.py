@@ -1,10 +1,13 @@
-"""Ids of objects in shared accounts: each works only for the project that received it.
+"""Ids of objects in providers' accounts: each works only for the project that received it.
 
 In an account of the operator, one project must not read what the provider stores for another. A request may
 therefore name an object there only if the gateway saw the provider issue its id to the same project. For any
 other id the response is 404, whether the object exists or not. This applies while more than one project may
 use the operator's accounts. Ids are stored before the response that issues them ends even while one project
 uses them, since another project may get access later.
+
+Ids of responses are stored in all accounts, with their models: a request that retrieves, cancels or deletes a
+response names nothing else, so they lead to the account that has it.
 
 If an id cannot be stored, the client still gets the response, because it has been billed; a later request
 with the id gets 404. If an id cannot be looked up, the request gets 503. See docs/account-ids.md.
@@ -13,21 +16,33 @@ with the id gets 404. If an id cannot be looked up, the request gets 503. See do
 import asyncio
 import hashlib
 import threading
+from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import structlog
 from django.db import IntegrityError
 from django.utils import timezone
 
+from billing.ledger import UsageEntry
+from billing.models import Outcome
 from projects.db.executor import run_query, with_reconnect
 from projects.db.health import database_health
+from projects.redaction import redact
 from proxy import errors
-from proxy.formats.account_ids import FILE, ISSUED_KINDS, IdReader, IssuedAccountId
+from proxy.errors import GatewayError
+from proxy.formats.account_ids import FILE, ISSUED_KINDS, RESPONSE, IdReader, IssuedAccountId
+from proxy.http.responses import Headers
 from proxy.models import IssuedId
 from proxy.pipeline.authenticate import Authenticated
-from proxy.routing.accounts import Account, has_other_operator_users_cache
+from proxy.routing.accounts import (
+    Account,
+    has_other_operator_users_cache,
+    operator_accounts_for,
+    project_accounts_cache,
+)
 from proxy.routing.targets import UpstreamPlan
 
 STORE_TIMEOUT_S = 5
@@ -37,6 +52,7 @@ MAX_QUEUED_IDS = 10_000
 MAX_RETENTION = timedelta(days=366)
 """An expiry that a provider states is ignored if it is later than this."""
 TRACKED_KINDS = (*ISSUED_KINDS, FILE)
+IssuedIds = dict[tuple[str, str], IssuedAccountId]
 
 log = structlog.get_logger()
 
@@ -70,13 +86,102 @@ def digest(account: Account, kind: str, id: str) -> str:
     return hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class Recorder:
-    """Stores the ids that one response issues; `reader` is None if it issues none that are usable later."""
+@dataclass(frozen=True, slots=True, eq=False)
+class LocatedResponse:
+    """A request about a stored response, and the account that has the response.
 
-    def __init__(self, caller: Authenticated, account: Account, plan: UpstreamPlan) -> None:
-        self.caller, self.account = caller, account
-        self.reader: IdReader | None = plan.id_reader() if account.can_be_shared else None
-        self.stored: dict[tuple[str, str], IssuedAccountId] = {}
+    `model` is the requested model of the response; it is empty for responses of earlier versions.
+    """
+
+    caller: Authenticated
+    account: Account
+    id: str
+    digest: str
+    model: str
+
+    def headers(self) -> Headers:
+        """Return the caller's headers, and which provider and model served the response."""
+        served = {"x-gateway-provider": self.account.slug, "x-gateway-model": self.model}
+        return {**self.caller.headers(), **{name: value for name, value in served.items() if value}}
+
+    def usage_entry(self) -> UsageEntry:
+        """Return the usage record. It names no requested model: the request uses none."""
+        entry = self.caller.usage_entry()
+        entry.provider, entry.provider_model = self.account.slug, redact(self.model)
+        return entry
+
+
+async def locate(caller: Authenticated, id: str) -> LocatedResponse:
+    """Return the account of a response that was issued to the caller's project.
+
+    Raises GatewayError if there is none, or if the key may not use the model of the response, and
+    DatabaseError.
+    """
+    principal = caller.principal
+    accounts = (
+        *await project_accounts_cache.get(principal.project_id),
+        *operator_accounts_for(principal),
+    )
+    by_digest = accounts_by_digest(accounts, id)
+    issued = await run_query(IssuedId.objects.find, principal.project_id, list(by_digest))
+    if issued is None:
+        raise response_not_found(id)
+    if issued.model and not principal.allows_model(issued.model):
+        raise errors.model_not_allowed(issued.model)
+    account = best_match(by_digest[issued.digest], issued.account, issued.model)
+    if account.secret is None:
+        raise errors.credential_unreadable()
+    return LocatedResponse(caller, account, id, issued.digest, issued.model)
+
+
+def accounts_by_digest(accounts: Iterable[Account], id: str) -> dict[str, list[Account]]:
+    """Return accounts by the digest that a response of this id has in them."""
+    by_digest: defaultdict[str, list[Account]] = defaultdict(list)
+    for account in accounts:
+        by_digest[digest(account, RESPONSE, id)].append(account)
+    return by_digest
+
+
+def best_match(accounts: list[Account], slug: str, model: str) -> Account:
+    """Return the account with this name that serves the model.
+
+    Routes of the operator to one URL are accounts of one name, which may differ in their keys.
+    """
+    return max(accounts, key=lambda account: (account.slug == slug, model in account.models))
+
+
+def response_not_found(id: str) -> GatewayError:
+    """Return the same error for an id of another project and for one that does not exist.
+
+    It begins with OpenAI's own message for a response that it does not have.
+    """
+    text = (
+        f"Response with id '{id[: errors.MAX_SHOWN_ID_LENGTH]}' not found. A project can use only responses "
+        "that it created through the gateway, that are stored (store is not false), and whose model is "
+        "served by the Responses API."
+    )
+    return errors.gateway_error(404, Outcome.INVALID_REQUEST, "invalid_request", "response_not_found", text)
+
+
+class Recorder:
+    """Stores the ids that a response issues; `reader` is None if it issues none that are usable later.
+
+    `model` is the requested model of the response.
+    """
+
+    def __init__(
+        self, project_id: int, request_id: str, account: Account, reader: IdReader | None, model: str
+    ) -> None:
+        self.project_id, self.request_id, self.account, self.model = project_id, request_id, account, model
+        can_be_used = reader is not None and (account.can_be_shared or reader.issues_responses)
+        self.reader = reader if can_be_used else None
+        self.stored: IssuedIds = {}
+
+    @property
+    def response_id(self) -> str:
+        """Return the id of the response; empty if it is not known yet, or cannot be named later."""
+        issued = self.reader.issued if self.reader is not None else {}
+        return next((id for kind, id in issued if kind == RESPONSE), "")
 
     async def read_response(self, body: bytes) -> None:
         """Store the ids of a non-streaming response."""
@@ -99,25 +204,32 @@ class Recorder:
             log.error(
                 "issued_ids_not_stored",
                 message="Ids that a provider issued could not be stored. Requests that name them get a 404.",
-                request_id=self.caller.received.request_id,
+                request_id=self.request_id,
                 account=self.account.slug,
                 reason=f"{type(error).__name__}: {error}",
             )
 
     def begin(self) -> "Future[None] | None":
         """Start to store new ids without waiting; return None if there are none."""
-        if self.reader is None or self.reader.issued == self.stored:
+        if self.reader is None or (issued := self.usable(self.reader.issued)) == self.stored:
             return None
-        project_id = self.caller.principal.project_id
-        self.stored = dict(self.reader.issued)
-        return writer.submit([row(project_id, self.account, issued) for issued in self.stored.values()])
+        self.stored = issued
+        return writer.submit([self.row(each) for each in issued.values()])
 
+    def usable(self, issued: IssuedIds) -> IssuedIds:
+        """Return a copy without the ids that are never looked up: those of objects in a project's account."""
+        is_checked = self.account.can_be_shared
+        return {key: each for key, each in issued.items() if is_checked or each.kind == RESPONSE}
 
-def row(project_id: int, account: Account, issued: IssuedAccountId) -> IssuedId:
-    key, until = digest(account, issued.kind, issued.id), expiry(issued)
-    return IssuedId(
-        project_id=project_id, account=account.slug, kind=issued.kind, digest=key, expires_at=until
-    )
+    def row(self, issued: IssuedAccountId) -> IssuedId:
+        return IssuedId(
+            project_id=self.project_id,
+            account=self.account.slug,
+            kind=issued.kind,
+            digest=digest(self.account, issued.kind, issued.id),
+            model=self.model if issued.kind == RESPONSE else "",
+            expires_at=expiry(issued),
+        )
 
 
 def expiry(issued: IssuedAccountId) -> datetime | None:

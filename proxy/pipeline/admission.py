@@ -23,7 +23,7 @@ from billing.pricing import MaxCost, Price, Tokens
 from billing.pricing.bundled import SOURCE
 from keys.authentication import Principal
 from proxy import errors
-from proxy.formats.neutral import RequestFacts
+from proxy.formats.neutral import RequestFacts, UnsupportedFeature
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.responses import Headers
 from proxy.pipeline.route import Planned
@@ -35,6 +35,12 @@ DEFAULT_MAX_OUTPUT = 4096
 
 PREMIUM_TIERS = ("fast", "priority")
 """Service tiers that cost more than the standard one."""
+
+
+BACKGROUND_UNDER_HARD_BUDGET = (
+    "A response in the background is billed after its request has ended, so a hard budget cannot cover it. "
+    "Leave out background and stream the response, or use a key without a hard budget."
+)
 
 
 class ReservationInterrupted(Exception):
@@ -126,13 +132,15 @@ def granted_output(
 
 
 def check_priceable(principal: Principal, policy: SpendPolicy, facts: RequestFacts, target: Target) -> None:
-    """Raise GatewayError for a request whose model or cost is not bounded as its key requires.
+    """Raise GatewayError or UnsupportedFeature for a request that is not bounded as its key requires.
 
     A key that is limited to some models cannot let others answer. If a hard budget applies, the most that the
-    request can cost must be known.
+    request can cost must be known, and a request must not cost anything after it has ended.
     """
     if principal.models and facts.other_model_fields:
         raise errors.may_use_other_models(facts.other_model_fields[0])
+    if facts.is_background and policy.has_hard_budget:
+        raise UnsupportedFeature(BACKGROUND_UNDER_HARD_BUDGET, "background")
     if not policy.has_hard_budget or settings.ENV.gateway_unpriced != "closed":
         return
     if target.price is None:

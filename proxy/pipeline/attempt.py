@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass
 
 from proxy import errors
@@ -41,7 +42,7 @@ class CallFailed(Exception):
 
 
 async def attempt(admitted: Admitted) -> OpenStream | WholeResponse:
-    """Call the provider. A client disconnect ends the call.
+    """Call the provider. A client disconnect ends the call, except for a background response.
 
     Raises UnsupportedFeature before the call, and CallFailed for every failure of it.
     """
@@ -49,8 +50,12 @@ async def attempt(admitted: Admitted) -> OpenStream | WholeResponse:
     received = admitted.planned.routed.parsed.caller.received
     upstream = candidate.plan.render_upstream(admitted.max_tokens_to_send)
     watcher, status, started_at = received.request.disconnect_watcher, 0, 0.0
+    guard: AbstractAsyncContextManager[None] = watcher
+    if candidate.plan.facts.is_background:
+        # The response is billed even if its client has gone, so its id must be known.
+        guard = nullcontext()
     try:
-        async with watcher:
+        async with guard:
             started_at = time.perf_counter()
             response = await send(candidate, upstream, received.request, received.operation)
             status = response.status

@@ -9,13 +9,15 @@ from dataclasses import dataclass
 
 from msgspec.structs import replace
 
+from billing.ledger import UsageEntry
 from billing.ledger.interface import MAX_RESERVATION_NANO
 from billing.pricing import Price, Tokens
+from projects.redaction import redact
 from proxy.formats.codec import Meter
 from proxy.formats.metering.billable import has_estimated_kind, normalize_tier
 from proxy.formats.metering.token_counts import estimate_tokens
 from proxy.formats.neutral import Usage
-from proxy.pipeline.admission import Admitted
+from proxy.pipeline.admission import DEFAULT_MAX_OUTPUT, Admitted
 from proxy.upstream.errors import UpstreamError, UpstreamTimeout
 from proxy.upstream.response import UpstreamResponse
 
@@ -39,6 +41,11 @@ class Charge:
 
 def charge(admitted: Admitted, usage: Usage, *, estimated: bool = False) -> Charge:
     """Return the charge for this usage; `estimated` marks a usage that the provider did not report."""
+    return charge_at(admitted.planned.candidate.target.price, usage, estimated=estimated)
+
+
+def charge_at(listed: Price | None, usage: Usage, *, estimated: bool = False) -> Charge:
+    """Return the charge for a usage at the price of its model, which is None if it is not known."""
     tokens = Tokens(
         usage.input,
         usage.cache_read,
@@ -49,12 +56,19 @@ def charge(admitted: Admitted, usage: Usage, *, estimated: bool = False) -> Char
         usage.cache_write_12h,
     )
     is_estimated = estimated or usage.estimated or has_estimated_kind(usage.billable_extras)
-    listed = admitted.planned.candidate.target.price
     if listed is None:
         return Charge(usage, tokens, None, 0, is_estimated)
     price = listed.for_tier(usage.service_tier)
     cost = min(price.cost(tokens, usage.billable_extras), MAX_RESERVATION_NANO)
     return Charge(usage, tokens, price.only_used_fees(usage.billable_extras), cost, is_estimated)
+
+
+def apply_charge(entry: UsageEntry, charged: Charge) -> None:
+    """Write a charge to a usage record."""
+    entry.tokens, entry.cost_nano, entry.price = charged.tokens, charged.cost_nano, charged.price
+    entry.service_tier = redact(charged.usage.service_tier)
+    entry.billable_extras = charged.usage.billable_extras or None
+    entry.estimated = charged.is_estimated
 
 
 def charge_reported(admitted: Admitted, usage: Usage, response: UpstreamResponse) -> Charge:
@@ -77,7 +91,8 @@ def charge_failed_call(
     """
     may_be_billed = isinstance(error, UpstreamError) and error.may_be_billed
     timed_out = isinstance(error, UpstreamTimeout) and may_be_billed
-    if was_cancelled or timed_out or 0 < status < 400:
+    goes_on = admitted.planned.candidate.plan.facts.is_background and may_be_billed and not status
+    if was_cancelled or timed_out or goes_on or 0 < status < 400:
         return charge(admitted, lost_usage(admitted), estimated=True)
     if not status and may_be_billed:
         return charge(admitted, Usage(input=estimated_input(admitted)), estimated=True)
@@ -92,21 +107,31 @@ def estimated_input(admitted: Admitted) -> int:
 
 def lost_usage(admitted: Admitted) -> Usage:
     """Return the usage of a call whose response was lost. A stream ends with its connection."""
-    is_stream = admitted.planned.candidate.plan.facts.stream
-    return Usage(input=estimated_input(admitted)) if is_stream else assumed_usage(admitted)
+    facts = admitted.planned.candidate.plan.facts
+    ends_with_connection = facts.stream and not facts.is_background
+    return Usage(input=estimated_input(admitted)) if ends_with_connection else assumed_usage(admitted)
 
 
 def assumed_usage(admitted: Admitted) -> Usage:
     """Return the usage that a response without visible output may have.
 
-    A hard budget pays for all the output that it allowed.
+    A hard budget pays for all the output that it allowed, and so does a request whose response the provider
+    completes in the background, whatever happens to the connection.
     """
-    output, facts = 0, admitted.planned.candidate.plan.facts
+    facts = admitted.planned.candidate.plan.facts
     if admitted.is_budgeted:
-        granted = admitted.max_tokens_to_send
-        allowed = facts.max_output_tokens or facts.fixed_max_output or 0
-        output = allowed if granted is None else granted * facts.n
+        output = allowed_output(admitted)
+    else:
+        output = (facts.max_output_tokens or DEFAULT_MAX_OUTPUT) if facts.is_background else 0
     return Usage(input=estimated_input(admitted), output=output)
+
+
+def allowed_output(admitted: Admitted) -> int:
+    """Return the output tokens that a hard budget allowed."""
+    facts, granted = admitted.planned.candidate.plan.facts, admitted.max_tokens_to_send
+    if granted is not None:
+        return granted * facts.n
+    return facts.max_output_tokens or facts.fixed_max_output or 0
 
 
 def unreported_usage(admitted: Admitted, output_tokens: int, body: bytes) -> Usage:
@@ -130,8 +155,10 @@ def streamed_usage(admitted: Admitted, meter: Meter, *, is_complete: bool) -> Us
     usage = meter.usage
     if usage is not None and not usage.estimated:
         return usage
-    if is_complete and not meter.output_tokens:
+    is_background = admitted.planned.candidate.plan.facts.is_background
+    if (is_complete and not meter.output_tokens) or (is_background and not is_complete):
         seen = assumed_usage(admitted)
+        seen = replace(seen, output=max(seen.output, meter.output_tokens))
     else:
         seen = Usage(input=estimated_input(admitted), output=meter.output_tokens)
     if usage is None:

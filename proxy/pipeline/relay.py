@@ -12,12 +12,14 @@ from billing.money import decimal_usd
 from proxy import errors, relayed_errors
 from proxy.errors import GatewayError
 from proxy.formats.neutral import Usage
+from proxy.formats.openai_responses.background import read_state
 from proxy.http.cancellation import outlive_cancellation
 from proxy.http.client_stream import ClientStream
 from proxy.http.responses import Headers, Response, ResponseWriter
 from proxy.pipeline.account_ids import Recorder
 from proxy.pipeline.admission import Admitted
 from proxy.pipeline.attempt import CallFailed, OpenStream, WholeResponse
+from proxy.pipeline.background import deferral
 from proxy.pipeline.charges import Charge, charge_reported, streamed_usage, unreported_usage
 from proxy.pipeline.conversion import is_json
 from proxy.pipeline.responses import with_dropped
@@ -65,19 +67,41 @@ def relay_error(admitted: Admitted, attempted: WholeResponse, writer: ResponseWr
 
 async def relay_whole(admitted: Admitted, attempted: WholeResponse, writer: ResponseWriter) -> RequestResult:
     """Charge a non-streaming response, and relay it. Raises CallFailed if it cannot be read or converted."""
-    caller, candidate = admitted.planned.routed.parsed.caller, admitted.planned.candidate
+    caller, status = admitted.planned.routed.parsed.caller, attempted.response.status
     parsed, charged = read_response(admitted, attempted)
     with charged_failures(admitted, charged, attempted.dropped):
         content = parsed.render()
-        recorder = Recorder(caller, candidate.target.account, candidate.plan)
-        await recorder.read_response(attempted.body)
+        is_deferred = await defer_if_pending(admitted, attempted.body)
+        await recorder_for(admitted).read_response(attempted.body)
     headers = client_headers(admitted, attempted.response, attempted.dropped)
-    headers["x-cost-usd"] = decimal_usd(charged.cost_nano)
+    if not is_deferred:
+        headers["x-cost-usd"] = decimal_usd(charged.cost_nano)
     overhead_s = time.perf_counter() - caller.received.started_at - attempted.upstream_s
     headers["x-gateway-overhead-ms"] = f"{overhead_s * 1000:.3f}"
-    status = attempted.response.status
     writer.respond(Response(status, headers, content))
+    if is_deferred:
+        return RequestResult(Outcome.OK, status, dropped=attempted.dropped, is_deferred=True)
     return RequestResult(Outcome.OK, status, charge=charged, dropped=attempted.dropped)
+
+
+async def defer_if_pending(admitted: Admitted, body: bytes) -> bool:
+    """Return whether the response continues in the background, and is stored to be charged later."""
+    if not admitted.planned.candidate.plan.facts.is_background:
+        return False
+    state = read_state(body)
+    return state is not None and state.is_pending and await deferral.store(admitted, state.id)
+
+
+def recorder_for(admitted: Admitted) -> Recorder:
+    """Return the recorder of the ids that the response issues."""
+    caller, candidate = admitted.planned.routed.parsed.caller, admitted.planned.candidate
+    return Recorder(
+        caller.principal.project_id,
+        caller.received.request_id,
+        candidate.target.account,
+        candidate.plan.id_reader(),
+        candidate.plan.facts.model,
+    )
 
 
 def read_response(admitted: Admitted, attempted: WholeResponse) -> tuple[ParsedResponse, Charge]:
@@ -126,7 +150,9 @@ class StreamRelay:
         self.admitted, self.opened, self.writer = admitted, opened, writer
         self.caller, candidate = admitted.planned.routed.parsed.caller, admitted.planned.candidate
         self.meter = candidate.plan.meter()
-        self.recorder = Recorder(self.caller, candidate.target.account, candidate.plan)
+        self.recorder = recorder_for(admitted)
+        self.may_continue = candidate.plan.facts.is_background
+        self.is_stored = False
         self.meter.id_reader = self.recorder.reader
         self.client = ClientStream(writer.write, candidate.plan.keepalive(opened.response))
         self.first_token_at: float | None = None
@@ -167,6 +193,8 @@ class StreamRelay:
             await self.writer.start_stream(response.status, headers)
             async for chunk in response.chunks():
                 data = meter.feed(chunk)
+                if self.may_continue and (id := self.recorder.response_id):
+                    await self.store_background_response(id)
                 if meter.saw_final_event:
                     # The client may disconnect after the final event, and use an id at once.
                     await self.recorder.store()
@@ -186,6 +214,11 @@ class StreamRelay:
         if meter.error is not None:
             account = self.admitted.planned.candidate.target.account
             raise errors.upstream_error(relayed_errors.for_client(meter.error, account))
+
+    async def store_background_response(self, id: str) -> None:
+        """Store what is needed to fetch and charge the response if its stream is interrupted."""
+        self.may_continue, self.is_stored = False, await deferral.store(self.admitted, id)
+        await self.recorder.store()
 
     async def send_error(self, error: GatewayError) -> bool:
         """Send the error as the last event of the stream. Return whether the client received it."""
@@ -207,6 +240,7 @@ class StreamRelay:
         """Return how the stream ended, and the charge for what it used."""
         meter, response = self.meter, self.opened.response
         succeeded = error is None and not meter.provider_failed
+        is_deferred = self.is_stored and not (meter.saw_final_event and meter.usage is not None)
         usage = streamed_usage(self.admitted, meter, is_complete=succeeded or is_json(response))
         if error is not None:
             outcome, status, code = error.outcome, error.status, error.api_error.code
@@ -215,7 +249,16 @@ class StreamRelay:
         else:
             outcome, status, code = Outcome.OK, response.status, ""
         charged = charge_reported(self.admitted, usage, response)
-        return RequestResult(outcome, status, code, charged, self.first_token_at, dropped=self.opened.dropped)
+        return RequestResult(
+            outcome,
+            status,
+            code,
+            None if is_deferred else charged,
+            self.first_token_at,
+            dropped=self.opened.dropped,
+            is_deferred=is_deferred,
+            was_background=self.is_stored and not is_deferred,
+        )
 
 
 def client_headers(admitted: Admitted, response: UpstreamResponse, dropped: tuple[str, ...]) -> Headers:

@@ -14,14 +14,16 @@ from billing.money import decimal_usd
 from projects.redaction import redact
 from proxy import telemetry
 from proxy.http.cancellation import outliving_cancellation
+from proxy.pipeline.account_ids import LocatedResponse
 from proxy.pipeline.admission import Admitted
 from proxy.pipeline.authenticate import Authenticated, Received, in_flight
-from proxy.pipeline.charges import Charge
+from proxy.pipeline.background.deferral import discard
+from proxy.pipeline.charges import Charge, apply_charge
 from proxy.pipeline.parse import Parsed
 from proxy.pipeline.route import Planned, Routed
 from proxy.routing.targets import Target
 
-Recorded = Authenticated | Parsed[Any] | Routed | Planned | Admitted
+Recorded = Authenticated | LocatedResponse | Parsed[Any] | Routed | Planned | Admitted
 """Stages of a request that leaves a usage record."""
 Progress = Received | Recorded
 """The last stage that a request has reached."""
@@ -35,7 +37,9 @@ class RequestResult:
 
     `charge` is None if nothing is billed. `first_token_at` is a reading of `time.perf_counter`.
     `blocking_budget_id` names the budget that denied the request. `dropped` names the settings that the
-    provider's format lacks. `is_recorded` is true if the ledger has written the record itself.
+    provider's format lacks. `is_recorded` is true if the ledger has written the record itself. `is_deferred`:
+    the response continues in the background, and the record is written when it has ended. `was_background`:
+    it could have continued, but has ended with the request.
     """
 
     outcome: Outcome
@@ -46,6 +50,8 @@ class RequestResult:
     blocking_budget_id: int | None = None
     dropped: tuple[str, ...] = ()
     is_recorded: bool = False
+    is_deferred: bool = False
+    was_background: bool = False
 
 
 INTERRUPTED = RequestResult(Outcome.UNAVAILABLE, 503, "service_unavailable")
@@ -67,6 +73,8 @@ async def settle(progress: Progress, result: RequestResult) -> None:
             if not result.is_recorded:
                 with outliving_cancellation():
                     await save(progress, entry, result)
+                    if result.was_background:
+                        await discard(entry.id)
             caller = caller_of(progress)
             in_flight.discard(caller)
             log_request(caller.received, result, seconds, logged_fields(caller, entry))
@@ -82,8 +90,10 @@ async def settle(progress: Progress, result: RequestResult) -> None:
 
 
 async def save(progress: Recorded, entry: UsageEntry, result: RequestResult) -> None:
-    """Write the record; settle or release the reservation if there is one."""
+    """Write the record, unless it is deferred; settle or release the reservation if there is one."""
     match progress:
+        case Admitted() if result.is_deferred:
+            await ledger.current().defer(progress.reservation)
         case Admitted() if result.charge is not None:
             await ledger.current().settle(progress.reservation, entry)
         case Admitted():
@@ -106,11 +116,8 @@ def complete_entry(progress: Recorded, result: RequestResult, seconds: float) ->
         entry.first_token_us = int((result.first_token_at - started_at) * 1e6)
     if result.blocking_budget_id is not None:
         entry.blocking_budget_id = result.blocking_budget_id
-    if (charge := result.charge) is not None:
-        entry.tokens, entry.cost_nano, entry.price = charge.tokens, charge.cost_nano, charge.price
-        entry.service_tier = redact(charge.usage.service_tier)
-        entry.billable_extras = charge.usage.billable_extras or None
-        entry.estimated = charge.is_estimated
+    if result.charge is not None:
+        apply_charge(entry, result.charge)
     return entry
 
 
@@ -128,7 +135,7 @@ def caller_of(progress: Recorded) -> Authenticated:
     match progress:
         case Authenticated():
             return progress
-        case Parsed():
+        case Parsed() | LocatedResponse():
             return progress.caller
         case Routed():
             return progress.parsed.caller
@@ -144,6 +151,8 @@ def labels(progress: Progress) -> tuple[str, str]:
     Models without a price share one label, because clients can send any name.
     """
     match progress:
+        case LocatedResponse():
+            return "other", progress.account.provider.slug
         case Routed():
             return target_labels(progress.target)
         case Planned():

@@ -43,8 +43,12 @@ class Account:
 
     @property
     def id_namespace(self) -> str:
-        """Return what distinguishes this account from others in which the same id could exist."""
-        return f"{self.provider.slug} {self.base_url}"
+        """Return what distinguishes this account from others in which the same id could exist.
+
+        Projects name their own accounts; two of them may be different accounts at one URL.
+        """
+        name = "" if self.trusted else f"{self.slug} "
+        return f"{name}{self.provider.slug} {self.base_url}"
 
     @property
     def formats(self) -> tuple[str, ...]:

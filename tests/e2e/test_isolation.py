@@ -12,7 +12,7 @@ from django.urls.converters import get_converters
 
 from keys.models import ApiKey
 from projects.models import Membership, Project, Role, User
-from proxy.http.handler import resolve_route
+from proxy.http.handler import GatewayView, resolve_route
 from proxy.operations import Operation
 from tests.support.live_gateway import LiveGateway
 
@@ -38,7 +38,10 @@ def is_page(address: str, entry: URLPattern) -> bool:
 
 PAGES = [(address, entry) for address, entry in walk() if is_page(address, entry)]
 GATEWAY = [
-    (address, entry.callback.operation) for address, entry in walk() if hasattr(entry.callback, "operation")
+    (address, view.operation)
+    for address, entry in walk()
+    if isinstance(entry.callback, GatewayView)
+    for view in (entry.callback, *entry.callback.others)
 ]
 
 
@@ -124,9 +127,26 @@ BODIES: dict[str, dict[str, Any]] = {
     "embed_batch": {"requests": [{"model": "models/demo/embed", "content": CONTENTS[0]}]},
 }
 """Request with a cost for each billable operation. Add new operations here."""
-FREE = {"models", "usage", "count_tokens", "unknown", "health", "ready", "metrics"}
+FREE = {
+    "models",
+    "usage",
+    "count_tokens",
+    "retrieve_response",
+    "delete_response",
+    "cancel_response",
+    "list_input_items",
+    "unknown",
+    "health",
+    "ready",
+    "metrics",
+}
 WITHOUT_SCOPE = {"unknown", "health", "ready", "metrics"}
-GATEWAY_VALUES = {"model": "demo/chat", "deployment": "gpt-4o-mini", "public_id": "some-key"}
+GATEWAY_VALUES = {
+    "model": "demo/chat",
+    "deployment": "gpt-4o-mini",
+    "public_id": "some-key",
+    "response_id": "resp_1",
+}
 """What stands for the parameters of gateway routes."""
 
 
@@ -160,9 +180,7 @@ def test_scope_is_enforced_on_every_gateway_route(live_gateway: LiveGateway, dem
     for address, operation in GATEWAY:
         if operation.scope:
             token = caller if operation.scope == "usage:read" else reader
-            path = "/" + PARAMETER.sub(
-                lambda found: "some-key" if found[1] == "str" else "demo/chat", address
-            )
+            path = fill_path(address, GATEWAY_VALUES)
             response = httpx.request(
                 operation.method,
                 live_gateway.url + path,

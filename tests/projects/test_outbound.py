@@ -242,6 +242,8 @@ async def test_a_redirect_is_not_followed(connections: HttpUpstreamClient, upstr
         return web.Response(status=307, headers={"location": "/elsewhere"})
 
     upstream.handler = redirect
-    async with await connections.request("POST", f"{upstream.url}/chat/completions", b"{}", {}, trusted=True) as reply:
+    async with await connections.request(
+        "POST", f"{upstream.url}/chat/completions", b"{}", {}, trusted=True
+    ) as reply:
         assert reply.status == 307
     assert [call.path for call in upstream.requests] == ["/v1/chat/completions"]

@@ -73,7 +73,7 @@ class ResponsesProvider:
                     self.finish(id)
                 return web.json_response(response)
             case "GET", ["input_items"]:
-                item = {"id": "msg_in", "type": "message", "role": "user", "status": "completed"}
+                item: Json = {"id": "msg_in", "type": "message", "role": "user", "status": "completed"}
                 item["content"] = [{"type": "input_text", "text": "Hi"}]
                 ids = {"first_id": "msg_in", "last_id": "msg_in", "has_more": False}
                 return web.json_response({"object": "list", "data": [item], **ids})
@@ -102,23 +102,22 @@ class ResponsesProvider:
         response = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await response.prepare(request)
         begun = {**self.responses[id], "status": "in_progress", "output": [], "usage": None}
-        head = [("response.created", {"response": begun}), ("response.in_progress", {"response": begun})]
-        for number, (kind, fields) in enumerate(head):
-            if number > after:
-                await response.write(event(kind, number, **fields))
+        names = ("created", "in_progress")
+        head = [event(f"response.{name}", n, response=begun) for n, name in enumerate(names)]
+        for written in head[after + 1 :]:
+            await response.write(written)
         # Polled, because the test changes the state in another thread.
         while self.is_held(id):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         delta = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "delta": TEXT, "logprobs": []}
         done = {"output_index": 0, "item": message(TEXT)}
         tail = [
-            ("response.output_text.delta", delta),
-            ("response.output_item.done", done),
-            (f"response.{self.responses[id]['status']}", {"response": self.responses[id]}),
+            event("response.output_text.delta", 2, **delta),
+            event("response.output_item.done", 3, **done),
+            event(f"response.{self.responses[id]['status']}", 4, response=self.responses[id]),
         ]
-        for number, (kind, fields) in enumerate(tail, len(head)):
-            if number > after:
-                await response.write(event(kind, number, **fields))
+        for written in tail[max(after - 1, 0) :]:
+            await response.write(written)
         return response
 
 

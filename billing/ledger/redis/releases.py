@@ -11,7 +11,7 @@ log = structlog.get_logger()
 
 
 async def end_reservations(client: RedisClient, pending: PendingState) -> None:
-    """End all reservations that wait for it. Raises RedisUnavailable; the rest then waits for the next call.
+    """End all reservations that wait for it. Raises RedisUnavailable; the rest then waits.
 
     Ending a reservation twice has no effect.
     """

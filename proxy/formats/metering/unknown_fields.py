@@ -12,7 +12,7 @@ from proxy.formats.json_body import dict_items, encode
 from proxy.formats.neutral import InvalidRequest
 
 ASYNC_ERROR = (
-    "The field {} asks for a response that is fetched later, which this gateway does not support. "
+    "The field {} asks for a response that is fetched later, which this endpoint does not support. "
     "Leave it out, and stream long responses."
 )
 MODEL_OVERRIDE_ERROR = (

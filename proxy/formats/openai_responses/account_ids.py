@@ -16,6 +16,7 @@ import msgspec
 
 from proxy.formats.account_ids import (
     MONTH_S,
+    RESPONSE,
     AccountIdFields,
     AccountReference,
     CollectingReader,
@@ -27,7 +28,7 @@ from proxy.formats.openai_chat.account_ids import OPENAI_FREE, OPENAI_KINDS, cou
 from proxy.formats.openai_responses.content import is_own_id
 from proxy.formats.streaming.sse import event_data
 
-STORED_KINDS = {"previousresponseid": "response", "conversation": "conversation", "prompt": "prompt"}
+STORED_KINDS = {"previousresponseid": RESPONSE, "conversation": "conversation", "prompt": "prompt"}
 STORED = AccountIdFields(STORED_KINDS, frozenset(), counts)
 ACCOUNT_ID_FIELDS = AccountIdFields(OPENAI_KINDS, OPENAI_FREE, counts)
 CONTENT_OF = {
@@ -55,7 +56,9 @@ OpenAI looks up the content of all other items, and of these without the field, 
 (github.com/home-assistant/core/issues/150251). An image to be edited is named by the id of the call that
 made it (docs/guides/image-generation, multi-turn editing).
 """
-READ = re.compile(rb'"response\.(created|output_item\.done|completed|incomplete|failed)"')
+READ = re.compile(
+    rb'"response\.(created|queued|in_progress|output_item\.done|completed|incomplete|failed|cancelled)"'
+)
 CITATIONS = ("container_file_citation", "file_path")
 
 
@@ -112,7 +115,7 @@ class ResponsesIdReader(CollectingReader):
 
     def __init__(self, *, can_be_named: bool) -> None:
         super().__init__()
-        self.can_be_named = can_be_named
+        self.can_be_named = self.issues_responses = can_be_named
 
     def read_response(self, body: bytes) -> None:
         try:
@@ -138,7 +141,7 @@ class ResponsesIdReader(CollectingReader):
         conversation = id_of(given) if isinstance(given, dict) else given
         kept_s = None if conversation else MONTH_S
         if self.can_be_named:
-            self.add("response", response.id)
+            self.add(RESPONSE, response.id)
             self.add("conversation", conversation, None)
         for item in response.output if isinstance(response.output, list) else ():
             self.read_item(item, kept_s)

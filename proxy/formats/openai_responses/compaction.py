@@ -4,15 +4,14 @@ The model runs once and is billed as for a response. The result repeats the user
 encrypted summary. It is sent back as a whole, so the provider stores nothing.
 """
 
-import msgspec
 from msgspec.structs import replace
 
-from proxy.formats.json_body import DECODE_ERRORS, decode_lenient
-from proxy.formats.neutral import Usage
+from proxy.formats.json_body import DECODE_ERRORS
+from proxy.formats.neutral import InvalidRequest, Usage, reported_or_none
 from proxy.formats.openai_responses.account_ids import ResponsesIdReader
-from proxy.formats.openai_responses.passthrough import ResponsesRequest, measure
+from proxy.formats.openai_responses.passthrough import ResponsesRequest
 from proxy.formats.openai_responses.request import PATH
-from proxy.formats.openai_responses.wire import decode_response_facts
+from proxy.formats.openai_responses.usage import REPORT_FIELDS, decode_usage_fields, parse_usage
 from proxy.formats.quirks import Quirks
 
 MAX_OUTPUT_TOKENS = 128_000
@@ -20,7 +19,6 @@ MAX_OUTPUT_TOKENS = 128_000
 
 A request to compact has no field that limits it.
 """
-NO_OUTPUT = msgspec.Raw(b"[]")
 
 
 class CompactRequest(ResponsesRequest):
@@ -29,6 +27,8 @@ class CompactRequest(ResponsesRequest):
     def __init__(self, body: bytes, model: str = "", stream: bool = False) -> None:
         """Read the request. Raises InvalidRequest."""
         super().__init__(body)
+        if self.facts.is_background:
+            raise InvalidRequest("A conversation cannot be compacted in the background.", "background")
         # Tools are a part of the context, and are not called.
         self.facts = replace(
             self.facts,
@@ -47,10 +47,12 @@ class CompactRequest(ResponsesRequest):
     def measure(self, body: bytes) -> tuple[Usage | None, int]:
         """Return the reported usage, or None. The output is not counted: it repeats the input."""
         try:
-            return measure(replace(decode_lenient(decode_response_facts, body), output=NO_OUTPUT))
+            response = decode_usage_fields(body)
         except DECODE_ERRORS:
             return None, 0
+        reported = {name: response[name] for name in REPORT_FIELDS if name in response}
+        return reported_or_none(parse_usage(reported)), 0
 
     def id_reader(self) -> ResponsesIdReader | None:
         """Return a reader of the ids that a client must send back with the result."""
-        return ResponsesIdReader(keeps=False)
+        return ResponsesIdReader(can_be_named=False)

@@ -82,6 +82,7 @@ class ResponsesRequest:
             unbounded_cost_fields=unbounded,
             writes_12h_cache=continues_stored(request) or writes_12h_cache(body, self.fields),
             other_model_fields=fields_allowing_other_models(unknown) + model_calling_tools(request.tools),
+            is_background=bool(request.background),
         )
 
     def path(self, model: str) -> str:
@@ -116,10 +117,11 @@ class ResponsesRequest:
     def id_reader(self) -> IdReader | None:
         """Return a reader.
 
-        Even a response that is not stored can be named, to compare the use of the cache.
+        Even a response that is not stored can be named: to compare the use of the cache, and to retrieve it
+        while it runs in the background.
         """
-        may_be_compared = "prompt_cache_options" in self.unknown_fields
-        return ResponsesIdReader(can_be_named=self.request.store is not False or may_be_compared)
+        may_be_named = "prompt_cache_options" in self.unknown_fields or self.facts.is_background
+        return ResponsesIdReader(can_be_named=self.request.store is not False or may_be_named)
 
 
 def max_input_tokens(request: RequestFields) -> int:

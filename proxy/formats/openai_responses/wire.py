@@ -69,6 +69,7 @@ class RequestFields(msgspec.Struct):
     service_tier: Any = None
     max_tool_calls: Any = None
     store: Any = None
+    background: Any = None
 
 
 # Responses and streams ----------------------------------------------------------------------------

@@ -56,7 +56,7 @@ async def test_it_is_charged_once_by_whichever_process_settles_it(
     assert (record.cost_nano, record.estimated, record.reserved_nano) == (70, False, PRICE)
 
 
-async def test_a_process_killed_before_the_deferral_leaves_an_estimate_to_correct(
+async def test_a_process_killed_before_the_deferral_leaves_an_estimate(
     ledger_harness: LedgerHarness, ledger: Ledger, key: ApiKey
 ) -> None:
     budget_limit = await budget(key, 10, mode=Mode.SOFT)

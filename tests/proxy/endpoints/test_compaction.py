@@ -55,6 +55,12 @@ def test_a_compaction_reserves_the_longest_output_under_a_hard_budget(
     assert json.loads(upstream.requests[-1].body) == CREATE, "the endpoint has no output limit"
 
 
+def test_a_compaction_does_not_run_in_the_background(gateway: httpx.Client, upstream: LocalUpstream) -> None:
+    refused = gateway.post("/v1/responses/compact", json=CREATE | {"background": True})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, "background")
+    assert not upstream.requests
+
+
 def test_a_compaction_needs_a_provider_that_can_do_it(gateway: httpx.Client) -> None:
     refused = gateway.post("/v1/responses/compact", json=CREATE | {"model": "demo/chat"})
     error = refused.json()["error"]

@@ -14,7 +14,7 @@ from tests.style.layout import CODEC_MODULES
 PACKAGES = (openai_chat, openai_responses, anthropic, gemini)
 EXTRA_MODULES = {
     "openai_chat": {"choice_decoder", "completions", "embeddings"},
-    "openai_responses": {"compaction", "count_tokens", "image_generation", "server_tools"},
+    "openai_responses": {"background", "compaction", "count_tokens", "image_generation", "server_tools"},
     "anthropic": {"count_tokens", "json_schema"},
     "gemini": {
         "choice_decoder",

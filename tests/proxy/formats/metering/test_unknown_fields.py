@@ -33,6 +33,12 @@ FORBIDDEN: dict[str, Any] = {
     "fallbacks": [{"model": "dear"}],
     "fallback_models": ["dear"],
 }
+REJECTED = [
+    (kind, field)
+    for kind in REQUESTS
+    for field in FORBIDDEN
+    if (kind, field) != (ResponsesRequest, "background")
+]
 ADVISOR_TOOL = {"type": "advisor_20260301", "name": "advisor", "model": "claude-opus-5"}
 SEARCH = {"type": "openrouter:web_search"}
 
@@ -41,12 +47,18 @@ def parse_facts(kind: type, **fields: Any) -> Any:
     return kind(json.dumps({"model": "cheap", **REQUESTS[kind], **fields}).encode())
 
 
-@pytest.mark.parametrize("kind", REQUESTS)
-@pytest.mark.parametrize("field", FORBIDDEN)
+@pytest.mark.parametrize(("kind", "field"), REJECTED)
 def test_model_override_and_async_fields_are_rejected(kind: type, field: str) -> None:
     with pytest.raises(InvalidRequest) as rejected:
         parse_facts(kind, **{field: FORBIDDEN[field]})
     assert rejected.value.param == field and f"The field {field} " in str(rejected.value)
+
+
+@pytest.mark.parametrize("value", [True, "true", 1, {"x": 1}])
+def test_a_response_in_the_background_is_recognized(value: Any) -> None:
+    assert parse_facts(ResponsesRequest, background=value).facts.is_background
+    with pytest.raises(InvalidRequest):
+        parse_facts(ResponsesRequest, Background=value)
 
 
 @pytest.mark.parametrize("nothing", [None, False, [], {}, ""])

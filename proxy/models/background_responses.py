@@ -1,0 +1,77 @@
+"""Responses that providers continue in the background, until their usage records are written."""
+
+from datetime import timedelta
+from uuid import UUID
+
+from django.db import models
+from django.utils import timezone
+
+from projects.models import Project
+
+FIRST_POLL_S = 1
+MAX_POLL_INTERVAL_S = 60
+MAX_DOUBLINGS = 6
+"""Polls after which the interval no longer grows; it would be longer than the maximum."""
+
+
+class BackgroundResponseQuerySet(models.QuerySet["BackgroundResponse"]):
+    """Changes of background responses. Each is one statement, so that processes agree."""
+
+    def add(self, response: "BackgroundResponse") -> None:
+        """Store a response. Storing it again has no effect."""
+        self.bulk_create([response], ignore_conflicts=True)
+
+    def of_id(self, project_id: int, digest: str) -> "list[BackgroundResponse]":
+        """Return the responses of a project with this digest of their id."""
+        return list(self.filter(project=project_id, digest=digest))
+
+    def claim_due(self, count: int) -> "list[BackgroundResponse]":
+        """Return up to `count` responses to poll now. No other process polls them at the same time."""
+        due = self.filter(next_poll_at__lte=timezone.now()).order_by("next_poll_at")
+        return [response for response in due[:count] if response.claim_poll()]
+
+    def discard(self, id: UUID) -> None:
+        """Forget a response whose usage record is written."""
+        self.filter(pk=id).delete()
+
+
+class BackgroundResponse(models.Model):
+    """A response that its provider continues after the request that created it has ended.
+
+    `id` is that of the usage record, which is written when the response has ended. `entry` is the record as
+    an estimate, for a result that cannot be fetched. The provider is polled by the id of the response, so it
+    is stored as long as this row exists.
+    """
+
+    id = models.UUIDField(primary_key=True)
+    project = models.ForeignKey(Project, models.CASCADE, related_name="background_responses")
+    account = models.CharField(max_length=60)
+    digest = models.CharField(max_length=64, help_text="As in the issued id of the response.")
+    response_id = models.TextField()
+    entry = models.TextField(help_text="The usage record as an estimate, in JSON.")
+    price = models.TextField(
+        blank=True, help_text="The price of the model in all tiers, in JSON, if it is known."
+    )
+    created_at = models.DateTimeField(default=timezone.now)
+    polls = models.PositiveIntegerField(default=0)
+    next_poll_at = models.DateTimeField(db_index=True)
+
+    objects = BackgroundResponseQuerySet.as_manager()
+
+    class Meta:
+        indexes = [models.Index(fields=["project", "digest"], name="background_by_digest")]
+
+    def __str__(self) -> str:
+        return f"response of {self.project} at {self.account}"
+
+    def claim_poll(self) -> bool:
+        """Claim the next poll with a compare-and-set, and return whether this process has it."""
+        unclaimed = BackgroundResponse.objects.filter(pk=self.pk, polls=self.polls)
+        self.next_poll_at = timezone.now() + timedelta(seconds=poll_interval_s(self.polls))
+        self.polls += 1
+        return unclaimed.update(polls=self.polls, next_poll_at=self.next_poll_at) == 1
+
+
+def poll_interval_s(polls: int) -> int:
+    """Return the seconds until the next poll: they double up to a minute."""
+    return min(FIRST_POLL_S << min(polls + 1, MAX_DOUBLINGS), MAX_POLL_INTERVAL_S)

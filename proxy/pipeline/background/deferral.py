@@ -1,0 +1,77 @@
+"""Deferred records: those of requests whose responses their providers continue in the background.
+
+What is needed to charge such a response is stored before its request ends. The record of the request is
+written when the response has ended (`settlement.py`), by whichever process polls it (`poller.py`).
+"""
+
+from contextlib import suppress
+from datetime import timedelta
+from uuid import UUID
+
+import msgspec
+import structlog
+from django.db import Error as DatabaseError
+from django.db import OperationalError
+from django.utils import timezone
+
+from billing.ledger.usage_entry import encode_entry
+from billing.pricing import Price
+from projects.db.executor import run_query
+from projects.db.health import database_health
+from proxy.formats.account_ids import RESPONSE
+from proxy.models import BackgroundResponse
+from proxy.models.background_responses import FIRST_POLL_S
+from proxy.pipeline.account_ids import digest
+from proxy.pipeline.admission import Admitted
+from proxy.pipeline.charges import apply_charge, assumed_usage, charge
+
+log = structlog.get_logger()
+
+
+async def store(admitted: Admitted, response_id: str) -> bool:
+    """Store what is needed to charge a response later. Return False if the database does not accept it."""
+    background = background_response(admitted, response_id)
+    try:
+        if database_health.is_down:
+            raise OperationalError("the database is down")
+        await run_query(BackgroundResponse.objects.add, background)
+    except DatabaseError as error:
+        log.error(
+            "background_response_not_stored",
+            message="A response continues in the background, and the database does not accept what is needed "
+            "to poll it. It is charged by an estimate.",
+            request_id=admitted.planned.routed.parsed.caller.received.request_id,
+            reason=f"{type(error).__name__}: {error}",
+        )
+        return False
+    return True
+
+
+def background_response(admitted: Admitted, response_id: str) -> BackgroundResponse:
+    """Return the row of a response, with the record that is written if its result cannot be fetched."""
+    target, entry = admitted.planned.candidate.target, admitted.usage_entry()
+    entry.reserved_nano = admitted.reservation.amount
+    apply_charge(entry, charge(admitted, assumed_usage(admitted), estimated=True))
+    return BackgroundResponse(
+        id=entry.id,
+        project_id=entry.project_id,
+        account=target.account.slug,
+        digest=digest(target.account, RESPONSE, response_id),
+        response_id=response_id,
+        entry=encode_entry(entry).decode(),
+        price=encode_price(target.price),
+        next_poll_at=timezone.now() + timedelta(seconds=FIRST_POLL_S),
+    )
+
+
+def encode_price(price: Price | None) -> str:
+    return "" if price is None else msgspec.json.encode(price).decode()
+
+
+async def discard(id: UUID) -> None:
+    """Forget a response whose record has been written.
+
+    If the database does not answer, the next poll finds the record and forgets the response.
+    """
+    with suppress(DatabaseError):
+        await run_query(BackgroundResponse.objects.discard, id)

@@ -1,0 +1,133 @@
+"""Settlement of background responses: one usage record for each, when its result is known or lost.
+
+The record is that of the request that created the response. It is written once, by the poller or by a request
+of the client: the ledger ignores a second settlement, unless the first one was an estimate.
+"""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import msgspec
+import structlog
+from django.utils import timezone
+
+from billing import ledger
+from billing.ledger import ReservationGrant, UsageEntry
+from billing.ledger.usage_entry import decode_entry
+from billing.models import Outcome
+from billing.money import decimal_usd
+from billing.pricing import Price, Tokens
+from projects.db.executor import run_query
+from projects.redaction import redact
+from proxy import telemetry
+from proxy.formats.neutral import Usage
+from proxy.formats.openai_responses.background import CANCELLED, FAILED, ResponseState
+from proxy.models import BackgroundResponse
+from proxy.pipeline.background.deferral import discard
+from proxy.pipeline.charges import Charge, apply_charge, charge_at
+
+MAX_AGE = timedelta(hours=24)
+"""Age at which a response that has not ended, or cannot be fetched, is charged by its estimate."""
+MISSING_AFTER = timedelta(minutes=10)
+"""Age from which a provider's 404 is believed.
+
+OpenAI keeps a response that is not stored for about ten minutes (developers.openai.com/api/docs/guides/
+background). A server with several replicas may not know a new response at once.
+"""
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """The end of a background response, as its record states it."""
+
+    outcome: Outcome
+    status: int
+    error_code: str = ""
+
+
+COMPLETED = End(Outcome.OK, 200)
+EXPIRED = End(Outcome.UPSTREAM_ERROR, 504, "background_response_expired")
+LOST = End(Outcome.UPSTREAM_ERROR, 502, "background_response_lost")
+DELETED = End(Outcome.CLIENT_CLOSED, 499, "background_response_deleted")
+
+
+async def settle_pending(project_id: int, digest: str, state: ResponseState | None) -> None:
+    """Settle the background response with this digest if there is one and its state is final."""
+    if state is None or state.is_pending:
+        return
+    for background in await run_query(BackgroundResponse.objects.of_id, project_id, digest):
+        await settle_result(background, state)
+
+
+async def settle_result(background: BackgroundResponse, state: ResponseState) -> None:
+    """Charge a response that has ended, and write its record."""
+    entry = decode_entry(background.entry)
+    price = msgspec.json.decode(background.price, type=Price) if background.price else None
+    if (charged := charge_for(entry, state, price)) is None:
+        entry.tokens, entry.cost_nano, entry.estimated = Tokens(), 0, False
+    else:
+        apply_charge(entry, charged)
+    await write(background, entry, end_of(state))
+
+
+async def settle_estimate(background: BackgroundResponse, end: End, reason: str) -> None:
+    """Charge a response whose result cannot be known by its estimate, and write its record."""
+    log.warning(
+        "background_response_estimated",
+        message="The result of a background response could not be fetched. It is charged by an estimate: its "
+        "input, and the output that the request allowed.",
+        request_id=decode_entry(background.entry).request_id,
+        response_id=background.response_id,
+        reason=reason,
+    )
+    await write(background, decode_entry(background.entry), end)
+
+
+def end_of(state: ResponseState) -> End:
+    """Return what the record of a response says about its end."""
+    match state.status:
+        case "cancelled":
+            return End(Outcome.CLIENT_CLOSED, 499, CANCELLED)
+        case "failed":
+            return End(Outcome.UPSTREAM_ERROR, 502, state.error_code or FAILED)
+        case _:
+            return COMPLETED
+
+
+def charge_for(estimate: UsageEntry, state: ResponseState, price: Price | None) -> Charge | None:
+    """Return the charge for a response; None if it failed without output, which providers do not bill."""
+    if state.usage is not None:
+        return charge_at(price, state.usage)
+    if state.status == FAILED and not state.output_tokens:
+        return None
+    is_whole = state.status not in (CANCELLED, FAILED)
+    output = state.output_tokens or (estimate.tokens.output if is_whole else 0)
+    return charge_at(price, Usage(input=estimate.tokens.input, output=output), estimated=True)
+
+
+async def write(background: BackgroundResponse, entry: UsageEntry, end: End) -> None:
+    """Write the record; forget the response after that, so that a killed process loses nothing."""
+    entry.outcome, entry.status_code, entry.error = end.outcome.value, end.status, redact(end.error_code)
+    entry.latency_us = (timezone.now() - entry.created_at) // timedelta(microseconds=1)
+    await ledger.current().settle(ReservationGrant(entry.id, entry.reserved_nano or 0), entry)
+    await discard(background.pk)
+    telemetry.background_response_settled(end.outcome.value)
+    log.info(
+        "background_response_settled",
+        message="A response in the background has ended and was charged.",
+        request_id=entry.request_id,
+        project_id=entry.project_id,
+        key_id=entry.key_id,
+        model=entry.requested_model,
+        provider=entry.provider,
+        outcome=entry.outcome,
+        error=entry.error or None,
+        estimated=entry.estimated,
+        input_tokens=entry.tokens.prompt,
+        output_tokens=entry.tokens.output,
+        cost_usd=decimal_usd(entry.cost_nano),
+        duration_ms=entry.latency_us // 1000,
+        polls=background.polls,
+    )

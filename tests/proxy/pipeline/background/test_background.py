@@ -1,0 +1,455 @@
+"""Background responses: the gateway fetches the result itself, and charges it once."""
+
+import asyncio
+import json
+import time
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from aiohttp import web
+from django.db import OperationalError
+from django.utils import timezone
+
+from billing import ledger
+from billing.models import Budget, Outcome, UsageRecord
+from keys.models import ApiKey
+from projects.models import Project
+from proxy.models import BackgroundResponse, BackgroundResponseQuerySet, Credential, IssuedId
+from proxy.models.background_responses import poll_interval_s
+from proxy.pipeline.background import poller
+from tests.support.live_gateway import LiveGateway, only_record, open_reservation_count, wait_until
+from tests.support.responses_provider import TEXT, USAGE, ResponsesProvider
+from tests.support.upstream_server import LocalUpstream
+
+pytestmark = pytest.mark.databases
+
+MODEL = "gpt-4o-mini"
+CREATE: dict[str, Any] = {"model": MODEL, "input": "Hi", "background": True}
+COST = 1000 * 150 + 200 * 600
+"""Nano-USD of the usage that the provider reports."""
+OUTPUT_RATE = 600
+
+
+@pytest.fixture(autouse=True)
+def provider(upstream: LocalUpstream, monkeypatch: pytest.MonkeyPatch) -> ResponsesProvider:
+    monkeypatch.setattr(poller, "POLL_INTERVAL_S", 0.05)
+    provider = ResponsesProvider()
+    upstream.handler = provider.handle
+    return provider
+
+
+@pytest.fixture(autouse=True)
+def all_settled(transactional_db: None) -> Iterator[None]:
+    yield
+    BackgroundResponse.objects.all().delete()
+
+
+def create(client: httpx.Client, **fields: Any) -> str:
+    created = client.post("/v1/responses", json=CREATE | fields)
+    assert created.status_code == 200, created.text
+    id: str = created.json()["id"]
+    return id
+
+
+def poll_now() -> None:
+    BackgroundResponse.objects.update(next_poll_at=timezone.now())
+
+
+def make_older(age: timedelta) -> None:
+    BackgroundResponse.objects.update(created_at=timezone.now() - age, next_poll_at=timezone.now())
+
+
+def settled_record() -> UsageRecord:
+    """Wait until the result is charged; return the only record."""
+    wait_until(lambda: UsageRecord.objects.exists() and not BackgroundResponse.objects.exists())
+    return only_record()
+
+
+# Polling --------------------------------------------------------------------------------------------
+
+
+def test_the_result_is_fetched_and_charged_to_the_key_that_asked(
+    gateway: httpx.Client, provider: ResponsesProvider, demo_project: Project
+) -> None:
+    created = gateway.post("/v1/responses", json=CREATE, headers={"x-request-id": "my-request"})
+    assert created.json()["status"] == "queued" and "x-cost-usd" not in created.headers
+    wait_until(lambda: provider.polls["resp_1"] > 0)
+    assert not UsageRecord.objects.exists() and not open_reservation_count()
+    provider.finish("resp_1")
+    poll_now()
+    record = settled_record()
+    assert (record.request_id, record.operation, record.requested_model) == ("my-request", "responses", MODEL)
+    assert (record.project, record.key) == (demo_project, demo_project.keys.get())
+    assert (record.outcome, record.status_code, record.error) == (Outcome.OK, 200, "")
+    assert (record.prompt_tokens, record.output_tokens, record.cost_nano) == (1000, 200, COST)
+    assert not record.estimated and record.reserved_nano and record.latency_us > 0
+
+
+def test_the_price_of_the_tier_that_served_it_is_charged(
+    gateway: httpx.Client, provider: ResponsesProvider
+) -> None:
+    id = create(gateway)
+    provider.finish(id, service_tier="priority")
+    record = settled_record()
+    assert (record.service_tier, record.cost_nano) == ("priority", 1000 * 250 + 200 * 1000)
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "outcome", "code", "error"),
+    [
+        ("incomplete", {}, Outcome.OK, 200, ""),
+        (
+            "failed",
+            {"error": {"code": "server_error", "message": "x"}},
+            Outcome.UPSTREAM_ERROR,
+            502,
+            "server_error",
+        ),
+        ("cancelled", {}, Outcome.CLIENT_CLOSED, 499, "cancelled"),
+    ],
+)
+def test_the_record_has_the_final_status(
+    gateway: httpx.Client,
+    provider: ResponsesProvider,
+    status: str,
+    fields: dict[str, Any],
+    outcome: Outcome,
+    code: int,
+    error: str,
+) -> None:
+    provider.finish(create(gateway), status, **fields)
+    record = settled_record()
+    assert (record.outcome, record.status_code, record.error) == (outcome, code, error)
+    assert (record.cost_nano, record.estimated) == (COST, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "output", "estimated"),
+    [("completed", -(-len(TEXT) // 4), True), ("cancelled", 0, True), ("failed", None, False)],
+)
+def test_a_result_without_usage_is_estimated_by_what_it_shows(
+    gateway: httpx.Client, provider: ResponsesProvider, status: str, output: int | None, estimated: bool
+) -> None:
+    provider.finish(create(gateway), status, usage=None)
+    record = settled_record()
+    assert (record.estimated, record.output_tokens) == (estimated, output or 0)
+    assert (record.cost_nano > 0) == estimated
+
+
+def test_polls_become_less_frequent() -> None:
+    assert [poll_interval_s(polls) for polls in (*range(8), 1000)] == [2, 4, 8, 16, 32, 60, 60, 60, 60]
+
+
+def test_two_processes_do_not_make_the_same_poll(demo_project: Project) -> None:
+    now = timezone.now()
+    BackgroundResponse.objects.create(
+        id="01a1fb40-fc3e-73ae-8de1-a78a094b947e", project=demo_project, account="openai", next_poll_at=now
+    )
+    first, second = (BackgroundResponse.objects.get() for _ in range(2))
+    assert first.claim_poll() and not second.claim_poll()
+    assert BackgroundResponse.objects.get().next_poll_at > now + timedelta(seconds=1)
+
+
+def test_a_process_without_the_lease_does_not_poll(
+    gateway: httpx.Client, provider: ResponsesProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def refuse() -> bool:
+        return False
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ledger.current(), "acquire_lease", refuse)
+        time.sleep(0.2)
+        create(gateway)
+        poll_now()
+        time.sleep(0.5)
+        assert not provider.polls
+    wait_until(lambda: provider.polls.total() > 0)
+
+
+def test_the_accounts_key_is_used_even_if_the_project_lost_access(
+    gateway: httpx.Client, provider: ResponsesProvider, upstream: LocalUpstream, demo_project: Project
+) -> None:
+    id = create(gateway)
+    demo_project.uses_operator_credentials = False
+    demo_project.save()
+    provider.finish(id)
+    assert settled_record().cost_nano == COST
+    assert upstream.requests[-1].headers["authorization"] == "Bearer sk-operator"
+
+
+def test_accounts_of_projects_are_polled_with_their_key(
+    live_gateway: LiveGateway, provider: ResponsesProvider, upstream: LocalUpstream, project: Project
+) -> None:
+    credential = Credential(project=project, slug="mine", provider="openai", base_url=upstream.url)
+    credential.set_secret("sk-mine")
+    credential.save()
+    token = ApiKey.objects.issue(project, "app")[1]
+    headers = {"authorization": f"Bearer {token}"}
+    created = httpx.post(f"{live_gateway.url}/v1/responses", json=CREATE, headers=headers)
+    provider.finish(created.json()["id"])
+    assert (settled_record().provider, settled_record().cost_nano) == ("mine", COST)
+    assert upstream.requests[-1].headers["authorization"] == "Bearer sk-mine"
+
+
+def test_ids_of_items_work_after_the_end(
+    gateway: httpx.Client, provider: ResponsesProvider, demo_project: Project
+) -> None:
+    Project.objects.create_with_owner("Neighbour", slug="neighbour", uses_operator_credentials=True)
+    provider.finish(create(gateway))
+    settled_record()
+    assert set(IssuedId.objects.values_list("kind", flat=True)) == {"response", "item"}
+    reference = {"input": [{"type": "item_reference", "id": "msg_1"}], "background": False}
+    assert gateway.post("/v1/responses", json=CREATE | reference).status_code == 200
+
+
+# Results that cannot be fetched ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("limit", "output"), [({}, 4096), ({"max_output_tokens": 50}, 50)])
+def test_a_response_that_cannot_be_fetched_for_a_day_is_estimated(
+    gateway: httpx.Client, provider: ResponsesProvider, limit: dict[str, int], output: int
+) -> None:
+    create(gateway, **limit)
+    provider.failure = 500
+    make_older(timedelta(hours=23, minutes=59))
+    time.sleep(0.5)
+    assert BackgroundResponse.objects.exists(), "it is polled for a day"
+    make_older(timedelta(hours=24, minutes=1))
+    record = settled_record()
+    assert (record.outcome, record.status_code) == (Outcome.UPSTREAM_ERROR, 504)
+    assert record.error == "background_response_expired"
+    assert record.estimated and record.output_tokens == output and record.prompt_tokens > 0
+    assert record.cost_nano > output * OUTPUT_RATE
+
+
+def test_a_response_that_does_not_end_for_a_day_is_estimated(gateway: httpx.Client) -> None:
+    create(gateway)
+    make_older(timedelta(hours=24, minutes=1))
+    record = settled_record()
+    assert (record.error, record.estimated) == ("background_response_expired", True)
+
+
+def test_a_late_result_is_charged_however_old_the_response_is(
+    gateway: httpx.Client, provider: ResponsesProvider
+) -> None:
+    provider.finish(create(gateway))
+    make_older(timedelta(days=20))
+    assert (settled_record().cost_nano, settled_record().estimated) == (COST, False)
+
+
+def test_a_response_that_the_provider_lost_is_estimated(
+    gateway: httpx.Client, provider: ResponsesProvider
+) -> None:
+    del provider.responses[create(gateway)]
+    poll_now()
+    time.sleep(0.3)
+    assert BackgroundResponse.objects.exists(), "a new response may not be known everywhere at once"
+    make_older(timedelta(minutes=11))
+    record = settled_record()
+    assert (record.error, record.status_code, record.estimated) == ("background_response_lost", 502, True)
+
+
+def test_a_response_of_a_deleted_credential_is_estimated_in_the_end(
+    live_gateway: LiveGateway, upstream: LocalUpstream, project: Project
+) -> None:
+    Credential.objects.create(project=project, slug="mine", provider="openai", base_url=upstream.url)
+    headers = {"authorization": f"Bearer {ApiKey.objects.issue(project, 'app')[1]}"}
+    assert httpx.post(f"{live_gateway.url}/v1/responses", json=CREATE, headers=headers).status_code == 200
+    Credential.objects.all().delete()
+    time.sleep(0.5)
+    make_older(timedelta(hours=25))
+    assert settled_record().estimated
+
+
+def test_an_outage_of_the_database_charges_an_estimate_at_once(
+    gateway: httpx.Client, provider: ResponsesProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise OperationalError("connection refused")
+
+    monkeypatch.setattr(BackgroundResponseQuerySet, "add", fail)
+    create(gateway, max_output_tokens=50)
+    record = only_record()
+    assert (record.outcome, record.estimated, record.output_tokens) == (Outcome.OK, True, 50)
+
+
+# Requests of the client -----------------------------------------------------------------------------
+
+
+def test_the_clients_own_polls_charge_it_once(gateway: httpx.Client, provider: ResponsesProvider) -> None:
+    id = create(gateway)
+    BackgroundResponse.objects.update(next_poll_at=timezone.now() + timedelta(hours=1))
+    assert gateway.get(f"/v1/responses/{id}").json()["status"] == "queued"
+    provider.finish(id)
+    for _ in range(3):
+        assert gateway.get(f"/v1/responses/{id}").json()["status"] == "completed"
+    wait_until(lambda: UsageRecord.objects.count() == 5)
+    charged = UsageRecord.objects.get(operation="responses")
+    assert (charged.cost_nano, charged.estimated) == (COST, False)
+    assert set(UsageRecord.objects.exclude(pk=charged.pk).values_list("cost_nano", flat=True)) == {0}
+    assert not BackgroundResponse.objects.exists()
+
+
+def test_a_cancelled_response_is_charged_at_once(gateway: httpx.Client, provider: ResponsesProvider) -> None:
+    id = create(gateway)
+    BackgroundResponse.objects.update(next_poll_at=timezone.now() + timedelta(hours=1))
+    provider.responses[id]["usage"] = USAGE
+    assert gateway.post(f"/v1/responses/{id}/cancel").json()["status"] == "cancelled"
+    assert not BackgroundResponse.objects.exists()
+    assert gateway.post(f"/v1/responses/{id}/cancel").status_code == 200, "cancelling twice is allowed"
+    wait_until(lambda: UsageRecord.objects.count() == 3)
+    charged = UsageRecord.objects.get(operation="responses")
+    assert (charged.error, charged.cost_nano) == ("cancelled", COST)
+
+
+@pytest.mark.parametrize("has_ended", [True, False])
+def test_a_response_is_charged_before_it_is_deleted(
+    gateway: httpx.Client, provider: ResponsesProvider, has_ended: bool
+) -> None:
+    id = create(gateway)
+    BackgroundResponse.objects.update(next_poll_at=timezone.now() + timedelta(hours=1))
+    if has_ended:
+        provider.finish(id)
+    assert gateway.delete(f"/v1/responses/{id}").status_code == 200
+    assert not BackgroundResponse.objects.exists()
+    wait_until(lambda: UsageRecord.objects.count() == 2)
+    charged = UsageRecord.objects.get(operation="responses")
+    assert charged.estimated != has_ended and charged.cost_nano >= COST
+    assert charged.error == ("" if has_ended else "background_response_deleted")
+
+
+# Streams --------------------------------------------------------------------------------------------
+
+
+def test_a_stream_that_ends_is_charged_by_its_usage(
+    gateway: httpx.Client, provider: ResponsesProvider
+) -> None:
+    with gateway.stream("POST", "/v1/responses", json=CREATE | {"stream": True}) as streamed:
+        for line in streamed.iter_lines():
+            if "response.in_progress" in line:
+                assert BackgroundResponse.objects.exists(), "it is stored before the client knows its id"
+                assert IssuedId.objects.filter(kind="response").exists()
+                provider.finish("resp_1")
+    record = settled_record()
+    assert (record.outcome, record.streamed, record.cost_nano) == (Outcome.OK, True, COST)
+
+
+def test_the_poller_takes_over_from_a_dropped_stream(
+    gateway: httpx.Client, provider: ResponsesProvider
+) -> None:
+    with gateway.stream("POST", "/v1/responses", json=CREATE | {"stream": True}) as streamed:
+        next(streamed.iter_lines())
+    wait_until(lambda: not open_reservation_count())
+    assert not UsageRecord.objects.exists()
+    provider.finish("resp_1")
+    poll_now()
+    record = settled_record()
+    assert (record.outcome, record.status_code, record.cost_nano) == (Outcome.OK, 200, COST)
+    resumed = gateway.get("/v1/responses/resp_1", params={"stream": "true", "starting_after": 0}).text
+    assert "response.in_progress" in resumed and "response.completed" in resumed
+
+
+def test_a_poll_during_the_stream_does_not_charge_it_twice(
+    gateway: httpx.Client, provider: ResponsesProvider
+) -> None:
+    provider.holds_streams = True
+    with gateway.stream("POST", "/v1/responses", json=CREATE | {"stream": True}) as streamed:
+        lines = streamed.iter_lines()
+        next(lines)
+        provider.finish("resp_1")
+        poll_now()
+        wait_until(lambda: not BackgroundResponse.objects.exists())
+        provider.holds_streams = False
+        assert any("response.completed" in line for line in lines)
+    assert settled_record().cost_nano == COST
+
+
+# What may run in the background ---------------------------------------------------------------------
+
+
+def test_a_hard_budget_refuses_it(
+    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+) -> None:
+    key, token = ApiKey.objects.issue(demo_project, "app")
+    Budget.objects.create(project=demo_project, key=key, period="day", limit_nano=10**12)
+    for stream in (False, True):
+        body = CREATE | {"stream": stream}
+        refused = httpx.post(f"{live_gateway.url}/v1/responses", json=body, headers={"x-api-key": token})
+        error = refused.json()["error"]
+        assert (refused.status_code, error["type"], error["param"]) == (400, "invalid_request", "background")
+        assert "a hard budget cannot cover it" in error["message"]
+    assert not upstream.requests
+
+
+def test_a_soft_budget_counts_it_when_its_cost_is_known(
+    live_gateway: LiveGateway, provider: ResponsesProvider, demo_project: Project
+) -> None:
+    key, token = ApiKey.objects.issue(demo_project, "app")
+    Budget.objects.create(project=demo_project, key=key, period="day", limit_nano=10**12, mode="soft")
+    headers = {"x-api-key": token}
+
+    def spent() -> tuple[int, int]:
+        data = httpx.get(f"{live_gateway.url}/api/v1/usage/budget", headers=headers).json()["data"]
+        return data["daily"]["spentNanoUsd"], data["daily"]["reservedNanoUsd"]
+
+    assert httpx.post(f"{live_gateway.url}/v1/responses", json=CREATE, headers=headers).status_code == 200
+    assert spent() == (0, 0)
+    provider.finish("resp_1")
+    wait_until(lambda: spent() == (COST, 0))
+
+
+def test_it_holds_no_slot_while_it_runs(
+    live_gateway: LiveGateway, provider: ResponsesProvider, demo_project: Project
+) -> None:
+    key, token = ApiKey.objects.issue(demo_project, "app")
+    key.concurrency_limit = 1
+    key.save()
+    for _ in range(3):
+        created = httpx.post(f"{live_gateway.url}/v1/responses", json=CREATE, headers={"x-api-key": token})
+        assert created.status_code == 200
+    assert len(provider.responses) == 3
+
+
+@pytest.mark.parametrize("model", ["demo/chat"])
+def test_a_provider_of_another_format_cannot_run_it(gateway: httpx.Client, model: str) -> None:
+    refused = gateway.post("/v1/responses", json=CREATE | {"model": model})
+    error = refused.json()["error"]
+    assert (refused.status_code, error["param"]) == (400, "background")
+    assert "served by the Responses API" in error["message"]
+
+
+def test_a_server_that_ignores_the_field_is_charged_as_usual(
+    gateway: httpx.Client, upstream: LocalUpstream, provider: ResponsesProvider
+) -> None:
+    async def ignore(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        return await provider.handle(request, body | {"background": False})
+
+    upstream.handler = ignore
+    response = gateway.post("/v1/responses", json=CREATE)
+    assert response.json()["status"] == "completed" and response.headers["x-cost-usd"]
+    assert only_record().cost_nano == COST and not BackgroundResponse.objects.exists()
+
+
+def test_a_client_that_leaves_during_the_creation_is_charged(
+    gateway: httpx.Client, upstream: LocalUpstream, provider: ResponsesProvider
+) -> None:
+    async def slow(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if request.method == "POST":
+            await asyncio.sleep(0.5)
+        return await provider.handle(request, body)
+
+    upstream.handler = slow
+    with pytest.raises(httpx.ReadTimeout):
+        gateway.post("/v1/responses", json=CREATE, timeout=0.2)
+    wait_until(lambda: "resp_1" in provider.responses)
+    provider.finish("resp_1")
+    assert settled_record().cost_nano == COST
+
+
+def test_the_stored_entry_names_no_prompt(gateway: httpx.Client) -> None:
+    create(gateway, input="the secret otter")
+    stored = json.dumps(list(BackgroundResponse.objects.values()), default=str)
+    assert "resp_1" in stored and "otter" not in stored

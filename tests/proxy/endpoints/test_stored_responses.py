@@ -227,6 +227,25 @@ def test_a_providers_error_passes_unchanged(gateway: httpx.Client) -> None:
     )
 
 
+def test_a_refusal_of_the_providers_key_is_not_the_clients(
+    gateway: httpx.Client, provider: ResponsesProvider
+) -> None:
+    id = create(gateway)
+    provider.failure = 401
+    refused = gateway.get(f"/v1/responses/{id}")
+    assert (refused.status_code, refused.json()["error"]["code"]) == (502, "provider_auth_error")
+    assert only_record(2).error == "provider_auth_error"
+
+
+def test_rate_limits_are_reported_and_not_used(
+    gateway: httpx.Client, live_gateway: LiveGateway, demo_project: Project
+) -> None:
+    id = create(gateway)
+    for limited in client_of(live_gateway, demo_project, rpm_limit=5):
+        for path in (f"/v1/responses/{id}", f"/v1/responses/{id}?stream=true") * 4:
+            assert limited.get(path).headers["x-ratelimit-remaining-requests"] == "5"
+
+
 def test_other_methods_are_named(gateway: httpx.Client) -> None:
     id = create(gateway)
     refused = gateway.put(f"/v1/responses/{id}", json={})

@@ -1,7 +1,7 @@
 """JSON bodies: read leniently or strictly, and changed field by field."""
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Annotated, Any, ParamSpec, TypeVar
 
 import msgspec
@@ -135,9 +135,9 @@ def decode_value(raw: Raw) -> Any:
         return None
 
 
-def replace_fields(body: bytes, fields: dict[str, Any]) -> bytes:
-    """Return the JSON object with these fields set; all other fields keep their bytes."""
-    kept: dict[str, Any] = dict(decode_fields(body))
+def replace_fields(body: bytes, fields: dict[str, Any], removed: Collection[str] = ()) -> bytes:
+    """Return the JSON object with these fields set, and others removed; the rest keep their bytes."""
+    kept: dict[str, Any] = {name: raw for name, raw in decode_fields(body).items() if name not in removed}
     return encode(kept | fields)
 
 

@@ -20,6 +20,7 @@ from proxy.formats.gemini.content import (
     render_parts,
 )
 from proxy.formats.gemini.reasoning import SKIP_SIGNATURE
+from proxy.formats.gemini.repeated_results import without_repeated_results
 from proxy.formats.gemini.wire import FORMAT, WireTurn
 from proxy.formats.neutral import (
     File,
@@ -154,7 +155,10 @@ def link_part(part: Part, linker: ToolCallLinker) -> Part:
 
 
 def as_content_list(contents: list[WireTurn] | WireTurn) -> list[WireTurn]:
-    return contents if isinstance(contents, list) else [contents]
+    """Return the contents, without results that are sent twice."""
+    turns = contents if isinstance(contents, list) else [contents]
+    kept = without_repeated_results(map(content_parts, turns))
+    return [replace(turn, parts=parts) for turn, parts in zip(turns, kept, strict=True)]
 
 
 def content_parts(content: WireTurn) -> list[dict[str, Any]]:

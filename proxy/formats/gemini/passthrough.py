@@ -16,6 +16,7 @@ from proxy.formats.gemini.account_ids import ACCOUNT_ID_FIELDS
 from proxy.formats.gemini.capabilities import BILLABLE_TOOLS, MAX_MODEL_LENGTH, MAX_N, SERVER_TOOL_TOKENS
 from proxy.formats.gemini.encoder import ArrayFraming, EventFraming, StreamEncoder
 from proxy.formats.gemini.errors import render_error
+from proxy.formats.gemini.repeated_results import without_repeated_results
 from proxy.formats.gemini.request import JSON_TYPE, request_path
 from proxy.formats.gemini.usage import StreamUsage, measure, part_tokens
 from proxy.formats.gemini.wire import (
@@ -31,6 +32,7 @@ from proxy.formats.json_body import (
     convert_json,
     decode_fields,
     decode_lenient,
+    dict_items,
     encode,
     parse_object,
     replace_fields,
@@ -110,15 +112,39 @@ class GenerateContentRequest(WithoutAccountIds):
         return request_path(model, self.facts.stream)
 
     def upstream_body(self, model: str, max_tokens: int | None, _quirks: Quirks) -> bytes:
-        """Return the body with a limit, if one is given. The URL names the model."""
-        if max_tokens is None:
-            return self.body
+        """Return the body with a limit, if one is given, and without results that are sent twice.
+
+        The URL names the model.
+        """
+        fields = self.contents_without_repeats()
+        if max_tokens is not None:
+            fields |= self.settings_with_limit(max_tokens)
+        return replace_fields(self.body, fields) if fields else self.body
+
+    def contents_without_repeats(self) -> dict[str, Any]:
+        """Return the contents if results had to be removed from them, else no field."""
+        contents = self.request.messages
+        parts = [dict_items(content.get("parts")) for content in contents]
+        kept = list(without_repeated_results(parts))
+        if kept == parts:
+            return {}
+        changed = zip(contents, parts, kept, strict=True)
+        return {
+            "contents": [
+                {**content, "parts": rest} if rest != given else content
+                for content, given, rest in changed
+                if rest or not given
+            ]
+        }
+
+    def settings_with_limit(self, max_tokens: int) -> dict[str, Any]:
+        """Return the generation settings with an output limit, under the name that the client uses."""
         is_snake = self.request.settings is None and self.request.snake_settings is not None
         name = "generation_config" if is_snake else "generationConfig"
         raw_settings = decode_fields(self.body).get(name, NULL)
         settings: dict[str, Any] = {} if raw_settings == NULL else dict(decode_fields(raw_settings))
         settings.pop("max_output_tokens", None)
-        return replace_fields(self.body, {name: settings | {"maxOutputTokens": max_tokens}})
+        return {name: settings | {"maxOutputTokens": max_tokens}}
 
     def meter(self) -> "StreamMeter":
         return StreamMeter(as_array=self.as_array)

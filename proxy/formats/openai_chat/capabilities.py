@@ -23,6 +23,11 @@ def is_openai_model(model: str) -> bool:
     return bool(OPENAI_MODEL.match(model))
 
 
+def rejects_max_tokens(model: str, quirks: Quirks) -> bool:
+    """Return whether a request with `max_tokens` is refused: by OpenAI, for its reasoning models."""
+    return bool(quirks.max_tokens_field == "max_completion_tokens" and REASONING_MODEL.match(model))
+
+
 def max_tokens_field(model: str, quirks: Quirks) -> str:
     """Return the field for the output limit: reasoning models reject `max_tokens`.
 

@@ -29,7 +29,7 @@ from proxy.formats.metering.unknown_fields import (
 )
 from proxy.formats.neutral import ApiError, Request, RequestFacts, Usage
 from proxy.formats.openai_chat.account_ids import ACCOUNT_ID_FIELDS, ChatIdReader
-from proxy.formats.openai_chat.capabilities import max_tokens_field
+from proxy.formats.openai_chat.capabilities import max_tokens_field, rejects_max_tokens
 from proxy.formats.openai_chat.encoder import StreamEncoder
 from proxy.formats.openai_chat.errors import render_error_event
 from proxy.formats.openai_chat.request import request_path
@@ -100,17 +100,28 @@ class ChatRequest:
             fields["model"] = model
         if self.request.stream and not self.client_wants_usage and "wants_usage" not in quirks.unsupported:
             fields["stream_options"] = {**(self.request.stream_options or {}), "include_usage": True}
+        given = self.output_limits(model, quirks)
+        removed = [name for name in self.given_limits() if name not in given]
         if max_tokens is not None:
             # Lower the client's limit under its own name: it would still apply beside another name.
-            given = {
-                name: limit
-                for name in MAX_TOKENS_FIELDS
-                if (limit := getattr(self.request, name)) is not None
-            }
-            fields |= {name: min(limit, max_tokens) for name, limit in given.items()} or {
+            given = {name: min(limit, max_tokens) for name, limit in given.items()} or {
                 max_tokens_field(model, quirks): max_tokens
             }
-        return replace_fields(self.body, fields) if fields else self.body
+        if removed or max_tokens is not None:
+            fields |= given
+        return replace_fields(self.body, fields, removed) if fields else self.body
+
+    def given_limits(self) -> dict[str, int]:
+        return {
+            name: limit for name in MAX_TOKENS_FIELDS if (limit := getattr(self.request, name)) is not None
+        }
+
+    def output_limits(self, model: str, quirks: Quirks) -> dict[str, int]:
+        """Return the client's output limits, under a name that the model accepts."""
+        given = self.given_limits()
+        if "max_tokens" not in given or not rejects_max_tokens(model, quirks):
+            return given
+        return {"max_completion_tokens": given.get("max_completion_tokens", given["max_tokens"])}
 
     def meter(self) -> "StreamMeter":
         return StreamMeter(withhold_usage=not self.client_wants_usage)

@@ -23,6 +23,7 @@ EXTRA_MODULES = {
         "grounding",
         "json_schema",
         "partial_arguments",
+        "repeated_results",
     },
 }
 """Modules for what one format alone has."""

@@ -16,6 +16,7 @@ from proxy.formats.quirks import Quirks
 from proxy.formats.streaming.sse import EventSplitter, event_data
 from tests.support.upstream_server import USAGE, chunk
 
+OPENAI_QUIRKS = Quirks(max_tokens_field="max_completion_tokens")
 USAGE_EVENT = b'data: {"choices":[],"usage":' + json.dumps(USAGE).encode() + b"}\n\n"
 STREAM = (
     chunk({"role": "assistant", "content": ""})
@@ -203,3 +204,29 @@ def test_arbitrary_json_is_a_request_or_invalid(value: dict[str, Any]) -> None:
 def test_event_data_joins_the_data_lines(event: bytes, data: bytes) -> None:
     assert event_data(event) == data
     assert EventSplitter().feed(event) == [event]
+
+
+@pytest.mark.parametrize(
+    ("model", "quirks", "client_limits", "limit", "sent"),
+    [
+        ("gpt-5.2", OPENAI_QUIRKS, {"max_tokens": 9}, None, {"max_completion_tokens": 9}),
+        ("gpt-5.2", OPENAI_QUIRKS, {"max_tokens": 9}, 5, {"max_completion_tokens": 5}),
+        ("gpt-5.2", OPENAI_QUIRKS, {"max_tokens": None}, None, {"max_tokens": None}),
+        (
+            "gpt-5.2",
+            OPENAI_QUIRKS,
+            {"max_tokens": 9, "max_completion_tokens": 7},
+            None,
+            {"max_completion_tokens": 7},
+        ),
+        ("gpt-4.1", OPENAI_QUIRKS, {"max_tokens": 9}, None, {"max_tokens": 9}),
+        ("gpt-5.2", Quirks(), {"max_tokens": 9}, None, {"max_tokens": 9}),
+    ],
+)
+def test_reasoning_models_get_the_limit_in_the_field_that_they_accept(
+    model: str, quirks: Quirks, client_limits: dict[str, Any], limit: int | None, sent: dict[str, Any]
+) -> None:
+    """The AI SDK's compatible provider and its users, such as opencode, know `max_tokens` only."""
+    body = json.dumps({"model": model, "messages": [{}], **client_limits}).encode()
+    upstream = json.loads(ChatRequest(body).upstream_body(model, limit, quirks))
+    assert upstream == {"model": model, "messages": [{}], **sent}

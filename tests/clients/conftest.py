@@ -6,11 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from django.conf import settings
 
-from proxy.routing import accounts, config_file
 from tests.support.agents import Codex, GeminiCli, NodeScript
 from tests.support.live_gateway import LiveGateway
+from tests.support.operator_accounts import operator_accounts
 from tests.support.strict_provider.provider import StrictProvider
 from tests.support.upstream_server import LocalUpstream
 
@@ -68,29 +67,13 @@ def access(
     local_upstream: LocalUpstream,
     token: str,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[Access]:
     """Configure the operator's accounts and models; return what a client needs."""
     root = local_upstream.url.removesuffix("/v1")
     config = tmp_path / "gateway.yaml"
     config.write_text(CONFIG.format(root=root))
-    accounts_at_provider = {
-        "anthropic_base_url": root,
-        "anthropic_api_key": "sk-anthropic",
-        "gemini_base_url": root,
-        "gemini_api_key": "sk-gemini",
-        "ai_gateway_config": config,
-    }
-    monkeypatch.setattr(settings, "ENV", settings.ENV.model_copy(update=accounts_at_provider))
-    forget_configuration()
-    yield Access(live_gateway.url, token)
-    monkeypatch.undo()
-    forget_configuration()
-
-
-def forget_configuration() -> None:
-    config_file.load.cache_clear()
-    accounts.load_operator_accounts.cache_clear()
+    with operator_accounts(root, config):
+        yield Access(live_gateway.url, token)
 
 
 @pytest.fixture

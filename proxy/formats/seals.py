@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from typing import get_args
 
 import msgspec
-from msgspec.structs import replace
+from msgspec.structs import asdict, replace
 
 from proxy.formats.json_body import DECODE_ERRORS, encode
 from proxy.formats.media import decode_base64
@@ -38,7 +38,8 @@ decode_thinking = msgspec.json.Decoder(tuple[Thinking, ...]).decode
 
 def seal(*thinking: Thinking) -> str:
     """Return thinking as one text for a field of another vendor's format."""
-    return PREFIX + base64.b64encode(encode(thinking)).decode()
+    given = [{name: value for name, value in asdict(part).items() if value} for part in thinking]
+    return PREFIX + base64.b64encode(encode(given)).decode()
 
 
 def unseal(text: str, *, redacted: bool = False) -> tuple[Thinking, ...] | None:

@@ -13,7 +13,7 @@ from proxy.formats.json_body import (
     decode_fields,
     replace_fields,
 )
-from proxy.formats.openai_chat.capabilities import is_google_model
+from proxy.formats.openai_chat.capabilities import is_google_model, is_openai_model
 from proxy.formats.openai_chat.reasoning import (
     GOOGLE,
     google_content,
@@ -24,9 +24,9 @@ from proxy.formats.openai_chat.wire import FORMAT
 from proxy.formats.reasoning import UNKNOWN_THINKING, requires_thinking
 from proxy.formats.seals import own_thinking, unseal
 
-SEALED_FIELDS = frozenset({"reasoning_details", "reasoning_signature", "tool_calls"})
-"""Fields of a message that may hold seals, or calls without thinking."""
-THINKING_FIELDS = frozenset({"reasoning_content", "reasoning_details"})
+THINKING_FIELDS = frozenset({"reasoning_content", "reasoning", "reasoning_details", "reasoning_signature"})
+CHANGED_FIELDS = THINKING_FIELDS | {"tool_calls"}
+"""Fields of a message that may hold seals, or that the destination may reject."""
 
 
 def without_seals(
@@ -34,44 +34,58 @@ def without_seals(
 ) -> tuple[bytes, tuple[str, ...]]:
     """Return the body with the entries of this format's servers restored, and without other seals.
 
-    The content of all messages stays, and no setting is dropped.
+    Fields for thinking that the destination rejects are left out too: a client may have them from another
+    server. The content of all messages stays, and no setting is dropped.
     """
-    messages = fields.get("messages") or ()
-    is_thinking = requires_thinking(destination.model) and any(
-        message.get("reasoning_content") for message in messages
+    candidates = [
+        (position, message)
+        for position, message in enumerate(as_list(fields.get("messages")))
+        if isinstance(message, dict) and not message.keys().isdisjoint(CHANGED_FIELDS)
+    ]
+    thinks = requires_thinking(destination.model) and any(
+        message.get("reasoning_content") for _, message in candidates
     )
     changes: dict[int, Change] = {
         position: change
-        for position, message in enumerate(messages)
-        if not message.keys().isdisjoint(SEALED_FIELDS)
-        and (change := message_change(message, destination, is_thinking=is_thinking))
+        for position, message in candidates
+        if (change := message_change(message, destination, thinks=thinks))
     }
     if not changes:
         return body, ()
     return replace_fields(body, {"messages": change_items(decode_fields(body)["messages"], changes)}), ()
 
 
-def message_change(message: dict[str, Any], destination: Destination, *, is_thinking: bool) -> dict[str, Any]:
+def message_change(message: dict[str, Any], destination: Destination, *, thinks: bool) -> dict[str, Any]:
     """Return the fields of a message to set, with None for those to remove.
 
-    A converted response has thinking in fields that some servers reject, or lacks it for a server that
-    insists on it: its vendor may not have thought.
+    A converted response may lack the thinking that a server insists on: its vendor may not have thought.
     """
-    change = dict(unsealed_fields(message, destination.model))
-    refused = constraints_for(destination).names("message_fields")
-    if change:
-        change |= dict.fromkeys(refused & THINKING_FIELDS)
+    refused = refused_fields(destination)
+    change = dict(unsealed_fields(message, destination.model, refused))
+    change |= dict.fromkeys(THINKING_FIELDS & refused & message.keys())
+    insists = thinks or (bool(change) and requires_thinking(destination.model))
     lacks_thinking = bool(message.get("tool_calls")) and not message.get("reasoning_content")
-    insists = is_thinking or (bool(change) and requires_thinking(destination.model))
-    if lacks_thinking and insists and "reasoning_content" not in refused:
+    if insists and lacks_thinking and "reasoning_content" not in refused:
         change["reasoning_content"] = UNKNOWN_THINKING
     return change
 
 
-def unsealed_fields(message: dict[str, Any], model: str) -> Iterator[tuple[str, Any]]:
+def refused_fields(destination: Destination) -> frozenset[str]:
+    """Return the fields of messages that the destination rejects.
+
+    An operator may send the models of another server to it in OpenAI's place.
+    """
+    if destination.provider == "openai" and not is_openai_model(destination.model):
+        return frozenset()
+    return constraints_for(destination).names("message_fields")
+
+
+def unsealed_fields(
+    message: dict[str, Any], model: str, refused: frozenset[str]
+) -> Iterator[tuple[str, Any]]:
     details, calls = as_list(message.get("reasoning_details")), as_list(message.get("tool_calls"))
     own_details = [entry for detail in details for entry in restored_detail(detail)]
-    own_calls = [restored_call(call, model) for call in calls]
+    own_calls = [restored_call(call, model, refused) for call in calls]
     if own_details != details or "reasoning_signature" in message:
         yield "reasoning_signature", None
         yield "reasoning_details", own_details or None
@@ -88,11 +102,11 @@ def restored_detail(detail: Any) -> list[Any]:
     return [render_reasoning_detail(own, 0)] if own else []
 
 
-def restored_call(call: Any, model: str) -> Any:
+def restored_call(call: Any, model: str, refused: frozenset[str]) -> Any:
     """Return a call without a seal: with its signature if the server is Google's."""
     match call:
         case {"extra_content": {"google": {"thought_signature": str(signature)}}, **rest}:
-            sealed = unseal(signature)
+            sealed = () if "extra_content" in refused else unseal(signature)
             if sealed is None:
                 return call
             own = own_thinking(sealed, GOOGLE) if is_google_model(model) else None

@@ -142,8 +142,18 @@ OWN_BODIES: dict[Origin, dict[str, Any]] = {
 def test_a_body_without_seals_passes_unchanged(format: Origin) -> None:
     body = json.dumps(OWN_BODIES[format], indent=3).encode()
     for model in ("m", "claude-sonnet-4-5", "gpt-5.2", "gemini-3-pro-preview"):
-        destination = Destination("openai", format, model)
+        destination = Destination("compatible", format, model)
         assert CODECS[format].without_seals(body, OWN_BODIES[format], destination) == (body, ())
+
+
+@pytest.mark.parametrize("format", CODECS)
+@pytest.mark.parametrize("value", [None, "a", 1, {}, [1, None, "a", [], {"role": "assistant"}]])
+def test_fields_of_other_types_pass_unchanged(format: Origin, value: Any) -> None:
+    """Requests of a format that hold no conversation may have any fields."""
+    names = {"openai_chat": "messages", "openai_responses": "input", "gemini": "contents"}
+    if format in names:
+        body = {names[format]: value, "generateContentRequest": value, "thinking": value}
+        assert passed(format, body)[0] == body
 
 
 def test_text_about_seals_passes_unchanged() -> None:
@@ -287,6 +297,11 @@ def test_strict_servers_get_no_thinking_of_a_converted_response() -> None:
     body = chat_message(reasoning_content="Hm", reasoning_details=[entry(seal(THOUGHT))])
     assert passed("openai_chat", body, "gpt-4o", "openai")[0] == chat_message()
     assert passed("openai_chat", body, "kimi-k2", "groq")[0] == chat_message()
+    unsealed = chat_message(
+        reasoning_content="Hm", reasoning_details=[{"type": "reasoning.text", "text": "Hm"}]
+    )
+    assert passed("openai_chat", unsealed, "gpt-4o", "openai")[0] == chat_message()
+    assert passed("openai_chat", unsealed, "deepseek-reasoner", "openai")[0] == unsealed
 
 
 def test_only_googles_server_gets_the_signature_of_a_call() -> None:
@@ -297,6 +312,8 @@ def test_only_googles_server_gets_the_signature_of_a_call() -> None:
     raw = {"google": {"thought_signature": "CpYB"}}
     google = passed("openai_chat", body, "gemini-2.5-pro")[0]
     assert google == chat_message(tool_calls=[{**call, "extra_content": raw}])
+    assert passed("openai_chat", google, "m")[0] == google
+    assert passed("openai_chat", google, "gpt-4o", "openai")[0] == chat_message(tool_calls=[call])
 
 
 def test_a_server_that_insists_on_thinking_gets_a_placeholder() -> None:

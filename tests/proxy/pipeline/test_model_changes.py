@@ -28,8 +28,8 @@ CHAT, DEEPSEEK, RESPONSES, CLAUDE, GEMINI_3, GEMINI_2 = VENDORS = (
     Vendor("gemini", "gemini", "gemini-3-pro-preview"),
     Vendor("gemini", "gemini", "gemini-2.5-flash"),
 )
-UNCONVERTED = [("openai_chat", CHAT, DEEPSEEK), ("openai_chat", DEEPSEEK, CHAT)]
-"""Changes between two vendors of the client's own format, who do not take each other's fields."""
+UNCONVERTED = [("openai_chat", CHAT, DEEPSEEK)]
+"""A change between vendors of the client's own format: DeepSeek insists on thoughts that OpenAI kept."""
 CHANGES = [
     (format, first, second)
     for format in CLIENTS

@@ -3,6 +3,8 @@
 import base64
 from typing import Any
 
+from proxy.formats.neutral import Thinking
+from proxy.formats.seals import seal
 from tests.proxy.formats.golden.builders import (
     ANTHROPIC_TOOL,
     CHAT_TOOL,
@@ -27,13 +29,21 @@ from tests.proxy.formats.golden.request_tools import (
     responses_call,
 )
 
+ANTHROPIC_THINKING = Thinking(text="Hm.", signature="c2ln", origin="anthropic")
+REDACTED = Thinking(redacted="AAAA", origin="anthropic")
+RESPONSES_THINKING = Thinking(text="Hm.", signature="gAAA", origin="openai_responses")
+CALL_SIGNATURE = Thinking(signature="c2ln", origin="gemini")
+CHAT_THINKING = Thinking(text="Hm.", origin="openai_chat")
 
-def tagged_signature(signature: str) -> str:
-    """Return another vendor's signature as a Gemini client carries it.
 
-    It is base64 in the alphabet of Google's SDK.
-    """
+def in_url_safe_base64(signature: str) -> str:
+    """Return a tag of earlier versions as Google's SDK sends it back."""
     return base64.urlsafe_b64encode(signature.encode()).decode()
+
+
+def entry(sealed: str) -> Body:
+    """Return an entry of `reasoning_details`."""
+    return {"type": "reasoning.encrypted", "data": sealed, "index": 0}
 
 
 def chat_loop(call: Body | None = None, **thoughts: Any) -> Body:
@@ -49,6 +59,10 @@ def chat_loop(call: Body | None = None, **thoughts: Any) -> Body:
         {"role": "tool", "tool_call_id": "call_1", "content": "Sun"},
         tools=[CHAT_TOOL],
     )
+
+
+def chat_assistant(**fields: Any) -> Body:
+    return {"role": "assistant", **fields}
 
 
 def responses_loop(*items: Body) -> Body:
@@ -82,7 +96,12 @@ def reasoning(text: str, signature: str) -> Body:
 
 
 def thought(text: str, signature: str) -> Body:
-    return {"text": text, "thought": True, "thoughtSignature": tagged_signature(signature)}
+    return {"text": text, "thought": True, "thoughtSignature": signature}
+
+
+def thinking(text: str, signature: str) -> Body:
+    """Return a block of the Messages API."""
+    return {"type": "thinking", "thinking": text, "signature": signature}
 
 
 ENCRYPTED = {
@@ -125,31 +144,112 @@ THINKING: dict[str, Bodies] = {
         "gemini": gemini_loop({"text": "Hm.", "thought": True}, signed="c2ln"),
     },
     "tool loop with Anthropic signature": {
-        "openai_chat": chat_loop(reasoning_content="Hm.", reasoning_signature="anthropic#c2ln"),
-        "openai_responses": responses_loop(reasoning("Hm.", "anthropic#c2ln")),
-        "anthropic": anthropic_loop({"type": "thinking", "thinking": "Hm.", "signature": "c2ln"}),
-        "gemini": gemini_loop(thought("Hm.", "anthropic#c2ln")),
+        "openai_chat": chat_loop(
+            reasoning_content="Hm.", reasoning_details=[entry(seal(ANTHROPIC_THINKING))]
+        ),
+        "openai_responses": responses_loop(reasoning("Hm.", seal(ANTHROPIC_THINKING))),
+        "anthropic": anthropic_loop(thinking("Hm.", "c2ln")),
+        "gemini": gemini_loop(
+            {"text": "Hm.", "thought": True},
+            thought("", seal(ANTHROPIC_THINKING)),
+            signed=seal(ANTHROPIC_THINKING),
+        ),
+    },
+    "tool loop whose client left thoughts out": {
+        "openai_chat": chat_loop(reasoning_details=[entry(seal(ANTHROPIC_THINKING))]),
+        "openai_responses": responses_loop(reasoning("", seal(ANTHROPIC_THINKING))),
+        "anthropic": None,
+        "gemini": gemini_loop({"text": "Look"}, signed=seal(ANTHROPIC_THINKING)),
     },
     "tool loop with redacted thinking": {
-        "openai_chat": chat_loop(
-            reasoning_details=[{"type": "reasoning.encrypted", "data": "anthropic#AAAA"}]
-        ),
-        "openai_responses": responses_loop(reasoning("", "anthropic#redacted#AAAA")),
+        "openai_chat": chat_loop(reasoning_details=[entry(seal(REDACTED))]),
+        "openai_responses": responses_loop(reasoning("", seal(REDACTED))),
         "anthropic": anthropic_loop({"type": "redacted_thinking", "data": "AAAA"}),
-        "gemini": gemini_loop(thought("", "anthropic#redacted#AAAA")),
+        "gemini": gemini_loop(thought("", seal(REDACTED)), signed=seal(REDACTED)),
     },
     "tool loop with Gemini call signature": {
-        "openai_chat": chat_loop({"extra_content": {"google": {"thought_signature": "c2ln"}}}),
-        "openai_responses": responses_loop(reasoning("", "gemini#c2ln")),
-        "anthropic": anthropic_loop({"type": "thinking", "thinking": "", "signature": "gemini#c2ln"}),
+        "openai_chat": chat_loop({"extra_content": {"google": {"thought_signature": seal(CALL_SIGNATURE)}}}),
+        "openai_responses": responses_loop(reasoning("", seal(CALL_SIGNATURE))),
+        "anthropic": anthropic_loop(thinking("", seal(CALL_SIGNATURE))),
         "gemini": gemini_loop(signed="c2ln"),
     },
     "tool loop with Responses encrypted reasoning": {
-        "openai_chat": chat_loop(reasoning_content="Hm.", reasoning_signature="openai_responses#gAAA"),
-        "openai_responses": responses_loop(reasoning("Hm.", "gAAA")),
-        "anthropic": anthropic_loop(
-            {"type": "thinking", "thinking": "Hm.", "signature": "openai_responses#gAAA"}
+        "openai_chat": chat_loop(
+            reasoning_content="Hm.", reasoning_details=[entry(seal(RESPONSES_THINKING))]
         ),
-        "gemini": gemini_loop(thought("Hm.", "openai_responses#gAAA")),
+        "openai_responses": responses_loop(reasoning("Hm.", "gAAA")),
+        "anthropic": anthropic_loop(thinking("Hm.", seal(RESPONSES_THINKING))),
+        "gemini": gemini_loop(signed=seal(RESPONSES_THINKING)),
+    },
+    "tool loop with reasoning content": {
+        "openai_chat": chat_loop(reasoning_content="Hm."),
+        "openai_responses": responses_loop(reasoning("Hm.", seal(CHAT_THINKING))),
+        "anthropic": anthropic_loop(thinking("Hm.", seal(Thinking(origin="openai_chat")))),
+        "gemini": gemini_loop(signed=seal(CHAT_THINKING)),
+    },
+    "tool loop with unsigned thinking": {
+        "openai_chat": None,
+        "openai_responses": responses_loop(reasoning("Hm.", "")),
+        "anthropic": anthropic_loop(thinking("Hm.", "")),
+        "gemini": gemini_loop({"text": "Hm.", "thought": True}),
+    },
+    "tool loop with a seal in a seal": {
+        "openai_chat": chat_loop(reasoning_content="Hm.", reasoning_signature="gemini#anthropic#c2ln"),
+        "openai_responses": responses_loop(
+            reasoning("Hm.", seal(Thinking(signature=seal(ANTHROPIC_THINKING), origin="gemini")))
+        ),
+        "anthropic": None,
+        "gemini": gemini_loop(thought("Hm.", seal(Thinking(signature="anthropic#c2ln", origin="gemini")))),
+    },
+    "tool loop with seals of earlier versions": {
+        "openai_chat": chat_loop(reasoning_content="Hm.", reasoning_signature="anthropic#c2ln"),
+        "openai_responses": responses_loop(reasoning("Hm.", "anthropic#c2ln")),
+        "anthropic": anthropic_loop(thinking("Hm.", "openai_chat#"), thinking("", "gemini#c2ln")),
+        "gemini": gemini_loop(thought("Hm.", in_url_safe_base64("anthropic#c2ln"))),
+    },
+    "tool loop with redacted seals of earlier versions": {
+        "openai_chat": chat_loop(reasoning_details=[entry("anthropic#AAAA")]),
+        "openai_responses": responses_loop(reasoning("", "anthropic#redacted#AAAA")),
+        "anthropic": None,
+        "gemini": gemini_loop(thought("", in_url_safe_base64("anthropic#redacted#AAAA"))),
+    },
+    "synthetic signature of a call": {
+        "openai_chat": None,
+        "openai_responses": None,
+        "anthropic": None,
+        "gemini": gemini_loop(signed="skip_thought_signature_validator"),
+    },
+    "turn in pieces": {
+        "openai_chat": openai_chat_request(
+            USER,
+            chat_assistant(content="Look ", tool_calls=[chat_call("call_1", "Paris")]),
+            chat_assistant(content="at it", tool_calls=[chat_call("call_2", "Rome")]),
+            {"role": "tool", "tool_call_id": "call_1", "content": "Sun"},
+            {"role": "tool", "tool_call_id": "call_2", "content": "Rain"},
+            tools=[CHAT_TOOL],
+        ),
+        "openai_responses": None,
+        "anthropic": anthropic_request(
+            USER,
+            assistant(thinking("Hm.", "c2ln"), anthropic_call("call_1", "Paris")),
+            assistant(anthropic_call("call_2", "Rome")),
+            user({"type": "tool_result", "tool_use_id": "call_1", "content": "Sun"}),
+            user({"type": "tool_result", "tool_use_id": "call_2", "content": "Rain"}),
+            tools=[ANTHROPIC_TOOL],
+        ),
+        "gemini": gemini_request(
+            turn("user", {"text": "Hi"}),
+            turn("model", {"text": "H", "thought": True}),
+            turn("model", {"text": "m.", "thought": True}),
+            turn("model", thought("", seal(ANTHROPIC_THINKING))),
+            turn("model", {"text": "Look"}),
+            turn("model", {"text": " "}),
+            turn("model", {"text": "at it"}),
+            turn("model", {**gemini_call("call_1", "Paris"), "thoughtSignature": seal(ANTHROPIC_THINKING)}),
+            turn("model", gemini_call("call_2", "Rome")),
+            turn("user", gemini_result("call_1", {"result": "Sun"})),
+            turn("user", gemini_result("call_2", {"result": "Rain"})),
+            tools=[GEMINI_TOOL],
+        ),
     },
 }

@@ -2,12 +2,15 @@
 
 Each codec converts between its JSON and these types, never between two formats. What only one format can
 express is kept as `Opaque` with its origin, so that it is never lost silently: it is rendered for its
-origin, and rejected or named as dropped for others. Nothing here knows Django or another app.
+origin. For others, it becomes text, is named as dropped, or is rejected. Nothing here knows Django or
+another app.
 """
 
 from typing import Any, Literal
 
 import msgspec
+
+from proxy.formats.tools.settings import SharedTool, VendorTool
 
 Origin = Literal["openai_chat", "openai_responses", "anthropic", "gemini"]
 MAX_TOKENS = 2**31 - 1
@@ -136,12 +139,16 @@ class Refusal(Frozen, tag="refusal", frozen=True, kw_only=True):
 class Opaque(Frozen, tag="opaque", frozen=True, kw_only=True):
     """JSON that only its `origin` understands, such as a server tool's call and result.
 
-    `kind` names it in errors.
+    `kind` is its type. Other formats get `text` in its place, or leave it out if there is none. They reject
+    `is_caller_data`: the answer would be wrong without it. `billed_as` is the kind of a billed call.
     """
 
     origin: Origin
     kind: str
     value: Any
+    text: str = ""
+    is_caller_data: bool = False
+    billed_as: str = ""
 
 
 Part = Text | Image | File | ToolCall | ToolResult | Thinking | Refusal | Opaque
@@ -158,7 +165,10 @@ class Message(Frozen, frozen=True, kw_only=True):
 
 
 class Tool(Frozen, frozen=True, kw_only=True):
-    """A tool that the client runs. `schema` is JSON Schema; a `custom` tool takes free text and has none."""
+    """A tool that the client runs. `schema` is JSON Schema; a `custom` tool takes free text and has none.
+
+    `vendor` is its declaration, if the client's vendor has a type or a group of its own for it.
+    """
 
     name: str
     description: str = ""
@@ -166,21 +176,33 @@ class Tool(Frozen, frozen=True, kw_only=True):
     strict: bool | None = None
     custom: bool = False
     cache: str | None = None
+    vendor: VendorTool | None = None
 
 
 class ServerTool(Frozen, frozen=True, kw_only=True):
-    """A tool that the provider runs; only its origin knows it."""
+    """A tool that the provider runs. Only its origin understands `value`; `kind` is its type.
+
+    `shared` is what it means to the vendors that run the same tool, `unshared` the names of its settings that
+    only its origin has. Other formats reject a tool that names data of the caller (`is_caller_data`).
+    """
 
     origin: Origin
     kind: str
     value: Any
+    shared: SharedTool | None = None
+    unshared: tuple[str, ...] = ()
+    is_caller_data: bool = False
 
 
 class ToolChoice(Frozen, frozen=True, kw_only=True):
-    """The choice among tools; `names` are the only tools that may be called, if the mode is required."""
+    """The choice among tools.
+
+    If the mode is required, `names` and the server tools of these kinds are the only ones that may be called.
+    """
 
     mode: Literal["auto", "required", "none"] = "auto"
     names: tuple[str, ...] = ()
+    server_kinds: tuple[str, ...] = ()
 
 
 class ResponseFormat(Frozen, frozen=True, kw_only=True):

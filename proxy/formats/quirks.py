@@ -54,6 +54,15 @@ class Quirks:
     """Whether the server enforces a JSON Schema; if not, an instruction tells the model the schema."""
     tool_call_id_length: int = 0
     """Exact number of letters and digits of a tool call's id; 0 if the format's own rule applies."""
+    server_tools: frozenset[str] = frozenset()
+    """Kinds of tools that the server itself runs for requests of other formats: web_search and so on.
+
+    Their prices must be known (`billing/pricing/tool_fees.py`).
+    """
+
+    def running(self, settings: Mapping[str, frozenset[str]]) -> Mapping[str, frozenset[str]]:
+        """Return the settings of the server tools that this server runs."""
+        return {kind: names for kind, names in settings.items() if kind in self.server_tools}
 
     def unsupported_for(self, model: str) -> frozenset[str]:
         """Return the settings that this server does not support for this model."""

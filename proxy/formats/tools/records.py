@@ -1,0 +1,107 @@
+"""Records of a history that only another format knows: server tools, compaction, unknown blocks.
+
+Other formats get them as text. What has no text is left out and named, so that a conversation can continue
+with a model of another vendor.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from proxy.formats.json_body import encode
+from proxy.formats.neutral import Opaque, Origin, Part, Request, Text, ToolResult, UnsupportedFeature
+
+PARAGRAPH_BREAK = "\n\n"
+
+
+def replace_records(request: Request, target: Origin) -> tuple[Request, list[str]]:
+    """Return the request without content that the target's format cannot hold, and what is left out.
+
+    Raises UnsupportedFeature for data of the caller, and if nothing remains of the last message.
+    """
+    dropped: list[str] = []
+    messages = tuple(
+        replace(message, parts=tuple(without_records(message.parts, target, dropped)))
+        for message in request.messages
+    )
+    if request.messages and request.messages[-1].parts and not messages[-1].parts:
+        raise UnsupportedFeature(
+            f"The last message holds nothing that this model could read: {', '.join(dropped)}.", "messages"
+        )
+    return replace(request, messages=messages), [*dict.fromkeys(dropped)]
+
+
+def without_records(parts: Sequence[Any], target: Origin, dropped: list[str]) -> list[Any]:
+    """Return the parts with text in place of records; the names of those without text go to `dropped`."""
+    kept: list[Any] = []
+    for part in parts:
+        match part:
+            case Opaque(origin=origin) if origin != target:
+                kept += record_as_text(part, kept, dropped)
+            case ToolResult():
+                content = tuple(without_records(part.content, target, dropped))
+                kept.append(replace(part, content=content))
+            case _:
+                kept.append(part)
+    if kept and isinstance(parts[-1], Opaque) and isinstance(last := kept[-1], Text):
+        kept[-1] = replace(last, text=last.text.rstrip())
+    return kept
+
+
+def record_as_text(record: Opaque, before: list[Part], dropped: list[str]) -> list[Text]:
+    """Return a record's text as a paragraph of its own. Raises UnsupportedFeature for data of the caller."""
+    if record.is_caller_data:
+        raise UnsupportedFeature(
+            f"{record.kind} names content that only its own provider has. Send the content itself, or use a "
+            "model of that provider.",
+            "messages",
+        )
+    if not record.text:
+        dropped.append(f"messages.{record.kind}")
+        return []
+    follows_text = before and isinstance(last := before[-1], Text) and not last.text.endswith("\n")
+    return [Text(text=f"{PARAGRAPH_BREAK if follows_text else ''}{record.text}{PARAGRAPH_BREAK}")]
+
+
+def shown_part(part: Part, own: Origin) -> Part:
+    """Return a part of a response as a client of the format `own` sees it: a foreign record as its text."""
+    match part:
+        case Opaque(text=text) if text and part.origin != own:
+            return Text(text=f"{PARAGRAPH_BREAK}{text}{PARAGRAPH_BREAK}")
+        case _:
+            return part
+
+
+# Texts --------------------------------------------------------------------------------------------
+
+
+def search_text(queries: Iterable[Any]) -> str:
+    """Return the text that stands for searches of the web."""
+    named = [f'"{query}"' for query in queries if isinstance(query, str) and query]
+    return f"I searched the web for {', '.join(named)}." if named else "I searched the web."
+
+
+def results_text(pages: Iterable[tuple[Any, Any]]) -> str:
+    """Return the text that stands for found pages, each with its title and address."""
+    lines = [f"- {title}: {url}" if title else f"- {url}" for title, url in pages if url]
+    return "\n".join(["Search results:", *lines]) if lines else ""
+
+
+def code_text(code: Any, language: Any = "") -> str:
+    """Return the text that stands for code that ran; empty if there is none."""
+    written = code if isinstance(code, str) else ""
+    return f"```{str(language or '').lower()}\n{written}\n```" if written.strip() else ""
+
+
+def output_text(*outputs: Any) -> str:
+    """Return the text that stands for what code printed; empty if that is nothing."""
+    texts = [text.strip("\n") for text in outputs if isinstance(text, str)]
+    printed = "\n".join(text for text in texts if text.strip())
+    return f"Output:\n```\n{printed}\n```" if printed else ""
+
+
+def call_text(name: Any, arguments: Any) -> str:
+    """Return the text that stands for a call of a tool that another provider ran."""
+    given = arguments if isinstance(arguments, str) else encode(arguments).decode()
+    return f"I called {name} with {given}." if name else ""

@@ -1,0 +1,36 @@
+"""JSON Schemas of the parameters of tools that a vendor's models know without a schema."""
+
+from typing import Any
+
+Schema = dict[str, Any]
+
+
+def parameters(*required: str, **properties: Schema) -> Schema:
+    """Return the schema of an object; early drafts of JSON Schema have no empty list of required fields."""
+    needed = {"required": list(required)} if required else {}
+    return {"type": "object", "properties": properties, **needed}
+
+
+def text(description: str = "") -> Schema:
+    """Return the schema of a string."""
+    return described({"type": "string"}, description)
+
+
+def integer(description: str = "") -> Schema:
+    """Return the schema of a whole number."""
+    return described({"type": "integer"}, description)
+
+
+def integers(length: int, description: str = "") -> Schema:
+    """Return the schema of a list of so many whole numbers."""
+    items = {"type": "array", "items": integer(), "minItems": length, "maxItems": length}
+    return described(items, description)
+
+
+def choice(*values: str) -> Schema:
+    """Return the schema of one of these strings."""
+    return {"type": "string", "enum": list(values)}
+
+
+def described(schema: Schema, description: str) -> Schema:
+    return schema | ({"description": description} if description else {})

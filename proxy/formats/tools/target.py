@@ -1,0 +1,15 @@
+"""Requests for a target's format: without tools and records that are another vendor's own."""
+
+from proxy.formats.neutral import Origin, Request
+from proxy.formats.tools.offers import Settings, offer_server_tools
+from proxy.formats.tools.records import replace_records
+
+
+def adapt_to_target(request: Request, target: Origin, runs: Settings) -> tuple[Request, list[str]]:
+    """Return the request with nothing of another vendor's own in it, and the names of what is left out.
+
+    `runs` are the server tools that the target runs. Raises UnsupportedFeature for what cannot be left out.
+    """
+    request, dropped_tools = offer_server_tools(request, target, runs)
+    request, dropped_records = replace_records(request, target)
+    return request, [*dropped_tools, *dropped_records]

@@ -21,6 +21,7 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.provider_errors import ContextLengthWords
 from proxy.formats.quirks import Quirks
+from proxy.formats.tools.offers import Settings
 
 
 @dataclass(slots=True)
@@ -221,11 +222,17 @@ class Codec(Protocol):
         caller handles RecursionError: a body can be nested too deeply to walk.
         """
 
+    def server_tools_for(self, request: Request, quirks: Quirks, /) -> Settings:
+        """Return the server tools that can be offered in a request, each with the settings that it has."""
+
     def render_request(self, request: Request, quirks: Quirks, /) -> RenderedRequest:
-        """Return the request in this format.
+        """Return the request in this format; no tool or record in it is another vendor's own.
 
         Raises UnsupportedFeature for content and tools that this format cannot express.
         """
+
+    def rendered_facts(self, body: dict[str, Any], model: str, /) -> RequestFacts:
+        """Return the bounds of what a rendered request can use: input tokens, and calls of its tools."""
 
     def render_max_tokens(self, rendered: RenderedRequest, request: Request, quirks: Quirks, /) -> None:
         """Set the output limit of `request`, in a rendered form of the same request with another limit."""

@@ -140,7 +140,7 @@ class Opaque(Frozen, tag="opaque", frozen=True, kw_only=True):
     """JSON that only its `origin` understands, such as a server tool's call and result.
 
     `kind` is its type. Other formats get `text` in its place, or leave it out if there is none. They reject
-    `is_caller_data`: the answer would be wrong without it. `billed_as` is the kind of a billed call.
+    `is_caller_data`: the answer would be wrong without it.
     """
 
     origin: Origin
@@ -148,7 +148,6 @@ class Opaque(Frozen, tag="opaque", frozen=True, kw_only=True):
     value: Any
     text: str = ""
     is_caller_data: bool = False
-    billed_as: str = ""
 
 
 Part = Text | Image | File | ToolCall | ToolResult | Thinking | Refusal | Opaque

@@ -7,7 +7,7 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy import errors
-from proxy.formats import openai_chat, openai_responses
+from proxy.formats import openai_responses
 from proxy.formats.account_ids import FILE, AccountReference, IdReader, WithoutAccountIds
 from proxy.formats.codec import (
     ClientRequest,
@@ -22,6 +22,7 @@ from proxy.formats.constraints.constraint import Destination
 from proxy.formats.constraints.restoration import StreamRestorer, restore_response
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.json_body import guard_recursion
+from proxy.formats.metering.billable import MODALITIES
 from proxy.formats.metering.stream_meter import OutputMeter
 from proxy.formats.neutral import (
     ApiError,
@@ -35,11 +36,10 @@ from proxy.formats.neutral import (
     reported_or_none,
 )
 from proxy.formats.openai_chat import embeddings
-from proxy.formats.openai_chat.passthrough import max_input_tokens as openai_chat_bound
-from proxy.formats.openai_chat.wire import RequestFields
 from proxy.formats.provider_errors import CONTEXT_LENGTH_CODE
 from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS, EMBEDDING_CODECS
+from proxy.formats.tools.target import adapt_to_target
 from proxy.operations import Operation
 from proxy.routing.targets import ParsedResponse, RenderedError, Target, UpstreamPlan, UpstreamRequest
 from proxy.upstream.response import UpstreamResponse
@@ -225,29 +225,37 @@ class ConvertedRequest(Converted):
         self.request = guard_recursion(
             self.client_codec.parse_request, client_request.fields, facts.model, facts.stream
         )
-        self.adapted = guard_recursion(adapt, self.request, destination)
-        self.facts = adapted_facts(facts, self.request, self.adapted)
-        if destination.format == openai_chat.FORMAT:
-            bound = max(self.facts.max_input_tokens, self.demo_input_bound())
-            self.facts = replace(self.facts, max_input_tokens=bound)
+        request = replace(self.request, model=destination.model)
+        offered = self.provider_codec.server_tools_for(request, quirks)
+        request, self.left_out = adapt_to_target(request, self.provider_codec.FORMAT, offered)
+        self.adapted = guard_recursion(adapt, request, destination)
         if client_format == openai_responses.FORMAT and (
             fields := openai_responses.stateful_features(self.request)
         ):
             raise UnsupportedFeature(
                 f"{fields[0]} works only with models that are served by the Responses API.", fields[0]
             )
+        self.facts = self.facts_as_sent(adapted_facts(facts, self.request, self.adapted))
 
     @cached_property
     def rendered(self) -> RenderedRequest:
         """The request in the provider's format, with the client's limit. Raises UnsupportedFeature."""
         request = replace(self.adapted.request, model=self.model, wants_usage=True)
         rendered = self.provider_codec.render_request(request, self.quirks)
-        rendered.dropped = list(dict.fromkeys([*self.adapted.changes, *rendered.dropped]))
+        rendered.dropped = list(dict.fromkeys([*self.left_out, *self.adapted.changes, *rendered.dropped]))
         return rendered
 
-    def demo_input_bound(self) -> int:
-        """Return the input tokens of the rendered request: the demo charges for these."""
-        return openai_chat_bound(msgspec.convert(self.rendered.body, RequestFields))
+    def facts_as_sent(self, facts: RequestFacts) -> RequestFacts:
+        """Return the facts with the bounds of the rendered request: its tools are not those of the client."""
+        sent = self.provider_codec.rendered_facts(self.rendered.body, facts.model)
+        modalities = {
+            kind: tokens for kind, tokens in facts.max_billable_extras.items() if kind in MODALITIES
+        }
+        return replace(
+            facts,
+            max_input_tokens=max(facts.max_input_tokens, sent.max_input_tokens),
+            max_billable_extras=modalities | sent.max_billable_extras,
+        )
 
     def render_upstream(self, max_tokens: int | None) -> UpstreamRequest:
         """Return the request in the provider's format, with the lower of the client's and our limit.

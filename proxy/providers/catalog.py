@@ -25,6 +25,7 @@ OPENAI_BASE_URL = "https://api.openai.com/v1"
 XAI_BASE_URL = "https://api.x.ai/v1"
 TOP_K_SETTING = frozenset({"top_k"})
 PENALTY_SETTINGS = frozenset({"presence_penalty", "frequency_penalty"})
+ALL_SERVER_TOOLS = frozenset({"web_search", "web_fetch", "code_execution"})
 
 CATALOG = (
     # platform.openai.com/docs/api-reference: chat/create, responses/create. Settings that OpenAI's reasoning
@@ -35,7 +36,10 @@ CATALOG = (
         "OpenAI",
         {CHAT_FORMAT: OPENAI_BASE_URL, RESPONSES_FORMAT: OPENAI_BASE_URL},
         "openai",
-        quirks=Quirks(max_tokens_field="max_completion_tokens"),
+        quirks=Quirks(
+            max_tokens_field="max_completion_tokens",
+            server_tools=frozenset({"web_search", "code_execution"}),
+        ),
         supports_count_tokens=True,  # responses/input-tokens
     ),
     Provider(COMPATIBLE, "OpenAI-compatible server", {CHAT_FORMAT: ""}),
@@ -49,6 +53,7 @@ CATALOG = (
         "",
         headers={"anthropic-version": "2023-06-01"},
         redundant_endings=("/v1",),
+        quirks=Quirks(server_tools=ALL_SERVER_TOOLS),
         supports_count_tokens=True,
     ),
     # ai.google.dev/api
@@ -60,6 +65,7 @@ CATALOG = (
         "x-goog-api-key",
         "",
         redundant_endings=("/models", "/openai", "/v1beta", "/v1"),
+        quirks=Quirks(server_tools=ALL_SERVER_TOOLS),
         supports_count_tokens=True,
     ),
     # learn.microsoft.com/azure/ai-services/openai/reference: authentication, versioning (the newest version

@@ -20,7 +20,7 @@ FOLDERS_OF_ONE_SHAPE = (
 CODECS = ("openai_chat", "openai_responses", "anthropic", "gemini")
 CODEC_MODULES = frozenset(
     """
-    account_ids wire request messages content tools reasoning response errors usage
+    account_ids wire request messages content tools vendor_tools reasoning response errors usage
     decoder encoder passthrough capabilities seals
     """.split()
 )

@@ -1,10 +1,11 @@
 """Anthropic Messages (platform.claude.com/docs/en/api/messages)."""
 
+from proxy.formats.anthropic.capabilities import server_tools_for
 from proxy.formats.anthropic.count_tokens import CountTokensRequest
 from proxy.formats.anthropic.decoder import StreamDecoder
 from proxy.formats.anthropic.encoder import StreamEncoder
 from proxy.formats.anthropic.errors import CONTEXT_LENGTH_WORDS, parse_error, render_error, render_error_event
-from proxy.formats.anthropic.passthrough import MessagesRequest
+from proxy.formats.anthropic.passthrough import MessagesRequest, rendered_facts
 from proxy.formats.anthropic.request import (
     parse_request,
     render_max_tokens,
@@ -37,6 +38,8 @@ __all__ = [
     "render_request",
     "render_response",
     "render_stream",
+    "rendered_facts",
     "request_path",
+    "server_tools_for",
     "without_seals",
 ]

@@ -9,7 +9,9 @@ system messages" and the migration guides.
 import re
 from functools import lru_cache
 
-from proxy.formats.neutral import Frozen
+from proxy.formats.neutral import Frozen, Request
+from proxy.formats.quirks import Quirks
+from proxy.formats.tools.offers import Settings
 
 TOOL_PROMPT_TOKENS = 600
 """Tokens that the API adds to the prompt of a request with tools: up to 530 (docs, "Tool use", "Pricing")."""
@@ -17,6 +19,12 @@ SERVER_TOOL_TOKENS = 3_000
 """Tokens that the API adds for each tool with a schema of its own: up to about 2,500 (docs, "Tool use",
 "Pricing")."""
 SERVER_TOOL_TYPES = ("web_search", "web_fetch", "code_execution")
+SERVER_TOOLS: Settings = {
+    "web_search": frozenset({"allowed_domains", "blocked_domains", "max_uses", "user_location"}),
+    "web_fetch": frozenset({"allowed_domains", "blocked_domains", "max_uses", "max_content_tokens"}),
+    "code_execution": frozenset(),
+}
+"""Anthropic's own tools, each with the settings that it has (docs, "Web search tool" and so on)."""
 MODEL_NAME = re.compile(
     r"claude-(?P<family>opus|sonnet|haiku|fable|mythos)-(?P<major>\d{1,2})(?:[-.](?P<minor>\d{1,2}))?(?!\d)"
 )
@@ -31,6 +39,7 @@ class ModelCapabilities(Frozen, frozen=True):
     - `thinks_between_tools`: the model takes `between_tools` in place of `disabled`.
     - `supports_structured_output`: the model follows a JSON Schema.
     - `supports_system_messages`: the model takes system messages between the others.
+    - `supports_server_tools`: the model can use Anthropic's own tools (docs, "Web search tool").
     - `default_max_tokens`: the limit, in tokens, for clients of formats that do not require one. Every model
       of the generation accepts it (docs, "Models overview").
     """
@@ -41,6 +50,7 @@ class ModelCapabilities(Frozen, frozen=True):
     supports_xhigh_effort: bool = False
     supports_structured_output: bool = True
     supports_system_messages: bool = False
+    supports_server_tools: bool = True
     default_max_tokens: int = 4096
 
 
@@ -62,5 +72,11 @@ def model_capabilities(model: str) -> ModelCapabilities:
         supports_xhigh_effort=newest and family in ("opus", "fable", "mythos"),
         supports_structured_output=generation >= (4, 5),
         supports_system_messages=generation >= (4, 8),
+        supports_server_tools=generation >= (3, 5),
         default_max_tokens=32_000 if generation >= (3, 7) else 8192 if generation >= (3, 5) else 4096,
     )
+
+
+def server_tools_for(request: Request, quirks: Quirks) -> Settings:
+    """Return the server tools that can be offered in a request, each with its settings."""
+    return quirks.running(SERVER_TOOLS) if model_capabilities(request.model).supports_server_tools else {}

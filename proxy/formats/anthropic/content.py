@@ -6,6 +6,7 @@ from typing import Any, assert_never
 
 from msgspec.structs import replace
 
+from proxy.formats.anthropic.records import parse_record
 from proxy.formats.anthropic.wire import (
     FORMAT,
     Block,
@@ -14,6 +15,7 @@ from proxy.formats.anthropic.wire import (
     SourceBlock,
     TextBlock,
     ThinkingBlock,
+    ToolReferenceBlock,
     ToolResultBlock,
     ToolUseBlock,
     decode_any,
@@ -36,6 +38,8 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.seals import attach_call_signatures, parse_thinking, render_signature, seal, unseal
 from proxy.formats.tool_calls import as_function_call, call_id_digest
+from proxy.formats.tools.names import flat_name
+from proxy.formats.tools.settings import VendorTool
 
 VALID_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 INVALID_CALL_ID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")
@@ -63,9 +67,10 @@ def parse_response_parts(content: list[dict[str, Any]]) -> tuple[Part, ...]:
 
 def parse_part_ignoring_nulls(block: dict[str, Any]) -> tuple[Part, ...]:
     try:
-        parts = parse_part(block)
+        parts = parse_part(block, in_response=True)
     except InvalidRequest:
-        parts = parse_part({name: value for name, value in block.items() if value is not None})
+        stated = {name: value for name, value in block.items() if value is not None}
+        parts = parse_part(stated, in_response=True)
     return tuple(own_if_unsigned(part) if isinstance(part, Thinking) else part for part in parts)
 
 
@@ -74,10 +79,10 @@ def own_if_unsigned(thinking: Thinking) -> Thinking:
     return replace(thinking, origin=thinking.origin or FORMAT)
 
 
-def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
+def parse_part(block: dict[str, Any], *, in_response: bool = False) -> tuple[Part, ...]:
     """Parse one block. Raises InvalidRequest.
 
-    A document that consists of blocks gives several parts.
+    A document that consists of blocks gives several parts, a change of the tools none.
     """
     match block.get("type"):
         case "text":
@@ -91,8 +96,9 @@ def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
             return parse_search_result(convert_json(block, SearchResultBlock))
         case "tool_use":
             call = convert_json(block, ToolUseBlock)
+            name = flat_name(call.toolset_name or "", call.name)
             arguments = encode({} if call.input is None else call.input).decode()
-            return (ToolCall(id=call.id, name=call.name, arguments=arguments, cache=call.cache),)
+            return (ToolCall(id=call.id, name=name, arguments=arguments, cache=call.cache),)
         case "tool_result":
             return (parse_tool_result(convert_json(block, ToolResultBlock)),)
         case "thinking":
@@ -102,8 +108,13 @@ def parse_part(block: dict[str, Any]) -> tuple[Part, ...]:
             data = convert_json(block, RedactedBlock).data
             sealed = unseal(data, redacted=True)
             return (Thinking(redacted=data, origin=FORMAT),) if sealed is None else sealed
+        case "tool_reference":
+            reference = convert_json(block, ToolReferenceBlock)
+            return (Text(text=f"The tool {reference.tool_name} can be used now.", cache=reference.cache),)
+        case "tool_addition" | "tool_removal":
+            return ()
         case _:
-            return (Opaque(origin=FORMAT, kind=convert_json(block, Block).type, value=block),)
+            return (parse_record(block, convert_json(block, Block).type, in_response=in_response),)
 
 
 def parse_citations(citations: Iterable[Any] | None) -> list[Citation]:
@@ -140,7 +151,7 @@ def parse_image(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ...]:
                 File(media_type=ANY_IMAGE_TYPE, file_id=source.file_id, origin=FORMAT, cache=block.cache),
             )
         case _:
-            return (Opaque(origin=FORMAT, kind="image", value=fields),)
+            return (parse_unknown_source("image", fields),)
 
 
 def parse_document(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ...]:
@@ -169,7 +180,12 @@ def parse_document(block: SourceBlock, fields: dict[str, Any]) -> tuple[Part, ..
         case "content":
             return (*heading_parts(block.title, block.context), *parse_parts(source.content))
         case _:
-            return (Opaque(origin=FORMAT, kind="document", value=fields),)
+            return (parse_unknown_source("document", fields),)
+
+
+def parse_unknown_source(kind: str, fields: dict[str, Any]) -> Opaque:
+    """Parse content from a source that only Anthropic has; the conversation makes no sense without it."""
+    return Opaque(origin=FORMAT, kind=kind, value=fields, is_caller_data=True)
 
 
 def heading_parts(*lines: str | None) -> tuple[Text, ...]:
@@ -224,8 +240,6 @@ def render_part(part: Part, param: str = "messages") -> dict[str, Any]:
         case Thinking():
             return render_thinking(part)
         case Opaque():
-            if part.origin != FORMAT:
-                raise UnsupportedFeature(f"Claude does not support {part.kind}.", param)
             value: dict[str, Any] = part.value
             return value
         case _:
@@ -257,11 +271,17 @@ def render_thinking(part: Thinking) -> dict[str, Any]:
     return {"type": "thinking", "thinking": part.text, "signature": render_signature(without_text, FORMAT)}
 
 
-def render_tool_call(part: ToolCall) -> dict[str, Any]:
+def render_tool_call(part: ToolCall, vendor: VendorTool | None = None) -> dict[str, Any]:
+    """Render a call; `vendor` is the client's own declaration of the tool, which may be in a toolset."""
+    name = (
+        {"name": vendor.name, "toolset_name": vendor.group}
+        if vendor and vendor.group
+        else {"name": part.name}
+    )
     return {
         "type": "tool_use",
         "id": render_call_id(part.id),
-        "name": part.name,
+        **name,
         "input": render_input(as_function_call(part).arguments),
     }
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 from msgspec import Raw
-from msgspec.structs import replace
 
 from proxy.formats.anthropic.content import parse_citations
 from proxy.formats.anthropic.errors import parse_error, parse_stream_error
+from proxy.formats.anthropic.records import parse_record
 from proxy.formats.anthropic.response import parse_finish_reason, parse_response
 from proxy.formats.anthropic.usage import StreamUsage
 from proxy.formats.anthropic.wire import (
@@ -307,7 +307,7 @@ class StreamDecoder:
         if block.block.type == "tool_use" and not block.has_content:
             self.add_text(block, parse_input(block.block.input))
         if isinstance(block.queued.part, Opaque):
-            block.queued.part = replace(block.queued.part, value=block.complete_value())
+            block.queued.part = parse_record(block.complete_value(), block.block.type, in_response=True)
         self.queue.complete(block.queued, block.signature or None)
 
     def close_all_blocks(self) -> None:

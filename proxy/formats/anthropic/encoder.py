@@ -17,6 +17,7 @@ from proxy.formats.anthropic.response import (
     render_stop_fields,
 )
 from proxy.formats.anthropic.usage import render_usage
+from proxy.formats.anthropic.wire import FORMAT
 from proxy.formats.json_body import encode
 from proxy.formats.neutral import (
     ApiError,
@@ -44,6 +45,8 @@ from proxy.formats.neutral import (
     UsageReported,
 )
 from proxy.formats.tool_calls import as_function_call
+from proxy.formats.tools.names import vendor_tools
+from proxy.formats.tools.records import shown_part
 
 
 def render_event(type: str, **fields: Any) -> bytes:
@@ -60,6 +63,7 @@ class StreamEncoder:
 
     def __init__(self, request: Request) -> None:
         self.model = request.model
+        self.own_tools = vendor_tools(request, FORMAT)
         self.is_started = False
         self.has_failed = False
         self.part: Part | None = None
@@ -119,7 +123,7 @@ class StreamEncoder:
 
     def start_part(self, part: Part) -> bytes:
         end_events = self.end_part()
-        match part:
+        match part := shown_part(part, FORMAT):
             case Text() | Refusal() | Thinking():
                 self.part = replace(part, text="")
                 return end_events + self.add_text(part.text)
@@ -128,7 +132,8 @@ class StreamEncoder:
                 signed = self.add_signature(part.signature) if part.signature else b""
                 return end_events + signed + self.add_text(part.arguments)
             case Image() | File() | Opaque() | ToolResult():
-                return end_events + b"".join(map(self.render_complete_block, render_response_part(part)))
+                blocks = render_response_part(part, self.own_tools)
+                return end_events + b"".join(map(self.render_complete_block, blocks))
             case _:
                 assert_never(part)
 
@@ -137,7 +142,7 @@ class StreamEncoder:
             case Thinking():
                 block = {"type": "thinking", "thinking": "", "signature": ""}
             case ToolCall():
-                block = render_tool_call(self.part)
+                block = render_tool_call(self.part, self.own_tools.get(self.part.name))
             case _:
                 block = {"type": "text", "text": ""}
         before = self.render_signature_blocks()

@@ -15,7 +15,7 @@ from proxy.formats.anthropic.content import (
     render_call_id,
     render_part,
 )
-from proxy.formats.anthropic.wire import FORMAT, WireMessage
+from proxy.formats.anthropic.wire import WireMessage
 from proxy.formats.neutral import Message, Opaque, Part, Text, ToolCall, ToolResult
 from proxy.formats.tool_calls import LinkedCall, ToolCallLinker, has_id, has_name, has_same_id
 
@@ -36,23 +36,10 @@ def parse_messages(wire: list[WireMessage]) -> tuple[Message, ...]:
     return tuple(
         Message(
             role=message.role,
-            parts=tuple(linker.link(compaction_as_text(part)) for part in parse_parts(message.content)),
+            parts=tuple(map(linker.link, parse_parts(message.content))),
         )
         for message in wire
     )
-
-
-def compaction_as_text(part: Part) -> Part:
-    """Return a compaction block as text.
-
-    Its summary replaces an earlier part of the conversation, and is text for every other provider (docs,
-    "Compaction").
-    """
-    match part:
-        case Opaque(kind="compaction", value={"content": str(summary)}) if summary:
-            return Text(text=summary)
-        case _:
-            return part
 
 
 class HistoryLinker(ToolCallLinker):
@@ -90,7 +77,9 @@ def render_messages(
     Raises UnsupportedFeature.
     """
     supported = [
-        Turn(message.role, parts) for message in messages if (parts := without_unsupported_parts(message))
+        Turn(message.role, parts)
+        for message in messages
+        if (parts := [part for part in message.parts if not must_omit(part)])
     ]
     kept, moved = place_system_messages(supported, supports_system_messages=supports_system_messages)
     turns = order_tool_results(merge_turns(link_tool_results(kept)))
@@ -98,22 +87,6 @@ def render_messages(
     if not rendered or rendered[0]["role"] != "user":
         rendered.insert(0, {"role": "user", "content": [{"type": "text", "text": FIRST_USER_TEXT}]})
     return without_trailing_space(rendered), moved
-
-
-def without_unsupported_parts(message: Message) -> list[Part]:
-    """Return the parts that the API accepts.
-
-    Records of another provider's server tools are left out: the assistant's text about them stays.
-    """
-    return [
-        part
-        for part in message.parts
-        if not (must_omit(part) or (message.role == "assistant" and is_foreign_opaque(part)))
-    ]
-
-
-def is_foreign_opaque(part: Part) -> bool:
-    return isinstance(part, Opaque) and part.origin != FORMAT
 
 
 def place_system_messages(

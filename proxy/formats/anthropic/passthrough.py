@@ -122,6 +122,13 @@ class MessagesRequest:
         return MessagesIdReader(keeps_messages=keeps_messages)
 
 
+def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
+    """Return the bounds of what a rendered request can use: input tokens, and calls of server tools."""
+    request = convert_json(body, RequestFields)
+    extras = max_billable_extras(request)
+    return RequestFacts(model=model, max_input_tokens=max_input_tokens(request), max_billable_extras=extras)
+
+
 def max_input_tokens(request: RequestFields) -> int:
     """Return an upper bound of the input tokens, without what server tools fetch."""
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))

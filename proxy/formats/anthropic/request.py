@@ -46,13 +46,13 @@ def request_path(model: str, stream: bool) -> str:
 def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False) -> Request:
     """Parse a request. Raises InvalidRequest."""
     wire = convert_json(fields, WireRequest)
-    config = wire.output_config or OutputConfig()
+    config, tools = wire.output_config or OutputConfig(), parse_tools(wire)
     return Request(
         model=wire.model,
         messages=parse_messages(wire.messages),
         system=parse_system(wire.system),
-        tools=parse_tools(wire),
-        tool_choice=parse_tool_choice(wire.tool_choice),
+        tools=tools,
+        tool_choice=parse_tool_choice(wire.tool_choice, tools),
         parallel_tool_calls=parse_parallel_tool_calls(wire.tool_choice),
         max_tokens=wire.max_tokens,
         temperature=wire.temperature,

@@ -1,6 +1,6 @@
 """Responses of the Messages API, parsed and rendered (platform.claude.com/docs/en/api/messages)."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, assert_never
 from uuid import uuid4
 
@@ -35,6 +35,9 @@ from proxy.formats.neutral import (
     ToolResult,
 )
 from proxy.formats.tool_calls import with_unique_id
+from proxy.formats.tools.names import vendor_tools
+from proxy.formats.tools.records import shown_part
+from proxy.formats.tools.settings import VendorTool
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -89,22 +92,23 @@ def parse_finish_reason(reason: str | None, *, has_calls: bool) -> FinishReason:
 def render_response(response: Response, request: Request) -> bytes:
     """Render the first choice: this format has only one."""
     choice = response.choices[0] if response.choices else Choice()
+    own_tools = vendor_tools(request, FORMAT)
     return encode(
         {
             **render_message_head(response.id, response.model or request.model),
-            "content": render_blocks(choice.parts),
+            "content": render_blocks(choice.parts, own_tools),
             **render_stop_fields(choice.finish_reason, choice.stop_sequence),
             "usage": render_usage(response.usage),
         }
     )
 
 
-def render_blocks(parts: Iterable[Part]) -> list[dict[str, Any]]:
+def render_blocks(parts: Iterable[Part], own_tools: Mapping[str, VendorTool]) -> list[dict[str, Any]]:
     """Render the blocks of a response.
 
     Gemini may sign its last text after it. No block carries that signature: clients show the last block.
     """
-    blocks = [block for part in parts for block in render_response_part(part)]
+    blocks = [block for part in parts for block in render_response_part(part, own_tools)]
     while blocks and is_signature_block(blocks[-1]):
         blocks.pop()
     return blocks
@@ -128,9 +132,12 @@ def render_stop_fields(finish_reason: FinishReason, stop_sequence: str | None) -
     }
 
 
-def render_response_part(part: Part) -> list[dict[str, Any]]:
-    """Render a part of a response as blocks; none if clients of this format cannot read it."""
-    match part:
+def render_response_part(part: Part, own_tools: Mapping[str, VendorTool]) -> list[dict[str, Any]]:
+    """Render a part of a response as blocks; none if clients of this format cannot read it.
+
+    `own_tools` are the tools that the client declares in Anthropic's own way, by name.
+    """
+    match part := shown_part(part, FORMAT):
         case Text():
             return [render_cited_text(part)] if part.text else []
         case Refusal():
@@ -139,7 +146,7 @@ def render_response_part(part: Part) -> list[dict[str, Any]]:
             return render_thinking_blocks(part)
         case ToolCall():
             signature_blocks = [render_signature_block(part.signature, part)] if part.signature else []
-            return [*signature_blocks, render_tool_call(part)]
+            return [*signature_blocks, render_tool_call(part, own_tools.get(part.name))]
         case Image() | File():
             return [{"type": "text", "text": text}] if (text := render_markdown_link(part)) else []
         case Opaque():

@@ -60,6 +60,11 @@ class ToolUseBlock(Block):
     id: str = ""
     name: str = ""
     input: Any = msgspec.field(default_factory=dict)
+    toolset_name: str | None = None
+
+
+class ToolReferenceBlock(Block):
+    tool_name: str = ""
 
 
 class ToolResultBlock(Block):

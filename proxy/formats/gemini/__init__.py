@@ -4,10 +4,11 @@ Google's JSON is that of protocol buffers: clients write camelCase or snake_case
 says whether to stream. A stream consists of complete responses, each of which holds only what is new.
 """
 
+from proxy.formats.gemini.capabilities import server_tools_for
 from proxy.formats.gemini.decoder import StreamDecoder
 from proxy.formats.gemini.encoder import StreamEncoder
 from proxy.formats.gemini.errors import CONTEXT_LENGTH_WORDS, parse_error, render_error, render_error_event
-from proxy.formats.gemini.passthrough import GenerateContentRequest
+from proxy.formats.gemini.passthrough import GenerateContentRequest, rendered_facts
 from proxy.formats.gemini.request import (
     parse_request,
     render_max_tokens,
@@ -39,6 +40,8 @@ __all__ = [
     "render_request",
     "render_response",
     "render_stream",
+    "rendered_facts",
     "request_path",
+    "server_tools_for",
     "without_seals",
 ]

@@ -2,6 +2,10 @@
 
 import re
 
+from proxy.formats.neutral import Request, Tool
+from proxy.formats.quirks import Quirks
+from proxy.formats.tools.offers import Settings
+
 MAX_MODEL_LENGTH = 200
 SERVER_TOOL_TOKENS = 3_000
 """Tokens that one of Google's own tools may add to the prompt before it fetches anything."""
@@ -9,6 +13,8 @@ BILLABLE_TOOLS = dict.fromkeys(
     ("googleSearch", "google_search", "googleSearchRetrieval", "google_search_retrieval"), "web_search"
 ) | {"googleMaps": "google_maps"}
 """Google's own tools that are billed by the call, with the names that all formats share."""
+SERVER_TOOLS: Settings = dict.fromkeys(("web_search", "web_fetch", "code_execution"), frozenset())
+"""Google's own tools. The Gemini API has no settings for them: domains are for Vertex AI only."""
 MAX_N = 128
 LEVEL_MODEL = re.compile(r"gemini-([3-9]|\d\d|.*latest)")
 
@@ -19,3 +25,14 @@ def has_thinking_levels(model: str) -> bool:
     They think by levels, want signatures of calls back, and take media in results.
     """
     return LEVEL_MODEL.search(model) is not None
+
+
+def server_tools_for(request: Request, quirks: Quirks) -> Settings:
+    """Return the server tools that can be offered in a request.
+
+    Google's own tools exclude functions before Gemini 3. From then on, the history must repeat their calls
+    and results unchanged, which clients of other formats cannot do
+    (ai.google.dev/gemini-api/docs/tool-combination).
+    """
+    has_functions = any(isinstance(tool, Tool) for tool in request.tools)
+    return {} if has_functions else quirks.running(SERVER_TOOLS)

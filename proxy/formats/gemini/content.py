@@ -18,7 +18,7 @@ from proxy.formats.gemini.wire import (
     FunctionCall,
     FunctionResponse,
 )
-from proxy.formats.json_body import DECODE_ERRORS, convert_json, encode
+from proxy.formats.json_body import DECODE_ERRORS, as_dict, convert_json, encode
 from proxy.formats.media import URL_SAFE_BASE64, guess_media_type, parse_data_url
 from proxy.formats.neutral import (
     File,
@@ -35,6 +35,7 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.seals import attach_call_signatures, parse_thinking, unseal
 from proxy.formats.tool_calls import as_function_call
+from proxy.formats.tools.records import call_text, code_text, output_text
 
 METADATA_FIELDS = ("groundingMetadata", "citationMetadata", "urlContextMetadata")
 """Fields beside the content of a response, which are opaque to other formats."""
@@ -90,7 +91,22 @@ def parse_part(part: dict[str, Any]) -> list[Part]:
         case (("text" | "inlineData" | "fileData"), value) if not part.get("thought"):
             return [*parse_thinking("", signature, FORMAT), *parse_content(name, value)]
         case _:
-            return [Opaque(origin=FORMAT, kind=name, value=part)]
+            return [
+                Opaque(origin=FORMAT, kind=name, value=part, text=record_text(name, as_dict(part.get(name))))
+            ]
+
+
+def record_text(field: str, value: dict[str, Any]) -> str:
+    """Return what a record of Google's own tools says; empty for results that only Google reads."""
+    match field:
+        case "executableCode":
+            return code_text(value.get("code"), value.get("language"))
+        case "codeExecutionResult":
+            return output_text(value.get("output"))
+        case "toolCall":
+            return call_text(value.get("toolType"), value.get("args"))
+        case _:
+            return ""
 
 
 def parse_signature(part: dict[str, Any]) -> str | None:
@@ -181,8 +197,7 @@ def parse_function_response(response: Any) -> tuple[str, bool]:
 def render_parts(parts: Iterable[Part]) -> list[dict[str, Any]]:
     """Render parts as Google's.
 
-    A signature of content that is not a call returns to that content. Opaque parts of other formats are left
-    out, because the text that resulted from them stays.
+    A signature of content that is not a call returns to that content. Records of other formats are left out.
     """
     rendered: list[dict[str, Any]] = []
     signature: str | None = None

@@ -5,7 +5,6 @@ The user begins, user and model alternate, and the turn after calls holds a resu
 """
 
 from collections import Counter
-from collections.abc import Iterable
 from itertools import groupby
 from typing import Any, Literal
 
@@ -212,16 +211,11 @@ def render_messages(request: Request) -> list[dict[str, Any]]:
 
 
 def merge_turns(request: Request) -> list[Turn]:
-    """Remove the parts that Gemini does not accept, then merge neighbouring turns of one role.
-
-    Raises UnsupportedFeature.
-    """
+    """Remove the parts that Gemini does not accept, then merge neighbouring turns of one role."""
     turns: list[Turn] = []
     for message in request.messages:
         parts = [part for part in message.parts if is_supported(part)]
         role = "model" if message.role == "assistant" else "user"
-        if role == "user":
-            reject_unsupported(message.parts)
         if not parts or message.role == "system":
             continue
         if turns and turns[-1][0] == role:
@@ -229,18 +223,6 @@ def merge_turns(request: Request) -> list[Turn]:
         else:
             turns.append((role, parts))
     return turns
-
-
-def reject_unsupported(parts: Iterable[Part]) -> None:
-    """Raise UnsupportedFeature for opaque parts of a user or a tool.
-
-    Only records of another provider's model may be left out.
-    """
-    for part in parts:
-        if isinstance(part, ToolResult):
-            reject_unsupported(part.content)
-        elif isinstance(part, Opaque) and part.origin != FORMAT:
-            raise UnsupportedFeature(f"Gemini does not support {part.kind}.", "messages")
 
 
 def is_supported(part: Part) -> bool:

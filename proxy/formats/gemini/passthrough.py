@@ -181,6 +181,16 @@ def validate_request(request: RequestFields, model: str, n: int) -> None:
         )
 
 
+def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
+    """Return the bounds of what a rendered request can use: input tokens, and calls of Google's own tools."""
+    request = convert_json(body, RequestFields)
+    return RequestFacts(
+        model=model,
+        max_input_tokens=max_input_tokens(request, request.settings or GenerationFields(), model),
+        max_billable_extras=max_billable_extras(request.tools),
+    )
+
+
 def max_input_tokens(request: RequestFields, settings: GenerationFields, model: str) -> int:
     """Return an upper bound of the input tokens, without what Google's own tools fetch."""
     image = token_bounds.max_image_tokens(model)

@@ -96,7 +96,7 @@ def cached_content_tools(body: WireRequest) -> list[ServerTool]:
     """
     if body.cached_content is None:
         return []
-    return [ServerTool(origin=FORMAT, kind=CACHED_CONTENT, value=body.cached_content)]
+    return [ServerTool(origin=FORMAT, kind=CACHED_CONTENT, value=body.cached_content, is_caller_data=True)]
 
 
 def parse_unmapped_settings(fields: dict[str, Any], body: WireRequest) -> dict[str, Any]:
@@ -178,6 +178,7 @@ def dropped_settings(request: Request) -> list[str]:
         "parallel_tool_calls": request.parallel_tool_calls is False,
         "user": request.user is not None,
         "strict": any(isinstance(tool, Tool) and tool.strict for tool in request.tools),
+        "tool_choice": request.tool_choice is not None and bool(request.tool_choice.server_kinds),
         "cache": has_cache_control(request),
         "filename": any(isinstance(part, File) and part.name for part in parts),
         "detail": any(isinstance(part, Image) and part.detail not in (None, "auto") for part in parts),

@@ -32,6 +32,7 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.seals import unseal
 from proxy.formats.tool_calls import with_unique_id
+from proxy.formats.tools.records import shown_part
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "STOP": "stop",
@@ -210,14 +211,15 @@ def render_response(response: Response, request: Request) -> bytes:
 
 
 def render_choice(choice: Choice, index: int) -> dict[str, Any]:
+    parts = [shown_part(part, FORMAT) for part in choice.parts]
     candidate: dict[str, Any] = {
-        "content": render_content(render_parts(map(CallSeals().sign, choice.parts))),
+        "content": render_content(render_parts(map(CallSeals().sign, parts))),
         "finishReason": render_finish_reason(choice.finish_reason),
     }
     candidate["index"] = index
     if choice.logprobs:
         candidate["logprobsResult"] = render_logprobs(choice.logprobs)
-    return candidate | render_grounding(choice.parts) | render_metadata(choice.parts)
+    return candidate | render_grounding(parts) | render_metadata(parts)
 
 
 def render_content(parts: list[dict[str, Any]]) -> dict[str, Any]:

@@ -3,9 +3,15 @@
 from typing import Any
 
 from proxy.formats.gemini.json_schema import to_json_schema
+from proxy.formats.gemini.vendor_tools import (
+    COMPUTER_USE,
+    parse_computer,
+    parse_server_tool,
+    render_shared_tool,
+)
 from proxy.formats.gemini.wire import FORMAT, FunctionDeclaration, ToolConfig
 from proxy.formats.json_body import convert_json
-from proxy.formats.neutral import Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
+from proxy.formats.neutral import Request, ServerTool, Tool, ToolChoice
 from proxy.formats.tool_calls import as_function_tool
 
 FUNCTION_DECLARATIONS = "functionDeclarations"
@@ -26,8 +32,10 @@ def parse_tools(
                 parsed += [parse_declaration(declaration) for declaration in declarations]
                 for declaration in declarations:
                     unmapped |= unmapped_declaration_fields(declaration)
+            elif field == COMPUTER_USE:
+                parsed += parse_computer(value)
             elif value is not None:
-                parsed.append(ServerTool(origin=FORMAT, kind=field, value={field: value}))
+                parsed.append(parse_server_tool(field, value))
     return parsed, unmapped
 
 
@@ -73,15 +81,19 @@ def apply_tool_choice(
 
 
 def render_tools(request: Request) -> dict[str, Any]:
-    functions = [render_declaration(tool) for tool in request.tools if isinstance(tool, Tool)]
+    """Render the tools and the choice among the functions. Raises UnsupportedFeature."""
+    declared = [tool for tool in request.tools if isinstance(tool, Tool)]
+    functions = [render_declaration(tool) for tool in declared if not is_own(tool)]
+    own = {id(tool.vendor.value): tool.vendor.value for tool in declared if tool.vendor and is_own(tool)}
     servers = [
         render_server_tool(tool)
         for tool in request.tools
         if isinstance(tool, ServerTool) and tool.kind != CACHED_CONTENT
     ]
     tools = [{FUNCTION_DECLARATIONS: functions}] if functions else []
-    body: dict[str, Any] = {"tools": [*tools, *servers]} if tools or servers else {}
-    if functions and request.tool_choice is not None:
+    offered = [*tools, *own.values(), *servers]
+    body: dict[str, Any] = {"tools": offered} if offered else {}
+    if declared and request.tool_choice is not None:
         body["toolConfig"] = {"functionCallingConfig": render_tool_choice(request.tool_choice)}
     return body
 
@@ -95,10 +107,13 @@ def render_declaration(tool: Tool) -> dict[str, Any]:
     return {"name": tool.name, "description": tool.description} | schema
 
 
+def is_own(tool: Tool) -> bool:
+    """Return whether the tool is one that Google itself declares."""
+    return tool.vendor is not None and tool.vendor.origin == FORMAT
+
+
 def render_server_tool(tool: ServerTool) -> Any:
-    if tool.origin != FORMAT:
-        raise UnsupportedFeature(f"Gemini does not support the tool {tool.kind}.", "tools")
-    return tool.value
+    return render_shared_tool(tool.shared) if tool.shared and tool.origin != FORMAT else tool.value
 
 
 def render_tool_choice(choice: ToolChoice) -> dict[str, Any]:

@@ -18,6 +18,8 @@ ESTIMATED_PREFIX = "estimated_"
 """Marks a kind of tokens whose count the provider did not report, so that the gateway estimates it."""
 MAX_TIER_LENGTH = 20
 AUTO_TIER = "auto"
+MODALITIES = ("input_audio", "input_image", "input_video")
+"""Kinds of input tokens that may cost more than text."""
 
 
 def normalize_tier(reported: Any) -> str:
@@ -71,8 +73,4 @@ def possible_modalities(body: bytes, markers: Iterable[bytes], max_input_tokens:
 
     All its input tokens may be of each of these kinds, which cost more than text.
     """
-    return (
-        dict.fromkeys(("input_audio", "input_image", "input_video"), max_input_tokens)
-        if contains_any(body, markers)
-        else {}
-    )
+    return dict.fromkeys(MODALITIES, max_input_tokens) if contains_any(body, markers) else {}

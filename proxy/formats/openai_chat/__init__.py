@@ -1,5 +1,6 @@
 """OpenAI Chat Completions, which many other servers speak too."""
 
+from proxy.formats.openai_chat.capabilities import server_tools_for
 from proxy.formats.openai_chat.decoder import StreamDecoder
 from proxy.formats.openai_chat.encoder import StreamEncoder
 from proxy.formats.openai_chat.errors import (
@@ -8,7 +9,7 @@ from proxy.formats.openai_chat.errors import (
     render_error,
     render_error_event,
 )
-from proxy.formats.openai_chat.passthrough import ChatRequest
+from proxy.formats.openai_chat.passthrough import ChatRequest, rendered_facts
 from proxy.formats.openai_chat.request import (
     parse_request,
     render_max_tokens,
@@ -40,6 +41,8 @@ __all__ = [
     "render_request",
     "render_response",
     "render_stream",
+    "rendered_facts",
     "request_path",
+    "server_tools_for",
     "without_seals",
 ]

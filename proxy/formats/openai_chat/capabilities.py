@@ -2,7 +2,9 @@
 
 import re
 
+from proxy.formats.neutral import Request
 from proxy.formats.quirks import Quirks
+from proxy.formats.tools.offers import Settings
 
 CACHE_CONTROL_MODEL = re.compile(r"claude")
 """Routers to Anthropic's models read `cache_control`. OpenAI, Groq and others reject unknown fields."""
@@ -13,6 +15,12 @@ MAX_CALL_ID_LENGTH = 40
 OPENAI_MODEL = re.compile(r"(o\d|gpt-(?!oss)|chatgpt)")
 """Models that OpenAI serves. The open-weight models are served by others, with other rules."""
 REASONING_MODEL = re.compile(r"(o1|o3|o4|gpt-[5-9])")
+SEARCH_MODEL = re.compile(r"gpt-4o(-mini)?-search-preview|gpt-5-search-api")
+"""Models that search the web in chat completions; all others reject `web_search_options`.
+
+Source: developers.openai.com/api/docs/guides/tools-web-search, "Chat Completions".
+"""
+SERVER_TOOLS: Settings = {"web_search": frozenset({"user_location", "search_context_size"})}
 
 
 def is_google_model(model: str) -> bool:
@@ -34,3 +42,8 @@ def max_tokens_field(model: str, quirks: Quirks) -> str:
     Source: platform.openai.com/docs/guides/reasoning.
     """
     return "max_completion_tokens" if REASONING_MODEL.match(model) else quirks.max_tokens_field
+
+
+def server_tools_for(request: Request, quirks: Quirks) -> Settings:
+    """Return the server tools that can be offered in a request, each with its settings."""
+    return quirks.running(SERVER_TOOLS) if SEARCH_MODEL.match(request.model) else {}

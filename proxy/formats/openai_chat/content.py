@@ -79,7 +79,7 @@ def parse_part(item: str | dict[str, Any]) -> Part:
         case None if isinstance(item.get("text"), str):
             return Text(text=item["text"], cache=cache)
         case kind:
-            return Opaque(origin=FORMAT, kind=f"a part of the type {kind}", value=item)
+            return Opaque(origin=FORMAT, kind=as_str(kind) or "content", value=item)
 
 
 def parse_cache_control(wire: Any) -> str | None:
@@ -231,10 +231,6 @@ def render_part(part: Text | Image | File | Opaque, *, with_cache_control: bool)
     `with_cache_control` is whether the server reads marks for its prompt cache.
     """
     if isinstance(part, Opaque):
-        if part.origin != FORMAT:
-            raise UnsupportedFeature(
-                f"The model's API does not support {part.kind} in a message.", "messages"
-            )
         return dict(part.value)
     wire = render_bare_part(part)
     if with_cache_control and part.cache:

@@ -68,8 +68,6 @@ class ChatRequest:
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_letters(request.stream_options or (), STREAM_FIELDS, "stream_options.")
         bound = max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown)
-        # A search model searches once before it responds (platform.openai.com/docs/guides/tools-web-search).
-        searches = {} if request.web_search_options is None else {"web_search": 1}
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=bound,
@@ -77,7 +75,7 @@ class ChatRequest:
             n=n,
             stream=bool(request.stream),
             service_tier=normalize_tier(request.service_tier) or "auto",
-            max_billable_extras=searches | possible_modalities(body, AUDIO_MARKERS, bound),
+            max_billable_extras=max_searches(request) | possible_modalities(body, AUDIO_MARKERS, bound),
             unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(body, self.fields),
             writes_12h_cache=writes_12h_cache(body, self.fields),
             other_model_fields=fields_allowing_other_models(unknown) + server_tool_fields(request.tools),
@@ -139,6 +137,19 @@ class ChatRequest:
 
     def encoder(self, request: Request) -> StreamEncoder:
         return StreamEncoder(request)
+
+
+def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
+    """Return the bounds of what a rendered request can use: input tokens, and web searches."""
+    request = convert_json(body, RequestFields)
+    return RequestFacts(
+        model=model, max_input_tokens=max_input_tokens(request), max_billable_extras=max_searches(request)
+    )
+
+
+def max_searches(request: RequestFields) -> dict[str, int]:
+    """Return the searches: a search model searches once (developers.openai.com, "Web search")."""
+    return {} if request.web_search_options is None else {"web_search": 1}
 
 
 def max_input_tokens(request: RequestFields) -> int:

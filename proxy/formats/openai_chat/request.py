@@ -46,7 +46,7 @@ def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False)
         model=wire.model,
         messages=messages,
         system=system,
-        tools=parse_tools(wire.tools or [], wire.functions or [], choice),
+        tools=parse_tools(wire.tools or [], wire.functions or [], choice, wire.web_search_options),
         tool_choice=parse_tool_choice(choice),
         parallel_tool_calls=wire.parallel_tool_calls,
         max_tokens=wire.max_completion_tokens or wire.max_tokens,
@@ -183,7 +183,8 @@ class BodyBuilder:
         fields = render_tools(request, supports_custom_tools=custom, supports_cache_control=cached)
         for name, value in fields.items():
             self.set_field(name, value)
-        self.set_field("parallel_tool_calls", request.parallel_tool_calls)
+        if "tools" in fields:
+            self.set_field("parallel_tool_calls", request.parallel_tool_calls)
 
     def render_response_format(self) -> None:
         wanted = self.request.response_format

@@ -2,11 +2,15 @@
 
 from typing import Any
 
-from proxy.formats.json_body import as_dict, as_str
-from proxy.formats.neutral import InvalidRequest, Request, ServerTool, Tool, ToolChoice, UnsupportedFeature
+from proxy.formats.json_body import as_dict, as_list, as_str
+from proxy.formats.neutral import InvalidRequest, Request, ServerTool, Tool, ToolChoice
 from proxy.formats.openai_chat.capabilities import is_openai_model
 from proxy.formats.openai_chat.content import parse_cache_control, render_cache_control
-from proxy.formats.openai_chat.wire import FORMAT
+from proxy.formats.openai_chat.vendor_tools import (
+    parse_search_options,
+    parse_server_tool,
+    render_server_tools,
+)
 from proxy.formats.tool_calls import FREE_TEXT_SCHEMA
 
 EMPTY_OBJECT_SCHEMA = {"type": "object", "properties": {}}
@@ -16,14 +20,18 @@ EMPTY_OBJECT_SCHEMA = {"type": "object", "properties": {}}
 
 
 def parse_tools(
-    tools: list[dict[str, Any]], functions: list[dict[str, Any]], choice: Any
+    tools: list[dict[str, Any]],
+    functions: list[dict[str, Any]],
+    choice: Any,
+    search_options: dict[str, Any] | None = None,
 ) -> tuple[Tool | ServerTool, ...]:
     """Return the tools. Raises InvalidRequest.
 
     If the choice allows only some of the tools in the mode auto, the others are left out.
     """
-    known = [parse_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
+    known: list[Tool | ServerTool] = [parse_tool(tool, f"tools[{index}]") for index, tool in enumerate(tools)]
     known += [parse_function(function, f"functions[{index}]") for index, function in enumerate(functions)]
+    known += parse_search_options(search_options)
     if allowed_tools_mode(choice) != "auto":
         return tuple(known)
     allowed = allowed_tool_names(choice)
@@ -44,7 +52,7 @@ def parse_tool(wire: dict[str, Any], where: str) -> Tool | ServerTool:
         case {"type": "function"}:
             return parse_function(wire, where, cache)
         case _:
-            return ServerTool(origin=FORMAT, kind=as_str(wire.get("type")) or "without a type", value=wire)
+            return parse_server_tool(wire)
 
 
 def parse_function(wire: dict[str, Any], where: str, cache: str | None = None) -> Tool:
@@ -117,7 +125,8 @@ def allowed_tool_names(choice: Any) -> list[str]:
     """
     tools = as_dict(choice).get("tools") or as_dict(as_dict(choice).get("allowed_tools")).get("tools")
     named = [
-        as_dict(as_dict(tool).get("function") or as_dict(tool).get("custom") or tool) for tool in tools or ()
+        as_dict(as_dict(tool).get("function") or as_dict(tool).get("custom") or tool)
+        for tool in as_list(tools)
     ]
     return [name for tool in named if (name := as_str(tool.get("name")))]
 
@@ -128,7 +137,7 @@ def allowed_tool_names(choice: Any) -> list[str]:
 def render_tools(
     request: Request, *, supports_custom_tools: bool, supports_cache_control: bool
 ) -> dict[str, Any]:
-    """Return the fields `tools` and `tool_choice`. Raises UnsupportedFeature.
+    """Return the fields `tools`, `tool_choice` and `web_search_options`.
 
     `supports_custom_tools` is whether the server takes tools without a schema, `supports_cache_control`
     whether it reads marks for its prompt cache.
@@ -136,13 +145,14 @@ def render_tools(
     choice, chosen = request.tool_choice, chosen_tools(request)
     # Only OpenAI's own models take a choice among several tools; others are offered only those.
     offers_chosen_only = len(chosen) > 1 and not is_openai_model(request.model)
-    fields: dict[str, Any] = {
-        "tools": [
-            render_tool(tool, supports_custom_tools, supports_cache_control)
-            for tool in (chosen if offers_chosen_only else request.tools)
-        ]
-    }
-    if choice is not None:
+    entries, fields = render_server_tools(request)
+    declared = chosen if offers_chosen_only else [tool for tool in request.tools if isinstance(tool, Tool)]
+    tools = [render_tool(tool, supports_custom_tools, supports_cache_control) for tool in declared] + entries
+    if not tools:
+        return fields
+    fields["tools"] = tools
+    # A model with web search always searches, so that a choice of it needs no field.
+    if choice is not None and not choice.server_kinds:
         named = (
             [] if offers_chosen_only else [render_named_tool(tool, supports_custom_tools) for tool in chosen]
         )
@@ -171,15 +181,7 @@ def render_tool_choice(choice: ToolChoice, named: list[dict[str, Any]]) -> str |
             return "required"
 
 
-def render_tool(
-    tool: Tool | ServerTool, supports_custom_tools: bool, supports_cache_control: bool
-) -> dict[str, Any]:
-    if isinstance(tool, ServerTool):
-        if tool.origin == FORMAT:
-            return dict(tool.value)
-        raise UnsupportedFeature(
-            f"The tool {tool.kind} is run by another provider; this model does not have it.", "tools"
-        )
+def render_tool(tool: Tool, supports_custom_tools: bool, supports_cache_control: bool) -> dict[str, Any]:
     cache = (
         {"cache_control": render_cache_control(tool.cache)} if supports_cache_control and tool.cache else {}
     )

@@ -1,6 +1,6 @@
 """OpenAI Responses (platform.openai.com/docs/api-reference/responses)."""
 
-from proxy.formats.openai_responses.capabilities import stateful_features
+from proxy.formats.openai_responses.capabilities import server_tools_for, stateful_features
 from proxy.formats.openai_responses.decoder import StreamDecoder
 from proxy.formats.openai_responses.encoder import StreamEncoder
 from proxy.formats.openai_responses.errors import (
@@ -9,7 +9,7 @@ from proxy.formats.openai_responses.errors import (
     render_error,
     render_error_event,
 )
-from proxy.formats.openai_responses.passthrough import ResponsesRequest
+from proxy.formats.openai_responses.passthrough import ResponsesRequest, rendered_facts
 from proxy.formats.openai_responses.request import (
     parse_request,
     render_max_tokens,
@@ -41,7 +41,9 @@ __all__ = [
     "render_request",
     "render_response",
     "render_stream",
+    "rendered_facts",
     "request_path",
+    "server_tools_for",
     "stateful_features",
     "without_seals",
 ]

@@ -152,10 +152,8 @@ def render_part(part: Part) -> dict[str, Any]:
             return {"type": "input_image", "image_url": url, "detail": part.detail or "auto"}
         case File():
             return render_file(part)
-        case Opaque(origin="openai_responses", value=dict() as value):
+        case Opaque(value=dict() as value):
             return value
-        case Opaque():
-            raise UnsupportedFeature(f"The Responses API has no counterpart to {part.kind}.", "messages")
         case _:
             raise UnsupportedFeature(
                 "A message to the model cannot hold thinking, refusals or tool calls.", "messages"

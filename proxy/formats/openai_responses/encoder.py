@@ -1,6 +1,7 @@
 """A stream of the Responses API, made of neutral events."""
 
 import time
+from functools import partial
 from typing import Any, assert_never
 
 from msgspec.structs import replace
@@ -50,10 +51,13 @@ from proxy.formats.openai_responses.response import (
     render_status,
     response_skeleton,
 )
-from proxy.formats.openai_responses.tools import custom_tool_names
+from proxy.formats.openai_responses.tools import OwnTools
+from proxy.formats.openai_responses.typed_calls import TypedCallEncoder
 from proxy.formats.openai_responses.usage import render_usage
+from proxy.formats.openai_responses.wire import FORMAT
 from proxy.formats.provider_errors import CONTEXT_LENGTH_CODE
 from proxy.formats.streaming.stream_errors import STREAM_INTERRUPTED
+from proxy.formats.tools.records import shown_part
 
 ERROR_CODE_BY_KIND = {"rate_limit": "rate_limit_exceeded", "invalid_request": "invalid_prompt"}
 """Codes of a failed response (docs/api-reference/responses/object, `error.code`).
@@ -252,13 +256,9 @@ class ToolCallEncoder:
     It starts with the first argument, because a signature stands in an item before it.
     """
 
-    def __init__(self, writer: EventWriter, part: ToolCall, custom_tool_names: frozenset[str]) -> None:
-        self.writer, self.call, self.custom_tool_names = (
-            writer,
-            replace(part, arguments=""),
-            custom_tool_names,
-        )
-        self.is_free_text = part.custom or part.name in custom_tool_names
+    def __init__(self, writer: EventWriter, part: ToolCall, own_tools: OwnTools) -> None:
+        self.writer, self.call, self.own_tools = writer, replace(part, arguments=""), own_tools
+        self.is_free_text = part.custom or part.name in own_tools.custom
         self.item_field, self.event_prefix = (
             ("input", "custom_tool_call_input")
             if self.is_free_text
@@ -271,7 +271,7 @@ class ToolCallEncoder:
 
     def open(self) -> dict[str, Any]:
         if self.item is None:
-            *signature_items, item = render_signed_call(self.call, self.custom_tool_names)
+            *signature_items, item = render_signed_call(self.call, self.own_tools)
             for signature in signature_items:
                 self.writer.write_item(signature)
             self.item = {**item, "status": "in_progress", self.item_field: ""}
@@ -292,9 +292,7 @@ class ToolCallEncoder:
 
     def end(self) -> None:
         item = self.open()
-        complete_item = render_call_item(
-            replace(self.call, arguments="".join(self.texts)), self.custom_tool_names
-        )
+        complete_item = render_call_item(replace(self.call, arguments="".join(self.texts)), self.own_tools)
         value, position = complete_item[self.item_field], self.writer.item_position(item)
         if value and (not any(self.texts) or (self.is_free_text and not self.call.custom)):
             self.writer.emit(f"response.{self.event_prefix}.delta", {**position, "delta": value})
@@ -306,9 +304,9 @@ class StreamEncoder:
     """Writes the first choice; the format has no place for a second."""
 
     def __init__(self, request: Request) -> None:
-        self.request, self.custom_tool_names = request, custom_tool_names(request)
+        self.request, self.own_tools = request, OwnTools(request)
         self.writer: EventWriter | None = None
-        self.part: TextEncoder | ThinkingEncoder | ToolCallEncoder | None = None
+        self.part: TextEncoder | ThinkingEncoder | ToolCallEncoder | TypedCallEncoder | None = None
         self.finish_reason: FinishReason | None = None
         self.usage: Usage | None = None
         self.failed = False
@@ -366,13 +364,16 @@ class StreamEncoder:
     def start_part(self, part: Part) -> None:
         writer = self.ensure_started()
         self.end_part()
-        match part:
+        match part := shown_part(part, FORMAT):
             case Text() | Refusal():
                 self.part = TextEncoder(writer, part)
             case Thinking():
                 self.part = ThinkingEncoder(writer, part)
+            case ToolCall() if self.own_tools.is_typed(part.name):
+                render = partial(render_signed_call, own_tools=self.own_tools)
+                self.part = TypedCallEncoder(writer, part, render)
             case ToolCall():
-                self.part = ToolCallEncoder(writer, part, self.custom_tool_names)
+                self.part = ToolCallEncoder(writer, part, self.own_tools)
             case Image() | Opaque() | File() | ToolResult():
                 for item in render_other_items(part):
                     writer.write_item(item)

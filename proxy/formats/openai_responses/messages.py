@@ -29,35 +29,44 @@ from proxy.formats.openai_responses.reasoning import (
     parse_reasoning_item,
     render_reasoning_item,
 )
+from proxy.formats.openai_responses.records import parse_record
+from proxy.formats.openai_responses.typed_calls import (
+    OUTPUT_TYPES,
+    TOOL_OF_CALL,
+    call_arguments,
+    parse_typed_output,
+    runs_at_client,
+)
 from proxy.formats.openai_responses.wire import FORMAT
 from proxy.formats.seals import attach_call_signatures
-from proxy.formats.tool_calls import ToolCallLinker, call_id_digest, has_id, is_next_without_id
-
-CLIENT_ITEM_TYPES = frozenset(
-    (
-        "additional_tools",
-        "apply_patch_call_output",
-        "compaction_trigger",
-        "computer_call_output",
-        "configuration_update",
-        "local_shell_call_output",
-        "mcp_approval_response",
-    )
+from proxy.formats.tool_calls import (
+    ToolCallLinker,
+    call_id_digest,
+    has_id,
+    has_name_without_id,
+    is_next_without_id,
 )
-"""Items that come from the client, not the model.
+from proxy.formats.tools.names import TYPED, FlatNames
 
-Other formats reject a request with such an item; they do not leave it out.
-"""
+SETTING_ITEMS = ("additional_tools", "configuration_update")
+"""Items that hold no content: they bring tools, and change settings of the request."""
+USER_RECORDS = ("agent_message", "compaction_trigger", "mcp_approval_response", *OUTPUT_TYPES)
+"""Items that come from the client, not the model, and have a type of their own."""
 
 
 # Reading ------------------------------------------------------------------------------------------
 
 
 def parse_messages(
-    instructions: str | list[dict[str, Any]] | None, items: str | list[dict[str, Any] | str] | None
+    instructions: str | list[dict[str, Any]] | None,
+    items: str | list[dict[str, Any] | str] | None,
+    names: FlatNames,
 ) -> tuple[tuple[Text, ...], tuple[Message, ...]]:
-    """Return the instructions and the messages of a request. Raises InvalidRequest."""
-    builder = MessageBuilder(instructions)
+    """Return the instructions and the messages of a request; `names` are those of its tools.
+
+    Raises InvalidRequest.
+    """
+    builder = MessageBuilder(instructions, names)
     for index, item in enumerate([items] if isinstance(items, str) else items or []):
         builder.add_item(
             {"role": "user", "content": item} if isinstance(item, str) else item, f"input[{index}]"
@@ -73,12 +82,15 @@ def make_call_id(given_id: str, number: int) -> str:
 class MessageBuilder:
     """Collects items into messages: one for each turn of the model, and one for the results after it."""
 
-    def __init__(self, instructions: str | list[dict[str, Any]] | None) -> None:
+    def __init__(self, instructions: str | list[dict[str, Any]] | None, names: FlatNames) -> None:
+        self.names = names
         self.system: list[Text] = (
             [Text(text=instructions)] if isinstance(instructions, str) and instructions else []
         )
         self.turns: list[tuple[Literal["user", "assistant", "system"], list[Part]]] = []
-        self.linker = ToolCallLinker(make_call_id, (has_id, is_next_without_id), first_number=1)
+        self.linker = ToolCallLinker(
+            make_call_id, (has_id, has_name_without_id, is_next_without_id), first_number=1
+        )
         for index, item in enumerate(instructions if isinstance(instructions, list) else []):
             self.add_item(item, f"instructions[{index}]")
 
@@ -102,10 +114,17 @@ class MessageBuilder:
                 self.add_result(item, custom=kind.startswith("custom"))
             case "reasoning":
                 self.add_assistant(*parse_reasoning_item(item))
-            case str() if kind in CLIENT_ITEM_TYPES:
-                self.turns.append(("user", [Opaque(origin=FORMAT, kind=kind, value=item)]))
+            case str() if kind in SETTING_ITEMS:
+                return
+            case str() if kind in TOOL_OF_CALL and runs_at_client(item):
+                name = self.names.find(TYPED, TOOL_OF_CALL[kind])
+                self.add_tool_call(item, name, call_arguments(item))
+            case str() if kind in OUTPUT_TYPES and runs_at_client(item):
+                self.add_typed_output(item, kind)
+            case str() if kind in USER_RECORDS:
+                self.turns.append(("user", [parse_record(item, kind)]))
             case str():
-                self.add_assistant(Opaque(origin=FORMAT, kind=kind, value=item))
+                self.add_assistant(parse_record(item, kind))
             case _:
                 raise InvalidRequest(f"{where} has no type.", where)
 
@@ -138,22 +157,47 @@ class MessageBuilder:
         call = parse_tool_call(item)
         if not call.name:
             raise InvalidRequest(f"{where}.name must be a string.", f"{where}.name")
-        self.add_assistant(self.linker.add_call(replace(call, id=as_str(item.get("call_id")))))
+        name = self.names.find(as_str(item.get("namespace")), call.name)
+        self.add_assistant(self.linker.add_call(replace(call, id=as_str(item.get("call_id")), name=name)))
+
+    def add_tool_call(self, item: dict[str, Any], name: str, arguments: str) -> None:
+        """Add a call of a tool that has a type of OpenAI's own."""
+        call_id = as_str(item.get("call_id")) or as_str(item.get("id"))
+        self.add_assistant(self.linker.add_call(ToolCall(id=call_id, name=name, arguments=arguments)))
 
     def add_result(self, item: dict[str, Any], *, custom: bool) -> None:
-        given_id = as_str(item.get("call_id"))
-        call = self.linker.match_result(given_id)
+        given_id, given_name = as_str(item.get("call_id")), as_str(item.get("name"))
+        name = self.names.find(as_str(item.get("namespace")), given_name) if given_name else None
+        call = self.linker.match_result(given_id, name)
         content = tuple(
             part
             for part in parse_content(item.get("output"))
             if not isinstance(part, ToolCall | ToolResult | Thinking | Refusal)
         )
-        result = ToolResult(
-            call_id=call.id if call else given_id or "call",
-            content=content,
-            name=call.name if call else None,
-            custom=custom,
+        self.add_tool_result(
+            ToolResult(
+                call_id=call.id if call else given_id or "call",
+                content=content,
+                name=call.name if call else None,
+                custom=custom,
+            )
         )
+
+    def add_typed_output(self, item: dict[str, Any], kind: str) -> None:
+        """Add the result of a call of a tool that has a type of OpenAI's own.
+
+        A result without a call, such as that of a shell that ran at OpenAI, is a text of the user's.
+        """
+        content, is_error = parse_typed_output(item)
+        call = self.linker.match_result(as_str(item.get("call_id")) or as_str(item.get("id")))
+        if call is None:
+            text = "".join(part.text for part in content if isinstance(part, Text))
+            self.turns.append(("user", [Opaque(origin=FORMAT, kind=kind, value=item, text=text)]))
+            return
+        self.add_tool_result(ToolResult(call_id=call.id, content=content, name=call.name, is_error=is_error))
+
+    def add_tool_result(self, result: ToolResult) -> None:
+        """Add a result to the turn of the user that holds the results of the last turn of the model."""
         if (
             self.turns
             and self.turns[-1][0] == "user"
@@ -180,7 +224,7 @@ def render_message(message: Message) -> list[dict[str, Any]]:
             found = render_assistant_part(part)
         elif isinstance(part, ToolResult):
             found = render_tool_result(part)
-        elif isinstance(part, Opaque) and part.origin == FORMAT and part.kind in CLIENT_ITEM_TYPES:
+        elif isinstance(part, Opaque) and part.kind in USER_RECORDS:
             found = dict(part.value)
         else:
             found = {"type": "message", "role": message.role, "content": [render_part(part)]}
@@ -194,7 +238,7 @@ def render_message(message: Message) -> list[dict[str, Any]]:
 def render_assistant_part(part: Part) -> dict[str, Any] | None:
     """Return a part of the model's turn as an item.
 
-    The result is None for thinking of another origin and records of tools that ran elsewhere.
+    The result is None for thinking of another origin.
     """
     match part:
         case Text():
@@ -214,10 +258,8 @@ def render_assistant_part(part: Part) -> dict[str, Any] | None:
         case Thinking():
             own = part.origin == FORMAT and part.signature
             return render_reasoning_item(part.text, part.signature) if own else None
-        case Opaque(origin="openai_responses", value=dict() as value):
+        case Opaque(value=dict() as value):
             return value
-        case Opaque():
-            return None
         case _:
             raise UnsupportedFeature(
                 "The Responses API takes no media among the model's own messages.", "messages"

@@ -124,6 +124,13 @@ class ResponsesRequest:
         return ResponsesIdReader(can_be_named=self.request.store is not False or may_be_named)
 
 
+def rendered_facts(body: dict[str, Any], model: str) -> RequestFacts:
+    """Return the bounds of what a rendered request can use: input tokens, and calls of OpenAI's own tools."""
+    request = convert_json(body, RequestFields)
+    extras = max_billable_extras(request.tools, request.max_tool_calls)
+    return RequestFacts(model=model, max_input_tokens=max_input_tokens(request), max_billable_extras=extras)
+
+
 def max_input_tokens(request: RequestFields) -> int:
     """Return the upper bound of the input tokens at any model."""
     special = partial(count_special_part, token_bounds.max_image_tokens(request.model))

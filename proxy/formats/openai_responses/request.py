@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from proxy.formats.codec import RenderedRequest
-from proxy.formats.json_body import convert_json, dict_items, encode
-from proxy.formats.neutral import File, InvalidRequest, Request, ResponseFormat
+from proxy.formats.json_body import as_dict, convert_json, dict_items, encode
+from proxy.formats.neutral import File, InvalidRequest, Request, ResponseFormat, ServerTool
 from proxy.formats.openai_responses.capabilities import (
     OMITTABLE_VALUES,
     RESPONSES_ONLY_SETTINGS,
@@ -22,11 +22,23 @@ from proxy.formats.openai_responses.reasoning import (
     parse_reasoning,
     render_reasoning,
 )
-from proxy.formats.openai_responses.tools import parse_tool_choice, parse_tools, render_tools
+from proxy.formats.openai_responses.tools import (
+    PLAIN_TYPES,
+    Tools,
+    brought_tools,
+    flat_names,
+    lost_call_limits,
+    parse_tool_choice,
+    parse_tools,
+    render_tools,
+)
 from proxy.formats.openai_responses.wire import WireFormat, WireRequest
 from proxy.formats.quirks import Quirks, adapt_to_quirks, drop_unsupported, has_cache_control
+from proxy.formats.tools.settings import parse_limit
 
 UNMAPPED_TOOL_FIELDS = ("allowed_callers", "async", "defer_loading", "output_schema")
+CALL_LIMIT = "max_tool_calls"
+"""Limit of all calls of OpenAI's own tools together."""
 PATH = "/responses"
 JSON_INSTRUCTION = {"type": "message", "role": "system", "content": "Answer in JSON."}
 
@@ -36,14 +48,18 @@ JSON_INSTRUCTION = {"type": "message", "role": "system", "content": "Answer in J
 
 def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False) -> Request:
     """Return the neutral request. Raises InvalidRequest."""
-    wire = convert_json(fields, WireRequest)
-    system, messages = parse_messages(wire.instructions, wire.input)
+    wire = with_updates(convert_json(fields, WireRequest))
+    given, brought = list(wire.tools or ()), brought_tools(wire.input)
+    declared = given + brought
+    names = flat_names(declared)
+    tools = with_call_limit(parse_tools(given, brought, wire.tool_choice, names), fields.get(CALL_LIMIT))
+    system, messages = parse_messages(wire.instructions, wire.input, names)
     return Request(
         model=wire.model or model,
         messages=messages,
         system=system,
-        tools=parse_tools(wire.tools or [], wire.tool_choice),
-        tool_choice=parse_tool_choice(wire.tool_choice),
+        tools=tools,
+        tool_choice=parse_tool_choice(wire.tool_choice, names),
         parallel_tool_calls=wire.parallel_tool_calls,
         max_tokens=wire.max_output_tokens,
         temperature=wire.temperature,
@@ -53,11 +69,48 @@ def parse_request(fields: dict[str, Any], model: str = "", stream: bool = False)
         logprobs=(wire.top_logprobs or 0) if INCLUDE_LOGPROBS in (wire.include or ()) else None,
         user=wire.user,
         stream=bool(wire.stream),
-        unmapped_settings=parse_unmapped_settings(fields, wire),
+        unmapped_settings=without_known_limit(parse_unmapped_settings(fields, wire, declared), tools),
     )
 
 
-def parse_unmapped_settings(fields: dict[str, Any], wire: WireRequest) -> dict[str, Any]:
+def with_updates(wire: WireRequest) -> WireRequest:
+    """Return the request with the settings that items of its input have changed; the last change counts.
+
+    Source: the SDK `openai`, `response_configuration_update_item`.
+    """
+    updates = [item for item in dict_items(wire.input) if item.get("type") == "configuration_update"]
+    for update in updates:
+        reasoning, text = (
+            (wire.reasoning or {}) | as_dict(update.get("reasoning")),
+            as_dict(update.get("text")),
+        )
+        wire = msgspec.structs.replace(
+            wire, reasoning=reasoning or None, text=(wire.text or {}) | text if text else wire.text
+        )
+    return wire
+
+
+def with_call_limit(tools: Tools, limit: Any) -> Tools:
+    """Return the tools with the request's limit for all calls of OpenAI's own tools as the limit of each."""
+    uses = parse_limit(limit)
+    return tuple(
+        msgspec.structs.replace(tool, shared=msgspec.structs.replace(tool.shared, max_uses=uses))
+        if isinstance(tool, ServerTool) and tool.shared and uses
+        else tool
+        for tool in tools
+    )
+
+
+def without_known_limit(settings: dict[str, Any], tools: Tools) -> dict[str, Any]:
+    """Return the settings without a limit of calls that is the limit of only one tool."""
+    limited = [tool for tool in tools if isinstance(tool, ServerTool)]
+    return {name: value for name, value in settings.items() if name != CALL_LIMIT or len(limited) > 1}
+
+
+def parse_unmapped_settings(
+    fields: dict[str, Any], wire: WireRequest, declared: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """Return the settings without a neutral field, by the path of each setting."""
     known = set(WireRequest.__struct_fields__)
     rest = {name: value for name, value in fields.items() if name not in known}
     rest["include"] = [
@@ -66,7 +119,8 @@ def parse_unmapped_settings(fields: dict[str, Any], wire: WireRequest) -> dict[s
     rest["top_logprobs"] = None if INCLUDE_LOGPROBS in (wire.include or ()) else wire.top_logprobs
     rest |= {f"text.{name}": value for name, value in (wire.text or {}).items() if name != "format"}
     mapped = ("effort", "summary", "generate_summary")
-    own = [tool for tool in dict_items(wire.tools) if tool.get("type") in ("function", "custom")]
+    members = [member for tool in declared for member in dict_items(tool.get("tools"))]
+    own = [tool for tool in [*declared, *members] if tool.get("type") in PLAIN_TYPES]
     rest |= {
         f"tools.{name}": tool[name]
         for tool in own
@@ -77,12 +131,6 @@ def parse_unmapped_settings(fields: dict[str, Any], wire: WireRequest) -> dict[s
     rest |= {
         f"reasoning.{name}": value for name, value in (wire.reasoning or {}).items() if name not in mapped
     }
-    if isinstance(wire.tool_choice, dict) and wire.tool_choice.get("type") not in (
-        "function",
-        "custom",
-        "allowed_tools",
-    ):
-        rest["tool_choice"] = wire.tool_choice
     return {
         name: value
         for name, value in rest.items()
@@ -129,6 +177,7 @@ def render_request(request: Request, quirks: Quirks) -> RenderedRequest:
     """Return the request for a provider. Raises UnsupportedFeature."""
     rejected = quirks.unsupported_for(request.model)
     request, dropped = drop_unsupported(adapt_to_quirks(request, quirks), rejected | UNSUPPORTED_SETTINGS)
+    dropped += lost_call_limits(request)
     kept = {
         name: value for name, value in request.unmapped_settings.items() if name in RESPONSES_ONLY_SETTINGS
     }

@@ -34,11 +34,19 @@ from proxy.formats.openai_responses.reasoning import (
     parse_reasoning_item,
     render_thinking,
 )
+from proxy.formats.openai_responses.records import parse_record
 from proxy.formats.openai_responses.request import render_response_format
-from proxy.formats.openai_responses.tools import custom_tool_names, render_tool, render_tool_choice
+from proxy.formats.openai_responses.tools import (
+    OwnTools,
+    qualified_name,
+    render_declarations,
+    render_tool_choice,
+)
+from proxy.formats.openai_responses.typed_calls import ID_PREFIXES, render_typed_call
 from proxy.formats.openai_responses.usage import parse_usage, render_usage
 from proxy.formats.openai_responses.wire import FORMAT
 from proxy.formats.tool_calls import with_unique_id
+from proxy.formats.tools.records import shown_part
 
 Status = Literal["in_progress", "completed", "incomplete", "failed"]
 
@@ -75,7 +83,7 @@ def parse_response(body: bytes) -> Response:
 
 
 def parse_output_item(item: dict[str, Any]) -> tuple[Part, ...]:
-    """Return the parts of an output item. A call of the provider's own tool is opaque to the client."""
+    """Return the parts of an output item. A call of the provider's own tool is a record."""
     match item.get("type"):
         case "message":
             return tuple(
@@ -95,7 +103,7 @@ def parse_output_item(item: dict[str, Any]) -> tuple[Part, ...]:
                 Image(media_type=f"image/{as_str(item.get('output_format')) or 'png'}", data=item["result"]),
             )
         case kind:
-            return (Opaque(origin=FORMAT, kind=as_str(kind) or "item", value=item),)
+            return (parse_record(item, as_str(kind) or "item", in_response=True),)
 
 
 def has_tool_calls(parts: tuple[Part, ...]) -> bool:
@@ -134,7 +142,7 @@ def render_response(response: Response, request: Request) -> bytes:
     wire = response_skeleton(request, response.model, response.created) | {
         "status": status,
         "incomplete_details": details,
-        "output": render_output(choice, custom_tool_names(request), status),
+        "output": render_output(choice, OwnTools(request), status),
         "usage": render_usage(response.usage),
     }
     return encode(wire)
@@ -173,10 +181,8 @@ def response_skeleton(request: Request, model: str, created: int | None) -> dict
         "store": False,
         "temperature": 1.0 if request.temperature is None else request.temperature,
         "text": {**wanted, "verbosity": extras.get("text.verbosity", "medium")},
-        "tool_choice": render_tool_choice(request.tool_choice, custom_tool_names(request))
-        if request.tool_choice
-        else "auto",
-        "tools": [render_tool(tool) for tool in request.tools],
+        "tool_choice": render_tool_choice(request.tool_choice, request) if request.tool_choice else "auto",
+        "tools": render_declarations(request),
         "top_logprobs": request.logprobs or 0,
         "top_p": 1.0 if request.top_p is None else request.top_p,
         "truncation": extras.get("truncation", "disabled"),
@@ -198,7 +204,7 @@ def render_status(finish_reason: FinishReason) -> tuple[Status, dict[str, str] |
             return "completed", None
 
 
-def render_output(choice: Choice, custom_tool_names: frozenset[str], status: Status) -> list[dict[str, Any]]:
+def render_output(choice: Choice, own_tools: OwnTools, status: Status) -> list[dict[str, Any]]:
     """Return the output items.
 
     Adjacent texts are contents of one message. The log probabilities of the response stand at its first text.
@@ -206,14 +212,14 @@ def render_output(choice: Choice, custom_tool_names: frozenset[str], status: Sta
     items: list[dict[str, Any]] = []
     logprobs = choice.logprobs
     for part in choice.parts:
-        match part:
+        match part := shown_part(part, FORMAT):
             case Text() | Refusal():
                 if not items or items[-1].get("type") != "message":
                     items.append(render_message_item(new_id("msg"), [], status))
                 items[-1]["content"].append(render_content(part, logprobs))
                 logprobs = ()
             case ToolCall():
-                items += render_signed_call(part, custom_tool_names)
+                items += render_signed_call(part, own_tools)
             case _:
                 items += render_other_items(part)
     return items
@@ -231,18 +237,22 @@ def render_content(part: Text | Refusal, logprobs: tuple[Any, ...]) -> dict[str,
             return {"type": "refusal", "refusal": part.text}
 
 
-def render_signed_call(call: ToolCall, custom_tool_names: frozenset[str]) -> list[dict[str, Any]]:
+def render_signed_call(call: ToolCall, own_tools: OwnTools) -> list[dict[str, Any]]:
     """Return the item of a call, after an item with its signature if it has one."""
     signature = render_thinking(Thinking(signature=call.signature, origin=call.origin))
-    item = render_call_item(call, custom_tool_names)
+    item = render_call_item(call, own_tools)
     return [signature, item] if signature else [item]
 
 
-def render_call_item(
-    call: ToolCall, custom_tool_names: frozenset[str], status: Status = "completed"
-) -> dict[str, Any]:
-    free = call.custom or call.name in custom_tool_names
-    return {"id": new_id("ctc" if free else "fc"), "status": status, **render_tool_call(call, free)}
+def render_call_item(call: ToolCall, own_tools: OwnTools, status: Status = "completed") -> dict[str, Any]:
+    """Return a call as an item of the type, and with the name, of the client's declaration of the tool."""
+    vendor = own_tools.declared.get(call.name)
+    if vendor is not None and not vendor.group:
+        typed = render_typed_call(call, vendor.kind)
+        return {"id": new_id(ID_PREFIXES[vendor.kind]), "status": status, **typed}
+    free = call.custom or call.name in own_tools.custom
+    item = {"id": new_id("ctc" if free else "fc"), "status": status, **render_tool_call(call, free)}
+    return item | qualified_name(vendor)
 
 
 def render_other_items(part: Part) -> list[dict[str, Any]]:

@@ -14,8 +14,16 @@ from tests.style.layout import CODEC_MODULES
 PACKAGES = (openai_chat, openai_responses, anthropic, gemini)
 EXTRA_MODULES = {
     "openai_chat": {"choice_decoder", "completions", "embeddings"},
-    "openai_responses": {"background", "compaction", "count_tokens", "image_generation", "server_tools"},
-    "anthropic": {"count_tokens", "json_schema"},
+    "openai_responses": {
+        "background",
+        "compaction",
+        "count_tokens",
+        "image_generation",
+        "records",
+        "server_tools",
+        "typed_calls",
+    },
+    "anthropic": {"count_tokens", "json_schema", "records", "toolsets"},
     "gemini": {
         "choice_decoder",
         "count_tokens",
@@ -40,13 +48,15 @@ MODULE_NAMES = {
     "messages": {"parse_messages", "render_messages"},
     "content": {"parse_part", "render_part", "render_tool_call"},
     "tools": {"parse_tools", "parse_tool_choice", "render_tools", "render_tool_choice"},
+    "vendor_tools": {"parse_server_tool", "parse_shared_tool"},
+    "capabilities": {"SERVER_TOOLS", "server_tools_for"},
     "reasoning": {"parse_reasoning", "render_reasoning"},
     "response": {"parse_response", "parse_finish_reason", "render_response"},
     "errors": {"CONTEXT_LENGTH_WORDS", "ERRORS", "parse_error", "render_error", "render_error_event"},
     "usage": {"StreamUsage", "measure", "parse_usage", "usage_from_wire", "render_usage"},
     "decoder": {"StreamDecoder"},
     "encoder": {"StreamEncoder"},
-    "passthrough": {"StreamMeter", "max_input_tokens"},
+    "passthrough": {"StreamMeter", "max_input_tokens", "rendered_facts"},
     "account_ids": {"ACCOUNT_ID_FIELDS"},
     "seals": {"without_seals"},
 }

@@ -21,13 +21,14 @@ from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses import ResponsesRequest
 from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
+from proxy.formats.tools.target import adapt_to_target
 from tests.proxy.formats.golden.builders import FORMATS, Body
 from tests.proxy.formats.golden.cells import CLIENT_REQUEST, REQUESTS, RESPONSES
 from tests.proxy.formats.golden.stream_writers import stream_of
 
 ROUNDS = 600
 """Rounds for each format and kind; they take a second at most."""
-QUIRKS = Quirks()
+QUIRKS = Quirks(server_tools=frozenset({"web_search", "web_fetch", "code_execution"}))
 CLIENT_REQUEST_TYPES: dict[str, Callable[[bytes], ClientRequest]] = {
     "openai_chat": ChatRequest,
     "openai_responses": ResponsesRequest,
@@ -115,7 +116,9 @@ def is_read(format: str, text: bytes) -> bool:
         return False
     for codec in CODECS.values():
         try:
-            json.dumps(codec.render_request(request, QUIRKS).body)
+            offered = codec.server_tools_for(request, QUIRKS)
+            adapted, _ = adapt_to_target(request, codec.FORMAT, offered)
+            json.dumps(codec.render_request(adapted, QUIRKS).body)
         except InvalidRequest as rejected:
             assert str(rejected)
     return True

@@ -22,6 +22,8 @@ from tests.proxy.formats.golden.cells import (
     pairs,
     read,
 )
+from tests.proxy.formats.golden.request_client_tools import CLIENT_TOOLS
+from tests.proxy.formats.golden.request_server_tools import COUNTERPARTS, RECORDS, SERVER_TOOLS
 from tests.proxy.formats.golden.stream_readers import events_of
 
 Check = Callable[[Any], Any]
@@ -49,6 +51,7 @@ RESPONSE_CASES = [
     (scenario, provider, client, body)
     for scenario, bodies in RESPONSES.items()
     for provider, client, body in pairs(bodies)
+    if (scenario, provider) != ("parts of unknown types", client)
 ]
 cells = pytest.mark.parametrize(
     ("scenario", "provider", "client", "body"),
@@ -114,6 +117,13 @@ def check_responses(body: Body) -> None:
     exhausted(RESPONSES_REQUEST_TYPE(body | {"input": items}))
 
 
+OWN_FEATURES = {
+    *CLIENT_TOOLS,
+    *SERVER_TOOLS,
+    *RECORDS,
+    *COUNTERPARTS,
+}
+"""Scenarios in which the vendor's own server gets what its client has written, with types of the future."""
 REQUEST_CHECKS: dict[str, Check] = {
     "openai_chat": lambda body: exhausted(CHAT_REQUEST_TYPE(body)),
     "openai_responses": check_responses,
@@ -125,8 +135,9 @@ REQUEST_CHECKS: dict[str, Check] = {
 @pytest.mark.parametrize("provider", FORMATS)
 @pytest.mark.parametrize("scenario", REQUESTS)
 def test_upstream_request_has_the_sdk_type(scenario: str, provider: str) -> None:
-    for (_, receiver), cell in read("requests", scenario).items():
-        if receiver == provider and "request" in cell:
+    for (sender, receiver), cell in read("requests", scenario).items():
+        is_own = sender == receiver and scenario in OWN_FEATURES
+        if receiver == provider and "request" in cell and not is_own:
             REQUEST_CHECKS[provider](
                 {
                     name: value

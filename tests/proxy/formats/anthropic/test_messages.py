@@ -206,7 +206,7 @@ def test_mid_conversation_system_messages_stay_if_supported() -> None:
     assert [message["role"] for message in newer["messages"]] == ["user", "system", "assistant", "user"]
 
 
-def test_foreign_thinking_is_dropped_and_server_tools_rejected() -> None:
+def test_foreign_thinking_and_server_tools_are_left_out() -> None:
     foreign = (
         Thinking(text="hm", signature="s", origin="gemini"),
         Opaque(origin="gemini", kind="executableCode", value={}),
@@ -214,9 +214,11 @@ def test_foreign_thinking_is_dropped_and_server_tools_rejected() -> None:
     assert contents(turn("user", Text(text="a")), turn("assistant", *foreign, Text(text="b")))[1][1] == [
         {"type": "text", "text": "b"}
     ]
-    with pytest.raises(UnsupportedFeature) as error:
-        render(replace(REQUEST, tools=(ServerTool(origin="gemini", kind="googleSearch", value={}),)))
-    assert error.value.param == "tools"
+    search = ServerTool(origin="gemini", kind="googleSearch", value={})
+    rendered = render_adapted(
+        replace(REQUEST, tools=(search,)), Destination("anthropic", "anthropic", OLDER_MODEL)
+    )
+    assert "tools" not in rendered.body and rendered.dropped == ["tools.googleSearch"]
 
 
 @pytest.mark.parametrize(

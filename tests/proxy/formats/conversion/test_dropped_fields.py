@@ -6,18 +6,17 @@ from typing import Any
 import pytest
 
 from proxy.formats.codec import RenderedRequest
+from proxy.formats.constraints.constraint import Destination
 from proxy.formats.json_body import parse_object
 from proxy.formats.neutral import UnsupportedFeature
-from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
 from tests.proxy.formats.golden.builders import FORMATS
+from tests.support.adapted_requests import render_adapted
 
 
 def convert_request(client: str, provider: str, body: dict[str, Any]) -> RenderedRequest:
-    rendered: RenderedRequest = CODECS[provider].render_request(
-        CODECS[client].parse_request(parse_object(json.dumps(body).encode()), "m", False), Quirks()
-    )
-    return rendered
+    request = CODECS[client].parse_request(parse_object(json.dumps(body).encode()), "m", False)
+    return render_adapted(request, Destination("compatible", provider, "m"))
 
 
 def user_request(content: list[dict[str, Any]], **fields: Any) -> dict[str, Any]:
@@ -185,19 +184,13 @@ def test_compaction_summary_becomes_text_in_other_formats(provider: str) -> None
 
 
 @pytest.mark.parametrize("provider", [name for name in FORMATS if name != "openai_responses"])
-@pytest.mark.parametrize(
-    "kind", ["computer_call_output", "mcp_approval_response", "local_shell_call_output", "additional_tools"]
-)
-def test_responses_client_items_are_rejected_by_other_formats(provider: str, kind: str) -> None:
-    body = {
-        "model": "m",
-        "input": [{"role": "user", "content": "x"}, {"type": kind, "call_id": "c", "output": "y"}],
-    }
+@pytest.mark.parametrize("kind", ["item_reference", "compaction", "context_compaction"])
+def test_responses_items_that_openai_stores_are_rejected_by_other_formats(provider: str, kind: str) -> None:
+    item = {"type": kind, "id": "i", "encrypted_content": "y"}
+    body = {"model": "m", "input": [item, {"role": "user", "content": "x"}]}
     with pytest.raises(UnsupportedFeature, match=kind):
         convert_request("openai_responses", provider, body)
-    assert {"type": kind, "call_id": "c", "output": "y"} in convert_request(
-        "openai_responses", "openai_responses", body
-    ).body["input"]
+    assert item in convert_request("openai_responses", "openai_responses", body).body["input"]
 
 
 @pytest.mark.parametrize(("provider", "named"), [("openai_responses", True), ("anthropic", False)])

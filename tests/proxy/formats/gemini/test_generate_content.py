@@ -39,6 +39,7 @@ from proxy.formats.neutral import (
 )
 from proxy.formats.quirks import Quirks
 from proxy.formats.seals import seal
+from proxy.formats.tools.settings import WebSearch
 from tests.support.adapted_requests import render_adapted
 
 MODEL = "gemini-2.5-flash"
@@ -179,8 +180,13 @@ def test_google_only_content_is_kept_as_opaque() -> None:
         safetySettings=[],
         generationConfig={"speechConfig": {}},
     )
-    assert request.messages[0].parts == (Opaque(origin="gemini", kind="executableCode", value=code),)
-    assert request.tools == (ServerTool(origin="gemini", kind="googleSearch", value={"googleSearch": {}}),)
+    text = "```python\n1\n```"
+    assert request.messages[0].parts == (
+        Opaque(origin="gemini", kind="executableCode", value=code, text=text),
+    )
+    assert request.tools == (
+        ServerTool(origin="gemini", kind="googleSearch", value={"googleSearch": {}}, shared=WebSearch()),
+    )
     assert set(request.unmapped_settings) == {"safetySettings", "speechConfig"}
     body = rendered(request)
     assert body["contents"][1]["parts"] == [code] and body["tools"] == [{"googleSearch": {}}]
@@ -338,7 +344,6 @@ def test_tools_and_response_formats_are_sent_as_json_schema() -> None:
 @pytest.mark.parametrize(
     "fields",
     [
-        {"tools": (ServerTool(origin="anthropic", kind="web_search", value={}),)},
         {"messages": (Message(role="user", parts=(File(file_id="file-1", origin="openai_chat"),)),)},
     ],
 )

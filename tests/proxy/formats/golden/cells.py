@@ -16,31 +16,70 @@ from msgspec.structs import asdict, replace
 from proxy.formats.codec import Codec
 from proxy.formats.constraints.constraint import Destination
 from proxy.formats.json_body import parse_object
-from proxy.formats.neutral import Message, Request, Text, Thinking, Tool, UnsupportedFeature
+from proxy.formats.neutral import Message, Request, ServerTool, Text, Thinking, Tool, UnsupportedFeature
+from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
 from proxy.formats.seals import unseal
-from tests.proxy.formats.golden.builders import FORMATS, SCHEMA, Bodies, Body
+from tests.proxy.formats.golden.builders import (
+    FORMATS,
+    SCHEMA,
+    Bodies,
+    Body,
+    anthropic_request,
+    openai_responses_request,
+)
+from tests.proxy.formats.golden.request_client_tools import CLIENT_TOOLS
 from tests.proxy.formats.golden.request_conversations import CONVERSATIONS
 from tests.proxy.formats.golden.request_limits import LIMITS
 from tests.proxy.formats.golden.request_media import MEDIA
 from tests.proxy.formats.golden.request_reasoning import THINKING
+from tests.proxy.formats.golden.request_server_tools import COUNTERPARTS, RECORDS, SERVER_TOOLS
 from tests.proxy.formats.golden.request_tools import TOOL_CHOICES, TOOL_LOOPS
 from tests.proxy.formats.golden.response_text import TEXT_RESPONSES
 from tests.proxy.formats.golden.response_tool_calls import THINKING_RESPONSES, TOOL_CALL_RESPONSES
+from tests.proxy.formats.golden.response_vendor_tools import CLAUDE_TOOLS, OPENAI_TOOLS, VENDOR_TOOL_RESPONSES
 from tests.proxy.formats.golden.stream_readers import read_stream
 from tests.proxy.formats.golden.stream_writers import stream_of
 from tests.support.adapted_requests import render_adapted
 
 DIRECTORY = Path(__file__).parent / "cells"
-REQUESTS: dict[str, Bodies] = CONVERSATIONS | MEDIA | TOOL_CHOICES | TOOL_LOOPS | THINKING | LIMITS
-RESPONSES: dict[str, Bodies] = TEXT_RESPONSES | TOOL_CALL_RESPONSES | THINKING_RESPONSES
+REQUESTS: dict[str, Bodies] = (
+    CONVERSATIONS
+    | MEDIA
+    | TOOL_CHOICES
+    | TOOL_LOOPS
+    | THINKING
+    | LIMITS
+    | CLIENT_TOOLS
+    | SERVER_TOOLS
+    | RECORDS
+    | COUNTERPARTS
+)
+RESPONSES: dict[str, Bodies] = (
+    TEXT_RESPONSES | TOOL_CALL_RESPONSES | THINKING_RESPONSES | VENDOR_TOOL_RESPONSES
+)
+RUNS_TOOLS = Quirks(server_tools=frozenset({"web_search", "web_fetch", "code_execution"}))
+"""The provider of the scenarios in COUNTERPARTS."""
+
+
+def declared(format: str, body: Body) -> tuple[Tool | ServerTool, ...]:
+    """Return the tools that a client of a format declares in its vendor's own way."""
+    tools: tuple[Tool | ServerTool, ...] = CODECS[format].parse_request(body, "m", False).tools
+    return tools
+
+
 CLIENT_REQUEST = Request(
     model="m",
     messages=(Message(role="user", parts=(Text(text="Hi"),)),),
-    tools=(Tool(name="get_weather", schema=SCHEMA), Tool(name="patch", custom=True)),
+    tools=(
+        Tool(name="get_weather", schema=SCHEMA),
+        Tool(name="patch", custom=True),
+        *declared("openai_responses", openai_responses_request(tools=OPENAI_TOOLS)),
+        *declared("anthropic", anthropic_request(tools=CLAUDE_TOOLS)),
+    ),
 )
 GENERATED_ID = re.compile(
-    r"(resp|msg|fc|ctc|rs|ig|call)_(?:gateway)?(?:[0-9a-f]{32}|[0-9a-f]{24})|[0-9a-f]{32}"
+    r"(resp|msg|fc|ctc|rs|ig|call|sh|lsh|apc|cu|tsc)_(?:gateway)?(?:[0-9a-f]{32}|[0-9a-f]{24})|[0-9a-f]{32}"
 )
 TIME_FIELDS = ("created", "created_at", "completed_at", "createTime")
 COMPARED_FIELDS = ("id", "object", "model", "status", "incomplete_details", "output", "usage")
@@ -49,15 +88,20 @@ COMPARED_FIELDS = ("id", "object", "model", "status", "incomplete_details", "out
 Cell = dict[str, Any]
 
 
-def request_cell(client: str, provider: str, body: Body) -> Cell:
+def request_cell(client: str, provider: str, body: Body, quirks: Quirks) -> Cell:
     """Return the upstream request for a client's request, or why it is rejected."""
     parsed = CODECS[client].parse_request(parse_object(encode_body(body)), "m", False)
     try:
-        rendered = render_adapted(parsed, Destination("compatible", provider, "m"))
+        rendered = render_adapted(parsed, Destination("compatible", provider, "m"), quirks)
     except UnsupportedFeature as rejected:
         return {"unsupported_param": rejected.param, "reason": str(rejected)}
     dropped = {"dropped": rendered.dropped} if rendered.dropped else {}
     return {"request": json.loads(json.dumps(rendered.body)), **dropped}
+
+
+def quirks_of(scenario: str) -> Quirks:
+    """Return the quirks of the providers in a scenario."""
+    return RUNS_TOOLS if scenario in COUNTERPARTS else Quirks()
 
 
 def encode_body(body: Body) -> bytes:
@@ -194,7 +238,7 @@ def main() -> None:
             "requests",
             scenario,
             {
-                (client, provider): request_cell(client, provider, body)
+                (client, provider): request_cell(client, provider, body, quirks_of(scenario))
                 for client, provider, body in pairs(bodies)
             },
         )

@@ -99,7 +99,7 @@ def texts_of(item: Body) -> list[tuple[str, str]]:
         ("output_text", "".join(part.get("text", "") for part in content)),
         ("refusal", "".join(part.get("refusal", "") for part in content)),
         ("reasoning_summary_text", "".join(part["text"] for part in item.get("summary") or [])),
-        ("function_call_arguments", item.get("arguments", "")),
+        ("function_call_arguments", item.get("arguments", "") if item["type"] == "function_call" else ""),
         ("custom_tool_call_input", item.get("input", "")),
     ]
 

@@ -14,12 +14,10 @@ from proxy.formats.neutral import (
     Finished,
     Image,
     Message,
-    Opaque,
     Reasoning,
     Refusal,
     Request,
     Response,
-    ServerTool,
     Started,
     Text,
     Thinking,
@@ -214,16 +212,11 @@ def test_custom_tool_grammar_becomes_a_description() -> None:
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"tools": (ServerTool(origin="anthropic", kind="web_search", value={}),)}, "tools"),
         (
             {"messages": (Message(role="user", parts=(File(media_type="audio/wav", data="AA=="),)),)},
             "messages",
         ),
         ({"messages": (Message(role="user", parts=(File(file_id="f", origin="anthropic"),)),)}, "messages"),
-        (
-            {"messages": (Message(role="user", parts=(Opaque(origin="gemini", kind="video", value={}),)),)},
-            "messages",
-        ),
     ],
 )
 def test_unsupported_content_is_rejected_by_field(fields: dict[str, Any], param: str) -> None:

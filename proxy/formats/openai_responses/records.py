@@ -1,0 +1,94 @@
+"""Items that only the Responses API knows, as text for other formats.
+
+Source: the SDK `openai` (types of input and output items).
+"""
+
+from typing import Any
+
+from proxy.formats.json_body import as_dict, as_list, as_str, dict_items
+from proxy.formats.neutral import Opaque
+from proxy.formats.openai_responses.wire import FORMAT
+from proxy.formats.tools.records import call_text, code_text, output_text, results_text, search_text
+
+Item = dict[str, Any]
+CALLER_DATA = ("item_reference", "compaction", "compaction_summary", "context_compaction")
+"""Items whose content OpenAI stores or has encrypted: nothing can stand for them."""
+CODE_ITEMS = ("code_interpreter_call", "shell_call", "shell_call_output", "program", "program_output")
+
+
+def parse_record(item: Item, kind: str, *, in_response: bool = False) -> Opaque:
+    """Return an item of a type that other formats lack.
+
+    A client of another format sees in a response what code ran and what it printed. It does not see searches,
+    because the text cites them.
+    """
+    return Opaque(
+        origin=FORMAT,
+        kind=kind,
+        value=item,
+        text="" if in_response and kind not in CODE_ITEMS else record_text(item, kind),
+        is_caller_data=kind in CALLER_DATA or is_encrypted_message(item, kind),
+    )
+
+
+def is_encrypted_message(item: Item, kind: str) -> bool:
+    """Return whether an item is a message between agents that only OpenAI can read."""
+    return kind == "agent_message" and not message_text(item)
+
+
+def record_text(item: Item, kind: str) -> str:
+    """Return what an item says; empty for unknown types, lists of tools and settings."""
+    match kind:
+        case "web_search_call":
+            return search_record(as_dict(item.get("action")))
+        case "file_search_call":
+            found = "\n\n".join(as_str(result.get("text")) for result in dict_items(item.get("results")))
+            return call_text("file_search", item.get("queries")) + (f"\n{found}" if found else "")
+        case "code_interpreter_call" | "program":
+            printed = [output.get("logs") for output in dict_items(item.get("outputs"))]
+            language = "python" if kind == "code_interpreter_call" else "javascript"
+            return "\n".join(filter(None, (code_text(item.get("code"), language), output_text(*printed))))
+        case "program_output":
+            return output_text(item.get("result"))
+        case "shell_call":
+            return code_text(
+                "\n".join(map(str, as_list(as_dict(item.get("action")).get("commands")))), "bash"
+            )
+        case "image_generation_call":
+            prompt = as_str(item.get("revised_prompt"))
+            return f"I generated an image: {prompt}" if prompt else "I generated an image."
+        case "mcp_call":
+            output = as_str(item.get("output")) or as_str(item.get("error"))
+            return call_text(item.get("name"), item.get("arguments")) + (f"\n{output}" if output else "")
+        case "mcp_approval_request":
+            return f"I asked for the approval of {item.get('name')} with {item.get('arguments')}."
+        case "mcp_approval_response":
+            return "I approve it." if item.get("approve") else "I do not approve it."
+        case "tool_search_call":
+            return call_text("tool_search", item.get("arguments"))
+        case "agent_message":
+            return message_text(item)
+        case _:
+            return ""
+
+
+def search_record(action: Item) -> str:
+    """Return the text for a search, and for a page that was opened or searched."""
+    match action.get("type"):
+        case "open_page" | "find_in_page":
+            return f"I opened {action.get('url')}." if action.get("url") else ""
+        case _:
+            pages = [("", source.get("url")) for source in dict_items(action.get("sources"))]
+            searched = search_text([*as_list(action.get("queries")), *named(action.get("query"))])
+            return "\n".join(filter(None, (searched, results_text(pages))))
+
+
+def named(query: Any) -> list[Any]:
+    return [query] if isinstance(query, str) else []
+
+
+def message_text(item: Item) -> str:
+    """Return a message from one agent to another, with their names; empty if it is encrypted."""
+    text = "".join(as_str(part.get("text")) for part in dict_items(item.get("content")))
+    author, recipient = as_str(item.get("author")), as_str(item.get("recipient"))
+    return f"Message from {author or 'an agent'} to {recipient or 'you'}:\n{text}" if text else ""

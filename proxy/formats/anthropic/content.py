@@ -35,11 +35,11 @@ from proxy.formats.neutral import (
     ToolCall,
     ToolResult,
     UnsupportedFeature,
+    VendorTool,
 )
 from proxy.formats.seals import attach_call_signatures, parse_thinking, render_signature, seal, unseal
 from proxy.formats.tool_calls import as_function_call, call_id_digest
 from proxy.formats.tools.names import flat_name
-from proxy.formats.tools.settings import VendorTool
 
 VALID_CALL_ID = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 INVALID_CALL_ID_CHARACTER = re.compile(r"[^a-zA-Z0-9_-]")

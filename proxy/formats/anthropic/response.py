@@ -33,11 +33,11 @@ from proxy.formats.neutral import (
     Thinking,
     ToolCall,
     ToolResult,
+    VendorTool,
 )
 from proxy.formats.tool_calls import with_unique_id
 from proxy.formats.tools.names import vendor_tools
 from proxy.formats.tools.records import shown_part
-from proxy.formats.tools.settings import VendorTool
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",

@@ -11,21 +11,19 @@ from collections.abc import Iterator
 from proxy.formats.anthropic.toolsets import TOOLSETS
 from proxy.formats.anthropic.wire import FORMAT
 from proxy.formats.json_body import as_dict, as_str
-from proxy.formats.neutral import ServerTool, Tool
-from proxy.formats.tools.names import TYPED, FlatNames
-from proxy.formats.tools.offers import VERSION
-from proxy.formats.tools.schemas import Schema, choice, integer, integers, parameters, text
-from proxy.formats.tools.settings import (
+from proxy.formats.neutral import (
     CodeExecution,
+    ServerTool,
     SharedTool,
+    Tool,
     VendorTool,
     WebFetch,
     WebSearch,
-    domains,
-    parse_limit,
-    parse_location,
-    render_location,
 )
+from proxy.formats.tools.names import TYPED, FlatNames
+from proxy.formats.tools.offers import VERSION
+from proxy.formats.tools.schemas import Schema, choice, integer, integers, parameters, text
+from proxy.formats.tools.settings import domains, parse_limit, parse_location, render_location
 
 WEB_SEARCH_TYPE, WEB_FETCH_TYPE, CODE_EXECUTION_TYPE = (
     "web_search_20250305",

@@ -9,16 +9,17 @@ from typing import Any
 
 from proxy.formats.gemini.wire import FORMAT
 from proxy.formats.json_body import as_dict, as_list
-from proxy.formats.neutral import ServerTool, Tool
-from proxy.formats.tools.schemas import Schema, choice, integer, parameters, text
-from proxy.formats.tools.settings import (
+from proxy.formats.neutral import (
     CodeExecution,
+    ServerTool,
     SharedTool,
+    Tool,
     VendorTool,
     WebFetch,
     WebSearch,
-    domains,
 )
+from proxy.formats.tools.schemas import Schema, choice, integer, parameters, text
+from proxy.formats.tools.settings import domains
 
 COMPUTER_USE = "computerUse"
 CALLER_DATA = ("cachedContent", "fileSearch", "mcpServers", "retrieval")

@@ -9,19 +9,17 @@ Clients also send the declarations of other vendors there.
 from typing import Any
 
 from proxy.formats.json_body import as_dict, as_str
-from proxy.formats.neutral import Request, ServerTool
-from proxy.formats.openai_chat.wire import FORMAT
-from proxy.formats.tools.offers import VERSION
-from proxy.formats.tools.settings import (
+from proxy.formats.neutral import (
     CodeExecution,
+    Request,
+    ServerTool,
     SharedTool,
     WebFetch,
     WebSearch,
-    domains,
-    parse_limit,
-    parse_location,
-    render_location,
 )
+from proxy.formats.openai_chat.wire import FORMAT
+from proxy.formats.tools.offers import VERSION
+from proxy.formats.tools.settings import domains, parse_limit, parse_location, render_location
 
 WEB_SEARCH_FIELD = "web_search_options"
 SEARCH_TYPES = (

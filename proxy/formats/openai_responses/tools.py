@@ -7,7 +7,14 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.formats.json_body import as_str, dict_items
-from proxy.formats.neutral import InvalidRequest, Request, ServerTool, Tool, ToolChoice
+from proxy.formats.neutral import (
+    InvalidRequest,
+    Request,
+    ServerTool,
+    Tool,
+    ToolChoice,
+    VendorTool,
+)
 from proxy.formats.openai_responses.content import PARAGRAPH_BREAK
 from proxy.formats.openai_responses.vendor_tools import (
     CLIENT_TOOLS,
@@ -19,7 +26,6 @@ from proxy.formats.openai_responses.vendor_tools import (
 from proxy.formats.openai_responses.wire import FORMAT, WireTool
 from proxy.formats.tools.names import DEFAULT_GROUP, TYPED, FlatNames, vendor_tools
 from proxy.formats.tools.offers import dropped_name
-from proxy.formats.tools.settings import VendorTool
 
 Tools = tuple[Tool | ServerTool, ...]
 PLAIN_TYPES = ("function", "custom")

@@ -6,21 +6,21 @@ tools-code-interpreter. The parameters of the functions are those of the calls (
 """
 
 from proxy.formats.json_body import as_dict, as_str, dict_items
-from proxy.formats.neutral import ServerTool, Tool, UnsupportedFeature
+from proxy.formats.neutral import (
+    CodeExecution,
+    ServerTool,
+    SharedTool,
+    Tool,
+    UnsupportedFeature,
+    VendorTool,
+    WebFetch,
+    WebSearch,
+)
 from proxy.formats.openai_responses.wire import FORMAT
 from proxy.formats.tools.names import TYPED, FlatNames
 from proxy.formats.tools.offers import VERSION
 from proxy.formats.tools.schemas import Schema, choice, integer, parameters, text
-from proxy.formats.tools.settings import (
-    CodeExecution,
-    SharedTool,
-    VendorTool,
-    WebFetch,
-    WebSearch,
-    domains,
-    parse_location,
-    render_location,
-)
+from proxy.formats.tools.settings import domains, parse_location, render_location
 
 STRING = text()
 INTEGER = integer()

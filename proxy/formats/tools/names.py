@@ -6,8 +6,11 @@ They are written as Codex writes them (github.com/openai/codex, codex-rs/protoco
 import hashlib
 from collections.abc import Iterable
 
-from proxy.formats.neutral import Request, Tool
-from proxy.formats.tools.settings import VendorTool
+from proxy.formats.neutral import (
+    Request,
+    Tool,
+    VendorTool,
+)
 
 DEFAULT_GROUP = "functions"
 """Codex's namespace of the tools that need none.

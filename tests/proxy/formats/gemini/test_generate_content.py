@@ -36,10 +36,10 @@ from proxy.formats.neutral import (
     ToolResult,
     UnsupportedFeature,
     Usage,
+    WebSearch,
 )
 from proxy.formats.quirks import Quirks
 from proxy.formats.seals import seal
-from proxy.formats.tools.settings import WebSearch
 from tests.support.adapted_requests import render_adapted
 
 MODEL = "gemini-2.5-flash"

@@ -1,9 +1,10 @@
 """Content codings of request bodies (RFC 9110, section 8.4), decoded in steps of bounded size.
 
 A small body can decode to gigabytes. Each step therefore returns at most PIECE_BYTES or little more, and
-decoding stops at the cap of bodies.
+decoding stops at the cap of bodies. Other requests run between two steps.
 """
 
+import asyncio
 import sys
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -170,7 +171,7 @@ def content_codings(headers: Iterable[tuple[bytes, bytes]]) -> list[str]:
     return codings
 
 
-def decode_body(body: bytes, codings: list[str], limit: int) -> bytes:
+async def decode_body(body: bytes, codings: list[str], limit: int) -> bytes:
     """Undo the codings, the last one first. An empty body has none.
 
     Raises CorruptBody, and BodyTooLarge if a step returns more than `limit` bytes.
@@ -178,19 +179,20 @@ def decode_body(body: bytes, codings: list[str], limit: int) -> bytes:
     for coding in reversed(codings):
         if body:
             try:
-                body = join_pieces(DECODERS[coding](body), limit)
+                body = await join_pieces(DECODERS[coding](body), limit)
             except (InvalidFrames, zlib.error, zstd.ZstdError, brotli.error):
                 raise CorruptBody(coding) from None
     return body
 
 
-def join_pieces(pieces: Iterable[bytes], limit: int) -> bytes:
+async def join_pieces(pieces: Iterable[bytes], limit: int) -> bytes:
     """Return all pieces as one. Raises BodyTooLarge as soon as they exceed `limit`."""
     joined = bytearray()
     for piece in pieces:
         joined += piece
         if len(joined) > limit:
             raise BodyTooLarge
+        await asyncio.sleep(0)
     return bytes(joined)
 
 

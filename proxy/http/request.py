@@ -38,7 +38,7 @@ class GatewayRequest(HttpRequest):
         parts: list[bytes] = []
         await self._receive_body(limit, parts.append)
         body = parts[0] if len(parts) == 1 else b"".join(parts)
-        return decode_body(body, codings, limit) if codings else body
+        return await decode_body(body, codings, limit) if codings else body
 
     async def discard_body(self, limit: int) -> None:
         """Receive the body without keeping any of it; raises as `read_body` does."""

@@ -1,5 +1,6 @@
 """Content codings are undone in bounded steps; what is not one of them is an error."""
 
+import asyncio
 import gzip
 import random
 import sys
@@ -52,36 +53,36 @@ framed = pytest.mark.parametrize(("coding", "encode"), [ENCODERS["gzip"], ENCODE
 
 @encoders
 @pytest.mark.parametrize("size", [0, 1, 100, 2**16 - 1, 2**16, 2**16 + 1, 300_000, CAP])
-def test_a_body_of_any_size_is_decoded(coding: str, encode: Encode, size: int) -> None:
+async def test_a_body_of_any_size_is_decoded(coding: str, encode: Encode, size: int) -> None:
     for body in (NOISE[:size], bytes(size), (TEXT * (size // len(TEXT) + 1))[:size]):
-        assert decode_body(encode(body), [coding], CAP) == body
+        assert await decode_body(encode(body), [coding], CAP) == body
 
 
-def test_stacked_codings_are_undone_from_the_last_to_the_first() -> None:
+async def test_stacked_codings_are_undone_from_the_last_to_the_first() -> None:
     encoded = brotli_encode(zstd.compress(gzip.compress(TEXT)))
-    assert decode_body(encoded, ["gzip", "zstd", "br"], CAP) == TEXT
+    assert await decode_body(encoded, ["gzip", "zstd", "br"], CAP) == TEXT
 
 
 @framed
-def test_frames_that_follow_each_other_are_one_body(coding: str, encode: Encode) -> None:
+async def test_frames_that_follow_each_other_are_one_body(coding: str, encode: Encode) -> None:
     parts = [NOISE[:70_000], b"", TEXT]
-    assert decode_body(b"".join(map(encode, parts)), [coding], CAP) == b"".join(parts)
+    assert await decode_body(b"".join(map(encode, parts)), [coding], CAP) == b"".join(parts)
 
 
-def test_a_skippable_frame_of_zstd_is_skipped() -> None:
+async def test_a_skippable_frame_of_zstd_is_skipped() -> None:
     skippable = b"\x50\x2a\x4d\x18\x03\x00\x00\x00abc"
-    assert decode_body(skippable + zstd.compress(TEXT), ["zstd"], CAP) == TEXT
+    assert await decode_body(skippable + zstd.compress(TEXT), ["zstd"], CAP) == TEXT
 
 
 @encoders
 @pytest.mark.parametrize("codings", [1, 2])
-def test_a_bomb_is_rejected_without_expanding_it(coding: str, encode: Encode, codings: int) -> None:
+async def test_a_bomb_is_rejected_without_expanding_it(coding: str, encode: Encode, codings: int) -> None:
     bomb = encode(bytes(200 * CAP))
     for _ in range(codings - 1):
         bomb = encode(bomb)
     tracemalloc.start()
     with pytest.raises(BodyTooLarge):
-        decode_body(bomb, [coding] * codings, CAP)
+        await decode_body(bomb, [coding] * codings, CAP)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5 * CAP
@@ -89,26 +90,26 @@ def test_a_bomb_is_rejected_without_expanding_it(coding: str, encode: Encode, co
 
 @encoders
 @pytest.mark.parametrize("limit", [CAP - 1, CAP])
-def test_the_cap_is_of_the_decoded_body(coding: str, encode: Encode, limit: int) -> None:
+async def test_the_cap_is_of_the_decoded_body(coding: str, encode: Encode, limit: int) -> None:
     encoded = encode(bytes(CAP))
     if limit == CAP:
-        assert len(decode_body(encoded, [coding], limit)) == CAP
+        assert len(await decode_body(encoded, [coding], limit)) == CAP
     else:
         with pytest.raises(BodyTooLarge):
-            decode_body(encoded, [coding], limit)
+            await decode_body(encoded, [coding], limit)
 
 
 @framed
-def test_countless_frames_are_rejected(coding: str, encode: Encode) -> None:
+async def test_countless_frames_are_rejected(coding: str, encode: Encode) -> None:
     """Each frame takes time, even if it is empty."""
-    assert decode_body(encode(b"") * MAX_FRAMES, [coding], CAP) == b""
+    assert await decode_body(encode(b"") * MAX_FRAMES, [coding], CAP) == b""
     with pytest.raises(CorruptBody):
-        decode_body(encode(b"") * (MAX_FRAMES + 1), [coding], CAP)
+        await decode_body(encode(b"") * (MAX_FRAMES + 1), [coding], CAP)
 
 
 @encoders
 @pytest.mark.parametrize("damage", ["cut", "empty tail", "garbage", "trailing", "zeros", "plain", "other"])
-def test_a_corrupt_body_is_rejected(coding: str, encode: Encode, damage: str) -> None:
+async def test_a_corrupt_body_is_rejected(coding: str, encode: Encode, damage: str) -> None:
     encoded = encode(TEXT * 10_000)
     bodies = {
         "cut": encoded[: len(encoded) // 2],
@@ -120,14 +121,14 @@ def test_a_corrupt_body_is_rejected(coding: str, encode: Encode, damage: str) ->
         "other": zstd.compress(TEXT) if coding != "zstd" else gzip.compress(TEXT),
     }
     with pytest.raises(CorruptBody) as failure:
-        decode_body(bodies[damage], [coding], CAP)
+        await decode_body(bodies[damage], [coding], CAP)
     assert failure.value.coding == coding
 
 
-def test_a_huge_window_of_zstd_is_rejected() -> None:
+async def test_a_huge_window_of_zstd_is_rejected() -> None:
     compressor = zstd.ZstdCompressor(options={zstd.CompressionParameter.window_log: 27})
     with pytest.raises(CorruptBody):
-        decode_body(compressor.compress(TEXT) + compressor.flush(), ["zstd"], CAP)
+        await decode_body(compressor.compress(TEXT) + compressor.flush(), ["zstd"], CAP)
 
 
 @pytest.mark.parametrize(
@@ -151,3 +152,20 @@ def test_the_header_lists_codings_in_any_case(values: list[bytes], codings: list
 def test_other_codings_and_long_stacks_are_not_supported(value: bytes) -> None:
     with pytest.raises(UnsupportedCoding):
         content_codings([(b"content-encoding", value)])
+
+
+async def test_other_requests_run_while_a_body_is_decoded() -> None:
+    """Empty blocks take a second in 32 MiB of brotli, and have no output."""
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    counting = asyncio.create_task(count_turns())
+    with pytest.raises(CorruptBody):
+        await decode_body(b"\x0c" + b"\x06" * CAP, ["br"], CAP)
+    counting.cancel()
+    assert turns > 10

@@ -26,7 +26,7 @@ from proxy.http.asgi import Receive, Send
 from proxy.http.client_stream import FINAL_WRITE_TIMEOUT_S
 from proxy.http.handler import resolve_route
 from proxy.pipeline.authenticate import in_flight
-from proxy.pipeline.background.poller import poll_background_responses
+from proxy.pipeline.background.poller import Poller
 from proxy.providers.provider import HTTP_CLIENT
 from proxy.routing import config_file, operator_routes
 from proxy.runtime import runtime
@@ -126,7 +126,7 @@ async def running_services() -> AsyncIterator[None]:
             await stack.enter_async_context(embedded_schedule())
         await stack.enter_async_context(running_task(config_cache.poll_version()))
         await stack.enter_async_context(running_task(revocation.poll_revocations()))
-        await stack.enter_async_context(running_task(poll_background_responses()))
+        await stack.enter_async_context(running_task(Poller().run()))
         yield
 
 

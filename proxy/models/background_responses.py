@@ -1,5 +1,6 @@
 """Responses that providers continue in the background, until their usage records are written."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
@@ -25,14 +26,14 @@ class BackgroundResponseQuerySet(models.QuerySet["BackgroundResponse"]):
         """Return the responses of a project with this digest of their id."""
         return list(self.filter(project=project_id, digest=digest))
 
-    def claim_due(self, count: int) -> "list[BackgroundResponse]":
-        """Return up to `count` responses to poll now. No other process polls them at the same time."""
-        due = self.filter(next_poll_at__lte=timezone.now()).order_by("next_poll_at")
-        return [response for response in due[:count] if response.claim_poll()]
+    def due(self, count: int, busy_projects: Collection[int]) -> "list[BackgroundResponse]":
+        """Return up to `count` responses to poll now, without those of projects that are busy."""
+        due = self.filter(next_poll_at__lte=timezone.now()).exclude(project__in=busy_projects)
+        return list(due.order_by("next_poll_at")[:count])
 
-    def discard(self, id: UUID) -> None:
-        """Forget a response whose usage record is written."""
-        self.filter(pk=id).delete()
+    def discard(self, id: UUID) -> bool:
+        """Forget a response whose usage record is written; return False if that was done before."""
+        return self.filter(pk=id).delete()[0] > 0
 
 
 class BackgroundResponse(models.Model):

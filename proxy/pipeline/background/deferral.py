@@ -68,10 +68,11 @@ def encode_price(price: Price | None) -> str:
     return "" if price is None else msgspec.json.encode(price).decode()
 
 
-async def discard(id: UUID) -> None:
-    """Forget a response whose record has been written.
+async def discard(id: UUID) -> bool:
+    """Forget a response whose record has been written; return False if that was done before.
 
-    If the database does not answer, the next poll finds the record and forgets the response.
+    If the database does not answer, the next poll settles the response again, which has no effect.
     """
     with suppress(DatabaseError):
-        await run_query(BackgroundResponse.objects.discard, id)
+        return await run_query(BackgroundResponse.objects.discard, id)
+    return False

@@ -5,6 +5,7 @@ that believe to hold the lease do not make the same poll.
 """
 
 import asyncio
+from collections import Counter
 
 import structlog
 from django.utils import timezone
@@ -34,8 +35,9 @@ from proxy.upstream.errors import UpstreamError
 POLL_INTERVAL_S = 1
 """Seconds between looks for responses that are due."""
 POLL_TIMEOUT_S = 30
-BATCH_SIZE = 50
-"""Responses that are polled at the same time."""
+MAX_CONCURRENT = 50
+MAX_CONCURRENT_PER_PROJECT = 20
+"""Polls at the same time. A provider of one project that hangs must not delay the polls of others."""
 MISSING_STATUSES = (404, 410)
 
 log = structlog.get_logger()
@@ -49,35 +51,70 @@ class PollFailed(Exception):
         self.is_missing = is_missing
 
 
-async def poll_background_responses() -> None:
-    """Poll for as long as the process serves. Log the first failure of a streak."""
-    is_failing = False
-    while True:
-        await asyncio.sleep(POLL_INTERVAL_S)
+class Poller:
+    """Polls responses of all projects, several at the same time."""
+
+    def __init__(self) -> None:
+        self.polls: dict[asyncio.Task[None], int] = {}
+        """The polls in progress, each with its project."""
+
+    async def run(self) -> None:
+        """Poll for as long as the process serves. Log the first failure of a streak."""
+        is_failing = False
+        try:
+            while True:
+                await asyncio.sleep(POLL_INTERVAL_S)
+                failure = await self.start_due_or_fail()
+                if failure is not None and not is_failing:
+                    log.warning(
+                        "background_polls_delayed",
+                        message="Background responses cannot be polled now. This is tried again.",
+                        reason=f"{type(failure).__name__}: {failure}",
+                    )
+                is_failing = failure is not None
+        finally:
+            for poll_task in self.polls:
+                poll_task.cancel()
+            await asyncio.gather(*self.polls, return_exceptions=True)
+
+    async def start_due_or_fail(self) -> Exception | None:
+        """Start the polls that are due, if this process has the lease. Return why that failed."""
         try:
             if await ledger.current().acquire_lease():
-                await poll_due()
-            is_failing = False
+                await self.start_due()
         except Exception as error:
-            if not is_failing:
-                log.warning(
-                    "background_polls_delayed",
-                    message="Background responses cannot be polled now. This is tried again.",
-                    reason=f"{type(error).__name__}: {error}",
-                )
-            is_failing = True
+            return error
+        return None
+
+    async def start_due(self) -> None:
+        """Start the polls that are due, as far as there is room for them."""
+        by_project = Counter(self.polls.values())
+        busy = [id for id, polls in by_project.items() if polls >= MAX_CONCURRENT_PER_PROJECT]
+        room = MAX_CONCURRENT - len(self.polls)
+        for background in await run_query(BackgroundResponse.objects.due, room, busy) if room else ():
+            project_id = background.project_id
+            if by_project[project_id] < MAX_CONCURRENT_PER_PROJECT and await run_query(background.claim_poll):
+                by_project[project_id] += 1
+                self.start(background)
+
+    def start(self, background: BackgroundResponse) -> None:
+        """Start one poll."""
+        poll_task = asyncio.create_task(poll_or_log(background))
+        self.polls[poll_task] = background.project_id
+        poll_task.add_done_callback(self.polls.pop)
 
 
-async def poll_due() -> None:
-    """Poll the responses that are due. A failure of one does not affect the others."""
-    due = await run_query(BackgroundResponse.objects.claim_due, BATCH_SIZE)
-    for result in await asyncio.gather(*map(poll, due), return_exceptions=True):
-        if isinstance(result, Exception):
-            log.error(
-                "background_poll_failed",
-                message="A background response could not be settled. It is polled again.",
-                exc_info=result,
-            )
+async def poll_or_log(background: BackgroundResponse) -> None:
+    """Poll one response; log a failure in the gateway."""
+    try:
+        await poll(background)
+    except Exception as error:
+        log.error(
+            "background_poll_failed",
+            message="A background response could not be settled. It is polled again.",
+            response_id=background.response_id,
+            exc_info=error,
+        )
 
 
 async def poll(background: BackgroundResponse) -> None:

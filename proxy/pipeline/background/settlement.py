@@ -112,8 +112,13 @@ async def write(background: BackgroundResponse, entry: UsageEntry, end: End) -> 
     entry.outcome, entry.status_code, entry.error = end.outcome.value, end.status, redact(end.error_code)
     entry.latency_us = (timezone.now() - entry.created_at) // timedelta(microseconds=1)
     await ledger.current().settle(ReservationGrant(entry.id, entry.reserved_nano or 0), entry)
-    await discard(background.pk)
-    telemetry.background_response_settled(end.outcome.value)
+    if await discard(background.pk):
+        report(background, entry)
+
+
+def report(background: BackgroundResponse, entry: UsageEntry) -> None:
+    """Count and log the end of a response."""
+    telemetry.background_response_settled(entry.outcome)
     log.info(
         "background_response_settled",
         message="A response in the background has ended and was charged.",

@@ -36,6 +36,7 @@ STREAM = {**CHAT, "stream": True}
 PATHS = {
     "chat": "/v1/chat/completions",
     "responses": "/v1/responses",
+    "compact": "/v1/responses/compact",
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
     "messages": "/v1/messages",

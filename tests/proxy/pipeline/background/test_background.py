@@ -153,6 +153,36 @@ def test_two_processes_do_not_make_the_same_poll(demo_project: Project) -> None:
     assert BackgroundResponse.objects.get().next_poll_at > now + timedelta(seconds=1)
 
 
+def test_a_hanging_provider_delays_no_other_project(
+    live_gateway: LiveGateway,
+    gateway: httpx.Client,
+    provider: ResponsesProvider,
+    upstream: LocalUpstream,
+    project: Project,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(poller, "MAX_CONCURRENT_PER_PROJECT", 2)
+    monkeypatch.setattr(poller, "MAX_CONCURRENT", 4)
+    Credential.objects.create(project=project, slug="slow", provider="openai", base_url=upstream.url)
+    headers = {"x-api-key": ApiKey.objects.issue(project, "app")[1]}
+    polls = 0
+
+    async def hang(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        nonlocal polls
+        if request.method == "GET" and "authorization" not in request.headers:
+            polls += 1
+            await asyncio.sleep(20)
+        return await provider.handle(request, body)
+
+    upstream.handler = hang
+    for _ in range(6):
+        httpx.post(f"{live_gateway.url}/v1/responses", json=CREATE, headers=headers).raise_for_status()
+    wait_until(lambda: polls == 2)
+    provider.finish(create(gateway))
+    wait_until(lambda: UsageRecord.objects.count() == 1)
+    assert polls == 2 and UsageRecord.objects.get().cost_nano == COST
+
+
 def test_a_process_without_the_lease_does_not_poll(
     gateway: httpx.Client, provider: ResponsesProvider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -370,9 +400,15 @@ def test_a_poll_during_the_stream_does_not_charge_it_twice(
 # What may run in the background ---------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("unpriced", ["closed", "open"])
 def test_a_hard_budget_refuses_it(
-    live_gateway: LiveGateway, upstream: LocalUpstream, demo_project: Project
+    live_gateway: LiveGateway,
+    upstream: LocalUpstream,
+    demo_project: Project,
+    change_environment: Any,
+    unpriced: str,
 ) -> None:
+    change_environment(gateway_unpriced=unpriced)
     key, token = ApiKey.objects.issue(demo_project, "app")
     Budget.objects.create(project=demo_project, key=key, period="day", limit_nano=10**12)
     for stream in (False, True):
@@ -447,6 +483,53 @@ def test_a_client_that_leaves_during_the_creation_is_charged(
     wait_until(lambda: "resp_1" in provider.responses)
     provider.finish("resp_1")
     assert settled_record().cost_nano == COST
+
+
+def test_a_call_whose_response_is_lost_is_charged_the_allowed_output(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
+    """The provider goes on, whatever happens to the connection."""
+
+    async def close(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.close()
+        return web.Response()
+
+    upstream.handler = close
+    assert gateway.post("/v1/responses", json=CREATE).status_code == 502
+    record = only_record()
+    assert record.estimated and record.output_tokens == 4096
+
+
+def test_a_stream_without_a_first_event_is_charged_the_allowed_output(
+    gateway: httpx.Client, upstream: LocalUpstream
+) -> None:
+    async def hang(request: web.Request, _body: dict[str, Any]) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        await response.write(b": hello\n\n")
+        await asyncio.sleep(20)
+        return response
+
+    upstream.handler = hang
+    with gateway.stream("POST", "/v1/responses", json=CREATE | {"stream": True}) as streamed:
+        next(streamed.iter_raw())
+    record = only_record()
+    assert (record.outcome, record.estimated, record.output_tokens) == (Outcome.CLIENT_CLOSED, True, 4096)
+
+
+def test_its_end_is_counted(gateway: httpx.Client, provider: ResponsesProvider) -> None:
+    counter = 'gateway_background_responses_total{outcome="upstream_error"}'
+    before = metric(gateway, counter)
+    provider.finish(create(gateway), "failed")
+    record = settled_record()
+    wait_until(lambda: metric(gateway, counter) == before + 1)
+    assert record.outcome == Outcome.UPSTREAM_ERROR
+
+
+def metric(gateway: httpx.Client, name: str) -> float:
+    lines = gateway.get("/metrics").text.splitlines()
+    return next((float(line.split()[-1]) for line in lines if line.startswith(name)), 0.0)
 
 
 def test_the_stored_entry_names_no_prompt(gateway: httpx.Client) -> None:

@@ -88,7 +88,7 @@ class UsageRecord(models.Model):
     cost_nano = models.BigIntegerField()
     price = models.JSONField(null=True, help_text="Rates in nano-USD per million tokens, with their source.")
     estimated = models.BooleanField(
-        help_text="The provider reported no usage; the token counts are the gateway's estimate."
+        help_text="The gateway estimated the usage, or does not know the price of the service tier."
     )
     latency_us = models.BigIntegerField()
     first_token_us = models.BigIntegerField(null=True)
@@ -96,7 +96,10 @@ class UsageRecord(models.Model):
         null=True, help_text="The amount reserved for the request. Empty: it was not admitted."
     )
     service_tier = models.CharField(
-        max_length=20, blank=True, default="", help_text="As reported by the provider."
+        max_length=20,
+        blank=True,
+        default="",
+        help_text="As reported by the provider, or as requested if it reported none.",
     )
     billable_extras = models.JSONField(
         null=True,

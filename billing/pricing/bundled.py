@@ -39,6 +39,23 @@ Prices change at midnight, or at a half hour if they depend on the time of day.
 SERVICE_TIER_KEYS = ("service_tier", "speed", "processing")
 """Keys of service tiers in genai-prices: tiers of OpenAI and Google, Anthropic's fast mode, batches."""
 STANDARD_TIERS = ("default", "standard")
+"""Names of the standard tier."""
+TIERS_AT_STANDARD_RATES: dict[str, tuple[str, ...]] = {
+    # Cheaper than standard processing, for models of which genai-prices has no rates for this tier
+    # (developers.openai.com/api/docs/guides/flex-processing), and a commitment (openai.com/api-scale-tier).
+    "openai": ("flex", "scale"),
+    # The rates of a commitment, and a request that does not want to use it
+    # (platform.claude.com/docs/en/api/service-tiers).
+    "anthropic": ("priority", "standard_only"),
+    # Cheaper than standard processing (ai.google.dev/gemini-api/docs/flex-inference).
+    "google": ("flex",),
+    # "On-demand", and flex processing at the same price (console.groq.com/docs/service-tiers).
+    "groq": ("on_demand", "flex"),
+}
+"""Further tiers that cost at most the standard rates, by the provider's name in genai-prices.
+
+A tier that is neither here nor in genai-prices has no known price.
+"""
 MODALITIES = ("audio", "image", "video")
 US_SURCHARGE_TENTHS = 11
 """Price of inference in the US only, in tenths of the global price.
@@ -92,8 +109,10 @@ def _bundled_price(provider_id: str, model: str, rounded_at: datetime) -> Price 
     if not (standard.base.input or standard.base.output):
         return None
     search_fee = fee_per_request(model) if provider_id == "openai" else 0
-    tiers = tuple((name, rates) for name, rates in service_tiers(info, at) if rates != standard)
-    if provider_id == "anthropic" and not model.replace(".", "-").startswith(SINGLE_REGION_PRICED):
+    listed = tuple(service_tiers(info, at))
+    tiers = tuple((name, rates) for name, rates in listed if rates != standard)
+    has_regions = provider_id == "anthropic" and has_us_surcharge(model)
+    if has_regions:
         tiers = (*tiers, *us_tiers(standard, tiers))
     return Price(
         base=standard.base,
@@ -105,6 +124,10 @@ def _bundled_price(provider_id: str, model: str, rounded_at: datetime) -> Price 
             *modality_surcharges({**prices, **audio_prices(provider_id, model)}, standard.base),
         ),
         service_tiers=tiers,
+        standard_tiers=(
+            *standard_tiers(provider_id, listed, standard),
+            *(() if has_regions else (US_REGION,)),
+        ),
         image_models=image_models_at(at) if provider_id == "openai" else (),
     )
 
@@ -124,6 +147,20 @@ def service_tiers(info: ModelInfo, at: datetime) -> Iterator[tuple[str, TierRate
         for key, name in variant.when.items():
             if len(variant.when) == 1 and key in SERVICE_TIER_KEYS and name not in STANDARD_TIERS:
                 yield name, tier_rates_from(vars(info.get_prices(at, variant.when)))
+
+
+def standard_tiers(
+    provider_id: str, listed: Iterable[tuple[str, TierRates]], standard: TierRates
+) -> tuple[str, ...]:
+    """Return the names of the tiers that have the standard rates, or no rates and cannot cost more."""
+    rates_by_name = dict(listed)
+    same = [name for name, rates in rates_by_name.items() if rates == standard]
+    cheaper = [name for name in TIERS_AT_STANDARD_RATES.get(provider_id, ()) if name not in rates_by_name]
+    return (*STANDARD_TIERS, *same, *cheaper)
+
+
+def has_us_surcharge(model: str) -> bool:
+    return not model.replace(".", "-").startswith(SINGLE_REGION_PRICED)
 
 
 def us_tiers(standard: TierRates, tiers: Iterable[tuple[str, TierRates]]) -> Iterator[tuple[str, TierRates]]:

@@ -175,6 +175,11 @@ class TierRates(msgspec.Struct, frozen=True, omit_defaults=True):
     def all_tiers(self) -> PricingTiers:
         return ((-1, self.base), *self.tiers)
 
+    @property
+    def level(self) -> tuple[int, int]:
+        """Return what to compare tiers of one model by: their rates differ by one factor."""
+        return self.base.max_output_rate, self.base.max_input_rate(writes_12h_cache=False)
+
     def rates(self, prompt_tokens: int) -> Rates:
         applicable = self.base
         for start, rates in self.tiers:
@@ -187,7 +192,9 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
     """The price of a model: standard rates, rates of other service tiers, and fees.
 
     `source` names the origin of the price. `request_fee_nano` is charged for each request that is answered.
-    `image_models` are the rates of the models that its image tool may use.
+    `image_models` are the rates of the models that its image tool may use. `standard_tiers` are the names of
+    service tiers with the standard rates; if it is empty, the price applies in every tier. `unknown_tier` is
+    the tier of a request that was charged at the highest known rates, because the price does not know it.
     """
 
     source: str
@@ -195,17 +202,35 @@ class Price(TierRates, frozen=True, omit_defaults=True, kw_only=True):
     extra_fees: tuple[Fee, ...] = ()
     service_tiers: tuple[tuple[str, TierRates], ...] = ()
     image_models: tuple[ImageModelRates, ...] = ()
+    standard_tiers: tuple[str, ...] = ()
+    unknown_tier: str = ""
 
     def for_tier(self, service_tier: str = "") -> "Price":
-        """Return the price in the tier that the provider reported.
-
-        A tier without rates of its own has the standard rates of its region: `priority_us` has those of `us`.
-        """
-        if not self.service_tiers:
+        """Return the price in a service tier: at the highest known rates if this price does not know it."""
+        if not (self.standard_tiers or self.service_tiers):
             return self
-        by_tier = dict(self.service_tiers)
-        tier_rates = by_tier.get(service_tier) or by_tier.get(service_tier.rpartition("_")[2], self)
-        return replace(self, base=tier_rates.base, tiers=tier_rates.tiers, service_tiers=())
+        known = self.tier_rates(service_tier)
+        rates = known or max((self, *dict(self.service_tiers).values()), key=lambda tier: tier.level)
+        return replace(
+            self,
+            base=rates.base,
+            tiers=rates.tiers,
+            service_tiers=(),
+            standard_tiers=(),
+            unknown_tier="" if known else service_tier,
+        )
+
+    def tier_rates(self, service_tier: str) -> TierRates | None:
+        """Return the rates of a service tier, such as `priority` or `fast_us`; None if they are not known.
+
+        If `us` is a standard tier, the price does not depend on the region.
+        """
+        name, region = split_region(service_tier)
+        name = "" if name in self.standard_tiers else name
+        region = "" if region in self.standard_tiers else region
+        by_tier: dict[str, TierRates] = {"": self, **dict(self.service_tiers)}
+        known = by_tier.get("_".join(filter(None, (name, region))))
+        return known if known or self.standard_tiers else by_tier.get(region, self)
 
     def only_used_fees(self, extras: Mapping[str, int]) -> "Price":
         """Return the price with the fees that these extras were charged, as a record stores it."""
@@ -326,6 +351,14 @@ class MaxCost(msgspec.Struct, frozen=True):
 
     def _applicable_rates(self, input_tokens: int) -> list[Rates]:
         return [rates for start, rates in self.tiers if input_tokens > start]
+
+
+def split_region(service_tier: str) -> tuple[str, str]:
+    """Split `fast_us` into the tier and the region of inference, which are empty for the standard ones."""
+    if service_tier == US_REGION:
+        return "", US_REGION
+    name = service_tier.removesuffix(f"_{US_REGION}")
+    return name, "" if name == service_tier else US_REGION
 
 
 @lru_cache(maxsize=64)

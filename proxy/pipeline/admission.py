@@ -20,7 +20,6 @@ from billing.ledger import (
 from billing.ledger.interface import MAX_RESERVATION_NANO
 from billing.models import Outcome
 from billing.pricing import MaxCost, Price, Tokens
-from billing.pricing.bundled import SOURCE
 from keys.authentication import Principal
 from proxy import errors
 from proxy.formats.neutral import RequestFacts, UnsupportedFeature
@@ -32,9 +31,6 @@ from proxy.routing.targets import Target
 DEFAULT_MAX_OUTPUT = 4096
 """Output tokens if the client sets no limit and a hard budget applies. No current model rejects this limit.
 """
-
-PREMIUM_TIERS = ("fast", "priority")
-"""Service tiers that cost more than the standard one."""
 
 
 BACKGROUND_UNDER_HARD_BUDGET = (
@@ -154,10 +150,8 @@ def check_priceable(principal: Principal, policy: SpendPolicy, facts: RequestFac
 
 
 def unpriced_tier_fields(facts: RequestFacts, price: Price) -> tuple[str, ...]:
-    """Return the field of a premium tier that the bundled price lacks. Other prices apply to all tiers."""
-    if facts.service_tier.partition("_")[0] not in PREMIUM_TIERS or price.source != SOURCE:
-        return ()
-    return () if any(name in PREMIUM_TIERS for name, _ in price.service_tiers) else ("service_tier",)
+    """Return the fields that ask for a service tier whose rates the price does not know."""
+    return tuple(field for field, tier in facts.requested_tiers if price.tier_rates(tier) is None)
 
 
 def build_reserve_request(

@@ -41,11 +41,18 @@ class Charge:
 
 def charge(admitted: Admitted, usage: Usage, *, estimated: bool = False) -> Charge:
     """Return the charge for this usage; `estimated` marks a usage that the provider did not report."""
-    return charge_at(admitted.planned.candidate.target.price, usage, estimated=estimated)
+    candidate = admitted.planned.candidate
+    assumed_tier = candidate.plan.facts.assumed_tier
+    return charge_at(candidate.target.price, usage, assumed_tier, estimated=estimated)
 
 
-def charge_at(listed: Price | None, usage: Usage, *, estimated: bool = False) -> Charge:
-    """Return the charge for a usage at the price of its model, which is None if it is not known."""
+def charge_at(
+    listed: Price | None, usage: Usage, assumed_tier: str = "", *, estimated: bool = False
+) -> Charge:
+    """Return the charge for a usage at the price of its model, which is None if it is not known.
+
+    `assumed_tier` applies if the usage has no service tier.
+    """
     tokens = Tokens(
         usage.input,
         usage.cache_read,
@@ -58,7 +65,8 @@ def charge_at(listed: Price | None, usage: Usage, *, estimated: bool = False) ->
     is_estimated = estimated or usage.estimated or has_estimated_kind(usage.billable_extras)
     if listed is None:
         return Charge(usage, tokens, None, 0, is_estimated)
-    price = listed.for_tier(usage.service_tier)
+    price, usage = in_tier(listed, usage, assumed_tier)
+    is_estimated = is_estimated or bool(price.unknown_tier)
     cost = min(price.cost(tokens, usage.billable_extras), MAX_RESERVATION_NANO)
     return Charge(usage, tokens, price.only_used_fees(usage.billable_extras), cost, is_estimated)
 
@@ -69,6 +77,19 @@ def apply_charge(entry: UsageEntry, charged: Charge) -> None:
     entry.service_tier = redact(charged.usage.service_tier)
     entry.billable_extras = charged.usage.billable_extras or None
     entry.estimated = charged.is_estimated
+
+
+def in_tier(listed: Price, usage: Usage, assumed_tier: str) -> tuple[Price, Usage]:
+    """Return the price in the tier of a request, and the usage with that tier.
+
+    If the response states none, the requested tier counts, unless it is cheaper than the standard one.
+    """
+    if usage.service_tier or not assumed_tier:
+        return listed.for_tier(usage.service_tier), usage
+    standard, assumed = listed.for_tier(), listed.for_tier(assumed_tier)
+    if assumed.level < standard.level:
+        return standard, usage
+    return assumed, replace(usage, service_tier=assumed_tier)
 
 
 def charge_reported(admitted: Admitted, usage: Usage, response: UpstreamResponse) -> Charge:

@@ -22,7 +22,7 @@ from proxy.formats.constraints.constraint import Destination
 from proxy.formats.constraints.restoration import StreamRestorer, restore_response
 from proxy.formats.gemini import embeddings as gemini_embeddings
 from proxy.formats.json_body import guard_recursion
-from proxy.formats.metering.billable import MODALITIES
+from proxy.formats.metering.billable import AUTO_TIER, MODALITIES
 from proxy.formats.metering.stream_meter import OutputMeter
 from proxy.formats.neutral import (
     ApiError,
@@ -310,7 +310,7 @@ class ConvertedRequest(Converted):
 def adapted_facts(facts: RequestFacts, request: Request, adapted: AdaptedRequest) -> RequestFacts:
     """Return the facts of a request as it is sent: with the limits and choices of the adapted one.
 
-    Unknown fields do not reach a provider of another format, so they cannot raise the cost.
+    Unknown fields and service tiers do not reach a provider of another format, so they cannot raise the cost.
     """
     limit, n = adapted.request.max_tokens, adapted.request.n
     if (limit, n) != (request.max_tokens, request.n):
@@ -321,6 +321,9 @@ def adapted_facts(facts: RequestFacts, request: Request, adapted: AdaptedRequest
         unbounded_cost_fields=(),
         other_model_fields=(),
         writes_12h_cache=False,
+        service_tier=AUTO_TIER,
+        requested_tiers=(),
+        assumed_tier="",
     )
 
 

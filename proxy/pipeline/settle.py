@@ -70,6 +70,7 @@ async def settle(progress: Progress, result: RequestResult) -> None:
             log_request(progress, result, seconds, UNKNOWN_CALLER_FIELDS)
         case _:
             entry = complete_entry(progress, result, seconds)
+            warn_of_unknown_tier(progress, entry)
             if not result.is_recorded:
                 with outliving_cancellation():
                     await save(progress, entry, result)
@@ -119,6 +120,19 @@ def complete_entry(progress: Recorded, result: RequestResult, seconds: float) ->
     if result.charge is not None:
         apply_charge(entry, result.charge)
     return entry
+
+
+def warn_of_unknown_tier(progress: Recorded, entry: UsageEntry) -> None:
+    """Log a request in a service tier whose rates are not known: it may cost more than was charged."""
+    if entry.price is not None and entry.price.unknown_tier:
+        log.warning(
+            "service_tier_not_priced",
+            message="The price of a service tier is not known, so the highest known rates were charged.",
+            request_id=caller_of(progress).received.request_id,
+            provider=entry.provider,
+            model=entry.provider_model,
+            service_tier=redact(entry.price.unknown_tier),
+        )
 
 
 def received_of(progress: Progress) -> Received:

@@ -13,7 +13,7 @@ from proxy.formats.anthropic.capabilities import SERVER_TOOL_TOKENS, SERVER_TOOL
 from proxy.formats.anthropic.encoder import StreamEncoder
 from proxy.formats.anthropic.errors import render_error_event
 from proxy.formats.anthropic.request import PATH
-from proxy.formats.anthropic.usage import StreamUsage, measure
+from proxy.formats.anthropic.usage import STANDARD_TIER, US_REGION, StreamUsage, measure
 from proxy.formats.anthropic.wire import (
     RequestFields,
     StreamEventFields,
@@ -33,7 +33,14 @@ from proxy.formats.json_body import (
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import DEFAULT_MAX_CALLS, tool_call_limit
+from proxy.formats.metering.billable import (
+    AUTO_TIER,
+    DEFAULT_MAX_CALLS,
+    UNREADABLE_TIER,
+    named_tiers,
+    requested_tier,
+    tool_call_limit,
+)
 from proxy.formats.metering.cache_lifetimes import unpriced_lifetimes, writes_12h_cache
 from proxy.formats.metering.stream_meter import EventMeter
 from proxy.formats.metering.unknown_fields import (
@@ -73,12 +80,18 @@ class MessagesRequest:
         self.unknown_fields = unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS, REQUEST_FIELDS)
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_nested(request.thread, THREAD_FIELDS, "thread.")
+        speed, region = requested_speed(request.speed), requested_region(request.inference_geo)
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown),
             max_output_tokens=request.max_tokens,
             stream=bool(request.stream),
-            service_tier=requested_tier(request),
+            # A workspace can be restricted to the US, which costs more. `global` overrides that.
+            service_tier=(speed or AUTO_TIER) + ("_global" if request.inference_geo == "global" else ""),
+            requested_tiers=named_tiers(
+                service_tier=requested_tier(request.service_tier), speed=speed, inference_geo=region
+            ),
+            assumed_tier="_".join(filter(None, (speed, region))),
             max_billable_extras=max_billable_extras(request),
             unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(body, self.fields),
             writes_12h_cache=writes_12h_cache(body, self.fields),
@@ -154,14 +167,24 @@ def max_input_tokens(request: RequestFields) -> int:
     return token_bounds.TOKENS_PER_REPLY + messages + system + added_tokens
 
 
-def requested_tier(request: RequestFields) -> str:
-    """Return the service tier that the request asks for.
+def requested_speed(value: Any) -> str:
+    """Return the tier that a speed asks for; it is empty for the standard speed."""
+    speed = requested_tier(value)
+    return "" if speed == STANDARD_TIER else speed
 
-    A workspace can be restricted to the US, which costs more. `global` overrides that (docs, "Data
-    residency").
+
+def requested_region(value: Any) -> str:
+    """Return the region that a request asks for, as the tier with its price; empty for any region.
+
+    Source: platform.claude.com/docs/en/manage-claude/data-residency.
     """
-    tier = "fast" if request.speed == "fast" else "auto"
-    return f"{tier}_global" if request.inference_geo == "global" else tier
+    match requested_tier(value):
+        case "" | "global":
+            return ""
+        case "us":
+            return US_REGION
+        case _:
+            return UNREADABLE_TIER
 
 
 def max_billable_extras(request: RequestFields) -> dict[str, int]:

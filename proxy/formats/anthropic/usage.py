@@ -22,7 +22,9 @@ from proxy.formats.metering.usage_reader import UsageReader
 from proxy.formats.neutral import MAX_TOKENS, Usage, reported_or_none
 
 WEB_SEARCH_BLOCK = ("server_tool_use", "web_search")
-STANDARD_TIER, US_SUFFIX = "standard", "_us"
+STANDARD_TIER, US_REGION = "standard", "us"
+ANY_REGION = ("", "global", "not_available")
+"""Values of `inference_geo` in a response that ran where Anthropic chose, or at a model without regions."""
 SUMMED_FIELDS = ("input", "cache_read", "cache_write_5m", "cache_write_1h", "output")
 
 
@@ -152,14 +154,14 @@ def parse_service_tier(wire: WireUsage) -> str:
     """Return the service tier that the response reports.
 
     Fast mode has its own prices, but the vendor does not call it a tier (docs, "Fast mode", "Pricing"). The
-    place of inference is billed if it is `us` (docs, "Data residency").
+    place of inference is part of the name unless it is any place (docs, "Data residency").
     """
-    tier = "fast" if wire.speed == "fast" else normalize_tier(wire.service_tier)
-    return (
-        f"{(tier or STANDARD_TIER)[: MAX_TIER_LENGTH - len(US_SUFFIX)]}{US_SUFFIX}"
-        if wire.inference_geo == "us"
-        else tier
-    )
+    speed, region = normalize_tier(wire.speed), normalize_tier(wire.inference_geo)
+    tier = normalize_tier(wire.service_tier) if speed in ("", STANDARD_TIER) else speed
+    if region in ANY_REGION:
+        return tier
+    suffix = f"_{region}"
+    return f"{(tier or STANDARD_TIER)[: MAX_TIER_LENGTH - len(suffix)]}{suffix}"
 
 
 def parse_billable_extras(wire: WireUsage) -> dict[str, int]:

@@ -232,6 +232,7 @@ class RequestFields(msgspec.Struct):
     system: Any = None
     tools: Any = None
     output_config: Any = None
+    service_tier: Any = None
     speed: Any = None
     inference_geo: Any = None
     mcp_servers: Any = None

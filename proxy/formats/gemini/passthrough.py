@@ -38,7 +38,13 @@ from proxy.formats.json_body import (
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import DEFAULT_MAX_CALLS, normalize_tier, possible_modalities
+from proxy.formats.metering.billable import (
+    AUTO_TIER,
+    DEFAULT_MAX_CALLS,
+    named_tiers,
+    possible_modalities,
+    requested_tier,
+)
 from proxy.formats.metering.stream_meter import OutputMeter
 from proxy.formats.metering.unknown_fields import extract_unknown_fields
 from proxy.formats.neutral import ApiError, InvalidRequest, RequestFacts, Usage
@@ -88,13 +94,16 @@ class GenerateContentRequest(WithoutAccountIds):
         self.unknown_fields = extract_unknown_fields(self.fields, BOUNDED_FIELDS)
         bound = max_input_tokens(request, settings, model)
         bound += token_bounds.unknown_fields_tokens(self.unknown_fields)
+        tier = requested_tier(request.service_tier or request.snake_service_tier)
         self.facts = RequestFacts(
             model=model,
             max_input_tokens=bound,
             max_output_tokens=limit and limit * n,
             n=n,
             stream=stream,
-            service_tier=normalize_tier(request.service_tier or request.snake_service_tier) or "auto",
+            service_tier=tier or AUTO_TIER,
+            requested_tiers=named_tiers(serviceTier=tier),
+            assumed_tier=tier,
             max_billable_extras=max_billable_extras(request.tools)
             | possible_modalities(body, AUDIO_MARKERS, bound),
         )

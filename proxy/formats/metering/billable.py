@@ -18,6 +18,7 @@ ESTIMATED_PREFIX = "estimated_"
 """Marks a kind of tokens whose count the provider did not report, so that the gateway estimates it."""
 MAX_TIER_LENGTH = 20
 AUTO_TIER = "auto"
+UNREADABLE_TIER = "?"
 MODALITIES = ("input_audio", "input_image", "input_video")
 """Kinds of input tokens that may cost more than text."""
 
@@ -31,6 +32,19 @@ def normalize_tier(reported: Any) -> str:
         return ""
     tier = reported.strip().lower().removeprefix("service_tier_")[:MAX_TIER_LENGTH]
     return "" if tier == AUTO_TIER else tier
+
+
+def requested_tier(value: Any) -> str:
+    """Return the service tier that a request asks for; empty if the provider chooses.
+
+    A value that is not a text is a tier that no price knows.
+    """
+    return normalize_tier(value) if isinstance(value, str) or not value else UNREADABLE_TIER
+
+
+def named_tiers(**tiers: str) -> tuple[tuple[str, str], ...]:
+    """Return the fields that ask for a tier, each with the tier."""
+    return tuple((field, tier) for field, tier in tiers.items() if tier)
 
 
 def tool_call_limit(requested: Any) -> int:

@@ -83,6 +83,11 @@ def fields_allowing_other_models(unknown_fields: Mapping[str, Any]) -> tuple[str
     )
 
 
+def first_value(unknown_fields: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a field, in whatever case its name is written; None without the field."""
+    return next((value for given, value in unknown_fields.items() if given.casefold() == name), None)
+
+
 def model_calling_tools(tools: Any) -> tuple[str, ...]:
     """Return the field `tools`, if one of the tools calls another model.
 

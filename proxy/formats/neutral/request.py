@@ -69,8 +69,10 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     `max_input_tokens` is an upper bound. `max_output_tokens` is the client's limit for all choices
     together, or None. `min_output_tokens` is the lowest limit of one choice that the provider accepts.
     `n` is the number of choices requested. `service_tier` is the requested tier: `auto` if the provider
-    chooses, empty for the standard tier. `max_billable_extras` limits by kind what
-    else is billed (see `Usage`). `unbounded_cost_fields` are fields whose cost has no known bound,
+    chooses, empty for the standard tier. `requested_tiers` are the fields that ask for a tier, or for
+    something else that changes the price as a tier does, each with that tier. `assumed_tier` is the tier
+    that is charged if the response states none. `max_billable_extras` limits by kind what else is billed
+    (see `Usage`). `unbounded_cost_fields` are fields whose cost has no known bound,
     `other_model_fields` those by which other models may answer too. `writes_12h_cache`: the request may ask
     to keep its prompt in OpenAI's cache for 12 hours, which costs more. `fixed_max_output` is the most that a
     response can have if no field of the request limits it. `is_background`: the provider goes on with the
@@ -84,6 +86,8 @@ class RequestFacts(Frozen, frozen=True, kw_only=True):
     n: int = 1
     stream: bool = False
     service_tier: str = ""
+    requested_tiers: tuple[tuple[str, str], ...] = ()
+    assumed_tier: str = ""
     max_billable_extras: dict[str, int] = {}
     unbounded_cost_fields: tuple[str, ...] = ()
     other_model_fields: tuple[str, ...] = ()

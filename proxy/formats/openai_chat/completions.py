@@ -10,9 +10,11 @@ import msgspec
 from proxy.formats.account_ids import WithoutAccountIds
 from proxy.formats.json_body import ModelName, TokenLimit, convert_json, parse_object, replace_fields
 from proxy.formats.metering import token_bounds
+from proxy.formats.metering.billable import AUTO_TIER, named_tiers, requested_tier
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
     fields_allowing_other_models,
+    first_value,
     unbounded_cost_fields,
 )
 from proxy.formats.neutral import InvalidRequest, Request, RequestFacts, Usage
@@ -54,12 +56,16 @@ class CreateCompletionRequest(WithoutAccountIds):
         prompts = prompt_count(request.prompt)
         unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS)
         written = prompts * max(request.n or 1, request.best_of or 1)
+        tier = requested_tier(first_value(unknown, "service_tier"))
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown),
             max_output_tokens=request.max_tokens and request.max_tokens * written,
             n=written,
             stream=bool(request.stream),
+            service_tier=tier or AUTO_TIER,
+            requested_tiers=named_tiers(service_tier=tier),
+            assumed_tier=tier,
             unbounded_cost_fields=unbounded_cost_fields(unknown),
             other_model_fields=fields_allowing_other_models(unknown),
         )

@@ -19,9 +19,11 @@ from proxy.formats.json_body import (
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
+from proxy.formats.metering.billable import AUTO_TIER, named_tiers, requested_tier
 from proxy.formats.metering.unknown_fields import (
     extract_unknown_fields,
     fields_allowing_other_models,
+    first_value,
     unbounded_cost_fields,
 )
 from proxy.formats.neutral import (
@@ -83,12 +85,16 @@ class CreateEmbeddingRequest(WithoutAccountIds):
         self.body, self.fields = body, parse_object(body)
         self.request = request = convert_json(self.fields, EmbeddingFields)
         unknown = extract_unknown_fields(self.fields, BOUNDED_FIELDS)
+        tier = requested_tier(first_value(unknown, "service_tier"))
         self.facts = RequestFacts(
             model=request.model,
             # Token ids stand for one token each; text has no more tokens than bytes.
             max_input_tokens=token_bounds.text_tokens(request.input)
             + token_bounds.unknown_fields_tokens(unknown),
             max_output_tokens=0,
+            service_tier=tier or AUTO_TIER,
+            requested_tiers=named_tiers(service_tier=tier),
+            assumed_tier=tier,
             unbounded_cost_fields=unbounded_cost_fields(unknown),
             other_model_fields=fields_allowing_other_models(unknown),
         )

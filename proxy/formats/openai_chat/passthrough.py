@@ -19,7 +19,7 @@ from proxy.formats.json_body import (
     replace_fields,
 )
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import normalize_tier, possible_modalities
+from proxy.formats.metering.billable import AUTO_TIER, named_tiers, possible_modalities, requested_tier
 from proxy.formats.metering.cache_lifetimes import unpriced_lifetimes, writes_12h_cache
 from proxy.formats.metering.stream_meter import OutputMeter, event_terminator
 from proxy.formats.metering.unknown_fields import (
@@ -68,13 +68,16 @@ class ChatRequest:
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         check_letters(request.stream_options or (), STREAM_FIELDS, "stream_options.")
         bound = max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown)
+        tier = requested_tier(request.service_tier)
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=bound,
             max_output_tokens=limit and limit * n,
             n=n,
             stream=bool(request.stream),
-            service_tier=normalize_tier(request.service_tier) or "auto",
+            service_tier=tier or AUTO_TIER,
+            requested_tiers=named_tiers(service_tier=tier),
+            assumed_tier=tier,
             max_billable_extras=max_searches(request) | possible_modalities(body, AUDIO_MARKERS, bound),
             unbounded_cost_fields=unbounded_cost_fields(unknown) + unpriced_lifetimes(body, self.fields),
             writes_12h_cache=writes_12h_cache(body, self.fields),

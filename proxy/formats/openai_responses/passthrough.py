@@ -13,7 +13,7 @@ from proxy.formats.account_ids import AccountReference, IdReader, references_in
 from proxy.formats.field_case import check_nested
 from proxy.formats.json_body import DECODE_ERRORS, convert_json, encode, parse_object, replace_fields
 from proxy.formats.metering import token_bounds
-from proxy.formats.metering.billable import normalize_tier
+from proxy.formats.metering.billable import AUTO_TIER, named_tiers, requested_tier
 from proxy.formats.metering.cache_lifetimes import unpriced_lifetimes, writes_12h_cache
 from proxy.formats.metering.stream_meter import EventMeter
 from proxy.formats.metering.unknown_fields import (
@@ -72,12 +72,15 @@ class ResponsesRequest:
         check_nested(request.tools, TOOL_FIELDS, "tools.")
         # A stored prompt may bring tools of its own.
         unbounded = unbounded_cost_fields(unknown, "prompt") + unpriced_lifetimes(body, self.fields)
+        tier = requested_tier(request.service_tier)
         self.facts = RequestFacts(
             model=request.model,
             max_input_tokens=max_input_tokens(request) + token_bounds.unknown_fields_tokens(unknown),
             max_output_tokens=request.max_output_tokens,
             stream=bool(request.stream),
-            service_tier=normalize_tier(request.service_tier) or "auto",
+            service_tier=tier or AUTO_TIER,
+            requested_tiers=named_tiers(service_tier=tier),
+            assumed_tier=tier,
             max_billable_extras=max_billable_extras(request.tools, request.max_tool_calls),
             unbounded_cost_fields=unbounded,
             writes_12h_cache=continues_stored(request) or writes_12h_cache(body, self.fields),

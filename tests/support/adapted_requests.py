@@ -1,4 +1,4 @@
-"""Requests as a provider gets them: adapted to what it refuses, in its format."""
+"""Requests as a provider gets them: adapted to what it rejects, in its format."""
 
 from proxy.formats.codec import RenderedRequest
 from proxy.formats.constraints.adaptation import adapt

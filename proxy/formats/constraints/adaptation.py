@@ -69,7 +69,7 @@ STEPS: tuple[Callable[[Request, Constraints], Adapted], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class AdaptedRequest:
-    """A request without what its destination refuses.
+    """A request without what its destination rejects.
 
     `changes` are the entries of `x-gateway-dropped`. `aliases` are the names that the response gets back.
     `min_tokens` is the lowest output limit that the destination accepts.
@@ -82,7 +82,7 @@ class AdaptedRequest:
 
 
 def adapt(request: Request, destination: Destination) -> AdaptedRequest:
-    """Return the request as its destination accepts it. What is still refused only the vendor can tell."""
+    """Return the request as its destination accepts it. What is still rejected only the vendor can tell."""
     constraints, changes = constraints_for(destination), list[str]()
     for step in STEPS:
         request, named = step(request, constraints)

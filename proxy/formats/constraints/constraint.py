@@ -1,4 +1,4 @@
-"""The type of a constraint: something that a vendor refuses, and what the gateway does about it."""
+"""The type of a constraint: something that a vendor rejects, and what the gateway does about it."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -55,7 +55,7 @@ Rule = Literal[
 """What a constraint limits. A request is adapted, and checked in tests, rule by rule."""
 
 Action = Literal["hash", "shorten", "drop", "lower", "raise", "rewrite", "instruct"]
-"""What the gateway does with a request that the vendor would refuse; `instruct` asks for it in the prompt."""
+"""What the gateway does with a request that the vendor would reject; `instruct` asks for it in the prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class Destination:
 
 @dataclass(frozen=True)
 class Constraint:
-    """A row of the table: what some vendors refuse in a request.
+    """A row of the table: what some vendors reject in a request.
 
     It applies to `formats`, at all `providers` (slugs of the catalog) if that is empty, for all models whose
     name `models` matches (a regular expression that is searched). `maximum`, `minimum`, `pattern` and `names`
@@ -81,7 +81,7 @@ class Constraint:
     rule: Rule
     action: Action
     formats: tuple[Origin, ...]
-    refused: str
+    rejected: str
     source: str
     stated: str
     providers: tuple[str, ...] = ()

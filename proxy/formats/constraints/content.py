@@ -96,7 +96,7 @@ def change_parts(message: Message, change: Callable[[Part], Part | None]) -> Mes
 
 
 def end_with_user(request: Request, constraints: Constraints) -> Adapted:
-    """Let the user ask to go on, if the last message is the assistant's and the destination refuses that."""
+    """Let the user ask to go on, if the last message is the assistant's and the destination rejects that."""
     if constraints.first("last_role") is None or not request.messages:
         return request, []
     last = request.messages[-1]

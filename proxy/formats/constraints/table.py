@@ -1,4 +1,4 @@
-"""The table of what vendors refuse, as data; `docs/vendor-constraints.md` shows it as a page.
+"""The table of what vendors reject, as data; `docs/vendor-constraints.md` shows it as a page.
 
 Rows for some vendors or models stand before those for all: the first row of a rule applies.
 """

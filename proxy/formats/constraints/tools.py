@@ -215,7 +215,7 @@ def is_compiled(schemas: Iterable[Any]) -> bool:
 def fit_response_format(request: Request, constraints: Constraints) -> Adapted:
     """Ask for the format in the system prompt where the destination cannot enforce it."""
     wanted = request.response_format
-    if wanted is None or not is_refused(wanted, request, constraints):
+    if wanted is None or not is_rejected(wanted, request, constraints):
         return request, []
     text = "Give your final answer as JSON and nothing else: no other text, no Markdown."
     if wanted.schema is not None:
@@ -223,17 +223,17 @@ def fit_response_format(request: Request, constraints: Constraints) -> Adapted:
     return with_system_text(replace(request, response_format=None), text), ["response_format"]
 
 
-def is_refused(wanted: ResponseFormat, request: Request, constraints: Constraints) -> bool:
-    """Return whether the destination refuses this format."""
+def is_rejected(wanted: ResponseFormat, request: Request, constraints: Constraints) -> bool:
+    """Return whether the destination rejects this format."""
     if request.tools and constraints.first("format_with_tools"):
         return True
     schema, row = wanted.schema, constraints.first("format_top_type")
     if schema is None:
         return False
-    if row is not None and is_refused_at_top(schema, row):
+    if row is not None and is_rejected_at_top(schema, row):
         return True
     return constraints.first("strict_limits") is not None and not is_compiled([schema])
 
 
-def is_refused_at_top(schema: Schema, row: Constraint) -> bool:
+def is_rejected_at_top(schema: Schema, row: Constraint) -> bool:
     return bool(schema.keys() & set(row.names)) or types_of(schema) not in (("object",), ())

@@ -28,7 +28,7 @@ Check = Callable[[Constraint, WireRequest], Iterator[str]]
 
 
 def violations(body: Json, destination: Destination) -> list[str]:
-    """Return what the vendor would refuse in a rendered request, with the row that says so."""
+    """Return what the vendor would reject in a rendered request, with the row that says so."""
     request = READERS[destination.format](body)
     constraints = constraints_for(destination)
     found: list[str] = []

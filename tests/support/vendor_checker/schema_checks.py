@@ -1,4 +1,4 @@
-"""Checks of JSON Schemas for what vendors refuse, with a walk of its own."""
+"""Checks of JSON Schemas for what vendors reject, with a walk of its own."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -71,7 +71,7 @@ def keys(schema: dict[str, Any], name: str) -> list[str]:
 
 
 def outside_of_subset(schema: Any) -> Iterator[str]:
-    """Yield what OpenAI refuses in a strict schema."""
+    """Yield what OpenAI rejects in a strict schema."""
     if not isinstance(schema, dict) or schema.get("type") != "object" or "anyOf" in schema:
         yield "the root is not an object"
         return
@@ -106,7 +106,7 @@ def too_large(schema: Any) -> Iterator[str]:
 
 
 def compiled_limits(schemas: list[Any]) -> Iterator[str]:
-    """Yield what Anthropic refuses in strict tools and the response schema together."""
+    """Yield what Anthropic rejects in strict tools and the response schema together."""
     inner = [found for schema in schemas for found, _ in walk(schema)]
     optional = sum(len(set(keys(found, "properties")) - set(found.get("required") or [])) for found in inner)
     unions = sum("anyOf" in found or isinstance(found.get("type"), list) for found in inner)

@@ -65,13 +65,13 @@ def efforts(
 ) -> Constraint:
     """Return the row of models that take these reasoning efforts only."""
     formats = GEMINI if models.startswith("gemini") else OPENAI_FORMATS
-    refused = f"other reasoning efforts than {', '.join(names)}"
+    rejected = f"other reasoning efforts than {', '.join(names)}"
     return Constraint(
         id,
         "efforts",
         "rewrite",
         formats,
-        refused,
+        rejected,
         source,
         "2026-11-30",
         providers=providers,

@@ -249,7 +249,7 @@ STOP_SEQUENCES = (
         "stop_count",
         "drop",
         CHAT,
-        "more than 4 stop sequences; Groq, Cerebras, Together and Fireworks refuse them too",
+        "more than 4 stop sequences; Groq, Cerebras, Together and Fireworks reject them too",
         "https://platform.openai.com/docs/api-reference/chat/create#chat_create-stop",
         "2026-11-30",
         maximum=4,

@@ -1,4 +1,4 @@
-"""No request that leaves is refused: the checker reads every recorded and generated one."""
+"""No request that leaves is rejected: the checker reads every recorded and generated one."""
 
 import json
 from typing import get_args
@@ -21,8 +21,8 @@ from tests.support.vendor_checker.checks import CHECKS
 destinations = pytest.mark.parametrize("destination", DESTINATIONS, ids=label)
 
 
-def refused(request: Request, destination: Destination) -> list[str]:
-    """Return what the vendor refuses in a request; nothing if the gateway itself rejects it."""
+def rejected(request: Request, destination: Destination) -> list[str]:
+    """Return what the vendor rejects in a request; nothing if the gateway itself rejects it."""
     request = replace(request, model=destination.model)
     try:
         body = render_for(request, destination).body
@@ -32,14 +32,14 @@ def refused(request: Request, destination: Destination) -> list[str]:
 
 
 @destinations
-def test_no_recorded_request_is_refused(destination: Destination) -> None:
+def test_no_recorded_request_is_rejected(destination: Destination) -> None:
     found = {
         (scenario, client): problems
         for scenario, bodies in REQUESTS.items()
         for client in FORMATS
         if (body := bodies[client]) is not None
         and (
-            problems := refused(
+            problems := rejected(
                 CODECS[client].parse_request(parse_object(encode_body(body)), "m", False), destination
             )
         )
@@ -50,8 +50,8 @@ def test_no_recorded_request_is_refused(destination: Destination) -> None:
 @destinations
 @given(request=requests())
 @settings(max_examples=15, phases=(Phase.explicit, Phase.reuse, Phase.generate))
-def test_no_generated_request_is_refused(destination: Destination, request: Request) -> None:
-    assert refused(request, destination) == []
+def test_no_generated_request_is_rejected(destination: Destination, request: Request) -> None:
+    assert rejected(request, destination) == []
 
 
 def test_every_rule_of_the_table_is_checked() -> None:

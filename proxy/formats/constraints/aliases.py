@@ -14,7 +14,13 @@ import msgspec
 from msgspec.structs import replace
 
 from proxy.formats.constraints.constraint import Constraint
-from proxy.formats.constraints.schemas import WRAPPED_PROPERTY, Schema, rewrite
+from proxy.formats.constraints.schemas import (
+    WRAPPED_PROPERTY,
+    Schema,
+    properties_of,
+    required_names,
+    rewrite,
+)
 from proxy.formats.json_body import DECODE_ERRORS, encode
 from proxy.formats.neutral import Message, Part, Request, Tool, ToolCall, ToolResult
 
@@ -104,7 +110,7 @@ def property_keys(schema: Any) -> set[str]:
     found: set[str] = set()
 
     def collect(inner: Schema) -> Schema:
-        found.update(properties if isinstance(properties := inner.get("properties"), dict) else ())
+        found.update(properties_of(inner))
         return inner
 
     rewrite(schema, collect)
@@ -116,9 +122,9 @@ def with_key_aliases(schema: Any, aliases: Mapping[str, str]) -> Any:
 
     def rename(inner: Schema) -> Schema:
         renamed = {**inner}
-        if isinstance(properties := inner.get("properties"), dict):
+        if properties := properties_of(inner):
             renamed["properties"] = {aliases.get(key, key): value for key, value in properties.items()}
-        if isinstance(required := inner.get("required"), list):
+        if required := required_names(inner):
             renamed["required"] = [aliases.get(key, key) for key in required]
         return renamed
 

@@ -35,6 +35,7 @@ Rule = Literal[
     "strict_limits",
     "top_level_keywords",
     "top_level_type",
+    "schema_draft",
     "object_properties",
     "array_items",
     "property_keys",

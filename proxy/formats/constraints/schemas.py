@@ -3,12 +3,15 @@
 from collections.abc import Callable
 from typing import Any
 
+from proxy.formats.json_body import as_dict, as_list, dict_items
+
 Schema = dict[str, Any]
 
 MAPS_OF_SCHEMAS = ("properties", "patternProperties", "$defs", "definitions", "dependentSchemas")
 LISTS_OF_SCHEMAS = ("anyOf", "oneOf", "allOf", "prefixItems")
 SINGLE_SCHEMAS = (
     "items",
+    "additionalItems",
     "additionalProperties",
     "unevaluatedProperties",
     "unevaluatedItems",
@@ -19,6 +22,11 @@ SINGLE_SCHEMAS = (
     "then",
     "else",
 )
+VALUE_KEYWORDS = frozenset(("const", "default", "enum", "example", "examples"))
+"""Keywords whose value may be null."""
+EXCLUSIVE_BOUNDS = {"exclusiveMinimum": "minimum", "exclusiveMaximum": "maximum"}
+CHECKED_KEYWORDS = frozenset((*MAPS_OF_SCHEMAS, "required", "type"))
+TYPES = frozenset(("string", "number", "integer", "boolean", "object", "array", "null"))
 WRAPPED_PROPERTY = "value"
 """Property that holds the arguments of a tool whose schema is not an object."""
 
@@ -49,6 +57,16 @@ def types_of(schema: Schema) -> tuple[str, ...]:
     return (kinds,) if isinstance(kinds, str) else tuple(kinds) if isinstance(kinds, list) else ()
 
 
+def properties_of(schema: Schema) -> Schema:
+    """Return the properties of an object schema by name; a client may send anything in their place."""
+    return as_dict(schema.get("properties"))
+
+
+def required_names(schema: Schema) -> list[str]:
+    """Return the names of the properties that an object schema requires."""
+    return [name for name in as_list(schema.get("required")) if isinstance(name, str)]
+
+
 def with_properties(schema: Schema) -> Schema:
     """Return an object schema with `properties`, which are empty if it had none."""
     if "object" in types_of(schema) and not isinstance(schema.get("properties"), dict):
@@ -59,6 +77,41 @@ def with_properties(schema: Schema) -> Schema:
 def with_items(schema: Schema) -> Schema:
     """Return an array schema with `items`, which allow anything if it had none."""
     return {**schema, "items": {}} if "array" in types_of(schema) and "items" not in schema else schema
+
+
+# Older drafts -------------------------------------------------------------------------------------
+
+
+def in_current_draft(schema: Schema) -> Schema:
+    """Return a schema without forms of older drafts, and without what no draft allows.
+
+    JSON Schema 2020-12 has `prefixItems` in place of a list of `items`, and numbers as exclusive bounds.
+    """
+    found = {
+        name: current_value(name, value) if name in CHECKED_KEYWORDS else value
+        for name, value in schema.items()
+    }
+    found = {name: value for name, value in found.items() if value is not None or name in VALUE_KEYWORDS}
+    if isinstance(found.get("items"), list):
+        found["prefixItems"] = found.pop("items")
+        found |= {"items": found.pop("additionalItems")} if "additionalItems" in found else {}
+    for exclusive, bound in EXCLUSIVE_BOUNDS.items():
+        if isinstance(found.get(exclusive), bool) and found.pop(exclusive) and bound in found:
+            found[exclusive] = found.pop(bound)
+    return found
+
+
+def current_value(keyword: str, value: Any) -> Any:
+    """Return the valid part of the value of a keyword; None if there is none."""
+    if keyword == "required":
+        return unique([name for name in value if isinstance(name, str)]) if isinstance(value, list) else None
+    if keyword != "type":
+        return {key: item for key, item in as_dict(value).items() if isinstance(item, dict | bool)}
+    kinds = value if isinstance(value, list) else [value]
+    known = unique([kind for kind in (str(kind).lower() for kind in kinds) if kind in TYPES])
+    if not known:
+        return None
+    return known if isinstance(value, list) else known[0]
 
 
 # The top level ------------------------------------------------------------------------------------
@@ -72,8 +125,8 @@ def is_object(schema: Schema) -> bool:
 
 def is_other_type(schema: Schema) -> bool:
     """Return whether the branches of a schema without a type all name another type than an object."""
-    branches = [branch for name in ("anyOf", "oneOf") for branch in schema.get(name) or ()]
-    kinds = [types_of(branch) for branch in branches if isinstance(branch, dict)]
+    branches = [branch for name in ("anyOf", "oneOf") for branch in dict_items(schema.get(name))]
+    kinds = [types_of(branch) for branch in branches]
     return bool(kinds) and all(found and "object" not in found for found in kinds)
 
 
@@ -103,8 +156,8 @@ def merge_all(target: Schema, branches: Any, root: Schema) -> Schema:
     for branch in resolved_branches(branches, root):
         target = {
             **target,
-            "properties": {**target.get("properties", {}), **branch.get("properties", {})},
-            "required": unique([*target.get("required", ()), *branch.get("required", ())]),
+            "properties": properties_of(target) | properties_of(branch),
+            "required": unique([*required_names(target), *required_names(branch)]),
         }
     return target
 
@@ -115,18 +168,18 @@ def merge_alternatives(target: Schema, found: Schema, root: Schema) -> Schema:
         branches = resolved_branches(found.get(name), root)
         if not branches:
             continue
-        properties = dict(target.get("properties", {}))
+        properties = {**properties_of(target)}
         for branch in branches:
-            for key, schema in branch.get("properties", {}).items():
+            for key, schema in properties_of(branch).items():
                 properties[key] = either(properties[key], schema) if key in properties else schema
-        common = [key for key in branches[0].get("required", ()) if requires(branches, key)]
-        required = unique([*target.get("required", ()), *common])
+        common = [key for key in required_names(branches[0]) if requires(branches, key)]
+        required = unique([*required_names(target), *common])
         target = {**target, "properties": properties, **({"required": required} if required else {})}
     return target
 
 
 def requires(branches: list[Schema], key: str) -> bool:
-    return all(key in branch.get("required", ()) for branch in branches)
+    return all(key in required_names(branch) for branch in branches)
 
 
 def either(one: Any, other: Any) -> Any:
@@ -153,15 +206,14 @@ def constants(schema: Any) -> list[Any]:
 
 
 def resolved_branches(branches: Any, root: Schema) -> list[Schema]:
-    found = [resolve(branch, root) for branch in branches if isinstance(branch, dict)] if branches else []
-    return [branch for branch in found if isinstance(branch.get("properties", {}), dict)]
+    return [resolve(branch, root) for branch in dict_items(branches)]
 
 
 def resolve(schema: Schema, root: Schema) -> Schema:
     """Return the definition that a schema refers to; the schema itself if it refers to none in this root."""
     match str(schema.get("$ref", "")).split("/"):
         case ["#", ("$defs" | "definitions") as place, name]:
-            definition = root.get(place, {}).get(name)
+            definition = as_dict(root.get(place)).get(name)
             return definition if isinstance(definition, dict) else schema
         case _:
             return schema
@@ -186,8 +238,8 @@ def summary(value: Any) -> str:
 
 
 def branch_summary(branch: Schema) -> str:
-    names = branch.get("required") or branch.get("properties") or (branch.get("title", "..."),)
-    return ", ".join(map(str, names))
+    names = required_names(branch) or [*properties_of(branch)] or [str(branch.get("title", "..."))]
+    return ", ".join(names)
 
 
 def unique(values: list[Any]) -> list[Any]:

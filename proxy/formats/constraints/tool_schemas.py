@@ -14,6 +14,7 @@ from proxy.formats.constraints.aliases import aliases_of, property_keys, with_ke
 from proxy.formats.constraints.constraint import Constraint, Constraints
 from proxy.formats.constraints.schemas import (
     Schema,
+    in_current_draft,
     is_object,
     rewrite,
     with_items,
@@ -32,6 +33,7 @@ MAX_KEPT_BYTES = 64 * 1024
 class SchemaRules:
     """The constraints on schemas that apply to a destination."""
 
+    needs_current_draft: bool
     needs_object: bool
     top_level_keywords: frozenset[str]
     needs_properties: bool
@@ -57,6 +59,7 @@ class AdaptedSchema:
 def schema_rules(constraints: Constraints) -> SchemaRules:
     """Return the constraints on schemas among those of a destination."""
     return SchemaRules(
+        needs_current_draft=constraints.first("schema_draft") is not None,
         needs_object=constraints.first("top_level_type") is not None,
         top_level_keywords=constraints.names("top_level_keywords"),
         needs_properties=constraints.first("object_properties") is not None,
@@ -80,6 +83,8 @@ def work_out_encoded(encoded: bytes, rules: SchemaRules) -> AdaptedSchema:
 
 
 def work_out(schema: Schema, rules: SchemaRules) -> AdaptedSchema:
+    if rules.needs_current_draft:
+        schema = rewrite(schema, in_current_draft)
     is_wrapped = rules.needs_object and not is_object(schema)
     if is_wrapped:
         schema = wrapped(schema)
@@ -93,6 +98,8 @@ def work_out(schema: Schema, rules: SchemaRules) -> AdaptedSchema:
 
 def adapt_inner(schema: Any, rules: SchemaRules) -> Any:
     """Return the schema with what is required at every depth."""
+    if rules.needs_current_draft:
+        schema = rewrite(schema, in_current_draft)
     if rules.needs_properties:
         schema = rewrite(schema, with_properties)
     if rules.needs_items:

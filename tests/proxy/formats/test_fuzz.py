@@ -14,6 +14,7 @@ import pytest
 
 from proxy.formats.anthropic import MessagesRequest
 from proxy.formats.codec import ClientRequest
+from proxy.formats.constraints.constraint import Destination
 from proxy.formats.gemini import GenerateContentRequest
 from proxy.formats.json_body import guard_recursion, parse_object
 from proxy.formats.neutral import Failed, Finished, InvalidRequest, InvalidUpstreamResponse
@@ -21,10 +22,10 @@ from proxy.formats.openai_chat.passthrough import ChatRequest
 from proxy.formats.openai_responses import ResponsesRequest
 from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
-from proxy.formats.tools.target import adapt_to_target
 from tests.proxy.formats.golden.builders import FORMATS, Body
 from tests.proxy.formats.golden.cells import CLIENT_REQUEST, REQUESTS, RESPONSES
 from tests.proxy.formats.golden.stream_writers import stream_of
+from tests.support.adapted_requests import render_adapted
 
 ROUNDS = 600
 """Rounds for each format and kind; they take a second at most."""
@@ -35,6 +36,13 @@ CLIENT_REQUEST_TYPES: dict[str, Callable[[bytes], ClientRequest]] = {
     "anthropic": MessagesRequest,
     "gemini": lambda body: GenerateContentRequest(body, "m", True),
 }
+DESTINATIONS = [
+    Destination("openai", "openai_chat", "gpt-5.4"),
+    Destination("mistral", "openai_chat", "mistral-large-latest"),
+    Destination("openai", "openai_responses", "gpt-6"),
+    Destination("anthropic", "anthropic", "claude-opus-4-8"),
+    Destination("gemini", "gemini", "gemini-2.5-pro"),
+]
 NESTED: Any = json.loads("[" * 300 + "]" * 300)
 ODD_VALUES: list[Any] = [None, True, -1, 0, 1e308, 10**400, 2**63, "", "x", "\ud800", "\x00", "tool_use"]
 ODD_VALUES += [[], {}, [None], [[]], {"a": {}}, NESTED]
@@ -114,11 +122,9 @@ def is_read(format: str, text: bytes) -> bool:
     except InvalidRequest as rejected:
         assert str(rejected)
         return False
-    for codec in CODECS.values():
+    for destination in DESTINATIONS:
         try:
-            offered = codec.server_tools_for(request, QUIRKS)
-            adapted, _ = adapt_to_target(request, codec.FORMAT, offered)
-            json.dumps(codec.render_request(adapted, QUIRKS).body)
+            json.dumps(render_adapted(request, destination, QUIRKS).body)
         except InvalidRequest as rejected:
             assert str(rejected)
     return True

@@ -13,6 +13,7 @@ from tests.support.vendor_checker.schema_checks import (
     compiled_limits,
     lone_references,
     object_without_properties,
+    outside_of_draft,
     outside_of_subset,
     property_names,
 )
@@ -366,6 +367,7 @@ CHECKS: dict[Rule, Check] = {
     "tools_by_responses": check_tools_by_responses,
     "top_level_type": check_top_level_type,
     "top_level_keywords": check_top_level_keywords,
+    "schema_draft": check_each_schema(outside_of_draft),
     "object_properties": check_each_schema(object_without_properties),
     "array_items": check_each_schema(array_without_items),
     "lone_reference": check_each_schema(lone_references),

@@ -15,6 +15,9 @@ STRICT_KEYWORDS = {
 }
 
 
+JSON_TYPES = {"string", "number", "integer", "boolean", "object", "array", "null"}
+
+
 def walk(schema: Any, level: int = 0) -> Iterator[tuple[dict[str, Any], int]]:
     """Yield each schema in a schema, with how many objects it is nested in."""
     if isinstance(schema, list):
@@ -59,6 +62,37 @@ def lone_references(schema: Any) -> list[str]:
         for inner, _ in walk(schema)
         if "$ref" in inner and any(not name.startswith("$") for name in inner)
     ]
+
+
+def outside_of_draft(schema: Any) -> list[str]:
+    """Return what a validator of draft 2020-12 would find."""
+    return [problem for inner, _ in walk(schema) for problem in draft_problems(inner)]
+
+
+def draft_problems(schema: dict[str, Any]) -> Iterator[str]:
+    nulls = {name for name in schema if schema[name] is None} - {
+        "const",
+        "default",
+        "enum",
+        "example",
+        "examples",
+    }
+    if nulls:
+        yield f"null for {sorted(nulls)}"
+    kinds = schema.get("type", "object")
+    if not set(kinds if isinstance(kinds, list) else [kinds]) <= JSON_TYPES:
+        yield f"the type {kinds}"
+    if isinstance(schema.get("items"), list):
+        yield "a list of items"
+    required = schema.get("required", [])
+    if not isinstance(required, list) or not all(isinstance(name, str) for name in required):
+        yield f"required: {required}"
+    if isinstance(schema.get("exclusiveMinimum"), bool) or isinstance(schema.get("exclusiveMaximum"), bool):
+        yield "a boolean exclusive bound"
+    for name in SCHEMA_MAPS:
+        held = schema.get(name, {})
+        if not isinstance(held, dict) or not all(isinstance(item, dict | bool) for item in held.values()):
+            yield f"a value of {name} that is not a schema"
 
 
 def property_names(schema: Any) -> list[str]:

@@ -195,6 +195,16 @@ SCHEMAS = (
         names=("oneOf", "anyOf", "allOf"),
     ),
     Constraint(
+        "schema-draft",
+        "schema_draft",
+        "rewrite",
+        ALL_FORMATS,
+        '"JSON schema is invalid. It must match JSON Schema draft 2020-12": a list of `items`, exclusive '
+        "bounds of true or false, null for a keyword, unknown types",
+        "https://github.com/Dokploy/mcp/issues/74",
+        "2026-08-16",
+    ),
+    Constraint(
         "openai-object-properties",
         "object_properties",
         "rewrite",

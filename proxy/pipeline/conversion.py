@@ -1,5 +1,6 @@
 """Plans for reaching a provider: in the client's own format, or converted through the neutral format."""
 
+import dataclasses
 from collections.abc import Callable
 from functools import cached_property
 
@@ -17,7 +18,7 @@ from proxy.formats.codec import (
     StreamDecoder,
     StreamEncoder,
 )
-from proxy.formats.constraints.adaptation import AdaptedRequest, adapt
+from proxy.formats.constraints.adaptation import AdaptedRequest, adapt, has_tools_for_responses
 from proxy.formats.constraints.constraint import Destination
 from proxy.formats.constraints.restoration import StreamRestorer, restore_response
 from proxy.formats.gemini import embeddings as gemini_embeddings
@@ -59,7 +60,9 @@ def plan_request(operation: Operation, client_request: ClientRequest, target: Ta
     if provider_format == client_format:
         return PassThrough(client_request, destination, quirks)
     if operation.convertible:
-        return ConvertedRequest(client_request, client_format, destination, quirks)
+        request = parse_request(client_request, client_format)
+        destination = destination_of(request, target, destination)
+        return ConvertedRequest(client_request, client_format, request, destination, quirks)
     match client_request:
         case (
             embeddings.CreateEmbeddingRequest()
@@ -68,6 +71,25 @@ def plan_request(operation: Operation, client_request: ClientRequest, target: Ta
         ) if provider_format in EMBEDDING_CODECS:
             return ConvertedEmbeddingRequest(client_request, client_format, provider_format, target.model)
     raise errors.format_not_convertible(client_request.facts.model, account.provider.name)
+
+
+def parse_request(client_request: ClientRequest, client_format: str) -> Request:
+    """Return the neutral form of a client's request. Raises InvalidRequest."""
+    facts = client_request.facts
+    return guard_recursion(
+        CODECS[client_format].parse_request, client_request.fields, facts.model, facts.stream
+    )
+
+
+def destination_of(request: Request, target: Target, destination: Destination) -> Destination:
+    """Return the destination of a converted request: the Responses API of the account if need be.
+
+    OpenAI's chat completions take tools of newer models only without reasoning.
+    """
+    is_available = openai_responses.FORMAT in target.account.formats
+    if is_available and has_tools_for_responses(request, destination):
+        return dataclasses.replace(destination, format=openai_responses.FORMAT)
+    return destination
 
 
 def media_type(response: UpstreamResponse) -> str:
@@ -216,18 +238,16 @@ class ConvertedRequest(Converted):
         self,
         client_request: ClientRequest,
         client_format: str,
+        request: Request,
         destination: Destination,
         quirks: Quirks,
     ) -> None:
-        """Parse the client's request, and adapt it to its destination. Raises InvalidRequest."""
+        """Adapt the client's request, in its neutral form, to its destination. Raises UnsupportedFeature."""
         super().__init__(client_request, client_format, destination.format, destination.model)
         self.quirks, facts = quirks, client_request.facts
-        self.request = guard_recursion(
-            self.client_codec.parse_request, client_request.fields, facts.model, facts.stream
-        )
-        request = replace(self.request, model=destination.model)
+        self.request, request = request, replace(request, model=destination.model)
         offered = self.provider_codec.server_tools_for(request, quirks)
-        request, self.left_out = adapt_to_target(request, self.provider_codec.FORMAT, offered)
+        request, self.left_out = adapt_to_target(request, destination.format, offered)
         self.adapted = guard_recursion(adapt, request, destination)
         if client_format == openai_responses.FORMAT and (
             fields := openai_responses.stateful_features(self.request)
@@ -268,7 +288,8 @@ class ConvertedRequest(Converted):
             request = replace(self.adapted.request, model=self.model, max_tokens=max_tokens)
             self.provider_codec.render_max_tokens(rendered, request, self.quirks)
         path = self.provider_codec.request_path(self.model, self.facts.stream)
-        return UpstreamRequest(path, encode(rendered.body), tuple(rendered.dropped))
+        body, dropped = encode(rendered.body), tuple(rendered.dropped)
+        return UpstreamRequest(path, body, dropped, format=self.provider_codec.FORMAT)
 
     def _allows_lower_limit(self, max_tokens: int) -> bool:
         limit = self.adapted.request.max_tokens

@@ -23,7 +23,7 @@ async def send(
 ) -> UpstreamResponse:
     """Send a client's request to the provider of a candidate. Raises UpstreamError or BlockedURL."""
     account, model = candidate.target.account, candidate.target.model
-    format = account.format_for(operation.format)
+    format = upstream.format or account.format_for(operation.format)
     forwarded = forwarded_headers(request, format) if format == operation.format else {}
     return await call(account, format, upstream, model, forwarded)
 

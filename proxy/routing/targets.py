@@ -41,12 +41,17 @@ def price_for(account: Account, model: str, price_list: PriceList) -> Price | No
 
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
-    """A request to a provider. `dropped` names the client's settings that the provider's format lacks."""
+    """A request to a provider.
+
+    `dropped` names what was left out of the client's request, or changed. `format` is that of the request; if
+    it is empty, it is the account's format for the operation.
+    """
 
     path: str
     body: bytes
     dropped: tuple[str, ...] = ()
     method: str = "POST"
+    format: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from proxy.formats.constraints.settings import (
     fit_tools_to_chat,
     hash_user,
     limit_stop_sequences,
+    needs_responses,
 )
 from proxy.formats.constraints.table import constraints_for
 from proxy.formats.constraints.tools import (
@@ -79,6 +80,11 @@ class AdaptedRequest:
     changes: tuple[str, ...]
     aliases: Aliases
     min_tokens: int
+
+
+def has_tools_for_responses(request: Request, destination: Destination) -> bool:
+    """Return whether the destination takes the tools of a request only in the Responses API."""
+    return needs_responses(request, constraints_for(destination))
 
 
 def adapt(request: Request, destination: Destination) -> AdaptedRequest:

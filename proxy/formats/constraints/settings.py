@@ -127,13 +127,16 @@ def nearest_effort(wanted: str, known: tuple[str, ...]) -> str:
     return min(known, key=lambda name: (abs(EFFORTS.index(name) - place), -EFFORTS.index(name)))
 
 
+def needs_responses(request: Request, constraints: Constraints) -> bool:
+    """Return whether the destination takes the tools of a request only in the Responses API."""
+    is_off = request.reasoning is not None and request.reasoning.effort == "none"
+    return constraints.first("tools_by_responses") is not None and bool(request.tools) and not is_off
+
+
 def fit_tools_to_chat(request: Request, constraints: Constraints) -> Adapted:
     """Turn reasoning off at models that take tools in chat completions only without it."""
     known = constraints.first("efforts")
-    is_off = request.reasoning is not None and request.reasoning.effort == "none"
-    if constraints.first("tools_by_responses") is None or not request.tools or is_off:
-        return request, []
-    if known is None or "none" not in known.names:
+    if not needs_responses(request, constraints) or known is None or "none" not in known.names:
         return request, []
     named = [] if request.reasoning is None else ["reasoning"]
     return replace(request, reasoning=Reasoning(effort="none")), named

@@ -21,10 +21,11 @@ from proxy.formats.quirks import Quirks
 from proxy.formats.registry import CODECS
 from proxy.formats.streaming.sse import MAX_EVENT_BYTES, EventSplitter, EventTooLong
 from proxy.formats.streaming.stream_errors import EVENT_TOO_LONG, STREAM_INTERRUPTED
-from proxy.pipeline.conversion import ConvertedRequest, ConvertedStreamMeter, PassThrough
+from proxy.pipeline.conversion import ConvertedStreamMeter, PassThrough
 from proxy.pipeline.relay import forwarded_headers
 from proxy.routing.targets import UpstreamPlan
 from tests.proxy.formats.scenarios import RESPONSES, events
+from tests.support.adapted_requests import converted_request
 
 CLIENT = Request(model="m", messages=(Message(role="user", parts=(Text(text="Hi"),)),), stream=True)
 FAILURE = ApiError(kind="server_error", code="overloaded", message="Too busy.", status=529)
@@ -167,29 +168,19 @@ class Reply:
         ),
         (RELAYED_ARRAY, 400, "text/html", "text/html"),
         (
-            ConvertedRequest(
-                CLIENT_REQUESTS["anthropic"],
-                "anthropic",
-                TO_CHAT,
-                Quirks(),
-            ),
+            converted_request(CLIENT_REQUESTS["anthropic"], "anthropic", TO_CHAT),
             200,
             "application/json",
             "text/event-stream",
         ),
         (
-            ConvertedRequest(ARRAY, "gemini", Destination("compatible", "anthropic", "m"), Quirks()),
+            converted_request(ARRAY, "gemini", Destination("compatible", "anthropic", "m")),
             200,
             "text/event-stream",
             "application/json",
         ),
         (
-            ConvertedRequest(
-                CLIENT_REQUESTS["anthropic"],
-                "anthropic",
-                TO_CHAT,
-                Quirks(),
-            ),
+            converted_request(CLIENT_REQUESTS["anthropic"], "anthropic", TO_CHAT),
             503,
             "text/html",
             "application/json",
@@ -294,7 +285,7 @@ def test_embeddings_without_usage_have_no_output_tokens() -> None:
 
 
 def test_tool_calls_count_as_output_without_usage() -> None:
-    plan = ConvertedRequest(CLIENT_REQUESTS["anthropic"], "anthropic", TO_CHAT, Quirks())
+    plan = converted_request(CLIENT_REQUESTS["anthropic"], "anthropic", TO_CHAT)
     call = {
         "id": "c",
         "type": "function",
@@ -396,6 +387,6 @@ def test_converted_reservation_covers_demo_token_count(name: str) -> None:
         "anthropic": MessagesRequest,
         "gemini": lambda raw: GenerateContentRequest(raw, "m"),
     }
-    plan = ConvertedRequest(parse[name](raw), name, TO_CHAT, Quirks())
+    plan = converted_request(parse[name](raw), name, TO_CHAT)
     counted: RequestFacts = ChatRequest(plan.render_upstream(None).body).facts
     assert plan.facts.max_input_tokens >= counted.max_input_tokens

@@ -18,6 +18,7 @@ from proxy.pipeline.conversion import ConvertedRequest
 from tests.proxy.formats.golden.builders import FORMATS, Body
 from tests.proxy.formats.golden.cells import REQUESTS, encode_body
 from tests.proxy.formats.test_fuzz import CLIENT_REQUEST_TYPES
+from tests.support.adapted_requests import converted_request
 
 MODELS = {"openai_chat": "gpt-4o", "anthropic": "claude-sonnet-4-5", "gemini": "gemini-2.5-flash"}
 OLDER_CLAUDE = "claude-3-7-sonnet-latest"
@@ -39,7 +40,7 @@ def client_request(client: str, body: Body) -> ClientRequest:
 
 
 def plan_for(request: ClientRequest, client: str, provider: str, model: str) -> ConvertedRequest:
-    return ConvertedRequest(request, client, Destination("compatible", provider, model), Quirks())
+    return converted_request(request, client, Destination("compatible", provider, model))
 
 
 def rendered_with_limit(plan: ConvertedRequest, provider: str, limit: int) -> Any:

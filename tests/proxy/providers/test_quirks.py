@@ -2,8 +2,6 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,11 +11,9 @@ from aiohttp import web
 from billing.models import Budget, Period
 from projects.models import Project
 from proxy.providers.catalog import PROVIDERS
-from proxy.routing import resolve
-from proxy.routing.accounts import Account
+from tests.support.moved_providers import ReachProvider
 from tests.support.upstream_server import LocalUpstream, completion
 
-ReachProvider = Callable[[str], None]
 HI_MESSAGES = [{"role": "user", "content": "Hi"}]
 CHAT = {"messages": HI_MESSAGES, "temperature": 0.3}
 MESSAGES = {"messages": HI_MESSAGES, "max_tokens": 50}
@@ -45,54 +41,6 @@ ON_THE_WIRE = {
 WEATHER = {"name": "weather", "input_schema": {"type": "object", "properties": {}}}
 CLOCK = {"name": "clock", "input_schema": {"type": "object", "properties": {}}}
 NINE_CHARACTER_ID = re.compile(r"[a-zA-Z0-9]{9}")
-
-
-@pytest.fixture
-def reach_provider(
-    monkeypatch: pytest.MonkeyPatch, upstream: LocalUpstream, gateway: httpx.Client
-) -> Iterator[ReachProvider]:
-    """Return a function that moves a provider to the local upstream, each format to its own path."""
-
-    def move(slug: str) -> None:
-        provider = PROVIDERS[slug]
-        moved = replace(
-            provider, base_urls={format: f"{upstream.url}/{format}" for format in provider.base_urls}
-        )
-        account = Account(slug, moved, "", "sk-provider", trusted=True)
-        monkeypatch.setattr(resolve, "operator_accounts_for", lambda principal: (account,))
-
-    upstream.handler = handler
-    yield move
-
-
-async def handler(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-    usage = {"input_tokens": 3, "output_tokens": 2, "total_tokens": 5}
-    if request.path.endswith("/responses"):
-        message = {
-            "type": "message",
-            "role": "assistant",
-            "content": [{"type": "output_text", "text": "Hello", "annotations": []}],
-        }
-        return web.json_response(
-            {
-                "id": "resp_1",
-                "model": body["model"],
-                "status": "completed",
-                "output": [message],
-                "usage": usage,
-            }
-        )
-    if request.path.endswith("/messages"):
-        content = [{"type": "text", "text": "Hello"}]
-        stated = {
-            "id": "msg_1",
-            "type": "message",
-            "role": "assistant",
-            "model": body["model"],
-            "content": content,
-        }
-        return web.json_response({**stated, "stop_reason": "end_turn", "stop_sequence": None, "usage": usage})
-    return await completion(request, body)
 
 
 def sent(upstream: LocalUpstream) -> dict[str, Any]:

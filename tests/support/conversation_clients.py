@@ -10,6 +10,7 @@ from proxy.formats.constraints.constraint import Destination
 from proxy.formats.quirks import Quirks
 from proxy.pipeline.conversion import ConvertedRequest, PassThrough
 from tests.proxy.formats.golden.stream_readers import events_of, read_stream
+from tests.support.adapted_requests import converted_request
 from tests.support.strict_provider.agent_script import TOOL_OUTPUT
 from tests.support.strict_provider.provider import StrictProvider
 
@@ -72,7 +73,7 @@ class Client:
         destination = Destination(vendor.provider, vendor.format, vendor.model)
         if vendor.format == self.format:
             return PassThrough(request, destination, Quirks())
-        return ConvertedRequest(request, self.format, destination, Quirks())
+        return converted_request(request, self.format, destination)
 
     def read(self, response: bytes) -> Json:
         found: Json = read_stream(self.format, response) if self.streams else json.loads(response)

@@ -15,6 +15,7 @@ RESPONSES = Destination("openai", "openai_responses", "gpt-4o")
 AZURE = Destination("azure", "openai_chat", "gpt-4o")
 GROQ = Destination("groq", "openai_chat", "openai/gpt-oss-120b")
 MISTRAL = Destination("mistral", "openai_chat", "mistral-large-latest")
+DEEPSEEK = Destination("deepseek", "openai_chat", "deepseek-v4-pro")
 FIREWORKS = Destination("fireworks", "openai_chat", "kimi-k2")
 CLAUDE = Destination("anthropic", "anthropic", "claude-sonnet-4-5")
 NEWEST_CLAUDE = Destination("anthropic", "anthropic", "claude-opus-5-5")
@@ -123,6 +124,7 @@ REJECTED: list[tuple[Rule, Destination, Body]] = [
     ("call_id", MISTRAL, chat(USER, chat_call("call_1"), RESULT)),
     ("message_fields", GROQ, chat(USER, {**ANSWER, "reasoning_content": "hm"}, USER)),
     ("message_fields", MISTRAL, chat({"role": "user", "content": [MARKED]})),
+    ("earlier_thinking", DEEPSEEK, chat(USER, chat_call("call_1"))),
     ("media_type", OPENAI, chat(image(PNG_AS_JPEG))),
     ("media_type", OPENAI, chat(image("data:image/jpg;base64,/9j/"))),
     ("base64", OPENAI, chat(image("data:image/svg+xml,%3Csvg/%3E"))),

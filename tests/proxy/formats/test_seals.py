@@ -304,6 +304,15 @@ def test_strict_servers_get_no_thinking_of_a_converted_response() -> None:
     assert passed("openai_chat", unsealed, "deepseek-reasoner", "openai")[0] == unsealed
 
 
+@pytest.mark.parametrize("provider", ["groq", "mistral", "cerebras", "openai", "azure"])
+def test_strict_servers_get_no_thinking_without_a_seal_either(provider: str) -> None:
+    raw = {"google": {"thought_signature": "CpYB"}}
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    body = chat_message(reasoning_content="Hm", tool_calls=[{**call, "extra_content": raw}])
+    assert passed("openai_chat", body, "m", provider)[0] == chat_message(tool_calls=[call])
+    assert passed("openai_chat", body, "m", "openrouter")[0] == body
+
+
 def test_only_googles_server_gets_the_signature_of_a_call() -> None:
     sealed = seal(Thinking(signature="CpYB", origin="gemini"))
     call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}

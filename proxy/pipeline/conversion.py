@@ -247,7 +247,7 @@ class ConvertedRequest(Converted):
         self.quirks, facts = quirks, client_request.facts
         self.request, request = request, replace(request, model=destination.model)
         offered = self.provider_codec.server_tools_for(request, quirks)
-        request, self.left_out = adapt_to_target(request, destination.format, offered)
+        request, self.left_out = adapt_to_target(request, self.provider_codec.FORMAT, offered)
         self.adapted = guard_recursion(adapt, request, destination)
         if client_format == openai_responses.FORMAT and (
             fields := openai_responses.stateful_features(self.request)

@@ -23,8 +23,8 @@ def render_adapted(
 
 
 def converted_request(
-    client_request: ClientRequest, client_format: str, destination: Destination
+    client_request: ClientRequest, client_format: str, destination: Destination, quirks: Quirks | None = None
 ) -> ConvertedRequest:
     """Return the plan for a client's request to a provider of another format."""
     request = parse_request(client_request, client_format)
-    return ConvertedRequest(client_request, client_format, request, destination, Quirks())
+    return ConvertedRequest(client_request, client_format, request, destination, quirks or Quirks())

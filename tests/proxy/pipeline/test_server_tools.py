@@ -21,6 +21,7 @@ from tests.proxy.formats.golden.request_client_tools import CLIENT_TOOLS
 from tests.proxy.formats.golden.request_server_tools import COUNTERPARTS
 from tests.proxy.formats.golden.stream_writers import stream_of
 from tests.proxy.formats.test_fuzz import CLIENT_REQUEST_TYPES
+from tests.support.adapted_requests import converted_request
 from tests.support.live_gateway import LiveGateway, only_record
 from tests.support.upstream_server import LocalUpstream
 
@@ -33,7 +34,7 @@ USES: Body = {"type": "server_tool_use", "id": "srvtoolu_1", "name": "web_search
 def plan(client: str, provider: str, body: Body | None, quirks: Quirks = RUNS_TOOLS) -> ConvertedRequest:
     assert body is not None
     request = CLIENT_REQUEST_TYPES[client](encode_body(body))
-    return ConvertedRequest(request, client, Destination("compatible", provider, "m"), quirks)
+    return converted_request(request, client, Destination("compatible", provider, "m"), quirks)
 
 
 # Reservation --------------------------------------------------------------------------------------

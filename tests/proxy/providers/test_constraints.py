@@ -123,7 +123,7 @@ def test_names_of_arguments_come_back_to_their_client(
     assert json.loads(call["function"]["arguments"]) == {"$filter": "Paris"}
 
 
-def test_an_output_limit_above_the_model_s_is_lowered_before_it_is_reserved(
+def test_an_output_limit_is_lowered_before_it_is_reserved(
     reach_provider: ReachProvider, gateway: httpx.Client, upstream: LocalUpstream, demo_project: Project
 ) -> None:
     """4,096 tokens of this model cost less than a cent; a million tokens would cost more than a dollar."""

@@ -21,7 +21,7 @@ from proxy.formats.neutral import (
     ToolResult,
 )
 from proxy.formats.registry import CODECS
-from tests.proxy.formats.constraints.adapting import HI, OBJECT, adapted, chat, claude, gemini, responses
+from tests.proxy.formats.constraints.adaptations import HI, OBJECT, adapted, chat, claude, gemini, responses
 from tests.proxy.formats.constraints.vendors import render_for
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(24)

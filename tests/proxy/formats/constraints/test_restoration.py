@@ -11,7 +11,7 @@ from proxy.formats.constraints.aliases import Aliases
 from proxy.formats.constraints.restoration import StreamRestorer, restore_response
 from proxy.formats.neutral import Event, PartDelta, PartEnded, PartStarted, Request, Tool, ToolCall
 from proxy.formats.registry import CODECS
-from tests.proxy.formats.constraints.adapting import HI, chat, claude, gemini, responses
+from tests.proxy.formats.constraints.adaptations import HI, chat, claude, gemini, responses
 from tests.proxy.formats.golden.builders import FORMATS, Body
 from tests.proxy.formats.golden.cells import (
     CLIENT_REQUEST,

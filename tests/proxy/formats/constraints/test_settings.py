@@ -7,7 +7,7 @@ import pytest
 
 from proxy.formats.constraints.constraint import Destination
 from proxy.formats.neutral import Reasoning, Tool
-from tests.proxy.formats.constraints.adapting import OBJECT, adapted, chat, claude, gemini, responses
+from tests.proxy.formats.constraints.adaptations import OBJECT, adapted, chat, claude, gemini, responses
 
 CLAUDE_CODE_USER = f"user_{'a' * 64}_account_{'b' * 36}_session_{'c' * 61}"
 TOOL = Tool(name="f", schema=OBJECT)
@@ -199,7 +199,7 @@ def test_a_budget_becomes_an_effort_that_a_model_knows() -> None:
 
 
 @pytest.mark.parametrize("model", ["gpt-5.4", "gpt-5.6-sol", "gpt-6-luna"])
-def test_chat_completions_take_tools_of_newer_models_without_reasoning_only(model: str) -> None:
+def test_tools_of_newer_models_in_chat_turn_reasoning_off(model: str) -> None:
     changed = adapted(chat(model, "azure"), tools=(TOOL,), reasoning=Reasoning(effort="high"))
     assert (changed.request.reasoning, changed.changes) == (Reasoning(effort="none"), ("reasoning",))
 

@@ -19,7 +19,7 @@ from proxy.formats.neutral import (
     ToolChoice,
     ToolResult,
 )
-from tests.proxy.formats.constraints.adapting import (
+from tests.proxy.formats.constraints.adaptations import (
     HI,
     OBJECT,
     adapted,

@@ -11,6 +11,7 @@ from typing import Any
 
 from aiohttp import web
 
+from proxy.formats.constraints.constraint import Destination
 from tests.support.strict_provider import (
     anthropic_answers,
     anthropic_rules,
@@ -22,6 +23,7 @@ from tests.support.strict_provider import (
     openai_responses_rules,
 )
 from tests.support.strict_provider.agent_script import next_turn
+from tests.support.vendor_checker import violations as constraint_violations
 
 Json = dict[str, Any]
 Complete = Callable[[], Json]
@@ -29,6 +31,8 @@ Stream = Callable[[], Iterator[bytes]]
 
 GEMINI_PATH = re.compile(r".*/models/(?P<model>[^/]+):(?P<method>\w+)")
 TOKEN_COUNT = 1234
+CHAT_SERVERS = {"v1": "openai", "compatible": "compatible", "reasoning": "deepseek"}
+"""Provider of each base URL of Chat Completions."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class StrictProvider:
         rules, answers = openai_responses_rules, openai_responses_answers
         turn = next_turn(rules.conversation(body, self.store))
         return Answer(
-            tuple(rules.violations(body, self.store)),
+            (*rules.violations(body, self.store), *refused("openai_responses", "openai", body)),
             lambda: answers.complete(turn, body, self.store),
             lambda: answers.stream(turn, body, self.store),
             bool(body.get("stream")),
@@ -87,7 +91,10 @@ def chat_answer(path: str, body: Json) -> Answer:
     rules, answers = openai_chat_rules, openai_chat_answers
     turn = next_turn(rules.conversation(body))
     shows_reasoning = path.startswith(("/compatible", "/reasoning"))
-    violations = [*rules.violations(body, knows_reasoning=shows_reasoning)]
+    violations = [
+        *rules.violations(body, knows_reasoning=shows_reasoning),
+        *refused("openai_chat", CHAT_SERVERS[path.split("/")[1]], body),
+    ]
     if path.startswith("/reasoning"):
         violations += rules.reasoning_violations(body)
     return Answer(
@@ -102,7 +109,7 @@ def messages_answer(body: Json) -> Answer:
     rules, answers = anthropic_rules, anthropic_answers
     turn = next_turn(rules.conversation(body))
     return Answer(
-        tuple(rules.violations(body)),
+        (*rules.violations(body), *refused("anthropic", "anthropic", body)),
         lambda: answers.complete(turn, body),
         lambda: answers.stream(turn, body),
         bool(body.get("stream")),
@@ -114,10 +121,17 @@ def gemini_answer(model: str, method: str, body: Json) -> Answer:
     body = rules.with_camel_case(body)
     turn = next_turn(rules.conversation(body))
     return Answer(
-        tuple(rules.violations(body, model)),
+        (*rules.violations(body, model), *refused("gemini", "gemini", body, model)),
         lambda: answers.complete(turn, model),
         lambda: answers.stream(turn, model),
         method == "streamGenerateContent",
+    )
+
+
+def refused(format: str, provider: str, body: Json, model: str = "") -> list[str]:
+    """Return what the table of constraints says about the request."""
+    return constraint_violations(
+        body, Destination(provider=provider, format=format, model=model or str(body.get("model")))
     )
 
 

@@ -288,7 +288,7 @@ def read_gemini(body: Json) -> WireRequest:
         is_forced=calling.get("mode") == "ANY",
         response_schema=config.get("responseJsonSchema") or config.get("responseSchema"),
         has_response_format=config.get("responseMimeType") == "application/json",
-        effort=thinking.get("thinkingLevel"),
+        effort=(thinking.get("thinkingLevel") or "").lower() or None,
         budget=thinking.get("thinkingBudget"),
         max_tokens=config.get("maxOutputTokens"),
         stop=config.get("stopSequences") or [],

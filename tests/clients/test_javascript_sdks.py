@@ -12,7 +12,7 @@ from tests.support.strict_provider.provider import StrictProvider
 pytestmark = pytest.mark.clients
 
 UNSUPPORTED = {("chat", "deepseek-v3.2")}
-"""The SDK's provider for OpenAI does not send `reasoning_content` back, so DeepSeek itself refuses its calls."""
+"""The SDK's provider for OpenAI drops the reasoning, so DeepSeek itself refuses the calls."""
 
 
 @pytest.mark.parametrize("name", ["chat", "responses", "anthropic", "google", "compatible"])

@@ -1,4 +1,4 @@
-"""Operators' admin of API keys, where they can revoke one. Keys are created on a project's pages."""
+"""Admin of API keys, in which operators can change and revoke keys. Pages of the project create keys."""
 
 from django.contrib import admin
 from django.db.models import QuerySet

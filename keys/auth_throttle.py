@@ -1,10 +1,12 @@
-"""Rate limit of requests without a valid key, by client address (GATEWAY_UNAUTHENTICATED_RPM).
+"""Rate limit of requests without a valid key, per client network (GATEWAY_UNAUTHENTICATED_RPM).
 
-Every process counts for itself. Only failures are counted and only failures are rejected: valid keys keep
-working behind an address that many people share. The throttle bounds the work that unauthenticated clients
-cause. A well-formed key that this process does not know costs a query. Clients over their limit get
-LOOKUPS_PER_S such queries, all of them together. So a new key from there may get a 429, which SDKs retry, but
-it is not locked out. Keys that were used recently are read again without a limit.
+Each process counts separately. The throttle counts and rejects only failed authentications, so valid keys
+still work behind an IP address that many people share.
+
+The throttle bounds the work that unauthenticated clients cause: a well-formed key that is not cached in this
+process costs a query. All clients that are over their limit share LOOKUPS_PER_S of these queries. A new valid
+key from the network of such a client may therefore get a 429, which SDKs retry, but it is not locked out. The
+limit does not apply to a valid key that this process has cached within GATEWAY_STALE_CONFIG_S.
 """
 
 import time
@@ -17,7 +19,7 @@ from django.conf import settings
 
 WINDOW_S = 60
 MAX_CLIENTS = 20_000
-"""Bounds memory: the least recently failing clients are evicted first."""
+"""Maximum number of client networks in memory. The least recently used one is evicted first."""
 LOOKUPS_PER_S = 10
 MIN_WAIT_S = 0.001
 IPV6_HOST_BITS = 64
@@ -36,7 +38,7 @@ class TooManyFailures(Exception):
 
 @dataclass(slots=True)
 class FailureWindow:
-    """Failures of one client in the current window and in the one before it."""
+    """Failures of one client in the current window of WINDOW_S seconds, and in the window before it."""
 
     window: int
     count: int = 0
@@ -44,9 +46,9 @@ class FailureWindow:
 
 
 class AuthThrottle:
-    """Counts failures in a sliding window of WINDOW_S seconds, from the counts of two fixed windows.
+    """Estimates the failures in the last WINDOW_S seconds from the counts of two fixed windows.
 
-    The previous window counts in proportion to its overlap with the last WINDOW_S seconds.
+    The count of the previous window is weighted by the part of it that lies within the last WINDOW_S seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -55,7 +57,7 @@ class AuthThrottle:
         self.lookups = FailureWindow(0)
 
     def record_failure(self, client_ip: str) -> None:
-        """Count a failure of this client, or raise TooManyFailures if it is over its limit."""
+        """Count a failure of a client. Raises TooManyFailures if the client has already reached its limit."""
         limit = settings.ENV.gateway_unauthenticated_rpm
         if not limit:
             return
@@ -65,7 +67,7 @@ class AuthThrottle:
             self.clients.popitem(last=False)
 
     def check_lookup(self, client_ip: str) -> None:
-        """Allow a query for an unknown key, or raise TooManyFailures."""
+        """Check whether a query for an unknown key is allowed. Raises TooManyFailures if it is not."""
         if not self.retry_after(client_ip):
             return
         second = int(self.clock())
@@ -80,7 +82,7 @@ class AuthThrottle:
             raise TooManyFailures(wait)
 
     def retry_after(self, client_ip: str) -> float:
-        """Return the seconds until this client may fail again; 0 if it may now."""
+        """Return the seconds until a client is below its limit again; 0 if it is below its limit now."""
         limit, client = settings.ENV.gateway_unauthenticated_rpm, client_network(client_ip)
         if not limit or client not in self.clients:
             return 0
@@ -106,7 +108,7 @@ class AuthThrottle:
 
 
 def client_network(client_ip: str) -> str:
-    """Return the network that one subscriber usually has: an IPv4 address, or an IPv6 /64."""
+    """Return the network that one client usually has: an IPv4 address, or an IPv6 /64."""
     try:
         ip = ip_address(client_ip)
     except ValueError:

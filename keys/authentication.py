@@ -1,4 +1,4 @@
-"""Authentication by API key, without a query if the key is cached."""
+"""Authentication by API key. It needs a query only if the key is not cached in this process."""
 
 import time
 from collections.abc import Callable
@@ -16,13 +16,13 @@ from projects.config_cache import ConfigCache
 class AuthenticationFailed(Exception):
     """Raised for a key that is missing, malformed, unknown, wrong, revoked or expired.
 
-    The response is the same for all of these but a missing key.
+    The response does not tell these cases apart, except for a missing key.
     """
 
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Key and its rights, as gateway processes cache them. Times are seconds since the epoch."""
+    """An API key and its rights, as gateway processes cache them. `expires_at` is Unix time in seconds."""
 
     key: ApiKey
     key_id: int
@@ -75,8 +75,9 @@ principals: ConfigCache[str, Principal] = ConfigCache(load_principal)
 async def authenticate(text: str, client_ip: Callable[[], str]) -> Principal:
     """Return the principal of a key.
 
-    Raise AuthenticationFailed if the key is not valid, and TooManyFailures if its client has sent too many
-    invalid keys. If the database is down, its own error is raised: an outage never looks like a wrong key.
+    Raises AuthenticationFailed if the key is not valid, and TooManyFailures if its client has sent too many
+    invalid keys. If the database fails, its error is raised unchanged, so that an outage does not look like
+    an invalid key.
     """
     token = tokens.parse(text)
     principal = await lookup(token, client_ip) if token else None
@@ -87,9 +88,9 @@ async def authenticate(text: str, client_ip: Callable[[], str]) -> Principal:
 
 
 async def lookup(token: tokens.Token, client_ip: Callable[[], str]) -> Principal | None:
-    """Return the principal of a key id, or None. Raise TooManyFailures if the query is not allowed.
+    """Return the principal of a key, or None if there is none. Raises TooManyFailures.
 
-    Only a key that is neither cached nor stale can be denied its query.
+    The throttle applies only to a query for a key that is not cached, and that no stale value proves valid.
     """
     if token.public_id not in principals:
         stale_principal = principals.get_stale(token.public_id)
@@ -102,9 +103,9 @@ async def lookup(token: tokens.Token, client_ip: Callable[[], str]) -> Principal
 
 
 async def is_still_valid(principal: Principal) -> bool:
-    """Return whether a key that was valid when its request began is still valid.
+    """Return whether a key that was valid at the start of a request is still valid.
 
-    While the database is down, the cached state of the key decides.
+    While the database is down, the last known state of the key decides.
     """
     try:
         current = await principals.get(principal.public_id)

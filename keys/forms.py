@@ -71,7 +71,7 @@ def scope_choice(name: str, explanation: str) -> SafeString:
 
 
 def scope_choices_for(role: Role) -> list[tuple[str, SafeString]]:
-    """Return the scopes that a person with this role can give to a key: never more than their own."""
+    """Return the choices of scopes that a person with this role may grant to a key."""
     return [
         (scope, scope_choice(*text))
         for scope, text in SCOPE_LABELS.items()
@@ -117,7 +117,7 @@ class KeyForm(RateLimitsForm):
         return day
 
     def issue(self, created_by: User) -> tuple[ApiKey, str]:
-        """Create the key; return it and its text."""
+        """Create the key. Return it with its text, which is not stored."""
         expiry_date: dt.date | None = self.cleaned_data["expires_on"]
         return ApiKey.objects.issue(
             self.project,
@@ -131,7 +131,7 @@ class KeyForm(RateLimitsForm):
 
 
 class KeyEditForm(forms.ModelForm[ApiKey], RateLimitsForm):
-    """Edits a key that is in use. Its scopes stay as its creator was allowed to grant them."""
+    """Edits an existing key. Its scopes cannot be changed."""
 
     allowed_models = models_field()
 
@@ -140,6 +140,6 @@ class KeyEditForm(forms.ModelForm[ApiKey], RateLimitsForm):
         fields = ("label", "allowed_models", *RateLimitsForm.base_fields)
 
     def save(self, commit: bool = True) -> ApiKey:
-        """Save only the form's own columns: a key that is revoked in the meantime stays revoked."""
+        """Save only the columns of this form, so that a concurrent revocation is not undone."""
         self.instance.save(update_fields=self._meta.fields)
         return self.instance

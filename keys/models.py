@@ -13,7 +13,7 @@ from projects.models import Project, RateLimits, User, invalidates_config_cache
 
 class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
     def issue(self, project: Project, label: str, **fields: Any) -> tuple["ApiKey", str]:
-        """Create a key; return it and its text, which is not stored and cannot be shown again."""
+        """Create a key. Return it with its text, which is not stored and cannot be shown again."""
         token = tokens.Token.generate()
         digest = token.digest(settings.KEY_PEPPER)
         return self.create(
@@ -21,7 +21,7 @@ class ApiKeyQuerySet(models.QuerySet["ApiKey"]):
         ), str(token)
 
     def for_project(self, project: Project) -> "ApiKeyQuerySet":
-        """Return the keys of a project: those that are not revoked first, the newest at the top."""
+        """Select the keys of a project: first the keys that are not revoked, each group from new to old."""
         return self.filter(project=project).order_by(
             models.F("revoked_at").asc(nulls_first=True), "-created_at"
         )
@@ -61,7 +61,7 @@ class ApiKey(RateLimits):
 
     @property
     def masked(self) -> str:
-        """Return the part of the key that identifies it without granting anything."""
+        """The public part of the key, which identifies the key but cannot be used to authenticate."""
         return f"{tokens.PREFIX}{self.public_id}_…"
 
     @property
@@ -69,7 +69,7 @@ class ApiKey(RateLimits):
         return self.revoked_at is None and (self.expires_at is None or self.expires_at > timezone.now())
 
     def revoke(self) -> None:
-        """Revoke the key. Gateway processes reject it within a second."""
+        """Revoke the key. Every gateway process that reaches the database rejects it within a second."""
         if self.revoked_at is None:
             self.revoked_at = timezone.now()
             self.save(update_fields=["revoked_at"])

@@ -1,7 +1,7 @@
-"""Scopes, which say what a key may do.
+"""Scopes, which define what a key may do.
 
-A scope is `all`, a group, or one operation in the form `post:/openai/v1/chat/completions`. The scope of an
-operation names its canonical path and covers every alias of it.
+A scope is `all`, a group, or one operation in the form `post:/openai/v1/chat/completions`. An operation can
+have several paths. Its scope contains the canonical path, and covers all of them.
 """
 
 from collections.abc import Collection
@@ -24,11 +24,11 @@ ALL_SCOPES = (ALL, *GROUPS, *OPERATIONS)
 
 
 class UnknownScope(ValueError):
-    """Raised for a scope that does not exist. The message names it and lists those that exist."""
+    """Raised for a scope that does not exist, or for an empty list. The message lists the valid scopes."""
 
 
 def parse(text: str) -> list[str]:
-    """Parse scopes that are separated by commas or spaces. Upper and lower case are equal.
+    """Parse scopes that are separated by commas or spaces, ignoring case.
 
     Raises UnknownScope for an unknown scope, and for an empty list.
     """
@@ -36,12 +36,11 @@ def parse(text: str) -> list[str]:
     scopes = [canonical.get(word.lower(), word) for word in text.replace(",", " ").split()]
     unknown = [scope for scope in scopes if scope not in ALL_SCOPES]
     if unknown or not scopes:
-        raise UnknownScope(
-            f"Unknown scope {', '.join(unknown) or '(none given)'}. Known: {', '.join(ALL_SCOPES)}."
-        )
+        problem = f"Unknown scopes: {', '.join(unknown)}." if unknown else "At least one scope is required."
+        raise UnknownScope(f"{problem} Valid scopes: {', '.join(ALL_SCOPES)}.")
     return sorted(set(scopes), key=ALL_SCOPES.index)
 
 
 def allows(granted: Collection[str], operation: str) -> bool:
-    """Return whether the granted scopes cover an operation such as `post:/openai/v1/embeddings`."""
+    """Return whether the granted scopes cover an operation, for example `post:/openai/v1/embeddings`."""
     return ALL in granted or operation in granted or OPERATIONS.get(operation, ALL) in granted

@@ -1,7 +1,8 @@
-"""Text of an API key: `sk-gw_<public id>_<secret><crc>`.
+"""The text of API keys: `sk-gw_<public id>_<secret><crc>`.
 
-The public id finds the row and the secret authenticates it. The checksum rejects typing errors and invented
-keys without a query. Only an HMAC of the secret is stored, with a pepper that is not in the database.
+The public id identifies the row in the database, and the secret authenticates the client. With the checksum,
+the gateway rejects mistyped and invented keys without a query. The database contains only an HMAC of the
+secret, whose key (the pepper) is not in the database.
 """
 
 import hmac
@@ -36,7 +37,7 @@ class Token:
 
 
 def parse(text: str) -> Token | None:
-    """Return the parts of a well-formed key, and None for any other text."""
+    """Return the public id and the secret of a well-formed key, or None for any other text."""
     if len(text) != TOKEN_LENGTH or not text.startswith(PREFIX) or not text.isascii():
         return None
     body = text[:-CHECKSUM_LENGTH]
@@ -51,7 +52,7 @@ def random_text(length: int) -> str:
 
 
 def checksum(body: str) -> str:
-    """Return the CRC-32 in base 62, padded to a fixed length."""
+    """Return the CRC-32 of a text in base 62, padded to CHECKSUM_LENGTH characters."""
     number, text = crc32(body.encode()), ""
     while len(text) < CHECKSUM_LENGTH:
         number, digit = divmod(number, len(ALPHABET))

@@ -1,4 +1,4 @@
-"""Access control: the one place that decides what a person may do in a project."""
+"""Access control of the dashboard: `project_view` checks a person's role in a project."""
 
 from collections.abc import Callable
 from functools import wraps

@@ -1,12 +1,12 @@
-"""Configuration in memory: what the gateway needs for every request is read from the database once.
+"""Caches of the configuration that requests need, such as keys, budgets and routes.
 
-Every process polls one version number. When it changes, all caches are invalidated, so a change made anywhere
-takes effect everywhere within POLL_INTERVAL_S and one request. A value that is not cached is read from the
-database at once: a new key works on the very next request.
+Every process polls one version number and invalidates all its caches when the number changes. A change
+therefore takes effect in every process within POLL_INTERVAL_S plus the time of one query. A value that is not
+cached is read from the database, so a new key works at once.
 
-While the database is down, the values of its last response are served for GATEWAY_STALE_CONFIG_S, even those
-that were invalidated and not read since. After that they are cleared, and every request fails until the
-database is up again.
+While the database is down, the gateway uses the values that it read last, for at most GATEWAY_STALE_CONFIG_S.
+This includes values that were invalidated and could not be read again. After that time, all values are
+cleared, and every request fails until the database is up again.
 """
 
 import asyncio
@@ -29,9 +29,9 @@ V = TypeVar("V")
 
 
 class ConfigCache(Generic[K, V]):
-    """Values by key, loaded on demand.
+    """A cache whose values are loaded when they are first needed.
 
-    `load` raises LookupError if there is no value for a key; that is not cached.
+    `load` raises LookupError if a key has no value. The cache does not remember such keys.
     """
 
     instances: "WeakSet[ConfigCache[Any, Any]]" = WeakSet()
@@ -43,9 +43,9 @@ class ConfigCache(Generic[K, V]):
         self.instances.add(self)
 
     async def get(self, key: K) -> V:
-        """Return the value; raise what `load` raises.
+        """Return the value of a key. Raises LookupError if it has none.
 
-        A database error is raised only if no stale value can take the value's place.
+        If the database fails, the stale value is returned. A database error is raised only if there is none.
         """
         value = self.values.get(key)
         return await self.fetch(key) if value is None else value
@@ -56,7 +56,7 @@ class ConfigCache(Generic[K, V]):
             return stale_value
         values = self.values
         try:
-            # With a stale value at hand, a request need not wait until the outage is certain.
+            # If there is a stale value, the request waits only briefly for a database that may be down.
             async with asyncio.timeout(None if stale_value is None else POLL_TIMEOUT_S):
                 value = await run_query(self.load, key)
         except LookupError:
@@ -69,7 +69,7 @@ class ConfigCache(Generic[K, V]):
         if values is self.values:
             values[key] = value
         else:
-            # The cache was invalidated during the query, so the value may be out of date already.
+            # The cache was invalidated during the query, so the value may already be out of date.
             self.stale[key] = time.monotonic(), value
         return value
 
@@ -78,12 +78,12 @@ class ConfigCache(Generic[K, V]):
         return key in self.values
 
     def get_stale(self, key: K) -> V | None:
-        """Return the value of before the last invalidation; None if that was too long ago."""
+        """Return the value that was invalidated last; None if that is older than GATEWAY_STALE_CONFIG_S."""
         invalidated_at, value = self.stale.get(key, (0.0, None))
         return value if time.monotonic() - invalidated_at <= settings.ENV.gateway_stale_config_s else None
 
     def invalidate(self) -> None:
-        """Make every value stale: the next `get` reads it again."""
+        """Make every value stale, so that the next `get` reads it again. Delete expired stale values."""
         now = time.monotonic()
         for key, value in self.values.items():
             # Insert at the end, so that the oldest values are at the front.
@@ -97,7 +97,7 @@ class ConfigCache(Generic[K, V]):
             del self.stale[oldest]
 
     def clear(self) -> None:
-        """Drop every value, stale ones too."""
+        """Delete all values, including stale ones."""
         self.values, self.stale = {}, {}
 
 
@@ -112,14 +112,14 @@ def clear_all() -> None:
 
 
 async def poll_version() -> None:
-    """Poll the config version for as long as the process serves."""
+    """Poll the config version until cancelled. Note in `database_health` whether the database answers."""
     last_version = None
     while True:
         try:
             async with asyncio.timeout(POLL_TIMEOUT_S):
                 version = await run_query(ConfigVersion.current)
         except Exception as error:
-            # Every error is caught: a process that stopped polling would accept revoked keys forever.
+            # Every error is caught, because a process without a poller would accept revoked keys forever.
             database_health.mark_down(error)
             if database_health.down_for_s() > settings.ENV.gateway_stale_config_s:
                 clear_all()

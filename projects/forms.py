@@ -1,4 +1,4 @@
-"""Form fields that several apps share: rate limits, and lists of lines."""
+"""Form fields that several apps use: for rate limits, and for lists with one value per line."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def rate_limit_field(label: str, maximum: int) -> forms.IntegerField:
 
 
 class RateLimitsForm(forms.Form):
-    """Fields of `RateLimits`. Their maxima only catch typing errors."""
+    """The fields of `RateLimits`. Their maximum values only exist to catch typing errors."""
 
     rpm_limit = rate_limit_field("Requests per minute", 1_000_000)
     tpm_limit = rate_limit_field("Tokens per minute", 10_000_000_000)
@@ -19,7 +19,7 @@ class RateLimitsForm(forms.Form):
 
 
 class LinesField(forms.CharField):
-    """Several values, one per line. Blank and repeated lines are dropped."""
+    """A list of values, one per line. Blank and repeated lines are ignored."""
 
     widget = forms.Textarea
 

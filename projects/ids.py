@@ -1,4 +1,4 @@
-"""Our own identifiers, so that the id of a client or vendor is never a primary key."""
+"""Ids that the gateway generates. They serve as primary keys; ids of clients and vendors never do."""
 
 import os
 import time
@@ -22,5 +22,5 @@ def uuid7() -> UUID:
 
 
 def uuid7_floor(created_at: datetime) -> UUID:
-    """Return a lower bound of the ids created at this time or later."""
+    """Return an id that is at most as large as every id created at this time or later."""
     return UUID(int=int(created_at.timestamp() * 1000) << 80)

@@ -1,8 +1,8 @@
-"""SSRF guard: tenants' URLs may lead to the public internet, never into the operator's network.
+"""SSRF guard: URLs of tenants may not lead into private networks, unless the operator allows the host.
 
-A URL is checked when it is stored, as far as that is possible without resolving its host. An HTTP client
-resolves the host with `resolve_public` for each connection and connects to one of the addresses returned: an
-address that was checked earlier could have changed since (DNS rebinding).
+When a URL is stored, it is checked without resolving its host. When an HTTP client opens a connection, it
+resolves the host with `resolve_public`, and connects only to an address that this call returned. An earlier
+check would not suffice, because the DNS records can change after it (DNS rebinding).
 """
 
 import asyncio
@@ -18,43 +18,44 @@ from yarl import URL
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 HOSTNAME = re.compile(r"[a-z0-9._-]+", re.IGNORECASE)
 MAX_LABEL_LENGTH, MAX_HOSTNAME_LENGTH = 63, 253
-"""Limits of a label (the part between two dots) and of a whole name (RFC 1035, section 2.3.4).
+"""Maximum lengths of a label (the text between two dots) and of a host name (RFC 1035, section 2.3.4).
 
-Python raises UnicodeError, which is not an OSError, for labels that are longer or empty.
+For longer or empty labels, Python's resolver raises UnicodeError, which is not an OSError.
 """
 NUMERIC_HOST = re.compile(r"(0x[0-9a-f]*|[0-9]+)(\.(0x[0-9a-f]*|[0-9]+))*\.?", re.IGNORECASE)
-"""Spellings that the C library's inet_aton may accept as an IPv4 address: 2130706433, 0x7f.1, 127.1."""
+"""Spellings that inet_aton of the C library may accept as an IPv4 address: 2130706433, 0x7f.1, 127.1."""
 IPV4_EMBEDDING_NETWORKS = tuple(
     map(IPv6Network, ("::/96", "::ffff:0:0/96", "::ffff:0:0:0/96", "64:ff9b::/96"))
 )
-"""Networks whose addresses end in an IPv4 address (RFC 4291, section 2.5.5; RFC 7915, 4.1; RFC 6052)."""
+"""Networks whose addresses end with an IPv4 address (RFC 4291, section 2.5.5; RFC 7915, 4.1; RFC 6052)."""
 LOCAL_NAT64_NETWORK = IPv6Network("64:ff9b:1::/48")
-"""Addresses of a NAT64 translator of the operator; the position of the IPv4 address varies (RFC 8215)."""
+"""Addresses of a local NAT64 translator. The position of the IPv4 address in them varies (RFC 8215)."""
 INVALID_URL = "Enter an http or https URL without a user name or password"
 DNS_EXECUTOR = ThreadPoolExecutor(100, "dns")
-"""Threads for DNS look-ups.
+"""Threads for DNS look-ups, separate from the executor of the event loop.
 
-An event loop that ends waits for the threads of its own executor. A name server that hangs must not delay
-that end, or fill the few threads that other blocking calls need.
+An event loop that stops waits for the threads of its executor, so a hung name server would delay the stop. It
+could also occupy the few threads that other blocking calls need.
 """
 
 
 class BlockedURL(Exception):
-    """The URL is not valid, or leads where tenants may not send requests. The message says which."""
+    """Raised if a URL is not valid, or if tenants may not send requests to its host. The message says why."""
 
 
 class ResolvedAddress(NamedTuple):
-    """An address of a host. `ip` includes the zone of a link-local address, as in `fe80::1%2`."""
+    """An IP address of a host. `ip` includes the zone of a link-local address: `fe80::1%2`."""
 
     family: socket.AddressFamily
     ip: str
 
 
 def allowed_private_hosts() -> tuple[str, ...]:
-    """Return the hosts in private networks that tenants may call: GATEWAY_PRIVATE_UPSTREAMS.
+    """Return the private hosts that tenants may call, as listed in GATEWAY_PRIVATE_UPSTREAMS.
 
-    By default, a gateway that listens on the loopback interface only allows that interface, so that a
-    developer can use a local model. A public URL shows that it runs behind a proxy; then nothing is allowed.
+    If it is not set, no private host is allowed, with one exception so that a developer can use a local
+    model: a gateway that listens only on the loopback interface allows that interface. The exception does not
+    apply if the public URL has another host, because then the gateway runs behind a proxy.
     """
     env = settings.ENV
     if env.gateway_private_upstreams is not None:
@@ -64,16 +65,17 @@ def allowed_private_hosts() -> tuple[str, ...]:
 
 
 def validate_base_url(url: str) -> None:
-    """Raise BlockedURL for a base URL that can be rejected without resolving its host."""
+    """Check a base URL without resolving its host. Raises BlockedURL."""
     validate_host(url)
     if "?" in url or "#" in url:
         raise BlockedURL("Enter a URL without a query or fragment")
 
 
 def validate_host(url: str) -> None:
-    """Raise BlockedURL if the host of a URL is not valid, or is a private address.
+    """Raise BlockedURL if a URL is not valid, or if its host is a private IP address.
 
-    The URL is parsed as the HTTP client parses it, which normalizes full-width digits and dots.
+    The URL is parsed with the same library as in the HTTP client, which converts full-width digits and dots
+    to ASCII.
     """
     try:
         parts = URL(url)
@@ -106,7 +108,7 @@ def validate_hostname(host: str) -> None:
 
 
 def validate_ip(host: str, address: str) -> None:
-    """Raise BlockedURL if an address of `host` is not public and the operator has not allowed the host."""
+    """Raise BlockedURL if `address` is not public, unless the operator allows its host."""
     ip = effective_ip(address)
     is_site_local = isinstance(ip, IPv6Address) and (ip.is_site_local or ip in LOCAL_NAT64_NETWORK)
     is_private = not ip.is_global or ip.is_multicast or is_site_local
@@ -117,7 +119,7 @@ def validate_ip(host: str, address: str) -> None:
 
 
 def effective_ip(address: str) -> IPv4Address | IPv6Address:
-    """Return the address, or the IPv4 address inside it that NAT64, 6to4 and Teredo deliver to."""
+    """Return the address to which packets go: the IPv4 address inside a NAT64, 6to4 or Teredo address."""
     ip = ip_address(address.partition("%")[0])
     if isinstance(ip, IPv4Address):
         return ip
@@ -151,11 +153,11 @@ async def resolve(host: str, family: socket.AddressFamily = socket.AF_UNSPEC) ->
 
 
 def getaddrinfo(host: str, family: socket.AddressFamily) -> list[tuple[Any, ...]]:
-    """Look a host up, without addresses of an IP version that this machine does not have."""
+    """Resolve a host in a blocking call. Omit addresses of an IP version that this machine does not use."""
     return socket.getaddrinfo(host, None, family, socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
 
 
 def with_zone(sockaddr: tuple[Any, ...]) -> str:
-    """Return the address of a socket name; of IPv6, the fourth element is the zone."""
+    """Return the address of a socket name, with the zone, which IPv6 has in the fourth element."""
     zone = sockaddr[3] if len(sockaddr) > 3 else 0
     return f"{sockaddr[0]}%{zone}" if zone else str(sockaddr[0])

@@ -1,19 +1,20 @@
 """Redaction of API keys that clients and providers put into names, paths and messages by mistake.
 
-A key is replaced by its prefix and an ellipsis before the text is recorded, logged or repeated in an error.
+Before a text is recorded, logged or returned in an error, each key in it is replaced by its prefix and an
+ellipsis.
 """
 
 import re
 from typing import AnyStr
 
 PREFIXES = ("sk-", "AIza", "AQ.", "xai-", "gsk_", "csk-", "pplx-", "fw_", "hf_", "tgp_v1_", "nvapi-", "r8_")
-"""Prefixes of keys: ours and those of OpenAI, Anthropic, DeepSeek and OpenRouter; Google (two); xAI; Groq;
-Cerebras; Perplexity; Fireworks; Hugging Face; Together; NVIDIA; Replicate. Keys without a prefix, such as
-Mistral's, are not found.
+"""Prefixes of keys, in this order: `sk-` of the gateway, OpenAI, Anthropic, DeepSeek and OpenRouter; Google
+(two); xAI; Groq; Cerebras; Perplexity; Fireworks; Hugging Face; Together; NVIDIA; Replicate. Keys without a
+prefix, for example those of Mistral, are not found.
 """
 ELLIPSIS = "…"
 START = r"(?:(?<![A-Za-z0-9])|(?<=\\[nrtbf])|(?<=\\u[0-9a-fA-F]{4}))"
-"""A prefix counts at the start of a word (`task-` contains `sk-`), also after an escape in JSON."""
+"""A prefix must be at the start of a word, because `task-` contains `sk-`. An escape in JSON ends a word."""
 OTHERS = "|".join(map(re.escape, PREFIXES))
 PATTERN = rf"((?i:sk-gw_))\w+|{START}({OTHERS})[A-Za-z0-9_\-]{{16,}}"
 TEXT, BYTES = re.compile(PATTERN, re.ASCII), re.compile(PATTERN.encode())
@@ -36,9 +37,9 @@ def contains_key(text: str) -> bool:
 
 
 def contains_mark(text: AnyStr, marks: tuple[AnyStr, ...]) -> bool:
-    """Return whether the text may contain a key.
+    """Return whether the text may contain a key, which `PATTERN` must then confirm.
 
-    It runs on each log line, and looking for fixed strings costs a tenth of what the pattern costs.
+    This runs on each log line. A search for fixed strings takes a tenth of the time of the pattern.
     """
     for mark in marks:  # noqa: SIM110
         if mark in text:

@@ -1,4 +1,4 @@
-"""Rules of sign-up and of new addresses (GATEWAY_SIGNUP, GATEWAY_SIGNUP_DOMAINS), and form messages."""
+"""Adapter of allauth: sign-up (GATEWAY_SIGNUP, GATEWAY_SIGNUP_DOMAINS) and error messages."""
 
 from allauth.account.adapter import DefaultAccountAdapter
 from django.conf import settings
@@ -22,8 +22,7 @@ class AccountAdapter(DefaultAccountAdapter):  # type: ignore[misc]
 
 
 def check_domain(email: str) -> None:
-    """Raise ValidationError for a new address that GATEWAY_SIGNUP=domains does not allow."""
+    """Raise ValidationError if GATEWAY_SIGNUP=domains does not allow a new address."""
     domain = email.rpartition("@")[2].lower()
     if settings.ENV.gateway_signup == "domains" and domain not in settings.ENV.gateway_signup_domains:
-        text = "Accounts are limited to addresses of this organisation. Use such an address."
-        raise ValidationError(text)
+        raise ValidationError("Use an e-mail address at a domain that the operator allows.")

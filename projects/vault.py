@@ -1,8 +1,8 @@
-"""Encryption at rest of secrets that must be read again: those of providers and of webhooks.
+"""Encryption at rest of secrets that the gateway must read again, for providers and webhooks.
 
-The first key of GATEWAY_ENCRYPTION_KEYS encrypts, and all of them decrypt. To rotate keys, put a new one in
-front and run `rotate_credentials`. The ciphertext contains the project's id, so it cannot be used in another
-project.
+Secrets are encrypted with the first key of GATEWAY_ENCRYPTION_KEYS, and decrypted with any of the keys. To
+rotate keys, put a new key first and run `rotate_credentials`. Each ciphertext contains the id of its project,
+so that it cannot be copied to another project.
 """
 
 from functools import lru_cache
@@ -18,7 +18,7 @@ class SealedSecret(msgspec.Struct, frozen=True):
 
 
 class DecryptionError(Exception):
-    """Raised if no encryption key opens a secret, or if it belongs to another project."""
+    """Raised if no encryption key can decrypt a secret, or if the secret belongs to another project."""
 
 
 @lru_cache(maxsize=1)
@@ -31,7 +31,7 @@ def seal(project_id: int, secret: str) -> str:
 
 
 def unseal(project_id: int, ciphertext: str) -> str:
-    """Return the secret; raise DecryptionError."""
+    """Decrypt a secret. Raises DecryptionError."""
     try:
         sealed = msgspec.json.decode(fernet().decrypt(ciphertext.encode()), type=SealedSecret)
     except InvalidToken:
@@ -42,7 +42,7 @@ def unseal(project_id: int, ciphertext: str) -> str:
 
 
 def rotate(ciphertext: str) -> str:
-    """Return the same secret encrypted with the first key; raise DecryptionError."""
+    """Encrypt the same secret with the first key, and return the new ciphertext. Raises DecryptionError."""
     try:
         return fernet().rotate(ciphertext.encode()).decode()
     except InvalidToken:

@@ -8,8 +8,8 @@ ENABLE_SYNCHRONOUS_COMMIT_SQL = """
 """
 """Runs on every connection that the gateway opens.
 
-Values other than `off` are kept, since with each of them COMMIT waits at least until the data is on the local
-disk.
+Values other than `off` are kept, because with each of them COMMIT waits at least until the data is on the
+local disk.
 """
 UNSAFE_SETTINGS_SQL = """
     SELECT name FROM pg_settings
@@ -29,7 +29,7 @@ log = structlog.get_logger()
 
 
 def unsafe_settings() -> list[str]:
-    """Return the names of the settings that are off although PostgreSQL needs them to survive a power cut."""
+    """Return the names of the settings that are off but must be on to survive a power cut."""
     if connection.vendor != "postgresql":
         return []
     with connection.cursor() as cursor:

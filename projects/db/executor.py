@@ -1,4 +1,4 @@
-"""Executor for ORM queries, which must not run on the event loop."""
+"""Threads in which ORM queries run, because a query would block the event loop."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from django.db import InterfaceError, OperationalError, connection
 
 QUERY_TIMEOUT_S = 10
-"""Longest time that a caller waits for a database that hangs. TCP alone would wait for minutes."""
+"""How long a caller waits for a query. Without this limit, a hung database could block it for minutes."""
 T = TypeVar("T")
 
 # Each thread keeps its database connection between queries.
@@ -16,9 +16,9 @@ db_executor = ThreadPoolExecutor(max_workers=2, thread_name_prefix="config-reade
 
 
 def with_reconnect(query: Callable[..., T], *args: Any) -> T:
-    """Run the query, and once more on a new connection if the old one is dead.
+    """Run the query. If it fails because the connection is dead, reconnect and run it once more.
 
-    Django closes dead connections at the end of a request; these threads serve none.
+    Django closes dead connections at the end of each request, but these threads run outside of requests.
     """
     try:
         return query(*args)

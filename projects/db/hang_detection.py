@@ -1,7 +1,7 @@
 """Detect a hung PostgreSQL server.
 
-A slow query and a hung server look alike to the client, so after a timeout we check whether other queries
-still succeed (docs/adr/0010-hung-database-servers.md).
+A client cannot tell a hung server from a slow query. When a query has exceeded its timeout, the gateway
+therefore checks whether other queries still succeed (docs/adr/0010-hung-database-servers.md).
 """
 
 from collections.abc import Callable, Generator, Iterator
@@ -11,10 +11,10 @@ from typing import Any
 POLL_INTERVAL_S = 0.1
 """How often a waiting connection checks whether its socket is still open."""
 RECHECK_INTERVAL_S = 0.25
-"""How often a query past its timeout checks again whether the server answers other queries."""
+"""How often the gateway repeats that check while a query runs longer than its timeout."""
 
 WaitGenerator = Generator[Any, Any, Any]
-"""psycopg's state machine of one operation: it yields the socket states that it waits for."""
+"""The generator with which psycopg runs one operation. It yields the socket states that it waits for."""
 
 
 def _assume_up() -> bool:
@@ -24,7 +24,8 @@ def _assume_up() -> bool:
 class OutageProbe:
     """Reports whether the database is down.
 
-    Gateway processes install the config poller's view. Commands and workers keep the default: always up.
+    A gateway process asks its config poller. Commands and workers have no poller and always report that the
+    database is up.
     """
 
     def __init__(self) -> None:
@@ -39,7 +40,7 @@ outage_probe = OutageProbe()
 
 @contextmanager
 def abort_hung_queries_if(is_down: Callable[[], bool]) -> Iterator[None]:
-    """Abort queries that exceed their timeout while `is_down` returns True, as long as the block runs."""
+    """Within the block, abort queries that have exceeded their timeout if `is_down` returns True."""
     outage_probe._is_down = is_down
     try:
         yield
@@ -50,10 +51,10 @@ def abort_hung_queries_if(is_down: Callable[[], bool]) -> Iterator[None]:
 def wait_attempts(
     operation: WaitGenerator, timeout_s: float | None, is_down: Callable[[], bool]
 ) -> Iterator[tuple[WaitGenerator, float | None]]:
-    """Yield what to pass to psycopg's wait function, and its timeout in seconds, until the server is down.
+    """Yield the arguments of successive calls of psycopg's wait function.
 
-    The caller takes the next attempt when the one before has timed out. If there is no further attempt, the
-    server hangs, and the caller closes the connection.
+    They are a generator and a timeout in seconds. The caller requests the next pair when a call has timed
+    out. When there are no more pairs, the server hangs, and the caller must close the connection.
     """
     yield operation, timeout_s
     resumed = rewait(operation)
@@ -62,10 +63,10 @@ def wait_attempts(
 
 
 def rewait(operation: WaitGenerator) -> WaitGenerator:
-    """Restart psycopg's wait generator after a timeout.
+    """Wrap a generator that has timed out, so that it can be passed to psycopg's wait function again.
 
-    A wait function begins with `next`, which sends None. A generator that has started does not accept that;
-    it gets 0 (not ready) instead.
+    A wait function starts with `next`, which sends None. A generator that has already started does not accept
+    None, so the wrapper sends it 0 (not ready) instead.
     """
     socket_state = 0
     while True:

@@ -1,4 +1,4 @@
-"""Health of the database, as the last poll of the config version found it."""
+"""Health of the database: whether it answered the last poll of the config version."""
 
 import time
 
@@ -21,7 +21,7 @@ class DatabaseHealth:
 
     def mark_down(self, reason: BaseException) -> None:
         if not self.is_down:
-            message = "The database is down. The gateway serves from memory and polls until it is up again."
+            message = "The database is down. The gateway uses cached configuration until it is up again."
             log.error("database_down", message=message, reason=f"{type(reason).__name__}: {reason}")
         self.is_down = True
 

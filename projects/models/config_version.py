@@ -1,4 +1,4 @@
-"""The version number of the configuration that gateway processes hold in memory."""
+"""The version number of the configuration that gateway processes cache."""
 
 import time
 from typing import Any, TypeVar
@@ -10,7 +10,7 @@ ModelT = TypeVar("ModelT", bound=type[models.Model])
 
 
 class ConfigVersion(models.Model):
-    """Version number in a single row, which changes with every change of cached configuration.
+    """A single row whose version number changes whenever cached configuration changes.
 
     Gateway processes poll it (`projects/config_cache.py`).
     """
@@ -22,8 +22,8 @@ class ConfigVersion(models.Model):
 
     @classmethod
     def bump(cls) -> None:
-        """Change the version in the caller's transaction, so that it is visible with the change itself."""
-        # A timestamp, because a count would repeat after the database is restored or emptied.
+        """Change the version. In the caller's transaction, it becomes visible together with the change."""
+        # A timestamp, because a counter would repeat numbers after the database is restored or emptied.
         cls.objects.filter(pk=1).update(version=time.time_ns())
 
     @classmethod
@@ -32,11 +32,11 @@ class ConfigVersion(models.Model):
 
 
 def invalidates_config_cache(model: ModelT) -> ModelT:
-    """Change the config version whenever a row of this model is saved or deleted, in one transaction.
+    """Change the config version whenever a row of this model is saved or deleted, in the same transaction.
 
-    Django sends `post_delete` in the transaction of the deletion, but `post_save` after the commit, unless
-    the caller has opened a transaction. If the process died between the two, other processes would accept a
-    revoked key until the next change.
+    `save_base` is made atomic because Django otherwise commits a save before it sends `post_save`. If the
+    process died between the two, other processes would accept a revoked key until the next change. Deletions
+    need no such measure: Django sends `post_delete` inside their transaction.
     """
 
     def bump(**_: Any) -> None:

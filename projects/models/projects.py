@@ -17,13 +17,16 @@ from projects.models.users import User
 SLUG_SUFFIX_BYTES = 3
 DEMO_SLUG = "demo"
 RESERVED_SLUGS = ("new",)
-"""Path segments of our own pages, which a slug would hide."""
+"""Slugs that no project may have, because URLs of other pages use these segments in place of a slug."""
 MAX_DATE = dt.date(9000, 12, 31)
-"""The last date that is accepted. Midnights of years near 9999 do not exist in some timezones."""
+"""The last date that forms accept.
+
+In some timezones, midnights near the end of the year 9999 are out of the range of datetime.
+"""
 
 
 class Role(models.IntegerChoices):
-    """Roles in ascending order: each includes the rights of the lower ones."""
+    """The roles of members, in ascending order. Each role includes the rights of all lower roles."""
 
     VIEWER = 10
     MEMBER = 20
@@ -32,7 +35,7 @@ class Role(models.IntegerChoices):
 
 
 NON_GEOGRAPHIC_TIMEZONES = {"localtime", "Factory"}
-"""The machine's own setting and its placeholder: on another machine they may mean another time."""
+"""Timezone names without a place. On another machine, they can mean another timezone."""
 
 
 def validate_timezone(name: str) -> None:
@@ -61,7 +64,7 @@ class ProjectQuerySet(models.QuerySet["Project"]):
 
 @invalidates_config_cache
 class Project(RateLimits):
-    """Tenant. Every key, credential, budget and record belongs to exactly one project."""
+    """A tenant. Every key, credential, budget and record belongs to exactly one project."""
 
     name = models.CharField(max_length=80)
     slug = models.SlugField(max_length=60, unique=True)
@@ -91,7 +94,7 @@ class Project(RateLimits):
         return timezone.localdate(timezone=self.tzinfo)
 
     def end_of_day(self, day: dt.date) -> dt.datetime:
-        """Return the moment at which this day ends in the project's timezone."""
+        """Return the time at which a day ends in the project's timezone."""
         return dt.datetime.combine(day + dt.timedelta(days=1), dt.time.min, tzinfo=self.tzinfo)
 
 

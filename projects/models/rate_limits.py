@@ -5,7 +5,11 @@ from django.db import models
 
 
 class RateLimits(models.Model):
-    """Limits on the requests and tokens in any 60 seconds, and on concurrent requests. Null: unlimited."""
+    """Limits on the requests and tokens in any 60 seconds, and on concurrent requests.
+
+    If a column is null, there is no limit. For API keys, the default of `rpm_limit` is
+    AI_GATEWAY_RATE_LIMIT_RPM, if the operator sets it.
+    """
 
     rpm_limit = models.PositiveIntegerField(
         "requests per minute", null=True, blank=True, validators=[MinValueValidator(1)]

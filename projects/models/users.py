@@ -1,4 +1,4 @@
-"""User accounts, identified by e-mail address."""
+"""User accounts, which are identified by their e-mail address."""
 
 from typing import Any, ClassVar
 

@@ -1,6 +1,6 @@
 """Admin pages of billing.
 
-Operators can change budgets and prices; rows that the gateway writes are read-only.
+Operators can change budgets and prices. Rows that the gateway writes are read-only.
 """
 
 from typing import Any
@@ -48,7 +48,7 @@ class BudgetAdminForm(BudgetFieldsForm):
 
 
 class CostAdmin(ReadOnlyAdmin):
-    """Shows the cost of a row in dollars."""
+    """Read-only admin that shows the cost of a row in US dollars."""
 
     exclude = ("cost_nano",)
     readonly_fields = ("cost",)

@@ -1,4 +1,4 @@
-"""Form field for an amount in US dollars."""
+"""The form field for an amount in US dollars."""
 
 import re
 from typing import Any
@@ -9,11 +9,11 @@ from django.core.exceptions import ValidationError
 from billing.money import InvalidAmount, decimal_usd, parse_usd
 
 USD_PATTERN = re.compile(r"\$?(\d{1,3}(,\d{3})+|\d+)(\.\d+)?", re.ASCII)
-"""Commas are allowed between thousands only: `1,5` could mean one and a half, or fifteen."""
+"""Commas are only allowed between thousands, because `1,5` could mean 1.5 or 15."""
 
 
 class UsdField(forms.CharField):
-    """An amount in US dollars, as people write it. It is cleaned to nano-USD, or None if it is empty."""
+    """An amount in US dollars: `1,250.50`. The cleaned value is in nano-USD, or None if it is empty."""
 
     widget = forms.TextInput(attrs={"inputmode": "decimal", "placeholder": "25.00"})
 
@@ -29,7 +29,7 @@ class UsdField(forms.CharField):
             raise ValidationError(str(error)) from None
 
     def run_validators(self, value: Any) -> None:
-        """Skip the inherited validators: they are for text, and `parse_usd` has validated the amount."""
+        """Skip the inherited validators, which expect text. `parse_usd` has already validated the amount."""
 
     def prepare_value(self, value: Any) -> Any:
         return decimal_usd(value) if isinstance(value, int) else value

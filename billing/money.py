@@ -1,14 +1,14 @@
-"""Money is an integer number of nano-USD. This module alone converts it to and from text."""
+"""Conversion of money to and from text. In all other code, money is an integer number of nano-USD."""
 
 from decimal import Decimal, InvalidOperation
 
 NANO = 10**9
 MAX_AMOUNT_NANO = 10**18
-"""One billion dollars. Sums of a few such amounts still fit a 64-bit column."""
+"""One billion US dollars. A sum of up to nine such amounts fits in a 64-bit column."""
 
 
 class InvalidAmount(ValueError):
-    """The text is not an amount of dollars that the gateway can store. The message says why."""
+    """Raised if a text is not an amount in US dollars that the gateway can store. The message says why."""
 
 
 def parse_usd(text: str) -> int:
@@ -25,7 +25,7 @@ def parse_usd(text: str) -> int:
 
 
 def decimal_usd(nano: int) -> str:
-    """Render exact decimal dollars for headers and programs: `0.000012`."""
+    """Render an exact amount in US dollars for programs: `0.000012`."""
     sign, nano = ("-", -nano) if nano < 0 else ("", nano)
     whole, fraction = divmod(nano, NANO)
     digits = f"{fraction:09d}".rstrip("0")
@@ -33,7 +33,7 @@ def decimal_usd(nano: int) -> str:
 
 
 def exact_usd(femto: int) -> str:
-    """Render femto-USD (millionths of a nano-USD) exactly: `$0.0000001375`."""
+    """Render femto-USD (10^-15 USD) exactly: `$0.0000001375`."""
     sign, femto = ("-", -femto) if femto < 0 else ("", femto)
     whole, fraction = divmod(femto, NANO * 10**6)
     digits = f"{fraction:015d}".rstrip("0")
@@ -41,7 +41,7 @@ def exact_usd(femto: int) -> str:
 
 
 def format_usd(nano: int) -> str:
-    """Render an amount for people: `$1,234.50`. Below one cent, all digits are shown."""
+    """Render an amount for people, rounded to cents: `$1,234.50`. Below one cent, show all digits."""
     if nano and abs(nano) < NANO // 100:
         return f"-${decimal_usd(-nano)}" if nano < 0 else f"${decimal_usd(nano)}"
     cents = (abs(nano) + NANO // 200) // (NANO // 100)

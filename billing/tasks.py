@@ -1,4 +1,4 @@
-"""Celery tasks of billing. Each one calls a single function."""
+"""Celery tasks of billing."""
 
 import time
 
@@ -21,7 +21,7 @@ def roll_up_usage() -> int:
 
 @shared_task
 def audit_ledger() -> int:
-    """Audit the ledger, log the mismatches, and store their number and the time for the metrics."""
+    """Audit the ledger and log the mismatches. Store their number and the current time for the metrics."""
     mismatches = run_audit().mismatches
     for mismatch in mismatches:
         log.error(

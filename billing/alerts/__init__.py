@@ -1,1 +1,1 @@
-"""Alerts on budgets: `detect` finds the ones that are due, `deliver` sends their messages."""
+"""Alerts on budgets: `detect` creates the alerts that are due, and `deliver` sends their messages."""

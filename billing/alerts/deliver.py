@@ -1,6 +1,6 @@
 """Deliver pending messages of alerts by e-mail and webhook.
 
-Each attempt is claimed first, so that two processes never make the same attempt.
+A process claims each attempt before it makes it, so that no other process makes the same attempt.
 """
 
 import asyncio
@@ -19,13 +19,9 @@ from projects.models import Membership
 from projects.vault import DecryptionError
 
 BATCH_SIZE = 50
-"""Deliveries of each kind in one run.
-
-Webhooks are sent together, so that a slow one does not delay the others.
-"""
+"""Maximum number of webhooks, and of e-mails, in one run."""
 EMAIL_BATCH_TIMEOUT_S = 10.0
-"""Time after which a run starts no further e-mail: a slow mail server must not block other scheduled tasks.
-"""
+"""Time after which a run starts no more e-mails, so that a slow mail server does not block other tasks."""
 
 log = structlog.get_logger()
 
@@ -33,7 +29,7 @@ log = structlog.get_logger()
 def deliver_due() -> int:
     """Attempt the deliveries that are due, and return the number of attempts.
 
-    Webhooks come first, so that a slow mail server does not delay them.
+    Webhooks are sent first, so that a slow mail server does not delay them.
     """
     return deliver_webhooks(due_webhooks()) + deliver_emails(due_emails())
 
@@ -51,7 +47,7 @@ def due_emails() -> list[tuple[Delivery, Alert, Membership]]:
 
 
 def deliver_webhooks(due: Iterable[tuple[Delivery, Webhook]]) -> int:
-    """Send webhooks concurrently, after all of them were claimed. Return the number of attempts."""
+    """Claim all webhooks, then send them concurrently. Return the number of attempts."""
     claimed = [(delivery, recipient) for delivery, recipient in due if delivery.claim()]
     signed_webhooks = {
         delivery: signed for delivery, recipient in claimed if (signed := sign_webhook(delivery, recipient))
@@ -66,8 +62,8 @@ def deliver_webhooks(due: Iterable[tuple[Delivery, Webhook]]) -> int:
 def deliver_emails(due: Iterable[tuple[Delivery, Alert, Membership]]) -> int:
     """Send e-mails one after the other, and return the number of attempts.
 
-    Each one is claimed just before it is sent: if all were claimed first, the claims of the last ones could
-    expire while the first ones are sent.
+    Each e-mail is claimed just before it is sent. If all were claimed first, the claims of the last e-mails
+    could expire while the first ones are sent.
     """
     ends_at, attempts = time.monotonic() + EMAIL_BATCH_TIMEOUT_S, 0
     for delivery, alert, member in due:
@@ -82,7 +78,7 @@ def deliver_emails(due: Iterable[tuple[Delivery, Alert, Membership]]) -> int:
 
 @contextmanager
 def isolate_failures(delivery: Delivery) -> Iterator[None]:
-    """Turn any error into a failed attempt of this delivery, so that the others go on."""
+    """Record any error in the block as a failed attempt of this delivery, so that the others continue."""
     try:
         yield
     except Exception as error:
@@ -96,7 +92,7 @@ def isolate_failures(delivery: Delivery) -> Iterator[None]:
 
 
 def sign_webhook(delivery: Delivery, recipient: Webhook) -> SignedWebhook | None:
-    """Build and sign the message. If that fails, record a failed attempt and return None."""
+    """Build and sign the message of a delivery. If this fails, record a failed attempt and return None."""
     with isolate_failures(delivery):
         try:
             return webhook.sign(
@@ -113,7 +109,7 @@ def sign_webhook(delivery: Delivery, recipient: Webhook) -> SignedWebhook | None
 
 
 def send_email(delivery: Delivery, alert: Alert, member: Membership) -> str:
-    """Send an alert's message to a member. Return the reason if it failed, else an empty text."""
+    """Send an alert's message to a member. Return the reason of a failure; empty if the e-mail was sent."""
     subject, text = messages.render_email(alert)
     headers = {"Message-ID": messages.message_id(delivery)}
     try:

@@ -17,9 +17,12 @@ from projects.ids import uuid7_floor
 from projects.models import Project
 
 LOOKBACK = dt.timedelta(hours=1)
-"""Each run starts this long before the previous one: a request may settle after the end of its day."""
+"""By how much the time that a run covers overlaps with the previous run.
+
+The overlap is needed because a request may be settled after the end of its day.
+"""
 MAX_LOOKBACK = WINDOW_RETENTION
-"""A run covers at most this time, however long ago the last one was: Redis deletes older windows."""
+"""Maximum time that a run covers, even if the last run was earlier, because Redis deletes older windows."""
 LAST_RUN_KEY = "alert-detection-last-run"
 
 log = structlog.get_logger()
@@ -28,8 +31,9 @@ log = structlog.get_logger()
 def detect_alerts() -> int:
     """Create the alerts that are due in all projects, and return how many of them send messages.
 
-    A run covers the time since the last completed run, so that an outage delays alerts and loses none. If
-    detection fails for a project, the next run repeats it from the same start. Raises LedgerUnavailable.
+    A run covers the time since the last completed run, so an outage delays alerts but loses none (up to
+    MAX_LOOKBACK). If detection fails for a project, the next run covers the same time again for this project.
+    Raises LedgerUnavailable.
     """
     now, created, failed = timezone.now(), 0, {}
     last_run_at, failed_since = cache.get(LAST_RUN_KEY, (now - MAX_LOOKBACK, {}))
@@ -40,7 +44,7 @@ def detect_alerts() -> int:
             lookback_start = max(min(since, now) - LOOKBACK, now - MAX_LOOKBACK)
             created += detect_for_project(project, list(group), lookback_start)
         except LedgerUnavailable:
-            # The ledger would fail for every other project as well.
+            # The ledger would fail for every other project too.
             raise
         except Exception as error:
             log_failure(project, error)
@@ -69,7 +73,8 @@ def detect_thresholds(project: Project, budgets: list[Budget], since: dt.datetim
     )
     created = 0
     for day in (first + dt.timedelta(days=number) for number in range((today - first).days + 1)):
-        # A budget that was changed after an earlier day ended does not alert for that day.
+        # If a budget was changed after the end of a day, it does not alert for that day, unless the day is
+        # within the normal lookback.
         applicable = [
             budget for budget in budgets if day >= recent or local_change_date(budget, project) <= day
         ]
@@ -84,8 +89,8 @@ def local_change_date(budget: Budget, project: Project) -> dt.date:
 def detect_for_day(project: Project, budgets: list[Budget], day: dt.date, changed_since: dt.datetime) -> int:
     names = {budget.pk: window_name(budget.period, day) for budget in budgets}
     windows = open_window_balances(project, names)
-    # A window is opened by its first request. It can have spending without being open only if its budget was
-    # created or changed after the requests; such a window is summed from the records.
+    # The first request of a window opens it. A window that is not open can have spending only if its budget
+    # was created or changed after the requests. The spending is then summed from the records.
     recently_changed = [
         budget for budget in budgets if budget.pk not in windows and budget.changed_at > changed_since
     ]
@@ -100,8 +105,8 @@ def detect_for_day(project: Project, budgets: list[Budget], day: dt.date, change
 def detect_denials(project: Project, budgets: list[Budget], since: dt.datetime) -> int:
     """Create an alert for the first denial of each hard budget in each window.
 
-    Records of denied requests can name a shadow budget as well: a stream that was cut names the shadow
-    budget that would have denied the request. Those create no alert.
+    A record with the outcome BUDGET_EXCEEDED can name a shadow budget too: if a stream was aborted, its
+    record names the shadow budget that would have denied the request. Such records create no alert.
     """
     # A partial index holds the records of denied requests.
     denied = UsageRecord.objects.for_project(project).filter(
@@ -125,9 +130,10 @@ def create_denial_alert(project: Project, budget: Budget, window: str) -> bool:
 
 
 def create_threshold_alert(budget: Budget, window: str, spent: int) -> bool:
-    """Create an alert for each threshold reached, and return whether the highest one is new.
+    """Create an alert for each threshold that was reached, and return whether the highest of them is new.
 
-    Only the highest one sends messages. Reserved amounts do not count, because they may be released.
+    Only the alert of the highest threshold sends messages. Reserved amounts do not count, because they may be
+    released.
     """
     reached = [
         percent for percent in budget.thresholds if spent and spent * 100 >= percent * budget.limit_nano
@@ -148,7 +154,7 @@ def create_alert(budget: Budget, window: str, spent: int, reached: list[int]) ->
 @transaction.atomic
 def save_alert(budget: Budget, window: str, spent: int, reached: list[int]) -> bool:
     values = {"spent_nano": spent, "limit_nano": budget.limit_nano, "created_at": timezone.now()}
-    # If several processes detect the same threshold, the unique constraint lets one of them create the alert.
+    # If several processes detect the same threshold, the unique constraint lets only one create the alert.
     alert, is_new = Alert.objects.get_or_create(
         budget=budget, window=window, threshold=reached[-1], defaults=values
     )

@@ -1,4 +1,4 @@
-"""Form of a webhook."""
+"""The form that creates a webhook."""
 
 from typing import Any
 

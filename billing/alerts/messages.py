@@ -1,4 +1,4 @@
-"""Messages of alerts: an e-mail for people, a JSON event for webhooks."""
+"""Messages of alerts: an e-mail for members, a JSON event for webhooks."""
 
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,7 +19,7 @@ MODE_EFFECT = {
 
 
 def render_email(alert: Alert) -> tuple[str, str]:
-    """Return the subject and the text. The subject is one line, whatever the names in it contain."""
+    """Return the subject and the text of an e-mail. Line breaks in the subject are replaced by spaces."""
     budget = alert.budget
     context = {
         "alert": alert,
@@ -34,12 +34,12 @@ def render_email(alert: Alert) -> tuple[str, str]:
 
 
 def message_id(delivery: Delivery) -> str:
-    """Return the Message-ID, the same at every attempt, so that mail programs detect a repetition."""
+    """Return the Message-ID. It is the same at every attempt, so that mail programs detect duplicates."""
     return f"<{delivery.id.hex}@{urlsplit(settings.ENV.public_url).hostname}>"
 
 
 def webhook_payload(delivery: Delivery) -> dict[str, Any]:
-    """Return the body of a webhook, with the members that the Standard Webhooks specification recommends."""
+    """Return the body of a webhook: the members that the Standard Webhooks specification recommends."""
     project = {"slug": delivery.project.slug, "name": delivery.project.name}
     if delivery.alert is None:
         return {"type": "webhook.test", "timestamp": delivery.created_at, "data": {"project": project}}

@@ -1,7 +1,8 @@
-"""Sign and send webhooks by the Standard Webhooks specification 1.0.
+"""Sign and send webhooks according to the Standard Webhooks specification 1.0.
 
-Source: github.com/standard-webhooks. The signature is an HMAC-SHA256 over `id.timestamp.body`. A status of
-2xx is success. Redirects are failures, and the body of the response is not read.
+Source: github.com/standard-webhooks. The signature is an HMAC-SHA256 of `id.timestamp.body`. A delivery
+succeeds if the receiver responds with a status of 2xx. Redirects are not followed and count as failures. The
+body of the response is not read.
 """
 
 import asyncio
@@ -35,14 +36,17 @@ class SignedWebhook:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryResult:
-    """The result of an attempt. An empty `failure_reason` is success; a permanent failure is not retried."""
+    """The result of an attempt.
+
+    An empty `failure_reason` means success. A permanent failure is not retried.
+    """
 
     failure_reason: str = ""
     is_permanent: bool = False
 
 
 def sign(id: UUID, url: str, payload: object, key: bytes) -> SignedWebhook:
-    """Sign a message. Its timestamp is the time of the attempt, because receivers reject old timestamps."""
+    """Sign a message. Its timestamp is the current time, because receivers reject old timestamps."""
     message_id, timestamp, body = f"msg_{id.hex}", str(int(time.time())), msgspec.json.encode(payload)
     headers = {
         "content-type": "application/json",
@@ -106,9 +110,9 @@ def result_for_status(status: int) -> DeliveryResult:
 
 
 class SSRFSafeTransport(httpx.AsyncHTTPTransport):
-    """Connects to the addresses that the SSRF guard has checked.
+    """Resolves a host once, and connects only to the addresses that the SSRF guard has checked.
 
-    TLS still verifies the certificate for the host name of the URL.
+    TLS verifies the certificate for the host name in the URL, not for the IP address.
     """
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:

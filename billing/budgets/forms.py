@@ -1,4 +1,4 @@
-"""Form of a budget."""
+"""The form that creates and changes a budget."""
 
 import re
 from typing import Any
@@ -15,7 +15,7 @@ from projects.models import Membership, Project, User
 
 
 class ThresholdsField(forms.CharField):
-    """A list of percentages, as people write it: `50, 80, 100`."""
+    """A list of percentages in one text field: `50, 80, 100`."""
 
     def to_python(self, value: Any) -> Any:
         numbers = re.split(r"[\s,;%]+", super().to_python(value) or "")
@@ -27,7 +27,7 @@ class ThresholdsField(forms.CharField):
             ) from None
 
     def validate(self, value: Any) -> None:
-        """Accept an empty list: the budget then has no alerts."""
+        """Accept an empty list, which means that the budget has no alerts at thresholds."""
 
     def run_validators(self, value: Any) -> None:
         validate_thresholds(value)
@@ -45,7 +45,7 @@ class MemberChoiceField(forms.ModelMultipleChoiceField[Membership]):
 
 
 class BudgetFieldsForm(forms.ModelForm[Budget]):
-    """The fields of a budget that need parsing. Pages and the admin share them."""
+    """The fields of a budget that must be parsed. The dashboard and the admin share them."""
 
     limit_nano = UsdField(label="Limit in USD", help_text="0 denies every request that has a cost.")
     thresholds = ThresholdsField(
@@ -79,7 +79,7 @@ class BudgetForm(BudgetFieldsForm):
         self.fields["period"].help_text = period_help
         self.limit_choices_to(project)
         if self.instance.pk:
-            # The amounts that the ledger has counted belong to this key and this period.
+            # The ledger has counted amounts for this key and this period, so neither can change.
             self.fields["key"].disabled = self.fields["period"].disabled = True
         else:
             self.initial["thresholds"] = default_thresholds()

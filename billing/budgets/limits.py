@@ -1,4 +1,4 @@
-"""Spend policies: the budgets and rate limits of a key, cached in gateway processes."""
+"""Spend policies: the budgets and rate limits that apply to a key, cached in gateway processes."""
 
 from dataclasses import dataclass
 
@@ -14,7 +14,7 @@ from projects.models import RateLimits
 
 @dataclass(frozen=True, slots=True)
 class SpendPolicy:
-    """The budgets and rate limits that apply to a key: its own ones and those of its project."""
+    """The budgets and rate limits of a key and of its project."""
 
     budgets: tuple[BudgetLimit, ...]
     rate_limits: tuple[RateLimit, ...]
@@ -26,7 +26,7 @@ class KeyDeleted(LookupError):
 
 
 def load_spend_policy(key_id: int) -> SpendPolicy:
-    """Read the policy of a key from the database. Raises KeyDeleted."""
+    """Load the spend policy of a key from the database. Raises KeyDeleted."""
     key = ApiKey.objects.select_related("project").filter(pk=key_id).first()
     if key is None:
         raise KeyDeleted

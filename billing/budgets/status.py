@@ -1,4 +1,4 @@
-"""Budget status: the amounts spent, reserved and remaining now, and the time of the next reset."""
+"""The status of budgets: spent, reserved and remaining amounts, and the time of the next reset."""
 
 import datetime as dt
 from collections.abc import Iterable
@@ -12,7 +12,10 @@ from projects.models import Project
 
 @dataclass(frozen=True, slots=True)
 class BudgetStatus:
-    """A budget in its current window. Money is nano-USD; `resets_at` is UTC, None if it does not reset."""
+    """The status of a budget in its current window.
+
+    Money is nano-USD. `resets_at` is UTC, or None if the budget does not reset.
+    """
 
     budget: Budget
     window: str
@@ -22,17 +25,17 @@ class BudgetStatus:
 
     @property
     def remaining(self) -> int:
-        """The unused part of the limit, at least 0: a budget that only warns can be exceeded."""
+        """The unused part of the limit. It is 0 if the limit is exceeded, as soft budgets allow."""
         return max(self.budget.limit_nano - self.spent - self.reserved, 0)
 
     @property
     def used_fraction(self) -> float:
-        """The used part of the limit. A limit of 0 counts as fully used."""
+        """The spent and reserved part of the limit (1.0 is all of it). A limit of 0 counts as fully used."""
         return (self.spent + self.reserved) / self.budget.limit_nano if self.budget.limit_nano else 1.0
 
 
 def list_statuses(project: Project) -> list[BudgetStatus]:
-    """List the budgets of a project: those of the whole project first, then key by key."""
+    """Return the status of each budget: first those of the whole project, then those of each key."""
     today = project.today()
     budgets = list(Budget.objects.for_project(project))
     balances = window_balances(project, budgets, today)

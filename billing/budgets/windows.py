@@ -1,6 +1,6 @@
-"""Budget windows, computed from the clock.
+"""Names and dates of budget windows.
 
-No job resets budgets: a new period is a window of another name.
+No task resets budgets: each period has a window of its own, whose name follows from the date.
 """
 
 from collections.abc import Iterable
@@ -57,7 +57,7 @@ def window_days(window: str) -> tuple[date, date]:
 def ends_at(window: str, timezone: ZoneInfo) -> datetime | None:
     """Return the UTC time at which a window ends; None for `total`, which does not end.
 
-    Days of 23 and 25 hours end at local midnight as well.
+    A window ends at local midnight, even if its last day has 23 or 25 hours.
     """
     if window == TOTAL:
         return None

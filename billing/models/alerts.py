@@ -18,13 +18,15 @@ RETRY_FACTOR = 4
 RETRY_JITTER = 0.2
 MAX_ATTEMPTS = 7
 CLAIM_TIMEOUT_S = 300
-"""Longer than an attempt can take: a mail server may take its whole timeout for each of a dozen commands."""
+"""How long a claim lasts. It is longer than any attempt can take.
+
+A mail server may use its whole timeout for each of a dozen commands.
+"""
 MAX_REASON_LENGTH = 200
 DENIAL_THRESHOLD = 0
-"""Stored as the threshold of an alert about a denied request.
+"""The value of `threshold` in an alert about a denied request.
 
-A hard budget denies requests before the limit is reached: as soon as the remainder is too small for a
-request.
+A hard budget can deny a request before its limit is reached, because the remainder is too small.
 """
 
 
@@ -36,9 +38,9 @@ class AlertQuerySet(models.QuerySet["Alert"]):
 
 
 class Alert(models.Model):
-    """A threshold that a budget reached in one of its windows, or the first denial in the window.
+    """An alert: in one of its windows, a budget reached a threshold or denied its first request.
 
-    The unique constraint ensures that only one process creates an alert, and sends its messages.
+    The unique constraint ensures that only one process creates the alert and its messages.
     """
 
     budget = models.ForeignKey(Budget, models.CASCADE, related_name="alerts")
@@ -100,10 +102,9 @@ class DeliveryQuerySet(models.QuerySet["Delivery"]):
 
 
 class Delivery(models.Model):
-    """A message to one recipient, attempted until it is delivered or the attempts are used up.
+    """A message to one recipient. It is retried until it is delivered or MAX_ATTEMPTS is reached.
 
-    The id is sent with the message and is the same at every attempt, so that a receiver can detect a
-    repetition.
+    The id is sent with the message. It is the same at every attempt, so that receivers can detect duplicates.
     """
 
     id = models.UUIDField(primary_key=True, default=uuid7)
@@ -147,9 +148,10 @@ class Delivery(models.Model):
         return self.webhook.name if self.webhook else self.member.user.email if self.member else ""
 
     def claim(self) -> bool:
-        """Claim the next attempt with a compare-and-set, and return whether this process has it.
+        """Claim the next attempt, and return whether this process has the claim.
 
-        If this process dies, the delivery becomes due again after CLAIM_TIMEOUT_S.
+        The claim is a compare-and-set in SQL, so that only one process gets it. If this process dies, the
+        delivery becomes due again after at least CLAIM_TIMEOUT_S.
         """
         unclaimed = Delivery.objects.filter(
             pk=self.pk, status=DeliveryStatus.PENDING, next_attempt_at=self.next_attempt_at
@@ -162,9 +164,9 @@ class Delivery(models.Model):
     def finish_attempt(self, failure_reason: str, *, is_permanent: bool = False) -> None:
         """Record the result of an attempt. An empty reason means that the message was delivered.
 
-        A permanent failure is not retried, and neither is a test message. Nothing is recorded if the delivery
-        was deleted with its webhook or member in the meantime, or if this process was suspended for longer
-        than its claim and another one has made the next attempt.
+        Permanent failures and test messages are not retried. Nothing is recorded if the delivery was deleted
+        together with its webhook or member, or if the claim of this process has expired and another process
+        has made the next attempt.
         """
         self.failure_reason = failure_reason[:MAX_REASON_LENGTH]
         if not failure_reason:
@@ -181,9 +183,9 @@ class Delivery(models.Model):
 
 
 def retry_after(attempts: int) -> dt.timedelta:
-    """Return the delay before the next attempt: 30 seconds, 2 minutes, 8 minutes, up to about eight hours.
+    """Return the delay before the next attempt: 30 seconds, 2 minutes, 8 minutes, up to about 8.5 hours.
 
-    The jitter keeps deliveries that failed together from being retried together.
+    Random jitter avoids that deliveries that failed at the same time are retried at the same time.
     """
     jitter = random.uniform(1 - RETRY_JITTER, 1 + RETRY_JITTER)
     return dt.timedelta(seconds=FIRST_RETRY_S * RETRY_FACTOR ** (attempts - 1) * jitter)

@@ -1,7 +1,7 @@
 """Budgets, their windows, and the reservations of requests in flight.
 
-Tables that the ledger writes have no foreign key constraints in the database: amounts must not be lost
-because their key or project was deleted in the meantime.
+Tables that the ledger writes have no foreign key constraints in the database. With them, the ledger could not
+write an amount whose key or project was deleted in the meantime.
 """
 
 from django.core.exceptions import ValidationError
@@ -26,7 +26,7 @@ class Period(models.TextChoices):
 
 
 class Mode(models.TextChoices):
-    """The action of a budget on a request that would exceed it."""
+    """The action of a budget if a request would exceed it."""
 
     HARD = "hard", "deny requests"
     SOFT = "soft", "only warn"
@@ -35,7 +35,7 @@ class Mode(models.TextChoices):
 
 class BudgetQuerySet(models.QuerySet["Budget"]):
     def for_project(self, project: Project) -> "BudgetQuerySet":
-        """Select budgets, those of the whole project first, and short periods before long ones."""
+        """Select the budgets of a project: project-wide ones before those of keys, short periods first."""
         length = Case(
             *(When(period=period, then=n) for n, period in enumerate(Period)),
             output_field=SmallIntegerField(),
@@ -49,7 +49,10 @@ def default_thresholds() -> list[int]:
 
 
 def validate_thresholds(thresholds: list[int]) -> None:
-    """Reject thresholds that are not ascending percentages. Budgets that only warn can pass 100 percent."""
+    """Raise ValidationError unless the thresholds are ascending percentages.
+
+    They can exceed 100 percent, because a soft budget can be exceeded.
+    """
     if any(type(percent) is not int or not 1 <= percent <= MAX_THRESHOLD for percent in thresholds):
         raise ValidationError(f"A threshold must be a whole number of percent from 1 to {MAX_THRESHOLD}.")
     if sorted(set(thresholds)) != thresholds:
@@ -60,7 +63,7 @@ def validate_thresholds(thresholds: list[int]) -> None:
 
 @invalidates_config_cache
 class Budget(models.Model):
-    """A limit on the cost of a key or of a whole project, for each calendar period in its timezone."""
+    """A limit on the cost of a key or project per calendar period, in the project's timezone."""
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="budgets")
     key = models.ForeignKey(
@@ -109,7 +112,7 @@ class Budget(models.Model):
 
 
 class BudgetWindow(models.Model):
-    """The amounts of one budget in one calendar period. Only the ledger writes them."""
+    """The spent and reserved amounts of one budget in one calendar period. Only the ledger writes them."""
 
     budget = models.ForeignKey(Budget, models.CASCADE, related_name="windows", db_constraint=False)
     name = models.CharField(max_length=10, help_text="2026-11-20, 2026-W47, 2026-11 or total.")
@@ -124,7 +127,7 @@ class BudgetWindow(models.Model):
 
 
 class Reservation(models.Model):
-    """An amount reserved for a request in flight. Only the ledger writes it, and deletes it on settlement."""
+    """The amount that is reserved for a request in flight. Only the ledger writes and deletes it."""
 
     id = models.UUIDField(primary_key=True)
     project = models.ForeignKey(Project, models.DO_NOTHING, db_constraint=False)

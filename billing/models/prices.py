@@ -1,4 +1,4 @@
-"""Price overrides: prices that a project or the operator sets in place of the bundled ones."""
+"""Price overrides: prices that a project or the operator sets to replace bundled prices."""
 
 import re
 from typing import Any
@@ -14,7 +14,7 @@ from billing.pricing import Fee, Price, Rates
 from projects.models import Project, invalidates_config_cache
 
 MAX_RATE_NANO = 10**6 * NANO
-"""One million dollars for a million tokens or for one call. A higher rate is a typing error."""
+"""The maximum rate: one million dollars for a million tokens or for one call. It catches typing errors."""
 TOOL_KIND_PATTERN = re.compile(r"[a-z0-9_]{1,40}")
 PER_MILLION_HELP = "Nano-USD per million tokens."
 
@@ -48,22 +48,22 @@ def defaults_to(other: str) -> dict[str, Any]:
 
 class PriceOverrideQuerySet(models.QuerySet["PriceOverride"]):
     def for_project(self, project: Project) -> "PriceOverrideQuerySet":
-        """Select the prices that the project set, the newest first."""
+        """Select the prices that the project has set, from new to old."""
         return self.filter(project=project).order_by("-effective_from", "-pk")
 
     def for_operator(self) -> "PriceOverrideQuerySet":
-        """Select the prices that the operator set for all projects, the newest first."""
+        """Select the prices that the operator has set for all projects, from new to old."""
         return self.filter(project=None).order_by("-effective_from", "-pk")
 
 
 @invalidates_config_cache
 class PriceOverride(models.Model):
-    """The price of a model from a moment on, set by a project or by the operator.
+    """The price of a model that a project or the operator has set.
 
-    It applies from `effective_from` until the next override of the same pattern starts, or until `ended_at`.
+    It applies from `effective_from` until `ended_at`, or until the next override of the same pattern starts.
     It replaces the whole bundled price, for every service tier and prompt length. Rates of 0 make a model
-    free. A key with a budget may use a free model, but not a model without a price. Ended rows are kept, so
-    that past requests can be repriced.
+    free, which differs from a model without a price: a hard budget allows the former and denies the latter.
+    Ended rows are kept, so that past requests can be repriced.
     """
 
     project = models.ForeignKey(
@@ -123,7 +123,7 @@ class PriceOverride(models.Model):
         return self.ended_at is None and self.effective_from > timezone.now()
 
     def end_now(self) -> None:
-        """End this price now. A planned price ends at its start, so that it never applies."""
+        """End this price now. A price that has not started yet ends at its start, so it never applies."""
         self.ended_at = max(timezone.now(), self.effective_from)
         self.save(update_fields=["ended_at"])
 

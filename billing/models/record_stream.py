@@ -1,4 +1,4 @@
-"""Per-project cursor of the Redis record stream, and records that did not reach the stream."""
+"""Tables of the Redis ledger: stream cursors, and records that could not be written to Redis."""
 
 from django.db import models
 
@@ -6,10 +6,10 @@ from projects.models import Project
 
 
 class StreamCursor(models.Model):
-    """The position up to which a project's record stream in Redis is stored in the database.
+    """The position up to which the records of a project's stream in Redis are in the database.
 
-    Only the ledger writes it, in the transaction that inserts the records. `is_registered` means that the
-    project has had reservations in Redis: if Redis then has no data of the project, Redis has lost it.
+    Only the ledger writes it, in the transaction that inserts the records. `is_registered` means that Redis
+    has had data of the project. If Redis then has no data of the project, Redis has lost it.
     """
 
     project = models.OneToOneField(
@@ -30,10 +30,8 @@ class StreamCursor(models.Model):
 class UnsentRecord(models.Model):
     """A usage record that a process could not write to Redis.
 
-    Any process writes it later and deletes this row.
-
-    The row may remain although Redis or the database has the record already. Writing the record again changes
-    nothing.
+    Any process can write the record to Redis later, and then deletes this row. The row may also exist if
+    Redis or the database already has the record. Writing the record again has no effect.
     """
 
     id = models.UUIDField(primary_key=True)

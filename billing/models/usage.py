@@ -1,7 +1,7 @@
-"""Usage records, one for each request, and the daily sums over them.
+"""Usage records, one for each request, and their daily sums.
 
-Tables that the ledger writes have no foreign key constraints in the database: a record must not be lost
-because its key or project was deleted while the request was in flight.
+Tables that the ledger writes have no foreign key constraints in the database. With them, the ledger could not
+write a record whose key or project was deleted while the request was in flight.
 """
 
 import datetime as dt
@@ -32,7 +32,7 @@ class Outcome(models.TextChoices):
 
 
 class CorrectionReason(models.TextChoices):
-    """Reasons for which a record corrects another."""
+    """The reason why a record corrects another record."""
 
     LATE = "late", "settled after an estimate was recorded"
     REPRICED = "repriced"
@@ -43,7 +43,7 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
         return self.filter(project=project)
 
     def requests(self) -> "UsageRecordQuerySet":
-        """Leave out corrections, which are records of no request of their own."""
+        """Select one record for each request, by excluding corrections."""
         return self.filter(corrects=None)
 
     def corrections_of(self, record: "UsageRecord") -> "UsageRecordQuerySet":
@@ -54,13 +54,13 @@ class UsageRecordQuerySet(models.QuerySet["UsageRecord"]):
 
 
 class UsageRecord(models.Model):
-    """The record of one request with a valid key.
+    """The record of one request with a valid key, or a correction of such a record.
 
-    Append-only, written by the ledger (`ledger/usage_entry.py`).
+    Only the ledger inserts records (`ledger/usage_entry.py`). Their amounts never change.
 
-    A correction is a record as well. Its `corrects` is the id of the record that it adjusts, and its amounts
-    are the differences, which may be negative. A sum over records is therefore correct without special cases;
-    only a count of requests must leave corrections out.
+    In a correction, `corrects` is the id of the corrected record, and all amounts are differences, which may
+    be negative. Sums over records therefore need no special cases. Only a count of requests must exclude
+    corrections.
     """
 
     id = models.UUIDField(primary_key=True)
@@ -165,39 +165,36 @@ class UsageRecord(models.Model):
 
     @property
     def applied_price(self) -> Price | None:
-        """The price that the request was charged at."""
+        """The price with which the request was charged; None if no price was known."""
         return None if self.price is None else msgspec.convert(self.price, Price)
 
     @property
     def cost_lines(self) -> tuple[CostLine, ...]:
-        """The lines that add up to the cost exactly."""
+        """The lines of the cost breakdown, whose sum is exactly the cost."""
         return break_down(self.applied_price, self.tokens, self.billable_extras, self.cost_nano)
 
 
 class StaleDayQuerySet(models.QuerySet["StaleDay"]):
     def mark(self, days: Iterable[tuple[int, dt.date]]) -> None:
-        """Mark days of projects, given by their ids, as stale.
-
-        A day that is stale already gets a new version.
-        """
+        """Mark days, given as (project id, day), as stale. A day that is already stale gets a new version."""
         rows = [StaleDay.mark_parameters(project_id, day) for project_id, day in sorted(days)]
         with transaction.atomic(using=self.db), connections[self.db].cursor() as cursor:
             cursor.executemany(StaleDay.MARK_SQL, rows)
 
     def delete_without_project(self) -> int:
-        """Delete the stale days of deleted projects, and return how many there were.
+        """Delete the stale days of deleted projects, and return the number of deleted rows.
 
         A request that ends after its project was deleted still stores a record and marks its day as stale.
-        The roll-up cannot sum such a day: its sums would belong to a project that does not exist.
+        The roll-up cannot store sums of such a day, because its project does not exist.
         """
         deleted, _ = self.exclude(Exists(Project.objects.filter(pk=OuterRef("project_id")))).delete()
         return deleted
 
 
 class StaleDay(models.Model):
-    """A day of a project whose sums lack records. `version` changes with each batch of records.
+    """A day whose daily sums must be computed again. `version` changes with each batch of new records.
 
-    Only `MARK_SQL` writes these rows. The ledger runs it on a connection of its own, beside the ORM.
+    Rows are written only with `MARK_SQL`, because the ledger does not use the ORM.
     """
 
     MARK_SQL = (
@@ -226,7 +223,7 @@ class StaleDay(models.Model):
 class DailyUsage(models.Model):
     """Sums over the records of one day, by key, model and provider.
 
-    Recomputed as a whole, never incremented.
+    The roll-up always recomputes all rows of a day, and never increments them.
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="daily_usage")

@@ -1,4 +1,4 @@
-"""Webhooks: URLs of a project's own systems that receive alerts."""
+"""Webhooks: URLs to which the gateway sends the alerts of a project."""
 
 import base64
 import secrets
@@ -16,9 +16,9 @@ SECRET_BYTES = 32
 
 
 def validate_webhook_url(url: str) -> None:
-    """Reject URLs that are not valid or lead into private networks.
+    """Raise ValidationError if a URL is not valid, or if its host is a private IP address.
 
-    Unlike a provider's base URL, a webhook's URL may have a query: many receivers expect a token there.
+    Unlike a provider's base URL, the URL may have a query, because many receivers expect a token there.
     """
     try:
         validate_host(url)
@@ -34,9 +34,9 @@ class WebhookQuerySet(models.QuerySet["Webhook"]):
 
 
 class Webhook(models.Model):
-    """A receiver of signed messages.
+    """A URL that receives signed messages.
 
-    Its secret is stored encrypted and signs each message (`alerts/webhook.py`).
+    The gateway signs each message with the webhook's secret (`alerts/webhook.py`), which is stored encrypted.
     """
 
     project = models.ForeignKey(Project, models.CASCADE, related_name="webhooks")
@@ -55,23 +55,23 @@ class Webhook(models.Model):
 
     @property
     def host(self) -> str:
-        """The part of the URL that may be shown: the rest can contain a token."""
+        """The host and port of the URL. Pages show only these, because the rest may contain a token."""
         return urlsplit(self.url).netloc
 
     def new_secret(self) -> str:
-        """Generate a secret, seal it into this webhook and return it, to be shown once. The caller saves.
+        """Generate a secret, store it encrypted in this webhook, and return it. The caller must save the row.
 
-        Its form is that of the Standard Webhooks specification: `whsec_` and base64.
+        The secret has the form of the Standard Webhooks specification: `whsec_` and base64.
         """
         secret = SECRET_PREFIX + base64.b64encode(secrets.token_bytes(SECRET_BYTES)).decode()
         self.sealed_secret = vault.seal(self.project_id, secret)
         return secret
 
     def signing_key(self) -> bytes:
-        """Return the bytes that sign messages. Raises vault.DecryptionError."""
+        """Return the key with which messages are signed. Raises vault.DecryptionError."""
         return base64.b64decode(vault.unseal(self.project_id, self.sealed_secret).removeprefix(SECRET_PREFIX))
 
     def rotate_encryption(self) -> None:
-        """Encrypt the secret again, with the first encryption key."""
+        """Encrypt the secret again, with the first key of GATEWAY_ENCRYPTION_KEYS."""
         self.sealed_secret = vault.rotate(self.sealed_secret)
         self.save(update_fields=["sealed_secret"])

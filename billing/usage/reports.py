@@ -1,7 +1,6 @@
-"""Sum usage over days. Pages, the usage API and the roll-up take their sums from here.
+"""Sums of usage over days, for the dashboard, the usage API and the roll-up.
 
-A report is exact at any moment: it reads the daily sums, and the records of those days whose sums are out of
-date.
+A report is always up to date: it reads the daily sums, or the records of days whose sums are stale.
 """
 
 import datetime as dt
@@ -26,7 +25,7 @@ ROLLUP_SUMS = {
     "output_tokens": Sum("output_tokens"),
     "cost_nano": Sum("cost_nano"),
 }
-"""Aggregates over usage records, named as the columns of `DailyUsage`. A correction is not a request."""
+"""Aggregates over usage records, by column of `DailyUsage`. Corrections do not count as requests."""
 DAILY_SUMS = {name: Sum(name) for name in ROLLUP_SUMS}
 
 
@@ -34,8 +33,7 @@ DAILY_SUMS = {name: Sum(name) for name in ROLLUP_SUMS}
 class UsageTotals:
     """Sums over requests. Money is nano-USD.
 
-    Reports leave out requests that name no model, such as requests for the list of models: they use no
-    tokens.
+    Reports omit requests without a model, for example for the list of models, because they use no tokens.
     """
 
     requests: int = 0
@@ -50,9 +48,9 @@ class UsageTotals:
 
 @dataclass(frozen=True, slots=True)
 class UsageReport:
-    """The usage of a project from `first` to `last`, both included, in the project's timezone.
+    """The usage of a project from the day `first` to the day `last` (inclusive), in its timezone.
 
-    `filters` are look-ups on columns that `UsageRecord` and `DailyUsage` share.
+    `filters` are Django look-ups on columns that both `UsageRecord` and `DailyUsage` have.
     """
 
     project: Project
@@ -78,11 +76,11 @@ class UsageReport:
         return sum(self.by("project").values(), UsageTotals())
 
     def cost_by_day(self) -> dict[dt.date, int]:
-        """Return nano-USD for each day that has usage."""
+        """Return the cost in nano-USD of each day that has usage."""
         return {day: totals.cost_nano for day, totals in self.by("day").items()}
 
     def by(self, dimension: str) -> dict[Any, UsageTotals]:
-        """Return the totals for each value of a column, the most expensive first."""
+        """Return the totals for each value of the column `dimension`, the most expensive value first."""
         days_from_records = self.days_read_from_records()
         daily_usage = self._filter_rows(DailyUsage.objects.all()).exclude(day__in=days_from_records)
         records = self._filter_rows(UsageRecord.objects.all()).filter(day__in=days_from_records)
@@ -95,7 +93,7 @@ class UsageReport:
         return dict(sorted(by_value.items(), key=lambda item: -item[1].cost_nano))
 
     def days_read_from_records(self) -> set[dt.date]:
-        """Return today and the stale days: their daily sums may lack records."""
+        """Return today and the stale days, whose daily sums may lack records."""
         stale_days = StaleDay.objects.filter(project=self.project, day__range=(self.first, self.last))
         return {self.project.today(), *stale_days.values_list("day", flat=True)}
 
@@ -114,8 +112,8 @@ def group_totals(
 def totals_by_month() -> dict[dt.date, UsageTotals]:
     """Return the totals of each month over all projects, from the daily sums.
 
-    They are added in Python, whose integers do not overflow: one project with absurd amounts must not hide
-    the others.
+    They are added in Python because its integers do not overflow. In SQL, one project with absurd amounts
+    would make the query fail for all.
     """
     by_month: defaultdict[dt.date, UsageTotals] = defaultdict(UsageTotals)
     names = [each.name for each in fields(UsageTotals)]

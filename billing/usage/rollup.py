@@ -1,4 +1,4 @@
-"""Roll-up: recompute the daily sums of usage from its records."""
+"""The roll-up: recompute the daily sums of usage from the usage records."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -16,14 +16,14 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class RollupResult:
-    """The number of days that were recomputed, and a message for each day that failed and stays stale."""
+    """The number of recomputed days, and an error message for each day that failed and stays stale."""
 
     days: int
     failures: list[str]
 
 
 def rebuild_from(first: date) -> RollupResult:
-    """Recompute every day from `first` on that has records or sums, in all projects."""
+    """Recompute all days from `first` that have records or sums, in all projects."""
     records = UsageRecord.objects.filter(day__gte=first).values_list("project", "day")
     sums = DailyUsage.objects.filter(day__gte=first).values_list("project", "day")
     StaleDay.objects.mark(records.union(sums))
@@ -45,11 +45,11 @@ def roll_up_stale_days() -> RollupResult:
 
 
 def roll_up_day(stale_day: StaleDay) -> None:
-    """Replace the sums of a day by those over its records.
+    """Replace the sums of a day by new sums over its records.
 
-    The records are summed before the write lock is taken. The sums are stored only if the version of the
-    stale day has not changed since: otherwise a record was added in the meantime, and the next run sums the
-    day again.
+    The records are summed before the transaction takes the write lock. If the version of the stale day has
+    changed since it was read, a record was added in the meantime. The new sums are then discarded, and the
+    next run sums the day again.
     """
     rows = sum_records(stale_day)
     with transaction.atomic():
@@ -68,7 +68,7 @@ def sum_records(stale_day: StaleDay) -> list[DailyUsage]:
 
 
 def was_project_deleted(stale_day: StaleDay) -> bool:
-    """Delete the stale day if its project was deleted while the day was summed, and return whether it was."""
+    """Return whether the project was deleted while its day was summed. If so, delete the stale day."""
     return StaleDay.objects.filter(pk=stale_day.pk).delete_without_project() > 0
 
 

@@ -1,4 +1,4 @@
-"""The ledger: reserve money before the upstream is called, settle or release it after."""
+"""The ledger: reserve money before a provider is called, and settle or release it afterwards."""
 
 from billing.ledger.interface import (
     NO_LIMITS,

@@ -1,4 +1,4 @@
-"""Spent and reserved amounts of budget windows, for pages, endpoints and alerts."""
+"""Spent and reserved amounts of budget windows, for the dashboard, endpoints and alerts."""
 
 import datetime as dt
 from collections import Counter
@@ -16,7 +16,7 @@ from projects.models import Project
 def window_balances(
     project: Project, budgets: Iterable[Budget], day: dt.date | None = None
 ) -> dict[int, WindowBalance]:
-    """Return the balance of each budget, by its id, in the window of a day (default: today).
+    """Return, by budget id, the balances in the windows that contain a day (default: today).
 
     Raises LedgerUnavailable.
     """
@@ -32,7 +32,7 @@ def window_balances(
 
 
 def open_window_balances(project: Project, names: Mapping[int, str]) -> dict[int, WindowBalance]:
-    """Return the balances of the windows that requests have opened, by budget id.
+    """Return, by budget id, the balances of windows that requests have opened. Omit all other windows.
 
     `names` maps budget ids to names of windows. Raises LedgerUnavailable.
     """
@@ -40,11 +40,14 @@ def open_window_balances(project: Project, names: Mapping[int, str]) -> dict[int
 
 
 def compute_unopened_window(project: Project, window: str) -> dict[int | None, WindowBalance]:
-    """Return, by key, the balances that a window starts with when the first request opens it.
+    """Return, by key, the balances that a window will have when its first request opens it.
 
-    Spent are the records of the window's days, reserved the reservations of its requests in flight. A request
-    moves from reservation to undrained record to record, and the three are read in that order: a request that
-    moves on meanwhile is met again further on, and counts once, in its last state.
+    The spent amount is the sum over the records of the window's days. The reserved amount is the sum over the
+    open reservations of these days.
+
+    A request is first a reservation, then an undrained record, then a record in the database. The function
+    reads the three in this order, so it cannot miss a request that changes its state meanwhile. It can see
+    such a request twice, and then counts only the later state.
     """
     first, last = window_days(window)
     reader = current_reader()
@@ -76,7 +79,7 @@ def sum_by_key(amounts: Iterable[Amount]) -> Counter[int | None]:
 
 
 def balance_for(by_key: Mapping[int | None, WindowBalance], budget: Budget) -> WindowBalance:
-    """Return the balance of a budget's key, or the sum over all keys for a project-wide budget."""
+    """Return the balance of the budget's key. For a project-wide budget, return the sum over all keys."""
     if budget.key_id is not None:
         return by_key.get(budget.key_id, WindowBalance())
     balances = by_key.values()

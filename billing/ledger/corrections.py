@@ -1,4 +1,4 @@
-"""Corrections of settled records, written by commands that run beside the gateway's processes."""
+"""Corrections of settled records, which commands write while gateway processes run."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,11 +11,11 @@ from billing.ledger.usage_entry import UsageEntry
 
 @contextmanager
 def lock_budget_windows() -> Iterator[None]:
-    """Open a transaction in which no budget window is created or changed in SQL.
+    """Open a transaction during which no other connection creates or changes a budget window in SQL.
 
-    Otherwise a window that is created meanwhile from the sum of the records could miss a correction, or count
-    it twice. On SQLite the transaction holds the only write lock. On PostgreSQL it locks the table of
-    windows, so settlements wait for its end.
+    Without the lock, a window that another process creates from the sum of the records could miss a
+    correction, or count it twice. On SQLite, the transaction holds the only write lock. On PostgreSQL, it
+    locks the table of windows, so settlements of an SQL ledger wait until it ends.
     """
     with transaction.atomic(), connection.cursor() as cursor:
         if connection.vendor == "postgresql":
@@ -24,9 +24,9 @@ def lock_budget_windows() -> Iterator[None]:
 
 
 def save_corrections(corrections: Sequence[UsageEntry]) -> None:
-    """Write correcting records and add their costs to the open windows of their days.
+    """Write corrections, and add their costs to the open windows of their days.
 
-    Must be called within `lock_budget_windows`. A window that no request has opened yet is created later from
-    the sum of the records, corrections included. Raises LedgerUnavailable.
+    Must be called within `lock_budget_windows`. Windows that no request has opened yet need no addition: they
+    are created later from the sum of all records, including corrections. Raises LedgerUnavailable.
     """
     current_reader().save_corrections(corrections)

@@ -1,4 +1,4 @@
-"""The ledger's interface: what a request reserves, what it is granted, and how it is denied.
+"""The interface of the ledger: `Ledger`, the types of its arguments and results, and its exceptions.
 
 Amounts are nano-USD.
 """
@@ -16,27 +16,28 @@ from billing.models import Mode, Outcome
 from billing.pricing import Tokens
 
 MAX_RESERVATION_NANO = 2**53
-"""No request reserves more than these 9 million USD.
+"""The maximum amount of a reservation, 9 million USD.
 
-Redis' Lua counts exactly up to this number, and SQL's 64 bits can add many of them.
+Numbers in Redis' Lua scripts are exact up to this number, and a 64-bit column in SQL can hold the sum of many
+reservations.
 """
 
 WINDOW_RETENTION = timedelta(days=2)
-"""How long a window is kept after its end.
+"""How long Redis keeps a window after its end.
 
-Streams that started before the end are settled after it, and pages and alerts look back.
+Streams that started before the end may be settled after it. Pages and alerts read past windows.
 """
 
 SHUTDOWN_ERROR = "service_unavailable"
-"""The error code on the record of a request that its process stopped."""
+"""The error code in the record of a request whose process was shut down."""
 
 DATABASE, REDIS = "database", "redis"
-"""The components that a ledger depends on, as `LedgerUnavailable` and `Ledger.degraded` name them."""
+"""Names of the components that a ledger depends on, for `LedgerUnavailable` and `Ledger.degraded`."""
 
 
 @dataclass(frozen=True, slots=True)
 class BudgetLimit:
-    """A budget as gateway processes cache it."""
+    """The columns of a budget that gateway processes cache."""
 
     id: int
     period: str
@@ -51,9 +52,9 @@ class BudgetLimit:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """The limits of a key (`owner` is `k12`) or a project (`p3`): per minute, and concurrent requests.
+    """The limits of a key or project on requests and tokens per minute, and on concurrent requests.
 
-    None means that there is no limit of that kind.
+    `owner` is `k12` for the key with the id 12, and `p3` for the project with the id 3. None means no limit.
     """
 
     owner: str
@@ -68,12 +69,13 @@ class RateLimit:
 
 @dataclass(frozen=True, slots=True)
 class ReserveRequest:
-    """A request to reserve money, and to count in the rate limits.
+    """A request for admission, with what the ledger needs to know.
 
-    `max_nano` is what the request can cost at most, `min_nano` the smallest amount that is of use to it. If
-    the hard budgets have less left than `max_nano`, but at least `min_nano`, the rest is granted. `tokens` is
-    an estimate of the tokens that the request will use. `estimate` is the record to write if the process
-    dies.
+    `max_nano` is the maximum cost of the request, and `min_nano` the smallest reservation with which it can
+    run. If less than `max_nano` but at least `min_nano` remains in the hard budgets, the remainder is
+    reserved.
+    `tokens` is an estimate of the tokens that the request will use, for the rate limits.
+    `estimate` is the record to write if the process dies.
     """
 
     id: UUID
@@ -88,7 +90,7 @@ class ReserveRequest:
     estimate: UsageEntry
 
     def cancelled_record(self) -> UsageEntry:
-        """Return the free record of a request that its process stopped before anything was sent upstream."""
+        """Return a record without a cost, for a request that ended before it was sent to a provider."""
         return replace(
             self.estimate,
             tokens=Tokens(),
@@ -102,7 +104,7 @@ class ReserveRequest:
 
 @dataclass(frozen=True, slots=True)
 class LimitStatus:
-    """The status of one rate limit: what remains of it, and the seconds until it is fully available again."""
+    """The status of one rate limit. `resets_after` is the seconds until all of it is available again."""
 
     limit: int
     remaining: int
@@ -111,7 +113,7 @@ class LimitStatus:
 
 @dataclass(frozen=True, slots=True)
 class RateLimitStatus:
-    """The most restrictive limits of a request, after it was counted; None if there is no limit of a kind."""
+    """The most restrictive rate limits that apply to a request. None means that there is no limit."""
 
     requests: LimitStatus | None = None
     tokens: LimitStatus | None = None
@@ -122,9 +124,9 @@ NO_LIMITS = RateLimitStatus()
 
 @dataclass(frozen=True, slots=True)
 class ReservationGrant:
-    """A reserved `amount`, until it is settled or released.
+    """An open reservation of `amount`, which the caller must settle, release or defer.
 
-    `shadow_budget_id` is the shadow budget that would have denied the request.
+    `shadow_budget_id` is the id of the shadow budget that would have denied the request, or None.
     """
 
     id: UUID
@@ -134,18 +136,18 @@ class ReservationGrant:
 
 
 class AdmissionDenied(Exception):
-    """The ledger did not admit a request, and wrote nothing.
+    """Raised if the ledger does not admit a request. It has then reserved nothing.
 
-    `rate_limit_status` is that of the request's rate limits, or NO_LIMITS if they were not checked.
+    `rate_limit_status` is NO_LIMITS if the rate limits were not checked.
     """
 
     rate_limit_status: RateLimitStatus = NO_LIMITS
 
 
 class BudgetExceeded(AdmissionDenied):
-    """A hard budget has less left than a request needs.
+    """Raised if less remains in a hard budget than a request needs.
 
-    `resets_at` is when the budget resets (UTC), None if it does not reset.
+    `resets_at` is the time at which the budget resets (UTC), or None if it does not reset.
     """
 
     def __init__(self, budget: BudgetLimit, remaining: int, needed: int, resets_at: datetime | None) -> None:
@@ -154,10 +156,10 @@ class BudgetExceeded(AdmissionDenied):
 
 
 class RateLimitExceeded(AdmissionDenied):
-    """A rate limit of a kind (`requests`, `tokens` or `concurrent`) is used up.
+    """Raised if a request would exceed a rate limit. `kind` is `requests`, `tokens` or `concurrent`.
 
-    `retry_after` is the seconds until there is room, None for a request that needs more tokens than the
-    limit.
+    `retry_after` is the number of seconds after which the request may succeed. It is None if the request
+    alone needs more tokens than the limit.
     """
 
     def __init__(self, rate_limit: RateLimit, kind: str, limit: int, retry_after: float | None) -> None:
@@ -166,9 +168,10 @@ class RateLimitExceeded(AdmissionDenied):
 
 
 class LedgerUnavailable(Exception):
-    """The ledger cannot check a budget now, so nothing may be spent.
+    """Raised if the ledger cannot admit a request now because a component is down.
 
-    `component` is what does not answer, DATABASE or REDIS; None while the ledger rebuilds its counters.
+    `component` is the component that does not answer, DATABASE or REDIS. It is None while the ledger rebuilds
+    its counters, and for other reasons.
     """
 
     def __init__(self, message: str = "", *, component: str | None = None) -> None:
@@ -178,14 +181,14 @@ class LedgerUnavailable(Exception):
 
 @dataclass(frozen=True, slots=True)
 class WindowBalance:
-    """The spent and reserved amounts of a budget's window."""
+    """The spent and reserved amounts of a budget window."""
 
     spent: int = 0
     reserved: int = 0
 
 
 class Amount(NamedTuple):
-    """The cost or the reserved amount of a request that started on a day."""
+    """The cost or the reserved amount of one request. `day` is the day on which the request started."""
 
     key_id: int | None
     day: date
@@ -193,51 +196,53 @@ class Amount(NamedTuple):
 
 
 class Ledger(Protocol):
-    """The ledger of a process, in SQL or in Redis. Every reservation must be settled or released."""
+    """The ledger of a process, in SQL or in Redis.
+
+    The caller of `reserve` must end each reservation with `settle`, `release` or `defer`.
+    """
 
     async def start(self) -> int:
-        """Get ready to admit requests; return how many reservations of dead processes were settled."""
+        """Prepare to admit requests. Return the number of settled reservations of dead processes."""
 
     async def stop(self) -> None:
-        """Write everything that was submitted, then close the connections."""
+        """Write all pending records, then close the connections."""
 
     def now(self) -> float:
-        """Return the store's clock as Unix time in seconds. Days and minutes are counted by it."""
+        """Return the time by which days and minutes are counted, as Unix time in seconds."""
 
     def degraded(self) -> tuple[str, ...]:
-        """Return the components that are down while the ledger goes on without them."""
+        """Return the components that are down, but without which the ledger still works."""
 
     async def reserve(self, request: ReserveRequest) -> ReservationGrant:
-        """Admit a request and reserve its money, atomically.
+        """Atomically check all limits and reserve the amount of a request.
 
-        Raises BudgetExceeded, RateLimitExceeded or LedgerUnavailable, and has then reserved nothing. A caller
-        that is cancelled while it waits has reserved nothing either, and the ledger writes the request's
-        record.
+        Raises BudgetExceeded, RateLimitExceeded or LedgerUnavailable. Nothing is reserved then. If the caller
+        is cancelled while it waits, the ledger undoes the reservation and writes the record of the request.
         """
 
     async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
-        """Return how far limits are used, without counting a request; raise LedgerUnavailable."""
+        """Return the status of rate limits without counting a request. Raises LedgerUnavailable."""
 
     async def settle(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
-        """Charge `entry.cost_nano` instead of the reserved amount, and write the record.
+        """Replace the reserved amount by the cost `entry.cost_nano`, and write the record.
 
-        This does not fail: what cannot be written now is written as soon as the store answers again.
+        This does not raise. If a store is down, the record is written when the store answers again.
         """
 
     async def release(self, reservation: ReservationGrant, entry: UsageEntry) -> None:
-        """Return the reserved amount: nothing was spent. Write the record, which says why."""
+        """End a reservation without a cost, and write the record."""
 
     async def defer(self, reservation: ReservationGrant) -> None:
-        """Return the reserved amount, and write no record: the provider continues in the background.
+        """End a reservation without a record, because the provider continues in the background.
 
-        `settle` follows when the cost is known, perhaps in another process. If this process dies before the
-        amount is returned, the reservation becomes an estimate, which `settle` then corrects.
+        When the cost is known, this or another process must call `settle`. If this process dies before the
+        reservation has ended, the reservation becomes an estimate, which the later `settle` corrects.
         """
 
     async def acquire_lease(self) -> bool:
-        """Return whether this process runs the tasks that one process at a time runs.
+        """Return whether this process must run the background tasks that only one process runs.
 
-        Two processes may believe so for a moment. Raises LedgerUnavailable.
+        For a short time, two processes may have the lease. Raises LedgerUnavailable.
         """
 
     async def record(self, entry: UsageEntry) -> None:

@@ -1,8 +1,8 @@
-"""Rate limits in the memory of one process: requests and tokens per minute, requests in flight.
+"""Rate limits in the memory of one process: requests and tokens per minute, concurrent requests.
 
-A window slides: 60 seconds in buckets of a quarter of a second, with a running total. In no 60 seconds is
-more admitted than the limit, and each bucket is visited once, when it expires. A concurrency slot is held
-under the request's own id, so that it is released exactly once.
+A sliding window of 60 seconds consists of buckets of a quarter of a second, and of the sum over them. The
+limit therefore holds for any 60 seconds, and each bucket costs time only when it is filled and when it
+expires. Slots are stored by request id, so that each slot is released exactly once.
 """
 
 import math
@@ -24,11 +24,11 @@ WINDOW_S = 60
 BUCKET_S = 0.25
 BUCKETS = int(WINDOW_S / BUCKET_S)
 CONCURRENCY_RETRY_S = 1.0
-"""The `retry_after` of a full concurrency limit: it is not known when a request in flight ends."""
+"""The `retry_after` if a concurrency limit is used up. When a slot will be released is not known."""
 
 
 class SlidingWindow:
-    """An amount that is counted over the last minute."""
+    """A sum over the last 60 seconds."""
 
     __slots__ = ("buckets", "total")
 
@@ -37,26 +37,26 @@ class SlidingWindow:
         self.total = 0
 
     def expire(self, now: float) -> None:
-        """Drop the buckets whose whole content is older than 60 seconds."""
+        """Delete the buckets that are completely older than 60 seconds."""
         oldest = math.floor(now / BUCKET_S) - BUCKETS
         while self.buckets and (first := next(iter(self.buckets))) < oldest:
             self.total -= self.buckets.pop(first)
 
     def add(self, amount: int, now: float) -> int:
-        """Count an amount, and return the bucket that counts it."""
+        """Add an amount, and return the number of its bucket."""
         bucket = math.floor(now / BUCKET_S)
         self.buckets[bucket] = self.buckets.get(bucket, 0) + amount
         self.total += amount
         return bucket
 
     def adjust(self, bucket: int, difference: int) -> None:
-        """Change what was counted earlier, unless it has expired."""
+        """Change the amount of an earlier bucket, unless the bucket has expired."""
         if bucket in self.buckets:
             self.buckets[bucket] += difference
             self.total += difference
 
     def seconds_until_room(self, excess: int, now: float) -> float:
-        """Return the seconds until `excess` has expired."""
+        """Return the seconds until at least the amount `excess` has expired."""
         for bucket, amount in self.buckets.items():
             excess -= amount
             if excess <= 0:
@@ -74,7 +74,7 @@ def _bucket_expires_at(bucket: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """The place of a request in flight: the owners of its limits, the bucket that counts its tokens."""
+    """A request in flight: the owners of its limits, the bucket that counts it, and its estimated tokens."""
 
     owners: tuple[str, ...]
     bucket: int
@@ -82,7 +82,7 @@ class Slot:
 
 
 class RateLimiter:
-    """The rate limits of all keys and projects, each under the name of its owner (`k12`, `p3`)."""
+    """The counters of the rate limits of all keys and projects, by owner (`k12`, `p3`)."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self.clock = clock
@@ -92,9 +92,9 @@ class RateLimiter:
         self.slots: dict[UUID, Slot] = {}
 
     def acquire(self, request: ReserveRequest) -> RateLimitStatus:
-        """Check all limits, then count the request in each.
+        """Check all limits of a request, then count the request in each of them.
 
-        Raises RateLimitExceeded, and has then counted nothing.
+        Raises RateLimitExceeded. The request is counted in no limit then.
         """
         if not request.rate_limits:
             return NO_LIMITS
@@ -152,9 +152,9 @@ class RateLimiter:
         return Slot(owners, math.floor(now / BUCKET_S), request.tokens)
 
     def release(self, id: UUID, tokens: int | None) -> None:
-        """Release the slot of a request that has ended, and count the tokens that it used.
+        """Release the slot of a request that has ended, and replace its estimated tokens by the used ones.
 
-        `tokens` is None if they are not known: the estimate then stays.
+        If `tokens` is None, the used tokens are not known, and the estimate remains.
         """
         slot = self.slots.pop(id, None)
         if slot is None:
@@ -165,7 +165,7 @@ class RateLimiter:
                 window.adjust(slot.bucket, tokens - slot.tokens)
 
     def cancel(self, id: UUID) -> None:
-        """Undo `acquire` for a request that was not admitted after all."""
+        """Undo `acquire` because the request was denied for another reason."""
         slot = self.slots.get(id)
         if slot is None:
             return
@@ -181,7 +181,7 @@ class RateLimiter:
                 del self.in_flight[owner]
 
     def status(self, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
-        """Return the most restrictive of the limits on requests and of those on tokens."""
+        """Return the most restrictive limit on requests, and the most restrictive limit on tokens."""
         now = self.clock()
         requests = [
             self.limit_status(self.requests, rate_limit.owner, rate_limit.requests, now)
@@ -202,7 +202,7 @@ class RateLimiter:
         return LimitStatus(limit, max(limit - window.total, 0), window.seconds_until_empty(now))
 
     def drop_idle(self) -> None:
-        """Drop the windows of owners without requests in the last minute, to free their memory."""
+        """Delete the windows of owners without requests in the last minute, to free memory."""
         now = self.clock()
         for windows in (self.requests, self.tokens):
             for owner, window in list(windows.items()):
@@ -212,5 +212,5 @@ class RateLimiter:
 
 
 def most_restrictive(statuses: list[LimitStatus]) -> LimitStatus | None:
-    """Return the limit with the least remaining, None if there is no limit."""
+    """Return the limit of which the least remains; None if there is no limit."""
     return min(statuses, key=lambda status: status.remaining, default=None)

@@ -1,6 +1,6 @@
-"""Access to the ledger's store for pages, alerts, commands and the audit.
+"""Blocking access to the data of the ledger, for code that does not run in the event loop.
 
-They run in threads or processes of their own, outside the gateway's event loop.
+Such code are pages, alerts, commands and the audit, which run in threads or in other processes.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,33 +17,33 @@ from billing.ledger.usage_entry import UsageEntry
 
 
 class LedgerReader(Protocol):
-    """Blocking access to a ledger's store.
+    """Blocking access to the data of a ledger.
 
-    Every method raises LedgerUnavailable if Redis does not answer, or one of Django's database errors.
+    Every method raises LedgerUnavailable if Redis does not answer, and Django's errors if the database fails.
     """
 
     orphan_recheck_delay_s: float
-    """After this many seconds, the reservations of a process that died are settled."""
+    """The seconds after which an audit expects the reservations of a dead process to be settled."""
 
     def window_balances(self, project_id: int, windows: Mapping[int, str]) -> dict[int, WindowBalance]:
-        """Return the balances of windows by budget id, without those that no request has opened yet.
+        """Return the balances of open windows, by budget id. Omit windows that no request has opened yet.
 
         `windows` maps budget ids to names of windows.
         """
 
     def undrained_records(self, project_id: int) -> Iterator[tuple[UUID, Amount]]:
-        """Yield the costs of settled requests whose records are not in the database yet, by record id."""
+        """Yield the id and the cost of each record that the database does not have yet."""
 
     def open_reservations(self, project_id: int) -> Iterator[tuple[UUID, Amount]]:
-        """Yield the reserved amounts of requests in flight, by the id that their records will have."""
+        """Yield the id and the amount of each open reservation. Its record will have the same id."""
 
     def save_corrections(self, corrections: Sequence[UsageEntry]) -> None:
-        """Write correcting records and add their costs to the open windows of their days."""
+        """Write corrections, and add their costs to the open windows of their days."""
 
     def snapshots(self) -> Iterator[LedgerSnapshot]:
-        """Yield what the audit compares, project by project, each as of one moment."""
+        """Yield a snapshot of each project for the audit."""
 
 
 def current_reader() -> LedgerReader:
-    """Return the reader of the store that the environment names."""
+    """Return the reader of the ledger that the environment configures."""
     return RedisReader() if settings.ENV.redis_url else SqlReader()

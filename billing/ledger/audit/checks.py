@@ -1,7 +1,7 @@
-"""The ledger's invariants, checked against the records behind its counters.
+"""Check the ledger's invariants: compare its counters with the usage records and open reservations.
 
-The rules have the names of `docs/ledger.md`. Amounts are nano-USD. Nothing is read here: `sql_snapshot` and
-`redis_snapshot` read what is compared, as of one moment.
+Rules are named as in `docs/ledger.md`. Amounts are nano-USD. The functions check a snapshot, which
+`sql_snapshot` or `redis_snapshot` has read; they read nothing themselves.
 """
 
 from bisect import bisect_left, bisect_right
@@ -25,17 +25,17 @@ from billing.models import Budget, Mode
 from billing.usage.reports import ROLLUP_SUMS
 
 LAST_AUDIT_KEY = "ledger-audit"
-"""Cache key of the last scheduled audit, for the metrics.
+"""Cache key of the result of the last scheduled audit, which the metrics show.
 
-The value is the number of mismatches and the Unix time of its end.
+The value is the number of mismatches and the Unix time at the end of the audit.
 """
 CHANGE_PROPAGATION = timedelta(seconds=2)
-"""How long processes may still admit requests under the old limit after a budget has changed."""
+"""How long processes may still admit requests under the old limit after a budget was changed."""
 ROLLUP_COLUMNS = tuple(ROLLUP_SUMS)
 
 
 def find_mismatches(snapshot: LedgerSnapshot) -> Iterator[Mismatch]:
-    """Yield all mismatches of a project, in the order of the rules."""
+    """Yield all mismatches in the snapshot of a project."""
     yield from snapshot.read_errors
     for window, rows in rows_by_window(snapshot):
         yield from check_window_totals(snapshot, window, rows)
@@ -48,7 +48,7 @@ def find_mismatches(snapshot: LedgerSnapshot) -> Iterator[Mismatch]:
 
 
 def find_overruns(snapshot: LedgerSnapshot) -> Iterator[Overrun]:
-    """Yield the windows beyond their limit, but not beyond what was admitted while Redis was down."""
+    """Yield windows that exceed their limit only because requests were admitted while Redis was down."""
     for window, rows in rows_by_window(snapshot):
         limit = effective_limit(snapshot, window, rows)
         if limit is None:
@@ -58,7 +58,7 @@ def find_overruns(snapshot: LedgerSnapshot) -> Iterator[Overrun]:
 
 
 def rows_by_window(snapshot: LedgerSnapshot) -> Iterator[tuple[WindowSnapshot, list[SpendRow]]]:
-    """Yield each window with the spend that its budget covers on the window's days."""
+    """Yield each window with the spend rows that count in it: those of its key and of its days."""
     rows = [*snapshot.records.spend_rows, *map(spend_from_entry, snapshot.undrained_records)]
     rows.sort(key=attrgetter("day"))
     for window in snapshot.windows:
@@ -68,15 +68,15 @@ def rows_by_window(snapshot: LedgerSnapshot) -> Iterator[tuple[WindowSnapshot, l
 
 
 def window_covers(budget: Budget, window: str, spend: UsageEntry | ReservationSnapshot) -> bool:
-    """Return whether a record or a reservation belongs to a window of a budget."""
+    """Return whether a record or a reservation counts in a window of a budget."""
     first, last = window_days(window)
     return first <= spend.day <= last and budget.key_id in (None, spend.key_id)
 
 
 def spend_between(rows: list[SpendRow], first: date, last: date) -> list[SpendRow]:
-    """Return the rows of some days, out of rows in the order of their days.
+    """Return the rows from the day `first` to the day `last`. `rows` must be sorted by day.
 
-    The search is binary because there are as many windows as days, and each window has few of the rows.
+    A binary search is used because there can be as many windows as days, each with few of the rows.
     """
     start = bisect_left(rows, first, key=attrgetter("day"))
     end = bisect_right(rows, last, key=attrgetter("day"))
@@ -98,10 +98,11 @@ def check_window_totals(
 
 
 def effective_limit(snapshot: LedgerSnapshot, window: WindowSnapshot, rows: list[SpendRow]) -> int | None:
-    """Return the most that requests whose budgets were checked may have spent and reserved in a window.
+    """Return the maximum amount that checked requests may have spent and reserved in a window.
 
-    That is the limit, and what they cost beyond their reservations. If the limit was lowered, it is at least
-    what was used before. Returns None for a budget that denies nothing.
+    A checked request is one that was not admitted while Redis was down. The maximum is the limit, plus the
+    amounts by which requests cost more than their reservations. If the limit was lowered, the maximum is at
+    least the amount that was used before the change. Returns None for a budget that does not deny requests.
     """
     budget = snapshot.budgets[window.budget_id]
     if budget.mode != Mode.HARD:
@@ -111,15 +112,15 @@ def effective_limit(snapshot: LedgerSnapshot, window: WindowSnapshot, rows: list
 
 
 def spend_from_entry(entry: UsageEntry) -> SpendRow:
-    """Return the spend of a record that the database does not have yet. A correction reserves nothing."""
+    """Return the spend row of an undrained record. For a correction, the reserved amount is 0."""
     overrun = 0 if entry.unchecked else max(entry.cost_nano - (entry.reserved_nano or 0), 0)
     return SpendRow(entry.key_id, entry.day, entry.cost_nano, overrun)
 
 
 def used_before_change(snapshot: LedgerSnapshot, window: WindowSnapshot, budget: Budget) -> int:
-    """Return what requests from before the last change of a budget have spent or reserved in a window.
+    """Return the amount that requests from before the last change of a budget have spent or reserved.
 
-    A limit that is set below this admits nothing more, and stays exceeded.
+    If a limit is lowered below this amount, the budget admits no more requests, but remains exceeded.
     """
     changed_at = budget.changed_at + CHANGE_PROPAGATION
     spent = (
@@ -146,9 +147,9 @@ def check_reserved_totals(snapshot: LedgerSnapshot) -> Iterator[Mismatch]:
 
 
 def check_reservation_coverage(snapshot: LedgerSnapshot) -> Iterator[Mismatch]:
-    """Check that every open window that covers a reservation counts it.
+    """Check that every reservation counts in all open windows of its budgets and its day.
 
-    A settlement adds the cost to the windows that count the reservation, and to no others.
+    This matters because a settlement adds the cost only to windows in which the reservation counts.
     """
     for window in snapshot.windows:
         budget = snapshot.budgets[window.budget_id]
@@ -158,7 +159,10 @@ def check_reservation_coverage(snapshot: LedgerSnapshot) -> Iterator[Mismatch]:
 
 
 def check_record_uniqueness(records: RecordsSnapshot) -> Iterator[Mismatch]:
-    """Check the corrections. A request cannot have two records: the record has the request's id."""
+    """Check that a record has at most one late correction, and that corrected records exist.
+
+    A request cannot have two records, because the id of the request is the primary key.
+    """
     for id, count in records.duplicate_corrections.items():
         yield Mismatch("I3", f"record {id}: late corrections, at most", 1, count)
     for id in records.orphan_corrections:

@@ -1,4 +1,4 @@
-"""Snapshots of the ledger on Redis, with what the database says as of the same moment."""
+"""Snapshots of the Redis ledger, with the records in the database as of the same moment."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -21,16 +21,19 @@ from billing.models import Budget, StreamCursor, UnsentRecord
 
 MAX_ATTEMPTS = 20
 MAX_REPORTED_UNSENT = 1000
-"""More unsent records than these follow an outage, and are sent later than the audit's second pass."""
+"""If there are more unsent records, Redis was just down, and sending them takes longer than an audit.
+
+They are then not reported as mismatches.
+"""
 NO_PROJECT = 0
 
 
 class SnapshotUnstable(Exception):
-    """The record stream was trimmed during every attempt to read a snapshot."""
+    """Raised if the record stream was trimmed during every attempt to read a snapshot."""
 
 
 def redis_snapshots() -> Iterator[LedgerSnapshot]:
-    """Yield a snapshot of the Redis ledger of each project that Redis or the database knows."""
+    """Yield a snapshot of each project that has data in Redis or a stream cursor in the database."""
     drained_projects = StreamCursor.objects.values_list("project_id", flat=True)
     for project_id in sorted({*queries.project_ids(), *drained_projects}):
         yield read_or_report(project_id, partial(load_redis_snapshot, project_id))
@@ -38,12 +41,13 @@ def redis_snapshots() -> Iterator[LedgerSnapshot]:
 
 
 def load_redis_snapshot(project_id: int) -> LedgerSnapshot:
-    """Read the drained records from SQL and all others from Redis, as of the same moment.
+    """Read the drained records from SQL and the undrained records from Redis, as of the same moment.
 
-    The cursor in SQL says up to which record the stream is drained. If the stream was trimmed beyond the
-    cursor before Redis was read, the read is repeated; SnapshotUnstable is raised if that never succeeds.
-    Nothing else is queried between the two, so that this is rare. If the stream is too long to be read, only
-    its length is returned.
+    The stream cursor in SQL says up to which record the stream is drained. The function reads the cursor,
+    then Redis. If the stream was trimmed beyond the cursor in between, both reads are repeated. This is rare,
+    because no other query runs between them. Raises SnapshotUnstable after MAX_ATTEMPTS.
+
+    If the stream is too long, the snapshot contains only its length (`backlog`).
     """
     names = recent_window_names(load_budgets(project_id))
     for _ in range(MAX_ATTEMPTS):
@@ -61,7 +65,7 @@ def load_redis_snapshot(project_id: int) -> LedgerSnapshot:
 
 
 def to_ledger_snapshot(project_id: int, redis_snapshot: queries.RedisSnapshot) -> LedgerSnapshot:
-    # A record can be in the database before the cursor says so.
+    # The database may already have a record that is after the cursor.
     stored_ids = existing_ids([entry.id for entry in redis_snapshot.undrained_records])
     snapshot = LedgerSnapshot(
         project_id,
@@ -105,7 +109,7 @@ def read_errors(project_id: int, snapshot: queries.RedisSnapshot) -> Iterator[Mi
 
 
 def unsent_records() -> Iterator[Mismatch]:
-    """Yield the records that wait in the database: while Redis answers, they should have been sent to it."""
+    """Yield a mismatch for each unsent record in the database, because Redis is up and should have it."""
     unsent = UnsentRecord.objects.filter(owner="").order_by("pk").values_list("pk", flat=True)
     ids = unsent[: MAX_REPORTED_UNSENT + 1]
     if len(ids) <= MAX_REPORTED_UNSENT:
@@ -114,7 +118,7 @@ def unsent_records() -> Iterator[Mismatch]:
 
 
 def recent_window_names(budgets: dict[int, Budget]) -> list[str]:
-    """Return the names of all windows that Redis still holds if any request has opened them."""
+    """Return the names of all windows that Redis has not deleted yet, if a request has opened them."""
     days = range(WINDOW_RETENTION.days + 1)
     names = {
         f"{budget.pk}/{window_name(budget.period, budget.project.today() - timedelta(days=ago))}"

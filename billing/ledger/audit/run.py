@@ -1,4 +1,4 @@
-"""The audit: read the ledger of every project, each as of one moment, and report what does not agree."""
+"""The audit: read a snapshot of the ledger of every project, and report mismatches."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,10 +10,10 @@ from billing.ledger.audit.snapshot import Mismatch, Overrun
 from billing.ledger.reader import current_reader
 
 RECHECK_DELAY_S = 1.0
-"""How long after the first pass the second one starts.
+"""Time between the first and the second pass.
 
-SQL and Redis are not read atomically, and a gateway may just be starting. The second pass drops mismatches
-that were caused by this.
+SQL and Redis are not read atomically, and a gateway process may just be starting. Mismatches with such a
+cause do not occur again in the second pass, and are not reported.
 """
 
 log = structlog.get_logger()
@@ -23,8 +23,8 @@ log = structlog.get_logger()
 class AuditReport:
     """The result of an audit.
 
-    `overruns`: windows that are beyond their limit and may be. `skipped_backlogs`: projects that were not
-    compared because too many of their records wait in Redis, with the number of those records.
+    `overruns` are windows that exceed their limit in a way that the operator allows. `skipped_backlogs` maps
+    projects that were not audited, because of too many undrained records, to the number of these records.
     """
 
     windows: int = 0
@@ -50,7 +50,7 @@ def run_audit() -> AuditReport:
 def recheck_delay_s(report: AuditReport) -> float:
     """Return the seconds until the second pass.
 
-    If a process may have died, its reservations are settled by then.
+    If there are reservations of dead processes, the delay is long enough for the gateway to settle them.
     """
     has_orphans = any(each.rule == "I4" for each in report.mismatches)
     return current_reader().orphan_recheck_delay_s if has_orphans else RECHECK_DELAY_S
@@ -80,7 +80,7 @@ def log_report(report: AuditReport) -> None:
     for project_id, backlog in report.skipped_backlogs.items():
         log.warning(
             "ledger_audit_project_skipped",
-            message="A project was not audited: too many of its records wait in Redis. Audit it again later.",
+            message="A project was not audited, because Redis has too many of its records. Repeat the audit.",
             project_id=project_id,
             backlog=backlog,
         )

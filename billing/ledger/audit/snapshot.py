@@ -1,4 +1,4 @@
-"""The state of one project, read as of one moment, which the audit checks. Amounts are nano-USD."""
+"""Types of a snapshot: the ledger of one project as of one moment. Amounts are nano-USD."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,19 +11,16 @@ from billing.ledger.usage_entry import UsageEntry
 from billing.models import Budget
 
 RollupKey = tuple[date, int | None, str, str]
-"""What one row of a roll-up sums up: a day, a key, the requested model and its provider."""
+"""The dimensions of one roll-up row: day, key, requested model, provider."""
 RollupSums = tuple[int, ...]
-"""The sums of such a row, in the order of `checks.ROLLUP_COLUMNS`."""
+"""The sums of one roll-up row, in the order of `checks.ROLLUP_COLUMNS`."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """A violated rule.
-
-    `expected` and `actual` are amounts or counts, or text if there is no number to show.
-    """
+    """A violation of a rule. `expected` and `actual` are amounts, counts or texts."""
 
     rule: str
     subject: str
@@ -36,9 +33,9 @@ class Mismatch:
 
 @dataclass(frozen=True, slots=True)
 class Overrun:
-    """A hard budget beyond its limit because requests were admitted while Redis was down.
+    """A hard budget that exceeds its limit because requests were admitted while Redis was down.
 
-    The operator allows this with `GATEWAY_REDIS_DOWN_BUDGETS=open`, so it is not a mismatch.
+    This is not a mismatch, because the operator allows it with `GATEWAY_REDIS_DOWN_BUDGETS=open`.
     """
 
     subject: str
@@ -55,7 +52,7 @@ class Overrun:
 
 @dataclass(frozen=True, slots=True)
 class WindowSnapshot:
-    """The counters of a budget window."""
+    """The spent and reserved amounts of a budget window, as the ledger has counted them."""
 
     budget_id: int
     name: str
@@ -76,9 +73,9 @@ class WindowSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class ReservationSnapshot:
-    """An open reservation and the windows that count it.
+    """An open reservation, with the ids of the windows in which it counts.
 
-    `is_orphaned`: its process is dead, so it should have been settled by now. `unchecked`: the request was
+    `is_orphaned`: its process is dead, so the gateway should have settled it. `unchecked`: the request was
     admitted while Redis was down.
     """
 
@@ -94,9 +91,10 @@ class ReservationSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class SpendRow:
-    """The spend of a key on a day: the sum over its records, or one record that is not drained yet.
+    """The spend of a key on a day: the sum over its records in the database, or one undrained record.
 
-    `overrun` is how much requests that were checked against their budgets cost beyond their reservations.
+    `overrun` is the amount by which requests cost more than their reservations. Requests that were admitted
+    while Redis was down are not included.
     """
 
     key_id: int | None
@@ -107,15 +105,18 @@ class SpendRow:
 
 @dataclass
 class RecordsSnapshot:
-    """The database's view of a project's requests.
+    """Results of the audit's queries of the usage records of a project.
 
-    `spent_before_change`: for each window beyond its limit, the cost of records from before the last change
-    of its budget. `unchecked`: for each window beyond its limit, what requests that were admitted while Redis
-    was down have spent or reserved. `settled_ids`: the open reservations that have a record.
-    `duplicate_corrections`: the number of late corrections of each record that has several.
-    `orphan_corrections`: corrected records that do not exist. `wrong_costs`: id, cost by tokens and price,
-    and stored cost of records whose two costs differ. `record_sums` and `rollup_sums`: what the records of
-    each roll-up row add up to, and what the row says.
+    `spent_before_change`: for each window that exceeds its limit, the cost of records from before the last
+    change of its budget.
+    `unchecked`: for each window that exceeds its limit, the amount that requests that were admitted while
+    Redis was down have spent or reserved.
+    `settled_ids`: the ids of open reservations that already have a record.
+    `duplicate_corrections`: for each record with several late corrections, their number.
+    `orphan_corrections`: ids of corrected records that do not exist.
+    `wrong_costs`: for each record whose cost is wrong, its id, the cost computed from its tokens and price,
+    and its stored cost.
+    `record_sums` and `rollup_sums`: for each roll-up row, the sums over its records, and the stored sums.
     """
 
     spend_rows: list[SpendRow] = field(default_factory=list)
@@ -131,11 +132,12 @@ class RecordsSnapshot:
 
 @dataclass
 class LedgerSnapshot:
-    """The ledger of one project, as of one moment.
+    """The ledger of one project as of one moment.
 
-    `undrained_records`: records that the database does not have yet. `read_errors`: mismatches that were
-    found while reading. `backlog`: the number of records that wait in Redis, if there are too many to compare
-    anything.
+    `undrained_records`: records that the database does not have yet.
+    `read_errors`: mismatches that were found while the snapshot was read.
+    `backlog`: the number of undrained records if there are too many to audit, else 0. All other fields are
+    then empty.
     """
 
     project_id: int
@@ -149,7 +151,7 @@ class LedgerSnapshot:
 
 
 def read_or_report(project_id: int, read: Callable[[], LedgerSnapshot]) -> LedgerSnapshot:
-    """Read a snapshot; if that fails, report it as a mismatch, so that the other projects are audited."""
+    """Read a snapshot. If this fails, return one with a mismatch, so that the other projects are audited."""
     try:
         return read()
     except Exception as error:

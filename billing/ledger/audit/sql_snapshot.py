@@ -1,4 +1,4 @@
-"""Snapshots of the ledger on SQL, and what the database says about the requests of any ledger."""
+"""Snapshots of the SQL ledger, and queries of usage records for the snapshots of both ledgers."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,15 +43,15 @@ from projects.ids import uuid7_floor
 from projects.models import Project
 
 COST_CHECK_WINDOW = timedelta(days=2)
-"""How long after a request the audit compares its cost with its tokens.
+"""Maximum age of records whose cost the audit compares with their tokens and price.
 
-Later, a changed record shows up in the roll-ups. Older costs are not compared because another version of the
-gateway may have charged them by other rules.
+Older records are excluded because an older version of the gateway may have computed their cost by other
+rules. If such a record is changed, the roll-ups do not match it.
 """
 SETTLEMENT_DELAY = timedelta(hours=1)
-"""A request that was admitted while Redis was down counts in its windows within this time of its start.
+"""Maximum time from the start of a request that was admitted while Redis was down until windows count it.
 
-It may run for minutes, and its record may wait in a process that reaches neither store.
+The request may run for minutes, and its record may wait in a process that reaches neither Redis nor SQL.
 """
 EVER = datetime.min.replace(tzinfo=UTC)
 ROLLUP_KEY_COLUMNS = ("day", "key_id", "requested_model", "provider")
@@ -60,8 +60,8 @@ ROLLUP_KEY_COLUMNS = ("day", "key_id", "requested_model", "provider")
 def sql_snapshots(*, is_served: bool) -> Iterator[LedgerSnapshot]:
     """Yield a snapshot of the SQL ledger of each project.
 
-    `is_served` tells whether a gateway process uses this database. If not, no process will settle the open
-    reservations, so they are orphans.
+    `is_served`: a gateway process uses this database. If it is false, open reservations are orphans, because
+    no process will settle them.
     """
     reserving_projects = Reservation.objects.values_list("project_id")
     for (project_id,) in Project.objects.values_list("pk").union(reserving_projects):
@@ -100,7 +100,7 @@ def load_budgets(project_id: int) -> dict[int, Budget]:
 
 
 def load_records(snapshot: LedgerSnapshot) -> RecordsSnapshot:
-    """Read everything but windows and reservations, which `snapshot` holds already."""
+    """Read what the audit needs from the usage records. `snapshot` must have windows and reservations."""
     records = UsageRecord.objects.filter(project=snapshot.project_id)
     corrections = records.exclude(corrects=None)
     late_corrections = (
@@ -142,7 +142,7 @@ def spend_by_key_and_day(records: QuerySet[UsageRecord]) -> list[SpendRow]:
 def spent_before_change(
     snapshot: LedgerSnapshot, records: QuerySet[UsageRecord]
 ) -> dict[tuple[int, str], int]:
-    """Return, for each window beyond its limit, the cost of records from before its budget's last change."""
+    """Return the cost of records before the budget's last change, for windows that exceed their limit."""
     found = {}
     for window in windows_beyond_limit(snapshot):
         changed_at = snapshot.budgets[window.budget_id].changed_at + CHANGE_PROPAGATION
@@ -152,7 +152,10 @@ def spent_before_change(
 
 
 def used_unchecked(snapshot: LedgerSnapshot, records: QuerySet[UsageRecord]) -> dict[tuple[int, str], int]:
-    """Return, for each window beyond its limit, the amount of requests admitted while Redis was down."""
+    """Return the amount of requests admitted while Redis was down, for windows that exceed their limit.
+
+    The amount is spent and reserved. It excludes requests that cannot be the cause (`unchecked_since`).
+    """
     found = {}
     for window in windows_beyond_limit(snapshot):
         in_window, budget = records_in_window(records, snapshot, window), snapshot.budgets[window.budget_id]
@@ -169,10 +172,10 @@ def used_unchecked(snapshot: LedgerSnapshot, records: QuerySet[UsageRecord]) -> 
 def unchecked_since(
     in_window: QuerySet[UsageRecord], entries: list[UsageEntry], reservations: list[ReservationSnapshot]
 ) -> datetime:
-    """Return since when an unchecked request may have taken a window beyond its limit.
+    """Return the earliest start of an unchecked request that can be why a window exceeds its limit.
 
-    An unchecked request from long before the last checked one is not the cause: its cost was already counted
-    when the checked request still fit within the limit.
+    An unchecked request that started more than SETTLEMENT_DELAY before the last checked request is not the
+    reason, because its cost was already counted when the checked request was admitted within the limit.
     """
     checked = [
         entry.created_at for entry in entries if entry.reserved_nano is not None and not entry.unchecked
@@ -204,10 +207,10 @@ def total_cost(records: QuerySet[UsageRecord]) -> int:
 
 
 def wrong_costs(records: QuerySet[UsageRecord]) -> Iterator[tuple[UUID, int, int]]:
-    """Yield id, expected and stored cost of records whose cost is not that of their tokens at their price.
+    """Yield id, expected cost and stored cost of records whose cost does not match their tokens and price.
 
-    Estimates are left out because they may charge the whole reservation, corrections because they are the
-    difference of two costs. A request that was not charged has neither tokens nor a cost.
+    Estimates are excluded because they may charge the whole reservation, and corrections because they are
+    differences of two costs. Requests that were not charged have neither tokens nor a cost.
     """
     charged_records = records.filter(
         pk__gte=uuid7_floor(timezone.now() - COST_CHECK_WINDOW),
@@ -228,21 +231,22 @@ def wrong_costs(records: QuerySet[UsageRecord]) -> Iterator[tuple[UUID, int, int
 
 @lru_cache(maxsize=256)
 def decode_price(text: str) -> Price:
-    """Decode a price; cached because few prices serve many records."""
+    """Decode a price. The result is cached, because many records have the same price."""
     return msgspec.json.decode(text, type=Price)
 
 
 def sums_by_rollup_key(rows: QuerySet[Any], sums: dict[str, Any]) -> dict[RollupKey, RollupSums]:
-    """Sum rows by key, in the order of ROLLUP_COLUMNS. All deleted keys are one key: None."""
+    """Return sums by roll-up key, in the order of ROLLUP_COLUMNS. Records of all deleted keys are one row."""
     found = rows.values_list(*ROLLUP_KEY_COLUMNS).annotate(**sums).order_by()
     return {row[: len(ROLLUP_KEY_COLUMNS)]: tuple(map(int, row[len(ROLLUP_KEY_COLUMNS) :])) for row in found}
 
 
 @contextmanager
 def consistent_read() -> Iterator[None]:
-    """Let all queries of the block see the same rows, without blocking any writer.
+    """Let all queries in the block see the same rows, without blocking writers.
 
-    Django's own transactions on SQLite take the write lock at their begin, so a deferred one is begun here.
+    On SQLite, the function begins a deferred transaction itself, because Django's transactions acquire the
+    write lock when they begin.
     """
     if connection.vendor == "sqlite" and not connection.in_atomic_block:
         with connection.cursor() as cursor:

@@ -1,4 +1,8 @@
-"""Background tasks of a process: heartbeat, clock, retries; one process at a time drains and reaps."""
+"""Background tasks of the Redis ledger.
+
+Each process sends heartbeats, synchronizes its clock with that of Redis, and retries writes. One process at a
+time has the lease and also drains record streams, collects unsent records and reaps reservations.
+"""
 
 import asyncio
 import time
@@ -15,26 +19,26 @@ from billing.ledger.sql.connection import DatabaseErrors
 
 TICK_S = 1.0
 DEAD_AFTER_S = 30
-"""A process without a heartbeat for this long is dead. It is noticed within REAP_INTERVAL_S more."""
+"""A process that sends no heartbeat for this long counts as dead. The reaper checks every REAP_INTERVAL_S."""
 REAP_INTERVAL_S = 5.0
 SPILL_INTERVAL_S = 0.1
 """How often records are written to PostgreSQL while Redis is down."""
 COLLECT_INTERVAL_S = 1.0
 OWN_RECORDS_FIRST_S = 2.0
-"""How long Redis must have answered before records of other processes are sent.
+"""How long Redis must have been up before this process sends unsent records of other processes.
 
-Most processes send their own.
+In this time, most processes send their own records.
 """
 STABLE_FOR_S = 10.0
-"""How long Redis must have answered before a missing heartbeat means that a process is dead.
+"""How long Redis must have been up before a missing heartbeat means that a process is dead.
 
-After an outage, all heartbeats are missing.
+After an outage of Redis, the heartbeats of all processes are missing at first.
 """
 LEASE_TTL_S = 10
 DRAIN_INTERVAL_S = 0.2
 REGISTER_INTERVAL_S = 15.0
 FAILURE_BACKOFF = 5
-"""A task that fails runs this many times less often."""
+"""The factor by which the interval of a task grows while the task fails."""
 
 log = structlog.get_logger()
 
@@ -59,7 +63,10 @@ class BackgroundTasks:
         self.spill = spill
         self.tasks: list[asyncio.Task[None]] = []
         self.stable_since: float | None = None
-        """Since when Redis answers every heartbeat (monotonic clock); None if it did not answer the last."""
+        """The time since which Redis has answered every heartbeat, on the monotonic clock.
+
+        None if Redis did not answer the last heartbeat.
+        """
 
     def start(self) -> None:
         loops = (
@@ -81,7 +88,7 @@ class BackgroundTasks:
 
     @property
     def is_redis_down(self) -> bool:
-        """Return whether Redis answers neither requests nor the last heartbeat."""
+        """Return whether Redis did not answer the last heartbeat, or cannot serve requests."""
         return self.stable_since is None or self.client.fast.protocol is None or self.client.breaker.is_open
 
     def has_answered_for(self, seconds: float) -> bool:
@@ -92,9 +99,9 @@ class BackgroundTasks:
             await self.client.command_slow("DEL", LEASE_KEY)
 
     async def send_heartbeat(self) -> None:
-        """Show that this process is alive.
+        """Renew the heartbeat key of this process.
 
-        This is a task of its own, so that no other work delays it: the process would be taken for dead.
+        This is a separate task, because a process whose heartbeat is delayed by other work counts as dead.
         """
         try:
             await self.client.command_slow("SET", heartbeat_key(self.process_id), 1, "EX", DEAD_AFTER_S)
@@ -109,7 +116,10 @@ class BackgroundTasks:
         await self.on_tick()
 
     async def acquire_lease(self) -> bool:
-        """Return whether this process drains and reaps. Two that both believe so do no harm."""
+        """Acquire or renew the lease; return whether this process has it.
+
+        For a short time, two processes may have the lease. This does no harm.
+        """
         if await self.client.command_slow("SET", LEASE_KEY, self.process_id, "NX", "EX", LEASE_TTL_S):
             return True
         if await self.client.command_slow("GET", LEASE_KEY) != self.process_id.encode():
@@ -123,9 +133,10 @@ class BackgroundTasks:
                 await self.acquire_lease()
 
     async def register_projects(self) -> None:
-        """Add all projects to the set of those that are drained and reaped.
+        """Add all projects to the set of projects that are drained and reaped.
 
-        Redis may have lost that key alone, and processes register a project only once.
+        This repairs the set if Redis has lost only this key, because each process registers a project only
+        once.
         """
         if await self.acquire_lease():
             async with self.drainer.record_store.transaction() as executor:
@@ -134,7 +145,7 @@ class BackgroundTasks:
                 await self.client.command_slow("SADD", PROJECTS_KEY, *(project_id for (project_id,) in rows))
 
     async def collect(self) -> None:
-        """Send records that wait in PostgreSQL, also those of live processes that cannot reach Redis."""
+        """Send all unsent records from PostgreSQL to Redis, including those of live processes."""
         if self.has_answered_for(OWN_RECORDS_FIRST_S) and await self.acquire_lease():
             await self.reaper.settle_unsent()
 
@@ -144,9 +155,9 @@ class BackgroundTasks:
 
 
 async def run_every(interval_s: float, task: Callable[[], Awaitable[None]]) -> None:
-    """Run `task` every `interval_s` seconds, forever; log the first failure of a streak.
+    """Run `task` every `interval_s` seconds until cancelled. Log only the first of consecutive failures.
 
-    Any exception is caught: if this loop ended, records would pile up, or the heartbeat would stop.
+    All exceptions are caught, because without this loop records would accumulate, or heartbeats would stop.
     """
     is_failing = False
     while True:
@@ -164,7 +175,7 @@ def log_failure(task: str, error: Exception) -> None:
     if isinstance(error, (RedisUnavailable, *DatabaseErrors)):
         log.warning(
             "ledger_background_task_delayed",
-            message="A background task waits for Redis or the database. It is tried again.",
+            message="A background task failed because Redis or the database is down. It is tried again.",
             task=task,
             error=str(error) or type(error).__name__,
         )

@@ -1,4 +1,4 @@
-"""Corrections of settled records, which commands write to the record stream."""
+"""Writing of corrections to the record stream, for commands that run outside the gateway processes."""
 
 import time
 
@@ -11,10 +11,10 @@ from billing.models import StreamCursor, UsageRecord
 
 
 def save_correction(correction: UsageEntry) -> None:
-    """Write a correction to the stream and add its cost to the open windows, unless it was written before.
+    """Write a correction to the stream and add its cost to open windows, unless it was already written.
 
-    If the stream is drained and trimmed between the two reads, SQL is searched again. Raises
-    LedgerUnavailable.
+    SQL and the stream are searched for it. If the stream is drained and trimmed in between, both searches are
+    repeated. Raises LedgerUnavailable.
     """
     while not UsageRecord.objects.filter(pk=correction.id).exists():
         cursor = StreamCursor.objects.filter(project=correction.project_id).first()

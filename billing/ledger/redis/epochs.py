@@ -1,8 +1,9 @@
-"""Epochs of projects: an epoch begins if Redis knows nothing of a project, new or lost.
+"""Epochs: a new epoch of a project begins if Redis has no data of it, because it is new or was lost.
 
-Redis may come back empty. The process that notices first begins an epoch in which no window opens for
-REBUILD_GRACE_S. In that time every living process notices the epoch too, and restores its open reservations
-and the records that it has sent. A project that SQL does not know either is new, and does not have to wait.
+If Redis has lost the data, the first process that notices begins an epoch. For REBUILD_GRACE_S, no window may
+open in it. During this time, every live process notices the new epoch, and restores its open reservations and
+the records that it has sent. If the project is not registered in SQL either, it is new, and its windows may
+open at once.
 """
 
 import asyncio
@@ -20,7 +21,7 @@ from projects.ids import uuid7
 
 REBUILD_GRACE_S = 3.0
 PING_INTERVAL_S = 0.05
-"""How often a request that waits for an epoch checks that Redis answers at all."""
+"""How often a request that waits for an epoch checks whether Redis still answers."""
 
 log = structlog.get_logger()
 
@@ -29,8 +30,9 @@ log = structlog.get_logger()
 class EpochInfo:
     """The state of a project in Redis.
 
-    `epoch` is empty if Redis knows nothing. `opens_in_s`: the seconds until windows may open. `drained_id`:
-    the stream id up to which the record stream is drained. `is_registered`: SQL knows the epoch.
+    `epoch` is empty if Redis has no data of the project. `opens_in_s` is the number of seconds until windows
+    may open. `drained_id` is the stream id up to which the record stream is drained. `is_registered` means
+    that the project was registered in SQL in this epoch.
     """
 
     epoch: str
@@ -43,7 +45,7 @@ class EpochTracker:
     def __init__(
         self, client: RedisClient, record_store: RecordStore, restore: Callable[[int, str], Awaitable[None]]
     ) -> None:
-        """`restore` writes what this process knows of a project to Redis, in a new epoch."""
+        """`restore` is called in a new epoch, and writes what this process knows of the project to Redis."""
         self.client = client
         self.record_store = record_store
         self.restore = restore
@@ -52,7 +54,7 @@ class EpochTracker:
         self.lookups: dict[int, asyncio.Task[EpochInfo]] = {}
 
     async def ensure_epoch(self, project_id: int) -> EpochInfo:
-        """Look up the epoch of a project, and begin one if there is none.
+        """Return the epoch of a project. Begin one if there is none.
 
         Raises RedisUnavailable, or one of DatabaseErrors.
         """
@@ -60,10 +62,10 @@ class EpochTracker:
             return await self._lookup(project_id)
 
     async def epoch_for_request(self, project_id: int) -> str:
-        """Return the epoch of a project, from one lookup for all requests that wait for it.
+        """Return the epoch of a project. All requests that wait for it share one lookup.
 
-        The lookup may take long. A request stops waiting as soon as Redis does not answer; the lookup goes
-        on.
+        If Redis stops answering during the lookup, a request stops waiting and raises CommandNotSent. The
+        lookup itself continues.
         """
         lookup = self.lookups.get(project_id) or self._start_lookup(project_id)
         while not (await asyncio.wait({lookup}, timeout=PING_INTERVAL_S))[0]:
@@ -74,7 +76,7 @@ class EpochTracker:
         def on_done(task: asyncio.Task[EpochInfo]) -> None:
             del self.lookups[project_id]
             if not task.cancelled():
-                task.exception()  # Mark it as retrieved: maybe no request waits any longer.
+                task.exception()  # Mark it as retrieved, because maybe no request waits for it any more.
 
         lookup = self.lookups[project_id] = asyncio.create_task(self.ensure_epoch(project_id))
         lookup.add_done_callback(on_done)
@@ -103,12 +105,12 @@ class EpochTracker:
         await self.client.run_slow(REGISTER_EPOCH, project_id, epoch, int(not was_known), drained_id)
 
     async def fetch(self, project_id: int, epoch: str = "") -> EpochInfo:
-        """Fetch what Redis knows of a project; begin `epoch` if Redis knows nothing."""
+        """Fetch the state of a project in Redis. If there is none, begin `epoch`, unless it is empty."""
         reply = await self.client.run_slow(GET_OR_CREATE_EPOCH, project_id, epoch, int(REBUILD_GRACE_S * 1e6))
         return EpochInfo(reply[0].decode(), reply[1] / 1e6, reply[2].decode(), bool(reply[3]))
 
     async def refresh_all(self, project_ids: set[int]) -> dict[int, str]:
-        """Notice whether Redis was emptied; return up to which stream id each project is drained."""
+        """Check whether Redis has lost the data of projects. Return the drained stream id of each project."""
         infos = await asyncio.gather(*map(self.refresh, project_ids))
         return {
             project_id: info.drained_id
@@ -117,7 +119,7 @@ class EpochTracker:
         }
 
     async def refresh(self, project_id: int) -> EpochInfo | None:
-        """Return None if this project's data in Redis is damaged; other projects are unaffected."""
+        """Check one project. Return None if its data in Redis is damaged."""
         try:
             info = await self.fetch(project_id)
             if not info.epoch or info.epoch != self.by_project.get(project_id):

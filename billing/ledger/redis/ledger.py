@@ -1,4 +1,7 @@
-"""The ledger on Redis, for any number of processes: one script to reserve and one to settle."""
+"""The ledger on Redis, for any number of processes.
+
+One Lua script reserves the amount of a request, and one settles it.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -42,12 +45,15 @@ from billing.ledger.usage_entry import UsageEntry
 from projects.ids import uuid7
 
 MAX_ATTEMPTS = 10
-"""A reservation may need several calls: to learn the epoch, and to open windows."""
+"""Maximum number of calls for one reservation. A call may fail for a new epoch or a missing window."""
 RECOVERY_TIMEOUT_S = 1.0
-"""How long a new process waits between its attempts to send the records that wait in SQL, in total."""
+"""Total time that a new process waits between its attempts to send unsent records."""
 STOP_TIMEOUT_S = 5.0
 NEW_PROJECT_WAIT_S = 0.3
-"""How long a new project may look like a lost one: another process is about to find out in SQL."""
+"""How long a request waits if the epoch of its project has just begun.
+
+The project may be new. Another process is then about to find this out in SQL, and to let windows open.
+"""
 
 log = structlog.get_logger()
 
@@ -56,8 +62,9 @@ log = structlog.get_logger()
 class OutagePolicy:
     """The policy for requests if Redis does not answer within `timeout_s`.
 
-    A request with rate limits but no hard budget is admitted if `allow_limited`; this process then counts the
-    limits alone. A request with a hard budget is admitted if `allow_budgeted`.
+    If `allow_limited` is true, requests with rate limits but without a hard budget are admitted. Each process
+    then counts the rate limits separately. If `allow_budgeted` is true, requests with a hard budget are
+    admitted.
     """
 
     timeout_s: float = 0.05
@@ -101,10 +108,10 @@ class RedisLedger:
         self.spawned_tasks: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
-        """Wait until every project that Redis may have lost is rebuilt, and send unsent records.
+        """Wait until projects whose data Redis has lost are rebuilt, and send unsent records.
 
-        Returns 0: the reservations of dead processes are settled later, by a process that has been connected
-        to Redis long enough to tell that they are dead.
+        Returns 0, because reservations of dead processes are settled later: by a process that has been
+        connected to Redis long enough to know that they are dead.
         """
         await self.client.open()
         self.times_connected = self.client.fast.times_connected
@@ -120,7 +127,7 @@ class RedisLedger:
         return 0
 
     async def recover_unsent_records(self) -> None:
-        """Count what was spent while Redis was down, before the first request is admitted."""
+        """Send unsent records, so that their cost counts before this process admits a request."""
         for _ in range(MAX_ATTEMPTS):
             with suppress(RedisUnavailable):
                 await self.reaper.settle_unsent()
@@ -128,7 +135,7 @@ class RedisLedger:
             await asyncio.sleep(RECOVERY_TIMEOUT_S / MAX_ATTEMPTS)
         log.warning(
             "unsent_records_delayed",
-            message="Records that wait in the database could not be sent to Redis yet. They are sent later.",
+            message="Unsent records in the database could not be sent to Redis yet. They are sent later.",
         )
 
     async def stop(self) -> None:
@@ -142,11 +149,11 @@ class RedisLedger:
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await self._flush_and_leave()
         except Exception as error:
-            # Any failure is caught: the unsent records must still be saved.
+            # All errors are caught, because the unsent records must still be saved.
             log.warning(
                 "ledger_stopped_without_redis",
-                message="The ledger could not finish its work in Redis before it stopped. "
-                "Its records are saved in the database; another process sends them.",
+                message="The ledger stopped before it could send all records to Redis. "
+                "The other records are saved in the database, and another process sends them.",
                 error=str(error) or type(error).__name__,
             )
         await self.spillover.save_at_exit(STOP_TIMEOUT_S)
@@ -176,7 +183,7 @@ class RedisLedger:
             raise
 
     async def reserve_or_admit(self, request: ReserveRequest) -> ReservationGrant:
-        """Reserve in Redis; if Redis is down, admit the request locally if the policy allows it."""
+        """Reserve in Redis. If Redis is down, admit the request locally if the policy allows it."""
         try:
             return await self._reserve_in_redis(request)
         except asyncio.CancelledError:
@@ -230,7 +237,11 @@ class RedisLedger:
         raise LedgerUnavailable(f"no reservation after {MAX_ATTEMPTS} attempts")
 
     async def _epoch_for_request(self, request: ReserveRequest) -> str:
-        """Return the epoch of the project; empty if SQL is down and no hard budget needs the epoch."""
+        """Return the epoch of the project.
+
+        The result is empty if the epoch is not known because SQL is down, and the request has no hard budget.
+        The reservation then does not check the epoch.
+        """
         epoch = self.epochs.by_project.get(request.project_id)
         if epoch is not None:
             return epoch
@@ -250,10 +261,10 @@ class RedisLedger:
     async def open_windows(
         self, request: ReserveRequest, missing: list[BudgetLimit], epoch: str
     ) -> tuple[BudgetLimit, ...]:
-        """Open the missing windows; return the budgets to reserve with.
+        """Open the missing windows. Return the budgets with which to reserve.
 
-        If SQL is down, a request without a hard budget goes on without its budgets: a window that is opened
-        later counts the reservations that are open by then.
+        If SQL is down and the request has no hard budget, the request reserves without its budgets. This
+        loses nothing, because a window that is opened later counts all open reservations.
         """
         try:
             for budget in missing:
@@ -265,7 +276,7 @@ class RedisLedger:
         return request.budgets
 
     def _admit_locally(self, request: ReserveRequest, error: RedisUnavailable) -> ReservationGrant:
-        """Admit a request without Redis, if the policy allows it and this process's own rate limits do."""
+        """Admit a request without Redis if the policy, and the rate limits of this process, allow it."""
         is_allowed = (
             self.policy.allow_budgeted
             if reserve_codec.has_hard_budget(request.budgets)
@@ -289,9 +300,9 @@ class RedisLedger:
         self.cancel(request)
 
     def cancel(self, request: ReserveRequest) -> None:
-        """Settle a reservation whose caller was cancelled: nobody else would release it.
+        """Settle a reservation whose caller was cancelled and therefore cannot release it.
 
-        If Redis executes the reservation only later, it finds the marker of the settlement and rejects it.
+        If Redis executes the reservation after the settlement, it finds the dedup marker and rejects it.
         """
         self.spawn(
             self.outbox_writer.write(
@@ -300,7 +311,7 @@ class RedisLedger:
         )
 
     def cancel_unconfirmed(self, request: ReserveRequest) -> None:
-        """Cancel the reservation of a denied request, which Redis may have made, or may still make."""
+        """Cancel the reservation of a denied request, which Redis may have made or may make later."""
         self.pending.pending_cancellations[request.id] = request.project_id
 
     async def rate_limit_status(self, project_id: int, rate_limits: tuple[RateLimit, ...]) -> RateLimitStatus:
@@ -321,7 +332,7 @@ class RedisLedger:
         open_reservation = self.pending.reservations.pop(reservation.id, None)
         entry.reserved_nano = reservation.amount
         if open_reservation is None:
-            # It was settled before, and the marker of that may have expired in Redis.
+            # The request was settled before, and its dedup marker in Redis may have expired.
             await self.outbox_writer.write(PendingRecord(entry, never_sent=False, must_be_written=True))
             return
         entry.unchecked = open_reservation.request.estimate.unchecked
@@ -360,14 +371,14 @@ class RedisLedger:
         self.rate_limiter.drop_idle()
         if self.times_connected != self.client.fast.times_connected:
             self.times_connected = self.client.fast.times_connected
-            # Redis may have restarted without the end of its append-only file: restore all projects. What it
-            # still has stays as it is.
+            # Redis may have restarted and lost its last writes. Restore all projects. Data that Redis still
+            # has is not changed.
             self.epochs.by_project.clear()
         drained = await self.epochs.refresh_all(self.pending.project_ids())
         self.spillover.finish(self.pending.drop_drained(drained))
 
     async def spill(self) -> None:
-        """Save in PostgreSQL what would be lost with this process while Redis is down."""
+        """Save this process's records and estimates in PostgreSQL while Redis is down."""
         if self.background_tasks.is_redis_down:
             self.spillover.add_process_state()
         await self.spillover.flush()
@@ -377,7 +388,7 @@ class RedisLedger:
         await self.outbox_writer.retry_pending()
 
     async def restore_project(self, project_id: int, epoch: str) -> None:
-        """Restore what Redis may have lost of a project: open reservations and accepted records."""
+        """Restore data of a project that Redis may have lost: open reservations and accepted records."""
         for open_reservation in self.pending.reservations_of(project_id):
             if open_reservation.request.id in self.pending.reservations:
                 await self.client.run_slow(

@@ -1,4 +1,4 @@
-"""Blocking queries of what Redis holds of a project, for pages, endpoints and the audit."""
+"""Blocking queries of a project's data in Redis, for pages, endpoints and the audit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,22 +21,24 @@ from billing.ledger.usage_entry import UsageEntry, decode_entry
 
 PAGE_SIZE = 500
 MAX_BACKLOG = 10_000
-"""Most records that one snapshot reads.
+"""Maximum number of records that one snapshot reads.
 
-Reading them takes Redis up to 40 ms, in which it serves nobody else. Requests wait 50 ms for it by default.
+Redis needs up to 40 ms to return them, and serves no other client during this time. By default, requests wait
+at most 50 ms for Redis.
 """
 
 
 @dataclass(frozen=True, slots=True)
 class RedisSnapshot:
-    """The state of a project in Redis at one moment.
+    """The data of a project in Redis as of one moment.
 
     `windows`: budget id, name, spent and reserved amount (nano-USD) of each window.
-    `unindexed_windows`: windows that no list of open windows names. Redis does not count new spend in them.
-    `unreadable_windows`: windows with amounts that are not numbers, with those amounts as text.
-    `undrained_records`: records of the stream after the id that was asked for.
-    `is_drained`: the project is among those that are drained, or has no epoch yet.
-    `live_processes`: the processes with reservations whose heartbeat has not expired.
+    `unindexed_windows`: windows that are missing from the lists of open windows, so that new spend does not
+    count in them.
+    `unreadable_windows`: windows whose amounts are not numbers, with the amounts as text.
+    `undrained_records`: records of the stream after the given stream id.
+    `is_drained`: the project is in the set of drained projects, or has no epoch yet.
+    `live_processes`: ids of the processes that have reservations and are alive.
     """
 
     windows: list[tuple[int, str, int, int]]
@@ -50,19 +52,19 @@ class RedisSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """A record stream of more than MAX_BACKLOG records, which is not read."""
+    """The length of a record stream that was not read, because it has more than MAX_BACKLOG records."""
 
     count: int
 
 
 def project_ids() -> list[int]:
-    """Return the ids of all projects that Redis knows."""
+    """Return the ids of all projects that have data in Redis."""
     with redis_errors() as redis:
         return sorted(int(project_id) for project_id in redis.smembers(PROJECTS_KEY))
 
 
 def window_balances(project_id: int, windows: Mapping[int, str]) -> dict[int, WindowBalance]:
-    """Return the balances of windows by budget id, without those that no request has opened yet.
+    """Return the balances of open windows, by budget id. Omit windows that no request has opened yet.
 
     `windows` maps budget ids to names of windows.
     """
@@ -84,7 +86,7 @@ def reservations(project_id: int) -> list[RedisReservation]:
 
 
 def undrained_records(project_id: int) -> Iterator[UsageEntry]:
-    """Yield the records of the stream. SQL may have some of them already: the stream is trimmed later."""
+    """Yield the records of the stream. SQL may already have some of them that are not trimmed yet."""
     start = "-"
     with redis_errors() as redis:
         while page := redis.xrange(stream_key(project_id), start, "+", PAGE_SIZE):
@@ -93,10 +95,10 @@ def undrained_records(project_id: int) -> Iterator[UsageEntry]:
 
 
 def read_snapshot(project_id: int, after_id: str, windows: Sequence[str]) -> RedisSnapshot | Backlog | None:
-    """Read a project's data as of one moment, with the records of the stream after a stream id.
+    """Read a project's data as of one moment, with the records of the stream after `after_id`.
 
-    `windows` (`5/2026-11`) are read even if no list of open windows names them. Returns None if the stream
-    was trimmed beyond `after_id` in the meantime.
+    The given windows (`5/2026-11`) are read even if they are missing from the lists of open windows. Returns
+    None if the stream was trimmed beyond `after_id`, so that records may be missing.
     """
     with redis_errors() as redis:
         if (count := redis.xlen(stream_key(project_id))) > MAX_BACKLOG:
@@ -118,9 +120,9 @@ def read_snapshot(project_id: int, after_id: str, windows: Sequence[str]) -> Red
 
 
 def read_atomically(redis: Any, project_id: int, after_id: str, windows: Sequence[str]) -> list[Any]:
-    """Return the reply of SNAPSHOT, the reservations and the records, read in one transaction.
+    """Return the reply of SNAPSHOT, the reservations and the records, read in one Redis transaction.
 
-    One script for all three would take more than twice as long, and Redis serves nobody else meanwhile.
+    One script for all three would take more than twice as long, and would block Redis during this time.
     """
     with redis.pipeline() as pipeline:
         pipeline.eval(SNAPSHOT.text, 1, key_prefix(project_id), after_id, *windows)
@@ -131,7 +133,7 @@ def read_atomically(redis: Any, project_id: int, after_id: str, windows: Sequenc
 
 
 def live_processes(redis: Any, process_ids: set[str]) -> set[str]:
-    """Return the processes whose heartbeat has not expired."""
+    """Return the ids of processes whose heartbeat has not expired."""
     with redis.pipeline(transaction=False) as pipeline:
         for process_id in process_ids:
             pipeline.exists(heartbeat_key(process_id))
@@ -148,5 +150,5 @@ def add_window(snapshot: RedisSnapshot, window: str, spent: bytes, reserved: byt
 
 
 def entry_from_fields(fields: list[bytes]) -> UsageEntry:
-    """Decode a record of the stream. Its last field is the whole entry as JSON."""
+    """Decode a record of the stream. Its last field contains the whole entry as JSON."""
     return decode_entry(fields[-1])

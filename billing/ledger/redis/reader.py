@@ -1,4 +1,4 @@
-"""The ledger on Redis as pages, alerts and commands read it."""
+"""Access to the Redis ledger for pages, alerts, commands and the audit."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from uuid import UUID
@@ -12,10 +12,13 @@ from billing.ledger.usage_entry import UsageEntry
 
 
 class RedisReader:
-    """Implements `LedgerReader`. Counters and reservations are in Redis, drained records in PostgreSQL."""
+    """Implements `LedgerReader`.
+
+    Windows, reservations and undrained records are in Redis, drained records in PostgreSQL.
+    """
 
     orphan_recheck_delay_s = 15.0
-    """A process without a heartbeat for 30 s is dead. Its reservations are settled 45 s after its death."""
+    """A process counts as dead 30 s after its last heartbeat, and is then reaped within 15 s."""
 
     def window_balances(self, project_id: int, windows: Mapping[int, str]) -> dict[int, WindowBalance]:
         return queries.window_balances(project_id, windows)

@@ -1,6 +1,7 @@
-"""Settles what dead processes have left: the records that they could not send, and their reservations.
+"""Sends the unsent records of dead processes, and settles their reservations.
 
-It is not known whether the upstream was called for such a reservation, so its whole amount counts as spent.
+The reaper does not know whether a provider was called for such a reservation. The reservation is therefore
+settled by an estimate: its whole amount.
 """
 
 import msgspec
@@ -30,7 +31,7 @@ class Reaper:
         self.collector = Collector(record_store, outbox_writer)
 
     async def reap(self) -> int:
-        """Settle all reservations of dead processes by estimates; return how many."""
+        """Settle all reservations of dead processes by estimates. Return their number."""
         await self.settle_unsent(estimates=True)
         settled = 0
         for project_id in map(int, await self.client.command_slow("SMEMBERS", PROJECTS_KEY)):
@@ -58,14 +59,17 @@ class Reaper:
         return sum([await self.settle_orphans_of(project_id, process_id) for process_id in dead])
 
     async def settle_unsent(self, *, estimates: bool = False) -> None:
-        """Send the records that wait in PostgreSQL, before their reservations are settled by estimates."""
+        """Send unsent records from PostgreSQL. If `estimates`, also send estimates of dead processes.
+
+        This must happen before the reservations of these requests are settled by estimates.
+        """
         await self.collector.collect(estimates=estimates)
 
     async def settle_orphans_of(self, project_id: int, process_id: str) -> int:
-        """Settle the reservations of a dead process page by page; return how many.
+        """Settle the reservations of a dead process page by page. Return the number of settled ones.
 
-        Those that cannot be settled stay in Redis, in front of those that were not read yet. Each page is
-        longer by their number, so that they do not block the others.
+        Reservations that cannot be settled stay in Redis, and every later page begins with them. Each page is
+        therefore longer by their number, so that they do not block the others.
         """
         tried: set[bytes] = set()
         settled, stuck, is_last = 0, 0, False
@@ -82,7 +86,7 @@ class Reaper:
         return settled
 
     async def settle_orphan_or_log(self, id: bytes, text: bytes) -> bool:
-        """Return False for a reservation that cannot be settled; it must not block the others."""
+        """Settle a reservation. If its text is damaged, log this and return False."""
         try:
             reservation = RedisReservation.parse(id, text)
             await self.settle_orphan(reservation.as_estimate(), reservation.process_id)
@@ -97,13 +101,13 @@ class Reaper:
         return True
 
     async def settle_orphan(self, estimate: UsageEntry, process_id: str) -> None:
-        """Write an estimate.
+        """Write the estimate of a request, and end its reservation.
 
-        If its process is alive after all, it finds the marker of the estimate and writes a correction.
+        If the process of the request is alive after all, it finds the dedup marker and corrects the estimate.
         """
         stored, _ = await self.record_store.find_record(estimate.project_id, estimate.id)
         if stored is not None:
-            # Redis has lost its last writes, the settlement of this request among them.
+            # The request is already settled, but Redis has lost the settlement with its last writes.
             estimate.cost_nano, estimate.tokens = stored.cost_nano, stored.tokens
         failpoint("settle_orphan.before")
         text = encode_entry(estimate)

@@ -1,4 +1,4 @@
-"""The SQL side of the ledger on Redis: sums for new windows, drained records, unsent records."""
+"""The SQL queries of the Redis ledger: sums for new windows, drained records, unsent records."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
@@ -49,13 +49,13 @@ INSERT_UNSENT_SQL = (
     "SELECT * FROM unnest(%s::uuid[], %s::text[], %s::text[]) ON CONFLICT (id) "
     "DO UPDATE SET entry = excluded.entry, owner = excluded.owner WHERE excluded.owner = ''"
 )
-"""A record replaces the estimate of its request; an estimate replaces nothing."""
+"""A record replaces an existing row of its request. An estimate does not."""
 LIST_UNSENT_SQL = "SELECT id, entry, owner FROM billing_unsentrecord WHERE id > %s ORDER BY id LIMIT %s"
 DELETE_UNSENT_SQL = (
     "DELETE FROM billing_unsentrecord WHERE id IN "
     "(SELECT id FROM billing_unsentrecord WHERE id = ANY(%s) ORDER BY id FOR UPDATE)"
 )
-"""Rows are locked in the order of their ids, so that two processes that delete the same do not deadlock."""
+"""Rows are locked in the order of their ids, so that processes that delete the same rows do not deadlock."""
 FIND_RECORDS_SQL = (
     f"SELECT c.last_id_ms, c.last_id_seq, r.cost_nano, r.estimated, {', '.join(TOKEN_COLUMNS)} "
     "FROM unnest(%s::bigint[], %s::uuid[]) WITH ORDINALITY AS lookup (project_id, id, ordinal) "
@@ -66,7 +66,7 @@ FIND_RECORDS_SQL = (
 
 @dataclass(frozen=True, slots=True)
 class StoredRecord:
-    """The part of a record in SQL that decides whether it must be corrected."""
+    """The columns of a record in SQL that decide whether the record must be corrected."""
 
     cost_nano: int
     estimated: bool
@@ -77,8 +77,8 @@ class StoredRecord:
 class UnsentRow:
     """A row of the table of unsent records.
 
-    With a `process_id` it is the estimate of a request that was in flight in that process; otherwise it is a
-    record.
+    If `process_id` is set, the row is the estimate of a request that is in flight in that process. Otherwise
+    it is a record.
     """
 
     entry: UsageEntry
@@ -87,7 +87,7 @@ class UnsentRow:
 
 @dataclass(frozen=True, slots=True)
 class DrainedBatch:
-    """Records of one project's stream, up to a stream id."""
+    """Records of one project's stream. `last_id` is the stream id up to which they reach."""
 
     project_id: int
     last_id: str
@@ -99,7 +99,7 @@ LookupResult = tuple[StoredRecord | None, str]
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """A record that a task waits for."""
+    """The look-up of one record, for whose result a task waits."""
 
     project_id: int
     id: UUID
@@ -110,7 +110,7 @@ class Lookup:
             self.future.set_result(result)
 
     def fail(self, error: BaseException) -> None:
-        """Fail with the error, but not with a cancellation: it would look like one of the task that waits."""
+        """Raise an error in the waiting task, but not a cancellation, because it would cancel that task."""
         if not self.future.done():
             self.future.set_exception(
                 error if isinstance(error, Exception) else OSError("the lookup was cancelled")
@@ -118,7 +118,7 @@ class Lookup:
 
 
 class RecordStore:
-    """SQL on one connection, one transaction at a time. Every method raises one of DatabaseErrors."""
+    """Runs SQL on one connection, one transaction at a time. Every method can raise one of DatabaseErrors."""
 
     def __init__(self, connection: LedgerConnection) -> None:
         self.connection = connection
@@ -145,9 +145,9 @@ class RecordStore:
                 raise
 
     async def register_project(self, project_id: int) -> tuple[bool, str]:
-        """Note that Redis knows a project.
+        """Note in SQL that Redis has data of a project.
 
-        Returns whether Redis knew it before, and up to which stream id its stream is drained.
+        Returns whether this was already noted, and the stream id up to which the project's stream is drained.
         """
         async with self.transaction() as executor:
             is_new = await executor.run(REGISTER_PROJECT_SQL, (project_id,))
@@ -161,9 +161,9 @@ class RecordStore:
     async def sum_spent(
         self, project_id: int, owner_column: str, owner_id: int, days: tuple[date, date]
     ) -> tuple[int, str]:
-        """Return the cost of a project's or a key's records, and the stream id up to which it includes them.
+        """Return the cost of a project's or key's records, and the stream id up to which they are included.
 
-        `owner_column` is the column that `owner_id` is compared with.
+        `owner_column` is the column that must be equal to `owner_id`.
         """
         first, last = days
         parameters = (owner_id, first.isoformat(), last.isoformat(), project_id, project_id)
@@ -174,9 +174,9 @@ class RecordStore:
         return int(spent), format_stream_id(milliseconds, number)
 
     async def find_record(self, project_id: int, id: UUID) -> LookupResult:
-        """Return a record if SQL has it, and up to which stream id the stream was drained at that moment.
+        """Return a record if SQL has it, and the stream id up to which the stream was drained at that time.
 
-        Lookups that are made together share a query: after an outage there are thousands.
+        Concurrent look-ups share one query, because after an outage there can be thousands.
         """
         lookup = Lookup(project_id, id, asyncio.get_running_loop().create_future())
         self.lookups.append(lookup)
@@ -200,19 +200,19 @@ class RecordStore:
             lookup.resolve((stored, format_stream_id(milliseconds, number)))
 
     async def save_unsent(self, unsent: Iterable[UnsentRow]) -> None:
-        """Write rows of the table of unsent records. No two may have the same id."""
+        """Write rows of the table of unsent records. Their ids must be different."""
         rows = sorted((row.entry.id.hex, encode_entry(row.entry).decode(), row.process_id) for row in unsent)
         async with self.transaction() as executor:
             await executor.run(INSERT_UNSENT_SQL, [list(column) for column in zip(*rows, strict=True)])
 
     async def list_unsent(self, after: UUID, count: int) -> list[tuple[UUID, str, str]]:
-        """Return up to `count` unsent rows as id, entry and process id, in the order of their ids."""
+        """Return up to `count` rows after the id `after`, as (id, entry, process id), ordered by id."""
         async with self.transaction() as executor:
             rows = await executor.run(LIST_UNSENT_SQL, (after, count))
             return [(id, text, process_id) for id, text, process_id in rows]
 
     async def delete_unsent(self, ids: Iterable[UUID]) -> None:
-        """Delete unsent rows that Redis or the table of records has."""
+        """Delete rows of unsent records that Redis or the table of usage records has."""
         async with self.transaction() as executor:
             await executor.run(DELETE_UNSENT_SQL, (sorted(ids),))
 
@@ -232,7 +232,7 @@ class RecordStore:
 
 
 def decode_entries(texts: Iterable[str | bytes]) -> Iterator[UsageEntry]:
-    """Decode entries, and log those that cannot be decoded, so that they do not block the others."""
+    """Decode entries. Log entries that cannot be decoded, so that they do not block the others."""
     for text in texts:
         try:
             yield decode_entry(text)
@@ -250,9 +250,9 @@ def format_stream_id(milliseconds: int | None, number: int | None) -> str:
 
 
 def insert_records_sql() -> str:
-    """Return a statement that inserts any number of rows, with an array for each column.
+    """Return a statement that inserts any number of rows. Its parameters are one array for each column.
 
-    The casts cut text that is longer than its column.
+    The casts cut texts that are longer than their column.
     """
     types = [UsageRecord._meta.get_field(name).db_type(django_connection) for name in COLUMNS]
     arrays = ", ".join(f"%s::{type}[]" for type in types)

@@ -1,4 +1,4 @@
-"""Reservations that end without a record: those of denied requests and those of deferred requests."""
+"""Ends reservations without a record: those of denied requests, and those of deferred requests."""
 
 import structlog
 
@@ -11,9 +11,10 @@ log = structlog.get_logger()
 
 
 async def end_reservations(client: RedisClient, pending: PendingState) -> None:
-    """End all reservations that wait for it. Raises RedisUnavailable; the rest then waits.
+    """End the reservations in `pending_cancellations` and `pending_deferrals`.
 
-    Ending a reservation twice has no effect.
+    Raises RedisUnavailable. The remaining reservations then stay pending. Ending a reservation twice has no
+    effect.
     """
     for script, waiting in ((CANCEL, pending.pending_cancellations), (DEFER, pending.pending_deferrals)):
         for id, project_id in list(waiting.items()):
@@ -22,7 +23,7 @@ async def end_reservations(client: RedisClient, pending: PendingState) -> None:
             except CommandRejected as error:
                 log.error(
                     "reservation_release_failed",
-                    message="Redis rejects the end of a reservation. It may stay open.",
+                    message="Redis could not end a reservation. It may stay open.",
                     project_id=project_id,
                     id=id.hex,
                     error=str(error),

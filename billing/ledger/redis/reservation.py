@@ -1,4 +1,4 @@
-"""An open reservation as Redis stores it. `lua/common.lua` writes the text that is parsed here."""
+"""Parses open reservations in Redis, whose text `lua/common.lua` writes."""
 
 from dataclasses import dataclass
 from datetime import date
@@ -11,9 +11,9 @@ from billing.ledger.usage_entry import UsageEntry, decode_entry
 class RedisReservation:
     """An open reservation of a process.
 
-    `windows` are the budget windows that count `amount` (nano-USD) as reserved, each as budget id and name.
-    `shadow_budget_id` is the shadow budget that would have denied the request. `estimate` is the record that
-    is written if the process dies, as JSON.
+    `windows` are the budget windows in which `amount` (nano-USD) counts as reserved, as (budget id, name).
+    `shadow_budget_id` is the shadow budget that would have denied the request, or None.
+    `estimate` is the record (JSON) that is written if the process dies.
     """
 
     id: UUID
@@ -27,7 +27,7 @@ class RedisReservation:
 
     @classmethod
     def parse(cls, id: bytes, text: bytes) -> "RedisReservation":
-        """Parse a field of the hash `open`; raise ValueError if it is damaged."""
+        """Parse a field of the hash `open`. Raises ValueError if it is damaged."""
         head, _, estimate = text.partition(b"\n")
         amount, process_id, key_id, day, _since, _tokens, shadow, names, _owners = head.decode().split(" ")
         windows = (name.partition("/") for name in names.split(",") if name != "-")
@@ -43,9 +43,9 @@ class RedisReservation:
         )
 
     def as_estimate(self) -> UsageEntry:
-        """Return the record that charges the whole amount; raise msgspec.MsgspecError if it is damaged.
+        """Return the record that charges the whole amount. Raises msgspec.MsgspecError if it is damaged.
 
-        The amount is charged in full because it is not known whether the upstream was called.
+        The amount is charged in full because it is not known whether a provider was called.
         """
         entry = decode_entry(self.estimate)
         entry.cost_nano = entry.reserved_nano = self.amount

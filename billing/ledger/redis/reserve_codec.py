@@ -1,4 +1,4 @@
-"""Encodes requests as arguments of the reserve script, and decodes its replies. There is no IO here."""
+"""Encodes requests as arguments of the script `reserve`, and decodes its replies. Does no I/O."""
 
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -22,7 +22,7 @@ from billing.ledger.redis.client.protocol import Argument
 from billing.ledger.usage_entry import encode_entry
 
 MAX_TOKENS = 2**40
-"""More tokens than any rate limit: Lua adds numbers of this size exactly."""
+"""Maximum of a request's estimated tokens. Lua adds numbers of this size exactly."""
 MICROSECONDS = 1e6
 
 
@@ -40,7 +40,7 @@ def encode_args(
 
 
 def encode_restore_args(request: ReserveRequest, amount: int, process_id: str) -> tuple[Argument, ...]:
-    """Return the arguments of the restore script. Lists of owners are joined; `-` is the empty list."""
+    """Return the arguments of the script `restore`. Lists of owners are joined by commas; `-` is empty."""
     concurrent = (limit for limit in request.rate_limits if limit.concurrent is not None)
     return (
         request.id.hex, min(amount, MAX_RESERVATION_NANO), process_id, request.key_id,
@@ -61,7 +61,7 @@ def has_hard_budget(budgets: tuple[BudgetLimit, ...]) -> bool:
 def limit_args(
     budgets: tuple[BudgetLimit, ...], rate_limits: tuple[RateLimit, ...], day: date
 ) -> tuple[Argument, ...]:
-    """Return three arguments for each budget, then those of the rate limits."""
+    """Return three arguments for each budget (window, mode, limit), then those of the rate limits."""
     budget_args = (
         argument
         for budget in budgets
@@ -72,7 +72,7 @@ def limit_args(
 
 @lru_cache(maxsize=4096)
 def rate_limit_args(rate_limits: tuple[RateLimit, ...]) -> tuple[Argument, ...]:
-    """Return four arguments for each: its owner and the limit of each kind, empty for no limit."""
+    """Return four arguments for each owner: the owner and its three limits. Empty means no limit."""
     return tuple(
         argument
         for limit in rate_limits
@@ -125,7 +125,10 @@ def decode_budget_exceeded(
 
 
 def decode_rate_status(rate_limits: tuple[RateLimit, ...], numbers: Sequence[int]) -> RateLimitStatus:
-    """Decode four numbers for each owner: requests, microseconds until they expire, likewise tokens."""
+    """Decode the four numbers that the script returns for each owner.
+
+    They are the counted requests, the microseconds until all of these expire, and the same for tokens.
+    """
     if not rate_limits:
         return NO_LIMITS
     quads = [numbers[n : n + 4] for n in range(0, len(numbers), 4)]

@@ -1,4 +1,4 @@
-"""Opens windows of budgets in Redis with the sum of their records in SQL.
+"""Opens budget windows in Redis. The spent amount of a new window is the sum of its records in SQL.
 
 A window is opened on a new day, for a new budget, or because Redis has lost it.
 """
@@ -25,10 +25,10 @@ class WindowOpener:
         self.record_store = record_store
         self.lock = asyncio.Lock()
         self.opened_at: dict[tuple[int, str], float] = {}
-        """When this process last opened a window, by budget id and name."""
+        """The time when this process last opened a window (monotonic clock), by budget id and name."""
 
     async def open(self, budget: BudgetLimit, request: ReserveRequest, epoch: str) -> None:
-        """Open a window, once for all requests that wait for it. An open window stays as it is.
+        """Open a window. Requests that wait for the same window share one call. Open windows do not change.
 
         Raises RedisUnavailable, or one of DatabaseErrors.
         """
@@ -57,8 +57,8 @@ class WindowOpener:
                 request.project_id, owner_column, owner_id, (first, last)
             )
             if attempt == MAX_ATTEMPTS - 1 and trimmed_to is not None:
-                # SQL was restored from a backup: it lacks records that Redis has trimmed. They cannot be
-                # counted.
+                # SQL was restored from a backup, so it lacks records that are already trimmed from Redis.
+                # These records cannot be counted.
                 drained_id = trimmed_to
             reply = await self.client.run_slow(
                 OPEN_WINDOW,
@@ -79,9 +79,10 @@ class WindowOpener:
         raise RedisUnavailable(f"window {name} of budget {budget.id} cannot be opened")
 
     def expires_ms(self, name: str, request: ReserveRequest) -> int:
-        """Return when Redis drops a window, as Unix time in milliseconds; 0 for never.
+        """Return when Redis deletes a window, as Unix time in milliseconds; 0 for never.
 
-        If the clock was set back, the window may have ended before it is opened: it is kept from now on.
+        A window may already have ended when it is opened, for example if the clock was set back. Redis then
+        keeps it for WINDOW_RETENTION from now.
         """
         end = ends_at(name, request.timezone)
         if end is None:

@@ -1,4 +1,4 @@
-"""The server that `REDIS_URL` names."""
+"""The address of the Redis server: the parsed `REDIS_URL`."""
 
 import ssl
 from dataclasses import dataclass
@@ -13,8 +13,8 @@ DEFAULT_PORT = 6379
 class RedisAddress:
     """A parsed `REDIS_URL`.
 
-    `tls` is None, or the URL's parameters that name certificate files, with the names that redis-py gives
-    them.
+    `tls` is None without TLS. Otherwise it contains the URL's parameters that name certificate files, which
+    have the same names as in redis-py.
     """
 
     host: str
@@ -36,10 +36,10 @@ class RedisAddress:
         )
 
     def ssl_context(self) -> ssl.SSLContext | None:
-        """Return the TLS settings, None without TLS.
+        """Return the TLS settings; None without TLS.
 
-        Certificates are always verified: by the authorities that the system trusts, and those that the URL
-        names.
+        The server's certificate is always verified. Trusted authorities are those of the system, and those in
+        the file that the URL names.
         """
         if self.tls is None:
             return None
@@ -51,7 +51,7 @@ class RedisAddress:
         return context
 
     def setup_commands(self) -> list[Command]:
-        """Return the commands that a new connection sends first."""
+        """Return the commands that every new connection must send first."""
         commands: list[Command] = []
         if self.credentials:
             commands.append(("AUTH", *self.credentials))

@@ -1,4 +1,4 @@
-"""A blocking Redis client for pages, commands and the audit, which run outside the event loop."""
+"""The blocking Redis client for pages, commands and the audit, which do not run in the event loop."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ def blocking_client() -> Any:
 
 @contextmanager
 def redis_errors() -> Iterator[Any]:
-    """Enter with the client; raise LedgerUnavailable if Redis does not answer or rejects a command."""
+    """Yield the client. Raise LedgerUnavailable if Redis does not answer, or rejects a command."""
     try:
         yield blocking_client()
     except redis.RedisError as error:

@@ -1,4 +1,4 @@
-"""The circuit breaker: requests do not wait for a Redis that does not answer."""
+"""The circuit breaker: while Redis does not answer, commands of requests fail at once."""
 
 import time
 from collections.abc import Callable
@@ -8,14 +8,13 @@ from billing.ledger.redis.client.protocol import CommandNotSent
 FAILURE_THRESHOLD = 5
 COOLDOWN_S = 1.0
 FAILURE_WINDOW_S = 0.05
-"""Commands that fail within this time count as one failure: Redis paused once."""
+"""Failures within this time after the last counted one do not count, because Redis may have paused once."""
 
 
 class CircuitBreaker:
-    """Opens after FAILURE_THRESHOLD failures in a row.
+    """Opens after FAILURE_THRESHOLD consecutive failures.
 
-    While it is open, one command every COOLDOWN_S is let through as a probe. The first success closes the
-    breaker.
+    While it is open, it allows one command every COOLDOWN_S as a probe. The first success closes the breaker.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,13 +25,13 @@ class CircuitBreaker:
 
     @property
     def is_open(self) -> bool:
-        """Return whether commands of requests fail without being sent."""
+        """Return whether commands of requests fail at once, without being sent."""
         return self.failures >= FAILURE_THRESHOLD
 
     def raise_if_open(self, *, is_probe: bool = True) -> None:
-        """Raise CommandNotSent unless the command may be sent.
+        """Raise CommandNotSent if a command may not be sent now.
 
-        `is_probe`: the caller reports the outcome, so the command may serve as the probe.
+        `is_probe`: the caller records success as well as failure, so its command can be the probe.
         """
         if not self.is_open:
             return

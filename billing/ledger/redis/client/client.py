@@ -1,4 +1,4 @@
-"""The ledger's Redis client: one connection for requests, one for everything that may take longer."""
+"""The ledger's Redis client: one connection for requests, and one for background tasks."""
 
 import asyncio
 import time
@@ -20,11 +20,11 @@ log = structlog.get_logger()
 
 
 class UnsupportedRedis(Exception):
-    """The ledger cannot use this kind of Redis server."""
+    """Raised if the ledger cannot use this kind of Redis server."""
 
 
 class CommandRejected(RedisUnavailable):
-    """Redis rejected a command, usually because a key is damaged.
+    """Raised if Redis rejected a command, usually because a key is damaged.
 
     Only the project of that key is affected.
     """
@@ -33,8 +33,8 @@ class CommandRejected(RedisUnavailable):
 class RedisClient:
     """Runs scripts and commands on two connections.
 
-    `fast` is for requests: its commands fail after `timeout_s`, and at once while the circuit breaker is
-    open. `slow` is for background tasks.
+    Requests use `fast`. Its commands fail after `timeout_s`, or at once while the circuit breaker is open.
+    Background tasks use `slow`, whose commands fail after SLOW_TIMEOUT_S.
     """
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
@@ -48,7 +48,7 @@ class RedisClient:
         await self.reject_cluster()
 
     async def reject_cluster(self) -> None:
-        """Raise UnsupportedRedis for a node of a cluster: it redirects commands on keys of other nodes."""
+        """Raise UnsupportedRedis for a node of a Redis Cluster, which redirects commands on some keys."""
         with suppress(RedisUnavailable):  # Some hosts forbid INFO.
             if b"cluster_enabled:1" in await self.command_slow("INFO", "cluster"):
                 raise UnsupportedRedis(
@@ -70,7 +70,7 @@ class RedisClient:
         await asyncio.gather(self.fast.close(), self.slow.close())
 
     async def run_fast(self, script: Script, project_id: int, *arguments: Argument) -> Any:
-        """Run a script for a request; raise RedisUnavailable."""
+        """Run a script for a request. Raises RedisUnavailable."""
         self.breaker.raise_if_open()
         try:
             reply = await evaluate(self.fast, script, project_id, arguments)
@@ -84,7 +84,7 @@ class RedisClient:
         return reply
 
     async def command_fast(self, *command: Argument) -> Any:
-        """Run a plain command for a request; raise RedisUnavailable."""
+        """Run a command for a request. Raises RedisUnavailable."""
         self.breaker.raise_if_open(is_probe=False)
         try:
             return await self.fast.call(command)
@@ -95,10 +95,10 @@ class RedisClient:
             raise RedisUnavailable(str(error)) from error
 
     async def ping(self) -> None:
-        """Check that Redis answers in a request's time; raise CommandNotSent if it does not.
+        """Check that Redis answers within the timeout of requests. Raises CommandNotSent.
 
-        This is for a request that waits for something else than a command of its own: nothing was sent for
-        it.
+        A request calls this while it waits for a command of another task. The exception is CommandNotSent
+        because the request itself has sent nothing yet.
         """
         try:
             await self.command_fast("PING")
@@ -115,13 +115,13 @@ class RedisClient:
             raise CommandRejected(str(error)) from error
 
     async def probe_if_open(self) -> None:
-        """Close the circuit breaker as soon as Redis answers within the timeout of requests."""
+        """Ping Redis if the last command of a request failed. If Redis answers, reset the circuit breaker."""
         if self.breaker.failures:
             await self.fast.call(("PING",))
             self.breaker.record_success()
 
     async def sync_clock(self) -> None:
-        """Measure how far the clock of Redis is ahead of ours."""
+        """Measure how far the clock of Redis is ahead of the clock of this process."""
         sent_at = time.time()
         seconds, microseconds = await self.command_slow("TIME")
         received_at = time.time()

@@ -17,9 +17,9 @@ log = structlog.get_logger()
 
 
 class RedisConnection:
-    """Stays connected from `open` to `close`, or tries to.
+    """A connection that reconnects whenever it is lost, from `open` to `close`.
 
-    Every new connection sends `setup` first.
+    Every new TCP connection sends the commands in `setup` first.
     """
 
     def __init__(self, url: str, *, timeout_s: float, setup: Sequence[Command] = ()) -> None:
@@ -33,7 +33,7 @@ class RedisConnection:
         self.last_error = ""
 
     async def open(self, timeout_s: float) -> None:
-        """Connect; raise RedisUnavailable after `timeout_s`, and go on trying in the background."""
+        """Connect. After `timeout_s`, raise RedisUnavailable, but continue to try in the background."""
         self.reconnect_task = asyncio.create_task(self.reconnect_loop())
         try:
             await asyncio.wait_for(self.connected.wait(), timeout_s)
@@ -53,7 +53,7 @@ class RedisConnection:
             self.protocol = None
 
     async def call(self, command: Command) -> Any:
-        """Return the reply to a command.
+        """Send a command and return the reply.
 
         Raises RedisUnavailable, or hiredis.ReplyError if Redis rejects the command.
         """

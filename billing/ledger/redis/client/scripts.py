@@ -1,4 +1,4 @@
-"""The ledger's Lua scripts. Each runs atomically, on the keys of one project."""
+"""The ledger's Lua scripts. Redis runs each of them atomically, on the keys of one project."""
 
 from dataclasses import dataclass
 from hashlib import sha1
@@ -13,7 +13,7 @@ COMMON = (LUA_FOLDER / "common.lua").read_text()
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """The text of a script and its SHA-1 digest, by which Redis knows it once it is loaded."""
+    """The text of a script and its SHA-1 digest, by which a loaded script is called."""
 
     text: str
     digest: str
@@ -22,7 +22,7 @@ class Script:
         return ("EVALSHA", self.digest, 1, key_prefix(project_id), *arguments)
 
     def eval_command(self, project_id: int, arguments: tuple[Argument, ...]) -> Command:
-        """Return the command with the whole text, for a restarted server that has lost its scripts."""
+        """Return a command with the whole text, for a server that does not have the script (any more)."""
         return ("EVAL", self.text, 1, key_prefix(project_id), *arguments)
 
 

@@ -1,4 +1,4 @@
-"""Sends records that wait in PostgreSQL to Redis, if their process has died or cannot reach Redis."""
+"""Sends unsent records from PostgreSQL to Redis, if their process has died or cannot reach Redis."""
 
 import asyncio
 from uuid import UUID
@@ -22,8 +22,8 @@ log = structlog.get_logger()
 class Collector:
     """Sends the rows of the table of unsent records.
 
-    Two collectors may run at once, and the process of a record may send it at the same time: a record is
-    counted once.
+    Two collectors may run at once, and the process of a record may send it at the same time. Each record is
+    still counted only once.
     """
 
     def __init__(self, record_store: RecordStore, outbox_writer: OutboxWriter) -> None:
@@ -32,7 +32,7 @@ class Collector:
         self.unreadable: set[UUID] = set()
 
     async def collect(self, *, estimates: bool = False) -> None:
-        """Send all records; with `estimates`, also the estimates of requests whose processes have died.
+        """Send all records. If `estimates` is true, also send estimates of requests of dead processes.
 
         Raises one of DatabaseErrors if PostgreSQL does not answer, and RedisUnavailable if Redis does not.
         """
@@ -53,7 +53,7 @@ class Collector:
         }
 
     async def send(self, rows: list[tuple[UUID, str, str]]) -> bool:
-        """Send rows, and delete those that Redis has; return False if Redis or PostgreSQL does not answer."""
+        """Send rows, and delete the rows that Redis has. Return False if a server does not answer."""
         records = [record for row in rows if (record := self.record_from_row(*row))]
         unsent = [record for record in records if record.stream_id is None]
         answers = True
@@ -66,14 +66,17 @@ class Collector:
         return answers
 
     def record_from_row(self, id: UUID, text: str, process_id: str) -> PendingRecord | None:
-        """Return None for a record that cannot be read, and for one that this process sends itself."""
+        """Return the record of a row.
+
+        Return None if the row cannot be read, or if this process sends the record itself.
+        """
         own = self.outbox_writer.pending.records.get(id)
         if own is not None:
             self.outbox_writer.spillover.note_row(id, is_record=not process_id)
             return own if own.stream_id is not None else None
         try:
-            # `never_sent` is False because Redis may have a reservation, or a record, that the process does
-            # not know of: it can execute a command long after the process has timed out.
+            # `never_sent` is False because Redis may have a reservation or a record that the process did not
+            # know of. Redis can execute a command long after the process has stopped waiting for it.
             return PendingRecord(
                 decode_entry(text), never_sent=False, is_estimate=bool(process_id), process_id=process_id
             )
@@ -82,7 +85,7 @@ class Collector:
             return None
 
     def log_unreadable(self, id: UUID, text: str, error: Exception) -> None:
-        """Log a record that cannot be read, once."""
+        """Log a record that cannot be read. Each record is logged only once."""
         if id in self.unreadable:
             return
         self.unreadable.add(id)

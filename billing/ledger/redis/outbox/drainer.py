@@ -1,4 +1,7 @@
-"""Moves records from the streams in Redis to SQL: inserts them in bulk, and trims what is committed."""
+"""Moves records from the record streams in Redis to SQL.
+
+The drainer inserts them in bulk, and then trims the streams up to the last committed record.
+"""
 
 import asyncio
 from collections.abc import Iterator
@@ -15,21 +18,24 @@ from billing.ledger.usage_entry import UsageEntry
 
 PAGE_SIZE = 500
 MAX_BATCH_RECORDS = 2000
-"""Records of one transaction. Those of many projects would hold locks, and the connection, for seconds."""
+"""About the maximum number of records of a transaction. Longer ones would hold locks for seconds."""
 StreamEvent = tuple[bytes, list[bytes]]
 
 log = structlog.get_logger()
 
 
 class Drainer:
-    """Drains the record streams of all projects. Two drainers may run at once: a record is inserted once."""
+    """Drains the record streams of all projects.
+
+    Two drainers may run at once. Each record is still inserted only once.
+    """
 
     def __init__(self, client: RedisClient, record_store: RecordStore) -> None:
         self.client = client
         self.record_store = record_store
 
     async def drain(self) -> int:
-        """Drain one page of each stream; return the number of records.
+        """Drain one page of each stream, and return the number of records.
 
         Raises RedisUnavailable, or one of DatabaseErrors.
         """
@@ -77,7 +83,7 @@ class Drainer:
         return page
 
     async def save_one_by_one(self, pages: list[DrainedBatch]) -> None:
-        """Insert records one by one, and log those that SQL rejects, so that they do not block the others."""
+        """Insert records one by one. Log records that SQL rejects, so that they do not block the others."""
         for page in pages:
             for entry in page.entries:
                 try:
@@ -93,7 +99,7 @@ class Drainer:
 
 
 def batched(pages: list[DrainedBatch]) -> Iterator[list[DrainedBatch]]:
-    """Group pages into transactions of about MAX_BATCH_RECORDS records."""
+    """Group pages into batches of about MAX_BATCH_RECORDS records."""
     batch: list[DrainedBatch] = []
     for page in pages:
         batch.append(page)

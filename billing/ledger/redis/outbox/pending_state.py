@@ -1,4 +1,4 @@
-"""State that a process keeps in case Redis loses it: open reservations, records until SQL has them."""
+"""The open reservations and pending records that a process keeps in case Redis loses them."""
 
 import time
 from dataclasses import dataclass
@@ -8,17 +8,18 @@ from billing.ledger.interface import ReserveRequest
 from billing.ledger.usage_entry import UsageEntry
 
 RETENTION_S = 60
-"""A record that Redis has accepted is dropped after this time, even if it is not known to be in SQL."""
+"""How long a process keeps a record that Redis has accepted, if it does not know whether SQL has it."""
 
 MAX_DENIED = 10_000
-"""Bounds the memory for denied requests, each of which is normally recorded within milliseconds."""
+"""Maximum number of denied requests in memory. Normally, each is recorded within milliseconds."""
 
 
 @dataclass(slots=True)
 class OpenReservation:
     """An open reservation of this process.
 
-    `epoch` is the epoch of Redis in which it was made; empty if it was made without Redis.
+    `epoch` is the epoch in which Redis made the reservation. It is empty if the request was admitted without
+    Redis.
     """
 
     request: ReserveRequest
@@ -30,12 +31,13 @@ class OpenReservation:
 class PendingRecord:
     """A record on its way to the record stream.
 
-    `epoch`: the epoch in which the reservation was made; empty if Redis does not know it.
-    `ends_reservation`: it ends a reservation, or has a cost.
-    `is_estimate`: it settles a request of the dead process `process_id`; that process may still correct it.
-    `never_sent`: it was never sent to Redis, so the stream cannot have it.
+    `epoch`: the epoch in which Redis made the reservation; empty if Redis did not make it.
+    `ends_reservation`: the record ends a reservation, or has a cost.
+    `is_estimate`: the record settles a request of the process `process_id`, which counts as dead. If that
+    process is alive, it may still correct the record.
+    `never_sent`: the record was never sent to Redis, so the stream cannot have it.
     `must_be_written`: a budget applies, so the request may not end before Redis or SQL has the record.
-    `stream_id`: its place in the stream, `-` if that is not known; None until Redis has accepted it.
+    `stream_id`: the id of the record in the stream, `-` if it is not known; None until Redis has accepted it.
     """
 
     entry: UsageEntry
@@ -54,17 +56,17 @@ class PendingRecord:
 
 
 class PendingState:
-    """The reservations and records of one process, by the id of their request."""
+    """The open reservations and pending records of one process, by request id."""
 
     def __init__(self) -> None:
         self.reservations: dict[UUID, OpenReservation] = {}
         self.records: dict[UUID, PendingRecord] = {}
         self.pending_cancellations: dict[UUID, int] = {}
-        """Denied requests, with their projects, whose reservation Redis may have made, or may still make."""
+        """Denied requests whose reservation Redis may have made or may make later, with their project ids."""
         self.pending_deferrals: dict[UUID, int] = {}
-        """Deferred requests, with their projects, whose reservation Redis has not ended yet."""
+        """Deferred requests whose reservation Redis has not ended yet, with their project ids."""
         self.denied: set[UUID] = set()
-        """Denied requests under a budget whose records are not written yet."""
+        """The ids of denied requests that have a budget, and whose record is not written yet."""
 
     def note_denial(self, request: ReserveRequest) -> None:
         if len(self.denied) >= MAX_DENIED:
@@ -73,7 +75,7 @@ class PendingState:
             self.denied.add(request.id)
 
     def was_denied(self, id: UUID) -> bool:
-        """Return whether a request under a budget was denied, and forget it."""
+        """Return whether a request that has a budget was denied, and remove it from `denied`."""
         is_noted = id in self.denied
         self.denied.discard(id)
         return is_noted
@@ -84,7 +86,7 @@ class PendingState:
         ]
 
     def project_ids(self) -> set[int]:
-        """Return the projects that have a reservation or a record here."""
+        """Return the ids of projects with an open reservation or a pending record."""
         reserving = {reservation.request.project_id for reservation in self.reservations.values()}
         return reserving | {record.entry.project_id for record in self.records.values()}
 
@@ -95,9 +97,9 @@ class PendingState:
         return [record for record in self.records.values() if record.entry.project_id == project_id]
 
     def drop_drained(self, drained: dict[int, str]) -> list[UUID]:
-        """Drop the records that SQL has, and return their ids.
+        """Remove the records that SQL has, and return their ids.
 
-        `drained` maps projects to the stream ids up to which their streams are drained.
+        `drained` maps project ids to the stream ids up to which their streams are drained.
         """
         expired_at = time.monotonic() - RETENTION_S
         dropped = [

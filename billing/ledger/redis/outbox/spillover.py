@@ -1,4 +1,4 @@
-"""Saves in PostgreSQL what only this process knows while Redis is down."""
+"""Saves records and estimates of this process in PostgreSQL while Redis is down."""
 
 import asyncio
 import time
@@ -16,9 +16,9 @@ from billing.ledger.sql.connection import DatabaseErrors
 
 BATCH_SIZE = 500
 TRUSTED_S = 240
-"""How long after a row was first written Redis can tell whether another process has sent it.
+"""How long after its first write a missing dedup marker shows that no other process has sent a row.
 
-The marker that Redis keeps of a sent record lasts longer (`writer.DEDUP_TTL_S`).
+It is shorter than the lifetime of dedup markers in Redis (`writer.DEDUP_TTL_S`).
 """
 
 
@@ -27,10 +27,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A row that the table of unsent records has, or may have: a record or an estimate of a request.
+    """A row that the table of unsent records has or may have: a record, or an estimate of a request.
 
-    `epoch` is the epoch of Redis that was known when the row was first written, empty if none was. `since` is
-    when that was, by the monotonic clock.
+    `since` is the time when the row was first written, on the monotonic clock. `epoch` is the epoch that was
+    known at this time; empty if none was known.
     """
 
     is_record: bool
@@ -39,11 +39,11 @@ class Row:
 
 
 class Spillover:
-    """The rows of this process in the table of unsent records.
+    """Writes and deletes the rows of this process in the table of unsent records.
 
-    A row is a record, or an estimate of a request that is still in flight. Any process may send a record to
-    Redis, and an estimate if its process has died. So as soon as a row may have been written, this process
-    can no longer assume that Redis does not know the request.
+    A row is a record, or an estimate of a request that is still in flight. Any other process may send a
+    record to Redis. It may send an estimate too, if this process counts as dead. Therefore, as soon as a row
+    may have been written, this process can no longer assume that Redis does not know the request.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class Spillover:
         process_id: str,
         epoch_of: Callable[[int], str],
     ) -> None:
-        """`epoch_of` returns the known epoch of a project, empty if none is known."""
+        """`epoch_of` returns the epoch of a project; empty if it is not known."""
         self.record_store = record_store
         self.process_state = process_state
         self.process_id = process_id
@@ -61,14 +61,14 @@ class Spillover:
         self.pending: dict[UUID, UnsentRow] = {}
         """Rows to write."""
         self.rows: dict[UUID, Row] = {}
-        """Rows that were written, or may have been."""
+        """Rows that were written or may have been written."""
         self.finished: set[UUID] = set()
-        """Rows to delete: Redis or the table of records has what they say."""
+        """Rows to delete, because Redis or the table of usage records has their record."""
         self.lock = asyncio.Lock()
         self.write_task: asyncio.Task[None] | None = None
 
     async def save_record(self, record: PendingRecord) -> None:
-        """Write a record with the next batch; if its request must not end before, wait for the batch.
+        """Write a record with the next batch. If `must_be_written` is set, wait until the batch is written.
 
         The wait also ends if PostgreSQL fails.
         """
@@ -82,11 +82,12 @@ class Spillover:
         return (row := self.rows.get(id)) is not None and row.is_record
 
     def epoch_without_marker(self, id: UUID, epoch: str) -> str | None:
-        """Return the epoch in which Redis has no record of a request unless it has a marker of it.
+        """Return the epoch in which a missing dedup marker shows that Redis has no record of a request.
 
-        This is for a record that this process has not sent. Empty means in every epoch: no other process can
-        have sent it either. None means that the marker may have expired, or was lost with an epoch that is
-        not known; then SQL and the record stream must be searched.
+        This is for a record that this process has not sent. `epoch` is that of its reservation. If the result
+        is empty, this conclusion is valid in every epoch. If it is None, it is not valid at all, because the
+        marker of another process may have expired, or may have been lost together with an unknown epoch. SQL
+        and the record stream must then be searched.
         """
         row = self.rows.get(id)
         if row is None:
@@ -95,7 +96,7 @@ class Spillover:
         return epoch or row.epoch if is_trusted else None
 
     def note_row(self, id: UUID, *, is_record: bool, epoch: str = "") -> None:
-        """Note that the table has a row, or may have it."""
+        """Note that the table has a row or may have it."""
         row = self.rows.get(id)
         self.rows[id] = (
             Row(is_record, epoch, time.monotonic())
@@ -106,17 +107,17 @@ class Spillover:
     async def save_estimate(self, reservation: OpenReservation) -> None:
         """Write the estimate of a request that was admitted without Redis.
 
-        Waits for it if a budget applies.
+        If a budget applies, wait until it is written.
         """
         self.pending[reservation.request.id] = self.estimate_row(reservation)
         if reservation.request.budgets:
             await self.wait_until_written(reservation.request.id)
 
     async def wait_until_written(self, id: UUID) -> None:
-        """Wait until a row is written, or PostgreSQL has failed."""
+        """Wait until a row is written or PostgreSQL has failed."""
         while id in self.pending:
             write_task = self.start_writing()
-            # If this request is cancelled, the batch is still written to its end.
+            # `asyncio.wait` does not cancel the task, so a cancelled request does not stop the batch.
             await asyncio.wait({write_task})
             if write_task.exception() is not None:
                 return
@@ -131,7 +132,10 @@ class Spillover:
         return UnsentRow(estimate, self.process_id)
 
     def add_process_state(self) -> None:
-        """Write all that only Redis and this process know: Redis may come back without it."""
+        """Schedule rows for all reservations and records that only Redis and this process have.
+
+        Redis may have lost them when it is up again.
+        """
         for id, reservation in self.process_state.reservations.items():
             if id not in self.rows and id not in self.pending:
                 self.pending[id] = self.estimate_row(reservation)
@@ -140,21 +144,21 @@ class Spillover:
                 self.pending[id] = UnsentRow(record.entry, record.process_id)
 
     def finish(self, ids: Iterable[UUID]) -> None:
-        """Delete the rows of records that Redis or the table of records has."""
+        """Schedule rows for deletion, because Redis or the table of usage records has their records."""
         for id in ids:
             self.pending.pop(id, None)
             if id in self.rows:
                 self.finished.add(id)
 
     def start_writing(self) -> asyncio.Task[None]:
-        """Return the task that writes a batch. What is added meanwhile belongs to the next batch."""
+        """Return the task that writes a batch. Rows that are added while it runs belong to the next batch."""
         if self.write_task is None or self.write_task.done():
             self.write_task = asyncio.create_task(self.write())
             self.write_task.add_done_callback(lambda task: task.cancelled() or task.exception())
         return self.write_task
 
     async def flush(self) -> None:
-        """Write a batch and delete one; raise one of DatabaseErrors if PostgreSQL does not answer."""
+        """Write one batch and delete one batch. Raises one of DatabaseErrors."""
         if self.pending:
             await asyncio.shield(self.start_writing())
         if self.finished:
@@ -169,7 +173,7 @@ class Spillover:
                 self.note_row(id, is_record=not row.process_id, epoch=self.epoch_of(row.entry.project_id))
             await self.record_store.save_unsent(batch.values())
             for id, row in batch.items():
-                # The request may have ended meanwhile: then its record has replaced the estimate here.
+                # If the request has ended meanwhile, its record has replaced the estimate and must stay.
                 if self.pending.get(id) is row:
                     del self.pending[id]
 
@@ -182,7 +186,7 @@ class Spillover:
                 self.rows.pop(id, None)
 
     async def save_at_exit(self, timeout_s: float) -> None:
-        """Save the records that Redis has not accepted, so that another process can send them."""
+        """Save all records that Redis has not accepted, so that another process can send them."""
         if self.write_task is not None:
             await asyncio.wait({self.write_task})
         records = self.process_state.unsent_records()

@@ -1,4 +1,4 @@
-"""Writes records to the stream of a project: each exactly once, even if Redis loses its memory."""
+"""Writes records to the record streams: each exactly once, even if Redis loses its data."""
 
 import asyncio
 from collections.abc import Iterator
@@ -23,18 +23,21 @@ from billing.models import CorrectionReason
 DEDUP_TTL_S = 300
 """How long Redis keeps the dedup marker of a settled request. Afterwards, SQL is searched for the record."""
 ESTIMATE_TTL_S = 24 * 3600
-"""How long a process may be frozen and still find the marker of the estimate that it corrects."""
+"""How long Redis keeps the dedup marker of an estimate.
+
+If the process of the request is suspended and counts as dead, it can correct the estimate within this time.
+"""
 MAX_ATTEMPTS = 20
 RETRY_DELAY_S = 0.05
 MAX_CONCURRENT = 20
-"""How many records are sent at once when Redis answers again. More would delay requests."""
+"""Maximum number of unsent records that are sent at once after an outage. More would delay requests."""
 SETTLED_MARKER = "s"
 
 log = structlog.get_logger()
 
 
 class OutboxWriter:
-    """Sends the records of this process to Redis. PostgreSQL keeps those that Redis does not accept now."""
+    """Sends the records of this process to Redis. PostgreSQL keeps records that Redis does not accept."""
 
     def __init__(
         self, client: RedisClient, record_store: RecordStore, pending: PendingState, spillover: Spillover
@@ -46,10 +49,10 @@ class OutboxWriter:
         self.registered: set[int] = set()
 
     async def write(self, record: PendingRecord) -> bool:
-        """Settle the reservation of a record, if it has one, and write the record.
+        """Write a record, and settle its reservation if it has one.
 
-        If that fails, `retry_pending` tries it again, and PostgreSQL keeps the record until then. Returns
-        False if Redis or the database does not answer, so that other records would fail as well.
+        If this fails, PostgreSQL keeps the record, and `retry_pending` sends it later. Returns False if Redis
+        or the database does not answer, because other records would then fail too.
         """
         # Re-insert at the end, so that a record that always fails does not block the others.
         self.pending.records.pop(record.entry.id, None)
@@ -62,21 +65,21 @@ class OutboxWriter:
         return answers
 
     async def write_or_log(self, record: PendingRecord) -> bool:
-        """Return False if Redis or the database does not answer."""
+        """Write a record, and log an error. Return False if Redis or the database does not answer."""
         record.in_progress = True
         try:
             await self.write_until_final(record)
         except CommandRejected as error:
             log.error(
                 "record_rejected_by_redis",
-                message="Redis rejects a record. It waits in the database and is tried again.",
+                message="Redis rejects a record. The database keeps it, and it is tried again.",
                 request_id=record.entry.request_id,
                 reason=str(error),
             )
         except (ValueError, msgspec.MsgspecError) as error:
             log.error(
                 "record_marker_unreadable",
-                message="What Redis holds about a request cannot be read. Its record waits in the database.",
+                message="The dedup marker of a request cannot be read. The database keeps its record.",
                 request_id=record.entry.request_id,
                 reason=str(error),
             )
@@ -93,14 +96,14 @@ class OutboxWriter:
         return True
 
     async def retry_pending(self) -> None:
-        """Send the unsent records. The first one alone shows whether Redis answers."""
+        """Send the unsent records. The first is sent alone, to find out whether Redis answers."""
         unsent = self.pending.unsent_records()
         for batch in (unsent[:1], *batched(unsent[1:], MAX_CONCURRENT)):
             if not all(await asyncio.gather(*map(self.write, batch))):
                 return
 
     async def register_project(self, project_id: int) -> None:
-        """Add a project to those that are drained, before its stream has a record."""
+        """Add a project to the set of drained projects. This must happen before its stream has a record."""
         if project_id not in self.registered:
             await self.client.command_fast("SADD", PROJECTS_KEY, project_id)
             self.registered.add(project_id)
@@ -161,9 +164,10 @@ class OutboxWriter:
         return reply
 
     async def write_if_unknown(self, record: PendingRecord) -> Any:
-        """Write a record unless SQL or the stream has it.
+        """Search SQL and the stream for a record, and write the record if they do not have it.
 
-        Redis has neither a reservation nor a marker of the request, and the record may have been sent before.
+        This is necessary if the record may have been sent before, and Redis has neither a reservation nor a
+        dedup marker of the request.
         """
         entry = record.entry
         stored, last_id = await self.record_store.find_record(entry.project_id, entry.id)
@@ -190,7 +194,7 @@ class OutboxWriter:
         )  # fmt: skip
 
     async def write_correction(self, entry: UsageEntry, estimate: UsageEntry) -> Any:
-        """Correct the estimate that another process wrote because it took this one for dead."""
+        """Correct the estimate that another process wrote because this process counted as dead."""
         correction = estimate.correction_to(entry.cost_nano, entry.tokens, CorrectionReason.LATE)
         log.warning(
             "estimate_corrected",
@@ -210,7 +214,7 @@ def batched(records: list[PendingRecord], size: int) -> Iterator[list[PendingRec
 
 
 def marker_for(record: PendingRecord) -> tuple[str | bytes, int]:
-    """Return the dedup marker that Redis keeps of the ended request, and its lifetime in seconds."""
+    """Return the dedup marker for a request that ends with this record, and its lifetime in seconds."""
     if record.is_estimate:
         return encode_entry(record.entry), ESTIMATE_TTL_S
     return SETTLED_MARKER, DEDUP_TTL_S
